@@ -1,0 +1,37 @@
+//! `descope-gitops`: keeps Descope projects equal to the YAML in a config repo.
+//!
+//! Data flows one way, and imports point the same way (`tests/layers.rs` holds us to it):
+//!
+//! ```text
+//! triggers -> source -> desired + observed -> plan -> queue -> worker -> client -> limiter -> Descope
+//! beside: state (SQLite), telemetry (tracing, Prometheus), http (axum)
+//! ```
+
+pub mod cli;
+pub mod daemon;
+
+// Loops: own a task, `run` until shutdown.
+pub mod http;
+pub mod reconcile;
+pub mod worker;
+
+// Parts: own no task.
+pub mod desired;
+pub mod observed;
+pub mod plan;
+pub mod queue;
+pub mod source;
+pub mod state;
+
+// Descope.
+pub mod backoff;
+pub mod descope;
+pub mod limiter;
+pub mod resource;
+
+// Side: any file may use these.
+pub mod config;
+pub mod telemetry;
+
+// Apart: the other side of the wire.
+pub mod simulator;

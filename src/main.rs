@@ -1,0 +1,3 @@
+//! Parses the arguments, calls the command, and turns the outcome into an exit code.
+
+fn main() {}

@@ -1,0 +1,235 @@
+//! A Descope resource: its identity, the shape of its document, and what can be written to it.
+//!
+//! One file per kind implements [`Kind`]; [`ALL`] lists them. A kind is mostly a table of [`Field`]s: the desired
+//! state is checked against it, the diff walks it, the JSON Schema is made from it. What differs between kinds in
+//! code is how to list them and which calls write them.
+
+use crate::descope::Client;
+use crate::descope::Error;
+use async_trait::async_trait;
+use nonempty::NonEmpty;
+use serde_json::Map;
+use serde_json::Value;
+use std::fmt;
+use std::sync::Arc;
+
+pub mod permission;
+pub mod role;
+pub mod tenant;
+
+/// A JSON object, as the API sends and takes it.
+pub type Document = Map<String, Value>;
+
+/// Every kind the daemon manages, in the order in which they are created.
+pub const ALL: &[&dyn Kind] = &[&permission::Permissions, &role::Roles, &tenant::Tenants];
+
+/// The kind with this top-level key in the YAML.
+pub fn kind(name: &str) -> Option<&'static dyn Kind> {
+    ALL.iter().copied().find(|kind| kind.name() == name)
+}
+
+/// Identity of one resource within a project. Compares byte for byte.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Key {
+    /// The top-level key of the YAML, `roles`.
+    pub kind: &'static str,
+    /// The tenant a role belongs to; `None` is a project role, and always so for other kinds.
+    pub tenant: Option<Arc<str>>,
+    /// `name` or `id`, whichever identifies the kind.
+    pub name: Arc<str>,
+}
+
+impl Key {
+    /// A key without a tenant.
+    pub fn new(kind: &'static str, name: &str) -> Self {
+        Self { kind, tenant: None, name: name.into() }
+    }
+
+    /// A key of a resource that belongs to a tenant.
+    pub fn in_tenant(kind: &'static str, tenant: &str, name: &str) -> Self {
+        Self { kind, tenant: Some(tenant.into()), name: name.into() }
+    }
+
+    /// The identity as operators see it: `NAME`, or `TENANT/NAME`.
+    pub fn id(&self) -> String {
+        match &self.tenant {
+            Some(tenant) => format!("{tenant}/{}", self.name),
+            None => self.name.to_string(),
+        }
+    }
+}
+
+/// `roles/TENANT/NAME`.
+impl fmt::Display for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.kind, self.id())
+    }
+}
+
+/// One field that the YAML may write.
+#[derive(Debug)]
+pub struct Field {
+    /// The API's own name.
+    pub name: &'static str,
+    /// What a value looks like.
+    pub shape: Shape,
+    /// How it is compared and written.
+    pub rule: Rule,
+}
+
+/// What a field's value looks like. `null` is allowed wherever clearing makes sense ([`Rule`] says where it does not).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Shape {
+    /// A string.
+    Text,
+    /// A string that may not be empty.
+    Name,
+    /// `true` or `false`.
+    Flag,
+    /// One of these strings.
+    OneOf(&'static [&'static str]),
+    /// A list of strings whose order means nothing; duplicates fold.
+    Set,
+    /// A map from caller-chosen names to a string, number, boolean or list of strings. Managed key by key: a name that
+    /// the YAML leaves out is never changed, `null` clears one name, and `null` for the whole field clears all.
+    Attributes,
+}
+
+/// How a field is compared and written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Rule {
+    /// Part of the [`Key`]; required.
+    Identity,
+    /// The tenant part of the [`Key`]; optional.
+    Tenant,
+    /// Read back by list calls and written by the kind's main calls.
+    Plain,
+    /// Like `Plain`, and required in the YAML: the API refuses a create without it.
+    Required,
+    /// Taken by create alone: a later difference is an error that says what to do instead.
+    CreateOnly,
+    /// Taken, but maybe never read back: where the answer lacks it, the state's fingerprint decides.
+    Unreadable,
+    /// Read back by list calls, written by a call of its own after the resource and the roles exist.
+    Part(Part),
+}
+
+/// Which calls of a resource a task speaks of. Ordered: the main part goes first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Part {
+    /// The resource itself.
+    Main,
+    /// The default roles of a tenant.
+    DefaultRoles,
+}
+
+/// What is done to a resource.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Action {
+    /// It does not exist yet.
+    Create,
+    /// It exists and differs.
+    Update,
+    /// It exists under its old name.
+    Rename,
+    /// It exists and shall not.
+    Delete,
+}
+
+impl Action {
+    /// The word in plans, status and metric labels.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Create => "create",
+            Self::Update => "update",
+            Self::Rename => "rename",
+            Self::Delete => "delete",
+        }
+    }
+}
+
+/// One call, or one item of a batch call: what [`Kind::send`] puts on the wire.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Write {
+    /// Body of the create call.
+    Create(Document),
+    /// Body of the call that overwrites everything, built on the observed document. `from` is the name that the
+    /// resource has now; a rename carries another one in the body.
+    Overwrite {
+        /// The key's present name.
+        from: Arc<str>,
+        /// The complete new document, without computed fields.
+        body: Document,
+    },
+    /// Only the fields that change.
+    Patch(Document),
+    /// Replaces the whole list of a tenant's default roles.
+    DefaultRoles(Vec<String>),
+    /// Removes the resource.
+    Delete {
+        /// Deletes a tenant's users too. True only where the YAML said so when the tenant was last declared.
+        cascade: bool,
+    },
+}
+
+impl Write {
+    /// May the same call be sent again when its answer was lost, without a look in between? A create could double or
+    /// collide, a rename or delete would be refused as not found.
+    pub fn is_repeatable(&self, key: &Key) -> bool {
+        match self {
+            Self::Create(_) | Self::Delete { .. } => false,
+            Self::Overwrite { from, .. } => *from == key.name,
+            Self::Patch(_) | Self::DefaultRoles(_) => true,
+        }
+    }
+}
+
+/// One kind of Descope resource. A new kind is a new file here and a line in [`ALL`].
+#[async_trait]
+pub trait Kind: Send + Sync {
+    /// Top-level key in the YAML and `kind` label on metrics, e.g. `permissions`.
+    fn name(&self) -> &'static str;
+
+    /// Every field the YAML may write, identity first.
+    fn fields(&self) -> &'static [Field];
+
+    /// Fields of a list answer that only Descope sets, or that another call owns: dropped from an overwriting call.
+    fn computed(&self) -> &'static [&'static str];
+
+    /// Does the API rename in place, so that ids and assignments stay?
+    fn has_rename(&self) -> bool {
+        false
+    }
+
+    /// May `cascadeDelete: true` be declared?
+    fn has_cascade(&self) -> bool {
+        false
+    }
+
+    /// Does the API patch single fields? Otherwise every update overwrites.
+    fn has_patch(&self) -> bool {
+        false
+    }
+
+    /// Built into Descope: never touched, never listed as undeclared. `builtin_roles` are configured names.
+    fn is_builtin(&self, _live: &Document, _builtin_roles: &[String]) -> bool {
+        false
+    }
+
+    /// Identity of a live document; `None` where the answer lacks it, which makes the whole answer unusable.
+    fn key(&self, live: &Document) -> Option<Key>;
+
+    /// What a declared or live document refers to, as keys: those are created before it and deleted after it.
+    fn references(&self, document: &Document, part: Part) -> Vec<Key>;
+
+    /// How many writes of one sort fit into one call; 1 where the API has no batch.
+    fn batch_size(&self, write: &Write) -> usize;
+
+    /// Every live document of this kind, as Descope sends them. An answer that is not of the documented form is an
+    /// error, never an empty list.
+    async fn list(&self, client: &Client) -> Result<Vec<Document>, Error>;
+
+    /// Sends the writes in one call. All are of one variant, not more than [`Kind::batch_size`], and where the kind
+    /// has tenants and the writes are deletes, of one tenant.
+    async fn send(&self, client: &Client, writes: &NonEmpty<(&Key, &Write)>) -> Result<(), Error>;
+}

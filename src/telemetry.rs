@@ -1,0 +1,5 @@
+//! What operators see: logs, metrics, status. Any file may use these; they import nothing of ours.
+
+pub mod logs;
+pub mod metrics;
+pub mod status;

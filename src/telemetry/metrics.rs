@@ -1,0 +1,241 @@
+//! Every metric the daemon exports, in one struct on a registry of its own.
+//!
+//! Base units, prefix `descope_gitops_`, labels only from closed sets: never an id, never a message.
+
+use prometheus::Encoder;
+use prometheus::GaugeVec;
+use prometheus::Histogram;
+use prometheus::HistogramOpts;
+use prometheus::HistogramVec;
+use prometheus::IntCounterVec;
+use prometheus::IntGauge;
+use prometheus::IntGaugeVec;
+use prometheus::Opts;
+use prometheus::Registry;
+use prometheus::TextEncoder;
+use prometheus::core::Collector;
+
+/// Seconds; from one fast answer to a pass that waits out a long lockout.
+const SECONDS: &[f64] =
+    &[0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 900.0, 3600.0];
+
+/// The metrics. Cheap to use from anywhere; handed down as `Arc<Metrics>`.
+#[derive(Debug)]
+#[allow(missing_docs, reason = "each field is the metric of that name, described where it is built")]
+pub struct Metrics {
+    registry: Registry,
+    pub source_events_total: IntCounterVec,
+    pub source_loads_total: IntCounterVec,
+    pub source_load_duration_seconds: Histogram,
+    pub desired_resources: IntGaugeVec,
+    pub desired_valid: IntGaugeVec,
+    pub passes_total: IntCounterVec,
+    pub pass_duration_seconds: HistogramVec,
+    pub last_attempt_timestamp_seconds: GaugeVec,
+    pub last_success_timestamp_seconds: GaugeVec,
+    pub converged: IntGaugeVec,
+    pub suspended: IntGaugeVec,
+    pub convergence_duration_seconds: HistogramVec,
+    pub plan_changes: IntGaugeVec,
+    pub drifted_resources: IntGaugeVec,
+    pub undeclared_resources: IntGaugeVec,
+    pub held_changes: IntGaugeVec,
+    pub guard_trips_total: IntCounterVec,
+    pub changes_total: IntCounterVec,
+    pub change_duration_seconds: HistogramVec,
+    pub queue_depth: IntGaugeVec,
+    pub queue_adds_total: IntCounterVec,
+    pub queue_wait_seconds: Histogram,
+    pub limiter_rate_requests_per_second: GaugeVec,
+    pub limiter_budget_requests: GaugeVec,
+    pub limiter_budget_used_requests: GaugeVec,
+    pub limiter_paused_until_timestamp_seconds: GaugeVec,
+    pub limiter_throttled_total: IntCounterVec,
+    pub limiter_wait_seconds: Histogram,
+    pub api_requests_total: IntCounterVec,
+    pub api_request_duration_seconds: HistogramVec,
+    pub api_requests_in_flight: IntGauge,
+    pub api_retries_total: IntCounterVec,
+    pub http_requests_total: IntCounterVec,
+}
+
+impl Metrics {
+    /// Builds and registers everything. Series that depend on a project, a host or a kind start when those are known.
+    pub fn new() -> Self {
+        let registry = Registry::new();
+        let r = &registry;
+        let build_info = gauge(r, "build_info", "Version and source revision of this binary", &["version", "revision"]);
+        build_info
+            .with_label_values(&[
+                env!("CARGO_PKG_VERSION"),
+                option_env!("DESCOPE_GITOPS_REVISION").unwrap_or("unknown"),
+            ])
+            .set(1.0);
+        #[cfg(target_os = "linux")]
+        register(r, prometheus::process_collector::ProcessCollector::for_self());
+        let metrics = Self {
+            source_events_total: counter(r, "source_events_total", "Reasons to look again", &["trigger"]),
+            source_loads_total: counter(r, "source_loads_total", "Loads of the config repo", &["result"]),
+            source_load_duration_seconds: one_histogram(r, "source_load_duration_seconds", "Time of one load"),
+            desired_resources: int_gauge(r, "desired_resources", "Declared resources", &["project", "kind"]),
+            desired_valid: int_gauge(r, "desired_valid", "1 while the newest revision is in force", &["project"]),
+            passes_total: counter(r, "passes_total", "Finished passes", &["project", "trigger", "result"]),
+            pass_duration_seconds: histogram(r, "pass_duration_seconds", "Time of a pass", &["project", "phase"]),
+            last_attempt_timestamp_seconds: gauge(r, "last_attempt_timestamp_seconds", "Last pass", &["project"]),
+            last_success_timestamp_seconds: gauge(
+                r,
+                "last_success_timestamp_seconds",
+                "Last pass that loaded and observed everything",
+                &["project"],
+            ),
+            converged: int_gauge(r, "converged", "1 while nothing that the policy permits is left to do", &["project"]),
+            suspended: int_gauge(r, "suspended", "1 while the project only observes", &["project"]),
+            convergence_duration_seconds: histogram(
+                r,
+                "convergence_duration_seconds",
+                "From seeing a revision to being converged",
+                &["project"],
+            ),
+            plan_changes: int_gauge(r, "plan_changes", "Changes in the last plan", &["project", "kind", "action"]),
+            drifted_resources: int_gauge(
+                r,
+                "drifted_resources",
+                "Resources that differ though the YAML did not change",
+                &["project", "kind"],
+            ),
+            undeclared_resources: int_gauge(
+                r,
+                "undeclared_resources",
+                "Live resources of declared kinds that no file declares",
+                &["project", "kind"],
+            ),
+            held_changes: int_gauge(r, "held_changes", "Changes held by a guard", &["project", "reason"]),
+            guard_trips_total: counter(r, "guard_trips_total", "Times a guard began to hold", &["project", "reason"]),
+            changes_total: counter(r, "changes_total", "Changes attempted", &["project", "kind", "action", "result"]),
+            change_duration_seconds: histogram(r, "change_duration_seconds", "Time of one change", &["kind", "action"]),
+            queue_depth: int_gauge(r, "queue_depth", "Tasks on the queue", &["state"]),
+            queue_adds_total: counter(r, "queue_adds_total", "Tasks put on the queue", &["reason"]),
+            queue_wait_seconds: one_histogram(r, "queue_wait_seconds", "From ready to taken"),
+            limiter_rate_requests_per_second: gauge(
+                r,
+                "limiter_rate_requests_per_second",
+                "Current rate, or budget over window; +Inf while no limit is known",
+                &["host"],
+            ),
+            limiter_budget_requests: gauge(r, "limiter_budget_requests", "Requests a window may hold", &["host"]),
+            limiter_budget_used_requests: gauge(r, "limiter_budget_used_requests", "Of those, in use", &["host"]),
+            limiter_paused_until_timestamp_seconds: gauge(
+                r,
+                "limiter_paused_until_timestamp_seconds",
+                "When the gate opens; 0 while it is open",
+                &["host"],
+            ),
+            limiter_throttled_total: counter(r, "limiter_throttled_total", "429 answers", &["host"]),
+            limiter_wait_seconds: one_histogram(r, "limiter_wait_seconds", "Wait for a permit"),
+            api_requests_total: counter(
+                r,
+                "api_requests_total",
+                "HTTP attempts; code is the status, or what happened instead",
+                &["operation", "code"],
+            ),
+            api_request_duration_seconds: histogram(
+                r,
+                "api_request_duration_seconds",
+                "Time of one HTTP attempt",
+                &["operation"],
+            ),
+            api_requests_in_flight: IntGauge::new(PREFIX.to_owned() + "api_requests_in_flight", "Attempts under way")
+                .unwrap_or_else(|error| unreachable!("{error}")),
+            api_retries_total: counter(r, "api_retries_total", "Attempts repeated", &["operation", "reason"]),
+            http_requests_total: counter(r, "http_requests_total", "Requests served", &["route", "method", "code"]),
+            registry: registry.clone(),
+        };
+        register(r, metrics.api_requests_in_flight.clone());
+        for trigger in ["startup", "watch", "interval", "signal", "api"] {
+            metrics.source_events_total.with_label_values(&[trigger]);
+        }
+        for result in ["changed", "unchanged", "invalid", "io_error"] {
+            metrics.source_loads_total.with_label_values(&[result]);
+        }
+        for state in ["ready", "delayed", "in_flight", "blocked", "parked"] {
+            metrics.queue_depth.with_label_values(&[state]);
+        }
+        metrics
+    }
+
+    /// The text exposition that Prometheus scrapes.
+    pub fn render(&self) -> String {
+        let mut text = Vec::new();
+        if let Err(error) = TextEncoder::new().encode(&self.registry.gather(), &mut text) {
+            tracing::error!(%error, "cannot render the metrics");
+        }
+        String::from_utf8(text).unwrap_or_default()
+    }
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+const PREFIX: &str = "descope_gitops_";
+
+// Names and labels are constants above: a failure here is a typo that every test would meet.
+fn register(registry: &Registry, collector: impl Collector + 'static) {
+    registry.register(Box::new(collector)).unwrap_or_else(|error| unreachable!("{error}"));
+}
+
+fn counter(registry: &Registry, name: &str, help: &str, labels: &[&str]) -> IntCounterVec {
+    let metric = IntCounterVec::new(Opts::new(PREFIX.to_owned() + name, help), labels)
+        .unwrap_or_else(|error| unreachable!("{error}"));
+    register(registry, metric.clone());
+    metric
+}
+
+fn gauge(registry: &Registry, name: &str, help: &str, labels: &[&str]) -> GaugeVec {
+    let metric = GaugeVec::new(Opts::new(PREFIX.to_owned() + name, help), labels)
+        .unwrap_or_else(|error| unreachable!("{error}"));
+    register(registry, metric.clone());
+    metric
+}
+
+fn int_gauge(registry: &Registry, name: &str, help: &str, labels: &[&str]) -> IntGaugeVec {
+    let metric = IntGaugeVec::new(Opts::new(PREFIX.to_owned() + name, help), labels)
+        .unwrap_or_else(|error| unreachable!("{error}"));
+    register(registry, metric.clone());
+    metric
+}
+
+fn histogram(registry: &Registry, name: &str, help: &str, labels: &[&str]) -> HistogramVec {
+    let options = HistogramOpts::new(PREFIX.to_owned() + name, help).buckets(SECONDS.to_vec());
+    let metric = HistogramVec::new(options, labels).unwrap_or_else(|error| unreachable!("{error}"));
+    register(registry, metric.clone());
+    metric
+}
+
+fn one_histogram(registry: &Registry, name: &str, help: &str) -> Histogram {
+    let options = HistogramOpts::new(PREFIX.to_owned() + name, help).buckets(SECONDS.to_vec());
+    let metric = Histogram::with_opts(options).unwrap_or_else(|error| unreachable!("{error}"));
+    register(registry, metric.clone());
+    metric
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_name_has_the_prefix_and_process_metrics_are_there() {
+        let text = Metrics::new().render();
+
+        assert!(text.contains("descope_gitops_build_info{"));
+        assert!(text.contains("descope_gitops_source_events_total{trigger=\"signal\"} 0"));
+        assert!(text.contains("process_resident_memory_bytes"));
+        assert!(
+            text.lines()
+                .filter(|l| !l.starts_with('#'))
+                .all(|l| l.starts_with("descope_gitops_") || l.starts_with("process_"))
+        );
+    }
+}
