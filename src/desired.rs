@@ -54,3 +54,10 @@ pub struct Finding {
     /// What is wrong and what to do about it.
     pub message: String,
 }
+
+/// `roles/editor.yaml:12`.
+impl std::fmt::Display for Place {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}:{}", self.file, self.line)
+    }
+}

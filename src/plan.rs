@@ -1,12 +1,39 @@
 //! What has to change: a pure diff of desired and observed state, in dependency order, batched.
+//!
+//! [`diff`] reads and decides, and sends nothing: a [`Plan`] cannot write. Only [`Plan::tasks`] of it, on the queue,
+//! become calls.
 
+use crate::desired::Declared;
+use crate::desired::Desired;
 use crate::desired::Place;
+use crate::observed::Observed;
+use crate::resource;
 use crate::resource::Action;
+use crate::resource::Document;
 use crate::resource::Key;
+use crate::resource::Kind;
 use crate::resource::Part;
 use crate::resource::Write;
+use serde_json::Value;
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::collections::BTreeSet;
+use std::collections::HashMap;
 use std::sync::Arc;
 use tokio::time::Instant;
+
+pub mod compare;
+pub mod guards;
+pub mod order;
+pub mod render;
+
+pub mod write;
+
+pub use guards::Guards;
+pub use guards::Hold;
+
+/// `production`: the name of a project in config, metrics and status.
+pub type ProjectName = Arc<str>;
 
 /// One slot of the queue: a resource, and which of its calls.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -30,7 +57,7 @@ pub struct Task {
     pub after: Vec<Slot>,
     /// Its place in the order of a pass: creates and updates by kind, then deletes in reverse.
     pub stage: u16,
-    /// Tasks with one number go into one call; the planner keeps them within [`crate::resource::Kind::batch_size`].
+    /// Tasks with one number go into one call; the planner keeps them within [`Kind::batch_size`].
     pub batch: u32,
     /// Where the YAML declares it; `None` for a prune.
     pub place: Option<Place>,
@@ -40,5 +67,357 @@ pub struct Task {
     pub cause: u64,
 }
 
-/// `production`: the name of a project in config, metrics and status.
-pub type ProjectName = Arc<str>;
+/// What the daemon may do to a project.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Policy {
+    /// Never writes.
+    Observe,
+    /// Creates what is missing.
+    CreateOnly,
+    /// Creates, updates and renames.
+    UpsertOnly,
+    /// Deletes too: what it owns and what left the YAML.
+    Sync,
+}
+
+impl Policy {
+    /// The word of the config.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Observe => "observe",
+            Self::CreateOnly => "create-only",
+            Self::UpsertOnly => "upsert-only",
+            Self::Sync => "sync",
+        }
+    }
+
+    fn permits(self, action: Action) -> bool {
+        match action {
+            Action::Create => self >= Self::CreateOnly,
+            Action::Update | Action::Rename => self >= Self::UpsertOnly,
+            Action::Delete => self == Self::Sync,
+        }
+    }
+}
+
+/// What the state knows of an owned resource.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Ownership {
+    /// Created by us so recently that a list which lacks it proves nothing.
+    pub fresh: bool,
+    /// The last declared `protected`.
+    pub protected: bool,
+    /// The last declared `cascadeDelete`.
+    pub cascade_delete: bool,
+}
+
+/// What the state knows of a value that the API takes but does not return.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sent {
+    /// This very value was sent.
+    Same,
+    /// Another value was sent.
+    Different,
+    /// Nothing is known.
+    Unknown,
+}
+
+/// What a plan is made of. Borrowed: nothing here can reach the network.
+pub struct Inputs<'a> {
+    /// The last good desired state.
+    pub desired: &'a Desired,
+    /// What the API answered, kind by kind.
+    pub observed: &'a Observed,
+    /// What this daemon owns.
+    pub owned: &'a BTreeMap<Key, Ownership>,
+    /// Was this value of this field sent before?
+    pub sent: &'a dyn Fn(&Key, &str, &Value) -> Sent,
+    /// Did we do this rename (old, new)?
+    pub renamed: &'a dyn Fn(&Key, &Key) -> bool,
+    /// What may be done at all.
+    pub policy: Policy,
+    /// Roles that Descope ships without a marker.
+    pub builtin_roles: &'a [String],
+    /// The numbers that hold changes.
+    pub guards: &'a Guards,
+    /// A project never seen before, whose first changes wait for approval.
+    pub first_contact: bool,
+}
+
+/// One field of a change.
+#[derive(Debug, Clone, PartialEq)]
+pub struct FieldChange {
+    /// `description`, `customAttributes.plan`.
+    pub path: String,
+    /// What is there; `null` where nothing is, or where it cannot be read back.
+    pub from: Value,
+    /// What shall be there.
+    pub to: Value,
+}
+
+/// What happens to one resource.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Change {
+    /// The resource; for a rename, its new name.
+    pub key: Key,
+    /// What is done.
+    pub action: Action,
+    /// Why it waits; `None` where it goes ahead.
+    pub held: Option<Hold>,
+    /// What becomes different, by path.
+    pub fields: Vec<FieldChange>,
+    /// Where the YAML declares it; `None` for a prune.
+    pub place: Option<Place>,
+    /// The writes, main part first.
+    pub tasks: Vec<Task>,
+}
+
+/// A declaration that cannot be carried out until somebody changes something.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refusal {
+    /// The resource.
+    pub key: Key,
+    /// What is wrong and what to do instead.
+    pub message: String,
+    /// Where the YAML declares it.
+    pub place: Place,
+}
+
+/// All that a pass found out. It writes nothing.
+#[derive(Debug, Default)]
+pub struct Plan {
+    /// In the order in which they are sent.
+    pub changes: Vec<Change>,
+    /// Live, not in the YAML, and not touched.
+    pub undeclared: Vec<Key>,
+    /// Declarations that cannot be carried out.
+    pub refused: Vec<Refusal>,
+    /// What the operator should know; nothing stops for it.
+    pub warnings: Vec<String>,
+    /// Declared and live: owned from now on.
+    pub present: BTreeSet<Key>,
+    /// Kinds that could not be observed, with the reason.
+    pub unobserved: BTreeMap<&'static str, String>,
+    /// Identifies the held changes and what they rest on; empty while nothing is held.
+    pub fingerprint: String,
+}
+
+impl Plan {
+    /// The tasks of all changes that nothing holds.
+    pub fn tasks(&self) -> Vec<Task> {
+        self.changes.iter().filter(|change| change.held.is_none()).flat_map(|change| change.tasks.clone()).collect()
+    }
+
+    /// Changes that a guard or the first contact holds. What the policy does not permit is not among them: nobody can
+    /// approve it.
+    pub fn held(&self) -> impl Iterator<Item = &Change> {
+        self.changes.iter().filter(|change| change.held.as_ref().is_some_and(Hold::can_be_approved))
+    }
+
+    /// The number of write requests that applying sends, first contact released.
+    pub fn forecast_requests(&self) -> usize {
+        let sent = |change: &&Change| matches!(change.held, None | Some(Hold::FirstContact));
+        let batches: BTreeSet<u32> =
+            self.changes.iter().filter(sent).flat_map(|change| change.tasks.iter().map(|task| task.batch)).collect();
+        batches.len()
+    }
+
+    /// Lets held changes go ahead, whatever holds them but the policy.
+    pub fn release(&mut self, released: impl Fn(&Hold) -> bool) {
+        for change in &mut self.changes {
+            if change.held.as_ref().is_some_and(|hold| hold.can_be_approved() && released(hold)) {
+                change.held = None;
+            }
+        }
+    }
+}
+
+/// Compares both sides. Deterministic: the same inputs give the same plan.
+pub fn diff(inputs: &Inputs<'_>) -> Plan {
+    let mut plan = Plan::default();
+    let mut live = Live::default();
+    for kind in resource::ALL.iter().copied().filter(|kind| is_managed(inputs, *kind)) {
+        match inputs.observed.kinds.get(kind.name()) {
+            Some(Ok(documents)) => live.add(kind, documents, &mut plan.warnings),
+            Some(Err(error)) => {
+                plan.unobserved.insert(kind.name(), error.to_string());
+            }
+            None => {
+                plan.unobserved.insert(kind.name(), "was not asked for".to_owned());
+            }
+        }
+    }
+    let renames = find_renames(inputs, &live, &mut plan);
+    live.map_references(&renames);
+    for declared in inputs.desired.resources.values() {
+        plan_declared(inputs, declared, &live, &renames, &mut plan);
+    }
+    plan_undeclared(inputs, &live, &renames, &mut plan);
+    order::arrange(&mut plan.changes, inputs.observed.began, &live);
+    guards::hold(inputs, &live, &mut plan);
+    order::batch(&mut plan.changes);
+    plan.fingerprint = guards::fingerprint(&plan.changes, &live);
+    plan
+}
+
+fn is_managed(inputs: &Inputs<'_>, kind: &dyn Kind) -> bool {
+    inputs.desired.kinds.contains(kind.name()) || inputs.owned.keys().any(|key| key.kind == kind.name())
+}
+
+/// The observed documents by key, their references already in the names that will hold once the renames are done.
+#[derive(Debug, Default)]
+pub struct Live<'a> {
+    documents: HashMap<Key, Cow<'a, Document>>,
+    observed: BTreeSet<&'static str>,
+}
+
+impl<'a> Live<'a> {
+    fn add(&mut self, kind: &'static dyn Kind, documents: &'a [Document], warnings: &mut Vec<String>) {
+        self.observed.insert(kind.name());
+        self.documents.reserve(documents.len());
+        for document in documents {
+            let Some(key) = kind.key(document) else { continue };
+            if self.documents.contains_key(&key) {
+                warnings.push(format!("{key} exists twice in Descope; the first one is compared"));
+                continue;
+            }
+            self.documents.insert(key, Cow::Borrowed(document));
+        }
+    }
+
+    /// The live document; `None` where there is none or its kind could not be observed.
+    pub fn get(&self, key: &Key) -> Option<&Document> {
+        self.documents.get(key).map(Cow::as_ref)
+    }
+
+    /// Did this kind answer?
+    pub fn is_observed(&self, kind: &str) -> bool {
+        self.observed.contains(kind)
+    }
+
+    /// All of them, sorted.
+    pub fn keys(&self) -> Vec<&Key> {
+        let mut keys: Vec<&Key> = self.documents.keys().collect();
+        keys.sort();
+        keys
+    }
+
+    /// Descope keeps references by id, so a rename shows in everything that refers to it: expect that already.
+    fn map_references(&mut self, renames: &BTreeMap<Key, Key>) {
+        if renames.is_empty() {
+            return;
+        }
+        for (key, document) in &mut self.documents {
+            if write::refers_to_renamed(key, document, renames) {
+                write::rename_references(key, document.to_mut(), renames);
+            }
+        }
+    }
+}
+
+/// Renames to do: new key to old key. A rename that cannot be told from two resources is refused.
+fn find_renames(inputs: &Inputs<'_>, live: &Live<'_>, plan: &mut Plan) -> BTreeMap<Key, Key> {
+    let mut renames = BTreeMap::new();
+    for declared in inputs.desired.resources.values() {
+        let Some(old_name) = &declared.renamed_from else { continue };
+        let new = &declared.key;
+        let old = Key { name: old_name.clone(), ..new.clone() };
+        match (live.get(&old).is_some(), live.get(new).is_some()) {
+            (true, false) => {
+                renames.insert(new.clone(), old);
+            }
+            (true, true) if !(inputs.renamed)(&old, new) => plan.refused.push(Refusal {
+                key: new.clone(),
+                message: format!(
+                    "renamedFrom: both {old} and {new} exist in Descope; delete one there, or remove the renamedFrom line to keep both"
+                ),
+                place: declared.place.clone(),
+            }),
+            (true | false, _) => {}
+        }
+    }
+    renames
+}
+
+fn plan_declared(
+    inputs: &Inputs<'_>,
+    declared: &Declared,
+    live: &Live<'_>,
+    renames: &BTreeMap<Key, Key>,
+    plan: &mut Plan,
+) {
+    let key = &declared.key;
+    let Some(kind) = resource::kind(key.kind) else { return };
+    if !live.is_observed(key.kind) || plan.refused.iter().any(|refusal| refusal.key == *key) {
+        return;
+    }
+    let old = renames.get(key);
+    let document = live.get(old.unwrap_or(key));
+    if let Some(document) = document {
+        if kind.is_builtin(document, inputs.builtin_roles) {
+            plan.warnings.push(format!(
+                "{}: {key} is built into Descope and never changed; remove it from the YAML",
+                declared.place
+            ));
+            return;
+        }
+        plan.present.insert(key.clone());
+    } else if inputs.owned.get(key).is_some_and(|ownership| ownership.fresh) {
+        plan.present.insert(key.clone());
+        return;
+    }
+    let differences = compare::differences(kind, declared, document, inputs.sent);
+    plan.warnings.extend(differences.warnings.iter().map(|warning| format!("{}: {key}: {warning}", declared.place)));
+    plan.refused.extend(differences.refusals.into_iter().map(|message| Refusal {
+        key: key.clone(),
+        message,
+        place: declared.place.clone(),
+    }));
+    let action = match (document, old) {
+        (None, _) => Action::Create,
+        (Some(_), Some(_)) => Action::Rename,
+        (Some(_), None) if differences.fields.is_empty() => return,
+        (Some(_), None) => Action::Update,
+    };
+    let mut fields = differences.fields;
+    if let Some(old) = old {
+        fields.insert(
+            0,
+            FieldChange { path: "name".to_owned(), from: Value::from(&*old.name), to: Value::from(&*key.name) },
+        );
+    }
+    let writes = write::writes(kind, declared, document, old, &fields);
+    plan.changes.push(Change {
+        key: key.clone(),
+        action,
+        held: None,
+        tasks: order::tasks(declared, document, action, writes),
+        fields,
+        place: Some(declared.place.clone()),
+    });
+}
+
+/// What is live and not declared: pruned where we own it and may, listed otherwise.
+fn plan_undeclared(inputs: &Inputs<'_>, live: &Live<'_>, renames: &BTreeMap<Key, Key>, plan: &mut Plan) {
+    let being_renamed: BTreeSet<&Key> = renames.values().collect();
+    for key in live.keys() {
+        let (Some(kind), Some(document)) = (resource::kind(key.kind), live.get(key)) else { continue };
+        let is_ours_to_leave = inputs.desired.resources.contains_key(key)
+            || being_renamed.contains(key)
+            || kind.is_builtin(document, inputs.builtin_roles);
+        if is_ours_to_leave {
+            continue;
+        }
+        match inputs.owned.get(key) {
+            Some(ownership) if inputs.policy == Policy::Sync && !ownership.protected => plan.changes.push(Change {
+                key: key.clone(),
+                action: Action::Delete,
+                held: None,
+                fields: Vec::new(),
+                place: None,
+                tasks: vec![order::deletion(key, document, ownership.cascade_delete)],
+            }),
+            Some(_) | None => plan.undeclared.push(key.clone()),
+        }
+    }
+}

@@ -1,0 +1,209 @@
+//! In which order, and in how many calls: stages, dependencies, batches.
+//!
+//! Creates and updates go kind by kind in the order of [`resource::ALL`] (tenants parents first), then what lives in a
+//! tenant, then the parts with a call of their own; deletes go last and the other way round.
+
+use super::Change;
+use super::Live;
+use super::Slot;
+use super::Task;
+use crate::desired::Declared;
+use crate::resource;
+use crate::resource::Action;
+use crate::resource::Document;
+use crate::resource::Key;
+use crate::resource::Kind;
+use crate::resource::Part;
+use crate::resource::Write;
+use serde_json::Value;
+use std::collections::BTreeMap;
+use std::collections::HashMap;
+use std::collections::HashSet;
+use std::hash::DefaultHasher;
+use std::hash::Hash;
+use std::hash::Hasher;
+use tokio::time::Instant;
+
+/// Room between two kinds for parents before children. Descope's tenants nest far less deep.
+const DEPTHS: u16 = 1000;
+
+/// The tasks of one declared resource; stage, batch and time are filled in by [`arrange`] and [`batch`].
+pub fn tasks(declared: &Declared, live: Option<&Document>, action: Action, writes: Vec<(Part, Write)>) -> Vec<Task> {
+    let cause = digest(&[Some(&declared.fields), live]);
+    let Some(kind) = resource::kind(declared.key.kind) else { return Vec::new() };
+    let task = |(part, write): (Part, Write)| {
+        let mut after = references(kind, &declared.key, &write);
+        if part != Part::Main {
+            after.push(declared.key.clone());
+        }
+        Task {
+            slot: Slot { key: declared.key.clone(), part },
+            // A part of its own exists as soon as the resource does: writing it is an update.
+            action: if part == Part::Main { action } else { Action::Update },
+            after: after.into_iter().map(|key| Slot { key, part: Part::Main }).collect(),
+            write,
+            stage: 0,
+            batch: 0,
+            place: Some(declared.place.clone()),
+            observed_at: Instant::now(),
+            cause,
+        }
+    };
+    writes.into_iter().map(task).collect()
+}
+
+/// The task that removes what is live.
+pub fn deletion(key: &Key, live: &Document, cascade: bool) -> Task {
+    Task {
+        slot: Slot { key: key.clone(), part: Part::Main },
+        action: Action::Delete,
+        write: Write::Delete { cascade },
+        after: Vec::new(),
+        stage: 0,
+        batch: 0,
+        place: None,
+        observed_at: Instant::now(),
+        cause: digest(&[None, Some(live)]),
+    }
+}
+
+fn digest(documents: &[Option<&Document>]) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    for document in documents {
+        // A map of serde_json is sorted, so its text is canonical.
+        document.map(|document| serde_json::to_string(document).unwrap_or_default()).hash(&mut hasher);
+    }
+    hasher.finish()
+}
+
+fn references(kind: &dyn Kind, key: &Key, write: &Write) -> Vec<Key> {
+    match write {
+        Write::Create(body) | Write::Overwrite { body, .. } | Write::Patch(body) => kind.references(body, Part::Main),
+        Write::DefaultRoles(names) => {
+            let body = [("id", Value::from(&*key.name)), ("defaultRoles", Value::from(names.clone()))];
+            let body = body.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
+            kind.references(&body, Part::DefaultRoles)
+        }
+        Write::Delete { .. } => Vec::new(),
+    }
+}
+
+/// Settles stages and dependencies, and sorts the changes into the order in which they are sent.
+pub fn arrange(changes: &mut [Change], observed_at: Instant, live: &Live<'_>) {
+    let planned: HashSet<Slot> = tasks_of(changes).map(|task| task.slot.clone()).collect();
+    let releases = releases(changes, live);
+    let depths = depths(changes);
+    for task in changes.iter_mut().flat_map(|change| &mut change.tasks) {
+        task.observed_at = observed_at;
+        task.stage = stage(task, &depths);
+        if task.action == Action::Delete {
+            task.after = releases.get(&task.slot.key).cloned().unwrap_or_default();
+        }
+        let own = task.slot.clone();
+        task.after.retain(|slot| *slot != own && planned.contains(slot));
+        task.after.sort();
+        task.after.dedup();
+    }
+    changes.sort_by_cached_key(|change| (change.tasks.first().map(|task| task.stage), change.key.clone()));
+}
+
+fn tasks_of(changes: &[Change]) -> impl Iterator<Item = &Task> {
+    changes.iter().flat_map(|change| &change.tasks)
+}
+
+/// For each resource to delete: the tasks that let go of it first.
+fn releases(changes: &[Change], live: &Live<'_>) -> HashMap<Key, Vec<Slot>> {
+    let mut releases: HashMap<Key, Vec<Slot>> = tasks_of(changes)
+        .filter(|task| task.action == Action::Delete)
+        .map(|task| (task.slot.key.clone(), Vec::new()))
+        .collect();
+    if releases.is_empty() {
+        return releases;
+    }
+    for task in tasks_of(changes) {
+        let key = &task.slot.key;
+        let live_key = match &task.write {
+            Write::Overwrite { from, .. } => Key { name: from.clone(), ..key.clone() },
+            Write::Create(_) | Write::Patch(_) | Write::DefaultRoles(_) | Write::Delete { .. } => key.clone(),
+        };
+        let (Some(kind), Some(document)) = (resource::kind(key.kind), live.get(&live_key)) else { continue };
+        let parts: &[Part] =
+            if task.action == Action::Delete { &[Part::Main, Part::DefaultRoles] } else { &[task.slot.part] };
+        for reference in parts.iter().flat_map(|part| kind.references(document, *part)) {
+            if let Some(slots) = releases.get_mut(&reference) {
+                slots.push(task.slot.clone());
+            }
+        }
+    }
+    releases
+}
+
+/// How many of a resource's ancestors, of its own kind, are created in this plan.
+fn depths(changes: &[Change]) -> HashMap<Key, u16> {
+    let parents: HashMap<&Key, &Key> = tasks_of(changes)
+        .filter(|task| task.action == Action::Create)
+        .filter_map(|task| {
+            let parent = task.after.iter().find(|slot| slot.key.kind == task.slot.key.kind)?;
+            Some((&task.slot.key, &parent.key))
+        })
+        .collect();
+    let depth = |key: &Key| {
+        let ancestors = std::iter::successors(parents.get(key), |parent| parents.get(**parent));
+        u16::try_from(ancestors.take(usize::from(DEPTHS) - 1).count()).unwrap_or(DEPTHS - 1)
+    };
+    parents.keys().map(|key| ((*key).clone(), depth(key))).collect()
+}
+
+fn stage(task: &Task, depths: &HashMap<Key, u16>) -> u16 {
+    let kinds = u16::try_from(resource::ALL.len()).unwrap_or(u16::MAX);
+    let position = resource::ALL.iter().position(|kind| kind.name() == task.slot.key.kind);
+    let position = position.and_then(|position| u16::try_from(position).ok()).unwrap_or(kinds);
+    let rank = match (task.slot.part, &task.slot.key.tenant) {
+        (Part::Main, None) => position,
+        (Part::Main, Some(_)) => kinds + position,
+        (Part::DefaultRoles, _) => 2 * kinds,
+    };
+    let forward = rank * DEPTHS + depths.get(&task.slot.key).copied().unwrap_or(0);
+    if task.action == Action::Delete { u16::MAX - forward } else { forward }
+}
+
+/// Puts what can go together into one call.
+pub fn batch(changes: &mut [Change]) {
+    let mut open: BTreeMap<(u16, bool, Shape), (u32, usize)> = BTreeMap::new();
+    let mut next = 0;
+    for change in changes {
+        let is_sent = change.held.is_none();
+        for task in &mut change.tasks {
+            let size = resource::kind(task.slot.key.kind).map_or(1, |kind| kind.batch_size(&task.write));
+            let (number, room) = open.entry((task.stage, is_sent, Shape::of(task))).or_insert((0, 0));
+            if *room == 0 {
+                (*number, *room) = (next, size);
+                next += 1;
+            }
+            task.batch = *number;
+            *room -= 1;
+        }
+    }
+}
+
+/// What the writes of one call have in common. Renames go by themselves: they are not repeatable, updates are.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+enum Shape {
+    Create,
+    Overwrite { is_repeatable: bool },
+    Patch,
+    DefaultRoles,
+    Delete { tenant: Option<std::sync::Arc<str>>, cascade: bool },
+}
+
+impl Shape {
+    fn of(task: &Task) -> Self {
+        match &task.write {
+            Write::Create(_) => Self::Create,
+            Write::Overwrite { .. } => Self::Overwrite { is_repeatable: task.write.is_repeatable(&task.slot.key) },
+            Write::Patch(_) => Self::Patch,
+            Write::DefaultRoles(_) => Self::DefaultRoles,
+            Write::Delete { cascade } => Self::Delete { tenant: task.slot.key.tenant.clone(), cascade: *cascade },
+        }
+    }
+}

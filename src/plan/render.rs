@@ -1,0 +1,376 @@
+//! A plan for people and for programs: text, Markdown, JSON. The JSON is a contract; it only ever gains fields.
+
+use super::Change;
+use super::FieldChange;
+use super::Hold;
+use super::Plan;
+use crate::resource::Action;
+use serde::Serialize;
+use serde_json::Value;
+use std::fmt::Write;
+
+/// Longer values are shown as their size: a plan is read by people.
+const LONGEST_VALUE: usize = 2000;
+
+/// `plan -o json`, `/api/v1/plan`.
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Report {
+    /// Of this form.
+    pub format_version: u32,
+    /// In the order of the config.
+    pub projects: Vec<ProjectReport>,
+}
+
+impl Report {
+    /// All projects of one plan.
+    pub fn new(projects: Vec<ProjectReport>) -> Self {
+        Self { format_version: 1, projects }
+    }
+
+    /// Does anything differ, held or not?
+    pub fn has_differences(&self) -> bool {
+        self.projects.iter().any(|project| !project.changes.is_empty() || !project.refused.is_empty())
+    }
+}
+
+/// The plan of one project.
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ProjectReport {
+    /// The project's name in the config.
+    pub name: String,
+    /// Of the held changes; empty where nothing is held.
+    pub fingerprint: String,
+    /// What is held as a whole.
+    pub held: Option<HeldReport>,
+    /// What the operator should know.
+    pub warnings: Vec<String>,
+    /// In the order in which they are sent.
+    pub changes: Vec<ChangeReport>,
+    /// Declarations that cannot be carried out until somebody changes something.
+    pub refused: Vec<RefusedReport>,
+    /// Live and declared nowhere.
+    pub undeclared: Vec<Identity>,
+    /// What applying costs.
+    pub forecast: Forecast,
+}
+
+/// Changes that wait for approval.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct HeldReport {
+    /// What to approve.
+    pub fingerprint: String,
+    /// The guard; several are joined by a comma.
+    pub reason: String,
+    /// How many changes.
+    pub changes: usize,
+    /// How many of them delete.
+    pub deletes: usize,
+}
+
+/// One change.
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ChangeReport {
+    /// The YAML key.
+    pub kind: &'static str,
+    /// The identity.
+    pub id: String,
+    /// `create`, `update`, `rename` or `delete`.
+    pub action: &'static str,
+    /// Why it waits.
+    pub held: Option<&'static str>,
+    /// What becomes different.
+    pub fields: Vec<FieldReport>,
+    /// Where the YAML declares it.
+    pub file: Option<String>,
+    /// From 1.
+    pub line: Option<u32>,
+}
+
+/// One field of a change.
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct FieldReport {
+    /// `customAttributes.plan`.
+    pub path: String,
+    /// What is there.
+    pub from: Value,
+    /// What shall be there.
+    pub to: Value,
+}
+
+/// A declaration that cannot be carried out.
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RefusedReport {
+    /// The YAML key.
+    pub kind: &'static str,
+    /// The identity.
+    pub id: String,
+    /// What is wrong and what to do instead.
+    pub message: String,
+    /// Where the YAML declares it.
+    pub file: String,
+    /// From 1.
+    pub line: u32,
+}
+
+/// A resource by name.
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Identity {
+    /// The YAML key.
+    pub kind: &'static str,
+    /// The identity.
+    pub id: String,
+}
+
+/// What applying costs.
+#[derive(Debug, Clone, Copy, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Forecast {
+    /// Write requests.
+    pub requests: usize,
+    /// About how long they take under the configured limit.
+    pub seconds: u64,
+}
+
+/// How fast the configured limit lets requests through.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Pace {
+    /// So many at once, then as many again after each window of so many seconds.
+    Window(f64, f64),
+    /// So many per second.
+    Rate(f64),
+    /// No limit is configured.
+    Free,
+}
+
+impl Pace {
+    /// Seconds until the last of `requests` is sent.
+    #[allow(clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "small")]
+    pub fn seconds(self, requests: usize) -> u64 {
+        let requests = requests as f64;
+        let seconds = match self {
+            Self::Free => 0.0,
+            Self::Rate(per_second) => requests / per_second,
+            Self::Window(n, seconds) => ((requests / n.max(1.0)).ceil() - 1.0).max(0.0) * seconds,
+        };
+        seconds.ceil() as u64
+    }
+}
+
+impl ProjectReport {
+    /// Renders one plan.
+    pub fn new(name: &str, plan: &Plan, pace: Pace) -> Self {
+        let requests = plan.forecast_requests();
+        Self {
+            name: name.to_owned(),
+            fingerprint: plan.fingerprint.clone(),
+            held: HeldReport::of(plan),
+            warnings: plan
+                .unobserved
+                .iter()
+                .map(|(kind, reason)| format!("{kind} could not be observed and are left alone: {reason}"))
+                .chain(plan.warnings.iter().cloned())
+                .collect(),
+            changes: plan.changes.iter().map(ChangeReport::new).collect(),
+            refused: plan
+                .refused
+                .iter()
+                .map(|refusal| RefusedReport {
+                    kind: refusal.key.kind,
+                    id: refusal.key.id(),
+                    message: refusal.message.clone(),
+                    file: refusal.place.file.to_string(),
+                    line: refusal.place.line,
+                })
+                .collect(),
+            undeclared: plan.undeclared.iter().map(|key| Identity { kind: key.kind, id: key.id() }).collect(),
+            forecast: Forecast { requests, seconds: pace.seconds(requests) },
+        }
+    }
+
+    fn count(&self, action: Action) -> usize {
+        self.changes.iter().filter(|change| change.action == action.as_str()).count()
+    }
+}
+
+impl HeldReport {
+    /// What of `plan` waits for approval; `None` where nothing does.
+    pub fn of(plan: &Plan) -> Option<Self> {
+        let mut reasons: Vec<&str> = plan.held().filter_map(|change| Some(change.held?.as_str())).collect();
+        reasons.sort_unstable();
+        reasons.dedup();
+        (!reasons.is_empty()).then(|| Self {
+            fingerprint: plan.fingerprint.clone(),
+            reason: reasons.join(","),
+            changes: plan.held().count(),
+            deletes: plan.held().filter(|change| change.action == Action::Delete).count(),
+        })
+    }
+}
+
+impl ChangeReport {
+    /// Renders one change.
+    pub fn new(change: &Change) -> Self {
+        Self {
+            kind: change.key.kind,
+            id: change.key.id(),
+            action: change.action.as_str(),
+            held: change.held.as_ref().map(Hold::as_str),
+            fields: change.fields.iter().map(FieldReport::new).collect(),
+            file: change.place.as_ref().map(|place| place.file.to_string()),
+            line: change.place.as_ref().map(|place| place.line),
+        }
+    }
+
+    fn sign(&self) -> char {
+        match self.action {
+            "create" => '+',
+            "delete" => '-',
+            "rename" => '>',
+            _ => '~',
+        }
+    }
+}
+
+impl FieldReport {
+    fn new(field: &FieldChange) -> Self {
+        Self { path: field.path.clone(), from: shortened(&field.from), to: shortened(&field.to) }
+    }
+}
+
+fn shortened(value: &Value) -> Value {
+    let size = value.as_str().map_or_else(|| value.to_string().len(), str::len);
+    if size <= LONGEST_VALUE { value.clone() } else { Value::from(format!("({size} bytes)")) }
+}
+
+/// For a terminal or a log.
+pub fn text(report: &Report) -> String {
+    let mut out = String::new();
+    for project in &report.projects {
+        text_of(project, &mut out);
+    }
+    out
+}
+
+fn text_of(project: &ProjectReport, out: &mut String) {
+    line(out, format_args!("project {}", project.name));
+    for warning in &project.warnings {
+        line(out, format_args!("  ! {warning}"));
+    }
+    for refused in &project.refused {
+        let RefusedReport { kind, id, message, file, line: number } = refused;
+        line(out, format_args!("  x {kind}/{id}: {message}   {file}:{number}"));
+    }
+    for change in &project.changes {
+        let place = match (&change.file, change.line) {
+            (Some(file), Some(number)) => format!("   {file}:{number}"),
+            (Some(_) | None, _) => String::new(),
+        };
+        let held = change.held.map_or_else(String::new, |reason| format!("   held: {reason}"));
+        line(out, format_args!("  {} {}/{}{held}{place}", change.sign(), change.kind, change.id));
+        for field in &change.fields {
+            let (path, from, to) = (&field.path, &field.from, &field.to);
+            if change.action == "create" {
+                line(out, format_args!("      {path}: {to}"));
+            } else {
+                line(out, format_args!("      {path}: {from} -> {to}"));
+            }
+        }
+    }
+    let undeclared = project.undeclared.len();
+    if undeclared > 0 {
+        let names: Vec<String> = project.undeclared.iter().take(10).map(|u| format!("{}/{}", u.kind, u.id)).collect();
+        let more = if undeclared > names.len() { ", ..." } else { "" };
+        line(out, format_args!("  {undeclared} live and declared nowhere, left alone: {}{more}", names.join(", ")));
+    }
+    line(out, format_args!("  {}", summary(project)));
+    if let Some(held) = &project.held {
+        line(out, format_args!("  {}", how_to_release(held)));
+    }
+}
+
+fn summary(project: &ProjectReport) -> String {
+    if project.changes.is_empty() && project.refused.is_empty() {
+        return "nothing to change".to_owned();
+    }
+    let Forecast { requests, seconds } = project.forecast;
+    format!(
+        "{} to create, {} to update, {} to rename, {} to delete; {requests} write requests, about {seconds} s",
+        project.count(Action::Create),
+        project.count(Action::Update),
+        project.count(Action::Rename),
+        project.count(Action::Delete),
+    )
+}
+
+fn how_to_release(held: &HeldReport) -> String {
+    let HeldReport { fingerprint, reason, changes, deletes } = held;
+    let how = if reason == Hold::FirstContact.as_str() {
+        format!("apply --auto-approve, or apply --approve {fingerprint}, or firstContact: apply in the config")
+    } else {
+        format!("apply --approve {fingerprint}")
+    };
+    format!("{changes} changes ({deletes} deletes) are held ({reason}); to release them: {how}")
+}
+
+/// For a pull request's comment.
+pub fn markdown(report: &Report) -> String {
+    let mut out = String::new();
+    for project in &report.projects {
+        line(&mut out, format_args!("### {}\n\n{}\n", project.name, summary(project)));
+        for warning in &project.warnings {
+            line(&mut out, format_args!("> {}\n", cell(warning)));
+        }
+        for refused in &project.refused {
+            let RefusedReport { kind, id, message, file, line: number } = refused;
+            line(
+                &mut out,
+                format_args!("> **{kind}/{}** cannot be carried out: {} ({file}:{number})\n", cell(id), cell(message)),
+            );
+        }
+        if !project.changes.is_empty() {
+            line(
+                &mut out,
+                format_args!("| | resource | field | from | to | where |\n| --- | --- | --- | --- | --- | --- |"),
+            );
+        }
+        for change in &project.changes {
+            markdown_rows(change, &mut out);
+        }
+        if let Some(held) = &project.held {
+            line(&mut out, format_args!("\n{}", how_to_release(held)));
+        }
+        line(&mut out, format_args!(""));
+    }
+    out
+}
+
+fn markdown_rows(change: &ChangeReport, out: &mut String) {
+    let place = change.file.as_ref().zip(change.line).map_or_else(String::new, |(file, line)| format!("{file}:{line}"));
+    let action =
+        change.held.map_or_else(|| change.action.to_owned(), |reason| format!("{} (held: {reason})", change.action));
+    let resource = format!("{}/{}", change.kind, cell(&change.id));
+    if change.fields.is_empty() {
+        line(out, format_args!("| {action} | {resource} | | | | {place} |"));
+    }
+    for field in &change.fields {
+        let (from, to) = (cell(&field.from.to_string()), cell(&field.to.to_string()));
+        line(out, format_args!("| {action} | {resource} | {} | {from} | {to} | {place} |", cell(&field.path)));
+    }
+}
+
+/// Text from outside inside a table cell.
+fn cell(text: &str) -> String {
+    text.replace('\\', "\\\\").replace('|', "\\|").replace('<', "&lt;").replace(['\n', '\r'], " ")
+}
+
+fn line(out: &mut String, text: std::fmt::Arguments<'_>) {
+    // Writing to a String cannot fail.
+    let _written = writeln!(out, "{text}");
+}
