@@ -221,7 +221,7 @@ impl ChangeReport {
             kind: change.key.kind,
             id: change.key.id(),
             action: change.action.as_str(),
-            held: change.held.as_ref().map(Hold::as_str),
+            held: change.held.map(Hold::as_str),
             fields: change.fields.iter().map(FieldReport::new).collect(),
             file: change.place.as_ref().map(|place| place.file.to_string()),
             line: change.place.as_ref().map(|place| place.line),
