@@ -61,6 +61,8 @@ pub struct Task {
     pub batch: u32,
     /// Where the YAML declares it; `None` for a prune.
     pub place: Option<Place>,
+    /// What the state shall know of the resource once this is done.
+    pub ownership: Ownership,
     /// When the observation that it rests on began. If the resource was written after that, the task is void.
     pub observed_at: Instant,
     /// Digest of desired and observed: a parked task gets a new try when this changes.

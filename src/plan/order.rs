@@ -5,6 +5,7 @@
 
 use super::Change;
 use super::Live;
+use super::Ownership;
 use super::Slot;
 use super::Task;
 use crate::desired::Declared;
@@ -45,6 +46,11 @@ pub fn tasks(declared: &Declared, live: Option<&Document>, action: Action, write
             stage: 0,
             batch: 0,
             place: Some(declared.place.clone()),
+            ownership: Ownership {
+                fresh: action == Action::Create,
+                protected: declared.protected.unwrap_or_default(),
+                cascade_delete: declared.cascade_delete.unwrap_or_default(),
+            },
             observed_at: Instant::now(),
             cause,
         }
@@ -62,6 +68,7 @@ pub fn deletion(key: &Key, live: &Document, cascade: bool) -> Task {
         stage: 0,
         batch: 0,
         place: None,
+        ownership: Ownership::default(),
         observed_at: Instant::now(),
         cause: digest(&[None, Some(live)]),
     }
