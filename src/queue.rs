@@ -1,1 +1,331 @@
-//! (to be written)
+//! The work of all projects: one slot per resource, one call per slot at a time, the newest plan in force.
+//!
+//! A newer plan replaces everything that waits; what is in flight finishes first. What fails for now comes back
+//! after a growing wait, what is refused stays parked until its cause changes, and what depends on either is
+//! blocked meanwhile. Deletes run last. [`lane`] decides which task may go, [`core`] whose turn it is; both are
+//! pure. [`Queue`] adds the lock, the clock and the waiting.
+
+use crate::backoff::Backoff;
+use crate::plan::ProjectName;
+use crate::plan::Slot;
+use crate::plan::Task;
+use crate::telemetry::metrics::Metrics;
+use crate::telemetry::status::Problem;
+use core::Core;
+use core::Taken;
+use lane::After;
+use nonempty::NonEmpty;
+use std::fmt;
+use std::iter::Sum;
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::MutexGuard;
+use std::sync::PoisonError;
+use std::time::Duration;
+use std::time::SystemTime;
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+mod core;
+mod entry;
+mod lane;
+mod problems;
+
+/// One call's worth of tasks, handed to a worker. It goes back with [`Queue::finish`] or [`Queue::finish_split`].
+#[derive(Debug, Clone, PartialEq)]
+#[must_use = "its slots stay taken until it is finished"]
+pub struct Work {
+    /// Whose it is.
+    pub project: ProjectName,
+    /// What to do, in one call.
+    pub tasks: NonEmpty<Task>,
+    /// Tries of the first task that failed before; 0 on the first try.
+    pub attempts: u32,
+    /// How long the first task waited for its turn.
+    pub waited: Duration,
+    /// An earlier try may have taken effect: look before writing. What a worker sets here holds for the next try
+    /// of what it puts back.
+    pub verify: bool,
+}
+
+/// What became of a task.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Verdict {
+    /// It took effect.
+    Done,
+    /// It failed for now: again after a growing wait.
+    Retry {
+        /// Why, for the status.
+        message: String,
+        /// It may have taken effect all the same.
+        ambiguous: bool,
+    },
+    /// It was refused: again when its cause changes.
+    Park {
+        /// Why, for the status.
+        message: String,
+    },
+    /// The resource is not what the plan rested on: off the queue, and a pass is asked for.
+    Superseded,
+    /// Not tried: back on the queue at once, as it was.
+    Released,
+}
+
+/// How many tasks stand where.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Waiting for their turn, or for tasks that go before them.
+    pub ready: usize,
+    /// Failed for now; another try is scheduled.
+    pub delayed: usize,
+    /// With a worker.
+    pub in_flight: usize,
+    /// What they depend on failed.
+    pub blocked: usize,
+    /// Refused until something changes.
+    pub parked: usize,
+}
+
+impl Counts {
+    /// Nothing happens any more by itself.
+    pub fn is_settled(&self) -> bool {
+        self.ready + self.delayed + self.in_flight == 0
+    }
+
+    /// Everything on the queue.
+    pub fn total(&self) -> usize {
+        self.ready + self.delayed + self.in_flight + self.blocked + self.parked
+    }
+}
+
+impl Sum for Counts {
+    fn sum<I: Iterator<Item = Self>>(counts: I) -> Self {
+        counts.fold(Self::default(), |a, b| Self {
+            ready: a.ready + b.ready,
+            delayed: a.delayed + b.delayed,
+            in_flight: a.in_flight + b.in_flight,
+            blocked: a.blocked + b.blocked,
+            parked: a.parked + b.parked,
+        })
+    }
+}
+
+/// The queue of the whole daemon. Cheap to clone; all clones are one queue.
+#[derive(Clone)]
+pub struct Queue {
+    shared: Arc<Shared>,
+}
+
+type AskForPass = dyn Fn(&ProjectName) + Send + Sync;
+
+struct Shared {
+    state: Mutex<State>,
+    /// Counts changes, so that waiting for one cannot miss it.
+    changes: watch::Sender<u64>,
+    metrics: Arc<Metrics>,
+}
+
+struct State {
+    core: Core,
+    on_stale: Option<Arc<AskForPass>>,
+}
+
+impl fmt::Debug for Queue {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Queue").field("counts", &self.counts()).finish_non_exhaustive()
+    }
+}
+
+impl Queue {
+    /// An empty queue. `backoff` is the wait between tries of one task.
+    pub fn new(backoff: Backoff, metrics: Arc<Metrics>) -> Self {
+        let state = State { core: Core::new(backoff), on_stale: None };
+        let (changes, _) = watch::channel(0);
+        Self { shared: Arc::new(Shared { state: Mutex::new(state), changes, metrics }) }
+    }
+
+    /// Whom to ask for a pass when a task turns out to rest on an observation that is older than the last write.
+    pub fn on_stale(&self, ask: impl Fn(&ProjectName) + Send + Sync + 'static) {
+        self.lock().on_stale = Some(Arc::new(ask));
+    }
+
+    /// Puts `tasks` in the place of everything that waits for this project. What is in flight finishes, and its
+    /// slot's new task waits for that. A task with the same cause as before keeps its attempts and its wait, or stays
+    /// parked; `fresh` gives those a new try at once.
+    pub fn replace(&self, project: &ProjectName, tasks: Vec<Task>, fresh: bool) {
+        let mut state = self.lock();
+        let added = state.core.lane_mut(project).replace(tasks, fresh, Instant::now());
+        self.count_added("plan", added);
+        self.changed(state);
+    }
+
+    /// Waits for something to do; `None` once the queue is closed. Dropping the future loses nothing.
+    pub async fn take(&self) -> Option<Work> {
+        let mut changes = self.shared.changes.subscribe();
+        loop {
+            changes.borrow_and_update();
+            match self.try_take() {
+                Taken::Work(work) => return Some(*work),
+                Taken::Closed => return None,
+                Taken::Wait(due) => {
+                    let due = async {
+                        match due {
+                            Some(due) => tokio::time::sleep_until(due).await,
+                            None => std::future::pending().await,
+                        }
+                    };
+                    tokio::select! {
+                        () = due => {}
+                        // The sender lives as long as `self`.
+                        _ = changes.changed() => {}
+                    }
+                }
+            }
+        }
+    }
+
+    fn try_take(&self) -> Taken {
+        let mut state = self.lock();
+        let mut dropped = Vec::new();
+        let taken = state.core.take(Instant::now(), &mut dropped);
+        for (project, task) in &dropped {
+            let labels = [project, task.slot.key.kind, task.action.as_str(), "superseded"];
+            self.shared.metrics.changes_total.with_label_values(&labels).inc();
+        }
+        if let Taken::Work(work) = &taken {
+            for _ in &work.tasks {
+                self.shared.metrics.queue_wait_seconds.observe(work.waited.as_secs_f64());
+            }
+        }
+        let ask = state.on_stale.clone();
+        if matches!(taken, Taken::Work(_)) || !dropped.is_empty() {
+            self.changed(state);
+        } else {
+            drop(state);
+        }
+        if let Some(ask) = ask {
+            let mut projects: Vec<ProjectName> = dropped.into_iter().map(|(project, _)| project).collect();
+            projects.dedup();
+            for project in &projects {
+                ask(project);
+            }
+        }
+        taken
+    }
+
+    /// Takes `work` back with one verdict per task, in order.
+    pub fn finish(&self, work: Work, verdicts: Vec<Verdict>) {
+        let project = work.project.clone();
+        let mut state = self.lock();
+        let after = state.core.finish(work, verdicts, Instant::now(), fastrand::f64());
+        for outcome in &after {
+            if let After::Requeued(reason) = outcome {
+                self.count_added(reason, 1);
+            }
+        }
+        let ask = if after.contains(&After::Stale) { state.on_stale.clone() } else { None };
+        self.changed(state);
+        if let Some(ask) = ask {
+            ask(&project);
+        }
+    }
+
+    /// Takes back a batch that was refused as a whole: its halves go out at once, each in a call of its own, so that
+    /// the bad task in it will stand alone in the end.
+    pub fn finish_split(&self, work: Work) {
+        let mut state = self.lock();
+        let count = state.core.finish_split(work, Instant::now());
+        self.count_added("split", count);
+        self.changed(state);
+    }
+
+    /// A paused project hands out nothing.
+    pub fn pause(&self, project: &ProjectName, paused: bool) {
+        let mut state = self.lock();
+        state.core.lane_mut(project).paused = paused;
+        self.changed(state);
+    }
+
+    /// Hands out nothing any more, for good.
+    pub fn close(&self) {
+        let mut state = self.lock();
+        state.core.close();
+        self.changed(state);
+    }
+
+    /// How many tasks stand where, over all projects.
+    pub fn counts(&self) -> Counts {
+        self.lock().core.counts()
+    }
+
+    /// How many tasks of one project stand where.
+    pub fn counts_of(&self, project: &str) -> Counts {
+        self.lock().core.lane(project).map(lane::Lane::counts).unwrap_or_default()
+    }
+
+    /// Tasks of a project that are neither done nor parked; blocked ones are among them.
+    pub fn outstanding(&self, project: &str) -> usize {
+        let counts = self.counts_of(project);
+        counts.total() - counts.parked
+    }
+
+    /// Nothing of this project happens any more by itself: the queue holds parked and blocked tasks at the most.
+    pub fn is_settled(&self, project: &str) -> bool {
+        self.counts_of(project).is_settled()
+    }
+
+    /// Waits until [`Queue::is_settled`].
+    pub async fn settled(&self, project: &str) {
+        let mut changes = self.shared.changes.subscribe();
+        loop {
+            changes.borrow_and_update();
+            if self.is_settled(project) || changes.changed().await.is_err() {
+                return;
+            }
+        }
+    }
+
+    /// What does not go ahead in a project, in the order of the keys.
+    pub fn problems(&self, project: &str) -> Vec<Problem> {
+        let state = self.lock();
+        state.core.lane(project).map_or_else(Vec::new, |lane| problems::of(lane, Instant::now(), SystemTime::now()))
+    }
+
+    /// When a slot was last written, or may have been; `None` where nothing is known of the last day.
+    pub fn written_at(&self, project: &str, slot: &Slot) -> Option<Instant> {
+        self.lock().core.lane(project)?.written_at(slot)
+    }
+
+    /// Says that something on the queue changed, so that whoever shows it can look again.
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.shared.changes.subscribe()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.shared.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn count_added(&self, reason: &str, count: usize) {
+        self.shared.metrics.queue_adds_total.with_label_values(&[reason]).inc_by(count as u64);
+    }
+
+    /// Lets go of the lock and tells everybody.
+    fn changed(&self, state: MutexGuard<'_, State>) {
+        let counts = state.core.counts();
+        for (label, count) in [
+            ("ready", counts.ready),
+            ("delayed", counts.delayed),
+            ("in_flight", counts.in_flight),
+            ("blocked", counts.blocked),
+            ("parked", counts.parked),
+        ] {
+            let depth = i64::try_from(count).unwrap_or(i64::MAX);
+            self.shared.metrics.queue_depth.with_label_values(&[label]).set(depth);
+        }
+        drop(state);
+        self.shared.changes.send_modify(|count| *count = count.wrapping_add(1));
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,110 @@
+//! All projects of the queue, in turn; pure: time and chance are given.
+
+use super::Counts;
+use super::Verdict;
+use super::Work;
+use super::lane::After;
+use super::lane::Lane;
+use crate::backoff::Backoff;
+use crate::plan::ProjectName;
+use crate::plan::Task;
+use nonempty::NonEmpty;
+use std::collections::HashMap;
+use tokio::time::Instant;
+
+/// The queue without its waiting.
+#[derive(Debug)]
+pub(super) struct Core {
+    backoff: Backoff,
+    lanes: Vec<(ProjectName, Lane)>,
+    by_project: HashMap<ProjectName, usize>,
+    /// Whose turn it is.
+    turn: usize,
+    closed: bool,
+}
+
+/// The answer to [`Core::take`].
+#[derive(Debug)]
+pub(super) enum Taken {
+    /// Something to do.
+    Work(Box<Work>),
+    /// Nothing before then, unless something changes.
+    Wait(Option<Instant>),
+    /// Nothing ever again.
+    Closed,
+}
+
+impl Core {
+    pub fn new(backoff: Backoff) -> Self {
+        Self { backoff, lanes: Vec::new(), by_project: HashMap::new(), turn: 0, closed: false }
+    }
+
+    pub fn lane(&self, project: &str) -> Option<&Lane> {
+        self.by_project.get(project).map(|&index| &self.lanes[index].1)
+    }
+
+    pub fn lane_mut(&mut self, project: &ProjectName) -> &mut Lane {
+        let index = *self.by_project.entry(project.clone()).or_insert_with(|| {
+            self.lanes.push((project.clone(), Lane::default()));
+            self.lanes.len() - 1
+        });
+        &mut self.lanes[index].1
+    }
+
+    pub fn close(&mut self) {
+        self.closed = true;
+    }
+
+    pub fn counts(&self) -> Counts {
+        self.lanes.iter().map(|(_, lane)| lane.counts()).sum()
+    }
+
+    /// One call's worth of work, of the project whose turn it is. Stale tasks on the way are `dropped`.
+    pub fn take(&mut self, now: Instant, dropped: &mut Vec<(ProjectName, Task)>) -> Taken {
+        if self.closed {
+            return Taken::Closed;
+        }
+        let projects = self.lanes.len();
+        for offset in 0..projects {
+            let index = (self.turn + offset) % projects;
+            let (project, lane) = &mut self.lanes[index];
+            let mut stale = Vec::new();
+            let handed = lane.take(now, &mut stale);
+            dropped.extend(stale.into_iter().map(|task| (project.clone(), task)));
+            let Some(handed) = handed else { continue };
+            let Some(tasks) = NonEmpty::from_vec(handed.tasks) else { continue };
+            self.turn = index + 1;
+            return Taken::Work(Box::new(Work {
+                project: project.clone(),
+                tasks,
+                attempts: handed.attempts,
+                waited: handed.waited,
+                verify: handed.verify,
+            }));
+        }
+        Taken::Wait(self.lanes.iter().filter_map(|(_, lane)| lane.next_due()).min())
+    }
+
+    /// Takes in what became of each task of `work`; a task without a verdict is put back.
+    pub fn finish(&mut self, work: Work, verdicts: Vec<Verdict>, now: Instant, random: f64) -> Vec<After> {
+        let Work { project, tasks, verify, .. } = work;
+        let backoff = self.backoff;
+        let lane = self.lane_mut(&project);
+        let verdicts = verdicts.into_iter().chain(std::iter::repeat(Verdict::Released));
+        // One draw for all: what failed in one call comes back in one call.
+        tasks
+            .iter()
+            .zip(verdicts)
+            .map(|(task, verdict)| lane.finish(task, verdict, verify, (now, &backoff, random)))
+            .collect()
+    }
+
+    /// Puts both halves of a refused batch back, each to be sent alone. How many tasks.
+    pub fn finish_split(&mut self, work: Work, now: Instant) -> usize {
+        let Work { project, tasks, verify, .. } = work;
+        let lane = self.lane_mut(&project);
+        let tasks: Vec<Task> = tasks.into();
+        let (left, right) = tasks.split_at(tasks.len().div_ceil(2));
+        lane.put_back_apart(left, verify, now) + lane.put_back_apart(right, verify, now)
+    }
+}

@@ -1,0 +1,138 @@
+//! One task on the queue, and what it looks like to those that wait for it.
+
+use crate::plan::Task;
+use crate::resource::Action;
+use tokio::time::Instant;
+
+/// Where a task stands.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Status {
+    /// Its turn comes when what it depends on is settled.
+    Waiting,
+    /// A worker has it.
+    InFlight {
+        /// Of the task that the worker has: a newer plan may have changed [`Entry::task`] since.
+        cause: u64,
+        /// False once a newer plan no longer wants the slot: then nothing is left to do after the answer.
+        wanted: bool,
+    },
+    /// Failed for now.
+    Delayed {
+        /// The next try.
+        until: Instant,
+        /// Why it failed.
+        message: String,
+    },
+    /// Refused until its cause changes.
+    Parked {
+        /// Why it was refused.
+        message: String,
+    },
+    /// Done, dropped or superseded.
+    Gone,
+}
+
+/// What a task is to those that depend on it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Seen {
+    /// Nothing left to wait for.
+    Settled,
+    /// Worth waiting for.
+    Open,
+    /// Did not work out, at least for now.
+    Failed,
+}
+
+/// Tasks that go out in one call. Ordered as they are handed out: deletes last, then by stage.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) struct Group {
+    pub delete: bool,
+    pub stage: u16,
+    pub batch: u32,
+    /// 0, or the number that a split of the batch gave.
+    pub part: u32,
+}
+
+/// One slot of the queue.
+#[derive(Debug)]
+pub(super) struct Entry {
+    pub task: Task,
+    pub status: Status,
+    /// Tries that ended without success.
+    pub attempts: u32,
+    /// An earlier try may have taken effect.
+    pub verify: bool,
+    /// See [`Group::part`].
+    pub part: u32,
+    /// Dependencies that are [`Seen::Open`].
+    pub open: usize,
+    /// Dependencies that are [`Seen::Failed`].
+    pub failed: usize,
+    /// Since when nothing but its turn holds it back; meaningless before.
+    pub ready_since: Instant,
+}
+
+impl Entry {
+    pub fn new(task: Task, now: Instant) -> Self {
+        Self {
+            task,
+            status: Status::Waiting,
+            attempts: 0,
+            verify: false,
+            part: 0,
+            open: 0,
+            failed: 0,
+            ready_since: now,
+        }
+    }
+
+    pub fn group(&self) -> Group {
+        Group {
+            delete: self.task.action == Action::Delete,
+            stage: self.task.stage,
+            batch: self.task.batch,
+            part: self.part,
+        }
+    }
+
+    pub fn seen(&self) -> Seen {
+        match self.status {
+            Status::Gone => Seen::Settled,
+            Status::InFlight { .. } => Seen::Open,
+            Status::Waiting if self.failed == 0 => Seen::Open,
+            Status::Waiting | Status::Delayed { .. } | Status::Parked { .. } => Seen::Failed,
+        }
+    }
+
+    /// Waits for its turn, maybe for dependencies, but not in vain.
+    pub fn is_active(&self) -> bool {
+        self.status == Status::Waiting && self.failed == 0
+    }
+
+    pub fn is_ready(&self) -> bool {
+        self.is_active() && self.open == 0
+    }
+
+    pub fn is_blocked(&self) -> bool {
+        self.status == Status::Waiting && self.failed > 0
+    }
+
+    /// A create or rename: while one fails, nothing of its kind is deleted.
+    pub fn makes(&self) -> bool {
+        matches!(self.task.action, Action::Create | Action::Rename)
+    }
+
+    /// Takes note that a dependency changed.
+    pub fn shift(&mut self, from: Seen, to: Seen) {
+        match from {
+            Seen::Settled => {}
+            Seen::Open => self.open = self.open.saturating_sub(1),
+            Seen::Failed => self.failed = self.failed.saturating_sub(1),
+        }
+        match to {
+            Seen::Settled => {}
+            Seen::Open => self.open += 1,
+            Seen::Failed => self.failed += 1,
+        }
+    }
+}

@@ -1,0 +1,83 @@
+//! What does not go ahead, in words for the status.
+
+use super::entry::Entry;
+use super::entry::Seen;
+use super::entry::Status;
+use super::lane::Lane;
+use crate::telemetry::status::Problem;
+use crate::telemetry::status::ProblemState;
+use std::collections::BTreeMap;
+use std::time::SystemTime;
+use tokio::time::Instant;
+
+/// Every task of a project that waits for more than its turn, in the order of their keys. `now` and `wall` are the
+/// same moment on both clocks.
+pub(super) fn of(lane: &Lane, now: Instant, wall: SystemTime) -> Vec<Problem> {
+    let mut failed_makes: BTreeMap<&str, &Entry> = BTreeMap::new();
+    for entry in lane.entries().filter(|entry| entry.makes() && entry.seen() == Seen::Failed) {
+        let first = failed_makes.entry(entry.task.slot.key.kind).or_insert(entry);
+        if entry.task.slot < first.task.slot {
+            *first = entry;
+        }
+    }
+    let mut stuck: Vec<&Entry> = lane.entries().filter(|entry| entry.seen() == Seen::Failed).collect();
+    stuck.sort_by(|a, b| a.task.slot.cmp(&b.task.slot));
+    stuck.into_iter().filter_map(|entry| problem(lane, entry, &failed_makes, now, wall)).collect()
+}
+
+fn problem(
+    lane: &Lane,
+    entry: &Entry,
+    failed_makes: &BTreeMap<&str, &Entry>,
+    now: Instant,
+    wall: SystemTime,
+) -> Option<Problem> {
+    let (state, message, next) = match &entry.status {
+        Status::Waiting => (ProblemState::Blocked, blocked(lane, entry, failed_makes), None),
+        Status::Delayed { until, message } => {
+            let at = wall.checked_add(until.saturating_duration_since(now));
+            let at = at.map(|at| humantime::format_rfc3339_seconds(at).to_string());
+            (ProblemState::Retrying, message.clone(), at)
+        }
+        Status::Parked { message } => (ProblemState::Parked, message.clone(), None),
+        Status::InFlight { .. } | Status::Gone => return None,
+    };
+    let task = &entry.task;
+    Some(Problem {
+        kind: task.slot.key.kind.to_owned(),
+        id: task.slot.key.id(),
+        state,
+        message,
+        attempts: entry.attempts,
+        next_attempt_at: next,
+        file: task.place.as_ref().map(|place| place.file.to_string()),
+        line: task.place.as_ref().map(|place| place.line),
+    })
+}
+
+fn blocked(lane: &Lane, entry: &Entry, failed_makes: &BTreeMap<&str, &Entry>) -> String {
+    let on = entry.task.after.iter().filter_map(|slot| lane.entry(slot)).find(|other| other.seen() == Seen::Failed);
+    if let Some(other) = on {
+        return format!("waits for {}, which {}", other.task.slot.key, plight(other));
+    }
+    match failed_makes.get(entry.task.slot.key.kind) {
+        Some(other) => {
+            let key = &other.task.slot.key;
+            format!(
+                "nothing of {} is deleted before the {} of {key}, which {}",
+                key.kind,
+                other.task.action.as_str(),
+                plight(other)
+            )
+        }
+        None => "waits for another change".to_owned(),
+    }
+}
+
+fn plight(entry: &Entry) -> &'static str {
+    match entry.status {
+        Status::Parked { .. } => "is parked",
+        Status::Delayed { .. } => "failed and is tried again later",
+        Status::Waiting | Status::InFlight { .. } | Status::Gone => "is blocked itself",
+    }
+}

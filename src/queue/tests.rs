@@ -1,0 +1,495 @@
+//! What the queue promises, by example, on a paused clock.
+
+use super::*;
+use crate::desired::Place;
+use crate::plan::Task;
+use crate::resource::Action;
+use crate::resource::Key;
+use crate::resource::Part;
+use crate::resource::Write;
+use crate::telemetry::status::ProblemState;
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering;
+
+const BACKOFF: Backoff = Backoff { max_attempts: 5, initial: Duration::from_secs(1), max: Duration::from_secs(60) };
+
+pub(super) fn slot(kind: &'static str, name: &str) -> Slot {
+    Slot { key: Key::new(kind, name), part: Part::Main }
+}
+
+/// A task of its own batch, from an observation of now.
+fn task(action: Action, kind: &'static str, name: &str, batch: u32) -> Task {
+    let write = match action {
+        Action::Delete => Write::Delete { cascade: false },
+        Action::Create | Action::Update | Action::Rename => Write::Patch(crate::resource::Document::new()),
+    };
+    Task {
+        slot: slot(kind, name),
+        action,
+        write,
+        after: Vec::new(),
+        stage: u16::from(action == Action::Delete) * 10,
+        batch,
+        place: Some(Place { file: "a.yaml".into(), line: 7 }),
+        observed_at: Instant::now(),
+        cause: 1,
+    }
+}
+
+fn update(name: &str, batch: u32) -> Task {
+    task(Action::Update, "tenants", name, batch)
+}
+
+fn after(task: Task, before: &[Slot]) -> Task {
+    Task { after: before.to_vec(), ..task }
+}
+
+fn queue() -> Queue {
+    Queue::new(BACKOFF, Arc::new(Metrics::new()))
+}
+
+fn production() -> ProjectName {
+    "production".into()
+}
+
+fn retry() -> Verdict {
+    Verdict::Retry { message: "no answer".into(), ambiguous: false }
+}
+
+fn park() -> Verdict {
+    Verdict::Park { message: "refused".into() }
+}
+
+fn names(work: &Work) -> Vec<&str> {
+    work.tasks.iter().map(|task| &*task.slot.key.name).collect()
+}
+
+/// Takes what is ready at this moment.
+fn take_now(queue: &Queue) -> Option<Work> {
+    match queue.try_take() {
+        Taken::Work(work) => Some(*work),
+        Taken::Wait(_) | Taken::Closed => None,
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn tasks_of_one_batch_go_out_together_and_in_plan_order() {
+    let queue = queue();
+    queue.replace(&production(), vec![update("c", 2), update("a", 1), update("b", 1)], false);
+
+    let first = queue.take().await.unwrap();
+    let second = queue.take().await.unwrap();
+
+    assert_eq!(names(&first), ["a", "b"]);
+    assert_eq!(names(&second), ["c"]);
+    assert_eq!(queue.counts(), Counts { in_flight: 3, ..Counts::default() });
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_task_depends_on_is_done_before_it_is_handed_out() {
+    let queue = queue();
+    let child = after(update("child", 2), &[slot("tenants", "parent")]);
+    queue.replace(&production(), vec![child, update("parent", 1)], false);
+
+    let parent = queue.take().await.unwrap();
+    assert_eq!(names(&parent), ["parent"]);
+    assert!(take_now(&queue).is_none());
+    queue.finish(parent, vec![Verdict::Done]);
+
+    assert_eq!(names(&queue.take().await.unwrap()), ["child"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_failed_dependency_blocks_its_dependents_but_not_their_batch() {
+    let queue = queue();
+    let child = after(update("child", 2), &[slot("tenants", "parent")]);
+    let grandchild = after(update("grandchild", 3), &[slot("tenants", "child")]);
+    queue.replace(&production(), vec![update("parent", 1), child, update("other", 2), grandchild], false);
+
+    let parent = queue.take().await.unwrap();
+    queue.finish(parent, vec![park()]);
+    let rest = queue.take().await.unwrap();
+
+    assert_eq!(names(&rest), ["other"]);
+    queue.finish(rest, vec![Verdict::Done]);
+    assert_eq!(queue.counts(), Counts { blocked: 2, parked: 1, ..Counts::default() });
+    assert!(queue.is_settled("production"));
+    assert_eq!(queue.outstanding("production"), 2);
+    let problems: Vec<_> = queue.problems("production").into_iter().map(|p| (p.id, p.state, p.message)).collect();
+    assert_eq!(
+        problems,
+        [
+            ("child".into(), ProblemState::Blocked, "waits for tenants/parent, which is parked".into()),
+            ("grandchild".into(), ProblemState::Blocked, "waits for tenants/child, which is blocked itself".into()),
+            ("parent".into(), ProblemState::Parked, "refused".to_owned()),
+        ]
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn blocked_tasks_go_on_when_the_dependency_is_done_after_all() {
+    let queue = queue();
+    let child = after(update("child", 2), &[slot("tenants", "parent")]);
+    queue.replace(&production(), vec![update("parent", 1), child], false);
+    let parent = queue.take().await.unwrap();
+    queue.finish(parent, vec![retry()]);
+    assert_eq!(queue.counts(), Counts { blocked: 1, delayed: 1, ..Counts::default() });
+
+    let again = queue.take().await.unwrap();
+    assert_eq!(names(&again), ["parent"]);
+    assert_eq!(queue.counts(), Counts { ready: 1, in_flight: 1, ..Counts::default() });
+    queue.finish(again, vec![Verdict::Done]);
+
+    assert_eq!(names(&queue.take().await.unwrap()), ["child"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_failure_of_a_task_doubles_its_wait() {
+    let queue = queue();
+    queue.replace(&production(), vec![update("a", 1)], false);
+    let start = Instant::now();
+    let mut waits = Vec::new();
+
+    for attempt in 0..5 {
+        let before = start.elapsed();
+        let work = queue.take().await.unwrap();
+        waits.push(start.elapsed().saturating_sub(before));
+        assert_eq!(work.attempts, attempt);
+        queue.finish(work, vec![retry()]);
+    }
+
+    for (wait, longest) in waits.iter().zip([0, 1, 2, 4, 8].map(Duration::from_secs)) {
+        // The timer counts in milliseconds.
+        assert!(*wait >= longest / 2 && *wait <= longest + Duration::from_millis(1), "{wait:?} {longest:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_failed_in_one_call_comes_back_in_one_call() {
+    let queue = queue();
+    queue.replace(&production(), vec![update("a", 1), update("b", 1), update("c", 1)], false);
+
+    let work = queue.take().await.unwrap();
+    queue.finish(work, vec![retry(), retry(), retry()]);
+
+    assert_eq!(names(&queue.take().await.unwrap()), ["a", "b", "c"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_retry_says_when_it_comes() {
+    let queue = queue();
+    queue.replace(&production(), vec![update("a", 1)], false);
+    let work = queue.take().await.unwrap();
+    queue.finish(work, vec![retry()]);
+
+    let [problem] = &queue.problems("production")[..] else { panic!("one problem") };
+
+    assert_eq!((problem.kind.as_str(), problem.id.as_str()), ("tenants", "a"));
+    assert_eq!((problem.state, problem.attempts), (ProblemState::Retrying, 1));
+    assert_eq!((problem.file.as_deref(), problem.line), (Some("a.yaml"), Some(7)));
+    let at = humantime::parse_rfc3339(problem.next_attempt_at.as_deref().unwrap()).unwrap();
+    let wait = at.duration_since(SystemTime::now() - Duration::from_secs(2)).unwrap();
+    assert!(wait < Duration::from_secs(4), "{wait:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_newer_plan_takes_effect_at_once_while_what_is_in_flight_finishes() {
+    let queue = queue();
+    queue.replace(&production(), vec![update("a", 1), update("b", 2), update("c", 3)], false);
+    let a = queue.take().await.unwrap();
+
+    let newer = Task { cause: 2, observed_at: Instant::now() + Duration::from_secs(9), ..update("a", 1) };
+    queue.replace(&production(), vec![newer, update("d", 2)], false);
+
+    let d = queue.take().await.unwrap();
+    assert_eq!(names(&d), ["d"]);
+    assert!(take_now(&queue).is_none(), "the slot of a is taken, b and c are no longer wanted");
+    queue.finish(a, vec![retry()]);
+    let a = queue.take().await.unwrap();
+    assert_eq!((a.tasks.head.cause, a.attempts), (2, 0), "another cause starts afresh");
+    queue.finish(a, vec![Verdict::Done]);
+    queue.finish(d, vec![Verdict::Done]);
+    assert_eq!(queue.counts(), Counts::default());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_in_flight_that_no_plan_wants_any_more_ends_with_its_answer() {
+    let queue = queue();
+    queue.replace(&production(), vec![update("a", 1)], false);
+    let a = queue.take().await.unwrap();
+
+    queue.replace(&production(), vec![after(update("b", 1), &[slot("tenants", "a")])], false);
+    assert_eq!(queue.counts(), Counts { ready: 1, in_flight: 1, ..Counts::default() });
+    assert!(take_now(&queue).is_none(), "b waits for the call that is under way");
+    queue.finish(a, vec![retry()]);
+
+    assert_eq!(names(&queue.take().await.unwrap()), ["b"]);
+    assert_eq!(queue.counts().total(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_same_cause_keeps_its_wait_and_stays_parked_until_it_changes() {
+    let queue = queue();
+    let plan = || vec![update("late", 1), update("bad", 2)];
+    queue.replace(&production(), plan(), false);
+    let late = queue.take().await.unwrap();
+    let bad = queue.take().await.unwrap();
+    queue.finish(late, vec![retry()]);
+    queue.finish(bad, vec![park()]);
+
+    queue.replace(&production(), plan(), false);
+    assert_eq!(queue.counts(), Counts { delayed: 1, parked: 1, ..Counts::default() });
+
+    queue.replace(&production(), vec![update("late", 1), Task { cause: 2, ..update("bad", 2) }], false);
+    assert_eq!(queue.counts(), Counts { delayed: 1, ready: 1, ..Counts::default() });
+}
+
+#[tokio::test(start_paused = true)]
+async fn fresh_gives_waiting_and_parked_tasks_a_new_try() {
+    let queue = queue();
+    let plan = || vec![update("late", 1), update("bad", 2)];
+    queue.replace(&production(), plan(), false);
+    let late = queue.take().await.unwrap();
+    let bad = queue.take().await.unwrap();
+    queue.finish(late, vec![Verdict::Retry { message: "no answer".into(), ambiguous: true }]);
+    queue.finish(bad, vec![park()]);
+
+    queue.replace(&production(), plan(), true);
+
+    let late = take_now(&queue).unwrap();
+    assert_eq!((late.attempts, late.verify), (0, true), "a lost answer stays one to look after");
+    assert!(take_now(&queue).is_some());
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_unclear_answer_makes_the_next_try_look_first() {
+    let queue = queue();
+    queue.replace(&production(), vec![update("a", 1)], false);
+    let work = queue.take().await.unwrap();
+    assert!(!work.verify);
+
+    queue.finish(work, vec![Verdict::Retry { message: "no answer".into(), ambiguous: true }]);
+
+    assert!(queue.take().await.unwrap().verify);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_task_observed_before_the_last_write_is_dropped_and_a_pass_asked_for() {
+    let queue = queue();
+    let asked = Arc::new(AtomicUsize::new(0));
+    let count = asked.clone();
+    queue.on_stale(move |project| {
+        assert_eq!(&**project, "production");
+        count.fetch_add(1, Ordering::Relaxed);
+    });
+    queue.replace(&production(), vec![update("a", 1)], false);
+    let work = queue.take().await.unwrap();
+    let stale = Task { cause: 2, ..update("a", 1) };
+    tokio::time::advance(Duration::from_secs(1)).await;
+    queue.finish(work, vec![Verdict::Done]);
+
+    queue.replace(&production(), vec![stale], false);
+    assert!(take_now(&queue).is_none());
+
+    assert_eq!(asked.load(Ordering::Relaxed), 1);
+    assert_eq!(queue.counts(), Counts::default());
+    assert!(queue.written_at("production", &slot("tenants", "a")).is_some());
+    let text = queue.shared.metrics.render();
+    assert!(
+        text.contains(
+            "changes_total{action=\"update\",kind=\"tenants\",project=\"production\",result=\"superseded\"} 1"
+        )
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_superseded_task_leaves_the_queue_and_asks_for_a_pass() {
+    let queue = queue();
+    let asked = Arc::new(AtomicUsize::new(0));
+    let count = asked.clone();
+    queue.on_stale(move |_| {
+        count.fetch_add(1, Ordering::Relaxed);
+    });
+    queue.replace(&production(), vec![update("a", 1)], false);
+
+    let work = queue.take().await.unwrap();
+    queue.finish(work, vec![Verdict::Superseded]);
+
+    assert_eq!((asked.load(Ordering::Relaxed), queue.counts()), (1, Counts::default()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refused_batch_is_halved_until_the_bad_one_stands_alone() {
+    let queue = queue();
+    let tasks = ["a", "b", "bad", "d", "e", "f"].map(|name| update(name, 1)).to_vec();
+    queue.replace(&production(), tasks, false);
+    let mut calls = Vec::new();
+
+    while let Some(work) = take_now(&queue) {
+        calls.push(names(&work).join(" "));
+        let is_bad = names(&work).contains(&"bad");
+        match work.tasks.len() {
+            1 if is_bad => queue.finish(work, vec![park()]),
+            _ if is_bad => queue.finish_split(work),
+            n => queue.finish(work, vec![Verdict::Done; n]),
+        }
+    }
+
+    assert_eq!(calls, ["a b bad d e f", "a b bad", "d e f", "a b", "bad"]);
+    assert_eq!(queue.counts(), Counts { parked: 1, ..Counts::default() });
+}
+
+#[tokio::test(start_paused = true)]
+async fn released_work_is_handed_out_again_at_once() {
+    let queue = queue();
+    queue.replace(&production(), vec![update("a", 1), update("b", 1)], false);
+
+    let work = queue.take().await.unwrap();
+    queue.finish(work, vec![Verdict::Released]);
+
+    let again = take_now(&queue).unwrap();
+    assert_eq!((names(&again), again.attempts), (vec!["a", "b"], 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn deletes_wait_for_every_change_and_go_stage_by_stage() {
+    let queue = queue();
+    let tenant = Task { stage: 12, ..task(Action::Delete, "tenants", "gone", 8) };
+    let role = Task { stage: 11, ..task(Action::Delete, "roles", "gone", 9) };
+    queue.replace(&production(), vec![tenant, role, update("a", 1)], false);
+
+    let a = take_now(&queue).unwrap();
+    assert_eq!(names(&a), ["a"]);
+    assert!(take_now(&queue).is_none());
+    queue.finish(a, vec![Verdict::Done]);
+    let first = take_now(&queue).unwrap();
+    assert_eq!(first.tasks.head.slot.key.kind, "roles");
+    assert!(take_now(&queue).is_none());
+    queue.finish(first, vec![park()]);
+
+    assert_eq!(take_now(&queue).unwrap().tasks.head.slot.key.kind, "tenants");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_deletes_of_a_kind_wait_while_a_create_of_it_fails() {
+    let queue = queue();
+    let create = task(Action::Create, "roles", "new", 1);
+    let role = task(Action::Delete, "roles", "old", 2);
+    let permission = task(Action::Delete, "permissions", "old", 3);
+    queue.replace(&production(), vec![create, role, permission], false);
+    let create = take_now(&queue).unwrap();
+
+    queue.finish(create, vec![park()]);
+
+    assert_eq!(take_now(&queue).unwrap().tasks.head.slot.key.kind, "permissions");
+    assert!(take_now(&queue).is_none());
+    let blocked = queue.problems("production").into_iter().find(|p| p.state == ProblemState::Blocked).unwrap();
+    assert_eq!(blocked.id, "old");
+    assert_eq!(blocked.message, "nothing of roles is deleted before the create of roles/new, which is parked");
+}
+
+#[tokio::test(start_paused = true)]
+async fn projects_take_turns() {
+    let queue = queue();
+    let tasks = |prefix: &str| (0..3).map(|n| update(&format!("{prefix}{n}"), n)).collect::<Vec<_>>();
+    queue.replace(&"a".into(), tasks("a"), false);
+    queue.replace(&"b".into(), tasks("b"), false);
+
+    let order: Vec<String> =
+        std::iter::from_fn(|| take_now(&queue)).map(|work| work.tasks.head.slot.key.name.to_string()).collect();
+
+    assert_eq!(order, ["a0", "b0", "a1", "b1", "a2", "b2"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_paused_project_hands_out_nothing_and_the_others_go_on() {
+    let queue = queue();
+    queue.replace(&"a".into(), vec![update("a", 1)], false);
+    queue.replace(&"b".into(), vec![update("b", 1)], false);
+    queue.pause(&"a".into(), true);
+
+    assert_eq!(names(&take_now(&queue).unwrap()), ["b"]);
+    assert!(take_now(&queue).is_none());
+    queue.replace(&"a".into(), vec![update("a", 1)], false);
+    assert!(take_now(&queue).is_none(), "a new plan does not resume it");
+    queue.pause(&"a".into(), false);
+
+    assert_eq!(names(&take_now(&queue).unwrap()), ["a"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn workers_wake_up_for_a_new_plan_and_stop_when_it_is_closed() {
+    let queue = queue();
+    let (plan, stop) = (queue.clone(), queue.clone());
+
+    let (work, ()) = tokio::join!(queue.take(), async {
+        tokio::task::yield_now().await;
+        plan.replace(&production(), vec![update("a", 1)], false);
+    });
+    assert_eq!(names(&work.unwrap()), ["a"]);
+    let (nothing, ()) = tokio::join!(queue.take(), async {
+        tokio::task::yield_now().await;
+        stop.close();
+    });
+
+    assert_eq!(nothing, None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn settled_waits_for_calls_and_delays_but_not_for_parked_tasks() {
+    let queue = queue();
+    queue.replace(&production(), vec![update("a", 1), update("b", 2)], false);
+    let start = Instant::now();
+    let worker = queue.clone();
+
+    tokio::join!(queue.settled("production"), async {
+        let a = worker.take().await.unwrap();
+        let b = worker.take().await.unwrap();
+        worker.finish(a, vec![retry()]);
+        worker.finish(b, vec![park()]);
+        let a = worker.take().await.unwrap();
+        worker.finish(a, vec![Verdict::Done]);
+    });
+
+    assert!(start.elapsed() >= BACKOFF.initial / 2);
+    assert_eq!(queue.counts(), Counts { parked: 1, ..Counts::default() });
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_plan_whose_order_runs_in_a_circle_still_ends() {
+    let queue = queue();
+    let a = after(update("a", 1), &[slot("tenants", "b")]);
+    let b = after(update("b", 2), &[slot("tenants", "a")]);
+    queue.replace(&production(), vec![a, b, task(Action::Delete, "tenants", "c", 3)], false);
+    let mut order = Vec::new();
+
+    while let Some(work) = take_now(&queue) {
+        order.push(names(&work).join(" "));
+        queue.finish(work, vec![Verdict::Done]);
+    }
+
+    assert_eq!(order, ["a", "b", "c"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn depth_adds_and_waits_are_measured() {
+    let queue = queue();
+    queue.replace(&production(), vec![update("a", 1), update("b", 2)], false);
+    tokio::time::advance(Duration::from_secs(3)).await;
+
+    let work = queue.take().await.unwrap();
+    assert_eq!(work.waited, Duration::from_secs(3));
+    queue.finish(work, vec![retry()]);
+    queue.replace(&production(), vec![update("a", 1), update("b", 2)], false);
+
+    let text = queue.shared.metrics.render();
+    for line in [
+        "queue_depth{state=\"ready\"} 1",
+        "queue_depth{state=\"delayed\"} 1",
+        "queue_adds_total{reason=\"plan\"} 2",
+        "queue_adds_total{reason=\"retry\"} 1",
+        "queue_wait_seconds_sum 3",
+    ] {
+        assert!(text.contains(&format!("descope_gitops_{line}\n")), "{line}\n{text}");
+    }
+}
