@@ -1,6 +1,9 @@
 //! How fast we may call Descope: permits, one shared gate, and what the answers teach.
 
+use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::watch;
+use tokio::time::Instant;
 
 /// What became of a request that was sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,6 +26,48 @@ pub enum Priority {
     Change,
     /// Background observation.
     Observation,
+}
+
+/// Only the shared gate.
+#[derive(Debug, Clone)]
+pub struct Limiter {
+    gate: Arc<watch::Sender<Option<Instant>>>,
+}
+
+impl Limiter {
+    /// An open gate.
+    pub fn open() -> Self {
+        Self { gate: Arc::new(watch::Sender::new(None)) }
+    }
+
+    /// Waits until the gate is open.
+    pub async fn acquire(&self, _priority: Priority) -> Permit {
+        loop {
+            let until = *self.gate.borrow();
+            match until {
+                Some(until) if until > Instant::now() => tokio::time::sleep_until(until).await,
+                Some(_) | None => return Permit { gate: Arc::clone(&self.gate) },
+            }
+        }
+    }
+}
+
+/// Leave to send one request.
+#[derive(Debug)]
+pub struct Permit {
+    gate: Arc<watch::Sender<Option<Instant>>>,
+}
+
+impl Permit {
+    /// The request goes out now.
+    pub fn sending(&mut self) {}
+
+    /// What became of it.
+    pub fn finish(self, outcome: Outcome) {
+        if let Outcome::Throttled { retry_after } = outcome {
+            self.gate.send_replace(Some(Instant::now() + retry_after.unwrap_or(Duration::from_secs(60))));
+        }
+    }
 }
 
 pub mod adaptive;
