@@ -1,11 +1,330 @@
-//! (to be written)
+//! The Descope client: permit, send, report, retry if transient.
+//!
+//! Every attempt takes a permit of the [`Limiter`] and reports what came of it. A 429 never surfaces: the limiter
+//! closes its gate, and the call waits there for another permit without losing an attempt. What may have taken effect
+//! and must not happen twice (creates, renames, deletes) is returned at once, for the caller to look first.
 
+use crate::backoff::Backoff;
+use crate::limiter::Limiter;
+use crate::limiter::Outcome;
+use crate::limiter::Priority;
+use crate::telemetry::metrics::Metrics;
+use crate::telemetry::redact::Redactor;
+use reqwest::header::AUTHORIZATION;
+use reqwest::header::CONTENT_TYPE;
+use reqwest::header::HeaderMap;
+use reqwest::header::HeaderValue;
+use secrecy::ExposeSecret;
+use secrecy::SecretString;
+use serde_json::Value;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use url::Url;
+
+mod address;
+mod answer;
 pub mod call;
 pub mod error;
+mod license;
+mod retry_after;
+#[cfg(test)]
+pub mod script;
 pub mod transport;
 
+pub use address::base_url;
+pub use call::Call;
+pub use call::Document;
+pub use call::Name;
 pub use error::Error;
 
-/// A client of one project (placeholder until written).
+use license::License;
+use transport::Request;
+use transport::Response;
+use transport::Transport;
+use transport::TransportError;
+
+/// Gives the management key whenever one is needed; it may have changed since. The text says why there is none.
+pub type KeySource = Arc<dyn Fn() -> Result<SecretString, String> + Send + Sync>;
+
+/// What a client needs to know of its project.
 #[derive(Debug, Clone)]
-pub struct Client;
+pub struct Settings {
+    /// Goes into the authorization beside the key.
+    pub project_id: String,
+    /// From [`base_url`].
+    pub base_url: Url,
+    /// For one attempt, from sending to the last byte of the answer.
+    pub request_timeout: Duration,
+    /// Between the attempts of one call.
+    pub retry: Backoff,
+    /// Learns the management key, and cleans what the API says.
+    pub redactor: Redactor,
+}
+
+/// A client of one project. Clones share everything but the priority.
+#[derive(Clone)]
+pub struct Client {
+    shared: Arc<Shared>,
+    priority: Priority,
+}
+
+struct Shared {
+    settings: Settings,
+    key: KeySource,
+    transport: Arc<dyn Transport>,
+    limiter: Limiter,
+    metrics: Arc<Metrics>,
+    shutdown: CancellationToken,
+    license: License,
+}
+
+/// What came of one attempt.
+enum Attempt {
+    Answered(Document),
+    Throttled,
+    Failed(Error),
+}
+
+impl Client {
+    /// Sends nothing yet. Waits end when `shutdown` is cancelled; a request under way ends by itself.
+    pub fn new(
+        settings: Settings,
+        key: KeySource,
+        transport: Arc<dyn Transport>,
+        limiter: Limiter,
+        metrics: Arc<Metrics>,
+        shutdown: CancellationToken,
+    ) -> Self {
+        let license = License::default();
+        let shared = Shared { settings, key, transport, limiter, metrics, shutdown, license };
+        Self { shared: Arc::new(shared), priority: Priority::Observation }
+    }
+
+    /// The same client for calls of another priority; a new one observes.
+    #[must_use]
+    pub fn with_priority(&self, priority: Priority) -> Self {
+        Self { shared: Arc::clone(&self.shared), priority }
+    }
+
+    /// Makes a call that changes nothing. The answer is of the documented form.
+    pub async fn read(&self, call: &Call) -> Result<Document, Error> {
+        self.send(call).await
+    }
+
+    /// Makes a call that changes something. Repeated by itself only where [`Call::is_repeatable`], or where nothing
+    /// was sent; an error tells whether it [may have taken effect](Error::may_have_taken_effect). The answer may be
+    /// empty.
+    pub async fn write(&self, call: &Call) -> Result<Document, Error> {
+        self.send(call).await
+    }
+
+    /// The items of a list call.
+    pub async fn list(&self, call: &Call) -> Result<Vec<Document>, Error> {
+        let mut answer = self.read(call).await?;
+        let call::Form::List { key, .. } = call.form() else { return Ok(Vec::new()) };
+        let Some(Value::Array(items)) = answer.remove(key) else { return Ok(Vec::new()) };
+        let object = |item| if let Value::Object(object) = item { Some(object) } else { None };
+        Ok(items.into_iter().filter_map(object).collect())
+    }
+
+    async fn send(&self, call: &Call) -> Result<Document, Error> {
+        let Shared { settings, metrics, shutdown, .. } = &*self.shared;
+        let count = |reason| metrics.api_retries_total.with_label_values(&[call.operation(), reason]).inc();
+        let mut failures = 0;
+        loop {
+            let error = match self.attempt(call).await {
+                Attempt::Answered(document) => return Ok(document),
+                Attempt::Throttled => {
+                    count("throttled");
+                    continue;
+                }
+                Attempt::Failed(error) => error,
+            };
+            failures += 1;
+            let is_safe = call.is_repeatable() || !error.may_have_taken_effect();
+            if failures >= settings.retry.max_attempts || !error.is_transient() || !is_safe {
+                return Err(error);
+            }
+            let delay = settings.retry.delay(failures, fastrand::f64());
+            tracing::debug!(operation = call.operation(), %error, attempt = failures, ?delay, "repeating a call");
+            tokio::select! {
+                biased;
+                () = shutdown.cancelled() => return Err(Error::Stopping),
+                () = tokio::time::sleep(delay) => count(error.reason()),
+            }
+        }
+    }
+
+    async fn attempt(&self, call: &Call) -> Attempt {
+        let Shared { settings, limiter, metrics, shutdown, .. } = &*self.shared;
+        let Some(license) = shutdown.run_until_cancelled(self.license()).await else {
+            return Attempt::Failed(Error::Stopping);
+        };
+        let permit = shutdown.run_until_cancelled(limiter.acquire(self.priority)).await;
+        let Some(mut permit) = permit.filter(|_| !shutdown.is_cancelled()) else {
+            return Attempt::Failed(Error::Stopping);
+        };
+        // Read only now: the key may have changed while we waited.
+        let request = match self.request(call, license) {
+            Ok(request) => request,
+            Err(error) => return Attempt::Failed(error),
+        };
+        permit.sending();
+        let sent = self.exchange(call, request, settings.request_timeout).await;
+        permit.finish(outcome(&sent));
+        let (code, attempt) = match sent {
+            Ok(response) if response.status == TOO_MANY_REQUESTS => ("429".into(), Attempt::Throttled),
+            Ok(response) => {
+                let status = response.status;
+                match answer::read(call, &settings.project_id, &settings.redactor, response).await {
+                    Ok(document) => (status.to_string(), Attempt::Answered(document)),
+                    Err(error @ Error::Undocumented { .. }) if status < 300 => {
+                        ("malformed".into(), Attempt::Failed(error))
+                    }
+                    Err(error) => (status.to_string(), Attempt::Failed(error)),
+                }
+            }
+            Err(error) => (network_code(&error).into(), Attempt::Failed(self.network_error(call, &error))),
+        };
+        metrics.api_requests_total.with_label_values(&[call.operation(), &code]).inc();
+        attempt
+    }
+
+    /// One request and its answer, or what came instead.
+    async fn exchange(&self, call: &Call, request: Request, timeout: Duration) -> Result<Response, TransportError> {
+        let Shared { transport, metrics, .. } = &*self.shared;
+        let operation = call.operation();
+        let started = Instant::now();
+        let in_flight = InFlight::begin(metrics);
+        let sent = match tokio::time::timeout(timeout, transport.send(request)).await {
+            Ok(sent) => sent,
+            Err(_) => Err(TransportError::Timeout("no answer in time".to_owned())),
+        };
+        drop(in_flight);
+        let elapsed = started.elapsed();
+        metrics.api_request_duration_seconds.with_label_values(&[operation]).observe(elapsed.as_secs_f64());
+        match &sent {
+            Ok(response) => tracing::trace!(operation, status = response.status, ?elapsed, "answered"),
+            Err(error) => tracing::trace!(operation, %error, ?elapsed, "not answered"),
+        }
+        sent
+    }
+
+    /// The rate limit tier, asked for at first use. The call is exempt from the rate limit, so it takes no permit;
+    /// without an answer we do as well as without the header.
+    async fn license(&self) -> Option<HeaderValue> {
+        let ask = async || {
+            let call = Call::license();
+            let request = self.request(&call, None).ok()?;
+            let sent = self.exchange(&call, request, license::TIMEOUT).await;
+            let code = match &sent {
+                Ok(response) => response.status.to_string(),
+                Err(error) => network_code(error).to_owned(),
+            };
+            self.shared.metrics.api_requests_total.with_label_values(&[call.operation(), &code]).inc();
+            let tier = sent.ok().filter(|r| (200..300).contains(&r.status)).and_then(|r| license::read(&r.body));
+            if tier.is_none() {
+                tracing::debug!(code, "the license call gave no rate limit tier");
+            }
+            tier
+        };
+        self.shared.license.tier(ask).await
+    }
+
+    fn request(&self, call: &Call, license: Option<HeaderValue>) -> Result<Request, Error> {
+        let Settings { project_id, base_url, redactor, .. } = &self.shared.settings;
+        let unusable = |reason: String| Error::KeyUnavailable { reason };
+        let key = (self.shared.key)().map_err(|reason| unusable(answer::clean(&reason, 300, redactor)))?;
+        if key.expose_secret().is_empty() {
+            return Err(unusable("it is empty".to_owned()));
+        }
+        redactor.add(&key);
+        let header = |text: &str| {
+            let value = HeaderValue::from_bytes(text.as_bytes());
+            value.map_err(|_| unusable("it or the project id holds a character that a header cannot carry".to_owned()))
+        };
+        let mut authorization = header(&format!("Bearer {project_id}:{}", key.expose_secret()))?;
+        authorization.set_sensitive(true);
+
+        let mut headers = HeaderMap::new();
+        headers.insert(AUTHORIZATION, authorization);
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        headers.insert("x-descope-project-id", header(project_id)?);
+        headers.insert("x-descope-sdk-name", HeaderValue::from_static(env!("CARGO_PKG_NAME")));
+        headers.insert("x-descope-sdk-version", HeaderValue::from_static(env!("CARGO_PKG_VERSION")));
+        if let Some(license) = license {
+            headers.insert("x-descope-license", license);
+        }
+        let mut url = base_url.clone();
+        url.set_path(&format!("{}{}", base_url.path().trim_end_matches('/'), call.path()));
+        Ok(Request { method: call.method().clone(), url, headers, body: call.body().map(|b| b.to_string().into()) })
+    }
+
+    fn network_error(&self, call: &Call, error: &TransportError) -> Error {
+        let Settings { base_url, request_timeout, redactor, .. } = &self.shared.settings;
+        let operation = call.operation();
+        let cause = answer::clean(&error.to_string(), 300, redactor);
+        match error {
+            TransportError::Connect(_) => {
+                Error::Unreachable { host: base_url.host_str().unwrap_or_default().to_owned(), cause }
+            }
+            TransportError::Timeout(_) => Error::Timeout { operation, after: *request_timeout },
+            TransportError::Reset(_) => Error::Reset { operation, cause },
+            TransportError::TooLarge => Error::Undocumented { operation, what: cause },
+        }
+    }
+}
+
+/// Names the project, never the key.
+impl fmt::Debug for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Settings { project_id, base_url, .. } = &self.shared.settings;
+        let mut debug = f.debug_struct("Client");
+        debug.field("project_id", project_id).field("base_url", &base_url.as_str());
+        debug.field("priority", &self.priority).finish_non_exhaustive()
+    }
+}
+
+const TOO_MANY_REQUESTS: u16 = 429;
+
+fn outcome(sent: &Result<Response, TransportError>) -> Outcome {
+    match sent {
+        Ok(response) if response.status == TOO_MANY_REQUESTS => {
+            Outcome::Throttled { retry_after: retry_after::retry_after(&response.headers) }
+        }
+        Ok(_) => Outcome::Answered,
+        Err(_) => Outcome::Failed,
+    }
+}
+
+/// The `code` label where there is no status.
+fn network_code(error: &TransportError) -> &'static str {
+    match error {
+        TransportError::Connect(_) => "connect",
+        TransportError::Timeout(_) => "timeout",
+        TransportError::Reset(_) => "reset",
+        TransportError::TooLarge => "malformed",
+    }
+}
+
+/// Counts a request as under way until it is dropped, answered or not.
+struct InFlight<'a>(&'a Metrics);
+
+impl<'a> InFlight<'a> {
+    fn begin(metrics: &'a Metrics) -> Self {
+        metrics.api_requests_in_flight.inc();
+        Self(metrics)
+    }
+}
+
+impl Drop for InFlight<'_> {
+    fn drop(&mut self) {
+        self.0.api_requests_in_flight.dec();
+    }
+}
+
+#[cfg(test)]
+mod tests;

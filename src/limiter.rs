@@ -1,6 +1,44 @@
 //! How fast we may call Descope: permits, one shared gate, and what the answers teach.
+//!
+//! One limiter stands before each API host, because Descope counts by the caller's address. The deciding is done by a
+//! state machine without clock or I/O ([`machine`]); this file makes it a thing to await: a queue per priority, of
+//! which only the first in line asks, and everybody else sleeps.
+//!
+//! A permit is a slot. Dropped before [`Permit::sending`] it goes back at once; dropped afterwards it stays taken for a
+//! window, because Descope may have counted the request.
 
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::MutexGuard;
+use std::sync::PoisonError;
 use std::time::Duration;
+use std::time::SystemTime;
+
+use tokio::sync::Notify;
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use crate::limiter::machine::Decision;
+use crate::limiter::machine::Machine;
+use crate::limiter::machine::Slot;
+use crate::limiter::memory::Memory;
+use crate::limiter::status::Report;
+use crate::limiter::status::Status;
+use crate::telemetry::metrics::Metrics;
+
+pub mod adaptive;
+pub mod budget;
+pub mod gate;
+pub mod machine;
+pub mod memory;
+mod pace;
+pub mod status;
+
+/// Waiting changes that may go before a waiting observation, until one observation goes first.
+const CHANGES_PER_OBSERVATION: u32 = 4;
+
+/// The machine's time when the limiter starts: late enough for what happened before a restart to have a time as well.
+const ORIGIN: Duration = Duration::from_secs(7 * 24 * 3600);
 
 /// What became of a request that was sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,5 +63,329 @@ pub enum Priority {
     Observation,
 }
 
-pub mod adaptive;
-pub mod budget;
+/// How the limit is found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Algorithm {
+    /// Spends and learns the budget of a window.
+    Budget,
+    /// A rate that rises with successes and falls with refusals.
+    Adaptive,
+}
+
+/// How the budget is spent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Shape {
+    /// At once, until the server turns out to be a token bucket.
+    Auto,
+    /// Evenly from the start.
+    Paced,
+}
+
+/// `rateLimit` of the config.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Settings {
+    /// How the limit is found.
+    pub algorithm: Algorithm,
+    /// Requests per window as documented; `None`: no limit is known, free until the first 429.
+    pub limit: Option<(f64, Duration)>,
+    /// How long a refusal lasts where the answer does not say; zero where nothing locks.
+    pub lockout: Duration,
+    /// Share of the limit left to other callers, 0 to 1.
+    pub reserve: f64,
+    /// Whether to look for more than `limit`. The way back up to it after a cut is always taken.
+    pub probe: bool,
+    /// How the budget is spent.
+    pub shape: Shape,
+    /// Used with [`Algorithm::Adaptive`].
+    pub adaptive: AdaptiveSettings,
+}
+
+/// `rateLimit.adaptive` of the config; rates in requests per second.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct AdaptiveSettings {
+    /// Rate at the start.
+    pub initial_rate: f64,
+    /// No rate is lower; above 0.
+    pub min_rate: f64,
+    /// No rate is higher.
+    pub max_rate: f64,
+    /// The rate is multiplied by this at every 429.
+    pub decrease_factor: f64,
+    /// The rate is multiplied by this after `success_threshold` successes on end.
+    pub increase_factor: f64,
+    /// Successes on end that raise the rate.
+    pub success_threshold: u32,
+}
+
+/// Hands out permits. Clones share everything.
+#[derive(Debug, Clone)]
+pub struct Limiter {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    settings: Settings,
+    start: Instant,
+    state: Mutex<State>,
+    /// First come, first served; whoever holds the lane is first in line.
+    lanes: [tokio::sync::Mutex<()>; 2],
+    wake: Notify,
+    changes: watch::Sender<()>,
+}
+
+#[derive(Debug)]
+struct State {
+    machine: Machine,
+    report: Report,
+    waiting: [usize; 2],
+    changes_in_a_row: u32,
+}
+
+impl Limiter {
+    /// A limiter for one host. A memory that is stale, damaged or of another setting counts for as much as still holds.
+    pub fn new(host: &str, settings: Settings, memory: Option<Memory>, metrics: Arc<Metrics>) -> Self {
+        let mut machine = Machine::new(&settings);
+        if let Some(memory) = memory {
+            memory.restore(&mut machine, &settings, SystemTime::now(), ORIGIN);
+        }
+        let report = Report::new(host, metrics, &machine);
+        let state = State { machine, report, waiting: [0, 0], changes_in_a_row: 0 };
+        let limiter = Self {
+            shared: Arc::new(Shared {
+                settings,
+                start: Instant::now(),
+                state: Mutex::new(state),
+                lanes: [tokio::sync::Mutex::new(()), tokio::sync::Mutex::new(())],
+                wake: Notify::new(),
+                changes: watch::Sender::new(()),
+            }),
+        };
+        limiter.shared.change(|_, _| ());
+        limiter
+    }
+
+    /// Waits until a request may be sent. May be dropped at any time: the place in the queue is lost, nothing else.
+    pub async fn acquire(&self, priority: Priority) -> Permit {
+        let asked = Instant::now();
+        let shared = &self.shared;
+        let waiting = Waiting::new(shared, priority);
+        let first_in_line = shared.lanes[lane(priority)].lock().await;
+        loop {
+            // Made before asking, so that nothing that happens in between is missed.
+            let woken = shared.wake.notified();
+            match shared.ask(priority) {
+                Decision::Send(slot) => {
+                    drop((first_in_line, waiting));
+                    shared.state().report.waited(asked.elapsed());
+                    return Permit { shared: shared.clone(), slot: Some(slot), sent: false };
+                }
+                Decision::WaitForReply => woken.await,
+                Decision::WaitUntil(due) => {
+                    let due = shared.start + due.saturating_sub(ORIGIN);
+                    tokio::select! {
+                        () = woken => {}
+                        () = tokio::time::sleep_until(due) => {}
+                    }
+                }
+            }
+        }
+    }
+
+    /// What the status page and the metrics show; brings the gauges up to date as well.
+    pub fn status(&self) -> Status {
+        let now = self.shared.now();
+        let mut state = self.shared.state();
+        let State { machine, report, .. } = &mut *state;
+        report.update(machine, now, SystemTime::now());
+        report.status(machine, now, SystemTime::now())
+    }
+
+    /// What to keep for the next start.
+    pub fn memory(&self) -> Memory {
+        let now = self.shared.now();
+        Memory::of(&self.shared.state().machine, &self.shared.settings, now, SystemTime::now())
+    }
+
+    /// Wakes when [`Limiter::memory`] has changed: with every request, so save at most a few times a second.
+    pub fn changed(&self) -> watch::Receiver<()> {
+        self.shared.changes.subscribe()
+    }
+}
+
+impl Shared {
+    fn now(&self) -> Duration {
+        ORIGIN + self.start.elapsed()
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn ask(&self, priority: Priority) -> Decision {
+        let mut state = self.state();
+        if state.turn() != Some(priority) {
+            return Decision::WaitForReply; // or for the other priority to go or to give up
+        }
+        let now = self.now();
+        let decision = state.machine.acquire(now);
+        if matches!(decision, Decision::Send(_)) {
+            let overtakes = priority == Priority::Change && state.waiting[lane(Priority::Observation)] > 0;
+            state.changes_in_a_row = if overtakes { state.changes_in_a_row + 1 } else { 0 };
+            let State { machine, report, .. } = &mut *state;
+            report.update(machine, now, SystemTime::now());
+            self.changes.send_replace(());
+        }
+        decision
+    }
+
+    /// Something happened that may let the first in line go.
+    fn change(&self, event: impl FnOnce(&mut State, Duration)) {
+        let now = self.now();
+        let mut state = self.state();
+        event(&mut state, now);
+        let State { machine, report, .. } = &mut *state;
+        report.update(machine, now, SystemTime::now());
+        drop(state);
+        self.changes.send_replace(());
+        self.wake.notify_waiters();
+    }
+}
+
+impl State {
+    /// Whose turn it is: changes first, but one observation after so many of them.
+    fn turn(&self) -> Option<Priority> {
+        let [changes, observations] = self.waiting;
+        match (changes > 0, observations > 0) {
+            (false, false) => None,
+            (true, true) if self.changes_in_a_row >= CHANGES_PER_OBSERVATION => Some(Priority::Observation),
+            (true, _) => Some(Priority::Change),
+            (false, true) => Some(Priority::Observation),
+        }
+    }
+}
+
+fn lane(priority: Priority) -> usize {
+    match priority {
+        Priority::Change => 0,
+        Priority::Observation => 1,
+    }
+}
+
+/// Somebody waits, until this is dropped.
+struct Waiting<'a> {
+    shared: &'a Shared,
+    lane: usize,
+}
+
+impl<'a> Waiting<'a> {
+    fn new(shared: &'a Shared, priority: Priority) -> Self {
+        let lane = lane(priority);
+        shared.state().waiting[lane] += 1;
+        Self { shared, lane }
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.shared.state().waiting[self.lane] -= 1;
+        self.shared.wake.notify_waiters();
+    }
+}
+
+/// Leave to send one request.
+#[derive(Debug)]
+#[must_use = "a permit that is dropped was not used"]
+pub struct Permit {
+    shared: Arc<Shared>,
+    slot: Option<Slot>,
+    sent: bool,
+}
+
+impl Permit {
+    /// Call it right before the request goes out.
+    pub fn sending(&mut self) {
+        self.sent = true;
+        if let Some(slot) = &mut self.slot {
+            slot.sent = self.shared.now();
+        }
+    }
+
+    /// False when the gate closed after this permit was given: drop it and ask again.
+    pub fn is_current(&self) -> bool {
+        let state = self.shared.state();
+        self.slot.as_ref().is_some_and(|slot| slot.is_trial() || !state.machine.gate().is_closed())
+    }
+
+    /// What became of the request.
+    pub fn finish(mut self, outcome: Outcome) {
+        self.sent = true;
+        self.give_back(outcome);
+    }
+
+    fn give_back(&mut self, outcome: Outcome) {
+        let Some(slot) = self.slot.take() else { return };
+        let sent = self.sent;
+        self.shared.change(|state, now| {
+            if matches!(outcome, Outcome::Throttled { .. }) {
+                state.report.throttled();
+            }
+            if sent {
+                state.machine.reply(slot, outcome, now);
+            } else {
+                state.machine.cancel(slot, now);
+            }
+        });
+    }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        self.give_back(Outcome::Failed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    pub(crate) fn settings() -> Settings {
+        Settings {
+            algorithm: Algorithm::Budget,
+            limit: Some((100.0, Duration::from_secs(60))),
+            lockout: Duration::from_secs(60),
+            reserve: 0.0,
+            probe: false,
+            shape: Shape::Auto,
+            adaptive: AdaptiveSettings {
+                initial_rate: 10.0,
+                min_rate: 1.0,
+                max_rate: 100.0,
+                decrease_factor: 0.5,
+                increase_factor: 1.1,
+                success_threshold: 50,
+            },
+        }
+    }
+
+    fn limiter(settings: Settings) -> Limiter {
+        Limiter::new("api.descope.com", settings, None, Arc::default())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_budget_goes_out_at_once_and_comes_back_a_window_after_its_replies() {
+        let limiter = limiter(settings());
+        let start = Instant::now();
+
+        for _ in 0..100 {
+            let mut permit = limiter.acquire(Priority::Change).await;
+            permit.sending();
+            permit.finish(Outcome::Answered);
+        }
+        assert_eq!(start.elapsed(), Duration::ZERO);
+        let _permit = limiter.acquire(Priority::Change).await;
+
+        assert_eq!(start.elapsed(), Duration::from_secs(60));
+    }
+}

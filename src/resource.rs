@@ -8,7 +8,6 @@ use crate::descope::Client;
 use crate::descope::Error;
 use async_trait::async_trait;
 use nonempty::NonEmpty;
-use serde_json::Map;
 use serde_json::Value;
 use std::fmt;
 use std::sync::Arc;
@@ -17,8 +16,7 @@ pub mod permission;
 pub mod role;
 pub mod tenant;
 
-/// A JSON object, as the API sends and takes it.
-pub type Document = Map<String, Value>;
+pub use crate::descope::Document;
 
 /// Every kind the daemon manages, in the order in which they are created.
 pub const ALL: &[&dyn Kind] = &[&permission::Permissions, &role::Roles, &tenant::Tenants];
@@ -219,7 +217,9 @@ pub trait Kind: Send + Sync {
     /// Identity of a live document; `None` where the answer lacks it, which makes the whole answer unusable.
     fn key(&self, live: &Document) -> Option<Key>;
 
-    /// What a declared or live document refers to, as keys: those are created before it and deleted after it.
+    /// What a declared or live document refers to, as keys: those are created before it and deleted after it. The
+    /// document holds its identity too (`id`, `tenantId`), also where it was declared. A name that means a project
+    /// role or a tenant's own gives both keys; what nobody creates or deletes needs no order.
     fn references(&self, document: &Document, part: Part) -> Vec<Key>;
 
     /// How many writes of one sort fit into one call; 1 where the API has no batch.
@@ -232,4 +232,80 @@ pub trait Kind: Send + Sync {
     /// Sends the writes in one call. All are of one variant, not more than [`Kind::batch_size`], and where the kind
     /// has tenants and the writes are deletes, of one tenant.
     async fn send(&self, client: &Client, writes: &NonEmpty<(&Key, &Write)>) -> Result<(), Error>;
+}
+
+/// What each write puts into a batch.
+fn each<'a, T>(
+    writes: &NonEmpty<(&'a Key, &'a Write)>,
+    item: impl Fn(&'a Key, &'a Write) -> Result<T, Error>,
+) -> Result<NonEmpty<T>, Error> {
+    writes.clone().try_map(|(key, write)| item(key, write))
+}
+
+/// The body of an overwriting call of a kind that is addressed by name: its present name, and the one it gets.
+fn overwriting(key: &Key, write: &Write) -> Result<Document, Error> {
+    let Write::Overwrite { from, body } = write else { return Err(unsendable(key, write)) };
+    Ok(with(&with(body, "name", from), "newName", &key.name))
+}
+
+fn with(body: &Document, field: &str, text: &str) -> Document {
+    let mut body = body.clone();
+    body.insert(field.to_owned(), text.into());
+    body
+}
+
+/// The strings of a list field; nothing where it is no list.
+fn strings<'a>(document: &'a Document, field: &str) -> impl Iterator<Item = &'a str> {
+    document.get(field).and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str)
+}
+
+/// A write that its kind has no call for, or not together with the others.
+fn unsendable(key: &Key, write: &Write) -> Error {
+    let what = match write {
+        Write::Create(_) => "create",
+        Write::Overwrite { .. } => "overwrite",
+        Write::Patch(_) => "patch",
+        Write::DefaultRoles(_) => "default roles",
+        Write::Delete { .. } => "delete",
+    };
+    Error::Unsendable { operation: key.kind, what: format!("no call takes this {what} of {}", key.id()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn every_kind_has_its_own_name_and_one_identity_that_comes_first() {
+        let names: BTreeSet<_> = ALL.iter().map(|kind| kind.name()).collect();
+        assert_eq!(names.len(), ALL.len());
+
+        for kind in ALL {
+            let identities = kind.fields().iter().filter(|field| field.rule == Rule::Identity).count();
+            assert_eq!((identities, kind.fields()[0].rule), (1, Rule::Identity), "{}", kind.name());
+        }
+    }
+
+    #[test]
+    fn what_the_yaml_writes_by_the_main_call_is_not_dropped_as_computed() {
+        for kind in ALL {
+            for field in kind.fields() {
+                let is_dropped = kind.computed().contains(&field.name);
+                let has_own_call = matches!(field.rule, Rule::Part(_) | Rule::CreateOnly);
+                assert_eq!(is_dropped, has_own_call, "{} {}", kind.name(), field.name);
+            }
+        }
+    }
+
+    #[test]
+    fn a_create_rename_or_delete_is_not_repeatable() {
+        let key = Key::new("roles", "new");
+        let overwrite = |from: &str| Write::Overwrite { from: from.into(), body: Document::new() };
+
+        assert!(overwrite("new").is_repeatable(&key));
+        assert!(!overwrite("old").is_repeatable(&key));
+        assert!(!Write::Create(Document::new()).is_repeatable(&key));
+        assert!(!Write::Delete { cascade: false }.is_repeatable(&key));
+    }
 }

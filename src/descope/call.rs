@@ -1,1 +1,299 @@
-//! (to be written)
+//! The calls that the daemon makes, and no other.
+//!
+//! A [`Call`] is built by these functions alone, so what must never be sent cannot be written down: above all
+//! `role/delete/batch` without a filter, which deletes every role of the project.
+
+use super::Error;
+use nonempty::NonEmpty;
+use reqwest::Method;
+use serde_json::Map;
+use serde_json::Value;
+use serde_json::json;
+
+/// A JSON object, as the API sends and takes it.
+pub type Document = Map<String, Value>;
+
+/// A name or id that is not empty: the API might read an empty one as no filter.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Name<'a>(&'a str);
+
+impl<'a> Name<'a> {
+    /// Errs on an empty one.
+    pub fn new(name: &'a str) -> Result<Self, Error> {
+        if name.is_empty() {
+            return Err(Error::Unsendable { operation: "a call", what: "an empty name or id".to_owned() });
+        }
+        Ok(Self(name))
+    }
+}
+
+/// What a good answer looks like.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Form {
+    /// Empty, or an object that nobody reads.
+    Anything,
+    /// An object.
+    Object,
+    /// An object with a list of objects under `key`.
+    List {
+        key: &'static str,
+        /// Every item has this, a string that is not empty.
+        identity: &'static str,
+        /// Where it is there, it is a string.
+        tenant: Option<&'static str>,
+    },
+}
+
+#[derive(Debug)]
+struct Route {
+    method: Method,
+    path: &'static str,
+    operation: &'static str,
+}
+
+macro_rules! route {
+    ($method:ident $path:literal) => {
+        Route { method: Method::$method, path: $path, operation: concat!(stringify!($method), " ", $path) }
+    };
+}
+
+/// One call, ready to be sent.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Call {
+    method: Method,
+    path: &'static str,
+    operation: &'static str,
+    body: Option<Value>,
+    form: Form,
+    is_repeatable: bool,
+}
+
+impl Call {
+    /// The tier that chooses our rate limit.
+    pub fn license() -> Self {
+        Self::read(route!(GET "/v1/mgmt/license"), Form::Object)
+    }
+
+    /// Every permission.
+    pub fn list_permissions() -> Self {
+        let form = Form::List { key: "permissions", identity: "name", tenant: None };
+        Self::read(route!(GET "/v1/mgmt/permission/all"), form)
+    }
+
+    /// Creates all of them or none.
+    pub fn create_permissions(bodies: &NonEmpty<Document>) -> Self {
+        let (one, many) = (route!(POST "/v1/mgmt/permission/create"), route!(POST "/v1/mgmt/permission/create/batch"));
+        Self::once(one, many, "permissions", bodies)
+    }
+
+    /// Overwrites all of them or none. Each body has `name`, the present one, and `newName`.
+    pub fn update_permissions(bodies: &NonEmpty<Document>) -> Self {
+        let (one, many) = (route!(POST "/v1/mgmt/permission/update"), route!(POST "/v1/mgmt/permission/update/batch"));
+        Self { is_repeatable: !bodies.iter().any(is_rename), ..Self::once(one, many, "permissions", bodies) }
+    }
+
+    /// Deletes all of them or none.
+    pub fn delete_permissions(names: &NonEmpty<Name<'_>>) -> Self {
+        match names.tail() {
+            [] => Self::write(route!(POST "/v1/mgmt/permission/delete"), json!({ "name": names.head.0 }), false),
+            [..] => {
+                let body = json!({ "names": texts(names) });
+                Self::write(route!(POST "/v1/mgmt/permission/delete/batch"), body, false)
+            }
+        }
+    }
+
+    /// Every role, those of all tenants included.
+    pub fn list_roles() -> Self {
+        let form = Form::List { key: "roles", identity: "name", tenant: Some("tenantId") };
+        Self::read(route!(GET "/v1/mgmt/role/all"), form)
+    }
+
+    /// Creates all of them or none; each body names its tenant, if it has one.
+    pub fn create_roles(bodies: &NonEmpty<Document>) -> Self {
+        let (one, many) = (route!(POST "/v1/mgmt/role/create"), route!(POST "/v1/mgmt/role/create/batch"));
+        Self::once(one, many, "roles", bodies)
+    }
+
+    /// Overwrites all of them or none. Each body has `name`, the present one, and `newName`.
+    pub fn update_roles(bodies: &NonEmpty<Document>) -> Self {
+        let (one, many) = (route!(POST "/v1/mgmt/role/update"), route!(POST "/v1/mgmt/role/update/batch"));
+        Self { is_repeatable: !bodies.iter().any(is_rename), ..Self::once(one, many, "roles", bodies) }
+    }
+
+    /// Deletes roles of one tenant, or of the project, all or none.
+    pub fn delete_roles(tenant: Option<Name<'_>>, names: &NonEmpty<Name<'_>>) -> Self {
+        let (route, mut body) = match names.tail() {
+            [] => (route!(POST "/v1/mgmt/role/delete"), json!({ "name": names.head.0 })),
+            [..] => (route!(POST "/v1/mgmt/role/delete/batch"), json!({ "roleNames": texts(names) })),
+        };
+        if let Some(tenant) = tenant {
+            body["tenantId"] = tenant.0.into();
+        }
+        Self::write(route, body, false)
+    }
+
+    /// Every tenant.
+    pub fn list_tenants() -> Self {
+        let form = Form::List { key: "tenants", identity: "id", tenant: None };
+        Self::read(route!(GET "/v1/mgmt/tenant/all"), form)
+    }
+
+    /// Creates one tenant under an id of our choice.
+    pub fn create_tenant(id: Name<'_>, body: &Document) -> Self {
+        Self::write(route!(POST "/v1/mgmt/tenant/create"), with_id(id, body), false)
+    }
+
+    /// Changes the fields that the body names.
+    pub fn patch_tenant(id: Name<'_>, body: &Document) -> Self {
+        Self::write(route!(PATCH "/v1/mgmt/tenant/patch"), with_id(id, body), true)
+    }
+
+    /// Overwrites one tenant: what the body leaves out is cleared.
+    pub fn update_tenant(id: Name<'_>, body: &Document) -> Self {
+        Self::write(route!(POST "/v1/mgmt/tenant/update"), with_id(id, body), true)
+    }
+
+    /// Deletes one tenant; with `cascade` also the users that belong to no other.
+    pub fn delete_tenant(id: Name<'_>, cascade: bool) -> Self {
+        Self::write(route!(POST "/v1/mgmt/tenant/delete"), json!({ "id": id.0, "cascade": cascade }), false)
+    }
+
+    /// Replaces the list of a tenant's default roles.
+    pub fn set_default_roles(id: Name<'_>, roles: &[String]) -> Self {
+        let body = json!({ "id": id.0, "defaultRoles": roles });
+        Self::write(route!(POST "/v1/mgmt/tenant/updateDefaultRoles"), body, true)
+    }
+
+    /// Method and route template: the `operation` label on metrics, and how errors name the call.
+    pub fn operation(&self) -> &'static str {
+        self.operation
+    }
+
+    /// May it be sent again when its answer was lost, without a look in between?
+    pub fn is_repeatable(&self) -> bool {
+        self.is_repeatable
+    }
+
+    pub(super) fn method(&self) -> &Method {
+        &self.method
+    }
+
+    pub(super) fn path(&self) -> &'static str {
+        self.path
+    }
+
+    pub(super) fn body(&self) -> Option<&Value> {
+        self.body.as_ref()
+    }
+
+    pub(super) fn form(&self) -> Form {
+        self.form
+    }
+
+    fn read(route: Route, form: Form) -> Self {
+        let Route { method, path, operation } = route;
+        Self { method, path, operation, body: None, form, is_repeatable: true }
+    }
+
+    fn write(route: Route, body: Value, is_repeatable: bool) -> Self {
+        let Route { method, path, operation } = route;
+        Self { method, path, operation, body: Some(body), form: Form::Anything, is_repeatable }
+    }
+
+    /// The single endpoint for one body, the batch endpoint for more.
+    fn once(one: Route, many: Route, key: &'static str, bodies: &NonEmpty<Document>) -> Self {
+        match bodies.tail() {
+            [] => Self::write(one, Value::Object(bodies.head.clone()), false),
+            [..] => {
+                let items = bodies.iter().cloned().map(Value::Object).collect();
+                Self::write(many, Value::Object(Document::from_iter([(key.to_owned(), Value::Array(items))])), false)
+            }
+        }
+    }
+}
+
+fn is_rename(body: &Document) -> bool {
+    body.get("name") != body.get("newName")
+}
+
+fn texts<'a>(names: &NonEmpty<Name<'a>>) -> Vec<&'a str> {
+    names.iter().map(|name| name.0).collect()
+}
+
+fn with_id(id: Name<'_>, body: &Document) -> Value {
+    let mut body = body.clone();
+    body.insert("id".to_owned(), id.0.into());
+    Value::Object(body)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use nonempty::nonempty;
+
+    fn document(value: Value) -> Document {
+        let Value::Object(document) = value else { panic!("not an object: {value}") };
+        document
+    }
+
+    fn names<'a>(names: &[&'a str]) -> NonEmpty<Name<'a>> {
+        NonEmpty::from_vec(names.iter().map(|n| Name::new(n).unwrap()).collect()).unwrap()
+    }
+
+    #[test]
+    fn one_item_takes_the_single_endpoint_and_more_the_batch() {
+        let a = document(json!({ "name": "a" }));
+        let b = document(json!({ "name": "b" }));
+
+        let one = Call::create_roles(&nonempty![a.clone()]);
+        let two = Call::create_roles(&nonempty![a, b]);
+
+        assert_eq!((one.path(), one.body()), ("/v1/mgmt/role/create", Some(&json!({ "name": "a" }))));
+        assert_eq!(two.operation(), "POST /v1/mgmt/role/create/batch");
+        assert_eq!(two.body(), Some(&json!({ "roles": [{ "name": "a" }, { "name": "b" }] })));
+    }
+
+    #[test]
+    fn a_batch_delete_of_roles_always_names_them() {
+        let two = Call::delete_roles(Some(Name::new("acme").unwrap()), &names(&["a", "b"]));
+        let project = Call::delete_roles(None, &names(&["a"]));
+
+        assert_eq!(two.body(), Some(&json!({ "roleNames": ["a", "b"], "tenantId": "acme" })));
+        assert_eq!((project.path(), project.body()), ("/v1/mgmt/role/delete", Some(&json!({ "name": "a" }))));
+        assert!(Name::new("").is_err(), "an empty name might be read as no filter");
+    }
+
+    #[test]
+    fn reads_overwrites_and_patches_may_be_repeated_and_nothing_else() {
+        let keep = document(json!({ "name": "a", "newName": "a" }));
+        let rename = document(json!({ "name": "a", "newName": "b" }));
+        let id = Name::new("acme").unwrap();
+        let body = document(json!({ "name": "Acme" }));
+
+        for call in [
+            Call::list_permissions(),
+            Call::list_roles(),
+            Call::list_tenants(),
+            Call::license(),
+            Call::update_roles(&nonempty![keep.clone(), keep.clone()]),
+            Call::update_permissions(&nonempty![keep.clone()]),
+            Call::patch_tenant(id, &body),
+            Call::update_tenant(id, &body),
+            Call::set_default_roles(id, &[]),
+        ] {
+            assert!(call.is_repeatable(), "{}", call.operation());
+        }
+        for call in [
+            Call::create_permissions(&nonempty![body.clone()]),
+            Call::update_permissions(&nonempty![keep.clone(), rename.clone()]),
+            Call::update_roles(&nonempty![rename]),
+            Call::delete_permissions(&names(&["a"])),
+            Call::delete_roles(None, &names(&["a", "b"])),
+            Call::create_tenant(id, &body),
+            Call::delete_tenant(id, false),
+        ] {
+            assert!(!call.is_repeatable(), "{}", call.operation());
+        }
+    }
+}

@@ -1,9 +1,184 @@
 //! What can go wrong between us and Descope, worded for an operator.
 
-/// (to be written)
-#[derive(Debug, thiserror::Error)]
+use std::time::Duration;
+
+/// Why a call to Descope failed. Messages that came from outside are bounded, one line, and free of known secrets.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
-    /// (to be written)
+    /// 401.
+    #[error(
+        "Descope refused the management key; check that it is valid, not expired, and belongs to project {project}"
+    )]
+    Unauthorized {
+        /// The project id that was sent with it.
+        project: String,
+    },
+    /// 403: the key lacks a right, or the plan lacks the feature.
+    #[error("Descope does not permit {operation} with this management key or plan: {message}")]
+    Forbidden {
+        /// The route template.
+        operation: &'static str,
+        /// What the API says.
+        message: String,
+    },
+    /// Any other 4xx: the same call will be refused again.
+    #[error("Descope rejected {operation} with status {status}: {message}{}", in_parentheses(code))]
+    Rejected {
+        /// The route template.
+        operation: &'static str,
+        /// The HTTP status.
+        status: u16,
+        /// `errorCode`, such as `E011003`; empty where the answer had none.
+        code: String,
+        /// What the API says.
+        message: String,
+    },
+    /// 5xx.
+    #[error("Descope could not answer {operation}: status {status}: {message}")]
+    Unavailable {
+        /// The route template.
+        operation: &'static str,
+        /// The HTTP status.
+        status: u16,
+        /// What the API says.
+        message: String,
+    },
+    /// Sent, and not answered in time.
+    #[error("Descope did not answer {operation} within {} s", after.as_secs_f64())]
+    Timeout {
+        /// The route template.
+        operation: &'static str,
+        /// How long we waited.
+        after: Duration,
+    },
+    /// No connection: nothing was sent.
+    #[error("cannot reach {host}: {cause}")]
+    Unreachable {
+        /// Where to.
+        host: String,
+        /// What the network says.
+        cause: String,
+    },
+    /// The connection ended before the whole answer was there.
+    #[error("the connection to Descope broke during {operation}: {cause}")]
+    Reset {
+        /// The route template.
+        operation: &'static str,
+        /// What the network says.
+        cause: String,
+    },
+    /// An answer that is not of the documented form; most likely something between us and Descope gave it.
+    #[error("the answer to {operation} is not one that Descope documents: {what}")]
+    Undocumented {
+        /// The route template.
+        operation: &'static str,
+        /// What came instead.
+        what: String,
+    },
+    /// The management key could not be read; nothing was sent.
+    #[error("cannot use the management key: {reason}")]
+    KeyUnavailable {
+        /// Why; never the key.
+        reason: String,
+    },
+    /// We refused to send it.
+    #[error("did not send {operation}: {what}")]
+    Unsendable {
+        /// The route template, or the kind.
+        operation: &'static str,
+        /// What is wrong with it.
+        what: String,
+    },
+    /// The daemon stops; nothing was sent by this try.
     #[error("stopping")]
     Stopping,
+}
+
+impl Error {
+    /// May the same call succeed though nobody changes the YAML or the project?
+    pub fn is_transient(&self) -> bool {
+        match self {
+            Self::Unavailable { .. }
+            | Self::Timeout { .. }
+            | Self::Unreachable { .. }
+            | Self::Reset { .. }
+            | Self::Undocumented { .. }
+            | Self::KeyUnavailable { .. } => true,
+            Self::Unauthorized { .. }
+            | Self::Forbidden { .. }
+            | Self::Rejected { .. }
+            | Self::Unsendable { .. }
+            | Self::Stopping => false,
+        }
+    }
+
+    /// Was it sent, and is it unknown what became of it? Then look before sending a create, rename or delete again.
+    pub fn may_have_taken_effect(&self) -> bool {
+        match self {
+            Self::Unavailable { .. } | Self::Timeout { .. } | Self::Reset { .. } | Self::Undocumented { .. } => true,
+            Self::Unauthorized { .. }
+            | Self::Forbidden { .. }
+            | Self::Rejected { .. }
+            | Self::Unreachable { .. }
+            | Self::KeyUnavailable { .. }
+            | Self::Unsendable { .. }
+            | Self::Stopping => false,
+        }
+    }
+
+    /// The metric label.
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::Unauthorized { .. } => "unauthorized",
+            Self::Forbidden { .. } => "forbidden",
+            Self::Rejected { .. } => "rejected",
+            Self::Unavailable { .. } | Self::Undocumented { .. } => "status",
+            Self::Timeout { .. } => "timeout",
+            Self::Unreachable { .. } | Self::Reset { .. } => "connect",
+            Self::KeyUnavailable { .. } => "key",
+            Self::Unsendable { .. } => "unsendable",
+            Self::Stopping => "stopping",
+        }
+    }
+}
+
+fn in_parentheses(code: &str) -> String {
+    if code.is_empty() { String::new() } else { format!(" ({code})") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_name_the_call_and_what_to_look_at() {
+        let operation = "POST /v1/mgmt/role/create";
+        let rejected = |code: &str| Error::Rejected {
+            operation,
+            status: 400,
+            code: code.to_owned(),
+            message: "Request is invalid".to_owned(),
+        };
+
+        assert_eq!(
+            rejected("E011003").to_string(),
+            "Descope rejected POST /v1/mgmt/role/create with status 400: Request is invalid (E011003)"
+        );
+        assert_eq!(
+            rejected("").to_string(),
+            "Descope rejected POST /v1/mgmt/role/create with status 400: Request is invalid"
+        );
+        assert_eq!(
+            Error::Timeout { operation, after: Duration::from_millis(1500) }.to_string(),
+            "Descope did not answer POST /v1/mgmt/role/create within 1.5 s"
+        );
+    }
+
+    #[test]
+    fn what_was_never_sent_has_no_effect() {
+        let unreachable = Error::Unreachable { host: "api.descope.com".to_owned(), cause: "refused".to_owned() };
+
+        assert!(unreachable.is_transient() && !unreachable.may_have_taken_effect());
+        assert!(!Error::Stopping.is_transient() && !Error::Stopping.may_have_taken_effect());
+    }
 }

@@ -1,1 +1,190 @@
-//! (to be written)
+//! One HTTP request and its answer; the seam that unit tests replace.
+
+use async_trait::async_trait;
+use reqwest::Method;
+use reqwest::header::HeaderMap;
+use std::fmt;
+use std::time::Duration;
+use url::Host;
+use url::Url;
+
+/// No answer of the API comes near; a list of 100,000 tenants takes about 50 MB.
+const LARGEST_ANSWER: usize = 256 << 20;
+
+/// Of a refusal only the message matters.
+const LARGEST_REFUSAL: usize = 1 << 20;
+
+/// A connection that takes longer will hardly come.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// What is sent. Its headers hold the management key, marked sensitive.
+pub struct Request {
+    /// GET, POST, PATCH.
+    pub method: Method,
+    /// The whole address.
+    pub url: Url,
+    /// All but those that the transport sets.
+    pub headers: HeaderMap,
+    /// JSON.
+    pub body: Option<Vec<u8>>,
+}
+
+/// Without the headers.
+impl fmt::Debug for Request {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.method, self.url)
+    }
+}
+
+/// What came back, whole.
+#[derive(Debug)]
+pub struct Response {
+    /// The HTTP status.
+    pub status: u16,
+    /// All of them.
+    pub headers: HeaderMap,
+    /// Cut off where it belongs to a refusal and is long or broken.
+    pub body: Vec<u8>,
+}
+
+/// Why there is no answer. The texts come from the network stack and name no secret.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum TransportError {
+    /// No connection: nothing was sent.
+    #[error("{0}")]
+    Connect(String),
+    /// The network gave up waiting after the request was sent.
+    #[error("{0}")]
+    Timeout(String),
+    /// The connection ended before the whole answer was there.
+    #[error("{0}")]
+    Reset(String),
+    /// The answer is longer than any that the API gives.
+    #[error("an answer of more than {} MiB", LARGEST_ANSWER >> 20)]
+    TooLarge,
+}
+
+/// Sends one request; no retry, no redirect, no time-out beyond that of the connection.
+#[async_trait]
+pub trait Transport: Send + Sync {
+    /// Sends it and reads the whole answer. Dropped half-way, the request may have been sent.
+    async fn send(&self, request: Request) -> Result<Response, TransportError>;
+}
+
+/// The real network.
+#[derive(Debug, Clone)]
+pub struct Network {
+    client: reqwest::Client,
+}
+
+impl Network {
+    /// For calls to the host of `base_url`. Errs where the system has no usable root certificates.
+    ///
+    /// Proxies are taken from the environment as usual, but never for a loopback address: nobody else's proxy should
+    /// see what is meant for this machine.
+    pub fn to(base_url: &Url) -> Result<Self, TransportError> {
+        // Fails only where another part installed it first, which serves as well.
+        rustls::crypto::ring::default_provider().install_default().ok();
+        let mut builder = reqwest::Client::builder()
+            .user_agent(concat!("descope-gitops/", env!("CARGO_PKG_VERSION")))
+            .redirect(reqwest::redirect::Policy::none())
+            // Each attempt takes a permit of the limiter: none may happen behind its back.
+            .retry(reqwest::retry::never())
+            .connect_timeout(CONNECT_TIMEOUT);
+        if is_loopback(base_url) {
+            builder = builder.no_proxy();
+        }
+        if base_url.scheme() == "http" {
+            // Without TLS there is no need for root certificates, which a bare container lacks.
+            builder = builder.tls_certs_only([]);
+        }
+        let client = builder.build().map_err(|error| TransportError::Connect(chain(&error)))?;
+        Ok(Self { client })
+    }
+}
+
+#[async_trait]
+impl Transport for Network {
+    async fn send(&self, request: Request) -> Result<Response, TransportError> {
+        let mut builder = self.client.request(request.method, request.url).headers(request.headers);
+        if let Some(body) = request.body {
+            builder = builder.body(body);
+        }
+        let mut response = builder.send().await.map_err(classified)?;
+        let status = response.status();
+        let headers = std::mem::take(response.headers_mut());
+        let limit = if status.is_success() { LARGEST_ANSWER } else { LARGEST_REFUSAL };
+        let mut body = Vec::new();
+        loop {
+            match response.chunk().await {
+                Ok(Some(chunk)) if body.len() + chunk.len() <= limit => body.extend_from_slice(&chunk),
+                Ok(None) => break,
+                Ok(Some(_)) if status.is_success() => return Err(TransportError::TooLarge),
+                Err(error) if status.is_success() => return Err(classified(error)),
+                // The status alone tells what to do: a 429 stays a 429.
+                Ok(Some(_)) | Err(_) => break,
+            }
+        }
+        Ok(Response { status: status.as_u16(), headers, body })
+    }
+}
+
+fn is_loopback(url: &Url) -> bool {
+    match url.host() {
+        Some(Host::Domain(name)) => name == "localhost",
+        Some(Host::Ipv4(ip)) => ip.is_loopback(),
+        Some(Host::Ipv6(ip)) => ip.is_loopback(),
+        None => false,
+    }
+}
+
+fn classified(error: reqwest::Error) -> TransportError {
+    let error = error.without_url();
+    let text = chain(&error);
+    if error.is_connect() {
+        TransportError::Connect(text)
+    } else if error.is_timeout() {
+        TransportError::Timeout(text)
+    } else {
+        TransportError::Reset(text)
+    }
+}
+
+/// The innermost cause: what stands around it says only that a request failed.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut cause = error;
+    while let Some(source) = cause.source() {
+        cause = source;
+    }
+    cause.to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn loopback_is_recognised_by_address_not_by_look() {
+        let cases = [
+            ("http://127.0.0.1:80", true),
+            ("http://[::1]:8080", true),
+            ("http://localhost", true),
+            ("https://127.0.0.1.example.com", false),
+            ("https://api.descope.com", false),
+        ];
+        for (url, expected) in cases {
+            assert_eq!(is_loopback(&Url::parse(url).unwrap()), expected, "{url}");
+        }
+    }
+
+    #[test]
+    fn a_request_prints_without_its_headers() {
+        let mut headers = HeaderMap::new();
+        headers.insert("authorization", "Bearer P2:K2secret".parse().unwrap());
+        let url = Url::parse("http://localhost/v1/mgmt/role/all").unwrap();
+
+        let text = format!("{:?}", Request { method: Method::GET, url, headers, body: None });
+
+        assert_eq!(text, "GET http://localhost/v1/mgmt/role/all");
+    }
+}

@@ -1,0 +1,42 @@
+# syntax=docker/dockerfile:1
+ARG RUST_VERSION=1.95
+
+FROM rust:${RUST_VERSION}-slim-bookworm AS build
+WORKDIR /build
+
+# The dependencies, in a layer of their own: it is built anew only when the manifests (or the list of benches) change.
+COPY Cargo.toml Cargo.lock ./
+COPY benches ./benches
+RUN mkdir src \
+    && echo 'fn main() {}' > src/main.rs \
+    && touch src/lib.rs \
+    && cargo build --release --locked --bin descope-gitops \
+    && rm -r src
+
+# The daemon. COPY keeps the files' times, which are older than the stand-ins above: without `touch` cargo would keep those.
+COPY config ./config
+COPY src ./src
+ARG REVISION=unknown
+RUN find src -name '*.rs' -exec touch {} + \
+    && DESCOPE_GITOPS_REVISION="${REVISION}" cargo build --release --locked --bin descope-gitops \
+    && mkdir -p /out/bin /out/state \
+    && cp target/release/descope-gitops /out/bin/
+
+# glibc, libgcc and the system's root certificates; no shell, no package manager, user 65532.
+FROM gcr.io/distroless/cc-debian12:nonroot
+ARG REVISION=unknown
+LABEL org.opencontainers.image.title="descope-gitops" \
+      org.opencontainers.image.description="Keeps Descope projects equal to the YAML in a config repo" \
+      org.opencontainers.image.licenses="Apache-2.0" \
+      org.opencontainers.image.revision="${REVISION}"
+COPY --from=build /out/bin/descope-gitops /usr/local/bin/descope-gitops
+# The only place the daemon writes to; everything else may be mounted read-only. A new volume takes this owner over.
+COPY --from=build --chown=65532:65532 /out/state /var/lib/descope-gitops
+WORKDIR /var/lib/descope-gitops
+VOLUME /var/lib/descope-gitops
+USER 65532:65532
+EXPOSE 8080
+HEALTHCHECK --interval=30s --timeout=5s --start-period=10s --retries=3 \
+    CMD ["/usr/local/bin/descope-gitops", "healthcheck"]
+ENTRYPOINT ["/usr/local/bin/descope-gitops"]
+CMD ["run"]

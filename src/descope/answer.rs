@@ -1,0 +1,256 @@
+//! Tells a good answer from a bad one: HTTP status first, then the form.
+
+use super::Document;
+use super::Error;
+use super::call::Call;
+use super::call::Form;
+use super::transport::Response;
+use crate::telemetry::redact::Redactor;
+use serde_json::Value;
+
+/// Longer messages are cut: they go to logs and to the status.
+const LONGEST_MESSAGE: usize = 300;
+
+/// `E` and six digits, with room.
+const LONGEST_CODE: usize = 32;
+
+/// Parsing more than this would keep the other tasks of a thread waiting.
+const LARGE: usize = 1 << 20;
+
+/// The document of an answer that is not a 429.
+pub async fn read(call: &Call, project_id: &str, redactor: &Redactor, response: Response) -> Result<Document, Error> {
+    let operation = call.operation();
+    let status = response.status;
+    let undocumented = |what: String| Error::Undocumented { operation, what: clean(&what, LONGEST_MESSAGE, redactor) };
+    match status {
+        200..=299 => {
+            let (form, body) = (call.form(), response.body);
+            let parsed = if body.len() < LARGE {
+                parse(form, &body)
+            } else {
+                let parsing = tokio::task::spawn_blocking(move || parse(form, &body));
+                parsing.await.map_err(|_| Error::Stopping)?
+            };
+            parsed.map_err(undocumented)
+        }
+        300..=399 => Err(undocumented(format!("a redirect (status {status})"))),
+        401 => Err(Error::Unauthorized { project: clean(project_id, LONGEST_MESSAGE, redactor) }),
+        400..=499 => {
+            let (code, message) = refusal(&response.body, redactor);
+            Err(match status {
+                403 => Error::Forbidden { operation, message },
+                _ => Error::Rejected { operation, status, code, message },
+            })
+        }
+        500..=599 => {
+            let (_, message) = refusal(&response.body, redactor);
+            Err(Error::Unavailable { operation, status, message })
+        }
+        _ => Err(undocumented(format!("status {status}"))),
+    }
+}
+
+/// The object, if it is of the form; otherwise what it is instead.
+fn parse(form: Form, body: &[u8]) -> Result<Document, String> {
+    if body.trim_ascii().is_empty() {
+        return match form {
+            Form::Anything => Ok(Document::new()),
+            Form::Object | Form::List { .. } => Err("an empty body".to_owned()),
+        };
+    }
+    let document = match serde_json::from_slice(body) {
+        Ok(Value::Object(document)) => document,
+        Ok(Value::Array(_)) => return Err("a bare array".to_owned()),
+        Ok(Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_)) => {
+            return Err("a bare value".to_owned());
+        }
+        Err(_) if body.trim_ascii_start().starts_with(b"<") => return Err("an HTML page".to_owned()),
+        Err(_) => return Err("not JSON".to_owned()),
+    };
+    // An error that something on the way gave the wrong status.
+    if let Some(code) = document.get("errorCode").and_then(Value::as_str).filter(|code| !code.is_empty()) {
+        return Err(format!("error {code} with a status of success"));
+    }
+    if let Form::List { key, identity, tenant } = form {
+        let Some(Value::Array(items)) = document.get(key) else { return Err(format!("no list `{key}`")) };
+        for (index, item) in items.iter().enumerate() {
+            let is_text = |v: &Value| v.as_str().is_some_and(|text| !text.is_empty());
+            if !item.get(identity).is_some_and(is_text) {
+                return Err(format!("item {index} of `{key}` without `{identity}`"));
+            }
+            let is_tenant = |v: &Value| v.is_string() || v.is_null();
+            if let Some(tenant) = tenant.filter(|tenant| !item.get(tenant).is_none_or(is_tenant)) {
+                return Err(format!("item {index} of `{key}` with an unreadable `{tenant}`"));
+            }
+        }
+    }
+    Ok(document)
+}
+
+/// Code and message of a refusal, whatever its body is.
+fn refusal(body: &[u8], redactor: &Redactor) -> (String, String) {
+    let text = String::from_utf8_lossy(body);
+    let Ok(Value::Object(document)) = serde_json::from_slice(body) else {
+        let message = match text.trim_start() {
+            "" => "no reason given",
+            html if html.starts_with('<') => "an HTML page instead of a reason",
+            text => text,
+        };
+        return (String::new(), clean(message, LONGEST_MESSAGE, redactor));
+    };
+    let field = |name: &str| document.get(name).and_then(Value::as_str).unwrap_or_default();
+    let (summary, detail) = (field("errorDescription"), field("errorMessage"));
+    let message = match (summary, detail) {
+        ("", "") if field("message").is_empty() => "no reason given".to_owned(),
+        ("", "") => field("message").to_owned(),
+        ("", only) | (only, "") => only.to_owned(),
+        (summary, detail) if summary == detail => detail.to_owned(),
+        (summary, detail) => format!("{summary}: {detail}"),
+    };
+    (clean(field("errorCode"), LONGEST_CODE, redactor), clean(&message, LONGEST_MESSAGE, redactor))
+}
+
+/// Text from outside as one bounded line without secrets and without characters that could forge or hide text.
+pub fn clean(text: &str, longest: usize, redactor: &Redactor) -> String {
+    let is_unsafe = |c: char| {
+        c.is_control()
+            || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
+    };
+    // Before, for a secret with line breaks; after, for one that was broken up by what is taken out here.
+    let text = redactor.redact(text);
+    let spaced: String = text.chars().map(|c| if c.is_whitespace() { ' ' } else { c }).collect();
+    let line: String = spaced.chars().filter(|c| !is_unsafe(*c)).collect();
+    let line = redactor.redact(&line.split(' ').filter(|word| !word.is_empty()).collect::<Vec<_>>().join(" "));
+    match line.char_indices().nth(longest) {
+        Some((cut, _)) => format!("{}…", &line[..cut]),
+        None => line,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use secrecy::SecretString;
+
+    fn knowing(secret: &str) -> Redactor {
+        let redactor = Redactor::new();
+        redactor.add(&SecretString::from(secret));
+        redactor
+    }
+
+    async fn answered(call: &Call, status: u16, body: &str) -> Result<Document, Error> {
+        let response = Response { status, headers: reqwest::header::HeaderMap::new(), body: body.into() };
+        read(call, "P2abc", &knowing("K2secret"), response).await
+    }
+
+    #[tokio::test]
+    async fn a_list_is_read_only_in_its_documented_form() {
+        let cases = [
+            (r#"{"roles":[]}"#, Ok(())),
+            (r#" {"roles":[{"name":"a"},{"name":"a","tenantId":null},{"name":"b","tenantId":"t"}]} "#, Ok(())),
+            ("", Err("an empty body")),
+            (" \r\n", Err("an empty body")),
+            ("<!doctype html><title>Sign in</title>", Err("an HTML page")),
+            ("[]", Err("a bare array")),
+            ("\"ok\"", Err("a bare value")),
+            ("null", Err("a bare value")),
+            ("{", Err("not JSON")),
+            (r#"{"roles":[{"name":"a"}"#, Err("not JSON")),
+            (r#"{"roles":[]}{"roles":[]}"#, Err("not JSON")),
+            ("{}", Err("no list `roles`")),
+            (r#"{"permissions":[]}"#, Err("no list `roles`")),
+            (r#"{"roles":null}"#, Err("no list `roles`")),
+            (r#"{"roles":{}}"#, Err("no list `roles`")),
+            (r#"{"roles":[{"name":"a"},7]}"#, Err("item 1 of `roles` without `name`")),
+            (r#"{"roles":[{"name":""}]}"#, Err("item 0 of `roles` without `name`")),
+            (r#"{"roles":[{"name":7}]}"#, Err("item 0 of `roles` without `name`")),
+            (r#"{"roles":[{"name":"a","tenantId":7}]}"#, Err("item 0 of `roles` with an unreadable `tenantId`")),
+            (r#"{"errorCode":"E011001","roles":[]}"#, Err("error E011001 with a status of success")),
+        ];
+        for (body, expected) in cases {
+            let found = answered(&Call::list_roles(), 200, body).await.map(|_| ());
+            let expected = expected
+                .map_err(|what| Error::Undocumented { operation: "GET /v1/mgmt/role/all", what: what.to_owned() });
+            assert_eq!(found, expected, "{body}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_write_may_be_answered_with_nothing_but_not_with_a_web_page() {
+        let write = Call::delete_tenant(super::super::Name::new("acme").unwrap(), false);
+
+        assert!(answered(&write, 200, "").await.is_ok());
+        assert!(answered(&write, 204, "").await.is_ok());
+        assert!(answered(&write, 200, "{}").await.is_ok());
+        for body in ["<html>", "[]", "OK", "true"] {
+            assert!(answered(&write, 200, body).await.is_err_and(|e| e.may_have_taken_effect()), "{body}");
+        }
+        assert!(answered(&write, 302, "").await.is_err_and(|e| e.may_have_taken_effect() && e.is_transient()));
+    }
+
+    #[tokio::test]
+    async fn a_large_list_is_read() {
+        let items: Vec<String> = (0..100_000).map(|n| format!(r#"{{"id":"t{n}","name":"Tenant {n}"}}"#)).collect();
+        let body = format!(r#"{{"tenants":[{}]}}"#, items.join(","));
+
+        let found = answered(&Call::list_tenants(), 200, &body).await.unwrap();
+
+        assert_eq!(found["tenants"].as_array().unwrap().len(), 100_000);
+    }
+
+    #[tokio::test]
+    async fn a_refusal_says_what_the_api_says() {
+        let cases = [
+            (
+                r#"{"errorCode":"E011003","errorDescription":"Request is invalid","errorMessage":"no name"}"#,
+                "E011003",
+                "Request is invalid: no name",
+            ),
+            (r#"{"errorCode":"E011003","errorDescription":"same","errorMessage":"same"}"#, "E011003", "same"),
+            (r#"{"errorDescription":"only"}"#, "", "only"),
+            (r#"{"message":"plain"}"#, "", "plain"),
+            (r#"{"errorCode":7,"errorMessage":["x"]}"#, "", "no reason given"),
+            ("", "", "no reason given"),
+            ("<html>blocked</html>", "", "an HTML page instead of a reason"),
+            ("upstream\r\n\tsays \u{1b}[31mno\u{202e}", "", "upstream says [31mno"),
+            (r#"{"errorMessage":"your key K2secret, K2\u0000secret"}"#, "", "your key (secret), (secret)"),
+        ];
+        for (body, code, message) in cases {
+            let error = answered(&Call::list_roles(), 400, body).await.unwrap_err();
+            let expected = Error::Rejected {
+                operation: "GET /v1/mgmt/role/all",
+                status: 400,
+                code: code.to_owned(),
+                message: message.to_owned(),
+            };
+            assert_eq!(error, expected, "{body}");
+        }
+    }
+
+    #[tokio::test]
+    async fn the_status_decides_what_kind_of_failure_it_is() {
+        let call = Call::list_roles();
+        for (status, transient, effect) in [
+            (401, false, false),
+            (403, false, false),
+            (404, false, false),
+            (409, false, false),
+            (500, true, true),
+            (503, true, true),
+            (520, true, true),
+            (530, true, true),
+            (307, true, true),
+            (600, true, true),
+        ] {
+            let error = answered(&call, status, "{}").await.unwrap_err();
+            assert_eq!((error.is_transient(), error.may_have_taken_effect()), (transient, effect), "{status}");
+        }
+    }
+
+    #[test]
+    fn a_long_message_is_cut_between_characters() {
+        let cut = clean(&"é".repeat(500), 300, &Redactor::new());
+
+        assert_eq!(cut, "é".repeat(300) + "…");
+    }
+}

@@ -1,0 +1,309 @@
+use super::script::KEY;
+use super::script::Script;
+use super::script::Step;
+use super::script::document;
+use super::script::ok;
+use super::script::refused;
+use super::script::reset;
+use super::script::status;
+use super::script::throttled;
+use super::*;
+use nonempty::nonempty;
+use serde_json::json;
+
+fn roles() -> Step {
+    ok(&json!({ "roles": [{ "name": "Editor" }] }))
+}
+
+fn create() -> Call {
+    Call::create_roles(&nonempty![document(json!({ "name": "Editor" }))])
+}
+
+fn patch() -> Call {
+    Call::patch_tenant(Name::new("acme").unwrap(), &document(json!({ "name": "Acme" })))
+}
+
+/// Seconds between what arrived.
+fn gaps(script: &Script) -> Vec<f64> {
+    let received = script.received();
+    received.windows(2).map(|pair| (pair[1].at - pair[0].at).as_secs_f64()).collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_list_is_asked_for_with_key_project_and_tier() {
+    let script = Script::of([roles()]);
+
+    let found = script.client().list(&Call::list_roles()).await.unwrap();
+
+    assert_eq!(found, [document(json!({ "name": "Editor" }))]);
+    let received = &script.received()[0];
+    assert_eq!((received.line.as_str(), &received.body), ("GET /v1/mgmt/role/all", &Value::Null));
+    assert_eq!(received.headers["authorization"], format!("Bearer P2abc:{KEY}").as_str());
+    assert!(received.headers["authorization"].is_sensitive());
+    assert_eq!(received.headers["content-type"], "application/json");
+    assert_eq!(received.headers["x-descope-project-id"], "P2abc");
+    assert_eq!(received.headers["x-descope-license"], "tier2");
+    assert_eq!(received.headers["x-descope-sdk-name"], "descope-gitops");
+}
+
+#[tokio::test(start_paused = true)]
+async fn transient_failures_are_repeated_after_one_two_four_and_eight_seconds() {
+    let script = Script::of([status(503, ""), status(520, "x"), reset(), status(200, "<html>"), roles()]);
+
+    let found = script.client().list(&Call::list_roles()).await;
+
+    assert_eq!(found.unwrap().len(), 1);
+    for (gap, longest) in gaps(&script).into_iter().zip([1.0, 2.0, 4.0, 8.0]) {
+        assert!((longest / 2.0 - 0.01..=longest + 0.01).contains(&gap), "{gap} of {longest}");
+    }
+    assert!(script.is_done());
+}
+
+#[tokio::test(start_paused = true)]
+async fn after_the_last_attempt_the_failure_is_returned() {
+    let script = Script::of((0..5).map(|_| status(500, r#"{"errorMessage":"down"}"#)));
+
+    let error = script.client().write(&patch()).await.unwrap_err();
+
+    assert_eq!(error.to_string(), "Descope could not answer PATCH /v1/mgmt/tenant/patch: status 500: down");
+    assert!(script.is_done());
+    let metrics = script.metrics.render();
+    let operation = r#"{code="500",operation="PATCH /v1/mgmt/tenant/patch"}"#;
+    assert!(metrics.contains(&format!("descope_gitops_api_requests_total{operation} 5")), "{metrics}");
+    let retries = r#"{operation="PATCH /v1/mgmt/tenant/patch",reason="status"} 4"#;
+    assert!(metrics.contains(&format!("descope_gitops_api_retries_total{retries}")), "{metrics}");
+    assert!(metrics.contains("descope_gitops_api_requests_in_flight 0"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_create_that_may_have_taken_effect_is_not_sent_again() {
+    for (step, code) in [
+        (status(502, ""), "502"),
+        (status(200, "<html>proxy</html>"), "malformed"),
+        (status(302, ""), "302"),
+        (reset(), "reset"),
+        (Step::Hang, "timeout"),
+    ] {
+        let script = Script::of([step]);
+
+        let error = script.client().write(&create()).await.unwrap_err();
+
+        assert!(error.may_have_taken_effect() && error.is_transient(), "{code}: {error}");
+        assert_eq!(script.received().len(), 1, "{code}");
+        assert!(script.metrics.render().contains(&format!("code=\"{code}\",operation=\"POST /v1/mgmt/role/create\"")));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_create_that_never_left_is_sent_again() {
+    let script = Script::of([refused(), refused(), ok(&json!({}))]);
+
+    script.client().write(&create()).await.unwrap();
+
+    assert_eq!(script.received().len(), 3);
+    assert!(script.metrics.render().contains("reason=\"connect\"} 2"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn waits_as_long_as_descope_asks_and_loses_no_attempt_by_it() {
+    let script = Script::of((0..12).map(|_| throttled("30")).chain([ok(&json!({}))]));
+
+    script.client().write(&create()).await.unwrap();
+
+    assert!(script.is_done());
+    assert!(gaps(&script).iter().all(|gap| *gap >= 30.0), "{:?}", gaps(&script));
+    assert!(script.metrics.render().contains("reason=\"throttled\"} 12"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_refusal_holds_every_call_of_the_same_limiter() {
+    let script = Script::of([throttled("30"), roles(), roles()]);
+    let client = script.client();
+    let start = Instant::now();
+
+    let call = Call::list_roles();
+    let (first, second) = tokio::join!(client.list(&call), async {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        client.list(&call).await
+    });
+
+    assert!(first.is_ok() && second.is_ok());
+    assert!(start.elapsed() >= Duration::from_secs(30));
+    assert!(gaps(&script)[0] >= 29.0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_is_given_up_after_its_time_out() {
+    let script = Script::of([Step::Hang]);
+    let start = Instant::now();
+
+    let error = script.client().write(&create()).await.unwrap_err();
+
+    assert_eq!(error.to_string(), "Descope did not answer POST /v1/mgmt/role/create within 30 s");
+    assert_eq!(start.elapsed().as_secs(), 30);
+}
+
+#[tokio::test(start_paused = true)]
+async fn refusals_are_returned_at_once_in_words_for_the_operator() {
+    let cases = [
+        (
+            status(401, ""),
+            "Descope refused the management key; check that it is valid, not expired, and belongs to project P2abc",
+        ),
+        (
+            status(403, r#"{"errorDescription":"Forbidden","errorMessage":"plan"}"#),
+            "Descope does not permit PATCH /v1/mgmt/tenant/patch with this management key or plan: Forbidden: plan",
+        ),
+        (
+            status(400, r#"{"errorCode":"E011003","errorMessage":"no such K2secret"}"#),
+            "Descope rejected PATCH /v1/mgmt/tenant/patch with status 400: no such (secret) (E011003)",
+        ),
+    ];
+    for (step, message) in cases {
+        let script = Script::of([step]);
+
+        let error = script.client().write(&patch()).await.unwrap_err();
+
+        assert_eq!(error.to_string(), message);
+        assert!(!error.is_transient() && !error.may_have_taken_effect());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn stopping_cuts_the_wait_between_attempts_short() {
+    let script = Script::of([status(503, "")]);
+    let client = script.client();
+    let stop = async {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        script.shutdown.cancel();
+    };
+    let start = Instant::now();
+
+    let call = Call::list_roles();
+    let (found, ()) = tokio::join!(client.list(&call), stop);
+
+    assert_eq!(found.unwrap_err(), Error::Stopping);
+    assert_eq!(start.elapsed().as_millis(), 100);
+}
+
+#[tokio::test(start_paused = true)]
+async fn stopping_cuts_the_wait_at_the_gate_short_and_sends_nothing_more() {
+    let script = Script::of([throttled("3600")]);
+    let client = script.client();
+    let stop = async {
+        tokio::time::sleep(Duration::from_secs(5)).await;
+        script.shutdown.cancel();
+    };
+
+    let call = create();
+    let (written, ()) = tokio::join!(client.write(&call), stop);
+
+    assert_eq!(written.unwrap_err(), Error::Stopping);
+    assert_eq!(client.write(&create()).await.unwrap_err(), Error::Stopping);
+    assert_eq!(script.received().len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_under_way_ends_by_itself_when_the_daemon_stops() {
+    let script = Script::of([Step::Hang]);
+    let client = script.client();
+    let stop = async {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        script.shutdown.cancel();
+    };
+
+    let call = create();
+    let (written, ()) = tokio::join!(client.write(&call), stop);
+
+    assert!(written.unwrap_err().may_have_taken_effect(), "it was sent: nobody may believe it was not");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_handshake_happens_once_and_its_failure_stops_nothing() {
+    for (license, waited) in [(status(500, ""), 0), (status(200, "<html>"), 0), (refused(), 0), (Step::Hang, 5)] {
+        let script = Script::of([roles(), roles()]);
+        script.license(license);
+        let client = script.client();
+        let start = Instant::now();
+
+        client.list(&Call::list_roles()).await.unwrap();
+        client.with_priority(Priority::Change).list(&Call::list_roles()).await.unwrap();
+
+        assert_eq!(script.handshakes(), 1);
+        assert_eq!(start.elapsed().as_secs(), waited);
+        assert!(script.received().iter().all(|r| !r.headers.contains_key("x-descope-license")));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn calls_that_start_together_share_one_handshake() {
+    let script = Script::of([roles(), roles()]);
+    let client = script.client();
+
+    let call = Call::list_roles();
+    let (first, second) = tokio::join!(client.list(&call), client.list(&call));
+
+    assert!(first.is_ok() && second.is_ok());
+    assert_eq!(script.handshakes(), 1);
+    assert!(script.received().iter().all(|r| r.headers["x-descope-license"] == "tier2"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_key_that_cannot_be_used_is_explained_and_sends_nothing() {
+    let cases: [(fn() -> Result<SecretString, String>, &str); 3] = [
+        (|| Err("/run/key: no such file".to_owned()), "cannot use the management key: /run/key: no such file"),
+        (|| Ok(SecretString::from("")), "cannot use the management key: it is empty"),
+        (
+            || Ok(SecretString::from("K2\nsecret")),
+            "cannot use the management key: it or the project id holds a character that a header cannot carry",
+        ),
+    ];
+    for (key, message) in cases {
+        let script = Script::of([]);
+
+        let error = script.client_with_key(key).write(&create()).await.unwrap_err();
+
+        assert_eq!(error.to_string(), message);
+        assert_eq!(script.received().len(), 0);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_key_that_changed_is_used_from_the_next_attempt_on() {
+    let script = Script::of([status(503, ""), roles()]);
+    let keys = std::sync::atomic::AtomicU32::new(0);
+    let next = move || {
+        let n = keys.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        Ok(SecretString::from(format!("K2key{n}")))
+    };
+
+    script.client_with_key(next).list(&Call::list_roles()).await.unwrap();
+
+    let sent: Vec<_> = script.received().iter().map(|r| r.headers["authorization"].clone()).collect();
+    assert_eq!(sent, ["Bearer P2abc:K2key1", "Bearer P2abc:K2key2"], "the handshake took the first");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_key_is_in_no_output() {
+    let echo = format!("<html>Bearer P2abc:{KEY}</html>");
+    let echoes = [
+        status(
+            400,
+            &json!({ "errorCode": KEY, "errorMessage": format!("authorization Bearer P2abc:{KEY}") }).to_string(),
+        ),
+        status(403, &format!("no: {KEY}")),
+        status(200, &json!({ "errorCode": KEY }).to_string()),
+        status(503, &echo),
+        Step::Fail(super::TransportError::Reset(format!("header {KEY}"))),
+    ];
+    for step in echoes {
+        let script = Script::of([step]);
+        let client = script.client();
+
+        let error = client.write(&create()).await.unwrap_err();
+
+        let output = format!("{error} {error:?} {client:?} {:?} {:?}", script.redactor, script.received());
+        assert!(!output.contains(KEY), "{output}");
+        assert!(!script.metrics.render().contains(KEY));
+    }
+}

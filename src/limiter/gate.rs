@@ -1,0 +1,143 @@
+//! The gate: one 429 closes it for everybody, one trial request opens it again.
+//!
+//! A pause is what the server said and a little more, and never shorter than the floor: what it took the last time the
+//! server's word was too short.
+
+use std::time::Duration;
+
+use crate::limiter::machine::Decision;
+use crate::limiter::machine::Slot;
+use crate::limiter::machine::SlotKind;
+use crate::limiter::machine::seconds;
+
+/// No pause is longer because we guessed; a server may still ask for more.
+const LONGEST_GUESS: Duration = Duration::from_secs(600);
+
+/// Where neither the server nor the settings say how long a refusal lasts.
+const SHORTEST_GUESS: Duration = Duration::from_secs(1);
+
+/// What a 429 was about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Refusal {
+    /// The trial was refused: the pause was too short.
+    Trial,
+    /// Sent before the gate closed: the same event once more.
+    SameBurst,
+    /// A new event, to learn from.
+    New,
+}
+
+/// Open, closed, or trying.
+#[derive(Debug, Clone)]
+pub struct Gate {
+    backoff: Duration,
+    until: Duration,
+    closed_at: Option<Duration>,
+    pause: Duration,
+    floor: Duration,
+    trial: bool,
+    trial_out: bool,
+}
+
+impl Gate {
+    /// An open gate; `backoff` is the documented lockout.
+    pub fn new(backoff: Duration) -> Self {
+        let zero = Duration::ZERO;
+        Self { backoff, until: zero, closed_at: None, pause: backoff, floor: zero, trial: false, trial_out: false }
+    }
+
+    /// Takes up what an earlier run learned.
+    pub fn restore(&mut self, until: Option<Duration>, floor: Duration) {
+        self.floor = floor.min(LONGEST_GUESS);
+        self.pause = self.pause.max(self.floor);
+        if let Some(until) = until {
+            (self.until, self.trial) = (until, true);
+        }
+    }
+
+    /// Whether nothing but a trial may be sent.
+    pub fn is_closed(&self) -> bool {
+        self.trial
+    }
+
+    /// When the trial may go, while the gate is closed.
+    pub fn paused_until(&self) -> Option<Duration> {
+        self.trial.then_some(self.until)
+    }
+
+    /// How long refusals turned out to last at least.
+    pub fn floor(&self) -> Duration {
+        self.floor
+    }
+
+    /// How long the next refusal is likely to last.
+    pub(crate) fn pause(&self) -> Duration {
+        self.pause
+    }
+
+    /// What to wait for, while it is closed.
+    pub(crate) fn blocks(&self, now: Duration) -> Option<Decision> {
+        if now < self.until {
+            Some(Decision::WaitUntil(self.until))
+        } else if self.trial && self.trial_out {
+            Some(Decision::WaitForReply)
+        } else {
+            None
+        }
+    }
+
+    /// The kind of a request that is sent now; a trial when the gate is closed.
+    pub(crate) fn send(&mut self, kind: SlotKind) -> SlotKind {
+        if !self.trial {
+            return kind;
+        }
+        self.trial_out = true;
+        SlotKind::Trial
+    }
+
+    /// An answer that was not a 429: the trial opens the gate.
+    pub(crate) fn answered(&mut self, slot: &Slot) {
+        if slot.kind == SlotKind::Trial {
+            (self.trial, self.trial_out) = (false, false);
+        }
+    }
+
+    /// No answer: somebody else has to try.
+    pub(crate) fn unanswered(&mut self, slot: &Slot) {
+        if slot.kind == SlotKind::Trial {
+            self.trial_out = false;
+        }
+    }
+
+    /// A 429.
+    pub(crate) fn refused(&mut self, slot: &Slot, said: Option<Duration>, now: Duration) -> Refusal {
+        if slot.kind == SlotKind::Trial {
+            self.floor = (self.pause * 2).max(self.backoff).max(SHORTEST_GUESS).min(LONGEST_GUESS);
+            self.close(said, now);
+            return Refusal::Trial;
+        }
+        if self.trial || self.closed_at.is_some_and(|closed_at| slot.sent <= closed_at) {
+            // A server that extends its lockout at every refusal means the last of them.
+            if let (true, Some(said)) = (self.trial, said) {
+                self.until = self.until.max(now + padded(said).max(self.floor));
+            }
+            return Refusal::SameBurst;
+        }
+        self.close(said, now);
+        Refusal::New
+    }
+
+    fn close(&mut self, said: Option<Duration>, now: Duration) {
+        self.pause = match said {
+            Some(said) => padded(said).max(self.floor),
+            None => [self.floor, self.backoff].into_iter().find(|guess| !guess.is_zero()).unwrap_or(SHORTEST_GUESS),
+        };
+        (self.until, self.closed_at) = (now + self.pause, Some(now));
+        (self.trial, self.trial_out) = (true, false);
+    }
+}
+
+/// Up to a second more: headers are rounded, and the server counts from when it answered.
+fn padded(said: Duration) -> Duration {
+    said.saturating_add(seconds((said.as_secs_f64() * 0.1).clamp(0.05, 1.0)))
+}

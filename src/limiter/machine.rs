@@ -1,0 +1,147 @@
+//! What both algorithms have in common: the questions they answer and the slot a request holds. No clock, no I/O.
+//!
+//! Times are counted from an origin that the caller chooses and never go back.
+
+use std::time::Duration;
+
+use crate::limiter::Algorithm;
+use crate::limiter::Outcome;
+use crate::limiter::Settings;
+use crate::limiter::adaptive::Adaptive;
+use crate::limiter::budget::Budget;
+use crate::limiter::gate::Gate;
+
+/// May a request be sent now?
+#[derive(Debug, PartialEq, Eq)]
+pub enum Decision {
+    /// Yes; the slot is taken. Give it back with `cancel` or `reply`.
+    Send(Slot),
+    /// Ask again then, or after the next reply.
+    WaitUntil(Duration),
+    /// Ask again after the next reply.
+    WaitForReply,
+}
+
+/// The slot of one request, from the decision to its reply.
+#[derive(Debug, PartialEq, Eq)]
+#[must_use = "a slot that is not given back is lost"]
+pub struct Slot {
+    /// When it was sent; replies to requests sent before a refusal belong to the same burst.
+    pub sent: Duration,
+    /// Why it could be sent.
+    pub(crate) kind: SlotKind,
+}
+
+impl Slot {
+    pub(crate) fn is_trial(&self) -> bool {
+        self.kind == SlotKind::Trial
+    }
+}
+
+/// Why a request could be sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum SlotKind {
+    /// Within what we believe the limit to be.
+    Plain,
+    /// The one that finds out whether the gate may open.
+    Trial,
+    /// Above what we believe, to find out whether there is more.
+    Probe,
+    /// At an even pace, to find out whether the limit is a rate.
+    PaceTest,
+}
+
+/// Either algorithm, with the gate that both share.
+#[derive(Debug)]
+pub enum Machine {
+    /// The default.
+    Budget(Box<Budget>),
+    /// The original design.
+    Adaptive(Box<Adaptive>),
+}
+
+impl Machine {
+    /// A machine that has learned nothing.
+    pub fn new(settings: &Settings) -> Self {
+        match settings.algorithm {
+            Algorithm::Budget => Self::Budget(Box::new(Budget::new(settings))),
+            Algorithm::Adaptive => Self::Adaptive(Box::new(Adaptive::new(settings))),
+        }
+    }
+
+    /// Asks for a slot.
+    pub fn acquire(&mut self, now: Duration) -> Decision {
+        match self {
+            Self::Budget(budget) => budget.acquire(now),
+            Self::Adaptive(adaptive) => adaptive.acquire(now),
+        }
+    }
+
+    /// The request was not sent after all.
+    #[allow(clippy::needless_pass_by_value, reason = "a slot is given back once")]
+    pub fn cancel(&mut self, slot: Slot, now: Duration) {
+        match self {
+            Self::Budget(budget) => budget.cancel(&slot, now),
+            Self::Adaptive(adaptive) => adaptive.cancel(&slot),
+        }
+    }
+
+    /// What became of the request.
+    #[allow(clippy::needless_pass_by_value, reason = "a slot is given back once")]
+    pub fn reply(&mut self, slot: Slot, outcome: Outcome, now: Duration) {
+        match self {
+            Self::Budget(budget) => budget.reply(&slot, outcome, now),
+            Self::Adaptive(adaptive) => adaptive.reply(&slot, outcome, now),
+        }
+    }
+
+    /// The gate.
+    pub fn gate(&self) -> &Gate {
+        match self {
+            Self::Budget(budget) => budget.gate(),
+            Self::Adaptive(adaptive) => adaptive.gate(),
+        }
+    }
+
+    /// Requests per second, `None` while no limit is known.
+    pub fn rate(&self) -> Option<f64> {
+        match self {
+            Self::Budget(budget) => budget.rate(),
+            Self::Adaptive(adaptive) => Some(adaptive.status().current_rate),
+        }
+    }
+
+    /// Requests a window may hold, where there is such a number.
+    pub fn budget(&self) -> Option<f64> {
+        match self {
+            Self::Budget(budget) => budget.limit(),
+            Self::Adaptive(_) => None,
+        }
+    }
+
+    /// Slots in use.
+    pub fn used(&mut self, now: Duration) -> usize {
+        match self {
+            Self::Budget(budget) => budget.used(now),
+            Self::Adaptive(adaptive) => adaptive.in_flight(),
+        }
+    }
+
+    /// Why the limit last changed, for the log.
+    pub fn why(&self) -> &'static str {
+        match self {
+            Self::Budget(budget) => budget.why(),
+            Self::Adaptive(adaptive) => adaptive.why(),
+        }
+    }
+}
+
+/// Seconds as a duration: nothing negative, and a century at the most.
+pub(crate) fn seconds(value: f64) -> Duration {
+    Duration::try_from_secs_f64(value.clamp(0.0, 3.2e9)).unwrap_or(Duration::ZERO)
+}
+
+#[allow(clippy::cast_precision_loss, reason = "counts of requests")]
+pub(crate) fn count(value: usize) -> f64 {
+    value as f64
+}

@@ -1,0 +1,169 @@
+//! What a limiter tells its operator: status, metrics and log lines.
+
+use std::sync::Arc;
+use std::time::Duration;
+use std::time::SystemTime;
+
+use prometheus::Gauge;
+use prometheus::IntCounter;
+use serde::Serialize;
+use serde::Serializer;
+
+use crate::limiter::Algorithm;
+use crate::limiter::machine::Machine;
+use crate::limiter::machine::count;
+use crate::telemetry::metrics::Metrics;
+
+/// One entry of `limiters` in the status.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Status {
+    /// The API host.
+    pub host: String,
+    /// Which algorithm decides.
+    pub algorithm: Algorithm,
+    /// `None` while no limit is known.
+    pub requests_per_second: Option<f64>,
+    /// Requests a window may hold; `None` where there is no such number.
+    pub budget: Option<f64>,
+    /// Of those, in use.
+    pub used: usize,
+    /// When the gate opens, while it is closed.
+    #[serde(serialize_with = "rfc3339")]
+    pub paused_until: Option<SystemTime>,
+    /// 429 answers since the start.
+    pub throttled_total: u64,
+    /// With that algorithm only.
+    pub adaptive: Option<AdaptiveStatus>,
+}
+
+/// The statistics of the original design; rates in requests per second.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct AdaptiveStatus {
+    /// Rate in force.
+    pub current_rate: f64,
+    /// Lower bound.
+    pub min_rate: f64,
+    /// Upper bound.
+    pub max_rate: f64,
+    /// Successes on end so far.
+    pub success_count: u32,
+}
+
+#[allow(clippy::ref_option, reason = "the signature is serde's")]
+fn rfc3339<S: Serializer>(time: &Option<SystemTime>, serializer: S) -> Result<S::Ok, S::Error> {
+    time.map(|time| humantime::format_rfc3339_seconds(time).to_string()).serialize(serializer)
+}
+
+/// Follows one machine and says what changed.
+#[derive(Debug)]
+pub(crate) struct Report {
+    host: String,
+    metrics: Arc<Metrics>,
+    rate: Gauge,
+    budget: Gauge,
+    used: Gauge,
+    paused_until: Gauge,
+    throttled: IntCounter,
+    closed: bool,
+    said_rate: Option<f64>,
+}
+
+impl Report {
+    pub fn new(host: &str, metrics: Arc<Metrics>, machine: &Machine) -> Self {
+        Self {
+            host: host.to_owned(),
+            rate: metrics.limiter_rate_requests_per_second.with_label_values(&[host]),
+            budget: metrics.limiter_budget_requests.with_label_values(&[host]),
+            used: metrics.limiter_budget_used_requests.with_label_values(&[host]),
+            paused_until: metrics.limiter_paused_until_timestamp_seconds.with_label_values(&[host]),
+            throttled: metrics.limiter_throttled_total.with_label_values(&[host]),
+            closed: false,
+            said_rate: machine.rate(),
+            metrics,
+        }
+    }
+
+    pub fn throttled(&self) {
+        self.throttled.inc();
+    }
+
+    pub fn waited(&self, wait: Duration) {
+        self.metrics.limiter_wait_seconds.observe(wait.as_secs_f64());
+    }
+
+    /// Brings the gauges up to date and logs what an operator wants to know.
+    pub fn update(&mut self, machine: &mut Machine, now: Duration, clock: SystemTime) {
+        let used = machine.used(now);
+        self.rate.set(machine.rate().unwrap_or(f64::INFINITY));
+        self.used.set(count(used));
+        if let Machine::Budget(_) = machine {
+            self.budget.set(machine.budget().unwrap_or(f64::INFINITY));
+        }
+        let opens = paused_until(machine, now, clock);
+        self.paused_until.set(opens.map_or(0.0, unix));
+        self.say_gate(machine, opens, now);
+        self.say_limit(machine);
+    }
+
+    fn say_gate(&mut self, machine: &Machine, opens: Option<SystemTime>, now: Duration) {
+        let closed = machine.gate().is_closed();
+        if closed && !self.closed {
+            let seconds = machine.gate().paused_until().unwrap_or(now).saturating_sub(now).as_secs();
+            let until = opens.map(|at| humantime::format_rfc3339_seconds(at).to_string());
+            tracing::warn!(
+                host = self.host,
+                seconds,
+                until,
+                "Descope's rate limit was hit: no request is sent until the pause is over, then one to see whether it is"
+            );
+        } else if self.closed && !closed {
+            tracing::info!(host = self.host, "Descope answers again after a rate limit: requests go out");
+        }
+        self.closed = closed;
+    }
+
+    /// Small steps add up before they are worth a line.
+    fn say_limit(&mut self, machine: &Machine) {
+        let rate = machine.rate();
+        let (before, after) = (self.said_rate.unwrap_or(f64::INFINITY), rate.unwrap_or(f64::INFINITY));
+        if after.total_cmp(&before).is_eq() || (after - before).abs() < 0.05 * before.min(after) {
+            return;
+        }
+        self.said_rate = rate;
+        tracing::info!(
+            host = self.host,
+            requests_per_second = after,
+            before,
+            budget = machine.budget(),
+            reason = machine.why(),
+            "the rate limit in force changed"
+        );
+    }
+
+    pub fn status(&self, machine: &mut Machine, now: Duration, clock: SystemTime) -> Status {
+        let (algorithm, adaptive) = match machine {
+            Machine::Budget(_) => (Algorithm::Budget, None),
+            Machine::Adaptive(adaptive) => (Algorithm::Adaptive, Some(adaptive.status())),
+        };
+        Status {
+            host: self.host.clone(),
+            algorithm,
+            requests_per_second: machine.rate(),
+            budget: machine.budget(),
+            used: machine.used(now),
+            paused_until: paused_until(machine, now, clock),
+            throttled_total: self.throttled.get(),
+            adaptive,
+        }
+    }
+}
+
+fn paused_until(machine: &Machine, now: Duration, clock: SystemTime) -> Option<SystemTime> {
+    machine.gate().paused_until().filter(|&until| until > now).map(|until| clock + until.saturating_sub(now))
+}
+
+fn unix(time: SystemTime) -> f64 {
+    time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs_f64()
+}
