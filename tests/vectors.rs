@@ -49,9 +49,10 @@ const ONE_TENANT: &str = "tenants are observed by the list of all, which tells a
 const SEARCH: &str = "everything is observed by the list of all";
 const SETTINGS: &str = "tenant settings are no part of these kinds";
 const SSO_LINK: &str = "links for tenant admins are handed out by people";
+const ONE_ITEM: &str = "one item takes the single endpoint";
 const BY_ID: &str = "roles and permissions are addressed by name: a server id says nothing to a reader of the YAML";
 
-const NEVER_SENT: [(&str, &str); 22] = [
+const NEVER_SENT: [(&str, &str); 23] = [
     ("py-tenant-create-name-only", SERVER_ID),
     ("node-tenant-create", SERVER_ID),
     ("go-tenant-create-min", SERVER_ID),
@@ -74,6 +75,7 @@ const NEVER_SENT: [(&str, &str); 22] = [
     ("py-role-update-batch", BY_ID),
     ("node-role-update-batch", BY_ID),
     ("py-role-delete-batch-ids", BY_ID),
+    ("go-permission-delete-batch", ONE_ITEM),
 ];
 
 #[derive(Debug, Deserialize)]
@@ -111,7 +113,9 @@ async fn the_client_sends_what_the_sdks_send() {
 
         let (found, headers) = server.last();
         assert_eq!(normal(found), normal(vector.request.clone()), "{}", vector.name);
-        for name in STABLE_HEADERS {
+        // Some SDKs name the content type of a GET and some do not; we do.
+        let is_bare_get = vector.request.method == "GET" && !vector.headers.contains_key("content-type");
+        for name in STABLE_HEADERS.into_iter().filter(|name| !(is_bare_get && *name == "content-type")) {
             assert_eq!(headers.get(name), vector.headers.get(name), "{}: {name}", vector.name);
         }
         driven += 1;
