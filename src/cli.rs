@@ -1,1 +1,200 @@
-//! (to be written)
+//! The commands: one file each, and what they have in common.
+
+use crate::config;
+use crate::config::Config;
+use crate::config::Invalid;
+use crate::config::LogFormat;
+use crate::config::Overrides;
+use crate::telemetry::logs;
+use crate::telemetry::redact::Redactor;
+use clap::Parser;
+use clap::Subcommand;
+use clap::ValueEnum;
+use std::process::ExitCode;
+
+pub mod apply;
+pub mod completions;
+pub mod healthcheck;
+pub mod plan;
+pub mod run;
+pub mod shutdown;
+pub mod simulator;
+pub mod validate;
+
+/// Keeps Descope projects equal to the YAML in a config repo.
+#[derive(Debug, Parser)]
+#[command(name = "descope-gitops", version, max_term_width = 100)]
+pub struct Cli {
+    /// What every command understands.
+    #[command(flatten)]
+    pub global: Global,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// Flags of every command, before or after its name. An empty variable counts as unset.
+#[derive(Debug, Clone, Default, clap::Args)]
+pub struct Global {
+    /// Settings file
+    #[arg(short, long, global = true, value_name = "FILE", env = "DESCOPE_GITOPS_CONFIG")]
+    pub config: Option<String>,
+    /// Root of the config repo [file: source.path]
+    #[arg(long, global = true, value_name = "DIR", env = "DESCOPE_GITOPS_SOURCE")]
+    pub source: Option<String>,
+    /// Address to serve probes, metrics and status on [file: http.listen]
+    #[arg(long, global = true, value_name = "ADDRESS:PORT", env = "DESCOPE_GITOPS_LISTEN")]
+    pub listen: Option<String>,
+    /// Directory of the state [file: state.path]
+    #[arg(long, global = true, value_name = "DIR", env = "DESCOPE_GITOPS_STATE")]
+    pub state: Option<String>,
+    /// json or pretty [file: log.format]
+    #[arg(long, global = true, value_name = "FORMAT")]
+    pub log_format: Option<String>,
+    /// trace, debug, info, warn, error, or directives such as info,hyper=debug [file: log.level]
+    #[arg(long, global = true, value_name = "LEVEL", env = "RUST_LOG")]
+    pub log_level: Option<String>,
+}
+
+impl Global {
+    /// As the settings take them.
+    pub fn overrides(&self) -> Overrides {
+        Overrides {
+            config: self.config.clone(),
+            source: self.source.clone(),
+            listen: self.listen.clone(),
+            state: self.state.clone(),
+            log_format: self.log_format.clone(),
+            log_level: self.log_level.clone(),
+        }
+    }
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run the daemon
+    Run(run::RunArgs),
+    /// Show what would change
+    Plan(plan::PlanArgs),
+    /// Make one pass to its end, then exit
+    Apply(apply::ApplyArgs),
+    /// Check the files, without network or credentials
+    Validate(validate::ValidateArgs),
+    /// Serve a stand-in for Descope
+    Simulator(simulator::SimulatorArgs),
+    /// Ask a running daemon whether it is alive; for images without a shell
+    Healthcheck(healthcheck::HealthcheckArgs),
+    /// Print completions for a shell
+    Completions(completions::CompletionsArgs),
+}
+
+/// How output is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Output {
+    /// For people.
+    Text,
+    /// For programs.
+    Json,
+}
+
+/// How a command ended, as scripts and CI systems read it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Exit {
+    /// Done, or in sync.
+    Done,
+    /// Something went wrong.
+    Failed,
+    /// `plan --exit-code` found differences.
+    Differences,
+    /// The desired state is invalid.
+    Invalid,
+    /// `apply` left something held.
+    Held,
+    /// Partly applied; beats `Held`.
+    Partly,
+    /// Wrong flags or settings. Far from the others, so that CI never reads a typo as "differences".
+    Usage,
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        Self::from(match exit {
+            Exit::Done => 0,
+            Exit::Failed => 1,
+            Exit::Differences => 2,
+            Exit::Invalid => 3,
+            Exit::Held => 4,
+            Exit::Partly => 5,
+            Exit::Usage => 64,
+        })
+    }
+}
+
+/// How a command failed.
+pub fn exit_of(error: &anyhow::Error) -> Exit {
+    if error.chain().any(|cause| cause.is::<Invalid>()) { Exit::Usage } else { Exit::Failed }
+}
+
+impl Cli {
+    /// Does what was asked. Secrets that a command loads go to `redactor`, for the log and for the last error.
+    pub async fn execute(self, redactor: &Redactor) -> anyhow::Result<Exit> {
+        let overrides = self.global.overrides();
+        match self.command {
+            Command::Run(args) => run::run(loaded(&overrides, redactor)?, args, redactor).await,
+            Command::Plan(args) => plan::run(loaded(&overrides, redactor)?, args, redactor).await,
+            Command::Apply(args) => apply::run(loaded(&overrides, redactor)?, args, redactor).await,
+            Command::Validate(args) => validate::run(loaded(&overrides, redactor)?, args),
+            Command::Simulator(args) => {
+                start_logs(&overrides, redactor);
+                let signals = shutdown::shutdown_on_signal()?;
+                simulator::run(args, signals.token()).await
+            }
+            Command::Healthcheck(args) => healthcheck::run(&overrides, args).await,
+            Command::Completions(args) => completions::run(args),
+        }
+    }
+}
+
+/// The settings; logging is on from here.
+fn loaded(overrides: &Overrides, redactor: &Redactor) -> anyhow::Result<Config> {
+    let config = Config::load(overrides)?;
+    logs::init(config.log.format == LogFormat::Json, &config.log.level, redactor);
+    Ok(config)
+}
+
+/// For commands that take no settings but have something to log.
+fn start_logs(overrides: &Overrides, redactor: &Redactor) {
+    let level = overrides.log_level.as_deref().filter(|level| !level.is_empty()).unwrap_or(config::LOG_LEVEL);
+    logs::init(overrides.log_format.as_deref() != Some("pretty"), level, redactor);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_definition_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn global_flags_stand_before_or_after_the_command() {
+        let before = Cli::try_parse_from(["x", "-c", "a.yaml", "--listen", "127.0.0.1:1", "run"]).unwrap();
+        let after = Cli::try_parse_from(["x", "run", "--listen", "127.0.0.1:1", "--config", "a.yaml"]).unwrap();
+
+        for cli in [before, after] {
+            assert_eq!(cli.global.config.as_deref(), Some("a.yaml"));
+            assert_eq!(cli.global.listen.as_deref(), Some("127.0.0.1:1"));
+        }
+    }
+
+    #[test]
+    fn settings_that_cannot_be_used_are_a_usage_error_however_deep_they_hide() {
+        let invalid = Config::load(&Overrides::default()).unwrap_err();
+
+        assert_eq!(exit_of(&anyhow::Error::from(invalid).context("cannot start")), Exit::Usage);
+        assert_eq!(exit_of(&anyhow::anyhow!("no network")), Exit::Failed);
+    }
+}

@@ -7,6 +7,7 @@
 use crate::backoff::Backoff;
 use crate::limiter::Limiter;
 use crate::limiter::Outcome;
+use crate::limiter::Permit;
 use crate::limiter::Priority;
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::redact::Redactor;
@@ -159,12 +160,12 @@ impl Client {
     }
 
     async fn attempt(&self, call: &Call) -> Attempt {
-        let Shared { settings, limiter, metrics, shutdown, .. } = &*self.shared;
+        let Shared { settings, metrics, shutdown, .. } = &*self.shared;
         let Some(license) = shutdown.run_until_cancelled(self.license()).await else {
             return Attempt::Failed(Error::Stopping);
         };
-        let permit = shutdown.run_until_cancelled(limiter.acquire(self.priority)).await;
-        let Some(mut permit) = permit.filter(|_| !shutdown.is_cancelled()) else {
+        let Some(mut permit) = shutdown.run_until_cancelled(self.permit()).await.filter(|_| !shutdown.is_cancelled())
+        else {
             return Attempt::Failed(Error::Stopping);
         };
         // Read only now: the key may have changed while we waited.
@@ -191,6 +192,16 @@ impl Client {
         };
         metrics.api_requests_total.with_label_values(&[call.operation(), &code]).inc();
         attempt
+    }
+
+    /// Leave to send now; one that was overtaken by a refusal is given back.
+    async fn permit(&self) -> Permit {
+        loop {
+            let permit = self.shared.limiter.acquire(self.priority).await;
+            if permit.is_current() {
+                return permit;
+            }
+        }
     }
 
     /// One request and its answer, or what came instead.

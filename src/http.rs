@@ -1,1 +1,159 @@
-//! (to be written)
+//! What the daemon serves: probes and metrics for everybody, status and plan for operators, posts for those with the
+//! token.
+//!
+//! It knows no other part of the daemon: what it shows comes from the board and from closures, what it sets off goes
+//! through closures.
+
+use crate::telemetry::metrics::Metrics;
+use crate::telemetry::status::Board;
+use axum::Router;
+use axum::extract::Request;
+use axum::middleware;
+use axum::routing::get;
+use axum::routing::post;
+use hyper_util::rt::TokioIo;
+use hyper_util::service::TowerToHyperService;
+use secrecy::SecretString;
+use std::collections::BTreeMap;
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::TcpListener;
+use tokio::net::TcpStream;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+mod access;
+mod limits;
+mod routes;
+
+/// A connection carries one request, and this is all the time it has: for the header, the body, and taking the
+/// answer. A slow peer holds nothing for longer.
+const DEADLINE: Duration = Duration::from_secs(30);
+/// At the stop, answers under way get this long. They are computed in milliseconds; only a slow peer needs more.
+const GRACE: Duration = Duration::from_secs(1);
+/// After a failed accept, which mostly means that the process is out of file descriptors.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Sets off a pass of one project.
+pub type Reconcile = Box<dyn Fn() + Send + Sync>;
+
+/// What the server shows and sets off.
+pub struct Served {
+    /// Counts the requests, and is served.
+    pub metrics: Arc<Metrics>,
+    /// Status, probes.
+    pub board: Arc<Board>,
+    /// Called before metrics, health or status are shown: brings those gauges and board entries up to date that
+    /// nobody pushes.
+    pub refresh: Box<dyn Fn() + Send + Sync>,
+    /// The last plan, as the JSON of `/api/v1/plan`.
+    pub plan: Box<dyn Fn() -> String + Send + Sync>,
+    /// By project.
+    pub reconcile: BTreeMap<String, Reconcile>,
+    /// `None`: nothing but the open routes, and on loopback the reads.
+    pub token: Option<SecretString>,
+}
+
+impl fmt::Debug for Served {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Served").finish_non_exhaustive()
+    }
+}
+
+/// A port that is ours, so that a taken one is known before the daemon does anything.
+#[derive(Debug)]
+pub struct Server {
+    listener: TcpListener,
+    address: SocketAddr,
+}
+
+impl Server {
+    /// Takes the port; port 0 takes a free one. The address goes to the log.
+    pub async fn bind(listen: SocketAddr) -> io::Result<Self> {
+        let listener = TcpListener::bind(listen).await?;
+        let address = listener.local_addr()?;
+        tracing::info!(%address, "listening");
+        Ok(Self { listener, address })
+    }
+
+    /// Where it listens, with the port that was taken.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Serves until `shutdown`, then lets answers under way finish.
+    pub async fn run(self, served: Served, shutdown: CancellationToken) {
+        let router = router(served, self.address.ip().is_loopback());
+        let mut connections = JoinSet::new();
+        loop {
+            tokio::select! {
+                biased;
+                () = shutdown.cancelled() => break,
+                Some(_) = connections.join_next() => {}
+                accepted = self.listener.accept() => match accepted {
+                    Ok((stream, _)) => drop(connections.spawn(connection(stream, router.clone(), shutdown.clone()))),
+                    Err(error) => {
+                        tracing::warn!(%error, "cannot accept a connection");
+                        tokio::time::sleep(ACCEPT_PAUSE).await;
+                    }
+                },
+            }
+        }
+        drop(self.listener);
+        let finished = async { while connections.join_next().await.is_some() {} };
+        if tokio::time::timeout(GRACE, finished).await.is_err() {
+            tracing::debug!("cut off peers that were slow to take their answer");
+        }
+    }
+}
+
+/// One request, its answer, and the end.
+async fn connection(stream: TcpStream, router: Router, shutdown: CancellationToken) {
+    let connection = hyper::server::conn::http1::Builder::new()
+        .keep_alive(false)
+        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
+    let mut connection = std::pin::pin!(connection);
+    let served = async {
+        tokio::select! {
+            result = connection.as_mut() => return result,
+            () = shutdown.cancelled() => connection.as_mut().graceful_shutdown(),
+        }
+        connection.as_mut().await
+    };
+    match tokio::time::timeout(DEADLINE, served).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => tracing::debug!(%error, "a connection ended early"),
+        Err(_) => tracing::debug!("cut off a slow peer"),
+    }
+}
+
+/// All routes. `loopback`: only this machine can reach us, so reads need no token.
+fn router(served: Served, loopback: bool) -> Router {
+    let served = Arc::new(served);
+    let open = Router::new()
+        .route("/livez", get(routes::livez))
+        .route("/readyz", get(routes::readyz))
+        .route("/healthz", get(routes::healthz))
+        .route("/metrics", get(routes::metrics));
+    let reads = Router::new()
+        .route("/api/v1/status", get(routes::status))
+        .route("/api/v1/plan", get(routes::plan))
+        .route_layer(middleware::from_fn_with_state(access::Access::reads(&served, loopback), access::check));
+    let posts = Router::new()
+        .route("/api/v1/reconcile", post(routes::reconcile))
+        .route_layer(middleware::from_fn_with_state(access::Access::posts(&served), access::check));
+    let counted = Arc::clone(&served.metrics);
+    open.merge(reads)
+        .merge(posts)
+        .fallback(routes::not_found)
+        .method_not_allowed_fallback(routes::method_not_allowed)
+        .layer(middleware::from_fn(limits::refuse_large_bodies))
+        .layer(middleware::from_fn(move |request: Request, next| limits::count(Arc::clone(&counted), request, next)))
+        .with_state(served)
+}
+
+#[cfg(test)]
+mod tests;

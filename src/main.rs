@@ -1,3 +1,38 @@
 //! Parses the arguments, calls the command, and turns the outcome into an exit code.
 
-fn main() {}
+use clap::Parser;
+use descope_gitops::cli;
+use descope_gitops::cli::Cli;
+use descope_gitops::cli::Exit;
+use descope_gitops::telemetry::redact::Redactor;
+use std::io::Write;
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Help and version come as errors too, but go to stdout.
+            let exit = if error.use_stderr() { Exit::Usage } else { Exit::Done };
+            return if error.print().is_ok() { exit.into() } else { Exit::Failed.into() };
+        }
+    };
+    let redactor = Redactor::new();
+    match execute(cli, &redactor) {
+        Ok(exit) => exit.into(),
+        Err(error) => {
+            let text = redactor.redact(&format!("{error:#}"));
+            // Where stderr is gone, the exit code still tells.
+            writeln!(std::io::stderr(), "descope-gitops: {text}").unwrap_or_default();
+            cli::exit_of(&error).into()
+        }
+    }
+}
+
+fn execute(cli: Cli, redactor: &Redactor) -> anyhow::Result<Exit> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let result = runtime.block_on(cli.execute(redactor));
+    // A thread that still reads a file or a terminal must not keep the process alive.
+    runtime.shutdown_background();
+    result
+}

@@ -274,7 +274,80 @@ fn unsendable(key: &Key, write: &Write) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::descope::script::Script;
+    use crate::descope::script::document;
+    use crate::descope::script::ok;
+    use serde_json::json;
     use std::collections::BTreeSet;
+
+    /// What `writes` put on the wire: request line and body.
+    async fn sent(kind: &dyn Kind, writes: &[(Key, Write)]) -> Result<(String, Value), Error> {
+        let script = Script::of([ok(&json!({}))]);
+        let writes = NonEmpty::from_vec(writes.iter().map(|(key, write)| (key, write)).collect()).unwrap();
+        kind.send(&script.client(), &writes).await?;
+        let received = script.received().remove(0);
+        Ok((received.line, received.body))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_rename_is_addressed_by_the_old_name_and_the_tenant() {
+        let body = document(json!({ "name": "x", "tenantId": "other", "description": "d", "permissionNames": ["p"] }));
+        let write = Write::Overwrite { from: "old".into(), body };
+
+        let found = sent(&role::Roles, &[(Key::in_tenant("roles", "acme", "new"), write)]).await;
+
+        let expected = json!({
+            "name": "old", "newName": "new", "tenantId": "acme", "description": "d", "permissionNames": ["p"],
+        });
+        assert_eq!(found, Ok(("POST /v1/mgmt/role/update".to_owned(), expected)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn creates_carry_their_identity_and_go_in_one_call() {
+        let create = |text| Write::Create(document(json!({ "description": text })));
+        let writes =
+            [(Key::in_tenant("roles", "acme", "Owner"), create("a")), (Key::new("roles", "Editor"), create("b"))];
+
+        let found = sent(&role::Roles, &writes).await;
+
+        let expected = json!({ "roles": [
+            { "name": "Owner", "tenantId": "acme", "description": "a" },
+            { "name": "Editor", "description": "b" },
+        ]});
+        assert_eq!(found, Ok(("POST /v1/mgmt/role/create/batch".to_owned(), expected)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_fits_no_call_is_refused_before_anything_is_sent() {
+        let delete = Write::Delete { cascade: false };
+        let create = Write::Create(Document::new());
+        let patch = Write::Patch(Document::new());
+        let (own, other) = (Key::in_tenant("roles", "acme", "a"), Key::new("roles", "b"));
+        let (acme, globex) = (Key::new("tenants", "acme"), Key::new("tenants", "globex"));
+        let permission = Key::new("permissions", "p");
+        let cases: [(&dyn Kind, Vec<(Key, Write)>); 7] = [
+            (&role::Roles, vec![(own.clone(), delete.clone()), (other.clone(), delete.clone())]),
+            (&role::Roles, vec![(other.clone(), delete.clone()), (other.clone(), create.clone())]),
+            (&role::Roles, vec![(own, create.clone()), (other.clone(), delete.clone())]),
+            (&role::Roles, vec![(Key::new("roles", ""), delete.clone())]),
+            (&role::Roles, vec![(other, patch.clone())]),
+            (&permission::Permissions, vec![(permission, patch.clone())]),
+            (&tenant::Tenants, vec![(acme, patch.clone()), (globex, patch)]),
+        ];
+        for (kind, writes) in cases {
+            let found = sent(kind, &writes).await;
+            assert!(matches!(found, Err(Error::Unsendable { .. })), "{writes:?}: {found:?}");
+        }
+    }
+
+    #[test]
+    fn system_permissions_are_builtin_and_named_by_nobody() {
+        let is_builtin = |value| permission::Permissions.is_builtin(&document(value), &["doc:read".to_owned()]);
+
+        assert!(is_builtin(json!({ "name": "Impersonate", "systemDefault": true })));
+        assert!(!is_builtin(json!({ "name": "doc:read", "systemDefault": false })));
+        assert!(!is_builtin(json!({ "name": "doc:read" })));
+    }
 
     #[test]
     fn every_kind_has_its_own_name_and_one_identity_that_comes_first() {

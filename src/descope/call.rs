@@ -94,13 +94,11 @@ impl Call {
 
     /// Deletes all of them or none.
     pub fn delete_permissions(names: &NonEmpty<Name<'_>>) -> Self {
-        match names.tail() {
-            [] => Self::write(route!(POST "/v1/mgmt/permission/delete"), json!({ "name": names.head.0 }), false),
-            [..] => {
-                let body = json!({ "names": texts(names) });
-                Self::write(route!(POST "/v1/mgmt/permission/delete/batch"), body, false)
-            }
-        }
+        let (route, body) = match names.tail() {
+            [] => (route!(POST "/v1/mgmt/permission/delete"), json!({ "name": names.head.0 })),
+            [..] => (route!(POST "/v1/mgmt/permission/delete/batch"), json!({ "names": texts(names) })),
+        };
+        Self::write(route, body, false)
     }
 
     /// Every role, those of all tenants included.
@@ -203,13 +201,11 @@ impl Call {
 
     /// The single endpoint for one body, the batch endpoint for more.
     fn once(one: Route, many: Route, key: &'static str, bodies: &NonEmpty<Document>) -> Self {
-        match bodies.tail() {
-            [] => Self::write(one, Value::Object(bodies.head.clone()), false),
-            [..] => {
-                let items = bodies.iter().cloned().map(Value::Object).collect();
-                Self::write(many, Value::Object(Document::from_iter([(key.to_owned(), Value::Array(items))])), false)
-            }
+        if bodies.tail().is_empty() {
+            return Self::write(one, Value::Object(bodies.head.clone()), false);
         }
+        let items = bodies.iter().cloned().map(Value::Object).collect();
+        Self::write(many, Value::Object(Document::from_iter([(key.to_owned(), Value::Array(items))])), false)
     }
 }
 

@@ -14,14 +14,11 @@ const LONGEST: Duration = Duration::from_secs(24 * 3600);
 /// may send a date, which counts from the answer's own `Date` so that a wrong clock on our side does not matter.
 pub fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     let text = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
-    let wait = match text.parse::<u64>() {
-        Ok(seconds) => Duration::from_secs(seconds),
-        Err(_) => {
-            let until = httpdate::parse_http_date(text).ok()?;
-            let from = date(headers, &DATE).unwrap_or_else(SystemTime::now);
-            until.duration_since(from).unwrap_or_default()
-        }
-    };
+    let wait = text.parse().map(Duration::from_secs).ok().or_else(|| {
+        let until = httpdate::parse_http_date(text).ok()?;
+        let from = date(headers, &DATE).unwrap_or_else(SystemTime::now);
+        Some(until.duration_since(from).unwrap_or_default())
+    })?;
     Some(wait.min(LONGEST))
 }
 

@@ -1,5 +1,7 @@
 //! A transport that plays a script, for unit tests on a paused clock.
 
+#![allow(clippy::missing_panics_doc, reason = "a test that goes wrong panics")]
+
 use super::Client;
 use super::Document;
 use super::Settings;
@@ -8,7 +10,11 @@ use super::transport::Response;
 use super::transport::Transport;
 use super::transport::TransportError;
 use crate::backoff::Backoff;
+use crate::limiter;
+use crate::limiter::AdaptiveSettings;
+use crate::limiter::Algorithm;
 use crate::limiter::Limiter;
+use crate::limiter::Shape;
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::redact::Redactor;
 use async_trait::async_trait;
@@ -133,7 +139,8 @@ impl Script {
             redactor: self.redactor.clone(),
         };
         let transport: Arc<dyn Transport> = self.clone();
-        Client::new(settings, Arc::new(key), transport, Limiter::open(), self.metrics.clone(), self.shutdown.clone())
+        let limiter = Limiter::new("api.example.com", free(), None, self.metrics.clone());
+        Client::new(settings, Arc::new(key), transport, limiter, self.metrics.clone(), self.shutdown.clone())
     }
 
     /// What arrived, the license call left out.
@@ -149,6 +156,26 @@ impl Script {
     /// Was every step played?
     pub fn is_done(&self) -> bool {
         self.steps.lock().unwrap().is_empty()
+    }
+}
+
+/// No limit until the first 429.
+fn free() -> limiter::Settings {
+    limiter::Settings {
+        algorithm: Algorithm::Budget,
+        limit: None,
+        lockout: Duration::from_secs(60),
+        reserve: 0.0,
+        probe: false,
+        shape: Shape::Auto,
+        adaptive: AdaptiveSettings {
+            initial_rate: 10.0,
+            min_rate: 1.0,
+            max_rate: 100.0,
+            decrease_factor: 0.5,
+            increase_factor: 1.1,
+            success_threshold: 50,
+        },
     }
 }
 

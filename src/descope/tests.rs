@@ -250,7 +250,8 @@ async fn calls_that_start_together_share_one_handshake() {
 
 #[tokio::test(start_paused = true)]
 async fn a_key_that_cannot_be_used_is_explained_and_sends_nothing() {
-    let cases: [(fn() -> Result<SecretString, String>, &str); 3] = [
+    type Key = fn() -> Result<SecretString, String>;
+    let cases: [(Key, &str); 3] = [
         (|| Err("/run/key: no such file".to_owned()), "cannot use the management key: /run/key: no such file"),
         (|| Ok(SecretString::from("")), "cannot use the management key: it is empty"),
         (

@@ -116,14 +116,19 @@ impl Transport for Network {
         let limit = if status.is_success() { LARGEST_ANSWER } else { LARGEST_REFUSAL };
         let mut body = Vec::new();
         loop {
-            match response.chunk().await {
-                Ok(Some(chunk)) if body.len() + chunk.len() <= limit => body.extend_from_slice(&chunk),
+            let problem = match response.chunk().await {
+                Ok(Some(chunk)) if body.len() + chunk.len() <= limit => {
+                    body.extend_from_slice(&chunk);
+                    continue;
+                }
                 Ok(None) => break,
-                Ok(Some(_)) if status.is_success() => return Err(TransportError::TooLarge),
-                Err(error) if status.is_success() => return Err(classified(error)),
-                // The status alone tells what to do: a 429 stays a 429.
-                Ok(Some(_)) | Err(_) => break,
+                Ok(Some(_)) => TransportError::TooLarge,
+                Err(error) => classified(error),
+            };
+            if status.is_success() {
+                return Err(problem);
             }
+            break; // The status alone tells what to do: a 429 stays a 429.
         }
         Ok(Response { status: status.as_u16(), headers, body })
     }

@@ -122,13 +122,9 @@ impl Kind for Roles {
 
 /// A role is addressed by name and tenant, whatever the document says.
 fn in_tenant(key: &Key, mut body: Document) -> Document {
-    match &key.tenant {
-        Some(tenant) => with(&body, "tenantId", tenant),
-        None => {
-            body.remove("tenantId");
-            body
-        }
-    }
+    body.remove("tenantId");
+    body.extend(key.tenant.as_deref().map(|tenant| ("tenantId".to_owned(), tenant.into())));
+    body
 }
 
 #[cfg(test)]

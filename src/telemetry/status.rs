@@ -1,6 +1,181 @@
-//! The status that `/api/v1/status` serves: one snapshot, replaced as a whole. Field names are a contract.
+//! The status that `/api/v1/status` serves and the probes judge by. Field names are a contract: additions only.
+//!
+//! The loops write into the [`Board`], HTTP reads from it; neither knows the other.
 
 use serde::Serialize;
+use std::sync::Mutex;
+use std::sync::PoisonError;
+use std::time::Duration;
+use std::time::SystemTime;
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+mod health;
+
+pub use health::Component;
+pub use health::Health;
+pub use health::Level;
+pub use health::NotReady;
+pub use health::Pulse;
+pub use health::Readiness;
+
+/// RFC 3339 in UTC, whole seconds.
+pub fn rfc3339(time: SystemTime) -> String {
+    humantime::format_rfc3339_seconds(time).to_string()
+}
+
+/// All of `/api/v1/status`.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Status {
+    /// Of this shape.
+    pub format_version: u32,
+    /// Of the binary.
+    pub version: &'static str,
+    /// RFC 3339.
+    pub started_at: String,
+    /// In the config's order.
+    pub projects: Vec<ProjectStatus>,
+    /// All projects together.
+    pub queue: QueueStatus,
+    /// One per API host.
+    pub limiters: Vec<LimiterStatus>,
+}
+
+/// One project.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ProjectStatus {
+    /// Of the config.
+    pub name: String,
+    /// As the config writes it.
+    pub policy: &'static str,
+    /// The last pass left nothing that the policy permits.
+    pub converged: bool,
+    /// RFC 3339.
+    pub suspended_until: Option<String>,
+    /// The YAML.
+    pub desired: DesiredStatus,
+    /// What waits for an approval.
+    pub held: Option<HeldStatus>,
+    /// `None` before the first pass.
+    pub last_pass: Option<PassStatus>,
+    /// Live resources of declared kinds that no file declares.
+    pub undeclared: u64,
+    /// What does not go ahead.
+    pub problems: Vec<Problem>,
+    /// What `/readyz` judges by; not part of the answer.
+    #[serde(skip)]
+    pub readiness: Readiness,
+}
+
+/// What is known of the YAML.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct DesiredStatus {
+    /// Is the newest revision in force?
+    pub valid: bool,
+    /// Digest of the content in force.
+    pub revision: Option<String>,
+    /// Label from git, `abc-dirty`.
+    pub commit: Option<String>,
+    /// RFC 3339.
+    pub loaded_at: Option<String>,
+    /// Declared.
+    pub resources: u64,
+    /// Of the newest revision.
+    pub errors: Vec<DesiredError>,
+}
+
+/// One thing wrong with the YAML.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct DesiredError {
+    /// Below `source.path`.
+    pub file: String,
+    /// From 1; 0 for a whole file.
+    pub line: u32,
+    /// What to do about it.
+    pub message: String,
+}
+
+/// Changes that wait for an approval.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct HeldStatus {
+    /// What an approval names.
+    pub fingerprint: String,
+    /// Of a closed set.
+    pub reason: String,
+    /// All of them.
+    pub changes: u64,
+    /// Those that delete.
+    pub deletes: u64,
+}
+
+/// One pass.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PassStatus {
+    /// `startup`, `watch`, `interval`, `signal` or `api`.
+    pub trigger: String,
+    /// RFC 3339.
+    pub started_at: String,
+    /// RFC 3339.
+    pub finished_at: String,
+    /// `noop`, `applied`, `partial`, `held` or `failed`.
+    pub result: String,
+    /// Planned.
+    pub changes: u64,
+}
+
+/// The queue.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct QueueStatus {
+    /// May go now.
+    pub ready: u64,
+    /// Wait for their backoff.
+    pub delayed: u64,
+    /// Are being sent.
+    pub in_flight: u64,
+}
+
+/// One limiter.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct LimiterStatus {
+    /// Of the API.
+    pub host: String,
+    /// `budget` or `adaptive`.
+    pub algorithm: &'static str,
+    /// `None` while no limit is known.
+    pub requests_per_second: Option<f64>,
+    /// Requests a window may hold.
+    pub budget: Option<f64>,
+    /// Of those, in use.
+    pub used: Option<f64>,
+    /// RFC 3339.
+    pub paused_until: Option<String>,
+    /// 429 answers.
+    pub throttled_total: u64,
+    /// `None` for the other algorithm.
+    pub adaptive: Option<AdaptiveStatus>,
+}
+
+/// What the original design shows of its limiter.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct AdaptiveStatus {
+    /// Requests per second.
+    pub current_rate: f64,
+    /// Requests per second.
+    pub min_rate: f64,
+    /// Requests per second.
+    pub max_rate: f64,
+    /// Successes since the last change of the rate.
+    pub success_count: u32,
+}
 
 /// One thing that does not go ahead.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -35,3 +210,114 @@ pub enum ProblemState {
     /// Failed for now; another try is scheduled.
     Retrying,
 }
+
+/// Where the loops leave what they know.
+#[derive(Debug)]
+pub struct Board {
+    status: watch::Sender<Status>,
+    interval: Duration,
+    pulses: Mutex<Vec<Pulse>>,
+    components: Mutex<Vec<Component>>,
+}
+
+impl Board {
+    /// Projects by name and policy, in the config's order. `interval` is the time between full passes.
+    pub fn new(interval: Duration, projects: &[(&str, &'static str)]) -> Self {
+        let project = |(name, policy): &(&str, &'static str)| ProjectStatus {
+            name: (*name).to_owned(),
+            policy,
+            converged: false,
+            suspended_until: None,
+            desired: DesiredStatus::default(),
+            held: None,
+            last_pass: None,
+            undeclared: 0,
+            problems: Vec::new(),
+            readiness: Readiness::default(),
+        };
+        let status = Status {
+            format_version: 1,
+            version: env!("CARGO_PKG_VERSION"),
+            started_at: rfc3339(SystemTime::now()),
+            projects: projects.iter().map(project).collect(),
+            queue: QueueStatus::default(),
+            limiters: Vec::new(),
+        };
+        Self { status: watch::Sender::new(status), interval, pulses: Mutex::default(), components: Mutex::default() }
+    }
+
+    /// Changes what is known of a project; nothing happens for a name that the config does not have.
+    pub fn project(&self, name: &str, change: impl FnOnce(&mut ProjectStatus)) {
+        self.status.send_if_modified(|status| {
+            let project = status.projects.iter_mut().find(|project| project.name == name);
+            project.map(change).is_some()
+        });
+    }
+
+    /// Replaces what is known of the queue and the limiters.
+    pub fn traffic(&self, queue: QueueStatus, limiters: Vec<LimiterStatus>) {
+        self.status.send_modify(|status| {
+            status.queue = queue;
+            status.limiters = limiters;
+        });
+    }
+
+    /// As it is now.
+    pub fn status(&self) -> Status {
+        self.status.borrow().clone()
+    }
+
+    /// Sees every change from now on, the latest at any rate.
+    pub fn subscribe(&self) -> watch::Receiver<Status> {
+        self.status.subscribe()
+    }
+
+    /// A loop that promises to turn. It is alive from now on until it falls silent.
+    pub fn pulse(&self) -> Pulse {
+        let pulse = Pulse::new();
+        self.pulses.lock().unwrap_or_else(PoisonError::into_inner).push(pulse.clone());
+        pulse
+    }
+
+    /// Do all loops turn?
+    pub fn is_alive(&self) -> bool {
+        let now = Instant::now();
+        self.pulses.lock().unwrap_or_else(PoisonError::into_inner).iter().all(|pulse| pulse.is_alive(now))
+    }
+
+    /// Which projects are not ready, and why; empty when all are.
+    pub fn not_ready(&self) -> Vec<NotReady> {
+        let now = Instant::now();
+        let status = self.status.borrow();
+        let reason = |project: &ProjectStatus| {
+            let reason = project.readiness.reason(now, self.interval)?;
+            Some(NotReady { project: project.name.clone(), reason })
+        };
+        status.projects.iter().filter_map(reason).collect()
+    }
+
+    /// Says how a component is; it keeps its time while its level and reason stay.
+    pub fn component(&self, name: &'static str, project: Option<&str>, level: Level, reason: Option<&'static str>) {
+        let mut components = self.components.lock().unwrap_or_else(PoisonError::into_inner);
+        let new = Component {
+            name,
+            project: project.map(str::to_owned),
+            status: level,
+            reason,
+            since: rfc3339(SystemTime::now()),
+        };
+        match components.iter_mut().find(|old| old.name == new.name && old.project == new.project) {
+            Some(old) if (old.status, old.reason) == (level, reason) => {}
+            Some(old) => *old = new,
+            None => components.push(new),
+        }
+    }
+
+    /// All components, and the worst of them.
+    pub fn health(&self) -> Health {
+        Health::of(self.components.lock().unwrap_or_else(PoisonError::into_inner).clone())
+    }
+}
+
+#[cfg(test)]
+mod tests;

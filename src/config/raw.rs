@@ -1,0 +1,305 @@
+//! The config file as it is written: structure only. What a value means is checked later, so that all that is wrong
+//! can be told at once; only an unknown key or a list in place of a map stops here.
+
+use serde::Deserialize;
+use serde::Deserializer;
+use serde::de;
+use serde::de::IgnoredAny;
+use serde::de::MapAccess;
+use serde::de::SeqAccess;
+use serde::de::Visitor;
+use std::collections::BTreeMap;
+use std::fmt;
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase", deny_unknown_fields)]
+pub struct RawConfig {
+    pub version: Option<Text>,
+    #[serde(deserialize_with = "section")]
+    pub source: RawSource,
+    pub projects: Option<Vec<RawProject>>,
+    #[serde(deserialize_with = "section")]
+    pub rate_limit: RawRateLimit,
+    #[serde(deserialize_with = "section")]
+    pub retry: RawRetry,
+    pub request_timeout: Option<Text>,
+    pub concurrency: Option<Text>,
+    #[serde(deserialize_with = "section")]
+    pub http: RawHttp,
+    #[serde(deserialize_with = "section")]
+    pub state: RawState,
+    #[serde(deserialize_with = "section")]
+    pub log: RawLog,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase", deny_unknown_fields)]
+pub struct RawSource {
+    pub path: Option<Text>,
+    #[serde(deserialize_with = "section")]
+    pub exclude: Vec<Text>,
+    pub debounce: Option<Text>,
+    pub interval: Option<Text>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase", deny_unknown_fields)]
+pub struct RawProject {
+    pub name: Option<Text>,
+    pub project_id: Option<RawSetting>,
+    pub management_key: Option<RawSecret>,
+    pub base_url: Option<RawSetting>,
+    pub path: Option<OneOrMany>,
+    pub policy: Option<Text>,
+    pub owner: Option<Text>,
+    pub first_contact: Option<Text>,
+    #[serde(deserialize_with = "section")]
+    pub guards: RawGuards,
+    #[serde(deserialize_with = "section")]
+    pub secrets: RawSecrets,
+    pub built_in_roles: Option<Vec<Text>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase", deny_unknown_fields)]
+pub struct RawGuards {
+    pub max_deletes: Option<NumberOrMap>,
+    #[serde(deserialize_with = "present")]
+    pub max_delete_percent: Option<Option<Text>>,
+    #[serde(deserialize_with = "present")]
+    pub max_change_percent: Option<Option<Text>>,
+    pub delete_after: Option<Text>,
+    pub approval_expiry: Option<Text>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase", deny_unknown_fields)]
+pub struct RawSecrets {
+    #[serde(deserialize_with = "section")]
+    pub env: Vec<Text>,
+    pub dir: Option<Text>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase", deny_unknown_fields)]
+pub struct RawRateLimit {
+    pub algorithm: Option<Text>,
+    #[serde(deserialize_with = "present")]
+    pub limit: Option<Option<Text>>,
+    pub lockout: Option<Text>,
+    pub reserve: Option<Text>,
+    pub probe: Option<Text>,
+    pub shape: Option<Text>,
+    #[serde(deserialize_with = "section")]
+    pub adaptive: RawAdaptive,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase", deny_unknown_fields)]
+pub struct RawAdaptive {
+    pub initial_rate: Option<Text>,
+    pub min_rate: Option<Text>,
+    pub max_rate: Option<Text>,
+    pub decrease_factor: Option<Text>,
+    pub increase_factor: Option<Text>,
+    pub success_threshold: Option<Text>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase", deny_unknown_fields)]
+pub struct RawRetry {
+    pub max_attempts: Option<Text>,
+    pub initial_backoff: Option<Text>,
+    pub max_backoff: Option<Text>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase", deny_unknown_fields)]
+pub struct RawHttp {
+    pub listen: Option<Text>,
+    pub token: Option<RawSecret>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase", deny_unknown_fields)]
+pub struct RawState {
+    pub path: Option<Text>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase", deny_unknown_fields)]
+pub struct RawLog {
+    pub format: Option<Text>,
+    pub level: Option<Text>,
+}
+
+/// A key with nothing after it, as when all below it is commented out, is a key that is not there.
+fn section<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default>(deserializer: D) -> Result<T, D::Error> {
+    Option::deserialize(deserializer).map(Option::unwrap_or_default)
+}
+
+/// Tells `null` from a key that is not there.
+#[allow(clippy::option_option, reason = "absent, null and a value are three different things here")]
+fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Option<Text>>, D::Error> {
+    Option::deserialize(deserializer).map(Some)
+}
+
+/// Any scalar, as text: `30`, `true` and `"30s"` reach the check, which knows what to say about each.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Text(pub String);
+
+impl<'de> Deserialize<'de> for Text {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        match deserializer.deserialize_any(AnyVisitor)? {
+            Any::Text(text) => Ok(Self(text)),
+            Any::Null | Any::List(_) | Any::Map(_) => Err(de::Error::custom("expected one value")),
+        }
+    }
+}
+
+/// Written out, or `{ env: NAME }`.
+#[derive(Debug)]
+pub enum RawSetting {
+    Literal(String),
+    Env(String),
+}
+
+impl<'de> Deserialize<'de> for RawSetting {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        match deserializer.deserialize_any(AnyVisitor)? {
+            Any::Text(text) => Ok(Self::Literal(text)),
+            Any::Map(mut map) if map.len() == 1 => match map.remove("env").flatten() {
+                Some(name) => Ok(Self::Env(name)),
+                None => Err(de::Error::custom("expected a value or { env: NAME }")),
+            },
+            Any::Null | Any::List(_) | Any::Map(_) => Err(de::Error::custom("expected a value or { env: NAME }")),
+        }
+    }
+}
+
+/// `{ env: NAME }` or `{ file: PATH }`. Whatever else stands there is not kept: it may be the secret itself.
+#[derive(Debug)]
+pub enum RawSecret {
+    Env(String),
+    File(String),
+    Other,
+}
+
+impl<'de> Deserialize<'de> for RawSecret {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let Any::Map(mut map) = deserializer.deserialize_any(AnyVisitor)? else { return Ok(Self::Other) };
+        let (env, file) = (map.remove("env").flatten(), map.remove("file").flatten());
+        Ok(match (env, file, map.is_empty()) {
+            (Some(name), None, true) => Self::Env(name),
+            (None, Some(path), true) => Self::File(path),
+            _ => Self::Other,
+        })
+    }
+}
+
+/// One path, or a list of them.
+#[derive(Debug)]
+pub struct OneOrMany(pub Vec<String>);
+
+impl<'de> Deserialize<'de> for OneOrMany {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        match deserializer.deserialize_any(AnyVisitor)? {
+            Any::Text(text) => Ok(Self(vec![text])),
+            Any::List(Some(items)) => Ok(Self(items)),
+            Any::Null | Any::List(None) | Any::Map(_) => Err(de::Error::custom("expected a path or a list of paths")),
+        }
+    }
+}
+
+/// One number for all kinds, or a map by kind.
+#[derive(Debug)]
+pub enum NumberOrMap {
+    Number(String),
+    Map(BTreeMap<String, Option<String>>),
+}
+
+impl<'de> Deserialize<'de> for NumberOrMap {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        match deserializer.deserialize_any(AnyVisitor)? {
+            Any::Text(text) => Ok(Self::Number(text)),
+            Any::Map(map) => Ok(Self::Map(map)),
+            Any::Null | Any::List(_) => Err(de::Error::custom("expected a number or a map by kind")),
+        }
+    }
+}
+
+/// Whatever stands there, one level deep; deeper ones are `None`. Never part of a message.
+enum Any {
+    Null,
+    Text(String),
+    List(Option<Vec<String>>),
+    Map(BTreeMap<String, Option<String>>),
+}
+
+/// One scalar, or `None` for anything else.
+struct Leaf(Option<String>);
+
+impl<'de> Deserialize<'de> for Leaf {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Ok(match deserializer.deserialize_any(AnyVisitor)? {
+            Any::Text(text) => Self(Some(text)),
+            Any::Null | Any::List(_) | Any::Map(_) => Self(None),
+        })
+    }
+}
+
+struct AnyVisitor;
+
+impl<'de> Visitor<'de> for AnyVisitor {
+    type Value = Any;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a value")
+    }
+
+    fn visit_unit<E>(self) -> Result<Any, E> {
+        Ok(Any::Null)
+    }
+
+    fn visit_bool<E>(self, value: bool) -> Result<Any, E> {
+        Ok(Any::Text(value.to_string()))
+    }
+
+    fn visit_i64<E>(self, value: i64) -> Result<Any, E> {
+        Ok(Any::Text(value.to_string()))
+    }
+
+    fn visit_u64<E>(self, value: u64) -> Result<Any, E> {
+        Ok(Any::Text(value.to_string()))
+    }
+
+    fn visit_f64<E>(self, value: f64) -> Result<Any, E> {
+        Ok(Any::Text(value.to_string()))
+    }
+
+    fn visit_str<E>(self, value: &str) -> Result<Any, E> {
+        Ok(Any::Text(value.to_owned()))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Any, A::Error> {
+        let mut items = Some(Vec::new());
+        while let Some(Leaf(item)) = seq.next_element()? {
+            items = items.zip(item).map(|(mut items, item)| {
+                items.push(item);
+                items
+            });
+        }
+        Ok(Any::List(items))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Any, A::Error> {
+        let mut entries = BTreeMap::new();
+        while let Some(Leaf(key)) = map.next_key()? {
+            match key {
+                Some(key) => drop(entries.insert(key, map.next_value::<Leaf>()?.0)),
+                None => drop(map.next_value::<IgnoredAny>()?),
+            }
+        }
+        Ok(Any::Map(entries))
+    }
+}
