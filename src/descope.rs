@@ -41,6 +41,7 @@ pub use call::Document;
 pub use call::Name;
 pub use error::Error;
 
+use call::Form;
 use license::License;
 use transport::Request;
 use transport::Response;
@@ -122,13 +123,16 @@ impl Client {
         self.send(call).await
     }
 
-    /// The items of a list call.
+    /// The items of a list call. An answer without them is an error, never an empty list.
     pub async fn list(&self, call: &Call) -> Result<Vec<Document>, Error> {
-        let mut answer = self.read(call).await?;
-        let call::Form::List { key, .. } = call.form() else { return Ok(Vec::new()) };
-        let Some(Value::Array(items)) = answer.remove(key) else { return Ok(Vec::new()) };
-        let object = |item| if let Value::Object(object) = item { Some(object) } else { None };
-        Ok(items.into_iter().filter_map(object).collect())
+        let operation = call.operation();
+        let Form::List { key, .. } = call.form() else {
+            return Err(Error::Unsendable { operation, what: "it lists nothing".to_owned() });
+        };
+        let objects =
+            |list| if let Value::Array(items) = list { items.into_iter().map(object).collect() } else { None };
+        let items: Option<Vec<_>> = self.read(call).await?.remove(key).and_then(objects);
+        items.ok_or_else(|| Error::Undocumented { operation, what: format!("no list `{key}`") })
     }
 
     async fn send(&self, call: &Call) -> Result<Document, Error> {
@@ -146,7 +150,9 @@ impl Client {
             };
             failures += 1;
             let is_safe = call.is_repeatable() || !error.may_have_taken_effect();
-            if failures >= settings.retry.max_attempts || !error.is_transient() || !is_safe {
+            // A key that cannot be read will hardly come back within these waits.
+            let is_hopeless = !error.is_transient() || matches!(error, Error::KeyUnavailable { .. });
+            if failures >= settings.retry.max_attempts || is_hopeless || !is_safe {
                 return Err(error);
             }
             let delay = settings.retry.delay(failures, fastrand::f64());
@@ -297,6 +303,10 @@ impl fmt::Debug for Client {
         debug.field("project_id", project_id).field("base_url", &base_url.as_str());
         debug.field("priority", &self.priority).finish_non_exhaustive()
     }
+}
+
+fn object(item: Value) -> Option<Document> {
+    if let Value::Object(object) = item { Some(object) } else { None }
 }
 
 const TOO_MANY_REQUESTS: u16 = 429;

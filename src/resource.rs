@@ -277,6 +277,7 @@ mod tests {
     use crate::descope::script::Script;
     use crate::descope::script::document;
     use crate::descope::script::ok;
+    use crate::descope::script::status;
     use serde_json::json;
     use std::collections::BTreeSet;
 
@@ -302,6 +303,42 @@ mod tests {
         assert_eq!(found, Ok(("POST /v1/mgmt/role/update".to_owned(), expected)));
     }
 
+    /// The planner asks the write, the client asks the call: they have to agree.
+    #[tokio::test(start_paused = true)]
+    async fn what_a_write_says_of_repeating_is_what_the_client_does() {
+        let body = Document::new();
+        let overwrite = |from: &str| Write::Overwrite { from: from.into(), body: Document::new() };
+        let cases: [(&dyn Kind, Vec<Write>); 3] = [
+            (&permission::Permissions, vec![overwrite("x"), overwrite("old")]),
+            (&role::Roles, vec![overwrite("x"), overwrite("old")]),
+            (&tenant::Tenants, vec![overwrite("x"), Write::Patch(body.clone()), Write::DefaultRoles(Vec::new())]),
+        ];
+        for (kind, mut writes) in cases {
+            writes.extend([Write::Create(body.clone()), Write::Delete { cascade: false }]);
+            for write in writes {
+                let key = Key::new(kind.name(), "x");
+                let script = Script::of([status(503, ""), ok(&json!({}))]);
+                let sent = kind.send(&script.client(), &NonEmpty::new((&key, &write))).await;
+                assert_eq!(sent.is_ok(), write.is_repeatable(&key), "{key} {write:?}");
+                assert_eq!(script.is_done(), write.is_repeatable(&key), "{key} {write:?}");
+            }
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn every_kind_lists_what_its_key_can_read() {
+        for (kind, call) in ALL.iter().zip(["permission", "role", "tenant"]) {
+            let item = json!({ "id": "x", "name": "x", "unknown": 1 });
+            let script = Script::of([ok(&json!({ kind.name(): [item] }))]);
+
+            let found = kind.list(&script.client()).await.unwrap();
+
+            assert_eq!(found, [document(item)]);
+            assert_eq!(kind.key(&found[0]), Some(Key::new(kind.name(), "x")));
+            assert_eq!(script.received()[0].line, format!("GET /v1/mgmt/{call}/all"));
+        }
+    }
+
     #[tokio::test(start_paused = true)]
     async fn creates_carry_their_identity_and_go_in_one_call() {
         let create = |text| Write::Create(document(json!({ "description": text })));
@@ -325,7 +362,8 @@ mod tests {
         let (own, other) = (Key::in_tenant("roles", "acme", "a"), Key::new("roles", "b"));
         let (acme, globex) = (Key::new("tenants", "acme"), Key::new("tenants", "globex"));
         let permission = Key::new("permissions", "p");
-        let cases: [(&dyn Kind, Vec<(Key, Write)>); 7] = [
+        type Case = (&'static dyn Kind, Vec<(Key, Write)>);
+        let cases: [Case; 7] = [
             (&role::Roles, vec![(own.clone(), delete.clone()), (other.clone(), delete.clone())]),
             (&role::Roles, vec![(other.clone(), delete.clone()), (other.clone(), create.clone())]),
             (&role::Roles, vec![(own, create.clone()), (other.clone(), delete.clone())]),

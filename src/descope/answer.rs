@@ -130,6 +130,7 @@ pub fn clean(text: &str, longest: usize, redactor: &Redactor) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
     use secrecy::SecretString;
 
     fn knowing(secret: &str) -> Redactor {
@@ -244,6 +245,24 @@ mod tests {
         ] {
             let error = answered(&call, status, "{}").await.unwrap_err();
             assert_eq!((error.is_transient(), error.may_have_taken_effect()), (transient, effect), "{status}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_body_is_taken_for_a_list_unless_it_is_one(body in prop_oneof![
+            proptest::collection::vec(any::<u8>(), 0..64),
+            "[\\[\\]{}:,\"a-z0-9 ]{0,64}".prop_map(String::into_bytes),
+        ]) {
+            prop_assert!(parse(Call::list_roles().form(), &body).is_err());
+        }
+
+        #[test]
+        fn a_clean_text_is_one_bounded_line_without_the_secret(before in any::<String>(), after in any::<String>()) {
+            let text = clean(&format!("{before}K2secret{after}"), 50, &knowing("K2secret"));
+
+            prop_assert!(text.chars().count() <= 51);
+            prop_assert!(!text.contains("K2secret") && !text.contains(char::is_control));
         }
     }
 

@@ -17,6 +17,10 @@ const LARGEST_REFUSAL: usize = 1 << 20;
 /// A connection that takes longer will hardly come.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// Shorter than what servers and proxies commonly grant an idle connection: a create on one that they are closing
+/// would be lost half-way.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
+
 /// What is sent. Its headers hold the management key, marked sensitive.
 pub struct Request {
     /// GET, POST, PATCH.
@@ -90,7 +94,8 @@ impl Network {
             .redirect(reqwest::redirect::Policy::none())
             // Each attempt takes a permit of the limiter: none may happen behind its back.
             .retry(reqwest::retry::never())
-            .connect_timeout(CONNECT_TIMEOUT);
+            .connect_timeout(CONNECT_TIMEOUT)
+            .pool_idle_timeout(IDLE_TIMEOUT);
         if is_loopback(base_url) {
             builder = builder.no_proxy();
         }

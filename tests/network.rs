@@ -1,0 +1,271 @@
+//! The client on real sockets: what the network does to a request, and where the management key goes.
+
+#![allow(clippy::unwrap_used, clippy::panic, clippy::expect_used, reason = "a test that goes wrong panics")]
+
+use descope_gitops::backoff::Backoff;
+use descope_gitops::descope::Call;
+use descope_gitops::descope::Client;
+use descope_gitops::descope::Error;
+use descope_gitops::descope::Name;
+use descope_gitops::descope::Settings;
+use descope_gitops::descope::transport::Network;
+use descope_gitops::limiter;
+use descope_gitops::limiter::Limiter;
+use descope_gitops::telemetry::metrics::Metrics;
+use descope_gitops::telemetry::redact::Redactor;
+use secrecy::SecretString;
+use std::io::Write;
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::time::Duration;
+use tokio::io::AsyncReadExt;
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpListener;
+use tokio::net::TcpStream;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use url::Url;
+
+const KEY: &str = "K2secret";
+const ROLES: &str = "HTTP/1.1 200 OK\r\ncontent-length: 12\r\nconnection: close\r\n\r\n{\"roles\":[]}";
+
+/// A server that answers each connection after the license call with the next of these texts, byte for byte, and
+/// closes it. An empty text is no answer, and the connection stays open.
+struct Server {
+    address: String,
+    requests: Arc<Mutex<Vec<String>>>,
+    _task: JoinSet<()>,
+}
+
+impl Server {
+    async fn answering(answers: &[&str]) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let requests = Arc::new(Mutex::new(Vec::new()));
+        let (seen, mut answers) = (requests.clone(), answers.iter().map(ToString::to_string).collect::<Vec<_>>());
+        answers.reverse();
+        let mut task = JoinSet::new();
+        task.spawn(async move {
+            let mut open = Vec::new();
+            loop {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                let request = read_request(&mut stream).await;
+                if request.split(' ').nth(1).unwrap().ends_with("/v1/mgmt/license") {
+                    stream
+                        .write_all(b"HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\nconnection: close\r\n\r\n")
+                        .await
+                        .unwrap();
+                    continue;
+                }
+                seen.lock().unwrap().push(request);
+                let answer = answers.pop().expect("a request too many");
+                stream.write_all(answer.as_bytes()).await.unwrap();
+                if answer.is_empty() {
+                    open.push(stream);
+                }
+            }
+        });
+        Self { address, requests, _task: task }
+    }
+
+    fn url(&self) -> Url {
+        Url::parse(&format!("http://{}", self.address)).unwrap()
+    }
+
+    fn requests(&self) -> Vec<String> {
+        self.requests.lock().unwrap().clone()
+    }
+}
+
+async fn read_request(stream: &mut TcpStream) -> String {
+    let mut text = Vec::new();
+    let mut buffer = [0; 4096];
+    loop {
+        let n = stream.read(&mut buffer).await.unwrap();
+        text.extend_from_slice(&buffer[..n]);
+        let text = String::from_utf8_lossy(&text);
+        let Some((head, body)) = text.split_once("\r\n\r\n") else {
+            assert!(n > 0, "cut off: {text}");
+            continue;
+        };
+        let length = head.lines().find_map(|line| line.strip_prefix("content-length: ")).unwrap_or("0");
+        if body.len() >= length.parse().unwrap() {
+            return text.into_owned();
+        }
+    }
+}
+
+fn client(url: &Url, attempts: u32) -> Client {
+    let metrics = Arc::new(Metrics::new());
+    let settings = Settings {
+        project_id: "P2abc".to_owned(),
+        base_url: url.clone(),
+        request_timeout: Duration::from_millis(500),
+        retry: Backoff { max_attempts: attempts, initial: Duration::from_millis(10), max: Duration::from_millis(10) },
+        redactor: Redactor::new(),
+    };
+    let adaptive = limiter::AdaptiveSettings {
+        initial_rate: 10.0,
+        min_rate: 1.0,
+        max_rate: 100.0,
+        decrease_factor: 0.5,
+        increase_factor: 1.1,
+        success_threshold: 50,
+    };
+    let limits = limiter::Settings {
+        algorithm: limiter::Algorithm::Budget,
+        limit: None,
+        lockout: Duration::ZERO,
+        reserve: 0.0,
+        probe: false,
+        shape: limiter::Shape::Auto,
+        adaptive,
+    };
+    let limiter = Limiter::new("127.0.0.1", limits, None, Arc::clone(&metrics));
+    let key = Arc::new(|| Ok(SecretString::from(KEY)));
+    Client::new(settings, key, Arc::new(Network::to(url).unwrap()), limiter, metrics, CancellationToken::new())
+}
+
+fn create() -> Call {
+    Call::create_tenant(Name::new("acme").unwrap(), &serde_json::Map::new())
+}
+
+#[tokio::test]
+async fn a_refused_connection_is_repeated_and_reported_as_unreachable() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = Url::parse(&format!("http://{}", listener.local_addr().unwrap())).unwrap();
+    drop(listener);
+
+    let error = client(&url, 2).write(&create()).await.unwrap_err();
+
+    assert!(error.to_string().starts_with("cannot reach 127.0.0.1: Connection refused"), "{error}");
+    assert!(!error.may_have_taken_effect());
+}
+
+#[tokio::test]
+async fn a_failed_tls_handshake_never_sends_the_key() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = Url::parse(&format!("https://{}", listener.local_addr().unwrap())).unwrap();
+    let mut server = JoinSet::new();
+    let heard = Arc::new(Mutex::new(Vec::new()));
+    let bytes = heard.clone();
+    server.spawn(async move {
+        loop {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut buffer = [0; 4096];
+            let n = stream.read(&mut buffer).await.unwrap();
+            bytes.lock().unwrap().extend_from_slice(&buffer[..n]);
+            stream.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").await.unwrap();
+        }
+    });
+
+    let error = client(&url, 1).write(&create()).await.unwrap_err();
+
+    assert!(matches!(error, Error::Unreachable { .. }), "{error:?}");
+    assert!(!heard.lock().unwrap().windows(KEY.len()).any(|window| window == KEY.as_bytes()));
+}
+
+#[tokio::test]
+async fn an_answer_that_breaks_off_is_no_answer() {
+    let half = "HTTP/1.1 200 OK\r\ncontent-length: 12\r\n\r\n{\"roles\"";
+    let server = Server::answering(&[half, ROLES]).await;
+
+    let roles = client(&server.url(), 2).list(&Call::list_roles()).await;
+
+    assert_eq!(roles, Ok(Vec::new()));
+    assert_eq!(server.requests().len(), 2);
+}
+
+#[tokio::test]
+async fn a_create_whose_answer_breaks_off_is_not_sent_again() {
+    let server = Server::answering(&["HTTP/1.1 200 OK\r\ncontent-length: 12\r\n\r\n{"]).await;
+
+    let error = client(&server.url(), 5).write(&create()).await.unwrap_err();
+
+    assert!(matches!(error, Error::Reset { .. }) && error.may_have_taken_effect(), "{error:?}");
+    assert_eq!(server.requests().len(), 1);
+}
+
+#[tokio::test]
+async fn silence_is_a_time_out() {
+    let server = Server::answering(&[""]).await;
+
+    let error = client(&server.url(), 5).write(&create()).await.unwrap_err();
+
+    assert_eq!(error.to_string(), "Descope did not answer POST /v1/mgmt/tenant/create within 0.5 s");
+    assert!(error.may_have_taken_effect());
+}
+
+#[tokio::test]
+async fn a_refusal_whose_body_breaks_off_still_counts_by_its_status() {
+    let throttled = "HTTP/1.1 429 Too Many Requests\r\nretry-after: 0\r\ncontent-length: 500\r\n\r\n{\"errorCode\"";
+    let created = "HTTP/1.1 200 OK\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
+    let server = Server::answering(&[throttled, created]).await;
+
+    let answer = client(&server.url(), 1).write(&create()).await;
+
+    assert_eq!(answer, Ok(serde_json::Map::new()));
+    assert_eq!(server.requests().len(), 2, "a 429 took no effect and costs no attempt");
+}
+
+#[tokio::test]
+async fn a_redirect_is_not_followed() {
+    let elsewhere = Server::answering(&[]).await;
+    let redirect = format!(
+        "HTTP/1.1 307 Temporary Redirect\r\nlocation: {}steal\r\ncontent-length: 0\r\nconnection: close\r\n\r\n",
+        elsewhere.url()
+    );
+    let server = Server::answering(&[&redirect, &redirect]).await;
+
+    let error = client(&server.url(), 2).read(&Call::list_roles()).await.unwrap_err();
+
+    let expected = "the answer to GET /v1/mgmt/role/all is not one that Descope documents: a redirect (status 307)";
+    assert_eq!(error.to_string(), expected);
+    assert_eq!(elsewhere.requests(), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn a_path_of_the_base_url_stays_in_front() {
+    let server = Server::answering(&[ROLES]).await;
+
+    client(&server.url().join("descope/").unwrap(), 1).list(&Call::list_roles()).await.unwrap();
+
+    assert!(server.requests()[0].starts_with("GET /descope/v1/mgmt/role/all HTTP/1.1\r\n"), "{:?}", server.requests());
+}
+
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn the_key_is_sent_and_not_logged_even_at_trace_level() {
+    let refused = "HTTP/1.1 400 Bad Request\r\ncontent-length: 34\r\nconnection: close\r\n\r\n{\"errorMessage\":\"Bearer K2secret\"}\n";
+    let server = Server::answering(&[ROLES, refused]).await;
+    let log = Log::default();
+    let writer = log.clone();
+    let subscriber = tracing_subscriber::fmt()
+        .with_max_level(tracing::level_filters::LevelFilter::TRACE)
+        .with_writer(move || writer.clone())
+        .finish();
+    let guard = tracing::subscriber::set_default(subscriber);
+
+    let client = client(&server.url(), 1);
+    client.list(&Call::list_roles()).await.unwrap();
+    let error = client.write(&create()).await.unwrap_err();
+    tracing::error!(%error, ?error, ?client, "what a worker would log");
+    drop(guard);
+
+    let log = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+    assert!(server.requests().iter().all(|request| request.contains("authorization: Bearer P2abc:K2secret\r\n")));
+    assert!(log.contains("GET /v1/mgmt/role/all") && log.contains("(secret)"), "{log}");
+    assert!(!log.contains(KEY), "{log}");
+}
