@@ -1,1 +1,114 @@
-//! (to be written)
+//! What outlives a restart: who owns what, calls whose outcome is not known yet, fingerprints, what the limiter learned.
+//!
+//! One `SQLite` file in a directory that one process writes. Losing it is safe: nothing is deleted before it is owned
+//! again. All methods block for one short transaction; what they wrote is on the disk when they return.
+
+use rusqlite::Connection;
+use rusqlite::OptionalExtension;
+use serde_json::Value;
+use std::fmt;
+use std::fs::File;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::MutexGuard;
+use std::sync::PoisonError;
+
+mod error;
+mod fingerprint;
+mod open;
+mod project;
+mod schema;
+
+pub use error::Error;
+pub use error::OpenError;
+pub use fingerprint::Digest;
+pub use project::Intent;
+pub use project::IntentId;
+pub use project::OpenIntent;
+pub use project::Owned;
+pub use project::ProjectState;
+pub use project::Settled;
+
+const DATABASE: &str = "state.db";
+const KEY: &str = "fingerprint.key";
+
+/// The state directory. Cheap to clone; all clones are one connection.
+#[derive(Clone)]
+pub struct State {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    connection: Mutex<Connection>,
+    key: fingerprint::FingerprintKey,
+    was_reset: bool,
+    /// Held, never read; the connection above is closed before it is let go.
+    _lock: Option<File>,
+}
+
+impl fmt::Debug for State {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("State").field("was_reset", &self.shared.was_reset).finish_non_exhaustive()
+    }
+}
+
+impl State {
+    /// Opens the directory as its one writer; makes and migrates what is needed. A damaged database is moved aside
+    /// ([`State::was_reset`]); a newer one is left alone and an error.
+    pub fn open(dir: &Path) -> Result<Self, OpenError> {
+        let lock = open::lock(dir)?;
+        let (connection, was_reset) = open::database(&dir.join(DATABASE))?;
+        let key = fingerprint::FingerprintKey::open(&dir.join(KEY))?;
+        Ok(Self::of(connection, key, was_reset, Some(lock)))
+    }
+
+    /// Opens the directory to look at it, beside a daemon or not; writes nothing, and every write is an error.
+    /// `None` where there is no state.
+    pub fn open_read_only(dir: &Path) -> Result<Option<Self>, OpenError> {
+        let Some(connection) = open::read_only(&dir.join(DATABASE))? else { return Ok(None) };
+        let key = fingerprint::FingerprintKey::open_read_only(&dir.join(KEY))?;
+        Ok(Some(Self::of(connection, key, false, None)))
+    }
+
+    fn of(connection: Connection, key: fingerprint::FingerprintKey, was_reset: bool, lock: Option<File>) -> Self {
+        let connection = Mutex::new(connection);
+        Self { shared: Arc::new(Shared { connection, key, was_reset, _lock: lock }) }
+    }
+
+    /// Was a damaged database moved aside just now?
+    pub fn was_reset(&self) -> bool {
+        self.shared.was_reset
+    }
+
+    /// What is remembered of one project on behalf of `owner`.
+    pub fn project(&self, host: &str, project_id: &str, owner: &str) -> ProjectState {
+        ProjectState { state: self.clone(), host: host.into(), project_id: project_id.into(), owner: owner.into() }
+    }
+
+    /// A keyed fingerprint: equal values have equal ones, and without the key it tells nothing about the value.
+    pub fn fingerprint(&self, value: &Value) -> Digest {
+        self.shared.key.digest(value)
+    }
+
+    /// What [`State::set_limiter_memory`] noted for an API host.
+    pub fn limiter_memory(&self, host: &str) -> Result<Option<String>, Error> {
+        let connection = self.connection();
+        let mut statement = connection.prepare_cached("SELECT memory FROM limiter WHERE host = ?")?;
+        Ok(statement.query_row([host], |row| row.get(0)).optional()?)
+    }
+
+    /// Notes what the limiter learned about an API host.
+    pub fn set_limiter_memory(&self, host: &str, memory: &str) -> Result<(), Error> {
+        let sql = "INSERT INTO limiter (host, memory) VALUES (?, ?) ON CONFLICT DO UPDATE SET memory = excluded.memory";
+        self.connection().prepare_cached(sql)?.execute([host, memory])?;
+        Ok(())
+    }
+
+    fn connection(&self) -> MutexGuard<'_, Connection> {
+        self.shared.connection.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests;

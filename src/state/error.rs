@@ -1,0 +1,139 @@
+//! What can go wrong with the state, worded for the operator.
+
+use rusqlite::ErrorCode;
+use std::io;
+use std::path::PathBuf;
+
+/// Why the state cannot be used at all.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// There is no directory, and none can be made.
+    #[error("cannot create the state directory {}; create it for this user, or name another with --state", path.display())]
+    Directory {
+        /// The directory.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The directory cannot be written.
+    #[error("cannot write {}; give this user write access to the state directory, or name another with --state", path.display())]
+    Unwritable {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// Its file system has no locks, or will not give this one.
+    #[error("cannot lock {}; the state directory must be on a file system with file locks", path.display())]
+    Lock {
+        /// The lock file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// One writer at a time.
+    #[error("another descope-gitops uses the state directory {}; ask the running daemon to do it, or stop it first", path.display())]
+    InUse {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// Written by a newer release.
+    #[error(
+        "{} has version {found}, this descope-gitops knows up to {known}; run the release that wrote it, or a newer one",
+        path.display()
+    )]
+    Newer {
+        /// The database.
+        path: PathBuf,
+        /// Its version.
+        found: usize,
+        /// Ours.
+        known: usize,
+    },
+    /// Only read, so not migrated.
+    #[error("{} has version {found}, this descope-gitops needs {known}; start the daemon of this release once", path.display())]
+    Older {
+        /// The database.
+        path: PathBuf,
+        /// Its version.
+        found: usize,
+        /// Ours.
+        known: usize,
+    },
+    /// Only read, so not moved aside.
+    #[error("{} is damaged; the daemon moves it aside at its next start and begins afresh", path.display())]
+    Damaged {
+        /// The database.
+        path: PathBuf,
+        /// What was found.
+        source: rusqlite::Error,
+    },
+    /// A file cannot be read or moved.
+    #[error("cannot use {}", path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// Anything else that the database says.
+    #[error("cannot use the database {}", path.display())]
+    Database {
+        /// The database.
+        path: PathBuf,
+        /// Why.
+        source: rusqlite::Error,
+    },
+}
+
+/// Why one read or write of the state failed. The file holds what it held before.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// No space, or a quota.
+    #[error("the disk of the state directory is full")]
+    Full(#[source] rusqlite::Error),
+    /// The file cannot be written.
+    #[error("the state directory cannot be written")]
+    ReadOnly(#[source] rusqlite::Error),
+    /// The disk does not answer as it should.
+    #[error("the disk of the state directory fails")]
+    Disk(#[source] rusqlite::Error),
+    /// The file is not what was written.
+    #[error("the state database is damaged; a restart moves it aside and begins afresh")]
+    Damaged(#[source] rusqlite::Error),
+    /// Anything else that the database says.
+    #[error("the state database refused")]
+    Database(#[source] rusqlite::Error),
+}
+
+impl Error {
+    /// The metric label.
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::Full(_) => "full",
+            Self::ReadOnly(_) => "read_only",
+            Self::Disk(_) => "disk",
+            Self::Damaged(_) => "damaged",
+            Self::Database(_) => "database",
+        }
+    }
+}
+
+impl From<rusqlite::Error> for Error {
+    fn from(error: rusqlite::Error) -> Self {
+        if is_damage(&error) {
+            return Self::Damaged(error);
+        }
+        match error.sqlite_error_code() {
+            Some(ErrorCode::DiskFull) => Self::Full(error),
+            Some(ErrorCode::ReadOnly | ErrorCode::PermissionDenied) => Self::ReadOnly(error),
+            Some(ErrorCode::SystemIoFailure | ErrorCode::CannotOpen) => Self::Disk(error),
+            _ => Self::Database(error),
+        }
+    }
+}
+
+/// Is the content of the file broken, as opposed to the disk below it?
+pub(super) fn is_damage(error: &rusqlite::Error) -> bool {
+    matches!(error.sqlite_error_code(), Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase))
+}

@@ -1,0 +1,85 @@
+//! The tables, as the migrations that make them.
+
+use rusqlite::Connection;
+
+/// Each brings the schema from its index to the next version (`PRAGMA user_version`). Never edited once released;
+/// a change is a new one at the end.
+const MIGRATIONS: &[&str] = &["
+    CREATE TABLE project (
+        id         INTEGER PRIMARY KEY,
+        host       TEXT NOT NULL,
+        project_id TEXT NOT NULL,
+        owner      TEXT NOT NULL,
+        known      INTEGER NOT NULL DEFAULT 0,
+        UNIQUE (host, project_id, owner)
+    ) STRICT;
+
+    -- A tenant of '' stands for none. Times are milliseconds since 1970.
+    CREATE TABLE owned (
+        project        INTEGER NOT NULL REFERENCES project (id) ON DELETE CASCADE,
+        kind           TEXT NOT NULL,
+        tenant         TEXT NOT NULL,
+        name           TEXT NOT NULL,
+        created_at     INTEGER,
+        protected      INTEGER NOT NULL,
+        cascade_delete INTEGER NOT NULL,
+        PRIMARY KEY (project, kind, tenant, name)
+    ) STRICT, WITHOUT ROWID;
+
+    CREATE TABLE renamed (
+        project INTEGER NOT NULL REFERENCES project (id) ON DELETE CASCADE,
+        kind    TEXT NOT NULL,
+        tenant  TEXT NOT NULL,
+        old     TEXT NOT NULL,
+        new     TEXT NOT NULL,
+        PRIMARY KEY (project, kind, tenant, old, new)
+    ) STRICT, WITHOUT ROWID;
+
+    -- Calls that may have been sent and whose outcome is not known.
+    CREATE TABLE intent (
+        id        INTEGER PRIMARY KEY AUTOINCREMENT,
+        project   INTEGER NOT NULL REFERENCES project (id) ON DELETE CASCADE,
+        kind      TEXT NOT NULL,
+        tenant    TEXT NOT NULL,
+        name      TEXT NOT NULL,
+        action    TEXT NOT NULL,
+        from_name TEXT,
+        digest    BLOB NOT NULL,
+        begun_at  INTEGER NOT NULL
+    ) STRICT;
+    CREATE INDEX intent_project ON intent (project);
+
+    CREATE TABLE sent (
+        project INTEGER NOT NULL REFERENCES project (id) ON DELETE CASCADE,
+        kind    TEXT NOT NULL,
+        tenant  TEXT NOT NULL,
+        name    TEXT NOT NULL,
+        field   TEXT NOT NULL,
+        digest  BLOB NOT NULL,
+        PRIMARY KEY (project, kind, tenant, name, field)
+    ) STRICT, WITHOUT ROWID;
+
+    CREATE TABLE limiter (
+        host   TEXT PRIMARY KEY,
+        memory TEXT NOT NULL
+    ) STRICT, WITHOUT ROWID;
+"];
+
+/// The version that this binary reads and writes.
+pub(super) const VERSION: usize = MIGRATIONS.len();
+
+/// The version of a file; 0 for an empty one.
+pub(super) fn version(connection: &Connection) -> rusqlite::Result<usize> {
+    connection.query_row("PRAGMA user_version", [], |row| row.get::<_, u32>(0)).map(|version| version as usize)
+}
+
+/// Brings the file to [`VERSION`]: one transaction a step, so that a kill leaves a whole version.
+pub(super) fn migrate(connection: &mut Connection) -> rusqlite::Result<()> {
+    for (version, tables) in (1u32..).zip(MIGRATIONS).skip(version(connection)?) {
+        let transaction = connection.transaction()?;
+        transaction.execute_batch(tables)?;
+        transaction.pragma_update(None, "user_version", version)?;
+        transaction.commit()?;
+    }
+    Ok(())
+}
