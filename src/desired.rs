@@ -4,7 +4,15 @@ use crate::resource::Document;
 use crate::resource::Key;
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
+use std::fmt;
 use std::sync::Arc;
+
+pub mod check;
+pub mod merge;
+pub mod secrets;
+#[cfg(test)]
+pub mod testing;
+pub mod yaml;
 
 /// Where something stands in the config repo.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -38,8 +46,9 @@ pub struct Declared {
 pub struct Desired {
     /// Kinds that some file mentions, also those declared empty (`roles: []`).
     pub kinds: BTreeSet<&'static str>,
-    /// Everything declared.
-    pub resources: BTreeMap<Key, Declared>,
+    /// Everything declared. Shared with the loader's memory of each file, so that a load of a hundred thousand
+    /// resources holds them once.
+    pub resources: BTreeMap<Key, Arc<Declared>>,
 }
 
 /// One thing that is wrong with, or remarkable about, the files.
@@ -56,8 +65,46 @@ pub struct Finding {
 }
 
 /// `roles/editor.yaml:12`.
-impl std::fmt::Display for Place {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}:{}", self.file, self.line)
+    }
+}
+
+/// `FILE:LINE: RESOURCE: FIELD: message`, on one line whatever the repo holds.
+impl fmt::Display for Finding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let plain = |text: &str| text.replace(char::is_control, "\u{fffd}");
+        write!(f, "{}:", plain(&self.place.file))?;
+        if self.place.line > 0 {
+            write!(f, "{}:", self.place.line)?;
+        }
+        for part in [&self.resource, &self.field].into_iter().filter(|part| !part.is_empty()) {
+            write!(f, " {}:", plain(part))?;
+        }
+        write!(f, " {}", plain(&self.message))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_finding_reads_like_a_compilers() {
+        let finding = |file: &str, line, resource: &str, field: &str| Finding {
+            place: Place { file: file.into(), line },
+            resource: resource.to_owned(),
+            field: field.to_owned(),
+            message: "is wrong".to_owned(),
+        };
+        for (finding, expected) in [
+            (finding("a.yaml", 3, "roles/A", "description"), "a.yaml:3: roles/A: description: is wrong"),
+            (finding("a.yaml", 3, "roles/A\nB", ""), "a.yaml:3: roles/A\u{fffd}B: is wrong"),
+            (finding("a.yaml", 3, "", ""), "a.yaml:3: is wrong"),
+            (finding(".", 0, "", ""), ".: is wrong"),
+        ] {
+            assert_eq!(finding.to_string(), expected);
+        }
     }
 }

@@ -13,6 +13,7 @@ pub mod daemon;
 // Loops: own a task, `run` until shutdown.
 pub mod http;
 pub mod reconcile;
+pub mod source;
 pub mod worker;
 
 // Parts: own no task.
@@ -20,7 +21,6 @@ pub mod desired;
 pub mod observed;
 pub mod plan;
 pub mod queue;
-pub mod source;
 pub mod state;
 
 // Descope.
@@ -31,6 +31,7 @@ pub mod resource;
 
 // Side: any file may use these.
 pub mod config;
+pub mod open;
 pub mod telemetry;
 
 // Apart: the other side of the wire.

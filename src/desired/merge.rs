@@ -1,0 +1,272 @@
+//! The files of one project as one desired state: what only shows when all of them are seen together.
+
+use crate::desired::Declared;
+use crate::desired::Desired;
+use crate::desired::Finding;
+use crate::desired::Place;
+use crate::desired::check::FileReport;
+use crate::desired::yaml::shown;
+use crate::resource::Key;
+use crate::resource::Kind;
+use crate::resource::Part;
+use std::collections::BTreeMap;
+use std::collections::BTreeSet;
+use std::collections::HashMap;
+use std::sync::Arc;
+
+// The message lists the first ones; the rest follows from them.
+const MAX_SHOWN_IN_CYCLE: usize = 5;
+
+/// All findings of the files and of their sum, and the desired state if nothing is wrong.
+#[derive(Debug, Default)]
+pub struct Merged {
+    /// The sum; meaningless where `errors` is not empty.
+    pub desired: Desired,
+    /// By file and line.
+    pub errors: Vec<Finding>,
+    /// By file and line.
+    pub warnings: Vec<Finding>,
+}
+
+/// Merges the reports of all files. The order of `files` does not matter.
+pub fn merge(kinds: &[&'static dyn Kind], files: &[Arc<FileReport>]) -> Merged {
+    let mut merged = Merged::default();
+    let mut all: Vec<&Arc<Declared>> = Vec::with_capacity(files.iter().map(|file| file.resources.len()).sum());
+    for file in files {
+        merged.desired.kinds.extend(&file.kinds);
+        merged.errors.extend_from_slice(&file.errors);
+        merged.warnings.extend_from_slice(&file.warnings);
+        all.extend(&file.resources);
+    }
+    all.sort_unstable_by(|a, b| (&a.key, &a.place).cmp(&(&b.key, &b.place)));
+    for pair in all.windows(2) {
+        let [first, again] = pair else { continue };
+        if first.key == again.key {
+            let message = format!("is declared twice; the other place is {}", at(&first.place));
+            merged.errors.push(about(again, "", message));
+        }
+    }
+    all.dedup_by(|again, first| again.key == first.key);
+    merged.desired.resources = all.into_iter().map(|one| (one.key.clone(), Arc::clone(one))).collect();
+    renames(&mut merged);
+    for kind in kinds {
+        let references = references(*kind, &merged.desired);
+        cycles(&references, &mut merged);
+        undeclared(&references, &mut merged);
+    }
+    merged.errors.sort();
+    merged.warnings.sort();
+    merged
+}
+
+fn at(place: &Place) -> String {
+    format!("{}:{}", place.file, place.line)
+}
+
+fn about(one: &Declared, field: &str, message: String) -> Finding {
+    Finding { place: one.place.clone(), resource: one.key.to_string(), field: field.to_owned(), message }
+}
+
+fn old_key(one: &Declared) -> Option<Key> {
+    one.renamed_from.as_ref().map(|old| Key { name: Arc::clone(old), ..one.key.clone() })
+}
+
+fn renames(merged: &mut Merged) {
+    const FIELD: &str = "renamedFrom";
+    let mut claims: HashMap<Key, &Arc<Declared>> = HashMap::new();
+    for one in merged.desired.resources.values() {
+        let Some(old) = old_key(one) else { continue };
+        if let Some(still) = merged.desired.resources.get(&old) {
+            let message =
+                format!("{} is still declared at {}; take one of the two out", shown(&old.name), at(&still.place));
+            merged.errors.push(about(one, FIELD, message));
+        }
+        if let Some(first) = claims.get(&old) {
+            let message =
+                format!("{} is also the old name of {}, at {}", shown(&old.name), first.key, at(&first.place));
+            merged.errors.push(about(one, FIELD, message));
+        } else {
+            claims.insert(old, one);
+        }
+    }
+}
+
+/// What the declared resources of a kind refer to.
+type References = Vec<(Arc<Declared>, Key)>;
+
+fn references(kind: &'static dyn Kind, desired: &Desired) -> References {
+    let mut references = Vec::new();
+    for one in desired.resources.values().filter(|one| one.key.kind == kind.name()) {
+        let mut keys = kind.references(&one.fields, Part::Main);
+        keys.extend(kind.references(&one.fields, Part::DefaultRoles));
+        if let Some(tenant) = &one.key.tenant {
+            let tenant = Key { kind: "tenants", tenant: None, name: Arc::clone(tenant) };
+            if !keys.contains(&tenant) {
+                keys.push(tenant);
+            }
+        }
+        references.extend(keys.into_iter().map(|key| (Arc::clone(one), key)));
+    }
+    references
+}
+
+/// Resources of one kind that refer to one another in a circle: none of them could be created first.
+fn cycles(references: &[(Arc<Declared>, Key)], merged: &mut Merged) {
+    let mut next: BTreeMap<&Key, Vec<&Key>> = BTreeMap::new();
+    for (one, to) in references.iter().filter(|(one, to)| one.key.kind == to.kind) {
+        next.entry(&one.key).or_default().push(to);
+    }
+    let mut done: BTreeSet<&Key> = BTreeSet::new();
+    let mut found = Vec::new();
+    for start in next.keys().copied() {
+        // Depth first without recursion: a chain of tenants may be as long as the list of tenants.
+        let mut path: Vec<(&Key, usize)> = vec![(start, 0)];
+        let mut on_path: BTreeSet<&Key> = BTreeSet::from([start]);
+        while let Some((key, turn)) = path.last_mut() {
+            let key = *key;
+            let to = next.get(key).and_then(|all| all.get(*turn)).copied();
+            *turn += 1;
+            match to {
+                _ if done.contains(key) => {
+                    on_path.remove(key);
+                    path.pop();
+                }
+                None => {
+                    done.insert(key);
+                    on_path.remove(key);
+                    path.pop();
+                }
+                Some(to) if on_path.contains(to) => {
+                    found.push(
+                        path.iter().map(|(key, _)| *key).skip_while(|key| *key != to).cloned().collect::<Vec<_>>(),
+                    );
+                }
+                Some(to) => {
+                    on_path.insert(to);
+                    path.push((to, 0));
+                }
+            }
+        }
+    }
+    for circle in found {
+        let Some(one) = circle.first().and_then(|key| merged.desired.resources.get(key)) else { continue };
+        let mut names: Vec<String> = circle.iter().take(MAX_SHOWN_IN_CYCLE).map(|key| shown(&key.name)).collect();
+        if circle.len() > MAX_SHOWN_IN_CYCLE {
+            names.push("…".to_owned());
+        }
+        names.push(shown(&one.key.name));
+        let message = format!("refers to itself in a circle: {}", names.join(" -> "));
+        merged.errors.push(about(one, "", message));
+    }
+}
+
+/// One warning for each resource that is referred to but not declared, though others of its kind are.
+fn undeclared(references: &[(Arc<Declared>, Key)], merged: &mut Merged) {
+    let desired = &merged.desired;
+    let mut missing: BTreeMap<&Key, (&Declared, usize)> = BTreeMap::new();
+    for (one, to) in references {
+        if desired.kinds.contains(to.kind) && !desired.resources.contains_key(to) {
+            let entry = missing.entry(to).or_insert((one.as_ref(), 0));
+            entry.1 += 1;
+            if one.place < entry.0.place {
+                entry.0 = one.as_ref();
+            }
+        }
+    }
+    for (to, (first, count)) in missing {
+        let others = if count > 1 { format!(" (and {} others)", count - 1) } else { String::new() };
+        let message = format!("refers to {to}, which is not declared{others}; it must exist in the project already");
+        merged.warnings.push(about(first, "", message));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::desired::check::Checker;
+    use crate::desired::secrets::Fence;
+    use crate::desired::testing::KINDS;
+
+    fn merged(files: &[(&str, &str)]) -> Merged {
+        let fence = Fence::default();
+        let checker = Checker { kinds: KINDS, fence: &fence };
+        let reports: Vec<_> =
+            files.iter().map(|(name, text)| Arc::new(checker.check(&Arc::from(*name), text))).collect();
+        merge(KINDS, &reports)
+    }
+
+    fn lines(findings: &[Finding]) -> Vec<String> {
+        findings.iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn lists_merge_over_files_and_documents() {
+        let merged =
+            merged(&[("b.yaml", "roles: [{name: b}]\n---\nroles: [{name: c}]\n"), ("a.yaml", "roles: [{name: a}]")]);
+
+        let keys: Vec<_> = merged.desired.resources.keys().map(ToString::to_string).collect();
+        assert_eq!(keys, ["roles/a", "roles/b", "roles/c"]);
+        assert_eq!(merged.errors, []);
+    }
+
+    #[test]
+    fn what_only_the_sum_shows_is_an_error() {
+        for (files, expected) in [
+            (
+                vec![
+                    ("b.yaml", "roles:\n- name: x\n"),
+                    ("a.yaml", "roles:\n- name: x\n"),
+                    ("c.yaml", "roles:\n- {name: x, tenantId: t}\n"),
+                ],
+                vec!["b.yaml:2: roles/x: is declared twice; the other place is a.yaml:2"],
+            ),
+            (
+                vec![("a.yaml", "roles:\n- name: x\n- name: y\n  renamedFrom: x\n")],
+                vec!["a.yaml:3: roles/y: renamedFrom: `x` is still declared at a.yaml:2; take one of the two out"],
+            ),
+            (vec![("a.yaml", "roles:\n- name: x\n- {name: y, renamedFrom: x, tenantId: t}\n")], vec![]),
+            (
+                vec![("a.yaml", "roles:\n- {name: x, renamedFrom: w}\n- {name: y, renamedFrom: w}\n")],
+                vec!["a.yaml:3: roles/y: renamedFrom: `w` is also the old name of roles/x, at a.yaml:2"],
+            ),
+            (
+                vec![(
+                    "a.yaml",
+                    "tenants:\n- {id: a, name: A, parent: c}\n- {id: b, name: B, parent: a}\n- {id: c, name: C, parent: b}\n- {id: d, name: D, parent: a}\n",
+                )],
+                vec!["a.yaml:2: tenants/a: refers to itself in a circle: `a` -> `c` -> `b` -> `a`"],
+            ),
+            (
+                vec![("a.yaml", "tenants:\n- {id: a, name: A, parent: a}\n")],
+                vec!["a.yaml:2: tenants/a: refers to itself in a circle: `a` -> `a`"],
+            ),
+        ] {
+            assert_eq!(lines(&merged(&files).errors), expected, "{files:?}");
+        }
+    }
+
+    #[test]
+    fn a_reference_to_something_undeclared_is_a_warning_once() {
+        let roles = "roles:\n- {name: x, permissionNames: [p, q]}\n- {name: y, permissionNames: [q]}\n- {name: z, tenantId: t}\n";
+
+        assert_eq!(merged(&[("a.yaml", roles)]).warnings, [], "a kind that no file mentions is not managed");
+        assert_eq!(
+            lines(&merged(&[("a.yaml", roles), ("b.yaml", "permissions: [{name: p}]\ntenants: []\n")]).warnings),
+            [
+                "a.yaml:2: roles/x: refers to permissions/q, which is not declared (and 1 others); \
+                 it must exist in the project already",
+                "a.yaml:4: roles/t/z: refers to tenants/t, which is not declared; it must exist in the project already",
+            ]
+        );
+    }
+
+    #[test]
+    fn a_long_chain_of_parents_is_no_circle() {
+        let mut text = String::from("tenants:\n");
+        for n in 0..20_000 {
+            text += &format!("- {{id: t{n:05}, name: T, parent: t{:05}}}\n", n + 1);
+        }
+
+        assert_eq!(merged(&[("a.yaml", &text)]).errors, []);
+    }
+}

@@ -1,0 +1,558 @@
+//! YAML text to nodes that know their line; strict where YAML is lenient.
+//!
+//! YAML 1.2 core schema: `no` is a text. Faults never quote a value, since a value may be a secret.
+
+use saphyr_parser::Event;
+use saphyr_parser::Parser;
+use saphyr_parser::ScalarStyle;
+use saphyr_parser::Tag;
+use serde_json::Number;
+use std::borrow::Cow;
+use std::collections::HashMap;
+
+// Nothing in a config repo nests deeper than a custom attribute's list; the rest is an attack or an accident.
+const MAX_DEPTH: usize = 32;
+// What all aliases of one file may expand to. A node counts one, and 16 bytes of text count one more.
+const MAX_EXPANSION: usize = 1_000_000;
+
+/// A value and where it begins.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Node {
+    /// From 1.
+    pub line: u32,
+    /// What it is.
+    pub value: Value,
+}
+
+/// What a node holds.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Value {
+    /// `null`, `~` or nothing.
+    Null,
+    /// `true` or `false`.
+    Flag(bool),
+    /// An integer or a finite float.
+    Number(Number),
+    /// Anything else that is plain, and everything in quotes.
+    Text(String),
+    /// A sequence.
+    List(Vec<Node>),
+    /// A mapping; keys are texts and occur once.
+    Map(Vec<Entry>),
+    /// A value that a fault already names.
+    Faulty,
+}
+
+/// One key of a mapping.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Entry {
+    /// The key.
+    pub key: String,
+    /// Line of the key.
+    pub line: u32,
+    /// What it maps to.
+    pub node: Node,
+}
+
+/// Something that YAML, or this reading of it, does not allow.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fault {
+    /// From 1.
+    pub line: u32,
+    /// What is wrong and what to do.
+    pub message: String,
+}
+
+impl Value {
+    /// The sort of value, with its article, for messages.
+    pub fn sort(&self) -> &'static str {
+        match self {
+            Self::Null => "null",
+            Self::Flag(_) => "a boolean",
+            Self::Number(_) => "a number",
+            Self::Text(_) => "a text",
+            Self::List(_) => "a list",
+            Self::Map(_) => "a mapping",
+            Self::Faulty => "not readable",
+        }
+    }
+}
+
+/// Every document of the text, and every fault. Documents after a syntax error are missing, with the fault saying so.
+pub fn parse(text: &str) -> (Vec<Node>, Vec<Fault>) {
+    let mut builder = Builder::default();
+    // The scanner takes a NUL for the end of its input and would drop the rest without a word.
+    if let Some(at) = text.find('\0') {
+        let line = text.as_bytes().iter().take(at).filter(|byte| **byte == b'\n').count() + 1;
+        builder.fault(line, "holds a NUL byte: the file is damaged or not text");
+        return (Vec::new(), builder.faults);
+    }
+    for event in Parser::new_from_str(text) {
+        let done = match event {
+            Ok((event, span)) => builder.take(event, span.start.line()),
+            Err(error) => {
+                builder.fault(error.marker().line(), format!("is not YAML: {}", error.info()));
+                Err(Stop)
+            }
+        };
+        if done.is_err() {
+            break;
+        }
+    }
+    (builder.documents, builder.faults)
+}
+
+/// Reading on makes no sense.
+struct Stop;
+
+#[derive(Default)]
+struct Builder {
+    documents: Vec<Node>,
+    faults: Vec<Fault>,
+    stack: Vec<Frame>,
+    anchors: HashMap<usize, Measured>,
+    expanded: usize,
+}
+
+struct Frame {
+    line: u32,
+    anchor: usize,
+    weight: usize,
+    height: usize,
+    open: Open,
+}
+
+enum Open {
+    List(Vec<Node>),
+    Map(Vec<Entry>, Key),
+}
+
+/// Where a mapping stands between its keys.
+enum Key {
+    Expected,
+    Read(String, u32),
+    /// The key was faulty: its value is read and dropped.
+    Dropped,
+}
+
+#[derive(Clone)]
+struct Measured {
+    node: Node,
+    weight: usize,
+    height: usize,
+}
+
+fn number_of(line: usize) -> u32 {
+    u32::try_from(line).unwrap_or(u32::MAX)
+}
+
+impl Builder {
+    fn fault(&mut self, line: usize, message: impl Into<String>) {
+        self.faults.push(Fault { line: number_of(line), message: message.into() });
+    }
+
+    fn take(&mut self, event: Event<'_>, line: usize) -> Result<(), Stop> {
+        match event {
+            Event::Nothing | Event::StreamStart | Event::StreamEnd | Event::DocumentEnd => Ok(()),
+            Event::DocumentStart(_) => {
+                self.anchors.clear();
+                Ok(())
+            }
+            Event::Scalar(text, style, anchor, tag) => self.scalar(text, style, anchor, tag.as_deref(), line),
+            Event::Alias(anchor) => self.alias(anchor, line),
+            Event::SequenceStart(anchor, tag) => {
+                self.collection_tag(tag.as_deref(), "seq", line);
+                self.open(Open::List(Vec::new()), anchor, line)
+            }
+            Event::MappingStart(anchor, tag) => {
+                self.collection_tag(tag.as_deref(), "map", line);
+                self.open(Open::Map(Vec::new(), Key::Expected), anchor, line)
+            }
+            Event::SequenceEnd | Event::MappingEnd => self.close(),
+        }
+    }
+
+    fn scalar(
+        &mut self,
+        text: Cow<'_, str>,
+        style: ScalarStyle,
+        anchor: usize,
+        tag: Option<&Tag>,
+        line: usize,
+    ) -> Result<(), Stop> {
+        let is_plain = style == ScalarStyle::Plain;
+        if is_plain && text == "<<" && tag.is_none() && self.expects_key() {
+            self.fault(line, "merge keys (`<<`) are not supported; write the fields out, or use an alias as a value");
+            self.set_key(Key::Dropped);
+            return Ok(());
+        }
+        let weight = 1 + text.len() / 16;
+        let value = match tag_of(tag) {
+            Tagged::No if is_plain => plain(text),
+            Tagged::No | Tagged::Text => Ok(Value::Text(text.into_owned())),
+            Tagged::Core => plain(text),
+            Tagged::Foreign => Err("tags (`!name`) are not supported; take the tag out"),
+        };
+        let value = value.unwrap_or_else(|message| {
+            self.fault(line, message);
+            Value::Faulty
+        });
+        self.put(Measured { node: Node { line: number_of(line), value }, weight, height: 0 }, anchor)
+    }
+
+    fn collection_tag(&mut self, tag: Option<&Tag>, core: &str, line: usize) {
+        if tag.is_some_and(|tag| !(tag.is_yaml_core_schema() && tag.suffix == core)) {
+            self.fault(line, "tags (`!name`) are not supported; take the tag out");
+        }
+    }
+
+    fn alias(&mut self, anchor: usize, line: usize) -> Result<(), Stop> {
+        let Some(copy) = self.anchors.get(&anchor) else {
+            self.fault(line, "the alias stands inside its own anchor, so it would never end");
+            return self.put(Measured { node: faulty(line), weight: 1, height: 0 }, 0);
+        };
+        self.expanded = self.expanded.saturating_add(copy.weight);
+        if self.expanded > MAX_EXPANSION || self.stack.len() + copy.height > MAX_DEPTH {
+            self.fault(line, "the aliases of this file expand to far more than they should; write the values out");
+            return Err(Stop);
+        }
+        let mut copy = copy.clone();
+        copy.node.line = number_of(line);
+        self.put(copy, 0)
+    }
+
+    fn open(&mut self, open: Open, anchor: usize, line: usize) -> Result<(), Stop> {
+        if self.stack.len() >= MAX_DEPTH {
+            self.fault(line, format!("nests deeper than {MAX_DEPTH} levels"));
+            return Err(Stop);
+        }
+        self.stack.push(Frame { line: number_of(line), anchor, weight: 1, height: 0, open });
+        Ok(())
+    }
+
+    fn close(&mut self) -> Result<(), Stop> {
+        let Some(frame) = self.stack.pop() else { return Err(Stop) };
+        let value = match frame.open {
+            Open::List(nodes) => Value::List(nodes),
+            Open::Map(entries, _) => Value::Map(self.without_doubles(entries)),
+        };
+        let node = Node { line: frame.line, value };
+        self.put(Measured { node, weight: frame.weight, height: frame.height + 1 }, frame.anchor)
+    }
+
+    /// Puts a finished node where it belongs.
+    fn put(&mut self, done: Measured, anchor: usize) -> Result<(), Stop> {
+        if anchor != 0 {
+            self.expanded = self.expanded.saturating_add(done.weight);
+            if self.expanded > MAX_EXPANSION {
+                self.fault(done.node.line as usize, "the anchors of this file hold far more than they should");
+                return Err(Stop);
+            }
+            self.anchors.insert(anchor, done.clone());
+        }
+        let Some(frame) = self.stack.last_mut() else {
+            self.documents.push(done.node);
+            return Ok(());
+        };
+        frame.weight = frame.weight.saturating_add(done.weight);
+        frame.height = frame.height.max(done.height);
+        match &mut frame.open {
+            Open::List(nodes) => nodes.push(done.node),
+            Open::Map(entries, key) => match std::mem::replace(key, Key::Expected) {
+                Key::Read(name, line) => entries.push(Entry { key: name, line, node: done.node }),
+                Key::Dropped => {}
+                Key::Expected => {
+                    let line = done.node.line;
+                    if let Value::Text(name) = done.node.value {
+                        *key = Key::Read(name, line);
+                        return Ok(());
+                    }
+                    *key = Key::Dropped;
+                    let message = match done.node.value {
+                        Value::Faulty => return Ok(()),
+                        Value::Flag(_) | Value::Number(_) | Value::Null => {
+                            format!("a key must be a text but is {}; put it in quotes", done.node.value.sort())
+                        }
+                        Value::Text(_) | Value::List(_) | Value::Map(_) => {
+                            format!("a key must be a text but is {}", done.node.value.sort())
+                        }
+                    };
+                    self.fault(line as usize, message);
+                }
+            },
+        }
+        Ok(())
+    }
+
+    fn expects_key(&self) -> bool {
+        matches!(self.stack.last(), Some(Frame { open: Open::Map(_, Key::Expected), .. }))
+    }
+
+    fn set_key(&mut self, next: Key) {
+        if let Some(Frame { open: Open::Map(_, key), .. }) = self.stack.last_mut() {
+            *key = next;
+        }
+    }
+
+    fn without_doubles(&mut self, entries: Vec<Entry>) -> Vec<Entry> {
+        // Nearly every mapping is a handful of fields; building a map for each would cost more than it finds.
+        if entries.len() <= 12 {
+            let has_double = (1..entries.len()).any(|n| entries[..n].iter().any(|e| e.key == entries[n].key));
+            if !has_double {
+                return entries;
+            }
+        }
+        let mut first: HashMap<String, u32> = HashMap::with_capacity(entries.len());
+        let mut kept = Vec::with_capacity(entries.len());
+        for entry in entries {
+            match first.get(&entry.key) {
+                Some(line) => {
+                    let message =
+                        format!("the key {} stands here twice, first on line {line}; keep one", shown(&entry.key));
+                    self.fault(entry.line as usize, message);
+                }
+                None => {
+                    first.insert(entry.key.clone(), entry.line);
+                    kept.push(entry);
+                }
+            }
+        }
+        kept
+    }
+}
+
+fn faulty(line: usize) -> Node {
+    Node { line: number_of(line), value: Value::Faulty }
+}
+
+/// A key or an identity as messages quote it: on one line and of bounded length.
+pub fn shown(text: &str) -> String {
+    const LONGEST: usize = 80;
+    let mut quoted: String = text.chars().take(LONGEST).flat_map(char::escape_debug).collect();
+    if text.chars().nth(LONGEST).is_some() {
+        quoted.push('…');
+    }
+    format!("`{quoted}`")
+}
+
+enum Tagged {
+    No,
+    Text,
+    Core,
+    Foreign,
+}
+
+fn tag_of(tag: Option<&Tag>) -> Tagged {
+    let Some(tag) = tag else { return Tagged::No };
+    if !tag.is_yaml_core_schema() {
+        return if tag.handle.is_empty() && tag.suffix == "!" { Tagged::Text } else { Tagged::Foreign };
+    }
+    match tag.suffix.as_str() {
+        "str" => Tagged::Text,
+        "int" | "float" | "bool" | "null" => Tagged::Core,
+        _ => Tagged::Foreign,
+    }
+}
+
+/// A plain scalar by the core schema of YAML 1.2.2, section 10.3.
+fn plain(text: Cow<'_, str>) -> Result<Value, &'static str> {
+    match &*text {
+        "" | "~" | "null" | "Null" | "NULL" => return Ok(Value::Null),
+        "true" | "True" | "TRUE" => return Ok(Value::Flag(true)),
+        "false" | "False" | "FALSE" => return Ok(Value::Flag(false)),
+        ".nan" | ".NaN" | ".NAN" => return Err("`.nan` is not a value that Descope can hold; put it in quotes"),
+        _ => {}
+    }
+    let unsigned = text.strip_prefix(['-', '+']).unwrap_or(&text);
+    match unsigned {
+        ".inf" | ".Inf" | ".INF" => return Err("`.inf` is not a value that Descope can hold; put it in quotes"),
+        _ if !unsigned.starts_with(|c: char| c.is_ascii_digit() || c == '.') => {
+            return Ok(Value::Text(text.into_owned()));
+        }
+        _ => {}
+    }
+    const TOO_BIG: &str = "the number is too big to be kept exactly; put it in quotes";
+    let radix = match text.as_bytes() {
+        [b'0', b'x', digits @ ..] if !digits.is_empty() && digits.iter().all(u8::is_ascii_hexdigit) => 16,
+        [b'0', b'o', digits @ ..] if !digits.is_empty() && digits.iter().all(|d| (b'0'..=b'7').contains(d)) => 8,
+        _ => 10,
+    };
+    if radix != 10 {
+        return u64::from_str_radix(&text[2..], radix).map(|n| Value::Number(n.into())).map_err(|_| TOO_BIG);
+    }
+    if unsigned.bytes().all(|b| b.is_ascii_digit()) {
+        let number = unsigned.parse::<u64>().map_err(|_| TOO_BIG)?;
+        if !text.starts_with('-') {
+            return Ok(Value::Number(number.into()));
+        }
+        return text.parse::<i64>().map(|n| Value::Number(n.into())).map_err(|_| TOO_BIG);
+    }
+    if !is_float(unsigned) {
+        return Ok(Value::Text(text.into_owned()));
+    }
+    let float: f64 = text.parse().map_err(|_| TOO_BIG)?;
+    Number::from_f64(float).map(Value::Number).ok_or(TOO_BIG)
+}
+
+/// `( \. [0-9]+ | [0-9]+ ( \. [0-9]* )? ) ( [eE] [-+]? [0-9]+ )?`
+fn is_float(unsigned: &str) -> bool {
+    let (mantissa, exponent) = match unsigned.split_once(['e', 'E']) {
+        Some((mantissa, exponent)) => (mantissa, Some(exponent.strip_prefix(['-', '+']).unwrap_or(exponent))),
+        None => (unsigned, None),
+    };
+    let is_digits = |text: &str| text.bytes().all(|b| b.is_ascii_digit());
+    let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
+    is_digits(whole)
+        && is_digits(fraction)
+        && !(whole.is_empty() && fraction.is_empty())
+        && exponent.is_none_or(|e| !e.is_empty() && is_digits(e))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn one(text: &str) -> Value {
+        let (mut documents, faults) = parse(text);
+        assert_eq!(faults, []);
+        assert_eq!(documents.len(), 1);
+        documents.remove(0).value
+    }
+
+    fn faults(text: &str) -> Vec<String> {
+        parse(text).1.into_iter().map(|fault| format!("{}: {}", fault.line, fault.message)).collect()
+    }
+
+    #[test]
+    fn plain_scalars_follow_the_core_schema_of_yaml_1_2() {
+        let text = |s: &str| Value::Text(s.to_owned());
+        let integer = |n: i64| Value::Number(n.into());
+        let float = |n: f64| Value::Number(Number::from_f64(n).unwrap());
+        for (source, value) in [
+            ("no", text("no")),
+            ("yes", text("yes")),
+            ("on", text("on")),
+            ("'12'", text("12")),
+            ("!!str 12", text("12")),
+            ("! 12", text("12")),
+            ("012", integer(12)),
+            ("+12", integer(12)),
+            ("-12", integer(-12)),
+            ("0x1F", integer(31)),
+            ("0o17", integer(15)),
+            ("1_000", text("1_000")),
+            ("1.5", float(1.5)),
+            (".5", float(0.5)),
+            ("1e3", float(1000.0)),
+            ("1.", float(1.0)),
+            (".", text(".")),
+            ("1e", text("1e")),
+            ("1.2.3", text("1.2.3")),
+            ("10.0.0.0/8", text("10.0.0.0/8")),
+            ("12:30:45", text("12:30:45")),
+            ("2024-01-01", text("2024-01-01")),
+            ("~", Value::Null),
+            ("NULL", Value::Null),
+            ("TRUE", Value::Flag(true)),
+            ("False", Value::Flag(false)),
+            ("-", Value::List(vec![Node { line: 1, value: Value::Null }])),
+        ] {
+            assert_eq!(one(source), value, "{source}");
+        }
+    }
+
+    #[test]
+    fn what_yaml_allows_but_a_config_repo_must_not_hold_is_named_with_its_line() {
+        for (source, expected) in [
+            ("a: 1\nb: 2\na: 3\n", vec!["3: the key `a` stands here twice, first on line 1; keep one"]),
+            (
+                "x: &x {a: 1}\ny:\n  <<: *x\n  b: 2\n",
+                vec!["3: merge keys (`<<`) are not supported; write the fields out, or use an alias as a value"],
+            ),
+            ("a: .nan\n", vec!["1: `.nan` is not a value that Descope can hold; put it in quotes"]),
+            ("- -.inf\n", vec!["1: `.inf` is not a value that Descope can hold; put it in quotes"]),
+            ("a: 99999999999999999999\n", vec!["1: the number is too big to be kept exactly; put it in quotes"]),
+            ("a: 1e999\n", vec!["1: the number is too big to be kept exactly; put it in quotes"]),
+            ("1: a\n", vec!["1: a key must be a text but is a number; put it in quotes"]),
+            ("true: a\n", vec!["1: a key must be a text but is a boolean; put it in quotes"]),
+            ("? [a]\n: b\n", vec!["1: a key must be a text but is a list"]),
+            ("a: !vault x\n", vec!["1: tags (`!name`) are not supported; take the tag out"]),
+            ("a: !mine [x]\n", vec!["1: tags (`!name`) are not supported; take the tag out"]),
+            ("a: &a [*a]\n", vec!["1: the alias stands inside its own anchor, so it would never end"]),
+            ("a: b\0c\n", vec!["1: holds a NUL byte: the file is damaged or not text"]),
+        ] {
+            assert_eq!(faults(source), expected, "{source}");
+        }
+    }
+
+    #[test]
+    fn several_faults_are_reported_together() {
+        assert_eq!(faults("a: .inf\n2: b\nc: !x y\n").len(), 3);
+    }
+
+    #[test]
+    fn anchors_and_aliases_are_expanded() {
+        assert_eq!(one("- &x {a: [b]}\n- *x\n"), one("- {a: [b]}\n- \n  a: [b]\n").with_line_of_first());
+    }
+
+    impl Value {
+        fn with_line_of_first(mut self) -> Self {
+            if let Self::List(nodes) = &mut self {
+                let mut copy = nodes[0].clone();
+                copy.line = 2;
+                nodes[1] = copy;
+            }
+            self
+        }
+    }
+
+    #[test]
+    fn a_billion_laughs_end_early() {
+        use std::fmt::Write;
+        let mut text = String::from("a0: &a0 [lol, lol, lol, lol, lol, lol, lol, lol, lol, lol]\n");
+        for n in 1..12 {
+            let refs = vec![format!("*a{}", n - 1); 10].join(", ");
+            writeln!(text, "a{n}: &a{n} [{refs}]").unwrap();
+        }
+
+        assert_eq!(
+            faults(&text),
+            ["6: the aliases of this file expand to far more than they should; write the values out"]
+        );
+    }
+
+    #[test]
+    fn deep_nesting_ends_early() {
+        assert_eq!(faults(&"[".repeat(100)), ["1: nests deeper than 32 levels"]);
+        assert_eq!(faults(&"[".repeat(100_000)), ["1: is not YAML: recursion limit exceeded"]);
+        assert_eq!(faults(&"- ".repeat(5_000)), ["1: nests deeper than 32 levels"]);
+    }
+
+    #[test]
+    fn a_syntax_error_keeps_the_documents_before_it() {
+        let (documents, faults) = parse("a: 1\n---\nb: [1\nc: 2\n");
+
+        assert_eq!(documents.len(), 1);
+        assert_eq!(faults.len(), 1);
+        assert!(faults[0].message.starts_with("is not YAML: "), "{faults:?}");
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_is_read_without_a_panic(text in "[-a-c0-9:{}\\[\\],&*!|>'\"#%@~.\t\n ]{0,80}") {
+            parse(&text);
+        }
+
+        #[test]
+        fn any_characters_are_read_without_a_panic(text in any::<String>()) {
+            parse(&text);
+        }
+
+        #[test]
+        fn a_text_in_json_quotes_is_read_as_itself(text in "[^\0]{0,40}") {
+            let quoted = serde_json::to_string(&text).unwrap();
+            prop_assert_eq!(one(&quoted), Value::Text(text));
+        }
+    }
+}
