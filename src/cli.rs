@@ -148,7 +148,7 @@ impl Cli {
             Command::Simulator(args) => {
                 start_logs(&overrides, redactor);
                 let signals = shutdown::shutdown_on_signal()?;
-                simulator::run(args, signals.token()).await
+                simulator::run(args, signals.token()).await.map(|()| Exit::Done)
             }
             Command::Healthcheck(args) => healthcheck::run(&overrides, args).await,
             Command::Completions(args) => completions::run(args),

@@ -1,13 +1,223 @@
 //! `descope-gitops simulator`: serves the built-in stand-in for Descope.
 
-use crate::cli::Exit;
+use crate::simulator::Limit;
+use crate::simulator::LimitKind;
+use crate::simulator::Neighbours;
+use crate::simulator::Options;
+use crate::simulator::RetryAfterForm;
+use crate::simulator::Simulator;
+use crate::simulator::Switches;
+use anyhow::Context;
+use clap::Args;
+use std::io::Write;
+use std::net::SocketAddr;
+use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
-/// How it behaves.
-#[derive(Debug, Clone, clap::Args)]
-pub struct SimulatorArgs {}
+/// Flags of `descope-gitops simulator`.
+#[derive(Debug, Args)]
+#[allow(clippy::struct_excessive_bools, reason = "each is a flag")]
+pub struct SimulatorArgs {
+    /// Address to listen on; port 0 takes a free one
+    #[arg(long, default_value = "127.0.0.1:8090")]
+    pub listen: SocketAddr,
+    /// Requests per window, or `none`
+    #[arg(long, default_value = "100/60s", value_parser = parse_rate_limit, value_name = "N/WINDOW")]
+    pub rate_limit: RateLimit,
+    /// How long everything is refused after a request over the limit; 0s: only what is over
+    #[arg(long, default_value = "60s", value_parser = humantime::parse_duration)]
+    pub lockout: Duration,
+    /// Median round trip, 50ms; after a colon the spread (sigma) of a log-normal one, 50ms:0.4
+    #[arg(long, default_value = "0ms", value_parser = parse_latency, value_name = "MEDIAN[:SIGMA]")]
+    pub latency: Latency,
+    /// Share of requests that meet a transient fault, 0.01
+    #[arg(long, default_value = "0", value_parser = parse_share)]
+    pub fault_rate: f64,
+    /// Every draw follows from it
+    #[arg(long, default_value_t = 0)]
+    pub seed: u64,
+    /// How requests are counted
+    #[arg(long, value_enum, default_value = "fixed-window")]
+    pub limit_kind: LimitKind,
+    /// Tokens that a bucket stores; as many as the rate limit unless given
+    #[arg(long)]
+    pub burst: Option<f64>,
+    /// What Retry-After says
+    #[arg(long, value_enum, default_value = "seconds")]
+    pub retry_after: RetryAfterForm,
+    /// A request refused during the lockout starts it anew
+    #[arg(long)]
+    pub extending_lockout: bool,
+    /// The server's clock minus ours in seconds, seen with `--retry-after date`
+    #[arg(long, default_value_t = 0, allow_hyphen_values = true)]
+    pub clock_skew: i64,
+    /// Requests per second of other callers behind the same limit; 0.5:20s/40s sends in the first 20 s of every minute
+    #[arg(long, value_parser = parse_background, value_name = "RATE[:ON/OFF]")]
+    pub background: Option<Neighbours>,
+    /// The only management key that is let in; any one unless given
+    #[arg(long, value_name = "KEY")]
+    pub management_key: Option<String>,
+}
 
-/// Serves until stopped.
-pub async fn run(_args: SimulatorArgs, _shutdown: CancellationToken) -> anyhow::Result<Exit> {
-    anyhow::bail!("simulator is not part of this build")
+/// `--rate-limit`.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct RateLimit(pub Option<(f64, Duration)>);
+
+/// `--latency`.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Latency {
+    /// The median.
+    pub median: Duration,
+    /// The spread; 0: none.
+    pub sigma: f64,
+}
+
+/// Serves until `shutdown`. Errs when the address cannot be had.
+pub async fn run(args: SimulatorArgs, shutdown: CancellationToken) -> anyhow::Result<()> {
+    let listen = args.listen;
+    let mut running = Simulator::start(args.options()?).await.with_context(|| format!("cannot listen on {listen}"))?;
+    // Whoever started us with port 0 waits for this line.
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "simulator listening on {}", running.url())?;
+    out.flush()?;
+    drop(out);
+    tokio::select! {
+        () = shutdown.cancelled() => {
+            running.stop().await;
+            Ok(())
+        }
+        () = running.ended() => anyhow::bail!("the simulator ended by itself"),
+    }
+}
+
+impl SimulatorArgs {
+    fn options(self) -> anyhow::Result<Options> {
+        let limit = self.rate_limit.0.map(|(n, window)| Limit {
+            kind: self.limit_kind,
+            n,
+            window,
+            lockout: self.lockout,
+            burst: self.burst,
+            extending: self.extending_lockout,
+            retry_after: self.retry_after,
+            clock_skew: self.clock_skew,
+            background: self.background,
+        });
+        if let Some(limit) = &limit {
+            limit.check().map_err(anyhow::Error::msg)?;
+        }
+        let switches = Switches {
+            latency: self.latency.median,
+            latency_sigma: self.latency.sigma,
+            fault_rate: self.fault_rate,
+            management_key: self.management_key,
+            ..Switches::default()
+        };
+        Ok(Options { listen: self.listen, seed: self.seed, limit, switches, ..Options::default() })
+    }
+}
+
+fn parse_rate_limit(text: &str) -> Result<RateLimit, String> {
+    if text == "none" {
+        return Ok(RateLimit(None));
+    }
+    let (n, window) = text.split_once('/').ok_or("write N/WINDOW, for example 100/60s, or none")?;
+    let n = n.parse::<u32>().map_err(|_| format!("{n} is not a number of requests"))?;
+    let window = humantime::parse_duration(window).map_err(|error| error.to_string())?;
+    if n == 0 || window.is_zero() {
+        return Err("both numbers must be more than 0".to_owned());
+    }
+    Ok(RateLimit(Some((f64::from(n), window))))
+}
+
+fn parse_latency(text: &str) -> Result<Latency, String> {
+    let (median, sigma) = text.split_once(':').unwrap_or((text, "0"));
+    let median = humantime::parse_duration(median).map_err(|error| error.to_string())?;
+    let sigma = sigma.parse().ok().filter(|sigma: &f64| (0.0..=5.0).contains(sigma));
+    Ok(Latency { median, sigma: sigma.ok_or("the spread is a number from 0 to 5")? })
+}
+
+fn parse_share(text: &str) -> Result<f64, String> {
+    let share = text.parse().ok().filter(|share: &f64| (0.0..=1.0).contains(share));
+    share.ok_or_else(|| "a share is a number from 0 to 1".to_owned())
+}
+
+fn parse_background(text: &str) -> Result<Neighbours, String> {
+    let (rate, pause) = text.split_once(':').map_or((text, None), |(rate, pause)| (rate, Some(pause)));
+    let rate = rate.parse().ok().filter(|rate: &f64| rate.is_finite() && *rate >= 0.0);
+    let rate = rate.ok_or("the rate is a number of requests per second")?;
+    let (on, off) = match pause {
+        Some(pause) => pause.split_once('/').ok_or("write RATE:ON/OFF, for example 0.5:20s/40s")?,
+        None => ("0s", "0s"),
+    };
+    let duration = |text| humantime::parse_duration(text).map_err(|error| error.to_string());
+    Ok(Neighbours { rate, on: duration(on)?, off: duration(off)? })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        args: SimulatorArgs,
+    }
+
+    fn options(flags: &[&str]) -> Result<Options, String> {
+        let line = Line::try_parse_from(std::iter::once("simulator").chain(flags.iter().copied()));
+        line.map_err(|error| error.to_string())?.args.options().map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn without_flags_it_is_as_descope_documents_itself() {
+        let options = options(&[]).unwrap();
+
+        assert_eq!(options.limit, Some(Limit::default()));
+        assert_eq!(options.listen.to_string(), "127.0.0.1:8090");
+        assert_eq!(options.switches, Switches::default());
+    }
+
+    #[test]
+    fn every_flag_arrives() {
+        let options = options(&[
+            "--rate-limit=50/10s",
+            "--lockout=5s",
+            "--limit-kind=token-bucket",
+            "--burst=20",
+            "--retry-after=date",
+            "--extending-lockout",
+            "--clock-skew=-90",
+            "--background=0.5:20s/40s",
+            "--latency=20ms:0.3",
+            "--seed=7",
+        ])
+        .unwrap();
+
+        let background = Neighbours { rate: 0.5, on: Duration::from_secs(20), off: Duration::from_secs(40) };
+        let limit = Limit {
+            kind: LimitKind::TokenBucket,
+            n: 50.0,
+            window: Duration::from_secs(10),
+            lockout: Duration::from_secs(5),
+            burst: Some(20.0),
+            extending: true,
+            retry_after: RetryAfterForm::Date,
+            clock_skew: -90,
+            background: Some(background),
+        };
+        assert_eq!(options.limit, Some(limit));
+        assert!((options.switches.latency_sigma - 0.3).abs() < f64::EPSILON);
+        assert_eq!(options.seed, 7);
+    }
+
+    #[test]
+    fn none_is_no_limit_and_nonsense_is_refused() {
+        assert_eq!(options(&["--rate-limit", "none"]).unwrap().limit, None);
+        let bad = ["--rate-limit=100", "--rate-limit=0/60s", "--fault-rate=2", "--background=1:20s", "--burst=0"];
+        for flag in bad {
+            assert!(options(&[flag]).is_err(), "{flag}");
+        }
+    }
 }

@@ -1,0 +1,156 @@
+//! `/_sim`: looking at the simulator and changing it.
+
+use super::exchange::Memory;
+use super::exchange::Request;
+use super::fault::Rule;
+use super::fields::Document;
+use super::fields::Fields;
+use super::gate::Limit;
+use super::refusal::Refusal;
+use super::reply::Reply;
+use super::state;
+use percent_encoding::percent_decode_str;
+use serde_json::Value;
+use serde_json::json;
+use std::time::Duration;
+
+/// Everything below this is ours and no call of the API.
+pub const PREFIX: &str = "/_sim";
+
+/// Answers a request of our own. Mistakes are 400 with a message, so a test reads what it did wrong.
+pub fn answer(memory: &mut Memory, now: Duration, request: &Request) -> Reply {
+    match run(memory, now, request) {
+        Ok(body) => Reply::json(200, &body),
+        Err(Refusal::NoSuchCall) => Reply::json(404, &json!({ "error": "no such thing under /_sim" })),
+        Err(Refusal::NotFound(message)) => Reply::json(404, &json!({ "error": message })),
+        Err(Refusal::BadKey) => Reply::text(401, ""),
+        Err(Refusal::Malformed(message) | Refusal::Invalid(message) | Refusal::Exists(message)) => {
+            Reply::json(400, &json!({ "error": message }))
+        }
+    }
+}
+
+fn run(memory: &mut Memory, now: Duration, request: &Request) -> Result<Value, Refusal> {
+    let path = request.path.strip_prefix(PREFIX).unwrap_or_default();
+    match (request.method.as_str(), path) {
+        ("GET", "/log") => {
+            let since = match parameter(request, "since") {
+                Some(since) => since.parse().map_err(|_| Refusal::Invalid("since is not a number".to_owned()))?,
+                None => 0,
+            };
+            Ok(memory.log.entries(since))
+        }
+        ("DELETE", "/log") => {
+            memory.log.clear();
+            Ok(json!({}))
+        }
+        ("GET", "/stats") => Ok(memory.log.stats(memory.gate.background())),
+        ("DELETE", "/stats") => {
+            memory.log.reset_counts();
+            Ok(json!({}))
+        }
+        ("GET", "/options") => Ok(json!(memory.switches)),
+        ("PUT", "/options") => {
+            memory.switches = memory.switches.with(object(request)?).map_err(Refusal::Invalid)?;
+            Ok(json!(memory.switches))
+        }
+        ("GET", "/faults") => Ok(json!(memory.faults)),
+        ("PUT", "/faults") => {
+            memory.faults = parsed::<Vec<Rule>>(&request.body)?;
+            Ok(json!(memory.faults))
+        }
+        ("DELETE", "/faults") => {
+            memory.faults.clear();
+            Ok(json!([]))
+        }
+        ("GET", "/rate-limit") => Ok(json!(memory.gate.limit())),
+        ("PUT", "/rate-limit") => set_limit(memory, now, request),
+        ("GET", "/state") => match parameter(request, "project") {
+            Some(project) => Ok(state::write(memory.world(project))),
+            None => {
+                let worlds = memory.worlds.iter().map(|(project, world)| (project.clone(), state::write(world)));
+                Ok(json!({ "projects": worlds.collect::<Document>() }))
+            }
+        },
+        ("PUT", "/state") => put_state(memory, request),
+        (method, path) => edit(memory, method, path, request),
+    }
+}
+
+fn set_limit(memory: &mut Memory, now: Duration, request: &Request) -> Result<Value, Refusal> {
+    let limit = match parsed::<Value>(&request.body)? {
+        Value::Null => None,
+        Value::Object(change) => {
+            let mut all = match json!(memory.gate.limit().cloned().unwrap_or_default()) {
+                Value::Object(all) => all,
+                _ => Document::new(),
+            };
+            all.extend(change);
+            let limit: Limit = serde_json::from_value(Value::Object(all)).map_err(invalid)?;
+            limit.check().map_err(Refusal::Invalid)?;
+            Some(limit)
+        }
+        _ => return Err(Refusal::Malformed("a limit is an object, or null for none".to_owned())),
+    };
+    memory.gate.set(now, limit);
+    Ok(json!(memory.gate.limit()))
+}
+
+/// With `project` that world, without it those that the body names.
+fn put_state(memory: &mut Memory, request: &Request) -> Result<Value, Refusal> {
+    let mut document = object(request)?;
+    let projects = match (parameter(request, "project"), document.remove("projects")) {
+        (Some(project), None) => [(project.to_owned(), Value::Object(document))].into_iter().collect(),
+        (None, Some(Value::Object(projects))) if document.is_empty() => projects,
+        (_, _) => return Err(Refusal::Invalid("give ?project=ID, or { \"projects\": { ID: ... } }".to_owned())),
+    };
+    let mut worlds = Vec::new();
+    for (project, world) in projects {
+        let Value::Object(world) = world else { return Err(Refusal::Malformed("a state is an object".to_owned())) };
+        let world = state::read(world, memory.seed ^ super::hash(&project))?;
+        worlds.push((project, world));
+    }
+    memory.worlds.extend(worlds);
+    Ok(json!({}))
+}
+
+/// `PUT|DELETE /state/KIND/KEY`.
+fn edit(memory: &mut Memory, method: &str, path: &str, request: &Request) -> Result<Value, Refusal> {
+    let (kind, key) = path.strip_prefix("/state/").and_then(|rest| rest.split_once('/')).ok_or(Refusal::NoSuchCall)?;
+    let key = percent_decode_str(key).decode_utf8().map_err(|_| Refusal::Malformed("a key is UTF-8".to_owned()))?;
+    let tenant = parameter(request, "tenant").unwrap_or_default();
+    let only = memory.worlds.keys().next().filter(|_| memory.worlds.len() == 1).cloned();
+    let project = parameter(request, "project").map(str::to_owned).or(only);
+    let project =
+        project.ok_or_else(|| Refusal::Invalid("more or less than one project: give ?project=ID".to_owned()))?;
+    let world = memory.world(&project);
+    match method {
+        "PUT" => {
+            let mut fields = object(request)?;
+            fields.insert(if kind == "tenants" { "id" } else { "name" }.to_owned(), json!(key));
+            if kind == "roles" {
+                fields.insert("tenantId".to_owned(), json!(tenant));
+            }
+            state::put(world, kind, Fields::new(fields))?;
+        }
+        "DELETE" => state::delete(world, kind, tenant, &key)?,
+        _ => return Err(Refusal::NoSuchCall),
+    }
+    Ok(json!({}))
+}
+
+fn parameter<'a>(request: &'a Request, name: &str) -> Option<&'a str> {
+    request.query.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
+}
+
+fn object(request: &Request) -> Result<Document, Refusal> {
+    parsed(&request.body)
+}
+
+fn parsed<T: serde::de::DeserializeOwned>(body: &[u8]) -> Result<T, Refusal> {
+    serde_json::from_slice(body).map_err(invalid)
+}
+
+fn invalid(error: serde_json::Error) -> Refusal {
+    Refusal::Invalid(error.to_string())
+}
