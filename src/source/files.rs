@@ -130,7 +130,7 @@ impl Files {
         loop {
             let pause = poll.max(cost * POLL_SHARE);
             let is_event = tokio::select! {
-                event = events.recv() => event.is_some() || pend().await,
+                () = next(&mut events) => true,
                 () = tokio::time::sleep(pause) => false,
             };
             let mut seen;
@@ -166,16 +166,16 @@ async fn quiet(events: &mut mpsc::Receiver<()>, debounce: Duration, deadline: In
         let until = (Instant::now() + debounce).min(deadline);
         tokio::select! {
             () = tokio::time::sleep_until(until) => return,
-            event = events.recv() => if event.is_none() {
-                return tokio::time::sleep_until(until).await;
-            }
+            () = next(events) => {}
         }
     }
 }
 
-/// No event can come any more (there is no watcher): leaves it to the poll.
-async fn pend() -> bool {
-    std::future::pending().await
+/// The next event; never, where there is no watcher to send one.
+async fn next(events: &mut mpsc::Receiver<()>) {
+    if events.recv().await.is_none() {
+        std::future::pending().await
+    }
 }
 
 /// Looks on a thread that may block. `None` if that thread panicked.
