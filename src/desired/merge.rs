@@ -165,7 +165,10 @@ fn undeclared(references: &[(Arc<Declared>, Key)], merged: &mut Merged) {
     let desired = &merged.desired;
     let mut missing: BTreeMap<&Key, (&Declared, usize)> = BTreeMap::new();
     for (one, to) in references {
-        if desired.kinds.contains(to.kind) && !desired.resources.contains_key(to) {
+        // A default role may be the tenant's own as well as the project's.
+        let own = Key { tenant: Some(Arc::clone(&one.key.name)), ..to.clone() };
+        let is_declared = desired.resources.contains_key(to) || desired.resources.contains_key(&own);
+        if desired.kinds.contains(to.kind) && !is_declared {
             let entry = missing.entry(to).or_insert((one.as_ref(), 0));
             entry.1 += 1;
             if one.place < entry.0.place {

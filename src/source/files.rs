@@ -1,1 +1,555 @@
-//! Watches.
+//! Says "look again" when the files changed.
+//!
+//! Events only say *when* to look; whether something changed is decided by comparing two looks. So editors' swap
+//! files, reads and git's own traffic cause nothing, and a poll with the same comparison replaces events where they
+//! do not arrive (network mounts, exhausted watches). Watched are the directories that were looked into and every
+//! directory in which a link on the way to them can be swapped, as git-sync and ConfigMap mounts do.
+
+use crate::source::Trigger;
+use crate::source::TriggerSender;
+use crate::source::tree;
+use crate::source::tree::Entry;
+use crate::source::tree::Refused;
+use crate::source::tree::Tree;
+use crate::telemetry::metrics::Metrics;
+use notify::RecommendedWatcher;
+use notify::RecursiveMode;
+use notify::Watcher;
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+// A tree under steady change must not postpone for ever what stands in it.
+const LONGEST_DEBOUNCE: u32 = 10;
+// A look costs a stat per file: at ten debounces (5 s by default) that is noise, and faster than any other safety net
+// an operator would wait for. Not under two seconds, since idle must stay idle.
+const POLL_DEBOUNCES: u32 = 10;
+const SHORTEST_POLL: Duration = Duration::from_secs(2);
+// On a slow mount, looking takes at most this part of the time.
+const POLL_SHARE: u32 = 100;
+// Directories that appear while others are being watched are found by looking again; a storm of them by the poll.
+const LOOKS: usize = 3;
+// As many links as the kernel follows.
+const MAX_LINKS: usize = 40;
+
+/// One project: the files to look at and whom to tell.
+#[derive(Debug, Clone)]
+pub struct Watch {
+    /// Its files.
+    pub tree: Tree,
+    /// Its reconciler.
+    pub target: TriggerSender,
+}
+
+/// The loop. Made before the first load, so that no change falls between the two.
+pub struct Files {
+    eye: Eye,
+    events: mpsc::Receiver<()>,
+    debounce: Duration,
+    poll: Duration,
+}
+
+/// What one look at a project's files saw.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Seen {
+    Files { real_root: PathBuf, files: Vec<Entry>, refused: Vec<Refused>, is_locked: bool },
+    Nothing(tree::Error),
+}
+
+impl Seen {
+    fn is_settled(&self) -> bool {
+        match self {
+            Self::Files { is_locked, .. } => !is_locked,
+            Self::Nothing(error) => *error != tree::Error::Moved,
+        }
+    }
+}
+
+/// Looks and watches; blocks while it does.
+struct Eye {
+    watches: Vec<Watch>,
+    watcher: Option<RecommendedWatcher>,
+    /// Watched directories, and what they were when the watch was set: one that was made anew needs a new watch.
+    watched: BTreeMap<PathBuf, Identity>,
+    has_warned: bool,
+    poll: Duration,
+}
+
+type Identity = (u64, u64, i64, i64);
+
+impl Files {
+    /// Looks once and begins to watch. `debounce` is the quiet time after the last event.
+    pub fn new(watches: Vec<Watch>, debounce: Duration) -> Self {
+        let (sender, events) = mpsc::channel(1);
+        let watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
+            // Opening and reading say nothing new, and looking does both.
+            if event.as_ref().is_ok_and(|event| event.kind.is_access() && !event.need_rescan()) {
+                return;
+            }
+            // A full channel already says what this event would.
+            _ = sender.try_send(());
+        });
+        let poll = (debounce * POLL_DEBOUNCES).max(SHORTEST_POLL);
+        Self::with(watches, watcher, events, debounce, poll)
+    }
+
+    fn with(
+        watches: Vec<Watch>,
+        watcher: notify::Result<RecommendedWatcher>,
+        events: mpsc::Receiver<()>,
+        debounce: Duration,
+        poll: Duration,
+    ) -> Self {
+        let mut eye = Eye { watches, watcher: None, watched: BTreeMap::new(), has_warned: false, poll };
+        match watcher {
+            Ok(watcher) => eye.watcher = Some(watcher),
+            Err(error) => eye.warn(&error),
+        }
+        Self { eye, events, debounce, poll }
+    }
+
+    /// Fires at each project whose files changed, until `shutdown`.
+    pub async fn run(self, metrics: Arc<Metrics>, shutdown: CancellationToken) {
+        tokio::select! {
+            biased;
+            () = shutdown.cancelled() => {}
+            () = self.watch(&metrics) => {}
+        }
+    }
+
+    async fn watch(self, metrics: &Metrics) {
+        let Self { eye, mut events, debounce, poll } = self;
+        let Some((mut eye, mut last, mut cost)) = look(eye).await else { return };
+        loop {
+            let pause = poll.max(cost * POLL_SHARE);
+            let is_event = tokio::select! {
+                () = next(&mut events) => true,
+                () = tokio::time::sleep(pause) => false,
+            };
+            let mut seen;
+            if !is_event {
+                let Some(looked) = look(eye).await else { return };
+                (eye, seen, cost) = looked;
+                if seen == last {
+                    continue;
+                }
+            }
+            let deadline = Instant::now() + debounce * LONGEST_DEBOUNCE;
+            loop {
+                quiet(&mut events, debounce, deadline).await;
+                let Some(looked) = look(eye).await else { return };
+                (eye, seen, cost) = looked;
+                if seen.iter().all(Seen::is_settled) || Instant::now() >= deadline {
+                    break;
+                }
+            }
+            if seen != last {
+                metrics.source_events_total.with_label_values(&[Trigger::Watch.as_str()]).inc();
+                let pairs = eye.watches.iter().zip(seen.iter().zip(&last));
+                pairs.filter(|(_, (now, then))| now != then).for_each(|(watch, _)| watch.target.fire(Trigger::Watch));
+                last = seen;
+            }
+        }
+    }
+}
+
+/// Returns once no event came for `debounce`, at `deadline` at the latest.
+async fn quiet(events: &mut mpsc::Receiver<()>, debounce: Duration, deadline: Instant) {
+    loop {
+        let until = (Instant::now() + debounce).min(deadline);
+        tokio::select! {
+            () = tokio::time::sleep_until(until) => return,
+            () = next(events) => {}
+        }
+    }
+}
+
+/// The next event; never, where there is no watcher to send one.
+async fn next(events: &mut mpsc::Receiver<()>) {
+    if events.recv().await.is_none() {
+        std::future::pending().await
+    }
+}
+
+/// Looks on a thread that may block. `None` if that thread panicked.
+async fn look(mut eye: Eye) -> Option<(Eye, Vec<Seen>, Duration)> {
+    let looked = tokio::task::spawn_blocking(move || {
+        let start = Instant::now();
+        let seen = eye.look();
+        (eye, seen, start.elapsed())
+    });
+    looked.await.inspect_err(|error| tracing::error!(%error, "the file watcher failed")).ok()
+}
+
+impl Eye {
+    fn look(&mut self) -> Vec<Seen> {
+        let mut seen = Vec::new();
+        for _ in 0..LOOKS {
+            let mut dirs = BTreeMap::new();
+            seen = self.watches.iter().map(|watch| see(&watch.tree, &mut dirs)).collect();
+            if !self.watch(dirs) {
+                break;
+            }
+        }
+        seen
+    }
+
+    /// Watches exactly these. True if one is new: what happened in it before went unseen.
+    fn watch(&mut self, dirs: BTreeMap<PathBuf, Identity>) -> bool {
+        let Some(watcher) = self.watcher.as_mut() else { return false };
+        let mut has_new = false;
+        let mut failed = None;
+        for gone in self.watched.keys().filter(|dir| !dirs.contains_key(*dir)) {
+            // It fails where the directory itself is gone, which is fine.
+            _ = watcher.unwatch(gone);
+        }
+        let mut watched = BTreeMap::new();
+        for (dir, identity) in dirs {
+            let old = self.watched.get(&dir);
+            if old != Some(&identity) {
+                match watcher.watch(&dir, RecursiveMode::NonRecursive) {
+                    Ok(()) => has_new |= old.is_none(),
+                    Err(error) => {
+                        let is_gone = matches!(error.kind, notify::ErrorKind::PathNotFound);
+                        failed = failed.or((!is_gone).then_some(error));
+                        continue;
+                    }
+                }
+            }
+            watched.insert(dir, identity);
+        }
+        self.watched = watched;
+        if let Some(error) = failed {
+            self.warn(&error);
+        }
+        has_new
+    }
+
+    fn warn(&mut self, error: &notify::Error) {
+        if !std::mem::replace(&mut self.has_warned, true) {
+            let poll_ms = u64::try_from(self.poll.as_millis()).unwrap_or(u64::MAX);
+            tracing::warn!(%error, poll_ms, "cannot watch every directory for changes; some are only polled");
+        }
+    }
+}
+
+/// Looks at one tree and notes which directories tell when it changes.
+fn see(tree: &Tree, dirs: &mut BTreeMap<PathBuf, Identity>) -> Seen {
+    let mut note = |dir: &Path| {
+        if !dirs.contains_key(dir)
+            && let Ok(metadata) = fs::metadata(dir)
+        {
+            let identity = (metadata.ino(), metadata.dev(), metadata.ctime(), metadata.ctime_nsec());
+            dirs.insert(dir.to_owned(), identity);
+        }
+    };
+    for path in &tree.paths {
+        way(&tree.root.join(path)).iter().for_each(|dir| note(dir));
+    }
+    match tree.scan() {
+        Ok(scan) => {
+            scan.dirs.iter().for_each(|dir| note(dir));
+            scan.files.iter().filter_map(|file| file.real.parent()).for_each(&mut note);
+            if let Some(checkout) = &scan.checkout {
+                note(checkout.dir());
+            }
+            let is_locked = scan.mark.is_locked;
+            Seen::Files { real_root: scan.real_root, files: scan.files, refused: scan.refused, is_locked }
+        }
+        Err(error) => Seen::Nothing(error),
+    }
+}
+
+/// The directories whose entries decide where `path` leads: that of every link on the way, the last three above
+/// where it ends, and where it ends nowhere, the deepest that exists.
+fn way(path: &Path) -> Vec<PathBuf> {
+    let mut dirs = Vec::new();
+    let mut todo: Vec<PathBuf> = vec![std::path::absolute(path).unwrap_or_else(|_| path.to_owned())];
+    let mut links = 0;
+    while let Some(path) = todo.pop() {
+        let mut at = PathBuf::new();
+        let mut parts = path.components();
+        while let Some(part) = parts.next() {
+            let parent = at.clone();
+            if part == std::path::Component::ParentDir {
+                at = at.canonicalize().unwrap_or(at);
+                at.pop();
+                continue;
+            }
+            at.push(part);
+            let Ok(metadata) = fs::symlink_metadata(&at) else {
+                dirs.push(parent);
+                break;
+            };
+            if metadata.is_symlink() && links < MAX_LINKS {
+                links += 1;
+                if let Ok(target) = fs::read_link(&at) {
+                    todo.push(parent.join(target).join(parts.as_path()));
+                }
+                dirs.push(parent);
+                break;
+            }
+        }
+        if parts.next().is_none() {
+            // Reached, or its last part is missing: the root, a project's directory and what they are mounted in.
+            dirs.extend(at.ancestors().skip(1).take(2).map(Path::to_owned));
+        }
+    }
+    dirs.retain(|dir| dir.parent().is_some());
+    dirs
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::source::TriggerReceiver;
+    use crate::source::channel;
+    use globset::GlobSet;
+    use std::os::unix::fs::symlink;
+
+    const DEBOUNCE: Duration = Duration::from_millis(40);
+    // Only a test that fails waits so long. The poll would answer after two seconds, so less than that proves events.
+    const BY_EVENT: Duration = Duration::from_millis(1800);
+
+    struct World {
+        temp: tempfile::TempDir,
+        receiver: TriggerReceiver,
+        metrics: Arc<Metrics>,
+        shutdown: CancellationToken,
+        running: tokio::task::JoinSet<()>,
+    }
+
+    impl World {
+        /// Makes a directory `repo` with one file, then whatever `arrange` does to it; watches `root`.
+        async fn new(root: &str, arrange: impl FnOnce(&Path)) -> Self {
+            let temp = tempfile::tempdir().unwrap();
+            fs::create_dir(temp.path().join("repo")).unwrap();
+            fs::write(temp.path().join("repo/a.yaml"), "roles: []\n").unwrap();
+            arrange(temp.path());
+            let tree = Tree { root: temp.path().join(root), paths: vec![".".into()], exclude: GlobSet::empty() };
+            let (target, receiver) = channel();
+            Self::start(temp, receiver, Files::new(vec![Watch { tree, target }], DEBOUNCE)).await
+        }
+
+        async fn start(temp: tempfile::TempDir, receiver: TriggerReceiver, files: Files) -> Self {
+            let metrics = Arc::new(Metrics::new());
+            let shutdown = CancellationToken::new();
+            let mut running = tokio::task::JoinSet::new();
+            running.spawn(files.run(Arc::clone(&metrics), shutdown.clone()));
+            Self { temp, receiver, metrics, shutdown, running }
+        }
+
+        fn path(&self, name: &str) -> PathBuf {
+            self.temp.path().join(name)
+        }
+
+        async fn fires(&mut self, within: Duration) -> bool {
+            tokio::time::timeout(within, self.receiver.recv()).await.is_ok()
+        }
+
+        /// Changes a file until the watcher, which starts beside the test, has seen one of the changes.
+        async fn wait_until_it_watches(&mut self, file: &str) {
+            for n in 0..100 {
+                fs::write(self.path(file), format!("# {n}\nroles: []\n")).unwrap();
+                if self.fires(DEBOUNCE * 3).await {
+                    // An earlier one may still be on its way.
+                    while self.fires(DEBOUNCE * 10).await {}
+                    return;
+                }
+            }
+            panic!("the watcher never saw a change");
+        }
+
+        async fn stop(mut self) {
+            self.shutdown.cancel();
+            tokio::time::timeout(Duration::from_secs(5), self.running.join_next()).await.unwrap();
+        }
+    }
+
+    #[tokio::test]
+    async fn changes_of_every_sort_are_seen_by_events() {
+        let mut world = World::new("repo", |_| ()).await;
+        world.wait_until_it_watches("repo/a.yaml").await;
+
+        let steps: Vec<(&str, Box<dyn Fn(&World)>)> = vec![
+            ("write", Box::new(|w| fs::write(w.path("repo/a.yaml"), "roles: [{name: a}]\n").unwrap())),
+            (
+                "rename and replace",
+                Box::new(|w| {
+                    fs::write(w.path("repo/.a.yaml.swp"), "roles: [{name: b}]\n").unwrap();
+                    fs::rename(w.path("repo/.a.yaml.swp"), w.path("repo/a.yaml")).unwrap();
+                }),
+            ),
+            (
+                "new directory",
+                Box::new(|w| {
+                    fs::create_dir_all(w.path("repo/x/y")).unwrap();
+                    fs::write(w.path("repo/x/y/b.yml"), "roles: []\n").unwrap();
+                }),
+            ),
+            ("write in it", Box::new(|w| fs::write(w.path("repo/x/y/b.yml"), "permissions: []\n").unwrap())),
+            ("rename it", Box::new(|w| fs::rename(w.path("repo/x/y"), w.path("repo/x/z")).unwrap())),
+            ("delete", Box::new(|w| fs::remove_file(w.path("repo/x/z/b.yml")).unwrap())),
+            ("root gone", Box::new(|w| fs::remove_dir_all(w.path("repo")).unwrap())),
+            (
+                "root back",
+                Box::new(|w| {
+                    fs::create_dir(w.path("repo")).unwrap();
+                    fs::write(w.path("repo/a.yaml"), "roles: []\n").unwrap();
+                }),
+            ),
+            ("write in the new root", Box::new(|w| fs::write(w.path("repo/a.yaml"), "tenants: []\n").unwrap())),
+        ];
+        for (step, act) in steps {
+            act(&world);
+
+            assert!(world.fires(BY_EVENT).await, "{step}");
+            assert!(!world.fires(DEBOUNCE * 4).await, "{step} fired twice");
+        }
+        world.stop().await;
+    }
+
+    #[tokio::test]
+    async fn a_swapped_link_to_the_root_is_seen_and_so_is_what_it_leads_to() {
+        let mut world = World::new("current/config", |temp| {
+            for name in ["one", "two"] {
+                fs::create_dir_all(temp.join(name).join("config")).unwrap();
+                fs::write(temp.join(name).join("config/a.yaml"), "roles: []\n").unwrap();
+            }
+            symlink("one", temp.join("current")).unwrap();
+        })
+        .await;
+        world.wait_until_it_watches("one/config/a.yaml").await;
+
+        symlink("two", world.path("next")).unwrap();
+        fs::rename(world.path("next"), world.path("current")).unwrap();
+        assert!(world.fires(BY_EVENT).await, "the swap");
+
+        fs::write(world.path("two/config/a.yaml"), "tenants: []\n").unwrap();
+        assert!(world.fires(BY_EVENT).await, "a change behind the new link");
+        world.stop().await;
+    }
+
+    #[tokio::test]
+    async fn a_config_maps_swap_of_its_data_is_seen() {
+        let mut world = World::new("repo", |temp| {
+            let repo = temp.join("repo");
+            for name in ["..1", "..2"] {
+                fs::create_dir(repo.join(name)).unwrap();
+                fs::write(repo.join(name).join("m.yaml"), "roles: []\n").unwrap();
+            }
+            symlink("..1", repo.join("..data")).unwrap();
+            symlink("..data/m.yaml", repo.join("m.yaml")).unwrap();
+        })
+        .await;
+        world.wait_until_it_watches("repo/a.yaml").await;
+
+        symlink("..2", world.path("repo/..data_tmp")).unwrap();
+        fs::rename(world.path("repo/..data_tmp"), world.path("repo/..data")).unwrap();
+
+        assert!(world.fires(BY_EVENT).await);
+        world.stop().await;
+    }
+
+    #[tokio::test]
+    async fn what_does_not_count_causes_nothing_and_fifty_touches_cause_one_or_two() {
+        let mut world = World::new("repo", |temp| fs::create_dir(temp.join("repo/.git")).unwrap()).await;
+        world.wait_until_it_watches("repo/a.yaml").await;
+
+        for name in ["repo/.a.yaml.swp", "repo/README.md", "repo/.git/config", "repo/.git/index"] {
+            fs::write(world.path(name), "x").unwrap();
+        }
+        fs::read(world.path("repo/a.yaml")).unwrap();
+        assert!(!world.fires(DEBOUNCE * 6).await);
+
+        let before = world.metrics.source_events_total.with_label_values(&["watch"]).get();
+        for n in 0..50 {
+            fs::write(world.path("repo/a.yaml"), format!("# {n}\nroles: []\n")).unwrap();
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        while world.fires(DEBOUNCE * 6).await {}
+        let fired = world.metrics.source_events_total.with_label_values(&["watch"]).get() - before;
+        assert!((1..=2).contains(&fired), "{fired}");
+        world.stop().await;
+    }
+
+    #[tokio::test]
+    async fn a_steady_stream_of_changes_does_not_postpone_for_ever() {
+        let mut world = World::new("repo", |_| ()).await;
+        world.wait_until_it_watches("repo/a.yaml").await;
+
+        let start = Instant::now();
+        let mut n = 0;
+        while world.receiver.try_recv().is_none() {
+            n += 1;
+            fs::write(world.path("repo/a.yaml"), format!("# {n}\nroles: []\n")).unwrap();
+            tokio::time::sleep(DEBOUNCE / 8).await;
+            assert!(start.elapsed() < Duration::from_secs(20));
+        }
+
+        assert!(start.elapsed() >= DEBOUNCE * 2, "it was debounced at all");
+        world.stop().await;
+    }
+
+    #[tokio::test]
+    async fn a_lock_of_git_delays_and_its_end_is_a_change() {
+        let mut world = World::new("repo", |temp| fs::create_dir(temp.join("repo/.git")).unwrap()).await;
+        world.wait_until_it_watches("repo/a.yaml").await;
+        fs::write(world.path("repo/.git/index.lock"), "").unwrap();
+        fs::write(world.path("repo/a.yaml"), "tenants: []\n").unwrap();
+
+        assert!(!world.fires(DEBOUNCE * 5).await, "git was at work");
+        fs::remove_file(world.path("repo/.git/index.lock")).unwrap();
+
+        assert!(world.fires(BY_EVENT).await);
+        world.stop().await;
+    }
+
+    #[tokio::test]
+    async fn without_events_the_poll_sees_it_and_only_the_project_that_changed_is_told() {
+        let temp = tempfile::tempdir().unwrap();
+        let mut watches = Vec::new();
+        let mut receivers = Vec::new();
+        for name in ["one", "two"] {
+            fs::create_dir(temp.path().join(name)).unwrap();
+            fs::write(temp.path().join(name).join("a.yaml"), "roles: []\n").unwrap();
+            let (target, receiver) = channel();
+            let tree = Tree { root: temp.path().to_owned(), paths: vec![name.into()], exclude: GlobSet::empty() };
+            watches.push(Watch { tree, target });
+            receivers.push(receiver);
+        }
+        let (_, events) = mpsc::channel(1);
+        let no_watcher = Err(notify::Error::new(notify::ErrorKind::MaxFilesWatch));
+        let files = Files::with(watches, no_watcher, events, Duration::from_millis(10), Duration::from_millis(50));
+        let (two, one) = (receivers.pop().unwrap(), receivers.pop().unwrap());
+        let mut world = World::start(temp, two, files).await;
+        let mut one = one;
+        world.wait_until_it_watches("two/a.yaml").await;
+
+        assert_eq!(one.try_recv(), None);
+        world.stop().await;
+    }
+
+    #[test]
+    fn the_way_to_a_path_names_every_place_where_it_can_be_bent() {
+        let temp = tempfile::tempdir().unwrap();
+        let base = temp.path().canonicalize().unwrap();
+        fs::create_dir_all(base.join("store/v1/config")).unwrap();
+        fs::create_dir(base.join("links")).unwrap();
+        symlink("../store/v1", base.join("links/current")).unwrap();
+
+        let dirs = way(&base.join("links/current/config"));
+        for expected in ["links", "store", "store/v1"] {
+            assert!(dirs.iter().any(|dir| dir.canonicalize().unwrap() == base.join(expected)), "{expected}: {dirs:?}");
+        }
+
+        assert!(way(&base.join("not/there/yet")).contains(&base));
+    }
+}
