@@ -328,4 +328,6 @@ impl Queue {
 }
 
 #[cfg(test)]
+mod properties;
+#[cfg(test)]
 mod tests;
