@@ -6,27 +6,20 @@
 
 use crate::backoff::Backoff;
 use crate::limiter::Limiter;
-use crate::limiter::Outcome;
-use crate::limiter::Permit;
 use crate::limiter::Priority;
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::redact::Redactor;
-use reqwest::header::AUTHORIZATION;
-use reqwest::header::CONTENT_TYPE;
-use reqwest::header::HeaderMap;
-use reqwest::header::HeaderValue;
-use secrecy::ExposeSecret;
 use secrecy::SecretString;
 use serde_json::Value;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use url::Url;
 
 mod address;
 mod answer;
+mod attempt;
 pub mod call;
 pub mod error;
 mod license;
@@ -41,12 +34,10 @@ pub use call::Document;
 pub use call::Name;
 pub use error::Error;
 
+use attempt::Attempt;
 use call::Form;
 use license::License;
-use transport::Request;
-use transport::Response;
 use transport::Transport;
-use transport::TransportError;
 
 /// Gives the management key whenever one is needed; it may have changed since. The text says why there is none.
 pub type KeySource = Arc<dyn Fn() -> Result<SecretString, String> + Send + Sync>;
@@ -83,13 +74,6 @@ struct Shared {
     license: License,
 }
 
-/// What came of one attempt.
-enum Attempt {
-    Answered(Document),
-    Throttled,
-    Failed(Error),
-}
-
 impl Client {
     /// Sends nothing yet. Waits end when `shutdown` is cancelled; a request under way ends by itself.
     pub fn new(
@@ -117,8 +101,8 @@ impl Client {
     }
 
     /// Makes a call that changes something. Repeated by itself only where [`Call::is_repeatable`], or where nothing
-    /// was sent; an error tells whether it [may have taken effect](Error::may_have_taken_effect). The answer may be
-    /// empty.
+    /// was sent; the error of the last attempt tells whether that [may have taken
+    /// effect](Error::may_have_taken_effect). The answer may be empty.
     pub async fn write(&self, call: &Call) -> Result<Document, Error> {
         self.send(call).await
     }
@@ -164,135 +148,6 @@ impl Client {
             }
         }
     }
-
-    async fn attempt(&self, call: &Call) -> Attempt {
-        let Shared { settings, metrics, shutdown, .. } = &*self.shared;
-        let Some(license) = shutdown.run_until_cancelled(self.license()).await else {
-            return Attempt::Failed(Error::Stopping);
-        };
-        let Some(mut permit) = shutdown.run_until_cancelled(self.permit()).await.filter(|_| !shutdown.is_cancelled())
-        else {
-            return Attempt::Failed(Error::Stopping);
-        };
-        // Read only now: the key may have changed while we waited.
-        let request = match self.request(call, license) {
-            Ok(request) => request,
-            Err(error) => return Attempt::Failed(error),
-        };
-        permit.sending();
-        let sent = self.exchange(call, request, settings.request_timeout).await;
-        permit.finish(outcome(&sent));
-        let (code, attempt) = match sent {
-            Ok(response) if response.status == TOO_MANY_REQUESTS => ("429".into(), Attempt::Throttled),
-            Ok(response) => {
-                let status = response.status;
-                match answer::read(call, &settings.project_id, &settings.redactor, response).await {
-                    Ok(document) => (status.to_string(), Attempt::Answered(document)),
-                    Err(error @ Error::Undocumented { .. }) if status < 300 => {
-                        ("malformed".into(), Attempt::Failed(error))
-                    }
-                    Err(error) => (status.to_string(), Attempt::Failed(error)),
-                }
-            }
-            Err(error) => (network_code(&error).into(), Attempt::Failed(self.network_error(call, &error))),
-        };
-        metrics.api_requests_total.with_label_values(&[call.operation(), &code]).inc();
-        attempt
-    }
-
-    /// Leave to send now; one that was overtaken by a refusal is given back.
-    async fn permit(&self) -> Permit {
-        loop {
-            let permit = self.shared.limiter.acquire(self.priority).await;
-            if permit.is_current() {
-                return permit;
-            }
-        }
-    }
-
-    /// One request and its answer, or what came instead.
-    async fn exchange(&self, call: &Call, request: Request, timeout: Duration) -> Result<Response, TransportError> {
-        let Shared { transport, metrics, .. } = &*self.shared;
-        let operation = call.operation();
-        let started = Instant::now();
-        let in_flight = InFlight::begin(metrics);
-        let sent = match tokio::time::timeout(timeout, transport.send(request)).await {
-            Ok(sent) => sent,
-            Err(_) => Err(TransportError::Timeout("no answer in time".to_owned())),
-        };
-        drop(in_flight);
-        let elapsed = started.elapsed();
-        metrics.api_request_duration_seconds.with_label_values(&[operation]).observe(elapsed.as_secs_f64());
-        match &sent {
-            Ok(response) => tracing::trace!(operation, status = response.status, ?elapsed, "answered"),
-            Err(error) => tracing::trace!(operation, %error, ?elapsed, "not answered"),
-        }
-        sent
-    }
-
-    /// The rate limit tier, asked for at first use. The call is exempt from the rate limit, so it takes no permit;
-    /// without an answer we do as well as without the header.
-    async fn license(&self) -> Option<HeaderValue> {
-        let ask = async || {
-            let call = Call::license();
-            let request = self.request(&call, None).ok()?;
-            let sent = self.exchange(&call, request, license::TIMEOUT).await;
-            let code = match &sent {
-                Ok(response) => response.status.to_string(),
-                Err(error) => network_code(error).to_owned(),
-            };
-            self.shared.metrics.api_requests_total.with_label_values(&[call.operation(), &code]).inc();
-            let tier = sent.ok().filter(|r| (200..300).contains(&r.status)).and_then(|r| license::read(&r.body));
-            if tier.is_none() {
-                tracing::debug!(code, "the license call gave no rate limit tier");
-            }
-            tier
-        };
-        self.shared.license.tier(ask).await
-    }
-
-    fn request(&self, call: &Call, license: Option<HeaderValue>) -> Result<Request, Error> {
-        let Settings { project_id, base_url, redactor, .. } = &self.shared.settings;
-        let unusable = |reason: String| Error::KeyUnavailable { reason };
-        let key = (self.shared.key)().map_err(|reason| unusable(answer::clean(&reason, 300, redactor)))?;
-        if key.expose_secret().is_empty() {
-            return Err(unusable("it is empty".to_owned()));
-        }
-        redactor.add(&key);
-        let header = |text: &str| {
-            let value = HeaderValue::from_bytes(text.as_bytes());
-            value.map_err(|_| unusable("it or the project id holds a character that a header cannot carry".to_owned()))
-        };
-        let mut authorization = header(&format!("Bearer {project_id}:{}", key.expose_secret()))?;
-        authorization.set_sensitive(true);
-
-        let mut headers = HeaderMap::new();
-        headers.insert(AUTHORIZATION, authorization);
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        headers.insert("x-descope-project-id", header(project_id)?);
-        headers.insert("x-descope-sdk-name", HeaderValue::from_static(env!("CARGO_PKG_NAME")));
-        headers.insert("x-descope-sdk-version", HeaderValue::from_static(env!("CARGO_PKG_VERSION")));
-        if let Some(license) = license {
-            headers.insert("x-descope-license", license);
-        }
-        let mut url = base_url.clone();
-        url.set_path(&format!("{}{}", base_url.path().trim_end_matches('/'), call.path()));
-        Ok(Request { method: call.method().clone(), url, headers, body: call.body().map(|b| b.to_string().into()) })
-    }
-
-    fn network_error(&self, call: &Call, error: &TransportError) -> Error {
-        let Settings { base_url, request_timeout, redactor, .. } = &self.shared.settings;
-        let operation = call.operation();
-        let cause = answer::clean(&error.to_string(), 300, redactor);
-        match error {
-            TransportError::Connect(_) => {
-                Error::Unreachable { host: base_url.host_str().unwrap_or_default().to_owned(), cause }
-            }
-            TransportError::Timeout(_) => Error::Timeout { operation, after: *request_timeout },
-            TransportError::Reset(_) => Error::Reset { operation, cause },
-            TransportError::TooLarge => Error::Undocumented { operation, what: cause },
-        }
-    }
 }
 
 /// Names the project, never the key.
@@ -307,44 +162,6 @@ impl fmt::Debug for Client {
 
 fn object(item: Value) -> Option<Document> {
     if let Value::Object(object) = item { Some(object) } else { None }
-}
-
-const TOO_MANY_REQUESTS: u16 = 429;
-
-fn outcome(sent: &Result<Response, TransportError>) -> Outcome {
-    match sent {
-        Ok(response) if response.status == TOO_MANY_REQUESTS => {
-            Outcome::Throttled { retry_after: retry_after::retry_after(&response.headers) }
-        }
-        Ok(_) => Outcome::Answered,
-        Err(_) => Outcome::Failed,
-    }
-}
-
-/// The `code` label where there is no status.
-fn network_code(error: &TransportError) -> &'static str {
-    match error {
-        TransportError::Connect(_) => "connect",
-        TransportError::Timeout(_) => "timeout",
-        TransportError::Reset(_) => "reset",
-        TransportError::TooLarge => "malformed",
-    }
-}
-
-/// Counts a request as under way until it is dropped, answered or not.
-struct InFlight<'a>(&'a Metrics);
-
-impl<'a> InFlight<'a> {
-    fn begin(metrics: &'a Metrics) -> Self {
-        metrics.api_requests_in_flight.inc();
-        Self(metrics)
-    }
-}
-
-impl Drop for InFlight<'_> {
-    fn drop(&mut self) {
-        self.0.api_requests_in_flight.dec();
-    }
 }
 
 #[cfg(test)]

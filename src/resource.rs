@@ -281,6 +281,8 @@ mod tests {
     use serde_json::json;
     use std::collections::BTreeSet;
 
+    type Case = (&'static dyn Kind, Vec<(Key, Write)>);
+
     /// What `writes` put on the wire: request line and body.
     async fn sent(kind: &dyn Kind, writes: &[(Key, Write)]) -> Result<(String, Value), Error> {
         let script = Script::of([ok(&json!({}))]);
@@ -362,7 +364,6 @@ mod tests {
         let (own, other) = (Key::in_tenant("roles", "acme", "a"), Key::new("roles", "b"));
         let (acme, globex) = (Key::new("tenants", "acme"), Key::new("tenants", "globex"));
         let permission = Key::new("permissions", "p");
-        type Case = (&'static dyn Kind, Vec<(Key, Write)>);
         let cases: [Case; 7] = [
             (&role::Roles, vec![(own.clone(), delete.clone()), (other.clone(), delete.clone())]),
             (&role::Roles, vec![(other.clone(), delete.clone()), (other.clone(), create.clone())]),

@@ -29,7 +29,7 @@ pub async fn read(call: &Call, project_id: &str, redactor: &Redactor, response: 
                 parse(form, &body)
             } else {
                 let parsing = tokio::task::spawn_blocking(move || parse(form, &body));
-                parsing.await.map_err(|_| Error::Stopping)?
+                parsing.await.unwrap_or_else(|_| Err("one that was not read to the end".to_owned()))
             };
             parsed.map_err(undocumented)
         }

@@ -7,9 +7,11 @@ use super::script::refused;
 use super::script::reset;
 use super::script::status;
 use super::script::throttled;
+use super::transport::TransportError;
 use super::*;
 use nonempty::nonempty;
 use serde_json::json;
+use tokio::time::Instant;
 
 fn roles() -> Step {
     ok(&json!({ "roles": [{ "name": "Editor" }] }))
@@ -295,7 +297,7 @@ async fn the_key_is_in_no_output() {
         status(403, &format!("no: {KEY}")),
         status(200, &json!({ "errorCode": KEY }).to_string()),
         status(503, &echo),
-        Step::Fail(super::TransportError::Reset(format!("header {KEY}"))),
+        Step::Fail(TransportError::Reset(format!("header {KEY}"))),
     ];
     for step in echoes {
         let script = Script::of([step]);
