@@ -211,9 +211,12 @@ async fn every_path_is_served() {
         .stderr(Stdio::null())
         .spawn();
     let mut daemon = Running(daemon.unwrap());
-    while get(address, "/livez").await == 0 && daemon.0.try_wait().unwrap().is_none() {
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+    let listens = async {
+        while get(address, "/livez").await == 0 && daemon.0.try_wait().unwrap().is_none() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), listens).await.unwrap();
 
     let mut unknown = Vec::new();
     for path in &used {
