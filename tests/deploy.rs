@@ -130,7 +130,7 @@ fn calls() -> Vec<Vec<String>> {
     calls.push(strings(&compose_service("descope-gitops")["command"]));
     for line in (packaging() + &read("config/sample/README.md")).lines() {
         let advised = line.split("`descope-gitops ").nth(1).or_else(|| line.strip_prefix("    descope-gitops "));
-        let in_docker = line.split(" descope-gitops ").nth(1).filter(|_| line.contains("docker run"));
+        let in_docker = line.split(" descope-gitops ").nth(1).filter(|_| line.contains(" run "));
         calls.extend(advised.or(in_docker).map(|call| split(call.split('`').next().unwrap())));
     }
     calls
@@ -211,9 +211,12 @@ async fn every_path_is_served() {
         .stderr(Stdio::null())
         .spawn();
     let mut daemon = Running(daemon.unwrap());
-    while get(address, "/livez").await == 0 && daemon.0.try_wait().unwrap().is_none() {
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+    let listens = async {
+        while get(address, "/livez").await == 0 && daemon.0.try_wait().unwrap().is_none() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), listens).await.unwrap();
 
     let mut unknown = Vec::new();
     for path in &used {
@@ -391,6 +394,23 @@ fn what_git_sync_publishes_is_what_the_daemon_reads() {
         assert!(arguments.iter().all(|word| known.contains(&word.split('=').next().unwrap())), "{arguments:?}");
         assert_eq!(path, format!("{}/{}", value("--root"), value("--link")));
         assert_eq!(value("--http-bind"), ":9091");
+    }
+}
+
+#[test]
+fn the_image_is_built_from_all_that_the_source_includes() {
+    let (dockerfile, ignored) = (read("Dockerfile"), read(".dockerignore"));
+
+    for path in files("src") {
+        let text = read(&path);
+        for included in text.split("include_").skip(1).filter_map(|rest| rest.split('"').nth(1)) {
+            // `../../config/sample/x.yaml` in `src/cli/demo.rs` leaves src for config.
+            let up = included.matches("../").count();
+            let folder = included.trim_start_matches("../").split('/').next().unwrap();
+            let leaves_src = up + 1 == path.split('/').count();
+            let copied = dockerfile.contains(&format!("COPY {folder} ")) && ignored.contains(&format!("!{folder}\n"));
+            assert!(!leaves_src || copied, "{path} includes {included}");
+        }
     }
 }
 
