@@ -5,6 +5,7 @@ use crate::config::Config;
 use crate::config::Invalid;
 use crate::config::LogFormat;
 use crate::config::Overrides;
+use crate::daemon;
 use crate::telemetry::logs;
 use crate::telemetry::redact::Redactor;
 use clap::Parser;
@@ -131,9 +132,19 @@ impl From<Exit> for ExitCode {
     }
 }
 
+/// Flags that do not fit together, or not this config.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct UsageError(pub String);
+
 /// How a command failed.
 pub fn exit_of(error: &anyhow::Error) -> Exit {
-    if error.chain().any(|cause| cause.is::<Invalid>()) { Exit::Usage } else { Exit::Failed }
+    let is_usage = |cause: &(dyn std::error::Error + 'static)| {
+        cause.is::<Invalid>()
+            || cause.is::<UsageError>()
+            || matches!(cause.downcast_ref(), Some(daemon::Error::Config(_)))
+    };
+    if error.chain().any(is_usage) { Exit::Usage } else { Exit::Failed }
 }
 
 impl Cli {

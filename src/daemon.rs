@@ -1,10 +1,330 @@
-//! Builds every part, starts every loop, stops them in order.
+//! Builds every part, starts every loop, and stops them in order.
+//!
+//! A loop that ends by itself stops the daemon with an error: better restarted than half dead.
 
 use crate::config::Config;
+use crate::config::Connection;
+use crate::config::Invalid;
+use crate::config::process_env;
+use crate::descope::Client;
+use crate::descope::transport::Network;
+use crate::descope::transport::TransportError;
+use crate::http::Reconcile;
+use crate::http::Served;
+use crate::http::Server;
+use crate::limiter::Limiter;
+use crate::limiter::Priority;
+use crate::plan::ProjectName;
+use crate::plan::render::ProjectReport;
+use crate::plan::render::Report;
+use crate::queue::Queue;
+use crate::reconcile::Memory;
+use crate::reconcile::Reconciler;
+use crate::reconcile::assess::Assessor;
+use crate::source;
+use crate::source::Trigger;
+use crate::source::TriggerReceiver;
+use crate::source::TriggerSender;
+use crate::source::files::Files;
+use crate::source::files::Watch;
+use crate::source::loader::Loader;
+use crate::source::tree::Tree;
+use crate::state;
+use crate::state::State;
+use crate::telemetry::metrics::Metrics;
 use crate::telemetry::redact::Redactor;
+use crate::telemetry::status::Board;
+use crate::telemetry::status::QueueStatus;
+use crate::worker::Target;
+use crate::worker::Worker;
+use std::collections::BTreeMap;
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-/// The whole program: runs until `shutdown`.
-pub async fn run(_config: Config, _redactor: &Redactor, _shutdown: CancellationToken) -> anyhow::Result<()> {
-    anyhow::bail!("run is not part of this build")
+pub mod settings;
+
+/// After `requestTimeout`, for what still has to be written down.
+const GRACE: Duration = Duration::from_secs(5);
+
+/// Why the daemon does not run.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The settings cannot be used.
+    #[error(transparent)]
+    Config(#[from] Invalid),
+    /// The state directory cannot be used.
+    #[error(transparent)]
+    State(#[from] state::OpenError),
+    /// The HTTP client cannot be built.
+    #[error("cannot build the HTTP client: {0}")]
+    Transport(#[from] TransportError),
+    /// The listen address cannot be used.
+    #[error("cannot listen on {address}: {source}; choose another one with --listen or http.listen")]
+    Bind {
+        /// As configured.
+        address: std::net::SocketAddr,
+        /// What the system says.
+        source: std::io::Error,
+    },
+    /// The signal cannot be caught.
+    #[error("cannot listen for SIGHUP: {0}")]
+    Signal(#[source] std::io::Error),
+    /// A loop ended though nobody asked it to.
+    #[error("the {0} loop ended by itself; the log says why")]
+    LoopEnded(&'static str),
+}
+
+/// Everything of one project.
+pub struct Project {
+    /// As in the config.
+    pub name: ProjectName,
+    /// Its loop.
+    pub reconciler: Reconciler,
+    /// Wakes the loop.
+    pub trigger: TriggerSender,
+    /// The other end.
+    pub triggers: TriggerReceiver,
+    /// Its files, to be watched.
+    pub tree: Tree,
+}
+
+/// The parts, built and not yet running. `apply` drives them by hand.
+pub struct Parts {
+    /// Per project, in the order of the config.
+    pub projects: Vec<Project>,
+    /// Shared by all.
+    pub queue: Queue,
+    /// One of the workers; the others are clones.
+    pub worker: Worker,
+    /// By API host.
+    pub limiters: BTreeMap<String, Limiter>,
+    /// On disk.
+    pub state: State,
+    /// Counts and times.
+    pub metrics: Arc<Metrics>,
+    /// The status.
+    pub board: Arc<Board>,
+}
+
+impl Parts {
+    /// Opens the state, takes its lock, and builds everything else. `stop` cuts waits short.
+    pub fn build(config: &Config, redactor: &Redactor, stop: &CancellationToken) -> Result<Self, Error> {
+        let connections = config.connections(&process_env)?;
+        let state = State::open(&config.state)?;
+        let metrics = Arc::new(Metrics::new());
+        let queue = Queue::new(settings::backoff(config), Arc::clone(&metrics));
+        let limiters = limiters(config, &connections, Some(&state), &metrics);
+        let names: Vec<(&str, &'static str)> =
+            config.projects.iter().map(|project| (&*project.name, project.policy.as_str())).collect();
+        let board = Arc::new(Board::new(config.source.interval, &names));
+        let mut projects = Vec::new();
+        let mut targets = HashMap::new();
+        for (settings, connection) in config.projects.iter().zip(&connections) {
+            let host = connection.host();
+            let Some(limiter) = limiters.get(&host) else { continue };
+            let client = Client::new(
+                settings::client(config, connection, redactor),
+                settings::key_source(connection, redactor),
+                Arc::new(Network::to(&connection.base_url)?),
+                limiter.clone(),
+                Arc::clone(&metrics),
+                stop.clone(),
+            );
+            let project_state = state.project(&host, &connection.project_id, &settings.owner);
+            let (trigger, triggers) = source::channel();
+            let (paused, _) = watch::channel(None);
+            targets.insert(
+                settings.name.clone(),
+                Target {
+                    client: client.with_priority(Priority::Change),
+                    state: project_state.clone(),
+                    look_again: trigger.clone(),
+                    paused: paused.clone(),
+                },
+            );
+            let files = settings::loader(config, settings);
+            let tree = files.tree.clone();
+            let reconciler = Reconciler {
+                assessor: Assessor {
+                    project: settings.name.clone(),
+                    client,
+                    state: Some(project_state.clone()),
+                    rules: settings::rules(settings),
+                },
+                state: project_state,
+                loader: Some(Loader::new(files)),
+                queue: queue.clone(),
+                paused,
+                backoff: settings::backoff(config),
+                pace: settings::pace(config),
+                metrics: Arc::clone(&metrics),
+                board: Arc::clone(&board),
+                pulse: board.pulse(),
+                plans: watch::Sender::new(None),
+                memory: Memory::default(),
+            };
+            projects.push(Project { name: settings.name.clone(), reconciler, trigger, triggers, tree });
+        }
+        let ask: HashMap<ProjectName, TriggerSender> =
+            projects.iter().map(|project| (project.name.clone(), project.trigger.clone())).collect();
+        queue.on_stale(move |project| {
+            if let Some(trigger) = ask.get(project) {
+                trigger.fire(Trigger::Interval);
+            }
+        });
+        let worker = Worker {
+            queue: queue.clone(),
+            targets: Arc::new(targets),
+            metrics: Arc::clone(&metrics),
+            give_up_after: None,
+        };
+        Ok(Self { projects, queue, worker, limiters, state, metrics, board })
+    }
+}
+
+/// One limiter per API host: Descope counts by the caller's address, whatever the project.
+pub fn limiters(
+    config: &Config,
+    connections: &[Connection],
+    state: Option<&State>,
+    metrics: &Arc<Metrics>,
+) -> BTreeMap<String, Limiter> {
+    let mut limiters = BTreeMap::new();
+    for host in connections.iter().map(Connection::host) {
+        limiters.entry(host.clone()).or_insert_with(|| {
+            let memory = state.and_then(|state| settings::limiter_memory(state, &host));
+            Limiter::new(&host, settings::limiter(config), memory, Arc::clone(metrics))
+        });
+    }
+    limiters
+}
+
+/// Runs until `shutdown`, which takes no new task, lets calls in flight end, and writes the state.
+pub async fn run(config: Config, redactor: &Redactor, shutdown: CancellationToken) -> Result<(), Error> {
+    let parts = Parts::build(&config, redactor, &shutdown)?;
+    let server =
+        Server::bind(config.http.listen).await.map_err(|source| Error::Bind { address: config.http.listen, source })?;
+    let Parts { projects, queue, worker, limiters, state, metrics, board } = parts;
+    let http_stop = CancellationToken::new();
+    let triggers: BTreeMap<String, TriggerSender> =
+        projects.iter().map(|project| (project.name.to_string(), project.trigger.clone())).collect();
+    let plans: Vec<_> = projects.iter().map(|project| project.reconciler.plans.subscribe()).collect();
+    tracing::info!(
+        version = env!("CARGO_PKG_VERSION"),
+        projects = projects.len(),
+        source = %config.source.path.display(),
+        "starting"
+    );
+
+    let mut http_loop = JoinSet::new();
+    let served = Served {
+        metrics: Arc::clone(&metrics),
+        board: Arc::clone(&board),
+        refresh: Box::new(traffic(&board, &queue, limiters.values().cloned().collect())),
+        plan: Box::new(move || plan_json(&plans)),
+        reconcile: triggers.iter().map(|(name, trigger)| (name.clone(), on_post(trigger, &metrics))).collect(),
+        token: config.token(&process_env)?,
+    };
+    http_loop.spawn(server.run(served, http_stop.clone()));
+
+    let mut workers = JoinSet::new();
+    for _ in 0..config.concurrency.get() {
+        workers.spawn(worker.clone().run());
+    }
+
+    let mut loops = JoinSet::new();
+    let senders: Vec<TriggerSender> = triggers.into_values().collect();
+    let watches = projects.iter().map(|project| Watch { tree: project.tree.clone(), target: project.trigger.clone() });
+    let files = Files::new(watches.collect(), config.source.debounce);
+    let (stop, counted) = (shutdown.clone(), Arc::clone(&metrics));
+    loops.spawn(async move {
+        files.run(counted, stop).await;
+        "watcher"
+    });
+    let stop = shutdown.clone();
+    let (targets, counted, interval) = (senders.clone(), Arc::clone(&metrics), config.source.interval);
+    loops.spawn(async move {
+        source::timer::run(interval, targets, counted, stop).await;
+        "timer"
+    });
+    let hangup = source::sighup::listen().map_err(Error::Signal)?;
+    let stop = shutdown.clone();
+    let (targets, counted) = (senders.clone(), Arc::clone(&metrics));
+    loops.spawn(async move {
+        source::sighup::run(hangup, targets, counted, stop).await;
+        "SIGHUP"
+    });
+    for (host, limiter) in limiters {
+        let (stop, state) = (shutdown.clone(), state.clone());
+        loops.spawn(async move {
+            settings::keep_limiter_memory(host, limiter, state, stop).await;
+            "limiter memory"
+        });
+    }
+    for project in projects {
+        let stop = shutdown.clone();
+        loops.spawn(async move {
+            project.reconciler.run(project.triggers, stop).await;
+            "reconcile"
+        });
+    }
+    for sender in &senders {
+        metrics.source_events_total.with_label_values(&[Trigger::Startup.as_str()]).inc();
+        sender.fire(Trigger::Startup);
+    }
+
+    let ended = tokio::select! {
+        () = shutdown.cancelled() => None,
+        ended = loops.join_next() => Some(ended.and_then(Result::ok).unwrap_or("reconcile")),
+        _ = workers.join_next() => Some("worker"),
+        _ = http_loop.join_next() => Some("HTTP"),
+    };
+    tracing::info!("stopping: no new changes; what is under way is finished");
+    shutdown.cancel();
+    queue.close();
+    let finish = async {
+        while workers.join_next().await.is_some() {}
+        while loops.join_next().await.is_some() {}
+    };
+    if tokio::time::timeout(config.request_timeout + GRACE, finish).await.is_err() {
+        tracing::warn!("some calls did not end in time; the next start looks at what became of them");
+    }
+    http_stop.cancel();
+    while http_loop.join_next().await.is_some() {}
+    tracing::info!("stopped");
+    match ended {
+        Some(name) => Err(Error::LoopEnded(name)),
+        None => Ok(()),
+    }
+}
+
+/// Brings the queue and the limiters on the board up to date.
+fn traffic(board: &Arc<Board>, queue: &Queue, limiters: Vec<Limiter>) -> impl Fn() + Send + Sync + use<> {
+    let (board, queue) = (Arc::clone(board), queue.clone());
+    move || {
+        let counts = queue.counts();
+        let queue = QueueStatus {
+            ready: counts.ready as u64,
+            delayed: counts.delayed as u64,
+            in_flight: counts.in_flight as u64,
+        };
+        board.traffic(queue, limiters.iter().map(settings::limiter_status).collect());
+    }
+}
+
+fn plan_json(plans: &[watch::Receiver<Option<ProjectReport>>]) -> String {
+    let report = Report::new(plans.iter().filter_map(|plan| plan.borrow().clone()).collect());
+    serde_json::to_string(&report).unwrap_or_default()
+}
+
+fn on_post(trigger: &TriggerSender, metrics: &Arc<Metrics>) -> Reconcile {
+    let (trigger, metrics) = (trigger.clone(), Arc::clone(metrics));
+    Box::new(move || {
+        metrics.source_events_total.with_label_values(&[Trigger::Api.as_str()]).inc();
+        trigger.fire(Trigger::Api);
+    })
 }

@@ -185,6 +185,15 @@ pub struct Refusal {
     pub place: Place,
 }
 
+/// Why a kind could not be observed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unobserved {
+    /// For the operator.
+    pub reason: String,
+    /// May it work though nobody changes anything?
+    pub is_transient: bool,
+}
+
 /// All that a pass found out. It writes nothing.
 #[derive(Debug, Default)]
 pub struct Plan {
@@ -198,13 +207,22 @@ pub struct Plan {
     pub warnings: Vec<String>,
     /// Declared and live: owned from now on.
     pub present: BTreeSet<Key>,
+    /// Everything live, declared or not, of the kinds that could be observed.
+    pub live: BTreeSet<Key>,
+    /// Kinds that could be observed.
+    pub observed: BTreeSet<&'static str>,
     /// Kinds that could not be observed, with the reason.
-    pub unobserved: BTreeMap<&'static str, String>,
+    pub unobserved: BTreeMap<&'static str, Unobserved>,
     /// Identifies the held changes and what they rest on; empty while nothing is held.
     pub fingerprint: String,
 }
 
 impl Plan {
+    /// Was this resource there? `None` where its kind could not be observed.
+    pub fn is_live(&self, key: &Key) -> Option<bool> {
+        self.observed.contains(key.kind).then(|| self.live.contains(key))
+    }
+
     /// The tasks of all changes that nothing holds.
     pub fn tasks(&self) -> Vec<Task> {
         self.changes.iter().filter(|change| change.held.is_none()).flat_map(|change| change.tasks.clone()).collect()
@@ -242,11 +260,11 @@ pub fn diff(inputs: &Inputs<'_>) -> Plan {
         match inputs.observed.kinds.get(kind.name()) {
             Some(Ok(documents)) => live.add(kind, documents, &mut plan.warnings),
             Some(Err(error)) => {
-                plan.unobserved.insert(kind.name(), error.to_string());
+                let (reason, is_transient) = (error.to_string(), error.is_transient());
+                plan.unobserved.insert(kind.name(), Unobserved { reason, is_transient });
             }
-            None => {
-                plan.unobserved.insert(kind.name(), "was not asked for".to_owned());
-            }
+            // A kind that was not asked for is left alone like one that did not answer.
+            None => {}
         }
     }
     let renames = find_renames(inputs, &live, &mut plan);
@@ -258,6 +276,8 @@ pub fn diff(inputs: &Inputs<'_>) -> Plan {
     order::arrange(&mut plan.changes, inputs.observed.began, &live);
     guards::hold(inputs, &live, &mut plan);
     order::batch(&mut plan.changes);
+    plan.live = live.documents.keys().cloned().collect();
+    plan.observed.clone_from(&live.observed);
     plan.fingerprint = guards::fingerprint(&plan.changes, &live);
     plan
 }
@@ -423,3 +443,6 @@ fn plan_undeclared(inputs: &Inputs<'_>, live: &Live<'_>, renames: &BTreeMap<Key,
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -9,12 +9,14 @@ use crate::backoff::Backoff;
 use crate::plan::ProjectName;
 use crate::plan::Slot;
 use crate::plan::Task;
+use crate::resource::Key;
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::status::Problem;
 use core::Core;
 use core::Taken;
 use lane::After;
 use nonempty::NonEmpty;
+use std::collections::HashSet;
 use std::fmt;
 use std::iter::Sum;
 use std::sync::Arc;
@@ -289,6 +291,13 @@ impl Queue {
     pub fn problems(&self, project: &str) -> Vec<Problem> {
         let state = self.lock();
         state.core.lane(project).map_or_else(Vec::new, |lane| problems::of(lane, Instant::now(), SystemTime::now()))
+    }
+
+    /// Every resource of a project of which something is not done yet.
+    pub fn unfinished(&self, project: &str) -> HashSet<Key> {
+        let state = self.lock();
+        let entries = state.core.lane(project).into_iter().flat_map(lane::Lane::entries);
+        entries.map(|entry| entry.task.slot.key.clone()).collect()
     }
 
     /// When a slot was last written, or may have been; `None` where nothing is known of the last day.

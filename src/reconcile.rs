@@ -1,1 +1,395 @@
-//! (to be written)
+//! The loop: a trigger, one look at both sides, a plan, the queue. One reconciler per project.
+//!
+//! It is level-triggered: a trigger carries no data. Loading is all or nothing, observing is kind by kind, and
+//! whatever could be learned is used: a broken repo leaves the last good desired state in force, a kind that cannot be
+//! observed is left alone, and neither ever looks like a deletion.
+
+use crate::backoff::Backoff;
+use crate::desired::Declared;
+use crate::desired::Desired;
+use crate::limiter::Priority;
+use crate::plan::Hold;
+use crate::plan::Plan;
+use crate::plan::render::Pace;
+use crate::plan::render::ProjectReport;
+use crate::queue::Queue;
+use crate::resource;
+use crate::resource::Action;
+use crate::resource::Key;
+use crate::source::Trigger;
+use crate::source::TriggerReceiver;
+use crate::source::loader::Load;
+use crate::source::loader::LoadResult;
+use crate::source::loader::Loader;
+use crate::state;
+use crate::state::Owned;
+use crate::state::ProjectState;
+use crate::state::Settled;
+use crate::telemetry::metrics::Metrics;
+use crate::telemetry::status::Board;
+use crate::telemetry::status::PassStatus;
+use crate::telemetry::status::Pulse;
+use crate::telemetry::status::rfc3339;
+use assess::Assessment;
+use assess::Assessor;
+use std::collections::BTreeSet;
+use std::collections::HashMap;
+use std::hash::DefaultHasher;
+use std::hash::Hash;
+use std::hash::Hasher;
+use std::sync::Arc;
+use std::time::Duration;
+use std::time::SystemTime;
+use tokio::sync::watch;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tracing::Instrument;
+
+pub mod assess;
+mod show;
+
+/// The status follows the queue at most this often: a drain of thousands of tasks would do little else.
+const STATUS_EVERY: Duration = Duration::from_millis(200);
+
+/// The loop of one project.
+pub struct Reconciler {
+    /// Looks at both sides.
+    pub assessor: Assessor,
+    /// What the daemon remembers of the project.
+    pub state: ProjectState,
+    /// The files of the project; `None` only while a load is under way.
+    pub loader: Option<Loader>,
+    /// Where the changes go.
+    pub queue: Queue,
+    /// Set while the project as a whole must wait, e.g. because the key was refused.
+    pub paused: watch::Sender<Option<String>>,
+    /// How long to wait before looking again after a failure.
+    pub backoff: Backoff,
+    /// For the forecast.
+    pub pace: Pace,
+    /// Counts and times.
+    pub metrics: Arc<Metrics>,
+    /// Where the status goes.
+    pub board: Arc<Board>,
+    /// Beats while the loop turns.
+    pub pulse: Pulse,
+    /// Where the newest plan goes.
+    pub plans: watch::Sender<Option<ProjectReport>>,
+    /// What earlier passes left.
+    pub memory: Memory,
+}
+
+/// What one pass leaves for the next.
+#[derive(Debug, Default)]
+pub struct Memory {
+    load: Option<Load>,
+    plan: Option<Plan>,
+    last_pass: Option<PassStatus>,
+    /// Digests of declarations that were in sync: if one differs later though the YAML did not change, it drifted.
+    in_sync: HashMap<Key, u64>,
+    /// When the revision that is not converged yet was first seen.
+    revision_seen: Option<Instant>,
+    failures: u32,
+    retry_at: Option<Instant>,
+    held: BTreeSet<Hold>,
+}
+
+/// How a pass went; a closed set of metric labels.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// Nothing differs.
+    Noop,
+    /// Everything that differs is on its way.
+    Applied,
+    /// Some of it is: a kind could not be observed, or a declaration cannot be carried out.
+    Partial,
+    /// All or part of it waits for approval.
+    Held,
+    /// Nothing could be compared.
+    Failed,
+}
+
+impl Outcome {
+    /// The label.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Noop => "noop",
+            Self::Applied => "applied",
+            Self::Partial => "partial",
+            Self::Held => "held",
+            Self::Failed => "failed",
+        }
+    }
+
+    fn of(plan: &Plan) -> Self {
+        if plan.unobserved.keys().len() > 0 && plan.changes.is_empty() && plan.present.is_empty() {
+            Self::Failed
+        } else if plan.held().next().is_some() {
+            Self::Held
+        } else if !plan.unobserved.is_empty() || !plan.refused.is_empty() {
+            Self::Partial
+        } else if plan.changes.iter().all(|change| change.held.is_some()) {
+            Self::Noop
+        } else {
+            Self::Applied
+        }
+    }
+}
+
+impl Reconciler {
+    /// Runs one pass per trigger, never two at once, until `shutdown`.
+    pub async fn run(mut self, mut triggers: TriggerReceiver, shutdown: CancellationToken) {
+        let mut changes = self.queue.changes();
+        loop {
+            let retry = self.memory.retry_at;
+            let retry = async {
+                match retry {
+                    Some(at) => tokio::time::sleep_until(at).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                biased;
+                () = shutdown.cancelled() => return,
+                trigger = triggers.recv() => self.guarded_turn(trigger, &shutdown).await,
+                () = retry => self.guarded_turn(Trigger::Interval, &shutdown).await,
+                changed = changes.changed() => {
+                    if changed.is_err() { return }
+                    tokio::time::sleep(STATUS_EVERY).await;
+                    changes.borrow_and_update();
+                    self.publish();
+                }
+            }
+        }
+    }
+
+    async fn guarded_turn(&mut self, trigger: Trigger, shutdown: &CancellationToken) {
+        let pulse = self.pulse.clone();
+        tokio::select! {
+            () = shutdown.cancelled() => {}
+            () = pulse.during(self.turn(trigger)) => {}
+        }
+    }
+
+    /// One pass, and its traces in logs, metrics and status.
+    pub async fn turn(&mut self, trigger: Trigger) {
+        let project = self.assessor.project.clone();
+        let started = Instant::now();
+        let started_at = SystemTime::now();
+        let span = tracing::info_span!("pass", project = &*project, trigger = trigger.as_str());
+        let outcome = self.pass(trigger).instrument(span.clone()).await;
+        let changes = self.memory.plan.as_ref().map_or(0, |plan| plan.changes.len());
+        self.metrics.passes_total.with_label_values(&[&project, trigger.as_str(), outcome.as_str()]).inc();
+        self.observe_phase("total", started);
+        self.metrics.last_attempt_timestamp_seconds.with_label_values(&[&*project]).set(unix(SystemTime::now()));
+        self.board.project(&project, |status| status.readiness.passed(outcome == Outcome::Failed, Instant::now()));
+        let is_whole = self.memory.plan.as_ref().is_some_and(|plan| plan.unobserved.is_empty());
+        if !matches!(outcome, Outcome::Failed) && is_whole {
+            self.metrics.last_success_timestamp_seconds.with_label_values(&[&*project]).set(unix(SystemTime::now()));
+        }
+        self.memory.last_pass = Some(PassStatus {
+            trigger: trigger.as_str().to_owned(),
+            started_at: rfc3339(started_at),
+            finished_at: rfc3339(SystemTime::now()),
+            result: outcome.as_str().to_owned(),
+            changes: changes as u64,
+        });
+        span.in_scope(|| tracing::info!(result = outcome.as_str(), changes, "pass finished"));
+        self.publish();
+    }
+
+    async fn pass(&mut self, trigger: Trigger) -> Outcome {
+        let started = Instant::now();
+        self.memory.retry_at = None;
+        let (desired, is_new) = match self.load().await {
+            Some((desired, is_new)) => (desired, is_new),
+            None => return Outcome::Failed,
+        };
+        self.observe_phase("load", started);
+        let started = Instant::now();
+        let priority = if is_new { Priority::Change } else { Priority::Observation };
+        let is_probe = self.paused.borrow().is_some();
+        if is_probe && !self.probe(&desired).await {
+            return Outcome::Failed;
+        }
+        let Assessment { plan, refusal, first_contact } = self.assessor.assess(&desired, priority).await;
+        self.observe_phase("observe", started);
+        let started = Instant::now();
+        self.settle_pause(refusal);
+        self.resolve_intents(&plan);
+        self.adopt(&desired, &plan, first_contact);
+        self.note_drift(&desired, &plan, trigger);
+        let is_fresh = matches!(trigger, Trigger::Signal | Trigger::Api);
+        self.queue.replace(&self.assessor.project, plan.tasks(), is_fresh);
+        self.schedule_retry(&plan);
+        let outcome = Outcome::of(&plan);
+        self.show_plan(&plan);
+        self.plans.send_replace(Some(ProjectReport::new(&self.assessor.project, &plan, self.pace)));
+        self.memory.plan = Some(plan);
+        self.observe_phase("plan", started);
+        outcome
+    }
+
+    /// The desired state in force, and whether it is new. `None` while there never was a good one.
+    async fn load(&mut self) -> Option<(Arc<Desired>, bool)> {
+        let mut loader = self.loader.take()?;
+        let read = tokio::task::spawn_blocking(move || {
+            let load = loader.load();
+            (loader, load)
+        });
+        let Ok((loader, load)) = read.await else { return None };
+        self.loader = Some(loader);
+        let is_new = load.result == LoadResult::Changed;
+        self.metrics.source_loads_total.with_label_values(&[load.result.as_str()]).inc();
+        if is_new {
+            self.memory.revision_seen = Some(Instant::now());
+        }
+        if load.result == LoadResult::IoError {
+            // No file event need follow, e.g. when git lets go of its lock.
+            self.memory.retry_at = Some(Instant::now() + self.next_wait());
+        }
+        let desired = load.desired.clone();
+        self.show_load(&load);
+        self.memory.load = Some(load);
+        desired.map(|desired| (desired, is_new))
+    }
+
+    /// While the project is paused, one request asks whether that is still so.
+    async fn probe(&mut self, desired: &Desired) -> bool {
+        let Some(kind) = resource::ALL.iter().find(|kind| desired.kinds.contains(kind.name())) else { return true };
+        match kind.list(&self.assessor.client).await {
+            Ok(_) => true,
+            Err(error) => {
+                tracing::error!(%error, "the project is still paused");
+                false
+            }
+        }
+    }
+
+    fn settle_pause(&mut self, refusal: Option<String>) {
+        let was_paused = self.paused.borrow().is_some();
+        match &refusal {
+            Some(reason) => tracing::error!(reason, "the project is paused; one request per interval asks again"),
+            None if was_paused => tracing::info!("Descope answers again; the project goes on"),
+            None => {}
+        }
+        self.queue.pause(&self.assessor.project, refusal.is_some());
+        self.paused.send_replace(refusal);
+    }
+
+    /// What was under way when the daemon last ended is settled by what is there now.
+    pub fn resolve_intents(&self, plan: &Plan) {
+        let resolve = || -> Result<(), state::Error> {
+            let in_flight = self.queue.counts().in_flight;
+            if in_flight > 0 {
+                return Ok(());
+            }
+            for open in self.state.open_intents()? {
+                let key = &open.intent.key;
+                if let Some(is_live) = plan.is_live(key) {
+                    let took_effect = is_live != (open.intent.action == Action::Delete);
+                    let settled = if took_effect { Settled::Done } else { Settled::NotDone };
+                    tracing::info!(%key, action = open.intent.action.as_str(), took_effect, "settled what an earlier run left open");
+                    self.state.settle(&[open.id], settled)?;
+                }
+            }
+            Ok(())
+        };
+        if let Err(error) = resolve() {
+            tracing::error!(%error, "cannot settle what was under way when the daemon last ended");
+        }
+    }
+
+    /// Declared and live is owned from now on. A project whose first contact is held is left as it is.
+    pub fn adopt(&self, desired: &Desired, plan: &Plan, first_contact: bool) {
+        if plan.held().any(|change| change.held == Some(Hold::FirstContact))
+            || !plan.unobserved.is_empty() && first_contact
+        {
+            return;
+        }
+        let adopt = || -> Result<(), state::Error> {
+            let known = self.state.inventory()?;
+            let owned = |key: &Key| {
+                let before = known.get(key).copied();
+                let declared = desired.resources.get(key)?;
+                let now = ownership(declared, before);
+                (before != Some(now)).then(|| (key.clone(), now))
+            };
+            let news: Vec<(Key, Owned)> = plan.present.iter().filter_map(owned).collect();
+            if !news.is_empty() {
+                self.state.own(&news)?;
+            }
+            if first_contact { self.state.mark_known() } else { Ok(()) }
+        };
+        if let Err(error) = adopt() {
+            tracing::error!(%error, "cannot write down what is owned");
+        }
+    }
+
+    fn note_drift(&mut self, desired: &Desired, plan: &Plan, trigger: Trigger) {
+        let project = self.assessor.project.clone();
+        let differing: HashMap<&Key, ()> = plan.changes.iter().map(|change| (&change.key, ())).collect();
+        let mut drifted: HashMap<&'static str, i64> = HashMap::new();
+        for (key, declared) in &desired.resources {
+            let digest = digest(declared);
+            if !differing.contains_key(key) {
+                if plan.present.contains(key) {
+                    self.memory.in_sync.insert(key.clone(), digest);
+                }
+            } else if self.memory.in_sync.get(key) == Some(&digest) {
+                *drifted.entry(key.kind).or_default() += 1;
+            }
+        }
+        for kind in resource::ALL {
+            let count = drifted.get(kind.name()).copied().unwrap_or(0);
+            self.metrics.drifted_resources.with_label_values(&[&*project, kind.name()]).set(count);
+        }
+        let total: i64 = drifted.values().sum();
+        if total > 0 {
+            tracing::info!(
+                resources = total,
+                trigger = trigger.as_str(),
+                "drift: changed in Descope though the YAML did not"
+            );
+        }
+    }
+
+    /// A kind that failed for now is asked for again before the next interval; a refused one waits for it.
+    fn schedule_retry(&mut self, plan: &Plan) {
+        let failed_for_now = plan.unobserved.values().any(|failure| failure.is_transient);
+        if failed_for_now {
+            self.memory.retry_at = Some(Instant::now() + self.next_wait());
+        } else if self.memory.retry_at.is_none() {
+            self.memory.failures = 0;
+        }
+    }
+
+    fn next_wait(&mut self) -> Duration {
+        self.memory.failures = self.memory.failures.saturating_add(1);
+        self.backoff.delay(self.memory.failures, fastrand::f64())
+    }
+
+    fn observe_phase(&self, phase: &str, started: Instant) {
+        let labels = [&*self.assessor.project, phase];
+        self.metrics.pass_duration_seconds.with_label_values(&labels).observe(started.elapsed().as_secs_f64());
+    }
+}
+
+fn ownership(declared: &Declared, before: Option<Owned>) -> Owned {
+    let before = before.unwrap_or_default();
+    Owned {
+        created_at: before.created_at,
+        protected: declared.protected.unwrap_or_default(),
+        cascade_delete: declared.cascade_delete.unwrap_or_default(),
+    }
+}
+
+fn digest(declared: &Declared) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    declared.fields.hash(&mut hasher);
+    hasher.finish()
+}
+
+fn unix(time: SystemTime) -> f64 {
+    time.duration_since(SystemTime::UNIX_EPOCH).map_or(0.0, |age| age.as_secs_f64())
+}

@@ -1,9 +1,35 @@
-//! `descope-gitops apply`: one pass to its end.
+//! `descope-gitops apply`: one pass to its end, then exit.
 
 use crate::cli::Exit;
 use crate::cli::Output;
+use crate::cli::UsageError;
+use crate::cli::plan::desired;
+use crate::cli::plan::selected;
+use crate::cli::plan::show_findings;
+use crate::cli::shutdown::shutdown_on_signal;
 use crate::config::Config;
+use crate::daemon::Parts;
+use crate::daemon::settings;
+use crate::limiter::Priority;
+use crate::plan::Hold;
+use crate::plan::Plan;
+use crate::plan::render;
+use crate::plan::render::ProjectReport;
+use crate::plan::render::Report;
+use crate::queue::Queue;
+use crate::reconcile::Reconciler;
+use crate::reconcile::assess::Assessment;
 use crate::telemetry::redact::Redactor;
+use anyhow::bail;
+use indicatif::ProgressBar;
+use indicatif::ProgressStyle;
+use outcome::Outcome;
+use std::io::IsTerminal;
+use std::io::Write;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+mod outcome;
 
 /// What may go ahead, and how the outcome is shown.
 #[derive(Debug, Clone, clap::Args)]
@@ -23,6 +49,153 @@ pub struct ApplyArgs {
 }
 
 /// Applies.
-pub async fn run(_config: Config, _args: ApplyArgs, _redactor: &Redactor) -> anyhow::Result<Exit> {
-    anyhow::bail!("apply is not part of this build")
+pub async fn run(config: Config, args: ApplyArgs, redactor: &Redactor) -> anyhow::Result<Exit> {
+    let names = selected(&config, &args.project)?;
+    let is_asked = !args.auto_approve && args.approve.is_none();
+    if is_asked && !std::io::stdin().is_terminal() {
+        return Err(UsageError("apply asks on a terminal; elsewhere say --auto-approve".to_owned()).into());
+    }
+    let stop = shutdown_on_signal()?.token();
+    let mut parts = Parts::build(&config, redactor, &stop)?;
+    parts.projects.retain(|project| names.contains(&project.name.to_string()));
+    let mut errors = Vec::new();
+    let mut desired_states = Vec::new();
+    for project in &mut parts.projects {
+        let Some(loader) = &mut project.reconciler.loader else { continue };
+        match desired(loader) {
+            Ok(desired) => desired_states.push(desired),
+            Err(findings) => errors.extend(findings),
+        }
+    }
+    if !errors.is_empty() {
+        show_findings(&errors)?;
+        return Ok(Exit::Invalid);
+    }
+
+    let mut plans = Vec::new();
+    let mut is_approved = false;
+    for (project, desired) in parts.projects.iter().zip(&desired_states) {
+        let reconciler = &project.reconciler;
+        let Assessment { mut plan, refusal, first_contact } =
+            reconciler.assessor.assess(desired, Priority::Change).await;
+        if let Some(reason) = refusal {
+            bail!("project {}: {reason}", project.name);
+        }
+        is_approved |= args.approve.as_ref().is_some_and(|fingerprint| *fingerprint == plan.fingerprint);
+        release(&mut plan, &args);
+        reconciler.resolve_intents(&plan);
+        plans.push((plan, first_contact));
+    }
+    if let (Some(fingerprint), false) = (&args.approve, is_approved) {
+        bail!(
+            "no plan has the fingerprint {fingerprint}: it was approved already, or what it covers changed; run plan again"
+        );
+    }
+    let report = |plans: &[(Plan, bool)]| {
+        let pace = settings::pace(&config);
+        let of = |(project, (plan, _)): (&crate::daemon::Project, &(Plan, bool))| {
+            ProjectReport::new(&project.name, plan, pace)
+        };
+        Report::new(parts.projects.iter().zip(plans).map(of).collect())
+    };
+    if is_asked && !ask(&report(&plans), &mut plans)? {
+        return Ok(Exit::Held);
+    }
+    let report = report(&plans);
+    for ((project, desired), (plan, first_contact)) in parts.projects.iter().zip(&desired_states).zip(&plans) {
+        project.reconciler.adopt(desired, plan, *first_contact);
+        parts.queue.replace(&project.name, plan.tasks(), false);
+    }
+    drain(&config, &parts, &stop).await;
+    for (host, limiter) in &parts.limiters {
+        settings::save(host, limiter, &parts.state);
+    }
+    let outcome = Outcome::of(report, &parts.projects, &parts.queue);
+    let mut out = std::io::stdout().lock();
+    match args.output {
+        Output::Text => out.write_all(outcome.text().as_bytes())?,
+        Output::Json => writeln!(out, "{}", serde_json::to_string_pretty(&outcome)?)?,
+    }
+    if stop.is_cancelled() {
+        bail!("stopped before everything was applied; run it again to go on");
+    }
+    Ok(outcome.exit())
+}
+
+/// `--auto-approve` stands for the first contact, a fingerprint for whatever it covers.
+fn release(plan: &mut Plan, args: &ApplyArgs) {
+    let covers_all = args.approve.as_ref().is_some_and(|fingerprint| *fingerprint == plan.fingerprint);
+    let auto = args.auto_approve;
+    plan.release(|hold| covers_all || (auto && *hold == Hold::FirstContact));
+}
+
+/// Shows what would happen and asks. A yes releases the first contact.
+fn ask(report: &Report, plans: &mut [(Plan, bool)]) -> anyhow::Result<bool> {
+    let mut err = std::io::stderr().lock();
+    err.write_all(render::text(report).as_bytes())?;
+    if !report.has_differences() {
+        return Ok(true);
+    }
+    write!(err, "Apply this? [y/N] ")?;
+    err.flush()?;
+    let mut answer = String::new();
+    std::io::stdin().read_line(&mut answer)?;
+    let is_yes = matches!(answer.trim(), "y" | "Y" | "yes");
+    if is_yes {
+        for (plan, _) in plans {
+            plan.release(|hold| *hold == Hold::FirstContact);
+        }
+    }
+    Ok(is_yes)
+}
+
+/// Works the queue off, with a bar on a terminal.
+async fn drain(config: &Config, parts: &Parts, stop: &CancellationToken) {
+    let mut worker = parts.worker.clone();
+    worker.give_up_after = Some(config.retry.max_attempts);
+    let mut workers = JoinSet::new();
+    for _ in 0..config.concurrency.get() {
+        workers.spawn(worker.clone().run());
+    }
+    let total = parts.projects.iter().map(|project| parts.queue.counts_of(&project.name).total()).sum::<usize>();
+    let bar = bar(total as u64);
+    let settled = async {
+        for project in &parts.projects {
+            settle(&parts.queue, &project.reconciler, total, &bar).await;
+        }
+    };
+    tokio::select! {
+        () = settled => {}
+        () = stop.cancelled() => {}
+    }
+    bar.finish_and_clear();
+    parts.queue.close();
+    while workers.join_next().await.is_some() {}
+}
+
+/// Until nothing of this project happens any more, or the key is refused.
+async fn settle(queue: &Queue, reconciler: &Reconciler, total: usize, bar: &ProgressBar) {
+    let mut changes = queue.changes();
+    let mut paused = reconciler.paused.subscribe();
+    loop {
+        changes.borrow_and_update();
+        let left = queue.counts();
+        bar.set_position((total.saturating_sub(left.total())) as u64);
+        if queue.is_settled(&reconciler.assessor.project) || paused.borrow_and_update().is_some() {
+            return;
+        }
+        tokio::select! {
+            changed = changes.changed() => if changed.is_err() { return },
+            changed = paused.changed() => if changed.is_err() { return },
+        }
+    }
+}
+
+fn bar(total: u64) -> ProgressBar {
+    let bar = ProgressBar::new(total);
+    let style = ProgressStyle::with_template("{bar:40} {pos}/{len} changes, {elapsed} so far, about {eta} to go");
+    if let Ok(style) = style {
+        bar.set_style(style);
+    }
+    bar
 }

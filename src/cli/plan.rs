@@ -1,9 +1,28 @@
-//! `descope-gitops plan`: what would change.
+//! `descope-gitops plan`: what would change. It sends no write, and only reads the state.
 
 use crate::cli::Exit;
 use crate::config::Config;
+use crate::config::process_env;
+use crate::daemon;
+use crate::daemon::settings;
+use crate::descope::Client;
+use crate::descope::transport::Network;
+use crate::desired::Desired;
+use crate::desired::Finding;
+use crate::limiter::Priority;
+use crate::plan::render;
+use crate::plan::render::ProjectReport;
+use crate::plan::render::Report;
+use crate::reconcile::assess::Assessor;
+use crate::source::loader::Loader;
+use crate::state::State;
+use crate::telemetry::metrics::Metrics;
 use crate::telemetry::redact::Redactor;
+use anyhow::bail;
 use clap::ValueEnum;
+use std::io::Write;
+use std::sync::Arc;
+use tokio_util::sync::CancellationToken;
 
 /// What to show, and how.
 #[derive(Debug, Clone, clap::Args)]
@@ -31,6 +50,109 @@ pub enum PlanOutput {
 }
 
 /// Shows the plan.
-pub async fn run(_config: Config, _args: PlanArgs, _redactor: &Redactor) -> anyhow::Result<Exit> {
-    anyhow::bail!("plan is not part of this build")
+pub async fn run(config: Config, args: PlanArgs, redactor: &Redactor) -> anyhow::Result<Exit> {
+    let names = selected(&config, &args.project)?;
+    let connections = config.connections(&process_env)?;
+    let state = State::open_read_only(&config.state)?;
+    if state.is_none() {
+        tracing::warn!(
+            directory = %config.state.display(),
+            "no state here: this plan knows nothing of ownership, of what was sent, and of what the limiter learned"
+        );
+    }
+    let metrics = Arc::new(Metrics::new());
+    let limiters = daemon::limiters(&config, &connections, state.as_ref(), &metrics);
+    let mut desired_states = Vec::new();
+    let mut errors = Vec::new();
+    for project in config.projects.iter().filter(|project| names.iter().any(|name| **name == *project.name)) {
+        match desired(&mut Loader::new(settings::loader(&config, project))) {
+            Ok(desired) => desired_states.push(desired),
+            Err(findings) => errors.extend(findings),
+        }
+    }
+    if !errors.is_empty() {
+        show_findings(&errors)?;
+        return Ok(Exit::Invalid);
+    }
+    let mut reports = Vec::new();
+    let mut is_complete = true;
+    let projects = config
+        .projects
+        .iter()
+        .zip(&connections)
+        .filter(|(project, _)| names.iter().any(|name| **name == *project.name));
+    for ((project, connection), desired) in projects.zip(&desired_states) {
+        let host = connection.host();
+        let Some(limiter) = limiters.get(&host) else { continue };
+        let client = Client::new(
+            settings::client(&config, connection, redactor),
+            settings::key_source(connection, redactor),
+            Arc::new(Network::to(&connection.base_url)?),
+            limiter.clone(),
+            Arc::clone(&metrics),
+            CancellationToken::new(),
+        );
+        let assessor = Assessor {
+            project: project.name.clone(),
+            client,
+            state: state.as_ref().map(|state| state.project(&host, &connection.project_id, &project.owner)),
+            rules: settings::rules(project),
+        };
+        let assessment = assessor.assess(desired, Priority::Change).await;
+        if let Some(reason) = assessment.refusal {
+            bail!("project {}: {reason}", project.name);
+        }
+        is_complete &= assessment.plan.unobserved.is_empty();
+        reports.push(ProjectReport::new(&project.name, &assessment.plan, settings::pace(&config)));
+    }
+    let report = Report::new(reports);
+    show(&report, args.output)?;
+    Ok(match (is_complete, args.exit_code && report.has_differences()) {
+        (false, _) => Exit::Failed,
+        (true, true) => Exit::Differences,
+        (true, false) => Exit::Done,
+    })
+}
+
+/// The projects to look at: those that were named, or all.
+pub fn selected(config: &Config, names: &[String]) -> anyhow::Result<Vec<String>> {
+    let known: Vec<String> = config.projects.iter().map(|project| project.name.to_string()).collect();
+    if let Some(unknown) = names.iter().find(|name| !known.contains(name)) {
+        return Err(anyhow::Error::new(crate::cli::UsageError(format!(
+            "--project: the config has no project {unknown}; it has {}",
+            known.join(", ")
+        ))));
+    }
+    Ok(if names.is_empty() { known } else { names.to_vec() })
+}
+
+/// What the files say now; an earlier state would not do here.
+pub fn desired(loader: &mut Loader) -> Result<Arc<Desired>, Vec<Finding>> {
+    let load = loader.load();
+    for warning in &load.warnings {
+        tracing::warn!("{warning}");
+    }
+    match load.desired {
+        Some(desired) if load.errors.is_empty() => Ok(desired),
+        Some(_) | None => Err(load.errors),
+    }
+}
+
+/// What is wrong with the files, as `validate` says it.
+pub fn show_findings(findings: &[Finding]) -> std::io::Result<()> {
+    let mut err = std::io::stderr().lock();
+    for finding in findings {
+        writeln!(err, "{finding}")?;
+    }
+    Ok(())
+}
+
+fn show(report: &Report, output: PlanOutput) -> anyhow::Result<()> {
+    let mut out = std::io::stdout().lock();
+    match output {
+        PlanOutput::Text => out.write_all(render::text(report).as_bytes())?,
+        PlanOutput::Markdown => out.write_all(render::markdown(report).as_bytes())?,
+        PlanOutput::Json => writeln!(out, "{}", serde_json::to_string_pretty(report)?)?,
+    }
+    Ok(())
 }

@@ -44,7 +44,7 @@ pub fn differences(
             (Some(_), Rule::CreateOnly) => compare_create_only(field, declared, from, to, sent, &mut found),
             (Some(_), Rule::Part(_) | Rule::Unreadable) if is_readable => compare(field, from, to, &mut found.fields),
             (Some(_), Rule::Part(_) | Rule::Unreadable) => {
-                if sent(&declared.key, field.name, to) != Sent::Same {
+                if sent(&declared.key, field.name, &folded(field.shape, to)) != Sent::Same {
                     let change = FieldChange { path: field.name.to_owned(), from: Value::Null, to: to.clone() };
                     found.fields.push(change);
                 }
@@ -87,7 +87,7 @@ fn compare_create_only(
     let known = match from {
         Some(from) if same(field.shape, Some(from), to) => Sent::Same,
         Some(_) => Sent::Different,
-        None => sent(&declared.key, name, to),
+        None => sent(&declared.key, name, &folded(field.shape, to)),
     };
     match known {
         Sent::Same => {}
@@ -127,6 +127,11 @@ pub fn canonical(shape: Shape, value: &Value) -> Value {
             value.clone()
         }
     }
+}
+
+/// The form that is fingerprinted: canonical, and every empty value the same.
+pub fn folded(shape: Shape, value: &Value) -> Value {
+    if is_zero(value) { Value::Null } else { canonical(shape, value) }
 }
 
 fn sorted(items: &[Value]) -> Value {

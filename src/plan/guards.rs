@@ -38,7 +38,7 @@ impl Guards {
 }
 
 /// Why a change waits.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Hold {
     /// The policy does not permit it; nobody can approve it.
     Policy,

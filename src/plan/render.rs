@@ -54,6 +54,9 @@ pub struct ProjectReport {
     pub undeclared: Vec<Identity>,
     /// What applying costs.
     pub forecast: Forecast,
+    /// A kind could not be observed: the warnings say which.
+    #[serde(skip)]
+    pub is_incomplete: bool,
 }
 
 /// Changes that wait for approval.
@@ -174,7 +177,9 @@ impl ProjectReport {
             warnings: plan
                 .unobserved
                 .iter()
-                .map(|(kind, reason)| format!("{kind} could not be observed and are left alone: {reason}"))
+                .map(|(kind, unobserved)| {
+                    format!("{kind} could not be observed and are left alone: {}", unobserved.reason)
+                })
                 .chain(plan.warnings.iter().cloned())
                 .collect(),
             changes: plan.changes.iter().map(ChangeReport::new).collect(),
@@ -191,6 +196,7 @@ impl ProjectReport {
                 .collect(),
             undeclared: plan.undeclared.iter().map(|key| Identity { kind: key.kind, id: key.id() }).collect(),
             forecast: Forecast { requests, seconds: pace.seconds(requests) },
+            is_incomplete: !plan.unobserved.is_empty(),
         }
     }
 
@@ -309,7 +315,8 @@ fn summary(project: &ProjectReport) -> String {
     )
 }
 
-fn how_to_release(held: &HeldReport) -> String {
+/// What an operator does to let held changes go ahead.
+pub fn how_to_release(held: &HeldReport) -> String {
     let HeldReport { fingerprint, reason, changes, deletes } = held;
     let how = if reason == Hold::FirstContact.as_str() {
         format!("apply --auto-approve, or apply --approve {fingerprint}, or firstContact: apply in the config")

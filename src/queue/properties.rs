@@ -109,6 +109,7 @@ fn plan(drafts: Vec<Draft>, now: Instant) -> Vec<Task> {
             after,
             stage: u16::try_from(batch / 2).unwrap(),
             batch,
+            ownership: crate::plan::Ownership::default(),
             place: None,
             observed_at: now.checked_sub(Duration::from_secs(draft.observed)).unwrap(),
             cause: draft.cause,

@@ -31,6 +31,7 @@ fn task(action: Action, kind: &'static str, name: &str, batch: u32) -> Task {
         stage: u16::from(action == Action::Delete) * 10,
         batch,
         place: Some(Place { file: "a.yaml".into(), line: 7 }),
+        ownership: crate::plan::Ownership::default(),
         observed_at: Instant::now(),
         cause: 1,
     }

@@ -1,0 +1,216 @@
+//! What became of each change.
+
+use crate::cli::Exit;
+use crate::daemon::Project;
+use crate::plan::render;
+use crate::plan::render::ChangeReport;
+use crate::plan::render::Forecast;
+use crate::plan::render::HeldReport;
+use crate::plan::render::Identity;
+use crate::plan::render::ProjectReport;
+use crate::plan::render::RefusedReport;
+use crate::plan::render::Report;
+use crate::queue::Queue;
+use crate::telemetry::status::Problem;
+use crate::telemetry::status::ProblemState;
+use serde::Serialize;
+use std::collections::HashMap;
+use std::collections::HashSet;
+use std::fmt::Write;
+
+/// `apply -o json`: the plan, with a result per change.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Outcome {
+    format_version: u32,
+    projects: Vec<ProjectOutcome>,
+    totals: Totals,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct ProjectOutcome {
+    name: String,
+    fingerprint: String,
+    held: Option<HeldReport>,
+    warnings: Vec<String>,
+    changes: Vec<ChangeOutcome>,
+    refused: Vec<RefusedReport>,
+    undeclared: Vec<Identity>,
+    forecast: Forecast,
+    totals: Totals,
+    #[serde(skip)]
+    is_incomplete: bool,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct ChangeOutcome {
+    #[serde(flatten)]
+    change: ChangeReport,
+    result: ChangeResult,
+    message: Option<String>,
+}
+
+/// Nothing supersedes here: one pass, one plan, one writer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+enum ChangeResult {
+    Ok,
+    Failed,
+    Blocked,
+    Held,
+}
+
+impl ChangeResult {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::Failed => "FAILED",
+            Self::Blocked => "BLOCKED",
+            Self::Held => "held",
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy, Default, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Totals {
+    ok: usize,
+    failed: usize,
+    blocked: usize,
+    held: usize,
+}
+
+impl Totals {
+    fn of<'a>(outcomes: impl Iterator<Item = &'a ChangeOutcome>) -> Self {
+        let mut totals = Self::default();
+        for outcome in outcomes {
+            *match outcome.result {
+                ChangeResult::Ok => &mut totals.ok,
+                ChangeResult::Failed => &mut totals.failed,
+                ChangeResult::Blocked => &mut totals.blocked,
+                ChangeResult::Held => &mut totals.held,
+            } += 1;
+        }
+        totals
+    }
+}
+
+impl Outcome {
+    /// Reads off the queue what is left of the plans; `projects` in the order of the report.
+    pub fn of(report: Report, projects: &[Project], queue: &Queue) -> Self {
+        let outcome = |(plan, project): (ProjectReport, &Project)| {
+            let paused = project.reconciler.paused.borrow().clone();
+            ProjectOutcome::of(plan, &Left::of(queue, &project.name, paused))
+        };
+        let projects: Vec<ProjectOutcome> = report.projects.into_iter().zip(projects).map(outcome).collect();
+        let totals = Totals::of(projects.iter().flat_map(|project| &project.changes));
+        Self { format_version: 1, projects, totals }
+    }
+
+    /// How the command ended: partly applied beats held.
+    pub fn exit(&self) -> Exit {
+        let Totals { ok, failed, blocked, .. } = self.totals;
+        let is_short = |project: &ProjectOutcome| project.is_incomplete || !project.refused.is_empty();
+        let is_bad = failed + blocked > 0 || self.projects.iter().any(is_short);
+        match (is_bad, ok > 0) {
+            (true, true) => Exit::Partly,
+            (true, false) => Exit::Failed,
+            (false, _) if self.projects.iter().any(|project| project.held.is_some()) => Exit::Held,
+            (false, _) => Exit::Done,
+        }
+    }
+
+    /// For a terminal or a log.
+    pub fn text(&self) -> String {
+        let mut out = String::new();
+        for project in &self.projects {
+            project.write(&mut out);
+        }
+        out
+    }
+}
+
+impl ProjectOutcome {
+    fn of(plan: ProjectReport, left: &Left) -> Self {
+        let changes: Vec<ChangeOutcome> = plan.changes.into_iter().map(|change| left.outcome(change)).collect();
+        let totals = Totals::of(changes.iter());
+        Self {
+            name: plan.name,
+            fingerprint: plan.fingerprint,
+            held: plan.held,
+            warnings: plan.warnings,
+            changes,
+            refused: plan.refused,
+            undeclared: plan.undeclared,
+            forecast: plan.forecast,
+            totals,
+            is_incomplete: plan.is_incomplete,
+        }
+    }
+
+    fn write(&self, out: &mut String) {
+        line(out, format_args!("project {}", self.name));
+        for warning in &self.warnings {
+            line(out, format_args!("  ! {warning}"));
+        }
+        for RefusedReport { kind, id, message, file, line: number } in &self.refused {
+            line(out, format_args!("  x {kind}/{id}: {message}   {file}:{number}"));
+        }
+        for ChangeOutcome { change, result, message } in &self.changes {
+            let message = message.as_ref().map_or_else(String::new, |message| format!(": {message}"));
+            line(out, format_args!("  {} {} {}/{}{message}", result.as_str(), change.action, change.kind, change.id));
+        }
+        let Totals { ok, failed, blocked, held } = self.totals;
+        if self.changes.is_empty() && self.refused.is_empty() {
+            line(out, format_args!("  nothing to change"));
+        } else {
+            line(out, format_args!("  {ok} ok, {failed} failed, {blocked} blocked, {held} held"));
+        }
+        if let Some(held) = &self.held {
+            line(out, format_args!("  {}", render::how_to_release(held)));
+        }
+    }
+}
+
+/// What the queue still holds of a project.
+struct Left {
+    problems: HashMap<(String, String), Problem>,
+    unfinished: HashSet<(String, String)>,
+    paused: Option<String>,
+}
+
+impl Left {
+    fn of(queue: &Queue, project: &str, paused: Option<String>) -> Self {
+        let problems = queue.problems(project).into_iter();
+        let unfinished = queue.unfinished(project).into_iter();
+        Self {
+            problems: problems.map(|problem| ((problem.kind.clone(), problem.id.clone()), problem)).collect(),
+            unfinished: unfinished.map(|key| (key.kind.to_owned(), key.id())).collect(),
+            paused,
+        }
+    }
+
+    fn outcome(&self, change: ChangeReport) -> ChangeOutcome {
+        let key = (change.kind.to_owned(), change.id.clone());
+        let (result, message) = match (change.held, self.problems.get(&key)) {
+            (Some(reason), _) => (ChangeResult::Held, Some(reason.to_owned())),
+            (None, Some(problem)) if problem.state == ProblemState::Blocked => {
+                (ChangeResult::Blocked, Some(problem.message.clone()))
+            }
+            (None, Some(problem)) => (ChangeResult::Failed, Some(problem.message.clone())),
+            (None, None) if self.unfinished.contains(&key) => {
+                let reason = self.paused.clone().unwrap_or_else(|| "not tried: stopped before its turn".to_owned());
+                (ChangeResult::Failed, Some(reason))
+            }
+            (None, None) => (ChangeResult::Ok, None),
+        };
+        ChangeOutcome { change, result, message }
+    }
+}
+
+fn line(out: &mut String, text: std::fmt::Arguments<'_>) {
+    // Writing to a String cannot fail.
+    let _written = writeln!(out, "{text}");
+}

@@ -1,0 +1,206 @@
+//! From the checked config to what each part needs: parts never see the whole config.
+
+use crate::backoff::Backoff;
+use crate::config;
+use crate::config::Config;
+use crate::config::Connection;
+use crate::descope;
+use crate::descope::KeySource;
+use crate::desired::secrets::Fence;
+use crate::limiter;
+use crate::limiter::Limiter;
+use crate::limiter::memory::Memory;
+use crate::plan::Guards;
+use crate::plan::Policy;
+use crate::plan::render::Pace;
+use crate::reconcile::assess::FirstContact;
+use crate::reconcile::assess::Rules;
+use crate::resource;
+use crate::source::loader;
+use crate::source::tree::Tree;
+use crate::state::State;
+use crate::telemetry::redact::Redactor;
+use crate::telemetry::status::AdaptiveStatus;
+use crate::telemetry::status::LimiterStatus;
+use crate::telemetry::status::rfc3339;
+use globset::GlobSet;
+use globset::GlobSetBuilder;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio_util::sync::CancellationToken;
+
+/// What the limiter learned is written at most this often.
+const MEMORY_EVERY: Duration = Duration::from_secs(1);
+
+/// `retry`.
+pub fn backoff(config: &Config) -> Backoff {
+    let config::Retry { max_attempts, initial_backoff, max_backoff } = config.retry;
+    Backoff { max_attempts, initial: initial_backoff, max: max_backoff }
+}
+
+/// One project's client.
+pub fn client(config: &Config, connection: &Connection, redactor: &Redactor) -> descope::Settings {
+    descope::Settings {
+        project_id: connection.project_id.clone(),
+        base_url: connection.base_url.clone(),
+        request_timeout: config.request_timeout,
+        retry: backoff(config),
+        redactor: redactor.clone(),
+    }
+}
+
+/// The management key, read anew where it may change; what was read is redacted from then on.
+pub fn key_source(connection: &Connection, redactor: &Redactor) -> KeySource {
+    let (source, redactor) = (connection.management_key.clone(), redactor.clone());
+    Arc::new(move || {
+        let key = source.read()?;
+        redactor.add(&key);
+        Ok(key)
+    })
+}
+
+/// How one project is compared.
+pub fn rules(project: &config::Project) -> Rules {
+    let guards = &project.guards;
+    let number = |most: u32| usize::try_from(most).unwrap_or(usize::MAX);
+    Rules {
+        policy: match project.policy {
+            config::Policy::Observe => Policy::Observe,
+            config::Policy::CreateOnly => Policy::CreateOnly,
+            config::Policy::UpsertOnly => Policy::UpsertOnly,
+            config::Policy::Sync => Policy::Sync,
+        },
+        guards: Guards {
+            default_max_deletes: number(guards.max_deletes),
+            max_deletes: guards.max_deletes_by_kind.iter().map(|(kind, most)| (kind.clone(), number(*most))).collect(),
+            max_delete_percent: guards.max_delete_percent.map_or(100.0, f64::from),
+        },
+        builtin_roles: project.built_in_roles.clone(),
+        first_contact: match project.first_contact {
+            config::FirstContact::Hold => FirstContact::Hold,
+            config::FirstContact::Apply => FirstContact::Apply,
+        },
+    }
+}
+
+/// `rateLimit`.
+pub fn limiter(config: &Config) -> limiter::Settings {
+    let settings = &config.rate_limit;
+    let config::Adaptive { initial_rate, min_rate, max_rate, decrease_factor, increase_factor, success_threshold } =
+        settings.adaptive;
+    limiter::Settings {
+        algorithm: match settings.algorithm {
+            config::Algorithm::Budget => limiter::Algorithm::Budget,
+            config::Algorithm::Adaptive => limiter::Algorithm::Adaptive,
+        },
+        limit: settings.limit,
+        lockout: settings.lockout,
+        reserve: settings.reserve,
+        probe: settings.probe,
+        shape: match settings.shape {
+            config::Shape::Auto => limiter::Shape::Auto,
+            config::Shape::Paced => limiter::Shape::Paced,
+        },
+        adaptive: limiter::AdaptiveSettings {
+            initial_rate,
+            min_rate,
+            max_rate,
+            decrease_factor,
+            increase_factor,
+            success_threshold,
+        },
+    }
+}
+
+/// For the forecast of a plan.
+pub fn pace(config: &Config) -> Pace {
+    let settings = &config.rate_limit;
+    match (settings.algorithm, settings.limit) {
+        (config::Algorithm::Adaptive, _) => Pace::Rate(settings.adaptive.initial_rate),
+        (config::Algorithm::Budget, Some((n, window))) => {
+            Pace::Window((n * (1.0 - settings.reserve)).floor(), window.as_secs_f64())
+        }
+        (config::Algorithm::Budget, None) => Pace::Free,
+    }
+}
+
+/// What the limiter of this host had learned; a record that cannot be read is as good as none.
+pub fn limiter_memory(state: &State, host: &str) -> Option<Memory> {
+    let text = state.limiter_memory(host).unwrap_or_else(|error| {
+        tracing::warn!(%error, host, "cannot read what the limiter had learned; it starts from the configured limit");
+        None
+    })?;
+    serde_json::from_str(&text).ok()
+}
+
+/// Writes down what the limiter learns, so that a restart in the middle of a lockout sends nothing into it.
+pub async fn keep_limiter_memory(host: String, limiter: Limiter, state: State, stop: CancellationToken) {
+    let mut changed = limiter.changed();
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => break,
+            change = changed.changed() => if change.is_err() { break },
+        }
+        save(&host, &limiter, &state);
+        tokio::select! {
+            () = stop.cancelled() => break,
+            () = tokio::time::sleep(MEMORY_EVERY) => {}
+        }
+    }
+    save(&host, &limiter, &state);
+}
+
+/// Writes it once.
+pub fn save(host: &str, limiter: &Limiter, state: &State) {
+    let written = serde_json::to_string(&limiter.memory())
+        .map_err(|error| error.to_string())
+        .and_then(|text| state.set_limiter_memory(host, &text).map_err(|error| error.to_string()));
+    if let Err(error) = written {
+        tracing::warn!(error, host, "cannot write what the limiter learned; a restart may run into a lockout");
+    }
+}
+
+/// One entry of `limiters` in the status.
+pub fn limiter_status(limiter: &Limiter) -> LimiterStatus {
+    let status = limiter.status();
+    LimiterStatus {
+        host: status.host,
+        algorithm: match status.algorithm {
+            limiter::Algorithm::Budget => "budget",
+            limiter::Algorithm::Adaptive => "adaptive",
+        },
+        requests_per_second: status.requests_per_second,
+        budget: status.budget,
+        used: u32::try_from(status.used).ok().map(f64::from),
+        paused_until: status.paused_until.map(rfc3339),
+        throttled_total: status.throttled_total,
+        adaptive: status.adaptive.map(|adaptive| AdaptiveStatus {
+            current_rate: adaptive.current_rate,
+            min_rate: adaptive.min_rate,
+            max_rate: adaptive.max_rate,
+            success_count: adaptive.success_count,
+        }),
+    }
+}
+
+/// The files of one project.
+pub fn loader(config: &Config, project: &config::Project) -> loader::Settings {
+    let credentials = config.own_credentials();
+    let set = |globs: &[globset::Glob]| {
+        let mut set = GlobSetBuilder::new();
+        for glob in globs {
+            set.add(glob.clone());
+        }
+        // Each glob was compiled when the config was read.
+        set.build().unwrap_or_else(|_| GlobSet::empty())
+    };
+    let tree =
+        Tree { root: config.source.path.clone(), paths: project.paths.clone(), exclude: set(&config.source.exclude) };
+    let fence = Fence {
+        env: set(&project.secrets.env),
+        dir: project.secrets.dir.clone(),
+        own_env: credentials.variables.into_iter().collect(),
+        own_files: credentials.files.into_iter().collect(),
+    };
+    loader::Settings::new(tree, fence, resource::ALL)
+}

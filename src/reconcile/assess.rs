@@ -1,0 +1,168 @@
+//! One look at both sides: observe, compare, plan. It writes nothing, so `plan` and the daemon share it.
+
+use crate::descope;
+use crate::descope::Client;
+use crate::desired::Desired;
+use crate::limiter::Priority;
+use crate::observed;
+use crate::observed::Observed;
+use crate::plan;
+use crate::plan::Guards;
+use crate::plan::Inputs;
+use crate::plan::Ownership;
+use crate::plan::Plan;
+use crate::plan::Policy;
+use crate::plan::ProjectName;
+use crate::plan::Sent;
+use crate::plan::guards;
+use crate::resource;
+use crate::resource::Key;
+use crate::resource::Kind;
+use crate::state::ProjectState;
+use serde_json::Value;
+use std::collections::BTreeMap;
+use std::collections::HashSet;
+use std::time::Duration;
+use std::time::SystemTime;
+
+/// For so long a list that lacks what we just created proves nothing: lists may lag behind writes.
+const FRESH: Duration = Duration::from_secs(120);
+
+/// What is done with a project that was never seen before and is not empty.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FirstContact {
+    /// Its first plan waits for approval as a whole.
+    Hold,
+    /// It goes ahead.
+    Apply,
+}
+
+/// How one project is compared: everything of the config that a plan depends on.
+#[derive(Debug, Clone)]
+pub struct Rules {
+    /// What may be done.
+    pub policy: Policy,
+    /// The numbers that hold changes.
+    pub guards: Guards,
+    /// Roles that Descope ships without a marker.
+    pub builtin_roles: Vec<String>,
+    /// For a project never seen before.
+    pub first_contact: FirstContact,
+}
+
+/// Looks at both sides of one project.
+#[derive(Clone)]
+pub struct Assessor {
+    /// As in the config.
+    pub project: ProjectName,
+    /// Calls of this project.
+    pub client: Client,
+    /// What the daemon remembers; `None` for a `plan` where there is no state.
+    pub state: Option<ProjectState>,
+    /// How to compare.
+    pub rules: Rules,
+}
+
+/// What [`Assessor::assess`] found.
+pub struct Assessment {
+    /// What has to change.
+    pub plan: Plan,
+    /// Why the whole project must wait: the key was refused, or everything was.
+    pub refusal: Option<String>,
+    /// The project was never seen before.
+    pub first_contact: bool,
+}
+
+impl Assessor {
+    /// Asks Descope for every declared or owned kind, and plans.
+    pub async fn assess(&self, desired: &Desired, priority: Priority) -> Assessment {
+        let owned = self.owned();
+        let client = self.client.with_priority(priority);
+        let mut observed = observed::fetch(&client, kinds(desired, &owned)).await;
+        self.look_twice(&client, &owned, &mut observed).await;
+        let first_contact = !self.is_known();
+        let plan = plan::diff(&Inputs {
+            desired,
+            observed: &observed,
+            owned: &owned,
+            sent: &|key, field, value| self.sent(key, field, value),
+            renamed: &|old, new| self.was_renamed(old, new),
+            policy: self.rules.policy,
+            builtin_roles: &self.rules.builtin_roles,
+            guards: &self.rules.guards,
+            first_contact: first_contact && self.rules.first_contact == FirstContact::Hold,
+        });
+        Assessment { plan, refusal: refusal(&observed), first_contact }
+    }
+
+    /// A list that lacks too much of what we own is asked for once more before it holds anything.
+    async fn look_twice(&self, client: &Client, owned: &BTreeMap<Key, Ownership>, observed: &mut Observed) {
+        let mut live: BTreeMap<&str, HashSet<Key>> = BTreeMap::new();
+        for (name, documents) in &observed.kinds {
+            if let (Some(kind), Ok(documents)) = (resource::kind(name), documents) {
+                live.insert(name, documents.iter().filter_map(|document| kind.key(document)).collect());
+            }
+        }
+        let is_live = |key: &Key| live.get(key.kind).map(|keys| keys.contains(key));
+        for (name, gone) in guards::shrunk(owned, is_live, &self.rules.guards) {
+            let Some(kind) = resource::kind(name) else { continue };
+            tracing::warn!(kind = name, gone, "a list lacks much of what is owned; asking once more");
+            observed.kinds.insert(name, kind.list(client).await);
+        }
+    }
+
+    /// A state that cannot be read knows nothing: then the project counts as new, and is held rather than changed.
+    fn is_known(&self) -> bool {
+        self.state.as_ref().is_some_and(|state| {
+            state.is_known().unwrap_or_else(|error| {
+                tracing::error!(%error, "cannot tell whether this project was seen before");
+                false
+            })
+        })
+    }
+
+    fn was_renamed(&self, old: &Key, new: &Key) -> bool {
+        self.state.as_ref().is_some_and(|state| state.was_renamed(old, new).unwrap_or(false))
+    }
+
+    fn owned(&self) -> BTreeMap<Key, Ownership> {
+        let Some(state) = &self.state else { return BTreeMap::new() };
+        let now = SystemTime::now();
+        let is_fresh = |created: SystemTime| now.duration_since(created).is_ok_and(|age| age < FRESH);
+        let inventory = state.inventory().unwrap_or_else(|error| {
+            tracing::error!(%error, "cannot read what is owned; nothing is pruned");
+            BTreeMap::new()
+        });
+        let ownership = |owned: crate::state::Owned| Ownership {
+            fresh: owned.created_at.is_some_and(is_fresh),
+            protected: owned.protected,
+            cascade_delete: owned.cascade_delete,
+        };
+        inventory.into_iter().map(|(key, owned)| (key, ownership(owned))).collect()
+    }
+
+    fn sent(&self, key: &Key, field: &str, value: &Value) -> Sent {
+        let Some(state) = &self.state else { return Sent::Unknown };
+        match state.sent_digest(key, field) {
+            Ok(Some(digest)) if digest == state.fingerprint(value) => Sent::Same,
+            Ok(Some(_)) => Sent::Different,
+            Ok(None) | Err(_) => Sent::Unknown,
+        }
+    }
+}
+
+/// The kinds to ask for: those that a file mentions, and those of which something is owned.
+fn kinds(desired: &Desired, owned: &BTreeMap<Key, Ownership>) -> Vec<&'static dyn Kind> {
+    let is_owned: HashSet<&str> = owned.keys().map(|key| key.kind).collect();
+    let is_asked = |kind: &&dyn Kind| desired.kinds.contains(kind.name()) || is_owned.contains(kind.name());
+    resource::ALL.iter().copied().filter(is_asked).collect()
+}
+
+fn refusal(observed: &Observed) -> Option<String> {
+    let errors: Vec<&descope::Error> = observed.kinds.values().filter_map(|answer| answer.as_ref().err()).collect();
+    let is_everything = !errors.is_empty() && errors.len() == observed.kinds.len();
+    let is_forbidden = |error: &&descope::Error| matches!(error, descope::Error::Forbidden { .. });
+    let unauthorized = errors.iter().find(|error| matches!(error, descope::Error::Unauthorized { .. }));
+    let all_forbidden = errors.first().filter(|_| is_everything && errors.iter().all(is_forbidden));
+    unauthorized.or(all_forbidden).map(ToString::to_string)
+}

@@ -1,0 +1,209 @@
+//! What a pass shows: gauges and the status snapshot.
+
+use super::Reconciler;
+use super::rfc3339;
+use crate::desired::Finding;
+use crate::plan::Hold;
+use crate::plan::Plan;
+use crate::plan::render::HeldReport;
+use crate::resource;
+use crate::resource::Action;
+use crate::source::loader::Load;
+use crate::telemetry::status::DesiredError;
+use crate::telemetry::status::DesiredStatus;
+use crate::telemetry::status::HeldStatus;
+use crate::telemetry::status::Level;
+use crate::telemetry::status::Problem;
+use crate::telemetry::status::ProblemState;
+use std::collections::BTreeSet;
+use std::collections::HashMap;
+use std::time::SystemTime;
+
+const ACTIONS: [Action; 4] = [Action::Create, Action::Update, Action::Rename, Action::Delete];
+const HOLDS: [Hold; 3] = [Hold::Policy, Hold::FirstContact, Hold::ObservationShrank];
+
+impl Reconciler {
+    pub(super) fn show_load(&self, load: &Load) {
+        let project = &*self.assessor.project;
+        self.metrics.desired_valid.with_label_values(&[project]).set(i64::from(load.errors.is_empty()));
+        let resources = load.desired.iter().flat_map(|desired| desired.resources.keys());
+        let counts = count(resources.map(|key| key.kind));
+        for kind in resource::ALL {
+            let count = counts.get(kind.name()).copied().unwrap_or(0);
+            self.metrics.desired_resources.with_label_values(&[project, kind.name()]).set(count);
+        }
+        for error in &load.errors {
+            tracing::error!(file = &*error.place.file, line = error.place.line, "{error}");
+        }
+        if !load.errors.is_empty() && load.desired.is_some() {
+            tracing::error!("the files cannot be used; the last good desired state stays in force");
+        }
+    }
+
+    pub(super) fn show_plan(&mut self, plan: &Plan) {
+        let project = &*self.assessor.project;
+        let changes = count(plan.changes.iter().map(|change| (change.key.kind, change.action)));
+        let undeclared = count(plan.undeclared.iter().map(|key| key.kind));
+        let held = count(plan.changes.iter().filter_map(|change| change.held));
+        for kind in resource::ALL.iter().map(|kind| kind.name()) {
+            for action in ACTIONS {
+                let count = changes.get(&(kind, action)).copied().unwrap_or(0);
+                self.metrics.plan_changes.with_label_values(&[project, kind, action.as_str()]).set(count);
+            }
+            let count = undeclared.get(kind).copied().unwrap_or(0);
+            self.metrics.undeclared_resources.with_label_values(&[project, kind]).set(count);
+        }
+        let now: BTreeSet<Hold> = plan.held().filter_map(|change| change.held).collect();
+        for hold in HOLDS {
+            let count = held.get(&hold).copied().unwrap_or(0);
+            self.metrics.held_changes.with_label_values(&[project, hold.as_str()]).set(count);
+            if now.contains(&hold) && !self.memory.held.contains(&hold) {
+                self.metrics.guard_trips_total.with_label_values(&[project, hold.as_str()]).inc();
+            }
+        }
+        if let Some(HeldReport { fingerprint, reason, changes, deletes }) = HeldReport::of(plan)
+            && self.memory.held != now
+        {
+            tracing::warn!(
+                fingerprint,
+                reason,
+                changes,
+                deletes,
+                "changes are held until approved: stop the daemon and run `descope-gitops apply --approve {fingerprint}`"
+            );
+        }
+        self.memory.held = now;
+        for refusal in &plan.refused {
+            tracing::error!(kind = refusal.key.kind, id = refusal.key.id(), place = %refusal.place, "{}", refusal.message);
+        }
+        for warning in &plan.warnings {
+            tracing::warn!("{warning}");
+        }
+        for (kind, unobserved) in &plan.unobserved {
+            tracing::error!(
+                kind,
+                reason = unobserved.reason,
+                "cannot be observed; nothing of this kind is changed meanwhile"
+            );
+        }
+    }
+
+    /// Puts what is known now on the board. Also called when only the queue moved.
+    pub(super) fn publish(&mut self) {
+        let project = self.assessor.project.clone();
+        let problems = self.problems();
+        let is_converged = self.is_converged(&problems);
+        self.metrics.converged.with_label_values(&[&*project]).set(i64::from(is_converged));
+        if is_converged && let Some(seen) = self.memory.revision_seen.take() {
+            let seconds = seen.elapsed().as_secs_f64();
+            self.metrics.convergence_duration_seconds.with_label_values(&[&*project]).observe(seconds);
+            tracing::info!(project = &*project, seconds, "converged: the project equals the config repo");
+        }
+        let plan = self.memory.plan.as_ref();
+        let load = self.memory.load.as_ref();
+        self.board.project(&project, |status| {
+            status.converged = is_converged;
+            status.desired = load.map(desired_status).unwrap_or_default();
+            status.held = plan.and_then(HeldReport::of).map(|held| HeldStatus {
+                fingerprint: held.fingerprint,
+                reason: held.reason,
+                changes: held.changes as u64,
+                deletes: held.deletes as u64,
+            });
+            status.last_pass.clone_from(&self.memory.last_pass);
+            status.undeclared = plan.map_or(0, |plan| plan.undeclared.len() as u64);
+            status.problems = problems;
+            status.readiness.desired_loaded = load.is_some_and(|load| load.desired.is_some());
+            status.readiness.observed |= plan.is_some_and(|plan| !plan.observed.is_empty());
+        });
+        self.show_health(load);
+    }
+
+    /// The open `/healthz`: reasons from a closed set, no messages.
+    fn show_health(&self, load: Option<&Load>) {
+        let project = Some(&*self.assessor.project);
+        let (level, reason) = match load {
+            None => (Level::Starting, None),
+            Some(load) if load.desired.is_none() => (Level::Failing, Some("no valid desired state")),
+            Some(load) if !load.errors.is_empty() => (Level::Degraded, Some("newest files not in force")),
+            Some(_) => (Level::Ok, None),
+        };
+        self.board.component("source", project, level, reason);
+        let (level, reason) = match &self.memory.plan {
+            _ if self.paused.borrow().is_some() => (Level::Failing, Some("management key refused")),
+            None => (Level::Starting, None),
+            Some(plan) if plan.observed.is_empty() && !plan.unobserved.is_empty() => {
+                (Level::Failing, Some("cannot be observed"))
+            }
+            Some(plan) if !plan.unobserved.is_empty() => (Level::Degraded, Some("some kinds cannot be observed")),
+            Some(_) => (Level::Ok, None),
+        };
+        self.board.component("descope", project, level, reason);
+    }
+
+    fn problems(&self) -> Vec<Problem> {
+        let mut problems = self.queue.problems(&self.assessor.project);
+        let Some(plan) = &self.memory.plan else { return problems };
+        problems.extend(plan.refused.iter().map(|refusal| Problem {
+            kind: refusal.key.kind.to_owned(),
+            id: refusal.key.id(),
+            state: ProblemState::Parked,
+            message: refusal.message.clone(),
+            attempts: 0,
+            next_attempt_at: None,
+            file: Some(refusal.place.file.to_string()),
+            line: Some(refusal.place.line),
+        }));
+        // A kind as a whole has no identity.
+        problems.extend(plan.unobserved.iter().map(|(kind, unobserved)| Problem {
+            kind: (*kind).to_owned(),
+            id: String::new(),
+            state: if unobserved.is_transient { ProblemState::Retrying } else { ProblemState::Parked },
+            message: unobserved.reason.clone(),
+            attempts: self.memory.failures,
+            next_attempt_at: self.memory.retry_at.map(|at| {
+                let wait = at.saturating_duration_since(tokio::time::Instant::now());
+                rfc3339(SystemTime::now() + wait)
+            }),
+            file: None,
+            line: None,
+        }));
+        problems.sort_by(|a, b| (&a.kind, &a.id).cmp(&(&b.kind, &b.id)));
+        problems
+    }
+
+    fn is_converged(&self, problems: &[Problem]) -> bool {
+        let is_planned =
+            self.memory.plan.as_ref().is_some_and(|plan| {
+                plan.unobserved.is_empty() && plan.refused.is_empty() && plan.held().next().is_none()
+            });
+        let has_passed =
+            self.memory.last_pass.as_ref().is_some_and(|pass| pass.result != super::Outcome::Failed.as_str());
+        let counts = self.queue.counts_of(&self.assessor.project);
+        is_planned && has_passed && problems.is_empty() && counts.total() == 0 && self.paused.borrow().is_none()
+    }
+}
+
+fn desired_status(load: &Load) -> DesiredStatus {
+    let error = |finding: &Finding| DesiredError {
+        file: finding.place.file.to_string(),
+        line: finding.place.line,
+        message: finding.to_string(),
+    };
+    DesiredStatus {
+        valid: load.desired.is_some() && load.errors.is_empty(),
+        revision: load.revision.as_deref().map(str::to_owned),
+        commit: load.commit.clone(),
+        loaded_at: load.loaded_at.map(rfc3339),
+        resources: load.desired.as_ref().map_or(0, |desired| desired.resources.len() as u64),
+        errors: load.errors.iter().map(error).collect(),
+    }
+}
+
+fn count<T: std::hash::Hash + Eq>(items: impl Iterator<Item = T>) -> HashMap<T, i64> {
+    let mut counts = HashMap::new();
+    for item in items {
+        *counts.entry(item).or_default() += 1;
+    }
+    counts
+}
