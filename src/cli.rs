@@ -133,7 +133,7 @@ impl From<Exit> for ExitCode {
 
 /// How a command failed.
 pub fn exit_of(error: &anyhow::Error) -> Exit {
-    if error.chain().any(|cause| cause.is::<Invalid>()) { Exit::Usage } else { Exit::Failed }
+    if error.chain().any(<dyn std::error::Error>::is::<Invalid>) { Exit::Usage } else { Exit::Failed }
 }
 
 impl Cli {

@@ -24,5 +24,5 @@ pub struct ApplyArgs {
 
 /// Applies.
 pub async fn run(_config: Config, _args: ApplyArgs, _redactor: &Redactor) -> anyhow::Result<Exit> {
-    anyhow::bail!("apply is not part of this build")
+    std::future::ready(Err(anyhow::anyhow!("apply is not part of this build"))).await
 }

@@ -32,5 +32,5 @@ pub enum PlanOutput {
 
 /// Shows the plan.
 pub async fn run(_config: Config, _args: PlanArgs, _redactor: &Redactor) -> anyhow::Result<Exit> {
-    anyhow::bail!("plan is not part of this build")
+    std::future::ready(Err(anyhow::anyhow!("plan is not part of this build"))).await
 }

@@ -9,5 +9,5 @@ pub struct SimulatorArgs {}
 
 /// Serves until stopped.
 pub async fn run(_args: SimulatorArgs, _shutdown: CancellationToken) -> anyhow::Result<Exit> {
-    anyhow::bail!("simulator is not part of this build")
+    std::future::ready(Err(anyhow::anyhow!("simulator is not part of this build"))).await
 }
