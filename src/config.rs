@@ -37,7 +37,7 @@ pub fn process_env(name: &str) -> Option<String> {
     std::env::var(name).ok()
 }
 
-/// Where git-sync and ConfigMap mounts are put by convention.
+/// Where git-sync and `ConfigMap` mounts are put by convention.
 pub const SOURCE_PATH: &str = "/config";
 /// An editor's save and most of a `git checkout` fit into it.
 pub const SOURCE_DEBOUNCE: Duration = Duration::from_millis(500);
@@ -186,7 +186,7 @@ pub struct Project {
     pub secrets: Secrets,
     /// Roles that Descope ships without a marker; never touched.
     pub built_in_roles: Vec<String>,
-    project_id: Option<Setting>,
+    id: Option<Setting>,
     base_url: Option<Setting>,
     management_key: Option<SecretRef>,
 }

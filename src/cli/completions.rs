@@ -7,7 +7,7 @@ use clap_complete::Shell;
 use std::io::Write;
 
 /// Which shell.
-#[derive(Debug, Clone, clap::Args)]
+#[derive(Debug, Clone, Copy, clap::Args)]
 pub struct CompletionsArgs {
     /// The shell
     pub shell: Shell,

@@ -24,6 +24,7 @@ use crate::config::Source;
 use crate::config::connect;
 use crate::config::lines::Lines;
 use crate::config::raw::NumberOrMap;
+use crate::config::raw::OneOrMany;
 use crate::config::raw::RawAdaptive;
 use crate::config::raw::RawConfig;
 use crate::config::raw::RawGuards;
@@ -33,6 +34,7 @@ use crate::config::raw::RawRetry;
 use crate::config::raw::RawSecret;
 use crate::config::raw::RawSetting;
 use crate::config::raw::RawSource;
+use crate::config::raw::Switch;
 use crate::config::raw::Text;
 use crate::config::values;
 use globset::Glob;
@@ -284,7 +286,7 @@ impl Check {
         let name = |text: &str| values::name(text).map(|()| text.into());
         Project {
             name: self.value(&at("name"), raw.name.as_ref(), "default".into(), name),
-            paths: self.paths(&at("path"), raw.path.map_or_else(|| vec![".".to_owned()], |paths| paths.0)),
+            paths: self.paths(&at("path"), raw.path),
             policy: self
                 .value(&at("policy"), raw.policy.as_ref(), Policy::UpsertOnly, |t| values::choice(t, &policies)),
             owner: self.value(&at("owner"), raw.owner.as_ref(), "default".into(), name),
@@ -304,14 +306,19 @@ impl Check {
                 Some(names) => names.into_iter().map(|name| name.0).collect(),
                 None => config::BUILT_IN_ROLES.map(str::to_owned).to_vec(),
             },
-            project_id: raw.project_id.map(|setting| self.setting(&at("projectId"), setting)),
-            base_url: raw.base_url.map(|setting| self.setting(&at("baseUrl"), setting)),
+            id: raw.project_id.and_then(|setting| self.setting(&at("projectId"), setting)),
+            base_url: raw.base_url.and_then(|setting| self.setting(&at("baseUrl"), setting)),
             management_key: raw.management_key.and_then(|secret| self.secret(&at("managementKey"), &secret)),
         }
     }
 
     /// Directories below `source.path`, without `.` and, so that none leaves it, without `..`.
-    fn paths(&mut self, key: &str, raw: Vec<String>) -> Vec<PathBuf> {
+    fn paths(&mut self, key: &str, raw: Option<OneOrMany>) -> Vec<PathBuf> {
+        let raw = raw.map_or_else(|| Some(vec![".".to_owned()]), |paths| paths.0);
+        let Some(raw) = raw else {
+            self.wrong(key, "must be a directory or a list of directories");
+            return Vec::new();
+        };
         if raw.is_empty() {
             self.wrong(key, "must name at least one directory");
         }
@@ -347,6 +354,7 @@ impl Check {
             config::NEVER_DELETED.into_iter().map(|kind| (kind.to_owned(), 0)).collect();
         match raw.max_deletes {
             None => {}
+            Some(NumberOrMap::Other) => self.wrong(&at("maxDeletes"), "must be a number, or a map by kind"),
             Some(NumberOrMap::Number(text)) => {
                 by_kind.clear();
                 max_deletes = self.value(&at("maxDeletes"), Some(&Text(text)), max_deletes, number);
@@ -367,11 +375,10 @@ impl Check {
                 }
             }
         }
-        let mut percent = |field: &str, raw: Option<Option<Text>>, default: Option<u8>| match raw {
-            None => default,
-            Some(None) => None,
-            Some(Some(text)) if text.0 == "off" => None,
-            Some(Some(text)) => self.value(&at(field), Some(&text), default, |text| values::percent(text).map(Some)),
+        let mut percent = |field: &str, raw: Switch, default: Option<u8>| match raw {
+            Switch::Unwritten => default,
+            Switch::Off => None,
+            Switch::Text(text) => self.value(&at(field), Some(&text), default, |text| values::percent(text).map(Some)),
         };
         Guards {
             max_deletes,
@@ -404,9 +411,9 @@ impl Check {
                 values::choice(text, &algorithms)
             }),
             limit: match &raw.limit {
-                None => Some(config::RATE_LIMIT),
-                Some(None) => None,
-                Some(Some(text)) => {
+                Switch::Unwritten => Some(config::RATE_LIMIT),
+                Switch::Off => None,
+                Switch::Text(text) => {
                     self.value("rateLimit.limit", Some(text), Some(config::RATE_LIMIT), |t| values::limit(t).map(Some))
                 }
             },
@@ -489,12 +496,16 @@ impl Check {
         retry
     }
 
-    fn setting(&mut self, key: &str, raw: RawSetting) -> Setting {
+    fn setting(&mut self, key: &str, raw: RawSetting) -> Option<Setting> {
         match raw {
-            RawSetting::Literal(text) => Setting::Literal(text),
+            RawSetting::Literal(text) => Some(Setting::Literal(text)),
             RawSetting::Env(name) => {
                 self.variable(key, &name);
-                Setting::Env(name)
+                Some(Setting::Env(name))
+            }
+            RawSetting::Other => {
+                self.wrong(key, "must be a value, or { env: NAME }");
+                None
             }
         }
     }

@@ -57,7 +57,7 @@ pub fn base_url(project_id: &str) -> Option<String> {
 /// The one project of a config without `projects`.
 pub fn from_official_variables(project: Project) -> Project {
     Project {
-        project_id: Some(Setting::Env(PROJECT_ID.to_owned())),
+        id: Some(Setting::Env(PROJECT_ID.to_owned())),
         management_key: Some(SecretRef::Env(MANAGEMENT_KEY.to_owned())),
         ..project
     }
@@ -72,7 +72,7 @@ impl Config {
             problems.extend(self.unnamed_variables(&env));
             None
         } else {
-            self.ambient_base_url(&env).unwrap_or_else(|problem| {
+            ambient_base_url(&env).unwrap_or_else(|problem| {
                 problems.push(problem);
                 None
             })
@@ -117,7 +117,7 @@ impl Config {
         let mut problems = Vec::new();
         let mut wrong = |field: &str, message: String| problems.push(self.problem(&format!("{key}.{field}"), &message));
 
-        let project_id = match project.project_id.as_ref().map(|setting| lookup(setting, env)) {
+        let project_id = match project.id.as_ref().map(|setting| lookup(setting, env)) {
             Some(Ok(id)) => Some(id),
             Some(Err(name)) => {
                 wrong("projectId", format!("{name} is not set; it holds the id of project {}", project.name));
@@ -192,7 +192,7 @@ impl Config {
     }
 
     fn unnamed_variables(&self, env: Env<'_>) -> Vec<Problem> {
-        let settings = self.projects.iter().flat_map(|project| [&project.project_id, &project.base_url]);
+        let settings = self.projects.iter().flat_map(|project| [&project.id, &project.base_url]);
         let named: Vec<&str> = settings
             .filter_map(|setting| match setting {
                 Some(Setting::Env(name)) => Some(name.as_str()),
@@ -211,16 +211,17 @@ impl Config {
             })
             .collect()
     }
+}
 
-    fn ambient_base_url(&self, env: Env<'_>) -> Result<Option<String>, Problem> {
-        match BASE_URLS.map(env) {
-            [Some(url), Some(uri)] if url.trim_end_matches('/') != uri.trim_end_matches('/') => Err(Problem {
-                file: None,
-                line: None,
-                message: "DESCOPE_BASE_URL and DESCOPE_BASE_URI are both set and differ; keep one".to_owned(),
-            }),
-            [url, uri] => Ok(url.or(uri)),
-        }
+/// The official tools differ in the name; both at once are fine where they agree.
+fn ambient_base_url(env: Env<'_>) -> Result<Option<String>, Problem> {
+    match BASE_URLS.map(env) {
+        [Some(url), Some(uri)] if url.trim_end_matches('/') != uri.trim_end_matches('/') => Err(Problem {
+            file: None,
+            line: None,
+            message: "DESCOPE_BASE_URL and DESCOPE_BASE_URI are both set and differ; keep one".to_owned(),
+        }),
+        [url, uri] => Ok(url.or(uri)),
     }
 }
 

@@ -86,7 +86,11 @@ fn path(stack: &[Level]) -> String {
                 }
                 path.push_str(key.as_deref().unwrap_or_default());
             }
-            Level::List(index) => path.push_str(&format!("[{index}]")),
+            Level::List(index) => {
+                path.push('[');
+                path.push_str(&index.to_string());
+                path.push(']');
+            }
         }
     }
     path

@@ -3,7 +3,6 @@
 
 use serde::Deserialize;
 use serde::Deserializer;
-use serde::de;
 use serde::de::IgnoredAny;
 use serde::de::MapAccess;
 use serde::de::SeqAccess;
@@ -12,7 +11,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 #[derive(Debug, Default, Deserialize)]
-#[serde(default, rename_all = "camelCase", deny_unknown_fields)]
+#[serde(default, rename_all = "camelCase", deny_unknown_fields, expecting = "a map")]
 pub struct RawConfig {
     pub version: Option<Text>,
     #[serde(deserialize_with = "section")]
@@ -33,7 +32,7 @@ pub struct RawConfig {
 }
 
 #[derive(Debug, Default, Deserialize)]
-#[serde(default, rename_all = "camelCase", deny_unknown_fields)]
+#[serde(default, rename_all = "camelCase", deny_unknown_fields, expecting = "a map")]
 pub struct RawSource {
     pub path: Option<Text>,
     #[serde(deserialize_with = "section")]
@@ -43,7 +42,7 @@ pub struct RawSource {
 }
 
 #[derive(Debug, Default, Deserialize)]
-#[serde(default, rename_all = "camelCase", deny_unknown_fields)]
+#[serde(default, rename_all = "camelCase", deny_unknown_fields, expecting = "a map")]
 pub struct RawProject {
     pub name: Option<Text>,
     pub project_id: Option<RawSetting>,
@@ -61,19 +60,17 @@ pub struct RawProject {
 }
 
 #[derive(Debug, Default, Deserialize)]
-#[serde(default, rename_all = "camelCase", deny_unknown_fields)]
+#[serde(default, rename_all = "camelCase", deny_unknown_fields, expecting = "a map")]
 pub struct RawGuards {
     pub max_deletes: Option<NumberOrMap>,
-    #[serde(deserialize_with = "present")]
-    pub max_delete_percent: Option<Option<Text>>,
-    #[serde(deserialize_with = "present")]
-    pub max_change_percent: Option<Option<Text>>,
+    pub max_delete_percent: Switch,
+    pub max_change_percent: Switch,
     pub delete_after: Option<Text>,
     pub approval_expiry: Option<Text>,
 }
 
 #[derive(Debug, Default, Deserialize)]
-#[serde(default, rename_all = "camelCase", deny_unknown_fields)]
+#[serde(default, rename_all = "camelCase", deny_unknown_fields, expecting = "a map")]
 pub struct RawSecrets {
     #[serde(deserialize_with = "section")]
     pub env: Vec<Text>,
@@ -81,11 +78,10 @@ pub struct RawSecrets {
 }
 
 #[derive(Debug, Default, Deserialize)]
-#[serde(default, rename_all = "camelCase", deny_unknown_fields)]
+#[serde(default, rename_all = "camelCase", deny_unknown_fields, expecting = "a map")]
 pub struct RawRateLimit {
     pub algorithm: Option<Text>,
-    #[serde(deserialize_with = "present")]
-    pub limit: Option<Option<Text>>,
+    pub limit: Switch,
     pub lockout: Option<Text>,
     pub reserve: Option<Text>,
     pub probe: Option<Text>,
@@ -95,7 +91,7 @@ pub struct RawRateLimit {
 }
 
 #[derive(Debug, Default, Deserialize)]
-#[serde(default, rename_all = "camelCase", deny_unknown_fields)]
+#[serde(default, rename_all = "camelCase", deny_unknown_fields, expecting = "a map")]
 pub struct RawAdaptive {
     pub initial_rate: Option<Text>,
     pub min_rate: Option<Text>,
@@ -106,7 +102,7 @@ pub struct RawAdaptive {
 }
 
 #[derive(Debug, Default, Deserialize)]
-#[serde(default, rename_all = "camelCase", deny_unknown_fields)]
+#[serde(default, rename_all = "camelCase", deny_unknown_fields, expecting = "a map")]
 pub struct RawRetry {
     pub max_attempts: Option<Text>,
     pub initial_backoff: Option<Text>,
@@ -114,20 +110,20 @@ pub struct RawRetry {
 }
 
 #[derive(Debug, Default, Deserialize)]
-#[serde(default, rename_all = "camelCase", deny_unknown_fields)]
+#[serde(default, rename_all = "camelCase", deny_unknown_fields, expecting = "a map")]
 pub struct RawHttp {
     pub listen: Option<Text>,
     pub token: Option<RawSecret>,
 }
 
 #[derive(Debug, Default, Deserialize)]
-#[serde(default, rename_all = "camelCase", deny_unknown_fields)]
+#[serde(default, rename_all = "camelCase", deny_unknown_fields, expecting = "a map")]
 pub struct RawState {
     pub path: Option<Text>,
 }
 
 #[derive(Debug, Default, Deserialize)]
-#[serde(default, rename_all = "camelCase", deny_unknown_fields)]
+#[serde(default, rename_all = "camelCase", deny_unknown_fields, expecting = "a map")]
 pub struct RawLog {
     pub format: Option<Text>,
     pub level: Option<Text>,
@@ -138,10 +134,23 @@ fn section<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default>(deserialize
     Option::deserialize(deserializer).map(Option::unwrap_or_default)
 }
 
-/// Tells `null` from a key that is not there.
-#[allow(clippy::option_option, reason = "absent, null and a value are three different things here")]
-fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Option<Text>>, D::Error> {
-    Option::deserialize(deserializer).map(Some)
+/// A limit that can be turned off: `null` is a word, not silence.
+#[derive(Debug, Default)]
+pub enum Switch {
+    #[default]
+    Unwritten,
+    Off,
+    Text(Text),
+}
+
+impl<'de> Deserialize<'de> for Switch {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Ok(match Option::deserialize(deserializer)? {
+            None => Self::Off,
+            Some(Text(text)) if text == "off" => Self::Off,
+            Some(text) => Self::Text(text),
+        })
+    }
 }
 
 /// Any scalar, as text: `30`, `true` and `"30s"` reach the check, which knows what to say about each.
@@ -150,10 +159,38 @@ pub struct Text(pub String);
 
 impl<'de> Deserialize<'de> for Text {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        match deserializer.deserialize_any(AnyVisitor)? {
-            Any::Text(text) => Ok(Self(text)),
-            Any::Null | Any::List(_) | Any::Map(_) => Err(de::Error::custom("expected one value")),
-        }
+        deserializer.deserialize_any(TextVisitor).map(Self)
+    }
+}
+
+/// Takes scalars only.
+struct TextVisitor;
+
+impl Visitor<'_> for TextVisitor {
+    type Value = String;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("one value")
+    }
+
+    fn visit_bool<E>(self, value: bool) -> Result<String, E> {
+        Ok(value.to_string())
+    }
+
+    fn visit_i64<E>(self, value: i64) -> Result<String, E> {
+        Ok(value.to_string())
+    }
+
+    fn visit_u64<E>(self, value: u64) -> Result<String, E> {
+        Ok(value.to_string())
+    }
+
+    fn visit_f64<E>(self, value: f64) -> Result<String, E> {
+        Ok(value.to_string())
+    }
+
+    fn visit_str<E>(self, value: &str) -> Result<String, E> {
+        Ok(value.to_owned())
     }
 }
 
@@ -162,6 +199,7 @@ impl<'de> Deserialize<'de> for Text {
 pub enum RawSetting {
     Literal(String),
     Env(String),
+    Other,
 }
 
 impl<'de> Deserialize<'de> for RawSetting {
@@ -170,9 +208,9 @@ impl<'de> Deserialize<'de> for RawSetting {
             Any::Text(text) => Ok(Self::Literal(text)),
             Any::Map(mut map) if map.len() == 1 => match map.remove("env").flatten() {
                 Some(name) => Ok(Self::Env(name)),
-                None => Err(de::Error::custom("expected a value or { env: NAME }")),
+                None => Ok(Self::Other),
             },
-            Any::Null | Any::List(_) | Any::Map(_) => Err(de::Error::custom("expected a value or { env: NAME }")),
+            Any::Null | Any::List(_) | Any::Map(_) => Ok(Self::Other),
         }
     }
 }
@@ -197,16 +235,16 @@ impl<'de> Deserialize<'de> for RawSecret {
     }
 }
 
-/// One path, or a list of them.
+/// One path, or a list of them; `None` for anything else.
 #[derive(Debug)]
-pub struct OneOrMany(pub Vec<String>);
+pub struct OneOrMany(pub Option<Vec<String>>);
 
 impl<'de> Deserialize<'de> for OneOrMany {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         match deserializer.deserialize_any(AnyVisitor)? {
-            Any::Text(text) => Ok(Self(vec![text])),
-            Any::List(Some(items)) => Ok(Self(items)),
-            Any::Null | Any::List(None) | Any::Map(_) => Err(de::Error::custom("expected a path or a list of paths")),
+            Any::Text(text) => Ok(Self(Some(vec![text]))),
+            Any::List(items) => Ok(Self(items)),
+            Any::Null | Any::Map(_) => Ok(Self(None)),
         }
     }
 }
@@ -216,6 +254,7 @@ impl<'de> Deserialize<'de> for OneOrMany {
 pub enum NumberOrMap {
     Number(String),
     Map(BTreeMap<String, Option<String>>),
+    Other,
 }
 
 impl<'de> Deserialize<'de> for NumberOrMap {
@@ -223,7 +262,7 @@ impl<'de> Deserialize<'de> for NumberOrMap {
         match deserializer.deserialize_any(AnyVisitor)? {
             Any::Text(text) => Ok(Self::Number(text)),
             Any::Map(map) => Ok(Self::Map(map)),
-            Any::Null | Any::List(_) => Err(de::Error::custom("expected a number or a map by kind")),
+            Any::Null | Any::List(_) => Ok(Self::Other),
         }
     }
 }

@@ -25,7 +25,8 @@ pub fn init(json: bool, level: &str, redactor: &Redactor) {
 /// The default hook would print to stderr unredacted, and as text in the middle of JSON.
 fn log_panic(info: &PanicHookInfo<'_>) {
     let place = info.location().map(ToString::to_string).unwrap_or_default();
-    let message = info.payload_as_str().unwrap_or("no message");
+    let text = info.payload().downcast_ref::<&str>().copied();
+    let message = text.or_else(|| info.payload().downcast_ref::<String>().map(String::as_str)).unwrap_or("no message");
     tracing::error!(place, message, "a part of the daemon panicked; this is a defect");
 }
 
