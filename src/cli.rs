@@ -155,7 +155,7 @@ impl Cli {
             Command::Run(args) => run::run(loaded(&overrides, redactor)?, args, redactor).await,
             Command::Plan(args) => plan::run(loaded(&overrides, redactor)?, args, redactor).await,
             Command::Apply(args) => apply::run(loaded(&overrides, redactor)?, args, redactor).await,
-            Command::Validate(args) => validate::run(loaded(&overrides, redactor)?, args),
+            Command::Validate(args) => validate::run(&loaded(&overrides, redactor)?, &args),
             Command::Simulator(args) => {
                 start_logs(&overrides, redactor);
                 let signals = shutdown::shutdown_on_signal()?;
