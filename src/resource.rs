@@ -342,6 +342,16 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn a_project_role_is_never_addressed_in_a_tenant() {
+        let write = Write::Overwrite { from: "a".into(), body: document(json!({ "tenantId": "acme" })) };
+
+        let found = sent(&role::Roles, &[(Key::new("roles", "a"), write)]).await;
+
+        let expected = json!({ "name": "a", "newName": "a" });
+        assert_eq!(found, Ok(("POST /v1/mgmt/role/update".to_owned(), expected)));
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn creates_carry_their_identity_and_go_in_one_call() {
         let create = |text| Write::Create(document(json!({ "description": text })));
         let writes =

@@ -147,6 +147,11 @@ async fn a_refused_connection_is_repeated_and_reported_as_unreachable() {
 async fn a_failed_tls_handshake_never_sends_the_key() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = Url::parse(&format!("https://{}", listener.local_addr().unwrap())).unwrap();
+    if let Err(error) = Network::to(&url) {
+        // A machine without root certificates does not get as far as a handshake.
+        assert!(error.to_string().contains("CA certificates"), "{error}");
+        return;
+    }
     let mut server = JoinSet::new();
     let heard = Arc::new(Mutex::new(Vec::new()));
     let bytes = heard.clone();

@@ -222,7 +222,8 @@ async fn a_request_under_way_ends_by_itself_when_the_daemon_stops() {
 
 #[tokio::test(start_paused = true)]
 async fn the_handshake_happens_once_and_its_failure_stops_nothing() {
-    for (license, waited) in [(status(500, ""), 0), (status(200, "<html>"), 0), (refused(), 0), (Step::Hang, 5)] {
+    let refusal = status(500, r#"{"rateLimitTier":"tier9"}"#);
+    for (license, waited) in [(refusal, 0), (status(200, "<html>"), 0), (refused(), 0), (Step::Hang, 5)] {
         let script = Script::of([roles(), roles()]);
         script.license(license);
         let client = script.client();
