@@ -1,0 +1,461 @@
+//! One run in virtual time: workers, latencies, failures, neighbours and the server, around one client.
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use descope_gitops::backoff::Backoff;
+use descope_gitops::limiter::AdaptiveSettings;
+use descope_gitops::limiter::Algorithm;
+use descope_gitops::limiter::Outcome;
+use descope_gitops::limiter::Settings;
+use descope_gitops::limiter::Shape;
+use descope_gitops::limiter::machine::Decision;
+use descope_gitops::limiter::machine::Machine;
+use descope_gitops::limiter::machine::Slot;
+use descope_gitops::simulator::rate_limit::Background;
+use descope_gitops::simulator::rate_limit::Header;
+use descope_gitops::simulator::rate_limit::RateLimit;
+use descope_gitops::simulator::rate_limit::Verdict;
+use descope_gitops::simulator::rate_limit::rng;
+
+use crate::oracle::Oracle;
+use crate::original::Original;
+use crate::scenario::Scenario;
+use crate::scenario::seconds;
+
+/// The client gives up on an answer after this.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// A task that keeps failing for other reasons than the limit is given up after this.
+const PATIENCE: Duration = Duration::from_secs(15 * 60);
+
+/// Between tries of a task.
+const BETWEEN_TRIES: Backoff =
+    Backoff { max_attempts: u32::MAX, initial: Duration::from_secs(1), max: Duration::from_secs(30) };
+
+/// The original retry: five attempts, a 429 counts as one.
+const ORIGINAL_RETRY: Backoff =
+    Backoff { max_attempts: 5, initial: Duration::from_secs(1), max: Duration::from_secs(60) };
+
+/// Who calls.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Who {
+    /// The default algorithm of the product.
+    Budget,
+    /// The product's `adaptive`, with the original retry.
+    Adaptive,
+    /// `adaptive` without a shared gate, as it was first designed.
+    Original,
+    /// Knows everything.
+    Oracle,
+}
+
+/// What is asked before a request is sent.
+pub enum Client {
+    Machine(Machine),
+    Original(Original),
+    Oracle(Oracle),
+}
+
+/// Where a request of ours stands with the client.
+enum Ticket {
+    Slot(Slot),
+    None,
+}
+
+/// What came of a run.
+#[derive(Clone, Default)]
+pub struct Outcomes {
+    pub succeeded: usize,
+    pub lost: usize,
+    pub unfinished: usize,
+    pub makespan: f64,
+    pub p95: f64,
+    pub first_1000: Option<f64>,
+    pub throttled: usize,
+    pub others: f64,
+    pub locked: f64,
+    pub duration: f64,
+    pub into_closed_gate: usize,
+    pub settled: Option<f64>,
+}
+
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+enum Event {
+    Submit(usize),
+    Step(usize),
+    Reach(usize),
+    Reply(usize),
+    Retry(usize),
+    Wake,
+}
+
+struct Task {
+    submitted: Duration,
+    failures: u32,
+    failing_since: Option<Duration>,
+}
+
+struct Request {
+    task: usize,
+    ticket: Ticket,
+    timed_out: bool,
+    latency: Duration,
+    outcome: Option<Outcome>,
+    failed: bool,
+}
+
+pub struct World<'a> {
+    scenario: &'a Scenario,
+    who: Who,
+    client: Client,
+    pub limit: RateLimit,
+    pub background: Option<Background>,
+    /// Time 0 of the scenario on the server's clock.
+    base: Duration,
+    rng: fastrand::Rng,
+    now: Duration,
+    events: BinaryHeap<Reverse<(Duration, u64, Event)>>,
+    sequence: u64,
+    wake_at: Option<Duration>,
+    tasks: Vec<Task>,
+    queue: VecDeque<usize>,
+    waiting: VecDeque<usize>,
+    idle: usize,
+    requests: Vec<Request>,
+    /// When ours reached the server, and whether they were admitted.
+    reached: Vec<(Duration, bool)>,
+    latencies: Vec<Duration>,
+    out: Outcomes,
+}
+
+impl<'a> World<'a> {
+    pub fn new(scenario: &'a Scenario, who: Who, seed: u64) -> Self {
+        let mut rng = rng(seed);
+        let limit = RateLimit::new(scenario.spec(), rng.u64(..));
+        let background = scenario.background.as_ref().map(|neighbours| {
+            let on_off = neighbours.on_s.map(|on| (seconds(on), seconds(neighbours.off_s.unwrap_or(0.0))));
+            Background::new(neighbours.rate_per_s, on_off, rng.u64(..))
+        });
+        let base = if scenario.warm_used > 0 { seconds(scenario.server.window_s / 2.0) } else { Duration::ZERO };
+        let client = match who {
+            Who::Budget => Client::Machine(Machine::new(&settings(scenario, Algorithm::Budget))),
+            Who::Adaptive => Client::Machine(Machine::new(&settings(scenario, Algorithm::Adaptive))),
+            Who::Original => Client::Original(Original::default()),
+            Who::Oracle => Client::Oracle(Oracle),
+        };
+        let mut world = Self {
+            scenario,
+            who,
+            client,
+            limit,
+            background,
+            base,
+            rng,
+            now: Duration::ZERO,
+            events: BinaryHeap::new(),
+            sequence: 0,
+            wake_at: None,
+            tasks: Vec::new(),
+            queue: VecDeque::new(),
+            waiting: VecDeque::new(),
+            idle: scenario.workers,
+            requests: Vec::new(),
+            reached: Vec::new(),
+            latencies: Vec::new(),
+            out: Outcomes::default(),
+        };
+        world.warm();
+        for (task, at) in scenario.load.times(&mut world.rng).into_iter().enumerate() {
+            world.tasks.push(Task { submitted: at + base, failures: 0, failing_since: None });
+            world.at(at + base, Event::Submit(task));
+        }
+        for (step, &(at, _)) in scenario.steps.iter().enumerate() {
+            world.at(seconds(at) + base, Event::Step(step));
+        }
+        world
+    }
+
+    /// What the same client sent before time 0, known to it from its memory.
+    fn warm(&mut self) {
+        let mut done = Vec::new();
+        for sent in 0..self.scenario.warm_used {
+            let at = Duration::from_millis(10) * u32::try_from(sent).unwrap_or(u32::MAX);
+            let latency = self.latency();
+            self.limit.request(at + latency / 2);
+            done.push((at + latency).min(self.base));
+        }
+        done.sort_unstable();
+        if let Client::Machine(Machine::Budget(budget)) = &mut self.client {
+            budget.restore(None, false, done, self.base);
+        }
+    }
+
+    /// Runs until every task is done or given up, or until the scenario's patience ends.
+    pub fn run(mut self, until: Duration) -> Outcomes {
+        let end = self.base + until;
+        while let Some(Reverse((at, _, event))) = self.events.pop() {
+            if at > end || self.out.succeeded + self.out.lost == self.tasks.len() {
+                break;
+            }
+            self.now = at;
+            match event {
+                Event::Submit(task) => self.submit(task),
+                Event::Step(step) => {
+                    self.advance_background();
+                    self.limit.set_limit(self.now, self.scenario.steps[step].1);
+                }
+                Event::Reach(request) => self.reach(request),
+                Event::Reply(request) => self.reply(request),
+                Event::Retry(task) => self.waiting.push_back(task),
+                Event::Wake => self.wake_at = self.wake_at.filter(|&wake| wake > at),
+            }
+            self.pump();
+        }
+        self.finish(end)
+    }
+
+    fn at(&mut self, at: Duration, event: Event) {
+        self.sequence += 1;
+        self.events.push(Reverse((at, self.sequence, event)));
+    }
+
+    fn submit(&mut self, task: usize) {
+        self.queue.push_back(task);
+        self.hire();
+    }
+
+    fn hire(&mut self) {
+        while self.idle > 0
+            && let Some(task) = self.queue.pop_front()
+        {
+            self.idle -= 1;
+            self.waiting.push_back(task);
+        }
+    }
+
+    /// Lets the client send what it wants to send now.
+    fn pump(&mut self) {
+        while let Some(&task) = self.waiting.front() {
+            let decision = match &mut self.client {
+                Client::Machine(machine) => {
+                    let closed = machine.gate().paused_until().is_some_and(|until| self.now < until);
+                    let decision = machine.acquire(self.now);
+                    self.out.into_closed_gate += usize::from(closed && matches!(decision, Decision::Send(_)));
+                    decision
+                }
+                Client::Original(original) => match original.acquire(self.now) {
+                    Ok(()) => {
+                        self.send(task, Ticket::None);
+                        continue;
+                    }
+                    Err(due) => Decision::WaitUntil(due),
+                },
+                Client::Oracle(_) => {
+                    self.send(task, Ticket::None);
+                    continue;
+                }
+            };
+            match decision {
+                Decision::Send(slot) => self.send(task, Ticket::Slot(slot)),
+                Decision::WaitUntil(due) => {
+                    assert!(due > self.now, "the client asked to wait until a time that has passed");
+                    if self.wake_at.is_none_or(|wake| due < wake) {
+                        self.wake_at = Some(due);
+                        self.at(due, Event::Wake);
+                    }
+                    return;
+                }
+                Decision::WaitForReply => return,
+            }
+        }
+    }
+
+    fn send(&mut self, task: usize, ticket: Ticket) {
+        self.waiting.pop_front();
+        let latency = self.latency();
+        let timed_out = self.rng.f64() < self.scenario.timeout;
+        let request = self.requests.len();
+        self.requests.push(Request { task, ticket, timed_out, latency, outcome: None, failed: false });
+        self.at(self.now + latency / 2, Event::Reach(request));
+        if timed_out {
+            self.at(self.now + REQUEST_TIMEOUT, Event::Reply(request));
+        }
+    }
+
+    fn reach(&mut self, index: usize) {
+        self.advance_background();
+        if let Client::Oracle(oracle) = &self.client
+            && let Some(later) = oracle.postpone(self.now, &mut self.limit, self.background.as_ref(), self.scenario)
+        {
+            // It knew when it sent, and would have sent later.
+            self.at(self.now + later, Event::Reach(index));
+            return;
+        }
+        let verdict = self.limit.request(self.now);
+        self.reached.push((self.now, verdict == Verdict::Admitted));
+        let outage = self.scenario.outage.is_some_and(|outage| outage.holds(self.now.saturating_sub(self.base)));
+        let broken = outage || self.rng.f64() < self.scenario.err_5xx;
+        let request = &mut self.requests[index];
+        request.outcome = Some(match verdict {
+            Verdict::Admitted => {
+                request.failed = broken;
+                Outcome::Answered
+            }
+            Verdict::Refused { header } => Outcome::Throttled {
+                retry_after: header.map(|header| match header {
+                    Header::Seconds(value) => Duration::from_secs(value),
+                    Header::Date { retry_at, date } => seconds(retry_at - date),
+                }),
+            },
+        });
+        if !request.timed_out {
+            let back = self.now + request.latency / 2;
+            self.at(back, Event::Reply(index));
+        }
+    }
+
+    fn reply(&mut self, index: usize) {
+        let request = &mut self.requests[index];
+        let task = request.task;
+        let outcome = match request.outcome {
+            Some(outcome) if !request.timed_out => outcome,
+            _ => Outcome::Failed,
+        };
+        let failed = request.failed;
+        let throttled = matches!(outcome, Outcome::Throttled { .. });
+        self.out.throttled += usize::from(throttled);
+        match (std::mem::replace(&mut request.ticket, Ticket::None), &mut self.client) {
+            (Ticket::Slot(slot), Client::Machine(machine)) => machine.reply(slot, outcome, self.now),
+            (_, Client::Original(original)) => original.reply(outcome),
+            _ => {}
+        }
+        if outcome == Outcome::Answered && !failed {
+            self.succeed(task);
+        } else if throttled && self.who == Who::Budget {
+            self.waiting.push_back(task);
+        } else {
+            self.fail(task);
+        }
+    }
+
+    fn succeed(&mut self, task: usize) {
+        self.out.succeeded += 1;
+        self.out.makespan = self.now.saturating_sub(self.base).as_secs_f64();
+        if self.out.succeeded == 1000 {
+            self.out.first_1000 = Some(self.out.makespan);
+        }
+        self.latencies.push(self.now.saturating_sub(self.tasks[task].submitted));
+        self.idle += 1;
+        self.hire();
+    }
+
+    fn fail(&mut self, task: usize) {
+        let random = self.rng.f64();
+        let it = &mut self.tasks[task];
+        it.failures += 1;
+        let since = *it.failing_since.get_or_insert(self.now);
+        let (given_up, wait) = match self.who {
+            Who::Budget => (self.now > since + PATIENCE, BETWEEN_TRIES.delay(it.failures, random)),
+            Who::Adaptive | Who::Original => {
+                (it.failures >= ORIGINAL_RETRY.max_attempts, ORIGINAL_RETRY.delay(it.failures, random))
+            }
+            Who::Oracle => (false, Duration::ZERO),
+        };
+        if given_up {
+            self.out.lost += 1;
+            self.idle += 1;
+            self.hire();
+        } else {
+            self.at(self.now + wait, Event::Retry(task));
+        }
+    }
+
+    fn advance_background(&mut self) {
+        if let Some(background) = &mut self.background {
+            background.advance(self.now, &mut self.limit);
+        }
+    }
+
+    /// Log-normal, capped.
+    fn latency(&mut self) -> Duration {
+        let (u, v) = (1.0 - self.rng.f64(), self.rng.f64());
+        let normal = (-2.0 * u.ln()).sqrt() * (std::f64::consts::TAU * v).cos();
+        let latency = &self.scenario.latency;
+        seconds(latency.median_s * (latency.sigma * normal).exp().min(20.0))
+    }
+
+    fn finish(mut self, end: Duration) -> Outcomes {
+        let all_done = self.out.succeeded + self.out.lost == self.tasks.len();
+        let finished = if all_done { self.now } else { end };
+        let mut out = std::mem::take(&mut self.out);
+        out.unfinished = self.tasks.len() - out.succeeded - out.lost;
+        out.duration = finished.saturating_sub(self.base).as_secs_f64();
+        out.locked = self.limit.locked_time(finished).as_secs_f64();
+        out.others =
+            self.background.as_ref().map_or(1.0, |b| if b.arrived == 0 { 1.0 } else { ratio(b.served, b.arrived) });
+        self.latencies.sort_unstable();
+        let last = self.latencies.len().saturating_sub(1);
+        out.p95 = self
+            .latencies
+            .get(self.latencies.len() * 95 / 100)
+            .or(self.latencies.get(last))
+            .map_or(0.0, Duration::as_secs_f64);
+        out.settled = self.settled();
+        out
+    }
+
+    /// Time after the last step until two windows on end carry 80 % of the new limit with 1 % refused at most.
+    fn settled(&self) -> Option<f64> {
+        let &(step, n) = self.scenario.steps.last()?;
+        let step = seconds(step) + self.base;
+        let window = seconds(self.scenario.server.window_s);
+        let in_window = |from: Duration| {
+            let start = self.reached.partition_point(|&(at, _)| at < from);
+            let end = self.reached.partition_point(|&(at, _)| at < from + window);
+            let sent = &self.reached[start..end];
+            let admitted = sent.iter().filter(|(_, admitted)| *admitted).count();
+            (count(admitted), count(sent.len() - admitted))
+        };
+        let last = self.reached.last()?.0;
+        (0..).map(|second| step + Duration::from_secs(second)).take_while(|&from| from + window * 2 <= last).find_map(
+            |from| {
+                let ((a, x), (b, y)) = (in_window(from), in_window(from + window));
+                let good = a >= 0.8 * n && b >= 0.8 * n && x + y <= 0.01 * (a + b + x + y);
+                good.then(|| from.saturating_sub(step).as_secs_f64())
+            },
+        )
+    }
+}
+
+fn settings(scenario: &Scenario, algorithm: Algorithm) -> Settings {
+    let documented = &scenario.documented;
+    Settings {
+        algorithm,
+        limit: Some((documented.n, seconds(documented.window_s))),
+        lockout: seconds(documented.lockout_s),
+        reserve: 0.0,
+        probe: true,
+        shape: Shape::Auto,
+        adaptive: AdaptiveSettings {
+            initial_rate: 10.0,
+            min_rate: 1.0,
+            max_rate: 100.0,
+            decrease_factor: 0.5,
+            increase_factor: 1.1,
+            success_threshold: 50,
+        },
+    }
+}
+
+#[allow(clippy::cast_precision_loss, reason = "counts")]
+pub fn count(value: usize) -> f64 {
+    value as f64
+}
+
+#[allow(clippy::cast_precision_loss, reason = "counts")]
+fn ratio(a: u64, b: u64) -> f64 {
+    a as f64 / b as f64
+}
