@@ -221,7 +221,16 @@ impl RateLimit {
         Verdict::Refused { header }
     }
 
-    /// Time until one request would be admitted if nobody else asks. The counters are at `now`.
+    /// Time until one request would be admitted if nobody else asks.
+    pub fn wait(&mut self, now: Duration) -> Duration {
+        if let Some(rest) = self.locked_until.checked_sub(now).filter(|rest| !rest.is_zero()) {
+            return rest;
+        }
+        self.roll(now);
+        if self.clone().admit(now) { Duration::ZERO } else { self.until_room(now) }
+    }
+
+    /// The same; the counters are at `now`, it is not locked, and there is no room.
     fn until_room(&self, now: Duration) -> Duration {
         let (n, window) = (self.spec.n, self.spec.window);
         match &self.counted {
