@@ -65,32 +65,29 @@ fn run(memory: &mut Memory, now: Duration, request: &Request) -> Result<Value, R
         }
         ("GET", "/rate-limit") => Ok(json!(memory.gate.limit())),
         ("PUT", "/rate-limit") => set_limit(memory, now, request),
-        ("GET", "/state") => match parameter(request, "project") {
-            Some(project) => Ok(state::write(memory.world(project))),
-            None => {
-                let worlds = memory.worlds.iter().map(|(project, world)| (project.clone(), state::write(world)));
-                Ok(json!({ "projects": worlds.collect::<Document>() }))
+        ("GET", "/state") => {
+            if let Some(project) = parameter(request, "project") {
+                return Ok(state::write(memory.world(project)));
             }
-        },
+            let worlds = memory.worlds.iter().map(|(project, world)| (project.clone(), state::write(world)));
+            Ok(json!({ "projects": worlds.collect::<Document>() }))
+        }
         ("PUT", "/state") => put_state(memory, request),
         (method, path) => edit(memory, method, path, request),
     }
 }
 
 fn set_limit(memory: &mut Memory, now: Duration, request: &Request) -> Result<Value, Refusal> {
-    let limit = match parsed::<Value>(&request.body)? {
-        Value::Null => None,
-        Value::Object(change) => {
-            let mut all = match json!(memory.gate.limit().cloned().unwrap_or_default()) {
-                Value::Object(all) => all,
-                _ => Document::new(),
-            };
+    let limit = match parsed::<Option<Document>>(&request.body)? {
+        None => None,
+        Some(change) => {
+            let current = json!(memory.gate.limit().cloned().unwrap_or_default());
+            let mut all = current.as_object().cloned().unwrap_or_default();
             all.extend(change);
-            let limit: Limit = serde_json::from_value(Value::Object(all)).map_err(invalid)?;
+            let limit: Limit = parsed(Value::Object(all).to_string().as_bytes())?;
             limit.check().map_err(Refusal::Invalid)?;
             Some(limit)
         }
-        _ => return Err(Refusal::Malformed("a limit is an object, or null for none".to_owned())),
     };
     memory.gate.set(now, limit);
     Ok(json!(memory.gate.limit()))
@@ -148,9 +145,5 @@ fn object(request: &Request) -> Result<Document, Refusal> {
 }
 
 fn parsed<T: serde::de::DeserializeOwned>(body: &[u8]) -> Result<T, Refusal> {
-    serde_json::from_slice(body).map_err(invalid)
-}
-
-fn invalid(error: serde_json::Error) -> Refusal {
-    Refusal::Invalid(error.to_string())
+    serde_json::from_slice(body).map_err(|error| Refusal::Invalid(error.to_string()))
 }

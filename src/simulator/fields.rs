@@ -62,9 +62,9 @@ impl Fields {
     pub fn texts(&mut self, name: &str) -> Result<Option<Vec<String>>, Refusal> {
         let Some(value) = self.take(name) else { return Ok(None) };
         let Value::Array(items) = value else { return Err(wrong(name, "a list")) };
-        let text = |item| match item {
-            Value::String(text) => Ok(text),
-            _ => Err(wrong(name, "a list of strings")),
+        let text = |item| {
+            let Value::String(text) = item else { return Err(wrong(name, "a list of strings")) };
+            Ok(text)
         };
         items.into_iter().map(text).collect::<Result<_, _>>().map(Some)
     }
@@ -76,9 +76,9 @@ impl Fields {
             Some(Value::Array(items)) => items,
             Some(_) => return Err(wrong(name, "a list")),
         };
-        let object = |item| match item {
-            Value::Object(item) => Ok(Self(item)),
-            _ => Err(wrong(name, "a list of objects")),
+        let object = |item| {
+            let Value::Object(item) = item else { return Err(wrong(name, "a list of objects")) };
+            Ok(Self(item))
         };
         items.into_iter().map(object).collect()
     }

@@ -134,9 +134,8 @@ impl Default for Switches {
 impl Switches {
     /// These switches with the given ones changed. Errs with what is wrong with the change.
     pub fn with(&self, change: Map<String, Value>) -> Result<Self, String> {
-        let mut all = match serde_json::to_value(self) {
-            Ok(Value::Object(all)) => all,
-            Ok(_) | Err(_) => return Err("the switches cannot be written as JSON".to_owned()),
+        let Ok(Value::Object(mut all)) = serde_json::to_value(self) else {
+            return Err("the switches cannot be written as JSON".to_owned());
         };
         let keeps_key = !change.contains_key("managementKey");
         all.extend(change);

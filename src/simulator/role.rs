@@ -120,10 +120,7 @@ fn create_one(call: &mut Call<'_>, mut fields: Fields) -> Result<u64, Refusal> {
 }
 
 fn update_one(call: &mut Call<'_>, mut fields: Fields) -> Result<u64, Refusal> {
-    let (number, mut role) = match find(call.world, &mut fields)? {
-        Ok(found) => found,
-        Err(absent) => return Err(absent),
-    };
+    let (number, mut role) = find(call.world, &mut fields)??;
     let new_name = fields.required("newName")?;
     overwrite(call, &mut role, &mut fields)?;
     role.extra = fields.extra(&role.extra, call.switches)?;

@@ -106,10 +106,7 @@ fn put_role(world: &mut World, mut fields: Fields) -> Result<(), Refusal> {
     set(&mut row.created_time, fields.integer("createdTime")?);
     if let Some(names) = fields.texts("permissionNames")? {
         let find = |name: String| {
-            world
-                .permissions
-                .by_name("", &name)
-                .ok_or_else(|| Refusal::NotFound(format!("permission {name} not found")))
+            world.permissions.by_name("", &name).ok_or_else(|| Refusal::Invalid(format!("permission {name} not found")))
         };
         row.permissions = names.into_iter().map(find).collect::<Result<_, _>>()?;
     }
@@ -150,7 +147,7 @@ fn put_tenant(world: &mut World, mut fields: Fields) -> Result<(), Refusal> {
     set(&mut row.settings, fields.object("settings")?);
     if let Some(names) = fields.texts("defaultRoles")? {
         let find = |name: String| {
-            world.roles.by_name("", &name).ok_or_else(|| Refusal::NotFound(format!("role {name} not found")))
+            world.roles.by_name("", &name).ok_or_else(|| Refusal::Invalid(format!("role {name} not found")))
         };
         row.default_roles = names.into_iter().map(find).collect::<Result<_, _>>()?;
     }

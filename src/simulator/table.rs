@@ -10,9 +10,7 @@ pub trait Row {
     /// Server-side or chosen id.
     fn id(&self) -> &str;
     /// The tenant within which the name is unique; empty: the project.
-    fn tenant(&self) -> &str {
-        ""
-    }
+    fn tenant(&self) -> &str;
     /// The name.
     fn name(&self) -> &str;
 }
@@ -80,13 +78,13 @@ impl<T: Row> Table<T> {
     pub fn insert(&mut self, row: T) -> u64 {
         let number = self.next;
         self.next += 1;
-        self.write(number, Some(Arc::new(row)));
+        self.write(number, Some(&Arc::new(row)));
         number
     }
 
     /// Replaces a row.
     pub fn replace(&mut self, number: u64, row: T) {
-        self.write(number, Some(Arc::new(row)));
+        self.write(number, Some(&Arc::new(row)));
     }
 
     /// Removes a row.
@@ -94,13 +92,13 @@ impl<T: Row> Table<T> {
         self.write(number, None);
     }
 
-    fn write(&mut self, number: u64, row: Option<Arc<T>>) {
+    fn write(&mut self, number: u64, row: Option<&Arc<T>>) {
         let before = self.put(number, row);
         self.journal.push(Step { at: self.now, number, before });
     }
 
-    fn put(&mut self, number: u64, row: Option<Arc<T>>) -> Option<Arc<T>> {
-        let before = match &row {
+    fn put(&mut self, number: u64, row: Option<&Arc<T>>) -> Option<Arc<T>> {
+        let before = match row {
             Some(row) => self.rows.insert(number, Arc::clone(row)),
             None => self.rows.remove(&number),
         };
@@ -113,7 +111,7 @@ impl<T: Row> Table<T> {
                 self.by_name.remove(&name);
             }
         }
-        if let Some(row) = &row {
+        if let Some(row) = row {
             self.by_id.insert(row.id().to_owned(), number);
             self.by_name.insert((row.tenant().to_owned(), row.name().to_owned()), number);
         }
@@ -129,7 +127,7 @@ impl<T: Row> Table<T> {
     pub fn undo(&mut self, mark: usize) {
         while self.journal.len() > mark {
             if let Some(step) = self.journal.pop() {
-                self.put(step.number, step.before);
+                self.put(step.number, step.before.as_ref());
             }
         }
     }
@@ -165,10 +163,13 @@ mod tests {
     struct Item(&'static str, &'static str);
 
     impl Row for Item {
-        fn id(&self) -> &str {
+        fn id(&self) -> &'static str {
             self.0
         }
-        fn name(&self) -> &str {
+        fn tenant(&self) -> &'static str {
+            ""
+        }
+        fn name(&self) -> &'static str {
             self.1
         }
     }

@@ -311,7 +311,9 @@ fn merge_attributes(call: &Call<'_>, tenant: &mut Tenant, attributes: Document) 
             Value::Array(items) if !items.iter().all(Value::is_string) => {
                 return Err(Refusal::Malformed(format!("custom attribute {name} must be a list of strings")));
             }
-            value => drop(tenant.custom_attributes.insert(name, value)),
+            Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Array(_) => {
+                tenant.custom_attributes.insert(name, value);
+            }
         }
     }
     Ok(())

@@ -67,6 +67,9 @@ impl Row for Permission {
     fn id(&self) -> &str {
         &self.id
     }
+    fn tenant(&self) -> &'static str {
+        ""
+    }
     fn name(&self) -> &str {
         &self.name
     }
@@ -87,6 +90,9 @@ impl Row for Role {
 impl Row for Tenant {
     fn id(&self) -> &str {
         &self.id
+    }
+    fn tenant(&self) -> &'static str {
+        ""
     }
     fn name(&self) -> &str {
         &self.name

@@ -61,7 +61,7 @@ async fn an_update_overwrites_and_a_patch_changes_only_what_is_present() {
     let updated = acme().await;
 
     assert_eq!((&patched["name"], &patched["disabled"]), (&json!("Acme Inc"), &json!(true)));
-    assert_eq!(patched["customAttributes"], json!({ "old": 1 }));
+    assert_eq!(patched["customAttributes"], json!({ "plan": "gold", "seats": 1 }));
     assert_eq!((&updated["disabled"], &updated["customAttributes"]), (&json!(false), &json!({})));
     assert_eq!(updated["defaultRoles"], json!(["Editor"]));
 }
@@ -78,7 +78,7 @@ async fn whether_an_empty_list_in_a_patch_clears_is_a_switch() {
     world.send("PATCH", "/v1/mgmt/tenant/patch", patch).await.ok();
     let cleared = world.state().await["tenants"][0]["selfProvisioningDomains"].clone();
 
-    assert_eq!((ignored, cleared), (json!(["old.com"]), json!([])));
+    assert_eq!((ignored, cleared), (json!(["acme.com"]), json!([])));
 }
 
 #[tokio::test]

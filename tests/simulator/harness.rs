@@ -91,7 +91,12 @@ impl World {
 
     /// A call of the simulator's own that must succeed.
     pub async fn put(&self, path: &str, body: Value) -> Value {
-        self.send("PUT", &format!("/_sim/{path}"), body).await.ok()
+        let body = body.to_string();
+        let response = self.client.put(self.url(&format!("/_sim/{path}"))).body(body).send().await.unwrap();
+        let status = response.status();
+        let text = response.text().await.unwrap();
+        assert_eq!(status, 200, "{text}");
+        serde_json::from_str(&text).unwrap()
     }
 
     pub async fn switch(&self, switches: Value) {
@@ -145,8 +150,8 @@ pub fn fixture() -> Value {
             { "name": "Owner", "tenantId": "acme" }, { "name": "B", "tenantId": "acme" },
         ],
         "tenants": [
-            { "id": "acme", "name": "Acme Corp", "disabled": true, "selfProvisioningDomains": ["old.com"],
-              "customAttributes": { "old": 1 }, "federatedAppIds": ["app0"], "defaultRoles": ["Editor"],
+            { "id": "acme", "name": "Acme Corp", "disabled": true, "selfProvisioningDomains": ["acme.com"],
+              "customAttributes": { "plan": "gold", "seats": 1 }, "federatedAppIds": ["app0"], "defaultRoles": ["Editor"],
               "roleInheritance": "none" },
             { "id": "globex", "name": "Globex", "enforceSSO": true, "parent": "acme" },
         ],

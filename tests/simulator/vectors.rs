@@ -115,7 +115,7 @@ fn without(body: &Value, drop: fn(&Value) -> bool) -> Value {
             Value::Object(kept.map(|(name, value)| (name.clone(), without(value, drop))).collect())
         }
         Value::Array(items) => Value::Array(items.iter().map(|item| without(item, drop)).collect()),
-        other => other.clone(),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => body.clone(),
     }
 }
 
@@ -202,7 +202,7 @@ async fn what_a_request_says_is_what_is_stored_and_the_rest_is_zero() {
         }
     }
 
-    assert!(checked > 200, "only {checked} fields");
+    assert!(checked > 150, "only {checked} fields");
 }
 
 #[tokio::test]
