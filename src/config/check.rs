@@ -417,7 +417,7 @@ impl Check {
                     self.value("rateLimit.limit", Some(text), Some(config::RATE_LIMIT), |t| values::limit(t).map(Some))
                 }
             },
-            lockout: self.positive_duration("rateLimit.lockout", raw.lockout.as_ref(), config::LOCKOUT),
+            lockout: self.value("rateLimit.lockout", raw.lockout.as_ref(), config::LOCKOUT, values::duration),
             reserve: self.value("rateLimit.reserve", raw.reserve.as_ref(), config::RESERVE, reserve),
             probe: self.value("rateLimit.probe", raw.probe.as_ref(), false, |text| {
                 values::choice(text, &[("true", true), ("false", false)])
