@@ -192,9 +192,9 @@ mod tests {
 
     #[test]
     fn the_simulator_has_a_place_of_its_own_to_listen() {
-        let listens = |args: &[&str]| match Cli::try_parse_from(args).unwrap().command {
-            Command::Simulator(args) => args.listen,
-            other => panic!("{other:?}"),
+        let listens = |args: &[&str]| {
+            let Command::Simulator(args) = Cli::try_parse_from(args).unwrap().command else { panic!("{args:?}") };
+            args.listen
         };
 
         assert_eq!(listens(&["x", "simulator"]), "127.0.0.1:8090");
