@@ -202,6 +202,18 @@ mod tests {
     }
 
     #[test]
+    fn the_simulator_has_a_place_of_its_own_to_listen() {
+        let listens = |args: &[&str]| {
+            let Command::Simulator(args) = Cli::try_parse_from(args).unwrap().command else { panic!("{args:?}") };
+            args.listen
+        };
+
+        assert_eq!(listens(&["x", "simulator"]), "127.0.0.1:8090");
+        assert_eq!(listens(&["x", "simulator", "--listen", "127.0.0.1:0"]), "127.0.0.1:0");
+        assert_eq!(listens(&["x", "--listen", "127.0.0.1:0", "simulator"]), "127.0.0.1:0");
+    }
+
+    #[test]
     fn settings_that_cannot_be_used_are_a_usage_error_however_deep_they_hide() {
         let invalid = Config::load(&Overrides::default()).unwrap_err();
 

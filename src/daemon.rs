@@ -9,6 +9,7 @@ use crate::config::process_env;
 use crate::descope::Client;
 use crate::descope::transport::Network;
 use crate::descope::transport::TransportError;
+use crate::http::CannotListen;
 use crate::http::Reconcile;
 use crate::http::Served;
 use crate::http::Server;
@@ -63,13 +64,8 @@ pub enum Error {
     #[error("cannot build the HTTP client: {0}")]
     Transport(#[from] TransportError),
     /// The listen address cannot be used.
-    #[error("cannot listen on {address}: {source}; choose another one with --listen or http.listen")]
-    Bind {
-        /// As configured.
-        address: std::net::SocketAddr,
-        /// What the system says.
-        source: std::io::Error,
-    },
+    #[error(transparent)]
+    Bind(#[from] CannotListen),
     /// The signal cannot be caught.
     #[error("cannot listen for SIGHUP: {0}")]
     Signal(#[source] std::io::Error),
@@ -206,8 +202,7 @@ pub fn limiters(
 /// Runs until `shutdown`, which takes no new task, lets calls in flight end, and writes the state.
 pub async fn run(config: Config, redactor: &Redactor, shutdown: CancellationToken) -> Result<(), Error> {
     let parts = Parts::build(&config, redactor, &shutdown)?;
-    let server =
-        Server::bind(config.http.listen).await.map_err(|source| Error::Bind { address: config.http.listen, source })?;
+    let server = Server::bind(config.http.listen).await?;
     let Parts { projects, queue, worker, limiters, state, metrics, board } = parts;
     let http_stop = CancellationToken::new();
     let triggers: BTreeMap<String, TriggerSender> =

@@ -33,6 +33,8 @@ mod routes;
 /// A connection carries one request, and this is all the time it has: for the header, the body, and taking the
 /// answer. A slow peer holds nothing for longer.
 const DEADLINE: Duration = Duration::from_secs(30);
+/// Of the request line and all headers; browsers with many cookies stay below.
+const LARGEST_HEADER: usize = 64 * 1024;
 /// At the stop, answers under way get this long. They are computed in milliseconds; only a slow peer needs more.
 const GRACE: Duration = Duration::from_secs(1);
 /// After a failed accept, which mostly means that the process is out of file descriptors.
@@ -64,6 +66,14 @@ impl fmt::Debug for Served {
     }
 }
 
+/// The port is taken, or not for us.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot listen on {listen}; choose another address with --listen or http.listen")]
+pub struct CannotListen {
+    listen: SocketAddr,
+    source: io::Error,
+}
+
 /// A port that is ours, so that a taken one is known before the daemon does anything.
 #[derive(Debug)]
 pub struct Server {
@@ -73,9 +83,10 @@ pub struct Server {
 
 impl Server {
     /// Takes the port; port 0 takes a free one. The address goes to the log.
-    pub async fn bind(listen: SocketAddr) -> io::Result<Self> {
-        let listener = TcpListener::bind(listen).await?;
-        let address = listener.local_addr()?;
+    pub async fn bind(listen: SocketAddr) -> Result<Self, CannotListen> {
+        let cannot = |source| CannotListen { listen, source };
+        let listener = TcpListener::bind(listen).await.map_err(cannot)?;
+        let address = listener.local_addr().map_err(cannot)?;
         tracing::info!(%address, "listening");
         Ok(Self { listener, address })
     }
@@ -118,6 +129,7 @@ where
 {
     let connection = hyper::server::conn::http1::Builder::new()
         .keep_alive(false)
+        .max_buf_size(LARGEST_HEADER)
         .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
     let mut connection = std::pin::pin!(connection);
     let served = async {

@@ -21,10 +21,17 @@ fn main() -> ExitCode {
     match execute(cli, &redactor) {
         Ok(exit) => exit.into(),
         Err(error) => {
-            let text = redactor.redact(&format!("{error:#}"));
+            let exit = cli::exit_of(&error);
+            // Settings have a line for each thing that is wrong, which editors and CI systems link: keep them whole.
+            let text = if exit == Exit::Usage {
+                format!("cannot use these settings\n{error:#}")
+            } else {
+                format!("{error:#}")
+            };
+            let text = redactor.redact(&text);
             // Where stderr is gone, the exit code still tells.
             writeln!(std::io::stderr(), "descope-gitops: {text}").unwrap_or_default();
-            cli::exit_of(&error).into()
+            exit.into()
         }
     }
 }

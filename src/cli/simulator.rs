@@ -1,5 +1,6 @@
 //! `descope-gitops simulator`: serves the built-in stand-in for Descope.
 
+use crate::cli::UsageError;
 use crate::simulator::Limit;
 use crate::simulator::LimitKind;
 use crate::simulator::Neighbours;
@@ -19,8 +20,9 @@ use tokio_util::sync::CancellationToken;
 #[allow(clippy::struct_excessive_bools, reason = "each is a flag")]
 pub struct SimulatorArgs {
     /// Address to listen on; port 0 takes a free one
-    #[arg(long, default_value = "127.0.0.1:8090")]
-    pub listen: SocketAddr,
+    // Text, as in the flags of every command: clap reads both as one.
+    #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:8090")]
+    pub listen: String,
     /// Requests per window, or `none`
     #[arg(long, default_value = "100/60s", value_parser = parse_rate_limit, value_name = "N/WINDOW")]
     pub rate_limit: RateLimit,
@@ -74,7 +76,7 @@ pub struct Latency {
 
 /// Serves until `shutdown`. Errs when the address cannot be had.
 pub async fn run(args: SimulatorArgs, shutdown: CancellationToken) -> anyhow::Result<()> {
-    let listen = args.listen;
+    let listen = args.listen.clone();
     let mut running = Simulator::start(args.options()?).await.with_context(|| format!("cannot listen on {listen}"))?;
     // Whoever started us with port 0 waits for this line.
     let mut out = std::io::stdout().lock();
@@ -104,7 +106,7 @@ impl SimulatorArgs {
             background: self.background,
         });
         if let Some(limit) = &limit {
-            limit.check().map_err(anyhow::Error::msg)?;
+            limit.check().map_err(UsageError)?;
         }
         let switches = Switches {
             latency: self.latency.median,
@@ -113,7 +115,10 @@ impl SimulatorArgs {
             management_key: self.management_key,
             ..Switches::default()
         };
-        Ok(Options { listen: self.listen, seed: self.seed, limit, switches, ..Options::default() })
+        let listen: SocketAddr = self.listen.parse().map_err(|_| {
+            UsageError(format!("--listen: {} is no address with a port; write 127.0.0.1:8090", self.listen))
+        })?;
+        Ok(Options { listen, seed: self.seed, limit, switches, ..Options::default() })
     }
 }
 

@@ -1,50 +1,30 @@
 //! From the file as written to the settings as used; collects everything that is wrong on the way.
 
 use crate::config;
-use crate::config::Adaptive;
-use crate::config::Algorithm;
 use crate::config::Config;
-use crate::config::FirstContact;
-use crate::config::Guards;
 use crate::config::Http;
 use crate::config::Invalid;
 use crate::config::Log;
 use crate::config::LogFormat;
 use crate::config::Overrides;
-use crate::config::Policy;
 use crate::config::Problem;
-use crate::config::Project;
-use crate::config::RateLimit;
-use crate::config::Retry;
 use crate::config::SecretRef;
-use crate::config::Secrets;
-use crate::config::Setting;
-use crate::config::Shape;
 use crate::config::Source;
-use crate::config::connect;
 use crate::config::lines::Lines;
-use crate::config::raw::NumberOrMap;
-use crate::config::raw::OneOrMany;
-use crate::config::raw::RawAdaptive;
 use crate::config::raw::RawConfig;
-use crate::config::raw::RawGuards;
-use crate::config::raw::RawProject;
-use crate::config::raw::RawRateLimit;
-use crate::config::raw::RawRetry;
 use crate::config::raw::RawSecret;
-use crate::config::raw::RawSetting;
 use crate::config::raw::RawSource;
-use crate::config::raw::Switch;
 use crate::config::raw::Text;
 use crate::config::values;
 use globset::Glob;
-use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
-use std::path::Component;
 use std::path::Path;
 use std::path::PathBuf;
 use std::time::Duration;
 use tracing_subscriber::EnvFilter;
+
+mod project;
+mod rate;
 
 /// Reads the file, if there is one, lays flags and environment over it, and checks the lot.
 pub fn load(overrides: &Overrides) -> Result<Config, Invalid> {
@@ -238,278 +218,6 @@ impl Check {
         globs
     }
 
-    fn projects(&mut self, raw: Option<Vec<RawProject>>) -> Vec<Project> {
-        let Some(raw) = raw else {
-            return vec![connect::from_official_variables(self.project("projects[0]", RawProject::default()))];
-        };
-        if raw.is_empty() {
-            self.wrong("projects", "must hold at least one project");
-        }
-        let mut projects: Vec<Project> = Vec::new();
-        for (index, raw) in raw.into_iter().enumerate() {
-            let key = format!("projects[{index}]");
-            if raw.name.is_none() {
-                self.wrong(&format!("{key}.name"), "is missing");
-            }
-            if raw.project_id.is_none() {
-                self.wrong(&format!("{key}.projectId"), "is missing");
-            }
-            if raw.management_key.is_none() {
-                self.wrong(&format!("{key}.managementKey"), "is missing; write { env: NAME } or { file: PATH }");
-            }
-            let named = raw.name.is_some();
-            let project = self.project(&key, raw);
-            for other in &projects {
-                if named && other.name == project.name {
-                    self.wrong(&format!("{key}.name"), &format!("`{}` is taken by another project", project.name));
-                }
-                if let Some((mine, theirs)) = overlap(&project.paths, &other.paths) {
-                    let what = format!(
-                        "`{}` overlaps `{}` of project {}; give each project directories of its own",
-                        shown(mine),
-                        shown(theirs),
-                        other.name
-                    );
-                    self.wrong(&format!("{key}.path"), &what);
-                }
-            }
-            projects.push(project);
-        }
-        projects
-    }
-
-    fn project(&mut self, key: &str, raw: RawProject) -> Project {
-        let at = |field: &str| format!("{key}.{field}");
-        let policies = [Policy::Observe, Policy::CreateOnly, Policy::UpsertOnly, Policy::Sync];
-        let policies = policies.map(|policy| (policy.as_str(), policy));
-        let contacts = [("hold", FirstContact::Hold), ("apply", FirstContact::Apply)];
-        let name = |text: &str| values::name(text).map(|()| text.into());
-        Project {
-            name: self.value(&at("name"), raw.name.as_ref(), "default".into(), name),
-            paths: self.paths(&at("path"), raw.path),
-            policy: self
-                .value(&at("policy"), raw.policy.as_ref(), Policy::UpsertOnly, |t| values::choice(t, &policies)),
-            owner: self.value(&at("owner"), raw.owner.as_ref(), "default".into(), name),
-            first_contact: self.value(&at("firstContact"), raw.first_contact.as_ref(), FirstContact::Hold, |t| {
-                values::choice(t, &contacts)
-            }),
-            guards: self.guards(&at("guards"), raw.guards),
-            secrets: Secrets {
-                env: self.globs(&at("secrets.env"), &raw.secrets.env),
-                dir: raw
-                    .secrets
-                    .dir
-                    .as_ref()
-                    .map(|dir| self.value(&at("secrets.dir"), Some(dir), PathBuf::new(), path)),
-            },
-            built_in_roles: match raw.built_in_roles {
-                Some(names) => names.into_iter().map(|name| name.0).collect(),
-                None => config::BUILT_IN_ROLES.map(str::to_owned).to_vec(),
-            },
-            id: raw.project_id.and_then(|setting| self.setting(&at("projectId"), setting)),
-            base_url: raw.base_url.and_then(|setting| self.setting(&at("baseUrl"), setting)),
-            management_key: raw.management_key.and_then(|secret| self.secret(&at("managementKey"), &secret)),
-        }
-    }
-
-    /// Directories below `source.path`, without `.` and, so that none leaves it, without `..`.
-    fn paths(&mut self, key: &str, raw: Option<OneOrMany>) -> Vec<PathBuf> {
-        let raw = raw.map_or_else(|| Some(vec![".".to_owned()]), |paths| paths.0);
-        let Some(raw) = raw else {
-            self.wrong(key, "must be a directory or a list of directories");
-            return Vec::new();
-        };
-        if raw.is_empty() {
-            self.wrong(key, "must name at least one directory");
-        }
-        let mut paths: Vec<PathBuf> = Vec::new();
-        for text in raw {
-            let mut path = PathBuf::new();
-            let stays = !text.is_empty()
-                && Path::new(&text).components().all(|component| match component {
-                    Component::CurDir => true,
-                    Component::Normal(name) => {
-                        path.push(name);
-                        true
-                    }
-                    Component::ParentDir | Component::RootDir | Component::Prefix(_) => false,
-                });
-            if !stays {
-                self.wrong(key, &format!("must be relative to source.path and stay below it, not `{text}`"));
-            } else if let Some((mine, theirs)) = overlap(std::slice::from_ref(&path), &paths) {
-                let what = format!("names `{}` and `{}`, of which one holds the other", shown(theirs), shown(mine));
-                self.wrong(key, &what);
-            } else {
-                paths.push(path);
-            }
-        }
-        paths
-    }
-
-    fn guards(&mut self, key: &str, raw: RawGuards) -> Guards {
-        let at = |field: &str| format!("{key}.{field}");
-        let number = |text: &str| values::whole(text, 0, u32::MAX);
-        let mut max_deletes = config::MAX_DELETES;
-        let mut by_kind: BTreeMap<String, u32> =
-            config::NEVER_DELETED.into_iter().map(|kind| (kind.to_owned(), 0)).collect();
-        match raw.max_deletes {
-            None => {}
-            Some(NumberOrMap::Other) => self.wrong(&at("maxDeletes"), "must be a number, or a map by kind"),
-            Some(NumberOrMap::Number(text)) => {
-                by_kind.clear();
-                max_deletes = self.value(&at("maxDeletes"), Some(&Text(text)), max_deletes, number);
-            }
-            Some(NumberOrMap::Map(map)) => {
-                for (kind, text) in map {
-                    let key = format!("{key}.maxDeletes.{kind}");
-                    let count = self.value(&key, Some(&Text(text.unwrap_or_default())), 0, number);
-                    if kind == "default" {
-                        max_deletes = count;
-                    } else if config::KINDS.contains(&kind.as_str()) {
-                        by_kind.insert(kind, count);
-                    } else {
-                        let near = config::KINDS.into_iter().filter(|known| strsim::levenshtein(known, &kind) <= 2);
-                        let hint = near.map(|known| format!("; did you mean `{known}`?")).next().unwrap_or_default();
-                        self.wrong(&key, &format!("is no kind of resource{hint}"));
-                    }
-                }
-            }
-        }
-        let mut percent = |field: &str, raw: Switch, default: Option<u8>| match raw {
-            Switch::Unwritten => default,
-            Switch::Off => None,
-            Switch::Text(text) => self.value(&at(field), Some(&text), default, |text| values::percent(text).map(Some)),
-        };
-        Guards {
-            max_deletes,
-            max_deletes_by_kind: by_kind,
-            max_delete_percent: percent("maxDeletePercent", raw.max_delete_percent, Some(config::MAX_DELETE_PERCENT)),
-            max_change_percent: percent("maxChangePercent", raw.max_change_percent, None),
-            delete_after: self.value(
-                &at("deleteAfter"),
-                raw.delete_after.as_ref(),
-                config::DELETE_AFTER,
-                values::duration,
-            ),
-            approval_expiry: self.positive_duration(
-                &at("approvalExpiry"),
-                raw.approval_expiry.as_ref(),
-                config::APPROVAL_EXPIRY,
-            ),
-        }
-    }
-
-    fn rate_limit(&mut self, raw: &RawRateLimit) -> RateLimit {
-        let algorithms = [("budget", Algorithm::Budget), ("adaptive", Algorithm::Adaptive)];
-        let shapes = [("auto", Shape::Auto), ("paced", Shape::Paced)];
-        let reserve = |text: &str| match values::percent(text)? {
-            100 => Err("must be less than 100%, or nothing is left for this daemon".to_owned()),
-            percent => Ok(f64::from(percent) / 100.0),
-        };
-        RateLimit {
-            algorithm: self.value("rateLimit.algorithm", raw.algorithm.as_ref(), Algorithm::Budget, |text| {
-                values::choice(text, &algorithms)
-            }),
-            limit: match &raw.limit {
-                Switch::Unwritten => Some(config::RATE_LIMIT),
-                Switch::Off => None,
-                Switch::Text(text) => {
-                    self.value("rateLimit.limit", Some(text), Some(config::RATE_LIMIT), |t| values::limit(t).map(Some))
-                }
-            },
-            lockout: self.positive_duration("rateLimit.lockout", raw.lockout.as_ref(), config::LOCKOUT),
-            reserve: self.value("rateLimit.reserve", raw.reserve.as_ref(), config::RESERVE, reserve),
-            probe: self.value("rateLimit.probe", raw.probe.as_ref(), false, |text| {
-                values::choice(text, &[("true", true), ("false", false)])
-            }),
-            shape: self.value("rateLimit.shape", raw.shape.as_ref(), Shape::Auto, |t| values::choice(t, &shapes)),
-            adaptive: self.adaptive(&raw.adaptive),
-        }
-    }
-
-    fn adaptive(&mut self, raw: &RawAdaptive) -> Adaptive {
-        let default = config::ADAPTIVE;
-        let below_one = |text: &str| {
-            let number = values::positive(text).ok().filter(|n| *n < 1.0);
-            number.ok_or_else(|| format!("must be a number between 0 and 1, not `{text}`"))
-        };
-        let above_one = |text: &str| {
-            let number = values::positive(text).ok().filter(|n| *n > 1.0);
-            number.ok_or_else(|| format!("must be a number above 1, not `{text}`"))
-        };
-        let at = |field: &str| format!("rateLimit.adaptive.{field}");
-        let adaptive = Adaptive {
-            initial_rate: self.value(
-                &at("initialRate"),
-                raw.initial_rate.as_ref(),
-                default.initial_rate,
-                values::positive,
-            ),
-            min_rate: self.value(&at("minRate"), raw.min_rate.as_ref(), default.min_rate, values::positive),
-            max_rate: self.value(&at("maxRate"), raw.max_rate.as_ref(), default.max_rate, values::positive),
-            decrease_factor: self.value(
-                &at("decreaseFactor"),
-                raw.decrease_factor.as_ref(),
-                default.decrease_factor,
-                below_one,
-            ),
-            increase_factor: self.value(
-                &at("increaseFactor"),
-                raw.increase_factor.as_ref(),
-                default.increase_factor,
-                above_one,
-            ),
-            success_threshold: self.value(
-                &at("successThreshold"),
-                raw.success_threshold.as_ref(),
-                default.success_threshold,
-                |text| values::whole(text, 1, u32::MAX),
-            ),
-        };
-        if adaptive.max_rate < adaptive.min_rate {
-            self.wrong(&at("maxRate"), "must be at least rateLimit.adaptive.minRate");
-        } else if !(adaptive.min_rate..=adaptive.max_rate).contains(&adaptive.initial_rate) {
-            self.wrong(
-                &at("initialRate"),
-                "must lie between rateLimit.adaptive.minRate and rateLimit.adaptive.maxRate",
-            );
-        }
-        adaptive
-    }
-
-    fn retry(&mut self, raw: &RawRetry) -> Retry {
-        let default = config::RETRY;
-        let retry = Retry {
-            max_attempts: self.value("retry.maxAttempts", raw.max_attempts.as_ref(), default.max_attempts, |text| {
-                values::whole(text, 1, 100)
-            }),
-            initial_backoff: self.positive_duration(
-                "retry.initialBackoff",
-                raw.initial_backoff.as_ref(),
-                default.initial_backoff,
-            ),
-            max_backoff: self.positive_duration("retry.maxBackoff", raw.max_backoff.as_ref(), default.max_backoff),
-        };
-        if retry.max_backoff < retry.initial_backoff {
-            self.wrong("retry.maxBackoff", "must be at least retry.initialBackoff");
-        }
-        retry
-    }
-
-    fn setting(&mut self, key: &str, raw: RawSetting) -> Option<Setting> {
-        match raw {
-            RawSetting::Literal(text) => Some(Setting::Literal(text)),
-            RawSetting::Env(name) => {
-                self.variable(key, &name);
-                Some(Setting::Env(name))
-            }
-            RawSetting::Other => {
-                self.wrong(key, "must be a value, or { env: NAME }");
-                None
-            }
-        }
-    }
-
     /// A secret by reference. Neither a literal nor a name that may be one is repeated.
     fn secret(&mut self, key: &str, raw: &RawSecret) -> Option<SecretRef> {
         match raw {
@@ -535,14 +243,4 @@ impl Check {
 
 fn path(text: &str) -> Result<PathBuf, String> {
     if text.is_empty() { Err("must not be empty".to_owned()) } else { Ok(text.into()) }
-}
-
-/// A pair of directories of which one holds the other.
-fn overlap<'a>(mine: &'a [PathBuf], theirs: &'a [PathBuf]) -> Option<(&'a Path, &'a Path)> {
-    let pairs = mine.iter().flat_map(|a| theirs.iter().map(move |b| (a.as_path(), b.as_path())));
-    pairs.into_iter().find(|(a, b)| a.starts_with(b) || b.starts_with(a))
-}
-
-fn shown(path: &Path) -> std::path::Display<'_> {
-    if path.as_os_str().is_empty() { Path::new(".").display() } else { path.display() }
 }

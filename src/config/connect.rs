@@ -43,15 +43,17 @@ impl Connection {
     }
 }
 
-/// Where the project lives unless the config says otherwise; `None` where the id cannot be one.
+/// Where the project lives unless the config says otherwise; `None` where the id cannot be one. A region that is not
+/// letters and digits is none: it would become part of the name of the host to which the key goes.
 pub fn base_url(project_id: &str) -> Option<String> {
-    if project_id.is_empty() || !project_id.chars().all(|c| c.is_ascii_alphanumeric()) {
+    if project_id.is_empty() || !project_id.chars().all(|c| c.is_ascii_alphanumeric() || "-_".contains(c)) {
         return None;
     }
-    if project_id.len() < LENGTH_WITH_REGION {
-        return Some("https://api.descope.com".to_owned());
-    }
-    Some(format!("https://api.{}.descope.com", project_id[1..5].to_ascii_lowercase()))
+    let region = project_id.get(1..5).filter(|region| region.chars().all(|c| c.is_ascii_alphanumeric()));
+    Some(match region.filter(|_| project_id.len() >= LENGTH_WITH_REGION) {
+        Some(region) => format!("https://api.{}.descope.com", region.to_ascii_lowercase()),
+        None => "https://api.descope.com".to_owned(),
+    })
 }
 
 /// The one project of a config without `projects`.
@@ -129,7 +131,9 @@ impl Config {
         if project_id.is_some() && derived.is_none() {
             wrong(
                 "projectId",
-                format!("{key}.projectId must be letters and digits, such as P2abcdefghijklmnopqrstuvwxyz"),
+                format!(
+                    "{key}.projectId must be letters, digits, dashes and underscores, such as P2abcdefghijklmnopqrstuvwxyz"
+                ),
             );
         }
         let text = match project.base_url.as_ref().map(|setting| lookup(setting, env)) {

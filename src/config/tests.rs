@@ -397,6 +397,7 @@ fn the_base_url_follows_from_the_project_id() {
         ("P2abcdefghijklmnopqrstuvwxy", Some("https://api.descope.com")),
         ("Puse1abcdefghijklmnopqrstuvwxyz0", Some("https://api.use1.descope.com")),
         ("Peuc1abcdefghijklmnopqrstuvwxyz012", Some("https://api.euc1.descope.com")),
+        ("P-a_babcdefghijklmnopqrstuvwxyz0", Some("https://api.descope.com")),
         ("P/.x.evil.example/abcdefghijklmnopqrs", None),
         ("", None),
     ] {
@@ -405,7 +406,9 @@ fn the_base_url_follows_from_the_project_id() {
     let text = ONE.replace("P2abc", "../x");
     assert_eq!(
         start_errors(&text, &[("KEY", KEY)]),
-        ["FILE:3: projects[0].projectId must be letters and digits, such as P2abcdefghijklmnopqrstuvwxyz"]
+        [
+            "FILE:3: projects[0].projectId must be letters, digits, dashes and underscores, such as P2abcdefghijklmnopqrstuvwxyz"
+        ]
     );
 }
 

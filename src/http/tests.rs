@@ -106,6 +106,34 @@ async fn who_may_ask_for_what() {
 }
 
 #[tokio::test]
+async fn a_name_that_is_not_this_machines_closes_the_open_reads() {
+    // A page in a browser here can have its own name resolve to 127.0.0.1, and a proxy here can pass strangers on.
+    let right = format!("Bearer {TOKEN}");
+    for (host, sent, with_token, without) in [
+        ("127.0.0.1:8080", None, 200, 200),
+        ("[::1]:8080", None, 200, 200),
+        ("localhost", None, 200, 200),
+        ("LocalHost:8080", None, 200, 200),
+        ("192.0.2.7:8080", None, 200, 200),
+        ("gitops.example:8080", None, 401, 404),
+        ("localhost.example", None, 401, 404),
+        ("gitops.example", Some(right.as_str()), 200, 404),
+    ] {
+        for (token, expected) in [(Some(TOKEN), with_token), (None, without)] {
+            let mut request = Request::get("/api/v1/status").header("host", host);
+            if let Some(value) = sent {
+                request = request.header("authorization", value);
+            }
+            let router = World::new().router(token, true);
+
+            let (status, _) = send(&router, request.body(Body::empty()).unwrap()).await;
+
+            assert_eq!(status, expected, "{host}, token {}", token.is_some());
+        }
+    }
+}
+
+#[tokio::test]
 async fn refusals_are_json() {
     let world = World::new();
     let (open, guarded) = (world.router(None, false), world.router(Some(TOKEN), false));
@@ -266,7 +294,9 @@ async fn a_taken_port_is_an_error_at_once() {
 
     let error = Server::bind(address).await.unwrap_err();
 
-    assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
+    let message = format!("cannot listen on {address}; choose another address with --listen or http.listen");
+    assert_eq!(error.to_string(), message);
+    assert_eq!(error.source.kind(), io::ErrorKind::AddrInUse);
 }
 
 #[tokio::test(start_paused = true)]

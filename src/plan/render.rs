@@ -303,7 +303,9 @@ fn text_of(project: &ProjectReport, out: &mut String) {
 
 fn summary(project: &ProjectReport) -> String {
     if project.changes.is_empty() && project.refused.is_empty() {
-        return "nothing to change".to_owned();
+        let what =
+            if project.is_incomplete { "nothing to change in what could be observed" } else { "nothing to change" };
+        return what.to_owned();
     }
     let Forecast { requests, seconds } = project.forecast;
     format!(

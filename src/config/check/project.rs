@@ -1,0 +1,211 @@
+//! `projects`: what each one is, and that no two get in each other's way.
+
+use crate::config;
+use crate::config::FirstContact;
+use crate::config::Guards;
+use crate::config::Policy;
+use crate::config::Project;
+use crate::config::Secrets;
+use crate::config::Setting;
+use crate::config::check::Check;
+use crate::config::check::path;
+use crate::config::connect;
+use crate::config::raw::NumberOrMap;
+use crate::config::raw::OneOrMany;
+use crate::config::raw::RawGuards;
+use crate::config::raw::RawProject;
+use crate::config::raw::RawSetting;
+use crate::config::raw::Switch;
+use crate::config::raw::Text;
+use crate::config::values;
+use std::collections::BTreeMap;
+use std::path::Component;
+use std::path::Path;
+use std::path::PathBuf;
+
+impl Check {
+    pub fn projects(&mut self, raw: Option<Vec<RawProject>>) -> Vec<Project> {
+        let Some(raw) = raw else {
+            return vec![connect::from_official_variables(self.project("projects[0]", RawProject::default()))];
+        };
+        if raw.is_empty() {
+            self.wrong("projects", "must hold at least one project");
+        }
+        let mut projects: Vec<Project> = Vec::new();
+        for (index, raw) in raw.into_iter().enumerate() {
+            let key = format!("projects[{index}]");
+            if raw.name.is_none() {
+                self.wrong(&format!("{key}.name"), "is missing");
+            }
+            if raw.project_id.is_none() {
+                self.wrong(&format!("{key}.projectId"), "is missing");
+            }
+            if raw.management_key.is_none() {
+                self.wrong(&format!("{key}.managementKey"), "is missing; write { env: NAME } or { file: PATH }");
+            }
+            let named = raw.name.is_some();
+            let project = self.project(&key, raw);
+            for other in &projects {
+                if named && other.name == project.name {
+                    self.wrong(&format!("{key}.name"), &format!("`{}` is taken by another project", project.name));
+                }
+                if let Some((mine, theirs)) = overlap(&project.paths, &other.paths) {
+                    let what = format!(
+                        "`{}` overlaps `{}` of project {}; give each project directories of its own",
+                        shown(mine),
+                        shown(theirs),
+                        other.name
+                    );
+                    self.wrong(&format!("{key}.path"), &what);
+                }
+            }
+            projects.push(project);
+        }
+        projects
+    }
+
+    pub fn project(&mut self, key: &str, raw: RawProject) -> Project {
+        let at = |field: &str| format!("{key}.{field}");
+        let policies = [Policy::Observe, Policy::CreateOnly, Policy::UpsertOnly, Policy::Sync];
+        let policies = policies.map(|policy| (policy.as_str(), policy));
+        let contacts = [("hold", FirstContact::Hold), ("apply", FirstContact::Apply)];
+        let name = |text: &str| values::name(text).map(|()| text.into());
+        Project {
+            name: self.value(&at("name"), raw.name.as_ref(), "default".into(), name),
+            paths: self.paths(&at("path"), raw.path),
+            policy: self
+                .value(&at("policy"), raw.policy.as_ref(), Policy::UpsertOnly, |t| values::choice(t, &policies)),
+            owner: self.value(&at("owner"), raw.owner.as_ref(), "default".into(), name),
+            first_contact: self.value(&at("firstContact"), raw.first_contact.as_ref(), FirstContact::Hold, |t| {
+                values::choice(t, &contacts)
+            }),
+            guards: self.guards(&at("guards"), raw.guards),
+            secrets: Secrets {
+                env: self.globs(&at("secrets.env"), &raw.secrets.env),
+                dir: raw
+                    .secrets
+                    .dir
+                    .as_ref()
+                    .map(|dir| self.value(&at("secrets.dir"), Some(dir), PathBuf::new(), path)),
+            },
+            built_in_roles: match raw.built_in_roles {
+                Some(names) => names.into_iter().map(|name| name.0).collect(),
+                None => config::BUILT_IN_ROLES.map(str::to_owned).to_vec(),
+            },
+            id: raw.project_id.and_then(|setting| self.setting(&at("projectId"), setting)),
+            base_url: raw.base_url.and_then(|setting| self.setting(&at("baseUrl"), setting)),
+            management_key: raw.management_key.and_then(|secret| self.secret(&at("managementKey"), &secret)),
+        }
+    }
+
+    /// Directories below `source.path`, without `.` and, so that none leaves it, without `..`.
+    fn paths(&mut self, key: &str, raw: Option<OneOrMany>) -> Vec<PathBuf> {
+        let raw = raw.map_or_else(|| Some(vec![".".to_owned()]), |paths| paths.0);
+        let Some(raw) = raw else {
+            self.wrong(key, "must be a directory or a list of directories");
+            return Vec::new();
+        };
+        if raw.is_empty() {
+            self.wrong(key, "must name at least one directory");
+        }
+        let mut paths: Vec<PathBuf> = Vec::new();
+        for text in raw {
+            let mut path = PathBuf::new();
+            let stays = !text.is_empty()
+                && Path::new(&text).components().all(|component| match component {
+                    Component::CurDir => true,
+                    Component::Normal(name) => {
+                        path.push(name);
+                        true
+                    }
+                    Component::ParentDir | Component::RootDir | Component::Prefix(_) => false,
+                });
+            if !stays {
+                self.wrong(key, &format!("must be relative to source.path and stay below it, not `{text}`"));
+            } else if let Some((mine, theirs)) = overlap(std::slice::from_ref(&path), &paths) {
+                let what = format!("names `{}` and `{}`, of which one holds the other", shown(theirs), shown(mine));
+                self.wrong(key, &what);
+            } else {
+                paths.push(path);
+            }
+        }
+        paths
+    }
+
+    fn guards(&mut self, key: &str, raw: RawGuards) -> Guards {
+        let at = |field: &str| format!("{key}.{field}");
+        let number = |text: &str| values::whole(text, 0, u32::MAX);
+        let mut max_deletes = config::MAX_DELETES;
+        let mut by_kind: BTreeMap<String, u32> =
+            config::NEVER_DELETED.into_iter().map(|kind| (kind.to_owned(), 0)).collect();
+        match raw.max_deletes {
+            None => {}
+            Some(NumberOrMap::Other) => self.wrong(&at("maxDeletes"), "must be a number, or a map by kind"),
+            Some(NumberOrMap::Number(text)) => {
+                by_kind.clear();
+                max_deletes = self.value(&at("maxDeletes"), Some(&Text(text)), max_deletes, number);
+            }
+            Some(NumberOrMap::Map(map)) => {
+                for (kind, text) in map {
+                    let key = format!("{key}.maxDeletes.{kind}");
+                    let count = self.value(&key, Some(&Text(text.unwrap_or_default())), 0, number);
+                    if kind == "default" {
+                        max_deletes = count;
+                    } else if config::KINDS.contains(&kind.as_str()) {
+                        by_kind.insert(kind, count);
+                    } else {
+                        let near = config::KINDS.into_iter().filter(|known| strsim::levenshtein(known, &kind) <= 2);
+                        let hint = near.map(|known| format!("; did you mean `{known}`?")).next().unwrap_or_default();
+                        self.wrong(&key, &format!("is no kind of resource{hint}"));
+                    }
+                }
+            }
+        }
+        let mut percent = |field: &str, raw: Switch, default: Option<u8>| match raw {
+            Switch::Unwritten => default,
+            Switch::Off => None,
+            Switch::Text(text) => self.value(&at(field), Some(&text), default, |text| values::percent(text).map(Some)),
+        };
+        Guards {
+            max_deletes,
+            max_deletes_by_kind: by_kind,
+            max_delete_percent: percent("maxDeletePercent", raw.max_delete_percent, Some(config::MAX_DELETE_PERCENT)),
+            max_change_percent: percent("maxChangePercent", raw.max_change_percent, None),
+            delete_after: self.value(
+                &at("deleteAfter"),
+                raw.delete_after.as_ref(),
+                config::DELETE_AFTER,
+                values::duration,
+            ),
+            approval_expiry: self.positive_duration(
+                &at("approvalExpiry"),
+                raw.approval_expiry.as_ref(),
+                config::APPROVAL_EXPIRY,
+            ),
+        }
+    }
+
+    fn setting(&mut self, key: &str, raw: RawSetting) -> Option<Setting> {
+        match raw {
+            RawSetting::Literal(text) => Some(Setting::Literal(text)),
+            RawSetting::Env(name) => {
+                self.variable(key, &name);
+                Some(Setting::Env(name))
+            }
+            RawSetting::Other => {
+                self.wrong(key, "must be a value, or { env: NAME }");
+                None
+            }
+        }
+    }
+}
+
+/// A pair of directories of which one holds the other.
+fn overlap<'a>(mine: &'a [PathBuf], theirs: &'a [PathBuf]) -> Option<(&'a Path, &'a Path)> {
+    let pairs = mine.iter().flat_map(|a| theirs.iter().map(move |b| (a.as_path(), b.as_path())));
+    pairs.into_iter().find(|(a, b)| a.starts_with(b) || b.starts_with(a))
+}
+
+fn shown(path: &Path) -> std::path::Display<'_> {
+    if path.as_os_str().is_empty() { Path::new(".").display() } else { path.display() }
+}
