@@ -60,6 +60,7 @@ mod server;
 mod state;
 mod table;
 mod tenant;
+mod view;
 mod world;
 
 pub use fault::Fault;

@@ -11,10 +11,12 @@ use super::role;
 use super::table::Row;
 use super::table::Table;
 use super::tenant;
+use super::view;
+use super::view::Keyed;
+use super::view::Shown;
+use super::view::View;
 use super::world::World;
 use serde_json::Value;
-use serde_json::json;
-use std::sync::Arc;
 
 /// One call.
 #[derive(Debug)]
@@ -28,7 +30,7 @@ pub struct Route {
     run: Run,
 }
 
-type Run = fn(&mut Call<'_>) -> Result<Value, Refusal>;
+type Run = fn(&mut Call<'_>) -> Result<Vec<u8>, Refusal>;
 
 /// Exempt from the rate limit.
 pub const LICENSE: &str = "/v1/mgmt/license";
@@ -42,7 +44,7 @@ const fn write(method: &'static str, path: &'static str, run: Run) -> Route {
 }
 
 const ROUTES: &[Route] = &[
-    read("GET", LICENSE, |call| Ok(json!({ "rateLimitTier": call.switches.license_tier }))),
+    read("GET", LICENSE, |call| Ok(view::bytes(&Keyed("rateLimitTier", &call.switches.license_tier)))),
     read("GET", "/v1/mgmt/permission/all", permission::all),
     write("POST", "/v1/mgmt/permission/create", permission::create),
     write("POST", "/v1/mgmt/permission/create/batch", permission::create_batch),
@@ -102,7 +104,7 @@ pub fn run(
     query: &[(String, String)],
     body: &[u8],
     rng: fastrand::Rng,
-) -> Result<Value, Refusal> {
+) -> Result<Vec<u8>, Refusal> {
     let body = Fields::new(document(body)?);
     let mark = world.mark();
     let mut call = Call { world, switches, body, query, rng, keep: false };
@@ -131,20 +133,21 @@ impl Call<'_> {
         found.map(|(_, value)| value.as_str()).ok_or_else(|| Refusal::required(name))
     }
 
-    /// The rows of a list answer, as late and in the order that the switches say.
-    pub fn listed<T: Row>(
+    /// A list answer, as late and in the order that the switches say.
+    pub fn listed<T: Row + Shown>(
         &mut self,
+        key: &'static str,
         table: impl Fn(&World) -> &Table<T>,
-        view: impl Fn(&World, &T) -> Value,
         shown: impl Fn(&T) -> bool,
-    ) -> Value {
-        let rows = table(self.world).as_of(self.switches.read_delay);
-        let mut list: Vec<Value> =
-            rows.iter().map(Arc::as_ref).filter(|row| shown(row)).map(|row| view(self.world, row)).collect();
+    ) -> Vec<u8> {
+        let world = &*self.world;
+        let mut rows = table(world).as_of(self.switches.read_delay);
+        rows.retain(|row| shown(row));
         if self.switches.list_order == ListOrder::Shuffled {
-            self.rng.shuffle(&mut list);
+            self.rng.shuffle(&mut rows);
         }
-        Value::Array(list)
+        let views: Vec<_> = rows.iter().map(|row| View { world, row: &**row, hidden: false }).collect();
+        view::bytes(&Keyed(key, views))
     }
 
     /// Does one thing for every item of a batch: all or nothing, unless the switch says otherwise.
@@ -172,6 +175,11 @@ impl Call<'_> {
             }
             None => Ok(done),
         }
+    }
+
+    /// The answer of a call that has nothing to say.
+    pub fn nothing() -> Vec<u8> {
+        b"{}".to_vec()
     }
 
     /// Takes the body and lets nothing else be in it.

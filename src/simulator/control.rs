@@ -9,9 +9,13 @@ use super::gate::Limit;
 use super::refusal::Refusal;
 use super::reply::Reply;
 use super::state;
+use super::state::Contents;
+use super::view::Keyed;
+use super::view::bytes;
 use percent_encoding::percent_decode_str;
 use serde_json::Value;
 use serde_json::json;
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 /// Everything below this is ours and no call of the API.
@@ -20,7 +24,7 @@ pub const PREFIX: &str = "/_sim";
 /// Answers a request of our own. Mistakes are 400 with a message, so a test reads what it did wrong.
 pub fn answer(memory: &mut Memory, now: Duration, request: &Request) -> Reply {
     match run(memory, now, request) {
-        Ok(body) => Reply::json(200, &body),
+        Ok(body) => Reply::of_json(200, body),
         Err(Refusal::NoSuchCall) => Reply::json(404, &json!({ "error": "no such thing under /_sim" })),
         Err(Refusal::NotFound(message)) => Reply::json(404, &json!({ "error": message })),
         Err(Refusal::BadKey) => Reply::text(401, ""),
@@ -30,7 +34,7 @@ pub fn answer(memory: &mut Memory, now: Duration, request: &Request) -> Reply {
     }
 }
 
-fn run(memory: &mut Memory, now: Duration, request: &Request) -> Result<Value, Refusal> {
+fn run(memory: &mut Memory, now: Duration, request: &Request) -> Result<Vec<u8>, Refusal> {
     let path = request.path.strip_prefix(PREFIX).unwrap_or_default();
     match (request.method.as_str(), path) {
         ("GET", "/log") => {
@@ -38,42 +42,42 @@ fn run(memory: &mut Memory, now: Duration, request: &Request) -> Result<Value, R
                 Some(since) => since.parse().map_err(|_| Refusal::Invalid("since is not a number".to_owned()))?,
                 None => 0,
             };
-            Ok(memory.log.entries(since))
+            Ok(bytes(&memory.log.entries(since)))
         }
         ("DELETE", "/log") => {
             memory.log.clear();
-            Ok(json!({}))
+            Ok(bytes(&json!({})))
         }
-        ("GET", "/stats") => Ok(memory.log.stats(memory.gate.background())),
+        ("GET", "/stats") => Ok(bytes(&memory.log.stats(memory.gate.background()))),
         ("DELETE", "/stats") => {
             memory.log.reset_counts();
-            Ok(json!({}))
+            Ok(bytes(&json!({})))
         }
-        ("GET", "/options") => Ok(json!(memory.switches)),
+        ("GET", "/options") => Ok(bytes(&memory.switches)),
         ("PUT", "/options") => {
             memory.switches = memory.switches.with(object(request)?).map_err(Refusal::Invalid)?;
-            Ok(json!(memory.switches))
+            Ok(bytes(&memory.switches))
         }
-        ("GET", "/faults") => Ok(json!(memory.faults)),
+        ("GET", "/faults") => Ok(bytes(&memory.faults)),
         ("PUT", "/faults") => {
             memory.faults = parsed::<Vec<Rule>>(&request.body)?;
-            Ok(json!(memory.faults))
+            Ok(bytes(&memory.faults))
         }
         ("DELETE", "/faults") => {
             memory.faults.clear();
-            Ok(json!([]))
+            Ok(bytes(&json!([])))
         }
-        ("GET", "/rate-limit") => Ok(json!(memory.gate.limit())),
-        ("PUT", "/rate-limit") => set_limit(memory, now, request),
+        ("GET", "/rate-limit") => Ok(bytes(&memory.gate.limit())),
+        ("PUT", "/rate-limit") => set_limit(memory, now, request).map(|limit| bytes(&limit)),
         ("GET", "/state") => {
             if let Some(project) = parameter(request, "project") {
-                return Ok(state::write(memory.world(project)));
+                return Ok(bytes(&Contents(memory.world(project))));
             }
-            let worlds = memory.worlds.iter().map(|(project, world)| (project.clone(), state::write(world)));
-            Ok(json!({ "projects": worlds.collect::<Document>() }))
+            let worlds: BTreeMap<_, _> = memory.worlds.iter().map(|(id, world)| (id, Contents(world))).collect();
+            Ok(bytes(&Keyed("projects", worlds)))
         }
-        ("PUT", "/state") => put_state(memory, request),
-        (method, path) => edit(memory, method, path, request),
+        ("PUT", "/state") => put_state(memory, request).map(|()| bytes(&json!({}))),
+        (method, path) => edit(memory, method, path, request).map(|()| bytes(&json!({}))),
     }
 }
 
@@ -94,7 +98,7 @@ fn set_limit(memory: &mut Memory, now: Duration, request: &Request) -> Result<Va
 }
 
 /// With `project` that world, without it those that the body names.
-fn put_state(memory: &mut Memory, request: &Request) -> Result<Value, Refusal> {
+fn put_state(memory: &mut Memory, request: &Request) -> Result<(), Refusal> {
     let mut document = object(request)?;
     let projects = match (parameter(request, "project"), document.remove("projects")) {
         (Some(project), None) => [(project.to_owned(), Value::Object(document))].into_iter().collect(),
@@ -108,11 +112,11 @@ fn put_state(memory: &mut Memory, request: &Request) -> Result<Value, Refusal> {
         worlds.push((project, world));
     }
     memory.worlds.extend(worlds);
-    Ok(json!({}))
+    Ok(())
 }
 
 /// `PUT|DELETE /state/KIND/KEY`.
-fn edit(memory: &mut Memory, method: &str, path: &str, request: &Request) -> Result<Value, Refusal> {
+fn edit(memory: &mut Memory, method: &str, path: &str, request: &Request) -> Result<(), Refusal> {
     let (kind, key) = path.strip_prefix("/state/").and_then(|rest| rest.split_once('/')).ok_or(Refusal::NoSuchCall)?;
     let key = percent_decode_str(key).decode_utf8().map_err(|_| Refusal::Malformed("a key is UTF-8".to_owned()))?;
     let tenant = parameter(request, "tenant").unwrap_or_default();
@@ -121,6 +125,7 @@ fn edit(memory: &mut Memory, method: &str, path: &str, request: &Request) -> Res
     let project =
         project.ok_or_else(|| Refusal::Invalid("more or less than one project: give ?project=ID".to_owned()))?;
     let world = memory.world(&project);
+    let mark = world.mark();
     match method {
         "PUT" => {
             let mut fields = object(request)?;
@@ -133,7 +138,8 @@ fn edit(memory: &mut Memory, method: &str, path: &str, request: &Request) -> Res
         "DELETE" => state::delete(world, kind, tenant, &key)?,
         _ => return Err(Refusal::NoSuchCall),
     }
-    Ok(json!({}))
+    world.settle(mark);
+    Ok(())
 }
 
 fn parameter<'a>(request: &'a Request, name: &str) -> Option<&'a str> {

@@ -172,7 +172,7 @@ impl Memory {
         let result = api::run(route, world, &switches, &request.query, &request.body, rng);
         let effect = world.mark() != mark;
         match result {
-            Ok(body) => (Reply::json(200, &body), effect),
+            Ok(body) => (Reply::of_json(200, body), effect),
             Err(refusal) => (refusal.reply(&switches), effect),
         }
     }

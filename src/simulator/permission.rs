@@ -9,59 +9,57 @@ use super::options::RenameCollision;
 use super::refusal::Refusal;
 use super::world::Permission;
 use super::world::World;
-use serde_json::Value;
 use serde_json::json;
 
 /// `permission/all`.
-pub fn all(call: &mut Call<'_>) -> Result<Value, Refusal> {
+pub fn all(call: &mut Call<'_>) -> Result<Vec<u8>, Refusal> {
     call.ends()?;
-    let list = call.listed(|world| &world.permissions, |_, row| World::permission_view(row), |_| true);
-    Ok(json!({ "permissions": list }))
+    Ok(call.listed("permissions", |world| &world.permissions, |_| true))
 }
 
 /// `permission/create`.
-pub fn create(call: &mut Call<'_>) -> Result<Value, Refusal> {
+pub fn create(call: &mut Call<'_>) -> Result<Vec<u8>, Refusal> {
     let fields = std::mem::take(&mut call.body);
-    create_one(call, fields).map(|_| json!({}))
+    create_one(call, fields).map(|_| Call::nothing())
 }
 
 /// `permission/create/batch`.
-pub fn create_batch(call: &mut Call<'_>) -> Result<Value, Refusal> {
+pub fn create_batch(call: &mut Call<'_>) -> Result<Vec<u8>, Refusal> {
     let items = call.body.items("permissions")?;
     call.ends()?;
-    call.each(items, create_one).map(|_| json!({}))
+    call.each(items, create_one).map(|_| Call::nothing())
 }
 
 /// `permission/update`.
-pub fn update(call: &mut Call<'_>) -> Result<Value, Refusal> {
+pub fn update(call: &mut Call<'_>) -> Result<Vec<u8>, Refusal> {
     let fields = std::mem::take(&mut call.body);
-    update_one(call, fields).map(|_| json!({}))
+    update_one(call, fields).map(|_| Call::nothing())
 }
 
 /// `permission/update/batch`.
-pub fn update_batch(call: &mut Call<'_>) -> Result<Value, Refusal> {
+pub fn update_batch(call: &mut Call<'_>) -> Result<Vec<u8>, Refusal> {
     let items = call.body.items("permissions")?;
     call.ends()?;
-    call.each(items, update_one).map(|_| json!({}))
+    call.each(items, update_one).map(|_| Call::nothing())
 }
 
 /// `permission/delete`.
-pub fn delete(call: &mut Call<'_>) -> Result<Value, Refusal> {
+pub fn delete(call: &mut Call<'_>) -> Result<Vec<u8>, Refusal> {
     let (name, id) = (call.body.text("name")?.unwrap_or_default(), call.body.text("id")?.unwrap_or_default());
     call.ends()?;
     delete_one(call, &name, &id)?;
-    Ok(json!({}))
+    Ok(Call::nothing())
 }
 
 /// `permission/delete/batch`.
-pub fn delete_batch(call: &mut Call<'_>) -> Result<Value, Refusal> {
+pub fn delete_batch(call: &mut Call<'_>) -> Result<Vec<u8>, Refusal> {
     let names = call.body.texts("names")?.unwrap_or_default();
     let ids = call.body.texts("ids")?.unwrap_or_default();
     call.ends()?;
     if names.is_empty() && ids.is_empty() {
         match call.switches.empty_permission_delete {
             EmptyDelete::Error => return Err(Refusal::Invalid("The names or the ids field is required".to_owned())),
-            EmptyDelete::Nothing => return Ok(json!({})),
+            EmptyDelete::Nothing => return Ok(Call::nothing()),
             EmptyDelete::DeletesAll => {
                 let rows = call.world.permissions.iter().filter(|(_, row)| !row.system_default);
                 for number in rows.map(|(number, _)| number).collect::<Vec<_>>() {
@@ -77,7 +75,7 @@ pub fn delete_batch(call: &mut Call<'_>) -> Result<Value, Refusal> {
         let (name, id) = (fields.text("name")?.unwrap_or_default(), fields.text("id")?.unwrap_or_default());
         delete_one(call, &name, &id).map(|()| 0)
     })?;
-    Ok(json!({}))
+    Ok(Call::nothing())
 }
 
 fn create_one(call: &mut Call<'_>, mut fields: Fields) -> Result<u64, Refusal> {

@@ -25,6 +25,11 @@ impl Reply {
         Self::of(status, "application/json", body.to_string().into_bytes())
     }
 
+    /// The bytes of a JSON document.
+    pub fn of_json(status: u16, body: Vec<u8>) -> Self {
+        Self::of(status, "application/json", body)
+    }
+
     /// Plain text, possibly none.
     pub fn text(status: u16, body: &str) -> Self {
         Self::of(status, "text/plain", body.as_bytes().to_vec())

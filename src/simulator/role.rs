@@ -8,21 +8,22 @@ use super::options::EmptyDelete;
 use super::options::RenameCollision;
 use super::options::UnknownPermission;
 use super::refusal::Refusal;
+use super::view;
+use super::view::Keyed;
+use super::view::View;
 use super::world::Role;
 use super::world::Tenant;
 use super::world::World;
-use serde_json::Value;
 use serde_json::json;
 
 /// `role/all`: those of the project and of all tenants.
-pub fn all(call: &mut Call<'_>) -> Result<Value, Refusal> {
+pub fn all(call: &mut Call<'_>) -> Result<Vec<u8>, Refusal> {
     call.ends()?;
-    let list = call.listed(|world| &world.roles, World::role_view, |_| true);
-    Ok(json!({ "roles": list }))
+    Ok(call.listed("roles", |world| &world.roles, |_| true))
 }
 
 /// `role/search`: a role is found when every filter that is given fits.
-pub fn search(call: &mut Call<'_>) -> Result<Value, Refusal> {
+pub fn search(call: &mut Call<'_>) -> Result<Vec<u8>, Refusal> {
     let tenants = call.body.texts("tenantIds")?.unwrap_or_default();
     let names = call.body.texts("roleNames")?.unwrap_or_default();
     let like = call.body.text("roleNameLike")?.unwrap_or_default().to_lowercase();
@@ -38,18 +39,17 @@ pub fn search(call: &mut Call<'_>) -> Result<Value, Refusal> {
             && role.name.to_lowercase().contains(&like)
             && (permissions.is_empty() || role.permissions.iter().any(|number| wanted.contains(number)))
     };
-    let list = call.listed(|world| &world.roles, World::role_view, shown);
-    Ok(json!({ "roles": list }))
+    Ok(call.listed("roles", |world| &world.roles, shown))
 }
 
 /// `role/create`.
-pub fn create(call: &mut Call<'_>) -> Result<Value, Refusal> {
+pub fn create(call: &mut Call<'_>) -> Result<Vec<u8>, Refusal> {
     let fields = std::mem::take(&mut call.body);
-    create_one(call, fields).map(|_| json!({}))
+    create_one(call, fields).map(|_| Call::nothing())
 }
 
 /// `role/create/batch`.
-pub fn create_batch(call: &mut Call<'_>) -> Result<Value, Refusal> {
+pub fn create_batch(call: &mut Call<'_>) -> Result<Vec<u8>, Refusal> {
     let items = call.body.items("roles")?;
     call.ends()?;
     let made = call.each(items, create_one)?;
@@ -57,13 +57,13 @@ pub fn create_batch(call: &mut Call<'_>) -> Result<Value, Refusal> {
 }
 
 /// `role/update`.
-pub fn update(call: &mut Call<'_>) -> Result<Value, Refusal> {
+pub fn update(call: &mut Call<'_>) -> Result<Vec<u8>, Refusal> {
     let fields = std::mem::take(&mut call.body);
-    update_one(call, fields).map(|_| json!({}))
+    update_one(call, fields).map(|_| Call::nothing())
 }
 
 /// `role/update/batch`.
-pub fn update_batch(call: &mut Call<'_>) -> Result<Value, Refusal> {
+pub fn update_batch(call: &mut Call<'_>) -> Result<Vec<u8>, Refusal> {
     let items = call.body.items("roles")?;
     call.ends()?;
     let changed = call.each(items, update_one)?;
@@ -71,15 +71,15 @@ pub fn update_batch(call: &mut Call<'_>) -> Result<Value, Refusal> {
 }
 
 /// `role/delete`.
-pub fn delete(call: &mut Call<'_>) -> Result<Value, Refusal> {
+pub fn delete(call: &mut Call<'_>) -> Result<Vec<u8>, Refusal> {
     let fields = std::mem::take(&mut call.body);
     delete_one(call, fields)?;
-    Ok(json!({}))
+    Ok(Call::nothing())
 }
 
 /// `role/delete/batch`. The trap: with no effective filter every role goes, and a key that the call does not know is
 /// no filter, whatever the switches say about unknown fields.
-pub fn delete_batch(call: &mut Call<'_>) -> Result<Value, Refusal> {
+pub fn delete_batch(call: &mut Call<'_>) -> Result<Vec<u8>, Refusal> {
     let names = call.body.texts("roleNames")?.unwrap_or_default();
     let ids = call.body.texts("roleIds")?.unwrap_or_default();
     let tenant = call.body.text("tenantId")?.unwrap_or_default();
@@ -94,13 +94,13 @@ pub fn delete_batch(call: &mut Call<'_>) -> Result<Value, Refusal> {
                 }
             }
         }
-        return Ok(json!({}));
+        return Ok(Call::nothing());
     }
     let by_name = names.into_iter().map(|name| json!({ "name": name, "tenantId": tenant }));
     let items = by_name.chain(ids.into_iter().map(|id| json!({ "id": id })));
     let items = items.filter_map(|item| item.as_object().cloned()).map(Fields::new);
     call.each(items.collect(), delete_one)?;
-    Ok(json!({}))
+    Ok(Call::nothing())
 }
 
 fn create_one(call: &mut Call<'_>, mut fields: Fields) -> Result<u64, Refusal> {
@@ -167,7 +167,10 @@ fn delete_one(call: &mut Call<'_>, mut fields: Fields) -> Result<u64, Refusal> {
 
 /// Removes a role, and takes it from the tenants that have it as a default.
 pub fn remove(world: &mut World, number: u64) {
-    for tenant in world.tenants_with(number) {
+    // Only project roles can be defaults.
+    let of_project = world.roles.get(number).is_some_and(|role| role.tenant.is_empty());
+    let tenants = if of_project { world.tenants_with(number) } else { Vec::new() };
+    for tenant in tenants {
         if let Some(row) = world.tenants.get(tenant) {
             let mut row = Tenant::clone(row);
             row.default_roles.retain(|&role| role != number);
@@ -191,7 +194,8 @@ fn find(world: &World, fields: &mut Fields) -> Result<Result<(u64, Role), Refusa
     Ok(found.ok_or_else(|| Refusal::NotFound(format!("role {asked} not found"))))
 }
 
-fn views(world: &World, numbers: &[u64]) -> Value {
+fn views(world: &World, numbers: &[u64]) -> Vec<u8> {
     let roles = numbers.iter().filter_map(|&number| world.roles.get(number));
-    json!({ "roles": roles.map(|role| world.role_view(role)).collect::<Vec<_>>() })
+    let views: Vec<_> = roles.map(|role| View { world, row: &**role, hidden: false }).collect();
+    view::bytes(&Keyed("roles", views))
 }

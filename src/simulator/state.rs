@@ -3,21 +3,36 @@
 use super::fields::Document;
 use super::fields::Fields;
 use super::refusal::Refusal;
+use super::table::Row;
+use super::table::Table;
+use super::view::View;
 use super::world::World;
-use serde_json::Value;
-use serde_json::json;
+use serde::Serialize;
+use serde::Serializer;
+use serde::ser::SerializeMap;
 
-/// Everything in the world, including what the API never returns.
-pub fn write(world: &World) -> Value {
-    let permissions: Vec<Value> = world.permissions.iter().map(|(_, row)| World::permission_view(row)).collect();
-    let roles: Vec<Value> = world.roles.iter().map(|(_, row)| world.role_view(row)).collect();
-    let tenants: Vec<Value> = world.tenants.iter().map(|(_, row)| world.tenant_state(row)).collect();
-    json!({ "permissions": permissions, "roles": roles, "tenants": tenants })
+/// Everything in a world, including what the API never returns.
+#[derive(Debug)]
+pub struct Contents<'a>(pub &'a World);
+
+impl Serialize for Contents<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(Some(3))?;
+        map.serialize_entry("permissions", &rows(self.0, &self.0.permissions))?;
+        map.serialize_entry("roles", &rows(self.0, &self.0.roles))?;
+        map.serialize_entry("tenants", &rows(self.0, &self.0.tenants))?;
+        map.end()
+    }
+}
+
+fn rows<'a, T: Row>(world: &'a World, table: &'a Table<T>) -> Vec<View<'a, T>> {
+    table.iter().map(|(_, row)| View { world, row: &**row, hidden: true }).collect()
 }
 
 /// A world with these contents. A list that is left out is what a new project has; system permissions are always there.
 pub fn read(document: Document, seed: u64) -> Result<World, Refusal> {
     let mut world = World::empty(seed);
+    let start = world.mark();
     let given = |name: &str| document.get(name).is_some_and(|list| !list.is_null());
     let (has_permissions, has_roles) = (given("permissions"), given("roles"));
     let mut fields = Fields::new(document);
@@ -37,10 +52,11 @@ pub fn read(document: Document, seed: u64) -> Result<World, Refusal> {
     for item in fields.items("tenants")? {
         put_tenant(&mut world, item)?;
     }
-    match fields.rest().keys().next() {
-        Some(unknown) => Err(Refusal::Invalid(format!("a state has permissions, roles and tenants, no {unknown}"))),
-        None => Ok(world),
+    if let Some(unknown) = fields.rest().keys().next() {
+        return Err(Refusal::Invalid(format!("a state has permissions, roles and tenants, no {unknown}")));
     }
+    world.settle(start);
+    Ok(world)
 }
 
 /// Merges fields into the entity that the document identifies, or adds it. Errs without having changed anything.
@@ -182,6 +198,12 @@ fn merge(extra: &mut Document, changes: Document) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use serde_json::Value;
+    use serde_json::json;
+
+    fn write(world: &World) -> Value {
+        json!(Contents(world))
+    }
 
     fn document(value: &Value) -> Document {
         value.as_object().unwrap().clone()

@@ -132,6 +132,11 @@ impl<T: Row> Table<T> {
         }
     }
 
+    /// Forgets how to undo everything since the mark: even a delayed reader sees it.
+    pub fn settle(&mut self, mark: usize) {
+        self.journal.truncate(mark);
+    }
+
     /// Sets the clock, and forgets what no reader with this delay can ask for any more.
     pub fn advance(&mut self, now: Duration, delay: Duration) {
         self.now = now;
@@ -158,8 +163,9 @@ impl<T: Row> Table<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
-    #[derive(Debug, Clone, PartialEq)]
+    #[derive(Debug, Clone, Copy, PartialEq)]
     struct Item(&'static str, &'static str);
 
     impl Row for Item {
@@ -193,6 +199,57 @@ mod tests {
         assert_eq!(names(&table), ["a", "b"]);
         assert_eq!(table.by_name("", "a"), Some(first));
         assert_eq!((table.by_name("", "c"), table.by_id("3")), (None, None));
+    }
+
+    #[derive(Debug, Clone)]
+    enum Act {
+        Insert(Item),
+        Replace(u64, Item),
+        Remove(u64),
+    }
+
+    fn acts() -> impl Strategy<Value = Vec<Act>> {
+        let item =
+            (0..4_usize, 0..3_usize).prop_map(|(id, name)| Item(["1", "2", "3", "4"][id], ["a", "b", "c"][name]));
+        let act = prop_oneof![
+            item.clone().prop_map(Act::Insert),
+            (0..6_u64, item).prop_map(|(number, item)| Act::Replace(number, item)),
+            (0..6_u64).prop_map(Act::Remove),
+        ];
+        proptest::collection::vec(act, 0..20)
+    }
+
+    /// As calls do it: one row per id and name, and only what exists is replaced.
+    fn act(table: &mut Table<Item>, acts: &[Act]) {
+        for act in acts {
+            let taken = |item: &Item, number| {
+                let others = [table.by_id(item.0), table.by_name("", item.1)];
+                others.into_iter().flatten().any(|other| Some(other) != number)
+            };
+            match *act {
+                Act::Insert(item) if !taken(&item, None) => drop(table.insert(item)),
+                Act::Replace(number, item) if table.get(number).is_some() && !taken(&item, Some(number)) => {
+                    table.replace(number, item);
+                }
+                Act::Remove(number) => table.remove(number),
+                Act::Insert(_) | Act::Replace(..) => {}
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn undo_leaves_no_trace_whatever_was_done(before in acts(), after in acts()) {
+            let mut table = Table::default();
+            act(&mut table, &before);
+            let seen = (table.rows.clone(), table.by_id.clone(), table.by_name.clone());
+            let mark = table.mark();
+
+            act(&mut table, &after);
+            table.undo(mark);
+
+            prop_assert_eq!((table.rows, table.by_id, table.by_name), seen);
+        }
     }
 
     #[test]

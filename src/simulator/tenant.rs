@@ -8,6 +8,9 @@ use super::options::PatchAttributes;
 use super::options::PatchEmptyList;
 use super::options::RenameCollision;
 use super::refusal::Refusal;
+use super::view;
+use super::view::Keyed;
+use super::view::View;
 use super::world::Tenant;
 use super::world::World;
 use super::world::auth_type;
@@ -38,20 +41,19 @@ const SUITE: &str = "ssoSetupSuiteSettings";
 const UNITS: &[&str] = &["", "minutes", "hours", "days", "weeks"];
 
 /// `tenant/all`.
-pub fn all(call: &mut Call<'_>) -> Result<Value, Refusal> {
+pub fn all(call: &mut Call<'_>) -> Result<Vec<u8>, Refusal> {
     call.ends()?;
-    let list = call.listed(|world| &world.tenants, World::tenant_view, |_| true);
-    Ok(json!({ "tenants": list }))
+    Ok(call.listed("tenants", |world| &world.tenants, |_| true))
 }
 
 /// `tenant?id=`.
-pub fn load(call: &mut Call<'_>) -> Result<Value, Refusal> {
+pub fn load(call: &mut Call<'_>) -> Result<Vec<u8>, Refusal> {
     let tenant = find(call.world, call.parameter("id")?)?.1;
-    Ok(call.world.tenant_view(&tenant))
+    Ok(view::bytes(&View { world: call.world, row: &tenant, hidden: false }))
 }
 
 /// `tenant/search`: a tenant is found when every filter that is given fits.
-pub fn search(call: &mut Call<'_>) -> Result<Value, Refusal> {
+pub fn search(call: &mut Call<'_>) -> Result<Vec<u8>, Refusal> {
     let ids = call.body.texts("tenantIds")?.unwrap_or_default();
     let names = call.body.texts("tenantNames")?.unwrap_or_default();
     let domains = call.body.texts("tenantSelfProvisioningDomains")?.unwrap_or_default();
@@ -67,12 +69,11 @@ pub fn search(call: &mut Call<'_>) -> Result<Value, Refusal> {
             && (auth.is_empty() || auth == auth_type(tenant))
             && (parent.is_empty() || parent == tenant.parent)
     };
-    let list = call.listed(|world| &world.tenants, World::tenant_view, shown);
-    Ok(json!({ "tenants": list }))
+    Ok(call.listed("tenants", |world| &world.tenants, shown))
 }
 
 /// `tenant/create`.
-pub fn create(call: &mut Call<'_>) -> Result<Value, Refusal> {
+pub fn create(call: &mut Call<'_>) -> Result<Vec<u8>, Refusal> {
     let mut fields = std::mem::take(&mut call.body);
     let id = fields.text("id")?.unwrap_or_default();
     let parent = fields.text("parent")?.unwrap_or_default();
@@ -94,13 +95,13 @@ pub fn create(call: &mut Call<'_>) -> Result<Value, Refusal> {
         tenant.id = call.world.new_id("T2");
     }
     tenant.created_time = call.world.new_time();
-    let answer = json!({ "id": tenant.id });
+    let answer = view::bytes(&Keyed("id", &tenant.id));
     call.world.tenants.insert(tenant);
     Ok(answer)
 }
 
 /// `tenant/update`: what is left out becomes its zero value.
-pub fn update(call: &mut Call<'_>) -> Result<Value, Refusal> {
+pub fn update(call: &mut Call<'_>) -> Result<Vec<u8>, Refusal> {
     let mut fields = std::mem::take(&mut call.body);
     let (number, mut tenant) = find(call.world, &fields.required("id")?)?;
     let name = fields.required("name")?;
@@ -108,11 +109,11 @@ pub fn update(call: &mut Call<'_>) -> Result<Value, Refusal> {
     tenant.extra = fields.extra(&tenant.extra, call.switches)?;
     rename(call, number, &mut tenant, name)?;
     call.world.tenants.replace(number, tenant);
-    Ok(json!({}))
+    Ok(Call::nothing())
 }
 
 /// `tenant/patch`: only what is present changes.
-pub fn patch(call: &mut Call<'_>) -> Result<Value, Refusal> {
+pub fn patch(call: &mut Call<'_>) -> Result<Vec<u8>, Refusal> {
     let mut fields = std::mem::take(&mut call.body);
     let (number, mut tenant) = find(call.world, &fields.required("id")?)?;
     let clears = call.switches.patch_empty_list == PatchEmptyList::Clears;
@@ -152,11 +153,11 @@ pub fn patch(call: &mut Call<'_>) -> Result<Value, Refusal> {
         None => {}
     }
     call.world.tenants.replace(number, tenant);
-    Ok(json!({}))
+    Ok(Call::nothing())
 }
 
 /// `tenant/delete`. `cascade` concerns users, which nobody has here; the tenant's roles go in any case.
-pub fn delete(call: &mut Call<'_>) -> Result<Value, Refusal> {
+pub fn delete(call: &mut Call<'_>) -> Result<Vec<u8>, Refusal> {
     let id = call.body.required("id")?;
     call.body.flag("cascade")?;
     call.ends()?;
@@ -165,11 +166,11 @@ pub fn delete(call: &mut Call<'_>) -> Result<Value, Refusal> {
         Err(_) if call.switches.delete_absent == DeleteAbsent::Success => {}
         Err(absent) => return Err(absent),
     }
-    Ok(json!({}))
+    Ok(Call::nothing())
 }
 
 /// `tenant/settings?id=`.
-pub fn settings(call: &mut Call<'_>) -> Result<Value, Refusal> {
+pub fn settings(call: &mut Call<'_>) -> Result<Vec<u8>, Refusal> {
     let tenant = find(call.world, call.parameter("id")?)?.1;
     let mut answer = Document::new();
     for setting in SETTINGS {
@@ -186,11 +187,11 @@ pub fn settings(call: &mut Call<'_>) -> Result<Value, Refusal> {
     answer.insert("authType".to_owned(), json!(auth_type(&tenant)));
     answer.insert("domains".to_owned(), json!(tenant.domains));
     answer.insert("selfProvisioningDomains".to_owned(), json!(tenant.self_provisioning_domains));
-    Ok(Value::Object(answer))
+    Ok(view::bytes(&answer))
 }
 
 /// `tenant/settings`: overwrites what every SDK sends, and keeps what only one of them knows when it is left out.
-pub fn set_settings(call: &mut Call<'_>) -> Result<Value, Refusal> {
+pub fn set_settings(call: &mut Call<'_>) -> Result<Vec<u8>, Refusal> {
     let mut fields = std::mem::take(&mut call.body);
     let (number, mut tenant) = find(call.world, &fields.required("tenantId")?)?;
     tenant.self_provisioning_domains = fields.texts("selfProvisioningDomains")?.unwrap_or_default();
@@ -221,11 +222,11 @@ pub fn set_settings(call: &mut Call<'_>) -> Result<Value, Refusal> {
     fields.end(call.switches)?;
     checked(&tenant)?;
     call.world.tenants.replace(number, tenant);
-    Ok(json!({}))
+    Ok(Call::nothing())
 }
 
 /// `tenant/updateDefaultRoles`: replaces the list; project roles only.
-pub fn update_default_roles(call: &mut Call<'_>) -> Result<Value, Refusal> {
+pub fn update_default_roles(call: &mut Call<'_>) -> Result<Vec<u8>, Refusal> {
     let (number, mut tenant) = find(call.world, &call.body.required("id")?)?;
     let names = call.body.texts("defaultRoles")?.unwrap_or_default();
     call.ends()?;
@@ -238,26 +239,26 @@ pub fn update_default_roles(call: &mut Call<'_>) -> Result<Value, Refusal> {
         }
     }
     call.world.tenants.replace(number, tenant);
-    Ok(json!({}))
+    Ok(Call::nothing())
 }
 
 /// `tenant/adminlinks/sso/generate`.
-pub fn generate_link(call: &mut Call<'_>) -> Result<Value, Refusal> {
+pub fn generate_link(call: &mut Call<'_>) -> Result<Vec<u8>, Refusal> {
     find(call.world, &call.body.required("tenantId")?)?;
     call.body.integer("expireTime")?;
     for name in ["ssoId", "email", "templateId", "actorId"] {
         call.body.text(name)?;
     }
     call.ends()?;
-    Ok(json!({ "adminSSOConfigurationLink": "https://example.invalid/sso-setup?token=x" }))
+    Ok(view::bytes(&Keyed("adminSSOConfigurationLink", "https://example.invalid/sso-setup?token=x")))
 }
 
 /// `tenant/adminlinks/sso/revoke`.
-pub fn revoke_link(call: &mut Call<'_>) -> Result<Value, Refusal> {
+pub fn revoke_link(call: &mut Call<'_>) -> Result<Vec<u8>, Refusal> {
     find(call.world, &call.body.required("tenantId")?)?;
     call.body.text("ssoId")?;
     call.ends()?;
-    Ok(json!({}))
+    Ok(Call::nothing())
 }
 
 /// Removes a tenant with its roles.

@@ -3,8 +3,6 @@
 use super::fields::Document;
 use super::table::Row;
 use super::table::Table;
-use serde_json::Value;
-use serde_json::json;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -128,8 +126,10 @@ impl World {
     /// A new project.
     pub fn new(seed: u64) -> Self {
         let mut world = Self::empty(seed);
+        let start = world.mark();
         world.add_system_permissions();
         world.add_builtin_role();
+        world.settle(start);
         world
     }
 
@@ -183,6 +183,13 @@ impl World {
         self.roles.undo(mark.2);
     }
 
+    /// Even delayed readers see what happened since the mark.
+    pub fn settle(&mut self, mark: Mark) {
+        self.tenants.settle(mark.0);
+        self.permissions.settle(mark.1);
+        self.roles.settle(mark.2);
+    }
+
     /// The roles that have this permission.
     pub fn roles_with(&self, permission: u64) -> Vec<u64> {
         let has = |(_, role): &(u64, &Arc<Role>)| role.permissions.contains(&permission);
@@ -195,64 +202,18 @@ impl World {
         self.tenants.iter().filter(has).map(|(number, _)| number).collect()
     }
 
-    fn permission_names(&self, numbers: &[u64]) -> Vec<&str> {
+    /// What is left of these permissions.
+    pub fn permission_names(&self, numbers: &[u64]) -> Vec<&str> {
         numbers.iter().filter_map(|&number| self.permissions.get(number)).map(|found| found.name.as_str()).collect()
     }
 
-    fn role_names(&self, numbers: &[u64]) -> Vec<&str> {
+    /// What is left of these roles.
+    pub fn role_names(&self, numbers: &[u64]) -> Vec<&str> {
         numbers.iter().filter_map(|&number| self.roles.get(number)).map(|found| found.name.as_str()).collect()
-    }
-
-    /// As `permission/all` answers it.
-    pub fn permission_view(row: &Permission) -> Value {
-        let view = json!({
-            "id": row.id, "name": row.name, "description": row.description, "systemDefault": row.system_default,
-        });
-        with_extra(view, &row.extra)
-    }
-
-    /// As `role/all` answers it.
-    pub fn role_view(&self, row: &Role) -> Value {
-        let view = json!({
-            "id": row.id, "name": row.name, "description": row.description,
-            "permissionNames": self.permission_names(&row.permissions), "createdTime": row.created_time,
-            "tenantId": row.tenant, "default": row.default, "private": row.private,
-        });
-        with_extra(view, &row.extra)
-    }
-
-    /// As `tenant/all` answers it.
-    pub fn tenant_view(&self, row: &Tenant) -> Value {
-        let view = json!({
-            "id": row.id, "name": row.name, "selfProvisioningDomains": row.self_provisioning_domains,
-            "customAttributes": row.custom_attributes, "authType": auth_type(row), "domains": row.domains,
-            "createdTime": row.created_time, "enforceSSO": row.enforce_sso,
-            "enforceSSOExclusions": row.enforce_sso_exclusions, "disabled": row.disabled,
-            "roleInheritance": row.role_inheritance, "defaultRoles": self.role_names(&row.default_roles),
-        });
-        with_extra(view, &row.extra)
-    }
-
-    /// The view with what the API never returns.
-    pub fn tenant_state(&self, row: &Tenant) -> Value {
-        let mut state = self.tenant_view(row);
-        if let Value::Object(state) = &mut state {
-            state.insert("parent".to_owned(), json!(row.parent));
-            state.insert("federatedAppIds".to_owned(), json!(row.federated_app_ids));
-            state.insert("settings".to_owned(), json!(row.settings));
-        }
-        state
     }
 }
 
 /// `none` until something else is set.
 pub fn auth_type(tenant: &Tenant) -> &str {
     if tenant.auth_type.is_empty() { "none" } else { &tenant.auth_type }
-}
-
-fn with_extra(mut view: Value, extra: &Document) -> Value {
-    if let Value::Object(view) = &mut view {
-        view.extend(extra.iter().map(|(name, value)| (name.clone(), value.clone())));
-    }
-    view
 }
