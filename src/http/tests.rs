@@ -301,23 +301,27 @@ async fn a_taken_port_is_an_error_at_once() {
 
 #[tokio::test(start_paused = true)]
 async fn a_peer_that_dawdles_is_cut_off() {
-    let (mut peer, ours) = tokio::io::duplex(64);
-    let router = World::new().router(None, false);
-    let mut set = JoinSet::new();
-    set.spawn(connection(ours, router, CancellationToken::new()));
-    let start = Instant::now();
+    let body = "POST /api/v1/reconcile HTTP/1.1\r\nhost: x\r\ncontent-length: 60000\r\n\r\n";
+    // The last one sends all there is to send, and never takes the answer, which is more than the pipe holds.
+    for sent_at_once in ["", body, "GET /metrics HTTP/1.1\r\nhost: x\r\n\r\n"] {
+        let (mut peer, ours) = tokio::io::duplex(256);
+        let mut set = JoinSet::new();
+        set.spawn(connection(ours, World::new().router(None, false), CancellationToken::new()));
+        let start = Instant::now();
+        let dawdle = async {
+            peer.write_all(sent_at_once.as_bytes()).await.unwrap();
+            // One more byte every ten seconds, well within any time-out between two reads.
+            while peer.write_all(b"G").await.is_ok() {
+                tokio::time::sleep(Duration::from_secs(10)).await;
+            }
+            std::future::pending::<()>().await;
+        };
 
-    let dawdle = async {
-        // One header byte every ten seconds, each well within any time-out between two reads.
-        while peer.write_all(b"G").await.is_ok() {
-            tokio::time::sleep(Duration::from_secs(10)).await;
+        tokio::select! {
+            _ = set.join_next() => {}
+            () = dawdle => {}
         }
-        std::future::pending::<()>().await;
-    };
-    tokio::select! {
-        _ = set.join_next() => {}
-        () = dawdle => {}
-    }
 
-    assert_eq!(start.elapsed(), DEADLINE);
+        assert_eq!(start.elapsed(), DEADLINE, "{sent_at_once}");
+    }
 }
