@@ -55,7 +55,8 @@ pub async fn run(config: Config, args: ApplyArgs, redactor: &Redactor) -> anyhow
     if is_asked && !std::io::stdin().is_terminal() {
         return Err(UsageError("apply asks on a terminal; elsewhere say --auto-approve".to_owned()).into());
     }
-    let stop = shutdown_on_signal()?.token();
+    let signals = shutdown_on_signal()?;
+    let stop = signals.token();
     let mut parts = Parts::build(&config, redactor, &stop)?;
     parts.projects.retain(|project| names.contains(&project.name.to_string()));
     let mut errors = Vec::new();

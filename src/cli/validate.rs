@@ -135,13 +135,11 @@ fn annotation(level: &str, root: &Path, finding: &Finding) -> String {
     let data = |text: &str| text.replace('%', "%25").replace('\r', "%0D").replace('\n', "%0A");
     let property = |text: &str| data(text).replace(':', "%3A").replace(',', "%2C");
     let file = if &*finding.place.file == "." { root.to_owned() } else { root.join(&*finding.place.file) };
-    let mut place = format!("file={}", property(&file.to_string_lossy()));
-    if finding.place.line > 0 {
-        place += &format!(",line={}", finding.place.line);
-    }
+    let file = property(&file.to_string_lossy());
+    let line = if finding.place.line > 0 { format!(",line={}", finding.place.line) } else { String::new() };
     let parts = [&finding.resource, &finding.field, &finding.message];
     let text: Vec<&str> = parts.into_iter().filter(|part| !part.is_empty()).map(String::as_str).collect();
-    format!("::{level} {place}::{}", data(&text.join(": ")))
+    format!("::{level} file={file}{line}::{}", data(&text.join(": ")))
 }
 
 #[derive(Serialize)]

@@ -1,5 +1,7 @@
 //! One file of YAML against the field tables: every error of every resource at once.
 
+#![allow(clippy::wildcard_enum_match_arm, reason = "a value of any other sort is wrong in the same way")]
+
 use crate::desired::Declared;
 use crate::desired::Finding;
 use crate::desired::Place;
@@ -204,9 +206,8 @@ impl Checker<'_> {
                 }
                 return;
             }
-            match self.value(pen, field, line, node) {
-                Some(value) => drop(declared.fields.insert(key, value)),
-                None => {}
+            if let Some(value) = self.value(pen, field, line, node) {
+                declared.fields.insert(key, value);
             }
             return;
         }

@@ -189,6 +189,7 @@ mod tests {
     use crate::desired::check::Checker;
     use crate::desired::secrets::Fence;
     use crate::desired::testing::KINDS;
+    use std::fmt::Write;
 
     fn merged(files: &[(&str, &str)]) -> Merged {
         let fence = Fence::default();
@@ -267,7 +268,7 @@ mod tests {
     fn a_long_chain_of_parents_is_no_circle() {
         let mut text = String::from("tenants:\n");
         for n in 0..20_000 {
-            text += &format!("- {{id: t{n:05}, name: T, parent: t{:05}}}\n", n + 1);
+            writeln!(text, "- {{id: t{n:05}, name: T, parent: t{:05}}}", n + 1).unwrap();
         }
 
         assert_eq!(merged(&[("a.yaml", &text)]).errors, []);

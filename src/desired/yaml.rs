@@ -305,16 +305,15 @@ impl Builder {
         let mut first: HashMap<String, u32> = HashMap::with_capacity(entries.len());
         let mut kept = Vec::with_capacity(entries.len());
         for entry in entries {
-            match first.get(&entry.key) {
-                Some(line) => {
-                    let message =
-                        format!("the key {} stands here twice, first on line {line}; keep one", shown(&entry.key));
-                    self.fault(entry.line as usize, message);
-                }
-                None => {
-                    first.insert(entry.key.clone(), entry.line);
-                    kept.push(entry);
-                }
+            if let Some(line) = first.get(&entry.key) {
+                let key = shown(&entry.key);
+                self.fault(
+                    entry.line as usize,
+                    format!("the key {key} stands here twice, first on line {line}; keep one"),
+                );
+            } else {
+                first.insert(entry.key.clone(), entry.line);
+                kept.push(entry);
             }
         }
         kept
@@ -354,6 +353,8 @@ fn tag_of(tag: Option<&Tag>) -> Tagged {
     }
 }
 
+const TOO_BIG: &str = "the number is too big to be kept exactly; put it in quotes";
+
 /// A plain scalar by the core schema of YAML 1.2.2, section 10.3.
 fn plain(text: Cow<'_, str>) -> Result<Value, &'static str> {
     match &*text {
@@ -371,7 +372,6 @@ fn plain(text: Cow<'_, str>) -> Result<Value, &'static str> {
         }
         _ => {}
     }
-    const TOO_BIG: &str = "the number is too big to be kept exactly; put it in quotes";
     let radix = match text.as_bytes() {
         [b'0', b'x', digits @ ..] if !digits.is_empty() && digits.iter().all(u8::is_ascii_hexdigit) => 16,
         [b'0', b'o', digits @ ..] if !digits.is_empty() && digits.iter().all(|d| (b'0'..=b'7').contains(d)) => 8,

@@ -3,7 +3,7 @@
 //! Events only say *when* to look; whether something changed is decided by comparing two looks. So editors' swap
 //! files, reads and git's own traffic cause nothing, and a poll with the same comparison replaces events where they
 //! do not arrive (network mounts, exhausted watches). Watched are the directories that were looked into and every
-//! directory in which a link on the way to them can be swapped, as git-sync and ConfigMap mounts do.
+//! directory in which a link on the way to them can be swapped, as git-sync and config map mounts do.
 
 use crate::source::Trigger;
 use crate::source::TriggerSender;
@@ -74,7 +74,7 @@ impl Seen {
 
 /// Looks and watches; blocks while it does.
 struct Eye {
-    watches: Vec<Watch>,
+    projects: Vec<Watch>,
     watcher: Option<RecommendedWatcher>,
     /// Watched directories, and what they were when the watch was set: one that was made anew needs a new watch.
     watched: BTreeMap<PathBuf, Identity>,
@@ -86,7 +86,7 @@ type Identity = (u64, u64, i64, i64);
 
 impl Files {
     /// Looks once and begins to watch. `debounce` is the quiet time after the last event.
-    pub fn new(watches: Vec<Watch>, debounce: Duration) -> Self {
+    pub fn new(projects: Vec<Watch>, debounce: Duration) -> Self {
         let (sender, events) = mpsc::channel(1);
         let watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
             // Opening and reading say nothing new, and looking does both.
@@ -97,17 +97,17 @@ impl Files {
             _ = sender.try_send(());
         });
         let poll = (debounce * POLL_DEBOUNCES).max(SHORTEST_POLL);
-        Self::with(watches, watcher, events, debounce, poll)
+        Self::with(projects, watcher, events, debounce, poll)
     }
 
     fn with(
-        watches: Vec<Watch>,
+        projects: Vec<Watch>,
         watcher: notify::Result<RecommendedWatcher>,
         events: mpsc::Receiver<()>,
         debounce: Duration,
         poll: Duration,
     ) -> Self {
-        let mut eye = Eye { watches, watcher: None, watched: BTreeMap::new(), has_warned: false, poll };
+        let mut eye = Eye { projects, watcher: None, watched: BTreeMap::new(), has_warned: false, poll };
         match watcher {
             Ok(watcher) => eye.watcher = Some(watcher),
             Err(error) => eye.warn(&error),
@@ -152,7 +152,7 @@ impl Files {
             }
             if seen != last {
                 metrics.source_events_total.with_label_values(&[Trigger::Watch.as_str()]).inc();
-                let pairs = eye.watches.iter().zip(seen.iter().zip(&last));
+                let pairs = eye.projects.iter().zip(seen.iter().zip(&last));
                 pairs.filter(|(_, (now, then))| now != then).for_each(|(watch, _)| watch.target.fire(Trigger::Watch));
                 last = seen;
             }
@@ -174,7 +174,7 @@ async fn quiet(events: &mut mpsc::Receiver<()>, debounce: Duration, deadline: In
 /// The next event; never, where there is no watcher to send one.
 async fn next(events: &mut mpsc::Receiver<()>) {
     if events.recv().await.is_none() {
-        std::future::pending().await
+        std::future::pending::<()>().await;
     }
 }
 
@@ -193,7 +193,7 @@ impl Eye {
         let mut seen = Vec::new();
         for _ in 0..LOOKS {
             let mut dirs = BTreeMap::new();
-            seen = self.watches.iter().map(|watch| see(&watch.tree, &mut dirs)).collect();
+            seen = self.projects.iter().map(|watch| see(&watch.tree, &mut dirs)).collect();
             if !self.watch(dirs) {
                 break;
             }
@@ -210,7 +210,7 @@ impl Eye {
             // It fails where the directory itself is gone, which is fine.
             _ = watcher.unwatch(gone);
         }
-        let mut watched = BTreeMap::new();
+        let mut kept = BTreeMap::new();
         for (dir, identity) in dirs {
             let old = self.watched.get(&dir);
             if old != Some(&identity) {
@@ -223,9 +223,9 @@ impl Eye {
                     }
                 }
             }
-            watched.insert(dir, identity);
+            kept.insert(dir, identity);
         }
-        self.watched = watched;
+        self.watched = kept;
         if let Some(error) = failed {
             self.warn(&error);
         }
@@ -251,7 +251,9 @@ fn see(tree: &Tree, dirs: &mut BTreeMap<PathBuf, Identity>) -> Seen {
         }
     };
     for path in &tree.paths {
-        way(&tree.root.join(path)).iter().for_each(|dir| note(dir));
+        for dir in way(&tree.root.join(path)) {
+            note(&dir);
+        }
     }
     match tree.scan() {
         Ok(scan) => {
@@ -318,6 +320,8 @@ mod tests {
     // Only a test that fails waits so long. The poll would answer after two seconds, so less than that proves events.
     const BY_EVENT: Duration = Duration::from_millis(1800);
 
+    type Step = Box<dyn Fn(&World)>;
+
     struct World {
         temp: tempfile::TempDir,
         receiver: TriggerReceiver,
@@ -328,17 +332,17 @@ mod tests {
 
     impl World {
         /// Makes a directory `repo` with one file, then whatever `arrange` does to it; watches `root`.
-        async fn new(root: &str, arrange: impl FnOnce(&Path)) -> Self {
+        fn new(root: &str, arrange: impl FnOnce(&Path)) -> Self {
             let temp = tempfile::tempdir().unwrap();
             fs::create_dir(temp.path().join("repo")).unwrap();
             fs::write(temp.path().join("repo/a.yaml"), "roles: []\n").unwrap();
             arrange(temp.path());
             let tree = Tree { root: temp.path().join(root), paths: vec![".".into()], exclude: GlobSet::empty() };
             let (target, receiver) = channel();
-            Self::start(temp, receiver, Files::new(vec![Watch { tree, target }], DEBOUNCE)).await
+            Self::start(temp, receiver, Files::new(vec![Watch { tree, target }], DEBOUNCE))
         }
 
-        async fn start(temp: tempfile::TempDir, receiver: TriggerReceiver, files: Files) -> Self {
+        fn start(temp: tempfile::TempDir, receiver: TriggerReceiver, files: Files) -> Self {
             let metrics = Arc::new(Metrics::new());
             let shutdown = CancellationToken::new();
             let mut running = tokio::task::JoinSet::new();
@@ -375,10 +379,10 @@ mod tests {
 
     #[tokio::test]
     async fn changes_of_every_sort_are_seen_by_events() {
-        let mut world = World::new("repo", |_| ()).await;
+        let mut world = World::new("repo", |_| ());
         world.wait_until_it_watches("repo/a.yaml").await;
 
-        let steps: Vec<(&str, Box<dyn Fn(&World)>)> = vec![
+        let steps: Vec<(&str, Step)> = vec![
             ("write", Box::new(|w| fs::write(w.path("repo/a.yaml"), "roles: [{name: a}]\n").unwrap())),
             (
                 "rename and replace",
@@ -460,7 +464,7 @@ mod tests {
 
     #[tokio::test]
     async fn what_does_not_count_causes_nothing_and_fifty_touches_cause_one_or_two() {
-        let mut world = World::new("repo", |temp| fs::create_dir(temp.join("repo/.git")).unwrap()).await;
+        let mut world = World::new("repo", |temp| fs::create_dir(temp.join("repo/.git")).unwrap());
         world.wait_until_it_watches("repo/a.yaml").await;
 
         for name in ["repo/.a.yaml.swp", "repo/README.md", "repo/.git/config", "repo/.git/index"] {
@@ -482,7 +486,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_steady_stream_of_changes_does_not_postpone_for_ever() {
-        let mut world = World::new("repo", |_| ()).await;
+        let mut world = World::new("repo", |_| ());
         world.wait_until_it_watches("repo/a.yaml").await;
 
         let start = Instant::now();
@@ -500,7 +504,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_lock_of_git_delays_and_its_end_is_a_change() {
-        let mut world = World::new("repo", |temp| fs::create_dir(temp.join("repo/.git")).unwrap()).await;
+        let mut world = World::new("repo", |temp| fs::create_dir(temp.join("repo/.git")).unwrap());
         world.wait_until_it_watches("repo/a.yaml").await;
         fs::write(world.path("repo/.git/index.lock"), "").unwrap();
         fs::write(world.path("repo/a.yaml"), "tenants: []\n").unwrap();
@@ -515,21 +519,21 @@ mod tests {
     #[tokio::test]
     async fn without_events_the_poll_sees_it_and_only_the_project_that_changed_is_told() {
         let temp = tempfile::tempdir().unwrap();
-        let mut watches = Vec::new();
+        let mut projects = Vec::new();
         let mut receivers = Vec::new();
         for name in ["one", "two"] {
             fs::create_dir(temp.path().join(name)).unwrap();
             fs::write(temp.path().join(name).join("a.yaml"), "roles: []\n").unwrap();
             let (target, receiver) = channel();
             let tree = Tree { root: temp.path().to_owned(), paths: vec![name.into()], exclude: GlobSet::empty() };
-            watches.push(Watch { tree, target });
+            projects.push(Watch { tree, target });
             receivers.push(receiver);
         }
         let (_, events) = mpsc::channel(1);
         let no_watcher = Err(notify::Error::new(notify::ErrorKind::MaxFilesWatch));
-        let files = Files::with(watches, no_watcher, events, Duration::from_millis(10), Duration::from_millis(50));
+        let files = Files::with(projects, no_watcher, events, Duration::from_millis(10), Duration::from_millis(50));
         let (two, one) = (receivers.pop().unwrap(), receivers.pop().unwrap());
-        let mut world = World::start(temp, two, files).await;
+        let mut world = World::start(temp, two, files);
         let mut one = one;
         world.wait_until_it_watches("two/a.yaml").await;
 

@@ -123,10 +123,13 @@ struct Read {
     report: Arc<FileReport>,
 }
 
+/// A file by its path below the root.
+type Known = (Arc<str>, Arc<Read>);
+
 /// Files that stood still while they were read.
 struct Revision {
     scan: Scan,
-    files: Vec<(Arc<str>, Arc<Read>)>,
+    files: Vec<Known>,
 }
 
 /// Why there is no revision to load, in words for the operator.
@@ -261,7 +264,7 @@ impl Loader {
     }
 
     /// Reads and checks what changed since it was last read; one thread per core.
-    fn read_files(&self, scan: &Scan) -> Result<Vec<(Arc<str>, Arc<Read>)>, String> {
+    fn read_files(&self, scan: &Scan) -> Result<Vec<Known>, String> {
         let known = |entry: &Entry| {
             let read = self.files.get(&entry.path)?;
             (read.stat == entry.stat && read.real == entry.real).then(|| (Arc::clone(&entry.path), Arc::clone(read)))
@@ -376,6 +379,8 @@ mod tests {
     use std::process::Command;
     use std::sync::atomic::AtomicBool;
 
+    type Spoil = Box<dyn Fn(&Path)>;
+
     /// A loader over a temporary directory, with little patience.
     fn loader_of(root: &Path) -> Loader {
         let tree = Tree { root: root.to_owned(), paths: vec![".".into()], exclude: GlobSet::empty() };
@@ -447,7 +452,7 @@ mod tests {
     #[test]
     fn whatever_breaks_the_last_good_state_stays_in_force() {
         let good = "roles: [{name: a}]\n";
-        let cases: Vec<(&str, LoadResult, &str, Box<dyn Fn(&Path)>)> = vec![
+        let cases: Vec<(&str, LoadResult, &str, Spoil)> = vec![
             (
                 "broken",
                 LoadResult::Invalid,

@@ -29,7 +29,9 @@ pub async fn run(mut hangup: Signal, targets: Vec<TriggerSender>, metrics: Arc<M
         }
         tracing::info!("SIGHUP: looking again");
         metrics.source_events_total.with_label_values(&[Trigger::Signal.as_str()]).inc();
-        targets.iter().for_each(|target| target.fire(Trigger::Signal));
+        for target in &targets {
+            target.fire(Trigger::Signal);
+        }
     }
 }
 
