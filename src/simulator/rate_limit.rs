@@ -106,7 +106,7 @@ enum Counted {
 impl RateLimit {
     /// A server that has not been asked anything yet.
     pub fn new(spec: Spec, seed: u64) -> Self {
-        let phase = spec.window.mul_f64(fastrand::Rng::with_seed(seed).f64());
+        let phase = spec.window.mul_f64(rng(seed).f64());
         let counted = match spec.kind {
             Kind::FixedWindow => Counted::Fixed { phase, index: 0, count: 0.0 },
             Kind::SlidingLog => Counted::Log(VecDeque::new()),
@@ -273,6 +273,14 @@ fn whole(seconds: f64) -> u64 {
     seconds as u64
 }
 
+/// A generator whose first draws differ also where seeds are neighbours, which the generator itself does not promise.
+pub fn rng(seed: u64) -> fastrand::Rng {
+    let mut mixed = seed.wrapping_add(0x9E37_79B9_7F4A_7C15);
+    mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+    fastrand::Rng::with_seed(mixed ^ (mixed >> 31))
+}
+
 /// The other clients of the same limit: Poisson arrivals, silent during a lockout, afterwards a quarter faster until
 /// they have caught up.
 #[derive(Debug, Clone)]
@@ -291,7 +299,7 @@ pub struct Background {
 impl Background {
     /// `on_off`: they come only during the first part of every such period.
     pub fn new(per_second: f64, on_off: Option<(Duration, Duration)>, seed: u64) -> Self {
-        let rng = fastrand::Rng::with_seed(seed);
+        let rng = rng(seed);
         let mut background = Self { rng, per_second, on_off, next: Duration::ZERO, owed: 0, arrived: 0, served: 0 };
         background.draw();
         background
