@@ -20,7 +20,7 @@
 //! | `GET /_sim/state` | `{ "projects": { ID: state } }` |
 //! | `GET /_sim/state?project=ID` | `{ "permissions", "roles", "tenants" }`, with what the API never returns: a tenant's `parent`, `federatedAppIds`, `settings` |
 //! | `PUT /_sim/state?project=ID` | replaces that world. A list left out is that of a new project; system permissions are always there; ids and times left out are made. Or `{ "projects": { ID: state } }` without `project` |
-//! | `PUT /_sim/state/KIND/KEY` | merges fields into one entity, or adds it; KEY is percent-encoded, a tenant's `id`, otherwise the `name`; `?tenant=ID` for a tenant's role, `?project=ID` unless there is exactly one. Unknown fields are stored: reads carry them, an update that sends them is accepted, one that does not removes them; null removes them |
+//! | `PUT /_sim/state/KIND/KEY` | merges fields into one entity, or adds it; KEY is percent-encoded, a tenant's `id`, otherwise the `name`; `?tenant=ID` for a tenant's role, `?project=ID` unless there is exactly one. Unknown fields are stored: reads carry them, an update that sends them is accepted, one that does not removes them; null removes them. Edits show at once, whatever `readDelay` says |
 //! | `DELETE /_sim/state/KIND/KEY` | removes one entity and the references to it |
 //! | `GET`, `PUT /_sim/options` | the [`Switches`]; a PUT changes those it names |
 //! | `GET`, `PUT /_sim/rate-limit` | the [`Limit`]; a PUT changes what it names (`{ "n": 50 }` keeps what was counted), `null` turns it off |

@@ -12,6 +12,7 @@ use super::table::Row;
 use super::table::Table;
 use super::tenant;
 use super::view;
+use super::view::Depth;
 use super::view::Keyed;
 use super::view::Shown;
 use super::view::View;
@@ -146,7 +147,8 @@ impl Call<'_> {
         if self.switches.list_order == ListOrder::Shuffled {
             self.rng.shuffle(&mut rows);
         }
-        let views: Vec<_> = rows.iter().map(|row| View { world, row: &**row, hidden: false }).collect();
+        let views: Vec<_> =
+            rows.iter().map(|row| View { world, row: &**row, depth: Depth::of(self.switches) }).collect();
         view::bytes(&Keyed(key, views))
     }
 

@@ -70,7 +70,7 @@ impl Memory {
     /// Draws of the next request. They depend on its number alone, not on how many draws the ones before it made.
     pub fn arrive(&mut self) -> fastrand::Rng {
         self.arrived += 1;
-        fastrand::Rng::with_seed(self.seed ^ super::hash(&self.arrived.to_string()))
+        super::rate_limit::rng(self.seed ^ super::hash(&self.arrived.to_string()))
     }
 
     /// The round trip of a request.

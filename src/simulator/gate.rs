@@ -210,7 +210,11 @@ impl Gate {
                 Some(vec![("retry-after", seconds.to_string())])
             }
             Verdict::Refused { header: Some(Header::Date { retry_at, date }) } => {
-                Some(vec![("retry-after", http_date(retry_at)), ("date", http_date(date))])
+                // The model's clock starts at a time of its own; on the wire it is today's, off by the skew.
+                let today = unix_seconds() + limit.clock_skew;
+                #[allow(clippy::cast_possible_truncation, reason = "a wait in whole seconds")]
+                let wait = (retry_at - date) as i64;
+                Some(vec![("retry-after", http_date(today + wait)), ("date", http_date(today))])
             }
         };
         Pass { in_lockout, refused }
@@ -223,9 +227,13 @@ impl Gate {
     }
 }
 
-fn http_date(unix: f64) -> String {
-    let since = Duration::try_from_secs_f64(unix).unwrap_or_default();
-    httpdate::fmt_http_date(SystemTime::UNIX_EPOCH + since)
+fn unix_seconds() -> i64 {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
+}
+
+fn http_date(unix: i64) -> String {
+    httpdate::fmt_http_date(SystemTime::UNIX_EPOCH + Duration::from_secs(u64::try_from(unix).unwrap_or_default()))
 }
 
 #[cfg(test)]
@@ -275,7 +283,7 @@ mod tests {
 
     #[test]
     fn dates_are_http_dates() {
-        assert_eq!(http_date(784_111_777.0), "Sun, 06 Nov 1994 08:49:37 GMT");
+        assert_eq!(http_date(784_111_777), "Sun, 06 Nov 1994 08:49:37 GMT");
     }
 
     #[test]

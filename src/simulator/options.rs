@@ -77,6 +77,8 @@ pub struct Switches {
     pub patch_empty_list: PatchEmptyList,
     /// `customAttributes` in a patch of a tenant.
     pub patch_attributes: PatchAttributes,
+    /// Tenants are answered with their `federatedAppIds`.
+    pub return_federated_app_ids: bool,
     /// Names of tenant attributes that are defined; `None`: any name is taken.
     pub tenant_attributes: Option<Vec<String>>,
     /// List reads show what was so long ago.
@@ -119,6 +121,7 @@ impl Default for Switches {
             batch: Batch::Atomic,
             patch_empty_list: PatchEmptyList::Clears,
             patch_attributes: PatchAttributes::Replace,
+            return_federated_app_ids: false,
             tenant_attributes: None,
             read_delay: Duration::ZERO,
             list_order: ListOrder::Created,

@@ -9,6 +9,7 @@ use super::options::RenameCollision;
 use super::options::UnknownPermission;
 use super::refusal::Refusal;
 use super::view;
+use super::view::Depth;
 use super::view::Keyed;
 use super::view::View;
 use super::world::Role;
@@ -196,6 +197,6 @@ fn find(world: &World, fields: &mut Fields) -> Result<Result<(u64, Role), Refusa
 
 fn views(world: &World, numbers: &[u64]) -> Vec<u8> {
     let roles = numbers.iter().filter_map(|&number| world.roles.get(number));
-    let views: Vec<_> = roles.map(|role| View { world, row: &**role, hidden: false }).collect();
+    let views: Vec<_> = roles.map(|role| View { world, row: &**role, depth: Depth::Answered }).collect();
     view::bytes(&Keyed("roles", views))
 }

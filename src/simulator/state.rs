@@ -5,6 +5,7 @@ use super::fields::Fields;
 use super::refusal::Refusal;
 use super::table::Row;
 use super::table::Table;
+use super::view::Depth;
 use super::view::View;
 use super::world::World;
 use serde::Serialize;
@@ -26,7 +27,7 @@ impl Serialize for Contents<'_> {
 }
 
 fn rows<'a, T: Row>(world: &'a World, table: &'a Table<T>) -> Vec<View<'a, T>> {
-    table.iter().map(|(_, row)| View { world, row: &**row, hidden: true }).collect()
+    table.iter().map(|(_, row)| View { world, row: &**row, depth: Depth::All }).collect()
 }
 
 /// A world with these contents. A list that is left out is what a new project has; system permissions are always there.

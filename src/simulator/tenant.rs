@@ -9,6 +9,7 @@ use super::options::PatchEmptyList;
 use super::options::RenameCollision;
 use super::refusal::Refusal;
 use super::view;
+use super::view::Depth;
 use super::view::Keyed;
 use super::view::View;
 use super::world::Tenant;
@@ -49,7 +50,7 @@ pub fn all(call: &mut Call<'_>) -> Result<Vec<u8>, Refusal> {
 /// `tenant?id=`.
 pub fn load(call: &mut Call<'_>) -> Result<Vec<u8>, Refusal> {
     let tenant = find(call.world, call.parameter("id")?)?.1;
-    Ok(view::bytes(&View { world: call.world, row: &tenant, hidden: false }))
+    Ok(view::bytes(&View { world: call.world, row: &tenant, depth: Depth::of(call.switches) }))
 }
 
 /// `tenant/search`: a tenant is found when every filter that is given fits.

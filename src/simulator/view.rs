@@ -1,6 +1,7 @@
 //! How entities look from outside. Written straight to bytes, for a list may have 100,000 of them.
 
 use super::fields::Document;
+use super::options::Switches;
 use super::world::Permission;
 use super::world::Role;
 use super::world::Tenant;
@@ -28,11 +29,28 @@ impl<T: Serialize> Serialize for Keyed<T> {
     }
 }
 
+/// How much of a row is shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Depth {
+    /// What every SDK type has.
+    Answered,
+    /// `federatedAppIds` too, which the API may or may not return.
+    WithApps,
+    /// Also what it never returns.
+    All,
+}
+
+impl Depth {
+    /// Of an API answer.
+    pub fn of(switches: &Switches) -> Self {
+        if switches.return_federated_app_ids { Self::WithApps } else { Self::Answered }
+    }
+}
+
 /// A row that has a form outside.
 pub trait Shown {
-    /// As the whole-list call answers it; unset fields are there with their zero value. With `hidden` also what the API
-    /// never returns.
-    fn write<M: SerializeMap>(&self, world: &World, hidden: bool, map: &mut M) -> Result<(), M::Error>;
+    /// As the whole-list call answers it; unset fields are there with their zero value.
+    fn write<M: SerializeMap>(&self, world: &World, depth: Depth, map: &mut M) -> Result<(), M::Error>;
     /// Fields that the contract does not know.
     fn extra(&self) -> &Document;
 }
@@ -42,13 +60,13 @@ pub trait Shown {
 pub struct View<'a, T> {
     pub world: &'a World,
     pub row: &'a T,
-    pub hidden: bool,
+    pub depth: Depth,
 }
 
 impl<T: Shown> Serialize for View<'_, T> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut map = serializer.serialize_map(None)?;
-        self.row.write(self.world, self.hidden, &mut map)?;
+        self.row.write(self.world, self.depth, &mut map)?;
         for (name, value) in self.row.extra() {
             map.serialize_entry(name, value)?;
         }
@@ -57,7 +75,7 @@ impl<T: Shown> Serialize for View<'_, T> {
 }
 
 impl Shown for Permission {
-    fn write<M: SerializeMap>(&self, _: &World, _: bool, map: &mut M) -> Result<(), M::Error> {
+    fn write<M: SerializeMap>(&self, _: &World, _: Depth, map: &mut M) -> Result<(), M::Error> {
         map.serialize_entry("id", &self.id)?;
         map.serialize_entry("name", &self.name)?;
         map.serialize_entry("description", &self.description)?;
@@ -69,7 +87,7 @@ impl Shown for Permission {
 }
 
 impl Shown for Role {
-    fn write<M: SerializeMap>(&self, world: &World, _: bool, map: &mut M) -> Result<(), M::Error> {
+    fn write<M: SerializeMap>(&self, world: &World, _: Depth, map: &mut M) -> Result<(), M::Error> {
         map.serialize_entry("id", &self.id)?;
         map.serialize_entry("name", &self.name)?;
         map.serialize_entry("description", &self.description)?;
@@ -85,7 +103,7 @@ impl Shown for Role {
 }
 
 impl Shown for Tenant {
-    fn write<M: SerializeMap>(&self, world: &World, hidden: bool, map: &mut M) -> Result<(), M::Error> {
+    fn write<M: SerializeMap>(&self, world: &World, depth: Depth, map: &mut M) -> Result<(), M::Error> {
         map.serialize_entry("id", &self.id)?;
         map.serialize_entry("name", &self.name)?;
         map.serialize_entry("selfProvisioningDomains", &self.self_provisioning_domains)?;
@@ -98,9 +116,11 @@ impl Shown for Tenant {
         map.serialize_entry("disabled", &self.disabled)?;
         map.serialize_entry("roleInheritance", &self.role_inheritance)?;
         map.serialize_entry("defaultRoles", &world.role_names(&self.default_roles))?;
-        if hidden {
-            map.serialize_entry("parent", &self.parent)?;
+        if depth != Depth::Answered {
             map.serialize_entry("federatedAppIds", &self.federated_app_ids)?;
+        }
+        if depth == Depth::All {
+            map.serialize_entry("parent", &self.parent)?;
             map.serialize_entry("settings", &self.settings)?;
         }
         Ok(())

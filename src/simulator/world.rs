@@ -118,7 +118,7 @@ impl World {
             tenants: Table::default(),
             permissions: Table::default(),
             roles: Table::default(),
-            ids: fastrand::Rng::with_seed(seed),
+            ids: super::rate_limit::rng(seed),
             created: 0,
         }
     }

@@ -43,6 +43,9 @@ async fn unset_fields_are_present_as_zero_values_and_hidden_ones_are_not_answere
 
     assert_eq!((&acme["selfProvisioningDomains"], &acme["disabled"]), (&json!([]), &json!(false)));
     assert!(acme.get("parent").is_none() && acme.get("federatedAppIds").is_none(), "{acme}");
+    world.switch(json!({ "returnFederatedAppIds": true })).await;
+    let acme = world.get("/v1/mgmt/tenant?id=acme").await.ok();
+    assert!(acme["federatedAppIds"] == json!(["app"]) && acme.get("parent").is_none(), "{acme}");
     let stored = &world.state().await["tenants"][1];
     assert_eq!((&stored["parent"], &stored["federatedAppIds"]), (&json!("root"), &json!(["app"])));
 }
@@ -79,6 +82,106 @@ async fn whether_an_empty_list_in_a_patch_clears_is_a_switch() {
     let cleared = world.state().await["tenants"][0]["selfProvisioningDomains"].clone();
 
     assert_eq!((ignored, cleared), (json!(["acme.com"]), json!([])));
+}
+
+#[tokio::test]
+async fn attributes_in_a_patch_replace_or_merge_and_must_be_defined_when_a_list_is_given() {
+    let world = with_fixture().await;
+    let patch = async |attributes: Value| {
+        let body = json!({ "id": "acme", "customAttributes": attributes });
+        world.send("PATCH", "/v1/mgmt/tenant/patch", body).await.status.as_u16()
+    };
+    let stored = async || world.state().await["tenants"][0]["customAttributes"].clone();
+
+    world.switch(json!({ "patchAttributes": "merge" })).await;
+    assert_eq!(patch(json!({ "seats": null, "tags": ["a"] })).await, 200);
+    assert_eq!(stored().await, json!({ "plan": "gold", "tags": ["a"] }));
+    world.switch(json!({ "patchAttributes": "replace", "tenantAttributes": ["seats"] })).await;
+    assert_eq!(patch(json!({ "seats": 7 })).await, 200);
+    assert_eq!(patch(json!({ "plan": "gold" })).await, 400);
+    assert_eq!(stored().await, json!({ "seats": 7 }));
+}
+
+#[tokio::test]
+async fn names_that_are_taken_or_unknown_can_be_let_through() {
+    let world = with_fixture().await;
+    world
+        .switch(json!({ "renameCollision": "ignore", "unknownPermission": "ignore", "uniqueTenantNames": false }))
+        .await;
+
+    let update = json!({ "name": "Editor", "newName": "Viewer", "permissionNames": ["nobody", "doc:read"] });
+    world.post("role/update", update).await.ok();
+    world.post("permission/update", json!({ "name": "a", "newName": "c", "description": "new" })).await.ok();
+    world.post("tenant/create", json!({ "id": "second", "name": "Acme Corp" })).await.ok();
+
+    let state = world.state().await;
+    assert_eq!(
+        (&state["roles"][3]["name"], &state["roles"][3]["permissionNames"]),
+        (&json!("Editor"), &json!(["doc:read"]))
+    );
+    assert_eq!(
+        (&state["permissions"][6]["name"], &state["permissions"][6]["description"]),
+        (&json!("a"), &json!("new"))
+    );
+    assert_eq!(names(&state["tenants"]), ["Acme Corp", "Globex", "Acme Corp"]);
+}
+
+#[tokio::test]
+async fn tenants_and_roles_are_found_by_every_filter() {
+    let world = with_fixture().await;
+    let tenants = [
+        (json!({}), 2),
+        (json!({ "tenantIds": ["globex", "nobody"] }), 1),
+        (json!({ "tenantNames": ["Acme Corp"], "tenantIds": ["globex"] }), 0),
+        (json!({ "tenantSelfProvisioningDomains": ["acme.com"] }), 1),
+        (json!({ "customAttributes": { "plan": "gold" } }), 1),
+        (json!({ "customAttributes": { "plan": "silver" } }), 0),
+        (json!({ "authType": "none" }), 2),
+        (json!({ "parentTenantId": "acme" }), 1),
+    ];
+    let roles = [
+        (json!({}), 11),
+        (json!({ "tenantIds": ["acme"] }), 2),
+        (json!({ "tenantIds": ["acme"], "includeProjectRoles": true }), 11),
+        (json!({ "roleNameLike": "EDIT" }), 1),
+        (json!({ "permissionNames": ["doc:read"] }), 1),
+        (json!({ "roleIds": ["ROL2aaa", "ROL2bbb"], "roleNames": ["r1"] }), 1),
+    ];
+
+    for (kind, cases) in [("tenant", tenants.to_vec()), ("role", roles.to_vec())] {
+        for (filter, expected) in cases {
+            let answer = world.post(&format!("{kind}/search"), filter.clone()).await.ok();
+            assert_eq!(answer[format!("{kind}s")].as_array().unwrap().len(), expected, "{kind} {filter}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn errors_about_what_is_absent_have_the_status_code_and_body_that_the_switches_say() {
+    let world = with_fixture().await;
+    let load = async || world.get("/v1/mgmt/tenant?id=nobody").await;
+
+    let by_default = load().await;
+    world.switch(json!({ "notFoundStatus": 404, "notFoundCode": "E099999" })).await;
+    let switched = load().await;
+    world.switch(json!({ "emptyErrors": true })).await;
+    let empty = load().await;
+
+    assert_eq!((by_default.status.as_u16(), &by_default.json()["errorCode"]), (400, &json!("E011003")));
+    assert_eq!(by_default.json()["errorMessage"], "tenant nobody not found");
+    assert_eq!((switched.status.as_u16(), &switched.json()["errorCode"]), (404, &json!("E099999")));
+    assert_eq!((empty.status.as_u16(), empty.text.as_str()), (404, ""));
+}
+
+#[tokio::test]
+async fn a_round_trip_takes_at_least_its_latency() {
+    let world = World::new().await;
+    world.switch(json!({ "latency": "60ms" })).await;
+    let start = tokio::time::Instant::now();
+
+    world.get("/v1/mgmt/license").await.ok();
+
+    assert!(start.elapsed() >= std::time::Duration::from_millis(60));
 }
 
 #[tokio::test]

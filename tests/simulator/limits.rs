@@ -90,6 +90,8 @@ async fn headers_and_bodies_of_a_429_have_every_form() {
     let time = |name| httpdate::parse_http_date(date.headers[name].to_str().unwrap()).unwrap();
     let wait = time("retry-after").duration_since(time("date")).unwrap().as_secs();
     assert!((599..=601).contains(&wait), "{wait}");
+    let ahead = time("date").duration_since(std::time::SystemTime::now()).unwrap().as_secs();
+    assert!((3590..=3600).contains(&ahead), "{ahead}");
     assert_eq!(date.json(), json!({ "errorCode": "E130429" }));
 }
 
