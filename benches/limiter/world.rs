@@ -129,6 +129,7 @@ pub struct World<'a> {
     reached: Vec<(Duration, bool)>,
     latencies: Vec<Duration>,
     out: Outcomes,
+    traced: String,
 }
 
 impl<'a> World<'a> {
@@ -166,6 +167,7 @@ impl<'a> World<'a> {
             reached: Vec::new(),
             latencies: Vec::new(),
             out: Outcomes::default(),
+            traced: String::new(),
         };
         world.warm();
         for (task, at) in scenario.load.times(&mut world.rng).into_iter().enumerate() {
@@ -213,6 +215,32 @@ impl<'a> World<'a> {
                 Event::Wake => self.wake_at = self.wake_at.filter(|&wake| wake > at),
             }
             self.pump();
+            // TRACE
+            if std::env::var_os("TRACE").is_some()
+                && let Client::Machine(machine) = &mut self.client
+            {
+                let line = format!(
+                    "n={:?} {:?} closed={} {}",
+                    machine.budget(),
+                    match machine {
+                        Machine::Budget(b) => b.is_paced(),
+                        Machine::Adaptive(_) => false,
+                    },
+                    machine.gate().is_closed(),
+                    machine.why()
+                );
+                if line != self.traced {
+                    eprintln!(
+                        "{:8.2} used={:4} ok={:5} bad={:4} limit={} {line}",
+                        self.now.as_secs_f64(),
+                        machine.used(self.now),
+                        self.out.succeeded,
+                        self.out.throttled,
+                        self.limit.limit()
+                    );
+                    self.traced = line;
+                }
+            }
         }
         self.finish(end)
     }

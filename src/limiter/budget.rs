@@ -36,6 +36,19 @@ const USUAL_WINDOW: Duration = Duration::from_secs(60);
 /// Seconds of pause that probing may cost: at first, earned per second, and at most.
 const PURSE: (f64, f64, f64) = (3.0, 0.02, 90.0);
 
+/// A neighbour who left is noticed after so long: the way back up then takes [`STEPS`] windows.
+const HOLD: Duration = Duration::from_secs(600);
+
+/// The first steps of the way back up after a cut; the next one is all the rest.
+const STEPS: [f64; 2] = [1.3, 1.6];
+
+/// A guess that the limit is a rate is doubted after so long without a refusal.
+const CALM: Duration = Duration::from_secs(1800);
+const LONGEST_CALM: Duration = Duration::from_secs(24 * 3600);
+
+/// A chunk of a probe is at most this share of the budget: what is in flight at the refusal is refused as well.
+const CHUNK_SHARE: f64 = 1.0 / 16.0;
+
 const GAP: Duration = Duration::from_secs(120);
 const LONGEST_GAP: Duration = Duration::from_secs(3600);
 const LONGEST_GAP_WITHOUT_LOCKOUT: Duration = Duration::from_secs(240);
@@ -46,6 +59,7 @@ pub struct Budget {
     window: Duration,
     backoff: Duration,
     ceiling: f64,
+    prior: f64,
     reserve: f64,
     n: f64,
     in_flight: usize,
@@ -62,6 +76,9 @@ pub struct Budget {
     purse_at: Duration,
     next_probe: Duration,
     gap: Duration,
+    recover_at: Duration,
+    calm: Duration,
+    paced_since: Option<Duration>,
     event_at: Option<Duration>,
     late: f64,
     why: &'static str,
@@ -83,6 +100,8 @@ struct Run {
     out: f64,
     landed: f64,
     since: Duration,
+    factor: f64,
+    ramp: bool,
 }
 
 impl Budget {
@@ -95,6 +114,7 @@ impl Budget {
             window,
             backoff: settings.lockout,
             ceiling: if settings.probe || n.is_infinite() { f64::INFINITY } else { n },
+            prior: n,
             reserve: settings.reserve,
             n,
             in_flight: 0,
@@ -110,6 +130,9 @@ impl Budget {
             purse_at: Duration::ZERO,
             next_probe: Duration::ZERO,
             gap: GAP,
+            recover_at: Duration::ZERO,
+            calm: CALM,
+            paced_since: None,
             event_at: None,
             late: 0.0,
             why: "nothing learned yet",
@@ -121,11 +144,11 @@ impl Budget {
             return wait;
         }
         let used = count(self.used(now));
-        if self.paced && !self.gate.is_closed() {
-            self.probe_paced(now);
+        if !self.gate.is_closed() {
+            self.recover(now);
         }
         if used < 1.0 || used + 1.0 <= self.n {
-            if !self.paced && used + 1.0 <= self.n {
+            if !self.paced && used + 1.0 <= self.n && self.run.is_some_and(|run| !run.ramp) {
                 // The window rolled by itself.
                 self.run = None;
             }
@@ -183,7 +206,8 @@ impl Budget {
                     run.landed += 1.0;
                     if run.landed >= run.chunk {
                         self.n += run.chunk;
-                        *run = Run { chunk: run.chunk * 2.0, out: 0.0, landed: 0.0, ..*run };
+                        let chunk = (run.chunk * 2.0).min((self.n * CHUNK_SHARE).floor().max(1.0));
+                        *run = Run { chunk, out: 0.0, landed: 0.0, ..*run };
                         self.why = "more than the known limit was admitted";
                     }
                 }
@@ -194,7 +218,7 @@ impl Budget {
                     if suspect.landed >= (suspect.seen - self.n) + (0.1 * suspect.n).max(5.0) {
                         self.n = suspect.n;
                         self.suspect = None;
-                        self.set_paced(true);
+                        self.set_paced(true, None);
                         self.why = "it is a rate: evenly spaced requests go through where a burst did not";
                     }
                 }
@@ -214,6 +238,9 @@ impl Budget {
         if self.n.is_infinite() {
             self.why = "no limit was known; a refusal measured it";
             self.n = admitted * (1.0 - self.reserve);
+        } else if let Some(run) = run.filter(|run| run.ramp && run.from < self.prior) {
+            self.why = "refused on the way back up: others still use the limit";
+            self.n = run.from.min(admitted);
         } else if let Some(run) = run {
             self.purse -= (self.gate.pause().as_secs_f64() - guess).max(1.0);
             self.why = "a probe measured the limit";
@@ -231,19 +258,23 @@ impl Budget {
             };
         } else if self.paced && admitted < self.n / 2.0 {
             self.n = admitted;
-            self.set_paced(false);
+            self.set_paced(false, None);
         } else if self.paced {
             self.n = 0.85 * admitted.min(self.n);
         } else if let Some(suspect) = self.suspect.take() {
             if slot.kind == SlotKind::PaceTest && admitted >= 0.85 * suspect.seen {
+                if (admitted - suspect.seen).abs() <= (0.02 * admitted).max(1.0) {
+                    // The same count twice is no neighbour.
+                    self.prior = admitted;
+                }
                 self.n = admitted;
                 self.late = 1.0;
             } else {
-                self.set_paced(true);
+                self.set_paced(true, Some(now));
                 self.n = suspect.n;
             }
         } else if admitted >= 0.85 * self.n {
-            self.set_paced(true);
+            self.set_paced(true, Some(now));
         } else {
             self.suspect = Some(Suspect { n: self.n, seen: admitted, landed: 0.0 });
             self.n = 0.9 * admitted;
@@ -253,11 +284,12 @@ impl Budget {
         self.pace.set_period(period(self.window, self.n));
         self.event_at = Some(now);
         self.next_probe = now + self.gap;
+        self.recover_at = now + HOLD.saturating_sub(self.window * 3).max(self.window * 2);
     }
 
     fn may_probe(&mut self, now: Duration) -> bool {
         if let Some(run) = &mut self.run {
-            if run.out < run.chunk {
+            if !run.ramp && run.out < run.chunk {
                 run.out += 1.0;
                 return true;
             }
@@ -268,26 +300,54 @@ impl Budget {
         if self.in_flight > 0 || now < self.next_probe || self.purse < cost.max(1.0) {
             return false;
         }
-        self.run = Some(Run { from: self.n, chunk: 1.0, out: 1.0, landed: 0.0, since: now });
+        self.run = Some(Run { from: self.n, chunk: 1.0, out: 1.0, landed: 0.0, since: now, factor: 1.0, ramp: false });
         true
     }
 
-    /// One run for all of a paced time: a tenth more after each window that was full and good.
-    fn probe_paced(&mut self, now: Duration) {
-        if self.n >= self.ceiling {
+    /// The way back up after a cut: the documented limit counts for more the longer ago the cut was. Above it, only
+    /// pacing needs this: bursts probe at their end.
+    fn recover(&mut self, now: Duration) {
+        if self.paced
+            && self.n >= self.prior
+            && self.paced_since.is_some_and(|since| now >= self.event_at.unwrap_or(since).max(since) + self.calm)
+        {
+            self.calm = (self.calm * 2).min(LONGEST_CALM);
+            self.why = "no refusal for long: bursts are tried again";
+            self.set_paced(false, None);
+        }
+        let bound = if self.n < self.prior {
+            self.prior
+        } else if self.paced {
+            self.ceiling
+        } else {
+            return;
+        };
+        if self.n >= bound || self.suspect.is_some() {
             return;
         }
-        let start = if let Some(run) = self.run {
-            now >= run.since + self.window
-        } else {
-            self.earn(now);
-            now >= self.next_probe && self.purse > self.gate.pause().as_secs_f64() + 1.0
+        let below = self.n < self.prior;
+        let (start, factor) = match self.run {
+            Some(run) => (run.ramp && now >= run.since + self.window, run.factor),
+            None if below => (now >= self.recover_at, STEPS[0]),
+            None => {
+                self.earn(now);
+                (now >= self.next_probe && self.purse > self.gate.pause().as_secs_f64() + 1.0, 1.1)
+            }
         };
-        if start && self.admitted() >= 0.85 * self.n {
+        if start && (below || self.admitted() >= 0.85 * self.n) {
             let from = self.run.map_or(self.n, |run| run.from);
-            self.run = Some(Run { from, chunk: 0.0, out: 0.0, landed: 0.0, since: now });
-            self.n = (self.n * 1.1).min(self.ceiling);
+            let next = match below {
+                false => factor,
+                true if self.run.is_none() => STEPS[1],
+                true => f64::INFINITY,
+            };
+            self.run = Some(Run { from, chunk: 0.0, out: 0.0, landed: 0.0, since: now, factor: next, ramp: true });
+            self.n = (self.n * factor).min(bound);
+            self.why = "nothing was refused for a while";
             self.pace.set_period(period(self.window, self.n));
+            if below && self.n >= self.prior {
+                self.run = None;
+            }
         }
     }
 
@@ -301,8 +361,9 @@ impl Budget {
         Decision::Send(Slot { sent: now, kind: self.gate.send(kind) })
     }
 
-    fn set_paced(&mut self, paced: bool) {
-        self.paced = paced;
+    /// `since`: only guessed, at that time.
+    fn set_paced(&mut self, paced: bool, since: Option<Duration>) {
+        (self.paced, self.paced_since) = (paced, since);
         self.pace.set_period(period(self.window, self.n));
     }
 
@@ -342,7 +403,7 @@ impl Budget {
     pub fn restore(&mut self, n: Option<f64>, paced: bool, done: Vec<Duration>, now: Duration) {
         if let Some(n) = n {
             self.n = n.clamp(1.0, self.ceiling.max(1.0));
-            self.set_paced(self.paced || paced);
+            self.set_paced(self.paced || paced, None);
         }
         self.last_answer = done.last().copied().unwrap_or_default();
         self.done = done.into();
@@ -355,7 +416,8 @@ impl Budget {
         replied.chain(std::iter::repeat_n(now, self.in_flight))
     }
 
-    pub(crate) fn is_paced(&self) -> bool {
+    /// Whether requests are spaced evenly.
+    pub fn is_paced(&self) -> bool {
         self.paced
     }
 
