@@ -193,7 +193,8 @@ impl Model {
         for (slot, before) in old {
             if let Status::InFlight { cause, .. } = before.status {
                 let status = Status::InFlight { cause, wanted: false };
-                self.twins.entry(slot).or_insert(Twin { status, ..before });
+                let attempts = if fresh { 0 } else { before.attempts };
+                self.twins.entry(slot).or_insert(Twin { status, attempts, ..before });
             }
         }
     }

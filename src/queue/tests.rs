@@ -390,6 +390,20 @@ async fn the_deletes_of_a_kind_wait_while_a_create_of_it_fails() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_batch_waits_for_a_member_whose_slot_is_taken() {
+    let queue = queue();
+    queue.replace(&production(), vec![update("a", 1)], false);
+    let a = queue.take().await.unwrap();
+    let newer = Task { cause: 2, ..update("a", 1) };
+    queue.replace(&production(), vec![newer, update("b", 1)], false);
+
+    assert!(take_now(&queue).is_none(), "one call for both is cheaper than two");
+    queue.finish(a, vec![retry()]);
+
+    assert_eq!(names(&queue.take().await.unwrap()), ["a", "b"]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn projects_take_turns() {
     let queue = queue();
     let tasks = |prefix: &str| (0..3).map(|n| update(&format!("{prefix}{n}"), n)).collect::<Vec<_>>();
