@@ -1,6 +1,5 @@
 //! A world for one test: a simulator, a config repo, a state directory, and the daemon between them.
 
-use descope_gitops::simulator::Options;
 use reqwest::Method;
 use rustix::process::Pid;
 use rustix::process::Signal;
@@ -72,8 +71,6 @@ impl World {
     }
 
     pub async fn with(setup: Setup) -> Self {
-        // The project id must be one that the simulator's defaults know nothing of.
-        let _options = Options::default();
         let dir = TempDir::new().unwrap();
         fs::create_dir(dir.path().join("repo")).unwrap();
         let mut command = Command::new(BINARY);
@@ -81,6 +78,8 @@ impl World {
         let simulator = Process::start(command);
         let line = simulator.wait_for_line("the simulator's address", |line| line.starts_with("simulator listening on ")).await;
         let api = line.rsplit(' ').next().unwrap().to_owned();
+        // Every test of this process installs it; one is the first.
+        rustls::crypto::ring::default_provider().install_default().ok();
         let http = reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(20)).build().unwrap();
         let world = Self { dir, simulator, api, daemon: None, setup, http };
         world.write_config();
