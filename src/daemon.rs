@@ -216,7 +216,7 @@ pub async fn run(config: Config, redactor: &Redactor, shutdown: CancellationToke
     );
 
     let mut http_loop = JoinSet::new();
-    let served = Served {
+    let shown = Served {
         metrics: Arc::clone(&metrics),
         board: Arc::clone(&board),
         refresh: Box::new(traffic(&board, &queue, limiters.values().cloned().collect())),
@@ -224,7 +224,7 @@ pub async fn run(config: Config, redactor: &Redactor, shutdown: CancellationToke
         reconcile: triggers.iter().map(|(name, trigger)| (name.clone(), on_post(trigger, &metrics))).collect(),
         token: config.token(&process_env)?,
     };
-    http_loop.spawn(server.run(served, http_stop.clone()));
+    http_loop.spawn(server.run(shown, http_stop.clone()));
 
     let mut workers = JoinSet::new();
     for _ in 0..config.concurrency.get() {

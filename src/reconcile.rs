@@ -34,6 +34,7 @@ use assess::Assessment;
 use assess::Assessor;
 use std::collections::BTreeSet;
 use std::collections::HashMap;
+use std::collections::HashSet;
 use std::hash::DefaultHasher;
 use std::hash::Hash;
 use std::hash::Hasher;
@@ -153,8 +154,8 @@ impl Reconciler {
                 () = shutdown.cancelled() => return,
                 trigger = triggers.recv() => self.guarded_turn(trigger, &shutdown).await,
                 () = retry => self.guarded_turn(Trigger::Interval, &shutdown).await,
-                changed = changes.changed() => {
-                    if changed.is_err() { return }
+                news = changes.changed() => {
+                    if news.is_err() { return }
                     tokio::time::sleep(STATUS_EVERY).await;
                     changes.borrow_and_update();
                     self.publish();
@@ -201,10 +202,7 @@ impl Reconciler {
     async fn pass(&mut self, trigger: Trigger) -> Outcome {
         let started = Instant::now();
         self.memory.retry_at = None;
-        let (desired, is_new) = match self.load().await {
-            Some((desired, is_new)) => (desired, is_new),
-            None => return Outcome::Failed,
-        };
+        let Some((desired, is_new)) = self.load().await else { return Outcome::Failed };
         self.observe_phase("load", started);
         let started = Instant::now();
         let priority = if is_new { Priority::Change } else { Priority::Observation };
@@ -328,11 +326,11 @@ impl Reconciler {
 
     fn note_drift(&mut self, desired: &Desired, plan: &Plan, trigger: Trigger) {
         let project = self.assessor.project.clone();
-        let differing: HashMap<&Key, ()> = plan.changes.iter().map(|change| (&change.key, ())).collect();
+        let differing: HashSet<&Key> = plan.changes.iter().map(|change| &change.key).collect();
         let mut drifted: HashMap<&'static str, i64> = HashMap::new();
         for (key, declared) in &desired.resources {
             let digest = digest(declared);
-            if !differing.contains_key(key) {
+            if !differing.contains(key) {
                 if plan.present.contains(key) {
                     self.memory.in_sync.insert(key.clone(), digest);
                 }

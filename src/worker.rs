@@ -214,23 +214,26 @@ async fn send(target: &Target, kind: &'static dyn Kind, tasks: &NonEmpty<&Task>)
 
 async fn judge(target: &Target, kind: &'static dyn Kind, tasks: &NonEmpty<&Task>, error: descope::Error) -> Sent {
     let message = error.to_string();
-    match error {
-        descope::Error::Stopping => Sent::Each(Verdict::Released),
-        descope::Error::Unauthorized { .. } => {
-            tracing::error!(message, "the project is paused; one request per interval asks again");
-            target.paused.send_replace(Some(message));
-            Sent::Each(Verdict::Released)
-        }
-        descope::Error::Forbidden { .. } => Sent::Each(Verdict::Park { message }),
-        descope::Error::Rejected { .. } if tasks.len() == 1 && tasks.head.action == Action::Create => {
+    if matches!(error, descope::Error::Stopping) {
+        return Sent::Each(Verdict::Released);
+    }
+    if matches!(error, descope::Error::Unauthorized { .. }) {
+        tracing::error!(message, "the project is paused; one request per interval asks again");
+        target.paused.send_replace(Some(message));
+        return Sent::Each(Verdict::Released);
+    }
+    if error.is_transient() {
+        let is_unrepeatable = tasks.iter().any(|task| !task.write.is_repeatable(&task.slot.key));
+        return Sent::Each(Verdict::Retry { message, ambiguous: is_unrepeatable && error.may_have_taken_effect() });
+    }
+    let is_about_one = matches!(error, descope::Error::Rejected { .. });
+    match (is_about_one, tasks.len()) {
+        (true, 1) if tasks.head.action == Action::Create => {
             judge_refused_create(target, kind, tasks.head, message).await
         }
-        descope::Error::Rejected { .. } => Sent::Refused(message),
-        error => {
-            let ambiguous =
-                error.may_have_taken_effect() && tasks.iter().any(|task| !task.write.is_repeatable(&task.slot.key));
-            Sent::Each(Verdict::Retry { message, ambiguous })
-        }
+        (true, _) => Sent::Refused(message),
+        // A feature that the plan of the account lacks, or a call that cannot be made: splitting changes nothing.
+        (false, _) => Sent::Each(Verdict::Park { message }),
     }
 }
 
@@ -249,10 +252,10 @@ async fn judge_refused_create(target: &Target, kind: &'static dyn Kind, task: &T
 }
 
 fn after_failed_look(error: &descope::Error) -> Verdict {
-    match error {
-        descope::Error::Stopping => Verdict::Released,
-        error => Verdict::Retry { message: error.to_string(), ambiguous: true },
+    if matches!(error, descope::Error::Stopping) {
+        return Verdict::Released;
     }
+    Verdict::Retry { message: error.to_string(), ambiguous: true }
 }
 
 /// Which of the tasks are already true? Asked before a write that may not be repeated blindly.
@@ -318,7 +321,7 @@ fn remember(target: &Target, kind: &dyn Kind, task: &Task) {
             let body = [("defaultRoles".to_owned(), Value::from(names.clone()))].into_iter().collect();
             remember_sent(target, kind, key, &body)
         }
-        Write::Delete { .. } => target.state.disown(&[key.clone()]),
+        Write::Delete { .. } => target.state.disown(std::slice::from_ref(key)),
     };
     if let Err(error) = kept {
         tracing::error!(%error, "cannot write the state; what was just done is looked up again");

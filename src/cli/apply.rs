@@ -186,8 +186,8 @@ async fn settle(queue: &Queue, reconciler: &Reconciler, total: usize, bar: &Prog
             return;
         }
         tokio::select! {
-            changed = changes.changed() => if changed.is_err() { return },
-            changed = paused.changed() => if changed.is_err() { return },
+            news = changes.changed() => if news.is_err() { return },
+            news = paused.changed() => if news.is_err() { return },
         }
     }
 }

@@ -136,7 +136,7 @@ pub fn folded(shape: Shape, value: &Value) -> Value {
 
 fn sorted(items: &[Value]) -> Value {
     let mut items: Vec<&Value> = items.iter().collect();
-    items.sort_by_cached_key(|item| item.to_string());
+    items.sort_by_cached_key(ToString::to_string);
     items.dedup();
     items.into_iter().cloned().collect()
 }

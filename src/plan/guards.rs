@@ -157,5 +157,7 @@ pub fn fingerprint(changes: &[Change], live: &Live<'_>) -> String {
     if is_empty {
         return String::new();
     }
-    digest.finalize().iter().take(8).map(|byte| format!("{byte:02x}")).collect()
+    let digest = digest.finalize();
+    let half: [u8; 8] = std::array::from_fn(|n| digest[n]);
+    format!("{:016x}", u64::from_be_bytes(half))
 }

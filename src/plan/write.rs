@@ -165,7 +165,7 @@ fn without_nulls(value: &Value) -> Value {
         Value::Object(entries) => {
             Value::Object(entries.iter().filter(|(_, v)| !v.is_null()).map(|(k, v)| (k.clone(), v.clone())).collect())
         }
-        other => other.clone(),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Array(_) => value.clone(),
     }
 }
 

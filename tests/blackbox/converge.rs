@@ -38,7 +38,10 @@ async fn a_field_that_the_yaml_leaves_out_survives_every_update() {
     world.converge().await;
 
     let role = world.entity("roles", "r").await.unwrap();
-    assert_eq!((&role["default"], &role["description"], &role["private"]), (&json!(true), &json!("live"), &json!(true)));
+    assert_eq!(
+        (&role["default"], &role["description"], &role["private"]),
+        (&json!(true), &json!("live"), &json!(true))
+    );
     assert_eq!((&role["permissionNames"], &role["somethingNew"]), (&json!(["p"]), &json!(7)));
     let tenant = world.entity("tenants", "t").await.unwrap();
     assert_eq!((&tenant["name"], &tenant["disabled"]), (&json!("New"), &json!(true)));

@@ -76,7 +76,9 @@ impl World {
         let mut command = Command::new(BINARY);
         command.args(["simulator", "--listen", "127.0.0.1:0"]).args(&setup.simulator);
         let simulator = Process::start(command);
-        let line = simulator.wait_for_line("the simulator's address", |line| line.starts_with("simulator listening on ")).await;
+        let line = simulator
+            .wait_for_line("the simulator's address", |line| line.starts_with("simulator listening on "))
+            .await;
         let api = line.rsplit(' ').next().unwrap().to_owned();
         // Every test of this process installs it; one is the first.
         rustls::crypto::ring::default_provider().install_default().ok();
@@ -110,7 +112,10 @@ impl World {
     fn write_config(&self) {
         let Setup { interval, project, top, .. } = &self.setup;
         let usual = [
-            ("source", format!("source: {{ path: {}, debounce: 50ms, interval: {interval} }}", self.path("repo").display())),
+            (
+                "source",
+                format!("source: {{ path: {}, debounce: 50ms, interval: {interval} }}", self.path("repo").display()),
+            ),
             ("rateLimit", "rateLimit: { limit: null }".to_owned()),
             ("retry", "retry: { initialBackoff: 20ms, maxBackoff: 200ms }".to_owned()),
             ("requestTimeout", "requestTimeout: 5s".to_owned()),
@@ -120,7 +125,8 @@ impl World {
             ("projects", self.usual_project(project)),
         ];
         let is_replaced = |key: &str| top.iter().any(|line| line.starts_with(&format!("{key}:")));
-        let mut lines: Vec<&str> = usual.iter().filter(|(key, _)| !is_replaced(key)).map(|(_, line)| line.as_str()).collect();
+        let mut lines: Vec<&str> =
+            usual.iter().filter(|(key, _)| !is_replaced(key)).map(|(_, line)| line.as_str()).collect();
         lines.extend(top.iter().map(String::as_str));
         fs::write(self.path("config.yaml"), lines.join("\n") + "\n").unwrap();
     }
