@@ -2,7 +2,7 @@
 //!
 //! A newer plan replaces everything that waits; what is in flight finishes first. What fails for now comes back
 //! after a growing wait, what is refused stays parked until its cause changes, and what depends on either is
-//! blocked meanwhile. Deletes run last. [`lane`] decides which task may go, [`core`] whose turn it is; both are
+//! blocked meanwhile. Deletes run last. `lane` decides which task may go, `core` whose turn it is; both are
 //! pure. [`Queue`] adds the lock, the clock and the waiting.
 
 use crate::backoff::Backoff;
@@ -276,7 +276,7 @@ impl Queue {
         self.counts_of(project).is_settled()
     }
 
-    /// Waits until [`Queue::is_settled`].
+    /// Waits until [`Queue::is_settled`]: for good, while the project is paused or the queue closed with work left.
     pub async fn settled(&self, project: &str) {
         let mut changes = self.shared.changes.subscribe();
         loop {
