@@ -79,10 +79,8 @@ pub(super) struct Lane {
     ready: BTreeSet<Group>,
     delayed: BTreeSet<(Instant, usize)>,
     counts: Counts,
-    /// Tasks other than deletes that are worth waiting for.
-    open_changes: usize,
-    /// Deletes that are worth waiting for, by stage.
-    open_deletes: BTreeMap<u16, usize>,
+    /// Tasks that are worth waiting for, by stage; deletes after everything else.
+    open: BTreeMap<(bool, u16), usize>,
     /// Creates and renames that failed, by kind.
     failed_makes: HashMap<&'static str, usize>,
     /// When each slot was last written.
@@ -294,9 +292,9 @@ impl Lane {
     /// The group whose turn it is.
     fn next(&self) -> Option<Group> {
         if let Some(&group) = self.ready.first() {
-            // Deletes run last, and stage by stage.
-            let first_open = self.open_deletes.first_key_value().map(|(&stage, _)| stage);
-            if !group.delete || (self.open_changes == 0 && first_open == Some(group.stage)) {
+            // Stage by stage, deletes last. What failed for now holds nobody up: it is not worth waiting for.
+            let first_open = self.open.first_key_value().map(|(&stage, _)| stage);
+            if first_open == Some((group.delete, group.stage)) {
                 return Some(group);
             }
         }
@@ -426,14 +424,14 @@ impl Lane {
             Status::Gone => {}
         }
         match entry.seen() {
-            Seen::Open if group.delete => {
-                let count = self.open_deletes.entry(group.stage).or_default();
+            Seen::Open => {
+                let stage = (group.delete, group.stage);
+                let count = self.open.entry(stage).or_default();
                 shift(count);
                 if *count == 0 {
-                    self.open_deletes.remove(&group.stage);
+                    self.open.remove(&stage);
                 }
             }
-            Seen::Open => shift(&mut self.open_changes),
             Seen::Failed if entry.makes() => {
                 let count = self.failed_makes.entry(entry.task.slot.key.kind).or_default();
                 shift(count);

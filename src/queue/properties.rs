@@ -261,11 +261,10 @@ impl Pair {
             assert!(!self.model.failed(twin), "blocked: {task:?}");
             assert!(task.after.iter().all(|slot| !self.model.twins.contains_key(slot)), "too early: {task:?}");
             assert_eq!((task.batch, task.stage), (handed.tasks[0].batch, handed.tasks[0].stage));
-            if task.action == Action::Delete {
-                let before = |other: &&Twin| other.task.action != Action::Delete || other.task.stage < task.stage;
-                let open = self.model.twins.values().filter(before).find(|other| self.model.is_open(other));
-                assert!(open.is_none(), "{task:?} before {open:?}");
-            }
+            let stage = |task: &Task| (task.action == Action::Delete, task.stage);
+            let before = |other: &&Twin| stage(&other.task) < stage(task);
+            let open = self.model.twins.values().filter(before).find(|other| self.model.is_open(other));
+            assert!(open.is_none(), "{task:?} before {open:?}");
         }
         assert_eq!(handed.verify, handed.tasks.iter().any(|task| self.model.twins[&task.slot].verify));
         for task in &handed.tasks {
