@@ -52,8 +52,6 @@ const CASCADE_DELETE: &str = "cascadeDelete";
 /// What one file declares.
 #[derive(Debug, Default, PartialEq)]
 pub struct FileReport {
-    /// Documents that hold something.
-    pub documents: usize,
     /// Kinds that the file mentions.
     pub kinds: BTreeSet<&'static str>,
     /// Every resource whose identity could be read, in the order of the file.
@@ -109,9 +107,6 @@ impl Checker<'_> {
                 return pen.error(document.line, "", message);
             }
         };
-        if !entries.is_empty() {
-            pen.report.documents += 1;
-        }
         for entry in entries {
             self.top_level(pen, entry);
         }
@@ -544,7 +539,6 @@ tenants:
 
         assert_eq!(lines(&report.errors), Vec::<String>::new());
         assert_eq!(lines(&report.warnings), Vec::<String>::new());
-        assert_eq!(report.documents, 2);
         assert_eq!(report.kinds, BTreeSet::from(["permissions", "roles", "tenants"]));
         let found: Vec<_> = report.resources.iter().map(|r| (r.key.to_string(), r.place.line)).collect();
         let expected = [("permissions/doc.read", 3), ("roles/Editor", 6), ("roles/no/no", 10), ("roles/Viewer", 11)];

@@ -1,8 +1,8 @@
 //! Says "look again" when the files changed.
 //!
-//! Events only say *when* to look; whether something changed is decided by comparing two looks. So editors' swap
-//! files, reads and git's own traffic cause nothing, and a poll with the same comparison replaces events where they
-//! do not arrive (network mounts, exhausted watches). Watched are the directories that were looked into and every
+//! Events only say *when* to look; whether something changed, and whether it is quiet again, is decided by comparing
+//! looks. So editors' swap files, reads, git's own traffic and busy neighbours cause nothing and delay nothing, and
+//! a poll with the same comparison replaces events where they do not arrive (network mounts, exhausted watches). Watched are the directories that were looked into and every
 //! directory in which a link on the way to them can be swapped, as git-sync and config map mounts do.
 
 use crate::source::Trigger;
@@ -85,7 +85,7 @@ struct Eye {
 type Identity = (u64, u64, i64, i64);
 
 impl Files {
-    /// Looks once and begins to watch. `debounce` is the quiet time after the last event.
+    /// Looks once and begins to watch. `debounce` is the quiet time after the last change.
     pub fn new(projects: Vec<Watch>, debounce: Duration) -> Self {
         let (sender, events) = mpsc::channel(1);
         let watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
@@ -128,45 +128,34 @@ impl Files {
         let Self { eye, mut events, debounce, poll } = self;
         let Some((mut eye, mut last, mut cost)) = look(eye).await else { return };
         loop {
-            let pause = poll.max(cost * POLL_SHARE);
-            let is_event = tokio::select! {
-                () = next(&mut events) => true,
-                () = tokio::time::sleep(pause) => false,
-            };
-            let mut seen;
-            if !is_event {
-                let Some(looked) = look(eye).await else { return };
-                (eye, seen, cost) = looked;
-                if seen == last {
-                    continue;
-                }
+            tokio::select! {
+                () = next(&mut events) => {}
+                () = tokio::time::sleep(poll.max(cost * POLL_SHARE)) => {}
             }
             let deadline = Instant::now() + debounce * LONGEST_DEBOUNCE;
+            let mut seen = None;
             loop {
-                quiet(&mut events, debounce, deadline).await;
-                let Some(looked) = look(eye).await else { return };
-                (eye, seen, cost) = looked;
-                if seen.iter().all(Seen::is_settled) || Instant::now() >= deadline {
+                // Whatever came until now, this look covers.
+                while events.try_recv().is_ok() {}
+                let Some((back, now, took)) = look(eye).await else { return };
+                (eye, cost) = (back, took);
+                let is_quiet = seen.as_ref() == Some(&now) && now.iter().all(Seen::is_settled);
+                let is_noise = seen.is_none() && now == last;
+                seen = Some(now);
+                if is_quiet || is_noise || Instant::now() >= deadline {
                     break;
                 }
+                tokio::time::sleep(debounce).await;
             }
-            if seen != last {
-                metrics.source_events_total.with_label_values(&[Trigger::Watch.as_str()]).inc();
-                let pairs = eye.projects.iter().zip(seen.iter().zip(&last));
-                pairs.filter(|(_, (now, then))| now != then).for_each(|(watch, _)| watch.target.fire(Trigger::Watch));
-                last = seen;
-            }
-        }
-    }
-}
-
-/// Returns once no event came for `debounce`, at `deadline` at the latest.
-async fn quiet(events: &mut mpsc::Receiver<()>, debounce: Duration, deadline: Instant) {
-    loop {
-        let until = (Instant::now() + debounce).min(deadline);
-        tokio::select! {
-            () = tokio::time::sleep_until(until) => return,
-            () = next(events) => {}
+            let Some(seen) = seen.filter(|seen| *seen != last) else {
+                // Noise beside the files must not keep us busy.
+                tokio::time::sleep(debounce).await;
+                continue;
+            };
+            metrics.source_events_total.with_label_values(&[Trigger::Watch.as_str()]).inc();
+            let pairs = eye.projects.iter().zip(seen.iter().zip(&last));
+            pairs.filter(|(_, (now, then))| now != then).for_each(|(project, _)| project.target.fire(Trigger::Watch));
+            last = seen;
         }
     }
 }
@@ -269,8 +258,8 @@ fn see(tree: &Tree, dirs: &mut BTreeMap<PathBuf, Identity>) -> Seen {
     }
 }
 
-/// The directories whose entries decide where `path` leads: that of every link on the way, the last three above
-/// where it ends, and where it ends nowhere, the deepest that exists.
+/// The directories whose entries decide where `path` leads: that of every link on the way, the one in which it ends,
+/// and where it ends nowhere, the deepest that exists.
 fn way(path: &Path) -> Vec<PathBuf> {
     let mut dirs = Vec::new();
     let mut todo: Vec<PathBuf> = vec![std::path::absolute(path).unwrap_or_else(|_| path.to_owned())];
@@ -295,16 +284,14 @@ fn way(path: &Path) -> Vec<PathBuf> {
                 if let Ok(target) = fs::read_link(&at) {
                     todo.push(parent.join(target).join(parts.as_path()));
                 }
+                // Every part of the target is walked in its turn.
                 dirs.push(parent);
                 break;
             }
         }
-        if parts.next().is_none() {
-            // Reached, or its last part is missing: the root, a project's directory and what they are mounted in.
-            dirs.extend(at.ancestors().skip(1).take(2).map(Path::to_owned));
-        }
+        // Where it ends: the directory in which it can vanish and come back.
+        dirs.extend(at.parent().map(Path::to_owned));
     }
-    dirs.retain(|dir| dir.parent().is_some());
     dirs
 }
 
@@ -428,8 +415,7 @@ mod tests {
                 fs::write(temp.join(name).join("config/a.yaml"), "roles: []\n").unwrap();
             }
             symlink("one", temp.join("current")).unwrap();
-        })
-        .await;
+        });
         world.wait_until_it_watches("one/config/a.yaml").await;
 
         symlink("two", world.path("next")).unwrap();
@@ -451,8 +437,7 @@ mod tests {
             }
             symlink("..1", repo.join("..data")).unwrap();
             symlink("..data/m.yaml", repo.join("m.yaml")).unwrap();
-        })
-        .await;
+        });
         world.wait_until_it_watches("repo/a.yaml").await;
 
         symlink("..2", world.path("repo/..data_tmp")).unwrap();
@@ -550,7 +535,7 @@ mod tests {
         symlink("../store/v1", base.join("links/current")).unwrap();
 
         let dirs = way(&base.join("links/current/config"));
-        for expected in ["links", "store", "store/v1"] {
+        for expected in ["links", "store/v1"] {
             assert!(dirs.iter().any(|dir| dir.canonicalize().unwrap() == base.join(expected)), "{expected}: {dirs:?}");
         }
 

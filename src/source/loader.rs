@@ -174,7 +174,7 @@ impl Loader {
             message: refused.reason.clone(),
         }));
         merged.errors.sort();
-        if merged.errors.is_empty() && reports.iter().all(|report| report.documents == 0) {
+        if merged.errors.is_empty() && merged.desired.kinds.is_empty() {
             let reason = "no YAML file declares anything; to declare that there are none of a kind, write `roles: []`";
             merged.errors.push(whole(reason.to_owned()));
         }
