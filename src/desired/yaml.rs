@@ -189,7 +189,7 @@ impl Builder {
         let weight = 1 + text.len() / 16;
         let value = match tag_of(tag) {
             Tagged::No if is_plain => plain(text),
-            Tagged::No | Tagged::Text => Ok(Value::Text(text.into_owned())),
+            Tagged::No | Tagged::Text => Ok(Value::Text(exact(&text))),
             Tagged::Core => plain(text),
             Tagged::Foreign => Err("tags (`!name`) are not supported; take the tag out"),
         };
@@ -324,6 +324,11 @@ fn faulty(line: usize) -> Node {
     Node { line: number_of(line), value: Value::Faulty }
 }
 
+/// Copied, since the scanner's buffers are roomy and a hundred thousand resources keep theirs.
+fn exact(text: &str) -> String {
+    text.to_owned()
+}
+
 /// A key or an identity as messages quote it: on one line and of bounded length.
 pub fn shown(text: &str) -> String {
     const LONGEST: usize = 80;
@@ -368,7 +373,7 @@ fn plain(text: Cow<'_, str>) -> Result<Value, &'static str> {
     match unsigned {
         ".inf" | ".Inf" | ".INF" => return Err("`.inf` is not a value that Descope can hold; put it in quotes"),
         _ if !unsigned.starts_with(|c: char| c.is_ascii_digit() || c == '.') => {
-            return Ok(Value::Text(text.into_owned()));
+            return Ok(Value::Text(exact(&text)));
         }
         _ => {}
     }
@@ -388,7 +393,7 @@ fn plain(text: Cow<'_, str>) -> Result<Value, &'static str> {
         return text.parse::<i64>().map(|n| Value::Number(n.into())).map_err(|_| TOO_BIG);
     }
     if !is_float(unsigned) {
-        return Ok(Value::Text(text.into_owned()));
+        return Ok(Value::Text(exact(&text)));
     }
     let float: f64 = text.parse().map_err(|_| TOO_BIG)?;
     Number::from_f64(float).map(Value::Number).ok_or(TOO_BIG)
