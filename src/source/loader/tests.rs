@@ -383,3 +383,64 @@ fn a_checkout_under_way_is_never_taken_for_a_revision() {
 
     assert!(seen.len() == 2 && seen.values().all(|(changes, _)| *changes > 0), "{seen:?}");
 }
+
+/// Changes a file at the moment when another one is being checked.
+struct Meddler;
+
+static MEDDLE: std::sync::Mutex<Option<PathBuf>> = std::sync::Mutex::new(None);
+
+#[async_trait::async_trait]
+impl Kind for Meddler {
+    fn name(&self) -> &'static str {
+        "meddlers"
+    }
+    fn fields(&self) -> &'static [crate::resource::Field] {
+        if let Some(path) = MEDDLE.lock().unwrap().take() {
+            fs::write(path, "roles: [{name: two}]\n").unwrap();
+        }
+        &[]
+    }
+    fn computed(&self) -> &'static [&'static str] {
+        &[]
+    }
+    fn key(&self, _live: &crate::resource::Document) -> Option<crate::resource::Key> {
+        None
+    }
+    fn references(&self, _: &crate::resource::Document, _: crate::resource::Part) -> Vec<crate::resource::Key> {
+        Vec::new()
+    }
+    fn batch_size(&self, _write: &crate::resource::Write) -> usize {
+        1
+    }
+    async fn list(
+        &self,
+        _client: &crate::descope::Client,
+    ) -> Result<Vec<crate::resource::Document>, crate::descope::Error> {
+        Ok(Vec::new())
+    }
+    async fn send(
+        &self,
+        _client: &crate::descope::Client,
+        _writes: &nonempty::NonEmpty<(&crate::resource::Key, &crate::resource::Write)>,
+    ) -> Result<(), crate::descope::Error> {
+        Ok(())
+    }
+}
+
+#[test]
+fn a_file_that_changes_after_it_was_read_is_read_again() {
+    static ALL: &[&dyn Kind] = &[KINDS[0], KINDS[1], KINDS[2], &Meddler];
+    let temp = tempfile::tempdir().unwrap();
+    // Both names are of one length, so that only times tell.
+    write(temp.path(), "a.yaml", "roles: [{name: one}]\n");
+    write(temp.path(), "b.yaml", "meddlers: [{}]\n");
+    let mut loader = loader_of(temp.path());
+    loader.settings.kinds = ALL;
+    *MEDDLE.lock().unwrap() = Some(temp.path().join("a.yaml"));
+
+    let load = loader.load();
+
+    assert_eq!(MEDDLE.lock().unwrap().take(), None, "it meddled");
+    assert_eq!(load.result, LoadResult::Changed);
+    assert!(keys(&load).contains(&"roles/two".to_owned()), "{:?}", keys(&load));
+}
