@@ -215,11 +215,12 @@ impl Loader {
                 }
                 Err(error @ (tree::Error::Gone(_) | tree::Error::Io(_))) => {
                     // Between two commits a directory may be gone for a moment; otherwise waiting changes nothing.
-                    if self.is_locked() {
-                        steady = None;
-                        continue;
+                    if !self.is_locked() {
+                        return Err(error.to_string());
                     }
-                    return Err(error.to_string());
+                    reason = error.to_string();
+                    steady = None;
+                    continue;
                 }
             };
             if scan.mark.is_locked {
