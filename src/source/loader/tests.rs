@@ -245,30 +245,6 @@ fn all_errors_of_all_files_come_together_by_file_and_line() {
     );
 }
 
-#[test]
-fn a_tree_that_never_stands_still_is_not_a_revision() {
-    let temp = tempfile::tempdir().unwrap();
-    write(temp.path(), "a.yaml", "roles: []\n");
-    let stop = AtomicBool::new(false);
-
-    let load = std::thread::scope(|scope| {
-        scope.spawn(|| {
-            let mut n = 0;
-            while !stop.load(Ordering::Relaxed) {
-                n += 1;
-                write(temp.path(), ".new", &format!("# {n}\nroles: []\n"));
-                fs::rename(temp.path().join(".new"), temp.path().join("a.yaml")).unwrap();
-            }
-        });
-        let load = loader_of(temp.path()).load();
-        stop.store(true, Ordering::Relaxed);
-        load
-    });
-
-    assert_eq!(load.result, LoadResult::IoError);
-    assert_eq!(lines(&load.errors), [".: the files changed while they were read"]);
-}
-
 /// `git`, without the settings of whoever runs the tests.
 fn git(dir: &Path, args: &[&str]) -> String {
     let output = Command::new("git")
@@ -384,10 +360,22 @@ fn a_checkout_under_way_is_never_taken_for_a_revision() {
     assert!(seen.len() == 2 && seen.values().all(|(changes, _)| *changes > 0), "{seen:?}");
 }
 
-/// Changes a file at the moment when another one is being checked.
-struct Meddler;
+/// Changes a file at the moment when another one is being checked: once for each path it holds.
+struct Meddler(std::sync::Mutex<Vec<PathBuf>>);
 
-static MEDDLE: std::sync::Mutex<Option<PathBuf>> = std::sync::Mutex::new(None);
+static ONCE: Meddler = Meddler(std::sync::Mutex::new(Vec::new()));
+static ALWAYS: Meddler = Meddler(std::sync::Mutex::new(Vec::new()));
+
+/// A file that makes the meddler change the other one, of the same size, after that was read.
+fn meddled(meddler: &'static Meddler, times: usize) -> Load {
+    let temp = tempfile::tempdir().unwrap();
+    write(temp.path(), "a.yaml", "roles: [{name: one}]\n");
+    write(temp.path(), "b.yaml", "meddlers: [{}]\n");
+    let mut loader = loader_of(temp.path());
+    loader.settings.kinds = Vec::leak(vec![KINDS[0], KINDS[1], KINDS[2], meddler]);
+    *meddler.0.lock().unwrap() = vec![temp.path().join("a.yaml"); times];
+    loader.load()
+}
 
 #[async_trait::async_trait]
 impl Kind for Meddler {
@@ -395,7 +383,7 @@ impl Kind for Meddler {
         "meddlers"
     }
     fn fields(&self) -> &'static [crate::resource::Field] {
-        if let Some(path) = MEDDLE.lock().unwrap().take() {
+        if let Some(path) = self.0.lock().unwrap().pop() {
             fs::write(path, "roles: [{name: two}]\n").unwrap();
         }
         &[]
@@ -429,18 +417,17 @@ impl Kind for Meddler {
 
 #[test]
 fn a_file_that_changes_after_it_was_read_is_read_again() {
-    static ALL: &[&dyn Kind] = &[KINDS[0], KINDS[1], KINDS[2], &Meddler];
-    let temp = tempfile::tempdir().unwrap();
-    // Both names are of one length, so that only times tell.
-    write(temp.path(), "a.yaml", "roles: [{name: one}]\n");
-    write(temp.path(), "b.yaml", "meddlers: [{}]\n");
-    let mut loader = loader_of(temp.path());
-    loader.settings.kinds = ALL;
-    *MEDDLE.lock().unwrap() = Some(temp.path().join("a.yaml"));
+    let load = meddled(&ONCE, 1);
 
-    let load = loader.load();
-
-    assert_eq!(MEDDLE.lock().unwrap().take(), None, "it meddled");
+    assert!(ONCE.0.lock().unwrap().is_empty(), "it meddled");
     assert_eq!(load.result, LoadResult::Changed);
     assert!(keys(&load).contains(&"roles/two".to_owned()), "{:?}", keys(&load));
+}
+
+#[test]
+fn a_tree_that_never_stands_still_is_not_a_revision() {
+    let load = meddled(&ALWAYS, 1000);
+
+    assert_eq!((load.result, load.desired), (LoadResult::IoError, None));
+    assert_eq!(lines(&load.errors), [".: the files changed while they were read"]);
 }
