@@ -201,6 +201,7 @@ pub fn limiters(
 
 /// Runs until `shutdown`, which takes no new task, lets calls in flight end, and writes the state.
 pub async fn run(config: Config, redactor: &Redactor, shutdown: CancellationToken) -> Result<(), Error> {
+    let hangup = source::sighup::listen().map_err(Error::Signal)?;
     let parts = Parts::build(&config, redactor, &shutdown)?;
     let server = Server::bind(config.http.listen).await?;
     let Parts { projects, queue, worker, limiters, state, metrics, board } = parts;
@@ -221,7 +222,7 @@ pub async fn run(config: Config, redactor: &Redactor, shutdown: CancellationToke
         board: Arc::clone(&board),
         refresh: Box::new(traffic(&board, &queue, limiters.values().cloned().collect())),
         plan: Box::new(move || plan_json(&plans)),
-        reconcile: triggers.iter().map(|(name, trigger)| (name.clone(), on_post(trigger, &metrics))).collect(),
+        reconcile: triggers.iter().map(|(name, trigger)| (name.clone(), on_post(trigger))).collect(),
         token: config.token(&process_env)?,
     };
     http_loop.spawn(server.run(shown, http_stop.clone()));
@@ -249,7 +250,6 @@ pub async fn run(config: Config, redactor: &Redactor, shutdown: CancellationToke
         source::timer::run(interval, targets, counted, stop).await;
         "timer"
     });
-    let hangup = source::sighup::listen().map_err(Error::Signal)?;
     let stop = shutdown.clone();
     let (targets, counted) = (senders.clone(), Arc::clone(&metrics));
     loops.spawn(async move {
@@ -270,8 +270,8 @@ pub async fn run(config: Config, redactor: &Redactor, shutdown: CancellationToke
             "reconcile"
         });
     }
+    metrics.source_events_total.with_label_values(&[Trigger::Startup.as_str()]).inc();
     for sender in &senders {
-        metrics.source_events_total.with_label_values(&[Trigger::Startup.as_str()]).inc();
         sender.fire(Trigger::Startup);
     }
 
@@ -319,10 +319,7 @@ fn plan_json(plans: &[watch::Receiver<Option<ProjectReport>>]) -> String {
     serde_json::to_string(&report).unwrap_or_default()
 }
 
-fn on_post(trigger: &TriggerSender, metrics: &Arc<Metrics>) -> Reconcile {
-    let (trigger, metrics) = (trigger.clone(), Arc::clone(metrics));
-    Box::new(move || {
-        metrics.source_events_total.with_label_values(&[Trigger::Api.as_str()]).inc();
-        trigger.fire(Trigger::Api);
-    })
+fn on_post(trigger: &TriggerSender) -> Reconcile {
+    let trigger = trigger.clone();
+    Box::new(move || trigger.fire(Trigger::Api))
 }

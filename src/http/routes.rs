@@ -1,6 +1,7 @@
 //! One function per route.
 
 use crate::http::Served;
+use crate::source::Trigger;
 use crate::telemetry::status::Level;
 use axum::Json;
 use axum::extract::Query;
@@ -87,6 +88,7 @@ pub async fn reconcile(State(served): Shared, which: Result<Query<Which>, QueryR
         },
         None => served.reconcile.keys().collect(),
     };
+    served.metrics.source_events_total.with_label_values(&[Trigger::Api.as_str()]).inc();
     for name in &chosen {
         if let Some(reconcile) = served.reconcile.get(*name) {
             reconcile();
