@@ -13,6 +13,9 @@ const OWN: &str = "refers to a credential of the daemon itself, which the config
 const NO_FILES: &str = "files are not allowed here; the project's `secrets.dir` must name the directory they are in";
 const LEAVES: &str = "is a symbolic link that leaves the source directory; nothing outside may be read";
 
+/// Makes a file that may not be.
+type Spoil = Box<dyn Fn(&Path)>;
+
 /// A description that is a reference.
 fn refer(reference: &str) -> impl Fn(&Path) {
     let text = format!("permissions:\n  - {{ name: evil, description: {{ {reference} }} }}\n");
@@ -50,10 +53,10 @@ async fn what_the_repo_may_not_name_is_an_error_and_nothing_leaks() {
     let (outside, config) = (world.path("outside.yaml"), world.path("config.yaml"));
     let linked = |to: &str| {
         let to = to.to_owned();
-        Box::new(move |file: &Path| symlink(&to, file).unwrap()) as Box<dyn Fn(&Path)>
+        Box::new(move |file: &Path| symlink(&to, file).unwrap()) as Spoil
     };
     let not_allowed = "the environment variable HOME is not allowed here; the project's `secrets.env` must name it";
-    let cases: Vec<(&str, Box<dyn Fn(&Path)>, &str)> = vec![
+    let cases: Vec<(&str, Spoil, &str)> = vec![
         ("the key by its usual name", Box::new(refer("env: DESCOPE_MANAGEMENT_KEY")), OWN),
         ("the key by its name here", Box::new(refer("env: BLACKBOX_KEY")), OWN),
         ("the token", Box::new(refer("env: BLACKBOX_TOKEN")), OWN),

@@ -106,7 +106,9 @@ async fn whatever_becomes_of_the_directory_nothing_is_deleted_or_changed() {
         fs::write(repo.join("tenants.yaml"), text).unwrap();
     }
     fn empty(repo: &Path) {
-        fs::read_dir(repo).unwrap().for_each(|file| fs::remove_file(file.unwrap().path()).unwrap());
+        for file in fs::read_dir(repo).unwrap() {
+            fs::remove_file(file.unwrap().path()).unwrap();
+        }
     }
     let cases: [(&str, &str, Step); 9] = [
         ("truncated", "tenants.yaml:0: is empty; ", |repo| rewrite(repo, "")),

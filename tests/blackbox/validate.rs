@@ -34,7 +34,9 @@ const WRONG: [(&str, &str); 3] = [
 #[test]
 fn all_errors_come_at_once_in_each_form_to_the_letter() {
     let temp = tempfile::tempdir().unwrap();
-    WRONG.iter().for_each(|(file, text)| write(temp.path(), &format!("repo/{file}"), text));
+    for (file, text) in WRONG {
+        write(temp.path(), &format!("repo/{file}"), text);
+    }
     let twice = "is declared twice; the other place is roles.yaml:4";
     let absent = "refers to permissions/absent, which is not declared; it must exist in the project already";
 
