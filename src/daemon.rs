@@ -205,13 +205,14 @@ pub fn limiters(
 
 /// Runs until `shutdown`, which takes no new task, lets calls in flight end, and writes the state.
 pub async fn run(config: Config, redactor: &Redactor, shutdown: CancellationToken) -> Result<(), Error> {
+    let hangup = source::sighup::listen().map_err(Error::Signal)?;
     let parts = Parts::build(&config, redactor, &shutdown)?;
     let server = Server::bind(config.http.listen).await?;
     let Parts { projects, queue, worker, limiters, state, metrics, board } = parts;
     let http_stop = CancellationToken::new();
     let triggers: BTreeMap<String, TriggerSender> =
         projects.iter().map(|project| (project.name.to_string(), project.trigger.clone())).collect();
-    let controls = projects.iter().map(|project| (project.name.to_string(), control::of(project, &metrics))).collect();
+    let controls = projects.iter().map(|project| (project.name.to_string(), control::of(project))).collect();
     let plans: Vec<_> = projects.iter().map(|project| project.reconciler.plans.subscribe()).collect();
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
@@ -239,7 +240,9 @@ pub async fn run(config: Config, redactor: &Redactor, shutdown: CancellationToke
     let mut loops = JoinSet::new();
     let senders: Vec<TriggerSender> = triggers.into_values().collect();
     let watches = projects.iter().map(|project| Watch { tree: project.tree.clone(), target: project.trigger.clone() });
-    let files = Files::new(watches.collect(), config.source.debounce);
+    let (watches, debounce) = (watches.collect(), config.source.debounce);
+    let files = tokio::task::spawn_blocking(move || Files::new(watches, debounce));
+    let files = files.await.map_err(|_| Error::LoopEnded("watcher"))?;
     let (stop, counted) = (shutdown.clone(), Arc::clone(&metrics));
     loops.spawn(async move {
         files.run(counted, stop).await;
@@ -251,7 +254,6 @@ pub async fn run(config: Config, redactor: &Redactor, shutdown: CancellationToke
         source::timer::run(interval, targets, counted, stop).await;
         "timer"
     });
-    let hangup = source::sighup::listen().map_err(Error::Signal)?;
     let stop = shutdown.clone();
     let (targets, counted) = (senders.clone(), Arc::clone(&metrics));
     loops.spawn(async move {
@@ -272,8 +274,8 @@ pub async fn run(config: Config, redactor: &Redactor, shutdown: CancellationToke
             "reconcile"
         });
     }
+    metrics.source_events_total.with_label_values(&[Trigger::Startup.as_str()]).inc();
     for sender in &senders {
-        metrics.source_events_total.with_label_values(&[Trigger::Startup.as_str()]).inc();
         sender.fire(Trigger::Startup);
     }
 

@@ -194,7 +194,7 @@ fn desired_status(load: &Load) -> DesiredStatus {
     let error = |finding: &Finding| DesiredError {
         file: finding.place.file.to_string(),
         line: finding.place.line,
-        message: finding.to_string(),
+        message: finding.without_place(),
     };
     DesiredStatus {
         valid: load.desired.is_some() && load.errors.is_empty(),

@@ -2,4 +2,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
 mod converge;
+mod fence;
 mod harness;
+mod source;
+mod triggers;
+mod validate;
