@@ -2,4 +2,10 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
 mod converge;
+mod crash;
+mod failure;
 mod harness;
+mod hold;
+mod limits;
+mod pause;
+mod plan;
