@@ -202,7 +202,8 @@ async fn an_answer_of_another_form_is_never_a_list_and_heals_when_it_ends() {
 
 #[tokio::test]
 async fn html_for_an_update_is_no_success() {
-    let mut world = World::new().await;
+    let top = vec!["retry: { maxAttempts: 2, initialBackoff: 1s, maxBackoff: 1s }".to_owned()];
+    let mut world = World::with(Setup { top, ..Setup::default() }).await;
     write_some(&world, 1, 0, 1);
     world.converge().await;
     world.faults(json!([{ "match": { "method": "PATCH" }, "fault": "html200" }])).await;
@@ -210,7 +211,13 @@ async fn html_for_an_update_is_no_success() {
     world.write("tenants.yaml", "tenants:\n  - { id: t0, name: Renamed }\n");
     world.until("retrying", async |world| world.has_problem("tenants", "t0", "retrying").await).await;
     let problem = world.problem("tenants", "t0").await.unwrap();
-    assert!(problem["attempts"].as_u64().unwrap() >= 1 && problem["nextAttemptAt"].is_string(), "{problem}");
+    assert!(problem["attempts"].as_u64().unwrap() >= 1, "{problem}");
+    assert!(problem["message"].as_str().unwrap().contains("an HTML page"), "{problem}");
+    world
+        .until("a next try is scheduled", async |world| {
+            world.problem("tenants", "t0").await.unwrap()["nextAttemptAt"].is_string()
+        })
+        .await;
     assert!(!world.is_converged().await);
 
     world.faults(json!([])).await;

@@ -17,11 +17,6 @@ fn limited(simulator: &[&str], rate_limit: &str) -> Setup {
     }
 }
 
-fn host(world: &World) -> String {
-    let limiter = world.api.trim_start_matches("http://");
-    limiter.to_owned()
-}
-
 #[tokio::test]
 async fn the_budget_drains_sixty_tenants_without_a_refusal() {
     let setup = limited(&["--rate-limit=20/2s", "--lockout=2s"], "{ limit: 20/2s, lockout: 2s, reserve: 0% }");
@@ -88,14 +83,11 @@ async fn the_adaptive_algorithm_drains_them_too_and_a_refusal_costs_no_attempt()
 
 #[tokio::test]
 async fn a_lockout_outlives_a_kill_and_is_respected_by_sighup() {
-    // No limit known: it runs into the first refusal.
-    let setup = limited(&["--rate-limit=10/1s", "--lockout=3s"], "{ limit: null, lockout: 3s }");
+    // More than there is, so it runs into a refusal.
+    let setup = limited(&["--rate-limit=10/1s", "--lockout=3s"], "{ limit: 100/1s, lockout: 3s }");
     let mut world = World::with(setup).await;
-    write_some(&world, 0, 0, 40);
+    write_some(&world, 0, 0, 30);
     world.start().await;
-    assert_eq!(world.status().await["limiters"][0]["requestsPerSecond"], Value::Null, "no limit is known");
-    let free = format!("limiter_rate_requests_per_second{{host=\"{}\"}}", host(&world));
-    assert!(world.metric(&free).await.is_none_or(f64::is_infinite));
     world.until("locked out", async |world| world.status().await["limiters"][0]["pausedUntil"].is_string()).await;
     world.kill().await;
 
@@ -117,9 +109,9 @@ async fn a_lockout_outlives_a_kill_and_is_respected_by_sighup() {
     let first = world.requests_since(seq).await[0].clone();
     assert_eq!(first["inLockout"], false, "{first}");
 
-    world.converge_on(40).await;
+    world.converge_on(30).await;
     let creates = creates(&world.log().await);
-    assert!(creates.len() == 40 && creates.values().all(|counts| *counts == (1, 0)), "{creates:?}");
+    assert!(creates.len() == 30 && creates.values().all(|counts| *counts == (1, 0)), "{creates:?}");
 }
 
 #[tokio::test]
@@ -148,4 +140,19 @@ async fn a_commit_in_the_middle_of_a_drain_takes_effect_at_once() {
     let all = |entry: &Value| entry["status"] == 200;
     assert!(sent.iter().all(all), "{sent:?}");
     world.assert_nothing_left().await;
+}
+
+#[tokio::test]
+async fn without_a_limit_the_rate_is_infinite_and_null() {
+    let mut world = World::with(limited(&["--rate-limit=none"], "{ limit: null }")).await;
+    write_some(&world, 2, 2, 30);
+
+    world.converge().await;
+
+    let limiter = world.status().await["limiters"][0].clone();
+    assert_eq!((&limiter["requestsPerSecond"], &limiter["budget"]), (&Value::Null, &Value::Null), "{limiter}");
+    let host = world.api.trim_start_matches("http://").to_owned();
+    let text = world.ask(Method::GET, "/metrics").await.1;
+    let series = format!("descope_gitops_limiter_rate_requests_per_second{{host=\"{host}\"}} +Inf");
+    assert!(text.contains(&series), "{series}: {text}");
 }
