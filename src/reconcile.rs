@@ -206,8 +206,9 @@ impl Reconciler {
         self.observe_phase("load", started);
         let started = Instant::now();
         let priority = if is_new { Priority::Change } else { Priority::Observation };
-        let is_probe = self.paused.borrow().is_some();
-        if is_probe && !self.probe(&desired).await {
+        let is_paused = self.paused.borrow().is_some();
+        // A commit says nothing about the key: it waits for the next probe.
+        if is_paused && (trigger == Trigger::Watch || !self.probe(&desired).await) {
             return Outcome::Failed;
         }
         let Assessment { plan, refusal, first_contact } = self.assessor.assess(&desired, priority).await;

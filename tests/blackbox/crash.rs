@@ -13,14 +13,23 @@ use std::fs;
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// Ten permissions and ten roles to create and as many to update, and the same with tenants: 60 changes.
+/// Of permissions, roles and tenants ten to create and ten to update or rename: 60 changes.
 async fn sixty_changes(world: &World) {
-    let old = |n: usize| json!({ "name": format!("p{n}"), "description": "old" });
-    let old_role = |n: usize| json!({ "name": format!("r{n}"), "description": "old", "permissionNames": ["p0"] });
+    // The first five are renamed.
+    let old_name = |kind: &str, n: usize| if n < 5 { format!("old-{kind}{n}") } else { format!("{kind}{n}") };
+    let old = |n: usize| json!({ "name": old_name("p", n), "description": "old" });
+    let old_role = |n: usize| json!({ "name": old_name("r", n), "permissionNames": ["old-p0"] });
     let old_tenant = |n: usize| json!({ "id": format!("t{n}"), "name": format!("Old {n}") });
     let list = |item: &dyn Fn(usize) -> serde_json::Value| (0..10).map(item).collect::<Vec<_>>();
     world.set_live(json!({ "permissions": list(&old), "roles": list(&old_role), "tenants": list(&old_tenant) })).await;
     write_some(world, 20, 20, 20);
+    for (file, kind) in [("permissions.yaml", "p"), ("roles.yaml", "r")] {
+        let text = crate::harness::read(&world.path("repo").join(file));
+        let renamed = (0..5).fold(text, |text, n| {
+            text.replace(&format!("name: {kind}{n},"), &format!("name: {kind}{n}, renamedFrom: old-{kind}{n},"))
+        });
+        world.write(file, &renamed);
+    }
 }
 
 async fn assert_equal_to_the_repo(world: &World, run: u64) {
@@ -31,6 +40,7 @@ async fn assert_equal_to_the_repo(world: &World, run: u64) {
     };
     assert_eq!(count("permissions", "description", "permission "), 20, "run {run}");
     assert_eq!(count("tenants", "name", "Tenant "), 20, "run {run}");
+    assert_eq!(count("permissions", "name", "old-") + count("roles", "name", "old-"), 0, "run {run}");
     for n in 0..20 {
         let name = format!("r{n}");
         let mut roles = live["roles"].as_array().unwrap().iter().filter(|role| role["name"] == name);

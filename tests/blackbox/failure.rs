@@ -295,3 +295,37 @@ async fn with_every_fifth_call_failing_the_project_still_becomes_exactly_the_des
         world.assert_nothing_left().await;
     }
 }
+
+#[tokio::test]
+async fn a_list_that_lags_behind_does_not_make_it_create_twice() {
+    let mut world = World::with(Setup { interval: "200ms", ..Setup::default() }).await;
+    world.sim(reqwest::Method::PUT, "options", Some(json!({ "readDelay": "2s" }))).await;
+    write_some(&world, 4, 4, 4);
+
+    world.start().await;
+    world.until("created", async |world| world.entity("tenants", "t3").await.is_some()).await;
+    let passes = world.passes().await;
+    world.until("passes that see none of it", async |world| world.passes().await > passes + 3).await;
+    world.converge().await;
+
+    let creates = creates(&world.log().await);
+    assert_eq!(creates.len(), 12);
+    assert!(creates.values().all(|counts| *counts == (1, 0)), "{creates:?}");
+    assert!(world.stats().await["writes"].as_u64().unwrap() == 6, "two batches and four tenants");
+}
+
+#[tokio::test]
+async fn what_is_parked_is_forgotten_when_it_leaves_the_yaml() {
+    let mut world = World::new().await;
+    write_some(&world, 1, 1, 2);
+    world.faults(json!([{ "match": { "item": "t1" }, "fault": "status", "status": 400 }])).await;
+    world.start().await;
+    world.until("parked", async |world| world.has_problem("tenants", "t1", "parked").await).await;
+    assert!(!world.is_converged().await);
+
+    write_some(&world, 1, 1, 1);
+
+    world.converge_on(3).await;
+    assert_eq!(world.project().await["problems"], json!([]));
+    assert_eq!(world.metric("queue_depth{state=\"parked\"}").await, Some(0.0));
+}

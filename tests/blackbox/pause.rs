@@ -7,6 +7,7 @@ use crate::harness::World;
 use crate::harness::creates;
 use crate::harness::write_some;
 use reqwest::Method;
+use rustix::process::Signal;
 use serde_json::Value;
 use serde_json::json;
 use std::fs;
@@ -129,5 +130,29 @@ async fn everything_forbidden_pauses_the_project() {
 
     world.faults(json!([])).await;
     world.converge_on(6).await;
+    world.assert_nothing_left().await;
+}
+
+#[tokio::test]
+async fn a_commit_to_a_paused_project_is_loaded_and_asks_nothing() {
+    let mut world = World::new().await;
+    write_some(&world, 2, 0, 0);
+    world.faults(json!([{ "match": { "path": "/v1/mgmt/permission/all" }, "fault": "status", "status": 401 }])).await;
+    world.start().await;
+    world.until("paused", async |world| descope_health(world).await["status"] == "failing").await;
+    let seq = world.newest_seq().await;
+
+    for resources in 3..6 {
+        write_some(&world, resources, 0, 0);
+        world.until("loaded", async |world| world.project().await["desired"]["resources"] == resources).await;
+    }
+    assert!(world.requests_since(seq).await.is_empty(), "one probe per interval, and the interval is an hour");
+
+    world.daemon().signal(Signal::HUP);
+    world.until("one probe", async |world| world.requests_since(seq).await.len() == 1).await;
+    assert_eq!(descope_health(&world).await["status"], "failing");
+    world.faults(json!([])).await;
+    world.daemon().signal(Signal::HUP);
+    world.converge_on(5).await;
     world.assert_nothing_left().await;
 }
