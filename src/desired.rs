@@ -9,6 +9,8 @@ use std::sync::Arc;
 
 pub mod check;
 pub mod merge;
+#[cfg(test)]
+mod roundtrip;
 pub mod secrets;
 #[cfg(test)]
 pub mod testing;

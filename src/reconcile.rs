@@ -141,24 +141,22 @@ impl Reconciler {
     /// Runs one pass per trigger, never two at once, until `shutdown`.
     pub async fn run(mut self, mut triggers: TriggerReceiver, shutdown: CancellationToken) {
         let mut changes = self.queue.changes();
+        let mut publish_at = None;
         loop {
-            let retry = self.memory.retry_at;
-            let retry = async {
-                match retry {
-                    Some(at) => tokio::time::sleep_until(at).await,
-                    None => std::future::pending().await,
-                }
-            };
+            let retry_at = self.memory.retry_at;
             tokio::select! {
                 biased;
                 () = shutdown.cancelled() => return,
                 trigger = triggers.recv() => self.guarded_turn(trigger, &shutdown).await,
-                () = retry => self.guarded_turn(Trigger::Interval, &shutdown).await,
-                news = changes.changed() => {
-                    if news.is_err() { return }
-                    tokio::time::sleep(STATUS_EVERY).await;
+                () = until(retry_at) => self.guarded_turn(Trigger::Interval, &shutdown).await,
+                () = until(publish_at) => {
+                    publish_at = None;
                     changes.borrow_and_update();
                     self.publish();
+                }
+                news = changes.changed(), if publish_at.is_none() => {
+                    if news.is_err() { return }
+                    publish_at = Some(Instant::now() + STATUS_EVERY);
                 }
             }
         }
@@ -371,6 +369,14 @@ impl Reconciler {
     fn observe_phase(&self, phase: &str, started: Instant) {
         let labels = [&*self.assessor.project, phase];
         self.metrics.pass_duration_seconds.with_label_values(&labels).observe(started.elapsed().as_secs_f64());
+    }
+}
+
+/// For ever where there is nothing to wait for.
+async fn until(at: Option<Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at).await,
+        None => std::future::pending().await,
     }
 }
 

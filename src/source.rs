@@ -12,6 +12,7 @@ pub mod files;
 pub mod git;
 pub mod loader;
 pub mod sighup;
+pub mod stat;
 pub mod timer;
 pub mod tree;
 

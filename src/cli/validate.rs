@@ -212,7 +212,7 @@ mod tests {
             format!(
                 ".: project two: the project's directory {root}/two does not exist
 one/a,b.yaml:2: roles/50%: x: roles have no such field
-warning: one/a,b.yaml:2: roles/50%: refers to permissions/q, which is not declared; it must exist in the project already
+warning: one/a,b.yaml:2: roles/50%: refers to permissions/q, which is not declared and so must exist in the project already
 invalid: 2 errors
 "
             )
@@ -222,7 +222,7 @@ invalid: 2 errors
             format!(
                 "::error file={root}::project two: the project's directory {root}/two does not exist
 ::error file={root}/one/a%2Cb.yaml,line=2::roles/50%25: x: roles have no such field
-::warning file={root}/one/a%2Cb.yaml,line=2::roles/50%25: refers to permissions/q, which is not declared; it must exist in the project already
+::warning file={root}/one/a%2Cb.yaml,line=2::roles/50%25: refers to permissions/q, which is not declared and so must exist in the project already
 "
             )
         );

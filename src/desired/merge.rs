@@ -177,8 +177,8 @@ fn undeclared(references: &[(Arc<Declared>, Key)], merged: &mut Merged) {
         }
     }
     for (to, (first, count)) in missing {
-        let others = if count > 1 { format!(" (and {} others)", count - 1) } else { String::new() };
-        let message = format!("refers to {to}, which is not declared{others}; it must exist in the project already");
+        let others = if count > 1 { format!(" (as do {} more)", count - 1) } else { String::new() };
+        let message = format!("refers to {to}, which is not declared and so must exist in the project already{others}");
         merged.warnings.push(about(first, "", message));
     }
 }
@@ -257,9 +257,9 @@ mod tests {
         assert_eq!(
             lines(&merged(&[("a.yaml", roles), ("b.yaml", "permissions: [{name: p}]\ntenants: []\n")]).warnings),
             [
-                "a.yaml:2: roles/x: refers to permissions/q, which is not declared (and 1 others); \
-                 it must exist in the project already",
-                "a.yaml:4: roles/t/z: refers to tenants/t, which is not declared; it must exist in the project already",
+                "a.yaml:2: roles/x: refers to permissions/q, which is not declared and so must exist in the project \
+                 already (as do 1 more)",
+                "a.yaml:4: roles/t/z: refers to tenants/t, which is not declared and so must exist in the project already",
             ]
         );
     }

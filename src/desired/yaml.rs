@@ -7,7 +7,6 @@ use saphyr_parser::Parser;
 use saphyr_parser::ScalarStyle;
 use saphyr_parser::Tag;
 use serde_json::Number;
-use std::borrow::Cow;
 use std::collections::HashMap;
 
 // Nothing in a config repo nests deeper than a custom attribute's list; the rest is an attack or an accident.
@@ -158,7 +157,7 @@ impl Builder {
                 self.anchors.clear();
                 Ok(())
             }
-            Event::Scalar(text, style, anchor, tag) => self.scalar(text, style, anchor, tag.as_deref(), line),
+            Event::Scalar(text, style, anchor, tag) => self.scalar(&text, style, anchor, tag.as_deref(), line),
             Event::Alias(anchor) => self.alias(anchor, line),
             Event::SequenceStart(anchor, tag) => {
                 self.collection_tag(tag.as_deref(), "seq", line);
@@ -174,7 +173,7 @@ impl Builder {
 
     fn scalar(
         &mut self,
-        text: Cow<'_, str>,
+        text: &str,
         style: ScalarStyle,
         anchor: usize,
         tag: Option<&Tag>,
@@ -187,9 +186,10 @@ impl Builder {
             return Ok(());
         }
         let weight = 1 + text.len() / 16;
+        // Texts are copied: the scanner's buffers are roomy, and a hundred thousand resources keep theirs.
         let value = match tag_of(tag) {
             Tagged::No if is_plain => plain(text),
-            Tagged::No | Tagged::Text => Ok(Value::Text(text.into_owned())),
+            Tagged::No | Tagged::Text => Ok(Value::Text(text.to_owned())),
             Tagged::Core => plain(text),
             Tagged::Foreign => Err("tags (`!name`) are not supported; take the tag out"),
         };
@@ -356,19 +356,19 @@ fn tag_of(tag: Option<&Tag>) -> Tagged {
 const TOO_BIG: &str = "the number is too big to be kept exactly; put it in quotes";
 
 /// A plain scalar by the core schema of YAML 1.2.2, section 10.3.
-fn plain(text: Cow<'_, str>) -> Result<Value, &'static str> {
-    match &*text {
+fn plain(text: &str) -> Result<Value, &'static str> {
+    match text {
         "" | "~" | "null" | "Null" | "NULL" => return Ok(Value::Null),
         "true" | "True" | "TRUE" => return Ok(Value::Flag(true)),
         "false" | "False" | "FALSE" => return Ok(Value::Flag(false)),
         ".nan" | ".NaN" | ".NAN" => return Err("`.nan` is not a value that Descope can hold; put it in quotes"),
         _ => {}
     }
-    let unsigned = text.strip_prefix(['-', '+']).unwrap_or(&text);
+    let unsigned = text.strip_prefix(['-', '+']).unwrap_or(text);
     match unsigned {
         ".inf" | ".Inf" | ".INF" => return Err("`.inf` is not a value that Descope can hold; put it in quotes"),
         _ if !unsigned.starts_with(|c: char| c.is_ascii_digit() || c == '.') => {
-            return Ok(Value::Text(text.into_owned()));
+            return Ok(Value::Text(text.to_owned()));
         }
         _ => {}
     }
@@ -388,7 +388,7 @@ fn plain(text: Cow<'_, str>) -> Result<Value, &'static str> {
         return text.parse::<i64>().map(|n| Value::Number(n.into())).map_err(|_| TOO_BIG);
     }
     if !is_float(unsigned) {
-        return Ok(Value::Text(text.into_owned()));
+        return Ok(Value::Text(text.to_owned()));
     }
     let float: f64 = text.parse().map_err(|_| TOO_BIG)?;
     Number::from_f64(float).map(Value::Number).ok_or(TOO_BIG)

@@ -3,7 +3,7 @@
 //! Two uses: git holds `index.lock` while it changes the tree, so a tree is whole only if neither the lock nor a new
 //! index appeared while it was read; and the commit is a label for people.
 
-use crate::source::tree::Stat;
+use crate::source::stat::Stat;
 use std::collections::HashMap;
 use std::fs;
 use std::io;

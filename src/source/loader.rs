@@ -13,10 +13,10 @@ use crate::desired::secrets::Fence;
 use crate::open;
 use crate::resource::Kind;
 use crate::source::git;
+use crate::source::stat::Stat;
 use crate::source::tree;
 use crate::source::tree::Entry;
 use crate::source::tree::Scan;
-use crate::source::tree::Stat;
 use crate::source::tree::Tree;
 use sha2::Digest;
 use sha2::Sha256;
@@ -132,13 +132,6 @@ struct Revision {
     files: Vec<Known>,
 }
 
-/// Why there is no revision to load, in words for the operator.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct NotARevision {
-    /// The reason.
-    pub reason: String,
-}
-
 impl Loader {
     /// A loader that has loaded nothing yet.
     pub fn new(settings: Settings) -> Self {
@@ -154,7 +147,7 @@ impl Loader {
     pub fn load(&mut self) -> Load {
         let revision = match self.read() {
             Ok(revision) => revision,
-            Err(NotARevision { reason }) => return self.kept(LoadResult::IoError, vec![whole(reason)], Vec::new()),
+            Err(reason) => return self.kept(LoadResult::IoError, vec![whole(reason)], Vec::new()),
         };
         let reports: Vec<Arc<FileReport>> = revision.files.iter().map(|(_, read)| Arc::clone(&read.report)).collect();
         let digest = digest(&revision);
@@ -204,8 +197,9 @@ impl Loader {
         }
     }
 
-    /// Reads until one look before and one after agree, and nothing is so young that its times prove nothing.
-    fn read(&mut self) -> Result<Revision, NotARevision> {
+    /// Reads until one look before and one after agree, and nothing is so young that its times prove nothing. Errs,
+    /// in words for the operator, where that does not come about.
+    fn read(&mut self) -> Result<Revision, String> {
         let quiet = self.settings.quiet;
         let mut reason = String::from("the files changed while they were read");
         let mut steady: Option<(Scan, Duration)> = None;
@@ -221,11 +215,12 @@ impl Loader {
                 }
                 Err(error @ (tree::Error::Gone(_) | tree::Error::Io(_))) => {
                     // Between two commits a directory may be gone for a moment; otherwise waiting changes nothing.
-                    if self.is_locked() {
-                        steady = None;
-                        continue;
+                    if !self.is_locked() {
+                        return Err(error.to_string());
                     }
-                    return Err(NotARevision { reason: error.to_string() });
+                    reason = error.to_string();
+                    steady = None;
+                    continue;
                 }
             };
             if scan.mark.is_locked {
@@ -250,12 +245,12 @@ impl Loader {
                         self.files = files.iter().cloned().collect();
                         return Ok(Revision { scan, files });
                     }
-                    Err(failed) => return Err(NotARevision { reason: failed }),
+                    Err(failed) => return Err(failed),
                 },
                 _ => steady = None,
             }
         }
-        Err(NotARevision { reason })
+        Err(reason)
     }
 
     fn is_locked(&self) -> bool {
@@ -368,394 +363,4 @@ fn pause(time: Duration) {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::desired::testing::KINDS;
-    use globset::Glob;
-    use globset::GlobSet;
-    use globset::GlobSetBuilder;
-    use std::fs;
-    use std::os::unix::fs::symlink;
-    use std::process::Command;
-    use std::sync::atomic::AtomicBool;
-
-    type Spoil = Box<dyn Fn(&Path)>;
-
-    /// A loader over a temporary directory, with little patience.
-    fn loader_of(root: &Path) -> Loader {
-        let tree = Tree { root: root.to_owned(), paths: vec![".".into()], exclude: GlobSet::empty() };
-        let settings = Settings::new(tree, Fence::default(), KINDS);
-        Loader::new(Settings { quiet: Duration::from_millis(20), tries: 8, ..settings })
-    }
-
-    fn write(root: &Path, name: &str, text: &str) {
-        let path = root.join(name);
-        fs::create_dir_all(path.parent().unwrap()).unwrap();
-        fs::write(path, text).unwrap();
-    }
-
-    fn lines(findings: &[Finding]) -> Vec<String> {
-        findings.iter().map(ToString::to_string).collect()
-    }
-
-    fn keys(load: &Load) -> Vec<String> {
-        load.desired.as_ref().unwrap().resources.keys().map(ToString::to_string).collect()
-    }
-
-    #[test]
-    fn a_load_is_changed_once_and_then_unchanged() {
-        let temp = tempfile::tempdir().unwrap();
-        write(temp.path(), "a.yaml", "roles: [{name: a}]\n");
-        write(temp.path(), "deep/er/b.yml", "roles: [{name: b}]\n");
-        write(temp.path(), ".hidden/c.yaml", "roles: [{name: c}]\n");
-        write(temp.path(), ".d.yaml", "broken: [\n");
-        write(temp.path(), "README.md", "roles: [{name: e}]\n");
-        let mut loader = loader_of(temp.path());
-
-        let first = loader.load();
-        let second = loader.load();
-        fs::rename(temp.path().join("a.yaml"), temp.path().join("z.yaml")).unwrap();
-        let moved = loader.load();
-
-        assert_eq!((first.result, second.result), (LoadResult::Changed, LoadResult::Unchanged));
-        assert_eq!(keys(&first), ["roles/a", "roles/b"]);
-        assert!(Arc::ptr_eq(first.desired.as_ref().unwrap(), second.desired.as_ref().unwrap()));
-        assert_eq!((first.revision.as_deref().unwrap().len(), first.commit), (16, None));
-        assert_eq!(first.revision, second.revision);
-        assert_eq!(moved.result, LoadResult::Changed, "places are part of a revision");
-        assert_ne!(moved.revision, first.revision);
-    }
-
-    #[test]
-    fn only_what_changed_is_read_again() {
-        let temp = tempfile::tempdir().unwrap();
-        for n in 0..40 {
-            write(temp.path(), &format!("{n}.yaml"), &format!("roles: [{{name: r{n}}}]\n"));
-        }
-        let mut loader = loader_of(temp.path());
-        let before = loader.load();
-        write(temp.path(), "7.yaml", "roles: [{name: seven}]\n");
-
-        let after = loader.load();
-
-        let shared = |key: &str| {
-            let of = |load: &Load| {
-                load.desired.as_ref().unwrap().resources.get(&crate::resource::Key::new("roles", key)).cloned()
-            };
-            of(&before).zip(of(&after)).is_some_and(|(a, b)| Arc::ptr_eq(&a, &b))
-        };
-        assert!((0..40).filter(|n| *n != 7).all(|n| shared(&format!("r{n}"))));
-        assert!(keys(&after).contains(&"roles/seven".to_owned()));
-        assert_eq!(after.desired.unwrap().resources.len(), 40);
-    }
-
-    #[test]
-    fn whatever_breaks_the_last_good_state_stays_in_force() {
-        let good = "roles: [{name: a}]\n";
-        let cases: Vec<(&str, LoadResult, &str, Spoil)> = vec![
-            (
-                "broken",
-                LoadResult::Invalid,
-                "a.yaml:1: is not YAML: ",
-                Box::new(|p| write(p, "a.yaml", "roles: [{}}]")),
-            ),
-            ("emptied", LoadResult::Invalid, "a.yaml: is empty;", Box::new(|p| write(p, "a.yaml", ""))),
-            (
-                "only a comment left",
-                LoadResult::Invalid,
-                ".: no YAML file declares anything;",
-                Box::new(|p| write(p, "a.yaml", "# later\n")),
-            ),
-            (
-                "no file left",
-                LoadResult::Invalid,
-                ".: no YAML file declares anything;",
-                Box::new(|p| fs::remove_file(p.join("a.yaml")).unwrap()),
-            ),
-            ("gone", LoadResult::IoError, ".: the source directory ", Box::new(|p| fs::remove_dir_all(p).unwrap())),
-            (
-                "a file in its place",
-                LoadResult::IoError,
-                ".: the source ",
-                Box::new(|p| {
-                    fs::remove_dir_all(p).unwrap();
-                    fs::write(p, "roles: []\n").unwrap();
-                }),
-            ),
-            (
-                "git at work",
-                LoadResult::IoError,
-                ".: git is changing the files; if no git runs, remove ",
-                Box::new(|p| write(p, ".git/index.lock", "")),
-            ),
-            (
-                "not text",
-                LoadResult::Invalid,
-                "a.yaml: is not UTF-8; save it as UTF-8",
-                Box::new(|p| fs::write(p.join("a.yaml"), [b'a', 0xff]).unwrap()),
-            ),
-            (
-                "a link out",
-                LoadResult::Invalid,
-                "b.yaml: is a symbolic link that leaves the source directory; nothing outside may be read",
-                Box::new(|p| symlink("/proc/self/environ", p.join("b.yaml")).unwrap()),
-            ),
-            (
-                "a link to nowhere",
-                LoadResult::Invalid,
-                "b.yaml: is a symbolic link that leads nowhere; mend or remove it",
-                Box::new(|p| symlink("nowhere", p.join("b.yaml")).unwrap()),
-            ),
-            (
-                "a FIFO",
-                LoadResult::Invalid,
-                "b.yaml: is not a regular file; remove it",
-                Box::new(|p| {
-                    let mode = rustix::fs::Mode::RUSR;
-                    rustix::fs::mknodat(rustix::fs::CWD, p.join("b.yaml"), rustix::fs::FileType::Fifo, mode, 0)
-                        .unwrap();
-                }),
-            ),
-            (
-                "too big",
-                LoadResult::Invalid,
-                "b.yaml: holds more than 64 MiB; split it",
-                Box::new(|p| fs::File::create(p.join("b.yaml")).unwrap().set_len(LARGEST_FILE + 1).unwrap()),
-            ),
-        ];
-        for (case, result, message, spoil) in cases {
-            let temp = tempfile::tempdir().unwrap();
-            let root = temp.path().join("repo");
-            write(&root, "a.yaml", good);
-            let mut loader = loader_of(&root);
-            let before = loader.load();
-            assert_eq!(before.result, LoadResult::Changed, "{case}: {:?}", before.errors);
-
-            spoil(&root);
-            let spoilt = loader.load();
-
-            assert_eq!(spoilt.result, result, "{case}");
-            let errors = lines(&spoilt.errors);
-            assert!(errors.len() == 1 && errors[0].starts_with(message), "{case}: {errors:?}");
-            assert_eq!(keys(&spoilt), ["roles/a"], "{case}");
-            assert_eq!(spoilt.revision, before.revision, "{case}");
-
-            if root.is_file() {
-                fs::remove_file(&root).unwrap();
-            }
-            if root.is_dir() {
-                fs::remove_dir_all(&root).unwrap();
-            }
-            write(&root, "a.yaml", good);
-            let mended = loader.load();
-            assert_eq!((mended.result, mended.errors), (LoadResult::Unchanged, vec![]), "{case}");
-        }
-    }
-
-    #[test]
-    fn links_within_the_root_are_read_and_directory_links_are_not_followed() {
-        let temp = tempfile::tempdir().unwrap();
-        let root = temp.path().join("mount");
-        write(&root, "..1/m.yaml", "roles: [{name: one}]\n");
-        write(&root, "..2/m.yaml", "roles: [{name: two}]\n");
-        write(&root, "real/x.yaml", "permissions: []\n");
-        symlink("..1", root.join("..data")).unwrap();
-        symlink("..data/m.yaml", root.join("m.yaml")).unwrap();
-        symlink("real", root.join("alias")).unwrap();
-        symlink("real", root.join("alias.yaml")).unwrap();
-        symlink(&root, temp.path().join("current")).unwrap();
-        let mut loader = loader_of(&temp.path().join("current"));
-
-        let first = loader.load();
-        symlink("..2", root.join("..tmp")).unwrap();
-        fs::rename(root.join("..tmp"), root.join("..data")).unwrap();
-        let second = loader.load();
-
-        assert_eq!((keys(&first), keys(&second)), (vec!["roles/one".to_owned()], vec!["roles/two".to_owned()]));
-        assert_eq!(lines(&second.errors), Vec::<String>::new());
-    }
-
-    #[test]
-    fn a_project_reads_its_own_directories_and_nothing_excluded() {
-        let temp = tempfile::tempdir().unwrap();
-        for name in ["a/x", "b/x", "c/x", "b/vendor/deep/y", "b/chart.values"] {
-            write(temp.path(), &format!("{name}.yaml"), &format!("roles: [{{name: {name}}}]\n"));
-        }
-        symlink("a", temp.path().join("link")).unwrap();
-        let mut exclude = GlobSetBuilder::new();
-        for glob in ["**/vendor", "b/*.values.yaml"] {
-            exclude.add(Glob::new(glob).unwrap());
-        }
-        let mut loader = loader_of(temp.path());
-        loader.settings.tree.exclude = exclude.build().unwrap();
-        loader.settings.tree.paths = vec!["a".into(), "./b".into()];
-
-        assert_eq!(keys(&loader.load()), ["roles/a/x", "roles/b/x"]);
-
-        loader.settings.tree.paths = vec!["missing".into()];
-        assert_eq!(loader.load().result, LoadResult::IoError);
-        loader.settings.tree.paths = vec!["link".into()];
-        let errors = lines(&loader.load().errors);
-        assert!(errors[0].ends_with("is reached through a symbolic link, which is not followed"), "{errors:?}");
-    }
-
-    #[test]
-    fn all_errors_of_all_files_come_together_by_file_and_line() {
-        let temp = tempfile::tempdir().unwrap();
-        write(temp.path(), "b.yaml", "roles:\n- {name: x, nme: y}\n- {default: 1}\n");
-        write(temp.path(), "a.yaml", "roles:\n- {name: x}\nflows: []\n");
-
-        let load = loader_of(temp.path()).load();
-
-        assert_eq!(load.result, LoadResult::Invalid);
-        assert_eq!(
-            lines(&load.errors),
-            [
-                "a.yaml:3: flows: this version does not manage this kind yet; take it out",
-                "b.yaml:2: roles/x: is declared twice; the other place is a.yaml:2",
-                "b.yaml:2: roles/x: nme: roles have no such field; did you mean `name`?",
-                "b.yaml:3: roles: default: must be true or false but is a number",
-                "b.yaml:3: roles: name: is missing; it identifies the resource",
-            ]
-        );
-    }
-
-    #[test]
-    fn a_tree_that_never_stands_still_is_not_a_revision() {
-        let temp = tempfile::tempdir().unwrap();
-        write(temp.path(), "a.yaml", "roles: []\n");
-        let stop = AtomicBool::new(false);
-
-        let load = std::thread::scope(|scope| {
-            scope.spawn(|| {
-                let mut n = 0;
-                while !stop.load(Ordering::Relaxed) {
-                    n += 1;
-                    write(temp.path(), ".new", &format!("# {n}\nroles: []\n"));
-                    fs::rename(temp.path().join(".new"), temp.path().join("a.yaml")).unwrap();
-                }
-            });
-            let load = loader_of(temp.path()).load();
-            stop.store(true, Ordering::Relaxed);
-            load
-        });
-
-        assert_eq!(load.result, LoadResult::IoError);
-        assert_eq!(lines(&load.errors), [".: the files changed while they were read"]);
-    }
-
-    /// `git`, without the settings of whoever runs the tests.
-    fn git(dir: &Path, args: &[&str]) -> String {
-        let output = Command::new("git")
-            .current_dir(dir)
-            .args(["-c", "user.name=t", "-c", "user.email=t@example.com", "-c", "gc.auto=0"])
-            .args(args)
-            .env("GIT_CONFIG_GLOBAL", "/dev/null")
-            .env("GIT_CONFIG_NOSYSTEM", "1")
-            .env_remove("GIT_DIR")
-            .output()
-            .unwrap();
-        assert!(output.status.success(), "git {args:?}: {}", String::from_utf8_lossy(&output.stderr));
-        String::from_utf8(output.stdout).unwrap().trim().to_owned()
-    }
-
-    fn repo() -> tempfile::TempDir {
-        let temp = tempfile::tempdir().unwrap();
-        git(temp.path(), &["init", "-q", "-b", "main"]);
-        write(temp.path(), "config/a.yaml", "roles: [{name: a}]\n");
-        write(temp.path(), "other.yaml", "x");
-        git(temp.path(), &["add", "."]);
-        git(temp.path(), &["commit", "-qm", "one"]);
-        temp
-    }
-
-    #[test]
-    fn the_commit_is_named_and_marked_dirty_unless_the_files_are_its_own() {
-        let temp = repo();
-        let root = temp.path();
-        let short = |dir: &Path| git(dir, &["rev-parse", "HEAD"])[..7].to_owned();
-        let label = |dir: &Path| loader_of(&dir.join("config")).load().commit.unwrap();
-        let clean = short(root);
-        let dirty = format!("{clean}-dirty");
-        assert_eq!(label(root), clean);
-
-        write(root, "config/a.yaml", "roles: [{name: b}]\n");
-        assert_eq!(label(root), dirty, "edited, of the same size");
-        git(root, &["add", "."]);
-        assert_eq!(label(root), dirty, "staged");
-        git(root, &["reset", "-q", "--hard"]);
-        assert_eq!(label(root), clean, "reset");
-        write(root, "config/new.yaml", "permissions: []\n");
-        assert_eq!(label(root), dirty, "untracked");
-        fs::remove_file(root.join("config/new.yaml")).unwrap();
-        write(root, "config/ignored.txt", "");
-        write(root, "other.yaml", "y");
-        assert_eq!(label(root), clean, "what is not ours does not matter");
-        git(root, &["checkout", "-q", "other.yaml"]);
-
-        write(root, "config/b.yaml", "roles: [{name: c}]\n");
-        git(root, &["add", "config/b.yaml"]);
-        git(root, &["commit", "-qm", "two"]);
-        assert_ne!(short(root), clean);
-        assert_eq!(label(root), short(root), "committed");
-        fs::remove_file(root.join("config/b.yaml")).unwrap();
-        assert_eq!(label(root), format!("{}-dirty", short(root)), "deleted");
-        git(root, &["checkout", "-q", "config/b.yaml"]);
-        git(root, &["pack-refs", "--all"]);
-        assert_eq!(label(root), short(root), "packed refs");
-        git(root, &["update-index", "--index-version", "4"]);
-        assert_eq!(label(root), short(root), "an index of version 4");
-
-        let linked = tempfile::tempdir().unwrap();
-        let linked = linked.path().join("tree");
-        git(root, &["worktree", "add", "-q", "--detach", linked.to_str().unwrap(), &clean]);
-        assert_eq!(label(&linked), clean, "a linked worktree");
-    }
-
-    #[test]
-    fn a_checkout_under_way_is_never_taken_for_a_revision() {
-        const FILES: usize = 60;
-        const CHECKOUTS: usize = 200;
-        let temp = tempfile::tempdir().unwrap();
-        let root = temp.path();
-        git(root, &["init", "-q", "-b", "one"]);
-        for (branch, letter) in [("one", "a"), ("two", "b")] {
-            git(root, &["checkout", "-q", "-B", branch]);
-            for n in 0..FILES {
-                write(root, &format!("{n:02}.yaml"), &format!("roles: [{{name: r{n}, description: {letter}}}]\n"));
-            }
-            git(root, &["add", "."]);
-            git(root, &["commit", "-qm", branch]);
-        }
-        let mut seen: HashMap<String, (usize, Option<Arc<str>>)> = HashMap::new();
-        let done = AtomicBool::new(false);
-
-        std::thread::scope(|scope| {
-            scope.spawn(|| {
-                for n in 0..CHECKOUTS {
-                    git(root, &["checkout", "-q", ["one", "two"][n % 2]]);
-                    // A random rest, so that some loads find room and others are caught in the middle.
-                    pause(Duration::from_millis(fastrand::u64(0..60)));
-                }
-                done.store(true, Ordering::Relaxed);
-            });
-            let mut loader = loader_of(root);
-            loader.settings.quiet = Duration::from_millis(10);
-            while !done.load(Ordering::Relaxed) {
-                let load = loader.load();
-                assert_ne!(load.result, LoadResult::Invalid, "{:?}", load.errors);
-                let Some(desired) = &load.desired else { continue };
-                assert_eq!(desired.resources.len(), FILES);
-                let mut letters: Vec<_> =
-                    desired.resources.values().map(|role| role.fields["description"].as_str().unwrap()).collect();
-                letters.dedup();
-                assert_eq!(letters.len(), 1, "a mixed tree");
-                let entry = seen.entry(letters[0].to_owned()).or_insert((0, load.revision.clone()));
-                entry.0 += usize::from(load.result == LoadResult::Changed);
-                assert_eq!(entry.1, load.revision, "one branch, one revision");
-            }
-        });
-
-        assert!(seen.len() == 2 && seen.values().all(|(changes, _)| *changes > 0), "{seen:?}");
-    }
-}
+mod tests;
