@@ -233,8 +233,11 @@ pub async fn run(config: Config, redactor: &Redactor, shutdown: CancellationToke
 
     let mut loops = JoinSet::new();
     let senders: Vec<TriggerSender> = triggers.into_values().collect();
-    let watches = projects.iter().map(|project| Watch { tree: project.tree.clone(), target: project.trigger.clone() });
-    let files = Files::new(watches.collect(), config.source.debounce);
+    let watches: Vec<Watch> =
+        projects.iter().map(|project| Watch { tree: project.tree.clone(), target: project.trigger.clone() }).collect();
+    let debounce = config.source.debounce;
+    let files = tokio::task::spawn_blocking(move || Files::new(watches, debounce));
+    let files = files.await.map_err(|_| Error::LoopEnded("watcher"))?;
     let (stop, counted) = (shutdown.clone(), Arc::clone(&metrics));
     loops.spawn(async move {
         files.run(counted, stop).await;
