@@ -280,6 +280,8 @@ pub async fn run(config: Config, redactor: &Redactor, shutdown: CancellationToke
     }
 
     let ended = tokio::select! {
+        // First: a loop that ends because it was asked to is no failure.
+        biased;
         () = shutdown.cancelled() => None,
         ended = loops.join_next() => Some(ended.and_then(Result::ok).unwrap_or("reconcile")),
         _ = workers.join_next() => Some("worker"),

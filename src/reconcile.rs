@@ -248,8 +248,9 @@ impl Reconciler {
         self.note_absences(&desired);
         let priority = if is_new { Priority::Change } else { Priority::Observation };
         self.memory.is_fresh |= matches!(trigger, Trigger::Signal | Trigger::Api);
-        let is_probe = self.paused.borrow().is_some();
-        if is_probe && !self.probe(&desired).await {
+        let is_paused = self.paused.borrow().is_some();
+        // A commit says nothing about the key: it waits for the next probe.
+        if is_paused && (trigger == Trigger::Watch || !self.probe(&desired).await) {
             self.apply_suspension();
             return Outcome::Failed;
         }

@@ -481,3 +481,65 @@ pub fn git(dir: &Path, args: &[&str]) -> String {
     assert!(output.status.success(), "git {args:?}: {}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8(output.stdout).unwrap().trim().to_owned()
 }
+
+/// What the failure tests ask for.
+impl World {
+    /// Waits until a revision with so many resources is in force and the project equals it.
+    pub async fn converge_on(&self, resources: usize) {
+        self.until("converged on the new revision", async |world| {
+            let project = world.project().await;
+            project["desired"]["resources"] == resources && project["converged"] == true
+        })
+        .await;
+    }
+
+    /// The simulator's counters.
+    pub async fn stats(&self) -> Value {
+        self.sim(Method::GET, "stats", None).await
+    }
+
+    /// One problem of the first project.
+    pub async fn problem(&self, kind: &str, id: &str) -> Option<Value> {
+        let problems = self.project().await["problems"].as_array().cloned().unwrap_or_default();
+        problems.into_iter().find(|problem| problem["kind"] == kind && problem["id"] == id)
+    }
+
+    /// Is there a problem with that resource, in that state?
+    pub async fn has_problem(&self, kind: &str, id: &str, state: &str) -> bool {
+        self.problem(kind, id).await.is_some_and(|problem| problem["state"] == state)
+    }
+
+    /// Every API request after `seq` that the limit counts.
+    pub async fn requests_since(&self, seq: u64) -> Vec<Value> {
+        let counts = |entry: &Value| entry["path"] != "/v1/mgmt/license" && entry["seq"].as_u64().unwrap() > seq;
+        self.log().await.into_iter().filter(counts).collect()
+    }
+
+    /// The number of the newest request.
+    pub async fn newest_seq(&self) -> u64 {
+        self.log().await.last().map_or(0, |entry| entry["seq"].as_u64().unwrap())
+    }
+}
+
+/// How often each resource was really created, by `kind/name`, and how often a create of it was refused.
+pub fn creates(log: &[Value]) -> std::collections::BTreeMap<String, (usize, usize)> {
+    let mut counts = std::collections::BTreeMap::<String, (usize, usize)>::new();
+    for entry in log {
+        let Some((kind, "create" | "create/batch")) =
+            entry["path"].as_str().and_then(|path| path.strip_prefix("/v1/mgmt/")?.split_once('/'))
+        else {
+            continue;
+        };
+        let body = &entry["body"];
+        let batch = ["permissions", "roles"].into_iter().find_map(|list| body[list].as_array());
+        let items = batch.map_or_else(|| vec![body.clone()], Clone::clone);
+        for item in items {
+            let name = item["id"].as_str().or(item["name"].as_str()).unwrap();
+            let tenant = item["tenantId"].as_str().unwrap_or_default();
+            let count = counts.entry(format!("{kind}/{tenant}/{name}")).or_default();
+            count.0 += usize::from(entry["effect"] == true);
+            count.1 += usize::from(entry["status"] == 400);
+        }
+    }
+    counts
+}
