@@ -236,10 +236,7 @@ impl Plan {
 
     /// The number of write requests that applying sends, first contact released.
     pub fn forecast_requests(&self) -> usize {
-        let sent = |change: &&Change| matches!(change.held, None | Some(Hold::FirstContact));
-        let batches: BTreeSet<u32> =
-            self.changes.iter().filter(sent).flat_map(|change| change.tasks.iter().map(|task| task.batch)).collect();
-        batches.len()
+        requests(&mut self.changes.iter())
     }
 
     /// Lets held changes go ahead, whatever holds them but the policy.
@@ -250,6 +247,13 @@ impl Plan {
             }
         }
     }
+}
+
+/// The number of write requests that these changes of one plan take, first contact released.
+pub fn requests(changes: &mut dyn Iterator<Item = &Change>) -> usize {
+    let sent = changes.filter(|change| matches!(change.held, None | Some(Hold::FirstContact)));
+    let batches: BTreeSet<u32> = sent.flat_map(|change| change.tasks.iter().map(|task| task.batch)).collect();
+    batches.len()
 }
 
 /// Compares both sides. Deterministic: the same inputs give the same plan.

@@ -4,9 +4,12 @@ use super::Change;
 use super::FieldChange;
 use super::Hold;
 use super::Plan;
+use crate::plan;
 use crate::resource::Action;
+use crate::resource::Key;
 use serde::Serialize;
 use serde_json::Value;
+use std::collections::HashSet;
 use std::fmt::Write;
 
 /// Longer values are shown as their size: a plan is read by people.
@@ -169,7 +172,17 @@ impl Pace {
 impl ProjectReport {
     /// Renders one plan.
     pub fn new(name: &str, plan: &Plan, pace: Pace) -> Self {
-        let requests = plan.forecast_requests();
+        Self::of(name, plan, pace, |_| true)
+    }
+
+    /// Renders what is left of a plan that is being carried out: what is held, and what is `unfinished`.
+    pub fn left(name: &str, plan: &Plan, pace: Pace, unfinished: &HashSet<Key>) -> Self {
+        Self::of(name, plan, pace, |change| change.held.is_some() || unfinished.contains(&change.key))
+    }
+
+    fn of(name: &str, plan: &Plan, pace: Pace, is_shown: impl Fn(&Change) -> bool) -> Self {
+        let changes = || plan.changes.iter().filter(|change| is_shown(change));
+        let requests = plan::requests(&mut changes());
         Self {
             name: name.to_owned(),
             fingerprint: plan.fingerprint.clone(),
@@ -182,7 +195,7 @@ impl ProjectReport {
                 })
                 .chain(plan.warnings.iter().cloned())
                 .collect(),
-            changes: plan.changes.iter().map(ChangeReport::new).collect(),
+            changes: changes().map(ChangeReport::new).collect(),
             refused: plan
                 .refused
                 .iter()
