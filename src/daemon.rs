@@ -15,13 +15,16 @@ use crate::http::Served;
 use crate::http::Server;
 use crate::limiter::Limiter;
 use crate::limiter::Priority;
+use crate::plan::Plan;
 use crate::plan::ProjectName;
+use crate::plan::render::Pace;
 use crate::plan::render::ProjectReport;
 use crate::plan::render::Report;
 use crate::queue::Queue;
 use crate::reconcile::Memory;
 use crate::reconcile::Reconciler;
 use crate::reconcile::assess::Assessor;
+use crate::reconcile::show;
 use crate::source;
 use crate::source::Trigger;
 use crate::source::TriggerReceiver;
@@ -35,6 +38,7 @@ use crate::state::State;
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::redact::Redactor;
 use crate::telemetry::status::Board;
+use crate::telemetry::status::Level;
 use crate::telemetry::status::QueueStatus;
 use crate::worker::Target;
 use crate::worker::Worker;
@@ -142,6 +146,7 @@ impl Parts {
                     paused: paused.clone(),
                 },
             );
+            show::start_series(&metrics, &settings.name);
             let files = settings::loader(config, settings);
             let tree = files.tree.clone();
             let reconciler = Reconciler {
@@ -156,7 +161,6 @@ impl Parts {
                 queue: queue.clone(),
                 paused,
                 backoff: settings::backoff(config),
-                pace: settings::pace(config),
                 metrics: Arc::clone(&metrics),
                 board: Arc::clone(&board),
                 pulse: board.pulse(),
@@ -207,7 +211,13 @@ pub async fn run(config: Config, redactor: &Redactor, shutdown: CancellationToke
     let http_stop = CancellationToken::new();
     let triggers: BTreeMap<String, TriggerSender> =
         projects.iter().map(|project| (project.name.to_string(), project.trigger.clone())).collect();
-    let plans: Vec<_> = projects.iter().map(|project| project.reconciler.plans.subscribe()).collect();
+    let plans: Vec<_> =
+        projects.iter().map(|project| (project.name.clone(), project.reconciler.plans.subscribe())).collect();
+    let (pace, planned) = (settings::pace(&config), queue.clone());
+    let token = config.token(&process_env)?;
+    if let Some(token) = &token {
+        redactor.add(token);
+    }
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
         projects = projects.len(),
@@ -220,9 +230,9 @@ pub async fn run(config: Config, redactor: &Redactor, shutdown: CancellationToke
         metrics: Arc::clone(&metrics),
         board: Arc::clone(&board),
         refresh: Box::new(traffic(&board, &queue, limiters.values().cloned().collect())),
-        plan: Box::new(move || plan_json(&plans)),
+        plan: Box::new(move || plan_json(&plans, &planned, pace)),
         reconcile: triggers.iter().map(|(name, trigger)| (name.clone(), on_post(trigger, &metrics))).collect(),
-        token: config.token(&process_env)?,
+        token,
     };
     http_loop.spawn(server.run(shown, http_stop.clone()));
 
@@ -273,6 +283,8 @@ pub async fn run(config: Config, redactor: &Redactor, shutdown: CancellationToke
     }
 
     let ended = tokio::select! {
+        // First: once we are asked to stop, a loop that ends does as it is told.
+        biased;
         () = shutdown.cancelled() => None,
         ended = loops.join_next() => Some(ended.and_then(Result::ok).unwrap_or("reconcile")),
         _ = workers.join_next() => Some("worker"),
@@ -307,13 +319,24 @@ fn traffic(board: &Arc<Board>, queue: &Queue, limiters: Vec<Limiter>) -> impl Fn
             delayed: counts.delayed as u64,
             in_flight: counts.in_flight as u64,
         };
-        board.traffic(queue, limiters.iter().map(settings::limiter_status).collect());
+        let limiters: Vec<_> = limiters.iter().map(settings::limiter_status).collect();
+        let (level, reason) = if limiters.iter().any(|limiter| limiter.paused_until.is_some()) {
+            (Level::Degraded, Some("waiting for the rate limit"))
+        } else {
+            (Level::Ok, None)
+        };
+        board.component("limiter", None, level, reason);
+        board.traffic(queue, limiters);
     }
 }
 
-fn plan_json(plans: &[watch::Receiver<Option<ProjectReport>>]) -> String {
-    let report = Report::new(plans.iter().filter_map(|plan| plan.borrow().clone()).collect());
-    serde_json::to_string(&report).unwrap_or_default()
+/// What would change from now on: what the newest plans hold, and what of them is not done yet.
+fn plan_json(plans: &[(ProjectName, watch::Receiver<Option<Arc<Plan>>>)], queue: &Queue, pace: Pace) -> String {
+    let left = |(name, plan): &(ProjectName, watch::Receiver<Option<Arc<Plan>>>)| {
+        let plan = plan.borrow().clone()?;
+        Some(ProjectReport::left(name, &plan, pace, &queue.unfinished(name)))
+    };
+    serde_json::to_string(&Report::new(plans.iter().filter_map(left).collect())).unwrap_or_default()
 }
 
 fn on_post(trigger: &TriggerSender, metrics: &Arc<Metrics>) -> Reconcile {
@@ -323,3 +346,6 @@ fn on_post(trigger: &TriggerSender, metrics: &Arc<Metrics>) -> Reconcile {
         trigger.fire(Trigger::Api);
     })
 }
+
+#[cfg(test)]
+mod tests;

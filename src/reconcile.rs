@@ -10,8 +10,6 @@ use crate::desired::Desired;
 use crate::limiter::Priority;
 use crate::plan::Hold;
 use crate::plan::Plan;
-use crate::plan::render::Pace;
-use crate::plan::render::ProjectReport;
 use crate::queue::Queue;
 use crate::resource;
 use crate::resource::Action;
@@ -47,7 +45,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
 pub mod assess;
-mod show;
+pub mod show;
 
 /// The status follows the queue at most this often: a drain of thousands of tasks would do little else.
 const STATUS_EVERY: Duration = Duration::from_millis(200);
@@ -66,8 +64,6 @@ pub struct Reconciler {
     pub paused: watch::Sender<Option<String>>,
     /// How long to wait before looking again after a failure.
     pub backoff: Backoff,
-    /// For the forecast.
-    pub pace: Pace,
     /// Counts and times.
     pub metrics: Arc<Metrics>,
     /// Where the status goes.
@@ -75,7 +71,7 @@ pub struct Reconciler {
     /// Beats while the loop turns.
     pub pulse: Pulse,
     /// Where the newest plan goes.
-    pub plans: watch::Sender<Option<ProjectReport>>,
+    pub plans: watch::Sender<Option<Arc<Plan>>>,
     /// What earlier passes left.
     pub memory: Memory,
 }
@@ -84,10 +80,12 @@ pub struct Reconciler {
 #[derive(Debug, Default)]
 pub struct Memory {
     load: Option<Load>,
-    plan: Option<Plan>,
+    plan: Option<Arc<Plan>>,
     last_pass: Option<PassStatus>,
     /// Digests of declarations that were in sync: if one differs later though the YAML did not change, it drifted.
     in_sync: HashMap<Key, u64>,
+    /// Digests of those that the last plan set out to bring in sync.
+    sent: HashMap<Key, u64>,
     /// When the revision that is not converged yet was first seen.
     revision_seen: Option<Instant>,
     failures: u32,
@@ -138,8 +136,15 @@ impl Outcome {
 }
 
 impl Reconciler {
-    /// Runs one pass per trigger, never two at once, until `shutdown`.
-    pub async fn run(mut self, mut triggers: TriggerReceiver, shutdown: CancellationToken) {
+    /// Runs one pass per trigger, never two at once, until `shutdown`. It is alive while it waits, too: for the next
+    /// trigger as well as for Descope.
+    pub async fn run(self, triggers: TriggerReceiver, shutdown: CancellationToken) {
+        let pulse = self.pulse.clone();
+        pulse.during(self.turns(triggers, shutdown)).await;
+    }
+
+    async fn turns(mut self, mut triggers: TriggerReceiver, shutdown: CancellationToken) {
+        self.publish();
         let mut changes = self.queue.changes();
         let mut publish_at = None;
         loop {
@@ -147,8 +152,8 @@ impl Reconciler {
             tokio::select! {
                 biased;
                 () = shutdown.cancelled() => return,
-                trigger = triggers.recv() => self.guarded_turn(trigger, &shutdown).await,
-                () = until(retry_at) => self.guarded_turn(Trigger::Interval, &shutdown).await,
+                trigger = triggers.recv() => self.turn_or_stop(trigger, &shutdown).await,
+                () = until(retry_at) => self.turn_or_stop(Trigger::Interval, &shutdown).await,
                 () = until(publish_at) => {
                     publish_at = None;
                     changes.borrow_and_update();
@@ -162,11 +167,10 @@ impl Reconciler {
         }
     }
 
-    async fn guarded_turn(&mut self, trigger: Trigger, shutdown: &CancellationToken) {
-        let pulse = self.pulse.clone();
+    async fn turn_or_stop(&mut self, trigger: Trigger, shutdown: &CancellationToken) {
         tokio::select! {
             () = shutdown.cancelled() => {}
-            () = pulse.during(self.turn(trigger)) => {}
+            () = self.turn(trigger) => {}
         }
     }
 
@@ -182,7 +186,8 @@ impl Reconciler {
         self.observe_phase("total", started);
         self.metrics.last_attempt_timestamp_seconds.with_label_values(&[&*project]).set(unix(SystemTime::now()));
         self.board.project(&project, |status| status.readiness.passed(outcome == Outcome::Failed, Instant::now()));
-        let is_whole = self.memory.plan.as_ref().is_some_and(|plan| plan.unobserved.is_empty());
+        let is_whole = self.memory.plan.as_ref().is_some_and(|plan| plan.unobserved.is_empty())
+            && self.memory.load.as_ref().is_some_and(|load| load.errors.is_empty());
         if !matches!(outcome, Outcome::Failed) && is_whole {
             self.metrics.last_success_timestamp_seconds.with_label_values(&[&*project]).set(unix(SystemTime::now()));
         }
@@ -220,7 +225,8 @@ impl Reconciler {
         self.schedule_retry(&plan);
         let outcome = Outcome::of(&plan);
         self.show_plan(&plan);
-        self.plans.send_replace(Some(ProjectReport::new(&self.assessor.project, &plan, self.pace)));
+        let plan = Arc::new(plan);
+        self.plans.send_replace(Some(Arc::clone(&plan)));
         self.memory.plan = Some(plan);
         self.observe_phase("plan", started);
         outcome
@@ -324,6 +330,9 @@ impl Reconciler {
 
     fn note_drift(&mut self, desired: &Desired, plan: &Plan, trigger: Trigger) {
         let project = self.assessor.project.clone();
+        let unfinished = self.queue.unfinished(&project);
+        let landed = std::mem::take(&mut self.memory.sent).into_iter().filter(|(key, _)| !unfinished.contains(key));
+        self.memory.in_sync.extend(landed);
         let differing: HashSet<&Key> = plan.changes.iter().map(|change| &change.key).collect();
         let mut drifted: HashMap<&'static str, i64> = HashMap::new();
         for (key, declared) in &desired.resources {
@@ -336,6 +345,9 @@ impl Reconciler {
                 *drifted.entry(key.kind).or_default() += 1;
             }
         }
+        let sent = plan.changes.iter().filter(|change| change.held.is_none());
+        let sent = sent.filter_map(|change| Some((change.key.clone(), digest(desired.resources.get(&change.key)?))));
+        self.memory.sent = sent.collect();
         for kind in resource::ALL {
             let count = drifted.get(kind.name()).copied().unwrap_or(0);
             self.metrics.drifted_resources.with_label_values(&[&*project, kind.name()]).set(count);
