@@ -293,9 +293,8 @@ impl Plan {
     /// The number of write requests that applying sends, first contact released.
     pub fn forecast_requests(&self) -> usize {
         let sent = |change: &&Change| matches!(change.held, None | Some(Hold::FirstContact));
-        let batches: BTreeSet<u32> =
-            self.changes.iter().filter(sent).flat_map(|change| change.tasks.iter().map(|task| task.batch)).collect();
-        batches.len()
+        let calls = self.changes.iter().filter(sent).flat_map(|change| change.tasks.iter().map(|task| task.batch));
+        calls.collect::<BTreeSet<u32>>().len()
     }
 
     /// Lets held changes go ahead, whatever holds them but the policy.

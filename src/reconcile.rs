@@ -54,7 +54,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
 pub mod assess;
-mod show;
+pub mod show;
 
 /// The status follows the queue at most this often: a drain of thousands of tasks would do little else.
 const STATUS_EVERY: Duration = Duration::from_millis(200);
@@ -100,6 +100,8 @@ pub struct Memory {
     last_pass: Option<PassStatus>,
     /// Digests of declarations that were in sync: if one differs later though the YAML did not change, it drifted.
     in_sync: HashMap<Key, u64>,
+    /// Digests of those that the last plan set out to bring in sync.
+    sent: HashMap<Key, u64>,
     /// When the revision that is not converged yet was first seen.
     revision_seen: Option<Instant>,
     failures: u32,
@@ -162,6 +164,7 @@ impl Reconciler {
     }
 
     async fn turns(mut self, mut triggers: TriggerReceiver, shutdown: CancellationToken) {
+        self.publish();
         let mut changes = self.queue.changes();
         let mut publish_at = None;
         loop {
@@ -173,9 +176,9 @@ impl Reconciler {
             tokio::select! {
                 biased;
                 () = shutdown.cancelled() => return,
-                trigger = triggers.recv() => self.guarded_turn(trigger, &shutdown).await,
-                () = until(retry_at) => self.guarded_turn(Trigger::Interval, &shutdown).await,
-                () = until(resume_at) => self.guarded_turn(Trigger::Interval, &shutdown).await,
+                trigger = triggers.recv() => self.turn_or_stop(trigger, &shutdown).await,
+                () = until(retry_at) => self.turn_or_stop(Trigger::Interval, &shutdown).await,
+                () = until(resume_at) => self.turn_or_stop(Trigger::Interval, &shutdown).await,
                 () = until(publish_at) => {
                     publish_at = None;
                     changes.borrow_and_update();
@@ -189,7 +192,7 @@ impl Reconciler {
         }
     }
 
-    async fn guarded_turn(&mut self, trigger: Trigger, shutdown: &CancellationToken) {
+    async fn turn_or_stop(&mut self, trigger: Trigger, shutdown: &CancellationToken) {
         tokio::select! {
             () = shutdown.cancelled() => {}
             () = self.turn(trigger) => {}
@@ -209,7 +212,8 @@ impl Reconciler {
         self.observe_phase("total", started);
         self.metrics.last_attempt_timestamp_seconds.with_label_values(&[&*project]).set(unix(SystemTime::now()));
         self.board.project(&project, |status| status.readiness.passed(outcome == Outcome::Failed, Instant::now()));
-        let is_whole = self.memory.plan.as_ref().is_some_and(|plan| plan.unobserved.is_empty());
+        let is_whole = self.memory.plan.as_ref().is_some_and(|plan| plan.unobserved.is_empty())
+            && self.memory.load.as_ref().is_some_and(|load| load.errors.is_empty());
         if !matches!(outcome, Outcome::Failed) && is_whole {
             self.metrics.last_success_timestamp_seconds.with_label_values(&[&*project]).set(unix(SystemTime::now()));
         }
@@ -459,6 +463,9 @@ impl Reconciler {
 
     fn note_drift(&mut self, desired: &Desired, plan: &Plan, trigger: Trigger) {
         let project = self.assessor.project.clone();
+        let unfinished = self.queue.unfinished(&project);
+        let landed = std::mem::take(&mut self.memory.sent).into_iter().filter(|(key, _)| !unfinished.contains(key));
+        self.memory.in_sync.extend(landed);
         let differing: HashSet<&Key> = plan.changes.iter().map(|change| &change.key).collect();
         let mut drifted: HashMap<&'static str, i64> = HashMap::new();
         for (key, declared) in &desired.resources {
@@ -471,6 +478,9 @@ impl Reconciler {
                 *drifted.entry(key.kind).or_default() += 1;
             }
         }
+        let sent = plan.changes.iter().filter(|change| change.held.is_none());
+        let sent = sent.filter_map(|change| Some((change.key.clone(), digest(desired.resources.get(&change.key)?))));
+        self.memory.sent = sent.collect();
         for kind in resource::ALL {
             let count = drifted.get(kind.name()).copied().unwrap_or(0);
             self.metrics.drifted_resources.with_label_values(&[&*project, kind.name()]).set(count);
