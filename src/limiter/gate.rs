@@ -187,7 +187,8 @@ mod tests {
 
         assert_eq!(gate.refused(&trial, Some(s(12)), s(115)), Refusal::Trial);
         assert_eq!(gate.paused_until(), Some(s(175)));
-        gate.answered(&Slot { sent: s(175), kind: gate.send(SlotKind::Plain) });
+        let trial = Slot { sent: s(175), kind: gate.send(SlotKind::Plain) };
+        gate.answered(&trial);
         gate.refused(&sent(s(200)), Some(s(12)), s(201));
 
         assert_eq!((gate.paused_until(), gate.floor()), (Some(s(261)), s(60)));

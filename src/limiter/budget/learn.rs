@@ -28,7 +28,7 @@ const HELD: u32 = 5;
 const LONGEST_GAP: Duration = Duration::from_secs(3600);
 
 /// A chunk of a probe is at most this share of the budget: what is in flight at the refusal is refused as well.
-const CHUNK_SHARE: f64 = 1.0 / 16.0;
+const CHUNK_SHARE: f64 = 1.0 / 24.0;
 
 impl Budget {
     pub(super) fn admitted_one(&mut self, slot: &Slot) {
