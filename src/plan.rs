@@ -501,6 +501,9 @@ fn plan_declared(
         );
     }
     let writes = write::writes(kind, declared, document, old, &fields, is_unlisted);
+    // Live, or on its way: then the order of the plan sees to it.
+    let is_declared = |key: &Key| live.is_observed(key.kind) && inputs.desired.resources.contains_key(key);
+    let will_be_there = |key: &Key| live.get(key).is_some() || is_declared(key);
     plan.warnings.extend(write::unreadable_loss(kind, declared, document, live.returned(key.kind), &writes));
     plan.changes.push(Change {
         key: key.clone(),
@@ -508,7 +511,7 @@ fn plan_declared(
         completes,
         is_approved: false,
         held: None,
-        tasks: order::tasks(declared, document, action, writes, &fields, live),
+        tasks: order::tasks(declared, document, action, writes, &fields, &will_be_there),
         fields,
         place: Some(declared.place.clone()),
     });

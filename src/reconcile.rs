@@ -5,7 +5,6 @@
 //! observed is left alone, and neither ever looks like a deletion.
 
 use crate::backoff::Backoff;
-use crate::descope;
 use crate::desired::Declared;
 use crate::desired::Desired;
 use crate::limiter::Priority;
@@ -106,6 +105,8 @@ pub struct Memory {
     revision_seen: Option<Instant>,
     failures: u32,
     retry_at: Option<Instant>,
+    /// Probes sent while paused.
+    probes: usize,
     /// When a suspension ends.
     resume_at: Option<Instant>,
     /// What is parked or backs off gets a fresh try with the next plan.
@@ -316,19 +317,17 @@ impl Reconciler {
 
     /// While the project is paused, one request asks whether that is still so.
     async fn probe(&mut self, desired: &Desired) -> bool {
-        for kind in resource::ALL.iter().filter(|kind| desired.kinds.contains(kind.name())) {
-            match kind.list(&self.assessor.client).await {
-                Ok(_) => return true,
-                // This kind may stay forbidden while the others are not.
-                Err(descope::Error::Forbidden { .. }) => {}
-                Err(error) => {
-                    tracing::error!(%error, "the project is still paused");
-                    return false;
-                }
+        let kinds: Vec<_> = resource::ALL.iter().filter(|kind| desired.kinds.contains(kind.name())).collect();
+        // One kind may stay forbidden while the others are not: each probe asks another one.
+        let Some(kind) = kinds.get(self.memory.probes % kinds.len().max(1)) else { return true };
+        self.memory.probes = self.memory.probes.wrapping_add(1);
+        match kind.list(&self.assessor.client).await {
+            Ok(_) => true,
+            Err(error) => {
+                tracing::error!(%error, "the project is still paused");
+                false
             }
         }
-        tracing::error!("the project is still paused: every kind is forbidden");
-        false
     }
 
     fn show_pause(&self, refusal: Option<&str>) {
