@@ -10,12 +10,10 @@ use crate::descope::Client;
 use crate::descope::transport::Network;
 use crate::descope::transport::TransportError;
 use crate::http::CannotListen;
-use crate::http::Reconcile;
 use crate::http::Served;
 use crate::http::Server;
 use crate::limiter::Limiter;
 use crate::limiter::Priority;
-use crate::plan::Plan;
 use crate::plan::ProjectName;
 use crate::plan::render::Pace;
 use crate::plan::render::ProjectReport;
@@ -44,12 +42,14 @@ use crate::worker::Target;
 use crate::worker::Worker;
 use std::collections::BTreeMap;
 use std::collections::HashMap;
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+mod control;
 pub mod settings;
 
 /// After `requestTimeout`, for what still has to be written down.
@@ -136,7 +136,8 @@ impl Parts {
             );
             let project_state = state.project(&host, &connection.project_id, &settings.owner);
             let (trigger, triggers) = source::channel();
-            let (paused, _) = watch::channel(None);
+            let paused = watch::Sender::new(None);
+            let forbidden = watch::Sender::default();
             targets.insert(
                 settings.name.clone(),
                 Target {
@@ -144,6 +145,8 @@ impl Parts {
                     state: project_state.clone(),
                     look_again: trigger.clone(),
                     paused: paused.clone(),
+                    trusted_for: config.source.interval,
+                    forbidden: forbidden.clone(),
                 },
             );
             show::start_series(&metrics, &settings.name);
@@ -160,7 +163,9 @@ impl Parts {
                 loader: Some(Loader::new(files)),
                 queue: queue.clone(),
                 paused,
+                forbidden,
                 backoff: settings::backoff(config),
+                pace: settings::pace(config),
                 metrics: Arc::clone(&metrics),
                 board: Arc::clone(&board),
                 pulse: board.pulse(),
@@ -205,14 +210,15 @@ pub fn limiters(
 
 /// Runs until `shutdown`, which takes no new task, lets calls in flight end, and writes the state.
 pub async fn run(config: Config, redactor: &Redactor, shutdown: CancellationToken) -> Result<(), Error> {
+    let hangup = source::sighup::listen().map_err(Error::Signal)?;
     let parts = Parts::build(&config, redactor, &shutdown)?;
     let server = Server::bind(config.http.listen).await?;
     let Parts { projects, queue, worker, limiters, state, metrics, board } = parts;
     let http_stop = CancellationToken::new();
     let triggers: BTreeMap<String, TriggerSender> =
         projects.iter().map(|project| (project.name.to_string(), project.trigger.clone())).collect();
-    let plans: Vec<_> =
-        projects.iter().map(|project| (project.name.clone(), project.reconciler.plans.subscribe())).collect();
+    let controls = projects.iter().map(|project| (project.name.to_string(), control::of(project))).collect();
+    let plans: Vec<_> = projects.iter().map(|project| project.reconciler.plans.subscribe()).collect();
     let (pace, planned) = (settings::pace(&config), queue.clone());
     let token = config.token(&process_env)?;
     if let Some(token) = &token {
@@ -231,7 +237,7 @@ pub async fn run(config: Config, redactor: &Redactor, shutdown: CancellationToke
         board: Arc::clone(&board),
         refresh: Box::new(traffic(&board, &queue, limiters.values().cloned().collect())),
         plan: Box::new(move || plan_json(&plans, &planned, pace)),
-        reconcile: triggers.iter().map(|(name, trigger)| (name.clone(), on_post(trigger, &metrics))).collect(),
+        controls,
         token,
     };
     http_loop.spawn(server.run(shown, http_stop.clone()));
@@ -244,7 +250,9 @@ pub async fn run(config: Config, redactor: &Redactor, shutdown: CancellationToke
     let mut loops = JoinSet::new();
     let senders: Vec<TriggerSender> = triggers.into_values().collect();
     let watches = projects.iter().map(|project| Watch { tree: project.tree.clone(), target: project.trigger.clone() });
-    let files = Files::new(watches.collect(), config.source.debounce);
+    let (watches, debounce) = (watches.collect(), config.source.debounce);
+    let files = tokio::task::spawn_blocking(move || Files::new(watches, debounce));
+    let files = files.await.map_err(|_| Error::LoopEnded("watcher"))?;
     let (stop, counted) = (shutdown.clone(), Arc::clone(&metrics));
     loops.spawn(async move {
         files.run(counted, stop).await;
@@ -256,14 +264,13 @@ pub async fn run(config: Config, redactor: &Redactor, shutdown: CancellationToke
         source::timer::run(interval, targets, counted, stop).await;
         "timer"
     });
-    let hangup = source::sighup::listen().map_err(Error::Signal)?;
     let stop = shutdown.clone();
     let (targets, counted) = (senders.clone(), Arc::clone(&metrics));
     loops.spawn(async move {
         source::sighup::run(hangup, targets, counted, stop).await;
         "SIGHUP"
     });
-    for (host, limiter) in limiters {
+    for (host, limiter) in limiters.clone() {
         let (stop, state) = (shutdown.clone(), state.clone());
         loops.spawn(async move {
             settings::keep_limiter_memory(host, limiter, state, stop).await;
@@ -277,13 +284,13 @@ pub async fn run(config: Config, redactor: &Redactor, shutdown: CancellationToke
             "reconcile"
         });
     }
+    metrics.source_events_total.with_label_values(&[Trigger::Startup.as_str()]).inc();
     for sender in &senders {
-        metrics.source_events_total.with_label_values(&[Trigger::Startup.as_str()]).inc();
         sender.fire(Trigger::Startup);
     }
 
     let ended = tokio::select! {
-        // First: once we are asked to stop, a loop that ends does as it is told.
+        // First: a loop that ends because it was asked to is no failure.
         biased;
         () = shutdown.cancelled() => None,
         ended = loops.join_next() => Some(ended.and_then(Result::ok).unwrap_or("reconcile")),
@@ -299,6 +306,10 @@ pub async fn run(config: Config, redactor: &Redactor, shutdown: CancellationToke
     };
     if tokio::time::timeout(config.request_timeout + GRACE, finish).await.is_err() {
         tracing::warn!("some calls did not end in time; the next start looks at what became of them");
+    }
+    // Calls that ended while stopping taught the limiter as well.
+    for (host, limiter) in &limiters {
+        settings::save(host, limiter, &state);
     }
     http_stop.cancel();
     while http_loop.join_next().await.is_some() {}
@@ -330,21 +341,16 @@ fn traffic(board: &Arc<Board>, queue: &Queue, limiters: Vec<Limiter>) -> impl Fn
     }
 }
 
-/// What would change from now on: what the newest plans hold, and what of them is not done yet.
-fn plan_json(plans: &[(ProjectName, watch::Receiver<Option<Arc<Plan>>>)], queue: &Queue, pace: Pace) -> String {
-    let left = |(name, plan): &(ProjectName, watch::Receiver<Option<Arc<Plan>>>)| {
-        let plan = plan.borrow().clone()?;
-        Some(ProjectReport::left(name, &plan, pace, &queue.unfinished(name)))
+/// What would change from now on: of the newest plans what is held, and what is not done yet.
+fn plan_json(plans: &[watch::Receiver<Option<ProjectReport>>], queue: &Queue, pace: Pace) -> String {
+    let left = |plan: &watch::Receiver<Option<ProjectReport>>| {
+        let mut report = plan.borrow().clone()?;
+        let unfinished: HashSet<(&str, String)> =
+            queue.unfinished(&report.name).iter().map(|key| (key.kind, key.id())).collect();
+        report.keep(pace, |kind, id| unfinished.contains(&(kind, id.to_owned())));
+        Some(report)
     };
     serde_json::to_string(&Report::new(plans.iter().filter_map(left).collect())).unwrap_or_default()
-}
-
-fn on_post(trigger: &TriggerSender, metrics: &Arc<Metrics>) -> Reconcile {
-    let (trigger, metrics) = (trigger.clone(), Arc::clone(metrics));
-    Box::new(move || {
-        metrics.source_events_total.with_label_values(&[Trigger::Api.as_str()]).inc();
-        trigger.fire(Trigger::Api);
-    })
 }
 
 #[cfg(test)]

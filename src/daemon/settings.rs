@@ -29,8 +29,8 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
-/// What the limiter learned is written at most this often.
-const MEMORY_EVERY: Duration = Duration::from_secs(1);
+/// What the limiter learned is written at most this often: a kill in between may cost one lockout.
+const MEMORY_EVERY: Duration = Duration::from_millis(100);
 
 /// `retry`.
 pub fn backoff(config: &Config) -> Backoff {
@@ -74,7 +74,10 @@ pub fn rules(project: &config::Project) -> Rules {
             default_max_deletes: number(guards.max_deletes),
             max_deletes: guards.max_deletes_by_kind.iter().map(|(kind, most)| (kind.clone(), number(*most))).collect(),
             max_delete_percent: guards.max_delete_percent.map_or(100.0, f64::from),
+            max_change_percent: guards.max_change_percent.map(f64::from),
         },
+        delete_after: guards.delete_after,
+        approval_expiry: guards.approval_expiry,
         builtin_roles: project.built_in_roles.clone(),
         first_contact: match project.first_contact {
             config::FirstContact::Hold => FirstContact::Hold,
@@ -141,13 +144,32 @@ pub async fn keep_limiter_memory(host: String, limiter: Limiter, state: State, s
             () = stop.cancelled() => break,
             change = changed.changed() => if change.is_err() { break },
         }
+        let was_closed = is_closed(&limiter);
         save(&host, &limiter, &state);
         tokio::select! {
             () = stop.cancelled() => break,
             () = tokio::time::sleep(MEMORY_EVERY) => {}
+            // A refusal does not wait its turn: killed before it is written, the next start would send into it.
+            () = closing(&limiter, was_closed) => {}
         }
     }
     save(&host, &limiter, &state);
+}
+
+/// Waits until the gate closes; one that `was_closed` already has to open first.
+async fn closing(limiter: &Limiter, mut was_closed: bool) {
+    let mut changed = limiter.changed();
+    loop {
+        let is_closed = is_closed(limiter);
+        if is_closed && !was_closed || changed.changed().await.is_err() {
+            return;
+        }
+        was_closed = is_closed;
+    }
+}
+
+fn is_closed(limiter: &Limiter) -> bool {
+    limiter.status().paused_until.is_some()
 }
 
 /// Writes it once.

@@ -4,19 +4,22 @@ use super::Change;
 use super::FieldChange;
 use super::Hold;
 use super::Plan;
-use crate::plan;
 use crate::resource::Action;
-use crate::resource::Key;
+use serde::Deserialize;
 use serde::Serialize;
 use serde_json::Value;
-use std::collections::HashSet;
+use std::borrow::Cow;
+use std::collections::BTreeSet;
 use std::fmt::Write;
 
 /// Longer values are shown as their size: a plan is read by people.
 const LONGEST_VALUE: usize = 2000;
 
+/// A word of ours, or one that a daemon sent.
+pub type Word = Cow<'static, str>;
+
 /// `plan -o json`, `/api/v1/plan`.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Report {
     /// Of this form.
@@ -38,7 +41,7 @@ impl Report {
 }
 
 /// The plan of one project.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ProjectReport {
     /// The project's name in the config.
@@ -60,10 +63,22 @@ pub struct ProjectReport {
     /// A kind could not be observed: the warnings say which.
     #[serde(skip)]
     pub is_incomplete: bool,
+    /// What an approval of the fingerprint covers.
+    #[serde(skip)]
+    pub approvable: Approvable,
+}
+
+/// What an approval covers.
+#[derive(Debug, Clone, Default)]
+pub struct Approvable {
+    /// Of each held change.
+    pub digests: Vec<String>,
+    /// Kinds of which something is held.
+    pub kinds: BTreeSet<&'static str>,
 }
 
 /// Changes that wait for approval.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct HeldReport {
     /// What to approve.
@@ -77,27 +92,30 @@ pub struct HeldReport {
 }
 
 /// One change.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ChangeReport {
     /// The YAML key.
-    pub kind: &'static str,
+    pub kind: Word,
     /// The identity.
     pub id: String,
     /// `create`, `update`, `rename` or `delete`.
-    pub action: &'static str,
+    pub action: Word,
     /// Why it waits.
-    pub held: Option<&'static str>,
+    pub held: Option<Word>,
     /// What becomes different.
     pub fields: Vec<FieldReport>,
     /// Where the YAML declares it.
     pub file: Option<String>,
     /// From 1.
     pub line: Option<u32>,
+    /// The calls of the plan that it takes part in; none where applying does not send it.
+    #[serde(skip)]
+    batches: Vec<u32>,
 }
 
 /// One field of a change.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct FieldReport {
     /// `customAttributes.plan`.
@@ -109,11 +127,11 @@ pub struct FieldReport {
 }
 
 /// A declaration that cannot be carried out.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct RefusedReport {
     /// The YAML key.
-    pub kind: &'static str,
+    pub kind: Word,
     /// The identity.
     pub id: String,
     /// What is wrong and what to do instead.
@@ -125,17 +143,17 @@ pub struct RefusedReport {
 }
 
 /// A resource by name.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Identity {
     /// The YAML key.
-    pub kind: &'static str,
+    pub kind: Word,
     /// The identity.
     pub id: String,
 }
 
 /// What applying costs.
-#[derive(Debug, Clone, Copy, Serialize)]
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Forecast {
     /// Write requests.
@@ -172,17 +190,7 @@ impl Pace {
 impl ProjectReport {
     /// Renders one plan.
     pub fn new(name: &str, plan: &Plan, pace: Pace) -> Self {
-        Self::of(name, plan, pace, |_| true)
-    }
-
-    /// Renders what is left of a plan that is being carried out: what is held, and what is `unfinished`.
-    pub fn left(name: &str, plan: &Plan, pace: Pace, unfinished: &HashSet<Key>) -> Self {
-        Self::of(name, plan, pace, |change| change.held.is_some() || unfinished.contains(&change.key))
-    }
-
-    fn of(name: &str, plan: &Plan, pace: Pace, is_shown: impl Fn(&Change) -> bool) -> Self {
-        let changes = || plan.changes.iter().filter(|change| is_shown(change));
-        let requests = plan::requests(&mut changes());
+        let requests = plan.forecast_requests();
         Self {
             name: name.to_owned(),
             fingerprint: plan.fingerprint.clone(),
@@ -195,22 +203,33 @@ impl ProjectReport {
                 })
                 .chain(plan.warnings.iter().cloned())
                 .collect(),
-            changes: changes().map(ChangeReport::new).collect(),
+            changes: plan.changes.iter().map(ChangeReport::new).collect(),
             refused: plan
                 .refused
                 .iter()
                 .map(|refusal| RefusedReport {
-                    kind: refusal.key.kind,
+                    kind: refusal.key.kind.into(),
                     id: refusal.key.id(),
                     message: refusal.message.clone(),
                     file: refusal.place.file.to_string(),
                     line: refusal.place.line,
                 })
                 .collect(),
-            undeclared: plan.undeclared.iter().map(|key| Identity { kind: key.kind, id: key.id() }).collect(),
+            undeclared: plan.undeclared.iter().map(|key| Identity { kind: key.kind.into(), id: key.id() }).collect(),
             forecast: Forecast { requests, seconds: pace.seconds(requests) },
             is_incomplete: !plan.unobserved.is_empty(),
+            approvable: Approvable {
+                digests: plan.held_digests.clone(),
+                kinds: plan.held().map(|change| change.key.kind).collect(),
+            },
         }
+    }
+
+    /// Drops the changes that are neither held nor unfinished: what is left while the plan is being carried out.
+    pub fn keep(&mut self, pace: Pace, is_unfinished: impl Fn(&str, &str) -> bool) {
+        self.changes.retain(|change| change.held.is_some() || is_unfinished(&change.kind, &change.id));
+        let batches: BTreeSet<u32> = self.changes.iter().flat_map(|change| change.batches.iter().copied()).collect();
+        self.forecast = Forecast { requests: batches.len(), seconds: pace.seconds(batches.len()) };
     }
 
     fn count(&self, action: Action) -> usize {
@@ -237,18 +256,22 @@ impl ChangeReport {
     /// Renders one change.
     pub fn new(change: &Change) -> Self {
         Self {
-            kind: change.key.kind,
+            kind: change.key.kind.into(),
             id: change.key.id(),
-            action: change.action.as_str(),
-            held: change.held.map(Hold::as_str),
+            action: change.action.as_str().into(),
+            held: change.held.as_ref().map(|hold| hold.as_str().into()),
             fields: change.fields.iter().map(FieldReport::new).collect(),
             file: change.place.as_ref().map(|place| place.file.to_string()),
             line: change.place.as_ref().map(|place| place.line),
+            batches: match change.held {
+                None | Some(Hold::FirstContact) => change.tasks.iter().map(|task| task.batch).collect(),
+                Some(_) => Vec::new(),
+            },
         }
     }
 
     fn sign(&self) -> char {
-        match self.action {
+        match &*self.action {
             "create" => '+',
             "delete" => '-',
             "rename" => '>',
@@ -291,7 +314,7 @@ fn text_of(project: &ProjectReport, out: &mut String) {
             (Some(file), Some(number)) => format!("   {file}:{number}"),
             (Some(_) | None, _) => String::new(),
         };
-        let held = change.held.map_or_else(String::new, |reason| format!("   held: {reason}"));
+        let held = change.held.as_ref().map_or_else(String::new, |reason| format!("   held: {reason}"));
         line(out, format_args!("  {} {}/{}{held}{place}", change.sign(), change.kind, change.id));
         for field in &change.fields {
             let (path, from, to) = (&field.path, &field.from, &field.to);
@@ -333,12 +356,11 @@ fn summary(project: &ProjectReport) -> String {
 /// What an operator does to let held changes go ahead.
 pub fn how_to_release(held: &HeldReport) -> String {
     let HeldReport { fingerprint, reason, changes, deletes } = held;
-    let how = if reason == Hold::FirstContact.as_str() {
-        format!("apply --auto-approve, or apply --approve {fingerprint}, or firstContact: apply in the config")
-    } else {
-        format!("apply --approve {fingerprint}")
-    };
-    format!("{changes} changes ({deletes} deletes) are held ({reason}); to release them: {how}")
+    let or = if reason == Hold::FirstContact.as_str() { " (or `apply --auto-approve`)" } else { "" };
+    format!(
+        "{changes} changes ({deletes} deletes) are held ({reason}); to release them: `descope-gitops approve \
+         {fingerprint}` beside a daemon, `descope-gitops apply --approve {fingerprint}` without one{or}"
+    )
 }
 
 /// For a pull request's comment.
@@ -375,8 +397,10 @@ pub fn markdown(report: &Report) -> String {
 
 fn markdown_rows(change: &ChangeReport, out: &mut String) {
     let place = change.file.as_ref().zip(change.line).map_or_else(String::new, |(file, line)| format!("{file}:{line}"));
-    let action =
-        change.held.map_or_else(|| change.action.to_owned(), |reason| format!("{} (held: {reason})", change.action));
+    let action = change
+        .held
+        .as_ref()
+        .map_or_else(|| change.action.to_string(), |reason| format!("{} (held: {reason})", change.action));
     let resource = format!("{}/{}", change.kind, cell(&change.id));
     if change.fields.is_empty() {
         line(out, format_args!("| {action} | {resource} | | | | {place} |"));

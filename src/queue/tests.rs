@@ -8,6 +8,7 @@ use crate::resource::Key;
 use crate::resource::Part;
 use crate::resource::Write;
 use crate::telemetry::status::ProblemState;
+use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering;
 
@@ -32,8 +33,13 @@ fn task(action: Action, kind: &'static str, name: &str, batch: u32) -> Task {
         batch,
         place: Some(Place { file: "a.yaml".into(), line: 7 }),
         ownership: crate::plan::Ownership::default(),
+        is_approved: false,
         observed_at: Instant::now(),
         cause: 1,
+        wanted: 0,
+        seen: 0,
+        fields: Arc::default(),
+        origin: Arc::default(),
     }
 }
 
@@ -194,6 +200,24 @@ async fn a_retry_says_when_it_comes() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_problem_stays_one_while_its_next_try_is_under_way() {
+    let queue = queue();
+    queue.replace(&production(), vec![update("a", 1)], false);
+    let work = queue.take().await.unwrap();
+    assert_eq!(queue.problems("production"), []);
+    queue.finish(work, vec![retry()]);
+    let delayed = queue.problems("production");
+
+    let again = queue.take().await.unwrap();
+    let [problem] = &queue.problems("production")[..] else { panic!("one problem") };
+    assert_eq!((problem.state, problem.attempts, &problem.message), (ProblemState::Retrying, 1, &delayed[0].message));
+    assert_eq!(problem.next_attempt_at, None, "it is now");
+    queue.finish(again, vec![Verdict::Done]);
+
+    assert_eq!(queue.problems("production"), []);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_newer_plan_takes_effect_at_once_while_what_is_in_flight_finishes() {
     let queue = queue();
     queue.replace(&production(), vec![update("a", 1), update("b", 2), update("c", 3)], false);
@@ -285,7 +309,7 @@ async fn a_task_observed_before_the_last_write_is_dropped_and_a_pass_asked_for()
     });
     queue.replace(&production(), vec![update("a", 1)], false);
     let work = queue.take().await.unwrap();
-    let stale = Task { cause: 2, ..update("a", 1) };
+    let stale = Task { cause: 2, wanted: 2, ..update("a", 1) };
     tokio::time::advance(Duration::from_secs(1)).await;
     queue.finish(work, vec![Verdict::Done]);
 

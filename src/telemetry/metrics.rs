@@ -177,7 +177,8 @@ impl Metrics {
         if let Err(error) = TextEncoder::new().encode(&self.registry.gather(), &mut text) {
             tracing::error!(%error, "cannot render the metrics");
         }
-        String::from_utf8(text).unwrap_or_default()
+        // The encoder writes infinity as Rust does, the text format spells it otherwise.
+        String::from_utf8(text).unwrap_or_default().replace(" inf\n", " +Inf\n")
     }
 }
 
@@ -232,6 +233,16 @@ fn one_histogram(registry: &Registry, name: &str, help: &str) -> Histogram {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn infinity_is_spelled_as_the_text_format_has_it() {
+        let metrics = Metrics::new();
+        metrics.limiter_rate_requests_per_second.with_label_values(&["api"]).set(f64::INFINITY);
+
+        let text = metrics.render();
+
+        assert!(text.contains("limiter_rate_requests_per_second{host=\"api\"} +Inf\n"), "{text}");
+    }
 
     #[test]
     fn every_name_has_the_prefix_and_process_metrics_are_there() {

@@ -3,7 +3,17 @@
 
 mod commands;
 mod converge;
+mod crash;
+mod failure;
+mod fence;
 mod harness;
+mod hold;
 mod http;
+mod limits;
 mod metrics;
+mod pause;
+mod plan;
 mod projects;
+mod source;
+mod triggers;
+mod validate;
