@@ -42,6 +42,7 @@ use crate::worker::Target;
 use crate::worker::Worker;
 use std::collections::BTreeMap;
 use std::collections::HashMap;
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
