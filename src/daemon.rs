@@ -42,7 +42,6 @@ use crate::worker::Target;
 use crate::worker::Worker;
 use std::collections::BTreeMap;
 use std::collections::HashMap;
-use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;

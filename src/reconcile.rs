@@ -83,8 +83,6 @@ pub struct Reconciler {
     pub metrics: Arc<Metrics>,
     /// Where the status goes.
     pub board: Arc<Board>,
-    /// For the forecast.
-    pub pace: Pace,
     /// Beats while the loop turns.
     pub pulse: Pulse,
     /// Where the newest plan goes.
