@@ -44,6 +44,7 @@ use std::collections::BTreeMap;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::signal::unix::Signal;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -246,29 +247,10 @@ pub async fn run(config: Config, redactor: &Redactor, shutdown: CancellationToke
         workers.spawn(worker.clone().run());
     }
 
-    let mut loops = JoinSet::new();
+    let mut loops = Loops::new();
     let senders: Vec<TriggerSender> = triggers.into_values().collect();
-    let watches = projects.iter().map(|project| Watch { tree: project.tree.clone(), target: project.trigger.clone() });
-    let (watches, debounce) = (watches.collect(), config.source.debounce);
-    let files = tokio::task::spawn_blocking(move || Files::new(watches, debounce));
-    let files = files.await.map_err(|_| Error::LoopEnded("watcher"))?;
-    let (stop, counted) = (shutdown.clone(), Arc::clone(&metrics));
-    loops.spawn(async move {
-        files.run(counted, stop).await;
-        "watcher"
-    });
-    let stop = shutdown.clone();
-    let (targets, counted, interval) = (senders.clone(), Arc::clone(&metrics), config.source.interval);
-    loops.spawn(async move {
-        source::timer::run(interval, targets, counted, stop).await;
-        "timer"
-    });
-    let stop = shutdown.clone();
-    let (targets, counted) = (senders.clone(), Arc::clone(&metrics));
-    loops.spawn(async move {
-        source::sighup::run(hangup, targets, counted, stop).await;
-        "SIGHUP"
-    });
+    watch_files(&mut loops, &config, &projects, &metrics, &shutdown).await?;
+    start_triggers(&mut loops, hangup, config.source.interval, &senders, &metrics, &shutdown);
     for (host, limiter) in limiters.clone() {
         let (stop, state) = (shutdown.clone(), state.clone());
         loops.spawn(async move {
@@ -317,6 +299,50 @@ pub async fn run(config: Config, redactor: &Redactor, shutdown: CancellationToke
         Some(name) => Err(Error::LoopEnded(name)),
         None => Ok(()),
     }
+}
+
+/// Loops that end by themselves stop the daemon, by this name.
+type Loops = JoinSet<&'static str>;
+
+/// Looks at the files once, so that no later change is missed, and begins to watch them.
+async fn watch_files(
+    loops: &mut Loops,
+    config: &Config,
+    projects: &[Project],
+    metrics: &Arc<Metrics>,
+    stop: &CancellationToken,
+) -> Result<(), Error> {
+    let watches = projects.iter().map(|project| Watch { tree: project.tree.clone(), target: project.trigger.clone() });
+    let (watches, debounce) = (watches.collect(), config.source.debounce);
+    let files = tokio::task::spawn_blocking(move || Files::new(watches, debounce));
+    let files = files.await.map_err(|_| Error::LoopEnded("watcher"))?;
+    let (metrics, stop) = (Arc::clone(metrics), stop.clone());
+    loops.spawn(async move {
+        files.run(metrics, stop).await;
+        "watcher"
+    });
+    Ok(())
+}
+
+fn start_triggers(
+    loops: &mut Loops,
+    hangup: Signal,
+    interval: Duration,
+    targets: &[TriggerSender],
+    metrics: &Arc<Metrics>,
+    stop: &CancellationToken,
+) {
+    let parts = || (targets.to_vec(), Arc::clone(metrics), stop.clone());
+    let (targets, counted, stopped) = parts();
+    loops.spawn(async move {
+        source::timer::run(interval, targets, counted, stopped).await;
+        "timer"
+    });
+    let (targets, counted, stopped) = parts();
+    loops.spawn(async move {
+        source::sighup::run(hangup, targets, counted, stopped).await;
+        "SIGHUP"
+    });
 }
 
 /// Brings the queue and the limiters on the board up to date.

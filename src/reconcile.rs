@@ -252,7 +252,7 @@ impl Reconciler {
         let started = Instant::now();
         self.note_absences(&desired);
         let priority = if is_new { Priority::Change } else { Priority::Observation };
-        self.memory.is_fresh |= matches!(trigger, Trigger::Signal | Trigger::Api);
+        self.memory.is_fresh |= trigger == Trigger::Signal;
         let is_paused = self.paused.borrow().is_some();
         // A commit says nothing about the key: it waits for the next probe.
         if is_paused && (trigger == Trigger::Watch || !self.probe(&desired).await) {
@@ -288,6 +288,7 @@ impl Reconciler {
     /// The desired state in force, and whether it is new. `None` while there never was a good one.
     async fn load(&mut self) -> Option<(Arc<Desired>, bool)> {
         let mut loader = self.loader.take()?;
+        let started = Instant::now();
         let read = tokio::task::spawn_blocking(move || {
             let load = loader.load();
             (loader, load)
@@ -300,6 +301,7 @@ impl Reconciler {
             }
         };
         self.loader = Some(loader);
+        self.metrics.source_load_duration_seconds.observe(started.elapsed().as_secs_f64());
         let is_new = load.result == LoadResult::Changed;
         self.metrics.source_loads_total.with_label_values(&[load.result.as_str()]).inc();
         if is_new {

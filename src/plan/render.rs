@@ -227,6 +227,7 @@ impl ProjectReport {
     }
 
     /// What is left of a plan that is being carried out: what is held, and what is `unfinished`.
+    #[must_use]
     pub fn left(mut self, unfinished: &HashSet<(Word, String)>, pace: Pace) -> Self {
         let is_left = |change: &ChangeReport| {
             change.held.is_some() || unfinished.contains(&(change.kind.clone(), change.id.clone()))

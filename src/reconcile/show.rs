@@ -46,7 +46,7 @@ pub fn start_series(metrics: &Metrics, project: &str) {
     for gauge in [&metrics.desired_valid, &metrics.converged, &metrics.suspended] {
         gauge.with_label_values(&[project]).set(0);
     }
-    for hold in Hold::ALL.map(|hold| hold.as_str()) {
+    for hold in Hold::ALL.map(Hold::as_str) {
         metrics.held_changes.with_label_values(&[project, hold]).set(0);
         metrics.guard_trips_total.with_label_values(&[project, hold]);
     }

@@ -5,7 +5,6 @@ use rustix::process::Pid;
 use rustix::process::Signal;
 use rustix::process::kill_process;
 use serde_json::Value;
-use serde_json::json;
 use std::fs;
 use std::io::BufRead;
 use std::io::BufReader;
@@ -57,7 +56,8 @@ impl Default for Setup {
 /// The world. Dropped, it ends every process it started.
 pub struct World {
     pub dir: TempDir,
-    pub simulator: Process,
+    /// Ends with the world.
+    _simulator: Process,
     pub api: String,
     pub daemon: Option<Process>,
     setup: Setup,
@@ -83,7 +83,7 @@ impl World {
         // Every test of this process installs it; one is the first.
         rustls::crypto::ring::default_provider().install_default().ok();
         let http = reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(20)).build().unwrap();
-        let world = Self { dir, simulator, api, daemon: None, setup, http };
+        let world = Self { dir, _simulator: simulator, api, daemon: None, setup, http };
         world.write_config();
         world
     }
@@ -324,7 +324,7 @@ impl World {
         match self.sim(Method::GET, "log", None).await {
             Value::Array(log) => log,
             Value::Object(mut object) => object.remove("log").and_then(|log| log.as_array().cloned()).unwrap(),
-            other => panic!("{other}"),
+            other @ (Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_)) => panic!("{other}"),
         }
     }
 
@@ -357,11 +357,6 @@ pub fn write_some(world: &World, permissions: usize, roles: usize, tenants: usiz
             world.write(&format!("{kind}.yaml"), &format!("{kind}:\n{text}"));
         }
     }
-}
-
-/// An object with these names and values, for the simulator's interface.
-pub fn object(fields: &[(&str, Value)]) -> Value {
-    json!(fields.iter().cloned().collect::<std::collections::BTreeMap<_, _>>())
 }
 
 /// A process of ours and all that it said, on both streams.
