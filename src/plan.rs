@@ -205,7 +205,8 @@ pub struct Plan {
     pub refused: Vec<Refusal>,
     /// What the operator should know; nothing stops for it.
     pub warnings: Vec<String>,
-    /// Declared and live: owned from now on.
+    /// Declared and live, under the present names: owned from now on. A rename that is still to be done is under the old
+    /// one: a name that is not live yet would look lost until then.
     pub present: BTreeSet<Key>,
     /// Everything live, declared or not, of the kinds that could be observed.
     pub live: BTreeSet<Key>,
@@ -383,7 +384,7 @@ fn plan_declared(
             ));
             return;
         }
-        plan.present.insert(key.clone());
+        plan.present.insert(old.unwrap_or(key).clone());
     } else if inputs.owned.get(key).is_some_and(|ownership| ownership.fresh) {
         plan.present.insert(key.clone());
         return;
