@@ -10,7 +10,6 @@ use crate::descope::Client;
 use crate::descope::transport::Network;
 use crate::descope::transport::TransportError;
 use crate::http::CannotListen;
-use crate::http::Reconcile;
 use crate::http::Served;
 use crate::http::Server;
 use crate::limiter::Limiter;
@@ -46,6 +45,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+mod control;
 pub mod settings;
 
 /// After `requestTimeout`, for what still has to be written down.
@@ -132,7 +132,8 @@ impl Parts {
             );
             let project_state = state.project(&host, &connection.project_id, &settings.owner);
             let (trigger, triggers) = source::channel();
-            let (paused, _) = watch::channel(None);
+            let paused = watch::Sender::new(None);
+            let forbidden = watch::Sender::default();
             targets.insert(
                 settings.name.clone(),
                 Target {
@@ -140,6 +141,8 @@ impl Parts {
                     state: project_state.clone(),
                     look_again: trigger.clone(),
                     paused: paused.clone(),
+                    trusted_for: config.source.interval,
+                    forbidden: forbidden.clone(),
                 },
             );
             let files = settings::loader(config, settings);
@@ -155,6 +158,7 @@ impl Parts {
                 loader: Some(Loader::new(files)),
                 queue: queue.clone(),
                 paused,
+                forbidden,
                 backoff: settings::backoff(config),
                 pace: settings::pace(config),
                 metrics: Arc::clone(&metrics),
@@ -201,12 +205,14 @@ pub fn limiters(
 
 /// Runs until `shutdown`, which takes no new task, lets calls in flight end, and writes the state.
 pub async fn run(config: Config, redactor: &Redactor, shutdown: CancellationToken) -> Result<(), Error> {
+    let hangup = source::sighup::listen().map_err(Error::Signal)?;
     let parts = Parts::build(&config, redactor, &shutdown)?;
     let server = Server::bind(config.http.listen).await?;
     let Parts { projects, queue, worker, limiters, state, metrics, board } = parts;
     let http_stop = CancellationToken::new();
     let triggers: BTreeMap<String, TriggerSender> =
         projects.iter().map(|project| (project.name.to_string(), project.trigger.clone())).collect();
+    let controls = projects.iter().map(|project| (project.name.to_string(), control::of(project))).collect();
     let plans: Vec<_> = projects.iter().map(|project| project.reconciler.plans.subscribe()).collect();
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
@@ -221,7 +227,7 @@ pub async fn run(config: Config, redactor: &Redactor, shutdown: CancellationToke
         board: Arc::clone(&board),
         refresh: Box::new(traffic(&board, &queue, limiters.values().cloned().collect())),
         plan: Box::new(move || plan_json(&plans)),
-        reconcile: triggers.iter().map(|(name, trigger)| (name.clone(), on_post(trigger, &metrics))).collect(),
+        controls,
         token: config.token(&process_env)?,
     };
     http_loop.spawn(server.run(shown, http_stop.clone()));
@@ -233,9 +239,8 @@ pub async fn run(config: Config, redactor: &Redactor, shutdown: CancellationToke
 
     let mut loops = JoinSet::new();
     let senders: Vec<TriggerSender> = triggers.into_values().collect();
-    let watches: Vec<Watch> =
-        projects.iter().map(|project| Watch { tree: project.tree.clone(), target: project.trigger.clone() }).collect();
-    let debounce = config.source.debounce;
+    let watches = projects.iter().map(|project| Watch { tree: project.tree.clone(), target: project.trigger.clone() });
+    let (watches, debounce) = (watches.collect(), config.source.debounce);
     let files = tokio::task::spawn_blocking(move || Files::new(watches, debounce));
     let files = files.await.map_err(|_| Error::LoopEnded("watcher"))?;
     let (stop, counted) = (shutdown.clone(), Arc::clone(&metrics));
@@ -249,14 +254,13 @@ pub async fn run(config: Config, redactor: &Redactor, shutdown: CancellationToke
         source::timer::run(interval, targets, counted, stop).await;
         "timer"
     });
-    let hangup = source::sighup::listen().map_err(Error::Signal)?;
     let stop = shutdown.clone();
     let (targets, counted) = (senders.clone(), Arc::clone(&metrics));
     loops.spawn(async move {
         source::sighup::run(hangup, targets, counted, stop).await;
         "SIGHUP"
     });
-    for (host, limiter) in limiters {
+    for (host, limiter) in limiters.clone() {
         let (stop, state) = (shutdown.clone(), state.clone());
         loops.spawn(async move {
             settings::keep_limiter_memory(host, limiter, state, stop).await;
@@ -270,8 +274,8 @@ pub async fn run(config: Config, redactor: &Redactor, shutdown: CancellationToke
             "reconcile"
         });
     }
+    metrics.source_events_total.with_label_values(&[Trigger::Startup.as_str()]).inc();
     for sender in &senders {
-        metrics.source_events_total.with_label_values(&[Trigger::Startup.as_str()]).inc();
         sender.fire(Trigger::Startup);
     }
 
@@ -292,6 +296,10 @@ pub async fn run(config: Config, redactor: &Redactor, shutdown: CancellationToke
     };
     if tokio::time::timeout(config.request_timeout + GRACE, finish).await.is_err() {
         tracing::warn!("some calls did not end in time; the next start looks at what became of them");
+    }
+    // Calls that ended while stopping taught the limiter as well.
+    for (host, limiter) in &limiters {
+        settings::save(host, limiter, &state);
     }
     http_stop.cancel();
     while http_loop.join_next().await.is_some() {}
@@ -319,12 +327,4 @@ fn traffic(board: &Arc<Board>, queue: &Queue, limiters: Vec<Limiter>) -> impl Fn
 fn plan_json(plans: &[watch::Receiver<Option<ProjectReport>>]) -> String {
     let report = Report::new(plans.iter().filter_map(|plan| plan.borrow().clone()).collect());
     serde_json::to_string(&report).unwrap_or_default()
-}
-
-fn on_post(trigger: &TriggerSender, metrics: &Arc<Metrics>) -> Reconcile {
-    let (trigger, metrics) = (trigger.clone(), Arc::clone(metrics));
-    Box::new(move || {
-        metrics.source_events_total.with_label_values(&[Trigger::Api.as_str()]).inc();
-        trigger.fire(Trigger::Api);
-    })
 }

@@ -432,6 +432,58 @@ pub fn read(path: &Path) -> String {
     fs::read_to_string(path).unwrap_or_default()
 }
 
+/// Beyond the usual: what tests of triggers and of the source ask for.
+impl World {
+    /// Passes that have finished and were set off by this trigger.
+    pub async fn passes_by(&self, trigger: &str) -> u64 {
+        let text = self.ask(Method::GET, "/metrics").await.1;
+        let label = format!("trigger=\"{trigger}\"");
+        let counts = text.lines().filter(|l| l.starts_with("descope_gitops_passes_total{") && l.contains(&label));
+        counts.filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok()).sum()
+    }
+
+    /// One more full pass that began after this call, whatever else was under way.
+    pub async fn fresh_pass(&self) {
+        let before = self.passes_by("api").await;
+        assert_eq!(self.ask(Method::POST, "/api/v1/reconcile").await.0, 202);
+        self.until("a fresh pass", async |world| world.passes_by("api").await > before).await;
+    }
+
+    /// Waits until a live permission has this description.
+    pub async fn until_live(&self, permission: &str, description: &str) {
+        let is_there = async |world: &Self| {
+            world.entity("permissions", permission).await.is_some_and(|live| live["description"] == description)
+        };
+        self.until(&format!("{permission} live with {description:?}"), is_there).await;
+    }
+
+    /// Puts the source somewhere else below the world; for the next start.
+    pub fn source_at(&mut self, path: &str, more: &str) {
+        let path = self.path(path);
+        self.reconfigure(|setup| setup.top.push(format!("source: {{ path: {}, {more} }}", path.display())));
+    }
+}
+
+/// One permission in a file of its own.
+pub fn permission(name: &str, description: &str) -> String {
+    format!("permissions:\n  - {{ name: {name}, description: {description} }}\n")
+}
+
+/// `git`, without the settings of whoever runs the tests.
+pub fn git(dir: &Path, args: &[&str]) -> String {
+    let output = Command::new("git")
+        .current_dir(dir)
+        .args(["-c", "user.name=t", "-c", "user.email=t@example.com", "-c", "gc.auto=0"])
+        .args(args)
+        .env("GIT_CONFIG_GLOBAL", "/dev/null")
+        .env("GIT_CONFIG_NOSYSTEM", "1")
+        .env_remove("GIT_DIR")
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "git {args:?}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap().trim().to_owned()
+}
+
 /// What the failure tests ask for.
 impl World {
     /// Waits until a revision with so many resources is in force and the project equals it.

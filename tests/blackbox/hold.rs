@@ -164,19 +164,6 @@ async fn each_policy_permits_what_it_says() {
 }
 
 #[tokio::test]
-async fn sync_does_not_start_before_there_are_guards() {
-    let world = World::with(with_project(&["policy: sync"])).await;
-
-    for command in [&["run"][..], &["plan"], &["apply", "--auto-approve"]] {
-        let output = world.run(command).await;
-        let stderr = String::from_utf8_lossy(&output.stderr);
-        assert_eq!(output.status.code(), Some(64), "{command:?}: {stderr}");
-        assert!(stderr.contains("policy: sync is not available"), "{stderr}");
-    }
-    assert!(world.log().await.is_empty());
-}
-
-#[tokio::test]
 async fn a_rename_keeps_ids_and_references_and_is_inert_afterwards() {
     let mut world = World::new().await;
     world

@@ -4,8 +4,12 @@
 mod converge;
 mod crash;
 mod failure;
+mod fence;
 mod harness;
 mod hold;
 mod limits;
 mod pause;
 mod plan;
+mod source;
+mod triggers;
+mod validate;
