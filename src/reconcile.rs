@@ -5,7 +5,6 @@
 //! observed is left alone, and neither ever looks like a deletion.
 
 use crate::backoff::Backoff;
-use crate::descope;
 use crate::desired::Declared;
 use crate::desired::Desired;
 use crate::limiter::Priority;
@@ -103,6 +102,8 @@ pub struct Memory {
     /// When the revision that is not converged yet was first seen.
     revision_seen: Option<Instant>,
     failures: u32,
+    /// Probes while paused.
+    probes: usize,
     retry_at: Option<Instant>,
     /// When a suspension ends.
     resume_at: Option<Instant>,
@@ -312,19 +313,18 @@ impl Reconciler {
 
     /// While the project is paused, one request asks whether that is still so.
     async fn probe(&mut self, desired: &Desired) -> bool {
-        for kind in resource::ALL.iter().filter(|kind| desired.kinds.contains(kind.name())) {
-            match kind.list(&self.assessor.client).await {
-                Ok(_) => return true,
-                // This kind may stay forbidden while the others are not.
-                Err(descope::Error::Forbidden { .. }) => {}
-                Err(error) => {
-                    tracing::error!(%error, "the project is still paused");
-                    return false;
-                }
+        let kinds: Vec<_> = resource::ALL.iter().filter(|kind| desired.kinds.contains(kind.name())).collect();
+        // One kind may stay forbidden while the others are not, so they take turns.
+        let turn = self.memory.probes.checked_rem(kinds.len()).unwrap_or_default();
+        self.memory.probes = self.memory.probes.wrapping_add(1);
+        let Some(kind) = kinds.get(turn) else { return true };
+        match kind.list(&self.assessor.client).await {
+            Ok(_) => true,
+            Err(error) => {
+                tracing::error!(%error, "the project is still paused");
+                false
             }
         }
-        tracing::error!("the project is still paused: every kind is forbidden");
-        false
     }
 
     fn show_pause(&self, refusal: Option<&str>) {
