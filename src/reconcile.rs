@@ -104,9 +104,9 @@ pub struct Memory {
     /// When the revision that is not converged yet was first seen.
     revision_seen: Option<Instant>,
     failures: u32,
-    retry_at: Option<Instant>,
-    /// Probes sent while paused.
+    /// Probes while paused.
     probes: usize,
+    retry_at: Option<Instant>,
     /// When a suspension ends.
     resume_at: Option<Instant>,
     /// What is parked or backs off gets a fresh try with the next plan.
@@ -320,9 +320,10 @@ impl Reconciler {
     /// While the project is paused, one request asks whether that is still so.
     async fn probe(&mut self, desired: &Desired) -> bool {
         let kinds: Vec<_> = resource::ALL.iter().filter(|kind| desired.kinds.contains(kind.name())).collect();
-        // One kind may stay forbidden while the others are not: each probe asks another one.
-        let Some(kind) = kinds.get(self.memory.probes % kinds.len().max(1)) else { return true };
+        // One kind may stay forbidden while the others are not, so they take turns.
+        let turn = self.memory.probes.checked_rem(kinds.len()).unwrap_or_default();
         self.memory.probes = self.memory.probes.wrapping_add(1);
+        let Some(kind) = kinds.get(turn) else { return true };
         match kind.list(&self.assessor.client).await {
             Ok(_) => true,
             Err(error) => {

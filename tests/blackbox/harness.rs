@@ -223,7 +223,9 @@ impl World {
         while !condition(self).await {
             if start.elapsed() > PATIENCE {
                 let log = self.daemon.as_ref().map(|daemon| daemon.tail(40)).unwrap_or_default();
-                panic!("never {what}; the daemon's log ends:\n{log}");
+                let is_up = self.daemon.as_ref().is_some_and(|daemon| daemon.said("\"listening\""));
+                let status = if is_up { self.ask(Method::GET, "/api/v1/status").await.1 } else { String::new() };
+                panic!("never {what}; the status is {status}; the daemon's log ends:\n{log}");
             }
             tokio::time::sleep(Duration::from_millis(20)).await;
         }

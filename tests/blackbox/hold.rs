@@ -123,10 +123,12 @@ async fn a_list_that_is_suddenly_empty_holds_its_kind_until_it_is_whole_again() 
     world.faults(json!([{ "match": { "path": "/v1/mgmt/permission/all" }, "fault": "truncated_list" }])).await;
     world.pass().await;
     world.until("held", async |world| world.project().await["held"]["reason"] == "observation_shrank").await;
+    // In one step: a pass that sees some of it gone would believe it.
+    world
+        .set_live(json!({ "permissions": [{ "name": "p12", "description": "permission 12" }],
+                          "tenants": [{ "id": "t0", "name": "Tenant 0" }] }))
+        .await;
     world.faults(json!([])).await;
-    for n in 0..12 {
-        world.delete_live(&format!("permissions/p{n}")).await;
-    }
     let writes = world.writes().await.len();
     world.pass().await;
     world.until("held", async |world| world.project().await["held"]["changes"] == 12).await;
@@ -256,4 +258,28 @@ async fn what_is_not_declared_is_listed_and_what_is_built_in_is_not_ours() {
     world.remove("roles.yaml");
     world.until("undeclared", async |world| world.project().await["undeclared"] == 5).await;
     world.assert_nothing_left().await;
+}
+
+#[tokio::test]
+async fn a_rename_that_fails_for_a_while_does_not_look_like_a_loss() {
+    let mut world = World::new().await;
+    let live: Vec<_> = (0..12).map(|n| json!({ "name": format!("old{n}") })).collect();
+    world.set_live(json!({ "permissions": live })).await;
+    let renames: String = (0..12).map(|n| format!("  - {{ name: new{n}, renamedFrom: old{n} }}\n")).collect();
+    world.write("permissions.yaml", &format!("permissions:\n{renames}"));
+    world
+        .faults(json!([{ "match": { "path": "/v1/mgmt/permission/update*" }, "fault": "status", "status": 503 }]))
+        .await;
+    world.start().await;
+    world.until("failing", async |world| world.has_problem("permissions", "new0", "retrying").await).await;
+
+    world.pass().await;
+    world.pass().await;
+    assert_eq!(world.project().await["held"], Value::Null);
+    world.kill().await;
+    world.faults(json!([])).await;
+
+    world.converge().await;
+    assert!(world.entity("permissions", "new11").await.is_some());
+    assert_eq!(world.project().await["undeclared"], 0);
 }
