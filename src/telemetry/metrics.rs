@@ -163,6 +163,12 @@ impl Metrics {
         metrics
     }
 
+    /// HTTP attempts so far, of all operations.
+    pub fn requests(&self) -> f64 {
+        let families = self.api_requests_total.collect();
+        families.iter().flat_map(|family| family.get_metric()).map(|series| series.get_counter().get_value()).sum()
+    }
+
     /// The text exposition that Prometheus scrapes.
     pub fn render(&self) -> String {
         let mut text = Vec::new();
