@@ -322,6 +322,14 @@ impl Reconciler {
         }
     }
 
+    /// Once converged, whatever was written needs no pass of its own to count as in sync: if it differs at the next
+    /// one, it drifted.
+    fn note_in_sync(&mut self) {
+        let Some(desired) = self.memory.load.as_ref().and_then(|load| load.desired.clone()) else { return };
+        let digests = desired.resources.iter().map(|(key, declared)| (key.clone(), digest(declared)));
+        self.memory.in_sync.extend(digests);
+    }
+
     fn note_drift(&mut self, desired: &Desired, plan: &Plan, trigger: Trigger) {
         let project = self.assessor.project.clone();
         let differing: HashSet<&Key> = plan.changes.iter().map(|change| &change.key).collect();

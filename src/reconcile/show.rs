@@ -98,6 +98,7 @@ impl Reconciler {
             let seconds = seen.elapsed().as_secs_f64();
             self.metrics.convergence_duration_seconds.with_label_values(&[&*project]).observe(seconds);
             tracing::info!(project = &*project, seconds, "converged: the project equals the config repo");
+            self.note_in_sync();
         }
         let plan = self.memory.plan.as_ref();
         let load = self.memory.load.as_ref();
