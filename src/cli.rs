@@ -18,10 +18,12 @@ use std::ffi::OsString;
 use std::process::ExitCode;
 
 pub mod apply;
+pub mod audit;
 pub mod completions;
 pub mod demo;
 pub mod healthcheck;
 pub mod plan;
+pub mod remote;
 pub mod run;
 pub mod shutdown;
 pub mod simulator;
@@ -85,6 +87,18 @@ pub enum Command {
     Plan(plan::PlanArgs),
     /// Make one pass to its end, then exit
     Apply(apply::ApplyArgs),
+    /// Show how a running daemon is
+    Status(remote::StatusArgs),
+    /// Let a held plan of a running daemon go ahead
+    Approve(remote::ApproveArgs),
+    /// Make a running daemon look again now
+    Reconcile(remote::RemoteArgs),
+    /// Make a running daemon only observe for a while
+    Suspend(remote::SuspendArgs),
+    /// End a suspension
+    Resume(remote::RemoteArgs),
+    /// Show what was changed, when, why, and how it ended
+    Audit(audit::AuditArgs),
     /// Check the files, without network or credentials
     Validate(validate::ValidateArgs),
     /// Serve a stand-in for Descope
@@ -179,7 +193,14 @@ impl Cli {
         let overrides = self.global.overrides();
         match self.command {
             Command::Run(args) => run::run(loaded(&overrides, redactor)?, args, redactor).await,
+            Command::Plan(args) if args.url.is_some() => plan::of_daemon(&overrides, &args, redactor).await,
             Command::Plan(args) => plan::run(loaded(&overrides, redactor)?, args, redactor).await,
+            Command::Status(args) => remote::status(&overrides, &args, redactor).await,
+            Command::Approve(args) => remote::approve(&overrides, &args, redactor).await,
+            Command::Reconcile(args) => remote::reconcile(&overrides, &args, redactor).await,
+            Command::Suspend(args) => remote::suspend(&overrides, &args, redactor).await,
+            Command::Resume(args) => remote::resume(&overrides, &args, redactor).await,
+            Command::Audit(args) => audit::run(&loaded(&overrides, redactor)?, &args),
             Command::Apply(args) => apply::run(loaded(&overrides, redactor)?, args, redactor).await,
             Command::Validate(args) => validate::run(&loaded(&overrides, redactor)?, &args),
             Command::Simulator(args) => {

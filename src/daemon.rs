@@ -11,7 +11,6 @@ use crate::descope::Client;
 use crate::descope::transport::Network;
 use crate::descope::transport::TransportError;
 use crate::http::CannotListen;
-use crate::http::Reconcile;
 use crate::http::Served;
 use crate::http::Server;
 use crate::limiter::Limiter;
@@ -49,6 +48,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+mod control;
 pub mod settings;
 
 /// After `requestTimeout`, for what still has to be written down.
@@ -135,7 +135,8 @@ impl Parts {
             );
             let project_state = state.project(&host, &connection.project_id, &settings.owner);
             let (trigger, triggers) = source::channel();
-            let (paused, _) = watch::channel(None);
+            let paused = watch::Sender::new(None);
+            let forbidden = watch::Sender::default();
             targets.insert(
                 settings.name.clone(),
                 Target {
@@ -143,6 +144,8 @@ impl Parts {
                     state: project_state.clone(),
                     look_again: trigger.clone(),
                     paused: paused.clone(),
+                    trusted_for: config.source.interval,
+                    forbidden: forbidden.clone(),
                 },
             );
             let files = settings::loader(config, settings);
@@ -158,6 +161,7 @@ impl Parts {
                 loader: Some(Loader::new(files)),
                 queue: queue.clone(),
                 paused,
+                forbidden,
                 backoff: settings::backoff(config),
                 pace: settings::pace(config),
                 metrics: Arc::clone(&metrics),
@@ -260,6 +264,7 @@ async fn drive(daemon: Daemon) -> Result<(), Error> {
     let http_stop = CancellationToken::new();
     let triggers: BTreeMap<String, TriggerSender> =
         projects.iter().map(|project| (project.name.to_string(), project.trigger.clone())).collect();
+    let controls = projects.iter().map(|project| (project.name.to_string(), control::of(project, &metrics))).collect();
     let plans: Vec<_> = projects.iter().map(|project| project.reconciler.plans.subscribe()).collect();
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
@@ -274,7 +279,7 @@ async fn drive(daemon: Daemon) -> Result<(), Error> {
         board: Arc::clone(&board),
         refresh: Box::new(traffic(&board, &queue, limiters.values().cloned().collect())),
         plan: Box::new(move || plan_json(&plans)),
-        reconcile: triggers.iter().map(|(name, trigger)| (name.clone(), on_post(trigger, &metrics))).collect(),
+        controls,
         token,
     };
     http_loop.spawn(server.run(shown, http_stop.clone()));
@@ -306,7 +311,7 @@ async fn drive(daemon: Daemon) -> Result<(), Error> {
         source::sighup::run(hangup, targets, counted, stop).await;
         "SIGHUP"
     });
-    for (host, limiter) in limiters {
+    for (host, limiter) in limiters.clone() {
         let (stop, state) = (shutdown.clone(), state.clone());
         loops.spawn(async move {
             settings::keep_limiter_memory(host, limiter, state, stop).await;
@@ -341,6 +346,10 @@ async fn drive(daemon: Daemon) -> Result<(), Error> {
     if tokio::time::timeout(config.request_timeout + GRACE, finish).await.is_err() {
         tracing::warn!("some calls did not end in time; the next start looks at what became of them");
     }
+    // Calls that ended while stopping taught the limiter as well.
+    for (host, limiter) in &limiters {
+        settings::save(host, limiter, &state);
+    }
     http_stop.cancel();
     while http_loop.join_next().await.is_some() {}
     tracing::info!("stopped");
@@ -367,12 +376,4 @@ fn traffic(board: &Arc<Board>, queue: &Queue, limiters: Vec<Limiter>) -> impl Fn
 fn plan_json(plans: &[watch::Receiver<Option<ProjectReport>>]) -> String {
     let report = Report::new(plans.iter().filter_map(|plan| plan.borrow().clone()).collect());
     serde_json::to_string(&report).unwrap_or_default()
-}
-
-fn on_post(trigger: &TriggerSender, metrics: &Arc<Metrics>) -> Reconcile {
-    let (trigger, metrics) = (trigger.clone(), Arc::clone(metrics));
-    Box::new(move || {
-        metrics.source_events_total.with_label_values(&[Trigger::Api.as_str()]).inc();
-        trigger.fire(Trigger::Api);
-    })
 }

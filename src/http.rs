@@ -40,8 +40,32 @@ const GRACE: Duration = Duration::from_secs(1);
 /// After a failed accept, which mostly means that the process is out of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// Sets off a pass of one project.
-pub type Reconcile = Box<dyn Fn() + Send + Sync>;
+/// What a post sets off.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Order<'a> {
+    /// A full pass now.
+    Reconcile,
+    /// Let the held plan with this fingerprint go ahead.
+    Approve(&'a str),
+    /// Only observe, for so long.
+    Suspend(Duration),
+    /// Go on.
+    Resume,
+}
+
+/// What became of an order, per project.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Answer {
+    /// It is carried out; what there is to say about it, for the JSON body.
+    Done(serde_json::Map<String, serde_json::Value>),
+    /// No held plan has this fingerprint: it was used, or what it covers changed.
+    Stale,
+    /// It could not be carried out, for this reason.
+    Failed(String),
+}
+
+/// Carries out an order for one project.
+pub type Control = Box<dyn Fn(Order<'_>) -> Answer + Send + Sync>;
 
 /// What the server shows and sets off.
 pub struct Served {
@@ -55,7 +79,7 @@ pub struct Served {
     /// The last plan, as the JSON of `/api/v1/plan`.
     pub plan: Box<dyn Fn() -> String + Send + Sync>,
     /// By project.
-    pub reconcile: BTreeMap<String, Reconcile>,
+    pub controls: BTreeMap<String, Control>,
     /// `None`: nothing but the open routes, and on loopback the reads.
     pub token: Option<SecretString>,
 }
@@ -160,6 +184,9 @@ fn router(served: Served, loopback: bool) -> Router {
         .route_layer(middleware::from_fn_with_state(access::Access::reads(&served, loopback), access::check));
     let posts = Router::new()
         .route("/api/v1/reconcile", post(routes::reconcile))
+        .route("/api/v1/approve", post(routes::approve))
+        .route("/api/v1/suspend", post(routes::suspend))
+        .route("/api/v1/resume", post(routes::resume))
         .route_layer(middleware::from_fn_with_state(access::Access::posts(&served), access::check));
     let counted = Arc::clone(&served.metrics);
     open.merge(reads)

@@ -14,11 +14,15 @@ use crate::resource::Key;
 use crate::resource::Kind;
 use crate::resource::Part;
 use crate::resource::Write;
+use serde::Serialize;
 use serde_json::Value;
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 use std::collections::HashMap;
+use std::hash::DefaultHasher;
+use std::hash::Hash;
+use std::hash::Hasher;
 use std::sync::Arc;
 use tokio::time::Instant;
 
@@ -31,6 +35,7 @@ pub mod write;
 
 pub use guards::Guards;
 pub use guards::Hold;
+pub use guards::Window;
 
 /// `production`: the name of a project in config, metrics and status.
 pub type ProjectName = Arc<str>;
@@ -63,10 +68,36 @@ pub struct Task {
     pub place: Option<Place>,
     /// What the state shall know of the resource once this is done.
     pub ownership: Ownership,
+    /// An operator let it go ahead: the guards do not count it.
+    pub is_approved: bool,
     /// When the observation that it rests on began. If the resource was written after that, the task is void.
     pub observed_at: Instant,
     /// Digest of desired and observed: a parked task gets a new try when this changes.
     pub cause: u64,
+    /// Digest of what the YAML writes; 0 for a prune.
+    pub wanted: u64,
+    /// Digest of the observed document ([`digest`]) that an overwriting write is built on.
+    pub seen: u64,
+    /// What becomes different, for the audit trail.
+    pub fields: Arc<[FieldChange]>,
+    /// Why it is done, for the audit trail.
+    pub origin: Arc<Origin>,
+}
+
+/// What made a plan: kept with every change it leads to.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Origin {
+    /// The trigger of the pass.
+    pub trigger: &'static str,
+    /// Of the desired state.
+    pub revision: String,
+}
+
+/// Tells documents apart. A map of `serde_json` is sorted, so its text is canonical.
+pub fn digest(document: &Document) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    serde_json::to_string(document).unwrap_or_default().hash(&mut hasher);
+    hasher.finish()
 }
 
 /// What the daemon may do to a project.
@@ -104,7 +135,10 @@ impl Policy {
 
 /// What the state knows of an owned resource.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[allow(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 pub struct Ownership {
+    /// Created by us.
+    pub created: bool,
     /// Created by us so recently that a list which lacks it proves nothing.
     pub fresh: bool,
     /// The last declared `protected`.
@@ -144,10 +178,16 @@ pub struct Inputs<'a> {
     pub guards: &'a Guards,
     /// A project never seen before, whose first changes wait for approval.
     pub first_contact: bool,
+    /// What was deleted lately, by kind.
+    pub windows: &'a BTreeMap<&'static str, Window>,
+    /// Has this owned resource been out of the YAML for long enough?
+    pub may_delete: &'a dyn Fn(&Key) -> bool,
+    /// Was the change with this digest approved?
+    pub is_approved: &'a dyn Fn(&str) -> bool,
 }
 
 /// One field of a change.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct FieldChange {
     /// `description`, `customAttributes.plan`.
     pub path: String,
@@ -164,6 +204,10 @@ pub struct Change {
     pub key: Key,
     /// What is done.
     pub action: Action,
+    /// An operator let it go ahead.
+    pub is_approved: bool,
+    /// It finishes a create of ours, so it is permitted wherever that was.
+    pub completes: bool,
     /// Why it waits; `None` where it goes ahead.
     pub held: Option<Hold>,
     /// What becomes different, by path.
@@ -207,6 +251,12 @@ pub struct Plan {
     pub warnings: Vec<String>,
     /// Declared and live: owned from now on.
     pub present: BTreeSet<Key>,
+    /// Created by us a moment ago, and not in the list yet.
+    pub unlisted: BTreeSet<Key>,
+    /// Some changes wait for a kind that could not be observed this time.
+    pub waiting: bool,
+    /// Kinds whose list lacks too much of what we own to be believed.
+    pub shrunk: BTreeSet<&'static str>,
     /// Everything live, declared or not, of the kinds that could be observed.
     pub live: BTreeSet<Key>,
     /// Kinds that could be observed.
@@ -215,6 +265,10 @@ pub struct Plan {
     pub unobserved: BTreeMap<&'static str, Unobserved>,
     /// Identifies the held changes and what they rest on; empty while nothing is held.
     pub fingerprint: String,
+    /// Of each held change that can be approved.
+    pub held_digests: Vec<String>,
+    /// Of each change that an approval released.
+    pub released_digests: Vec<String>,
 }
 
 impl Plan {
@@ -223,9 +277,11 @@ impl Plan {
         self.observed.contains(key.kind).then(|| self.live.contains(key))
     }
 
-    /// The tasks of all changes that nothing holds.
-    pub fn tasks(&self) -> Vec<Task> {
-        self.changes.iter().filter(|change| change.held.is_none()).flat_map(|change| change.tasks.clone()).collect()
+    /// Takes the tasks of all changes that nothing holds out of the plan: a body is in one place only.
+    pub fn take_tasks(&mut self, origin: &Arc<Origin>) -> Vec<Task> {
+        let free = self.changes.iter_mut().filter(|change| change.held.is_none());
+        let tasks = free.flat_map(|change| std::mem::take(&mut change.tasks));
+        tasks.map(|task| Task { origin: Arc::clone(origin), ..task }).collect()
     }
 
     /// Changes that a guard or the first contact holds. What the policy does not permit is not among them: nobody can
@@ -247,6 +303,10 @@ impl Plan {
         for change in &mut self.changes {
             if change.held.as_ref().is_some_and(|hold| hold.can_be_approved() && released(hold)) {
                 change.held = None;
+                change.is_approved = true;
+                for task in &mut change.tasks {
+                    task.is_approved = true;
+                }
             }
         }
     }
@@ -269,8 +329,9 @@ pub fn diff(inputs: &Inputs<'_>) -> Plan {
     }
     let renames = find_renames(inputs, &live, &mut plan);
     live.map_references(&renames);
+    let refused: BTreeSet<Key> = plan.refused.iter().map(|refusal| refusal.key.clone()).collect();
     for declared in inputs.desired.resources.values() {
-        plan_declared(inputs, declared, &live, &renames, &mut plan);
+        plan_declared(inputs, declared, &live, &renames, &refused, &mut plan);
     }
     plan_undeclared(inputs, &live, &renames, &mut plan);
     order::arrange(&mut plan.changes, inputs.observed.began, &live);
@@ -279,6 +340,9 @@ pub fn diff(inputs: &Inputs<'_>) -> Plan {
     plan.live = live.documents.keys().cloned().collect();
     plan.observed.clone_from(&live.observed);
     plan.fingerprint = guards::fingerprint(&plan.changes, &live);
+    let released = plan.changes.iter().filter(|change| change.is_approved);
+    plan.released_digests = released.map(|change| guards::digest(change, &live)).collect();
+    plan.held_digests = plan.held().map(|change| guards::digest(change, &live)).collect();
     plan
 }
 
@@ -291,11 +355,16 @@ fn is_managed(inputs: &Inputs<'_>, kind: &dyn Kind) -> bool {
 pub struct Live<'a> {
     documents: HashMap<Key, Cow<'a, Document>>,
     observed: BTreeSet<&'static str>,
+    /// Fields that some document of the kind has: the API returns them.
+    returned: HashMap<&'static str, BTreeSet<&'static str>>,
 }
 
 impl<'a> Live<'a> {
     fn add(&mut self, kind: &'static dyn Kind, documents: &'a [Document], warnings: &mut Vec<String>) {
         self.observed.insert(kind.name());
+        let fields = kind.fields().iter().map(|field| field.name);
+        let is_returned = |name: &&str| documents.iter().any(|document| document.contains_key(*name));
+        self.returned.insert(kind.name(), fields.filter(is_returned).collect());
         self.documents.reserve(documents.len());
         for document in documents {
             let Some(key) = kind.key(document) else { continue };
@@ -315,6 +384,12 @@ impl<'a> Live<'a> {
     /// Did this kind answer?
     pub fn is_observed(&self, kind: &str) -> bool {
         self.observed.contains(kind)
+    }
+
+    /// Does the API return this field of this kind, as far as the list shows?
+    pub fn returned(&self, kind: &str) -> impl Fn(&str) -> bool + Copy + use<'_> {
+        let fields = self.returned.get(kind);
+        move |field: &str| fields.is_some_and(|fields| fields.contains(field))
     }
 
     /// All of them, sorted.
@@ -366,11 +441,12 @@ fn plan_declared(
     declared: &Declared,
     live: &Live<'_>,
     renames: &BTreeMap<Key, Key>,
+    refused: &BTreeSet<Key>,
     plan: &mut Plan,
 ) {
     let key = &declared.key;
     let Some(kind) = resource::kind(key.kind) else { return };
-    if !live.is_observed(key.kind) || plan.refused.iter().any(|refusal| refusal.key == *key) {
+    if !live.is_observed(key.kind) || refused.contains(key) {
         return;
     }
     let old = renames.get(key);
@@ -383,12 +459,19 @@ fn plan_declared(
             ));
             return;
         }
-        plan.present.insert(key.clone());
-    } else if inputs.owned.get(key).is_some_and(|ownership| ownership.fresh) {
-        plan.present.insert(key.clone());
-        return;
+        // A rename that is still to come owns nothing: what it renames is owned already.
+        if old.is_none() {
+            plan.present.insert(key.clone());
+        }
     }
-    let differences = compare::differences(kind, declared, document, inputs.sent);
+    let ownership = inputs.owned.get(key).copied().unwrap_or_default();
+    let is_unlisted = document.is_none() && ownership.fresh;
+    if is_unlisted {
+        plan.present.insert(key.clone());
+        plan.unlisted.insert(key.clone());
+    }
+    let reading = compare::Reading { live: document, is_unlisted, returned: live.returned(key.kind) };
+    let mut differences = compare::differences(kind, declared, &reading, inputs.sent);
     plan.warnings.extend(differences.warnings.iter().map(|warning| format!("{}: {key}: {warning}", declared.place)));
     plan.refused.extend(differences.refusals.into_iter().map(|message| Refusal {
         key: key.clone(),
@@ -396,27 +479,59 @@ fn plan_declared(
         place: declared.place.clone(),
     }));
     let action = match (document, old) {
+        (None, _) if is_unlisted && differences.fields.is_empty() => return,
+        (None, _) if is_unlisted => Action::Update,
         (None, _) => Action::Create,
         (Some(_), Some(_)) => Action::Rename,
         (Some(_), None) if differences.fields.is_empty() => return,
         (Some(_), None) => Action::Update,
     };
-    let mut fields = differences.fields;
+    let mut fields = std::mem::take(&mut differences.fields);
+    if let Some(unobserved) = unobserved_reference(inputs, kind, declared, live, plan) {
+        plan.warnings.push(format!("{}: {key} waits: {unobserved} could not be observed this time", declared.place));
+        plan.waiting = true;
+        return;
+    }
+    let completes = document.is_some()
+        && ownership.created
+        && fields.iter().all(|field| write::is_part_that_was_never_sent(kind, declared, field, inputs.sent));
     if let Some(old) = old {
         fields.insert(
             0,
             FieldChange { path: "name".to_owned(), from: Value::from(&*old.name), to: Value::from(&*key.name) },
         );
     }
-    let writes = write::writes(kind, declared, document, old, &fields);
+    let writes = write::writes(kind, declared, document, old, &fields, is_unlisted);
+    plan.warnings.extend(write::unreadable_loss(kind, declared, document, live.returned(key.kind), &writes));
     plan.changes.push(Change {
         key: key.clone(),
         action,
+        completes,
+        is_approved: false,
         held: None,
-        tasks: order::tasks(declared, document, action, writes),
+        tasks: order::tasks(declared, document, action, writes, &fields, live),
         fields,
         place: Some(declared.place.clone()),
     });
+}
+
+/// A kind that failed for now and holds something that this resource refers to: sent without it, the change might be
+/// refused and parked for nothing.
+fn unobserved_reference(
+    inputs: &Inputs<'_>,
+    kind: &dyn Kind,
+    declared: &Declared,
+    live: &Live<'_>,
+    plan: &Plan,
+) -> Option<&'static str> {
+    let is_transient = |kind: &str| plan.unobserved.get(kind).is_some_and(|unobserved| unobserved.is_transient);
+    let references = write::references_of(kind, declared);
+    let waits_for = references.iter().find(|reference| {
+        is_transient(reference.kind)
+            && !live.is_observed(reference.kind)
+            && inputs.desired.resources.contains_key(*reference)
+    });
+    waits_for.map(|reference| reference.kind)
 }
 
 /// What is live and not declared: pruned where we own it and may, listed otherwise.
@@ -434,6 +549,8 @@ fn plan_undeclared(inputs: &Inputs<'_>, live: &Live<'_>, renames: &BTreeMap<Key,
             Some(ownership) if inputs.policy == Policy::Sync && !ownership.protected => plan.changes.push(Change {
                 key: key.clone(),
                 action: Action::Delete,
+                completes: false,
+                is_approved: false,
                 held: None,
                 fields: Vec::new(),
                 place: None,

@@ -5,10 +5,12 @@
 //! observed is left alone, and neither ever looks like a deletion.
 
 use crate::backoff::Backoff;
+use crate::descope;
 use crate::desired::Declared;
 use crate::desired::Desired;
 use crate::limiter::Priority;
 use crate::plan::Hold;
+use crate::plan::Origin;
 use crate::plan::Plan;
 use crate::plan::render::Pace;
 use crate::plan::render::ProjectReport;
@@ -22,7 +24,11 @@ use crate::source::loader::Load;
 use crate::source::loader::LoadResult;
 use crate::source::loader::Loader;
 use crate::state;
+use crate::state::Attempt;
+use crate::state::Intent;
+use crate::state::OpenIntent;
 use crate::state::Owned;
+use crate::state::PassRow;
 use crate::state::ProjectState;
 use crate::state::Settled;
 use crate::telemetry::metrics::Metrics;
@@ -32,6 +38,7 @@ use crate::telemetry::status::Pulse;
 use crate::telemetry::status::rfc3339;
 use assess::Assessment;
 use assess::Assessor;
+use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 use std::collections::HashMap;
 use std::collections::HashSet;
@@ -52,6 +59,9 @@ mod show;
 /// The status follows the queue at most this often: a drain of thousands of tasks would do little else.
 const STATUS_EVERY: Duration = Duration::from_millis(200);
 
+/// Looks at deletes that wait for their time come no closer together than this.
+const SHORTEST_WAIT: Duration = Duration::from_millis(100);
+
 /// The loop of one project.
 pub struct Reconciler {
     /// Looks at both sides.
@@ -62,6 +72,8 @@ pub struct Reconciler {
     pub loader: Option<Loader>,
     /// Where the changes go.
     pub queue: Queue,
+    /// Kinds that the key may not write; forgiven by each pass.
+    pub forbidden: watch::Sender<BTreeMap<&'static str, (u32, String)>>,
     /// Set while the project as a whole must wait, e.g. because the key was refused.
     pub paused: watch::Sender<Option<String>>,
     /// How long to wait before looking again after a failure.
@@ -92,6 +104,10 @@ pub struct Memory {
     revision_seen: Option<Instant>,
     failures: u32,
     retry_at: Option<Instant>,
+    /// When a suspension ends.
+    resume_at: Option<Instant>,
+    /// What is parked or backs off gets a fresh try with the next plan.
+    is_fresh: bool,
     held: BTreeSet<Hold>,
 }
 
@@ -138,17 +154,28 @@ impl Outcome {
 }
 
 impl Reconciler {
-    /// Runs one pass per trigger, never two at once, until `shutdown`.
-    pub async fn run(mut self, mut triggers: TriggerReceiver, shutdown: CancellationToken) {
+    /// Runs one pass per trigger, never two at once, until `shutdown`. Waiting is alive, however long; a thread that
+    /// never comes back is not.
+    pub async fn run(self, triggers: TriggerReceiver, shutdown: CancellationToken) {
+        let pulse = self.pulse.clone();
+        pulse.during(self.turns(triggers, shutdown)).await;
+    }
+
+    async fn turns(mut self, mut triggers: TriggerReceiver, shutdown: CancellationToken) {
         let mut changes = self.queue.changes();
         let mut publish_at = None;
         loop {
-            let retry_at = self.memory.retry_at;
+            if self.loader.is_none() {
+                // The log says why; a restart begins anew.
+                return;
+            }
+            let (retry_at, resume_at) = (self.memory.retry_at, self.memory.resume_at);
             tokio::select! {
                 biased;
                 () = shutdown.cancelled() => return,
                 trigger = triggers.recv() => self.guarded_turn(trigger, &shutdown).await,
                 () = until(retry_at) => self.guarded_turn(Trigger::Interval, &shutdown).await,
+                () = until(resume_at) => self.guarded_turn(Trigger::Interval, &shutdown).await,
                 () = until(publish_at) => {
                     publish_at = None;
                     changes.borrow_and_update();
@@ -163,10 +190,9 @@ impl Reconciler {
     }
 
     async fn guarded_turn(&mut self, trigger: Trigger, shutdown: &CancellationToken) {
-        let pulse = self.pulse.clone();
         tokio::select! {
             () = shutdown.cancelled() => {}
-            () = pulse.during(self.turn(trigger)) => {}
+            () = self.turn(trigger) => {}
         }
     }
 
@@ -177,7 +203,8 @@ impl Reconciler {
         let started_at = SystemTime::now();
         let span = tracing::info_span!("pass", project = &*project, trigger = trigger.as_str());
         let outcome = self.pass(trigger).instrument(span.clone()).await;
-        let changes = self.memory.plan.as_ref().map_or(0, |plan| plan.changes.len());
+        let planned = self.memory.plan.as_ref().filter(|_| outcome != Outcome::Failed);
+        let changes = planned.map_or(0, |plan| plan.changes.len());
         self.metrics.passes_total.with_label_values(&[&project, trigger.as_str(), outcome.as_str()]).inc();
         self.observe_phase("total", started);
         self.metrics.last_attempt_timestamp_seconds.with_label_values(&[&*project]).set(unix(SystemTime::now()));
@@ -193,8 +220,23 @@ impl Reconciler {
             result: outcome.as_str().to_owned(),
             changes: changes as u64,
         });
+        self.note_pass(trigger, outcome, started_at, changes);
         span.in_scope(|| tracing::info!(result = outcome.as_str(), changes, "pass finished"));
         self.publish();
+    }
+
+    fn note_pass(&self, trigger: Trigger, outcome: Outcome, started_at: SystemTime, changes: usize) {
+        let row = PassRow {
+            started_at,
+            finished_at: SystemTime::now(),
+            trigger: trigger.as_str().to_owned(),
+            revision: self.origin(trigger).revision.clone(),
+            result: outcome.as_str().to_owned(),
+            changes,
+        };
+        if let Err(error) = self.state.note_pass(&row) {
+            tracing::error!(%error, "cannot write the history of passes");
+        }
     }
 
     async fn pass(&mut self, trigger: Trigger) -> Outcome {
@@ -203,24 +245,35 @@ impl Reconciler {
         let Some((desired, is_new)) = self.load().await else { return Outcome::Failed };
         self.observe_phase("load", started);
         let started = Instant::now();
+        self.note_absences(&desired);
         let priority = if is_new { Priority::Change } else { Priority::Observation };
+        self.memory.is_fresh |= matches!(trigger, Trigger::Signal | Trigger::Api);
         let is_probe = self.paused.borrow().is_some();
         if is_probe && !self.probe(&desired).await {
+            self.apply_suspension();
             return Outcome::Failed;
         }
-        let Assessment { plan, refusal, first_contact } = self.assessor.assess(&desired, priority).await;
+        let looked_at = SystemTime::now();
+        let Assessment { mut plan, refusal, first_contact } = self.assessor.assess(&desired, priority).await;
         self.observe_phase("observe", started);
         let started = Instant::now();
-        self.settle_pause(refusal);
-        self.resolve_intents(&plan);
+        self.show_pause(refusal.as_deref());
+        if refusal.is_some() {
+            self.queue.pause(&self.assessor.project, true);
+        }
+        self.paused.send_replace(refusal);
+        self.resolve_intents(&plan, looked_at);
         self.adopt(&desired, &plan, first_contact);
         self.note_drift(&desired, &plan, trigger);
-        let is_fresh = matches!(trigger, Trigger::Signal | Trigger::Api);
-        self.queue.replace(&self.assessor.project, plan.tasks(), is_fresh);
+        self.forbidden.send_replace(BTreeMap::new());
+        self.plans.send_replace(Some(ProjectReport::new(&self.assessor.project, &plan, self.pace)));
+        let is_fresh = std::mem::take(&mut self.memory.is_fresh);
+        self.queue.replace(&self.assessor.project, plan.take_tasks(&self.origin(trigger)), is_fresh);
+        // Only now: what waited was of an older plan.
+        self.apply_suspension();
         self.schedule_retry(&plan);
         let outcome = Outcome::of(&plan);
         self.show_plan(&plan);
-        self.plans.send_replace(Some(ProjectReport::new(&self.assessor.project, &plan, self.pace)));
         self.memory.plan = Some(plan);
         self.observe_phase("plan", started);
         outcome
@@ -233,7 +286,13 @@ impl Reconciler {
             let load = loader.load();
             (loader, load)
         });
-        let Ok((loader, load)) = read.await else { return None };
+        let (loader, load) = match read.await {
+            Ok(both) => both,
+            Err(error) => {
+                tracing::error!(%error, "reading the files failed inside the daemon");
+                return None;
+            }
+        };
         self.loader = Some(loader);
         let is_new = load.result == LoadResult::Changed;
         self.metrics.source_loads_total.with_label_values(&[load.result.as_str()]).inc();
@@ -252,42 +311,94 @@ impl Reconciler {
 
     /// While the project is paused, one request asks whether that is still so.
     async fn probe(&mut self, desired: &Desired) -> bool {
-        let Some(kind) = resource::ALL.iter().find(|kind| desired.kinds.contains(kind.name())) else { return true };
-        match kind.list(&self.assessor.client).await {
-            Ok(_) => true,
-            Err(error) => {
-                tracing::error!(%error, "the project is still paused");
-                false
+        for kind in resource::ALL.iter().filter(|kind| desired.kinds.contains(kind.name())) {
+            match kind.list(&self.assessor.client).await {
+                Ok(_) => return true,
+                // This kind may stay forbidden while the others are not.
+                Err(descope::Error::Forbidden { .. }) => {}
+                Err(error) => {
+                    tracing::error!(%error, "the project is still paused");
+                    return false;
+                }
             }
         }
+        tracing::error!("the project is still paused: every kind is forbidden");
+        false
     }
 
-    fn settle_pause(&mut self, refusal: Option<String>) {
+    fn show_pause(&self, refusal: Option<&str>) {
         let was_paused = self.paused.borrow().is_some();
-        match &refusal {
+        match refusal {
             Some(reason) => tracing::error!(reason, "the project is paused; one request per interval asks again"),
             None if was_paused => tracing::info!("Descope answers again; the project goes on"),
             None => {}
         }
-        self.queue.pause(&self.assessor.project, refusal.is_some());
-        self.paused.send_replace(refusal);
     }
 
-    /// What was under way when the daemon last ended is settled by what is there now.
-    pub fn resolve_intents(&self, plan: &Plan) {
+    /// Until when the project only observes.
+    pub fn suspended_until(&self) -> Option<SystemTime> {
+        self.state.suspended_until(SystemTime::now()).unwrap_or_else(|error| {
+            tracing::error!(%error, "cannot tell whether the project is suspended");
+            None
+        })
+    }
+
+    /// Hands out nothing while the project is suspended or its key is refused.
+    fn apply_suspension(&mut self) {
+        let until = self.suspended_until();
+        let wait = until.and_then(|until| until.duration_since(SystemTime::now()).ok());
+        self.memory.resume_at = wait.map(|wait| Instant::now() + wait);
+        let is_paused = until.is_some() || self.paused.borrow().is_some();
+        self.queue.pause(&self.assessor.project, is_paused);
+    }
+
+    /// What is owned and declared nowhere may be deleted once that has stood for long enough. Only a revision that is
+    /// in force counts.
+    pub fn note_absences(&self, desired: &Desired) {
+        let is_current = self.memory.load.as_ref().is_none_or(|load| load.errors.is_empty());
+        if !is_current {
+            return;
+        }
+        let note = || -> Result<(), state::Error> {
+            let owned = self.state.inventory()?;
+            let absent = owned.into_keys().filter(|key| !desired.resources.contains_key(key)).collect();
+            self.state.note_absent(&absent, SystemTime::now()).map(drop)
+        };
+        if let Err(error) = note() {
+            tracing::error!(%error, "cannot write down what left the files; nothing is deleted");
+        }
+    }
+
+    /// Why the changes of this pass are made.
+    fn origin(&self, trigger: Trigger) -> Arc<Origin> {
+        let revision = self.memory.load.as_ref().and_then(|load| load.revision.as_deref());
+        Arc::new(Origin { trigger: trigger.as_str(), revision: revision.unwrap_or_default().to_owned() })
+    }
+
+    /// Calls whose answer was lost, be it with the daemon's last run, are settled by what was there at `looked_at`.
+    pub fn resolve_intents(&self, plan: &Plan, looked_at: SystemTime) {
         let resolve = || -> Result<(), state::Error> {
-            let in_flight = self.queue.counts().in_flight;
+            let in_flight = self.queue.counts_of(&self.assessor.project).in_flight;
             if in_flight > 0 {
                 return Ok(());
             }
             for open in self.state.open_intents()? {
-                let key = &open.intent.key;
-                if let Some(is_live) = plan.is_live(key) {
-                    let took_effect = is_live != (open.intent.action == Action::Delete);
-                    let settled = if took_effect { Settled::Done } else { Settled::NotDone };
-                    tracing::info!(%key, action = open.intent.action.as_str(), took_effect, "settled what an earlier run left open");
-                    self.state.settle(&[open.id], settled)?;
+                let OpenIntent { id, intent, begun_at } = open;
+                // A call that began after the look is not in it.
+                if begun_at > looked_at {
+                    continue;
                 }
+                let Some(is_live) = plan.is_live(&intent.key) else { continue };
+                let took_effect = match intent.action {
+                    Action::Create => is_live,
+                    Action::Rename => is_live && !is_still_there(plan, &intent),
+                    Action::Delete => !is_live,
+                    Action::Update => !plan.changes.iter().any(|change| change.key == intent.key),
+                };
+                let key = &intent.key;
+                tracing::info!(%key, action = intent.action.as_str(), took_effect, "settled a call whose answer was lost");
+                self.state.settle(&[id], if took_effect { Settled::Done } else { Settled::NotDone })?;
+                self.state.note_attempts(&[settled_attempt(&intent, begun_at, took_effect)])?;
             }
             Ok(())
         };
@@ -315,7 +426,10 @@ impl Reconciler {
             if !news.is_empty() {
                 self.state.own(&news)?;
             }
-            if first_contact { self.state.mark_known() } else { Ok(()) }
+            self.disown_lost(desired, plan, &known)?;
+            // What the policy holds back was not let go ahead by anybody.
+            let is_policy_held = plan.changes.iter().any(|change| change.held == Some(Hold::Policy));
+            if first_contact && !is_policy_held { self.state.mark_known() } else { Ok(()) }
         };
         if let Err(error) = adopt() {
             tracing::error!(%error, "cannot write down what is owned");
@@ -328,6 +442,26 @@ impl Reconciler {
         let Some(desired) = self.memory.load.as_ref().and_then(|load| load.desired.clone()) else { return };
         let digests = desired.resources.iter().map(|(key, declared)| (key.clone(), digest(declared)));
         self.memory.in_sync.extend(digests);
+    }
+
+    /// What is gone from Descope and from the files is owned no more, unless so much is gone that the list is not
+    /// believed. An approval of what that held is one of the loss as well.
+    fn disown_lost(&self, desired: &Desired, plan: &Plan, known: &BTreeMap<Key, Owned>) -> Result<(), state::Error> {
+        let is_accepted = |kind: &str| plan.changes.iter().any(|change| change.key.kind == kind && change.is_approved);
+        let is_lost = |(key, owned): &(&Key, &Owned)| {
+            let is_believed = !plan.shrunk.contains(key.kind) || is_accepted(key.kind);
+            plan.is_live(key) == Some(false)
+                && is_believed
+                && !owned.created_at.is_some_and(assess::is_fresh)
+                && !desired.resources.contains_key(*key)
+                && !plan.changes.iter().any(|change| change.action == Action::Rename && change.key.kind == key.kind)
+        };
+        let lost: Vec<Key> = known.iter().filter(is_lost).map(|(key, _)| key.clone()).collect();
+        if lost.is_empty() {
+            return Ok(());
+        }
+        tracing::info!(resources = lost.len(), "gone from Descope and from the files: no longer owned");
+        self.state.disown(&lost)
     }
 
     fn note_drift(&mut self, desired: &Desired, plan: &Plan, trigger: Trigger) {
@@ -358,13 +492,27 @@ impl Reconciler {
         }
     }
 
-    /// A kind that failed for now is asked for again before the next interval; a refused one waits for it.
+    /// A kind that failed for now is asked for again before the next interval; a refused one waits for it. What left the
+    /// files is looked at again when it may be deleted.
     fn schedule_retry(&mut self, plan: &Plan) {
-        let failed_for_now = plan.unobserved.values().any(|failure| failure.is_transient);
+        let failed_for_now =
+            plan.waiting || !plan.unlisted.is_empty() || plan.unobserved.values().any(|failure| failure.is_transient);
         if failed_for_now {
             self.memory.retry_at = Some(Instant::now() + self.next_wait());
         } else if self.memory.retry_at.is_none() {
             self.memory.failures = 0;
+        }
+        if plan.changes.iter().any(|change| change.held == Some(Hold::DeleteAfter)) {
+            let oldest = self.state.absences().unwrap_or_default().into_values().min();
+            let age = oldest.and_then(|since| since.elapsed().ok()).unwrap_or_default();
+            // Those that are due were seen by this pass; the next ones are due later.
+            let wait = self.assessor.rules.delete_after.saturating_sub(age).max(SHORTEST_WAIT);
+            let due = Instant::now() + wait;
+            self.memory.retry_at = Some(self.memory.retry_at.map_or(due, |at| at.min(due)));
+        }
+        let digests = plan.held_digests.iter().chain(&plan.released_digests).cloned().collect();
+        if let Err(error) = self.state.keep_approvals(&digests, SystemTime::now()) {
+            tracing::error!(%error, "cannot write the state; an approval may stand for longer than it should");
         }
     }
 
@@ -376,6 +524,29 @@ impl Reconciler {
     fn observe_phase(&self, phase: &str, started: Instant) {
         let labels = [&*self.assessor.project, phase];
         self.metrics.pass_duration_seconds.with_label_values(&labels).observe(started.elapsed().as_secs_f64());
+    }
+}
+
+/// Is a renamed resource still live under its old name? Then it was somebody else who made the new one.
+fn is_still_there(plan: &Plan, intent: &Intent) -> bool {
+    let old = |from: &Arc<str>| Key { name: from.clone(), ..intent.key.clone() };
+    intent.from.as_ref().is_some_and(|from| plan.is_live(&old(from)) == Some(true))
+}
+
+/// The row of the audit trail for a call whose answer nobody lived to see.
+fn settled_attempt(intent: &Intent, begun_at: SystemTime, took_effect: bool) -> Attempt {
+    Attempt {
+        at: SystemTime::now(),
+        trigger: Trigger::Startup.as_str().to_owned(),
+        revision: String::new(),
+        place: None,
+        key: intent.key.clone(),
+        action: intent.action.as_str().to_owned(),
+        fields: "[]".to_owned(),
+        attempt: 1,
+        outcome: if took_effect { "ok" } else { "failed" }.to_owned(),
+        message: "its answer was lost; settled by looking at what is there".to_owned(),
+        duration: begun_at.elapsed().unwrap_or_default(),
     }
 }
 

@@ -2,6 +2,7 @@
 
 use crate::descope;
 use crate::descope::Client;
+use crate::plan;
 use crate::plan::Ownership;
 use crate::plan::ProjectName;
 use crate::plan::Task;
@@ -12,6 +13,7 @@ use crate::queue::Work;
 use crate::resource;
 use crate::resource::Action;
 use crate::resource::Document;
+use crate::resource::Field;
 use crate::resource::Key;
 use crate::resource::Kind;
 use crate::resource::Rule;
@@ -19,6 +21,8 @@ use crate::resource::Write;
 use crate::source::Trigger;
 use crate::source::TriggerSender;
 use crate::state;
+use crate::state::Attempt;
+use crate::state::Digest;
 use crate::state::Intent;
 use crate::state::IntentId;
 use crate::state::Owned;
@@ -27,9 +31,10 @@ use crate::state::Settled;
 use crate::telemetry::metrics::Metrics;
 use nonempty::NonEmpty;
 use serde_json::Value;
+use std::collections::BTreeMap;
 use std::collections::HashMap;
-use std::collections::HashSet;
 use std::sync::Arc;
+use std::time::Duration;
 use std::time::SystemTime;
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -46,6 +51,30 @@ pub struct Target {
     pub look_again: TriggerSender,
     /// Why the whole project waits, e.g. because Descope refused the management key; `None` while it does not.
     pub paused: watch::Sender<Option<String>>,
+    /// Refusals (403) of each kind in a row: after [`FORBIDDEN`] of them nothing more of that kind is sent until a pass
+    /// gives it another try.
+    pub forbidden: watch::Sender<BTreeMap<&'static str, (u32, String)>>,
+    /// An overwriting write that rests on an older observation looks again first.
+    pub trusted_for: Duration,
+}
+
+/// A feature that the account lacks is refused for every resource alike: this many refusals in a row prove it, and
+/// spare the budget the rest.
+const FORBIDDEN: u32 = 3;
+
+impl Target {
+    fn forgive(&self, kind: &'static str) {
+        self.forbidden.send_if_modified(|kinds| kinds.remove(kind).is_some());
+    }
+
+    fn note_forbidden(&self, kind: &'static str, message: &str) {
+        self.forbidden.send_modify(|kinds| kinds.entry(kind).or_insert((0, message.to_owned())).0 += 1);
+    }
+
+    /// Why nothing of this kind is sent.
+    fn is_forbidden(&self, kind: &str) -> Option<String> {
+        self.forbidden.borrow().get(kind).filter(|(times, _)| *times >= FORBIDDEN).map(|(_, message)| message.clone())
+    }
 }
 
 /// One of several loops that drain the queue.
@@ -95,8 +124,10 @@ impl Worker {
         let seconds = started.elapsed().as_secs_f64();
         self.metrics.change_duration_seconds.with_label_values(&[kind.name(), first.action.as_str()]).observe(seconds);
         match conclusion {
-            Conclusion::Split => {
-                tracing::info!("a batch was refused; its halves are tried apart");
+            Conclusion::Split(message) => {
+                tracing::info!(message, "a batch was refused; its halves are tried apart");
+                let verdict = Verdict::Park { message: format!("refused with its batch, tried apart: {message}") };
+                audit(target, &work, &vec![verdict; work.tasks.len()], started.elapsed());
                 self.queue.finish_split(work);
             }
             Conclusion::Each(verdicts) => {
@@ -104,6 +135,7 @@ impl Worker {
                 for (task, verdict) in work.tasks.iter().zip(&verdicts) {
                     self.record(&work.project, task, verdict, work.attempts);
                 }
+                audit(target, &work, &verdicts, started.elapsed());
                 self.queue.finish(work, verdicts);
             }
         }
@@ -146,7 +178,7 @@ enum Conclusion {
     /// One verdict per task, in order.
     Each(Vec<Verdict>),
     /// The whole was refused because of some part of it.
-    Split,
+    Split(String),
 }
 
 impl Conclusion {
@@ -156,31 +188,71 @@ impl Conclusion {
 }
 
 async fn attempt(target: &Target, kind: &'static dyn Kind, work: &Work) -> Conclusion {
-    let landed = if work.verify {
-        match landed(&target.client, kind, &work.tasks).await {
-            Ok(landed) => landed,
-            Err(error) => return Conclusion::all(work, &after_failed_look(&error)),
+    if let Some(message) = target.is_forbidden(kind.name()) {
+        return Conclusion::all(work, &Verdict::Park { message });
+    }
+    let looks = work.verify || work.tasks.iter().any(|task| is_old(target, task));
+    let live = if looks {
+        match observe(&target.client, kind).await {
+            Ok(live) => Some(live),
+            Err(error) => return Conclusion::all(work, &after_failed_look(target, &error)),
         }
     } else {
-        vec![false; work.tasks.len()]
+        None
     };
-    let open: Vec<&Task> =
-        work.tasks.iter().zip(&landed).filter(|(_, landed)| !**landed).map(|(task, _)| task).collect();
-    if landed.contains(&true) {
+    // What the look already decides: it landed before, or it is not what the plan rested on.
+    let decided: Vec<Option<Verdict>> =
+        work.tasks.iter().map(|task| live.as_ref().and_then(|live| decide(target, work, task, live))).collect();
+    if decided.contains(&Some(Verdict::Done)) {
         tracing::info!("an earlier try had landed though its answer was lost");
         target.look_again.fire(Trigger::Interval);
-        for task in work.tasks.iter().zip(&landed).filter(|(_, landed)| **landed).map(|(task, _)| task) {
-            remember(target, kind, task);
-        }
     }
-    let Some(open) = NonEmpty::from_vec(open) else { return Conclusion::all(work, &Verdict::Done) };
+    forget_intents(
+        target,
+        work.tasks.iter().zip(&decided).filter(|(_, decided)| decided.is_some()).map(|(task, _)| task),
+    );
+    let landed = work.tasks.iter().zip(&decided).filter(|(_, decided)| **decided == Some(Verdict::Done));
+    // It may be somebody else's: then what it holds is not what we would have sent.
+    remember(target, kind, &landed.map(|(task, _)| task).collect::<Vec<_>>(), false);
+    let open = work.tasks.iter().zip(&decided).filter(|(_, decided)| decided.is_none()).map(|(task, _)| task);
+    let Some(open) = NonEmpty::from_vec(open.collect::<Vec<&Task>>()) else {
+        return Conclusion::Each(decided.into_iter().flatten().collect());
+    };
     let verdict = match send(target, kind, &open).await {
         Sent::Each(verdict) => verdict,
         Sent::Refused(message) if open.len() == 1 => Verdict::Park { message },
-        Sent::Refused(_) => return Conclusion::Split,
+        Sent::Refused(message) => return Conclusion::Split(message),
     };
-    let verdicts = landed.into_iter().map(|landed| if landed { Verdict::Done } else { verdict.clone() });
-    Conclusion::Each(verdicts.collect())
+    Conclusion::Each(decided.into_iter().map(|decided| decided.unwrap_or_else(|| verdict.clone())).collect())
+}
+
+fn is_old(target: &Target, task: &Task) -> bool {
+    // A patch that carries a map sends the entries that it does not change along.
+    let overwrites = match &task.write {
+        Write::Overwrite { .. } => true,
+        Write::Patch(body) => body.values().any(Value::is_object),
+        Write::Create(_) | Write::DefaultRoles(_) | Write::Delete { .. } => false,
+    };
+    overwrites && task.observed_at.elapsed() > target.trusted_for
+}
+
+/// What is there decides: `None` leaves it to the call.
+fn decide(target: &Target, work: &Work, task: &Task, live: &HashMap<Key, u64>) -> Option<Verdict> {
+    if work.verify && has_landed(task, live) {
+        return Some(Verdict::Done);
+    }
+    if is_old(target, task) && live.get(&present_key(task)) != Some(&task.seen) {
+        return Some(Verdict::Superseded);
+    }
+    None
+}
+
+/// The key under which the resource is live before the write.
+fn present_key(task: &Task) -> Key {
+    match &task.write {
+        Write::Overwrite { from, .. } => Key { name: from.clone(), ..task.slot.key.clone() },
+        Write::Create(_) | Write::Patch(_) | Write::DefaultRoles(_) | Write::Delete { .. } => task.slot.key.clone(),
+    }
 }
 
 enum Sent {
@@ -199,12 +271,12 @@ async fn send(target: &Target, kind: &'static dyn Kind, tasks: &NonEmpty<&Task>)
     let result = kind.send(&target.client, &writes).await;
     let is_unclear = result.as_ref().is_err_and(descope::Error::may_have_taken_effect);
     if result.is_ok() {
-        for task in tasks {
-            remember(target, kind, task);
-        }
+        remember(target, kind, &tasks.iter().copied().collect::<Vec<_>>(), true);
+        target.forgive(kind.name());
     }
     if !is_unclear {
         settle(target, &intents, result.is_ok());
+        forget_intents(target, tasks.iter().copied());
     }
     match result {
         Ok(()) => Sent::Each(Verdict::Done),
@@ -214,25 +286,24 @@ async fn send(target: &Target, kind: &'static dyn Kind, tasks: &NonEmpty<&Task>)
 
 async fn judge(target: &Target, kind: &'static dyn Kind, tasks: &NonEmpty<&Task>, error: descope::Error) -> Sent {
     let message = error.to_string();
-    if matches!(error, descope::Error::Stopping) {
-        return Sent::Each(Verdict::Released);
-    }
-    if matches!(error, descope::Error::Unauthorized { .. }) {
-        tracing::error!(message, "the project is paused; one request per interval asks again");
-        target.paused.send_replace(Some(message));
+    if matches!(error, descope::Error::Stopping) || pauses(target, &error) {
         return Sent::Each(Verdict::Released);
     }
     if error.is_transient() {
         let is_unrepeatable = tasks.iter().any(|task| !task.write.is_repeatable(&task.slot.key));
         return Sent::Each(Verdict::Retry { message, ambiguous: is_unrepeatable && error.may_have_taken_effect() });
     }
-    let is_about_one = matches!(error, descope::Error::Rejected { .. });
-    match (is_about_one, tasks.len()) {
+    if matches!(error, descope::Error::Forbidden { .. }) {
+        target.note_forbidden(kind.name(), &message);
+        return Sent::Refused(message);
+    }
+    let is_rejected = matches!(error, descope::Error::Rejected { .. });
+    match (is_rejected, tasks.len()) {
         (true, 1) if tasks.head.action == Action::Create => {
             judge_refused_create(target, kind, tasks.head, message).await
         }
         (true, _) => Sent::Refused(message),
-        // A feature that the plan of the account lacks, or a call that cannot be made: splitting changes nothing.
+        // A call that cannot be made: splitting changes nothing.
         (false, _) => Sent::Each(Verdict::Park { message }),
     }
 }
@@ -240,61 +311,79 @@ async fn judge(target: &Target, kind: &'static dyn Kind, tasks: &NonEmpty<&Task>
 /// No source says how Descope words "already exists", so any refused create is followed by a look: what is there was
 /// created by somebody else meanwhile, or by an earlier try of ours.
 async fn judge_refused_create(target: &Target, kind: &'static dyn Kind, task: &Task, message: String) -> Sent {
-    match landed(&target.client, kind, &NonEmpty::new(task.clone())).await {
-        Ok(landed) if landed == [true] => {
-            remember(target, kind, task);
+    match observe(&target.client, kind).await {
+        Ok(live) if has_landed(task, &live) => {
+            // Somebody else made it meanwhile: the next pass compares it, and owns it.
             target.look_again.fire(Trigger::Interval);
             Sent::Each(Verdict::Done)
         }
         Ok(_) => Sent::Refused(message),
-        Err(error) => Sent::Each(after_failed_look(&error)),
+        Err(error) => Sent::Each(after_failed_look(target, &error)),
     }
 }
 
-fn after_failed_look(error: &descope::Error) -> Verdict {
-    if matches!(error, descope::Error::Stopping) {
+fn after_failed_look(target: &Target, error: &descope::Error) -> Verdict {
+    if matches!(error, descope::Error::Stopping) || pauses(target, error) {
         return Verdict::Released;
     }
     Verdict::Retry { message: error.to_string(), ambiguous: true }
 }
 
-/// Which of the tasks are already true? Asked before a write that may not be repeated blindly.
-async fn landed(client: &Client, kind: &dyn Kind, tasks: &NonEmpty<Task>) -> Result<Vec<bool>, descope::Error> {
-    let live: HashSet<Key> = kind.list(client).await?.iter().filter_map(|document| kind.key(document)).collect();
-    let is_true = |task: &Task| {
-        let key = &task.slot.key;
-        match &task.write {
-            Write::Create(_) => live.contains(key),
-            Write::Delete { .. } => !live.contains(key),
-            Write::Overwrite { from, .. } if *from != key.name => {
-                live.contains(key) && !live.contains(&Key { name: from.clone(), ..key.clone() })
-            }
-            Write::Overwrite { .. } | Write::Patch(_) | Write::DefaultRoles(_) => false,
-        }
-    };
-    Ok(tasks.iter().map(is_true).collect())
+/// A refused key stops the whole project; other projects go on.
+fn pauses(target: &Target, error: &descope::Error) -> bool {
+    let is_refused = matches!(error, descope::Error::Unauthorized { .. });
+    if is_refused {
+        tracing::error!(%error, "the project is paused; one request per interval asks again");
+        target.paused.send_replace(Some(error.to_string()));
+    }
+    is_refused
 }
 
-/// Writes down what may not be repeated blindly, before it is sent: after a crash the next start knows what to look
-/// for.
+/// Every live resource of a kind, with the digest of its document.
+async fn observe(client: &Client, kind: &dyn Kind) -> Result<HashMap<Key, u64>, descope::Error> {
+    let documents = kind.list(client).await?;
+    Ok(documents.iter().filter_map(|document| Some((kind.key(document)?, plan::digest(document)))).collect())
+}
+
+/// Is the task already true? Asked before a write that may not be repeated blindly.
+fn has_landed(task: &Task, live: &HashMap<Key, u64>) -> bool {
+    let key = &task.slot.key;
+    match &task.write {
+        Write::Create(_) => live.contains_key(key),
+        Write::Delete { .. } => !live.contains_key(key),
+        Write::Overwrite { from, .. } if *from != key.name => {
+            live.contains_key(key) && !live.contains_key(&present_key(task))
+        }
+        Write::Overwrite { .. } | Write::Patch(_) | Write::DefaultRoles(_) => false,
+    }
+}
+
+/// Writes down what is about to be sent: after a crash the next start knows what to look for. A state that cannot be
+/// written stops creates, renames and deletes; the others are safe to repeat.
 fn begin(target: &Target, tasks: &NonEmpty<&Task>) -> Result<Vec<IntentId>, String> {
-    let intents: Vec<Intent> = tasks
-        .iter()
-        .filter(|task| !task.write.is_repeatable(&task.slot.key))
-        .map(|task| Intent {
-            key: task.slot.key.clone(),
-            action: task.action,
-            from: match &task.write {
-                Write::Overwrite { from, .. } => Some(from.clone()),
-                Write::Create(_) | Write::Patch(_) | Write::DefaultRoles(_) | Write::Delete { .. } => None,
-            },
-            digest: target.state.fingerprint(&match &task.write {
-                Write::Create(body) | Write::Overwrite { body, .. } => Value::Object(body.clone()),
-                Write::Patch(_) | Write::DefaultRoles(_) | Write::Delete { .. } => Value::Null,
-            }),
-        })
-        .collect();
-    target.state.begin(&intents).map_err(|error| format!("nothing is created, renamed or deleted meanwhile: {error}"))
+    let intent = |task: &&Task| Intent {
+        key: task.slot.key.clone(),
+        action: task.action,
+        from: match &task.write {
+            Write::Overwrite { from, .. } => Some(from.clone()),
+            Write::Create(_) | Write::Patch(_) | Write::DefaultRoles(_) | Write::Delete { .. } => None,
+        },
+        digest: target.state.fingerprint(&match &task.write {
+            Write::Create(body) | Write::Overwrite { body, .. } | Write::Patch(body) => Value::Object(body.clone()),
+            Write::DefaultRoles(names) => Value::from(names.clone()),
+            Write::Delete { .. } => Value::Null,
+        }),
+    };
+    let intents: Vec<Intent> = tasks.iter().map(intent).collect();
+    let is_repeatable = tasks.iter().all(|task| task.write.is_repeatable(&task.slot.key));
+    match target.state.begin(&intents) {
+        Ok(ids) => Ok(ids),
+        Err(error) if is_repeatable => {
+            tracing::error!(%error, "cannot write the state; updates go on without it");
+            Ok(Vec::new())
+        }
+        Err(error) => Err(format!("nothing is created, renamed or deleted meanwhile: {error}")),
+    }
 }
 
 fn settle(target: &Target, intents: &[IntentId], took_effect: bool) {
@@ -304,31 +393,73 @@ fn settle(target: &Target, intents: &[IntentId], took_effect: bool) {
     }
 }
 
-/// Keeps what a finished write means: ownership, done renames, and the fingerprints of what cannot be read back.
-fn remember(target: &Target, kind: &dyn Kind, task: &Task) {
-    let key = &task.slot.key;
-    let kept = match &task.write {
-        Write::Create(body) => target
-            .state
-            .own(&[(key.clone(), created(task.ownership))])
-            .and_then(|()| remember_sent(target, kind, key, body)),
-        Write::Overwrite { from, body } if *from != key.name => {
-            let old = Key { name: from.clone(), ..key.clone() };
-            target.state.renamed(&old, key).and_then(|()| remember_sent(target, kind, key, body))
+/// What an earlier try with a lost answer left open is settled by this one.
+fn forget_intents<'a>(target: &Target, tasks: impl Iterator<Item = &'a Task>) {
+    let keys: Vec<Key> = tasks.map(|task| task.slot.key.clone()).collect();
+    if !keys.is_empty()
+        && let Err(error) = target.state.forget_intents(&keys)
+    {
+        tracing::error!(%error, "cannot write the state; the next start looks again at what was just done");
+    }
+}
+
+/// Keeps what finished writes mean: ownership, done renames, and, where it was certainly this write that took effect,
+/// the fingerprints of what cannot be read back.
+fn remember(target: &Target, kind: &dyn Kind, tasks: &[&Task], is_certain: bool) {
+    let mut created = Vec::new();
+    let mut deleted = Vec::new();
+    let mut renamed = Vec::new();
+    let mut sent = Vec::new();
+    for task in tasks {
+        let key = &task.slot.key;
+        match &task.write {
+            Write::Create(body) => {
+                created.push((key.clone(), owned(task.ownership)));
+                sent.extend(unreadable(target, kind, key, body));
+            }
+            Write::Overwrite { from, body } => {
+                if *from != key.name {
+                    renamed.push((Key { name: from.clone(), ..key.clone() }, key.clone()));
+                }
+                sent.extend(unreadable(target, kind, key, body));
+            }
+            Write::Patch(body) => sent.extend(unreadable(target, kind, key, body)),
+            Write::DefaultRoles(names) => {
+                let body = [("defaultRoles".to_owned(), Value::from(names.clone()))].into_iter().collect();
+                sent.extend(unreadable(target, kind, key, &body));
+            }
+            Write::Delete { .. } => deleted.push(key.clone()),
         }
-        Write::Overwrite { body, .. } | Write::Patch(body) => remember_sent(target, kind, key, body),
-        Write::DefaultRoles(names) => {
-            let body = [("defaultRoles".to_owned(), Value::from(names.clone()))].into_iter().collect();
-            remember_sent(target, kind, key, &body)
+    }
+    let uncounted = tasks.iter().filter(|task| task.action == Action::Delete && !task.is_approved);
+    let keep = || -> Result<(), state::Error> {
+        if !created.is_empty() {
+            target.state.created(&created)?;
         }
-        Write::Delete { .. } => target.state.disown(std::slice::from_ref(key)),
+        renamed.iter().try_for_each(|(old, new)| target.state.renamed(old, new))?;
+        if !deleted.is_empty() {
+            target.state.disown(&deleted)?;
+        }
+        uncounted.clone().try_for_each(|task| target.state.note_deletion(task.slot.key.kind, SystemTime::now()))?;
+        if is_certain && !sent.is_empty() { target.state.set_sent(&sent) } else { Ok(()) }
     };
-    if let Err(error) = kept {
+    if let Err(error) = keep() {
         tracing::error!(%error, "cannot write the state; what was just done is looked up again");
     }
 }
 
-fn created(ownership: Ownership) -> Owned {
+/// Fingerprints of the fields in `body` that the API may not return.
+fn unreadable(target: &Target, kind: &dyn Kind, key: &Key, body: &Document) -> Vec<(Key, &'static str, Digest)> {
+    let is_unreadable = |rule| matches!(rule, Rule::CreateOnly | Rule::Unreadable | Rule::Part(_));
+    let fields = kind.fields().iter().filter(|field| is_unreadable(field.rule));
+    let digest = |field: &'static Field| {
+        let digest = target.state.fingerprint(&compare::folded(field.shape, body.get(field.name)?));
+        Some((key.clone(), field.name, digest))
+    };
+    fields.filter_map(digest).collect()
+}
+
+fn owned(ownership: Ownership) -> Owned {
     Owned {
         created_at: Some(SystemTime::now()),
         protected: ownership.protected,
@@ -336,16 +467,34 @@ fn created(ownership: Ownership) -> Owned {
     }
 }
 
-fn remember_sent(target: &Target, kind: &dyn Kind, key: &Key, body: &Document) -> Result<(), state::Error> {
-    let is_unreadable = |rule| matches!(rule, Rule::CreateOnly | Rule::Unreadable | Rule::Part(_));
-    let sent: Vec<_> = kind
-        .fields()
-        .iter()
-        .filter(|field| is_unreadable(field.rule))
-        .filter_map(|field| {
-            let digest = target.state.fingerprint(&compare::folded(field.shape, body.get(field.name)?));
-            Some((key.clone(), field.name, digest))
+/// One row per change attempted.
+fn audit(target: &Target, work: &Work, verdicts: &[Verdict], duration: Duration) {
+    let row = |(task, verdict): (&Task, &Verdict)| {
+        let (outcome, message) = match verdict {
+            Verdict::Done => ("ok", String::new()),
+            Verdict::Retry { message, .. } | Verdict::Park { message } => ("failed", message.clone()),
+            Verdict::Superseded => ("superseded", String::new()),
+            // Not tried.
+            Verdict::Released => return None,
+        };
+        Some(Attempt {
+            at: SystemTime::now(),
+            trigger: task.origin.trigger.to_owned(),
+            revision: task.origin.revision.clone(),
+            place: task.place.as_ref().map(|place| (place.file.to_string(), place.line)),
+            key: task.slot.key.clone(),
+            action: task.action.as_str().to_owned(),
+            fields: serde_json::to_string(&*task.fields).unwrap_or_default(),
+            attempt: work.attempts + 1,
+            outcome: outcome.to_owned(),
+            message,
+            duration,
         })
-        .collect();
-    if sent.is_empty() { Ok(()) } else { target.state.set_sent(&sent) }
+    };
+    let rows: Vec<Attempt> = work.tasks.iter().zip(verdicts).filter_map(row).collect();
+    if !rows.is_empty()
+        && let Err(error) = target.state.note_attempts(&rows)
+    {
+        tracing::error!(%error, "cannot write the audit trail");
+    }
 }

@@ -10,9 +10,12 @@ use crate::cli::shutdown::shutdown_on_signal;
 use crate::config::Config;
 use crate::config::process_env;
 use crate::daemon::Parts;
+use crate::daemon::Project;
 use crate::daemon::settings;
+use crate::desired::Desired;
 use crate::limiter::Priority;
 use crate::plan::Hold;
+use crate::plan::Origin;
 use crate::plan::Plan;
 use crate::plan::render;
 use crate::plan::render::ProjectReport;
@@ -20,6 +23,8 @@ use crate::plan::render::Report;
 use crate::queue::Queue;
 use crate::reconcile::Reconciler;
 use crate::reconcile::assess::Assessment;
+use crate::source::Trigger;
+use crate::source::loader::Loader;
 use crate::telemetry::redact::Redactor;
 use anyhow::bail;
 use indicatif::ProgressBar;
@@ -27,6 +32,8 @@ use indicatif::ProgressStyle;
 use outcome::Outcome;
 use std::io::IsTerminal;
 use std::io::Write;
+use std::sync::Arc;
+use std::time::SystemTime;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -48,6 +55,10 @@ pub struct ApplyArgs {
     #[arg(long, value_name = "NAME")]
     pub project: Vec<String>,
 }
+
+/// Looks again so often at most where what was found differs from what was planned, e.g. because somebody else created
+/// a resource meanwhile.
+const ROUNDS: usize = 3;
 
 /// Applies.
 pub async fn run(config: Config, args: ApplyArgs, redactor: &Redactor) -> anyhow::Result<Exit> {
@@ -74,44 +85,29 @@ pub async fn run(config: Config, args: ApplyArgs, redactor: &Redactor) -> anyhow
         return Ok(Exit::Invalid);
     }
 
-    let mut plans = Vec::new();
-    let mut is_approved = false;
-    for (project, desired) in parts.projects.iter().zip(&desired_states) {
-        let reconciler = &project.reconciler;
-        let Assessment { mut plan, refusal, first_contact } =
-            reconciler.assessor.assess(desired, Priority::Change).await;
-        if let Some(reason) = refusal {
-            bail!("project {}: {reason}", project.name);
-        }
-        is_approved |= args.approve.as_ref().is_some_and(|fingerprint| *fingerprint == plan.fingerprint);
-        release(&mut plan, &args);
-        reconciler.resolve_intents(&plan);
-        plans.push((plan, first_contact));
-    }
-    if let (Some(fingerprint), false) = (&args.approve, is_approved) {
-        bail!(
-            "no plan has the fingerprint {fingerprint}: it was approved already, or what it covers changed; run plan again"
-        );
-    }
-    let report = |plans: &[(Plan, bool)]| {
-        let pace = settings::pace(&config);
-        let of = |(project, (plan, _)): (&crate::daemon::Project, &(Plan, bool))| {
-            ProjectReport::new(&project.name, plan, pace)
-        };
-        Report::new(parts.projects.iter().zip(plans).map(of).collect())
-    };
-    if is_asked && !ask(&report(&plans), &mut plans)? {
+    let mut plans = assess(&parts, &desired_states, &args).await?;
+    if is_asked && !ask(&report(&config, &parts, &plans), &mut plans)? {
         return Ok(Exit::Held);
     }
-    let report = report(&plans);
-    for ((project, desired), (plan, first_contact)) in parts.projects.iter().zip(&desired_states).zip(&plans) {
-        project.reconciler.adopt(desired, plan, *first_contact);
-        parts.queue.replace(&project.name, plan.tasks(), false);
+    let report = report(&config, &parts, &plans);
+    let mut workers = start_workers(&config, &parts);
+    enqueue(&parts, &desired_states, plans);
+    drain(&parts, &stop).await;
+    for _ in 1..ROUNDS {
+        let is_asked_for = parts.projects.iter_mut().any(|project| project.triggers.try_recv().is_some());
+        if !is_asked_for || stop.is_cancelled() {
+            break;
+        }
+        let plans = assess(&parts, &desired_states, &ApplyArgs { approve: None, ..args.clone() }).await?;
+        enqueue(&parts, &desired_states, plans);
+        drain(&parts, &stop).await;
     }
-    drain(&config, &parts, &stop).await;
+    parts.queue.close();
+    while workers.join_next().await.is_some() {}
     for (host, limiter) in &parts.limiters {
         settings::save(host, limiter, &parts.state);
     }
+
     let outcome = Outcome::of(report, &parts.projects, &parts.queue);
     let mut out = std::io::stdout().lock();
     match args.output {
@@ -124,6 +120,51 @@ pub async fn run(config: Config, args: ApplyArgs, redactor: &Redactor) -> anyhow
     Ok(outcome.exit())
 }
 
+/// The plan of a project, and whether it was never seen before.
+type Planned = (Plan, bool);
+
+/// Looks at every project, and releases what the arguments approve.
+async fn assess(parts: &Parts, desired_states: &[Arc<Desired>], args: &ApplyArgs) -> anyhow::Result<Vec<Planned>> {
+    let mut plans = Vec::new();
+    let mut is_approved = args.approve.is_none();
+    for (project, desired) in parts.projects.iter().zip(desired_states) {
+        let reconciler = &project.reconciler;
+        reconciler.note_absences(desired);
+        let looked_at = SystemTime::now();
+        let Assessment { mut plan, refusal, first_contact } =
+            reconciler.assessor.assess(desired, Priority::Change).await;
+        if let Some(reason) = refusal {
+            tracing::error!(project = &*project.name, reason, "this project is refused; the others go on");
+        }
+        is_approved |= args.approve.as_ref().is_some_and(|fingerprint| *fingerprint == plan.fingerprint);
+        release(&mut plan, args);
+        reconciler.resolve_intents(&plan, looked_at);
+        plans.push((plan, first_contact));
+    }
+    match &args.approve {
+        Some(fingerprint) if !is_approved => bail!(
+            "no plan has the fingerprint {fingerprint}: it was approved already, or what it covers changed; run plan \
+             again"
+        ),
+        Some(_) | None => Ok(plans),
+    }
+}
+
+fn report(config: &Config, parts: &Parts, plans: &[Planned]) -> Report {
+    let pace = settings::pace(config);
+    let of = |(project, (plan, _)): (&Project, &Planned)| ProjectReport::new(&project.name, plan, pace);
+    Report::new(parts.projects.iter().zip(plans).map(of).collect())
+}
+
+fn enqueue(parts: &Parts, desired_states: &[Arc<Desired>], plans: Vec<Planned>) {
+    for ((project, desired), (mut plan, first_contact)) in parts.projects.iter().zip(desired_states).zip(plans) {
+        project.reconciler.adopt(desired, &plan, first_contact);
+        let revision = project.reconciler.loader.as_ref().and_then(Loader::revision).unwrap_or_default();
+        let origin = Arc::new(Origin { trigger: Trigger::Startup.as_str(), revision });
+        parts.queue.replace(&project.name, plan.take_tasks(&origin), false);
+    }
+}
+
 /// `--auto-approve` stands for the first contact, a fingerprint for whatever it covers.
 fn release(plan: &mut Plan, args: &ApplyArgs) {
     let covers_all = args.approve.as_ref().is_some_and(|fingerprint| *fingerprint == plan.fingerprint);
@@ -132,7 +173,7 @@ fn release(plan: &mut Plan, args: &ApplyArgs) {
 }
 
 /// Shows what would happen and asks. A yes releases the first contact.
-fn ask(report: &Report, plans: &mut [(Plan, bool)]) -> anyhow::Result<bool> {
+fn ask(report: &Report, plans: &mut [Planned]) -> anyhow::Result<bool> {
     let mut err = std::io::stderr().lock();
     err.write_all(render::text(report).as_bytes())?;
     if !report.has_differences() {
@@ -151,14 +192,18 @@ fn ask(report: &Report, plans: &mut [(Plan, bool)]) -> anyhow::Result<bool> {
     Ok(is_yes)
 }
 
-/// Works the queue off, with a bar on a terminal.
-async fn drain(config: &Config, parts: &Parts, stop: &CancellationToken) {
+fn start_workers(config: &Config, parts: &Parts) -> JoinSet<()> {
     let mut worker = parts.worker.clone();
     worker.give_up_after = Some(config.retry.max_attempts);
     let mut workers = JoinSet::new();
     for _ in 0..config.concurrency.get() {
         workers.spawn(worker.clone().run());
     }
+    workers
+}
+
+/// Waits until the queue is worked off, with a bar on a terminal.
+async fn drain(parts: &Parts, stop: &CancellationToken) {
     let total = parts.projects.iter().map(|project| parts.queue.counts_of(&project.name).total()).sum::<usize>();
     let bar = bar(total as u64);
     let settled = async {
@@ -171,8 +216,6 @@ async fn drain(config: &Config, parts: &Parts, stop: &CancellationToken) {
         () = stop.cancelled() => {}
     }
     bar.finish_and_clear();
-    parts.queue.close();
-    while workers.join_next().await.is_some() {}
 }
 
 /// Until nothing of this project happens any more, or the key is refused.

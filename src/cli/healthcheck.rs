@@ -46,7 +46,7 @@ pub async fn run(overrides: &Overrides, args: HealthcheckArgs) -> anyhow::Result
 }
 
 /// Without the whole config where a flag says it: the check must not need what the daemon needs.
-fn listens(overrides: &Overrides) -> anyhow::Result<SocketAddr> {
+pub fn listens(overrides: &Overrides) -> anyhow::Result<SocketAddr> {
     let given = |value: &Option<String>| value.clone().filter(|value| !value.is_empty());
     match (given(&overrides.listen), given(&overrides.config)) {
         (None, Some(_)) => Ok(Config::load(overrides)?.http.listen),
@@ -58,7 +58,7 @@ fn listens(overrides: &Overrides) -> anyhow::Result<SocketAddr> {
 }
 
 /// "All addresses" is nowhere to connect to; this machine is among them.
-fn reachable(mut address: SocketAddr) -> SocketAddr {
+pub fn reachable(mut address: SocketAddr) -> SocketAddr {
     match address.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => address.set_ip(Ipv4Addr::LOCALHOST.into()),
         IpAddr::V6(ip) if ip.is_unspecified() => address.set_ip(Ipv6Addr::LOCALHOST.into()),

@@ -1,7 +1,9 @@
 //! `descope-gitops plan`: what would change. It sends no write, and only reads the state.
 
 use crate::cli::Exit;
+use crate::cli::remote::Daemon;
 use crate::config::Config;
+use crate::config::Overrides;
 use crate::config::process_env;
 use crate::daemon;
 use crate::daemon::settings;
@@ -18,11 +20,13 @@ use crate::source::loader::Loader;
 use crate::state::State;
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::redact::Redactor;
-use anyhow::bail;
+use anyhow::Context;
 use clap::ValueEnum;
+use reqwest::Method;
 use std::io::Write;
 use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
+use url::Url;
 
 /// What to show, and how.
 #[derive(Debug, Clone, clap::Args)]
@@ -36,6 +40,9 @@ pub struct PlanArgs {
     /// Only these projects; may be given more than once
     #[arg(long, value_name = "NAME")]
     pub project: Vec<String>,
+    /// Ask the daemon with this base URL, whose inventory knows what would be deleted
+    #[arg(long)]
+    pub url: Option<Url>,
 }
 
 /// How a plan is written.
@@ -100,7 +107,7 @@ pub async fn run(config: Config, args: PlanArgs, redactor: &Redactor) -> anyhow:
         };
         let assessment = assessor.assess(desired, Priority::Change).await;
         if let Some(reason) = assessment.refusal {
-            bail!("project {}: {reason}", project.name);
+            tracing::error!(project = &*project.name, reason, "this project is refused; the others go on");
         }
         is_complete &= assessment.plan.unobserved.is_empty();
         reports.push(ProjectReport::new(&project.name, &assessment.plan, settings::pace(&config)));
@@ -112,6 +119,18 @@ pub async fn run(config: Config, args: PlanArgs, redactor: &Redactor) -> anyhow:
         (true, true) => Exit::Differences,
         (true, false) => Exit::Done,
     })
+}
+
+/// Shows the last plan of a running daemon.
+pub async fn of_daemon(overrides: &Overrides, args: &PlanArgs, redactor: &Redactor) -> anyhow::Result<Exit> {
+    let daemon = Daemon::find(args.url.as_ref(), overrides, redactor)?;
+    let body = daemon.ask(Method::GET, "/api/v1/plan", &[]).await?;
+    let mut report: Report = serde_json::from_value(body).context("the daemon's plan is of another form")?;
+    if !args.project.is_empty() {
+        report.projects.retain(|project| args.project.contains(&project.name));
+    }
+    show(&report, args.output)?;
+    Ok(if args.exit_code && report.has_differences() { Exit::Differences } else { Exit::Done })
 }
 
 /// The projects to look at: those that were named, or all.

@@ -4,7 +4,6 @@
 use crate::config::Config;
 use crate::config::Env;
 use crate::config::Invalid;
-use crate::config::Policy;
 use crate::config::Problem;
 use crate::config::Project;
 use crate::config::SecretRef;
@@ -83,11 +82,6 @@ impl Config {
         let mut seen = BTreeMap::new();
         for (index, project) in self.projects.iter().enumerate() {
             let key = format!("projects[{index}]");
-            if project.policy == Policy::Sync {
-                let what = "policy: sync is not available: this version has no guards against mass deletion, so it \
-                            never deletes; use upsert-only";
-                problems.push(self.problem(&format!("{key}.policy"), &format!("{key}.{what}")));
-            }
             let connection = match self.connection(&key, project, ambient_url.as_deref(), &env) {
                 Ok(connection) => connection,
                 Err(found) => {

@@ -470,15 +470,6 @@ fn a_config_file_below_the_repo_stops_the_start_also_through_a_link() {
 }
 
 #[test]
-fn sync_does_not_start_before_there_are_guards() {
-    assert_eq!(
-        start_errors(&(ONE.to_owned() + "    policy: sync\n"), &[("KEY", KEY)]),
-        ["FILE:5: projects[0].policy: sync is not available: this version has no guards against mass deletion, so it \
-          never deletes; use upsert-only"]
-    );
-}
-
-#[test]
 fn a_management_key_comes_from_a_file_that_exists() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("key");

@@ -29,8 +29,8 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
-/// What the limiter learned is written at most this often.
-const MEMORY_EVERY: Duration = Duration::from_secs(1);
+/// What the limiter learned is written at most this often: a kill in between may cost one lockout.
+const MEMORY_EVERY: Duration = Duration::from_millis(100);
 
 /// `retry`.
 pub fn backoff(config: &Config) -> Backoff {
@@ -74,7 +74,10 @@ pub fn rules(project: &config::Project) -> Rules {
             default_max_deletes: number(guards.max_deletes),
             max_deletes: guards.max_deletes_by_kind.iter().map(|(kind, most)| (kind.clone(), number(*most))).collect(),
             max_delete_percent: guards.max_delete_percent.map_or(100.0, f64::from),
+            max_change_percent: guards.max_change_percent.map(f64::from),
         },
+        delete_after: guards.delete_after,
+        approval_expiry: guards.approval_expiry,
         builtin_roles: project.built_in_roles.clone(),
         first_contact: match project.first_contact {
             config::FirstContact::Hold => FirstContact::Hold,

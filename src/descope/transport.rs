@@ -87,8 +87,7 @@ impl Network {
     /// Proxies are taken from the environment as usual, but never for a loopback address: nobody else's proxy should
     /// see what is meant for this machine.
     pub fn to(base_url: &Url) -> Result<Self, TransportError> {
-        // Fails only where another part installed it first, which serves as well.
-        rustls::crypto::ring::default_provider().install_default().ok();
+        install_tls();
         let mut builder = reqwest::Client::builder()
             .user_agent(concat!("descope-gitops/", env!("CARGO_PKG_VERSION")))
             .redirect(reqwest::redirect::Policy::none())
@@ -167,6 +166,12 @@ fn chain(error: &dyn std::error::Error) -> String {
         cause = source;
     }
     cause.to_string()
+}
+
+/// Chooses what TLS is computed with; needed once before any HTTP client is built.
+pub fn install_tls() {
+    // Fails only where another part installed it first, which serves as well.
+    rustls::crypto::ring::default_provider().install_default().ok();
 }
 
 #[cfg(test)]

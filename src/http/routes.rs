@@ -1,5 +1,8 @@
 //! One function per route.
 
+use crate::http::Answer;
+use crate::http::Control;
+use crate::http::Order;
 use crate::http::Served;
 use crate::telemetry::status::Level;
 use axum::Json;
@@ -11,8 +14,11 @@ use axum::http::header;
 use axum::response::IntoResponse;
 use axum::response::Response;
 use serde::Deserialize;
+use serde_json::Map;
+use serde_json::Value;
 use serde_json::json;
 use std::sync::Arc;
+use std::time::Duration;
 
 type Shared = State<Arc<Served>>;
 
@@ -76,21 +82,83 @@ pub struct Which {
     project: Option<String>,
 }
 
+/// `?plan=FINGERPRINT&project=NAME`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WhichPlan {
+    plan: String,
+    project: Option<String>,
+}
+
+/// `?for=2h&project=NAME`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ForHowLong {
+    r#for: String,
+    project: Option<String>,
+}
+
+/// A suspension that nobody remembers must end by itself.
+const LONGEST_SUSPENSION: Duration = Duration::from_secs(7 * 24 * 60 * 60);
+
 pub async fn reconcile(State(served): Shared, which: Result<Query<Which>, QueryRejection>) -> Response {
     let Ok(Query(Which { project })) = which else {
         return error(StatusCode::BAD_REQUEST, "the only parameter is project, once");
     };
-    let chosen: Vec<&String> = match &project {
-        Some(name) => match served.reconcile.get_key_value(name) {
-            Some((name, _)) => vec![name],
+    carry_out(&served, project.as_deref(), Order::Reconcile, StatusCode::ACCEPTED)
+}
+
+pub async fn approve(State(served): Shared, which: Result<Query<WhichPlan>, QueryRejection>) -> Response {
+    let Ok(Query(WhichPlan { plan, project })) = which else {
+        return error(StatusCode::BAD_REQUEST, "write ?plan=FINGERPRINT, and project=NAME for one project");
+    };
+    carry_out(&served, project.as_deref(), Order::Approve(&plan), StatusCode::OK)
+}
+
+pub async fn suspend(State(served): Shared, which: Result<Query<ForHowLong>, QueryRejection>) -> Response {
+    let Ok(Query(ForHowLong { r#for: text, project })) = which else {
+        return error(StatusCode::BAD_REQUEST, "write ?for=2h, and project=NAME for one project");
+    };
+    match humantime::parse_duration(&text) {
+        Ok(wait) if !wait.is_zero() && wait <= LONGEST_SUSPENSION => {
+            carry_out(&served, project.as_deref(), Order::Suspend(wait), StatusCode::OK)
+        }
+        Ok(_) | Err(_) => error(StatusCode::BAD_REQUEST, "for must be a duration such as 2h, at most 7d"),
+    }
+}
+
+pub async fn resume(State(served): Shared, which: Result<Query<Which>, QueryRejection>) -> Response {
+    let Ok(Query(Which { project })) = which else {
+        return error(StatusCode::BAD_REQUEST, "the only parameter is project, once");
+    };
+    carry_out(&served, project.as_deref(), Order::Resume, StatusCode::OK)
+}
+
+fn carry_out(served: &Served, project: Option<&str>, order: Order<'_>, success: StatusCode) -> Response {
+    let chosen: Vec<(&String, &Control)> = match project {
+        Some(name) => match served.controls.get_key_value(name) {
+            Some(entry) => vec![entry],
             None => return error(StatusCode::NOT_FOUND, "no such project"),
         },
-        None => served.reconcile.keys().collect(),
+        None => served.controls.iter().collect(),
     };
-    for name in &chosen {
-        if let Some(reconcile) = served.reconcile.get(*name) {
-            reconcile();
+    let mut names = Vec::new();
+    let mut body = Map::new();
+    for (name, control) in chosen {
+        match control(order) {
+            Answer::Done(news) => {
+                names.push(name.clone());
+                body.extend(news);
+            }
+            // A fingerprint is of one project; the others know nothing of it.
+            Answer::Stale => {}
+            Answer::Failed(reason) => return error(StatusCode::INTERNAL_SERVER_ERROR, &reason),
         }
     }
-    (StatusCode::ACCEPTED, Json(json!({ "projects": chosen }))).into_response()
+    if names.is_empty() {
+        let what = "no held plan has this fingerprint: it was approved already, or what it covers changed";
+        return error(StatusCode::CONFLICT, what);
+    }
+    body.insert("projects".to_owned(), names.into());
+    (success, Json(Value::Object(body))).into_response()
 }

@@ -30,9 +30,23 @@ impl World {
     }
 
     fn served(&self, token: Option<&str>) -> Served {
-        let reconcile = |name| {
+        let control = |name: &'static str| {
             let reconciled = Arc::clone(&self.reconciled);
-            (String::from(name), Box::new(move || reconciled.lock().unwrap().push(name)) as Reconcile)
+            let control = move |order: Order<'_>| match order {
+                Order::Reconcile => {
+                    reconciled.lock().unwrap().push(name);
+                    Answer::Done(serde_json::Map::new())
+                }
+                Order::Approve("held") if name == "two" => {
+                    Answer::Done([("approved".to_owned(), json!(3))].into_iter().collect())
+                }
+                Order::Approve(_) => Answer::Stale,
+                Order::Suspend(wait) => {
+                    Answer::Done([("seconds".to_owned(), json!(wait.as_secs()))].into_iter().collect())
+                }
+                Order::Resume => Answer::Failed("the disk is full".to_owned()),
+            };
+            (String::from(name), Box::new(control) as Control)
         };
         let board = Arc::clone(&self.board);
         Served {
@@ -40,7 +54,7 @@ impl World {
             board: Arc::clone(&self.board),
             refresh: Box::new(move || board.project("one", |project| project.undeclared = 7)),
             plan: Box::new(|| r#"{"formatVersion":1,"projects":[]}"#.to_owned()),
-            reconcile: ["one", "two"].map(reconcile).into(),
+            controls: ["one", "two"].map(control).into(),
             token: token.map(Into::into),
         }
     }
@@ -152,6 +166,29 @@ async fn refusals_are_json() {
     let request = Request::builder().uri("/api/v1/plan").body(Body::empty()).unwrap();
     let response = guarded.oneshot(request).await.unwrap();
     assert_eq!(response.headers()["www-authenticate"], "Bearer");
+}
+
+#[tokio::test]
+async fn approvals_and_suspensions_say_what_they_did_or_why_not() {
+    let router = World::new().router(Some("token"), true);
+    let post = async |path: &str| ask(&router, "POST", path, Some("Bearer token")).await;
+
+    let approved = post("/api/v1/approve?plan=held").await;
+    assert_eq!(approved, (StatusCode::OK, json!({ "approved": 3, "projects": ["two"] })));
+    assert_eq!(post("/api/v1/approve?plan=other").await.0, StatusCode::CONFLICT);
+    assert_eq!(post("/api/v1/approve?plan=held&project=one").await.0, StatusCode::CONFLICT);
+    assert_eq!(post("/api/v1/approve").await.0, StatusCode::BAD_REQUEST);
+    let suspended = post("/api/v1/suspend?for=2h&project=one").await;
+    assert_eq!(suspended, (StatusCode::OK, json!({ "seconds": 7200, "projects": ["one"] })));
+    for path in ["/api/v1/suspend", "/api/v1/suspend?for=8d", "/api/v1/suspend?for=0s", "/api/v1/suspend?for=long"] {
+        assert_eq!(post(path).await.0, StatusCode::BAD_REQUEST, "{path}");
+    }
+    assert_eq!(post("/api/v1/suspend?for=7d").await.0, StatusCode::OK);
+    let failed = post("/api/v1/resume").await;
+    assert_eq!(failed, (StatusCode::INTERNAL_SERVER_ERROR, json!({ "error": "the disk is full" })));
+    for path in ["/api/v1/approve?plan=held", "/api/v1/suspend?for=2h", "/api/v1/resume"] {
+        assert_eq!(ask(&router, "POST", path, None).await.0, StatusCode::UNAUTHORIZED, "{path}");
+    }
 }
 
 #[tokio::test]

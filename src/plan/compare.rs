@@ -25,20 +25,38 @@ pub struct Differences {
     pub warnings: Vec<String>,
 }
 
+/// The live side of one resource.
+pub struct Reading<'a, F: Fn(&str) -> bool> {
+    /// Its document.
+    pub live: Option<&'a Document>,
+    /// It is there though the list lacks it yet: only parts that were not sent can be told to differ.
+    pub is_unlisted: bool,
+    /// Does the API return this field?
+    pub returned: F,
+}
+
 /// Compares only what the YAML writes. Without a live document every declared field is a difference.
-pub fn differences(
+pub fn differences<F: Fn(&str) -> bool>(
     kind: &dyn Kind,
     declared: &Declared,
-    live: Option<&Document>,
+    reading: &Reading<'_, F>,
     sent: &dyn Fn(&Key, &str, &Value) -> Sent,
 ) -> Differences {
+    let live = reading.live;
     let mut found = Differences::default();
     for field in kind.fields() {
         let Some(to) = declared.fields.get(field.name) else { continue };
         let from = live.and_then(|live| live.get(field.name));
-        let is_readable = from.is_some();
+        let is_readable = (reading.returned)(field.name);
         match (live, field.rule) {
             (_, Rule::Identity | Rule::Tenant) => {}
+            (None, Rule::Part(_)) if reading.is_unlisted => {
+                if sent(&declared.key, field.name, &folded(field.shape, to)) != Sent::Same && !is_zero(to) {
+                    let change = FieldChange { path: field.name.to_owned(), from: Value::Null, to: to.clone() };
+                    found.fields.push(change);
+                }
+            }
+            (None, _) if reading.is_unlisted => {}
             (None, _) => compare(field, None, to, &mut found.fields),
             (Some(_), Rule::Plain | Rule::Required) => compare(field, from, to, &mut found.fields),
             (Some(_), Rule::CreateOnly) => compare_create_only(field, declared, from, to, sent, &mut found),

@@ -1,16 +1,25 @@
-//! What holds a change back: the policy, the first contact, and lists that answer too little.
+//! What holds a change back: the policy, the first contact, lists that answer too little, and deletes that look like
+//! an accident.
+//!
+//! A guard never stops the whole: it marks the dangerous changes, and the safe ones go ahead. What it marks can be
+//! approved by fingerprint, except what only time or the config can release.
 
 use super::Change;
 use super::Inputs;
 use super::Live;
+use super::Ownership;
 use super::Plan;
+use super::Policy;
 use super::Slot;
 use crate::resource;
 use crate::resource::Action;
 use crate::resource::Key;
+use crate::resource::Part;
+use crate::resource::Write;
 use sha2::Digest;
 use sha2::Sha256;
 use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::collections::HashMap;
 
 /// The numbers of `guards` in the config.
@@ -22,22 +31,33 @@ pub struct Guards {
     pub max_deletes: BTreeMap<String, usize>,
     /// Of what is owned, 0 to 100; counts from [`PERCENT_COUNTS_FROM`] owned resources on.
     pub max_delete_percent: f64,
+    /// The same for updates and renames of one plan; `None`: off.
+    pub max_change_percent: Option<f64>,
 }
 
 /// Below this many owned resources a percentage says nothing: one of three is a third.
 pub const PERCENT_COUNTS_FROM: usize = 5;
 
 impl Guards {
-    /// Would losing `gone` of `owned` resources of this kind be too many at once?
-    #[allow(clippy::cast_precision_loss, reason = "counts of resources are far below 2^52")]
-    pub fn forbid(&self, kind: &str, gone: usize, owned: usize) -> bool {
+    /// Which guard, if any, says that losing `gone` of `owned` resources of this kind is too much at once?
+    pub fn against(&self, kind: &str, gone: usize, owned: usize) -> Option<Hold> {
         let most = self.max_deletes.get(kind).copied().unwrap_or(self.default_max_deletes);
-        let percent = gone as f64 * 100.0;
-        gone > most || (owned >= PERCENT_COUNTS_FROM && percent > self.max_delete_percent * owned as f64)
+        if gone > most {
+            Some(Hold::MaxDeletes)
+        } else if exceeds(self.max_delete_percent, gone, owned) {
+            Some(Hold::MaxDeletePercent)
+        } else {
+            None
+        }
     }
 }
 
-/// Why a change waits.
+#[allow(clippy::cast_precision_loss, reason = "counts of resources are far below 2^52")]
+fn exceeds(percent: f64, part: usize, owned: usize) -> bool {
+    owned >= PERCENT_COUNTS_FROM && part as f64 * 100.0 > percent * owned as f64
+}
+
+/// Why a change waits. The earlier one wins where several apply.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Hold {
     /// The policy does not permit it; nobody can approve it.
@@ -46,31 +66,77 @@ pub enum Hold {
     FirstContact,
     /// The list of this kind lacks more of what we own than the guards allow to disappear.
     ObservationShrank,
+    /// The YAML declares none of this kind any more, or does not name it.
+    KindEmptied,
+    /// Something of this kind is created as well: it may be one resource under a new name.
+    MaybeRename,
+    /// More deletes in 24 hours than `maxDeletes`.
+    MaxDeletes,
+    /// More deletes in 24 hours than `maxDeletePercent`.
+    MaxDeletePercent,
+    /// More updates in one plan than `maxChangePercent`.
+    MaxChangePercent,
+    /// It left the YAML less than `deleteAfter` ago. Time alone releases it.
+    DeleteAfter,
 }
 
 impl Hold {
+    /// All of them, for metrics that start at 0.
+    pub const ALL: [Self; 9] = [
+        Self::Policy,
+        Self::FirstContact,
+        Self::ObservationShrank,
+        Self::KindEmptied,
+        Self::MaybeRename,
+        Self::MaxDeletes,
+        Self::MaxDeletePercent,
+        Self::MaxChangePercent,
+        Self::DeleteAfter,
+    ];
+
     /// The word in plan, status and metric labels.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Policy => "policy",
             Self::FirstContact => "first_contact",
             Self::ObservationShrank => "observation_shrank",
+            Self::KindEmptied => "kind_emptied",
+            Self::MaybeRename => "maybe_rename",
+            Self::MaxDeletes => "max_deletes",
+            Self::MaxDeletePercent => "max_delete_percent",
+            Self::MaxChangePercent => "max_change_percent",
+            Self::DeleteAfter => "delete_after",
         }
     }
 
     /// Can an operator let it go ahead?
     pub fn can_be_approved(&self) -> bool {
         match self {
-            Self::Policy => false,
-            Self::FirstContact | Self::ObservationShrank => true,
+            Self::Policy | Self::DeleteAfter => false,
+            Self::FirstContact
+            | Self::ObservationShrank
+            | Self::KindEmptied
+            | Self::MaybeRename
+            | Self::MaxDeletes
+            | Self::MaxDeletePercent
+            | Self::MaxChangePercent => true,
         }
     }
+}
+
+/// What was deleted of one kind in the trailing 24 hours, since the last approval, without what was approved.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Window {
+    /// Deletes done.
+    pub deleted: usize,
+    /// How many of the owned resources of now were created since the window began.
+    pub created: usize,
 }
 
 /// Kinds whose list lacks so much of what we own that it is not believed, with how much. Ask once more before you
 /// hold them.
 pub fn shrunk(
-    owned: &BTreeMap<Key, super::Ownership>,
+    owned: &BTreeMap<Key, Ownership>,
     live: impl Fn(&Key) -> Option<bool>,
     guards: &Guards,
 ) -> Vec<(&'static str, usize)> {
@@ -81,39 +147,105 @@ pub fn shrunk(
         *all += 1;
         *gone += usize::from(!is_live && !ownership.fresh);
     }
-    counts
-        .into_iter()
-        .filter(|(kind, (gone, all))| guards.forbid(kind, *gone, *all))
-        .map(|(kind, (gone, _))| (kind, gone))
-        .collect()
+    let is_too_much =
+        |(kind, (gone, all)): &(&'static str, (usize, usize))| guards.against(kind, *gone, *all).is_some();
+    counts.into_iter().filter(is_too_much).map(|(kind, (gone, _))| (kind, gone)).collect()
 }
 
-/// Marks what may not go ahead.
+/// Marks what may not go ahead, and says what deletes drag along.
 pub fn hold(inputs: &Inputs<'_>, live: &Live<'_>, plan: &mut Plan) {
     let is_live = |key: &Key| live.is_observed(key.kind).then(|| live.get(key).is_some());
     let shrunk = shrunk(inputs.owned, is_live, inputs.guards);
     for (kind, gone) in &shrunk {
         plan.warnings.push(format!(
-            "Descope's list of {kind} lacks {gone} that this daemon owns; nothing of {kind} is changed until that is approved"
+            "Descope's list of {kind} lacks {gone} that this daemon owns; nothing of {kind} is changed until that is \
+             approved"
         ));
     }
-    let is_new_and_filled = inputs.first_contact
-        && live.keys().into_iter().any(|key| {
-            let (kind, document) = (resource::kind(key.kind), live.get(key));
-            kind.zip(document).is_some_and(|(kind, document)| !kind.is_builtin(document, inputs.builtin_roles))
-        });
+    // A kind that did not answer may hold anything.
+    let is_filled = inputs.first_contact
+        && (!plan.unobserved.is_empty()
+            || live.keys().into_iter().any(|key| {
+                let (kind, document) = (resource::kind(key.kind), live.get(key));
+                kind.zip(document).is_some_and(|(kind, document)| !kind.is_builtin(document, inputs.builtin_roles))
+            }));
+    plan.shrunk = shrunk.iter().map(|(kind, _)| *kind).collect();
+    let verdicts = verdicts(inputs, plan);
     for change in &mut plan.changes {
-        change.held = if !inputs.policy.permits(change.action) {
+        let kind = verdicts.get(change.key.kind).copied().unwrap_or_default();
+        let is_permitted =
+            inputs.policy.permits(change.action) || (change.completes && inputs.policy.permits(Action::Create));
+        change.held = if !is_permitted {
             Some(Hold::Policy)
-        } else if is_new_and_filled {
+        } else if is_filled {
             Some(Hold::FirstContact)
         } else if shrunk.iter().any(|(kind, _)| *kind == change.key.kind) {
             Some(Hold::ObservationShrank)
+        } else if change.action == Action::Delete {
+            kind.deletes.or_else(|| (!(inputs.may_delete)(&change.key)).then_some(Hold::DeleteAfter))
+        } else if matches!(change.action, Action::Update | Action::Rename) {
+            kind.updates
         } else {
             None
         };
+        let is_approvable = change.held.as_ref().is_some_and(Hold::can_be_approved);
+        if is_approvable && (inputs.is_approved)(&digest(change, live)) {
+            change.held = None;
+            change.is_approved = true;
+            for task in &mut change.tasks {
+                task.is_approved = true;
+            }
+        }
     }
     hold_dependents(&mut plan.changes);
+    if inputs.policy == Policy::Sync {
+        plan.warnings.extend(consequences(&plan.changes, live));
+        plan.warnings.extend(rename_remedies(&plan.changes));
+    }
+}
+
+/// What the guards say about one kind.
+#[derive(Debug, Clone, Copy, Default)]
+struct Verdict {
+    deletes: Option<Hold>,
+    updates: Option<Hold>,
+}
+
+fn verdicts(inputs: &Inputs<'_>, plan: &Plan) -> HashMap<&'static str, Verdict> {
+    let mut verdicts = HashMap::new();
+    for kind in resource::ALL {
+        let name = kind.name();
+        let count = |actions: &[Action]| {
+            plan.changes.iter().filter(|change| change.key.kind == name && actions.contains(&change.action)).count()
+        };
+        let deletes = count(&[Action::Delete]);
+        let updates = count(&[Action::Update, Action::Rename]);
+        if deletes + updates == 0 {
+            continue;
+        }
+        let owned = inputs.owned.keys().filter(|key| key.kind == name).count();
+        let window = inputs.windows.get(name).copied().unwrap_or_default();
+        let owned_then = (owned + window.deleted).saturating_sub(window.created);
+        let is_emptied = !inputs.desired.resources.keys().any(|key| key.kind == name);
+        let verdict = Verdict {
+            deletes: if deletes == 0 {
+                None
+            } else if is_emptied {
+                Some(Hold::KindEmptied)
+            } else if kind.has_rename() && count(&[Action::Create]) > 0 {
+                Some(Hold::MaybeRename)
+            } else {
+                inputs.guards.against(name, window.deleted + deletes, owned_then)
+            },
+            updates: inputs
+                .guards
+                .max_change_percent
+                .filter(|percent| exceeds(*percent, updates, owned))
+                .map(|_| Hold::MaxChangePercent),
+        };
+        verdicts.insert(name, verdict);
+    }
+    verdicts
 }
 
 /// What refers to a resource that is not created or renamed yet waits with it. Changes are in dependency order, but for
@@ -140,24 +272,86 @@ fn hold_dependents(changes: &mut [Change]) {
     }
 }
 
-/// Identifies the held changes and the observed bodies of those resources. An approval of it is void as soon as either
-/// differs.
-pub fn fingerprint(changes: &[Change], live: &Live<'_>) -> String {
+/// Names in one warning; the rest is a number.
+const NAMED: usize = 5;
+
+/// What hangs on the resources that are deleted, as far as what was observed can tell.
+fn consequences(changes: &[Change], live: &Live<'_>) -> Vec<String> {
+    let deleted: BTreeSet<&Key> =
+        changes.iter().filter(|change| change.action == Action::Delete).map(|change| &change.key).collect();
+    if deleted.is_empty() {
+        return Vec::new();
+    }
+    let mut hanging: BTreeMap<&Key, Vec<String>> = BTreeMap::new();
+    for key in live.keys() {
+        let (Some(kind), Some(document)) = (resource::kind(key.kind), live.get(key)) else { continue };
+        let references = [Part::Main, Part::DefaultRoles].into_iter().flat_map(|part| kind.references(document, part));
+        for reference in references.collect::<BTreeSet<Key>>() {
+            if let Some(gone) = deleted.get(&reference)
+                && !deleted.contains(key)
+            {
+                hanging.entry(gone).or_default().push(key.to_string());
+            }
+        }
+    }
+    let sentence = |(key, by): (&Key, Vec<String>)| {
+        let more = by.len().saturating_sub(NAMED);
+        let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+        format!("deleting {key} takes it away from {}{more}", by[..by.len().min(NAMED)].join(", "))
+    };
+    hanging.into_iter().map(sentence).collect()
+}
+
+fn rename_remedies(changes: &[Change]) -> Vec<String> {
+    let held = changes.iter().filter(|change| change.held == Some(Hold::MaybeRename));
+    let kinds: BTreeSet<&str> = held.map(|change| change.key.kind).collect();
+    let names = |kind: &str, action: Action| {
+        let of = changes.iter().filter(|change| change.key.kind == kind && change.action == action);
+        of.map(|change| change.key.id()).take(NAMED).collect::<Vec<_>>().join(", ")
+    };
+    let sentence = |kind: &str| {
+        format!(
+            "{kind}: {} would be deleted and {} created; if that is a rename, write `renamedFrom: OLD` on the new one, \
+             which keeps ids and assignments; if not, approve the deletes",
+            names(kind, Action::Delete),
+            names(kind, Action::Create)
+        )
+    };
+    kinds.into_iter().map(sentence).collect()
+}
+
+/// Identifies a change and the observed body of its resource: an approval of it is void as soon as either differs.
+pub fn digest(change: &Change, live: &Live<'_>) -> String {
     let mut digest = Sha256::new();
+    digest.update(format!("{}\n{}\n", change.key, change.action.as_str()));
+    for field in &change.fields {
+        digest.update(format!("{} {}\n", field.path, field.to));
+    }
+    let present = change.tasks.iter().find_map(|task| match &task.write {
+        Write::Overwrite { from, .. } => Some(Key { name: from.clone(), ..change.key.clone() }),
+        Write::Create(_) | Write::Patch(_) | Write::DefaultRoles(_) | Write::Delete { .. } => None,
+    });
+    let body = live
+        .get(present.as_ref().unwrap_or(&change.key))
+        .map(|document| serde_json::to_string(document).unwrap_or_default());
+    digest.update(format!("{body:?}\n"));
+    shortened(&digest)
+}
+
+/// Identifies all held changes that can be approved; empty where there is none.
+pub fn fingerprint(changes: &[Change], live: &Live<'_>) -> String {
+    let mut digest_of_all = Sha256::new();
     let mut is_empty = true;
     for change in changes.iter().filter(|change| change.held.as_ref().is_some_and(Hold::can_be_approved)) {
         is_empty = false;
-        digest.update(format!("{}\n{}\n", change.key, change.action.as_str()));
-        for field in &change.fields {
-            digest.update(format!("{} {}\n", field.path, field.to));
-        }
-        let body = live.get(&change.key).map(|document| serde_json::to_string(document).unwrap_or_default());
-        digest.update(format!("{body:?}\n"));
+        digest_of_all.update(digest(change, live));
     }
-    if is_empty {
-        return String::new();
-    }
-    let digest = digest.finalize();
+    if is_empty { String::new() } else { shortened(&digest_of_all) }
+}
+
+/// 64 bits in hex: enough to tell plans apart, short enough to copy.
+fn shortened(digest: &Sha256) -> String {
+    let digest = digest.clone().finalize();
     let half: [u8; 8] = std::array::from_fn(|n| digest[n]);
     format!("{:016x}", u64::from_be_bytes(half))
 }

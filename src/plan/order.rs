@@ -4,10 +4,12 @@
 //! tenant, then the parts with a call of their own; deletes go last and the other way round.
 
 use super::Change;
+use super::FieldChange;
 use super::Live;
 use super::Ownership;
 use super::Slot;
 use super::Task;
+use super::digest;
 use crate::desired::Declared;
 use crate::resource;
 use crate::resource::Action;
@@ -23,17 +25,28 @@ use std::collections::HashSet;
 use std::hash::DefaultHasher;
 use std::hash::Hash;
 use std::hash::Hasher;
+use std::sync::Arc;
 use tokio::time::Instant;
 
 /// Room between two kinds for parents before children. Descope's tenants nest far less deep.
 const DEPTHS: u16 = 1000;
 
 /// The tasks of one declared resource; stage, batch and time are filled in by [`arrange`] and [`batch`].
-pub fn tasks(declared: &Declared, live: Option<&Document>, action: Action, writes: Vec<(Part, Write)>) -> Vec<Task> {
-    let cause = digest(&[Some(&declared.fields), live]);
+pub fn tasks(
+    declared: &Declared,
+    live: Option<&Document>,
+    action: Action,
+    writes: Vec<(Part, Write)>,
+    fields: &[FieldChange],
+    all: &Live<'_>,
+) -> Vec<Task> {
+    let seen = live.map_or(0, digest);
+    let wanted = digest(&declared.fields);
+    let fields: Arc<[FieldChange]> = fields.into();
     let Some(kind) = resource::kind(declared.key.kind) else { return Vec::new() };
     let task = |(part, write): (Part, Write)| {
         let mut after = references(kind, &declared.key, &write);
+        let cause = wanted ^ seen.rotate_left(1) ^ presence(&after, all).rotate_left(2);
         if part != Part::Main {
             after.push(declared.key.clone());
         }
@@ -47,15 +60,30 @@ pub fn tasks(declared: &Declared, live: Option<&Document>, action: Action, write
             batch: 0,
             place: Some(declared.place.clone()),
             ownership: Ownership {
+                created: action == Action::Create,
                 fresh: action == Action::Create,
                 protected: declared.protected.unwrap_or_default(),
                 cascade_delete: declared.cascade_delete.unwrap_or_default(),
             },
+            is_approved: false,
             observed_at: Instant::now(),
             cause,
+            wanted,
+            seen,
+            fields: Arc::clone(&fields),
+            origin: Arc::default(),
         }
     };
     writes.into_iter().map(task).collect()
+}
+
+/// What refers to something that was not there is worth another try once it is.
+fn presence(references: &[Key], live: &Live<'_>) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    for reference in references {
+        (reference, live.is_observed(reference.kind), live.get(reference).is_some()).hash(&mut hasher);
+    }
+    hasher.finish()
 }
 
 /// The task that removes what is live.
@@ -69,18 +97,14 @@ pub fn deletion(key: &Key, live: &Document, cascade: bool) -> Task {
         batch: 0,
         place: None,
         ownership: Ownership::default(),
+        is_approved: false,
         observed_at: Instant::now(),
-        cause: digest(&[None, Some(live)]),
+        cause: digest(live),
+        wanted: 0,
+        seen: digest(live),
+        fields: Arc::default(),
+        origin: Arc::default(),
     }
-}
-
-fn digest(documents: &[Option<&Document>]) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    for document in documents {
-        // A map of serde_json is sorted, so its text is canonical.
-        document.map(|document| serde_json::to_string(document).unwrap_or_default()).hash(&mut hasher);
-    }
-    hasher.finish()
 }
 
 fn references(kind: &dyn Kind, key: &Key, write: &Write) -> Vec<Key> {
@@ -200,7 +224,7 @@ enum Shape {
     Overwrite { is_repeatable: bool },
     Patch,
     DefaultRoles,
-    Delete { tenant: Option<std::sync::Arc<str>>, cascade: bool },
+    Delete { tenant: Option<Arc<str>>, cascade: bool },
 }
 
 impl Shape {

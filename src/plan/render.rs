@@ -5,15 +5,21 @@ use super::FieldChange;
 use super::Hold;
 use super::Plan;
 use crate::resource::Action;
+use serde::Deserialize;
 use serde::Serialize;
 use serde_json::Value;
+use std::borrow::Cow;
+use std::collections::BTreeSet;
 use std::fmt::Write;
 
 /// Longer values are shown as their size: a plan is read by people.
 const LONGEST_VALUE: usize = 2000;
 
+/// A word of ours, or one that a daemon sent.
+pub type Word = Cow<'static, str>;
+
 /// `plan -o json`, `/api/v1/plan`.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Report {
     /// Of this form.
@@ -35,7 +41,7 @@ impl Report {
 }
 
 /// The plan of one project.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ProjectReport {
     /// The project's name in the config.
@@ -57,10 +63,22 @@ pub struct ProjectReport {
     /// A kind could not be observed: the warnings say which.
     #[serde(skip)]
     pub is_incomplete: bool,
+    /// What an approval of the fingerprint covers.
+    #[serde(skip)]
+    pub approvable: Approvable,
+}
+
+/// What an approval covers.
+#[derive(Debug, Clone, Default)]
+pub struct Approvable {
+    /// Of each held change.
+    pub digests: Vec<String>,
+    /// Kinds of which something is held.
+    pub kinds: BTreeSet<&'static str>,
 }
 
 /// Changes that wait for approval.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct HeldReport {
     /// What to approve.
@@ -74,17 +92,17 @@ pub struct HeldReport {
 }
 
 /// One change.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ChangeReport {
     /// The YAML key.
-    pub kind: &'static str,
+    pub kind: Word,
     /// The identity.
     pub id: String,
     /// `create`, `update`, `rename` or `delete`.
-    pub action: &'static str,
+    pub action: Word,
     /// Why it waits.
-    pub held: Option<&'static str>,
+    pub held: Option<Word>,
     /// What becomes different.
     pub fields: Vec<FieldReport>,
     /// Where the YAML declares it.
@@ -94,7 +112,7 @@ pub struct ChangeReport {
 }
 
 /// One field of a change.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct FieldReport {
     /// `customAttributes.plan`.
@@ -106,11 +124,11 @@ pub struct FieldReport {
 }
 
 /// A declaration that cannot be carried out.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct RefusedReport {
     /// The YAML key.
-    pub kind: &'static str,
+    pub kind: Word,
     /// The identity.
     pub id: String,
     /// What is wrong and what to do instead.
@@ -122,17 +140,17 @@ pub struct RefusedReport {
 }
 
 /// A resource by name.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Identity {
     /// The YAML key.
-    pub kind: &'static str,
+    pub kind: Word,
     /// The identity.
     pub id: String,
 }
 
 /// What applying costs.
-#[derive(Debug, Clone, Copy, Serialize)]
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Forecast {
     /// Write requests.
@@ -187,16 +205,20 @@ impl ProjectReport {
                 .refused
                 .iter()
                 .map(|refusal| RefusedReport {
-                    kind: refusal.key.kind,
+                    kind: refusal.key.kind.into(),
                     id: refusal.key.id(),
                     message: refusal.message.clone(),
                     file: refusal.place.file.to_string(),
                     line: refusal.place.line,
                 })
                 .collect(),
-            undeclared: plan.undeclared.iter().map(|key| Identity { kind: key.kind, id: key.id() }).collect(),
+            undeclared: plan.undeclared.iter().map(|key| Identity { kind: key.kind.into(), id: key.id() }).collect(),
             forecast: Forecast { requests, seconds: pace.seconds(requests) },
             is_incomplete: !plan.unobserved.is_empty(),
+            approvable: Approvable {
+                digests: plan.held_digests.clone(),
+                kinds: plan.held().map(|change| change.key.kind).collect(),
+            },
         }
     }
 
@@ -224,10 +246,10 @@ impl ChangeReport {
     /// Renders one change.
     pub fn new(change: &Change) -> Self {
         Self {
-            kind: change.key.kind,
+            kind: change.key.kind.into(),
             id: change.key.id(),
-            action: change.action.as_str(),
-            held: change.held.map(Hold::as_str),
+            action: change.action.as_str().into(),
+            held: change.held.as_ref().map(|hold| hold.as_str().into()),
             fields: change.fields.iter().map(FieldReport::new).collect(),
             file: change.place.as_ref().map(|place| place.file.to_string()),
             line: change.place.as_ref().map(|place| place.line),
@@ -235,7 +257,7 @@ impl ChangeReport {
     }
 
     fn sign(&self) -> char {
-        match self.action {
+        match &*self.action {
             "create" => '+',
             "delete" => '-',
             "rename" => '>',
@@ -278,7 +300,7 @@ fn text_of(project: &ProjectReport, out: &mut String) {
             (Some(file), Some(number)) => format!("   {file}:{number}"),
             (Some(_) | None, _) => String::new(),
         };
-        let held = change.held.map_or_else(String::new, |reason| format!("   held: {reason}"));
+        let held = change.held.as_ref().map_or_else(String::new, |reason| format!("   held: {reason}"));
         line(out, format_args!("  {} {}/{}{held}{place}", change.sign(), change.kind, change.id));
         for field in &change.fields {
             let (path, from, to) = (&field.path, &field.from, &field.to);
@@ -320,12 +342,11 @@ fn summary(project: &ProjectReport) -> String {
 /// What an operator does to let held changes go ahead.
 pub fn how_to_release(held: &HeldReport) -> String {
     let HeldReport { fingerprint, reason, changes, deletes } = held;
-    let how = if reason == Hold::FirstContact.as_str() {
-        format!("apply --auto-approve, or apply --approve {fingerprint}, or firstContact: apply in the config")
-    } else {
-        format!("apply --approve {fingerprint}")
-    };
-    format!("{changes} changes ({deletes} deletes) are held ({reason}); to release them: {how}")
+    let or = if reason == Hold::FirstContact.as_str() { " (or `apply --auto-approve`)" } else { "" };
+    format!(
+        "{changes} changes ({deletes} deletes) are held ({reason}); to release them: `descope-gitops approve \
+         {fingerprint}` beside a daemon, `descope-gitops apply --approve {fingerprint}` without one{or}"
+    )
 }
 
 /// For a pull request's comment.
@@ -362,8 +383,10 @@ pub fn markdown(report: &Report) -> String {
 
 fn markdown_rows(change: &ChangeReport, out: &mut String) {
     let place = change.file.as_ref().zip(change.line).map_or_else(String::new, |(file, line)| format!("{file}:{line}"));
-    let action =
-        change.held.map_or_else(|| change.action.to_owned(), |reason| format!("{} (held: {reason})", change.action));
+    let action = change
+        .held
+        .as_ref()
+        .map_or_else(|| change.action.to_string(), |reason| format!("{} (held: {reason})", change.action));
     let resource = format!("{}/{}", change.kind, cell(&change.id));
     if change.fields.is_empty() {
         line(out, format_args!("| {action} | {resource} | | | | {place} |"));

@@ -106,9 +106,26 @@ fn document(value: Value) -> Document {
     document
 }
 
-const GUARDS: Guards = Guards { default_max_deletes: 1000, max_deletes: BTreeMap::new(), max_delete_percent: 100.0 };
+const GUARDS: Guards = Guards {
+    default_max_deletes: 1000,
+    max_deletes: BTreeMap::new(),
+    max_delete_percent: 100.0,
+    max_change_percent: None,
+};
 
+/// With everything approved that a guard holds.
 fn planned(desired: &Desired, world: &World, owned: &BTreeMap<Key, Ownership>, policy: Policy) -> Plan {
+    planned_if(desired, world, owned, policy, &GUARDS, &|_| true)
+}
+
+fn planned_if(
+    desired: &Desired,
+    world: &World,
+    owned: &BTreeMap<Key, Ownership>,
+    policy: Policy,
+    guards: &Guards,
+    is_approved: &dyn Fn(&str) -> bool,
+) -> Plan {
     diff(&Inputs {
         desired,
         observed: &world.observed(),
@@ -117,8 +134,11 @@ fn planned(desired: &Desired, world: &World, owned: &BTreeMap<Key, Ownership>, p
         renamed: &|_, _| false,
         policy,
         builtin_roles: &["Tenant Admin".to_owned()],
-        guards: &GUARDS,
+        guards,
         first_contact: false,
+        windows: &BTreeMap::new(),
+        may_delete: &|_| true,
+        is_approved,
     })
 }
 
@@ -245,7 +265,7 @@ fn live(side: &[(Key, Value)]) -> World {
                 Value::Object(entries) => Value::Object(
                     entries.iter().filter(|(_, v)| !v.is_null()).map(|(k, v)| (k.clone(), v.clone())).collect(),
                 ),
-                value => value.clone(),
+                Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Array(_) => value.clone(),
             };
             whole[name.as_str()] = value;
         }
@@ -266,8 +286,8 @@ fn owning(world: &World) -> BTreeMap<Key, Ownership> {
 }
 
 /// Runs the tasks as the queue would: by stage, then batch.
-fn carry_out(plan: &Plan, world: &mut World, desired: &Desired) {
-    let mut tasks = plan.tasks();
+fn carry_out(mut plan: Plan, world: &mut World, desired: &Desired) {
+    let mut tasks = plan.take_tasks(&Arc::default());
     tasks.sort_by_key(|task| (task.stage, task.batch));
     for task in &tasks {
         world.apply(task, desired);
@@ -280,7 +300,7 @@ proptest! {
         let (desired, mut world) = (desired(&ours), live(&theirs));
         let owned = owning(&world);
 
-        carry_out(&planned(&desired, &world, &owned, Policy::Sync), &mut world, &desired);
+        carry_out(planned(&desired, &world, &owned, Policy::Sync), &mut world, &desired);
 
         let next = planned(&desired, &world, &owning(&world), Policy::Sync);
         prop_assert!(next.changes.is_empty(), "left over: {:?}", next.changes);
@@ -294,7 +314,7 @@ proptest! {
         let (desired, mut world) = (desired(&ours), live(&theirs));
         let before = world.clone();
 
-        carry_out(&planned(&desired, &world, &BTreeMap::new(), Policy::UpsertOnly), &mut world, &desired);
+        carry_out(planned(&desired, &world, &BTreeMap::new(), Policy::UpsertOnly), &mut world, &desired);
 
         for (key, document) in &before.live {
             let after = world.live.get(key).expect("upsert-only deletes nothing");
@@ -361,13 +381,14 @@ proptest! {
     fn calls_carry_one_sort_of_write_within_the_batch_size_and_the_forecast_counts_them(ours in side(), theirs in side()) {
         let (desired, world) = (desired(&ours), live(&theirs));
 
-        let plan = planned(&desired, &world, &owning(&world), Policy::Sync);
+        let mut plan = planned(&desired, &world, &owning(&world), Policy::Sync);
 
         let mut calls: BTreeMap<u32, Vec<Task>> = BTreeMap::new();
-        for task in plan.tasks() {
+        let forecast = plan.forecast_requests();
+        for task in plan.take_tasks(&Arc::default()) {
             calls.entry(task.batch).or_default().push(task);
         }
-        prop_assert_eq!(plan.forecast_requests(), calls.len());
+        prop_assert_eq!(forecast, calls.len());
         for tasks in calls.values() {
             let first = &tasks[0];
             let size = resource::kind(first.slot.key.kind).unwrap().batch_size(&first.write);
@@ -379,6 +400,202 @@ proptest! {
             }
         }
     }
+}
+
+proptest! {
+    #[test]
+    fn no_guard_is_ever_exceeded_without_an_approval(
+        ours in side(),
+        theirs in side(),
+        most in 0usize..4,
+        percent in 0u8..=100,
+        deleted in 0usize..3,
+    ) {
+        let (desired, world) = (desired(&ours), live(&theirs));
+        let owned = owning(&world);
+        let guards = Guards {
+            default_max_deletes: most,
+            max_deletes: BTreeMap::new(),
+            max_delete_percent: f64::from(percent),
+            max_change_percent: None,
+        };
+        let windows: BTreeMap<&'static str, Window> =
+            resource::ALL.iter().map(|kind| (kind.name(), Window { deleted, created: 0 })).collect();
+        let inputs_plan = |is_approved: &dyn Fn(&str) -> bool| {
+            diff(&Inputs {
+                desired: &desired,
+                observed: &world.observed(),
+                owned: &owned,
+                sent: &|_, _, _| Sent::Same,
+                renamed: &|_, _| false,
+                policy: Policy::Sync,
+                builtin_roles: &[],
+                guards: &guards,
+                first_contact: false,
+                windows: &windows,
+                may_delete: &|_| true,
+                is_approved,
+            })
+        };
+
+        let plan = inputs_plan(&|_| false);
+
+        for kind in resource::ALL.iter().map(|kind| kind.name()) {
+            let of = |action: Action| plan.changes.iter().filter(move |c| c.key.kind == kind && c.action == action);
+            let free = of(Action::Delete).filter(|change| change.held.is_none()).count();
+            if free == 0 {
+                continue;
+            }
+            let all = owned.keys().filter(|key| key.kind == kind).count() + deleted;
+            prop_assert!(free + deleted <= most, "{} deletes of {} beside {}", free, kind, deleted);
+            prop_assert!(all < 5 || (free + deleted) * 100 <= usize::from(percent) * all);
+            prop_assert!(desired.resources.keys().any(|key| key.kind == kind), "an emptied kind needs approval");
+            let can_rename = resource::kind(kind).unwrap().has_rename();
+            prop_assert!(!can_rename || of(Action::Create).count() == 0, "it may be a rename");
+        }
+        let safe = plan.changes.iter().filter(|change| matches!(change.action, Action::Create | Action::Update));
+        prop_assert!(safe.clone().all(|change| change.held.is_none()), "the safe part proceeds");
+        let approved: BTreeSet<String> = plan.held_digests.iter().cloned().collect();
+        prop_assert_eq!(inputs_plan(&|digest| approved.contains(digest)).held().count(), 0);
+    }
+}
+
+#[test]
+fn a_delete_waits_for_its_time_and_cannot_be_approved_before() {
+    let world = live(&[
+        (Key::new("tenants", "gone"), json!({ "name": "g" })),
+        (Key::new("tenants", "t"), json!({ "name": "t" })),
+    ]);
+    let desired = desired_of(vec![declared(Key::new("tenants", "t"), json!({ "name": "t" }))]);
+    let plan = |may_delete: bool| {
+        diff(&Inputs {
+            desired: &desired,
+            observed: &world.observed(),
+            owned: &owning(&world),
+            sent: &|_, _, _| Sent::Same,
+            renamed: &|_, _| false,
+            policy: Policy::Sync,
+            builtin_roles: &[],
+            guards: &GUARDS,
+            first_contact: false,
+            windows: &BTreeMap::new(),
+            may_delete: &|_| may_delete,
+            is_approved: &|_| true,
+        })
+    };
+
+    let early = plan(false);
+    assert_eq!(early.changes[0].held, Some(Hold::DeleteAfter));
+    assert_eq!((early.held().count(), early.fingerprint.as_str()), (0, ""));
+    assert_eq!(plan(true).changes[0].held, None);
+}
+
+#[test]
+fn an_emptied_kind_and_a_possible_rename_are_held_with_the_remedy() {
+    let world = live(&[
+        (Key::new("permissions", "p"), json!({})),
+        (Key::new("roles", "old"), json!({ "permissionNames": ["p"] })),
+        (Key::new("tenants", "t"), json!({ "name": "t", "defaultRoles": ["old"] })),
+    ]);
+    let mut desired = desired_of(vec![
+        declared(Key::new("roles", "new"), json!({})),
+        declared(Key::new("tenants", "t"), json!({ "name": "t" })),
+    ]);
+    desired.kinds.insert("permissions");
+
+    let plan = planned_if(&desired, &world, &owning(&world), Policy::Sync, &GUARDS, &|_| false);
+
+    let held = |id: &str| plan.changes.iter().find(|change| *change.key.name == *id).unwrap().held;
+    assert_eq!(held("p"), Some(Hold::KindEmptied));
+    assert_eq!(held("old"), Some(Hold::MaybeRename));
+    assert_eq!(held("new"), None);
+    let said = plan.warnings.join("\n");
+    assert!(said.contains("deleting roles/old takes it away from tenants/t"), "{said}");
+    assert!(
+        said.contains("roles: old would be deleted and new created; if that is a rename, write `renamedFrom: OLD`"),
+        "{said}"
+    );
+}
+
+#[test]
+fn mass_updates_are_held_where_the_config_says_so() {
+    let all: Vec<(Key, Value)> = (0..6).map(|n| (Key::new("permissions", &format!("p{n}")), json!({}))).collect();
+    let world = live(&all);
+    let resources: Vec<Declared> =
+        all.iter().map(|(key, _)| declared(key.clone(), json!({ "description": "new" }))).collect();
+    let plan = |max_change_percent| {
+        let guards = Guards { max_change_percent, ..GUARDS };
+        planned_if(&desired_of(Vec::clone(&resources)), &world, &owning(&world), Policy::UpsertOnly, &guards, &|_| {
+            false
+        })
+    };
+
+    assert_eq!(plan(None).held().count(), 0);
+    assert_eq!(plan(Some(100.0)).held().count(), 0);
+    assert_eq!(plan(Some(50.0)).held().count(), 6);
+}
+
+#[test]
+fn what_create_only_created_it_also_finishes() {
+    let mut world = live(&[(Key::new("roles", "r"), json!({})), (Key::new("tenants", "t"), json!({ "name": "t" }))]);
+    let desired = desired_of(vec![declared(Key::new("tenants", "t"), json!({ "name": "t", "defaultRoles": ["r"] }))]);
+    let plan = |world: &World, created: bool, sent: Sent| {
+        let ownership = Ownership { created, ..Ownership::default() };
+        diff(&Inputs {
+            desired: &desired,
+            observed: &world.observed(),
+            owned: &BTreeMap::from([(Key::new("tenants", "t"), ownership)]),
+            sent: &|_, _, _| sent,
+            renamed: &|_, _| false,
+            policy: Policy::CreateOnly,
+            builtin_roles: &[],
+            guards: &GUARDS,
+            first_contact: false,
+            windows: &BTreeMap::new(),
+            may_delete: &|_| true,
+            is_approved: &|_| false,
+        })
+    };
+
+    assert_eq!(plan(&world, true, Sent::Unknown).changes[0].held, None);
+    assert_eq!(plan(&world, false, Sent::Unknown).changes[0].held, Some(Hold::Policy), "it was there before");
+    assert_eq!(plan(&world, true, Sent::Same).changes[0].held, Some(Hold::Policy), "somebody changed it since");
+    world.live.get_mut(&Key::new("tenants", "t")).unwrap().insert("name".to_owned(), json!("other"));
+    assert_eq!(plan(&world, true, Sent::Unknown).changes[0].held, Some(Hold::Policy), "more than the part differs");
+}
+
+#[test]
+fn a_change_waits_for_what_it_refers_to_where_that_could_not_be_observed() {
+    let desired = desired_of(vec![
+        declared(Key::new("permissions", "p"), json!({})),
+        declared(Key::new("roles", "r"), json!({ "permissionNames": ["p"] })),
+        declared(Key::new("roles", "free"), json!({})),
+    ]);
+    let plan = |error: descope::Error| {
+        let mut observed = World::default().observed();
+        observed.kinds.insert("permissions", Err(error));
+        diff(&Inputs {
+            desired: &desired,
+            observed: &observed,
+            owned: &BTreeMap::new(),
+            sent: &|_, _, _| Sent::Unknown,
+            renamed: &|_, _| false,
+            policy: Policy::UpsertOnly,
+            builtin_roles: &[],
+            guards: &GUARDS,
+            first_contact: false,
+            windows: &BTreeMap::new(),
+            may_delete: &|_| true,
+            is_approved: &|_| false,
+        })
+    };
+    let names = |plan: &Plan| plan.changes.iter().map(|change| change.key.id()).collect::<Vec<_>>();
+
+    let passing = plan(descope::Error::Timeout {
+        operation: "GET /v1/mgmt/permission/all",
+        after: std::time::Duration::from_secs(30),
+    });
+    assert_eq!((names(&passing), passing.waiting), (vec!["free".to_owned()], true));
 }
 
 #[test]
@@ -407,7 +624,7 @@ fn a_rename_keeps_what_refers_to_it_without_a_change_of_its_own() {
     assert_eq!(changes, [("permissions/new".to_owned(), Action::Rename), ("roles/is".to_owned(), Action::Rename)]);
     assert_eq!(plan.changes[0].fields[0].path, "name");
     assert!(plan.undeclared.is_empty());
-    carry_out(&plan, &mut world, &desired);
+    carry_out(plan, &mut world, &desired);
     assert!(
         planned(&desired, &world, &BTreeMap::new(), Policy::UpsertOnly).changes.is_empty(),
         "then the line is inert"
@@ -439,7 +656,7 @@ fn clearing_takes_the_overwriting_call_and_setting_the_patch() {
     let write = |fields: Value| {
         let desired = desired_of(vec![declared(Key::new("tenants", "acme"), fields)]);
         planned(&desired, &world, &BTreeMap::new(), Policy::UpsertOnly)
-            .tasks()
+            .take_tasks(&Arc::default())
             .into_iter()
             .next()
             .map(|task| task.write)
@@ -485,6 +702,9 @@ fn what_cannot_be_read_back_goes_by_what_was_sent() {
             builtin_roles: &[],
             guards: &GUARDS,
             first_contact: false,
+            windows: &BTreeMap::new(),
+            may_delete: &|_| true,
+            is_approved: &|_| false,
         })
     };
 
@@ -526,13 +746,16 @@ fn the_first_contact_with_a_filled_project_holds_everything_and_an_empty_one_not
             builtin_roles: &[],
             guards: &GUARDS,
             first_contact: true,
+            windows: &BTreeMap::new(),
+            may_delete: &|_| true,
+            is_approved: &|_| false,
         })
     };
 
-    let filled = plan(&live(&[(Key::new("permissions", "other"), json!({}))]));
+    let mut filled = plan(&live(&[(Key::new("permissions", "other"), json!({}))]));
     assert_eq!(filled.changes[0].held, Some(Hold::FirstContact));
     assert_eq!(filled.fingerprint.len(), 16);
-    assert!(filled.tasks().is_empty());
+    assert!(filled.take_tasks(&Arc::default()).is_empty());
     assert_eq!(filled.forecast_requests(), 1, "releasing it is what applying does");
     let empty = plan(&World::default());
     assert_eq!((empty.changes[0].held, empty.fingerprint.as_str()), (None, ""));
@@ -545,7 +768,12 @@ fn a_list_that_lost_much_of_what_is_owned_holds_its_kind_and_what_depends_on_it(
     let mut resources: Vec<Declared> = all.iter().map(|(key, fields)| declared(key.clone(), fields.clone())).collect();
     resources.push(declared(Key::new("roles", "reader"), json!({ "permissionNames": ["p1"] })));
     resources.push(declared(Key::new("roles", "free"), json!({})));
-    let guards = Guards { default_max_deletes: 10, max_deletes: BTreeMap::new(), max_delete_percent: 20.0 };
+    let guards = Guards {
+        default_max_deletes: 10,
+        max_deletes: BTreeMap::new(),
+        max_delete_percent: 20.0,
+        max_change_percent: None,
+    };
 
     let plan = diff(&Inputs {
         desired: &desired_of(resources),
@@ -557,6 +785,9 @@ fn a_list_that_lost_much_of_what_is_owned_holds_its_kind_and_what_depends_on_it(
         builtin_roles: &[],
         guards: &guards,
         first_contact: false,
+        windows: &BTreeMap::new(),
+        may_delete: &|_| true,
+        is_approved: &|_| false,
     });
 
     let held = |id: &str| plan.changes.iter().find(|change| *change.key.name == *id).unwrap().held;
@@ -571,6 +802,7 @@ fn the_guards_count_absolutely_and_from_five_on_by_percent() {
         default_max_deletes: 10,
         max_deletes: BTreeMap::from([("tenants".to_owned(), 0)]),
         max_delete_percent: 20.0,
+        max_change_percent: None,
     };
 
     for (kind, gone, owned, forbidden) in [
@@ -582,7 +814,7 @@ fn the_guards_count_absolutely_and_from_five_on_by_percent() {
         ("tenants", 0, 9, false),
         ("tenants", 1, 100, true),
     ] {
-        assert_eq!(guards.forbid(kind, gone, owned), forbidden, "{gone} of {owned} {kind}");
+        assert_eq!(guards.against(kind, gone, owned).is_some(), forbidden, "{gone} of {owned} {kind}");
     }
 }
 
@@ -609,9 +841,10 @@ fn a_new_project_is_sent_in_the_fewest_calls_in_dependency_order() {
         declared(Key::new("tenants", "z-top"), json!({ "name": "t", "defaultRoles": ["r"] })),
     ]);
 
-    let plan = planned(&desired, &World::default(), &BTreeMap::new(), Policy::UpsertOnly);
+    let mut plan = planned(&desired, &World::default(), &BTreeMap::new(), Policy::UpsertOnly);
+    let forecast = plan.forecast_requests();
 
-    let mut tasks = plan.tasks();
+    let mut tasks = plan.take_tasks(&Arc::default());
     tasks.sort_by_key(|task| (task.stage, task.batch));
     let order: Vec<(u32, String, Part)> =
         tasks.into_iter().map(|task| (task.batch, task.slot.key.to_string(), task.slot.part)).collect();
@@ -631,5 +864,5 @@ fn a_new_project_is_sent_in_the_fewest_calls_in_dependency_order() {
     );
     assert_eq!(order.last().unwrap().2, Part::DefaultRoles);
     assert_eq!(batch_of("permissions/p"), batch_of("permissions/q"));
-    assert_eq!(plan.forecast_requests(), 6);
+    assert_eq!(forecast, 6);
 }

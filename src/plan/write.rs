@@ -1,9 +1,12 @@
 //! From differences to calls: what is created, patched, or overwritten on top of what is there.
 
 use super::FieldChange;
+use super::Sent;
+use super::compare::folded;
 use super::compare::is_zero;
 use crate::desired::Declared;
 use crate::resource::Document;
+use crate::resource::Field;
 use crate::resource::Key;
 use crate::resource::Kind;
 use crate::resource::Part;
@@ -21,6 +24,7 @@ pub fn writes(
     live: Option<&Document>,
     old: Option<&Key>,
     fields: &[FieldChange],
+    is_unlisted: bool,
 ) -> Vec<(Part, Write)> {
     let mut writes = Vec::new();
     let changed = |part: Part| {
@@ -29,6 +33,8 @@ pub fn writes(
             .any(|field| part_of(field.rule) == part && fields.iter().any(|change| concerns(change, field.name)))
     };
     match live {
+        // Created a moment ago and not listed yet: only a part is left to do.
+        None if is_unlisted => {}
         None => writes.push((Part::Main, Write::Create(creation(kind, declared)))),
         Some(_) if old.is_none() && !changed(Part::Main) => {}
         Some(live) => writes.push((Part::Main, change(kind, declared, live, old, fields))),
@@ -44,6 +50,58 @@ pub fn writes(
         }
     }
     writes
+}
+
+/// A part with calls of its own that no try of ours has reached yet: what is missing of a create of ours.
+pub fn is_part_that_was_never_sent(
+    kind: &dyn Kind,
+    declared: &Declared,
+    change: &FieldChange,
+    sent: &dyn Fn(&Key, &str, &Value) -> Sent,
+) -> bool {
+    let field = kind.fields().iter().find(|field| concerns(change, field.name));
+    field.is_some_and(|field| {
+        part_of(field.rule) != Part::Main
+            && sent(&declared.key, field.name, &folded(field.shape, &change.to)) == Sent::Unknown
+    })
+}
+
+/// What this declaration refers to, with whatever call.
+pub fn references_of(kind: &dyn Kind, declared: &Declared) -> Vec<Key> {
+    let mut document = declared.fields.clone();
+    for field in kind.fields() {
+        let value = match field.rule {
+            Rule::Identity => Some(&declared.key.name),
+            Rule::Tenant => declared.key.tenant.as_ref(),
+            Rule::Plain | Rule::Required | Rule::CreateOnly | Rule::Unreadable | Rule::Part(_) => None,
+        };
+        if let Some(value) = value {
+            document.insert(field.name.to_owned(), Value::from(&**value));
+        }
+    }
+    let parts = [Part::Main, Part::DefaultRoles].into_iter();
+    parts.flat_map(|part| kind.references(&document, part)).collect()
+}
+
+/// An overwriting call resets what it does not carry: say so where that may hit a field that nobody can read.
+pub fn unreadable_loss(
+    kind: &dyn Kind,
+    declared: &Declared,
+    live: Option<&Document>,
+    returned: impl Fn(&str) -> bool,
+    writes: &[(Part, Write)],
+) -> Option<String> {
+    live?;
+    let overwrites = writes.iter().any(|(_, write)| matches!(write, Write::Overwrite { .. }));
+    let lost = |field: &&Field| {
+        field.rule == Rule::Unreadable && !returned(field.name) && !declared.fields.contains_key(field.name)
+    };
+    let field = kind.fields().iter().find(lost).filter(|_| overwrites && kind.has_patch())?;
+    Some(format!(
+        "{}: {}: clearing a field takes a call that overwrites the whole, and Descope does not return {}: if it is set \
+         there, it is reset; declare it to keep it",
+        declared.place, declared.key, field.name
+    ))
 }
 
 fn part_of(rule: Rule) -> Part {

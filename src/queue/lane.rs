@@ -83,8 +83,8 @@ pub(super) struct Lane {
     open: BTreeMap<(bool, u16), usize>,
     /// Creates and renames that failed, by kind.
     failed_makes: HashMap<&'static str, usize>,
-    /// When each slot was last written.
-    written: HashMap<Slot, Instant>,
+    /// When each slot was last written, and with which wish where that is certain.
+    written: HashMap<Slot, (Instant, Option<u64>)>,
     parts: u32,
     /// Hands out nothing.
     pub paused: bool,
@@ -96,7 +96,7 @@ impl Lane {
     }
 
     pub fn written_at(&self, slot: &Slot) -> Option<Instant> {
-        self.written.get(slot).copied()
+        self.written.get(slot).map(|(at, _)| *at)
     }
 
     /// The tasks on the queue, each with its place in it.
@@ -111,7 +111,7 @@ impl Lane {
 
     /// Puts a newer plan in the place of everything that waits. How many tasks are new in it.
     pub fn replace(&mut self, tasks: Vec<Task>, fresh: bool, now: Instant) -> usize {
-        self.written.retain(|_, at| now.saturating_duration_since(*at) < WRITES_KEPT);
+        self.written.retain(|_, (at, _)| now.saturating_duration_since(*at) < WRITES_KEPT);
         let mut old =
             Self { written: mem::take(&mut self.written), parts: self.parts, paused: self.paused, ..Self::default() };
         mem::swap(self, &mut old);
@@ -181,8 +181,12 @@ impl Lane {
                     continue;
                 }
                 // After an unclear answer the worker looks before it writes, so that task cannot be stale.
-                if !entry.verify && self.written.get(&entry.task.slot).is_some_and(|at| entry.task.observed_at < *at) {
-                    dropped.push(entry.task.clone());
+                let written = self.written.get(&entry.task.slot).filter(|(at, _)| entry.task.observed_at < *at);
+                if let (false, Some((_, wanted))) = (entry.verify, written) {
+                    // What was written is what is wanted now: the plan was merely made of an older look.
+                    if *wanted != Some(entry.task.wanted) {
+                        dropped.push(entry.task.clone());
+                    }
                     self.remove(index, now);
                     continue;
                 }
@@ -214,7 +218,8 @@ impl Lane {
     pub fn finish(&mut self, task: &Task, verdict: Verdict, verify: bool, times: (Instant, &Backoff, f64)) -> After {
         let (now, backoff, random) = times;
         if matches!(verdict, Verdict::Done | Verdict::Retry { ambiguous: true, .. }) {
-            self.written.insert(task.slot.clone(), now);
+            let wanted = (verdict == Verdict::Done && task.action != Action::Delete).then_some(task.wanted);
+            self.written.insert(task.slot.clone(), (now, wanted));
         }
         let Some(&index) = self.by_slot.get(&task.slot) else { return After::Nothing };
         let entry = &self.entries[index];

@@ -13,6 +13,7 @@ use crate::resource::Write;
 use proptest::collection::vec;
 use proptest::prelude::*;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -84,6 +85,12 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
+/// No two tasks want the same: a stale one is always reported.
+fn unique() -> u64 {
+    static NEXT: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(1);
+    NEXT.fetch_add(1, std::sync::atomic::Ordering::Relaxed)
+}
+
 /// A plan as the planner makes it: deletes last, a slot once, dependencies in earlier batches.
 fn plan(drafts: Vec<Draft>, now: Instant) -> Vec<Task> {
     let (deletes, changes): (Vec<_>, Vec<_>) = drafts.into_iter().partition(|draft| draft.action == Action::Delete);
@@ -110,9 +117,14 @@ fn plan(drafts: Vec<Draft>, now: Instant) -> Vec<Task> {
             stage: u16::try_from(batch / 2).unwrap(),
             batch,
             ownership: crate::plan::Ownership::default(),
+            is_approved: false,
             place: None,
             observed_at: now.checked_sub(Duration::from_secs(draft.observed)).unwrap(),
             cause: draft.cause,
+            wanted: unique(),
+            seen: 0,
+            fields: Arc::default(),
+            origin: Arc::default(),
         });
     }
     tasks

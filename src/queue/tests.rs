@@ -8,6 +8,7 @@ use crate::resource::Key;
 use crate::resource::Part;
 use crate::resource::Write;
 use crate::telemetry::status::ProblemState;
+use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering;
 
@@ -32,8 +33,13 @@ fn task(action: Action, kind: &'static str, name: &str, batch: u32) -> Task {
         batch,
         place: Some(Place { file: "a.yaml".into(), line: 7 }),
         ownership: crate::plan::Ownership::default(),
+        is_approved: false,
         observed_at: Instant::now(),
         cause: 1,
+        wanted: 0,
+        seen: 0,
+        fields: Arc::default(),
+        origin: Arc::default(),
     }
 }
 
@@ -285,7 +291,7 @@ async fn a_task_observed_before_the_last_write_is_dropped_and_a_pass_asked_for()
     });
     queue.replace(&production(), vec![update("a", 1)], false);
     let work = queue.take().await.unwrap();
-    let stale = Task { cause: 2, ..update("a", 1) };
+    let stale = Task { cause: 2, wanted: 2, ..update("a", 1) };
     tokio::time::advance(Duration::from_secs(1)).await;
     queue.finish(work, vec![Verdict::Done]);
 

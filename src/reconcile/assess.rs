@@ -14,13 +14,18 @@ use crate::plan::Plan;
 use crate::plan::Policy;
 use crate::plan::ProjectName;
 use crate::plan::Sent;
+use crate::plan::Window;
 use crate::plan::guards;
 use crate::resource;
 use crate::resource::Key;
 use crate::resource::Kind;
+use crate::state;
+use crate::state::Digest;
+use crate::state::Lately;
 use crate::state::ProjectState;
 use serde_json::Value;
 use std::collections::BTreeMap;
+use std::collections::HashMap;
 use std::collections::HashSet;
 use std::time::Duration;
 use std::time::SystemTime;
@@ -44,6 +49,10 @@ pub struct Rules {
     pub policy: Policy,
     /// The numbers that hold changes.
     pub guards: Guards,
+    /// How long a resource must have been out of the YAML before it is deleted.
+    pub delete_after: Duration,
+    /// For how long an approval holds.
+    pub approval_expiry: Duration,
     /// Roles that Descope ships without a marker.
     pub builtin_roles: Vec<String>,
     /// For a project never seen before.
@@ -77,6 +86,13 @@ impl Assessor {
     /// Asks Descope for every declared or owned kind, and plans.
     pub async fn assess(&self, desired: &Desired, priority: Priority) -> Assessment {
         let owned = self.owned();
+        let now = SystemTime::now();
+        let absences = self.known(ProjectState::absences);
+        let approved = self.known(|state| state.approved(now));
+        let windows = self.known(|state| state.lately(now)).into_iter();
+        let windows = windows.map(|(kind, lately)| (kind, window(lately))).collect();
+        let sent = self.known(ProjectState::sent_digests);
+        let delete_after = self.rules.delete_after;
         let client = self.client.with_priority(priority);
         let mut observed = observed::fetch(&client, kinds(desired, &owned)).await;
         self.look_twice(&client, &owned, &mut observed).await;
@@ -85,12 +101,15 @@ impl Assessor {
             desired,
             observed: &observed,
             owned: &owned,
-            sent: &|key, field, value| self.sent(key, field, value),
+            sent: &|key, field, value| self.sent(&sent, key, field, value),
             renamed: &|old, new| self.was_renamed(old, new),
             policy: self.rules.policy,
             builtin_roles: &self.rules.builtin_roles,
             guards: &self.rules.guards,
             first_contact: first_contact && self.rules.first_contact == FirstContact::Hold,
+            windows: &windows,
+            may_delete: &|key| absences.get(key).is_some_and(|since| has_passed(*since, delete_after, now)),
+            is_approved: &|digest| approved.contains(digest),
         });
         Assessment { plan, refusal: refusal(&observed), first_contact }
     }
@@ -111,6 +130,15 @@ impl Assessor {
         }
     }
 
+    /// What the state knows; nothing where there is none or it cannot be read: then less is approved and deleted.
+    fn known<T: Default>(&self, read: impl FnOnce(&ProjectState) -> Result<T, state::Error>) -> T {
+        let Some(state) = &self.state else { return T::default() };
+        read(state).unwrap_or_else(|error| {
+            tracing::error!(%error, "cannot read the state; nothing is deleted and nothing counts as approved");
+            T::default()
+        })
+    }
+
     /// A state that cannot be read knows nothing: then the project counts as new, and is held rather than changed.
     fn is_known(&self) -> bool {
         self.state.as_ref().is_some_and(|state| {
@@ -127,13 +155,12 @@ impl Assessor {
 
     fn owned(&self) -> BTreeMap<Key, Ownership> {
         let Some(state) = &self.state else { return BTreeMap::new() };
-        let now = SystemTime::now();
-        let is_fresh = |created: SystemTime| now.duration_since(created).is_ok_and(|age| age < FRESH);
         let inventory = state.inventory().unwrap_or_else(|error| {
             tracing::error!(%error, "cannot read what is owned; nothing is pruned");
             BTreeMap::new()
         });
-        let ownership = |owned: crate::state::Owned| Ownership {
+        let ownership = |owned: state::Owned| Ownership {
+            created: owned.created_at.is_some(),
             fresh: owned.created_at.is_some_and(is_fresh),
             protected: owned.protected,
             cascade_delete: owned.cascade_delete,
@@ -141,14 +168,28 @@ impl Assessor {
         inventory.into_iter().map(|(key, owned)| (key, ownership(owned))).collect()
     }
 
-    fn sent(&self, key: &Key, field: &str, value: &Value) -> Sent {
+    fn sent(&self, known: &HashMap<Key, BTreeMap<String, Digest>>, key: &Key, field: &str, value: &Value) -> Sent {
         let Some(state) = &self.state else { return Sent::Unknown };
-        match state.sent_digest(key, field) {
-            Ok(Some(digest)) if digest == state.fingerprint(value) => Sent::Same,
-            Ok(Some(_)) => Sent::Different,
-            Ok(None) | Err(_) => Sent::Unknown,
+        match known.get(key).and_then(|fields| fields.get(field)) {
+            Some(digest) if *digest == state.fingerprint(value) => Sent::Same,
+            Some(_) => Sent::Different,
+            None => Sent::Unknown,
         }
     }
+}
+
+fn window(lately: Lately) -> Window {
+    Window { deleted: lately.deleted, created: lately.created }
+}
+
+/// Was it created so recently that a list which lacks it proves nothing?
+pub fn is_fresh(created: SystemTime) -> bool {
+    created.elapsed().is_ok_and(|age| age < FRESH)
+}
+
+/// Is `since` at least that long ago? A clock that was set back proves nothing.
+pub fn has_passed(since: SystemTime, wait: Duration, now: SystemTime) -> bool {
+    wait.is_zero() || now.duration_since(since).is_ok_and(|age| age >= wait)
 }
 
 /// The kinds to ask for: those that a file mentions, and those of which something is owned.

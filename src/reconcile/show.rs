@@ -20,7 +20,6 @@ use std::collections::HashMap;
 use std::time::SystemTime;
 
 const ACTIONS: [Action; 4] = [Action::Create, Action::Update, Action::Rename, Action::Delete];
-const HOLDS: [Hold; 3] = [Hold::Policy, Hold::FirstContact, Hold::ObservationShrank];
 
 impl Reconciler {
     pub(super) fn show_load(&self, load: &Load) {
@@ -54,7 +53,7 @@ impl Reconciler {
             self.metrics.undeclared_resources.with_label_values(&[project, kind]).set(count);
         }
         let now: BTreeSet<Hold> = plan.held().filter_map(|change| change.held).collect();
-        for hold in HOLDS {
+        for hold in Hold::ALL {
             let count = held.get(&hold).copied().unwrap_or(0);
             self.metrics.held_changes.with_label_values(&[project, hold.as_str()]).set(count);
             if now.contains(&hold) && !self.memory.held.contains(&hold) {
@@ -69,7 +68,7 @@ impl Reconciler {
                 reason,
                 changes,
                 deletes,
-                "changes are held until approved: stop the daemon and run `descope-gitops apply --approve {fingerprint}`"
+                "changes are held until approved: `descope-gitops approve {fingerprint}`"
             );
         }
         self.memory.held = now;
@@ -100,10 +99,13 @@ impl Reconciler {
             tracing::info!(project = &*project, seconds, "converged: the project equals the config repo");
             self.note_in_sync();
         }
+        let suspended_until = self.suspended_until();
+        self.metrics.suspended.with_label_values(&[&*project]).set(i64::from(suspended_until.is_some()));
         let plan = self.memory.plan.as_ref();
         let load = self.memory.load.as_ref();
         self.board.project(&project, |status| {
             status.converged = is_converged;
+            status.suspended_until = suspended_until.map(rfc3339);
             status.desired = load.map(desired_status).unwrap_or_default();
             status.held = plan.and_then(HeldReport::of).map(|held| HeldStatus {
                 fingerprint: held.fingerprint,
@@ -174,10 +176,14 @@ impl Reconciler {
     }
 
     fn is_converged(&self, problems: &[Problem]) -> bool {
-        let is_planned =
-            self.memory.plan.as_ref().is_some_and(|plan| {
-                plan.unobserved.is_empty() && plan.refused.is_empty() && plan.held().next().is_none()
-            });
+        let is_planned = self.memory.plan.as_ref().is_some_and(|plan| {
+            plan.unobserved.is_empty()
+                && plan.unlisted.is_empty()
+                && !plan.waiting
+                && plan.refused.is_empty()
+                && plan.held().next().is_none()
+                && !plan.changes.iter().any(|change| change.held == Some(Hold::DeleteAfter))
+        });
         let has_passed =
             self.memory.last_pass.as_ref().is_some_and(|pass| pass.result != super::Outcome::Failed.as_str());
         let counts = self.queue.counts_of(&self.assessor.project);

@@ -143,6 +143,11 @@ impl Loader {
         &self.settings.tree.root
     }
 
+    /// Digest of the files in force; `None` before the first good load.
+    pub fn revision(&self) -> Option<String> {
+        self.good.as_ref().map(|good| good.revision.to_string())
+    }
+
     /// Loads the newest revision. Blocks: it reads files, and waits a little while they move.
     pub fn load(&mut self) -> Load {
         let revision = match self.read() {

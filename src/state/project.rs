@@ -12,6 +12,7 @@ use rusqlite::Transaction;
 use rusqlite::params;
 use serde_json::Value;
 use std::collections::BTreeMap;
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 use std::time::SystemTime;
@@ -117,6 +118,17 @@ impl ProjectState {
         self.write(|transaction, id| resources.iter().try_for_each(|(key, owned)| own(transaction, id, key, owned)))
     }
 
+    /// Adds what was just created, all or nothing: nothing of what was sent to an older resource of that name is
+    /// true of it.
+    pub fn created(&self, resources: &[(Key, Owned)]) -> Result<(), Error> {
+        self.write(|transaction, id| {
+            resources.iter().try_for_each(|(key, owned)| {
+                forget_sent(transaction, id, key)?;
+                own(transaction, id, key, owned)
+            })
+        })
+    }
+
     /// Takes out of the inventory, with the fingerprints of what was sent, all or nothing.
     pub fn disown(&self, keys: &[Key]) -> Result<(), Error> {
         self.write(|transaction, id| keys.iter().try_for_each(|key| disown(transaction, id, key)))
@@ -169,6 +181,15 @@ impl ProjectState {
         })
     }
 
+    /// Forgets every open call of these resources: a later one settled what they are.
+    pub fn forget_intents(&self, keys: &[Key]) -> Result<(), Error> {
+        let sql = "DELETE FROM intent WHERE project = ? AND kind = ? AND tenant = ? AND name = ?";
+        self.write(|transaction, id| {
+            let mut statement = transaction.prepare_cached(sql)?;
+            keys.iter().try_for_each(|key| statement.execute(params![id, key.kind, tenant(key), key.name]).map(drop))
+        })
+    }
+
     /// Calls that were noted and not settled, oldest first: after a start, those that a kill cut off.
     pub fn open_intents(&self) -> Result<Vec<OpenIntent>, Error> {
         self.read(|connection, id| {
@@ -185,6 +206,22 @@ impl ProjectState {
                 .prepare_cached(sql)?
                 .query_row(params![id, key.kind, tenant(key), key.name, field], |row| row.get(0))
                 .optional()
+        })
+    }
+
+    /// Every fingerprint of what was last sent, by resource and field.
+    pub fn sent_digests(&self) -> Result<HashMap<Key, BTreeMap<String, Digest>>, Error> {
+        self.read(|connection, id| {
+            let sql = "SELECT kind, tenant, name, field, digest FROM sent WHERE project = ?";
+            let mut statement = connection.prepare_cached(sql)?;
+            let mut rows = statement.query([id])?;
+            let mut digests: HashMap<Key, BTreeMap<String, Digest>> = HashMap::new();
+            while let Some(row) = rows.next()? {
+                if let Some(key) = key(row)? {
+                    digests.entry(key).or_default().insert(row.get("field")?, row.get("digest")?);
+                }
+            }
+            Ok(digests)
         })
     }
 
@@ -207,14 +244,14 @@ impl ProjectState {
     }
 
     /// Runs `work` with the id of this project's row, or one that no row has.
-    fn read<T>(&self, work: impl FnOnce(&Connection, i64) -> rusqlite::Result<T>) -> Result<T, Error> {
+    pub(super) fn read<T>(&self, work: impl FnOnce(&Connection, i64) -> rusqlite::Result<T>) -> Result<T, Error> {
         let connection = self.state.connection();
         let id = self.id(&connection)?.unwrap_or(-1);
         Ok(work(&connection, id)?)
     }
 
     /// Runs `work` in one transaction, with the id of this project's row.
-    fn write<T>(&self, work: impl FnOnce(&Transaction<'_>, i64) -> rusqlite::Result<T>) -> Result<T, Error> {
+    pub(super) fn write<T>(&self, work: impl FnOnce(&Transaction<'_>, i64) -> rusqlite::Result<T>) -> Result<T, Error> {
         let mut connection = self.state.connection();
         let transaction = connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
         let id = if let Some(id) = self.id(&transaction)? {
@@ -248,6 +285,12 @@ fn own(transaction: &Transaction<'_>, id: i64, key: &Key, owned: &Owned) -> rusq
     Ok(())
 }
 
+/// A resource that was created anew has nothing of what was sent to the old one.
+fn forget_sent(transaction: &Transaction<'_>, id: i64, key: &Key) -> rusqlite::Result<()> {
+    let sql = "DELETE FROM sent WHERE project = ? AND kind = ? AND tenant = ? AND name = ?";
+    transaction.prepare_cached(sql)?.execute(params![id, key.kind, tenant(key), key.name]).map(drop)
+}
+
 fn disown(transaction: &Transaction<'_>, id: i64, key: &Key) -> rusqlite::Result<()> {
     for table in ["owned", "sent"] {
         let sql = format!("DELETE FROM {table} WHERE project = ? AND kind = ? AND tenant = ? AND name = ?");
@@ -278,7 +321,7 @@ fn follow(transaction: &Transaction<'_>, id: i64, intent: &Intent, now: SystemTi
                        VALUES (?, ?, ?, ?, ?, 0, 0) ON CONFLICT DO UPDATE SET created_at = excluded.created_at";
             let key = &intent.key;
             transaction.prepare_cached(sql)?.execute(params![id, key.kind, tenant(key), key.name, to_millis(now)])?;
-            Ok(())
+            forget_sent(transaction, id, key)
         }
         (Action::Delete, _) => disown(transaction, id, &intent.key),
         (Action::Rename, Some(from)) => rename(transaction, id, from, &intent.key),
@@ -300,7 +343,7 @@ fn open_intent(row: &rusqlite::Row<'_>) -> rusqlite::Result<Option<OpenIntent>> 
 }
 
 /// `None` for a kind that this release does not know: its rows wait for one that does.
-fn key(row: &rusqlite::Row<'_>) -> rusqlite::Result<Option<Key>> {
+pub(super) fn key(row: &rusqlite::Row<'_>) -> rusqlite::Result<Option<Key>> {
     let kind = row.get_ref("kind")?.as_str()?;
     let Some(kind) = resource::kind(kind) else { return Ok(None) };
     let tenant = row.get_ref("tenant")?.as_str()?;
@@ -312,15 +355,15 @@ fn key(row: &rusqlite::Row<'_>) -> rusqlite::Result<Option<Key>> {
     }))
 }
 
-fn tenant(key: &Key) -> &str {
+pub(super) fn tenant(key: &Key) -> &str {
     key.tenant.as_deref().unwrap_or_default()
 }
 
-fn to_millis(time: SystemTime) -> i64 {
+pub(super) fn to_millis(time: SystemTime) -> i64 {
     let since = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }
 
-fn from_millis(millis: i64) -> SystemTime {
+pub(super) fn from_millis(millis: i64) -> SystemTime {
     SystemTime::UNIX_EPOCH + Duration::from_millis(u64::try_from(millis).unwrap_or_default())
 }

@@ -4,7 +4,8 @@ use rusqlite::Connection;
 
 /// Each brings the schema from its index to the next version (`PRAGMA user_version`). Never edited once released;
 /// a change is a new one at the end.
-const MIGRATIONS: &[&str] = &["
+const MIGRATIONS: &[&str] = &[
+    "
     CREATE TABLE project (
         id         INTEGER PRIMARY KEY,
         host       TEXT NOT NULL,
@@ -63,7 +64,79 @@ const MIGRATIONS: &[&str] = &["
         host   TEXT PRIMARY KEY,
         memory TEXT NOT NULL
     ) STRICT, WITHOUT ROWID;
-"];
+",
+    "
+    ALTER TABLE project ADD COLUMN suspended_until INTEGER;
+
+    -- Owned resources that no file declares, since the first load that lacked them.
+    CREATE TABLE absent (
+        project INTEGER NOT NULL REFERENCES project (id) ON DELETE CASCADE,
+        kind    TEXT NOT NULL,
+        tenant  TEXT NOT NULL,
+        name    TEXT NOT NULL,
+        since   INTEGER NOT NULL,
+        PRIMARY KEY (project, kind, tenant, name)
+    ) STRICT, WITHOUT ROWID;
+
+    -- Deletes done without an approval: what the guards count.
+    CREATE TABLE deletion (
+        project INTEGER NOT NULL REFERENCES project (id) ON DELETE CASCADE,
+        kind    TEXT NOT NULL,
+        at      INTEGER NOT NULL
+    ) STRICT;
+    CREATE INDEX deletion_project ON deletion (project, at);
+
+    -- When deletes of a kind were last approved: counting starts anew there.
+    CREATE TABLE approval (
+        project INTEGER NOT NULL REFERENCES project (id) ON DELETE CASCADE,
+        kind    TEXT NOT NULL,
+        at      INTEGER NOT NULL,
+        PRIMARY KEY (project, kind)
+    ) STRICT, WITHOUT ROWID;
+
+    -- Changes that may go ahead though a guard holds them.
+    CREATE TABLE approved (
+        project INTEGER NOT NULL REFERENCES project (id) ON DELETE CASCADE,
+        digest  TEXT NOT NULL,
+        expires INTEGER NOT NULL,
+        PRIMARY KEY (project, digest)
+    ) STRICT, WITHOUT ROWID;
+
+    CREATE TABLE pass (
+        id          INTEGER PRIMARY KEY AUTOINCREMENT,
+        project     INTEGER NOT NULL REFERENCES project (id) ON DELETE CASCADE,
+        started_at  INTEGER NOT NULL,
+        finished_at INTEGER NOT NULL,
+        trigger     TEXT NOT NULL,
+        revision    TEXT NOT NULL,
+        result      TEXT NOT NULL,
+        changes     INTEGER NOT NULL
+    ) STRICT;
+    CREATE INDEX pass_project ON pass (project, id);
+
+    -- Every change attempted. `fields` is JSON: [{path, from, to}], secrets masked.
+    CREATE TABLE audit (
+        id          INTEGER PRIMARY KEY AUTOINCREMENT,
+        project     INTEGER NOT NULL REFERENCES project (id) ON DELETE CASCADE,
+        at          INTEGER NOT NULL,
+        trigger     TEXT NOT NULL,
+        revision    TEXT NOT NULL,
+        file        TEXT,
+        line        INTEGER,
+        kind        TEXT NOT NULL,
+        tenant      TEXT NOT NULL,
+        name        TEXT NOT NULL,
+        action      TEXT NOT NULL,
+        fields      TEXT NOT NULL,
+        attempt     INTEGER NOT NULL,
+        outcome     TEXT NOT NULL,
+        message     TEXT NOT NULL,
+        duration_ms INTEGER NOT NULL
+    ) STRICT;
+    CREATE INDEX audit_project ON audit (project, id);
+    CREATE INDEX audit_at ON audit (at);
+",
+];
 
 /// The version that this binary reads and writes.
 pub(super) const VERSION: usize = MIGRATIONS.len();

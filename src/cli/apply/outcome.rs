@@ -193,9 +193,9 @@ impl Left {
     }
 
     fn outcome(&self, change: ChangeReport) -> ChangeOutcome {
-        let key = (change.kind.to_owned(), change.id.clone());
-        let (result, message) = match (change.held, self.problems.get(&key)) {
-            (Some(reason), _) => (ChangeResult::Held, Some(reason.to_owned())),
+        let key = (change.kind.to_string(), change.id.clone());
+        let (result, message) = match (&change.held, self.problems.get(&key)) {
+            (Some(reason), _) => (ChangeResult::Held, Some(reason.to_string())),
             (None, Some(problem)) if problem.state == ProblemState::Blocked => {
                 (ChangeResult::Blocked, Some(problem.message.clone()))
             }

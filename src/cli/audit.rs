@@ -1,0 +1,114 @@
+//! `descope-gitops audit`: what was changed, when, why, and how it ended. Reads the state, also beside a daemon.
+
+use crate::cli::Exit;
+use crate::cli::Output;
+use crate::cli::UsageError;
+use crate::config::Config;
+use crate::state::AuditFilter;
+use crate::state::AuditRow;
+use crate::state::State;
+use crate::telemetry::status::rfc3339;
+use serde_json::Value;
+use serde_json::json;
+use std::io::Write;
+use std::time::SystemTime;
+
+/// Which rows, and how.
+#[derive(Debug, Clone, clap::Args)]
+pub struct AuditArgs {
+    /// Of this kind, e.g. roles
+    #[arg(long)]
+    pub kind: Option<String>,
+    /// With this identity: NAME, or TENANT/NAME
+    #[arg(long)]
+    pub id: Option<String>,
+    /// Not before: 2h for two hours ago, or 2026-01-31T10:00:00Z
+    #[arg(long, value_name = "TIME")]
+    pub since: Option<String>,
+    /// How to write it
+    #[arg(short, long, value_enum, default_value = "text")]
+    pub output: Output,
+}
+
+/// Shows the trail, oldest first.
+pub fn run(config: &Config, args: &AuditArgs) -> anyhow::Result<Exit> {
+    let since = args.since.as_deref().map(|text| time(text, SystemTime::now())).transpose()?;
+    let filter = AuditFilter { kind: args.kind.clone(), id: args.id.clone(), since };
+    let rows = match State::open_read_only(&config.state)? {
+        Some(state) => state.audit(&filter)?,
+        None => anyhow::bail!("no state in {}; name the daemon's directory with --state", config.state.display()),
+    };
+    let mut out = std::io::stdout().lock();
+    match args.output {
+        Output::Text => rows.iter().try_for_each(|row| writeln!(out, "{}", text(row)))?,
+        Output::Json => {
+            let rows: Vec<Value> = rows.iter().map(object).collect();
+            let document = json!({ "formatVersion": 1, "changes": rows });
+            writeln!(out, "{}", serde_json::to_string_pretty(&document)?)?;
+        }
+    }
+    Ok(Exit::Done)
+}
+
+fn time(text: &str, now: SystemTime) -> Result<SystemTime, UsageError> {
+    let ago = humantime::parse_duration(text).ok().and_then(|ago| now.checked_sub(ago));
+    ago.or_else(|| humantime::parse_rfc3339_weak(text).ok()).ok_or_else(|| {
+        UsageError(format!("--since: {text} is neither a duration such as 2h nor a time such as 2026-01-31T10:00:00Z"))
+    })
+}
+
+fn text(row: &AuditRow) -> String {
+    let place = row.file.as_ref().zip(row.line).map_or_else(String::new, |(file, line)| format!(" {file}:{line}"));
+    let message = if row.message.is_empty() { String::new() } else { format!(": {}", row.message) };
+    let fields: Value = serde_json::from_str(&row.fields).unwrap_or_default();
+    let paths: Vec<&str> = fields.as_array().into_iter().flatten().filter_map(|field| field["path"].as_str()).collect();
+    let paths = if paths.is_empty() { String::new() } else { format!(" [{}]", paths.join(", ")) };
+    format!(
+        "{} {} {} {}/{}{paths} ({} {}, try {}, {} ms){place}{message}",
+        rfc3339(row.at),
+        row.outcome,
+        row.action,
+        row.kind,
+        row.id,
+        row.trigger,
+        row.revision.get(..12).unwrap_or(&row.revision),
+        row.attempt,
+        row.duration_ms
+    )
+}
+
+fn object(row: &AuditRow) -> Value {
+    json!({
+        "at": rfc3339(row.at),
+        "host": row.host,
+        "projectId": row.project_id,
+        "owner": row.owner,
+        "trigger": row.trigger,
+        "revision": row.revision,
+        "file": row.file,
+        "line": row.line,
+        "kind": row.kind,
+        "id": row.id,
+        "action": row.action,
+        "fields": serde_json::from_str::<Value>(&row.fields).unwrap_or_default(),
+        "attempt": row.attempt,
+        "outcome": row.outcome,
+        "message": row.message,
+        "durationMs": row.duration_ms,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    #[test]
+    fn since_is_a_duration_or_a_time() {
+        let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000);
+
+        assert_eq!(time("2h", now).unwrap(), now - Duration::from_secs(7200));
+        assert_eq!(time("1970-01-02T00:00:00Z", now).unwrap(), SystemTime::UNIX_EPOCH + Duration::from_secs(86_400));
+        assert!(time("yesterday", now).is_err());
+    }
+}

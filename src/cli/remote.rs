@@ -1,0 +1,264 @@
+//! Commands that talk to a running daemon.
+
+use crate::cli::Exit;
+use crate::cli::Output;
+use crate::cli::healthcheck;
+use crate::config;
+use crate::config::Config;
+use crate::config::Overrides;
+use crate::config::process_env;
+use crate::descope::transport;
+use crate::telemetry::redact::Redactor;
+use anyhow::Context;
+use anyhow::bail;
+use reqwest::Method;
+use secrecy::ExposeSecret;
+use secrecy::SecretString;
+use serde_json::Value;
+use std::io::Write;
+use std::time::Duration;
+use url::Url;
+
+/// The daemon cuts peers off after 30 s, so nothing is worth waiting for longer.
+const LONGEST_WAIT: Duration = Duration::from_secs(30);
+
+/// Which daemon.
+#[derive(Debug, Clone, clap::Args)]
+pub struct RemoteArgs {
+    /// Base URL of the daemon [default: where the config says it listens]
+    #[arg(long)]
+    pub url: Option<Url>,
+    /// Only this project [default: all]
+    #[arg(long, value_name = "NAME")]
+    pub project: Option<String>,
+}
+
+/// `approve`.
+#[derive(Debug, Clone, clap::Args)]
+pub struct ApproveArgs {
+    /// Of the held plan, as `status` and `plan` show it
+    pub fingerprint: String,
+    /// Which daemon.
+    #[command(flatten)]
+    pub remote: RemoteArgs,
+}
+
+/// `suspend`.
+#[derive(Debug, Clone, clap::Args)]
+pub struct SuspendArgs {
+    /// For how long, at most 7d; it ends by itself
+    #[arg(long = "for", value_name = "DURATION", value_parser = humantime::parse_duration)]
+    pub wait: Duration,
+    /// Which daemon.
+    #[command(flatten)]
+    pub remote: RemoteArgs,
+}
+
+/// `status`.
+#[derive(Debug, Clone, clap::Args)]
+pub struct StatusArgs {
+    /// How to write it
+    #[arg(short, long, value_enum, default_value = "text")]
+    pub output: Output,
+    /// Which daemon.
+    #[command(flatten)]
+    pub remote: RemoteArgs,
+}
+
+/// A running daemon.
+pub struct Daemon {
+    url: Url,
+    token: Option<SecretString>,
+    client: reqwest::Client,
+}
+
+impl Daemon {
+    /// Finds it: `--url`, or where the config or its default says that it listens on this machine. The token comes from
+    /// the config, or from `DESCOPE_GITOPS_TOKEN`.
+    pub fn find(url: Option<&Url>, overrides: &Overrides, redactor: &Redactor) -> anyhow::Result<Self> {
+        let has_config = overrides.config.as_ref().is_some_and(|path| !path.is_empty());
+        let config = if has_config { Some(Config::load(overrides)?) } else { None };
+        let url = if let Some(url) = url {
+            url.clone()
+        } else {
+            let listen = healthcheck::listens(overrides)?;
+            Url::parse(&format!("http://{}/", healthcheck::reachable(listen)))?
+        };
+        let token = match &config {
+            Some(config) => config.token(&process_env)?,
+            None => process_env(config::TOKEN_VARIABLE).filter(|token| !token.is_empty()).map(SecretString::from),
+        };
+        if let Some(token) = &token {
+            redactor.add(token);
+        }
+        transport::install_tls();
+        let client = reqwest::Client::builder()
+            .timeout(LONGEST_WAIT)
+            .redirect(reqwest::redirect::Policy::none())
+            .build()
+            .context("cannot build the HTTP client")?;
+        Ok(Self { url, token, client })
+    }
+
+    /// One request, which must succeed.
+    pub async fn ask(&self, method: Method, path: &str, query: &[(&str, &str)]) -> anyhow::Result<Value> {
+        let mut url = self.url.join(path)?;
+        for (name, value) in query {
+            url.query_pairs_mut().append_pair(name, value);
+        }
+        let mut request = self.client.request(method, url);
+        if let Some(token) = &self.token {
+            request = request.bearer_auth(token.expose_secret());
+        }
+        let response = request.send().await.map_err(reqwest::Error::without_url);
+        let response =
+            response.with_context(|| format!("cannot reach the daemon at {}; name it with --url", self.url))?;
+        let status = response.status().as_u16();
+        let text = response.text().await.map_err(reqwest::Error::without_url)?;
+        let body: Value = serde_json::from_str(&text).unwrap_or_default();
+        let said = body["error"].as_str().unwrap_or("no reason given");
+        match status {
+            200..=299 => Ok(body),
+            401 => bail!("the daemon refuses the token; set {} to the daemon's own", config::TOKEN_VARIABLE),
+            404 => {
+                bail!("the daemon does not serve {path} here: {said}; without a token configured it takes no orders")
+            }
+            _ => bail!("the daemon answers {status}: {said}"),
+        }
+    }
+}
+
+fn of_project(args: &RemoteArgs) -> Vec<(&str, &str)> {
+    args.project.iter().map(|name| ("project", name.as_str())).collect()
+}
+
+fn say(text: &str) -> anyhow::Result<Exit> {
+    writeln!(std::io::stdout().lock(), "{text}")?;
+    Ok(Exit::Done)
+}
+
+fn projects(body: &Value) -> String {
+    let names = body["projects"].as_array().into_iter().flatten().filter_map(Value::as_str);
+    names.collect::<Vec<_>>().join(", ")
+}
+
+/// Asks for a full pass now.
+pub async fn reconcile(overrides: &Overrides, args: &RemoteArgs, redactor: &Redactor) -> anyhow::Result<Exit> {
+    let daemon = Daemon::find(args.url.as_ref(), overrides, redactor)?;
+    let body = daemon.ask(Method::POST, "/api/v1/reconcile", &of_project(args)).await?;
+    say(&format!("a full pass is on its way: {}", projects(&body)))
+}
+
+/// Lets the held plan with this fingerprint go ahead.
+pub async fn approve(overrides: &Overrides, args: &ApproveArgs, redactor: &Redactor) -> anyhow::Result<Exit> {
+    let daemon = Daemon::find(args.remote.url.as_ref(), overrides, redactor)?;
+    let mut query = of_project(&args.remote);
+    query.push(("plan", &args.fingerprint));
+    let body = daemon.ask(Method::POST, "/api/v1/approve", &query).await?;
+    say(&format!("{} changes of {} go ahead", body["approved"], projects(&body)))
+}
+
+/// Makes the daemon only observe for a while.
+pub async fn suspend(overrides: &Overrides, args: &SuspendArgs, redactor: &Redactor) -> anyhow::Result<Exit> {
+    let daemon = Daemon::find(args.remote.url.as_ref(), overrides, redactor)?;
+    let wait = humantime::format_duration(args.wait).to_string().replace(' ', "");
+    let mut query = of_project(&args.remote);
+    query.push(("for", &wait));
+    let body = daemon.ask(Method::POST, "/api/v1/suspend", &query).await?;
+    let until = body["suspendedUntil"].as_str().unwrap_or_default();
+    say(&format!("{} only observes until {until}", projects(&body)))
+}
+
+/// Ends a suspension.
+pub async fn resume(overrides: &Overrides, args: &RemoteArgs, redactor: &Redactor) -> anyhow::Result<Exit> {
+    let daemon = Daemon::find(args.url.as_ref(), overrides, redactor)?;
+    let body = daemon.ask(Method::POST, "/api/v1/resume", &of_project(args)).await?;
+    say(&format!("{} goes on", projects(&body)))
+}
+
+/// How the daemon is.
+pub async fn status(overrides: &Overrides, args: &StatusArgs, redactor: &Redactor) -> anyhow::Result<Exit> {
+    let daemon = Daemon::find(args.remote.url.as_ref(), overrides, redactor)?;
+    let mut status = daemon.ask(Method::GET, "/api/v1/status", &[]).await?;
+    if let (Some(name), Some(projects)) = (&args.remote.project, status["projects"].as_array_mut()) {
+        projects.retain(|project| project["name"] == name.as_str());
+        if projects.is_empty() {
+            bail!("the daemon has no project {name}");
+        }
+    }
+    match args.output {
+        Output::Json => say(&serde_json::to_string_pretty(&status)?),
+        Output::Text => say(text(&status).trim_end()),
+    }
+}
+
+fn text(status: &Value) -> String {
+    let word = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+    let mut lines =
+        vec![format!("descope-gitops {}, up since {}", word(&status["version"]), word(&status["startedAt"]))];
+    for project in status["projects"].as_array().into_iter().flatten() {
+        let desired = &project["desired"];
+        let state = if project["converged"] == true { "converged" } else { "not converged" };
+        lines.push(format!(
+            "project {} ({}): {state}; {} resources of {}",
+            word(&project["name"]),
+            word(&project["policy"]),
+            desired["resources"],
+            if desired["commit"].is_null() { word(&desired["revision"]) } else { word(&desired["commit"]) },
+        ));
+        if !project["suspendedUntil"].is_null() {
+            lines.push(format!("  suspended until {}", word(&project["suspendedUntil"])));
+        }
+        let pass = &project["lastPass"];
+        if !pass.is_null() {
+            let (trigger, at) = (word(&pass["trigger"]), word(&pass["finishedAt"]));
+            lines.push(format!(
+                "  last pass: {} changes, {} ({trigger}, {at})",
+                pass["changes"],
+                word(&pass["result"])
+            ));
+        }
+        for error in desired["errors"].as_array().into_iter().flatten() {
+            lines.push(format!("  x {}", word(&error["message"])));
+        }
+        let held = &project["held"];
+        if !held.is_null() {
+            let fingerprint = word(&held["fingerprint"]);
+            lines.push(format!(
+                "  held ({}): {} changes, {} deletes; release them with `descope-gitops approve {fingerprint}`",
+                word(&held["reason"]),
+                held["changes"],
+                held["deletes"]
+            ));
+        }
+        for problem in project["problems"].as_array().into_iter().flatten() {
+            lines.push(format!(
+                "  {} {}/{}: {}",
+                word(&problem["state"]),
+                word(&problem["kind"]),
+                word(&problem["id"]),
+                word(&problem["message"])
+            ));
+        }
+        if project["undeclared"] != 0 {
+            lines.push(format!("  {} live and declared nowhere, left alone", project["undeclared"]));
+        }
+    }
+    let queue = &status["queue"];
+    lines.push(format!(
+        "queue: {} ready, {} delayed, {} in flight",
+        queue["ready"], queue["delayed"], queue["inFlight"]
+    ));
+    for limiter in status["limiters"].as_array().into_iter().flatten() {
+        let paused = &limiter["pausedUntil"];
+        let paused = if paused.is_null() { String::new() } else { format!(", closed until {}", word(paused)) };
+        lines.push(format!(
+            "{}: {} of {} requests of the window used{paused}; {} refused so far",
+            word(&limiter["host"]),
+            limiter["used"],
+            limiter["budget"],
+            limiter["throttledTotal"]
+        ));
+    }
+    lines.join("\n")
+}

@@ -1,0 +1,90 @@
+//! What operators set off over HTTP: reconcile, approve, suspend, resume.
+//!
+//! An order takes effect in the state and on the queue at once; the pass that follows shows it.
+
+use super::Project;
+use crate::http::Answer;
+use crate::http::Control;
+use crate::http::Order;
+use crate::plan::render::ProjectReport;
+use crate::queue::Queue;
+use crate::source::Trigger;
+use crate::source::TriggerSender;
+use crate::state;
+use crate::state::ProjectState;
+use crate::telemetry::metrics::Metrics;
+use crate::telemetry::status::rfc3339;
+use serde_json::Map;
+use serde_json::Value;
+use std::sync::Arc;
+use std::time::Duration;
+use std::time::SystemTime;
+use tokio::sync::watch;
+
+struct Levers {
+    name: Arc<str>,
+    state: ProjectState,
+    queue: Queue,
+    trigger: TriggerSender,
+    plan: watch::Sender<Option<ProjectReport>>,
+    approval_expiry: Duration,
+    metrics: Arc<Metrics>,
+}
+
+/// Carries out orders for one project.
+pub fn of(project: &Project, metrics: &Arc<Metrics>) -> Control {
+    let levers = Levers {
+        name: project.name.clone(),
+        state: project.reconciler.state.clone(),
+        queue: project.reconciler.queue.clone(),
+        trigger: project.trigger.clone(),
+        plan: project.reconciler.plans.clone(),
+        approval_expiry: project.reconciler.assessor.rules.approval_expiry,
+        metrics: Arc::clone(metrics),
+    };
+    Box::new(move |order| levers.carry_out(order).unwrap_or_else(|error| Answer::Failed(error.to_string())))
+}
+
+impl Levers {
+    fn carry_out(&self, order: Order<'_>) -> Result<Answer, state::Error> {
+        let answer = match order {
+            Order::Reconcile => Answer::Done(Map::new()),
+            Order::Approve(fingerprint) => self.approve(fingerprint)?,
+            Order::Suspend(wait) => {
+                let until = SystemTime::now() + wait;
+                self.state.suspend(Some(until))?;
+                self.queue.pause(&self.name, true);
+                tracing::warn!(project = &*self.name, until = rfc3339(until), "suspended: the project only observes");
+                Answer::Done([("suspendedUntil".to_owned(), Value::from(rfc3339(until)))].into_iter().collect())
+            }
+            Order::Resume => {
+                self.state.suspend(None)?;
+                tracing::info!(project = &*self.name, "resumed");
+                Answer::Done([("suspendedUntil".to_owned(), Value::Null)].into_iter().collect())
+            }
+        };
+        if answer != Answer::Stale {
+            self.metrics.source_events_total.with_label_values(&[Trigger::Api.as_str()]).inc();
+            self.trigger.fire(Trigger::Api);
+        }
+        Ok(answer)
+    }
+
+    /// Only what is held now can be approved, and only once: the approval takes the fingerprint away.
+    fn approve(&self, fingerprint: &str) -> Result<Answer, state::Error> {
+        let mut approved = None;
+        self.plan.send_if_modified(|plan| {
+            let held = plan.as_mut().filter(|plan| !plan.fingerprint.is_empty() && plan.fingerprint == fingerprint);
+            let Some(plan) = held else { return false };
+            approved = Some((plan.approvable.clone(), plan.held.take()));
+            plan.fingerprint.clear();
+            true
+        });
+        let Some((approvable, held)) = approved else { return Ok(Answer::Stale) };
+        let now = SystemTime::now();
+        self.state.approve(&approvable.digests, &approvable.kinds, now, now + self.approval_expiry)?;
+        let changes = held.map_or(0, |held| held.changes);
+        tracing::warn!(project = &*self.name, fingerprint, changes, "approved: the held changes go ahead");
+        Ok(Answer::Done([("approved".to_owned(), Value::from(changes))].into_iter().collect()))
+    }
+}

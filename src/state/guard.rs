@@ -1,0 +1,257 @@
+//! What the guards remember: absences, deletes, approvals, and the suspension of a project.
+
+use super::Error;
+use super::project::ProjectState;
+use super::project::from_millis;
+use super::project::key;
+use super::project::tenant;
+use super::project::to_millis;
+use crate::resource;
+use crate::resource::Key;
+use rusqlite::OptionalExtension;
+use rusqlite::params;
+use std::collections::BTreeMap;
+use std::collections::BTreeSet;
+use std::time::Duration;
+use std::time::SystemTime;
+
+/// Deletes older than this no longer count.
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// What happened to one kind in the trailing 24 hours, since the last approval.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Lately {
+    /// Deletes done without an approval.
+    pub deleted: usize,
+    /// Owned resources of now that were created since.
+    pub created: usize,
+}
+
+impl ProjectState {
+    /// Notes which owned resources this load lacks, and forgets the absence of the others. Since when each has been
+    /// absent; a time in the future, after the clock was set back, counts from now.
+    pub fn note_absent(&self, absent: &BTreeSet<Key>, now: SystemTime) -> Result<BTreeMap<Key, SystemTime>, Error> {
+        let before = self.absences()?;
+        let since = |key: &Key| before.get(key).copied().filter(|since| *since <= now).unwrap_or(now);
+        let after: BTreeMap<Key, SystemTime> = absent.iter().map(|key| (key.clone(), since(key))).collect();
+        if after != before {
+            self.write(|transaction, id| {
+                transaction.prepare_cached("DELETE FROM absent WHERE project = ?")?.execute([id])?;
+                let sql = "INSERT INTO absent (project, kind, tenant, name, since) VALUES (?, ?, ?, ?, ?)";
+                let mut statement = transaction.prepare_cached(sql)?;
+                for (key, since) in &after {
+                    statement.execute(params![id, key.kind, tenant(key), key.name, to_millis(*since)])?;
+                }
+                Ok(())
+            })?;
+        }
+        Ok(after)
+    }
+
+    /// What [`ProjectState::note_absent`] noted last.
+    pub fn absences(&self) -> Result<BTreeMap<Key, SystemTime>, Error> {
+        self.read(|connection, id| {
+            let sql = "SELECT kind, tenant, name, since FROM absent WHERE project = ?";
+            let mut statement = connection.prepare_cached(sql)?;
+            let rows = statement.query_map([id], |row| Ok(key(row)?.zip(Some(from_millis(row.get("since")?)))))?;
+            rows.filter_map(Result::transpose).collect()
+        })
+    }
+
+    /// Counts a delete that nobody approved.
+    pub fn note_deletion(&self, kind: &str, now: SystemTime) -> Result<(), Error> {
+        self.write(|transaction, id| {
+            let old = to_millis(now.checked_sub(DAY).unwrap_or(SystemTime::UNIX_EPOCH));
+            transaction.prepare_cached("DELETE FROM deletion WHERE project = ? AND at < ?")?.execute([id, old])?;
+            let sql = "INSERT INTO deletion (project, kind, at) VALUES (?, ?, ?)";
+            transaction.prepare_cached(sql)?.execute(params![id, kind, to_millis(now)])?;
+            Ok(())
+        })
+    }
+
+    /// By kind, for the guards.
+    pub fn lately(&self, now: SystemTime) -> Result<BTreeMap<&'static str, Lately>, Error> {
+        let day_ago = to_millis(now.checked_sub(DAY).unwrap_or(SystemTime::UNIX_EPOCH));
+        self.read(|connection, id| {
+            let approved = "SELECT at FROM approval WHERE project = ? AND kind = ?";
+            let deleted = "SELECT count(*) FROM deletion WHERE project = ? AND kind = ? AND at > ?";
+            let created = "SELECT count(*) FROM owned WHERE project = ? AND kind = ? AND created_at > ?";
+            let count = |sql: &str, kind: &str, since: i64| -> rusqlite::Result<usize> {
+                let count: i64 =
+                    connection.prepare_cached(sql)?.query_row(params![id, kind, since], |row| row.get(0))?;
+                Ok(usize::try_from(count).unwrap_or_default())
+            };
+            let mut lately = BTreeMap::new();
+            for kind in resource::ALL.iter().map(|kind| kind.name()) {
+                let mut statement = connection.prepare_cached(approved)?;
+                let approval: Option<i64> = statement.query_row(params![id, kind], |row| row.get(0)).optional()?;
+                let since = approval.unwrap_or(day_ago).max(day_ago);
+                let row = Lately { deleted: count(deleted, kind, since)?, created: count(created, kind, since)? };
+                lately.insert(kind, row);
+            }
+            Ok(lately)
+        })
+    }
+
+    /// Lets the changes with these digests go ahead until `expires`, and starts counting the deletes of `kinds` anew.
+    pub fn approve(
+        &self,
+        digests: &[String],
+        kinds: &BTreeSet<&'static str>,
+        now: SystemTime,
+        expires: SystemTime,
+    ) -> Result<(), Error> {
+        self.write(|transaction, id| {
+            let sql = "INSERT INTO approved (project, digest, expires) VALUES (?, ?, ?)
+                       ON CONFLICT DO UPDATE SET expires = excluded.expires";
+            for digest in digests {
+                transaction.prepare_cached(sql)?.execute(params![id, digest, to_millis(expires)])?;
+            }
+            let sql = "INSERT INTO approval (project, kind, at) VALUES (?, ?, ?)
+                       ON CONFLICT DO UPDATE SET at = excluded.at";
+            for kind in kinds {
+                transaction.prepare_cached(sql)?.execute(params![id, kind, to_millis(now)])?;
+            }
+            Ok(())
+        })
+    }
+
+    /// Digests of the changes that may go ahead.
+    pub fn approved(&self, now: SystemTime) -> Result<BTreeSet<String>, Error> {
+        self.read(|connection, id| {
+            let mut statement =
+                connection.prepare_cached("SELECT digest FROM approved WHERE project = ? AND expires > ?")?;
+            let rows = statement.query_map([id, to_millis(now)], |row| row.get(0))?;
+            rows.collect()
+        })
+    }
+
+    /// Forgets approvals whose changes are no longer planned: done, or different now. An approval is for one time.
+    pub fn keep_approvals(&self, planned: &BTreeSet<String>, now: SystemTime) -> Result<(), Error> {
+        let known: BTreeSet<String> = self.read(|connection, id| {
+            let mut statement = connection.prepare_cached("SELECT digest FROM approved WHERE project = ?")?;
+            let rows = statement.query_map([id], |row| row.get(0))?;
+            rows.collect()
+        })?;
+        let valid = self.approved(now)?;
+        let gone: Vec<&String> =
+            known.iter().filter(|digest| !planned.contains(*digest) || !valid.contains(*digest)).collect();
+        if gone.is_empty() {
+            return Ok(());
+        }
+        self.write(|transaction, id| {
+            for digest in gone {
+                let sql = "DELETE FROM approved WHERE project = ? AND digest = ?";
+                transaction.prepare_cached(sql)?.execute(params![id, digest])?;
+            }
+            Ok(())
+        })
+    }
+
+    /// Until when the project only observes; `None` where it does not, or no longer.
+    pub fn suspended_until(&self, now: SystemTime) -> Result<Option<SystemTime>, Error> {
+        self.read(|connection, id| {
+            let until: Option<Option<i64>> = connection
+                .prepare_cached("SELECT suspended_until FROM project WHERE id = ?")?
+                .query_row([id], |row| row.get(0))
+                .optional()?;
+            Ok(until.flatten().map(from_millis).filter(|until| *until > now))
+        })
+    }
+
+    /// Suspends until then; `None` resumes.
+    pub fn suspend(&self, until: Option<SystemTime>) -> Result<(), Error> {
+        self.write(|transaction, id| {
+            let sql = "UPDATE project SET suspended_until = ? WHERE id = ?";
+            transaction.prepare_cached(sql)?.execute(params![until.map(to_millis), id])?;
+            Ok(())
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::state::Owned;
+    use crate::state::State;
+
+    fn project() -> (tempfile::TempDir, ProjectState) {
+        let dir = tempfile::tempdir().unwrap();
+        let state = State::open(dir.path()).unwrap();
+        let project = state.project("api.example.com", "P1", "default");
+        (dir, project)
+    }
+
+    fn at(seconds: u64) -> SystemTime {
+        SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000 + seconds)
+    }
+
+    fn keys(names: &[&str]) -> BTreeSet<Key> {
+        names.iter().map(|name| Key::new("roles", name)).collect()
+    }
+
+    #[test]
+    fn an_absence_counts_from_the_first_load_that_lacked_it_and_ends_with_the_first_that_has_it() {
+        let (_dir, project) = project();
+
+        project.note_absent(&keys(&["a", "b"]), at(0)).unwrap();
+        let later = project.note_absent(&keys(&["a"]), at(60)).unwrap();
+        let again = project.note_absent(&keys(&["a", "b"]), at(90)).unwrap();
+
+        assert_eq!(later, BTreeMap::from([(Key::new("roles", "a"), at(0))]));
+        assert_eq!(again[&Key::new("roles", "b")], at(90));
+        assert_eq!(project.absences().unwrap(), again);
+    }
+
+    #[test]
+    fn a_clock_that_was_set_back_starts_the_wait_anew() {
+        let (_dir, project) = project();
+        project.note_absent(&keys(&["a"]), at(1000)).unwrap();
+
+        let after = project.note_absent(&keys(&["a"]), at(10)).unwrap();
+
+        assert_eq!(after[&Key::new("roles", "a")], at(10));
+    }
+
+    #[test]
+    fn deletes_count_for_a_day_or_until_an_approval() {
+        let (_dir, project) = project();
+        let day = DAY.as_secs();
+        project.own(&[(Key::new("roles", "new"), Owned { created_at: Some(at(20)), ..Owned::default() })]).unwrap();
+        for second in [0, 10, 20] {
+            project.note_deletion("roles", at(second)).unwrap();
+        }
+        project.note_deletion("permissions", at(20)).unwrap();
+        let lately = |now| project.lately(now).unwrap()["roles"];
+
+        assert_eq!(lately(at(30)), Lately { deleted: 3, created: 1 });
+        assert_eq!(lately(at(day + 15)), Lately { deleted: 1, created: 1 });
+        project.approve(&[], &BTreeSet::from(["roles"]), at(25), at(100)).unwrap();
+        assert_eq!(lately(at(30)), Lately { deleted: 0, created: 0 });
+        assert_eq!(project.lately(at(30)).unwrap()["permissions"].deleted, 1);
+    }
+
+    #[test]
+    fn an_approval_ends_with_time_or_with_its_change() {
+        let (_dir, project) = project();
+        let digests = ["one".to_owned(), "two".to_owned()];
+        project.approve(&digests, &BTreeSet::new(), at(0), at(60)).unwrap();
+
+        assert_eq!(project.approved(at(59)).unwrap(), digests.iter().cloned().collect());
+        assert!(project.approved(at(60)).unwrap().is_empty());
+        project.keep_approvals(&BTreeSet::from(["two".to_owned()]), at(1)).unwrap();
+        assert_eq!(project.approved(at(2)).unwrap(), BTreeSet::from(["two".to_owned()]));
+    }
+
+    #[test]
+    fn a_suspension_ends_by_itself_or_by_hand() {
+        let (_dir, project) = project();
+        assert_eq!(project.suspended_until(at(0)).unwrap(), None);
+
+        project.suspend(Some(at(60))).unwrap();
+        assert_eq!(project.suspended_until(at(59)).unwrap(), Some(at(60)));
+        assert_eq!(project.suspended_until(at(60)).unwrap(), None);
+        project.suspend(None).unwrap();
+        assert_eq!(project.suspended_until(at(1)).unwrap(), None);
+    }
+}

@@ -1,0 +1,306 @@
+//! What happened: every pass, and every change that was attempted. Bounded by count and age.
+
+use super::Error;
+use super::State;
+use super::project::ProjectState;
+use super::project::from_millis;
+use super::project::tenant;
+use super::project::to_millis;
+use crate::resource::Key;
+use rusqlite::Row;
+use rusqlite::params;
+use rusqlite::params_from_iter;
+use rusqlite::types::Value;
+use std::time::Duration;
+use std::time::SystemTime;
+
+/// Older rows go.
+const KEPT_FOR: Duration = Duration::from_secs(90 * 24 * 60 * 60);
+/// Of each project: half a year of passes every five minutes would be 50,000.
+const PASSES_KEPT: i64 = 10_000;
+/// Of each project: several complete drains of a large project.
+const ATTEMPTS_KEPT: i64 = 500_000;
+
+/// One finished pass.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PassRow {
+    /// When it began.
+    pub started_at: SystemTime,
+    /// When it ended.
+    pub finished_at: SystemTime,
+    /// What set it off.
+    pub trigger: String,
+    /// Of the desired state; empty where none was in force.
+    pub revision: String,
+    /// As the metric says it.
+    pub result: String,
+    /// Planned.
+    pub changes: usize,
+}
+
+/// One change that was attempted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Attempt {
+    /// When the attempt ended.
+    pub at: SystemTime,
+    /// What set off the pass that planned it.
+    pub trigger: String,
+    /// Of the desired state.
+    pub revision: String,
+    /// Where the YAML declares it, with the line.
+    pub place: Option<(String, u32)>,
+    /// The resource.
+    pub key: Key,
+    /// `create`, `update`, `rename` or `delete`.
+    pub action: String,
+    /// JSON of the changed fields, secrets masked.
+    pub fields: String,
+    /// From 1.
+    pub attempt: u32,
+    /// `ok`, `failed`, `superseded`, or after a restart `resolved` and `lost`.
+    pub outcome: String,
+    /// The API's, where it refused.
+    pub message: String,
+    /// Of the attempt.
+    pub duration: Duration,
+}
+
+/// Which rows of the audit trail to show.
+#[derive(Debug, Clone, Default)]
+pub struct AuditFilter {
+    /// Of this kind.
+    pub kind: Option<String>,
+    /// With this identity: `NAME` or `TENANT/NAME`.
+    pub id: Option<String>,
+    /// Not before.
+    pub since: Option<SystemTime>,
+}
+
+/// One row of the audit trail, with its project.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AuditRow {
+    /// The API host.
+    pub host: String,
+    /// Descope's id of the project.
+    pub project_id: String,
+    /// Whose claim.
+    pub owner: String,
+    /// `roles`.
+    pub kind: String,
+    /// `NAME` or `TENANT/NAME`.
+    pub id: String,
+    /// When.
+    pub at: SystemTime,
+    /// What set it off.
+    pub trigger: String,
+    /// Of the desired state.
+    pub revision: String,
+    /// Where the YAML declares it.
+    pub file: Option<String>,
+    /// From 1.
+    pub line: Option<u32>,
+    /// What was done.
+    pub action: String,
+    /// JSON.
+    pub fields: String,
+    /// From 1.
+    pub attempt: u32,
+    /// How it ended.
+    pub outcome: String,
+    /// Why.
+    pub message: String,
+    /// Milliseconds.
+    pub duration_ms: u64,
+}
+
+impl ProjectState {
+    /// Adds a pass to the history, and lets the oldest go.
+    pub fn note_pass(&self, pass: &PassRow) -> Result<(), Error> {
+        self.write(|transaction, id| {
+            let sql = "INSERT INTO pass (project, started_at, finished_at, trigger, revision, result, changes)
+                       VALUES (?, ?, ?, ?, ?, ?, ?)";
+            let changes = i64::try_from(pass.changes).unwrap_or(i64::MAX);
+            let (started_at, finished_at) = (to_millis(pass.started_at), to_millis(pass.finished_at));
+            let row = params![id, started_at, finished_at, pass.trigger, pass.revision, pass.result, changes];
+            transaction.prepare_cached(sql)?.execute(row)?;
+            let old = to_millis(pass.finished_at.checked_sub(KEPT_FOR).unwrap_or(SystemTime::UNIX_EPOCH));
+            let sql = "DELETE FROM pass WHERE project = ?1 AND (finished_at < ?2 OR id <=
+                       (SELECT id FROM pass WHERE project = ?1 ORDER BY id DESC LIMIT 1 OFFSET ?3))";
+            transaction.prepare_cached(sql)?.execute([id, old, PASSES_KEPT])?;
+            let sql = "DELETE FROM audit WHERE project = ?1 AND (at < ?2 OR id <=
+                       (SELECT id FROM audit WHERE project = ?1 ORDER BY id DESC LIMIT 1 OFFSET ?3))";
+            transaction.prepare_cached(sql)?.execute([id, old, ATTEMPTS_KEPT])?;
+            Ok(())
+        })
+    }
+
+    /// Adds to the audit trail, all or nothing.
+    pub fn note_attempts(&self, attempts: &[Attempt]) -> Result<(), Error> {
+        let sql = "INSERT INTO audit (project, at, trigger, revision, file, line, kind, tenant, name, action, fields,
+                   attempt, outcome, message, duration_ms) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
+        self.write(|transaction, id| {
+            let mut statement = transaction.prepare_cached(sql)?;
+            for attempt in attempts {
+                let (file, line) =
+                    attempt.place.as_ref().map_or((None, None), |(file, line)| (Some(file), Some(*line)));
+                let duration = i64::try_from(attempt.duration.as_millis()).unwrap_or(i64::MAX);
+                statement.execute(params![
+                    id,
+                    to_millis(attempt.at),
+                    attempt.trigger,
+                    attempt.revision,
+                    file,
+                    line,
+                    attempt.key.kind,
+                    tenant(&attempt.key),
+                    attempt.key.name,
+                    attempt.action,
+                    attempt.fields,
+                    attempt.attempt,
+                    attempt.outcome,
+                    attempt.message,
+                    duration
+                ])?;
+            }
+            Ok(())
+        })
+    }
+}
+
+impl State {
+    /// The audit trail of all projects, oldest first.
+    pub fn audit(&self, filter: &AuditFilter) -> Result<Vec<AuditRow>, Error> {
+        let mut sql = "SELECT audit.*, host, project_id, owner FROM audit JOIN project ON project.id = audit.project
+                       WHERE 1"
+            .to_owned();
+        let mut values: Vec<Value> = Vec::new();
+        if let Some(kind) = &filter.kind {
+            sql += " AND kind = ?";
+            values.push(kind.clone().into());
+        }
+        if let Some(id) = &filter.id {
+            sql += " AND CASE tenant WHEN '' THEN name ELSE tenant || '/' || name END = ?";
+            values.push(id.clone().into());
+        }
+        if let Some(since) = filter.since {
+            sql += " AND at >= ?";
+            values.push(to_millis(since).into());
+        }
+        sql += " ORDER BY audit.id";
+        let connection = self.connection();
+        let mut statement = connection.prepare(&sql)?;
+        let rows = statement.query_map(params_from_iter(values), audit_row)?;
+        Ok(rows.collect::<rusqlite::Result<_>>()?)
+    }
+}
+
+fn audit_row(row: &Row<'_>) -> rusqlite::Result<AuditRow> {
+    let (tenant, name): (String, String) = (row.get("tenant")?, row.get("name")?);
+    Ok(AuditRow {
+        host: row.get("host")?,
+        project_id: row.get("project_id")?,
+        owner: row.get("owner")?,
+        kind: row.get("kind")?,
+        id: if tenant.is_empty() { name } else { format!("{tenant}/{name}") },
+        at: from_millis(row.get("at")?),
+        trigger: row.get("trigger")?,
+        revision: row.get("revision")?,
+        file: row.get("file")?,
+        line: row.get("line")?,
+        action: row.get("action")?,
+        fields: row.get("fields")?,
+        attempt: row.get("attempt")?,
+        outcome: row.get("outcome")?,
+        message: row.get("message")?,
+        duration_ms: u64::try_from(row.get::<_, i64>("duration_ms")?).unwrap_or_default(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(seconds: u64) -> SystemTime {
+        SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000 + seconds)
+    }
+
+    fn attempt(key: Key, second: u64) -> Attempt {
+        Attempt {
+            at: at(second),
+            trigger: "watch".to_owned(),
+            revision: "abc".to_owned(),
+            place: Some(("roles.yaml".to_owned(), 3)),
+            key,
+            action: "create".to_owned(),
+            fields: "[]".to_owned(),
+            attempt: 1,
+            outcome: "ok".to_owned(),
+            message: String::new(),
+            duration: Duration::from_millis(12),
+        }
+    }
+
+    #[test]
+    fn the_trail_answers_by_kind_identity_and_time() {
+        let dir = tempfile::tempdir().unwrap();
+        let state = State::open(dir.path()).unwrap();
+        let project = state.project("api.example.com", "P1", "default");
+        let keys = [Key::new("roles", "a"), Key::in_tenant("roles", "t", "a"), Key::new("tenants", "t")];
+        let rows: Vec<Attempt> = keys.iter().cloned().zip(0..).map(|(key, second)| attempt(key, second)).collect();
+        project.note_attempts(&rows).unwrap();
+        let ids = |filter: AuditFilter| -> Vec<String> {
+            state.audit(&filter).unwrap().into_iter().map(|row| format!("{}/{}", row.kind, row.id)).collect()
+        };
+
+        assert_eq!(ids(AuditFilter::default()), ["roles/a", "roles/t/a", "tenants/t"]);
+        assert_eq!(
+            ids(AuditFilter { kind: Some("roles".to_owned()), ..AuditFilter::default() }),
+            ["roles/a", "roles/t/a"]
+        );
+        assert_eq!(ids(AuditFilter { id: Some("t/a".to_owned()), ..AuditFilter::default() }), ["roles/t/a"]);
+        assert_eq!(ids(AuditFilter { since: Some(at(2)), ..AuditFilter::default() }), ["tenants/t"]);
+        let row = state.audit(&AuditFilter::default()).unwrap().remove(0);
+        assert_eq!((row.file.as_deref(), row.line, row.duration_ms), (Some("roles.yaml"), Some(3), 12));
+    }
+
+    #[test]
+    fn history_is_bounded_by_count_and_age() {
+        let dir = tempfile::tempdir().unwrap();
+        let state = State::open(dir.path()).unwrap();
+        let project = state.project("api.example.com", "P1", "default");
+        let pass = |second: u64| PassRow {
+            started_at: at(second),
+            finished_at: at(second),
+            trigger: "interval".to_owned(),
+            revision: "abc".to_owned(),
+            result: "noop".to_owned(),
+            changes: 0,
+        };
+        project.note_attempts(&[attempt(Key::new("roles", "old"), 0)]).unwrap();
+        project.note_pass(&pass(0)).unwrap();
+
+        let much_later = KEPT_FOR.as_secs() + 10;
+        project.note_attempts(&[attempt(Key::new("roles", "new"), much_later)]).unwrap();
+        project.note_pass(&pass(much_later)).unwrap();
+
+        let left: Vec<String> = state.audit(&AuditFilter::default()).unwrap().into_iter().map(|row| row.id).collect();
+        assert_eq!(left, ["new"]);
+        let passes = |state: &State| -> i64 {
+            state.connection().query_row("SELECT count(*) FROM pass", [], |row| row.get(0)).unwrap()
+        };
+        assert_eq!(passes(&state), 1);
+        {
+            let connection = state.connection();
+            connection
+                .execute(
+                    "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 10100)
+                     INSERT INTO pass (project, started_at, finished_at, trigger, revision, result, changes)
+                     SELECT 1, ?1, ?1, 'watch', '', 'noop', 0 FROM n",
+                    [to_millis(at(much_later))],
+                )
+                .unwrap();
+        }
+        project.note_pass(&pass(much_later)).unwrap();
+        assert_eq!(passes(&state), PASSES_KEPT);
+    }
+}
