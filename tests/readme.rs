@@ -1,6 +1,7 @@
 //! README.md is true: what it names exists in the binary, and every setting is in it.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test may stop where it stands")]
 
+use clap::CommandFactory;
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
@@ -50,6 +51,12 @@ fn help(command: &str) -> String {
     let help = descope_gitops(&[command, "--help"], &[]);
     assert!(help.status.success(), "{command}: {help:?}");
     String::from_utf8(help.stdout).unwrap()
+}
+
+/// Every command there is.
+fn commands() -> Vec<String> {
+    let all = descope_gitops::cli::Cli::command();
+    all.get_subcommands().map(|command| command.get_name().to_owned()).filter(|name| name != "help").collect()
 }
 
 /// Keys of a YAML mapping at any depth.
@@ -120,17 +127,15 @@ fn every_command_line_is_understood() {
             assert!(help.contains(&format!("{flag} ")) || help.contains(&format!("{flag}\n")), "{call:?}: {help}");
         }
     }
-    for command in ["run", "plan", "apply", "validate", "simulator", "demo", "healthcheck", "completions"] {
-        assert!(code(&text).contains(command), "{command} is not explained");
-        help(command);
+    for command in commands() {
+        assert!(code(&text).contains(command.as_str()), "{command} is not explained");
     }
 }
 
 #[test]
 fn every_flag_in_the_text_belongs_to_some_command() {
     let text = readme();
-    let commands = ["run", "plan", "apply", "validate", "simulator", "healthcheck"];
-    let helps: String = commands.iter().map(|command| help(command)).collect();
+    let helps: String = commands().iter().map(|command| help(command)).collect();
     // Of other programs.
     let others = ["--release", "--path"];
 
@@ -143,6 +148,16 @@ fn every_flag_in_the_text_belongs_to_some_command() {
         .collect();
 
     assert_eq!(unknown, BTreeSet::new());
+}
+
+#[test]
+fn every_reason_to_hold_is_explained() {
+    let text = readme();
+    let words: BTreeSet<&str> = text.split('`').skip(1).step_by(2).collect();
+
+    for hold in descope_gitops::plan::Hold::ALL {
+        assert!(words.contains(hold.as_str()), "{}", hold.as_str());
+    }
 }
 
 #[test]

@@ -6,6 +6,7 @@
 use crate::cli::Exit;
 use crate::cli::Global;
 use crate::cli::UsageError;
+use crate::cli::healthcheck::reachable;
 use crate::cli::shutdown::shutdown_on_signal;
 use crate::daemon::Daemon;
 use crate::simulator::Simulator;
@@ -18,10 +19,6 @@ use guide::Guide;
 use place::Place;
 use std::io::IsTerminal;
 use std::io::Write;
-use std::net::IpAddr;
-use std::net::Ipv4Addr;
-use std::net::Ipv6Addr;
-use std::net::SocketAddr;
 use std::time::Duration;
 use story::Story;
 use tokio::sync::watch;
@@ -127,16 +124,6 @@ async fn converged(status: &mut watch::Receiver<Status>) -> Status {
 #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a small count")]
 fn requests(metrics: &Metrics) -> u64 {
     metrics.requests() as u64
-}
-
-/// Commands need an address to connect to; "all addresses" is none.
-fn reachable(mut address: SocketAddr) -> SocketAddr {
-    match address.ip() {
-        IpAddr::V4(ip) if ip.is_unspecified() => address.set_ip(Ipv4Addr::LOCALHOST.into()),
-        IpAddr::V6(ip) if ip.is_unspecified() => address.set_ip(Ipv6Addr::LOCALHOST.into()),
-        IpAddr::V4(_) | IpAddr::V6(_) => {}
-    }
-    address
 }
 
 /// `0.4 s`.

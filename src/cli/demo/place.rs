@@ -1,7 +1,6 @@
 //! What a demo needs to exist: the repo, the settings, and a project with a little in it.
 
 use crate::config::Config;
-use crate::config::Invalid;
 use crate::config::Overrides;
 use crate::simulator::Limit;
 use crate::simulator::Options;
@@ -87,7 +86,7 @@ impl Place {
         );
         fs::write(self.config(), text)?;
         let config = Some(self.config().to_string_lossy().into_owned());
-        Ok(Config::load(&Overrides { config, listen, ..Overrides::default() }).map_err(Invalid::from)?)
+        Ok(Config::load(&Overrides { config, listen, ..Overrides::default() })?)
     }
 
     /// Removes everything; says what was removed.

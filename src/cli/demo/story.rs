@@ -61,9 +61,12 @@ impl Story {
         let field = |name| event.field(name);
         let line = |mark, text: String| vec![(mark, text)];
         match event.message.as_str() {
-            "starting" | "listening" | "stopped" | "SIGHUP: looking again" => Vec::new(),
+            "starting"
+            | "listening"
+            | "stopped"
+            | "SIGHUP: looking again"
+            | "stopping: no new changes; what is under way is finished" => Vec::new(),
             "stopping; a second signal stops at once" => line(Mark::Plain, "stopping".to_owned()),
-            "stopping: no new changes; what is under way is finished" => Vec::new(),
             "changed" => line(Mark::Change, format!("{:<8} {}/{}", past(field("action")), field("kind"), field("id"))),
             "pass finished" => self.pass(field("trigger"), field("result"), field("changes")),
             "converged: the project equals the config repo" if !std::mem::replace(&mut self.has_converged, true) => {
