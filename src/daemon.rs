@@ -16,12 +16,14 @@ use crate::http::Server;
 use crate::limiter::Limiter;
 use crate::limiter::Priority;
 use crate::plan::ProjectName;
+use crate::plan::render::Pace;
 use crate::plan::render::ProjectReport;
 use crate::plan::render::Report;
 use crate::queue::Queue;
 use crate::reconcile::Memory;
 use crate::reconcile::Reconciler;
 use crate::reconcile::assess::Assessor;
+use crate::reconcile::show;
 use crate::source;
 use crate::source::Trigger;
 use crate::source::TriggerReceiver;
@@ -35,6 +37,7 @@ use crate::state::State;
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::redact::Redactor;
 use crate::telemetry::status::Board;
+use crate::telemetry::status::Level;
 use crate::telemetry::status::QueueStatus;
 use crate::worker::Target;
 use crate::worker::Worker;
@@ -44,6 +47,7 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::signal::unix::Signal;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -148,6 +152,7 @@ impl Parts {
                     forbidden: forbidden.clone(),
                 },
             );
+            show::start_series(&metrics, &settings.name);
             let files = settings::loader(config, settings);
             let tree = files.tree.clone();
             let reconciler = Reconciler {
@@ -217,6 +222,7 @@ pub struct Daemon {
     parts: Parts,
     server: Server,
     token: Option<SecretString>,
+    hangup: Signal,
     shutdown: CancellationToken,
 }
 
@@ -228,13 +234,14 @@ impl Daemon {
         redactor: &Redactor,
         shutdown: CancellationToken,
     ) -> Result<Self, Error> {
+        let hangup = source::sighup::listen().map_err(Error::Signal)?;
         let parts = Parts::build(&config, env, redactor, &shutdown)?;
         let token = config.token(env)?;
         if let Some(token) = &token {
             redactor.add(token);
         }
         let server = Server::bind(config.http.listen).await?;
-        Ok(Self { config, parts, server, token, shutdown })
+        Ok(Self { config, parts, server, token, hangup, shutdown })
     }
 
     /// Where it listens, with the port that was taken.
@@ -259,13 +266,14 @@ impl Daemon {
 }
 
 async fn drive(daemon: Daemon) -> Result<(), Error> {
-    let Daemon { config, parts, server, token, shutdown } = daemon;
+    let Daemon { config, parts, server, token, hangup, shutdown } = daemon;
     let Parts { projects, queue, worker, limiters, state, metrics, board } = parts;
     let http_stop = CancellationToken::new();
     let triggers: BTreeMap<String, TriggerSender> =
         projects.iter().map(|project| (project.name.to_string(), project.trigger.clone())).collect();
-    let controls = projects.iter().map(|project| (project.name.to_string(), control::of(project, &metrics))).collect();
+    let controls = projects.iter().map(|project| (project.name.to_string(), control::of(project))).collect();
     let plans: Vec<_> = projects.iter().map(|project| project.reconciler.plans.subscribe()).collect();
+    let (pace, planned) = (settings::pace(&config), queue.clone());
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
         projects = projects.len(),
@@ -278,7 +286,7 @@ async fn drive(daemon: Daemon) -> Result<(), Error> {
         metrics: Arc::clone(&metrics),
         board: Arc::clone(&board),
         refresh: Box::new(traffic(&board, &queue, limiters.values().cloned().collect())),
-        plan: Box::new(move || plan_json(&plans)),
+        plan: Box::new(move || plan_json(&plans, &planned, pace)),
         controls,
         token,
     };
@@ -292,7 +300,9 @@ async fn drive(daemon: Daemon) -> Result<(), Error> {
     let mut loops = JoinSet::new();
     let senders: Vec<TriggerSender> = triggers.into_values().collect();
     let watches = projects.iter().map(|project| Watch { tree: project.tree.clone(), target: project.trigger.clone() });
-    let files = Files::new(watches.collect(), config.source.debounce);
+    let (watches, debounce) = (watches.collect(), config.source.debounce);
+    let files = tokio::task::spawn_blocking(move || Files::new(watches, debounce));
+    let files = files.await.map_err(|_| Error::LoopEnded("watcher"))?;
     let (stop, counted) = (shutdown.clone(), Arc::clone(&metrics));
     loops.spawn(async move {
         files.run(counted, stop).await;
@@ -304,7 +314,6 @@ async fn drive(daemon: Daemon) -> Result<(), Error> {
         source::timer::run(interval, targets, counted, stop).await;
         "timer"
     });
-    let hangup = source::sighup::listen().map_err(Error::Signal)?;
     let stop = shutdown.clone();
     let (targets, counted) = (senders.clone(), Arc::clone(&metrics));
     loops.spawn(async move {
@@ -325,12 +334,14 @@ async fn drive(daemon: Daemon) -> Result<(), Error> {
             "reconcile"
         });
     }
+    metrics.source_events_total.with_label_values(&[Trigger::Startup.as_str()]).inc();
     for sender in &senders {
-        metrics.source_events_total.with_label_values(&[Trigger::Startup.as_str()]).inc();
         sender.fire(Trigger::Startup);
     }
 
     let ended = tokio::select! {
+        // First: a loop that ends because it was asked to is no failure.
+        biased;
         () = shutdown.cancelled() => None,
         ended = loops.join_next() => Some(ended.and_then(Result::ok).unwrap_or("reconcile")),
         _ = workers.join_next() => Some("worker"),
@@ -369,11 +380,26 @@ fn traffic(board: &Arc<Board>, queue: &Queue, limiters: Vec<Limiter>) -> impl Fn
             delayed: counts.delayed as u64,
             in_flight: counts.in_flight as u64,
         };
-        board.traffic(queue, limiters.iter().map(settings::limiter_status).collect());
+        let limiters: Vec<_> = limiters.iter().map(settings::limiter_status).collect();
+        let (level, reason) = if limiters.iter().any(|limiter| limiter.paused_until.is_some()) {
+            (Level::Degraded, Some("waiting for the rate limit"))
+        } else {
+            (Level::Ok, None)
+        };
+        board.component("limiter", None, level, reason);
+        board.traffic(queue, limiters);
     }
 }
 
-fn plan_json(plans: &[watch::Receiver<Option<ProjectReport>>]) -> String {
-    let report = Report::new(plans.iter().filter_map(|plan| plan.borrow().clone()).collect());
-    serde_json::to_string(&report).unwrap_or_default()
+/// What would change from now on: what the newest plans hold, and what of them is not done yet.
+fn plan_json(plans: &[watch::Receiver<Option<ProjectReport>>], queue: &Queue, pace: Pace) -> String {
+    let left = |plan: &watch::Receiver<Option<ProjectReport>>| {
+        let plan = plan.borrow().clone()?;
+        let unfinished = queue.unfinished(&plan.name);
+        Some(plan.left(&unfinished.iter().map(|key| (key.kind.into(), key.id())).collect(), pace))
+    };
+    serde_json::to_string(&Report::new(plans.iter().filter_map(left).collect())).unwrap_or_default()
 }
+
+#[cfg(test)]
+mod tests;

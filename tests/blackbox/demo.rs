@@ -159,7 +159,7 @@ async fn everything_that_it_says_to_try_does_what_it_says() {
 
     demo.shell("echo", "broken.yaml");
     demo.says("the files cannot be used; the last good desired state stays in force", 0).await;
-    assert_eq!(demo.count("broken.yaml:2: "), 1);
+    assert_eq!(demo.count("broken.yaml:1: "), 1);
     demo.curl("/_sim/state/permissions/").await;
     demo.says("drift: ", 1).await;
     demo.says("updated  permissions/billing:read", 2).await;
