@@ -8,14 +8,19 @@ use crate::config::Overrides;
 use crate::daemon;
 use crate::telemetry::logs;
 use crate::telemetry::redact::Redactor;
+use clap::CommandFactory;
+use clap::FromArgMatches;
 use clap::Parser;
 use clap::Subcommand;
 use clap::ValueEnum;
+use clap::parser::ValueSource;
+use std::ffi::OsString;
 use std::process::ExitCode;
 
 pub mod apply;
 pub mod audit;
 pub mod completions;
+pub mod demo;
 pub mod healthcheck;
 pub mod plan;
 pub mod remote;
@@ -103,6 +108,8 @@ pub enum Command {
     Validate(validate::ValidateArgs),
     /// Serve a stand-in for Descope
     Simulator(simulator::SimulatorArgs),
+    /// See it work: simulator and daemon on a throw-away repo, without an account
+    Demo(demo::DemoArgs),
     /// Ask a running daemon whether it is alive; for images without a shell
     Healthcheck(healthcheck::HealthcheckArgs),
     /// Print completions for a shell
@@ -167,6 +174,25 @@ pub fn exit_of(error: &anyhow::Error) -> Exit {
 }
 
 impl Cli {
+    /// The command line, and the environment where the command listens to it: a demo must not run into the settings of
+    /// a real daemon.
+    pub fn read(args: impl IntoIterator<Item = OsString>) -> Result<Self, clap::Error> {
+        let matches = Self::command().try_get_matches_from(args)?;
+        let mut cli = Self::from_arg_matches(&matches).map_err(|error| error.format(&mut Self::command()))?;
+        if let (Command::Demo(args), Some((_, given))) = (&mut cli.command, matches.subcommand()) {
+            let flag_only = |name: &str, value: &mut Option<String>| {
+                value.take_if(|_| given.value_source(name) != Some(ValueSource::CommandLine));
+            };
+            flag_only("listen", &mut args.listen);
+            flag_only("config", &mut cli.global.config);
+            flag_only("source", &mut cli.global.source);
+            flag_only("state", &mut cli.global.state);
+            flag_only("log_format", &mut cli.global.log_format);
+            flag_only("log_level", &mut cli.global.log_level);
+        }
+        Ok(cli)
+    }
+
     /// Does what was asked. Secrets that a command loads go to `redactor`, for the log and for the last error.
     pub async fn execute(self, redactor: &Redactor) -> anyhow::Result<Exit> {
         let overrides = self.global.overrides();
@@ -187,6 +213,7 @@ impl Cli {
                 let signals = shutdown::shutdown_on_signal()?;
                 simulator::run(args, signals.token()).await.map(|()| Exit::Done)
             }
+            Command::Demo(args) => demo::run(args, &self.global, redactor).await,
             Command::Healthcheck(args) => healthcheck::run(&overrides, args).await,
             Command::Completions(args) => completions::run(args),
         }
@@ -209,7 +236,6 @@ fn start_logs(overrides: &Overrides, redactor: &Redactor) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::CommandFactory;
 
     #[test]
     fn the_definition_is_sound() {

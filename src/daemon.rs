@@ -4,6 +4,7 @@
 
 use crate::config::Config;
 use crate::config::Connection;
+use crate::config::Env;
 use crate::config::Invalid;
 use crate::config::process_env;
 use crate::descope::Client;
@@ -40,8 +41,10 @@ use crate::telemetry::status::Level;
 use crate::telemetry::status::QueueStatus;
 use crate::worker::Target;
 use crate::worker::Worker;
+use secrecy::SecretString;
 use std::collections::BTreeMap;
 use std::collections::HashMap;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::signal::unix::Signal;
@@ -112,8 +115,8 @@ pub struct Parts {
 
 impl Parts {
     /// Opens the state, takes its lock, and builds everything else. `stop` cuts waits short.
-    pub fn build(config: &Config, redactor: &Redactor, stop: &CancellationToken) -> Result<Self, Error> {
-        let connections = config.connections(&process_env)?;
+    pub fn build(config: &Config, env: Env<'_>, redactor: &Redactor, stop: &CancellationToken) -> Result<Self, Error> {
+        let connections = config.connections(env)?;
         let state = State::open(&config.state)?;
         let metrics = Arc::new(Metrics::new());
         let queue = Queue::new(settings::backoff(config), Arc::clone(&metrics));
@@ -210,9 +213,60 @@ pub fn limiters(
 
 /// Runs until `shutdown`, which takes no new task, lets calls in flight end, and writes the state.
 pub async fn run(config: Config, redactor: &Redactor, shutdown: CancellationToken) -> Result<(), Error> {
-    let hangup = source::sighup::listen().map_err(Error::Signal)?;
-    let parts = Parts::build(&config, redactor, &shutdown)?;
-    let server = Server::bind(config.http.listen).await?;
+    Daemon::new(config, &process_env, redactor, shutdown).await?.run().await
+}
+
+/// A daemon that has its port and its state, and does nothing yet.
+pub struct Daemon {
+    config: Config,
+    parts: Parts,
+    server: Server,
+    token: Option<SecretString>,
+    hangup: Signal,
+    shutdown: CancellationToken,
+}
+
+impl Daemon {
+    /// Builds every part. What the settings refer to is looked up in `env`.
+    pub async fn new(
+        config: Config,
+        env: Env<'_>,
+        redactor: &Redactor,
+        shutdown: CancellationToken,
+    ) -> Result<Self, Error> {
+        let hangup = source::sighup::listen().map_err(Error::Signal)?;
+        let parts = Parts::build(&config, env, redactor, &shutdown)?;
+        let token = config.token(env)?;
+        if let Some(token) = &token {
+            redactor.add(token);
+        }
+        let server = Server::bind(config.http.listen).await?;
+        Ok(Self { config, parts, server, token, hangup, shutdown })
+    }
+
+    /// Where it listens, with the port that was taken.
+    pub fn address(&self) -> SocketAddr {
+        self.server.address()
+    }
+
+    /// What it counts.
+    pub fn metrics(&self) -> Arc<Metrics> {
+        Arc::clone(&self.parts.metrics)
+    }
+
+    /// What it knows.
+    pub fn board(&self) -> Arc<Board> {
+        Arc::clone(&self.parts.board)
+    }
+
+    /// Runs until the shutdown.
+    pub async fn run(self) -> Result<(), Error> {
+        drive(self).await
+    }
+}
+
+async fn drive(daemon: Daemon) -> Result<(), Error> {
+    let Daemon { config, parts, server, token, hangup, shutdown } = daemon;
     let Parts { projects, queue, worker, limiters, state, metrics, board } = parts;
     let http_stop = CancellationToken::new();
     let triggers: BTreeMap<String, TriggerSender> =
@@ -220,10 +274,6 @@ pub async fn run(config: Config, redactor: &Redactor, shutdown: CancellationToke
     let controls = projects.iter().map(|project| (project.name.to_string(), control::of(project))).collect();
     let plans: Vec<_> = projects.iter().map(|project| project.reconciler.plans.subscribe()).collect();
     let (pace, planned) = (settings::pace(&config), queue.clone());
-    let token = config.token(&process_env)?;
-    if let Some(token) = &token {
-        redactor.add(token);
-    }
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
         projects = projects.len(),

@@ -443,6 +443,14 @@ impl Reconciler {
         }
     }
 
+    /// Once converged, whatever was written needs no pass of its own to count as in sync: if it differs at the next
+    /// one, it drifted.
+    fn note_in_sync(&mut self) {
+        let Some(desired) = self.memory.load.as_ref().and_then(|load| load.desired.clone()) else { return };
+        let digests = desired.resources.iter().map(|(key, declared)| (key.clone(), digest(declared)));
+        self.memory.in_sync.extend(digests);
+    }
+
     /// What is gone from Descope and from the files is owned no more, unless so much is gone that the list is not
     /// believed. An approval of what that held is one of the loss as well.
     fn disown_lost(&self, desired: &Desired, plan: &Plan, known: &BTreeMap<Key, Owned>) -> Result<(), state::Error> {

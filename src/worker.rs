@@ -24,10 +24,8 @@ use crate::state;
 use crate::state::Attempt;
 use crate::state::Digest;
 use crate::state::Intent;
-use crate::state::IntentId;
 use crate::state::Owned;
 use crate::state::ProjectState;
-use crate::state::Settled;
 use crate::telemetry::metrics::Metrics;
 use nonempty::NonEmpty;
 use serde_json::Value;
@@ -263,10 +261,9 @@ enum Sent {
 }
 
 async fn send(target: &Target, kind: &'static dyn Kind, tasks: &NonEmpty<&Task>) -> Sent {
-    let intents = match begin(target, tasks) {
-        Ok(intents) => intents,
-        Err(message) => return Sent::Each(Verdict::Retry { message, ambiguous: false }),
-    };
+    if let Err(message) = begin(target, tasks) {
+        return Sent::Each(Verdict::Retry { message, ambiguous: false });
+    }
     let writes = tasks.as_ref().map(|task| (&task.slot.key, &task.write));
     let result = kind.send(&target.client, &writes).await;
     let is_unclear = result.as_ref().is_err_and(descope::Error::may_have_taken_effect);
@@ -275,7 +272,7 @@ async fn send(target: &Target, kind: &'static dyn Kind, tasks: &NonEmpty<&Task>)
         target.forgive(kind.name());
     }
     if !is_unclear {
-        settle(target, &intents, result.is_ok());
+        // What took effect is remembered by now, with more than an intent knows.
         forget_intents(target, tasks.iter().copied());
     }
     match result {
@@ -360,7 +357,7 @@ fn has_landed(task: &Task, live: &HashMap<Key, u64>) -> bool {
 
 /// Writes down what is about to be sent: after a crash the next start knows what to look for. A state that cannot be
 /// written stops creates, renames and deletes; the others are safe to repeat.
-fn begin(target: &Target, tasks: &NonEmpty<&Task>) -> Result<Vec<IntentId>, String> {
+fn begin(target: &Target, tasks: &NonEmpty<&Task>) -> Result<(), String> {
     let intent = |task: &&Task| Intent {
         key: task.slot.key.clone(),
         action: task.action,
@@ -377,19 +374,12 @@ fn begin(target: &Target, tasks: &NonEmpty<&Task>) -> Result<Vec<IntentId>, Stri
     let intents: Vec<Intent> = tasks.iter().map(intent).collect();
     let is_repeatable = tasks.iter().all(|task| task.write.is_repeatable(&task.slot.key));
     match target.state.begin(&intents) {
-        Ok(ids) => Ok(ids),
+        Ok(_) => Ok(()),
         Err(error) if is_repeatable => {
             tracing::error!(%error, "cannot write the state; updates go on without it");
-            Ok(Vec::new())
+            Ok(())
         }
         Err(error) => Err(format!("nothing is created, renamed or deleted meanwhile: {error}")),
-    }
-}
-
-fn settle(target: &Target, intents: &[IntentId], took_effect: bool) {
-    let settled = if took_effect { Settled::Done } else { Settled::NotDone };
-    if let Err(error) = target.state.settle(intents, settled) {
-        tracing::error!(%error, "cannot write the state; the next start looks again at what was just done");
     }
 }
 

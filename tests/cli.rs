@@ -114,6 +114,15 @@ fn a_key_written_into_the_config_is_not_repeated() {
 }
 
 #[test]
+fn a_demo_takes_no_settings_but_where_to_listen() {
+    for args in [&["--config", "x.yaml"][..], &["--source", "x"], &["--state", "x"], &["--listen", "nowhere"]] {
+        let text = stderr(descope_gitops().arg("demo").args(args), 64);
+
+        assert!(text.contains(args[0]), "{text}");
+    }
+}
+
+#[test]
 fn completions_name_the_commands() {
     for shell in ["bash", "zsh", "fish"] {
         let done = descope_gitops().args(["completions", shell]).assert().code(0);

@@ -140,6 +140,7 @@ impl Reconciler {
             let seconds = seen.elapsed().as_secs_f64();
             self.metrics.convergence_duration_seconds.with_label_values(&[&*project]).observe(seconds);
             tracing::info!(project = &*project, seconds, "converged: the project equals the config repo");
+            self.note_in_sync();
         }
         let suspended_until = self.suspended_until();
         self.metrics.suspended.with_label_values(&[&*project]).set(i64::from(suspended_until.is_some()));

@@ -171,6 +171,16 @@ impl Metrics {
         }
     }
 
+    /// HTTP attempts so far, of all operations.
+    pub fn requests(&self) -> f64 {
+        let families = self.api_requests_total.collect();
+        families
+            .iter()
+            .flat_map(prometheus::proto::MetricFamily::get_metric)
+            .map(|series| series.get_counter().get_value())
+            .sum()
+    }
+
     /// The text exposition that Prometheus scrapes.
     pub fn render(&self) -> String {
         let mut text = Vec::new();

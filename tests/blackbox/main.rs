@@ -4,6 +4,7 @@
 mod commands;
 mod converge;
 mod crash;
+mod demo;
 mod failure;
 mod fence;
 mod harness;
