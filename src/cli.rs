@@ -24,9 +24,13 @@ pub mod shutdown;
 pub mod simulator;
 pub mod validate;
 
+const EXIT_CODES: &str = "\
+Exit codes: 0 done or in sync; 1 error; 2 differences (plan --exit-code); 3 the desired state is invalid;
+4 apply left something held; 5 apply did only part of it; 64 wrong flags or settings";
+
 /// Keeps Descope projects equal to the YAML in a config repo.
 #[derive(Debug, Parser)]
-#[command(name = "descope-gitops", version, max_term_width = 100)]
+#[command(name = "descope-gitops", version, max_term_width = 100, after_help = EXIT_CODES)]
 pub struct Cli {
     /// What every command understands.
     #[command(flatten)]
@@ -38,6 +42,7 @@ pub struct Cli {
 
 /// Flags of every command, before or after its name. An empty variable counts as unset.
 #[derive(Debug, Clone, Default, clap::Args)]
+#[command(next_help_heading = "Options of every command")]
 pub struct Global {
     /// Settings file
     #[arg(short, long, global = true, value_name = "FILE", env = "DESCOPE_GITOPS_CONFIG")]

@@ -15,12 +15,14 @@ use crate::http::Server;
 use crate::limiter::Limiter;
 use crate::limiter::Priority;
 use crate::plan::ProjectName;
+use crate::plan::render::Pace;
 use crate::plan::render::ProjectReport;
 use crate::plan::render::Report;
 use crate::queue::Queue;
 use crate::reconcile::Memory;
 use crate::reconcile::Reconciler;
 use crate::reconcile::assess::Assessor;
+use crate::reconcile::show;
 use crate::source;
 use crate::source::Trigger;
 use crate::source::TriggerReceiver;
@@ -34,6 +36,7 @@ use crate::state::State;
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::redact::Redactor;
 use crate::telemetry::status::Board;
+use crate::telemetry::status::Level;
 use crate::telemetry::status::QueueStatus;
 use crate::worker::Target;
 use crate::worker::Worker;
@@ -145,6 +148,7 @@ impl Parts {
                     forbidden: forbidden.clone(),
                 },
             );
+            show::start_series(&metrics, &settings.name);
             let files = settings::loader(config, settings);
             let tree = files.tree.clone();
             let reconciler = Reconciler {
@@ -214,6 +218,11 @@ pub async fn run(config: Config, redactor: &Redactor, shutdown: CancellationToke
         projects.iter().map(|project| (project.name.to_string(), project.trigger.clone())).collect();
     let controls = projects.iter().map(|project| (project.name.to_string(), control::of(project))).collect();
     let plans: Vec<_> = projects.iter().map(|project| project.reconciler.plans.subscribe()).collect();
+    let (pace, planned) = (settings::pace(&config), queue.clone());
+    let token = config.token(&process_env)?;
+    if let Some(token) = &token {
+        redactor.add(token);
+    }
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
         projects = projects.len(),
@@ -226,9 +235,9 @@ pub async fn run(config: Config, redactor: &Redactor, shutdown: CancellationToke
         metrics: Arc::clone(&metrics),
         board: Arc::clone(&board),
         refresh: Box::new(traffic(&board, &queue, limiters.values().cloned().collect())),
-        plan: Box::new(move || plan_json(&plans)),
+        plan: Box::new(move || plan_json(&plans, &planned, pace)),
         controls,
-        token: config.token(&process_env)?,
+        token,
     };
     http_loop.spawn(server.run(shown, http_stop.clone()));
 
@@ -320,11 +329,26 @@ fn traffic(board: &Arc<Board>, queue: &Queue, limiters: Vec<Limiter>) -> impl Fn
             delayed: counts.delayed as u64,
             in_flight: counts.in_flight as u64,
         };
-        board.traffic(queue, limiters.iter().map(settings::limiter_status).collect());
+        let limiters: Vec<_> = limiters.iter().map(settings::limiter_status).collect();
+        let (level, reason) = if limiters.iter().any(|limiter| limiter.paused_until.is_some()) {
+            (Level::Degraded, Some("waiting for the rate limit"))
+        } else {
+            (Level::Ok, None)
+        };
+        board.component("limiter", None, level, reason);
+        board.traffic(queue, limiters);
     }
 }
 
-fn plan_json(plans: &[watch::Receiver<Option<ProjectReport>>]) -> String {
-    let report = Report::new(plans.iter().filter_map(|plan| plan.borrow().clone()).collect());
-    serde_json::to_string(&report).unwrap_or_default()
+/// What would change from now on: what the newest plans hold, and what of them is not done yet.
+fn plan_json(plans: &[watch::Receiver<Option<ProjectReport>>], queue: &Queue, pace: Pace) -> String {
+    let left = |plan: &watch::Receiver<Option<ProjectReport>>| {
+        let plan = plan.borrow().clone()?;
+        let unfinished = queue.unfinished(&plan.name);
+        Some(plan.left(&unfinished.iter().map(|key| (key.kind.into(), key.id())).collect(), pace))
+    };
+    serde_json::to_string(&Report::new(plans.iter().filter_map(left).collect())).unwrap_or_default()
 }
+
+#[cfg(test)]
+mod tests;

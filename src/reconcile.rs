@@ -53,7 +53,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
 pub mod assess;
-mod show;
+pub mod show;
 
 /// The status follows the queue at most this often: a drain of thousands of tasks would do little else.
 const STATUS_EVERY: Duration = Duration::from_millis(200);
@@ -99,12 +99,14 @@ pub struct Memory {
     last_pass: Option<PassStatus>,
     /// Digests of declarations that were in sync: if one differs later though the YAML did not change, it drifted.
     in_sync: HashMap<Key, u64>,
+    /// Digests of those that the last plan set out to bring in sync.
+    sent: HashMap<Key, u64>,
     /// When the revision that is not converged yet was first seen.
     revision_seen: Option<Instant>,
     failures: u32,
-    /// Probes while paused.
-    probes: usize,
     retry_at: Option<Instant>,
+    /// Probes sent while paused.
+    probes: usize,
     /// When a suspension ends.
     resume_at: Option<Instant>,
     /// What is parked or backs off gets a fresh try with the next plan.
@@ -163,6 +165,7 @@ impl Reconciler {
     }
 
     async fn turns(mut self, mut triggers: TriggerReceiver, shutdown: CancellationToken) {
+        self.publish();
         let mut changes = self.queue.changes();
         let mut publish_at = None;
         loop {
@@ -174,9 +177,9 @@ impl Reconciler {
             tokio::select! {
                 biased;
                 () = shutdown.cancelled() => return,
-                trigger = triggers.recv() => self.guarded_turn(trigger, &shutdown).await,
-                () = until(retry_at) => self.guarded_turn(Trigger::Interval, &shutdown).await,
-                () = until(resume_at) => self.guarded_turn(Trigger::Interval, &shutdown).await,
+                trigger = triggers.recv() => self.turn_or_stop(trigger, &shutdown).await,
+                () = until(retry_at) => self.turn_or_stop(Trigger::Interval, &shutdown).await,
+                () = until(resume_at) => self.turn_or_stop(Trigger::Interval, &shutdown).await,
                 () = until(publish_at) => {
                     publish_at = None;
                     changes.borrow_and_update();
@@ -190,7 +193,7 @@ impl Reconciler {
         }
     }
 
-    async fn guarded_turn(&mut self, trigger: Trigger, shutdown: &CancellationToken) {
+    async fn turn_or_stop(&mut self, trigger: Trigger, shutdown: &CancellationToken) {
         tokio::select! {
             () = shutdown.cancelled() => {}
             () = self.turn(trigger) => {}
@@ -210,7 +213,8 @@ impl Reconciler {
         self.observe_phase("total", started);
         self.metrics.last_attempt_timestamp_seconds.with_label_values(&[&*project]).set(unix(SystemTime::now()));
         self.board.project(&project, |status| status.readiness.passed(outcome == Outcome::Failed, Instant::now()));
-        let is_whole = self.memory.plan.as_ref().is_some_and(|plan| plan.unobserved.is_empty());
+        let is_whole = self.memory.plan.as_ref().is_some_and(|plan| plan.unobserved.is_empty())
+            && self.memory.load.as_ref().is_some_and(|load| load.errors.is_empty());
         if !matches!(outcome, Outcome::Failed) && is_whole {
             self.metrics.last_success_timestamp_seconds.with_label_values(&[&*project]).set(unix(SystemTime::now()));
         }
@@ -314,10 +318,9 @@ impl Reconciler {
     /// While the project is paused, one request asks whether that is still so.
     async fn probe(&mut self, desired: &Desired) -> bool {
         let kinds: Vec<_> = resource::ALL.iter().filter(|kind| desired.kinds.contains(kind.name())).collect();
-        // One kind may stay forbidden while the others are not, so they take turns.
-        let turn = self.memory.probes.checked_rem(kinds.len()).unwrap_or_default();
+        // One kind may stay forbidden while the others are not: each probe asks another one.
+        let Some(kind) = kinds.get(self.memory.probes % kinds.len().max(1)) else { return true };
         self.memory.probes = self.memory.probes.wrapping_add(1);
-        let Some(kind) = kinds.get(turn) else { return true };
         match kind.list(&self.assessor.client).await {
             Ok(_) => true,
             Err(error) => {
@@ -459,6 +462,9 @@ impl Reconciler {
 
     fn note_drift(&mut self, desired: &Desired, plan: &Plan, trigger: Trigger) {
         let project = self.assessor.project.clone();
+        let unfinished = self.queue.unfinished(&project);
+        let landed = std::mem::take(&mut self.memory.sent).into_iter().filter(|(key, _)| !unfinished.contains(key));
+        self.memory.in_sync.extend(landed);
         let differing: HashSet<&Key> = plan.changes.iter().map(|change| &change.key).collect();
         let mut drifted: HashMap<&'static str, i64> = HashMap::new();
         for (key, declared) in &desired.resources {
@@ -471,6 +477,9 @@ impl Reconciler {
                 *drifted.entry(key.kind).or_default() += 1;
             }
         }
+        let sent = plan.changes.iter().filter(|change| change.held.is_none());
+        let sent = sent.filter_map(|change| Some((change.key.clone(), digest(desired.resources.get(&change.key)?))));
+        self.memory.sent = sent.collect();
         for kind in resource::ALL {
             let count = drifted.get(kind.name()).copied().unwrap_or(0);
             self.metrics.drifted_resources.with_label_values(&[&*project, kind.name()]).set(count);

@@ -151,16 +151,24 @@ impl Metrics {
             registry: registry.clone(),
         };
         register(r, metrics.api_requests_in_flight.clone());
+        metrics.start_series();
+        metrics
+    }
+
+    /// A counter that appears with its first increase hides that increase: what needs no project or host starts here.
+    fn start_series(&self) {
         for trigger in ["startup", "watch", "interval", "signal", "api"] {
-            metrics.source_events_total.with_label_values(&[trigger]);
+            self.source_events_total.with_label_values(&[trigger]);
         }
         for result in ["changed", "unchanged", "invalid", "io_error"] {
-            metrics.source_loads_total.with_label_values(&[result]);
+            self.source_loads_total.with_label_values(&[result]);
         }
         for state in ["ready", "delayed", "in_flight", "blocked", "parked"] {
-            metrics.queue_depth.with_label_values(&[state]);
+            self.queue_depth.with_label_values(&[state]);
         }
-        metrics
+        for reason in ["plan", "retry", "release", "split"] {
+            self.queue_adds_total.with_label_values(&[reason]);
+        }
     }
 
     /// The text exposition that Prometheus scrapes.

@@ -545,3 +545,43 @@ pub fn creates(log: &[Value]) -> std::collections::BTreeMap<String, (usize, usiz
     }
     counts
 }
+
+impl World {
+    /// Any request to the daemon, with this token or none, and this body.
+    pub async fn ask_as(&self, token: Option<&str>, method: Method, path: &str, body: String) -> (u16, String) {
+        let mut request = self.http.request(method, self.daemon_url().await + path).body(body);
+        if let Some(token) = token {
+            request = request.bearer_auth(token);
+        }
+        let response = request.send().await.unwrap();
+        (response.status().as_u16(), response.text().await.unwrap())
+    }
+
+    /// What anybody gets.
+    pub async fn open(&self, path: &str) -> (u16, String) {
+        self.ask_as(None, Method::GET, path, String::new()).await
+    }
+
+    /// Ends the daemon as an orchestrator does, and gives everything it ever said.
+    pub async fn stop_and_read(&mut self) -> (ExitStatus, Vec<String>) {
+        let lines = Arc::clone(&self.daemon().lines);
+        let status = self.stop().await;
+        let is_whole = || lines.lock().unwrap().iter().any(|line| line.contains("\"stopped\""));
+        self.until("the last line", async |_| is_whole()).await;
+        let lines = lines.lock().unwrap().clone();
+        (status, lines)
+    }
+
+    /// The status of one project.
+    pub async fn project_named(&self, name: &str) -> Value {
+        let status = self.status().await;
+        let projects = status["projects"].as_array().unwrap();
+        projects.iter().find(|project| project["name"] == name).unwrap().clone()
+    }
+}
+
+impl Process {
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+}

@@ -97,6 +97,20 @@ async fn an_edit_is_seen_by_events_long_before_the_poll() {
 }
 
 #[tokio::test]
+async fn an_edit_that_causes_no_event_is_seen_by_the_poll() {
+    let world = world_with_one_permission().await;
+    // Written through its other name, a file changes without an event in the directories that are watched.
+    fs::create_dir(world.path("elsewhere")).unwrap();
+    fs::hard_link(world.path("repo/a.yaml"), world.path("elsewhere/a.yaml")).unwrap();
+    world.fresh_pass().await;
+
+    fs::write(world.path("elsewhere/a.yaml"), permission("p", "by the back door")).unwrap();
+
+    world.until_live("p", "by the back door").await;
+    assert_eq!(world.project().await["lastPass"]["trigger"], "watch");
+}
+
+#[tokio::test]
 async fn a_git_checkout_of_another_branch_is_applied() {
     let mut world = World::new().await;
     let repo = world.path("repo");

@@ -38,7 +38,7 @@ fn all_errors_come_at_once_in_each_form_to_the_letter() {
         write(temp.path(), &format!("repo/{file}"), text);
     }
     let twice = "is declared twice; the other place is roles.yaml:4";
-    let absent = "refers to permissions/absent, which is not declared; it must exist in the project already";
+    let absent = "refers to permissions/absent, which is not declared and so must exist in the project already";
 
     let text = validate(temp.path(), &["--source", "repo"]);
     let json = validate(temp.path(), &["--source", "repo", "-o", "json"]);
