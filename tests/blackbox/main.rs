@@ -1,5 +1,7 @@
 //! The real binary against the simulator over loopback: real files, sockets, signals and time.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+#![allow(clippy::float_cmp, reason = "counters are whole numbers")]
+#![allow(clippy::format_collect, clippy::similar_names, reason = "YAML is made line by line; words are what they are")]
 
 mod commands;
 mod converge;
