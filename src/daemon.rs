@@ -124,6 +124,12 @@ impl Parts {
         let names: Vec<(&str, &'static str)> =
             config.projects.iter().map(|project| (&*project.name, project.policy.as_str())).collect();
         let board = Arc::new(Board::new(config.source.interval, &names));
+        let (level, reason) = if state.was_reset() {
+            (Level::Degraded, Some("a damaged database was moved aside"))
+        } else {
+            (Level::Ok, None)
+        };
+        board.component("state", None, level, reason);
         let mut projects = Vec::new();
         let mut targets = HashMap::new();
         for (settings, connection) in config.projects.iter().zip(&connections) {

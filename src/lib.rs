@@ -8,20 +8,20 @@
 //! ```
 
 pub mod cli;
-pub mod daemon;
+mod daemon;
 
 // Loops: own a task, `run` until shutdown.
-pub mod http;
-pub mod reconcile;
+mod http;
+mod reconcile;
 pub mod source;
-pub mod worker;
+mod worker;
 
 // Parts: own no task.
 pub mod desired;
-pub mod observed;
+mod observed;
 pub mod plan;
-pub mod queue;
-pub mod state;
+mod queue;
+mod state;
 
 // Descope.
 pub mod backoff;
@@ -31,7 +31,7 @@ pub mod resource;
 
 // Side: any file may use these.
 pub mod config;
-pub mod open;
+mod open;
 pub mod telemetry;
 
 // Apart: the other side of the wire.

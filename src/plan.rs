@@ -114,16 +114,6 @@ pub enum Policy {
 }
 
 impl Policy {
-    /// The word of the config.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Observe => "observe",
-            Self::CreateOnly => "create-only",
-            Self::UpsertOnly => "upsert-only",
-            Self::Sync => "sync",
-        }
-    }
-
     fn permits(self, action: Action) -> bool {
         match action {
             Action::Create => self >= Self::CreateOnly,

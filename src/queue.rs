@@ -7,6 +7,7 @@
 
 use crate::backoff::Backoff;
 use crate::plan::ProjectName;
+#[cfg(test)]
 use crate::plan::Slot;
 use crate::plan::Task;
 use crate::resource::Key;
@@ -266,6 +267,7 @@ impl Queue {
     }
 
     /// Tasks of a project that are neither done nor parked; blocked ones are among them.
+    #[cfg(test)]
     pub fn outstanding(&self, project: &str) -> usize {
         let counts = self.counts_of(project);
         counts.total() - counts.parked
@@ -277,6 +279,7 @@ impl Queue {
     }
 
     /// Waits until [`Queue::is_settled`]: for good, while the project is paused or the queue closed with work left.
+    #[cfg(test)]
     pub async fn settled(&self, project: &str) {
         let mut changes = self.shared.changes.subscribe();
         loop {
@@ -301,6 +304,7 @@ impl Queue {
     }
 
     /// When a slot was last written, or may have been; `None` where nothing is known of the last day.
+    #[cfg(test)]
     pub fn written_at(&self, project: &str, slot: &Slot) -> Option<Instant> {
         self.lock().core.lane(project)?.written_at(slot)
     }

@@ -95,6 +95,7 @@ impl Lane {
         self.counts
     }
 
+    #[cfg(test)]
     pub fn written_at(&self, slot: &Slot) -> Option<Instant> {
         self.written.get(slot).map(|(at, _)| *at)
     }

@@ -106,19 +106,6 @@ pub enum Error {
     Database(#[source] rusqlite::Error),
 }
 
-impl Error {
-    /// The metric label.
-    pub fn reason(&self) -> &'static str {
-        match self {
-            Self::Full(_) => "full",
-            Self::ReadOnly(_) => "read_only",
-            Self::Disk(_) => "disk",
-            Self::Damaged(_) => "damaged",
-            Self::Database(_) => "database",
-        }
-    }
-}
-
 impl From<rusqlite::Error> for Error {
     fn from(error: rusqlite::Error) -> Self {
         if is_damage(&error) {

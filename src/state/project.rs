@@ -199,6 +199,7 @@ impl ProjectState {
     }
 
     /// Fingerprint of what was last sent for a field that cannot be read back.
+    #[cfg(test)]
     pub fn sent_digest(&self, key: &Key, field: &str) -> Result<Option<Digest>, Error> {
         let sql = "SELECT digest FROM sent WHERE project = ? AND kind = ? AND tenant = ? AND name = ? AND field = ?";
         self.read(|connection, id| {
