@@ -17,7 +17,7 @@ fn parts(dir: &tempfile::TempDir) -> Parts {
     // Every test of this process installs it; one is the first.
     rustls::crypto::ring::default_provider().install_default().ok();
     let overrides = Overrides { config: Some(file.display().to_string()), ..Overrides::default() };
-    Parts::build(&Config::load(&overrides).unwrap(), &process_env, &Redactor::new(), &CancellationToken::new()).unwrap()
+    Parts::build(&Config::load(&overrides).unwrap(), &|_| None, &Redactor::new(), &CancellationToken::new()).unwrap()
 }
 
 /// It was taken for stuck a minute after its last pass, so an orchestrator would have restarted it between any two.

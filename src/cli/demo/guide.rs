@@ -61,7 +61,7 @@ and is gone after Ctrl-C.
 Converged: {resources} resources in {requests} requests, {took} after the start.
   - What had an older name (`renamedFrom` in the files) was renamed in place, so
     that ids and assignments stay.
-  - The role Intern is in no file. It counts as undeclared ({undeclared}) and is left alone.
+  - The role Intern is in no file: undeclared ({undeclared} in all), and left alone.
   - All else was created or brought up to date, permissions before their roles.
 
 Try it from a second terminal; this one says what the daemon does.
