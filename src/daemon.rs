@@ -205,6 +205,10 @@ pub fn limiters(
 
 /// Runs until `shutdown`, which takes no new task, lets calls in flight end, and writes the state.
 pub async fn run(config: Config, redactor: &Redactor, shutdown: CancellationToken) -> Result<(), Error> {
+    let token = config.token(&process_env)?;
+    if let Some(token) = &token {
+        redactor.add(token);
+    }
     let parts = Parts::build(&config, redactor, &shutdown)?;
     let server = Server::bind(config.http.listen).await?;
     let Parts { projects, queue, worker, limiters, state, metrics, board } = parts;
@@ -227,7 +231,7 @@ pub async fn run(config: Config, redactor: &Redactor, shutdown: CancellationToke
         refresh: Box::new(traffic(&board, &queue, limiters.values().cloned().collect())),
         plan: Box::new(move || plan_json(&plans)),
         controls,
-        token: config.token(&process_env)?,
+        token,
     };
     http_loop.spawn(server.run(shown, http_stop.clone()));
 
