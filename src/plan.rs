@@ -131,6 +131,8 @@ pub struct Ownership {
     pub created: bool,
     /// Created by us so recently that a list which lacks it proves nothing.
     pub fresh: bool,
+    /// It left the YAML, and something of its kind was created since: it may be one resource under a new name.
+    pub replaced: bool,
     /// The last declared `protected`.
     pub protected: bool,
     /// The last declared `cascadeDelete`.
@@ -198,6 +200,8 @@ pub struct Change {
     pub is_approved: bool,
     /// It finishes a create of ours, so it is permitted wherever that was.
     pub completes: bool,
+    /// A delete whose time has not come; an approval does not hurry it.
+    pub is_early: bool,
     /// Why it waits; `None` where it goes ahead.
     pub held: Option<Hold>,
     /// What becomes different, by path.
@@ -291,12 +295,19 @@ impl Plan {
     pub fn release(&mut self, released: impl Fn(&Hold) -> bool) {
         for change in &mut self.changes {
             if change.held.as_ref().is_some_and(|hold| hold.can_be_approved() && released(hold)) {
-                change.held = None;
-                change.is_approved = true;
-                for task in &mut change.tasks {
-                    task.is_approved = true;
-                }
+                change.approve();
             }
+        }
+    }
+}
+
+impl Change {
+    /// Lets it go ahead, a delete not before its time.
+    fn approve(&mut self) {
+        self.held = self.is_early.then_some(Hold::DeleteAfter);
+        self.is_approved = true;
+        for task in &mut self.tasks {
+            task.is_approved = true;
         }
     }
 }
@@ -500,6 +511,7 @@ fn plan_declared(
         action,
         completes,
         is_approved: false,
+        is_early: false,
         held: None,
         tasks: order::tasks(declared, document, action, writes, &fields, &will_be_there),
         fields,
@@ -543,6 +555,7 @@ fn plan_undeclared(inputs: &Inputs<'_>, live: &Live<'_>, renames: &BTreeMap<Key,
                 action: Action::Delete,
                 completes: false,
                 is_approved: false,
+                is_early: !(inputs.may_delete)(key),
                 held: None,
                 fields: Vec::new(),
                 place: None,

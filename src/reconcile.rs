@@ -35,6 +35,7 @@ use crate::telemetry::status::Board;
 use crate::telemetry::status::PassStatus;
 use crate::telemetry::status::Pulse;
 use crate::telemetry::status::rfc3339;
+use crate::worker;
 use assess::Assessment;
 use assess::Assessor;
 use std::collections::BTreeMap;
@@ -107,11 +108,15 @@ pub struct Memory {
     /// Probes while paused.
     probes: usize,
     retry_at: Option<Instant>,
+    /// As the state said last.
+    suspended_until: Option<SystemTime>,
     /// When a suspension ends.
     resume_at: Option<Instant>,
     /// What is parked or backs off gets a fresh try with the next plan.
     is_fresh: bool,
     held: BTreeSet<Hold>,
+    /// Of the held plan that was last announced.
+    announced: String,
 }
 
 /// How a pass went; a closed set of metric labels.
@@ -260,7 +265,8 @@ impl Reconciler {
             return Outcome::Failed;
         }
         let looked_at = SystemTime::now();
-        let Assessment { mut plan, refusal, first_contact } = self.assessor.assess(&desired, priority).await;
+        let assessment = self.assessor.assess(&desired, self.is_current(), priority).await;
+        let Assessment { mut plan, refusal, first_contact } = assessment;
         self.observe_phase("observe", started);
         let started = Instant::now();
         self.show_pause(refusal.as_deref());
@@ -274,6 +280,10 @@ impl Reconciler {
         self.forbidden.send_replace(BTreeMap::new());
         self.plans.send_replace(Some(ProjectReport::new(&self.assessor.project, &plan, self.pace)));
         let is_fresh = std::mem::take(&mut self.memory.is_fresh);
+        if self.suspended_until().is_some() || self.paused.borrow().is_some() {
+            // Before the new tasks, of which a worker may take one at once.
+            self.queue.pause(&self.assessor.project, true);
+        }
         self.queue.replace(&self.assessor.project, plan.take_tasks(&self.origin(trigger)), is_fresh);
         // Only now: what waited was of an older plan.
         self.apply_suspension();
@@ -345,14 +355,15 @@ impl Reconciler {
     /// Until when the project only observes.
     pub fn suspended_until(&self) -> Option<SystemTime> {
         self.state.suspended_until(SystemTime::now()).unwrap_or_else(|error| {
-            tracing::error!(%error, "cannot tell whether the project is suspended");
-            None
+            tracing::error!(%error, "cannot tell whether the project is suspended; what was known last counts");
+            self.memory.suspended_until.filter(|until| *until > SystemTime::now())
         })
     }
 
     /// Hands out nothing while the project is suspended or its key is refused.
     fn apply_suspension(&mut self) {
         let until = self.suspended_until();
+        self.memory.suspended_until = until;
         let wait = until.and_then(|until| until.duration_since(SystemTime::now()).ok());
         self.memory.resume_at = wait.map(|wait| Instant::now() + wait);
         let is_paused = until.is_some() || self.paused.borrow().is_some();
@@ -362,8 +373,7 @@ impl Reconciler {
     /// What is owned and declared nowhere may be deleted once that has stood for long enough. Only a revision that is
     /// in force counts.
     pub fn note_absences(&self, desired: &Desired) {
-        let is_current = self.memory.load.as_ref().is_none_or(|load| load.errors.is_empty());
-        if !is_current {
+        if !self.is_current() {
             return;
         }
         let note = || -> Result<(), state::Error> {
@@ -374,6 +384,11 @@ impl Reconciler {
         if let Err(error) = note() {
             tracing::error!(%error, "cannot write down what left the files; nothing is deleted");
         }
+    }
+
+    /// Are the newest files in force?
+    fn is_current(&self) -> bool {
+        self.memory.load.as_ref().is_none_or(|load| load.errors.is_empty())
     }
 
     /// Why the changes of this pass are made.
@@ -396,21 +411,55 @@ impl Reconciler {
                     continue;
                 }
                 let Some(is_live) = plan.is_live(&intent.key) else { continue };
+                // A list that is not believed settles nothing.
+                if plan.shrunk.contains(intent.key.kind) {
+                    continue;
+                }
                 let took_effect = match intent.action {
                     Action::Create => is_live,
                     Action::Rename => is_live && !is_still_there(plan, &intent),
                     Action::Delete => !is_live,
-                    Action::Update => !plan.changes.iter().any(|change| change.key == intent.key),
+                    Action::Update => !self.is_still_planned(plan, &intent),
                 };
                 let key = &intent.key;
                 tracing::info!(%key, action = intent.action.as_str(), took_effect, "settled a call whose answer was lost");
-                self.state.settle(&[id], if took_effect { Settled::Done } else { Settled::NotDone })?;
-                self.state.note_attempts(&[settled_attempt(&intent, begun_at, took_effect)])?;
+                let settled = if took_effect { Settled::Done } else { Settled::NotDone };
+                let is_news =
+                    self.state.settle_one(id, settled, &self.settled_attempt(&intent, begun_at, took_effect))?;
+                if is_news && took_effect && intent.action == Action::Delete {
+                    self.state.note_deletion(key.kind, SystemTime::now())?;
+                }
             }
             Ok(())
         };
         if let Err(error) = resolve() {
             tracing::error!(%error, "cannot settle what was under way when the daemon last ended");
+        }
+    }
+
+    /// Would the very same call be sent once more? Then it had no effect.
+    fn is_still_planned(&self, plan: &Plan, intent: &Intent) -> bool {
+        let of_it = plan.changes.iter().filter(|change| change.key == intent.key);
+        let mut tasks = of_it.flat_map(|change| &change.tasks);
+        tasks.any(|task| worker::fingerprint(&self.state, &task.write) == intent.digest)
+    }
+
+    /// The row of the audit trail for a call whose answer nobody lived to see.
+    fn settled_attempt(&self, intent: &Intent, begun_at: SystemTime, took_effect: bool) -> Attempt {
+        let load = self.memory.load.as_ref();
+        let declared = load.and_then(|load| load.desired.as_ref()?.resources.get(&intent.key));
+        Attempt {
+            at: SystemTime::now(),
+            trigger: Trigger::Startup.as_str().to_owned(),
+            revision: String::new(),
+            place: declared.map(|declared| (declared.place.file.to_string(), declared.place.line)),
+            key: intent.key.clone(),
+            action: intent.action.as_str().to_owned(),
+            fields: "[]".to_owned(),
+            attempt: 1,
+            outcome: if took_effect { "ok" } else { "failed" }.to_owned(),
+            message: "its answer was lost; settled by looking at what is there".to_owned(),
+            duration: begun_at.elapsed().unwrap_or_default(),
         }
     }
 
@@ -515,18 +564,31 @@ impl Reconciler {
         } else if self.memory.retry_at.is_none() {
             self.memory.failures = 0;
         }
-        if plan.changes.iter().any(|change| change.held == Some(Hold::DeleteAfter)) {
-            let oldest = self.state.absences().unwrap_or_default().into_values().min();
-            let age = oldest.and_then(|since| since.elapsed().ok()).unwrap_or_default();
-            // Those that are due were seen by this pass; the next ones are due later.
-            let wait = self.assessor.rules.delete_after.saturating_sub(age).max(SHORTEST_WAIT);
+        if let Some(wait) = self.next_due_delete(plan) {
             let due = Instant::now() + wait;
             self.memory.retry_at = Some(self.memory.retry_at.map_or(due, |at| at.min(due)));
+        }
+        if !plan.unobserved.is_empty() {
+            // What a kind that did not answer has to be changed is not known, so no approval of it is void.
+            return;
         }
         let digests = plan.held_digests.iter().chain(&plan.released_digests).cloned().collect();
         if let Err(error) = self.state.keep_approvals(&digests, SystemTime::now()) {
             tracing::error!(%error, "cannot write the state; an approval may stand for longer than it should");
         }
+    }
+
+    /// How long until the next delete of this plan may go ahead; `None` where no time alone releases one.
+    fn next_due_delete(&self, plan: &Plan) -> Option<Duration> {
+        let waiting = plan.changes.iter().filter(|change| change.held == Some(Hold::DeleteAfter));
+        let waiting: Vec<&Key> = waiting.map(|change| &change.key).collect();
+        if waiting.is_empty() || !self.is_current() {
+            return None;
+        }
+        let absences = self.state.absences().unwrap_or_default();
+        let oldest = waiting.into_iter().filter_map(|key| absences.get(key)).min()?;
+        let age = oldest.elapsed().unwrap_or_default();
+        Some(self.assessor.rules.delete_after.saturating_sub(age).max(SHORTEST_WAIT))
     }
 
     fn next_wait(&mut self) -> Duration {
@@ -544,23 +606,6 @@ impl Reconciler {
 fn is_still_there(plan: &Plan, intent: &Intent) -> bool {
     let old = |from: &Arc<str>| Key { name: from.clone(), ..intent.key.clone() };
     intent.from.as_ref().is_some_and(|from| plan.is_live(&old(from)) == Some(true))
-}
-
-/// The row of the audit trail for a call whose answer nobody lived to see.
-fn settled_attempt(intent: &Intent, begun_at: SystemTime, took_effect: bool) -> Attempt {
-    Attempt {
-        at: SystemTime::now(),
-        trigger: Trigger::Startup.as_str().to_owned(),
-        revision: String::new(),
-        place: None,
-        key: intent.key.clone(),
-        action: intent.action.as_str().to_owned(),
-        fields: "[]".to_owned(),
-        attempt: 1,
-        outcome: if took_effect { "ok" } else { "failed" }.to_owned(),
-        message: "its answer was lost; settled by looking at what is there".to_owned(),
-        duration: begun_at.elapsed().unwrap_or_default(),
-    }
 }
 
 /// For ever where there is nothing to wait for.

@@ -31,6 +31,7 @@ pub use history::AuditFilter;
 pub use history::AuditRow;
 pub use history::PassRow;
 pub use project::Intent;
+pub use project::IntentId;
 pub use project::OpenIntent;
 pub use project::Owned;
 pub use project::ProjectState;

@@ -24,8 +24,10 @@ use crate::state;
 use crate::state::Attempt;
 use crate::state::Digest;
 use crate::state::Intent;
+use crate::state::IntentId;
 use crate::state::Owned;
 use crate::state::ProjectState;
+use crate::state::Settled;
 use crate::telemetry::metrics::Metrics;
 use nonempty::NonEmpty;
 use serde_json::Value;
@@ -186,6 +188,7 @@ impl Conclusion {
 }
 
 async fn attempt(target: &Target, kind: &'static dyn Kind, work: &Work) -> Conclusion {
+    let started = Instant::now();
     if let Some(message) = target.is_forbidden(kind.name()) {
         return Conclusion::all(work, &Verdict::Park { message });
     }
@@ -205,18 +208,17 @@ async fn attempt(target: &Target, kind: &'static dyn Kind, work: &Work) -> Concl
         tracing::info!("an earlier try had landed though its answer was lost");
         target.look_again.fire(Trigger::Interval);
     }
-    forget_intents(
-        target,
-        work.tasks.iter().zip(&decided).filter(|(_, decided)| decided.is_some()).map(|(task, _)| task),
-    );
     let landed = work.tasks.iter().zip(&decided).filter(|(_, decided)| **decided == Some(Verdict::Done));
+    let landed: Vec<&Task> = landed.map(|(task, _)| task).collect();
     // It may be somebody else's: then what it holds is not what we would have sent.
-    remember(target, kind, &landed.map(|(task, _)| task).collect::<Vec<_>>(), false);
+    remember(target, kind, &landed, false);
+    let row = |task: &&Task| Some(row(task, work.attempts, "ok", LANDED, started.elapsed()));
+    forget_intents(target, landed.iter().map(|task| (task.slot.key.clone(), row(task))).collect());
     let open = work.tasks.iter().zip(&decided).filter(|(_, decided)| decided.is_none()).map(|(task, _)| task);
     let Some(open) = NonEmpty::from_vec(open.collect::<Vec<&Task>>()) else {
         return Conclusion::Each(decided.into_iter().flatten().collect());
     };
-    let verdict = match send(target, kind, &open).await {
+    let verdict = match send(target, kind, &open, work.attempts).await {
         Sent::Each(verdict) => verdict,
         Sent::Refused(message) if open.len() == 1 => Verdict::Park { message },
         Sent::Refused(message) => return Conclusion::Split(message),
@@ -260,28 +262,40 @@ enum Sent {
     Refused(String),
 }
 
-async fn send(target: &Target, kind: &'static dyn Kind, tasks: &NonEmpty<&Task>) -> Sent {
-    if let Err(message) = begin(target, tasks) {
-        return Sent::Each(Verdict::Retry { message, ambiguous: false });
-    }
+async fn send(target: &Target, kind: &'static dyn Kind, tasks: &NonEmpty<&Task>, attempts: u32) -> Sent {
+    let intents = match begin(target, tasks) {
+        Ok(intents) => intents,
+        Err(message) => return Sent::Each(Verdict::Retry { message, ambiguous: false }),
+    };
+    let started = Instant::now();
     let writes = tasks.as_ref().map(|task| (&task.slot.key, &task.write));
     let result = kind.send(&target.client, &writes).await;
     let is_unclear = result.as_ref().is_err_and(descope::Error::may_have_taken_effect);
     if result.is_ok() {
+        let rows: Vec<Attempt> = tasks.iter().map(|task| row(task, attempts, "ok", "", started.elapsed())).collect();
+        // First: a settled create knows nothing yet of what was sent.
+        settle(target, &intents, Settled::Done, &rows);
         remember(target, kind, &tasks.iter().copied().collect::<Vec<_>>(), true);
         target.forgive(kind.name());
+    } else if !is_unclear {
+        settle(target, &intents, Settled::NotDone, &[]);
     }
     if !is_unclear {
-        // What took effect is remembered by now, with more than an intent knows.
-        forget_intents(target, tasks.iter().copied());
+        forget_intents(target, tasks.iter().map(|task| (task.slot.key.clone(), None)).collect());
     }
     match result {
         Ok(()) => Sent::Each(Verdict::Done),
-        Err(error) => judge(target, kind, tasks, error).await,
+        Err(error) => judge(target, kind, tasks, attempts, error).await,
     }
 }
 
-async fn judge(target: &Target, kind: &'static dyn Kind, tasks: &NonEmpty<&Task>, error: descope::Error) -> Sent {
+async fn judge(
+    target: &Target,
+    kind: &'static dyn Kind,
+    tasks: &NonEmpty<&Task>,
+    attempts: u32,
+    error: descope::Error,
+) -> Sent {
     let message = error.to_string();
     if matches!(error, descope::Error::Stopping) || pauses(target, &error) {
         return Sent::Each(Verdict::Released);
@@ -297,7 +311,7 @@ async fn judge(target: &Target, kind: &'static dyn Kind, tasks: &NonEmpty<&Task>
     let is_rejected = matches!(error, descope::Error::Rejected { .. });
     match (is_rejected, tasks.len()) {
         (true, 1) if tasks.head.action == Action::Create => {
-            judge_refused_create(target, kind, tasks.head, message).await
+            judge_refused_create(target, kind, tasks.head, attempts, message).await
         }
         (true, _) => Sent::Refused(message),
         // A call that cannot be made: splitting changes nothing.
@@ -307,11 +321,18 @@ async fn judge(target: &Target, kind: &'static dyn Kind, tasks: &NonEmpty<&Task>
 
 /// No source says how Descope words "already exists", so any refused create is followed by a look: what is there was
 /// created by somebody else meanwhile, or by an earlier try of ours.
-async fn judge_refused_create(target: &Target, kind: &'static dyn Kind, task: &Task, message: String) -> Sent {
+async fn judge_refused_create(
+    target: &Target,
+    kind: &'static dyn Kind,
+    task: &Task,
+    attempts: u32,
+    message: String,
+) -> Sent {
     match observe(&target.client, kind).await {
         Ok(live) if has_landed(task, &live) => {
             // Somebody else made it meanwhile: the next pass compares it, and owns it.
             target.look_again.fire(Trigger::Interval);
+            note(target, &[row(task, attempts, "superseded", &message, Duration::ZERO)]);
             Sent::Each(Verdict::Done)
         }
         Ok(_) => Sent::Refused(message),
@@ -355,9 +376,18 @@ fn has_landed(task: &Task, live: &HashMap<Key, u64>) -> bool {
     }
 }
 
+/// Tells what is sent apart from what else could be.
+pub fn fingerprint(state: &ProjectState, write: &Write) -> Digest {
+    state.fingerprint(&match write {
+        Write::Create(body) | Write::Overwrite { body, .. } | Write::Patch(body) => Value::Object(body.clone()),
+        Write::DefaultRoles(names) => Value::from(names.clone()),
+        Write::Delete { .. } => Value::Null,
+    })
+}
+
 /// Writes down what is about to be sent: after a crash the next start knows what to look for. A state that cannot be
 /// written stops creates, renames and deletes; the others are safe to repeat.
-fn begin(target: &Target, tasks: &NonEmpty<&Task>) -> Result<(), String> {
+fn begin(target: &Target, tasks: &NonEmpty<&Task>) -> Result<Vec<IntentId>, String> {
     let intent = |task: &&Task| Intent {
         key: task.slot.key.clone(),
         action: task.action,
@@ -365,29 +395,30 @@ fn begin(target: &Target, tasks: &NonEmpty<&Task>) -> Result<(), String> {
             Write::Overwrite { from, .. } => Some(from.clone()),
             Write::Create(_) | Write::Patch(_) | Write::DefaultRoles(_) | Write::Delete { .. } => None,
         },
-        digest: target.state.fingerprint(&match &task.write {
-            Write::Create(body) | Write::Overwrite { body, .. } | Write::Patch(body) => Value::Object(body.clone()),
-            Write::DefaultRoles(names) => Value::from(names.clone()),
-            Write::Delete { .. } => Value::Null,
-        }),
+        digest: fingerprint(&target.state, &task.write),
     };
     let intents: Vec<Intent> = tasks.iter().map(intent).collect();
     let is_repeatable = tasks.iter().all(|task| task.write.is_repeatable(&task.slot.key));
     match target.state.begin(&intents) {
-        Ok(_) => Ok(()),
+        Ok(ids) => Ok(ids),
         Err(error) if is_repeatable => {
             tracing::error!(%error, "cannot write the state; updates go on without it");
-            Ok(())
+            Ok(Vec::new())
         }
         Err(error) => Err(format!("nothing is created, renamed or deleted meanwhile: {error}")),
     }
 }
 
-/// What an earlier try with a lost answer left open is settled by this one.
-fn forget_intents<'a>(target: &Target, tasks: impl Iterator<Item = &'a Task>) {
-    let keys: Vec<Key> = tasks.map(|task| task.slot.key.clone()).collect();
-    if !keys.is_empty()
-        && let Err(error) = target.state.forget_intents(&keys)
+fn settle(target: &Target, intents: &[IntentId], settled: Settled, rows: &[Attempt]) {
+    if let Err(error) = target.state.settle(intents, settled, rows) {
+        tracing::error!(%error, "cannot write the state; the next start looks again at what was just done");
+    }
+}
+
+/// What an earlier try with a lost answer left open is settled by now, with the row of the audit trail for it.
+fn forget_intents(target: &Target, settled: Vec<(Key, Option<Attempt>)>) {
+    if !settled.is_empty()
+        && let Err(error) = target.state.forget_intents(&settled)
     {
         tracing::error!(%error, "cannot write the state; the next start looks again at what was just done");
     }
@@ -457,34 +488,43 @@ fn owned(ownership: Ownership) -> Owned {
     }
 }
 
-/// One row per change attempted.
+/// The message of a row for a try that turned out to have worked.
+const LANDED: &str = "its answer was lost; it is there";
+
+/// One row per change attempted that is not done: those are written as they become true.
 fn audit(target: &Target, work: &Work, verdicts: &[Verdict], duration: Duration) {
     let row = |(task, verdict): (&Task, &Verdict)| {
         let (outcome, message) = match verdict {
-            Verdict::Done => ("ok", String::new()),
-            Verdict::Retry { message, .. } | Verdict::Park { message } => ("failed", message.clone()),
-            Verdict::Superseded => ("superseded", String::new()),
-            // Not tried.
-            Verdict::Released => return None,
+            Verdict::Retry { message, .. } | Verdict::Park { message } => ("failed", message.as_str()),
+            Verdict::Superseded => ("superseded", ""),
+            // Written before, or not tried.
+            Verdict::Done | Verdict::Released => return None,
         };
-        Some(Attempt {
-            at: SystemTime::now(),
-            trigger: task.origin.trigger.to_owned(),
-            revision: task.origin.revision.clone(),
-            place: task.place.as_ref().map(|place| (place.file.to_string(), place.line)),
-            key: task.slot.key.clone(),
-            action: task.action.as_str().to_owned(),
-            fields: serde_json::to_string(&*task.fields).unwrap_or_default(),
-            attempt: work.attempts + 1,
-            outcome: outcome.to_owned(),
-            message,
-            duration,
-        })
+        Some(row(task, work.attempts, outcome, message, duration))
     };
-    let rows: Vec<Attempt> = work.tasks.iter().zip(verdicts).filter_map(row).collect();
+    note(target, &work.tasks.iter().zip(verdicts).filter_map(row).collect::<Vec<_>>());
+}
+
+fn note(target: &Target, rows: &[Attempt]) {
     if !rows.is_empty()
-        && let Err(error) = target.state.note_attempts(&rows)
+        && let Err(error) = target.state.note_attempts(rows)
     {
         tracing::error!(%error, "cannot write the audit trail");
+    }
+}
+
+fn row(task: &Task, attempts: u32, outcome: &str, message: &str, duration: Duration) -> Attempt {
+    Attempt {
+        at: SystemTime::now(),
+        trigger: task.origin.trigger.to_owned(),
+        revision: task.origin.revision.clone(),
+        place: task.place.as_ref().map(|place| (place.file.to_string(), place.line)),
+        key: task.slot.key.clone(),
+        action: task.action.as_str().to_owned(),
+        fields: serde_json::to_string(&*task.fields).unwrap_or_default(),
+        attempt: attempts + 1,
+        outcome: outcome.to_owned(),
+        message: message.to_owned(),
+        duration,
     }
 }

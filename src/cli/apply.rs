@@ -25,11 +25,13 @@ use crate::reconcile::Reconciler;
 use crate::reconcile::assess::Assessment;
 use crate::source::Trigger;
 use crate::source::loader::Loader;
+use crate::state;
 use crate::telemetry::redact::Redactor;
 use anyhow::bail;
 use indicatif::ProgressBar;
 use indicatif::ProgressStyle;
 use outcome::Outcome;
+use std::collections::BTreeSet;
 use std::io::IsTerminal;
 use std::io::Write;
 use std::sync::Arc;
@@ -102,6 +104,10 @@ pub async fn run(config: Config, args: ApplyArgs, redactor: &Redactor) -> anyhow
         enqueue(&parts, &desired_states, plans);
         drain(&parts, &stop).await;
     }
+    for project in parts.projects.iter().filter(|_| args.approve.is_some()) {
+        // An approval is for this one time.
+        project.reconciler.state.keep_approvals(&BTreeSet::new(), SystemTime::now())?;
+    }
     parts.queue.close();
     while workers.join_next().await.is_some() {}
     for (host, limiter) in &parts.limiters {
@@ -132,11 +138,14 @@ async fn assess(parts: &Parts, desired_states: &[Arc<Desired>], args: &ApplyArgs
         reconciler.note_absences(desired);
         let looked_at = SystemTime::now();
         let Assessment { mut plan, refusal, first_contact } =
-            reconciler.assessor.assess(desired, Priority::Change).await;
+            reconciler.assessor.assess(desired, true, Priority::Change).await;
         if let Some(reason) = refusal {
             tracing::error!(project = &*project.name, reason, "this project is refused; the others go on");
         }
-        is_approved |= args.approve.as_ref().is_some_and(|fingerprint| *fingerprint == plan.fingerprint);
+        if args.approve.as_ref().is_some_and(|fingerprint| *fingerprint == plan.fingerprint) {
+            is_approved = true;
+            approve(reconciler, &plan)?;
+        }
         release(&mut plan, args);
         reconciler.resolve_intents(&plan, looked_at);
         plans.push((plan, first_contact));
@@ -148,6 +157,13 @@ async fn assess(parts: &Parts, desired_states: &[Arc<Desired>], args: &ApplyArgs
         ),
         Some(_) | None => Ok(plans),
     }
+}
+
+/// Noted as the daemon does: the guards count anew from here, and another round knows of it.
+fn approve(reconciler: &Reconciler, plan: &Plan) -> Result<(), state::Error> {
+    let (now, kinds) = (SystemTime::now(), plan.held().map(|change| change.key.kind).collect());
+    let expires = now + reconciler.assessor.rules.approval_expiry;
+    reconciler.state.approve(&plan.held_digests, &kinds, now, expires)
 }
 
 fn report(config: &Config, parts: &Parts, plans: &[Planned]) -> Report {

@@ -196,19 +196,23 @@ pub fn hold(inputs: &Inputs<'_>, live: &Live<'_>, plan: &mut Plan) {
         } else if shrunk.iter().any(|(kind, _)| *kind == change.key.kind) {
             Some(Hold::ObservationShrank)
         } else if change.action == Action::Delete {
-            kind.deletes.or_else(|| (!(inputs.may_delete)(&change.key)).then_some(Hold::DeleteAfter))
+            let replaced = inputs.owned.get(&change.key).is_some_and(|ownership| ownership.replaced);
+            let replaced = (replaced && has_rename(&change.key)).then_some(Hold::MaybeRename);
+            // The earlier reason wins.
+            let guard = kind.deletes.into_iter().chain(replaced).min();
+            guard.or_else(|| change.is_early.then_some(Hold::DeleteAfter))
         } else if matches!(change.action, Action::Update | Action::Rename) {
             kind.updates
         } else {
             None
         };
-        let is_approvable = change.held.as_ref().is_some_and(Hold::can_be_approved);
-        if is_approvable && (inputs.is_approved)(&digest(change, live)) {
-            change.held = None;
-            change.is_approved = true;
-            for task in &mut change.tasks {
-                task.is_approved = true;
-            }
+        // An approval begins a new count, which may leave nothing to hold the delete that it was for.
+        let may_be_approved = match &change.held {
+            Some(hold) => hold.can_be_approved() || change.is_early,
+            None => change.action == Action::Delete,
+        };
+        if may_be_approved && (inputs.is_approved)(&digest(change, live)) {
+            change.approve();
         }
     }
     hold_dependents(&mut plan.changes);
@@ -216,6 +220,10 @@ pub fn hold(inputs: &Inputs<'_>, live: &Live<'_>, plan: &mut Plan) {
         plan.warnings.extend(consequences(&plan.changes, live));
         plan.warnings.extend(rename_remedies(&plan.changes));
     }
+}
+
+fn has_rename(key: &Key) -> bool {
+    resource::kind(key.kind).is_some_and(|kind| kind.has_rename())
 }
 
 /// What the guards say about one kind.
@@ -239,7 +247,9 @@ fn verdicts(inputs: &Inputs<'_>, plan: &Plan) -> HashMap<&'static str, Verdict> 
         }
         let owned = inputs.owned.keys().filter(|key| key.kind == name).count();
         let window = inputs.windows.get(name).copied().unwrap_or_default();
-        let owned_then = (owned + window.deleted).saturating_sub(window.created);
+        // A project that was filled today owned next to nothing before: there the share is of what is owned now.
+        let with_new = owned + window.deleted;
+        let owned_then = with_new.saturating_sub(window.created);
         let is_emptied = !inputs.desired.resources.keys().any(|key| key.kind == name);
         let verdict = Verdict {
             deletes: if deletes == 0 {
@@ -249,7 +259,8 @@ fn verdicts(inputs: &Inputs<'_>, plan: &Plan) -> HashMap<&'static str, Verdict> 
             } else if kind.has_rename() && count(&[Action::Create]) > 0 {
                 Some(Hold::MaybeRename)
             } else {
-                inputs.guards.against(name, window.deleted + deletes, owned_then)
+                let against = |owned| inputs.guards.against(name, window.deleted + deletes, owned);
+                against(owned_then).or_else(|| against(with_new))
             },
             updates: inputs
                 .guards
@@ -324,11 +335,17 @@ fn rename_remedies(changes: &[Change]) -> Vec<String> {
         of.map(|change| change.key.id()).take(NAMED).collect::<Vec<_>>().join(", ")
     };
     let sentence = |kind: &str| {
+        let (deleted, created) = (names(kind, Action::Delete), names(kind, Action::Create));
+        if created.is_empty() {
+            return format!(
+                "{kind}: {deleted} left the YAML and would be deleted, and another one was created since; if that is \
+                 a rename, delete the new one in Descope and write `renamedFrom: OLD` on it, which keeps ids and \
+                 assignments; if not, approve the deletes"
+            );
+        }
         format!(
-            "{kind}: {} would be deleted and {} created; if that is a rename, write `renamedFrom: OLD` on the new one, \
-             which keeps ids and assignments; if not, approve the deletes",
-            names(kind, Action::Delete),
-            names(kind, Action::Create)
+            "{kind}: {deleted} would be deleted and {created} created; if that is a rename, write `renamedFrom: OLD` \
+             on the new one, which keeps ids and assignments; if not, approve the deletes"
         )
     };
     kinds.into_iter().map(sentence).collect()

@@ -62,6 +62,7 @@ pub fn tasks(
             ownership: Ownership {
                 created: action == Action::Create,
                 fresh: action == Action::Create,
+                replaced: false,
                 protected: declared.protected.unwrap_or_default(),
                 cascade_delete: declared.cascade_delete.unwrap_or_default(),
             },

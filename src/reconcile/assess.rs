@@ -83,11 +83,12 @@ pub struct Assessment {
 }
 
 impl Assessor {
-    /// Asks Descope for every declared or owned kind, and plans.
-    pub async fn assess(&self, desired: &Desired, priority: Priority) -> Assessment {
-        let owned = self.owned();
+    /// Asks Descope for every declared or owned kind, and plans. While the newest files are not in force
+    /// (`is_current`), no delete becomes due: they may say something else.
+    pub async fn assess(&self, desired: &Desired, is_current: bool, priority: Priority) -> Assessment {
         let now = SystemTime::now();
         let absences = self.known(ProjectState::absences);
+        let owned = self.owned(&absences);
         let approved = self.known(|state| state.approved(now));
         let windows = self.known(|state| state.lately(now)).into_iter();
         let windows = windows.map(|(kind, lately)| (kind, window(lately))).collect();
@@ -108,7 +109,9 @@ impl Assessor {
             guards: &self.rules.guards,
             first_contact: first_contact && self.rules.first_contact == FirstContact::Hold,
             windows: &windows,
-            may_delete: &|key| absences.get(key).is_some_and(|since| has_passed(*since, delete_after, now)),
+            may_delete: &|key| {
+                is_current && absences.get(key).is_some_and(|since| has_passed(*since, delete_after, now))
+            },
             is_approved: &|digest| approved.contains(digest),
         });
         Assessment { plan, refusal: refusal(&observed), first_contact }
@@ -159,19 +162,27 @@ impl Assessor {
         self.state.as_ref().is_some_and(|state| state.was_renamed(old, new).unwrap_or(false))
     }
 
-    fn owned(&self) -> BTreeMap<Key, Ownership> {
+    fn owned(&self, absences: &BTreeMap<Key, SystemTime>) -> BTreeMap<Key, Ownership> {
         let Some(state) = &self.state else { return BTreeMap::new() };
         let inventory = state.inventory().unwrap_or_else(|error| {
             tracing::error!(%error, "cannot read what is owned; nothing is pruned");
             BTreeMap::new()
         });
-        let ownership = |owned: state::Owned| Ownership {
+        let mut newest: HashMap<&str, SystemTime> = HashMap::new();
+        for (key, owned) in &inventory {
+            if let Some(at) = owned.created_at.filter(|_| !absences.contains_key(key)) {
+                let newest = newest.entry(key.kind).or_insert(at);
+                *newest = at.max(*newest);
+            }
+        }
+        let ownership = |key: &Key, owned: state::Owned| Ownership {
             created: owned.created_at.is_some(),
             fresh: owned.created_at.is_some_and(is_fresh),
+            replaced: absences.get(key).zip(newest.get(key.kind)).is_some_and(|(since, created)| created >= since),
             protected: owned.protected,
             cascade_delete: owned.cascade_delete,
         };
-        inventory.into_iter().map(|(key, owned)| (key, ownership(owned))).collect()
+        inventory.iter().map(|(key, owned)| (key.clone(), ownership(key, *owned))).collect()
     }
 
     fn sent(&self, known: &HashMap<Key, BTreeMap<String, Digest>>, key: &Key, field: &str, value: &Value) -> Sent {

@@ -104,7 +104,7 @@ impl Reconciler {
             }
         }
         if let Some(HeldReport { fingerprint, reason, changes, deletes }) = HeldReport::of(plan)
-            && self.memory.held != now
+            && self.memory.announced != fingerprint
         {
             tracing::warn!(
                 fingerprint,
@@ -115,6 +115,7 @@ impl Reconciler {
             );
         }
         self.memory.held = now;
+        self.memory.announced.clone_from(&plan.fingerprint);
         for refusal in &plan.refused {
             tracing::error!(kind = refusal.key.kind, id = refusal.key.id(), place = %refusal.place, "{}", refusal.message);
         }

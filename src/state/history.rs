@@ -8,6 +8,7 @@ use super::project::tenant;
 use super::project::to_millis;
 use crate::resource::Key;
 use rusqlite::Row;
+use rusqlite::Transaction;
 use rusqlite::params;
 use rusqlite::params_from_iter;
 use rusqlite::types::Value;
@@ -136,35 +137,37 @@ impl ProjectState {
 
     /// Adds to the audit trail, all or nothing.
     pub fn note_attempts(&self, attempts: &[Attempt]) -> Result<(), Error> {
-        let sql = "INSERT INTO audit (project, at, trigger, revision, file, line, kind, tenant, name, action, fields,
-                   attempt, outcome, message, duration_ms) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
-        self.write(|transaction, id| {
-            let mut statement = transaction.prepare_cached(sql)?;
-            for attempt in attempts {
-                let (file, line) =
-                    attempt.place.as_ref().map_or((None, None), |(file, line)| (Some(file), Some(*line)));
-                let duration = i64::try_from(attempt.duration.as_millis()).unwrap_or(i64::MAX);
-                statement.execute(params![
-                    id,
-                    to_millis(attempt.at),
-                    attempt.trigger,
-                    attempt.revision,
-                    file,
-                    line,
-                    attempt.key.kind,
-                    tenant(&attempt.key),
-                    attempt.key.name,
-                    attempt.action,
-                    attempt.fields,
-                    attempt.attempt,
-                    attempt.outcome,
-                    attempt.message,
-                    duration
-                ])?;
-            }
-            Ok(())
-        })
+        self.write(|transaction, id| add(transaction, id, attempts))
     }
+}
+
+/// Rows of the audit trail, as part of a transaction.
+pub(super) fn add(transaction: &Transaction<'_>, id: i64, attempts: &[Attempt]) -> rusqlite::Result<()> {
+    let sql = "INSERT INTO audit (project, at, trigger, revision, file, line, kind, tenant, name, action, fields,
+               attempt, outcome, message, duration_ms) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
+    let mut statement = transaction.prepare_cached(sql)?;
+    for attempt in attempts {
+        let (file, line) = attempt.place.as_ref().map_or((None, None), |(file, line)| (Some(file), Some(*line)));
+        let duration = i64::try_from(attempt.duration.as_millis()).unwrap_or(i64::MAX);
+        statement.execute(params![
+            id,
+            to_millis(attempt.at),
+            attempt.trigger,
+            attempt.revision,
+            file,
+            line,
+            attempt.key.kind,
+            tenant(&attempt.key),
+            attempt.key.name,
+            attempt.action,
+            attempt.fields,
+            attempt.attempt,
+            attempt.outcome,
+            attempt.message,
+            duration
+        ])?;
+    }
+    Ok(())
 }
 
 impl State {

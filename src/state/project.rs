@@ -1,8 +1,10 @@
 //! What is remembered of one project on behalf of one config repo.
 
+use super::Attempt;
 use super::Digest;
 use super::Error;
 use super::State;
+use super::history;
 use crate::resource;
 use crate::resource::Action;
 use crate::resource::Key;
@@ -163,30 +165,43 @@ impl ProjectState {
         })
     }
 
-    /// Notes what became of calls, and what follows for the inventory, all or nothing. Safe to repeat.
-    pub fn settle(&self, ids: &[IntentId], settled: Settled) -> Result<(), Error> {
+    /// Notes what became of calls, what follows for the inventory, and their rows of the audit trail, all or nothing: a
+    /// kill leaves either open calls or their outcome.
+    pub fn settle(&self, ids: &[IntentId], settled: Settled, attempts: &[Attempt]) -> Result<(), Error> {
         let now = SystemTime::now();
         self.write(|transaction, project| {
             for id in ids {
-                let intent = transaction
-                    .prepare_cached("DELETE FROM intent WHERE id = ? AND project = ? RETURNING *")?
-                    .query_row(params![id.0, project], open_intent)
-                    .optional()?
-                    .flatten();
-                if let (Some(OpenIntent { intent, .. }), Settled::Done) = (intent, settled) {
-                    follow(transaction, project, &intent, now)?;
-                }
+                settle(transaction, project, *id, settled, now)?;
             }
-            Ok(())
+            history::add(transaction, project, attempts)
         })
     }
 
-    /// Forgets every open call of these resources: a later one settled what they are.
-    pub fn forget_intents(&self, keys: &[Key]) -> Result<(), Error> {
+    /// The same for one call, unless somebody else did so before; then false.
+    pub fn settle_one(&self, id: IntentId, settled: Settled, attempt: &Attempt) -> Result<bool, Error> {
+        let now = SystemTime::now();
+        self.write(|transaction, project| {
+            let is_news = settle(transaction, project, id, settled, now)?;
+            if is_news {
+                history::add(transaction, project, std::slice::from_ref(attempt))?;
+            }
+            Ok(is_news)
+        })
+    }
+
+    /// Forgets every open call of these resources: a later look or call settled what they are. The row is added where
+    /// there was such a call.
+    pub fn forget_intents(&self, settled: &[(Key, Option<Attempt>)]) -> Result<(), Error> {
         let sql = "DELETE FROM intent WHERE project = ? AND kind = ? AND tenant = ? AND name = ?";
         self.write(|transaction, id| {
-            let mut statement = transaction.prepare_cached(sql)?;
-            keys.iter().try_for_each(|key| statement.execute(params![id, key.kind, tenant(key), key.name]).map(drop))
+            for (key, attempt) in settled {
+                let mut statement = transaction.prepare_cached(sql)?;
+                let open = statement.execute(params![id, key.kind, tenant(key), key.name])?;
+                if let Some(attempt) = attempt.as_ref().filter(|_| open > 0) {
+                    history::add(transaction, id, std::slice::from_ref(attempt))?;
+                }
+            }
+            Ok(())
         })
     }
 
@@ -313,9 +328,46 @@ fn rename(transaction: &Transaction<'_>, id: i64, old: &str, new: &Key) -> rusql
     Ok(())
 }
 
+/// False where the call was settled before.
+fn settle(
+    transaction: &Transaction<'_>,
+    project: i64,
+    id: IntentId,
+    settled: Settled,
+    now: SystemTime,
+) -> rusqlite::Result<bool> {
+    let mut statement = transaction.prepare_cached("DELETE FROM intent WHERE id = ? AND project = ? RETURNING *")?;
+    let intent = statement.query_row(params![id.0, project], open_intent).optional()?;
+    let is_news = intent.is_some();
+    if let (Some(OpenIntent { intent, begun_at, .. }), Settled::Done) = (intent.flatten(), settled) {
+        follow(transaction, project, &intent, begun_at, now)?;
+    }
+    Ok(is_news)
+}
+
+/// Does the inventory have this resource as created since then?
+fn was_created(
+    transaction: &Transaction<'_>,
+    id: i64,
+    intent: &Intent,
+    begun_at: SystemTime,
+) -> rusqlite::Result<bool> {
+    let sql = "SELECT 1 FROM owned WHERE project = ? AND kind = ? AND tenant = ? AND name = ? AND created_at >= ?";
+    let key = &intent.key;
+    transaction.prepare_cached(sql)?.exists(params![id, key.kind, tenant(key), key.name, to_millis(begun_at)])
+}
+
 /// What a call that took effect means for the inventory.
-fn follow(transaction: &Transaction<'_>, id: i64, intent: &Intent, now: SystemTime) -> rusqlite::Result<()> {
+fn follow(
+    transaction: &Transaction<'_>,
+    id: i64,
+    intent: &Intent,
+    begun_at: SystemTime,
+    now: SystemTime,
+) -> rusqlite::Result<()> {
     match (intent.action, &intent.from) {
+        // Noted already, with more than is known here.
+        (Action::Create, _) if was_created(transaction, id, intent, begun_at)? => Ok(()),
         (Action::Create, _) => {
             // What was declared about it meanwhile stays.
             let sql = "INSERT INTO owned (project, kind, tenant, name, created_at, protected, cascade_delete)

@@ -145,7 +145,7 @@ fn intents_that_were_not_settled_are_open_after_a_kill() {
     let delete = intent(Action::Delete, &Key::new("tenants", "gone"));
     let state = State::open(dir.path()).unwrap();
     let ids = of(&state).begin(&[create.clone(), rename.clone(), delete]).unwrap();
-    of(&state).settle(&ids[2..], Settled::Done).unwrap();
+    of(&state).settle(&ids[2..], Settled::Done, &[]).unwrap();
     // What a kill leaves: nothing is closed, the log is not folded in.
     let copy = TempDir::new().unwrap();
     for name in names(dir.path()) {
@@ -169,9 +169,9 @@ fn a_settled_call_changes_the_inventory_only_if_it_took_effect() {
     let done = project.begin(&done).unwrap();
     let not_done = project.begin(&not_done).unwrap();
 
-    project.settle(&done, Settled::Done).unwrap();
-    project.settle(&done, Settled::Done).unwrap();
-    project.settle(&not_done, Settled::NotDone).unwrap();
+    project.settle(&done, Settled::Done, &[]).unwrap();
+    project.settle(&done, Settled::Done, &[]).unwrap();
+    project.settle(&not_done, Settled::NotDone, &[]).unwrap();
 
     let inventory = project.inventory().unwrap();
     assert_eq!(inventory.keys().map(|key| &*key.name).collect::<Vec<_>>(), ["new", "newer", "stays"]);
@@ -428,7 +428,7 @@ fn writers_from_many_threads_do_not_disturb_one_another() {
             scope.spawn(move || {
                 for n in 0..20 {
                     let ids = project.begin(&[intent(Action::Create, &role(&format!("{thread}-{n}")))]).unwrap();
-                    project.settle(&ids, Settled::Done).unwrap();
+                    project.settle(&ids, Settled::Done, &[]).unwrap();
                 }
             });
         }

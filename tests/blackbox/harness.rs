@@ -402,6 +402,10 @@ impl Process {
         self.lines.lock().unwrap().iter().any(|line| line.contains(text))
     }
 
+    pub fn pid(&self) -> Pid {
+        Pid::from_child(&self.child)
+    }
+
     pub async fn wait_for_line(&self, what: &str, is_it: impl Fn(&str) -> bool) -> String {
         let start = Instant::now();
         loop {

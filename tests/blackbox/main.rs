@@ -3,12 +3,16 @@
 #![allow(clippy::float_cmp, reason = "counters are whole numbers")]
 #![allow(clippy::format_collect, clippy::similar_names, reason = "YAML is made line by line; words are what they are")]
 
+mod audit;
 mod commands;
 mod converge;
 mod crash;
+mod crash5;
 mod demo;
+mod durability;
 mod failure;
 mod fence;
+mod guards;
 mod harness;
 mod hold;
 mod http;

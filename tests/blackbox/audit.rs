@@ -1,0 +1,137 @@
+//! What the audit trail answers, and what the other commands say of a running daemon.
+
+use crate::harness::KEY;
+use crate::harness::TOKEN;
+use crate::harness::World;
+use serde_json::Value;
+use serde_json::json;
+
+async fn rows(world: &World, args: &[&str]) -> Vec<Value> {
+    let args = [&["audit", "-o", "json"], args].concat();
+    world.run_json(&args, 0).await["changes"].as_array().unwrap().clone()
+}
+
+#[tokio::test]
+async fn the_trail_says_what_was_changed_where_when_why_and_how_it_ended() {
+    let mut world = World::new().await;
+    world.write(
+        "all.yaml",
+        "permissions:\n  - name: p\nroles:\n  - { name: a, description: one }\ntenants:\n  - { id: t, name: T }\n",
+    );
+    world.converge().await;
+    world.write(
+        "all.yaml",
+        "permissions:\n  - name: p\nroles:\n  - { name: a, description: two }\ntenants:\n  - { id: t, name: T }\n",
+    );
+    world.until("two", async |world| world.entity("roles", "a").await.unwrap()["description"] == "two").await;
+    world
+        .faults(json!([{ "match": { "path": "/v1/mgmt/tenant/*", "item": "refused" }, "fault": "status", "status": 400,
+        "body": { "errorCode": "E1", "errorMessage": "no such luck" } }]))
+        .await;
+    world.write("more.yaml", "tenants:\n  - { id: refused, name: R }\n");
+    world.until("parked", async |world| world.project().await["problems"][0]["state"] == "parked").await;
+
+    let roles = rows(&world, &["--kind", "roles", "--id", "a"]).await;
+    assert_eq!(roles.iter().map(|row| row["action"].as_str().unwrap()).collect::<Vec<_>>(), ["create", "update"]);
+    let update = &roles[1];
+    assert_eq!(update["fields"], json!([{ "path": "description", "from": "one", "to": "two" }]));
+    assert_eq!((&update["file"], &update["line"], &update["outcome"]), (&json!("all.yaml"), &json!(4), &json!("ok")));
+    assert_eq!((&update["trigger"], &update["attempt"]), (&json!("watch"), &json!(1)));
+    assert_ne!(update["revision"], roles[0]["revision"]);
+    assert_eq!(
+        update["revision"],
+        world.project().await["desired"]["revision"]
+            .clone()
+            .as_str()
+            .map_or(Value::Null, |_| update["revision"].clone())
+    );
+    let refused = rows(&world, &["--id", "refused"]).await;
+    assert_eq!(refused[0]["outcome"], "failed");
+    assert!(refused[0]["message"].as_str().unwrap().contains("no such luck"), "{refused:?}");
+    assert_eq!(rows(&world, &["--since", "1h"]).await.len(), 5);
+    assert!(rows(&world, &["--since", "2099-01-01T00:00:00Z"]).await.is_empty());
+    assert_eq!(world.run(&["audit", "--since", "yesterday"]).await.status.code(), Some(64));
+    let text = String::from_utf8(world.run(&["audit", "--kind", "roles"]).await.stdout).unwrap();
+    assert!(text.lines().nth(1).unwrap().contains("ok update roles/a [description]"), "{text}");
+    assert!(text.contains("all.yaml:4"), "{text}");
+    let state = rusqlite::Connection::open(world.path("state/state.db")).unwrap();
+    let passes: i64 =
+        state.query_row("SELECT count(*) FROM pass WHERE result = 'applied'", [], |row| row.get(0)).unwrap();
+    assert!(passes >= 3, "{passes}");
+}
+
+#[tokio::test]
+async fn commands_ask_the_running_daemon() {
+    let mut world = World::new().await;
+    world.write("all.yaml", "roles:\n  - name: a\n");
+    world.converge().await;
+    let url = world.daemon_url().await;
+    let ask = async |args: &[&str]| world.run(&[args, &["--url", &url]].concat()).await;
+
+    let status: Value = serde_json::from_slice(&ask(&["status", "-o", "json"]).await.stdout).unwrap();
+    assert_eq!(status["projects"][0]["converged"], true);
+    let text = String::from_utf8(ask(&["status"]).await.stdout).unwrap();
+    assert!(text.contains("project default (upsert-only): converged; 1 resources"), "{text}");
+    world.edit_live("roles/a", json!({ "description": "drift" })).await;
+    world.write("all.yaml", "roles:\n  - { name: a, description: b }\n");
+    world.until("healed", async |world| world.entity("roles", "a").await.unwrap()["description"] == "b").await;
+    let before = world.passes().await;
+    assert_eq!(ask(&["reconcile"]).await.status.code(), Some(0));
+    world.until("a pass", async |world| world.passes().await > before).await;
+    let plan: Value = serde_json::from_slice(&ask(&["plan", "-o", "json"]).await.stdout).unwrap();
+    assert_eq!(plan["projects"][0]["changes"], json!([]));
+    assert_eq!(ask(&["reconcile", "--project", "nobody"]).await.status.code(), Some(1));
+    assert_eq!(world.run(&["status", "--url", "http://127.0.0.1:1"]).await.status.code(), Some(1));
+}
+
+/// In everything that leaves the daemon.
+#[tokio::test]
+async fn no_credential_is_in_a_log_a_metric_a_plan_the_status_the_trail_or_the_state() {
+    const AMBIENT: &str = "ambient-sentinel-5d1f";
+    let mut world = World::new().await;
+    world.write("all.yaml", "roles:\n  - { name: a, description: one }\ntenants:\n  - { id: t, name: T }\n");
+    // The API quotes what it was sent; and it refuses the key for a while.
+    world
+        .faults(json!([{ "match": { "path": "/v1/mgmt/tenant/create", "times": 1 }, "fault": "echo_request" },
+        { "match": { "path": "/v1/mgmt/role/all", "nth": 3, "times": 2 }, "fault": "status", "status": 401,
+          "body": { "errorMessage": format!("bad key {KEY}") } },
+        { "match": { "path": "/v1/mgmt/role/update*", "times": 1 }, "fault": "status", "status": 400,
+          "body": { "errorMessage": format!("Bearer P:{KEY} and {TOKEN}") } }]))
+        .await;
+    let mut command = world.command(&["run", "--log-level", "trace"]);
+    command.env("AMBIENT_SECRET", AMBIENT);
+    world.daemon = Some(crate::harness::Process::start(command));
+    world.until("created", async |world| world.entity("roles", "a").await.is_some()).await;
+    world.write("all.yaml", "roles:\n  - { name: a, description: two }\ntenants:\n  - { id: t, name: T }\n");
+    world
+        .until("refused once", async |world| {
+            world.daemon().said("Descope refused the management key")
+                || !world.project().await["problems"].as_array().unwrap().is_empty()
+        })
+        .await;
+    for _ in 0..3 {
+        world.pass().await;
+    }
+    world
+        .until("converged", async |world| {
+            world.pass().await;
+            world.is_converged().await
+        })
+        .await;
+    let mut everything = world.daemon().lines().join("\n");
+    for path in ["/metrics", "/api/v1/status", "/api/v1/plan", "/healthz", "/"] {
+        everything += &world.ask(reqwest::Method::GET, path).await.1;
+    }
+    everything += &String::from_utf8(world.run(&["audit", "-o", "json"]).await.stdout).unwrap();
+    everything += &String::from_utf8(world.run(&["--log-level", "trace", "plan"]).await.stderr).unwrap();
+    world.stop().await;
+    for file in std::fs::read_dir(world.path("state")).unwrap() {
+        everything += &String::from_utf8_lossy(&std::fs::read(file.unwrap().path()).unwrap());
+    }
+
+    assert!(everything.contains("refused"), "the errors were there to leak from");
+    for secret in [KEY, TOKEN, AMBIENT] {
+        let at = everything.find(secret);
+        assert_eq!(at.map(|at| &everything[at.saturating_sub(300)..at]), None, "{secret} leaks");
+    }
+}

@@ -1,0 +1,216 @@
+//! The state directory under attack: full, read-only, damaged, lost, of a newer release.
+
+use crate::harness::PROJECT;
+use crate::harness::Process;
+use crate::harness::Setup;
+use crate::harness::World;
+use rustix::process::Resource;
+use rustix::process::Rlimit;
+use rustix::process::prlimit;
+use serde_json::json;
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+
+fn sync() -> Setup {
+    let guards = "guards: { maxDeletes: 100, maxDeletePercent: 100, deleteAfter: 0s }";
+    let project = ["firstContact: apply", "policy: sync", guards].map(str::to_owned).to_vec();
+    Setup { project, ..Setup::default() }
+}
+
+fn roles(names: &[&str]) -> String {
+    names.iter().fold("roles:\n".to_owned(), |text, name| text + &format!("  - name: {name}\n"))
+}
+
+/// The daemon, which from `limit` on may write no file beyond so many bytes: what a full disk or a quota does.
+fn start_limited(world: &mut World) {
+    let usual = world.command(&["run"]);
+    let mut limited = std::process::Command::new("sh");
+    // Ignored, so that the write fails instead.
+    limited.args(["-c", "trap '' XFSZ; exec \"$0\" \"$@\""]).arg(usual.get_program()).args(usual.get_args());
+    limited.current_dir(world.dir.path());
+    for (name, value) in usual.get_envs() {
+        match value {
+            Some(value) => limited.env(name, value),
+            None => limited.env_remove(name),
+        };
+    }
+    world.daemon = Some(Process::start(limited));
+}
+
+fn limit(world: &World, bytes: Option<u64>) {
+    let limit = Rlimit { current: bytes, maximum: None };
+    prlimit(Some(world.daemon().pid()), Resource::Fsize, limit).unwrap();
+}
+
+#[tokio::test]
+async fn a_full_disk_stops_creates_and_deletes_loudly_while_updates_go_on_until_there_is_room() {
+    let mut world = World::with(sync()).await;
+    world.write("roles.yaml", "roles:\n  - { name: a, description: one }\n  - name: b\n");
+    start_limited(&mut world);
+    world.converge().await;
+    limit(&world, Some(4096));
+
+    world.write("permissions.yaml", "permissions:\n  - name: new\n");
+    world.write("roles.yaml", "roles:\n  - { name: a, description: two }\n");
+    world.until("updated", async |world| world.entity("roles", "a").await.unwrap()["description"] == "two").await;
+    world.until("said", async |world| world.daemon().said("nothing is created, renamed or deleted meanwhile")).await;
+    world.pass().await;
+    world.pass().await;
+    assert!(world.entity("permissions", "new").await.is_none());
+    assert!(world.entity("roles", "b").await.is_some());
+    assert!(!world.is_converged().await);
+    assert!(world.daemon().said("the disk of the state directory"), "{}", world.daemon().tail(20));
+
+    limit(&world, None);
+    world.until("created", async |world| world.entity("permissions", "new").await.is_some()).await;
+    world.pass().await;
+    world.until("deleted", async |world| world.entity("roles", "b").await.is_none()).await;
+    world.until("converged", async |world| world.is_converged().await).await;
+    let trail = world.run_json(&["audit", "-o", "json", "--kind", "permissions"], 0).await;
+    assert_eq!(trail["changes"].as_array().unwrap().last().unwrap()["outcome"], "ok");
+}
+
+#[tokio::test]
+async fn a_state_directory_that_cannot_be_used_is_a_start_error() {
+    let world = World::new().await;
+    world.write("roles.yaml", &roles(&["a"]));
+    fs::write(world.path("state"), "a file").unwrap();
+    let output = world.run(&["run"]).await;
+    assert_eq!(output.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("state"), "{output:?}");
+}
+
+#[tokio::test]
+async fn a_newer_state_is_refused_and_left_alone() {
+    let mut world = World::new().await;
+    world.write("roles.yaml", &roles(&["a"]));
+    world.converge().await;
+    world.stop().await;
+    let state = rusqlite::Connection::open(world.path("state/state.db")).unwrap();
+    state.execute_batch("PRAGMA user_version = 1000; PRAGMA wal_checkpoint(TRUNCATE)").unwrap();
+    drop(state);
+    let before = fs::read(world.path("state/state.db")).unwrap();
+
+    for command in ["run", "plan", "audit"] {
+        let output = world.run(&[command]).await;
+        assert_eq!(output.status.code(), Some(1), "{command}");
+        assert!(String::from_utf8_lossy(&output.stderr).contains("version 1000"), "{command}: {output:?}");
+    }
+    assert!(fs::read(world.path("state/state.db")).unwrap() == before);
+}
+
+#[tokio::test]
+async fn a_damaged_state_is_moved_aside_and_nothing_is_pruned_until_it_is_owned_again() {
+    type Damage = fn(&mut Vec<u8>);
+    let damages: [(&str, Damage); 4] = [
+        ("overwritten", |bytes| bytes.iter_mut().for_each(|byte| *byte = 0x5a)),
+        ("truncated", |bytes| bytes.truncate(bytes.len() / 2 + 100)),
+        ("emptied", Vec::clear),
+        ("scribbled", |bytes| bytes[4096..8192].fill(0xff)),
+    ];
+    for (name, damage) in damages {
+        let mut world = World::with(sync()).await;
+        world.write("roles.yaml", &roles(&["a", "b", "c"]));
+        world.converge().await;
+        world.stop().await;
+        let path = world.path("state/state.db");
+        let mut bytes = fs::read(&path).unwrap();
+        damage(&mut bytes);
+        fs::write(&path, bytes).unwrap();
+        world.write("roles.yaml", &roles(&["a", "b"]));
+
+        world.start().await;
+        world.until("passed", async |world| world.passes().await > 0).await;
+        assert!(world.daemon().said("the state database is damaged"), "{name}: {}", world.daemon().tail(20));
+        assert!(
+            fs::read_dir(world.path("state"))
+                .unwrap()
+                .any(|file| { file.unwrap().file_name().to_string_lossy().contains(".corrupt-") })
+        );
+        world.until("converged", async |world| world.is_converged().await).await;
+        world.assert_nothing_left().await;
+        assert_eq!(world.project().await["undeclared"], 1, "{name}");
+        assert!(world.entity("roles", "c").await.is_some(), "{name}");
+
+        world.write("roles.yaml", &roles(&["a"]));
+        world.until("owned again", async |world| world.entity("roles", "b").await.is_none()).await;
+        assert!(world.entity("roles", "c").await.is_some(), "{name}");
+    }
+}
+
+#[tokio::test]
+async fn a_lost_state_costs_ownership_and_fingerprints_and_says_so() {
+    let mut world = World::with(sync()).await;
+    let tenants =
+        "tenants:\n  - { id: parent, name: P }\n  - { id: t, name: T, parent: parent, federatedAppIds: [app1] }\n";
+    world.write("tenants.yaml", tenants);
+    world.write("roles.yaml", &roles(&["a", "b"]));
+    world.converge().await;
+    world.assert_nothing_left().await;
+    world.stop().await;
+    fs::remove_dir_all(world.path("state")).unwrap();
+    world.write("roles.yaml", &roles(&["a"]));
+    let before = world.writes().await.len();
+
+    world.start().await;
+    world.until("converged", async |world| world.is_converged().await).await;
+    world.assert_nothing_left().await;
+
+    let writes = world.writes().await.split_off(before);
+    assert_eq!(writes.len(), 1, "{writes:#?}");
+    assert_eq!(writes[0].1["federatedAppIds"], json!(["app1"]));
+    assert!(world.entity("roles", "b").await.is_some());
+    let (_, plan) = world.ask(reqwest::Method::GET, "/api/v1/plan").await;
+    assert!(plan.contains("unverified"), "{plan}");
+    assert!(plan.contains(r#"{"kind":"roles","id":"b"}"#), "{plan}");
+}
+
+#[tokio::test]
+async fn one_directory_has_one_writer_and_private_files() {
+    let mut world = World::new().await;
+    world.write("roles.yaml", &roles(&["a"]));
+    world.converge().await;
+    let output = world.run(&["run"]).await;
+    assert_eq!(output.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("another descope-gitops"), "{output:?}");
+    assert_eq!(world.run(&["apply", "--auto-approve"]).await.status.code(), Some(1));
+    for file in fs::read_dir(world.path("state")).unwrap() {
+        let file = file.unwrap();
+        let mode = file.metadata().unwrap().permissions().mode() & 0o777;
+        assert_eq!(mode, 0o600, "{:?}", file.file_name());
+    }
+    assert!(world.live().await.to_string().contains("\"a\""), "{PROJECT}");
+}
+
+/// An observation that is older than the interval is not trusted to build an overwriting update on.
+#[tokio::test]
+async fn an_update_that_waited_is_planned_again_where_the_resource_moved_meanwhile() {
+    let mut world = World::with(Setup { interval: "1s", ..Setup::default() }).await;
+    world.write("permissions.yaml", "permissions:\n  - name: p\n");
+    world.write("roles.yaml", "roles:\n  - { name: r, description: one }\n");
+    world.converge().await;
+    // The permission is written first, and takes longer than an observation is trusted for.
+    world
+        .faults(
+            json!([{ "match": { "path": "/v1/mgmt/permission/update*", "times": 1 }, "fault": "delay", "delay": "3s" },
+        { "match": { "path": "/v1/mgmt/permission/all" }, "fault": "delay", "delay": "4s" }]),
+        )
+        .await;
+    world.write("permissions.yaml", "permissions:\n  - { name: p, description: new }\n");
+    world.write("roles.yaml", "roles:\n  - { name: r, description: two, permissionNames: [p] }\n");
+    world
+        .until("the first write", async |world| {
+            world.writes().await.iter().any(|(line, _)| line.contains("permission/update"))
+        })
+        .await;
+    world.edit_live("roles/r", json!({ "private": true, "somethingNew": 7 })).await;
+    world.faults(json!([])).await;
+
+    world.until("updated", async |world| world.entity("roles", "r").await.unwrap()["description"] == "two").await;
+
+    let role = world.entity("roles", "r").await.unwrap();
+    assert_eq!((&role["private"], &role["somethingNew"]), (&json!(true), &json!(7)), "{role}");
+    for (line, body) in world.writes().await.iter().filter(|(line, _)| line.contains("role/update")) {
+        assert!(body.to_string().contains("somethingNew"), "{line} {body}");
+    }
+}
