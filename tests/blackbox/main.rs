@@ -1,6 +1,7 @@
 //! The real binary against the simulator over loopback: real files, sockets, signals and time.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
+mod budget;
 mod commands;
 mod converge;
 mod crash;
@@ -17,3 +18,17 @@ mod projects;
 mod source;
 mod triggers;
 mod validate;
+
+// The bench's virtual time, for what it predicts of a run in real time.
+#[allow(dead_code, reason = "the bench uses more of it")]
+#[path = "../../benches/limiter/oracle.rs"]
+mod oracle;
+#[allow(dead_code, reason = "the bench uses more of it")]
+#[path = "../../benches/limiter/original.rs"]
+mod original;
+#[allow(dead_code, reason = "the bench uses more of it")]
+#[path = "../../benches/limiter/scenario.rs"]
+mod scenario;
+#[allow(dead_code, reason = "the bench uses more of it")]
+#[path = "../../benches/limiter/world.rs"]
+mod world;
