@@ -205,10 +205,11 @@ impl Limiter {
     /// What to keep for the next start.
     pub fn memory(&self) -> Memory {
         let now = self.shared.now();
-        Memory::of(&self.shared.state().machine, &self.shared.settings, now, SystemTime::now())
+        let state = self.shared.state();
+        Memory::of(&state.machine, &self.shared.settings, state.is_busy(), now, SystemTime::now())
     }
 
-    /// Wakes when [`Limiter::memory`] has changed: with every request, so save at most a few times a second.
+    /// Wakes when [`Limiter::memory`] has changed: with every request, so while it is busy save a few times a second.
     pub fn changed(&self) -> watch::Receiver<()> {
         self.shared.changes.subscribe()
     }
@@ -254,6 +255,11 @@ impl Shared {
 }
 
 impl State {
+    /// Whether requests are under way, or go as soon as they may.
+    fn is_busy(&self) -> bool {
+        self.machine.in_flight() > 0 || (self.waiting != [0, 0] && !self.machine.gate().is_closed())
+    }
+
     /// Whose turn it is: changes first, but one observation after so many of them.
     fn turn(&self) -> Option<Priority> {
         let [changes, observations] = self.waiting;

@@ -4,6 +4,9 @@
 //! ```text
 //! cargo bench --bench limiter -- [--scenarios FILE]... [--draws N] [--seed S] [--algorithm budget|adaptive] [--json]
 //! ```
+//!
+//! `benches/scenarios-live.yaml` holds what `tests/blackbox/budget.rs` runs over loopback in real time; with `--scenarios`
+//! the bench predicts the same.
 
 mod oracle;
 mod original;

@@ -38,6 +38,9 @@ pub struct Scenario {
     pub timeout: f64,
     #[serde(default)]
     pub warm_used: usize,
+    /// Whether the client looks for more than is documented. Not a field of the shared description.
+    #[serde(default = "yes")]
+    pub probe: bool,
     pub oracle: Option<Oracle>,
 }
 
@@ -109,6 +112,10 @@ pub struct Neighbours {
     pub rate_per_s: f64,
     pub on_s: Option<f64>,
     pub off_s: Option<f64>,
+}
+
+fn yes() -> bool {
+    true
 }
 
 /// Two forms are seen for an interval: a pair, and named ends.

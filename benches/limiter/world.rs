@@ -451,7 +451,7 @@ fn settings(scenario: &Scenario, algorithm: Algorithm) -> Settings {
         limit: Some((documented.n, seconds(documented.window_s))),
         lockout: seconds(documented.lockout_s),
         reserve: 0.0,
-        probe: true,
+        probe: scenario.probe,
         shape: Shape::Auto,
         adaptive: AdaptiveSettings {
             initial_rate: 10.0,

@@ -145,7 +145,9 @@ pub async fn keep_limiter_memory(host: String, limiter: Limiter, state: State, s
             change = changed.changed() => if change.is_err() { break },
         }
         let was_closed = is_closed(&limiter);
-        save(&host, &limiter, &state);
+        if !save(&host, &limiter, &state).busy {
+            continue; // the next request begins something, and that is written at once
+        }
         tokio::select! {
             () = stop.cancelled() => break,
             () = tokio::time::sleep(MEMORY_EVERY) => {}
@@ -172,14 +174,16 @@ fn is_closed(limiter: &Limiter) -> bool {
     limiter.status().paused_until.is_some()
 }
 
-/// Writes it once.
-pub fn save(host: &str, limiter: &Limiter, state: &State) {
-    let written = serde_json::to_string(&limiter.memory())
+/// Writes it once; gives what was written.
+pub fn save(host: &str, limiter: &Limiter, state: &State) -> Memory {
+    let memory = limiter.memory();
+    let written = serde_json::to_string(&memory)
         .map_err(|error| error.to_string())
         .and_then(|text| state.set_limiter_memory(host, &text).map_err(|error| error.to_string()));
     if let Err(error) = written {
         tracing::warn!(error, host, "cannot write what the limiter learned; a restart may run into a lockout");
     }
+    memory
 }
 
 /// One entry of `limiters` in the status.

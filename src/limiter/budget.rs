@@ -170,6 +170,16 @@ impl Budget {
         self.purse_at = now;
     }
 
+    /// Every slot that was free or came back until then counts as taken then.
+    pub(crate) fn assume_spent(&mut self, until: Duration) {
+        let back = self.done.partition_point(|&at| at + self.window <= until);
+        self.done.drain(..back);
+        while self.n.is_finite() && count(self.done.len()) + 1.0 <= self.n {
+            self.done.push_back(until);
+        }
+        self.done.make_contiguous().sort_unstable();
+    }
+
     pub(crate) fn acquire(&mut self, now: Duration) -> Decision {
         if let Some(wait) = self.gate.blocks(now) {
             return wait;
@@ -300,10 +310,14 @@ impl Budget {
         count(self.done.len() - self.done.partition_point(|&at| at + self.window <= last))
     }
 
-    /// When the slots in use were taken: in flight means now.
+    /// When the slots in use were taken, but for those of requests in flight.
     pub(crate) fn taken(&self, now: Duration) -> impl Iterator<Item = Duration> {
-        let replied = self.done.iter().skip(self.old).copied().filter(move |&at| at + self.window > now);
-        replied.chain(std::iter::repeat_n(now, self.in_flight))
+        self.done.iter().skip(self.old).copied().filter(move |&at| at + self.window > now)
+    }
+
+    /// Requests under way.
+    pub(crate) fn in_flight(&self) -> usize {
+        self.in_flight
     }
 
     /// Whether requests are evenly spaced.

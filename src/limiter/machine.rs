@@ -127,6 +127,14 @@ impl Machine {
         }
     }
 
+    /// Requests under way.
+    pub(crate) fn in_flight(&self) -> usize {
+        match self {
+            Self::Budget(budget) => budget.in_flight(),
+            Self::Adaptive(adaptive) => adaptive.in_flight(),
+        }
+    }
+
     /// Why the limit last changed, for the log.
     pub fn why(&self) -> &'static str {
         match self {

@@ -19,6 +19,9 @@ const STALE: f64 = 24.0 * 3600.0;
 /// Clocks are set by so much in passing; more, and the times of the record mean nothing.
 const CLOCK_ERROR: f64 = 2.0;
 
+/// What a run that was killed may have sent after it last wrote this, it sent within so many seconds.
+const UNSEEN: f64 = 1.0;
+
 /// The record. Times are Unix seconds.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
@@ -37,12 +40,14 @@ pub struct Memory {
     pub floor: f64,
     /// When the gate opens, while it is closed.
     pub paused_until: Option<f64>,
-    /// Times of replies that still hold a slot; requests in flight count as answered when it was written.
+    /// Times of replies that still hold a slot.
     pub done: Vec<f64>,
+    /// Requests were under way or about to be: unless a later record says otherwise, more were sent than this knows.
+    pub busy: bool,
 }
 
 impl Memory {
-    pub(crate) fn of(machine: &Machine, settings: &Settings, now: Duration, clock: SystemTime) -> Self {
+    pub(crate) fn of(machine: &Machine, settings: &Settings, busy: bool, now: Duration, clock: SystemTime) -> Self {
         let saved_at = unix(clock);
         let wall = |at: Duration| saved_at + at.as_secs_f64() - now.as_secs_f64();
         let memory = Self {
@@ -50,6 +55,7 @@ impl Memory {
             limit: documented(settings),
             floor: machine.gate().floor().as_secs_f64(),
             paused_until: machine.gate().paused_until().map(wall),
+            busy,
             ..Self::default()
         };
         match machine {
@@ -82,6 +88,9 @@ impl Memory {
                     self.done.iter().copied().filter(|&at| at <= clock + CLOCK_ERROR && sane(&at)).map(ours).collect();
                 done.sort_unstable();
                 budget.restore(learned(self.n), self.paced, done, now);
+                if self.busy {
+                    budget.assume_spent(ours((self.saved_at + UNSEEN).min(clock)));
+                }
                 budget.gate_mut().restore(until, floor);
             }
             Machine::Adaptive(adaptive) => adaptive.restore(learned(self.rate), until, floor),

@@ -110,7 +110,8 @@ impl Report {
     fn say_gate(&mut self, machine: &Machine, opens: Option<SystemTime>, now: Duration) {
         let closed = machine.gate().is_closed();
         if closed && !self.closed {
-            let seconds = machine.gate().paused_until().unwrap_or(now).saturating_sub(now).as_secs();
+            let rest = machine.gate().paused_until().unwrap_or(now).saturating_sub(now);
+            let seconds = (rest.as_secs_f64() * 10.0).round() / 10.0;
             let until = opens.map(|at| humantime::format_rfc3339_seconds(at).to_string());
             tracing::warn!(
                 host = self.host,

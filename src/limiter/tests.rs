@@ -260,8 +260,6 @@ async fn a_restart_in_the_middle_of_a_window_remembers_what_is_spent() {
     for _ in 0..7 {
         send(&limiter, Outcome::Answered).await;
     }
-    let mut in_flight = limiter.acquire(Priority::Change).await;
-    in_flight.sending();
     assert!(changed.has_changed().unwrap());
     changed.mark_unchanged();
     let kept = serde_json::to_string(&limiter.memory()).unwrap();
@@ -269,13 +267,38 @@ async fn a_restart_in_the_middle_of_a_window_remembers_what_is_spent() {
     let settings = Settings { limit: Some((10.0, Duration::from_secs(60))), ..settings() };
     let restarted = Limiter::new(HOST, settings, serde_json::from_str(&kept).ok(), Arc::default());
     let start = Instant::now();
-    for _ in 0..2 {
+    for _ in 0..3 {
         send(&restarted, Outcome::Answered).await;
     }
     assert_eq!((start.elapsed(), restarted.status().used), (Duration::ZERO, 10));
     send(&restarted, Outcome::Answered).await;
 
     assert!((59..=60).contains(&start.elapsed().as_secs()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_run_that_was_killed_in_the_middle_of_a_burst_may_have_spent_everything() {
+    let limiter = limiter_of(10.0);
+    for _ in 0..3 {
+        send(&limiter, Outcome::Answered).await;
+    }
+    let mut in_flight = limiter.acquire(Priority::Change).await;
+    in_flight.sending();
+    let killed = limiter.memory();
+    assert!(killed.busy);
+    in_flight.finish(Outcome::Answered);
+    let stopped = limiter.memory();
+    assert!(!stopped.busy);
+
+    let settings = Settings { limit: Some((10.0, Duration::from_secs(60))), ..settings() };
+    let used = |memory: Memory| Limiter::new(HOST, settings.clone(), Some(memory), Arc::default()).status().used;
+    assert_eq!((used(killed.clone()), used(stopped)), (10, 4));
+    // What it may have sent it sent right then: a window later all of it is back.
+    let long_ago = Memory { saved_at: killed.saved_at - 62.0, done: vec![killed.saved_at - 62.5], ..killed.clone() };
+    assert_eq!(used(long_ago), 0);
+    // A slot that came back in the meantime may be spent again.
+    let done = vec![killed.saved_at - 59.5; 10];
+    assert_eq!(used(Memory { saved_at: killed.saved_at - 0.5, done, ..killed }), 10);
 }
 
 #[tokio::test(start_paused = true)]

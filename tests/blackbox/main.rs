@@ -4,6 +4,7 @@
 #![allow(clippy::format_collect, clippy::similar_names, reason = "YAML is made line by line; words are what they are")]
 
 mod audit;
+mod budget;
 mod commands;
 mod converge;
 mod crash;
@@ -24,3 +25,17 @@ mod projects;
 mod source;
 mod triggers;
 mod validate;
+
+// The bench's virtual time, for what it predicts of a run in real time.
+#[allow(dead_code, reason = "the bench uses more of it")]
+#[path = "../../benches/limiter/oracle.rs"]
+mod oracle;
+#[allow(dead_code, reason = "the bench uses more of it")]
+#[path = "../../benches/limiter/original.rs"]
+mod original;
+#[allow(dead_code, reason = "the bench uses more of it")]
+#[path = "../../benches/limiter/scenario.rs"]
+mod scenario;
+#[allow(dead_code, reason = "the bench uses more of it")]
+#[path = "../../benches/limiter/world.rs"]
+mod world;
