@@ -62,7 +62,11 @@ pub struct Settings {
 pub struct Client {
     shared: Arc<Shared>,
     priority: Priority,
+    wanted: Option<Arc<Wanted>>,
 }
+
+/// Is a call still to be made?
+type Wanted = dyn Fn() -> bool + Send + Sync;
 
 struct Shared {
     settings: Settings,
@@ -96,13 +100,20 @@ impl Client {
         }
         let license = License::default();
         let shared = Shared { settings, key, transport, limiter, metrics, shutdown, license };
-        Self { shared: Arc::new(shared), priority: Priority::Observation }
+        Self { shared: Arc::new(shared), priority: Priority::Observation, wanted: None }
     }
 
     /// The same client for calls of another priority; a new one observes.
     #[must_use]
     pub fn with_priority(&self, priority: Priority) -> Self {
-        Self { shared: Arc::clone(&self.shared), priority }
+        Self { priority, ..self.clone() }
+    }
+
+    /// The same for calls that may have lost their point by the time the rate limit lets them go: asked right before
+    /// each is sent, and where the answer is no, it is not sent and ends with [`Error::Stopping`].
+    #[must_use]
+    pub fn only_while(&self, wanted: impl Fn() -> bool + Send + Sync + 'static) -> Self {
+        Self { wanted: Some(Arc::new(wanted)), ..self.clone() }
     }
 
     /// Makes a call that changes nothing. The answer is of the documented form.

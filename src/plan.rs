@@ -74,7 +74,7 @@ pub struct Task {
     pub observed_at: Instant,
     /// Digest of desired and observed: a parked task gets a new try when this changes.
     pub cause: u64,
-    /// Digest of what the YAML writes; 0 for a prune.
+    /// Digest of what the YAML writes and of the document that it was compared with; 0 for a prune.
     pub wanted: u64,
     /// Digest of the observed document ([`digest`]) that an overwriting write is built on.
     pub seen: u64,
@@ -249,6 +249,8 @@ pub struct Plan {
     pub unlisted: BTreeSet<Key>,
     /// Some changes wait for a kind that could not be observed this time.
     pub waiting: bool,
+    /// Kinds of which a create is among them.
+    pub waiting_creates: BTreeSet<&'static str>,
     /// Kinds whose list lacks too much of what we own to be believed.
     pub shrunk: BTreeSet<&'static str>,
     /// Everything live, declared or not, of the kinds that could be observed.
@@ -339,10 +341,10 @@ pub fn diff(inputs: &Inputs<'_>) -> Plan {
     order::batch(&mut plan.changes);
     plan.live = live.documents.keys().cloned().collect();
     plan.observed.clone_from(&live.observed);
-    plan.fingerprint = guards::fingerprint(&plan.changes, &live);
+    plan.fingerprint = guards::fingerprint(&plan.changes, &live, &plan.shrunk);
     let released = plan.changes.iter().filter(|change| change.is_approved);
-    plan.released_digests = released.map(|change| guards::digest(change, &live)).collect();
-    plan.held_digests = plan.held().map(|change| guards::digest(change, &live)).collect();
+    plan.released_digests = released.map(|change| guards::digest(change, &live, &plan.shrunk)).collect();
+    plan.held_digests = plan.held().map(|change| guards::digest(change, &live, &plan.shrunk)).collect();
     plan
 }
 
@@ -489,6 +491,9 @@ fn plan_declared(
     let mut fields = std::mem::take(&mut differences.fields);
     if let Some(unobserved) = unobserved_reference(inputs, kind, declared, live, plan) {
         plan.warnings.push(format!("{}: {key} waits: {unobserved} could not be observed this time", declared.place));
+        if document.is_none() {
+            plan.waiting_creates.insert(key.kind);
+        }
         plan.waiting = true;
         return;
     }
@@ -540,7 +545,13 @@ fn unobserved_reference(
 
 /// What is live and not declared: pruned where we own it and may, listed otherwise.
 fn plan_undeclared(inputs: &Inputs<'_>, live: &Live<'_>, renames: &BTreeMap<Key, Key>, plan: &mut Plan) {
-    let being_renamed: BTreeSet<&Key> = renames.values().collect();
+    let mut being_renamed: BTreeSet<Key> = renames.values().cloned().collect();
+    // A rename that is refused still speaks of the old name: whether it goes is not decided.
+    being_renamed.extend(inputs.desired.resources.values().filter_map(|declared| {
+        let name = declared.renamed_from.clone()?;
+        let is_open = plan.refused.iter().any(|refusal| refusal.key == declared.key);
+        is_open.then(|| Key { name, ..declared.key.clone() })
+    }));
     for key in live.keys() {
         let (Some(kind), Some(document)) = (resource::kind(key.kind), live.get(key)) else { continue };
         let is_ours_to_leave = inputs.desired.resources.contains_key(key)

@@ -7,7 +7,6 @@
 
 use crate::backoff::Backoff;
 use crate::plan::ProjectName;
-#[cfg(test)]
 use crate::plan::Slot;
 use crate::plan::Task;
 use crate::resource::Key;
@@ -294,6 +293,19 @@ impl Queue {
     pub fn problems(&self, project: &str) -> Vec<Problem> {
         let state = self.lock();
         state.core.lane(project).map_or_else(Vec::new, |lane| problems::of(lane, Instant::now(), SystemTime::now()))
+    }
+
+    /// Takes deletes that wait off the queue; the next plan says whether they come back.
+    pub fn withdraw_deletes(&self, project: &ProjectName, which: impl Fn(&Key) -> bool) {
+        let mut state = self.lock();
+        state.core.lane_mut(project).withdraw_deletes(which, Instant::now());
+        self.changed(state);
+    }
+
+    /// Is what was handed out of these slots still to be done? Asked again after a long wait for the rate limit.
+    pub fn is_wanted(&self, project: &str, slots: &[Slot]) -> bool {
+        let state = self.lock();
+        state.core.lane(project).is_some_and(|lane| !lane.paused && slots.iter().all(|slot| lane.is_wanted(slot)))
     }
 
     /// Every resource of a project of which something is not done yet.

@@ -256,6 +256,9 @@ impl Reconciler {
         self.observe_phase("load", started);
         let started = Instant::now();
         self.note_absences(&desired);
+        // What this revision declares again, or a broken one may declare, is not deleted while we look.
+        let is_current = self.is_current();
+        self.queue.withdraw_deletes(&self.assessor.project, |key| !is_current || desired.resources.contains_key(key));
         let priority = if is_new { Priority::Change } else { Priority::Observation };
         self.memory.is_fresh |= trigger == Trigger::Signal;
         let is_paused = self.paused.borrow().is_some();
@@ -368,6 +371,10 @@ impl Reconciler {
         self.memory.resume_at = wait.map(|wait| Instant::now() + wait);
         let is_paused = until.is_some() || self.paused.borrow().is_some();
         self.queue.pause(&self.assessor.project, is_paused);
+        // An order that came in between has the last word.
+        if !is_paused && self.suspended_until().is_some() {
+            self.queue.pause(&self.assessor.project, true);
+        }
     }
 
     /// What is owned and declared nowhere may be deleted once that has stood for long enough. Only a revision that is
@@ -378,6 +385,15 @@ impl Reconciler {
         }
         let note = || -> Result<(), state::Error> {
             let owned = self.state.inventory()?;
+            // The last declared value of `protected` and `cascadeDelete` counts, whether the resource can be seen or not.
+            let flags = owned.iter().filter_map(|(key, before)| {
+                let now = ownership(desired.resources.get(key)?, Some(*before));
+                (now != *before).then(|| (key.clone(), now))
+            });
+            let flags: Vec<(Key, Owned)> = flags.collect();
+            if !flags.is_empty() {
+                self.state.own(&flags)?;
+            }
             let absent = owned.into_keys().filter(|key| !desired.resources.contains_key(key)).collect();
             self.state.note_absent(&absent, SystemTime::now()).map(drop)
         };

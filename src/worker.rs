@@ -5,6 +5,7 @@ use crate::descope::Client;
 use crate::plan;
 use crate::plan::Ownership;
 use crate::plan::ProjectName;
+use crate::plan::Slot;
 use crate::plan::Task;
 use crate::plan::compare;
 use crate::queue::Queue;
@@ -116,7 +117,7 @@ impl Worker {
             resources = work.tasks.len(),
         );
         let started = Instant::now();
-        let conclusion = attempt(target, kind, &work).instrument(span.clone()).await;
+        let conclusion = attempt(&self.while_wanted(target, &work), kind, &work).instrument(span.clone()).await;
         if target.paused.borrow().is_some() {
             self.queue.pause(&work.project, true);
         }
@@ -139,6 +140,14 @@ impl Worker {
                 self.queue.finish(work, verdicts);
             }
         }
+    }
+
+    /// While a call waits for the rate limit a newer plan may drop it, or an operator suspend the project.
+    fn while_wanted(&self, target: &Target, work: &Work) -> Target {
+        let (queue, project) = (self.queue.clone(), work.project.clone());
+        let slots: Vec<Slot> = work.tasks.iter().map(|task| task.slot.clone()).collect();
+        let client = target.client.only_while(move || queue.is_wanted(&project, &slots));
+        Target { client, ..target.clone() }
     }
 
     fn bounded(&self, verdict: Verdict, work: &Work) -> Verdict {
@@ -213,7 +222,8 @@ async fn attempt(target: &Target, kind: &'static dyn Kind, work: &Work) -> Concl
     // It may be somebody else's: then what it holds is not what we would have sent.
     remember(target, kind, &landed, false);
     let row = |task: &&Task| Some(row(task, work.attempts, "ok", LANDED, started.elapsed()));
-    forget_intents(target, landed.iter().map(|task| (task.slot.key.clone(), row(task))).collect());
+    let settled: Vec<_> = landed.iter().map(|task| (task.slot.key.clone(), row(task))).collect();
+    forget_intents(target, &settled);
     let open = work.tasks.iter().zip(&decided).filter(|(_, decided)| decided.is_none()).map(|(task, _)| task);
     let Some(open) = NonEmpty::from_vec(open.collect::<Vec<&Task>>()) else {
         return Conclusion::Each(decided.into_iter().flatten().collect());
@@ -241,7 +251,9 @@ fn decide(target: &Target, work: &Work, task: &Task, live: &HashMap<Key, u64>) -
     if work.verify && has_landed(task, live) {
         return Some(Verdict::Done);
     }
-    if is_old(target, task) && live.get(&present_key(task)) != Some(&task.seen) {
+    // Under the name of what was to be deleted there may be something new by now.
+    let is_delete = matches!(task.write, Write::Delete { .. });
+    if (is_delete || is_old(target, task)) && live.get(&present_key(task)) != Some(&task.seen) {
         return Some(Verdict::Superseded);
     }
     None
@@ -281,7 +293,8 @@ async fn send(target: &Target, kind: &'static dyn Kind, tasks: &NonEmpty<&Task>,
         settle(target, &intents, Settled::NotDone, &[]);
     }
     if !is_unclear {
-        forget_intents(target, tasks.iter().map(|task| (task.slot.key.clone(), None)).collect());
+        let keys: Vec<_> = tasks.iter().map(|task| (task.slot.key.clone(), None)).collect();
+        forget_intents(target, &keys);
     }
     match result {
         Ok(()) => Sent::Each(Verdict::Done),
@@ -416,9 +429,9 @@ fn settle(target: &Target, intents: &[IntentId], settled: Settled, rows: &[Attem
 }
 
 /// What an earlier try with a lost answer left open is settled by now, with the row of the audit trail for it.
-fn forget_intents(target: &Target, settled: Vec<(Key, Option<Attempt>)>) {
+fn forget_intents(target: &Target, settled: &[(Key, Option<Attempt>)]) {
     if !settled.is_empty()
-        && let Err(error) = target.state.forget_intents(&settled)
+        && let Err(error) = target.state.forget_intents(settled)
     {
         tracing::error!(%error, "cannot write the state; the next start looks again at what was just done");
     }

@@ -91,16 +91,21 @@ pub async fn run(config: Config, args: ApplyArgs, redactor: &Redactor) -> anyhow
     if is_asked && !ask(&report(&config, &parts, &plans), &mut plans)? {
         return Ok(Exit::Held);
     }
-    let report = report(&config, &parts, &plans);
+    let mut report = report(&config, &parts, &plans);
     let mut workers = start_workers(&config, &parts);
     enqueue(&parts, &desired_states, plans);
     drain(&parts, &stop).await;
     for _ in 1..ROUNDS {
         let is_asked_for = parts.projects.iter_mut().any(|project| project.triggers.try_recv().is_some());
-        if !is_asked_for || stop.is_cancelled() {
+        // What failed stays as it is: looking again would only hide it.
+        let has_problems = parts.projects.iter().any(|project| parts.queue.counts_of(&project.name).total() > 0);
+        if !is_asked_for || has_problems || stop.is_cancelled() {
             break;
         }
         let plans = assess(&parts, &desired_states, &ApplyArgs { approve: None, ..args.clone() }).await?;
+        for (project, (plan, _)) in report.projects.iter_mut().zip(&plans) {
+            project.is_incomplete |= !plan.unobserved.is_empty();
+        }
         enqueue(&parts, &desired_states, plans);
         drain(&parts, &stop).await;
     }

@@ -43,6 +43,9 @@ impl Client {
         else {
             return Attempt::Failed(Error::Stopping);
         };
+        if self.wanted.as_ref().is_some_and(|wanted| !wanted()) {
+            return Attempt::Failed(Error::Stopping);
+        }
         // Read only now: the key may have changed while we waited.
         let request = match self.request(call, license) {
             Ok(request) => request,

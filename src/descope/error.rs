@@ -89,7 +89,7 @@ pub enum Error {
         /// What is wrong with it.
         what: String,
     },
-    /// The daemon stops; nothing was sent by this try.
+    /// The daemon stops, or the call lost its point while it waited; nothing was sent by this try.
     #[error("stopping")]
     Stopping,
 }

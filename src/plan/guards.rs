@@ -15,6 +15,7 @@ use crate::desired::Desired;
 use crate::resource;
 use crate::resource::Action;
 use crate::resource::Key;
+use crate::resource::Kind;
 use crate::resource::Part;
 use crate::resource::Write;
 use sha2::Digest;
@@ -211,7 +212,7 @@ pub fn hold(inputs: &Inputs<'_>, live: &Live<'_>, plan: &mut Plan) {
             Some(hold) => hold.can_be_approved() || change.is_early,
             None => change.action == Action::Delete,
         };
-        if may_be_approved && (inputs.is_approved)(&digest(change, live)) {
+        if may_be_approved && (inputs.is_approved)(&digest(change, live, &plan.shrunk)) {
             change.approve();
         }
     }
@@ -223,7 +224,7 @@ pub fn hold(inputs: &Inputs<'_>, live: &Live<'_>, plan: &mut Plan) {
 }
 
 fn has_rename(key: &Key) -> bool {
-    resource::kind(key.kind).is_some_and(|kind| kind.has_rename())
+    resource::kind(key.kind).is_some_and(Kind::has_rename)
 }
 
 /// What the guards say about one kind.
@@ -256,7 +257,7 @@ fn verdicts(inputs: &Inputs<'_>, plan: &Plan) -> HashMap<&'static str, Verdict> 
                 None
             } else if is_emptied {
                 Some(Hold::KindEmptied)
-            } else if kind.has_rename() && count(&[Action::Create]) > 0 {
+            } else if kind.has_rename() && (count(&[Action::Create]) > 0 || plan.waiting_creates.contains(name)) {
                 Some(Hold::MaybeRename)
             } else {
                 let against = |owned| inputs.guards.against(name, window.deleted + deletes, owned);
@@ -352,8 +353,12 @@ fn rename_remedies(changes: &[Change]) -> Vec<String> {
 }
 
 /// Identifies a change and the observed body of its resource: an approval of it is void as soon as either differs.
-pub fn digest(change: &Change, live: &Live<'_>) -> String {
+pub fn digest(change: &Change, live: &Live<'_>, shrunk: &BTreeSet<&'static str>) -> String {
     let mut digest = Sha256::new();
+    // To accept a loss is another decision than to let a change go.
+    if shrunk.contains(change.key.kind) {
+        digest.update(Hold::ObservationShrank.as_str());
+    }
     digest.update(format!("{}\n{}\n", change.key, change.action.as_str()));
     for field in &change.fields {
         digest.update(format!("{} {}\n", field.path, field.to));
@@ -370,12 +375,12 @@ pub fn digest(change: &Change, live: &Live<'_>) -> String {
 }
 
 /// Identifies all held changes that can be approved; empty where there is none.
-pub fn fingerprint(changes: &[Change], live: &Live<'_>) -> String {
+pub fn fingerprint(changes: &[Change], live: &Live<'_>, shrunk: &BTreeSet<&'static str>) -> String {
     let mut digest_of_all = Sha256::new();
     let mut is_empty = true;
     for change in changes.iter().filter(|change| change.held.as_ref().is_some_and(Hold::can_be_approved)) {
         is_empty = false;
-        digest_of_all.update(digest(change, live));
+        digest_of_all.update(digest(change, live, shrunk));
     }
     if is_empty { String::new() } else { shortened(&digest_of_all) }
 }

@@ -41,12 +41,12 @@ pub fn tasks(
     will_be_there: &dyn Fn(&Key) -> bool,
 ) -> Vec<Task> {
     let seen = live.map_or(0, digest);
-    let wanted = digest(&declared.fields);
+    let wanted = digest(&declared.fields) ^ seen.rotate_left(1);
     let fields: Arc<[FieldChange]> = fields.into();
     let Some(kind) = resource::kind(declared.key.kind) else { return Vec::new() };
     let task = |(part, write): (Part, Write)| {
         let mut after = references(kind, &declared.key, &write);
-        let cause = wanted ^ seen.rotate_left(1) ^ presence(&after, will_be_there).rotate_left(2);
+        let cause = wanted ^ presence(&after, will_be_there).rotate_left(2);
         if part != Part::Main {
             after.push(declared.key.clone());
         }

@@ -13,6 +13,7 @@ use crate::backoff::Backoff;
 use crate::plan::Slot;
 use crate::plan::Task;
 use crate::resource::Action;
+use crate::resource::Key;
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 use std::collections::HashMap;
@@ -166,6 +167,31 @@ impl Lane {
         added
     }
 
+    /// Takes deletes that nobody works on off the queue.
+    pub fn withdraw_deletes(&mut self, which: impl Fn(&Key) -> bool, now: Instant) {
+        let is_idle = |entry: &Entry| !matches!(entry.status, Status::InFlight { .. } | Status::Gone);
+        let is_meant = |entry: &Entry| entry.task.action == Action::Delete && which(&entry.task.slot.key);
+        let slots: Vec<Slot> = self
+            .entries
+            .iter()
+            .filter(|entry| is_idle(entry) && is_meant(entry))
+            .map(|e| e.task.slot.clone())
+            .collect();
+        for slot in slots {
+            if let Some(&index) = self.by_slot.get(&slot) {
+                self.remove(index, now);
+            }
+        }
+    }
+
+    /// Is what was handed out of this slot still what the newest plan wants?
+    pub fn is_wanted(&self, slot: &Slot) -> bool {
+        self.entry(slot).is_some_and(|entry| match entry.status {
+            Status::InFlight { cause, wanted } => wanted && cause == entry.task.cause,
+            Status::Waiting | Status::Delayed { .. } | Status::Parked { .. } | Status::Gone => false,
+        })
+    }
+
     /// What may go now, in one call; tasks whose resource was written after they were planned are `dropped`.
     pub fn take(&mut self, now: Instant, dropped: &mut Vec<Task>) -> Option<Handed> {
         self.wake(now);
@@ -185,7 +211,7 @@ impl Lane {
                 // After an unclear answer the worker looks before it writes, so that task cannot be stale.
                 let written = self.written.get(&entry.task.slot).filter(|(at, _)| entry.task.observed_at < *at);
                 if let (false, Some((_, wanted))) = (entry.verify, written) {
-                    // What was written is what is wanted now: the plan was merely made of an older look.
+                    // The very change that was made: the plan was merely made of an older look.
                     if *wanted != Some(entry.task.wanted) {
                         dropped.push(entry.task.clone());
                     }

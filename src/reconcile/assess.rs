@@ -90,8 +90,10 @@ impl Assessor {
         let absences = self.known(ProjectState::absences);
         let owned = self.owned(&absences);
         let approved = self.known(|state| state.approved(now));
-        let windows = self.known(|state| state.lately(now)).into_iter();
-        let windows = windows.map(|(kind, lately)| (kind, window(lately))).collect();
+        // Without the count of what was deleted lately, nothing more is.
+        let lately = self.known(|state| state.lately(now).map(Some));
+        let has_count = lately.is_some();
+        let windows = lately.into_iter().flatten().map(|(kind, lately)| (kind, window(lately))).collect();
         let sent = self.known(ProjectState::sent_digests);
         let delete_after = self.rules.delete_after;
         let client = self.client.with_priority(priority);
@@ -110,7 +112,7 @@ impl Assessor {
             first_contact: first_contact && self.rules.first_contact == FirstContact::Hold,
             windows: &windows,
             may_delete: &|key| {
-                is_current && absences.get(key).is_some_and(|since| has_passed(*since, delete_after, now))
+                has_count && is_current && absences.get(key).is_some_and(|since| has_passed(*since, delete_after, now))
             },
             is_approved: &|digest| approved.contains(digest),
         });

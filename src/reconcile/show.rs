@@ -223,6 +223,7 @@ impl Reconciler {
         let is_planned = self.memory.plan.as_ref().is_some_and(|plan| {
             plan.unobserved.is_empty()
                 && plan.unlisted.is_empty()
+                && plan.shrunk.is_empty()
                 && !plan.waiting
                 && plan.refused.is_empty()
                 && plan.held().next().is_none()

@@ -41,6 +41,7 @@ pub struct PassRow {
 
 /// One change that was attempted.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[allow(clippy::struct_field_names, reason = "which attempt it was")]
 pub struct Attempt {
     /// When the attempt ended.
     pub at: SystemTime,

@@ -2,6 +2,7 @@
 
 use crate::cli::Exit;
 use crate::daemon::Project;
+use crate::plan::Hold;
 use crate::plan::render;
 use crate::plan::render::ChangeReport;
 use crate::plan::render::Forecast;
@@ -117,7 +118,7 @@ impl Outcome {
         match (is_bad, ok > 0) {
             (true, true) => Exit::Partly,
             (true, false) => Exit::Failed,
-            (false, _) if self.projects.iter().any(|project| project.held.is_some()) => Exit::Held,
+            (false, _) if self.projects.iter().any(ProjectOutcome::has_held) => Exit::Held,
             (false, _) => Exit::Done,
         }
     }
@@ -133,6 +134,13 @@ impl Outcome {
 }
 
 impl ProjectOutcome {
+    /// Does something wait, for an approval or for its time? What the policy does not permit waits for nothing.
+    fn has_held(&self) -> bool {
+        let waits =
+            |outcome: &ChangeOutcome| outcome.change.held.as_deref().is_some_and(|held| held != Hold::Policy.as_str());
+        self.changes.iter().any(waits)
+    }
+
     fn of(plan: ProjectReport, left: &Left) -> Self {
         let changes: Vec<ChangeOutcome> = plan.changes.into_iter().map(|change| left.outcome(change)).collect();
         let totals = Totals::of(changes.iter());
