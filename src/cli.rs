@@ -8,14 +8,19 @@ use crate::config::Overrides;
 use crate::daemon;
 use crate::telemetry::logs;
 use crate::telemetry::redact::Redactor;
+use clap::CommandFactory;
+use clap::FromArgMatches;
 use clap::Parser;
 use clap::Subcommand;
 use clap::ValueEnum;
+use clap::parser::ValueSource;
+use std::ffi::OsString;
 use std::process::ExitCode;
 
 pub mod apply;
 pub mod audit;
 pub mod completions;
+pub mod demo;
 pub mod healthcheck;
 pub mod plan;
 pub mod remote;
@@ -24,9 +29,13 @@ pub mod shutdown;
 pub mod simulator;
 pub mod validate;
 
+const EXIT_CODES: &str = "\
+Exit codes: 0 done or in sync; 1 error; 2 differences (plan --exit-code); 3 the desired state is invalid;
+4 apply left something held; 5 apply did only part of it; 64 wrong flags or settings";
+
 /// Keeps Descope projects equal to the YAML in a config repo.
 #[derive(Debug, Parser)]
-#[command(name = "descope-gitops", version, max_term_width = 100)]
+#[command(name = "descope-gitops", version, max_term_width = 100, after_help = EXIT_CODES)]
 pub struct Cli {
     /// What every command understands.
     #[command(flatten)]
@@ -38,6 +47,7 @@ pub struct Cli {
 
 /// Flags of every command, before or after its name. An empty variable counts as unset.
 #[derive(Debug, Clone, Default, clap::Args)]
+#[command(next_help_heading = "Options of every command")]
 pub struct Global {
     /// Settings file
     #[arg(short, long, global = true, value_name = "FILE", env = "DESCOPE_GITOPS_CONFIG")]
@@ -98,6 +108,8 @@ pub enum Command {
     Validate(validate::ValidateArgs),
     /// Serve a stand-in for Descope
     Simulator(simulator::SimulatorArgs),
+    /// See it work: simulator and daemon on a throw-away repo, without an account
+    Demo(demo::DemoArgs),
     /// Ask a running daemon whether it is alive; for images without a shell
     Healthcheck(healthcheck::HealthcheckArgs),
     /// Print completions for a shell
@@ -162,6 +174,25 @@ pub fn exit_of(error: &anyhow::Error) -> Exit {
 }
 
 impl Cli {
+    /// The command line, and the environment where the command listens to it: a demo must not run into the settings of
+    /// a real daemon.
+    pub fn read(args: impl IntoIterator<Item = OsString>) -> Result<Self, clap::Error> {
+        let matches = Self::command().try_get_matches_from(args)?;
+        let mut cli = Self::from_arg_matches(&matches).map_err(|error| error.format(&mut Self::command()))?;
+        if let (Command::Demo(args), Some((_, given))) = (&mut cli.command, matches.subcommand()) {
+            let flag_only = |name: &str, value: &mut Option<String>| {
+                value.take_if(|_| given.value_source(name) != Some(ValueSource::CommandLine));
+            };
+            flag_only("listen", &mut args.listen);
+            flag_only("config", &mut cli.global.config);
+            flag_only("source", &mut cli.global.source);
+            flag_only("state", &mut cli.global.state);
+            flag_only("log_format", &mut cli.global.log_format);
+            flag_only("log_level", &mut cli.global.log_level);
+        }
+        Ok(cli)
+    }
+
     /// Does what was asked. Secrets that a command loads go to `redactor`, for the log and for the last error.
     pub async fn execute(self, redactor: &Redactor) -> anyhow::Result<Exit> {
         let overrides = self.global.overrides();
@@ -182,6 +213,7 @@ impl Cli {
                 let signals = shutdown::shutdown_on_signal()?;
                 simulator::run(args, signals.token()).await.map(|()| Exit::Done)
             }
+            Command::Demo(args) => demo::run(args, &self.global, redactor).await,
             Command::Healthcheck(args) => healthcheck::run(&overrides, args).await,
             Command::Completions(args) => completions::run(args),
         }
@@ -204,7 +236,6 @@ fn start_logs(overrides: &Overrides, redactor: &Redactor) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::CommandFactory;
 
     #[test]
     fn the_definition_is_sound() {

@@ -4,6 +4,7 @@
 
 use crate::config::Config;
 use crate::config::Connection;
+use crate::config::Env;
 use crate::config::Invalid;
 use crate::config::process_env;
 use crate::descope::Client;
@@ -15,12 +16,14 @@ use crate::http::Server;
 use crate::limiter::Limiter;
 use crate::limiter::Priority;
 use crate::plan::ProjectName;
+use crate::plan::render::Pace;
 use crate::plan::render::ProjectReport;
 use crate::plan::render::Report;
 use crate::queue::Queue;
 use crate::reconcile::Memory;
 use crate::reconcile::Reconciler;
 use crate::reconcile::assess::Assessor;
+use crate::reconcile::show;
 use crate::source;
 use crate::source::Trigger;
 use crate::source::TriggerReceiver;
@@ -34,13 +37,17 @@ use crate::state::State;
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::redact::Redactor;
 use crate::telemetry::status::Board;
+use crate::telemetry::status::Level;
 use crate::telemetry::status::QueueStatus;
 use crate::worker::Target;
 use crate::worker::Worker;
+use secrecy::SecretString;
 use std::collections::BTreeMap;
 use std::collections::HashMap;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::signal::unix::Signal;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -108,8 +115,8 @@ pub struct Parts {
 
 impl Parts {
     /// Opens the state, takes its lock, and builds everything else. `stop` cuts waits short.
-    pub fn build(config: &Config, redactor: &Redactor, stop: &CancellationToken) -> Result<Self, Error> {
-        let connections = config.connections(&process_env)?;
+    pub fn build(config: &Config, env: Env<'_>, redactor: &Redactor, stop: &CancellationToken) -> Result<Self, Error> {
+        let connections = config.connections(env)?;
         let state = State::open(&config.state)?;
         let metrics = Arc::new(Metrics::new());
         let queue = Queue::new(settings::backoff(config), Arc::clone(&metrics));
@@ -145,6 +152,7 @@ impl Parts {
                     forbidden: forbidden.clone(),
                 },
             );
+            show::start_series(&metrics, &settings.name);
             let files = settings::loader(config, settings);
             let tree = files.tree.clone();
             let reconciler = Reconciler {
@@ -205,18 +213,67 @@ pub fn limiters(
 
 /// Runs until `shutdown`, which takes no new task, lets calls in flight end, and writes the state.
 pub async fn run(config: Config, redactor: &Redactor, shutdown: CancellationToken) -> Result<(), Error> {
-    let token = config.token(&process_env)?;
-    if let Some(token) = &token {
-        redactor.add(token);
+    Daemon::new(config, &process_env, redactor, shutdown).await?.run().await
+}
+
+/// A daemon that has its port and its state, and does nothing yet.
+pub struct Daemon {
+    config: Config,
+    parts: Parts,
+    server: Server,
+    token: Option<SecretString>,
+    hangup: Signal,
+    shutdown: CancellationToken,
+}
+
+impl Daemon {
+    /// Builds every part. What the settings refer to is looked up in `env`.
+    pub async fn new(
+        config: Config,
+        env: Env<'_>,
+        redactor: &Redactor,
+        shutdown: CancellationToken,
+    ) -> Result<Self, Error> {
+        let hangup = source::sighup::listen().map_err(Error::Signal)?;
+        let parts = Parts::build(&config, env, redactor, &shutdown)?;
+        let token = config.token(env)?;
+        if let Some(token) = &token {
+            redactor.add(token);
+        }
+        let server = Server::bind(config.http.listen).await?;
+        Ok(Self { config, parts, server, token, hangup, shutdown })
     }
-    let parts = Parts::build(&config, redactor, &shutdown)?;
-    let server = Server::bind(config.http.listen).await?;
+
+    /// Where it listens, with the port that was taken.
+    pub fn address(&self) -> SocketAddr {
+        self.server.address()
+    }
+
+    /// What it counts.
+    pub fn metrics(&self) -> Arc<Metrics> {
+        Arc::clone(&self.parts.metrics)
+    }
+
+    /// What it knows.
+    pub fn board(&self) -> Arc<Board> {
+        Arc::clone(&self.parts.board)
+    }
+
+    /// Runs until the shutdown.
+    pub async fn run(self) -> Result<(), Error> {
+        drive(self).await
+    }
+}
+
+async fn drive(daemon: Daemon) -> Result<(), Error> {
+    let Daemon { config, parts, server, token, hangup, shutdown } = daemon;
     let Parts { projects, queue, worker, limiters, state, metrics, board } = parts;
     let http_stop = CancellationToken::new();
     let triggers: BTreeMap<String, TriggerSender> =
         projects.iter().map(|project| (project.name.to_string(), project.trigger.clone())).collect();
-    let controls = projects.iter().map(|project| (project.name.to_string(), control::of(project, &metrics))).collect();
+    let controls = projects.iter().map(|project| (project.name.to_string(), control::of(project))).collect();
     let plans: Vec<_> = projects.iter().map(|project| project.reconciler.plans.subscribe()).collect();
+    let (pace, planned) = (settings::pace(&config), queue.clone());
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
         projects = projects.len(),
@@ -229,7 +286,7 @@ pub async fn run(config: Config, redactor: &Redactor, shutdown: CancellationToke
         metrics: Arc::clone(&metrics),
         board: Arc::clone(&board),
         refresh: Box::new(traffic(&board, &queue, limiters.values().cloned().collect())),
-        plan: Box::new(move || plan_json(&plans)),
+        plan: Box::new(move || plan_json(&plans, &planned, pace)),
         controls,
         token,
     };
@@ -240,28 +297,10 @@ pub async fn run(config: Config, redactor: &Redactor, shutdown: CancellationToke
         workers.spawn(worker.clone().run());
     }
 
-    let mut loops = JoinSet::new();
+    let mut loops = Loops::new();
     let senders: Vec<TriggerSender> = triggers.into_values().collect();
-    let watches = projects.iter().map(|project| Watch { tree: project.tree.clone(), target: project.trigger.clone() });
-    let files = Files::new(watches.collect(), config.source.debounce);
-    let (stop, counted) = (shutdown.clone(), Arc::clone(&metrics));
-    loops.spawn(async move {
-        files.run(counted, stop).await;
-        "watcher"
-    });
-    let stop = shutdown.clone();
-    let (targets, counted, interval) = (senders.clone(), Arc::clone(&metrics), config.source.interval);
-    loops.spawn(async move {
-        source::timer::run(interval, targets, counted, stop).await;
-        "timer"
-    });
-    let hangup = source::sighup::listen().map_err(Error::Signal)?;
-    let stop = shutdown.clone();
-    let (targets, counted) = (senders.clone(), Arc::clone(&metrics));
-    loops.spawn(async move {
-        source::sighup::run(hangup, targets, counted, stop).await;
-        "SIGHUP"
-    });
+    watch_files(&mut loops, &config, &projects, &metrics, &shutdown).await?;
+    start_triggers(&mut loops, hangup, config.source.interval, &senders, &metrics, &shutdown);
     for (host, limiter) in limiters.clone() {
         let (stop, state) = (shutdown.clone(), state.clone());
         loops.spawn(async move {
@@ -276,12 +315,14 @@ pub async fn run(config: Config, redactor: &Redactor, shutdown: CancellationToke
             "reconcile"
         });
     }
+    metrics.source_events_total.with_label_values(&[Trigger::Startup.as_str()]).inc();
     for sender in &senders {
-        metrics.source_events_total.with_label_values(&[Trigger::Startup.as_str()]).inc();
         sender.fire(Trigger::Startup);
     }
 
     let ended = tokio::select! {
+        // First: a loop that ends because it was asked to is no failure.
+        biased;
         () = shutdown.cancelled() => None,
         ended = loops.join_next() => Some(ended.and_then(Result::ok).unwrap_or("reconcile")),
         _ = workers.join_next() => Some("worker"),
@@ -310,6 +351,50 @@ pub async fn run(config: Config, redactor: &Redactor, shutdown: CancellationToke
     }
 }
 
+/// Loops that end by themselves stop the daemon, by this name.
+type Loops = JoinSet<&'static str>;
+
+/// Looks at the files once, so that no later change is missed, and begins to watch them.
+async fn watch_files(
+    loops: &mut Loops,
+    config: &Config,
+    projects: &[Project],
+    metrics: &Arc<Metrics>,
+    stop: &CancellationToken,
+) -> Result<(), Error> {
+    let watches = projects.iter().map(|project| Watch { tree: project.tree.clone(), target: project.trigger.clone() });
+    let (watches, debounce) = (watches.collect(), config.source.debounce);
+    let files = tokio::task::spawn_blocking(move || Files::new(watches, debounce));
+    let files = files.await.map_err(|_| Error::LoopEnded("watcher"))?;
+    let (metrics, stop) = (Arc::clone(metrics), stop.clone());
+    loops.spawn(async move {
+        files.run(metrics, stop).await;
+        "watcher"
+    });
+    Ok(())
+}
+
+fn start_triggers(
+    loops: &mut Loops,
+    hangup: Signal,
+    interval: Duration,
+    targets: &[TriggerSender],
+    metrics: &Arc<Metrics>,
+    stop: &CancellationToken,
+) {
+    let parts = || (targets.to_vec(), Arc::clone(metrics), stop.clone());
+    let (targets, counted, stopped) = parts();
+    loops.spawn(async move {
+        source::timer::run(interval, targets, counted, stopped).await;
+        "timer"
+    });
+    let (targets, counted, stopped) = parts();
+    loops.spawn(async move {
+        source::sighup::run(hangup, targets, counted, stopped).await;
+        "SIGHUP"
+    });
+}
+
 /// Brings the queue and the limiters on the board up to date.
 fn traffic(board: &Arc<Board>, queue: &Queue, limiters: Vec<Limiter>) -> impl Fn() + Send + Sync + use<> {
     let (board, queue) = (Arc::clone(board), queue.clone());
@@ -320,11 +405,26 @@ fn traffic(board: &Arc<Board>, queue: &Queue, limiters: Vec<Limiter>) -> impl Fn
             delayed: counts.delayed as u64,
             in_flight: counts.in_flight as u64,
         };
-        board.traffic(queue, limiters.iter().map(settings::limiter_status).collect());
+        let limiters: Vec<_> = limiters.iter().map(settings::limiter_status).collect();
+        let (level, reason) = if limiters.iter().any(|limiter| limiter.paused_until.is_some()) {
+            (Level::Degraded, Some("waiting for the rate limit"))
+        } else {
+            (Level::Ok, None)
+        };
+        board.component("limiter", None, level, reason);
+        board.traffic(queue, limiters);
     }
 }
 
-fn plan_json(plans: &[watch::Receiver<Option<ProjectReport>>]) -> String {
-    let report = Report::new(plans.iter().filter_map(|plan| plan.borrow().clone()).collect());
-    serde_json::to_string(&report).unwrap_or_default()
+/// What would change from now on: what the newest plans hold, and what of them is not done yet.
+fn plan_json(plans: &[watch::Receiver<Option<ProjectReport>>], queue: &Queue, pace: Pace) -> String {
+    let left = |plan: &watch::Receiver<Option<ProjectReport>>| {
+        let plan = plan.borrow().clone()?;
+        let unfinished = queue.unfinished(&plan.name);
+        Some(plan.left(&unfinished.iter().map(|key| (key.kind.into(), key.id())).collect(), pace))
+    };
+    serde_json::to_string(&Report::new(plans.iter().filter_map(left).collect())).unwrap_or_default()
 }
+
+#[cfg(test)]
+mod tests;

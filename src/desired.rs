@@ -73,19 +73,28 @@ impl fmt::Display for Place {
     }
 }
 
+impl Finding {
+    /// `RESOURCE: FIELD: message`, for where the place stands beside it.
+    pub fn without_place(&self) -> String {
+        let parts = [&self.resource, &self.field, &self.message];
+        let parts: Vec<String> = parts.into_iter().filter(|part| !part.is_empty()).map(|part| plain(part)).collect();
+        parts.join(": ")
+    }
+}
+
 /// `FILE:LINE: RESOURCE: FIELD: message`, on one line whatever the repo holds.
 impl fmt::Display for Finding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let plain = |text: &str| text.replace(char::is_control, "\u{fffd}");
         write!(f, "{}:", plain(&self.place.file))?;
         if self.place.line > 0 {
             write!(f, "{}:", self.place.line)?;
         }
-        for part in [&self.resource, &self.field].into_iter().filter(|part| !part.is_empty()) {
-            write!(f, " {}:", plain(part))?;
-        }
-        write!(f, " {}", plain(&self.message))
+        write!(f, " {}", self.without_place())
     }
+}
+
+fn plain(text: &str) -> String {
+    text.replace(char::is_control, "\u{fffd}")
 }
 
 #[cfg(test)]
@@ -107,6 +116,8 @@ mod tests {
             (finding(".", 0, "", ""), ".: is wrong"),
         ] {
             assert_eq!(finding.to_string(), expected);
+            assert!(expected.ends_with(&format!(": {}", finding.without_place())), "{expected}");
+            assert!(!finding.without_place().contains("a.yaml"), "{expected}");
         }
     }
 }

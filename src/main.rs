@@ -1,6 +1,5 @@
 //! Parses the arguments, calls the command, and turns the outcome into an exit code.
 
-use clap::Parser;
 use descope_gitops::cli;
 use descope_gitops::cli::Cli;
 use descope_gitops::cli::Exit;
@@ -9,7 +8,7 @@ use std::io::Write;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    let cli = match Cli::try_parse() {
+    let cli = match Cli::read(std::env::args_os()) {
         Ok(cli) => cli,
         Err(error) => {
             // Help and version come as errors too, but go to stdout.

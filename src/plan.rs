@@ -297,9 +297,8 @@ impl Plan {
     /// The number of write requests that applying sends, first contact released.
     pub fn forecast_requests(&self) -> usize {
         let sent = |change: &&Change| matches!(change.held, None | Some(Hold::FirstContact));
-        let batches: BTreeSet<u32> =
-            self.changes.iter().filter(sent).flat_map(|change| change.tasks.iter().map(|task| task.batch)).collect();
-        batches.len()
+        let calls = self.changes.iter().filter(sent).flat_map(|change| change.tasks.iter().map(|task| task.batch));
+        calls.collect::<BTreeSet<u32>>().len()
     }
 
     /// Lets held changes go ahead, whatever holds them but the policy.
@@ -513,6 +512,9 @@ fn plan_declared(
         );
     }
     let writes = write::writes(kind, declared, document, old, &fields, is_unlisted);
+    // Live, or on its way: then the order of the plan sees to it.
+    let is_declared = |key: &Key| live.is_observed(key.kind) && inputs.desired.resources.contains_key(key);
+    let will_be_there = |key: &Key| live.get(key).is_some() || is_declared(key);
     plan.warnings.extend(write::unreadable_loss(kind, declared, document, live.returned(key.kind), &writes));
     plan.changes.push(Change {
         key: key.clone(),
@@ -521,7 +523,7 @@ fn plan_declared(
         is_approved: false,
         is_early: false,
         held: None,
-        tasks: order::tasks(declared, document, action, writes, &fields, live),
+        tasks: order::tasks(declared, document, action, writes, &fields, &will_be_there),
         fields,
         place: Some(declared.place.clone()),
     });

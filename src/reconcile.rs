@@ -5,7 +5,6 @@
 //! observed is left alone, and neither ever looks like a deletion.
 
 use crate::backoff::Backoff;
-use crate::descope;
 use crate::desired::Declared;
 use crate::desired::Desired;
 use crate::limiter::Priority;
@@ -55,7 +54,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
 pub mod assess;
-mod show;
+pub mod show;
 
 /// The status follows the queue at most this often: a drain of thousands of tasks would do little else.
 const STATUS_EVERY: Duration = Duration::from_millis(200);
@@ -101,9 +100,13 @@ pub struct Memory {
     last_pass: Option<PassStatus>,
     /// Digests of declarations that were in sync: if one differs later though the YAML did not change, it drifted.
     in_sync: HashMap<Key, u64>,
+    /// Digests of those that the last plan set out to bring in sync.
+    sent: HashMap<Key, u64>,
     /// When the revision that is not converged yet was first seen.
     revision_seen: Option<Instant>,
     failures: u32,
+    /// Probes while paused.
+    probes: usize,
     retry_at: Option<Instant>,
     /// As the state said last.
     suspended_until: Option<SystemTime>,
@@ -167,6 +170,7 @@ impl Reconciler {
     }
 
     async fn turns(mut self, mut triggers: TriggerReceiver, shutdown: CancellationToken) {
+        self.publish();
         let mut changes = self.queue.changes();
         let mut publish_at = None;
         loop {
@@ -178,9 +182,9 @@ impl Reconciler {
             tokio::select! {
                 biased;
                 () = shutdown.cancelled() => return,
-                trigger = triggers.recv() => self.guarded_turn(trigger, &shutdown).await,
-                () = until(retry_at) => self.guarded_turn(Trigger::Interval, &shutdown).await,
-                () = until(resume_at) => self.guarded_turn(Trigger::Interval, &shutdown).await,
+                trigger = triggers.recv() => self.turn_or_stop(trigger, &shutdown).await,
+                () = until(retry_at) => self.turn_or_stop(Trigger::Interval, &shutdown).await,
+                () = until(resume_at) => self.turn_or_stop(Trigger::Interval, &shutdown).await,
                 () = until(publish_at) => {
                     publish_at = None;
                     changes.borrow_and_update();
@@ -194,7 +198,7 @@ impl Reconciler {
         }
     }
 
-    async fn guarded_turn(&mut self, trigger: Trigger, shutdown: &CancellationToken) {
+    async fn turn_or_stop(&mut self, trigger: Trigger, shutdown: &CancellationToken) {
         tokio::select! {
             () = shutdown.cancelled() => {}
             () = self.turn(trigger) => {}
@@ -214,7 +218,8 @@ impl Reconciler {
         self.observe_phase("total", started);
         self.metrics.last_attempt_timestamp_seconds.with_label_values(&[&*project]).set(unix(SystemTime::now()));
         self.board.project(&project, |status| status.readiness.passed(outcome == Outcome::Failed, Instant::now()));
-        let is_whole = self.memory.plan.as_ref().is_some_and(|plan| plan.unobserved.is_empty());
+        let is_whole = self.memory.plan.as_ref().is_some_and(|plan| plan.unobserved.is_empty())
+            && self.memory.load.as_ref().is_some_and(|load| load.errors.is_empty());
         if !matches!(outcome, Outcome::Failed) && is_whole {
             self.metrics.last_success_timestamp_seconds.with_label_values(&[&*project]).set(unix(SystemTime::now()));
         }
@@ -252,9 +257,10 @@ impl Reconciler {
         let started = Instant::now();
         self.note_absences(&desired);
         let priority = if is_new { Priority::Change } else { Priority::Observation };
-        self.memory.is_fresh |= matches!(trigger, Trigger::Signal | Trigger::Api);
-        let is_probe = self.paused.borrow().is_some();
-        if is_probe && !self.probe(&desired).await {
+        self.memory.is_fresh |= trigger == Trigger::Signal;
+        let is_paused = self.paused.borrow().is_some();
+        // A commit says nothing about the key: it waits for the next probe.
+        if is_paused && (trigger == Trigger::Watch || !self.probe(&desired).await) {
             self.apply_suspension();
             return Outcome::Failed;
         }
@@ -292,6 +298,7 @@ impl Reconciler {
     /// The desired state in force, and whether it is new. `None` while there never was a good one.
     async fn load(&mut self) -> Option<(Arc<Desired>, bool)> {
         let mut loader = self.loader.take()?;
+        let started = Instant::now();
         let read = tokio::task::spawn_blocking(move || {
             let load = loader.load();
             (loader, load)
@@ -304,6 +311,7 @@ impl Reconciler {
             }
         };
         self.loader = Some(loader);
+        self.metrics.source_load_duration_seconds.observe(started.elapsed().as_secs_f64());
         let is_new = load.result == LoadResult::Changed;
         self.metrics.source_loads_total.with_label_values(&[load.result.as_str()]).inc();
         if is_new {
@@ -321,19 +329,18 @@ impl Reconciler {
 
     /// While the project is paused, one request asks whether that is still so.
     async fn probe(&mut self, desired: &Desired) -> bool {
-        for kind in resource::ALL.iter().filter(|kind| desired.kinds.contains(kind.name())) {
-            match kind.list(&self.assessor.client).await {
-                Ok(_) => return true,
-                // This kind may stay forbidden while the others are not.
-                Err(descope::Error::Forbidden { .. }) => {}
-                Err(error) => {
-                    tracing::error!(%error, "the project is still paused");
-                    return false;
-                }
+        let kinds: Vec<_> = resource::ALL.iter().filter(|kind| desired.kinds.contains(kind.name())).collect();
+        // One kind may stay forbidden while the others are not, so they take turns.
+        let turn = self.memory.probes.checked_rem(kinds.len()).unwrap_or_default();
+        self.memory.probes = self.memory.probes.wrapping_add(1);
+        let Some(kind) = kinds.get(turn) else { return true };
+        match kind.list(&self.assessor.client).await {
+            Ok(_) => true,
+            Err(error) => {
+                tracing::error!(%error, "the project is still paused");
+                false
             }
         }
-        tracing::error!("the project is still paused: every kind is forbidden");
-        false
     }
 
     fn show_pause(&self, refusal: Option<&str>) {
@@ -485,6 +492,14 @@ impl Reconciler {
         }
     }
 
+    /// Once converged, whatever was written needs no pass of its own to count as in sync: if it differs at the next
+    /// one, it drifted.
+    fn note_in_sync(&mut self) {
+        let Some(desired) = self.memory.load.as_ref().and_then(|load| load.desired.clone()) else { return };
+        let digests = desired.resources.iter().map(|(key, declared)| (key.clone(), digest(declared)));
+        self.memory.in_sync.extend(digests);
+    }
+
     /// What is gone from Descope and from the files is owned no more, unless so much is gone that the list is not
     /// believed. An approval of what that held is one of the loss as well.
     fn disown_lost(&self, desired: &Desired, plan: &Plan, known: &BTreeMap<Key, Owned>) -> Result<(), state::Error> {
@@ -507,6 +522,9 @@ impl Reconciler {
 
     fn note_drift(&mut self, desired: &Desired, plan: &Plan, trigger: Trigger) {
         let project = self.assessor.project.clone();
+        let unfinished = self.queue.unfinished(&project);
+        let landed = std::mem::take(&mut self.memory.sent).into_iter().filter(|(key, _)| !unfinished.contains(key));
+        self.memory.in_sync.extend(landed);
         let differing: HashSet<&Key> = plan.changes.iter().map(|change| &change.key).collect();
         let mut drifted: HashMap<&'static str, i64> = HashMap::new();
         for (key, declared) in &desired.resources {
@@ -519,6 +537,9 @@ impl Reconciler {
                 *drifted.entry(key.kind).or_default() += 1;
             }
         }
+        let sent = plan.changes.iter().filter(|change| change.held.is_none());
+        let sent = sent.filter_map(|change| Some((change.key.clone(), digest(desired.resources.get(&change.key)?))));
+        self.memory.sent = sent.collect();
         for kind in resource::ALL {
             let count = drifted.get(kind.name()).copied().unwrap_or(0);
             self.metrics.drifted_resources.with_label_values(&[&*project, kind.name()]).set(count);

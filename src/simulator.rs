@@ -106,11 +106,15 @@ pub struct Running {
 }
 
 impl Simulator {
-    /// Listens, and serves from now on. Errs when the address cannot be had.
-    pub async fn start(options: Options) -> io::Result<Running> {
+    /// Listens, and serves from now on. Errs when the address cannot be had, or the projects make no sense.
+    pub async fn start(mut options: Options) -> io::Result<Running> {
+        let projects = std::mem::take(&mut options.projects);
         let listener = TcpListener::bind(options.listen).await?;
         let (addr, shutdown) = (listener.local_addr()?, CancellationToken::new());
-        let shared = server::Shared::new(exchange::Memory::new(options), shutdown.clone());
+        let mut memory = exchange::Memory::new(options);
+        control::fill(&mut memory, projects)
+            .map_err(|refusal| io::Error::new(io::ErrorKind::InvalidInput, format!("{refusal:?}")))?;
+        let shared = server::Shared::new(memory, shutdown.clone());
         let mut server = JoinSet::new();
         server.spawn(server::run(listener, shared));
         Ok(Running { addr, shutdown, server })

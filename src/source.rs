@@ -32,7 +32,8 @@ pub enum Trigger {
 }
 
 impl Trigger {
-    const ALL: [Self; 5] = [Self::Watch, Self::Interval, Self::Startup, Self::Api, Self::Signal];
+    /// Every one.
+    pub const ALL: [Self; 5] = [Self::Watch, Self::Interval, Self::Startup, Self::Api, Self::Signal];
 
     /// The metric label.
     pub fn as_str(self) -> &'static str {

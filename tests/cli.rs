@@ -36,6 +36,20 @@ fn help_and_version_are_no_errors() {
 }
 
 #[test]
+fn the_help_of_a_command_begins_with_its_own_options() {
+    let text = |args: &[&str]| {
+        let done = descope_gitops().args(args).assert().code(0);
+        String::from_utf8(done.get_output().stdout.clone()).unwrap()
+    };
+    let plan = text(&["plan", "-h"]);
+
+    let (own, common) = plan.split_once("Options of every command:").unwrap();
+    assert!(own.contains("--exit-code") && !own.contains("--config"), "{plan}");
+    assert!(common.contains("--config") && common.contains("DESCOPE_GITOPS_CONFIG"), "{plan}");
+    assert!(text(&["--help"]).contains("64 wrong flags or settings"));
+}
+
+#[test]
 fn a_wrong_flag_is_a_usage_error() {
     for args in [
         &[][..],
@@ -97,6 +111,15 @@ fn a_key_written_into_the_config_is_not_repeated() {
 
     assert!(text.contains("projects[0].managementKey must be { env: NAME }"), "{text}");
     assert!(!text.contains(KEY), "{text}");
+}
+
+#[test]
+fn a_demo_takes_no_settings_but_where_to_listen() {
+    for args in [&["--config", "x.yaml"][..], &["--source", "x"], &["--state", "x"], &["--listen", "nowhere"]] {
+        let text = stderr(descope_gitops().arg("demo").args(args), 64);
+
+        assert!(text.contains(args[0]), "{text}");
+    }
 }
 
 #[test]

@@ -10,29 +10,24 @@ use descope_gitops::simulator::rate_limit::Verdict;
 use crate::scenario::Scenario;
 use crate::scenario::seconds;
 
-pub struct Oracle;
-
-impl Oracle {
-    /// How much later the request has to arrive, if it may not arrive now.
-    pub fn postpone(
-        &self,
-        now: Duration,
-        limit: &mut RateLimit,
-        background: Option<&Background>,
-        scenario: &Scenario,
-    ) -> Option<Duration> {
-        let wait = limit.wait(now);
-        if !wait.is_zero() {
-            return Some(wait);
-        }
-        let background = background?;
-        let window = seconds(scenario.server.window_s);
-        let (mut limit, mut background) = (limit.clone(), background.clone());
-        let before = limit.locked_time(now + window);
-        let harmed = limit.request(now) != Verdict::Admitted || {
-            background.advance(now + window, &mut limit);
-            limit.locked_time(now + window) > before || background.served < background.arrived
-        };
-        harmed.then_some(window / 200)
+/// How much later the request has to arrive, if it may not arrive now.
+pub fn postpone(
+    now: Duration,
+    limit: &mut RateLimit,
+    background: Option<&Background>,
+    scenario: &Scenario,
+) -> Option<Duration> {
+    let wait = limit.wait(now);
+    if !wait.is_zero() {
+        return Some(wait);
     }
+    let background = background?;
+    let window = seconds(scenario.server.window_s);
+    let (mut limit, mut background) = (limit.clone(), background.clone());
+    let before = limit.locked_time(now + window);
+    let harmed = limit.request(now) != Verdict::Admitted || {
+        background.advance(now + window, &mut limit);
+        limit.locked_time(now + window) > before || background.served < background.arrived
+    };
+    harmed.then_some(window / 200)
 }

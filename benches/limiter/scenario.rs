@@ -1,5 +1,7 @@
 //! The scenario file: every field of the scenarios' description, and nothing else.
 
+#![allow(clippy::struct_field_names, reason = "the names are those of the file")]
+
 use std::path::Path;
 use std::time::Duration;
 

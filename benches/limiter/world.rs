@@ -20,13 +20,16 @@ use descope_gitops::simulator::rate_limit::RateLimit;
 use descope_gitops::simulator::rate_limit::Verdict;
 use descope_gitops::simulator::rate_limit::rng;
 
-use crate::oracle::Oracle;
+use crate::oracle;
 use crate::original::Original;
 use crate::scenario::Scenario;
 use crate::scenario::seconds;
 
 /// The client gives up on an answer after this.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// What comes before is learning; steady state is measured from here.
+pub const START_UP: Duration = Duration::from_secs(600);
 
 /// A task that keeps failing for other reasons than the limit is given up after this.
 const PATIENCE: Duration = Duration::from_secs(15 * 60);
@@ -56,7 +59,7 @@ pub enum Who {
 pub enum Client {
     Machine(Machine),
     Original(Original),
-    Oracle(Oracle),
+    Oracle,
 }
 
 /// Where a request of ours stands with the client.
@@ -79,6 +82,9 @@ pub struct Outcomes {
     pub locked: f64,
     pub duration: f64,
     pub into_closed_gate: usize,
+    /// From ten minutes on: refusals, and seconds locked out.
+    pub steady_throttled: usize,
+    pub steady_locked: f64,
     pub settled: Option<f64>,
 }
 
@@ -129,23 +135,22 @@ pub struct World<'a> {
     reached: Vec<(Duration, bool)>,
     latencies: Vec<Duration>,
     out: Outcomes,
-    traced: String,
 }
 
 impl<'a> World<'a> {
     pub fn new(scenario: &'a Scenario, who: Who, seed: u64) -> Self {
         let mut rng = rng(seed);
         let limit = RateLimit::new(scenario.spec(), rng.u64(..));
+        let base = if scenario.warm_used > 0 { seconds(scenario.server.window_s / 2.0) } else { Duration::ZERO };
         let background = scenario.background.as_ref().map(|neighbours| {
             let on_off = neighbours.on_s.map(|on| (seconds(on), seconds(neighbours.off_s.unwrap_or(0.0))));
-            Background::new(neighbours.rate_per_s, on_off, rng.u64(..))
+            Background::new(neighbours.rate_per_s, on_off, rng.u64(..)).starting(base)
         });
-        let base = if scenario.warm_used > 0 { seconds(scenario.server.window_s / 2.0) } else { Duration::ZERO };
         let client = match who {
             Who::Budget => Client::Machine(Machine::new(&settings(scenario, Algorithm::Budget))),
             Who::Adaptive => Client::Machine(Machine::new(&settings(scenario, Algorithm::Adaptive))),
             Who::Original => Client::Original(Original::default()),
-            Who::Oracle => Client::Oracle(Oracle),
+            Who::Oracle => Client::Oracle,
         };
         let mut world = Self {
             scenario,
@@ -167,7 +172,6 @@ impl<'a> World<'a> {
             reached: Vec::new(),
             latencies: Vec::new(),
             out: Outcomes::default(),
-            traced: String::new(),
         };
         world.warm();
         for (task, at) in scenario.load.times(&mut world.rng).into_iter().enumerate() {
@@ -202,6 +206,9 @@ impl<'a> World<'a> {
             if at > end || self.out.succeeded + self.out.lost == self.tasks.len() {
                 break;
             }
+            if self.now <= self.base + START_UP && at > self.base + START_UP {
+                self.out.steady_locked = -self.limit.locked_time(at).as_secs_f64();
+            }
             self.now = at;
             match event {
                 Event::Submit(task) => self.submit(task),
@@ -215,32 +222,6 @@ impl<'a> World<'a> {
                 Event::Wake => self.wake_at = self.wake_at.filter(|&wake| wake > at),
             }
             self.pump();
-            // TRACE
-            if std::env::var_os("TRACE").is_some()
-                && let Client::Machine(machine) = &mut self.client
-            {
-                let line = format!(
-                    "n={:?} {:?} closed={} {}",
-                    machine.budget(),
-                    match machine {
-                        Machine::Budget(b) => b.is_paced(),
-                        Machine::Adaptive(_) => false,
-                    },
-                    machine.gate().is_closed(),
-                    machine.why()
-                );
-                if line != self.traced {
-                    eprintln!(
-                        "{:8.2} used={:4} ok={:5} bad={:4} limit={} {line}",
-                        self.now.as_secs_f64(),
-                        machine.used(self.now),
-                        self.out.succeeded,
-                        self.out.throttled,
-                        self.limit.limit()
-                    );
-                    self.traced = line;
-                }
-            }
         }
         self.finish(end)
     }
@@ -281,7 +262,7 @@ impl<'a> World<'a> {
                     }
                     Err(due) => Decision::WaitUntil(due),
                 },
-                Client::Oracle(_) => {
+                Client::Oracle => {
                     self.send(task, Ticket::None);
                     continue;
                 }
@@ -315,8 +296,8 @@ impl<'a> World<'a> {
 
     fn reach(&mut self, index: usize) {
         self.advance_background();
-        if let Client::Oracle(oracle) = &self.client
-            && let Some(later) = oracle.postpone(self.now, &mut self.limit, self.background.as_ref(), self.scenario)
+        if let Client::Oracle = self.client
+            && let Some(later) = oracle::postpone(self.now, &mut self.limit, self.background.as_ref(), self.scenario)
         {
             // It knew when it sent, and would have sent later.
             self.at(self.now + later, Event::Reach(index));
@@ -355,6 +336,7 @@ impl<'a> World<'a> {
         let failed = request.failed;
         let throttled = matches!(outcome, Outcome::Throttled { .. });
         self.out.throttled += usize::from(throttled);
+        self.out.steady_throttled += usize::from(throttled && self.now > self.base + START_UP);
         match (std::mem::replace(&mut request.ticket, Ticket::None), &mut self.client) {
             (Ticket::Slot(slot), Client::Machine(machine)) => machine.reply(slot, outcome, self.now),
             (_, Client::Original(original)) => original.reply(outcome),
@@ -422,6 +404,7 @@ impl<'a> World<'a> {
         out.unfinished = self.tasks.len() - out.succeeded - out.lost;
         out.duration = finished.saturating_sub(self.base).as_secs_f64();
         out.locked = self.limit.locked_time(finished).as_secs_f64();
+        out.steady_locked += out.locked;
         out.others =
             self.background.as_ref().map_or(1.0, |b| if b.arrived == 0 { 1.0 } else { ratio(b.served, b.arrived) });
         self.latencies.sort_unstable();
@@ -437,24 +420,27 @@ impl<'a> World<'a> {
 
     /// Time after the last step until two windows on end carry 80 % of the new limit with 1 % refused at most.
     fn settled(&self) -> Option<f64> {
-        let &(step, n) = self.scenario.steps.last()?;
+        let &(step, limit) = self.scenario.steps.last()?;
         let step = seconds(step) + self.base;
         let window = seconds(self.scenario.server.window_s);
-        let in_window = |from: Duration| {
+        let carried = |from: Duration| {
             let start = self.reached.partition_point(|&(at, _)| at < from);
             let end = self.reached.partition_point(|&(at, _)| at < from + window);
             let sent = &self.reached[start..end];
             let admitted = sent.iter().filter(|(_, admitted)| *admitted).count();
             (count(admitted), count(sent.len() - admitted))
         };
+        let is_settled = |from: Duration| {
+            let (first, second) = (carried(from), carried(from + window));
+            let refused = first.1 + second.1;
+            first.0.min(second.0) >= 0.8 * limit && refused <= 0.01 * (first.0 + second.0 + refused)
+        };
         let last = self.reached.last()?.0;
-        (0..).map(|second| step + Duration::from_secs(second)).take_while(|&from| from + window * 2 <= last).find_map(
-            |from| {
-                let ((a, x), (b, y)) = (in_window(from), in_window(from + window));
-                let good = a >= 0.8 * n && b >= 0.8 * n && x + y <= 0.01 * (a + b + x + y);
-                good.then(|| from.saturating_sub(step).as_secs_f64())
-            },
-        )
+        (0..=last.as_secs())
+            .map(|second| step + Duration::from_secs(second))
+            .take_while(|&from| from + window * 2 <= last)
+            .find(|&from| is_settled(from))
+            .map(|from| from.saturating_sub(step).as_secs_f64())
     }
 }
 

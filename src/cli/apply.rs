@@ -8,6 +8,7 @@ use crate::cli::plan::selected;
 use crate::cli::plan::show_findings;
 use crate::cli::shutdown::shutdown_on_signal;
 use crate::config::Config;
+use crate::config::process_env;
 use crate::daemon::Parts;
 use crate::daemon::Project;
 use crate::daemon::settings;
@@ -70,7 +71,7 @@ pub async fn run(config: Config, args: ApplyArgs, redactor: &Redactor) -> anyhow
     }
     let signals = shutdown_on_signal()?;
     let stop = signals.token();
-    let mut parts = Parts::build(&config, redactor, &stop)?;
+    let mut parts = Parts::build(&config, &process_env, redactor, &stop)?;
     parts.projects.retain(|project| names.contains(&project.name.to_string()));
     let mut errors = Vec::new();
     let mut desired_states = Vec::new();

@@ -27,31 +27,31 @@ pub struct SimulatorArgs {
     #[arg(long, default_value = "100/60s", value_parser = parse_rate_limit, value_name = "N/WINDOW")]
     pub rate_limit: RateLimit,
     /// How long everything is refused after a request over the limit; 0s: only what is over
-    #[arg(long, default_value = "60s", value_parser = humantime::parse_duration)]
+    #[arg(long, default_value = "60s", value_parser = humantime::parse_duration, value_name = "DURATION")]
     pub lockout: Duration,
     /// Median round trip, 50ms; after a colon the spread (sigma) of a log-normal one, 50ms:0.4
     #[arg(long, default_value = "0ms", value_parser = parse_latency, value_name = "MEDIAN[:SIGMA]")]
     pub latency: Latency,
     /// Share of requests that meet a transient fault, 0.01
-    #[arg(long, default_value = "0", value_parser = parse_share)]
+    #[arg(long, default_value = "0", value_parser = parse_share, value_name = "SHARE")]
     pub fault_rate: f64,
     /// Every draw follows from it
-    #[arg(long, default_value_t = 0)]
+    #[arg(long, default_value_t = 0, value_name = "NUMBER")]
     pub seed: u64,
     /// How requests are counted
-    #[arg(long, value_enum, default_value = "fixed-window")]
+    #[arg(long, value_enum, default_value = "fixed-window", value_name = "KIND")]
     pub limit_kind: LimitKind,
     /// Tokens that a bucket stores; as many as the rate limit unless given
-    #[arg(long)]
+    #[arg(long, value_name = "NUMBER")]
     pub burst: Option<f64>,
     /// What Retry-After says
-    #[arg(long, value_enum, default_value = "seconds")]
+    #[arg(long, value_enum, default_value = "seconds", value_name = "FORM")]
     pub retry_after: RetryAfterForm,
     /// A request refused during the lockout starts it anew
     #[arg(long)]
     pub extending_lockout: bool,
     /// The server's clock minus ours in seconds, seen with `--retry-after date`
-    #[arg(long, default_value_t = 0, allow_hyphen_values = true)]
+    #[arg(long, default_value_t = 0, allow_hyphen_values = true, value_name = "SECONDS")]
     pub clock_skew: i64,
     /// Requests per second of other callers behind the same limit; 0.5:20s/40s sends in the first 20 s of every minute
     #[arg(long, value_parser = parse_background, value_name = "RATE[:ON/OFF]")]

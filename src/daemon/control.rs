@@ -12,7 +12,6 @@ use crate::source::Trigger;
 use crate::source::TriggerSender;
 use crate::state;
 use crate::state::ProjectState;
-use crate::telemetry::metrics::Metrics;
 use crate::telemetry::status::rfc3339;
 use serde_json::Map;
 use serde_json::Value;
@@ -28,11 +27,10 @@ struct Levers {
     trigger: TriggerSender,
     plan: watch::Sender<Option<ProjectReport>>,
     approval_expiry: Duration,
-    metrics: Arc<Metrics>,
 }
 
 /// Carries out orders for one project.
-pub fn of(project: &Project, metrics: &Arc<Metrics>) -> Control {
+pub fn of(project: &Project) -> Control {
     let levers = Levers {
         name: project.name.clone(),
         state: project.reconciler.state.clone(),
@@ -40,7 +38,6 @@ pub fn of(project: &Project, metrics: &Arc<Metrics>) -> Control {
         trigger: project.trigger.clone(),
         plan: project.reconciler.plans.clone(),
         approval_expiry: project.reconciler.assessor.rules.approval_expiry,
-        metrics: Arc::clone(metrics),
     };
     Box::new(move |order| levers.carry_out(order).unwrap_or_else(|error| Answer::Failed(error.to_string())))
 }
@@ -64,7 +61,6 @@ impl Levers {
             }
         };
         if answer != Answer::Stale {
-            self.metrics.source_events_total.with_label_values(&[Trigger::Api.as_str()]).inc();
             self.trigger.fire(Trigger::Api);
         }
         Ok(answer)

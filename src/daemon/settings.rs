@@ -144,13 +144,32 @@ pub async fn keep_limiter_memory(host: String, limiter: Limiter, state: State, s
             () = stop.cancelled() => break,
             change = changed.changed() => if change.is_err() { break },
         }
+        let was_closed = is_closed(&limiter);
         save(&host, &limiter, &state);
         tokio::select! {
             () = stop.cancelled() => break,
             () = tokio::time::sleep(MEMORY_EVERY) => {}
+            // A refusal does not wait its turn: killed before it is written, the next start would send into it.
+            () = closing(&limiter, was_closed) => {}
         }
     }
     save(&host, &limiter, &state);
+}
+
+/// Waits until the gate closes; one that `was_closed` already has to open first.
+async fn closing(limiter: &Limiter, mut was_closed: bool) {
+    let mut changed = limiter.changed();
+    loop {
+        let is_closed = is_closed(limiter);
+        if is_closed && !was_closed || changed.changed().await.is_err() {
+            return;
+        }
+        was_closed = is_closed;
+    }
+}
+
+fn is_closed(limiter: &Limiter) -> bool {
+    limiter.status().paused_until.is_some()
 }
 
 /// Writes it once.

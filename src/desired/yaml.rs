@@ -90,7 +90,9 @@ pub fn parse(text: &str) -> (Vec<Node>, Vec<Fault>) {
         let done = match event {
             Ok((event, span)) => builder.take(event, span.start.line()),
             Err(error) => {
-                builder.fault(error.marker().line(), format!("is not YAML: {}", error.info()));
+                // What ends too early is reported behind the last line, where no editor can go.
+                let line = error.marker().line().min(text.lines().count().max(1));
+                builder.fault(line, format!("is not YAML: {}", error.info()));
                 Err(Stop)
             }
         };
@@ -538,10 +540,23 @@ mod tests {
         assert!(faults[0].message.starts_with("is not YAML: "), "{faults:?}");
     }
 
+    #[test]
+    fn what_ends_too_early_is_wrong_on_its_last_line() {
+        for text in ["a: 1\nb: { c", "a: 1\nb: { c\n", "a: 1\nb: \"c\n"] {
+            let faults = parse(text).1;
+
+            assert_eq!(faults.len(), 1, "{text}");
+            assert_eq!(faults[0].line, 2, "{text}");
+        }
+    }
+
     proptest! {
         #[test]
         fn any_text_is_read_without_a_panic(text in "[-a-c0-9:{}\\[\\],&*!|>'\"#%@~.\t\n ]{0,80}") {
-            parse(&text);
+            let lines = text.lines().count().max(1);
+            for fault in parse(&text).1 {
+                prop_assert!((1..=lines).contains(&(fault.line as usize)), "{:?}", fault);
+            }
         }
 
         #[test]

@@ -4,6 +4,7 @@ use crate::http::Answer;
 use crate::http::Control;
 use crate::http::Order;
 use crate::http::Served;
+use crate::source::Trigger;
 use crate::telemetry::status::Level;
 use axum::Json;
 use axum::extract::Query;
@@ -142,6 +143,7 @@ fn carry_out(served: &Served, project: Option<&str>, order: Order<'_>, success: 
         },
         None => served.controls.iter().collect(),
     };
+    served.metrics.source_events_total.with_label_values(&[Trigger::Api.as_str()]).inc();
     let mut names = Vec::new();
     let mut body = Map::new();
     for (name, control) in chosen {

@@ -141,3 +141,70 @@ impl Gate {
 fn padded(said: Duration) -> Duration {
     said.saturating_add(seconds((said.as_secs_f64() * 0.1).clamp(0.05, 1.0)))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn s(seconds: u64) -> Duration {
+        Duration::from_secs(seconds)
+    }
+
+    fn sent(at: Duration) -> Slot {
+        Slot { sent: at, kind: SlotKind::Plain }
+    }
+
+    #[test]
+    fn a_pause_is_a_little_longer_than_the_server_said_and_documented_where_it_said_nothing() {
+        for (said, backoff, pause) in
+            [(Some(s(60)), s(0), 61.0), (Some(s(2)), s(0), 2.2), (None, s(60), 60.0), (None, s(0), 1.0)]
+        {
+            let mut gate = Gate::new(backoff);
+
+            assert_eq!(gate.refused(&sent(s(99)), said, s(100)), Refusal::New);
+
+            assert_eq!(gate.paused_until(), Some(s(100) + Duration::from_secs_f64(pause)));
+        }
+    }
+
+    #[test]
+    fn a_burst_of_429s_is_one_event_and_the_longest_wait_counts() {
+        let mut gate = Gate::new(s(60));
+        assert_eq!(gate.refused(&sent(s(99)), Some(s(30)), s(100)), Refusal::New);
+
+        assert_eq!(gate.refused(&sent(s(99)), Some(s(30)), s(110)), Refusal::SameBurst);
+        assert_eq!(gate.refused(&sent(s(99)), None, s(111)), Refusal::SameBurst);
+
+        assert_eq!(gate.paused_until(), Some(s(141)));
+    }
+
+    #[test]
+    fn a_header_that_is_too_short_wastes_one_trial_and_is_not_believed_again() {
+        let mut gate = Gate::new(s(60));
+        gate.refused(&sent(s(99)), Some(s(12)), s(100));
+        let trial = Slot { sent: s(114), kind: gate.send(SlotKind::Plain) };
+        assert!(trial.is_trial());
+
+        assert_eq!(gate.refused(&trial, Some(s(12)), s(115)), Refusal::Trial);
+        assert_eq!(gate.paused_until(), Some(s(175)));
+        let trial = Slot { sent: s(175), kind: gate.send(SlotKind::Plain) };
+        gate.answered(&trial);
+        gate.refused(&sent(s(200)), Some(s(12)), s(201));
+
+        assert_eq!((gate.paused_until(), gate.floor()), (Some(s(261)), s(60)));
+    }
+
+    #[test]
+    fn guesses_double_up_to_ten_minutes() {
+        let mut gate = Gate::new(s(0));
+        let mut now = s(100);
+        gate.refused(&sent(now), None, now);
+        for _ in 0..20 {
+            now = gate.paused_until().unwrap();
+            let trial = Slot { sent: now, kind: gate.send(SlotKind::Plain) };
+            gate.refused(&trial, None, now);
+        }
+
+        assert_eq!(gate.floor(), s(600));
+    }
+}

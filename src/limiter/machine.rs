@@ -79,9 +79,9 @@ impl Machine {
 
     /// The request was not sent after all.
     #[allow(clippy::needless_pass_by_value, reason = "a slot is given back once")]
-    pub fn cancel(&mut self, slot: Slot, now: Duration) {
+    pub fn cancel(&mut self, slot: Slot) {
         match self {
-            Self::Budget(budget) => budget.cancel(&slot, now),
+            Self::Budget(budget) => budget.cancel(&slot),
             Self::Adaptive(adaptive) => adaptive.cancel(&slot),
         }
     }

@@ -11,6 +11,7 @@ use super::Ownership;
 use super::Plan;
 use super::Policy;
 use super::Slot;
+use crate::desired::Desired;
 use crate::resource;
 use crate::resource::Action;
 use crate::resource::Key;
@@ -137,12 +138,15 @@ pub struct Window {
 /// hold them.
 pub fn shrunk(
     owned: &BTreeMap<Key, Ownership>,
+    desired: &Desired,
     live: impl Fn(&Key) -> Option<bool>,
     guards: &Guards,
 ) -> Vec<(&'static str, usize)> {
+    let other_names = other_names(desired);
     let mut counts: BTreeMap<&'static str, (usize, usize)> = BTreeMap::new();
     for (key, ownership) in owned {
         let Some(is_live) = live(key) else { continue };
+        let is_live = is_live || other_names.get(key).and_then(&live).unwrap_or_default();
         let (gone, all) = counts.entry(key.kind).or_default();
         *all += 1;
         *gone += usize::from(!is_live && !ownership.fresh);
@@ -152,10 +156,20 @@ pub fn shrunk(
     counts.into_iter().filter(is_too_much).map(|(kind, (gone, _))| (kind, gone)).collect()
 }
 
+/// Either name of each rename, by the other: of one that is under way, or was cut off, it is not known which is owned
+/// and which is live.
+fn other_names(desired: &Desired) -> BTreeMap<Key, Key> {
+    let renames = desired.resources.values().filter_map(|declared| {
+        let old = Key { name: declared.renamed_from.clone()?, ..declared.key.clone() };
+        Some((declared.key.clone(), old))
+    });
+    renames.flat_map(|(new, old)| [(new.clone(), old.clone()), (old, new)]).collect()
+}
+
 /// Marks what may not go ahead, and says what deletes drag along.
 pub fn hold(inputs: &Inputs<'_>, live: &Live<'_>, plan: &mut Plan) {
     let is_live = |key: &Key| live.is_observed(key.kind).then(|| live.get(key).is_some());
-    let shrunk = shrunk(inputs.owned, is_live, inputs.guards);
+    let shrunk = shrunk(inputs.owned, inputs.desired, is_live, inputs.guards);
     for (kind, gone) in &shrunk {
         plan.warnings.push(format!(
             "Descope's list of {kind} lacks {gone} that this daemon owns; nothing of {kind} is changed until that is \

@@ -38,7 +38,7 @@ pub fn tasks(
     action: Action,
     writes: Vec<(Part, Write)>,
     fields: &[FieldChange],
-    all: &Live<'_>,
+    will_be_there: &dyn Fn(&Key) -> bool,
 ) -> Vec<Task> {
     let seen = live.map_or(0, digest);
     let wanted = digest(&declared.fields);
@@ -46,7 +46,7 @@ pub fn tasks(
     let Some(kind) = resource::kind(declared.key.kind) else { return Vec::new() };
     let task = |(part, write): (Part, Write)| {
         let mut after = references(kind, &declared.key, &write);
-        let cause = wanted ^ seen.rotate_left(1) ^ presence(&after, all).rotate_left(2);
+        let cause = wanted ^ seen.rotate_left(1) ^ presence(&after, will_be_there).rotate_left(2);
         if part != Part::Main {
             after.push(declared.key.clone());
         }
@@ -79,10 +79,10 @@ pub fn tasks(
 }
 
 /// What refers to something that was not there is worth another try once it is.
-fn presence(references: &[Key], live: &Live<'_>) -> u64 {
+fn presence(references: &[Key], will_be_there: &dyn Fn(&Key) -> bool) -> u64 {
     let mut hasher = DefaultHasher::new();
     for reference in references {
-        (reference, live.is_observed(reference.kind), live.get(reference).is_some()).hash(&mut hasher);
+        (reference, will_be_there(reference)).hash(&mut hasher);
     }
     hasher.finish()
 }

@@ -10,6 +10,7 @@ use serde::Serialize;
 use serde_json::Value;
 use std::borrow::Cow;
 use std::collections::BTreeSet;
+use std::collections::HashSet;
 use std::fmt::Write;
 
 /// Longer values are shown as their size: a plan is read by people.
@@ -109,6 +110,9 @@ pub struct ChangeReport {
     pub file: Option<String>,
     /// From 1.
     pub line: Option<u32>,
+    /// Numbers of the calls that it takes; changes that share a number share a call.
+    #[serde(skip)]
+    pub calls: Vec<u32>,
 }
 
 /// One field of a change.
@@ -222,6 +226,20 @@ impl ProjectReport {
         }
     }
 
+    /// What is left of a plan that is being carried out: what is held, and what is `unfinished`.
+    #[must_use]
+    pub fn left(mut self, unfinished: &HashSet<(Word, String)>, pace: Pace) -> Self {
+        let is_left = |change: &ChangeReport| {
+            change.held.is_some() || unfinished.contains(&(change.kind.clone(), change.id.clone()))
+        };
+        self.changes.retain(is_left);
+        let first_contact = Hold::FirstContact.as_str();
+        let sent = self.changes.iter().filter(|change| change.held.as_deref().is_none_or(|held| held == first_contact));
+        let calls: BTreeSet<u32> = sent.flat_map(|change| change.calls.iter().copied()).collect();
+        self.forecast = Forecast { requests: calls.len(), seconds: pace.seconds(calls.len()) };
+        self
+    }
+
     fn count(&self, action: Action) -> usize {
         self.changes.iter().filter(|change| change.action == action.as_str()).count()
     }
@@ -253,6 +271,7 @@ impl ChangeReport {
             fields: change.fields.iter().map(FieldReport::new).collect(),
             file: change.place.as_ref().map(|place| place.file.to_string()),
             line: change.place.as_ref().map(|place| place.line),
+            calls: change.tasks.iter().map(|task| task.batch).collect(),
         }
     }
 

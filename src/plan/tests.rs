@@ -797,6 +797,31 @@ fn a_list_that_lost_much_of_what_is_owned_holds_its_kind_and_what_depends_on_it(
 }
 
 #[test]
+fn a_rename_that_was_cut_off_does_not_look_like_a_loss() {
+    let names = |prefix: &str| -> Vec<(Key, Value)> {
+        (0..12).map(|n| (Key::new("permissions", &format!("{prefix}{n}")), json!({}))).collect()
+    };
+    let (old, new) = (live(&names("old")), live(&names("new")));
+    let renamed = |(key, fields): (Key, Value)| {
+        let old = key.name.replace("new", "old");
+        Declared { renamed_from: Some(old.into()), ..declared(key, fields) }
+    };
+    let desired = desired_of(names("new").into_iter().map(renamed).collect());
+    let guards = Guards { default_max_deletes: 10, max_deletes: BTreeMap::new(), max_delete_percent: 20.0, ..GUARDS };
+
+    for (owned, live, action) in
+        [(&old, &old, Some(Action::Rename)), (&new, &old, Some(Action::Rename)), (&old, &new, None)]
+    {
+        let plan = planned_if(&desired, live, &owning(owned), Policy::UpsertOnly, &guards, &|_| false);
+
+        assert_eq!(plan.held().count(), 0);
+        assert_eq!(plan.changes.len(), if action.is_some() { 12 } else { 0 });
+        assert!(plan.changes.iter().all(|change| Some(change.action) == action));
+        assert!(plan.present.iter().all(|key| live.live.contains_key(key)), "owned is what is there");
+    }
+}
+
+#[test]
 fn the_guards_count_absolutely_and_from_five_on_by_percent() {
     let guards = Guards {
         default_max_deletes: 10,

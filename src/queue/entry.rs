@@ -60,6 +60,8 @@ pub(super) struct Entry {
     pub status: Status,
     /// Tries that ended without success.
     pub attempts: u32,
+    /// Why the last of them failed; kept while the next one is under way.
+    pub last_failure: Option<String>,
     /// An earlier try may have taken effect.
     pub verify: bool,
     /// See [`Group::part`].
@@ -78,6 +80,7 @@ impl Entry {
             task,
             status: Status::Waiting,
             attempts: 0,
+            last_failure: None,
             verify: false,
             part: 0,
             open: 0,
@@ -111,6 +114,11 @@ impl Entry {
 
     pub fn is_ready(&self) -> bool {
         self.is_active() && self.open == 0
+    }
+
+    /// Failed before, and its next try is under way or about to be.
+    pub fn is_tried_again(&self) -> bool {
+        self.attempts > 0 && (self.is_active() || matches!(self.status, Status::InFlight { wanted: true, .. }))
     }
 
     pub fn is_blocked(&self) -> bool {

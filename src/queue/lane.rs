@@ -157,6 +157,7 @@ impl Lane {
                 entry.ready_since = since;
                 if same {
                     entry.attempts = if fresh { 0 } else { before.attempts };
+                    entry.last_failure.clone_from(&before.last_failure);
                     entry.verify = before.verify;
                 }
             });
@@ -245,6 +246,7 @@ impl Lane {
                 self.set(index, now, |entry| {
                     entry.attempts = entry.attempts.saturating_add(1);
                     entry.verify |= ambiguous || verify;
+                    entry.last_failure = Some(message.clone());
                     entry.status = Status::Delayed { until: now + backoff.delay(entry.attempts, random), message };
                 });
                 After::Requeued("retry")

@@ -20,7 +20,8 @@ pub(super) fn of(lane: &Lane, now: Instant, wall: SystemTime) -> Vec<Problem> {
             *first = entry;
         }
     }
-    let mut stuck: Vec<&Entry> = lane.entries().filter(|entry| entry.seen() == Seen::Failed).collect();
+    let is_stuck = |entry: &&Entry| entry.seen() == Seen::Failed || entry.is_tried_again();
+    let mut stuck: Vec<&Entry> = lane.entries().filter(is_stuck).collect();
     stuck.sort_by(|a, b| a.task.slot.cmp(&b.task.slot));
     stuck.into_iter().filter_map(|entry| problem(lane, entry, &failed_makes, now, wall)).collect()
 }
@@ -33,6 +34,10 @@ fn problem(
     wall: SystemTime,
 ) -> Option<Problem> {
     let (state, message, next) = match &entry.status {
+        // A problem stays one until a try succeeds: else it would come and go with each try.
+        Status::Waiting | Status::InFlight { .. } if entry.is_tried_again() => {
+            (ProblemState::Retrying, entry.last_failure.clone()?, None)
+        }
         Status::Waiting => (ProblemState::Blocked, blocked(lane, entry, failed_makes), None),
         Status::Delayed { until, message } => {
             let at = wall.checked_add(until.saturating_duration_since(now));

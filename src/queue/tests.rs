@@ -200,6 +200,24 @@ async fn a_retry_says_when_it_comes() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_problem_stays_one_while_its_next_try_is_under_way() {
+    let queue = queue();
+    queue.replace(&production(), vec![update("a", 1)], false);
+    let work = queue.take().await.unwrap();
+    assert_eq!(queue.problems("production"), []);
+    queue.finish(work, vec![retry()]);
+    let delayed = queue.problems("production");
+
+    let again = queue.take().await.unwrap();
+    let [problem] = &queue.problems("production")[..] else { panic!("one problem") };
+    assert_eq!((problem.state, problem.attempts, &problem.message), (ProblemState::Retrying, 1, &delayed[0].message));
+    assert_eq!(problem.next_attempt_at, None, "it is now");
+    queue.finish(again, vec![Verdict::Done]);
+
+    assert_eq!(queue.problems("production"), []);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_newer_plan_takes_effect_at_once_while_what_is_in_flight_finishes() {
     let queue = queue();
     queue.replace(&production(), vec![update("a", 1), update("b", 2), update("c", 3)], false);

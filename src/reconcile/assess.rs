@@ -96,7 +96,7 @@ impl Assessor {
         let delete_after = self.rules.delete_after;
         let client = self.client.with_priority(priority);
         let mut observed = observed::fetch(&client, kinds(desired, &owned)).await;
-        self.look_twice(&client, &owned, &mut observed).await;
+        self.look_twice(&client, desired, &owned, &mut observed).await;
         let first_contact = !self.is_known();
         let plan = plan::diff(&Inputs {
             desired,
@@ -118,7 +118,13 @@ impl Assessor {
     }
 
     /// A list that lacks too much of what we own is asked for once more before it holds anything.
-    async fn look_twice(&self, client: &Client, owned: &BTreeMap<Key, Ownership>, observed: &mut Observed) {
+    async fn look_twice(
+        &self,
+        client: &Client,
+        desired: &Desired,
+        owned: &BTreeMap<Key, Ownership>,
+        observed: &mut Observed,
+    ) {
         let mut live: BTreeMap<&str, HashSet<Key>> = BTreeMap::new();
         for (name, documents) in &observed.kinds {
             if let (Some(kind), Ok(documents)) = (resource::kind(name), documents) {
@@ -126,7 +132,7 @@ impl Assessor {
             }
         }
         let is_live = |key: &Key| live.get(key.kind).map(|keys| keys.contains(key));
-        for (name, gone) in guards::shrunk(owned, is_live, &self.rules.guards) {
+        for (name, gone) in guards::shrunk(owned, desired, is_live, &self.rules.guards) {
             let Some(kind) = resource::kind(name) else { continue };
             tracing::warn!(kind = name, gone, "a list lacks much of what is owned; asking once more");
             observed.kinds.insert(name, kind.list(client).await);

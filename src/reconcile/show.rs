@@ -1,5 +1,6 @@
 //! What a pass shows: gauges and the status snapshot.
 
+use super::Outcome;
 use super::Reconciler;
 use super::rfc3339;
 use crate::desired::Finding;
@@ -8,7 +9,9 @@ use crate::plan::Plan;
 use crate::plan::render::HeldReport;
 use crate::resource;
 use crate::resource::Action;
+use crate::source::Trigger;
 use crate::source::loader::Load;
+use crate::telemetry::metrics::Metrics;
 use crate::telemetry::status::DesiredError;
 use crate::telemetry::status::DesiredStatus;
 use crate::telemetry::status::HeldStatus;
@@ -20,6 +23,46 @@ use std::collections::HashMap;
 use std::time::SystemTime;
 
 const ACTIONS: [Action; 4] = [Action::Create, Action::Update, Action::Rename, Action::Delete];
+
+/// Every outcome, as passes and as changes are counted.
+const PASSES: [Outcome; 5] = [Outcome::Noop, Outcome::Applied, Outcome::Partial, Outcome::Held, Outcome::Failed];
+const RESULTS: [&str; 3] = ["ok", "failed", "superseded"];
+
+/// Starts the series of a project at 0: a counter that appears with its first increase hides that increase from every
+/// `increase()`, and an alert on a gauge that is not there never fires.
+pub fn start_series(metrics: &Metrics, project: &str) {
+    for trigger in Trigger::ALL {
+        for outcome in PASSES {
+            metrics.passes_total.with_label_values(&[project, trigger.as_str(), outcome.as_str()]);
+        }
+    }
+    for phase in ["load", "observe", "plan", "total"] {
+        metrics.pass_duration_seconds.with_label_values(&[project, phase]);
+    }
+    metrics.convergence_duration_seconds.with_label_values(&[project]);
+    for gauge in [&metrics.last_attempt_timestamp_seconds, &metrics.last_success_timestamp_seconds] {
+        gauge.with_label_values(&[project]).set(0.0);
+    }
+    for gauge in [&metrics.desired_valid, &metrics.converged, &metrics.suspended] {
+        gauge.with_label_values(&[project]).set(0);
+    }
+    for hold in Hold::ALL.map(Hold::as_str) {
+        metrics.held_changes.with_label_values(&[project, hold]).set(0);
+        metrics.guard_trips_total.with_label_values(&[project, hold]);
+    }
+    for kind in resource::ALL.iter().map(|kind| kind.name()) {
+        for gauge in [&metrics.desired_resources, &metrics.drifted_resources, &metrics.undeclared_resources] {
+            gauge.with_label_values(&[project, kind]).set(0);
+        }
+        for action in ACTIONS.map(Action::as_str) {
+            metrics.plan_changes.with_label_values(&[project, kind, action]).set(0);
+            metrics.change_duration_seconds.with_label_values(&[kind, action]);
+            for result in RESULTS {
+                metrics.changes_total.with_label_values(&[project, kind, action, result]);
+            }
+        }
+    }
+}
 
 impl Reconciler {
     pub(super) fn show_load(&self, load: &Load) {
@@ -98,6 +141,7 @@ impl Reconciler {
             let seconds = seen.elapsed().as_secs_f64();
             self.metrics.convergence_duration_seconds.with_label_values(&[&*project]).observe(seconds);
             tracing::info!(project = &*project, seconds, "converged: the project equals the config repo");
+            self.note_in_sync();
         }
         let suspended_until = self.suspended_until();
         self.metrics.suspended.with_label_values(&[&*project]).set(i64::from(suspended_until.is_some()));
@@ -184,8 +228,7 @@ impl Reconciler {
                 && plan.held().next().is_none()
                 && !plan.changes.iter().any(|change| change.held == Some(Hold::DeleteAfter))
         });
-        let has_passed =
-            self.memory.last_pass.as_ref().is_some_and(|pass| pass.result != super::Outcome::Failed.as_str());
+        let has_passed = self.memory.last_pass.as_ref().is_some_and(|pass| pass.result != Outcome::Failed.as_str());
         let counts = self.queue.counts_of(&self.assessor.project);
         is_planned && has_passed && problems.is_empty() && counts.total() == 0 && self.paused.borrow().is_none()
     }
@@ -195,7 +238,7 @@ fn desired_status(load: &Load) -> DesiredStatus {
     let error = |finding: &Finding| DesiredError {
         file: finding.place.file.to_string(),
         line: finding.place.line,
-        message: finding.to_string(),
+        message: finding.without_place(),
     };
     DesiredStatus {
         valid: load.desired.is_some() && load.errors.is_empty(),

@@ -105,6 +105,11 @@ fn put_state(memory: &mut Memory, request: &Request) -> Result<(), Refusal> {
         (None, Some(Value::Object(projects))) if document.is_empty() => projects,
         (_, _) => return Err(Refusal::Invalid("give ?project=ID, or { \"projects\": { ID: ... } }".to_owned())),
     };
+    fill(memory, projects)
+}
+
+/// Replaces the contents of these projects; of all or of none.
+pub fn fill(memory: &mut Memory, projects: Document) -> Result<(), Refusal> {
     let mut worlds = Vec::new();
     for (project, world) in projects {
         let Value::Object(world) = world else { return Err(Refusal::Malformed("a state is an object".to_owned())) };

@@ -21,6 +21,8 @@ pub struct Options {
     pub limit: Option<Limit>,
     /// Faults from the first request on.
     pub faults: Vec<Rule>,
+    /// What the projects hold at the start, by id; each as `PUT /_sim/state?project=ID` takes it.
+    pub projects: Map<String, Value>,
     /// Everything that can also be changed while it runs.
     pub switches: Switches,
 }
@@ -28,7 +30,7 @@ pub struct Options {
 impl Default for Options {
     fn default() -> Self {
         let listen = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-        Self { listen, seed: 0, limit: None, faults: Vec::new(), switches: Switches::default() }
+        Self { listen, seed: 0, limit: None, faults: Vec::new(), projects: Map::new(), switches: Switches::default() }
     }
 }
 

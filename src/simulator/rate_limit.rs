@@ -288,6 +288,8 @@ pub struct Background {
     rng: fastrand::Rng,
     per_second: f64,
     on_off: Option<(Duration, Duration)>,
+    start: Duration,
+    /// Counted from the start.
     next: Duration,
     owed: u64,
     /// Requests that somebody wanted to send.
@@ -300,15 +302,23 @@ impl Background {
     /// `on_off`: they come only during the first part of every such period.
     pub fn new(per_second: f64, on_off: Option<(Duration, Duration)>, seed: u64) -> Self {
         let rng = rng(seed);
-        let mut background = Self { rng, per_second, on_off, next: Duration::ZERO, owed: 0, arrived: 0, served: 0 };
+        let zero = Duration::ZERO;
+        let mut background = Self { rng, per_second, on_off, start: zero, next: zero, owed: 0, arrived: 0, served: 0 };
         background.draw();
         background
     }
 
+    /// They begin only then.
+    #[must_use]
+    pub fn starting(mut self, start: Duration) -> Self {
+        self.start = start;
+        self
+    }
+
     /// Lets everything happen that happens up to `now`. Call it before anything else asks the limit.
     pub fn advance(&mut self, now: Duration, limit: &mut RateLimit) {
-        while self.per_second > 0.0 && self.next <= now {
-            let at = self.next;
+        while self.per_second > 0.0 && self.start + self.next <= now {
+            let at = self.start + self.next;
             self.arrived += 1;
             if limit.locked_out(at) {
                 self.owed += 1;

@@ -51,6 +51,8 @@ pub struct Watch {
 /// The loop. Made before the first load, so that no change falls between the two.
 pub struct Files {
     eye: Eye,
+    /// What the last look saw, and how long it took.
+    last: (Vec<Seen>, Duration),
     events: mpsc::Receiver<()>,
     debounce: Duration,
     poll: Duration,
@@ -85,7 +87,8 @@ struct Eye {
 type Identity = (u64, u64, i64, i64);
 
 impl Files {
-    /// Looks once and begins to watch. `debounce` is the quiet time after the last change.
+    /// Looks once and begins to watch; blocks while it does. What changes from now on will be told, however much later
+    /// the loop runs. `debounce` is the quiet time after the last change.
     pub fn new(projects: Vec<Watch>, debounce: Duration) -> Self {
         let (sender, events) = mpsc::channel(1);
         let watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
@@ -112,7 +115,8 @@ impl Files {
             Ok(watcher) => eye.watcher = Some(watcher),
             Err(error) => eye.warn(&error),
         }
-        Self { eye, events, debounce, poll }
+        let last = eye.timed_look();
+        Self { eye, last, events, debounce, poll }
     }
 
     /// Fires at each project whose files changed, until `shutdown`.
@@ -125,8 +129,7 @@ impl Files {
     }
 
     async fn watch(self, metrics: &Metrics) {
-        let Self { eye, mut events, debounce, poll } = self;
-        let Some((mut eye, mut last, mut cost)) = look(eye).await else { return };
+        let Self { mut eye, last: (mut last, mut cost), mut events, debounce, poll } = self;
         loop {
             tokio::select! {
                 () = next(&mut events) => {}
@@ -170,14 +173,19 @@ async fn next(events: &mut mpsc::Receiver<()>) {
 /// Looks on a thread that may block. `None` if that thread panicked.
 async fn look(mut eye: Eye) -> Option<(Eye, Vec<Seen>, Duration)> {
     let looked = tokio::task::spawn_blocking(move || {
-        let start = Instant::now();
-        let seen = eye.look();
-        (eye, seen, start.elapsed())
+        let (seen, took) = eye.timed_look();
+        (eye, seen, took)
     });
     looked.await.inspect_err(|error| tracing::error!(%error, "the file watcher failed")).ok()
 }
 
 impl Eye {
+    fn timed_look(&mut self) -> (Vec<Seen>, Duration) {
+        let start = Instant::now();
+        let seen = self.look();
+        (seen, start.elapsed())
+    }
+
     fn look(&mut self) -> Vec<Seen> {
         let mut seen = Vec::new();
         for _ in 0..LOOKS {
@@ -362,6 +370,22 @@ mod tests {
             self.shutdown.cancel();
             tokio::time::timeout(Duration::from_secs(5), self.running.join_next()).await.unwrap();
         }
+    }
+
+    // The loop used to look first when it ran: a change after the first load and before that look went untold.
+    #[tokio::test]
+    async fn what_changes_before_the_loop_runs_is_seen() {
+        let temp = tempfile::tempdir().unwrap();
+        fs::write(temp.path().join("a.yaml"), "roles: []\n").unwrap();
+        let tree = Tree { root: temp.path().to_owned(), paths: vec![".".into()], exclude: GlobSet::empty() };
+        let (target, receiver) = channel();
+        let files = Files::new(vec![Watch { tree, target }], DEBOUNCE);
+        fs::write(temp.path().join("a.yaml"), "roles: [{name: a}]\n").unwrap();
+
+        let mut world = World::start(temp, receiver, files);
+
+        assert!(world.fires(BY_EVENT).await);
+        world.stop().await;
     }
 
     #[tokio::test]

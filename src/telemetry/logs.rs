@@ -16,7 +16,11 @@ use tracing_subscriber::registry;
 /// `RUST_LOG` takes them; directives that cannot be read mean `info`.
 pub fn init(json: bool, level: &str, redactor: &Redactor) {
     let ansi = !json && io::stderr().is_terminal();
-    let subscriber = subscriber(json, ansi, level, Redacted { redactor: redactor.clone(), to: io::stderr });
+    install(subscriber(json, ansi, level, Redacted { redactor: redactor.clone(), to: io::stderr }));
+}
+
+/// For the whole process, once; panics are events from then on.
+pub(super) fn install(subscriber: impl Subscriber + Send + Sync) {
     if tracing::subscriber::set_global_default(subscriber).is_ok() {
         std::panic::set_hook(Box::new(log_panic));
     }

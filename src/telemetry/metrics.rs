@@ -151,16 +151,34 @@ impl Metrics {
             registry: registry.clone(),
         };
         register(r, metrics.api_requests_in_flight.clone());
+        metrics.start_series();
+        metrics
+    }
+
+    /// A counter that appears with its first increase hides that increase: what needs no project or host starts here.
+    fn start_series(&self) {
         for trigger in ["startup", "watch", "interval", "signal", "api"] {
-            metrics.source_events_total.with_label_values(&[trigger]);
+            self.source_events_total.with_label_values(&[trigger]);
         }
         for result in ["changed", "unchanged", "invalid", "io_error"] {
-            metrics.source_loads_total.with_label_values(&[result]);
+            self.source_loads_total.with_label_values(&[result]);
         }
         for state in ["ready", "delayed", "in_flight", "blocked", "parked"] {
-            metrics.queue_depth.with_label_values(&[state]);
+            self.queue_depth.with_label_values(&[state]);
         }
-        metrics
+        for reason in ["plan", "retry", "release", "split"] {
+            self.queue_adds_total.with_label_values(&[reason]);
+        }
+    }
+
+    /// HTTP attempts so far, of all operations.
+    pub fn requests(&self) -> f64 {
+        let families = self.api_requests_total.collect();
+        families
+            .iter()
+            .flat_map(prometheus::proto::MetricFamily::get_metric)
+            .map(|series| series.get_counter().get_value())
+            .sum()
     }
 
     /// The text exposition that Prometheus scrapes.
@@ -169,7 +187,8 @@ impl Metrics {
         if let Err(error) = TextEncoder::new().encode(&self.registry.gather(), &mut text) {
             tracing::error!(%error, "cannot render the metrics");
         }
-        String::from_utf8(text).unwrap_or_default()
+        // The encoder writes infinity as Rust does, the text format spells it otherwise.
+        String::from_utf8(text).unwrap_or_default().replace(" inf\n", " +Inf\n")
     }
 }
 
@@ -224,6 +243,16 @@ fn one_histogram(registry: &Registry, name: &str, help: &str) -> Histogram {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn infinity_is_spelled_as_the_text_format_has_it() {
+        let metrics = Metrics::new();
+        metrics.limiter_rate_requests_per_second.with_label_values(&["api"]).set(f64::INFINITY);
+
+        let text = metrics.render();
+
+        assert!(text.contains("limiter_rate_requests_per_second{host=\"api\"} +Inf\n"), "{text}");
+    }
 
     #[test]
     fn every_name_has_the_prefix_and_process_metrics_are_there() {

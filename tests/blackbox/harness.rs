@@ -5,7 +5,6 @@ use rustix::process::Pid;
 use rustix::process::Signal;
 use rustix::process::kill_process;
 use serde_json::Value;
-use serde_json::json;
 use std::fs;
 use std::io::BufRead;
 use std::io::BufReader;
@@ -57,7 +56,8 @@ impl Default for Setup {
 /// The world. Dropped, it ends every process it started.
 pub struct World {
     pub dir: TempDir,
-    pub simulator: Process,
+    /// Ends with the world.
+    _simulator: Process,
     pub api: String,
     pub daemon: Option<Process>,
     setup: Setup,
@@ -83,7 +83,7 @@ impl World {
         // Every test of this process installs it; one is the first.
         rustls::crypto::ring::default_provider().install_default().ok();
         let http = reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(20)).build().unwrap();
-        let world = Self { dir, simulator, api, daemon: None, setup, http };
+        let world = Self { dir, _simulator: simulator, api, daemon: None, setup, http };
         world.write_config();
         world
     }
@@ -223,7 +223,9 @@ impl World {
         while !condition(self).await {
             if start.elapsed() > PATIENCE {
                 let log = self.daemon.as_ref().map(|daemon| daemon.tail(40)).unwrap_or_default();
-                panic!("never {what}; the daemon's log ends:\n{log}");
+                let is_up = self.daemon.as_ref().is_some_and(|daemon| daemon.said("\"listening\""));
+                let status = if is_up { self.ask(Method::GET, "/api/v1/status").await.1 } else { String::new() };
+                panic!("never {what}; the status is {status}; the daemon's log ends:\n{log}");
             }
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
@@ -324,7 +326,7 @@ impl World {
         match self.sim(Method::GET, "log", None).await {
             Value::Array(log) => log,
             Value::Object(mut object) => object.remove("log").and_then(|log| log.as_array().cloned()).unwrap(),
-            other => panic!("{other}"),
+            other @ (Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_)) => panic!("{other}"),
         }
     }
 
@@ -357,11 +359,6 @@ pub fn write_some(world: &World, permissions: usize, roles: usize, tenants: usiz
             world.write(&format!("{kind}.yaml"), &format!("{kind}:\n{text}"));
         }
     }
-}
-
-/// An object with these names and values, for the simulator's interface.
-pub fn object(fields: &[(&str, Value)]) -> Value {
-    json!(fields.iter().cloned().collect::<std::collections::BTreeMap<_, _>>())
 }
 
 /// A process of ours and all that it said, on both streams.
@@ -421,6 +418,20 @@ impl Process {
     }
 }
 
+impl Process {
+    /// Waits for its end.
+    pub async fn ended(&mut self) -> ExitStatus {
+        let start = Instant::now();
+        loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return status;
+            }
+            assert!(start.elapsed() < PATIENCE, "it does not end; it said:\n{}", self.tail(40));
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+}
+
 impl Drop for Process {
     fn drop(&mut self) {
         // It may have ended by itself.
@@ -432,4 +443,158 @@ impl Drop for Process {
 /// The text of a file, or nothing.
 pub fn read(path: &Path) -> String {
     fs::read_to_string(path).unwrap_or_default()
+}
+
+/// Beyond the usual: what tests of triggers and of the source ask for.
+impl World {
+    /// Passes that have finished and were set off by this trigger.
+    pub async fn passes_by(&self, trigger: &str) -> u64 {
+        let text = self.ask(Method::GET, "/metrics").await.1;
+        let label = format!("trigger=\"{trigger}\"");
+        let counts = text.lines().filter(|l| l.starts_with("descope_gitops_passes_total{") && l.contains(&label));
+        counts.filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok()).sum()
+    }
+
+    /// One more full pass that began after this call, whatever else was under way.
+    pub async fn fresh_pass(&self) {
+        let before = self.passes_by("api").await;
+        assert_eq!(self.ask(Method::POST, "/api/v1/reconcile").await.0, 202);
+        self.until("a fresh pass", async |world| world.passes_by("api").await > before).await;
+    }
+
+    /// Waits until a live permission has this description.
+    pub async fn until_live(&self, permission: &str, description: &str) {
+        let is_there = async |world: &Self| {
+            world.entity("permissions", permission).await.is_some_and(|live| live["description"] == description)
+        };
+        self.until(&format!("{permission} live with {description:?}"), is_there).await;
+    }
+
+    /// Puts the source somewhere else below the world; for the next start.
+    pub fn source_at(&mut self, path: &str, more: &str) {
+        let path = self.path(path);
+        self.reconfigure(|setup| setup.top.push(format!("source: {{ path: {}, {more} }}", path.display())));
+    }
+}
+
+/// One permission in a file of its own.
+pub fn permission(name: &str, description: &str) -> String {
+    format!("permissions:\n  - {{ name: {name}, description: {description} }}\n")
+}
+
+/// `git`, without the settings of whoever runs the tests.
+pub fn git(dir: &Path, args: &[&str]) -> String {
+    let output = Command::new("git")
+        .current_dir(dir)
+        .args(["-c", "user.name=t", "-c", "user.email=t@example.com", "-c", "gc.auto=0"])
+        .args(args)
+        .env("GIT_CONFIG_GLOBAL", "/dev/null")
+        .env("GIT_CONFIG_NOSYSTEM", "1")
+        .env_remove("GIT_DIR")
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "git {args:?}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap().trim().to_owned()
+}
+
+/// What the failure tests ask for.
+impl World {
+    /// Waits until a revision with so many resources is in force and the project equals it.
+    pub async fn converge_on(&self, resources: usize) {
+        self.until("converged on the new revision", async |world| {
+            let project = world.project().await;
+            project["desired"]["resources"] == resources && project["converged"] == true
+        })
+        .await;
+    }
+
+    /// The simulator's counters.
+    pub async fn stats(&self) -> Value {
+        self.sim(Method::GET, "stats", None).await
+    }
+
+    /// One problem of the first project.
+    pub async fn problem(&self, kind: &str, id: &str) -> Option<Value> {
+        let problems = self.project().await["problems"].as_array().cloned().unwrap_or_default();
+        problems.into_iter().find(|problem| problem["kind"] == kind && problem["id"] == id)
+    }
+
+    /// Is there a problem with that resource, in that state?
+    pub async fn has_problem(&self, kind: &str, id: &str, state: &str) -> bool {
+        self.problem(kind, id).await.is_some_and(|problem| problem["state"] == state)
+    }
+
+    /// Every API request after `seq` that the limit counts.
+    pub async fn requests_since(&self, seq: u64) -> Vec<Value> {
+        let counts = |entry: &Value| entry["path"] != "/v1/mgmt/license" && entry["seq"].as_u64().unwrap() > seq;
+        self.log().await.into_iter().filter(counts).collect()
+    }
+
+    /// The number of the newest request.
+    pub async fn newest_seq(&self) -> u64 {
+        self.log().await.last().map_or(0, |entry| entry["seq"].as_u64().unwrap())
+    }
+}
+
+/// How often each resource was really created, by `kind/name`, and how often a create of it was refused.
+pub fn creates(log: &[Value]) -> std::collections::BTreeMap<String, (usize, usize)> {
+    let mut counts = std::collections::BTreeMap::<String, (usize, usize)>::new();
+    for entry in log {
+        let Some((kind, "create" | "create/batch")) =
+            entry["path"].as_str().and_then(|path| path.strip_prefix("/v1/mgmt/")?.split_once('/'))
+        else {
+            continue;
+        };
+        let body = &entry["body"];
+        let batch = ["permissions", "roles"].into_iter().find_map(|list| body[list].as_array());
+        let items = batch.map_or_else(|| vec![body.clone()], Clone::clone);
+        for item in items {
+            let name = item["id"].as_str().or(item["name"].as_str()).unwrap();
+            let tenant = item["tenantId"].as_str().unwrap_or_default();
+            let count = counts.entry(format!("{kind}/{tenant}/{name}")).or_default();
+            count.0 += usize::from(entry["effect"] == true);
+            count.1 += usize::from(entry["status"] == 400);
+        }
+    }
+    counts
+}
+
+impl World {
+    /// Any request to the daemon, with this token or none, and this body.
+    pub async fn ask_as(&self, token: Option<&str>, method: Method, path: &str, body: String) -> (u16, String) {
+        let mut request = self.http.request(method, self.daemon_url().await + path).body(body);
+        if let Some(token) = token {
+            request = request.bearer_auth(token);
+        }
+        let response = request.send().await.unwrap();
+        (response.status().as_u16(), response.text().await.unwrap())
+    }
+
+    /// What anybody gets.
+    pub async fn open(&self, path: &str) -> (u16, String) {
+        self.ask_as(None, Method::GET, path, String::new()).await
+    }
+
+    /// Ends the daemon as an orchestrator does, and gives everything it ever said.
+    pub async fn stop_and_read(&mut self) -> (ExitStatus, Vec<String>) {
+        let lines = Arc::clone(&self.daemon().lines);
+        let status = self.stop().await;
+        let is_whole = || lines.lock().unwrap().iter().any(|line| line.contains("\"stopped\""));
+        self.until("the last line", async |_| is_whole()).await;
+        let lines = lines.lock().unwrap().clone();
+        (status, lines)
+    }
+
+    /// The status of one project.
+    pub async fn project_named(&self, name: &str) -> Value {
+        let status = self.status().await;
+        let projects = status["projects"].as_array().unwrap();
+        projects.iter().find(|project| project["name"] == name).unwrap().clone()
+    }
+}
+
+impl Process {
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
 }

@@ -1,9 +1,26 @@
 //! The real binary against the simulator over loopback: real files, sockets, signals and time.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+#![allow(clippy::float_cmp, reason = "counters are whole numbers")]
+#![allow(clippy::format_collect, clippy::similar_names, reason = "YAML is made line by line; words are what they are")]
 
 mod audit;
+mod commands;
 mod converge;
+mod crash;
 mod crash5;
+mod demo;
 mod durability;
+mod failure;
+mod fence;
 mod guards;
 mod harness;
+mod hold;
+mod http;
+mod limits;
+mod metrics;
+mod pause;
+mod plan;
+mod projects;
+mod source;
+mod triggers;
+mod validate;

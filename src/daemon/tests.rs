@@ -1,0 +1,67 @@
+//! The parts as they are put together.
+
+use super::*;
+use crate::config::Overrides;
+
+/// One project whose repo is not there, so that nothing is ever sent.
+fn parts(dir: &tempfile::TempDir) -> Parts {
+    let file = dir.path().join("config.yaml");
+    let key = dir.path().join("key");
+    std::fs::write(&key, "K2verysecretkey").unwrap();
+    let text = format!(
+        "source: {{ path: {0}/repo }}\nstate: {{ path: {0}/state }}\nprojects:\n  - name: one\n    projectId: P2abc\n    \
+         managementKey: {{ file: {0}/key }}\n    baseUrl: http://127.0.0.1:9\n",
+        dir.path().display()
+    );
+    std::fs::write(&file, text).unwrap();
+    // Every test of this process installs it; one is the first.
+    rustls::crypto::ring::default_provider().install_default().ok();
+    let overrides = Overrides { config: Some(file.display().to_string()), ..Overrides::default() };
+    Parts::build(&Config::load(&overrides).unwrap(), &process_env, &Redactor::new(), &CancellationToken::new()).unwrap()
+}
+
+/// It was taken for stuck a minute after its last pass, so an orchestrator would have restarted it between any two.
+#[tokio::test(start_paused = true)]
+async fn a_daemon_with_nothing_to_do_is_alive() {
+    let dir = tempfile::tempdir().unwrap();
+    let parts = parts(&dir);
+    let stop = CancellationToken::new();
+    let mut loops = JoinSet::new();
+    for project in parts.projects {
+        loops.spawn(project.reconciler.run(project.triggers, stop.clone()));
+    }
+
+    tokio::time::sleep(Duration::from_secs(3600)).await;
+
+    assert!(parts.board.is_alive());
+    stop.cancel();
+    loops.join_all().await;
+}
+
+#[tokio::test]
+async fn series_that_alerts_watch_are_there_before_anything_happened() {
+    let dir = tempfile::tempdir().unwrap();
+
+    let text = parts(&dir).metrics.render();
+
+    for series in [
+        "passes_total{project=\"one\",result=\"failed\",trigger=\"interval\"}",
+        "changes_total{action=\"delete\",kind=\"tenants\",project=\"one\",result=\"failed\"}",
+        "held_changes{project=\"one\",reason=\"first_contact\"}",
+        "guard_trips_total{project=\"one\",reason=\"first_contact\"}",
+        "converged{project=\"one\"}",
+        "suspended{project=\"one\"}",
+        "desired_valid{project=\"one\"}",
+        "last_success_timestamp_seconds{project=\"one\"}",
+        "desired_resources{kind=\"roles\",project=\"one\"}",
+        "drifted_resources{kind=\"roles\",project=\"one\"}",
+        "undeclared_resources{kind=\"roles\",project=\"one\"}",
+        "convergence_duration_seconds_count{project=\"one\"}",
+        "limiter_throttled_total{host=\"127.0.0.1:9\"}",
+        "api_requests_total{code=\"401\",operation=\"GET /v1/mgmt/tenant/all\"}",
+        "api_retries_total{operation=\"GET /v1/mgmt/role/all\",reason=\"timeout\"}",
+        "queue_adds_total{reason=\"retry\"}",
+    ] {
+        assert!(text.lines().any(|line| line == format!("descope_gitops_{series} 0")), "{series}");
+    }
+}

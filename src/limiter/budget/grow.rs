@@ -1,0 +1,106 @@
+//! The ways up: probes above what is known, and the way back after a cut.
+
+use std::time::Duration;
+
+use crate::limiter::budget::Budget;
+use crate::limiter::budget::Paced;
+use crate::limiter::budget::Run;
+use crate::limiter::budget::Step;
+use crate::limiter::budget::learn::SAME;
+use crate::limiter::budget::period;
+
+/// Seconds of pause that probing may cost: at first, earned per second, and at most.
+pub(super) const PURSE_AT_START: f64 = 3.0;
+const EARNED_PER_SECOND: f64 = 0.02;
+const FULL_PURSE: f64 = 90.0;
+
+/// A neighbour who left is noticed after so long, the steps of the way back up included.
+pub(super) const HOLD: Duration = Duration::from_secs(600);
+const HOLD_WITHOUT_LOCKOUT: Duration = Duration::from_secs(60);
+
+/// Windows that the way back up takes, and how much more each of the first steps dares; the last is all the rest.
+const STEPS: u32 = 3;
+const STEP: [f64; 2] = [1.3, 1.6];
+
+const LONGEST_CALM: Duration = Duration::from_secs(24 * 3600);
+
+impl Budget {
+    pub(super) fn may_probe(&mut self, now: Duration) -> bool {
+        match &mut self.run {
+            Some(Run { step: Step::Chunk { size, out, .. }, .. }) if *out < *size => {
+                *out += 1.0;
+                true
+            }
+            Some(_) => false,
+            None => {
+                self.earn(now);
+                // What a refusal would cost beyond waiting anyway.
+                let cost = (self.gate.pause().as_secs_f64() + 1.0 - self.would_wait(now)).max(1.0);
+                let due = if self.n < self.prior {
+                    now >= self.recover_at
+                } else {
+                    now >= self.next_probe && self.purse >= cost
+                };
+                if self.in_flight > 0 || !due {
+                    return false;
+                }
+                self.run = Some(Run { from: self.n, step: Step::Chunk { size: 1.0, out: 1.0, landed: 0.0 } });
+                true
+            }
+        }
+    }
+
+    /// The way up where there is no burst to probe at the end of: while pacing, or while little is asked for.
+    pub(super) fn grow(&mut self, now: Duration) {
+        if let Some(Paced::Guessed(since)) = self.paced
+            && self.n >= self.prior
+            && now >= self.event_at.unwrap_or(since).max(since) + self.calm
+        {
+            self.calm = (self.calm * 2).min(LONGEST_CALM);
+            self.set_paced(None);
+            self.why = "no refusal for long: bursts are tried again";
+        }
+        let below = self.n < self.prior;
+        if now >= self.recover_at + self.window * STEPS {
+            // Too little was asked for to tell.
+            self.suspect = None;
+        }
+        if self.suspect.is_some() || self.n >= self.ceiling || !(below || self.paced.is_some()) {
+            return;
+        }
+        self.earn(now);
+        let number = match self.run {
+            Some(Run { step: Step::Window { since, number }, .. }) if now >= since + self.window => number + 1,
+            None if below && self.paced.is_some() && now >= self.recover_at => 0,
+            None if below && now >= self.recover_at + self.window * STEPS => STEP.len(),
+            None if !below && now >= self.next_probe && self.purse > self.gate.pause().as_secs_f64() + 1.0 => 0,
+            Some(_) | None => return,
+        };
+        if !below && self.admitted() < SAME * self.n {
+            return; // nobody asks for more
+        }
+        let from = self.run.map_or(self.n, |run| run.from);
+        let factor = if below { STEP.get(number).copied().unwrap_or(f64::INFINITY) } else { 1.1 };
+        let bound = if below { self.prior } else { self.ceiling };
+        self.n = (self.n * factor).min(bound);
+        self.run = (!below || self.n < bound).then_some(Run { from, step: Step::Window { since: now, number } });
+        self.pace.set_period(period(self.window, self.n));
+        self.why = "nothing was refused for long";
+    }
+
+    fn earn(&mut self, now: Duration) {
+        self.purse = (self.purse + EARNED_PER_SECOND * now.saturating_sub(self.purse_at).as_secs_f64()).min(FULL_PURSE);
+        self.purse_at = now;
+    }
+
+    /// When the way back up begins after a cut.
+    pub(super) fn holds(&self, now: Duration) -> Duration {
+        let hold = if self.backoff.is_zero() { HOLD_WITHOUT_LOCKOUT } else { HOLD };
+        now + hold.saturating_sub(self.window * STEPS).max(self.window * 2)
+    }
+}
+
+/// Between two probes at least.
+pub(super) fn shortest_gap(window: Duration, backoff: Duration) -> Duration {
+    if backoff.is_zero() { window } else { window.max(backoff) * 2 }
+}

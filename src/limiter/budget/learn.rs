@@ -1,0 +1,157 @@
+//! What an answer teaches, and what a refusal does.
+
+use std::time::Duration;
+
+use crate::limiter::budget::Budget;
+use crate::limiter::budget::Paced;
+use crate::limiter::budget::Run;
+use crate::limiter::budget::Step;
+use crate::limiter::budget::Suspect;
+use crate::limiter::budget::grow;
+use crate::limiter::budget::period;
+use crate::limiter::machine::Slot;
+use crate::limiter::machine::SlotKind;
+
+/// What is left to us when others use the limit too; a little less than was, so that they have room to vary.
+const CUT: f64 = 0.85;
+
+/// The same where the way back up just failed: what was admitted then was more than is left on other days.
+const FAILED_CUT: f64 = 0.7;
+
+/// Two counts this near to each other are the same.
+pub(super) const SAME: f64 = 0.85;
+
+/// A guess that the limit is a rate is as good as tested after so many windows without a refusal.
+const HELD: u32 = 5;
+
+/// After a probe that found nothing the next one waits twice as long, because a lockout hurts others as well.
+const LONGEST_GAP: Duration = Duration::from_secs(3600);
+
+/// A chunk of a probe is at most this share of the budget: what is in flight at the refusal is refused as well.
+const CHUNK_SHARE: f64 = 1.0 / 24.0;
+
+impl Budget {
+    pub(super) fn admitted_one(&mut self, slot: &Slot) {
+        if self.event_at.is_some_and(|event| slot.sent <= event) {
+            self.n = (self.n + self.late).min(self.ceiling);
+            if let (Some(suspect), true) = (&mut self.suspect, self.late > 0.0) {
+                suspect.seen += 1.0;
+            }
+        }
+        match (slot.kind, &mut self.run, &mut self.suspect) {
+            (SlotKind::Probe, Some(Run { from, step: Step::Chunk { size, out, landed } }), _) => {
+                *landed += 1.0;
+                if *landed >= *size {
+                    // The way back up ends where the documentation does.
+                    let bound = if *from < self.prior { self.prior } else { self.ceiling };
+                    self.n = (self.n + *size).min(bound);
+                    *size = (*size * 2.0).min((self.n * CHUNK_SHARE).floor().max(1.0));
+                    (*out, *landed) = (0.0, 0.0);
+                    self.why = "more was admitted than the limit known so far";
+                    if self.n >= bound {
+                        self.run = None;
+                    }
+                }
+            }
+            (SlotKind::PaceTest, _, Some(suspect)) => {
+                suspect.landed += 1.0;
+                if suspect.landed >= (suspect.seen - self.n) + (0.1 * suspect.n).max(5.0) {
+                    self.n = suspect.n;
+                    self.suspect = None;
+                    self.set_paced(Some(Paced::Known));
+                    self.why = "the limit is a rate: evenly spaced requests went through where a burst did not";
+                }
+            }
+            (SlotKind::Probe | SlotKind::PaceTest | SlotKind::Plain | SlotKind::Trial, _, _) => {}
+        }
+    }
+
+    /// A new refusal. `would_wait`: seconds that we would have had to wait anyway.
+    pub(super) fn learn(&mut self, kind: SlotKind, would_wait: f64, now: Duration) {
+        let admitted = self.admitted().max(1.0);
+        let run = self.run.take();
+        let suspect = self.suspect.take();
+        self.late = 0.0;
+        if self.n.is_infinite() {
+            self.n = (admitted * (1.0 - self.reserve)).max(1.0);
+            self.prior = self.n;
+            self.why = "no limit was known; a refusal measured it";
+        } else if let Some(run) = run {
+            self.learn_from_run(run, admitted, would_wait, now);
+        } else if let Some(paced) = self.paced {
+            let held = match paced {
+                Paced::Known => true,
+                Paced::Guessed(since) => now >= since + self.window * HELD,
+            };
+            let far_less = admitted < self.n / 2.0;
+            self.make_room(admitted, now);
+            if !held && far_less {
+                self.n = admitted;
+                self.set_paced(None);
+            } else if !held && !self.backoff.is_zero() {
+                // It was only a guess, and evenly spaced requests were refused as well. Bursts cost less then: the
+                // lockout passes while we would wait anyway.
+                self.set_paced(None);
+            }
+        } else if let Some(suspect) = suspect {
+            if kind == SlotKind::PaceTest && admitted >= SAME * suspect.seen {
+                if (admitted - suspect.seen).abs() <= (0.02 * admitted).max(1.0) {
+                    // No neighbour leaves exactly the same twice: the documentation is wrong.
+                    self.prior = admitted.min(self.prior);
+                }
+                self.n = admitted;
+                self.late = 1.0;
+                self.why = "refused twice at the same count: this is the limit";
+            } else {
+                self.n = suspect.n;
+                self.set_paced(Some(Paced::Guessed(now)));
+                self.why = "refused at no fixed count: trying evenly spaced requests";
+            }
+        } else if now < self.crowded_until {
+            self.make_room(admitted, now);
+        } else if admitted >= SAME * self.n {
+            self.set_paced(Some(Paced::Guessed(now)));
+            self.why = "refused though the limit was kept: trying evenly spaced requests";
+        } else {
+            self.suspect = Some(Suspect { n: self.n, seen: admitted, landed: 0.0 });
+            self.n = 0.9 * admitted;
+            self.late = 0.9;
+            self.why = "refused in the middle of a burst: the next one shows whether the limit is smaller or a rate";
+        }
+        self.n = self.n.max(1.0);
+        self.pace.set_period(period(self.window, self.n));
+        self.event_at = Some(now);
+        self.next_probe = now + self.gap;
+        self.recover_at = self.holds(now);
+    }
+
+    fn learn_from_run(&mut self, run: Run, admitted: f64, would_wait: f64, now: Duration) {
+        if run.from < self.prior {
+            self.n = match run.step {
+                Step::Chunk { .. } => run.from.max(FAILED_CUT * admitted).min(admitted),
+                Step::Window { .. } => run.from.min(admitted),
+            };
+            self.crowded_until = now + grow::HOLD * 2;
+            self.why = "refused on the way back up: others still use the limit";
+            return;
+        }
+        self.purse -= (self.gate.pause().as_secs_f64() - would_wait).max(1.0);
+        match run.step {
+            Step::Chunk { .. } => {
+                self.n = (admitted * (1.0 - self.reserve)).max(run.from.min(admitted));
+                self.late = 1.0;
+            }
+            Step::Window { .. } => self.n = run.from.max(0.8 * self.n),
+        }
+        let shortest = grow::shortest_gap(self.window, self.backoff);
+        let longest = if self.backoff.is_zero() { shortest } else { LONGEST_GAP.max(shortest) };
+        self.gap = if admitted < 1.1 * run.from { (self.gap * 2).min(longest) } else { shortest };
+        self.why = "a probe measured the limit";
+    }
+
+    fn make_room(&mut self, admitted: f64, now: Duration) {
+        self.n = CUT * admitted.min(self.n);
+        self.crowded_until = now + grow::HOLD * 2;
+        self.why = "refused though the limit was kept: others use it too";
+    }
+}

@@ -1,0 +1,225 @@
+//! `validate`: every error at once, in three forms, without a network or credentials.
+
+use crate::harness::BINARY;
+use crate::harness::World;
+use serde_json::json;
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+use std::process::Output;
+
+/// The binary in an empty environment: no credentials, no settings, and where it points nobody listens.
+fn validate(dir: &Path, args: &[&str]) -> (i32, String, String) {
+    let mut command = Command::new(BINARY);
+    let Output { status, stdout, stderr } =
+        command.env_clear().current_dir(dir).arg("validate").args(args).output().unwrap();
+    (status.code().unwrap(), String::from_utf8(stdout).unwrap(), String::from_utf8(stderr).unwrap())
+}
+
+fn write(root: &Path, file: &str, text: &str) {
+    let path = root.join(file);
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    fs::write(path, text).unwrap();
+}
+
+const WRONG: [(&str, &str); 3] = [
+    (
+        "roles.yaml",
+        "# A comment.\nroles:\n  - { name: r, descriptoin: x }\n  - { name: s, permissionNames: [absent] }\npermissions: []\n",
+    ),
+    ("teams/50%,a.yaml", "tenants:\n  - { id: t }\n---\nrols: []\n"),
+    ("teams/b.yml", "roles:\n  - { name: s }\n  - name: open\n    default: \"yes\"\n"),
+];
+
+#[test]
+fn all_errors_come_at_once_in_each_form_to_the_letter() {
+    let temp = tempfile::tempdir().unwrap();
+    for (file, text) in WRONG {
+        write(temp.path(), &format!("repo/{file}"), text);
+    }
+    let twice = "is declared twice; the other place is roles.yaml:4";
+    let absent = "refers to permissions/absent, which is not declared and so must exist in the project already";
+
+    let text = validate(temp.path(), &["--source", "repo"]);
+    let json = validate(temp.path(), &["--source", "repo", "-o", "json"]);
+    let github = validate(temp.path(), &["--source", "repo", "-o", "github"]);
+
+    assert_eq!(
+        text,
+        (
+            3,
+            format!(
+                "\
+roles.yaml:3: roles/r: descriptoin: roles have no such field; did you mean `description`?
+teams/50%,a.yaml:2: tenants/t: name: is missing; the API refuses to create one without it
+teams/50%,a.yaml:4: `rols` is not a kind of resource; did you mean `roles`?
+teams/b.yml:2: roles/s: {twice}
+teams/b.yml:4: roles/open: default: must be true or false but is a text; write it without quotes
+warning: roles.yaml:4: roles/s: {absent}
+invalid: 5 errors
+"
+            ),
+            String::new()
+        )
+    );
+    assert_eq!((json.0, &*json.2), (3, ""));
+    let error = |file: &str, line: u32, resource: &str, field: &str, message: &str| json!({ "file": file, "line": line, "resource": resource, "field": field, "message": message });
+    assert_eq!(
+        serde_json::from_str::<serde_json::Value>(&json.1).unwrap(),
+        json!({
+            "formatVersion": 1,
+            "errors": [
+                error("roles.yaml", 3, "roles/r", "descriptoin", "roles have no such field; did you mean `description`?"),
+                error("teams/50%,a.yaml", 2, "tenants/t", "name",
+                    "is missing; the API refuses to create one without it"),
+                error("teams/50%,a.yaml", 4, "", "", "`rols` is not a kind of resource; did you mean `roles`?"),
+                error("teams/b.yml", 2, "roles/s", "", twice),
+                error("teams/b.yml", 4, "roles/open", "default",
+                    "must be true or false but is a text; write it without quotes"),
+            ],
+            "warnings": [error("roles.yaml", 4, "roles/s", "", absent)],
+        })
+    );
+    assert_eq!(
+        github,
+        (
+            3,
+            format!(
+                "\
+::error file=repo/roles.yaml,line=3::roles/r: descriptoin: roles have no such field; did you mean `description`?
+::error file=repo/teams/50%25%2Ca.yaml,line=2::tenants/t: name: is missing; the API refuses to create one without it
+::error file=repo/teams/50%25%2Ca.yaml,line=4::`rols` is not a kind of resource; did you mean `roles`?
+::error file=repo/teams/b.yml,line=2::roles/s: {twice}
+::error file=repo/teams/b.yml,line=4::roles/open: default: must be true or false but is a text; write it without quotes
+::warning file=repo/roles.yaml,line=4::roles/s: {absent}
+"
+            ),
+            String::new()
+        )
+    );
+}
+
+#[test]
+fn a_valid_repo_is_done_and_a_usage_error_is_neither() {
+    let temp = tempfile::tempdir().unwrap();
+    write(temp.path(), "repo/a.yaml", "roles:\n  - { name: r }\n  - { name: s }\n");
+    write(temp.path(), "unknown.yaml", "source: { path: repo, intervall: 5m }\n");
+
+    assert_eq!(validate(temp.path(), &["--source", "repo"]), (0, "valid: 2 resources\n".to_owned(), String::new()));
+    let (code, stdout, _) = validate(temp.path(), &["--source", "repo", "-o", "json"]);
+    let document: serde_json::Value = serde_json::from_str(&stdout).unwrap();
+    assert_eq!((code, document), (0, json!({ "formatVersion": 1, "errors": [], "warnings": [] })));
+    assert_eq!(validate(temp.path(), &["--source", "repo", "-o", "github"]).0, 0);
+    for args in [
+        &[][..],
+        &["--source"],
+        &["--source", "repo", "-o", "xml"],
+        &["--source", "repo", "extra"],
+        &["--config", "missing.yaml"],
+        &["--config", "unknown.yaml"],
+    ] {
+        let (code, stdout, stderr) = validate(temp.path(), args);
+        assert_eq!((code, &*stdout, stderr.is_empty()), (64, "", false), "{args:?}: {stderr}");
+    }
+    let (code, stdout, _) = validate(temp.path(), &["--source", "nowhere"]);
+    assert_eq!(code, 3, "{stdout}");
+    assert!(stdout.starts_with(".: project default: the source directory nowhere does not exist\n"), "{stdout}");
+}
+
+#[test]
+fn a_config_file_is_enough_without_what_it_refers_to() {
+    let temp = tempfile::tempdir().unwrap();
+    write(temp.path(), "repo/one/a.yaml", "roles:\n  - { name: r }\n");
+    write(temp.path(), "repo/two/a.yaml", "roles:\n  - { nme: r }\n");
+    let project = |name: &str| {
+        format!(
+            "  - {{ name: {name}, projectId: P2{name}, path: {name}, managementKey: {{ env: NOT_SET_{name} }},
+      baseUrl: 'http://127.0.0.1:1' }}\n"
+        )
+    };
+    let config = format!("source: {{ path: repo }}\nprojects:\n{}{}", project("one"), project("two"));
+    write(temp.path(), "config.yaml", &config);
+
+    let (code, stdout, stderr) = validate(temp.path(), &["--config", "config.yaml"]);
+
+    assert_eq!((code, &*stderr), (3, ""));
+    assert_eq!(
+        stdout,
+        "two/a.yaml:2: roles: name: is missing; it identifies the resource
+two/a.yaml:2: roles: nme: roles have no such field; did you mean `name`?
+invalid: 2 errors
+"
+    );
+    assert!(!temp.path().join("state").exists(), "it leaves nothing behind");
+}
+
+#[test]
+fn the_sample_is_valid_from_anywhere() {
+    let temp = tempfile::tempdir().unwrap();
+    let sample = concat!(env!("CARGO_MANIFEST_DIR"), "/config/sample");
+
+    let (code, stdout, stderr) = validate(temp.path(), &["--source", sample]);
+
+    assert_eq!((code, &*stderr), (0, ""), "{stdout}");
+    assert!(stdout.lines().all(|line| line.starts_with("valid: ")), "{stdout}");
+}
+
+#[tokio::test]
+async fn yaml_of_every_style_means_what_it_says() {
+    let mut world = World::new().await;
+    world.write(
+        "bom-and-crlf.yaml",
+        "\u{feff}# Windows wrote this.\r\npermissions:\r\n  - name: crlf\r\n    description: |\r\n      two\r\n      lines\r\n",
+    );
+    world.write(
+        "documents.yml",
+        "---\n# The first.\npermissions:\n  - { name: first }\n---\n# Nothing but a comment.\n---\n\
+         roles:\n  - { name: second, permissionNames: &all [first, crlf] }\n  - { name: third, permissionNames: *all }\n...\n",
+    );
+    world.write(
+        "tenants.yaml",
+        "tenants:\n  - id: no\n    name: No\n    customAttributes: { answer: no, country: NO, flag: true, number: 7 }\n\
+         \x20 - { id: \"null\", name: ~no~ }\n",
+    );
+    world.write(".hidden.yaml", "broken: [");
+    world.write("notes.txt", "broken: [");
+    let (code, stdout, _) = validate(world.dir.path(), &["--source", "repo"]);
+    assert_eq!((code, &*stdout), (0, "valid: 6 resources\n"));
+
+    world.converge().await;
+
+    assert_eq!(world.entity("permissions", "crlf").await.unwrap()["description"], "two\nlines\n");
+    for role in ["second", "third"] {
+        assert_eq!(world.entity("roles", role).await.unwrap()["permissionNames"], json!(["crlf", "first"]), "{role}");
+    }
+    let tenant = world.entity("tenants", "no").await.unwrap();
+    let attributes = json!({ "answer": "no", "country": "NO", "flag": true, "number": 7 });
+    assert_eq!((&tenant["name"], &tenant["customAttributes"]), (&json!("No"), &attributes));
+    assert_eq!(world.entity("tenants", "null").await.unwrap()["name"], "~no~");
+    world.assert_nothing_left().await;
+}
+
+#[test]
+fn what_yaml_would_swallow_is_an_error_with_its_line() {
+    let temp = tempfile::tempdir().unwrap();
+    let cases = [
+        ("roles:\n", "a.yaml:1: roles: has nothing after it; "),
+        ("roles:\n  - { name: r, name: s }\n", "a.yaml:2: the key `name` stands here twice, first on line 2; "),
+        ("roles: []\nroles: []\n", "a.yaml:2: the key `roles` stands here twice, first on line 1; "),
+        ("roles:\n  - { <<: { name: r } }\n", "a.yaml:2: merge keys (`<<`) are not supported; "),
+        ("tenants:\n  - { id: t, name: T, customAttributes: { x: .nan } }\n", "a.yaml:2: "),
+        ("tenants:\n  - { id: t, name: T, customAttributes: { x: -.inf } }\n", "a.yaml:2: "),
+        ("version: 2\nroles: []\n", "a.yaml:1: version: must be 1, "),
+        ("roles: []\n\n---\nflows: []\n", "a.yaml:4: flows: this version does not manage this kind yet; "),
+    ];
+    for (text, expected) in cases {
+        write(temp.path(), "repo/a.yaml", text);
+
+        let (code, stdout, _) = validate(temp.path(), &["--source", "repo"]);
+
+        assert_eq!(code, 3, "{text}");
+        assert!(stdout.starts_with(expected), "{text}: {stdout}");
+    }
+    write(temp.path(), "repo/a.yaml", "version: 1\nroles: []\n");
+    assert_eq!(validate(temp.path(), &["--source", "repo"]).1, "valid: 0 resources\n");
+}

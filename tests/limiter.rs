@@ -1,0 +1,435 @@
+//! The limiter's state machine against simulated servers, in virtual time.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on has failed")]
+
+use std::time::Duration;
+
+use descope_gitops::limiter::AdaptiveSettings;
+use descope_gitops::limiter::Algorithm;
+use descope_gitops::limiter::Outcome;
+use descope_gitops::limiter::Settings;
+use descope_gitops::limiter::Shape;
+use descope_gitops::limiter::machine::Decision;
+use descope_gitops::limiter::machine::Machine;
+use descope_gitops::limiter::machine::Slot;
+use descope_gitops::simulator::rate_limit::Background;
+use descope_gitops::simulator::rate_limit::Header;
+use descope_gitops::simulator::rate_limit::Kind;
+use descope_gitops::simulator::rate_limit::RateLimit;
+use descope_gitops::simulator::rate_limit::RetryAfter;
+use descope_gitops::simulator::rate_limit::Spec;
+use descope_gitops::simulator::rate_limit::Verdict;
+use proptest::prelude::*;
+
+const WINDOW: Duration = Duration::from_secs(60);
+
+fn settings(algorithm: Algorithm, n: f64, lockout: Duration) -> Settings {
+    Settings {
+        algorithm,
+        limit: Some((n, WINDOW)),
+        lockout,
+        reserve: 0.0,
+        probe: false,
+        shape: Shape::Auto,
+        adaptive: AdaptiveSettings {
+            initial_rate: 10.0,
+            min_rate: 1.0,
+            max_rate: 100.0,
+            decrease_factor: 0.5,
+            increase_factor: 1.1,
+            success_threshold: 50,
+        },
+    }
+}
+
+fn spec(kind: Kind, n: f64, lockout: Duration) -> Spec {
+    let retry_after = RetryAfter::Seconds;
+    Spec { kind, n, window: WINDOW, lockout, extending: false, retry_after, clock_skew: 0 }
+}
+
+fn ms(ms: u64) -> Duration {
+    Duration::from_millis(ms)
+}
+
+/// What happens to one request.
+#[derive(Debug, Clone)]
+enum Fate {
+    /// Answered after the latency, by the server.
+    Served,
+    /// Never sent.
+    Cancelled,
+    /// Counted, and then no answer.
+    Lost,
+    /// 429 whatever the server thinks.
+    Refused(Option<u64>),
+}
+
+/// A client that always wants to send, on `workers` at once, until everything scripted has happened.
+struct Client {
+    machine: Machine,
+    workers: usize,
+    now: Duration,
+    in_flight: Vec<(Duration, Slot, Fate, Verdict)>,
+    sends: Vec<Duration>,
+    refusals: usize,
+    trials: usize,
+}
+
+impl Client {
+    fn new(settings: &Settings, workers: usize) -> Self {
+        Self {
+            machine: Machine::new(settings),
+            workers,
+            now: ms(0),
+            in_flight: Vec::new(),
+            sends: Vec::new(),
+            refusals: 0,
+            trials: 0,
+        }
+    }
+
+    /// Sends one request as soon as the machine allows. What must always hold is checked on the way.
+    fn send(&mut self, server: &mut impl FnMut(Duration) -> Verdict, fate: Fate, latency: Duration) {
+        loop {
+            if self.in_flight.len() >= self.workers {
+                self.next_reply();
+                continue;
+            }
+            let closed = self.machine.gate().paused_until();
+            let due = match self.machine.acquire(self.now) {
+                Decision::Send(slot) => {
+                    if let Some(until) = closed {
+                        assert!(self.now >= until, "sent while the gate was closed");
+                        assert_eq!(self.trials, 0, "two trials at once");
+                        self.trials = 1;
+                    }
+                    if matches!(fate, Fate::Cancelled) {
+                        self.trials = 0;
+                        self.machine.cancel(slot);
+                        return;
+                    }
+                    self.sends.push(self.now);
+                    // It arrives somewhere between; the models cannot go back in time, so that is now.
+                    let verdict = server(self.now);
+                    self.in_flight.push((self.now + latency, slot, fate, verdict));
+                    return;
+                }
+                Decision::WaitUntil(due) => {
+                    assert!(due > self.now, "asked to wait until a time that has passed");
+                    Some(due)
+                }
+                Decision::WaitForReply => None,
+            };
+            let reply = self.in_flight.iter().map(|(at, ..)| *at).min();
+            match (due, reply) {
+                (Some(due), Some(reply)) if due < reply => self.now = due,
+                (Some(due), None) => self.now = due,
+                (_, Some(_)) => self.next_reply(),
+                (None, None) => panic!("waits for a reply though nothing is in flight"),
+            }
+        }
+    }
+
+    fn next_reply(&mut self) {
+        let next = (0..self.in_flight.len()).min_by_key(|&i| self.in_flight[i].0).unwrap();
+        let (at, slot, fate, verdict) = self.in_flight.remove(next);
+        self.now = self.now.max(at);
+        let outcome = match (fate, verdict) {
+            (Fate::Lost, _) => Outcome::Failed,
+            (Fate::Refused(after), _) => Outcome::Throttled { retry_after: after.map(Duration::from_secs) },
+            (_, Verdict::Admitted) => Outcome::Answered,
+            (_, Verdict::Refused { header }) => Outcome::Throttled {
+                retry_after: header.map(|header| match header {
+                    Header::Seconds(seconds) => Duration::from_secs(seconds),
+                    Header::Date { retry_at, date } => Duration::from_secs_f64((retry_at - date).max(0.0)),
+                }),
+            },
+        };
+        self.refusals += usize::from(matches!(outcome, Outcome::Throttled { .. }));
+        self.trials = 0;
+        self.machine.reply(slot, outcome, self.now);
+    }
+
+    fn drain(&mut self) {
+        while !self.in_flight.is_empty() {
+            self.next_reply();
+        }
+    }
+
+    fn most_in_a_window(&self) -> usize {
+        (0..self.sends.len())
+            .map(|last| last + 1 - self.sends.partition_point(|&at| at + WINDOW <= self.sends[last]))
+            .max()
+            .unwrap_or(0)
+    }
+}
+
+fn algorithms() -> impl Strategy<Value = Algorithm> {
+    prop_oneof![Just(Algorithm::Budget), Just(Algorithm::Adaptive)]
+}
+
+fn fates() -> impl Strategy<Value = Vec<(Fate, u64, u64)>> {
+    let fate = prop_oneof![
+        12 => Just(Fate::Served),
+        1 => Just(Fate::Cancelled),
+        1 => Just(Fate::Lost),
+        1 => proptest::option::of(0u64..100).prop_map(Fate::Refused),
+    ];
+    proptest::collection::vec((fate, 1u64..20_000, prop_oneof![9 => Just(0u64), 1 => 0u64..200_000]), 1..300)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 200, ..ProptestConfig::default() })]
+
+    #[test]
+    fn no_rule_of_a_server_that_allows_what_we_were_told_is_ever_broken(
+        kind in prop_oneof![Just(Kind::FixedWindow), Just(Kind::SlidingLog)],
+        told in 1u32..60,
+        more in 0u32..20,
+        reserve in 0.0f64..0.5,
+        workers in 1usize..40,
+        seed: u64,
+        schedule in fates(),
+    ) {
+        let settings = Settings { reserve, ..settings(Algorithm::Budget, f64::from(told), WINDOW) };
+        let mut server = RateLimit::new(spec(kind, f64::from(told + more), WINDOW), seed);
+        let mut client = Client::new(&settings, workers);
+
+        for (fate, latency, pause) in schedule {
+            // Refusals out of nowhere are another property's matter.
+            let fate = if matches!(fate, Fate::Refused(_)) { Fate::Served } else { fate };
+            client.now += ms(pause);
+            client.send(&mut |now| server.request(now), fate, ms(latency));
+        }
+        client.drain();
+
+        prop_assert_eq!(client.refusals, 0);
+    }
+
+    #[test]
+    fn nothing_is_sent_through_a_closed_gate_and_after_any_trouble_the_queue_drains(
+        algorithm in algorithms(),
+        limited: bool,
+        probe: bool,
+        told in 1u32..60,
+        workers in 1usize..40,
+        schedule in fates(),
+    ) {
+        let mut settings = settings(algorithm, f64::from(told), WINDOW);
+        settings.probe = probe;
+        settings.limit = settings.limit.filter(|_| limited);
+        let mut client = Client::new(&settings, workers);
+
+        for (fate, latency, pause) in schedule {
+            client.now += ms(pause);
+            client.send(&mut |_| Verdict::Admitted, fate, ms(latency)); // checks the gate
+        }
+        client.drain();
+        let trouble_ends = client.now;
+        for _ in 0..20 {
+            client.send(&mut |_| Verdict::Admitted, Fate::Served, ms(100));
+        }
+
+        // Ten minutes is the longest guess; a budget of one, cut by every refusal, still sends one a window.
+        prop_assert!(client.now.saturating_sub(trouble_ends) < Duration::from_secs(600) + WINDOW * 22);
+    }
+
+    #[test]
+    fn slots_are_conserved(told in 1u32..60, workers in 1usize..40, schedule in fates()) {
+        let mut client = Client::new(&settings(Algorithm::Budget, f64::from(told), WINDOW), workers);
+
+        for (fate, latency, pause) in schedule {
+            client.now += ms(pause);
+            client.send(&mut |_| Verdict::Admitted, fate, ms(latency));
+            prop_assert!(client.machine.used(client.now) >= client.in_flight.len());
+            prop_assert!(client.machine.used(client.now) <= usize::try_from(told).unwrap());
+        }
+        client.drain();
+
+        prop_assert_eq!(client.machine.used(client.now + WINDOW), 0);
+    }
+
+    #[test]
+    fn a_limit_is_never_exceeded_whatever_is_refused(
+        told in 1u32..60,
+        paced: bool,
+        workers in 1usize..40,
+        schedule in fates(),
+    ) {
+        let mut settings = settings(Algorithm::Budget, f64::from(told), Duration::ZERO);
+        settings.shape = if paced { Shape::Paced } else { Shape::Auto };
+        let mut client = Client::new(&settings, workers);
+
+        for (fate, latency, pause) in schedule {
+            client.now += ms(pause);
+            client.send(&mut |_| Verdict::Admitted, fate, ms(latency));
+        }
+
+        prop_assert!(client.most_in_a_window() <= usize::try_from(told).unwrap());
+    }
+}
+
+#[test]
+fn with_a_limit_of_100_a_minute_no_trailing_minute_holds_more_than_100_sends() {
+    for (kind, n) in [
+        (Kind::FixedWindow, 100.0),
+        (Kind::SlidingLog, 70.0),
+        (Kind::SlidingCounter, 100.0),
+        (Kind::TokenBucket { burst: 10.0 }, 100.0),
+        (Kind::SlidingLog, 1000.0),
+    ] {
+        for lockout in [Duration::ZERO, WINDOW] {
+            let mut server = RateLimit::new(spec(kind, n, lockout), 5);
+            let mut client = Client::new(&settings(Algorithm::Budget, 100.0, lockout), 16);
+
+            while client.now < Duration::from_secs(4 * 3600) {
+                client.send(&mut |now| server.request(now), Fate::Served, ms(200));
+            }
+
+            assert!(client.most_in_a_window() <= 100, "{kind:?} {lockout:?}");
+            assert!(client.sends.len() > 12_000, "{kind:?} {lockout:?}: {}", client.sends.len());
+        }
+    }
+}
+
+/// The budget at its lowest, and how long after the neighbour left it was back at 95 %.
+fn with_a_neighbour(
+    kind: Kind,
+    lockout: Duration,
+    per_second: f64,
+    comes: Duration,
+    seed: u64,
+) -> (f64, Option<Duration>) {
+    let leaves = comes + Duration::from_secs(1800);
+    let mut server = RateLimit::new(spec(kind, 100.0, lockout), seed);
+    let mut background = Background::new(per_second, None, seed).starting(comes);
+    let mut client = Client::new(&settings(Algorithm::Budget, 100.0, lockout), 16);
+    let mut lowest = f64::INFINITY;
+    while client.now < leaves + Duration::from_secs(900) {
+        let (left, lowest_before) = (client.now >= leaves, lowest);
+        client.send(
+            &mut |now| {
+                background.advance(now.min(leaves), &mut server);
+                server.request(now)
+            },
+            Fate::Served,
+            ms(200),
+        );
+        let budget = client.machine.budget().unwrap();
+        lowest = lowest_before.min(budget);
+        if left && budget >= 95.0 {
+            return (lowest, Some(client.now.saturating_sub(leaves)));
+        }
+    }
+    (lowest, None)
+}
+
+#[test]
+fn after_a_neighbour_left_the_budget_is_back_within_ten_minutes() {
+    let zero = Duration::ZERO;
+    let later = Duration::from_secs(1500);
+    for (kind, comes) in [
+        (Kind::FixedWindow, zero),
+        (Kind::FixedWindow, later),
+        (Kind::SlidingLog, zero),
+        (Kind::SlidingLog, later),
+        (Kind::SlidingCounter, later),
+        (Kind::TokenBucket { burst: 20.0 }, later),
+    ] {
+        for (lockout, per_second) in [(WINDOW, 1.2), (WINDOW, 0.4), (zero, 1.2)] {
+            for seed in 0..10 {
+                let (lowest, back) = with_a_neighbour(kind, lockout, per_second, comes, seed);
+
+                let case = format!("{kind:?} from {comes:?}, lockout {lockout:?}, {per_second}/s, seed {seed}");
+                assert!(lowest < 95.0, "{case}: the neighbour was not noticed");
+                assert!(back.is_some_and(|back| back <= Duration::from_secs(600)), "{case}: {back:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn the_budget_comes_back_though_little_is_asked_for() {
+    let mut client = Client::new(&settings(Algorithm::Budget, 100.0, WINDOW), 16);
+    for sent in 0..64 {
+        let fate = if sent < 32 { Fate::Served } else { Fate::Refused(Some(60)) };
+        client.send(&mut |_| Verdict::Admitted, fate, ms(2000));
+    }
+    client.drain();
+    assert!(client.machine.budget().unwrap() < 50.0);
+    let cut = client.now;
+
+    while client.now < cut + Duration::from_secs(660) {
+        client.send(&mut |_| Verdict::Admitted, Fate::Served, ms(200));
+        client.now += Duration::from_secs(20);
+    }
+
+    assert!(client.machine.budget().unwrap() >= 95.0);
+}
+
+#[test]
+fn a_token_bucket_is_recognised_and_then_kept_at_its_rate() {
+    let mut server = RateLimit::new(spec(Kind::TokenBucket { burst: 10.0 }, 100.0, WINDOW), 1);
+    let mut client = Client::new(&settings(Algorithm::Budget, 100.0, WINDOW), 8);
+
+    while client.now < Duration::from_secs(3600) {
+        client.send(&mut |now| server.request(now), Fate::Served, ms(200));
+    }
+
+    let Machine::Budget(budget) = &client.machine else { panic!("the default algorithm") };
+    assert!(budget.is_paced());
+    assert!(client.machine.budget().unwrap() > 99.0);
+    assert!(client.refusals <= 10, "{}", client.refusals);
+    assert_eq!(server.locked_time(client.now), WINDOW);
+}
+
+#[test]
+fn a_limit_smaller_than_documented_is_measured_to_the_request() {
+    let mut server = RateLimit::new(spec(Kind::SlidingLog, 60.0, WINDOW), 1);
+    let mut client = Client::new(&settings(Algorithm::Budget, 100.0, WINDOW), 4);
+
+    while client.now < Duration::from_secs(600) {
+        client.send(&mut |now| server.request(now), Fate::Served, ms(200));
+    }
+
+    assert_eq!(client.machine.budget(), Some(60.0));
+}
+
+#[test]
+fn probing_finds_a_limit_higher_than_documented() {
+    let settings = Settings { probe: true, ..settings(Algorithm::Budget, 100.0, WINDOW) };
+    let mut server = RateLimit::new(spec(Kind::SlidingLog, 500.0, WINDOW), 1);
+    let mut client = Client::new(&settings, 16);
+
+    while client.now < Duration::from_secs(300) {
+        client.send(&mut |now| server.request(now), Fate::Served, ms(200));
+    }
+
+    assert_eq!(client.machine.budget(), Some(500.0));
+}
+
+#[test]
+fn without_a_known_limit_requests_are_free_until_the_first_refusal_measures_one() {
+    let settings = Settings { limit: None, ..settings(Algorithm::Budget, 1.0, WINDOW) };
+    let mut server = RateLimit::new(spec(Kind::SlidingLog, 250.0, WINDOW), 1);
+    let mut client = Client::new(&settings, 16);
+    assert_eq!(client.machine.rate(), None);
+
+    for _ in 0..300 {
+        client.send(&mut |now| server.request(now), Fate::Served, ms(200));
+    }
+
+    assert_eq!(client.machine.budget(), Some(250.0));
+}
+
+#[test]
+fn a_reserve_is_left_to_others() {
+    let settings = Settings { reserve: 0.1, ..settings(Algorithm::Budget, 100.0, WINDOW) };
+    let mut client = Client::new(&settings, 16);
+
+    for _ in 0..500 {
+        client.send(&mut |_| Verdict::Admitted, Fate::Served, ms(200));
+    }
+
+    assert_eq!(client.most_in_a_window(), 90);
+}

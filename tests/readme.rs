@@ -1,0 +1,240 @@
+//! README.md is true: what it names exists in the binary, and every setting is in it.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test may stop where it stands")]
+
+use clap::CommandFactory;
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+use std::process::Output;
+
+fn readme() -> String {
+    fs::read_to_string("README.md").unwrap()
+}
+
+/// The real binary, without the settings of whoever runs the tests.
+fn descope_gitops(args: &[&str], env: &[(&str, &str)]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_descope-gitops"));
+    command.env_clear().args(args).envs(env.iter().copied());
+    command.output().unwrap()
+}
+
+/// The blocks between fences with this language.
+fn blocks(text: &str, language: &str) -> Vec<String> {
+    let mut found: Vec<String> = Vec::new();
+    let mut open = false;
+    for line in text.lines().map(|line| line.strip_prefix("   ").filter(|rest| !rest.starts_with(' ')).unwrap_or(line))
+    {
+        match line.strip_prefix("```") {
+            Some(_) if open => open = false,
+            Some(name) if name == language => {
+                open = true;
+                found.push(String::new());
+            }
+            Some(_) | None => {
+                if open && let Some(block) = found.last_mut() {
+                    block.push_str(line);
+                    block.push('\n');
+                }
+            }
+        }
+    }
+    found
+}
+
+/// The words in `code` of the text.
+fn code(text: &str) -> BTreeSet<&str> {
+    text.split('`').skip(1).step_by(2).flat_map(|code| code.split([' ', '.', ':', '/', '='])).collect()
+}
+
+fn help(command: &str) -> String {
+    let help = descope_gitops(&[command, "--help"], &[]);
+    assert!(help.status.success(), "{command}: {help:?}");
+    String::from_utf8(help.stdout).unwrap()
+}
+
+/// Every command there is.
+fn commands() -> Vec<String> {
+    let all = descope_gitops::cli::Cli::command();
+    all.get_subcommands().map(|command| command.get_name().to_owned()).filter(|name| name != "help").collect()
+}
+
+/// Keys of a YAML mapping at any depth.
+fn keys(value: &serde_yaml::Value, found: &mut BTreeSet<String>) {
+    if let Some(map) = value.as_mapping() {
+        for (key, value) in map {
+            found.extend(key.as_str().map(str::to_owned));
+            keys(value, found);
+        }
+    }
+    for item in value.as_sequence().into_iter().flatten() {
+        keys(item, found);
+    }
+}
+
+#[test]
+fn it_opens_with_the_two_commands() {
+    let text = readme();
+
+    let first: Vec<&str> = text.lines().filter(|line| line.starts_with("    ")).take(2).map(str::trim).collect();
+
+    assert_eq!(first, ["cargo run --release -- demo", "cargo test"]);
+}
+
+#[test]
+fn every_setting_is_explained() {
+    let text = readme();
+    let from = text.find("## The config file").unwrap();
+    let section = &text[from..text.find("## The desired state").unwrap()];
+    let config = fs::read_to_string("config/descope-gitops.yaml").unwrap();
+    let mut all = BTreeSet::new();
+    keys(&serde_yaml::from_str(&config).unwrap(), &mut all);
+    let words = code(section);
+
+    let missing: Vec<&String> = all.iter().filter(|key| !words.contains(key.as_str())).collect();
+
+    assert!(all.len() > 40, "{all:?}");
+    assert_eq!(missing, Vec::<&String>::new());
+}
+
+#[test]
+fn every_field_of_the_desired_state_is_explained() {
+    let text = readme();
+    let from = text.find("## The desired state").unwrap();
+    let words = code(&text[from..text.find("## Operations").unwrap()]);
+
+    for kind in descope_gitops::resource::ALL {
+        for name in kind.fields().iter().map(|field| field.name).chain([kind.name()]) {
+            assert!(words.contains(name), "{}: {name}", kind.name());
+        }
+    }
+}
+
+#[test]
+fn every_command_line_is_understood() {
+    let text = readme();
+    let lines: Vec<String> = blocks(&text, "sh").concat().lines().map(str::to_owned).collect();
+    let calls: Vec<Vec<&str>> = lines
+        .iter()
+        .filter_map(|line| line.strip_prefix("descope-gitops "))
+        .map(|call| call.split_whitespace().collect())
+        .collect();
+
+    assert!(calls.len() >= 8, "{calls:?}");
+    for call in &calls {
+        let help = help(call[0]);
+        for flag in call.iter().filter(|word| word.starts_with('-')) {
+            assert!(help.contains(&format!("{flag} ")) || help.contains(&format!("{flag}\n")), "{call:?}: {help}");
+        }
+    }
+    for command in commands() {
+        assert!(code(&text).contains(command.as_str()), "{command} is not explained");
+    }
+}
+
+#[test]
+fn every_flag_in_the_text_belongs_to_some_command() {
+    let text = readme();
+    let helps: String = commands().iter().map(|command| help(command)).collect();
+    // Of other programs.
+    let others = ["--release", "--path"];
+
+    let starts =
+        text.match_indices("--").filter(|(at, _)| !text[..*at].ends_with(['-', ' ']) || text[..*at].ends_with(' '));
+    let flags = starts.map(|(at, _)| text[at..].split(|c: char| !c.is_ascii_lowercase() && c != '-').next().unwrap());
+    let unknown: BTreeSet<&str> = flags
+        .filter(|flag| flag.len() > 3 && flag.starts_with("--") && !flag.starts_with("---"))
+        .filter(|flag| !others.contains(flag) && !helps.contains(*flag))
+        .collect();
+
+    assert_eq!(unknown, BTreeSet::new());
+}
+
+#[test]
+fn every_reason_to_hold_is_explained() {
+    let text = readme();
+    let words: BTreeSet<&str> = text.split('`').skip(1).step_by(2).collect();
+
+    for hold in descope_gitops::plan::Hold::ALL {
+        assert!(words.contains(hold.as_str()), "{}", hold.as_str());
+    }
+}
+
+#[test]
+fn every_metric_exists() {
+    let text = readme();
+    let source = fs::read_to_string("src/telemetry/metrics.rs").unwrap();
+
+    let names: BTreeSet<&str> = code(&text)
+        .into_iter()
+        .filter_map(|word| word.strip_prefix("descope_gitops_"))
+        .filter(|n| !n.is_empty())
+        .collect();
+
+    assert!(names.len() > 8, "{names:?}");
+    for name in names {
+        assert!(source.contains(&format!("\"{name}\"")), "descope_gitops_{name}");
+    }
+}
+
+#[test]
+fn every_variable_is_known() {
+    let text = readme();
+    let helps = ["run", "plan"].map(help).concat();
+    let source: String =
+        ["src/config.rs", "src/config/connect.rs"].iter().map(|path| fs::read_to_string(path).unwrap()).collect();
+
+    let words = code(&text);
+    let names: Vec<&&str> = words.iter().filter(|word| word.starts_with("DESCOPE_") && **word != "DESCOPE_").collect();
+
+    assert!(names.len() > 6, "{names:?}");
+    for name in names {
+        let name = name.trim_end_matches(|c: char| !c.is_ascii_uppercase());
+        assert!(helps.contains(name) || source.contains(&format!("\"{name}\"")), "{name}");
+    }
+}
+
+#[test]
+fn every_link_leads_somewhere() {
+    let text = readme();
+    let anchors: BTreeSet<String> = text
+        .lines()
+        .filter(|line| line.starts_with('#'))
+        .map(|line| line.trim_start_matches('#').trim().to_lowercase())
+        .map(|title| title.chars().filter(|c| c.is_alphanumeric() || *c == ' ').collect::<String>().replace(' ', "-"))
+        .collect();
+    let links: Vec<&str> = text.split("](").skip(1).map(|rest| rest.split(')').next().unwrap()).collect();
+
+    assert!(links.len() > 5, "{links:?}");
+    for link in links {
+        let leads = match link.strip_prefix('#') {
+            Some(anchor) => anchors.contains(anchor),
+            None => link.starts_with("https://") || Path::new(link).exists(),
+        };
+        assert!(leads, "{link}");
+    }
+    for path in
+        ["config/descope-gitops.yaml", "config/sample", "src/lib.rs", "tests/layers.rs", ".ci/run", "Dockerfile"]
+    {
+        assert!(text.contains(path) && Path::new(path).exists(), "{path}");
+    }
+}
+
+#[test]
+fn the_config_in_it_can_be_used() {
+    let dir = tempfile::tempdir().unwrap();
+    let repo = dir.path().join("repo");
+    for folder in ["production", "staging", "shared"] {
+        fs::create_dir_all(repo.join(folder)).unwrap();
+        fs::write(repo.join(folder).join("roles.yaml"), format!("roles:\n  - name: {folder}\n")).unwrap();
+    }
+    let text = readme();
+    let configs = blocks(&text, "yaml");
+    assert_eq!(configs.len(), 1);
+    let config = dir.path().join("config.yaml");
+    fs::write(&config, configs[0].replace("/srv/descope-config", repo.to_str().unwrap())).unwrap();
+
+    let output = descope_gitops(&["validate", "--config", config.to_str().unwrap()], &[]);
+
+    assert!(output.status.success(), "{output:?}");
+}
