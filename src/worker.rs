@@ -213,7 +213,7 @@ async fn attempt(target: &Target, kind: &'static dyn Kind, work: &Work) -> Concl
     // It may be somebody else's: then what it holds is not what we would have sent.
     remember(target, kind, &landed, false);
     let row = |task: &&Task| Some(row(task, work.attempts, "ok", LANDED, started.elapsed()));
-    forget_intents(target, landed.iter().map(|task| (task.slot.key.clone(), row(task))).collect());
+    forget_intents(target, &landed.iter().map(|task| (task.slot.key.clone(), row(task))).collect::<Vec<_>>());
     let open = work.tasks.iter().zip(&decided).filter(|(_, decided)| decided.is_none()).map(|(task, _)| task);
     let Some(open) = NonEmpty::from_vec(open.collect::<Vec<&Task>>()) else {
         return Conclusion::Each(decided.into_iter().flatten().collect());
@@ -280,7 +280,7 @@ async fn send(target: &Target, kind: &'static dyn Kind, tasks: &NonEmpty<&Task>,
         settle(target, &intents, Settled::NotDone, &[]);
     }
     if !is_unclear {
-        forget_intents(target, tasks.iter().map(|task| (task.slot.key.clone(), None)).collect());
+        forget_intents(target, &tasks.iter().map(|task| (task.slot.key.clone(), None)).collect::<Vec<_>>());
     }
     match result {
         Ok(()) => Sent::Each(Verdict::Done),
@@ -415,9 +415,9 @@ fn settle(target: &Target, intents: &[IntentId], settled: Settled, rows: &[Attem
 }
 
 /// What an earlier try with a lost answer left open is settled by now, with the row of the audit trail for it.
-fn forget_intents(target: &Target, settled: Vec<(Key, Option<Attempt>)>) {
+fn forget_intents(target: &Target, settled: &[(Key, Option<Attempt>)]) {
     if !settled.is_empty()
-        && let Err(error) = target.state.forget_intents(&settled)
+        && let Err(error) = target.state.forget_intents(settled)
     {
         tracing::error!(%error, "cannot write the state; the next start looks again at what was just done");
     }

@@ -223,7 +223,7 @@ pub fn hold(inputs: &Inputs<'_>, live: &Live<'_>, plan: &mut Plan) {
 }
 
 fn has_rename(key: &Key) -> bool {
-    resource::kind(key.kind).is_some_and(|kind| kind.has_rename())
+    matches!(resource::kind(key.kind), Some(kind) if kind.has_rename())
 }
 
 /// What the guards say about one kind.
