@@ -144,13 +144,18 @@ pub fn shrunk(
     guards: &Guards,
 ) -> Vec<(&'static str, usize)> {
     let other_names = other_names(desired);
+    // What both sides no longer have, nobody misses.
+    let is_declared = |key: &Key| {
+        let declared = |key: &Key| desired.resources.contains_key(key);
+        declared(key) || other_names.get(key).is_some_and(declared)
+    };
     let mut counts: BTreeMap<&'static str, (usize, usize)> = BTreeMap::new();
     for (key, ownership) in owned {
         let Some(is_live) = live(key) else { continue };
         let is_live = is_live || other_names.get(key).and_then(&live).unwrap_or_default();
         let (gone, all) = counts.entry(key.kind).or_default();
         *all += 1;
-        *gone += usize::from(!is_live && !ownership.fresh);
+        *gone += usize::from(!is_live && !ownership.fresh && is_declared(key));
     }
     let is_too_much =
         |(kind, (gone, all)): &(&'static str, (usize, usize))| guards.against(kind, *gone, *all).is_some();

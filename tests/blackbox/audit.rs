@@ -112,6 +112,7 @@ async fn no_credential_is_in_a_log_a_metric_a_plan_the_status_the_trail_or_the_s
     for _ in 0..3 {
         world.pass().await;
     }
+    world.daemon().signal(rustix::process::Signal::HUP);
     world
         .until("converged", async |world| {
             world.pass().await;

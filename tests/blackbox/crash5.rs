@@ -17,7 +17,7 @@ const AT_ONCE: u64 = 4;
 fn drain(seed: u64) -> (Counts, Counts) {
     let tenants = [0..14, 4..26];
     let (permissions, roles) =
-        if seed % 2 == 0 { ([0..16, 0..34], [0..26, 7..26]) } else { ([0..26, 6..26], [0..8, 0..28]) };
+        if seed.is_multiple_of(2) { ([0..16, 0..34], [0..26, 7..26]) } else { ([0..26, 6..26], [0..8, 0..28]) };
     let [(before, old), (after, new)] = [(0, "old"), (1, "new")];
     let counts = |n: usize, text| Counts {
         permissions: permissions[n].clone(),
@@ -58,26 +58,26 @@ fn declare(world: &World, counts: &Counts) {
         world.write(&format!("{kind}.yaml"), &(format!("{kind}:\n") + &range.clone().map(item).collect::<String>()));
     };
     // Every third changes with the text.
-    let text = |n: usize| if n % 3 == 0 { text } else { "same" };
+    let text = |n: usize| if n.is_multiple_of(3) { text } else { "same" };
     list("permissions", permissions, &|n| format!("  - {{ name: p{n}, description: {} }}\n", text(n)));
     list("roles", roles, &|n| {
         format!("  - {{ name: r{n}, description: {}, permissionNames: [p{}] }}\n", text(n), 6 + n % 10)
     });
     list("tenants", tenants, &|n| {
-        let default = if n % 4 == 0 { ", defaultRoles: [r7]" } else { "" };
+        let default = if n.is_multiple_of(4) { ", defaultRoles: [r7]" } else { "" };
         format!("  - {{ id: t{n}, name: \"{} {n}\"{default} }}\n", text(n))
     });
 }
 
 /// What the files say, in the words of the simulator.
 fn wanted(counts: &Counts) -> BTreeSet<String> {
-    let text = |n: usize| if n % 3 == 0 { counts.text } else { "same" };
+    let text = |n: usize| if n.is_multiple_of(3) { counts.text } else { "same" };
     let permissions = counts.permissions.clone().map(|n| format!("permission p{n} {}", text(n)));
     let roles = counts.roles.clone().map(|n| format!("role r{n} {} [\"p{}\"]", text(n), 6 + n % 10));
     let tenants = counts
         .tenants
         .clone()
-        .map(|n| format!("tenant t{n} {} {n} {}", text(n), if n % 4 == 0 { "[\"r7\"]" } else { "[]" }));
+        .map(|n| format!("tenant t{n} {} {n} {}", text(n), if n.is_multiple_of(4) { "[\"r7\"]" } else { "[]" }));
     permissions.chain(roles).chain(tenants).collect()
 }
 
@@ -197,7 +197,7 @@ async fn killed(seed: u64) {
         let writes = world.writes().await.len();
         world.daemon = Some(crate::harness::Process::start(world.command(&["run"])));
         // Half of them at any instant of the start, half of them once it writes.
-        if draw() % 2 == 0 {
+        if draw().is_multiple_of(2) {
             world.until("writing", async |world| world.writes().await.len() > writes || said_converged(world)).await;
         } else {
             let _ = world.daemon_url().await;

@@ -240,6 +240,9 @@ async fn the_plan_says_what_hangs_on_what_is_deleted() {
     let warnings = plan(&world).await["warnings"].to_string();
     assert!(warnings.contains("deleting permissions/used takes it away from roles/foreign"), "{warnings}");
     assert!(warnings.contains("deleting roles/default takes it away from tenants/foreign"), "{warnings}");
+    world.delete_live("roles/foreign").await;
+    world.pass().await;
+    assert!(!plan(&world).await["warnings"].to_string().contains("roles/foreign"));
 }
 
 #[tokio::test]
