@@ -6,7 +6,7 @@
 //! ```
 //!
 //! `benches/scenarios-live.yaml` holds what `tests/blackbox/budget.rs` runs over loopback in real time; with `--scenarios`
-//! the bench predicts the same.
+//! the bench predicts the seconds and the 429s of that. Its goals mean nothing there.
 
 mod oracle;
 mod original;

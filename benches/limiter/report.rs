@@ -289,10 +289,12 @@ fn table(out: &mut impl Write, set: &Set) -> std::io::Result<()> {
     writeln!(out, "{}", set.name)?;
     writeln!(
         out,
-        "{:<34} {:>6} {:>6} {:>7} {:>7} {:>7} {:>5} {:>7} {:>7} {:>8} | {:>14} {:>6} {:>5} | {:>14}",
+        "{:<34} {:>6} {:>6} {:>8} {:>8} {:>7} {:>7} {:>7} {:>5} {:>7} {:>7} {:>8} | {:>14} {:>6} {:>5} | {:>14}",
         "scenario",
         "score",
         "lowest",
+        "seconds",
+        "ideal",
         "429s",
         "/1000",
         "/hour",
@@ -308,10 +310,12 @@ fn table(out: &mut impl Write, set: &Set) -> std::io::Result<()> {
     for row in &set.rows {
         write!(
             out,
-            "{:<34} {:>6.3} {:>6.3} {:>7.1} {:>7.1} {:>7.1} {:>5.1} {:>6.1}% {:>7} {:>8}",
+            "{:<34} {:>6.3} {:>6.3} {:>8.1} {:>8.1} {:>7.1} {:>7.1} {:>7.1} {:>5.1} {:>6.1}% {:>7} {:>8}",
             row.name,
             row.score,
             row.lowest,
+            row.makespan_s,
+            row.oracle.makespan_s,
             row.throttled,
             row.throttled_per_1000,
             row.throttled_per_hour,

@@ -67,6 +67,8 @@ pub(crate) struct Report {
     paused_until: Gauge,
     throttled: IntCounter,
     closed: bool,
+    /// Something was reported before: what is seen now happened in this run.
+    began: bool,
     said_rate: Option<f64>,
 }
 
@@ -80,6 +82,7 @@ impl Report {
             paused_until: metrics.limiter_paused_until_timestamp_seconds.with_label_values(&[host]),
             throttled: metrics.limiter_throttled_total.with_label_values(&[host]),
             closed: false,
+            began: false,
             said_rate: machine.rate(),
             metrics,
         }
@@ -105,6 +108,7 @@ impl Report {
         self.paused_until.set(opens.map_or(0.0, unix));
         self.say_gate(machine, opens, now);
         self.say_limit(machine);
+        self.began = true;
     }
 
     fn say_gate(&mut self, machine: &Machine, opens: Option<SystemTime>, now: Duration) {
@@ -112,12 +116,13 @@ impl Report {
         if closed && !self.closed {
             let rest = machine.gate().paused_until().unwrap_or(now).saturating_sub(now);
             let seconds = (rest.as_secs_f64() * 10.0).round() / 10.0;
+            let before = if self.began { "" } else { " before the restart" };
             let until = opens.map(|at| humantime::format_rfc3339_seconds(at).to_string());
             tracing::warn!(
                 host = self.host,
                 seconds,
                 until,
-                "Descope's rate limit was hit: no request is sent until the pause is over, then one to see whether it is"
+                "Descope's rate limit was hit{before}: no request is sent until the pause is over, then one as a trial"
             );
         } else if self.closed && !closed {
             tracing::info!(host = self.host, "Descope answers again after a rate limit: requests go out");
@@ -136,10 +141,10 @@ impl Report {
         tracing::info!(
             host = self.host,
             requests_per_second = after,
-            before,
+            requests_per_second_before = before,
             budget = machine.budget(),
             reason = machine.why(),
-            "the rate limit in force changed"
+            "the limit that we keep to was adapted to Descope's answers"
         );
     }
 
