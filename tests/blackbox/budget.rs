@@ -16,6 +16,7 @@ use crate::world::Who;
 use reqwest::Method;
 use serde_json::Value;
 use serde_json::json;
+use std::io::Write;
 use std::path::Path;
 use std::time::Duration;
 use std::time::SystemTime;
@@ -201,12 +202,15 @@ fn line(scenario: &Scenario, live: &Live) -> String {
 }
 
 fn print(lines: &[String]) {
-    println!(
+    let mut out = std::io::stdout().lock();
+    writeln!(
+        out,
         "{:<26} {:>8} {:>8} {:>8} {:>10} {:>6} {:>7} {:>9} {:>15}",
         "scenario", "requests", "seconds", "ideal", "predicted", "429s", "events", "in lockout", "429s predicted"
-    );
+    )
+    .unwrap();
     for line in lines {
-        println!("{line}");
+        writeln!(out, "{line}").unwrap();
     }
 }
 

@@ -313,6 +313,10 @@ impl World {
         self.sim(Method::PUT, &format!("state/{what}?project={PROJECT}"), Some(fields)).await;
     }
 
+    pub async fn delete_live(&self, what: &str) {
+        self.sim(Method::DELETE, &format!("state/{what}?project={PROJECT}"), None).await;
+    }
+
     pub async fn faults(&self, rules: Value) {
         self.sim(Method::PUT, "faults", Some(rules)).await;
     }
