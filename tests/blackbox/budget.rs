@@ -245,7 +245,8 @@ async fn whatever_the_server_does_nothing_goes_into_a_known_lockout_and_nothing_
     for (scenario, live) in run(&names).await {
         match scenario.name.as_str() {
             "too-low" => assert_eq!((live.refused, live.requests), (0, 161)),
-            "too-low-probing" | "background" => {}
+            // Slow enough, a burst is no faster than the bucket fills.
+            "too-low-probing" | "background" | "bucket" => {}
             name => assert!(live.events >= 1, "{name}: never refused"),
         }
     }
