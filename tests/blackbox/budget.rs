@@ -295,7 +295,10 @@ async fn a_restart_in_the_middle_of_a_lockout_waits_for_its_end() {
             let seq = world.newest_seq().await;
             world.converge().await;
             let first = world.requests_since(seq).await[0].clone();
-            assert_eq!((&first["inLockout"], &first["status"]), (&json!(false), &json!(200)), "{first}");
+            let said: Vec<String> =
+                world.daemon().lines().into_iter().filter(|line| line.contains("rate limit")).take(3).collect();
+            let what = format!("killed: {is_killed}, {first}, {said:#?}");
+            assert_eq!((&first["inLockout"], &first["status"]), (&json!(false), &json!(200)), "{what}");
             assert_all_there(&world, &scenario).await;
         });
     }
