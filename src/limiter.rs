@@ -133,6 +133,8 @@ struct Shared {
     lanes: [tokio::sync::Mutex<()>; 2],
     wake: Notify,
     changes: watch::Sender<()>,
+    /// Whether the last record says that requests are under way; `None` where nobody keeps records.
+    kept_busy: watch::Sender<Option<bool>>,
 }
 
 #[derive(Debug)]
@@ -160,6 +162,7 @@ impl Limiter {
                 lanes: [tokio::sync::Mutex::new(()), tokio::sync::Mutex::new(())],
                 wake: Notify::new(),
                 changes: watch::Sender::new(()),
+                kept_busy: watch::Sender::new(None),
             }),
         };
         limiter.shared.change(|_, _| ());
@@ -178,8 +181,11 @@ impl Limiter {
             match shared.ask(priority) {
                 Decision::Send(slot) => {
                     drop((first_in_line, waiting));
+                    let permit = Permit { shared: shared.clone(), slot: Some(slot), sent: false };
+                    // Killed right after it was sent, the next start has to know that something was.
+                    drop(shared.kept_busy.subscribe().wait_for(|kept| *kept != Some(false)).await);
                     shared.state().report.waited(asked.elapsed());
-                    return Permit { shared: shared.clone(), slot: Some(slot), sent: false };
+                    return permit;
                 }
                 Decision::WaitForReply => woken.await,
                 Decision::WaitUntil(due) => {
@@ -206,7 +212,28 @@ impl Limiter {
     pub fn memory(&self) -> Memory {
         let now = self.shared.now();
         let state = self.shared.state();
-        Memory::of(&state.machine, &self.shared.settings, state.is_busy(), now, SystemTime::now())
+        let busy = state.is_busy();
+        if !busy {
+            self.shared.kept_busy.send_if_modified(|kept| std::mem::replace(kept, kept.map(|_| false)) == Some(true));
+        }
+        Memory::of(&state.machine, &self.shared.settings, busy, now, SystemTime::now())
+    }
+
+    /// From now on, and until [`Limiter::forget`], nothing is sent before a record says that something may be.
+    pub fn keep(&self) {
+        self.shared.kept_busy.send_replace(Some(false));
+    }
+
+    /// This was written down, or could not be.
+    pub fn kept(&self, memory: &Memory) {
+        if memory.busy {
+            self.shared.kept_busy.send_replace(Some(true));
+        }
+    }
+
+    /// Nobody writes anything down any more.
+    pub fn forget(&self) {
+        self.shared.kept_busy.send_replace(None);
     }
 
     /// Wakes when [`Limiter::memory`] has changed: with every request, so while it is busy save a few times a second.

@@ -139,13 +139,16 @@ pub fn limiter_memory(state: &State, host: &str) -> Option<Memory> {
 /// Writes down what the limiter learns, so that a restart in the middle of a lockout sends nothing into it.
 pub async fn keep_limiter_memory(host: String, limiter: Limiter, state: State, stop: CancellationToken) {
     let mut changed = limiter.changed();
+    limiter.keep();
     loop {
         tokio::select! {
             () = stop.cancelled() => break,
             change = changed.changed() => if change.is_err() { break },
         }
         let was_closed = is_closed(&limiter);
-        if !save(&host, &limiter, &state).busy {
+        let memory = save(&host, &limiter, &state);
+        limiter.kept(&memory);
+        if !memory.busy {
             continue; // the next request begins something, and that is written at once
         }
         tokio::select! {
@@ -155,6 +158,7 @@ pub async fn keep_limiter_memory(host: String, limiter: Limiter, state: State, s
             () = closing(&limiter, was_closed) => {}
         }
     }
+    limiter.forget();
     save(&host, &limiter, &state);
 }
 

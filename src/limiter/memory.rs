@@ -20,7 +20,7 @@ const STALE: f64 = 24.0 * 3600.0;
 const CLOCK_ERROR: f64 = 2.0;
 
 /// What a run that was killed may have sent after it last wrote this, it sent within so many seconds.
-const UNSEEN: f64 = 1.0;
+const UNSEEN: f64 = 5.0;
 
 /// The record. Times are Unix seconds.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]

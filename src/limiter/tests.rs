@@ -294,11 +294,33 @@ async fn a_run_that_was_killed_in_the_middle_of_a_burst_may_have_spent_everythin
     let used = |memory: Memory| Limiter::new(HOST, settings.clone(), Some(memory), Arc::default()).status().used;
     assert_eq!((used(killed.clone()), used(stopped)), (10, 4));
     // What it may have sent it sent right then: a window later all of it is back.
-    let long_ago = Memory { saved_at: killed.saved_at - 62.0, done: vec![killed.saved_at - 62.5], ..killed.clone() };
+    let long_ago = Memory { saved_at: killed.saved_at - 66.0, done: vec![killed.saved_at - 66.5], ..killed.clone() };
     assert_eq!(used(long_ago), 0);
     // A slot that came back in the meantime may be spent again.
     let done = vec![killed.saved_at - 59.5; 10];
     assert_eq!(used(Memory { saved_at: killed.saved_at - 0.5, done, ..killed }), 10);
+}
+
+#[tokio::test(start_paused = true)]
+async fn where_records_are_kept_nothing_is_sent_before_one_says_so() {
+    let limiter = limiter_of(10.0);
+    limiter.keep();
+    assert!(!limiter.memory().busy);
+    let mut first = Box::pin(limiter.acquire(Priority::Change));
+    assert!(poll_once(&mut first).await.is_none());
+
+    let memory = limiter.memory();
+    assert!(memory.busy);
+    assert!(poll_once(&mut first).await.is_none());
+    limiter.kept(&memory);
+    first.await.finish(Outcome::Answered);
+    send(&limiter, Outcome::Answered).await; // while the record stands
+    assert!(!limiter.memory().busy);
+
+    let mut second = Box::pin(limiter.acquire(Priority::Change));
+    assert!(poll_once(&mut second).await.is_none());
+    limiter.forget();
+    drop(second.await);
 }
 
 #[tokio::test(start_paused = true)]
