@@ -1,6 +1,6 @@
 //! What has to change: a pure diff of desired and observed state, in dependency order, batched.
 //!
-//! [`diff`] reads and decides, and sends nothing: a [`Plan`] cannot write. Only [`Plan::tasks`] of it, on the queue,
+//! [`diff`] reads and decides, and sends nothing: a [`Plan`] cannot write. Only [`Plan::take_tasks`] of it, on the queue,
 //! become calls.
 
 use crate::desired::Declared;
