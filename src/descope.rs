@@ -9,6 +9,7 @@ use crate::limiter::Limiter;
 use crate::limiter::Priority;
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::redact::Redactor;
+use reqwest::Method;
 use secrecy::SecretString;
 use serde_json::Value;
 use std::fmt;
@@ -144,6 +145,9 @@ impl Client {
         let Shared { settings, metrics, shutdown, .. } = &*self.shared;
         let count = |reason| metrics.api_retries_total.with_label_values(&[call.operation(), reason]).inc();
         let mut failures = 0;
+        // Where nothing more is sent, what an earlier attempt may have done is still what the caller must know.
+        let is_write = call.method() != Method::GET;
+        let mut unclear = None;
         loop {
             let error = match self.attempt(call).await {
                 Attempt::Answered(document) => return Ok(document),
@@ -151,6 +155,7 @@ impl Client {
                     count("throttled");
                     continue;
                 }
+                Attempt::Failed(Error::Stopping) => return Err(unclear.unwrap_or(Error::Stopping)),
                 Attempt::Failed(error) => error,
             };
             failures += 1;
@@ -164,8 +169,14 @@ impl Client {
             tracing::debug!(operation = call.operation(), %error, attempt = failures, ?delay, "repeating a call");
             tokio::select! {
                 biased;
-                () = shutdown.cancelled() => return Err(Error::Stopping),
+                () = shutdown.cancelled() => {
+                    let is_unclear = is_write && error.may_have_taken_effect();
+                    return Err(if is_unclear { error } else { unclear.unwrap_or(Error::Stopping) });
+                }
                 () = tokio::time::sleep(delay) => count(error.reason()),
+            }
+            if is_write && error.may_have_taken_effect() {
+                unclear = Some(error);
             }
         }
     }
