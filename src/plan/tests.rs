@@ -647,6 +647,24 @@ fn a_rename_onto_something_that_exists_is_refused() {
     );
 }
 
+/// The old name left the YAML, so it was pruned while the declaration that speaks of it was refused.
+#[test]
+fn a_refused_rename_leaves_the_old_name_alone_under_sync() {
+    let world = live(&[
+        (Key::new("roles", "old"), json!({})),
+        (Key::new("roles", "new"), json!({})),
+        (Key::new("roles", "gone"), json!({})),
+    ]);
+    let mut role = declared(Key::new("roles", "new"), json!({ "description": "d" }));
+    role.renamed_from = Some("old".into());
+
+    let plan = planned(&desired_of(vec![role]), &world, &owning(&world), Policy::Sync);
+
+    let deleted: Vec<String> = plan.changes.iter().map(|change| change.key.to_string()).collect();
+    assert_eq!(deleted, ["roles/gone"], "and what nobody speaks of goes");
+    assert_eq!(plan.refused.len(), 1);
+}
+
 #[test]
 fn clearing_takes_the_overwriting_call_and_setting_the_patch() {
     let world = live(&[(
