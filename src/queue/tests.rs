@@ -395,6 +395,42 @@ async fn deletes_wait_for_every_change_and_go_stage_by_stage() {
     assert_eq!(take_now(&queue).unwrap().tasks.head.slot.key.kind, "tenants");
 }
 
+/// While a newer revision was observed, deletes of the older one went on, though it declared the resource again.
+#[tokio::test(start_paused = true)]
+async fn deletes_that_are_declared_again_are_withdrawn_and_the_others_stay() {
+    let queue = queue();
+    let delete = |name, batch| task(Action::Delete, "roles", name, batch);
+    queue.replace(&production(), vec![delete("back", 1), delete("gone", 2), update("a", 0)], false);
+
+    queue.withdraw_deletes(&production(), |key| &*key.name != "gone");
+
+    let mut done = Vec::new();
+    while let Some(work) = take_now(&queue) {
+        done.extend(names(&work).iter().map(ToString::to_string));
+        queue.finish(work, vec![Verdict::Done]);
+    }
+    assert_eq!(done, ["a", "gone"]);
+}
+
+/// A call that waits for the rate limit asks right before it is sent: by then a newer plan may have dropped it, or an
+/// operator suspended the project.
+#[tokio::test(start_paused = true)]
+async fn what_was_handed_out_is_wanted_until_a_plan_drops_it_or_the_project_is_paused() {
+    let queue = queue();
+    queue.replace(&production(), vec![update("a", 1)], false);
+    let work = take_now(&queue).unwrap();
+    let slots: Vec<Slot> = work.tasks.iter().map(|task| task.slot.clone()).collect();
+
+    assert!(queue.is_wanted(&production(), &slots));
+    queue.pause(&production(), true);
+    assert!(!queue.is_wanted(&production(), &slots), "suspended");
+    queue.pause(&production(), false);
+    queue.replace(&production(), Vec::new(), false);
+    assert!(!queue.is_wanted(&production(), &slots), "dropped");
+    queue.finish(work, vec![Verdict::Released]);
+    assert!(take_now(&queue).is_none());
+}
+
 #[tokio::test(start_paused = true)]
 async fn the_deletes_of_a_kind_wait_while_a_create_of_it_fails() {
     let queue = queue();
