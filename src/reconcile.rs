@@ -257,9 +257,9 @@ impl Reconciler {
             self.apply_suspension();
             return Outcome::Failed;
         }
-        let looked_at = SystemTime::now();
+        let lost = self.lost_calls();
         let assessment = self.assessor.assess(&desired, self.is_current(), priority).await;
-        let Assessment { mut plan, refusal, first_contact } = assessment;
+        let Assessment { mut plan, observed, refusal, first_contact } = assessment;
         self.observe_phase("observe", started);
         let started = Instant::now();
         self.show_pause(refusal.as_deref());
@@ -267,7 +267,10 @@ impl Reconciler {
             self.queue.pause(&self.assessor.project, true);
         }
         self.paused.send_replace(refusal);
-        self.resolve_intents(&plan, looked_at);
+        if self.resolve(lost, &plan, &observed) {
+            self.memory.retry_at = Some(Instant::now() + SHORTEST_WAIT);
+        }
+        drop(observed);
         self.adopt(&desired, &plan, first_contact);
         self.note_drift(&desired, &plan, trigger);
         self.forbidden.send_replace(BTreeMap::new());
@@ -374,8 +377,9 @@ impl Reconciler {
 
     /// Why the changes of this pass are made.
     fn origin(&self, trigger: Trigger) -> Arc<Origin> {
-        let revision = self.memory.load.as_ref().and_then(|load| load.revision.as_deref());
-        Arc::new(Origin { trigger: trigger.as_str(), revision: revision.unwrap_or_default().to_owned() })
+        let load = self.memory.load.as_ref();
+        let revision = load.and_then(|load| load.revision.as_deref()).unwrap_or_default().to_owned();
+        Arc::new(Origin { trigger: trigger.as_str(), revision, commit: load.and_then(|load| load.commit.clone()) })
     }
 
     /// A kind that failed for now is asked for again before the next interval; a refused one waits for it. What left the

@@ -13,9 +13,7 @@ use crate::resource::Action;
 use crate::resource::Kind;
 use crate::source::Trigger;
 use crate::source::TriggerSender;
-use crate::state::Attempt;
 use crate::state::ProjectState;
-use crate::state::Settled;
 use crate::telemetry::metrics::Metrics;
 use nonempty::NonEmpty;
 use std::collections::BTreeMap;
@@ -29,6 +27,7 @@ use tracing::Instrument;
 mod look;
 mod record;
 
+use record::Sending;
 pub use record::fingerprint;
 
 /// What a worker needs of a project.
@@ -115,18 +114,20 @@ impl Worker {
         let seconds = started.elapsed().as_secs_f64();
         self.metrics.change_duration_seconds.with_label_values(&[kind.name(), first.action.as_str()]).observe(seconds);
         match conclusion {
-            Conclusion::Split(message) => {
+            Conclusion::Split(message, decided) => {
                 tracing::info!(message, "a batch was refused; its halves are tried apart");
-                let verdict = Verdict::Park { message: format!("refused with its batch, tried apart: {message}") };
-                record::audit(target, &work, &vec![verdict; work.tasks.len()], started.elapsed());
-                self.queue.finish_split(work);
+                for (task, verdict) in work.tasks.iter().zip(&decided) {
+                    if let Some(verdict) = verdict {
+                        self.record(&work.project, task, verdict, work.attempts);
+                    }
+                }
+                self.queue.finish_split(work, decided);
             }
             Conclusion::Each(verdicts) => {
                 let verdicts: Vec<Verdict> = verdicts.into_iter().map(|verdict| self.bounded(verdict, &work)).collect();
                 for (task, verdict) in work.tasks.iter().zip(&verdicts) {
                     self.record(&work.project, task, verdict, work.attempts);
                 }
-                record::audit(target, &work, &verdicts, started.elapsed());
                 self.queue.finish(work, verdicts);
             }
         }
@@ -176,8 +177,8 @@ impl Worker {
 enum Conclusion {
     /// One verdict per task, in order.
     Each(Vec<Verdict>),
-    /// The whole was refused because of some part of it.
-    Split(String),
+    /// What was sent was refused because of some part of it; the verdicts are of tasks that were not among it.
+    Split(String, Vec<Option<Verdict>>),
 }
 
 impl Conclusion {
@@ -187,7 +188,6 @@ impl Conclusion {
 }
 
 async fn attempt(target: &Target, kind: &'static dyn Kind, work: &Work) -> Conclusion {
-    let started = Instant::now();
     if let Some(message) = target.is_forbidden(kind.name()) {
         return Conclusion::all(work, &Verdict::Park { message });
     }
@@ -208,12 +208,7 @@ async fn attempt(target: &Target, kind: &'static dyn Kind, work: &Work) -> Concl
         target.look_again.fire(Trigger::Interval);
     }
     let landed = work.tasks.iter().zip(&decided).filter(|(_, decided)| **decided == Some(Verdict::Done));
-    let landed: Vec<&Task> = landed.map(|(task, _)| task).collect();
-    // It may be somebody else's: then what it holds is not what we would have sent.
-    record::remember(target, kind, &landed, false);
-    let row = |task: &&Task| Some(record::row(task, work.attempts, "ok", record::LANDED, started.elapsed()));
-    let settled: Vec<_> = landed.iter().map(|task| (task.slot.key.clone(), row(task))).collect();
-    record::forget_intents(target, &settled);
+    record::landed(target, &landed.map(|(task, _)| task).collect::<Vec<&Task>>());
     let open = work.tasks.iter().zip(&decided).filter(|(_, decided)| decided.is_none()).map(|(task, _)| task);
     let Some(open) = NonEmpty::from_vec(open.collect::<Vec<&Task>>()) else {
         return Conclusion::Each(decided.into_iter().flatten().collect());
@@ -221,7 +216,7 @@ async fn attempt(target: &Target, kind: &'static dyn Kind, work: &Work) -> Concl
     let verdict = match send(target, kind, &open, work.attempts).await {
         Sent::Each(verdict) => verdict,
         Sent::Refused(message) if open.len() == 1 => Verdict::Park { message },
-        Sent::Refused(message) => return Conclusion::Split(message),
+        Sent::Refused(message) => return Conclusion::Split(message, decided),
     };
     Conclusion::Each(decided.into_iter().map(|decided| decided.unwrap_or_else(|| verdict.clone())).collect())
 }
@@ -234,41 +229,24 @@ enum Sent {
 }
 
 async fn send(target: &Target, kind: &'static dyn Kind, tasks: &NonEmpty<&Task>, attempts: u32) -> Sent {
-    let intents = match record::begin(target, tasks) {
-        Ok(intents) => intents,
-        Err(message) => return Sent::Each(Verdict::Retry { message, ambiguous: false }),
-    };
-    let started = Instant::now();
+    let sending = Sending::of(target, tasks, attempts);
     let writes = tasks.as_ref().map(|task| (&task.slot.key, &task.write));
-    let result = kind.send(&target.client, &writes).await;
-    let is_unclear = result.as_ref().is_err_and(descope::Error::may_have_taken_effect);
-    if result.is_ok() {
-        let rows: Vec<Attempt> =
-            tasks.iter().map(|task| record::row(task, attempts, "ok", "", started.elapsed())).collect();
-        // First: a settled create knows nothing yet of what was sent.
-        record::settle(target, &intents, Settled::Done, &rows);
-        record::remember(target, kind, &tasks.iter().copied().collect::<Vec<_>>(), true);
-        target.forgive(kind.name());
-    } else if !is_unclear {
-        record::settle(target, &intents, Settled::NotDone, &[]);
-    }
-    if !is_unclear {
-        let keys: Vec<_> = tasks.iter().map(|task| (task.slot.key.clone(), None)).collect();
-        record::forget_intents(target, &keys);
-    }
-    match result {
-        Ok(()) => Sent::Each(Verdict::Done),
-        Err(error) => judge(target, kind, tasks, attempts, error).await,
+    let error = match kind.send(&sending.client(), &writes).await {
+        Ok(()) => {
+            sending.done(kind, tasks);
+            target.forgive(kind.name());
+            return Sent::Each(Verdict::Done);
+        }
+        Err(error) => error,
+    };
+    sending.failed(&error);
+    match sending.obstacle() {
+        Some(message) => Sent::Each(Verdict::Retry { message: message.clone(), ambiguous: false }),
+        None => judge(target, kind, tasks, error).await,
     }
 }
 
-async fn judge(
-    target: &Target,
-    kind: &'static dyn Kind,
-    tasks: &NonEmpty<&Task>,
-    attempts: u32,
-    error: descope::Error,
-) -> Sent {
+async fn judge(target: &Target, kind: &'static dyn Kind, tasks: &NonEmpty<&Task>, error: descope::Error) -> Sent {
     let message = error.to_string();
     if matches!(error, descope::Error::Stopping) || pauses(target, &error) {
         return Sent::Each(Verdict::Released);
@@ -284,7 +262,7 @@ async fn judge(
     let is_rejected = matches!(error, descope::Error::Rejected { .. });
     match (is_rejected, tasks.len()) {
         (true, 1) if tasks.head.action == Action::Create => {
-            judge_refused_create(target, kind, tasks.head, attempts, message).await
+            judge_refused_create(target, kind, tasks.head, message).await
         }
         (true, _) => Sent::Refused(message),
         // A call that cannot be made: splitting changes nothing.
@@ -294,18 +272,12 @@ async fn judge(
 
 /// No source says how Descope words "already exists", so any refused create is followed by a look: what is there was
 /// created by somebody else meanwhile, or by an earlier try of ours.
-async fn judge_refused_create(
-    target: &Target,
-    kind: &'static dyn Kind,
-    task: &Task,
-    attempts: u32,
-    message: String,
-) -> Sent {
+async fn judge_refused_create(target: &Target, kind: &'static dyn Kind, task: &Task, message: String) -> Sent {
     match look::observe(&target.client, kind).await {
         Ok(live) if look::has_landed(task, &live) => {
-            // Somebody else made it meanwhile: the next pass compares it, and owns it.
+            // An earlier try of ours that was late, or somebody else. The next pass compares it, and owns it.
+            record::landed(target, &[task]);
             target.look_again.fire(Trigger::Interval);
-            record::note(target, &[record::row(task, attempts, "superseded", &message, Duration::ZERO)]);
             Sent::Each(Verdict::Done)
         }
         Ok(_) => Sent::Refused(message),

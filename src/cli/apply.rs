@@ -141,8 +141,8 @@ async fn assess(parts: &Parts, desired_states: &[Arc<Desired>], args: &ApplyArgs
     for (project, desired) in parts.projects.iter().zip(desired_states) {
         let reconciler = &project.reconciler;
         reconciler.note_absences(desired);
-        let looked_at = SystemTime::now();
-        let Assessment { mut plan, refusal, first_contact } =
+        let lost = reconciler.lost_calls();
+        let Assessment { mut plan, observed, refusal, first_contact } =
             reconciler.assessor.assess(desired, true, Priority::Change).await;
         if let Some(reason) = refusal {
             tracing::error!(project = &*project.name, reason, "this project is refused; the others go on");
@@ -152,7 +152,7 @@ async fn assess(parts: &Parts, desired_states: &[Arc<Desired>], args: &ApplyArgs
             approve(reconciler, &plan)?;
         }
         release(&mut plan, args);
-        reconciler.resolve_intents(&plan, looked_at);
+        reconciler.resolve(lost, &plan, &observed);
         plans.push((plan, first_contact));
     }
     match &args.approve {
@@ -180,8 +180,10 @@ fn report(config: &Config, parts: &Parts, plans: &[Planned]) -> Report {
 fn enqueue(parts: &Parts, desired_states: &[Arc<Desired>], plans: Vec<Planned>) {
     for ((project, desired), (mut plan, first_contact)) in parts.projects.iter().zip(desired_states).zip(plans) {
         project.reconciler.adopt(desired, &plan, first_contact);
-        let revision = project.reconciler.loader.as_ref().and_then(Loader::revision).unwrap_or_default();
-        let origin = Arc::new(Origin { trigger: Trigger::Startup.as_str(), revision });
+        let loader = project.reconciler.loader.as_ref();
+        let revision = loader.and_then(Loader::revision).unwrap_or_default();
+        let commit = loader.and_then(Loader::commit_in_force);
+        let origin = Arc::new(Origin { trigger: Trigger::Startup.as_str(), revision, commit });
         parts.queue.replace(&project.name, plan.take_tasks(&origin), false);
     }
 }

@@ -76,6 +76,8 @@ pub struct Assessor {
 pub struct Assessment {
     /// What has to change.
     pub plan: Plan,
+    /// What the plan rests on.
+    pub observed: Observed,
     /// Why the whole project must wait: the key was refused, or everything was.
     pub refusal: Option<String>,
     /// The project was never seen before.
@@ -97,7 +99,9 @@ impl Assessor {
         let sent = self.known(ProjectState::sent_digests);
         let delete_after = self.rules.delete_after;
         let client = self.client.with_priority(priority);
-        let mut observed = observed::fetch(&client, kinds(desired, &owned)).await;
+        // A call that was cut off may have made the only one of its kind.
+        let cut_off = self.known(ProjectState::open_intents).into_iter().map(|open| open.intent.key.kind);
+        let mut observed = observed::fetch(&client, kinds(desired, &owned, &cut_off.collect())).await;
         self.look_twice(&client, desired, &owned, &mut observed).await;
         let first_contact = !self.is_known();
         let plan = plan::diff(&Inputs {
@@ -116,7 +120,7 @@ impl Assessor {
             },
             is_approved: &|digest| approved.contains(digest),
         });
-        Assessment { plan, refusal: refusal(&observed), first_contact }
+        Assessment { plan, refusal: refusal(&observed), observed, first_contact }
     }
 
     /// A list that lacks too much of what we own is asked for once more before it holds anything.
@@ -211,10 +215,15 @@ pub fn has_passed(since: SystemTime, wait: Duration, now: SystemTime) -> bool {
     wait.is_zero() || now.duration_since(since).is_ok_and(|age| age >= wait)
 }
 
-/// The kinds to ask for: those that a file mentions, and those of which something is owned.
-fn kinds(desired: &Desired, owned: &BTreeMap<Key, Ownership>) -> Vec<&'static dyn Kind> {
+/// The kinds to ask for: those that a file mentions, those of which something is owned, and those with open calls.
+fn kinds(
+    desired: &Desired,
+    owned: &BTreeMap<Key, Ownership>,
+    cut_off: &HashSet<&'static str>,
+) -> Vec<&'static dyn Kind> {
     let is_owned: HashSet<&str> = owned.keys().map(|key| key.kind).collect();
-    let is_asked = |kind: &&dyn Kind| desired.kinds.contains(kind.name()) || is_owned.contains(kind.name());
+    let is_ours = |kind: &str| is_owned.contains(kind) || cut_off.contains(kind);
+    let is_asked = |kind: &&dyn Kind| desired.kinds.contains(kind.name()) || is_ours(kind.name());
     resource::ALL.iter().copied().filter(is_asked).collect()
 }
 

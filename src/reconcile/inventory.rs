@@ -32,6 +32,16 @@ impl Reconciler {
             if !flags.is_empty() {
                 self.state.own(&flags)?;
             }
+            let calls = self.state.open_intents()?.into_iter().map(|open| open.intent);
+            let redeclared = calls.filter_map(|intent| {
+                let now = ownership(desired.resources.get(&intent.key)?, None);
+                let is_same = (now.protected, now.cascade_delete) == (intent.protected, intent.cascade_delete);
+                (!is_same).then_some((intent.key, now))
+            });
+            let redeclared: Vec<(Key, Owned)> = redeclared.collect();
+            if !redeclared.is_empty() {
+                self.state.redeclare_calls(&redeclared)?;
+            }
             let absent = owned.into_keys().filter(|key| !desired.resources.contains_key(key)).collect();
             self.state.note_absent(&absent, SystemTime::now()).map(drop)
         };

@@ -9,6 +9,7 @@ use super::project::to_millis;
 use crate::resource;
 use crate::resource::Key;
 use rusqlite::OptionalExtension;
+use rusqlite::Transaction;
 use rusqlite::params;
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
@@ -58,17 +59,6 @@ impl ProjectState {
         })
     }
 
-    /// Counts a delete that nobody approved.
-    pub fn note_deletion(&self, kind: &str, now: SystemTime) -> Result<(), Error> {
-        self.write(|transaction, id| {
-            let old = to_millis(now.checked_sub(DAY).unwrap_or(SystemTime::UNIX_EPOCH));
-            transaction.prepare_cached("DELETE FROM deletion WHERE project = ? AND at < ?")?.execute([id, old])?;
-            let sql = "INSERT INTO deletion (project, kind, at) VALUES (?, ?, ?)";
-            transaction.prepare_cached(sql)?.execute(params![id, kind, to_millis(now)])?;
-            Ok(())
-        })
-    }
-
     /// By kind, for the guards.
     pub fn lately(&self, now: SystemTime) -> Result<BTreeMap<&'static str, Lately>, Error> {
         let day_ago = to_millis(now.checked_sub(DAY).unwrap_or(SystemTime::UNIX_EPOCH));
@@ -103,10 +93,12 @@ impl ProjectState {
         expires: SystemTime,
     ) -> Result<(), Error> {
         self.write(|transaction, id| {
-            let sql = "INSERT INTO approved (project, digest, expires) VALUES (?, ?, ?)
-                       ON CONFLICT DO UPDATE SET expires = excluded.expires";
+            let sql = "INSERT INTO approved (project, digest, expires, given, lasts) VALUES (?, ?, ?, ?, ?)
+                       ON CONFLICT DO UPDATE SET expires = excluded.expires, given = excluded.given,
+                           lasts = excluded.lasts";
+            let (given, expires) = (to_millis(now), to_millis(expires));
             for digest in digests {
-                transaction.prepare_cached(sql)?.execute(params![id, digest, to_millis(expires)])?;
+                transaction.prepare_cached(sql)?.execute(params![id, digest, expires, given, expires - given])?;
             }
             let sql = "INSERT INTO approval (project, kind, at) VALUES (?, ?, ?)
                        ON CONFLICT DO UPDATE SET at = excluded.at";
@@ -170,6 +162,37 @@ impl ProjectState {
     }
 }
 
+/// An approval is for one time. What was approved together with it may take longer than an approval lasts to go through
+/// the rate limit, so what is left lasts anew from each change that is done.
+pub(super) fn use_approval(
+    transaction: &Transaction<'_>,
+    id: i64,
+    digest: &str,
+    now: SystemTime,
+) -> rusqlite::Result<()> {
+    let sql = "DELETE FROM approved WHERE project = ? AND digest = ? RETURNING given, lasts";
+    let used = transaction.prepare_cached(sql)?.query_row(params![id, digest], |row| Ok((row.get(0)?, row.get(1)?)));
+    let Some((given, lasts)): Option<(i64, i64)> = used.optional()? else { return Ok(()) };
+    let now = to_millis(now);
+    // Not with each of thousands of changes: there is time until half of it has passed.
+    let sql = "UPDATE approved SET expires = ? WHERE project = ? AND given = ? AND expires > ? AND expires < ?";
+    let row = params![now.saturating_add(lasts), id, given, now, now.saturating_add(lasts / 2)];
+    transaction.prepare_cached(sql)?.execute(row).map(drop)
+}
+
+/// Counts a delete that nobody approved.
+pub(super) fn count_deletion(
+    transaction: &Transaction<'_>,
+    id: i64,
+    key: &Key,
+    now: SystemTime,
+) -> rusqlite::Result<()> {
+    let old = to_millis(now.checked_sub(DAY).unwrap_or(SystemTime::UNIX_EPOCH));
+    transaction.prepare_cached("DELETE FROM deletion WHERE project = ? AND at < ?")?.execute([id, old])?;
+    let sql = "INSERT INTO deletion (project, kind, at) VALUES (?, ?, ?)";
+    transaction.prepare_cached(sql)?.execute(params![id, key.kind, to_millis(now)]).map(drop)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -219,10 +242,14 @@ mod tests {
         let (_dir, project) = project();
         let day = DAY.as_secs();
         project.own(&[(Key::new("roles", "new"), Owned { created_at: Some(at(20)), ..Owned::default() })]).unwrap();
+        let delete = |kind, second| {
+            let key = Key::new(kind, "gone");
+            project.write(|transaction, id| count_deletion(transaction, id, &key, at(second))).unwrap();
+        };
         for second in [0, 10, 20] {
-            project.note_deletion("roles", at(second)).unwrap();
+            delete("roles", second);
         }
-        project.note_deletion("permissions", at(20)).unwrap();
+        delete("permissions", 20);
         let lately = |now| project.lately(now).unwrap()["roles"];
 
         assert_eq!(lately(at(30)), Lately { deleted: 3, created: 1 });
@@ -242,6 +269,25 @@ mod tests {
         assert!(project.approved(at(60)).unwrap().is_empty());
         project.keep_approvals(&BTreeSet::from(["two".to_owned()]), at(1)).unwrap();
         assert_eq!(project.approved(at(2)).unwrap(), BTreeSet::from(["two".to_owned()]));
+    }
+
+    #[test]
+    fn an_approval_is_used_up_with_its_change_and_what_it_covers_besides_lasts_anew() {
+        let (_dir, project) = project();
+        let digests = ["one", "two", "three"].map(str::to_owned);
+        let used = |digest: &str, second| {
+            project.write(|transaction, id| use_approval(transaction, id, digest, at(second))).unwrap();
+        };
+        project.approve(&digests, &BTreeSet::new(), at(0), at(60)).unwrap();
+        project.approve(&["other".to_owned()], &BTreeSet::new(), at(1), at(61)).unwrap();
+
+        used("one", 10);
+        assert_eq!(project.approved(at(59)).unwrap().len(), 3, "used up");
+        assert_eq!(project.approved(at(60)).unwrap(), BTreeSet::from(["other".to_owned()]), "not yet worth it");
+        used("two", 50);
+        assert_eq!(project.approved(at(62)).unwrap(), BTreeSet::from(["three".to_owned()]), "three alone goes on");
+        assert!(project.approved(at(110)).unwrap().is_empty());
+        used("unknown", 51);
     }
 
     #[test]

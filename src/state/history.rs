@@ -39,30 +39,40 @@ pub struct PassRow {
     pub changes: usize,
 }
 
-/// One change that was attempted.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[allow(clippy::struct_field_names, reason = "which attempt it was")]
-pub struct Attempt {
-    /// When the attempt ended.
-    pub at: SystemTime,
+/// Why a change is attempted: what the audit trail says of it, whatever becomes of it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Occasion {
     /// What set off the pass that planned it.
     pub trigger: String,
     /// Of the desired state.
     pub revision: String,
+    /// That the files were checked out from.
+    pub commit: Option<String>,
     /// Where the YAML declares it, with the line.
     pub place: Option<(String, u32)>,
+    /// JSON of the changed fields, secrets masked.
+    pub fields: String,
+    /// Which try, from 1.
+    pub attempt: u32,
+}
+
+/// One change that was attempted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Attempt {
+    /// When the attempt ended.
+    pub at: SystemTime,
+    /// Why it was made.
+    pub occasion: Occasion,
     /// The resource.
     pub key: Key,
     /// `create`, `update`, `rename` or `delete`.
     pub action: String,
-    /// JSON of the changed fields, secrets masked.
-    pub fields: String,
-    /// From 1.
-    pub attempt: u32,
-    /// `ok`, `failed`, `superseded`, or after a restart `resolved` and `lost`.
+    /// `ok` or `failed`.
     pub outcome: String,
     /// The API's, where it refused.
     pub message: String,
+    /// The resource is tried again at once: the next row of it takes the place of this one.
+    pub is_interim: bool,
     /// Of the attempt.
     pub duration: Duration,
 }
@@ -97,6 +107,8 @@ pub struct AuditRow {
     pub trigger: String,
     /// Of the desired state.
     pub revision: String,
+    /// That the files were checked out from.
+    pub commit: Option<String>,
     /// Where the YAML declares it.
     pub file: Option<String>,
     /// From 1.
@@ -135,40 +147,44 @@ impl ProjectState {
             Ok(())
         })
     }
-
-    /// Adds to the audit trail, all or nothing.
-    pub fn note_attempts(&self, attempts: &[Attempt]) -> Result<(), Error> {
-        self.write(|transaction, id| add(transaction, id, attempts))
-    }
 }
 
-/// Rows of the audit trail, as part of a transaction.
-pub(super) fn add(transaction: &Transaction<'_>, id: i64, attempts: &[Attempt]) -> rusqlite::Result<()> {
-    let sql = "INSERT INTO audit (project, at, trigger, revision, file, line, kind, tenant, name, action, fields,
-               attempt, outcome, message, duration_ms) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
-    let mut statement = transaction.prepare_cached(sql)?;
-    for attempt in attempts {
-        let (file, line) = attempt.place.as_ref().map_or((None, None), |(file, line)| (Some(file), Some(*line)));
-        let duration = i64::try_from(attempt.duration.as_millis()).unwrap_or(i64::MAX);
-        statement.execute(params![
-            id,
-            to_millis(attempt.at),
-            attempt.trigger,
-            attempt.revision,
-            file,
-            line,
-            attempt.key.kind,
-            tenant(&attempt.key),
-            attempt.key.name,
-            attempt.action,
-            attempt.fields,
-            attempt.attempt,
-            attempt.outcome,
-            attempt.message,
-            duration
-        ])?;
-    }
-    Ok(())
+/// A row of the audit trail, as part of a transaction; its number.
+pub(super) fn add(transaction: &Transaction<'_>, id: i64, attempt: &Attempt) -> rusqlite::Result<i64> {
+    let key = &attempt.key;
+    let sql = "DELETE FROM audit WHERE project = ? AND kind = ? AND tenant = ? AND name = ? AND interim = 1";
+    transaction.prepare_cached(sql)?.execute(params![id, key.kind, tenant(key), key.name])?;
+    let sql =
+        "INSERT INTO audit (project, at, trigger, revision, source_commit, file, line, kind, tenant, name, action,
+               fields, attempt, outcome, message, interim, duration_ms)
+               VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
+    let Occasion { trigger, revision, commit, place, fields, attempt: number } = &attempt.occasion;
+    let (file, line) = place.clone().unzip();
+    transaction.prepare_cached(sql)?.insert(params![
+        id,
+        to_millis(attempt.at),
+        trigger,
+        revision,
+        commit,
+        file,
+        line,
+        key.kind,
+        tenant(key),
+        key.name,
+        attempt.action,
+        fields,
+        number,
+        attempt.outcome,
+        attempt.message,
+        attempt.is_interim,
+        i64::try_from(attempt.duration.as_millis()).unwrap_or(i64::MAX)
+    ])
+}
+
+/// The outcome of a row became known.
+pub(super) fn amend(transaction: &Transaction<'_>, row: i64, outcome: &str, message: &str) -> rusqlite::Result<()> {
+    let sql = "UPDATE audit SET outcome = ?, message = ? WHERE id = ?";
+    transaction.prepare_cached(sql)?.execute(params![outcome, message, row]).map(drop)
 }
 
 impl State {
@@ -209,6 +225,7 @@ fn audit_row(row: &Row<'_>) -> rusqlite::Result<AuditRow> {
         at: from_millis(row.get("at")?),
         trigger: row.get("trigger")?,
         revision: row.get("revision")?,
+        commit: row.get("source_commit")?,
         file: row.get("file")?,
         line: row.get("line")?,
         action: row.get("action")?,
@@ -231,17 +248,18 @@ mod tests {
     fn attempt(key: Key, second: u64) -> Attempt {
         Attempt {
             at: at(second),
-            trigger: "watch".to_owned(),
-            revision: "abc".to_owned(),
-            place: Some(("roles.yaml".to_owned(), 3)),
+            occasion: Occasion { place: Some(("roles.yaml".to_owned(), 3)), ..Occasion::default() },
             key,
             action: "create".to_owned(),
-            fields: "[]".to_owned(),
-            attempt: 1,
             outcome: "ok".to_owned(),
             message: String::new(),
+            is_interim: false,
             duration: Duration::from_millis(12),
         }
+    }
+
+    fn note(project: &ProjectState, rows: &[Attempt]) {
+        project.write(|transaction, id| rows.iter().try_for_each(|row| add(transaction, id, row).map(drop))).unwrap();
     }
 
     #[test]
@@ -251,7 +269,7 @@ mod tests {
         let project = state.project("api.example.com", "P1", "default");
         let keys = [Key::new("roles", "a"), Key::in_tenant("roles", "t", "a"), Key::new("tenants", "t")];
         let rows: Vec<Attempt> = keys.iter().cloned().zip(0..).map(|(key, second)| attempt(key, second)).collect();
-        project.note_attempts(&rows).unwrap();
+        note(&project, &rows);
         let ids = |filter: AuditFilter| -> Vec<String> {
             state.audit(&filter).unwrap().into_iter().map(|row| format!("{}/{}", row.kind, row.id)).collect()
         };
@@ -280,11 +298,11 @@ mod tests {
             result: "noop".to_owned(),
             changes: 0,
         };
-        project.note_attempts(&[attempt(Key::new("roles", "old"), 0)]).unwrap();
+        note(&project, &[attempt(Key::new("roles", "old"), 0)]);
         project.note_pass(&pass(0)).unwrap();
 
         let much_later = KEPT_FOR.as_secs() + 10;
-        project.note_attempts(&[attempt(Key::new("roles", "new"), much_later)]).unwrap();
+        note(&project, &[attempt(Key::new("roles", "new"), much_later)]);
         project.note_pass(&pass(much_later)).unwrap();
 
         let left: Vec<String> = state.audit(&AuditFilter::default()).unwrap().into_iter().map(|row| row.id).collect();

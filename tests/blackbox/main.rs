@@ -21,6 +21,7 @@ mod limits;
 mod metrics;
 mod pause;
 mod plan;
+mod power;
 mod projects;
 mod source;
 mod triggers;
