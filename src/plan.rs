@@ -297,6 +297,14 @@ impl Plan {
         calls.collect::<BTreeSet<u32>>().len()
     }
 
+    /// Lets nothing go ahead; `why` is for the operator.
+    pub fn suspend(&mut self, why: String) {
+        for change in self.changes.iter_mut().filter(|change| change.held.is_none()) {
+            change.held = Some(Hold::Suspended);
+        }
+        self.warnings.push(why);
+    }
+
     /// Lets held changes go ahead, whatever holds them but the policy.
     pub fn release(&mut self, released: impl Fn(&Hold) -> bool) {
         for change in &mut self.changes {

@@ -27,6 +27,7 @@ use crate::source::Trigger;
 use crate::source::loader::Loader;
 use crate::state;
 use crate::telemetry::redact::Redactor;
+use crate::telemetry::status::rfc3339;
 use anyhow::bail;
 use indicatif::ProgressBar;
 use indicatif::ProgressStyle;
@@ -103,8 +104,8 @@ pub async fn run(config: Config, args: ApplyArgs, redactor: &Redactor) -> anyhow
             break;
         }
         let plans = assess(&parts, &desired_states, &ApplyArgs { approve: None, ..args.clone() }).await?;
-        for (project, (plan, _)) in report.projects.iter_mut().zip(&plans) {
-            project.is_incomplete |= !plan.unobserved.is_empty();
+        for (project, planned) in report.projects.iter_mut().zip(&plans) {
+            project.is_incomplete |= !planned.plan.unobserved.is_empty();
         }
         enqueue(&parts, &desired_states, plans);
         drain(&parts, &stop).await;
@@ -131,8 +132,14 @@ pub async fn run(config: Config, args: ApplyArgs, redactor: &Redactor) -> anyhow
     Ok(outcome.exit())
 }
 
-/// The plan of a project, and whether it was never seen before.
-type Planned = (Plan, bool);
+/// The plan of a project.
+struct Planned {
+    plan: Plan,
+    /// It was never seen before.
+    first_contact: bool,
+    /// Nothing of it goes ahead, whatever is approved.
+    is_suspended: bool,
+}
 
 /// Looks at every project, and releases what the arguments approve.
 async fn assess(parts: &Parts, desired_states: &[Arc<Desired>], args: &ApplyArgs) -> anyhow::Result<Vec<Planned>> {
@@ -147,13 +154,22 @@ async fn assess(parts: &Parts, desired_states: &[Arc<Desired>], args: &ApplyArgs
         if let Some(reason) = refusal {
             tracing::error!(project = &*project.name, reason, "this project is refused; the others go on");
         }
-        if args.approve.as_ref().is_some_and(|fingerprint| *fingerprint == plan.fingerprint) {
-            is_approved = true;
-            approve(reconciler, &plan)?;
+        let is_meant = args.approve.as_ref().is_some_and(|fingerprint| *fingerprint == plan.fingerprint);
+        is_approved |= is_meant;
+        let suspended_until = reconciler.suspended_until();
+        if let Some(until) = suspended_until {
+            plan.suspend(format!(
+                "suspended until {}: nothing is sent; start the daemon and `descope-gitops resume`, or wait",
+                rfc3339(until)
+            ));
+        } else {
+            if is_meant {
+                approve(reconciler, &plan)?;
+            }
+            release(&mut plan, args);
         }
-        release(&mut plan, args);
         reconciler.resolve(lost, &plan, &observed);
-        plans.push((plan, first_contact));
+        plans.push(Planned { plan, first_contact, is_suspended: suspended_until.is_some() });
     }
     match &args.approve {
         Some(fingerprint) if !is_approved => bail!(
@@ -173,12 +189,13 @@ fn approve(reconciler: &Reconciler, plan: &Plan) -> Result<(), state::Error> {
 
 fn report(config: &Config, parts: &Parts, plans: &[Planned]) -> Report {
     let pace = settings::pace(config);
-    let of = |(project, (plan, _)): (&Project, &Planned)| ProjectReport::new(&project.name, plan, pace);
+    let of = |(project, planned): (&Project, &Planned)| ProjectReport::new(&project.name, &planned.plan, pace);
     Report::new(parts.projects.iter().zip(plans).map(of).collect())
 }
 
 fn enqueue(parts: &Parts, desired_states: &[Arc<Desired>], plans: Vec<Planned>) {
-    for ((project, desired), (mut plan, first_contact)) in parts.projects.iter().zip(desired_states).zip(plans) {
+    for ((project, desired), planned) in parts.projects.iter().zip(desired_states).zip(plans) {
+        let Planned { mut plan, first_contact, .. } = planned;
         project.reconciler.adopt(desired, &plan, first_contact);
         let loader = project.reconciler.loader.as_ref();
         let revision = loader.and_then(Loader::revision).unwrap_or_default();
@@ -199,7 +216,7 @@ fn release(plan: &mut Plan, args: &ApplyArgs) {
 fn ask(report: &Report, plans: &mut [Planned]) -> anyhow::Result<bool> {
     let mut err = std::io::stderr().lock();
     err.write_all(render::text(report).as_bytes())?;
-    if !report.has_differences() {
+    if !report.has_differences() || plans.iter().all(|planned| planned.is_suspended) {
         return Ok(true);
     }
     write!(err, "Apply this? [y/N] ")?;
@@ -208,8 +225,8 @@ fn ask(report: &Report, plans: &mut [Planned]) -> anyhow::Result<bool> {
     std::io::stdin().read_line(&mut answer)?;
     let is_yes = matches!(answer.trim(), "y" | "Y" | "yes");
     if is_yes {
-        for (plan, _) in plans {
-            plan.release(|hold| *hold == Hold::FirstContact);
+        for planned in plans.iter_mut().filter(|planned| !planned.is_suspended) {
+            planned.plan.release(|hold| *hold == Hold::FirstContact);
         }
     }
     Ok(is_yes)

@@ -80,10 +80,12 @@ pub enum Hold {
     MaxChangePercent,
     /// It left the YAML less than `deleteAfter` ago. Time alone releases it.
     DeleteAfter,
+    /// The project only observes for now. Of an `apply` alone: a daemon keeps the changes of a suspended project waiting.
+    Suspended,
 }
 
 impl Hold {
-    /// All of them, for metrics that start at 0.
+    /// All of a daemon, for metrics that start at 0.
     pub const ALL: [Self; 9] = [
         Self::Policy,
         Self::FirstContact,
@@ -108,13 +110,14 @@ impl Hold {
             Self::MaxDeletePercent => "max_delete_percent",
             Self::MaxChangePercent => "max_change_percent",
             Self::DeleteAfter => "delete_after",
+            Self::Suspended => "suspended",
         }
     }
 
     /// Can an operator let it go ahead?
     pub fn can_be_approved(&self) -> bool {
         match self {
-            Self::Policy | Self::DeleteAfter => false,
+            Self::Policy | Self::DeleteAfter | Self::Suspended => false,
             Self::FirstContact
             | Self::ObservationShrank
             | Self::KindEmptied

@@ -70,9 +70,10 @@ impl Reconciler {
                 self.state.own(&news)?;
             }
             self.disown_lost(desired, plan, &known)?;
-            // What the policy holds back was not let go ahead by anybody.
-            let is_policy_held = plan.changes.iter().any(|change| change.held == Some(Hold::Policy));
-            if first_contact && !is_policy_held { self.state.mark_known() } else { Ok(()) }
+            // What the policy or a suspension holds back was not let go ahead by anybody.
+            let is_held_back =
+                plan.changes.iter().any(|change| matches!(change.held, Some(Hold::Policy | Hold::Suspended)));
+            if first_contact && !is_held_back { self.state.mark_known() } else { Ok(()) }
         };
         if let Err(error) = adopt() {
             tracing::error!(%error, "cannot write down what is owned");
