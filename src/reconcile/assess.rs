@@ -92,10 +92,6 @@ impl Assessor {
         let absences = self.known(ProjectState::absences);
         let owned = self.owned(&absences);
         let approved = self.known(|state| state.approved(now));
-        // Without the count of what was deleted lately, nothing more is.
-        let lately = self.known(|state| state.lately(now).map(Some));
-        let has_count = lately.is_some();
-        let windows = lately.into_iter().flatten().map(|(kind, lately)| (kind, window(lately))).collect();
         let sent = self.known(ProjectState::sent_digests);
         let delete_after = self.rules.delete_after;
         let client = self.client.with_priority(priority);
@@ -103,6 +99,12 @@ impl Assessor {
         let cut_off = self.known(ProjectState::open_intents).into_iter().map(|open| open.intent.key.kind);
         let mut observed = observed::fetch(&client, kinds(desired, &owned, &cut_off.collect())).await;
         self.look_twice(&client, desired, &owned, &mut observed).await;
+        // Only now, and in this order: what was deleted during the look is not there to be deleted, so it must count.
+        let owned = self.owned(&absences);
+        // Without the count of what was deleted lately, nothing more is.
+        let lately = self.known(|state| state.lately(SystemTime::now()).map(Some));
+        let has_count = lately.is_some();
+        let windows = lately.into_iter().flatten().map(|(kind, lately)| (kind, window(lately))).collect();
         let first_contact = !self.is_known();
         let plan = plan::diff(&Inputs {
             desired,

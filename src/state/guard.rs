@@ -119,7 +119,8 @@ impl ProjectState {
         })
     }
 
-    /// Forgets approvals whose changes are no longer planned: done, or different now. An approval is for one time.
+    /// Forgets approvals whose changes are no longer planned, as they are different now. What is under way by one uses it
+    /// up when it is done.
     pub fn keep_approvals(&self, planned: &BTreeSet<String>, now: SystemTime) -> Result<(), Error> {
         let known: BTreeSet<String> = self.read(|connection, id| {
             let mut statement = connection.prepare_cached("SELECT digest FROM approved WHERE project = ?")?;
@@ -134,7 +135,8 @@ impl ProjectState {
         }
         self.write(|transaction, id| {
             for digest in gone {
-                let sql = "DELETE FROM approved WHERE project = ? AND digest = ?";
+                let sql = "DELETE FROM approved WHERE project = ?1 AND digest = ?2
+                           AND NOT EXISTS (SELECT 1 FROM intent WHERE project = ?1 AND approval = ?2)";
                 transaction.prepare_cached(sql)?.execute(params![id, digest])?;
             }
             Ok(())

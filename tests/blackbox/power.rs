@@ -196,3 +196,62 @@ async fn an_approval_is_used_up_once_its_change_is_done() {
 
     assert_eq!(world.writes().await.len(), writes);
 }
+
+/// The rest was held again in the middle, once the hour was over.
+#[tokio::test]
+async fn what_was_approved_together_stays_approved_while_it_drains() {
+    let mut world = World::with(sync()).await;
+    world.reconfigure(|setup| {
+        setup.project[2] =
+            "guards: { maxDeletes: 0, maxDeletePercent: 100, deleteAfter: 0s, approvalExpiry: 2s }".to_owned();
+        setup.top.push("concurrency: 1".to_owned());
+    });
+    let tenants =
+        |n: usize| (0..n).fold("tenants:\n".to_owned(), |text, n| text + &format!("  - {{ id: t{n}, name: T{n} }}\n"));
+    world.write("tenants.yaml", &tenants(9));
+    world.converge().await;
+    let slow = json!({ "match": { "path": "/v1/mgmt/tenant/delete" }, "fault": "delay", "delay": "600ms" });
+    world.faults(json!([slow])).await;
+    world.write("tenants.yaml", &tenants(1));
+    world.until("held", async |world| world.project().await["held"]["deletes"] == 8).await;
+    let fingerprint = world.project().await["held"]["fingerprint"].as_str().unwrap().to_owned();
+    let approved = tokio::time::Instant::now();
+    let approve = format!("/api/v1/approve?plan={fingerprint}");
+    assert_eq!(world.ask(reqwest::Method::POST, &approve).await.0, 200);
+
+    let is_done =
+        async |world: &World| !is_there(world, "tenants", "t8").await && !is_there(world, "tenants", "t1").await;
+    while !is_done(&world).await {
+        world.pass().await;
+        assert!(world.project().await["held"].is_null(), "after {:?}", approved.elapsed());
+    }
+    world.until("converged", async |world| world.is_converged().await).await;
+
+    assert!(approved.elapsed().as_secs() >= 4, "{:?}", approved.elapsed());
+    assert!(is_there(&world, "tenants", "t0").await);
+}
+
+/// The guards counted before the look what the plan counted after it, so what was deleted in between went uncounted.
+#[tokio::test]
+async fn what_is_deleted_while_a_pass_looks_counts_for_the_guards() {
+    let mut world = World::with(sync()).await;
+    world.reconfigure(|setup| {
+        setup.project[2] = "guards: { maxDeletes: 2, maxDeletePercent: 100, deleteAfter: 0s }".to_owned();
+    });
+    let roles = |n: usize| (0..n).fold("roles:\n".to_owned(), |text, n| text + &format!("  - name: r{n}\n"));
+    world.write("roles.yaml", &roles(6));
+    world.converge().await;
+    world.faults(json!([{ "match": { "path": "/v1/mgmt/role/delete*" }, "fault": "delay", "delay": "1500ms" }])).await;
+    world.write("roles.yaml", &roles(4));
+    world.until("under way", async |world| !is_there(world, "roles", "r5").await).await;
+    // The next look begins before the answer to the deletes and ends after it.
+    world
+        .faults(json!([{ "match": { "path": "/v1/mgmt/role/all", "times": 1 }, "fault": "delay", "delay": "4s" }]))
+        .await;
+
+    world.write("roles.yaml", &roles(3));
+
+    world.until("held", async |world| world.project().await["held"]["reason"] == "max_deletes").await;
+    assert!(is_there(&world, "roles", "r3").await);
+    world.assert_nothing_left().await;
+}
