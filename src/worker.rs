@@ -189,6 +189,7 @@ impl Conclusion {
 
 async fn attempt(target: &Target, kind: &'static dyn Kind, work: &Work) -> Conclusion {
     if let Some(message) = target.is_forbidden(kind.name()) {
+        record::blocked(target, &work.tasks);
         return Conclusion::all(work, &Verdict::Park { message });
     }
     let looks = work.verify || work.tasks.iter().any(|task| look::is_old(target, task));

@@ -17,10 +17,13 @@ use crate::plan::Sent;
 use crate::plan::Window;
 use crate::plan::guards;
 use crate::resource;
+use crate::resource::Action;
+use crate::resource::Document;
 use crate::resource::Key;
 use crate::resource::Kind;
 use crate::state;
 use crate::state::Digest;
+use crate::state::Intent;
 use crate::state::Lately;
 use crate::state::ProjectState;
 use serde_json::Value;
@@ -100,11 +103,18 @@ impl Assessor {
         let mut observed = observed::fetch(&client, kinds(desired, &owned, &cut_off.collect())).await;
         self.look_twice(&client, desired, &owned, &mut observed).await;
         // Only now, and in this order: what was deleted during the look is not there to be deleted, so it must count.
-        let owned = self.owned(&absences);
+        let mut owned = self.owned(&absences);
+        let gone = self.known(ProjectState::open_intents).into_iter().map(|open| open.intent);
+        let gone: Vec<Intent> = gone.filter(|intent| is_gone(intent, &observed)).collect();
         // Without the count of what was deleted lately, nothing more is.
         let lately = self.known(|state| state.lately(SystemTime::now()).map(Some));
         let has_count = lately.is_some();
-        let windows = lately.into_iter().flatten().map(|(kind, lately)| (kind, window(lately))).collect();
+        let mut windows: BTreeMap<&'static str, Window> =
+            lately.into_iter().flatten().map(|(kind, lately)| (kind, window(lately))).collect();
+        for intent in gone {
+            let is_news = owned.remove(&intent.key).is_some() && intent.approval.is_none();
+            windows.entry(intent.key.kind).or_default().deleted += usize::from(is_news);
+        }
         let first_contact = !self.is_known();
         let plan = plan::diff(&Inputs {
             desired,
@@ -201,6 +211,16 @@ impl Assessor {
             None => Sent::Unknown,
         }
     }
+}
+
+/// Is it a delete that took effect, though its answer is not there yet, or was lost?
+fn is_gone(intent: &Intent, observed: &Observed) -> bool {
+    let documents = observed.kinds.get(intent.key.kind).and_then(|documents| documents.as_ref().ok());
+    let is_live = |kind: &dyn Kind, documents: &[Document]| {
+        documents.iter().any(|document| kind.key(document).as_ref() == Some(&intent.key))
+    };
+    intent.action == Action::Delete
+        && resource::kind(intent.key.kind).zip(documents).is_some_and(|(kind, documents)| !is_live(kind, documents))
 }
 
 fn window(lately: Lately) -> Window {

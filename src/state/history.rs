@@ -71,7 +71,7 @@ pub struct Attempt {
     pub outcome: String,
     /// The API's, where it refused.
     pub message: String,
-    /// The resource is tried again at once: the next row of it takes the place of this one.
+    /// The resource is tried again at once: the row of that takes the place of this one.
     pub is_interim: bool,
     /// Of the attempt.
     pub duration: Duration,
@@ -147,13 +147,25 @@ impl ProjectState {
             Ok(())
         })
     }
+
+    /// What was refused with its batch is not tried apart after all, so that what its row says stays.
+    pub fn not_tried_apart(&self, keys: &[&Key]) -> Result<(), Error> {
+        let sql =
+            "UPDATE audit SET interim = 0 WHERE project = ? AND kind = ? AND tenant = ? AND name = ? AND interim = 1";
+        self.write(|transaction, id| {
+            let mut statement = transaction.prepare_cached(sql)?;
+            keys.iter().try_for_each(|key| statement.execute(params![id, key.kind, tenant(key), key.name]).map(drop))
+        })
+    }
 }
 
 /// A row of the audit trail, as part of a transaction; its number.
 pub(super) fn add(transaction: &Transaction<'_>, id: i64, attempt: &Attempt) -> rusqlite::Result<i64> {
     let key = &attempt.key;
-    let sql = "DELETE FROM audit WHERE project = ? AND kind = ? AND tenant = ? AND name = ? AND interim = 1";
-    transaction.prepare_cached(sql)?.execute(params![id, key.kind, tenant(key), key.name])?;
+    let sql = "DELETE FROM audit WHERE project = ? AND kind = ? AND tenant = ? AND name = ? AND interim = 1
+               AND revision = ? AND attempt = ?";
+    let Occasion { revision, attempt: number, .. } = &attempt.occasion;
+    transaction.prepare_cached(sql)?.execute(params![id, key.kind, tenant(key), key.name, revision, number])?;
     let sql =
         "INSERT INTO audit (project, at, trigger, revision, source_commit, file, line, kind, tenant, name, action,
                fields, attempt, outcome, message, interim, duration_ms)

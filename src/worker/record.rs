@@ -24,6 +24,7 @@ use nonempty::NonEmpty;
 use serde_json::Value;
 use std::sync::Arc;
 use std::sync::OnceLock;
+use std::time::Duration;
 use tokio::time::Instant;
 
 /// Tells what is sent apart from what else could be.
@@ -40,9 +41,14 @@ pub(super) struct Sending {
     target: Target,
     intents: Arc<[Intent]>,
     is_repeatable: bool,
-    /// Written down right before it is sent; no ids where an update went on without.
-    noted: Arc<OnceLock<Result<Vec<IntentId>, String>>>,
-    started: Instant,
+    noted: Arc<OnceLock<Noted>>,
+}
+
+/// What was written down right before a call was sent.
+struct Noted {
+    at: Instant,
+    /// None where an update went on without; the text says why nothing was sent.
+    ids: Result<Vec<IntentId>, String>,
 }
 
 impl Sending {
@@ -52,7 +58,6 @@ impl Sending {
             is_repeatable: tasks.iter().all(|task| task.write.is_repeatable(&task.slot.key)),
             target: target.clone(),
             noted: Arc::default(),
-            started: Instant::now(),
         }
     }
 
@@ -62,20 +67,23 @@ impl Sending {
     pub fn client(&self) -> Client {
         let (state, intents) = (self.target.state.clone(), Arc::clone(&self.intents));
         let (noted, is_repeatable) = (Arc::clone(&self.noted), self.is_repeatable);
-        let note = move || match state.begin(&intents) {
-            Ok(ids) => Ok(ids),
-            Err(error) if is_repeatable => {
-                tracing::error!(%error, "cannot write the state; updates go on without it");
-                Ok(Vec::new())
-            }
-            Err(error) => Err(format!("nothing is created, renamed or deleted meanwhile: {error}")),
+        let note = move || {
+            let ids = match state.begin(&intents) {
+                Ok(ids) => Ok(ids),
+                Err(error) if is_repeatable => {
+                    tracing::error!(%error, "cannot write the state; updates go on without it");
+                    Ok(Vec::new())
+                }
+                Err(error) => Err(format!("nothing is created, renamed or deleted meanwhile: {error}")),
+            };
+            Noted { at: Instant::now(), ids }
         };
-        self.target.client.only_while(move || noted.get_or_init(&note).is_ok())
+        self.target.client.only_while(move || noted.get_or_init(&note).ids.is_ok())
     }
 
     /// Why it was not sent, where that is the state's fault.
     pub fn obstacle(&self) -> Option<&String> {
-        self.noted.get()?.as_ref().err()
+        self.noted.get()?.ids.as_ref().err()
     }
 
     /// It took effect: with that, what is owned, and the fingerprints of what cannot be read back.
@@ -94,7 +102,7 @@ impl Sending {
             (Settled::NotDone, error.to_string())
         };
         let ending = self.ending(settled, &message);
-        match self.noted.get() {
+        match self.noted.get().map(|noted| &noted.ids) {
             Some(Ok(ids)) if !error.was_sent() => said(self.target.state.drop_calls(ids)),
             Some(Ok(ids)) if error.may_have_taken_effect() && !ids.is_empty() => {
                 said(self.target.state.note_unclear(ids, &ending));
@@ -105,15 +113,21 @@ impl Sending {
     }
 
     fn ending<'a>(&self, settled: Settled, message: &'a str) -> Ending<'a> {
-        Ending { settled, message, duration: self.started.elapsed() }
+        Ending { settled, message, duration: self.noted.get().map_or(Duration::ZERO, |noted| noted.at.elapsed()) }
     }
 
     fn end(&self, ending: &Ending<'_>, sent: &SentFields) {
-        said(match self.noted.get() {
+        said(match self.noted.get().map(|noted| &noted.ids) {
             Some(Ok(ids)) if !ids.is_empty() => self.target.state.settle(ids, ending, sent),
             Some(_) | None => self.target.state.note_calls(&self.intents, ending, sent),
         });
     }
+}
+
+/// These are not sent. The rows of those that were refused with their batch stand.
+pub(super) fn blocked(target: &Target, tasks: &NonEmpty<Task>) {
+    let keys: Vec<&Key> = tasks.iter().map(|task| &task.slot.key).collect();
+    said(target.state.not_tried_apart(&keys));
 }
 
 /// A look found these done: the answer to an earlier try was lost.

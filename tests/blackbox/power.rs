@@ -255,3 +255,30 @@ async fn what_is_deleted_while_a_pass_looks_counts_for_the_guards() {
     assert!(is_there(&world, "roles", "r3").await);
     world.assert_nothing_left().await;
 }
+
+/// What had taken effect and was not answered yet counted neither as planned nor as done.
+#[tokio::test]
+async fn a_delete_without_an_answer_counts_for_the_guards_beside_it_and_after_a_power_cut() {
+    let mut world = World::with(sync()).await;
+    world.reconfigure(|setup| {
+        setup.project[2] = "guards: { maxDeletes: 2, maxDeletePercent: 100, deleteAfter: 0s }".to_owned();
+    });
+    let roles = |n: usize| (0..n).fold("roles:\n".to_owned(), |text, n| text + &format!("  - name: r{n}\n"));
+    world.write("roles.yaml", &roles(6));
+    world.converge().await;
+    swallow_answers(&world, "/v1/mgmt/role/delete*").await;
+    world.write("roles.yaml", &roles(4));
+    world.until("under way", async |world| !is_there(world, "roles", "r5").await).await;
+    let is_held = async |world: &World| world.project().await["held"]["reason"] == "max_deletes";
+
+    world.write("roles.yaml", &roles(3));
+    world.until("held beside it", is_held).await;
+    world.kill().await;
+    world.faults(json!([])).await;
+    world.start().await;
+
+    world.until("held after it", is_held).await;
+    world.assert_nothing_left().await;
+    assert!(is_there(&world, "roles", "r3").await);
+    assert_eq!(trail(&world, "roles", "r5").await.last().unwrap()["outcome"], "ok");
+}
