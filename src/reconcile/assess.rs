@@ -25,6 +25,7 @@ use crate::state;
 use crate::state::Digest;
 use crate::state::Intent;
 use crate::state::Lately;
+use crate::state::Ledger;
 use crate::state::ProjectState;
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -102,16 +103,15 @@ impl Assessor {
         let cut_off = self.known(ProjectState::open_intents).into_iter().map(|open| open.intent.key.kind);
         let mut observed = observed::fetch(&client, kinds(desired, &owned, &cut_off.collect())).await;
         self.look_twice(&client, desired, &owned, &mut observed).await;
-        // Only now, and in this order: what was deleted during the look is not there to be deleted, so it must count.
-        let mut owned = self.owned(&absences);
-        let gone = self.known(ProjectState::open_intents).into_iter().map(|open| open.intent);
-        let gone: Vec<Intent> = gone.filter(|intent| is_gone(intent, &observed)).collect();
-        // Without the count of what was deleted lately, nothing more is.
-        let lately = self.known(|state| state.lately(SystemTime::now()).map(Some));
-        let has_count = lately.is_some();
+        // Only now: what was deleted during the look is not there to be deleted, so it must count. Without the count of
+        // what was deleted lately, nothing more is.
+        let ledger = self.known(|state| state.ledger(SystemTime::now()).map(Some));
+        let has_count = ledger.is_some();
+        let Ledger { owned, open, lately } = ledger.unwrap_or_default();
+        let mut owned = ownerships(&owned, &absences);
         let mut windows: BTreeMap<&'static str, Window> =
-            lately.into_iter().flatten().map(|(kind, lately)| (kind, window(lately))).collect();
-        for intent in gone {
+            lately.into_iter().map(|(kind, lately)| (kind, window(lately))).collect();
+        for intent in open.iter().filter(|intent| is_gone(intent, &observed)) {
             let is_news = owned.remove(&intent.key).is_some() && intent.approval.is_none();
             windows.entry(intent.key.kind).or_default().deleted += usize::from(is_news);
         }
@@ -186,21 +186,7 @@ impl Assessor {
             tracing::error!(%error, "cannot read what is owned; nothing is pruned");
             BTreeMap::new()
         });
-        let mut newest: HashMap<&str, SystemTime> = HashMap::new();
-        for (key, owned) in &inventory {
-            if let Some(at) = owned.created_at.filter(|_| !absences.contains_key(key)) {
-                let newest = newest.entry(key.kind).or_insert(at);
-                *newest = at.max(*newest);
-            }
-        }
-        let ownership = |key: &Key, owned: state::Owned| Ownership {
-            created: owned.created_at.is_some(),
-            fresh: owned.created_at.is_some_and(is_fresh),
-            replaced: absences.get(key).zip(newest.get(key.kind)).is_some_and(|(since, created)| created >= since),
-            protected: owned.protected,
-            cascade_delete: owned.cascade_delete,
-        };
-        inventory.iter().map(|(key, owned)| (key.clone(), ownership(key, *owned))).collect()
+        ownerships(&inventory, absences)
     }
 
     fn sent(&self, known: &HashMap<Key, BTreeMap<String, Digest>>, key: &Key, field: &str, value: &Value) -> Sent {
@@ -211,6 +197,28 @@ impl Assessor {
             None => Sent::Unknown,
         }
     }
+}
+
+/// What the plan has to know of what is owned.
+fn ownerships(
+    inventory: &BTreeMap<Key, state::Owned>,
+    absences: &BTreeMap<Key, SystemTime>,
+) -> BTreeMap<Key, Ownership> {
+    let mut newest: HashMap<&str, SystemTime> = HashMap::new();
+    for (key, owned) in inventory {
+        if let Some(at) = owned.created_at.filter(|_| !absences.contains_key(key)) {
+            let newest = newest.entry(key.kind).or_insert(at);
+            *newest = at.max(*newest);
+        }
+    }
+    let ownership = |key: &Key, owned: state::Owned| Ownership {
+        created: owned.created_at.is_some(),
+        fresh: owned.created_at.is_some_and(is_fresh),
+        replaced: absences.get(key).zip(newest.get(key.kind)).is_some_and(|(since, created)| created >= since),
+        protected: owned.protected,
+        cascade_delete: owned.cascade_delete,
+    };
+    inventory.iter().map(|(key, owned)| (key.clone(), ownership(key, *owned))).collect()
 }
 
 /// Is it a delete that took effect, though its answer is not there yet, or was lost?

@@ -1,6 +1,10 @@
 //! What the guards remember: absences, deletes, approvals, and the suspension of a project.
 
 use super::Error;
+use super::Intent;
+use super::Owned;
+use super::intent;
+use super::project;
 use super::project::ProjectState;
 use super::project::from_millis;
 use super::project::key;
@@ -8,6 +12,7 @@ use super::project::tenant;
 use super::project::to_millis;
 use crate::resource;
 use crate::resource::Key;
+use rusqlite::Connection;
 use rusqlite::OptionalExtension;
 use rusqlite::Transaction;
 use rusqlite::params;
@@ -26,6 +31,17 @@ pub struct Lately {
     pub deleted: usize,
     /// Owned resources of now that were created since.
     pub created: usize,
+}
+
+/// What the guards measure by.
+#[derive(Debug, Clone, Default)]
+pub struct Ledger {
+    /// Everything owned.
+    pub owned: BTreeMap<Key, Owned>,
+    /// Calls under way, or of which nobody knows how they ended.
+    pub open: Vec<Intent>,
+    /// By kind.
+    pub lately: BTreeMap<&'static str, Lately>,
 }
 
 impl ProjectState {
@@ -59,28 +75,16 @@ impl ProjectState {
         })
     }
 
-    /// By kind, for the guards.
-    pub fn lately(&self, now: SystemTime) -> Result<BTreeMap<&'static str, Lately>, Error> {
-        let day_ago = to_millis(now.checked_sub(DAY).unwrap_or(SystemTime::UNIX_EPOCH));
+    /// What the guards measure by, at one moment: no outcome of a call is in one part of it and not in another.
+    pub fn ledger(&self, now: SystemTime) -> Result<Ledger, Error> {
         self.read(|connection, id| {
-            let approved = "SELECT at FROM approval WHERE project = ? AND kind = ?";
-            let deleted = "SELECT count(*) FROM deletion WHERE project = ? AND kind = ? AND at > ?";
-            let created = "SELECT count(*) FROM owned WHERE project = ? AND kind = ? AND created_at > ?";
-            let count = |sql: &str, kind: &str, since: i64| -> rusqlite::Result<usize> {
-                let count: i64 =
-                    connection.prepare_cached(sql)?.query_row(params![id, kind, since], |row| row.get(0))?;
-                Ok(usize::try_from(count).unwrap_or_default())
-            };
-            let mut lately = BTreeMap::new();
-            for kind in resource::ALL.iter().map(|kind| kind.name()) {
-                let mut statement = connection.prepare_cached(approved)?;
-                let approval: Option<i64> = statement.query_row(params![id, kind], |row| row.get(0)).optional()?;
-                // One of the future is of a clock that was set back since.
-                let since = approval.filter(|at| *at <= to_millis(now)).unwrap_or(day_ago).max(day_ago);
-                let row = Lately { deleted: count(deleted, kind, since)?, created: count(created, kind, since)? };
-                lately.insert(kind, row);
-            }
-            Ok(lately)
+            // Against a daemon beside this process, whose writes the lock on the connection does not stop.
+            let snapshot = connection.unchecked_transaction()?;
+            Ok(Ledger {
+                owned: project::inventory(&snapshot, id)?,
+                open: intent::open_intents(&snapshot, id)?.into_iter().map(|open| open.intent).collect(),
+                lately: lately(&snapshot, id, now)?,
+            })
         })
     }
 
@@ -164,6 +168,27 @@ impl ProjectState {
     }
 }
 
+fn lately(connection: &Connection, id: i64, now: SystemTime) -> rusqlite::Result<BTreeMap<&'static str, Lately>> {
+    let day_ago = to_millis(now.checked_sub(DAY).unwrap_or(SystemTime::UNIX_EPOCH));
+    let approved = "SELECT at FROM approval WHERE project = ? AND kind = ?";
+    let deleted = "SELECT count(*) FROM deletion WHERE project = ? AND kind = ? AND at > ?";
+    let created = "SELECT count(*) FROM owned WHERE project = ? AND kind = ? AND created_at > ?";
+    let count = |sql: &str, kind: &str, since: i64| -> rusqlite::Result<usize> {
+        let count: i64 = connection.prepare_cached(sql)?.query_row(params![id, kind, since], |row| row.get(0))?;
+        Ok(usize::try_from(count).unwrap_or_default())
+    };
+    let mut lately = BTreeMap::new();
+    for kind in resource::ALL.iter().map(|kind| kind.name()) {
+        let mut statement = connection.prepare_cached(approved)?;
+        let approval: Option<i64> = statement.query_row(params![id, kind], |row| row.get(0)).optional()?;
+        // One of the future is of a clock that was set back since.
+        let since = approval.filter(|at| *at <= to_millis(now)).unwrap_or(day_ago).max(day_ago);
+        let row = Lately { deleted: count(deleted, kind, since)?, created: count(created, kind, since)? };
+        lately.insert(kind, row);
+    }
+    Ok(lately)
+}
+
 /// An approval is for one time. What was approved together with it may take longer than an approval lasts to go through
 /// the rate limit, so what is left lasts anew from each change that is done.
 pub(super) fn use_approval(
@@ -198,7 +223,6 @@ pub(super) fn count_deletion(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::state::Owned;
     use crate::state::State;
 
     fn project() -> (tempfile::TempDir, ProjectState) {
@@ -252,13 +276,13 @@ mod tests {
             delete("roles", second);
         }
         delete("permissions", 20);
-        let lately = |now| project.lately(now).unwrap()["roles"];
+        let lately = |now| project.ledger(now).unwrap().lately["roles"];
 
         assert_eq!(lately(at(30)), Lately { deleted: 3, created: 1 });
         assert_eq!(lately(at(day + 15)), Lately { deleted: 1, created: 1 });
         project.approve(&[], &BTreeSet::from(["roles"]), at(25), at(100)).unwrap();
         assert_eq!(lately(at(30)), Lately { deleted: 0, created: 0 });
-        assert_eq!(project.lately(at(30)).unwrap()["permissions"].deleted, 1);
+        assert_eq!(project.ledger(at(30)).unwrap().lately["permissions"].deleted, 1);
     }
 
     #[test]

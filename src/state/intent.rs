@@ -16,6 +16,7 @@ use super::project::to_millis;
 use crate::resource::Action;
 use crate::resource::Key;
 use crate::resource::Part;
+use rusqlite::Connection;
 use rusqlite::OptionalExtension;
 use rusqlite::Row;
 use rusqlite::Transaction;
@@ -246,11 +247,13 @@ impl ProjectState {
 
     /// Calls that were noted and not settled, oldest first: after a start, those that a kill cut off.
     pub fn open_intents(&self) -> Result<Vec<OpenIntent>, Error> {
-        self.read(|connection, id| {
-            let mut statement = connection.prepare_cached("SELECT * FROM intent WHERE project = ? ORDER BY id")?;
-            statement.query_map([id], open_intent)?.filter_map(Result::transpose).collect()
-        })
+        self.read(open_intents)
     }
+}
+
+pub(super) fn open_intents(connection: &Connection, id: i64) -> rusqlite::Result<Vec<OpenIntent>> {
+    let mut statement = connection.prepare_cached("SELECT * FROM intent WHERE project = ? ORDER BY id")?;
+    statement.query_map([id], open_intent)?.filter_map(Result::transpose).collect()
 }
 
 /// Takes an open call off the list; `None` where it was settled before.

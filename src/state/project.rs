@@ -60,19 +60,7 @@ impl ProjectState {
 
     /// Everything owned.
     pub fn inventory(&self) -> Result<BTreeMap<Key, Owned>, Error> {
-        let sql = "SELECT kind, tenant, name, created_at, protected, cascade_delete FROM owned WHERE project = ?";
-        self.read(|connection, id| {
-            let mut statement = connection.prepare_cached(sql)?;
-            let rows = statement.query_map([id], |row| {
-                let owned = Owned {
-                    created_at: row.get::<_, Option<i64>>(3)?.map(from_millis),
-                    protected: row.get(4)?,
-                    cascade_delete: row.get(5)?,
-                };
-                Ok(key(row)?.map(|key| (key, owned)))
-            })?;
-            rows.filter_map(Result::transpose).collect()
-        })
+        self.read(inventory)
     }
 
     /// Adds to the inventory, or updates it, all or nothing. A known time of creation stays.
@@ -161,6 +149,20 @@ impl ProjectState {
             .query_row(params![self.host, self.project_id, self.owner], |row| row.get(0))
             .optional()
     }
+}
+
+pub(super) fn inventory(connection: &Connection, id: i64) -> rusqlite::Result<BTreeMap<Key, Owned>> {
+    let sql = "SELECT kind, tenant, name, created_at, protected, cascade_delete FROM owned WHERE project = ?";
+    let mut statement = connection.prepare_cached(sql)?;
+    let rows = statement.query_map([id], |row| {
+        let owned = Owned {
+            created_at: row.get::<_, Option<i64>>(3)?.map(from_millis),
+            protected: row.get(4)?,
+            cascade_delete: row.get(5)?,
+        };
+        Ok(key(row)?.map(|key| (key, owned)))
+    })?;
+    rows.filter_map(Result::transpose).collect()
 }
 
 pub(super) fn own(transaction: &Transaction<'_>, id: i64, key: &Key, owned: &Owned) -> rusqlite::Result<()> {

@@ -216,6 +216,7 @@ async fn what_was_approved_together_stays_approved_while_it_drains() {
     let approved = tokio::time::Instant::now();
     let approve = format!("/api/v1/approve?plan={fingerprint}");
     assert_eq!(world.ask(reqwest::Method::POST, &approve).await.0, 200);
+    world.until("released", async |world| world.project().await["held"].is_null()).await;
 
     let is_done =
         async |world: &World| !is_there(world, "tenants", "t8").await && !is_there(world, "tenants", "t1").await;
