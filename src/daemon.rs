@@ -124,12 +124,7 @@ impl Parts {
         let names: Vec<(&str, &'static str)> =
             config.projects.iter().map(|project| (&*project.name, project.policy.as_str())).collect();
         let board = Arc::new(Board::new(config.source.interval, &names));
-        let (level, reason) = if state.was_reset() {
-            (Level::Degraded, Some("a damaged database was moved aside"))
-        } else {
-            (Level::Ok, None)
-        };
-        board.component("state", None, level, reason);
+        show_state(&board, &state);
         let mut projects = Vec::new();
         let mut targets = HashMap::new();
         for (settings, connection) in config.projects.iter().zip(&connections) {
@@ -291,7 +286,7 @@ async fn drive(daemon: Daemon) -> Result<(), Error> {
     let shown = Served {
         metrics: Arc::clone(&metrics),
         board: Arc::clone(&board),
-        refresh: Box::new(traffic(&board, &queue, limiters.values().cloned().collect())),
+        refresh: Box::new(refresh(&board, &queue, &state, limiters.values().cloned().collect())),
         plan: Box::new(move || plan_json(&plans, &planned, pace)),
         controls,
         token,
@@ -401,10 +396,27 @@ fn start_triggers(
     });
 }
 
-/// Brings the queue and the limiters on the board up to date.
-fn traffic(board: &Arc<Board>, queue: &Queue, limiters: Vec<Limiter>) -> impl Fn() + Send + Sync + use<> {
-    let (board, queue) = (Arc::clone(board), queue.clone());
+fn show_state(board: &Board, state: &State) {
+    let (level, reason) = if state.is_failing() {
+        (Level::Degraded, Some("cannot be written"))
+    } else if state.was_reset() {
+        (Level::Degraded, Some("a damaged database was moved aside"))
+    } else {
+        (Level::Ok, None)
+    };
+    board.component("state", None, level, reason);
+}
+
+/// Brings what no loop shows by itself up to date on the board: the state, the queue and the limiters.
+fn refresh(
+    board: &Arc<Board>,
+    queue: &Queue,
+    state: &State,
+    limiters: Vec<Limiter>,
+) -> impl Fn() + Send + Sync + use<> {
+    let (board, queue, state) = (Arc::clone(board), queue.clone(), state.clone());
     move || {
+        show_state(&board, &state);
         let counts = queue.counts();
         let queue = QueueStatus {
             ready: counts.ready as u64,

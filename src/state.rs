@@ -7,12 +7,13 @@ use rusqlite::Connection;
 use rusqlite::OptionalExtension;
 use serde_json::Value;
 use std::fmt;
-use std::fs::File;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::MutexGuard;
 use std::sync::PoisonError;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering;
 
 mod error;
 mod fingerprint;
@@ -50,8 +51,10 @@ struct Shared {
     connection: Mutex<Connection>,
     key: fingerprint::FingerprintKey,
     was_reset: bool,
+    /// The newest write failed.
+    is_failing: AtomicBool,
     /// Held, never read; the connection above is closed before it is let go.
-    _lock: Option<File>,
+    _lock: Option<open::Lock>,
 }
 
 impl fmt::Debug for State {
@@ -78,14 +81,26 @@ impl State {
         Ok(Some(Self::of(connection, key, false, None)))
     }
 
-    fn of(connection: Connection, key: fingerprint::FingerprintKey, was_reset: bool, lock: Option<File>) -> Self {
+    fn of(connection: Connection, key: fingerprint::FingerprintKey, was_reset: bool, lock: Option<open::Lock>) -> Self {
         let connection = Mutex::new(connection);
-        Self { shared: Arc::new(Shared { connection, key, was_reset, _lock: lock }) }
+        Self {
+            shared: Arc::new(Shared { connection, key, was_reset, is_failing: AtomicBool::new(false), _lock: lock }),
+        }
     }
 
     /// Was a damaged database moved aside just now?
     pub fn was_reset(&self) -> bool {
         self.shared.was_reset
+    }
+
+    /// Did the newest write fail? Until one succeeds, nothing is created, renamed or deleted.
+    pub fn is_failing(&self) -> bool {
+        self.shared.is_failing.load(Ordering::Relaxed)
+    }
+
+    fn noted<T>(&self, written: Result<T, Error>) -> Result<T, Error> {
+        self.shared.is_failing.store(written.is_err(), Ordering::Relaxed);
+        written
     }
 
     /// What is remembered of one project on behalf of `owner`.
@@ -108,8 +123,8 @@ impl State {
     /// Notes what the limiter learned about an API host.
     pub fn set_limiter_memory(&self, host: &str, memory: &str) -> Result<(), Error> {
         let sql = "INSERT INTO limiter (host, memory) VALUES (?, ?) ON CONFLICT DO UPDATE SET memory = excluded.memory";
-        self.connection().prepare_cached(sql)?.execute([host, memory])?;
-        Ok(())
+        let write = || self.connection().prepare_cached(sql)?.execute([host, memory]);
+        self.noted(write().map(drop).map_err(Error::from))
     }
 
     fn connection(&self) -> MutexGuard<'_, Connection> {

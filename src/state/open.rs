@@ -21,8 +21,18 @@ use std::time::SystemTime;
 /// Readers beside the daemon hold the file for moments at the most.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Makes the directory and takes the lock that makes us its one writer, for as long as the file is open.
-pub(super) fn lock(dir: &Path) -> Result<File, OpenError> {
+/// Makes us the one writer of a directory until it is dropped.
+pub(super) struct Lock(File);
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // Closing is not enough while a process that is just being started still shares the open file.
+        self.0.unlock().unwrap_or_default();
+    }
+}
+
+/// Makes the directory and takes its lock.
+pub(super) fn lock(dir: &Path) -> Result<Lock, OpenError> {
     fs::DirBuilder::new()
         .recursive(true)
         .mode(0o700)
@@ -37,7 +47,7 @@ pub(super) fn lock(dir: &Path) -> Result<File, OpenError> {
         .open(&path)
         .map_err(|source| OpenError::Unwritable { path: path.clone(), source })?;
     match file.try_lock() {
-        Ok(()) => Ok(file),
+        Ok(()) => Ok(Lock(file)),
         Err(TryLockError::WouldBlock) => Err(OpenError::InUse { path: dir.to_owned() }),
         Err(TryLockError::Error(source)) => Err(OpenError::Lock { path, source }),
     }
@@ -76,7 +86,10 @@ fn create(path: &Path) -> Result<Connection, OpenError> {
     };
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let mut connection = Connection::open_with_flags(path, flags).map_err(failed)?;
-    check_version(&connection, path)?;
+    match check_version(&connection, path) {
+        Err(OpenError::Database { source, .. }) => return Err(failed(source)),
+        version => version?,
+    };
     prepare(&mut connection).map_err(failed)?;
     Ok(connection)
 }

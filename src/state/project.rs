@@ -268,6 +268,10 @@ impl ProjectState {
 
     /// Runs `work` in one transaction, with the id of this project's row.
     pub(super) fn write<T>(&self, work: impl FnOnce(&Transaction<'_>, i64) -> rusqlite::Result<T>) -> Result<T, Error> {
+        self.state.noted(self.transact(work).map_err(Error::from))
+    }
+
+    fn transact<T>(&self, work: impl FnOnce(&Transaction<'_>, i64) -> rusqlite::Result<T>) -> rusqlite::Result<T> {
         let mut connection = self.state.connection();
         let transaction = connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
         let id = if let Some(id) = self.id(&transaction)? {

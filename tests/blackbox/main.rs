@@ -22,6 +22,7 @@ mod metrics;
 mod pause;
 mod plan;
 mod projects;
+mod readonly;
 mod source;
 mod triggers;
 mod validate;
