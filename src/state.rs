@@ -14,7 +14,9 @@ use std::sync::MutexGuard;
 use std::sync::PoisonError;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering;
+use std::time::SystemTime;
 
+mod clock;
 mod error;
 mod fingerprint;
 mod guard;
@@ -49,12 +51,14 @@ pub struct State {
 
 struct Shared {
     connection: Mutex<Connection>,
+    /// Locked after the connection.
+    clock: Mutex<clock::Clock>,
     key: fingerprint::FingerprintKey,
     was_reset: bool,
     /// The newest write failed.
     is_failing: AtomicBool,
-    /// Held, never read; the connection above is closed before it is let go.
-    _lock: Option<open::Lock>,
+    /// `None` for a reader. The connection above is closed before it is let go.
+    lock: Option<open::Lock>,
 }
 
 impl fmt::Debug for State {
@@ -82,9 +86,9 @@ impl State {
     }
 
     fn of(connection: Connection, key: fingerprint::FingerprintKey, was_reset: bool, lock: Option<open::Lock>) -> Self {
-        let connection = Mutex::new(connection);
+        let (connection, clock) = (Mutex::new(connection), Mutex::new(clock::Clock::start()));
         Self {
-            shared: Arc::new(Shared { connection, key, was_reset, is_failing: AtomicBool::new(false), _lock: lock }),
+            shared: Arc::new(Shared { connection, clock, key, was_reset, is_failing: AtomicBool::new(false), lock }),
         }
     }
 
@@ -125,6 +129,22 @@ impl State {
         let sql = "INSERT INTO limiter (host, memory) VALUES (?, ?) ON CONFLICT DO UPDATE SET memory = excluded.memory";
         let write = || self.connection().prepare_cached(sql)?.execute([host, memory]);
         self.noted(write().map(drop).map_err(Error::from))
+    }
+
+    /// The time to compare what was noted with: by it, what waits has waited for as long as it really did.
+    pub fn now(&self) -> SystemTime {
+        let time = self.follow_clock(&mut self.connection());
+        time.unwrap_or_else(|(time, error)| {
+            tracing::error!(%error, "the clock was set, and the state cannot be written; it counts as it was");
+            time
+        })
+    }
+
+    fn follow_clock(&self, connection: &mut Connection) -> Result<SystemTime, (SystemTime, Error)> {
+        if self.shared.lock.is_none() {
+            return Ok(SystemTime::now());
+        }
+        self.shared.clock.lock().unwrap_or_else(PoisonError::into_inner).follow(connection)
     }
 
     fn connection(&self) -> MutexGuard<'_, Connection> {

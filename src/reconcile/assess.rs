@@ -86,7 +86,7 @@ impl Assessor {
     /// Asks Descope for every declared or owned kind, and plans. While the newest files are not in force
     /// (`is_current`), no delete becomes due: they may say something else.
     pub async fn assess(&self, desired: &Desired, is_current: bool, priority: Priority) -> Assessment {
-        let now = SystemTime::now();
+        let now = self.state.as_ref().map_or_else(SystemTime::now, ProjectState::now);
         let absences = self.known(ProjectState::absences);
         let owned = self.owned(&absences);
         let approved = self.known(|state| state.approved(now));

@@ -1,6 +1,7 @@
 //! The files of the state directory: made, locked, and moved aside when broken.
 
 use super::OpenError;
+use super::clock;
 use super::error::is_damage;
 use super::schema;
 use rusqlite::Connection;
@@ -107,7 +108,8 @@ fn prepare(connection: &mut Connection) -> rusqlite::Result<()> {
     // An intent has to be on the disk before its call is sent: the next start relies on it, power cut included.
     connection.pragma_update(None, "synchronous", "FULL")?;
     connection.pragma_update(None, "foreign_keys", true)?;
-    schema::migrate(connection)
+    schema::migrate(connection)?;
+    clock::catch_up(connection)
 }
 
 /// Opens the database for reading; `None` where there is none. Makes no file and takes no lock that a writer minds.

@@ -5,6 +5,7 @@
 
 mod audit;
 mod budget;
+mod clock;
 mod commands;
 mod converge;
 mod crash;
