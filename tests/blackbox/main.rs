@@ -24,6 +24,7 @@ mod pause;
 mod plan;
 mod projects;
 mod readonly;
+mod secrets;
 mod source;
 mod triggers;
 mod validate;
