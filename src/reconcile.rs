@@ -267,7 +267,7 @@ impl Reconciler {
             self.queue.pause(&self.assessor.project, true);
         }
         self.paused.send_replace(refusal);
-        if self.resolve(lost, &plan, &observed) {
+        if self.resolve(&lost, &plan, &observed) {
             self.memory.retry_at = Some(Instant::now() + SHORTEST_WAIT);
         }
         drop(observed);
@@ -350,9 +350,10 @@ impl Reconciler {
 
     /// Until when the project only observes.
     pub fn suspended_until(&self) -> Option<SystemTime> {
-        self.state.suspended_until(SystemTime::now()).unwrap_or_else(|error| {
+        let now = self.state.now();
+        self.state.suspended_until(now).unwrap_or_else(|error| {
             tracing::error!(%error, "cannot tell whether the project is suspended; what was known last counts");
-            self.memory.suspended_until.filter(|until| *until > SystemTime::now())
+            self.memory.suspended_until.filter(|until| *until > now)
         })
     }
 
@@ -360,7 +361,7 @@ impl Reconciler {
     fn apply_suspension(&mut self) {
         let until = self.suspended_until();
         self.memory.suspended_until = until;
-        let wait = until.and_then(|until| until.duration_since(SystemTime::now()).ok());
+        let wait = until.and_then(|until| until.duration_since(self.state.now()).ok());
         self.memory.resume_at = wait.map(|wait| Instant::now() + wait);
         let is_paused = until.is_some() || self.paused.borrow().is_some();
         self.queue.pause(&self.assessor.project, is_paused);
@@ -401,7 +402,7 @@ impl Reconciler {
             return;
         }
         let digests = plan.held_digests.iter().chain(&plan.released_digests).cloned().collect();
-        if let Err(error) = self.state.keep_approvals(&digests, SystemTime::now()) {
+        if let Err(error) = self.state.keep_approvals(&digests, self.state.now()) {
             tracing::error!(%error, "cannot write the state; an approval may stand for longer than it should");
         }
     }
@@ -413,9 +414,10 @@ impl Reconciler {
         if waiting.is_empty() || !self.is_current() {
             return None;
         }
+        let now = self.state.now();
         let absences = self.state.absences().unwrap_or_default();
         let oldest = waiting.into_iter().filter_map(|key| absences.get(key)).min()?;
-        let age = oldest.elapsed().unwrap_or_default();
+        let age = now.duration_since(*oldest).unwrap_or_default();
         Some(self.assessor.rules.delete_after.saturating_sub(age).max(SHORTEST_WAIT))
     }
 

@@ -115,7 +115,7 @@ impl Worker {
         self.metrics.change_duration_seconds.with_label_values(&[kind.name(), first.action.as_str()]).observe(seconds);
         match conclusion {
             Conclusion::Split(message, decided) => {
-                tracing::info!(message, "a batch was refused; its halves are tried apart");
+                tracing::info!(reason = message, "a batch was refused; its halves are tried apart");
                 for (task, verdict) in work.tasks.iter().zip(&decided) {
                     if let Some(verdict) = verdict {
                         self.record(&work.project, task, verdict, work.attempts);
@@ -160,11 +160,11 @@ impl Worker {
                 "ok"
             }
             Verdict::Retry { message, .. } => {
-                tracing::warn!(id, attempt, message, "change failed; it is tried again");
+                tracing::warn!(id, attempt, reason = message, "change failed; it is tried again");
                 "failed"
             }
             Verdict::Park { message } => {
-                tracing::error!(id, attempt, message, "change refused; it waits until something changes");
+                tracing::error!(id, attempt, reason = message, "change refused; it waits until something changes");
                 "failed"
             }
             Verdict::Superseded => "superseded",

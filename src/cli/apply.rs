@@ -36,7 +36,6 @@ use std::collections::BTreeSet;
 use std::io::IsTerminal;
 use std::io::Write;
 use std::sync::Arc;
-use std::time::SystemTime;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -112,7 +111,7 @@ pub async fn run(config: Config, args: ApplyArgs, redactor: &Redactor) -> anyhow
     }
     for project in parts.projects.iter().filter(|_| args.approve.is_some()) {
         // An approval is for this one time.
-        project.reconciler.state.keep_approvals(&BTreeSet::new(), SystemTime::now())?;
+        project.reconciler.state.keep_approvals(&BTreeSet::new(), project.reconciler.state.now())?;
     }
     parts.queue.close();
     while workers.join_next().await.is_some() {}
@@ -168,7 +167,7 @@ async fn assess(parts: &Parts, desired_states: &[Arc<Desired>], args: &ApplyArgs
             }
             release(&mut plan, args);
         }
-        reconciler.resolve(lost, &plan, &observed);
+        reconciler.resolve(&lost, &plan, &observed);
         plans.push(Planned { plan, first_contact, is_suspended: suspended_until.is_some() });
     }
     match &args.approve {
@@ -182,7 +181,7 @@ async fn assess(parts: &Parts, desired_states: &[Arc<Desired>], args: &ApplyArgs
 
 /// Noted as the daemon does: the guards count anew from here, and another round knows of it.
 fn approve(reconciler: &Reconciler, plan: &Plan) -> Result<(), state::Error> {
-    let (now, kinds) = (SystemTime::now(), plan.held().map(|change| change.key.kind).collect());
+    let (now, kinds) = (reconciler.state.now(), plan.held().map(|change| change.key.kind).collect());
     let expires = now + reconciler.assessor.rules.approval_expiry;
     reconciler.state.approve(&plan.held_digests, &kinds, now, expires)
 }

@@ -117,11 +117,11 @@ async fn a_look_settles_only_calls_that_were_over_when_it_began() {
     assert_eq!(lost.len(), 1);
     reconciler.state.begin(&[create()]).unwrap();
     age();
-    reconciler.resolve(lost, &Plan::default(), &observed(&[]));
+    reconciler.resolve(&lost, &Plan::default(), &observed(&[]));
 
-    let open = reconciler.state.open_intents().unwrap();
+    let open = reconciler.lost_calls();
     assert_eq!(open.len(), 1, "the one that began during the look");
-    assert!(reconciler.resolve(open, &Plan::default(), &observed(&["a"])), "owned, and declared nowhere");
+    assert!(reconciler.resolve(&open, &Plan::default(), &observed(&["a"])), "owned, and declared nowhere");
     assert!(reconciler.state.open_intents().unwrap().is_empty());
     assert!(reconciler.state.inventory().unwrap().contains_key(&key));
 }

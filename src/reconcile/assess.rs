@@ -92,12 +92,17 @@ impl Assessor {
     /// Asks Descope for every declared or owned kind, and plans. While the newest files are not in force
     /// (`is_current`), no delete becomes due: they may say something else.
     pub async fn assess(&self, desired: &Desired, is_current: bool, priority: Priority) -> Assessment {
-        let now = SystemTime::now();
+        let now = self.now();
         let absences = self.known(ProjectState::absences);
-        let owned = self.owned(&absences);
+        let owned = self.owned(&absences, now);
+        let delete_after = self.rules.delete_after;
+        let due: HashSet<Key> = absences
+            .into_iter()
+            .filter(|(_, since)| has_passed(*since, delete_after, now))
+            .map(|(key, _)| key)
+            .collect();
         let approved = self.known(|state| state.approved(now));
         let sent = self.known(ProjectState::sent_digests);
-        let delete_after = self.rules.delete_after;
         let client = self.client.with_priority(priority);
         // A call that was cut off may have made the only one of its kind.
         let cut_off = self.known(ProjectState::open_intents).into_iter().map(|open| open.intent.key.kind);
@@ -105,10 +110,11 @@ impl Assessor {
         self.look_twice(&client, desired, &owned, &mut observed).await;
         // Only now: what was deleted during the look is not there to be deleted, so it must count. Without the count of
         // what was deleted lately, nothing more is.
-        let ledger = self.known(|state| state.ledger(SystemTime::now()).map(Some));
+        let now = self.now();
+        let ledger = self.known(|state| state.ledger(now).map(Some));
         let has_count = ledger.is_some();
-        let Ledger { owned, open, lately } = ledger.unwrap_or_default();
-        let mut owned = ownerships(&owned, &absences);
+        let Ledger { owned, absent, open, lately } = ledger.unwrap_or_default();
+        let mut owned = ownerships(&owned, &absent, now);
         let mut windows: BTreeMap<&'static str, Window> =
             lately.into_iter().map(|(kind, lately)| (kind, window(lately))).collect();
         for intent in open.iter().filter(|intent| is_gone(intent, &observed)) {
@@ -127,9 +133,7 @@ impl Assessor {
             guards: &self.rules.guards,
             first_contact: first_contact && self.rules.first_contact == FirstContact::Hold,
             windows: &windows,
-            may_delete: &|key| {
-                has_count && is_current && absences.get(key).is_some_and(|since| has_passed(*since, delete_after, now))
-            },
+            may_delete: &|key| has_count && is_current && due.contains(key),
             is_approved: &|digest| approved.contains(digest),
         });
         Assessment { plan, refusal: refusal(&observed), observed, first_contact }
@@ -157,6 +161,11 @@ impl Assessor {
         }
     }
 
+    /// By which clock what the state knows counts.
+    fn now(&self) -> SystemTime {
+        self.state.as_ref().map_or_else(SystemTime::now, ProjectState::now)
+    }
+
     /// What the state knows; nothing where there is none or it cannot be read: then less is approved and deleted.
     fn known<T: Default>(&self, read: impl FnOnce(&ProjectState) -> Result<T, state::Error>) -> T {
         let Some(state) = &self.state else { return T::default() };
@@ -180,13 +189,13 @@ impl Assessor {
         self.state.as_ref().is_some_and(|state| state.was_renamed(old, new).unwrap_or(false))
     }
 
-    fn owned(&self, absences: &BTreeMap<Key, SystemTime>) -> BTreeMap<Key, Ownership> {
+    fn owned(&self, absences: &BTreeMap<Key, SystemTime>, now: SystemTime) -> BTreeMap<Key, Ownership> {
         let Some(state) = &self.state else { return BTreeMap::new() };
         let inventory = state.inventory().unwrap_or_else(|error| {
             tracing::error!(%error, "cannot read what is owned; nothing is pruned");
             BTreeMap::new()
         });
-        ownerships(&inventory, absences)
+        ownerships(&inventory, absences, now)
     }
 
     fn sent(&self, known: &HashMap<Key, BTreeMap<String, Digest>>, key: &Key, field: &str, value: &Value) -> Sent {
@@ -203,6 +212,7 @@ impl Assessor {
 fn ownerships(
     inventory: &BTreeMap<Key, state::Owned>,
     absences: &BTreeMap<Key, SystemTime>,
+    now: SystemTime,
 ) -> BTreeMap<Key, Ownership> {
     let mut newest: HashMap<&str, SystemTime> = HashMap::new();
     for (key, owned) in inventory {
@@ -213,7 +223,7 @@ fn ownerships(
     }
     let ownership = |key: &Key, owned: state::Owned| Ownership {
         created: owned.created_at.is_some(),
-        fresh: owned.created_at.is_some_and(is_fresh),
+        fresh: owned.created_at.is_some_and(|created| is_fresh(created, now)),
         replaced: absences.get(key).zip(newest.get(key.kind)).is_some_and(|(since, created)| created >= since),
         protected: owned.protected,
         cascade_delete: owned.cascade_delete,
@@ -235,9 +245,10 @@ fn window(lately: Lately) -> Window {
     Window { deleted: lately.deleted, created: lately.created }
 }
 
-/// Was it created so recently that a list which lacks it proves nothing?
-pub fn is_fresh(created: SystemTime) -> bool {
-    created.elapsed().is_ok_and(|age| age < FRESH)
+/// Was it created so recently that a list which lacks it proves nothing? A little ahead of the clock, where that is kept
+/// right in passing, is recent as well.
+pub fn is_fresh(created: SystemTime, now: SystemTime) -> bool {
+    now.duration_since(created).unwrap_or_else(|ahead| ahead.duration()) < FRESH
 }
 
 /// Is `since` at least that long ago? A clock that was set back proves nothing.
@@ -264,4 +275,19 @@ fn refusal(observed: &Observed) -> Option<String> {
     let unauthorized = errors.iter().find(|error| matches!(error, descope::Error::Unauthorized { .. }));
     let all_forbidden = errors.first().filter(|_| is_everything && errors.iter().all(is_forbidden));
     unauthorized.or(all_forbidden).map(ToString::to_string)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn two_minutes_count_on_either_side_of_the_clock() {
+        let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000);
+
+        for (seconds, expected) in [(0, true), (119, true), (120, false)] {
+            let apart = Duration::from_secs(seconds);
+            assert_eq!((is_fresh(now - apart, now), is_fresh(now + apart, now)), (expected, expected), "{seconds} s");
+        }
+    }
 }

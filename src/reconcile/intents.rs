@@ -11,6 +11,7 @@ use crate::resource::Key;
 use crate::state;
 use crate::state::Ending;
 use crate::state::Intent;
+use crate::state::IntentId;
 use crate::state::OpenIntent;
 use crate::state::Settled;
 use crate::worker;
@@ -24,21 +25,25 @@ const LOOKED_UP: &str = "its answer was lost; settled by looking at what is ther
 impl Reconciler {
     /// Calls that a look can settle which begins after this: they are over, though nobody knows how they ended. What is
     /// under way or begins later may or may not be in it.
-    pub fn lost_calls(&self) -> Vec<OpenIntent> {
+    pub fn lost_calls(&self) -> BTreeSet<IntentId> {
         // In this order: what ends in between is settled, or over.
         let open = self.state.open_intents().unwrap_or_else(|error| {
             tracing::error!(%error, "cannot read what was under way when the daemon last ended");
             Vec::new()
         });
         let in_flight = self.queue.in_flight(&self.assessor.project);
-        open.into_iter().filter(|open| !in_flight.contains(&open.intent.key)).collect()
+        open.into_iter().filter(|open| !in_flight.contains(&open.intent.key)).map(|open| open.id).collect()
     }
 
     /// Settles `lost` calls by a look that began after they were. True where something is owned now that no file
     /// declares, so that it has to be looked at again.
-    pub fn resolve(&self, lost: Vec<OpenIntent>, plan: &Plan, observed: &Observed) -> bool {
-        let live = live(&lost, observed);
+    pub fn resolve(&self, lost: &BTreeSet<IntentId>, plan: &Plan, observed: &Observed) -> bool {
         let resolve = || -> Result<bool, state::Error> {
+            // As they are noted by now: a clock that was set during the look moved them along.
+            let now = self.state.now();
+            let lost: Vec<OpenIntent> =
+                self.state.open_intents()?.into_iter().filter(|open| lost.contains(&open.id)).collect();
+            let live = live(&lost, observed);
             let mut is_undeclared = false;
             // The newest first: what took effect once is not told twice.
             for open in lost.into_iter().rev() {
@@ -51,12 +56,14 @@ impl Reconciler {
                 }
                 let Some(took_effect) = self.took_effect(plan, &live, intent) else { continue };
                 // It may still arrive, and lists lag behind; and a worker that tries again looks for itself.
-                let may_still_land = assess::is_fresh(*begun_at) || self.queue.will_look(&self.assessor.project, key);
+                let may_still_land =
+                    assess::is_fresh(*begun_at, now) || self.queue.will_look(&self.assessor.project, key);
                 if !took_effect && may_still_land {
                     continue;
                 }
                 let settled = if took_effect { Settled::Done } else { Settled::NotDone };
-                let ending = Ending { settled, message: LOOKED_UP, duration: begun_at.elapsed().unwrap_or_default() };
+                let duration = now.duration_since(*begun_at).unwrap_or_default();
+                let ending = Ending { settled, message: LOOKED_UP, duration };
                 if self.state.settle_open(&open, &ending)? {
                     let action = intent.action.as_str();
                     tracing::info!(%key, action, took_effect, "settled a call whose answer was lost");

@@ -43,7 +43,7 @@ impl Reconciler {
                 self.state.redeclare_calls(&redeclared)?;
             }
             let absent = owned.into_keys().filter(|key| !desired.resources.contains_key(key)).collect();
-            self.state.note_absent(&absent, SystemTime::now()).map(drop)
+            self.state.note_absent(&absent, self.state.now()).map(drop)
         };
         if let Err(error) = note() {
             tracing::error!(%error, "cannot write down what left the files; nothing is deleted");
@@ -58,18 +58,20 @@ impl Reconciler {
             return;
         }
         let adopt = || -> Result<(), state::Error> {
+            // In this order: a clock that was set moves what is known along.
+            let now = self.state.now();
             let known = self.state.inventory()?;
             let owned = |key: &Key| {
                 let before = known.get(key).copied();
                 let declared = desired.resources.get(key)?;
-                let now = ownership(declared, before);
-                (before != Some(now)).then(|| (key.clone(), now))
+                let after = ownership(declared, before);
+                (before != Some(after)).then(|| (key.clone(), after))
             };
             let news: Vec<(Key, Owned)> = plan.present.iter().filter_map(owned).collect();
             if !news.is_empty() {
                 self.state.own(&news)?;
             }
-            self.disown_lost(desired, plan, &known)?;
+            self.disown_lost(desired, plan, &known, now)?;
             // What the policy or a suspension holds back was not let go ahead by anybody.
             let is_held_back =
                 plan.changes.iter().any(|change| matches!(change.held, Some(Hold::Policy | Hold::Suspended)));
@@ -82,13 +84,19 @@ impl Reconciler {
 
     /// What is gone from Descope and from the files is owned no more, unless so much is gone that the list is not
     /// believed. An approval of what that held is one of the loss as well.
-    fn disown_lost(&self, desired: &Desired, plan: &Plan, known: &BTreeMap<Key, Owned>) -> Result<(), state::Error> {
+    fn disown_lost(
+        &self,
+        desired: &Desired,
+        plan: &Plan,
+        known: &BTreeMap<Key, Owned>,
+        now: SystemTime,
+    ) -> Result<(), state::Error> {
         let is_accepted = |kind: &str| plan.changes.iter().any(|change| change.key.kind == kind && change.is_approved);
         let is_lost = |(key, owned): &(&Key, &Owned)| {
             let is_believed = !plan.shrunk.contains(key.kind) || is_accepted(key.kind);
             plan.is_live(key) == Some(false)
                 && is_believed
-                && !owned.created_at.is_some_and(assess::is_fresh)
+                && !owned.created_at.is_some_and(|created| assess::is_fresh(created, now))
                 && !desired.resources.contains_key(*key)
                 && !plan.changes.iter().any(|change| change.action == Action::Rename && change.key.kind == key.kind)
         };

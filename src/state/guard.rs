@@ -38,6 +38,8 @@ pub struct Lately {
 pub struct Ledger {
     /// Everything owned.
     pub owned: BTreeMap<Key, Owned>,
+    /// As [`ProjectState::absences`].
+    pub absent: BTreeMap<Key, SystemTime>,
     /// Calls under way, or of which nobody knows how they ended.
     pub open: Vec<Intent>,
     /// By kind.
@@ -67,12 +69,7 @@ impl ProjectState {
 
     /// What [`ProjectState::note_absent`] noted last.
     pub fn absences(&self) -> Result<BTreeMap<Key, SystemTime>, Error> {
-        self.read(|connection, id| {
-            let sql = "SELECT kind, tenant, name, since FROM absent WHERE project = ?";
-            let mut statement = connection.prepare_cached(sql)?;
-            let rows = statement.query_map([id], |row| Ok(key(row)?.zip(Some(from_millis(row.get("since")?)))))?;
-            rows.filter_map(Result::transpose).collect()
-        })
+        self.read(absences)
     }
 
     /// What the guards measure by, at one moment: no outcome of a call is in one part of it and not in another.
@@ -82,6 +79,7 @@ impl ProjectState {
             let snapshot = connection.unchecked_transaction()?;
             Ok(Ledger {
                 owned: project::inventory(&snapshot, id)?,
+                absent: absences(&snapshot, id)?,
                 open: intent::open_intents(&snapshot, id)?.into_iter().map(|open| open.intent).collect(),
                 lately: lately(&snapshot, id, now)?,
             })
@@ -166,6 +164,13 @@ impl ProjectState {
             Ok(())
         })
     }
+}
+
+fn absences(connection: &Connection, id: i64) -> rusqlite::Result<BTreeMap<Key, SystemTime>> {
+    let sql = "SELECT kind, tenant, name, since FROM absent WHERE project = ?";
+    let mut statement = connection.prepare_cached(sql)?;
+    let rows = statement.query_map([id], |row| Ok(key(row)?.zip(Some(from_millis(row.get("since")?)))))?;
+    rows.filter_map(Result::transpose).collect()
 }
 
 fn lately(connection: &Connection, id: i64, now: SystemTime) -> rusqlite::Result<BTreeMap<&'static str, Lately>> {

@@ -124,8 +124,9 @@ impl ProjectState {
         let sql = "INSERT INTO intent (project, kind, tenant, name, part, action, from_name, digest, seen, protected,
                    cascade_delete, approval, trigger, revision, source_commit, file, line, fields, attempt, begun_at)
                    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
-        let now = to_millis(SystemTime::now());
         self.write(|transaction, id| {
+            // In here: by the clock that everything else was just moved along to.
+            let now = to_millis(SystemTime::now());
             let mut statement = transaction.prepare_cached(sql)?;
             let insert = |intent: &Intent| {
                 let Intent { key, part, action, from, digest, seen, .. } = intent;
@@ -183,8 +184,8 @@ impl ProjectState {
 
     /// The same for calls that could not be noted before they were sent.
     pub fn note_calls(&self, intents: &[Intent], ending: &Ending<'_>, sent: &SentFields) -> Result<(), Error> {
-        let now = SystemTime::now();
         self.write(|transaction, project| {
+            let now = SystemTime::now();
             for intent in intents {
                 history::add(transaction, project, &intent.attempt(ending))?;
                 if ending.settled == Settled::Done {

@@ -115,6 +115,11 @@ impl ProjectState {
         self.write(|transaction, id| set_sent(transaction, id, sent))
     }
 
+    /// See [`State::now`].
+    pub fn now(&self) -> SystemTime {
+        self.state.now()
+    }
+
     /// See [`State::fingerprint`].
     pub fn fingerprint(&self, value: &Value) -> Digest {
         self.state.fingerprint(value)
@@ -129,7 +134,13 @@ impl ProjectState {
 
     /// Runs `work` in one transaction, with the id of this project's row.
     pub(super) fn write<T>(&self, work: impl FnOnce(&Transaction<'_>, i64) -> rusqlite::Result<T>) -> Result<T, Error> {
+        self.state.noted(self.transact(work))
+    }
+
+    fn transact<T>(&self, work: impl FnOnce(&Transaction<'_>, i64) -> rusqlite::Result<T>) -> Result<T, Error> {
         let mut connection = self.state.connection();
+        // What is written now is of the clock as it is now; so must be what is there.
+        self.state.follow_clock(&mut connection).map_err(|(_, error)| error)?;
         let transaction = connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
         let id = if let Some(id) = self.id(&transaction)? {
             id

@@ -25,7 +25,7 @@ fn plain(key: &Key) -> (Key, Owned) {
     (key.clone(), Owned::default())
 }
 
-fn intent(action: Action, key: &Key) -> Intent {
+pub(super) fn intent(action: Action, key: &Key) -> Intent {
     let occasion = Occasion {
         trigger: "watch".to_owned(),
         revision: "abc".to_owned(),
@@ -424,7 +424,7 @@ fn an_older_state_is_brought_up_to_date_with_what_was_under_way() {
          INSERT INTO intent (project, kind, tenant, name, action, digest, begun_at)
              VALUES (1, 'roles', '', 'cut off', 'create', zeroblob(32), 7);
          INSERT INTO approved VALUES (1, 'digest', 9000000000000);
-         INSERT INTO deletion VALUES (1, 'roles', 9000000000000);
+         INSERT INTO deletion VALUES (1, 'roles', 8);
          INSERT INTO audit (project, at, trigger, revision, kind, tenant, name, action, fields, attempt, outcome,
              message, duration_ms) VALUES (1, 7, 'watch', 'abc', 'roles', '', 'mine', 'create', '[]', 1, 'ok', '', 12);",
     )

@@ -5,11 +5,12 @@
 
 mod audit;
 mod budget;
+mod clock;
 mod commands;
 mod converge;
 mod crash;
-mod crash5;
 mod demo;
+mod drain;
 mod durability;
 mod failure;
 mod fence;
@@ -23,6 +24,8 @@ mod pause;
 mod plan;
 mod power;
 mod projects;
+mod readonly;
+mod secrets;
 mod source;
 mod triggers;
 mod validate;
