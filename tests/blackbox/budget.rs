@@ -251,7 +251,12 @@ async fn whatever_the_server_does_nothing_goes_into_a_known_lockout_and_nothing_
             "too-low" => assert_eq!((live.refused, live.requests), (0, 161)),
             // Slow enough, a burst is no faster than the bucket fills.
             "too-low-probing" | "background" | "bucket" => {}
-            name => assert!(live.events >= 1, "{name}: never refused"),
+            name => {
+                // Beside all the others a busy disk, which every change waits for, may keep it below the limit.
+                let live = if live.refused == 0 { run(&[name]).await.remove(0).1 } else { live };
+                assert!(live.refused >= 1, "{name}: never refused");
+                assert!(live.events >= 1, "{name}: refused, and nothing said so");
+            }
         }
     }
 }
