@@ -7,6 +7,7 @@
 use globset::Glob;
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
+use std::fmt;
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
@@ -192,10 +193,20 @@ pub struct Project {
 }
 
 /// A value that may be written out or taken from the environment.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 enum Setting {
     Literal(String),
     Env(String),
+}
+
+/// A base URL that is refused later may hold a password.
+impl fmt::Debug for Setting {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Literal(_) => f.write_str("Literal"),
+            Self::Env(name) => f.debug_tuple("Env").field(name).finish(),
+        }
+    }
 }
 
 /// `policy`.

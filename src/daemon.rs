@@ -124,12 +124,7 @@ impl Parts {
         let names: Vec<(&str, &'static str)> =
             config.projects.iter().map(|project| (&*project.name, project.policy.as_str())).collect();
         let board = Arc::new(Board::new(config.source.interval, &names));
-        let (level, reason) = if state.was_reset() {
-            (Level::Degraded, Some("a damaged database was moved aside"))
-        } else {
-            (Level::Ok, None)
-        };
-        board.component("state", None, level, reason);
+        show_state(&board, &state);
         let mut projects = Vec::new();
         let mut targets = HashMap::new();
         for (settings, connection) in config.projects.iter().zip(&connections) {
@@ -267,93 +262,89 @@ impl Daemon {
 
     /// Runs until the shutdown.
     pub async fn run(self) -> Result<(), Error> {
-        drive(self).await
-    }
-}
+        let Self { config, parts, server, token, hangup, shutdown } = self;
+        let Parts { projects, queue, worker, limiters, state, metrics, board } = parts;
+        let http_stop = CancellationToken::new();
+        let triggers: BTreeMap<String, TriggerSender> =
+            projects.iter().map(|project| (project.name.to_string(), project.trigger.clone())).collect();
+        let controls = projects.iter().map(|project| (project.name.to_string(), control::of(project))).collect();
+        let plans: Vec<_> = projects.iter().map(|project| project.reconciler.plans.subscribe()).collect();
+        let (pace, planned) = (settings::pace(&config), queue.clone());
+        tracing::info!(
+            version = env!("CARGO_PKG_VERSION"),
+            projects = projects.len(),
+            source = %config.source.path.display(),
+            "starting"
+        );
 
-async fn drive(daemon: Daemon) -> Result<(), Error> {
-    let Daemon { config, parts, server, token, hangup, shutdown } = daemon;
-    let Parts { projects, queue, worker, limiters, state, metrics, board } = parts;
-    let http_stop = CancellationToken::new();
-    let triggers: BTreeMap<String, TriggerSender> =
-        projects.iter().map(|project| (project.name.to_string(), project.trigger.clone())).collect();
-    let controls = projects.iter().map(|project| (project.name.to_string(), control::of(project))).collect();
-    let plans: Vec<_> = projects.iter().map(|project| project.reconciler.plans.subscribe()).collect();
-    let (pace, planned) = (settings::pace(&config), queue.clone());
-    tracing::info!(
-        version = env!("CARGO_PKG_VERSION"),
-        projects = projects.len(),
-        source = %config.source.path.display(),
-        "starting"
-    );
+        let mut http_loop = JoinSet::new();
+        let shown = Served {
+            metrics: Arc::clone(&metrics),
+            board: Arc::clone(&board),
+            refresh: Box::new(refresh(&board, &queue, &state, limiters.values().cloned().collect())),
+            plan: Box::new(move || plan_json(&plans, &planned, pace)),
+            controls,
+            token,
+        };
+        http_loop.spawn(server.run(shown, http_stop.clone()));
 
-    let mut http_loop = JoinSet::new();
-    let shown = Served {
-        metrics: Arc::clone(&metrics),
-        board: Arc::clone(&board),
-        refresh: Box::new(traffic(&board, &queue, limiters.values().cloned().collect())),
-        plan: Box::new(move || plan_json(&plans, &planned, pace)),
-        controls,
-        token,
-    };
-    http_loop.spawn(server.run(shown, http_stop.clone()));
+        let mut workers = JoinSet::new();
+        for _ in 0..config.concurrency.get() {
+            workers.spawn(worker.clone().run());
+        }
 
-    let mut workers = JoinSet::new();
-    for _ in 0..config.concurrency.get() {
-        workers.spawn(worker.clone().run());
-    }
+        let mut loops = Loops::new();
+        let senders: Vec<TriggerSender> = triggers.into_values().collect();
+        watch_files(&mut loops, &config, &projects, &metrics, &shutdown).await?;
+        start_triggers(&mut loops, hangup, config.source.interval, &senders, &metrics, &shutdown);
+        for (host, limiter) in limiters.clone() {
+            let (stop, state) = (shutdown.clone(), state.clone());
+            loops.spawn(async move {
+                settings::keep_limiter_memory(host, limiter, state, stop).await;
+                "limiter memory"
+            });
+        }
+        for project in projects {
+            let stop = shutdown.clone();
+            loops.spawn(async move {
+                project.reconciler.run(project.triggers, stop).await;
+                "reconcile"
+            });
+        }
+        metrics.source_events_total.with_label_values(&[Trigger::Startup.as_str()]).inc();
+        for sender in &senders {
+            sender.fire(Trigger::Startup);
+        }
 
-    let mut loops = Loops::new();
-    let senders: Vec<TriggerSender> = triggers.into_values().collect();
-    watch_files(&mut loops, &config, &projects, &metrics, &shutdown).await?;
-    start_triggers(&mut loops, hangup, config.source.interval, &senders, &metrics, &shutdown);
-    for (host, limiter) in limiters.clone() {
-        let (stop, state) = (shutdown.clone(), state.clone());
-        loops.spawn(async move {
-            settings::keep_limiter_memory(host, limiter, state, stop).await;
-            "limiter memory"
-        });
-    }
-    for project in projects {
-        let stop = shutdown.clone();
-        loops.spawn(async move {
-            project.reconciler.run(project.triggers, stop).await;
-            "reconcile"
-        });
-    }
-    metrics.source_events_total.with_label_values(&[Trigger::Startup.as_str()]).inc();
-    for sender in &senders {
-        sender.fire(Trigger::Startup);
-    }
-
-    let ended = tokio::select! {
-        // First: a loop that ends because it was asked to is no failure.
-        biased;
-        () = shutdown.cancelled() => None,
-        ended = loops.join_next() => Some(ended.and_then(Result::ok).unwrap_or("reconcile")),
-        _ = workers.join_next() => Some("worker"),
-        _ = http_loop.join_next() => Some("HTTP"),
-    };
-    tracing::info!("stopping: no new changes; what is under way is finished");
-    shutdown.cancel();
-    queue.close();
-    let finish = async {
-        while workers.join_next().await.is_some() {}
-        while loops.join_next().await.is_some() {}
-    };
-    if tokio::time::timeout(config.request_timeout + GRACE, finish).await.is_err() {
-        tracing::warn!("some calls did not end in time; the next start looks at what became of them");
-    }
-    // Calls that ended while stopping taught the limiter as well.
-    for (host, limiter) in &limiters {
-        settings::save(host, limiter, &state);
-    }
-    http_stop.cancel();
-    while http_loop.join_next().await.is_some() {}
-    tracing::info!("stopped");
-    match ended {
-        Some(name) => Err(Error::LoopEnded(name)),
-        None => Ok(()),
+        let ended = tokio::select! {
+            // First: a loop that ends because it was asked to is no failure.
+            biased;
+            () = shutdown.cancelled() => None,
+            ended = loops.join_next() => Some(ended.and_then(Result::ok).unwrap_or("reconcile")),
+            _ = workers.join_next() => Some("worker"),
+            _ = http_loop.join_next() => Some("HTTP"),
+        };
+        tracing::info!("stopping: no new changes; what is under way is finished");
+        shutdown.cancel();
+        queue.close();
+        let finish = async {
+            while workers.join_next().await.is_some() {}
+            while loops.join_next().await.is_some() {}
+        };
+        if tokio::time::timeout(config.request_timeout + GRACE, finish).await.is_err() {
+            tracing::warn!("some calls did not end in time; the next start looks at what became of them");
+        }
+        // Calls that ended while stopping taught the limiter as well.
+        for (host, limiter) in &limiters {
+            settings::save(host, limiter, &state);
+        }
+        http_stop.cancel();
+        while http_loop.join_next().await.is_some() {}
+        tracing::info!("stopped");
+        match ended {
+            Some(name) => Err(Error::LoopEnded(name)),
+            None => Ok(()),
+        }
     }
 }
 
@@ -401,17 +392,34 @@ fn start_triggers(
     });
 }
 
-/// Brings the queue and the limiters on the board up to date.
-fn traffic(board: &Arc<Board>, queue: &Queue, limiters: Vec<Limiter>) -> impl Fn() + Send + Sync + use<> {
-    let (board, queue) = (Arc::clone(board), queue.clone());
+fn show_state(board: &Board, state: &State) {
+    let (level, reason) = if state.is_failing() {
+        (Level::Degraded, Some("cannot be written"))
+    } else if state.was_reset() {
+        (Level::Degraded, Some("a damaged database was moved aside"))
+    } else {
+        (Level::Ok, None)
+    };
+    board.component("state", None, level, reason);
+}
+
+/// Brings what no loop shows by itself up to date on the board: the state, the queue and the limiters.
+fn refresh(
+    board: &Arc<Board>,
+    queue: &Queue,
+    state: &State,
+    limiters: Vec<Limiter>,
+) -> impl Fn() + Send + Sync + use<> {
+    let (board, queue, state) = (Arc::clone(board), queue.clone(), state.clone());
     move || {
+        show_state(&board, &state);
         let counts = queue.counts();
         let queue = QueueStatus {
             ready: counts.ready as u64,
             delayed: counts.delayed as u64,
             in_flight: counts.in_flight as u64,
         };
-        let limiters: Vec<_> = limiters.iter().map(settings::limiter_status).collect();
+        let limiters: Vec<_> = limiters.iter().map(Limiter::status).collect();
         let (level, reason) = if limiters.iter().any(|limiter| limiter.paused_until.is_some()) {
             (Level::Degraded, Some("waiting for the rate limit"))
         } else {

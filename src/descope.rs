@@ -111,10 +111,13 @@ impl Client {
     }
 
     /// The same for calls that may have lost their point by the time the rate limit lets them go: asked right before
-    /// each is sent, and where the answer is no, it is not sent and ends with [`Error::Stopping`].
+    /// each is sent, and where the answer is no, it is not sent and ends with [`Error::Stopping`]. Asked last, after
+    /// earlier conditions.
     #[must_use]
     pub fn only_while(&self, wanted: impl Fn() -> bool + Send + Sync + 'static) -> Self {
-        Self { wanted: Some(Arc::new(wanted)), ..self.clone() }
+        let before = self.wanted.clone();
+        let both = move || before.as_ref().is_none_or(|before| before()) && wanted();
+        Self { wanted: Some(Arc::new(both)), ..self.clone() }
     }
 
     /// Makes a call that changes nothing. The answer is of the documented form.
@@ -163,7 +166,7 @@ impl Client {
             // A key that cannot be read will hardly come back within these waits.
             let is_hopeless = !error.is_transient() || matches!(error, Error::KeyUnavailable { .. });
             if failures >= settings.retry.max_attempts || is_hopeless || !is_safe {
-                return Err(error);
+                return Err(if error.was_sent() { error } else { unclear.unwrap_or(error) });
             }
             let delay = settings.retry.delay(failures, fastrand::f64());
             tracing::debug!(operation = call.operation(), %error, attempt = failures, ?delay, "repeating a call");

@@ -23,8 +23,8 @@ use crate::limiter::machine::Machine;
 use crate::limiter::machine::Slot;
 use crate::limiter::memory::Memory;
 use crate::limiter::status::Report;
-use crate::limiter::status::Status;
 use crate::telemetry::metrics::Metrics;
+use crate::telemetry::status::LimiterStatus;
 
 pub mod adaptive;
 pub mod budget;
@@ -118,6 +118,35 @@ pub struct AdaptiveSettings {
     pub success_threshold: u32,
 }
 
+/// What Descope documents, all of it for us.
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            algorithm: Algorithm::Budget,
+            limit: Some((100.0, Duration::from_secs(60))),
+            lockout: Duration::from_secs(60),
+            reserve: 0.0,
+            probe: false,
+            shape: Shape::Auto,
+            adaptive: AdaptiveSettings::default(),
+        }
+    }
+}
+
+/// The original design's numbers.
+impl Default for AdaptiveSettings {
+    fn default() -> Self {
+        Self {
+            initial_rate: 10.0,
+            min_rate: 1.0,
+            max_rate: 100.0,
+            decrease_factor: 0.5,
+            increase_factor: 1.1,
+            success_threshold: 50,
+        }
+    }
+}
+
 /// Hands out permits. Clones share everything.
 #[derive(Debug, Clone)]
 pub struct Limiter {
@@ -200,7 +229,7 @@ impl Limiter {
     }
 
     /// What the status page and the metrics show; brings the gauges up to date as well.
-    pub fn status(&self) -> Status {
+    pub fn status(&self) -> LimiterStatus {
         let now = self.shared.now();
         let mut state = self.shared.state();
         let State { machine, report, .. } = &mut *state;

@@ -68,8 +68,8 @@ pub struct Task {
     pub place: Option<Place>,
     /// What the state shall know of the resource once this is done.
     pub ownership: Ownership,
-    /// An operator let it go ahead: the guards do not count it.
-    pub is_approved: bool,
+    /// What an operator approved, by its digest: used up once this is done, and not counted by the guards.
+    pub approval: Option<Arc<str>>,
     /// When the observation that it rests on began. If the resource was written after that, the task is void.
     pub observed_at: Instant,
     /// Digest of desired and observed: a parked task gets a new try when this changes.
@@ -91,6 +91,8 @@ pub struct Origin {
     pub trigger: &'static str,
     /// Of the desired state.
     pub revision: String,
+    /// That the files were checked out from.
+    pub commit: Option<String>,
 }
 
 /// Tells documents apart. A map of `serde_json` is sorted, so its text is canonical.
@@ -204,6 +206,8 @@ pub struct Change {
     pub is_early: bool,
     /// Why it waits; `None` where it goes ahead.
     pub held: Option<Hold>,
+    /// Identifies it and what it rests on, where it can be or was approved; else empty.
+    pub digest: Arc<str>,
     /// What becomes different, by path.
     pub fields: Vec<FieldChange>,
     /// Where the YAML declares it; `None` for a prune.
@@ -293,6 +297,14 @@ impl Plan {
         calls.collect::<BTreeSet<u32>>().len()
     }
 
+    /// Lets nothing go ahead; `why` is for the operator.
+    pub fn suspend(&mut self, why: String) {
+        for change in self.changes.iter_mut().filter(|change| change.held.is_none()) {
+            change.held = Some(Hold::Suspended);
+        }
+        self.warnings.push(why);
+    }
+
     /// Lets held changes go ahead, whatever holds them but the policy.
     pub fn release(&mut self, released: impl Fn(&Hold) -> bool) {
         for change in &mut self.changes {
@@ -309,7 +321,7 @@ impl Change {
         self.held = self.is_early.then_some(Hold::DeleteAfter);
         self.is_approved = true;
         for task in &mut self.tasks {
-            task.is_approved = true;
+            task.approval = Some(Arc::clone(&self.digest));
         }
     }
 }
@@ -341,10 +353,10 @@ pub fn diff(inputs: &Inputs<'_>) -> Plan {
     order::batch(&mut plan.changes);
     plan.live = live.documents.keys().cloned().collect();
     plan.observed.clone_from(&live.observed);
-    plan.fingerprint = guards::fingerprint(&plan.changes, &live, &plan.shrunk);
+    plan.fingerprint = guards::fingerprint(&plan.changes);
     let released = plan.changes.iter().filter(|change| change.is_approved);
-    plan.released_digests = released.map(|change| guards::digest(change, &live, &plan.shrunk)).collect();
-    plan.held_digests = plan.held().map(|change| guards::digest(change, &live, &plan.shrunk)).collect();
+    plan.released_digests = released.map(|change| change.digest.to_string()).collect();
+    plan.held_digests = plan.held().map(|change| change.digest.to_string()).collect();
     plan
 }
 
@@ -518,6 +530,7 @@ fn plan_declared(
         is_approved: false,
         is_early: false,
         held: None,
+        digest: Arc::default(),
         tasks: order::tasks(declared, document, action, writes, &fields, &will_be_there),
         fields,
         place: Some(declared.place.clone()),
@@ -568,6 +581,7 @@ fn plan_undeclared(inputs: &Inputs<'_>, live: &Live<'_>, renames: &BTreeMap<Key,
                 is_approved: false,
                 is_early: !(inputs.may_delete)(key),
                 held: None,
+                digest: Arc::default(),
                 fields: Vec::new(),
                 place: None,
                 tasks: vec![order::deletion(key, document, ownership.cascade_delete)],

@@ -232,13 +232,18 @@ impl Queue {
         }
     }
 
-    /// Takes back a batch that was refused as a whole: its halves go out at once, each in a call of its own, so that
-    /// the bad task in it will stand alone in the end.
-    pub fn finish_split(&self, work: Work) {
+    /// Takes back a batch that was refused as a whole: the halves of what has no verdict yet go out at once, each in a
+    /// call of its own, so that the bad task in it will stand alone in the end.
+    pub fn finish_split(&self, work: Work, decided: Vec<Option<Verdict>>) {
+        let project = work.project.clone();
         let mut state = self.lock();
-        let count = state.core.finish_split(work, Instant::now());
+        let (count, after) = state.core.finish_split(work, decided, Instant::now(), fastrand::f64());
         self.count_added("split", count);
+        let ask = if after.contains(&After::Stale) { state.on_stale.clone() } else { None };
         self.changed(state);
+        if let Some(ask) = ask {
+            ask(&project);
+        }
     }
 
     /// A paused project hands out nothing.
@@ -306,6 +311,20 @@ impl Queue {
     pub fn is_wanted(&self, project: &str, slots: &[Slot]) -> bool {
         let state = self.lock();
         state.core.lane(project).is_some_and(|lane| !lane.paused && slots.iter().all(|slot| lane.is_wanted(slot)))
+    }
+
+    /// Resources of a project of which a call is under way.
+    pub fn in_flight(&self, project: &str) -> HashSet<Key> {
+        let state = self.lock();
+        let entries = state.core.lane(project).into_iter().flat_map(lane::Lane::entries);
+        entries.filter(|entry| entry.is_in_flight()).map(|entry| entry.task.slot.key.clone()).collect()
+    }
+
+    /// Does the next try of this resource begin with a look, as an earlier one may have taken effect?
+    pub fn will_look(&self, project: &str, key: &Key) -> bool {
+        let state = self.lock();
+        let mut entries = state.core.lane(project).into_iter().flat_map(lane::Lane::entries);
+        entries.any(|entry| entry.task.slot.key == *key && entry.will_look())
     }
 
     /// Every resource of a project of which something is not done yet.

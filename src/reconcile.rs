@@ -5,7 +5,6 @@
 //! observed is left alone, and neither ever looks like a deletion.
 
 use crate::backoff::Backoff;
-use crate::desired::Declared;
 use crate::desired::Desired;
 use crate::limiter::Priority;
 use crate::plan::Hold;
@@ -15,36 +14,24 @@ use crate::plan::render::Pace;
 use crate::plan::render::ProjectReport;
 use crate::queue::Queue;
 use crate::resource;
-use crate::resource::Action;
 use crate::resource::Key;
 use crate::source::Trigger;
 use crate::source::TriggerReceiver;
 use crate::source::loader::Load;
 use crate::source::loader::LoadResult;
 use crate::source::loader::Loader;
-use crate::state;
-use crate::state::Attempt;
-use crate::state::Intent;
-use crate::state::OpenIntent;
-use crate::state::Owned;
 use crate::state::PassRow;
 use crate::state::ProjectState;
-use crate::state::Settled;
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::status::Board;
 use crate::telemetry::status::PassStatus;
 use crate::telemetry::status::Pulse;
 use crate::telemetry::status::rfc3339;
-use crate::worker;
 use assess::Assessment;
 use assess::Assessor;
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 use std::collections::HashMap;
-use std::collections::HashSet;
-use std::hash::DefaultHasher;
-use std::hash::Hash;
-use std::hash::Hasher;
 use std::sync::Arc;
 use std::time::Duration;
 use std::time::SystemTime;
@@ -54,6 +41,9 @@ use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
 pub mod assess;
+mod drift;
+mod intents;
+mod inventory;
 pub mod show;
 
 /// The status follows the queue at most this often: a drain of thousands of tasks would do little else.
@@ -267,9 +257,9 @@ impl Reconciler {
             self.apply_suspension();
             return Outcome::Failed;
         }
-        let looked_at = SystemTime::now();
+        let lost = self.lost_calls();
         let assessment = self.assessor.assess(&desired, self.is_current(), priority).await;
-        let Assessment { mut plan, refusal, first_contact } = assessment;
+        let Assessment { mut plan, observed, refusal, first_contact } = assessment;
         self.observe_phase("observe", started);
         let started = Instant::now();
         self.show_pause(refusal.as_deref());
@@ -277,7 +267,10 @@ impl Reconciler {
             self.queue.pause(&self.assessor.project, true);
         }
         self.paused.send_replace(refusal);
-        self.resolve_intents(&plan, looked_at);
+        if self.resolve(&lost, &plan, &observed) {
+            self.memory.retry_at = Some(Instant::now() + SHORTEST_WAIT);
+        }
+        drop(observed);
         self.adopt(&desired, &plan, first_contact);
         self.note_drift(&desired, &plan, trigger);
         self.forbidden.send_replace(BTreeMap::new());
@@ -357,9 +350,10 @@ impl Reconciler {
 
     /// Until when the project only observes.
     pub fn suspended_until(&self) -> Option<SystemTime> {
-        self.state.suspended_until(SystemTime::now()).unwrap_or_else(|error| {
+        let now = self.state.now();
+        self.state.suspended_until(now).unwrap_or_else(|error| {
             tracing::error!(%error, "cannot tell whether the project is suspended; what was known last counts");
-            self.memory.suspended_until.filter(|until| *until > SystemTime::now())
+            self.memory.suspended_until.filter(|until| *until > now)
         })
     }
 
@@ -367,38 +361,13 @@ impl Reconciler {
     fn apply_suspension(&mut self) {
         let until = self.suspended_until();
         self.memory.suspended_until = until;
-        let wait = until.and_then(|until| until.duration_since(SystemTime::now()).ok());
+        let wait = until.and_then(|until| until.duration_since(self.state.now()).ok());
         self.memory.resume_at = wait.map(|wait| Instant::now() + wait);
         let is_paused = until.is_some() || self.paused.borrow().is_some();
         self.queue.pause(&self.assessor.project, is_paused);
         // An order that came in between has the last word.
         if !is_paused && self.suspended_until().is_some() {
             self.queue.pause(&self.assessor.project, true);
-        }
-    }
-
-    /// What is owned and declared nowhere may be deleted once that has stood for long enough. Only a revision that is
-    /// in force counts.
-    pub fn note_absences(&self, desired: &Desired) {
-        if !self.is_current() {
-            return;
-        }
-        let note = || -> Result<(), state::Error> {
-            let owned = self.state.inventory()?;
-            // The last declared value of `protected` and `cascadeDelete` counts, whether the resource can be seen or not.
-            let flags = owned.iter().filter_map(|(key, before)| {
-                let now = ownership(desired.resources.get(key)?, Some(*before));
-                (now != *before).then(|| (key.clone(), now))
-            });
-            let flags: Vec<(Key, Owned)> = flags.collect();
-            if !flags.is_empty() {
-                self.state.own(&flags)?;
-            }
-            let absent = owned.into_keys().filter(|key| !desired.resources.contains_key(key)).collect();
-            self.state.note_absent(&absent, SystemTime::now()).map(drop)
-        };
-        if let Err(error) = note() {
-            tracing::error!(%error, "cannot write down what left the files; nothing is deleted");
         }
     }
 
@@ -409,165 +378,9 @@ impl Reconciler {
 
     /// Why the changes of this pass are made.
     fn origin(&self, trigger: Trigger) -> Arc<Origin> {
-        let revision = self.memory.load.as_ref().and_then(|load| load.revision.as_deref());
-        Arc::new(Origin { trigger: trigger.as_str(), revision: revision.unwrap_or_default().to_owned() })
-    }
-
-    /// Calls whose answer was lost, be it with the daemon's last run, are settled by what was there at `looked_at`.
-    pub fn resolve_intents(&self, plan: &Plan, looked_at: SystemTime) {
-        let resolve = || -> Result<(), state::Error> {
-            let in_flight = self.queue.counts_of(&self.assessor.project).in_flight;
-            if in_flight > 0 {
-                return Ok(());
-            }
-            for open in self.state.open_intents()? {
-                let OpenIntent { id, intent, begun_at } = open;
-                // A call that began after the look is not in it.
-                if begun_at > looked_at {
-                    continue;
-                }
-                let Some(is_live) = plan.is_live(&intent.key) else { continue };
-                // A list that is not believed settles nothing.
-                if plan.shrunk.contains(intent.key.kind) {
-                    continue;
-                }
-                let took_effect = match intent.action {
-                    Action::Create => is_live,
-                    Action::Rename => is_live && !is_still_there(plan, &intent),
-                    Action::Delete => !is_live,
-                    Action::Update => !self.is_still_planned(plan, &intent),
-                };
-                let key = &intent.key;
-                tracing::info!(%key, action = intent.action.as_str(), took_effect, "settled a call whose answer was lost");
-                let settled = if took_effect { Settled::Done } else { Settled::NotDone };
-                let is_news =
-                    self.state.settle_one(id, settled, &self.settled_attempt(&intent, begun_at, took_effect))?;
-                if is_news && took_effect && intent.action == Action::Delete {
-                    self.state.note_deletion(key.kind, SystemTime::now())?;
-                }
-            }
-            Ok(())
-        };
-        if let Err(error) = resolve() {
-            tracing::error!(%error, "cannot settle what was under way when the daemon last ended");
-        }
-    }
-
-    /// Would the very same call be sent once more? Then it had no effect.
-    fn is_still_planned(&self, plan: &Plan, intent: &Intent) -> bool {
-        let of_it = plan.changes.iter().filter(|change| change.key == intent.key);
-        let mut tasks = of_it.flat_map(|change| &change.tasks);
-        tasks.any(|task| worker::fingerprint(&self.state, &task.write) == intent.digest)
-    }
-
-    /// The row of the audit trail for a call whose answer nobody lived to see.
-    fn settled_attempt(&self, intent: &Intent, begun_at: SystemTime, took_effect: bool) -> Attempt {
         let load = self.memory.load.as_ref();
-        let declared = load.and_then(|load| load.desired.as_ref()?.resources.get(&intent.key));
-        Attempt {
-            at: SystemTime::now(),
-            trigger: Trigger::Startup.as_str().to_owned(),
-            revision: String::new(),
-            place: declared.map(|declared| (declared.place.file.to_string(), declared.place.line)),
-            key: intent.key.clone(),
-            action: intent.action.as_str().to_owned(),
-            fields: "[]".to_owned(),
-            attempt: 1,
-            outcome: if took_effect { "ok" } else { "failed" }.to_owned(),
-            message: "its answer was lost; settled by looking at what is there".to_owned(),
-            duration: begun_at.elapsed().unwrap_or_default(),
-        }
-    }
-
-    /// Declared and live is owned from now on. A project whose first contact is held is left as it is.
-    pub fn adopt(&self, desired: &Desired, plan: &Plan, first_contact: bool) {
-        if plan.held().any(|change| change.held == Some(Hold::FirstContact))
-            || !plan.unobserved.is_empty() && first_contact
-        {
-            return;
-        }
-        let adopt = || -> Result<(), state::Error> {
-            let known = self.state.inventory()?;
-            let owned = |key: &Key| {
-                let before = known.get(key).copied();
-                let declared = desired.resources.get(key)?;
-                let now = ownership(declared, before);
-                (before != Some(now)).then(|| (key.clone(), now))
-            };
-            let news: Vec<(Key, Owned)> = plan.present.iter().filter_map(owned).collect();
-            if !news.is_empty() {
-                self.state.own(&news)?;
-            }
-            self.disown_lost(desired, plan, &known)?;
-            // What the policy holds back was not let go ahead by anybody.
-            let is_policy_held = plan.changes.iter().any(|change| change.held == Some(Hold::Policy));
-            if first_contact && !is_policy_held { self.state.mark_known() } else { Ok(()) }
-        };
-        if let Err(error) = adopt() {
-            tracing::error!(%error, "cannot write down what is owned");
-        }
-    }
-
-    /// Once converged, whatever was written needs no pass of its own to count as in sync: if it differs at the next
-    /// one, it drifted.
-    fn note_in_sync(&mut self) {
-        let Some(desired) = self.memory.load.as_ref().and_then(|load| load.desired.clone()) else { return };
-        let digests = desired.resources.iter().map(|(key, declared)| (key.clone(), digest(declared)));
-        self.memory.in_sync.extend(digests);
-    }
-
-    /// What is gone from Descope and from the files is owned no more, unless so much is gone that the list is not
-    /// believed. An approval of what that held is one of the loss as well.
-    fn disown_lost(&self, desired: &Desired, plan: &Plan, known: &BTreeMap<Key, Owned>) -> Result<(), state::Error> {
-        let is_accepted = |kind: &str| plan.changes.iter().any(|change| change.key.kind == kind && change.is_approved);
-        let is_lost = |(key, owned): &(&Key, &Owned)| {
-            let is_believed = !plan.shrunk.contains(key.kind) || is_accepted(key.kind);
-            plan.is_live(key) == Some(false)
-                && is_believed
-                && !owned.created_at.is_some_and(assess::is_fresh)
-                && !desired.resources.contains_key(*key)
-                && !plan.changes.iter().any(|change| change.action == Action::Rename && change.key.kind == key.kind)
-        };
-        let lost: Vec<Key> = known.iter().filter(is_lost).map(|(key, _)| key.clone()).collect();
-        if lost.is_empty() {
-            return Ok(());
-        }
-        tracing::info!(resources = lost.len(), "gone from Descope and from the files: no longer owned");
-        self.state.disown(&lost)
-    }
-
-    fn note_drift(&mut self, desired: &Desired, plan: &Plan, trigger: Trigger) {
-        let project = self.assessor.project.clone();
-        let unfinished = self.queue.unfinished(&project);
-        let landed = std::mem::take(&mut self.memory.sent).into_iter().filter(|(key, _)| !unfinished.contains(key));
-        self.memory.in_sync.extend(landed);
-        let differing: HashSet<&Key> = plan.changes.iter().map(|change| &change.key).collect();
-        let mut drifted: HashMap<&'static str, i64> = HashMap::new();
-        for (key, declared) in &desired.resources {
-            let digest = digest(declared);
-            if !differing.contains(key) {
-                if plan.present.contains(key) {
-                    self.memory.in_sync.insert(key.clone(), digest);
-                }
-            } else if self.memory.in_sync.get(key) == Some(&digest) {
-                *drifted.entry(key.kind).or_default() += 1;
-            }
-        }
-        let sent = plan.changes.iter().filter(|change| change.held.is_none());
-        let sent = sent.filter_map(|change| Some((change.key.clone(), digest(desired.resources.get(&change.key)?))));
-        self.memory.sent = sent.collect();
-        for kind in resource::ALL {
-            let count = drifted.get(kind.name()).copied().unwrap_or(0);
-            self.metrics.drifted_resources.with_label_values(&[&*project, kind.name()]).set(count);
-        }
-        let total: i64 = drifted.values().sum();
-        if total > 0 {
-            tracing::info!(
-                resources = total,
-                trigger = trigger.as_str(),
-                "drift: changed in Descope though the YAML did not"
-            );
-        }
+        let revision = load.and_then(|load| load.revision.as_deref()).unwrap_or_default().to_owned();
+        Arc::new(Origin { trigger: trigger.as_str(), revision, commit: load.and_then(|load| load.commit.clone()) })
     }
 
     /// A kind that failed for now is asked for again before the next interval; a refused one waits for it. What left the
@@ -589,7 +402,7 @@ impl Reconciler {
             return;
         }
         let digests = plan.held_digests.iter().chain(&plan.released_digests).cloned().collect();
-        if let Err(error) = self.state.keep_approvals(&digests, SystemTime::now()) {
+        if let Err(error) = self.state.keep_approvals(&digests, self.state.now()) {
             tracing::error!(%error, "cannot write the state; an approval may stand for longer than it should");
         }
     }
@@ -601,9 +414,10 @@ impl Reconciler {
         if waiting.is_empty() || !self.is_current() {
             return None;
         }
+        let now = self.state.now();
         let absences = self.state.absences().unwrap_or_default();
         let oldest = waiting.into_iter().filter_map(|key| absences.get(key)).min()?;
-        let age = oldest.elapsed().unwrap_or_default();
+        let age = now.duration_since(*oldest).unwrap_or_default();
         Some(self.assessor.rules.delete_after.saturating_sub(age).max(SHORTEST_WAIT))
     }
 
@@ -618,33 +432,12 @@ impl Reconciler {
     }
 }
 
-/// Is a renamed resource still live under its old name? Then it was somebody else who made the new one.
-fn is_still_there(plan: &Plan, intent: &Intent) -> bool {
-    let old = |from: &Arc<str>| Key { name: from.clone(), ..intent.key.clone() };
-    intent.from.as_ref().is_some_and(|from| plan.is_live(&old(from)) == Some(true))
-}
-
 /// For ever where there is nothing to wait for.
 async fn until(at: Option<Instant>) {
     match at {
         Some(at) => tokio::time::sleep_until(at).await,
         None => std::future::pending().await,
     }
-}
-
-fn ownership(declared: &Declared, before: Option<Owned>) -> Owned {
-    let before = before.unwrap_or_default();
-    Owned {
-        created_at: before.created_at,
-        protected: declared.protected.unwrap_or_default(),
-        cascade_delete: declared.cascade_delete.unwrap_or_default(),
-    }
-}
-
-fn digest(declared: &Declared) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    declared.fields.hash(&mut hasher);
-    hasher.finish()
 }
 
 fn unix(time: SystemTime) -> f64 {

@@ -7,17 +7,21 @@ use rusqlite::Connection;
 use rusqlite::OptionalExtension;
 use serde_json::Value;
 use std::fmt;
-use std::fs::File;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::MutexGuard;
 use std::sync::PoisonError;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering;
+use std::time::SystemTime;
 
+mod clock;
 mod error;
 mod fingerprint;
 mod guard;
 mod history;
+mod intent;
 mod open;
 mod project;
 mod schema;
@@ -26,16 +30,20 @@ pub use error::Error;
 pub use error::OpenError;
 pub use fingerprint::Digest;
 pub use guard::Lately;
+pub use guard::Ledger;
 pub use history::Attempt;
 pub use history::AuditFilter;
 pub use history::AuditRow;
+pub use history::Occasion;
 pub use history::PassRow;
-pub use project::Intent;
-pub use project::IntentId;
-pub use project::OpenIntent;
+pub use intent::Ending;
+pub use intent::Intent;
+pub use intent::IntentId;
+pub use intent::OpenIntent;
+pub use intent::SentFields;
+pub use intent::Settled;
 pub use project::Owned;
 pub use project::ProjectState;
-pub use project::Settled;
 
 const DATABASE: &str = "state.db";
 const KEY: &str = "fingerprint.key";
@@ -48,10 +56,14 @@ pub struct State {
 
 struct Shared {
     connection: Mutex<Connection>,
+    /// Locked after the connection.
+    clock: Mutex<clock::Clock>,
     key: fingerprint::FingerprintKey,
     was_reset: bool,
-    /// Held, never read; the connection above is closed before it is let go.
-    _lock: Option<File>,
+    /// The newest write failed.
+    is_failing: AtomicBool,
+    /// `None` for a reader. The connection above is closed before it is let go.
+    lock: Option<open::Lock>,
 }
 
 impl fmt::Debug for State {
@@ -78,14 +90,26 @@ impl State {
         Ok(Some(Self::of(connection, key, false, None)))
     }
 
-    fn of(connection: Connection, key: fingerprint::FingerprintKey, was_reset: bool, lock: Option<File>) -> Self {
-        let connection = Mutex::new(connection);
-        Self { shared: Arc::new(Shared { connection, key, was_reset, _lock: lock }) }
+    fn of(connection: Connection, key: fingerprint::FingerprintKey, was_reset: bool, lock: Option<open::Lock>) -> Self {
+        let (connection, clock) = (Mutex::new(connection), Mutex::new(clock::Clock::start()));
+        Self {
+            shared: Arc::new(Shared { connection, clock, key, was_reset, is_failing: AtomicBool::new(false), lock }),
+        }
     }
 
     /// Was a damaged database moved aside just now?
     pub fn was_reset(&self) -> bool {
         self.shared.was_reset
+    }
+
+    /// Did the newest write fail? Until one succeeds, nothing is created, renamed or deleted.
+    pub fn is_failing(&self) -> bool {
+        self.shared.is_failing.load(Ordering::Relaxed)
+    }
+
+    fn noted<T>(&self, written: Result<T, Error>) -> Result<T, Error> {
+        self.shared.is_failing.store(written.is_err(), Ordering::Relaxed);
+        written
     }
 
     /// What is remembered of one project on behalf of `owner`.
@@ -108,8 +132,24 @@ impl State {
     /// Notes what the limiter learned about an API host.
     pub fn set_limiter_memory(&self, host: &str, memory: &str) -> Result<(), Error> {
         let sql = "INSERT INTO limiter (host, memory) VALUES (?, ?) ON CONFLICT DO UPDATE SET memory = excluded.memory";
-        self.connection().prepare_cached(sql)?.execute([host, memory])?;
-        Ok(())
+        let write = || self.connection().prepare_cached(sql)?.execute([host, memory]);
+        self.noted(write().map(drop).map_err(Error::from))
+    }
+
+    /// The time to compare what was noted with: by it, what waits has waited for as long as it really did.
+    pub fn now(&self) -> SystemTime {
+        let time = self.follow_clock(&mut self.connection());
+        time.unwrap_or_else(|(time, error)| {
+            tracing::error!(%error, "the clock was set, and the state cannot be written; it counts as it was");
+            time
+        })
+    }
+
+    fn follow_clock(&self, connection: &mut Connection) -> Result<SystemTime, (SystemTime, Error)> {
+        if self.shared.lock.is_none() {
+            return Ok(SystemTime::now());
+        }
+        self.shared.clock.lock().unwrap_or_else(PoisonError::into_inner).follow(connection)
     }
 
     fn connection(&self) -> MutexGuard<'_, Connection> {

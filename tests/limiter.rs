@@ -4,7 +4,6 @@
 
 use std::time::Duration;
 
-use descope_gitops::limiter::AdaptiveSettings;
 use descope_gitops::limiter::Algorithm;
 use descope_gitops::limiter::Outcome;
 use descope_gitops::limiter::Settings;
@@ -24,22 +23,7 @@ use proptest::prelude::*;
 const WINDOW: Duration = Duration::from_secs(60);
 
 fn settings(algorithm: Algorithm, n: f64, lockout: Duration) -> Settings {
-    Settings {
-        algorithm,
-        limit: Some((n, WINDOW)),
-        lockout,
-        reserve: 0.0,
-        probe: false,
-        shape: Shape::Auto,
-        adaptive: AdaptiveSettings {
-            initial_rate: 10.0,
-            min_rate: 1.0,
-            max_rate: 100.0,
-            decrease_factor: 0.5,
-            increase_factor: 1.1,
-            success_threshold: 50,
-        },
-    }
+    Settings { algorithm, limit: Some((n, WINDOW)), lockout, ..Settings::default() }
 }
 
 fn spec(kind: Kind, n: f64, lockout: Duration) -> Spec {

@@ -105,23 +105,7 @@ fn client(url: &Url, attempts: u32) -> Client {
         retry: Backoff { max_attempts: attempts, initial: Duration::from_millis(10), max: Duration::from_millis(10) },
         redactor: Redactor::new(),
     };
-    let adaptive = limiter::AdaptiveSettings {
-        initial_rate: 10.0,
-        min_rate: 1.0,
-        max_rate: 100.0,
-        decrease_factor: 0.5,
-        increase_factor: 1.1,
-        success_threshold: 50,
-    };
-    let limits = limiter::Settings {
-        algorithm: limiter::Algorithm::Budget,
-        limit: None,
-        lockout: Duration::ZERO,
-        reserve: 0.0,
-        probe: false,
-        shape: limiter::Shape::Auto,
-        adaptive,
-    };
+    let limits = limiter::Settings { limit: None, lockout: Duration::ZERO, ..limiter::Settings::default() };
     let limiter = Limiter::new("127.0.0.1", limits, None, Arc::clone(&metrics));
     let key = Arc::new(|| Ok(SecretString::from(KEY)));
     Client::new(settings, key, Arc::new(Network::to(url).unwrap()), limiter, metrics, CancellationToken::new())

@@ -285,22 +285,6 @@ async fn record(State(received): State<Received>, request: Request<axum::body::B
 
 /// A limiter that knows no limit.
 fn free(metrics: &Arc<Metrics>) -> Limiter {
-    let adaptive = limiter::AdaptiveSettings {
-        initial_rate: 10.0,
-        min_rate: 1.0,
-        max_rate: 100.0,
-        decrease_factor: 0.5,
-        increase_factor: 1.1,
-        success_threshold: 50,
-    };
-    let settings = limiter::Settings {
-        algorithm: limiter::Algorithm::Budget,
-        limit: None,
-        lockout: Duration::from_secs(60),
-        reserve: 0.0,
-        probe: false,
-        shape: limiter::Shape::Auto,
-        adaptive,
-    };
+    let settings = limiter::Settings { limit: None, ..limiter::Settings::default() };
     Limiter::new("127.0.0.1", settings, None, Arc::clone(metrics))
 }

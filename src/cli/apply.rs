@@ -27,6 +27,7 @@ use crate::source::Trigger;
 use crate::source::loader::Loader;
 use crate::state;
 use crate::telemetry::redact::Redactor;
+use crate::telemetry::status::rfc3339;
 use anyhow::bail;
 use indicatif::ProgressBar;
 use indicatif::ProgressStyle;
@@ -35,7 +36,6 @@ use std::collections::BTreeSet;
 use std::io::IsTerminal;
 use std::io::Write;
 use std::sync::Arc;
-use std::time::SystemTime;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -103,15 +103,15 @@ pub async fn run(config: Config, args: ApplyArgs, redactor: &Redactor) -> anyhow
             break;
         }
         let plans = assess(&parts, &desired_states, &ApplyArgs { approve: None, ..args.clone() }).await?;
-        for (project, (plan, _)) in report.projects.iter_mut().zip(&plans) {
-            project.is_incomplete |= !plan.unobserved.is_empty();
+        for (project, planned) in report.projects.iter_mut().zip(&plans) {
+            project.is_incomplete |= !planned.plan.unobserved.is_empty();
         }
         enqueue(&parts, &desired_states, plans);
         drain(&parts, &stop).await;
     }
     for project in parts.projects.iter().filter(|_| args.approve.is_some()) {
         // An approval is for this one time.
-        project.reconciler.state.keep_approvals(&BTreeSet::new(), SystemTime::now())?;
+        project.reconciler.state.keep_approvals(&BTreeSet::new(), project.reconciler.state.now())?;
     }
     parts.queue.close();
     while workers.join_next().await.is_some() {}
@@ -131,8 +131,14 @@ pub async fn run(config: Config, args: ApplyArgs, redactor: &Redactor) -> anyhow
     Ok(outcome.exit())
 }
 
-/// The plan of a project, and whether it was never seen before.
-type Planned = (Plan, bool);
+/// The plan of a project.
+struct Planned {
+    plan: Plan,
+    /// It was never seen before.
+    first_contact: bool,
+    /// Nothing of it goes ahead, whatever is approved.
+    is_suspended: bool,
+}
 
 /// Looks at every project, and releases what the arguments approve.
 async fn assess(parts: &Parts, desired_states: &[Arc<Desired>], args: &ApplyArgs) -> anyhow::Result<Vec<Planned>> {
@@ -141,19 +147,28 @@ async fn assess(parts: &Parts, desired_states: &[Arc<Desired>], args: &ApplyArgs
     for (project, desired) in parts.projects.iter().zip(desired_states) {
         let reconciler = &project.reconciler;
         reconciler.note_absences(desired);
-        let looked_at = SystemTime::now();
-        let Assessment { mut plan, refusal, first_contact } =
+        let lost = reconciler.lost_calls();
+        let Assessment { mut plan, observed, refusal, first_contact } =
             reconciler.assessor.assess(desired, true, Priority::Change).await;
         if let Some(reason) = refusal {
             tracing::error!(project = &*project.name, reason, "this project is refused; the others go on");
         }
-        if args.approve.as_ref().is_some_and(|fingerprint| *fingerprint == plan.fingerprint) {
-            is_approved = true;
-            approve(reconciler, &plan)?;
+        let is_meant = args.approve.as_ref().is_some_and(|fingerprint| *fingerprint == plan.fingerprint);
+        is_approved |= is_meant;
+        let suspended_until = reconciler.suspended_until();
+        if let Some(until) = suspended_until {
+            plan.suspend(format!(
+                "suspended until {}: nothing is sent; start the daemon and `descope-gitops resume`, or wait",
+                rfc3339(until)
+            ));
+        } else {
+            if is_meant {
+                approve(reconciler, &plan)?;
+            }
+            release(&mut plan, args);
         }
-        release(&mut plan, args);
-        reconciler.resolve_intents(&plan, looked_at);
-        plans.push((plan, first_contact));
+        reconciler.resolve(&lost, &plan, &observed);
+        plans.push(Planned { plan, first_contact, is_suspended: suspended_until.is_some() });
     }
     match &args.approve {
         Some(fingerprint) if !is_approved => bail!(
@@ -166,22 +181,25 @@ async fn assess(parts: &Parts, desired_states: &[Arc<Desired>], args: &ApplyArgs
 
 /// Noted as the daemon does: the guards count anew from here, and another round knows of it.
 fn approve(reconciler: &Reconciler, plan: &Plan) -> Result<(), state::Error> {
-    let (now, kinds) = (SystemTime::now(), plan.held().map(|change| change.key.kind).collect());
+    let (now, kinds) = (reconciler.state.now(), plan.held().map(|change| change.key.kind).collect());
     let expires = now + reconciler.assessor.rules.approval_expiry;
     reconciler.state.approve(&plan.held_digests, &kinds, now, expires)
 }
 
 fn report(config: &Config, parts: &Parts, plans: &[Planned]) -> Report {
     let pace = settings::pace(config);
-    let of = |(project, (plan, _)): (&Project, &Planned)| ProjectReport::new(&project.name, plan, pace);
+    let of = |(project, planned): (&Project, &Planned)| ProjectReport::new(&project.name, &planned.plan, pace);
     Report::new(parts.projects.iter().zip(plans).map(of).collect())
 }
 
 fn enqueue(parts: &Parts, desired_states: &[Arc<Desired>], plans: Vec<Planned>) {
-    for ((project, desired), (mut plan, first_contact)) in parts.projects.iter().zip(desired_states).zip(plans) {
+    for ((project, desired), planned) in parts.projects.iter().zip(desired_states).zip(plans) {
+        let Planned { mut plan, first_contact, .. } = planned;
         project.reconciler.adopt(desired, &plan, first_contact);
-        let revision = project.reconciler.loader.as_ref().and_then(Loader::revision).unwrap_or_default();
-        let origin = Arc::new(Origin { trigger: Trigger::Startup.as_str(), revision });
+        let loader = project.reconciler.loader.as_ref();
+        let revision = loader.and_then(Loader::revision).unwrap_or_default();
+        let commit = loader.and_then(Loader::commit_in_force);
+        let origin = Arc::new(Origin { trigger: Trigger::Startup.as_str(), revision, commit });
         parts.queue.replace(&project.name, plan.take_tasks(&origin), false);
     }
 }
@@ -197,7 +215,7 @@ fn release(plan: &mut Plan, args: &ApplyArgs) {
 fn ask(report: &Report, plans: &mut [Planned]) -> anyhow::Result<bool> {
     let mut err = std::io::stderr().lock();
     err.write_all(render::text(report).as_bytes())?;
-    if !report.has_differences() {
+    if !report.has_differences() || plans.iter().all(|planned| planned.is_suspended) {
         return Ok(true);
     }
     write!(err, "Apply this? [y/N] ")?;
@@ -206,8 +224,8 @@ fn ask(report: &Report, plans: &mut [Planned]) -> anyhow::Result<bool> {
     std::io::stdin().read_line(&mut answer)?;
     let is_yes = matches!(answer.trim(), "y" | "Y" | "yes");
     if is_yes {
-        for (plan, _) in plans {
-            plan.release(|hold| *hold == Hold::FirstContact);
+        for planned in plans.iter_mut().filter(|planned| !planned.is_suspended) {
+            planned.plan.release(|hold| *hold == Hold::FirstContact);
         }
     }
     Ok(is_yes)

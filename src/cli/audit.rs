@@ -85,6 +85,7 @@ fn object(row: &AuditRow) -> Value {
         "owner": row.owner,
         "trigger": row.trigger,
         "revision": row.revision,
+        "commit": row.commit,
         "file": row.file,
         "line": row.line,
         "kind": row.kind,

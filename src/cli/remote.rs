@@ -2,6 +2,7 @@
 
 use crate::cli::Exit;
 use crate::cli::Output;
+use crate::cli::UsageError;
 use crate::cli::healthcheck;
 use crate::config;
 use crate::config::Config;
@@ -79,6 +80,10 @@ impl Daemon {
         let has_config = overrides.config.as_ref().is_some_and(|path| !path.is_empty());
         let config = if has_config { Some(Config::load(overrides)?) } else { None };
         let url = if let Some(url) = url {
+            if !url.username().is_empty() || url.password().is_some() {
+                let what = "--url must not hold a user or a password: the token comes from the settings or from";
+                bail!(UsageError(format!("{what} {}", config::TOKEN_VARIABLE)));
+            }
             url.clone()
         } else {
             let listen = healthcheck::listens(overrides)?;

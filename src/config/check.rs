@@ -48,6 +48,14 @@ fn given(value: Option<&String>) -> Option<&str> {
     value.map(String::as_str).filter(|value| !value.is_empty())
 }
 
+/// `invalid type: string "K2...", expected a map`: what stands there instead of a map may be a secret.
+fn without_quoted_text(message: &str) -> String {
+    let (Some(start), Some(end)) = (message.find(": string \""), message.rfind("\", expected")) else {
+        return message.to_owned();
+    };
+    format!("{}: string{}", &message[..start], message.get(end + 1..).unwrap_or_default())
+}
+
 struct Check {
     file: Option<PathBuf>,
     lines: Lines,
@@ -70,7 +78,7 @@ impl Check {
         }
         serde_yaml::from_str::<Option<RawConfig>>(&text).map(Option::unwrap_or_default).map_err(|error| {
             let line = error.location().map(|location| location.line());
-            let text = error.to_string().replace("unknown field", "unknown key");
+            let text = without_quoted_text(&error.to_string()).replace("unknown field", "unknown key");
             let message = text.rfind(" at line ").map_or(text.as_str(), |end| &text[..end]);
             problem(line, message.to_owned())
         })

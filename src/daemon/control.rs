@@ -17,7 +17,6 @@ use serde_json::Map;
 use serde_json::Value;
 use std::sync::Arc;
 use std::time::Duration;
-use std::time::SystemTime;
 use tokio::sync::watch;
 
 struct Levers {
@@ -48,7 +47,7 @@ impl Levers {
             Order::Reconcile => Answer::Done(Map::new()),
             Order::Approve(fingerprint) => self.approve(fingerprint)?,
             Order::Suspend(wait) => {
-                let until = SystemTime::now() + wait;
+                let until = self.state.now() + wait;
                 self.state.suspend(Some(until))?;
                 self.queue.pause(&self.name, true);
                 tracing::warn!(project = &*self.name, until = rfc3339(until), "suspended: the project only observes");
@@ -77,7 +76,7 @@ impl Levers {
             true
         });
         let Some((approvable, held)) = approved else { return Ok(Answer::Stale) };
-        let now = SystemTime::now();
+        let now = self.state.now();
         self.state.approve(&approvable.digests, &approvable.kinds, now, now + self.approval_expiry)?;
         let changes = held.map_or(0, |held| held.changes);
         tracing::warn!(project = &*self.name, fingerprint, changes, "approved: the held changes go ahead");

@@ -20,9 +20,6 @@ use crate::source::loader;
 use crate::source::tree::Tree;
 use crate::state::State;
 use crate::telemetry::redact::Redactor;
-use crate::telemetry::status::AdaptiveStatus;
-use crate::telemetry::status::LimiterStatus;
-use crate::telemetry::status::rfc3339;
 use globset::GlobSet;
 use globset::GlobSetBuilder;
 use std::sync::Arc;
@@ -188,29 +185,6 @@ pub fn save(host: &str, limiter: &Limiter, state: &State) -> Memory {
         tracing::warn!(error, host, "cannot write what the limiter learned; a restart may run into a lockout");
     }
     memory
-}
-
-/// One entry of `limiters` in the status.
-pub fn limiter_status(limiter: &Limiter) -> LimiterStatus {
-    let status = limiter.status();
-    LimiterStatus {
-        host: status.host,
-        algorithm: match status.algorithm {
-            limiter::Algorithm::Budget => "budget",
-            limiter::Algorithm::Adaptive => "adaptive",
-        },
-        requests_per_second: status.requests_per_second,
-        budget: status.budget,
-        used: u32::try_from(status.used).ok().map(f64::from),
-        paused_until: status.paused_until.map(rfc3339),
-        throttled_total: status.throttled_total,
-        adaptive: status.adaptive.map(|adaptive| AdaptiveStatus {
-            current_rate: adaptive.current_rate,
-            min_rate: adaptive.min_rate,
-            max_rate: adaptive.max_rate,
-            success_count: adaptive.success_count,
-        }),
-    }
 }
 
 /// The files of one project.

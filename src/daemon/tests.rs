@@ -2,6 +2,17 @@
 
 use super::*;
 use crate::config::Overrides;
+use crate::observed::Observed;
+use crate::plan::Plan;
+use crate::plan::order::deletion;
+use crate::queue::Verdict;
+use crate::resource::Action;
+use crate::resource::Document;
+use crate::resource::Key;
+use crate::resource::Part;
+use crate::state::Intent;
+use crate::state::Occasion;
+use serde_json::Value;
 
 /// One project whose repo is not there, so that nothing is ever sent.
 fn parts(dir: &tempfile::TempDir) -> Parts {
@@ -64,4 +75,53 @@ async fn series_that_alerts_watch_are_there_before_anything_happened() {
     ] {
         assert!(text.lines().any(|line| line == format!("descope_gitops_{series} 0")), "{series}");
     }
+}
+
+/// A look was taken to settle calls that were under way when it began, and may have ended after it.
+#[tokio::test]
+async fn a_look_settles_only_calls_that_were_over_when_it_began() {
+    let dir = tempfile::tempdir().unwrap();
+    let parts = parts(&dir);
+    let reconciler = &parts.projects[0].reconciler;
+    let key = Key::new("roles", "a");
+    let document = |name: &str| Document::from_iter([("name".to_owned(), Value::from(name))]);
+    let observed = |names: &[&str]| {
+        let documents = names.iter().map(|name| document(name)).collect();
+        Observed { began: tokio::time::Instant::now(), kinds: BTreeMap::from([("roles", Ok(documents))]) }
+    };
+    // Old enough not to be on its way any more.
+    let age = || {
+        let state = rusqlite::Connection::open(dir.path().join("state/state.db")).unwrap();
+        state.execute("UPDATE intent SET begun_at = 1", []).unwrap();
+    };
+    let create = || Intent {
+        key: key.clone(),
+        part: Part::Main,
+        action: Action::Create,
+        from: None,
+        digest: [0; 32],
+        seen: 0,
+        protected: false,
+        cascade_delete: false,
+        approval: None,
+        occasion: Occasion::default(),
+    };
+    parts.queue.replace(&parts.projects[0].name, vec![deletion(&key, &document("a"), false)], false);
+    let work = parts.queue.take().await.unwrap();
+    reconciler.state.begin(&[create()]).unwrap();
+
+    assert!(reconciler.lost_calls().is_empty(), "it is under way");
+    parts.queue.finish(work, vec![Verdict::Done]);
+    age();
+    let lost = reconciler.lost_calls();
+    assert_eq!(lost.len(), 1);
+    reconciler.state.begin(&[create()]).unwrap();
+    age();
+    reconciler.resolve(&lost, &Plan::default(), &observed(&[]));
+
+    let open = reconciler.lost_calls();
+    assert_eq!(open.len(), 1, "the one that began during the look");
+    assert!(reconciler.resolve(&open, &Plan::default(), &observed(&["a"])), "owned, and declared nowhere");
+    assert!(reconciler.state.open_intents().unwrap().is_empty());
+    assert!(reconciler.state.inventory().unwrap().contains_key(&key));
 }

@@ -39,13 +39,17 @@ impl Client {
         let Some(license) = shutdown.run_until_cancelled(self.license()).await else {
             return Attempt::Failed(Error::Stopping);
         };
-        let Some(mut permit) = shutdown.run_until_cancelled(self.permit()).await.filter(|_| !shutdown.is_cancelled())
-        else {
-            return Attempt::Failed(Error::Stopping);
+        let mut permit = loop {
+            let permit = shutdown.run_until_cancelled(self.permit()).await.filter(|_| !shutdown.is_cancelled());
+            let Some(permit) = permit else { return Attempt::Failed(Error::Stopping) };
+            if self.wanted.as_ref().is_some_and(|wanted| !wanted()) {
+                return Attempt::Failed(Error::Stopping);
+            }
+            // To answer that takes a moment, as it may write to the disk.
+            if permit.is_current() {
+                break permit;
+            }
         };
-        if self.wanted.as_ref().is_some_and(|wanted| !wanted()) {
-            return Attempt::Failed(Error::Stopping);
-        }
         // Read only now: the key may have changed while we waited.
         let request = match self.request(call, license) {
             Ok(request) => request,

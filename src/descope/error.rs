@@ -126,6 +126,20 @@ impl Error {
         }
     }
 
+    /// Was it sent, whatever became of it?
+    pub fn was_sent(&self) -> bool {
+        match self {
+            Self::Unauthorized { .. }
+            | Self::Forbidden { .. }
+            | Self::Rejected { .. }
+            | Self::Unavailable { .. }
+            | Self::Timeout { .. }
+            | Self::Reset { .. }
+            | Self::Undocumented { .. } => true,
+            Self::Unreachable { .. } | Self::KeyUnavailable { .. } | Self::Unsendable { .. } | Self::Stopping => false,
+        }
+    }
+
     /// The metric label.
     pub fn reason(&self) -> &'static str {
         match self {

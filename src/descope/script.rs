@@ -11,10 +11,7 @@ use super::transport::Transport;
 use super::transport::TransportError;
 use crate::backoff::Backoff;
 use crate::limiter;
-use crate::limiter::AdaptiveSettings;
-use crate::limiter::Algorithm;
 use crate::limiter::Limiter;
-use crate::limiter::Shape;
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::redact::Redactor;
 use async_trait::async_trait;
@@ -161,22 +158,7 @@ impl Script {
 
 /// No limit until the first 429.
 fn free() -> limiter::Settings {
-    limiter::Settings {
-        algorithm: Algorithm::Budget,
-        limit: None,
-        lockout: Duration::from_secs(60),
-        reserve: 0.0,
-        probe: false,
-        shape: Shape::Auto,
-        adaptive: AdaptiveSettings {
-            initial_rate: 10.0,
-            min_rate: 1.0,
-            max_rate: 100.0,
-            decrease_factor: 0.5,
-            increase_factor: 1.1,
-            success_threshold: 50,
-        },
-    }
+    limiter::Settings { limit: None, ..limiter::Settings::default() }
 }
 
 fn is_license(line: &str) -> bool {

@@ -11,6 +11,8 @@ use super::transport::TransportError;
 use super::*;
 use nonempty::nonempty;
 use serde_json::json;
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering;
 use tokio::time::Instant;
 
 fn roles() -> Step {
@@ -104,6 +106,30 @@ async fn a_create_that_never_left_is_sent_again() {
 
     assert_eq!(script.received().len(), 3);
     assert!(script.metrics.render().contains("reason=\"connect\"} 2"));
+}
+
+/// Its last attempt never left, so an update that had landed was told as one that was never sent.
+#[tokio::test(start_paused = true)]
+async fn what_an_earlier_attempt_may_have_done_is_not_forgotten_when_the_last_one_never_left() {
+    let script = Script::of(std::iter::once(reset()).chain((0..9).map(|_| refused())));
+
+    let error = script.client().write(&patch()).await.unwrap_err();
+
+    assert!(error.may_have_taken_effect(), "{error}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_is_sent_only_while_every_condition_holds() {
+    let script = Script::of([ok(&json!({}))]);
+    let asked = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&asked);
+    let client = script.client().only_while(|| true).only_while(move || count.fetch_add(1, Ordering::Relaxed) > 0);
+
+    assert_eq!(client.write(&create()).await, Err(Error::Stopping));
+    assert_eq!(client.only_while(|| false).write(&create()).await, Err(Error::Stopping));
+    assert_eq!(asked.load(Ordering::Relaxed), 2);
+    assert!(script.received().is_empty());
+    client.write(&create()).await.unwrap();
 }
 
 #[tokio::test(start_paused = true)]

@@ -12,7 +12,7 @@ use crate::limiter::machine::Slot;
 use crate::limiter::machine::SlotKind;
 use crate::limiter::machine::seconds;
 use crate::limiter::pace::Pace;
-use crate::limiter::status::AdaptiveStatus;
+use crate::telemetry::status::AdaptiveStatus;
 
 /// The rate, and the gate in front of it.
 #[derive(Debug)]
@@ -119,12 +119,11 @@ impl Adaptive {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::limiter::tests::settings;
 
     const START: Duration = Duration::from_secs(1000);
 
     fn adaptive() -> Adaptive {
-        Adaptive::new(&settings())
+        Adaptive::new(&Settings::default())
     }
 
     fn send(adaptive: &mut Adaptive, now: Duration) -> Slot {

@@ -1,7 +1,7 @@
 //! What the limiter learned, in a form that outlives the daemon.
 //!
 //! A restart in the middle of a window or a lockout costs nothing and trips nothing. A record that cannot be right
-//! (damaged, from the future, too old) is dropped in whole or in part: starting from the documented limit is always safe
+//! (damaged, too old) is dropped in whole or in part: starting from the documented limit is always safe
 //! enough.
 
 use std::time::Duration;
@@ -71,8 +71,10 @@ impl Memory {
 
     pub(crate) fn restore(self, machine: &mut Machine, settings: &Settings, clock: SystemTime, now: Duration) {
         let clock = unix(clock);
+        // Set back since, the clock does not tell how long ago this was: it counts as of now.
+        let clock = if clock < self.saved_at - CLOCK_ERROR { self.saved_at } else { clock };
         let age = clock - self.saved_at;
-        if !age.is_finite() || !(-CLOCK_ERROR..STALE).contains(&age) {
+        if !age.is_finite() || age >= STALE {
             tracing::info!("what was learned about the rate limit is out of date: starting from the documented limit");
             return;
         }

@@ -6,55 +6,12 @@ use std::time::SystemTime;
 
 use prometheus::Gauge;
 use prometheus::IntCounter;
-use serde::Serialize;
-use serde::Serializer;
 
-use crate::limiter::Algorithm;
 use crate::limiter::machine::Machine;
 use crate::limiter::machine::count;
 use crate::telemetry::metrics::Metrics;
-
-/// One entry of `limiters` in the status.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Status {
-    /// The API host.
-    pub host: String,
-    /// Which algorithm decides.
-    pub algorithm: Algorithm,
-    /// `None` while no limit is known.
-    pub requests_per_second: Option<f64>,
-    /// Requests a window may hold; `None` where there is no such number.
-    pub budget: Option<f64>,
-    /// Of those, in use.
-    pub used: usize,
-    /// When the gate opens, while it is closed.
-    #[serde(serialize_with = "rfc3339")]
-    pub paused_until: Option<SystemTime>,
-    /// 429 answers since the start.
-    pub throttled_total: u64,
-    /// With that algorithm only.
-    pub adaptive: Option<AdaptiveStatus>,
-}
-
-/// The statistics of the original design; rates in requests per second.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct AdaptiveStatus {
-    /// Rate in force.
-    pub current_rate: f64,
-    /// Lower bound.
-    pub min_rate: f64,
-    /// Upper bound.
-    pub max_rate: f64,
-    /// Successes on end so far.
-    pub success_count: u32,
-}
-
-#[allow(clippy::ref_option, reason = "the signature is serde's")]
-fn rfc3339<S: Serializer>(time: &Option<SystemTime>, serializer: S) -> Result<S::Ok, S::Error> {
-    time.map(|time| humantime::format_rfc3339_seconds(time).to_string()).serialize(serializer)
-}
+use crate::telemetry::status::LimiterStatus;
+use crate::telemetry::status::rfc3339;
 
 /// Follows one machine and says what changed.
 #[derive(Debug)]
@@ -148,18 +105,18 @@ impl Report {
         );
     }
 
-    pub fn status(&self, machine: &mut Machine, now: Duration, clock: SystemTime) -> Status {
+    pub fn status(&self, machine: &mut Machine, now: Duration, clock: SystemTime) -> LimiterStatus {
         let (algorithm, adaptive) = match machine {
-            Machine::Budget(_) => (Algorithm::Budget, None),
-            Machine::Adaptive(adaptive) => (Algorithm::Adaptive, Some(adaptive.status())),
+            Machine::Budget(_) => ("budget", None),
+            Machine::Adaptive(adaptive) => ("adaptive", Some(adaptive.status())),
         };
-        Status {
+        LimiterStatus {
             host: self.host.clone(),
             algorithm,
             requests_per_second: machine.rate(),
             budget: machine.budget(),
             used: machine.used(now),
-            paused_until: paused_until(machine, now, clock),
+            paused_until: paused_until(machine, now, clock).map(rfc3339),
             throttled_total: self.throttled.get(),
             adaptive,
         }

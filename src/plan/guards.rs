@@ -80,10 +80,12 @@ pub enum Hold {
     MaxChangePercent,
     /// It left the YAML less than `deleteAfter` ago. Time alone releases it.
     DeleteAfter,
+    /// The project only observes for now. Of an `apply` alone: a daemon keeps the changes of a suspended project waiting.
+    Suspended,
 }
 
 impl Hold {
-    /// All of them, for metrics that start at 0.
+    /// All of a daemon, for metrics that start at 0.
     pub const ALL: [Self; 9] = [
         Self::Policy,
         Self::FirstContact,
@@ -108,13 +110,14 @@ impl Hold {
             Self::MaxDeletePercent => "max_delete_percent",
             Self::MaxChangePercent => "max_change_percent",
             Self::DeleteAfter => "delete_after",
+            Self::Suspended => "suspended",
         }
     }
 
     /// Can an operator let it go ahead?
     pub fn can_be_approved(&self) -> bool {
         match self {
-            Self::Policy | Self::DeleteAfter => false,
+            Self::Policy | Self::DeleteAfter | Self::Suspended => false,
             Self::FirstContact
             | Self::ObservationShrank
             | Self::KindEmptied
@@ -217,11 +220,19 @@ pub fn hold(inputs: &Inputs<'_>, live: &Live<'_>, plan: &mut Plan) {
             Some(hold) => hold.can_be_approved() || change.is_early,
             None => change.action == Action::Delete,
         };
-        if may_be_approved && (inputs.is_approved)(&digest(change, live, &plan.shrunk)) {
-            change.approve();
+        if may_be_approved {
+            change.digest = digest(change, live, &plan.shrunk).into();
+            if (inputs.is_approved)(&change.digest) {
+                change.approve();
+            }
         }
     }
     hold_dependents(&mut plan.changes);
+    for change in &mut plan.changes {
+        if change.held.is_some_and(|hold| hold.can_be_approved()) && change.digest.is_empty() {
+            change.digest = digest(change, live, &plan.shrunk).into();
+        }
+    }
     if inputs.policy == Policy::Sync {
         plan.warnings.extend(consequences(&plan.changes, live));
         plan.warnings.extend(rename_remedies(&plan.changes));
@@ -358,7 +369,7 @@ fn rename_remedies(changes: &[Change]) -> Vec<String> {
 }
 
 /// Identifies a change and the observed body of its resource: an approval of it is void as soon as either differs.
-pub fn digest(change: &Change, live: &Live<'_>, shrunk: &BTreeSet<&'static str>) -> String {
+fn digest(change: &Change, live: &Live<'_>, shrunk: &BTreeSet<&'static str>) -> String {
     let mut digest = Sha256::new();
     // To accept a loss is another decision than to let a change go.
     if shrunk.contains(change.key.kind) {
@@ -380,12 +391,12 @@ pub fn digest(change: &Change, live: &Live<'_>, shrunk: &BTreeSet<&'static str>)
 }
 
 /// Identifies all held changes that can be approved; empty where there is none.
-pub fn fingerprint(changes: &[Change], live: &Live<'_>, shrunk: &BTreeSet<&'static str>) -> String {
+pub fn fingerprint(changes: &[Change]) -> String {
     let mut digest_of_all = Sha256::new();
     let mut is_empty = true;
     for change in changes.iter().filter(|change| change.held.as_ref().is_some_and(Hold::can_be_approved)) {
         is_empty = false;
-        digest_of_all.update(digest(change, live, shrunk));
+        digest_of_all.update(&*change.digest);
     }
     if is_empty { String::new() } else { shortened(&digest_of_all) }
 }

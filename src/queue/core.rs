@@ -99,12 +99,27 @@ impl Core {
             .collect()
     }
 
-    /// Puts both halves of a refused batch back, each to be sent alone. How many tasks.
-    pub fn finish_split(&mut self, work: Work, now: Instant) -> usize {
+    /// Takes in the verdicts there are, and puts both halves of the rest of a refused batch back, each to be sent alone. How
+    /// many tasks.
+    pub fn finish_split(
+        &mut self,
+        work: Work,
+        decided: Vec<Option<Verdict>>,
+        now: Instant,
+        random: f64,
+    ) -> (usize, Vec<After>) {
         let Work { project, tasks, verify, .. } = work;
+        let backoff = self.backoff;
         let lane = self.lane_mut(&project);
-        let tasks: Vec<Task> = tasks.into();
-        let (left, right) = tasks.split_at(tasks.len().div_ceil(2));
-        lane.put_back_apart(left, verify, now) + lane.put_back_apart(right, verify, now)
+        let mut after = Vec::new();
+        let mut open = Vec::new();
+        for (task, verdict) in Vec::from(tasks).into_iter().zip(decided) {
+            match verdict {
+                Some(verdict) => after.push(lane.finish(&task, verdict, verify, (now, &backoff, random))),
+                None => open.push(task),
+            }
+        }
+        let (left, right) = open.split_at(open.len().div_ceil(2));
+        (lane.put_back_apart(left, verify, now) + lane.put_back_apart(right, verify, now), after)
     }
 }

@@ -121,6 +121,15 @@ impl Entry {
         self.attempts > 0 && (self.is_active() || matches!(self.status, Status::InFlight { wanted: true, .. }))
     }
 
+    pub fn is_in_flight(&self) -> bool {
+        matches!(self.status, Status::InFlight { .. })
+    }
+
+    /// A try is to come, and it begins with a look.
+    pub fn will_look(&self) -> bool {
+        self.verify && matches!(self.status, Status::Waiting | Status::Delayed { .. } | Status::InFlight { .. })
+    }
+
     pub fn is_blocked(&self) -> bool {
         self.status == Status::Waiting && self.failed > 0
     }

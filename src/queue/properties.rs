@@ -117,7 +117,7 @@ fn plan(drafts: Vec<Draft>, now: Instant) -> Vec<Task> {
             stage: u16::try_from(batch / 2).unwrap(),
             batch,
             ownership: crate::plan::Ownership::default(),
-            is_approved: false,
+            approval: None,
             place: None,
             observed_at: now.checked_sub(Duration::from_secs(draft.observed)).unwrap(),
             cause: draft.cause,

@@ -33,7 +33,7 @@ fn task(action: Action, kind: &'static str, name: &str, batch: u32) -> Task {
         batch,
         place: Some(Place { file: "a.yaml".into(), line: 7 }),
         ownership: crate::plan::Ownership::default(),
-        is_approved: false,
+        approval: None,
         observed_at: Instant::now(),
         cause: 1,
         wanted: 0,
@@ -355,7 +355,10 @@ async fn a_refused_batch_is_halved_until_the_bad_one_stands_alone() {
         let is_bad = names(&work).contains(&"bad");
         match work.tasks.len() {
             1 if is_bad => queue.finish(work, vec![park()]),
-            _ if is_bad => queue.finish_split(work),
+            _ if is_bad => {
+                let decided = vec![None; work.tasks.len()];
+                queue.finish_split(work, decided);
+            }
             n => queue.finish(work, vec![Verdict::Done; n]),
         }
     }

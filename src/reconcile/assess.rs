@@ -17,11 +17,15 @@ use crate::plan::Sent;
 use crate::plan::Window;
 use crate::plan::guards;
 use crate::resource;
+use crate::resource::Action;
+use crate::resource::Document;
 use crate::resource::Key;
 use crate::resource::Kind;
 use crate::state;
 use crate::state::Digest;
+use crate::state::Intent;
 use crate::state::Lately;
+use crate::state::Ledger;
 use crate::state::ProjectState;
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -76,6 +80,8 @@ pub struct Assessor {
 pub struct Assessment {
     /// What has to change.
     pub plan: Plan,
+    /// What the plan rests on.
+    pub observed: Observed,
     /// Why the whole project must wait: the key was refused, or everything was.
     pub refusal: Option<String>,
     /// The project was never seen before.
@@ -86,19 +92,35 @@ impl Assessor {
     /// Asks Descope for every declared or owned kind, and plans. While the newest files are not in force
     /// (`is_current`), no delete becomes due: they may say something else.
     pub async fn assess(&self, desired: &Desired, is_current: bool, priority: Priority) -> Assessment {
-        let now = SystemTime::now();
+        let now = self.now();
         let absences = self.known(ProjectState::absences);
-        let owned = self.owned(&absences);
-        let approved = self.known(|state| state.approved(now));
-        // Without the count of what was deleted lately, nothing more is.
-        let lately = self.known(|state| state.lately(now).map(Some));
-        let has_count = lately.is_some();
-        let windows = lately.into_iter().flatten().map(|(kind, lately)| (kind, window(lately))).collect();
-        let sent = self.known(ProjectState::sent_digests);
+        let owned = self.owned(&absences, now);
         let delete_after = self.rules.delete_after;
+        let due: HashSet<Key> = absences
+            .into_iter()
+            .filter(|(_, since)| has_passed(*since, delete_after, now))
+            .map(|(key, _)| key)
+            .collect();
+        let approved = self.known(|state| state.approved(now));
+        let sent = self.known(ProjectState::sent_digests);
         let client = self.client.with_priority(priority);
-        let mut observed = observed::fetch(&client, kinds(desired, &owned)).await;
+        // A call that was cut off may have made the only one of its kind.
+        let cut_off = self.known(ProjectState::open_intents).into_iter().map(|open| open.intent.key.kind);
+        let mut observed = observed::fetch(&client, kinds(desired, &owned, &cut_off.collect())).await;
         self.look_twice(&client, desired, &owned, &mut observed).await;
+        // Only now: what was deleted during the look is not there to be deleted, so it must count. Without the count of
+        // what was deleted lately, nothing more is.
+        let now = self.now();
+        let ledger = self.known(|state| state.ledger(now).map(Some));
+        let has_count = ledger.is_some();
+        let Ledger { owned, absent, open, lately } = ledger.unwrap_or_default();
+        let mut owned = ownerships(&owned, &absent, now);
+        let mut windows: BTreeMap<&'static str, Window> =
+            lately.into_iter().map(|(kind, lately)| (kind, window(lately))).collect();
+        for intent in open.iter().filter(|intent| is_gone(intent, &observed)) {
+            let is_news = owned.remove(&intent.key).is_some() && intent.approval.is_none();
+            windows.entry(intent.key.kind).or_default().deleted += usize::from(is_news);
+        }
         let first_contact = !self.is_known();
         let plan = plan::diff(&Inputs {
             desired,
@@ -111,12 +133,10 @@ impl Assessor {
             guards: &self.rules.guards,
             first_contact: first_contact && self.rules.first_contact == FirstContact::Hold,
             windows: &windows,
-            may_delete: &|key| {
-                has_count && is_current && absences.get(key).is_some_and(|since| has_passed(*since, delete_after, now))
-            },
+            may_delete: &|key| has_count && is_current && due.contains(key),
             is_approved: &|digest| approved.contains(digest),
         });
-        Assessment { plan, refusal: refusal(&observed), first_contact }
+        Assessment { plan, refusal: refusal(&observed), observed, first_contact }
     }
 
     /// A list that lacks too much of what we own is asked for once more before it holds anything.
@@ -139,6 +159,11 @@ impl Assessor {
             tracing::warn!(kind = name, gone, "a list lacks much of what is owned; asking once more");
             observed.kinds.insert(name, kind.list(client).await);
         }
+    }
+
+    /// By which clock what the state knows counts.
+    fn now(&self) -> SystemTime {
+        self.state.as_ref().map_or_else(SystemTime::now, ProjectState::now)
     }
 
     /// What the state knows; nothing where there is none or it cannot be read: then less is approved and deleted.
@@ -164,27 +189,13 @@ impl Assessor {
         self.state.as_ref().is_some_and(|state| state.was_renamed(old, new).unwrap_or(false))
     }
 
-    fn owned(&self, absences: &BTreeMap<Key, SystemTime>) -> BTreeMap<Key, Ownership> {
+    fn owned(&self, absences: &BTreeMap<Key, SystemTime>, now: SystemTime) -> BTreeMap<Key, Ownership> {
         let Some(state) = &self.state else { return BTreeMap::new() };
         let inventory = state.inventory().unwrap_or_else(|error| {
             tracing::error!(%error, "cannot read what is owned; nothing is pruned");
             BTreeMap::new()
         });
-        let mut newest: HashMap<&str, SystemTime> = HashMap::new();
-        for (key, owned) in &inventory {
-            if let Some(at) = owned.created_at.filter(|_| !absences.contains_key(key)) {
-                let newest = newest.entry(key.kind).or_insert(at);
-                *newest = at.max(*newest);
-            }
-        }
-        let ownership = |key: &Key, owned: state::Owned| Ownership {
-            created: owned.created_at.is_some(),
-            fresh: owned.created_at.is_some_and(is_fresh),
-            replaced: absences.get(key).zip(newest.get(key.kind)).is_some_and(|(since, created)| created >= since),
-            protected: owned.protected,
-            cascade_delete: owned.cascade_delete,
-        };
-        inventory.iter().map(|(key, owned)| (key.clone(), ownership(key, *owned))).collect()
+        ownerships(&inventory, absences, now)
     }
 
     fn sent(&self, known: &HashMap<Key, BTreeMap<String, Digest>>, key: &Key, field: &str, value: &Value) -> Sent {
@@ -197,13 +208,47 @@ impl Assessor {
     }
 }
 
+/// What the plan has to know of what is owned.
+fn ownerships(
+    inventory: &BTreeMap<Key, state::Owned>,
+    absences: &BTreeMap<Key, SystemTime>,
+    now: SystemTime,
+) -> BTreeMap<Key, Ownership> {
+    let mut newest: HashMap<&str, SystemTime> = HashMap::new();
+    for (key, owned) in inventory {
+        if let Some(at) = owned.created_at.filter(|_| !absences.contains_key(key)) {
+            let newest = newest.entry(key.kind).or_insert(at);
+            *newest = at.max(*newest);
+        }
+    }
+    let ownership = |key: &Key, owned: state::Owned| Ownership {
+        created: owned.created_at.is_some(),
+        fresh: owned.created_at.is_some_and(|created| is_fresh(created, now)),
+        replaced: absences.get(key).zip(newest.get(key.kind)).is_some_and(|(since, created)| created >= since),
+        protected: owned.protected,
+        cascade_delete: owned.cascade_delete,
+    };
+    inventory.iter().map(|(key, owned)| (key.clone(), ownership(key, *owned))).collect()
+}
+
+/// Is it a delete that took effect, though its answer is not there yet, or was lost?
+fn is_gone(intent: &Intent, observed: &Observed) -> bool {
+    let documents = observed.kinds.get(intent.key.kind).and_then(|documents| documents.as_ref().ok());
+    let is_live = |kind: &dyn Kind, documents: &[Document]| {
+        documents.iter().any(|document| kind.key(document).as_ref() == Some(&intent.key))
+    };
+    intent.action == Action::Delete
+        && resource::kind(intent.key.kind).zip(documents).is_some_and(|(kind, documents)| !is_live(kind, documents))
+}
+
 fn window(lately: Lately) -> Window {
     Window { deleted: lately.deleted, created: lately.created }
 }
 
-/// Was it created so recently that a list which lacks it proves nothing?
-pub fn is_fresh(created: SystemTime) -> bool {
-    created.elapsed().is_ok_and(|age| age < FRESH)
+/// Was it created so recently that a list which lacks it proves nothing? A little ahead of the clock, where that is kept
+/// right in passing, is recent as well.
+pub fn is_fresh(created: SystemTime, now: SystemTime) -> bool {
+    now.duration_since(created).unwrap_or_else(|ahead| ahead.duration()) < FRESH
 }
 
 /// Is `since` at least that long ago? A clock that was set back proves nothing.
@@ -211,10 +256,15 @@ pub fn has_passed(since: SystemTime, wait: Duration, now: SystemTime) -> bool {
     wait.is_zero() || now.duration_since(since).is_ok_and(|age| age >= wait)
 }
 
-/// The kinds to ask for: those that a file mentions, and those of which something is owned.
-fn kinds(desired: &Desired, owned: &BTreeMap<Key, Ownership>) -> Vec<&'static dyn Kind> {
+/// The kinds to ask for: those that a file mentions, those of which something is owned, and those with open calls.
+fn kinds(
+    desired: &Desired,
+    owned: &BTreeMap<Key, Ownership>,
+    cut_off: &HashSet<&'static str>,
+) -> Vec<&'static dyn Kind> {
     let is_owned: HashSet<&str> = owned.keys().map(|key| key.kind).collect();
-    let is_asked = |kind: &&dyn Kind| desired.kinds.contains(kind.name()) || is_owned.contains(kind.name());
+    let is_ours = |kind: &str| is_owned.contains(kind) || cut_off.contains(kind);
+    let is_asked = |kind: &&dyn Kind| desired.kinds.contains(kind.name()) || is_ours(kind.name());
     resource::ALL.iter().copied().filter(is_asked).collect()
 }
 
@@ -225,4 +275,19 @@ fn refusal(observed: &Observed) -> Option<String> {
     let unauthorized = errors.iter().find(|error| matches!(error, descope::Error::Unauthorized { .. }));
     let all_forbidden = errors.first().filter(|_| is_everything && errors.iter().all(is_forbidden));
     unauthorized.or(all_forbidden).map(ToString::to_string)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn two_minutes_count_on_either_side_of_the_clock() {
+        let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000);
+
+        for (seconds, expected) in [(0, true), (119, true), (120, false)] {
+            let apart = Duration::from_secs(seconds);
+            assert_eq!((is_fresh(now - apart, now), is_fresh(now + apart, now)), (expected, expected), "{seconds} s");
+        }
+    }
 }

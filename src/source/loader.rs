@@ -148,6 +148,11 @@ impl Loader {
         self.good.as_ref().map(|good| good.revision.to_string())
     }
 
+    /// The commit that the files in force were checked out from.
+    pub fn commit_in_force(&self) -> Option<String> {
+        self.good.as_ref()?.commit.clone()
+    }
+
     /// Loads the newest revision. Blocks: it reads files, and waits a little while they move.
     pub fn load(&mut self) -> Load {
         let revision = match self.read() {

@@ -69,7 +69,7 @@ pub enum OpenError {
         source: rusqlite::Error,
     },
     /// A file cannot be read or moved.
-    #[error("cannot use {}", path.display())]
+    #[error("cannot use {}; let this user read and write what is in the state directory", path.display())]
     File {
         /// The file.
         path: PathBuf,

@@ -1,6 +1,10 @@
 //! What the guards remember: absences, deletes, approvals, and the suspension of a project.
 
 use super::Error;
+use super::Intent;
+use super::Owned;
+use super::intent;
+use super::project;
 use super::project::ProjectState;
 use super::project::from_millis;
 use super::project::key;
@@ -8,7 +12,9 @@ use super::project::tenant;
 use super::project::to_millis;
 use crate::resource;
 use crate::resource::Key;
+use rusqlite::Connection;
 use rusqlite::OptionalExtension;
+use rusqlite::Transaction;
 use rusqlite::params;
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
@@ -25,6 +31,19 @@ pub struct Lately {
     pub deleted: usize,
     /// Owned resources of now that were created since.
     pub created: usize,
+}
+
+/// What the guards measure by.
+#[derive(Debug, Clone, Default)]
+pub struct Ledger {
+    /// Everything owned.
+    pub owned: BTreeMap<Key, Owned>,
+    /// As [`ProjectState::absences`].
+    pub absent: BTreeMap<Key, SystemTime>,
+    /// Calls under way, or of which nobody knows how they ended.
+    pub open: Vec<Intent>,
+    /// By kind.
+    pub lately: BTreeMap<&'static str, Lately>,
 }
 
 impl ProjectState {
@@ -50,47 +69,20 @@ impl ProjectState {
 
     /// What [`ProjectState::note_absent`] noted last.
     pub fn absences(&self) -> Result<BTreeMap<Key, SystemTime>, Error> {
-        self.read(|connection, id| {
-            let sql = "SELECT kind, tenant, name, since FROM absent WHERE project = ?";
-            let mut statement = connection.prepare_cached(sql)?;
-            let rows = statement.query_map([id], |row| Ok(key(row)?.zip(Some(from_millis(row.get("since")?)))))?;
-            rows.filter_map(Result::transpose).collect()
-        })
+        self.read(absences)
     }
 
-    /// Counts a delete that nobody approved.
-    pub fn note_deletion(&self, kind: &str, now: SystemTime) -> Result<(), Error> {
-        self.write(|transaction, id| {
-            let old = to_millis(now.checked_sub(DAY).unwrap_or(SystemTime::UNIX_EPOCH));
-            transaction.prepare_cached("DELETE FROM deletion WHERE project = ? AND at < ?")?.execute([id, old])?;
-            let sql = "INSERT INTO deletion (project, kind, at) VALUES (?, ?, ?)";
-            transaction.prepare_cached(sql)?.execute(params![id, kind, to_millis(now)])?;
-            Ok(())
-        })
-    }
-
-    /// By kind, for the guards.
-    pub fn lately(&self, now: SystemTime) -> Result<BTreeMap<&'static str, Lately>, Error> {
-        let day_ago = to_millis(now.checked_sub(DAY).unwrap_or(SystemTime::UNIX_EPOCH));
+    /// What the guards measure by, at one moment: no outcome of a call is in one part of it and not in another.
+    pub fn ledger(&self, now: SystemTime) -> Result<Ledger, Error> {
         self.read(|connection, id| {
-            let approved = "SELECT at FROM approval WHERE project = ? AND kind = ?";
-            let deleted = "SELECT count(*) FROM deletion WHERE project = ? AND kind = ? AND at > ?";
-            let created = "SELECT count(*) FROM owned WHERE project = ? AND kind = ? AND created_at > ?";
-            let count = |sql: &str, kind: &str, since: i64| -> rusqlite::Result<usize> {
-                let count: i64 =
-                    connection.prepare_cached(sql)?.query_row(params![id, kind, since], |row| row.get(0))?;
-                Ok(usize::try_from(count).unwrap_or_default())
-            };
-            let mut lately = BTreeMap::new();
-            for kind in resource::ALL.iter().map(|kind| kind.name()) {
-                let mut statement = connection.prepare_cached(approved)?;
-                let approval: Option<i64> = statement.query_row(params![id, kind], |row| row.get(0)).optional()?;
-                // One of the future is of a clock that was set back since.
-                let since = approval.filter(|at| *at <= to_millis(now)).unwrap_or(day_ago).max(day_ago);
-                let row = Lately { deleted: count(deleted, kind, since)?, created: count(created, kind, since)? };
-                lately.insert(kind, row);
-            }
-            Ok(lately)
+            // Against a daemon beside this process, whose writes the lock on the connection does not stop.
+            let snapshot = connection.unchecked_transaction()?;
+            Ok(Ledger {
+                owned: project::inventory(&snapshot, id)?,
+                absent: absences(&snapshot, id)?,
+                open: intent::open_intents(&snapshot, id)?.into_iter().map(|open| open.intent).collect(),
+                lately: lately(&snapshot, id, now)?,
+            })
         })
     }
 
@@ -103,10 +95,12 @@ impl ProjectState {
         expires: SystemTime,
     ) -> Result<(), Error> {
         self.write(|transaction, id| {
-            let sql = "INSERT INTO approved (project, digest, expires) VALUES (?, ?, ?)
-                       ON CONFLICT DO UPDATE SET expires = excluded.expires";
+            let sql = "INSERT INTO approved (project, digest, expires, given, lasts) VALUES (?, ?, ?, ?, ?)
+                       ON CONFLICT DO UPDATE SET expires = excluded.expires, given = excluded.given,
+                           lasts = excluded.lasts";
+            let (given, expires) = (to_millis(now), to_millis(expires));
             for digest in digests {
-                transaction.prepare_cached(sql)?.execute(params![id, digest, to_millis(expires)])?;
+                transaction.prepare_cached(sql)?.execute(params![id, digest, expires, given, expires - given])?;
             }
             let sql = "INSERT INTO approval (project, kind, at) VALUES (?, ?, ?)
                        ON CONFLICT DO UPDATE SET at = excluded.at";
@@ -127,7 +121,8 @@ impl ProjectState {
         })
     }
 
-    /// Forgets approvals whose changes are no longer planned: done, or different now. An approval is for one time.
+    /// Forgets approvals whose changes are no longer planned, as they are different now. What is under way by one uses it
+    /// up when it is done.
     pub fn keep_approvals(&self, planned: &BTreeSet<String>, now: SystemTime) -> Result<(), Error> {
         let known: BTreeSet<String> = self.read(|connection, id| {
             let mut statement = connection.prepare_cached("SELECT digest FROM approved WHERE project = ?")?;
@@ -142,7 +137,8 @@ impl ProjectState {
         }
         self.write(|transaction, id| {
             for digest in gone {
-                let sql = "DELETE FROM approved WHERE project = ? AND digest = ?";
+                let sql = "DELETE FROM approved WHERE project = ?1 AND digest = ?2
+                           AND NOT EXISTS (SELECT 1 FROM intent WHERE project = ?1 AND approval = ?2)";
                 transaction.prepare_cached(sql)?.execute(params![id, digest])?;
             }
             Ok(())
@@ -170,10 +166,68 @@ impl ProjectState {
     }
 }
 
+fn absences(connection: &Connection, id: i64) -> rusqlite::Result<BTreeMap<Key, SystemTime>> {
+    let sql = "SELECT kind, tenant, name, since FROM absent WHERE project = ?";
+    let mut statement = connection.prepare_cached(sql)?;
+    let rows = statement.query_map([id], |row| Ok(key(row)?.zip(Some(from_millis(row.get("since")?)))))?;
+    rows.filter_map(Result::transpose).collect()
+}
+
+fn lately(connection: &Connection, id: i64, now: SystemTime) -> rusqlite::Result<BTreeMap<&'static str, Lately>> {
+    let day_ago = to_millis(now.checked_sub(DAY).unwrap_or(SystemTime::UNIX_EPOCH));
+    let approved = "SELECT at FROM approval WHERE project = ? AND kind = ?";
+    let deleted = "SELECT count(*) FROM deletion WHERE project = ? AND kind = ? AND at > ?";
+    let created = "SELECT count(*) FROM owned WHERE project = ? AND kind = ? AND created_at > ?";
+    let count = |sql: &str, kind: &str, since: i64| -> rusqlite::Result<usize> {
+        let count: i64 = connection.prepare_cached(sql)?.query_row(params![id, kind, since], |row| row.get(0))?;
+        Ok(usize::try_from(count).unwrap_or_default())
+    };
+    let mut lately = BTreeMap::new();
+    for kind in resource::ALL.iter().map(|kind| kind.name()) {
+        let mut statement = connection.prepare_cached(approved)?;
+        let approval: Option<i64> = statement.query_row(params![id, kind], |row| row.get(0)).optional()?;
+        // One of the future is of a clock that was set back since.
+        let since = approval.filter(|at| *at <= to_millis(now)).unwrap_or(day_ago).max(day_ago);
+        let row = Lately { deleted: count(deleted, kind, since)?, created: count(created, kind, since)? };
+        lately.insert(kind, row);
+    }
+    Ok(lately)
+}
+
+/// An approval is for one time. What was approved together with it may take longer than an approval lasts to go through
+/// the rate limit, so what is left lasts anew from each change that is done.
+pub(super) fn use_approval(
+    transaction: &Transaction<'_>,
+    id: i64,
+    digest: &str,
+    now: SystemTime,
+) -> rusqlite::Result<()> {
+    let sql = "DELETE FROM approved WHERE project = ? AND digest = ? RETURNING given, lasts";
+    let used = transaction.prepare_cached(sql)?.query_row(params![id, digest], |row| Ok((row.get(0)?, row.get(1)?)));
+    let Some((given, lasts)): Option<(i64, i64)> = used.optional()? else { return Ok(()) };
+    let now = to_millis(now);
+    // Not with each of thousands of changes: there is time until half of it has passed.
+    let sql = "UPDATE approved SET expires = ? WHERE project = ? AND given = ? AND expires > ? AND expires < ?";
+    let row = params![now.saturating_add(lasts), id, given, now, now.saturating_add(lasts / 2)];
+    transaction.prepare_cached(sql)?.execute(row).map(drop)
+}
+
+/// Counts a delete that nobody approved.
+pub(super) fn count_deletion(
+    transaction: &Transaction<'_>,
+    id: i64,
+    key: &Key,
+    now: SystemTime,
+) -> rusqlite::Result<()> {
+    let old = to_millis(now.checked_sub(DAY).unwrap_or(SystemTime::UNIX_EPOCH));
+    transaction.prepare_cached("DELETE FROM deletion WHERE project = ? AND at < ?")?.execute([id, old])?;
+    let sql = "INSERT INTO deletion (project, kind, at) VALUES (?, ?, ?)";
+    transaction.prepare_cached(sql)?.execute(params![id, key.kind, to_millis(now)]).map(drop)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::state::Owned;
     use crate::state::State;
 
     fn project() -> (tempfile::TempDir, ProjectState) {
@@ -219,17 +273,21 @@ mod tests {
         let (_dir, project) = project();
         let day = DAY.as_secs();
         project.own(&[(Key::new("roles", "new"), Owned { created_at: Some(at(20)), ..Owned::default() })]).unwrap();
+        let delete = |kind, second| {
+            let key = Key::new(kind, "gone");
+            project.write(|transaction, id| count_deletion(transaction, id, &key, at(second))).unwrap();
+        };
         for second in [0, 10, 20] {
-            project.note_deletion("roles", at(second)).unwrap();
+            delete("roles", second);
         }
-        project.note_deletion("permissions", at(20)).unwrap();
-        let lately = |now| project.lately(now).unwrap()["roles"];
+        delete("permissions", 20);
+        let lately = |now| project.ledger(now).unwrap().lately["roles"];
 
         assert_eq!(lately(at(30)), Lately { deleted: 3, created: 1 });
         assert_eq!(lately(at(day + 15)), Lately { deleted: 1, created: 1 });
         project.approve(&[], &BTreeSet::from(["roles"]), at(25), at(100)).unwrap();
         assert_eq!(lately(at(30)), Lately { deleted: 0, created: 0 });
-        assert_eq!(project.lately(at(30)).unwrap()["permissions"].deleted, 1);
+        assert_eq!(project.ledger(at(30)).unwrap().lately["permissions"].deleted, 1);
     }
 
     #[test]
@@ -242,6 +300,25 @@ mod tests {
         assert!(project.approved(at(60)).unwrap().is_empty());
         project.keep_approvals(&BTreeSet::from(["two".to_owned()]), at(1)).unwrap();
         assert_eq!(project.approved(at(2)).unwrap(), BTreeSet::from(["two".to_owned()]));
+    }
+
+    #[test]
+    fn an_approval_is_used_up_with_its_change_and_what_it_covers_besides_lasts_anew() {
+        let (_dir, project) = project();
+        let digests = ["one", "two", "three"].map(str::to_owned);
+        let used = |digest: &str, second| {
+            project.write(|transaction, id| use_approval(transaction, id, digest, at(second))).unwrap();
+        };
+        project.approve(&digests, &BTreeSet::new(), at(0), at(60)).unwrap();
+        project.approve(&["other".to_owned()], &BTreeSet::new(), at(1), at(61)).unwrap();
+
+        used("one", 10);
+        assert_eq!(project.approved(at(59)).unwrap().len(), 3, "used up");
+        assert_eq!(project.approved(at(60)).unwrap(), BTreeSet::from(["other".to_owned()]), "not yet worth it");
+        used("two", 50);
+        assert_eq!(project.approved(at(62)).unwrap(), BTreeSet::from(["three".to_owned()]), "three alone goes on");
+        assert!(project.approved(at(110)).unwrap().is_empty());
+        used("unknown", 51);
     }
 
     #[test]

@@ -15,12 +15,21 @@ use rusqlite::types::Value;
 use std::time::Duration;
 use std::time::SystemTime;
 
-/// Older rows go.
+/// Older rows go, but not the newest: old is what a clock says, and it may be wrong by years.
 const KEPT_FOR: Duration = Duration::from_secs(90 * 24 * 60 * 60);
-/// Of each project: half a year of passes every five minutes would be 50,000.
-const PASSES_KEPT: i64 = 10_000;
-/// Of each project: several complete drains of a large project.
-const ATTEMPTS_KEPT: i64 = 500_000;
+
+/// How many of the newest rows of a project stay.
+struct Kept {
+    /// However old they are.
+    least: i64,
+    /// However young they are.
+    most: i64,
+}
+
+/// Half a year of passes every five minutes would be 50,000.
+const PASSES: Kept = Kept { least: 1_000, most: 10_000 };
+/// At the most several complete drains of a large project.
+const ATTEMPTS: Kept = Kept { least: 10_000, most: 500_000 };
 
 /// One finished pass.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,30 +48,40 @@ pub struct PassRow {
     pub changes: usize,
 }
 
-/// One change that was attempted.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[allow(clippy::struct_field_names, reason = "which attempt it was")]
-pub struct Attempt {
-    /// When the attempt ended.
-    pub at: SystemTime,
+/// Why a change is attempted: what the audit trail says of it, whatever becomes of it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Occasion {
     /// What set off the pass that planned it.
     pub trigger: String,
     /// Of the desired state.
     pub revision: String,
+    /// That the files were checked out from.
+    pub commit: Option<String>,
     /// Where the YAML declares it, with the line.
     pub place: Option<(String, u32)>,
+    /// JSON of the changed fields, secrets masked.
+    pub fields: String,
+    /// Which try, from 1.
+    pub attempt: u32,
+}
+
+/// One change that was attempted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Attempt {
+    /// When the attempt ended.
+    pub at: SystemTime,
+    /// Why it was made.
+    pub occasion: Occasion,
     /// The resource.
     pub key: Key,
     /// `create`, `update`, `rename` or `delete`.
     pub action: String,
-    /// JSON of the changed fields, secrets masked.
-    pub fields: String,
-    /// From 1.
-    pub attempt: u32,
-    /// `ok`, `failed`, `superseded`, or after a restart `resolved` and `lost`.
+    /// `ok` or `failed`.
     pub outcome: String,
     /// The API's, where it refused.
     pub message: String,
+    /// The resource is tried again at once: the row of that takes the place of this one.
+    pub is_interim: bool,
     /// Of the attempt.
     pub duration: Duration,
 }
@@ -97,6 +116,8 @@ pub struct AuditRow {
     pub trigger: String,
     /// Of the desired state.
     pub revision: String,
+    /// That the files were checked out from.
+    pub commit: Option<String>,
     /// Where the YAML declares it.
     pub file: Option<String>,
     /// From 1.
@@ -126,49 +147,70 @@ impl ProjectState {
             let row = params![id, started_at, finished_at, pass.trigger, pass.revision, pass.result, changes];
             transaction.prepare_cached(sql)?.execute(row)?;
             let old = to_millis(pass.finished_at.checked_sub(KEPT_FOR).unwrap_or(SystemTime::UNIX_EPOCH));
-            let sql = "DELETE FROM pass WHERE project = ?1 AND (finished_at < ?2 OR id <=
-                       (SELECT id FROM pass WHERE project = ?1 ORDER BY id DESC LIMIT 1 OFFSET ?3))";
-            transaction.prepare_cached(sql)?.execute([id, old, PASSES_KEPT])?;
-            let sql = "DELETE FROM audit WHERE project = ?1 AND (at < ?2 OR id <=
-                       (SELECT id FROM audit WHERE project = ?1 ORDER BY id DESC LIMIT 1 OFFSET ?3))";
-            transaction.prepare_cached(sql)?.execute([id, old, ATTEMPTS_KEPT])?;
+            for (table, time, kept) in [("pass", "finished_at", PASSES), ("audit", "at", ATTEMPTS)] {
+                let beyond = |most| {
+                    format!("id <= (SELECT id FROM {table} WHERE project = ?1 ORDER BY id DESC LIMIT 1 OFFSET {most})")
+                };
+                let (too_many, spared) = (beyond(kept.most), beyond(kept.least));
+                let sql = format!("DELETE FROM {table} WHERE project = ?1 AND {too_many}");
+                transaction.prepare_cached(&sql)?.execute([id])?;
+                // A plus hides a column from the planner: by time it finds the few, by project it would read them all.
+                let sql = format!("DELETE FROM {table} WHERE +project = ?1 AND {time} < ?2 AND +{spared}");
+                transaction.prepare_cached(&sql)?.execute([id, old])?;
+            }
             Ok(())
         })
     }
 
-    /// Adds to the audit trail, all or nothing.
-    pub fn note_attempts(&self, attempts: &[Attempt]) -> Result<(), Error> {
-        self.write(|transaction, id| add(transaction, id, attempts))
+    /// What was refused with its batch is not tried apart after all, so that what its row says stays.
+    pub fn not_tried_apart(&self, keys: &[&Key]) -> Result<(), Error> {
+        let sql =
+            "UPDATE audit SET interim = 0 WHERE project = ? AND kind = ? AND tenant = ? AND name = ? AND interim = 1";
+        self.write(|transaction, id| {
+            let mut statement = transaction.prepare_cached(sql)?;
+            keys.iter().try_for_each(|key| statement.execute(params![id, key.kind, tenant(key), key.name]).map(drop))
+        })
     }
 }
 
-/// Rows of the audit trail, as part of a transaction.
-pub(super) fn add(transaction: &Transaction<'_>, id: i64, attempts: &[Attempt]) -> rusqlite::Result<()> {
-    let sql = "INSERT INTO audit (project, at, trigger, revision, file, line, kind, tenant, name, action, fields,
-               attempt, outcome, message, duration_ms) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
-    let mut statement = transaction.prepare_cached(sql)?;
-    for attempt in attempts {
-        let (file, line) = attempt.place.as_ref().map_or((None, None), |(file, line)| (Some(file), Some(*line)));
-        let duration = i64::try_from(attempt.duration.as_millis()).unwrap_or(i64::MAX);
-        statement.execute(params![
-            id,
-            to_millis(attempt.at),
-            attempt.trigger,
-            attempt.revision,
-            file,
-            line,
-            attempt.key.kind,
-            tenant(&attempt.key),
-            attempt.key.name,
-            attempt.action,
-            attempt.fields,
-            attempt.attempt,
-            attempt.outcome,
-            attempt.message,
-            duration
-        ])?;
-    }
-    Ok(())
+/// A row of the audit trail, as part of a transaction; its number.
+pub(super) fn add(transaction: &Transaction<'_>, id: i64, attempt: &Attempt) -> rusqlite::Result<i64> {
+    let key = &attempt.key;
+    let sql = "DELETE FROM audit WHERE project = ? AND kind = ? AND tenant = ? AND name = ? AND interim = 1
+               AND revision = ? AND attempt = ?";
+    let Occasion { revision, attempt: number, .. } = &attempt.occasion;
+    transaction.prepare_cached(sql)?.execute(params![id, key.kind, tenant(key), key.name, revision, number])?;
+    let sql =
+        "INSERT INTO audit (project, at, trigger, revision, source_commit, file, line, kind, tenant, name, action,
+               fields, attempt, outcome, message, interim, duration_ms)
+               VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
+    let Occasion { trigger, revision, commit, place, fields, attempt: number } = &attempt.occasion;
+    let (file, line) = place.clone().unzip();
+    transaction.prepare_cached(sql)?.insert(params![
+        id,
+        to_millis(attempt.at),
+        trigger,
+        revision,
+        commit,
+        file,
+        line,
+        key.kind,
+        tenant(key),
+        key.name,
+        attempt.action,
+        fields,
+        number,
+        attempt.outcome,
+        attempt.message,
+        attempt.is_interim,
+        i64::try_from(attempt.duration.as_millis()).unwrap_or(i64::MAX)
+    ])
+}
+
+/// The outcome of a row became known.
+pub(super) fn amend(transaction: &Transaction<'_>, row: i64, outcome: &str, message: &str) -> rusqlite::Result<()> {
+    let sql = "UPDATE audit SET outcome = ?, message = ? WHERE id = ?";
+    transaction.prepare_cached(sql)?.execute(params![outcome, message, row]).map(drop)
 }
 
 impl State {
@@ -209,6 +251,7 @@ fn audit_row(row: &Row<'_>) -> rusqlite::Result<AuditRow> {
         at: from_millis(row.get("at")?),
         trigger: row.get("trigger")?,
         revision: row.get("revision")?,
+        commit: row.get("source_commit")?,
         file: row.get("file")?,
         line: row.get("line")?,
         action: row.get("action")?,
@@ -231,17 +274,18 @@ mod tests {
     fn attempt(key: Key, second: u64) -> Attempt {
         Attempt {
             at: at(second),
-            trigger: "watch".to_owned(),
-            revision: "abc".to_owned(),
-            place: Some(("roles.yaml".to_owned(), 3)),
+            occasion: Occasion { place: Some(("roles.yaml".to_owned(), 3)), ..Occasion::default() },
             key,
             action: "create".to_owned(),
-            fields: "[]".to_owned(),
-            attempt: 1,
             outcome: "ok".to_owned(),
             message: String::new(),
+            is_interim: false,
             duration: Duration::from_millis(12),
         }
+    }
+
+    fn note(project: &ProjectState, rows: &[Attempt]) {
+        project.write(|transaction, id| rows.iter().try_for_each(|row| add(transaction, id, row).map(drop))).unwrap();
     }
 
     #[test]
@@ -251,7 +295,7 @@ mod tests {
         let project = state.project("api.example.com", "P1", "default");
         let keys = [Key::new("roles", "a"), Key::in_tenant("roles", "t", "a"), Key::new("tenants", "t")];
         let rows: Vec<Attempt> = keys.iter().cloned().zip(0..).map(|(key, second)| attempt(key, second)).collect();
-        project.note_attempts(&rows).unwrap();
+        note(&project, &rows);
         let ids = |filter: AuditFilter| -> Vec<String> {
             state.audit(&filter).unwrap().into_iter().map(|row| format!("{}/{}", row.kind, row.id)).collect()
         };
@@ -280,31 +324,36 @@ mod tests {
             result: "noop".to_owned(),
             changes: 0,
         };
-        project.note_attempts(&[attempt(Key::new("roles", "old"), 0)]).unwrap();
-        project.note_pass(&pass(0)).unwrap();
-
-        let much_later = KEPT_FOR.as_secs() + 10;
-        project.note_attempts(&[attempt(Key::new("roles", "new"), much_later)]).unwrap();
-        project.note_pass(&pass(much_later)).unwrap();
-
-        let left: Vec<String> = state.audit(&AuditFilter::default()).unwrap().into_iter().map(|row| row.id).collect();
-        assert_eq!(left, ["new"]);
-        let passes = |state: &State| -> i64 {
-            state.connection().query_row("SELECT count(*) FROM pass", [], |row| row.get(0)).unwrap()
+        let counted = |table: &str| -> (i64, i64) {
+            let sql = format!("SELECT count(*), coalesce(min(id), 0) FROM {table}");
+            state.connection().query_row(&sql, [], |row| Ok((row.get(0)?, row.get(1)?))).unwrap()
         };
-        assert_eq!(passes(&state), 1);
-        {
-            let connection = state.connection();
-            connection
-                .execute(
-                    "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 10100)
-                     INSERT INTO pass (project, started_at, finished_at, trigger, revision, result, changes)
-                     SELECT 1, ?1, ?1, 'watch', '', 'noop', 0 FROM n",
-                    [to_millis(at(much_later))],
-                )
-                .unwrap();
-        }
+        let fill = |rows: i64, second: u64| {
+            let numbers = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < ?1)";
+            let passes = "INSERT INTO pass (project, started_at, finished_at, trigger, revision, result, changes)
+                          SELECT 1, ?2, ?2, 'watch', '', 'noop', 0 FROM n";
+            let attempts =
+                "INSERT INTO audit (project, at, trigger, revision, kind, tenant, name, action, fields, attempt,
+                            outcome, message, duration_ms)
+                            SELECT 1, ?2, 'watch', '', 'roles', '', 'a', 'update', '[]', 1, 'ok', '', 0 FROM n";
+            for sql in [passes, attempts] {
+                state.connection().execute(&format!("{numbers} {sql}"), [rows, to_millis(at(second))]).unwrap();
+            }
+        };
+        project.note_pass(&pass(0)).unwrap();
+        fill(ATTEMPTS.least + 99, 0);
+
+        project.note_pass(&pass(KEPT_FOR.as_secs())).unwrap();
+        assert_eq!(counted("audit"), (ATTEMPTS.least + 99, 1), "not yet older");
+        let ((_, first), much_later) = (counted("pass"), KEPT_FOR.as_secs() + 10);
         project.note_pass(&pass(much_later)).unwrap();
-        assert_eq!(passes(&state), PASSES_KEPT);
+
+        // Whether the clock is right or far ahead nobody knows: the newest stay.
+        assert_eq!(counted("audit"), (ATTEMPTS.least, 100));
+        assert_eq!(counted("pass").0, PASSES.least);
+        assert!(counted("pass").1 > first);
+        fill(PASSES.most + 100, much_later);
+        project.note_pass(&pass(much_later)).unwrap();
+        assert_eq!(counted("pass").0, PASSES.most);
     }
 }

@@ -1,6 +1,7 @@
 //! The files of the state directory: made, locked, and moved aside when broken.
 
 use super::OpenError;
+use super::clock;
 use super::error::is_damage;
 use super::schema;
 use rusqlite::Connection;
@@ -21,8 +22,18 @@ use std::time::SystemTime;
 /// Readers beside the daemon hold the file for moments at the most.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Makes the directory and takes the lock that makes us its one writer, for as long as the file is open.
-pub(super) fn lock(dir: &Path) -> Result<File, OpenError> {
+/// Makes us the one writer of a directory until it is dropped.
+pub(super) struct Lock(File);
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // Closing is not enough while a process that is just being started still shares the open file.
+        self.0.unlock().unwrap_or_default();
+    }
+}
+
+/// Makes the directory and takes its lock.
+pub(super) fn lock(dir: &Path) -> Result<Lock, OpenError> {
     fs::DirBuilder::new()
         .recursive(true)
         .mode(0o700)
@@ -37,7 +48,7 @@ pub(super) fn lock(dir: &Path) -> Result<File, OpenError> {
         .open(&path)
         .map_err(|source| OpenError::Unwritable { path: path.clone(), source })?;
     match file.try_lock() {
-        Ok(()) => Ok(file),
+        Ok(()) => Ok(Lock(file)),
         Err(TryLockError::WouldBlock) => Err(OpenError::InUse { path: dir.to_owned() }),
         Err(TryLockError::Error(source)) => Err(OpenError::Lock { path, source }),
     }
@@ -76,7 +87,10 @@ fn create(path: &Path) -> Result<Connection, OpenError> {
     };
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let mut connection = Connection::open_with_flags(path, flags).map_err(failed)?;
-    check_version(&connection, path)?;
+    match check_version(&connection, path) {
+        Err(OpenError::Database { source, .. }) => return Err(failed(source)),
+        version => version?,
+    };
     prepare(&mut connection).map_err(failed)?;
     Ok(connection)
 }
@@ -94,7 +108,8 @@ fn prepare(connection: &mut Connection) -> rusqlite::Result<()> {
     // An intent has to be on the disk before its call is sent: the next start relies on it, power cut included.
     connection.pragma_update(None, "synchronous", "FULL")?;
     connection.pragma_update(None, "foreign_keys", true)?;
-    schema::migrate(connection)
+    schema::migrate(connection)?;
+    clock::catch_up(connection)
 }
 
 /// Opens the database for reading; `None` where there is none. Makes no file and takes no lock that a writer minds.

@@ -1,12 +1,10 @@
 //! What is remembered of one project on behalf of one config repo.
 
-use super::Attempt;
 use super::Digest;
 use super::Error;
+use super::SentFields;
 use super::State;
-use super::history;
 use crate::resource;
-use crate::resource::Action;
 use crate::resource::Key;
 use rusqlite::Connection;
 use rusqlite::OptionalExtension;
@@ -28,44 +26,6 @@ pub struct Owned {
     pub protected: bool,
     /// As last declared: a delete takes along what hangs on it.
     pub cascade_delete: bool,
-}
-
-/// A call that must not be sent twice, noted before it is sent.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Intent {
-    /// What it is about; for a rename, the new name.
-    pub key: Key,
-    /// What it does.
-    pub action: Action,
-    /// For a rename, the old name.
-    pub from: Option<Arc<str>>,
-    /// Fingerprint of what is sent.
-    pub digest: Digest,
-}
-
-/// Names a noted call.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct IntentId(i64);
-
-/// A call that may have been sent, and of which nobody knows what became.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct OpenIntent {
-    /// To settle it with.
-    pub id: IntentId,
-    /// The call.
-    pub intent: Intent,
-    /// When it was noted.
-    pub begun_at: SystemTime,
-}
-
-/// What became of a noted call.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Settled {
-    /// It took effect. The inventory follows: a created resource is owned, a deleted one is not, a renamed one has
-    /// its new name.
-    Done,
-    /// It had no effect.
-    NotDone,
 }
 
 /// The state of one (host, project id, owner). Cheap to clone.
@@ -100,19 +60,7 @@ impl ProjectState {
 
     /// Everything owned.
     pub fn inventory(&self) -> Result<BTreeMap<Key, Owned>, Error> {
-        let sql = "SELECT kind, tenant, name, created_at, protected, cascade_delete FROM owned WHERE project = ?";
-        self.read(|connection, id| {
-            let mut statement = connection.prepare_cached(sql)?;
-            let rows = statement.query_map([id], |row| {
-                let owned = Owned {
-                    created_at: row.get::<_, Option<i64>>(3)?.map(from_millis),
-                    protected: row.get(4)?,
-                    cascade_delete: row.get(5)?,
-                };
-                Ok(key(row)?.map(|key| (key, owned)))
-            })?;
-            rows.filter_map(Result::transpose).collect()
-        })
+        self.read(inventory)
     }
 
     /// Adds to the inventory, or updates it, all or nothing. A known time of creation stays.
@@ -120,25 +68,9 @@ impl ProjectState {
         self.write(|transaction, id| resources.iter().try_for_each(|(key, owned)| own(transaction, id, key, owned)))
     }
 
-    /// Adds what was just created, all or nothing: nothing of what was sent to an older resource of that name is
-    /// true of it.
-    pub fn created(&self, resources: &[(Key, Owned)]) -> Result<(), Error> {
-        self.write(|transaction, id| {
-            resources.iter().try_for_each(|(key, owned)| {
-                forget_sent(transaction, id, key)?;
-                own(transaction, id, key, owned)
-            })
-        })
-    }
-
     /// Takes out of the inventory, with the fingerprints of what was sent, all or nothing.
     pub fn disown(&self, keys: &[Key]) -> Result<(), Error> {
         self.write(|transaction, id| keys.iter().try_for_each(|key| disown(transaction, id, key)))
-    }
-
-    /// Notes a rename that is done; what is known of the resource moves along.
-    pub fn renamed(&self, old: &Key, new: &Key) -> Result<(), Error> {
-        self.write(|transaction, id| rename(transaction, id, &old.name, new))
     }
 
     /// Was this rename done by us?
@@ -146,70 +78,6 @@ impl ProjectState {
         let sql = "SELECT 1 FROM renamed WHERE project = ? AND kind = ? AND tenant = ? AND old = ? AND new = ?";
         self.read(|connection, id| {
             connection.prepare_cached(sql)?.exists(params![id, new.kind, tenant(new), old.name, new.name])
-        })
-    }
-
-    /// Notes calls before they are sent, all or nothing. The ids are in the order of `intents`.
-    pub fn begin(&self, intents: &[Intent]) -> Result<Vec<IntentId>, Error> {
-        let sql = "INSERT INTO intent (project, kind, tenant, name, action, from_name, digest, begun_at)
-                   VALUES (?, ?, ?, ?, ?, ?, ?, ?)";
-        let now = to_millis(SystemTime::now());
-        self.write(|transaction, id| {
-            let mut statement = transaction.prepare_cached(sql)?;
-            let insert = |intent: &Intent| {
-                let Intent { key, action, from, digest } = intent;
-                let row = params![id, key.kind, tenant(key), key.name, action.as_str(), from, digest, now];
-                statement.insert(row).map(IntentId)
-            };
-            intents.iter().map(insert).collect()
-        })
-    }
-
-    /// Notes what became of calls, what follows for the inventory, and their rows of the audit trail, all or nothing: a
-    /// kill leaves either open calls or their outcome.
-    pub fn settle(&self, ids: &[IntentId], settled: Settled, attempts: &[Attempt]) -> Result<(), Error> {
-        let now = SystemTime::now();
-        self.write(|transaction, project| {
-            for id in ids {
-                settle(transaction, project, *id, settled, now)?;
-            }
-            history::add(transaction, project, attempts)
-        })
-    }
-
-    /// The same for one call, unless somebody else did so before; then false.
-    pub fn settle_one(&self, id: IntentId, settled: Settled, attempt: &Attempt) -> Result<bool, Error> {
-        let now = SystemTime::now();
-        self.write(|transaction, project| {
-            let is_news = settle(transaction, project, id, settled, now)?;
-            if is_news {
-                history::add(transaction, project, std::slice::from_ref(attempt))?;
-            }
-            Ok(is_news)
-        })
-    }
-
-    /// Forgets every open call of these resources: a later look or call settled what they are. The row is added where
-    /// there was such a call.
-    pub fn forget_intents(&self, settled: &[(Key, Option<Attempt>)]) -> Result<(), Error> {
-        let sql = "DELETE FROM intent WHERE project = ? AND kind = ? AND tenant = ? AND name = ?";
-        self.write(|transaction, id| {
-            for (key, attempt) in settled {
-                let mut statement = transaction.prepare_cached(sql)?;
-                let open = statement.execute(params![id, key.kind, tenant(key), key.name])?;
-                if let Some(attempt) = attempt.as_ref().filter(|_| open > 0) {
-                    history::add(transaction, id, std::slice::from_ref(attempt))?;
-                }
-            }
-            Ok(())
-        })
-    }
-
-    /// Calls that were noted and not settled, oldest first: after a start, those that a kill cut off.
-    pub fn open_intents(&self) -> Result<Vec<OpenIntent>, Error> {
-        self.read(|connection, id| {
-            let mut statement = connection.prepare_cached("SELECT * FROM intent WHERE project = ? ORDER BY id")?;
-            statement.query_map([id], open_intent)?.filter_map(Result::transpose).collect()
         })
     }
 
@@ -242,16 +110,14 @@ impl ProjectState {
     }
 
     /// Notes what was sent for fields that cannot be read back, all or nothing.
-    pub fn set_sent(&self, sent: &[(Key, &str, Digest)]) -> Result<(), Error> {
-        let sql = "INSERT INTO sent (project, kind, tenant, name, field, digest) VALUES (?, ?, ?, ?, ?, ?)
-                   ON CONFLICT DO UPDATE SET digest = excluded.digest";
-        self.write(|transaction, id| {
-            let mut statement = transaction.prepare_cached(sql)?;
-            for (key, field, digest) in sent {
-                statement.execute(params![id, key.kind, tenant(key), key.name, field, digest])?;
-            }
-            Ok(())
-        })
+    #[cfg(test)]
+    pub fn set_sent(&self, sent: &SentFields) -> Result<(), Error> {
+        self.write(|transaction, id| set_sent(transaction, id, sent))
+    }
+
+    /// See [`State::now`].
+    pub fn now(&self) -> SystemTime {
+        self.state.now()
     }
 
     /// See [`State::fingerprint`].
@@ -268,7 +134,13 @@ impl ProjectState {
 
     /// Runs `work` in one transaction, with the id of this project's row.
     pub(super) fn write<T>(&self, work: impl FnOnce(&Transaction<'_>, i64) -> rusqlite::Result<T>) -> Result<T, Error> {
+        self.state.noted(self.transact(work))
+    }
+
+    fn transact<T>(&self, work: impl FnOnce(&Transaction<'_>, i64) -> rusqlite::Result<T>) -> Result<T, Error> {
         let mut connection = self.state.connection();
+        // What is written now is of the clock as it is now; so must be what is there.
+        self.state.follow_clock(&mut connection).map_err(|(_, error)| error)?;
         let transaction = connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
         let id = if let Some(id) = self.id(&transaction)? {
             id
@@ -290,7 +162,21 @@ impl ProjectState {
     }
 }
 
-fn own(transaction: &Transaction<'_>, id: i64, key: &Key, owned: &Owned) -> rusqlite::Result<()> {
+pub(super) fn inventory(connection: &Connection, id: i64) -> rusqlite::Result<BTreeMap<Key, Owned>> {
+    let sql = "SELECT kind, tenant, name, created_at, protected, cascade_delete FROM owned WHERE project = ?";
+    let mut statement = connection.prepare_cached(sql)?;
+    let rows = statement.query_map([id], |row| {
+        let owned = Owned {
+            created_at: row.get::<_, Option<i64>>(3)?.map(from_millis),
+            protected: row.get(4)?,
+            cascade_delete: row.get(5)?,
+        };
+        Ok(key(row)?.map(|key| (key, owned)))
+    })?;
+    rows.filter_map(Result::transpose).collect()
+}
+
+pub(super) fn own(transaction: &Transaction<'_>, id: i64, key: &Key, owned: &Owned) -> rusqlite::Result<()> {
     let sql = "INSERT INTO owned (project, kind, tenant, name, created_at, protected, cascade_delete)
                VALUES (?, ?, ?, ?, ?, ?, ?)
                ON CONFLICT DO UPDATE SET created_at = coalesce(excluded.created_at, created_at),
@@ -301,13 +187,33 @@ fn own(transaction: &Transaction<'_>, id: i64, key: &Key, owned: &Owned) -> rusq
     Ok(())
 }
 
+/// The same for one that was just created; what was declared about it meanwhile stays.
+pub(super) fn own_created(transaction: &Transaction<'_>, id: i64, key: &Key, owned: &Owned) -> rusqlite::Result<()> {
+    let sql = "INSERT INTO owned (project, kind, tenant, name, created_at, protected, cascade_delete)
+               VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET created_at = excluded.created_at";
+    let created_at = owned.created_at.map(to_millis);
+    let row = params![id, key.kind, tenant(key), key.name, created_at, owned.protected, owned.cascade_delete];
+    transaction.prepare_cached(sql)?.execute(row).map(drop)
+}
+
+/// Notes what was sent for fields that cannot be read back.
+pub(super) fn set_sent(transaction: &Transaction<'_>, id: i64, sent: &SentFields) -> rusqlite::Result<()> {
+    let sql = "INSERT INTO sent (project, kind, tenant, name, field, digest) VALUES (?, ?, ?, ?, ?, ?)
+               ON CONFLICT DO UPDATE SET digest = excluded.digest";
+    let mut statement = transaction.prepare_cached(sql)?;
+    for (key, field, digest) in sent {
+        statement.execute(params![id, key.kind, tenant(key), key.name, field, digest])?;
+    }
+    Ok(())
+}
+
 /// A resource that was created anew has nothing of what was sent to the old one.
-fn forget_sent(transaction: &Transaction<'_>, id: i64, key: &Key) -> rusqlite::Result<()> {
+pub(super) fn forget_sent(transaction: &Transaction<'_>, id: i64, key: &Key) -> rusqlite::Result<()> {
     let sql = "DELETE FROM sent WHERE project = ? AND kind = ? AND tenant = ? AND name = ?";
     transaction.prepare_cached(sql)?.execute(params![id, key.kind, tenant(key), key.name]).map(drop)
 }
 
-fn disown(transaction: &Transaction<'_>, id: i64, key: &Key) -> rusqlite::Result<()> {
+pub(super) fn disown(transaction: &Transaction<'_>, id: i64, key: &Key) -> rusqlite::Result<()> {
     for table in ["owned", "sent"] {
         let sql = format!("DELETE FROM {table} WHERE project = ? AND kind = ? AND tenant = ? AND name = ?");
         transaction.prepare_cached(&sql)?.execute(params![id, key.kind, tenant(key), key.name])?;
@@ -315,7 +221,7 @@ fn disown(transaction: &Transaction<'_>, id: i64, key: &Key) -> rusqlite::Result
     Ok(())
 }
 
-fn rename(transaction: &Transaction<'_>, id: i64, old: &str, new: &Key) -> rusqlite::Result<()> {
+pub(super) fn rename(transaction: &Transaction<'_>, id: i64, old: &str, new: &Key) -> rusqlite::Result<()> {
     transaction
         .prepare_cached("INSERT OR IGNORE INTO renamed (project, kind, tenant, old, new) VALUES (?, ?, ?, ?, ?)")?
         .execute(params![id, new.kind, tenant(new), old, new.name])?;
@@ -326,73 +232,6 @@ fn rename(transaction: &Transaction<'_>, id: i64, old: &str, new: &Key) -> rusql
         transaction.prepare_cached(&sql)?.execute(params![new.name, id, new.kind, tenant(new), old])?;
     }
     Ok(())
-}
-
-/// False where the call was settled before.
-fn settle(
-    transaction: &Transaction<'_>,
-    project: i64,
-    id: IntentId,
-    settled: Settled,
-    now: SystemTime,
-) -> rusqlite::Result<bool> {
-    let mut statement = transaction.prepare_cached("DELETE FROM intent WHERE id = ? AND project = ? RETURNING *")?;
-    let intent = statement.query_row(params![id.0, project], open_intent).optional()?;
-    let is_news = intent.is_some();
-    if let (Some(OpenIntent { intent, begun_at, .. }), Settled::Done) = (intent.flatten(), settled) {
-        follow(transaction, project, &intent, begun_at, now)?;
-    }
-    Ok(is_news)
-}
-
-/// Does the inventory have this resource as created since then?
-fn was_created(
-    transaction: &Transaction<'_>,
-    id: i64,
-    intent: &Intent,
-    begun_at: SystemTime,
-) -> rusqlite::Result<bool> {
-    let sql = "SELECT 1 FROM owned WHERE project = ? AND kind = ? AND tenant = ? AND name = ? AND created_at >= ?";
-    let key = &intent.key;
-    transaction.prepare_cached(sql)?.exists(params![id, key.kind, tenant(key), key.name, to_millis(begun_at)])
-}
-
-/// What a call that took effect means for the inventory.
-fn follow(
-    transaction: &Transaction<'_>,
-    id: i64,
-    intent: &Intent,
-    begun_at: SystemTime,
-    now: SystemTime,
-) -> rusqlite::Result<()> {
-    match (intent.action, &intent.from) {
-        // Noted already, with more than is known here.
-        (Action::Create, _) if was_created(transaction, id, intent, begun_at)? => Ok(()),
-        (Action::Create, _) => {
-            // What was declared about it meanwhile stays.
-            let sql = "INSERT INTO owned (project, kind, tenant, name, created_at, protected, cascade_delete)
-                       VALUES (?, ?, ?, ?, ?, 0, 0) ON CONFLICT DO UPDATE SET created_at = excluded.created_at";
-            let key = &intent.key;
-            transaction.prepare_cached(sql)?.execute(params![id, key.kind, tenant(key), key.name, to_millis(now)])?;
-            forget_sent(transaction, id, key)
-        }
-        (Action::Delete, _) => disown(transaction, id, &intent.key),
-        (Action::Rename, Some(from)) => rename(transaction, id, from, &intent.key),
-        (Action::Rename, None) | (Action::Update, _) => Ok(()),
-    }
-}
-
-/// `None` for a row that this release does not understand.
-fn open_intent(row: &rusqlite::Row<'_>) -> rusqlite::Result<Option<OpenIntent>> {
-    let word: String = row.get("action")?;
-    let actions = [Action::Create, Action::Update, Action::Rename, Action::Delete];
-    let Some(action) = actions.into_iter().find(|action| action.as_str() == word) else { return Ok(None) };
-    let Some(key) = key(row)? else { return Ok(None) };
-    Ok(Some(OpenIntent {
-        id: IntentId(row.get("id")?),
-        intent: Intent { key, action, from: row.get("from_name")?, digest: row.get("digest")? },
-        begun_at: from_millis(row.get("begun_at")?),
-    }))
 }
 
 /// `None` for a kind that this release does not know: its rows wait for one that does.

@@ -136,6 +136,33 @@ const MIGRATIONS: &[&str] = &[
     CREATE INDEX audit_project ON audit (project, id);
     CREATE INDEX audit_at ON audit (at);
 ",
+    "
+    ALTER TABLE audit ADD COLUMN source_commit TEXT;
+    -- Refused with its batch and tried apart: the next row of the resource takes its place.
+    ALTER TABLE audit ADD COLUMN interim INTEGER NOT NULL DEFAULT 0;
+    CREATE INDEX audit_interim ON audit (project, kind, tenant, name) WHERE interim = 1;
+
+    -- All that the outcome of a call needs, so that it can be told after a power cut.
+    ALTER TABLE intent ADD COLUMN part TEXT NOT NULL DEFAULT '';
+    ALTER TABLE intent ADD COLUMN seen INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE intent ADD COLUMN protected INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE intent ADD COLUMN cascade_delete INTEGER NOT NULL DEFAULT 0;
+    -- Of `approved`: used up once the call took effect.
+    ALTER TABLE intent ADD COLUMN approval TEXT;
+    ALTER TABLE intent ADD COLUMN trigger TEXT NOT NULL DEFAULT 'startup';
+    ALTER TABLE intent ADD COLUMN revision TEXT NOT NULL DEFAULT '';
+    ALTER TABLE intent ADD COLUMN source_commit TEXT;
+    ALTER TABLE intent ADD COLUMN file TEXT;
+    ALTER TABLE intent ADD COLUMN line INTEGER;
+    ALTER TABLE intent ADD COLUMN fields TEXT NOT NULL DEFAULT '[]';
+    ALTER TABLE intent ADD COLUMN attempt INTEGER NOT NULL DEFAULT 1;
+    -- Its row of the audit trail, once its answer was waited for in vain.
+    ALTER TABLE intent ADD COLUMN audit INTEGER;
+
+    -- When it was given, which names what was approved together, and for how many milliseconds.
+    ALTER TABLE approved ADD COLUMN given INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE approved ADD COLUMN lasts INTEGER NOT NULL DEFAULT 0;
+",
 ];
 
 /// The version that this binary reads and writes.
@@ -148,7 +175,12 @@ pub(super) fn version(connection: &Connection) -> rusqlite::Result<usize> {
 
 /// Brings the file to [`VERSION`]: one transaction a step, so that a kill leaves a whole version.
 pub(super) fn migrate(connection: &mut Connection) -> rusqlite::Result<()> {
-    for (version, tables) in (1u32..).zip(MIGRATIONS).skip(version(connection)?) {
+    migrate_to(connection, VERSION)
+}
+
+/// Brings the file to this version, for tests to begin with an older one.
+pub(super) fn migrate_to(connection: &mut Connection, wanted: usize) -> rusqlite::Result<()> {
+    for (version, tables) in (1u32..).zip(MIGRATIONS).take(wanted).skip(version(connection)?) {
         let transaction = connection.transaction()?;
         transaction.execute_batch(tables)?;
         transaction.pragma_update(None, "user_version", version)?;

@@ -3,8 +3,10 @@
 use super::*;
 use crate::resource::Action;
 use crate::resource::Key;
+use crate::resource::Part;
 use rusqlite::OpenFlags;
 use serde_json::json;
+use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
@@ -23,8 +25,37 @@ fn plain(key: &Key) -> (Key, Owned) {
     (key.clone(), Owned::default())
 }
 
-fn intent(action: Action, key: &Key) -> Intent {
-    Intent { key: key.clone(), action, from: None, digest: [7; 32] }
+pub(super) fn intent(action: Action, key: &Key) -> Intent {
+    let occasion = Occasion {
+        trigger: "watch".to_owned(),
+        revision: "abc".to_owned(),
+        commit: Some("1234567".to_owned()),
+        place: Some(("roles.yaml".to_owned(), 3)),
+        fields: r#"[{"path":"description","from":null,"to":"x"}]"#.to_owned(),
+        attempt: 2,
+    };
+    Intent {
+        key: key.clone(),
+        part: Part::Main,
+        action,
+        from: None,
+        digest: [7; 32],
+        seen: u64::MAX,
+        protected: false,
+        cascade_delete: false,
+        approval: None,
+        occasion,
+    }
+}
+
+fn ending(settled: Settled) -> Ending<'static> {
+    Ending { settled, message: "so it was", duration: Duration::from_millis(5) }
+}
+
+/// `action id: outcome`, with the message where there is one.
+fn trail(state: &State) -> Vec<String> {
+    let rows = state.audit(&AuditFilter::default()).unwrap();
+    rows.into_iter().map(|row| format!("{} {}: {} {}", row.action, row.id, row.outcome, row.message)).collect()
 }
 
 fn mode(path: &Path) -> u32 {
@@ -127,7 +158,9 @@ fn a_rename_takes_along_what_is_known_and_is_remembered() {
     project.own(&[(role("old"), owned)]).unwrap();
     project.set_sent(&[(role("old"), "secret", [1; 32])]).unwrap();
 
-    project.renamed(&role("old"), &role("new")).unwrap();
+    let rename = Intent { from: Some("old".into()), protected: true, ..intent(Action::Rename, &role("new")) };
+    let ids = project.begin(&[rename]).unwrap();
+    project.settle(&ids, &ending(Settled::Done), &[]).unwrap();
 
     assert_eq!(project.inventory().unwrap().into_iter().collect::<Vec<_>>(), [(role("new"), owned)]);
     assert_eq!(project.sent_digest(&role("new"), "secret").unwrap(), Some([1; 32]));
@@ -145,7 +178,7 @@ fn intents_that_were_not_settled_are_open_after_a_kill() {
     let delete = intent(Action::Delete, &Key::new("tenants", "gone"));
     let state = State::open(dir.path()).unwrap();
     let ids = of(&state).begin(&[create.clone(), rename.clone(), delete]).unwrap();
-    of(&state).settle(&ids[2..], Settled::Done, &[]).unwrap();
+    of(&state).settle(&ids[2..], &ending(Settled::Done), &[]).unwrap();
     // What a kill leaves: nothing is closed, the log is not folded in.
     let copy = TempDir::new().unwrap();
     for name in names(dir.path()) {
@@ -169,9 +202,9 @@ fn a_settled_call_changes_the_inventory_only_if_it_took_effect() {
     let done = project.begin(&done).unwrap();
     let not_done = project.begin(&not_done).unwrap();
 
-    project.settle(&done, Settled::Done, &[]).unwrap();
-    project.settle(&done, Settled::Done, &[]).unwrap();
-    project.settle(&not_done, Settled::NotDone, &[]).unwrap();
+    project.settle(&done, &ending(Settled::Done), &[]).unwrap();
+    project.settle(&done, &ending(Settled::Done), &[]).unwrap();
+    project.settle(&not_done, &ending(Settled::NotDone), &[]).unwrap();
 
     let inventory = project.inventory().unwrap();
     assert_eq!(inventory.keys().map(|key| &*key.name).collect::<Vec<_>>(), ["new", "newer", "stays"]);
@@ -179,6 +212,122 @@ fn a_settled_call_changes_the_inventory_only_if_it_took_effect() {
     assert!(age < Duration::from_secs(60), "{age:?}");
     assert!(project.was_renamed(&role("old"), &role("newer")).unwrap());
     assert!(project.open_intents().unwrap().is_empty());
+}
+
+#[test]
+fn what_is_created_or_renamed_is_owned_as_its_call_declared_it() {
+    let dir = TempDir::new().unwrap();
+    let project = of(&State::open(dir.path()).unwrap());
+    project.own(&[plain(&role("old")), (role("was"), Owned { protected: true, ..Owned::default() })]).unwrap();
+    let declared = |action, name| Intent { protected: true, cascade_delete: true, ..intent(action, &role(name)) };
+    let rename = Intent { from: Some("old".into()), ..declared(Action::Rename, "newer") };
+    let again = intent(Action::Create, &role("was"));
+    let ids = project.begin(&[declared(Action::Create, "new"), rename, again]).unwrap();
+
+    project.settle(&ids, &ending(Settled::Done), &[(role("new"), "secret", [1; 32])]).unwrap();
+
+    let inventory = project.inventory().unwrap();
+    let flags = |name| (inventory[&role(name)].protected, inventory[&role(name)].cascade_delete);
+    assert_eq!((flags("new"), flags("newer")), ((true, true), (true, true)));
+    assert_eq!(flags("was"), (true, false), "what was declared meanwhile stays");
+    assert_eq!(project.sent_digest(&role("new"), "secret").unwrap(), Some([1; 32]));
+}
+
+/// A power cut between the two lost the count, or the ownership.
+#[test]
+fn a_delete_is_counted_with_its_outcome_unless_it_was_approved() {
+    let dir = TempDir::new().unwrap();
+    let state = State::open(dir.path()).unwrap();
+    let project = of(&state);
+    let deletes = ["a", "b", "c"].map(|name| intent(Action::Delete, &role(name)));
+    project.own(&deletes.clone().map(|delete| plain(&delete.key))).unwrap();
+    let [a, b, c] = deletes;
+    let ids = project.begin(&[a, b.clone(), Intent { approval: Some("digest".into()), ..c }]).unwrap();
+    let soon = SystemTime::now() + Duration::from_secs(60);
+    project.approve(&["digest".to_owned()], &BTreeSet::new(), SystemTime::now(), soon).unwrap();
+    let counted = || project.ledger(SystemTime::now()).unwrap().lately["roles"].deleted;
+
+    project.settle(&ids[..1], &ending(Settled::Done), &[]).unwrap();
+    assert_eq!((counted(), project.inventory().unwrap().len()), (1, 2));
+    let open = project.open_intents().unwrap().remove(0);
+    assert!(project.settle_open(&open, &ending(Settled::Done)).unwrap());
+    assert!(!project.settle_open(&open, &ending(Settled::Done)).unwrap(), "once");
+    assert_eq!((counted(), project.inventory().unwrap().len()), (2, 1));
+    project.settle(&ids[2..], &ending(Settled::Done), &[]).unwrap();
+    assert_eq!((counted(), project.inventory().unwrap().len()), (2, 0), "approved");
+    assert!(project.approved(SystemTime::now()).unwrap().is_empty(), "once");
+    assert_eq!(trail(&state), ["delete a: ok so it was", "delete b: ok so it was", "delete c: ok so it was"]);
+}
+
+#[test]
+fn a_call_has_one_row_whose_outcome_becomes_known_late_and_which_says_why_it_was_sent() {
+    let dir = TempDir::new().unwrap();
+    let state = State::open(dir.path()).unwrap();
+    let project = of(&state);
+    let (a, b) = (intent(Action::Create, &role("a")), intent(Action::Create, &role("b")));
+    let first = project.begin(&[a.clone(), b.clone()]).unwrap();
+    project.note_unclear(&first, &ending(Settled::NotDone)).unwrap();
+    project.note_unclear(&first, &ending(Settled::NotDone)).unwrap();
+    assert_eq!(trail(&state), ["create a: failed so it was", "create b: failed so it was"]);
+
+    project.landed(&[(&a.key, Part::Main, Action::Create)], "it is there").unwrap();
+    let second = project.begin(std::slice::from_ref(&b)).unwrap();
+    project.settle(&second, &ending(Settled::Done), &[]).unwrap();
+
+    assert!(project.open_intents().unwrap().is_empty(), "the first try of b is history");
+    assert_eq!(trail(&state), ["create a: ok it is there", "create b: failed so it was", "create b: ok so it was"]);
+    let row = state.audit(&AuditFilter::default()).unwrap().remove(0);
+    let place = row.file.as_deref().zip(row.line);
+    assert_eq!((&*row.trigger, &*row.revision, row.commit.as_deref()), ("watch", "abc", Some("1234567")));
+    assert_eq!((place, row.fields, row.attempt), (Some(("roles.yaml", 3)), b.occasion.fields, 2));
+}
+
+#[test]
+fn the_row_of_a_refused_batch_gives_way_to_that_of_the_smaller_call() {
+    let dir = TempDir::new().unwrap();
+    let state = State::open(dir.path()).unwrap();
+    let project = of(&state);
+    let both = [intent(Action::Create, &role("a")), intent(Action::Create, &role("b"))];
+    let ids = project.begin(&both).unwrap();
+
+    project.settle(&ids, &ending(Settled::Apart), &[]).unwrap();
+    assert_eq!(trail(&state), ["create a: failed so it was", "create b: failed so it was"]);
+    let ids = project.begin(&both[..1]).unwrap();
+    project.settle(&ids, &ending(Settled::Done), &[]).unwrap();
+
+    assert_eq!(trail(&state), ["create b: failed so it was", "create a: ok so it was"]);
+}
+
+#[test]
+fn calls_of_one_part_say_nothing_of_another_and_what_was_not_sent_leaves_no_trace() {
+    let dir = TempDir::new().unwrap();
+    let state = State::open(dir.path()).unwrap();
+    let project = of(&state);
+    let tenant = Key::new("tenants", "t");
+    let main = intent(Action::Update, &tenant);
+    let roles = Intent { part: Part::DefaultRoles, ..main.clone() };
+    let unclear = project.begin(std::slice::from_ref(&main)).unwrap();
+    project.note_unclear(&unclear, &ending(Settled::NotDone)).unwrap();
+
+    let ids = project.begin(&[roles, main.clone()]).unwrap();
+    project.settle(&ids[..1], &ending(Settled::Done), &[]).unwrap();
+    project.drop_calls(&ids[1..]).unwrap();
+
+    let open: Vec<Intent> = project.open_intents().unwrap().into_iter().map(|open| open.intent).collect();
+    assert_eq!(open, [main]);
+    assert_eq!(trail(&state), ["update t: failed so it was", "update t: ok so it was"]);
+}
+
+#[test]
+fn what_is_declared_while_a_call_is_under_way_counts() {
+    let dir = TempDir::new().unwrap();
+    let project = of(&State::open(dir.path()).unwrap());
+    let ids = project.begin(&[intent(Action::Create, &role("a"))]).unwrap();
+
+    project.redeclare_calls(&[(role("a"), Owned { protected: true, ..Owned::default() })]).unwrap();
+    project.settle(&ids, &ending(Settled::Done), &[]).unwrap();
+
+    assert!(project.inventory().unwrap()[&role("a")].protected);
 }
 
 #[test]
@@ -261,6 +410,37 @@ fn an_empty_schema_is_migrated() {
     assert!(!state.was_reset());
     assert_eq!(schema::version(&state.connection()).unwrap(), schema::VERSION);
     of(&state).mark_known().unwrap();
+}
+
+/// As a power cut left it just before the release that notes more.
+#[test]
+fn an_older_state_is_brought_up_to_date_with_what_was_under_way() {
+    let dir = TempDir::new().unwrap();
+    let mut old = Connection::open(dir.path().join(DATABASE)).unwrap();
+    schema::migrate_to(&mut old, 2).unwrap();
+    old.execute_batch(
+        "INSERT INTO project (id, host, project_id, owner, known) VALUES (1, 'api.descope.com', 'P1', 'default', 1);
+         INSERT INTO owned VALUES (1, 'roles', '', 'mine', 5, 1, 0);
+         INSERT INTO intent (project, kind, tenant, name, action, digest, begun_at)
+             VALUES (1, 'roles', '', 'cut off', 'create', zeroblob(32), 7);
+         INSERT INTO approved VALUES (1, 'digest', 9000000000000);
+         INSERT INTO deletion VALUES (1, 'roles', 8);
+         INSERT INTO audit (project, at, trigger, revision, kind, tenant, name, action, fields, attempt, outcome,
+             message, duration_ms) VALUES (1, 7, 'watch', 'abc', 'roles', '', 'mine', 'create', '[]', 1, 'ok', '', 12);",
+    )
+    .unwrap();
+    drop(old);
+
+    let state = State::open(dir.path()).unwrap();
+
+    assert!(!state.was_reset());
+    let project = of(&state);
+    assert!(project.is_known().unwrap() && project.inventory().unwrap()[&role("mine")].protected);
+    assert!(project.approved(SystemTime::now()).unwrap().contains("digest"));
+    let open = project.open_intents().unwrap().remove(0);
+    assert_eq!((&open.intent.key, open.intent.part, open.intent.seen), (&role("cut off"), Part::Main, 0));
+    assert!(project.settle_open(&open, &ending(Settled::Done)).unwrap());
+    assert_eq!(trail(&state), ["create mine: ok ", "create cut off: ok so it was"]);
 }
 
 #[test]
@@ -428,7 +608,7 @@ fn writers_from_many_threads_do_not_disturb_one_another() {
             scope.spawn(move || {
                 for n in 0..20 {
                     let ids = project.begin(&[intent(Action::Create, &role(&format!("{thread}-{n}")))]).unwrap();
-                    project.settle(&ids, Settled::Done, &[]).unwrap();
+                    project.settle(&ids, &ending(Settled::Done), &[]).unwrap();
                 }
             });
         }

@@ -30,8 +30,8 @@ pub(super) fn install(subscriber: impl Subscriber + Send + Sync) {
 fn log_panic(info: &PanicHookInfo<'_>) {
     let place = info.location().map(ToString::to_string).unwrap_or_default();
     let text = info.payload().downcast_ref::<&str>().copied();
-    let message = text.or_else(|| info.payload().downcast_ref::<String>().map(String::as_str)).unwrap_or("no message");
-    tracing::error!(place, message, "a part of the daemon panicked; this is a defect");
+    let panic = text.or_else(|| info.payload().downcast_ref::<String>().map(String::as_str)).unwrap_or("no message");
+    tracing::error!(place, panic, "a part of the daemon panicked; this is a defect");
 }
 
 fn subscriber<W>(json: bool, ansi: bool, level: &str, writer: W) -> impl Subscriber + Send + Sync
@@ -177,7 +177,8 @@ mod tests {
         });
 
         let line: serde_json::Value = serde_json::from_str(&text).unwrap();
-        assert!(text.contains("cannot use (secret)"), "{text}");
+        assert_eq!(line["panic"], "cannot use (secret)");
+        assert_eq!(line["message"], "a part of the daemon panicked; this is a defect");
         assert_eq!(line["level"], "ERROR");
     }
 }

@@ -154,7 +154,7 @@ pub struct LimiterStatus {
     /// Requests a window may hold.
     pub budget: Option<f64>,
     /// Of those, in use.
-    pub used: Option<f64>,
+    pub used: usize,
     /// RFC 3339.
     pub paused_until: Option<String>,
     /// 429 answers.

@@ -1,7 +1,5 @@
 //! What the audit trail answers, and what the other commands say of a running daemon.
 
-use crate::harness::KEY;
-use crate::harness::TOKEN;
 use crate::harness::World;
 use serde_json::Value;
 use serde_json::json;
@@ -84,55 +82,64 @@ async fn commands_ask_the_running_daemon() {
     assert_eq!(world.run(&["status", "--url", "http://127.0.0.1:1"]).await.status.code(), Some(1));
 }
 
-/// In everything that leaves the daemon.
-#[tokio::test]
-async fn no_credential_is_in_a_log_a_metric_a_plan_the_status_the_trail_or_the_state() {
-    const AMBIENT: &str = "ambient-sentinel-5d1f";
-    let mut world = World::new().await;
-    world.write("all.yaml", "roles:\n  - { name: a, description: one }\ntenants:\n  - { id: t, name: T }\n");
-    // The API quotes what it was sent; and it refuses the key for a while.
-    world
-        .faults(json!([{ "match": { "path": "/v1/mgmt/tenant/create", "times": 1 }, "fault": "echo_request" },
-        { "match": { "path": "/v1/mgmt/role/all", "nth": 3, "times": 2 }, "fault": "status", "status": 401,
-          "body": { "errorMessage": format!("bad key {KEY}") } },
-        { "match": { "path": "/v1/mgmt/role/update*", "times": 1 }, "fault": "status", "status": 400,
-          "body": { "errorMessage": format!("Bearer P:{KEY} and {TOKEN}") } }]))
-        .await;
-    let mut command = world.command(&["run", "--log-level", "trace"]);
-    command.env("AMBIENT_SECRET", AMBIENT);
-    world.daemon = Some(crate::harness::Process::start(command));
-    world.until("created", async |world| world.entity("roles", "a").await.is_some()).await;
-    world.write("all.yaml", "roles:\n  - { name: a, description: two }\ntenants:\n  - { id: t, name: T }\n");
-    world
-        .until("refused once", async |world| {
-            world.daemon().said("Descope refused the management key")
-                || !world.project().await["problems"].as_array().unwrap().is_empty()
-        })
-        .await;
-    for _ in 0..3 {
-        world.pass().await;
-    }
-    world.daemon().signal(rustix::process::Signal::HUP);
-    world
-        .until("converged", async |world| {
-            world.pass().await;
-            world.is_converged().await
-        })
-        .await;
-    let mut everything = world.daemon().lines().join("\n");
-    for path in ["/metrics", "/api/v1/status", "/api/v1/plan", "/healthz", "/"] {
-        everything += &world.ask(reqwest::Method::GET, path).await.1;
-    }
-    everything += &String::from_utf8(world.run(&["audit", "-o", "json"]).await.stdout).unwrap();
-    everything += &String::from_utf8(world.run(&["--log-level", "trace", "plan"]).await.stderr).unwrap();
-    world.stop().await;
-    for file in std::fs::read_dir(world.path("state")).unwrap() {
-        everything += &String::from_utf8_lossy(&std::fs::read(file.unwrap().path()).unwrap());
-    }
+/// Every row of one kind: `action id: outcome`.
+async fn told(world: &World, kind: &str) -> Vec<String> {
+    let row = |row: Value| {
+        let text = |name: &str| row[name].as_str().unwrap().to_owned();
+        format!("{} {}: {}", text("action"), text("id"), text("outcome"))
+    };
+    let mut rows: Vec<String> = rows(world, &["--kind", kind]).await.into_iter().map(row).collect();
+    rows.sort();
+    rows
+}
 
-    assert!(everything.contains("refused"), "the errors were there to leak from");
-    for secret in [KEY, TOKEN, AMBIENT] {
-        let at = everything.find(secret);
-        assert_eq!(at.map(|at| &everything[at.saturating_sub(300)..at]), None, "{secret} leaks");
-    }
+/// Each had a row for the batch and one for every part of it.
+#[tokio::test]
+async fn a_batch_that_is_split_has_one_row_for_each_change() {
+    let mut world = World::new().await;
+    world
+        .faults(json!([{ "match": { "path": "/v1/mgmt/role/create*", "item": "r2" }, "fault": "status", "status": 400,
+        "body": { "errorMessage": "no such luck" } }]))
+        .await;
+    world.write("roles.yaml", &(0..5).fold("roles:\n".to_owned(), |text, n| text + &format!("  - name: r{n}\n")));
+    world.start().await;
+    world.until("parked", async |world| world.has_problem("roles", "r2", "parked").await).await;
+    world.until("the others", async |world| world.entity("roles", "r4").await.is_some()).await;
+    world.assert_nothing_left().await;
+
+    let expected = ["create r0: ok", "create r1: ok", "create r2: failed", "create r3: ok", "create r4: ok"];
+    assert_eq!(told(&world, "roles").await, expected);
+}
+
+/// What was blocked after three refusals was told as refused.
+#[tokio::test]
+async fn what_was_never_sent_has_no_row() {
+    let mut world = World::new().await;
+    world.reconfigure(|setup| setup.top.push("concurrency: 1".to_owned()));
+    world
+        .faults(json!([
+            { "match": { "path": "/v1/mgmt/tenant/create" }, "fault": "status", "status": 403 },
+            { "match": { "path": "/v1/mgmt/role/create*" }, "fault": "status", "status": 403 },
+        ]))
+        .await;
+    world.write("roles.yaml", &(0..8).fold("roles:\n".to_owned(), |text, n| text + &format!("  - name: r{n}\n")));
+    world.write(
+        "tenants.yaml",
+        &(0..6).fold("tenants:\n".to_owned(), |text, n| text + &format!("  - {{ id: t{n}, name: T }}\n")),
+    );
+    world.start().await;
+    world.until("all parked", async |world| world.project().await["problems"].as_array().unwrap().len() == 14).await;
+
+    let tenants: Vec<String> = world
+        .writes()
+        .await
+        .into_iter()
+        .filter(|(line, _)| line.contains("tenant"))
+        .map(|(_, body)| body["id"].to_string())
+        .collect();
+    assert_eq!(tenants.len(), 3);
+    let expected: Vec<String> = tenants.iter().map(|id| format!("create {}: failed", id.trim_matches('"'))).collect();
+    assert_eq!(told(&world, "tenants").await, expected);
+    // All of them were in the batch, though not all in a smaller call.
+    assert_eq!(told(&world, "roles").await, (0..8).map(|n| format!("create r{n}: failed")).collect::<Vec<_>>());
 }

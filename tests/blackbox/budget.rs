@@ -236,8 +236,8 @@ async fn with_the_right_limit_three_hundred_tenants_take_as_many_windows_as_they
         assert_eq!((live.refused, live.events, live.in_lockout), (0, 0, 0), "{name}");
         // One list and one create each, no more.
         assert_eq!(live.requests, 301, "{name}");
-        // Seven windows have to pass before the last of 301 may go; half as many more is a machine out of breath.
-        assert!((13.9..21.0).contains(&live.seconds), "{name}: {} s", live.seconds);
+        // Seven windows have to pass before the last of 301 may go; twice as many is a machine out of breath.
+        assert!((13.9..28.0).contains(&live.seconds), "{name}: {} s", live.seconds);
     }
 }
 
@@ -251,7 +251,12 @@ async fn whatever_the_server_does_nothing_goes_into_a_known_lockout_and_nothing_
             "too-low" => assert_eq!((live.refused, live.requests), (0, 161)),
             // Slow enough, a burst is no faster than the bucket fills.
             "too-low-probing" | "background" | "bucket" => {}
-            name => assert!(live.events >= 1, "{name}: never refused"),
+            name => {
+                // Beside all the others a busy disk, which every change waits for, may keep it below the limit.
+                let live = if live.refused == 0 { run(&[name]).await.remove(0).1 } else { live };
+                assert!(live.refused >= 1, "{name}: never refused");
+                assert!(live.events >= 1, "{name}: refused, and nothing said so");
+            }
         }
     }
 }
@@ -293,7 +298,7 @@ async fn a_restart_in_the_middle_of_a_lockout_waits_for_its_end() {
                 .await;
             if is_killed {
                 // Until the record has reached the disk, which takes milliseconds, a power cut costs one more refusal.
-                tokio::time::sleep(Duration::from_millis(250)).await;
+                world.until("written down", async |world| is_pause_written(world)).await;
                 world.kill().await;
             } else {
                 assert!(world.stop().await.success());
@@ -311,8 +316,15 @@ async fn a_restart_in_the_middle_of_a_lockout_waits_for_its_end() {
     runs.join_all().await;
 }
 
+/// Would the next start know of the lockout?
+pub fn is_pause_written(world: &World) -> bool {
+    let state = rusqlite::Connection::open(world.path("state/state.db")).unwrap();
+    let memory: String = state.query_row("SELECT memory FROM limiter", [], |row| row.get(0)).unwrap();
+    serde_json::from_str::<Value>(&memory).unwrap()["pausedUntil"].is_number()
+}
+
 /// The newest request, once nothing more arrives: what a killed daemon had sent may still be on its way.
-async fn quiet_seq(world: &World) -> u64 {
+pub async fn quiet_seq(world: &World) -> u64 {
     loop {
         let seq = world.newest_seq().await;
         // Longer than the latency of these scenarios.

@@ -316,3 +316,34 @@ async fn a_taken_port_ends_the_daemon_with_an_error_that_names_it() {
     assert!(err.contains(&format!("cannot listen on {taken}")), "{err}");
     assert_eq!(world.ask(Method::GET, "/livez").await.0, 200, "the first one goes on");
 }
+
+/// It wrote to a project that an operator had suspended, only because no daemon ran.
+#[tokio::test]
+async fn apply_sends_nothing_to_a_suspended_project_and_says_what_to_do() {
+    let mut world = World::new().await;
+    world.write("roles.yaml", "roles:\n  - name: a\n");
+    world.converge().await;
+    assert_eq!(world.ask(Method::POST, "/api/v1/suspend?for=2h").await.0, 200);
+    world.until("suspended", async |world| world.project().await["suspendedUntil"].is_string()).await;
+    let until = world.project().await["suspendedUntil"].as_str().map(str::to_owned);
+    world.stop().await;
+    world.write("roles.yaml", "roles:\n  - name: a\n  - name: b\n");
+
+    let outcome = world.run_json(&["apply", "--auto-approve", "-o", "json"], 4).await;
+    let text = world.run(&["apply", "--auto-approve"]).await;
+
+    let project = &outcome["projects"][0];
+    assert_eq!((&project["changes"][0]["held"], &project["totals"]["held"]), (&json!("suspended"), &json!(1)));
+    let said = project["warnings"][0].as_str().unwrap();
+    assert!(said.contains(&format!("suspended until {}", until.unwrap())) && said.contains("resume"), "{said}");
+    assert_eq!(text.status.code(), Some(4));
+    assert!(String::from_utf8_lossy(&text.stdout).contains(said), "{text:?}");
+    assert_eq!(world.writes().await.len(), 1, "none but the first create");
+
+    world.start().await;
+    assert_eq!(world.ask(Method::POST, "/api/v1/resume").await.0, 200);
+    world.until("created", async |world| world.entity("roles", "b").await.is_some()).await;
+    world.stop().await;
+    world.write("roles.yaml", "roles:\n  - { name: a, description: new }\n  - name: b\n");
+    assert_eq!(world.run_json(&["apply", "--auto-approve", "-o", "json"], 0).await["totals"]["ok"], 1);
+}

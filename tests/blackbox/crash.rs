@@ -61,7 +61,12 @@ async fn kill_and_restart(runs: std::ops::Range<u64>) {
         let mut rng = fastrand::Rng::with_seed(run);
         let mut kills = 0;
         for _ in 0..rng.usize(1..=2) {
+            let asked = world.log().await.len();
             world.start().await;
+            // Some at any instant of the start, most once it asks: on a busy machine that takes its time.
+            if rng.u8(0..3) > 0 {
+                world.until("asking", async |world| world.log().await.len() > asked).await;
+            }
             tokio::time::sleep(Duration::from_millis(rng.u64(0..350))).await;
             world.kill().await;
             kills += 1;

@@ -11,7 +11,7 @@ use serde_json::json;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
-fn sync() -> Setup {
+pub fn sync() -> Setup {
     let guards = "guards: { maxDeletes: 100, maxDeletePercent: 100, deleteAfter: 0s }";
     let project = ["firstContact: apply", "policy: sync", guards].map(str::to_owned).to_vec();
     Setup { project, ..Setup::default() }
@@ -23,17 +23,8 @@ fn roles(names: &[&str]) -> String {
 
 /// The daemon, which from `limit` on may write no file beyond so many bytes: what a full disk or a quota does.
 fn start_limited(world: &mut World) {
-    let usual = world.command(&["run"]);
-    let mut limited = std::process::Command::new("sh");
     // Ignored, so that the write fails instead.
-    limited.args(["-c", "trap '' XFSZ; exec \"$0\" \"$@\""]).arg(usual.get_program()).args(usual.get_args());
-    limited.current_dir(world.dir.path());
-    for (name, value) in usual.get_envs() {
-        match value {
-            Some(value) => limited.env(name, value),
-            None => limited.env_remove(name),
-        };
-    }
+    let limited = world.command_under(&["sh", "-c", "trap '' XFSZ; exec \"$0\" \"$@\""], &["run"]);
     world.daemon = Some(Process::start(limited));
 }
 

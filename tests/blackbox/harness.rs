@@ -154,9 +154,29 @@ impl World {
         command
     }
 
+    /// The same, started by another program, e.g. `["setpriv", "--bounding-set=-all"]`.
+    pub fn command_under(&self, program: &[&str], args: &[&str]) -> Command {
+        let usual = self.command(args);
+        let mut command = Command::new(program[0]);
+        command.args(&program[1..]).arg(usual.get_program()).args(usual.get_args());
+        command.current_dir(self.dir.path()).stdin(Stdio::null());
+        for (name, value) in usual.get_envs() {
+            match value {
+                Some(value) => command.env(name, value),
+                None => command.env_remove(name),
+            };
+        }
+        command
+    }
+
     /// Runs a command to its end.
     pub async fn run(&self, args: &[&str]) -> Output {
-        let mut command = tokio::process::Command::from(self.command(args));
+        Self::end_of(self.command(args)).await
+    }
+
+    /// What became of a command that ends by itself.
+    pub async fn end_of(command: Command) -> Output {
+        let mut command = tokio::process::Command::from(command);
         tokio::time::timeout(PATIENCE, command.kill_on_drop(true).output()).await.expect("the command ends").unwrap()
     }
 
@@ -419,6 +439,10 @@ impl Process {
 }
 
 impl Process {
+    pub fn has_ended(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_some()
+    }
+
     /// Waits for its end.
     pub async fn ended(&mut self) -> ExitStatus {
         let start = Instant::now();
@@ -438,6 +462,12 @@ impl Drop for Process {
         drop(self.child.kill());
         drop(self.child.wait());
     }
+}
+
+/// What a test cannot do without is not here: fatal in CI, a line elsewhere.
+pub fn missing(what: &str) {
+    assert!(std::env::var("CI").as_deref() != Ok("true"), "{what}");
+    eprintln!("skipped: {what}");
 }
 
 /// The text of a file, or nothing.

@@ -283,3 +283,28 @@ async fn a_rename_that_fails_for_a_while_does_not_look_like_a_loss() {
     assert!(world.entity("permissions", "new11").await.is_some());
     assert_eq!(world.project().await["undeclared"], 0);
 }
+
+/// The flags were noted only for what could be seen, so that a list which failed at the wrong moment lost them.
+#[tokio::test]
+async fn what_was_declared_last_counts_though_nothing_could_be_observed_then() {
+    let guards = "guards: { maxDeletes: 100, maxDeletePercent: 100, deleteAfter: 0s }";
+    let mut world = World::with(with_project(&["firstContact: apply", "policy: sync", guards])).await;
+    world.write("stays.yaml", "roles:\n  - name: stays\ntenants:\n  - { id: stays, name: S }\n");
+    world.write("more.yaml", "roles:\n  - name: kept\ntenants:\n  - { id: goes, name: G, cascadeDelete: true }\n");
+    world.converge().await;
+
+    world.faults(json!([{ "match": { "method": "GET" }, "fault": "status", "status": 503 }])).await;
+    world.write("more.yaml", "roles:\n  - { name: kept, protected: true }\ntenants:\n  - { id: goes, name: G }\n");
+    world.fresh_pass().await;
+    world.remove("more.yaml");
+    world.fresh_pass().await;
+    assert_eq!(world.project().await["desired"]["resources"], 2);
+    world.faults(json!([])).await;
+
+    world.until("deleted", async |world| world.entity("tenants", "goes").await.is_none()).await;
+    world.until("idle", async |world| world.is_converged().await).await;
+    assert!(world.entity("roles", "kept").await.is_some(), "it was protected when it was last declared");
+    let writes = world.writes().await;
+    let (_, body) = writes.iter().find(|(line, _)| line.contains("tenant/delete")).unwrap();
+    assert_ne!(body["cascade"], true, "nobody said so when it was last declared");
+}

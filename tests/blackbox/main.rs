@@ -5,11 +5,12 @@
 
 mod audit;
 mod budget;
+mod clock;
 mod commands;
 mod converge;
 mod crash;
-mod crash5;
 mod demo;
+mod drain;
 mod durability;
 mod failure;
 mod fence;
@@ -21,7 +22,10 @@ mod limits;
 mod metrics;
 mod pause;
 mod plan;
+mod power;
 mod projects;
+mod readonly;
+mod secrets;
 mod source;
 mod triggers;
 mod validate;

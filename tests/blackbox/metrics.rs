@@ -5,6 +5,7 @@ use crate::harness::PROJECT;
 use crate::harness::Setup;
 use crate::harness::TOKEN;
 use crate::harness::World;
+use crate::harness::missing;
 use crate::harness::write_some;
 use reqwest::Method;
 use rustix::process::Signal;
@@ -155,8 +156,7 @@ fn check_with_promtool(text: &str) {
     let tool = if unpacked.exists() { unpacked } else { "promtool".into() };
     let piped = Command::new(&tool).args(["check", "metrics"]).stdin(Stdio::piped()).stderr(Stdio::piped()).spawn();
     let Ok(mut child) = piped else {
-        assert!(std::env::var("CI").as_deref() != Ok("true"), "no promtool: the metrics are not checked");
-        return eprintln!("skipped: no promtool");
+        return missing("no promtool: the metrics are not checked");
     };
     child.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
     let output = child.wait_with_output().unwrap();

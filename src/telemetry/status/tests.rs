@@ -47,7 +47,7 @@ async fn the_status_has_the_documented_shape() {
             algorithm: "adaptive",
             requests_per_second: None,
             budget: Some(100.0),
-            used: Some(1.0),
+            used: 1,
             paused_until: None,
             throttled_total: 0,
             adaptive: Some(AdaptiveStatus { current_rate: 10.0, min_rate: 1.0, max_rate: 100.0, success_count: 4 }),
@@ -78,7 +78,7 @@ async fn the_status_has_the_documented_shape() {
             ],
             "queue": { "ready": 1, "delayed": 2, "inFlight": 3 },
             "limiters": [{ "host": "api.descope.com", "algorithm": "adaptive", "requestsPerSecond": null, "budget": 100.0,
-                "used": 1.0, "pausedUntil": null, "throttledTotal": 0,
+                "used": 1, "pausedUntil": null, "throttledTotal": 0,
                 "adaptive": { "currentRate": 10.0, "minRate": 1.0, "maxRate": 100.0, "successCount": 4 } }],
         })
     );

@@ -1,0 +1,207 @@
+//! Which changes a difference makes, and the calls they take.
+
+use super::*;
+
+#[test]
+fn a_change_waits_for_what_it_refers_to_where_that_could_not_be_observed() {
+    let desired = desired_of(vec![
+        declared(Key::new("permissions", "p"), json!({})),
+        declared(Key::new("roles", "r"), json!({ "permissionNames": ["p"] })),
+        declared(Key::new("roles", "free"), json!({})),
+    ]);
+    let plan = |error: descope::Error| {
+        let mut observed = World::default().observed();
+        observed.kinds.insert("permissions", Err(error));
+        Case { observed, sent: Sent::Unknown, ..Case::of(&desired, &World::default()) }.plan()
+    };
+    let names = |plan: &Plan| plan.changes.iter().map(|change| change.key.id()).collect::<Vec<_>>();
+
+    let passing = plan(timeout());
+    assert_eq!((names(&passing), passing.waiting), (vec!["free".to_owned()], true));
+}
+
+#[test]
+fn a_rename_keeps_what_refers_to_it_without_a_change_of_its_own() {
+    let mut world = live(&[
+        (Key::new("permissions", "old"), json!({})),
+        (Key::new("roles", "reader"), json!({ "permissionNames": ["old"] })),
+        (Key::new("roles", "was"), json!({})),
+        (Key::new("tenants", "acme"), json!({ "name": "Acme", "defaultRoles": ["was"] })),
+    ]);
+    let mut permission = declared(Key::new("permissions", "new"), json!({ "description": "d" }));
+    permission.renamed_from = Some("old".into());
+    let mut role = declared(Key::new("roles", "is"), json!({}));
+    role.renamed_from = Some("was".into());
+    let desired = desired_of(vec![
+        permission,
+        role,
+        declared(Key::new("roles", "reader"), json!({ "permissionNames": ["new"] })),
+        declared(Key::new("tenants", "acme"), json!({ "name": "Acme", "defaultRoles": ["is"] })),
+    ]);
+
+    let plan = planned(&desired, &world, &BTreeMap::new(), Policy::UpsertOnly);
+
+    let changes: Vec<(String, Action)> =
+        plan.changes.iter().map(|change| (change.key.to_string(), change.action)).collect();
+    assert_eq!(changes, [("permissions/new".to_owned(), Action::Rename), ("roles/is".to_owned(), Action::Rename)]);
+    assert_eq!(plan.changes[0].fields[0].path, "name");
+    assert!(plan.undeclared.is_empty());
+    carry_out(plan, &mut world, &desired);
+    assert!(
+        planned(&desired, &world, &BTreeMap::new(), Policy::UpsertOnly).changes.is_empty(),
+        "then the line is inert"
+    );
+}
+
+#[test]
+fn a_rename_onto_something_that_exists_is_refused() {
+    let world = live(&[(Key::new("roles", "old"), json!({})), (Key::new("roles", "new"), json!({}))]);
+    let mut role = declared(Key::new("roles", "new"), json!({ "description": "d" }));
+    role.renamed_from = Some("old".into());
+
+    let plan = planned(&desired_of(vec![role]), &world, &BTreeMap::new(), Policy::UpsertOnly);
+
+    assert!(plan.changes.is_empty());
+    assert_eq!(
+        plan.refused[0].message,
+        "renamedFrom: both roles/old and roles/new exist in Descope; delete one there, or remove the renamedFrom line \
+         to keep both"
+    );
+}
+
+/// The old name left the YAML, so it was pruned while the declaration that speaks of it was refused.
+#[test]
+fn a_refused_rename_leaves_the_old_name_alone_under_sync() {
+    let world = live(&[
+        (Key::new("roles", "old"), json!({})),
+        (Key::new("roles", "new"), json!({})),
+        (Key::new("roles", "gone"), json!({})),
+    ]);
+    let mut role = declared(Key::new("roles", "new"), json!({ "description": "d" }));
+    role.renamed_from = Some("old".into());
+
+    let plan = planned(&desired_of(vec![role]), &world, &owning(&world), Policy::Sync);
+
+    let deleted: Vec<String> = plan.changes.iter().map(|change| change.key.to_string()).collect();
+    assert_eq!(deleted, ["roles/gone"], "and what nobody speaks of goes");
+    assert_eq!(plan.refused.len(), 1);
+}
+
+#[test]
+fn clearing_takes_the_overwriting_call_and_setting_the_patch() {
+    let world = live(&[(
+        Key::new("tenants", "acme"),
+        json!({ "name": "Acme", "selfProvisioningDomains": ["a.com"], "customAttributes": { "plan": "gold", "seats": 3 } }),
+    )]);
+    let write = |fields: Value| {
+        let desired = desired_of(vec![declared(Key::new("tenants", "acme"), fields)]);
+        planned(&desired, &world, &BTreeMap::new(), Policy::UpsertOnly)
+            .take_tasks(&Arc::default())
+            .into_iter()
+            .next()
+            .map(|task| task.write)
+    };
+
+    assert_eq!(
+        write(json!({ "name": "Acme Inc", "disabled": true })),
+        Some(Write::Patch(document(json!({ "id": "acme", "name": "Acme Inc", "disabled": true }))))
+    );
+    assert_eq!(
+        write(json!({ "name": "Acme", "customAttributes": { "plan": "silver" } })),
+        Some(Write::Patch(document(json!({ "id": "acme", "customAttributes": { "plan": "silver", "seats": 3 } }))))
+    );
+    let Some(Write::Overwrite { body, .. }) = write(json!({ "name": "Acme", "selfProvisioningDomains": [] })) else {
+        panic!("a list is cleared by overwriting")
+    };
+    assert_eq!(body["selfProvisioningDomains"], json!([]));
+    assert_eq!(body["customAttributes"], json!({ "plan": "gold", "seats": 3 }));
+    assert_eq!(body["futureField"], json!("kept"));
+    assert!(!body.contains_key("createdTime") && !body.contains_key("authType") && !body.contains_key("defaultRoles"));
+    let Some(Write::Overwrite { body, .. }) = write(json!({ "name": "Acme", "customAttributes": { "seats": null } }))
+    else {
+        panic!("an entry is cleared by overwriting")
+    };
+    assert_eq!(body["customAttributes"], json!({ "plan": "gold" }));
+    assert_eq!(write(json!({ "name": "Acme", "customAttributes": {} })), None);
+}
+
+#[test]
+fn what_cannot_be_read_back_goes_by_what_was_sent() {
+    let mut world = live(&[(Key::new("tenants", "acme"), json!({ "name": "Acme" }))]);
+    world.live.get_mut(&Key::new("tenants", "acme")).unwrap().remove("defaultRoles");
+    let fields = json!({ "name": "Acme", "parent": "top", "federatedAppIds": ["app"], "defaultRoles": ["r"] });
+    let desired = desired_of(vec![declared(Key::new("tenants", "acme"), fields)]);
+    let plan = |sent: Sent| Case { sent, ..Case::of(&desired, &world) }.plan();
+
+    assert!(plan(Sent::Same).changes.is_empty());
+    let unknown = plan(Sent::Unknown);
+    let paths: Vec<&str> = unknown.changes[0].fields.iter().map(|field| field.path.as_str()).collect();
+    assert_eq!(paths, ["federatedAppIds", "defaultRoles"]);
+    assert!(unknown.warnings[0].contains("parent is unverified"), "{:?}", unknown.warnings);
+    assert!(
+        plan(Sent::Different).refused[0].message.starts_with("parent can be set only when the resource is created")
+    );
+}
+
+#[test]
+fn system_permissions_and_builtin_roles_are_never_touched() {
+    let mut world =
+        live(&[(Key::new("permissions", "SSO Admin"), json!({})), (Key::new("roles", "Tenant Admin"), json!({}))]);
+    world.live.get_mut(&Key::new("permissions", "SSO Admin")).unwrap().insert("systemDefault".to_owned(), json!(true));
+    let mut desired = desired_of(vec![declared(Key::new("roles", "Tenant Admin"), json!({ "description": "mine" }))]);
+    desired.kinds.insert("permissions");
+
+    let plan = planned(&desired, &world, &owning(&world), Policy::Sync);
+
+    assert!(plan.changes.is_empty() && plan.undeclared.is_empty());
+    assert!(plan.warnings[0].contains("roles/Tenant Admin is built into Descope"), "{:?}", plan.warnings);
+}
+
+#[test]
+fn an_own_create_that_the_list_does_not_show_yet_is_not_repeated() {
+    let desired = desired_of(vec![declared(Key::new("roles", "a"), json!({}))]);
+    let owned = BTreeMap::from([(Key::new("roles", "a"), Ownership { fresh: true, ..Ownership::default() })]);
+
+    let plan = planned(&desired, &World::default(), &owned, Policy::Sync);
+
+    assert!(plan.changes.is_empty());
+}
+
+#[test]
+fn a_new_project_is_sent_in_the_fewest_calls_in_dependency_order() {
+    let mut child = declared(Key::new("tenants", "a-child"), json!({ "name": "c", "parent": "z-top" }));
+    child.place.line = 9;
+    let desired = desired_of(vec![
+        declared(Key::new("permissions", "p"), json!({})),
+        declared(Key::new("permissions", "q"), json!({})),
+        declared(Key::new("roles", "r"), json!({ "permissionNames": ["p"] })),
+        declared(Key::in_tenant("roles", "z-top", "own"), json!({ "permissionNames": ["q"] })),
+        child,
+        declared(Key::new("tenants", "z-top"), json!({ "name": "t", "defaultRoles": ["r"] })),
+    ]);
+
+    let mut plan = planned(&desired, &World::default(), &BTreeMap::new(), Policy::UpsertOnly);
+    let forecast = plan.forecast_requests();
+
+    let mut tasks = plan.take_tasks(&Arc::default());
+    tasks.sort_by_key(|task| (task.stage, task.batch));
+    let order: Vec<(u32, String, Part)> =
+        tasks.into_iter().map(|task| (task.batch, task.slot.key.to_string(), task.slot.part)).collect();
+    let batch_of = |id: &str| order.iter().find(|(_, key, _)| key == id).unwrap().0;
+    let keys: Vec<&str> = order.iter().map(|(_, key, _)| key.as_str()).collect();
+    assert_eq!(
+        keys,
+        [
+            "permissions/p",
+            "permissions/q",
+            "roles/r",
+            "tenants/z-top",
+            "tenants/a-child",
+            "roles/z-top/own",
+            "tenants/z-top"
+        ]
+    );
+    assert_eq!(order.last().unwrap().2, Part::DefaultRoles);
+    assert_eq!(batch_of("permissions/p"), batch_of("permissions/q"));
+    assert_eq!(forecast, 6);
+}

@@ -1,0 +1,218 @@
+//! What is held, and what releases it.
+
+use super::*;
+
+#[test]
+fn a_delete_waits_for_its_time_and_cannot_be_approved_before() {
+    let world = live(&[
+        (Key::new("tenants", "gone"), json!({ "name": "g" })),
+        (Key::new("tenants", "t"), json!({ "name": "t" })),
+    ]);
+    let desired = desired_of(vec![declared(Key::new("tenants", "t"), json!({ "name": "t" }))]);
+    let plan = |may_delete: bool| {
+        Case {
+            owned: owning(&world),
+            policy: Policy::Sync,
+            may_delete,
+            is_approved: &|_| true,
+            ..Case::of(&desired, &world)
+        }
+        .plan()
+    };
+
+    let early = plan(false);
+    assert_eq!(early.changes[0].held, Some(Hold::DeleteAfter));
+    assert_eq!((early.held().count(), early.fingerprint.as_str()), (0, ""));
+    assert_eq!(plan(true).changes[0].held, None);
+}
+
+#[test]
+fn an_emptied_kind_and_a_possible_rename_are_held_with_the_remedy() {
+    let world = live(&[
+        (Key::new("permissions", "p"), json!({})),
+        (Key::new("roles", "old"), json!({ "permissionNames": ["p"] })),
+        (Key::new("tenants", "t"), json!({ "name": "t", "defaultRoles": ["old"] })),
+    ]);
+    let mut desired = desired_of(vec![
+        declared(Key::new("roles", "new"), json!({})),
+        declared(Key::new("tenants", "t"), json!({ "name": "t" })),
+    ]);
+    desired.kinds.insert("permissions");
+
+    let plan = Case { owned: owning(&world), policy: Policy::Sync, ..Case::of(&desired, &world) }.plan();
+
+    assert_eq!(held(&plan, "p"), Some(Hold::KindEmptied));
+    assert_eq!(held(&plan, "old"), Some(Hold::MaybeRename));
+    assert_eq!(held(&plan, "new"), None);
+    let said = plan.warnings.join("\n");
+    assert!(said.contains("deleting roles/old takes it away from tenants/t"), "{said}");
+    assert!(
+        said.contains("roles: old would be deleted and new created; if that is a rename, write `renamedFrom: OLD`"),
+        "{said}"
+    );
+}
+
+/// Only creates that were planned counted, so that a kind which could not be observed made the delete look harmless.
+#[test]
+fn a_create_that_waits_may_be_a_rename_as_well() {
+    let world = live(&[(Key::new("roles", "old"), json!({})), (Key::new("roles", "stays"), json!({}))]);
+    let desired = desired_of(vec![
+        declared(Key::new("permissions", "p"), json!({})),
+        declared(Key::new("roles", "new"), json!({ "permissionNames": ["p"] })),
+        declared(Key::new("roles", "stays"), json!({})),
+    ]);
+    let mut observed = world.observed();
+    observed.kinds.insert("permissions", Err(timeout()));
+
+    let case = Case { owned: owning(&world), policy: Policy::Sync, ..Case::of(&desired, &world) };
+    let plan = Case { observed, ..case }.plan();
+
+    assert!(plan.waiting && plan.changes.iter().all(|change| *change.key.name != *"new"), "the create waits");
+    assert_eq!(held(&plan, "old"), Some(Hold::MaybeRename));
+}
+
+/// The digest of a change was the same whatever held it, so that an approval to let it go also accepted a loss.
+#[test]
+fn an_approval_of_a_change_accepts_no_loss_and_the_other_way_round() {
+    let all: Vec<(Key, Value)> = ["a", "b", "c", "gone"].map(|name| (Key::new("roles", name), json!({}))).to_vec();
+    let (whole, part) = (live(&all), live(&all[3..]));
+    let desired = desired(&all[..3]);
+    let plan = |world: &World, is_approved: &dyn Fn(&str) -> bool| {
+        let guards = Guards { default_max_deletes: 0, ..GUARDS };
+        let owned = owning(&whole);
+        Case { owned, policy: Policy::Sync, guards, is_approved, ..Case::of(&desired, world) }.plan()
+    };
+    let (to_delete, to_accept) = (plan(&whole, &|_| false), plan(&part, &|_| false));
+    assert_eq!(held(&to_delete, "gone"), Some(Hold::MaxDeletes));
+    assert_eq!(held(&to_accept, "gone"), Some(Hold::ObservationShrank));
+    let approves = |plan: &Plan| {
+        let digests = plan.held_digests.clone();
+        move |digest: &str| digests.iter().any(|known| known == digest)
+    };
+
+    assert_eq!(held(&plan(&part, &approves(&to_delete)), "gone"), Some(Hold::ObservationShrank));
+    assert_eq!(held(&plan(&whole, &approves(&to_accept)), "gone"), Some(Hold::MaxDeletes));
+    assert_eq!(held(&plan(&whole, &approves(&to_delete)), "gone"), None);
+    assert_eq!(plan(&part, &approves(&to_accept)).held().count(), 0);
+}
+
+#[test]
+fn mass_updates_are_held_where_the_config_says_so() {
+    let all: Vec<(Key, Value)> = (0..6).map(|n| (Key::new("permissions", &format!("p{n}")), json!({}))).collect();
+    let world = live(&all);
+    let resources: Vec<Declared> =
+        all.iter().map(|(key, _)| declared(key.clone(), json!({ "description": "new" }))).collect();
+    let plan = |max_change_percent| {
+        let guards = Guards { max_change_percent, ..GUARDS };
+        Case { owned: owning(&world), guards, ..Case::of(&desired_of(Vec::clone(&resources)), &world) }.plan()
+    };
+
+    assert_eq!(plan(None).held().count(), 0);
+    assert_eq!(plan(Some(100.0)).held().count(), 0);
+    assert_eq!(plan(Some(50.0)).held().count(), 6);
+}
+
+#[test]
+fn what_create_only_created_it_also_finishes() {
+    let mut world = live(&[(Key::new("roles", "r"), json!({})), (Key::new("tenants", "t"), json!({ "name": "t" }))]);
+    let desired = desired_of(vec![declared(Key::new("tenants", "t"), json!({ "name": "t", "defaultRoles": ["r"] }))]);
+    let plan = |world: &World, created: bool, sent: Sent| {
+        let ownership = Ownership { created, ..Ownership::default() };
+        Case {
+            owned: BTreeMap::from([(Key::new("tenants", "t"), ownership)]),
+            sent,
+            policy: Policy::CreateOnly,
+            ..Case::of(&desired, world)
+        }
+        .plan()
+    };
+
+    assert_eq!(plan(&world, true, Sent::Unknown).changes[0].held, None);
+    assert_eq!(plan(&world, false, Sent::Unknown).changes[0].held, Some(Hold::Policy), "it was there before");
+    assert_eq!(plan(&world, true, Sent::Same).changes[0].held, Some(Hold::Policy), "somebody changed it since");
+    world.live.get_mut(&Key::new("tenants", "t")).unwrap().insert("name".to_owned(), json!("other"));
+    assert_eq!(plan(&world, true, Sent::Unknown).changes[0].held, Some(Hold::Policy), "more than the part differs");
+}
+
+#[test]
+fn the_first_contact_with_a_filled_project_holds_everything_and_an_empty_one_nothing() {
+    let desired = desired_of(vec![declared(Key::new("permissions", "a"), json!({}))]);
+    let plan = |world: &World| Case { sent: Sent::Unknown, first_contact: true, ..Case::of(&desired, world) }.plan();
+
+    let mut filled = plan(&live(&[(Key::new("permissions", "other"), json!({}))]));
+    assert_eq!(filled.changes[0].held, Some(Hold::FirstContact));
+    assert_eq!(filled.fingerprint.len(), 16);
+    assert!(filled.take_tasks(&Arc::default()).is_empty());
+    assert_eq!(filled.forecast_requests(), 1, "releasing it is what applying does");
+    let empty = plan(&World::default());
+    assert_eq!((empty.changes[0].held, empty.fingerprint.as_str()), (None, ""));
+}
+
+#[test]
+fn a_list_that_lost_much_of_what_is_owned_holds_its_kind_and_what_depends_on_it() {
+    let all: Vec<(Key, Value)> = (0..12).map(|n| (Key::new("permissions", &format!("p{n}")), json!({}))).collect();
+    let owned = owning(&live(&all));
+    let mut resources: Vec<Declared> = all.iter().map(|(key, fields)| declared(key.clone(), fields.clone())).collect();
+    resources.push(declared(Key::new("roles", "reader"), json!({ "permissionNames": ["p1"] })));
+    resources.push(declared(Key::new("roles", "free"), json!({})));
+    let guards = Guards {
+        default_max_deletes: 10,
+        max_deletes: BTreeMap::new(),
+        max_delete_percent: 20.0,
+        max_change_percent: None,
+    };
+
+    let plan =
+        Case { owned, sent: Sent::Unknown, guards, ..Case::of(&desired_of(resources), &World::default()) }.plan();
+
+    assert_eq!(held(&plan, "p1"), Some(Hold::ObservationShrank));
+    assert_eq!(held(&plan, "reader"), Some(Hold::ObservationShrank));
+    assert_eq!(held(&plan, "free"), None);
+}
+
+#[test]
+fn a_rename_that_was_cut_off_does_not_look_like_a_loss() {
+    let names = |prefix: &str| -> Vec<(Key, Value)> {
+        (0..12).map(|n| (Key::new("permissions", &format!("{prefix}{n}")), json!({}))).collect()
+    };
+    let (old, new) = (live(&names("old")), live(&names("new")));
+    let renamed = |(key, fields): (Key, Value)| {
+        let old = key.name.replace("new", "old");
+        Declared { renamed_from: Some(old.into()), ..declared(key, fields) }
+    };
+    let desired = desired_of(names("new").into_iter().map(renamed).collect());
+    let guards = Guards { default_max_deletes: 10, max_deletes: BTreeMap::new(), max_delete_percent: 20.0, ..GUARDS };
+
+    for (owned, live, action) in
+        [(&old, &old, Some(Action::Rename)), (&new, &old, Some(Action::Rename)), (&old, &new, None)]
+    {
+        let plan = Case { owned: owning(owned), guards: guards.clone(), ..Case::of(&desired, live) }.plan();
+
+        assert_eq!(plan.held().count(), 0);
+        assert_eq!(plan.changes.len(), if action.is_some() { 12 } else { 0 });
+        assert!(plan.changes.iter().all(|change| Some(change.action) == action));
+        assert!(plan.present.iter().all(|key| live.live.contains_key(key)), "owned is what is there");
+    }
+}
+
+#[test]
+fn the_guards_count_absolutely_and_from_five_on_by_percent() {
+    let guards = Guards {
+        default_max_deletes: 10,
+        max_deletes: BTreeMap::from([("tenants".to_owned(), 0)]),
+        max_delete_percent: 20.0,
+        max_change_percent: None,
+    };
+
+    for (kind, gone, owned, forbidden) in [
+        ("roles", 10, 100, false),
+        ("roles", 11, 100, true),
+        ("roles", 1, 5, false),
+        ("roles", 2, 5, true),
+        ("roles", 4, 4, false),
+        ("tenants", 0, 9, false),
+        ("tenants", 1, 100, true),
+    ] {
+        assert_eq!(guards.against(kind, gone, owned).is_some(), forbidden, "{gone} of {owned} {kind}");
+    }
+}

@@ -1,0 +1,119 @@
+//! What a pass says about ownership: declared and live is owned, gone from both sides is not, and what left the files
+//! has been absent since.
+
+use super::Reconciler;
+use super::assess;
+use crate::desired::Declared;
+use crate::desired::Desired;
+use crate::plan::Hold;
+use crate::plan::Plan;
+use crate::resource::Action;
+use crate::resource::Key;
+use crate::state;
+use crate::state::Owned;
+use std::collections::BTreeMap;
+use std::time::SystemTime;
+
+impl Reconciler {
+    /// What is owned and declared nowhere may be deleted once that has stood for long enough. Only a revision that is
+    /// in force counts.
+    pub fn note_absences(&self, desired: &Desired) {
+        if !self.is_current() {
+            return;
+        }
+        let note = || -> Result<(), state::Error> {
+            let owned = self.state.inventory()?;
+            // The last declared value of `protected` and `cascadeDelete` counts, whether the resource can be seen or not.
+            let flags = owned.iter().filter_map(|(key, before)| {
+                let now = ownership(desired.resources.get(key)?, Some(*before));
+                (now != *before).then(|| (key.clone(), now))
+            });
+            let flags: Vec<(Key, Owned)> = flags.collect();
+            if !flags.is_empty() {
+                self.state.own(&flags)?;
+            }
+            let calls = self.state.open_intents()?.into_iter().map(|open| open.intent);
+            let redeclared = calls.filter_map(|intent| {
+                let now = ownership(desired.resources.get(&intent.key)?, None);
+                let is_same = (now.protected, now.cascade_delete) == (intent.protected, intent.cascade_delete);
+                (!is_same).then_some((intent.key, now))
+            });
+            let redeclared: Vec<(Key, Owned)> = redeclared.collect();
+            if !redeclared.is_empty() {
+                self.state.redeclare_calls(&redeclared)?;
+            }
+            let absent = owned.into_keys().filter(|key| !desired.resources.contains_key(key)).collect();
+            self.state.note_absent(&absent, self.state.now()).map(drop)
+        };
+        if let Err(error) = note() {
+            tracing::error!(%error, "cannot write down what left the files; nothing is deleted");
+        }
+    }
+
+    /// Declared and live is owned from now on. A project whose first contact is held is left as it is.
+    pub fn adopt(&self, desired: &Desired, plan: &Plan, first_contact: bool) {
+        if plan.held().any(|change| change.held == Some(Hold::FirstContact))
+            || !plan.unobserved.is_empty() && first_contact
+        {
+            return;
+        }
+        let adopt = || -> Result<(), state::Error> {
+            // In this order: a clock that was set moves what is known along.
+            let now = self.state.now();
+            let known = self.state.inventory()?;
+            let owned = |key: &Key| {
+                let before = known.get(key).copied();
+                let declared = desired.resources.get(key)?;
+                let after = ownership(declared, before);
+                (before != Some(after)).then(|| (key.clone(), after))
+            };
+            let news: Vec<(Key, Owned)> = plan.present.iter().filter_map(owned).collect();
+            if !news.is_empty() {
+                self.state.own(&news)?;
+            }
+            self.disown_lost(desired, plan, &known, now)?;
+            // What the policy or a suspension holds back was not let go ahead by anybody.
+            let is_held_back =
+                plan.changes.iter().any(|change| matches!(change.held, Some(Hold::Policy | Hold::Suspended)));
+            if first_contact && !is_held_back { self.state.mark_known() } else { Ok(()) }
+        };
+        if let Err(error) = adopt() {
+            tracing::error!(%error, "cannot write down what is owned");
+        }
+    }
+
+    /// What is gone from Descope and from the files is owned no more, unless so much is gone that the list is not
+    /// believed. An approval of what that held is one of the loss as well.
+    fn disown_lost(
+        &self,
+        desired: &Desired,
+        plan: &Plan,
+        known: &BTreeMap<Key, Owned>,
+        now: SystemTime,
+    ) -> Result<(), state::Error> {
+        let is_accepted = |kind: &str| plan.changes.iter().any(|change| change.key.kind == kind && change.is_approved);
+        let is_lost = |(key, owned): &(&Key, &Owned)| {
+            let is_believed = !plan.shrunk.contains(key.kind) || is_accepted(key.kind);
+            plan.is_live(key) == Some(false)
+                && is_believed
+                && !owned.created_at.is_some_and(|created| assess::is_fresh(created, now))
+                && !desired.resources.contains_key(*key)
+                && !plan.changes.iter().any(|change| change.action == Action::Rename && change.key.kind == key.kind)
+        };
+        let lost: Vec<Key> = known.iter().filter(is_lost).map(|(key, _)| key.clone()).collect();
+        if lost.is_empty() {
+            return Ok(());
+        }
+        tracing::info!(resources = lost.len(), "gone from Descope and from the files: no longer owned");
+        self.state.disown(&lost)
+    }
+}
+
+fn ownership(declared: &Declared, before: Option<Owned>) -> Owned {
+    let before = before.unwrap_or_default();
+    Owned {
+        created_at: before.created_at,
+        protected: declared.protected.unwrap_or_default(),
+        cascade_delete: declared.cascade_delete.unwrap_or_default(),
+    }
+}

@@ -1,0 +1,206 @@
+//! What was noted counts by the time that passes, whatever the clock of the machine is set to.
+//!
+//! Times are kept as the clock showed them. When it is set while we run, they all move along by as much: what waited
+//! has waited no longer and no shorter. Over a restart only a clock that was set back shows.
+
+use super::Error;
+use super::project::from_millis;
+use super::project::to_millis;
+use rusqlite::Connection;
+use rusqlite::TransactionBehavior;
+use std::time::SystemTime;
+use tokio::time::Instant;
+
+/// Milliseconds. Less is how a clock is kept right in passing.
+const STEP: i64 = 1000;
+
+/// Every time that something is compared with. History is what the clock said.
+const TIMES: [(&str, &str); 8] = [
+    ("absent", "since"),
+    ("deletion", "at"),
+    ("approval", "at"),
+    ("approved", "expires"),
+    ("approved", "given"),
+    ("intent", "begun_at"),
+    ("owned", "created_at"),
+    ("project", "suspended_until"),
+];
+
+/// Those of them that are never ahead of the clock.
+const PAST: [&str; 5] = ["absent", "deletion", "approval", "intent", "owned"];
+
+/// The clock of the machine beside one that nobody sets.
+#[derive(Debug)]
+pub(super) struct Clock {
+    wall: SystemTime,
+    steady: Instant,
+}
+
+impl Clock {
+    /// From now on.
+    pub fn start() -> Self {
+        Self { wall: SystemTime::now(), steady: Instant::now() }
+    }
+
+    /// The time. Where the clock was set since the last call, what was noted is moved along first; while that cannot be
+    /// written, the time is what it would be without.
+    pub fn follow(&mut self, connection: &mut Connection) -> Result<SystemTime, (SystemTime, Error)> {
+        let (wall, steady) = (SystemTime::now(), Instant::now());
+        let expected = self.wall + steady.saturating_duration_since(self.steady);
+        let step = to_millis(wall) - to_millis(expected);
+        if step.abs() >= STEP {
+            shift(connection, step).map_err(|error| (expected, error.into()))?;
+            tracing::warn!(
+                seconds = step / 1000,
+                "the clock of this machine was set; what waits goes on waiting as long"
+            );
+        }
+        *self = Self { wall, steady };
+        Ok(wall)
+    }
+}
+
+/// At the start: what is ahead of the clock was noted before somebody set it back. The newest of it counts as of now,
+/// and nobody knows how old an approval is.
+pub(super) fn catch_up(connection: &mut Connection) -> rusqlite::Result<()> {
+    let times = TIMES.iter().filter(|(table, _)| PAST.contains(table));
+    let newest: Vec<String> = times.map(|(table, column)| format!("SELECT max({column}) AS at FROM {table}")).collect();
+    let sql = format!("SELECT max(at) FROM ({})", newest.join(" UNION ALL "));
+    let newest: Option<i64> = connection.query_row(&sql, [], |row| row.get(0))?;
+    let Some(back) = newest.map(|at| to_millis(SystemTime::now()) - at).filter(|back| *back <= -STEP) else {
+        return Ok(());
+    };
+    shift(connection, back)?;
+    connection.execute("DELETE FROM approved", [])?;
+    tracing::warn!(
+        newest = %humantime::format_rfc3339_seconds(from_millis(newest.unwrap_or_default())),
+        "the clock of this machine was set back since the last run; what waited goes on from then, and approvals are void"
+    );
+    Ok(())
+}
+
+fn shift(connection: &mut Connection, step: i64) -> rusqlite::Result<()> {
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    for (table, column) in TIMES {
+        transaction.execute(&format!("UPDATE {table} SET {column} = max({column} + ?, 0)"), [step])?;
+    }
+    transaction.commit()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::resource::Action;
+    use crate::resource::Key;
+    use crate::state::Lately;
+    use crate::state::Owned;
+    use crate::state::ProjectState;
+    use crate::state::State;
+    use crate::state::guard;
+    use crate::state::tests::intent;
+    use std::collections::BTreeSet;
+    use std::time::Duration;
+
+    fn project() -> (tempfile::TempDir, ProjectState) {
+        let dir = tempfile::tempdir().unwrap();
+        let project = State::open(dir.path()).unwrap().project("api.example.com", "P1", "default");
+        (dir, project)
+    }
+
+    fn set(project: &ProjectState, by: impl Fn(SystemTime) -> SystemTime) {
+        // As if the clock had shown something else before.
+        let mut clock = project.state.shared.clock.lock().unwrap();
+        clock.wall = by(clock.wall);
+    }
+
+    fn note_deletion(project: &ProjectState, at: SystemTime) {
+        let key = Key::new("roles", "gone");
+        project.write(|transaction, id| guard::count_deletion(transaction, id, &key, at)).unwrap();
+    }
+
+    const DAYS: Duration = Duration::from_secs(2 * 24 * 60 * 60);
+
+    #[test]
+    fn what_was_noted_moves_with_the_clock() {
+        for is_ahead in [true, false] {
+            let (_dir, project) = project();
+            let now = project.state.now();
+            let key = Key::new("roles", "a");
+            let minute = Duration::from_secs(60);
+            project.suspend(Some(now + minute)).unwrap();
+            project.note_absent(&BTreeSet::from([key.clone()]), now - minute).unwrap();
+            note_deletion(&project, now - minute);
+            project.own(&[(key.clone(), Owned { created_at: Some(now - minute), ..Owned::default() })]).unwrap();
+            project.approve(&["digest".to_owned()], &BTreeSet::from(["tenants"]), now, now + minute).unwrap();
+            project.begin(&[intent(Action::Delete, &key)]).unwrap();
+
+            // It showed two days less, so it was set ahead; and the other way round.
+            set(&project, |wall| if is_ahead { wall - DAYS } else { wall + DAYS });
+            let after = project.state.now();
+
+            let moved = |time: SystemTime| if is_ahead { time + DAYS } else { time - DAYS };
+            let near = |a: SystemTime, b: SystemTime| {
+                a.duration_since(b).or_else(|error| Ok::<_, ()>(error.duration())).unwrap() < Duration::from_secs(5)
+            };
+            assert!(near(project.open_intents().unwrap()[0].begun_at, moved(now)));
+            assert!(near(project.absences().unwrap()[&key], moved(now - minute)));
+            let until = project.suspended_until(SystemTime::UNIX_EPOCH).unwrap().unwrap();
+            assert!(near(until, moved(now + minute)));
+            assert_eq!(project.ledger(moved(after)).unwrap().lately["roles"], Lately { deleted: 1, created: 1 });
+            assert_eq!(project.approved(moved(now)).unwrap().len(), 1);
+            assert!(project.approved(moved(now + minute * 2)).unwrap().is_empty());
+        }
+    }
+
+    #[test]
+    fn no_time_but_that_of_history_is_left_behind() {
+        let (_dir, project) = project();
+        let connection = project.state.connection();
+        let sql = "SELECT t.name, c.name FROM sqlite_schema t JOIN pragma_table_info(t.name) c
+                   WHERE t.type = 'table' AND t.name NOT IN ('pass', 'audit') AND c.type = 'INTEGER'
+                   AND (c.name IN ('at', 'since', 'expires', 'given') OR c.name GLOB '*_at' OR c.name GLOB '*_until')";
+        let mut statement = connection.prepare(sql).unwrap();
+        let columns = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?))).unwrap();
+        let columns: BTreeSet<(String, String)> = columns.map(Result::unwrap).collect();
+
+        let moved = TIMES.iter().map(|(table, column)| ((*table).to_owned(), (*column).to_owned())).collect();
+        assert_eq!(columns, moved);
+    }
+
+    #[test]
+    fn a_clock_that_is_kept_right_in_passing_moves_nothing() {
+        let (_dir, project) = project();
+        let now = project.state.now();
+        project.suspend(Some(now + DAYS)).unwrap();
+        let before = project.suspended_until(now).unwrap();
+
+        for _ in 0..5 {
+            set(&project, |wall| wall - Duration::from_millis(400));
+            project.state.now();
+        }
+
+        assert_eq!(project.suspended_until(now).unwrap(), before);
+    }
+
+    #[test]
+    fn at_the_start_nothing_is_ahead_of_the_clock() {
+        let (dir, ahead) = project();
+        let now = SystemTime::now();
+        let key = Key::new("roles", "a");
+        note_deletion(&ahead, now + DAYS - Duration::from_secs(7));
+        ahead.approve(&["digest".to_owned()], &BTreeSet::from(["tenants"]), now + DAYS, now + DAYS * 2).unwrap();
+        ahead.own(&[(key.clone(), Owned { created_at: Some(now - DAYS), ..Owned::default() })]).unwrap();
+        drop(ahead);
+
+        let project = State::open(dir.path()).unwrap().project("api.example.com", "P1", "default");
+
+        let now = SystemTime::now();
+        assert!(project.approved(now).unwrap().is_empty());
+        let deleted = |now| project.ledger(now).unwrap().lately["roles"].deleted;
+        assert_eq!(deleted(now), 1);
+        assert!(project.inventory().unwrap()[&key].created_at.unwrap() < now - DAYS);
+        let almost_a_day = Duration::from_secs(24 * 60 * 60 - 60);
+        assert_eq!(deleted(now + almost_a_day), 1);
+        assert_eq!(deleted(now + almost_a_day + Duration::from_secs(60)), 0);
+    }
+}

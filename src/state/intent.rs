@@ -1,0 +1,368 @@
+//! Calls that must not be lost or sent twice: noted before they are sent, with everything that their outcome needs. A power
+//! cut in between leaves an open call, which a later look settles as if the answer had come.
+
+use super::Attempt;
+use super::Digest;
+use super::Error;
+use super::Owned;
+use super::guard;
+use super::history;
+use super::history::Occasion;
+use super::project;
+use super::project::ProjectState;
+use super::project::from_millis;
+use super::project::tenant;
+use super::project::to_millis;
+use crate::resource::Action;
+use crate::resource::Key;
+use crate::resource::Part;
+use rusqlite::Connection;
+use rusqlite::OptionalExtension;
+use rusqlite::Row;
+use rusqlite::Transaction;
+use rusqlite::params;
+use std::sync::Arc;
+use std::time::Duration;
+use std::time::SystemTime;
+
+/// A call that is about to be sent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Intent {
+    /// What it is about; for a rename, the new name.
+    pub key: Key,
+    /// Which of its calls.
+    pub part: Part,
+    /// What it does.
+    pub action: Action,
+    /// For a rename, the old name.
+    pub from: Option<Arc<str>>,
+    /// Fingerprint of what is sent.
+    pub digest: Digest,
+    /// Digest of what was there before.
+    pub seen: u64,
+    /// As declared: once this is done, the resource is never deleted.
+    pub protected: bool,
+    /// As declared: a delete will take along what hangs on it.
+    pub cascade_delete: bool,
+    /// What an operator approved, by its digest: used up once this is done, and not counted by the guards.
+    pub approval: Option<Arc<str>>,
+    /// Why it is sent, for the audit trail.
+    pub occasion: Occasion,
+}
+
+impl Intent {
+    /// Its row of the audit trail.
+    fn attempt(&self, ending: &Ending<'_>) -> Attempt {
+        Attempt {
+            at: SystemTime::now(),
+            key: self.key.clone(),
+            action: self.action.as_str().to_owned(),
+            occasion: self.occasion.clone(),
+            outcome: ending.settled.outcome().to_owned(),
+            message: ending.message.to_owned(),
+            is_interim: ending.settled == Settled::Apart,
+            duration: ending.duration,
+        }
+    }
+}
+
+/// Names a noted call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct IntentId(i64);
+
+/// A call that may have been sent, and of which nobody knows what became.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OpenIntent {
+    /// To settle it with.
+    pub id: IntentId,
+    /// The call.
+    pub intent: Intent,
+    /// When it was noted.
+    pub begun_at: SystemTime,
+    /// Its row of the audit trail, where its answer was waited for in vain.
+    row: Option<i64>,
+}
+
+/// What became of a call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Settled {
+    /// It took effect. The inventory follows: a created or renamed resource is owned, as it was declared; a deleted one
+    /// is not, and the guards count it.
+    Done,
+    /// It had no effect.
+    NotDone,
+    /// It had none, and is about to be tried again in a smaller call: the row of that try takes the place of this one's.
+    Apart,
+}
+
+impl Settled {
+    fn outcome(self) -> &'static str {
+        match self {
+            Self::Done => "ok",
+            Self::NotDone | Self::Apart => "failed",
+        }
+    }
+}
+
+/// How a call ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ending<'a> {
+    /// What became of it.
+    pub settled: Settled,
+    /// Why, for the audit trail.
+    pub message: &'a str,
+    /// How long it took.
+    pub duration: Duration,
+}
+
+/// Fingerprints of what was sent for fields that cannot be read back.
+pub type SentFields = [(Key, &'static str, Digest)];
+
+impl ProjectState {
+    /// Notes calls before they are sent, all or nothing. The ids are in the order of `intents`.
+    pub fn begin(&self, intents: &[Intent]) -> Result<Vec<IntentId>, Error> {
+        let sql = "INSERT INTO intent (project, kind, tenant, name, part, action, from_name, digest, seen, protected,
+                   cascade_delete, approval, trigger, revision, source_commit, file, line, fields, attempt, begun_at)
+                   VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
+        self.write(|transaction, id| {
+            // In here: by the clock that everything else was just moved along to.
+            let now = to_millis(SystemTime::now());
+            let mut statement = transaction.prepare_cached(sql)?;
+            let insert = |intent: &Intent| {
+                let Intent { key, part, action, from, digest, seen, .. } = intent;
+                let Intent { protected, cascade_delete, approval, occasion, .. } = intent;
+                let Occasion { trigger, revision, commit, place, fields, attempt } = occasion;
+                let (file, line) = place.clone().unzip();
+                let row = params![
+                    id,
+                    key.kind,
+                    tenant(key),
+                    key.name,
+                    part_word(*part),
+                    action.as_str(),
+                    from,
+                    digest,
+                    seen.cast_signed(),
+                    protected,
+                    cascade_delete,
+                    approval,
+                    trigger,
+                    revision,
+                    commit,
+                    file,
+                    line,
+                    fields,
+                    attempt,
+                    now
+                ];
+                statement.insert(row).map(IntentId)
+            };
+            intents.iter().map(insert).collect()
+        })
+    }
+
+    /// Notes what became of calls and all that follows, all or nothing: a kill leaves either open calls or their outcome.
+    pub fn settle(&self, ids: &[IntentId], ending: &Ending<'_>, sent: &SentFields) -> Result<(), Error> {
+        self.write(|transaction, project| {
+            for id in ids {
+                if let Some(open) = take(transaction, project, *id)? {
+                    settle(transaction, project, &open, ending)?;
+                }
+            }
+            project::set_sent(transaction, project, sent)
+        })
+    }
+
+    /// The same for one open call, unless somebody else did so before; then false.
+    pub fn settle_open(&self, open: &OpenIntent, ending: &Ending<'_>) -> Result<bool, Error> {
+        self.write(|transaction, project| {
+            let Some(open) = take(transaction, project, open.id)? else { return Ok(false) };
+            settle(transaction, project, &open, ending)?;
+            Ok(true)
+        })
+    }
+
+    /// The same for calls that could not be noted before they were sent.
+    pub fn note_calls(&self, intents: &[Intent], ending: &Ending<'_>, sent: &SentFields) -> Result<(), Error> {
+        self.write(|transaction, project| {
+            let now = SystemTime::now();
+            for intent in intents {
+                history::add(transaction, project, &intent.attempt(ending))?;
+                if ending.settled == Settled::Done {
+                    follow(transaction, project, intent, now)?;
+                }
+            }
+            project::set_sent(transaction, project, sent)
+        })
+    }
+
+    /// Notes that calls were sent and their answers lost. They stay open, until a look or a later call settles them.
+    pub fn note_unclear(&self, ids: &[IntentId], ending: &Ending<'_>) -> Result<(), Error> {
+        self.write(|transaction, project| {
+            for id in ids {
+                let mut statement = transaction
+                    .prepare_cached("SELECT * FROM intent WHERE id = ? AND project = ? AND audit IS NULL")?;
+                let open = statement.query_row(params![id.0, project], open_intent).optional()?.flatten();
+                let Some(open) = open else { continue };
+                let row = history::add(transaction, project, &open.intent.attempt(ending))?;
+                transaction.prepare_cached("UPDATE intent SET audit = ? WHERE id = ?")?.execute([row, id.0])?;
+            }
+            Ok(())
+        })
+    }
+
+    /// Forgets calls that were not sent after all.
+    pub fn drop_calls(&self, ids: &[IntentId]) -> Result<(), Error> {
+        self.write(|transaction, project| ids.iter().try_for_each(|id| take(transaction, project, *id).map(drop)))
+    }
+
+    /// Settles the newest open call of each of these as done: what it was to do is there.
+    pub fn landed(&self, calls: &[(&Key, Part, Action)], message: &str) -> Result<(), Error> {
+        self.write(|transaction, project| {
+            for (key, part, action) in calls {
+                let sql = "SELECT * FROM intent WHERE project = ? AND kind = ? AND tenant = ? AND name = ? AND part = ?
+                           AND action = ? ORDER BY id DESC LIMIT 1";
+                let row = params![project, key.kind, tenant(key), key.name, part_word(*part), action.as_str()];
+                let open = transaction.prepare_cached(sql)?.query_row(row, open_intent).optional()?.flatten();
+                let Some(open) = open else { continue };
+                let duration = open.begun_at.elapsed().unwrap_or_default();
+                take(transaction, project, open.id)?;
+                settle(transaction, project, &open, &Ending { settled: Settled::Done, message, duration })?;
+            }
+            Ok(())
+        })
+    }
+
+    /// What is declared of a resource by now counts for its calls under way as well.
+    pub fn redeclare_calls(&self, declared: &[(Key, Owned)]) -> Result<(), Error> {
+        let sql = "UPDATE intent SET protected = ?, cascade_delete = ?
+                   WHERE project = ? AND kind = ? AND tenant = ? AND name = ?";
+        self.write(|transaction, id| {
+            for (key, owned) in declared {
+                let row = params![owned.protected, owned.cascade_delete, id, key.kind, tenant(key), key.name];
+                transaction.prepare_cached(sql)?.execute(row)?;
+            }
+            Ok(())
+        })
+    }
+
+    /// Calls that were noted and not settled, oldest first: after a start, those that a kill cut off.
+    pub fn open_intents(&self) -> Result<Vec<OpenIntent>, Error> {
+        self.read(open_intents)
+    }
+}
+
+pub(super) fn open_intents(connection: &Connection, id: i64) -> rusqlite::Result<Vec<OpenIntent>> {
+    let mut statement = connection.prepare_cached("SELECT * FROM intent WHERE project = ? ORDER BY id")?;
+    statement.query_map([id], open_intent)?.filter_map(Result::transpose).collect()
+}
+
+/// Takes an open call off the list; `None` where it was settled before.
+fn take(transaction: &Transaction<'_>, project: i64, id: IntentId) -> rusqlite::Result<Option<OpenIntent>> {
+    let mut statement = transaction.prepare_cached("DELETE FROM intent WHERE id = ? AND project = ? RETURNING *")?;
+    Ok(statement.query_row(params![id.0, project], open_intent).optional()?.flatten())
+}
+
+fn settle(transaction: &Transaction<'_>, project: i64, open: &OpenIntent, ending: &Ending<'_>) -> rusqlite::Result<()> {
+    if ending.settled == Settled::Done {
+        close_earlier(transaction, project, open)?;
+        follow(transaction, project, &open.intent, SystemTime::now())?;
+    }
+    match (open.row, ending.settled) {
+        (None, _) => history::add(transaction, project, &open.intent.attempt(ending)).map(drop),
+        // One row for one call: now its outcome is known.
+        (Some(row), Settled::Done) => history::amend(transaction, row, ending.settled.outcome(), ending.message),
+        // It says so already.
+        (Some(_), Settled::NotDone | Settled::Apart) => Ok(()),
+    }
+}
+
+/// Earlier tries of the same are history once a later one took effect.
+fn close_earlier(transaction: &Transaction<'_>, project: i64, open: &OpenIntent) -> rusqlite::Result<()> {
+    let key = &open.intent.key;
+    let sql =
+        "DELETE FROM intent WHERE project = ? AND kind = ? AND tenant = ? AND name = ? AND part = ? AND action = ?
+               AND id < ? RETURNING *";
+    let Intent { part, action, .. } = &open.intent;
+    let row = params![project, key.kind, tenant(key), key.name, part_word(*part), action.as_str(), open.id.0];
+    let mut statement = transaction.prepare_cached(sql)?;
+    let earlier = statement.query_map(row, open_intent)?.collect::<rusqlite::Result<Vec<_>>>()?;
+    for earlier in earlier.into_iter().flatten().filter(|earlier| earlier.row.is_none()) {
+        let duration = earlier.begun_at.elapsed().unwrap_or_default();
+        let ending = Ending { settled: Settled::NotDone, message: OVERTAKEN, duration };
+        history::add(transaction, project, &earlier.intent.attempt(&ending))?;
+    }
+    Ok(())
+}
+
+/// The message of a row for a call that was cut off, and then sent again.
+const OVERTAKEN: &str = "its answer was lost; it was sent again";
+
+/// What a call that took effect means for the inventory and the guards.
+fn follow(transaction: &Transaction<'_>, id: i64, intent: &Intent, now: SystemTime) -> rusqlite::Result<()> {
+    let Intent { key, protected, cascade_delete, approval, .. } = intent;
+    if let Some(approval) = approval {
+        guard::use_approval(transaction, id, approval, now)?;
+    }
+    let declared = |created_at| Owned { created_at, protected: *protected, cascade_delete: *cascade_delete };
+    match (intent.action, &intent.from) {
+        (Action::Create, _) => {
+            project::forget_sent(transaction, id, key)?;
+            project::own_created(transaction, id, key, &declared(Some(now)))
+        }
+        (Action::Delete, _) => {
+            project::disown(transaction, id, key)?;
+            if approval.is_some() { Ok(()) } else { guard::count_deletion(transaction, id, key, now) }
+        }
+        (Action::Rename, Some(from)) => {
+            project::rename(transaction, id, from, key)?;
+            project::own(transaction, id, key, &declared(None))
+        }
+        (Action::Rename, None) | (Action::Update, _) => Ok(()),
+    }
+}
+
+/// `None` for a row that this release does not understand.
+fn open_intent(row: &Row<'_>) -> rusqlite::Result<Option<OpenIntent>> {
+    let word: String = row.get("action")?;
+    let actions = [Action::Create, Action::Update, Action::Rename, Action::Delete];
+    let Some(action) = actions.into_iter().find(|action| action.as_str() == word) else { return Ok(None) };
+    let word: String = row.get("part")?;
+    let Some(part) = [Part::Main, Part::DefaultRoles].into_iter().find(|part| part_word(*part) == word) else {
+        return Ok(None);
+    };
+    let Some(key) = project::key(row)? else { return Ok(None) };
+    let (file, line): (Option<String>, Option<u32>) = (row.get("file")?, row.get("line")?);
+    Ok(Some(OpenIntent {
+        id: IntentId(row.get("id")?),
+        intent: Intent {
+            key,
+            part,
+            action,
+            from: row.get("from_name")?,
+            digest: row.get("digest")?,
+            seen: row.get::<_, i64>("seen")?.cast_unsigned(),
+            protected: row.get("protected")?,
+            cascade_delete: row.get("cascade_delete")?,
+            approval: row.get("approval")?,
+            occasion: Occasion {
+                trigger: row.get("trigger")?,
+                revision: row.get("revision")?,
+                commit: row.get("source_commit")?,
+                place: file.zip(line),
+                fields: row.get("fields")?,
+                attempt: row.get("attempt")?,
+            },
+        },
+        begun_at: from_millis(row.get("begun_at")?),
+        row: row.get("audit")?,
+    }))
+}
+
+/// As it stands in the database.
+fn part_word(part: Part) -> &'static str {
+    match part {
+        Part::Main => "",
+        Part::DefaultRoles => "defaultRoles",
+    }
+}

@@ -1,0 +1,193 @@
+//! What a worker writes down: what it is about to send, and what became of it.
+
+use super::Target;
+use crate::descope;
+use crate::descope::Client;
+use crate::plan::Task;
+use crate::plan::compare;
+use crate::resource::Document;
+use crate::resource::Field;
+use crate::resource::Key;
+use crate::resource::Kind;
+use crate::resource::Rule;
+use crate::resource::Write;
+use crate::state;
+use crate::state::Digest;
+use crate::state::Ending;
+use crate::state::Intent;
+use crate::state::IntentId;
+use crate::state::Occasion;
+use crate::state::ProjectState;
+use crate::state::SentFields;
+use crate::state::Settled;
+use nonempty::NonEmpty;
+use serde_json::Value;
+use std::sync::Arc;
+use std::sync::OnceLock;
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// Tells what is sent apart from what else could be.
+pub fn fingerprint(state: &ProjectState, write: &Write) -> Digest {
+    state.fingerprint(&match write {
+        Write::Create(body) | Write::Overwrite { body, .. } | Write::Patch(body) => Value::Object(body.clone()),
+        Write::DefaultRoles(names) => Value::from(names.clone()),
+        Write::Delete { .. } => Value::Null,
+    })
+}
+
+/// A call that is to be made, of one or more tasks.
+pub(super) struct Sending {
+    target: Target,
+    intents: Arc<[Intent]>,
+    is_repeatable: bool,
+    noted: Arc<OnceLock<Noted>>,
+}
+
+/// What was written down right before a call was sent.
+struct Noted {
+    at: Instant,
+    /// None where an update went on without; the text says why nothing was sent.
+    ids: Result<Vec<IntentId>, String>,
+}
+
+impl Sending {
+    pub fn of(target: &Target, tasks: &NonEmpty<&Task>, attempts: u32) -> Self {
+        Self {
+            intents: tasks.iter().map(|task| intent(target, task, attempts)).collect(),
+            is_repeatable: tasks.iter().all(|task| task.write.is_repeatable(&task.slot.key)),
+            target: target.clone(),
+            noted: Arc::default(),
+        }
+    }
+
+    /// Writes down what is sent when it is sent, and not before: it may wait long for the rate limit. After a crash the
+    /// next start knows what to look for. A state that cannot be written stops creates, renames and deletes; the
+    /// others are safe to repeat.
+    pub fn client(&self) -> Client {
+        let (state, intents) = (self.target.state.clone(), Arc::clone(&self.intents));
+        let (noted, is_repeatable) = (Arc::clone(&self.noted), self.is_repeatable);
+        let note = move || {
+            let ids = match state.begin(&intents) {
+                Ok(ids) => Ok(ids),
+                Err(error) if is_repeatable => {
+                    tracing::error!(%error, "cannot write the state; updates go on without it");
+                    Ok(Vec::new())
+                }
+                Err(error) => Err(format!("nothing is created, renamed or deleted meanwhile: {error}")),
+            };
+            Noted { at: Instant::now(), ids }
+        };
+        self.target.client.only_while(move || noted.get_or_init(&note).ids.is_ok())
+    }
+
+    /// Why it was not sent, where that is the state's fault.
+    pub fn obstacle(&self) -> Option<&String> {
+        self.noted.get()?.ids.as_ref().err()
+    }
+
+    /// It took effect: with that, what is owned, and the fingerprints of what cannot be read back.
+    pub fn done(&self, kind: &dyn Kind, tasks: &NonEmpty<&Task>) {
+        let sent: Vec<_> = tasks.iter().flat_map(|task| unreadable(&self.target, kind, task)).collect();
+        self.end(&self.ending(Settled::Done, ""), &sent);
+    }
+
+    /// It was sent and not carried out, or not answered: then whether it took effect is found out later.
+    pub fn failed(&self, error: &descope::Error) {
+        let is_refused = matches!(error, descope::Error::Rejected { .. } | descope::Error::Forbidden { .. });
+        let is_apart = is_refused && self.intents.len() > 1;
+        let (settled, message) = if is_apart {
+            (Settled::Apart, format!("refused with its batch, tried apart: {error}"))
+        } else {
+            (Settled::NotDone, error.to_string())
+        };
+        let ending = self.ending(settled, &message);
+        match self.noted.get().map(|noted| &noted.ids) {
+            Some(Ok(ids)) if !error.was_sent() => said(self.target.state.drop_calls(ids)),
+            Some(Ok(ids)) if error.may_have_taken_effect() && !ids.is_empty() => {
+                said(self.target.state.note_unclear(ids, &ending));
+            }
+            Some(Ok(_)) => self.end(&ending, &[]),
+            Some(Err(_)) | None => {}
+        }
+    }
+
+    fn ending<'a>(&self, settled: Settled, message: &'a str) -> Ending<'a> {
+        Ending { settled, message, duration: self.noted.get().map_or(Duration::ZERO, |noted| noted.at.elapsed()) }
+    }
+
+    fn end(&self, ending: &Ending<'_>, sent: &SentFields) {
+        said(match self.noted.get().map(|noted| &noted.ids) {
+            Some(Ok(ids)) if !ids.is_empty() => self.target.state.settle(ids, ending, sent),
+            Some(_) | None => self.target.state.note_calls(&self.intents, ending, sent),
+        });
+    }
+}
+
+/// These are not sent. The rows of those that were refused with their batch stand.
+pub(super) fn blocked(target: &Target, tasks: &NonEmpty<Task>) {
+    let keys: Vec<&Key> = tasks.iter().map(|task| &task.slot.key).collect();
+    said(target.state.not_tried_apart(&keys));
+}
+
+/// A look found these done: the answer to an earlier try was lost.
+pub(super) fn landed(target: &Target, tasks: &[&Task]) {
+    if !tasks.is_empty() {
+        let calls: Vec<_> = tasks.iter().map(|task| (&task.slot.key, task.slot.part, task.action)).collect();
+        said(target.state.landed(&calls, LANDED));
+    }
+}
+
+/// The message of a row for a try that turned out to have worked.
+const LANDED: &str = "its answer was lost; it is there";
+
+fn said(result: Result<(), state::Error>) {
+    if let Err(error) = result {
+        tracing::error!(%error, "cannot write the state; what was just done is looked up again");
+    }
+}
+
+fn intent(target: &Target, task: &Task, attempts: u32) -> Intent {
+    Intent {
+        key: task.slot.key.clone(),
+        part: task.slot.part,
+        action: task.action,
+        from: match &task.write {
+            Write::Overwrite { from, .. } => Some(from.clone()),
+            Write::Create(_) | Write::Patch(_) | Write::DefaultRoles(_) | Write::Delete { .. } => None,
+        },
+        digest: fingerprint(&target.state, &task.write),
+        seen: task.seen,
+        protected: task.ownership.protected,
+        cascade_delete: task.ownership.cascade_delete,
+        approval: task.approval.clone(),
+        occasion: Occasion {
+            trigger: task.origin.trigger.to_owned(),
+            revision: task.origin.revision.clone(),
+            commit: task.origin.commit.clone(),
+            place: task.place.as_ref().map(|place| (place.file.to_string(), place.line)),
+            fields: serde_json::to_string(&*task.fields).unwrap_or_default(),
+            attempt: attempts + 1,
+        },
+    }
+}
+
+/// Fingerprints of the fields that a write carries and the API may not return.
+fn unreadable(target: &Target, kind: &dyn Kind, task: &Task) -> Vec<(Key, &'static str, Digest)> {
+    let roles;
+    let body: &Document = match &task.write {
+        Write::Create(body) | Write::Overwrite { body, .. } | Write::Patch(body) => body,
+        Write::DefaultRoles(names) => {
+            roles = [("defaultRoles".to_owned(), Value::from(names.clone()))].into_iter().collect();
+            &roles
+        }
+        Write::Delete { .. } => return Vec::new(),
+    };
+    let is_unreadable = |rule| matches!(rule, Rule::CreateOnly | Rule::Unreadable | Rule::Part(_));
+    let fields = kind.fields().iter().filter(|field| is_unreadable(field.rule));
+    let digest = |field: &'static Field| {
+        let digest = target.state.fingerprint(&compare::folded(field.shape, body.get(field.name)?));
+        Some((task.slot.key.clone(), field.name, digest))
+    };
+    fields.filter_map(digest).collect()
+}
