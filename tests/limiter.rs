@@ -317,10 +317,14 @@ fn after_a_neighbour_left_the_budget_is_back_within_ten_minutes() {
         (Kind::FixedWindow, later),
         (Kind::SlidingLog, zero),
         (Kind::SlidingLog, later),
+        (Kind::SlidingCounter, zero),
         (Kind::SlidingCounter, later),
+        (Kind::TokenBucket { burst: 20.0 }, zero),
         (Kind::TokenBucket { burst: 20.0 }, later),
+        (Kind::TokenBucket { burst: 100.0 }, zero),
+        (Kind::TokenBucket { burst: 100.0 }, later),
     ] {
-        for (lockout, per_second) in [(WINDOW, 1.2), (WINDOW, 0.4), (zero, 1.2)] {
+        for (lockout, per_second) in [(WINDOW, 1.2), (WINDOW, 0.8), (WINDOW, 0.4), (zero, 1.2)] {
             for seed in 0..10 {
                 let (lowest, back) = with_a_neighbour(kind, lockout, per_second, comes, seed);
 
@@ -367,6 +371,22 @@ fn a_token_bucket_is_recognised_and_then_kept_at_its_rate() {
     assert_eq!(server.locked_time(client.now), WINDOW);
 }
 
+/// A burst of two is refused at once and so is every pair of requests that comes too close: one cut too many left a sixth
+/// of the rate for ten minutes.
+#[test]
+fn a_token_bucket_that_stores_next_to_nothing_keeps_most_of_its_rate() {
+    let mut server = RateLimit::new(spec(Kind::TokenBucket { burst: 2.0 }, 100.0, WINDOW), 1);
+    let mut client = Client::new(&settings(Algorithm::Budget, 100.0, WINDOW), 8);
+
+    while client.now < Duration::from_secs(600) {
+        client.send(&mut |now| server.request(now), Fate::Served, ms(200));
+    }
+
+    let Machine::Budget(budget) = &client.machine else { panic!("the default algorithm") };
+    assert!(budget.is_paced());
+    assert!(client.sends.len() > 500, "{} of 1000", client.sends.len());
+}
+
 #[test]
 fn a_limit_smaller_than_documented_is_measured_to_the_request() {
     let mut server = RateLimit::new(spec(Kind::SlidingLog, 60.0, WINDOW), 1);
@@ -386,6 +406,21 @@ fn probing_finds_a_limit_higher_than_documented() {
     let mut client = Client::new(&settings, 16);
 
     while client.now < Duration::from_secs(300) {
+        client.send(&mut |now| server.request(now), Fate::Served, ms(200));
+    }
+
+    assert_eq!(client.machine.budget(), Some(500.0));
+}
+
+/// A lockout longer than the window costs even right after a burst: half an hour passed before it was dared.
+#[test]
+fn probing_dares_a_lockout_that_is_longer_than_the_window() {
+    let lockout = WINDOW * 3 / 2;
+    let settings = Settings { probe: true, ..settings(Algorithm::Budget, 100.0, lockout) };
+    let mut server = RateLimit::new(spec(Kind::SlidingLog, 500.0, lockout), 1);
+    let mut client = Client::new(&settings, 16);
+
+    while client.now < Duration::from_secs(700) {
         client.send(&mut |now| server.request(now), Fate::Served, ms(200));
     }
 

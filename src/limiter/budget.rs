@@ -14,6 +14,7 @@
 //! There are two ways up (`budget/grow.rs`). Above the documented limit a refusal would hurt for nothing, so a probe is paid for
 //! out of a purse that fills slowly, and only goes out right after a burst, when we would have to wait anyway. Below it,
 //! after a cut, the way back up is taken ten minutes later whether it is paid for or not: the neighbour may have left.
+//! It is taken in one burst; where that met a wall, evenly spaced from then on, because a rate refuses every burst.
 
 use std::collections::VecDeque;
 use std::num::NonZeroU32;
@@ -53,7 +54,7 @@ pub struct Budget {
     reserve: f64,
     /// What we may use at most, ever.
     ceiling: f64,
-    /// What we may use by the documentation, until it is refuted.
+    /// What we may use by the documentation; the way back up ends there.
     prior: f64,
     /// What we may use.
     n: f64,
@@ -79,6 +80,8 @@ pub struct Budget {
     gap: Duration,
     next_probe: Duration,
     recover_at: Duration,
+    /// Bursts met a wall on the way back up: it is walked at an even pace, which passes where the limit is a rate.
+    even_way_up: bool,
     event_at: Option<Duration>,
     /// What a reply adds to `n` whose request was admitted before the refusal we learned from.
     late: f64,
@@ -88,8 +91,8 @@ pub struct Budget {
 /// Why requests are evenly spaced.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Paced {
-    /// It was tested, or configured.
-    Known,
+    /// It was tested, or configured; since then.
+    Known(Duration),
     /// It explains a refusal; since then.
     Guessed(Duration),
 }
@@ -138,7 +141,7 @@ impl Budget {
             last_answer: zero,
             gate: Gate::new(settings.lockout),
             pace: Pace::new(period(window, n), PACED_BURST),
-            paced: (settings.shape == Shape::Paced && n.is_finite()).then_some(Paced::Known),
+            paced: (settings.shape == Shape::Paced && n.is_finite()).then_some(Paced::Known(zero)),
             calm: CALM,
             suspect: None,
             crowded_until: zero,
@@ -149,6 +152,7 @@ impl Budget {
             gap: grow::shortest_gap(window, settings.lockout),
             next_probe: zero,
             recover_at: zero,
+            even_way_up: false,
             event_at: None,
             late: 0.0,
             why: "nothing learned yet",
@@ -269,7 +273,7 @@ impl Budget {
                 self.gate.answered(slot);
                 self.done.push_back(now);
                 self.last_answer = now;
-                self.admitted_one(slot);
+                self.admitted_one(slot, now);
             }
         }
     }

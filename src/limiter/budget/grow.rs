@@ -12,6 +12,8 @@ use crate::limiter::budget::period;
 /// Seconds of pause that probing may cost: at first, earned per second, and at most.
 pub(super) const PURSE_AT_START: f64 = 3.0;
 const EARNED_PER_SECOND: f64 = 0.02;
+/// Before the first refusal nothing but the documentation speaks for the limit: finding out is worth more.
+const EARNED_UNREFUSED: f64 = 0.05;
 const FULL_PURSE: f64 = 90.0;
 
 /// A neighbour who left is noticed after so long, the steps of the way back up included.
@@ -37,7 +39,7 @@ impl Budget {
                 // What a refusal would cost beyond waiting anyway.
                 let cost = (self.gate.pause().as_secs_f64() + 1.0 - self.would_wait(now)).max(1.0);
                 let due = if self.n < self.prior {
-                    now >= self.recover_at
+                    now >= self.recover_at && !self.even_way_up
                 } else {
                     now >= self.next_probe && self.purse >= cost
                 };
@@ -71,7 +73,12 @@ impl Budget {
         self.earn(now);
         let number = match self.run {
             Some(Run { step: Step::Window { since, number }, .. }) if now >= since + self.window => number + 1,
-            None if below && self.paced.is_some() && now >= self.recover_at => 0,
+            None if below && now >= self.recover_at && (self.paced.is_some() || self.even_way_up) => {
+                if self.paced.is_none() {
+                    self.set_paced(Some(Paced::Guessed(now)));
+                }
+                0
+            }
             None if below && now >= self.recover_at + self.window * STEPS => STEP.len(),
             None if !below && now >= self.next_probe && self.purse > self.gate.pause().as_secs_f64() + 1.0 => 0,
             Some(_) | None => return,
@@ -89,7 +96,8 @@ impl Budget {
     }
 
     fn earn(&mut self, now: Duration) {
-        self.purse = (self.purse + EARNED_PER_SECOND * now.saturating_sub(self.purse_at).as_secs_f64()).min(FULL_PURSE);
+        let per_second = if self.event_at.is_none() { EARNED_UNREFUSED } else { EARNED_PER_SECOND };
+        self.purse = (self.purse + per_second * now.saturating_sub(self.purse_at).as_secs_f64()).min(FULL_PURSE);
         self.purse_at = now;
     }
 

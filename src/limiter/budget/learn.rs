@@ -21,17 +21,21 @@ const FAILED_CUT: f64 = 0.7;
 /// Two counts this near to each other are the same.
 pub(super) const SAME: f64 = 0.85;
 
+/// A limit this far below the documented one may be the burst of a bucket that neighbours keep empty.
+const LIKE_A_BURST: f64 = 0.3;
+
 /// A guess that the limit is a rate is as good as tested after so many windows without a refusal.
 const HELD: u32 = 5;
 
-/// After a probe that found nothing the next one waits twice as long, because a lockout hurts others as well.
+/// After a probe that found nothing the next one waits so much longer, because a lockout hurts others as well.
+const GAP_GROWS: f64 = 1.7;
 const LONGEST_GAP: Duration = Duration::from_secs(3600);
 
 /// A chunk of a probe is at most this share of the budget: what is in flight at the refusal is refused as well.
 const CHUNK_SHARE: f64 = 1.0 / 24.0;
 
 impl Budget {
-    pub(super) fn admitted_one(&mut self, slot: &Slot) {
+    pub(super) fn admitted_one(&mut self, slot: &Slot, now: Duration) {
         if self.event_at.is_some_and(|event| slot.sent <= event) {
             self.n = (self.n + self.late).min(self.ceiling);
             if let (Some(suspect), true) = (&mut self.suspect, self.late > 0.0) {
@@ -58,7 +62,7 @@ impl Budget {
                 if suspect.landed >= (suspect.seen - self.n) + (0.1 * suspect.n).max(5.0) {
                     self.n = suspect.n;
                     self.suspect = None;
-                    self.set_paced(Some(Paced::Known));
+                    self.set_paced(Some(Paced::Known(now)));
                     self.why = "the limit is a rate: evenly spaced requests went through where a burst did not";
                 }
             }
@@ -80,11 +84,13 @@ impl Budget {
             self.learn_from_run(run, admitted, would_wait, now);
         } else if let Some(paced) = self.paced {
             let held = match paced {
-                Paced::Known => true,
+                Paced::Known(_) => true,
                 Paced::Guessed(since) => now >= since + self.window * HELD,
             };
             let far_less = admitted < self.n / 2.0;
-            self.make_room(admitted, now);
+            // Tested only just: what a window admits at this pace is not known yet.
+            let untold = matches!(paced, Paced::Known(since) if now < since + self.window);
+            self.make_room(if untold { self.n } else { admitted }, now);
             if !held && far_less {
                 self.n = admitted;
                 self.set_paced(None);
@@ -95,12 +101,9 @@ impl Budget {
             }
         } else if let Some(suspect) = suspect {
             if kind == SlotKind::PaceTest && admitted >= SAME * suspect.seen {
-                if (admitted - suspect.seen).abs() <= (0.02 * admitted).max(1.0) {
-                    // No neighbour leaves exactly the same twice: the documentation is wrong.
-                    self.prior = admitted.min(self.prior);
-                }
                 self.n = admitted;
                 self.late = 1.0;
+                self.even_way_up |= admitted < LIKE_A_BURST * suspect.n;
                 self.why = "refused twice at the same count: this is the limit";
             } else {
                 self.n = suspect.n;
@@ -131,6 +134,10 @@ impl Budget {
                 Step::Chunk { .. } => run.from.max(FAILED_CUT * admitted).min(admitted),
                 Step::Window { .. } => run.from.min(admitted),
             };
+            if self.even_way_up && matches!(self.paced, Some(Paced::Guessed(_))) && !self.backoff.is_zero() {
+                self.set_paced(None);
+            }
+            self.even_way_up = true;
             self.crowded_until = now + grow::HOLD * 2;
             self.why = "refused on the way back up: others still use the limit";
             return;
@@ -145,7 +152,8 @@ impl Budget {
         }
         let shortest = grow::shortest_gap(self.window, self.backoff);
         let longest = if self.backoff.is_zero() { shortest } else { LONGEST_GAP.max(shortest) };
-        self.gap = if admitted < 1.1 * run.from { (self.gap * 2).min(longest) } else { shortest };
+        self.gap =
+            if admitted < 1.1 * run.from.max(self.prior) { self.gap.mul_f64(GAP_GROWS).min(longest) } else { shortest };
         self.why = "a probe measured the limit";
     }
 
