@@ -294,11 +294,13 @@ async fn what_was_declared_last_counts_though_nothing_could_be_observed_then() {
     world.converge().await;
 
     world.faults(json!([{ "match": { "method": "GET" }, "fault": "status", "status": 503 }])).await;
+    let before = world.project().await["desired"]["revision"].clone();
     world.write("more.yaml", "roles:\n  - { name: kept, protected: true }\ntenants:\n  - { id: goes, name: G }\n");
+    world.until("read", async |world| world.project().await["desired"]["revision"] != before).await;
     world.fresh_pass().await;
     world.remove("more.yaml");
+    world.until("gone", async |world| world.project().await["desired"]["resources"] == 2).await;
     world.fresh_pass().await;
-    assert_eq!(world.project().await["desired"]["resources"], 2);
     world.faults(json!([])).await;
 
     world.until("deleted", async |world| world.entity("tenants", "goes").await.is_none()).await;
