@@ -111,12 +111,13 @@ impl Client {
     }
 
     /// The same for calls that may have lost their point by the time the rate limit lets them go: asked right before
-    /// each is sent, and where the answer is no, it is not sent and ends with [`Error::Stopping`]. Asked last, after
-    /// earlier conditions.
+    /// each is sent, and where the answer is no, it is not sent and ends with [`Error::Stopping`]. Asked after
+    /// earlier conditions, and those once more after it, because it may take its time.
     #[must_use]
     pub fn only_while(&self, wanted: impl Fn() -> bool + Send + Sync + 'static) -> Self {
         let before = self.wanted.clone();
-        let both = move || before.as_ref().is_none_or(|before| before()) && wanted();
+        let holds = move || before.as_ref().is_none_or(|before| before());
+        let both = move || holds() && wanted() && holds();
         Self { wanted: Some(Arc::new(both)), ..self.clone() }
     }
 

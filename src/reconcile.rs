@@ -14,6 +14,7 @@ use crate::plan::render::Pace;
 use crate::plan::render::ProjectReport;
 use crate::queue::Queue;
 use crate::resource;
+use crate::resource::Action;
 use crate::resource::Key;
 use crate::source::Trigger;
 use crate::source::TriggerReceiver;
@@ -276,19 +277,34 @@ impl Reconciler {
         self.forbidden.send_replace(BTreeMap::new());
         self.plans.send_replace(Some(ProjectReport::new(&self.assessor.project, &plan, self.pace)));
         let is_fresh = std::mem::take(&mut self.memory.is_fresh);
+        let mut tasks = plan.take_tasks(&self.origin(trigger));
+        let is_outdated = tasks.iter().any(|task| task.action == Action::Delete) && !self.is_still(&desired).await;
+        if is_outdated {
+            tracing::info!("the files changed during the look: nothing is deleted by the older ones");
+            tasks.retain(|task| task.action != Action::Delete);
+        }
         if self.suspended_until().is_some() || self.paused.borrow().is_some() {
             // Before the new tasks, of which a worker may take one at once.
             self.queue.pause(&self.assessor.project, true);
         }
-        self.queue.replace(&self.assessor.project, plan.take_tasks(&self.origin(trigger)), is_fresh);
+        self.queue.replace(&self.assessor.project, tasks, is_fresh);
         // Only now: what waited was of an older plan.
         self.apply_suspension();
         self.schedule_retry(&plan);
+        if is_outdated {
+            self.memory.retry_at = Some(Instant::now() + SHORTEST_WAIT);
+        }
         let outcome = Outcome::of(&plan);
         self.show_plan(&plan);
         self.memory.plan = Some(plan);
         self.observe_phase("plan", started);
         outcome
+    }
+
+    /// The look may have waited long for the rate limit. Do the files still say what it was made for?
+    async fn is_still(&mut self, desired: &Arc<Desired>) -> bool {
+        let newest = self.load().await;
+        newest.is_some_and(|(newest, is_new)| !is_new && Arc::ptr_eq(&newest, desired)) && self.is_current()
     }
 
     /// The desired state in force, and whether it is new. `None` while there never was a good one.

@@ -30,7 +30,6 @@ pub use error::Error;
 pub use error::OpenError;
 pub use fingerprint::Digest;
 pub use guard::Lately;
-pub use guard::Ledger;
 pub use history::Attempt;
 pub use history::AuditFilter;
 pub use history::AuditRow;
@@ -138,8 +137,12 @@ impl State {
 
     /// The time to compare what was noted with: by it, what waits has waited for as long as it really did.
     pub fn now(&self) -> SystemTime {
-        let time = self.follow_clock(&mut self.connection());
-        time.unwrap_or_else(|(time, error)| {
+        self.time(&mut self.connection())
+    }
+
+    /// The same where the state is open already; as long as it is, nothing that is read or written moves along.
+    fn time(&self, connection: &mut Connection) -> SystemTime {
+        self.follow_clock(connection).unwrap_or_else(|(time, error)| {
             tracing::error!(%error, "the clock was set, and the state cannot be written; it counts as it was");
             time
         })

@@ -132,6 +132,20 @@ async fn a_call_is_sent_only_while_every_condition_holds() {
     client.write(&create()).await.unwrap();
 }
 
+/// What was noted takes a moment to reach the disk; an operator who suspended meanwhile was not heard.
+#[tokio::test(start_paused = true)]
+async fn what_lost_its_point_while_a_later_condition_was_asked_is_not_sent() {
+    let script = Script::of([ok(&json!({}))]);
+    let wanted = Arc::new(AtomicUsize::new(1));
+    let (is_wanted, suspend) = (Arc::clone(&wanted), Arc::clone(&wanted));
+    let client = script.client().only_while(move || is_wanted.load(Ordering::Relaxed) == 1);
+
+    let client = client.only_while(move || suspend.swap(0, Ordering::Relaxed) == 1);
+
+    assert_eq!(client.write(&create()).await, Err(Error::Stopping));
+    assert!(script.received().is_empty());
+}
+
 #[tokio::test(start_paused = true)]
 async fn waits_as_long_as_descope_asks_and_loses_no_attempt_by_it() {
     let script = Script::of((0..12).map(|_| throttled("30")).chain([ok(&json!({}))]));

@@ -167,19 +167,19 @@ impl Lane {
         added
     }
 
-    /// Takes deletes that nobody works on off the queue.
+    /// Takes deletes off the queue. One that a worker has is no longer wanted: it is not sent any more, unless it was.
     pub fn withdraw_deletes(&mut self, which: impl Fn(&Key) -> bool, now: Instant) {
-        let is_idle = |entry: &Entry| !matches!(entry.status, Status::InFlight { .. } | Status::Gone);
         let is_meant = |entry: &Entry| entry.task.action == Action::Delete && which(&entry.task.slot.key);
-        let slots: Vec<Slot> = self
-            .entries
-            .iter()
-            .filter(|entry| is_idle(entry) && is_meant(entry))
-            .map(|e| e.task.slot.clone())
-            .collect();
+        let slots: Vec<Slot> = self.entries.iter().filter(|e| is_meant(e)).map(|e| e.task.slot.clone()).collect();
         for slot in slots {
-            if let Some(&index) = self.by_slot.get(&slot) {
-                self.remove(index, now);
+            let Some(&index) = self.by_slot.get(&slot) else { continue };
+            match self.entries[index].status {
+                Status::InFlight { cause, .. } => {
+                    self.set(index, now, |entry| entry.status = Status::InFlight { cause, wanted: false });
+                }
+                Status::Waiting | Status::Delayed { .. } | Status::Parked { .. } | Status::Gone => {
+                    self.remove(index, now);
+                }
             }
         }
     }

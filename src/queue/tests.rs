@@ -415,6 +415,26 @@ async fn deletes_that_are_declared_again_are_withdrawn_and_the_others_stay() {
     assert_eq!(done, ["a", "gone"]);
 }
 
+/// Deletes that a worker held at the rate gate were sent long after the resources were declared again.
+#[tokio::test(start_paused = true)]
+async fn deletes_that_wait_for_the_rate_limit_are_withdrawn_as_well_and_their_batch_mates_go_on() {
+    let queue = queue();
+    let delete = |name| task(Action::Delete, "roles", name, 1);
+    queue.replace(&production(), vec![delete("back"), delete("gone")], false);
+    let work = take_now(&queue).unwrap();
+    let slots: Vec<Slot> = work.tasks.iter().map(|task| task.slot.clone()).collect();
+    assert!(queue.is_wanted(&production(), &slots));
+
+    queue.withdraw_deletes(&production(), |key| &*key.name == "back");
+
+    assert!(!queue.is_wanted(&production(), &slots));
+    queue.finish(work, vec![Verdict::Released, Verdict::Released]);
+    let again = take_now(&queue).unwrap();
+    assert_eq!(names(&again), ["gone"]);
+    queue.finish(again, vec![Verdict::Done]);
+    assert!(take_now(&queue).is_none());
+}
+
 /// A call that waits for the rate limit asks right before it is sent: by then a newer plan may have dropped it, or an
 /// operator suspended the project.
 #[tokio::test(start_paused = true)]

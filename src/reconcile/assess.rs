@@ -25,7 +25,6 @@ use crate::state;
 use crate::state::Digest;
 use crate::state::Intent;
 use crate::state::Lately;
-use crate::state::Ledger;
 use crate::state::ProjectState;
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -110,11 +109,11 @@ impl Assessor {
         self.look_twice(&client, desired, &owned, &mut observed).await;
         // Only now: what was deleted during the look is not there to be deleted, so it must count. Without the count of
         // what was deleted lately, nothing more is.
-        let now = self.now();
-        let ledger = self.known(|state| state.ledger(now).map(Some));
+        let ledger = self.known(|state| state.ledger().map(Some));
         let has_count = ledger.is_some();
-        let Ledger { owned, absent, open, lately } = ledger.unwrap_or_default();
-        let mut owned = ownerships(&owned, &absent, now);
+        let (mut owned, open, lately) = ledger.map_or_else(Default::default, |ledger| {
+            (ownerships(&ledger.owned, &ledger.absent, ledger.now), ledger.open, ledger.lately)
+        });
         let mut windows: BTreeMap<&'static str, Window> =
             lately.into_iter().map(|(kind, lately)| (kind, window(lately))).collect();
         for intent in open.iter().filter(|intent| is_gone(intent, &observed)) {

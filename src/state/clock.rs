@@ -113,6 +113,10 @@ mod tests {
         clock.wall = by(clock.wall);
     }
 
+    fn lately(project: &ProjectState, now: SystemTime) -> Lately {
+        project.read(|connection, id| guard::lately(connection, id, now)).unwrap()["roles"]
+    }
+
     fn note_deletion(project: &ProjectState, at: SystemTime) {
         let key = Key::new("roles", "gone");
         project.write(|transaction, id| guard::count_deletion(transaction, id, &key, at)).unwrap();
@@ -146,7 +150,7 @@ mod tests {
             assert!(near(project.absences().unwrap()[&key], moved(now - minute)));
             let until = project.suspended_until(SystemTime::UNIX_EPOCH).unwrap().unwrap();
             assert!(near(until, moved(now + minute)));
-            assert_eq!(project.ledger(moved(after)).unwrap().lately["roles"], Lately { deleted: 1, created: 1 });
+            assert_eq!(lately(&project, moved(after)), Lately { deleted: 1, created: 1 });
             assert_eq!(project.approved(moved(now)).unwrap().len(), 1);
             assert!(project.approved(moved(now + minute * 2)).unwrap().is_empty());
         }
@@ -196,7 +200,7 @@ mod tests {
 
         let now = SystemTime::now();
         assert!(project.approved(now).unwrap().is_empty());
-        let deleted = |now| project.ledger(now).unwrap().lately["roles"].deleted;
+        let deleted = |now| lately(&project, now).deleted;
         assert_eq!(deleted(now), 1);
         assert!(project.inventory().unwrap()[&key].created_at.unwrap() < now - DAYS);
         let almost_a_day = Duration::from_secs(24 * 60 * 60 - 60);

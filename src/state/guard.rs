@@ -34,8 +34,10 @@ pub struct Lately {
 }
 
 /// What the guards measure by.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct Ledger {
+    /// When that was.
+    pub now: SystemTime,
     /// Everything owned.
     pub owned: BTreeMap<Key, Owned>,
     /// As [`ProjectState::absences`].
@@ -73,11 +75,13 @@ impl ProjectState {
     }
 
     /// What the guards measure by, at one moment: no outcome of a call is in one part of it and not in another.
-    pub fn ledger(&self, now: SystemTime) -> Result<Ledger, Error> {
-        self.read(|connection, id| {
+    /// Nor is the clock set in between.
+    pub fn ledger(&self) -> Result<Ledger, Error> {
+        self.read_by_clock(|connection, id, now| {
             // Against a daemon beside this process, whose writes the lock on the connection does not stop.
             let snapshot = connection.unchecked_transaction()?;
             Ok(Ledger {
+                now,
                 owned: project::inventory(&snapshot, id)?,
                 absent: absences(&snapshot, id)?,
                 open: intent::open_intents(&snapshot, id)?.into_iter().map(|open| open.intent).collect(),
@@ -173,7 +177,11 @@ fn absences(connection: &Connection, id: i64) -> rusqlite::Result<BTreeMap<Key, 
     rows.filter_map(Result::transpose).collect()
 }
 
-fn lately(connection: &Connection, id: i64, now: SystemTime) -> rusqlite::Result<BTreeMap<&'static str, Lately>> {
+pub(super) fn lately(
+    connection: &Connection,
+    id: i64,
+    now: SystemTime,
+) -> rusqlite::Result<BTreeMap<&'static str, Lately>> {
     let day_ago = to_millis(now.checked_sub(DAY).unwrap_or(SystemTime::UNIX_EPOCH));
     let approved = "SELECT at FROM approval WHERE project = ? AND kind = ?";
     let deleted = "SELECT count(*) FROM deletion WHERE project = ? AND kind = ? AND at > ?";
@@ -268,6 +276,10 @@ mod tests {
         assert_eq!(after[&Key::new("roles", "a")], at(10));
     }
 
+    fn lately_at(project: &ProjectState, now: SystemTime) -> BTreeMap<&'static str, Lately> {
+        project.read(|connection, id| lately(connection, id, now)).unwrap()
+    }
+
     #[test]
     fn deletes_count_for_a_day_or_until_an_approval() {
         let (_dir, project) = project();
@@ -281,13 +293,13 @@ mod tests {
             delete("roles", second);
         }
         delete("permissions", 20);
-        let lately = |now| project.ledger(now).unwrap().lately["roles"];
+        let lately = |now| lately_at(&project, now)["roles"];
 
         assert_eq!(lately(at(30)), Lately { deleted: 3, created: 1 });
         assert_eq!(lately(at(day + 15)), Lately { deleted: 1, created: 1 });
         project.approve(&[], &BTreeSet::from(["roles"]), at(25), at(100)).unwrap();
         assert_eq!(lately(at(30)), Lately { deleted: 0, created: 0 });
-        assert_eq!(project.ledger(at(30)).unwrap().lately["permissions"].deleted, 1);
+        assert_eq!(lately_at(&project, at(30))["permissions"].deleted, 1);
     }
 
     #[test]

@@ -124,9 +124,8 @@ impl ProjectState {
         let sql = "INSERT INTO intent (project, kind, tenant, name, part, action, from_name, digest, seen, protected,
                    cascade_delete, approval, trigger, revision, source_commit, file, line, fields, attempt, begun_at)
                    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
-        self.write(|transaction, id| {
-            // In here: by the clock that everything else was just moved along to.
-            let now = to_millis(SystemTime::now());
+        self.write_by_clock(|transaction, id, now| {
+            let now = to_millis(now);
             let mut statement = transaction.prepare_cached(sql)?;
             let insert = |intent: &Intent| {
                 let Intent { key, part, action, from, digest, seen, .. } = intent;
@@ -163,10 +162,10 @@ impl ProjectState {
 
     /// Notes what became of calls and all that follows, all or nothing: a kill leaves either open calls or their outcome.
     pub fn settle(&self, ids: &[IntentId], ending: &Ending<'_>, sent: &SentFields) -> Result<(), Error> {
-        self.write(|transaction, project| {
+        self.write_by_clock(|transaction, project, now| {
             for id in ids {
                 if let Some(open) = take(transaction, project, *id)? {
-                    settle(transaction, project, &open, ending)?;
+                    settle(transaction, project, &open, ending, now)?;
                 }
             }
             project::set_sent(transaction, project, sent)
@@ -175,17 +174,16 @@ impl ProjectState {
 
     /// The same for one open call, unless somebody else did so before; then false.
     pub fn settle_open(&self, open: &OpenIntent, ending: &Ending<'_>) -> Result<bool, Error> {
-        self.write(|transaction, project| {
+        self.write_by_clock(|transaction, project, now| {
             let Some(open) = take(transaction, project, open.id)? else { return Ok(false) };
-            settle(transaction, project, &open, ending)?;
+            settle(transaction, project, &open, ending, now)?;
             Ok(true)
         })
     }
 
     /// The same for calls that could not be noted before they were sent.
     pub fn note_calls(&self, intents: &[Intent], ending: &Ending<'_>, sent: &SentFields) -> Result<(), Error> {
-        self.write(|transaction, project| {
-            let now = SystemTime::now();
+        self.write_by_clock(|transaction, project, now| {
             for intent in intents {
                 history::add(transaction, project, &intent.attempt(ending))?;
                 if ending.settled == Settled::Done {
@@ -218,7 +216,7 @@ impl ProjectState {
 
     /// Settles the newest open call of each of these as done: what it was to do is there.
     pub fn landed(&self, calls: &[(&Key, Part, Action)], message: &str) -> Result<(), Error> {
-        self.write(|transaction, project| {
+        self.write_by_clock(|transaction, project, now| {
             for (key, part, action) in calls {
                 let sql = "SELECT * FROM intent WHERE project = ? AND kind = ? AND tenant = ? AND name = ? AND part = ?
                            AND action = ? ORDER BY id DESC LIMIT 1";
@@ -227,7 +225,8 @@ impl ProjectState {
                 let Some(open) = open else { continue };
                 let duration = open.begun_at.elapsed().unwrap_or_default();
                 take(transaction, project, open.id)?;
-                settle(transaction, project, &open, &Ending { settled: Settled::Done, message, duration })?;
+                let ending = Ending { settled: Settled::Done, message, duration };
+                settle(transaction, project, &open, &ending, now)?;
             }
             Ok(())
         })
@@ -263,10 +262,16 @@ fn take(transaction: &Transaction<'_>, project: i64, id: IntentId) -> rusqlite::
     Ok(statement.query_row(params![id.0, project], open_intent).optional()?.flatten())
 }
 
-fn settle(transaction: &Transaction<'_>, project: i64, open: &OpenIntent, ending: &Ending<'_>) -> rusqlite::Result<()> {
+fn settle(
+    transaction: &Transaction<'_>,
+    project: i64,
+    open: &OpenIntent,
+    ending: &Ending<'_>,
+    now: SystemTime,
+) -> rusqlite::Result<()> {
     if ending.settled == Settled::Done {
         close_earlier(transaction, project, open)?;
-        follow(transaction, project, &open.intent, SystemTime::now())?;
+        follow(transaction, project, &open.intent, now)?;
     }
     match (open.row, ending.settled) {
         (None, _) => history::add(transaction, project, &open.intent.attempt(ending)).map(drop),

@@ -132,15 +132,36 @@ impl ProjectState {
         Ok(work(&connection, id)?)
     }
 
+    /// The same, with the time that what is read counts by.
+    pub(super) fn read_by_clock<T>(
+        &self,
+        work: impl FnOnce(&Connection, i64, SystemTime) -> rusqlite::Result<T>,
+    ) -> Result<T, Error> {
+        let mut connection = self.state.connection();
+        let now = self.state.time(&mut connection);
+        let id = self.id(&connection)?.unwrap_or(-1);
+        Ok(work(&connection, id, now)?)
+    }
+
     /// Runs `work` in one transaction, with the id of this project's row.
     pub(super) fn write<T>(&self, work: impl FnOnce(&Transaction<'_>, i64) -> rusqlite::Result<T>) -> Result<T, Error> {
+        self.write_by_clock(|transaction, id, _| work(transaction, id))
+    }
+
+    /// The same, with the time that what is there counts by: what is written has to be of the same clock.
+    pub(super) fn write_by_clock<T>(
+        &self,
+        work: impl FnOnce(&Transaction<'_>, i64, SystemTime) -> rusqlite::Result<T>,
+    ) -> Result<T, Error> {
         self.state.noted(self.transact(work))
     }
 
-    fn transact<T>(&self, work: impl FnOnce(&Transaction<'_>, i64) -> rusqlite::Result<T>) -> Result<T, Error> {
+    fn transact<T>(
+        &self,
+        work: impl FnOnce(&Transaction<'_>, i64, SystemTime) -> rusqlite::Result<T>,
+    ) -> Result<T, Error> {
         let mut connection = self.state.connection();
-        // What is written now is of the clock as it is now; so must be what is there.
-        self.state.follow_clock(&mut connection).map_err(|(_, error)| error)?;
+        let now = self.state.follow_clock(&mut connection).map_err(|(_, error)| error)?;
         let transaction = connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
         let id = if let Some(id) = self.id(&transaction)? {
             id
@@ -149,7 +170,7 @@ impl ProjectState {
                 .prepare_cached("INSERT INTO project (host, project_id, owner) VALUES (?, ?, ?)")?
                 .insert(params![self.host, self.project_id, self.owner])?
         };
-        let result = work(&transaction, id)?;
+        let result = work(&transaction, id, now)?;
         transaction.commit()?;
         Ok(result)
     }

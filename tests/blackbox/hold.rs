@@ -4,6 +4,7 @@ use crate::harness::PROJECT;
 use crate::harness::Setup;
 use crate::harness::World;
 use crate::harness::write_some;
+use reqwest::Method;
 use serde_json::Value;
 use serde_json::json;
 
@@ -309,4 +310,29 @@ async fn what_was_declared_last_counts_though_nothing_could_be_observed_then() {
     let writes = world.writes().await;
     let (_, body) = writes.iter().find(|(line, _)| line.contains("tenant/delete")).unwrap();
     assert_ne!(body["cascade"], true, "nobody said so when it was last declared");
+}
+
+/// The pass went on with what it had read before its look, and deleted what had been declared again meanwhile.
+#[tokio::test]
+async fn what_is_declared_again_during_the_look_is_not_deleted() {
+    let guards = "guards: { maxDeletes: 100, maxDeletePercent: 100, deleteAfter: 0s }";
+    let mut world = World::with(with_project(&["firstContact: apply", "policy: sync", guards])).await;
+    world.write("stays.yaml", "roles:\n  - name: stays\n");
+    let more = "roles:\n  - name: more\n";
+    world.write("more.yaml", more);
+    world.converge().await;
+
+    world.sim(Method::PUT, "options", Some(json!({ "latency": "1500ms" }))).await;
+    world.remove("more.yaml");
+    world.until("looking", async |world| world.metric("api_requests_in_flight").await == Some(1.0)).await;
+    world.write("more.yaml", more);
+    world.sim(Method::PUT, "options", Some(json!({ "latency": "0s" }))).await;
+
+    world.daemon().wait_for_line("seen", |line| line.contains("the files changed during the look")).await;
+    world.until("converged", async |world| world.is_converged().await).await;
+    world.assert_nothing_left().await;
+    let writes = world.writes().await;
+    assert!(writes.iter().all(|(line, _)| !line.contains("delete")), "{writes:#?}");
+    world.remove("more.yaml");
+    world.until("deleted in the end", async |world| world.entity("roles", "more").await.is_none()).await;
 }
