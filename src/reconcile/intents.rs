@@ -18,6 +18,7 @@ use crate::worker;
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 use std::collections::HashMap;
+use std::collections::HashSet;
 
 /// The message of a row of the audit trail for a call whose answer nobody lived to see.
 const LOOKED_UP: &str = "its answer was lost; settled by looking at what is there";
@@ -44,20 +45,24 @@ impl Reconciler {
             let lost: Vec<OpenIntent> =
                 self.state.open_intents()?.into_iter().filter(|open| lost.contains(&open.id)).collect();
             let live = live(&lost, observed);
+            // What begins after this is not in the look.
+            let in_flight = self.queue.in_flight(&self.assessor.project);
+            let mut newer = HashSet::new();
             let mut is_undeclared = false;
             // The newest first: what took effect once is not told twice.
             for open in lost.into_iter().rev() {
                 let OpenIntent { intent, begun_at, .. } = &open;
                 let key = &intent.key;
+                let is_newest = newer.insert((key.clone(), intent.part, intent.action));
                 // A newer call may be what the look saw; and a list that is not believed settles nothing.
-                let is_in_flight = self.queue.in_flight(&self.assessor.project).contains(key);
-                if is_in_flight || plan.shrunk.contains(key.kind) {
+                if in_flight.contains(key) || plan.shrunk.contains(key.kind) {
                     continue;
                 }
                 let Some(took_effect) = self.took_effect(plan, &live, intent) else { continue };
-                // It may still arrive, and lists lag behind; and a worker that tries again looks for itself.
+                // It may still arrive, and lists lag behind; and a worker that tries again looks for itself, and settles
+                // the newest by what it finds. The others are not kept for it: every try of a long outage leaves one.
                 let may_still_land =
-                    assess::is_fresh(*begun_at, now) || self.queue.will_look(&self.assessor.project, key);
+                    assess::is_fresh(*begun_at, now) || is_newest && self.queue.will_look(&self.assessor.project, key);
                 if !took_effect && may_still_land {
                     continue;
                 }

@@ -8,8 +8,8 @@ use super::project::from_millis;
 use super::project::to_millis;
 use rusqlite::Connection;
 use rusqlite::TransactionBehavior;
+use std::time::Duration;
 use std::time::SystemTime;
-use tokio::time::Instant;
 
 /// Milliseconds. Less is how a clock is kept right in passing.
 const STEP: i64 = 1000;
@@ -33,20 +33,20 @@ const PAST: [&str; 5] = ["absent", "deletion", "approval", "intent", "owned"];
 #[derive(Debug)]
 pub(super) struct Clock {
     wall: SystemTime,
-    steady: Instant,
+    steady: Duration,
 }
 
 impl Clock {
     /// From now on.
     pub fn start() -> Self {
-        Self { wall: SystemTime::now(), steady: Instant::now() }
+        Self { wall: SystemTime::now(), steady: steady() }
     }
 
     /// The time. Where the clock was set since the last call, what was noted is moved along first; while that cannot be
     /// written, the time is what it would be without.
     pub fn follow(&mut self, connection: &mut Connection) -> Result<SystemTime, (SystemTime, Error)> {
-        let (wall, steady) = (SystemTime::now(), Instant::now());
-        let expected = self.wall + steady.saturating_duration_since(self.steady);
+        let (wall, steady) = (SystemTime::now(), steady());
+        let expected = self.wall + steady.saturating_sub(self.steady);
         let step = to_millis(wall) - to_millis(expected);
         if step.abs() >= STEP {
             shift(connection, step).map_err(|error| (expected, error.into()))?;
@@ -58,6 +58,21 @@ impl Clock {
         *self = Self { wall, steady };
         Ok(wall)
     }
+}
+
+/// Time since some moment. A machine that sleeps goes on ageing, and the clock of timers stands still meanwhile: in the
+/// morning its own would look set ahead.
+#[cfg(target_os = "linux")]
+fn steady() -> Duration {
+    let since_boot = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+    Duration::try_from(since_boot).unwrap_or_default()
+}
+
+/// Time since the first call; sleep may look like a clock that was set ahead.
+#[cfg(not(target_os = "linux"))]
+fn steady() -> Duration {
+    static START: std::sync::OnceLock<tokio::time::Instant> = std::sync::OnceLock::new();
+    START.get_or_init(tokio::time::Instant::now).elapsed()
 }
 
 /// At the start: what is ahead of the clock was noted before somebody set it back. The newest of it counts as of now,
@@ -99,7 +114,6 @@ mod tests {
     use crate::state::guard;
     use crate::state::tests::intent;
     use std::collections::BTreeSet;
-    use std::time::Duration;
 
     fn project() -> (tempfile::TempDir, ProjectState) {
         let dir = tempfile::tempdir().unwrap();
@@ -182,6 +196,21 @@ mod tests {
             set(&project, |wall| wall - Duration::from_millis(400));
             project.state.now();
         }
+
+        assert_eq!(project.suspended_until(now).unwrap(), before);
+    }
+
+    /// As in a sleep, the clock of timers and the time that passes differ.
+    #[cfg(target_os = "linux")]
+    #[tokio::test(start_paused = true)]
+    async fn what_was_noted_waits_by_the_time_of_the_machine_and_not_by_that_of_timers() {
+        let (_dir, project) = project();
+        let now = project.state.now();
+        project.suspend(Some(now + DAYS)).unwrap();
+        let before = project.suspended_until(now).unwrap();
+
+        tokio::time::advance(DAYS).await;
+        project.state.now();
 
         assert_eq!(project.suspended_until(now).unwrap(), before);
     }

@@ -333,3 +333,32 @@ async fn what_is_parked_is_forgotten_when_it_leaves_the_yaml() {
     assert_eq!(world.project().await["problems"], json!([]));
     assert_eq!(world.metric("queue_depth{state=\"parked\"}").await, Some(0.0));
 }
+
+/// Each try may still take effect, so each was kept for the next one to ask about: over a thousand in three minutes.
+#[tokio::test]
+async fn tries_of_a_create_that_nobody_answers_do_not_pile_up() {
+    let mut world = World::new().await;
+    world.faults(json!([{ "match": { "path": "/v1/mgmt/tenant/create*" }, "fault": "status", "status": 500 }])).await;
+    world.write("tenants.yaml", "tenants:\n  - { id: t, name: T }\n");
+    world.start().await;
+    let state = rusqlite::Connection::open(world.path("state/state.db")).unwrap();
+    let open = |which: &str| -> i64 {
+        state.query_row(&format!("SELECT count(*) FROM intent WHERE {which}"), [], |row| row.get(0)).unwrap()
+    };
+    world.until("tried some times", async |_| open("true") >= 5).await;
+    // As if they had been sent long ago.
+    assert!(state.execute("UPDATE intent SET begun_at = 1", []).unwrap() >= 5);
+
+    world
+        .until("settled", async |world| {
+            world.fresh_pass().await;
+            open("begun_at = 1") <= 1
+        })
+        .await;
+
+    world.faults(json!([])).await;
+    world.until("created", async |world| world.is_converged().await).await;
+    world.until("nothing open", async |_| open("true") == 0).await;
+    let owned: i64 = state.query_row("SELECT count(*) FROM owned", [], |row| row.get(0)).unwrap();
+    assert_eq!(owned, 1);
+}
