@@ -379,6 +379,10 @@ fn digest(change: &Change, live: &Live<'_>, shrunk: &BTreeSet<&'static str>) -> 
     for field in &change.fields {
         digest.update(format!("{} {}\n", field.path, field.to));
     }
+    // What hangs on it goes as well: that was not approved with a plain delete.
+    if change.tasks.iter().any(|task| matches!(task.write, Write::Delete { cascade: true })) {
+        digest.update("cascade\n");
+    }
     let present = change.tasks.iter().find_map(|task| match &task.write {
         Write::Overwrite { from, .. } => Some(Key { name: from.clone(), ..change.key.clone() }),
         Write::Create(_) | Write::Patch(_) | Write::DefaultRoles(_) | Write::Delete { .. } => None,

@@ -96,6 +96,27 @@ fn an_approval_of_a_change_accepts_no_loss_and_the_other_way_round() {
     assert_eq!(plan(&part, &approves(&to_accept)).held().count(), 0);
 }
 
+/// A tenant that was redeclared with `cascadeDelete` and removed again went under the approval of the plain delete.
+#[test]
+fn an_approval_of_a_plain_delete_is_none_of_one_that_cascades() {
+    let world = live(&[(Key::new("tenants", "t"), json!({}))]);
+    let desired = desired_of(vec![]);
+    let plan = |cascade_delete: bool, is_approved: &dyn Fn(&str) -> bool| {
+        let ownership = Ownership { cascade_delete, ..Ownership::default() };
+        let owned = BTreeMap::from([(Key::new("tenants", "t"), ownership)]);
+        Case { owned, policy: Policy::Sync, is_approved, ..Case::of(&desired, &world) }.plan()
+    };
+    let plain = plan(false, &|_| false);
+    let digests = plain.held_digests.clone();
+    assert_eq!(digests.len(), 1);
+    let is_approved = |digest: &str| digests.iter().any(|known| known == digest);
+
+    assert_eq!(held(&plan(false, &is_approved), "t"), None);
+    let cascading = plan(true, &is_approved);
+    assert_eq!(held(&cascading, "t"), Some(Hold::KindEmptied));
+    assert_ne!(cascading.fingerprint, plain.fingerprint);
+}
+
 #[test]
 fn mass_updates_are_held_where_the_config_says_so() {
     let all: Vec<(Key, Value)> = (0..6).map(|n| (Key::new("permissions", &format!("p{n}")), json!({}))).collect();
