@@ -185,7 +185,8 @@ pub fn hold(inputs: &Inputs<'_>, live: &Live<'_>, plan: &mut Plan) {
              approved"
         ));
     }
-    // A kind that did not answer may hold anything.
+    // A kind that did not answer may hold anything, one that is refused for good as well: somebody has to say once that
+    // this is fine, for what it holds is changed without asking should it answer later.
     let is_filled = inputs.first_contact
         && (!plan.unobserved.is_empty()
             || live.keys().into_iter().any(|key| {

@@ -170,6 +170,31 @@ fn the_first_contact_with_a_filled_project_holds_everything_and_an_empty_one_not
 }
 
 #[test]
+fn a_refused_list_is_not_waited_for_unless_it_is_every_list_and_may_still_hold_anything() {
+    let desired = desired_of(vec![declared(Key::new("permissions", "a"), json!({}))]);
+    let desired = Desired { kinds: ["permissions", "roles"].into(), ..desired };
+    let operation = "GET /v1/mgmt/role/all";
+    let forbidden = || descope::Error::Forbidden { operation, message: "not part of your plan".to_owned() };
+    let unauthorized = descope::Error::Unauthorized { project: "P2abc".to_owned() };
+    let plan = |answers: Vec<(&'static str, Result<Vec<Document>, descope::Error>)>| {
+        let observed = Observed { kinds: answers.into_iter().collect(), ..World::default().observed() };
+        Case { observed, sent: Sent::Unknown, first_contact: true, ..Case::of(&desired, &World::default()) }.plan()
+    };
+    let (whole, empty) =
+        (plan(vec![("permissions", Ok(vec![])), ("roles", Ok(vec![]))]), || ("permissions", Ok(vec![])));
+    assert!(whole.has_seen_all());
+
+    let one = plan(vec![empty(), ("roles", Err(forbidden()))]);
+    assert!(one.has_seen_all());
+    assert_eq!(held(&one, "a"), Some(Hold::FirstContact), "nobody knows that the project is empty");
+    assert!(!plan(vec![("permissions", Err(forbidden())), ("roles", Err(forbidden()))]).has_seen_all());
+    for error in [timeout(), unauthorized, descope::Error::Stopping] {
+        let said = error.to_string();
+        assert!(!plan(vec![empty(), ("roles", Err(error))]).has_seen_all(), "{said}");
+    }
+}
+
+#[test]
 fn a_list_that_lost_much_of_what_is_owned_holds_its_kind_and_what_depends_on_it() {
     let all: Vec<(Key, Value)> = (0..12).map(|n| (Key::new("permissions", &format!("p{n}")), json!({}))).collect();
     let owned = owning(&live(&all));
