@@ -3,6 +3,7 @@
 //! [`diff`] reads and decides, and sends nothing: a [`Plan`] cannot write. Only [`Plan::take_tasks`] of it, on the queue,
 //! become calls.
 
+use crate::descope;
 use crate::desired::Declared;
 use crate::desired::Desired;
 use crate::desired::Place;
@@ -234,6 +235,8 @@ pub struct Unobserved {
     pub reason: String,
     /// May it work though nobody changes anything?
     pub is_transient: bool,
+    /// Descope refused this list to a key that it knows, and will again.
+    pub is_refused: bool,
 }
 
 /// All that a pass found out. It writes nothing.
@@ -275,6 +278,12 @@ impl Plan {
     /// Was this resource there? `None` where its kind could not be observed.
     pub fn is_live(&self, key: &Key) -> Option<bool> {
         self.observed.contains(key.kind).then(|| self.live.contains(key))
+    }
+
+    /// Is there nothing more to see for now? What is refused for good is not waited for, unless it is everything.
+    pub fn has_seen_all(&self) -> bool {
+        let is_refused = self.unobserved.values().all(|unobserved| unobserved.is_refused);
+        self.unobserved.is_empty() || is_refused && !self.observed.is_empty()
     }
 
     /// Takes the tasks of all changes that nothing holds out of the plan: a body is in one place only.
@@ -335,7 +344,8 @@ pub fn diff(inputs: &Inputs<'_>) -> Plan {
             Some(Ok(documents)) => live.add(kind, documents, &mut plan.warnings),
             Some(Err(error)) => {
                 let (reason, is_transient) = (error.to_string(), error.is_transient());
-                plan.unobserved.insert(kind.name(), Unobserved { reason, is_transient });
+                let is_refused = matches!(error, descope::Error::Forbidden { .. } | descope::Error::Rejected { .. });
+                plan.unobserved.insert(kind.name(), Unobserved { reason, is_transient, is_refused });
             }
             // A kind that was not asked for is left alone like one that did not answer.
             None => {}

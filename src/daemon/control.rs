@@ -77,7 +77,20 @@ impl Levers {
         });
         let Some((approvable, held)) = approved else { return Ok(Answer::Stale) };
         let now = self.state.now();
-        self.state.approve(&approvable.digests, &approvable.kinds, now, now + self.approval_expiry)?;
+        let expires = now + self.approval_expiry;
+        if let Err(error) = self.state.approve(&approvable.digests, &approvable.kinds, now, expires) {
+            self.plan.send_if_modified(|plan| {
+                // A newer plan has fingerprints of its own.
+                let is_same = |plan: &&mut ProjectReport| {
+                    plan.fingerprint.is_empty() && plan.approvable.digests == approvable.digests
+                };
+                let Some(plan) = plan.as_mut().filter(is_same) else { return false };
+                fingerprint.clone_into(&mut plan.fingerprint);
+                plan.held = held;
+                true
+            });
+            return Err(error);
+        }
         let changes = held.map_or(0, |held| held.changes);
         tracing::warn!(project = &*self.name, fingerprint, changes, "approved: the held changes go ahead");
         Ok(Answer::Done([("approved".to_owned(), Value::from(changes))].into_iter().collect()))

@@ -2,9 +2,13 @@
 
 use super::*;
 use crate::config::Overrides;
+use crate::http::Answer;
+use crate::http::Order;
 use crate::observed::Observed;
 use crate::plan::Plan;
 use crate::plan::order::deletion;
+use crate::plan::render::Approvable;
+use crate::plan::render::HeldReport;
 use crate::queue::Verdict;
 use crate::resource::Action;
 use crate::resource::Document;
@@ -13,6 +17,7 @@ use crate::resource::Part;
 use crate::state::Intent;
 use crate::state::Occasion;
 use serde_json::Value;
+use std::collections::BTreeSet;
 
 /// One project whose repo is not there, so that nothing is ever sent.
 fn parts(dir: &tempfile::TempDir) -> Parts {
@@ -124,4 +129,29 @@ async fn a_look_settles_only_calls_that_were_over_when_it_began() {
     assert!(reconciler.resolve(&open, &Plan::default(), &observed(&["a"])), "owned, and declared nowhere");
     assert!(reconciler.state.open_intents().unwrap().is_empty());
     assert!(reconciler.state.inventory().unwrap().contains_key(&key));
+}
+
+/// The fingerprint was used up by an approval that could not be written down, and the next one was refused until a pass.
+#[tokio::test]
+async fn an_approval_that_cannot_be_written_down_can_be_given_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let parts = parts(&dir);
+    let project = &parts.projects[0];
+    let held = HeldReport { fingerprint: "0123".to_owned(), reason: "max_deletes".to_owned(), changes: 1, deletes: 1 };
+    let approvable = Approvable { digests: vec!["d".to_owned()], kinds: BTreeSet::from(["roles"]) };
+    let mut report = ProjectReport::new(&project.name, &Plan::default(), project.reconciler.pace);
+    report.fingerprint = held.fingerprint.clone();
+    (report.held, report.approvable) = (Some(held.clone()), approvable);
+    let plans = &project.reconciler.plans;
+    plans.send_replace(Some(report));
+    let state = rusqlite::Connection::open(dir.path().join("state/state.db")).unwrap();
+    let full = "CREATE TRIGGER full BEFORE INSERT ON approved BEGIN SELECT RAISE(ABORT, 'full'); END";
+    state.execute_batch(full).unwrap();
+    let order = control::of(project);
+
+    assert!(matches!(order(Order::Approve("0123")), Answer::Failed(_)));
+    assert_eq!(plans.borrow().as_ref().unwrap().held, Some(held));
+    state.execute_batch("DROP TRIGGER full").unwrap();
+    assert!(matches!(order(Order::Approve("0123")), Answer::Done(_)));
+    assert_eq!(order(Order::Approve("0123")), Answer::Stale, "single use");
 }

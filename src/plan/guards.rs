@@ -185,7 +185,8 @@ pub fn hold(inputs: &Inputs<'_>, live: &Live<'_>, plan: &mut Plan) {
              approved"
         ));
     }
-    // A kind that did not answer may hold anything.
+    // A kind that did not answer may hold anything, one that is refused for good as well: somebody has to say once that
+    // this is fine, for what it holds is changed without asking should it answer later.
     let is_filled = inputs.first_contact
         && (!plan.unobserved.is_empty()
             || live.keys().into_iter().any(|key| {
@@ -378,6 +379,10 @@ fn digest(change: &Change, live: &Live<'_>, shrunk: &BTreeSet<&'static str>) -> 
     digest.update(format!("{}\n{}\n", change.key, change.action.as_str()));
     for field in &change.fields {
         digest.update(format!("{} {}\n", field.path, field.to));
+    }
+    // What hangs on it goes as well: that was not approved with a plain delete.
+    if change.tasks.iter().any(|task| matches!(task.write, Write::Delete { cascade: true })) {
+        digest.update("cascade\n");
     }
     let present = change.tasks.iter().find_map(|task| match &task.write {
         Write::Overwrite { from, .. } => Some(Key { name: from.clone(), ..change.key.clone() }),

@@ -52,9 +52,7 @@ impl Reconciler {
 
     /// Declared and live is owned from now on. A project whose first contact is held is left as it is.
     pub fn adopt(&self, desired: &Desired, plan: &Plan, first_contact: bool) {
-        if plan.held().any(|change| change.held == Some(Hold::FirstContact))
-            || !plan.unobserved.is_empty() && first_contact
-        {
+        if plan.held().any(|change| change.held == Some(Hold::FirstContact)) || first_contact && !plan.has_seen_all() {
             return;
         }
         let adopt = || -> Result<(), state::Error> {

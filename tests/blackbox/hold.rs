@@ -77,6 +77,28 @@ async fn a_fingerprint_releases_the_first_contact_and_a_wrong_one_is_an_error() 
     assert_eq!(world.run(&["apply", "--approve", fingerprint]).await.status.code(), Some(1), "used");
 }
 
+/// It was held as a first contact again with every commit, for the refused kind kept it from ever being known.
+#[tokio::test]
+async fn a_kind_that_is_refused_for_good_does_not_hold_the_first_contact_again() {
+    let mut world = World::with(Setup { interval: "300ms", ..with_project(&[]) }).await;
+    world.set_live(filled()).await;
+    world.faults(json!([{ "match": { "path": "/v1/mgmt/role/*" }, "fault": "status", "status": 403 }])).await;
+    write_some(&world, 2, 1, 1);
+    world.start().await;
+    world.until("held", async |world| world.project().await["held"]["reason"] == "first_contact").await;
+    let held = world.project().await["held"].clone();
+    assert!(world.writes().await.is_empty(), "what is refused may hold anything");
+
+    let order = format!("/api/v1/approve?plan={}", held["fingerprint"].as_str().unwrap());
+    assert_eq!(world.ask(Method::POST, &order).await.0, 200);
+    world.until("approved", async |world| world.entity("permissions", "p1").await.is_some()).await;
+    write_some(&world, 5, 1, 1);
+    world.until("the next commit", async |world| world.entity("permissions", "p4").await.is_some()).await;
+
+    assert_eq!(world.project().await["held"], Value::Null);
+    assert!(world.has_problem("roles", "", "parked").await);
+}
+
 #[tokio::test]
 async fn an_empty_project_is_no_first_contact_to_hold() {
     let mut world = World::with(with_project(&[])).await;

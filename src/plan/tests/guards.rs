@@ -96,6 +96,27 @@ fn an_approval_of_a_change_accepts_no_loss_and_the_other_way_round() {
     assert_eq!(plan(&part, &approves(&to_accept)).held().count(), 0);
 }
 
+/// A tenant that was redeclared with `cascadeDelete` and removed again went under the approval of the plain delete.
+#[test]
+fn an_approval_of_a_plain_delete_is_none_of_one_that_cascades() {
+    let world = live(&[(Key::new("tenants", "t"), json!({}))]);
+    let desired = desired_of(vec![]);
+    let plan = |cascade_delete: bool, is_approved: &dyn Fn(&str) -> bool| {
+        let ownership = Ownership { cascade_delete, ..Ownership::default() };
+        let owned = BTreeMap::from([(Key::new("tenants", "t"), ownership)]);
+        Case { owned, policy: Policy::Sync, is_approved, ..Case::of(&desired, &world) }.plan()
+    };
+    let plain = plan(false, &|_| false);
+    let digests = plain.held_digests.clone();
+    assert_eq!(digests.len(), 1);
+    let is_approved = |digest: &str| digests.iter().any(|known| known == digest);
+
+    assert_eq!(held(&plan(false, &is_approved), "t"), None);
+    let cascading = plan(true, &is_approved);
+    assert_eq!(held(&cascading, "t"), Some(Hold::KindEmptied));
+    assert_ne!(cascading.fingerprint, plain.fingerprint);
+}
+
 #[test]
 fn mass_updates_are_held_where_the_config_says_so() {
     let all: Vec<(Key, Value)> = (0..6).map(|n| (Key::new("permissions", &format!("p{n}")), json!({}))).collect();
@@ -146,6 +167,31 @@ fn the_first_contact_with_a_filled_project_holds_everything_and_an_empty_one_not
     assert_eq!(filled.forecast_requests(), 1, "releasing it is what applying does");
     let empty = plan(&World::default());
     assert_eq!((empty.changes[0].held, empty.fingerprint.as_str()), (None, ""));
+}
+
+#[test]
+fn a_refused_list_is_not_waited_for_unless_it_is_every_list_and_may_still_hold_anything() {
+    let desired = desired_of(vec![declared(Key::new("permissions", "a"), json!({}))]);
+    let desired = Desired { kinds: ["permissions", "roles"].into(), ..desired };
+    let operation = "GET /v1/mgmt/role/all";
+    let forbidden = || descope::Error::Forbidden { operation, message: "not part of your plan".to_owned() };
+    let unauthorized = descope::Error::Unauthorized { project: "P2abc".to_owned() };
+    let plan = |answers: Vec<(&'static str, Result<Vec<Document>, descope::Error>)>| {
+        let observed = Observed { kinds: answers.into_iter().collect(), ..World::default().observed() };
+        Case { observed, sent: Sent::Unknown, first_contact: true, ..Case::of(&desired, &World::default()) }.plan()
+    };
+    let (whole, empty) =
+        (plan(vec![("permissions", Ok(vec![])), ("roles", Ok(vec![]))]), || ("permissions", Ok(vec![])));
+    assert!(whole.has_seen_all());
+
+    let one = plan(vec![empty(), ("roles", Err(forbidden()))]);
+    assert!(one.has_seen_all());
+    assert_eq!(held(&one, "a"), Some(Hold::FirstContact), "nobody knows that the project is empty");
+    assert!(!plan(vec![("permissions", Err(forbidden())), ("roles", Err(forbidden()))]).has_seen_all());
+    for error in [timeout(), unauthorized, descope::Error::Stopping] {
+        let said = error.to_string();
+        assert!(!plan(vec![empty(), ("roles", Err(error))]).has_seen_all(), "{said}");
+    }
 }
 
 #[test]
