@@ -106,15 +106,15 @@ fn an_approval_of_a_plain_delete_is_none_of_one_that_cascades() {
         let owned = BTreeMap::from([(Key::new("tenants", "t"), ownership)]);
         Case { owned, policy: Policy::Sync, is_approved, ..Case::of(&desired, &world) }.plan()
     };
-    let plain = plan(false, &|_| false);
-    let digests = plain.held_digests.clone();
+    let single = plan(false, &|_| false);
+    let digests = single.held_digests.clone();
     assert_eq!(digests.len(), 1);
     let is_approved = |digest: &str| digests.iter().any(|known| known == digest);
 
     assert_eq!(held(&plan(false, &is_approved), "t"), None);
     let cascading = plan(true, &is_approved);
     assert_eq!(held(&cascading, "t"), Some(Hold::KindEmptied));
-    assert_ne!(cascading.fingerprint, plain.fingerprint);
+    assert_ne!(cascading.fingerprint, single.fingerprint);
 }
 
 #[test]
