@@ -453,14 +453,7 @@ fn settings(scenario: &Scenario, algorithm: Algorithm) -> Settings {
         reserve: 0.0,
         probe: scenario.probe,
         shape: Shape::Auto,
-        adaptive: AdaptiveSettings {
-            initial_rate: 10.0,
-            min_rate: 1.0,
-            max_rate: 100.0,
-            decrease_factor: 0.5,
-            increase_factor: 1.1,
-            success_threshold: 50,
-        },
+        adaptive: AdaptiveSettings::default(),
     }
 }
 
