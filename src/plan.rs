@@ -254,8 +254,8 @@ pub struct Plan {
     pub present: BTreeSet<Key>,
     /// Created by us a moment ago, and not in the list yet.
     pub unlisted: BTreeSet<Key>,
-    /// Some changes wait for a kind that could not be observed this time.
-    pub waiting: bool,
+    /// Kinds of which changes wait for another kind, which could not be observed this time.
+    pub waiting: BTreeSet<&'static str>,
     /// Kinds of which a create is among them.
     pub waiting_creates: BTreeSet<&'static str>,
     /// Kinds whose list lacks too much of what we own to be believed.
@@ -297,6 +297,16 @@ impl Plan {
     /// approve it.
     pub fn held(&self) -> impl Iterator<Item = &Change> {
         self.changes.iter().filter(|change| change.held.as_ref().is_some_and(Hold::can_be_approved))
+    }
+
+    /// What an approval of the fingerprint covers: digests of the held changes, each with its kind.
+    pub fn approvable(&self) -> BTreeMap<String, &'static str> {
+        self.held().map(|change| (change.digest.to_string(), change.key.kind)).collect()
+    }
+
+    /// Kinds of which nobody can tell what they want changed: they did not answer, or wait for one that did not.
+    pub fn unknown(&self) -> BTreeSet<&str> {
+        self.unobserved.keys().chain(&self.waiting).copied().collect()
     }
 
     /// The number of write requests that applying sends, first contact released.
@@ -516,7 +526,7 @@ fn plan_declared(
         if document.is_none() {
             plan.waiting_creates.insert(key.kind);
         }
-        plan.waiting = true;
+        plan.waiting.insert(key.kind);
         return;
     }
     let completes = document.is_some()

@@ -402,8 +402,9 @@ impl Reconciler {
     /// A kind that failed for now is asked for again before the next interval; a refused one waits for it. What left the
     /// files is looked at again when it may be deleted.
     fn schedule_retry(&mut self, plan: &Plan) {
-        let failed_for_now =
-            plan.waiting || !plan.unlisted.is_empty() || plan.unobserved.values().any(|failure| failure.is_transient);
+        let failed_for_now = !plan.waiting.is_empty()
+            || !plan.unlisted.is_empty()
+            || plan.unobserved.values().any(|failure| failure.is_transient);
         if failed_for_now {
             self.memory.retry_at = Some(Instant::now() + self.next_wait());
         } else if self.memory.retry_at.is_none() {
@@ -413,12 +414,8 @@ impl Reconciler {
             let due = Instant::now() + wait;
             self.memory.retry_at = Some(self.memory.retry_at.map_or(due, |at| at.min(due)));
         }
-        if !plan.unobserved.is_empty() {
-            // What a kind that did not answer has to be changed is not known, so no approval of it is void.
-            return;
-        }
         let digests = plan.held_digests.iter().chain(&plan.released_digests).cloned().collect();
-        if let Err(error) = self.state.keep_approvals(&digests, self.state.now()) {
+        if let Err(error) = self.state.keep_approvals(&digests, &plan.unknown(), self.state.now()) {
             tracing::error!(%error, "cannot write the state; an approval may stand for longer than it should");
         }
     }

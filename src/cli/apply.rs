@@ -111,7 +111,8 @@ pub async fn run(config: Config, args: ApplyArgs, redactor: &Redactor) -> anyhow
     }
     for project in parts.projects.iter().filter(|_| args.approve.is_some()) {
         // An approval is for this one time.
-        project.reconciler.state.keep_approvals(&BTreeSet::new(), project.reconciler.state.now())?;
+        let state = &project.reconciler.state;
+        state.keep_approvals(&BTreeSet::new(), &BTreeSet::new(), state.now())?;
     }
     parts.queue.close();
     while workers.join_next().await.is_some() {}
@@ -181,9 +182,8 @@ async fn assess(parts: &Parts, desired_states: &[Arc<Desired>], args: &ApplyArgs
 
 /// Noted as the daemon does: the guards count anew from here, and another round knows of it.
 fn approve(reconciler: &Reconciler, plan: &Plan) -> Result<(), state::Error> {
-    let (now, kinds) = (reconciler.state.now(), plan.held().map(|change| change.key.kind).collect());
-    let expires = now + reconciler.assessor.rules.approval_expiry;
-    reconciler.state.approve(&plan.held_digests, &kinds, now, expires)
+    let now = reconciler.state.now();
+    reconciler.state.approve(&plan.approvable(), now, now + reconciler.assessor.rules.approval_expiry)
 }
 
 fn report(config: &Config, parts: &Parts, plans: &[Planned]) -> Report {

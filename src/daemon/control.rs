@@ -78,12 +78,10 @@ impl Levers {
         let Some((approvable, held)) = approved else { return Ok(Answer::Stale) };
         let now = self.state.now();
         let expires = now + self.approval_expiry;
-        if let Err(error) = self.state.approve(&approvable.digests, &approvable.kinds, now, expires) {
+        if let Err(error) = self.state.approve(&approvable, now, expires) {
             self.plan.send_if_modified(|plan| {
                 // A newer plan has fingerprints of its own.
-                let is_same = |plan: &&mut ProjectReport| {
-                    plan.fingerprint.is_empty() && plan.approvable.digests == approvable.digests
-                };
+                let is_same = |plan: &&mut ProjectReport| plan.fingerprint.is_empty() && plan.approvable == approvable;
                 let Some(plan) = plan.as_mut().filter(is_same) else { return false };
                 fingerprint.clone_into(&mut plan.fingerprint);
                 plan.held = held;

@@ -7,7 +7,6 @@ use crate::http::Order;
 use crate::observed::Observed;
 use crate::plan::Plan;
 use crate::plan::order::deletion;
-use crate::plan::render::Approvable;
 use crate::plan::render::HeldReport;
 use crate::queue::Verdict;
 use crate::resource::Action;
@@ -17,7 +16,7 @@ use crate::resource::Part;
 use crate::state::Intent;
 use crate::state::Occasion;
 use serde_json::Value;
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 
 /// One project whose repo is not there, so that nothing is ever sent.
 fn parts(dir: &tempfile::TempDir) -> Parts {
@@ -138,7 +137,7 @@ async fn an_approval_that_cannot_be_written_down_can_be_given_again() {
     let parts = parts(&dir);
     let project = &parts.projects[0];
     let held = HeldReport { fingerprint: "0123".to_owned(), reason: "max_deletes".to_owned(), changes: 1, deletes: 1 };
-    let approvable = Approvable { digests: vec!["d".to_owned()], kinds: BTreeSet::from(["roles"]) };
+    let approvable = BTreeMap::from([("d".to_owned(), "roles")]);
     let mut report = ProjectReport::new(&project.name, &Plan::default(), project.reconciler.pace);
     report.fingerprint = held.fingerprint.clone();
     (report.held, report.approvable) = (Some(held.clone()), approvable);

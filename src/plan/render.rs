@@ -9,6 +9,7 @@ use serde::Deserialize;
 use serde::Serialize;
 use serde_json::Value;
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 use std::collections::HashSet;
 use std::fmt::Write;
@@ -64,18 +65,9 @@ pub struct ProjectReport {
     /// A kind could not be observed: the warnings say which.
     #[serde(skip)]
     pub is_incomplete: bool,
-    /// What an approval of the fingerprint covers.
+    /// What an approval of the fingerprint covers: [`Plan::approvable`].
     #[serde(skip)]
-    pub approvable: Approvable,
-}
-
-/// What an approval covers.
-#[derive(Debug, Clone, Default)]
-pub struct Approvable {
-    /// Of each held change.
-    pub digests: Vec<String>,
-    /// Kinds of which something is held.
-    pub kinds: BTreeSet<&'static str>,
+    pub approvable: BTreeMap<String, &'static str>,
 }
 
 /// Changes that wait for approval.
@@ -219,10 +211,7 @@ impl ProjectReport {
             undeclared: plan.undeclared.iter().map(|key| Identity { kind: key.kind.into(), id: key.id() }).collect(),
             forecast: Forecast { requests, seconds: pace.seconds(requests) },
             is_incomplete: !plan.unobserved.is_empty(),
-            approvable: Approvable {
-                digests: plan.held_digests.clone(),
-                kinds: plan.held().map(|change| change.key.kind).collect(),
-            },
+            approvable: plan.approvable(),
         }
     }
 

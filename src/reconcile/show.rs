@@ -224,7 +224,7 @@ impl Reconciler {
             plan.unobserved.is_empty()
                 && plan.unlisted.is_empty()
                 && plan.shrunk.is_empty()
-                && !plan.waiting
+                && plan.waiting.is_empty()
                 && plan.refused.is_empty()
                 && plan.held().next().is_none()
                 && !plan.changes.iter().any(|change| change.held == Some(Hold::DeleteAfter))

@@ -113,6 +113,7 @@ mod tests {
     use crate::state::State;
     use crate::state::guard;
     use crate::state::tests::intent;
+    use std::collections::BTreeMap;
     use std::collections::BTreeSet;
 
     fn project() -> (tempfile::TempDir, ProjectState) {
@@ -149,7 +150,7 @@ mod tests {
             project.note_absent(&BTreeSet::from([key.clone()]), now - minute).unwrap();
             note_deletion(&project, now - minute);
             project.own(&[(key.clone(), Owned { created_at: Some(now - minute), ..Owned::default() })]).unwrap();
-            project.approve(&["digest".to_owned()], &BTreeSet::from(["tenants"]), now, now + minute).unwrap();
+            project.approve(&BTreeMap::from([("digest".to_owned(), "tenants")]), now, now + minute).unwrap();
             project.begin(&[intent(Action::Delete, &key)]).unwrap();
 
             // It showed two days less, so it was set ahead; and the other way round.
@@ -221,7 +222,7 @@ mod tests {
         let now = SystemTime::now();
         let key = Key::new("roles", "a");
         note_deletion(&ahead, now + DAYS - Duration::from_secs(7));
-        ahead.approve(&["digest".to_owned()], &BTreeSet::from(["tenants"]), now + DAYS, now + DAYS * 2).unwrap();
+        ahead.approve(&BTreeMap::from([("digest".to_owned(), "tenants")]), now + DAYS, now + DAYS * 2).unwrap();
         ahead.own(&[(key.clone(), Owned { created_at: Some(now - DAYS), ..Owned::default() })]).unwrap();
         drop(ahead);
 

@@ -14,6 +14,7 @@ use crate::resource;
 use crate::resource::Key;
 use rusqlite::Connection;
 use rusqlite::OptionalExtension;
+use rusqlite::Row;
 use rusqlite::Transaction;
 use rusqlite::params;
 use std::collections::BTreeMap;
@@ -90,25 +91,26 @@ impl ProjectState {
         })
     }
 
-    /// Lets the changes with these digests go ahead until `expires`, and starts counting the deletes of `kinds` anew.
+    /// Lets changes go ahead until `expires`, and starts counting the deletes of their kinds anew. Each digest comes with
+    /// the kind of its change.
     pub fn approve(
         &self,
-        digests: &[String],
-        kinds: &BTreeSet<&'static str>,
+        changes: &BTreeMap<String, &'static str>,
         now: SystemTime,
         expires: SystemTime,
     ) -> Result<(), Error> {
         self.write(|transaction, id| {
-            let sql = "INSERT INTO approved (project, digest, expires, given, lasts) VALUES (?, ?, ?, ?, ?)
+            let sql = "INSERT INTO approved (project, digest, kind, expires, given, lasts) VALUES (?, ?, ?, ?, ?, ?)
                        ON CONFLICT DO UPDATE SET expires = excluded.expires, given = excluded.given,
                            lasts = excluded.lasts";
             let (given, expires) = (to_millis(now), to_millis(expires));
-            for digest in digests {
-                transaction.prepare_cached(sql)?.execute(params![id, digest, expires, given, expires - given])?;
+            for (digest, kind) in changes {
+                let row = params![id, digest, kind, expires, given, expires - given];
+                transaction.prepare_cached(sql)?.execute(row)?;
             }
             let sql = "INSERT INTO approval (project, kind, at) VALUES (?, ?, ?)
                        ON CONFLICT DO UPDATE SET at = excluded.at";
-            for kind in kinds {
+            for kind in changes.values().collect::<BTreeSet<_>>() {
                 transaction.prepare_cached(sql)?.execute(params![id, kind, to_millis(now)])?;
             }
             Ok(())
@@ -125,22 +127,31 @@ impl ProjectState {
         })
     }
 
-    /// Forgets approvals whose changes are no longer planned, as they are different now. What is under way by one uses it
-    /// up when it is done.
-    pub fn keep_approvals(&self, planned: &BTreeSet<String>, now: SystemTime) -> Result<(), Error> {
-        let known: BTreeSet<String> = self.read(|connection, id| {
-            let mut statement = connection.prepare_cached("SELECT digest FROM approved WHERE project = ?")?;
-            let rows = statement.query_map([id], |row| row.get(0))?;
+    /// Forgets approvals whose time is over or whose changes are no longer planned, as they are different now. Of the
+    /// kinds that are `unknown`, nobody can tell. What is under way by one uses it up when it is done.
+    pub fn keep_approvals(
+        &self,
+        planned: &BTreeSet<String>,
+        unknown: &BTreeSet<&str>,
+        now: SystemTime,
+    ) -> Result<(), Error> {
+        let known: Vec<(String, String, i64)> = self.read(|connection, id| {
+            let sql = "SELECT digest, kind, expires FROM approved WHERE project = ?";
+            let mut statement = connection.prepare_cached(sql)?;
+            let rows = statement.query_map([id], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
             rows.collect()
         })?;
-        let valid = self.approved(now)?;
-        let gone: Vec<&String> =
-            known.iter().filter(|digest| !planned.contains(*digest) || !valid.contains(*digest)).collect();
-        if gone.is_empty() {
+        // One of an older release does not say of which kind it is.
+        let is_unknown = |kind: &str| unknown.contains(kind) || kind.is_empty() && !unknown.is_empty();
+        let is_void = |(digest, kind, expires): &(String, String, i64)| {
+            *expires <= to_millis(now) || !planned.contains(digest) && !is_unknown(kind)
+        };
+        let void: Vec<String> = known.into_iter().filter(is_void).map(|(digest, ..)| digest).collect();
+        if void.is_empty() {
             return Ok(());
         }
         self.write(|transaction, id| {
-            for digest in gone {
+            for digest in void {
                 let sql = "DELETE FROM approved WHERE project = ?1 AND digest = ?2
                            AND NOT EXISTS (SELECT 1 FROM intent WHERE project = ?1 AND approval = ?2)";
                 transaction.prepare_cached(sql)?.execute(params![id, digest])?;
@@ -210,14 +221,18 @@ pub(super) fn use_approval(
     digest: &str,
     now: SystemTime,
 ) -> rusqlite::Result<()> {
-    let sql = "DELETE FROM approved WHERE project = ? AND digest = ? RETURNING given, lasts";
-    let used = transaction.prepare_cached(sql)?.query_row(params![id, digest], |row| Ok((row.get(0)?, row.get(1)?)));
-    let Some((given, lasts)): Option<(i64, i64)> = used.optional()? else { return Ok(()) };
+    let sql = "DELETE FROM approved WHERE project = ? AND digest = ? RETURNING given, lasts, expires";
+    let read = |row: &Row<'_>| Ok((row.get(0)?, row.get(1)?, row.get(2)?));
+    let used = transaction.prepare_cached(sql)?.query_row(params![id, digest], read);
+    let Some((given, lasts, expires)): Option<(i64, i64, i64)> = used.optional()? else { return Ok(()) };
     let now = to_millis(now);
-    // Not with each of thousands of changes: there is time until half of it has passed.
-    let sql = "UPDATE approved SET expires = ? WHERE project = ? AND given = ? AND expires > ? AND expires < ?";
-    let row = params![now.saturating_add(lasts), id, given, now, now.saturating_add(lasts / 2)];
-    transaction.prepare_cached(sql)?.execute(row).map(drop)
+    // What was approved together ends together. Not with each of thousands of changes: there is time until half of it
+    // has passed.
+    if expires >= now.saturating_add(lasts / 2) {
+        return Ok(());
+    }
+    let sql = "UPDATE approved SET expires = ? WHERE project = ? AND given = ? AND expires > ?";
+    transaction.prepare_cached(sql)?.execute(params![now.saturating_add(lasts), id, given, now]).map(drop)
 }
 
 /// Counts a delete that nobody approved.
@@ -247,6 +262,14 @@ mod tests {
 
     fn at(seconds: u64) -> SystemTime {
         SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000 + seconds)
+    }
+
+    fn digests(texts: &[&str]) -> BTreeSet<String> {
+        texts.iter().map(|text| (*text).to_owned()).collect()
+    }
+
+    fn of(kind: &'static str, texts: &[&str]) -> BTreeMap<String, &'static str> {
+        texts.iter().map(|text| ((*text).to_owned(), kind)).collect()
     }
 
     fn keys(names: &[&str]) -> BTreeSet<Key> {
@@ -297,7 +320,7 @@ mod tests {
 
         assert_eq!(lately(at(30)), Lately { deleted: 3, created: 1 });
         assert_eq!(lately(at(day + 15)), Lately { deleted: 1, created: 1 });
-        project.approve(&[], &BTreeSet::from(["roles"]), at(25), at(100)).unwrap();
+        project.approve(&of("roles", &["held"]), at(25), at(100)).unwrap();
         assert_eq!(lately(at(30)), Lately { deleted: 0, created: 0 });
         assert_eq!(lately_at(&project, at(30))["permissions"].deleted, 1);
     }
@@ -305,30 +328,43 @@ mod tests {
     #[test]
     fn an_approval_ends_with_time_or_with_its_change() {
         let (_dir, project) = project();
-        let digests = ["one".to_owned(), "two".to_owned()];
-        project.approve(&digests, &BTreeSet::new(), at(0), at(60)).unwrap();
+        project.approve(&of("roles", &["one", "two"]), at(0), at(60)).unwrap();
 
-        assert_eq!(project.approved(at(59)).unwrap(), digests.iter().cloned().collect());
+        assert_eq!(project.approved(at(59)).unwrap(), digests(&["one", "two"]));
         assert!(project.approved(at(60)).unwrap().is_empty());
-        project.keep_approvals(&BTreeSet::from(["two".to_owned()]), at(1)).unwrap();
-        assert_eq!(project.approved(at(2)).unwrap(), BTreeSet::from(["two".to_owned()]));
+        project.keep_approvals(&digests(&["two"]), &BTreeSet::new(), at(1)).unwrap();
+        assert_eq!(project.approved(at(2)).unwrap(), digests(&["two"]));
+    }
+
+    #[test]
+    fn an_approval_of_a_kind_that_did_not_answer_stands_and_those_of_the_others_end_with_their_changes() {
+        let (_dir, project) = project();
+        let unknown = BTreeSet::from(["roles"]);
+        project.approve(&of("roles", &["of a role"]), at(0), at(60)).unwrap();
+        project.approve(&of("tenants", &["of a tenant"]), at(0), at(60)).unwrap();
+        project.approve(&of("", &["of an older release"]), at(0), at(60)).unwrap();
+
+        project.keep_approvals(&BTreeSet::new(), &unknown, at(1)).unwrap();
+
+        assert_eq!(project.approved(at(2)).unwrap(), digests(&["of a role", "of an older release"]));
+        project.keep_approvals(&BTreeSet::new(), &unknown, at(60)).unwrap();
+        assert!(project.approved(at(2)).unwrap().is_empty(), "their time is over");
     }
 
     #[test]
     fn an_approval_is_used_up_with_its_change_and_what_it_covers_besides_lasts_anew() {
         let (_dir, project) = project();
-        let digests = ["one", "two", "three"].map(str::to_owned);
         let used = |digest: &str, second| {
             project.write(|transaction, id| use_approval(transaction, id, digest, at(second))).unwrap();
         };
-        project.approve(&digests, &BTreeSet::new(), at(0), at(60)).unwrap();
-        project.approve(&["other".to_owned()], &BTreeSet::new(), at(1), at(61)).unwrap();
+        project.approve(&of("roles", &["one", "two", "three"]), at(0), at(60)).unwrap();
+        project.approve(&of("roles", &["other"]), at(1), at(61)).unwrap();
 
         used("one", 10);
         assert_eq!(project.approved(at(59)).unwrap().len(), 3, "used up");
-        assert_eq!(project.approved(at(60)).unwrap(), BTreeSet::from(["other".to_owned()]), "not yet worth it");
+        assert_eq!(project.approved(at(60)).unwrap(), digests(&["other"]), "not yet worth it");
         used("two", 50);
-        assert_eq!(project.approved(at(62)).unwrap(), BTreeSet::from(["three".to_owned()]), "three alone goes on");
+        assert_eq!(project.approved(at(62)).unwrap(), digests(&["three"]), "three alone goes on");
         assert!(project.approved(at(110)).unwrap().is_empty());
         used("unknown", 51);
     }

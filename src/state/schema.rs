@@ -163,6 +163,10 @@ const MIGRATIONS: &[&str] = &[
     ALTER TABLE approved ADD COLUMN given INTEGER NOT NULL DEFAULT 0;
     ALTER TABLE approved ADD COLUMN lasts INTEGER NOT NULL DEFAULT 0;
 ",
+    "
+    -- Of the change. One of before is of ''.
+    ALTER TABLE approved ADD COLUMN kind TEXT NOT NULL DEFAULT '';
+",
 ];
 
 /// The version that this binary reads and writes.

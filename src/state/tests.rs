@@ -6,7 +6,7 @@ use crate::resource::Key;
 use crate::resource::Part;
 use rusqlite::OpenFlags;
 use serde_json::json;
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
@@ -244,7 +244,7 @@ fn a_delete_is_counted_with_its_outcome_unless_it_was_approved() {
     let [a, b, c] = deletes;
     let ids = project.begin(&[a, b.clone(), Intent { approval: Some("digest".into()), ..c }]).unwrap();
     let soon = SystemTime::now() + Duration::from_secs(60);
-    project.approve(&["digest".to_owned()], &BTreeSet::new(), SystemTime::now(), soon).unwrap();
+    project.approve(&BTreeMap::from([("digest".to_owned(), "roles")]), SystemTime::now(), soon).unwrap();
     let counted = || project.ledger().unwrap().lately["roles"].deleted;
 
     project.settle(&ids[..1], &ending(Settled::Done), &[]).unwrap();

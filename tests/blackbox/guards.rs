@@ -2,6 +2,7 @@
 
 use crate::harness::Setup;
 use crate::harness::World;
+use crate::harness::permission;
 use reqwest::Method;
 use rustix::process::Signal;
 use serde_json::Value;
@@ -441,6 +442,37 @@ async fn an_approval_is_void_once_what_it_covers_changes_and_ends_by_itself() {
     world.faults(json!([])).await;
     world.assert_nothing_left().await;
     assert!(exists(&world, "roles", "b").await && exists(&world, "roles", "c").await);
+}
+
+/// While any kind did not answer, no approval was void: what had changed and changed back was deleted by the old one.
+#[tokio::test]
+async fn an_approval_is_void_though_another_kind_does_not_answer() {
+    let mut world = World::with(sync("maxDeletes: 0, maxDeletePercent: 100, deleteAfter: 0s")).await;
+    world.write("roles.yaml", &roles(&["a", "b"]));
+    world.write("permissions.yaml", &permission("p", "d"));
+    world.converge().await;
+    world.write("roles.yaml", &roles(&["a"]));
+    let first = held(&world, "max_deletes").await;
+    assert_eq!(world.ask(Method::POST, "/api/v1/suspend?for=1h").await.0, 200);
+    assert_eq!(approve(&world, &first).await, 200);
+    world.until("released", async |world| reason(world, "roles", "b").await.is_none()).await;
+
+    let list = "/v1/mgmt/permission/all";
+    world.faults(json!([{ "match": { "path": list }, "fault": "status", "status": 503 }])).await;
+    world.edit_live("roles/b", json!({ "description": "somebody needs it" })).await;
+    world.pass().await;
+    world.until("held again", async |world| reason(world, "roles", "b").await.is_some()).await;
+    world.edit_live("roles/b", json!({ "description": "b" })).await;
+    world.pass().await;
+    world.until("as it was", async |world| world.project().await["held"]["fingerprint"] == *first).await;
+    world.faults(json!([])).await;
+    assert_eq!(world.ask(Method::POST, "/api/v1/resume").await.0, 200);
+
+    world.until("goes on", async |world| world.project().await["suspendedUntil"].is_null()).await;
+    world.pass().await;
+    assert_eq!(held(&world, "max_deletes").await, first);
+    world.assert_nothing_left().await;
+    assert!(exists(&world, "roles", "b").await);
 }
 
 #[tokio::test]
