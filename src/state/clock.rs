@@ -1,7 +1,9 @@
 //! What was noted counts by the time that passes, whatever the clock of the machine is set to.
 //!
 //! Times are kept as the clock showed them. When it is set while we run, they all move along by as much: what waited
-//! has waited no longer and no shorter. Over a restart only a clock that was set back shows.
+//! has waited no longer and no shorter. Over a restart only a clock that was set back shows. Then, and where a clock that
+//! was behind at the start is put right, the doubt goes to the side that changes less: a suspension may last longer, an
+//! approval ends the earlier.
 
 use super::Error;
 use super::project::from_millis;
@@ -34,12 +36,15 @@ const PAST: [&str; 5] = ["absent", "deletion", "approval", "intent", "owned"];
 pub(super) struct Clock {
     wall: SystemTime,
     steady: Duration,
+    /// When this run began, by the clock as it is set now.
+    began: SystemTime,
 }
 
 impl Clock {
     /// From now on.
     pub fn start() -> Self {
-        Self { wall: SystemTime::now(), steady: steady() }
+        let wall = SystemTime::now();
+        Self { wall, steady: steady(), began: wall }
     }
 
     /// The time. Where the clock was set since the last call, what was noted is moved along first; while that cannot be
@@ -49,13 +54,14 @@ impl Clock {
         let expected = self.wall + steady.saturating_sub(self.steady);
         let step = to_millis(wall) - to_millis(expected);
         if step.abs() >= STEP {
-            shift(connection, step).map_err(|error| (expected, error.into()))?;
+            shift(connection, step, Some(to_millis(self.began))).map_err(|error| (expected, error.into()))?;
+            self.began = from_millis(to_millis(self.began).saturating_add(step));
             tracing::warn!(
                 seconds = step / 1000,
                 "the clock of this machine was set; what waits goes on waiting as long"
             );
         }
-        *self = Self { wall, steady };
+        (self.wall, self.steady) = (wall, steady);
         Ok(wall)
     }
 }
@@ -85,7 +91,7 @@ pub(super) fn catch_up(connection: &mut Connection) -> rusqlite::Result<()> {
     let Some(back) = newest.map(|at| to_millis(SystemTime::now()) - at).filter(|back| *back <= -STEP) else {
         return Ok(());
     };
-    shift(connection, back)?;
+    shift(connection, back, None)?;
     connection.execute("DELETE FROM approved", [])?;
     tracing::warn!(
         newest = %humantime::format_rfc3339_seconds(from_millis(newest.unwrap_or_default())),
@@ -94,11 +100,16 @@ pub(super) fn catch_up(connection: &mut Connection) -> rusqlite::Result<()> {
     Ok(())
 }
 
-fn shift(connection: &mut Connection, step: i64) -> rusqlite::Result<()> {
+/// Moves everything along. Was the clock behind when this run `began`, and right before, then an approval of before needs
+/// no moving; was it behind all the time, it ends too early, and is given again.
+fn shift(connection: &mut Connection, step: i64, began: Option<i64>) -> rusqlite::Result<()> {
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-    for (table, column) in TIMES {
+    let earlier = began.filter(|_| step > 0).unwrap_or(i64::MIN);
+    for (table, column) in TIMES.iter().filter(|(table, _)| *table != "approved") {
         transaction.execute(&format!("UPDATE {table} SET {column} = max({column} + ?, 0)"), [step])?;
     }
+    let sql = "UPDATE approved SET expires = max(expires + ?1, 0), given = max(given + ?1, 0) WHERE given >= ?2";
+    transaction.execute(sql, [step, earlier])?;
     transaction.commit()
 }
 
@@ -125,7 +136,7 @@ mod tests {
     fn set(project: &ProjectState, by: impl Fn(SystemTime) -> SystemTime) {
         // As if the clock had shown something else before.
         let mut clock = project.state.shared.clock.lock().unwrap();
-        clock.wall = by(clock.wall);
+        (clock.wall, clock.began) = (by(clock.wall), by(clock.began));
     }
 
     fn lately(project: &ProjectState, now: SystemTime) -> Lately {
@@ -169,6 +180,30 @@ mod tests {
             assert_eq!(project.approved(moved(now)).unwrap().len(), 1);
             assert!(project.approved(moved(now + minute * 2)).unwrap().is_empty());
         }
+    }
+
+    /// A clock that was behind at the start and put right after it made approvals of before last longer.
+    #[test]
+    fn a_clock_put_right_after_the_start_does_not_lengthen_an_approval_of_before() {
+        let (dir, before) = project();
+        let approve = |project: &ProjectState, digest: &str, now| {
+            let minute = Duration::from_secs(60);
+            project.approve(&BTreeMap::from([(digest.to_owned(), "tenants")]), now, now + minute).unwrap();
+        };
+        let then = SystemTime::now() - Duration::from_secs(30);
+        approve(&before, "before", then);
+        drop(before);
+        let project = State::open(dir.path()).unwrap().project("api.example.com", "P1", "default");
+        let behind = |wall| wall - Duration::from_secs(20);
+        approve(&project, "since", behind(SystemTime::now()));
+        set(&project, behind);
+
+        let now = project.state.now();
+
+        assert_eq!(project.approved(now).unwrap().len(), 2);
+        let since = BTreeSet::from(["since".to_owned()]);
+        assert_eq!(project.approved(then + Duration::from_secs(60)).unwrap(), since, "a minute after the first");
+        assert_eq!(project.approved(now + Duration::from_secs(59)).unwrap(), since, "moved with the clock");
     }
 
     #[test]
