@@ -259,20 +259,19 @@ impl Reconciler {
             return Outcome::Failed;
         }
         let lost = self.lost_calls();
-        let assessment = self.assessor.assess(&desired, self.is_current(), priority).await;
-        let Assessment { mut plan, observed, refusal, first_contact } = assessment;
+        let assessment = self.assessor.assess(&desired, self.is_current(), priority, &lost).await;
         self.observe_phase("observe", started);
         let started = Instant::now();
+        if self.resolve(&lost, &assessment) {
+            self.memory.retry_at = Some(Instant::now() + SHORTEST_WAIT);
+        }
+        let Assessment { mut plan, gone, refusal, first_contact, .. } = assessment;
         self.show_pause(refusal.as_deref());
         if refusal.is_some() {
             self.queue.pause(&self.assessor.project, true);
         }
         self.paused.send_replace(refusal);
-        if self.resolve(&lost, &plan, &observed) {
-            self.memory.retry_at = Some(Instant::now() + SHORTEST_WAIT);
-        }
-        drop(observed);
-        self.adopt(&desired, &plan, first_contact);
+        self.adopt(&desired, &plan, &gone, first_contact);
         self.note_drift(&desired, &plan, trigger);
         self.forbidden.send_replace(BTreeMap::new());
         self.plans.send_replace(Some(ProjectReport::new(&self.assessor.project, &plan, self.pace)));

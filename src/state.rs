@@ -30,6 +30,7 @@ pub use error::Error;
 pub use error::OpenError;
 pub use fingerprint::Digest;
 pub use guard::Lately;
+pub use guard::Ledger;
 pub use history::Attempt;
 pub use history::AuditFilter;
 pub use history::AuditRow;

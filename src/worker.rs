@@ -194,7 +194,7 @@ async fn attempt(target: &Target, kind: &'static dyn Kind, work: &Work) -> Concl
     }
     let looks = work.verify || work.tasks.iter().any(|task| look::is_old(target, task));
     let live = if looks {
-        match look::observe(&target.client, kind).await {
+        match look::before(target, kind, work).await {
             Ok(live) => Some(live),
             Err(error) => return Conclusion::all(work, &after_failed_look(target, &error)),
         }

@@ -23,6 +23,7 @@ use crate::plan::render::Report;
 use crate::queue::Queue;
 use crate::reconcile::Reconciler;
 use crate::reconcile::assess::Assessment;
+use crate::resource::Key;
 use crate::source::Trigger;
 use crate::source::loader::Loader;
 use crate::state;
@@ -33,6 +34,7 @@ use indicatif::ProgressBar;
 use indicatif::ProgressStyle;
 use outcome::Outcome;
 use std::collections::BTreeSet;
+use std::collections::HashSet;
 use std::io::IsTerminal;
 use std::io::Write;
 use std::sync::Arc;
@@ -135,6 +137,8 @@ pub async fn run(config: Config, args: ApplyArgs, redactor: &Redactor) -> anyhow
 /// The plan of a project.
 struct Planned {
     plan: Plan,
+    /// As in [`Assessment`].
+    gone: HashSet<Key>,
     /// It was never seen before.
     first_contact: bool,
     /// Nothing of it goes ahead, whatever is approved.
@@ -149,8 +153,9 @@ async fn assess(parts: &Parts, desired_states: &[Arc<Desired>], args: &ApplyArgs
         let reconciler = &project.reconciler;
         reconciler.note_absences(desired);
         let lost = reconciler.lost_calls();
-        let Assessment { mut plan, observed, refusal, first_contact } =
-            reconciler.assessor.assess(desired, true, Priority::Change).await;
+        let assessment = reconciler.assessor.assess(desired, true, Priority::Change, &lost).await;
+        reconciler.resolve(&lost, &assessment);
+        let Assessment { mut plan, gone, refusal, first_contact, .. } = assessment;
         if let Some(reason) = refusal {
             tracing::error!(project = &*project.name, reason, "this project is refused; the others go on");
         }
@@ -168,8 +173,7 @@ async fn assess(parts: &Parts, desired_states: &[Arc<Desired>], args: &ApplyArgs
             }
             release(&mut plan, args);
         }
-        reconciler.resolve(&lost, &plan, &observed);
-        plans.push(Planned { plan, first_contact, is_suspended: suspended_until.is_some() });
+        plans.push(Planned { plan, gone, first_contact, is_suspended: suspended_until.is_some() });
     }
     match &args.approve {
         Some(fingerprint) if !is_approved => bail!(
@@ -194,8 +198,8 @@ fn report(config: &Config, parts: &Parts, plans: &[Planned]) -> Report {
 
 fn enqueue(parts: &Parts, desired_states: &[Arc<Desired>], plans: Vec<Planned>) {
     for ((project, desired), planned) in parts.projects.iter().zip(desired_states).zip(plans) {
-        let Planned { mut plan, first_contact, .. } = planned;
-        project.reconciler.adopt(desired, &plan, first_contact);
+        let Planned { mut plan, gone, first_contact, .. } = planned;
+        project.reconciler.adopt(desired, &plan, &gone, first_contact);
         let loader = project.reconciler.loader.as_ref();
         let revision = loader.and_then(Loader::revision).unwrap_or_default();
         let commit = loader.and_then(Loader::commit_in_force);

@@ -9,6 +9,7 @@ use crate::plan::Plan;
 use crate::plan::order::deletion;
 use crate::plan::render::HeldReport;
 use crate::queue::Verdict;
+use crate::reconcile::assess::Assessment;
 use crate::resource::Action;
 use crate::resource::Document;
 use crate::resource::Key;
@@ -17,6 +18,7 @@ use crate::state::Intent;
 use crate::state::Occasion;
 use serde_json::Value;
 use std::collections::BTreeMap;
+use std::collections::HashSet;
 
 /// One project whose repo is not there, so that nothing is ever sent.
 fn parts(dir: &tempfile::TempDir) -> Parts {
@@ -89,9 +91,12 @@ async fn a_look_settles_only_calls_that_were_over_when_it_began() {
     let reconciler = &parts.projects[0].reconciler;
     let key = Key::new("roles", "a");
     let document = |name: &str| Document::from_iter([("name".to_owned(), Value::from(name))]);
-    let observed = |names: &[&str]| {
+    let found = |names: &[&str]| {
         let documents = names.iter().map(|name| document(name)).collect();
-        Observed { began: tokio::time::Instant::now(), kinds: BTreeMap::from([("roles", Ok(documents))]) }
+        let observed =
+            Observed { began: tokio::time::Instant::now(), kinds: BTreeMap::from([("roles", Ok(documents))]) };
+        let gone = HashSet::from_iter(names.is_empty().then(|| key.clone()));
+        Assessment { plan: Plan::default(), observed, gone, refusal: None, first_contact: false }
     };
     // Old enough not to be on its way any more.
     let age = || {
@@ -121,11 +126,11 @@ async fn a_look_settles_only_calls_that_were_over_when_it_began() {
     assert_eq!(lost.len(), 1);
     reconciler.state.begin(&[create()]).unwrap();
     age();
-    reconciler.resolve(&lost, &Plan::default(), &observed(&[]));
+    reconciler.resolve(&lost, &found(&[]));
 
     let open = reconciler.lost_calls();
     assert_eq!(open.len(), 1, "the one that began during the look");
-    assert!(reconciler.resolve(&open, &Plan::default(), &observed(&["a"])), "owned, and declared nowhere");
+    assert!(reconciler.resolve(&open, &found(&["a"])), "owned, and declared nowhere");
     assert!(reconciler.state.open_intents().unwrap().is_empty());
     assert!(reconciler.state.inventory().unwrap().contains_key(&key));
 }

@@ -24,10 +24,14 @@ use crate::resource::Kind;
 use crate::state;
 use crate::state::Digest;
 use crate::state::Intent;
+use crate::state::IntentId;
 use crate::state::Lately;
+use crate::state::Ledger;
+use crate::state::OpenIntent;
 use crate::state::ProjectState;
 use serde_json::Value;
 use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::collections::HashMap;
 use std::collections::HashSet;
 use std::time::Duration;
@@ -81,6 +85,8 @@ pub struct Assessment {
     pub plan: Plan,
     /// What the plan rests on.
     pub observed: Observed,
+    /// Owned and declared nowhere, or to be deleted by a call whose answer was lost: two lists in a row lack it.
+    pub gone: HashSet<Key>,
     /// Why the whole project must wait: the key was refused, or everything was.
     pub refusal: Option<String>,
     /// The project was never seen before.
@@ -89,8 +95,15 @@ pub struct Assessment {
 
 impl Assessor {
     /// Asks Descope for every declared or owned kind, and plans. While the newest files are not in force
-    /// (`is_current`), no delete becomes due: they may say something else.
-    pub async fn assess(&self, desired: &Desired, is_current: bool, priority: Priority) -> Assessment {
+    /// (`is_current`), no delete becomes due: they may say something else. What became of the calls that are `lost` shall
+    /// be seen.
+    pub async fn assess(
+        &self,
+        desired: &Desired,
+        is_current: bool,
+        priority: Priority,
+        lost: &BTreeSet<IntentId>,
+    ) -> Assessment {
         let now = self.now();
         let absences = self.known(ProjectState::absences);
         let owned = self.owned(&absences, now);
@@ -106,7 +119,7 @@ impl Assessor {
         // A call that was cut off may have made the only one of its kind.
         let cut_off = self.known(ProjectState::open_intents).into_iter().map(|open| open.intent.key.kind);
         let mut observed = observed::fetch(&client, kinds(desired, &owned, &cut_off.collect())).await;
-        self.look_twice(&client, desired, &owned, &mut observed).await;
+        let gone = self.look_twice(&client, desired, lost, &mut observed).await;
         // Only now: what was deleted during the look is not there to be deleted, so it must count. Without the count of
         // what was deleted lately, nothing more is.
         let ledger = self.known(|state| state.ledger().map(Some));
@@ -116,7 +129,7 @@ impl Assessor {
         });
         let mut windows: BTreeMap<&'static str, Window> =
             lately.into_iter().map(|(kind, lately)| (kind, window(lately))).collect();
-        for intent in open.iter().filter(|intent| is_gone(intent, &observed)) {
+        for intent in open.iter().map(|open| &open.intent).filter(|intent| is_gone(intent, &observed)) {
             let is_news = owned.remove(&intent.key).is_some() && intent.approval.is_none();
             windows.entry(intent.key.kind).or_default().deleted += usize::from(is_news);
         }
@@ -135,29 +148,40 @@ impl Assessor {
             may_delete: &|key| has_count && is_current && due.contains(key),
             is_approved: &|digest| approved.contains(digest),
         });
-        Assessment { plan, refusal: refusal(&observed), observed, first_contact }
+        Assessment { plan, refusal: refusal(&observed), observed, gone, first_contact }
     }
 
-    /// A list that lacks too much of what we own is asked for once more before it holds anything.
+    /// A list may lack what is there. One that lacks too much of what we own, or something that would be forgotten for
+    /// that, is asked for once more. Returns what would be forgotten and is in neither.
     async fn look_twice(
         &self,
         client: &Client,
         desired: &Desired,
-        owned: &BTreeMap<Key, Ownership>,
+        lost: &BTreeSet<IntentId>,
         observed: &mut Observed,
-    ) {
-        let mut live: BTreeMap<&str, HashSet<Key>> = BTreeMap::new();
-        for (name, documents) in &observed.kinds {
-            if let (Some(kind), Ok(documents)) = (resource::kind(name), documents) {
-                live.insert(name, documents.iter().filter_map(|document| kind.key(document)).collect());
-            }
-        }
+    ) -> HashSet<Key> {
+        let Some(ledger) = self.known(|state| state.ledger().map(Some)) else { return HashSet::new() };
+        let live = live(observed);
         let is_live = |key: &Key| live.get(key.kind).map(|keys| keys.contains(key));
-        for (name, gone) in guards::shrunk(owned, desired, is_live, &self.rules.guards) {
-            let Some(kind) = resource::kind(name) else { continue };
-            tracing::warn!(kind = name, gone, "a list lacks much of what is owned; asking once more");
-            observed.kinds.insert(name, kind.list(client).await);
+        let shrunk = guards::shrunk(
+            &ownerships(&ledger.owned, &ledger.absent, ledger.now),
+            desired,
+            is_live,
+            &self.rules.guards,
+        );
+        for (kind, gone) in &shrunk {
+            tracing::warn!(kind, gone, "a list lacks much of what is owned; asking once more");
         }
+        let mut gone = forgettable(&ledger, desired, lost);
+        gone.retain(|key| is_live(key) == Some(false));
+        let kinds: BTreeSet<&str> =
+            shrunk.iter().map(|(kind, _)| *kind).chain(gone.iter().map(|key| key.kind)).collect();
+        for kind in kinds.into_iter().filter_map(resource::kind) {
+            observed.kinds.insert(kind.name(), kind.list(client).await);
+        }
+        let live = self::live(observed);
+        gone.retain(|key| live.get(key.kind).is_some_and(|keys| !keys.contains(key)));
+        gone
     }
 
     /// By which clock what the state knows counts.
@@ -205,6 +229,32 @@ impl Assessor {
             None => Sent::Unknown,
         }
     }
+}
+
+/// What is there, by kind; kinds that could not be observed are left out.
+fn live(observed: &Observed) -> BTreeMap<&'static str, HashSet<Key>> {
+    let keys = |(name, documents): (&&'static str, &Result<Vec<Document>, descope::Error>)| {
+        let (kind, documents) = (resource::kind(name)?, documents.as_ref().ok()?);
+        Some((*name, documents.iter().filter_map(|document| kind.key(document)).collect()))
+    };
+    observed.kinds.iter().filter_map(keys).collect()
+}
+
+/// What a list that lacks it makes us forget: it is declared nowhere, or a call that was to make or delete it is settled.
+fn forgettable(ledger: &Ledger, desired: &Desired, lost: &BTreeSet<IntentId>) -> HashSet<Key> {
+    let is_under_way: HashSet<&Key> = ledger.open.iter().map(|open| &open.intent.key).collect();
+    let is_lasting = |at: Option<SystemTime>| !at.is_some_and(|at| is_fresh(at, ledger.now));
+    let is_left = |(key, owned): &(&Key, &state::Owned)| {
+        !desired.resources.contains_key(*key) && !is_under_way.contains(*key) && is_lasting(owned.created_at)
+    };
+    let owned = ledger.owned.iter().filter(is_left).map(|(key, _)| key.clone());
+    let is_settled = |open: &&OpenIntent| match open.intent.action {
+        Action::Delete => true,
+        Action::Create | Action::Rename => is_lasting(Some(open.begun_at)),
+        Action::Update => false,
+    };
+    let open = ledger.open.iter().filter(|open| lost.contains(&open.id)).filter(is_settled);
+    owned.chain(open.map(|open| open.intent.key.clone())).collect()
 }
 
 /// What the plan has to know of what is owned.

@@ -2,6 +2,7 @@
 
 use super::Reconciler;
 use super::assess;
+use super::assess::Assessment;
 use crate::observed::Observed;
 use crate::plan;
 use crate::plan::Plan;
@@ -23,6 +24,9 @@ use std::collections::HashSet;
 /// The message of a row of the audit trail for a call whose answer nobody lived to see.
 const LOOKED_UP: &str = "its answer was lost; settled by looking at what is there";
 
+/// The same where a look cannot tell.
+const CANNOT_TELL: &str = "its answer was lost, and the resource was changed again since: nobody can tell";
+
 impl Reconciler {
     /// Calls that a look can settle which begins after this: they are over, though nobody knows how they ended. What is
     /// under way or begins later may or may not be in it.
@@ -38,13 +42,13 @@ impl Reconciler {
 
     /// Settles `lost` calls by a look that began after they were. True where something is owned now that no file
     /// declares, so that it has to be looked at again.
-    pub fn resolve(&self, lost: &BTreeSet<IntentId>, plan: &Plan, observed: &Observed) -> bool {
+    pub fn resolve(&self, lost: &BTreeSet<IntentId>, found: &Assessment) -> bool {
         let resolve = || -> Result<bool, state::Error> {
             // As they are noted by now: a clock that was set during the look moved them along.
             let now = self.state.now();
             let lost: Vec<OpenIntent> =
                 self.state.open_intents()?.into_iter().filter(|open| lost.contains(&open.id)).collect();
-            let live = live(&lost, observed);
+            let live = live(&lost, &found.observed);
             // What begins after this is not in the look.
             let in_flight = self.queue.in_flight(&self.assessor.project);
             let mut newer = HashSet::new();
@@ -55,25 +59,25 @@ impl Reconciler {
                 let key = &intent.key;
                 let is_newest = newer.insert((key.clone(), intent.part, intent.action));
                 // A newer call may be what the look saw; and a list that is not believed settles nothing.
-                if in_flight.contains(key) || plan.shrunk.contains(key.kind) {
+                if in_flight.contains(key) || found.plan.shrunk.contains(key.kind) {
                     continue;
                 }
-                let Some(took_effect) = self.took_effect(plan, &live, intent) else { continue };
+                let Some(settled) = self.fate(found, &live, intent) else { continue };
                 // It may still arrive, and lists lag behind; and a worker that tries again looks for itself, and settles
                 // the newest by what it finds. The others are not kept for it: every try of a long outage leaves one.
                 let may_still_land =
                     assess::is_fresh(*begun_at, now) || is_newest && self.queue.will_look(&self.assessor.project, key);
-                if !took_effect && may_still_land {
+                if settled != Settled::Done && may_still_land {
                     continue;
                 }
-                let settled = if took_effect { Settled::Done } else { Settled::NotDone };
                 let duration = now.duration_since(*begun_at).unwrap_or_default();
-                let ending = Ending { settled, message: LOOKED_UP, duration };
+                let message = if settled == Settled::Unknown { CANNOT_TELL } else { LOOKED_UP };
+                let ending = Ending { settled, message, duration };
                 if self.state.settle_open(&open, &ending)? {
                     let action = intent.action.as_str();
-                    tracing::info!(%key, action, took_effect, "settled a call whose answer was lost");
+                    tracing::info!(%key, action, outcome = settled.outcome(), "settled a call whose answer was lost");
                     let makes = matches!(intent.action, Action::Create | Action::Rename);
-                    is_undeclared |= took_effect && makes && !plan.present.contains(key);
+                    is_undeclared |= settled == Settled::Done && makes && !found.plan.present.contains(key);
                 }
             }
             Ok(is_undeclared)
@@ -84,27 +88,52 @@ impl Reconciler {
         })
     }
 
-    /// `None` where its kind could not be observed.
-    fn took_effect(&self, plan: &Plan, live: &Live, intent: &Intent) -> Option<bool> {
+    /// `None` where that is left to another look: its kind could not be observed, or one list alone lacks it.
+    fn fate(&self, found: &Assessment, live: &Live, intent: &Intent) -> Option<Settled> {
         let Intent { key, action, from, seen, .. } = intent;
         let live = live.get(key.kind)?;
-        let now = live.get(key);
+        let is_gone = found.gone.contains(key);
+        let Some(now) = live.get(key) else {
+            return match action {
+                Action::Create | Action::Rename => is_gone.then_some(Settled::NotDone),
+                Action::Delete => is_gone.then_some(Settled::Done),
+                Action::Update => Some(Settled::Unknown),
+            };
+        };
         // Where it is live under its old name as well, it was somebody else who made the new one.
         let is_still_there =
             from.as_ref().is_some_and(|from| live.contains_key(&Key { name: from.clone(), ..key.clone() }));
         Some(match action {
-            Action::Create => now.is_some(),
-            Action::Rename => now.is_some() && !is_still_there,
-            Action::Delete => now.is_none(),
-            Action::Update => now.is_some_and(|now| now != seen) && !self.is_still_planned(plan, intent),
+            Action::Create => Settled::Done,
+            Action::Rename => {
+                if is_still_there {
+                    Settled::NotDone
+                } else {
+                    Settled::Done
+                }
+            }
+            Action::Delete => Settled::NotDone,
+            Action::Update if now == seen => Settled::NotDone,
+            Action::Update => self.fate_of_update(&found.plan, intent),
         })
     }
 
-    /// Would the very same call be sent once more? Then it had no effect.
-    fn is_still_planned(&self, plan: &Plan, intent: &Intent) -> bool {
-        let of_it = plan.changes.iter().filter(|change| change.key == intent.key);
-        let mut tasks = of_it.flat_map(|change| &change.tasks);
-        tasks.any(|task| worker::fingerprint(&self.state, &task.write) == intent.digest)
+    /// Of one whose resource is not what it was before.
+    fn fate_of_update(&self, plan: &Plan, intent: &Intent) -> Settled {
+        let key = &intent.key;
+        let of_it = plan.changes.iter().filter(|change| change.key == *key);
+        let mut tasks = of_it.flat_map(|change| &change.tasks).filter(|task| task.slot.part == intent.part).peekable();
+        let is_compared = plan.present.contains(key)
+            && !plan.waiting.contains(key.kind)
+            && !plan.refused.iter().any(|refusal| refusal.key == *key);
+        if tasks.peek().is_none() && is_compared {
+            Settled::Done
+        } else if tasks.any(|task| worker::fingerprint(&self.state, &task.write) == intent.digest) {
+            // The very same call would be sent once more.
+            Settled::NotDone
+        } else {
+            Settled::Unknown
+        }
     }
 }
 

@@ -2,7 +2,6 @@
 //! has been absent since.
 
 use super::Reconciler;
-use super::assess;
 use crate::desired::Declared;
 use crate::desired::Desired;
 use crate::plan::Hold;
@@ -12,7 +11,7 @@ use crate::resource::Key;
 use crate::state;
 use crate::state::Owned;
 use std::collections::BTreeMap;
-use std::time::SystemTime;
+use std::collections::HashSet;
 
 impl Reconciler {
     /// What is owned and declared nowhere may be deleted once that has stood for long enough. Only a revision that is
@@ -50,14 +49,13 @@ impl Reconciler {
         }
     }
 
-    /// Declared and live is owned from now on. A project whose first contact is held is left as it is.
-    pub fn adopt(&self, desired: &Desired, plan: &Plan, first_contact: bool) {
+    /// Declared and live is owned from now on; `gone` and declared nowhere is not. A project whose first contact is held is
+    /// left as it is.
+    pub fn adopt(&self, desired: &Desired, plan: &Plan, gone: &HashSet<Key>, first_contact: bool) {
         if plan.held().any(|change| change.held == Some(Hold::FirstContact)) || first_contact && !plan.has_seen_all() {
             return;
         }
         let adopt = || -> Result<(), state::Error> {
-            // In this order: a clock that was set moves what is known along.
-            let now = self.state.now();
             let known = self.state.inventory()?;
             let owned = |key: &Key| {
                 let before = known.get(key).copied();
@@ -69,7 +67,7 @@ impl Reconciler {
             if !news.is_empty() {
                 self.state.own(&news)?;
             }
-            self.disown_lost(desired, plan, &known, now)?;
+            self.disown_lost(desired, plan, gone, &known)?;
             // What the policy or a suspension holds back was not let go ahead by anybody.
             let is_held_back =
                 plan.changes.iter().any(|change| matches!(change.held, Some(Hold::Policy | Hold::Suspended)));
@@ -86,19 +84,18 @@ impl Reconciler {
         &self,
         desired: &Desired,
         plan: &Plan,
+        gone: &HashSet<Key>,
         known: &BTreeMap<Key, Owned>,
-        now: SystemTime,
     ) -> Result<(), state::Error> {
         let is_accepted = |kind: &str| plan.changes.iter().any(|change| change.key.kind == kind && change.is_approved);
-        let is_lost = |(key, owned): &(&Key, &Owned)| {
+        let is_lost = |key: &&Key| {
             let is_believed = !plan.shrunk.contains(key.kind) || is_accepted(key.kind);
-            plan.is_live(key) == Some(false)
-                && is_believed
-                && !owned.created_at.is_some_and(|created| assess::is_fresh(created, now))
+            is_believed
+                && known.contains_key(*key)
                 && !desired.resources.contains_key(*key)
                 && !plan.changes.iter().any(|change| change.action == Action::Rename && change.key.kind == key.kind)
         };
-        let lost: Vec<Key> = known.iter().filter(is_lost).map(|(key, _)| key.clone()).collect();
+        let lost: Vec<Key> = gone.iter().filter(is_lost).cloned().collect();
         if lost.is_empty() {
             return Ok(());
         }

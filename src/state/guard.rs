@@ -1,7 +1,7 @@
 //! What the guards remember: absences, deletes, approvals, and the suspension of a project.
 
 use super::Error;
-use super::Intent;
+use super::OpenIntent;
 use super::Owned;
 use super::intent;
 use super::project;
@@ -44,7 +44,7 @@ pub struct Ledger {
     /// As [`ProjectState::absences`].
     pub absent: BTreeMap<Key, SystemTime>,
     /// Calls under way, or of which nobody knows how they ended.
-    pub open: Vec<Intent>,
+    pub open: Vec<OpenIntent>,
     /// By kind.
     pub lately: BTreeMap<&'static str, Lately>,
 }
@@ -85,7 +85,7 @@ impl ProjectState {
                 now,
                 owned: project::inventory(&snapshot, id)?,
                 absent: absences(&snapshot, id)?,
-                open: intent::open_intents(&snapshot, id)?.into_iter().map(|open| open.intent).collect(),
+                open: intent::open_intents(&snapshot, id)?,
                 lately: lately(&snapshot, id, now)?,
             })
         })

@@ -76,7 +76,7 @@ pub struct Attempt {
     pub key: Key,
     /// `create`, `update`, `rename` or `delete`.
     pub action: String,
-    /// `ok` or `failed`.
+    /// `ok`, `failed` or `unknown`.
     pub outcome: String,
     /// The API's, where it refused.
     pub message: String,

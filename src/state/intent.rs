@@ -91,15 +91,19 @@ pub enum Settled {
     Done,
     /// It had no effect.
     NotDone,
+    /// Nobody can tell: the resource was changed again since, by us or by somebody else.
+    Unknown,
     /// It had none, and is about to be tried again in a smaller call: the row of that try takes the place of this one's.
     Apart,
 }
 
 impl Settled {
-    fn outcome(self) -> &'static str {
+    /// The word in the audit trail.
+    pub fn outcome(self) -> &'static str {
         match self {
             Self::Done => "ok",
             Self::NotDone | Self::Apart => "failed",
+            Self::Unknown => "unknown",
         }
     }
 }
@@ -276,7 +280,9 @@ fn settle(
     match (open.row, ending.settled) {
         (None, _) => history::add(transaction, project, &open.intent.attempt(ending)).map(drop),
         // One row for one call: now its outcome is known.
-        (Some(row), Settled::Done) => history::amend(transaction, row, ending.settled.outcome(), ending.message),
+        (Some(row), Settled::Done | Settled::Unknown) => {
+            history::amend(transaction, row, ending.settled.outcome(), ending.message)
+        }
         // It says so already.
         (Some(_), Settled::NotDone | Settled::Apart) => Ok(()),
     }
@@ -294,7 +300,9 @@ fn close_earlier(transaction: &Transaction<'_>, project: i64, open: &OpenIntent)
     let earlier = statement.query_map(row, open_intent)?.collect::<rusqlite::Result<Vec<_>>>()?;
     for earlier in earlier.into_iter().flatten().filter(|earlier| earlier.row.is_none()) {
         let duration = earlier.begun_at.elapsed().unwrap_or_default();
-        let ending = Ending { settled: Settled::NotDone, message: OVERTAKEN, duration };
+        // An update works twice as well, anything else only once.
+        let settled = if *action == Action::Update { Settled::Unknown } else { Settled::NotDone };
+        let ending = Ending { settled, message: OVERTAKEN, duration };
         history::add(transaction, project, &earlier.intent.attempt(&ending))?;
     }
     Ok(())

@@ -7,6 +7,7 @@ use crate::plan;
 use crate::plan::Task;
 use crate::queue::Verdict;
 use crate::queue::Work;
+use crate::resource::Action;
 use crate::resource::Key;
 use crate::resource::Kind;
 use crate::resource::Write;
@@ -42,6 +43,20 @@ pub(super) fn present_key(task: &Task) -> Key {
         Write::Overwrite { from, .. } => Key { name: from.clone(), ..task.slot.key.clone() },
         Write::Create(_) | Write::Patch(_) | Write::DefaultRoles(_) | Write::Delete { .. } => task.slot.key.clone(),
     }
+}
+
+/// A look before a write. A list may lack what is there: where something would count as done for that, it is asked for
+/// once more, and what either has is live.
+pub(super) async fn before(target: &Target, kind: &dyn Kind, work: &Work) -> Result<HashMap<Key, u64>, descope::Error> {
+    let mut live = observe(&target.client, kind).await?;
+    let rests_on_absence = |task: &Task| matches!(task.action, Action::Delete | Action::Rename);
+    if work.verify && work.tasks.iter().any(|task| rests_on_absence(task) && has_landed(task, &live)) {
+        let first = std::mem::replace(&mut live, observe(&target.client, kind).await?);
+        for (key, digest) in first {
+            live.entry(key).or_insert(digest);
+        }
+    }
+    Ok(live)
 }
 
 /// Every live resource of a kind, with the digest of its document.

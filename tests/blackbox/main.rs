@@ -14,6 +14,7 @@ mod drain;
 mod durability;
 mod failure;
 mod fence;
+mod forget;
 mod guards;
 mod harness;
 mod hold;
