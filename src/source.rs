@@ -95,6 +95,17 @@ impl TriggerReceiver {
         }
     }
 
+    /// Waits until one more is fired, and leaves it to be received. Safe to cancel.
+    pub async fn fired(&mut self) {
+        loop {
+            self.0.arrived.notified().await;
+            // Or it was for one that was received already.
+            if self.0.waiting.load(Ordering::Acquire) > 0 {
+                return;
+            }
+        }
+    }
+
     /// Takes the trigger that waits, if one does.
     pub fn try_recv(&mut self) -> Option<Trigger> {
         Trigger::of_rank(self.0.waiting.swap(0, Ordering::AcqRel))
@@ -129,6 +140,23 @@ mod tests {
 
         assert_eq!(receiver.recv().await, Trigger::Watch);
         assert!(tokio::time::timeout(std::time::Duration::from_millis(20), receiver.recv()).await.is_err());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_more_is_noticed_once_and_left_to_be_received() {
+        let (sender, mut receiver) = channel();
+        let mut is_more =
+            async || tokio::time::timeout(std::time::Duration::from_secs(1), receiver.fired()).await.is_ok();
+        sender.fire(Trigger::Startup);
+        assert_eq!((is_more().await, is_more().await), (true, false));
+        sender.fire(Trigger::Watch);
+        assert!(is_more().await);
+
+        assert_eq!(receiver.recv().await, Trigger::Startup);
+        sender.fire(Trigger::Watch);
+        assert_eq!(receiver.recv().await, Trigger::Watch);
+        let stale = tokio::time::timeout(std::time::Duration::from_secs(1), receiver.fired()).await;
+        assert!(stale.is_err(), "it was received");
     }
 
     #[tokio::test(start_paused = true)]

@@ -26,6 +26,7 @@ mod plan;
 mod power;
 mod projects;
 mod readonly;
+mod recommit;
 mod secrets;
 mod source;
 mod triggers;
