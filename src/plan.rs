@@ -583,8 +583,17 @@ fn plan_undeclared(inputs: &Inputs<'_>, live: &Live<'_>, renames: &BTreeMap<Key,
         if is_ours_to_leave {
             continue;
         }
-        match inputs.owned.get(key) {
-            Some(ownership) if inputs.policy == Policy::Sync && !ownership.protected => plan.changes.push(Change {
+        let prunes = |ownership: &&Ownership| inputs.policy == Policy::Sync && !ownership.protected;
+        let ownership = inputs.owned.get(key).filter(prunes);
+        if let Some(role) = ownership.and_then(|_| staying.get(key)) {
+            plan.warnings.push(format!(
+                "{key} left the YAML and stays: {role}, which would go with it, is declared or protected"
+            ));
+            plan.undeclared.push(key.clone());
+            continue;
+        }
+        match ownership {
+            Some(ownership) => plan.changes.push(Change {
                 key: key.clone(),
                 action: Action::Delete,
                 completes: false,
@@ -596,10 +605,18 @@ fn plan_undeclared(inputs: &Inputs<'_>, live: &Live<'_>, renames: &BTreeMap<Key,
                 place: None,
                 tasks: vec![order::deletion(key, document, ownership.cascade_delete)],
             }),
-            Some(_) | None => plan.undeclared.push(key.clone()),
+            None => plan.undeclared.push(key.clone()),
         }
     }
 }
 
 #[cfg(test)]
 mod tests;
+    let staying = staying(inputs);
+/// Tenants that take something along which must not go: a tenant's roles are deleted with it.
+fn staying<'a>(inputs: &Inputs<'a>) -> HashMap<Key, &'a Key> {
+    let protected = inputs.owned.iter().filter(|(_, ownership)| ownership.protected).map(|(key, _)| key);
+    let staying = protected.chain(inputs.desired.resources.keys());
+    staying.filter_map(|key| Some((Key::new("tenants", key.tenant.as_ref()?), key))).collect()
+}
+

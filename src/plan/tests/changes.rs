@@ -205,3 +205,24 @@ fn a_new_project_is_sent_in_the_fewest_calls_in_dependency_order() {
     assert_eq!(batch_of("permissions/p"), batch_of("permissions/q"));
     assert_eq!(forecast, 6);
 }
+
+/// Descope deletes a tenant's roles with it, so that a role went which the YAML declares, or said to protect.
+#[test]
+fn a_tenant_stays_while_something_in_it_is_declared_or_protected() {
+    let (tenant, role) = (Key::new("tenants", "t"), Key::in_tenant("roles", "t", "own"));
+    let world = live(&[(tenant.clone(), json!({ "name": "t" })), (role.clone(), json!({}))]);
+    let plan = |declared: Vec<Declared>, protected: bool| {
+        let ownership = Ownership { protected, ..Ownership::default() };
+        let owned = [(tenant.clone(), Ownership::default()), (role.clone(), ownership)].into();
+        planned(&desired_of(declared), &world, &owned, Policy::Sync)
+    };
+
+    let all = plan(Vec::new(), false);
+    assert_eq!(all.changes.iter().filter(|change| change.action == Action::Delete).count(), 2);
+    for kept in [plan(vec![declared(role.clone(), json!({}))], false), plan(Vec::new(), true)] {
+        assert!(kept.changes.is_empty(), "{:?}", kept.changes);
+        assert!(kept.undeclared.contains(&tenant));
+        let said = "tenants/t left the YAML and stays: roles/t/own, which would go with it, is declared or protected";
+        assert_eq!(kept.warnings, [said]);
+    }
+}
