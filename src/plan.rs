@@ -529,6 +529,7 @@ fn plan_declared(
         );
     }
     let writes = write::writes(kind, declared, document, old, &fields, is_unlisted);
+        && old.is_none()
     // Live, or on its way: then the order of the plan sees to it.
     let is_declared = |key: &Key| live.is_observed(key.kind) && inputs.desired.resources.contains_key(key);
     let will_be_there = |key: &Key| live.get(key).is_some() || is_declared(key);

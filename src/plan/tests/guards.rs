@@ -179,6 +179,19 @@ fn a_refused_list_is_not_waited_for_unless_it_is_every_list_and_may_still_hold_a
     let plan = |answers: Vec<(&'static str, Result<Vec<Document>, descope::Error>)>| {
         let observed = Observed { kinds: answers.into_iter().collect(), ..World::default().observed() };
         Case { observed, sent: Sent::Unknown, first_contact: true, ..Case::of(&desired, &World::default()) }.plan()
+/// A rename alone changes no field, and so passed for what is left of a create.
+#[test]
+fn create_only_renames_nothing_not_even_what_it_created() {
+    let world = live(&[(Key::new("roles", "old"), json!({}))]);
+    let new = Declared { renamed_from: Some("old".into()), ..declared(Key::new("roles", "new"), json!({})) };
+    let created = Ownership { created: true, ..Ownership::default() };
+    let owned = BTreeMap::from([(Key::new("roles", "new"), created)]);
+
+    let plan = Case { owned, policy: Policy::CreateOnly, ..Case::of(&desired_of(vec![new]), &world) }.plan();
+
+    assert_eq!((plan.changes[0].action, held(&plan, "new")), (Action::Rename, Some(Hold::Policy)));
+}
+
     };
     let (whole, empty) =
         (plan(vec![("permissions", Ok(vec![])), ("roles", Ok(vec![]))]), || ("permissions", Ok(vec![])));
