@@ -443,18 +443,21 @@ fn find_renames(inputs: &Inputs<'_>, live: &Live<'_>, plan: &mut Plan) -> BTreeM
         let Some(old_name) = &declared.renamed_from else { continue };
         let new = &declared.key;
         let old = Key { name: old_name.clone(), ..new.clone() };
-        match (live.get(&old).is_some(), live.get(new).is_some()) {
-            (true, false) => {
-                renames.insert(new.clone(), old);
-            }
-            (true, true) if !(inputs.renamed)(&old, new) => plan.refused.push(Refusal {
-                key: new.clone(),
-                message: format!(
-                    "renamedFrom: both {old} and {new} exist in Descope; delete one there, or remove the renamedFrom line to keep both"
-                ),
-                place: declared.place.clone(),
-            }),
-            (true | false, _) => {}
+        let Some(document) = live.get(&old) else { continue };
+        let is_builtin = resource::kind(old.kind).is_some_and(|kind| kind.is_builtin(document, inputs.builtin_roles));
+        let mut refuse = |message: String| {
+            plan.refused.push(Refusal { key: new.clone(), message, place: declared.place.clone() });
+        };
+        if is_builtin {
+            refuse(format!(
+                "renamedFrom: {old} is built into Descope and never renamed; remove the line to have {new} beside it"
+            ));
+        } else if live.get(new).is_none() {
+            renames.insert(new.clone(), old);
+        } else if !(inputs.renamed)(&old, new) {
+            refuse(format!(
+                "renamedFrom: both {old} and {new} exist in Descope; delete one there, or remove the renamedFrom line to keep both"
+            ));
         }
     }
     renames
