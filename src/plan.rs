@@ -354,9 +354,11 @@ pub fn diff(inputs: &Inputs<'_>) -> Plan {
     let renames = find_renames(inputs, &live, &mut plan);
     live.map_references(&renames);
     let refused: BTreeSet<Key> = plan.refused.iter().map(|refusal| refusal.key.clone()).collect();
+    let mut absent = BTreeSet::new();
     for declared in inputs.desired.resources.values() {
-        plan_declared(inputs, declared, &live, &renames, &refused, &mut plan);
+        plan_declared(inputs, declared, &live, &renames, &refused, &mut absent, &mut plan);
     }
+    wait_along(absent, &mut plan);
     plan_undeclared(inputs, &live, &renames, &mut plan);
     order::arrange(&mut plan.changes, inputs.observed.began, &live);
     guards::hold(inputs, &live, &mut plan);
@@ -469,6 +471,7 @@ fn plan_declared(
     live: &Live<'_>,
     renames: &BTreeMap<Key, Key>,
     refused: &BTreeSet<Key>,
+    absent: &mut BTreeSet<Key>,
     plan: &mut Plan,
 ) {
     let key = &declared.key;
@@ -519,10 +522,14 @@ fn plan_declared(
         if document.is_none() {
             plan.waiting_creates.insert(key.kind);
         }
+        if matches!(action, Action::Create | Action::Rename) {
+            absent.insert(key.clone());
+        }
         plan.waiting = true;
         return;
     }
     let completes = document.is_some()
+        && old.is_none()
         && ownership.created
         && fields.iter().all(|field| write::is_part_that_was_never_sent(kind, declared, field, inputs.sent));
     if let Some(old) = old {
@@ -532,7 +539,6 @@ fn plan_declared(
         );
     }
     let writes = write::writes(kind, declared, document, old, &fields, is_unlisted);
-        && old.is_none()
     // Live, or on its way: then the order of the plan sees to it.
     let is_declared = |key: &Key| live.is_observed(key.kind) && inputs.desired.resources.contains_key(key);
     let will_be_there = |key: &Key| live.get(key).is_some() || is_declared(key);
@@ -570,6 +576,34 @@ fn unobserved_reference(
     waits_for.map(|reference| reference.kind)
 }
 
+/// What refers to something that waits to be created or renamed, `absent` for now, waits as well.
+fn wait_along(mut absent: BTreeSet<Key>, plan: &mut Plan) {
+    loop {
+        let missing = |change: &Change| {
+            let after = change.tasks.iter().flat_map(|task| &task.after);
+            after.map(|slot| &slot.key).find(|key| **key != change.key && absent.contains(*key)).cloned()
+        };
+        let (kept, waiting): (Vec<Change>, Vec<Change>) =
+            std::mem::take(&mut plan.changes).into_iter().partition(|change| missing(change).is_none());
+        plan.changes = kept;
+        if waiting.is_empty() {
+            return;
+        }
+        for change in &waiting {
+            if let (Some(place), Some(missing)) = (&change.place, missing(change)) {
+                plan.warnings.push(format!("{place}: {} waits for {missing}", change.key));
+            }
+        }
+        let made = waiting.into_iter().filter(|change| matches!(change.action, Action::Create | Action::Rename));
+        for change in made {
+            if change.action == Action::Create {
+                plan.waiting_creates.insert(change.key.kind);
+            }
+            absent.insert(change.key);
+        }
+    }
+}
+
 /// What is live and not declared: pruned where we own it and may, listed otherwise.
 fn plan_undeclared(inputs: &Inputs<'_>, live: &Live<'_>, renames: &BTreeMap<Key, Key>, plan: &mut Plan) {
     let mut being_renamed: BTreeSet<Key> = renames.values().cloned().collect();
@@ -579,6 +613,7 @@ fn plan_undeclared(inputs: &Inputs<'_>, live: &Live<'_>, renames: &BTreeMap<Key,
         let is_open = plan.refused.iter().any(|refusal| refusal.key == declared.key);
         is_open.then(|| Key { name, ..declared.key.clone() })
     }));
+    let staying = staying(inputs);
     for key in live.keys() {
         let (Some(kind), Some(document)) = (resource::kind(key.kind), live.get(key)) else { continue };
         let is_ours_to_leave = inputs.desired.resources.contains_key(key)
@@ -614,9 +649,6 @@ fn plan_undeclared(inputs: &Inputs<'_>, live: &Live<'_>, renames: &BTreeMap<Key,
     }
 }
 
-#[cfg(test)]
-mod tests;
-    let staying = staying(inputs);
 /// Tenants that take something along which must not go: a tenant's roles are deleted with it.
 fn staying<'a>(inputs: &Inputs<'a>) -> HashMap<Key, &'a Key> {
     let protected = inputs.owned.iter().filter(|(_, ownership)| ownership.protected).map(|(key, _)| key);
@@ -624,3 +656,5 @@ fn staying<'a>(inputs: &Inputs<'a>) -> HashMap<Key, &'a Key> {
     staying.filter_map(|key| Some((Key::new("tenants", key.tenant.as_ref()?), key))).collect()
 }
 
+#[cfg(test)]
+mod tests;

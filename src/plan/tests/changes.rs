@@ -20,6 +20,39 @@ fn a_change_waits_for_what_it_refers_to_where_that_could_not_be_observed() {
     assert_eq!((names(&passing), passing.waiting), (vec!["free".to_owned()], true));
 }
 
+/// It was sent without what it refers to, refused, and parked for as long as nobody changed anything.
+#[test]
+fn what_refers_to_something_that_waits_waits_as_well() {
+    let world = live(&[(Key::new("tenants", "t"), json!({ "name": "t" })), (Key::new("roles", "was"), json!({}))]);
+    let renamed = Declared {
+        renamed_from: Some("was".into()),
+        ..declared(Key::new("roles", "is"), json!({ "permissionNames": ["p"] }))
+    };
+    let tenant = |id: &str, fields: Value| declared(Key::new("tenants", id), fields);
+    let desired = desired_of(vec![
+        declared(Key::new("permissions", "p"), json!({})),
+        declared(Key::new("roles", "r"), json!({ "permissionNames": ["p"] })),
+        renamed,
+        tenant("t", json!({ "name": "t", "defaultRoles": ["r"] })),
+        tenant("parent", json!({ "name": "parent", "defaultRoles": ["is"] })),
+        tenant("child", json!({ "name": "child", "parent": "parent" })),
+        tenant("free", json!({ "name": "free" })),
+    ]);
+    let mut observed = world.observed();
+    observed.kinds.insert("permissions", Err(timeout()));
+
+    let plan = Case { observed, sent: Sent::Unknown, ..Case::of(&desired, &world) }.plan();
+
+    let names: Vec<String> = plan.changes.iter().map(|change| change.key.id()).collect();
+    assert_eq!((names, plan.waiting), (vec!["free".to_owned()], true));
+    assert_eq!(plan.waiting_creates, ["roles", "tenants"].into());
+    assert!(
+        plan.warnings.contains(&"a.yaml:1: tenants/child waits for tenants/parent".to_owned()),
+        "{:?}",
+        plan.warnings
+    );
+}
+
 #[test]
 fn a_rename_keeps_what_refers_to_it_without_a_change_of_its_own() {
     let mut world = live(&[
