@@ -102,6 +102,28 @@ fn a_rename_onto_something_that_exists_is_refused() {
     );
 }
 
+/// It was not renamed, yet what referred to it was sent with the new name: a field that nobody declared.
+#[test]
+fn a_rename_of_what_is_built_in_is_refused_and_what_refers_to_it_keeps_it() {
+    let world = live(&[
+        (Key::new("permissions", "old"), json!({ "systemDefault": true })),
+        (Key::new("roles", "reader"), json!({ "permissionNames": ["old"] })),
+    ]);
+    let new = Declared { renamed_from: Some("old".into()), ..declared(Key::new("permissions", "new"), json!({})) };
+    let reader = declared(Key::new("roles", "reader"), json!({ "description": "d" }));
+
+    let plan = planned(&desired_of(vec![new, reader]), &world, &BTreeMap::new(), Policy::UpsertOnly);
+
+    let [change] = &*plan.changes else { panic!("{:?}", plan.changes) };
+    let Write::Overwrite { body, .. } = &change.tasks[0].write else { panic!("{change:?}") };
+    assert_eq!(body["permissionNames"], json!(["old"]));
+    assert_eq!(
+        plan.refused[0].message,
+        "renamedFrom: permissions/old is built into Descope and never renamed; remove the line to have permissions/new \
+         beside it"
+    );
+}
+
 /// The old name left the YAML, so it was pruned while the declaration that speaks of it was refused.
 #[test]
 fn a_refused_rename_leaves_the_old_name_alone_under_sync() {
@@ -134,28 +156,6 @@ fn clearing_takes_the_overwriting_call_and_setting_the_patch() {
             .next()
             .map(|task| task.write)
     };
-
-/// It was not renamed, yet what referred to it was sent with the new name: a field that nobody declared.
-#[test]
-fn a_rename_of_what_is_built_in_is_refused_and_what_refers_to_it_keeps_it() {
-    let world = live(&[
-        (Key::new("permissions", "old"), json!({ "systemDefault": true })),
-        (Key::new("roles", "reader"), json!({ "permissionNames": ["old"] })),
-    ]);
-    let new = Declared { renamed_from: Some("old".into()), ..declared(Key::new("permissions", "new"), json!({})) };
-    let reader = declared(Key::new("roles", "reader"), json!({ "description": "d" }));
-
-    let plan = planned(&desired_of(vec![new, reader]), &world, &BTreeMap::new(), Policy::UpsertOnly);
-
-    let [change] = &*plan.changes else { panic!("{:?}", plan.changes) };
-    let Write::Overwrite { body, .. } = &change.tasks[0].write else { panic!("{change:?}") };
-    assert_eq!(body["permissionNames"], json!(["old"]));
-    assert_eq!(
-        plan.refused[0].message,
-        "renamedFrom: permissions/old is built into Descope and never renamed; remove the line to have permissions/new \
-         beside it"
-    );
-}
 
     assert_eq!(
         write(json!({ "name": "Acme Inc", "disabled": true })),
