@@ -595,7 +595,7 @@ async fn two_owners_share_a_project_and_leave_one_another_alone() {
     second.write("roles.yaml", &roles(&["x", "y"]));
     first.converge().await;
     second.converge().await;
-    first.pass().await;
+    first.fresh_pass().await;
     assert_eq!(first.project().await["undeclared"], 2);
 
     second.write("roles.yaml", &roles(&["x"]));
