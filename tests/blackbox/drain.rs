@@ -1,6 +1,7 @@
 //! Power cuts and a hostile network in the middle of a drain: the end is exactly the desired state, and the audit
 //! trail says what really happened.
 
+use crate::harness::PROJECT;
 use crate::harness::Process;
 use crate::harness::Setup;
 use crate::harness::World;
@@ -9,9 +10,13 @@ use serde_json::Value;
 use serde_json::json;
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
+use std::net::SocketAddr;
 use std::ops::Range;
 use std::sync::Mutex;
 use std::time::Duration;
+use tokio::net::TcpSocket;
+use tokio::net::TcpStream;
+use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 /// Worlds at a time: they mostly wait.
@@ -186,12 +191,16 @@ async fn check(world: &World, seed: u64, [before, after]: [&Counts; 2], tries: u
 /// A world that equals its repo, and how many rows its trail has.
 async fn prepared(seed: u64, counts: &Counts) -> (World, usize) {
     let mut world = World::with(setup(seed)).await;
-    declare(&world, counts);
+    let told = prepare(&mut world, counts).await;
+    (world, told)
+}
+
+async fn prepare(world: &mut World, counts: &Counts) -> usize {
+    declare(world, counts);
     world.converge().await;
     world.assert_nothing_left().await;
-    forget(&world).await;
-    let told = trail(&world, 0).await.len();
-    (world, told)
+    forget(world).await;
+    trail(world, 0).await.len()
 }
 
 /// What the simulator tells from now on is of the next drain.
@@ -332,4 +341,97 @@ async fn through_faults(seed: u64) {
 #[test]
 fn twenty_drains_through_a_network_that_fails_every_fifth_request() {
     in_parallel(100..120, through_faults);
+}
+
+/// A way to the simulator that can be cut: who tries meanwhile is refused.
+struct Way {
+    address: SocketAddr,
+    to: SocketAddr,
+    is_open: Option<JoinSet<()>>,
+    /// Nobody else gets the address while it is cut.
+    _reserved: TcpSocket,
+}
+
+impl Way {
+    fn to(api: &str) -> Self {
+        let reserved = Self::socket("127.0.0.1:0".parse().unwrap());
+        let to = api.trim_start_matches("http://").parse().unwrap();
+        let mut way = Self { address: reserved.local_addr().unwrap(), to, is_open: None, _reserved: reserved };
+        way.open();
+        way
+    }
+
+    fn socket(address: SocketAddr) -> TcpSocket {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.set_reuseport(true).unwrap();
+        socket.bind(address).unwrap();
+        socket
+    }
+
+    fn open(&mut self) {
+        let (listener, to) = (Self::socket(self.address).listen(64).unwrap(), self.to);
+        let mut tasks = JoinSet::new();
+        tasks.spawn(async move {
+            let mut connections = JoinSet::new();
+            while let Ok((mut from, _)) = listener.accept().await {
+                connections.spawn(async move {
+                    let Ok(mut to) = TcpStream::connect(to).await else { return };
+                    // Either end may close at any time.
+                    tokio::io::copy_bidirectional(&mut from, &mut to).await.ok();
+                });
+            }
+        });
+        self.is_open = Some(tasks);
+    }
+
+    async fn cut(&mut self) {
+        self.is_open.take().unwrap().shutdown().await;
+    }
+}
+
+async fn through_an_outage(seed: u64, progress: &Mutex<Vec<Progress>>) {
+    let [before, after] = sides(seed);
+    let mut world = World::with(setup(seed)).await;
+    let mut way = Way::to(&world.api);
+    world.reconfigure(|setup| {
+        let Setup { project, top, .. } = setup;
+        top.push(format!(
+            "projects:\n  - name: default\n    projectId: {PROJECT}\n    managementKey: {{ env: BLACKBOX_KEY }}\n    \
+             baseUrl: http://{}\n    {}",
+            way.address,
+            project.join("\n    ")
+        ));
+    });
+    let told = prepare(&mut world, &before).await;
+    declare(&world, &after);
+    let calls = 1 + draws(seed)() % CALLS;
+    world.until("in the middle", async |world| world.stats().await["writes"].as_u64().unwrap() >= calls).await;
+    way.cut().await;
+    let so_far = effects(&world.log().await).values().sum();
+    progress.lock().unwrap().push((so_far, planned(&before, &after).len()));
+    let seq = world.newest_seq().await;
+    let retrying = async |world: &World| {
+        let problems = world.project().await["problems"].as_array().cloned().unwrap_or_default();
+        problems.iter().any(|problem| problem["attempts"].as_u64() >= Some(5))
+    };
+    world.until("tried for long", retrying).await;
+    world.fresh_pass().await;
+    assert_eq!(world.project().await["lastPass"]["result"], "failed");
+    assert!(!world.is_converged().await);
+    // What was on its way may have arrived.
+    assert!(world.requests_since(seq).await.len() <= 3);
+    way.open();
+    check(&world, seed, [&before, &after], 2, told).await;
+    let failed = trail(&world, told).await.iter().filter(|row| row.ends_with(" failed")).count();
+    let most = 3 * before.permissions.len().max(after.roles.len());
+    assert!(failed <= most, "seed {seed}: {failed} rows for what could not be sent");
+}
+
+#[test]
+fn eight_drains_through_an_outage() {
+    let progress = Mutex::new(Vec::new());
+    in_parallel(200..208, async |seed| through_an_outage(seed, &progress).await);
+    let progress = progress.into_inner().unwrap();
+    let interrupted = progress.iter().filter(|(done, planned)| *done > 0 && done < planned).count();
+    assert!(interrupted >= 6, "only {interrupted} drains were cut off in the middle: {progress:?}");
 }
