@@ -193,3 +193,53 @@ async fn an_update_planned_while_another_was_in_flight_looks_again_and_keeps_wha
     assert_eq!(later.iter().filter(is_update).count(), 1, "{later:#?}");
     world.assert_nothing_left().await;
 }
+
+/// The call was under way, so it could not be taken back: its resource is looked at again when it has ended.
+#[tokio::test]
+async fn what_is_created_after_it_left_the_files_is_deleted_before_the_next_interval() {
+    let mut world = World::with(sync(&[])).await;
+    world.write("tenants.yaml", &tenants(0..1, "tenant"));
+    world.converge().await;
+    world.assert_nothing_left().await;
+    let slow = json!({ "match": { "path": "/v1/mgmt/tenant/create" }, "fault": "delay", "delay": "2s" });
+    world.faults(json!([slow])).await;
+
+    world.write("tenants.yaml", &tenants(0..2, "tenant"));
+    world.until("in flight", async |world| world.entity("tenants", "t1").await.is_some()).await;
+    let passes = world.passes_by("watch").await;
+    world.write("tenants.yaml", &tenants(0..1, "tenant"));
+    world.until("planned", async |world| world.passes_by("watch").await > passes).await;
+    assert!(!is_idle(&world).await, "too slow a machine for this test");
+
+    world.until("deleted", async |world| world.entity("tenants", "t1").await.is_none()).await;
+    world.until("converged", async |world| world.is_converged().await).await;
+}
+
+/// The look in between saw what had been there before, which is what the files say.
+#[tokio::test]
+async fn an_update_that_lands_after_the_files_went_back_is_taken_back_before_the_next_interval() {
+    let mut world = World::new().await;
+    world.write("tenants.yaml", &tenants(0..1, "one"));
+    world.converge().await;
+    world.assert_nothing_left().await;
+    let name = async |world: &World| world.entity("tenants", "t0").await.unwrap()["name"].clone();
+
+    // Of the request alone that is sent now; half of it passes before it takes effect.
+    let latency = async |time: &str| world.sim(Method::PUT, "options", Some(json!({ "latency": time }))).await;
+    let slow = json!({ "match": { "path": "/v1/mgmt/tenant/all", "times": 1 }, "fault": "delay", "delay": "1s" });
+    world.faults(json!([slow])).await;
+    world.write("tenants.yaml", &tenants(0..1, "two"));
+    world.until("looking", async |world| world.metric("api_requests_in_flight").await == Some(1.0)).await;
+    latency("4s").await;
+    world.until("in flight", async |world| world.status().await["queue"]["inFlight"] == 1).await;
+    world.until("sent", async |world| world.metric("api_requests_in_flight").await == Some(1.0)).await;
+    latency("0s").await;
+    let passes = world.passes_by("watch").await;
+    world.write("tenants.yaml", &tenants(0..1, "one"));
+    world.until("planned", async |world| world.passes_by("watch").await > passes).await;
+    assert_eq!(name(&world).await, "one 0", "too slow a machine for this test");
+
+    world.until("landed", async |world| name(world).await == "two 0").await;
+    world.until("taken back", async |world| name(world).await == "one 0").await;
+    world.until("converged", async |world| world.is_converged().await).await;
+}
