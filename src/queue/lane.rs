@@ -261,7 +261,9 @@ impl Lane {
         let Status::InFlight { cause, wanted } = entry.status else { return After::Nothing };
         if !wanted {
             self.remove(index, now);
-            return After::Nothing;
+            // The look that no longer asked for it may have been too early to see what it did.
+            let may_have_landed = matches!(verdict, Verdict::Done | Verdict::Retry { .. });
+            return if may_have_landed { After::Stale } else { After::Nothing };
         }
         if entry.task.cause != cause {
             self.set(index, now, |entry| entry.status = Status::Waiting);

@@ -21,6 +21,7 @@ mod hold;
 mod http;
 mod limits;
 mod metrics;
+mod midway;
 mod pause;
 mod plan;
 mod power;
