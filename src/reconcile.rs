@@ -480,8 +480,9 @@ impl Reconciler {
         }
         let now = self.state.now();
         let absences = self.state.absences().unwrap_or_default();
-        let oldest = waiting.into_iter().filter_map(|key| absences.get(key)).min()?;
-        let age = now.duration_since(*oldest).unwrap_or_default();
+        // What is owned since this look only, or could not be noted, begins its wait with the next load.
+        let oldest = waiting.into_iter().map(|key| absences.get(key).copied().unwrap_or(now)).min()?;
+        let age = now.duration_since(oldest).unwrap_or_default();
         Some(self.assessor.rules.delete_after.saturating_sub(age).max(SHORTEST_WAIT))
     }
 

@@ -243,3 +243,111 @@ async fn an_update_that_lands_after_the_files_went_back_is_taken_back_before_the
     world.until("taken back", async |world| name(world).await == "one 0").await;
     world.until("converged", async |world| world.is_converged().await).await;
 }
+
+/// A pass that waits for the rate limit as well does not read the files meanwhile.
+#[tokio::test]
+async fn deletes_that_wait_beside_a_pass_are_not_sent_once_the_files_declare_the_resource_again() {
+    let mut world = World::with(three_workers()).await;
+    world.write("tenants.yaml", &tenants(0..9, "tenant"));
+    world.converge().await;
+    world.assert_nothing_left().await;
+    shut_the_gate(&world, "/v1/mgmt/tenant/delete", 2).await;
+
+    world.write("tenants.yaml", &tenants(0..1, "tenant"));
+    until_all_wait(&world).await;
+    let deleted = touched(&world.log().await, "/v1/mgmt/tenant/delete");
+    let loads = async |world: &World| world.metric("source_loads_total{result=\"unchanged\"}").await;
+    let before = loads(&world).await;
+    assert_eq!(world.ask(Method::POST, "/api/v1/reconcile").await.0, 202);
+    world.until("in a pass", async |world| loads(world).await > before).await;
+    world.write("tenants.yaml", &tenants(0..9, "tenant"));
+    let seen = async |world: &World| world.metric("source_events_total{trigger=\"watch\"}").await;
+    world.until("seen", async |world| seen(world).await >= Some(2.0)).await;
+    assert!(is_shut(&world).await, "too slow a machine for this test");
+
+    world.until("all there", async |world| world.live().await["tenants"].as_array().unwrap().len() == 9).await;
+    world.until("converged", async |world| world.is_converged().await).await;
+    world.assert_nothing_left().await;
+    assert_eq!(touched(&world.log().await, "/v1/mgmt/tenant/delete"), deleted);
+}
+
+#[tokio::test]
+async fn an_update_that_waits_for_the_rate_limit_is_not_sent_once_the_files_say_something_newer() {
+    let mut world = World::with(three_workers()).await;
+    world.write("tenants.yaml", &tenants(0..9, "one"));
+    world.converge().await;
+    world.assert_nothing_left().await;
+    shut_the_gate(&world, "/v1/mgmt/tenant/patch", 2).await;
+
+    world.write("tenants.yaml", &tenants(0..9, "two"));
+    until_all_wait(&world).await;
+    let sent = world.writes().await.len();
+    declare_meanwhile(&world, &tenants(0..9, "three")).await;
+
+    world.until("converged", async |world| world.is_converged().await).await;
+    world.assert_nothing_left().await;
+    let writes = world.writes().await.split_off(sent);
+    assert_eq!(writes.len(), 9);
+    let names: Vec<&str> = writes.iter().filter_map(|(_, body)| body["name"].as_str()).collect();
+    assert!(names.iter().all(|name| name.starts_with("three ")), "{names:?}");
+}
+
+#[tokio::test]
+async fn a_create_that_waits_for_the_rate_limit_is_not_sent_once_it_left_the_files() {
+    let mut world = World::with(three_workers()).await;
+    world.write("tenants.yaml", &tenants(0..1, "tenant"));
+    world.converge().await;
+    world.assert_nothing_left().await;
+    shut_the_gate(&world, "/v1/mgmt/tenant/create", 2).await;
+
+    world.write("tenants.yaml", &tenants(0..9, "tenant"));
+    until_all_wait(&world).await;
+    let sent = touched(&world.log().await, "/v1/mgmt/tenant/create");
+    declare_meanwhile(&world, &tenants(0..1, "tenant")).await;
+
+    world.until("converged", async |world| world.is_converged().await).await;
+    world.assert_nothing_left().await;
+    assert_eq!(touched(&world.log().await, "/v1/mgmt/tenant/create"), sent);
+}
+
+/// It was neither owned nor missed when the look began, and nobody looked again when its delete was due.
+#[tokio::test]
+async fn what_becomes_owned_during_the_look_and_is_not_declared_is_deleted_before_the_next_interval() {
+    let mut world = World::with(sync(&[])).await;
+    world.write("tenants.yaml", &tenants(0..1, "tenant"));
+    world.converge().await;
+    world.assert_nothing_left().await;
+    let slow = |path: &str, delay: &str| json!({ "match": { "path": path }, "fault": "delay", "delay": delay });
+    world.faults(json!([slow("/v1/mgmt/tenant/create", "1500ms")])).await;
+
+    world.write("tenants.yaml", &tenants(0..2, "tenant"));
+    world.until("in flight", async |world| world.entity("tenants", "t1").await.is_some()).await;
+    world.faults(json!([slow("/v1/mgmt/tenant/all", "3s")])).await;
+    let passes = world.passes_by("watch").await;
+    world.write("tenants.yaml", &tenants(0..1, "tenant"));
+    world.until("looking", async |world| world.metric("api_requests_in_flight").await == Some(2.0)).await;
+    world.faults(json!([])).await;
+    world.until("created", is_idle).await;
+    assert_eq!(world.passes_by("watch").await, passes, "too slow a machine for this test");
+
+    world.until("deleted", async |world| world.entity("tenants", "t1").await.is_none()).await;
+    world.until("converged", async |world| world.is_converged().await).await;
+}
+
+/// What was once in sync counted as such for good, so its way back into the files looked like somebody else's deed.
+#[tokio::test]
+async fn what_left_the_files_and_comes_back_is_no_drift() {
+    let mut world = World::with(sync(&[])).await;
+    world.write("tenants.yaml", &tenants(0..2, "tenant"));
+    world.converge().await;
+    world.assert_nothing_left().await;
+
+    world.write("tenants.yaml", &tenants(0..1, "tenant"));
+    world.until("deleted", async |world| world.entity("tenants", "t1").await.is_none()).await;
+    world.assert_nothing_left().await;
+    world.write("tenants.yaml", &tenants(0..2, "tenant"));
+    world.until("back", async |world| world.entity("tenants", "t1").await.is_some()).await;
+    world.until("converged", async |world| world.is_converged().await).await;
+
+    assert!(!world.daemon().said("drift: changed in Descope"), "{}", world.daemon().tail(20));
+}
