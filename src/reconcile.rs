@@ -81,6 +81,8 @@ pub struct Reconciler {
     pub pulse: Pulse,
     /// Where the newest plan goes.
     pub plans: watch::Sender<Option<ProjectReport>>,
+    /// When a suspension ends that could not be written down.
+    pub unwritten_suspension: watch::Sender<Option<Instant>>,
     /// What earlier passes left.
     pub memory: Memory,
 }
@@ -418,14 +420,28 @@ impl Reconciler {
     /// Until when the project only observes.
     pub fn suspended_until(&self) -> Option<SystemTime> {
         let now = self.state.now();
-        self.state.suspended_until(now).unwrap_or_else(|error| {
+        let written = self.state.suspended_until(now).unwrap_or_else(|error| {
             tracing::error!(%error, "cannot tell whether the project is suspended; what was known last counts");
             self.memory.suspended_until.filter(|until| *until > now)
-        })
+        });
+        let unwritten = self.unwritten_suspension.borrow().map(|until| now + (until - Instant::now()));
+        written.max(unwritten.filter(|until| *until > now))
+    }
+
+    /// A suspension that could not be written down is, once it can be: from then on it survives a restart.
+    fn write_suspension(&self) {
+        let Some(until) = *self.unwritten_suspension.borrow() else { return };
+        let is_written = self.state.suspend(self.suspended_until()).is_ok();
+        if is_written {
+            // Unless there is another order by now.
+            self.unwritten_suspension
+                .send_if_modified(|unwritten| unwritten.take_if(|newest| *newest == until).is_some());
+        }
     }
 
     /// Hands out nothing while the project is suspended or its key is refused.
     fn apply_suspension(&mut self) {
+        self.write_suspension();
         let until = self.suspended_until();
         self.memory.suspended_until = until;
         let wait = until.and_then(|until| until.duration_since(self.state.now()).ok());

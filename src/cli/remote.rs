@@ -171,6 +171,9 @@ pub async fn suspend(overrides: &Overrides, args: &SuspendArgs, redactor: &Redac
     query.push(("for", &wait));
     let body = daemon.ask(Method::POST, "/api/v1/suspend", &query).await?;
     let until = body["suspendedUntil"].as_str().unwrap_or_default();
+    if let Some(warning) = body["warning"].as_str() {
+        writeln!(std::io::stderr().lock(), "descope-gitops: {warning}")?;
+    }
     say(&format!("{} only observes until {until}", projects(&body)))
 }
 

@@ -11,6 +11,7 @@ use crate::resource::Key;
 use crate::state;
 use crate::state::Owned;
 use std::collections::BTreeMap;
+use std::collections::HashMap;
 use std::collections::HashSet;
 
 impl Reconciler {
@@ -22,9 +23,19 @@ impl Reconciler {
         }
         let note = || -> Result<(), state::Error> {
             let owned = self.state.inventory()?;
+            // What is still to be renamed is declared under its new name.
+            let mut renamed: HashMap<Key, &Declared> = HashMap::new();
+            for declared in desired.resources.values() {
+                let Some(name) = &declared.renamed_from else { continue };
+                let old = Key { name: name.clone(), ..declared.key.clone() };
+                if owned.contains_key(&old) && !self.state.was_renamed(&old, &declared.key)? {
+                    renamed.insert(old, declared);
+                }
+            }
+            let declared = |key: &Key| desired.resources.get(key).map(|d| &**d).or_else(|| renamed.get(key).copied());
             // The last declared value of `protected` and `cascadeDelete` counts, whether the resource can be seen or not.
             let flags = owned.iter().filter_map(|(key, before)| {
-                let now = ownership(desired.resources.get(key)?, Some(*before));
+                let now = ownership(declared(key)?, Some(*before));
                 (now != *before).then(|| (key.clone(), now))
             });
             let flags: Vec<(Key, Owned)> = flags.collect();
@@ -41,7 +52,7 @@ impl Reconciler {
             if !redeclared.is_empty() {
                 self.state.redeclare_calls(&redeclared)?;
             }
-            let absent = owned.into_keys().filter(|key| !desired.resources.contains_key(key)).collect();
+            let absent = owned.into_keys().filter(|key| declared(key).is_none()).collect();
             self.state.note_absent(&absent, self.state.now()).map(drop)
         };
         if let Err(error) = note() {

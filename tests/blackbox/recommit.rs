@@ -48,17 +48,6 @@ async fn written_though_taken_back(path: &str, second: &str, third: &str) -> (Wo
     (world, times)
 }
 
-/// It was sent a minute after the files had declared the role again.
-#[tokio::test]
-async fn a_delete_at_the_gate_is_not_sent_once_the_resource_is_declared_again() {
-    let second = "roles:\n  - { name: a, description: one }\n";
-    let (world, times) = written_though_taken_back("/v1/mgmt/role/delete", second, BOTH).await;
-
-    assert_eq!(times, 1, "the refused one");
-    world.until("converged", async |world| world.is_converged().await).await;
-    assert!(world.entity("roles", "x").await.is_some());
-}
-
 #[tokio::test]
 async fn a_delete_at_the_gate_is_not_sent_once_the_files_cannot_be_used() {
     let second = "roles:\n  - { name: a, description: one }\n";
@@ -68,16 +57,6 @@ async fn a_delete_at_the_gate_is_not_sent_once_the_files_cannot_be_used() {
     assert!(world.entity("roles", "x").await.is_some());
     world.write("roles.yaml", second);
     world.until("deleted", async |world| world.entity("roles", "x").await.is_none()).await;
-}
-
-#[tokio::test]
-async fn an_update_at_the_gate_is_not_sent_once_the_files_say_something_else() {
-    let second = BOTH.replace("x, description: one", "x, description: two");
-    let (world, times) = written_though_taken_back("/v1/mgmt/role/update", &second, BOTH).await;
-
-    assert_eq!(times, 1, "the refused one");
-    world.until("converged", async |world| world.is_converged().await).await;
-    assert_eq!(world.entity("roles", "x").await.unwrap()["description"], "one");
 }
 
 #[tokio::test]
