@@ -250,6 +250,10 @@ impl Reconciler {
         let started = Instant::now();
         self.memory.retry_at = None;
         let Some((desired, is_new)) = self.load().await else { return Outcome::Failed };
+        // At the start the watcher has looked before.
+        if is_new && !matches!(trigger, Trigger::Watch | Trigger::Startup) {
+            more.doubt();
+        }
         self.observe_phase("load", started);
         let started = Instant::now();
         self.take_in(&desired);

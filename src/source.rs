@@ -4,6 +4,7 @@
 //! ([`files`], [`timer`], [`sighup`]) only say "look again".
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::sync::atomic::AtomicU8;
 use std::sync::atomic::Ordering;
 use tokio::sync::Notify;
@@ -60,6 +61,7 @@ impl Trigger {
 struct Place {
     waiting: AtomicU8,
     arrived: Notify,
+    is_doubted: AtomicBool,
 }
 
 /// Fires triggers at one receiver. Cheap to clone.
@@ -81,6 +83,11 @@ impl TriggerSender {
     pub fn fire(&self, trigger: Trigger) {
         self.0.waiting.fetch_max(trigger.rank(), Ordering::AcqRel);
         self.0.arrived.notify_one();
+    }
+
+    /// Was there a [`TriggerReceiver::doubt`] since this was asked last?
+    pub fn is_doubted(&self) -> bool {
+        self.0.is_doubted.swap(false, Ordering::AcqRel)
     }
 }
 
@@ -104,6 +111,11 @@ impl TriggerReceiver {
                 return;
             }
         }
+    }
+
+    /// Files were loaded that no watcher told of: it shall tell of the next change also if they are again as it knows them.
+    pub fn doubt(&self) {
+        self.0.is_doubted.store(true, Ordering::Release);
     }
 
     /// Takes the trigger that waits, if one does.

@@ -207,6 +207,41 @@ async fn a_lost_state_costs_ownership_and_fingerprints_and_says_so() {
     assert!(plan.contains(r#"{"kind":"roles","id":"b"}"#), "{plan}");
 }
 
+/// Everything compared with the new key looked changed: a parent that "cannot change" parked its tenant for good.
+#[tokio::test]
+async fn a_lost_key_costs_fingerprints_alone() {
+    for damage in ["gone", "short"] {
+        let mut world = World::with(sync()).await;
+        let tenants =
+            "tenants:\n  - { id: parent, name: P }\n  - { id: t, name: T, parent: parent, federatedAppIds: [app1] }\n";
+        world.write("tenants.yaml", tenants);
+        world.write("roles.yaml", &roles(&["a", "b"]));
+        world.converge().await;
+        world.assert_nothing_left().await;
+        world.stop().await;
+        let key = world.path("state/fingerprint.key");
+        if damage == "gone" {
+            fs::remove_file(&key).unwrap()
+        } else {
+            fs::write(&key, damage).unwrap()
+        }
+        world.write("roles.yaml", &roles(&["a"]));
+        let before = world.writes().await.len();
+
+        let plan = String::from_utf8(world.run(&["plan", "-o", "json"]).await.stdout).unwrap();
+        assert!(plan.contains("unverified") && !plan.contains("delete the resource"), "{damage}: {plan}");
+        world.start().await;
+        world.until("converged", async |world| world.is_converged().await).await;
+        world.assert_nothing_left().await;
+
+        let writes = world.writes().await.split_off(before);
+        let mut paths: Vec<&str> = writes.iter().map(|(line, _)| &**line).collect();
+        paths.sort_unstable();
+        assert_eq!(paths, ["PATCH /v1/mgmt/tenant/patch", "POST /v1/mgmt/role/delete"], "{damage}: {writes:#?}");
+        assert!(world.daemon().said("the fingerprint key was lost"), "{damage}");
+    }
+}
+
 #[tokio::test]
 async fn one_directory_has_one_writer_and_private_files() {
     let mut world = World::new().await;
