@@ -247,6 +247,7 @@ impl Reconciler {
         self.observe_phase("load", started);
         let started = Instant::now();
         self.note_absences(&desired);
+        self.queue.begin_look(&self.assessor.project, &self.origin(trigger).revision);
         // What this revision declares again, or a broken one may declare, is not deleted while we look.
         let is_current = self.is_current();
         self.queue.withdraw_deletes(&self.assessor.project, |key| !is_current || desired.resources.contains_key(key));

@@ -253,8 +253,7 @@ async fn judge(target: &Target, kind: &'static dyn Kind, tasks: &NonEmpty<&Task>
         return Sent::Each(Verdict::Released);
     }
     if error.is_transient() {
-        let is_unrepeatable = tasks.iter().any(|task| !task.write.is_repeatable(&task.slot.key));
-        return Sent::Each(Verdict::Retry { message, ambiguous: is_unrepeatable && error.may_have_taken_effect() });
+        return Sent::Each(Verdict::Retry { message, ambiguous: error.may_have_taken_effect() });
     }
     if matches!(error, descope::Error::Forbidden { .. }) {
         target.note_forbidden(kind.name(), &message);

@@ -320,7 +320,7 @@ impl Pair {
                 self.model.replace(&tasks, fresh);
                 self.lane.replace(tasks, fresh, self.now);
             }
-            Step::Pause(paused) => self.lane.paused = paused,
+            Step::Pause(paused) => self.lane.pause(paused),
         }
     }
 }
@@ -339,7 +339,7 @@ proptest! {
         }
 
         // From here on everything works.
-        pair.lane.paused = false;
+        pair.lane.pause(false);
         let mut turns = 0;
         loop {
             turns += 1;
