@@ -77,3 +77,41 @@ async fn what_a_late_create_leaves_though_it_left_the_files_is_deleted_again() {
         world.until("deleted", async |world| world.entity("roles", "late").await.is_none()).await;
     }
 }
+
+/// It went out when the rate limit let it go, for what had been approved a minute before.
+#[tokio::test]
+async fn an_approved_delete_that_waited_for_the_rate_limit_looks_again_before_it_is_sent() {
+    let mut world = World::with(Setup {
+        interval: "1s",
+        project: ["firstContact: apply", "policy: sync", "guards: { deleteAfter: 0s }"].map(str::to_owned).to_vec(),
+        top: vec!["rateLimit: { limit: 40/1s, lockout: 3s }".to_owned()],
+        ..Setup::default()
+    })
+    .await;
+    world.write("tenants.yaml", "tenants:\n  - { id: a, name: A }\n  - { id: b, name: B }\n");
+    world.converge().await;
+    world.write("tenants.yaml", "tenants:\n  - { id: b, name: B }\n");
+    world.until("held", async |world| world.project().await["held"]["deletes"] == 1).await;
+    world
+        .faults(
+            json!([{ "match": { "path": "/v1/mgmt/tenant/delete", "times": 1 }, "fault": "status", "status": 429 }]),
+        )
+        .await;
+    let fingerprint = world.project().await["held"]["fingerprint"].as_str().unwrap().to_owned();
+    let approval = format!("/api/v1/approve?plan={fingerprint}");
+    assert_eq!(world.ask(reqwest::Method::POST, &approval).await.0, 200);
+    let throttled = async |world: &World| world.log().await.iter().any(|entry| entry["status"] == 429);
+    world.until("the gate closed", throttled).await;
+
+    world.edit_live("tenants/a", json!({ "name": "in use again" })).await;
+    world
+        .until("held anew", async |world| {
+            let held = world.project().await["held"]["fingerprint"].clone();
+            held.is_string() && held != fingerprint.as_str()
+        })
+        .await;
+
+    assert!(world.entity("tenants", "a").await.is_some());
+    let sent = world.writes().await.iter().filter(|(line, _)| line.contains("tenant/delete")).count();
+    assert_eq!(sent, 1, "only the one that was throttled");
+}

@@ -4,6 +4,7 @@
 #![allow(clippy::format_collect, clippy::similar_names, reason = "YAML is made line by line; words are what they are")]
 
 mod audit;
+mod batches;
 mod budget;
 mod clock;
 mod commands;
