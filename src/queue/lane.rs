@@ -83,11 +83,11 @@ struct Written {
 }
 
 impl Written {
-    fn by(task: &Task, verdict: &Verdict, now: Instant) -> Self {
+    fn by(task: &Task, is_done: bool, now: Instant) -> Self {
         Self {
             at: now,
             wanted: task.wanted,
-            is_sure: *verdict == Verdict::Done && task.action != Action::Delete,
+            is_sure: is_done && task.action != Action::Delete,
             revision: task.origin.revision.clone(),
         }
     }
@@ -356,7 +356,7 @@ impl Lane {
         let (now, backoff, random) = times;
         let may_have_landed = matches!(verdict, Verdict::Done | Verdict::Retry { ambiguous: true, .. });
         if may_have_landed {
-            self.lasting.written.insert(task.slot.clone(), Written::by(task, &verdict, now));
+            self.lasting.written.insert(task.slot.clone(), Written::by(task, verdict == Verdict::Done, now));
         }
         let Some(&index) = self.by_slot.get(&task.slot) else { return After::Nothing };
         let entry = &self.entries[index];
@@ -407,15 +407,22 @@ impl Lane {
         }
     }
 
-    /// Puts a part of a refused batch back, to go out in a call of its own. How many tasks.
-    pub fn put_back_apart(&mut self, tasks: &[Task], verify: bool, now: Instant) -> usize {
+    /// Puts a part of a refused batch back, to go out in a call of its own. How many tasks. `verify`: it may have taken
+    /// effect all the same.
+    pub fn put_back_apart(&mut self, tasks: &[Task], verify: bool, now: Instant) -> (usize, After) {
         let part = self.next_part();
-        let mut count = 0;
+        let (mut count, mut after) = (0, After::Nothing);
         for task in tasks {
+            if verify {
+                self.lasting.written.insert(task.slot.clone(), Written::by(task, false, now));
+            }
             let Some(&index) = self.by_slot.get(&task.slot) else { continue };
             let Status::InFlight { cause, wanted } = self.entries[index].status else { continue };
             if !wanted {
                 self.remove(index, now);
+                if verify && self.is_of_other_files(&task.origin.revision) {
+                    after = self.stale(now);
+                }
                 continue;
             }
             let same = self.entries[index].task.cause == cause;
@@ -432,7 +439,7 @@ impl Lane {
                 count += 1;
             }
         }
-        count
+        (count, after)
     }
 
     /// The group whose turn it is.

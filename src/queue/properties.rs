@@ -302,6 +302,9 @@ impl Pair {
         for half in [left, right] {
             self.lane.put_back_apart(half, verify, self.now);
             for task in half {
+                if verify {
+                    self.model.written.insert(task.slot.clone(), self.now);
+                }
                 self.model.finish(&task.slot, &Verdict::Released, verify, self.now);
             }
         }

@@ -374,6 +374,26 @@ async fn a_call_that_lands_after_the_look_of_newer_files_asks_for_another_look()
     }
 }
 
+/// Nobody could see what became of it: the files had moved on.
+#[tokio::test(start_paused = true)]
+async fn a_refused_batch_that_newer_files_do_not_want_is_looked_at_where_a_part_may_have_taken_effect() {
+    for is_in_doubt in [false, true] {
+        let (queue, asked) = asking();
+        pass(&queue, "one", vec![update("a", 1), update("b", 1)]).await;
+        let mut work = take_now(&queue).unwrap();
+        pass(&queue, "two", Vec::new()).await;
+
+        work.verify |= is_in_doubt;
+        queue.finish_split(work, vec![None, None]);
+
+        assert_eq!(queue.counts().total(), 0);
+        assert_eq!(
+            (asked.load(Ordering::Relaxed), queue.awaits_look("production")),
+            (usize::from(is_in_doubt), is_in_doubt)
+        );
+    }
+}
+
 /// The same where it lands while the project is looked at.
 #[tokio::test(start_paused = true)]
 async fn a_call_that_lands_during_the_look_of_newer_files_asks_for_another_look() {
