@@ -60,7 +60,7 @@ pub enum Verdict {
     Retry {
         /// Why, for the status.
         message: String,
-        /// It may have taken effect all the same.
+        /// It was sent, and may have taken effect all the same: what may not be repeated begins its next try with a look.
         ambiguous: bool,
     },
     /// It was refused: again when its cause changes.
@@ -157,9 +157,25 @@ impl Queue {
     /// parked; `fresh` gives those a new try at once.
     pub fn replace(&self, project: &ProjectName, tasks: Vec<Task>, fresh: bool) {
         let mut state = self.lock();
-        let added = state.core.lane_mut(project).replace(tasks, fresh, Instant::now());
+        let (added, after) = state.core.lane_mut(project).replace(tasks, fresh, Instant::now());
         self.count_added("plan", added);
-        self.changed(state);
+        self.changed_and(state, project, after == After::Stale);
+    }
+
+    /// A look at a project begins, for this revision of its files; the next [`Queue::replace`] brings the plan that rests
+    /// on it. A call of other files that lands after this, and that the plan knows nothing of, asks for one more.
+    pub fn begin_look(&self, project: &ProjectName, revision: &str) {
+        self.lock().core.lane_mut(project).begin_look(revision, Instant::now());
+    }
+
+    /// The look that is under way is for newer files by now.
+    pub fn look_for(&self, project: &ProjectName, revision: &str) {
+        self.lock().core.lane_mut(project).look_for(revision);
+    }
+
+    /// Was something written, or dropped, that needs a look which has not begun yet?
+    pub fn awaits_look(&self, project: &str) -> bool {
+        self.lock().core.lane(project).is_some_and(lane::Lane::awaits_look)
     }
 
     /// Waits for something to do; `None` once the queue is closed. Dropping the future loses nothing.
@@ -226,11 +242,7 @@ impl Queue {
                 self.count_added(reason, 1);
             }
         }
-        let ask = if after.contains(&After::Stale) { state.on_stale.clone() } else { None };
-        self.changed(state);
-        if let Some(ask) = ask {
-            ask(&project);
-        }
+        self.changed_and(state, &project, after.contains(&After::Stale));
     }
 
     /// Takes back a batch that was refused as a whole: the halves of what has no verdict yet go out at once, each in a
@@ -240,17 +252,13 @@ impl Queue {
         let mut state = self.lock();
         let (count, after) = state.core.finish_split(work, decided, Instant::now(), fastrand::f64());
         self.count_added("split", count);
-        let ask = if after.contains(&After::Stale) { state.on_stale.clone() } else { None };
-        self.changed(state);
-        if let Some(ask) = ask {
-            ask(&project);
-        }
+        self.changed_and(state, &project, after.contains(&After::Stale));
     }
 
     /// A paused project hands out nothing.
     pub fn pause(&self, project: &ProjectName, paused: bool) {
         let mut state = self.lock();
-        state.core.lane_mut(project).paused = paused;
+        state.core.lane_mut(project).pause(paused);
         self.changed(state);
     }
 
@@ -312,7 +320,7 @@ impl Queue {
     /// Is what was handed out of these slots still to be done? Asked again after a long wait for the rate limit.
     pub fn is_wanted(&self, project: &str, slots: &[Slot]) -> bool {
         let state = self.lock();
-        state.core.lane(project).is_some_and(|lane| !lane.paused && slots.iter().all(|slot| lane.is_wanted(slot)))
+        state.core.lane(project).is_some_and(|lane| !lane.is_paused() && slots.iter().all(|slot| lane.is_wanted(slot)))
     }
 
     /// Resources of a project of which a call is under way.
@@ -353,6 +361,15 @@ impl Queue {
 
     fn count_added(&self, reason: &str, count: usize) {
         self.shared.metrics.queue_adds_total.with_label_values(&[reason]).inc_by(count as u64);
+    }
+
+    /// The same, and where that is stale, asks for a pass.
+    fn changed_and(&self, state: MutexGuard<'_, State>, project: &ProjectName, is_stale: bool) {
+        let ask = state.on_stale.clone().filter(|_| is_stale);
+        self.changed(state);
+        if let Some(ask) = ask {
+            ask(project);
+        }
     }
 
     /// Lets go of the lock and tells everybody.

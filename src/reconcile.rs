@@ -337,6 +337,7 @@ impl Reconciler {
     ) -> (Arc<Desired>, Sight) {
         let assessor = self.assessor.clone();
         loop {
+            self.queue.begin_look(&self.assessor.project, self.revision());
             let asked = Arc::clone(&desired);
             let mut look = std::pin::pin!(assessor.look(&asked, priority, lost));
             let sight = loop {
@@ -346,6 +347,7 @@ impl Reconciler {
                     () = more.fired() => {
                         if let Some((newest, _)) = self.load().await {
                             self.take_in(&newest);
+                            self.queue.look_for(&self.assessor.project, self.revision());
                             desired = newest;
                         }
                     }
@@ -465,9 +467,13 @@ impl Reconciler {
 
     /// Why the changes of this pass are made.
     fn origin(&self, trigger: Trigger) -> Arc<Origin> {
-        let load = self.memory.load.as_ref();
-        let revision = load.and_then(|load| load.revision.as_deref()).unwrap_or_default().to_owned();
-        Arc::new(Origin { trigger: trigger.as_str(), revision, commit: load.and_then(|load| load.commit.clone()) })
+        let commit = self.memory.load.as_ref().and_then(|load| load.commit.clone());
+        Arc::new(Origin { trigger: trigger.as_str(), revision: self.revision().to_owned(), commit })
+    }
+
+    /// Of the desired state in force.
+    fn revision(&self) -> &str {
+        self.memory.load.as_ref().and_then(|load| load.revision.as_deref()).unwrap_or_default()
     }
 
     /// A kind that failed for now is asked for again before the next interval; a refused one waits for it. What left the

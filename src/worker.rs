@@ -19,6 +19,8 @@ use nonempty::NonEmpty;
 use std::collections::BTreeMap;
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -27,6 +29,8 @@ use tracing::Instrument;
 mod look;
 mod record;
 
+use look::Live;
+use look::Look;
 use record::Sending;
 pub use record::fingerprint;
 
@@ -44,7 +48,7 @@ pub struct Target {
     /// Refusals (403) of each kind in a row: after [`FORBIDDEN`] of them nothing more of that kind is sent until a pass
     /// gives it another try.
     pub forbidden: watch::Sender<BTreeMap<&'static str, (u32, String)>>,
-    /// An overwriting write that rests on an older observation looks again first.
+    /// An overwriting write or a delete that rests on an older observation looks again first.
     pub trusted_for: Duration,
 }
 
@@ -89,7 +93,7 @@ impl Worker {
     }
 
     /// Carries out one piece of work and reports it to the queue.
-    pub async fn turn(&self, work: Work) {
+    pub async fn turn(&self, mut work: Work) {
         let (Some(target), Some(kind)) =
             (self.targets.get(&work.project), resource::kind(work.tasks.head.slot.key.kind))
         else {
@@ -114,13 +118,14 @@ impl Worker {
         let seconds = started.elapsed().as_secs_f64();
         self.metrics.change_duration_seconds.with_label_values(&[kind.name(), first.action.as_str()]).observe(seconds);
         match conclusion {
-            Conclusion::Split(message, decided) => {
+            Conclusion::Split { message, decided, verify } => {
                 tracing::info!(reason = message, "a batch was refused; its halves are tried apart");
                 for (task, verdict) in work.tasks.iter().zip(&decided) {
                     if let Some(verdict) = verdict {
                         self.record(&work.project, task, verdict, work.attempts);
                     }
                 }
+                work.verify |= verify;
                 self.queue.finish_split(work, decided);
             }
             Conclusion::Each(verdicts) => {
@@ -177,8 +182,15 @@ impl Worker {
 enum Conclusion {
     /// One verdict per task, in order.
     Each(Vec<Verdict>),
-    /// What was sent was refused because of some part of it; the verdicts are of tasks that were not among it.
-    Split(String, Vec<Option<Verdict>>),
+    /// What was sent was refused because of some part of it. The rest is tried apart.
+    Split {
+        /// The refusal.
+        message: String,
+        /// Of tasks that were not among it, or took effect all the same.
+        decided: Vec<Option<Verdict>>,
+        /// Nobody could see what took effect, so that the parts look first.
+        verify: bool,
+    },
 }
 
 impl Conclusion {
@@ -192,41 +204,120 @@ async fn attempt(target: &Target, kind: &'static dyn Kind, work: &Work) -> Concl
         record::blocked(target, &work.tasks);
         return Conclusion::all(work, &Verdict::Park { message });
     }
-    let looks = work.verify || work.tasks.iter().any(|task| look::is_old(target, task));
-    let live = if looks {
-        match look::before(target, kind, work).await {
-            Ok(live) => Some(live),
-            Err(error) => return Conclusion::all(work, &after_failed_look(target, &error)),
+    let mut looks = work.verify || work.tasks.iter().any(|task| look::is_old(target, task));
+    // The wait for the rate limit may be longer than that each time, so it grows.
+    let mut trusted_for = target.trusted_for;
+    loop {
+        let look = if looks {
+            let is_done = |task: &Task, live: &Live| work.verify && look::has_landed(task, live);
+            match look::twice_where_needed(&target.client, kind, work.tasks.iter(), is_done).await {
+                Ok(look) => Some(look),
+                Err(error) => return Conclusion::all(work, &after_failed_look(target, &error, false)),
+            }
+        } else {
+            None
+        };
+        // What the look already decides: it landed before, or it is not what the plan rested on.
+        let decide = |task| look.as_ref().and_then(|look| look::decide(target, work, task, &look.live));
+        let decided: Vec<Option<Verdict>> = work.tasks.iter().map(decide).collect();
+        if decided.contains(&Some(Verdict::Done)) {
+            tracing::info!("an earlier try had landed though its answer was lost");
+            target.look_again.fire(Trigger::Interval);
         }
-    } else {
-        None
-    };
-    // What the look already decides: it landed before, or it is not what the plan rested on.
-    let decided: Vec<Option<Verdict>> =
-        work.tasks.iter().map(|task| live.as_ref().and_then(|live| look::decide(target, work, task, live))).collect();
-    if decided.contains(&Some(Verdict::Done)) {
-        tracing::info!("an earlier try had landed though its answer was lost");
-        target.look_again.fire(Trigger::Interval);
+        let landed = work.tasks.iter().zip(&decided).filter(|(_, decided)| **decided == Some(Verdict::Done));
+        record::landed(target, &landed.map(|(task, _)| task).collect::<Vec<&Task>>(), record::LANDED);
+        let open = work.tasks.iter().zip(&decided).filter(|(_, decided)| decided.is_none()).map(|(task, _)| task);
+        let Some(open) = NonEmpty::from_vec(open.collect::<Vec<&Task>>()) else {
+            return Conclusion::Each(decided.into_iter().flatten().collect());
+        };
+        let young = Young::of(&open, look.as_ref(), trusted_for);
+        let verdict = match send(&young.only(target), kind, &open, work.attempts).await {
+            Sent::Each(Verdict::Released) if young.is_over() => {
+                looks = true;
+                trusted_for = trusted_for.saturating_mul(2);
+                continue;
+            }
+            Sent::Each(verdict) => verdict,
+            Sent::Refused(message) if open.len() == 1 => Verdict::Park { message },
+            Sent::Refused(message) => return Conclusion::Split { message, decided, verify: false },
+            Sent::InDoubt(message) => return after_refused_batch(target, kind, work, decided, message).await,
+        };
+        return Conclusion::Each(
+            decided.into_iter().map(|decided| decided.unwrap_or_else(|| verdict.clone())).collect(),
+        );
     }
-    let landed = work.tasks.iter().zip(&decided).filter(|(_, decided)| **decided == Some(Verdict::Done));
-    record::landed(target, &landed.map(|(task, _)| task).collect::<Vec<&Task>>());
+}
+
+/// Until when a call may be sent that rests on a look: the rate limit may hold it for longer.
+struct Young {
+    until: Option<Instant>,
+    is_over: Arc<AtomicBool>,
+}
+
+impl Young {
+    fn of(tasks: &NonEmpty<&Task>, look: Option<&Look>, trusted_for: Duration) -> Self {
+        let resting = tasks.iter().filter(|task| look::rests_on_a_look(task));
+        let since = resting.map(|task| look.map_or(task.observed_at, |look| look.at)).min();
+        Self { until: since.and_then(|since| since.checked_add(trusted_for)), is_over: Arc::default() }
+    }
+
+    /// Sends nothing after it.
+    fn only(&self, target: &Target) -> Target {
+        let (until, is_over) = (self.until, Arc::clone(&self.is_over));
+        let client = target.client.only_while(move || {
+            let is_late = until.is_some_and(|until| Instant::now() > until);
+            is_over.fetch_or(is_late, Ordering::Relaxed);
+            !is_late
+        });
+        Target { client, ..target.clone() }
+    }
+
+    /// Was something not sent for that?
+    fn is_over(&self) -> bool {
+        self.is_over.load(Ordering::Relaxed)
+    }
+}
+
+/// Descope documents a batch as all or nothing, which no source proves. What took effect all the same is done, by us; the
+/// rest is tried apart.
+async fn after_refused_batch(
+    target: &Target,
+    kind: &'static dyn Kind,
+    work: &Work,
+    mut decided: Vec<Option<Verdict>>,
+    message: String,
+) -> Conclusion {
+    let is_done = |task: &Task, live: &Live| look::is_as_sent(kind, task, live);
     let open = work.tasks.iter().zip(&decided).filter(|(_, decided)| decided.is_none()).map(|(task, _)| task);
-    let Some(open) = NonEmpty::from_vec(open.collect::<Vec<&Task>>()) else {
-        return Conclusion::Each(decided.into_iter().flatten().collect());
+    let look = match look::twice_where_needed(&target.client, kind, open, is_done).await {
+        Ok(look) => look,
+        Err(error) => {
+            tracing::warn!(%error, "cannot see whether a part of a refused batch took effect; its halves look first");
+            return Conclusion::Split { message, decided, verify: true };
+        }
     };
-    let verdict = match send(target, kind, &open, work.attempts).await {
-        Sent::Each(verdict) => verdict,
-        Sent::Refused(message) if open.len() == 1 => Verdict::Park { message },
-        Sent::Refused(message) => return Conclusion::Split(message, decided),
-    };
-    Conclusion::Each(decided.into_iter().map(|decided| decided.unwrap_or_else(|| verdict.clone())).collect())
+    let mut landed = Vec::new();
+    for (task, decided) in work.tasks.iter().zip(&mut decided) {
+        if decided.is_none() && is_done(task, &look.live) {
+            *decided = Some(Verdict::Done);
+            landed.push(task);
+        }
+    }
+    if !landed.is_empty() {
+        tracing::warn!(resources = landed.len(), "a part of a refused batch took effect all the same");
+        target.look_again.fire(Trigger::Interval);
+        record::landed(target, &landed, record::DONE_THOUGH_REFUSED);
+    }
+    Conclusion::Split { message, decided, verify: false }
 }
 
 enum Sent {
     /// The same for every task of the call.
     Each(Verdict),
-    /// The API refused something in it.
+    /// The API refused something in it, and nothing of it took effect.
     Refused(String),
+    /// The same, and what of it took effect nobody knows.
+    InDoubt(String),
 }
 
 async fn send(target: &Target, kind: &'static dyn Kind, tasks: &NonEmpty<&Task>, attempts: u32) -> Sent {
@@ -241,10 +332,14 @@ async fn send(target: &Target, kind: &'static dyn Kind, tasks: &NonEmpty<&Task>,
         Err(error) => error,
     };
     sending.failed(&error);
-    match sending.obstacle() {
+    let sent = match sending.obstacle() {
         Some(message) => Sent::Each(Verdict::Retry { message: message.clone(), ambiguous: false }),
         None => judge(target, kind, tasks, error).await,
+    };
+    if matches!(sent, Sent::Refused(_)) && tasks.len() == 1 {
+        sending.refused_alone();
     }
+    sent
 }
 
 async fn judge(target: &Target, kind: &'static dyn Kind, tasks: &NonEmpty<&Task>, error: descope::Error) -> Sent {
@@ -253,8 +348,7 @@ async fn judge(target: &Target, kind: &'static dyn Kind, tasks: &NonEmpty<&Task>
         return Sent::Each(Verdict::Released);
     }
     if error.is_transient() {
-        let is_unrepeatable = tasks.iter().any(|task| !task.write.is_repeatable(&task.slot.key));
-        return Sent::Each(Verdict::Retry { message, ambiguous: is_unrepeatable && error.may_have_taken_effect() });
+        return Sent::Each(Verdict::Retry { message, ambiguous: error.may_have_taken_effect() });
     }
     if matches!(error, descope::Error::Forbidden { .. }) {
         target.note_forbidden(kind.name(), &message);
@@ -265,7 +359,8 @@ async fn judge(target: &Target, kind: &'static dyn Kind, tasks: &NonEmpty<&Task>
         (true, 1) if tasks.head.action == Action::Create => {
             judge_refused_create(target, kind, tasks.head, message).await
         }
-        (true, _) => Sent::Refused(message),
+        (true, 1) => Sent::Refused(message),
+        (true, _) => Sent::InDoubt(message),
         // A call that cannot be made: splitting changes nothing.
         (false, _) => Sent::Each(Verdict::Park { message }),
     }
@@ -274,23 +369,24 @@ async fn judge(target: &Target, kind: &'static dyn Kind, tasks: &NonEmpty<&Task>
 /// No source says how Descope words "already exists", so any refused create is followed by a look: what is there was
 /// created by somebody else meanwhile, or by an earlier try of ours.
 async fn judge_refused_create(target: &Target, kind: &'static dyn Kind, task: &Task, message: String) -> Sent {
-    match look::observe(&target.client, kind).await {
-        Ok(live) if look::has_landed(task, &live) => {
+    match look::once(&target.client, kind).await {
+        Ok(look) if look::has_landed(task, &look.live) => {
             // An earlier try of ours that was late, or somebody else. The next pass compares it, and owns it.
-            record::landed(target, &[task]);
+            record::landed(target, &[task], record::LANDED);
             target.look_again.fire(Trigger::Interval);
             Sent::Each(Verdict::Done)
         }
         Ok(_) => Sent::Refused(message),
-        Err(error) => Sent::Each(after_failed_look(target, &error)),
+        Err(error) => Sent::Each(after_failed_look(target, &error, true)),
     }
 }
 
-fn after_failed_look(target: &Target, error: &descope::Error) -> Verdict {
+/// `ambiguous`: the look was for a call that was sent.
+fn after_failed_look(target: &Target, error: &descope::Error, ambiguous: bool) -> Verdict {
     if matches!(error, descope::Error::Stopping) || pauses(target, error) {
         return Verdict::Released;
     }
-    Verdict::Retry { message: error.to_string(), ambiguous: true }
+    Verdict::Retry { message: error.to_string(), ambiguous }
 }
 
 /// A refused key stops the whole project; other projects go on.

@@ -120,6 +120,12 @@ impl Core {
             }
         }
         let (left, right) = open.split_at(open.len().div_ceil(2));
-        (lane.put_back_apart(left, verify, now) + lane.put_back_apart(right, verify, now), after)
+        let mut count = 0;
+        for half in [left, right] {
+            let (tasks, what) = lane.put_back_apart(half, verify, now);
+            count += tasks;
+            after.push(what);
+        }
+        (count, after)
     }
 }

@@ -70,6 +70,57 @@ pub(super) enum After {
     Stale,
 }
 
+/// When a slot was written last, or may have been.
+#[derive(Debug)]
+struct Written {
+    at: Instant,
+    /// With which wish.
+    wanted: u64,
+    /// The resource is as wished: what was deleted may be back, and an unclear answer proves nothing.
+    is_sure: bool,
+    /// Of the files that asked for it.
+    revision: String,
+}
+
+impl Written {
+    fn by(task: &Task, is_done: bool, now: Instant) -> Self {
+        Self {
+            at: now,
+            wanted: task.wanted,
+            is_sure: is_done && task.action != Action::Delete,
+            revision: task.origin.revision.clone(),
+        }
+    }
+
+    /// What it means for a task that was planned by an older look.
+    fn outdates(&self, task: &Task) -> Option<Outdated> {
+        if task.observed_at >= self.at {
+            return None;
+        }
+        match (self.wanted == task.wanted, self.is_sure) {
+            (true, true) => Some(Outdated::Done),
+            // The same call again does no harm.
+            (true, false) if task.write.is_repeatable(&task.slot.key) => None,
+            (true | false, _) => Some(Outdated::Unknown),
+        }
+    }
+}
+
+/// A task that was planned by a look before the last write.
+enum Outdated {
+    /// The very change that was made.
+    Done,
+    /// What is there has to be looked at.
+    Unknown,
+}
+
+/// A look at a project, and the files that it is made for.
+#[derive(Debug)]
+struct Look {
+    began: Instant,
+    revision: String,
+}
+
 /// The queue of one project.
 #[derive(Debug, Default)]
 pub(super) struct Lane {
@@ -84,11 +135,21 @@ pub(super) struct Lane {
     open: BTreeMap<(bool, u16), usize>,
     /// Creates and renames that failed, by kind.
     failed_makes: HashMap<&'static str, usize>,
-    /// When each slot was last written, and with which wish where that is certain.
-    written: HashMap<Slot, (Instant, Option<u64>)>,
+    lasting: Lasting,
+}
+
+/// What outlives a plan.
+#[derive(Debug, Default)]
+struct Lasting {
+    /// The last day's.
+    written: HashMap<Slot, Written>,
+    /// The newest, which the next plan rests on.
+    look: Option<Look>,
+    /// Since when a look that begins after is needed.
+    stale_since: Option<Instant>,
     parts: u32,
     /// Hands out nothing.
-    pub paused: bool,
+    paused: bool,
 }
 
 impl Lane {
@@ -98,7 +159,45 @@ impl Lane {
 
     #[cfg(test)]
     pub fn written_at(&self, slot: &Slot) -> Option<Instant> {
-        self.written.get(slot).map(|(at, _)| *at)
+        self.lasting.written.get(slot).map(|written| written.at)
+    }
+
+    /// Hands out nothing from now on, or goes on.
+    pub fn pause(&mut self, paused: bool) {
+        self.lasting.paused = paused;
+    }
+
+    /// Does it hand out nothing?
+    pub fn is_paused(&self) -> bool {
+        self.lasting.paused
+    }
+
+    /// A look at the project begins, for this revision of its files; the next plan rests on it.
+    pub fn begin_look(&mut self, revision: &str, now: Instant) {
+        self.lasting.look = Some(Look { began: now, revision: revision.to_owned() });
+    }
+
+    /// It is for newer files by now.
+    pub fn look_for(&mut self, revision: &str) {
+        if let Some(look) = &mut self.lasting.look {
+            revision.clone_into(&mut look.revision);
+        }
+    }
+
+    /// Is something there that no look has seen yet? Then nobody can say that all is as it should be.
+    pub fn awaits_look(&self) -> bool {
+        self.lasting.stale_since.is_some()
+    }
+
+    fn stale(&mut self, now: Instant) -> After {
+        self.lasting.stale_since = Some(now);
+        After::Stale
+    }
+
+    /// Did other files ask for this than those of the newest look? What a plan of the same files no longer wants, its
+    /// look saw done.
+    fn is_of_other_files(&self, revision: &str) -> bool {
+        self.lasting.look.as_ref().is_none_or(|look| look.revision != revision)
     }
 
     /// The tasks on the queue, each with its place in it.
@@ -111,11 +210,11 @@ impl Lane {
         self.by_slot.get(slot).map(|&index| &self.entries[index])
     }
 
-    /// Puts a newer plan in the place of everything that waits. How many tasks are new in it.
-    pub fn replace(&mut self, tasks: Vec<Task>, fresh: bool, now: Instant) -> usize {
-        self.written.retain(|_, (at, _)| now.saturating_duration_since(*at) < WRITES_KEPT);
-        let mut old =
-            Self { written: mem::take(&mut self.written), parts: self.parts, paused: self.paused, ..Self::default() };
+    /// Puts a newer plan in the place of everything that waits. How many tasks are new in it, and whether its look was
+    /// overtaken by a write that it knows nothing of.
+    pub fn replace(&mut self, tasks: Vec<Task>, fresh: bool, now: Instant) -> (usize, After) {
+        self.lasting.written.retain(|_, written| now.saturating_duration_since(written.at) < WRITES_KEPT);
+        let mut old = Self { lasting: mem::take(&mut self.lasting), ..Self::default() };
         mem::swap(self, &mut old);
 
         for task in tasks {
@@ -164,7 +263,19 @@ impl Lane {
                 }
             });
         }
-        added
+        let after = self.settle_look(now);
+        (added, after)
+    }
+
+    /// A plan is in force that rests on the newest look. What was written since that look began, and is none of its tasks,
+    /// may not have been in it.
+    fn settle_look(&mut self, now: Instant) -> After {
+        let Some(began) = self.lasting.look.as_ref().map(|look| look.began) else { return After::Nothing };
+        self.lasting.stale_since = self.lasting.stale_since.filter(|since| *since > began);
+        let is_missed = |(slot, written): (&Slot, &Written)| {
+            written.at > began && !self.by_slot.contains_key(slot) && self.is_of_other_files(&written.revision)
+        };
+        if self.lasting.written.iter().any(is_missed) { self.stale(now) } else { After::Nothing }
     }
 
     /// Takes tasks off the queue. One that a worker has is no longer wanted: it is not sent any more, unless it was. What
@@ -202,7 +313,7 @@ impl Lane {
     /// What may go now, in one call; tasks whose resource was written after they were planned are `dropped`.
     pub fn take(&mut self, now: Instant, dropped: &mut Vec<Task>) -> Option<Handed> {
         self.wake(now);
-        if self.paused {
+        if self.lasting.paused {
             return None;
         }
         loop {
@@ -216,14 +327,19 @@ impl Lane {
                     continue;
                 }
                 // After an unclear answer the worker looks before it writes, so that task cannot be stale.
-                let written = self.written.get(&entry.task.slot).filter(|(at, _)| entry.task.observed_at < *at);
-                if let (false, Some((_, wanted))) = (entry.verify, written) {
-                    // The very change that was made: the plan was merely made of an older look.
-                    if *wanted != Some(entry.task.wanted) {
+                let written = self.lasting.written.get(&entry.task.slot).filter(|_| !entry.verify);
+                match written.and_then(|written| written.outdates(&entry.task)) {
+                    Some(Outdated::Unknown) => {
                         dropped.push(entry.task.clone());
+                        self.stale(now);
+                        self.remove(index, now);
+                        continue;
                     }
-                    self.remove(index, now);
-                    continue;
+                    Some(Outdated::Done) => {
+                        self.remove(index, now);
+                        continue;
+                    }
+                    None => {}
                 }
                 let waited = now.saturating_duration_since(entry.ready_since);
                 let handed = handed.get_or_insert_with(|| Handed {
@@ -246,24 +362,24 @@ impl Lane {
 
     /// When the next delayed task is due.
     pub fn next_due(&self) -> Option<Instant> {
-        if self.paused { None } else { self.delayed.first().map(|&(until, _)| until) }
+        if self.lasting.paused { None } else { self.delayed.first().map(|&(until, _)| until) }
     }
 
     /// What became of one task that was handed out. `random` is between 0 and 1.
     pub fn finish(&mut self, task: &Task, verdict: Verdict, verify: bool, times: (Instant, &Backoff, f64)) -> After {
         let (now, backoff, random) = times;
-        if matches!(verdict, Verdict::Done | Verdict::Retry { ambiguous: true, .. }) {
-            let wanted = (verdict == Verdict::Done && task.action != Action::Delete).then_some(task.wanted);
-            self.written.insert(task.slot.clone(), (now, wanted));
+        let may_have_landed = matches!(verdict, Verdict::Done | Verdict::Retry { ambiguous: true, .. });
+        if may_have_landed {
+            self.lasting.written.insert(task.slot.clone(), Written::by(task, verdict == Verdict::Done, now));
         }
         let Some(&index) = self.by_slot.get(&task.slot) else { return After::Nothing };
         let entry = &self.entries[index];
         let Status::InFlight { cause, wanted } = entry.status else { return After::Nothing };
         if !wanted {
             self.remove(index, now);
-            // The look that no longer asked for it may have been too early to see what it did.
-            let may_have_landed = matches!(verdict, Verdict::Done | Verdict::Retry { .. });
-            return if may_have_landed { After::Stale } else { After::Nothing };
+            // The look that no longer wants it was over before it landed.
+            let is_missed = may_have_landed && self.is_of_other_files(&task.origin.revision);
+            return if is_missed { self.stale(now) } else { After::Nothing };
         }
         if entry.task.cause != cause {
             self.set(index, now, |entry| entry.status = Status::Waiting);
@@ -276,12 +392,13 @@ impl Lane {
             }
             Verdict::Superseded => {
                 self.remove(index, now);
-                After::Stale
+                self.stale(now)
             }
             Verdict::Retry { message, ambiguous } => {
                 self.set(index, now, |entry| {
                     entry.attempts = entry.attempts.saturating_add(1);
-                    entry.verify |= ambiguous || verify;
+                    // What may be repeated is merely sent again.
+                    entry.verify |= verify || ambiguous && !task.write.is_repeatable(&task.slot.key);
                     entry.last_failure = Some(message.clone());
                     entry.status = Status::Delayed { until: now + backoff.delay(entry.attempts, random), message };
                 });
@@ -304,15 +421,22 @@ impl Lane {
         }
     }
 
-    /// Puts a part of a refused batch back, to go out in a call of its own. How many tasks.
-    pub fn put_back_apart(&mut self, tasks: &[Task], verify: bool, now: Instant) -> usize {
+    /// Puts a part of a refused batch back, to go out in a call of its own. How many tasks. `verify`: it may have taken
+    /// effect all the same.
+    pub fn put_back_apart(&mut self, tasks: &[Task], verify: bool, now: Instant) -> (usize, After) {
         let part = self.next_part();
-        let mut count = 0;
+        let (mut count, mut after) = (0, After::Nothing);
         for task in tasks {
+            if verify {
+                self.lasting.written.insert(task.slot.clone(), Written::by(task, false, now));
+            }
             let Some(&index) = self.by_slot.get(&task.slot) else { continue };
             let Status::InFlight { cause, wanted } = self.entries[index].status else { continue };
             if !wanted {
                 self.remove(index, now);
+                if verify && self.is_of_other_files(&task.origin.revision) {
+                    after = self.stale(now);
+                }
                 continue;
             }
             let same = self.entries[index].task.cause == cause;
@@ -329,7 +453,7 @@ impl Lane {
                 count += 1;
             }
         }
-        count
+        (count, after)
     }
 
     /// The group whose turn it is.
@@ -360,8 +484,8 @@ impl Lane {
     }
 
     fn next_part(&mut self) -> u32 {
-        self.parts = self.parts.wrapping_add(1).max(1);
-        self.parts
+        self.lasting.parts = self.lasting.parts.wrapping_add(1).max(1);
+        self.lasting.parts
     }
 
     fn add(&mut self, entry: Entry) {
@@ -394,12 +518,7 @@ impl Lane {
         self.set(index, now, |entry| entry.status = Status::Gone);
         self.by_slot.remove(&self.entries[index].task.slot);
         if self.by_slot.is_empty() {
-            *self = Self {
-                written: mem::take(&mut self.written),
-                parts: self.parts,
-                paused: self.paused,
-                ..Self::default()
-            };
+            *self = Self { lasting: mem::take(&mut self.lasting), ..Self::default() };
         }
     }
 

@@ -302,6 +302,9 @@ impl Pair {
         for half in [left, right] {
             self.lane.put_back_apart(half, verify, self.now);
             for task in half {
+                if verify {
+                    self.model.written.insert(task.slot.clone(), self.now);
+                }
                 self.model.finish(&task.slot, &Verdict::Released, verify, self.now);
             }
         }
@@ -320,7 +323,7 @@ impl Pair {
                 self.model.replace(&tasks, fresh);
                 self.lane.replace(tasks, fresh, self.now);
             }
-            Step::Pause(paused) => self.lane.paused = paused,
+            Step::Pause(paused) => self.lane.pause(paused),
         }
     }
 }
@@ -339,7 +342,7 @@ proptest! {
         }
 
         // From here on everything works.
-        pair.lane.paused = false;
+        pair.lane.pause(false);
         let mut turns = 0;
         loop {
             turns += 1;

@@ -22,7 +22,8 @@ pub(super) fn slot(kind: &'static str, name: &str) -> Slot {
 fn task(action: Action, kind: &'static str, name: &str, batch: u32) -> Task {
     let write = match action {
         Action::Delete => Write::Delete { cascade: false },
-        Action::Create | Action::Update | Action::Rename => Write::Patch(crate::resource::Document::new()),
+        Action::Create => Write::Create(crate::resource::Document::new()),
+        Action::Update | Action::Rename => Write::Patch(crate::resource::Document::new()),
     };
     Task {
         slot: slot(kind, name),
@@ -61,6 +62,10 @@ fn production() -> ProjectName {
 
 fn retry() -> Verdict {
     Verdict::Retry { message: "no answer".into(), ambiguous: false }
+}
+
+fn unclear() -> Verdict {
+    Verdict::Retry { message: "no answer".into(), ambiguous: true }
 }
 
 fn park() -> Verdict {
@@ -272,7 +277,7 @@ async fn the_same_cause_keeps_its_wait_and_stays_parked_until_it_changes() {
 #[tokio::test(start_paused = true)]
 async fn fresh_gives_waiting_and_parked_tasks_a_new_try() {
     let queue = queue();
-    let plan = || vec![update("late", 1), update("bad", 2)];
+    let plan = || vec![task(Action::Create, "tenants", "late", 1), update("bad", 2)];
     queue.replace(&production(), plan(), false);
     let late = queue.take().await.unwrap();
     let bad = queue.take().await.unwrap();
@@ -289,13 +294,155 @@ async fn fresh_gives_waiting_and_parked_tasks_a_new_try() {
 #[tokio::test(start_paused = true)]
 async fn an_unclear_answer_makes_the_next_try_look_first() {
     let queue = queue();
-    queue.replace(&production(), vec![update("a", 1)], false);
+    queue.replace(&production(), vec![task(Action::Create, "tenants", "a", 1)], false);
     let work = queue.take().await.unwrap();
     assert!(!work.verify);
 
-    queue.finish(work, vec![Verdict::Retry { message: "no answer".into(), ambiguous: true }]);
+    queue.finish(work, vec![unclear()]);
 
     assert!(queue.take().await.unwrap().verify);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_update_with_an_unclear_answer_is_sent_again_without_a_look() {
+    let queue = queue();
+    queue.replace(&production(), vec![update("a", 1)], false);
+    let work = queue.take().await.unwrap();
+    tokio::time::advance(Duration::from_secs(1)).await;
+
+    queue.finish(work, vec![unclear()]);
+
+    let again = queue.take().await.unwrap();
+    assert_eq!((names(&again), again.attempts, again.verify), (vec!["a"], 1, false));
+}
+
+/// A queue that counts how often it asked for a pass.
+fn asking() -> (Queue, Arc<AtomicUsize>) {
+    let (queue, asked) = (queue(), Arc::new(AtomicUsize::new(0)));
+    let count = Arc::clone(&asked);
+    queue.on_stale(move |_| {
+        count.fetch_add(1, Ordering::Relaxed);
+    });
+    (queue, asked)
+}
+
+/// A task that these files asked for.
+fn of(revision: &str, task: Task) -> Task {
+    let origin = crate::plan::Origin { revision: revision.to_owned(), ..crate::plan::Origin::default() };
+    Task { origin: Arc::new(origin), observed_at: Instant::now(), ..task }
+}
+
+/// Looks at the project for these files, and goes by what they want.
+async fn pass(queue: &Queue, revision: &str, tasks: Vec<Task>) {
+    queue.begin_look(&production(), revision);
+    let tasks = tasks.into_iter().map(|task| of(revision, task)).collect();
+    tokio::time::advance(Duration::from_secs(1)).await;
+    queue.replace(&production(), tasks, false);
+    tokio::time::advance(Duration::from_secs(1)).await;
+}
+
+/// The project was called converged by a look that was over before the call landed.
+#[tokio::test(start_paused = true)]
+async fn a_call_that_lands_after_the_look_of_newer_files_asks_for_another_look() {
+    let other = || Task { cause: 2, wanted: 2, ..update("a", 1) };
+    // How the call ends, what the newer files want, and whether somebody has to look again.
+    let cases = [
+        (Verdict::Done, None, true),
+        (unclear(), None, true),
+        (retry(), None, false),
+        (park(), None, false),
+        (Verdict::Released, None, false),
+        (Verdict::Done, Some(other()), true),
+        (unclear(), Some(other()), true),
+        (Verdict::Done, Some(update("a", 1)), false),
+    ];
+    for (verdict, newer, expected) in cases {
+        let (queue, asked) = asking();
+        let case = format!("{verdict:?}, then wanted: {newer:?}");
+        pass(&queue, "one", vec![update("a", 1)]).await;
+        let work = take_now(&queue).unwrap();
+        pass(&queue, "two", newer.into_iter().collect()).await;
+
+        queue.finish(work, vec![verdict]);
+        assert!(take_now(&queue).is_none(), "{case}");
+
+        let found = (asked.load(Ordering::Relaxed), queue.awaits_look("production"));
+        assert_eq!(found, (usize::from(expected), expected), "{case}");
+        pass(&queue, "two", Vec::new()).await;
+        assert!(!queue.awaits_look("production"), "{case}: it was looked at");
+        assert_eq!(asked.load(Ordering::Relaxed), usize::from(expected), "{case}");
+    }
+}
+
+/// Nobody could see what became of it: the files had moved on.
+#[tokio::test(start_paused = true)]
+async fn a_refused_batch_that_newer_files_do_not_want_is_looked_at_where_a_part_may_have_taken_effect() {
+    for is_in_doubt in [false, true] {
+        let (queue, asked) = asking();
+        pass(&queue, "one", vec![update("a", 1), update("b", 1)]).await;
+        let mut work = take_now(&queue).unwrap();
+        pass(&queue, "two", Vec::new()).await;
+
+        work.verify |= is_in_doubt;
+        queue.finish_split(work, vec![None, None]);
+
+        assert_eq!(queue.counts().total(), 0);
+        assert_eq!(
+            (asked.load(Ordering::Relaxed), queue.awaits_look("production")),
+            (usize::from(is_in_doubt), is_in_doubt)
+        );
+    }
+}
+
+/// The same where it lands while the project is looked at.
+#[tokio::test(start_paused = true)]
+async fn a_call_that_lands_during_the_look_of_newer_files_asks_for_another_look() {
+    for verdict in [Verdict::Done, unclear()] {
+        let (queue, asked) = asking();
+        pass(&queue, "one", vec![update("a", 1)]).await;
+        let work = take_now(&queue).unwrap();
+        queue.begin_look(&production(), "two");
+        tokio::time::advance(Duration::from_secs(1)).await;
+        queue.finish(work, vec![verdict]);
+        assert_eq!(asked.load(Ordering::Relaxed), 0, "the newer plan may know of it");
+
+        queue.replace(&production(), Vec::new(), false);
+
+        assert_eq!((asked.load(Ordering::Relaxed), queue.awaits_look("production")), (1, true));
+    }
+}
+
+/// A delete that is declared again during the look may have been sent.
+#[tokio::test(start_paused = true)]
+async fn a_withdrawn_delete_that_lands_asks_for_a_look_after_the_one_under_way() {
+    let (queue, asked) = asking();
+    pass(&queue, "one", vec![task(Action::Delete, "roles", "back", 1)]).await;
+    let work = take_now(&queue).unwrap();
+    queue.begin_look(&production(), "two");
+    queue.withdraw(&production(), |_, _| true);
+    tokio::time::advance(Duration::from_secs(1)).await;
+
+    queue.finish(work, vec![Verdict::Done]);
+    queue.replace(&production(), Vec::new(), false);
+
+    assert!(asked.load(Ordering::Relaxed) > 0);
+    assert!(queue.awaits_look("production"));
+}
+
+/// With each pass over a long drain, another one would be asked for.
+#[tokio::test(start_paused = true)]
+async fn what_a_look_of_the_same_files_saw_done_needs_no_other() {
+    let (queue, asked) = asking();
+    pass(&queue, "one", vec![update("a", 1), update("b", 2)]).await;
+    let (a, b) = (take_now(&queue).unwrap(), take_now(&queue).unwrap());
+    queue.begin_look(&production(), "one");
+    tokio::time::advance(Duration::from_secs(1)).await;
+    queue.finish(a, vec![Verdict::Done]);
+
+    queue.replace(&production(), Vec::new(), false);
+    queue.finish(b, vec![Verdict::Done]);
+
+    assert_eq!((asked.load(Ordering::Relaxed), queue.awaits_look("production")), (0, false));
 }
 
 #[tokio::test(start_paused = true)]
@@ -341,26 +488,6 @@ async fn a_superseded_task_leaves_the_queue_and_asks_for_a_pass() {
     queue.finish(work, vec![Verdict::Superseded]);
 
     assert_eq!((asked.load(Ordering::Relaxed), queue.counts()), (1, Counts::default()));
-}
-
-/// It landed after the look that did not want it any more, and stayed there until the next interval.
-#[tokio::test(start_paused = true)]
-async fn what_ends_after_a_plan_dropped_it_asks_for_a_pass_unless_it_was_not_carried_out() {
-    for (verdict, passes) in [(Verdict::Done, 1), (retry(), 1), (park(), 0), (Verdict::Released, 0)] {
-        let queue = queue();
-        let asked = Arc::new(AtomicUsize::new(0));
-        let count = asked.clone();
-        queue.on_stale(move |_| {
-            count.fetch_add(1, Ordering::Relaxed);
-        });
-        queue.replace(&production(), vec![update("a", 1)], false);
-        let work = queue.take().await.unwrap();
-        queue.replace(&production(), Vec::new(), false);
-
-        queue.finish(work, vec![verdict.clone()]);
-
-        assert_eq!((asked.load(Ordering::Relaxed), queue.counts()), (passes, Counts::default()), "{verdict:?}");
-    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -230,8 +230,9 @@ impl Reconciler {
                 && !plan.changes.iter().any(|change| change.held == Some(Hold::DeleteAfter))
         });
         let has_passed = self.memory.last_pass.as_ref().is_some_and(|pass| pass.result != Outcome::Failed.as_str());
-        let counts = self.queue.counts_of(&self.assessor.project);
-        is_planned && has_passed && problems.is_empty() && counts.total() == 0 && self.paused.borrow().is_none()
+        let is_done = self.queue.counts_of(&self.assessor.project).total() == 0
+            && !self.queue.awaits_look(&self.assessor.project);
+        is_planned && has_passed && problems.is_empty() && is_done && self.paused.borrow().is_none()
     }
 }
 

@@ -31,6 +31,10 @@ const PASSES: Kept = Kept { least: 1_000, most: 10_000 };
 /// At the most several complete drains of a large project.
 const ATTEMPTS: Kept = Kept { least: 10_000, most: 500_000 };
 
+/// How the message of an interim row begins for a call that could not be sent; no other message does. Such a row gives way
+/// to that of any later try.
+pub(super) const NOT_SENT: &str = "not sent: ";
+
 /// One finished pass.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PassRow {
@@ -80,7 +84,7 @@ pub struct Attempt {
     pub outcome: String,
     /// The API's, where it refused.
     pub message: String,
-    /// The resource is tried again at once: the row of that takes the place of this one.
+    /// The resource is tried again: the row of that takes the place of this one.
     pub is_interim: bool,
     /// Of the attempt.
     pub duration: Duration,
@@ -164,8 +168,8 @@ impl ProjectState {
 
     /// What was refused with its batch is not tried apart after all, so that what its row says stays.
     pub fn not_tried_apart(&self, keys: &[&Key]) -> Result<(), Error> {
-        let sql =
-            "UPDATE audit SET interim = 0 WHERE project = ? AND kind = ? AND tenant = ? AND name = ? AND interim = 1";
+        let sql = "UPDATE audit SET interim = 0 WHERE project = ? AND kind = ? AND tenant = ? AND name = ?
+                   AND interim = 1 AND message NOT GLOB 'not sent: *'";
         self.write(|transaction, id| {
             let mut statement = transaction.prepare_cached(sql)?;
             keys.iter().try_for_each(|key| statement.execute(params![id, key.kind, tenant(key), key.name]).map(drop))
@@ -177,16 +181,18 @@ impl ProjectState {
 pub(super) fn add(transaction: &Transaction<'_>, id: i64, attempt: &Attempt) -> rusqlite::Result<i64> {
     let key = &attempt.key;
     let sql = "DELETE FROM audit WHERE project = ? AND kind = ? AND tenant = ? AND name = ? AND interim = 1
-               AND revision = ? AND attempt = ?";
+               AND (revision = ? AND attempt = ? OR action = ? AND message GLOB 'not sent: *') RETURNING id";
     let Occasion { revision, attempt: number, .. } = &attempt.occasion;
-    transaction.prepare_cached(sql)?.execute(params![id, key.kind, tenant(key), key.name, revision, number])?;
+    let row = params![id, key.kind, tenant(key), key.name, revision, number, attempt.action];
+    let mut statement = transaction.prepare_cached(sql)?;
+    let replaced: Vec<i64> = statement.query_map(row, |row| row.get(0))?.collect::<rusqlite::Result<_>>()?;
     let sql =
         "INSERT INTO audit (project, at, trigger, revision, source_commit, file, line, kind, tenant, name, action,
                fields, attempt, outcome, message, interim, duration_ms)
                VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
     let Occasion { trigger, revision, commit, place, fields, attempt: number } = &attempt.occasion;
     let (file, line) = place.clone().unzip();
-    transaction.prepare_cached(sql)?.insert(params![
+    let row = transaction.prepare_cached(sql)?.insert(params![
         id,
         to_millis(attempt.at),
         trigger,
@@ -204,13 +210,17 @@ pub(super) fn add(transaction: &Transaction<'_>, id: i64, attempt: &Attempt) -> 
         attempt.message,
         attempt.is_interim,
         i64::try_from(attempt.duration.as_millis()).unwrap_or(i64::MAX)
-    ])
+    ])?;
+    for replaced in replaced {
+        transaction.prepare_cached("UPDATE intent SET audit = ? WHERE audit = ?")?.execute([row, replaced])?;
+    }
+    Ok(row)
 }
 
-/// The outcome of a row became known.
-pub(super) fn amend(transaction: &Transaction<'_>, row: i64, outcome: &str, message: &str) -> rusqlite::Result<()> {
-    let sql = "UPDATE audit SET outcome = ?, message = ? WHERE id = ?";
-    transaction.prepare_cached(sql)?.execute(params![outcome, message, row]).map(drop)
+/// The outcome of a row became known. False where the row is there no more.
+pub(super) fn amend(transaction: &Transaction<'_>, row: i64, outcome: &str, message: &str) -> rusqlite::Result<bool> {
+    let sql = "UPDATE audit SET outcome = ?, message = ?, interim = 0 WHERE id = ?";
+    Ok(transaction.prepare_cached(sql)?.execute(params![outcome, message, row])? > 0)
 }
 
 impl State {

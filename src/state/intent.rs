@@ -7,6 +7,7 @@ use super::Error;
 use super::Owned;
 use super::guard;
 use super::history;
+use super::history::NOT_SENT;
 use super::history::Occasion;
 use super::project;
 use super::project::ProjectState;
@@ -59,8 +60,12 @@ impl Intent {
             action: self.action.as_str().to_owned(),
             occasion: self.occasion.clone(),
             outcome: ending.settled.outcome().to_owned(),
-            message: ending.message.to_owned(),
-            is_interim: ending.settled == Settled::Apart,
+            message: if ending.settled == Settled::NotSent {
+                format!("{NOT_SENT}{}", ending.message)
+            } else {
+                ending.message.to_owned()
+            },
+            is_interim: matches!(ending.settled, Settled::Apart | Settled::NotSent),
             duration: ending.duration,
         }
     }
@@ -93,8 +98,12 @@ pub enum Settled {
     NotDone,
     /// Nobody can tell: the resource was changed again since, by us or by somebody else.
     Unknown,
-    /// It had none, and is about to be tried again in a smaller call: the row of that try takes the place of this one's.
+    /// It was refused with its batch, and is about to be tried again in a smaller call: the row of that try takes the place
+    /// of this one's.
     Apart,
+    /// It could not be sent, and is tried again: the row of that try takes the place of this one's, so that an outage leaves
+    /// one row for each change.
+    NotSent,
 }
 
 impl Settled {
@@ -102,7 +111,7 @@ impl Settled {
     pub fn outcome(self) -> &'static str {
         match self {
             Self::Done => "ok",
-            Self::NotDone | Self::Apart => "failed",
+            Self::NotDone | Self::Apart | Self::NotSent => "failed",
             Self::Unknown => "unknown",
         }
     }
@@ -198,7 +207,8 @@ impl ProjectState {
         })
     }
 
-    /// Notes that calls were sent and their answers lost. They stay open, until a look or a later call settles them.
+    /// Notes that calls were sent and their answers lost, or refused where a part may have taken effect. They stay open,
+    /// until a look or a later call settles them.
     pub fn note_unclear(&self, ids: &[IntentId], ending: &Ending<'_>) -> Result<(), Error> {
         self.write(|transaction, project| {
             for id in ids {
@@ -213,7 +223,7 @@ impl ProjectState {
         })
     }
 
-    /// Forgets calls that were not sent after all.
+    /// Forgets calls that were not sent after all, and are no longer to be.
     pub fn drop_calls(&self, ids: &[IntentId]) -> Result<(), Error> {
         self.write(|transaction, project| ids.iter().try_for_each(|id| take(transaction, project, *id).map(drop)))
     }
@@ -231,6 +241,21 @@ impl ProjectState {
                 take(transaction, project, open.id)?;
                 let ending = Ending { settled: Settled::Done, message, duration };
                 settle(transaction, project, &open, &ending, now)?;
+            }
+            Ok(())
+        })
+    }
+
+    /// Each of these was refused by itself: the same try, refused with its batch before, had no effect.
+    pub fn close_apart(&self, intents: &[Intent]) -> Result<(), Error> {
+        let sql = "DELETE FROM intent WHERE project = ? AND kind = ? AND tenant = ? AND name = ? AND part = ?
+                   AND action = ? AND revision = ? AND attempt = ? AND audit IS NOT NULL";
+        self.write(|transaction, project| {
+            for Intent { key, part, action, occasion, .. } in intents {
+                let (part, action) = (part_word(*part), action.as_str());
+                let Occasion { revision, attempt, .. } = occasion;
+                let row = params![project, key.kind, tenant(key), key.name, part, action, revision, attempt];
+                transaction.prepare_cached(sql)?.execute(row)?;
             }
             Ok(())
         })
@@ -281,10 +306,11 @@ fn settle(
         (None, _) => history::add(transaction, project, &open.intent.attempt(ending)).map(drop),
         // One row for one call: now its outcome is known.
         (Some(row), Settled::Done | Settled::Unknown) => {
-            history::amend(transaction, row, ending.settled.outcome(), ending.message)
+            let is_there = history::amend(transaction, row, ending.settled.outcome(), ending.message)?;
+            if is_there { Ok(()) } else { history::add(transaction, project, &open.intent.attempt(ending)).map(drop) }
         }
         // It says so already.
-        (Some(_), Settled::NotDone | Settled::Apart) => Ok(()),
+        (Some(_), Settled::NotDone | Settled::Apart | Settled::NotSent) => Ok(()),
     }
 }
 

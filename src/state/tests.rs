@@ -299,6 +299,67 @@ fn the_row_of_a_refused_batch_gives_way_to_that_of_the_smaller_call() {
     assert_eq!(trail(&state), ["create b: failed so it was", "create a: ok so it was"]);
 }
 
+/// A part of it took effect, and was told as failed.
+#[test]
+fn what_became_of_each_in_a_refused_batch_is_told_one_by_one() {
+    let dir = TempDir::new().unwrap();
+    let state = State::open(dir.path()).unwrap();
+    let project = of(&state);
+    let all = ["done", "alone", "left"].map(|name| intent(Action::Create, &role(name)));
+    let ids = project.begin(&all).unwrap();
+    project.note_unclear(&ids, &ending(Settled::Apart)).unwrap();
+    assert_eq!(project.open_intents().unwrap().len(), 3, "nobody knows yet");
+
+    project.landed(&[(&all[0].key, Part::Main, Action::Create)], "carried out").unwrap();
+    let halves = project.begin(&all[1..]).unwrap();
+    project.note_unclear(&halves, &ending(Settled::Apart)).unwrap();
+    let single = project.begin(&all[1..2]).unwrap();
+    project.settle(&single, &ending(Settled::NotDone), &[]).unwrap();
+    project.close_apart(&all[1..2]).unwrap();
+
+    let open = project.open_intents().unwrap();
+    assert!(open.iter().all(|open| open.intent == all[2]), "{open:?}");
+    // Found by a later look: one row for all its calls.
+    assert!(project.settle_open(open.last().unwrap(), &ending(Settled::Done)).unwrap());
+    assert!(project.open_intents().unwrap().is_empty());
+    let expected = ["create done: ok carried out", "create left: ok so it was", "create alone: failed so it was"];
+    assert_eq!(trail(&state), expected);
+    let created: Vec<String> = project.inventory().unwrap().keys().map(|key| key.name.to_string()).collect();
+    assert_eq!(created, ["done", "left"]);
+}
+
+/// An outage left no trace.
+#[test]
+fn what_could_not_be_sent_has_one_row_whatever_the_tries() {
+    let dir = TempDir::new().unwrap();
+    let state = State::open(dir.path()).unwrap();
+    let project = of(&state);
+    let attempt = |attempt: u32, action: Action, settled: Settled| {
+        let usual = intent(action, &role("a"));
+        let intent = Intent { occasion: Occasion { attempt, ..usual.occasion.clone() }, ..usual };
+        let ids = project.begin(std::slice::from_ref(&intent)).unwrap();
+        project.settle(&ids, &ending(settled), &[]).unwrap();
+    };
+    let told = || -> Vec<(u32, String)> {
+        let rows = state.audit(&AuditFilter::default()).unwrap();
+        rows.into_iter().map(|row| (row.attempt, format!("{} {}: {}", row.action, row.outcome, row.message))).collect()
+    };
+
+    attempt(1, Action::Update, Settled::NotDone);
+    attempt(2, Action::Update, Settled::NotSent);
+    attempt(3, Action::Update, Settled::NotSent);
+    attempt(1, Action::Delete, Settled::NotSent);
+    let row = |attempt: u32, text: &str| (attempt, text.to_owned());
+    let first = row(1, "update failed: so it was");
+    let delete = row(1, "delete failed: not sent: so it was");
+    assert_eq!(told(), [first.clone(), row(3, "update failed: not sent: so it was"), delete.clone()]);
+    project.not_tried_apart(&[&role("a")]).unwrap();
+    attempt(4, Action::Update, Settled::Done);
+
+    assert_eq!(told(), [first, delete, row(4, "update ok: so it was")]);
+    assert!(project.open_intents().unwrap().is_empty());
+}
+
 #[test]
 fn calls_of_one_part_say_nothing_of_another_and_what_was_not_sent_leaves_no_trace() {
     let dir = TempDir::new().unwrap();

@@ -5,33 +5,53 @@ use crate::descope;
 use crate::descope::Client;
 use crate::plan;
 use crate::plan::Task;
+use crate::plan::compare;
 use crate::queue::Verdict;
 use crate::queue::Work;
 use crate::resource::Action;
+use crate::resource::Document;
 use crate::resource::Key;
 use crate::resource::Kind;
+use crate::resource::Rule;
 use crate::resource::Write;
 use serde_json::Value;
 use std::collections::HashMap;
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+/// Every live resource of a kind.
+pub(super) type Live = HashMap<Key, Document>;
+
+/// A look at a kind.
+pub(super) struct Look {
+    pub live: Live,
+    /// When it was sent: what is there is at least as young.
+    pub at: Instant,
+}
+
+/// Does it destroy what somebody else may have changed since it was planned?
+pub(super) fn rests_on_a_look(task: &Task) -> bool {
+    match &task.write {
+        Write::Overwrite { .. } | Write::Delete { .. } => true,
+        // A patch that carries a map sends the entries that it does not change along.
+        Write::Patch(body) => body.values().any(Value::is_object),
+        Write::Create(_) | Write::DefaultRoles(_) => false,
+    }
+}
 
 pub(super) fn is_old(target: &Target, task: &Task) -> bool {
-    // A patch that carries a map sends the entries that it does not change along.
-    let overwrites = match &task.write {
-        Write::Overwrite { .. } => true,
-        Write::Patch(body) => body.values().any(Value::is_object),
-        Write::Create(_) | Write::DefaultRoles(_) | Write::Delete { .. } => false,
-    };
-    overwrites && task.observed_at.elapsed() > target.trusted_for
+    rests_on_a_look(task) && task.observed_at.elapsed() > target.trusted_for
 }
 
 /// What is there decides: `None` leaves it to the call.
-pub(super) fn decide(target: &Target, work: &Work, task: &Task, live: &HashMap<Key, u64>) -> Option<Verdict> {
+pub(super) fn decide(target: &Target, work: &Work, task: &Task, live: &Live) -> Option<Verdict> {
     if work.verify && has_landed(task, live) {
         return Some(Verdict::Done);
     }
     // Under the name of what was to be deleted there may be something new by now.
     let is_delete = matches!(task.write, Write::Delete { .. });
-    if (is_delete || is_old(target, task)) && live.get(&present_key(task)) != Some(&task.seen) {
+    let is_as_seen = || live.get(&present_key(task)).is_some_and(|live| plan::digest(live) == task.seen);
+    if (is_delete || is_old(target, task)) && !is_as_seen() {
         return Some(Verdict::Superseded);
     }
     None
@@ -45,28 +65,41 @@ pub(super) fn present_key(task: &Task) -> Key {
     }
 }
 
-/// A look before a write. A list may lack what is there: where something would count as done for that, it is asked for
-/// once more, and what either has is live.
-pub(super) async fn before(target: &Target, kind: &dyn Kind, work: &Work) -> Result<HashMap<Key, u64>, descope::Error> {
-    let mut live = observe(&target.client, kind).await?;
-    let rests_on_absence = |task: &Task| matches!(task.action, Action::Delete | Action::Rename);
-    if work.verify && work.tasks.iter().any(|task| rests_on_absence(task) && has_landed(task, &live)) {
-        let first = std::mem::replace(&mut live, observe(&target.client, kind).await?);
-        for (key, digest) in first {
-            live.entry(key).or_insert(digest);
+/// A look before a write, or after one that was refused. A list may lack what is there: where something would count as
+/// done for that, it is asked for once more, and what either has is live.
+pub(super) async fn twice_where_needed<'a>(
+    client: &Client,
+    kind: &dyn Kind,
+    tasks: impl Iterator<Item = &'a Task>,
+    is_done: impl Fn(&Task, &Live) -> bool,
+) -> Result<Look, descope::Error> {
+    let mut look = once(client, kind).await?;
+    let rests_on_absence = |task: &&Task| matches!(task.action, Action::Delete | Action::Rename);
+    if tasks.filter(rests_on_absence).any(|task| is_done(task, &look.live)) {
+        let second = once(client, kind).await?.live;
+        let first = std::mem::replace(&mut look.live, second);
+        for (key, document) in first {
+            look.live.entry(key).or_insert(document);
         }
     }
-    Ok(live)
+    Ok(look)
 }
 
-/// Every live resource of a kind, with the digest of its document.
-pub(super) async fn observe(client: &Client, kind: &dyn Kind) -> Result<HashMap<Key, u64>, descope::Error> {
-    let documents = kind.list(client).await?;
-    Ok(documents.iter().filter_map(|document| Some((kind.key(document)?, plan::digest(document)))).collect())
+/// One look.
+pub(super) async fn once(client: &Client, kind: &dyn Kind) -> Result<Look, descope::Error> {
+    let (sent, at) = watch::channel(Instant::now());
+    // It may wait long for the rate limit.
+    let client = client.only_while(move || {
+        sent.send_replace(Instant::now());
+        true
+    });
+    let documents = kind.list(&client).await?;
+    let live = documents.into_iter().filter_map(|document| Some((kind.key(&document)?, document))).collect();
+    Ok(Look { live, at: *at.borrow() })
 }
 
 /// Is the task already true? Asked before a write that may not be repeated blindly.
-pub(super) fn has_landed(task: &Task, live: &HashMap<Key, u64>) -> bool {
+pub(super) fn has_landed(task: &Task, live: &Live) -> bool {
     let key = &task.slot.key;
     match &task.write {
         Write::Create(_) => live.contains_key(key),
@@ -76,4 +109,18 @@ pub(super) fn has_landed(task: &Task, live: &HashMap<Key, u64>) -> bool {
         }
         Write::Overwrite { .. } | Write::Patch(_) | Write::DefaultRoles(_) => false,
     }
+}
+
+/// Is it as if a call that was refused had been carried out? What somebody else made may bear the same name.
+pub(super) fn is_as_sent(kind: &dyn Kind, task: &Task, live: &Live) -> bool {
+    let body = match &task.write {
+        Write::Create(body) => body,
+        Write::Overwrite { from, body } if *from == task.slot.key.name || has_landed(task, live) => body,
+        Write::Delete { .. } => return has_landed(task, live),
+        Write::Overwrite { .. } | Write::Patch(_) | Write::DefaultRoles(_) => return false,
+    };
+    let Some(live) = live.get(&task.slot.key) else { return false };
+    let is_plain = |rule| matches!(rule, Rule::Plain | Rule::Required);
+    let mut fields = kind.fields().iter().filter(|field| is_plain(field.rule));
+    fields.all(|field| body.get(field.name).is_none_or(|to| compare::same(field.shape, live.get(field.name), to)))
 }

@@ -94,8 +94,9 @@ impl Sending {
 
     /// It was sent and not carried out, or not answered: then whether it took effect is found out later.
     pub fn failed(&self, error: &descope::Error) {
-        let is_refused = matches!(error, descope::Error::Rejected { .. } | descope::Error::Forbidden { .. });
-        let is_apart = is_refused && self.intents.len() > 1;
+        let is_batch = self.intents.len() > 1;
+        let is_in_doubt = is_batch && matches!(error, descope::Error::Rejected { .. });
+        let is_apart = is_in_doubt || is_batch && matches!(error, descope::Error::Forbidden { .. });
         let (settled, message) = if is_apart {
             (Settled::Apart, format!("refused with its batch, tried apart: {error}"))
         } else {
@@ -103,13 +104,22 @@ impl Sending {
         };
         let ending = self.ending(settled, &message);
         match self.noted.get().map(|noted| &noted.ids) {
+            // An outage: the trail says that it was tried.
+            Some(Ok(_)) if !error.was_sent() && error.is_transient() => {
+                self.end(&self.ending(Settled::NotSent, &error.to_string()), &[]);
+            }
             Some(Ok(ids)) if !error.was_sent() => said(self.target.state.drop_calls(ids)),
-            Some(Ok(ids)) if error.may_have_taken_effect() && !ids.is_empty() => {
+            Some(Ok(ids)) if (is_in_doubt || error.may_have_taken_effect()) && !ids.is_empty() => {
                 said(self.target.state.note_unclear(ids, &ending));
             }
             Some(Ok(_)) => self.end(&ending, &[]),
             Some(Err(_)) | None => {}
         }
+    }
+
+    /// It was refused by itself: what was left open of it with a batch had no effect either.
+    pub fn refused_alone(&self) {
+        said(self.target.state.close_apart(&self.intents));
     }
 
     fn ending<'a>(&self, settled: Settled, message: &'a str) -> Ending<'a> {
@@ -130,16 +140,19 @@ pub(super) fn blocked(target: &Target, tasks: &NonEmpty<Task>) {
     said(target.state.not_tried_apart(&keys));
 }
 
-/// A look found these done: the answer to an earlier try was lost.
-pub(super) fn landed(target: &Target, tasks: &[&Task]) {
+/// A look found these done by an earlier try.
+pub(super) fn landed(target: &Target, tasks: &[&Task], message: &str) {
     if !tasks.is_empty() {
         let calls: Vec<_> = tasks.iter().map(|task| (&task.slot.key, task.slot.part, task.action)).collect();
-        said(target.state.landed(&calls, LANDED));
+        said(target.state.landed(&calls, message));
     }
 }
 
 /// The message of a row for a try that turned out to have worked.
-const LANDED: &str = "its answer was lost; it is there";
+pub(super) const LANDED: &str = "its answer was lost; it is there";
+
+/// The same for a try that was refused.
+pub(super) const DONE_THOUGH_REFUSED: &str = "refused with its batch, and carried out all the same";
 
 fn said(result: Result<(), state::Error>) {
     if let Err(error) = result {

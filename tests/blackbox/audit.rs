@@ -143,3 +143,31 @@ async fn what_was_never_sent_has_no_row() {
     // All of them were in the batch, though not all in a smaller call.
     assert_eq!(told(&world, "roles").await, (0..8).map(|n| format!("create r{n}: failed")).collect::<Vec<_>>());
 }
+
+/// During an outage the trail said nothing, and afterwards only that it had worked.
+#[tokio::test]
+async fn what_cannot_be_sent_has_one_row_that_gives_way_to_the_next_try() {
+    let mut world = World::new().await;
+    let text = |description: &str| format!("roles:\n  - {{ name: a, description: {description} }}\n");
+    world.write("roles.yaml", &text("one"));
+    world.converge().await;
+    world.faults(json!([{ "match": { "path": "/v1/mgmt/role/update*" }, "fault": "status", "status": 503 }])).await;
+    world.write("roles.yaml", &text("two"));
+    world.until("retrying", async |world| world.has_problem("roles", "a", "retrying").await).await;
+
+    world.end_simulator().await;
+
+    let not_sent = async |world: &World| -> Vec<Value> {
+        let is_it = |row: &Value| row["message"].as_str().unwrap().starts_with("not sent: cannot reach ");
+        rows(world, &["--id", "a"]).await.into_iter().filter(is_it).collect()
+    };
+    world.until("told", async |world| !not_sent(world).await.is_empty()).await;
+    let first = not_sent(&world).await[0]["attempt"].as_u64().unwrap();
+    world
+        .until("told anew", async |world| not_sent(world).await.iter().any(|row| row["attempt"].as_u64() > Some(first)))
+        .await;
+    let told = not_sent(&world).await;
+    assert_eq!(told.len(), 1, "{told:?}");
+    assert_eq!((&told[0]["outcome"], &told[0]["action"]), (&json!("failed"), &json!("update")));
+    assert!(rows(&world, &["--id", "a"]).await.iter().any(|row| row["message"].as_str().unwrap().contains("503")));
+}

@@ -56,8 +56,8 @@ impl Default for Setup {
 /// The world. Dropped, it ends every process it started.
 pub struct World {
     pub dir: TempDir,
-    /// Ends with the world.
-    _simulator: Process,
+    /// Ends with the world, or before.
+    simulator: Process,
     pub api: String,
     pub daemon: Option<Process>,
     setup: Setup,
@@ -83,7 +83,7 @@ impl World {
         // Every test of this process installs it; one is the first.
         rustls::crypto::ring::default_provider().install_default().ok();
         let http = reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(20)).build().unwrap();
-        let world = Self { dir, _simulator: simulator, api, daemon: None, setup, http };
+        let world = Self { dir, simulator, api, daemon: None, setup, http };
         world.write_config();
         world
     }
@@ -223,6 +223,12 @@ impl World {
     pub async fn kill(&mut self) {
         self.daemon().signal(Signal::KILL);
         self.wait_for_end().await;
+    }
+
+    /// From now on nothing answers.
+    pub async fn end_simulator(&mut self) {
+        self.simulator.signal(Signal::KILL);
+        self.simulator.ended().await;
     }
 
     pub async fn wait_for_end(&mut self) -> ExitStatus {

@@ -4,6 +4,7 @@
 #![allow(clippy::format_collect, clippy::similar_names, reason = "YAML is made line by line; words are what they are")]
 
 mod audit;
+mod batches;
 mod budget;
 mod clock;
 mod commands;
@@ -19,6 +20,7 @@ mod guards;
 mod harness;
 mod hold;
 mod http;
+mod late;
 mod limits;
 mod metrics;
 mod midway;
