@@ -221,9 +221,9 @@ async fn a_lost_key_costs_fingerprints_alone() {
         world.stop().await;
         let key = world.path("state/fingerprint.key");
         if damage == "gone" {
-            fs::remove_file(&key).unwrap()
+            fs::remove_file(&key).unwrap();
         } else {
-            fs::write(&key, damage).unwrap()
+            fs::write(&key, damage).unwrap();
         }
         world.write("roles.yaml", &roles(&["a"]));
         let before = world.writes().await.len();
