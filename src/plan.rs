@@ -364,9 +364,11 @@ pub fn diff(inputs: &Inputs<'_>) -> Plan {
     let renames = find_renames(inputs, &live, &mut plan);
     live.map_references(&renames);
     let refused: BTreeSet<Key> = plan.refused.iter().map(|refusal| refusal.key.clone()).collect();
+    let mut absent = BTreeSet::new();
     for declared in inputs.desired.resources.values() {
-        plan_declared(inputs, declared, &live, &renames, &refused, &mut plan);
+        plan_declared(inputs, declared, &live, &renames, &refused, &mut absent, &mut plan);
     }
+    wait_along(absent, &mut plan);
     plan_undeclared(inputs, &live, &renames, &mut plan);
     order::arrange(&mut plan.changes, inputs.observed.began, &live);
     guards::hold(inputs, &live, &mut plan);
@@ -453,18 +455,21 @@ fn find_renames(inputs: &Inputs<'_>, live: &Live<'_>, plan: &mut Plan) -> BTreeM
         let Some(old_name) = &declared.renamed_from else { continue };
         let new = &declared.key;
         let old = Key { name: old_name.clone(), ..new.clone() };
-        match (live.get(&old).is_some(), live.get(new).is_some()) {
-            (true, false) => {
-                renames.insert(new.clone(), old);
-            }
-            (true, true) if !(inputs.renamed)(&old, new) => plan.refused.push(Refusal {
-                key: new.clone(),
-                message: format!(
-                    "renamedFrom: both {old} and {new} exist in Descope; delete one there, or remove the renamedFrom line to keep both"
-                ),
-                place: declared.place.clone(),
-            }),
-            (true | false, _) => {}
+        let Some(document) = live.get(&old) else { continue };
+        let is_builtin = resource::kind(old.kind).is_some_and(|kind| kind.is_builtin(document, inputs.builtin_roles));
+        let mut refuse = |message: String| {
+            plan.refused.push(Refusal { key: new.clone(), message, place: declared.place.clone() });
+        };
+        if is_builtin {
+            refuse(format!(
+                "renamedFrom: {old} is built into Descope and never renamed; remove the line to have {new} beside it"
+            ));
+        } else if live.get(new).is_none() {
+            renames.insert(new.clone(), old);
+        } else if !(inputs.renamed)(&old, new) {
+            refuse(format!(
+                "renamedFrom: both {old} and {new} exist in Descope; delete one there, or remove the renamedFrom line to keep both"
+            ));
         }
     }
     renames
@@ -476,6 +481,7 @@ fn plan_declared(
     live: &Live<'_>,
     renames: &BTreeMap<Key, Key>,
     refused: &BTreeSet<Key>,
+    absent: &mut BTreeSet<Key>,
     plan: &mut Plan,
 ) {
     let key = &declared.key;
@@ -526,10 +532,14 @@ fn plan_declared(
         if document.is_none() {
             plan.waiting_creates.insert(key.kind);
         }
+        if matches!(action, Action::Create | Action::Rename) {
+            absent.insert(key.clone());
+        }
         plan.waiting.insert(key.kind);
         return;
     }
     let completes = document.is_some()
+        && old.is_none()
         && ownership.created
         && fields.iter().all(|field| write::is_part_that_was_never_sent(kind, declared, field, inputs.sent));
     if let Some(old) = old {
@@ -576,6 +586,35 @@ fn unobserved_reference(
     waits_for.map(|reference| reference.kind)
 }
 
+/// What refers to something that waits to be created or renamed, `absent` for now, waits as well.
+fn wait_along(mut absent: BTreeSet<Key>, plan: &mut Plan) {
+    loop {
+        let missing = |change: &Change| {
+            let after = change.tasks.iter().flat_map(|task| &task.after);
+            after.map(|slot| &slot.key).find(|key| **key != change.key && absent.contains(*key)).cloned()
+        };
+        let (kept, waiting): (Vec<Change>, Vec<Change>) =
+            std::mem::take(&mut plan.changes).into_iter().partition(|change| missing(change).is_none());
+        plan.changes = kept;
+        if waiting.is_empty() {
+            return;
+        }
+        for change in &waiting {
+            if let (Some(place), Some(missing)) = (&change.place, missing(change)) {
+                plan.warnings.push(format!("{place}: {} waits for {missing}", change.key));
+            }
+            plan.waiting.insert(change.key.kind);
+        }
+        let made = waiting.into_iter().filter(|change| matches!(change.action, Action::Create | Action::Rename));
+        for change in made {
+            if change.action == Action::Create {
+                plan.waiting_creates.insert(change.key.kind);
+            }
+            absent.insert(change.key);
+        }
+    }
+}
+
 /// What is live and not declared: pruned where we own it and may, listed otherwise.
 fn plan_undeclared(inputs: &Inputs<'_>, live: &Live<'_>, renames: &BTreeMap<Key, Key>, plan: &mut Plan) {
     let mut being_renamed: BTreeSet<Key> = renames.values().cloned().collect();
@@ -585,6 +624,7 @@ fn plan_undeclared(inputs: &Inputs<'_>, live: &Live<'_>, renames: &BTreeMap<Key,
         let is_open = plan.refused.iter().any(|refusal| refusal.key == declared.key);
         is_open.then(|| Key { name, ..declared.key.clone() })
     }));
+    let staying = staying(inputs);
     for key in live.keys() {
         let (Some(kind), Some(document)) = (resource::kind(key.kind), live.get(key)) else { continue };
         let is_ours_to_leave = inputs.desired.resources.contains_key(key)
@@ -593,8 +633,17 @@ fn plan_undeclared(inputs: &Inputs<'_>, live: &Live<'_>, renames: &BTreeMap<Key,
         if is_ours_to_leave {
             continue;
         }
-        match inputs.owned.get(key) {
-            Some(ownership) if inputs.policy == Policy::Sync && !ownership.protected => plan.changes.push(Change {
+        let prunes = |ownership: &&Ownership| inputs.policy == Policy::Sync && !ownership.protected;
+        let ownership = inputs.owned.get(key).filter(prunes);
+        if let Some(role) = ownership.and_then(|_| staying.get(key)) {
+            plan.warnings.push(format!(
+                "{key} left the YAML and stays: {role}, which would go with it, is declared or protected"
+            ));
+            plan.undeclared.push(key.clone());
+            continue;
+        }
+        match ownership {
+            Some(ownership) => plan.changes.push(Change {
                 key: key.clone(),
                 action: Action::Delete,
                 completes: false,
@@ -606,9 +655,16 @@ fn plan_undeclared(inputs: &Inputs<'_>, live: &Live<'_>, renames: &BTreeMap<Key,
                 place: None,
                 tasks: vec![order::deletion(key, document, ownership.cascade_delete)],
             }),
-            Some(_) | None => plan.undeclared.push(key.clone()),
+            None => plan.undeclared.push(key.clone()),
         }
     }
+}
+
+/// Tenants that take something along which must not go: a tenant's roles are deleted with it.
+fn staying<'a>(inputs: &Inputs<'a>) -> HashMap<Key, &'a Key> {
+    let protected = inputs.owned.iter().filter(|(_, ownership)| ownership.protected).map(|(key, _)| key);
+    let staying = protected.chain(inputs.desired.resources.keys());
+    staying.filter_map(|key| Some((Key::new("tenants", key.tenant.as_ref()?), key))).collect()
 }
 
 #[cfg(test)]

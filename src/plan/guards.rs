@@ -376,9 +376,10 @@ fn digest(change: &Change, live: &Live<'_>, shrunk: &BTreeSet<&'static str>) -> 
     if shrunk.contains(change.key.kind) {
         digest.update(Hold::ObservationShrank.as_str());
     }
-    digest.update(format!("{}\n{}\n", change.key, change.action.as_str()));
+    // Quoted: a project role `t/own` reads like the role `own` of the tenant `t`.
+    digest.update(format!("{:?}\n{}\n", change.key, change.action.as_str()));
     for field in &change.fields {
-        digest.update(format!("{} {}\n", field.path, field.to));
+        digest.update(format!("{:?} {}\n", field.path, field.to));
     }
     // What hangs on it goes as well: that was not approved with a plain delete.
     if change.tasks.iter().any(|task| matches!(task.write, Write::Delete { cascade: true })) {

@@ -6,7 +6,11 @@ use crate::descope;
 use serde_json::json;
 
 mod changes;
+mod draws;
 mod guards;
+mod inputs;
+mod invariants;
+mod oracle;
 mod properties;
 
 /// The live side.

@@ -20,6 +20,39 @@ fn a_change_waits_for_what_it_refers_to_where_that_could_not_be_observed() {
     assert_eq!((names(&passing), passing.waiting), (vec!["free".to_owned()], BTreeSet::from(["roles"])));
 }
 
+/// It was sent without what it refers to, refused, and parked for as long as nobody changed anything.
+#[test]
+fn what_refers_to_something_that_waits_waits_as_well() {
+    let world = live(&[(Key::new("tenants", "t"), json!({ "name": "t" })), (Key::new("roles", "was"), json!({}))]);
+    let renamed = Declared {
+        renamed_from: Some("was".into()),
+        ..declared(Key::new("roles", "is"), json!({ "permissionNames": ["p"] }))
+    };
+    let tenant = |id: &str, fields: Value| declared(Key::new("tenants", id), fields);
+    let desired = desired_of(vec![
+        declared(Key::new("permissions", "p"), json!({})),
+        declared(Key::new("roles", "r"), json!({ "permissionNames": ["p"] })),
+        renamed,
+        tenant("t", json!({ "name": "t", "defaultRoles": ["r"] })),
+        tenant("parent", json!({ "name": "parent", "defaultRoles": ["is"] })),
+        tenant("child", json!({ "name": "child", "parent": "parent" })),
+        tenant("free", json!({ "name": "free" })),
+    ]);
+    let mut observed = world.observed();
+    observed.kinds.insert("permissions", Err(timeout()));
+
+    let plan = Case { observed, sent: Sent::Unknown, ..Case::of(&desired, &world) }.plan();
+
+    let names: Vec<String> = plan.changes.iter().map(|change| change.key.id()).collect();
+    assert_eq!((names, plan.waiting), (vec!["free".to_owned()], ["roles", "tenants"].into()));
+    assert_eq!(plan.waiting_creates, ["roles", "tenants"].into());
+    assert!(
+        plan.warnings.contains(&"a.yaml:1: tenants/child waits for tenants/parent".to_owned()),
+        "{:?}",
+        plan.warnings
+    );
+}
+
 #[test]
 fn a_rename_keeps_what_refers_to_it_without_a_change_of_its_own() {
     let mut world = live(&[
@@ -66,6 +99,28 @@ fn a_rename_onto_something_that_exists_is_refused() {
         plan.refused[0].message,
         "renamedFrom: both roles/old and roles/new exist in Descope; delete one there, or remove the renamedFrom line \
          to keep both"
+    );
+}
+
+/// It was not renamed, yet what referred to it was sent with the new name: a field that nobody declared.
+#[test]
+fn a_rename_of_what_is_built_in_is_refused_and_what_refers_to_it_keeps_it() {
+    let world = live(&[
+        (Key::new("permissions", "old"), json!({ "systemDefault": true })),
+        (Key::new("roles", "reader"), json!({ "permissionNames": ["old"] })),
+    ]);
+    let new = Declared { renamed_from: Some("old".into()), ..declared(Key::new("permissions", "new"), json!({})) };
+    let reader = declared(Key::new("roles", "reader"), json!({ "description": "d" }));
+
+    let plan = planned(&desired_of(vec![new, reader]), &world, &BTreeMap::new(), Policy::UpsertOnly);
+
+    let [change] = &*plan.changes else { panic!("{:?}", plan.changes) };
+    let Write::Overwrite { body, .. } = &change.tasks[0].write else { panic!("{change:?}") };
+    assert_eq!(body["permissionNames"], json!(["old"]));
+    assert_eq!(
+        plan.refused[0].message,
+        "renamedFrom: permissions/old is built into Descope and never renamed; remove the line to have permissions/new \
+         beside it"
     );
 }
 
@@ -204,4 +259,25 @@ fn a_new_project_is_sent_in_the_fewest_calls_in_dependency_order() {
     assert_eq!(order.last().unwrap().2, Part::DefaultRoles);
     assert_eq!(batch_of("permissions/p"), batch_of("permissions/q"));
     assert_eq!(forecast, 6);
+}
+
+/// Descope deletes a tenant's roles with it, so that a role went which the YAML declares, or said to protect.
+#[test]
+fn a_tenant_stays_while_something_in_it_is_declared_or_protected() {
+    let (tenant, role) = (Key::new("tenants", "t"), Key::in_tenant("roles", "t", "own"));
+    let world = live(&[(tenant.clone(), json!({ "name": "t" })), (role.clone(), json!({}))]);
+    let plan = |declared: Vec<Declared>, protected: bool| {
+        let ownership = Ownership { protected, ..Ownership::default() };
+        let owned = [(tenant.clone(), Ownership::default()), (role.clone(), ownership)].into();
+        planned(&desired_of(declared), &world, &owned, Policy::Sync)
+    };
+
+    let all = plan(Vec::new(), false);
+    assert_eq!(all.changes.iter().filter(|change| change.action == Action::Delete).count(), 2);
+    for kept in [plan(vec![declared(role.clone(), json!({}))], false), plan(Vec::new(), true)] {
+        assert!(kept.changes.is_empty(), "{:?}", kept.changes);
+        assert!(kept.undeclared.contains(&tenant));
+        let said = "tenants/t left the YAML and stays: roles/t/own, which would go with it, is declared or protected";
+        assert_eq!(kept.warnings, [said]);
+    }
 }

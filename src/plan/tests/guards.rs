@@ -120,6 +120,30 @@ fn an_approval_of_a_plain_delete_is_none_of_one_that_cascades() {
     assert_ne!(cascading.fingerprint, single.fingerprint);
 }
 
+/// The digest was made of texts that two creates may share.
+#[test]
+fn an_approval_of_a_create_is_none_of_another_that_reads_like_it() {
+    let attributes = |names: Value| json!({ "name": "t", "customAttributes": names });
+    let tenant = |fields: Value| declared(Key::new("tenants", "t"), fields);
+    let pairs = [
+        (
+            declared(Key::new("roles", "t/own"), json!({ "description": "d" })),
+            declared(Key::in_tenant("roles", "t", "own"), json!({ "description": "d" })),
+        ),
+        (tenant(attributes(json!({ "a": 1, "b": 2 }))), tenant(attributes(json!({ "a 1\ncustomAttributes.b": 2 })))),
+    ];
+    for (one, other) in pairs {
+        let world = live(&[(Key::new("permissions", "there"), json!({}))]);
+        let digests = |declared: Declared| {
+            let desired = Desired { kinds: ["permissions", "roles", "tenants"].into(), ..desired_of(vec![declared]) };
+            let plan = Case { first_contact: true, ..Case::of(&desired, &world) }.plan();
+            assert_eq!(plan.held_digests.len(), 1);
+            plan.held_digests
+        };
+        assert_ne!(digests(one.clone()), digests(other), "{}", one.key);
+    }
+}
+
 #[test]
 fn mass_updates_are_held_where_the_config_says_so() {
     let all: Vec<(Key, Value)> = (0..6).map(|n| (Key::new("permissions", &format!("p{n}")), json!({}))).collect();
@@ -156,6 +180,19 @@ fn what_create_only_created_it_also_finishes() {
     assert_eq!(plan(&world, true, Sent::Same).changes[0].held, Some(Hold::Policy), "somebody changed it since");
     world.live.get_mut(&Key::new("tenants", "t")).unwrap().insert("name".to_owned(), json!("other"));
     assert_eq!(plan(&world, true, Sent::Unknown).changes[0].held, Some(Hold::Policy), "more than the part differs");
+}
+
+/// A rename alone changes no field, and so passed for what is left of a create.
+#[test]
+fn create_only_renames_nothing_not_even_what_it_created() {
+    let world = live(&[(Key::new("roles", "old"), json!({}))]);
+    let new = Declared { renamed_from: Some("old".into()), ..declared(Key::new("roles", "new"), json!({})) };
+    let created = Ownership { created: true, ..Ownership::default() };
+    let owned = BTreeMap::from([(Key::new("roles", "new"), created)]);
+
+    let plan = Case { owned, policy: Policy::CreateOnly, ..Case::of(&desired_of(vec![new]), &world) }.plan();
+
+    assert_eq!((plan.changes[0].action, held(&plan, "new")), (Action::Rename, Some(Hold::Policy)));
 }
 
 #[test]

@@ -1,0 +1,310 @@
+//! What a plan never does, whatever it is made of: the rules of the guards, over everything that it lets go ahead.
+
+use super::inputs::Drawn;
+use super::inputs::drawn;
+use super::oracle::Approved;
+use super::oracle::has_rename;
+use super::oracle::named;
+use super::*;
+use proptest::prelude::*;
+use proptest::strategy::ValueTree;
+use proptest::test_runner::TestCaseError;
+use proptest::test_runner::TestRunner;
+
+type Checked = Result<(), TestCaseError>;
+
+fn released(plan: &Plan) -> impl Iterator<Item = &Change> {
+    plan.changes.iter().filter(|change| change.held.is_none())
+}
+
+fn plan_with(drawn: &Drawn, digests: &BTreeSet<String>) -> Plan {
+    drawn.plan(&|digest| digests.contains(digest))
+}
+
+/// The held changes that the operator approves, and the digests that say so.
+fn approve(drawn: &Drawn, plan: &Plan) -> (Approved, BTreeSet<String>) {
+    let chosen = plan.held().enumerate().filter(|(n, _)| drawn.approved >> (n % 64) & 1 == 1).map(|(_, change)| change);
+    chosen.map(|change| (named(change), change.digest.to_string())).unzip()
+}
+
+/// What no approval releases: each delete is of something that is owned, due, and nobody else's business.
+fn deletes_only_what_it_may(drawn: &Drawn, plan: &Plan) -> Checked {
+    for change in released(plan) {
+        let key = &change.key;
+        prop_assert!(drawn.permits(change), "{:?} forbids to {:?} {key}", drawn.policy, change.action);
+        if change.action != Action::Delete {
+            prop_assert!(drawn.is_declared(key), "{key} is not declared");
+            continue;
+        }
+        prop_assert!(drawn.is_deletable(key), "{key} is deleted");
+        prop_assert!(drawn.due.contains(key), "{key} is deleted too early");
+        let [task] = &*change.tasks else { return Err(TestCaseError::fail("one call deletes")) };
+        prop_assert_eq!(&task.write, &Write::Delete { cascade: drawn.owned[key].cascade_delete });
+    }
+    Ok(())
+}
+
+/// What goes ahead without an approval stays within every guard.
+fn exceeds_no_guard(drawn: &Drawn, plan: &Plan, approved: &Approved) -> Checked {
+    let free = || released(plan).filter(|change| !approved.contains(&named(change)));
+    prop_assert!(!drawn.is_held_whole() || free().next().is_none(), "the first contact is held whole");
+    for kind in resource::ALL.iter().map(|kind| kind.name()) {
+        let count = |actions: &[Action]| {
+            free().filter(|change| change.key.kind == kind && actions.contains(&change.action)).count()
+        };
+        let (deletes, updates) = (count(&[Action::Delete]), count(&[Action::Update, Action::Rename]));
+        if deletes > 0 {
+            prop_assert_eq!(drawn.against_deletes(kind, deletes), [], "{} deletes of {}", deletes, kind);
+            let is_replaced = |change: &Change| drawn.owned.get(&change.key).is_some_and(|owned| owned.replaced);
+            let may_be_one =
+                has_rename(kind) && free().any(|c| c.key.kind == kind && c.action == Action::Delete && is_replaced(c));
+            prop_assert!(!may_be_one, "a delete of {kind} may be half a rename");
+        }
+        prop_assert!(!drawn.are_too_many_updates(kind, updates), "{updates} updates of {kind}");
+        let is_touched = deletes + updates + count(&[Action::Create]) > 0;
+        prop_assert!(!is_touched || !drawn.is_shrunk(kind), "{kind} is changed though its list shrank");
+    }
+    Ok(())
+}
+
+/// Each change waits for a reason that there is, and none without one.
+fn holds_for_a_reason(drawn: &Drawn, plan: &Plan, approved: &Approved) -> Checked {
+    let is_made = |change: &&Change| matches!(change.action, Action::Create | Action::Rename);
+    let missing: BTreeMap<&Key, Hold> =
+        plan.changes.iter().filter(is_made).filter_map(|change| Some((&change.key, change.held?))).collect();
+    for change in &plan.changes {
+        let mut reasons = drawn.reasons(change, plan);
+        if approved.contains(&named(change)) {
+            reasons.retain(|reason| matches!(reason, Hold::Policy | Hold::DeleteAfter));
+        }
+        if change.action != Action::Delete {
+            let after = change.tasks.iter().flat_map(|task| &task.after);
+            reasons.extend(after.filter_map(|slot| missing.get(&slot.key)));
+        }
+        match change.held {
+            Some(hold) => prop_assert!(reasons.contains(&hold), "{}: {hold:?}, not {reasons:?}", change.key),
+            None => prop_assert!(reasons.is_empty(), "{}: {reasons:?}", change.key),
+        }
+    }
+    Ok(())
+}
+
+/// What is sent, and what is shown, speaks of declared fields; everything else that was observed goes along as it is.
+fn touches_no_undeclared_field(drawn: &Drawn, plan: &Plan) -> Checked {
+    for change in plan.changes.iter().filter(|change| change.action != Action::Delete) {
+        let declared = &drawn.desired.resources[&change.key];
+        for field in &change.fields {
+            let name = field.path.split('.').next().unwrap_or_default();
+            let is_rename = change.action == Action::Rename && field.path == "name";
+            prop_assert!(is_rename || declared.fields.contains_key(name), "{}: {name} is shown", change.key);
+        }
+        // A name that is not there yet may stand only where its rename goes ahead as well.
+        let is_going =
+            |other: &&Change| other.action == Action::Rename && (other.held.is_none() || change.held.is_some());
+        let renames = plan.changes.iter().filter(is_going);
+        let renames = renames.filter_map(|other| Some((other.key.clone(), drawn.renamed_now(&other.key)?))).collect();
+        for task in &change.tasks {
+            keeps_what_is_not_declared(drawn, declared, &task.write, &renames)?;
+        }
+    }
+    Ok(())
+}
+
+fn keeps_what_is_not_declared(
+    drawn: &Drawn,
+    declared: &Declared,
+    write: &Write,
+    renames: &BTreeMap<Key, Key>,
+) -> Checked {
+    let key = &declared.key;
+    let kind = resource::kind(key.kind).unwrap();
+    let identity: BTreeSet<&str> = ["id", "name", "tenantId", "newName"].into();
+    let is_ours = |name: &str| declared.fields.contains_key(name) || identity.contains(name);
+    let (before, body) = match write {
+        Write::Create(body) => (None, body),
+        Write::Patch(body) => (drawn.listed(key), body),
+        Write::Overwrite { from, body } => {
+            let before = drawn.listed(&Key { name: from.clone(), ..key.clone() });
+            prop_assert!(before.is_some(), "{key} is overwritten unseen");
+            (before, body)
+        }
+        Write::DefaultRoles(names) => {
+            let wanted = declared.fields.get("defaultRoles").map(nothing_as_empty);
+            prop_assert_eq!(Some(json!(names)), wanted);
+            return Ok(());
+        }
+        Write::Delete { .. } => return Err(TestCaseError::fail(format!("{key} is declared and deleted"))),
+    };
+    let mut before = before.cloned().unwrap_or_default();
+    write::rename_references(key, &mut before, renames);
+    let kept = |name: &str| before.get(name).filter(|_| matches!(write, Write::Overwrite { .. }));
+    for (name, value) in body.iter().filter(|(name, _)| !is_ours(name)) {
+        prop_assert_eq!(Some(value), kept(name), "{} of {} is not declared", name, key);
+    }
+    if matches!(write, Write::Overwrite { .. }) {
+        let is_kept = |name: &str| !is_ours(name) && !kind.computed().contains(&name);
+        for name in before.keys().filter(|name| is_kept(name)) {
+            prop_assert!(body.contains_key(name), "{name} of {key} is reset");
+        }
+    }
+    if let (Some(Value::Object(wanted)), Some(sent)) =
+        (declared.fields.get("customAttributes"), body.get("customAttributes"))
+    {
+        let entries = |value: Option<&Value>| value.and_then(Value::as_object).cloned().unwrap_or_default();
+        let undeclared = |mut entries: Document| {
+            entries.retain(|name, _| !wanted.contains_key(name));
+            entries
+        };
+        prop_assert_eq!(
+            undeclared(entries(Some(sent))),
+            undeclared(entries(before.get("customAttributes"))),
+            "{}",
+            key
+        );
+    }
+    Ok(())
+}
+
+fn nothing_as_empty(value: &Value) -> Value {
+    if value.is_null() { json!([]) } else { value.clone() }
+}
+
+fn check(drawn: &Drawn, plan: &Plan, approved: &Approved) -> Checked {
+    deletes_only_what_it_may(drawn, plan)?;
+    exceeds_no_guard(drawn, plan, approved)?;
+    holds_for_a_reason(drawn, plan, approved)?;
+    touches_no_undeclared_field(drawn, plan)
+}
+
+/// What changes between a plan that an operator saw and the next one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Moved {
+    /// Everything that was observed.
+    Bodies,
+    /// Whether tenants take their users along.
+    Cascades,
+    /// What the YAML wants.
+    Wishes,
+}
+
+const MOVES: [Moved; 3] = [Moved::Bodies, Moved::Cascades, Moved::Wishes];
+
+impl Moved {
+    fn apply(self, drawn: &Drawn) -> Drawn {
+        let mut drawn = drawn.clone();
+        match self {
+            Self::Bodies => {
+                for document in drawn.world.live.values_mut() {
+                    document.insert("futureField".to_owned(), json!("moved"));
+                }
+            }
+            Self::Cascades => {
+                for (_, ownership) in drawn.owned.iter_mut().filter(|(key, _)| key.kind == "tenants") {
+                    ownership.cascade_delete = !ownership.cascade_delete;
+                }
+            }
+            Self::Wishes => {
+                for declared in drawn.desired.resources.values_mut().filter(|declared| declared.key.kind != "tenants") {
+                    Arc::make_mut(declared).fields.insert("description".to_owned(), json!("moved"));
+                }
+            }
+        }
+        drawn
+    }
+
+    /// Does the change rest on what moved?
+    fn concerns(self, drawn: &Drawn, (key, action): &(Key, Action)) -> bool {
+        match self {
+            Self::Bodies => drawn.listed(drawn.renamed_now(key).as_ref().unwrap_or(key)).is_some(),
+            Self::Cascades => key.kind == "tenants" && *action == Action::Delete,
+            Self::Wishes => key.kind != "tenants" && *action != Action::Delete,
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(400))]
+
+    #[test]
+    fn a_plan_breaks_no_rule_and_holds_nothing_without_one(drawn in drawn()) {
+        let plan = plan_with(&drawn, &BTreeSet::new());
+
+        check(&drawn, &plan, &Approved::new())?;
+    }
+
+    #[test]
+    fn an_approval_releases_what_it_names_and_nothing_else(drawn in drawn()) {
+        let seen = plan_with(&drawn, &BTreeSet::new());
+        let (approved, digests) = approve(&drawn, &seen);
+
+        let plan = plan_with(&drawn, &digests);
+
+        check(&drawn, &plan, &approved)?;
+    }
+
+    #[test]
+    fn an_approval_is_void_for_what_moved_since(drawn in drawn(), moved in proptest::sample::select(&MOVES[..])) {
+        let seen = plan_with(&drawn, &BTreeSet::new());
+        let (mut approved, digests) = approve(&drawn, &seen);
+        approved.retain(|change| !moved.concerns(&drawn, change));
+        let drawn = moved.apply(&drawn);
+
+        let plan = plan_with(&drawn, &digests);
+
+        check(&drawn, &plan, &approved)?;
+    }
+}
+
+/// A property proves little of what its draws never reach.
+#[test]
+fn the_draws_reach_every_reason_every_action_and_every_way_out() {
+    let (mut runner, inputs) = (TestRunner::deterministic(), drawn());
+    let mut reached: BTreeMap<String, usize> = BTreeMap::new();
+    for _ in 0..400 {
+        let drawn = inputs.new_tree(&mut runner).unwrap().current();
+        let mut count = |what: String| *reached.entry(what).or_default() += 1;
+        let seen = plan_with(&drawn, &BTreeSet::new());
+        for change in &seen.changes {
+            let way = change.held.map_or("released", Hold::as_str);
+            count(way.to_owned());
+            count(format!("{} {way}", change.action.as_str()));
+            if change.held.is_some_and(|hold| !drawn.reasons(change, &seen).contains(&hold)) {
+                count("held along".to_owned());
+            }
+        }
+        for change in released(&seen).filter(|change| change.action == Action::Delete) {
+            let is_limited = drawn.guards.max_delete_percent < 100.0 && drawn.owned_of(change.key.kind) >= 5;
+            for (is_so, what) in [
+                (drawn.owned[&change.key].cascade_delete, "cascade"),
+                (drawn.windows[change.key.kind].deleted > 0, "delete after others"),
+                (is_limited, "delete within a share"),
+            ] {
+                (0..usize::from(is_so)).for_each(|_| count(what.to_owned()));
+            }
+        }
+        let (approved, digests) = approve(&drawn, &seen);
+        let holds: BTreeMap<(Key, Action), Hold> = seen.held().map(|c| (named(c), c.held.unwrap())).collect();
+        for change in plan_with(&drawn, &digests).changes.iter().filter(|change| approved.contains(&named(change))) {
+            let way = change.held.map_or("approved", Hold::as_str);
+            count(format!("{} then {way}", holds[&named(change)].as_str()));
+        }
+        for moved in MOVES {
+            let plan = plan_with(&moved.apply(&drawn), &digests);
+            let is_void = |change: &&Change| approved.contains(&named(change)) && change.held.is_some();
+            plan.changes.iter().filter(is_void).for_each(|_| count(format!("{moved:?} made it void")));
+        }
+    }
+
+    let approvals = Hold::ALL.into_iter().filter(Hold::can_be_approved);
+    let ways = approvals.map(|hold| format!("{} then approved", hold.as_str()));
+    let others =
+        ["held along", "cascade", "delete after others", "delete within a share", "max_deletes then delete_after"];
+    let actions = ["create", "update", "rename", "delete"].map(|action| format!("{action} released"));
+    let voids = MOVES.map(|moved| format!("{moved:?} made it void"));
+    let reasons = Hold::ALL.map(|hold| hold.as_str().to_owned());
+    let all = ways.chain(others.map(str::to_owned)).chain(actions).chain(voids).chain(reasons);
+    for what in all {
+        let times = reached.get(&what).copied().unwrap_or_default();
+        assert!(times >= 5, "{what}: {times} of {reached:#?}");
+    }
+}
