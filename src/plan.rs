@@ -296,7 +296,7 @@ impl Plan {
     /// Changes that a guard or the first contact holds. What the policy does not permit is not among them: nobody can
     /// approve it.
     pub fn held(&self) -> impl Iterator<Item = &Change> {
-        self.changes.iter().filter(|change| change.held.as_ref().is_some_and(Hold::can_be_approved))
+        self.changes.iter().filter(|change| change.can_be_approved())
     }
 
     /// What an approval of the fingerprint covers: digests of the held changes, each with its kind.
@@ -335,6 +335,11 @@ impl Plan {
 }
 
 impl Change {
+    /// Is it held, and could an operator let it go ahead?
+    fn can_be_approved(&self) -> bool {
+        self.held.as_ref().is_some_and(Hold::can_be_approved)
+    }
+
     /// Lets it go ahead, a delete not before its time.
     fn approve(&mut self) {
         self.held = self.is_early.then_some(Hold::DeleteAfter);

@@ -114,6 +114,13 @@ impl Client {
         }
     }
 
+    /// Sends all the time until then.
+    fn send_until(&mut self, end: Duration, server: &mut RateLimit) {
+        while self.now < end {
+            self.send(&mut |now| server.request(now), Fate::Served, ms(200));
+        }
+    }
+
     fn next_reply(&mut self) {
         let next = (0..self.in_flight.len()).min_by_key(|&i| self.in_flight[i].0).unwrap();
         let (at, slot, fate, verdict) = self.in_flight.remove(next);
@@ -266,9 +273,7 @@ fn with_a_limit_of_100_a_minute_no_trailing_minute_holds_more_than_100_sends() {
             let mut server = RateLimit::new(spec(kind, n, lockout), 5);
             let mut client = Client::new(&settings(Algorithm::Budget, 100.0, lockout), 16);
 
-            while client.now < Duration::from_secs(4 * 3600) {
-                client.send(&mut |now| server.request(now), Fate::Served, ms(200));
-            }
+            client.send_until(Duration::from_secs(4 * 3600), &mut server);
 
             assert!(client.most_in_a_window() <= 100, "{kind:?} {lockout:?}");
             assert!(client.sends.len() > 12_000, "{kind:?} {lockout:?}: {}", client.sends.len());
@@ -360,9 +365,7 @@ fn a_token_bucket_is_recognised_and_then_kept_at_its_rate() {
     let mut server = RateLimit::new(spec(Kind::TokenBucket { burst: 10.0 }, 100.0, WINDOW), 1);
     let mut client = Client::new(&settings(Algorithm::Budget, 100.0, WINDOW), 8);
 
-    while client.now < Duration::from_secs(3600) {
-        client.send(&mut |now| server.request(now), Fate::Served, ms(200));
-    }
+    client.send_until(Duration::from_secs(3600), &mut server);
 
     let Machine::Budget(budget) = &client.machine else { panic!("the default algorithm") };
     assert!(budget.is_paced());
@@ -378,9 +381,7 @@ fn a_token_bucket_that_stores_next_to_nothing_keeps_most_of_its_rate() {
     let mut server = RateLimit::new(spec(Kind::TokenBucket { burst: 2.0 }, 100.0, WINDOW), 1);
     let mut client = Client::new(&settings(Algorithm::Budget, 100.0, WINDOW), 8);
 
-    while client.now < Duration::from_secs(600) {
-        client.send(&mut |now| server.request(now), Fate::Served, ms(200));
-    }
+    client.send_until(Duration::from_secs(600), &mut server);
 
     let Machine::Budget(budget) = &client.machine else { panic!("the default algorithm") };
     assert!(budget.is_paced());
@@ -392,9 +393,7 @@ fn a_limit_smaller_than_documented_is_measured_to_the_request() {
     let mut server = RateLimit::new(spec(Kind::SlidingLog, 60.0, WINDOW), 1);
     let mut client = Client::new(&settings(Algorithm::Budget, 100.0, WINDOW), 4);
 
-    while client.now < Duration::from_secs(600) {
-        client.send(&mut |now| server.request(now), Fate::Served, ms(200));
-    }
+    client.send_until(Duration::from_secs(600), &mut server);
 
     assert_eq!(client.machine.budget(), Some(60.0));
 }
@@ -405,9 +404,7 @@ fn probing_finds_a_limit_higher_than_documented() {
     let mut server = RateLimit::new(spec(Kind::SlidingLog, 500.0, WINDOW), 1);
     let mut client = Client::new(&settings, 16);
 
-    while client.now < Duration::from_secs(300) {
-        client.send(&mut |now| server.request(now), Fate::Served, ms(200));
-    }
+    client.send_until(Duration::from_secs(300), &mut server);
 
     assert_eq!(client.machine.budget(), Some(500.0));
 }
@@ -420,9 +417,7 @@ fn probing_dares_a_lockout_that_is_longer_than_the_window() {
     let mut server = RateLimit::new(spec(Kind::SlidingLog, 500.0, lockout), 1);
     let mut client = Client::new(&settings, 16);
 
-    while client.now < Duration::from_secs(700) {
-        client.send(&mut |now| server.request(now), Fate::Served, ms(200));
-    }
+    client.send_until(Duration::from_secs(700), &mut server);
 
     assert_eq!(client.machine.budget(), Some(500.0));
 }

@@ -86,8 +86,6 @@ pub fn rules(project: &config::Project) -> Rules {
 /// `rateLimit`.
 pub fn limiter(config: &Config) -> limiter::Settings {
     let settings = &config.rate_limit;
-    let config::Adaptive { initial_rate, min_rate, max_rate, decrease_factor, increase_factor, success_threshold } =
-        settings.adaptive;
     limiter::Settings {
         algorithm: match settings.algorithm {
             config::Algorithm::Budget => limiter::Algorithm::Budget,
@@ -101,15 +99,14 @@ pub fn limiter(config: &Config) -> limiter::Settings {
             config::Shape::Auto => limiter::Shape::Auto,
             config::Shape::Paced => limiter::Shape::Paced,
         },
-        adaptive: limiter::AdaptiveSettings {
-            initial_rate,
-            min_rate,
-            max_rate,
-            decrease_factor,
-            increase_factor,
-            success_threshold,
-        },
+        adaptive: adaptive(settings.adaptive),
     }
+}
+
+fn adaptive(settings: config::Adaptive) -> limiter::AdaptiveSettings {
+    let config::Adaptive { initial_rate, min_rate, max_rate, decrease_factor, increase_factor, success_threshold } =
+        settings;
+    limiter::AdaptiveSettings { initial_rate, min_rate, max_rate, decrease_factor, increase_factor, success_threshold }
 }
 
 /// For the forecast of a plan.
@@ -207,4 +204,18 @@ pub fn loader(config: &Config, project: &config::Project) -> loader::Settings {
         own_files: credentials.files.into_iter().collect(),
     };
     loader::Settings::new(tree, fence, resource::ALL)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The config imports nothing of the limiter and the limiter nothing of the config, so both say them.
+    #[test]
+    fn the_limiter_starts_by_default_from_what_the_config_says_by_default() {
+        let limiter = limiter::Settings::default();
+
+        assert_eq!(limiter.adaptive, adaptive(config::ADAPTIVE));
+        assert_eq!((limiter.limit, limiter.lockout), (Some(config::RATE_LIMIT), config::LOCKOUT));
+    }
 }

@@ -178,43 +178,24 @@ fn other_names(desired: &Desired) -> BTreeMap<Key, Key> {
 /// Marks what may not go ahead, and says what deletes drag along.
 pub fn hold(inputs: &Inputs<'_>, live: &Live<'_>, plan: &mut Plan) {
     let is_live = |key: &Key| live.is_observed(key.kind).then(|| live.get(key).is_some());
-    let shrunk = shrunk(inputs.owned, inputs.desired, is_live, inputs.guards);
-    for (kind, gone) in &shrunk {
+    for (kind, gone) in shrunk(inputs.owned, inputs.desired, is_live, inputs.guards) {
         plan.warnings.push(format!(
             "Descope's list of {kind} lacks {gone} that this daemon owns; nothing of {kind} is changed until that is \
              approved"
         ));
+        plan.shrunk.insert(kind);
     }
-    // A kind that did not answer may hold anything, one that is refused for good as well: somebody has to say once that
-    // this is fine, for what it holds is changed without asking should it answer later.
-    let is_filled = inputs.first_contact
-        && (!plan.unobserved.is_empty()
-            || live.keys().into_iter().any(|key| {
-                let (kind, document) = (resource::kind(key.kind), live.get(key));
-                kind.zip(document).is_some_and(|(kind, document)| !kind.is_builtin(document, inputs.builtin_roles))
-            }));
-    plan.shrunk = shrunk.iter().map(|(kind, _)| *kind).collect();
+    let is_held_whole = inputs.first_contact && may_be_filled(inputs, live, plan);
     let verdicts = verdicts(inputs, plan);
     for change in &mut plan.changes {
-        let kind = verdicts.get(change.key.kind).copied().unwrap_or_default();
-        let is_permitted =
-            inputs.policy.permits(change.action) || (change.completes && inputs.policy.permits(Action::Create));
-        change.held = if !is_permitted {
+        change.held = if !is_permitted(inputs.policy, change) {
             Some(Hold::Policy)
-        } else if is_filled {
+        } else if is_held_whole {
             Some(Hold::FirstContact)
-        } else if shrunk.iter().any(|(kind, _)| *kind == change.key.kind) {
+        } else if plan.shrunk.contains(change.key.kind) {
             Some(Hold::ObservationShrank)
-        } else if change.action == Action::Delete {
-            let replaced = inputs.owned.get(&change.key).is_some_and(|ownership| ownership.replaced);
-            let replaced = (replaced && has_rename(&change.key)).then_some(Hold::MaybeRename);
-            // The earlier reason wins.
-            let guard = kind.deletes.into_iter().chain(replaced).min();
-            guard.or_else(|| change.is_early.then_some(Hold::DeleteAfter))
-        } else if matches!(change.action, Action::Update | Action::Rename) {
-            kind.updates
         } else {
-            None
+            verdicts.get(change.key.kind).and_then(|verdict| verdict.on(change, inputs.owned))
         };
         // An approval begins a new count, which may leave nothing to hold the delete that it was for.
         let may_be_approved = match &change.held {
@@ -230,7 +211,7 @@ pub fn hold(inputs: &Inputs<'_>, live: &Live<'_>, plan: &mut Plan) {
     }
     hold_dependents(&mut plan.changes);
     for change in &mut plan.changes {
-        if change.held.is_some_and(|hold| hold.can_be_approved()) && change.digest.is_empty() {
+        if change.can_be_approved() && change.digest.is_empty() {
             change.digest = digest(change, live, &plan.shrunk).into();
         }
     }
@@ -240,15 +221,46 @@ pub fn hold(inputs: &Inputs<'_>, live: &Live<'_>, plan: &mut Plan) {
     }
 }
 
+fn is_permitted(policy: Policy, change: &Change) -> bool {
+    policy.permits(change.action) || change.completes && policy.permits(Action::Create)
+}
+
+/// Does the project hold anything that Descope did not put there? A kind that did not answer may hold anything, one that
+/// is refused for good as well: somebody has to say once that this is fine, for what it holds is changed without asking
+/// should it answer later.
+fn may_be_filled(inputs: &Inputs<'_>, live: &Live<'_>, plan: &Plan) -> bool {
+    let is_builtin = |key: &Key| {
+        let (kind, document) = (resource::kind(key.kind), live.get(key));
+        kind.zip(document).is_none_or(|(kind, document)| kind.is_builtin(document, inputs.builtin_roles))
+    };
+    !plan.unobserved.is_empty() || !live.keys().into_iter().all(is_builtin)
+}
+
 fn has_rename(key: &Key) -> bool {
     resource::kind(key.kind).is_some_and(Kind::has_rename)
 }
 
 /// What the guards say about one kind.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy)]
 struct Verdict {
     deletes: Option<Hold>,
     updates: Option<Hold>,
+}
+
+impl Verdict {
+    fn on(self, change: &Change, owned: &BTreeMap<Key, Ownership>) -> Option<Hold> {
+        match change.action {
+            Action::Create => None,
+            Action::Update | Action::Rename => self.updates,
+            Action::Delete => {
+                let replaced = owned.get(&change.key).is_some_and(|ownership| ownership.replaced);
+                let replaced = (replaced && has_rename(&change.key)).then_some(Hold::MaybeRename);
+                // The earlier reason wins.
+                let guard = self.deletes.into_iter().chain(replaced).min();
+                guard.or_else(|| change.is_early.then_some(Hold::DeleteAfter))
+            }
+        }
+    }
 }
 
 fn verdicts(inputs: &Inputs<'_>, plan: &Plan) -> HashMap<&'static str, Verdict> {
@@ -400,7 +412,7 @@ fn digest(change: &Change, live: &Live<'_>, shrunk: &BTreeSet<&'static str>) -> 
 pub fn fingerprint(changes: &[Change]) -> String {
     let mut digest_of_all = Sha256::new();
     let mut is_empty = true;
-    for change in changes.iter().filter(|change| change.held.as_ref().is_some_and(Hold::can_be_approved)) {
+    for change in changes.iter().filter(|change| change.can_be_approved()) {
         is_empty = false;
         digest_of_all.update(&*change.digest);
     }

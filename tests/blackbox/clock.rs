@@ -102,6 +102,24 @@ fn roles(names: &[&str]) -> String {
     names.iter().fold("roles:\n".to_owned(), |text, name| text + &format!("  - name: {name}\n"))
 }
 
+/// A world whose daemon has made these roles, and by which clock it goes; `None` where nobody can set that.
+async fn in_sync(setup: Setup, names: &[&str]) -> Option<(World, Clock)> {
+    let mut world = World::with(setup).await;
+    let clock = Clock::new(&world)?;
+    world.write("roles.yaml", &roles(names));
+    clock.start(&mut world).await;
+    world.converge().await;
+    Some((world, clock))
+}
+
+/// Declares these roles, and waits until that was read. Since when they stand there.
+async fn declare(world: &World, names: &[&str]) -> Instant {
+    let since = Instant::now();
+    world.write("roles.yaml", &roles(names));
+    world.until("read", async |world| world.project().await["desired"]["resources"] == names.len()).await;
+    since
+}
+
 async fn exists(world: &World, role: &str) -> bool {
     world.entity("roles", role).await.is_some()
 }
@@ -118,14 +136,12 @@ async fn approve(world: &World, fingerprint: &str) -> u16 {
 #[tokio::test]
 async fn a_delete_that_waits_is_neither_hurried_nor_forgotten() {
     at_once(JUMPS, async |jumps| {
-        let mut world = World::with(sync("maxDeletes: 10, maxDeletePercent: 100, deleteAfter: 4s")).await;
-        let Some(clock) = Clock::new(&world) else { return };
-        world.write("roles.yaml", &roles(&["a", "b"]));
-        clock.start(&mut world).await;
-        world.converge().await;
-        let left = Instant::now();
-        world.write("roles.yaml", &roles(&["a"]));
-        world.until("waiting", async |world| world.project().await["desired"]["resources"] == 1).await;
+        let Some((world, clock)) =
+            in_sync(sync("maxDeletes: 10, maxDeletePercent: 100, deleteAfter: 4s"), &["a", "b"]).await
+        else {
+            return;
+        };
+        let left = declare(&world, &["a"]).await;
 
         for days in jumps {
             clock.jump(&world, *days).await;
@@ -143,14 +159,12 @@ async fn a_delete_that_waits_is_neither_hurried_nor_forgotten() {
 /// Before the restart the wait counted by one clock, after it by another.
 #[tokio::test]
 async fn a_delete_that_waits_over_a_restart_counts_from_then_where_the_clock_was_set_back() {
-    let mut world = World::with(sync("maxDeletes: 10, maxDeletePercent: 100, deleteAfter: 4s")).await;
-    let Some(clock) = Clock::new(&world) else { return };
-    world.write("roles.yaml", &roles(&["a", "b"]));
-    clock.start(&mut world).await;
-    world.converge().await;
-    let left = Instant::now();
-    world.write("roles.yaml", &roles(&["a"]));
-    world.until("waiting", async |world| world.project().await["desired"]["resources"] == 1).await;
+    let Some((mut world, clock)) =
+        in_sync(sync("maxDeletes: 10, maxDeletePercent: 100, deleteAfter: 4s"), &["a", "b"]).await
+    else {
+        return;
+    };
+    let left = declare(&world, &["a"]).await;
     clock.jump(&world, 2).await;
     assert!(exists(&world, "b").await || left.elapsed() > Duration::from_secs(4));
     world.stop().await;
@@ -166,15 +180,10 @@ async fn a_delete_that_waits_over_a_restart_counts_from_then_where_the_clock_was
 #[tokio::test]
 async fn a_suspension_lasts_as_long_as_was_asked_for() {
     at_once(JUMPS, async |jumps| {
-        let mut world = World::new().await;
-        let Some(clock) = Clock::new(&world) else { return };
-        world.write("roles.yaml", &roles(&["a"]));
-        clock.start(&mut world).await;
-        world.converge().await;
+        let Some((world, clock)) = in_sync(Setup::default(), &["a"]).await else { return };
         let suspended = Instant::now();
         assert_eq!(world.ask(Method::POST, "/api/v1/suspend?for=4s").await.0, 200);
-        world.write("roles.yaml", &roles(&["a", "b"]));
-        world.until("seen", async |world| world.project().await["desired"]["resources"] == 2).await;
+        declare(&world, &["a", "b"]).await;
 
         for days in jumps {
             clock.jump(&world, *days).await;
@@ -194,11 +203,7 @@ async fn a_suspension_lasts_as_long_as_was_asked_for() {
 async fn an_approval_holds_for_its_time_and_no_longer() {
     at_once(JUMPS, async |jumps| {
         let guards = "maxDeletes: 0, maxDeletePercent: 100, deleteAfter: 0s, approvalExpiry: 20s";
-        let mut world = World::with(sync(guards)).await;
-        let Some(clock) = Clock::new(&world) else { return };
-        world.write("roles.yaml", &roles(&["a", "b", "c"]));
-        clock.start(&mut world).await;
-        world.converge().await;
+        let Some((world, clock)) = in_sync(sync(guards), &["a", "b", "c"]).await else { return };
         let forbidden = json!([{ "match": { "path": "/v1/mgmt/role/delete*" }, "fault": "status", "status": 503 }]);
         world.faults(forbidden.clone()).await;
         world.write("roles.yaml", &roles(&["a", "b"]));
@@ -227,11 +232,11 @@ async fn an_approval_holds_for_its_time_and_no_longer() {
 
 #[tokio::test]
 async fn an_approval_of_before_the_clock_was_set_back_is_void_after_a_restart() {
-    let mut world = World::with(sync("maxDeletes: 0, maxDeletePercent: 100, deleteAfter: 0s")).await;
-    let Some(clock) = Clock::new(&world) else { return };
-    world.write("roles.yaml", &roles(&["a", "b"]));
-    clock.start(&mut world).await;
-    world.converge().await;
+    let Some((mut world, clock)) =
+        in_sync(sync("maxDeletes: 0, maxDeletePercent: 100, deleteAfter: 0s"), &["a", "b"]).await
+    else {
+        return;
+    };
     world.faults(json!([{ "match": { "path": "/v1/mgmt/role/delete*" }, "fault": "status", "status": 503 }])).await;
     world.write("roles.yaml", &roles(&["a"]));
     let fingerprint = held(&world, "max_deletes").await;
@@ -254,11 +259,11 @@ async fn deletes_of_the_last_day_count_whatever_the_clock_said_and_not_for_ever(
     let cases = [(0, &[2][..]), (0, &[-2]), (0, &[2, 0]), (2, &[0]), (-2, &[0]), (2, &[0, 2])];
     at_once(cases, async |(first, jumps)| {
         let case = format!("deleted at {first} days, then {jumps:?}");
-        let mut world = World::with(sync("maxDeletes: 2, maxDeletePercent: 100, deleteAfter: 0s")).await;
-        let Some(clock) = Clock::new(&world) else { return };
-        world.write("roles.yaml", &roles(&["a", "b", "c", "d"]));
-        clock.start(&mut world).await;
-        world.converge().await;
+        let Some((mut world, clock)) =
+            in_sync(sync("maxDeletes: 2, maxDeletePercent: 100, deleteAfter: 0s"), &["a", "b", "c", "d"]).await
+        else {
+            return;
+        };
         clock.jump(&world, first).await;
         world.write("roles.yaml", &roles(&["a", "b"]));
         world.until("deleted", async |world| !exists(world, "c").await && !exists(world, "d").await).await;

@@ -230,16 +230,23 @@ async fn what_was_approved_together_stays_approved_while_it_drains() {
     assert!(is_there(&world, "tenants", "t0").await);
 }
 
+fn roles(n: usize) -> String {
+    (0..n).fold("roles:\n".to_owned(), |text, n| text + &format!("  - name: r{n}\n"))
+}
+
+async fn six_roles_of_which_two_may_go() -> World {
+    let mut setup = sync();
+    "guards: { maxDeletes: 2, maxDeletePercent: 100, deleteAfter: 0s }".clone_into(&mut setup.project[2]);
+    let mut world = World::with(setup).await;
+    world.write("roles.yaml", &roles(6));
+    world.converge().await;
+    world
+}
+
 /// The guards counted before the look what the plan counted after it, so what was deleted in between went uncounted.
 #[tokio::test]
 async fn what_is_deleted_while_a_pass_looks_counts_for_the_guards() {
-    let mut world = World::with(sync()).await;
-    world.reconfigure(|setup| {
-        setup.project[2] = "guards: { maxDeletes: 2, maxDeletePercent: 100, deleteAfter: 0s }".to_owned();
-    });
-    let roles = |n: usize| (0..n).fold("roles:\n".to_owned(), |text, n| text + &format!("  - name: r{n}\n"));
-    world.write("roles.yaml", &roles(6));
-    world.converge().await;
+    let world = six_roles_of_which_two_may_go().await;
     world.faults(json!([{ "match": { "path": "/v1/mgmt/role/delete*" }, "fault": "delay", "delay": "1500ms" }])).await;
     world.write("roles.yaml", &roles(4));
     world.until("under way", async |world| !is_there(world, "roles", "r5").await).await;
@@ -258,13 +265,7 @@ async fn what_is_deleted_while_a_pass_looks_counts_for_the_guards() {
 /// What had taken effect and was not answered yet counted neither as planned nor as done.
 #[tokio::test]
 async fn a_delete_without_an_answer_counts_for_the_guards_beside_it_and_after_a_power_cut() {
-    let mut world = World::with(sync()).await;
-    world.reconfigure(|setup| {
-        setup.project[2] = "guards: { maxDeletes: 2, maxDeletePercent: 100, deleteAfter: 0s }".to_owned();
-    });
-    let roles = |n: usize| (0..n).fold("roles:\n".to_owned(), |text, n| text + &format!("  - name: r{n}\n"));
-    world.write("roles.yaml", &roles(6));
-    world.converge().await;
+    let mut world = six_roles_of_which_two_may_go().await;
     swallow_answers(&world, "/v1/mgmt/role/delete*").await;
     world.write("roles.yaml", &roles(4));
     world.until("under way", async |world| !is_there(world, "roles", "r5").await).await;

@@ -204,6 +204,18 @@ fn guards() -> impl Strategy<Value = Guards> {
     )
 }
 
+/// Was the project seen before? One that was not is mostly empty, and nothing of it is owned.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Contact {
+    Later,
+    First,
+    FirstOfEmpty,
+}
+
+fn contact() -> impl Strategy<Value = Contact> {
+    prop_oneof![17 => Just(Contact::Later), 1 => Just(Contact::First), 2 => Just(Contact::FirstOfEmpty)]
+}
+
 fn policy() -> impl Strategy<Value = Policy> {
     prop_oneof![
         8 => Just(Policy::Sync),
@@ -222,11 +234,17 @@ pub fn drawn() -> impl Strategy<Value = Drawn> {
         by_kind((0usize..3, 0usize..6)),
         select(vec![Sent::Same, Sent::Different, Sent::Unknown]),
     );
-    let rules = (policy(), guards(), proptest::bool::weighted(0.07), any::<bool>());
+    let rules = (policy(), guards(), contact(), any::<bool>());
     let approved = prop_oneof![Just(0), Just(u64::MAX), any::<u64>()];
     (fates, by_kind(odds()), around, rules, approved).prop_map(|(fates, odds, around, rules, approved)| {
         let (answers, named, lately, sent) = around;
-        let (policy, guards, first_contact, renamed) = rules;
+        let (policy, guards, contact, renamed) = rules;
+        let mut odds = odds;
+        if contact == Contact::FirstOfEmpty {
+            for odds in odds.values_mut() {
+                (odds.listed, odds.owned) = (0, 0);
+            }
+        }
         let fates = with_renames(names().into_iter().zip(fates).collect(), &odds);
         let owned = owned(&fates, &odds);
         let windows = lately.into_iter().map(|(kind, (deleted, created))| {
@@ -244,7 +262,7 @@ pub fn drawn() -> impl Strategy<Value = Drawn> {
             renamed,
             policy,
             guards,
-            first_contact,
+            first_contact: contact != Contact::Later,
             windows: windows.collect(),
             approved,
             owned,
