@@ -21,6 +21,7 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 use std::collections::HashMap;
+use std::collections::HashSet;
 use std::hash::DefaultHasher;
 use std::hash::Hash;
 use std::hash::Hasher;
@@ -629,7 +630,7 @@ fn plan_undeclared(inputs: &Inputs<'_>, live: &Live<'_>, renames: &BTreeMap<Key,
         let is_open = plan.refused.iter().any(|refusal| refusal.key == declared.key);
         is_open.then(|| Key { name, ..declared.key.clone() })
     }));
-    let staying = staying(inputs);
+    let inhabited = inhabited(inputs, live);
     for key in live.keys() {
         let (Some(kind), Some(document)) = (resource::kind(key.kind), live.get(key)) else { continue };
         let is_ours_to_leave = inputs.desired.resources.contains_key(key)
@@ -639,37 +640,76 @@ fn plan_undeclared(inputs: &Inputs<'_>, live: &Live<'_>, renames: &BTreeMap<Key,
             continue;
         }
         let prunes = |ownership: &&Ownership| inputs.policy == Policy::Sync && !ownership.protected;
-        let ownership = inputs.owned.get(key).filter(prunes);
-        if let Some(role) = ownership.and_then(|_| staying.get(key)) {
+        let Some(ownership) = inputs.owned.get(key).filter(prunes) else {
+            plan.undeclared.push(key.clone());
+            continue;
+        };
+        let inhabitants = inhabited.get(key).copied().unwrap_or_default();
+        if let Some(role) = inhabitants.staying {
             plan.warnings.push(format!(
                 "{key} left the YAML and stays: {role}, which would go with it, is declared or protected"
             ));
             plan.undeclared.push(key.clone());
             continue;
         }
-        match ownership {
-            Some(ownership) => plan.changes.push(Change {
-                key: key.clone(),
-                action: Action::Delete,
-                completes: false,
-                is_approved: false,
-                is_early: !(inputs.may_delete)(key),
-                held: None,
-                digest: Arc::default(),
-                fields: Vec::new(),
-                place: None,
-                tasks: vec![order::deletion(key, document, ownership.cascade_delete)],
-            }),
-            None => plan.undeclared.push(key.clone()),
+        if let Some(role) = inhabitants.unseen {
+            plan.warnings.push(format!("{key} waits: {role}, which goes with it, could not be observed this time"));
+            plan.waiting.insert(key.kind);
+            continue;
         }
+        plan.changes.push(Change {
+            key: key.clone(),
+            action: Action::Delete,
+            completes: false,
+            is_approved: false,
+            is_early: inhabitants.is_early || !(inputs.may_delete)(key),
+            held: None,
+            digest: Arc::default(),
+            fields: Vec::new(),
+            place: None,
+            tasks: vec![order::deletion(key, document, ownership.cascade_delete)],
+        });
     }
+    // What goes with its tenant is not left alone; a warning names it.
+    let deleted: HashSet<&Key> = plan.changes.iter().filter(|c| c.action == Action::Delete).map(|c| &c.key).collect();
+    plan.undeclared.retain(|key| !home(key).is_some_and(|tenant| deleted.contains(&tenant)));
 }
 
-/// Tenants that take something along which must not go: a tenant's roles are deleted with it.
-fn staying<'a>(inputs: &Inputs<'a>) -> HashMap<Key, &'a Key> {
-    let protected = inputs.owned.iter().filter(|(_, ownership)| ownership.protected).map(|(key, _)| key);
-    let staying = protected.chain(inputs.desired.resources.keys());
-    staying.filter_map(|key| Some((Key::new("tenants", key.tenant.as_ref()?), key))).collect()
+/// The tenant that a role lives in, and is deleted with.
+fn home(key: &Key) -> Option<Key> {
+    Some(Key::new("tenants", key.tenant.as_ref()?))
+}
+
+/// What is known of the roles in a tenant, all of which Descope deletes with it.
+#[derive(Debug, Clone, Copy, Default)]
+struct Inhabitants<'a> {
+    /// One that must not go: it is declared, or protected.
+    staying: Option<&'a Key>,
+    /// One of ours of which nobody knows whether it is there.
+    unseen: Option<&'a Key>,
+    /// The time of one has not come.
+    is_early: bool,
+}
+
+fn inhabited<'a>(inputs: &Inputs<'a>, live: &Live<'_>) -> HashMap<Key, Inhabitants<'a>> {
+    let mut inhabited: HashMap<Key, Inhabitants<'a>> = HashMap::new();
+    for key in inputs.desired.resources.keys() {
+        if let Some(tenant) = home(key) {
+            inhabited.entry(tenant).or_default().staying = Some(key);
+        }
+    }
+    for (key, ownership) in inputs.owned {
+        let Some(tenant) = home(key) else { continue };
+        let inhabitants = inhabited.entry(tenant).or_default();
+        if ownership.protected {
+            inhabitants.staying = Some(key);
+        }
+        if !live.is_observed(key.kind) {
+            inhabitants.unseen = Some(key);
+        }
+        inhabitants.is_early |= live.get(key).is_some() && !(inputs.may_delete)(key);
+    }
+    inhabited
 }
 
 #[cfg(test)]

@@ -422,7 +422,10 @@ impl Reconciler {
     /// How long until the next delete of this plan may go ahead; `None` where no time alone releases one.
     fn next_due_delete(&self, plan: &Plan) -> Option<Duration> {
         let waiting = plan.changes.iter().filter(|change| change.held == Some(Hold::DeleteAfter));
-        let waiting: Vec<&Key> = waiting.map(|change| &change.key).collect();
+        let mut waiting: Vec<&Key> = waiting.map(|change| &change.key).collect();
+        // A tenant waits for the roles in it, and may have been due for long.
+        let homes: BTreeSet<Arc<str>> = waiting.iter().filter_map(|key| key.tenant.clone()).collect();
+        waiting.retain(|key| key.kind != "tenants" || !homes.contains(&key.name));
         if waiting.is_empty() || !self.is_current() {
             return None;
         }

@@ -209,6 +209,7 @@ pub fn hold(inputs: &Inputs<'_>, live: &Live<'_>, plan: &mut Plan) {
             }
         }
     }
+    hold_tenants(&mut plan.changes);
     hold_dependents(&mut plan.changes);
     for change in &mut plan.changes {
         if change.can_be_approved() && change.digest.is_empty() {
@@ -303,6 +304,20 @@ fn verdicts(inputs: &Inputs<'_>, plan: &Plan) -> HashMap<&'static str, Verdict> 
     verdicts
 }
 
+/// What keeps a role keeps its tenant, with which it would go. The earlier reason wins here as well.
+fn hold_tenants(changes: &mut [Change]) {
+    let mut kept: HashMap<Key, Hold> = HashMap::new();
+    for change in changes.iter().filter(|change| change.action == Action::Delete) {
+        if let Some((tenant, hold)) = super::home(&change.key).zip(change.held) {
+            let earliest = kept.entry(tenant).or_insert(hold);
+            *earliest = hold.min(*earliest);
+        }
+    }
+    for change in changes.iter_mut().filter(|change| change.action == Action::Delete) {
+        change.held = change.held.into_iter().chain(kept.get(&change.key).copied()).min();
+    }
+}
+
 /// What refers to a resource that is not created or renamed yet waits with it. Changes are in dependency order, but for
 /// parts with calls of their own, so this repeats until nothing moves.
 fn hold_dependents(changes: &mut [Change]) {
@@ -337,7 +352,7 @@ fn consequences(changes: &[Change], live: &Live<'_>) -> Vec<String> {
     if deleted.is_empty() {
         return Vec::new();
     }
-    let mut hanging: BTreeMap<&Key, Vec<String>> = BTreeMap::new();
+    let mut hanging: BTreeMap<(&Key, bool), Vec<String>> = BTreeMap::new();
     for key in live.keys() {
         let (Some(kind), Some(document)) = (resource::kind(key.kind), live.get(key)) else { continue };
         let references = [Part::Main, Part::DefaultRoles].into_iter().flat_map(|part| kind.references(document, part));
@@ -345,14 +360,20 @@ fn consequences(changes: &[Change], live: &Live<'_>) -> Vec<String> {
             if let Some(gone) = deleted.get(&reference)
                 && !deleted.contains(key)
             {
-                hanging.entry(gone).or_default().push(key.to_string());
+                let lives_in_it = super::home(key).as_ref() == Some(*gone);
+                hanging.entry((*gone, lives_in_it)).or_default().push(key.to_string());
             }
         }
     }
-    let sentence = |(key, by): (&Key, Vec<String>)| {
+    let sentence = |((key, lives_in_it), by): ((&Key, bool), Vec<String>)| {
         let more = by.len().saturating_sub(NAMED);
         let more = if more > 0 { format!(" and {more} more") } else { String::new() };
-        format!("deleting {key} takes it away from {}{more}", by[..by.len().min(NAMED)].join(", "))
+        let named = by[..by.len().min(NAMED)].join(", ") + &more;
+        if lives_in_it {
+            format!("deleting {key} takes {named} along, which no file declares and this daemon does not own")
+        } else {
+            format!("deleting {key} takes it away from {named}")
+        }
     };
     hanging.into_iter().map(sentence).collect()
 }

@@ -151,6 +151,10 @@ impl<'a> Case<'a> {
     }
 
     fn plan(&self) -> Plan {
+        self.plan_when(&|_| self.may_delete)
+    }
+
+    fn plan_when(&self, may_delete: &dyn Fn(&Key) -> bool) -> Plan {
         diff(&Inputs {
             desired: self.desired,
             observed: &self.observed,
@@ -162,7 +166,7 @@ impl<'a> Case<'a> {
             guards: &self.guards,
             first_contact: self.first_contact,
             windows: &self.windows,
-            may_delete: &|_| self.may_delete,
+            may_delete,
             is_approved: self.is_approved,
         })
     }

@@ -19,6 +19,7 @@ mod guards;
 mod harness;
 mod hold;
 mod http;
+mod kept;
 mod limits;
 mod metrics;
 mod pause;

@@ -281,3 +281,42 @@ fn a_tenant_stays_while_something_in_it_is_declared_or_protected() {
         assert_eq!(kept.warnings, [said]);
     }
 }
+
+/// A role of ours that the list did not show was deleted with its tenant, whatever held it.
+#[test]
+fn a_tenant_waits_while_nobody_knows_what_lives_in_it() {
+    let (tenant, role) = (Key::new("tenants", "t"), Key::in_tenant("roles", "t", "own"));
+    let world = live(&[(tenant.clone(), json!({ "name": "t" })), (role.clone(), json!({}))]);
+    let desired = desired_of(Vec::new());
+    let plan = |owned: &[&Key]| {
+        let mut observed = world.observed();
+        observed.kinds.insert("roles", Err(timeout()));
+        let owned = owned.iter().map(|key| ((*key).clone(), Ownership::default())).collect();
+        let case = Case::of(&desired, &world);
+        Case { observed, owned, policy: Policy::Sync, is_approved: &|_| true, ..case }.plan()
+    };
+
+    let waiting = plan(&[&tenant, &role]);
+    assert!(waiting.changes.is_empty() && waiting.waiting.contains("tenants"), "{:?}", waiting.changes);
+    let said = "tenants/t waits: roles/t/own, which goes with it, could not be observed this time";
+    assert_eq!(waiting.warnings, [said]);
+    assert_eq!(plan(&[&tenant]).changes.len(), 1, "nothing of ours lives in it");
+}
+
+/// They were listed as left alone beside the delete that took them along.
+#[test]
+fn what_goes_with_a_tenant_is_named_and_not_called_left_alone() {
+    let tenant = Key::new("tenants", "t");
+    let world = live(&[
+        (tenant.clone(), json!({ "name": "t" })),
+        (Key::in_tenant("roles", "t", "foreign"), json!({})),
+        (Key::in_tenant("roles", "other", "foreign"), json!({})),
+    ]);
+    let owned = [(tenant, Ownership::default())].into();
+
+    let plan = planned(&desired(&[]), &world, &owned, Policy::Sync);
+
+    let said = "deleting tenants/t takes roles/t/foreign along, which no file declares and this daemon does not own";
+    assert_eq!(plan.warnings, [said]);
+    assert_eq!(plan.undeclared, [Key::in_tenant("roles", "other", "foreign")]);
+}

@@ -195,6 +195,43 @@ fn create_only_renames_nothing_not_even_what_it_created() {
     assert_eq!((plan.changes[0].action, held(&plan, "new")), (Action::Rename, Some(Hold::Policy)));
 }
 
+/// Descope deletes a tenant's roles with it, so that held roles went under the approval of their tenant.
+#[test]
+fn a_tenant_waits_for_whatever_the_roles_in_it_wait_for() {
+    let tenant = Key::new("tenants", "t");
+    let roles = ["a", "b"].map(|name| Key::in_tenant("roles", "t", name));
+    let mut all = vec![(Key::new("roles", "stays"), json!({})), (Key::new("tenants", "stays"), json!({ "name": "s" }))];
+    let desired = desired(&all);
+    all.push((tenant.clone(), json!({ "name": "t" })));
+    all.extend(roles.iter().map(|role| (role.clone(), json!({}))));
+    let world = live(&all);
+    let guards = Guards { default_max_deletes: 1, max_deletes: [("tenants".to_owned(), 5)].into(), ..GUARDS };
+    let plan = |due: &dyn Fn(&Key) -> bool, is_approved: &dyn Fn(&str) -> bool| {
+        let case =
+            Case { owned: owning(&world), policy: Policy::Sync, guards: guards.clone(), ..Case::of(&desired, &world) };
+        Case { is_approved, ..case }.plan_when(due)
+    };
+    let digests = |plan: &Plan, kind: &str| -> Vec<String> {
+        plan.held().filter(|change| change.key.kind == kind).map(|change| change.digest.to_string()).collect()
+    };
+
+    let over = plan(&|_| true, &|_| false);
+    assert_eq!(held(&over, "a"), Some(Hold::MaxDeletes));
+    assert_eq!(held(&over, "t"), Some(Hold::MaxDeletes), "it would take them along");
+    let (tenants, both) = (digests(&over, "tenants"), digests(&over, "roles"));
+    assert_eq!((tenants.len(), both.len()), (1, 2), "the fingerprint covers all three");
+    let one = plan(&|_| true, &|digest| tenants.contains(&digest.to_owned()));
+    assert_eq!(held(&one, "t"), Some(Hold::MaxDeletes), "approved, but what is in it is not");
+    let all = plan(&|_| true, &|digest| tenants.iter().chain(&both).any(|known| known == digest));
+    assert!(all.changes.iter().all(|change| change.held.is_none()));
+    let early = plan(&|key| *key != roles[0], &|_| true);
+    assert_eq!(held(&early, "b"), None);
+    assert_eq!((held(&early, "a"), held(&early, "t")), (Some(Hold::DeleteAfter), Some(Hold::DeleteAfter)));
+    let mut released = plan(&|key| *key != roles[0], &|_| false);
+    released.release(|_| true);
+    assert_eq!(held(&released, "t"), Some(Hold::DeleteAfter), "nor does one run let it go before them");
+}
+
 #[test]
 fn the_first_contact_with_a_filled_project_holds_everything_and_an_empty_one_nothing() {
     let desired = desired_of(vec![declared(Key::new("permissions", "a"), json!({}))]);

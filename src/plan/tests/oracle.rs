@@ -56,11 +56,13 @@ impl Drawn {
         heir(self, key).is_some_and(|heir| self.listed(&heir.key).is_none() || !self.renamed)
     }
 
-    /// Deleting it takes its own roles along: one of them is declared, or protected.
+    /// Deleting it takes its own roles along: one of them is declared, or protected, or ours and nobody knows what it is.
     fn holds_what_stays(&self, key: &Key) -> bool {
         let is_in = |role: &Key| key.kind == "tenants" && role.tenant.as_ref() == Some(&key.name);
         let protected = self.owned.iter().filter(|(_, ownership)| ownership.protected).map(|(key, _)| key);
-        self.desired.resources.keys().chain(protected).any(is_in)
+        let is_unseen = |role: &Key| !self.is_managed(role.kind) || self.answers[role.kind] != Answer::Whole;
+        let unseen = self.owned.keys().filter(|role| is_unseen(role));
+        self.desired.resources.keys().chain(protected).chain(unseen).any(is_in)
     }
 
     /// May it be deleted at all, once nothing holds it?

@@ -1,0 +1,63 @@
+//! What must not go along: what lives in a tenant, what a guard keeps, and what is somebody else's.
+
+use crate::harness::Setup;
+use crate::harness::World;
+use reqwest::Method;
+use serde_json::Value;
+use serde_json::json;
+
+fn project(lines: &[&str]) -> Setup {
+    Setup { project: lines.iter().map(|line| (*line).to_owned()).collect(), ..Setup::default() }
+}
+
+async fn exists(world: &World, kind: &str, name: &str) -> bool {
+    world.entity(kind, name).await.is_some()
+}
+
+async fn plan(world: &World) -> Value {
+    let text = world.ask(Method::GET, "/api/v1/plan").await.1;
+    serde_json::from_str::<Value>(&text).unwrap()["projects"][0].clone()
+}
+
+/// `kind/id: reason` of everything that is held.
+fn held(plan: &Value) -> Vec<String> {
+    let text = |value: &Value| value.as_str().unwrap_or("free").to_owned();
+    let changes = plan["changes"].as_array().unwrap().iter();
+    changes.map(|c| format!("{}/{}: {}", text(&c["kind"]), text(&c["id"]), text(&c["held"]))).collect()
+}
+
+/// Roles over `maxDeletes` and a protected one were deleted with their tenant.
+#[tokio::test]
+async fn a_tenant_takes_nothing_along_that_is_held_or_protected() {
+    let guards = "guards: { maxDeletes: { default: 1, tenants: 5 }, maxDeletePercent: 100, deleteAfter: 0s }";
+    let mut world = World::with(project(&["firstContact: apply", "policy: sync", guards])).await;
+    // Made by the tenant.
+    let custom = json!([{ "name": "Custom", "tenantId": "acme" }]);
+    world.set_live(json!({ "tenants": [{ "id": "acme", "name": "A" }], "roles": custom })).await;
+    let tenants = |more: &str| format!("tenants:\n  - {{ id: keep, name: K }}\n{more}");
+    let roles = |more: &str| format!("roles:\n  - {{ name: Stays }}\n{more}");
+    let acme = "  - { id: acme, name: A }\n";
+    world.write("tenants.yaml", &tenants(&(acme.to_owned() + "  - { id: safe, name: S }\n")));
+    let lines = "  - { name: M1, tenantId: acme }\n  - { name: M2, tenantId: acme }\n  - { name: Owner, tenantId: safe, protected: true }\n";
+    world.write("roles.yaml", &roles(lines));
+    world.converge().await;
+
+    world.write("tenants.yaml", &tenants(""));
+    world.write("roles.yaml", &roles(""));
+    world.until("held", async |world| world.project().await["held"]["deletes"] == 3).await;
+
+    let seen = plan(&world).await;
+    assert_eq!(held(&seen), ["roles/acme/M1: max_deletes", "roles/acme/M2: max_deletes", "tenants/acme: max_deletes"]);
+    let said = seen["warnings"].to_string();
+    assert!(said.contains("tenants/safe left the YAML and stays: roles/safe/Owner"), "{said}");
+    assert!(said.contains("deleting tenants/acme takes roles/acme/Custom along"), "{said}");
+    assert!(!seen["undeclared"].to_string().contains("acme/Custom"), "{}", seen["undeclared"]);
+    let order = format!("/api/v1/approve?plan={}", seen["fingerprint"].as_str().unwrap());
+    assert_eq!(world.ask(Method::POST, &order).await.0, 200);
+    world.until("acme is gone", async |world| !exists(world, "tenants", "acme").await).await;
+    let audit = world.run_json(&["audit", "-o", "json"], 0).await.to_string();
+    for id in ["acme/M1", "acme/M2"] {
+        assert!(audit.contains(&format!("\"id\":\"{id}\"")), "{id} has a row of its own: {audit}");
+    }
+    assert!(exists(&world, "tenants", "safe").await && exists(&world, "roles", "Owner").await);
+}
