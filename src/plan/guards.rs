@@ -64,8 +64,6 @@ fn exceeds(percent: f64, part: usize, owned: usize) -> bool {
 pub enum Hold {
     /// The policy does not permit it; nobody can approve it.
     Policy,
-    /// The project was never seen before and is not empty.
-    FirstContact,
     /// The list of this kind lacks more of what we own than the guards allow to disappear.
     ObservationShrank,
     /// The YAML declares none of this kind any more, or does not name it.
@@ -78,6 +76,9 @@ pub enum Hold {
     MaxDeletePercent,
     /// More updates in one plan than `maxChangePercent`.
     MaxChangePercent,
+    /// The project was never seen before and is not empty. What a guard holds is held by that: to let the first contact
+    /// go ahead is no word on guards.
+    FirstContact,
     /// It left the YAML less than `deleteAfter` ago. Time alone releases it.
     DeleteAfter,
     /// The project only observes for now. Of an `apply` alone: a daemon keeps the changes of a suspended project waiting.
@@ -88,13 +89,13 @@ impl Hold {
     /// All of a daemon, for metrics that start at 0.
     pub const ALL: [Self; 9] = [
         Self::Policy,
-        Self::FirstContact,
         Self::ObservationShrank,
         Self::KindEmptied,
         Self::MaybeRename,
         Self::MaxDeletes,
         Self::MaxDeletePercent,
         Self::MaxChangePercent,
+        Self::FirstContact,
         Self::DeleteAfter,
     ];
 
@@ -190,12 +191,13 @@ pub fn hold(inputs: &Inputs<'_>, live: &Live<'_>, plan: &mut Plan) {
     for change in &mut plan.changes {
         change.held = if !is_permitted(inputs.policy, change) {
             Some(Hold::Policy)
-        } else if is_held_whole {
-            Some(Hold::FirstContact)
         } else if plan.shrunk.contains(change.key.kind) {
+        let first_contact = is_held_whole.then_some(Hold::FirstContact);
             Some(Hold::ObservationShrank)
         } else {
-            verdicts.get(change.key.kind).and_then(|verdict| verdict.on(change, inputs.owned))
+            let verdict = verdicts.get(change.key.kind).and_then(|verdict| verdict.on(change, inputs.owned));
+            // The earlier reason wins.
+            verdict.into_iter().chain(first_contact).min()
         };
         // An approval begins a new count, which may leave nothing to hold the delete that it was for.
         let may_be_approved = match &change.held {

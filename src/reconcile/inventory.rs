@@ -4,8 +4,10 @@
 use super::Reconciler;
 use crate::desired::Declared;
 use crate::desired::Desired;
+use crate::plan::Change;
 use crate::plan::Hold;
 use crate::plan::Plan;
+use crate::plan::Policy;
 use crate::resource::Action;
 use crate::resource::Key;
 use crate::state;
@@ -68,10 +70,7 @@ impl Reconciler {
                 self.state.own(&news)?;
             }
             self.disown_lost(desired, plan, gone, &known)?;
-            // What the policy or a suspension holds back was not let go ahead by anybody.
-            let is_held_back =
-                plan.changes.iter().any(|change| matches!(change.held, Some(Hold::Policy | Hold::Suspended)));
-            if first_contact && !is_held_back { self.state.mark_known() } else { Ok(()) }
+            if first_contact && is_let_go(plan, self.assessor.rules.policy) { self.state.mark_known() } else { Ok(()) }
         };
         if let Err(error) = adopt() {
             tracing::error!(%error, "cannot write down what is owned");
@@ -104,11 +103,60 @@ impl Reconciler {
     }
 }
 
+/// Was the first contact let go ahead, or is there nothing to let go? What the policy, a guard or a suspension holds
+/// back is no word on it, and where nothing is ever written, nobody was asked.
+fn is_let_go(plan: &Plan, policy: Policy) -> bool {
+    let is_released = |change: &Change| change.held.is_none() || change.is_approved;
+    policy != Policy::Observe && (plan.changes.is_empty() || plan.changes.iter().any(is_released))
+}
+
 fn ownership(declared: &Declared, before: Option<Owned>) -> Owned {
     let before = before.unwrap_or_default();
     Owned {
         created_at: before.created_at,
         protected: declared.protected.unwrap_or_default(),
         cascade_delete: declared.cascade_delete.unwrap_or_default(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::resource::Key;
+    use std::sync::Arc;
+
+    fn plan(holds: &[(Option<Hold>, bool)]) -> Plan {
+        let change = |(held, is_approved): &(Option<Hold>, bool)| Change {
+            key: Key::new("roles", "r"),
+            action: Action::Create,
+            is_approved: *is_approved,
+            completes: false,
+            is_early: false,
+            held: *held,
+            digest: Arc::default(),
+            fields: Vec::new(),
+            place: None,
+            tasks: Vec::new(),
+        };
+        Plan { changes: holds.iter().map(change).collect(), ..Plan::default() }
+    }
+
+    /// One drifted field under `create-only` had the first contact held again with every create.
+    #[test]
+    fn a_project_is_known_once_something_went_ahead_or_nothing_had_to() {
+        let policy = (Some(Hold::Policy), false);
+        for (holds, writes, expected) in [
+            (&[][..], Policy::CreateOnly, true),
+            (&[], Policy::Observe, false),
+            (&[policy], Policy::Observe, false),
+            (&[policy], Policy::CreateOnly, false),
+            (&[policy, (None, false)], Policy::CreateOnly, true),
+            (&[(Some(Hold::Suspended), false)], Policy::Sync, false),
+            (&[(Some(Hold::KindEmptied), false)], Policy::Sync, false),
+            (&[(Some(Hold::KindEmptied), false), (None, true)], Policy::Sync, true),
+            (&[(Some(Hold::DeleteAfter), true)], Policy::Sync, true),
+        ] {
+            assert_eq!(is_let_go(&plan(holds), writes), expected, "{writes:?} {holds:?}");
+        }
     }
 }

@@ -61,3 +61,54 @@ async fn a_tenant_takes_nothing_along_that_is_held_or_protected() {
     }
     assert!(exists(&world, "tenants", "safe").await && exists(&world, "roles", "Owner").await);
 }
+
+/// Ownership is learned under `observe`; with the change to `sync`, more deletes than `maxDeletes` went as a first contact.
+#[tokio::test]
+async fn auto_approve_lets_the_first_contact_go_ahead_and_no_delete_over_a_limit() {
+    let guards = "guards: { maxDeletes: 2, maxDeletePercent: 100, deleteAfter: 0s }";
+    let mut world = World::with(project(&["policy: observe", guards])).await;
+    let names: Vec<String> = (0..8).map(|n| format!("r{n}")).collect();
+    let live: Vec<Value> = names.iter().map(|name| json!({ "name": name, "description": "live" })).collect();
+    world.set_live(json!({ "roles": live })).await;
+    let roles = |names: &[String]| {
+        let line = |name: &String| format!("  - name: {name}\n");
+        format!("roles:\n  - {{ name: r0, description: wanted }}\n{}", names.iter().map(line).collect::<String>())
+    };
+    world.write("roles.yaml", &roles(&names[1..]));
+    world.start().await;
+    world.until("seen", async |world| world.project().await["lastPass"]["result"] == "noop").await;
+    world.stop().await;
+    world.reconfigure(|setup| setup.project[0] = "policy: sync".to_owned());
+    world.write("roles.yaml", &roles(&names[1..4]));
+
+    let applied = world.run_json(&["apply", "--auto-approve", "-o", "json"], 4).await;
+
+    assert_eq!(applied["totals"], json!({ "ok": 1, "failed": 0, "blocked": 0, "held": 4 }));
+    assert_eq!(applied["projects"][0]["held"]["reason"], "max_deletes");
+    assert_eq!(world.entity("roles", "r0").await.unwrap()["description"], "wanted");
+    assert!(exists(&world, "roles", "r7").await);
+    // Once let go, it is over: the next create asks nobody.
+    world.write("more.yaml", "permissions:\n  - name: p\n");
+    world.start().await;
+    world.until("created", async |world| exists(world, "permissions", "p").await).await;
+    assert_eq!(world.project().await["held"]["reason"], "max_deletes");
+}
+
+/// One drifted field, which the policy does not touch, had every create held as a first contact.
+#[tokio::test]
+async fn create_only_holds_the_first_contact_once() {
+    let mut world = World::with(project(&["policy: create-only"])).await;
+    world.set_live(json!({ "roles": [{ "name": "a", "description": "live" }] })).await;
+    let roles =
+        |more: &str| world.write("roles.yaml", &format!("roles:\n  - {{ name: a, description: other }}\n{more}"));
+    roles("  - name: b\n");
+    world.start().await;
+    world.until("held", async |world| world.project().await["held"]["reason"] == "first_contact").await;
+    let seen = plan(&world).await;
+    let order = format!("/api/v1/approve?plan={}", seen["fingerprint"].as_str().unwrap());
+    assert_eq!(world.ask(Method::POST, &order).await.0, 200);
+    world.until("created", async |world| exists(world, "roles", "b").await).await;
+
+    roles("  - name: b\n  - name: c\n");
+    world.until("the next create", async |world| exists(world, "roles", "c").await).await;
+}

@@ -246,6 +246,30 @@ fn the_first_contact_with_a_filled_project_holds_everything_and_an_empty_one_not
     assert_eq!((empty.changes[0].held, empty.fingerprint.as_str()), (None, ""));
 }
 
+/// `apply --auto-approve` let go of twenty deletes as a first contact.
+#[test]
+fn the_first_contact_hides_no_guard_and_its_release_lets_go_of_none() {
+    let roles: Vec<(Key, Value)> = (0..6).map(|n| (Key::new("roles", &format!("r{n}")), json!({}))).collect();
+    let mut all = roles.clone();
+    all.extend(["p", "q"].map(|name| (Key::new("permissions", name), json!({}))));
+    all.push((Key::in_tenant("roles", "t", "own"), json!({})));
+    all.push((Key::new("tenants", "t"), json!({ "name": "t" })));
+    let world = live(&all);
+    let wanted = [(Key::new("tenants", "new"), json!({ "name": "new" })), (Key::new("permissions", "q"), json!({}))];
+    let desired = desired(&[&roles[..3], &wanted[..]].concat());
+    let guards = Guards { max_deletes: [("roles".to_owned(), 3)].into(), ..GUARDS };
+    let case = Case { owned: owning(&world), policy: Policy::Sync, guards, ..Case::of(&desired, &world) };
+
+    let mut plan = Case { first_contact: true, ..case }.plan();
+
+    assert_eq!(held(&plan, "r5"), Some(Hold::MaxDeletes));
+    assert_eq!(held(&plan, "t"), Some(Hold::MaxDeletes), "it would take along what is held");
+    assert_eq!((held(&plan, "new"), held(&plan, "p")), (Some(Hold::FirstContact), Some(Hold::FirstContact)));
+    plan.release(|hold| *hold == Hold::FirstContact);
+    let free = plan.changes.iter().filter(|change| change.held.is_none()).map(|change| change.key.id());
+    assert_eq!(free.collect::<Vec<_>>(), ["new", "p"]);
+}
+
 #[test]
 fn a_refused_list_is_not_waited_for_unless_it_is_every_list_and_may_still_hold_anything() {
     let desired = desired_of(vec![declared(Key::new("permissions", "a"), json!({}))]);
