@@ -454,6 +454,11 @@ impl<'a> Live<'a> {
     }
 }
 
+/// We did this rename, and the old name did not become ours again: whoever bears it now is somebody else.
+pub fn is_over(owned: &BTreeMap<Key, Ownership>, renamed: &dyn Fn(&Key, &Key) -> bool, old: &Key, new: &Key) -> bool {
+    !owned.contains_key(old) && renamed(old, new)
+}
+
 /// Renames to do: new key to old key. A rename that cannot be told from two resources is refused.
 fn find_renames(inputs: &Inputs<'_>, live: &Live<'_>, plan: &mut Plan) -> BTreeMap<Key, Key> {
     let mut renames = BTreeMap::new();
@@ -461,7 +466,9 @@ fn find_renames(inputs: &Inputs<'_>, live: &Live<'_>, plan: &mut Plan) -> BTreeM
         let Some(old_name) = &declared.renamed_from else { continue };
         let new = &declared.key;
         let old = Key { name: old_name.clone(), ..new.clone() };
-        let Some(document) = live.get(&old) else { continue };
+        let Some(document) = live.get(&old).filter(|_| !is_over(inputs.owned, inputs.renamed, &old, new)) else {
+            continue;
+        };
         let is_builtin = resource::kind(old.kind).is_some_and(|kind| kind.is_builtin(document, inputs.builtin_roles));
         let mut refuse = |message: String| {
             plan.refused.push(Refusal { key: new.clone(), message, place: declared.place.clone() });

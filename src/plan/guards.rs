@@ -145,9 +145,10 @@ pub fn shrunk(
     owned: &BTreeMap<Key, Ownership>,
     desired: &Desired,
     live: impl Fn(&Key) -> Option<bool>,
+    renamed: &dyn Fn(&Key, &Key) -> bool,
     guards: &Guards,
 ) -> Vec<(&'static str, usize)> {
-    let other_names = other_names(desired);
+    let other_names = other_names(owned, desired, renamed);
     // What both sides no longer have, nobody misses.
     let is_declared = |key: &Key| {
         let declared = |key: &Key| desired.resources.contains_key(key);
@@ -166,12 +167,16 @@ pub fn shrunk(
     counts.into_iter().filter(is_too_much).map(|(kind, (gone, _))| (kind, gone)).collect()
 }
 
-/// Either name of each rename, by the other: of one that is under way, or was cut off, it is not known which is owned
-/// and which is live.
-fn other_names(desired: &Desired) -> BTreeMap<Key, Key> {
+/// Either name of each rename that is not over, by the other: of one that is under way, or was cut off, it is not known
+/// which is owned and which is live.
+fn other_names(
+    owned: &BTreeMap<Key, Ownership>,
+    desired: &Desired,
+    renamed: &dyn Fn(&Key, &Key) -> bool,
+) -> BTreeMap<Key, Key> {
     let renames = desired.resources.values().filter_map(|declared| {
         let old = Key { name: declared.renamed_from.clone()?, ..declared.key.clone() };
-        Some((declared.key.clone(), old))
+        (!super::is_over(owned, renamed, &old, &declared.key)).then(|| (declared.key.clone(), old))
     });
     renames.flat_map(|(new, old)| [(new.clone(), old.clone()), (old, new)]).collect()
 }
@@ -179,7 +184,7 @@ fn other_names(desired: &Desired) -> BTreeMap<Key, Key> {
 /// Marks what may not go ahead, and says what deletes drag along.
 pub fn hold(inputs: &Inputs<'_>, live: &Live<'_>, plan: &mut Plan) {
     let is_live = |key: &Key| live.is_observed(key.kind).then(|| live.get(key).is_some());
-    for (kind, gone) in shrunk(inputs.owned, inputs.desired, is_live, inputs.guards) {
+    for (kind, gone) in shrunk(inputs.owned, inputs.desired, is_live, inputs.renamed, inputs.guards) {
         plan.warnings.push(format!(
             "Descope's list of {kind} lacks {gone} that this daemon owns; nothing of {kind} is changed until that is \
              approved"
@@ -189,10 +194,10 @@ pub fn hold(inputs: &Inputs<'_>, live: &Live<'_>, plan: &mut Plan) {
     let is_held_whole = inputs.first_contact && may_be_filled(inputs, live, plan);
     let verdicts = verdicts(inputs, plan);
     for change in &mut plan.changes {
+        let first_contact = is_held_whole.then_some(Hold::FirstContact);
         change.held = if !is_permitted(inputs.policy, change) {
             Some(Hold::Policy)
         } else if plan.shrunk.contains(change.key.kind) {
-        let first_contact = is_held_whole.then_some(Hold::FirstContact);
             Some(Hold::ObservationShrank)
         } else {
             let verdict = verdicts.get(change.key.kind).and_then(|verdict| verdict.on(change, inputs.owned));

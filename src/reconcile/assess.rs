@@ -167,6 +167,7 @@ impl Assessor {
             &ownerships(&ledger.owned, &ledger.absent, ledger.now),
             desired,
             is_live,
+            &|old, new| self.was_renamed(old, new),
             &self.rules.guards,
         );
         for (kind, gone) in &shrunk {

@@ -99,9 +99,8 @@ async fn auto_approve_lets_the_first_contact_go_ahead_and_no_delete_over_a_limit
 async fn create_only_holds_the_first_contact_once() {
     let mut world = World::with(project(&["policy: create-only"])).await;
     world.set_live(json!({ "roles": [{ "name": "a", "description": "live" }] })).await;
-    let roles =
-        |more: &str| world.write("roles.yaml", &format!("roles:\n  - {{ name: a, description: other }}\n{more}"));
-    roles("  - name: b\n");
+    let roles = |more: &str| format!("roles:\n  - {{ name: a, description: other }}\n{more}");
+    world.write("roles.yaml", &roles("  - name: b\n"));
     world.start().await;
     world.until("held", async |world| world.project().await["held"]["reason"] == "first_contact").await;
     let seen = plan(&world).await;
@@ -109,6 +108,23 @@ async fn create_only_holds_the_first_contact_once() {
     assert_eq!(world.ask(Method::POST, &order).await.0, 200);
     world.until("created", async |world| exists(world, "roles", "b").await).await;
 
-    roles("  - name: b\n  - name: c\n");
+    world.write("roles.yaml", &roles("  - name: b\n  - name: c\n"));
     world.until("the next create", async |world| exists(world, "roles", "c").await).await;
+}
+
+/// The line stays in the YAML: once the new name was missing, somebody else's role of the old name was renamed.
+#[tokio::test]
+async fn a_rename_that_is_done_touches_nobody_who_has_the_old_name_now() {
+    let mut world = World::with(project(&["firstContact: apply"])).await;
+    world.write("roles.yaml", "roles:\n  - name: Writer\n");
+    world.converge().await;
+    world.write("roles.yaml", "roles:\n  - name: Editor\n    renamedFrom: Writer\n    description: edits\n");
+    world.until("renamed", async |world| exists(world, "roles", "Editor").await && world.is_converged().await).await;
+    assert!(!exists(&world, "roles", "Writer").await);
+
+    world.set_live(json!({ "roles": [{ "name": "Writer", "description": "foreign" }] })).await;
+    assert_eq!(world.ask(Method::POST, "/api/v1/reconcile").await.0, 202);
+
+    world.until("made anew", async |world| exists(world, "roles", "Editor").await).await;
+    assert_eq!(world.entity("roles", "Writer").await.unwrap()["description"], "foreign");
 }

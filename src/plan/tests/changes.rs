@@ -320,3 +320,27 @@ fn what_goes_with_a_tenant_is_named_and_not_called_left_alone() {
     assert_eq!(plan.warnings, [said]);
     assert_eq!(plan.undeclared, [Key::in_tenant("roles", "other", "foreign")]);
 }
+
+/// The line stays after the rename: once its new name was missing, somebody else's role of the old name was renamed.
+#[test]
+fn a_rename_that_is_done_says_nothing_of_whoever_has_the_old_name_now() {
+    let (old, new) = (Key::new("roles", "old"), Key::new("roles", "new"));
+    let world = live(&[(old.clone(), json!({ "description": "foreign" }))]);
+    let desired = desired_of(vec![Declared { renamed_from: Some("old".into()), ..declared(new.clone(), json!({})) }]);
+    let plan = |renamed: bool, owned: &[&Key]| {
+        let owned = owned.iter().map(|key| ((*key).clone(), Ownership::default())).collect();
+        let guards = Guards { default_max_deletes: 0, ..GUARDS };
+        Case { owned, renamed, guards, ..Case::of(&desired, &world) }.plan()
+    };
+    let action = |plan: &Plan| plan.changes[0].action;
+
+    let done = plan(true, &[]);
+    assert_eq!((action(&done), &*done.undeclared), (Action::Create, &[old.clone()][..]));
+    assert_eq!(
+        held(&plan(true, &[&new]), "new"),
+        Some(Hold::ObservationShrank),
+        "ours is missing, whoever has its name"
+    );
+    assert_eq!(action(&plan(true, &[&old])), Action::Rename, "it was declared again since, so it is ours");
+    assert_eq!(action(&plan(false, &[])), Action::Rename, "not done yet");
+}

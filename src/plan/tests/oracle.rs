@@ -48,7 +48,13 @@ impl Drawn {
     pub fn renamed_now(&self, key: &Key) -> Option<Key> {
         let old = old_name(self.desired.resources.get(key)?)?;
         let is_open = self.listed(&old).is_some() && self.listed(key).is_none() && !self.is_builtin(&old);
+        let is_open = is_open && !self.is_over(&old);
         is_open.then_some(old)
+    }
+
+    /// Its rename is done: what has the old name now is not ours.
+    fn is_over(&self, old: &Key) -> bool {
+        self.renamed && !self.owned.contains_key(old)
     }
 
     /// A declaration says what is to become of it under another name.
@@ -121,7 +127,7 @@ impl Drawn {
         let is_lost = |(key, ownership): &(&Key, &Ownership)| {
             let wanted = self.desired.resources.get(*key).map(Arc::as_ref).or_else(|| heir(self, key));
             let is_there = |declared: &Declared| {
-                let names = [Some(declared.key.clone()), old_name(declared)];
+                let names = [Some(declared.key.clone()), old_name(declared).filter(|old| !self.is_over(old))];
                 names.into_iter().flatten().any(|name| self.listed(&name).is_some())
             };
             key.kind == kind && !ownership.fresh && wanted.is_some_and(|wanted| !is_there(wanted))
@@ -152,7 +158,8 @@ impl Drawn {
         self.desired.resources.keys().any(|key| {
             let is_on_its_way = self.owned.get(key).is_some_and(|ownership| ownership.fresh);
             let is_renamed = self.desired.resources[key].renamed_from.is_some()
-                && old_name(&self.desired.resources[key]).is_some_and(|old| self.listed(&old).is_some());
+                && old_name(&self.desired.resources[key])
+                    .is_some_and(|old| self.listed(&old).is_some() && !self.is_over(&old));
             key.kind == kind && self.listed(key).is_none() && !is_on_its_way && !is_renamed
         })
     }
