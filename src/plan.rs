@@ -156,6 +156,8 @@ pub enum Sent {
 
 /// What a plan is made of. Borrowed: nothing here can reach the network.
 pub struct Inputs<'a> {
+    /// Which project on behalf of which repo: no two share a fingerprint.
+    pub scope: &'a str,
     /// The last good desired state.
     pub desired: &'a Desired,
     /// What the API answered, kind by kind.

@@ -210,7 +210,7 @@ pub fn hold(inputs: &Inputs<'_>, live: &Live<'_>, plan: &mut Plan) {
             None => change.action == Action::Delete,
         };
         if may_be_approved {
-            change.digest = digest(change, live, &plan.shrunk).into();
+            change.digest = digest(inputs.scope, change, live, &plan.shrunk).into();
             if (inputs.is_approved)(&change.digest) {
                 change.approve();
             }
@@ -220,7 +220,7 @@ pub fn hold(inputs: &Inputs<'_>, live: &Live<'_>, plan: &mut Plan) {
     hold_dependents(&mut plan.changes);
     for change in &mut plan.changes {
         if change.can_be_approved() && change.digest.is_empty() {
-            change.digest = digest(change, live, &plan.shrunk).into();
+            change.digest = digest(inputs.scope, change, live, &plan.shrunk).into();
         }
     }
     if inputs.policy == Policy::Sync {
@@ -409,9 +409,11 @@ fn rename_remedies(changes: &[Change]) -> Vec<String> {
     kinds.into_iter().map(sentence).collect()
 }
 
-/// Identifies a change and the observed body of its resource: an approval of it is void as soon as either differs.
-fn digest(change: &Change, live: &Live<'_>, shrunk: &BTreeSet<&'static str>) -> String {
+/// Identifies a change of this project and the observed body of its resource: an approval of it is void as soon as
+/// either differs.
+fn digest(scope: &str, change: &Change, live: &Live<'_>, shrunk: &BTreeSet<&'static str>) -> String {
     let mut digest = Sha256::new();
+    digest.update(format!("{scope:?}\n"));
     // To accept a loss is another decision than to let a change go.
     if shrunk.contains(change.key.kind) {
         digest.update(Hold::ObservationShrank.as_str());

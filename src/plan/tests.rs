@@ -122,6 +122,7 @@ const GUARDS: Guards = Guards {
 
 /// What a plan is made from; what a test does not set stands in nobody's way.
 struct Case<'a> {
+    scope: &'a str,
     desired: &'a Desired,
     observed: Observed,
     owned: BTreeMap<Key, Ownership>,
@@ -138,6 +139,7 @@ struct Case<'a> {
 impl<'a> Case<'a> {
     fn of(desired: &'a Desired, world: &World) -> Self {
         Self {
+            scope: "production",
             desired,
             observed: world.observed(),
             owned: BTreeMap::new(),
@@ -158,6 +160,7 @@ impl<'a> Case<'a> {
 
     fn plan_when(&self, may_delete: &dyn Fn(&Key) -> bool) -> Plan {
         diff(&Inputs {
+            scope: self.scope,
             desired: self.desired,
             observed: &self.observed,
             owned: &self.owned,

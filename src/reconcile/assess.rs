@@ -34,6 +34,7 @@ use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 use std::collections::HashMap;
 use std::collections::HashSet;
+use std::sync::Arc;
 use std::time::Duration;
 use std::time::SystemTime;
 
@@ -52,6 +53,8 @@ pub enum FirstContact {
 /// How one project is compared: everything of the config that a plan depends on.
 #[derive(Debug, Clone)]
 pub struct Rules {
+    /// On behalf of which repo.
+    pub owner: Arc<str>,
     /// What may be done.
     pub policy: Policy,
     /// The numbers that hold changes.
@@ -134,7 +137,9 @@ impl Assessor {
             windows.entry(intent.key.kind).or_default().deleted += usize::from(is_news);
         }
         let first_contact = !self.is_known();
+        let scope = format!("{:?}", (self.client.target(), &self.rules.owner));
         let plan = plan::diff(&Inputs {
+            scope: &scope,
             desired,
             observed: &observed,
             owned: &owned,

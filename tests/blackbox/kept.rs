@@ -116,6 +116,8 @@ async fn create_only_holds_the_first_contact_once() {
 #[tokio::test]
 async fn a_rename_that_is_done_touches_nobody_who_has_the_old_name_now() {
     let mut world = World::with(project(&["firstContact: apply"])).await;
+    // Adopted: what the daemon made a moment ago is waited for where a list lacks it.
+    world.set_live(json!({ "roles": [{ "name": "Writer", "description": "ours" }] })).await;
     world.write("roles.yaml", "roles:\n  - name: Writer\n");
     world.converge().await;
     world.write("roles.yaml", "roles:\n  - name: Editor\n    renamedFrom: Writer\n    description: edits\n");

@@ -99,6 +99,23 @@ fn an_approval_of_a_change_accepts_no_loss_and_the_other_way_round() {
     assert_eq!(plan(&part, &approves(&to_accept)).held().count(), 0);
 }
 
+/// Equal plans of two projects had one fingerprint: approving what staging held released production's as well.
+#[test]
+fn an_approval_is_of_one_project() {
+    let world = live(&[(Key::new("permissions", "other"), json!({}))]);
+    let desired = desired_of(vec![declared(Key::new("permissions", "a"), json!({}))]);
+    let plan = |scope: &'static str, is_approved: &dyn Fn(&str) -> bool| {
+        Case { scope, sent: Sent::Unknown, first_contact: true, is_approved, ..Case::of(&desired, &world) }.plan()
+    };
+    let staging = plan("staging", &|_| false);
+    let is_approved = |digest: &str| staging.held_digests.contains(&digest.to_owned());
+
+    assert_eq!(held(&plan("staging", &is_approved), "a"), None);
+    let production = plan("production", &is_approved);
+    assert_eq!(held(&production, "a"), Some(Hold::FirstContact));
+    assert_ne!(production.fingerprint, staging.fingerprint);
+}
+
 /// A tenant that was redeclared with `cascadeDelete` and removed again went under the approval of the plain delete.
 #[test]
 fn an_approval_of_a_plain_delete_is_none_of_one_that_cascades() {
