@@ -130,3 +130,21 @@ async fn a_rename_that_is_done_touches_nobody_who_has_the_old_name_now() {
     world.until("made anew", async |world| exists(world, "roles", "Editor").await).await;
     assert_eq!(world.entity("roles", "Writer").await.unwrap()["description"], "foreign");
 }
+
+/// The rollback made the new one look older than the old one's leaving, which was then deleted without asking.
+#[tokio::test]
+async fn what_may_be_a_rename_still_may_after_a_rollback_and_a_roll_forward() {
+    let guards = "guards: { maxDeletes: 100, maxDeletePercent: 100, deleteAfter: 1h }";
+    let mut world = World::with(project(&["firstContact: apply", "policy: sync", guards])).await;
+    let roles = |name: &str| format!("roles:\n  - name: stays\n  - name: {name}\n");
+    world.write("roles.yaml", &roles("old"));
+    world.converge().await;
+
+    for (declared, held_back) in
+        [("new", "roles/old: maybe_rename"), ("old", "roles/new: maybe_rename"), ("new", "roles/old: maybe_rename")]
+    {
+        world.write("roles.yaml", &roles(declared));
+        world.until(declared, async |world| exists(world, "roles", declared).await).await;
+        world.until(held_back, async |world| held(&plan(world).await) == [held_back]).await;
+    }
+}
