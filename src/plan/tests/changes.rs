@@ -344,3 +344,30 @@ fn a_rename_that_is_done_says_nothing_of_whoever_has_the_old_name_now() {
     assert_eq!(action(&plan(true, &[&old])), Action::Rename, "it was declared again since, so it is ours");
     assert_eq!(action(&plan(false, &[])), Action::Rename, "not done yet");
 }
+
+/// The audit row of each call of a tenant listed the fields of the other one as well.
+#[test]
+fn each_call_speaks_of_the_fields_that_it_changes() {
+    let fields = json!({ "name": "new", "customAttributes": { "plan": "gold" }, "defaultRoles": ["is"] });
+    let renamed = Declared { renamed_from: Some("was".into()), ..declared(Key::new("roles", "is"), json!({})) };
+    let desired = desired_of(vec![renamed, declared(Key::new("tenants", "t"), fields)]);
+    let was = (Key::new("roles", "was"), json!({}));
+    let there = (Key::new("tenants", "t"), json!({ "name": "old" }));
+
+    let [of_updates, of_creates] = [vec![was.clone(), there], vec![was]]
+        .map(|side| planned(&desired, &live(&side), &BTreeMap::new(), Policy::Sync).take_tasks(&Arc::default()))
+        .map(|tasks| {
+            let paths = |task: Task| {
+                let paths: Vec<String> = task.fields.iter().map(|field| field.path.clone()).collect();
+                (task.slot.key.to_string(), task.slot.part, paths.join(" "))
+            };
+            tasks.into_iter().map(paths).collect::<Vec<_>>()
+        });
+
+    let tenant = |part: Part, paths: &str| ("tenants/t".to_owned(), part, paths.to_owned());
+    for tasks in [of_updates, of_creates] {
+        assert!(tasks.contains(&("roles/is".to_owned(), Part::Main, "name".to_owned())), "{tasks:?}");
+        assert!(tasks.contains(&tenant(Part::Main, "name customAttributes.plan")), "{tasks:?}");
+        assert!(tasks.contains(&tenant(Part::DefaultRoles, "defaultRoles")), "{tasks:?}");
+    }
+}
