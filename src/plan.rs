@@ -261,6 +261,8 @@ pub struct Plan {
     pub waiting: BTreeSet<&'static str>,
     /// Kinds of which a create is among them.
     pub waiting_creates: BTreeSet<&'static str>,
+    /// Kinds of which a rename cannot be carried out: what is to be deleted of them may be its other half.
+    pub refused_renames: BTreeSet<&'static str>,
     /// Kinds whose list lacks too much of what we own to be believed.
     pub shrunk: BTreeSet<&'static str>,
     /// Everything live, declared or not, of the kinds that could be observed.
@@ -474,6 +476,7 @@ fn find_renames(inputs: &Inputs<'_>, live: &Live<'_>, plan: &mut Plan) -> BTreeM
         let is_builtin = resource::kind(old.kind).is_some_and(|kind| kind.is_builtin(document, inputs.builtin_roles));
         let mut refuse = |message: String| {
             plan.refused.push(Refusal { key: new.clone(), message, place: declared.place.clone() });
+            plan.refused_renames.insert(new.kind);
         };
         if is_builtin {
             refuse(format!(

@@ -68,7 +68,7 @@ pub enum Hold {
     ObservationShrank,
     /// The YAML declares none of this kind any more, or does not name it.
     KindEmptied,
-    /// Something of this kind is created as well: it may be one resource under a new name.
+    /// Something of this kind is created as well, or a rename of it refused: it may be one resource under a new name.
     MaybeRename,
     /// More deletes in 24 hours than `maxDeletes`.
     MaxDeletes,
@@ -225,7 +225,7 @@ pub fn hold(inputs: &Inputs<'_>, live: &Live<'_>, plan: &mut Plan) {
     }
     if inputs.policy == Policy::Sync {
         plan.warnings.extend(consequences(&plan.changes, live));
-        plan.warnings.extend(rename_remedies(&plan.changes));
+        plan.warnings.extend(rename_remedies(plan));
     }
 }
 
@@ -294,7 +294,9 @@ fn verdicts(inputs: &Inputs<'_>, plan: &Plan) -> HashMap<&'static str, Verdict> 
                 None
             } else if is_emptied {
                 Some(Hold::KindEmptied)
-            } else if kind.has_rename() && (count(&[Action::Create]) > 0 || plan.waiting_creates.contains(name)) {
+            } else if plan.refused_renames.contains(name)
+                || kind.has_rename() && (count(&[Action::Create]) > 0 || plan.waiting_creates.contains(name))
+            {
                 Some(Hold::MaybeRename)
             } else {
                 let against = |owned| inputs.guards.against(name, window.deleted + deletes, owned);
@@ -385,7 +387,8 @@ fn consequences(changes: &[Change], live: &Live<'_>) -> Vec<String> {
     hanging.into_iter().map(sentence).collect()
 }
 
-fn rename_remedies(changes: &[Change]) -> Vec<String> {
+fn rename_remedies(plan: &Plan) -> Vec<String> {
+    let changes = &plan.changes;
     let held = changes.iter().filter(|change| change.held == Some(Hold::MaybeRename));
     let kinds: BTreeSet<&str> = held.map(|change| change.key.kind).collect();
     let names = |kind: &str, action: Action| {
@@ -394,6 +397,12 @@ fn rename_remedies(changes: &[Change]) -> Vec<String> {
     };
     let sentence = |kind: &str| {
         let (deleted, created) = (names(kind, Action::Delete), names(kind, Action::Create));
+        if plan.refused_renames.contains(kind) {
+            return format!(
+                "{kind}: {deleted} would be deleted beside a rename that cannot be carried out; settle that first, or \
+                 approve the deletes"
+            );
+        }
         if created.is_empty() {
             return format!(
                 "{kind}: {deleted} left the YAML and would be deleted, and another one was created since; if that is \

@@ -142,6 +142,22 @@ fn a_refused_rename_leaves_the_old_name_alone_under_sync() {
     assert_eq!(plan.refused.len(), 1);
 }
 
+/// The others of the kind were deleted while nobody knew which of two was meant.
+#[test]
+fn deletes_beside_a_refused_rename_are_held() {
+    let names = ["old", "new", "gone"].map(|name| Key::new("roles", name));
+    let world = live(&names.map(|key| (key, json!({}))));
+    let new = Declared { renamed_from: Some("old".into()), ..declared(Key::new("roles", "new"), json!({})) };
+    let desired = desired_of(vec![new]);
+
+    let plan = Case { owned: owning(&world), policy: Policy::Sync, ..Case::of(&desired, &world) }.plan();
+
+    assert_eq!((plan.refused.len(), held(&plan, "gone")), (1, Some(Hold::MaybeRename)));
+    let said = "roles: gone would be deleted beside a rename that cannot be carried out; settle that first, or approve \
+                the deletes";
+    assert!(plan.warnings.contains(&said.to_owned()), "{:?}", plan.warnings);
+}
+
 #[test]
 fn clearing_takes_the_overwriting_call_and_setting_the_patch() {
     let world = live(&[(

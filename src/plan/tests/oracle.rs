@@ -147,7 +147,7 @@ impl Drawn {
         if !self.desired.resources.keys().any(|key| key.kind == kind) {
             found.push(Hold::KindEmptied);
         }
-        if has_rename(kind) && self.creates(kind) {
+        if has_rename(kind) && (self.creates(kind) || self.refuses_a_rename(kind)) {
             found.push(Hold::MaybeRename);
         }
         found
@@ -161,6 +161,15 @@ impl Drawn {
                 && old_name(&self.desired.resources[key])
                     .is_some_and(|old| self.listed(&old).is_some() && !self.is_over(&old));
             key.kind == kind && self.listed(key).is_none() && !is_on_its_way && !is_renamed
+        })
+    }
+
+    /// Is a rename of what is built in, or onto something that is there, declared and not done?
+    fn refuses_a_rename(&self, kind: &str) -> bool {
+        self.desired.resources.values().filter(|declared| declared.key.kind == kind).any(|declared| {
+            let old = old_name(declared).filter(|old| self.listed(old).is_some() && !self.is_over(old));
+            let is_there = self.listed(&declared.key).is_some() && !self.renamed;
+            old.is_some_and(|old| self.is_builtin(&old) || is_there)
         })
     }
 
