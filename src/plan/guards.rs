@@ -174,11 +174,11 @@ fn other_names(
     desired: &Desired,
     renamed: &dyn Fn(&Key, &Key) -> bool,
 ) -> BTreeMap<Key, Key> {
-    let renames = desired.resources.values().filter_map(|declared| {
+    let pairs = desired.resources.values().filter_map(|declared| {
         let old = Key { name: declared.renamed_from.clone()?, ..declared.key.clone() };
         (!super::is_over(owned, renamed, &old, &declared.key)).then(|| (declared.key.clone(), old))
     });
-    renames.flat_map(|(new, old)| [(new.clone(), old.clone()), (old, new)]).collect()
+    pairs.flat_map(|(new, old)| [(new.clone(), old.clone()), (old, new)]).collect()
 }
 
 /// Marks what may not go ahead, and says what deletes drag along.

@@ -77,13 +77,13 @@ fn holds_for_a_reason(drawn: &Drawn, plan: &Plan, approved: &Approved) -> Checke
         if approved.contains(&named(change)) {
             reasons.retain(|reason| matches!(reason, Hold::Policy | Hold::DeleteAfter));
         }
-        if change.action != Action::Delete {
-            let after = change.tasks.iter().flat_map(|task| &task.after);
-            reasons.extend(after.filter_map(|slot| missing.get(&slot.key)));
-        } else {
+        if change.action == Action::Delete {
             // What lives in it goes with it.
             let is_in = |role: &&Change| role.action == Action::Delete && home(&role.key).as_ref() == Some(&change.key);
             reasons.extend(plan.changes.iter().filter(is_in).filter_map(|role| role.held));
+        } else {
+            let after = change.tasks.iter().flat_map(|task| &task.after);
+            reasons.extend(after.filter_map(|slot| missing.get(&slot.key)));
         }
         match change.held {
             Some(hold) => prop_assert!(reasons.contains(&hold), "{}: {hold:?}, not {reasons:?}", change.key),
