@@ -174,6 +174,7 @@ impl Parts {
                 board: Arc::clone(&board),
                 pulse: board.pulse(),
                 plans: watch::Sender::new(None),
+                unwritten_suspension: watch::Sender::new(None),
                 memory: Memory::default(),
             };
             projects.push(Project { name: settings.name.clone(), reconciler, trigger, triggers, tree });

@@ -618,6 +618,7 @@ fn wait_along(mut absent: BTreeSet<Key>, plan: &mut Plan) {
             return;
         }
         for change in &waiting {
+            plan.waiting.insert(change.key.kind);
             if let (Some(place), Some(missing)) = (&change.place, missing(change)) {
                 plan.warnings.push(format!("{place}: {} waits for {missing}", change.key));
             }

@@ -21,6 +21,7 @@ use crate::source::TriggerReceiver;
 use crate::source::loader::Load;
 use crate::source::loader::LoadResult;
 use crate::source::loader::Loader;
+use crate::state::IntentId;
 use crate::state::PassRow;
 use crate::state::ProjectState;
 use crate::telemetry::metrics::Metrics;
@@ -30,6 +31,7 @@ use crate::telemetry::status::Pulse;
 use crate::telemetry::status::rfc3339;
 use assess::Assessment;
 use assess::Assessor;
+use assess::Sight;
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 use std::collections::HashMap;
@@ -79,6 +81,8 @@ pub struct Reconciler {
     pub pulse: Pulse,
     /// Where the newest plan goes.
     pub plans: watch::Sender<Option<ProjectReport>>,
+    /// When a suspension ends that could not be written down.
+    pub unwritten_suspension: watch::Sender<Option<Instant>>,
     /// What earlier passes left.
     pub memory: Memory,
 }
@@ -88,6 +92,8 @@ pub struct Reconciler {
 pub struct Memory {
     load: Option<Load>,
     plan: Option<Plan>,
+    /// What the queue works off.
+    planned: Option<Arc<Desired>>,
     last_pass: Option<PassStatus>,
     /// Digests of declarations that were in sync: if one differs later though the YAML did not change, it drifted.
     in_sync: HashMap<Key, u64>,
@@ -173,9 +179,9 @@ impl Reconciler {
             tokio::select! {
                 biased;
                 () = shutdown.cancelled() => return,
-                trigger = triggers.recv() => self.turn_or_stop(trigger, &shutdown).await,
-                () = until(retry_at) => self.turn_or_stop(Trigger::Interval, &shutdown).await,
-                () = until(resume_at) => self.turn_or_stop(Trigger::Interval, &shutdown).await,
+                trigger = triggers.recv() => self.turn_or_stop(trigger, &mut triggers, &shutdown).await,
+                () = until(retry_at) => self.turn_or_stop(Trigger::Interval, &mut triggers, &shutdown).await,
+                () = until(resume_at) => self.turn_or_stop(Trigger::Interval, &mut triggers, &shutdown).await,
                 () = until(publish_at) => {
                     publish_at = None;
                     changes.borrow_and_update();
@@ -189,20 +195,20 @@ impl Reconciler {
         }
     }
 
-    async fn turn_or_stop(&mut self, trigger: Trigger, shutdown: &CancellationToken) {
+    async fn turn_or_stop(&mut self, trigger: Trigger, more: &mut TriggerReceiver, shutdown: &CancellationToken) {
         tokio::select! {
             () = shutdown.cancelled() => {}
-            () = self.turn(trigger) => {}
+            () = self.turn(trigger, more) => {}
         }
     }
 
     /// One pass, and its traces in logs, metrics and status.
-    pub async fn turn(&mut self, trigger: Trigger) {
+    pub async fn turn(&mut self, trigger: Trigger, more: &mut TriggerReceiver) {
         let project = self.assessor.project.clone();
         let started = Instant::now();
         let started_at = SystemTime::now();
         let span = tracing::info_span!("pass", project = &*project, trigger = trigger.as_str());
-        let outcome = self.pass(trigger).instrument(span.clone()).await;
+        let outcome = self.pass(trigger, more).instrument(span.clone()).await;
         let planned = self.memory.plan.as_ref().filter(|_| outcome != Outcome::Failed);
         let changes = planned.map_or(0, |plan| plan.changes.len());
         self.metrics.passes_total.with_label_values(&[&project, trigger.as_str(), outcome.as_str()]).inc();
@@ -240,16 +246,17 @@ impl Reconciler {
         }
     }
 
-    async fn pass(&mut self, trigger: Trigger) -> Outcome {
+    async fn pass(&mut self, trigger: Trigger, more: &mut TriggerReceiver) -> Outcome {
         let started = Instant::now();
         self.memory.retry_at = None;
         let Some((desired, is_new)) = self.load().await else { return Outcome::Failed };
+        // At the start the watcher has looked before.
+        if is_new && !matches!(trigger, Trigger::Watch | Trigger::Startup) {
+            more.doubt();
+        }
         self.observe_phase("load", started);
         let started = Instant::now();
-        self.note_absences(&desired);
-        // What this revision declares again, or a broken one may declare, is not deleted while we look.
-        let is_current = self.is_current();
-        self.queue.withdraw_deletes(&self.assessor.project, |key| !is_current || desired.resources.contains_key(key));
+        self.take_in(&desired);
         let priority = if is_new { Priority::Change } else { Priority::Observation };
         self.memory.is_fresh |= trigger == Trigger::Signal;
         let is_paused = self.paused.borrow().is_some();
@@ -259,7 +266,8 @@ impl Reconciler {
             return Outcome::Failed;
         }
         let lost = self.lost_calls();
-        let assessment = self.assessor.assess(&desired, self.is_current(), priority, &lost).await;
+        let (desired, sight) = self.look(desired, priority, &lost, more).await;
+        let assessment = self.assessor.plan(&desired, self.is_current(), sight);
         self.observe_phase("observe", started);
         let started = Instant::now();
         if self.resolve(&lost, &assessment) {
@@ -287,6 +295,7 @@ impl Reconciler {
             self.queue.pause(&self.assessor.project, true);
         }
         self.queue.replace(&self.assessor.project, tasks, is_fresh);
+        self.memory.planned = Some(desired);
         // Only now: what waited was of an older plan.
         self.apply_suspension();
         self.schedule_retry(&plan);
@@ -298,6 +307,55 @@ impl Reconciler {
         self.memory.plan = Some(plan);
         self.observe_phase("plan", started);
         outcome
+    }
+
+    /// What this revision says otherwise than the one that the queue works off is not sent while we look: what it declares
+    /// again, or a broken one may declare, is not deleted, and what it changes again is not changed to what it was before.
+    fn take_in(&mut self, desired: &Arc<Desired>) {
+        self.note_absences(desired);
+        let is_current = self.is_current();
+        let planned = self.memory.planned.as_ref();
+        self.queue.withdraw(&self.assessor.project, |key, action| {
+            let now = desired.resources.get(key);
+            if action == Action::Delete {
+                return !is_current || now.is_some();
+            }
+            let before = planned.and_then(|planned| planned.resources.get(key));
+            before.map(|before| (&before.fields, &before.renamed_from))
+                != now.map(|now| (&now.fields, &now.renamed_from))
+        });
+    }
+
+    /// Looks at Descope. That may wait long for the rate limit, so what is committed meanwhile counts at once: the look is
+    /// for the newest files.
+    async fn look(
+        &mut self,
+        mut desired: Arc<Desired>,
+        priority: Priority,
+        lost: &BTreeSet<IntentId>,
+        more: &mut TriggerReceiver,
+    ) -> (Arc<Desired>, Sight) {
+        let assessor = self.assessor.clone();
+        loop {
+            let asked = Arc::clone(&desired);
+            let mut look = std::pin::pin!(assessor.look(&asked, priority, lost));
+            let sight = loop {
+                tokio::select! {
+                    biased;
+                    sight = &mut look => break sight,
+                    () = more.fired() => {
+                        if let Some((newest, _)) = self.load().await {
+                            self.take_in(&newest);
+                            desired = newest;
+                        }
+                    }
+                }
+            };
+            // A kind that only the newest files mention was not asked for.
+            if desired.kinds.iter().all(|kind| sight.observed.kinds.contains_key(kind)) {
+                return (desired, sight);
+            }
+        }
     }
 
     /// The look may have waited long for the rate limit. Do the files still say what it was made for?
@@ -366,14 +424,28 @@ impl Reconciler {
     /// Until when the project only observes.
     pub fn suspended_until(&self) -> Option<SystemTime> {
         let now = self.state.now();
-        self.state.suspended_until(now).unwrap_or_else(|error| {
+        let written = self.state.suspended_until(now).unwrap_or_else(|error| {
             tracing::error!(%error, "cannot tell whether the project is suspended; what was known last counts");
             self.memory.suspended_until.filter(|until| *until > now)
-        })
+        });
+        let unwritten = self.unwritten_suspension.borrow().map(|until| now + (until - Instant::now()));
+        written.max(unwritten.filter(|until| *until > now))
+    }
+
+    /// A suspension that could not be written down is, once it can be: from then on it survives a restart.
+    fn write_suspension(&self) {
+        let Some(until) = *self.unwritten_suspension.borrow() else { return };
+        let is_written = self.state.suspend(self.suspended_until()).is_ok();
+        if is_written {
+            // Unless there is another order by now.
+            self.unwritten_suspension
+                .send_if_modified(|unwritten| unwritten.take_if(|newest| *newest == until).is_some());
+        }
     }
 
     /// Hands out nothing while the project is suspended or its key is refused.
     fn apply_suspension(&mut self) {
+        self.write_suspension();
         let until = self.suspended_until();
         self.memory.suspended_until = until;
         let wait = until.and_then(|until| until.duration_since(self.state.now()).ok());
@@ -431,8 +503,9 @@ impl Reconciler {
         }
         let now = self.state.now();
         let absences = self.state.absences().unwrap_or_default();
-        let oldest = waiting.into_iter().filter_map(|key| absences.get(key)).min()?;
-        let age = now.duration_since(*oldest).unwrap_or_default();
+        // What is owned since this look only, or could not be noted, begins its wait with the next load.
+        let oldest = waiting.into_iter().map(|key| absences.get(key).copied().unwrap_or(now)).min()?;
+        let age = now.duration_since(oldest).unwrap_or_default();
         Some(self.assessor.rules.delete_after.saturating_sub(age).max(SHORTEST_WAIT))
     }
 

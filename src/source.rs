@@ -4,6 +4,7 @@
 //! ([`files`], [`timer`], [`sighup`]) only say "look again".
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::sync::atomic::AtomicU8;
 use std::sync::atomic::Ordering;
 use tokio::sync::Notify;
@@ -60,6 +61,7 @@ impl Trigger {
 struct Place {
     waiting: AtomicU8,
     arrived: Notify,
+    is_doubted: AtomicBool,
 }
 
 /// Fires triggers at one receiver. Cheap to clone.
@@ -82,6 +84,11 @@ impl TriggerSender {
         self.0.waiting.fetch_max(trigger.rank(), Ordering::AcqRel);
         self.0.arrived.notify_one();
     }
+
+    /// Was there a [`TriggerReceiver::doubt`] since this was asked last?
+    pub fn is_doubted(&self) -> bool {
+        self.0.is_doubted.swap(false, Ordering::AcqRel)
+    }
 }
 
 impl TriggerReceiver {
@@ -93,6 +100,22 @@ impl TriggerReceiver {
             }
             self.0.arrived.notified().await;
         }
+    }
+
+    /// Waits until one more is fired, and leaves it to be received. Safe to cancel.
+    pub async fn fired(&mut self) {
+        loop {
+            self.0.arrived.notified().await;
+            // Or it was for one that was received already.
+            if self.0.waiting.load(Ordering::Acquire) > 0 {
+                return;
+            }
+        }
+    }
+
+    /// Files were loaded that no watcher told of: it shall tell of the next change also if they are again as it knows them.
+    pub fn doubt(&self) {
+        self.0.is_doubted.store(true, Ordering::Release);
     }
 
     /// Takes the trigger that waits, if one does.
@@ -129,6 +152,23 @@ mod tests {
 
         assert_eq!(receiver.recv().await, Trigger::Watch);
         assert!(tokio::time::timeout(std::time::Duration::from_millis(20), receiver.recv()).await.is_err());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_more_is_noticed_once_and_left_to_be_received() {
+        let (sender, mut receiver) = channel();
+        let mut is_more =
+            async || tokio::time::timeout(std::time::Duration::from_secs(1), receiver.fired()).await.is_ok();
+        sender.fire(Trigger::Startup);
+        assert_eq!((is_more().await, is_more().await), (true, false));
+        sender.fire(Trigger::Watch);
+        assert!(is_more().await);
+
+        assert_eq!(receiver.recv().await, Trigger::Startup);
+        sender.fire(Trigger::Watch);
+        assert_eq!(receiver.recv().await, Trigger::Watch);
+        let stale = tokio::time::timeout(std::time::Duration::from_secs(1), receiver.fired()).await;
+        assert!(stale.is_err(), "it was received");
     }
 
     #[tokio::test(start_paused = true)]

@@ -3,6 +3,7 @@
 //! One `SQLite` file in a directory that one process writes. Losing it is safe: nothing is deleted before it is owned
 //! again. All methods block for one short transaction; what they wrote is on the disk when they return.
 
+use fingerprint::FingerprintKey;
 use rusqlite::Connection;
 use rusqlite::OptionalExtension;
 use serde_json::Value;
@@ -58,7 +59,7 @@ struct Shared {
     connection: Mutex<Connection>,
     /// Locked after the connection.
     clock: Mutex<clock::Clock>,
-    key: fingerprint::FingerprintKey,
+    key: FingerprintKey,
     was_reset: bool,
     /// The newest write failed.
     is_failing: AtomicBool,
@@ -78,7 +79,14 @@ impl State {
     pub fn open(dir: &Path) -> Result<Self, OpenError> {
         let lock = open::lock(dir)?;
         let (connection, was_reset) = open::database(&dir.join(DATABASE))?;
-        let key = fingerprint::FingerprintKey::open(&dir.join(KEY))?;
+        let path = dir.join(KEY);
+        let key = if let Some(key) = FingerprintKey::read(&path)? {
+            key
+        } else {
+            // In this order: a power cut in between leaves nothing of the old key to compare with.
+            open::forget_fingerprints(&connection, &dir.join(DATABASE))?;
+            FingerprintKey::make(&path)?
+        };
         Ok(Self::of(connection, key, was_reset, Some(lock)))
     }
 
@@ -86,11 +94,12 @@ impl State {
     /// `None` where there is no state.
     pub fn open_read_only(dir: &Path) -> Result<Option<Self>, OpenError> {
         let Some(connection) = open::read_only(&dir.join(DATABASE))? else { return Ok(None) };
-        let key = fingerprint::FingerprintKey::open_read_only(&dir.join(KEY))?;
+        let path = dir.join(KEY);
+        let key = FingerprintKey::read(&path)?.map_or_else(|| FingerprintKey::passing(&path), Ok)?;
         Ok(Some(Self::of(connection, key, false, None)))
     }
 
-    fn of(connection: Connection, key: fingerprint::FingerprintKey, was_reset: bool, lock: Option<open::Lock>) -> Self {
+    fn of(connection: Connection, key: FingerprintKey, was_reset: bool, lock: Option<open::Lock>) -> Self {
         let (connection, clock) = (Mutex::new(connection), Mutex::new(clock::Clock::start()));
         Self {
             shared: Arc::new(Shared { connection, clock, key, was_reset, is_failing: AtomicBool::new(false), lock }),

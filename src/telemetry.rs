@@ -1,6 +1,7 @@
 //! What operators see: logs, metrics, status. Any file may use these; they import nothing of ours.
 
 pub mod events;
+pub mod line;
 pub mod logs;
 pub mod metrics;
 pub mod redact;

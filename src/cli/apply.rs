@@ -153,7 +153,7 @@ async fn assess(parts: &Parts, desired_states: &[Arc<Desired>], args: &ApplyArgs
         let reconciler = &project.reconciler;
         reconciler.note_absences(desired);
         let lost = reconciler.lost_calls();
-        let assessment = reconciler.assessor.assess(desired, true, Priority::Change, &lost).await;
+        let assessment = reconciler.assessor.assess(desired, Priority::Change, &lost).await;
         reconciler.resolve(&lost, &assessment);
         let Assessment { mut plan, gone, refusal, first_contact, .. } = assessment;
         if let Some(reason) = refusal {

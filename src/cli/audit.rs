@@ -7,6 +7,7 @@ use crate::config::Config;
 use crate::state::AuditFilter;
 use crate::state::AuditRow;
 use crate::state::State;
+use crate::telemetry::line::one_line;
 use crate::telemetry::status::rfc3339;
 use serde_json::Value;
 use serde_json::json;
@@ -63,7 +64,7 @@ fn text(row: &AuditRow) -> String {
     let fields: Value = serde_json::from_str(&row.fields).unwrap_or_default();
     let paths: Vec<&str> = fields.as_array().into_iter().flatten().filter_map(|field| field["path"].as_str()).collect();
     let paths = if paths.is_empty() { String::new() } else { format!(" [{}]", paths.join(", ")) };
-    format!(
+    one_line(&format!(
         "{} {} {} {}/{}{paths} ({} {}, try {}, {} ms){place}{message}",
         rfc3339(row.at),
         row.outcome,
@@ -74,7 +75,7 @@ fn text(row: &AuditRow) -> String {
         row.revision.get(..12).unwrap_or(&row.revision),
         row.attempt,
         row.duration_ms
-    )
+    ))
 }
 
 fn object(row: &AuditRow) -> Value {

@@ -106,7 +106,7 @@ pub async fn run(config: Config, args: PlanArgs, redactor: &Redactor) -> anyhow:
             state: state.as_ref().map(|state| state.project(&host, &connection.project_id, &project.owner)),
             rules: settings::rules(project),
         };
-        let assessment = assessor.assess(desired, true, Priority::Change, &BTreeSet::new()).await;
+        let assessment = assessor.assess(desired, Priority::Change, &BTreeSet::new()).await;
         if let Some(reason) = assessment.refusal {
             tracing::error!(project = &*project.name, reason, "this project is refused; the others go on");
         }

@@ -9,6 +9,7 @@ use crate::config::Config;
 use crate::config::Overrides;
 use crate::config::process_env;
 use crate::descope::transport;
+use crate::telemetry::line::one_line;
 use crate::telemetry::redact::Redactor;
 use anyhow::Context;
 use anyhow::bail;
@@ -171,6 +172,9 @@ pub async fn suspend(overrides: &Overrides, args: &SuspendArgs, redactor: &Redac
     query.push(("for", &wait));
     let body = daemon.ask(Method::POST, "/api/v1/suspend", &query).await?;
     let until = body["suspendedUntil"].as_str().unwrap_or_default();
+    if let Some(warning) = body["warning"].as_str() {
+        writeln!(std::io::stderr().lock(), "descope-gitops: {warning}")?;
+    }
     say(&format!("{} only observes until {until}", projects(&body)))
 }
 
@@ -198,7 +202,7 @@ pub async fn status(overrides: &Overrides, args: &StatusArgs, redactor: &Redacto
 }
 
 fn text(status: &Value) -> String {
-    let word = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+    let word = |value: &Value| one_line(&value.as_str().map_or_else(|| value.to_string(), str::to_owned));
     let mut lines =
         vec![format!("descope-gitops {}, up since {}", word(&status["version"]), word(&status["startedAt"]))];
     for project in status["projects"].as_array().into_iter().flatten() {

@@ -18,6 +18,7 @@ use serde_json::Value;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 struct Levers {
     name: Arc<str>,
@@ -25,6 +26,7 @@ struct Levers {
     queue: Queue,
     trigger: TriggerSender,
     plan: watch::Sender<Option<ProjectReport>>,
+    unwritten_suspension: watch::Sender<Option<Instant>>,
     approval_expiry: Duration,
 }
 
@@ -36,6 +38,7 @@ pub fn of(project: &Project) -> Control {
         queue: project.reconciler.queue.clone(),
         trigger: project.trigger.clone(),
         plan: project.reconciler.plans.clone(),
+        unwritten_suspension: project.reconciler.unwritten_suspension.clone(),
         approval_expiry: project.reconciler.assessor.rules.approval_expiry,
     };
     Box::new(move |order| levers.carry_out(order).unwrap_or_else(|error| Answer::Failed(error.to_string())))
@@ -46,15 +49,14 @@ impl Levers {
         let answer = match order {
             Order::Reconcile => Answer::Done(Map::new()),
             Order::Approve(fingerprint) => self.approve(fingerprint)?,
-            Order::Suspend(wait) => {
-                let until = self.state.now() + wait;
-                self.state.suspend(Some(until))?;
-                self.queue.pause(&self.name, true);
-                tracing::warn!(project = &*self.name, until = rfc3339(until), "suspended: the project only observes");
-                Answer::Done([("suspendedUntil".to_owned(), Value::from(rfc3339(until)))].into_iter().collect())
-            }
+            Order::Suspend(wait) => self.suspend(wait),
             Order::Resume => {
-                self.state.suspend(None)?;
+                if let Err(error) = self.state.suspend(None)
+                    && self.state.suspended_until(self.state.now())?.is_some()
+                {
+                    return Err(error);
+                }
+                self.unwritten_suspension.send_replace(None);
                 tracing::info!(project = &*self.name, "resumed");
                 Answer::Done([("suspendedUntil".to_owned(), Value::Null)].into_iter().collect())
             }
@@ -65,18 +67,38 @@ impl Levers {
         Ok(answer)
     }
 
+    /// What stops changes works also where it cannot be written down.
+    fn suspend(&self, wait: Duration) -> Answer {
+        let until = self.state.now() + wait;
+        let written = self.state.suspend(Some(until));
+        self.unwritten_suspension.send_replace(written.is_err().then(|| Instant::now() + wait));
+        self.queue.pause(&self.name, true);
+        tracing::warn!(project = &*self.name, until = rfc3339(until), "suspended: the project only observes");
+        let mut answer = Map::from_iter([("suspendedUntil".to_owned(), Value::from(rfc3339(until)))]);
+        if let Err(error) = written {
+            let warning = format!("it ends with the daemon while it cannot be written down: {error}");
+            tracing::error!(project = &*self.name, warning, "the suspension does not survive a restart");
+            answer.insert("warning".to_owned(), Value::from(warning));
+        }
+        Answer::Done(answer)
+    }
+
     /// Only what is held now can be approved, and only once: the approval takes the fingerprint away.
     fn approve(&self, fingerprint: &str) -> Result<Answer, state::Error> {
+        let now = self.state.now();
+        // A pass that began before an approval may have shown its fingerprint once more.
+        let known = self.state.approved(now)?;
         let mut approved = None;
         self.plan.send_if_modified(|plan| {
             let held = plan.as_mut().filter(|plan| !plan.fingerprint.is_empty() && plan.fingerprint == fingerprint);
             let Some(plan) = held else { return false };
-            approved = Some((plan.approvable.clone(), plan.held.take()));
             plan.fingerprint.clear();
+            if !plan.approvable.keys().all(|digest| known.contains(digest)) {
+                approved = Some((plan.approvable.clone(), plan.held.take()));
+            }
             true
         });
         let Some((approvable, held)) = approved else { return Ok(Answer::Stale) };
-        let now = self.state.now();
         let expires = now + self.approval_expiry;
         if let Err(error) = self.state.approve(&approvable, now, expires) {
             self.plan.send_if_modified(|plan| {

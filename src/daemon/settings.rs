@@ -71,7 +71,8 @@ pub fn rules(project: &config::Project) -> Rules {
         guards: Guards {
             default_max_deletes: number(guards.max_deletes),
             max_deletes: guards.max_deletes_by_kind.iter().map(|(kind, most)| (kind.clone(), number(*most))).collect(),
-            max_delete_percent: guards.max_delete_percent.map_or(100.0, f64::from),
+            // In a day more can go than was owned at its start, when some of it comes back in between.
+            max_delete_percent: guards.max_delete_percent.map_or(f64::INFINITY, f64::from),
             max_change_percent: guards.max_change_percent.map(f64::from),
         },
         delete_after: guards.delete_after,

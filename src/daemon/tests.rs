@@ -147,7 +147,7 @@ async fn an_approval_that_cannot_be_written_down_can_be_given_again() {
     report.fingerprint = held.fingerprint.clone();
     (report.held, report.approvable) = (Some(held.clone()), approvable);
     let plans = &project.reconciler.plans;
-    plans.send_replace(Some(report));
+    plans.send_replace(Some(report.clone()));
     let state = rusqlite::Connection::open(dir.path().join("state/state.db")).unwrap();
     let full = "CREATE TRIGGER full BEFORE INSERT ON approved BEGIN SELECT RAISE(ABORT, 'full'); END";
     state.execute_batch(full).unwrap();
@@ -157,5 +157,8 @@ async fn an_approval_that_cannot_be_written_down_can_be_given_again() {
     assert_eq!(plans.borrow().as_ref().unwrap().held, Some(held));
     state.execute_batch("DROP TRIGGER full").unwrap();
     assert!(matches!(order(Order::Approve("0123")), Answer::Done(_)));
+    assert_eq!(order(Order::Approve("0123")), Answer::Stale, "single use");
+    // A pass that read the approvals before shows it once more.
+    plans.send_replace(Some(report));
     assert_eq!(order(Order::Approve("0123")), Answer::Stale, "single use");
 }

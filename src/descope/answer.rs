@@ -5,6 +5,7 @@ use super::Error;
 use super::call::Call;
 use super::call::Form;
 use super::transport::Response;
+use crate::telemetry::line::is_unsafe;
 use crate::telemetry::redact::Redactor;
 use serde_json::Value;
 
@@ -112,10 +113,6 @@ fn refusal(body: &[u8], redactor: &Redactor) -> (String, String) {
 
 /// Text from outside as one bounded line without secrets and without characters that could forge or hide text.
 pub fn clean(text: &str, longest: usize, redactor: &Redactor) -> String {
-    let is_unsafe = |c: char| {
-        c.is_control()
-            || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
-    };
     // Before, for a secret with line breaks; after, for one that was broken up by what is taken out here.
     let text = redactor.redact(text);
     let spaced: String = text.chars().map(|c| if c.is_whitespace() { ' ' } else { c }).collect();

@@ -5,6 +5,7 @@ use super::FieldChange;
 use super::Hold;
 use super::Plan;
 use crate::resource::Action;
+use crate::telemetry::line::one_line;
 use serde::Deserialize;
 use serde::Serialize;
 use serde_json::Value;
@@ -12,7 +13,6 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 use std::collections::HashSet;
-use std::fmt::Write;
 
 /// Longer values are shown as their size: a plan is read by people.
 const LONGEST_VALUE: usize = 2000;
@@ -361,28 +361,28 @@ pub fn how_to_release(held: &HeldReport) -> String {
 pub fn markdown(report: &Report) -> String {
     let mut out = String::new();
     for project in &report.projects {
-        line(&mut out, format_args!("### {}\n\n{}\n", project.name, summary(project)));
+        block(&mut out, format_args!("### {}", project.name));
+        block(&mut out, format_args!("{}", summary(project)));
         for warning in &project.warnings {
-            line(&mut out, format_args!("> {}\n", cell(warning)));
+            block(&mut out, format_args!("> {}", cell(warning)));
         }
         for refused in &project.refused {
             let RefusedReport { kind, id, message, file, line: number } = refused;
-            line(
+            block(
                 &mut out,
-                format_args!("> **{kind}/{}** cannot be carried out: {} ({file}:{number})\n", cell(id), cell(message)),
+                format_args!("> **{kind}/{}** cannot be carried out: {} ({file}:{number})", cell(id), cell(message)),
             );
         }
         if !project.changes.is_empty() {
-            line(
-                &mut out,
-                format_args!("| | resource | field | from | to | where |\n| --- | --- | --- | --- | --- | --- |"),
-            );
+            line(&mut out, format_args!("| | resource | field | from | to | where |"));
+            line(&mut out, format_args!("| --- | --- | --- | --- | --- | --- |"));
         }
         for change in &project.changes {
             markdown_rows(change, &mut out);
         }
         if let Some(held) = &project.held {
-            line(&mut out, format_args!("\n{}", how_to_release(held)));
+            line(&mut out, format_args!(""));
+            line(&mut out, format_args!("{}", how_to_release(held)));
         }
         line(&mut out, format_args!(""));
     }
@@ -410,7 +410,13 @@ fn cell(text: &str) -> String {
     text.replace('\\', "\\\\").replace('|', "\\|").replace('<', "&lt;").replace(['\n', '\r'], " ")
 }
 
+/// A line and an empty one.
+fn block(out: &mut String, text: std::fmt::Arguments<'_>) {
+    line(out, text);
+    line(out, format_args!(""));
+}
+
 fn line(out: &mut String, text: std::fmt::Arguments<'_>) {
-    // Writing to a String cannot fail.
-    let _written = writeln!(out, "{text}");
+    out.push_str(&one_line(&text.to_string()));
+    out.push('\n');
 }

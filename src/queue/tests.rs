@@ -343,6 +343,26 @@ async fn a_superseded_task_leaves_the_queue_and_asks_for_a_pass() {
     assert_eq!((asked.load(Ordering::Relaxed), queue.counts()), (1, Counts::default()));
 }
 
+/// It landed after the look that did not want it any more, and stayed there until the next interval.
+#[tokio::test(start_paused = true)]
+async fn what_ends_after_a_plan_dropped_it_asks_for_a_pass_unless_it_was_not_carried_out() {
+    for (verdict, passes) in [(Verdict::Done, 1), (retry(), 1), (park(), 0), (Verdict::Released, 0)] {
+        let queue = queue();
+        let asked = Arc::new(AtomicUsize::new(0));
+        let count = asked.clone();
+        queue.on_stale(move |_| {
+            count.fetch_add(1, Ordering::Relaxed);
+        });
+        queue.replace(&production(), vec![update("a", 1)], false);
+        let work = queue.take().await.unwrap();
+        queue.replace(&production(), Vec::new(), false);
+
+        queue.finish(work, vec![verdict.clone()]);
+
+        assert_eq!((asked.load(Ordering::Relaxed), queue.counts()), (passes, Counts::default()), "{verdict:?}");
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_refused_batch_is_halved_until_the_bad_one_stands_alone() {
     let queue = queue();
@@ -405,7 +425,7 @@ async fn deletes_that_are_declared_again_are_withdrawn_and_the_others_stay() {
     let delete = |name, batch| task(Action::Delete, "roles", name, batch);
     queue.replace(&production(), vec![delete("back", 1), delete("gone", 2), update("a", 0)], false);
 
-    queue.withdraw_deletes(&production(), |key| &*key.name != "gone");
+    queue.withdraw(&production(), |key, action| action == Action::Delete && &*key.name != "gone");
 
     let mut done = Vec::new();
     while let Some(work) = take_now(&queue) {
@@ -425,7 +445,7 @@ async fn deletes_that_wait_for_the_rate_limit_are_withdrawn_as_well_and_their_ba
     let slots: Vec<Slot> = work.tasks.iter().map(|task| task.slot.clone()).collect();
     assert!(queue.is_wanted(&production(), &slots));
 
-    queue.withdraw_deletes(&production(), |key| &*key.name == "back");
+    queue.withdraw(&production(), |key, _| &*key.name == "back");
 
     assert!(!queue.is_wanted(&production(), &slots));
     queue.finish(work, vec![Verdict::Released, Verdict::Released]);

@@ -82,7 +82,15 @@ pub struct Assessor {
     pub rules: Rules,
 }
 
-/// What [`Assessor::assess`] found.
+/// What Descope answered.
+pub struct Sight {
+    /// Kind by kind.
+    pub observed: Observed,
+    /// As in [`Assessment`].
+    pub gone: HashSet<Key>,
+}
+
+/// What [`Assessor::plan`] makes of it.
 pub struct Assessment {
     /// What has to change.
     pub plan: Plan,
@@ -97,45 +105,40 @@ pub struct Assessment {
 }
 
 impl Assessor {
-    /// Asks Descope for every declared or owned kind, and plans. While the newest files are not in force
-    /// (`is_current`), no delete becomes due: they may say something else. What became of the calls that are `lost` shall
-    /// be seen.
-    pub async fn assess(
-        &self,
-        desired: &Desired,
-        is_current: bool,
-        priority: Priority,
-        lost: &BTreeSet<IntentId>,
-    ) -> Assessment {
-        let now = self.now();
-        let absences = self.known(ProjectState::absences);
-        let owned = self.owned(&absences, now);
-        let delete_after = self.rules.delete_after;
-        let due: HashSet<Key> = absences
-            .into_iter()
-            .filter(|(_, since)| has_passed(*since, delete_after, now))
-            .map(|(key, _)| key)
-            .collect();
-        let approved = self.known(|state| state.approved(now));
-        let sent = self.known(ProjectState::sent_digests);
+    /// Looks, and plans what the look calls for.
+    pub async fn assess(&self, desired: &Desired, priority: Priority, lost: &BTreeSet<IntentId>) -> Assessment {
+        let sight = self.look(desired, priority, lost).await;
+        self.plan(desired, true, sight)
+    }
+
+    /// Asks Descope for every declared or owned kind. What became of the calls that are `lost` shall be seen.
+    pub async fn look(&self, desired: &Desired, priority: Priority, lost: &BTreeSet<IntentId>) -> Sight {
         let client = self.client.with_priority(priority);
-        // A call that was cut off may have made the only one of its kind.
-        let cut_off = self.known(ProjectState::open_intents).into_iter().map(|open| open.intent.key.kind);
-        let mut observed = observed::fetch(&client, kinds(desired, &owned, &cut_off.collect())).await;
+        let mut observed = observed::fetch(&client, self.kinds(desired)).await;
         let gone = self.look_twice(&client, desired, lost, &mut observed).await;
-        // Only now: what was deleted during the look is not there to be deleted, so it must count. Without the count of
-        // what was deleted lately, nothing more is.
+        Sight { observed, gone }
+    }
+
+    /// Compares. While the newest files are not in force (`is_current`), no delete becomes due: they may say something
+    /// else.
+    pub fn plan(&self, desired: &Desired, is_current: bool, sight: Sight) -> Assessment {
+        let Sight { observed, gone } = sight;
+        // What was deleted during the look is not there to be deleted, so it must count. Without the count of what was
+        // deleted lately, nothing more is.
         let ledger = self.known(|state| state.ledger().map(Some));
         let has_count = ledger.is_some();
-        let (mut owned, open, lately) = ledger.map_or_else(Default::default, |ledger| {
-            (ownerships(&ledger.owned, &ledger.absent, ledger.now), ledger.open, ledger.lately)
-        });
+        let Ledger { now, owned, absent, open, lately } = ledger.unwrap_or_else(Ledger::none);
+        let mut owned = ownerships(&owned, &absent, now);
         let mut windows: BTreeMap<&'static str, Window> =
             lately.into_iter().map(|(kind, lately)| (kind, window(lately))).collect();
         for intent in open.iter().map(|open| &open.intent).filter(|intent| is_gone(intent, &observed)) {
             let is_news = owned.remove(&intent.key).is_some() && intent.approval.is_none();
             windows.entry(intent.key.kind).or_default().deleted += usize::from(is_news);
         }
+        let delete_after = self.rules.delete_after;
+        let is_due = |key: &Key| absent.get(key).is_some_and(|since| has_passed(*since, delete_after, now));
+        let approved = self.known(|state| state.approved(now));
+        let sent = self.known(ProjectState::sent_digests);
         let first_contact = !self.is_known();
         let scope = format!("{:?}", (self.client.target(), &self.rules.owner));
         let plan = plan::diff(&Inputs {
@@ -150,10 +153,21 @@ impl Assessor {
             guards: &self.rules.guards,
             first_contact: first_contact && self.rules.first_contact == FirstContact::Hold,
             windows: &windows,
-            may_delete: &|key| has_count && is_current && due.contains(key),
+            may_delete: &|key| has_count && is_current && is_due(key),
             is_approved: &|digest| approved.contains(digest),
         });
         Assessment { plan, refusal: refusal(&observed), observed, gone, first_contact }
+    }
+
+    /// The kinds to ask for: those that a file mentions, those of which something is owned, and those with open calls: one
+    /// that was cut off may have made the only one of its kind.
+    pub fn kinds(&self, desired: &Desired) -> Vec<&'static dyn Kind> {
+        let owned = self.known(ProjectState::inventory);
+        let open = self.known(ProjectState::open_intents);
+        let ours: HashSet<&str> =
+            owned.keys().map(|key| key.kind).chain(open.iter().map(|open| open.intent.key.kind)).collect();
+        let is_asked = |kind: &&dyn Kind| desired.kinds.contains(kind.name()) || ours.contains(kind.name());
+        resource::ALL.iter().copied().filter(is_asked).collect()
     }
 
     /// A list may lack what is there. One that lacks too much of what we own, or something that would be forgotten for
@@ -190,11 +204,6 @@ impl Assessor {
         gone
     }
 
-    /// By which clock what the state knows counts.
-    fn now(&self) -> SystemTime {
-        self.state.as_ref().map_or_else(SystemTime::now, ProjectState::now)
-    }
-
     /// What the state knows; nothing where there is none or it cannot be read: then less is approved and deleted.
     fn known<T: Default>(&self, read: impl FnOnce(&ProjectState) -> Result<T, state::Error>) -> T {
         let Some(state) = &self.state else { return T::default() };
@@ -216,15 +225,6 @@ impl Assessor {
 
     fn was_renamed(&self, old: &Key, new: &Key) -> bool {
         self.state.as_ref().is_some_and(|state| state.was_renamed(old, new).unwrap_or(false))
-    }
-
-    fn owned(&self, absences: &BTreeMap<Key, SystemTime>, now: SystemTime) -> BTreeMap<Key, Ownership> {
-        let Some(state) = &self.state else { return BTreeMap::new() };
-        let inventory = state.inventory().unwrap_or_else(|error| {
-            tracing::error!(%error, "cannot read what is owned; nothing is pruned");
-            BTreeMap::new()
-        });
-        ownerships(&inventory, absences, now)
     }
 
     fn sent(&self, known: &HashMap<Key, BTreeMap<String, Digest>>, key: &Key, field: &str, value: &Value) -> Sent {
@@ -309,18 +309,6 @@ pub fn is_fresh(created: SystemTime, now: SystemTime) -> bool {
 /// Is `since` at least that long ago? A clock that was set back proves nothing.
 pub fn has_passed(since: SystemTime, wait: Duration, now: SystemTime) -> bool {
     wait.is_zero() || now.duration_since(since).is_ok_and(|age| age >= wait)
-}
-
-/// The kinds to ask for: those that a file mentions, those of which something is owned, and those with open calls.
-fn kinds(
-    desired: &Desired,
-    owned: &BTreeMap<Key, Ownership>,
-    cut_off: &HashSet<&'static str>,
-) -> Vec<&'static dyn Kind> {
-    let is_owned: HashSet<&str> = owned.keys().map(|key| key.kind).collect();
-    let is_ours = |kind: &str| is_owned.contains(kind) || cut_off.contains(kind);
-    let is_asked = |kind: &&dyn Kind| desired.kinds.contains(kind.name()) || is_ours(kind.name());
-    resource::ALL.iter().copied().filter(is_asked).collect()
 }
 
 fn refusal(observed: &Observed) -> Option<String> {

@@ -29,6 +29,7 @@ impl Reconciler {
         self.memory.in_sync.extend(landed);
         let differing: HashSet<&Key> = plan.changes.iter().map(|change| &change.key).collect();
         let mut drifted: HashMap<&'static str, i64> = HashMap::new();
+        let mut unknown = 0;
         for (key, declared) in &desired.resources {
             let digest = digest(declared);
             if !differing.contains(key) {
@@ -38,6 +39,11 @@ impl Reconciler {
             } else if self.memory.in_sync.get(key) == Some(&digest) {
                 *drifted.entry(key.kind).or_default() += 1;
             }
+            unknown += usize::from(!self.memory.in_sync.contains_key(key));
+        }
+        // What comes back into the files comes back as something new.
+        if desired.resources.len() < self.memory.in_sync.len() + unknown {
+            self.memory.in_sync.retain(|key, _| desired.resources.contains_key(key));
         }
         let sent = plan.changes.iter().filter(|change| change.held.is_none());
         let sent = sent.filter_map(|change| Some((change.key.clone(), digest(desired.resources.get(&change.key)?))));

@@ -15,6 +15,7 @@ use crate::resource::Kind;
 use crate::state;
 use crate::state::Owned;
 use std::collections::BTreeMap;
+use std::collections::HashMap;
 use std::collections::HashSet;
 use std::time::SystemTime;
 
@@ -27,8 +28,18 @@ impl Reconciler {
         }
         let note = || -> Result<(), state::Error> {
             let owned = self.state.inventory()?;
+            // What is still to be renamed is declared under its new name.
+            let mut renamed: HashMap<Key, &Declared> = HashMap::new();
+            for declared in desired.resources.values() {
+                let Some(name) = &declared.renamed_from else { continue };
+                let old = Key { name: name.clone(), ..declared.key.clone() };
+                if owned.contains_key(&old) && !self.state.was_renamed(&old, &declared.key)? {
+                    renamed.insert(old, declared);
+                }
+            }
+            let declared = |key: &Key| desired.resources.get(key).map(|d| &**d).or_else(|| renamed.get(key).copied());
             let now = self.state.now();
-            let flags = redeclared(&owned, &self.state.absences()?, desired, now);
+            let flags = redeclared(&owned, &self.state.absences()?, declared, now);
             if !flags.is_empty() {
                 self.state.own(&flags)?;
             }
@@ -42,7 +53,7 @@ impl Reconciler {
             if !news.is_empty() {
                 self.state.redeclare_calls(&news)?;
             }
-            let absent = owned.into_keys().filter(|key| !desired.resources.contains_key(key)).collect();
+            let absent = owned.into_keys().filter(|key| declared(key).is_none()).collect();
             self.state.note_absent(&absent, now).map(drop)
         };
         if let Err(error) = note() {
@@ -106,13 +117,13 @@ impl Reconciler {
 /// `cascadeDelete` counts, whether the resource can be seen or not. What comes back into the files with the load that
 /// another one leaves, as when a rollback is undone, is as new as if it were created: the other may be it under its old
 /// name.
-fn redeclared(
+fn redeclared<'a>(
     owned: &BTreeMap<Key, Owned>,
     absences: &BTreeMap<Key, SystemTime>,
-    desired: &Desired,
+    declared: impl Fn(&Key) -> Option<&'a Declared>,
     at: SystemTime,
 ) -> Vec<(Key, Owned)> {
-    let leaves = |key: &&Key| !desired.resources.contains_key(*key) && !absences.contains_key(*key);
+    let leaves = |key: &&Key| declared(key).is_none() && !absences.contains_key(*key);
     let losing: HashSet<&str> = owned.keys().filter(leaves).map(|key| key.kind).collect();
     let may_replace = |key: &Key| {
         absences.contains_key(key)
@@ -120,7 +131,7 @@ fn redeclared(
             && resource::kind(key.kind).is_some_and(Kind::has_rename)
     };
     let flags = owned.iter().filter_map(|(key, before)| {
-        let mut now = ownership(desired.resources.get(key)?, Some(*before));
+        let mut now = ownership(declared(key)?, Some(*before));
         if may_replace(key) {
             now.created_at = now.created_at.map(|_| at);
         }
@@ -190,7 +201,7 @@ mod tests {
             let owned = back.iter().chain(&stays).chain(leaves).map(|key| (key.clone(), created(key))).collect();
             let mut absences: BTreeMap<Key, SystemTime> = back.map(|key| (key, at(8))).into();
             absences.insert(role("long gone"), at(3));
-            redeclared(&owned, &absences, &desired, at(9))
+            redeclared(&owned, &absences, |key| desired.resources.get(key).map(|declared| &**declared), at(9))
         };
 
         let anew = Owned { created_at: Some(at(9)), ..Owned::default() };

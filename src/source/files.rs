@@ -135,6 +135,8 @@ impl Files {
                 () = next(&mut events) => {}
                 () = tokio::time::sleep(poll.max(cost * POLL_SHARE)) => {}
             }
+            let doubted: Vec<bool> = eye.projects.iter().map(|project| project.target.is_doubted()).collect();
+            let is_doubted = doubted.contains(&true);
             let deadline = Instant::now() + debounce * LONGEST_DEBOUNCE;
             let mut seen = None;
             loop {
@@ -143,21 +145,22 @@ impl Files {
                 let Some((back, now, took)) = look(eye).await else { return };
                 (eye, cost) = (back, took);
                 let is_quiet = seen.as_ref() == Some(&now) && now.iter().all(Seen::is_settled);
-                let is_noise = seen.is_none() && now == last;
+                let is_noise = seen.is_none() && now == last && !is_doubted;
                 seen = Some(now);
                 if is_quiet || is_noise || Instant::now() >= deadline {
                     break;
                 }
                 tokio::time::sleep(debounce).await;
             }
-            let Some(seen) = seen.filter(|seen| *seen != last) else {
+            let Some(seen) = seen.filter(|seen| is_doubted || *seen != last) else {
                 // Noise beside the files must not keep us busy.
                 tokio::time::sleep(debounce).await;
                 continue;
             };
             metrics.source_events_total.with_label_values(&[Trigger::Watch.as_str()]).inc();
-            let pairs = eye.projects.iter().zip(seen.iter().zip(&last));
-            pairs.filter(|(_, (now, then))| now != then).for_each(|(project, _)| project.target.fire(Trigger::Watch));
+            let looks = seen.iter().zip(&last).map(|(now, then)| now != then).zip(doubted);
+            let changed = eye.projects.iter().zip(looks).filter(|(_, (is_new, is_doubted))| *is_new || *is_doubted);
+            changed.for_each(|(project, _)| project.target.fire(Trigger::Watch));
             last = seen;
         }
     }
@@ -385,6 +388,21 @@ mod tests {
         let mut world = World::start(temp, receiver, files);
 
         assert!(world.fires(BY_EVENT).await);
+        world.stop().await;
+    }
+
+    // What another trigger loaded in between stayed in force: to the watcher nothing had changed.
+    #[tokio::test]
+    async fn files_that_are_again_as_the_watcher_knows_them_are_told_after_a_load_of_others() {
+        let mut world = World::new("repo", |_| ());
+        world.wait_until_it_watches("repo/a.yaml").await;
+
+        world.receiver.doubt();
+        fs::write(world.path("repo/.noise"), "").unwrap();
+
+        assert!(world.fires(BY_EVENT).await);
+        fs::write(world.path("repo/.noise"), "more").unwrap();
+        assert!(!world.fires(DEBOUNCE * 10).await, "once");
         world.stop().await;
     }
 

@@ -19,44 +19,48 @@ pub type Digest = [u8; 32];
 
 /// The key, in a file of its own so that a copy of the database alone tells nothing.
 #[derive(Debug)]
-pub(super) struct FingerprintKey(SecretBox<[u8; 32]>);
+pub(super) struct FingerprintKey {
+    key: SecretBox<[u8; 32]>,
+    is_passing: bool,
+}
 
 impl FingerprintKey {
-    /// Reads the key, or makes one. A damaged one is replaced: what it fingerprinted is sent once more.
-    pub fn open(path: &Path) -> Result<Self, OpenError> {
-        if let Some(key) = Self::read(path)? {
-            return Ok(key);
-        }
+    /// Makes a key and keeps it. No fingerprint of another one may be compared from then on.
+    pub fn make(path: &Path) -> Result<Self, OpenError> {
         let key = Self::random().map_err(|source| OpenError::Unwritable { path: path.to_owned(), source })?;
         key.store(path).map_err(|source| OpenError::Unwritable { path: path.to_owned(), source })?;
         Ok(key)
     }
 
-    /// Reads the key; without one nothing that was sent compares equal.
-    pub fn open_read_only(path: &Path) -> Result<Self, OpenError> {
-        match Self::read(path)? {
-            Some(key) => Ok(key),
-            None => Self::random().map_err(|source| OpenError::File { path: path.to_owned(), source }),
-        }
+    /// A key for as long as this process looks at a state that has lost its own.
+    pub fn passing(path: &Path) -> Result<Self, OpenError> {
+        let key = Self::random().map_err(|source| OpenError::File { path: path.to_owned(), source })?;
+        Ok(Self { is_passing: true, ..key })
     }
 
-    fn read(path: &Path) -> Result<Option<Self>, OpenError> {
+    /// Is it another one than what is known was fingerprinted with?
+    pub fn is_passing(&self) -> bool {
+        self.is_passing
+    }
+
+    /// `None` where there is no key, or a damaged one: what it fingerprinted cannot be compared any more.
+    pub fn read(path: &Path) -> Result<Option<Self>, OpenError> {
         let bytes = match fs::read(path) {
             Ok(bytes) => bytes,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(source) => return Err(OpenError::File { path: path.to_owned(), source }),
         };
         if let Ok(key) = <[u8; 32]>::try_from(bytes) {
-            return Ok(Some(Self(SecretBox::new(Box::new(key)))));
+            return Ok(Some(Self { key: SecretBox::new(Box::new(key)), is_passing: false }));
         }
-        tracing::error!(path = %path.display(), "the fingerprint key is damaged; secrets will be sent once more");
+        tracing::error!(path = %path.display(), "the fingerprint key is damaged; what cannot be read back is sent once more");
         Ok(None)
     }
 
     fn random() -> io::Result<Self> {
         let mut key = Box::new([0; 32]);
         getrandom::fill(&mut *key).map_err(io::Error::from)?;
-        Ok(Self(SecretBox::new(key)))
+        Ok(Self { key: SecretBox::new(key), is_passing: false })
     }
 
     fn store(&self, path: &Path) -> io::Result<()> {
@@ -66,7 +70,7 @@ impl FingerprintKey {
             Ok(()) | Err(_) => {}
         }
         let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&new)?;
-        file.write_all(self.0.expose_secret())?;
+        file.write_all(self.key.expose_secret())?;
         file.sync_all()?;
         fs::rename(&new, path)
     }
@@ -74,7 +78,7 @@ impl FingerprintKey {
     pub fn digest(&self, value: &Value) -> Digest {
         // HMAC takes keys of any length.
         let mut mac =
-            Hmac::<Sha256>::new_from_slice(self.0.expose_secret()).unwrap_or_else(|error| unreachable!("{error}"));
+            Hmac::<Sha256>::new_from_slice(self.key.expose_secret()).unwrap_or_else(|error| unreachable!("{error}"));
         mac.update(value.to_string().as_bytes());
         mac.finalize().into_bytes().into()
     }

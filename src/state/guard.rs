@@ -49,6 +49,14 @@ pub struct Ledger {
     pub lately: BTreeMap<&'static str, Lately>,
 }
 
+impl Ledger {
+    /// Of a state that cannot be read, or of none.
+    pub fn none() -> Self {
+        let (owned, absent, open, lately) = Default::default();
+        Self { now: SystemTime::now(), owned, absent, open, lately }
+    }
+}
+
 impl ProjectState {
     /// Notes which owned resources this load lacks, and forgets the absence of the others. Since when each has been
     /// absent; a time in the future, after the clock was set back, counts from now.

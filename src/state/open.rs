@@ -144,6 +144,19 @@ pub(super) fn read_only(path: &Path) -> Result<Option<Connection>, OpenError> {
     }
 }
 
+/// What cannot be compared any more, as its key is lost.
+pub(super) fn forget_fingerprints(connection: &Connection, path: &Path) -> Result<(), OpenError> {
+    let forgotten = connection.execute("DELETE FROM sent", []);
+    let forgotten = forgotten.map_err(|source| OpenError::Database { path: path.to_owned(), source })?;
+    if forgotten > 0 {
+        tracing::error!(
+            fields = forgotten,
+            "the fingerprint key was lost: what cannot be read back counts as never sent; restore it with state.db"
+        );
+    }
+    Ok(())
+}
+
 fn check_version(connection: &Connection, path: &Path) -> Result<usize, OpenError> {
     let found = schema::version(connection).map_err(|source| OpenError::Database { path: path.to_owned(), source })?;
     if found > schema::VERSION {

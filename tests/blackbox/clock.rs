@@ -383,3 +383,46 @@ async fn nothing_goes_into_a_lockout_whatever_the_clock_says() {
     )
     .await;
 }
+
+/// The look began by one clock and ended by another.
+#[tokio::test]
+async fn a_clock_that_is_set_during_a_look_hurries_no_delete_and_doubles_no_create() {
+    at_once(JUMPS, async |jumps| {
+        let mut world = World::with(sync("maxDeletes: 10, maxDeletePercent: 100, deleteAfter: 9s")).await;
+        let Some(clock) = Clock::new(&world) else { return };
+        world.write("roles.yaml", &roles(&["a", "b"]));
+        clock.start(&mut world).await;
+        world.converge().await;
+        // Lists do not show for a while what was just created.
+        world.sim(Method::PUT, "options", Some(json!({ "readDelay": "14s" }))).await;
+        let left = Instant::now();
+        world.write("roles.yaml", &roles(&["a"]));
+        world.write("permissions.yaml", "permissions:\n  - name: p\n");
+        world.until("created", async |world| world.entity("permissions", "p").await.is_some()).await;
+        let slow = json!([
+            { "match": { "path": "/v1/mgmt/role/all" }, "fault": "delay", "delay": "500ms" },
+            { "match": { "path": "/v1/mgmt/permission/all" }, "fault": "delay", "delay": "500ms" }]);
+        world.faults(slow).await;
+
+        for days in jumps {
+            let passes = world.passes_by("api").await;
+            assert_eq!(world.ask(Method::POST, "/api/v1/reconcile").await.0, 202);
+            world.until("looking", async |world| world.metric("api_requests_in_flight").await > Some(0.0)).await;
+            clock.set(&format!("{days:+}d"));
+            world.until("looked", async |world| world.passes_by("api").await > passes).await;
+            world.until("believed", async |world| clock.is_believed(world, *days).await).await;
+            let early = !exists(&world, "b").await && left.elapsed() < Duration::from_secs(9);
+            assert!(!early, "{jumps:?}: deleted after {:?}", left.elapsed());
+        }
+        assert!(left.elapsed() < Duration::from_secs(9), "too slow a machine for this test");
+        world.faults(json!([])).await;
+        world.until("deleted", async |world| !exists(world, "b").await).await;
+
+        assert!(left.elapsed() >= Duration::from_secs(9), "{jumps:?}: {:?}", left.elapsed());
+        world.until("converged", async |world| world.is_converged().await).await;
+        let creates = crate::harness::creates(&world.log().await);
+        assert_eq!(creates.len(), 3, "{jumps:?}");
+        assert!(creates.values().all(|counts| *counts == (1, 0)), "{jumps:?}: {creates:?}");
+    })
+    .await;
+}

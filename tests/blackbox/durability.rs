@@ -4,6 +4,7 @@ use crate::harness::PROJECT;
 use crate::harness::Process;
 use crate::harness::Setup;
 use crate::harness::World;
+use reqwest::Method;
 use rustix::process::Resource;
 use rustix::process::Rlimit;
 use rustix::process::prlimit;
@@ -59,6 +60,56 @@ async fn a_full_disk_stops_creates_and_deletes_loudly_while_updates_go_on_until_
     world.until("converged", async |world| world.is_converged().await).await;
     let trail = world.run_json(&["audit", "-o", "json", "--kind", "permissions"], 0).await;
     assert_eq!(trail["changes"].as_array().unwrap().last().unwrap()["outcome"], "ok");
+}
+
+/// It failed as a whole, and the changes that it was to stop went on.
+#[tokio::test]
+async fn a_suspension_holds_on_a_full_disk_and_survives_a_restart_once_there_is_room() {
+    let mut world = World::with(sync()).await;
+    world.write("roles.yaml", "roles:\n  - { name: a, description: one }\n");
+    start_limited(&mut world);
+    world.converge().await;
+    limit(&world, Some(4096));
+    let writes = world.writes().await.len();
+    let url = world.daemon_url().await;
+
+    let output = world.run(&["suspend", "--for", "1h", "--url", &url]).await;
+    assert!(output.status.success(), "{output:?}");
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(stderr.contains("it ends with the daemon while it cannot be written down"), "{stderr}");
+    world.write("roles.yaml", "roles:\n  - { name: a, description: two }\n");
+    world.until("planned", async |world| world.project().await["lastPass"]["changes"] == 1).await;
+    world.pass().await;
+    assert_eq!(world.writes().await.len(), writes);
+    assert!(world.project().await["suspendedUntil"].is_string());
+
+    limit(&world, None);
+    world.pass().await;
+    world.kill().await;
+    world.start().await;
+    world.until("planned", async |world| world.project().await["lastPass"]["changes"] == 1).await;
+    assert!(world.project().await["suspendedUntil"].is_string());
+    world.pass().await;
+    assert_eq!(world.writes().await.len(), writes);
+    assert_eq!(world.ask(Method::POST, "/api/v1/resume").await.0, 200);
+    world.until("updated", async |world| world.entity("roles", "a").await.unwrap()["description"] == "two").await;
+}
+
+#[tokio::test]
+async fn a_suspension_that_was_never_written_down_can_be_taken_back() {
+    let mut world = World::with(sync()).await;
+    world.write("roles.yaml", "roles:\n  - { name: a, description: one }\n");
+    start_limited(&mut world);
+    world.converge().await;
+    limit(&world, Some(4096));
+    assert_eq!(world.ask(Method::POST, "/api/v1/suspend?for=1h").await.0, 200);
+    world.write("roles.yaml", "roles:\n  - { name: a, description: two }\n");
+    world.until("planned", async |world| world.project().await["lastPass"]["changes"] == 1).await;
+
+    assert_eq!(world.ask(Method::POST, "/api/v1/resume").await.0, 200);
+
+    world.until("updated", async |world| world.entity("roles", "a").await.unwrap()["description"] == "two").await;
+    assert!(world.project().await["suspendedUntil"].is_null());
 }
 
 #[tokio::test]
@@ -154,6 +205,41 @@ async fn a_lost_state_costs_ownership_and_fingerprints_and_says_so() {
     let (_, plan) = world.ask(reqwest::Method::GET, "/api/v1/plan").await;
     assert!(plan.contains("unverified"), "{plan}");
     assert!(plan.contains(r#"{"kind":"roles","id":"b"}"#), "{plan}");
+}
+
+/// Everything compared with the new key looked changed: a parent that "cannot change" parked its tenant for good.
+#[tokio::test]
+async fn a_lost_key_costs_fingerprints_alone() {
+    for damage in ["gone", "short"] {
+        let mut world = World::with(sync()).await;
+        let tenants =
+            "tenants:\n  - { id: parent, name: P }\n  - { id: t, name: T, parent: parent, federatedAppIds: [app1] }\n";
+        world.write("tenants.yaml", tenants);
+        world.write("roles.yaml", &roles(&["a", "b"]));
+        world.converge().await;
+        world.assert_nothing_left().await;
+        world.stop().await;
+        let key = world.path("state/fingerprint.key");
+        if damage == "gone" {
+            fs::remove_file(&key).unwrap()
+        } else {
+            fs::write(&key, damage).unwrap()
+        }
+        world.write("roles.yaml", &roles(&["a"]));
+        let before = world.writes().await.len();
+
+        let plan = String::from_utf8(world.run(&["plan", "-o", "json"]).await.stdout).unwrap();
+        assert!(plan.contains("unverified") && !plan.contains("delete the resource"), "{damage}: {plan}");
+        world.start().await;
+        world.until("converged", async |world| world.is_converged().await).await;
+        world.assert_nothing_left().await;
+
+        let writes = world.writes().await.split_off(before);
+        let mut paths: Vec<&str> = writes.iter().map(|(line, _)| &**line).collect();
+        paths.sort_unstable();
+        assert_eq!(paths, ["PATCH /v1/mgmt/tenant/patch", "POST /v1/mgmt/role/delete"], "{damage}: {writes:#?}");
+        assert!(world.daemon().said("the fingerprint key was lost"), "{damage}");
+    }
 }
 
 #[tokio::test]

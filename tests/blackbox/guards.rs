@@ -595,7 +595,7 @@ async fn two_owners_share_a_project_and_leave_one_another_alone() {
     second.write("roles.yaml", &roles(&["x", "y"]));
     first.converge().await;
     second.converge().await;
-    first.pass().await;
+    first.fresh_pass().await;
     assert_eq!(first.project().await["undeclared"], 2);
 
     second.write("roles.yaml", &roles(&["x"]));
@@ -606,4 +606,24 @@ async fn two_owners_share_a_project_and_leave_one_another_alone() {
     for name in ["a", "b", "x"] {
         assert!(exists(&first, "roles", name).await, "{name}");
     }
+}
+
+/// It counted as a hundred: what went, came back and was to go once more was held.
+#[tokio::test]
+async fn a_share_that_is_off_holds_nothing() {
+    let mut world = World::with(sync("maxDeletes: 100, maxDeletePercent: off, deleteAfter: 0s")).await;
+    let (few, all) = (["a", "b", "c"], ["a", "b", "c", "d", "e", "f"]);
+    world.write("roles.yaml", &roles(&all));
+    world.converge().await;
+    // Not of today, so that it counts as owned from the start.
+    let state = rusqlite::Connection::open(world.path("state/state.db")).unwrap();
+    state.execute("UPDATE owned SET created_at = NULL", []).unwrap();
+
+    for _ in 0..3 {
+        world.write("roles.yaml", &roles(&few));
+        is_gone(&world, "roles", "f").await;
+        world.write("roles.yaml", &roles(&all));
+        world.until("back", async |world| exists(world, "roles", "f").await).await;
+    }
+    world.until("converged", async |world| world.is_converged().await).await;
 }

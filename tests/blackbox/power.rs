@@ -110,6 +110,26 @@ async fn a_create_that_arrives_after_the_next_start_has_looked_is_still_ours() {
     assert!(is_there(&world, "roles", "late").await, "owned, and protected");
 }
 
+/// It was deleted: what its new name declares was not known by the old one, under which it is still owned.
+#[tokio::test]
+async fn what_a_rename_declares_counts_before_it_is_done() {
+    let mut world = World::with(sync()).await;
+    world.write("roles.yaml", "roles:\n  - name: a\n  - name: old\n  - name: plain\n");
+    world.converge().await;
+    assert_eq!(world.ask(reqwest::Method::POST, "/api/v1/suspend?for=1h").await.0, 200);
+    let renames = "roles:\n  - name: a\n  - { name: new, renamedFrom: old, protected: true }\n";
+    world.write("roles.yaml", renames);
+    world.until("planned", async |world| world.project().await["lastPass"]["changes"] == 2).await;
+    world.write("roles.yaml", "roles:\n  - name: a\n");
+    world.until("left", async |world| world.project().await["undeclared"] == 1).await;
+    assert_eq!(world.ask(reqwest::Method::POST, "/api/v1/resume").await.0, 200);
+
+    world.until("pruned", async |world| !is_there(world, "roles", "plain").await).await;
+    world.until("converged", async |world| world.is_converged().await).await;
+    world.assert_nothing_left().await;
+    assert!(is_there(&world, "roles", "old").await, "protected");
+}
+
 #[tokio::test]
 async fn a_delete_whose_answer_was_lost_counts_for_the_guards_and_only_once() {
     let mut world = World::with(sync()).await;

@@ -12,12 +12,12 @@ use crate::plan::render::ProjectReport;
 use crate::plan::render::RefusedReport;
 use crate::plan::render::Report;
 use crate::queue::Queue;
+use crate::telemetry::line::one_line;
 use crate::telemetry::status::Problem;
 use crate::telemetry::status::ProblemState;
 use serde::Serialize;
 use std::collections::HashMap;
 use std::collections::HashSet;
-use std::fmt::Write;
 
 /// `apply -o json`: the plan, with a result per change.
 #[derive(Debug, Serialize)]
@@ -219,6 +219,6 @@ impl Left {
 }
 
 fn line(out: &mut String, text: std::fmt::Arguments<'_>) {
-    // Writing to a String cannot fail.
-    let _written = writeln!(out, "{text}");
+    out.push_str(&one_line(&text.to_string()));
+    out.push('\n');
 }

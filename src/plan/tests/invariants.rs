@@ -189,9 +189,11 @@ enum Moved {
     Cascades,
     /// What the YAML wants.
     Wishes,
+    /// What is declared is no longer listed, perhaps so much of it that nobody believes the list.
+    Losses,
 }
 
-const MOVES: [Moved; 3] = [Moved::Bodies, Moved::Cascades, Moved::Wishes];
+const MOVES: [Moved; 4] = [Moved::Bodies, Moved::Cascades, Moved::Wishes, Moved::Losses];
 
 impl Moved {
     fn apply(self, drawn: &Drawn) -> Drawn {
@@ -212,6 +214,11 @@ impl Moved {
                     Arc::make_mut(declared).fields.insert("description".to_owned(), json!("moved"));
                 }
             }
+            Self::Losses => {
+                let is_plain = |declared: &Declared| declared.key.kind != "tenants" && declared.renamed_from.is_none();
+                let (resources, live) = (&drawn.desired.resources, &mut drawn.world.live);
+                live.retain(|key, _| !resources.get(key).is_some_and(|declared| is_plain(declared)));
+            }
         }
         drawn
     }
@@ -222,6 +229,8 @@ impl Moved {
             Self::Bodies => drawn.listed(drawn.renamed_now(key).as_ref().unwrap_or(key)).is_some(),
             Self::Cascades => key.kind == "tenants" && *action == Action::Delete,
             Self::Wishes => key.kind != "tenants" && *action != Action::Delete,
+            // To accept a loss is another decision than to let a change go.
+            Self::Losses => drawn.is_shrunk(key.kind) != self.apply(drawn).is_shrunk(key.kind),
         }
     }
 }
