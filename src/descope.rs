@@ -104,6 +104,12 @@ impl Client {
         Self { shared: Arc::new(shared), priority: Priority::Observation, wanted: None }
     }
 
+    /// Which project it speaks to, on which host.
+    pub fn target(&self) -> (&str, &str) {
+        let Settings { project_id, base_url, .. } = &self.shared.settings;
+        (base_url.as_str(), project_id)
+    }
+
     /// The same client for calls of another priority; a new one observes.
     #[must_use]
     pub fn with_priority(&self, priority: Priority) -> Self {

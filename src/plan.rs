@@ -21,6 +21,7 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 use std::collections::HashMap;
+use std::collections::HashSet;
 use std::hash::DefaultHasher;
 use std::hash::Hash;
 use std::hash::Hasher;
@@ -155,6 +156,8 @@ pub enum Sent {
 
 /// What a plan is made of. Borrowed: nothing here can reach the network.
 pub struct Inputs<'a> {
+    /// Which project on behalf of which repo: no two share a fingerprint.
+    pub scope: &'a str,
     /// The last good desired state.
     pub desired: &'a Desired,
     /// What the API answered, kind by kind.
@@ -258,6 +261,8 @@ pub struct Plan {
     pub waiting: BTreeSet<&'static str>,
     /// Kinds of which a create is among them.
     pub waiting_creates: BTreeSet<&'static str>,
+    /// Kinds of which a rename cannot be carried out: what is to be deleted of them may be its other half.
+    pub refused_renames: BTreeSet<&'static str>,
     /// Kinds whose list lacks too much of what we own to be believed.
     pub shrunk: BTreeSet<&'static str>,
     /// Everything live, declared or not, of the kinds that could be observed.
@@ -453,6 +458,11 @@ impl<'a> Live<'a> {
     }
 }
 
+/// We did this rename, and the old name did not become ours again: whoever bears it now is somebody else.
+pub fn is_over(owned: &BTreeMap<Key, Ownership>, renamed: &dyn Fn(&Key, &Key) -> bool, old: &Key, new: &Key) -> bool {
+    !owned.contains_key(old) && renamed(old, new)
+}
+
 /// Renames to do: new key to old key. A rename that cannot be told from two resources is refused.
 fn find_renames(inputs: &Inputs<'_>, live: &Live<'_>, plan: &mut Plan) -> BTreeMap<Key, Key> {
     let mut renames = BTreeMap::new();
@@ -460,10 +470,13 @@ fn find_renames(inputs: &Inputs<'_>, live: &Live<'_>, plan: &mut Plan) -> BTreeM
         let Some(old_name) = &declared.renamed_from else { continue };
         let new = &declared.key;
         let old = Key { name: old_name.clone(), ..new.clone() };
-        let Some(document) = live.get(&old) else { continue };
+        let Some(document) = live.get(&old).filter(|_| !is_over(inputs.owned, inputs.renamed, &old, new)) else {
+            continue;
+        };
         let is_builtin = resource::kind(old.kind).is_some_and(|kind| kind.is_builtin(document, inputs.builtin_roles));
         let mut refuse = |message: String| {
             plan.refused.push(Refusal { key: new.clone(), message, place: declared.place.clone() });
+            plan.refused_renames.insert(new.kind);
         };
         if is_builtin {
             refuse(format!(
@@ -609,6 +622,7 @@ fn wait_along(mut absent: BTreeSet<Key>, plan: &mut Plan) {
             if let (Some(place), Some(missing)) = (&change.place, missing(change)) {
                 plan.warnings.push(format!("{place}: {} waits for {missing}", change.key));
             }
+            plan.waiting.insert(change.key.kind);
         }
         let made = waiting.into_iter().filter(|change| matches!(change.action, Action::Create | Action::Rename));
         for change in made {
@@ -629,7 +643,7 @@ fn plan_undeclared(inputs: &Inputs<'_>, live: &Live<'_>, renames: &BTreeMap<Key,
         let is_open = plan.refused.iter().any(|refusal| refusal.key == declared.key);
         is_open.then(|| Key { name, ..declared.key.clone() })
     }));
-    let staying = staying(inputs);
+    let inhabited = inhabited(inputs, live);
     for key in live.keys() {
         let (Some(kind), Some(document)) = (resource::kind(key.kind), live.get(key)) else { continue };
         let is_ours_to_leave = inputs.desired.resources.contains_key(key)
@@ -639,37 +653,71 @@ fn plan_undeclared(inputs: &Inputs<'_>, live: &Live<'_>, renames: &BTreeMap<Key,
             continue;
         }
         let prunes = |ownership: &&Ownership| inputs.policy == Policy::Sync && !ownership.protected;
-        let ownership = inputs.owned.get(key).filter(prunes);
-        if let Some(role) = ownership.and_then(|_| staying.get(key)) {
+        let Some(ownership) = inputs.owned.get(key).filter(prunes) else {
+            plan.undeclared.push(key.clone());
+            continue;
+        };
+        let inhabitants = inhabited.get(key).copied().unwrap_or_default();
+        if let Some(role) = inhabitants.staying {
             plan.warnings.push(format!(
                 "{key} left the YAML and stays: {role}, which would go with it, is declared or protected"
             ));
             plan.undeclared.push(key.clone());
             continue;
         }
-        match ownership {
-            Some(ownership) => plan.changes.push(Change {
-                key: key.clone(),
-                action: Action::Delete,
-                completes: false,
-                is_approved: false,
-                is_early: !(inputs.may_delete)(key),
-                held: None,
-                digest: Arc::default(),
-                fields: Vec::new(),
-                place: None,
-                tasks: vec![order::deletion(key, document, ownership.cascade_delete)],
-            }),
-            None => plan.undeclared.push(key.clone()),
+        if let Some(role) = inhabitants.unseen {
+            plan.warnings.push(format!("{key} waits: {role}, which goes with it, could not be observed this time"));
+            plan.waiting.insert(key.kind);
+            continue;
         }
+        plan.changes.push(Change {
+            key: key.clone(),
+            action: Action::Delete,
+            completes: false,
+            is_approved: false,
+            is_early: inhabitants.is_early || !(inputs.may_delete)(key),
+            held: None,
+            digest: Arc::default(),
+            fields: Vec::new(),
+            place: None,
+            tasks: vec![order::deletion(key, document, ownership.cascade_delete)],
+        });
     }
+    // What goes with its tenant is not left alone; a warning names it.
+    let deleted: HashSet<&Key> = plan.changes.iter().filter(|c| c.action == Action::Delete).map(|c| &c.key).collect();
+    plan.undeclared.retain(|key| !key.home().is_some_and(|tenant| deleted.contains(&tenant)));
 }
 
-/// Tenants that take something along which must not go: a tenant's roles are deleted with it.
-fn staying<'a>(inputs: &Inputs<'a>) -> HashMap<Key, &'a Key> {
-    let protected = inputs.owned.iter().filter(|(_, ownership)| ownership.protected).map(|(key, _)| key);
-    let staying = protected.chain(inputs.desired.resources.keys());
-    staying.filter_map(|key| Some((Key::new("tenants", key.tenant.as_ref()?), key))).collect()
+/// What is known of the roles in a tenant, all of which Descope deletes with it.
+#[derive(Debug, Clone, Copy, Default)]
+struct Inhabitants<'a> {
+    /// One that must not go: it is declared, or protected.
+    staying: Option<&'a Key>,
+    /// One of ours of which nobody knows whether it is there.
+    unseen: Option<&'a Key>,
+    /// The time of one has not come.
+    is_early: bool,
+}
+
+fn inhabited<'a>(inputs: &Inputs<'a>, live: &Live<'_>) -> HashMap<Key, Inhabitants<'a>> {
+    let mut inhabited: HashMap<Key, Inhabitants<'a>> = HashMap::new();
+    for key in inputs.desired.resources.keys() {
+        if let Some(tenant) = key.home() {
+            inhabited.entry(tenant).or_default().staying = Some(key);
+        }
+    }
+    for (key, ownership) in inputs.owned {
+        let Some(tenant) = key.home() else { continue };
+        let inhabitants = inhabited.entry(tenant).or_default();
+        if ownership.protected {
+            inhabitants.staying = Some(key);
+        }
+        if !live.is_observed(key.kind) {
+            inhabitants.unseen = Some(key);
+        }
+        inhabitants.is_early |= live.get(key).is_some() && !(inputs.may_delete)(key);
+    }
+    inhabited
 }
 
 #[cfg(test)]

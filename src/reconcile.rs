@@ -315,10 +315,12 @@ impl Reconciler {
         self.note_absences(desired);
         let is_current = self.is_current();
         let planned = self.memory.planned.as_ref();
+        // A tenant takes the roles in it along.
+        let homes: BTreeSet<Key> = desired.resources.keys().filter_map(Key::home).collect();
         self.queue.withdraw(&self.assessor.project, |key, action| {
             let now = desired.resources.get(key);
             if action == Action::Delete {
-                return !is_current || now.is_some();
+                return !is_current || now.is_some() || homes.contains(key);
             }
             let before = planned.and_then(|planned| planned.resources.get(key));
             before.map(|before| (&before.fields, &before.renamed_from))
@@ -500,7 +502,10 @@ impl Reconciler {
     /// How long until the next delete of this plan may go ahead; `None` where no time alone releases one.
     fn next_due_delete(&self, plan: &Plan) -> Option<Duration> {
         let waiting = plan.changes.iter().filter(|change| change.held == Some(Hold::DeleteAfter));
-        let waiting: Vec<&Key> = waiting.map(|change| &change.key).collect();
+        let mut waiting: Vec<&Key> = waiting.map(|change| &change.key).collect();
+        // A tenant waits for the roles in it, and may have been due for long.
+        let homes: BTreeSet<Key> = waiting.iter().filter_map(|key| key.home()).collect();
+        waiting.retain(|key| !homes.contains(*key));
         if waiting.is_empty() || !self.is_current() {
             return None;
         }

@@ -48,6 +48,11 @@ impl Key {
         Self { kind, tenant: Some(tenant.into()), name: name.into() }
     }
 
+    /// The tenant that it lives in, and is deleted with.
+    pub fn home(&self) -> Option<Self> {
+        Some(Self::new("tenants", self.tenant.as_ref()?))
+    }
+
     /// The identity as operators see it: `NAME`, or `TENANT/NAME`.
     pub fn id(&self) -> String {
         match &self.tenant {

@@ -61,6 +61,7 @@ pub fn rules(project: &config::Project) -> Rules {
     let guards = &project.guards;
     let number = |most: u32| usize::try_from(most).unwrap_or(usize::MAX);
     Rules {
+        owner: Arc::clone(&project.owner),
         policy: match project.policy {
             config::Policy::Observe => Policy::Observe,
             config::Policy::CreateOnly => Policy::CreateOnly,

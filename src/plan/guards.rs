@@ -64,13 +64,11 @@ fn exceeds(percent: f64, part: usize, owned: usize) -> bool {
 pub enum Hold {
     /// The policy does not permit it; nobody can approve it.
     Policy,
-    /// The project was never seen before and is not empty.
-    FirstContact,
     /// The list of this kind lacks more of what we own than the guards allow to disappear.
     ObservationShrank,
     /// The YAML declares none of this kind any more, or does not name it.
     KindEmptied,
-    /// Something of this kind is created as well: it may be one resource under a new name.
+    /// Something of this kind is created as well, or a rename of it refused: it may be one resource under a new name.
     MaybeRename,
     /// More deletes in 24 hours than `maxDeletes`.
     MaxDeletes,
@@ -78,6 +76,9 @@ pub enum Hold {
     MaxDeletePercent,
     /// More updates in one plan than `maxChangePercent`.
     MaxChangePercent,
+    /// The project was never seen before and is not empty. What a guard holds is held by that: to let the first contact
+    /// go ahead is no word on guards.
+    FirstContact,
     /// It left the YAML less than `deleteAfter` ago. Time alone releases it.
     DeleteAfter,
     /// The project only observes for now. Of an `apply` alone: a daemon keeps the changes of a suspended project waiting.
@@ -88,13 +89,13 @@ impl Hold {
     /// All of a daemon, for metrics that start at 0.
     pub const ALL: [Self; 9] = [
         Self::Policy,
-        Self::FirstContact,
         Self::ObservationShrank,
         Self::KindEmptied,
         Self::MaybeRename,
         Self::MaxDeletes,
         Self::MaxDeletePercent,
         Self::MaxChangePercent,
+        Self::FirstContact,
         Self::DeleteAfter,
     ];
 
@@ -144,9 +145,10 @@ pub fn shrunk(
     owned: &BTreeMap<Key, Ownership>,
     desired: &Desired,
     live: impl Fn(&Key) -> Option<bool>,
+    renamed: &dyn Fn(&Key, &Key) -> bool,
     guards: &Guards,
 ) -> Vec<(&'static str, usize)> {
-    let other_names = other_names(desired);
+    let other_names = other_names(owned, desired, renamed);
     // What both sides no longer have, nobody misses.
     let is_declared = |key: &Key| {
         let declared = |key: &Key| desired.resources.contains_key(key);
@@ -165,20 +167,24 @@ pub fn shrunk(
     counts.into_iter().filter(is_too_much).map(|(kind, (gone, _))| (kind, gone)).collect()
 }
 
-/// Either name of each rename, by the other: of one that is under way, or was cut off, it is not known which is owned
-/// and which is live.
-fn other_names(desired: &Desired) -> BTreeMap<Key, Key> {
-    let renames = desired.resources.values().filter_map(|declared| {
+/// Either name of each rename that is not over, by the other: of one that is under way, or was cut off, it is not known
+/// which is owned and which is live.
+fn other_names(
+    owned: &BTreeMap<Key, Ownership>,
+    desired: &Desired,
+    renamed: &dyn Fn(&Key, &Key) -> bool,
+) -> BTreeMap<Key, Key> {
+    let pairs = desired.resources.values().filter_map(|declared| {
         let old = Key { name: declared.renamed_from.clone()?, ..declared.key.clone() };
-        Some((declared.key.clone(), old))
+        (!super::is_over(owned, renamed, &old, &declared.key)).then(|| (declared.key.clone(), old))
     });
-    renames.flat_map(|(new, old)| [(new.clone(), old.clone()), (old, new)]).collect()
+    pairs.flat_map(|(new, old)| [(new.clone(), old.clone()), (old, new)]).collect()
 }
 
 /// Marks what may not go ahead, and says what deletes drag along.
 pub fn hold(inputs: &Inputs<'_>, live: &Live<'_>, plan: &mut Plan) {
     let is_live = |key: &Key| live.is_observed(key.kind).then(|| live.get(key).is_some());
-    for (kind, gone) in shrunk(inputs.owned, inputs.desired, is_live, inputs.guards) {
+    for (kind, gone) in shrunk(inputs.owned, inputs.desired, is_live, inputs.renamed, inputs.guards) {
         plan.warnings.push(format!(
             "Descope's list of {kind} lacks {gone} that this daemon owns; nothing of {kind} is changed until that is \
              approved"
@@ -188,14 +194,15 @@ pub fn hold(inputs: &Inputs<'_>, live: &Live<'_>, plan: &mut Plan) {
     let is_held_whole = inputs.first_contact && may_be_filled(inputs, live, plan);
     let verdicts = verdicts(inputs, plan);
     for change in &mut plan.changes {
+        let first_contact = is_held_whole.then_some(Hold::FirstContact);
         change.held = if !is_permitted(inputs.policy, change) {
             Some(Hold::Policy)
-        } else if is_held_whole {
-            Some(Hold::FirstContact)
         } else if plan.shrunk.contains(change.key.kind) {
             Some(Hold::ObservationShrank)
         } else {
-            verdicts.get(change.key.kind).and_then(|verdict| verdict.on(change, inputs.owned))
+            let verdict = verdicts.get(change.key.kind).and_then(|verdict| verdict.on(change, inputs.owned));
+            // The earlier reason wins.
+            verdict.into_iter().chain(first_contact).min()
         };
         // An approval begins a new count, which may leave nothing to hold the delete that it was for.
         let may_be_approved = match &change.held {
@@ -203,21 +210,22 @@ pub fn hold(inputs: &Inputs<'_>, live: &Live<'_>, plan: &mut Plan) {
             None => change.action == Action::Delete,
         };
         if may_be_approved {
-            change.digest = digest(change, live, &plan.shrunk).into();
+            change.digest = digest(inputs.scope, change, live, &plan.shrunk).into();
             if (inputs.is_approved)(&change.digest) {
                 change.approve();
             }
         }
     }
+    hold_tenants(&mut plan.changes);
     hold_dependents(&mut plan.changes);
     for change in &mut plan.changes {
         if change.can_be_approved() && change.digest.is_empty() {
-            change.digest = digest(change, live, &plan.shrunk).into();
+            change.digest = digest(inputs.scope, change, live, &plan.shrunk).into();
         }
     }
     if inputs.policy == Policy::Sync {
         plan.warnings.extend(consequences(&plan.changes, live));
-        plan.warnings.extend(rename_remedies(&plan.changes));
+        plan.warnings.extend(rename_remedies(plan));
     }
 }
 
@@ -286,7 +294,9 @@ fn verdicts(inputs: &Inputs<'_>, plan: &Plan) -> HashMap<&'static str, Verdict> 
                 None
             } else if is_emptied {
                 Some(Hold::KindEmptied)
-            } else if kind.has_rename() && (count(&[Action::Create]) > 0 || plan.waiting_creates.contains(name)) {
+            } else if plan.refused_renames.contains(name)
+                || kind.has_rename() && (count(&[Action::Create]) > 0 || plan.waiting_creates.contains(name))
+            {
                 Some(Hold::MaybeRename)
             } else {
                 let against = |owned| inputs.guards.against(name, window.deleted + deletes, owned);
@@ -301,6 +311,20 @@ fn verdicts(inputs: &Inputs<'_>, plan: &Plan) -> HashMap<&'static str, Verdict> 
         verdicts.insert(name, verdict);
     }
     verdicts
+}
+
+/// What keeps a role keeps its tenant, with which it would go. The earlier reason wins here as well.
+fn hold_tenants(changes: &mut [Change]) {
+    let mut kept: HashMap<Key, Hold> = HashMap::new();
+    for change in changes.iter().filter(|change| change.action == Action::Delete) {
+        if let Some((tenant, hold)) = change.key.home().zip(change.held) {
+            let earliest = kept.entry(tenant).or_insert(hold);
+            *earliest = hold.min(*earliest);
+        }
+    }
+    for change in changes.iter_mut().filter(|change| change.action == Action::Delete) {
+        change.held = change.held.into_iter().chain(kept.get(&change.key).copied()).min();
+    }
 }
 
 /// What refers to a resource that is not created or renamed yet waits with it. Changes are in dependency order, but for
@@ -337,7 +361,7 @@ fn consequences(changes: &[Change], live: &Live<'_>) -> Vec<String> {
     if deleted.is_empty() {
         return Vec::new();
     }
-    let mut hanging: BTreeMap<&Key, Vec<String>> = BTreeMap::new();
+    let mut hanging: BTreeMap<(&Key, bool), Vec<String>> = BTreeMap::new();
     for key in live.keys() {
         let (Some(kind), Some(document)) = (resource::kind(key.kind), live.get(key)) else { continue };
         let references = [Part::Main, Part::DefaultRoles].into_iter().flat_map(|part| kind.references(document, part));
@@ -345,19 +369,26 @@ fn consequences(changes: &[Change], live: &Live<'_>) -> Vec<String> {
             if let Some(gone) = deleted.get(&reference)
                 && !deleted.contains(key)
             {
-                hanging.entry(gone).or_default().push(key.to_string());
+                let lives_in_it = key.home().as_ref() == Some(*gone);
+                hanging.entry((*gone, lives_in_it)).or_default().push(key.to_string());
             }
         }
     }
-    let sentence = |(key, by): (&Key, Vec<String>)| {
+    let sentence = |((key, lives_in_it), by): ((&Key, bool), Vec<String>)| {
         let more = by.len().saturating_sub(NAMED);
         let more = if more > 0 { format!(" and {more} more") } else { String::new() };
-        format!("deleting {key} takes it away from {}{more}", by[..by.len().min(NAMED)].join(", "))
+        let named = by[..by.len().min(NAMED)].join(", ") + &more;
+        if lives_in_it {
+            format!("deleting {key} takes {named} along, which no file declares and this daemon does not own")
+        } else {
+            format!("deleting {key} takes it away from {named}")
+        }
     };
     hanging.into_iter().map(sentence).collect()
 }
 
-fn rename_remedies(changes: &[Change]) -> Vec<String> {
+fn rename_remedies(plan: &Plan) -> Vec<String> {
+    let changes = &plan.changes;
     let held = changes.iter().filter(|change| change.held == Some(Hold::MaybeRename));
     let kinds: BTreeSet<&str> = held.map(|change| change.key.kind).collect();
     let names = |kind: &str, action: Action| {
@@ -366,6 +397,12 @@ fn rename_remedies(changes: &[Change]) -> Vec<String> {
     };
     let sentence = |kind: &str| {
         let (deleted, created) = (names(kind, Action::Delete), names(kind, Action::Create));
+        if plan.refused_renames.contains(kind) {
+            return format!(
+                "{kind}: {deleted} would be deleted beside a rename that cannot be carried out; settle that first, or \
+                 approve the deletes"
+            );
+        }
         if created.is_empty() {
             return format!(
                 "{kind}: {deleted} left the YAML and would be deleted, and another one was created since; if that is \
@@ -381,9 +418,11 @@ fn rename_remedies(changes: &[Change]) -> Vec<String> {
     kinds.into_iter().map(sentence).collect()
 }
 
-/// Identifies a change and the observed body of its resource: an approval of it is void as soon as either differs.
-fn digest(change: &Change, live: &Live<'_>, shrunk: &BTreeSet<&'static str>) -> String {
+/// Identifies a change of this project and the observed body of its resource: an approval of it is void as soon as
+/// either differs.
+fn digest(scope: &str, change: &Change, live: &Live<'_>, shrunk: &BTreeSet<&'static str>) -> String {
     let mut digest = Sha256::new();
+    digest.update(format!("{scope:?}\n"));
     // To accept a loss is another decision than to let a change go.
     if shrunk.contains(change.key.kind) {
         digest.update(Hold::ObservationShrank.as_str());

@@ -10,6 +10,7 @@ use super::Ownership;
 use super::Slot;
 use super::Task;
 use super::digest;
+use super::write;
 use crate::desired::Declared;
 use crate::resource;
 use crate::resource::Action;
@@ -42,7 +43,6 @@ pub fn tasks(
 ) -> Vec<Task> {
     let seen = live.map_or(0, digest);
     let wanted = digest(&declared.fields) ^ seen.rotate_left(1);
-    let fields: Arc<[FieldChange]> = fields.into();
     let Some(kind) = resource::kind(declared.key.kind) else { return Vec::new() };
     let task = |(part, write): (Part, Write)| {
         let mut after = references(kind, &declared.key, &write);
@@ -71,7 +71,7 @@ pub fn tasks(
             cause,
             wanted,
             seen,
-            fields: Arc::clone(&fields),
+            fields: write::fields_of(kind, part, fields),
             origin: Arc::default(),
         }
     };

@@ -122,10 +122,12 @@ const GUARDS: Guards = Guards {
 
 /// What a plan is made from; what a test does not set stands in nobody's way.
 struct Case<'a> {
+    scope: &'a str,
     desired: &'a Desired,
     observed: Observed,
     owned: BTreeMap<Key, Ownership>,
     sent: Sent,
+    renamed: bool,
     policy: Policy,
     guards: Guards,
     first_contact: bool,
@@ -137,10 +139,12 @@ struct Case<'a> {
 impl<'a> Case<'a> {
     fn of(desired: &'a Desired, world: &World) -> Self {
         Self {
+            scope: "production",
             desired,
             observed: world.observed(),
             owned: BTreeMap::new(),
             sent: Sent::Same,
+            renamed: false,
             policy: Policy::UpsertOnly,
             guards: GUARDS,
             first_contact: false,
@@ -151,18 +155,23 @@ impl<'a> Case<'a> {
     }
 
     fn plan(&self) -> Plan {
+        self.plan_when(&|_| self.may_delete)
+    }
+
+    fn plan_when(&self, may_delete: &dyn Fn(&Key) -> bool) -> Plan {
         diff(&Inputs {
+            scope: self.scope,
             desired: self.desired,
             observed: &self.observed,
             owned: &self.owned,
             sent: &|_, _, _| self.sent,
-            renamed: &|_, _| false,
+            renamed: &|_, _| self.renamed,
             policy: self.policy,
             builtin_roles: &["Tenant Admin".to_owned()],
             guards: &self.guards,
             first_contact: self.first_contact,
             windows: &self.windows,
-            may_delete: &|_| self.may_delete,
+            may_delete,
             is_approved: self.is_approved,
         })
     }

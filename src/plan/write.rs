@@ -104,6 +104,15 @@ pub fn unreadable_loss(
     ))
 }
 
+/// What the calls of this part change.
+pub fn fields_of(kind: &dyn Kind, part: Part, fields: &[FieldChange]) -> Arc<[FieldChange]> {
+    let is_of_part = |change: &&FieldChange| {
+        let field = kind.fields().iter().find(|field| concerns(change, field.name));
+        field.map_or(Part::Main, |field| part_of(field.rule)) == part
+    };
+    fields.iter().filter(is_of_part).cloned().collect()
+}
+
 fn part_of(rule: Rule) -> Part {
     match rule {
         Rule::Part(part) => part,

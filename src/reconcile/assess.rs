@@ -34,6 +34,7 @@ use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 use std::collections::HashMap;
 use std::collections::HashSet;
+use std::sync::Arc;
 use std::time::Duration;
 use std::time::SystemTime;
 
@@ -52,6 +53,8 @@ pub enum FirstContact {
 /// How one project is compared: everything of the config that a plan depends on.
 #[derive(Debug, Clone)]
 pub struct Rules {
+    /// On behalf of which repo.
+    pub owner: Arc<str>,
     /// What may be done.
     pub policy: Policy,
     /// The numbers that hold changes.
@@ -137,7 +140,9 @@ impl Assessor {
         let approved = self.known(|state| state.approved(now));
         let sent = self.known(ProjectState::sent_digests);
         let first_contact = !self.is_known();
+        let scope = format!("{:?}", (self.client.target(), &self.rules.owner));
         let plan = plan::diff(&Inputs {
+            scope: &scope,
             desired,
             observed: &observed,
             owned: &owned,
@@ -181,6 +186,7 @@ impl Assessor {
             &ownerships(&ledger.owned, &ledger.absent, ledger.now),
             desired,
             is_live,
+            &|old, new| self.was_renamed(old, new),
             &self.rules.guards,
         );
         for (kind, gone) in &shrunk {

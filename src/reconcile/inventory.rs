@@ -4,15 +4,20 @@
 use super::Reconciler;
 use crate::desired::Declared;
 use crate::desired::Desired;
+use crate::plan::Change;
 use crate::plan::Hold;
 use crate::plan::Plan;
+use crate::plan::Policy;
+use crate::resource;
 use crate::resource::Action;
 use crate::resource::Key;
+use crate::resource::Kind;
 use crate::state;
 use crate::state::Owned;
 use std::collections::BTreeMap;
 use std::collections::HashMap;
 use std::collections::HashSet;
+use std::time::SystemTime;
 
 impl Reconciler {
     /// What is owned and declared nowhere may be deleted once that has stood for long enough. Only a revision that is
@@ -33,27 +38,23 @@ impl Reconciler {
                 }
             }
             let declared = |key: &Key| desired.resources.get(key).map(|d| &**d).or_else(|| renamed.get(key).copied());
-            // The last declared value of `protected` and `cascadeDelete` counts, whether the resource can be seen or not.
-            let flags = owned.iter().filter_map(|(key, before)| {
-                let now = ownership(declared(key)?, Some(*before));
-                (now != *before).then(|| (key.clone(), now))
-            });
-            let flags: Vec<(Key, Owned)> = flags.collect();
+            let now = self.state.now();
+            let flags = redeclared(&owned, &self.state.absences()?, declared, now);
             if !flags.is_empty() {
                 self.state.own(&flags)?;
             }
             let calls = self.state.open_intents()?.into_iter().map(|open| open.intent);
-            let redeclared = calls.filter_map(|intent| {
+            let news = calls.filter_map(|intent| {
                 let now = ownership(desired.resources.get(&intent.key)?, None);
                 let is_same = (now.protected, now.cascade_delete) == (intent.protected, intent.cascade_delete);
                 (!is_same).then_some((intent.key, now))
             });
-            let redeclared: Vec<(Key, Owned)> = redeclared.collect();
-            if !redeclared.is_empty() {
-                self.state.redeclare_calls(&redeclared)?;
+            let news: Vec<(Key, Owned)> = news.collect();
+            if !news.is_empty() {
+                self.state.redeclare_calls(&news)?;
             }
             let absent = owned.into_keys().filter(|key| declared(key).is_none()).collect();
-            self.state.note_absent(&absent, self.state.now()).map(drop)
+            self.state.note_absent(&absent, now).map(drop)
         };
         if let Err(error) = note() {
             tracing::error!(%error, "cannot write down what left the files; nothing is deleted");
@@ -79,10 +80,7 @@ impl Reconciler {
                 self.state.own(&news)?;
             }
             self.disown_lost(desired, plan, gone, &known)?;
-            // What the policy or a suspension holds back was not let go ahead by anybody.
-            let is_held_back =
-                plan.changes.iter().any(|change| matches!(change.held, Some(Hold::Policy | Hold::Suspended)));
-            if first_contact && !is_held_back { self.state.mark_known() } else { Ok(()) }
+            if first_contact && is_let_go(plan, self.assessor.rules.policy) { self.state.mark_known() } else { Ok(()) }
         };
         if let Err(error) = adopt() {
             tracing::error!(%error, "cannot write down what is owned");
@@ -115,11 +113,118 @@ impl Reconciler {
     }
 }
 
+/// Of what is owned and declared, what this load says otherwise. The last declared value of `protected` and
+/// `cascadeDelete` counts, whether the resource can be seen or not. What comes back into the files with the load that
+/// another one leaves, as when a rollback is undone, is as new as if it were created: the other may be it under its old
+/// name.
+fn redeclared<'a>(
+    owned: &BTreeMap<Key, Owned>,
+    absences: &BTreeMap<Key, SystemTime>,
+    declared: impl Fn(&Key) -> Option<&'a Declared>,
+    at: SystemTime,
+) -> Vec<(Key, Owned)> {
+    let leaves = |key: &&Key| declared(key).is_none() && !absences.contains_key(*key);
+    let losing: HashSet<&str> = owned.keys().filter(leaves).map(|key| key.kind).collect();
+    let may_replace = |key: &Key| {
+        absences.contains_key(key)
+            && losing.contains(key.kind)
+            && resource::kind(key.kind).is_some_and(Kind::has_rename)
+    };
+    let flags = owned.iter().filter_map(|(key, before)| {
+        let mut now = ownership(declared(key)?, Some(*before));
+        if may_replace(key) {
+            now.created_at = now.created_at.map(|_| at);
+        }
+        (now != *before).then(|| (key.clone(), now))
+    });
+    flags.collect()
+}
+
+/// Was the first contact let go ahead, or is there nothing to let go? What the policy, a guard or a suspension holds
+/// back is no word on it, and where nothing is ever written, nobody was asked.
+fn is_let_go(plan: &Plan, policy: Policy) -> bool {
+    let is_released = |change: &Change| change.held.is_none() || change.is_approved;
+    policy != Policy::Observe && (plan.changes.is_empty() || plan.changes.iter().any(is_released))
+}
+
 fn ownership(declared: &Declared, before: Option<Owned>) -> Owned {
     let before = before.unwrap_or_default();
     Owned {
         created_at: before.created_at,
         protected: declared.protected.unwrap_or_default(),
         cascade_delete: declared.cascade_delete.unwrap_or_default(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::desired::Place;
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    fn plan(holds: &[(Option<Hold>, bool)]) -> Plan {
+        let change = |(held, is_approved): &(Option<Hold>, bool)| Change {
+            key: Key::new("roles", "r"),
+            action: Action::Create,
+            is_approved: *is_approved,
+            completes: false,
+            is_early: false,
+            held: *held,
+            digest: Arc::default(),
+            fields: Vec::new(),
+            place: None,
+            tasks: Vec::new(),
+        };
+        Plan { changes: holds.iter().map(change).collect(), ..Plan::default() }
+    }
+
+    /// A rollback and a roll-forward made what was created in place of another look older than the other's leaving.
+    #[test]
+    fn what_comes_back_as_another_one_leaves_is_as_new_as_what_is_created() {
+        let at = |seconds: u64| SystemTime::UNIX_EPOCH + Duration::from_secs(seconds);
+        let role = |name: &str| Key::new("roles", name);
+        let declared = |key: &Key| Declared {
+            key: key.clone(),
+            fields: serde_json::Map::new(),
+            protected: None,
+            renamed_from: None,
+            cascade_delete: None,
+            place: Place { file: "a.yaml".into(), line: 1 },
+        };
+        let created = |key: &Key| Owned { created_at: (*key.name != *"adopted").then_some(at(7)), ..Owned::default() };
+        let changed = |leaves: &[Key]| {
+            let back = [role("back"), role("adopted"), Key::new("tenants", "back")];
+            let stays = [role("stays"), Key::new("tenants", "stays")];
+            let desired = back.iter().chain(&stays).map(|key| (key.clone(), Arc::new(declared(key))));
+            let desired = Desired { kinds: ["roles", "tenants"].into(), resources: desired.collect() };
+            let owned = back.iter().chain(&stays).chain(leaves).map(|key| (key.clone(), created(key))).collect();
+            let mut absences: BTreeMap<Key, SystemTime> = back.map(|key| (key, at(8))).into();
+            absences.insert(role("long gone"), at(3));
+            redeclared(&owned, &absences, |key| desired.resources.get(key).map(|declared| &**declared), at(9))
+        };
+
+        let anew = Owned { created_at: Some(at(9)), ..Owned::default() };
+        assert_eq!(changed(&[role("leaves"), Key::new("tenants", "leaves")]), [(role("back"), anew)]);
+        assert_eq!(changed(&[role("long gone")]), [], "nothing leaves with that load");
+    }
+
+    /// One drifted field under `create-only` had the first contact held again with every create.
+    #[test]
+    fn a_project_is_known_once_something_went_ahead_or_nothing_had_to() {
+        let policy = (Some(Hold::Policy), false);
+        for (holds, writes, expected) in [
+            (&[][..], Policy::CreateOnly, true),
+            (&[], Policy::Observe, false),
+            (&[policy], Policy::Observe, false),
+            (&[policy], Policy::CreateOnly, false),
+            (&[policy, (None, false)], Policy::CreateOnly, true),
+            (&[(Some(Hold::Suspended), false)], Policy::Sync, false),
+            (&[(Some(Hold::KindEmptied), false)], Policy::Sync, false),
+            (&[(Some(Hold::KindEmptied), false), (None, true)], Policy::Sync, true),
+            (&[(Some(Hold::DeleteAfter), true)], Policy::Sync, true),
+        ] {
+            assert_eq!(is_let_go(&plan(holds), writes), expected, "{writes:?} {holds:?}");
+        }
     }
 }

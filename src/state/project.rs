@@ -20,7 +20,8 @@ use std::time::SystemTime;
 /// A resource of ours.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Owned {
-    /// When the daemon created it; `None` for one that was there before and got declared.
+    /// When the daemon created it, or it came back into the files since; `None` for one that was there before and got
+    /// declared.
     pub created_at: Option<SystemTime>,
     /// As last declared: never deleted.
     pub protected: bool,

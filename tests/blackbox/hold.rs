@@ -350,7 +350,6 @@ async fn what_is_declared_again_during_the_look_is_not_deleted() {
     world.write("more.yaml", more);
     world.sim(Method::PUT, "options", Some(json!({ "latency": "0s" }))).await;
 
-    world.daemon().wait_for_line("seen", |line| line.contains("the files changed during the look")).await;
     world.until("converged", async |world| world.is_converged().await).await;
     world.assert_nothing_left().await;
     let writes = world.writes().await;

@@ -20,6 +20,7 @@ mod guards;
 mod harness;
 mod hold;
 mod http;
+mod kept;
 mod late;
 mod limits;
 mod metrics;

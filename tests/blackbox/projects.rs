@@ -321,3 +321,28 @@ async fn plan_and_apply_can_be_told_which_project() {
         assert!(err.contains("no project p9; it has p0, p1, p2"), "{err}");
     }
 }
+
+/// Equal plans had one fingerprint: approving what staging held released production's as well.
+#[tokio::test]
+async fn an_approval_is_of_one_project() {
+    let mut world = world_of(2, Setup::default()).await;
+    let projects = config_of(&world, 2).replace(", firstContact: apply", "");
+    world.reconfigure(|setup| setup.top = vec![projects]);
+    for n in 0..2 {
+        let live = json!({ "permissions": [{ "name": "live" }] });
+        world.sim(Method::PUT, &format!("state?project={}", id(n)), Some(live)).await;
+        declare(&world, n, 1, "T");
+    }
+    world.start().await;
+    let mut fingerprints = Vec::new();
+    for name in ["p0", "p1"] {
+        world.until("held", async |world| world.project_named(name).await["held"] != Value::Null).await;
+        fingerprints.push(world.project_named(name).await["held"]["fingerprint"].as_str().unwrap().to_owned());
+    }
+
+    assert_eq!(world.ask(Method::POST, &format!("/api/v1/approve?plan={}", fingerprints[0])).await.0, 200);
+
+    converge(&world, [0]).await;
+    assert_ne!(fingerprints[0], fingerprints[1]);
+    assert_eq!(world.project_named("p1").await["held"]["fingerprint"], *fingerprints[1]);
+}

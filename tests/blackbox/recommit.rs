@@ -24,9 +24,9 @@ async fn loads(world: &World) -> f64 {
 
 /// The call of `path` that `second` leads to is refused, so that it waits at the closed gate, and so does a pass that
 /// looks. Then comes `third`. What was written to this path after the gate opened and everything came to rest.
-async fn written_though_taken_back(path: &str, second: &str, third: &str) -> (World, usize) {
+async fn written_though_taken_back(path: &str, first: &str, second: &str, third: &str) -> (World, usize) {
     let mut world = World::with(sync()).await;
-    world.write("roles.yaml", BOTH);
+    world.write("roles.yaml", first);
     world.converge().await;
     let refused = json!({ "match": { "path": path, "times": 1 }, "fault": "status", "status": 429, "headers": { "retry-after": "4" } });
     world.faults(json!([refused])).await;
@@ -51,7 +51,7 @@ async fn written_though_taken_back(path: &str, second: &str, third: &str) -> (Wo
 #[tokio::test]
 async fn a_delete_at_the_gate_is_not_sent_once_the_files_cannot_be_used() {
     let second = "roles:\n  - { name: a, description: one }\n";
-    let (world, times) = written_though_taken_back("/v1/mgmt/role/delete", second, "roles:\n  - [broken\n").await;
+    let (world, times) = written_though_taken_back("/v1/mgmt/role/delete", BOTH, second, "roles:\n  - [broken\n").await;
 
     assert_eq!(times, 1, "the refused one");
     assert!(world.entity("roles", "x").await.is_some());
@@ -63,9 +63,25 @@ async fn a_delete_at_the_gate_is_not_sent_once_the_files_cannot_be_used() {
 async fn a_kind_that_is_declared_while_the_daemon_looks_is_looked_at_as_well() {
     let second = BOTH.replace("x, description: one", "x, description: two");
     let third = format!("{second}permissions:\n  - name: p\n");
-    let (world, times) = written_though_taken_back("/v1/mgmt/role/update", &second, &third).await;
+    let (world, times) = written_though_taken_back("/v1/mgmt/role/update", BOTH, &second, &third).await;
 
     assert_eq!(times, 2, "the refused one and its repetition");
     world.until("converged", async |world| world.is_converged().await).await;
     assert!(world.entity("permissions", "p").await.is_some());
+}
+
+/// Its own delete was behind it, and was not looked at again: the tenant would have taken the role along.
+#[tokio::test]
+async fn a_tenant_at_the_gate_is_not_deleted_once_a_role_in_it_is_declared_again() {
+    let second = "roles:\n  - { name: a, description: one }\n  - { name: x, description: one }\n";
+    let first = format!(
+        "{second}  - {{ name: own, tenantId: t }}\ntenants:\n  - {{ id: t, name: T }}\n  - {{ id: u, name: U }}\n"
+    );
+    let third = format!("{second}  - {{ name: own, tenantId: t }}\ntenants:\n  - {{ id: u, name: U }}\n");
+    let second = format!("{second}tenants:\n  - {{ id: u, name: U }}\n");
+    let (world, times) = written_though_taken_back("/v1/mgmt/tenant/delete", &first, &second, &third).await;
+
+    assert_eq!(times, 1, "the refused one");
+    world.until("there again", async |world| world.entity("roles", "own").await.is_some()).await;
+    assert!(world.entity("tenants", "t").await.is_some());
 }

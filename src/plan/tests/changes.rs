@@ -142,6 +142,22 @@ fn a_refused_rename_leaves_the_old_name_alone_under_sync() {
     assert_eq!(plan.refused.len(), 1);
 }
 
+/// The others of the kind were deleted while nobody knew which of two was meant.
+#[test]
+fn deletes_beside_a_refused_rename_are_held() {
+    let names = ["old", "new", "gone"].map(|name| Key::new("roles", name));
+    let world = live(&names.map(|key| (key, json!({}))));
+    let new = Declared { renamed_from: Some("old".into()), ..declared(Key::new("roles", "new"), json!({})) };
+    let desired = desired_of(vec![new]);
+
+    let plan = Case { owned: owning(&world), policy: Policy::Sync, ..Case::of(&desired, &world) }.plan();
+
+    assert_eq!((plan.refused.len(), held(&plan, "gone")), (1, Some(Hold::MaybeRename)));
+    let said = "roles: gone would be deleted beside a rename that cannot be carried out; settle that first, or approve \
+                the deletes";
+    assert!(plan.warnings.contains(&said.to_owned()), "{:?}", plan.warnings);
+}
+
 #[test]
 fn clearing_takes_the_overwriting_call_and_setting_the_patch() {
     let world = live(&[(
@@ -279,5 +295,95 @@ fn a_tenant_stays_while_something_in_it_is_declared_or_protected() {
         assert!(kept.undeclared.contains(&tenant));
         let said = "tenants/t left the YAML and stays: roles/t/own, which would go with it, is declared or protected";
         assert_eq!(kept.warnings, [said]);
+    }
+}
+
+/// A role of ours that the list did not show was deleted with its tenant, whatever held it.
+#[test]
+fn a_tenant_waits_while_nobody_knows_what_lives_in_it() {
+    let (tenant, role) = (Key::new("tenants", "t"), Key::in_tenant("roles", "t", "own"));
+    let world = live(&[(tenant.clone(), json!({ "name": "t" })), (role.clone(), json!({}))]);
+    let desired = desired_of(Vec::new());
+    let plan = |owned: &[&Key]| {
+        let mut observed = world.observed();
+        observed.kinds.insert("roles", Err(timeout()));
+        let owned = owned.iter().map(|key| ((*key).clone(), Ownership::default())).collect();
+        let case = Case::of(&desired, &world);
+        Case { observed, owned, policy: Policy::Sync, is_approved: &|_| true, ..case }.plan()
+    };
+
+    let waiting = plan(&[&tenant, &role]);
+    assert!(waiting.changes.is_empty() && waiting.waiting.contains("tenants"), "{:?}", waiting.changes);
+    let said = "tenants/t waits: roles/t/own, which goes with it, could not be observed this time";
+    assert_eq!(waiting.warnings, [said]);
+    assert_eq!(plan(&[&tenant]).changes.len(), 1, "nothing of ours lives in it");
+}
+
+/// They were listed as left alone beside the delete that took them along.
+#[test]
+fn what_goes_with_a_tenant_is_named_and_not_called_left_alone() {
+    let tenant = Key::new("tenants", "t");
+    let world = live(&[
+        (tenant.clone(), json!({ "name": "t" })),
+        (Key::in_tenant("roles", "t", "foreign"), json!({})),
+        (Key::in_tenant("roles", "other", "foreign"), json!({})),
+    ]);
+    let owned = [(tenant, Ownership::default())].into();
+
+    let plan = planned(&desired(&[]), &world, &owned, Policy::Sync);
+
+    let said = "deleting tenants/t takes roles/t/foreign along, which no file declares and this daemon does not own";
+    assert_eq!(plan.warnings, [said]);
+    assert_eq!(plan.undeclared, [Key::in_tenant("roles", "other", "foreign")]);
+}
+
+/// The line stays after the rename: once its new name was missing, somebody else's role of the old name was renamed.
+#[test]
+fn a_rename_that_is_done_says_nothing_of_whoever_has_the_old_name_now() {
+    let (old, new) = (Key::new("roles", "old"), Key::new("roles", "new"));
+    let world = live(&[(old.clone(), json!({ "description": "foreign" }))]);
+    let desired = desired_of(vec![Declared { renamed_from: Some("old".into()), ..declared(new.clone(), json!({})) }]);
+    let plan = |renamed: bool, owned: &[&Key]| {
+        let owned = owned.iter().map(|key| ((*key).clone(), Ownership::default())).collect();
+        let guards = Guards { default_max_deletes: 0, ..GUARDS };
+        Case { owned, renamed, guards, ..Case::of(&desired, &world) }.plan()
+    };
+    let action = |plan: &Plan| plan.changes[0].action;
+
+    let done = plan(true, &[]);
+    assert_eq!((action(&done), &*done.undeclared), (Action::Create, &[old.clone()][..]));
+    assert_eq!(
+        held(&plan(true, &[&new]), "new"),
+        Some(Hold::ObservationShrank),
+        "ours is missing, whoever has its name"
+    );
+    assert_eq!(action(&plan(true, &[&old])), Action::Rename, "it was declared again since, so it is ours");
+    assert_eq!(action(&plan(false, &[])), Action::Rename, "not done yet");
+}
+
+/// The audit row of each call of a tenant listed the fields of the other one as well.
+#[test]
+fn each_call_speaks_of_the_fields_that_it_changes() {
+    let fields = json!({ "name": "new", "customAttributes": { "plan": "gold" }, "defaultRoles": ["is"] });
+    let renamed = Declared { renamed_from: Some("was".into()), ..declared(Key::new("roles", "is"), json!({})) };
+    let desired = desired_of(vec![renamed, declared(Key::new("tenants", "t"), fields)]);
+    let was = (Key::new("roles", "was"), json!({}));
+    let there = (Key::new("tenants", "t"), json!({ "name": "old" }));
+
+    let [of_updates, of_creates] = [vec![was.clone(), there], vec![was]]
+        .map(|side| planned(&desired, &live(&side), &BTreeMap::new(), Policy::Sync).take_tasks(&Arc::default()))
+        .map(|tasks| {
+            let paths = |task: Task| {
+                let paths: Vec<String> = task.fields.iter().map(|field| field.path.clone()).collect();
+                (task.slot.key.to_string(), task.slot.part, paths.join(" "))
+            };
+            tasks.into_iter().map(paths).collect::<Vec<_>>()
+        });
+
+    let tenant = |part: Part, paths: &str| ("tenants/t".to_owned(), part, paths.to_owned());
+    for tasks in [of_updates, of_creates] {
+        assert!(tasks.contains(&("roles/is".to_owned(), Part::Main, "name".to_owned())), "{tasks:?}");
+        assert!(tasks.contains(&tenant(Part::Main, "name customAttributes.plan")), "{tasks:?}");
+        assert!(tasks.contains(&tenant(Part::DefaultRoles, "defaultRoles")), "{tasks:?}");
     }
 }

@@ -99,6 +99,23 @@ fn an_approval_of_a_change_accepts_no_loss_and_the_other_way_round() {
     assert_eq!(plan(&part, &approves(&to_accept)).held().count(), 0);
 }
 
+/// Equal plans of two projects had one fingerprint: approving what staging held released production's as well.
+#[test]
+fn an_approval_is_of_one_project() {
+    let world = live(&[(Key::new("permissions", "other"), json!({}))]);
+    let desired = desired_of(vec![declared(Key::new("permissions", "a"), json!({}))]);
+    let plan = |scope: &'static str, is_approved: &dyn Fn(&str) -> bool| {
+        Case { scope, sent: Sent::Unknown, first_contact: true, is_approved, ..Case::of(&desired, &world) }.plan()
+    };
+    let staging = plan("staging", &|_| false);
+    let is_approved = |digest: &str| staging.held_digests.contains(&digest.to_owned());
+
+    assert_eq!(held(&plan("staging", &is_approved), "a"), None);
+    let production = plan("production", &is_approved);
+    assert_eq!(held(&production, "a"), Some(Hold::FirstContact));
+    assert_ne!(production.fingerprint, staging.fingerprint);
+}
+
 /// A tenant that was redeclared with `cascadeDelete` and removed again went under the approval of the plain delete.
 #[test]
 fn an_approval_of_a_plain_delete_is_none_of_one_that_cascades() {
@@ -195,6 +212,43 @@ fn create_only_renames_nothing_not_even_what_it_created() {
     assert_eq!((plan.changes[0].action, held(&plan, "new")), (Action::Rename, Some(Hold::Policy)));
 }
 
+/// Descope deletes a tenant's roles with it, so that held roles went under the approval of their tenant.
+#[test]
+fn a_tenant_waits_for_whatever_the_roles_in_it_wait_for() {
+    let tenant = Key::new("tenants", "t");
+    let roles = ["a", "b"].map(|name| Key::in_tenant("roles", "t", name));
+    let mut all = vec![(Key::new("roles", "stays"), json!({})), (Key::new("tenants", "stays"), json!({ "name": "s" }))];
+    let desired = desired(&all);
+    all.push((tenant.clone(), json!({ "name": "t" })));
+    all.extend(roles.iter().map(|role| (role.clone(), json!({}))));
+    let world = live(&all);
+    let guards = Guards { default_max_deletes: 1, max_deletes: [("tenants".to_owned(), 5)].into(), ..GUARDS };
+    let plan = |due: &dyn Fn(&Key) -> bool, is_approved: &dyn Fn(&str) -> bool| {
+        let case =
+            Case { owned: owning(&world), policy: Policy::Sync, guards: guards.clone(), ..Case::of(&desired, &world) };
+        Case { is_approved, ..case }.plan_when(due)
+    };
+    let digests = |plan: &Plan, kind: &str| -> Vec<String> {
+        plan.held().filter(|change| change.key.kind == kind).map(|change| change.digest.to_string()).collect()
+    };
+
+    let over = plan(&|_| true, &|_| false);
+    assert_eq!(held(&over, "a"), Some(Hold::MaxDeletes));
+    assert_eq!(held(&over, "t"), Some(Hold::MaxDeletes), "it would take them along");
+    let (tenants, both) = (digests(&over, "tenants"), digests(&over, "roles"));
+    assert_eq!((tenants.len(), both.len()), (1, 2), "the fingerprint covers all three");
+    let one = plan(&|_| true, &|digest| tenants.contains(&digest.to_owned()));
+    assert_eq!(held(&one, "t"), Some(Hold::MaxDeletes), "approved, but what is in it is not");
+    let all = plan(&|_| true, &|digest| tenants.iter().chain(&both).any(|known| known == digest));
+    assert!(all.changes.iter().all(|change| change.held.is_none()));
+    let early = plan(&|key| *key != roles[0], &|_| true);
+    assert_eq!(held(&early, "b"), None);
+    assert_eq!((held(&early, "a"), held(&early, "t")), (Some(Hold::DeleteAfter), Some(Hold::DeleteAfter)));
+    let mut released = plan(&|key| *key != roles[0], &|_| false);
+    released.release(|_| true);
+    assert_eq!(held(&released, "t"), Some(Hold::DeleteAfter), "nor does one run let it go before them");
+}
+
 #[test]
 fn the_first_contact_with_a_filled_project_holds_everything_and_an_empty_one_nothing() {
     let desired = desired_of(vec![declared(Key::new("permissions", "a"), json!({}))]);
@@ -207,6 +261,30 @@ fn the_first_contact_with_a_filled_project_holds_everything_and_an_empty_one_not
     assert_eq!(filled.forecast_requests(), 1, "releasing it is what applying does");
     let empty = plan(&World::default());
     assert_eq!((empty.changes[0].held, empty.fingerprint.as_str()), (None, ""));
+}
+
+/// `apply --auto-approve` let go of twenty deletes as a first contact.
+#[test]
+fn the_first_contact_hides_no_guard_and_its_release_lets_go_of_none() {
+    let roles: Vec<(Key, Value)> = (0..6).map(|n| (Key::new("roles", &format!("r{n}")), json!({}))).collect();
+    let mut all = roles.clone();
+    all.extend(["p", "q"].map(|name| (Key::new("permissions", name), json!({}))));
+    all.push((Key::in_tenant("roles", "t", "own"), json!({})));
+    all.push((Key::new("tenants", "t"), json!({ "name": "t" })));
+    let world = live(&all);
+    let wanted = [(Key::new("tenants", "new"), json!({ "name": "new" })), (Key::new("permissions", "q"), json!({}))];
+    let desired = desired(&[&roles[..3], &wanted[..]].concat());
+    let guards = Guards { max_deletes: [("roles".to_owned(), 3)].into(), ..GUARDS };
+    let case = Case { owned: owning(&world), policy: Policy::Sync, guards, ..Case::of(&desired, &world) };
+
+    let mut plan = Case { first_contact: true, ..case }.plan();
+
+    assert_eq!(held(&plan, "r5"), Some(Hold::MaxDeletes));
+    assert_eq!(held(&plan, "t"), Some(Hold::MaxDeletes), "it would take along what is held");
+    assert_eq!((held(&plan, "new"), held(&plan, "p")), (Some(Hold::FirstContact), Some(Hold::FirstContact)));
+    plan.release(|hold| *hold == Hold::FirstContact);
+    let free = plan.changes.iter().filter(|change| change.held.is_none()).map(|change| change.key.id());
+    assert_eq!(free.collect::<Vec<_>>(), ["new", "p"]);
 }
 
 #[test]

@@ -41,6 +41,7 @@ pub const BUILTIN_ROLE: &str = "Tenant Admin";
 impl Drawn {
     pub fn plan(&self, is_approved: &dyn Fn(&str) -> bool) -> Plan {
         diff(&Inputs {
+            scope: "production",
             desired: &self.desired,
             observed: &self.observed(),
             owned: &self.owned,

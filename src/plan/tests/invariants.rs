@@ -77,7 +77,11 @@ fn holds_for_a_reason(drawn: &Drawn, plan: &Plan, approved: &Approved) -> Checke
         if approved.contains(&named(change)) {
             reasons.retain(|reason| matches!(reason, Hold::Policy | Hold::DeleteAfter));
         }
-        if change.action != Action::Delete {
+        if change.action == Action::Delete {
+            // What lives in it goes with it.
+            let is_in = |role: &&Change| role.action == Action::Delete && role.key.home().as_ref() == Some(&change.key);
+            reasons.extend(plan.changes.iter().filter(is_in).filter_map(|role| role.held));
+        } else {
             let after = change.tasks.iter().flat_map(|task| &task.after);
             reasons.extend(after.filter_map(|slot| missing.get(&slot.key)));
         }

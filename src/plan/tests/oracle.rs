@@ -48,7 +48,13 @@ impl Drawn {
     pub fn renamed_now(&self, key: &Key) -> Option<Key> {
         let old = old_name(self.desired.resources.get(key)?)?;
         let is_open = self.listed(&old).is_some() && self.listed(key).is_none() && !self.is_builtin(&old);
+        let is_open = is_open && !self.is_over(&old);
         is_open.then_some(old)
+    }
+
+    /// Its rename is done: what has the old name now is not ours.
+    fn is_over(&self, old: &Key) -> bool {
+        self.renamed && !self.owned.contains_key(old)
     }
 
     /// A declaration says what is to become of it under another name.
@@ -56,11 +62,13 @@ impl Drawn {
         heir(self, key).is_some_and(|heir| self.listed(&heir.key).is_none() || !self.renamed)
     }
 
-    /// Deleting it takes its own roles along: one of them is declared, or protected.
+    /// Deleting it takes its own roles along: one of them is declared, or protected, or ours and nobody knows what it is.
     fn holds_what_stays(&self, key: &Key) -> bool {
         let is_in = |role: &Key| key.kind == "tenants" && role.tenant.as_ref() == Some(&key.name);
         let protected = self.owned.iter().filter(|(_, ownership)| ownership.protected).map(|(key, _)| key);
-        self.desired.resources.keys().chain(protected).any(is_in)
+        let is_unseen = |role: &Key| !self.is_managed(role.kind) || self.answers[role.kind] != Answer::Whole;
+        let unseen = self.owned.keys().filter(|role| is_unseen(role));
+        self.desired.resources.keys().chain(protected).chain(unseen).any(is_in)
     }
 
     /// May it be deleted at all, once nothing holds it?
@@ -119,7 +127,7 @@ impl Drawn {
         let is_lost = |(key, ownership): &(&Key, &Ownership)| {
             let wanted = self.desired.resources.get(*key).map(Arc::as_ref).or_else(|| heir(self, key));
             let is_there = |declared: &Declared| {
-                let names = [Some(declared.key.clone()), old_name(declared)];
+                let names = [Some(declared.key.clone()), old_name(declared).filter(|old| !self.is_over(old))];
                 names.into_iter().flatten().any(|name| self.listed(&name).is_some())
             };
             key.kind == kind && !ownership.fresh && wanted.is_some_and(|wanted| !is_there(wanted))
@@ -139,7 +147,7 @@ impl Drawn {
         if !self.desired.resources.keys().any(|key| key.kind == kind) {
             found.push(Hold::KindEmptied);
         }
-        if has_rename(kind) && self.creates(kind) {
+        if has_rename(kind) && (self.creates(kind) || self.refuses_a_rename(kind)) {
             found.push(Hold::MaybeRename);
         }
         found
@@ -150,8 +158,18 @@ impl Drawn {
         self.desired.resources.keys().any(|key| {
             let is_on_its_way = self.owned.get(key).is_some_and(|ownership| ownership.fresh);
             let is_renamed = self.desired.resources[key].renamed_from.is_some()
-                && old_name(&self.desired.resources[key]).is_some_and(|old| self.listed(&old).is_some());
+                && old_name(&self.desired.resources[key])
+                    .is_some_and(|old| self.listed(&old).is_some() && !self.is_over(&old));
             key.kind == kind && self.listed(key).is_none() && !is_on_its_way && !is_renamed
+        })
+    }
+
+    /// Is a rename of what is built in, or onto something that is there, declared and not done?
+    fn refuses_a_rename(&self, kind: &str) -> bool {
+        self.desired.resources.values().filter(|declared| declared.key.kind == kind).any(|declared| {
+            let old = old_name(declared).filter(|old| self.listed(old).is_some() && !self.is_over(old));
+            let is_there = self.listed(&declared.key).is_some() && !self.renamed;
+            old.is_some_and(|old| self.is_builtin(&old) || is_there)
         })
     }
 
