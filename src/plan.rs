@@ -622,7 +622,6 @@ fn wait_along(mut absent: BTreeSet<Key>, plan: &mut Plan) {
             if let (Some(place), Some(missing)) = (&change.place, missing(change)) {
                 plan.warnings.push(format!("{place}: {} waits for {missing}", change.key));
             }
-            plan.waiting.insert(change.key.kind);
         }
         let made = waiting.into_iter().filter(|change| matches!(change.action, Action::Create | Action::Rename));
         for change in made {

@@ -9,6 +9,7 @@ use rusqlite::OptionalExtension;
 use serde_json::Value;
 use std::fmt;
 use std::path::Path;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::MutexGuard;
@@ -63,6 +64,8 @@ struct Shared {
     was_reset: bool,
     /// The newest write failed.
     is_failing: AtomicBool,
+    /// What was opened for writing, and where.
+    file: Option<(PathBuf, Option<open::Identity>)>,
     /// `None` for a reader. The connection above is closed before it is let go.
     lock: Option<open::Lock>,
 }
@@ -87,7 +90,9 @@ impl State {
             open::forget_fingerprints(&connection, &dir.join(DATABASE))?;
             FingerprintKey::make(&path)?
         };
-        Ok(Self::of(connection, key, was_reset, Some(lock)))
+        let path = dir.join(DATABASE);
+        let file = open::identity(&path);
+        Ok(Self::of(connection, key, was_reset, Some((path, file)), Some(lock)))
     }
 
     /// Opens the directory to look at it, beside a daemon or not; writes nothing, and every write is an error.
@@ -96,13 +101,27 @@ impl State {
         let Some(connection) = open::read_only(&dir.join(DATABASE))? else { return Ok(None) };
         let path = dir.join(KEY);
         let key = FingerprintKey::read(&path)?.map_or_else(|| FingerprintKey::passing(&path), Ok)?;
-        Ok(Some(Self::of(connection, key, false, None)))
+        Ok(Some(Self::of(connection, key, false, None, None)))
     }
 
-    fn of(connection: Connection, key: FingerprintKey, was_reset: bool, lock: Option<open::Lock>) -> Self {
+    fn of(
+        connection: Connection,
+        key: FingerprintKey,
+        was_reset: bool,
+        file: Option<(PathBuf, Option<open::Identity>)>,
+        lock: Option<open::Lock>,
+    ) -> Self {
         let (connection, clock) = (Mutex::new(connection), Mutex::new(clock::Clock::start()));
         Self {
-            shared: Arc::new(Shared { connection, clock, key, was_reset, is_failing: AtomicBool::new(false), lock }),
+            shared: Arc::new(Shared {
+                connection,
+                clock,
+                key,
+                was_reset,
+                is_failing: AtomicBool::new(false),
+                file,
+                lock,
+            }),
         }
     }
 
@@ -114,6 +133,12 @@ impl State {
     /// Did the newest write fail? Until one succeeds, nothing is created, renamed or deleted.
     pub fn is_failing(&self) -> bool {
         self.shared.is_failing.load(Ordering::Relaxed)
+    }
+
+    /// Is what was opened still what stands there?
+    fn check_file(&self) -> Result<(), Error> {
+        let is_there = |(path, file): &(PathBuf, Option<open::Identity>)| open::identity(path) == *file;
+        if self.shared.file.as_ref().is_none_or(is_there) { Ok(()) } else { Err(Error::Gone) }
     }
 
     fn noted<T>(&self, written: Result<T, Error>) -> Result<T, Error> {
@@ -141,8 +166,11 @@ impl State {
     /// Notes what the limiter learned about an API host.
     pub fn set_limiter_memory(&self, host: &str, memory: &str) -> Result<(), Error> {
         let sql = "INSERT INTO limiter (host, memory) VALUES (?, ?) ON CONFLICT DO UPDATE SET memory = excluded.memory";
-        let write = || self.connection().prepare_cached(sql)?.execute([host, memory]);
-        self.noted(write().map(drop).map_err(Error::from))
+        let write = || {
+            self.check_file()?;
+            Ok(self.connection().prepare_cached(sql)?.execute([host, memory]).map(drop)?)
+        };
+        self.noted(write())
     }
 
     /// The time to compare what was noted with: by it, what waits has waited for as long as it really did.

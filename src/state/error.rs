@@ -101,6 +101,11 @@ pub enum Error {
     /// The file is not what was written.
     #[error("the state database is damaged; a restart moves it aside and begins afresh")]
     Damaged(#[source] rusqlite::Error),
+    /// What is written would be lost with this process.
+    #[error(
+        "the state database was removed or replaced while it was in use; put it back, or restart to go on with what is there"
+    )]
+    Gone,
     /// Anything else that the database says.
     #[error("the state database refused")]
     Database(#[source] rusqlite::Error),

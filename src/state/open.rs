@@ -13,6 +13,7 @@ use std::fs::OpenOptions;
 use std::fs::TryLockError;
 use std::io;
 use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::MetadataExt;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::path::PathBuf;
@@ -142,6 +143,18 @@ pub(super) fn read_only(path: &Path) -> Result<Option<Connection>, OpenError> {
         Err(OpenError::Database { source, .. }) => Err(failed(source)),
         Err(error) => Err(error),
     }
+}
+
+/// Tells files apart, whatever their name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Identity {
+    device: u64,
+    inode: u64,
+}
+
+/// Which file stands there; `None` where none can be seen.
+pub(super) fn identity(path: &Path) -> Option<Identity> {
+    fs::metadata(path).ok().map(|found| Identity { device: found.dev(), inode: found.ino() })
 }
 
 /// What cannot be compared any more, as its key is lost.

@@ -164,6 +164,7 @@ impl ProjectState {
         &self,
         work: impl FnOnce(&Transaction<'_>, i64, SystemTime) -> rusqlite::Result<T>,
     ) -> Result<T, Error> {
+        self.state.check_file()?;
         let mut connection = self.state.connection();
         let now = self.state.follow_clock(&mut connection).map_err(|(_, error)| error)?;
         let transaction = connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;

@@ -8,6 +8,7 @@ use reqwest::Method;
 use rustix::process::Resource;
 use rustix::process::Rlimit;
 use rustix::process::prlimit;
+use serde_json::Value;
 use serde_json::json;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -93,6 +94,30 @@ async fn a_suspension_holds_on_a_full_disk_and_survives_a_restart_once_there_is_
     assert_eq!(world.writes().await.len(), writes);
     assert_eq!(world.ask(Method::POST, "/api/v1/resume").await.0, 200);
     world.until("updated", async |world| world.entity("roles", "a").await.unwrap()["description"] == "two").await;
+}
+
+/// Creates and deletes went on, and what was noted of them was lost with the process.
+#[tokio::test]
+async fn a_state_that_is_taken_away_under_the_daemon_stops_creates_and_deletes_until_it_is_back() {
+    let mut world = World::with(sync()).await;
+    world.write("roles.yaml", "roles:\n  - { name: a, description: one }\n");
+    world.converge().await;
+    fs::rename(world.path("state/state.db"), world.path("state/away")).unwrap();
+
+    world.write("roles.yaml", "roles:\n  - { name: a, description: two }\n  - name: new\n");
+    world.until("updated", async |world| world.entity("roles", "a").await.unwrap()["description"] == "two").await;
+    world.until("said", async |world| world.daemon().said("was removed or replaced while it was in use")).await;
+    let is_degraded = async |world: &World| {
+        let health: Value = serde_json::from_str(&world.open("/healthz").await.1).unwrap();
+        let mut components = health["components"].as_array().unwrap().iter();
+        components.any(|component| component["name"] == "state" && component["status"] == "degraded")
+    };
+    world.until("degraded", is_degraded).await;
+    assert!(world.entity("roles", "new").await.is_none());
+
+    fs::rename(world.path("state/away"), world.path("state/state.db")).unwrap();
+    world.until("created", async |world| world.entity("roles", "new").await.is_some()).await;
+    world.until("converged", async |world| world.is_converged().await).await;
 }
 
 #[tokio::test]
