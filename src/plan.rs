@@ -265,8 +265,6 @@ pub struct Plan {
     pub refused_renames: BTreeSet<&'static str>,
     /// Kinds whose list lacks too much of what we own to be believed.
     pub shrunk: BTreeSet<&'static str>,
-    /// Everything live, declared or not, of the kinds that could be observed.
-    pub live: BTreeSet<Key>,
     /// Kinds that could be observed.
     pub observed: BTreeSet<&'static str>,
     /// Kinds that could not be observed, with the reason.
@@ -280,11 +278,6 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// Was this resource there? `None` where its kind could not be observed.
-    pub fn is_live(&self, key: &Key) -> Option<bool> {
-        self.observed.contains(key.kind).then(|| self.live.contains(key))
-    }
-
     /// Is there nothing more to see for now? What is refused for good is not waited for, unless it is everything.
     pub fn has_seen_all(&self) -> bool {
         let is_refused = self.unobserved.values().all(|unobserved| unobserved.is_refused);
@@ -333,9 +326,15 @@ impl Plan {
     pub fn release(&mut self, released: impl Fn(&Hold) -> bool) {
         for change in &mut self.changes {
             if change.held.as_ref().is_some_and(|hold| hold.can_be_approved() && released(hold)) {
+                let is_first_contact = change.held == Some(Hold::FirstContact);
                 change.approve();
+                if is_first_contact {
+                    // That is no word on guards: what is deleted counts for them.
+                    change.tasks.iter_mut().for_each(|task| task.approval = None);
+                }
             }
         }
+        guards::hold_dependents(&mut self.changes);
     }
 }
 
@@ -383,7 +382,6 @@ pub fn diff(inputs: &Inputs<'_>) -> Plan {
     order::arrange(&mut plan.changes, inputs.observed.began, &live);
     guards::hold(inputs, &live, &mut plan);
     order::batch(&mut plan.changes);
-    plan.live = live.documents.keys().cloned().collect();
     plan.observed.clone_from(&live.observed);
     plan.fingerprint = guards::fingerprint(&plan.changes);
     let released = plan.changes.iter().filter(|change| change.is_approved);

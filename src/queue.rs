@@ -9,7 +9,6 @@ use crate::backoff::Backoff;
 use crate::plan::ProjectName;
 use crate::plan::Slot;
 use crate::plan::Task;
-use crate::resource::Action;
 use crate::resource::Key;
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::status::Problem;
@@ -309,11 +308,10 @@ impl Queue {
         state.core.lane(project).map_or_else(Vec::new, |lane| problems::of(lane, Instant::now(), SystemTime::now()))
     }
 
-    /// Takes tasks that wait for their turn or for the rate limit off the queue, and deletes that wait for anything; the
-    /// next plan says whether they come back.
-    pub fn withdraw(&self, project: &ProjectName, which: impl Fn(&Key, Action) -> bool) {
+    /// Takes deletes that wait off the queue; the next plan says whether they come back.
+    pub fn withdraw_deletes(&self, project: &ProjectName, which: impl Fn(&Key) -> bool) {
         let mut state = self.lock();
-        state.core.lane_mut(project).withdraw(which, Instant::now());
+        state.core.lane_mut(project).withdraw_deletes(which, Instant::now());
         self.changed(state);
     }
 

@@ -52,6 +52,9 @@ pub mod show;
 /// The status follows the queue at most this often: a drain of thousands of tasks would do little else.
 const STATUS_EVERY: Duration = Duration::from_millis(200);
 
+/// The same where it could not be noted since when they wait, as on a full disk.
+const UNNOTED_WAIT: Duration = Duration::from_secs(1);
+
 /// Looks at deletes that wait for their time come no closer together than this.
 const SHORTEST_WAIT: Duration = Duration::from_millis(100);
 
@@ -284,23 +287,25 @@ impl Reconciler {
         self.forbidden.send_replace(BTreeMap::new());
         self.plans.send_replace(Some(ProjectReport::new(&self.assessor.project, &plan, self.pace)));
         let is_fresh = std::mem::take(&mut self.memory.is_fresh);
-        let mut tasks = plan.take_tasks(&self.origin(trigger));
+        let tasks = plan.take_tasks(&self.origin(trigger));
         let is_outdated = tasks.iter().any(|task| task.action == Action::Delete) && !self.is_still(&desired).await;
         if is_outdated {
-            tracing::info!("the files changed during the look: nothing is deleted by the older ones");
-            tasks.retain(|task| task.action != Action::Delete);
-        }
-        if self.suspended_until().is_some() || self.paused.borrow().is_some() {
-            // Before the new tasks, of which a worker may take one at once.
+            tracing::info!(
+                "the files changed during the look: it is planned again, and nothing sent by the older ones"
+            );
             self.queue.pause(&self.assessor.project, true);
-        }
-        self.queue.replace(&self.assessor.project, tasks, is_fresh);
-        self.memory.planned = Some(desired);
-        // Only now: what waited was of an older plan.
-        self.apply_suspension();
-        self.schedule_retry(&plan);
-        if is_outdated {
+            self.schedule_retry(&plan);
             self.memory.retry_at = Some(Instant::now() + SHORTEST_WAIT);
+        } else {
+            if self.suspended_until().is_some() || self.paused.borrow().is_some() {
+                // Before the new tasks, of which a worker may take one at once.
+                self.queue.pause(&self.assessor.project, true);
+            }
+            self.queue.replace(&self.assessor.project, tasks, is_fresh);
+            self.memory.planned = Some(desired);
+            // Only now: what waited was of an older plan.
+            self.apply_suspension();
+            self.schedule_retry(&plan);
         }
         let outcome = Outcome::of(&plan);
         self.show_plan(&plan);
@@ -309,23 +314,19 @@ impl Reconciler {
         outcome
     }
 
-    /// What this revision says otherwise than the one that the queue works off is not sent while we look: what it declares
-    /// again, or a broken one may declare, is not deleted, and what it changes again is not changed to what it was before.
+    /// While files that say something else are in force than those that the queue works off, nothing is handed out until
+    /// they are planned: what they take back is not sent, nor what depends on it. What they declare again, or broken ones
+    /// may declare, is not deleted.
     fn take_in(&mut self, desired: &Arc<Desired>) {
         self.note_absences(desired);
         let is_current = self.is_current();
-        let planned = self.memory.planned.as_ref();
         // A tenant takes the roles in it along.
         let homes: BTreeSet<Key> = desired.resources.keys().filter_map(Key::home).collect();
-        self.queue.withdraw(&self.assessor.project, |key, action| {
-            let now = desired.resources.get(key);
-            if action == Action::Delete {
-                return !is_current || now.is_some() || homes.contains(key);
-            }
-            let before = planned.and_then(|planned| planned.resources.get(key));
-            before.map(|before| (&before.fields, &before.renamed_from))
-                != now.map(|now| (&now.fields, &now.renamed_from))
-        });
+        let is_kept = |key: &Key| !is_current || desired.resources.contains_key(key) || homes.contains(key);
+        self.queue.withdraw_deletes(&self.assessor.project, is_kept);
+        if self.memory.planned.as_ref().is_some_and(|planned| !Arc::ptr_eq(planned, desired)) {
+            self.queue.pause(&self.assessor.project, true);
+        }
     }
 
     /// Looks at Descope. That may wait long for the rate limit, so what is committed meanwhile counts at once: the look is
@@ -481,9 +482,8 @@ impl Reconciler {
     /// A kind that failed for now is asked for again before the next interval; a refused one waits for it. What left the
     /// files is looked at again when it may be deleted.
     fn schedule_retry(&mut self, plan: &Plan) {
-        let failed_for_now = !plan.waiting.is_empty()
-            || !plan.unlisted.is_empty()
-            || plan.unobserved.values().any(|failure| failure.is_transient);
+        // What waits for another kind waits for one that failed, or that was refused for good.
+        let failed_for_now = !plan.unlisted.is_empty() || plan.unobserved.values().any(|failure| failure.is_transient);
         if failed_for_now {
             self.memory.retry_at = Some(Instant::now() + self.next_wait());
         } else if self.memory.retry_at.is_none() {
@@ -512,8 +512,9 @@ impl Reconciler {
         let now = self.state.now();
         let absences = self.state.absences().unwrap_or_default();
         // What is owned since this look only, or could not be noted, begins its wait with the next load.
-        let oldest = waiting.into_iter().map(|key| absences.get(key).copied().unwrap_or(now)).min()?;
-        let age = now.duration_since(oldest).unwrap_or_default();
+        let noted: Option<Vec<SystemTime>> = waiting.iter().map(|key| absences.get(*key).copied()).collect();
+        let Some(noted) = noted else { return Some(self.assessor.rules.delete_after.max(UNNOTED_WAIT)) };
+        let age = now.duration_since(noted.into_iter().min()?).unwrap_or_default();
         Some(self.assessor.rules.delete_after.saturating_sub(age).max(SHORTEST_WAIT))
     }
 

@@ -329,7 +329,7 @@ fn hold_tenants(changes: &mut [Change]) {
 
 /// What refers to a resource that is not created or renamed yet waits with it. Changes are in dependency order, but for
 /// parts with calls of their own, so this repeats until nothing moves.
-fn hold_dependents(changes: &mut [Change]) {
+pub(super) fn hold_dependents(changes: &mut [Change]) {
     loop {
         let absent: HashMap<Key, Hold> = changes
             .iter()

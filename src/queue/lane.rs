@@ -278,16 +278,9 @@ impl Lane {
         if self.lasting.written.iter().any(is_missed) { self.stale(now) } else { After::Nothing }
     }
 
-    /// Takes tasks off the queue. One that a worker has is no longer wanted: it is not sent any more, unless it was. What
-    /// backs off or is parked stays, but for deletes: its wait and what is known of it count for what replaces it.
-    pub fn withdraw(&mut self, which: impl Fn(&Key, Action) -> bool, now: Instant) {
-        let is_meant = |entry: &Entry| {
-            let may_go = match entry.status {
-                Status::Waiting | Status::InFlight { .. } => true,
-                Status::Delayed { .. } | Status::Parked { .. } | Status::Gone => entry.task.action == Action::Delete,
-            };
-            may_go && which(&entry.task.slot.key, entry.task.action)
-        };
+    /// Takes deletes off the queue. One that a worker has is no longer wanted: it is not sent any more, unless it was.
+    pub fn withdraw_deletes(&mut self, which: impl Fn(&Key) -> bool, now: Instant) {
+        let is_meant = |entry: &Entry| entry.task.action == Action::Delete && which(&entry.task.slot.key);
         let slots: Vec<Slot> = self.entries.iter().filter(|e| is_meant(e)).map(|e| e.task.slot.clone()).collect();
         for slot in slots {
             let Some(&index) = self.by_slot.get(&slot) else { continue };

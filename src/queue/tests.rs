@@ -419,7 +419,7 @@ async fn a_withdrawn_delete_that_lands_asks_for_a_look_after_the_one_under_way()
     pass(&queue, "one", vec![task(Action::Delete, "roles", "back", 1)]).await;
     let work = take_now(&queue).unwrap();
     queue.begin_look(&production(), "two");
-    queue.withdraw(&production(), |_, _| true);
+    queue.withdraw_deletes(&production(), |_| true);
     tokio::time::advance(Duration::from_secs(1)).await;
 
     queue.finish(work, vec![Verdict::Done]);
@@ -552,7 +552,7 @@ async fn deletes_that_are_declared_again_are_withdrawn_and_the_others_stay() {
     let delete = |name, batch| task(Action::Delete, "roles", name, batch);
     queue.replace(&production(), vec![delete("back", 1), delete("gone", 2), update("a", 0)], false);
 
-    queue.withdraw(&production(), |key, action| action == Action::Delete && &*key.name != "gone");
+    queue.withdraw_deletes(&production(), |key| &*key.name != "gone");
 
     let mut done = Vec::new();
     while let Some(work) = take_now(&queue) {
@@ -572,7 +572,7 @@ async fn deletes_that_wait_for_the_rate_limit_are_withdrawn_as_well_and_their_ba
     let slots: Vec<Slot> = work.tasks.iter().map(|task| task.slot.clone()).collect();
     assert!(queue.is_wanted(&production(), &slots));
 
-    queue.withdraw(&production(), |key, _| &*key.name == "back");
+    queue.withdraw_deletes(&production(), |key| &*key.name == "back");
 
     assert!(!queue.is_wanted(&production(), &slots));
     queue.finish(work, vec![Verdict::Released, Verdict::Released]);

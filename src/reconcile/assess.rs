@@ -196,8 +196,17 @@ impl Assessor {
         gone.retain(|key| is_live(key) == Some(false));
         let kinds: BTreeSet<&str> =
             shrunk.iter().map(|(kind, _)| *kind).chain(gone.iter().map(|key| key.kind)).collect();
+        if kinds.is_empty() {
+            return gone;
+        }
         for kind in kinds.into_iter().filter_map(resource::kind) {
-            observed.kinds.insert(kind.name(), kind.list(client).await);
+            let again = kind.list(client).await;
+            // Without a second answer the first one stands, and nothing is forgotten for it.
+            if again.is_err() && !shrunk.iter().any(|(name, _)| *name == kind.name()) {
+                gone.retain(|key| key.kind != kind.name());
+            } else {
+                observed.kinds.insert(kind.name(), again);
+            }
         }
         let live = self::live(observed);
         gone.retain(|key| live.get(key.kind).is_some_and(|keys| !keys.contains(key)));

@@ -166,6 +166,7 @@ const MIGRATIONS: &[&str] = &[
     "
     -- Of the change. One of before is of ''.
     ALTER TABLE approved ADD COLUMN kind TEXT NOT NULL DEFAULT '';
+    CREATE INDEX intent_audit ON intent (audit) WHERE audit IS NOT NULL;
 ",
 ];
 

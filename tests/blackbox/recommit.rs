@@ -85,3 +85,20 @@ async fn a_tenant_at_the_gate_is_not_deleted_once_a_role_in_it_is_declared_again
     world.until("there again", async |world| world.entity("roles", "own").await.is_some()).await;
     assert!(world.entity("tenants", "t").await.is_some());
 }
+
+/// What was taken off the queue counted as done: what refers to it was sent without it, refused, and parked for good.
+#[tokio::test]
+async fn what_refers_to_a_create_that_is_declared_otherwise_waits_for_the_new_one() {
+    let permission = |text: &str| format!("permissions:\n  - {{ name: p, description: {text} }}\n");
+    let role = "  - { name: r, description: one, permissionNames: [p] }\n";
+    let second = format!("{BOTH}{role}{}", permission("one"));
+    let third = format!("{BOTH}{role}{}", permission("two"));
+    let (world, times) = written_though_taken_back("/v1/mgmt/permission/create", BOTH, &second, &third).await;
+
+    assert_eq!(times, 2, "the refused one, and the new one");
+    world.until("converged", async |world| world.is_converged().await).await;
+    assert_eq!(world.entity("permissions", "p").await.unwrap()["description"], "two");
+    assert_eq!(world.entity("roles", "r").await.unwrap()["permissionNames"], json!(["p"]));
+    let refused = world.log().await.iter().filter(|entry| entry["status"] == 400).count();
+    assert_eq!(refused, 0, "nothing was sent too early");
+}
