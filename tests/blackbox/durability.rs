@@ -205,9 +205,8 @@ async fn a_damaged_state_is_moved_aside_and_nothing_is_pruned_until_it_is_owned_
     }
 }
 
-#[tokio::test]
-async fn a_lost_state_costs_ownership_and_fingerprints_and_says_so() {
-    let mut world = World::with(sync()).await;
+/// Two roles, and a tenant with fields that cannot be read back.
+async fn in_sync_and_stopped(world: &mut World) {
     let tenants =
         "tenants:\n  - { id: parent, name: P }\n  - { id: t, name: T, parent: parent, federatedAppIds: [app1] }\n";
     world.write("tenants.yaml", tenants);
@@ -215,6 +214,12 @@ async fn a_lost_state_costs_ownership_and_fingerprints_and_says_so() {
     world.converge().await;
     world.assert_nothing_left().await;
     world.stop().await;
+}
+
+#[tokio::test]
+async fn a_lost_state_costs_ownership_and_fingerprints_and_says_so() {
+    let mut world = World::with(sync()).await;
+    in_sync_and_stopped(&mut world).await;
     fs::remove_dir_all(world.path("state")).unwrap();
     world.write("roles.yaml", &roles(&["a"]));
     let before = world.writes().await.len();
@@ -237,13 +242,7 @@ async fn a_lost_state_costs_ownership_and_fingerprints_and_says_so() {
 async fn a_lost_key_costs_fingerprints_alone() {
     for damage in ["gone", "short"] {
         let mut world = World::with(sync()).await;
-        let tenants =
-            "tenants:\n  - { id: parent, name: P }\n  - { id: t, name: T, parent: parent, federatedAppIds: [app1] }\n";
-        world.write("tenants.yaml", tenants);
-        world.write("roles.yaml", &roles(&["a", "b"]));
-        world.converge().await;
-        world.assert_nothing_left().await;
-        world.stop().await;
+        in_sync_and_stopped(&mut world).await;
         let key = world.path("state/fingerprint.key");
         if damage == "gone" {
             fs::remove_file(&key).unwrap();
