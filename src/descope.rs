@@ -21,6 +21,7 @@ use url::Url;
 mod address;
 mod answer;
 mod attempt;
+mod blame;
 pub mod call;
 pub mod error;
 mod license;
@@ -36,6 +37,7 @@ pub use call::Name;
 pub use error::Error;
 
 use attempt::Attempt;
+use blame::Blame;
 use call::Form;
 use license::License;
 use transport::Transport;
@@ -58,6 +60,9 @@ pub struct Settings {
     pub redactor: Redactor,
 }
 
+/// How often a key that was of no use is compared with the one that can be read.
+const KEY_CHECK: Duration = Duration::from_secs(1);
+
 /// A client of one project. Clones share everything but the priority.
 #[derive(Clone)]
 pub struct Client {
@@ -77,6 +82,7 @@ struct Shared {
     metrics: Arc<Metrics>,
     shutdown: CancellationToken,
     license: License,
+    blame: Blame,
 }
 
 impl Client {
@@ -100,7 +106,8 @@ impl Client {
             }
         }
         let license = License::default();
-        let shared = Shared { settings, key, transport, limiter, metrics, shutdown, license };
+        let blame = Blame::default();
+        let shared = Shared { settings, key, transport, limiter, metrics, shutdown, license, blame };
         Self { shared: Arc::new(shared), priority: Priority::Observation, wanted: None }
     }
 
@@ -125,6 +132,18 @@ impl Client {
         let holds = move || before.as_ref().is_none_or(|before| before());
         let both = move || holds() && wanted() && holds();
         Self { wanted: Some(Arc::new(both)), ..self.clone() }
+    }
+
+    /// Waits until there is another management key than the one that was refused, or one where none could be read. For
+    /// good where no call failed for that.
+    pub async fn another_key(&self) {
+        let Shared { key, blame, .. } = &*self.shared;
+        loop {
+            tokio::time::sleep(KEY_CHECK).await;
+            if blame.is_worth_a_try(&key()) {
+                return blame.forgive();
+            }
+        }
     }
 
     /// Makes a call that changes nothing. The answer is of the documented form.

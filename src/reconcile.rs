@@ -179,12 +179,18 @@ impl Reconciler {
                 return;
             }
             let (retry_at, resume_at) = (self.memory.retry_at, self.memory.resume_at);
+            let client = self.assessor.client.clone();
             tokio::select! {
                 biased;
                 () = shutdown.cancelled() => return,
                 trigger = triggers.recv() => self.turn_or_stop(trigger, &mut triggers, &shutdown).await,
                 () = until(retry_at) => self.turn_or_stop(Trigger::Interval, &mut triggers, &shutdown).await,
                 () = until(resume_at) => self.turn_or_stop(Trigger::Interval, &mut triggers, &shutdown).await,
+                () = client.another_key() => {
+                    tracing::info!("there is another management key: it is tried at once");
+                    self.memory.is_fresh = true;
+                    self.turn_or_stop(Trigger::Interval, &mut triggers, &shutdown).await;
+                }
                 () = until(publish_at) => {
                     publish_at = None;
                     changes.borrow_and_update();

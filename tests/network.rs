@@ -27,10 +27,12 @@ use tokio_util::sync::CancellationToken;
 use url::Url;
 
 const KEY: &str = "K2secret";
+/// More would follow, and never comes.
+const OPEN: &str = "\0";
 const ROLES: &str = "HTTP/1.1 200 OK\r\ncontent-length: 12\r\nconnection: close\r\n\r\n{\"roles\":[]}";
 
 /// A server that answers each connection after the license call with the next of these texts, byte for byte, and
-/// closes it. An empty text is no answer, and the connection stays open.
+/// closes it. After a text that ends with [`OPEN`], which is not sent, the connection stays open; an empty one is no answer.
 struct Server {
     address: String,
     requests: Arc<Mutex<Vec<String>>>,
@@ -60,8 +62,8 @@ impl Server {
                 seen.lock().unwrap().push(request);
                 let answer = answers.pop().expect("a request too many");
                 // Fails where the client has read enough.
-                stream.write_all(answer.as_bytes()).await.ok();
-                if answer.is_empty() {
+                stream.write_all(answer.trim_end_matches(OPEN).as_bytes()).await.ok();
+                if answer.is_empty() || answer.ends_with(OPEN) {
                     open.push(stream);
                 }
             }
@@ -196,6 +198,71 @@ async fn a_refusal_whose_body_breaks_off_still_counts_by_its_status() {
 
     assert_eq!(answer, Ok(serde_json::Map::new()));
     assert_eq!(server.requests().len(), 2, "a 429 took no effect and costs no attempt");
+}
+
+/// It counted as a time-out: `Retry-After` was lost, and requests went on into the lockout.
+#[tokio::test]
+async fn the_head_of_a_refusal_decides_though_its_body_never_ends() {
+    let throttled = format!("HTTP/1.1 429 Too Many Requests\r\nretry-after: 0\r\ncontent-length: 500\r\n\r\n{{{OPEN}");
+    let chunked = format!(
+        "HTTP/1.1 429 Too Many Requests\r\nretry-after: 0\r\ntransfer-encoding: chunked\r\n\r\n5\r\nhello\r\n{OPEN}"
+    );
+    let created = "HTTP/1.1 200 OK\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
+    let server = Server::answering(&[&throttled, &chunked, created]).await;
+
+    let answer = client(&server.url(), 1).write(&create()).await;
+
+    assert_eq!(answer, Ok(serde_json::Map::new()));
+    assert_eq!(server.requests().len(), 3, "a 429 took no effect and costs no attempt");
+    for (status, is_it) in [
+        ("401 Unauthorized", (|error| matches!(error, Error::Unauthorized { .. })) as fn(&Error) -> bool),
+        ("403 Forbidden", |error| matches!(error, Error::Forbidden { .. })),
+        ("400 Bad Request", |error| matches!(error, Error::Rejected { status: 400, .. })),
+        ("503 Service Unavailable", |error| matches!(error, Error::Unavailable { status: 503, .. })),
+        ("307 Temporary Redirect", |error| matches!(error, Error::Undocumented { .. })),
+    ] {
+        let endless = format!("HTTP/1.1 {status}\r\ncontent-length: 500\r\n\r\nno{OPEN}");
+        let error = client(&Server::answering(&[&endless]).await.url(), 1).write(&create()).await.unwrap_err();
+        assert!(is_it(&error), "{status}: {error:?}");
+    }
+}
+
+/// A gateway that lets a connection be used once, says nothing of it, and cuts it off at the next request.
+async fn once_only() -> (Url, JoinSet<()>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = Url::parse(&format!("http://{}", listener.local_addr().unwrap())).unwrap();
+    let mut task = JoinSet::new();
+    task.spawn(async move {
+        let mut connections = JoinSet::new();
+        loop {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            connections.spawn(async move {
+                let is_license = read_request(&mut stream).await.contains("/v1/mgmt/license");
+                let open = ROLES.replace("connection: close\r\n", "");
+                stream.write_all(if is_license { ROLES } else { &open }.as_bytes()).await.unwrap();
+                let mut more = [0; 1];
+                stream.read_exact(&mut more).await.ok();
+            });
+        }
+    });
+    (url, task)
+}
+
+/// The look between two tries of a create left a connection behind, which broke under the next one: no create ever got
+/// through.
+#[tokio::test]
+async fn after_a_request_without_an_answer_no_connection_is_used_again() {
+    let (url, _gateway) = once_only().await;
+    let client = client(&url, 1);
+    client.list(&Call::list_roles()).await.unwrap();
+
+    let first = client.write(&create()).await;
+    client.list(&Call::list_roles()).await.unwrap();
+    let second = client.write(&create()).await;
+
+    assert!(matches!(first, Err(Error::Reset { .. })), "the connection was used again: {first:?}");
+    assert!(second.is_ok(), "{second:?}");
+    assert!(client.write(&create()).await.is_ok());
 }
 
 #[tokio::test]

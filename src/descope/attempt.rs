@@ -20,6 +20,7 @@ use reqwest::header::CONTENT_TYPE;
 use reqwest::header::HeaderMap;
 use reqwest::header::HeaderValue;
 use secrecy::ExposeSecret;
+use secrecy::SecretString;
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -35,7 +36,7 @@ pub(super) enum Attempt {
 impl Client {
     /// Waits for a permit, sends once, and reports what came of it.
     pub(super) async fn attempt(&self, call: &Call) -> Attempt {
-        let Shared { settings, metrics, shutdown, .. } = &*self.shared;
+        let Shared { settings, metrics, shutdown, blame, .. } = &*self.shared;
         let Some(license) = shutdown.run_until_cancelled(self.license()).await else {
             return Attempt::Failed(Error::Stopping);
         };
@@ -51,7 +52,11 @@ impl Client {
             }
         };
         // Read only now: the key may have changed while we waited.
-        let request = match self.request(call, license) {
+        let key = match self.key() {
+            Ok(key) => key,
+            Err(error) => return Attempt::Failed(error),
+        };
+        let request = match self.request(call, &key, license) {
             Ok(request) => request,
             Err(error) => return Attempt::Failed(error),
         };
@@ -67,7 +72,12 @@ impl Client {
                     Err(error @ Error::Undocumented { .. }) if status < 300 => {
                         ("malformed".into(), Attempt::Failed(error))
                     }
-                    Err(error) => (status.to_string(), Attempt::Failed(error)),
+                    Err(error) => {
+                        if matches!(error, Error::Unauthorized { .. } | Error::Forbidden { .. }) {
+                            blame.refused(&key);
+                        }
+                        (status.to_string(), Attempt::Failed(error))
+                    }
                 }
             }
             Err(error) => (network_code(&error).into(), Attempt::Failed(self.network_error(call, &error))),
@@ -91,8 +101,9 @@ impl Client {
         let Shared { transport, metrics, .. } = &*self.shared;
         let operation = call.operation();
         let started = Instant::now();
+        let deadline = started.checked_add(timeout).unwrap_or(started);
         let in_flight = InFlight::begin(metrics);
-        let sent = match tokio::time::timeout(timeout, transport.send(request)).await {
+        let sent = match tokio::time::timeout(timeout, transport.send(request, deadline)).await {
             Ok(sent) => sent,
             Err(_) => Err(TransportError::Timeout("no answer in time".to_owned())),
         };
@@ -111,7 +122,7 @@ impl Client {
     async fn license(&self) -> Option<HeaderValue> {
         let ask = async || {
             let call = Call::license();
-            let request = self.request(&call, None).ok()?;
+            let request = self.request(&call, &self.key().ok()?, None).ok()?;
             let sent = self.exchange(&call, request, license::TIMEOUT).await;
             let code = match &sent {
                 Ok(response) => response.status.to_string(),
@@ -127,14 +138,23 @@ impl Client {
         self.shared.license.tier(ask).await
     }
 
-    fn request(&self, call: &Call, license: Option<HeaderValue>) -> Result<Request, Error> {
-        let Settings { project_id, base_url, redactor, .. } = &self.shared.settings;
-        let unusable = |reason: String| Error::KeyUnavailable { reason };
-        let key = (self.shared.key)().map_err(|reason| unusable(answer::clean(&reason, 300, redactor)))?;
+    fn key(&self) -> Result<SecretString, Error> {
+        let Shared { settings, key, blame, .. } = &*self.shared;
+        let unusable = |reason: String| {
+            blame.unreadable();
+            Error::KeyUnavailable { reason }
+        };
+        let key = key().map_err(|reason| unusable(answer::clean(&reason, 300, &settings.redactor)))?;
         if key.expose_secret().is_empty() {
             return Err(unusable("it is empty".to_owned()));
         }
-        redactor.add(&key);
+        settings.redactor.add(&key);
+        Ok(key)
+    }
+
+    fn request(&self, call: &Call, key: &SecretString, license: Option<HeaderValue>) -> Result<Request, Error> {
+        let Settings { project_id, base_url, .. } = &self.shared.settings;
+        let unusable = |reason: String| Error::KeyUnavailable { reason };
         let header = |text: &str| {
             let value = HeaderValue::from_bytes(text.as_bytes());
             value.map_err(|_| unusable("it or the project id holds a character that a header cannot carry".to_owned()))

@@ -2,9 +2,14 @@
 
 use async_trait::async_trait;
 use reqwest::Method;
+use reqwest::StatusCode;
 use reqwest::header::HeaderMap;
 use std::fmt;
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::PoisonError;
 use std::time::Duration;
+use tokio::time::Instant;
 use url::Host;
 use url::Url;
 
@@ -20,6 +25,13 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Shorter than what servers and proxies commonly grant an idle connection: a create on one that they are closing
 /// would be lost half-way.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// The text of a refusal is worth no longer wait: its status has decided.
+const REFUSAL_PATIENCE: Duration = Duration::from_secs(2);
+
+/// For so long after a request that was not answered each one takes a connection of its own. What closed that one, a
+/// gateway or a firewall on the way, would close the next that is used again.
+const DISTRUST: Duration = Duration::from_secs(300);
 
 /// What is sent. Its headers hold the management key, marked sensitive.
 pub struct Request {
@@ -47,7 +59,7 @@ pub struct Response {
     pub status: u16,
     /// All of them.
     pub headers: HeaderMap,
-    /// Cut off where it belongs to a refusal and is long or broken.
+    /// Cut off where it belongs to a refusal and is long, slow or broken; empty where nobody asks for it.
     pub body: Vec<u8>,
 }
 
@@ -71,14 +83,44 @@ pub enum TransportError {
 /// Sends one request; no retry, no redirect, no time-out beyond that of the connection.
 #[async_trait]
 pub trait Transport: Send + Sync {
-    /// Sends it and reads the whole answer. Dropped half-way, the request may have been sent.
-    async fn send(&self, request: Request) -> Result<Response, TransportError>;
+    /// Sends it and reads the answer, all of which counts as far as it is there by `deadline`. Dropped half-way, the
+    /// request may have been sent.
+    async fn send(&self, request: Request, deadline: Instant) -> Result<Response, TransportError>;
 }
 
 /// The real network.
 #[derive(Debug, Clone)]
 pub struct Network {
-    client: reqwest::Client,
+    /// Uses connections again.
+    sharing: reqwest::Client,
+    /// Takes a new one for each request.
+    fresh: reqwest::Client,
+    distrust: Arc<Distrust>,
+}
+
+/// Until when no connection is used again.
+#[derive(Debug, Default)]
+struct Distrust(Mutex<Option<Instant>>);
+
+impl Distrust {
+    fn is_over(&self) -> bool {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).is_none_or(|until| Instant::now() >= until)
+    }
+
+    fn begin(&self) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now().checked_add(DISTRUST);
+    }
+}
+
+/// Begins the distrust unless told that there was an answer, also where nobody waited for its end.
+struct Unanswered<'a>(Option<&'a Distrust>);
+
+impl Drop for Unanswered<'_> {
+    fn drop(&mut self) {
+        if let Some(distrust) = self.0 {
+            distrust.begin();
+        }
+    }
 }
 
 impl Network {
@@ -88,12 +130,19 @@ impl Network {
     /// see what is meant for this machine.
     pub fn to(base_url: &Url) -> Result<Self, TransportError> {
         install_tls();
+        let client = |idle| Self::client(base_url, idle);
+        Ok(Self { sharing: client(usize::MAX)?, fresh: client(0)?, distrust: Arc::default() })
+    }
+
+    /// `idle`: how many connections are kept for later.
+    fn client(base_url: &Url, idle: usize) -> Result<reqwest::Client, TransportError> {
         let mut builder = reqwest::Client::builder()
             .user_agent(concat!("descope-gitops/", env!("CARGO_PKG_VERSION")))
             .redirect(reqwest::redirect::Policy::none())
             // Each attempt takes a permit of the limiter: none may happen behind its back.
             .retry(reqwest::retry::never())
             .connect_timeout(CONNECT_TIMEOUT)
+            .pool_max_idle_per_host(idle)
             .pool_idle_timeout(IDLE_TIMEOUT);
         if is_loopback(base_url) {
             builder = builder.no_proxy();
@@ -102,40 +151,72 @@ impl Network {
             // Without TLS there is no need for root certificates, which a bare container lacks.
             builder = builder.tls_certs_only([]);
         }
-        let client = builder.build().map_err(|error| TransportError::Connect(chain(&error)))?;
-        Ok(Self { client })
+        builder.build().map_err(|error| TransportError::Connect(chain(&error)))
     }
 }
 
 #[async_trait]
 impl Transport for Network {
-    async fn send(&self, request: Request) -> Result<Response, TransportError> {
-        let mut builder = self.client.request(request.method, request.url).headers(request.headers);
+    async fn send(&self, request: Request, deadline: Instant) -> Result<Response, TransportError> {
+        let client = if self.distrust.is_over() { &self.sharing } else { &self.fresh };
+        let mut builder = client.request(request.method, request.url).headers(request.headers);
         if let Some(body) = request.body {
             builder = builder.body(body);
         }
-        let mut response = builder.send().await.map_err(classified)?;
-        let status = response.status();
-        let headers = std::mem::take(response.headers_mut());
-        let limit = if status.is_success() { LARGEST_ANSWER } else { LARGEST_REFUSAL };
-        let mut body = Vec::new();
-        loop {
-            let problem = match response.chunk().await {
-                Ok(Some(chunk)) if body.len() + chunk.len() <= limit => {
-                    body.extend_from_slice(&chunk);
-                    continue;
-                }
-                Ok(None) => break,
-                Ok(Some(_)) => TransportError::TooLarge,
-                Err(error) => classified(error),
+        let mut unanswered = Unanswered(Some(&self.distrust));
+        let answer = async {
+            let mut response = builder.send().await.map_err(classified)?;
+            let status = response.status();
+            let headers = std::mem::take(response.headers_mut());
+            let body = if status.is_success() {
+                whole(&mut response).await?
+            } else if is_told_by_its_status(status) {
+                Vec::new()
+            } else {
+                beginning(&mut response, deadline).await
             };
-            if status.is_success() {
-                return Err(problem);
-            }
-            break; // The status alone tells what to do: a 429 stays a 429.
+            Ok(Response { status: status.as_u16(), headers, body })
         }
-        Ok(Response { status: status.as_u16(), headers, body })
+        .await;
+        // What was not sent says nothing of connections.
+        if matches!(answer, Ok(_) | Err(TransportError::Connect(_))) {
+            unanswered.0 = None;
+        }
+        answer
     }
+}
+
+/// Nobody reads the text of these.
+fn is_told_by_its_status(status: StatusCode) -> bool {
+    matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::UNAUTHORIZED) || status.is_redirection()
+}
+
+async fn whole(response: &mut reqwest::Response) -> Result<Vec<u8>, TransportError> {
+    let mut body = Vec::new();
+    while let Some(chunk) = response.chunk().await.map_err(classified)? {
+        if body.len() + chunk.len() > LARGEST_ANSWER {
+            return Err(TransportError::TooLarge);
+        }
+        body.extend_from_slice(&chunk);
+    }
+    Ok(body)
+}
+
+/// As much of the text of a refusal as comes soon.
+async fn beginning(response: &mut reqwest::Response, deadline: Instant) -> Vec<u8> {
+    let left = deadline.saturating_duration_since(Instant::now());
+    let mut body = Vec::new();
+    let read = async {
+        while let Ok(Some(chunk)) = response.chunk().await {
+            if body.len() + chunk.len() > LARGEST_REFUSAL {
+                return;
+            }
+            body.extend_from_slice(&chunk);
+        }
+    };
+    // Whoever waits for all of it must not run out of time first.
+    tokio::time::timeout(REFUSAL_PATIENCE.min(left / 2), read).await.unwrap_or_default();
+    body
 }
 
 fn is_loopback(url: &Url) -> bool {

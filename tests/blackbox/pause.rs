@@ -59,6 +59,43 @@ async fn a_refused_key_pauses_the_project_until_it_works_again() {
     assert_eq!(world.ask(Method::GET, "/readyz").await.0, 200);
 }
 
+/// A key that was rotated waited for the next interval: an hour here.
+#[tokio::test]
+async fn a_key_file_that_changed_is_tried_at_once() {
+    let simulator = vec!["--rate-limit=none".to_owned(), format!("--management-key={KEY}")];
+    let mut world = World::with(Setup { simulator, ..Setup::default() }).await;
+    let (key_file, api) = (world.path("key"), world.api.clone());
+    fs::write(&key_file, "K2wrong\n").unwrap();
+    world.reconfigure(|setup| {
+        setup.top.push(format!(
+            "projects:\n  - name: default\n    projectId: {PROJECT}\n    managementKey: {{ file: {} }}\n    baseUrl: {api}\n    firstContact: apply",
+            key_file.display()
+        ));
+    });
+    write_some(&world, 2, 2, 2);
+    world.start().await;
+    world.until("paused", async |world| descope_health(world).await["reason"] == "management key refused").await;
+    let seq = world.newest_seq().await;
+
+    // The same key written anew, and one half-way through being replaced, are no news.
+    fs::write(&key_file, "K2wrong").unwrap();
+    fs::write(&key_file, "").unwrap();
+    tokio::time::sleep(std::time::Duration::from_millis(2500)).await;
+    assert_eq!(world.requests_since(seq).await, Vec::<Value>::new());
+    fs::write(&key_file, KEY).unwrap();
+    world.converge_on(6).await;
+
+    // Refused for one kind alone.
+    let refuse = json!({ "match": { "path": "/v1/mgmt/permission/create*" }, "fault": "status", "status": 403 });
+    world.faults(json!([refuse])).await;
+    world.write("more.yaml", "permissions:\n  - { name: more }\n");
+    world.until("parked", async |world| world.has_problem("permissions", "more", "parked").await).await;
+    world.faults(json!([])).await;
+    world.sim(Method::PUT, "options", Some(json!({ "managementKey": "K2rotated" }))).await;
+    fs::write(&key_file, "K2rotated").unwrap();
+    world.converge_on(7).await;
+}
+
 #[tokio::test]
 async fn a_key_refused_in_the_middle_of_a_drain_loses_no_change() {
     let mut world = World::with(Setup { interval: "300ms", ..Setup::default() }).await;
