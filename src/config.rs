@@ -28,6 +28,7 @@ pub use error::Invalid;
 pub use error::Problem;
 pub use secret::SecretRef;
 pub use secret::SecretSource;
+pub use values::span;
 
 /// Reads one environment variable. A parameter everywhere, so that tests bring their own; [`process_env`] is the real
 /// one. An empty value counts as unset.

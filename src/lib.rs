@@ -31,6 +31,7 @@ pub mod resource;
 
 // Side: any file may use these.
 pub mod config;
+mod dialect;
 mod open;
 pub mod telemetry;
 

@@ -22,8 +22,8 @@ const ORDER: &[&str] = &[
     "limiter",
     "backoff",
 ];
-/// Any part may use these; they import nothing of ours.
-const SIDE: &[&str] = &["config", "open", "telemetry"];
+/// Any part may use these; they import nothing of ours but what reads text and files.
+const SIDE: &[&str] = &["config", "dialect", "open", "telemetry"];
 /// The other side of the wire: shares nothing with the client but the side parts.
 const APART: &str = "simulator";
 
@@ -35,7 +35,7 @@ fn may_import(from: &str, to: &str) -> bool {
         (Some(from), Some(to)) => from < to,
         (Some(_), None) if to == APART => from == "cli",
         (Some(_), None) => SIDE.contains(&to),
-        (None, _) => from == APART && SIDE.contains(&to),
+        (None, _) => from == APART && SIDE.contains(&to) || from == "config" && to == "dialect",
     }
 }
 

@@ -3,6 +3,7 @@
 use crate::cli::Exit;
 use crate::cli::Output;
 use crate::cli::UsageError;
+use crate::config;
 use crate::config::Config;
 use crate::state::AuditFilter;
 use crate::state::AuditRow;
@@ -52,9 +53,10 @@ pub fn run(config: &Config, args: &AuditArgs) -> anyhow::Result<Exit> {
 }
 
 fn time(text: &str, now: SystemTime) -> Result<SystemTime, UsageError> {
-    let ago = humantime::parse_duration(text).ok().and_then(|ago| now.checked_sub(ago));
-    ago.or_else(|| humantime::parse_rfc3339_weak(text).ok()).ok_or_else(|| {
-        UsageError(format!("--since: {text} is neither a duration such as 2h nor a time such as 2026-01-31T10:00:00Z"))
+    let since = config::span(text).and_then(|ago| now.checked_sub(ago).ok_or_else(|| "is too long ago".to_owned()));
+    since.or_else(|what| {
+        let wrong = format!("--since: {text} is no time such as 2026-01-31T10:00:00Z, and {what}");
+        humantime::parse_rfc3339_weak(text).map_err(|_| UsageError(wrong))
     })
 }
 

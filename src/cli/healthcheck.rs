@@ -25,7 +25,7 @@ pub struct HealthcheckArgs {
     #[arg(long)]
     pub url: Option<Url>,
     /// Longest wait for the answer
-    #[arg(long, value_name = "DURATION", default_value = "3s", value_parser = humantime::parse_duration)]
+    #[arg(long, value_name = "DURATION", default_value = "3s", value_parser = config::span)]
     pub timeout: Duration,
 }
 

@@ -49,7 +49,7 @@ pub struct ApproveArgs {
 #[derive(Debug, Clone, clap::Args)]
 pub struct SuspendArgs {
     /// For how long, at most 7d; it ends by itself
-    #[arg(long = "for", value_name = "DURATION", value_parser = humantime::parse_duration)]
+    #[arg(long = "for", value_name = "DURATION", value_parser = config::span)]
     pub wait: Duration,
     /// Which daemon.
     #[command(flatten)]

@@ -1,6 +1,7 @@
 //! `descope-gitops simulator`: serves the built-in stand-in for Descope.
 
 use crate::cli::UsageError;
+use crate::config;
 use crate::simulator::Limit;
 use crate::simulator::LimitKind;
 use crate::simulator::Neighbours;
@@ -27,7 +28,7 @@ pub struct SimulatorArgs {
     #[arg(long, default_value = "100/60s", value_parser = parse_rate_limit, value_name = "N/WINDOW")]
     pub rate_limit: RateLimit,
     /// How long everything is refused after a request over the limit; 0s: only what is over
-    #[arg(long, default_value = "60s", value_parser = humantime::parse_duration, value_name = "DURATION")]
+    #[arg(long, default_value = "60s", value_parser = config::span, value_name = "DURATION")]
     pub lockout: Duration,
     /// Median round trip, 50ms; after a colon the spread (sigma) of a log-normal one, 50ms:0.4
     #[arg(long, default_value = "0ms", value_parser = parse_latency, value_name = "MEDIAN[:SIGMA]")]
@@ -128,7 +129,7 @@ fn parse_rate_limit(text: &str) -> Result<RateLimit, String> {
     }
     let (n, window) = text.split_once('/').ok_or("write N/WINDOW, for example 100/60s, or none")?;
     let n = n.parse::<u32>().map_err(|_| format!("{n} is not a number of requests"))?;
-    let window = humantime::parse_duration(window).map_err(|error| error.to_string())?;
+    let window = config::span(window)?;
     if n == 0 || window.is_zero() {
         return Err("both numbers must be more than 0".to_owned());
     }
@@ -137,7 +138,7 @@ fn parse_rate_limit(text: &str) -> Result<RateLimit, String> {
 
 fn parse_latency(text: &str) -> Result<Latency, String> {
     let (median, sigma) = text.split_once(':').unwrap_or((text, "0"));
-    let median = humantime::parse_duration(median).map_err(|error| error.to_string())?;
+    let median = config::span(median)?;
     let sigma = sigma.parse().ok().filter(|sigma: &f64| (0.0..=5.0).contains(sigma));
     Ok(Latency { median, sigma: sigma.ok_or("the spread is a number from 0 to 5")? })
 }
@@ -155,8 +156,7 @@ fn parse_background(text: &str) -> Result<Neighbours, String> {
         Some(pause) => pause.split_once('/').ok_or("write RATE:ON/OFF, for example 0.5:20s/40s")?,
         None => ("0s", "0s"),
     };
-    let duration = |text| humantime::parse_duration(text).map_err(|error| error.to_string());
-    Ok(Neighbours { rate, on: duration(on)?, off: duration(off)? })
+    Ok(Neighbours { rate, on: config::span(on)?, off: config::span(off)? })
 }
 
 #[cfg(test)]

@@ -47,6 +47,8 @@ pub struct Report {
     /// `source.path`: findings name files below it.
     root: PathBuf,
     errors: Vec<Finding>,
+    /// Those included that `errors` only counts.
+    error_count: usize,
     warnings: Vec<Finding>,
     resources: usize,
 }
@@ -64,6 +66,7 @@ pub fn validate(projects: &mut [(String, Loader)]) -> Report {
             }
             finding
         };
+        report.error_count += load.error_count;
         report.errors.extend(load.errors.into_iter().map(named));
         report.warnings.extend(load.warnings.into_iter().map(named));
         report.resources += load.desired.map_or(0, |desired| desired.resources.len());
@@ -101,7 +104,7 @@ impl Report {
         if self.errors.is_empty() {
             return writeln!(to, "valid: {}", counted(self.resources, "resource"));
         }
-        writeln!(to, "invalid: {}", counted(self.errors.len(), "error"))
+        writeln!(to, "invalid: {}", counted(self.error_count, "error"))
     }
 
     fn document(&self) -> Document<'_> {

@@ -16,6 +16,7 @@ use crate::config::raw::RawSecret;
 use crate::config::raw::RawSource;
 use crate::config::raw::Text;
 use crate::config::values;
+use crate::dialect;
 use globset::Glob;
 use std::num::NonZeroUsize;
 use std::path::Path;
@@ -66,6 +67,9 @@ impl Check {
     fn read(&mut self, path: &Path) -> Result<RawConfig, Invalid> {
         let problem = |line, message| Invalid::from(Problem { file: Some(path.to_owned()), line, message });
         let text = std::fs::read_to_string(path).map_err(|error| problem(None, format!("cannot read it: {error}")))?;
+        if let Some((line, message)) = dialect::obstacle(&text) {
+            return Err(problem(Some(line), message));
+        }
         let (lines, twice) = Lines::read(&text);
         self.lines = lines;
         if !twice.is_empty() {

@@ -1,5 +1,6 @@
 //! On which line of the config file a key stands. The deserializer knows that only until it is done.
 
+use crate::dialect;
 use saphyr_parser::Event;
 use saphyr_parser::Parser;
 use std::collections::HashMap;
@@ -23,7 +24,7 @@ impl Lines {
         let mut lines = HashMap::new();
         let mut twice = Vec::new();
         let mut stack: Vec<Level> = Vec::new();
-        for next in Parser::new_from_str(text) {
+        for next in Parser::new_from_str(&dialect::with_spaces_after_keys(text)) {
             let Ok((event, span)) = next else { break };
             match event {
                 Event::Scalar(ref value, ..) if matches!(stack.last(), Some(Level::Map(None))) => {

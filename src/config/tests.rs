@@ -80,10 +80,25 @@ fn every_bad_value_is_told_with_its_line_its_key_and_the_remedy() {
         ("version: 2\n", "FILE:1: version must be 1, the only version there is"),
         (
             "source:\n  debounce: 500\n",
-            "FILE:2: source.debounce must be a duration such as 500ms, 5m or 1h30m, not `500`",
+            "FILE:2: source.debounce must be a duration such as 500ms, 5m, 1h30m or 90d, not `500`",
         ),
         ("source: { interval: 0s }\n", "FILE:1: source.interval must be longer than zero"),
         ("requestTimeout: 400d\n", "FILE:1: requestTimeout must be at most a year"),
+        (
+            "source: { interval: 5M }\n",
+            "FILE:1: source.interval must not count in months, as `5M` does (`M`), which are not all of one length; write \
+             `m` for minutes, or days, such as 30d",
+        ),
+        (
+            "rateLimit: { limit: 100/1M }\n",
+            "FILE:1: rateLimit.limit must not count in months, as `1M` does (`M`), which are not all of one length; write \
+             `m` for minutes, or days, such as 30d",
+        ),
+        (
+            "rateLimit: { lockout: 1y 5s }\n",
+            "FILE:1: rateLimit.lockout must not count in years, as `1y 5s` does (`y`), which are not all of one length; \
+             write `m` for minutes, or days, such as 30d",
+        ),
         (
             "source: { exclude: ['ok/**', 'a[' ] }\n",
             "FILE:1: source.exclude[1] must be a glob: unclosed character class; missing ']'",
@@ -192,7 +207,7 @@ fn all_errors_are_told_at_once() {
     assert_eq!(
         errors(text),
         [
-            "FILE:1: source.interval must be a duration such as 500ms, 5m or 1h30m, not `never`",
+            "FILE:1: source.interval must be a duration such as 500ms, 5m, 1h30m or 90d, not `never`",
             "FILE:3: projects[0].name is missing",
             "FILE:3: projects[0].projectId is missing",
             "FILE:3: projects[0].managementKey is missing; write { env: NAME } or { file: PATH }",

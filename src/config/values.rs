@@ -5,13 +5,34 @@ use std::time::Duration;
 /// Nothing here is meant to take longer, and instants a year away still add up.
 const LONGEST: Duration = Duration::from_secs(366 * 24 * 60 * 60);
 
+/// What humantime takes for months and years, of which it has its own idea of how long they are.
+const VAGUE: [&str; 8] = ["M", "month", "months", "y", "yr", "yrs", "year", "years"];
+
 /// `500ms`, `5m`, `1h30m`; up to a year.
 pub fn duration(text: &str) -> Result<Duration, String> {
-    match humantime::parse_duration(text) {
-        Ok(duration) if duration <= LONGEST => Ok(duration),
-        Ok(_) => Err("must be at most a year".to_owned()),
-        Err(_) => Err(format!("must be a duration such as 500ms, 5m or 1h30m, not `{text}`")),
+    match span(text)? {
+        duration if duration <= LONGEST => Ok(duration),
+        _ => Err("must be at most a year".to_owned()),
     }
+}
+
+/// The same of any length. Months and years are refused: an `M` is nearly always meant as minutes.
+pub fn span(text: &str) -> Result<Duration, String> {
+    if let Some(what) = vague(text) {
+        return Err(what);
+    }
+    humantime::parse_duration(text)
+        .map_err(|_| format!("must be a duration such as 500ms, 5m, 1h30m or 90d, not `{text}`"))
+}
+
+/// Is it written in months or years, and what to write instead?
+fn vague(text: &str) -> Option<String> {
+    let unit = text.split(|c: char| !c.is_alphabetic()).find(|unit| VAGUE.contains(unit))?;
+    let what = if unit.starts_with(['M', 'm']) { "months" } else { "years" };
+    Some(format!(
+        "must not count in {what}, as `{text}` does (`{unit}`), which are not all of one length; write `m` \
+         for minutes, or days, such as 30d"
+    ))
 }
 
 /// `100/60s`: requests in a window.
@@ -19,6 +40,9 @@ pub fn limit(text: &str) -> Result<(f64, Duration), String> {
     let wrong = || format!("must be requests per window such as 100/60s, or null for none, not `{text}`");
     let (requests, window) = text.split_once('/').ok_or_else(wrong)?;
     let requests: u32 = requests.trim().parse().map_err(|_| wrong())?;
+    if let Some(what) = vague(window) {
+        return Err(what);
+    }
     let window = duration(window.trim()).map_err(|_| wrong())?;
     if requests == 0 || window.is_zero() {
         return Err("must allow at least one request in a window longer than zero".to_owned());

@@ -3,8 +3,10 @@
 use crate::desired::Declared;
 use crate::desired::Desired;
 use crate::desired::Finding;
+use crate::desired::Findings;
 use crate::desired::Place;
 use crate::desired::check::FileReport;
+use crate::desired::findings::bounded;
 use crate::desired::yaml::shown;
 use crate::resource::Key;
 use crate::resource::Kind;
@@ -23,9 +25,9 @@ pub struct Merged {
     /// The sum; meaningless where `errors` is not empty.
     pub desired: Desired,
     /// By file and line.
-    pub errors: Vec<Finding>,
+    pub errors: Findings,
     /// By file and line.
-    pub warnings: Vec<Finding>,
+    pub warnings: Findings,
 }
 
 /// Merges the reports of all files. The order of `files` does not matter.
@@ -34,8 +36,8 @@ pub fn merge(kinds: &[&'static dyn Kind], files: &[Arc<FileReport>]) -> Merged {
     let mut all: Vec<&Arc<Declared>> = Vec::with_capacity(files.iter().map(|file| file.resources.len()).sum());
     for file in files {
         merged.desired.kinds.extend(&file.kinds);
-        merged.errors.extend_from_slice(&file.errors);
-        merged.warnings.extend_from_slice(&file.warnings);
+        merged.errors.add(&file.errors);
+        merged.warnings.add(&file.warnings);
         all.extend(&file.resources);
     }
     all.sort_unstable_by(|a, b| (&a.key, &a.place).cmp(&(&b.key, &b.place)));
@@ -54,8 +56,8 @@ pub fn merge(kinds: &[&'static dyn Kind], files: &[Arc<FileReport>]) -> Merged {
         cycles(&references, &mut merged);
         undeclared(&references, &mut merged);
     }
-    merged.errors.sort();
-    merged.warnings.sort();
+    merged.errors.settle();
+    merged.warnings.settle();
     merged
 }
 
@@ -82,8 +84,12 @@ fn renames(merged: &mut Merged) {
             merged.errors.push(about(one, FIELD, message));
         }
         if let Some(first) = claims.get(&old) {
-            let message =
-                format!("{} is also the old name of {}, at {}", shown(&old.name), first.key, at(&first.place));
+            let message = format!(
+                "{} is also the old name of {}, at {}",
+                shown(&old.name),
+                bounded(first.key.to_string()),
+                at(&first.place)
+            );
             merged.errors.push(about(one, FIELD, message));
         } else {
             claims.insert(old, one);
@@ -178,6 +184,7 @@ fn undeclared(references: &[(Arc<Declared>, Key)], merged: &mut Merged) {
     }
     for (to, (first, count)) in missing {
         let others = if count > 1 { format!(" (as do {} more)", count - 1) } else { String::new() };
+        let to = bounded(to.to_string());
         let message = format!("refers to {to}, which is not declared and so must exist in the project already{others}");
         merged.warnings.push(about(first, "", message));
     }
@@ -210,7 +217,7 @@ mod tests {
 
         let keys: Vec<_> = merged.desired.resources.keys().map(ToString::to_string).collect();
         assert_eq!(keys, ["roles/a", "roles/b", "roles/c"]);
-        assert_eq!(merged.errors, []);
+        assert_eq!(lines(&merged.errors), [""; 0]);
     }
 
     #[test]
@@ -253,7 +260,7 @@ mod tests {
     fn a_reference_to_something_undeclared_is_a_warning_once() {
         let roles = "roles:\n- {name: x, permissionNames: [p, q]}\n- {name: y, permissionNames: [q]}\n- {name: z, tenantId: t}\n";
 
-        assert_eq!(merged(&[("a.yaml", roles)]).warnings, [], "a kind that no file mentions is not managed");
+        assert_eq!(merged(&[("a.yaml", roles)]).warnings[..], [], "a kind that no file mentions is not managed");
         assert_eq!(
             lines(&merged(&[("a.yaml", roles), ("b.yaml", "permissions: [{name: p}]\ntenants: []\n")]).warnings),
             [
@@ -271,6 +278,6 @@ mod tests {
             writeln!(text, "- {{id: t{n:05}, name: T, parent: t{:05}}}", n + 1).unwrap();
         }
 
-        assert_eq!(merged(&[("a.yaml", &text)]).errors, []);
+        assert_eq!(merged(&[("a.yaml", &text)]).errors[..], []);
     }
 }

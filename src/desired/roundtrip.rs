@@ -144,8 +144,8 @@ proptest! {
 
         let (split, whole) = (read(&files), read(&all));
 
-        prop_assert_eq!(&split.errors, &vec![]);
-        prop_assert_eq!(&whole.errors, &vec![]);
+        prop_assert_eq!(&split.errors[..], &[]);
+        prop_assert_eq!(&whole.errors[..], &[]);
         prop_assert_eq!(written(&split), written(&whole));
         let mut expected: Vec<_> = unique.into_values().map(|((_, fields), ..)| Value::Object(fields).to_string()).collect();
         let mut found: Vec<_> = written(&split).into_values().map(|document| document.to_string()).collect();

@@ -2,6 +2,8 @@
 //!
 //! YAML 1.2 core schema: `no` is a text. Faults never quote a value, since a value may be a secret.
 
+use crate::desired::findings::MOST;
+use crate::dialect;
 use saphyr_parser::Event;
 use saphyr_parser::Parser;
 use saphyr_parser::ScalarStyle;
@@ -77,8 +79,17 @@ impl Value {
     }
 }
 
-/// Every document of the text, and every fault. Documents after a syntax error are missing, with the fault saying so.
-pub fn parse(text: &str) -> (Vec<Node>, Vec<Fault>) {
+/// The first faults, and how many there are beside them.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Faults {
+    /// In the order of the text.
+    pub kept: Vec<Fault>,
+    /// Those that are not kept.
+    pub more: usize,
+}
+
+/// Every document of the text, and what is wrong with it. Documents after a syntax error are missing, with the fault saying so.
+pub fn parse(text: &str) -> (Vec<Node>, Faults) {
     let mut builder = Builder::default();
     // The scanner takes a NUL for the end of its input and would drop the rest without a word.
     if let Some(at) = text.find('\0') {
@@ -86,7 +97,12 @@ pub fn parse(text: &str) -> (Vec<Node>, Vec<Fault>) {
         builder.fault(line, "holds a NUL byte: the file is damaged or not text");
         return (Vec::new(), builder.faults);
     }
-    for event in Parser::new_from_str(text) {
+    if let Some((line, message)) = dialect::obstacle(text) {
+        builder.fault(line, message);
+        return (Vec::new(), builder.faults);
+    }
+    let text = dialect::with_spaces_after_keys(text);
+    for event in Parser::new_from_str(&text) {
         let done = match event {
             Ok((event, span)) => builder.take(event, span.start.line()),
             Err(error) => {
@@ -109,7 +125,7 @@ struct Stop;
 #[derive(Default)]
 struct Builder {
     documents: Vec<Node>,
-    faults: Vec<Fault>,
+    faults: Faults,
     stack: Vec<Frame>,
     anchors: HashMap<usize, Measured>,
     expanded: usize,
@@ -149,7 +165,11 @@ fn number_of(line: usize) -> u32 {
 
 impl Builder {
     fn fault(&mut self, line: usize, message: impl Into<String>) {
-        self.faults.push(Fault { line: number_of(line), message: message.into() });
+        if self.faults.kept.len() < MOST {
+            self.faults.kept.push(Fault { line: number_of(line), message: message.into() });
+        } else {
+            self.faults.more += 1;
+        }
     }
 
     fn take(&mut self, event: Event<'_>, line: usize) -> Result<(), Stop> {
@@ -417,13 +437,13 @@ mod tests {
 
     fn one(text: &str) -> Value {
         let (mut documents, faults) = parse(text);
-        assert_eq!(faults, []);
+        assert_eq!(faults, Faults::default());
         assert_eq!(documents.len(), 1);
         documents.remove(0).value
     }
 
     fn faults(text: &str) -> Vec<String> {
-        parse(text).1.into_iter().map(|fault| format!("{}: {}", fault.line, fault.message)).collect()
+        parse(text).1.kept.into_iter().map(|fault| format!("{}: {}", fault.line, fault.message)).collect()
     }
 
     #[test]
@@ -482,6 +502,13 @@ mod tests {
             ("a: !vault x\n", vec!["1: tags (`!name`) are not supported; take the tag out"]),
             ("a: !mine [x]\n", vec!["1: tags (`!name`) are not supported; take the tag out"]),
             ("a: &a [*a]\n", vec!["1: the alias stands inside its own anchor, so it would never end"]),
+            (
+                "%YAML 1.1\n---\na: no\n",
+                vec![
+                    "1: asks for the rules of YAML 1.1, but is read by those of 1.2; see that its values mean the same there (`no` is a text, `010` is ten), and take the line out",
+                ],
+            ),
+            ("a:\n\tb: c\n", vec!["2: is not YAML: tabs disallowed within this context (block indentation)"]),
             ("a: b\0c\n", vec!["1: holds a NUL byte: the file is damaged or not text"]),
         ] {
             assert_eq!(faults(source), expected, "{source}");
@@ -491,6 +518,12 @@ mod tests {
     #[test]
     fn several_faults_are_reported_together() {
         assert_eq!(faults("a: .inf\n2: b\nc: !x y\n").len(), 3);
+    }
+
+    #[test]
+    fn a_tab_after_a_colon_is_a_blank() {
+        assert_eq!(one("- a:\tb\n  c:\t\td\n- {e:\tf}\n"), one("- a: b\n  c: d\n- {e: f}\n"));
+        assert_eq!(one("- a:\t|\n  x:\ty\n"), one("- a: |\n  x:\ty\n"));
     }
 
     #[test]
@@ -536,14 +569,14 @@ mod tests {
         let (documents, faults) = parse("a: 1\n---\nb: [1\nc: 2\n");
 
         assert_eq!(documents.len(), 1);
-        assert_eq!(faults.len(), 1);
-        assert!(faults[0].message.starts_with("is not YAML: "), "{faults:?}");
+        assert_eq!(faults.kept.len(), 1);
+        assert!(faults.kept[0].message.starts_with("is not YAML: "), "{faults:?}");
     }
 
     #[test]
     fn what_ends_too_early_is_wrong_on_its_last_line() {
         for text in ["a: 1\nb: { c", "a: 1\nb: { c\n", "a: 1\nb: \"c\n"] {
-            let faults = parse(text).1;
+            let faults = parse(text).1.kept;
 
             assert_eq!(faults.len(), 1, "{text}");
             assert_eq!(faults[0].line, 2, "{text}");
@@ -554,7 +587,7 @@ mod tests {
         #[test]
         fn any_text_is_read_without_a_panic(text in "[-a-c0-9:{}\\[\\],&*!|>'\"#%@~.\t\n ]{0,80}") {
             let lines = text.lines().count().max(1);
-            for fault in parse(&text).1 {
+            for fault in parse(&text).1.kept {
                 prop_assert!((1..=lines).contains(&(fault.line as usize)), "{:?}", fault);
             }
         }

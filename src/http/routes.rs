@@ -120,11 +120,12 @@ pub async fn suspend(State(served): Shared, which: Result<Query<ForHowLong>, Que
     let Ok(Query(ForHowLong { r#for: text, project })) = which else {
         return error(StatusCode::BAD_REQUEST, "write ?for=2h, and project=NAME for one project");
     };
-    match humantime::parse_duration(&text) {
+    match crate::config::span(&text) {
         Ok(wait) if !wait.is_zero() && wait <= LONGEST_SUSPENSION => {
             carry_out(&served, project.as_deref(), Order::Suspend(wait), StatusCode::OK)
         }
-        Ok(_) | Err(_) => error(StatusCode::BAD_REQUEST, "for must be a duration such as 2h, at most 7d"),
+        Ok(_) => error(StatusCode::BAD_REQUEST, "for must be a duration such as 2h, at most 7d"),
+        Err(what) => error(StatusCode::BAD_REQUEST, &format!("for {what}")),
     }
 }
 

@@ -298,7 +298,7 @@ pub mod text_duration {
 
     /// Reads one.
     pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
-        humantime::parse_duration(&String::deserialize(deserializer)?).map_err(D::Error::custom)
+        crate::config::span(&String::deserialize(deserializer)?).map_err(D::Error::custom)
     }
 }
 

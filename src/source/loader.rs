@@ -5,7 +5,7 @@
 
 use crate::desired::Desired;
 use crate::desired::Finding;
-use crate::desired::Place;
+use crate::desired::Findings;
 use crate::desired::check::Checker;
 use crate::desired::check::FileReport;
 use crate::desired::merge;
@@ -93,9 +93,12 @@ pub struct Load {
     pub commit: Option<String>,
     /// When this revision was first loaded.
     pub loaded_at: Option<SystemTime>,
-    /// Why the newest files are not in force; empty where they are.
+    /// Why the newest files are not in force; empty where they are. Where there are very many, the last one counts
+    /// those that are not here.
     pub errors: Vec<Finding>,
-    /// About the newest files.
+    /// How many errors there are.
+    pub error_count: usize,
+    /// About the newest files, bounded in the same way.
     pub warnings: Vec<Finding>,
 }
 
@@ -111,7 +114,7 @@ struct Good {
     desired: Arc<Desired>,
     commit: Option<String>,
     loaded_at: SystemTime,
-    warnings: Vec<Finding>,
+    warnings: Findings,
 }
 
 /// A file as it was read.
@@ -157,7 +160,11 @@ impl Loader {
     pub fn load(&mut self) -> Load {
         let revision = match self.read() {
             Ok(revision) => revision,
-            Err(reason) => return self.kept(LoadResult::IoError, vec![whole(reason)], Vec::new()),
+            Err(reason) => {
+                let mut errors = Findings::default();
+                errors.push(Finding::whole(".", reason));
+                return self.kept(LoadResult::IoError, errors, Findings::default());
+            }
         };
         let reports: Vec<Arc<FileReport>> = revision.files.iter().map(|(_, read)| Arc::clone(&read.report)).collect();
         let digest = digest(&revision);
@@ -167,19 +174,14 @@ impl Loader {
         {
             good.commit = commit;
             let warnings = good.warnings.clone();
-            return self.kept(LoadResult::Unchanged, Vec::new(), warnings);
+            return self.kept(LoadResult::Unchanged, Findings::default(), warnings);
         }
         let mut merged = merge::merge(self.settings.kinds, &reports);
-        merged.errors.extend(revision.scan.refused.iter().map(|refused| Finding {
-            place: Place { file: Arc::clone(&refused.path), line: 0 },
-            resource: String::new(),
-            field: String::new(),
-            message: refused.reason.clone(),
-        }));
-        merged.errors.sort();
+        let refused = revision.scan.refused.iter().map(|refused| Finding::whole(&refused.path, &*refused.reason));
+        refused.for_each(|finding| merged.errors.push(finding));
         if merged.errors.is_empty() && merged.desired.kinds.is_empty() {
             let reason = "no YAML file declares anything; to declare that there are none of a kind, write `roles: []`";
-            merged.errors.push(whole(reason.to_owned()));
+            merged.errors.push(Finding::whole(".", reason));
         }
         if !merged.errors.is_empty() {
             return self.kept(LoadResult::Invalid, merged.errors, merged.warnings);
@@ -191,10 +193,10 @@ impl Loader {
             loaded_at: SystemTime::now(),
             warnings: merged.warnings.clone(),
         });
-        self.kept(LoadResult::Changed, Vec::new(), merged.warnings)
+        self.kept(LoadResult::Changed, Findings::default(), merged.warnings)
     }
 
-    fn kept(&self, result: LoadResult, errors: Vec<Finding>, warnings: Vec<Finding>) -> Load {
+    fn kept(&self, result: LoadResult, errors: Findings, warnings: Findings) -> Load {
         let good = self.good.as_ref();
         Load {
             result,
@@ -202,8 +204,9 @@ impl Loader {
             revision: good.map(|good| Arc::clone(&good.revision)),
             commit: good.and_then(|good| good.commit.clone()),
             loaded_at: good.map(|good| good.loaded_at),
-            errors,
-            warnings,
+            error_count: errors.count(),
+            errors: errors.list("errors"),
+            warnings: warnings.list("warnings"),
         }
     }
 
@@ -334,20 +337,18 @@ fn read_file(entry: &Entry, checker: Checker<'_>) -> Result<Read, String> {
     read.blob = git::blob(&bytes);
     read.report = Arc::new(match std::str::from_utf8(&bytes) {
         Ok(text) => checker.check(&entry.path, text),
+        Err(_) if bytes.starts_with(b"\0GITCRYPT\0") => {
+            unreadable(&entry.path, "is encrypted by git-crypt; run `git-crypt unlock` in the checkout")
+        }
         Err(_) => unreadable(&entry.path, "is not UTF-8; save it as UTF-8"),
     });
     Ok(read)
 }
 
 fn unreadable(path: &Arc<str>, message: &str) -> FileReport {
-    let place = Place { file: Arc::clone(path), line: 0 };
-    let finding = Finding { place, resource: String::new(), field: String::new(), message: message.to_owned() };
-    FileReport { errors: vec![finding], ..FileReport::default() }
-}
-
-/// A finding about the tree as a whole.
-fn whole(message: String) -> Finding {
-    Finding { place: Place { file: ".".into(), line: 0 }, resource: String::new(), field: String::new(), message }
+    let mut report = FileReport::default();
+    report.errors.push(Finding::whole(path, message));
+    report
 }
 
 /// Over the sorted paths and their content, so that it depends on nothing else.

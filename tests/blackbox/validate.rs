@@ -210,6 +210,23 @@ fn what_yaml_would_swallow_is_an_error_with_its_line() {
         ("tenants:\n  - { id: t, name: T, customAttributes: { x: .nan } }\n", "a.yaml:2: "),
         ("tenants:\n  - { id: t, name: T, customAttributes: { x: -.inf } }\n", "a.yaml:2: "),
         ("version: 2\nroles: []\n", "a.yaml:1: version: must be 1, "),
+        ("version: {}\nroles: []\n", "a.yaml:1: version: must be 1, "),
+        (
+            "# Rules.\n%YAML 1.1\n---\nroles: []\n",
+            "a.yaml:2: asks for the rules of YAML 1.1, but is read by those of 1.2; ",
+        ),
+        ("roles: []\n...\n%YAML 1.3\n---\nroles: []\n", "a.yaml:3: asks for the rules of YAML 1.3, "),
+        ("roles:\n\t- name: r\n", "a.yaml:2: is not YAML: tabs disallowed "),
+        ("roles:\n  - { name: 007 }\n", "a.yaml:2: roles: name: must be a text but is a number; put it in quotes"),
+        ("y-base: {}\nroles: []\n", "a.yaml:1: `y-base` is not a kind of resource"),
+        (
+            "roles:\n<<<<<<< HEAD\n  - { name: r }\n=======\n  - { name: s }\n>>>>>>> theirs\n",
+            "a.yaml:2: holds the markers of a merge conflict; resolve it",
+        ),
+        (
+            "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n",
+            "a.yaml:1: is a pointer of Git LFS and not the file itself; fetch it with `git lfs pull`",
+        ),
         ("roles: []\n\n---\nflows: []\n", "a.yaml:4: flows: this version does not manage this kind yet; "),
     ];
     for (text, expected) in cases {
@@ -220,6 +237,61 @@ fn what_yaml_would_swallow_is_an_error_with_its_line() {
         assert_eq!(code, 3, "{text}");
         assert!(stdout.starts_with(expected), "{text}: {stdout}");
     }
-    write(temp.path(), "repo/a.yaml", "version: 1\nroles: []\n");
-    assert_eq!(validate(temp.path(), &["--source", "repo"]).1, "valid: 0 resources\n");
+    for text in [
+        "version: 1\nroles: []\n",
+        "%YAML 1.2\n---\nroles: []\n",
+        "x-base: &base [p]\nx-more: { any: [thing, 1] }\nroles: [{ name: r, permissionNames: *base }]\n",
+        "roles:\n- name:\tr\n  description:\t\t'with a:\ttab'\n",
+    ] {
+        write(temp.path(), "repo/a.yaml", text);
+        let (code, stdout, _) = validate(temp.path(), &["--source", "repo"]);
+        assert!(code == 0 && stdout.starts_with("valid: "), "{text}: {stdout}");
+    }
+}
+
+// One name of a MiB was quoted by each of a thousand findings: 1 GB of text and 2 GiB of memory.
+#[test]
+fn findings_are_counted_and_what_they_quote_is_bounded() {
+    let temp = tempfile::tempdir().unwrap();
+    let fields: String = (0..1000).map(|n| format!("    f{n}: x\n")).collect();
+    write(temp.path(), "repo/a.yaml", &format!("roles:\n  - name: {}\n{fields}", "n".repeat(1 << 20)));
+    let long = "k".repeat(1000);
+    write(
+        temp.path(),
+        "repo/b.yaml",
+        &format!("roles:\n  - {{ name: r, {long}: 1 }}\n  - {{ name: r }}\n{long}: []\n"),
+    );
+    write(temp.path(), "repo/c.yaml", &"- !x\n".repeat(200_000));
+
+    let text = validate(temp.path(), &["--source", "repo"]);
+    let json = validate(temp.path(), &["--source", "repo", "-o", "json"]);
+    let github = validate(temp.path(), &["--source", "repo", "-o", "github"]);
+
+    for (form, (code, stdout, _)) in [("text", &text), ("json", &json), ("github", &github)] {
+        assert_eq!(*code, 3, "{form}");
+        assert!(stdout.len() < 300_000, "{form}: {} bytes", stdout.len());
+        assert!(stdout.contains("errors are not shown; mend these first"), "{form}: {stdout}");
+    }
+    // 1,000 fields in a.yaml, three in b.yaml, 200,000 tags in c.yaml and that it is no mapping.
+    assert!(text.1.ends_with("invalid: 201004 errors\n"), "{}", &text.1[text.1.len() - 300..]);
+    let shown: serde_json::Value = serde_json::from_str(&json.1).unwrap();
+    assert_eq!(shown["errors"].as_array().unwrap().len(), 301);
+}
+
+#[tokio::test]
+async fn the_status_counts_errors_beyond_a_few_hundred() {
+    let mut world = World::new().await;
+    let fields: String = (0..1000).map(|n| format!("    f{n}: x\n")).collect();
+    world.write("a.yaml", &format!("roles:\n  - name: {}\n{fields}", "n".repeat(1 << 20)));
+    world.start().await;
+
+    world
+        .until("301 errors", async |world| {
+            world.project().await["desired"]["errors"].as_array().is_some_and(|errors| errors.len() == 301)
+        })
+        .await;
+
+    let errors = world.project().await["desired"]["errors"].to_string();
+    assert!(errors.len() < 300_000 && errors.contains("700 more errors are not shown"), "{} bytes", errors.len());
+    assert!(world.daemon().lines().iter().all(|line| line.len() < 4000));
 }
