@@ -27,6 +27,7 @@ mod intent;
 mod open;
 mod project;
 mod schema;
+mod sweep;
 
 pub use error::Error;
 pub use error::OpenError;
@@ -160,7 +161,7 @@ impl State {
     pub fn limiter_memory(&self, host: &str) -> Result<Option<String>, Error> {
         let connection = self.connection();
         let mut statement = connection.prepare_cached("SELECT memory FROM limiter WHERE host = ?")?;
-        Ok(statement.query_row([host], |row| row.get(0)).optional()?)
+        Ok(statement.query_row([host], |row| project::text(row, "memory")).optional()?)
     }
 
     /// Notes what the limiter learned about an API host.

@@ -22,6 +22,7 @@ use crate::state::State;
 use crate::telemetry::redact::Redactor;
 use globset::GlobSet;
 use globset::GlobSetBuilder;
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
@@ -123,13 +124,62 @@ pub fn pace(config: &Config) -> Pace {
     }
 }
 
-/// What the limiter of this host had learned; a record that cannot be read is as good as none.
+/// What the limiter of this host had learned; a record that cannot be read is as good as none, and so is what cannot be
+/// right in one.
 pub fn limiter_memory(state: &State, host: &str) -> Option<Memory> {
     let text = state.limiter_memory(host).unwrap_or_else(|error| {
         tracing::warn!(%error, host, "cannot read what the limiter had learned; it starts from the configured limit");
         None
     })?;
-    serde_json::from_str(&text).ok()
+    let memory = serde_json::from_str(&text);
+    let Ok(mut memory): Result<Memory, _> = memory else {
+        tracing::warn!(host, "what the limiter had learned is damaged; it starts from the configured limit");
+        return None;
+    };
+    for dropped in drop_nonsense(&mut memory) {
+        tracing::warn!(host, dropped, "what the limiter had learned cannot be right in part; that part is dropped");
+    }
+    Some(memory)
+}
+
+/// A window holds whole requests, and no API lets so many through.
+const REQUESTS: RangeInclusive<f64> = 1.0..=1e6;
+
+/// Requests per second. Slower than once an hour is not learned, it is damage.
+const RATES: RangeInclusive<f64> = 1.0 / 3600.0..=1e6;
+
+/// No refusal lasts longer.
+const DAY: f64 = 24.0 * 3600.0;
+
+/// Until when RFC 3339 can write a time.
+const TIMES: RangeInclusive<f64> = 0.0..=253_402_300_799.0;
+
+/// What was dropped.
+fn drop_nonsense(memory: &mut Memory) -> Vec<&'static str> {
+    let mut dropped = Vec::new();
+    let mut check = |name, is_right: bool| {
+        if !is_right {
+            dropped.push(name);
+        }
+        is_right
+    };
+    if !check("savedAt", TIMES.contains(&memory.saved_at)) {
+        // Every other time counts from it.
+        *memory =
+            Memory { n: memory.n, limit: memory.limit, rate: memory.rate, floor: memory.floor, ..Memory::default() };
+    }
+    memory.n = memory.n.filter(|n| check("n", REQUESTS.contains(n)));
+    memory.rate = memory.rate.filter(|rate| check("rate", RATES.contains(rate)));
+    let saved_at = memory.saved_at;
+    let is_near = |at: f64| (at - saved_at).abs() <= DAY;
+    memory.paused_until = memory.paused_until.filter(|until| check("pausedUntil", is_near(*until)));
+    if !check("floor", (0.0..=DAY).contains(&memory.floor)) {
+        memory.floor = 0.0;
+    }
+    if !check("done", memory.done.len() <= 1_000_000 && memory.done.iter().all(|at| is_near(*at))) {
+        memory.done = Vec::new();
+    }
+    dropped
 }
 
 /// Writes down what the limiter learns, so that a restart in the middle of a lockout sends nothing into it.
@@ -211,6 +261,44 @@ pub fn loader(config: &Config, project: &config::Project) -> loader::Settings {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn of_what_was_learned_only_what_can_be_right_is_believed() {
+        let now = 1_700_000_000.0;
+        let good = Memory {
+            saved_at: now,
+            limit: Some((100.0, 60.0)),
+            n: Some(42.0),
+            rate: Some(0.5),
+            floor: 30.0,
+            paused_until: Some(now + 60.0),
+            done: vec![now - 1.0],
+            paced: true,
+            busy: true,
+        };
+        let mut same = good.clone();
+        assert_eq!((drop_nonsense(&mut same), &same), (vec![], &good));
+        let odd = [f64::NAN, f64::INFINITY, f64::NEG_INFINITY, -1.0, 1e-4, 1e30];
+        for value in odd {
+            let is_small = (0.0..1.0).contains(&value);
+            let mut memory = Memory {
+                n: Some(value),
+                rate: Some(value),
+                paused_until: Some(value),
+                floor: if is_small { -1.0 } else { value },
+                done: vec![now, value],
+                ..good.clone()
+            };
+            assert_eq!(drop_nonsense(&mut memory), ["n", "rate", "pausedUntil", "floor", "done"], "{value}");
+            let expected = Memory { n: None, rate: None, paused_until: None, floor: 0.0, done: vec![], ..good.clone() };
+            assert_eq!(memory, expected, "{value}");
+            let mut memory = Memory { saved_at: value, ..good.clone() };
+            if !is_small {
+                assert_eq!(drop_nonsense(&mut memory), ["savedAt"], "{value}");
+                assert_eq!((memory.n, memory.saved_at, memory.busy), (good.n, 0.0, false), "{value}");
+            }
+        }
+    }
 
     /// The config imports nothing of the limiter and the limiter nothing of the config, so both say them.
     #[test]

@@ -6,6 +6,7 @@ use super::entry::Status;
 use super::lane::Lane;
 use crate::telemetry::status::Problem;
 use crate::telemetry::status::ProblemState;
+use crate::telemetry::status::rfc3339;
 use std::collections::BTreeMap;
 use std::time::SystemTime;
 use tokio::time::Instant;
@@ -41,7 +42,7 @@ fn problem(
         Status::Waiting => (ProblemState::Blocked, blocked(lane, entry, failed_makes), None),
         Status::Delayed { until, message } => {
             let at = wall.checked_add(until.saturating_duration_since(now));
-            let at = at.map(|at| humantime::format_rfc3339_seconds(at).to_string());
+            let at = at.map(rfc3339);
             (ProblemState::Retrying, message.clone(), at)
         }
         Status::Parked { message } => (ProblemState::Parked, message.clone(), None),

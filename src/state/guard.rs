@@ -9,6 +9,7 @@ use super::project::ProjectState;
 use super::project::from_millis;
 use super::project::key;
 use super::project::tenant;
+use super::project::text;
 use super::project::to_millis;
 use crate::resource;
 use crate::resource::Key;
@@ -130,7 +131,7 @@ impl ProjectState {
         self.read(|connection, id| {
             let mut statement =
                 connection.prepare_cached("SELECT digest FROM approved WHERE project = ? AND expires > ?")?;
-            let rows = statement.query_map([id, to_millis(now)], |row| row.get(0))?;
+            let rows = statement.query_map([id, to_millis(now)], |row| text(row, "digest"))?;
             rows.collect()
         })
     }
@@ -146,7 +147,8 @@ impl ProjectState {
         let known: Vec<(String, String, i64)> = self.read(|connection, id| {
             let sql = "SELECT digest, kind, expires FROM approved WHERE project = ?";
             let mut statement = connection.prepare_cached(sql)?;
-            let rows = statement.query_map([id], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
+            let rows =
+                statement.query_map([id], |row| Ok((text(row, "digest")?, text(row, "kind")?, row.get("expires")?)))?;
             rows.collect()
         })?;
         // One of an older release does not say of which kind it is.

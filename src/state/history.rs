@@ -2,9 +2,13 @@
 
 use super::Error;
 use super::State;
+use super::project::LAST;
 use super::project::ProjectState;
 use super::project::from_millis;
+use super::project::number;
+use super::project::optional_text;
 use super::project::tenant;
+use super::project::text;
 use super::project::to_millis;
 use crate::resource::Key;
 use rusqlite::Row;
@@ -227,9 +231,9 @@ impl State {
     /// The audit trail of all projects, oldest first.
     pub fn audit(&self, filter: &AuditFilter) -> Result<Vec<AuditRow>, Error> {
         let mut sql = "SELECT audit.*, host, project_id, owner FROM audit JOIN project ON project.id = audit.project
-                       WHERE 1"
+                       WHERE at BETWEEN 0 AND ?"
             .to_owned();
-        let mut values: Vec<Value> = Vec::new();
+        let mut values: Vec<Value> = vec![LAST.into()];
         if let Some(kind) = &filter.kind {
             sql += " AND kind = ?";
             values.push(kind.clone().into());
@@ -244,6 +248,14 @@ impl State {
         }
         sql += " ORDER BY audit.id";
         let connection = self.connection();
+        let untimely = "SELECT count(*) FROM audit WHERE at NOT BETWEEN 0 AND ?";
+        let untimely: i64 = connection.query_row(untimely, [LAST], |row| row.get(0))?;
+        if untimely > 0 {
+            tracing::warn!(
+                rows = untimely,
+                "the audit trail has rows with times that cannot be right; they are left out"
+            );
+        }
         let mut statement = connection.prepare(&sql)?;
         let rows = statement.query_map(params_from_iter(values), audit_row)?;
         Ok(rows.collect::<rusqlite::Result<_>>()?)
@@ -251,25 +263,25 @@ impl State {
 }
 
 fn audit_row(row: &Row<'_>) -> rusqlite::Result<AuditRow> {
-    let (tenant, name): (String, String) = (row.get("tenant")?, row.get("name")?);
+    let (tenant, name) = (text(row, "tenant")?, text(row, "name")?);
     Ok(AuditRow {
-        host: row.get("host")?,
-        project_id: row.get("project_id")?,
-        owner: row.get("owner")?,
-        kind: row.get("kind")?,
+        host: text(row, "host")?,
+        project_id: text(row, "project_id")?,
+        owner: text(row, "owner")?,
+        kind: text(row, "kind")?,
         id: if tenant.is_empty() { name } else { format!("{tenant}/{name}") },
         at: from_millis(row.get("at")?),
-        trigger: row.get("trigger")?,
-        revision: row.get("revision")?,
-        commit: row.get("source_commit")?,
-        file: row.get("file")?,
-        line: row.get("line")?,
-        action: row.get("action")?,
-        fields: row.get("fields")?,
-        attempt: row.get("attempt")?,
-        outcome: row.get("outcome")?,
-        message: row.get("message")?,
-        duration_ms: u64::try_from(row.get::<_, i64>("duration_ms")?).unwrap_or_default(),
+        trigger: text(row, "trigger")?,
+        revision: text(row, "revision")?,
+        commit: optional_text(row, "source_commit")?,
+        file: optional_text(row, "file")?,
+        line: row.get::<_, Option<i64>>("line")?.and_then(|line| u32::try_from(line).ok()),
+        action: text(row, "action")?,
+        fields: text(row, "fields")?,
+        attempt: number(row, "attempt")?,
+        outcome: text(row, "outcome")?,
+        message: text(row, "message")?,
+        duration_ms: number(row, "duration_ms")?,
     })
 }
 

@@ -12,7 +12,10 @@ use super::history::Occasion;
 use super::project;
 use super::project::ProjectState;
 use super::project::from_millis;
+use super::project::number;
+use super::project::optional_text;
 use super::project::tenant;
+use super::project::text;
 use super::project::to_millis;
 use crate::resource::Action;
 use crate::resource::Key;
@@ -363,34 +366,35 @@ fn follow(transaction: &Transaction<'_>, id: i64, intent: &Intent, now: SystemTi
 
 /// `None` for a row that this release does not understand.
 fn open_intent(row: &Row<'_>) -> rusqlite::Result<Option<OpenIntent>> {
-    let word: String = row.get("action")?;
+    let word = text(row, "action")?;
     let actions = [Action::Create, Action::Update, Action::Rename, Action::Delete];
     let Some(action) = actions.into_iter().find(|action| action.as_str() == word) else { return Ok(None) };
-    let word: String = row.get("part")?;
+    let word = text(row, "part")?;
     let Some(part) = [Part::Main, Part::DefaultRoles].into_iter().find(|part| part_word(*part) == word) else {
         return Ok(None);
     };
     let Some(key) = project::key(row)? else { return Ok(None) };
-    let (file, line): (Option<String>, Option<u32>) = (row.get("file")?, row.get("line")?);
+    let line = row.get::<_, Option<i64>>("line")?.and_then(|line| u32::try_from(line).ok());
     Ok(Some(OpenIntent {
         id: IntentId(row.get("id")?),
         intent: Intent {
             key,
             part,
             action,
-            from: row.get("from_name")?,
-            digest: row.get("digest")?,
+            from: optional_text(row, "from_name")?.map(Into::into),
+            // One that is no digest is none of anything that could be sent.
+            digest: row.get("digest").unwrap_or_default(),
             seen: row.get::<_, i64>("seen")?.cast_unsigned(),
             protected: row.get("protected")?,
             cascade_delete: row.get("cascade_delete")?,
-            approval: row.get("approval")?,
+            approval: optional_text(row, "approval")?.map(Into::into),
             occasion: Occasion {
-                trigger: row.get("trigger")?,
-                revision: row.get("revision")?,
-                commit: row.get("source_commit")?,
-                place: file.zip(line),
-                fields: row.get("fields")?,
-                attempt: row.get("attempt")?,
+                trigger: text(row, "trigger")?,
+                revision: text(row, "revision")?,
+                commit: optional_text(row, "source_commit")?,
+                place: optional_text(row, "file")?.zip(line),
+                fields: text(row, "fields")?,
+                attempt: number(row, "attempt")?,
             },
         },
         begun_at: from_millis(row.get("begun_at")?),

@@ -4,6 +4,7 @@ use super::OpenError;
 use super::clock;
 use super::error::is_damage;
 use super::schema;
+use super::sweep;
 use rusqlite::Connection;
 use rusqlite::ErrorCode;
 use rusqlite::OpenFlags;
@@ -110,6 +111,7 @@ fn prepare(connection: &mut Connection) -> rusqlite::Result<()> {
     connection.pragma_update(None, "synchronous", "FULL")?;
     connection.pragma_update(None, "foreign_keys", true)?;
     schema::migrate(connection)?;
+    sweep::sweep(connection)?;
     clock::catch_up(connection)
 }
 

@@ -8,6 +8,7 @@ use crate::resource;
 use crate::resource::Key;
 use rusqlite::Connection;
 use rusqlite::OptionalExtension;
+use rusqlite::Row;
 use rusqlite::Transaction;
 use rusqlite::params;
 use serde_json::Value;
@@ -105,8 +106,8 @@ impl ProjectState {
             let mut rows = statement.query([id])?;
             let mut digests: HashMap<Key, BTreeMap<String, Digest>> = HashMap::new();
             while let Some(row) = rows.next()? {
-                if let Some(key) = key(row)? {
-                    digests.entry(key).or_default().insert(row.get("field")?, row.get("digest")?);
+                if let Some((key, digest)) = key(row)?.zip(row.get("digest").ok()) {
+                    digests.entry(key).or_default().insert(text(row, "field")?, digest);
                 }
             }
             Ok(digests)
@@ -260,12 +261,12 @@ pub(super) fn rename(transaction: &Transaction<'_>, id: i64, old: &str, new: &Ke
     Ok(())
 }
 
-/// `None` for a kind that this release does not know: its rows wait for one that does.
-pub(super) fn key(row: &rusqlite::Row<'_>) -> rusqlite::Result<Option<Key>> {
-    let kind = row.get_ref("kind")?.as_str()?;
-    let Some(kind) = resource::kind(kind) else { return Ok(None) };
-    let tenant = row.get_ref("tenant")?.as_str()?;
-    let name = row.get_ref("name")?.as_str()?;
+/// `None` for a kind that this release does not know: its rows wait for one that does. The same for a name that is no
+/// text: nothing bears it.
+pub(super) fn key(row: &Row<'_>) -> rusqlite::Result<Option<Key>> {
+    let (kind, tenant, name) = (row.get_ref("kind")?, row.get_ref("tenant")?, row.get_ref("name")?);
+    let (Ok(kind), Ok(tenant), Ok(name)) = (kind.as_str(), tenant.as_str(), name.as_str()) else { return Ok(None) };
+    let Some(kind) = resource::kind(kind).filter(|_| !name.is_empty()) else { return Ok(None) };
     Ok(Some(Key {
         kind: kind.name(),
         tenant: if tenant.is_empty() { None } else { Some(tenant.into()) },
@@ -277,11 +278,29 @@ pub(super) fn tenant(key: &Key) -> &str {
     key.tenant.as_deref().unwrap_or_default()
 }
 
+/// Whatever stands there, as text.
+pub(super) fn text(row: &Row<'_>, column: &str) -> rusqlite::Result<String> {
+    Ok(optional_text(row, column)?.unwrap_or_default())
+}
+
+/// The same where there may be none.
+pub(super) fn optional_text(row: &Row<'_>, column: &str) -> rusqlite::Result<Option<String>> {
+    Ok(row.get_ref(column)?.as_bytes_or_null()?.map(|bytes| String::from_utf8_lossy(bytes).into_owned()))
+}
+
+/// A number, or 0 for one that cannot be it.
+pub(super) fn number<T: TryFrom<i64> + Default>(row: &Row<'_>, column: &str) -> rusqlite::Result<T> {
+    Ok(row.get::<_, Option<i64>>(column)?.and_then(|number| T::try_from(number).ok()).unwrap_or_default())
+}
+
+/// The last moment that RFC 3339 can write.
+pub(super) const LAST: i64 = 253_402_300_799_999;
+
 pub(super) fn to_millis(time: SystemTime) -> i64 {
     let since = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+    i64::try_from(since.as_millis()).unwrap_or(LAST).min(LAST)
 }
 
 pub(super) fn from_millis(millis: i64) -> SystemTime {
-    SystemTime::UNIX_EPOCH + Duration::from_millis(u64::try_from(millis).unwrap_or_default())
+    SystemTime::UNIX_EPOCH + Duration::from_millis(u64::try_from(millis.min(LAST)).unwrap_or_default())
 }

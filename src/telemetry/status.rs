@@ -19,8 +19,12 @@ pub use health::NotReady;
 pub use health::Pulse;
 pub use health::Readiness;
 
-/// RFC 3339 in UTC, whole seconds.
+/// The last moment that RFC 3339 can write.
+const LAST: Duration = Duration::from_secs(253_402_300_799);
+
+/// RFC 3339 in UTC, whole seconds. What it cannot write counts as the nearest moment that it can.
 pub fn rfc3339(time: SystemTime) -> String {
+    let time = time.clamp(SystemTime::UNIX_EPOCH, SystemTime::UNIX_EPOCH + LAST);
     humantime::format_rfc3339_seconds(time).to_string()
 }
 

@@ -315,3 +315,52 @@ async fn an_update_that_waited_is_planned_again_where_the_resource_moved_meanwhi
         assert!(body.to_string().contains("somethingNew"), "{line} {body}");
     }
 }
+
+/// A time beyond the year 9999 made `run`, `apply` and `audit` panic at every start; a learned limit of a ten-thousandth of
+/// a request was believed, and nothing was sent for days.
+#[tokio::test]
+async fn records_that_cannot_be_right_are_dropped_and_said_and_nothing_panics() {
+    let mut world = World::with(sync()).await;
+    world.reconfigure(|setup| setup.top.push("rateLimit: { limit: 100/60s }".to_owned()));
+    world.write("roles.yaml", &roles(&["a", "b"]));
+    world.converge().await;
+    world.write("roles.yaml", &roles(&["a"]));
+    world.until("deleted", async |world| world.entity("roles", "b").await.is_none()).await;
+    world.stop().await;
+    let absurd = 300_000_000_000_000_i64;
+    {
+        let state = rusqlite::Connection::open(world.path("state/state.db")).unwrap();
+        let times = [
+            ("audit", "at"),
+            ("pass", "finished_at"),
+            ("owned", "created_at"),
+            ("deletion", "at"),
+            ("project", "suspended_until"),
+        ];
+        for (table, column) in times {
+            assert!(state.execute(&format!("UPDATE {table} SET {column} = {absurd}"), []).unwrap() > 0, "{table}");
+        }
+        let memory: String = state.query_row("SELECT memory FROM limiter", [], |row| row.get(0)).unwrap();
+        let mut memory: Value = serde_json::from_str(&memory).unwrap();
+        memory["n"] = json!(0.0001);
+        memory["floor"] = json!(1e12);
+        state.execute("UPDATE limiter SET memory = ?", [memory.to_string()]).unwrap();
+    }
+
+    let audit = world.run(&["audit", "-o", "json"]).await;
+    assert!(audit.status.success(), "{audit:?}");
+    world.start().await;
+    // Suspended until nobody knows when is still suspended, and for a time that can be waited for.
+    world.until("suspended", async |world| world.project().await["suspendedUntil"].is_string()).await;
+    assert_eq!(world.ask(Method::POST, "/api/v1/resume").await.0, 200);
+    world.write("roles.yaml", &roles(&["a", "c"]));
+    world.until("created", async |world| world.entity("roles", "c").await.is_some()).await;
+    assert!(world.daemon().said("times that cannot be right"), "{}", world.daemon().tail(30));
+    assert!(world.daemon().said("that part is dropped"), "{}", world.daemon().tail(30));
+    assert!(!world.daemon().said("panicked"), "{}", world.daemon().tail(30));
+    world.stop().await;
+    let apply = world.run(&["apply", "--auto-approve"]).await;
+    assert_eq!(apply.status.code(), Some(0), "{apply:?}");
+    let audit = world.run(&["audit"]).await;
+    assert!(audit.status.success() && String::from_utf8_lossy(&audit.stdout).contains("roles/c"), "{audit:?}");
+}
