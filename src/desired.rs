@@ -47,6 +47,14 @@ pub struct Declared {
     pub place: Place,
 }
 
+impl Declared {
+    /// One of which nothing is known yet but who it is.
+    pub fn new(key: Key, place: Place) -> Self {
+        let fields = Document::new();
+        Self { key, fields, protected: None, renamed_from: None, cascade_delete: None, place }
+    }
+}
+
 /// The desired state of one project at one revision.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Desired {

@@ -13,8 +13,8 @@ use crate::resource::Action;
 use crate::resource::Document;
 use crate::resource::Key;
 use crate::resource::Kind;
-use crate::resource::Part;
 use crate::resource::Write;
+use crate::resource::refer;
 use serde::Serialize;
 use serde_json::Value;
 use std::borrow::Cow;
@@ -22,9 +22,6 @@ use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 use std::collections::HashMap;
 use std::collections::HashSet;
-use std::hash::DefaultHasher;
-use std::hash::Hash;
-use std::hash::Hasher;
 use std::sync::Arc;
 use tokio::time::Instant;
 
@@ -47,8 +44,8 @@ pub type ProjectName = Arc<str>;
 pub struct Slot {
     /// The resource.
     pub key: Key,
-    /// The calls.
-    pub part: Part,
+    /// The calls: a part of its table, by name.
+    pub part: &'static str,
 }
 
 /// One piece of work for the queue: one write of one resource.
@@ -97,11 +94,9 @@ pub struct Origin {
     pub commit: Option<String>,
 }
 
-/// Tells documents apart. A map of `serde_json` is sorted, so its text is canonical.
-pub fn digest(document: &Document) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    serde_json::to_string(document).unwrap_or_default().hash(&mut hasher);
-    hasher.finish()
+/// Tells observed documents of a kind apart by what they mean: an order, or a value of the server's own, tells nothing.
+pub fn digest(kind: &dyn Kind, live: &Document) -> u64 {
+    resource::fold::digest(kind.spec(), live)
 }
 
 /// What the daemon may do to a project.
@@ -197,6 +192,7 @@ pub struct FieldChange {
 
 /// What happens to one resource.
 #[derive(Debug, Clone, PartialEq)]
+#[allow(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 pub struct Change {
     /// The resource; for a rename, its new name.
     pub key: Key,
@@ -208,6 +204,10 @@ pub struct Change {
     pub completes: bool,
     /// A delete whose time has not come; an approval does not hurry it.
     pub is_early: bool,
+    /// A field that nobody declares or can read, and that the call would reset.
+    pub would_reset: Option<&'static str>,
+    /// It changes what earlier releases did not compare, and nothing says that we sent it.
+    pub is_news: bool,
     /// Why it waits; `None` where it goes ahead.
     pub held: Option<Hold>,
     /// Identifies it and what it rests on, where it can be or was approved; else empty.
@@ -406,7 +406,7 @@ pub struct Live<'a> {
 impl<'a> Live<'a> {
     fn add(&mut self, kind: &'static dyn Kind, documents: &'a [Document], warnings: &mut Vec<String>) {
         self.observed.insert(kind.name());
-        let fields = kind.fields().iter().map(|field| field.name);
+        let fields = kind.spec().fields().map(|(_, field)| field.name);
         let is_returned = |name: &&str| documents.iter().any(|document| document.contains_key(*name));
         self.returned.insert(kind.name(), fields.filter(is_returned).collect());
         self.documents.reserve(documents.len());
@@ -449,8 +449,9 @@ impl<'a> Live<'a> {
             return;
         }
         for (key, document) in &mut self.documents {
-            if write::refers_to_renamed(key, document, renames) {
-                write::rename_references(key, document.to_mut(), renames);
+            let Some(kind) = resource::kind(key.kind) else { continue };
+            if refer::refers_to_renamed(kind.spec(), key, document, renames) {
+                refer::rename_references(kind.spec(), key, document.to_mut(), renames);
             }
         }
     }
@@ -561,23 +562,36 @@ fn plan_declared(
     if let Some(old) = old {
         fields.insert(
             0,
-            FieldChange { path: "name".to_owned(), from: Value::from(&*old.name), to: Value::from(&*key.name) },
+            FieldChange {
+                path: kind.spec().identity.field.unwrap_or_default().to_owned(),
+                from: Value::from(&*old.name),
+                to: Value::from(&*key.name),
+            },
         );
     }
     let writes = write::writes(kind, declared, document, old, &fields, is_unlisted);
     // Live, or on its way: then the order of the plan sees to it.
     let is_declared = |key: &Key| live.is_observed(key.kind) && inputs.desired.resources.contains_key(key);
     let will_be_there = |key: &Key| live.get(key).is_some() || is_declared(key);
-    plan.warnings.extend(write::unreadable_loss(kind, declared, document, live.returned(key.kind), &writes));
+    let would_reset = write::unreadable_loss(declared, document, live.returned(key.kind), &writes);
+    if let Some(field) = would_reset {
+        plan.warnings.push(format!(
+            "{}: {key}: it takes a call that overwrites the whole, and Descope does not return {field}: if it is set \
+             there, it is reset; declare it to keep it, or approve the change",
+            declared.place
+        ));
+    }
     plan.changes.push(Change {
         key: key.clone(),
         action,
         completes,
         is_approved: false,
         is_early: false,
+        would_reset,
+        is_news: differences.is_news,
         held: None,
         digest: Arc::default(),
-        tasks: order::tasks(declared, document, action, writes, &fields, &will_be_there),
+        tasks: order::tasks(kind, declared, document, action, writes, &fields, &will_be_there),
         fields,
         place: Some(declared.place.clone()),
     });
@@ -673,6 +687,8 @@ fn plan_undeclared(inputs: &Inputs<'_>, live: &Live<'_>, renames: &BTreeMap<Key,
             completes: false,
             is_approved: false,
             is_early: inhabitants.is_early || !(inputs.may_delete)(key),
+            would_reset: None,
+            is_news: false,
             held: None,
             digest: Arc::default(),
             fields: Vec::new(),

@@ -10,6 +10,7 @@ use crate::queue::Verdict;
 use crate::queue::Work;
 use crate::resource;
 use crate::resource::Action;
+use crate::resource::Item;
 use crate::resource::Kind;
 use crate::source::Trigger;
 use crate::source::TriggerSender;
@@ -218,7 +219,7 @@ async fn attempt(target: &Target, kind: &'static dyn Kind, work: &Work) -> Concl
             None
         };
         // What the look already decides: it landed before, or it is not what the plan rested on.
-        let decide = |task| look.as_ref().and_then(|look| look::decide(target, work, task, &look.live));
+        let decide = |task| look.as_ref().and_then(|look| look::decide(target, kind, work, task, &look.live));
         let decided: Vec<Option<Verdict>> = work.tasks.iter().map(decide).collect();
         if decided.contains(&Some(Verdict::Done)) {
             tracing::info!("an earlier try had landed though its answer was lost");
@@ -322,14 +323,12 @@ enum Sent {
 
 async fn send(target: &Target, kind: &'static dyn Kind, tasks: &NonEmpty<&Task>, attempts: u32) -> Sent {
     let sending = Sending::of(target, tasks, attempts);
-    let writes = tasks.as_ref().map(|task| (&task.slot.key, &task.write));
-    let error = match kind.send(&sending.client(), &writes).await {
-        Ok(()) => {
-            sending.done(kind, tasks);
-            target.forgive(kind.name());
-            return Sent::Each(Verdict::Done);
-        }
-        Err(error) => error,
+    let items = tasks.as_ref().map(|task| Item { key: &task.slot.key, id: None, write: &task.write });
+    let part = kind.spec().part(tasks.head.slot.part).unwrap_or_else(|| kind.spec().main());
+    let Err(error) = kind.send(&sending.client(), part, &items).await else {
+        sending.done(kind, tasks);
+        target.forgive(kind.name());
+        return Sent::Each(Verdict::Done);
     };
     sending.failed(&error);
     let sent = match sending.obstacle() {

@@ -18,7 +18,9 @@ use descope_gitops::descope::Settings;
 use descope_gitops::descope::transport::Network;
 use descope_gitops::limiter;
 use descope_gitops::limiter::Limiter;
+use descope_gitops::resource::Item;
 use descope_gitops::resource::Key;
+use descope_gitops::resource::MAIN;
 use descope_gitops::resource::Write;
 use descope_gitops::resource::kind;
 use descope_gitops::telemetry::metrics::Metrics;
@@ -152,6 +154,7 @@ async fn drive(client: &Client, vector: &Vector) {
     let id = || Key::new(kind_name, text("id"));
     let key_of = |item: &Document| kind.key(item).unwrap();
     let delete = Write::Delete { cascade: args.get("cascade") == Some(&Value::Bool(true)) };
+    let mut part = MAIN;
     let writes: Vec<(Key, Write)> = match (family, operation) {
         (_, "load_all") => {
             assert_eq!(kind.list(client).await.unwrap(), Vec::<Document>::new(), "{}", vector.name);
@@ -162,8 +165,10 @@ async fn drive(client: &Client, vector: &Vector) {
         ("tenant", "update") => vec![(id(), Write::Overwrite { from: text("id").into(), body: fields(args) })],
         ("tenant", "delete") => vec![(id(), delete)],
         ("tenant", "update_default_roles") => {
-            let roles = serde_json::from_value(args["role_names"].clone()).unwrap();
-            vec![(Key::new("tenants", text("tenant_id")), Write::DefaultRoles(roles))]
+            let id = text("tenant_id");
+            let body = Document::from_iter([("defaultRoles".to_owned(), args["role_names"].clone())]);
+            part = "defaultRoles";
+            vec![(Key::new("tenants", id), Write::Overwrite { from: id.into(), body })]
         }
         (_, "create") => vec![(key_of(&fields(args)), Write::Create(fields(args)))],
         (_, "create_batch") => {
@@ -182,9 +187,10 @@ async fn drive(client: &Client, vector: &Vector) {
         }
         _ => panic!("{} is neither driven nor listed as never sent", vector.name),
     };
-    let writes = NonEmpty::from_vec(writes.iter().map(|(key, write)| (key, write)).collect()).unwrap();
-    assert!(writes.len() <= kind.batch_size(writes.head.1));
-    kind.send(client, &writes).await.unwrap();
+    let items = writes.iter().map(|(key, write)| Item { key, id: None, write });
+    let items = NonEmpty::from_vec(items.collect()).unwrap();
+    assert!(items.len() <= kind.batch_size(part, items.head.write));
+    kind.send(client, kind.spec().part(part).unwrap(), &items).await.unwrap();
 }
 
 /// The neutral names of a vector's arguments as the API's own.

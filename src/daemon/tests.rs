@@ -13,7 +13,7 @@ use crate::reconcile::assess::Assessment;
 use crate::resource::Action;
 use crate::resource::Document;
 use crate::resource::Key;
-use crate::resource::Part;
+use crate::resource::MAIN;
 use crate::state::Intent;
 use crate::state::Occasion;
 use serde_json::Value;
@@ -105,7 +105,7 @@ async fn a_look_settles_only_calls_that_were_over_when_it_began() {
     };
     let create = || Intent {
         key: key.clone(),
-        part: Part::Main,
+        part: MAIN,
         action: Action::Create,
         from: None,
         digest: [0; 32],

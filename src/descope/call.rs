@@ -158,9 +158,8 @@ impl Call {
     }
 
     /// Replaces the list of a tenant's default roles.
-    pub fn set_default_roles(id: Name<'_>, roles: &[String]) -> Self {
-        let body = json!({ "id": id.0, "defaultRoles": roles });
-        Self::write(route!(POST "/v1/mgmt/tenant/updateDefaultRoles"), body, true)
+    pub fn set_default_roles(id: Name<'_>, body: &Document) -> Self {
+        Self::write(route!(POST "/v1/mgmt/tenant/updateDefaultRoles"), with_id(id, body), true)
     }
 
     /// Method and route template: the `operation` label on metrics, and how errors name the call.
@@ -276,7 +275,7 @@ mod tests {
             Call::update_permissions(&nonempty![keep.clone()]),
             Call::patch_tenant(id, &body),
             Call::update_tenant(id, &body),
-            Call::set_default_roles(id, &[]),
+            Call::set_default_roles(id, &body),
         ] {
             assert!(call.is_repeatable(), "{}", call.operation());
         }

@@ -3,26 +3,31 @@
 #![allow(clippy::wildcard_enum_match_arm, reason = "a value of any other sort is wrong in the same way")]
 
 use crate::desired::Declared;
-use crate::desired::Finding;
 use crate::desired::Findings;
 use crate::desired::Place;
 use crate::desired::findings::bounded;
 use crate::desired::secrets::Fence;
-use crate::desired::secrets::Reference;
 use crate::desired::yaml;
 use crate::desired::yaml::Entry;
 use crate::desired::yaml::Node;
 use crate::desired::yaml::Value;
 use crate::desired::yaml::shown;
-use crate::resource::Field;
 use crate::resource::Key;
 use crate::resource::Kind;
-use crate::resource::Rule;
-use crate::resource::Shape;
-use serde_json::Number;
-use serde_json::Value as Json;
+use crate::resource::Spec;
+use crate::resource::spec::Need;
 use std::collections::BTreeSet;
 use std::sync::Arc;
+
+mod pen;
+mod value;
+
+use pen::Pen;
+use pen::did_you_mean;
+use pen::must_be;
+use pen::short;
+use value::Reader;
+use value::reference_of;
 
 /// Kinds of the format that this version cannot manage yet: silence would look like success.
 const NOT_YET: &[&str] = &[
@@ -43,9 +48,6 @@ const NOT_YET: &[&str] = &[
     "project",
     "scopeClaimMapping",
 ];
-
-// No field's name is longer, so what is has none that is near.
-const LONGEST_FIELD: usize = 64;
 
 const PROTECTED: &str = "protected";
 const RENAMED_FROM: &str = "renamedFrom";
@@ -131,6 +133,9 @@ impl Checker<'_> {
             return pen.error(line, "", message);
         };
         pen.report.kinds.insert(kind.name());
+        if kind.spec().identity.field.is_none() {
+            return self.only(pen, kind, line, node);
+        }
         let items = match node.value {
             Value::List(items) => items,
             Value::Faulty => return,
@@ -162,32 +167,57 @@ impl Checker<'_> {
                 return pen.resource.clear();
             }
         };
-        let key = identity(kind, &entries);
+        let key = identity(kind.spec(), &entries);
         if let Ok(key) = &key {
             pen.resource = bounded(key.to_string());
         }
-        let mut declared = Declared {
-            key: key.as_ref().map_or_else(|_| Key::new(kind.name(), ""), Key::clone),
-            fields: serde_json::Map::new(),
-            protected: None,
-            renamed_from: None,
-            cascade_delete: None,
-            place: Place { file: Arc::clone(pen.file), line },
-        };
+        let named = key.as_ref().map_or_else(|_| Key::new(kind.name(), ""), Key::clone);
+        let mut declared = Declared::new(named, Place { file: Arc::clone(pen.file), line });
         if let Err(Missing { line: at, field, message }) = &key {
             pen.error(at.unwrap_or(line), field, message.clone());
         }
-        let required = kind.fields().iter().filter(|field| field.rule == Rule::Required);
-        for field in required.filter(|field| !entries.iter().any(|entry| entry.key == field.name)) {
-            pen.error(line, field.name, "is missing; the API refuses to create one without it");
-        }
-        for entry in entries {
-            self.field(pen, kind, &mut declared, entry);
-        }
+        self.fields(pen, kind, &mut declared, entries);
         if key.is_ok() {
             pen.report.resources.push(Arc::new(declared));
         }
         pen.resource.clear();
+    }
+
+    /// A kind of which there is one in every project.
+    fn only(&self, pen: &mut Pen<'_>, kind: &'static dyn Kind, line: u32, node: Node) {
+        let spec = kind.spec();
+        let mut declared = Declared::new(Key::only(spec.name), Place { file: Arc::clone(pen.file), line });
+        pen.resource = declared.key.to_string();
+        let entries = match (spec.identity.bare, node.value) {
+            (_, Value::Faulty) => return pen.resource.clear(),
+            (_, Value::Null) => {
+                pen.error(line, "", "has nothing after it; write what it shall hold, or take the line out");
+                return pen.resource.clear();
+            }
+            (Some(field), value) => {
+                vec![Entry { key: field.to_owned(), line, node: Node { line: node.line, value } }]
+            }
+            (None, Value::Map(entries)) => entries,
+            (None, other) => {
+                pen.error(line, "", format!("must be a mapping of fields but is {}", other.sort()));
+                return pen.resource.clear();
+            }
+        };
+        self.fields(pen, kind, &mut declared, entries);
+        pen.report.resources.push(Arc::new(declared));
+        pen.resource.clear();
+    }
+
+    fn fields(&self, pen: &mut Pen<'_>, kind: &'static dyn Kind, declared: &mut Declared, entries: Vec<Entry>) {
+        let spec = kind.spec();
+        let is_missing = |name: &str| !entries.iter().any(|entry| entry.key == name) && !spec.is_identity(name);
+        let required = spec.fields().filter(|(_, field)| field.need == Need::Required);
+        for (_, field) in required.filter(|(_, field)| is_missing(field.name)) {
+            pen.error(declared.place.line, field.name, "is missing; the API refuses to create one without it");
+        }
+        for entry in entries {
+            self.field(pen, kind, declared, entry);
+        }
     }
 
     fn field(&self, pen: &mut Pen<'_>, kind: &'static dyn Kind, declared: &mut Declared, entry: Entry) {
@@ -195,23 +225,21 @@ impl Checker<'_> {
         if node.value == Value::Faulty {
             return;
         }
-        if let Some(field) = kind.fields().iter().find(|field| field.name == key) {
-            if matches!(field.rule, Rule::Identity | Rule::Tenant) {
+        let spec = kind.spec();
+        let mut reader = Reader { fence: self.fence, pen };
+        if let Some((_, field)) = spec.field(&key).filter(|(_, field)| field.is_declarable()) {
+            if spec.is_identity(field.name) {
                 // `identity` has read them, and a reference in their place is still to be refused.
-                if reference_of(&node).is_some() {
-                    self.refuse_reference(pen, field.name, &node);
-                }
-                return;
-            }
-            if let Some(value) = self.value(pen, field, line, node) {
+                reader.refuse_reference(field.name, &node);
+            } else if let Some(value) = reader.field(field.name, field, line, node) {
                 declared.fields.insert(key, value);
             }
             return;
         }
         match key.as_str() {
             PROTECTED => declared.protected = pen.flag(line, PROTECTED, &node),
-            CASCADE_DELETE if kind.has_cascade() => declared.cascade_delete = pen.flag(line, CASCADE_DELETE, &node),
-            RENAMED_FROM if kind.has_rename() => match node.value {
+            CASCADE_DELETE if spec.verbs.cascade => declared.cascade_delete = pen.flag(line, CASCADE_DELETE, &node),
+            RENAMED_FROM if spec.verbs.rename => match node.value {
                 Value::Text(old) if old.is_empty() => {
                     pen.error(line, RENAMED_FROM, "is empty; write the old name, or take the line out");
                 }
@@ -225,199 +253,17 @@ impl Checker<'_> {
             CASCADE_DELETE => pen.error(line, CASCADE_DELETE, format!("{} have no cascading delete", kind.name())),
             _ => {
                 if reference_of(&node).is_some() {
-                    self.refuse_reference(pen, &short(&key), &node);
+                    reader.refuse_reference(&short(&key), &node);
                 }
-                let known = kind.fields().iter().map(|field| field.name).chain([PROTECTED]);
-                let known = known.chain(kind.has_rename().then_some(RENAMED_FROM));
-                let known = known.chain(kind.has_cascade().then_some(CASCADE_DELETE));
+                let declarable = spec.fields().filter(|(_, field)| field.is_declarable());
+                let known = declarable.map(|(_, field)| field.name).chain([PROTECTED]);
+                let known = known.chain(spec.verbs.rename.then_some(RENAMED_FROM));
+                let known = known.chain(spec.verbs.cascade.then_some(CASCADE_DELETE));
                 let message = format!("{} have no such field{}", kind.name(), did_you_mean(&key, known));
                 pen.error(line, &short(&key), message);
             }
         }
     }
-
-    /// The canonical value, or `None` where it is wrong and was reported.
-    fn value(&self, pen: &mut Pen<'_>, field: &Field, line: u32, node: Node) -> Option<Json> {
-        let name = field.name;
-        if node.value == Value::Null {
-            if field.rule == Rule::Required || field.shape == Shape::Name {
-                pen.error(line, name, "is null but must be a text");
-                return None;
-            }
-            return Some(Json::Null);
-        }
-        if self.refuse_reference_in(pen, field, &node) {
-            return None;
-        }
-        let wrong = match (field.shape, node.value) {
-            (Shape::Text, Value::Text(text)) => return Some(Json::String(text)),
-            (Shape::Name, Value::Text(text)) if !text.is_empty() => return Some(Json::String(text)),
-            (Shape::Name, Value::Text(_)) => "is empty".to_owned(),
-            (Shape::Flag, Value::Flag(flag)) => return Some(Json::Bool(flag)),
-            (Shape::OneOf(allowed), Value::Text(text)) => {
-                if allowed.contains(&text.as_str()) {
-                    return Some(Json::String(text));
-                }
-                let names: Vec<String> = allowed.iter().map(|name| format!("\"{name}\"")).collect();
-                let hint = did_you_mean(&text, allowed.iter().copied());
-                format!("must be one of {}{hint}", names.join(", "))
-            }
-            (Shape::Set, Value::List(items)) => return set(pen, name, items),
-            (Shape::Attributes, Value::Map(entries)) => return attributes(pen, name, line, entries),
-            (Shape::Text | Shape::Name | Shape::OneOf(_), other) => must_be("a text", &other),
-            (Shape::Flag, other) => must_be("true or false", &other),
-            (Shape::Set, Value::Text(_)) => {
-                "must be a list of texts but is a text; put it in brackets: [ ... ]".to_owned()
-            }
-            (Shape::Set, other) => must_be("a list of texts", &other),
-            (Shape::Attributes, other) => must_be("a mapping of attribute names to values", &other),
-        };
-        pen.error(line, name, wrong);
-        None
-    }
-
-    fn refuse_reference_in(&self, pen: &mut Pen<'_>, field: &Field, node: &Node) -> bool {
-        if field.shape == Shape::Attributes {
-            // `{ env: production }` is a fair set of attributes; only the daemon's own credentials are not.
-            if reference_of(node).is_some_and(|r| self.fence.check(&r) == Err(super::secrets::Refusal::Own)) {
-                self.refuse_reference(pen, field.name, node);
-                return true;
-            }
-            let Value::Map(entries) = &node.value else { return false };
-            let references = entries.iter().filter(|entry| reference_of(&entry.node).is_some());
-            let mut found = false;
-            for entry in references {
-                found = true;
-                self.refuse_reference(pen, &format!("{}.{}", field.name, entry.key), &entry.node);
-            }
-            return found;
-        }
-        let is_reference = reference_of(node).is_some();
-        if is_reference {
-            self.refuse_reference(pen, field.name, node);
-        }
-        is_reference
-    }
-
-    /// The fence speaks first: what it forbids is worth more to know than that the field takes no secret.
-    fn refuse_reference(&self, pen: &mut Pen<'_>, field: &str, node: &Node) {
-        let Some(reference) = reference_of(node) else { return };
-        let message = match self.fence.check(&reference) {
-            Err(refusal) => refusal.to_string(),
-            Ok(()) => "takes no secret; write the value itself".to_owned(),
-        };
-        pen.error(node.line, field, message);
-    }
-}
-
-/// `{ env: NAME }` or `{ file: PATH }`.
-fn reference_of(node: &Node) -> Option<Reference> {
-    let Value::Map(entries) = &node.value else { return None };
-    let [Entry { key, node: Node { value: Value::Text(text), .. }, .. }] = entries.as_slice() else { return None };
-    match key.as_str() {
-        "env" => Some(Reference::Env(text.clone())),
-        "file" => Some(Reference::File(text.clone())),
-        _ => None,
-    }
-}
-
-fn set(pen: &mut Pen<'_>, field: &str, items: Vec<Node>) -> Option<Json> {
-    let mut texts = BTreeSet::new();
-    let mut is_right = true;
-    for item in items {
-        match item.value {
-            Value::Text(text) if !text.is_empty() => drop(texts.insert(text)),
-            Value::Faulty => is_right = false,
-            Value::Text(_) => {
-                pen.error(item.line, field, "an item of the list is empty");
-                is_right = false;
-            }
-            other => {
-                pen.error(item.line, field, format!("every item of the list {}", must_be("a text", &other)));
-                is_right = false;
-            }
-        }
-    }
-    is_right.then(|| Json::Array(texts.into_iter().map(Json::String).collect()))
-}
-
-fn attributes(pen: &mut Pen<'_>, field: &str, line: u32, entries: Vec<Entry>) -> Option<Json> {
-    if entries.is_empty() {
-        pen.warning(line, field, "manages nothing: attributes are managed one by one; `null` clears all of them");
-    }
-    let mut values = serde_json::Map::new();
-    let mut is_right = true;
-    for Entry { key, line, node } in entries {
-        let path = format!("{field}.{key}");
-        let value = match node.value {
-            Value::Null => Json::Null,
-            Value::Flag(flag) => Json::Bool(flag),
-            Value::Number(number) => Json::Number(canonical(number)),
-            Value::Text(text) => Json::String(text),
-            Value::List(items) => {
-                let mut texts = Vec::with_capacity(items.len());
-                for item in items {
-                    match item.value {
-                        Value::Text(text) => texts.push(Json::String(text)),
-                        Value::Faulty => is_right = false,
-                        other => {
-                            pen.error(
-                                item.line,
-                                &path,
-                                format!("every item of the list {}", must_be("a text", &other)),
-                            );
-                            is_right = false;
-                        }
-                    }
-                }
-                Json::Array(texts)
-            }
-            Value::Map(_) => {
-                pen.error(line, &path, "must be a text, a number, a boolean or a list of texts but is a mapping");
-                is_right = false;
-                continue;
-            }
-            Value::Faulty => {
-                is_right = false;
-                continue;
-            }
-        };
-        if key.is_empty() {
-            pen.error(line, field, "an attribute has an empty name");
-            is_right = false;
-        }
-        values.insert(key, value);
-    }
-    is_right.then_some(Json::Object(values))
-}
-
-/// `1.0` and `1` are one number to JSON, and Descope answers with the shorter one.
-fn canonical(number: Number) -> Number {
-    // Up to here a float holds every integer.
-    const EXACT: f64 = 9_007_199_254_740_992.0;
-    match number.as_f64() {
-        Some(float) if number.is_f64() && float.fract() == 0.0 && float.abs() < EXACT => {
-            #[allow(clippy::cast_possible_truncation, reason = "it is whole and within the bounds of i64")]
-            let whole = float as i64;
-            whole.into()
-        }
-        _ => number,
-    }
-}
-
-/// A key that nobody expected, as the field of a finding.
-fn short(key: &str) -> String {
-    key.chars().take(80).collect()
-}
-
-/// Never quotes the value: it might be a secret in the wrong place.
-fn must_be(what: &str, got: &Value) -> String {
-    let remedy = match got {
-        Value::Flag(_) | Value::Number(_) if what == "a text" => "; put it in quotes",
-        Value::Text(_) if what == "true or false" => "; write it without quotes",
-        _ => "",
-    };
-    format!("must be {what} but is {}{remedy}", got.sort())
 }
 
 struct Missing {
@@ -426,84 +272,44 @@ struct Missing {
     message: String,
 }
 
-fn identity(kind: &'static dyn Kind, entries: &[Entry]) -> Result<Key, Missing> {
-    let mut key = Key::new(kind.name(), "");
-    for field in kind.fields() {
-        let entry = entries.iter().find(|entry| entry.key == field.name);
-        let missing = |message: String| Missing { line: entry.map(|entry| entry.line), field: field.name, message };
-        match (field.rule, entry.map(|entry| &entry.node.value)) {
-            (Rule::Identity, Some(Value::Text(text))) if !text.is_empty() => key.name = text.as_str().into(),
-            (Rule::Identity, Some(Value::Text(_))) => {
-                return Err(missing("is empty; it identifies the resource".into()));
+fn identity(spec: &'static Spec, entries: &[Entry]) -> Result<Key, Missing> {
+    let mut key = Key::new(spec.name, "");
+    let value = |name: &str| {
+        let entry = entries.iter().find(|entry| entry.key == name);
+        (entry.map(|entry| entry.line), entry.map_or(&Value::Null, |entry| &entry.node.value))
+    };
+    if let Some(field) = spec.identity.field {
+        let (line, value) = value(field);
+        key.name = match value {
+            Value::Text(text) if !text.is_empty() => text.as_str().into(),
+            Value::Text(_) => {
+                return Err(Missing { line, field, message: "is empty; it identifies the resource".into() });
             }
-            (Rule::Identity, None | Some(Value::Null)) => {
-                return Err(missing("is missing; it identifies the resource".into()));
+            Value::Null => {
+                return Err(Missing { line, field, message: "is missing; it identifies the resource".into() });
             }
-            (Rule::Tenant, Some(Value::Text(text))) if !text.is_empty() => key.tenant = Some(text.as_str().into()),
-            (Rule::Tenant, None | Some(Value::Null | Value::Text(_))) => {}
-            (Rule::Identity | Rule::Tenant, Some(other)) => return Err(missing(must_be("a text", other))),
-            _ => {}
-        }
+            other => return Err(Missing { line, field, message: must_be("a text", other) }),
+        };
+    }
+    if let Some(field) = spec.identity.tenant {
+        let (line, value) = value(field);
+        key.tenant = match value {
+            Value::Text(text) if !text.is_empty() => Some(text.as_str().into()),
+            Value::Null | Value::Text(_) => None,
+            other => return Err(Missing { line, field, message: must_be("a text", other) }),
+        };
     }
     Ok(key)
-}
-
-/// `; did you mean X?`, or nothing.
-fn did_you_mean<'a>(word: &str, known: impl Iterator<Item = &'a str>) -> String {
-    if word.len() > LONGEST_FIELD {
-        return String::new();
-    }
-    let lower = word.to_lowercase();
-    let distance = |candidate: &str| strsim::osa_distance(&lower, &candidate.to_lowercase());
-    let near = known.filter(|candidate| !candidate.is_empty()).map(|candidate| (distance(candidate), candidate)).min();
-    match near {
-        // A third of the word wrong is a typo; more is another word.
-        Some((distance, candidate)) if distance <= (word.chars().count() / 3).max(1) => {
-            format!("; did you mean `{candidate}`?")
-        }
-        _ => String::new(),
-    }
-}
-
-/// Writes findings about one file.
-struct Pen<'a> {
-    file: &'a Arc<str>,
-    report: FileReport,
-    /// Whom the findings are about.
-    resource: String,
-}
-
-impl Pen<'_> {
-    fn finding(&self, line: u32, field: &str, message: String) -> Finding {
-        let place = Place { file: Arc::clone(self.file), line };
-        Finding { place, resource: self.resource.clone(), field: field.to_owned(), message }
-    }
-
-    fn error(&mut self, line: u32, field: &str, message: impl Into<String>) {
-        let finding = self.finding(line, field, message.into());
-        self.report.errors.push(finding);
-    }
-
-    fn warning(&mut self, line: u32, field: &str, message: impl Into<String>) {
-        let finding = self.finding(line, field, message.into());
-        self.report.warnings.push(finding);
-    }
-
-    fn flag(&mut self, line: u32, field: &str, node: &Node) -> Option<bool> {
-        if let Value::Flag(flag) = node.value {
-            return Some(flag);
-        }
-        self.error(line, field, must_be("true or false", &node.value));
-        None
-    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::desired::Finding;
     use crate::desired::testing::KINDS;
     use globset::Glob;
     use globset::GlobSetBuilder;
+    use serde_json::Value as Json;
     use serde_json::json;
 
     fn report(text: &str) -> FileReport {

@@ -10,7 +10,7 @@ use crate::desired::findings::bounded;
 use crate::desired::yaml::shown;
 use crate::resource::Key;
 use crate::resource::Kind;
-use crate::resource::Part;
+use crate::resource::refer;
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 use std::collections::HashMap;
@@ -97,30 +97,37 @@ fn renames(merged: &mut Merged) {
     }
 }
 
-/// What the declared resources of a kind refer to.
-type References = Vec<(Arc<Declared>, Key)>;
+/// What one declared resource refers to.
+struct Reference {
+    from: Arc<Declared>,
+    /// One of the project.
+    key: Key,
+    /// It may as well be of this tenant.
+    tenant: Option<Arc<str>>,
+}
 
-fn references(kind: &'static dyn Kind, desired: &Desired) -> References {
+fn references(kind: &'static dyn Kind, desired: &Desired) -> Vec<Reference> {
     let mut references = Vec::new();
     for one in desired.resources.values().filter(|one| one.key.kind == kind.name()) {
-        let mut keys = kind.references(&one.fields, Part::Main);
-        keys.extend(kind.references(&one.fields, Part::DefaultRoles));
-        if let Some(tenant) = &one.key.tenant {
-            let tenant = Key { kind: "tenants", tenant: None, name: Arc::clone(tenant) };
-            if !keys.contains(&tenant) {
-                keys.push(tenant);
-            }
-        }
-        references.extend(keys.into_iter().map(|key| (Arc::clone(one), key)));
+        let named = refer::named(kind.spec(), &one.key, &one.fields, None);
+        let named = named.iter().map(|named| (Key::new(named.kind, named.name), named.tenant));
+        let all = named.chain(one.key.home().map(|home| (home, None)));
+        references.extend(all.map(|(key, tenant)| Reference {
+            from: Arc::clone(one),
+            key,
+            tenant: tenant.map(Arc::from),
+        }));
     }
     references
 }
 
 /// Resources of one kind that refer to one another in a circle: none of them could be created first.
-fn cycles(references: &[(Arc<Declared>, Key)], merged: &mut Merged) {
+fn cycles(references: &[Reference], merged: &mut Merged) {
     let mut next: BTreeMap<&Key, Vec<&Key>> = BTreeMap::new();
-    for (one, to) in references.iter().filter(|(one, to)| one.key.kind == to.kind) {
-        next.entry(&one.key).or_default().push(to);
+    for Reference { from, key, .. } in
+        references.iter().filter(|reference| reference.from.key.kind == reference.key.kind)
+    {
+        next.entry(&from.key).or_default().push(key);
     }
     let mut done: BTreeSet<&Key> = BTreeSet::new();
     let mut found = Vec::new();
@@ -167,13 +174,13 @@ fn cycles(references: &[(Arc<Declared>, Key)], merged: &mut Merged) {
 }
 
 /// One warning for each resource that is referred to but not declared, though others of its kind are.
-fn undeclared(references: &[(Arc<Declared>, Key)], merged: &mut Merged) {
+fn undeclared(references: &[Reference], merged: &mut Merged) {
     let desired = &merged.desired;
     let mut missing: BTreeMap<&Key, (&Declared, usize)> = BTreeMap::new();
-    for (one, to) in references {
-        // A default role may be the tenant's own as well as the project's.
-        let own = Key { tenant: Some(Arc::clone(&one.key.name)), ..to.clone() };
-        let is_declared = desired.resources.contains_key(to) || desired.resources.contains_key(&own);
+    for Reference { from: one, key: to, tenant } in references {
+        let own = tenant.clone().map(|tenant| Key { tenant: Some(tenant), ..to.clone() });
+        let is_declared = |key: &Key| desired.resources.contains_key(key);
+        let is_declared = is_declared(to) || own.as_ref().is_some_and(is_declared);
         if desired.kinds.contains(to.kind) && !is_declared {
             let entry = missing.entry(to).or_insert((one.as_ref(), 0));
             entry.1 += 1;

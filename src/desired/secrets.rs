@@ -30,6 +30,16 @@ pub enum Reference {
     File(String),
 }
 
+impl Reference {
+    /// As the YAML writes it.
+    pub fn to_json(&self) -> serde_json::Value {
+        match self {
+            Self::Env(name) => serde_json::json!({ "env": name }),
+            Self::File(path) => serde_json::json!({ "file": path }),
+        }
+    }
+}
+
 /// Why a reference is not followed.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum Refusal {

@@ -1,7 +1,4 @@
 //! Where a declared resource differs from the live one, field by field.
-//!
-//! What the API answers folds: absent, `null`, `""`, `[]`, `false` and `0` are one (its backend is protobuf). Sets have
-//! no order. Entries of a map are no protobuf fields: there only `null` and absent are one.
 
 use super::FieldChange;
 use super::Sent;
@@ -10,8 +7,16 @@ use crate::resource::Document;
 use crate::resource::Field;
 use crate::resource::Key;
 use crate::resource::Kind;
-use crate::resource::Rule;
+use crate::resource::MAIN;
+use crate::resource::Part;
 use crate::resource::Shape;
+use crate::resource::fold::canonical;
+use crate::resource::fold::folded;
+use crate::resource::fold::is_zero;
+use crate::resource::fold::same;
+use crate::resource::fold::same_entry;
+use crate::resource::spec::Back;
+use crate::resource::spec::Need;
 use serde_json::Value;
 
 /// What [`differences`] found.
@@ -23,6 +28,8 @@ pub struct Differences {
     pub refusals: Vec<String>,
     /// What cannot be told.
     pub warnings: Vec<String>,
+    /// Something of it was not compared by earlier releases, and nothing says that we sent it.
+    pub is_news: bool,
 }
 
 /// The live side of one resource.
@@ -42,70 +49,138 @@ pub fn differences<F: Fn(&str) -> bool>(
     reading: &Reading<'_, F>,
     sent: &dyn Fn(&Key, &str, &Value) -> Sent,
 ) -> Differences {
-    let live = reading.live;
     let mut found = Differences::default();
-    for field in kind.fields() {
+    for (part, field) in kind.spec().fields() {
         let Some(to) = declared.fields.get(field.name) else { continue };
-        let from = live.and_then(|live| live.get(field.name));
-        let is_readable = (reading.returned)(field.name);
-        match (live, field.rule) {
-            (_, Rule::Identity | Rule::Tenant) => {}
-            (None, Rule::Part(_)) if reading.is_unlisted => {
-                if sent(&declared.key, field.name, &folded(field.shape, to)) != Sent::Same && !is_zero(to) {
-                    let change = FieldChange { path: field.name.to_owned(), from: Value::Null, to: to.clone() };
-                    found.fields.push(change);
-                }
+        let was_sent = || sent(&declared.key, field.name, &folded(field.shape, to));
+        let Some(live) = reading.live else {
+            if reading.is_unlisted {
+                add_unsent_part(part, field, to, was_sent, &mut found.fields);
+            } else {
+                compare(field.name, field.shape, None, to, &mut found.fields);
             }
-            (None, _) if reading.is_unlisted => {}
-            (None, _) => compare(field, None, to, &mut found.fields),
-            (Some(_), Rule::Plain | Rule::Required) => compare(field, from, to, &mut found.fields),
-            (Some(_), Rule::CreateOnly) => compare_create_only(field, declared, from, to, sent, &mut found),
-            (Some(_), Rule::Part(_) | Rule::Unreadable) if is_readable => compare(field, from, to, &mut found.fields),
-            (Some(_), Rule::Part(_) | Rule::Unreadable) => {
-                if sent(&declared.key, field.name, &folded(field.shape, to)) != Sent::Same {
-                    let change = FieldChange { path: field.name.to_owned(), from: Value::Null, to: to.clone() };
-                    found.fields.push(change);
+            continue;
+        };
+        let from = live.get(field.name);
+        let before = found.fields.len();
+        match (field.need, field.back) {
+            (Need::AtCreation, _) => compare_at_creation(field, from, to, was_sent, &mut found),
+            (_, Back::Computed) => {}
+            (_, Back::AsWritten) => compare(field.name, field.shape, from, to, &mut found.fields),
+            (_, Back::Maybe) if (reading.returned)(field.name) => {
+                compare(field.name, field.shape, from, to, &mut found.fields);
+            }
+            (_, Back::Maybe | Back::Never) => {
+                if was_sent() != Sent::Same {
+                    found.fields.push(whole(field, to));
                 }
             }
         }
+        found.is_news |= field.is_new && found.fields.len() > before && from.is_some() && was_sent() != Sent::Same;
     }
     found
 }
 
-fn compare(field: &Field, from: Option<&Value>, to: &Value, found: &mut Vec<FieldChange>) {
-    match (field.shape, to) {
+/// A part of its own that no list shows yet.
+fn add_unsent_part(part: &Part, field: &Field, to: &Value, was_sent: impl Fn() -> Sent, found: &mut Vec<FieldChange>) {
+    if part.name != MAIN && was_sent() != Sent::Same && !is_zero(to) {
+        found.push(whole(field, to));
+    }
+}
+
+fn whole(field: &Field, to: &Value) -> FieldChange {
+    FieldChange { path: field.name.to_owned(), from: Value::Null, to: to.clone() }
+}
+
+fn compare(path: &str, shape: Shape, from: Option<&Value>, to: &Value, found: &mut Vec<FieldChange>) {
+    let entries = from.and_then(Value::as_object);
+    match (shape, to) {
         (Shape::Attributes, Value::Object(wanted)) => {
-            let present = from.and_then(Value::as_object);
             for (name, to) in wanted {
-                let from = present.and_then(|present| present.get(name)).unwrap_or(&Value::Null);
+                let from = entries.and_then(|present| present.get(name)).unwrap_or(&Value::Null);
                 if !same_entry(from, to) {
-                    let path = format!("{}.{name}", field.name);
-                    found.push(FieldChange { path, from: from.clone(), to: to.clone() });
+                    found.push(FieldChange { path: format!("{path}.{name}"), from: from.clone(), to: to.clone() });
                 }
             }
         }
-        (Shape::Attributes | Shape::Text | Shape::Name | Shape::Flag | Shape::OneOf(_) | Shape::Set, to) => {
-            if !same(field.shape, from, to) {
-                let from = canonical(field.shape, from.unwrap_or(&Value::Null));
-                found.push(FieldChange { path: field.name.to_owned(), from, to: canonical(field.shape, to) });
+        (Shape::Map(shape), Value::Object(wanted)) => {
+            for (name, to) in wanted {
+                let from = entries.and_then(|present| present.get(name));
+                let path = format!("{path}.{name}");
+                match (from, to.is_null()) {
+                    (None, true) => {}
+                    (Some(_), false) => compare(&path, *shape, from, to, found),
+                    (None, false) | (Some(_), true) => found.push(changed(path, *shape, from, to)),
+                }
+            }
+        }
+        (Shape::Object(fields), Value::Object(wanted)) => {
+            for field in fields.iter().filter(|field| field.is_declarable()) {
+                if let Some(to) = wanted.get(field.name) {
+                    let from = entries.and_then(|present| present.get(field.name));
+                    compare(&format!("{path}.{}", field.name), field.shape, from, to, found);
+                }
+            }
+        }
+        (Shape::Items { key, fields, keeps }, Value::Array(wanted)) => {
+            let present = from.and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
+            compare_items(path, shape, key, fields, present, wanted, found);
+            let is_wanted = |item: &Value| wanted.iter().any(|to| item_id(key, to) == item_id(key, item));
+            for item in present.iter().filter(|item| !keeps && !is_wanted(item)) {
+                found.push(changed(item_path(path, key, item), shape, Some(item), &Value::Null));
+            }
+        }
+        (_, to) => {
+            if !same(shape, from, to) {
+                found.push(changed(path.to_owned(), shape, from, to));
             }
         }
     }
 }
 
-fn compare_create_only(
+fn compare_items(
+    path: &str,
+    shape: Shape,
+    key: &[&str],
+    fields: &'static [Field],
+    present: &[Value],
+    wanted: &[Value],
+    found: &mut Vec<FieldChange>,
+) {
+    for to in wanted {
+        let path = item_path(path, key, to);
+        match present.iter().find(|from| item_id(key, from) == item_id(key, to)) {
+            Some(from) => compare(&path, Shape::Object(fields), Some(from), to, found),
+            None => found.push(changed(path, shape, None, to)),
+        }
+    }
+}
+
+fn changed(path: String, shape: Shape, from: Option<&Value>, to: &Value) -> FieldChange {
+    FieldChange { path, from: canonical(shape, from.unwrap_or(&Value::Null)), to: canonical(shape, to) }
+}
+
+/// What tells an item of a list from the others.
+pub fn item_id<'a>(key: &[&str], item: &'a Value) -> Vec<&'a str> {
+    key.iter().map(|field| item.get(field).and_then(Value::as_str).unwrap_or_default()).collect()
+}
+
+fn item_path(path: &str, key: &[&str], item: &Value) -> String {
+    format!("{path}[{}]", item_id(key, item).join(","))
+}
+
+fn compare_at_creation(
     field: &Field,
-    declared: &Declared,
     from: Option<&Value>,
     to: &Value,
-    sent: &dyn Fn(&Key, &str, &Value) -> Sent,
+    was_sent: impl Fn() -> Sent,
     found: &mut Differences,
 ) {
     let name = field.name;
     let known = match from {
         Some(from) if same(field.shape, Some(from), to) => Sent::Same,
         Some(_) => Sent::Different,
-        None => sent(&declared.key, name, &folded(field.shape, to)),
+        None => was_sent(),
     };
     match known {
         Sent::Same => {}
@@ -116,54 +191,5 @@ fn compare_create_only(
         Sent::Unknown => found.warnings.push(format!(
             "{name} is unverified: the API does not return it, and this daemon did not create the resource"
         )),
-    }
-}
-
-/// Equal under the folding rules?
-pub fn same(shape: Shape, from: Option<&Value>, to: &Value) -> bool {
-    let from = from.unwrap_or(&Value::Null);
-    is_zero(from) && is_zero(to) || canonical(shape, from) == canonical(shape, to)
-}
-
-/// `null`, `""`, `[]`, `{}`, `false` or `0`.
-pub fn is_zero(value: &Value) -> bool {
-    match value {
-        Value::Null => true,
-        Value::Bool(flag) => !flag,
-        Value::Number(number) => number.as_f64() == Some(0.0),
-        Value::String(text) => text.is_empty(),
-        Value::Array(items) => items.is_empty(),
-        Value::Object(entries) => entries.is_empty(),
-    }
-}
-
-/// The one form of a value: sets sorted, without duplicates.
-pub fn canonical(shape: Shape, value: &Value) -> Value {
-    match (shape, value) {
-        (Shape::Set, Value::Array(items)) => sorted(items),
-        (Shape::Set | Shape::Text | Shape::Name | Shape::Flag | Shape::OneOf(_) | Shape::Attributes, value) => {
-            value.clone()
-        }
-    }
-}
-
-/// The form that is fingerprinted: canonical, and every empty value the same.
-pub fn folded(shape: Shape, value: &Value) -> Value {
-    if is_zero(value) { Value::Null } else { canonical(shape, value) }
-}
-
-fn sorted(items: &[Value]) -> Value {
-    let mut items: Vec<&Value> = items.iter().collect();
-    items.sort_by_cached_key(ToString::to_string);
-    items.dedup();
-    items.into_iter().cloned().collect()
-}
-
-/// Entries of a map: lists without order, 25 and 25.0 the same number, nothing else folded but `null`.
-fn same_entry(from: &Value, to: &Value) -> bool {
-    match (from, to) {
-        (Value::Array(from), Value::Array(to)) => sorted(from) == sorted(to),
-        (Value::Number(from), Value::Number(to)) => from == to || from.as_f64() == to.as_f64(),
-        (from, to) => from == to,
     }
 }

@@ -16,8 +16,8 @@ use crate::resource;
 use crate::resource::Action;
 use crate::resource::Key;
 use crate::resource::Kind;
-use crate::resource::Part;
 use crate::resource::Write;
+use crate::resource::fold;
 use sha2::Digest;
 use sha2::Sha256;
 use std::collections::BTreeMap;
@@ -76,6 +76,8 @@ pub enum Hold {
     MaxDeletePercent,
     /// More updates in one plan than `maxChangePercent`.
     MaxChangePercent,
+    /// The call would reset a field that nobody declares or can read. An approval counts for one write.
+    WouldReset,
     /// The project was never seen before and is not empty. What a guard holds is held by that: to let the first contact
     /// go ahead is no word on guards.
     FirstContact,
@@ -87,7 +89,7 @@ pub enum Hold {
 
 impl Hold {
     /// All of a daemon, for metrics that start at 0.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Policy,
         Self::ObservationShrank,
         Self::KindEmptied,
@@ -95,6 +97,7 @@ impl Hold {
         Self::MaxDeletes,
         Self::MaxDeletePercent,
         Self::MaxChangePercent,
+        Self::WouldReset,
         Self::FirstContact,
         Self::DeleteAfter,
     ];
@@ -110,6 +113,7 @@ impl Hold {
             Self::MaxDeletes => "max_deletes",
             Self::MaxDeletePercent => "max_delete_percent",
             Self::MaxChangePercent => "max_change_percent",
+            Self::WouldReset => "would_reset",
             Self::DeleteAfter => "delete_after",
             Self::Suspended => "suspended",
         }
@@ -125,7 +129,8 @@ impl Hold {
             | Self::MaybeRename
             | Self::MaxDeletes
             | Self::MaxDeletePercent
-            | Self::MaxChangePercent => true,
+            | Self::MaxChangePercent
+            | Self::WouldReset => true,
         }
     }
 }
@@ -201,8 +206,9 @@ pub fn hold(inputs: &Inputs<'_>, live: &Live<'_>, plan: &mut Plan) {
             Some(Hold::ObservationShrank)
         } else {
             let verdict = verdicts.get(change.key.kind).and_then(|verdict| verdict.on(change, inputs.owned));
+            let would_reset = change.would_reset.map(|_| Hold::WouldReset);
             // The earlier reason wins.
-            verdict.into_iter().chain(first_contact).min()
+            verdict.into_iter().chain(would_reset).chain(first_contact).min()
         };
         // An approval begins a new count, which may leave nothing to hold the delete that it was for.
         let may_be_approved = match &change.held {
@@ -364,8 +370,7 @@ fn consequences(changes: &[Change], live: &Live<'_>) -> Vec<String> {
     let mut hanging: BTreeMap<(&Key, bool), Vec<String>> = BTreeMap::new();
     for key in live.keys() {
         let (Some(kind), Some(document)) = (resource::kind(key.kind), live.get(key)) else { continue };
-        let references = [Part::Main, Part::DefaultRoles].into_iter().flat_map(|part| kind.references(document, part));
-        for reference in references.collect::<BTreeSet<Key>>() {
+        for reference in kind.references(key, document, None).into_iter().collect::<BTreeSet<Key>>() {
             if let Some(gone) = deleted.get(&reference)
                 && !deleted.contains(key)
             {
@@ -438,11 +443,11 @@ fn digest(scope: &str, change: &Change, live: &Live<'_>, shrunk: &BTreeSet<&'sta
     }
     let present = change.tasks.iter().find_map(|task| match &task.write {
         Write::Overwrite { from, .. } => Some(Key { name: from.clone(), ..change.key.clone() }),
-        Write::Create(_) | Write::Patch(_) | Write::DefaultRoles(_) | Write::Delete { .. } => None,
+        Write::Create(_) | Write::Patch(_) | Write::Delete { .. } => None,
     });
-    let body = live
-        .get(present.as_ref().unwrap_or(&change.key))
-        .map(|document| serde_json::to_string(document).unwrap_or_default());
+    let body = live.get(present.as_ref().unwrap_or(&change.key)).zip(resource::kind(change.key.kind));
+    // Of what it means: the order in which Descope answers is no other body.
+    let body = body.map(|(document, kind)| fold::document(kind.spec(), document).to_string());
     digest.update(format!("{body:?}\n"));
     shortened(&digest)
 }

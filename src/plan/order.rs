@@ -17,9 +17,10 @@ use crate::resource::Action;
 use crate::resource::Document;
 use crate::resource::Key;
 use crate::resource::Kind;
+use crate::resource::MAIN;
 use crate::resource::Part;
 use crate::resource::Write;
-use serde_json::Value;
+use crate::resource::fold;
 use std::collections::BTreeMap;
 use std::collections::HashMap;
 use std::collections::HashSet;
@@ -34,27 +35,28 @@ const DEPTHS: u16 = 1000;
 
 /// The tasks of one declared resource; stage, batch and time are filled in by [`arrange`] and [`batch`].
 pub fn tasks(
+    kind: &dyn Kind,
     declared: &Declared,
     live: Option<&Document>,
     action: Action,
-    writes: Vec<(Part, Write)>,
+    writes: Vec<(&'static Part, Write)>,
     fields: &[FieldChange],
     will_be_there: &dyn Fn(&Key) -> bool,
 ) -> Vec<Task> {
-    let seen = live.map_or(0, digest);
-    let wanted = digest(&declared.fields) ^ seen.rotate_left(1);
-    let Some(kind) = resource::kind(declared.key.kind) else { return Vec::new() };
-    let task = |(part, write): (Part, Write)| {
-        let mut after = references(kind, &declared.key, &write);
+    let seen = live.map_or(0, |live| digest(kind, live));
+    let wanted = fold::digest_of_declared(&declared.fields) ^ seen.rotate_left(1);
+    let task = |(part, write): (&'static Part, Write)| {
+        let mut after =
+            write.body().map_or_else(Vec::new, |body| kind.references(&declared.key, body, Some(part.name)));
         let cause = wanted ^ presence(&after, will_be_there).rotate_left(2);
-        if part != Part::Main {
+        if part.name != MAIN {
             after.push(declared.key.clone());
         }
         Task {
-            slot: Slot { key: declared.key.clone(), part },
+            slot: Slot { key: declared.key.clone(), part: part.name },
             // A part of its own exists as soon as the resource does: writing it is an update.
-            action: if part == Part::Main { action } else { Action::Update },
-            after: after.into_iter().map(|key| Slot { key, part: Part::Main }).collect(),
+            action: if part.name == MAIN { action } else { Action::Update },
+            after: after.into_iter().map(|key| Slot { key, part: MAIN }).collect(),
             write,
             stage: 0,
             batch: 0,
@@ -89,8 +91,9 @@ fn presence(references: &[Key], will_be_there: &dyn Fn(&Key) -> bool) -> u64 {
 
 /// The task that removes what is live.
 pub fn deletion(key: &Key, live: &Document, cascade: bool) -> Task {
+    let seen = resource::kind(key.kind).map_or(0, |kind| digest(kind, live));
     Task {
-        slot: Slot { key: key.clone(), part: Part::Main },
+        slot: Slot { key: key.clone(), part: MAIN },
         action: Action::Delete,
         write: Write::Delete { cascade },
         after: Vec::new(),
@@ -100,23 +103,11 @@ pub fn deletion(key: &Key, live: &Document, cascade: bool) -> Task {
         ownership: Ownership::default(),
         approval: None,
         observed_at: Instant::now(),
-        cause: digest(live),
+        cause: seen,
         wanted: 0,
-        seen: digest(live),
+        seen,
         fields: Arc::default(),
         origin: Arc::default(),
-    }
-}
-
-fn references(kind: &dyn Kind, key: &Key, write: &Write) -> Vec<Key> {
-    match write {
-        Write::Create(body) | Write::Overwrite { body, .. } | Write::Patch(body) => kind.references(body, Part::Main),
-        Write::DefaultRoles(names) => {
-            let body = [("id", Value::from(&*key.name)), ("defaultRoles", Value::from(names.clone()))];
-            let body = body.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
-            kind.references(&body, Part::DefaultRoles)
-        }
-        Write::Delete { .. } => Vec::new(),
     }
 }
 
@@ -156,12 +147,11 @@ fn releases(changes: &[Change], live: &Live<'_>) -> HashMap<Key, Vec<Slot>> {
         let key = &task.slot.key;
         let live_key = match &task.write {
             Write::Overwrite { from, .. } => Key { name: from.clone(), ..key.clone() },
-            Write::Create(_) | Write::Patch(_) | Write::DefaultRoles(_) | Write::Delete { .. } => key.clone(),
+            Write::Create(_) | Write::Patch(_) | Write::Delete { .. } => key.clone(),
         };
         let (Some(kind), Some(document)) = (resource::kind(key.kind), live.get(&live_key)) else { continue };
-        let parts: &[Part] =
-            if task.action == Action::Delete { &[Part::Main, Part::DefaultRoles] } else { &[task.slot.part] };
-        for reference in parts.iter().flat_map(|part| kind.references(document, *part)) {
+        let part = (task.action != Action::Delete).then_some(task.slot.part);
+        for reference in kind.references(&live_key, document, part) {
             if let Some(slots) = releases.get_mut(&reference) {
                 slots.push(task.slot.clone());
             }
@@ -191,9 +181,9 @@ fn stage(task: &Task, depths: &HashMap<Key, u16>) -> u16 {
     let position = resource::ALL.iter().position(|kind| kind.name() == task.slot.key.kind);
     let position = position.and_then(|position| u16::try_from(position).ok()).unwrap_or(kinds);
     let rank = match (task.slot.part, &task.slot.key.tenant) {
-        (Part::Main, None) => position,
-        (Part::Main, Some(_)) => kinds + position,
-        (Part::DefaultRoles, _) => 2 * kinds,
+        (MAIN, None) => position,
+        (MAIN, Some(_)) => kinds + position,
+        (_, _) => 2 * kinds,
     };
     let forward = rank * DEPTHS + depths.get(&task.slot.key).copied().unwrap_or(0);
     if task.action == Action::Delete { u16::MAX - forward } else { forward }
@@ -201,13 +191,14 @@ fn stage(task: &Task, depths: &HashMap<Key, u16>) -> u16 {
 
 /// Puts what can go together into one call.
 pub fn batch(changes: &mut [Change]) {
-    let mut open: BTreeMap<(u16, bool, Shape), (u32, usize)> = BTreeMap::new();
+    let mut open: BTreeMap<(u16, bool, &str, Shape), (u32, usize)> = BTreeMap::new();
     let mut next = 0;
     for change in changes {
         let is_sent = change.held.is_none();
         for task in &mut change.tasks {
-            let size = resource::kind(task.slot.key.kind).map_or(1, |kind| kind.batch_size(&task.write));
-            let (number, room) = open.entry((task.stage, is_sent, Shape::of(task))).or_insert((0, 0));
+            let size =
+                resource::kind(task.slot.key.kind).map_or(1, |kind| kind.batch_size(task.slot.part, &task.write));
+            let (number, room) = open.entry((task.stage, is_sent, task.slot.part, Shape::of(task))).or_insert((0, 0));
             if *room == 0 {
                 (*number, *room) = (next, size);
                 next += 1;
@@ -224,7 +215,6 @@ enum Shape {
     Create,
     Overwrite { is_repeatable: bool },
     Patch,
-    DefaultRoles,
     Delete { tenant: Option<Arc<str>>, cascade: bool },
 }
 
@@ -234,7 +224,6 @@ impl Shape {
             Write::Create(_) => Self::Create,
             Write::Overwrite { .. } => Self::Overwrite { is_repeatable: task.write.is_repeatable(&task.slot.key) },
             Write::Patch(_) => Self::Patch,
-            Write::DefaultRoles(_) => Self::DefaultRoles,
             Write::Delete { cascade } => Self::Delete { tenant: task.slot.key.tenant.clone(), cascade: *cascade },
         }
     }

@@ -1,8 +1,9 @@
 //! Plans, and what comes of them in a model of the API at its worst: overwriting resets what is left out, a patch
-//! ignores empty values and merges maps, references follow renames.
+//! takes its values as they are, references follow renames.
 
 use super::*;
 use crate::descope;
+use crate::resource::MAIN;
 use serde_json::json;
 
 mod changes;
@@ -36,10 +37,17 @@ impl World {
         match &task.write {
             Write::Create(body) => {
                 assert!(!self.live.contains_key(key), "{key} is created twice");
-                for reference in resource::kind(key.kind).unwrap().references(body, Part::Main) {
+                for reference in resource::kind(key.kind).unwrap().references(key, body, Some(MAIN)) {
                     assert!(self.live.contains_key(&reference), "{key} is created before {reference}");
                 }
                 self.live.insert(key.clone(), body.clone());
+            }
+            Write::Overwrite { body, .. } if task.slot.part != MAIN => {
+                for name in body["defaultRoles"].as_array().unwrap() {
+                    let is_role = |key: &&Key| key.kind == "roles" && json!(*key.name) == *name;
+                    assert!(self.live.keys().any(|key| is_role(&key)), "default role {name} does not exist yet");
+                }
+                self.live.get_mut(key).unwrap().extend(body.clone());
             }
             Write::Overwrite { from, body } => {
                 let old = Key { name: from.clone(), ..key.clone() };
@@ -48,33 +56,18 @@ impl World {
                 if let Some(new_name) = after.remove("newName") {
                     after.insert("name".to_owned(), new_name);
                 }
-                for name in resource::kind(key.kind).unwrap().computed() {
-                    if let Some(value) = before.get(*name) {
-                        after.insert((*name).to_owned(), value.clone());
-                    }
-                }
+                let is_of_the_server = |name: &str| {
+                    let field = resource::kind(key.kind).unwrap().spec().field(name);
+                    field.is_some_and(|(_, field)| !field.is_declarable())
+                };
+                after.extend(before.into_iter().filter(|(name, _)| is_of_the_server(name)));
                 self.live.insert(key.clone(), after);
                 if old != *key {
                     self.follow(&old, key);
                 }
             }
             Write::Patch(body) => {
-                let document = self.live.get_mut(key).unwrap();
-                for (name, value) in body.iter().filter(|(_, value)| !compare::is_zero(value) || value.is_boolean()) {
-                    match (document.get_mut(name), value) {
-                        (Some(Value::Object(entries)), Value::Object(news)) => entries.extend(news.clone()),
-                        _ => {
-                            document.insert(name.clone(), value.clone());
-                        }
-                    }
-                }
-            }
-            Write::DefaultRoles(names) => {
-                for name in names {
-                    let is_role = |key: &&Key| key.kind == "roles" && *key.name == **name;
-                    assert!(self.live.keys().any(|key| is_role(&key)), "default role {name} does not exist yet");
-                }
-                self.live.get_mut(key).unwrap().insert("defaultRoles".to_owned(), json!(names));
+                self.live.get_mut(key).unwrap().extend(body.clone());
             }
             Write::Delete { .. } => {
                 self.let_go(key, desired);
@@ -103,7 +96,8 @@ impl World {
     fn follow(&mut self, old: &Key, new: &Key) {
         let renames = BTreeMap::from([(new.clone(), old.clone())]);
         for (key, document) in &mut self.live {
-            write::rename_references(key, document, &renames);
+            let spec = resource::kind(key.kind).unwrap().spec();
+            refer::rename_references(spec, key, document, &renames);
         }
     }
 }

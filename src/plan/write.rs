@@ -2,22 +2,28 @@
 
 use super::FieldChange;
 use super::Sent;
-use super::compare::folded;
-use super::compare::is_zero;
+use super::compare::item_id;
 use crate::desired::Declared;
 use crate::resource::Document;
 use crate::resource::Field;
 use crate::resource::Key;
 use crate::resource::Kind;
+use crate::resource::MAIN;
 use crate::resource::Part;
-use crate::resource::Rule;
 use crate::resource::Shape;
+use crate::resource::Spec;
 use crate::resource::Write;
+use crate::resource::fold::folded;
+use crate::resource::fold::is_zero;
+use crate::resource::spec::Back;
+use crate::resource::spec::How;
+use crate::resource::spec::Need;
+use crate::resource::spec::Omit;
 use serde_json::Value;
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
-/// The writes that remove `fields`, by part, main first. `old` is the present key where the resource is renamed.
+/// The writes that remove `fields`, each with the part that it is of, main first. `old` is the present key where the
+/// resource is renamed.
 pub fn writes(
     kind: &dyn Kind,
     declared: &Declared,
@@ -25,29 +31,22 @@ pub fn writes(
     old: Option<&Key>,
     fields: &[FieldChange],
     is_unlisted: bool,
-) -> Vec<(Part, Write)> {
+) -> Vec<(&'static Part, Write)> {
+    let spec = kind.spec();
     let mut writes = Vec::new();
-    let changed = |part: Part| {
-        kind.fields()
-            .iter()
-            .any(|field| part_of(field.rule) == part && fields.iter().any(|change| concerns(change, field.name)))
-    };
-    match live {
-        // Created a moment ago and not listed yet: only a part is left to do.
-        None if is_unlisted => {}
-        None => writes.push((Part::Main, Write::Create(creation(kind, declared)))),
-        Some(_) if old.is_none() && !changed(Part::Main) => {}
-        Some(live) => writes.push((Part::Main, change(kind, declared, live, old, fields))),
-    }
-    for field in kind.fields() {
-        if let (Rule::Part(part @ Part::DefaultRoles), true) = (field.rule, changed(part_of(field.rule))) {
-            let roles = declared.fields.get(field.name).and_then(Value::as_array);
-            let names = roles.into_iter().flatten().filter_map(Value::as_str).map(str::to_owned).collect::<Vec<_>>();
-            // A new tenant has none.
-            if live.is_some() || !names.is_empty() {
-                writes.push((part, Write::DefaultRoles(names)));
-            }
-        }
+    for part in spec.parts {
+        let is_changed = fields.iter().any(|change| spec.part_at(&change.path).name == part.name);
+        let is_main = part.name == MAIN;
+        let write = match live {
+            // Created a moment ago and not listed yet: only a part is left to do.
+            None if is_main && is_unlisted => None,
+            None if is_main => Some(Write::Create(creation(spec, declared))),
+            // A new resource has nothing in its parts.
+            None if !is_changed || is_empty(part, declared) => None,
+            Some(_) if !(is_changed || is_main && old.is_some()) => None,
+            _ => Some(change(spec, part, declared, live, old, fields)),
+        };
+        writes.extend(write.map(|write| (part, write)));
     }
     writes
 }
@@ -59,218 +58,205 @@ pub fn is_part_that_was_never_sent(
     change: &FieldChange,
     sent: &dyn Fn(&Key, &str, &Value) -> Sent,
 ) -> bool {
-    let field = kind.fields().iter().find(|field| concerns(change, field.name));
-    field.is_some_and(|field| {
-        part_of(field.rule) != Part::Main
-            && sent(&declared.key, field.name, &folded(field.shape, &change.to)) == Sent::Unknown
-    })
+    let part = kind.spec().part_at(&change.path);
+    let of_field = |field: &&Field| change.path.starts_with(field.name) && declared.fields.contains_key(field.name);
+    part.name != MAIN
+        && part.fields.iter().find(of_field).is_some_and(|field| {
+            let value = folded(field.shape, &declared.fields[field.name]);
+            sent(&declared.key, field.name, &value) == Sent::Unknown
+        })
 }
 
 /// What this declaration refers to, with whatever call.
 pub fn references_of(kind: &dyn Kind, declared: &Declared) -> Vec<Key> {
-    let mut document = declared.fields.clone();
-    for field in kind.fields() {
-        let value = match field.rule {
-            Rule::Identity => Some(&declared.key.name),
-            Rule::Tenant => declared.key.tenant.as_ref(),
-            Rule::Plain | Rule::Required | Rule::CreateOnly | Rule::Unreadable | Rule::Part(_) => None,
-        };
-        if let Some(value) = value {
-            document.insert(field.name.to_owned(), Value::from(&**value));
-        }
-    }
-    let parts = [Part::Main, Part::DefaultRoles].into_iter();
-    parts.flat_map(|part| kind.references(&document, part)).collect()
+    kind.references(&declared.key, &declared.fields, None)
 }
 
-/// An overwriting call resets what it does not carry: say so where that may hit a field that nobody can read.
+/// An overwriting call resets what it does not carry: the field that this may hit, where nobody can read what it is.
 pub fn unreadable_loss(
-    kind: &dyn Kind,
     declared: &Declared,
     live: Option<&Document>,
     returned: impl Fn(&str) -> bool,
-    writes: &[(Part, Write)],
-) -> Option<String> {
+    writes: &[(&'static Part, Write)],
+) -> Option<&'static str> {
     live?;
-    let overwrites = writes.iter().any(|(_, write)| matches!(write, Write::Overwrite { .. }));
-    let lost = |field: &&Field| {
-        field.rule == Rule::Unreadable && !returned(field.name) && !declared.fields.contains_key(field.name)
+    let overwritten = writes.iter().filter(|(_, write)| matches!(write, Write::Overwrite { .. })).map(|(part, _)| part);
+    let is_lost = |field: &&Field| {
+        let is_unseen = field.back == Back::Never || field.back == Back::Maybe && !returned(field.name);
+        is_unseen && field.omit == Omit::Resets && !declared.fields.contains_key(field.name)
     };
-    let field = kind.fields().iter().find(lost).filter(|_| overwrites && kind.has_patch())?;
-    Some(format!(
-        "{}: {}: clearing a field takes a call that overwrites the whole, and Descope does not return {}: if it is set \
-         there, it is reset; declare it to keep it",
-        declared.place, declared.key, field.name
-    ))
+    overwritten.flat_map(|part| part.fields).find(is_lost).map(|field| field.name)
 }
 
 /// What the calls of this part change.
-pub fn fields_of(kind: &dyn Kind, part: Part, fields: &[FieldChange]) -> Arc<[FieldChange]> {
-    let is_of_part = |change: &&FieldChange| {
-        let field = kind.fields().iter().find(|field| concerns(change, field.name));
-        field.map_or(Part::Main, |field| part_of(field.rule)) == part
-    };
-    fields.iter().filter(is_of_part).cloned().collect()
+pub fn fields_of(kind: &dyn Kind, part: &Part, fields: &[FieldChange]) -> Arc<[FieldChange]> {
+    fields.iter().filter(|change| kind.spec().part_at(&change.path).name == part.name).cloned().collect()
 }
 
-fn part_of(rule: Rule) -> Part {
-    match rule {
-        Rule::Part(part) => part,
-        Rule::Identity | Rule::Tenant | Rule::Plain | Rule::Required | Rule::CreateOnly | Rule::Unreadable => {
-            Part::Main
-        }
-    }
+fn is_empty(part: &Part, declared: &Declared) -> bool {
+    part.fields.iter().filter_map(|field| declared.fields.get(field.name)).all(is_zero)
 }
 
-fn concerns(change: &FieldChange, field: &str) -> bool {
-    change.path.strip_prefix(field).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+/// The fields that the calls of a part carry. Who it is, the call says itself.
+fn carried<'s>(spec: &'s Spec, part: &'static Part) -> impl Iterator<Item = &'static Field> + use<'s> {
+    part.fields.iter().filter(|field| field.is_declarable() && !spec.is_identity(field.name))
 }
 
-fn creation(kind: &dyn Kind, declared: &Declared) -> Document {
+fn creation(spec: &Spec, declared: &Declared) -> Document {
     let mut body = Document::new();
-    for field in kind.fields() {
-        let value = match field.rule {
-            Rule::Identity => Some(Value::from(&*declared.key.name)),
-            Rule::Tenant => declared.key.tenant.as_deref().map(Value::from),
-            Rule::Plain | Rule::Required | Rule::CreateOnly | Rule::Unreadable => {
-                declared.fields.get(field.name).map(without_nulls).filter(|value| !value.is_null())
-            }
-            Rule::Part(_) => None,
-        };
-        if let Some(value) = value {
-            body.insert(field.name.to_owned(), value);
-        }
+    let identity =
+        [(spec.identity.field, Some(&declared.key.name)), (spec.identity.tenant, declared.key.tenant.as_ref())];
+    for (field, value) in identity.into_iter().filter_map(|(field, value)| field.zip(value)) {
+        body.insert(field.to_owned(), Value::from(&**value));
+    }
+    for field in carried(spec, spec.main()) {
+        let value = declared.fields.get(field.name).map(without_nulls).filter(|value| !value.is_null());
+        body.extend(value.map(|value| (field.name.to_owned(), value)));
     }
     body
 }
 
-fn change(kind: &dyn Kind, declared: &Declared, live: &Document, old: Option<&Key>, fields: &[FieldChange]) -> Write {
-    if kind.has_patch() && !fields.iter().any(|change| clears(kind, change)) {
-        return Write::Patch(patch(kind, declared, live, fields));
+fn change(
+    spec: &Spec,
+    part: &'static Part,
+    declared: &Declared,
+    live: Option<&Document>,
+    old: Option<&Key>,
+    fields: &[FieldChange],
+) -> Write {
+    if part.how == How::Patch && old.is_none() {
+        return Write::Patch(patch(spec, part, declared, live, fields));
     }
-    let mut body = live.clone();
-    for name in kind.computed() {
-        body.remove(*name);
+    let mut body = if part.name == MAIN { kept(spec, live) } else { Document::new() };
+    for field in carried(spec, part).filter(|field| field.need != Need::AtCreation) {
+        let live = live.and_then(|live| live.get(field.name));
+        let value = declared.fields.get(field.name).map(|value| merged(field.shape, live, value));
+        let value = value.or_else(|| live.map(|live| writable(field.shape, live)));
+        body.extend(value.map(|value| (field.name.to_owned(), value)));
     }
-    for field in kind.fields() {
-        match field.rule {
-            // Unreadable fields go along unchanged: an overwriting call resets what it does not carry.
-            Rule::Plain | Rule::Required | Rule::Unreadable => {
-                if let Some(value) = declared.fields.get(field.name) {
-                    body.insert(field.name.to_owned(), merged(field.shape, live.get(field.name), value));
-                }
-            }
-            Rule::Identity | Rule::Tenant | Rule::CreateOnly | Rule::Part(_) => {}
-        }
-    }
-    if kind.has_rename() {
+    let name = Arc::clone(&old.unwrap_or(&declared.key).name);
+    if part.name == MAIN && spec.verbs.rename {
         body.insert("newName".to_owned(), Value::from(&*declared.key.name));
-        body.insert("name".to_owned(), Value::from(&*old.unwrap_or(&declared.key).name));
+        body.insert("name".to_owned(), Value::from(&*name));
     }
-    let from: Arc<str> = old.unwrap_or(&declared.key).name.clone();
-    Write::Overwrite { from, body }
+    Write::Overwrite { from: name, body }
 }
 
-/// Patch calls are known to set what is present and not empty. Whether they clear a list, a text or one entry of a map
-/// is not known, so clearing takes the overwriting call.
-fn clears(kind: &dyn Kind, change: &FieldChange) -> bool {
-    kind.fields().iter().filter(|field| concerns(change, field.name)).any(|field| {
-        match (field.shape, part_of(field.rule)) {
-            (_, Part::DefaultRoles) | (Shape::Flag, Part::Main) => false,
-            (Shape::Attributes, Part::Main) => change.to.is_null(),
-            (Shape::Text | Shape::Name | Shape::OneOf(_) | Shape::Set, Part::Main) => is_zero(&change.to),
-        }
-    })
+/// What an overwriting call of the main part carries along: all that was observed, fields that no table knows included,
+/// but what the server sets and what other calls write.
+fn kept(spec: &Spec, live: Option<&Document>) -> Document {
+    let is_kept = |name: &str| {
+        spec.field(name)
+            .is_none_or(|(part, field)| part.name == MAIN && field.is_declarable() && field.need != Need::AtCreation)
+    };
+    let live = live.into_iter().flatten().filter(|(name, _)| is_kept(name));
+    live.map(|(name, value)| (name.clone(), value.clone())).collect()
 }
 
-fn patch(kind: &dyn Kind, declared: &Declared, live: &Document, fields: &[FieldChange]) -> Document {
+fn patch(
+    spec: &Spec,
+    part: &'static Part,
+    declared: &Declared,
+    live: Option<&Document>,
+    fields: &[FieldChange],
+) -> Document {
     let mut body = Document::new();
-    for field in kind.fields() {
-        match field.rule {
-            Rule::Identity => {
-                body.insert(field.name.to_owned(), Value::from(&*declared.key.name));
-            }
-            Rule::Plain | Rule::Required | Rule::Unreadable => {
-                let value = declared
-                    .fields
-                    .get(field.name)
-                    .filter(|_| fields.iter().any(|change| concerns(change, field.name)));
-                if let Some(value) = value {
-                    body.insert(field.name.to_owned(), merged(field.shape, live.get(field.name), value));
-                }
-            }
-            Rule::Tenant | Rule::CreateOnly | Rule::Part(_) => {}
+    if let Some(identity) = spec.identity.field {
+        body.insert(identity.to_owned(), Value::from(&*declared.key.name));
+    }
+    let concerns = |change: &FieldChange, field: &str| {
+        change.path.strip_prefix(field).is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
+    };
+    for field in carried(spec, part).filter(|field| field.need != Need::AtCreation) {
+        let is_changed = fields.iter().any(|change| concerns(change, field.name));
+        if let Some(value) = declared.fields.get(field.name).filter(|_| is_changed) {
+            let live = live.and_then(|live| live.get(field.name));
+            body.insert(field.name.to_owned(), merged(field.shape, live, value));
         }
     }
     body
 }
 
-/// The value to send: maps keep the entries that the YAML does not name; `null` becomes the empty value.
+/// The value to send: what holds values of its own keeps those that the YAML does not name; `null` becomes the empty
+/// value.
 fn merged(shape: Shape, live: Option<&Value>, declared: &Value) -> Value {
+    let entries = || live.and_then(Value::as_object).cloned().unwrap_or_default();
     match (shape, declared) {
-        (Shape::Attributes, Value::Object(wanted)) => {
-            let mut entries = live.and_then(Value::as_object).cloned().unwrap_or_default();
+        (Shape::Attributes | Shape::Map(_), Value::Object(wanted)) => {
+            let mut entries = entries();
             for (name, value) in wanted {
-                if value.is_null() {
-                    entries.remove(name);
-                } else {
-                    entries.insert(name.clone(), value.clone());
+                let value = match (shape, value) {
+                    (_, Value::Null) => None,
+                    (Shape::Map(shape), value) => Some(merged(*shape, entries.get(name), value)),
+                    (_, value) => Some(value.clone()),
+                };
+                match value {
+                    Some(value) => drop(entries.insert(name.clone(), value)),
+                    None => drop(entries.remove(name)),
                 }
             }
             Value::Object(entries)
         }
-        (Shape::Attributes, Value::Null) => Value::Object(Document::new()),
-        (Shape::Set, Value::Null) => Value::Array(Vec::new()),
-        (Shape::Text | Shape::Name | Shape::OneOf(_), Value::Null) => Value::from(""),
-        (Shape::Flag, Value::Null) => Value::from(false),
+        (Shape::Object(fields), Value::Object(wanted)) => {
+            let mut object = live.map_or_else(Document::new, |live| without_computed(fields, live));
+            for field in fields.iter().filter(|field| field.is_declarable()) {
+                if let Some(value) = wanted.get(field.name) {
+                    let live = live.and_then(|live| live.get(field.name));
+                    object.insert(field.name.to_owned(), merged(field.shape, live, value));
+                }
+            }
+            Value::Object(object)
+        }
+        (Shape::Items { key, fields, keeps }, Value::Array(wanted)) => {
+            let present = live.and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
+            let same = |one: &Value, other: &Value| item_id(key, one) == item_id(key, other);
+            let item = |to: &Value| merged(Shape::Object(fields), present.iter().find(|from| same(from, to)), to);
+            let others = present.iter().filter(|from| keeps && !wanted.iter().any(|to| same(from, to)));
+            others.map(|item| writable(Shape::Object(fields), item)).chain(wanted.iter().map(item)).collect()
+        }
+        (_, Value::Null) => empty(shape),
         (_, value) => value.clone(),
+    }
+}
+
+/// A live value as a call may carry it.
+fn writable(shape: Shape, live: &Value) -> Value {
+    match (shape, live) {
+        (Shape::Object(fields), live @ Value::Object(_)) => Value::Object(without_computed(fields, live)),
+        (Shape::Items { fields, .. }, Value::Array(items)) => {
+            items.iter().map(|item| writable(Shape::Object(fields), item)).collect()
+        }
+        (_, live) => live.clone(),
+    }
+}
+
+fn without_computed(fields: &'static [Field], live: &Value) -> Document {
+    let field = |name: &str| fields.iter().find(|field| field.name == name);
+    let kept = live.as_object().into_iter().flatten().filter(|(name, _)| field(name).is_none_or(Field::is_declarable));
+    let kept = kept.map(|(name, value)| {
+        (name.clone(), field(name).map_or_else(|| value.clone(), |field| writable(field.shape, value)))
+    });
+    kept.collect()
+}
+
+fn empty(shape: Shape) -> Value {
+    match shape {
+        Shape::Text | Shape::Name | Shape::OneOf(_) | Shape::Reference(_) | Shape::Secret => Value::from(""),
+        Shape::Flag => Value::from(false),
+        Shape::Integer(..) => Value::from(0),
+        Shape::Set | Shape::List(_) | Shape::Items { .. } | Shape::References(_) => Value::Array(Vec::new()),
+        Shape::Attributes | Shape::Map(_) | Shape::Object(_) => Value::Object(Document::new()),
+        Shape::Json | Shape::Opaque => Value::Null,
     }
 }
 
 fn without_nulls(value: &Value) -> Value {
     match value {
         Value::Object(entries) => {
-            Value::Object(entries.iter().filter(|(_, v)| !v.is_null()).map(|(k, v)| (k.clone(), v.clone())).collect())
+            let present = entries.iter().filter(|(_, value)| !value.is_null());
+            Value::Object(present.map(|(name, value)| (name.clone(), without_nulls(value))).collect())
         }
-        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Array(_) => value.clone(),
+        Value::Array(items) => items.iter().map(without_nulls).collect(),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => value.clone(),
     }
-}
-
-/// Where documents name other resources: field, kind of what is named, and may it be of this very tenant.
-const REFERENCES: [(&str, &str, bool); 2] =
-    [("permissionNames", "permissions", false), ("defaultRoles", "roles", true)];
-
-/// Does `document` name something by its old name?
-pub fn refers_to_renamed(key: &Key, document: &Document, renames: &BTreeMap<Key, Key>) -> bool {
-    REFERENCES.iter().any(|(field, kind, in_tenant)| {
-        let names = document.get(*field).and_then(Value::as_array);
-        names.into_iter().flatten().any(|name| new_name(name, key, kind, *in_tenant, renames).is_some())
-    })
-}
-
-/// Replaces old names in what `document` refers to.
-pub fn rename_references(key: &Key, document: &mut Document, renames: &BTreeMap<Key, Key>) {
-    for (field, kind, in_tenant) in REFERENCES {
-        let Some(Value::Array(names)) = document.get_mut(field) else { continue };
-        for name in names {
-            if let Some(new) = new_name(name, key, kind, in_tenant, renames) {
-                *name = Value::from(&**new);
-            }
-        }
-    }
-}
-
-fn new_name<'a>(
-    name: &Value,
-    key: &Key,
-    kind: &str,
-    in_tenant: bool,
-    renames: &'a BTreeMap<Key, Key>,
-) -> Option<&'a Arc<str>> {
-    let name = name.as_str()?;
-    let is_named = |old: &Key| {
-        let is_in_reach = old.tenant.is_none() || (in_tenant && old.tenant.as_ref() == Some(&key.name));
-        old.kind == kind && is_in_reach && *old.name == *name
-    };
-    renames.iter().find(|(_, old)| is_named(old)).map(|(new, _)| &new.name)
 }

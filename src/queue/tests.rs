@@ -5,7 +5,7 @@ use crate::desired::Place;
 use crate::plan::Task;
 use crate::resource::Action;
 use crate::resource::Key;
-use crate::resource::Part;
+use crate::resource::MAIN;
 use crate::resource::Write;
 use crate::telemetry::status::ProblemState;
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use std::sync::atomic::Ordering;
 const BACKOFF: Backoff = Backoff { max_attempts: 5, initial: Duration::from_secs(1), max: Duration::from_secs(60) };
 
 pub(super) fn slot(kind: &'static str, name: &str) -> Slot {
-    Slot { key: Key::new(kind, name), part: Part::Main }
+    Slot { key: Key::new(kind, name), part: MAIN }
 }
 
 /// A task of its own batch, from an observation of now.

@@ -144,7 +144,7 @@ fn live(lost: &[OpenIntent], observed: &Observed) -> Live {
     let kinds: BTreeSet<&'static str> = lost.iter().map(|open| open.intent.key.kind).collect();
     let documents = |name: &'static str| {
         let (kind, documents) = (resource::kind(name)?, observed.kinds.get(name)?.as_ref().ok()?);
-        let digests = documents.iter().filter_map(|document| Some((kind.key(document)?, plan::digest(document))));
+        let digests = documents.iter().filter_map(|document| Some((kind.key(document)?, plan::digest(kind, document))));
         Some((name, digests.collect()))
     };
     kinds.into_iter().filter_map(documents).collect()

@@ -170,6 +170,8 @@ mod tests {
             is_approved: *is_approved,
             completes: false,
             is_early: false,
+            would_reset: None,
+            is_news: false,
             held: *held,
             digest: Arc::default(),
             fields: Vec::new(),

@@ -1,32 +1,48 @@
 //! `permissions`: what roles grant, by name.
 
-use super::Document;
-use super::Field;
-use super::Key;
-use super::Kind;
-use super::Part;
-use super::Rule;
-use super::Shape;
-use super::Write;
-use super::each;
-use super::overwriting;
-use super::unsendable;
-use super::with;
+use super::kind::Kind;
+use super::kind::creating;
+use super::kind::each;
+use super::kind::overwriting;
+use super::kind::unsendable;
+use super::spec::Builtin;
+use super::spec::Field;
+use super::spec::How;
+use super::spec::Identity;
+use super::spec::MAIN;
+use super::spec::Part;
+use super::spec::Read;
+use super::spec::Spec;
+use super::spec::Verbs;
+use super::write::Answer;
+use super::write::Item;
+use super::write::Write;
 use crate::descope::Call;
 use crate::descope::Client;
 use crate::descope::Error;
 use crate::descope::Name;
 use async_trait::async_trait;
 use nonempty::NonEmpty;
-use serde_json::Value;
 
-const FIELDS: &[Field] = &[
-    Field { name: "name", shape: Shape::Name, rule: Rule::Identity },
-    Field { name: "description", shape: Shape::Text, rule: Rule::Plain },
-];
-
-/// No source tells how many the API takes; a batch is one transaction, so it stays small enough to be split.
-const BATCH: usize = 100;
+static SPEC: Spec = Spec {
+    name: "permissions",
+    identity: Identity::many("name"),
+    parts: &[Part {
+        name: MAIN,
+        read: Read::List,
+        how: How::Overwrite,
+        fields: &[
+            Field::name("name"),
+            Field::text("description"),
+            Field::text("id").computed(),
+            Field::flag("systemDefault").computed(),
+        ],
+    }],
+    // No source tells how many the API takes; a batch is one transaction, so it stays small enough to be split.
+    verbs: Verbs { rename: true, batch: 100, ..Verbs::ALL },
+    builtin: Builtin::Marked("systemDefault"),
+    foreign: Some("appId"),
+};
 
 /// The kind.
 #[derive(Debug)]
@@ -34,59 +50,29 @@ pub struct Permissions;
 
 #[async_trait]
 impl Kind for Permissions {
-    fn name(&self) -> &'static str {
-        "permissions"
+    fn spec(&self) -> &'static Spec {
+        &SPEC
     }
 
-    fn fields(&self) -> &'static [Field] {
-        FIELDS
+    fn listing(&self) -> Call {
+        Call::list_permissions()
     }
 
-    fn computed(&self) -> &'static [&'static str] {
-        &["id", "systemDefault"]
-    }
-
-    fn has_rename(&self) -> bool {
-        true
-    }
-
-    fn is_builtin(&self, live: &Document, _builtin_roles: &[String]) -> bool {
-        live.get("systemDefault") == Some(&Value::Bool(true))
-    }
-
-    fn key(&self, live: &Document) -> Option<Key> {
-        let name = live.get("name")?.as_str().filter(|name| !name.is_empty())?;
-        Some(Key::new(self.name(), name))
-    }
-
-    fn references(&self, _document: &Document, _part: Part) -> Vec<Key> {
-        Vec::new()
-    }
-
-    fn batch_size(&self, write: &Write) -> usize {
-        match write {
-            Write::Create(_) | Write::Overwrite { .. } | Write::Delete { .. } => BATCH,
-            Write::Patch(_) | Write::DefaultRoles(_) => 1,
-        }
-    }
-
-    async fn list(&self, client: &Client) -> Result<Vec<Document>, Error> {
-        client.list(&Call::list_permissions()).await
-    }
-
-    async fn send(&self, client: &Client, writes: &NonEmpty<(&Key, &Write)>) -> Result<(), Error> {
-        let call = match writes.head.1 {
-            Write::Create(_) => Call::create_permissions(&each(writes, |key, write| {
-                let Write::Create(body) = write else { return Err(unsendable(key, write)) };
-                Ok(with(body, "name", &key.name))
+    async fn send(
+        &self,
+        client: &Client,
+        _part: &'static Part,
+        items: &NonEmpty<Item<'_>>,
+    ) -> Result<Vec<Answer>, Error> {
+        let call = match items.head.write {
+            Write::Create(_) => Call::create_permissions(&each(items, creating)?),
+            Write::Overwrite { .. } => Call::update_permissions(&each(items, overwriting)?),
+            Write::Delete { .. } => Call::delete_permissions(&each(items, |item| match item.write {
+                Write::Delete { .. } => Name::new(&item.key.name),
+                Write::Create(_) | Write::Overwrite { .. } | Write::Patch(_) => Err(unsendable(item)),
             })?),
-            Write::Overwrite { .. } => Call::update_permissions(&each(writes, overwriting)?),
-            Write::Delete { .. } => Call::delete_permissions(&each(writes, |key, write| {
-                let Write::Delete { .. } = write else { return Err(unsendable(key, write)) };
-                Name::new(&key.name)
-            })?),
-            write @ (Write::Patch(_) | Write::DefaultRoles(_)) => return Err(unsendable(writes.head.0, write)),
+            Write::Patch(_) => return Err(unsendable(&items.head)),
         };
-        client.write(&call).await.map(drop)
+        client.write(&call).await.map(|_| Vec::new())
     }
 }

@@ -1,37 +1,55 @@
 //! `roles`: of the project, or of one tenant.
 
 use super::Document;
-use super::Field;
 use super::Key;
-use super::Kind;
-use super::Part;
-use super::Rule;
-use super::Shape;
-use super::Write;
-use super::each;
-use super::overwriting;
-use super::strings;
-use super::unsendable;
-use super::with;
+use super::kind::Kind;
+use super::kind::creating;
+use super::kind::each;
+use super::kind::overwriting;
+use super::kind::unsendable;
+use super::spec::Builtin;
+use super::spec::Field;
+use super::spec::How;
+use super::spec::Identity;
+use super::spec::InTenant;
+use super::spec::MAIN;
+use super::spec::Part;
+use super::spec::Read;
+use super::spec::Spec;
+use super::spec::Verbs;
+use super::write::Answer;
+use super::write::Item;
+use super::write::Write;
 use crate::descope::Call;
 use crate::descope::Client;
 use crate::descope::Error;
 use crate::descope::Name;
 use async_trait::async_trait;
 use nonempty::NonEmpty;
-use serde_json::Value;
 
-const FIELDS: &[Field] = &[
-    Field { name: "name", shape: Shape::Name, rule: Rule::Identity },
-    Field { name: "tenantId", shape: Shape::Name, rule: Rule::Tenant },
-    Field { name: "description", shape: Shape::Text, rule: Rule::Plain },
-    Field { name: "permissionNames", shape: Shape::Set, rule: Rule::Plain },
-    Field { name: "default", shape: Shape::Flag, rule: Rule::Plain },
-    Field { name: "private", shape: Shape::Flag, rule: Rule::Plain },
-];
-
-/// No source tells how many the API takes; a batch is one transaction, so it stays small enough to be split.
-const BATCH: usize = 100;
+static SPEC: Spec = Spec {
+    name: "roles",
+    identity: Identity::many("name").in_tenant("tenantId"),
+    parts: &[Part {
+        name: MAIN,
+        read: Read::List,
+        how: How::Overwrite,
+        fields: &[
+            Field::name("name"),
+            Field::name("tenantId"),
+            Field::text("description"),
+            Field::references("permissionNames", "permissions", InTenant::No),
+            Field::flag("default"),
+            Field::flag("private"),
+            Field::text("id").computed(),
+            Field::integer("createdTime", 0, i64::MAX).computed(),
+        ],
+    }],
+    // No source tells how many the API takes; a batch is one transaction, so it stays small enough to be split.
+    verbs: Verbs { rename: true, batch: 100, ..Verbs::ALL },
+    builtin: Builtin::Named,
+    foreign: Some("appId"),
+};
 
 /// The kind.
 #[derive(Debug)]
@@ -39,84 +57,38 @@ pub struct Roles;
 
 #[async_trait]
 impl Kind for Roles {
-    fn name(&self) -> &'static str {
-        "roles"
+    fn spec(&self) -> &'static Spec {
+        &SPEC
     }
 
-    fn fields(&self) -> &'static [Field] {
-        FIELDS
+    fn listing(&self) -> Call {
+        Call::list_roles()
     }
 
-    fn computed(&self) -> &'static [&'static str] {
-        &["id", "createdTime"]
-    }
-
-    fn has_rename(&self) -> bool {
-        true
-    }
-
-    /// The API marks none, so they are known by name; a tenant's own role is never one.
-    fn is_builtin(&self, live: &Document, builtin_roles: &[String]) -> bool {
-        self.key(live).is_some_and(|key| key.tenant.is_none() && builtin_roles.iter().any(|name| **name == *key.name))
-    }
-
-    fn key(&self, live: &Document) -> Option<Key> {
-        let name = live.get("name")?.as_str().filter(|name| !name.is_empty())?;
-        match live.get("tenantId") {
-            None | Some(Value::Null) => Some(Key::new(self.name(), name)),
-            Some(Value::String(tenant)) if tenant.is_empty() => Some(Key::new(self.name(), name)),
-            Some(Value::String(tenant)) => Some(Key::in_tenant(self.name(), tenant, name)),
-            // Taken for a project role, the wrong one would be changed.
-            Some(Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_)) => None,
-        }
-    }
-
-    fn references(&self, document: &Document, part: Part) -> Vec<Key> {
-        match part {
-            Part::Main => {
-                let tenant = document.get("tenantId").and_then(Value::as_str).filter(|tenant| !tenant.is_empty());
-                let permissions = strings(document, "permissionNames").map(|name| Key::new("permissions", name));
-                permissions.chain(tenant.map(|tenant| Key::new("tenants", tenant))).collect()
-            }
-            Part::DefaultRoles => Vec::new(),
-        }
-    }
-
-    fn batch_size(&self, write: &Write) -> usize {
-        match write {
-            Write::Create(_) | Write::Overwrite { .. } | Write::Delete { .. } => BATCH,
-            Write::Patch(_) | Write::DefaultRoles(_) => 1,
-        }
-    }
-
-    async fn list(&self, client: &Client) -> Result<Vec<Document>, Error> {
-        client.list(&Call::list_roles()).await
-    }
-
-    async fn send(&self, client: &Client, writes: &NonEmpty<(&Key, &Write)>) -> Result<(), Error> {
-        let (head, write) = writes.head;
+    async fn send(
+        &self,
+        client: &Client,
+        _part: &'static Part,
+        items: &NonEmpty<Item<'_>>,
+    ) -> Result<Vec<Answer>, Error> {
+        let Item { key: head, write, .. } = items.head;
         let call = match write {
-            Write::Create(_) => Call::create_roles(&each(writes, |key, write| {
-                let Write::Create(body) = write else { return Err(unsendable(key, write)) };
-                Ok(in_tenant(key, with(body, "name", &key.name)))
-            })?),
+            Write::Create(_) => Call::create_roles(&each(items, |item| Ok(in_tenant(item.key, creating(item)?)))?),
             Write::Overwrite { .. } => {
-                Call::update_roles(&each(writes, |key, write| Ok(in_tenant(key, overwriting(key, write)?)))?)
+                Call::update_roles(&each(items, |item| Ok(in_tenant(item.key, overwriting(item)?)))?)
             }
             Write::Delete { .. } => {
-                let names = each(writes, |key, write| match write {
-                    Write::Delete { .. } if key.tenant == head.tenant => Name::new(&key.name),
-                    Write::Delete { .. }
-                    | Write::Create(_)
-                    | Write::Overwrite { .. }
-                    | Write::Patch(_)
-                    | Write::DefaultRoles(_) => Err(unsendable(key, write)),
+                let names = each(items, |item| match item.write {
+                    Write::Delete { .. } if item.key.tenant == head.tenant => Name::new(&item.key.name),
+                    Write::Delete { .. } | Write::Create(_) | Write::Overwrite { .. } | Write::Patch(_) => {
+                        Err(unsendable(item))
+                    }
                 })?;
                 Call::delete_roles(head.tenant.as_deref().map(Name::new).transpose()?, &names)
             }
-            Write::Patch(_) | Write::DefaultRoles(_) => return Err(unsendable(head, write)),
+            Write::Patch(_) => return Err(unsendable(&items.head)),
         };
-        client.write(&call).await.map(drop)
+        client.write(&call).await.map(|_| Vec::new())
     }
 }
 
@@ -130,6 +102,7 @@ fn in_tenant(key: &Key, mut body: Document) -> Document {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use serde_json::Value;
     use serde_json::json;
 
     fn document(value: Value) -> Document {
@@ -163,7 +136,7 @@ mod tests {
     fn it_refers_to_its_permissions_and_its_tenant() {
         let role = document(json!({ "name": "a", "tenantId": "t", "permissionNames": ["p", "q"] }));
 
-        let found = Roles.references(&role, Part::Main);
+        let found = Roles.references(&Key::in_tenant("roles", "t", "a"), &role, Some(MAIN));
 
         let expected = [Key::new("permissions", "p"), Key::new("permissions", "q"), Key::new("tenants", "t")];
         assert_eq!(found, expected);

@@ -1,36 +1,70 @@
 //! `tenants`: the customers of the project's owner, and the roles their users start with.
 
-use super::Document;
-use super::Field;
-use super::Key;
-use super::Kind;
-use super::Part;
-use super::Rule;
-use super::Shape;
-use super::Write;
-use super::strings;
-use super::unsendable;
+use super::kind::Kind;
+use super::kind::single;
+use super::kind::unsendable;
+use super::spec::Builtin;
+use super::spec::Field;
+use super::spec::How;
+use super::spec::Identity;
+use super::spec::InTenant;
+use super::spec::MAIN;
+use super::spec::Part;
+use super::spec::Read;
+use super::spec::Shape;
+use super::spec::Spec;
+use super::spec::Verbs;
+use super::write::Answer;
+use super::write::Item;
+use super::write::Write;
 use crate::descope::Call;
 use crate::descope::Client;
 use crate::descope::Error;
 use crate::descope::Name;
 use async_trait::async_trait;
 use nonempty::NonEmpty;
-use serde_json::Value;
 
-const FIELDS: &[Field] = &[
-    Field { name: "id", shape: Shape::Name, rule: Rule::Identity },
-    Field { name: "name", shape: Shape::Name, rule: Rule::Required },
-    Field { name: "selfProvisioningDomains", shape: Shape::Set, rule: Rule::Plain },
-    Field { name: "customAttributes", shape: Shape::Attributes, rule: Rule::Plain },
-    Field { name: "enforceSSO", shape: Shape::Flag, rule: Rule::Plain },
-    Field { name: "enforceSSOExclusions", shape: Shape::Set, rule: Rule::Plain },
-    Field { name: "federatedAppIds", shape: Shape::Set, rule: Rule::Unreadable },
-    Field { name: "disabled", shape: Shape::Flag, rule: Rule::Plain },
-    Field { name: "roleInheritance", shape: Shape::OneOf(&["", "none", "userOnly"]), rule: Rule::Plain },
-    Field { name: "parent", shape: Shape::Text, rule: Rule::CreateOnly },
-    Field { name: "defaultRoles", shape: Shape::Set, rule: Rule::Part(Part::DefaultRoles) },
-];
+/// As it stands in the state.
+const DEFAULT_ROLES: &str = "defaultRoles";
+
+static SPEC: Spec = Spec {
+    name: "tenants",
+    identity: Identity::many("id"),
+    parts: &[
+        Part {
+            name: MAIN,
+            read: Read::List,
+            how: How::Patch,
+            fields: &[
+                Field::name("id"),
+                Field::name("name").required(),
+                Field::set("selfProvisioningDomains"),
+                Field::of("customAttributes", Shape::Attributes),
+                Field::flag("enforceSSO"),
+                Field::set("enforceSSOExclusions"),
+                Field::set("federatedAppIds").maybe_returned().newly_compared(),
+                Field::flag("disabled"),
+                Field::one_of("roleInheritance", &["", "none", "userOnly"]),
+                Field::reference("parent", "tenants").at_creation().newly_compared(),
+                Field::set("successors").computed(),
+                Field::integer("createdTime", 0, i64::MAX).computed(),
+                // The calls of the settings and of SSO own these two.
+                Field::text("authType").computed(),
+                Field::set("domains").computed(),
+            ],
+        },
+        // The calls of roles must come first.
+        Part {
+            name: DEFAULT_ROLES,
+            read: Read::List,
+            how: How::Overwrite,
+            fields: &[Field::references("defaultRoles", "roles", InTenant::Own).maybe_returned().newly_compared()],
+        },
+    ],
+    verbs: Verbs { cascade: true, ..Verbs::ALL },
+    builtin: Builtin::None,
+    foreign: None,
+};
 
 /// The kind.
 #[derive(Debug)]
@@ -38,75 +72,39 @@ pub struct Tenants;
 
 #[async_trait]
 impl Kind for Tenants {
-    fn name(&self) -> &'static str {
-        "tenants"
+    fn spec(&self) -> &'static Spec {
+        &SPEC
     }
 
-    fn fields(&self) -> &'static [Field] {
-        FIELDS
+    fn listing(&self) -> Call {
+        Call::list_tenants()
     }
 
-    /// `authType` and `domains` belong to the settings and SSO calls, `defaultRoles` to its own, and `parent` to the
-    /// create call alone.
-    fn computed(&self) -> &'static [&'static str] {
-        &["createdTime", "authType", "domains", "defaultRoles", "parent"]
-    }
-
-    fn has_patch(&self) -> bool {
-        true
-    }
-
-    fn has_cascade(&self) -> bool {
-        true
-    }
-
-    fn key(&self, live: &Document) -> Option<Key> {
-        let id = live.get("id")?.as_str().filter(|id| !id.is_empty())?;
-        Some(Key::new(self.name(), id))
-    }
-
-    fn references(&self, document: &Document, part: Part) -> Vec<Key> {
-        let text = |field| document.get(field).and_then(Value::as_str).filter(|text| !text.is_empty());
-        match part {
-            Part::Main => text("parent").map(|parent| Key::new(self.name(), parent)).into_iter().collect(),
-            Part::DefaultRoles => {
-                let of_project = strings(document, "defaultRoles").map(|role| Key::new("roles", role));
-                let own = text("id").into_iter().flat_map(|tenant| {
-                    strings(document, "defaultRoles").map(move |role| Key::in_tenant("roles", tenant, role))
-                });
-                of_project.chain(own).collect()
-            }
-        }
-    }
-
-    fn batch_size(&self, _write: &Write) -> usize {
-        1
-    }
-
-    async fn list(&self, client: &Client) -> Result<Vec<Document>, Error> {
-        client.list(&Call::list_tenants()).await
-    }
-
-    async fn send(&self, client: &Client, writes: &NonEmpty<(&Key, &Write)>) -> Result<(), Error> {
-        let (key, write) = writes.head;
-        if let Some((key, write)) = writes.tail().first() {
-            return Err(unsendable(key, write));
-        }
-        let id = Name::new(&key.name)?;
-        let call = match write {
-            Write::Create(body) => Call::create_tenant(id, body),
-            Write::Patch(body) => Call::patch_tenant(id, body),
-            Write::Overwrite { body, .. } => Call::update_tenant(id, body),
-            Write::DefaultRoles(roles) => Call::set_default_roles(id, roles),
-            Write::Delete { cascade } => Call::delete_tenant(id, *cascade),
+    async fn send(
+        &self,
+        client: &Client,
+        part: &'static Part,
+        items: &NonEmpty<Item<'_>>,
+    ) -> Result<Vec<Answer>, Error> {
+        let item = single(items)?;
+        let id = Name::new(&item.key.name)?;
+        let call = match (part.name, item.write) {
+            (MAIN, Write::Create(body)) => Call::create_tenant(id, body),
+            (MAIN, Write::Patch(body)) => Call::patch_tenant(id, body),
+            (MAIN, Write::Overwrite { body, .. }) => Call::update_tenant(id, body),
+            (MAIN, Write::Delete { cascade }) => Call::delete_tenant(id, *cascade),
+            (DEFAULT_ROLES, Write::Overwrite { body, .. }) => Call::set_default_roles(id, body),
+            _ => return Err(unsendable(item)),
         };
-        client.write(&call).await.map(drop)
+        client.write(&call).await.map(|_| Vec::new())
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::resource::Key;
+    use serde_json::Value;
     use serde_json::json;
 
     #[test]
@@ -114,10 +112,11 @@ mod tests {
         let Value::Object(tenant) = json!({ "id": "sub", "parent": "acme", "defaultRoles": ["Member"] }) else {
             panic!("an object");
         };
+        let key = Key::new("tenants", "sub");
 
-        assert_eq!(Tenants.references(&tenant, Part::Main), [Key::new("tenants", "acme")]);
+        assert_eq!(Tenants.references(&key, &tenant, Some(MAIN)), [Key::new("tenants", "acme")]);
         assert_eq!(
-            Tenants.references(&tenant, Part::DefaultRoles),
+            Tenants.references(&key, &tenant, Some(DEFAULT_ROLES)),
             [Key::new("roles", "Member"), Key::in_tenant("roles", "sub", "Member")]
         );
     }
@@ -126,6 +125,6 @@ mod tests {
     fn a_tenant_without_a_parent_refers_to_nothing() {
         let Value::Object(tenant) = json!({ "id": "acme", "parent": "" }) else { panic!("an object") };
 
-        assert!(Tenants.references(&tenant, Part::Main).is_empty());
+        assert!(Tenants.references(&Key::new("tenants", "acme"), &tenant, Some(MAIN)).is_empty());
     }
 }

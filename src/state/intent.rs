@@ -17,9 +17,9 @@ use super::project::optional_text;
 use super::project::tenant;
 use super::project::text;
 use super::project::to_millis;
+use crate::resource;
 use crate::resource::Action;
 use crate::resource::Key;
-use crate::resource::Part;
 use rusqlite::Connection;
 use rusqlite::OptionalExtension;
 use rusqlite::Row;
@@ -35,7 +35,7 @@ pub struct Intent {
     /// What it is about; for a rename, the new name.
     pub key: Key,
     /// Which of its calls.
-    pub part: Part,
+    pub part: &'static str,
     /// What it does.
     pub action: Action,
     /// For a rename, the old name.
@@ -153,7 +153,7 @@ impl ProjectState {
                     key.kind,
                     tenant(key),
                     key.name,
-                    part_word(*part),
+                    part,
                     action.as_str(),
                     from,
                     digest,
@@ -232,12 +232,12 @@ impl ProjectState {
     }
 
     /// Settles the newest open call of each of these as done: what it was to do is there.
-    pub fn landed(&self, calls: &[(&Key, Part, Action)], message: &str) -> Result<(), Error> {
+    pub fn landed(&self, calls: &[(&Key, &str, Action)], message: &str) -> Result<(), Error> {
         self.write_by_clock(|transaction, project, now| {
             for (key, part, action) in calls {
                 let sql = "SELECT * FROM intent WHERE project = ? AND kind = ? AND tenant = ? AND name = ? AND part = ?
                            AND action = ? ORDER BY id DESC LIMIT 1";
-                let row = params![project, key.kind, tenant(key), key.name, part_word(*part), action.as_str()];
+                let row = params![project, key.kind, tenant(key), key.name, part, action.as_str()];
                 let open = transaction.prepare_cached(sql)?.query_row(row, open_intent).optional()?.flatten();
                 let Some(open) = open else { continue };
                 let duration = open.begun_at.elapsed().unwrap_or_default();
@@ -255,7 +255,7 @@ impl ProjectState {
                    AND action = ? AND revision = ? AND attempt = ? AND audit IS NOT NULL";
         self.write(|transaction, project| {
             for Intent { key, part, action, occasion, .. } in intents {
-                let (part, action) = (part_word(*part), action.as_str());
+                let (part, action) = (part, action.as_str());
                 let Occasion { revision, attempt, .. } = occasion;
                 let row = params![project, key.kind, tenant(key), key.name, part, action, revision, attempt];
                 transaction.prepare_cached(sql)?.execute(row)?;
@@ -324,7 +324,7 @@ fn close_earlier(transaction: &Transaction<'_>, project: i64, open: &OpenIntent)
         "DELETE FROM intent WHERE project = ? AND kind = ? AND tenant = ? AND name = ? AND part = ? AND action = ?
                AND id < ? RETURNING *";
     let Intent { part, action, .. } = &open.intent;
-    let row = params![project, key.kind, tenant(key), key.name, part_word(*part), action.as_str(), open.id.0];
+    let row = params![project, key.kind, tenant(key), key.name, part, action.as_str(), open.id.0];
     let mut statement = transaction.prepare_cached(sql)?;
     let earlier = statement.query_map(row, open_intent)?.collect::<rusqlite::Result<Vec<_>>>()?;
     for earlier in earlier.into_iter().flatten().filter(|earlier| earlier.row.is_none()) {
@@ -369,11 +369,10 @@ fn open_intent(row: &Row<'_>) -> rusqlite::Result<Option<OpenIntent>> {
     let word = text(row, "action")?;
     let actions = [Action::Create, Action::Update, Action::Rename, Action::Delete];
     let Some(action) = actions.into_iter().find(|action| action.as_str() == word) else { return Ok(None) };
-    let word = text(row, "part")?;
-    let Some(part) = [Part::Main, Part::DefaultRoles].into_iter().find(|part| part_word(*part) == word) else {
-        return Ok(None);
-    };
     let Some(key) = project::key(row)? else { return Ok(None) };
+    let word = text(row, "part")?;
+    let part = resource::kind(key.kind).and_then(|kind| kind.spec().part(&word));
+    let Some(part) = part.map(|part| part.name) else { return Ok(None) };
     let line = row.get::<_, Option<i64>>("line")?.and_then(|line| u32::try_from(line).ok());
     Ok(Some(OpenIntent {
         id: IntentId(row.get("id")?),
@@ -400,12 +399,4 @@ fn open_intent(row: &Row<'_>) -> rusqlite::Result<Option<OpenIntent>> {
         begun_at: from_millis(row.get("begun_at")?),
         row: row.get("audit")?,
     }))
-}
-
-/// As it stands in the database.
-fn part_word(part: Part) -> &'static str {
-    match part {
-        Part::Main => "",
-        Part::DefaultRoles => "defaultRoles",
-    }
 }

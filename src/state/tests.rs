@@ -3,7 +3,7 @@
 use super::*;
 use crate::resource::Action;
 use crate::resource::Key;
-use crate::resource::Part;
+use crate::resource::MAIN;
 use rusqlite::OpenFlags;
 use serde_json::json;
 use std::collections::BTreeMap;
@@ -36,7 +36,7 @@ pub(super) fn intent(action: Action, key: &Key) -> Intent {
     };
     Intent {
         key: key.clone(),
-        part: Part::Main,
+        part: MAIN,
         action,
         from: None,
         digest: [7; 32],
@@ -271,7 +271,7 @@ fn a_call_has_one_row_whose_outcome_becomes_known_late_and_which_says_why_it_was
     project.note_unclear(&first, &ending(Settled::NotDone)).unwrap();
     assert_eq!(trail(&state), ["create a: failed so it was", "create b: failed so it was"]);
 
-    project.landed(&[(&a.key, Part::Main, Action::Create)], "it is there").unwrap();
+    project.landed(&[(&a.key, MAIN, Action::Create)], "it is there").unwrap();
     let second = project.begin(std::slice::from_ref(&b)).unwrap();
     project.settle(&second, &ending(Settled::Done), &[]).unwrap();
 
@@ -310,7 +310,7 @@ fn what_became_of_each_in_a_refused_batch_is_told_one_by_one() {
     project.note_unclear(&ids, &ending(Settled::Apart)).unwrap();
     assert_eq!(project.open_intents().unwrap().len(), 3, "nobody knows yet");
 
-    project.landed(&[(&all[0].key, Part::Main, Action::Create)], "carried out").unwrap();
+    project.landed(&[(&all[0].key, MAIN, Action::Create)], "carried out").unwrap();
     let halves = project.begin(&all[1..]).unwrap();
     project.note_unclear(&halves, &ending(Settled::Apart)).unwrap();
     let single = project.begin(&all[1..2]).unwrap();
@@ -367,7 +367,7 @@ fn calls_of_one_part_say_nothing_of_another_and_what_was_not_sent_leaves_no_trac
     let project = of(&state);
     let tenant = Key::new("tenants", "t");
     let main = intent(Action::Update, &tenant);
-    let roles = Intent { part: Part::DefaultRoles, ..main.clone() };
+    let roles = Intent { part: "defaultRoles", ..main.clone() };
     let unclear = project.begin(std::slice::from_ref(&main)).unwrap();
     project.note_unclear(&unclear, &ending(Settled::NotDone)).unwrap();
 
@@ -500,7 +500,7 @@ fn an_older_state_is_brought_up_to_date_with_what_was_under_way() {
     assert!(project.is_known().unwrap() && project.inventory().unwrap()[&role("mine")].protected);
     assert!(project.approved(SystemTime::now()).unwrap().contains("digest"));
     let open = project.open_intents().unwrap().remove(0);
-    assert_eq!((&open.intent.key, open.intent.part, open.intent.seen), (&role("cut off"), Part::Main, 0));
+    assert_eq!((&open.intent.key, open.intent.part, open.intent.seen), (&role("cut off"), MAIN, 0));
     assert!(project.settle_open(&open, &ending(Settled::Done)).unwrap());
     assert_eq!(trail(&state), ["create mine: ok ", "create cut off: ok so it was"]);
 }

@@ -5,15 +5,18 @@ use crate::descope;
 use crate::descope::Client;
 use crate::plan;
 use crate::plan::Task;
-use crate::plan::compare;
 use crate::queue::Verdict;
 use crate::queue::Work;
 use crate::resource::Action;
 use crate::resource::Document;
+use crate::resource::Field;
 use crate::resource::Key;
 use crate::resource::Kind;
-use crate::resource::Rule;
+use crate::resource::MAIN;
 use crate::resource::Write;
+use crate::resource::fold;
+use crate::resource::spec::Back;
+use crate::resource::spec::Need;
 use serde_json::Value;
 use std::collections::HashMap;
 use tokio::sync::watch;
@@ -32,10 +35,11 @@ pub(super) struct Look {
 /// Does it destroy what somebody else may have changed since it was planned?
 pub(super) fn rests_on_a_look(task: &Task) -> bool {
     match &task.write {
+        Write::Overwrite { .. } if task.slot.part != MAIN => false,
         Write::Overwrite { .. } | Write::Delete { .. } => true,
         // A patch that carries a map sends the entries that it does not change along.
         Write::Patch(body) => body.values().any(Value::is_object),
-        Write::Create(_) | Write::DefaultRoles(_) => false,
+        Write::Create(_) => false,
     }
 }
 
@@ -44,13 +48,13 @@ pub(super) fn is_old(target: &Target, task: &Task) -> bool {
 }
 
 /// What is there decides: `None` leaves it to the call.
-pub(super) fn decide(target: &Target, work: &Work, task: &Task, live: &Live) -> Option<Verdict> {
+pub(super) fn decide(target: &Target, kind: &dyn Kind, work: &Work, task: &Task, live: &Live) -> Option<Verdict> {
     if work.verify && has_landed(task, live) {
         return Some(Verdict::Done);
     }
     // Under the name of what was to be deleted there may be something new by now.
     let is_delete = matches!(task.write, Write::Delete { .. });
-    let is_as_seen = || live.get(&present_key(task)).is_some_and(|live| plan::digest(live) == task.seen);
+    let is_as_seen = || live.get(&present_key(task)).is_some_and(|live| plan::digest(kind, live) == task.seen);
     if (is_delete || is_old(target, task)) && !is_as_seen() {
         return Some(Verdict::Superseded);
     }
@@ -61,7 +65,7 @@ pub(super) fn decide(target: &Target, work: &Work, task: &Task, live: &Live) -> 
 pub(super) fn present_key(task: &Task) -> Key {
     match &task.write {
         Write::Overwrite { from, .. } => Key { name: from.clone(), ..task.slot.key.clone() },
-        Write::Create(_) | Write::Patch(_) | Write::DefaultRoles(_) | Write::Delete { .. } => task.slot.key.clone(),
+        Write::Create(_) | Write::Patch(_) | Write::Delete { .. } => task.slot.key.clone(),
     }
 }
 
@@ -107,7 +111,7 @@ pub(super) fn has_landed(task: &Task, live: &Live) -> bool {
         Write::Overwrite { from, .. } if *from != key.name => {
             live.contains_key(key) && !live.contains_key(&present_key(task))
         }
-        Write::Overwrite { .. } | Write::Patch(_) | Write::DefaultRoles(_) => false,
+        Write::Overwrite { .. } | Write::Patch(_) => false,
     }
 }
 
@@ -117,10 +121,12 @@ pub(super) fn is_as_sent(kind: &dyn Kind, task: &Task, live: &Live) -> bool {
         Write::Create(body) => body,
         Write::Overwrite { from, body } if *from == task.slot.key.name || has_landed(task, live) => body,
         Write::Delete { .. } => return has_landed(task, live),
-        Write::Overwrite { .. } | Write::Patch(_) | Write::DefaultRoles(_) => return false,
+        Write::Overwrite { .. } | Write::Patch(_) => return false,
     };
     let Some(live) = live.get(&task.slot.key) else { return false };
-    let is_plain = |rule| matches!(rule, Rule::Plain | Rule::Required);
-    let mut fields = kind.fields().iter().filter(|field| is_plain(field.rule));
-    fields.all(|field| body.get(field.name).is_none_or(|to| compare::same(field.shape, live.get(field.name), to)))
+    let Some(part) = kind.spec().part(task.slot.part) else { return false };
+    let mut fields = part.fields.iter();
+    let is_plain = |field: &&Field| field.back == Back::AsWritten && field.need != Need::AtCreation;
+    let mut fields = fields.by_ref().filter(is_plain).filter(|field| !kind.spec().is_identity(field.name));
+    fields.all(|field| body.get(field.name).is_none_or(|to| fold::same(field.shape, live.get(field.name), to)))
 }

@@ -4,13 +4,11 @@ use super::Target;
 use crate::descope;
 use crate::descope::Client;
 use crate::plan::Task;
-use crate::plan::compare;
-use crate::resource::Document;
 use crate::resource::Field;
 use crate::resource::Key;
 use crate::resource::Kind;
-use crate::resource::Rule;
 use crate::resource::Write;
+use crate::resource::fold;
 use crate::state;
 use crate::state::Digest;
 use crate::state::Ending;
@@ -29,11 +27,7 @@ use tokio::time::Instant;
 
 /// Tells what is sent apart from what else could be.
 pub fn fingerprint(state: &ProjectState, write: &Write) -> Digest {
-    state.fingerprint(&match write {
-        Write::Create(body) | Write::Overwrite { body, .. } | Write::Patch(body) => Value::Object(body.clone()),
-        Write::DefaultRoles(names) => Value::from(names.clone()),
-        Write::Delete { .. } => Value::Null,
-    })
+    state.fingerprint(&write.body().map_or(Value::Null, |body| Value::Object(body.clone())))
 }
 
 /// A call that is to be made, of one or more tasks.
@@ -167,7 +161,7 @@ fn intent(target: &Target, task: &Task, attempts: u32) -> Intent {
         action: task.action,
         from: match &task.write {
             Write::Overwrite { from, .. } => Some(from.clone()),
-            Write::Create(_) | Write::Patch(_) | Write::DefaultRoles(_) | Write::Delete { .. } => None,
+            Write::Create(_) | Write::Patch(_) | Write::Delete { .. } => None,
         },
         digest: fingerprint(&target.state, &task.write),
         seen: task.seen,
@@ -187,19 +181,12 @@ fn intent(target: &Target, task: &Task, attempts: u32) -> Intent {
 
 /// Fingerprints of the fields that a write carries and the API may not return.
 fn unreadable(target: &Target, kind: &dyn Kind, task: &Task) -> Vec<(Key, &'static str, Digest)> {
-    let roles;
-    let body: &Document = match &task.write {
-        Write::Create(body) | Write::Overwrite { body, .. } | Write::Patch(body) => body,
-        Write::DefaultRoles(names) => {
-            roles = [("defaultRoles".to_owned(), Value::from(names.clone()))].into_iter().collect();
-            &roles
-        }
-        Write::Delete { .. } => return Vec::new(),
-    };
-    let is_unreadable = |rule| matches!(rule, Rule::CreateOnly | Rule::Unreadable | Rule::Part(_));
-    let fields = kind.fields().iter().filter(|field| is_unreadable(field.rule));
+    let Some(body) = task.write.body() else { return Vec::new() };
+    let Some(part) = kind.spec().part(task.slot.part) else { return Vec::new() };
+    // What the list shows of a part that is not there yet proves nothing, so that is remembered as well.
+    let fields = part.fields.iter().filter(|field| field.is_remembered());
     let digest = |field: &'static Field| {
-        let digest = target.state.fingerprint(&compare::folded(field.shape, body.get(field.name)?));
+        let digest = target.state.fingerprint(&fold::folded(field.shape, body.get(field.name)?));
         Some((task.slot.key.clone(), field.name, digest))
     };
     fields.filter_map(digest).collect()

@@ -158,42 +158,39 @@ fn deletes_beside_a_refused_rename_are_held() {
     assert!(plan.warnings.contains(&said.to_owned()), "{:?}", plan.warnings);
 }
 
+/// The overwriting call would reset what it does not carry.
 #[test]
-fn clearing_takes_the_overwriting_call_and_setting_the_patch() {
+fn whatever_changes_of_a_tenant_is_patched_clears_included() {
     let world = live(&[(
         Key::new("tenants", "acme"),
-        json!({ "name": "Acme", "selfProvisioningDomains": ["a.com"], "customAttributes": { "plan": "gold", "seats": 3 } }),
+        json!({ "name": "Acme", "selfProvisioningDomains": ["a.com"], "roleInheritance": "none",
+            "customAttributes": { "plan": "gold", "seats": 3 } }),
     )]);
-    let write = |fields: Value| {
-        let desired = desired_of(vec![declared(Key::new("tenants", "acme"), fields)]);
-        planned(&desired, &world, &BTreeMap::new(), Policy::UpsertOnly)
-            .take_tasks(&Arc::default())
-            .into_iter()
-            .next()
-            .map(|task| task.write)
-    };
+    for (fields, patch) in [
+        (json!({ "name": "Acme Inc", "disabled": true }), Some(json!({ "name": "Acme Inc", "disabled": true }))),
+        (
+            json!({ "customAttributes": { "plan": "b" } }),
+            Some(json!({ "customAttributes": { "plan": "b", "seats": 3 } })),
+        ),
+        (json!({ "customAttributes": { "seats": null } }), Some(json!({ "customAttributes": { "plan": "gold" } }))),
+        (json!({ "customAttributes": null }), Some(json!({ "customAttributes": {} }))),
+        (json!({ "customAttributes": {} }), None),
+        (json!({ "selfProvisioningDomains": [] }), Some(json!({ "selfProvisioningDomains": [] }))),
+        (json!({ "selfProvisioningDomains": null }), Some(json!({ "selfProvisioningDomains": [] }))),
+        (json!({ "roleInheritance": null }), Some(json!({ "roleInheritance": "" }))),
+        (json!({ "disabled": null }), None),
+    ] {
+        let desired = desired_of(vec![declared(Key::new("tenants", "acme"), fields.clone())]);
+        let mut plan = planned(&desired, &world, &BTreeMap::new(), Policy::UpsertOnly);
 
-    assert_eq!(
-        write(json!({ "name": "Acme Inc", "disabled": true })),
-        Some(Write::Patch(document(json!({ "id": "acme", "name": "Acme Inc", "disabled": true }))))
-    );
-    assert_eq!(
-        write(json!({ "name": "Acme", "customAttributes": { "plan": "silver" } })),
-        Some(Write::Patch(document(json!({ "id": "acme", "customAttributes": { "plan": "silver", "seats": 3 } }))))
-    );
-    let Some(Write::Overwrite { body, .. }) = write(json!({ "name": "Acme", "selfProvisioningDomains": [] })) else {
-        panic!("a list is cleared by overwriting")
-    };
-    assert_eq!(body["selfProvisioningDomains"], json!([]));
-    assert_eq!(body["customAttributes"], json!({ "plan": "gold", "seats": 3 }));
-    assert_eq!(body["futureField"], json!("kept"));
-    assert!(!body.contains_key("createdTime") && !body.contains_key("authType") && !body.contains_key("defaultRoles"));
-    let Some(Write::Overwrite { body, .. }) = write(json!({ "name": "Acme", "customAttributes": { "seats": null } }))
-    else {
-        panic!("an entry is cleared by overwriting")
-    };
-    assert_eq!(body["customAttributes"], json!({ "plan": "gold" }));
-    assert_eq!(write(json!({ "name": "Acme", "customAttributes": {} })), None);
+        let write = plan.take_tasks(&Arc::default()).into_iter().next().map(|task| task.write);
+
+        let patch = patch.map(document).map(|mut body| {
+            body.insert("id".to_owned(), json!("acme"));
+            Write::Patch(body)
+        });
+        assert_eq!(write, patch, "{fields}");
+    }
 }
 
 #[test]
@@ -256,7 +253,7 @@ fn a_new_project_is_sent_in_the_fewest_calls_in_dependency_order() {
 
     let mut tasks = plan.take_tasks(&Arc::default());
     tasks.sort_by_key(|task| (task.stage, task.batch));
-    let order: Vec<(u32, String, Part)> =
+    let order: Vec<(u32, String, &str)> =
         tasks.into_iter().map(|task| (task.batch, task.slot.key.to_string(), task.slot.part)).collect();
     let batch_of = |id: &str| order.iter().find(|(_, key, _)| key == id).unwrap().0;
     let keys: Vec<&str> = order.iter().map(|(_, key, _)| key.as_str()).collect();
@@ -272,7 +269,7 @@ fn a_new_project_is_sent_in_the_fewest_calls_in_dependency_order() {
             "tenants/z-top"
         ]
     );
-    assert_eq!(order.last().unwrap().2, Part::DefaultRoles);
+    assert_eq!(order.last().unwrap().2, "defaultRoles");
     assert_eq!(batch_of("permissions/p"), batch_of("permissions/q"));
     assert_eq!(forecast, 6);
 }
@@ -380,10 +377,10 @@ fn each_call_speaks_of_the_fields_that_it_changes() {
             tasks.into_iter().map(paths).collect::<Vec<_>>()
         });
 
-    let tenant = |part: Part, paths: &str| ("tenants/t".to_owned(), part, paths.to_owned());
+    let tenant = |part: &'static str, paths: &str| ("tenants/t".to_owned(), part, paths.to_owned());
     for tasks in [of_updates, of_creates] {
-        assert!(tasks.contains(&("roles/is".to_owned(), Part::Main, "name".to_owned())), "{tasks:?}");
-        assert!(tasks.contains(&tenant(Part::Main, "name customAttributes.plan")), "{tasks:?}");
-        assert!(tasks.contains(&tenant(Part::DefaultRoles, "defaultRoles")), "{tasks:?}");
+        assert!(tasks.contains(&("roles/is".to_owned(), resource::MAIN, "name".to_owned())), "{tasks:?}");
+        assert!(tasks.contains(&tenant(resource::MAIN, "name customAttributes.plan")), "{tasks:?}");
+        assert!(tasks.contains(&tenant("defaultRoles", "defaultRoles")), "{tasks:?}");
     }
 }

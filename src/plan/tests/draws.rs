@@ -50,7 +50,7 @@ prop_compose! {
 
 prop_compose! {
     pub fn tenant(roles: Vec<String>)(
-        name in text().prop_filter("a tenant needs a name", |name| !compare::is_zero(name)),
+        name in text().prop_filter("a tenant needs a name", |name| !resource::fold::is_zero(name)),
         domains in proptest::option::of(names("d", 3)),
         custom in maybe(attributes()),
         disabled in maybe(flag()),

@@ -370,48 +370,43 @@ static ALWAYS: Meddler = Meddler(std::sync::Mutex::new(Vec::new()));
 fn meddled(meddler: &'static Meddler, times: usize) -> Load {
     let temp = tempfile::tempdir().unwrap();
     write(temp.path(), "a.yaml", "roles: [{name: one}]\n");
-    write(temp.path(), "b.yaml", "meddlers: [{}]\n");
+    write(temp.path(), "b.yaml", "meddlers: {}\n");
     let mut loader = loader_of(temp.path());
     loader.settings.kinds = Vec::leak(vec![KINDS[0], KINDS[1], KINDS[2], meddler]);
     *meddler.0.lock().unwrap() = vec![temp.path().join("a.yaml"); times];
     loader.load()
 }
 
+static MEDDLERS: crate::resource::Spec = crate::resource::Spec {
+    name: "meddlers",
+    identity: crate::resource::spec::Identity::one(),
+    parts: &[],
+    verbs: crate::resource::spec::Verbs::ALL,
+    builtin: crate::resource::spec::Builtin::None,
+    foreign: None,
+};
+
 #[async_trait::async_trait]
 impl Kind for Meddler {
     fn name(&self) -> &'static str {
         "meddlers"
     }
-    fn fields(&self) -> &'static [crate::resource::Field] {
+    fn spec(&self) -> &'static crate::resource::Spec {
         if let Some(path) = self.0.lock().unwrap().pop() {
             fs::write(path, "roles: [{name: two}]\n").unwrap();
         }
-        &[]
+        &MEDDLERS
     }
-    fn computed(&self) -> &'static [&'static str] {
-        &[]
-    }
-    fn key(&self, _live: &crate::resource::Document) -> Option<crate::resource::Key> {
-        None
-    }
-    fn references(&self, _: &crate::resource::Document, _: crate::resource::Part) -> Vec<crate::resource::Key> {
-        Vec::new()
-    }
-    fn batch_size(&self, _write: &crate::resource::Write) -> usize {
-        1
-    }
-    async fn list(
-        &self,
-        _client: &crate::descope::Client,
-    ) -> Result<Vec<crate::resource::Document>, crate::descope::Error> {
-        Ok(Vec::new())
+    fn listing(&self) -> crate::descope::Call {
+        KINDS[0].listing()
     }
     async fn send(
         &self,
         _client: &crate::descope::Client,
-        _writes: &nonempty::NonEmpty<(&crate::resource::Key, &crate::resource::Write)>,
-    ) -> Result<(), crate::descope::Error> {
-        Ok(())
+        _part: &'static crate::resource::Part,
+        _items: &nonempty::NonEmpty<crate::resource::Item<'_>>,
+    ) -> Result<Vec<crate::resource::Answer>, crate::descope::Error> {
+        Ok(Vec::new())
     }
 }
 

@@ -1,0 +1,145 @@
+//! What a kind does beside its table: which calls observe it, and which call writes what.
+
+use super::Document;
+use super::Key;
+use super::form;
+use super::refer;
+use super::spec::Builtin;
+use super::spec::MAIN;
+use super::spec::Part;
+use super::spec::Spec;
+use super::write::Answer;
+use super::write::Item;
+use super::write::Write;
+use crate::descope::Call;
+use crate::descope::Client;
+use crate::descope::Error;
+use async_trait::async_trait;
+use nonempty::NonEmpty;
+use serde_json::Value;
+
+/// One kind of Descope resource.
+#[async_trait]
+pub trait Kind: Send + Sync {
+    /// Its table.
+    fn spec(&self) -> &'static Spec;
+
+    /// The call that shows all of this kind.
+    fn listing(&self) -> Call;
+
+    /// What it shows, in the form of requests. An answer that is not of the documented form is an error, never an empty
+    /// list.
+    async fn observe(&self, client: &Client) -> Result<Vec<Document>, Error> {
+        client.list(&self.listing()).await
+    }
+
+    /// Sends the items in one call of this part. All are of one variant, not more than [`Kind::batch_size`], and where the
+    /// kind has tenants and the writes are deletes, of one tenant. The answers are in the order of the items; none where
+    /// the API says nothing.
+    async fn send(
+        &self,
+        client: &Client,
+        part: &'static Part,
+        items: &NonEmpty<Item<'_>>,
+    ) -> Result<Vec<Answer>, Error>;
+
+    /// Every live resource of this kind that is not built of something else, each as its table says; else it counts as
+    /// not observed.
+    async fn list(&self, client: &Client) -> Result<Vec<Document>, Error> {
+        let documents = self.observe(client).await?;
+        let undocumented = |what| Error::Undocumented { operation: self.listing().operation(), what };
+        form::sift(self.spec(), documents).map_err(undocumented)
+    }
+
+    /// Top-level key in the YAML and `kind` label on metrics.
+    fn name(&self) -> &'static str {
+        self.spec().name
+    }
+
+    /// Does the API rename in place, so that ids and assignments stay?
+    fn has_rename(&self) -> bool {
+        self.spec().verbs.rename
+    }
+
+    /// Built into Descope: never touched, never listed as undeclared. `builtin_names` are configured ones.
+    fn is_builtin(&self, live: &Document, builtin_names: &[String]) -> bool {
+        match self.spec().builtin {
+            Builtin::None => false,
+            Builtin::Marked(flag) => live.get(flag) == Some(&Value::Bool(true)),
+            Builtin::Named => self
+                .key(live)
+                .is_some_and(|key| key.tenant.is_none() && builtin_names.iter().any(|name| **name == *key.name)),
+            Builtin::Prefix(prefix) => self.key(live).is_some_and(|key| key.name.starts_with(prefix)),
+        }
+    }
+
+    /// Identity of a live document; `None` where the answer lacks it, which makes the whole answer unusable.
+    fn key(&self, live: &Document) -> Option<Key> {
+        let spec = self.spec();
+        let Some(field) = spec.identity.field else { return Some(Key::only(spec.name)) };
+        let name = live.get(field)?.as_str().filter(|name| !name.is_empty())?;
+        match spec.identity.tenant.and_then(|field| live.get(field)) {
+            None | Some(Value::Null) => Some(Key::new(spec.name, name)),
+            Some(Value::String(tenant)) if tenant.is_empty() => Some(Key::new(spec.name, name)),
+            Some(Value::String(tenant)) => Some(Key::in_tenant(spec.name, tenant, name)),
+            // Taken for one of the project, the wrong one would be changed.
+            Some(Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_)) => None,
+        }
+    }
+
+    /// What a declared or live document refers to with the calls of a part, or with all: those are created before it and
+    /// deleted after it.
+    fn references(&self, key: &Key, document: &Document, part: Option<&str>) -> Vec<Key> {
+        refer::references(self.spec(), key, document, part)
+    }
+
+    /// How many writes of one sort fit into one call; 1 where the API has no batch.
+    fn batch_size(&self, part: &str, write: &Write) -> usize {
+        match write {
+            Write::Create(_) | Write::Overwrite { .. } | Write::Delete { .. } if part == MAIN => {
+                self.spec().verbs.batch
+            }
+            Write::Create(_) | Write::Overwrite { .. } | Write::Delete { .. } | Write::Patch(_) => 1,
+        }
+    }
+}
+
+/// What each item puts into a batch.
+pub(super) fn each<'a, T>(
+    items: &NonEmpty<Item<'a>>,
+    item: impl Fn(&Item<'a>) -> Result<T, Error>,
+) -> Result<NonEmpty<T>, Error> {
+    let mut each = items.iter().map(item);
+    let head = each.next().unwrap_or_else(|| Err(unsendable(&items.head)))?;
+    Ok(NonEmpty::from((head, each.collect::<Result<Vec<T>, Error>>()?)))
+}
+
+/// The only one of a kind or part that has no batch.
+pub(super) fn single<'a, 'i>(items: &'i NonEmpty<Item<'a>>) -> Result<&'i Item<'a>, Error> {
+    items.tail().first().map_or(Ok(&items.head), |item| Err(unsendable(item)))
+}
+
+/// The body of a create of a kind that is addressed by name.
+pub(super) fn creating(item: &Item<'_>) -> Result<Document, Error> {
+    let Write::Create(body) = item.write else { return Err(unsendable(item)) };
+    Ok(with(body, "name", &item.key.name))
+}
+
+/// The body of an overwriting call of a kind that is addressed by name: its present name, and the one it gets.
+pub(super) fn overwriting(item: &Item<'_>) -> Result<Document, Error> {
+    let Write::Overwrite { from, body } = item.write else { return Err(unsendable(item)) };
+    Ok(with(&with(body, "name", from), "newName", &item.key.name))
+}
+
+/// The body with one text more.
+pub(super) fn with(body: &Document, field: &str, text: &str) -> Document {
+    let mut body = body.clone();
+    body.insert(field.to_owned(), text.into());
+    body
+}
+
+/// A write that its kind has no call for, or not together with the others.
+pub(super) fn unsendable(item: &Item<'_>) -> Error {
+    let what = format!("no call takes this {} of {}", item.write.as_str(), item.key.id());
+    Error::Unsendable { operation: item.key.kind, what }
+}

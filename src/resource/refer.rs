@@ -1,0 +1,153 @@
+//! Where documents name other resources: for the order of a plan, for warnings, and for what a rename changes.
+
+use super::Document;
+use super::Key;
+use super::spec::Field;
+use super::spec::InTenant;
+use super::spec::Shape;
+use super::spec::Spec;
+use super::spec::To;
+use serde_json::Value;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// One place that names another resource.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Named<'a> {
+    /// The field, the outermost where it is nested.
+    pub field: &'static str,
+    /// The kind of what is named.
+    pub kind: &'static str,
+    /// Its name.
+    pub name: &'a str,
+    /// It may be one of this tenant as well as one of the project.
+    pub tenant: Option<&'a str>,
+}
+
+impl Named<'_> {
+    /// What it may mean: one of the project, or one of the tenant.
+    pub fn keys(&self) -> impl Iterator<Item = Key> {
+        let own = self.tenant.map(|tenant| Key::in_tenant(self.kind, tenant, self.name));
+        [Key::new(self.kind, self.name)].into_iter().chain(own)
+    }
+}
+
+/// What a declared or live document refers to, with the calls of one part or of all. Where it lives is among it.
+pub fn named<'a>(spec: &Spec, key: &'a Key, document: &'a Document, part: Option<&str>) -> Vec<Named<'a>> {
+    let mut found = Vec::new();
+    for part in spec.parts.iter().filter(|each| part.is_none_or(|name| name == each.name)) {
+        for field in part.fields {
+            if let Some(value) = document.get(field.name) {
+                collect(field.name, field, value, document, key, &mut found);
+            }
+        }
+    }
+    found
+}
+
+/// The same as keys. A name that may mean two gives both; what nobody creates or deletes needs no order.
+pub fn references(spec: &Spec, key: &Key, document: &Document, part: Option<&str>) -> Vec<Key> {
+    let named = named(spec, key, document, part);
+    let is_main = part.is_none_or(|part| part == spec.main().name);
+    named.iter().flat_map(Named::keys).chain(key.home().filter(|_| is_main)).collect()
+}
+
+/// Does `document` name something by its old name? `renames` is from new to old.
+pub fn refers_to_renamed(spec: &Spec, key: &Key, document: &Document, renames: &BTreeMap<Key, Key>) -> bool {
+    named(spec, key, document, None).iter().any(|named| new_name(named, renames).is_some())
+}
+
+/// Replaces old names in what `document` refers to.
+pub fn rename_references(spec: &Spec, key: &Key, document: &mut Document, renames: &BTreeMap<Key, Key>) {
+    let fields = spec.parts.iter().flat_map(|part| part.fields);
+    replace(fields, document, key, renames);
+}
+
+fn collect<'a>(
+    top: &'static str,
+    field: &'static Field,
+    value: &'a Value,
+    beside: &'a Document,
+    key: &'a Key,
+    found: &mut Vec<Named<'a>>,
+) {
+    let mut all = |fields: &'static [Field], object: &'a Document| {
+        for field in fields {
+            if let Some(value) = object.get(field.name) {
+                collect(top, field, value, object, key, found);
+            }
+        }
+    };
+    match (field.shape, value) {
+        (Shape::Object(fields), Value::Object(object)) => all(fields, object),
+        (Shape::Items { fields, .. } | Shape::List(&Shape::Object(fields)), Value::Array(items)) => {
+            items.iter().filter_map(Value::as_object).for_each(|object| all(fields, object));
+        }
+        (Shape::Map(&Shape::Object(fields)), Value::Object(entries)) => {
+            entries.values().filter_map(Value::as_object).for_each(|object| all(fields, object));
+        }
+        (Shape::Reference(to), Value::String(name)) if !name.is_empty() => {
+            found.push(Named { field: top, kind: to.kind, name, tenant: tenant(to, key, beside) });
+        }
+        (Shape::References(to), Value::Array(names)) => {
+            let tenant = tenant(to, key, beside);
+            let names = names.iter().filter_map(Value::as_str);
+            found.extend(names.map(|name| Named { field: top, kind: to.kind, name, tenant }));
+        }
+        _ => {}
+    }
+}
+
+fn tenant<'a>(to: To, key: &'a Key, beside: &'a Document) -> Option<&'a str> {
+    match to.tenant {
+        InTenant::No => None,
+        InTenant::Own => key.as_tenant().or(key.tenant.as_ref()).map(|tenant| &**tenant),
+        InTenant::Beside(field) => beside.get(field).and_then(Value::as_str).filter(|tenant| !tenant.is_empty()),
+    }
+}
+
+fn replace<'f>(
+    fields: impl Iterator<Item = &'f Field>,
+    document: &mut Document,
+    key: &Key,
+    renames: &BTreeMap<Key, Key>,
+) {
+    for field in fields {
+        let Some(mut value) = document.get_mut(field.name).map(Value::take) else { continue };
+        match (field.shape, &mut value) {
+            (Shape::Object(fields), Value::Object(object)) => replace(fields.iter(), object, key, renames),
+            (Shape::Items { fields, .. } | Shape::List(&Shape::Object(fields)), Value::Array(items)) => {
+                let objects = items.iter_mut().filter_map(Value::as_object_mut);
+                objects.for_each(|object| replace(fields.iter(), object, key, renames));
+            }
+            (Shape::Map(&Shape::Object(fields)), Value::Object(entries)) => {
+                let objects = entries.values_mut().filter_map(Value::as_object_mut);
+                objects.for_each(|object| replace(fields.iter(), object, key, renames));
+            }
+            (Shape::Reference(to), name) => rename(to, field.name, name, tenant(to, key, document), renames),
+            (Shape::References(to), Value::Array(names)) => {
+                let tenant = tenant(to, key, document);
+                for name in names {
+                    rename(to, field.name, name, tenant, renames);
+                }
+            }
+            _ => {}
+        }
+        document.insert(field.name.to_owned(), value);
+    }
+}
+
+fn rename(to: To, field: &'static str, value: &mut Value, tenant: Option<&str>, renames: &BTreeMap<Key, Key>) {
+    let Some(name) = value.as_str() else { return };
+    if let Some(new) = new_name(&Named { field, kind: to.kind, name, tenant }, renames) {
+        *value = Value::from(&**new);
+    }
+}
+
+fn new_name<'r>(named: &Named<'_>, renames: &'r BTreeMap<Key, Key>) -> Option<&'r Arc<str>> {
+    let is_named = |old: &Key| {
+        let is_in_reach = old.tenant.is_none() || old.tenant.as_deref() == named.tenant;
+        old.kind == named.kind && is_in_reach && *old.name == *named.name
+    };
+    renames.iter().find(|(_, old)| is_named(old)).map(|(new, _)| &new.name)
+}

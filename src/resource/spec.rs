@@ -1,0 +1,408 @@
+//! The language of the tables: what a kind of resource is, as data.
+//!
+//! A [`Spec`] is written once for each kind. Everything that can be said of a kind without a call is said here, and read by
+//! one walk each: the check of the YAML, the comparison, what is sent, references and renames, canonical digests.
+
+/// The part that creates and deletes a resource. As it stands in the state.
+pub const MAIN: &str = "";
+
+/// A kind of resource.
+#[derive(Debug)]
+pub struct Spec {
+    /// Top-level key in the YAML and `kind` label on metrics, e.g. `permissions`.
+    pub name: &'static str,
+    /// How one is told from another.
+    pub identity: Identity,
+    /// In the order in which they are written; the first is [`MAIN`]. Parts have no field in common.
+    pub parts: &'static [Part],
+    /// What can be done to one.
+    pub verbs: Verbs,
+    /// What ships with Descope and is never touched.
+    pub builtin: Builtin,
+    /// An answer in which this field is set belongs to something else, and is none of this kind.
+    pub foreign: Option<&'static str>,
+}
+
+/// How one resource of a kind is told from another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Identity {
+    /// The field that holds it; `None` where there is one of this kind in every project.
+    pub field: Option<&'static str>,
+    /// The field that holds the tenant that it lives in, where it may live in one.
+    pub tenant: Option<&'static str>,
+    /// The field of the id that Descope gives it, where its calls take no other. Then `field` may not be unique.
+    pub server_id: Option<&'static str>,
+    /// Of a kind of which there is one: the YAML writes the value of this field in place of the fields.
+    pub bare: Option<&'static str>,
+}
+
+/// What one call writes of a resource.
+#[derive(Debug)]
+pub struct Part {
+    /// [`MAIN`], or a word that the state keeps.
+    pub name: &'static str,
+    /// The fields that it writes, as they stand in the YAML. Identity first.
+    pub fields: &'static [Field],
+    /// How it is observed.
+    pub read: Read,
+    /// How a change is written.
+    pub how: How,
+}
+
+/// How a part is observed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Read {
+    /// The list of the kind shows it.
+    List,
+    /// One call for each resource, where it is declared.
+    Each,
+    /// The resource itself has no list: one call for each that is declared or owned, by its name.
+    ByName,
+    /// Nothing shows it.
+    Never,
+}
+
+/// How a change of a part is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum How {
+    /// All of it, built on what was observed: what is left out is reset.
+    Overwrite,
+    /// The changed fields alone.
+    Patch,
+    /// Like `Overwrite`, and the same call makes one that does not exist.
+    Upsert,
+}
+
+/// What can be done to a resource of a kind.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Verbs {
+    /// The API can delete it.
+    pub delete: bool,
+    /// The API renames in place, so that ids and assignments stay.
+    pub rename: bool,
+    /// `cascadeDelete: true` may be declared.
+    pub cascade: bool,
+    /// How many creates, overwriting calls or deletes fit into one call; 1 where there is no batch.
+    pub batch: usize,
+}
+
+impl Verbs {
+    /// Create, update and delete, one by one.
+    pub const ALL: Self = Self { delete: true, rename: false, cascade: false, batch: 1 };
+}
+
+/// How what ships with Descope is known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Builtin {
+    /// There is none.
+    None,
+    /// This flag is set.
+    Marked(&'static str),
+    /// By its name, which the config lists. One that lives in a tenant never is.
+    Named,
+    /// Its identity begins with this.
+    Prefix(&'static str),
+}
+
+/// One field, as the YAML and the API name it.
+#[derive(Debug, Clone, Copy)]
+pub struct Field {
+    /// The API's own name.
+    pub name: &'static str,
+    /// What a value looks like.
+    pub shape: Shape,
+    /// Must, may or must not the YAML write it?
+    pub need: Need,
+    /// What an answer says of it.
+    pub back: Back,
+    /// What an overwriting call does that leaves it out.
+    pub omit: Omit,
+    /// Releases before this one did not compare it: where it differs and nothing says that we sent it, the change is held
+    /// once.
+    pub is_new: bool,
+}
+
+/// Must the YAML write a field?
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Need {
+    /// The API refuses a create without it.
+    Required,
+    /// It may.
+    Optional,
+    /// It may, and only a create takes it: a later difference is an error that says what to do instead.
+    AtCreation,
+}
+
+/// What an answer says of a field.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Back {
+    /// The value; absent is empty.
+    AsWritten,
+    /// The value, or nothing, which says nothing: then the state's fingerprint decides.
+    Maybe,
+    /// Nothing.
+    Never,
+    /// A value of the server's own. The YAML cannot write it, no difference is made of it, and no call carries it.
+    Computed,
+}
+
+/// What an overwriting call does that leaves a field out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Omit {
+    /// It becomes empty.
+    Resets,
+    /// It stays.
+    Keeps,
+}
+
+/// What a field's value looks like. `null` is allowed wherever clearing makes sense.
+#[derive(Debug, Clone, Copy)]
+pub enum Shape {
+    /// A string.
+    Text,
+    /// A string that may not be empty.
+    Name,
+    /// `true` or `false`.
+    Flag,
+    /// A whole number, with its bounds.
+    Integer(i64, i64),
+    /// One of these strings.
+    OneOf(&'static [&'static str]),
+    /// A list of strings whose order means nothing; duplicates fold.
+    Set,
+    /// A list whose order means something, compared and written as a whole.
+    List(&'static Shape),
+    /// A map from caller-chosen names to a string, number, boolean or list of strings. Managed key by key: a name that
+    /// the YAML leaves out is never changed, `null` clears one name, and `null` for the whole field clears all.
+    Attributes,
+    /// A map from caller-chosen names to values of one shape. Managed key by key, like `Attributes`.
+    Map(&'static Shape),
+    /// Fields of its own, each managed by itself.
+    Object(&'static [Field]),
+    /// A list of objects without order, told apart by the values of `key`. What the list does not name is removed, unless
+    /// `keeps`; inside of one each field is managed by itself.
+    Items {
+        /// Together they tell one from another. An absent one is empty.
+        key: &'static [&'static str],
+        /// Of each.
+        fields: &'static [Field],
+        /// Items that the YAML does not name stay as they are.
+        keeps: bool,
+    },
+    /// Any JSON, compared and written as a whole.
+    Json,
+    /// The name of another resource.
+    Reference(To),
+    /// Names of other resources, without order.
+    References(To),
+    /// A document that Descope may rewrite: what it made of it is remembered beside what was sent.
+    Opaque,
+    /// A reference to a secret. It is resolved right before it is sent, and nothing keeps it.
+    Secret,
+}
+
+/// What a reference may name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct To {
+    /// The kind.
+    pub kind: &'static str,
+    /// May it be one of a tenant?
+    pub tenant: InTenant,
+}
+
+/// Of which tenant a reference may name a resource, beside those of the project.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum InTenant {
+    /// Of none.
+    No,
+    /// Of the tenant that refers, or that the resource which refers lives in.
+    Own,
+    /// Of the tenant that this field beside it names.
+    Beside(&'static str),
+}
+
+impl Spec {
+    /// The part of this name.
+    pub fn part(&self, name: &str) -> Option<&'static Part> {
+        self.parts.iter().find(|part| part.name == name)
+    }
+
+    /// The part that creates and deletes it.
+    pub fn main(&self) -> &'static Part {
+        // A test walks all tables: the first part is there, and is this one.
+        &self.parts[0]
+    }
+
+    /// Every field, with the part that writes it.
+    pub fn fields(&self) -> impl Iterator<Item = (&'static Part, &'static Field)> + use<> {
+        let parts: &'static [Part] = self.parts;
+        parts.iter().flat_map(|part| part.fields.iter().map(move |field| (part, field)))
+    }
+
+    /// The field of this name, with the part that writes it.
+    pub fn field(&self, name: &str) -> Option<(&'static Part, &'static Field)> {
+        self.fields().find(|(_, field)| field.name == name)
+    }
+
+    /// The part that writes what is at this path.
+    pub fn part_at(&self, path: &str) -> &'static Part {
+        let is_at = |field: &Field| {
+            let rest = path.strip_prefix(field.name);
+            rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
+        };
+        self.fields().find(|(_, field)| is_at(field)).map_or_else(|| self.main(), |(part, _)| part)
+    }
+
+    /// Is it a part of the identity, and so of the key?
+    pub fn is_identity(&self, field: &str) -> bool {
+        self.identity.field == Some(field) || self.identity.tenant == Some(field)
+    }
+}
+
+impl Identity {
+    /// There may be many, told apart by this field, which the caller chooses.
+    pub const fn many(field: &'static str) -> Self {
+        Self { field: Some(field), tenant: None, server_id: None, bare: None }
+    }
+
+    /// There is one in every project.
+    pub const fn one() -> Self {
+        Self { field: None, tenant: None, server_id: None, bare: None }
+    }
+
+    /// The same, where the YAML writes the value of one field in place of the fields.
+    pub const fn bare(field: &'static str) -> Self {
+        Self { bare: Some(field), ..Self::one() }
+    }
+
+    /// Those of a tenant have it in this field.
+    #[must_use]
+    pub const fn in_tenant(self, field: &'static str) -> Self {
+        Self { tenant: Some(field), ..self }
+    }
+
+    /// Descope gives each an id, in this field, and knows them by that.
+    #[must_use]
+    pub const fn server_id(self, field: &'static str) -> Self {
+        Self { server_id: Some(field), ..self }
+    }
+}
+
+impl Field {
+    /// A field that may be written and is read back.
+    pub const fn of(name: &'static str, shape: Shape) -> Self {
+        let (need, back, omit) = (Need::Optional, Back::AsWritten, Omit::Resets);
+        Self { name, shape, need, back, omit, is_new: false }
+    }
+
+    /// A string.
+    pub const fn text(name: &'static str) -> Self {
+        Self::of(name, Shape::Text)
+    }
+
+    /// A string that may not be empty.
+    pub const fn name(name: &'static str) -> Self {
+        Self::of(name, Shape::Name)
+    }
+
+    /// `true` or `false`.
+    pub const fn flag(name: &'static str) -> Self {
+        Self::of(name, Shape::Flag)
+    }
+
+    /// A whole number, with its bounds.
+    pub const fn integer(name: &'static str, least: i64, most: i64) -> Self {
+        Self::of(name, Shape::Integer(least, most))
+    }
+
+    /// One of these strings.
+    pub const fn one_of(name: &'static str, allowed: &'static [&'static str]) -> Self {
+        Self::of(name, Shape::OneOf(allowed))
+    }
+
+    /// A list of strings without order.
+    pub const fn set(name: &'static str) -> Self {
+        Self::of(name, Shape::Set)
+    }
+
+    /// Fields of its own.
+    pub const fn object(name: &'static str, fields: &'static [Self]) -> Self {
+        Self::of(name, Shape::Object(fields))
+    }
+
+    /// A list of objects without order.
+    pub const fn items(name: &'static str, key: &'static [&'static str], fields: &'static [Self]) -> Self {
+        Self::of(name, Shape::Items { key, fields, keeps: false })
+    }
+
+    /// The name of a resource of this kind.
+    pub const fn reference(name: &'static str, kind: &'static str) -> Self {
+        Self::of(name, Shape::Reference(To { kind, tenant: InTenant::No }))
+    }
+
+    /// Names of resources of this kind.
+    pub const fn references(name: &'static str, kind: &'static str, tenant: InTenant) -> Self {
+        Self::of(name, Shape::References(To { kind, tenant }))
+    }
+
+    /// A reference to a secret, which no answer returns.
+    pub const fn secret(name: &'static str) -> Self {
+        Self::of(name, Shape::Secret).never_returned()
+    }
+
+    /// The API refuses a create without it.
+    #[must_use]
+    pub const fn required(self) -> Self {
+        Self { need: Need::Required, ..self }
+    }
+
+    /// Only a create takes it.
+    #[must_use]
+    pub const fn at_creation(self) -> Self {
+        Self { need: Need::AtCreation, ..self }
+    }
+
+    /// An answer that lacks it says nothing.
+    #[must_use]
+    pub const fn maybe_returned(self) -> Self {
+        Self { back: Back::Maybe, ..self }
+    }
+
+    /// No answer has it.
+    #[must_use]
+    pub const fn never_returned(self) -> Self {
+        Self { back: Back::Never, ..self }
+    }
+
+    /// The server's own.
+    #[must_use]
+    pub const fn computed(self) -> Self {
+        Self { back: Back::Computed, ..self }
+    }
+
+    /// An overwriting call that leaves it out does not touch it.
+    #[must_use]
+    pub const fn omit_keeps(self) -> Self {
+        Self { omit: Omit::Keeps, ..self }
+    }
+
+    /// Releases before this one did not compare it.
+    #[must_use]
+    pub const fn newly_compared(self) -> Self {
+        Self { is_new: true, ..self }
+    }
+
+    /// May the YAML write it?
+    pub fn is_declarable(&self) -> bool {
+        self.back != Back::Computed
+    }
+
+    /// Is it known by its fingerprint alone, wherever an answer lacks it?
+    pub fn is_remembered(&self) -> bool {
+        self.need == Need::AtCreation || matches!(self.back, Back::Maybe | Back::Never) || self.is_opaque()
+    }
+
+    fn is_opaque(&self) -> bool {
+        matches!(self.shape, Shape::Opaque)
+    }
+}

@@ -1,0 +1,103 @@
+//! What can be done to a resource.
+
+use super::Document;
+use super::Key;
+use std::sync::Arc;
+
+/// What is done to a resource.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Action {
+    /// It does not exist yet.
+    Create,
+    /// It exists and differs.
+    Update,
+    /// It exists under its old name.
+    Rename,
+    /// It exists and shall not.
+    Delete,
+}
+
+impl Action {
+    /// The word in plans, status and metric labels.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Create => "create",
+            Self::Update => "update",
+            Self::Rename => "rename",
+            Self::Delete => "delete",
+        }
+    }
+}
+
+/// One call, or one item of a batch call: what [`Kind::send`](super::Kind::send) puts on the wire. Which of the calls of
+/// the resource it is, the part beside it says.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Write {
+    /// Body of the create call.
+    Create(Document),
+    /// Body of the call that overwrites everything, built on the observed document. `from` is the name that the
+    /// resource has now; a rename carries another one in the body.
+    Overwrite {
+        /// The key's present name.
+        from: Arc<str>,
+        /// The complete new document, without computed fields.
+        body: Document,
+    },
+    /// Only the fields that change.
+    Patch(Document),
+    /// Removes the resource.
+    Delete {
+        /// Deletes a tenant's users too. True only where the YAML said so when the tenant was last declared.
+        cascade: bool,
+    },
+}
+
+impl Write {
+    /// May the same call be sent again when its answer was lost, without a look in between? A create could double or
+    /// collide, a rename or delete would be refused as not found.
+    pub fn is_repeatable(&self, key: &Key) -> bool {
+        match self {
+            Self::Create(_) | Self::Delete { .. } => false,
+            Self::Overwrite { from, .. } => *from == key.name,
+            Self::Patch(_) => true,
+        }
+    }
+
+    /// What it carries; `None` for a delete.
+    pub fn body(&self) -> Option<&Document> {
+        match self {
+            Self::Create(body) | Self::Overwrite { body, .. } | Self::Patch(body) => Some(body),
+            Self::Delete { .. } => None,
+        }
+    }
+
+    /// The word in messages.
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            Self::Create(_) => "create",
+            Self::Overwrite { .. } => "overwrite",
+            Self::Patch(_) => "patch",
+            Self::Delete { .. } => "delete",
+        }
+    }
+}
+
+/// One write, and to whom it goes.
+#[derive(Debug, Clone, Copy)]
+pub struct Item<'a> {
+    /// The resource; of a rename, its new name.
+    pub key: &'a Key,
+    /// The id that Descope gave it, where it is known by that and was seen.
+    pub id: Option<&'a str>,
+    /// What is sent, secrets resolved.
+    pub write: &'a Write,
+}
+
+/// What the API says to one write.
+#[derive(Debug, Clone, Default)]
+pub struct Answer {
+    /// The id that it gave the resource.
+    pub id: Option<Arc<str>>,
+    /// A secret that it shows this once.
+    pub shown_once: Option<secrecy::SecretString>,
+}
