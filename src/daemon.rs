@@ -11,6 +11,7 @@ use crate::descope::Client;
 use crate::descope::transport::Network;
 use crate::descope::transport::TransportError;
 use crate::http::CannotListen;
+use crate::http::History;
 use crate::http::Served;
 use crate::http::Server;
 use crate::limiter::Limiter;
@@ -19,6 +20,8 @@ use crate::plan::ProjectName;
 use crate::plan::render::Pace;
 use crate::plan::render::ProjectReport;
 use crate::plan::render::Report;
+use crate::plan::window::Wanted;
+use crate::plan::window::Window;
 use crate::queue::Queue;
 use crate::reconcile::Memory;
 use crate::reconcile::Reconciler;
@@ -271,6 +274,9 @@ impl Daemon {
         let controls = projects.iter().map(|project| (project.name.to_string(), control::of(project))).collect();
         let plans: Vec<_> = projects.iter().map(|project| project.reconciler.plans.subscribe()).collect();
         let (pace, planned) = (settings::pace(&config), queue.clone());
+        let (windowed, also_planned) = (plans.clone(), queue.clone());
+        let claims =
+            projects.iter().map(|project| (project.name.to_string(), project.reconciler.state.claim())).collect();
         tracing::info!(
             version = env!("CARGO_PKG_VERSION"),
             projects = projects.len(),
@@ -284,6 +290,8 @@ impl Daemon {
             board: Arc::clone(&board),
             refresh: Box::new(refresh(&board, &queue, &state, limiters.values().cloned().collect())),
             plan: Box::new(move || plan_json(&plans, &planned, pace)),
+            window: Box::new(move |wanted| window_json(&windowed, &also_planned, wanted, pace)),
+            history: History::new(config.state.clone(), claims),
             controls,
             token,
         };
@@ -297,7 +305,7 @@ impl Daemon {
         let mut loops = Loops::new();
         let senders: Vec<TriggerSender> = triggers.into_values().collect();
         watch_files(&mut loops, &config, &projects, &metrics, &shutdown).await?;
-        start_triggers(&mut loops, hangup, config.source.interval, &senders, &metrics, &shutdown);
+        start_triggers(&mut loops, hangup, config.source.interval, &senders, &metrics, &board, &shutdown);
         for (host, limiter) in limiters.clone() {
             let (stop, state) = (shutdown.clone(), state.clone());
             loops.spawn(async move {
@@ -378,12 +386,14 @@ fn start_triggers(
     interval: Duration,
     targets: &[TriggerSender],
     metrics: &Arc<Metrics>,
+    board: &Arc<Board>,
     stop: &CancellationToken,
 ) {
+    let board = Arc::clone(board);
     let parts = || (targets.to_vec(), Arc::clone(metrics), stop.clone());
     let (targets, counted, stopped) = parts();
     loops.spawn(async move {
-        source::timer::run(interval, targets, counted, stopped).await;
+        source::timer::run(interval, targets, counted, board, stopped).await;
         "timer"
     });
     let (targets, counted, stopped) = parts();
@@ -419,6 +429,8 @@ fn refresh(
             ready: counts.ready as u64,
             delayed: counts.delayed as u64,
             in_flight: counts.in_flight as u64,
+            blocked: counts.blocked as u64,
+            parked: counts.parked as u64,
         };
         let limiters: Vec<_> = limiters.iter().map(Limiter::status).collect();
         let (level, reason) = if limiters.iter().any(|limiter| limiter.paused_until.is_some()) {
@@ -439,6 +451,18 @@ fn plan_json(plans: &[watch::Receiver<Option<ProjectReport>>], queue: &Queue, pa
         Some(plan.left(&unfinished.iter().map(|key| (key.kind.into(), key.id())).collect(), pace))
     };
     serde_json::to_string(&Report::new(plans.iter().filter_map(left).collect())).unwrap_or_default()
+}
+
+/// The same as [`plan_json`], cut to what is wanted; nothing of the rest is copied.
+fn window_json(plans: &[watch::Receiver<Option<ProjectReport>>], queue: &Queue, wanted: &Wanted, pace: Pace) -> String {
+    let mut window = Window::new();
+    for plan in plans {
+        let plan = plan.borrow();
+        let Some(plan) = &*plan else { continue };
+        let unfinished = queue.unfinished(&plan.name);
+        window.add(plan, &unfinished.iter().map(|key| (key.kind.into(), key.id())).collect(), wanted, pace);
+    }
+    serde_json::to_string(&window).unwrap_or_default()
 }
 
 #[cfg(test)]

@@ -4,13 +4,20 @@
 //! It knows no other part of the daemon: what it shows comes from the board and from closures, what it sets off goes
 //! through closures.
 
+use crate::plan::window::Wanted;
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::status::Board;
+use axum::Extension;
 use axum::Router;
 use axum::extract::Request;
 use axum::middleware;
 use axum::routing::get;
 use axum::routing::post;
+use events::Feed;
+use events::Lasting;
+use hyper::body::Incoming;
+use hyper::service::Service;
+use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use hyper_util::service::TowerToHyperService;
 use secrecy::SecretString;
@@ -27,8 +34,12 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 mod access;
+mod events;
+mod history;
 mod limits;
 mod routes;
+
+pub use history::History;
 
 /// A connection carries one request, and this is all the time it has: for the header, the body, and taking the
 /// answer. A slow peer holds nothing for longer.
@@ -78,6 +89,10 @@ pub struct Served {
     pub refresh: Box<dyn Fn() + Send + Sync>,
     /// The last plan, as the JSON of `/api/v1/plan`.
     pub plan: Box<dyn Fn() -> String + Send + Sync>,
+    /// What of it is wanted, with counts of all of it.
+    pub window: Box<dyn Fn(&Wanted) -> String + Send + Sync>,
+    /// Passes and changes.
+    pub history: History,
     /// By project.
     pub controls: BTreeMap<String, Control>,
     /// `None`: nothing but the open routes, and on loopback the reads.
@@ -122,7 +137,11 @@ impl Server {
 
     /// Serves until `shutdown`, then lets answers under way finish.
     pub async fn run(self, served: Served, shutdown: CancellationToken) {
-        let router = router(served, self.address.ip().is_loopback());
+        let served = Arc::new(served);
+        let feed = Arc::new(Feed::new(shutdown.clone()));
+        let router = router(Arc::clone(&served), &feed, self.address.ip().is_loopback());
+        let mut feeding = JoinSet::new();
+        feeding.spawn(async move { feed.run(&served).await });
         let mut connections = JoinSet::new();
         loop {
             tokio::select! {
@@ -151,10 +170,16 @@ async fn connection<S>(stream: S, router: Router, shutdown: CancellationToken)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
+    let lasting = Lasting::default();
+    let (answering, told) = (TowerToHyperService::new(router), lasting.clone());
+    let service = service_fn(move |mut request: hyper::Request<Incoming>| {
+        request.extensions_mut().insert(told.clone());
+        answering.call(request)
+    });
     let connection = hyper::server::conn::http1::Builder::new()
         .keep_alive(false)
         .max_buf_size(LARGEST_HEADER)
-        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
+        .serve_connection(TokioIo::new(stream), service);
     let mut connection = std::pin::pin!(connection);
     let served = async {
         tokio::select! {
@@ -163,16 +188,23 @@ where
         }
         connection.as_mut().await
     };
-    match tokio::time::timeout(DEADLINE, served).await {
-        Ok(Ok(())) => {}
-        Ok(Err(error)) => tracing::debug!(%error, "a connection ended early"),
-        Err(_) => tracing::debug!("cut off a slow peer"),
+    let deadline = async {
+        tokio::time::sleep(DEADLINE).await;
+        if lasting.is_set() {
+            tokio::time::sleep(events::LIFE).await;
+        }
+    };
+    tokio::select! {
+        ended = served => match ended {
+            Ok(()) => {}
+            Err(error) => tracing::debug!(%error, "a connection ended early"),
+        },
+        () = deadline => tracing::debug!("cut off a slow peer, or a stream that was open for long"),
     }
 }
 
 /// All routes. `loopback`: only this machine can reach us, so reads need no token.
-fn router(served: Served, loopback: bool) -> Router {
-    let served = Arc::new(served);
+fn router(served: Arc<Served>, feed: &Arc<Feed>, loopback: bool) -> Router {
     let open = Router::new()
         .route("/livez", get(routes::livez))
         .route("/readyz", get(routes::readyz))
@@ -181,6 +213,9 @@ fn router(served: Served, loopback: bool) -> Router {
     let reads = Router::new()
         .route("/api/v1/status", get(routes::status))
         .route("/api/v1/plan", get(routes::plan))
+        .route("/api/v1/problems", get(routes::problems))
+        .route("/api/v1/history", get(history::history))
+        .route("/api/v1/events", get(events::events).layer(Extension(Arc::clone(feed))))
         .route_layer(middleware::from_fn_with_state(access::Access::reads(&served, loopback), access::check));
     let posts = Router::new()
         .route("/api/v1/reconcile", post(routes::reconcile))

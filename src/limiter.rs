@@ -31,6 +31,7 @@ pub mod budget;
 pub mod gate;
 pub mod machine;
 pub mod memory;
+mod minutes;
 mod pace;
 pub mod status;
 
@@ -391,7 +392,7 @@ impl Permit {
         let sent = self.sent;
         self.shared.change(|state, now| {
             if matches!(outcome, Outcome::Throttled { .. }) {
-                state.report.throttled();
+                state.report.throttled(now);
             }
             if sent {
                 state.machine.reply(slot, outcome, now);

@@ -29,6 +29,7 @@ pub mod compare;
 pub mod guards;
 pub mod order;
 pub mod render;
+pub mod window;
 
 pub mod write;
 
@@ -340,7 +341,7 @@ impl Plan {
 
 impl Change {
     /// Is it held, and could an operator let it go ahead?
-    fn can_be_approved(&self) -> bool {
+    pub fn can_be_approved(&self) -> bool {
         self.held.as_ref().is_some_and(Hold::can_be_approved)
     }
 

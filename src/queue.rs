@@ -16,6 +16,7 @@ use core::Core;
 use core::Taken;
 use lane::After;
 use nonempty::NonEmpty;
+use std::collections::HashMap;
 use std::collections::HashSet;
 use std::fmt;
 use std::iter::Sum;
@@ -110,6 +111,19 @@ impl Sum for Counts {
             parked: a.parked + b.parked,
         })
     }
+}
+
+/// Where a resource stands, the better first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Standing {
+    /// Waits for its turn, or is under way.
+    Changing,
+    /// Failed for now; another try is scheduled.
+    Retrying,
+    /// What it depends on failed.
+    Blocked,
+    /// Refused until something changes.
+    Parked,
 }
 
 /// The queue of the whole daemon. Cheap to clone; all clones are one queue.
@@ -340,6 +354,18 @@ impl Queue {
         let state = self.lock();
         let entries = state.core.lane(project).into_iter().flat_map(lane::Lane::entries);
         entries.map(|entry| entry.task.slot.key.clone()).collect()
+    }
+
+    /// Where each resource of a project stands of which something is not done yet: where the worst part of it does.
+    pub fn standings(&self, project: &str) -> HashMap<Key, Standing> {
+        let state = self.lock();
+        let mut standings = HashMap::new();
+        for entry in state.core.lane(project).into_iter().flat_map(lane::Lane::entries) {
+            let standing = entry.standing();
+            let worst = standings.entry(entry.task.slot.key.clone()).or_insert(standing);
+            *worst = standing.max(*worst);
+        }
+        standings
     }
 
     /// When a slot was last written, or may have been; `None` where nothing is known of the last day.

@@ -47,6 +47,7 @@ pub mod assess;
 mod drift;
 mod intents;
 mod inventory;
+mod overview;
 pub mod show;
 
 /// The status follows the queue at most this often: a drain of thousands of tasks would do little else.
@@ -104,6 +105,8 @@ pub struct Memory {
     sent: HashMap<Key, u64>,
     /// When the revision that is not converged yet was first seen.
     revision_seen: Option<Instant>,
+    /// For the page.
+    overview: overview::Memory,
     failures: u32,
     /// Probes while paused.
     probes: usize,
@@ -228,6 +231,7 @@ impl Reconciler {
             && self.memory.load.as_ref().is_some_and(|load| load.errors.is_empty());
         if !matches!(outcome, Outcome::Failed) && is_whole {
             self.metrics.last_success_timestamp_seconds.with_label_values(&[&*project]).set(unix(SystemTime::now()));
+            self.memory.overview.success_at = Some(SystemTime::now());
         }
         self.memory.last_pass = Some(PassStatus {
             trigger: trigger.as_str().to_owned(),
@@ -290,6 +294,7 @@ impl Reconciler {
         self.paused.send_replace(refusal);
         self.adopt(&desired, &plan, &gone, first_contact);
         self.note_drift(&desired, &plan, trigger);
+        self.memory.overview.note_observed(&plan, SystemTime::now() - started.elapsed());
         self.forbidden.send_replace(BTreeMap::new());
         self.plans.send_replace(Some(ProjectReport::new(&self.assessor.project, &plan, self.pace)));
         let is_fresh = std::mem::take(&mut self.memory.is_fresh);

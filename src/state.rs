@@ -18,6 +18,7 @@ use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering;
 use std::time::SystemTime;
 
+mod browse;
 mod clock;
 mod error;
 mod fingerprint;
@@ -29,6 +30,8 @@ mod project;
 mod schema;
 mod sweep;
 
+pub use browse::PassView;
+pub use browse::Window;
 pub use error::Error;
 pub use error::OpenError;
 pub use fingerprint::Digest;

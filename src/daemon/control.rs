@@ -64,7 +64,35 @@ impl Levers {
         if answer != Answer::Stale {
             self.trigger.fire(Trigger::Api);
         }
+        self.note(order, &answer);
         Ok(answer)
+    }
+
+    /// Every order leaves a row in the audit trail, unless no plan has its fingerprint.
+    fn note(&self, order: Order<'_>, answer: &Answer) {
+        let (what, mut message) = match order {
+            Order::Reconcile => ("reconcile", String::new()),
+            Order::Approve(fingerprint) => ("approve", fingerprint.to_owned()),
+            Order::Suspend(wait) => ("suspend", format!("for {}", humantime::format_duration(wait))),
+            Order::Resume => ("resume", String::new()),
+        };
+        let outcome = match answer {
+            Answer::Done(said) => {
+                if let Some(until) = said.get("suspendedUntil").and_then(Value::as_str) {
+                    message = format!("{message}, until {until}");
+                }
+                if let Some(changes) = said.get("approved") {
+                    message = format!("{message}: {changes} changes");
+                }
+                "ok"
+            }
+            // Of a plan of another project, or of one that is no more.
+            Answer::Stale => return,
+            Answer::Failed(_) => "failed",
+        };
+        if let Err(error) = self.state.note_order(what, outcome, &message) {
+            tracing::error!(%error, order = what, "cannot write the order into the audit trail");
+        }
     }
 
     /// What stops changes works also where it cannot be written down.

@@ -4,8 +4,10 @@ use crate::http::Answer;
 use crate::http::Control;
 use crate::http::Order;
 use crate::http::Served;
+use crate::plan::window::Wanted;
 use crate::source::Trigger;
 use crate::telemetry::status::Level;
+use crate::telemetry::status::WhichProblems;
 use axum::Json;
 use axum::extract::Query;
 use axum::extract::State;
@@ -72,8 +74,70 @@ pub async fn status(State(served): Shared) -> Response {
     Json(served.board.status()).into_response()
 }
 
-pub async fn plan(State(served): Shared) -> Response {
-    ([(header::CONTENT_TYPE, "application/json")], (served.plan)()).into_response()
+/// `?project=&kind=&id=&q=&action=&held=true|false&offset=&limit=`; with any of them the answer is a window.
+#[derive(Debug, Default, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WhichChanges {
+    project: Option<String>,
+    kind: Option<String>,
+    id: Option<String>,
+    q: Option<String>,
+    action: Option<String>,
+    held: Option<bool>,
+    offset: Option<usize>,
+    limit: Option<usize>,
+}
+
+/// Rows of a window that does not ask for another number, and at the most.
+const WINDOW: usize = 50;
+const LARGEST_WINDOW: usize = 500;
+
+fn window_size(asked: Option<usize>) -> usize {
+    asked.unwrap_or(WINDOW).clamp(1, LARGEST_WINDOW)
+}
+
+pub async fn plan(State(served): Shared, which: Result<Query<WhichChanges>, QueryRejection>) -> Response {
+    let Ok(Query(which)) = which else {
+        let parameters = "the parameters are project, kind, id, q, action, held, offset and limit, each once";
+        return error(StatusCode::BAD_REQUEST, parameters);
+    };
+    let json = if which == WhichChanges::default() {
+        (served.plan)()
+    } else {
+        let limit = window_size(which.limit);
+        let WhichChanges { project, kind, id, q: search, action, held, offset, limit: _ } = which;
+        let offset = offset.unwrap_or_default();
+        (served.window)(&Wanted { project, kind, id, search, action, held, offset, limit })
+    };
+    ([(header::CONTENT_TYPE, "application/json")], json).into_response()
+}
+
+/// `?project=&state=&kind=&id=&offset=&limit=`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WhichProblem {
+    project: Option<String>,
+    state: Option<String>,
+    kind: Option<String>,
+    id: Option<String>,
+    offset: Option<usize>,
+    limit: Option<usize>,
+}
+
+pub async fn problems(State(served): Shared, which: Result<Query<WhichProblem>, QueryRejection>) -> Response {
+    let Ok(Query(which)) = which else {
+        let parameters = "the parameters are project, state, kind, id, offset and limit, each once";
+        return error(StatusCode::BAD_REQUEST, parameters);
+    };
+    let problems = served.board.problems(&WhichProblems {
+        project: which.project.as_deref(),
+        state: which.state.as_deref(),
+        kind: which.kind.as_deref(),
+        id: which.id.as_deref(),
+        offset: which.offset.unwrap_or_default(),
+        limit: window_size(which.limit),
+    });
+    Json(problems).into_response()
 }
 
 /// `?project=NAME`; nothing else, so that a typo does not set off everything.

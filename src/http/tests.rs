@@ -54,13 +54,15 @@ impl World {
             board: Arc::clone(&self.board),
             refresh: Box::new(move || board.project("one", |project| project.undeclared = 7)),
             plan: Box::new(|| r#"{"formatVersion":1,"projects":[]}"#.to_owned()),
+            window: Box::new(|wanted| format!("{{\"limit\":{}}}", wanted.limit)),
+            history: History::new("nowhere".into(), BTreeMap::new()),
             controls: ["one", "two"].map(control).into(),
             token: token.map(Into::into),
         }
     }
 
     fn router(&self, token: Option<&str>, loopback: bool) -> Router {
-        router(self.served(token), loopback)
+        router(Arc::new(self.served(token)), &Arc::new(Feed::new(CancellationToken::new())), loopback)
     }
 }
 
@@ -84,7 +86,7 @@ async fn who_may_ask_for_what() {
     let right = format!("Bearer {TOKEN}");
     let lower = format!("bearer {TOKEN}");
     let basic = format!("Basic {TOKEN}");
-    let reads = ["/api/v1/status", "/api/v1/plan"];
+    let reads = ["/api/v1/status", "/api/v1/plan", "/api/v1/plan?limit=1", "/api/v1/problems"];
     let open = ["/livez", "/healthz", "/metrics"];
     // token configured, on loopback, what is sent; answers to open routes, reads, posts
     for (token, loopback, sent, expected) in [

@@ -9,6 +9,7 @@ use prometheus::IntCounter;
 
 use crate::limiter::machine::Machine;
 use crate::limiter::machine::count;
+use crate::limiter::minutes::Minutes;
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::status::LimiterStatus;
 use crate::telemetry::status::rfc3339;
@@ -23,6 +24,7 @@ pub(crate) struct Report {
     used: Gauge,
     paused_until: Gauge,
     throttled: IntCounter,
+    throttled_by_minute: Minutes,
     closed: bool,
     /// Something was reported before: what is seen now happened in this run.
     began: bool,
@@ -38,6 +40,7 @@ impl Report {
             used: metrics.limiter_budget_used_requests.with_label_values(&[host]),
             paused_until: metrics.limiter_paused_until_timestamp_seconds.with_label_values(&[host]),
             throttled: metrics.limiter_throttled_total.with_label_values(&[host]),
+            throttled_by_minute: Minutes::default(),
             closed: false,
             began: false,
             said_rate: machine.rate(),
@@ -45,8 +48,9 @@ impl Report {
         }
     }
 
-    pub fn throttled(&self) {
+    pub fn throttled(&mut self, now: Duration) {
         self.throttled.inc();
+        self.throttled_by_minute.count(now);
     }
 
     pub fn waited(&self, wait: Duration) {
@@ -118,6 +122,7 @@ impl Report {
             used: machine.used(now),
             paused_until: paused_until(machine, now, clock).map(rfc3339),
             throttled_total: self.throttled.get(),
+            throttled_by_minute: self.throttled_by_minute.last_hour(now),
             adaptive,
         }
     }

@@ -195,7 +195,7 @@ async fn the_status_reads_as_documented() {
         status,
         serde_json::json!({
             "host": HOST, "algorithm": "budget", "requestsPerSecond": 2.0, "budget": 120.0, "used": 1,
-            "pausedUntil": null, "throttledTotal": 0, "adaptive": null,
+            "pausedUntil": null, "throttledTotal": 0, "throttledByMinute": vec![0; 60], "adaptive": null,
         })
     );
 }

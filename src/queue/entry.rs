@@ -1,5 +1,6 @@
 //! One task on the queue, and what it looks like to those that wait for it.
 
+use super::Standing;
 use crate::plan::Task;
 use crate::resource::Action;
 use tokio::time::Instant;
@@ -119,6 +120,16 @@ impl Entry {
     /// Failed before, and its next try is under way or about to be.
     pub fn is_tried_again(&self) -> bool {
         self.attempts > 0 && (self.is_active() || matches!(self.status, Status::InFlight { wanted: true, .. }))
+    }
+
+    pub fn standing(&self) -> Standing {
+        match self.status {
+            Status::Parked { .. } => Standing::Parked,
+            Status::Delayed { .. } => Standing::Retrying,
+            Status::Waiting if self.failed > 0 => Standing::Blocked,
+            Status::Waiting | Status::InFlight { .. } if self.is_tried_again() => Standing::Retrying,
+            Status::Waiting | Status::InFlight { .. } | Status::Gone => Standing::Changing,
+        }
     }
 
     pub fn is_in_flight(&self) -> bool {

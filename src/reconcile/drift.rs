@@ -30,6 +30,7 @@ impl Reconciler {
         let differing: HashSet<&Key> = plan.changes.iter().map(|change| &change.key).collect();
         let mut drifted: HashMap<&'static str, i64> = HashMap::new();
         let mut unknown = 0;
+        let mut drifted_keys = Vec::new();
         for (key, declared) in &desired.resources {
             let digest = digest(declared);
             if !differing.contains(key) {
@@ -38,9 +39,11 @@ impl Reconciler {
                 }
             } else if self.memory.in_sync.get(key) == Some(&digest) {
                 *drifted.entry(key.kind).or_default() += 1;
+                drifted_keys.push(key.clone());
             }
             unknown += usize::from(!self.memory.in_sync.contains_key(key));
         }
+        self.memory.overview.note_drifted(drifted_keys);
         // What comes back into the files comes back as something new.
         if desired.resources.len() < self.memory.in_sync.len() + unknown {
             self.memory.in_sync.retain(|key, _| desired.resources.contains_key(key));

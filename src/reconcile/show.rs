@@ -16,6 +16,7 @@ use crate::telemetry::status::DesiredError;
 use crate::telemetry::status::DesiredStatus;
 use crate::telemetry::status::HeldStatus;
 use crate::telemetry::status::Level;
+use crate::telemetry::status::Overview;
 use crate::telemetry::status::Problem;
 use crate::telemetry::status::ProblemState;
 use std::collections::BTreeSet;
@@ -144,6 +145,7 @@ impl Reconciler {
             self.note_in_sync();
         }
         let suspended_until = self.suspended_until();
+        let overview = self.overview(is_converged);
         self.metrics.suspended.with_label_values(&[&*project]).set(i64::from(suspended_until.is_some()));
         let plan = self.memory.plan.as_ref();
         let load = self.memory.load.as_ref();
@@ -160,6 +162,9 @@ impl Reconciler {
             status.last_pass.clone_from(&self.memory.last_pass);
             status.undeclared = plan.map_or(0, |plan| plan.undeclared.len() as u64);
             status.problems = problems;
+            let timer_at = status.overview.timer_at;
+            status.overview = Overview { timer_at, ..overview };
+            status.overview.schedule();
             status.readiness.desired_loaded = load.is_some_and(|load| load.desired.is_some());
             status.readiness.observed |= plan.is_some_and(|plan| !plan.observed.is_empty());
         });
@@ -252,7 +257,7 @@ fn desired_status(load: &Load) -> DesiredStatus {
     }
 }
 
-fn count<T: std::hash::Hash + Eq>(items: impl Iterator<Item = T>) -> HashMap<T, i64> {
+pub(super) fn count<T: std::hash::Hash + Eq>(items: impl Iterator<Item = T>) -> HashMap<T, i64> {
     let mut counts = HashMap::new();
     for item in items {
         *counts.entry(item).or_default() += 1;

@@ -3,20 +3,30 @@
 use crate::source::Trigger;
 use crate::source::TriggerSender;
 use crate::telemetry::metrics::Metrics;
+use crate::telemetry::status::Board;
 use std::sync::Arc;
 use std::time::Duration;
+use std::time::SystemTime;
 use tokio_util::sync::CancellationToken;
 
 // Daemons that started together must not ask together for ever.
 const JITTER: f64 = 0.1;
 
-/// Fires at every `interval`, give or take a tenth, until `shutdown`.
-pub async fn run(interval: Duration, targets: Vec<TriggerSender>, metrics: Arc<Metrics>, shutdown: CancellationToken) {
+/// Fires at every `interval`, give or take a tenth, until `shutdown`. The board is told when.
+pub async fn run(
+    interval: Duration,
+    targets: Vec<TriggerSender>,
+    metrics: Arc<Metrics>,
+    board: Arc<Board>,
+    shutdown: CancellationToken,
+) {
     loop {
+        let wait = jittered(interval, fastrand::f64());
+        board.next_interval(SystemTime::now() + wait);
         tokio::select! {
             biased;
             () = shutdown.cancelled() => return,
-            () = tokio::time::sleep(jittered(interval, fastrand::f64())) => {}
+            () = tokio::time::sleep(wait) => {}
         }
         metrics.source_events_total.with_label_values(&[Trigger::Interval.as_str()]).inc();
         for target in &targets {
@@ -49,6 +59,7 @@ mod tests {
         let (first, mut one) = channel();
         let (second, mut two) = channel();
         let metrics = Arc::new(Metrics::new());
+        let board = Arc::new(Board::new(Duration::from_secs(60), &[("one", "observe")]));
         let shutdown = CancellationToken::new();
         let start = Instant::now();
         let stop = shutdown.clone();
@@ -59,9 +70,13 @@ mod tests {
             stop.cancel();
         };
 
-        tokio::join!(run(Duration::from_secs(60), vec![first, second], Arc::clone(&metrics), shutdown), rounds);
+        tokio::join!(
+            run(Duration::from_secs(60), vec![first, second], Arc::clone(&metrics), Arc::clone(&board), shutdown),
+            rounds
+        );
 
         assert!((162..=198).contains(&start.elapsed().as_secs()), "{:?}", start.elapsed());
+        assert!(board.status().projects[0].overview.next_pass_at.is_some());
         assert_eq!(metrics.source_events_total.with_label_values(&["interval"]).get(), 3);
     }
 }

@@ -262,7 +262,7 @@ impl State {
     }
 }
 
-fn audit_row(row: &Row<'_>) -> rusqlite::Result<AuditRow> {
+pub(super) fn audit_row(row: &Row<'_>) -> rusqlite::Result<AuditRow> {
     let (tenant, name) = (text(row, "tenant")?, text(row, "name")?);
     Ok(AuditRow {
         host: text(row, "host")?,

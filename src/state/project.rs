@@ -40,6 +40,11 @@ pub struct ProjectState {
 }
 
 impl ProjectState {
+    /// Host, Descope's id, owner.
+    pub fn claim(&self) -> (String, String, String) {
+        (self.host.to_string(), self.project_id.to_string(), self.owner.to_string())
+    }
+
     /// Has this project been in contact with this repo before?
     pub fn is_known(&self) -> Result<bool, Error> {
         let sql = "SELECT known FROM project WHERE host = ? AND project_id = ? AND owner = ?";

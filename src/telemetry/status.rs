@@ -11,6 +11,8 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 mod health;
+mod overview;
+mod window;
 
 pub use health::Component;
 pub use health::Health;
@@ -18,6 +20,16 @@ pub use health::Level;
 pub use health::NotReady;
 pub use health::Pulse;
 pub use health::Readiness;
+pub use overview::AppliedStatus;
+pub use overview::CountsStatus;
+pub use overview::DriftStatus;
+pub use overview::DriftedStatus;
+pub use overview::KindStatus;
+pub use overview::Overview;
+pub use overview::ProgressStatus;
+pub use window::ProblemWindow;
+pub use window::Snapshot;
+pub use window::WhichProblems;
 
 /// The last moment that RFC 3339 can write.
 const LAST: Duration = Duration::from_secs(253_402_300_799);
@@ -68,6 +80,9 @@ pub struct ProjectStatus {
     pub undeclared: u64,
     /// What does not go ahead.
     pub problems: Vec<Problem>,
+    /// Counts, progress, drift.
+    #[serde(flatten)]
+    pub overview: Overview,
     /// What `/readyz` judges by; not part of the answer.
     #[serde(skip)]
     pub readiness: Readiness,
@@ -143,6 +158,10 @@ pub struct QueueStatus {
     pub delayed: u64,
     /// Are being sent.
     pub in_flight: u64,
+    /// What they depend on failed.
+    pub blocked: u64,
+    /// Refused until something changes.
+    pub parked: u64,
 }
 
 /// One limiter.
@@ -163,6 +182,8 @@ pub struct LimiterStatus {
     pub paused_until: Option<String>,
     /// 429 answers.
     pub throttled_total: u64,
+    /// 429 answers in each minute of the last hour, the current one last.
+    pub throttled_by_minute: Vec<u32>,
     /// `None` for the other algorithm.
     pub adaptive: Option<AdaptiveStatus>,
 }
@@ -237,6 +258,7 @@ impl Board {
             last_pass: None,
             undeclared: 0,
             problems: Vec::new(),
+            overview: Overview::default(),
             readiness: Readiness::default(),
         };
         let status = Status {
@@ -258,11 +280,23 @@ impl Board {
         });
     }
 
-    /// Replaces what is known of the queue and the limiters.
-    pub fn traffic(&self, queue: QueueStatus, limiters: Vec<LimiterStatus>) {
+    /// When the timer sets off the next full pass of every project.
+    pub fn next_interval(&self, at: SystemTime) {
         self.status.send_modify(|status| {
+            for project in &mut status.projects {
+                project.overview.timer_at = Some(at);
+                project.overview.schedule();
+            }
+        });
+    }
+
+    /// Replaces what is known of the queue and the limiters; nobody is told where nothing is new.
+    pub fn traffic(&self, queue: QueueStatus, limiters: Vec<LimiterStatus>) {
+        self.status.send_if_modified(|status| {
+            let is_new = status.queue != queue || status.limiters != limiters;
             status.queue = queue;
             status.limiters = limiters;
+            is_new
         });
     }
 

@@ -13,6 +13,7 @@ mod crash;
 mod demo;
 mod drain;
 mod durability;
+mod events;
 mod failure;
 mod fence;
 mod forget;

@@ -41,7 +41,7 @@ async fn the_status_has_the_documented_shape() {
         }];
     });
     board.traffic(
-        QueueStatus { ready: 1, delayed: 2, in_flight: 3 },
+        QueueStatus { ready: 1, delayed: 2, in_flight: 3, blocked: 4, parked: 5 },
         vec![LimiterStatus {
             host: "api.descope.com".to_owned(),
             algorithm: "adaptive",
@@ -50,6 +50,7 @@ async fn the_status_has_the_documented_shape() {
             used: 1,
             paused_until: None,
             throttled_total: 0,
+            throttled_by_minute: vec![0, 2],
             adaptive: Some(AdaptiveStatus { current_rate: 10.0, min_rate: 1.0, max_rate: 100.0, success_count: 4 }),
         }],
     );
@@ -58,6 +59,8 @@ async fn the_status_has_the_documented_shape() {
 
     let fresh =
         json!({ "valid": false, "revision": null, "commit": null, "loadedAt": null, "resources": 0, "errors": [] });
+    let counts = json!({ "inSync": 0, "changing": 0, "suspended": 0, "retrying": 0, "blocked": 0, "parked": 0, "held": 0,
+        "waiting": 0, "unknown": 0 });
     assert_eq!(
         status,
         json!({
@@ -66,7 +69,8 @@ async fn the_status_has_the_documented_shape() {
             "startedAt": status["startedAt"],
             "projects": [
                 { "name": "one", "policy": "upsert-only", "converged": false, "suspendedUntil": null, "desired": fresh,
-                  "held": null, "lastPass": null, "undeclared": 0, "problems": [] },
+                  "held": null, "lastPass": null, "undeclared": 0, "problems": [], "applied": null, "lastSuccessAt": null,
+                  "nextPassAt": null, "counts": counts, "progress": null, "drift": { "total": 0, "resources": [] }, "kinds": [] },
                 { "name": "two", "policy": "observe", "converged": true, "suspendedUntil": null,
                   "desired": { "valid": true, "revision": "r1", "commit": "abc-dirty", "loadedAt": "2026-01-01T00:00:00Z",
                     "resources": 3, "errors": [{ "file": "a.yaml", "line": 2, "message": "m" }] },
@@ -74,11 +78,13 @@ async fn the_status_has_the_documented_shape() {
                   "lastPass": { "trigger": "watch", "startedAt": "s", "finishedAt": "f", "result": "noop", "changes": 0 },
                   "undeclared": 0,
                   "problems": [{ "kind": "roles", "id": "Editor", "state": "parked", "message": "m", "attempts": 1,
-                    "nextAttemptAt": null, "file": "a.yaml", "line": 2 }] },
+                    "nextAttemptAt": null, "file": "a.yaml", "line": 2 }],
+                  "applied": null, "lastSuccessAt": null, "nextPassAt": null, "counts": counts, "progress": null,
+                  "drift": { "total": 0, "resources": [] }, "kinds": [] },
             ],
-            "queue": { "ready": 1, "delayed": 2, "inFlight": 3 },
+            "queue": { "ready": 1, "delayed": 2, "inFlight": 3, "blocked": 4, "parked": 5 },
             "limiters": [{ "host": "api.descope.com", "algorithm": "adaptive", "requestsPerSecond": null, "budget": 100.0,
-                "used": 1, "pausedUntil": null, "throttledTotal": 0,
+                "used": 1, "pausedUntil": null, "throttledTotal": 0, "throttledByMinute": [0, 2],
                 "adaptive": { "currentRate": 10.0, "minRate": 1.0, "maxRate": 100.0, "successCount": 4 } }],
         })
     );

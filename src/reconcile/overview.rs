@@ -1,0 +1,268 @@
+//! What the page shows of a project: where each resource stands, how far a drain is, what drifted, what was seen when.
+
+use super::Reconciler;
+use super::rfc3339;
+use crate::plan::Plan;
+use crate::queue::Standing;
+use crate::resource;
+use crate::resource::Key;
+use crate::telemetry::status::AppliedStatus;
+use crate::telemetry::status::CountsStatus;
+use crate::telemetry::status::DriftStatus;
+use crate::telemetry::status::DriftedStatus;
+use crate::telemetry::status::KindStatus;
+use crate::telemetry::status::Overview;
+use crate::telemetry::status::ProgressStatus;
+use std::collections::BTreeMap;
+use std::collections::HashMap;
+use std::collections::HashSet;
+use std::time::Duration;
+use std::time::SystemTime;
+use tokio::time::Instant;
+
+/// A queue that is longer than this is counted by resource only now and then: it moves with every change of a drain.
+const LONG_QUEUE: usize = 5_000;
+/// How often a long one is.
+const COUNT_EVERY: Duration = Duration::from_secs(2);
+/// The status names so many drifted resources; the plan has all of them.
+const DRIFTED_SHOWN: usize = 50;
+/// A rate that was measured for less says little.
+const MEASURED_FOR: Duration = Duration::from_secs(10);
+
+/// What earlier passes left for the overview.
+#[derive(Debug, Default)]
+pub(super) struct Memory {
+    /// What the project last equalled.
+    pub applied: Option<AppliedStatus>,
+    /// The newest pass that saw everything.
+    pub success_at: Option<SystemTime>,
+    /// The history was asked for both.
+    is_recalled: bool,
+    /// Since when what drifted is known to.
+    pub drifted: BTreeMap<Key, SystemTime>,
+    /// The newest look at each kind that was answered.
+    pub observed_at: BTreeMap<&'static str, SystemTime>,
+    drain: Option<Drain>,
+    counted: Option<(Instant, CountsStatus)>,
+}
+
+#[derive(Debug)]
+struct Drain {
+    began: (Instant, SystemTime),
+    /// Parked and blocked before.
+    stuck: usize,
+    /// The most that was left.
+    total: usize,
+}
+
+impl Memory {
+    /// Takes note of what differs now though its declaration did not change.
+    pub fn note_drifted(&mut self, keys: Vec<Key>) {
+        let now = SystemTime::now();
+        let before = std::mem::take(&mut self.drifted);
+        self.drifted = keys
+            .into_iter()
+            .map(|key| before.get_key_value(&key).map_or((key, now), |(k, at)| (k.clone(), *at)))
+            .collect();
+    }
+
+    /// Takes note of which kinds this plan has seen.
+    pub fn note_observed(&mut self, plan: &Plan, at: SystemTime) {
+        self.observed_at.extend(plan.observed.iter().map(|kind| (*kind, at)));
+    }
+}
+
+impl Reconciler {
+    /// After a restart, the history says what the last run knew.
+    fn recall(&mut self) {
+        if std::mem::replace(&mut self.memory.overview.is_recalled, true) {
+            return;
+        }
+        match self.state.last_passes() {
+            Ok(last) => {
+                self.memory.overview.success_at = last.success_at;
+                self.memory.overview.applied =
+                    last.in_sync.map(|(revision, at)| AppliedStatus { revision, commit: None, at: rfc3339(at) });
+            }
+            Err(error) => tracing::warn!(%error, "cannot read the history of passes"),
+        }
+    }
+
+    pub(super) fn overview(&mut self, is_converged: bool) -> Overview {
+        self.recall();
+        let counts = self.counts();
+        // What the policy does not permit differs, though nothing is left to do.
+        if is_converged && counts.waiting == 0 {
+            self.note_applied();
+        }
+        // What is tried again, or waits for the end of a suspension, is no progress.
+        let progress = if counts.changing > 0 { Some(self.progress()) } else { None };
+        if progress.is_none() {
+            self.memory.overview.drain = None;
+        }
+        let memory = &self.memory.overview;
+        let drifted = memory.drifted.iter().take(DRIFTED_SHOWN).map(|(key, since)| DriftedStatus {
+            kind: key.kind.to_owned(),
+            id: key.id(),
+            since: rfc3339(*since),
+            actor: None,
+        });
+        let next = [self.memory.retry_at, self.memory.resume_at].into_iter().flatten().min();
+        Overview {
+            applied: memory.applied.clone(),
+            last_success_at: memory.success_at.map(rfc3339),
+            next_pass_at: None,
+            counts,
+            progress,
+            drift: DriftStatus { total: memory.drifted.len() as u64, resources: drifted.collect() },
+            kinds: self.kinds(),
+            timer_at: None,
+            retry_at: next.map(|at| SystemTime::now() + at.saturating_duration_since(Instant::now())),
+        }
+    }
+
+    fn note_applied(&mut self) {
+        let Some(load) = &self.memory.load else { return };
+        let Some(revision) = load.revision.as_deref() else { return };
+        let applied = &mut self.memory.overview.applied;
+        match applied {
+            Some(applied) if applied.revision == revision => applied.commit.clone_from(&load.commit),
+            Some(_) | None => {
+                let at = rfc3339(SystemTime::now());
+                *applied = Some(AppliedStatus { revision: revision.to_owned(), commit: load.commit.clone(), at });
+            }
+        }
+    }
+
+    fn kinds(&self) -> Vec<KindStatus> {
+        let desired = self.memory.load.as_ref().and_then(|load| load.desired.as_ref());
+        let declared = desired.map(|desired| super::show::count(desired.resources.keys().map(|key| key.kind)));
+        let plan = self.memory.plan.as_ref();
+        let kind = |kind: &'static str| {
+            let observed_at = self.memory.overview.observed_at.get(kind);
+            let error = plan.and_then(|plan| plan.unobserved.get(kind)).map(|unobserved| unobserved.reason.clone());
+            KindStatus {
+                kind: kind.to_owned(),
+                is_managed: desired.is_some_and(|desired| desired.kinds.contains(kind))
+                    || plan.is_some_and(|plan| plan.observed.contains(kind) || plan.unobserved.contains_key(kind)),
+                resources: declared.as_ref().and_then(|counts| counts.get(kind)).map_or(0, |n| n.unsigned_abs()),
+                observed_at: observed_at.copied().map(rfc3339),
+                error,
+            }
+        };
+        resource::ALL.iter().map(|each| kind(each.name())).collect()
+    }
+
+    fn progress(&mut self) -> ProgressStatus {
+        let counts = self.queue.counts_of(&self.assessor.project);
+        let stuck = counts.parked + counts.blocked;
+        let began = (Instant::now(), SystemTime::now());
+        let drain = self.memory.overview.drain.get_or_insert(Drain { began, stuck, total: 0 });
+        // What fails on the way is left, too.
+        let left = counts.total().saturating_sub(drain.stuck);
+        drain.total = drain.total.max(left);
+        let (done, took) = (drain.total - left, drain.began.0.elapsed());
+        // A task is a request at the most: batches make it quicker than the configured limit says.
+        let forecast = self.pace.seconds(left);
+        let measured = (done > 0 && took >= MEASURED_FOR).then(|| rest(took, done, left));
+        ProgressStatus {
+            since: rfc3339(drain.began.1),
+            total: drain.total as u64,
+            left: left as u64,
+            seconds_left: measured.or((forecast > 0).then_some(forecast)),
+        }
+    }
+
+    fn counts(&mut self) -> CountsStatus {
+        let project = self.assessor.project.clone();
+        let size = self.queue.counts_of(&project).total();
+        let is_due = |at: Instant| size <= LONG_QUEUE || at.elapsed() >= COUNT_EVERY;
+        if let Some((at, counts)) = self.memory.overview.counted
+            && !is_due(at)
+        {
+            return counts;
+        }
+        let is_paused = self.suspended_until().is_some() || self.paused.borrow().is_some();
+        let counts = self.count(&self.queue.standings(&project), is_paused);
+        self.memory.overview.counted = Some((Instant::now(), counts));
+        counts
+    }
+
+    fn count(&self, standings: &HashMap<Key, Standing>, is_paused: bool) -> CountsStatus {
+        let mut counts = CountsStatus::default();
+        let desired = self.memory.load.as_ref().and_then(|load| load.desired.as_ref());
+        let declared = desired.map_or(0, |desired| desired.resources.len() as u64);
+        let Some(plan) = &self.memory.plan else {
+            return CountsStatus { unknown: declared, ..counts };
+        };
+        let is_declared = |key: &Key| desired.is_some_and(|desired| desired.resources.contains_key(key));
+        let is_unseen = |kind: &str| !plan.observed.contains(kind) || plan.shrunk.contains(kind);
+        // Of each resource what is worst of it.
+        let mut others = 0;
+        for (key, standing) in standings {
+            others += u64::from(is_declared(key));
+            *match standing {
+                Standing::Parked => &mut counts.parked,
+                Standing::Blocked => &mut counts.blocked,
+                Standing::Retrying => &mut counts.retrying,
+                Standing::Changing if is_paused => &mut counts.suspended,
+                Standing::Changing => &mut counts.changing,
+            } += 1;
+        }
+        let mut seen: HashSet<&Key> = HashSet::new();
+        for refusal in &plan.refused {
+            if !standings.contains_key(&refusal.key) && seen.insert(&refusal.key) {
+                counts.parked += 1;
+                others += u64::from(is_declared(&refusal.key));
+            }
+        }
+        for change in plan.changes.iter().filter(|change| change.held.is_some()) {
+            if !standings.contains_key(&change.key) && seen.insert(&change.key) {
+                let can_be_approved = change.can_be_approved();
+                *if can_be_approved { &mut counts.held } else { &mut counts.waiting } += 1;
+                others += u64::from(is_declared(&change.key));
+            }
+        }
+        if let Some(desired) = desired
+            && desired.kinds.iter().any(|kind| is_unseen(kind))
+        {
+            let unseen = desired.resources.keys().filter(|key| is_unseen(key.kind));
+            let unseen = unseen.filter(|key| !standings.contains_key(*key) && !seen.contains(*key));
+            counts.unknown = unseen.count() as u64;
+        }
+        counts.in_sync = declared.saturating_sub(others + counts.unknown);
+        counts
+    }
+}
+
+/// How many seconds `left` take at the speed of `done`.
+#[allow(clippy::cast_possible_truncation, reason = "seconds of a drain")]
+fn rest(took: Duration, done: usize, left: usize) -> u64 {
+    let millis = took.as_millis() * left as u128 / done.max(1) as u128;
+    millis.div_ceil(1000) as u64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_rest_takes_as_long_as_what_was_done_for_its_share() {
+        assert_eq!(rest(Duration::from_secs(30), 10, 20), 60);
+        assert_eq!(rest(Duration::from_secs(10), 3, 1), 4);
+    }
+
+    #[test]
+    fn drift_is_as_old_as_the_first_look_that_showed_it() {
+        let mut memory = Memory::default();
+        let (a, b) = (Key::new("roles", "a"), Key::new("roles", "b"));
+        memory.note_drifted(vec![a.clone()]);
+        let since = memory.drifted[&a];
+
+        memory.note_drifted(vec![a.clone(), b.clone()]);
+        assert_eq!(memory.drifted[&a], since);
+        memory.note_drifted(vec![b.clone()]);
+
+        assert_eq!(memory.drifted.keys().collect::<Vec<_>>(), [&b]);
+    }
+}

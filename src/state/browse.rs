@@ -1,0 +1,301 @@
+//! Windows on the history: the newest passes and changes that match, newest first. And what operators ordered.
+
+use super::AuditRow;
+use super::Error;
+use super::State;
+use super::history::audit_row;
+use super::project::LAST;
+use super::project::ProjectState;
+use super::project::from_millis;
+use super::project::number;
+use super::project::text;
+use super::project::to_millis;
+use rusqlite::Row;
+use rusqlite::params;
+use rusqlite::params_from_iter;
+use rusqlite::types::Value;
+use std::time::SystemTime;
+
+/// The kind under which the audit trail has what operators ordered; no kind of the YAML is called so.
+const ORDERS: &str = "operator";
+
+/// Which rows to show.
+#[derive(Debug, Clone, Default)]
+pub struct Window {
+    /// Of this project: host, Descope's id, owner.
+    pub project: Option<(String, String, String)>,
+    /// Of this kind; changes only.
+    pub kind: Option<String>,
+    /// With this identity: `NAME` or `TENANT/NAME`; changes only.
+    pub id: Option<String>,
+    /// The result of a pass, or the outcome of a change.
+    pub outcome: Option<String>,
+    /// Of revisions that begin so.
+    pub revision: Option<String>,
+    /// Not before.
+    pub since: Option<SystemTime>,
+    /// Older than the row with this number.
+    pub before: Option<i64>,
+    /// How many at the most.
+    pub limit: usize,
+}
+
+/// One pass of the history.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PassView {
+    /// Its number: a larger one is newer.
+    pub number: i64,
+    /// Host, Descope's id, owner.
+    pub project: (String, String, String),
+    /// When it began.
+    pub started_at: SystemTime,
+    /// When it ended.
+    pub finished_at: SystemTime,
+    /// What set it off.
+    pub trigger: String,
+    /// Of the desired state.
+    pub revision: String,
+    /// As the metric says it.
+    pub result: String,
+    /// Planned.
+    pub changes: u64,
+    /// Attempted from its beginning to that of the next.
+    pub writes: u64,
+    /// Of those, without success.
+    pub failed_writes: u64,
+}
+
+/// One row of the audit trail with its number: a larger one is newer.
+pub type Numbered = (i64, AuditRow);
+
+/// What the history says of the time before a restart.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct LastPasses {
+    /// The end of the newest pass that compared everything.
+    pub success_at: Option<SystemTime>,
+    /// The newest revision with which nothing differed, and when.
+    pub in_sync: Option<(String, SystemTime)>,
+}
+
+/// The conditions of a query, with their values.
+struct Conditions {
+    sql: String,
+    values: Vec<Value>,
+}
+
+impl Conditions {
+    fn of(window: &Window, table: &str, time: &str, outcome: &str) -> Self {
+        let mut conditions = Self { sql: format!("{table}.{time} BETWEEN 0 AND ?"), values: vec![Value::from(LAST)] };
+        if let Some((host, project_id, owner)) = &window.project {
+            conditions.and("host = ?", host.clone());
+            conditions.and("project_id = ?", project_id.clone());
+            conditions.and("owner = ?", owner.clone());
+        }
+        if let Some(wanted) = &window.outcome {
+            conditions.and(&format!("{outcome} = ?"), wanted.clone());
+        }
+        if let Some(revision) = &window.revision {
+            conditions.and("substr(revision, 1, ?) = ?", i64::try_from(revision.chars().count()).unwrap_or(i64::MAX));
+            conditions.values.push(revision.clone().into());
+        }
+        if let Some(since) = window.since {
+            conditions.and(&format!("{table}.{time} >= ?"), to_millis(since));
+        }
+        if let Some(before) = window.before {
+            conditions.and(&format!("{table}.id < ?"), before);
+        }
+        conditions
+    }
+
+    fn and(&mut self, condition: &str, value: impl Into<Value>) {
+        self.sql += " AND ";
+        self.sql += condition;
+        self.values.push(value.into());
+    }
+
+    fn limited(mut self, select: &str, table: &str, limit: usize) -> (String, Vec<Value>) {
+        self.values.push(Value::from(i64::try_from(limit).unwrap_or(i64::MAX)));
+        (format!("{select} WHERE {} ORDER BY {table}.id DESC LIMIT ?", self.sql), self.values)
+    }
+}
+
+impl State {
+    /// The newest passes that match, newest first.
+    pub fn passes(&self, window: &Window) -> Result<Vec<PassView>, Error> {
+        let select = "SELECT pass.*, host, project_id, owner,
+                (SELECT min(next.started_at) FROM pass AS next WHERE next.project = pass.project AND next.id > pass.id
+                 AND next.id <= pass.id + 1000) AS ended
+            FROM pass JOIN project ON project.id = pass.project";
+        let (sql, values) =
+            Conditions::of(window, "pass", "finished_at", "result").limited(select, "pass", window.limit);
+        let connection = self.connection();
+        let mut statement = connection.prepare(&sql)?;
+        let rows = statement.query_map(params_from_iter(values), |row| {
+            let until: Option<i64> = row.get("ended")?;
+            Ok((pass(row)?, row.get::<_, i64>("project")?, until.unwrap_or(LAST)))
+        })?;
+        let sql = "SELECT count(*), coalesce(sum(outcome <> 'ok'), 0) FROM audit
+                   WHERE at >= ? AND at < ? AND +project = ? AND kind <> ?";
+        let mut writes = connection.prepare_cached(sql)?;
+        let mut passes = Vec::new();
+        for row in rows {
+            let (mut pass, project, until) = row?;
+            let (all, failed): (i64, i64) = writes
+                .query_row(params![to_millis(pass.started_at), until, project, ORDERS], |row| {
+                    Ok((row.get(0)?, row.get(1)?))
+                })?;
+            (pass.writes, pass.failed_writes) = (all.unsigned_abs(), failed.unsigned_abs());
+            passes.push(pass);
+        }
+        Ok(passes)
+    }
+
+    /// The newest changes that match, newest first.
+    pub fn changes(&self, window: &Window) -> Result<Vec<Numbered>, Error> {
+        let mut conditions = Conditions::of(window, "audit", "at", "outcome");
+        if let Some(kind) = &window.kind {
+            conditions.and("kind = ?", kind.clone());
+        }
+        if let Some(id) = &window.id {
+            conditions.and("CASE tenant WHEN '' THEN name ELSE tenant || '/' || name END = ?", id.clone());
+        }
+        let select = "SELECT audit.*, host, project_id, owner FROM audit JOIN project ON project.id = audit.project";
+        let (sql, values) = conditions.limited(select, "audit", window.limit);
+        let connection = self.connection();
+        let mut statement = connection.prepare(&sql)?;
+        let rows = statement.query_map(params_from_iter(values), |row| Ok((row.get("id")?, audit_row(row)?)))?;
+        Ok(rows.collect::<rusqlite::Result<_>>()?)
+    }
+}
+
+fn pass(row: &Row<'_>) -> rusqlite::Result<PassView> {
+    Ok(PassView {
+        number: row.get("id")?,
+        project: (text(row, "host")?, text(row, "project_id")?, text(row, "owner")?),
+        started_at: from_millis(row.get("started_at")?),
+        finished_at: from_millis(row.get("finished_at")?),
+        trigger: text(row, "trigger")?,
+        revision: text(row, "revision")?,
+        result: text(row, "result")?,
+        changes: number(row, "changes")?,
+        writes: 0,
+        failed_writes: 0,
+    })
+}
+
+impl ProjectState {
+    /// Notes what an operator ordered and what became of it, in the audit trail.
+    pub fn note_order(&self, order: &str, outcome: &str, message: &str) -> Result<(), Error> {
+        let now = to_millis(SystemTime::now());
+        self.write(|transaction, id| {
+            let sql = "INSERT INTO audit (project, at, trigger, revision, kind, tenant, name, action, fields, attempt,
+                           outcome, message, interim, duration_ms)
+                       VALUES (?, ?, 'api', '', ?, '', 'api', ?, '[]', 1, ?, ?, 0, 0)";
+            transaction.prepare_cached(sql)?.execute(params![id, now, ORDERS, order, outcome, message]).map(drop)
+        })
+    }
+
+    /// What the last run knew of its passes.
+    pub fn last_passes(&self) -> Result<LastPasses, Error> {
+        self.read(|connection, id| {
+            let newest = |condition: &str| {
+                let sql = format!(
+                    "SELECT revision, finished_at FROM pass WHERE project = ? AND {condition}
+                     AND finished_at BETWEEN 0 AND ? ORDER BY id DESC LIMIT 1"
+                );
+                let mut statement = connection.prepare_cached(&sql)?;
+                let mut rows = statement.query_map([id, LAST], |row| Ok((row.get(0)?, from_millis(row.get(1)?))))?;
+                rows.next().transpose()
+            };
+            let success: Option<(String, SystemTime)> = newest("result IN ('noop', 'applied')")?;
+            Ok(LastPasses {
+                success_at: success.map(|(_, at)| at),
+                in_sync: newest("result = 'noop' AND changes = 0")?,
+            })
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::state::PassRow;
+    use std::time::Duration;
+
+    fn at(seconds: u64) -> SystemTime {
+        SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000 + seconds)
+    }
+
+    fn row(second: u64, result: &str, revision: &str) -> PassRow {
+        PassRow {
+            started_at: at(second),
+            finished_at: at(second + 1),
+            trigger: "interval".to_owned(),
+            revision: revision.to_owned(),
+            result: result.to_owned(),
+            changes: if result == "noop" { 0 } else { 2 },
+        }
+    }
+
+    fn write(project: &ProjectState, second: u64, outcome: &str) {
+        let sql = "INSERT INTO audit (project, at, trigger, revision, kind, tenant, name, action, fields, attempt,
+                       outcome, message, duration_ms)
+                   VALUES (?, ?, 'watch', 'abc', 'roles', 't', 'a', 'update', '[]', 1, ?, '', 3)";
+        project
+            .write(|transaction, id| transaction.execute(sql, params![id, to_millis(at(second)), outcome]).map(drop))
+            .unwrap();
+    }
+
+    #[test]
+    fn passes_come_newest_first_with_what_they_wrote_and_in_windows() {
+        let dir = tempfile::tempdir().unwrap();
+        let state = State::open(dir.path()).unwrap();
+        let (one, two) =
+            (state.project("api.example.com", "P1", "default"), state.project("api.example.com", "P2", "x"));
+        for (second, result) in [(0, "applied"), (10, "noop"), (20, "failed")] {
+            one.note_pass(&row(second, result, "abcdef")).unwrap();
+        }
+        two.note_pass(&row(5, "held", "other")).unwrap();
+        for (second, outcome) in [(2, "ok"), (3, "failed"), (12, "ok")] {
+            write(&one, second, outcome);
+        }
+        one.note_order("reconcile", "ok", "").unwrap();
+        let found = |window: Window| -> Vec<(String, u64, u64)> {
+            let passes = state.passes(&window).unwrap();
+            passes.into_iter().map(|pass| (pass.result, pass.writes, pass.failed_writes)).collect()
+        };
+        let usual = Window { limit: 10, ..Window::default() };
+        let of = |result: &str, writes, failed| (result.to_owned(), writes, failed);
+
+        assert_eq!(found(usual.clone()), [of("held", 0, 0), of("failed", 0, 0), of("noop", 1, 0), of("applied", 2, 1)]);
+        let project = Some(("api.example.com".to_owned(), "P2".to_owned(), "x".to_owned()));
+        assert_eq!(found(Window { project, ..usual.clone() }), [of("held", 0, 0)]);
+        assert_eq!(found(Window { outcome: Some("noop".to_owned()), ..usual.clone() }), [of("noop", 1, 0)]);
+        assert_eq!(found(Window { revision: Some("abc".to_owned()), since: Some(at(20)), ..usual.clone() }).len(), 1);
+        let newest = state.passes(&Window { limit: 2, ..usual.clone() }).unwrap();
+        let older = state.passes(&Window { before: Some(newest[1].number), ..usual }).unwrap();
+        assert_eq!(older.iter().map(|pass| pass.result.as_str()).collect::<Vec<_>>(), ["noop", "applied"]);
+        let last = one.last_passes().unwrap();
+        assert_eq!((last.success_at, last.in_sync), (Some(at(11)), Some(("abcdef".to_owned(), at(11)))));
+    }
+
+    #[test]
+    fn changes_and_orders_are_found_by_resource_and_outcome() {
+        let dir = tempfile::tempdir().unwrap();
+        let state = State::open(dir.path()).unwrap();
+        let project = state.project("api.example.com", "P1", "default");
+        write(&project, 1, "ok");
+        write(&project, 2, "failed");
+        project.note_order("suspend", "ok", "until noon").unwrap();
+        let found = |window: Window| -> Vec<(String, String)> {
+            let rows = state.changes(&Window { limit: 10, ..window }).unwrap();
+            rows.into_iter().map(|(_, row)| (row.action, row.outcome)).collect()
+        };
+        let of = |action: &str, outcome: &str| (action.to_owned(), outcome.to_owned());
+
+        assert_eq!(found(Window::default()), [of("suspend", "ok"), of("update", "failed"), of("update", "ok")]);
+        assert_eq!(found(Window { kind: Some(ORDERS.to_owned()), ..Window::default() }), [of("suspend", "ok")]);
+        let role = Window { id: Some("t/a".to_owned()), outcome: Some("failed".to_owned()), ..Window::default() };
+        assert_eq!(found(role), [of("update", "failed")]);
+    }
+}

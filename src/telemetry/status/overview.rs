@@ -1,0 +1,152 @@
+//! What the page shows of a project beside the contract's first fields: counts, progress, drift, what was seen when.
+
+use crate::telemetry::status::rfc3339;
+use serde::Serialize;
+use std::time::SystemTime;
+
+/// Part of a project's status; its fields stand among the others.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Overview {
+    /// The revision that the project last equalled; `None` until it first does.
+    pub applied: Option<AppliedStatus>,
+    /// RFC 3339: the end of the newest pass that saw everything and could use the newest files.
+    pub last_success_at: Option<String>,
+    /// RFC 3339: the next pass that is scheduled.
+    pub next_pass_at: Option<String>,
+    /// Every declared resource and every planned change, each once.
+    pub counts: CountsStatus,
+    /// While changes go out.
+    pub progress: Option<ProgressStatus>,
+    /// What differs though the files did not change.
+    pub drift: DriftStatus,
+    /// Every kind there is.
+    pub kinds: Vec<KindStatus>,
+    /// Of the timer.
+    #[serde(skip)]
+    pub timer_at: Option<SystemTime>,
+    /// Of the project alone: a retry, a delete that becomes due, the end of a suspension.
+    #[serde(skip)]
+    pub retry_at: Option<SystemTime>,
+}
+
+impl Overview {
+    /// Brings `next_pass_at` up to date.
+    pub fn schedule(&mut self) {
+        let next = [self.timer_at, self.retry_at].into_iter().flatten().min();
+        self.next_pass_at = next.map(rfc3339);
+    }
+}
+
+/// What the project last equalled.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct AppliedStatus {
+    /// Digest of the content.
+    pub revision: String,
+    /// Label from git; `None` where it is not known.
+    pub commit: Option<String>,
+    /// RFC 3339: since when.
+    pub at: String,
+}
+
+/// Where resources stand, each counted once: what is stuck in one part is stuck.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct CountsStatus {
+    /// Declared, and equal to what is live.
+    pub in_sync: u64,
+    /// On the queue, and on their way.
+    pub changing: u64,
+    /// The same while the project only observes: neither failed nor on their way.
+    pub suspended: u64,
+    /// Failed for now; another try is scheduled.
+    pub retrying: u64,
+    /// What they depend on failed.
+    pub blocked: u64,
+    /// Refused until something changes.
+    pub parked: u64,
+    /// Wait for an approval.
+    pub held: u64,
+    /// Held by something that no approval releases: time, the policy.
+    pub waiting: u64,
+    /// Declared, but nobody could look.
+    pub unknown: u64,
+}
+
+/// A drain under way.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ProgressStatus {
+    /// RFC 3339: when it began.
+    pub since: String,
+    /// Tasks at the most.
+    pub total: u64,
+    /// Of those, not done yet.
+    pub left: u64,
+    /// About how long the rest takes, pauses aside; `None` where nobody can tell yet.
+    pub seconds_left: Option<u64>,
+}
+
+/// Drift that is not healed.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct DriftStatus {
+    /// All of it.
+    pub total: u64,
+    /// The first of it.
+    pub resources: Vec<DriftedStatus>,
+}
+
+/// One resource that drifted.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct DriftedStatus {
+    /// The YAML key.
+    pub kind: String,
+    /// The identity.
+    pub id: String,
+    /// RFC 3339: the first look that showed it.
+    pub since: String,
+    /// Who did it, where that is known.
+    pub actor: Option<String>,
+}
+
+/// What is known of one kind.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct KindStatus {
+    /// The YAML key.
+    pub kind: String,
+    /// Some file mentions it, or the daemon owns some of it.
+    pub is_managed: bool,
+    /// Declared.
+    pub resources: u64,
+    /// RFC 3339: the newest look that was answered.
+    pub observed_at: Option<String>,
+    /// Why the newest was not.
+    pub error: Option<String>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    #[test]
+    fn the_next_pass_is_whichever_comes_first() {
+        let at = |seconds| Some(SystemTime::UNIX_EPOCH + Duration::from_secs(seconds));
+        for (timer, retry, expected) in [
+            (None, None, None),
+            (at(60), None, Some("1970-01-01T00:01:00Z")),
+            (at(60), at(5), Some("1970-01-01T00:00:05Z")),
+            (None, at(5), Some("1970-01-01T00:00:05Z")),
+        ] {
+            let mut overview = Overview { timer_at: timer, retry_at: retry, ..Overview::default() };
+
+            overview.schedule();
+
+            assert_eq!(overview.next_pass_at.as_deref(), expected);
+        }
+    }
+}
