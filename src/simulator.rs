@@ -1,8 +1,8 @@
 //! A stand-in for the Descope Management API, for demos, tests and trials without an account.
 //!
-//! It holds one world per project (the part of the bearer before the colon) in memory and answers the permission,
-//! role, tenant and license calls as the official SDKs know them; every other path is 404. It shares no code with the
-//! client, so the two check one another. Equal requests and an equal seed give equal answers.
+//! It holds one world per project (the part of the bearer before the colon) in memory and answers the calls of the
+//! kinds in `simulator/kinds/` as the official SDKs know them; every other path is 404. It shares no code with the client, so the
+//! two check one another. Equal requests and an equal seed give equal answers.
 //!
 //! A request counts after half of its latency. Then, in this order: the rate limit (the license call is exempt),
 //! scripted and drawn faults, the key, the call.
@@ -13,16 +13,16 @@
 //!
 //! | call | does |
 //! | --- | --- |
-//! | `GET /_sim/log?since=SEQ` | every API request in the order it took effect: `seq`, `time` (Unix ms), `method`, `path`, `query`, `body`, `project`, `status` (null: no answer was sent), `effect` (it changed something), `fault`, `inLockout`. Never the authorization; secret fields read `(secret)`. The last 500,000 are kept |
+//! | `GET /_sim/log?since=SEQ` | every API request in the order it took effect: `seq`, `time` (Unix ms), `method`, `path`, `query`, `body`, `project`, `status` (null: no answer was sent), `effect` (it changed something), `fault`, `inLockout`. Never the authorization; secret fields read `(secret)`. The last 500,000 are kept, or as many as fit into 256 MiB |
 //! | `DELETE /_sim/log` | forgets them; `seq` goes on |
 //! | `GET /_sim/stats` | `requests`, `admitted`, `throttled`, `duringLockout`, `reads`, `writes` (admitted calls that would change something, whatever became of them), `applied` (requests that did), `faults`, `operations` (`"POST /v1/mgmt/role/create": { "200": 3 }`; status `none`: no answer; `other`: no call of the API), `background` |
 //! | `DELETE /_sim/stats` | counts anew |
 //! | `GET /_sim/state` | `{ "projects": { ID: state } }` |
-//! | `GET /_sim/state?project=ID` | `{ "permissions", "roles", "tenants" }`, with what the API never returns: a tenant's `parent`, `federatedAppIds`, `settings` |
+//! | `GET /_sim/state?project=ID` | `{ KIND: [entity] }` of every kind, with what the API never returns: a tenant's `settings`, secrets |
 //! | `PUT /_sim/state?project=ID` | replaces that world. A list left out is that of a new project; system permissions are always there; ids and times left out are made. Or `{ "projects": { ID: state } }` without `project` |
-//! | `PUT /_sim/state/KIND/KEY` | merges fields into one entity, or adds it; KEY is percent-encoded, a tenant's `id`, otherwise the `name`; `?tenant=ID` for a tenant's role, `?project=ID` unless there is exactly one. Unknown fields are stored: reads carry them, an update that sends them is accepted, one that does not removes them; null removes them. Edits show at once, whatever `readDelay` says |
+//! | `PUT /_sim/state/KIND/KEY` | merges fields into one entity, or adds it; KEY is percent-encoded, a tenant's `id`, otherwise the `name`; `?tenant=ID` for what belongs to a tenant, `?project=ID` unless there is exactly one. Unknown fields are stored: reads carry them, an update that sends them is accepted, one that does not removes them; null removes them. Edits show at once, whatever `readDelay` says |
 //! | `DELETE /_sim/state/KIND/KEY` | removes one entity and the references to it |
-//! | `GET`, `PUT /_sim/options` | the [`Switches`]; a PUT changes those it names |
+//! | `GET`, `PUT /_sim/options` | the [`Switches`], which `simulator --help` lists; a PUT changes those it names, as `--set` does at the start |
 //! | `GET`, `PUT /_sim/rate-limit` | the [`Limit`]; a PUT changes what it names (`{ "n": 50 }` keeps what was counted), `null` turns it off |
 //! | `GET`, `PUT`, `DELETE /_sim/faults` | the list of scripted faults |
 //!
@@ -39,8 +39,10 @@
 //! name or id of the entity, of an item of a batch, or in a batch delete: `{ "match": { "item": "X" }, "fault":
 //! "status", "status": 400 }` refuses one resource, `{ "match": { "path": "/v1/mgmt/role/*" }, "fault": "status",
 //! "status": 403 }` a whole kind. Faults: `status`, `html200`, `empty200`, `truncated_list` (`keep` items, or half),
-//! `empty_list`, `reset_before`, `reset_after`, `hang`, `malformed_json`, `echo_request`, `redirect`, `delay`.
-//! `effect` says whether the call runs before the fault; by default it does for `reset_after`, `malformed_json`,
+//! `empty_list`, `null_list` and `object_list` (what stands where the list should), `twice` (one item comes twice), `wrong_types`
+//! (of the `fields`, or of all but `id` and `name`), `html` (a page, by default with 403), `reset_before`, `reset_after`, `hang`,
+//! `malformed_json`, `short_body` and `endless_body` (of the answer, or of the refusal that `status` names), `echo_request`,
+//! `redirect` (with a `location` in `headers`), `delay`. `effect` says whether the call runs before the fault; by default it does for `reset_after`, `malformed_json`,
 //! `delay` and those that alter a list.
 
 mod api;
@@ -49,17 +51,15 @@ mod exchange;
 mod fault;
 mod fields;
 mod gate;
+mod kinds;
 mod log;
 mod options;
-mod permission;
 pub mod rate_limit;
 mod refusal;
 mod reply;
-mod role;
 mod server;
 mod state;
 mod table;
-mod tenant;
 mod view;
 mod world;
 
@@ -72,6 +72,7 @@ pub use gate::Neighbours;
 pub use gate::RetryAfterForm;
 pub use options::Batch;
 pub use options::DeleteAbsent;
+pub use options::DeleteParent;
 pub use options::DeleteUsed;
 pub use options::EmptyDelete;
 pub use options::LimitBy;
@@ -84,6 +85,7 @@ pub use options::Switches;
 pub use options::ThrottleBody;
 pub use options::UnknownFields;
 pub use options::UnknownPermission;
+pub use options::describe;
 
 use std::io;
 use std::net::SocketAddr;

@@ -2,6 +2,7 @@
 
 use crate::cli::UsageError;
 use crate::config;
+use crate::simulator;
 use crate::simulator::Limit;
 use crate::simulator::LimitKind;
 use crate::simulator::Neighbours;
@@ -18,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 
 /// Flags of `descope-gitops simulator`.
 #[derive(Debug, Args)]
+#[command(after_long_help = switches_help())]
 #[allow(clippy::struct_excessive_bools, reason = "each is a flag")]
 pub struct SimulatorArgs {
     /// Address to listen on; port 0 takes a free one
@@ -60,6 +62,17 @@ pub struct SimulatorArgs {
     /// The only management key that is let in; any one unless given
     #[arg(long, value_name = "KEY")]
     pub management_key: Option<String>,
+    /// Answers an open question of the API in another way; may be given more than once, see below
+    #[arg(long = "set", value_name = "SWITCH=VALUE")]
+    pub set: Vec<String>,
+}
+
+fn switches_help() -> String {
+    let switches = simulator::describe();
+    format!(
+        "Switches, with their defaults. Set them with --set SWITCH=VALUE, or while it runs with\n\
+         curl -X PUT http://ADDRESS:PORT/_sim/options -d '{{\"SWITCH\": VALUE}}':\n\n{switches}"
+    )
 }
 
 /// `--rate-limit`.
@@ -109,13 +122,18 @@ impl SimulatorArgs {
         if let Some(limit) = &limit {
             limit.check().map_err(UsageError)?;
         }
-        let switches = Switches {
+        let mut switches = Switches {
             latency: self.latency.median,
             latency_sigma: self.latency.sigma,
             fault_rate: self.fault_rate,
             management_key: self.management_key,
             ..Switches::default()
         };
+        for set in &self.set {
+            let (name, value) =
+                set.split_once('=').ok_or_else(|| UsageError(format!("--set {set}: write SWITCH=VALUE")))?;
+            switches = switches.with_one(name, value).map_err(|error| UsageError(format!("--set {set}: {error}")))?;
+        }
         let listen: SocketAddr = self.listen.parse().map_err(|_| {
             UsageError(format!("--listen: {} is no address with a port; write 127.0.0.1:8090", self.listen))
         })?;
@@ -162,6 +180,7 @@ fn parse_background(text: &str) -> Result<Neighbours, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::simulator::UnknownFields;
     use clap::Parser;
 
     #[derive(Parser)]
@@ -197,6 +216,8 @@ mod tests {
             "--background=0.5:20s/40s",
             "--latency=20ms:0.3",
             "--seed=7",
+            "--set=unknownFields=ignore",
+            "--set=readDelay=2s",
         ])
         .unwrap();
 
@@ -215,12 +236,21 @@ mod tests {
         assert_eq!(options.limit, Some(limit));
         assert!((options.switches.latency_sigma - 0.3).abs() < f64::EPSILON);
         assert_eq!(options.seed, 7);
+        assert_eq!(options.switches.unknown_fields, UnknownFields::Ignore);
+        assert_eq!(options.switches.read_delay, Duration::from_secs(2));
     }
 
     #[test]
     fn none_is_no_limit_and_nonsense_is_refused() {
         assert_eq!(options(&["--rate-limit", "none"]).unwrap().limit, None);
-        let bad = ["--rate-limit=100", "--rate-limit=0/60s", "--fault-rate=2", "--background=1:20s", "--burst=0"];
+        let bad = [
+            "--rate-limit=100",
+            "--rate-limit=0/60s",
+            "--fault-rate=2",
+            "--background=1:20s",
+            "--burst=0",
+            "--set=no=1",
+        ];
         for flag in bad {
             assert!(options(&[flag]).is_err(), "{flag}");
         }

@@ -1,83 +1,86 @@
-//! The calls of the Management API that exist here, and what runs one of them.
+//! A call of the Management API: which ones exist, and what runs one of them.
 
 use super::fields::Document;
 use super::fields::Fields;
+use super::kinds;
+use super::kinds::Target;
 use super::options::Batch;
+use super::options::DeleteAbsent;
+use super::options::DeleteUsed;
 use super::options::ListOrder;
 use super::options::Switches;
-use super::permission;
 use super::refusal::Refusal;
-use super::role;
 use super::table::Row;
-use super::table::Table;
-use super::tenant;
 use super::view;
-use super::view::Depth;
 use super::view::Keyed;
+use super::view::Look;
 use super::view::Shown;
 use super::view::View;
+use super::world::Shelf;
 use super::world::World;
+use percent_encoding::percent_decode_str;
 use serde_json::Value;
+use std::sync::Arc;
 
 /// One call.
 #[derive(Debug)]
 pub struct Route {
     /// The method.
     pub method: &'static str,
-    /// The path.
+    /// The path. A last segment in braces takes any one, percent-decoded: the call reads it as a parameter.
     pub path: &'static str,
-    /// It changes something.
-    pub writes: bool,
+    /// How it counts.
+    pub sort: Sort,
     run: Run,
+}
+
+/// How a call counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sort {
+    /// Exempt from the limit; neither read nor write.
+    Exempt,
+    Read,
+    Write,
+    /// A write of the one document that holds the project's own settings: two of them at once may conflict.
+    ProjectWrite,
+    /// No call of the API.
+    Unknown,
 }
 
 type Run = fn(&mut Call<'_>) -> Result<Vec<u8>, Refusal>;
 
-/// Exempt from the rate limit.
-pub const LICENSE: &str = "/v1/mgmt/license";
-
-const fn read(method: &'static str, path: &'static str, run: Run) -> Route {
-    Route { method, path, writes: false, run }
+/// A call outside the rate limit.
+pub const fn exempt(method: &'static str, path: &'static str, run: Run) -> Route {
+    Route { method, path, sort: Sort::Exempt, run }
 }
 
-const fn write(method: &'static str, path: &'static str, run: Run) -> Route {
-    Route { method, path, writes: true, run }
+/// A call that changes nothing.
+pub const fn read(method: &'static str, path: &'static str, run: Run) -> Route {
+    Route { method, path, sort: Sort::Read, run }
 }
 
-const ROUTES: &[Route] = &[
-    read("GET", LICENSE, |call| Ok(view::bytes(&Keyed("rateLimitTier", &call.switches.license_tier)))),
-    read("GET", "/v1/mgmt/permission/all", permission::all),
-    write("POST", "/v1/mgmt/permission/create", permission::create),
-    write("POST", "/v1/mgmt/permission/create/batch", permission::create_batch),
-    write("POST", "/v1/mgmt/permission/update", permission::update),
-    write("POST", "/v1/mgmt/permission/update/batch", permission::update_batch),
-    write("POST", "/v1/mgmt/permission/delete", permission::delete),
-    write("POST", "/v1/mgmt/permission/delete/batch", permission::delete_batch),
-    read("GET", "/v1/mgmt/role/all", role::all),
-    read("POST", "/v1/mgmt/role/search", role::search),
-    write("POST", "/v1/mgmt/role/create", role::create),
-    write("POST", "/v1/mgmt/role/create/batch", role::create_batch),
-    write("POST", "/v1/mgmt/role/update", role::update),
-    write("POST", "/v1/mgmt/role/update/batch", role::update_batch),
-    write("POST", "/v1/mgmt/role/delete", role::delete),
-    write("POST", "/v1/mgmt/role/delete/batch", role::delete_batch),
-    read("GET", "/v1/mgmt/tenant", tenant::load),
-    read("GET", "/v1/mgmt/tenant/all", tenant::all),
-    read("POST", "/v1/mgmt/tenant/search", tenant::search),
-    write("POST", "/v1/mgmt/tenant/create", tenant::create),
-    write("POST", "/v1/mgmt/tenant/update", tenant::update),
-    write("PATCH", "/v1/mgmt/tenant/patch", tenant::patch),
-    write("POST", "/v1/mgmt/tenant/delete", tenant::delete),
-    read("GET", "/v1/mgmt/tenant/settings", tenant::settings),
-    write("POST", "/v1/mgmt/tenant/settings", tenant::set_settings),
-    write("POST", "/v1/mgmt/tenant/updateDefaultRoles", tenant::update_default_roles),
-    write("POST", "/v2/mgmt/tenant/adminlinks/sso/generate", tenant::generate_link),
-    write("POST", "/v1/mgmt/tenant/adminlinks/sso/revoke", tenant::revoke_link),
-];
+/// A call that changes something.
+pub const fn write(method: &'static str, path: &'static str, run: Run) -> Route {
+    Route { method, path, sort: Sort::Write, run }
+}
 
-/// The call with this method and path.
-pub fn route(method: &str, path: &str) -> Option<&'static Route> {
-    ROUTES.iter().find(|route| route.path == path && route.method == method)
+/// A call that changes the project's own settings.
+pub const fn project_write(method: &'static str, path: &'static str, run: Run) -> Route {
+    Route { method, path, sort: Sort::ProjectWrite, run }
+}
+
+/// The call with this method and path, and what a segment in braces stands for: its name and value.
+pub fn route(method: &str, path: &str) -> Option<(&'static Route, Option<(String, String)>)> {
+    let routes = || kinds::ALL.iter().flat_map(|kind| kind.routes()).filter(|route| route.method == method);
+    if let Some(route) = routes().find(|route| route.path == path) {
+        return Some((route, None));
+    }
+    let (folder, value) = path.rsplit_once('/')?;
+    let value = percent_decode_str(value).decode_utf8().ok().filter(|value| !value.is_empty())?;
+    routes().find_map(|route| {
+        let name = route.path.strip_prefix(folder)?.strip_prefix("/{")?.strip_suffix('}')?;
+        Some((route, Some((name.to_owned(), value.clone().into_owned()))))
+    })
 }
 
 /// A call that runs.
@@ -106,12 +109,17 @@ pub fn run(
     body: &[u8],
     rng: fastrand::Rng,
 ) -> Result<Vec<u8>, Refusal> {
-    let body = Fields::new(document(body)?);
+    let mut body = Value::Object(document(body)?);
+    if switches.normalizes && route.sort != Sort::Read {
+        normalize(&mut body, false);
+    }
+    let Value::Object(body) = body else { return Err(Refusal::Malformed("the body is not a JSON object".to_owned())) };
+    let body = Fields::new(body);
     let mark = world.mark();
     let mut call = Call { world, switches, body, query, rng, keep: false };
     let result = (route.run)(&mut call);
     if result.is_err() && !call.keep {
-        call.world.undo(mark);
+        call.world.undo(&mark);
     }
     result
 }
@@ -127,29 +135,86 @@ fn document(body: &[u8]) -> Result<Document, Refusal> {
     }
 }
 
-impl Call<'_> {
+/// Texts lose their outer blanks, domains their capitals.
+fn normalize(value: &mut Value, is_domain: bool) {
+    match value {
+        Value::String(text) => {
+            *text = text.trim().to_owned();
+            if is_domain {
+                *text = text.to_lowercase();
+            }
+        }
+        Value::Array(items) => items.iter_mut().for_each(|item| normalize(item, is_domain)),
+        Value::Object(fields) => {
+            for (name, value) in fields {
+                normalize(value, name.to_lowercase().ends_with("domains"));
+            }
+        }
+        Value::Null | Value::Bool(_) | Value::Number(_) => {}
+    }
+}
+
+impl<'a> Call<'a> {
     /// A parameter of the query that must be there.
-    pub fn parameter(&self, name: &str) -> Result<&str, Refusal> {
+    pub fn parameter(&self, name: &str) -> Result<&'a str, Refusal> {
         let found = self.query.iter().find(|(key, value)| key == name && !value.is_empty());
         found.map(|(_, value)| value.as_str()).ok_or_else(|| Refusal::required(name))
+    }
+
+    /// A look at the world as it is.
+    pub fn look(&mut self) -> Look<'_> {
+        Look::new(self.world, self.switches, self.rng.fork())
     }
 
     /// A list answer, as late and in the order that the switches say.
     pub fn listed<T: Row + Shown>(
         &mut self,
         key: &'static str,
-        table: impl Fn(&World) -> &Table<T>,
+        place: Shelf<T>,
         shown: impl Fn(&T) -> bool,
     ) -> Vec<u8> {
-        let world = &*self.world;
-        let mut rows = table(world).as_of(self.switches.read_delay);
+        let rows = self.rows(place, shown);
+        let look = self.look();
+        let views: Vec<_> = rows.iter().map(|row| View { look: &look, row: &**row }).collect();
+        view::bytes(&Keyed(key, views))
+    }
+
+    /// Rows for a list answer, as late and in the order that the switches say.
+    pub fn rows<T: Row + Shown>(&mut self, place: Shelf<T>, shown: impl Fn(&T) -> bool) -> Vec<Arc<T>> {
+        let mut rows = self.world.table(place).as_of(self.switches.read_delay);
         rows.retain(|row| shown(row));
         if self.switches.list_order == ListOrder::Shuffled {
             self.rng.shuffle(&mut rows);
         }
-        let views: Vec<_> =
-            rows.iter().map(|row| View { world, row: &**row, depth: Depth::of(self.switches) }).collect();
-        view::bytes(&Keyed(key, views))
+        rows
+    }
+
+    /// A row for the answer of a load, as late as the switches say.
+    pub fn loaded<T: Row + Shown>(&self, place: Shelf<T>, number: u64) -> Option<Arc<T>> {
+        self.world.table(place).get_as_of(number, self.switches.read_delay)
+    }
+
+    /// One row as an answer.
+    pub fn shown<T: Shown>(&mut self, row: &T) -> Vec<u8> {
+        let look = self.look();
+        view::bytes(&View { look: &look, row })
+    }
+
+    /// Removes an entity unless something still refers to it and the switches then refuse.
+    pub fn remove(&mut self, target: &Target, remove: fn(&mut World, &Target)) -> Result<(), Refusal> {
+        if self.switches.delete_used == DeleteUsed::Error && kinds::is_used(self.world, target) {
+            return Err(Refusal::Invalid(format!("{} is still in use", target.name)));
+        }
+        remove(self.world, target);
+        Ok(())
+    }
+
+    /// What a delete of something absent comes to.
+    pub fn absent(&self, refusal: Refusal) -> Result<(), Refusal> {
+        match self.switches.delete_absent {
+            DeleteAbsent::Error => Err(refusal),
+            DeleteAbsent::Success => Ok(()),
+        }
     }
 
     /// Does one thing for every item of a batch: all or nothing, unless the switch says otherwise.
@@ -165,7 +230,7 @@ impl Call<'_> {
                 Ok(number) => done.push(number),
                 Err(refusal) if self.switches.batch == Batch::Atomic => return Err(refusal),
                 Err(refusal) => {
-                    self.world.undo(mark);
+                    self.world.undo(&mark);
                     refused.get_or_insert(refusal);
                 }
             }

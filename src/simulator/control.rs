@@ -9,13 +9,10 @@ use super::gate::Limit;
 use super::refusal::Refusal;
 use super::reply::Reply;
 use super::state;
-use super::state::Contents;
-use super::view::Keyed;
 use super::view::bytes;
 use percent_encoding::percent_decode_str;
 use serde_json::Value;
 use serde_json::json;
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 /// Everything below this is ours and no call of the API.
@@ -26,11 +23,14 @@ pub fn answer(memory: &mut Memory, now: Duration, request: &Request) -> Reply {
     match run(memory, now, request) {
         Ok(body) => Reply::of_json(200, body),
         Err(Refusal::NoSuchCall) => Reply::json(404, &json!({ "error": "no such thing under /_sim" })),
-        Err(Refusal::NotFound(message)) => Reply::json(404, &json!({ "error": message })),
+        Err(Refusal::NotFound(message, _)) => Reply::json(404, &json!({ "error": message })),
         Err(Refusal::BadKey) => Reply::text(401, ""),
-        Err(Refusal::Malformed(message) | Refusal::Invalid(message) | Refusal::Exists(message)) => {
-            Reply::json(400, &json!({ "error": message }))
-        }
+        Err(
+            Refusal::Malformed(message)
+            | Refusal::Invalid(message)
+            | Refusal::Exists(message)
+            | Refusal::Coded { message, .. },
+        ) => Reply::json(400, &json!({ "error": message })),
     }
 }
 
@@ -42,7 +42,7 @@ fn run(memory: &mut Memory, now: Duration, request: &Request) -> Result<Vec<u8>,
                 Some(since) => since.parse().map_err(|_| Refusal::Invalid("since is not a number".to_owned()))?,
                 None => 0,
             };
-            Ok(bytes(&memory.log.entries(since)))
+            Ok(memory.log.entries(since))
         }
         ("DELETE", "/log") => {
             memory.log.clear();
@@ -71,10 +71,10 @@ fn run(memory: &mut Memory, now: Duration, request: &Request) -> Result<Vec<u8>,
         ("PUT", "/rate-limit") => set_limit(memory, now, request).map(|limit| bytes(&limit)),
         ("GET", "/state") => {
             if let Some(project) = parameter(request, "project") {
-                return Ok(bytes(&Contents(memory.world(project))));
+                return Ok(state::write(memory.world(project)));
             }
-            let worlds: BTreeMap<_, _> = memory.worlds.iter().map(|(id, world)| (id, Contents(world))).collect();
-            Ok(bytes(&Keyed("projects", worlds)))
+            let worlds = memory.worlds.iter().map(|(id, world)| [&bytes(id)[..], b":", &state::write(world)].concat());
+            Ok([&b"{\"projects\":{"[..], &worlds.collect::<Vec<_>>().join(&b","[..]), b"}}"].concat())
         }
         ("PUT", "/state") => put_state(memory, request).map(|()| bytes(&json!({}))),
         (method, path) => edit(memory, method, path, request).map(|()| bytes(&json!({}))),
@@ -129,21 +129,22 @@ fn edit(memory: &mut Memory, method: &str, path: &str, request: &Request) -> Res
     let project = parameter(request, "project").map(str::to_owned).or(only);
     let project =
         project.ok_or_else(|| Refusal::Invalid("more or less than one project: give ?project=ID".to_owned()))?;
+    let kind = state::kind(kind)?;
     let world = memory.world(&project);
     let mark = world.mark();
     match method {
         "PUT" => {
             let mut fields = object(request)?;
-            fields.insert(if kind == "tenants" { "id" } else { "name" }.to_owned(), json!(key));
-            if kind == "roles" {
+            fields.insert(kind.key().to_owned(), json!(key));
+            if !tenant.is_empty() {
                 fields.insert("tenantId".to_owned(), json!(tenant));
             }
-            state::put(world, kind, Fields::new(fields))?;
+            kind.put(world, Fields::new(fields))?;
         }
-        "DELETE" => state::delete(world, kind, tenant, &key)?,
+        "DELETE" => kind.remove(world, tenant, &key)?,
         _ => return Err(Refusal::NoSuchCall),
     }
-    world.settle(mark);
+    world.settle(&mark);
     Ok(())
 }
 

@@ -1,6 +1,7 @@
 //! One request from the moment it counts: limit, faults, key, call, log.
 
 use super::api;
+use super::api::Sort;
 use super::fault;
 use super::fault::Asked;
 use super::fault::Ending;
@@ -9,7 +10,6 @@ use super::gate::Gate;
 use super::log;
 use super::log::Entry;
 use super::log::Log;
-use super::log::Sort;
 use super::options::LimitBy;
 use super::options::Options;
 use super::options::Switches;
@@ -51,6 +51,17 @@ pub struct Memory {
     pub gate: Gate,
     pub log: Log,
     arrived: u64,
+    /// How often each project's own settings were written.
+    versions: BTreeMap<String, u64>,
+}
+
+/// A request that has arrived and not taken effect yet.
+#[derive(Debug)]
+pub struct Arrival {
+    /// Its draws. They depend on its number alone, not on how many draws the ones before it made.
+    pub rng: fastrand::Rng,
+    /// How often the project's own settings had been written.
+    version: u64,
 }
 
 impl Memory {
@@ -64,13 +75,19 @@ impl Memory {
             gate: Gate::new(options.limit, options.seed),
             log: Log::default(),
             arrived: 0,
+            versions: BTreeMap::new(),
         }
     }
 
-    /// Draws of the next request. They depend on its number alone, not on how many draws the ones before it made.
-    pub fn arrive(&mut self) -> fastrand::Rng {
+    /// The next request has come in.
+    pub fn arrive(&mut self, request: &Request) -> Arrival {
         self.arrived += 1;
-        super::rate_limit::rng(self.seed ^ super::hash(&self.arrived.to_string()))
+        let rng = super::rate_limit::rng(self.seed ^ super::hash(&self.arrived.to_string()));
+        Arrival { rng, version: self.version(bearer(request.authorization.as_deref()).0) }
+    }
+
+    fn version(&self, project: &str) -> u64 {
+        self.versions.get(project).copied().unwrap_or_default()
     }
 
     /// The round trip of a request.
@@ -91,16 +108,12 @@ impl Memory {
     }
 
     /// Takes a request at `now` (since the start), and says how it ends and how long it is held up besides latency.
-    pub fn take(&mut self, now: Duration, request: &Request, mut rng: fastrand::Rng) -> (Ending, Duration) {
+    pub fn take(&mut self, now: Duration, request: &Request, mut arrival: Arrival) -> (Ending, Duration) {
         let (project, key) = bearer(request.authorization.as_deref());
         let shown = log::shown(&request.body);
         let route = api::route(&request.method, &request.path);
-        let sort = match route {
-            Some(route) if route.path == api::LICENSE => Sort::License,
-            Some(route) if route.writes => Sort::Write,
-            Some(_) => Sort::Read,
-            None => Sort::Unknown,
-        };
+        let sort = route.as_ref().map_or(Sort::Unknown, |(route, _)| route.sort);
+        let operation = route.as_ref().map(|(route, _)| route.path);
         let mut entry = Entry {
             seq: 0,
             time: unix_millis(),
@@ -115,7 +128,7 @@ impl Memory {
             in_lockout: false,
         };
 
-        if sort != Sort::License {
+        if sort != Sort::Exempt {
             let source = match self.switches.limit_by {
                 LimitBy::Source => request.source.to_string(),
                 LimitBy::Project => project.to_owned(),
@@ -124,16 +137,16 @@ impl Memory {
             entry.in_lockout = pass.in_lockout;
             if let Some(headers) = pass.refused {
                 entry.status = Some(429);
-                self.log.add(entry, sort);
+                self.log.add(entry, sort, operation);
                 return (Ending::Answer(throttled(self.switches.throttle_body, headers)), Duration::ZERO);
             }
         }
 
         let asked = Asked { method: &request.method, path: &request.path, project, body: &shown };
-        let rule = fault::pick(&mut self.faults, self.switches.fault_rate, asked, &mut rng);
+        let rule = fault::pick(&mut self.faults, self.switches.fault_rate, asked, &mut arrival.rng);
         let mut reply = Reply::text(200, "");
         if rule.as_ref().is_none_or(Rule::has_effect) {
-            (reply, entry.effect) = self.answer(now, request, project, key, rng);
+            (reply, entry.effect) = self.answer(now, request, project, key, arrival);
         }
         entry.fault = rule.as_ref().map(|rule| rule.fault.name());
         let delay = rule.as_ref().map_or(Duration::ZERO, |rule| rule.delay);
@@ -145,7 +158,7 @@ impl Memory {
             Ending::Answer(reply) => Some(reply.status),
             Ending::Drop | Ending::Hang => None,
         };
-        self.log.add(entry, sort);
+        self.log.add(entry, sort, operation);
         (ending, delay)
     }
 
@@ -156,21 +169,34 @@ impl Memory {
         request: &Request,
         project: &str,
         key: &str,
-        rng: fastrand::Rng,
+        arrival: Arrival,
     ) -> (Reply, bool) {
         let right = self.switches.management_key.as_deref().is_none_or(|right| right == key);
         if project.is_empty() || key.is_empty() || !right {
             return (Refusal::BadKey.reply(&self.switches), false);
         }
-        let Some(route) = api::route(&request.method, &request.path) else {
+        let Some((route, segment)) = api::route(&request.method, &request.path) else {
             return (Refusal::NoSuchCall.reply(&self.switches), false);
         };
         let switches = self.switches.clone();
+        let version = self.version(project);
         let world = self.world(project);
         world.advance(now, switches.read_delay);
+        if world.since.is_some_and(|since| now < since + switches.new_project_refuses) {
+            let refusal = Refusal::forbidden("E111009", "the management key cannot be used with this project yet");
+            return (refusal.reply(&switches), false);
+        }
+        if switches.version_conflicts && route.sort == Sort::ProjectWrite && version != arrival.version {
+            let message = "version conflict: the project was changed meanwhile".to_owned();
+            return (Refusal::Coded { status: 409, code: "E111604", message }.reply(&switches), false);
+        }
         let mark = world.mark();
-        let result = api::run(route, world, &switches, &request.query, &request.body, rng);
+        let query: Vec<_> = segment.into_iter().chain(request.query.iter().cloned()).collect();
+        let result = api::run(route, world, &switches, &query, &request.body, arrival.rng);
         let effect = world.mark() != mark;
+        if effect && route.sort == Sort::ProjectWrite {
+            *self.versions.entry(project.to_owned()).or_default() += 1;
+        }
         match result {
             Ok(body) => (Reply::of_json(200, body), effect),
             Err(refusal) => (refusal.reply(&switches), effect),
@@ -214,22 +240,26 @@ mod tests {
         Memory::new(Options { seed, switches, ..Options::default() })
     }
 
+    fn request(body: &str) -> Request {
+        Request {
+            source: Ipv4Addr::LOCALHOST.into(),
+            method: "POST".into(),
+            path: "/v1/mgmt/tenant/create".into(),
+            query: Vec::new(),
+            authorization: Some("Bearer P2:K2".into()),
+            body: body.as_bytes().to_vec(),
+        }
+    }
+
     #[test]
     fn the_same_requests_and_seed_give_the_same_answers() {
         let play = |seed| {
             let mut memory = memory(seed);
             memory.switches.fault_rate = 0.3;
             let ask = |memory: &mut Memory, body: &str| {
-                let request = Request {
-                    source: Ipv4Addr::LOCALHOST.into(),
-                    method: "POST".into(),
-                    path: "/v1/mgmt/tenant/create".into(),
-                    query: Vec::new(),
-                    authorization: Some("Bearer P2:K2".into()),
-                    body: body.as_bytes().to_vec(),
-                };
-                let rng = memory.arrive();
-                format!("{:?}", memory.take(Duration::ZERO, &request, rng))
+                let request = request(body);
+                let arrival = memory.arrive(&request);
+                format!("{:?}", memory.take(Duration::ZERO, &request, arrival))
             };
             (0..50).map(|i| ask(&mut memory, &format!(r#"{{"name":"tenant {i}"}}"#))).collect::<Vec<_>>()
         };
@@ -243,8 +273,8 @@ mod tests {
         let mut memory = memory(1);
         let mut draws: Vec<Duration> = (0..1001)
             .map(|_| {
-                let mut rng = memory.arrive();
-                memory.latency(&mut rng)
+                let mut arrival = memory.arrive(&request(""));
+                memory.latency(&mut arrival.rng)
             })
             .collect();
         draws.sort();

@@ -1,5 +1,6 @@
 //! What goes wrong on demand: rules for scripted faults, draws for the ones that come by themselves.
 
+use super::reply::End;
 use super::reply::Reply;
 use serde::Deserialize;
 use serde::Serialize;
@@ -36,6 +37,9 @@ pub struct Rule {
     /// How many items `truncated_list` leaves; by default half of them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub keep: Option<usize>,
+    /// Which fields `wrong_types` changes; by default every one but `id` and `name`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub fields: Vec<String>,
     /// Share of the matching requests that it takes, by draw.
     #[serde(default = "always")]
     pub rate: f64,
@@ -92,6 +96,20 @@ pub enum Fault {
     TruncatedList,
     /// The list is empty.
     EmptyList,
+    /// `null` stands where the list should.
+    NullList,
+    /// `{}` stands where the list should.
+    ObjectList,
+    /// One item of the list comes twice.
+    Twice,
+    /// Fields of the items have values of another type.
+    WrongTypes,
+    /// A page with the status of the rule, by default 403.
+    Html,
+    /// The connection breaks off before the announced end of the body.
+    ShortBody,
+    /// The body never ends.
+    EndlessBody,
     /// The connection closes; nothing happened.
     ResetBefore,
     /// It happened, and the connection closes.
@@ -117,6 +135,13 @@ impl Fault {
             Self::Empty200 => "empty200",
             Self::TruncatedList => "truncated_list",
             Self::EmptyList => "empty_list",
+            Self::NullList => "null_list",
+            Self::ObjectList => "object_list",
+            Self::Twice => "twice",
+            Self::WrongTypes => "wrong_types",
+            Self::Html => "html",
+            Self::ShortBody => "short_body",
+            Self::EndlessBody => "endless_body",
             Self::ResetBefore => "reset_before",
             Self::ResetAfter => "reset_after",
             Self::Hang => "hang",
@@ -127,10 +152,21 @@ impl Fault {
         }
     }
 
-    fn has_effect(self) -> bool {
+    fn has_effect(self, status: Option<u16>) -> bool {
         match self {
-            Self::ResetAfter | Self::MalformedJson | Self::TruncatedList | Self::EmptyList | Self::Delay => true,
-            Self::Status
+            Self::ResetAfter
+            | Self::MalformedJson
+            | Self::TruncatedList
+            | Self::EmptyList
+            | Self::NullList
+            | Self::ObjectList
+            | Self::Twice
+            | Self::WrongTypes
+            | Self::Delay => true,
+            // An endless refusal refuses; without a status the answer is right but for its end.
+            Self::ShortBody | Self::EndlessBody => status.is_none(),
+            Self::Html
+            | Self::Status
             | Self::Html200
             | Self::Empty200
             | Self::ResetBefore
@@ -177,6 +213,7 @@ impl Rule {
             effect: None,
             delay: Duration::ZERO,
             keep: None,
+            fields: Vec::new(),
             rate: 1.0,
             seen: 0,
             taken: 0,
@@ -185,7 +222,7 @@ impl Rule {
 
     /// Does the request take effect?
     pub fn has_effect(&self) -> bool {
-        self.effect.unwrap_or_else(|| self.fault.has_effect())
+        self.effect.unwrap_or_else(|| self.fault.has_effect(self.status))
     }
 
     /// How the request ends, given the answer it would have had (an empty one where it took no effect).
@@ -199,6 +236,24 @@ impl Rule {
             Fault::Empty200 => Reply::text(200, ""),
             Fault::TruncatedList => cut(reply, |length| self.keep.unwrap_or(length / 2)),
             Fault::EmptyList => cut(reply, |_| 0),
+            Fault::NullList => lists(reply, |list| *list = Value::Null),
+            Fault::ObjectList => lists(reply, |list| *list = json!({})),
+            Fault::Twice => lists(reply, |list| {
+                if let Some(items) = list.as_array_mut() {
+                    items.extend(items.first().cloned());
+                }
+            }),
+            Fault::WrongTypes => lists(reply, |list| {
+                for item in list.as_array_mut().into_iter().flatten() {
+                    mistype(item, &self.fields);
+                }
+            }),
+            Fault::Html => {
+                let page = self.body.as_ref().and_then(Value::as_str);
+                Reply::html(self.status.unwrap_or(403), page.unwrap_or("<html><body>Access denied</body></html>"))
+            }
+            Fault::ShortBody => Reply { end: End::Short, ..self.status_or(reply) },
+            Fault::EndlessBody => Reply { end: End::Never, ..self.status_or(reply) },
             Fault::ResetBefore | Fault::ResetAfter => return Ending::Drop,
             Fault::Hang => return Ending::Hang,
             Fault::MalformedJson => {
@@ -208,13 +263,21 @@ impl Rule {
                 reply
             }
             Fault::EchoRequest => error("E011003", &format!("cannot process {}", asked.body)),
-            Fault::Redirect => Reply::text(self.status.unwrap_or(307), "").with("location", "/v1/mgmt/redirected"),
+            Fault::Redirect => {
+                let named = self.headers.keys().any(|name| name.eq_ignore_ascii_case("location"));
+                let reply = Reply::text(self.status.unwrap_or(307), "");
+                if named { reply } else { reply.with("location", "/v1/mgmt/redirected") }
+            }
             Fault::Delay => reply,
         };
         for (name, value) in &self.headers {
             reply = reply.with(name, value.as_str().map_or_else(|| value.to_string(), str::to_owned));
         }
         Ending::Answer(reply)
+    }
+
+    fn status_or(&self, reply: Reply) -> Reply {
+        if self.status.is_some() { self.status_reply() } else { reply }
     }
 
     fn status_reply(&self) -> Reply {
@@ -224,6 +287,9 @@ impl Rule {
             (Some(body), _) => Reply::json(status, body),
             (None, 400) => error("E011003", "refused by a rule of the simulator"),
             (None, 500) => Reply::json(500, &json!({ "errorCode": "E999999", "errorDescription": "Internal error" })),
+            (None, 429) => {
+                Reply::json(429, &json!({ "errorCode": "E130429", "errorMessage": "API rate limit exceeded." }))
+            }
             (None, 502) => Reply::html(502, "<html>502 Bad Gateway</html>"),
             (None, status) => Reply::text(status, ""),
         }
@@ -295,14 +361,36 @@ fn error(code: &str, message: &str) -> Reply {
 }
 
 /// Leaves so many items of every list at the top of the answer.
-fn cut(mut reply: Reply, keep: impl Fn(usize) -> usize) -> Reply {
-    if let Ok(Value::Object(mut body)) = serde_json::from_slice(&reply.body) {
-        for list in body.values_mut().filter_map(Value::as_array_mut) {
-            list.truncate(keep(list.len()));
+fn cut(reply: Reply, keep: impl Fn(usize) -> usize) -> Reply {
+    lists(reply, |list| {
+        if let Some(items) = list.as_array_mut() {
+            items.truncate(keep(items.len()));
         }
+    })
+}
+
+/// Changes every list at the top of the answer.
+fn lists(mut reply: Reply, change: impl Fn(&mut Value)) -> Reply {
+    if let Ok(Value::Object(mut body)) = serde_json::from_slice(&reply.body) {
+        body.values_mut().filter(|value| value.is_array()).for_each(change);
         reply.body = Value::Object(body).to_string().into_bytes();
     }
     reply
+}
+
+/// Gives fields of an item a value of another type.
+fn mistype(item: &mut Value, only: &[String]) {
+    let Some(fields) = item.as_object_mut() else { return };
+    for (name, value) in fields {
+        let meant = if only.is_empty() { name != "id" && name != "name" } else { only.contains(name) };
+        if meant {
+            *value = match value {
+                Value::String(_) => json!(7),
+                Value::Array(_) => json!(true),
+                Value::Null | Value::Bool(_) | Value::Number(_) | Value::Object(_) => json!("x"),
+            };
+        }
+    }
 }
 
 #[cfg(test)]

@@ -20,7 +20,8 @@ impl Fields {
         Self(document)
     }
 
-    fn take(&mut self, name: &str) -> Option<Value> {
+    /// Any value.
+    pub fn take(&mut self, name: &str) -> Option<Value> {
         self.0.remove(name).filter(|value| !value.is_null())
     }
 
@@ -70,9 +71,9 @@ impl Fields {
     }
 
     /// A list of objects.
-    pub fn items(&mut self, name: &str) -> Result<Vec<Self>, Refusal> {
+    pub fn items(&mut self, name: &str) -> Result<Option<Vec<Self>>, Refusal> {
         let items = match self.take(name) {
-            None => return Ok(Vec::new()),
+            None => return Ok(None),
             Some(Value::Array(items)) => items,
             Some(_) => return Err(wrong(name, "a list")),
         };
@@ -80,7 +81,7 @@ impl Fields {
             let Value::Object(item) = item else { return Err(wrong(name, "a list of objects")) };
             Ok(Self(item))
         };
-        items.into_iter().map(object).collect()
+        items.into_iter().map(object).collect::<Result<_, _>>().map(Some)
     }
 
     /// An object.
@@ -116,7 +117,8 @@ impl Fields {
     }
 }
 
-fn wrong(name: &str, expected: &str) -> Refusal {
+/// A value of another type than the call takes.
+pub fn wrong(name: &str, expected: &str) -> Refusal {
     Refusal::Malformed(format!("{name} must be {expected}"))
 }
 

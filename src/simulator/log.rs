@@ -1,5 +1,7 @@
 //! What was received, in order and in numbers. Never the authorization header, nor the value of a secret field.
 
+use super::api::Sort;
+use super::kinds;
 use serde::Serialize;
 use serde_json::Value;
 use serde_json::json;
@@ -8,7 +10,9 @@ use std::collections::VecDeque;
 
 /// The oldest requests are forgotten beyond this, so that a simulator may run for weeks.
 const MOST: usize = 500_000;
-/// Fields of the contract that carry secrets.
+/// So are the oldest when their bodies take more than this.
+const MOST_BYTES: usize = 256 << 20;
+/// Fields of no kind in particular that carry secrets.
 const SECRETS: [&str; 5] = ["clientSecret", "secret", "hmacSecret", "authentication", "cleartext"];
 
 /// One request.
@@ -23,7 +27,7 @@ pub struct Entry {
     pub path: String,
     pub query: BTreeMap<String, String>,
     /// The body as compact JSON, so that a long log stays small.
-    #[serde(serialize_with = "parsed")]
+    #[serde(skip)]
     pub body: String,
     pub project: String,
     /// `null` where no answer was sent.
@@ -36,25 +40,12 @@ pub struct Entry {
     pub in_lockout: bool,
 }
 
-fn parsed<S: serde::Serializer>(body: &str, serializer: S) -> Result<S::Ok, S::Error> {
-    serde_json::from_str::<Value>(body).unwrap_or(Value::Null).serialize(serializer)
-}
-
-/// How a request counts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Sort {
-    /// Exempt from the limit; neither read nor write.
-    License,
-    Read,
-    Write,
-    /// No call of the API.
-    Unknown,
-}
-
 /// Everything received since the start.
 #[derive(Debug, Default)]
 pub struct Log {
     entries: VecDeque<Entry>,
+    /// Bytes of their bodies.
+    bytes: usize,
     seq: u64,
     counts: Counts,
 }
@@ -79,8 +70,8 @@ struct Counts {
 }
 
 impl Log {
-    /// Adds a request; its number is set here.
-    pub fn add(&mut self, mut entry: Entry, sort: Sort) {
+    /// Adds a request; its number is set here. The operation is the path of the call, `None` for no call of the API.
+    pub fn add(&mut self, mut entry: Entry, sort: Sort, operation: Option<&str>) {
         self.seq += 1;
         entry.seq = self.seq;
         let counts = &mut self.counts;
@@ -88,33 +79,45 @@ impl Log {
         let throttled = entry.status == Some(429) && entry.fault.is_none();
         counts.requests += 1;
         counts.throttled += u64::from(throttled);
-        counts.admitted += u64::from(!throttled && sort != Sort::License);
+        counts.admitted += u64::from(!throttled && sort != Sort::Exempt);
         counts.during_lockout += u64::from(entry.in_lockout);
         counts.reads += u64::from(!throttled && sort == Sort::Read);
-        counts.writes += u64::from(!throttled && sort == Sort::Write);
+        counts.writes += u64::from(!throttled && matches!(sort, Sort::Write | Sort::ProjectWrite));
         counts.applied += u64::from(entry.effect);
         counts.faults += u64::from(entry.fault.is_some());
-        let operation = match sort {
-            Sort::Unknown => "other".to_owned(),
-            Sort::License | Sort::Read | Sort::Write => format!("{} {}", entry.method, entry.path),
-        };
+        let operation = operation.map_or_else(|| "other".to_owned(), |path| format!("{} {path}", entry.method));
         let status = entry.status.map_or_else(|| "none".to_owned(), |status| status.to_string());
         *counts.operations.entry(operation).or_default().entry(status).or_default() += 1;
-        if self.entries.len() == MOST {
-            self.entries.pop_front();
-        }
+        self.bytes += entry.body.len();
         self.entries.push_back(entry);
+        while self.entries.len() > MOST || (self.bytes > MOST_BYTES && self.entries.len() > 1) {
+            let oldest = self.entries.pop_front();
+            self.bytes -= oldest.map_or(0, |entry| entry.body.len());
+        }
     }
 
-    /// Those after `since`.
-    pub fn entries(&self, since: u64) -> Vec<&Entry> {
+    /// Those after `since`, as JSON. The bodies are JSON already and go out as they are.
+    pub fn entries(&self, since: u64) -> Vec<u8> {
         let start = self.entries.partition_point(|entry| entry.seq <= since);
-        self.entries.range(start..).collect()
+        let mut all = vec![b'['];
+        for entry in self.entries.range(start..) {
+            if all.len() > 1 {
+                all.push(b',');
+            }
+            all.extend(super::view::bytes(entry));
+            all.pop();
+            all.extend(b",\"body\":");
+            all.extend(entry.body.as_bytes());
+            all.push(b'}');
+        }
+        all.push(b']');
+        all
     }
 
     /// Forgets the requests; the numbers go on.
     pub fn clear(&mut self) {
         self.entries.clear();
+        self.bytes = 0;
     }
 
     /// Starts counting anew.
@@ -146,11 +149,15 @@ pub fn shown(body: &[u8]) -> Value {
     }
 }
 
+fn is_secret(name: &str) -> bool {
+    SECRETS.contains(&name) || kinds::ALL.iter().any(|kind| kind.secrets().contains(&name))
+}
+
 fn redact(value: &mut Value) {
     match value {
         Value::Object(fields) => {
             for (name, value) in fields {
-                if SECRETS.contains(&name.as_str()) && !value.is_null() {
+                if is_secret(name) && !value.is_null() {
                     *value = json!("(secret)");
                 } else {
                     redact(value);

@@ -34,106 +34,126 @@ impl Default for Options {
     }
 }
 
-/// The open questions of the contract, each with the answer that the sources suggest as default; besides latency
-/// and the share of faults.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
-pub struct Switches {
-    /// Median round trip; half of it passes before a request counts.
-    #[serde(with = "text_duration")]
-    pub latency: Duration,
-    /// Spread of a log-normal round trip, capped at twenty medians; 0: every one takes the median.
-    pub latency_sigma: f64,
-    /// Share of requests that meet a transient fault.
-    pub fault_rate: f64,
-    /// The only key that is let in; `None` lets in any. Never answered by `GET /_sim/options`.
-    #[serde(skip_serializing)]
-    pub management_key: Option<String>,
-    /// Status of a request with a bad key.
-    pub bad_key_status: u16,
-    /// Status where the entity does not exist.
-    pub not_found_status: u16,
-    /// `errorCode` where the entity does not exist.
-    pub not_found_code: String,
-    /// Status where the entity exists already.
-    pub exists_status: u16,
-    /// `errorCode` where the entity exists already.
-    pub exists_code: String,
-    /// Errors carry no body.
-    pub empty_errors: bool,
-    /// Request fields that the contract does not know.
-    pub unknown_fields: UnknownFields,
-    /// Delete of something absent.
-    pub delete_absent: DeleteAbsent,
-    /// Delete of a permission that a role has, or a role that is a tenant's default.
-    pub delete_used: DeleteUsed,
-    /// A permission name in a role that does not exist.
-    pub unknown_permission: UnknownPermission,
-    /// A new name that is taken.
-    pub rename_collision: RenameCollision,
-    /// Two tenants of one name are refused.
-    pub unique_tenant_names: bool,
-    /// One bad item of a batch.
-    pub batch: Batch,
-    /// `[]` in a patch of a tenant.
-    pub patch_empty_list: PatchEmptyList,
-    /// `customAttributes` in a patch of a tenant.
-    pub patch_attributes: PatchAttributes,
-    /// Tenants are answered with their `federatedAppIds`.
-    pub return_federated_app_ids: bool,
-    /// Names of tenant attributes that are defined; `None`: any name is taken.
-    pub tenant_attributes: Option<Vec<String>>,
-    /// List reads show what was so long ago.
-    #[serde(with = "text_duration")]
-    pub read_delay: Duration,
-    /// Order of list reads.
-    pub list_order: ListOrder,
-    /// `role/delete/batch` without an effective filter.
-    pub empty_role_delete: EmptyDelete,
-    /// `permission/delete/batch` without an effective filter.
-    pub empty_permission_delete: EmptyDelete,
-    /// Whose requests are counted together.
-    pub limit_by: LimitBy,
-    /// The body of a 429.
-    pub throttle_body: ThrottleBody,
-    /// The answer of the license call.
-    pub license_tier: String,
+/// Declares the [`Switches`] once: the text that `simulator --help` prints, the name, the type and the default.
+macro_rules! switches {
+    ($( $(#[doc = $doc:literal])+ $([$($serde:tt)*])? $name:ident: $type:ty = $default:expr; )*) => {
+        /// The open questions of the contract, each with the answer that the sources suggest as default; besides latency
+        /// and the share of faults.
+        #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+        #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+        #[allow(clippy::struct_excessive_bools, reason = "each is a question of its own")]
+        pub struct Switches {
+            $( $(#[doc = $doc])+ $(#[serde($($serde)*)])? pub $name: $type, )*
+        }
+
+        impl Default for Switches {
+            fn default() -> Self {
+                Self { $($name: $default,)* }
+            }
+        }
+
+        /// Every switch with its meaning, the names as Rust writes them.
+        const MEANINGS: &[(&str, &str)] = &[$((stringify!($name), concat!($($doc),+)),)*];
+    };
 }
 
-impl Default for Switches {
-    fn default() -> Self {
-        Self {
-            latency: Duration::ZERO,
-            latency_sigma: 0.0,
-            fault_rate: 0.0,
-            management_key: None,
-            bad_key_status: 401,
-            not_found_status: 400,
-            // No source names a code for these two; the one for invalid requests carries any message.
-            not_found_code: "E011003".to_owned(),
-            exists_status: 400,
-            exists_code: "E011003".to_owned(),
-            empty_errors: false,
-            unknown_fields: UnknownFields::Reject,
-            delete_absent: DeleteAbsent::Error,
-            delete_used: DeleteUsed::Unlink,
-            unknown_permission: UnknownPermission::Error,
-            rename_collision: RenameCollision::Error,
-            unique_tenant_names: true,
-            batch: Batch::Atomic,
-            patch_empty_list: PatchEmptyList::Clears,
-            patch_attributes: PatchAttributes::Replace,
-            return_federated_app_ids: false,
-            tenant_attributes: None,
-            read_delay: Duration::ZERO,
-            list_order: ListOrder::Created,
-            empty_role_delete: EmptyDelete::DeletesAll,
-            empty_permission_delete: EmptyDelete::Error,
-            limit_by: LimitBy::Source,
-            throttle_body: ThrottleBody::Json,
-            license_tier: "tier2".to_owned(),
-        }
-    }
+switches! {
+    /// Median round trip, `50ms`; half of it passes before a request counts.
+    [with = "text_duration"] latency: Duration = Duration::ZERO;
+    /// Spread of a log-normal round trip, capped at twenty medians; 0: every one takes the median.
+    latency_sigma: f64 = 0.0;
+    /// Share of requests that meet a transient fault.
+    fault_rate: f64 = 0.0;
+    /// A connection is closed without an answer when one more request than this comes over it; null: never.
+    answers_per_connection: Option<u64> = None;
+    /// The only key that is let in; null: any. Never answered by `GET /_sim/options`.
+    [skip_serializing] management_key: Option<String> = None;
+    /// Status of a request with a bad key.
+    bad_key_status: u16 = 401;
+    /// The key is refused (403 E111009) for so long after the project was first heard of.
+    [with = "text_duration"] new_project_refuses: Duration = Duration::ZERO;
+    /// Status where the entity does not exist.
+    not_found_status: u16 = 400;
+    /// `errorCode` where the entity does not exist; empty: E112202 for tenants, E011003 for the others.
+    not_found_code: String = String::new();
+    /// Status where the entity exists already.
+    exists_status: u16 = 400;
+    /// `errorCode` where the entity exists already; no source names one.
+    exists_code: String = "E011003".to_owned();
+    /// Errors carry no body.
+    empty_errors: bool = false;
+    /// Request fields that the contract does not know: `reject` (400 E011003, which names the field) or `ignore`.
+    unknown_fields: UnknownFields = UnknownFields::Reject;
+    /// Texts are stored without outer blanks, domains in lower case.
+    normalizes: bool = false;
+    /// A write that arrived before another one of its project took effect, and takes effect after it, is refused (409 E111604).
+    version_conflicts: bool = false;
+    /// Delete of something absent: `error` or `success`.
+    delete_absent: DeleteAbsent = DeleteAbsent::Error;
+    /// Delete of a permission or role that something refers to: `unlink` (the references go too) or `error`.
+    delete_used: DeleteUsed = DeleteUsed::Unlink;
+    /// Delete of a tenant that has sub-tenants: `error`, `orphan` (they stay, without parent) or `cascade` (they go too).
+    delete_parent: DeleteParent = DeleteParent::Error;
+    /// What every project has is protected: an update or delete of the role Tenant Admin is 400 E024214.
+    protected_built_ins: bool = true;
+    /// A permission name in a role that does not exist: `error` or `ignore`.
+    unknown_permission: UnknownPermission = UnknownPermission::Error;
+    /// A new name that is taken: `error` or `ignore` (the old name stays, the rest is written).
+    rename_collision: RenameCollision = RenameCollision::Error;
+    /// Two tenants of one name are refused.
+    unique_tenant_names: bool = true;
+    /// A domain that another tenant holds is accepted, not refused with 400 E011003.
+    shared_domains: bool = false;
+    /// One bad item of a batch: `atomic` (nothing is applied) or `partial` (the good ones are; the answer is the error).
+    batch: Batch = Batch::Atomic;
+    /// `[]` in a patch of a tenant: `clears` or `ignored`.
+    patch_empty_list: PatchEmptyList = PatchEmptyList::Clears;
+    /// `customAttributes` in a patch of a tenant: `replace` (the given ones are all that is left) or `merge`.
+    patch_attributes: PatchAttributes = PatchAttributes::Replace;
+    /// Tenants are answered without `parent`, `successors`, `federatedAppIds` and `defaultRoles`.
+    older_tenants: bool = false;
+    /// `successors` names all sub-tenants below, not only the direct ones.
+    all_successors: bool = false;
+    /// Names of tenant attributes that are defined; null: any name is taken.
+    tenant_attributes: Option<Vec<String>> = None;
+    /// `permission/all` and `role/all` also list entries of an application, with its `appId`.
+    app_entries: bool = false;
+    /// Reads show what was so long ago.
+    [with = "text_duration"] read_delay: Duration = Duration::ZERO;
+    /// Order of list reads: `created` or `shuffled`.
+    list_order: ListOrder = ListOrder::Created;
+    /// The elements of lists inside documents come in another order at each read.
+    shuffled_elements: bool = false;
+    /// `role/delete/batch` without an effective filter: `deletesAll` (the documented accident), `error` or `nothing`.
+    empty_role_delete: EmptyDelete = EmptyDelete::DeletesAll;
+    /// `permission/delete/batch` without an effective filter: `deletesAll`, `error` or `nothing`.
+    empty_permission_delete: EmptyDelete = EmptyDelete::Error;
+    /// Whose requests are counted together: `source` or `project`.
+    limit_by: LimitBy = LimitBy::Source;
+    /// The body of a 429: `json`, `code` (the code alone), `text` (not JSON) or `empty`.
+    throttle_body: ThrottleBody = ThrottleBody::Json;
+    /// The answer of the license call.
+    license_tier: String = "tier2".to_owned();
+}
+
+/// One line for each switch: name, default, meaning.
+pub fn describe() -> String {
+    let defaults = serde_json::to_value(Switches::default()).unwrap_or_default();
+    let lines = MEANINGS.iter().map(|(name, meaning)| {
+        let name = camel_case(name);
+        let default = defaults.get(&name).unwrap_or(&Value::Null);
+        format!("  {name}={default}\n         {}\n", meaning.trim())
+    });
+    lines.collect()
+}
+
+fn camel_case(name: &str) -> String {
+    let mut words = name.split('_');
+    let first = words.next().unwrap_or_default().to_owned();
+    words.fold(first, |name, word| {
+        let (head, tail) = word.split_at(1);
+        name + &head.to_uppercase() + tail
+    })
 }
 
 impl Switches {
@@ -148,12 +168,21 @@ impl Switches {
         if keeps_key {
             changed.management_key.clone_from(&self.management_key);
         }
+        if changed.answers_per_connection == Some(0) {
+            return Err("answersPerConnection must be at least 1".to_owned());
+        }
         for status in [changed.bad_key_status, changed.not_found_status, changed.exists_status] {
             if !(400..600).contains(&status) {
                 return Err(format!("{status} is not the status of an error"));
             }
         }
         Ok(changed)
+    }
+
+    /// These switches with one changed; the value is JSON or, where it is none, text. Errs with what is wrong with it.
+    pub fn with_one(&self, name: &str, value: &str) -> Result<Self, String> {
+        let value = serde_json::from_str(value).unwrap_or_else(|_| Value::String(value.to_owned()));
+        self.with([(name.to_owned(), value)].into_iter().collect())
     }
 }
 
@@ -185,6 +214,18 @@ pub enum DeleteUsed {
     Unlink,
     /// Refused.
     Error,
+}
+
+/// Delete of a tenant that has sub-tenants.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum DeleteParent {
+    /// Refused.
+    Error,
+    /// They stay, without a parent.
+    Orphan,
+    /// They go too.
+    Cascade,
 }
 
 /// A permission name in a role that does not exist.
@@ -326,6 +367,25 @@ mod tests {
     fn a_misspelt_switch_and_a_status_that_is_no_error_are_refused() {
         assert!(Switches::default().with(change(&json!({ "unknownField": "ignore" }))).is_err());
         assert!(Switches::default().with(change(&json!({ "notFoundStatus": 200 }))).is_err());
+    }
+
+    #[test]
+    fn every_switch_is_described_with_its_default() {
+        let text = describe();
+
+        for (name, default) in serde_json::to_value(Switches::default()).unwrap().as_object().unwrap() {
+            assert!(text.contains(&format!("  {name}={default}\n")), "{name}={default} in {text}");
+        }
+    }
+
+    #[test]
+    fn one_switch_is_set_by_name_from_json_or_text() {
+        let switches = Switches::default();
+
+        assert_eq!(switches.with_one("unknownFields", "ignore").unwrap().unknown_fields, UnknownFields::Ignore);
+        assert!(switches.with_one("olderTenants", "true").unwrap().older_tenants);
+        assert_eq!(switches.with_one("readDelay", "3s").unwrap().read_delay, Duration::from_secs(3));
+        assert!(switches.with_one("olderTenant", "true").is_err());
     }
 
     #[test]

@@ -1,12 +1,22 @@
 //! What goes back over the wire.
 
-use http_body_util::Full;
 use hyper::Response;
 use hyper::StatusCode;
+use hyper::body::Body;
 use hyper::body::Bytes;
+use hyper::body::Frame;
+use hyper::body::SizeHint;
 use hyper::header::HeaderName;
 use hyper::header::HeaderValue;
 use serde_json::Value;
+use std::io;
+use std::pin::Pin;
+use std::task::Context;
+use std::task::Poll;
+use std::task::ready;
+use std::time::Duration;
+use tokio::time::Sleep;
+use tokio::time::sleep;
 
 /// An answer.
 #[derive(Debug, Clone)]
@@ -17,6 +27,64 @@ pub struct Reply {
     pub headers: Vec<(String, String)>,
     /// The body.
     pub body: Vec<u8>,
+    /// How the body ends.
+    pub end: End,
+}
+
+/// How a body ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum End {
+    /// Where it should.
+    Whole,
+    /// The connection breaks off before the announced length.
+    Short,
+    /// Never: nothing more comes, and the connection stays open.
+    Never,
+}
+
+/// A body on its way out.
+#[derive(Debug)]
+pub struct Sent {
+    data: Option<Bytes>,
+    end: End,
+    /// What was sent goes out first.
+    pause: Pin<Box<Sleep>>,
+}
+
+/// Long enough for the bytes to be on their way before the connection breaks off.
+const PAUSE: Duration = Duration::from_millis(20);
+
+impl Body for Sent {
+    type Data = Bytes;
+    type Error = io::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
+        match (self.data.take(), self.end) {
+            (Some(data), _) => Poll::Ready(Some(Ok(Frame::data(data)))),
+            // Nobody wakes it; the end of the connection drops it.
+            (None, End::Never) => Poll::Pending,
+            (None, End::Short) => {
+                ready!(self.pause.as_mut().poll(context));
+                Poll::Ready(Some(Err(io::ErrorKind::ConnectionAborted.into())))
+            }
+            (None, End::Whole) => Poll::Ready(None),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.data.is_none() && self.end == End::Whole
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match (&self.data, self.end) {
+            (Some(data), End::Whole) => SizeHint::with_exact(data.len() as u64),
+            (None, End::Whole) => SizeHint::with_exact(0),
+            (_, End::Short | End::Never) => SizeHint::new(),
+        }
+    }
 }
 
 impl Reply {
@@ -41,7 +109,7 @@ impl Reply {
     }
 
     fn of(status: u16, content_type: &str, body: Vec<u8>) -> Self {
-        Self { status, headers: vec![("content-type".to_owned(), content_type.to_owned())], body }
+        Self { status, headers: vec![("content-type".to_owned(), content_type.to_owned())], body, end: End::Whole }
     }
 
     /// With one more header.
@@ -51,8 +119,13 @@ impl Reply {
     }
 
     /// For the wire. A header that HTTP does not allow is left out.
-    pub fn into_response(self) -> Response<Full<Bytes>> {
-        let mut response = Response::new(Full::new(Bytes::from(self.body)));
+    pub fn into_response(mut self) -> Response<Sent> {
+        if self.end == End::Short {
+            let announced = (self.body.len() + 100).to_string();
+            self.headers.push(("content-length".to_owned(), announced));
+        }
+        let data = (!self.body.is_empty()).then(|| Bytes::from(self.body));
+        let mut response = Response::new(Sent { data, end: self.end, pause: Box::pin(sleep(PAUSE)) });
         *response.status_mut() = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         for (name, value) in self.headers {
             if let (Ok(name), Ok(value)) = (HeaderName::try_from(name), HeaderValue::try_from(value)) {

@@ -5,11 +5,10 @@ use super::exchange::Memory;
 use super::exchange::Request;
 use super::fault::Ending;
 use super::reply::Reply;
+use super::reply::Sent;
 use http_body_util::BodyExt;
-use http_body_util::Full;
 use http_body_util::Limited;
 use hyper::Response;
-use hyper::body::Bytes;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -18,6 +17,8 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::PoisonError;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::net::TcpStream;
@@ -89,7 +90,11 @@ async fn serve(stream: TcpStream, source: IpAddr, shared: Arc<Shared>) {
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "cannot set TCP_NODELAY");
     }
-    let service = service_fn(|request| exchange(&shared, source, request));
+    let answered = AtomicU64::new(0);
+    let service = service_fn(|request| {
+        let before = answered.fetch_add(1, Ordering::Relaxed);
+        exchange(&shared, source, before, request)
+    });
     let connection = http1::Builder::new().serve_connection(TokioIo::new(stream), service);
     tokio::pin!(connection);
     let ended = tokio::select! {
@@ -107,21 +112,26 @@ async fn serve(stream: TcpStream, source: IpAddr, shared: Arc<Shared>) {
 async fn exchange(
     shared: &Shared,
     source: IpAddr,
+    before: u64,
     request: hyper::Request<Incoming>,
-) -> Result<Response<Full<Bytes>>, Closed> {
+) -> Result<Response<Sent>, Closed> {
     let Some(request) = read(source, request).await else {
         return Ok(Reply::text(413, "").into_response());
     };
     if request.path.starts_with(control::PREFIX) {
         return Ok(shared.with(|memory, now| control::answer(memory, now, &request)).into_response());
     }
-    let (rng, latency) = shared.with(|memory, _| {
-        let mut rng = memory.arrive();
-        let latency = memory.latency(&mut rng);
-        (rng, latency)
+    // A gateway with a mind of its own: nothing of the request arrives behind it.
+    if shared.with(|memory, _| memory.switches.answers_per_connection).is_some_and(|most| before >= most) {
+        return Err(Closed);
+    }
+    let (arrival, latency) = shared.with(|memory, _| {
+        let mut arrival = memory.arrive(&request);
+        let latency = memory.latency(&mut arrival.rng);
+        (arrival, latency)
     });
     wait(latency / 2).await;
-    let (ending, delay) = shared.with(|memory, now| memory.take(now, &request, rng));
+    let (ending, delay) = shared.with(|memory, now| memory.take(now, &request, arrival));
     wait(delay).await;
     match ending {
         Ending::Answer(reply) => {

@@ -1,6 +1,7 @@
 //! Rows in the order of their creation, found by id and by name, with a journal that can undo.
 
 use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,6 +14,14 @@ pub trait Row {
     fn tenant(&self) -> &str;
     /// The name.
     fn name(&self) -> &str;
+    /// The row above it, of which it is one of the members.
+    fn group(&self) -> Option<&str> {
+        None
+    }
+    /// What it holds that others cannot hold too.
+    fn claims(&self) -> Vec<String> {
+        Vec::new()
+    }
 }
 
 /// Rows under numbers that grow in the order of creation. References between tables are these numbers, so a new name
@@ -22,6 +31,8 @@ pub struct Table<T> {
     rows: BTreeMap<u64, Arc<T>>,
     by_id: HashMap<String, u64>,
     by_name: BTreeMap<(String, String), u64>,
+    by_group: BTreeSet<(String, u64)>,
+    by_claim: BTreeSet<(String, u64)>,
     next: u64,
     journal: Vec<Step<T>>,
     now: Duration,
@@ -40,6 +51,8 @@ impl<T> Default for Table<T> {
             rows: BTreeMap::new(),
             by_id: HashMap::new(),
             by_name: BTreeMap::new(),
+            by_group: BTreeSet::new(),
+            by_claim: BTreeSet::new(),
             next: 0,
             journal: Vec::new(),
             now: Duration::ZERO,
@@ -51,6 +64,14 @@ impl<T: Row> Table<T> {
     /// The row with this number.
     pub fn get(&self, number: u64) -> Option<&Arc<T>> {
         self.rows.get(&number)
+    }
+
+    /// A copy of a row, to be changed and put back.
+    pub fn copy(&self, number: u64) -> Option<T>
+    where
+        T: Clone,
+    {
+        self.rows.get(&number).map(|row| T::clone(row))
     }
 
     /// All rows in the order of their creation.
@@ -74,12 +95,30 @@ impl<T: Row> Table<T> {
         self.by_name.range(start..).take_while(|((of, _), _)| of == tenant).map(|(_, &number)| number).collect()
     }
 
+    /// The members of a group, in the order of their creation.
+    pub fn members(&self, group: &str) -> Vec<u64> {
+        under(&self.by_group, group)
+    }
+
+    /// Who holds a claim.
+    pub fn holders(&self, claim: &str) -> Vec<u64> {
+        under(&self.by_claim, claim)
+    }
+
     /// Adds a row at the end.
     pub fn insert(&mut self, row: T) -> u64 {
         let number = self.next;
         self.next += 1;
         self.write(number, Some(&Arc::new(row)));
         number
+    }
+
+    /// Replaces the row with this number, or adds one.
+    pub fn put_row(&mut self, number: Option<u64>, row: T) {
+        match number {
+            Some(number) => self.replace(number, row),
+            None => drop(self.insert(row)),
+        }
     }
 
     /// Replaces a row.
@@ -106,12 +145,22 @@ impl<T: Row> Table<T> {
             if self.by_id.get(before.id()) == Some(&number) {
                 self.by_id.remove(before.id());
             }
+            if let Some(group) = before.group() {
+                self.by_group.remove(&(group.to_owned(), number));
+            }
+            for claim in before.claims() {
+                self.by_claim.remove(&(claim, number));
+            }
             let name = (before.tenant().to_owned(), before.name().to_owned());
             if self.by_name.get(&name) == Some(&number) {
                 self.by_name.remove(&name);
             }
         }
         if let Some(row) = row {
+            if let Some(group) = row.group() {
+                self.by_group.insert((group.to_owned(), number));
+            }
+            self.by_claim.extend(row.claims().into_iter().map(|claim| (claim, number)));
             self.by_id.insert(row.id().to_owned(), number);
             self.by_name.insert((row.tenant().to_owned(), row.name().to_owned()), number);
         }
@@ -144,6 +193,15 @@ impl<T: Row> Table<T> {
         self.journal.drain(..old);
     }
 
+    /// One row as it was `delay` ago.
+    pub fn get_as_of(&self, number: u64, delay: Duration) -> Option<Arc<T>> {
+        let fresh = self.journal.partition_point(|step| step.at + delay <= self.now);
+        match self.journal.iter().skip(fresh).find(|step| step.number == number) {
+            Some(step) if !delay.is_zero() => step.before.clone(),
+            Some(_) | None => self.rows.get(&number).cloned(),
+        }
+    }
+
     /// All rows as they were `delay` ago.
     pub fn as_of(&self, delay: Duration) -> Vec<Arc<T>> {
         if delay.is_zero() {
@@ -158,6 +216,10 @@ impl<T: Row> Table<T> {
         }
         rows.into_values().collect()
     }
+}
+
+fn under(index: &BTreeSet<(String, u64)>, key: &str) -> Vec<u64> {
+    index.range((key.to_owned(), 0)..).take_while(|(of, _)| of == key).map(|&(_, number)| number).collect()
 }
 
 #[cfg(test)]
@@ -263,7 +325,10 @@ mod tests {
 
         table.advance(Duration::from_secs(29), delay);
         assert_eq!(table.as_of(delay), [Arc::new(Item("1", "a"))]);
+        assert_eq!(table.get_as_of(first, delay), Some(Arc::new(Item("1", "a"))));
+        assert_eq!(table.get_as_of(first + 1, delay), None);
         table.advance(Duration::from_secs(30), delay);
         assert_eq!(table.as_of(delay).len(), 2);
+        assert_eq!(table.get_as_of(first, delay), Some(Arc::new(Item("1", "b"))));
     }
 }

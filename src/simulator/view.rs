@@ -2,14 +2,11 @@
 
 use super::fields::Document;
 use super::options::Switches;
-use super::world::Permission;
-use super::world::Role;
-use super::world::Tenant;
 use super::world::World;
-use super::world::auth_type;
 use serde::Serialize;
 use serde::Serializer;
 use serde::ser::SerializeMap;
+use std::cell::RefCell;
 
 /// The bytes of a document.
 pub fn bytes(document: &impl Serialize) -> Vec<u8> {
@@ -29,28 +26,40 @@ impl<T: Serialize> Serialize for Keyed<T> {
     }
 }
 
-/// How much of a row is shown.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Depth {
-    /// What every SDK type has.
-    Answered,
-    /// `federatedAppIds` too, which the API may or may not return.
-    WithApps,
-    /// Also what it never returns.
-    All,
+/// One look at a world.
+#[derive(Debug)]
+pub struct Look<'a> {
+    pub world: &'a World,
+    pub switches: &'a Switches,
+    /// Also what the API never returns, in the words of `/_sim/state`.
+    pub all: bool,
+    rng: RefCell<fastrand::Rng>,
 }
 
-impl Depth {
-    /// Of an API answer.
-    pub fn of(switches: &Switches) -> Self {
-        if switches.return_federated_app_ids { Self::WithApps } else { Self::Answered }
+impl<'a> Look<'a> {
+    /// For an answer of the API.
+    pub fn new(world: &'a World, switches: &'a Switches, rng: fastrand::Rng) -> Self {
+        Self { world, switches, all: false, rng: RefCell::new(rng) }
+    }
+
+    /// For `/_sim/state`.
+    pub fn all(world: &'a World, switches: &'a Switches) -> Self {
+        Self { world, switches, all: true, rng: RefCell::new(super::rate_limit::rng(0)) }
+    }
+
+    /// A list whose order means nothing, in the order that the switches say.
+    pub fn mixed<T>(&self, mut items: Vec<T>) -> Vec<T> {
+        if self.switches.shuffled_elements && !self.all {
+            self.rng.borrow_mut().shuffle(&mut items);
+        }
+        items
     }
 }
 
 /// A row that has a form outside.
-pub trait Shown {
+pub trait Shown: std::fmt::Debug + Send + Sync + 'static {
     /// As the whole-list call answers it; unset fields are there with their zero value.
-    fn write<M: SerializeMap>(&self, world: &World, depth: Depth, map: &mut M) -> Result<(), M::Error>;
+    fn write<M: SerializeMap>(&self, look: &Look<'_>, map: &mut M) -> Result<(), M::Error>;
     /// Fields that the contract does not know.
     fn extra(&self) -> &Document;
 }
@@ -58,74 +67,17 @@ pub trait Shown {
 /// One row, to be written.
 #[derive(Debug)]
 pub struct View<'a, T> {
-    pub world: &'a World,
+    pub look: &'a Look<'a>,
     pub row: &'a T,
-    pub depth: Depth,
 }
 
 impl<T: Shown> Serialize for View<'_, T> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut map = serializer.serialize_map(None)?;
-        self.row.write(self.world, self.depth, &mut map)?;
+        self.row.write(self.look, &mut map)?;
         for (name, value) in self.row.extra() {
             map.serialize_entry(name, value)?;
         }
         map.end()
-    }
-}
-
-impl Shown for Permission {
-    fn write<M: SerializeMap>(&self, _: &World, _: Depth, map: &mut M) -> Result<(), M::Error> {
-        map.serialize_entry("id", &self.id)?;
-        map.serialize_entry("name", &self.name)?;
-        map.serialize_entry("description", &self.description)?;
-        map.serialize_entry("systemDefault", &self.system_default)
-    }
-    fn extra(&self) -> &Document {
-        &self.extra
-    }
-}
-
-impl Shown for Role {
-    fn write<M: SerializeMap>(&self, world: &World, _: Depth, map: &mut M) -> Result<(), M::Error> {
-        map.serialize_entry("id", &self.id)?;
-        map.serialize_entry("name", &self.name)?;
-        map.serialize_entry("description", &self.description)?;
-        map.serialize_entry("permissionNames", &world.permission_names(&self.permissions))?;
-        map.serialize_entry("createdTime", &self.created_time)?;
-        map.serialize_entry("tenantId", &self.tenant)?;
-        map.serialize_entry("default", &self.default)?;
-        map.serialize_entry("private", &self.private)
-    }
-    fn extra(&self) -> &Document {
-        &self.extra
-    }
-}
-
-impl Shown for Tenant {
-    fn write<M: SerializeMap>(&self, world: &World, depth: Depth, map: &mut M) -> Result<(), M::Error> {
-        map.serialize_entry("id", &self.id)?;
-        map.serialize_entry("name", &self.name)?;
-        map.serialize_entry("selfProvisioningDomains", &self.self_provisioning_domains)?;
-        map.serialize_entry("customAttributes", &self.custom_attributes)?;
-        map.serialize_entry("authType", auth_type(self))?;
-        map.serialize_entry("domains", &self.domains)?;
-        map.serialize_entry("createdTime", &self.created_time)?;
-        map.serialize_entry("enforceSSO", &self.enforce_sso)?;
-        map.serialize_entry("enforceSSOExclusions", &self.enforce_sso_exclusions)?;
-        map.serialize_entry("disabled", &self.disabled)?;
-        map.serialize_entry("roleInheritance", &self.role_inheritance)?;
-        map.serialize_entry("defaultRoles", &world.role_names(&self.default_roles))?;
-        if depth != Depth::Answered {
-            map.serialize_entry("federatedAppIds", &self.federated_app_ids)?;
-        }
-        if depth == Depth::All {
-            map.serialize_entry("parent", &self.parent)?;
-            map.serialize_entry("settings", &self.settings)?;
-        }
-        Ok(())
-    }
-    fn extra(&self) -> &Document {
-        &self.extra
     }
 }

@@ -33,7 +33,7 @@ async fn a_new_project_has_its_built_ins_and_ids_follow_from_the_seed() {
 }
 
 #[tokio::test]
-async fn unset_fields_are_present_as_zero_values_and_hidden_ones_are_not_answered() {
+async fn unset_fields_are_present_as_zero_values_and_older_tenants_lack_four_fields() {
     let world = World::new().await;
     world.post("tenant/create", json!({ "id": "root", "name": "Root" })).await.ok();
     let create = json!({ "id": "acme", "name": "Acme", "parent": "root", "federatedAppIds": ["app"] });
@@ -42,10 +42,15 @@ async fn unset_fields_are_present_as_zero_values_and_hidden_ones_are_not_answere
     let acme = world.get("/v1/mgmt/tenant?id=acme").await.ok();
 
     assert_eq!((&acme["selfProvisioningDomains"], &acme["disabled"]), (&json!([]), &json!(false)));
-    assert!(acme.get("parent").is_none() && acme.get("federatedAppIds").is_none(), "{acme}");
-    world.switch(json!({ "returnFederatedAppIds": true })).await;
+    assert_eq!((&acme["parent"], &acme["federatedAppIds"]), (&json!("root"), &json!(["app"])));
+    assert_eq!((&acme["defaultRoles"], &acme["successors"]), (&json!([]), &json!([])));
+    let root = world.get("/v1/mgmt/tenant?id=root").await.ok();
+    assert_eq!((&root["parent"], &root["successors"]), (&json!(""), &json!(["acme"])));
+    world.switch(json!({ "olderTenants": true })).await;
     let acme = world.get("/v1/mgmt/tenant?id=acme").await.ok();
-    assert!(acme["federatedAppIds"] == json!(["app"]) && acme.get("parent").is_none(), "{acme}");
+    for field in ["parent", "successors", "federatedAppIds", "defaultRoles"] {
+        assert!(acme.get(field).is_none(), "{acme}");
+    }
     let stored = &world.state().await["tenants"][1];
     assert_eq!((&stored["parent"], &stored["federatedAppIds"]), (&json!("root"), &json!(["app"])));
 }
@@ -167,7 +172,7 @@ async fn errors_about_what_is_absent_have_the_status_code_and_body_that_the_swit
     world.switch(json!({ "emptyErrors": true })).await;
     let empty = load().await;
 
-    assert_eq!((by_default.status.as_u16(), &by_default.json()["errorCode"]), (400, &json!("E011003")));
+    assert_eq!((by_default.status.as_u16(), &by_default.json()["errorCode"]), (400, &json!("E112202")));
     assert_eq!(by_default.json()["errorMessage"], "tenant nobody not found");
     assert_eq!((switched.status.as_u16(), &switched.json()["errorCode"]), (404, &json!("E099999")));
     assert_eq!((empty.status.as_u16(), empty.text.as_str()), (404, ""));
@@ -313,10 +318,13 @@ async fn deleting_what_is_referred_to_takes_the_reference_or_is_refused() {
 async fn deleting_a_tenant_takes_its_roles_along() {
     let world = with_fixture().await;
 
+    assert_eq!(world.post("tenant/delete", json!({ "id": "acme", "cascade": false })).await.status, 400);
+    world.switch(json!({ "deleteParent": "orphan" })).await;
     world.post("tenant/delete", json!({ "id": "acme", "cascade": false })).await.ok();
 
     let state = world.state().await;
     assert_eq!(names(&state["tenants"]), ["Globex"]);
+    assert_eq!(state["tenants"][0]["parent"], "");
     assert!(state["roles"].as_array().unwrap().iter().all(|role| role["tenantId"] == ""));
 }
 
@@ -343,6 +351,144 @@ async fn deleting_something_absent_is_an_error_unless_switched() {
     let state = world.state().await;
     assert!(!names(&state["permissions"]).contains(&"doc:read".to_owned()));
     assert!(!names(&state["roles"]).contains(&"Editor".to_owned()));
+}
+
+#[tokio::test]
+async fn the_built_in_role_can_be_neither_updated_nor_deleted_unless_switched() {
+    let world = with_fixture().await;
+    let id = world.state().await["roles"][0]["id"].clone();
+    let table = [
+        ("role/update", json!({ "name": "Tenant Admin", "newName": "Tenant Admin" })),
+        ("role/update/batch", json!({ "roles": [{ "id": id, "newName": "Other" }] })),
+        ("role/delete", json!({ "name": "Tenant Admin" })),
+        ("role/delete/batch", json!({ "roleNames": ["Tenant Admin"] })),
+    ];
+    for (call, body) in table.clone() {
+        let answer = world.post(call, body).await;
+        assert_eq!((answer.status.as_u16(), &answer.json()["errorCode"]), (400, &json!("E024214")), "{call}");
+        assert!(answer.json()["errorMessage"].as_str().unwrap().contains("version conflict"), "{call}");
+    }
+    world.switch(json!({ "protectedBuiltIns": false })).await;
+    let (call, body) = table[0].clone();
+    world.post(call, body).await.ok();
+}
+
+#[tokio::test]
+async fn a_domain_that_another_tenant_holds_is_refused_unless_switched() {
+    let world = with_fixture().await;
+    let create = json!({ "id": "new", "name": "New", "selfProvisioningDomains": ["ACME.com"] });
+    let patch = json!({ "id": "globex", "selfProvisioningDomains": ["globex.com", "acme.com"] });
+
+    let refused = world.post("tenant/create", create.clone()).await;
+    assert_eq!((refused.status.as_u16(), &refused.json()["errorCode"]), (400, &json!("E011003")));
+    assert!(refused.json()["errorMessage"].as_str().unwrap().contains("domain acme.com"), "{}", refused.text);
+    assert_eq!(world.send("PATCH", "/v1/mgmt/tenant/patch", patch.clone()).await.status, 400);
+    world.switch(json!({ "sharedDomains": true })).await;
+    world.send("PATCH", "/v1/mgmt/tenant/patch", patch).await.ok();
+    world.post("tenant/create", create).await.ok();
+}
+
+#[tokio::test]
+async fn role_calls_answer_the_role_and_an_update_of_computed_fields_is_refused_by_name() {
+    let world = with_fixture().await;
+
+    let made = world.post("role/create", json!({ "name": "New", "permissionNames": ["doc:read"] })).await.ok();
+    let changed = world.post("role/update", json!({ "name": "New", "newName": "Newer" })).await.ok();
+    let refused = world.post("tenant/update", json!({ "id": "acme", "name": "Acme", "successors": [] })).await;
+
+    assert!(
+        made["id"].as_str().unwrap().starts_with("ROL") && made["permissionNames"] == json!(["doc:read"]),
+        "{made}"
+    );
+    assert_eq!((&changed["id"], &changed["name"]), (&made["id"], &json!("Newer")));
+    assert_eq!((refused.status.as_u16(), &refused.json()["errorCode"]), (400, &json!("E011003")));
+    assert!(refused.json()["errorMessage"].as_str().unwrap().contains("\"successors\""), "{}", refused.text);
+}
+
+#[tokio::test]
+async fn elements_inside_documents_can_come_in_another_order_at_each_read() {
+    let world = with_fixture().await;
+    let domains: Vec<String> = (0..12).map(|i| format!("{i}.example.com")).collect();
+    let create = json!({ "id": "many", "name": "Many", "selfProvisioningDomains": domains });
+    world.post("tenant/create", create).await.ok();
+    world.switch(json!({ "shuffledElements": true })).await;
+    let read = async || world.get("/v1/mgmt/tenant?id=many").await.ok()["selfProvisioningDomains"].clone();
+
+    let (first, second) = (read().await, read().await);
+
+    assert_ne!(first, second);
+    let mut sorted: Vec<String> = serde_json::from_value(first).unwrap();
+    sorted.sort_by_key(|domain| domain.split('.').next().unwrap().parse::<u32>().unwrap());
+    assert_eq!(sorted, domains);
+}
+
+#[tokio::test]
+async fn what_is_stored_can_be_trimmed_and_in_lower_case() {
+    let world = with_fixture().await;
+    world.switch(json!({ "normalizes": true })).await;
+
+    let create = json!({ "id": "new", "name": " New Co ", "selfProvisioningDomains": ["NEW.Example.com "] });
+    world.post("tenant/create", create).await.ok();
+
+    let new = world.get("/v1/mgmt/tenant?id=new").await.ok();
+    assert_eq!((&new["name"], &new["selfProvisioningDomains"]), (&json!("New Co"), &json!(["new.example.com"])));
+}
+
+#[tokio::test]
+async fn successors_can_be_all_of_them_and_the_tree_can_go_at_once() {
+    let world = with_fixture().await;
+    world.post("tenant/create", json!({ "id": "lab", "name": "Lab", "parent": "globex" })).await.ok();
+    let acme = async || world.get("/v1/mgmt/tenant?id=acme").await.ok()["successors"].clone();
+    assert_eq!(acme().await, json!(["globex"]));
+    world.switch(json!({ "allSuccessors": true, "deleteParent": "cascade" })).await;
+    assert_eq!(acme().await, json!(["globex", "lab"]));
+
+    world.post("tenant/delete", json!({ "id": "acme" })).await.ok();
+
+    assert_eq!(names(&world.state().await["tenants"]), [""; 0]);
+}
+
+#[tokio::test]
+async fn entries_of_an_application_are_listed_beside_the_projects_own_when_switched() {
+    let world = with_fixture().await;
+    world.switch(json!({ "appEntries": true })).await;
+
+    for (call, key, twin) in [("role/all", "roles", "Member"), ("permission/all", "permissions", "first")] {
+        let list = world.get(&format!("/v1/mgmt/{call}")).await.ok();
+        let entries = list[key].as_array().unwrap();
+        let of_app: Vec<&Value> = entries.iter().filter(|entry| entry.get("appId").is_some()).collect();
+        assert_eq!(of_app.len(), 2, "{list}");
+        assert_eq!(of_app[0]["name"], twin);
+        assert_eq!(entries.iter().filter(|entry| entry["name"] == twin).count(), 2);
+    }
+}
+
+#[tokio::test]
+async fn a_new_project_can_refuse_its_key_for_a_while() {
+    let world = World::new().await;
+    world.switch(json!({ "newProjectRefuses": "300ms" })).await;
+
+    let first = world.get("/v1/mgmt/tenant/all").await;
+    tokio::time::sleep(std::time::Duration::from_millis(320)).await;
+
+    assert_eq!((first.status.as_u16(), &first.json()["errorCode"]), (403, &json!("E111009")));
+    world.get("/v1/mgmt/tenant/all").await.ok();
+}
+
+#[tokio::test]
+async fn of_two_writes_at_once_the_later_one_can_meet_a_version_conflict() {
+    let world = with_fixture().await;
+    world.switch(json!({ "versionConflicts": true, "latency": "200ms" })).await;
+
+    let (first, second) = tokio::join!(
+        world.post("permission/create", json!({ "name": "one" })),
+        world.post("permission/create", json!({ "name": "two" })),
+    );
+
+    let mut statuses = [first.status.as_u16(), second.status.as_u16()];
+    statuses.sort_unstable();
+    assert_eq!(statuses, [200, 409]);
+    world.post("permission/create", json!({ "name": "three" })).await.ok();
 }
 
 #[tokio::test]
@@ -463,7 +609,7 @@ async fn lists_can_be_late_and_shuffled() {
     world.switch(json!({ "readDelay": "1h" })).await;
     world.post("tenant/create", json!({ "id": "new", "name": "New" })).await.ok();
     let late = names(&world.get("/v1/mgmt/tenant/all").await.ok()["tenants"]);
-    assert_eq!(world.get("/v1/mgmt/tenant?id=new").await.ok()["name"], "New");
+    assert_eq!(world.get("/v1/mgmt/tenant?id=new").await.status, 400);
     world.switch(json!({ "readDelay": "0s", "listOrder": "shuffled" })).await;
 
     let mut shuffled = world.get("/v1/mgmt/role/all").await.ok()["roles"].as_array().unwrap().clone();

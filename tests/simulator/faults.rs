@@ -183,3 +183,75 @@ async fn a_rule_that_makes_no_sense_is_refused() {
     assert_eq!(answer.status, 400);
     assert!(answer.json()["error"].as_str().unwrap().contains("mtach"));
 }
+
+#[tokio::test]
+async fn lists_can_be_of_the_wrong_shape() {
+    let world = World::new().await;
+    let all = "/v1/mgmt/role/all";
+    let read = async |rule: Value| {
+        world.faults(json!([rule])).await;
+        world.get(all).await.ok()["roles"].clone()
+    };
+
+    assert_eq!(read(json!({ "fault": "null_list" })).await, Value::Null);
+    assert_eq!(read(json!({ "fault": "object_list" })).await, json!({}));
+    let twice = read(json!({ "fault": "twice" })).await;
+    assert_eq!((twice.as_array().unwrap().len(), &twice[0]), (2, &twice[1]));
+    let one = read(json!({ "fault": "wrong_types", "fields": ["permissionNames"] })).await;
+    assert_eq!((&one[0]["permissionNames"], &one[0]["default"]), (&json!(true), &json!(false)));
+    let every = read(json!({ "fault": "wrong_types" })).await;
+    assert_eq!((&every[0]["description"], &every[0]["name"]), (&json!(7), &json!("Tenant Admin")));
+}
+
+#[tokio::test]
+async fn a_refusal_can_be_a_page_break_off_or_never_end() {
+    let world = World::new().await;
+    world.faults(json!([{ "fault": "html" }])).await;
+    let page = world.get("/v1/mgmt/role/all").await;
+    assert_eq!((page.status.as_u16(), page.headers["content-type"].to_str().unwrap()), (403, "text/html"));
+
+    for fault in ["short_body", "endless_body"] {
+        let rule = json!({ "fault": fault, "status": 429, "headers": { "retry-after": "7" } });
+        world.faults(json!([rule])).await;
+        let request = world.request("POST", CREATE, &json!({ "name": fault })).timeout(Duration::from_millis(500));
+        let answer = request.send().await.unwrap();
+        assert_eq!(
+            (answer.status().as_u16(), answer.headers()["retry-after"].to_str().unwrap()),
+            (429, "7"),
+            "{fault}"
+        );
+        assert_eq!(answer.text().await.unwrap_err().is_timeout(), fault == "endless_body", "{fault}");
+        assert!(!created(&world, fault).await);
+    }
+}
+
+#[tokio::test]
+async fn a_connection_can_be_good_for_so_many_answers_only() {
+    let world = World::new().await;
+    world.get("/v1/mgmt/role/all").await.ok();
+    world.switch(json!({ "answersPerConnection": 2 })).await;
+
+    // Three went over this connection already: the switch, too, and it is closed now.
+    let closed = world.try_send("POST", CREATE, &json!({ "name": "a" })).await;
+
+    assert!(closed.is_err(), "{closed:?}");
+    let fresh = || reqwest::Client::builder().pool_max_idle_per_host(0).no_proxy().build().unwrap();
+    let client = fresh();
+    for _ in 0..3 {
+        let request = client.get(world.url("/v1/mgmt/role/all")).header("authorization", "Bearer P2:K2");
+        assert_eq!(request.send().await.unwrap().status(), 200);
+    }
+}
+
+#[tokio::test]
+async fn a_redirect_points_where_its_rule_says() {
+    let world = World::new().await;
+    world.faults(json!([{ "fault": "redirect", "headers": { "location": "https://elsewhere.example.com/x" } }])).await;
+
+    let answer = world.get("/v1/mgmt/role/all").await;
+
+    assert_eq!(
+        (answer.status.as_u16(), answer.headers["location"].to_str().unwrap()),
+        (307, "https://elsewhere.example.com/x")
+    );
+}
