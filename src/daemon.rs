@@ -165,6 +165,7 @@ impl Parts {
                     client,
                     state: Some(project_state.clone()),
                     rules: settings::rules(settings),
+                    is_by_content: false,
                 },
                 state: project_state,
                 loader: Some(Loader::new(files)),

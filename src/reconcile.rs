@@ -220,7 +220,7 @@ impl Reconciler {
         let started = Instant::now();
         let started_at = SystemTime::now();
         let span = tracing::info_span!("pass", project = &*project, trigger = trigger.as_str());
-        let outcome = self.pass(trigger, more).instrument(span.clone()).await;
+        let Some(outcome) = self.pass(trigger, more).instrument(span.clone()).await else { return self.publish() };
         let planned = self.memory.plan.as_ref().filter(|_| outcome != Outcome::Failed);
         let changes = planned.map_or(0, |plan| plan.changes.len());
         self.metrics.passes_total.with_label_values(&[&project, trigger.as_str(), outcome.as_str()]).inc();
@@ -259,10 +259,18 @@ impl Reconciler {
         }
     }
 
-    async fn pass(&mut self, trigger: Trigger, more: &mut TriggerReceiver) -> Outcome {
+    /// `None` where the files were looked at for nothing: what they say did not change.
+    async fn pass(&mut self, trigger: Trigger, more: &mut TriggerReceiver) -> Option<Outcome> {
         let started = Instant::now();
-        self.memory.retry_at = None;
-        let Some((desired, is_new)) = self.load().await else { return Outcome::Failed };
+        let retry_at = self.memory.retry_at.take();
+        let was_usable = self.memory.load.as_ref().map(|load| load.errors.is_empty());
+        let Some((desired, is_new)) = self.load().await else { return Some(Outcome::Failed) };
+        let is_usable = self.memory.load.as_ref().map(|load| load.errors.is_empty());
+        let is_planned = self.memory.planned.as_ref().is_some_and(|planned| Arc::ptr_eq(planned, &desired));
+        if trigger == Trigger::Watch && is_planned && was_usable == is_usable {
+            self.memory.retry_at = [retry_at, self.memory.retry_at].into_iter().flatten().min();
+            return None;
+        }
         // At the start the watcher has looked before.
         if is_new && !matches!(trigger, Trigger::Watch | Trigger::Startup) {
             more.doubt();
@@ -276,7 +284,7 @@ impl Reconciler {
         // A commit says nothing about the key: it waits for the next probe.
         if is_paused && (trigger == Trigger::Watch || !self.probe(&desired).await) {
             self.apply_suspension();
-            return Outcome::Failed;
+            return Some(Outcome::Failed);
         }
         let lost = self.lost_calls();
         let (desired, sight) = self.look(desired, priority, &lost, more).await;
@@ -322,7 +330,7 @@ impl Reconciler {
         self.show_plan(&plan);
         self.memory.plan = Some(plan);
         self.observe_phase("plan", started);
-        outcome
+        Some(outcome)
     }
 
     /// While files that say something else are in force than those that the queue works off, nothing is handed out until
@@ -398,6 +406,7 @@ impl Reconciler {
         self.loader = Some(loader);
         self.metrics.source_load_duration_seconds.observe(started.elapsed().as_secs_f64());
         let is_new = load.result == LoadResult::Changed;
+        self.assessor.is_by_content = load.is_by_content;
         self.metrics.source_loads_total.with_label_values(&[load.result.as_str()]).inc();
         if is_new {
             self.memory.revision_seen = Some(Instant::now());
@@ -524,9 +533,9 @@ impl Reconciler {
         let absences = self.state.absences().unwrap_or_default();
         // What is owned since this look only, or could not be noted, begins its wait with the next load.
         let noted: Option<Vec<SystemTime>> = waiting.iter().map(|key| absences.get(*key).copied()).collect();
-        let Some(noted) = noted else { return Some(self.assessor.rules.delete_after.max(UNNOTED_WAIT)) };
+        let Some(noted) = noted else { return Some(self.assessor.delete_after().max(UNNOTED_WAIT)) };
         let age = now.duration_since(noted.into_iter().min()?).unwrap_or_default();
-        Some(self.assessor.rules.delete_after.saturating_sub(age).max(SHORTEST_WAIT))
+        Some(self.assessor.delete_after().saturating_sub(age).max(SHORTEST_WAIT))
     }
 
     fn next_wait(&mut self) -> Duration {

@@ -16,6 +16,7 @@ pub mod sighup;
 pub mod stat;
 pub mod timer;
 pub mod tree;
+pub mod whole;
 
 /// Why to look again. Ordered by strength: of several that wait together, the strongest names the pass.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -105,6 +105,7 @@ pub async fn run(config: Config, args: PlanArgs, redactor: &Redactor) -> anyhow:
             client,
             state: state.as_ref().map(|state| state.project(&host, &connection.project_id, &project.owner)),
             rules: settings::rules(project),
+            is_by_content: false,
         };
         let assessment = assessor.assess(desired, Priority::Change, &BTreeSet::new()).await;
         if let Some(reason) = assessment.refusal {

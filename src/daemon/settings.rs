@@ -255,7 +255,8 @@ pub fn loader(config: &Config, project: &config::Project) -> loader::Settings {
         own_env: credentials.variables.into_iter().collect(),
         own_files: credentials.files.into_iter().collect(),
     };
-    loader::Settings::new(tree, fence, resource::ALL)
+    let apart = config.source.debounce.max(loader::APART);
+    loader::Settings { apart, ..loader::Settings::new(tree, fence, resource::ALL) }
 }
 
 #[cfg(test)]

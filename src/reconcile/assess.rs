@@ -41,6 +41,9 @@ use std::time::SystemTime;
 /// For so long a list that lacks what we just created proves nothing: lists may lag behind writes.
 const FRESH: Duration = Duration::from_secs(120);
 
+/// The least [`Rules::delete_after`] where the files are read without stats that prove anything.
+const UNPROVEN_DELETE_AFTER: Duration = Duration::from_secs(60);
+
 /// What is done with a project that was never seen before and is not empty.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FirstContact {
@@ -80,6 +83,8 @@ pub struct Assessor {
     pub state: Option<ProjectState>,
     /// How to compare.
     pub rules: Rules,
+    /// The stats of the files prove nothing: what is absent has to be absent for longer.
+    pub is_by_content: bool,
 }
 
 /// What Descope answered.
@@ -119,6 +124,11 @@ impl Assessor {
         Sight { observed, gone }
     }
 
+    /// How long a resource must have been out of the YAML before it is deleted.
+    pub fn delete_after(&self) -> Duration {
+        if self.is_by_content { self.rules.delete_after.max(UNPROVEN_DELETE_AFTER) } else { self.rules.delete_after }
+    }
+
     /// Compares. While the newest files are not in force (`is_current`), no delete becomes due: they may say something
     /// else.
     pub fn plan(&self, desired: &Desired, is_current: bool, sight: Sight) -> Assessment {
@@ -135,7 +145,7 @@ impl Assessor {
             let is_news = owned.remove(&intent.key).is_some() && intent.approval.is_none();
             windows.entry(intent.key.kind).or_default().deleted += usize::from(is_news);
         }
-        let delete_after = self.rules.delete_after;
+        let delete_after = self.delete_after();
         let is_due = |key: &Key| absent.get(key).is_some_and(|since| has_passed(*since, delete_after, now));
         let approved = self.known(|state| state.approved(now));
         let sent = self.known(ProjectState::sent_digests);

@@ -259,10 +259,9 @@ fn see(tree: &Tree, dirs: &mut BTreeMap<PathBuf, Identity>) -> Seen {
         Ok(scan) => {
             scan.dirs.iter().for_each(|dir| note(dir));
             scan.files.iter().filter_map(|file| file.real.parent()).for_each(&mut note);
-            if let Some(checkout) = &scan.checkout {
-                note(checkout.dir());
-            }
-            let is_locked = scan.mark.is_locked;
+            scan.checkouts.iter().for_each(|(checkout, _)| note(checkout.dir()));
+            scan.links.iter().flat_map(|link| way(link)).for_each(|dir| note(&dir));
+            let is_locked = scan.lock().is_some();
             Seen::Files { real_root: scan.real_root, files: scan.files, refused: scan.refused, is_locked }
         }
         Err(error) => Seen::Nothing(error),

@@ -13,11 +13,15 @@ use crate::desired::secrets::Fence;
 use crate::open;
 use crate::resource::Kind;
 use crate::source::git;
+use crate::source::git::Checkout;
+use crate::source::git::index::Indexes;
+use crate::source::git::label;
 use crate::source::stat::Stat;
 use crate::source::tree;
 use crate::source::tree::Entry;
 use crate::source::tree::Scan;
 use crate::source::tree::Tree;
+use crate::source::whole;
 use sha2::Digest;
 use sha2::Sha256;
 use std::collections::HashMap;
@@ -25,6 +29,7 @@ use std::fmt::Write;
 use std::path::Path;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::Mutex;
 use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -32,6 +37,12 @@ use std::time::SystemTime;
 
 /// The largest file that is read.
 pub const LARGEST_FILE: u64 = 64 * 1024 * 1024;
+
+/// The least time between two reads that prove something by content alone: longer than any tool takes between two files.
+pub const APART: Duration = Duration::from_secs(2);
+
+// Stats that never settled before are given as many looks as two that agree need.
+const TRIES_OF_THE_UNSETTLED: u32 = 4;
 
 /// What a project is loaded from.
 #[derive(Clone)]
@@ -46,12 +57,14 @@ pub struct Settings {
     pub quiet: Duration,
     /// How many looks a load may take, each `quiet` apart, before it gives up on a tree that keeps moving.
     pub tries: u32,
+    /// How far apart two equal reads of everything must be, where the file system's stats never settle.
+    pub apart: Duration,
 }
 
 impl Settings {
     /// Settings with the usual patience: five seconds.
     pub fn new(tree: Tree, fence: Fence, kinds: &'static [&'static dyn Kind]) -> Self {
-        Self { tree, fence, kinds, quiet: Duration::from_millis(50), tries: 100 }
+        Self { tree, fence, kinds, quiet: Duration::from_millis(50), tries: 100, apart: APART }
     }
 }
 
@@ -100,13 +113,22 @@ pub struct Load {
     pub error_count: usize,
     /// About the newest files, bounded in the same way.
     pub warnings: Vec<Finding>,
+    /// Files, and directories with a `/` at the end, that `source.exclude` leaves out.
+    pub excluded: Vec<Arc<str>>,
+    /// The file system's stats prove nothing here: two equal reads did.
+    pub is_by_content: bool,
 }
 
 /// Loads one project, again and again.
 pub struct Loader {
     settings: Settings,
     files: HashMap<Arc<str>, Arc<Read>>,
+    indexes: Indexes,
     good: Option<Good>,
+    /// What the newest look left out.
+    excluded: Vec<Arc<str>>,
+    /// The stats of this tree did not settle when it was read last.
+    is_by_content: bool,
 }
 
 struct Good {
@@ -122,8 +144,9 @@ struct Read {
     real: PathBuf,
     stat: Stat,
     digest: [u8; 32],
-    blob: [u8; 20],
     report: Arc<FileReport>,
+    /// Hashes that git has for this path, and whether they are of this content: asked for once.
+    hashes: Mutex<Vec<(Vec<u8>, bool)>>,
 }
 
 /// A file by its path below the root.
@@ -138,7 +161,14 @@ struct Revision {
 impl Loader {
     /// A loader that has loaded nothing yet.
     pub fn new(settings: Settings) -> Self {
-        Self { settings, files: HashMap::new(), good: None }
+        Self {
+            settings,
+            files: HashMap::new(),
+            indexes: Indexes::default(),
+            good: None,
+            excluded: Vec::new(),
+            is_by_content: false,
+        }
     }
 
     /// The directory that findings' files are below.
@@ -169,16 +199,20 @@ impl Loader {
         let reports: Vec<Arc<FileReport>> = revision.files.iter().map(|(_, read)| Arc::clone(&read.report)).collect();
         let digest = digest(&revision);
         let commit = self.commit(&revision);
+        self.excluded.clone_from(&revision.scan.excluded);
         if let Some(good) =
             self.good.as_mut().filter(|good| good.revision == digest && revision.scan.refused.is_empty())
         {
             good.commit = commit;
-            let warnings = good.warnings.clone();
+            let mut warnings = good.warnings.clone();
+            passed_over(&revision.scan, &mut warnings);
             return self.kept(LoadResult::Unchanged, Findings::default(), warnings);
         }
         let mut merged = merge::merge(self.settings.kinds, &reports);
         let refused = revision.scan.refused.iter().map(|refused| Finding::whole(&refused.path, &*refused.reason));
         refused.for_each(|finding| merged.errors.push(finding));
+        let warnings = merged.warnings.clone();
+        passed_over(&revision.scan, &mut merged.warnings);
         if merged.errors.is_empty() && merged.desired.kinds.is_empty() {
             let reason = "no YAML file declares anything; to declare that there are none of a kind, write `roles: []`";
             merged.errors.push(Finding::whole(".", reason));
@@ -191,7 +225,7 @@ impl Loader {
             desired: Arc::new(merged.desired),
             commit,
             loaded_at: SystemTime::now(),
-            warnings: merged.warnings.clone(),
+            warnings,
         });
         self.kept(LoadResult::Changed, Findings::default(), merged.warnings)
     }
@@ -207,42 +241,61 @@ impl Loader {
             error_count: errors.count(),
             errors: errors.list("errors"),
             warnings: warnings.list("warnings"),
+            excluded: self.excluded.clone(),
+            is_by_content: self.is_by_content,
         }
     }
 
-    /// Reads until one look before and one after agree, and nothing is so young that its times prove nothing. Errs,
-    /// in words for the operator, where that does not come about.
+    /// The files of one revision. Errs, in words for the operator, where they are none.
     fn read(&mut self) -> Result<Revision, String> {
+        let read = match self.read_settled() {
+            Ok(revision) => {
+                self.is_by_content = false;
+                Ok(revision)
+            }
+            Err(Unread::Moving) => self.read_twice(),
+            Err(Unread::For(reason)) => Err(reason),
+        };
+        let revision = read?;
+        let (indexes, quiet) = (&mut self.indexes, self.settings.quiet);
+        match whole::missing(&self.settings.tree, &revision.scan, |checkout| indexes.of(checkout, quiet)) {
+            Some(missing) => Err(missing),
+            None => Ok(revision),
+        }
+    }
+
+    /// Reads until one look before and one after agree, and nothing is so young that its times prove nothing.
+    fn read_settled(&mut self) -> Result<Revision, Unread> {
         let quiet = self.settings.quiet;
-        let mut reason = String::from("the files changed while they were read");
+        let tries = if self.is_by_content { TRIES_OF_THE_UNSETTLED } else { self.settings.tries };
+        let mut reason = Unread::Moving;
         let mut steady: Option<(Scan, Duration)> = None;
-        for turn in 0..self.settings.tries.max(1) {
+        for turn in 0..tries.max(1) {
             if turn > 0 {
                 pause(quiet);
             }
-            let scan = match self.settings.tree.scan() {
+            let scan = match self.scan() {
                 Ok(scan) => scan,
-                Err(tree::Error::Moved) => {
+                Err(Unread::Moving) => {
                     steady = None;
                     continue;
                 }
-                Err(error @ (tree::Error::Gone(_) | tree::Error::Io(_))) => {
+                Err(Unread::For(error)) => {
                     // Between two commits a directory may be gone for a moment; otherwise waiting changes nothing.
                     if !self.is_locked() {
-                        return Err(error.to_string());
+                        return Err(Unread::For(error));
                     }
-                    reason = error.to_string();
+                    reason = Unread::For(error);
                     steady = None;
                     continue;
                 }
             };
-            if scan.mark.is_locked {
-                let lock = scan.checkout.as_ref().map(git::Checkout::lock).unwrap_or_default();
-                reason = format!("git is changing the files; if no git runs, remove {}", lock.display());
+            if let Some(lock) = scan.lock() {
+                reason = Unread::locked(&lock);
                 steady = None;
                 continue;
             }
-            "the files changed while they were read".clone_into(&mut reason);
+            reason = Unread::Moving;
             let stood = match steady.take() {
                 Some((before, stood)) if before == scan => stood + quiet,
                 _ => Duration::ZERO,
@@ -251,30 +304,61 @@ impl Loader {
                 steady = Some((scan, stood));
                 continue;
             }
-            let files = self.read_files(&scan);
-            match self.settings.tree.scan() {
-                Ok(after) if after == scan => match files {
-                    Ok(files) => {
-                        self.files = files.iter().cloned().collect();
-                        return Ok(Revision { scan, files });
-                    }
-                    Err(failed) => return Err(failed),
-                },
+            let files = self.read_files(&scan, Proof::Stats);
+            match self.scan() {
+                Ok(after) if after == scan => {
+                    let files = files.map_err(Unread::For)?;
+                    self.files = files.iter().cloned().collect();
+                    return Ok(Revision { scan, files });
+                }
                 _ => steady = None,
             }
         }
         Err(reason)
     }
 
+    /// Where identities or times of files never settle (FUSE, some network mounts), two equal reads of everything prove a
+    /// revision, with time between them and git at rest and on one commit all along.
+    fn read_twice(&mut self) -> Result<Revision, String> {
+        let read = |loader: &mut Self| {
+            let scan = loader.scan()?;
+            let words: Vec<git::Word> = scan.checkouts.iter().map(|(checkout, _)| checkout.word()).collect();
+            if let Some(lock) = scan.lock() {
+                return Err(Unread::locked(&lock));
+            }
+            let files = loader.read_files(&scan, Proof::Content).map_err(Unread::For)?;
+            loader.files = files.iter().cloned().collect();
+            Ok((Revision { scan, files }, words))
+        };
+        let (first, before) = read(self)?;
+        pause(self.settings.apart);
+        let (second, between) = read(self)?;
+        let after: Vec<git::Word> = second.scan.checkouts.iter().map(|(checkout, _)| checkout.word()).collect();
+        let is_same = digest(&first) == digest(&second) && first.scan.has_names_of(&second.scan);
+        let is_at_rest = before == between && between == after && !after.iter().any(|word| word.is_locked);
+        if !(is_same && is_at_rest) {
+            return Err(Unread::Moving.into());
+        }
+        self.is_by_content = true;
+        Ok(second)
+    }
+
+    fn scan(&self) -> Result<Scan, Unread> {
+        self.settings.tree.scan().map_err(|error| match error {
+            tree::Error::Moved => Unread::Moving,
+            tree::Error::Gone(_) | tree::Error::Io(_) => Unread::For(error.to_string()),
+        })
+    }
+
     fn is_locked(&self) -> bool {
         let root = self.settings.tree.root.canonicalize();
-        root.ok().and_then(|root| git::Checkout::find(&root)).is_some_and(|checkout| checkout.mark().is_locked)
+        root.ok().and_then(|root| Checkout::find(&root)).is_some_and(|checkout| checkout.mark().is_locked)
     }
 
     /// Reads and checks what changed since it was last read; one thread per core.
-    fn read_files(&self, scan: &Scan) -> Result<Vec<Known>, String> {
+    fn read_files(&self, scan: &Scan, proof: Proof) -> Result<Vec<Known>, String> {
         let known = |entry: &Entry| {
-            let read = self.files.get(&entry.path)?;
+            let read = self.files.get(&entry.path).filter(|_| proof == Proof::Stats)?;
             (read.stat == entry.stat && read.real == entry.real).then(|| (Arc::clone(&entry.path), Arc::clone(read)))
         };
         let unknown: Vec<&Entry> = scan.files.iter().filter(|entry| known(entry).is_none()).collect();
@@ -283,7 +367,9 @@ impl Loader {
         let work = || {
             let mut mine = Vec::new();
             while let Some(entry) = unknown.get(next.fetch_add(1, Ordering::Relaxed)) {
-                mine.push(read_file(entry, checker).map(|read| (Arc::clone(&entry.path), Arc::new(read))));
+                let before = self.files.get(&entry.path);
+                let read = read_file(entry, before, proof, checker);
+                mine.push(read.map(|read| (Arc::clone(&entry.path), Arc::new(read))));
             }
             mine
         };
@@ -304,37 +390,104 @@ impl Loader {
         Ok(files.collect())
     }
 
-    fn commit(&self, revision: &Revision) -> Option<String> {
-        let checkout = revision.scan.checkout.as_ref()?;
-        let below_top = revision.scan.real_root.strip_prefix(&checkout.top).ok()?;
-        let mut files = HashMap::with_capacity(revision.files.len());
-        for (_, read) in &revision.files {
-            files.insert(read.real.strip_prefix(&checkout.top).ok()?, (read.stat, read.blob));
-        }
-        checkout.label(&files, |path| path.strip_prefix(below_top).is_ok_and(|path| self.settings.tree.counts(path)))
+    fn commit(&mut self, revision: &Revision) -> Option<String> {
+        let scan = &revision.scan;
+        let root = scan.checkout.as_ref()?;
+        let checkouts: Vec<Checkout> = scan.checkouts.iter().map(|(checkout, _)| checkout.clone()).collect();
+        let reads: HashMap<&Path, &Read> = revision.files.iter().map(|(_, read)| (&*read.real, &**read)).collect();
+        let files: HashMap<&Path, Stat> = reads.iter().map(|(path, read)| (*path, read.stat)).collect();
+        let tree = &self.settings.tree;
+        let project = label::Project {
+            checkouts: &checkouts,
+            files: &files,
+            counts: &|path| tree.counts(scan, path),
+            looks_into: &|path| tree.looks_into(scan, path),
+            has_content: &|path, hash| reads.get(path).is_some_and(|read| read.has_hash(hash)),
+        };
+        let (indexes, quiet) = (&mut self.indexes, self.settings.quiet);
+        label::label(root, &project, |checkout| indexes.of(checkout, quiet))
     }
 }
 
-fn read_file(entry: &Entry, checker: Checker<'_>) -> Result<Read, String> {
+impl Read {
+    /// Does git know this content by that hash? Read once more, where git asks at all.
+    fn has_hash(&self, hash: &[u8]) -> bool {
+        let mut asked = self.hashes.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        if let Some((_, known)) = asked.iter().find(|(of, _)| of == hash) {
+            return *known;
+        }
+        let content = open::regular(&self.real).and_then(|(file, _)| open::read(&file, LARGEST_FILE));
+        let has = content.is_ok_and(|content| {
+            <[u8; 32]>::from(Sha256::digest(&content)) == self.digest && label::is_blob(&content, hash)
+        });
+        asked.push((hash.to_vec(), has));
+        has
+    }
+}
+
+/// What proves that a file is as it was.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Proof {
+    Stats,
+    Content,
+}
+
+/// Why there is no revision.
+enum Unread {
+    /// No two looks agree.
+    Moving,
+    /// In words for the operator.
+    For(String),
+}
+
+impl Unread {
+    fn locked(lock: &Path) -> Self {
+        Self::For(format!("git is changing the files; if no git runs, remove {}", lock.display()))
+    }
+}
+
+impl From<Unread> for String {
+    fn from(unread: Unread) -> Self {
+        match unread {
+            Unread::Moving => "the files changed while they were read".to_owned(),
+            Unread::For(reason) => reason,
+        }
+    }
+}
+
+fn passed_over(scan: &Scan, warnings: &mut Findings) {
+    scan.passed_over.iter().for_each(|one| warnings.push(Finding::whole(&one.path, &*one.reason)));
+}
+
+fn read_file(entry: &Entry, before: Option<&Arc<Read>>, proof: Proof, checker: Checker<'_>) -> Result<Read, String> {
     let failed = |error: std::io::Error| format!("cannot read {}: {error}", entry.path);
     let (file, metadata) = open::regular(&entry.real).map_err(failed)?;
     let mut read = Read {
         real: entry.real.clone(),
         stat: Stat::of(&metadata),
         digest: [0; 32],
-        blob: [0; 20],
         report: Arc::default(),
+        hashes: Mutex::default(),
     };
-    if read.stat != entry.stat {
+    if proof == Proof::Stats && read.stat != entry.stat {
         return Err(format!("{} changed while it was read", entry.path));
     }
     if metadata.len() > LARGEST_FILE {
         read.report = Arc::new(unreadable(&entry.path, "holds more than 64 MiB; split it"));
         return Ok(read);
     }
-    let bytes = open::read(&file, LARGEST_FILE).map_err(failed)?;
+    let bytes = match open::read(&file, LARGEST_FILE) {
+        Err(error) if error.kind() == std::io::ErrorKind::FileTooLarge => {
+            read.report = Arc::new(unreadable(&entry.path, "holds more than 64 MiB; split it"));
+            return Ok(read);
+        }
+        bytes => bytes.map_err(failed)?,
+    };
     read.digest = Sha256::digest(&bytes).into();
-    read.blob = git::blob(&bytes);
+    if let Some(before) = before.filter(|before| before.digest == read.digest) {
+        read.report = Arc::clone(&before.report);
+        return Ok(read);
+    }
     read.report = Arc::new(match std::str::from_utf8(&bytes) {
         Ok(text) => checker.check(&entry.path, text),
         Err(_) if bytes.starts_with(b"\0GITCRYPT\0") => {

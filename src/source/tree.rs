@@ -1,12 +1,15 @@
 //! The YAML files below a project's directories, looked at without reading them.
 //!
 //! A [`Scan`] is a signature: two that are equal, far enough apart, prove that nothing moved between them. The root
-//! is resolved through links anew each time, so a swapped link is simply another tree.
+//! is resolved through links anew each time, so a swapped link is simply another tree. Links to directories inside the
+//! root are followed, after everything that needs no link: each real directory counts once.
 
 use crate::source::git;
 use crate::source::git::Checkout;
 use crate::source::stat::Stat;
 use globset::GlobSet;
+use std::collections::BTreeMap;
+use std::collections::HashSet;
 use std::fs;
 use std::io;
 use std::os::unix::fs::MetadataExt;
@@ -39,7 +42,7 @@ pub struct Entry {
     pub stat: Stat,
 }
 
-/// Something with the name of a YAML file that may not be read.
+/// Something that is not read although nobody said that it should not be.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refused {
     /// Path below the root.
@@ -54,16 +57,24 @@ pub struct Scan {
     /// The root without links.
     pub real_root: PathBuf,
     root_stat: (u64, u64),
-    /// The checkout that the root belongs to.
+    /// The checkout that the root belongs to, where it does.
     pub checkout: Option<Checkout>,
-    /// What git says.
-    pub mark: git::Mark,
+    /// Every checkout in which something of the project lies, that of the root first, and what git says in each.
+    pub checkouts: Vec<(Checkout, git::Mark)>,
     /// Sorted by path.
     pub files: Vec<Entry>,
-    /// Sorted by path.
+    /// What makes the tree invalid. Sorted by path.
     pub refused: Vec<Refused>,
+    /// What is left out, and looks as if it should not be. Sorted by path.
+    pub passed_over: Vec<Refused>,
+    /// Files of YAML, and whole directories (with `/` at the end), that `exclude` leaves out. Sorted.
+    pub excluded: Vec<Arc<str>>,
     /// Every directory that was looked into.
     pub dirs: Vec<PathBuf>,
+    /// Where the look began: a project's directory, or what a link led to, and its path below the root.
+    pub starts: Vec<(PathBuf, PathBuf)>,
+    /// Links to directories that were followed.
+    pub links: Vec<PathBuf>,
 }
 
 /// Why there is nothing to look at.
@@ -86,6 +97,18 @@ impl Scan {
         let young = self.files.iter().filter(|file| !file.stat.is_older_than_its_tick(now, quiet));
         young.map(|file| file.stat.tick(quiet)).max()
     }
+
+    /// The lock of a git that is at work.
+    pub fn lock(&self) -> Option<PathBuf> {
+        self.checkouts.iter().find(|(_, mark)| mark.is_locked).map(|(checkout, _)| checkout.lock())
+    }
+
+    /// Is there something to look at where it should be, in the same places as in the other look, by names alone?
+    pub fn has_names_of(&self, other: &Self) -> bool {
+        let names =
+            |scan: &Self| scan.files.iter().map(|file| (file.path.clone(), file.real.clone())).collect::<Vec<_>>();
+        names(self) == names(other) && self.refused == other.refused && self.real_root == other.real_root
+    }
 }
 
 impl Tree {
@@ -96,105 +119,207 @@ impl Tree {
         if !metadata.is_dir() {
             return Err(Error::Gone(format!("the source {} is not a directory", self.root.display())));
         }
-        let checkout = Checkout::find(&real_root);
-        let before = checkout.as_ref().map(Checkout::mark).unwrap_or_default();
-        let mut scan = Scan {
-            root_stat: (metadata.ino(), metadata.dev()),
-            checkout,
-            mark: before,
-            files: Vec::new(),
-            refused: Vec::new(),
-            dirs: Vec::new(),
-            real_root,
+        let mut walk = Walk {
+            tree: self,
+            scan: Scan {
+                root_stat: (metadata.ino(), metadata.dev()),
+                checkout: Checkout::find(&real_root),
+                checkouts: Vec::new(),
+                files: Vec::new(),
+                refused: Vec::new(),
+                passed_over: Vec::new(),
+                excluded: Vec::new(),
+                dirs: Vec::new(),
+                starts: Vec::new(),
+                links: Vec::new(),
+                real_root,
+            },
+            seen: HashSet::new(),
+            links: BTreeMap::new(),
         };
+        walk.checkout(walk.scan.checkout.clone());
         for path in &self.paths {
-            let plain: PathBuf = path.components().filter(|part| *part != Component::CurDir).collect();
-            let dir = scan.real_root.join(&plain);
-            let real = dir.canonicalize().map_err(|error| gone("the project's directory", &dir, &error))?;
-            if real != dir {
-                let message = "the project's directory {} is reached through a symbolic link, which is not followed";
-                return Err(Error::Gone(message.replace("{}", &dir.display().to_string())));
-            }
-            if !dir.is_dir() {
-                return Err(Error::Gone(format!("the project's {} is not a directory", dir.display())));
-            }
-            self.walk(&mut scan, &dir, &plain)?;
+            walk.project(path)?;
         }
-        let after = scan.checkout.as_ref().map(Checkout::mark).unwrap_or_default();
-        if after != scan.mark {
-            return Err(Error::Moved);
+        while let Some((below, (link, real))) = walk.links.pop_first() {
+            walk.follow(&link, &real, &below)?;
         }
-        scan.files.sort_unstable_by(|a, b| a.path.cmp(&b.path));
-        scan.files.dedup_by(|a, b| a.path == b.path);
-        scan.refused.sort_unstable_by(|a, b| a.path.cmp(&b.path));
-        scan.refused.dedup_by(|a, b| a.path == b.path);
-        scan.dirs.sort_unstable();
-        Ok(scan)
+        Ok(walk.done())
     }
 
-    /// Would a file at this path below the root count, if it existed?
-    pub fn counts(&self, path: &Path) -> bool {
-        let is_hidden = |part: Component<'_>| part.as_os_str().as_encoded_bytes().first() == Some(&b'.');
-        let in_project = |dir: &PathBuf| {
-            let plain: PathBuf = dir.components().filter(|part| *part != Component::CurDir).collect();
-            path.strip_prefix(plain).is_ok_and(|below| !below.components().any(is_hidden))
-        };
-        is_yaml(path) && self.paths.iter().any(in_project) && !path.ancestors().any(|part| self.exclude.is_match(part))
+    /// Would a file at this path count, if it existed? The path is real, as are the starts.
+    pub fn counts(&self, scan: &Scan, path: &Path) -> bool {
+        is_yaml(path) && self.looks_into(scan, path)
     }
 
-    fn walk(&self, scan: &mut Scan, dir: &Path, below: &Path) -> Result<(), Error> {
-        scan.dirs.push(dir.to_owned());
+    /// Is this directory looked into, if it exists? The path is real, as are the starts.
+    pub fn looks_into(&self, scan: &Scan, path: &Path) -> bool {
+        scan.starts.iter().any(|(start, below)| {
+            path.strip_prefix(start).is_ok_and(|rest| {
+                let is_hidden = rest.components().any(|part| is_hidden(part.as_os_str().as_encoded_bytes()));
+                !is_hidden && !below.join(rest).ancestors().any(|part| self.exclude.is_match(part))
+            })
+        })
+    }
+}
+
+/// A look under way.
+struct Walk<'a> {
+    tree: &'a Tree,
+    scan: Scan,
+    /// Real directories that were looked into.
+    seen: HashSet<PathBuf>,
+    /// Links to directories, by their path below the root, with themselves and where they lead: not followed yet.
+    links: BTreeMap<PathBuf, (PathBuf, PathBuf)>,
+}
+
+impl Walk<'_> {
+    fn project(&mut self, path: &Path) -> Result<(), Error> {
+        let below: PathBuf = path.components().filter(|part| *part != Component::CurDir).collect();
+        let dir = self.scan.real_root.join(&below);
+        let real = dir.canonicalize().map_err(|error| gone("the project's directory", &dir, &error))?;
+        if real != dir {
+            let message = "the project's directory {} is reached through a symbolic link, which is not followed";
+            return Err(Error::Gone(message.replace("{}", &dir.display().to_string())));
+        }
+        if !dir.is_dir() {
+            return Err(Error::Gone(format!("the project's {} is not a directory", dir.display())));
+        }
+        self.start(&dir, &below)
+    }
+
+    fn follow(&mut self, link: &Path, real: &Path, below: &Path) -> Result<(), Error> {
+        let is_excluded = real.strip_prefix(&self.scan.real_root).is_ok_and(|path| {
+            path.ancestors().any(|part| !part.as_os_str().is_empty() && self.tree.exclude.is_match(part))
+        });
+        if is_excluded {
+            self.exclude(below, true);
+            return Ok(());
+        }
+        self.scan.links.push(link.to_owned());
+        self.start(real, below)
+    }
+
+    fn start(&mut self, real: &Path, below: &Path) -> Result<(), Error> {
+        self.checkout(Checkout::find(real));
+        self.scan.starts.push((real.to_owned(), below.to_owned()));
+        self.dir(real, below)
+    }
+
+    /// Notes what git says, before anything in the checkout is looked at.
+    fn checkout(&mut self, found: Option<Checkout>) {
+        let Some(checkout) = found else { return };
+        if !self.scan.checkouts.iter().any(|(known, _)| known.top == checkout.top) {
+            let mark = checkout.mark();
+            self.scan.checkouts.push((checkout, mark));
+        }
+    }
+
+    fn dir(&mut self, dir: &Path, below: &Path) -> Result<(), Error> {
+        if !self.seen.insert(dir.to_owned()) {
+            return Ok(());
+        }
+        self.scan.dirs.push(dir.to_owned());
         for item in fs::read_dir(dir).map_err(|error| trouble(dir, &error))? {
             let item = item.map_err(|error| trouble(dir, &error))?;
             let name = item.file_name();
             let path = below.join(&name);
-            if name.as_encoded_bytes().first() == Some(&b'.') || self.exclude.is_match(&path) {
+            if name == ".git" {
+                self.checkout(Checkout::at(dir));
+            }
+            if is_hidden(name.as_encoded_bytes()) {
                 continue;
             }
             let sort = item.file_type().map_err(|error| trouble(&item.path(), &error))?;
-            if sort.is_dir() {
-                self.walk(scan, &item.path(), &path)?;
+            if self.tree.exclude.is_match(&path) {
+                let is_dir = sort.is_dir() || sort.is_symlink() && item.path().is_dir();
+                if is_dir || is_yaml(&path) {
+                    self.exclude(&path, is_dir);
+                }
+            } else if sort.is_dir() {
+                self.dir(&item.path(), &path)?;
+            } else if sort.is_symlink() {
+                self.link(&item.path(), &path)?;
             } else if is_yaml(&path) {
-                self.file(scan, &item.path(), &path)?;
+                let metadata = fs::symlink_metadata(item.path()).map_err(|error| trouble(&item.path(), &error))?;
+                self.file(item.path(), &path, &metadata);
+            } else {
+                self.other(&path);
             }
         }
         Ok(())
     }
 
-    #[allow(clippy::unused_self, reason = "reads as a step of the walk")]
-    fn file(&self, scan: &mut Scan, full: &Path, below: &Path) -> Result<(), Error> {
-        let Some(path) = below.to_str().map(Arc::<str>::from) else {
-            let reason = "has a name that is not UTF-8; rename it".to_owned();
-            scan.refused.push(Refused { path: below.to_string_lossy().into(), reason });
-            return Ok(());
-        };
-        let mut refuse =
-            |reason: &str| scan.refused.push(Refused { path: Arc::clone(&path), reason: reason.to_owned() });
-        let link = fs::symlink_metadata(full).map_err(|error| trouble(full, &error))?;
-        let (real, metadata) = if link.is_symlink() {
-            let target = full.canonicalize().and_then(|real| fs::metadata(&real).map(|metadata| (real, metadata)));
-            match target {
-                Ok(target) => target,
-                Err(error) if error.kind() == io::ErrorKind::PermissionDenied => return Err(trouble(full, &error)),
-                Err(_) => {
-                    refuse("is a symbolic link that leads nowhere; mend or remove it");
-                    return Ok(());
-                }
+    fn link(&mut self, link: &Path, below: &Path) -> Result<(), Error> {
+        let target = link.canonicalize().and_then(|real| fs::metadata(&real).map(|metadata| (real, metadata)));
+        let (real, metadata) = match target {
+            Ok(target) => target,
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => return Err(trouble(link, &error)),
+            Err(_) => {
+                self.refuse(below, "is a symbolic link that leads nowhere; mend or remove it");
+                return Ok(());
             }
-        } else {
-            (full.to_owned(), link)
         };
-        if !real.starts_with(&scan.real_root) {
-            refuse("is a symbolic link that leaves the source directory; nothing outside may be read");
+        if !metadata.is_dir() && !is_yaml(below) {
+            self.other(below);
+        } else if !real.starts_with(&self.scan.real_root) {
+            self.refuse(below, "is a symbolic link that leaves the source directory; nothing outside may be read");
         } else if metadata.is_dir() {
-            // A link to a directory: not followed.
-        } else if metadata.is_file() {
-            scan.files.push(Entry { path, real, stat: Stat::of(&metadata) });
+            self.links.insert(below.to_owned(), (link.to_owned(), real));
         } else {
-            refuse("is not a regular file; remove it");
+            self.checkout(real.parent().and_then(Checkout::find));
+            self.file(real, below, &metadata);
         }
         Ok(())
     }
+
+    fn file(&mut self, real: PathBuf, below: &Path, metadata: &fs::Metadata) {
+        let Some(path) = below.to_str().map(Arc::<str>::from) else {
+            return self.refuse(below, "has a name that is not UTF-8; rename it");
+        };
+        if metadata.is_file() {
+            self.scan.files.push(Entry { path, real, stat: Stat::of(metadata) });
+        } else {
+            self.refuse(below, "is not a regular file; remove it");
+        }
+    }
+
+    /// A file that is none of ours, unless its name only looks so.
+    fn other(&mut self, below: &Path) {
+        let ends = below.extension().and_then(|extension| extension.to_str()).unwrap_or_default();
+        if ["yaml", "yml"].iter().any(|yaml| ends.trim().eq_ignore_ascii_case(yaml)) {
+            let reason =
+                "is not read: only names that end in .yaml or .yml, in lower case, count; rename it".to_owned();
+            self.scan.passed_over.push(Refused { path: below.to_string_lossy().into(), reason });
+        }
+    }
+
+    fn refuse(&mut self, below: &Path, reason: &str) {
+        let path = below.to_string_lossy().into();
+        self.scan.refused.push(Refused { path, reason: reason.to_owned() });
+    }
+
+    fn exclude(&mut self, below: &Path, is_dir: bool) {
+        let end = if is_dir { "/" } else { "" };
+        self.scan.excluded.push(format!("{}{end}", below.display()).into());
+    }
+
+    fn done(mut self) -> Scan {
+        let scan = &mut self.scan;
+        scan.files.sort_unstable_by(|a, b| a.path.cmp(&b.path));
+        scan.files.dedup_by(|a, b| a.path == b.path);
+        for found in [&mut scan.refused, &mut scan.passed_over] {
+            found.sort_unstable_by(|a, b| a.path.cmp(&b.path));
+            found.dedup_by(|a, b| a.path == b.path);
+        }
+        scan.excluded.sort_unstable();
+        scan.dirs.sort_unstable();
+        self.scan
+    }
+}
+
+fn is_hidden(name: &[u8]) -> bool {
+    name.first() == Some(&b'.')
 }
 
 fn is_yaml(path: &Path) -> bool {

@@ -36,6 +36,7 @@ mod secrets;
 mod source;
 mod triggers;
 mod validate;
+mod whole;
 
 // The bench's virtual time, for what it predicts of a run in real time.
 #[allow(dead_code, reason = "the bench uses more of it")]

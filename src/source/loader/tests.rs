@@ -178,7 +178,7 @@ fn whatever_breaks_the_last_good_state_stays_in_force() {
 }
 
 #[test]
-fn links_within_the_root_are_read_and_directory_links_are_not_followed() {
+fn links_within_the_root_are_read_and_each_directory_once() {
     let temp = tempfile::tempdir().unwrap();
     let root = temp.path().join("mount");
     write(&root, "..1/m.yaml", "roles: [{name: one}]\n");
@@ -360,21 +360,17 @@ fn a_checkout_under_way_is_never_taken_for_a_revision() {
     assert!(seen.len() == 2 && seen.values().all(|(changes, _)| *changes > 0), "{seen:?}");
 }
 
-/// Changes a file at the moment when another one is being checked: once for each path it holds.
-struct Meddler(std::sync::Mutex<Vec<PathBuf>>);
+/// Does something at the moment when a file that names it is being checked.
+struct Meddler(std::sync::Mutex<Box<dyn FnMut() + Send>>);
 
-static ONCE: Meddler = Meddler(std::sync::Mutex::new(Vec::new()));
-static ALWAYS: Meddler = Meddler(std::sync::Mutex::new(Vec::new()));
-
-/// A file that makes the meddler change the other one, of the same size, after that was read.
-fn meddled(meddler: &'static Meddler, times: usize) -> Load {
-    let temp = tempfile::tempdir().unwrap();
-    write(temp.path(), "a.yaml", "roles: [{name: one}]\n");
-    write(temp.path(), "b.yaml", "meddlers: {}\n");
-    let mut loader = loader_of(temp.path());
+/// A loader of a file `b.yaml` that makes the meddler do this whenever its content is news.
+fn meddled(root: &Path, act: impl FnMut() + Send + 'static) -> Loader {
+    write(root, "b.yaml", "meddlers: {}\n");
+    let meddler: &'static Meddler = Box::leak(Box::new(Meddler(std::sync::Mutex::new(Box::new(act)))));
+    let mut loader = loader_of(root);
     loader.settings.kinds = Vec::leak(vec![KINDS[0], KINDS[1], KINDS[2], meddler]);
-    *meddler.0.lock().unwrap() = vec![temp.path().join("a.yaml"); times];
-    loader.load()
+    loader.settings.apart = Duration::from_millis(20);
+    loader
 }
 
 static MEDDLERS: crate::resource::Spec = crate::resource::Spec {
@@ -392,9 +388,7 @@ impl Kind for Meddler {
         "meddlers"
     }
     fn spec(&self) -> &'static crate::resource::Spec {
-        if let Some(path) = self.0.lock().unwrap().pop() {
-            fs::write(path, "roles: [{name: two}]\n").unwrap();
-        }
+        (self.0.lock().unwrap())();
         &MEDDLERS
     }
     fn listing(&self) -> crate::descope::Call {
@@ -412,17 +406,134 @@ impl Kind for Meddler {
 
 #[test]
 fn a_file_that_changes_after_it_was_read_is_read_again() {
-    let load = meddled(&ONCE, 1);
+    let temp = tempfile::tempdir().unwrap();
+    let root = temp.path().to_owned();
+    put(&root, "roles: [{name: one}]\n");
+    let mut times = 0;
 
-    assert!(ONCE.0.lock().unwrap().is_empty(), "it meddled");
-    assert_eq!(load.result, LoadResult::Changed);
+    let load = meddled(temp.path(), move || {
+        times += 1;
+        if times == 1 {
+            write(&root, "a.yaml", "roles: [{name: two}]\n");
+        }
+    })
+    .load();
+
+    assert_eq!((load.result, load.is_by_content), (LoadResult::Changed, false));
     assert!(keys(&load).contains(&"roles/two".to_owned()), "{:?}", keys(&load));
+}
+
+/// Puts the file anew: another inode and other times.
+fn put(root: &Path, text: &str) {
+    write(root, "a.new", text);
+    fs::rename(root.join("a.new"), root.join("a.yaml")).unwrap();
 }
 
 #[test]
 fn a_tree_that_never_stands_still_is_not_a_revision() {
-    let load = meddled(&ALWAYS, 1000);
+    let temp = tempfile::tempdir().unwrap();
+    let root = temp.path().to_owned();
+    let mut times = 0;
+
+    let load = meddled(temp.path(), move || {
+        times += 1;
+        write(&root, "b.yaml", &format!("meddlers: {{}} # {times}\n"));
+    })
+    .load();
 
     assert_eq!((load.result, load.desired), (LoadResult::IoError, None));
     assert_eq!(lines(&load.errors), [".: the files changed while they were read"]);
+}
+
+#[test]
+fn where_stats_never_settle_equal_content_is_a_revision_while_git_is_at_rest() {
+    let load = |more: fn(&Path)| {
+        let temp = repo();
+        let root = temp.path().to_owned();
+        let mut loader = meddled(&temp.path().join("config"), move || {
+            put(&root.join("config"), "roles: [{name: a}]\n");
+            more(&root);
+        });
+        (loader.load(), loader.load())
+    };
+
+    let (first, rested) = load(|_| ());
+    assert_eq!((first.result, first.is_by_content, first.errors), (LoadResult::Changed, true, vec![]));
+    assert_eq!((rested.result, rested.is_by_content), (LoadResult::Unchanged, false));
+
+    let (moved, _) = load(|root| drop(git(root, &["commit", "-q", "--allow-empty", "-m", "more"])));
+    assert_eq!(lines(&moved.errors), [".: the files changed while they were read"], "HEAD moves");
+    let (locked, _) = load(|root| write(root, ".git/index.lock", ""));
+    assert!(lines(&locked.errors)[0].starts_with(".: git is changing the files;"), "{:?}", locked.errors);
+}
+
+type Act = (&'static str, fn(&Path));
+
+/// What people and tools do to a checkout. Each begins where the one before ended.
+const ACTS: &[Act] = &[
+    ("nothing", |_| ()),
+    ("new times", |root| put(root, &fs::read_to_string(root.join("a.yaml")).unwrap())),
+    ("an edit", |root| put(root, "roles: [{name: edited}]\n")),
+    ("staged", |root| drop(git(root, &["add", "."]))),
+    ("committed", |root| drop(git(root, &["commit", "-qm", "more"]))),
+    ("a new file", |root| write(root, "new.yaml", "permissions: []\n")),
+    ("added", |root| drop(git(root, &["add", "."]))),
+    ("committed too", |root| drop(git(root, &["commit", "-qm", "more"]))),
+    ("removed", |root| fs::remove_file(root.join("new.yaml")).unwrap()),
+    ("removed for good", |root| drop(git(root, &["commit", "-qam", "less"]))),
+    ("a split index", |root| drop(git(root, &["update-index", "--split-index"]))),
+    ("an edit beside it", |root| put(root, "roles: [{name: edited again}]\n")),
+    ("committed to it", |root| drop(git(root, &["commit", "-qam", "more"]))),
+    ("a file less in it", |root| drop(git(root, &["rm", "-q", "7.yaml"]))),
+    ("committed without it", |root| drop(git(root, &["commit", "-qm", "less"]))),
+    ("a file more in it", |root| {
+        write(root, "6b.yaml", "permissions: []\n");
+        git(root, &["add", "."]);
+        git(root, &["commit", "-qm", "more"]);
+    }),
+    ("one index again", |root| drop(git(root, &["update-index", "--no-split-index"]))),
+    ("detached", |root| drop(git(root, &["checkout", "-q", "--detach", "HEAD~1"]))),
+    ("back on the branch", |root| drop(git(root, &["checkout", "-q", "main"]))),
+    ("packed", |root| drop(git(root, &["pack-refs", "--all"]))),
+    ("line ends of Windows", |root| {
+        git(root, &["config", "core.autocrlf", "true"]);
+        fs::remove_file(root.join("a.yaml")).unwrap();
+        git(root, &["checkout", "-q", "a.yaml"]);
+        assert!(fs::read_to_string(root.join("a.yaml")).unwrap().contains("\r\n"));
+    }),
+];
+
+#[test]
+fn a_label_agrees_with_git_status_in_every_sort_of_repository() {
+    // An older git lacks some.
+    for sort in ["--object-format=sha1", "--object-format=sha256", "--ref-format=reftable"] {
+        let temp = tempfile::tempdir().unwrap();
+        let root = temp.path();
+        let init = Command::new("git").current_dir(root).args(["init", "-q", "-b", "main", sort]).output().unwrap();
+        if !init.status.success() {
+            eprintln!("skipped: this git has no {sort}");
+            continue;
+        }
+        for n in 0..20 {
+            write(root, &format!("{n}.yaml"), &format!("roles: [{{name: r{n}}}]\n"));
+        }
+        put(root, "roles: [{name: a}]\n");
+        git(root, &["add", "."]);
+        git(root, &["commit", "-qm", "one"]);
+        // More than fit into one block.
+        for n in 0..60 {
+            git(root, &["branch", &format!("{n}/{}", "long".repeat(40))]);
+        }
+        let mut kept = loader_of(root);
+        for (act, carry_out) in ACTS {
+            carry_out(root);
+
+            let hash = git(root, &["rev-parse", "HEAD"])[..7].to_owned();
+            // A look that does not refresh the index, as ours.
+            let is_clean = git(root, &["--no-optional-locks", "status", "--porcelain"]).is_empty();
+            let expected = if is_clean { hash } else { format!("{hash}-dirty") };
+            assert_eq!(kept.load().commit.as_ref(), Some(&expected), "{sort}: {act}");
+            assert_eq!(loader_of(root).load().commit, Some(expected), "{sort}: {act}, loaded first");
+        }
+    }
 }
