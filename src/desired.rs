@@ -2,6 +2,7 @@
 
 use crate::resource::Document;
 use crate::resource::Key;
+use crate::resource::Spec;
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 use std::fmt;
@@ -52,6 +53,11 @@ impl Declared {
     pub fn new(key: Key, place: Place) -> Self {
         let fields = Document::new();
         Self { key, fields, protected: None, renamed_from: None, cascade_delete: None, place }
+    }
+
+    /// The id that Descope gave it, where the YAML says which of several of one name is meant.
+    pub fn id(&self, spec: &Spec) -> Option<&str> {
+        self.fields.get(spec.identity.server_id?)?.as_str().filter(|id| !id.is_empty())
     }
 }
 

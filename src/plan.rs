@@ -58,10 +58,12 @@ pub struct Task {
     pub action: Action,
     /// What is sent.
     pub write: Write,
+    /// The id that Descope gave the resource, where it is known by that and lives.
+    pub id: Option<Arc<str>>,
     /// Tasks of the same plan that have to be done before.
     pub after: Vec<Slot>,
     /// Its place in the order of a pass: creates and updates by kind, then deletes in reverse.
-    pub stage: u16,
+    pub stage: u32,
     /// Tasks with one number go into one call; the planner keeps them within [`Kind::batch_size`].
     pub batch: u32,
     /// Where the YAML declares it; `None` for a prune.
@@ -361,7 +363,7 @@ pub fn diff(inputs: &Inputs<'_>) -> Plan {
     let mut live = Live::default();
     for kind in resource::ALL.iter().copied().filter(|kind| is_managed(inputs, *kind)) {
         match inputs.observed.kinds.get(kind.name()) {
-            Some(Ok(documents)) => live.add(kind, documents, &mut plan.warnings),
+            Some(Ok(documents)) => live.add(kind, documents, inputs.desired),
             Some(Err(error)) => {
                 let (reason, is_transient) = (error.to_string(), error.is_transient());
                 let is_refused = matches!(error, descope::Error::Forbidden { .. } | descope::Error::Rejected { .. });
@@ -400,12 +402,14 @@ fn is_managed(inputs: &Inputs<'_>, kind: &dyn Kind) -> bool {
 pub struct Live<'a> {
     documents: HashMap<Key, Cow<'a, Document>>,
     observed: BTreeSet<&'static str>,
+    /// Names that more than one resource has, of which none is known to be meant.
+    ambiguous: HashSet<Key>,
     /// Fields that some document of the kind has: the API returns them.
     returned: HashMap<&'static str, BTreeSet<&'static str>>,
 }
 
 impl<'a> Live<'a> {
-    fn add(&mut self, kind: &'static dyn Kind, documents: &'a [Document], warnings: &mut Vec<String>) {
+    fn add(&mut self, kind: &'static dyn Kind, documents: &'a [Document], desired: &Desired) {
         self.observed.insert(kind.name());
         let fields = kind.spec().fields().map(|(_, field)| field.name);
         let is_returned = |name: &&str| documents.iter().any(|document| document.contains_key(*name));
@@ -413,9 +417,17 @@ impl<'a> Live<'a> {
         self.documents.reserve(documents.len());
         for document in documents {
             let Some(key) = kind.key(document) else { continue };
-            if self.documents.contains_key(&key) {
-                warnings.push(format!("{key} exists twice in Descope; the first one is compared"));
-                continue;
+            // Two of one name: the one that the YAML means is the one of the id that it says. The others are nobody's.
+            if let Some(other) = self.documents.get(&key) {
+                let wanted = desired.resources.get(&key).and_then(|declared| declared.id(kind.spec()));
+                let is_it = |live: &Document| wanted.is_some() && kind.server_id(live) == wanted;
+                if wanted.is_none() || !is_it(other) && !is_it(document) {
+                    self.ambiguous.insert(key.clone());
+                }
+                if !is_it(document) {
+                    continue;
+                }
+                self.ambiguous.remove(&key);
             }
             self.documents.insert(key, Cow::Borrowed(document));
         }
@@ -463,9 +475,20 @@ pub fn is_over(owned: &BTreeMap<Key, Ownership>, renamed: &dyn Fn(&Key, &Key) ->
     !owned.contains_key(old) && renamed(old, new)
 }
 
+/// Whichever of two resources of one name were changed, it might be the wrong one.
+fn refuse_ambiguous(inputs: &Inputs<'_>, live: &Live<'_>, plan: &mut Plan) {
+    for declared in live.ambiguous.iter().filter_map(|key| inputs.desired.resources.get(key)) {
+        let id = resource::kind(declared.key.kind).and_then(|kind| kind.spec().identity.server_id).unwrap_or_default();
+        let message = format!("more than one has this name in Descope; write `{id}: ID` of the one that is meant");
+        plan.refused.push(Refusal { key: declared.key.clone(), message, place: declared.place.clone() });
+    }
+    plan.refused.sort_by(|one, other| one.key.cmp(&other.key));
+}
+
 /// Renames to do: new key to old key. A rename that cannot be told from two resources is refused.
 fn find_renames(inputs: &Inputs<'_>, live: &Live<'_>, plan: &mut Plan) -> BTreeMap<Key, Key> {
     let mut renames = BTreeMap::new();
+    refuse_ambiguous(inputs, live, plan);
     for declared in inputs.desired.resources.values() {
         let Some(old_name) = &declared.renamed_from else { continue };
         let new = &declared.key;
@@ -658,13 +681,18 @@ fn plan_undeclared(inputs: &Inputs<'_>, live: &Live<'_>, renames: &BTreeMap<Key,
     let inhabited = inhabited(inputs, live);
     for key in live.keys() {
         let (Some(kind), Some(document)) = (resource::kind(key.kind), live.get(key)) else { continue };
+        // The only one of its kind is nothing that could be left over.
+        if kind.spec().is_only() {
+            continue;
+        }
         let is_ours_to_leave = inputs.desired.resources.contains_key(key)
             || being_renamed.contains(key)
             || kind.is_builtin(document, inputs.builtin_roles);
         if is_ours_to_leave {
             continue;
         }
-        let prunes = |ownership: &&Ownership| inputs.policy == Policy::Sync && !ownership.protected;
+        let can_be_told = kind.spec().verbs.delete && !live.ambiguous.contains(key);
+        let prunes = |ownership: &&Ownership| inputs.policy == Policy::Sync && !ownership.protected && can_be_told;
         let Some(ownership) = inputs.owned.get(key).filter(prunes) else {
             plan.undeclared.push(key.clone());
             continue;

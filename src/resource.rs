@@ -12,8 +12,10 @@ pub mod refer;
 pub mod spec;
 pub mod write;
 
+pub mod list;
 pub mod permission;
 pub mod role;
+pub mod scope_claim_mapping;
 pub mod tenant;
 
 pub use crate::descope::Document;
@@ -105,8 +107,14 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn every_kind_lists_what_its_key_can_read() {
-        for (kind, call) in ALL.iter().zip(["permission", "role", "tenant"]) {
+    async fn every_list_is_read_as_its_key_can_read_it() {
+        let kinds: [(&dyn Kind, &str); 4] = [
+            (&permission::Permissions, "permission"),
+            (&role::Roles, "role"),
+            (&tenant::Tenants, "tenant"),
+            (&list::Lists, "list"),
+        ];
+        for (kind, call) in kinds {
             let item = json!({ "id": "x", "name": "x", "unknown": 1 });
             let script = Script::of([ok(&json!({ kind.name(): [item] }))]);
 
@@ -115,6 +123,49 @@ mod tests {
             assert_eq!(found, [document(item)]);
             assert_eq!(kind.key(&found[0]), Some(Key::new(kind.name(), "x")));
             assert_eq!(script.received()[0].line, format!("GET /v1/mgmt/{call}/all"));
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_descope_knows_by_its_id_is_addressed_by_it() {
+        let lists = &list::Lists;
+        let key = Key::new("lists", "new");
+        let body = document(json!({ "name": "new", "type": "texts", "data": ["a"] }));
+        let overwrite = Write::Overwrite { from: "old".into(), body };
+        let delete = Write::Delete { cascade: false };
+        for (write, line, expected) in [
+            (
+                &overwrite,
+                "POST /v1/mgmt/list/update",
+                json!({ "id": "L1", "name": "new", "type": "texts", "data": ["a"] }),
+            ),
+            (&delete, "POST /v1/mgmt/list/delete", json!({ "id": "L1" })),
+        ] {
+            let script = Script::of([ok(&json!({ "list": { "id": "L1" } }))]);
+
+            let with_id = Item { key: &key, id: Some("L1"), write };
+            lists.send(&script.client(), lists.spec().main(), &NonEmpty::new(with_id)).await.unwrap();
+            let without = lists.send(&script.client(), lists.spec().main(), &NonEmpty::new(item(&key, write))).await;
+
+            assert!(matches!(without, Err(Error::Unsendable { .. })), "{without:?}");
+            let received = script.received().remove(0);
+            assert_eq!((received.line.as_str(), &received.body), (line, &expected));
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_only_one_of_a_kind_is_always_there() {
+        let kind = &scope_claim_mapping::ScopeClaimMapping;
+        for (answer, is_unset) in [
+            (json!({}), true),
+            (json!({ "mappings": null }), true),
+            (json!({ "mappings": [{ "scope": "a", "claims": { "c": "1" } }] }), false),
+        ] {
+            let found = kind.list(&Script::of([ok(&answer)]).client()).await.unwrap();
+
+            assert_eq!(found.len(), 1);
+            assert_eq!(kind.key(&found[0]), Some(Key::only("scopeClaimMapping")));
+            assert_eq!(kind.is_unset(&found[0]), is_unset);
         }
     }
 
@@ -203,7 +254,10 @@ mod tests {
                     Shape::Reference(to) | Shape::References(to) => {
                         assert!(kind(to.kind).is_some(), "{of} {}", field.name);
                     }
-                    Shape::Object(fields) | Shape::Items { fields, .. } => check(of, fields),
+                    Shape::Object(fields)
+                    | Shape::Items { fields, .. }
+                    | Shape::List(&Shape::Object(fields))
+                    | Shape::Map(&Shape::Object(fields)) => check(of, fields),
                     _ => {}
                 }
             }

@@ -323,7 +323,7 @@ enum Sent {
 
 async fn send(target: &Target, kind: &'static dyn Kind, tasks: &NonEmpty<&Task>, attempts: u32) -> Sent {
     let sending = Sending::of(target, tasks, attempts);
-    let items = tasks.as_ref().map(|task| Item { key: &task.slot.key, id: None, write: &task.write });
+    let items = tasks.as_ref().map(|task| Item { key: &task.slot.key, id: task.id.as_deref(), write: &task.write });
     let part = kind.spec().part(tasks.head.slot.part).unwrap_or_else(|| kind.spec().main());
     let Err(error) = kind.send(&sending.client(), part, &items).await else {
         sending.done(kind, tasks);

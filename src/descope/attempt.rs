@@ -173,6 +173,9 @@ impl Client {
         }
         let mut url = base_url.clone();
         url.set_path(&format!("{}{}", base_url.path().trim_end_matches('/'), call.path()));
+        if !call.query().is_empty() {
+            url.query_pairs_mut().extend_pairs(call.query());
+        }
         Ok(Request { method: call.method().clone(), url, headers, body: call.body().map(|b| b.to_string().into()) })
     }
 

@@ -9,6 +9,11 @@ use reqwest::Method;
 use serde_json::Map;
 use serde_json::Value;
 use serde_json::json;
+use std::borrow::Cow;
+
+/// What may not stand in a segment of a path as it is: all but the unreserved characters.
+const SEGMENT: &percent_encoding::AsciiSet =
+    &percent_encoding::NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
 /// A JSON object, as the API sends and takes it.
 pub type Document = Map<String, Value>;
@@ -24,6 +29,11 @@ impl<'a> Name<'a> {
             return Err(Error::Unsendable { operation: "a call", what: "an empty name or id".to_owned() });
         }
         Ok(Self(name))
+    }
+
+    /// The text.
+    pub fn as_str(self) -> &'a str {
+        self.0
     }
 }
 
@@ -44,24 +54,70 @@ pub(super) enum Form {
     },
 }
 
-#[derive(Debug)]
-struct Route {
-    method: Method,
-    path: &'static str,
-    operation: &'static str,
+/// Where a call goes, as a template: `GET /v1/mgmt/list/{id}`. Made by `route!`.
+#[derive(Debug, Clone)]
+pub struct Route {
+    /// Of the request.
+    pub method: Method,
+    /// With placeholders in braces.
+    pub path: &'static str,
+    /// Both in one.
+    pub operation: &'static str,
 }
 
+/// Where a call goes that removes something. Made by `deletion!`: only constructors that name what is removed take it.
+#[derive(Debug, Clone)]
+pub struct Deletion(pub Route);
+
+/// A route of calls that remove nothing.
 macro_rules! route {
+    ($method:ident $path:literal) => {{
+        const { assert!(!$crate::descope::call::holds($path, "delete"), "a delete is a `deletion!`") };
+        $crate::descope::call::Route {
+            method: ::reqwest::Method::$method,
+            path: $path,
+            operation: concat!(stringify!($method), " ", $path),
+        }
+    }};
+}
+
+/// A route of calls that remove what they name.
+macro_rules! deletion {
     ($method:ident $path:literal) => {
-        Route { method: Method::$method, path: $path, operation: concat!(stringify!($method), " ", $path) }
+        $crate::descope::call::Deletion($crate::descope::call::Route {
+            method: ::reqwest::Method::$method,
+            path: $path,
+            operation: concat!(stringify!($method), " ", $path),
+        })
     };
+}
+
+pub(crate) use deletion;
+pub(crate) use route;
+
+/// Is `part` somewhere in `text`? Asked by the compiler.
+pub const fn holds(text: &str, part: &str) -> bool {
+    let (text, part) = (text.as_bytes(), part.as_bytes());
+    let mut at = 0;
+    while at + part.len() <= text.len() {
+        let mut same = 0;
+        while same < part.len() && text[at + same] == part[same] {
+            same += 1;
+        }
+        if same == part.len() {
+            return true;
+        }
+        at += 1;
+    }
+    false
 }
 
 /// One call, ready to be sent.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Call {
     method: Method,
-    path: &'static str,
+    path: Cow<'static, str>,
+    query: Vec<(&'static str, String)>,
     operation: &'static str,
     body: Option<Value>,
     form: Form,
@@ -95,10 +151,10 @@ impl Call {
     /// Deletes all of them or none.
     pub fn delete_permissions(names: &NonEmpty<Name<'_>>) -> Self {
         let (route, body) = match names.tail() {
-            [] => (route!(POST "/v1/mgmt/permission/delete"), json!({ "name": names.head.0 })),
-            [..] => (route!(POST "/v1/mgmt/permission/delete/batch"), json!({ "names": texts(names) })),
+            [] => (deletion!(POST "/v1/mgmt/permission/delete"), json!({ "name": names.head.0 })),
+            [..] => (deletion!(POST "/v1/mgmt/permission/delete/batch"), json!({ "names": texts(names) })),
         };
-        Self::write(route, body, false)
+        Self::write(route.0, body, false)
     }
 
     /// Every role, those of all tenants included.
@@ -122,13 +178,13 @@ impl Call {
     /// Deletes roles of one tenant, or of the project, all or none.
     pub fn delete_roles(tenant: Option<Name<'_>>, names: &NonEmpty<Name<'_>>) -> Self {
         let (route, mut body) = match names.tail() {
-            [] => (route!(POST "/v1/mgmt/role/delete"), json!({ "name": names.head.0 })),
-            [..] => (route!(POST "/v1/mgmt/role/delete/batch"), json!({ "roleNames": texts(names) })),
+            [] => (deletion!(POST "/v1/mgmt/role/delete"), json!({ "name": names.head.0 })),
+            [..] => (deletion!(POST "/v1/mgmt/role/delete/batch"), json!({ "roleNames": texts(names) })),
         };
         if let Some(tenant) = tenant {
             body["tenantId"] = tenant.0.into();
         }
-        Self::write(route, body, false)
+        Self::write(route.0, body, false)
     }
 
     /// Every tenant.
@@ -154,7 +210,7 @@ impl Call {
 
     /// Deletes one tenant; with `cascade` also the users that belong to no other.
     pub fn delete_tenant(id: Name<'_>, cascade: bool) -> Self {
-        Self::write(route!(POST "/v1/mgmt/tenant/delete"), json!({ "id": id.0, "cascade": cascade }), false)
+        Self::write(deletion!(POST "/v1/mgmt/tenant/delete").0, json!({ "id": id.0, "cascade": cascade }), false)
     }
 
     /// Replaces the list of a tenant's default roles.
@@ -176,8 +232,14 @@ impl Call {
         &self.method
     }
 
-    pub(super) fn path(&self) -> &'static str {
-        self.path
+    /// Of the route, placeholders filled in.
+    pub(super) fn path(&self) -> &str {
+        &self.path
+    }
+
+    /// Name and value of what stands behind the path.
+    pub(super) fn query(&self) -> &[(&'static str, String)] {
+        &self.query
     }
 
     pub(super) fn body(&self) -> Option<&Value> {
@@ -188,14 +250,90 @@ impl Call {
         self.form
     }
 
+    /// Asks for all of a kind: an object with a list under `key`, each item of which has `identity`, a text that is not
+    /// empty.
+    pub fn list(route: Route, key: &'static str, identity: &'static str) -> Self {
+        Self::read(route, Form::List { key, identity, tenant: None })
+    }
+
+    /// Asks for one object.
+    pub fn object(route: Route) -> Self {
+        Self::read(route, Form::Object)
+    }
+
+    /// Makes something: not to be repeated blindly.
+    pub fn create(route: Route, body: Document) -> Self {
+        Self::write(route, Value::Object(body), false)
+    }
+
+    /// Changes something to what the body says, and changes nothing when it is repeated.
+    pub fn update(route: Route, body: Document) -> Self {
+        Self::write(route, Value::Object(body), true)
+    }
+
+    /// Removes what has this name or id, in this field of the body.
+    pub fn delete(route: Deletion, field: &'static str, name: Name<'_>) -> Self {
+        Self::write(route.0, json!({ field: name.0 }), false)
+    }
+
+    /// Removes all that have these.
+    pub fn delete_all_of(route: Deletion, field: &'static str, names: &NonEmpty<Name<'_>>) -> Self {
+        Self::write(route.0, json!({ field: texts(names) }), false)
+    }
+
+    /// Removes what the path or the query names.
+    pub fn delete_at(route: Deletion, query: &'static str, name: Name<'_>) -> Self {
+        let mut call = Self::write(route.0, Value::Null, false).query_with(query, name.0);
+        call.body = None;
+        call
+    }
+
+    /// Removes the only one of its kind. Errs for a route of many, where naming nothing may mean everything.
+    pub fn clear(route: Deletion) -> Result<Self, Error> {
+        if route.0.path.contains("batch") {
+            return Err(Error::Unsendable { operation: route.0.operation, what: "it names nothing".to_owned() });
+        }
+        Ok(Self::write(route.0, json!({}), false))
+    }
+
+    /// With a value in place of `{placeholder}`.
+    #[must_use]
+    pub fn at(mut self, placeholder: &str, value: Name<'_>) -> Self {
+        let encoded = percent_encoding::utf8_percent_encode(value.0, SEGMENT).to_string();
+        self.path = self.path.replace(&format!("{{{placeholder}}}"), &encoded).into();
+        self
+    }
+
+    /// With `name=value` behind the path.
+    #[must_use]
+    pub fn query_with(mut self, name: &'static str, value: &str) -> Self {
+        self.query.push((name, value.to_owned()));
+        self
+    }
+
+    /// A question that takes a body.
+    #[must_use]
+    pub fn asking(mut self, body: Value) -> Self {
+        self.body = Some(body);
+        self
+    }
+
+    /// Not to be repeated blindly: a rename.
+    #[must_use]
+    pub fn once_only(mut self) -> Self {
+        self.is_repeatable = false;
+        self
+    }
+
     fn read(route: Route, form: Form) -> Self {
         let Route { method, path, operation } = route;
-        Self { method, path, operation, body: None, form, is_repeatable: true }
+        Self { method, path: path.into(), query: Vec::new(), operation, body: None, form, is_repeatable: true }
     }
 
     fn write(route: Route, body: Value, is_repeatable: bool) -> Self {
         let Route { method, path, operation } = route;
-        Self { method, path, operation, body: Some(body), form: Form::Anything, is_repeatable }
+        let (path, query, form) = (path.into(), Vec::new(), Form::Anything);
+        Self { method, path, query, operation, body: Some(body), form, is_repeatable }
     }
 
     /// The single endpoint for one body, the batch endpoint for more.

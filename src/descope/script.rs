@@ -168,7 +168,9 @@ fn is_license(line: &str) -> bool {
 #[async_trait]
 impl Transport for Script {
     async fn send(&self, request: Request, _deadline: Instant) -> Result<Response, TransportError> {
-        let line = format!("{} {}", request.method, request.url.path());
+        let url = &request.url;
+        let query = url.query().map(|query| format!("?{query}")).unwrap_or_default();
+        let line = format!("{} {}{query}", request.method, url.path());
         let body = request.body.map_or(Value::Null, |body| serde_json::from_slice(&body).unwrap());
         let received = Received { line: line.clone(), body, headers: request.headers, at: Instant::now() };
         self.received.lock().unwrap().push(received);

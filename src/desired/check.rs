@@ -215,8 +215,16 @@ impl Checker<'_> {
         for (_, field) in required.filter(|(_, field)| is_missing(field.name)) {
             pen.error(declared.place.line, field.name, "is missing; the API refuses to create one without it");
         }
+        let lines: Vec<(String, u32)> = entries.iter().map(|entry| (entry.key.clone(), entry.line)).collect();
+        let errors = pen.report.errors.count();
         for entry in entries {
             self.field(pen, kind, declared, entry);
+        }
+        if pen.report.errors.count() == errors {
+            for (field, message) in (spec.check)(&declared.fields) {
+                let line = lines.iter().find(|(key, _)| key == field).map_or(declared.place.line, |(_, line)| *line);
+                pen.error(line, field, message);
+            }
         }
     }
 

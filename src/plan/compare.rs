@@ -50,7 +50,7 @@ pub fn differences<F: Fn(&str) -> bool>(
     sent: &dyn Fn(&Key, &str, &Value) -> Sent,
 ) -> Differences {
     let mut found = Differences::default();
-    for (part, field) in kind.spec().fields() {
+    for (part, field) in kind.spec().fields().filter(|(_, field)| !kind.spec().is_server_id(field.name)) {
         let Some(to) = declared.fields.get(field.name) else { continue };
         let was_sent = || sent(&declared.key, field.name, &folded(field.shape, to));
         let Some(live) = reading.live else {

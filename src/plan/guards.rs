@@ -245,7 +245,8 @@ fn is_permitted(policy: Policy, change: &Change) -> bool {
 fn may_be_filled(inputs: &Inputs<'_>, live: &Live<'_>, plan: &Plan) -> bool {
     let is_builtin = |key: &Key| {
         let (kind, document) = (resource::kind(key.kind), live.get(key));
-        kind.zip(document).is_none_or(|(kind, document)| kind.is_builtin(document, inputs.builtin_roles))
+        kind.zip(document)
+            .is_none_or(|(kind, document)| kind.is_builtin(document, inputs.builtin_roles) || kind.is_unset(document))
     };
     !plan.unobserved.is_empty() || !live.keys().into_iter().all(is_builtin)
 }

@@ -31,7 +31,7 @@ use std::sync::Arc;
 use tokio::time::Instant;
 
 /// Room between two kinds for parents before children. Descope's tenants nest far less deep.
-const DEPTHS: u16 = 1000;
+const DEPTHS: u32 = 1000;
 
 /// The tasks of one declared resource; stage, batch and time are filled in by [`arrange`] and [`batch`].
 pub fn tasks(
@@ -58,6 +58,7 @@ pub fn tasks(
             action: if part.name == MAIN { action } else { Action::Update },
             after: after.into_iter().map(|key| Slot { key, part: MAIN }).collect(),
             write,
+            id: live.and_then(|live| kind.server_id(live)).map(Arc::from),
             stage: 0,
             batch: 0,
             place: Some(declared.place.clone()),
@@ -91,11 +92,14 @@ fn presence(references: &[Key], will_be_there: &dyn Fn(&Key) -> bool) -> u64 {
 
 /// The task that removes what is live.
 pub fn deletion(key: &Key, live: &Document, cascade: bool) -> Task {
-    let seen = resource::kind(key.kind).map_or(0, |kind| digest(kind, live));
+    let kind = resource::kind(key.kind);
+    let seen = kind.map_or(0, |kind| digest(kind, live));
+    let id = kind.and_then(|kind| kind.server_id(live)).map(Arc::from);
     Task {
         slot: Slot { key: key.clone(), part: MAIN },
         action: Action::Delete,
         write: Write::Delete { cascade },
+        id,
         after: Vec::new(),
         stage: 0,
         batch: 0,
@@ -161,7 +165,7 @@ fn releases(changes: &[Change], live: &Live<'_>) -> HashMap<Key, Vec<Slot>> {
 }
 
 /// How many of a resource's ancestors, of its own kind, are created in this plan.
-fn depths(changes: &[Change]) -> HashMap<Key, u16> {
+fn depths(changes: &[Change]) -> HashMap<Key, u32> {
     let parents: HashMap<&Key, &Key> = tasks_of(changes)
         .filter(|task| task.action == Action::Create)
         .filter_map(|task| {
@@ -171,27 +175,31 @@ fn depths(changes: &[Change]) -> HashMap<Key, u16> {
         .collect();
     let depth = |key: &Key| {
         let ancestors = std::iter::successors(parents.get(key), |parent| parents.get(**parent));
-        u16::try_from(ancestors.take(usize::from(DEPTHS) - 1).count()).unwrap_or(DEPTHS - 1)
+        u32::try_from(ancestors.take(DEPTHS as usize - 1).count()).unwrap_or(DEPTHS - 1)
     };
     parents.keys().map(|key| ((*key).clone(), depth(key))).collect()
 }
 
-fn stage(task: &Task, depths: &HashMap<Key, u16>) -> u16 {
-    let kinds = u16::try_from(resource::ALL.len()).unwrap_or(u16::MAX);
+fn stage(task: &Task, depths: &HashMap<Key, u32>) -> u32 {
+    let kinds = u32::try_from(resource::ALL.len()).unwrap_or(u32::MAX);
     let position = resource::ALL.iter().position(|kind| kind.name() == task.slot.key.kind);
-    let position = position.and_then(|position| u16::try_from(position).ok()).unwrap_or(kinds);
+    let position = position.and_then(|position| u32::try_from(position).ok()).unwrap_or(kinds);
     let rank = match (task.slot.part, &task.slot.key.tenant) {
         (MAIN, None) => position,
         (MAIN, Some(_)) => kinds + position,
-        (_, _) => 2 * kinds,
+        (part, _) => {
+            let parts = resource::kind(task.slot.key.kind).map_or(&[][..], |kind| kind.spec().parts);
+            let turn = parts.iter().position(|each| each.name == part).and_then(|turn| u32::try_from(turn).ok());
+            2 * kinds + turn.unwrap_or_default()
+        }
     };
     let forward = rank * DEPTHS + depths.get(&task.slot.key).copied().unwrap_or(0);
-    if task.action == Action::Delete { u16::MAX - forward } else { forward }
+    if task.action == Action::Delete { u32::MAX - forward } else { forward }
 }
 
 /// Puts what can go together into one call.
 pub fn batch(changes: &mut [Change]) {
-    let mut open: BTreeMap<(u16, bool, &str, Shape), (u32, usize)> = BTreeMap::new();
+    let mut open: BTreeMap<(u32, bool, &str, Shape), (u32, usize)> = BTreeMap::new();
     let mut next = 0;
     for change in changes {
         let is_sent = change.held.is_none();

@@ -99,7 +99,8 @@ fn is_empty(part: &Part, declared: &Declared) -> bool {
 
 /// The fields that the calls of a part carry. Who it is, the call says itself.
 fn carried<'s>(spec: &'s Spec, part: &'static Part) -> impl Iterator<Item = &'static Field> + use<'s> {
-    part.fields.iter().filter(|field| field.is_declarable() && !spec.is_identity(field.name))
+    let is_address = |name: &str| spec.is_identity(name) || spec.is_server_id(name);
+    part.fields.iter().filter(move |field| field.is_declarable() && !is_address(field.name))
 }
 
 fn creation(spec: &Spec, declared: &Declared) -> Document {
@@ -135,9 +136,9 @@ fn change(
         body.extend(value.map(|value| (field.name.to_owned(), value)));
     }
     let name = Arc::clone(&old.unwrap_or(&declared.key).name);
-    if part.name == MAIN && spec.verbs.rename {
-        body.insert("newName".to_owned(), Value::from(&*declared.key.name));
-        body.insert("name".to_owned(), Value::from(&*name));
+    // Whoever sends it says by what the resource is addressed.
+    if let Some(field) = spec.identity.field.filter(|_| part.name == MAIN) {
+        body.insert(field.to_owned(), Value::from(&*declared.key.name));
     }
     Write::Overwrite { from: name, body }
 }

@@ -48,7 +48,7 @@ pub(super) enum Seen {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) struct Group {
     pub delete: bool,
-    pub stage: u16,
+    pub stage: u32,
     pub batch: u32,
     /// 0, or the number that a split of the batch gave.
     pub part: u32,

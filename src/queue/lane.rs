@@ -132,7 +132,7 @@ pub(super) struct Lane {
     delayed: BTreeSet<(Instant, usize)>,
     counts: Counts,
     /// Tasks that are worth waiting for, by stage; deletes after everything else.
-    open: BTreeMap<(bool, u16), usize>,
+    open: BTreeMap<(bool, u32), usize>,
     /// Creates and renames that failed, by kind.
     failed_makes: HashMap<&'static str, usize>,
     lasting: Lasting,

@@ -2,6 +2,7 @@
 
 use super::Document;
 use super::Key;
+use super::fold;
 use super::form;
 use super::refer;
 use super::spec::Builtin;
@@ -14,6 +15,7 @@ use super::write::Write;
 use crate::descope::Call;
 use crate::descope::Client;
 use crate::descope::Error;
+use crate::descope::Name;
 use async_trait::async_trait;
 use nonempty::NonEmpty;
 use serde_json::Value;
@@ -73,6 +75,34 @@ pub trait Kind: Send + Sync {
         }
     }
 
+    /// Is it the only one of its kind, and does it hold nothing yet?
+    fn is_unset(&self, live: &Document) -> bool {
+        self.spec().is_only() && fold::is_zero(&fold::document(self.spec(), live))
+    }
+
+    /// The id that Descope gave it, where it is known by that.
+    fn server_id<'a>(&self, live: &'a Document) -> Option<&'a str> {
+        live.get(self.spec().identity.server_id?)?.as_str().filter(|id| !id.is_empty())
+    }
+
+    /// What a call of its own says of a part of one resource: the part's fields, in the form of requests, each of them
+    /// there. Only for parts that are read so; of one that has no list, all of it, and nothing where there is none.
+    async fn read(
+        &self,
+        _client: &Client,
+        part: &'static Part,
+        key: &Key,
+        _id: Option<&str>,
+    ) -> Result<Option<Document>, Error> {
+        let what = format!("no call reads {} of {}", part.name, key.id());
+        Err(Error::Unsendable { operation: self.name(), what })
+    }
+
+    /// What a change would take along that no comparison shows, in words; asked right before it is planned.
+    async fn preview(&self, _client: &Client, _body: &Document) -> Result<Vec<String>, Error> {
+        Ok(Vec::new())
+    }
+
     /// Identity of a live document; `None` where the answer lacks it, which makes the whole answer unusable.
     fn key(&self, live: &Document) -> Option<Key> {
         let spec = self.spec();
@@ -112,6 +142,15 @@ pub(super) fn each<'a, T>(
     let mut each = items.iter().map(item);
     let head = each.next().unwrap_or_else(|| Err(unsendable(&items.head)))?;
     Ok(NonEmpty::from((head, each.collect::<Result<Vec<T>, Error>>()?)))
+}
+
+/// The id that Descope knows it by.
+pub(super) fn id_of<'a>(item: &Item<'a>) -> Result<Name<'a>, Error> {
+    let missing = || Error::Unsendable {
+        operation: item.key.kind,
+        what: format!("the id that Descope gave {} is not known", item.key.id()),
+    };
+    Name::new(item.id.ok_or_else(missing)?)
 }
 
 /// The only one of a kind or part that has no batch.

@@ -42,6 +42,7 @@ static SPEC: Spec = Spec {
     verbs: Verbs { rename: true, batch: 100, ..Verbs::ALL },
     builtin: Builtin::Marked("systemDefault"),
     foreign: Some("appId"),
+    ..Spec::BASE
 };
 
 /// The kind.

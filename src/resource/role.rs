@@ -49,6 +49,7 @@ static SPEC: Spec = Spec {
     verbs: Verbs { rename: true, batch: 100, ..Verbs::ALL },
     builtin: Builtin::Named,
     foreign: Some("appId"),
+    ..Spec::BASE
 };
 
 /// The kind.

@@ -3,6 +3,8 @@
 //! A [`Spec`] is written once for each kind. Everything that can be said of a kind without a call is said here, and read by
 //! one walk each: the check of the YAML, the comparison, what is sent, references and renames, canonical digests.
 
+use super::Document;
+
 /// The part that creates and deletes a resource. As it stands in the state.
 pub const MAIN: &str = "";
 
@@ -21,6 +23,21 @@ pub struct Spec {
     pub builtin: Builtin,
     /// An answer in which this field is set belongs to something else, and is none of this kind.
     pub foreign: Option<&'static str>,
+    /// What only several fields together can show to be wrong: field and message. It sees what the YAML writes.
+    pub check: fn(&Document) -> Vec<(&'static str, String)>,
+}
+
+impl Spec {
+    /// What most kinds have in common. It has no parts: every kind has its own.
+    pub const BASE: Self = Self {
+        name: "",
+        identity: Identity::one(),
+        parts: &[],
+        verbs: Verbs::ALL,
+        builtin: Builtin::None,
+        foreign: None,
+        check: |_| Vec::new(),
+    };
 }
 
 /// How one resource of a kind is told from another.
@@ -251,6 +268,16 @@ impl Spec {
             rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
         };
         self.fields().find(|(_, field)| is_at(field)).map_or_else(|| self.main(), |(part, _)| part)
+    }
+
+    /// Is it the id that Descope gives? It is sent by whoever addresses the resource.
+    pub fn is_server_id(&self, field: &str) -> bool {
+        self.identity.server_id == Some(field)
+    }
+
+    /// Is there one in every project, neither made nor deleted?
+    pub fn is_only(&self) -> bool {
+        self.identity.field.is_none()
     }
 
     /// Is it a part of the identity, and so of the key?

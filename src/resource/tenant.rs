@@ -3,7 +3,6 @@
 use super::kind::Kind;
 use super::kind::single;
 use super::kind::unsendable;
-use super::spec::Builtin;
 use super::spec::Field;
 use super::spec::How;
 use super::spec::Identity;
@@ -62,8 +61,7 @@ static SPEC: Spec = Spec {
         },
     ],
     verbs: Verbs { cascade: true, ..Verbs::ALL },
-    builtin: Builtin::None,
-    foreign: None,
+    ..Spec::BASE
 };
 
 /// The kind.

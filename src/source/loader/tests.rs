@@ -376,10 +376,7 @@ fn meddled(root: &Path, act: impl FnMut() + Send + 'static) -> Loader {
 static MEDDLERS: crate::resource::Spec = crate::resource::Spec {
     name: "meddlers",
     identity: crate::resource::spec::Identity::one(),
-    parts: &[],
-    verbs: crate::resource::spec::Verbs::ALL,
-    builtin: crate::resource::spec::Builtin::None,
-    foreign: None,
+    ..crate::resource::Spec::BASE
 };
 
 #[async_trait::async_trait]
