@@ -15,6 +15,7 @@ use clap::Subcommand;
 use clap::ValueEnum;
 use clap::parser::ValueSource;
 use std::ffi::OsString;
+use std::io::IsTerminal;
 use std::process::ExitCode;
 
 pub mod apply;
@@ -22,6 +23,7 @@ pub mod audit;
 pub mod completions;
 pub mod demo;
 pub mod healthcheck;
+pub mod output;
 pub mod plan;
 pub mod remote;
 pub mod run;
@@ -61,7 +63,7 @@ pub struct Global {
     /// Directory of the state [file: state.path]
     #[arg(long, global = true, value_name = "DIR", env = "DESCOPE_GITOPS_STATE")]
     pub state: Option<String>,
-    /// json or pretty [file: log.format]
+    /// auto, json or pretty; auto: pretty on a terminal, JSON elsewhere [file: log.format]
     #[arg(long, global = true, value_name = "FORMAT")]
     pub log_format: Option<String>,
     /// trace, debug, info, warn, error, or directives such as info,hyper=debug [file: log.level]
@@ -197,17 +199,17 @@ impl Cli {
     pub async fn execute(self, redactor: &Redactor) -> anyhow::Result<Exit> {
         let overrides = self.global.overrides();
         match self.command {
-            Command::Run(args) => run::run(loaded(&overrides, redactor)?, args, redactor).await,
+            Command::Run(args) => run::run(loaded(&overrides, redactor, true)?, args, redactor).await,
             Command::Plan(args) if args.url.is_some() => plan::of_daemon(&overrides, &args, redactor).await,
-            Command::Plan(args) => plan::run(loaded(&overrides, redactor)?, args, redactor).await,
+            Command::Plan(args) => plan::run(loaded(&overrides, redactor, false)?, args, redactor).await,
             Command::Status(args) => remote::status(&overrides, &args, redactor).await,
             Command::Approve(args) => remote::approve(&overrides, &args, redactor).await,
             Command::Reconcile(args) => remote::reconcile(&overrides, &args, redactor).await,
             Command::Suspend(args) => remote::suspend(&overrides, &args, redactor).await,
             Command::Resume(args) => remote::resume(&overrides, &args, redactor).await,
-            Command::Audit(args) => audit::run(&loaded(&overrides, redactor)?, &args),
-            Command::Apply(args) => apply::run(loaded(&overrides, redactor)?, args, redactor).await,
-            Command::Validate(args) => validate::run(&loaded(&overrides, redactor)?, &args),
+            Command::Audit(args) => audit::run(&loaded(&overrides, redactor, false)?, &args),
+            Command::Apply(args) => apply::run(loaded(&overrides, redactor, false)?, args, redactor).await,
+            Command::Validate(args) => validate::run(&loaded(&overrides, redactor, false)?, &args),
             Command::Simulator(args) => {
                 start_logs(&overrides, redactor);
                 let signals = shutdown::shutdown_on_signal()?;
@@ -221,16 +223,32 @@ impl Cli {
 }
 
 /// The settings; logging is on from here.
-fn loaded(overrides: &Overrides, redactor: &Redactor) -> anyhow::Result<Config> {
+fn loaded(overrides: &Overrides, redactor: &Redactor, is_daemon: bool) -> anyhow::Result<Config> {
     let config = Config::load(overrides)?;
-    logs::init(config.log.format == LogFormat::Json, &config.log.level, redactor);
+    logs::init(format(config.log.format, is_daemon), &config.log.level, redactor);
     Ok(config)
 }
 
 /// For commands that take no settings but have something to log.
 fn start_logs(overrides: &Overrides, redactor: &Redactor) {
     let level = overrides.log_level.as_deref().filter(|level| !level.is_empty()).unwrap_or(config::LOG_LEVEL);
-    logs::init(overrides.log_format.as_deref() != Some("pretty"), level, redactor);
+    let chosen = match overrides.log_format.as_deref() {
+        Some("json") => LogFormat::Json,
+        Some("pretty") => LogFormat::Pretty,
+        Some(_) | None => LogFormat::Auto,
+    };
+    logs::init(format(chosen, true), level, redactor);
+}
+
+/// Who sits at a terminal and waits for a command wants to be told, not to read a log.
+fn format(chosen: LogFormat, is_daemon: bool) -> logs::Format {
+    match chosen {
+        LogFormat::Json => logs::Format::Json,
+        LogFormat::Pretty => logs::Format::Pretty,
+        LogFormat::Auto if !std::io::stderr().is_terminal() => logs::Format::Json,
+        LogFormat::Auto if is_daemon => logs::Format::Pretty,
+        LogFormat::Auto => logs::Format::Words,
+    }
 }
 
 #[cfg(test)]

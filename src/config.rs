@@ -355,6 +355,8 @@ pub struct Log {
 /// `log.format`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LogFormat {
+    /// For people where stderr is a terminal, JSON elsewhere.
+    Auto,
     /// One JSON object a line.
     Json,
     /// For people.

@@ -3,8 +3,8 @@
 use descope_gitops::cli;
 use descope_gitops::cli::Cli;
 use descope_gitops::cli::Exit;
+use descope_gitops::telemetry::logs;
 use descope_gitops::telemetry::redact::Redactor;
-use std::io::Write;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
@@ -13,10 +13,14 @@ fn main() -> ExitCode {
         Err(error) => {
             // Help and version come as errors too, but go to stdout.
             let exit = if error.use_stderr() { Exit::Usage } else { Exit::Done };
-            return if error.print().is_ok() { exit.into() } else { Exit::Failed.into() };
+            return match error.print() {
+                Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Exit::Failed.into(),
+                Ok(()) | Err(_) => exit.into(),
+            };
         }
     };
     let redactor = Redactor::new();
+    let _last_words = Flush;
     match execute(cli, &redactor) {
         Ok(exit) => exit.into(),
         Err(error) => {
@@ -28,10 +32,18 @@ fn main() -> ExitCode {
                 format!("{error:#}")
             };
             let text = redactor.redact(&text);
-            // Where stderr is gone, the exit code still tells.
-            writeln!(std::io::stderr(), "descope-gitops: {text}").unwrap_or_default();
+            logs::say(format!("descope-gitops: {text}\n"));
             exit.into()
         }
+    }
+}
+
+/// Also when a panic ends the process.
+struct Flush;
+
+impl Drop for Flush {
+    fn drop(&mut self) {
+        logs::flush();
     }
 }
 

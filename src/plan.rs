@@ -366,7 +366,7 @@ pub fn diff(inputs: &Inputs<'_>) -> Plan {
             Some(Ok(documents)) => live.add(kind, documents, inputs.desired),
             Some(Err(error)) => {
                 let (reason, is_transient) = (error.to_string(), error.is_transient());
-                let is_refused = matches!(error, descope::Error::Forbidden { .. } | descope::Error::Rejected { .. });
+                let is_refused = error.is_forbidden() || matches!(error, descope::Error::Rejected { .. });
                 plan.unobserved.insert(kind.name(), Unobserved { reason, is_transient, is_refused });
             }
             // A kind that was not asked for is left alone like one that did not answer.

@@ -5,6 +5,7 @@
 //! observed is left alone, and neither ever looks like a deletion.
 
 use crate::backoff::Backoff;
+use crate::descope;
 use crate::desired::Desired;
 use crate::limiter::Priority;
 use crate::plan::Hold;
@@ -72,7 +73,7 @@ pub struct Reconciler {
     /// Kinds that the key may not write; forgiven by each pass.
     pub forbidden: watch::Sender<BTreeMap<&'static str, (u32, String)>>,
     /// Set while the project as a whole must wait, e.g. because the key was refused.
-    pub paused: watch::Sender<Option<String>>,
+    pub paused: watch::Sender<Option<descope::Error>>,
     /// How long to wait before looking again after a failure.
     pub backoff: Backoff,
     /// For the forecast.
@@ -295,7 +296,7 @@ impl Reconciler {
             self.memory.retry_at = Some(Instant::now() + SHORTEST_WAIT);
         }
         let Assessment { mut plan, gone, refusal, first_contact, .. } = assessment;
-        self.show_pause(refusal.as_deref());
+        self.show_pause(refusal.as_ref());
         if refusal.is_some() {
             self.queue.pause(&self.assessor.project, true);
         }
@@ -437,10 +438,10 @@ impl Reconciler {
         }
     }
 
-    fn show_pause(&self, refusal: Option<&str>) {
+    fn show_pause(&self, refusal: Option<&descope::Error>) {
         let was_paused = self.paused.borrow().is_some();
         match refusal {
-            Some(reason) => tracing::error!(reason, "the project is paused; one request per interval asks again"),
+            Some(reason) => tracing::error!(%reason, "the project is paused; one request per interval asks again"),
             None if was_paused => tracing::info!("Descope answers again; the project goes on"),
             None => {}
         }

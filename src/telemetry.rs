@@ -3,6 +3,7 @@
 pub mod events;
 pub mod line;
 pub mod logs;
+pub mod lossy;
 pub mod metrics;
 pub mod redact;
 pub mod status;

@@ -45,7 +45,7 @@ pub struct Target {
     /// Asks for another look.
     pub look_again: TriggerSender,
     /// Why the whole project waits, e.g. because Descope refused the management key; `None` while it does not.
-    pub paused: watch::Sender<Option<String>>,
+    pub paused: watch::Sender<Option<descope::Error>>,
     /// Refusals (403) of each kind in a row: after [`FORBIDDEN`] of them nothing more of that kind is sent until a pass
     /// gives it another try.
     pub forbidden: watch::Sender<BTreeMap<&'static str, (u32, String)>>,
@@ -349,7 +349,7 @@ async fn judge(target: &Target, kind: &'static dyn Kind, tasks: &NonEmpty<&Task>
     if error.is_transient() {
         return Sent::Each(Verdict::Retry { message, ambiguous: error.may_have_taken_effect() });
     }
-    if matches!(error, descope::Error::Forbidden { .. }) {
+    if error.is_forbidden() {
         target.note_forbidden(kind.name(), &message);
         return Sent::Refused(message);
     }
@@ -393,7 +393,7 @@ fn pauses(target: &Target, error: &descope::Error) -> bool {
     let is_refused = matches!(error, descope::Error::Unauthorized { .. });
     if is_refused {
         tracing::error!(%error, "the project is paused; one request per interval asks again");
-        target.paused.send_replace(Some(error.to_string()));
+        target.paused.send_replace(Some(error.clone()));
     }
     is_refused
 }

@@ -289,7 +289,11 @@ async fn a_redirect_is_not_followed() {
 
     let error = client(&server.url(), 2).read(&Call::list_roles()).await.unwrap_err();
 
-    let expected = "the answer to GET /v1/mgmt/role/all is not one that Descope documents: a redirect (status 307)";
+    let expected = format!(
+        "the answer to GET /v1/mgmt/role/all is not one that Descope documents: a redirect to {}steal (status 307); \
+         redirects are not followed, so check baseUrl",
+        elsewhere.url()
+    );
     assert_eq!(error.to_string(), expected);
     assert_eq!(elsewhere.requests(), Vec::<String>::new());
 }

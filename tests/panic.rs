@@ -11,6 +11,7 @@ use descope_gitops::config::Config;
 use descope_gitops::config::Overrides;
 use descope_gitops::descope;
 use descope_gitops::telemetry::logs;
+use descope_gitops::telemetry::logs::Format;
 use descope_gitops::telemetry::redact::Redactor;
 use secrecy::SecretString;
 use std::fs;
@@ -128,7 +129,8 @@ fn in_a_process_of_its_own() {
     }
     let Ok(format) = std::env::var(CHILD) else { return };
     let redactor = Redactor::new();
-    logs::init(format == "json", "trace", &redactor);
+    let format = if format == "json" { Format::Json } else { Format::Pretty };
+    logs::init(format, "trace", &redactor);
     let dir = TempDir::new().unwrap();
     let values = values(&dir, &redactor);
     let careless = Careless { key: BY_FILE.to_owned(), quoted: serde_json::json!(TOKEN).to_string() };
@@ -140,5 +142,6 @@ fn in_a_process_of_its_own() {
     let any = catch_unwind(|| std::panic::panic_any(BY_VARIABLE.to_owned()));
     let thread = std::thread::spawn(|| panic!("{TOKEN} in a thread")).join();
 
+    logs::flush();
     assert!([message, debug, unwrapped, any, thread].iter().all(Result::is_err));
 }

@@ -3,6 +3,7 @@
 use crate::cli::Exit;
 use crate::cli::Output;
 use crate::cli::UsageError;
+use crate::cli::output;
 use crate::cli::plan::desired;
 use crate::cli::plan::selected;
 use crate::cli::plan::show_findings;
@@ -30,17 +31,18 @@ use crate::state;
 use crate::telemetry::redact::Redactor;
 use crate::telemetry::status::rfc3339;
 use anyhow::bail;
-use indicatif::ProgressBar;
-use indicatif::ProgressStyle;
+use bar::Bar;
 use outcome::Outcome;
 use std::collections::BTreeSet;
 use std::collections::HashSet;
 use std::io::IsTerminal;
 use std::io::Write;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+mod bar;
 mod outcome;
 
 /// What may go ahead, and how the outcome is shown.
@@ -63,6 +65,9 @@ pub struct ApplyArgs {
 /// Looks again so often at most where what was found differs from what was planned, e.g. because somebody else created
 /// a resource meanwhile.
 const ROUNDS: usize = 3;
+
+/// After a signal, for a reader that has stalled.
+const LONGEST_PRINT: Duration = Duration::from_secs(1);
 
 /// Applies.
 pub async fn run(config: Config, args: ApplyArgs, redactor: &Redactor) -> anyhow::Result<Exit> {
@@ -123,15 +128,27 @@ pub async fn run(config: Config, args: ApplyArgs, redactor: &Redactor) -> anyhow
     }
 
     let outcome = Outcome::of(report, &parts.projects, &parts.queue);
-    let mut out = std::io::stdout().lock();
-    match args.output {
-        Output::Text => out.write_all(outcome.text().as_bytes())?,
-        Output::Json => writeln!(out, "{}", serde_json::to_string_pretty(&outcome)?)?,
-    }
-    if stop.is_cancelled() {
+    let text = match args.output {
+        Output::Text => outcome.text(),
+        Output::Json => serde_json::to_string_pretty(&outcome)? + "\n",
+    };
+    let was_stopped = stop.is_cancelled();
+    print(text, &stop).await?;
+    if was_stopped {
         bail!("stopped before everything was applied; run it again to go on");
     }
     Ok(outcome.exit())
+}
+
+/// A signal ends it although the reader has stalled.
+async fn print(text: String, stop: &CancellationToken) -> anyhow::Result<()> {
+    let writing = tokio::task::spawn_blocking(move || output::stdout().write_all(text.as_bytes()));
+    tokio::select! {
+        written = writing => Ok(written??),
+        () = async { stop.cancelled().await; tokio::time::sleep(LONGEST_PRINT).await } => {
+            bail!("stopped while nobody read the outcome; `audit` has what was done")
+        }
+    }
 }
 
 /// The plan of a project.
@@ -157,7 +174,7 @@ async fn assess(parts: &Parts, desired_states: &[Arc<Desired>], args: &ApplyArgs
         reconciler.resolve(&lost, &assessment);
         let Assessment { mut plan, gone, refusal, first_contact, .. } = assessment;
         if let Some(reason) = refusal {
-            tracing::error!(project = &*project.name, reason, "this project is refused; the others go on");
+            tracing::error!(project = &*project.name, %reason, "this project is refused; the others go on");
         }
         let is_meant = args.approve.as_ref().is_some_and(|fingerprint| *fingerprint == plan.fingerprint);
         is_approved |= is_meant;
@@ -217,7 +234,7 @@ fn release(plan: &mut Plan, args: &ApplyArgs) {
 
 /// Shows what would happen and asks. A yes releases the first contact.
 fn ask(report: &Report, plans: &mut [Planned]) -> anyhow::Result<bool> {
-    let mut err = std::io::stderr().lock();
+    let mut err = output::stderr();
     err.write_all(render::text(report).as_bytes())?;
     if !report.has_differences() || plans.iter().all(|planned| planned.is_suspended) {
         return Ok(true);
@@ -248,7 +265,7 @@ fn start_workers(config: &Config, parts: &Parts) -> JoinSet<()> {
 /// Waits until the queue is worked off, with a bar on a terminal.
 async fn drain(parts: &Parts, stop: &CancellationToken) {
     let total = parts.projects.iter().map(|project| parts.queue.counts_of(&project.name).total()).sum::<usize>();
-    let bar = bar(total as u64);
+    let bar = Bar::start(total as u64);
     let settled = async {
         for project in &parts.projects {
             settle(&parts.queue, &project.reconciler, total, &bar).await;
@@ -258,17 +275,17 @@ async fn drain(parts: &Parts, stop: &CancellationToken) {
         () = settled => {}
         () = stop.cancelled() => {}
     }
-    bar.finish_and_clear();
+    bar.finish();
 }
 
 /// Until nothing of this project happens any more, or the key is refused.
-async fn settle(queue: &Queue, reconciler: &Reconciler, total: usize, bar: &ProgressBar) {
+async fn settle(queue: &Queue, reconciler: &Reconciler, total: usize, bar: &Bar) {
     let mut changes = queue.changes();
     let mut paused = reconciler.paused.subscribe();
     loop {
         changes.borrow_and_update();
         let left = queue.counts();
-        bar.set_position((total.saturating_sub(left.total())) as u64);
+        bar.show((total.saturating_sub(left.total())) as u64);
         if queue.is_settled(&reconciler.assessor.project) || paused.borrow_and_update().is_some() {
             return;
         }
@@ -277,13 +294,4 @@ async fn settle(queue: &Queue, reconciler: &Reconciler, total: usize, bar: &Prog
             news = paused.changed() => if news.is_err() { return },
         }
     }
-}
-
-fn bar(total: u64) -> ProgressBar {
-    let bar = ProgressBar::new(total);
-    let style = ProgressStyle::with_template("{bar:40} {pos}/{len} changes, {elapsed} so far, about {eta} to go");
-    if let Ok(style) = style {
-        bar.set_style(style);
-    }
-    bar
 }

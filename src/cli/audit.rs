@@ -3,6 +3,7 @@
 use crate::cli::Exit;
 use crate::cli::Output;
 use crate::cli::UsageError;
+use crate::cli::output;
 use crate::config;
 use crate::config::Config;
 use crate::state::AuditFilter;
@@ -40,7 +41,7 @@ pub fn run(config: &Config, args: &AuditArgs) -> anyhow::Result<Exit> {
         Some(state) => state.audit(&filter)?,
         None => anyhow::bail!("no state in {}; name the daemon's directory with --state", config.state.display()),
     };
-    let mut out = std::io::stdout().lock();
+    let mut out = output::stdout();
     match args.output {
         Output::Text => rows.iter().try_for_each(|row| writeln!(out, "{}", text(row)))?,
         Output::Json => {

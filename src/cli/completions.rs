@@ -2,6 +2,7 @@
 
 use crate::cli::Cli;
 use crate::cli::Exit;
+use crate::cli::output;
 use clap::CommandFactory;
 use clap_complete::Shell;
 use std::io::Write;
@@ -18,6 +19,6 @@ pub fn run(args: CompletionsArgs) -> anyhow::Result<Exit> {
     // Into memory first: the generator panics where the pipe it writes to is closed.
     let mut text = Vec::new();
     clap_complete::generate(args.shell, &mut Cli::command(), "descope-gitops", &mut text);
-    std::io::stdout().lock().write_all(&text)?;
+    output::stdout().write_all(&text)?;
     Ok(Exit::Done)
 }

@@ -11,19 +11,24 @@ use crate::cli::shutdown::shutdown_on_signal;
 use crate::daemon::Daemon;
 use crate::simulator::Simulator;
 use crate::telemetry::events;
+use crate::telemetry::lossy::Lossy;
+use crate::telemetry::lossy::News;
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::redact::Redactor;
 use crate::telemetry::status::Status;
 use anyhow::Context;
 use guide::Guide;
 use place::Place;
+use prometheus::IntCounter;
+use std::fs::File;
 use std::io::IsTerminal;
-use std::io::Write;
+use std::os::fd::AsFd;
 use std::time::Duration;
 use story::Story;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
 mod guide;
 mod place;
@@ -37,6 +42,9 @@ pub struct DemoArgs {
     #[arg(long, value_name = "ADDRESS:PORT")]
     pub listen: Option<String>,
 }
+
+/// At the end, for a reader that stalls.
+const LONGEST_FLUSH: Duration = Duration::from_millis(500);
 
 /// Runs until a signal ends it.
 pub async fn run(args: DemoArgs, global: &Global, redactor: &Redactor) -> anyhow::Result<Exit> {
@@ -61,9 +69,9 @@ pub async fn run(args: DemoArgs, global: &Global, redactor: &Redactor) -> anyhow
         pid: std::process::id(),
         interval: place::INTERVAL,
     };
-    let out = std::io::stdout();
-    let mut story = Story::new(out.is_terminal() && std::env::var_os("NO_COLOR").is_none());
-    say(&guide.opening())?;
+    let mut story = Story::new(std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none());
+    let said = teller(&signals.token()).context("cannot write to standard output")?;
+    said.write(guide.opening());
 
     let mut running = JoinSet::new();
     running.spawn(daemon.run());
@@ -71,22 +79,23 @@ pub async fn run(args: DemoArgs, global: &Global, redactor: &Redactor) -> anyhow
     let ended = loop {
         tokio::select! {
             biased;
-            Some(event) = events.recv() => say(&story.tell(started.elapsed(), &event))?,
+            Some(event) = events.recv() => said.write(story.tell(started.elapsed(), &event)),
             Some(ended) = running.join_next() => break ended,
             converged = converged(&mut status), if is_new => {
                 is_new = false;
-                say(&guide.converged(&converged, requests(&metrics), started.elapsed()))?;
+                said.write(guide.converged(&converged, requests(&metrics), started.elapsed()));
             }
             () = simulator.ended() => anyhow::bail!("the simulator ended by itself"),
         }
     };
     while let Ok(event) = events.try_recv() {
-        say(&story.tell(started.elapsed(), &event))?;
+        said.write(story.tell(started.elapsed(), &event));
     }
     ended.context("the daemon ended by a defect")??;
     simulator.stop().await;
     let gone = place.remove().context("cannot remove the demo's directory")?;
-    say(&format!("\nStopped. {} is removed.\n", gone.display()))?;
+    said.write(format!("\nStopped. {} is removed.\n", gone.display()));
+    said.flush(LONGEST_FLUSH);
     Ok(Exit::Done)
 }
 
@@ -106,10 +115,15 @@ fn refuse_settings(global: &Global) -> Result<(), UsageError> {
     }
 }
 
-fn say(text: &str) -> std::io::Result<()> {
-    let mut out = std::io::stdout().lock();
-    out.write_all(text.as_bytes())?;
-    out.flush()
+/// Standard output, which holds up nothing where its reader stalls. Where nobody reads any more, the demo is over.
+fn teller(stop: &CancellationToken) -> anyhow::Result<Lossy> {
+    let stream = File::from(std::io::stdout().as_fd().try_clone_to_owned()?);
+    let stop = stop.clone();
+    let tell = move |news| match news {
+        News::Recovered(_) => {}
+        News::Gone => stop.cancel(),
+    };
+    Ok(Lossy::new(stream, IntCounter::new("unread", "Texts that nobody read")?, tell))
 }
 
 /// The first status in which the project equals the repo.

@@ -1,6 +1,7 @@
 //! `descope-gitops plan`: what would change. It sends no write, and only reads the state.
 
 use crate::cli::Exit;
+use crate::cli::output;
 use crate::cli::remote::Daemon;
 use crate::config::Config;
 use crate::config::Overrides;
@@ -109,7 +110,7 @@ pub async fn run(config: Config, args: PlanArgs, redactor: &Redactor) -> anyhow:
         };
         let assessment = assessor.assess(desired, Priority::Change, &BTreeSet::new()).await;
         if let Some(reason) = assessment.refusal {
-            tracing::error!(project = &*project.name, reason, "this project is refused; the others go on");
+            tracing::error!(project = &*project.name, %reason, "this project is refused; the others go on");
         }
         is_complete &= assessment.plan.unobserved.is_empty();
         reports.push(ProjectReport::new(&project.name, &assessment.plan, settings::pace(&config)));
@@ -161,7 +162,7 @@ pub fn desired(loader: &mut Loader) -> Result<Arc<Desired>, Vec<Finding>> {
 
 /// What is wrong with the files, as `validate` says it.
 pub fn show_findings(findings: &[Finding]) -> std::io::Result<()> {
-    let mut err = std::io::stderr().lock();
+    let mut err = output::stderr();
     for finding in findings {
         writeln!(err, "{finding}")?;
     }
@@ -169,7 +170,7 @@ pub fn show_findings(findings: &[Finding]) -> std::io::Result<()> {
 }
 
 fn show(report: &Report, output: PlanOutput) -> anyhow::Result<()> {
-    let mut out = std::io::stdout().lock();
+    let mut out = output::stdout();
     match output {
         PlanOutput::Text => out.write_all(render::text(report).as_bytes())?,
         PlanOutput::Markdown => out.write_all(render::markdown(report).as_bytes())?,

@@ -4,6 +4,7 @@ use crate::cli::Exit;
 use crate::cli::Output;
 use crate::cli::UsageError;
 use crate::cli::healthcheck;
+use crate::cli::output;
 use crate::config;
 use crate::config::Config;
 use crate::config::Overrides;
@@ -139,7 +140,7 @@ fn of_project(args: &RemoteArgs) -> Vec<(&str, &str)> {
 }
 
 fn say(text: &str) -> anyhow::Result<Exit> {
-    writeln!(std::io::stdout().lock(), "{text}")?;
+    writeln!(output::stdout(), "{text}")?;
     Ok(Exit::Done)
 }
 
@@ -173,7 +174,7 @@ pub async fn suspend(overrides: &Overrides, args: &SuspendArgs, redactor: &Redac
     let body = daemon.ask(Method::POST, "/api/v1/suspend", &query).await?;
     let until = body["suspendedUntil"].as_str().unwrap_or_default();
     if let Some(warning) = body["warning"].as_str() {
-        writeln!(std::io::stderr().lock(), "descope-gitops: {warning}")?;
+        writeln!(output::stderr(), "descope-gitops: {warning}")?;
     }
     say(&format!("{} only observes until {until}", projects(&body)))
 }

@@ -1,5 +1,6 @@
 //! SIGINT and SIGTERM: the first one asks the command to stop, the second one does not ask.
 
+use crate::telemetry::logs;
 use std::io;
 use tokio::signal::unix::Signal;
 use tokio::signal::unix::SignalKind;
@@ -34,6 +35,7 @@ pub fn shutdown_on_signal() -> io::Result<Signals> {
         first.cancel();
         either(&mut interrupt, &mut terminate).await;
         tracing::warn!("stopped at once by a second signal");
+        logs::flush();
         // Whatever is still under way does not listen, so nothing short of this is at once.
         std::process::exit(1);
     });

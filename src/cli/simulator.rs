@@ -1,6 +1,7 @@
 //! `descope-gitops simulator`: serves the built-in stand-in for Descope.
 
 use crate::cli::UsageError;
+use crate::cli::output;
 use crate::config;
 use crate::simulator;
 use crate::simulator::Limit;
@@ -93,7 +94,7 @@ pub async fn run(args: SimulatorArgs, shutdown: CancellationToken) -> anyhow::Re
     let listen = args.listen.clone();
     let mut running = Simulator::start(args.options()?).await.with_context(|| format!("cannot listen on {listen}"))?;
     // Whoever started us with port 0 waits for this line.
-    let mut out = std::io::stdout().lock();
+    let mut out = output::stdout();
     writeln!(out, "simulator listening on {}", running.url())?;
     out.flush()?;
     drop(out);

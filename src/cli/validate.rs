@@ -1,6 +1,7 @@
 //! `descope-gitops validate`: checks the files without network or credentials.
 
 use crate::cli::Exit;
+use crate::cli::output;
 use crate::config;
 use crate::config::Config;
 use crate::daemon::settings;
@@ -38,7 +39,7 @@ pub fn run(config: &Config, args: &ValidateArgs) -> anyhow::Result<Exit> {
     let loader = |project: &config::Project| (project.name.to_string(), Loader::new(settings::loader(config, project)));
     let mut projects: Vec<(String, Loader)> = config.projects.iter().map(loader).collect();
     let report = validate(&mut projects);
-    report.write(args.output, &mut io::stdout().lock())?;
+    report.write(args.output, &mut output::stdout())?;
     Ok(report.exit())
 }
 

@@ -148,7 +148,7 @@ impl Check {
             config::listen_address(text).ok_or_else(wrong)
         };
         let default_listen = std::net::SocketAddr::from(([0, 0, 0, 0], 8080));
-        let formats = [("json", LogFormat::Json), ("pretty", LogFormat::Pretty)];
+        let formats = [("auto", LogFormat::Auto), ("json", LogFormat::Json), ("pretty", LogFormat::Pretty)];
         let level = |text: &str| match EnvFilter::try_new(text) {
             Ok(_) => Ok(text.to_owned()),
             Err(_) => Err("must be trace, debug, info, warn or error, or directives as RUST_LOG takes them".to_owned()),
@@ -190,7 +190,7 @@ impl Check {
                 format: self.overridden(
                     ("--log-format", flags.log_format.as_ref()),
                     ("log.format", raw.log.format.as_ref()),
-                    LogFormat::Json,
+                    LogFormat::Auto,
                     |text| values::choice(text, &formats),
                 ),
                 level: self.overridden(

@@ -7,6 +7,7 @@ use super::call::Form;
 use super::transport::Response;
 use crate::telemetry::line::is_unsafe;
 use crate::telemetry::redact::Redactor;
+use reqwest::header::LOCATION;
 use serde_json::Value;
 
 /// Longer messages are cut: they go to logs and to the status.
@@ -34,7 +35,12 @@ pub async fn read(call: &Call, project_id: &str, redactor: &Redactor, response: 
             };
             parsed.map_err(undocumented)
         }
-        300..=399 => Err(undocumented(format!("a redirect (status {status})"))),
+        300..=399 => {
+            let target = response.headers.get(LOCATION).map(|to| String::from_utf8_lossy(to.as_bytes()).into_owned());
+            let to = target.map_or_else(String::new, |target| format!(" to {}", address(&target)));
+            Err(undocumented(format!("a redirect{to} (status {status}); redirects are not followed, so check baseUrl")))
+        }
+        401 | 403 if is_page(&response.body) => Err(Error::Blocked { operation, status }),
         401 => Err(Error::Unauthorized { project: clean(project_id, LONGEST_MESSAGE, redactor) }),
         400..=499 => {
             let (code, message) = refusal(&response.body, redactor);
@@ -62,10 +68,14 @@ fn parse(form: Form, body: &[u8]) -> Result<Document, String> {
     let document = match serde_json::from_slice(body) {
         Ok(Value::Object(document)) => document,
         Ok(Value::Array(_)) => return Err("a bare array".to_owned()),
-        Ok(Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_)) => {
-            return Err("a bare value".to_owned());
+        Ok(Value::Null) => {
+            return Err(match form {
+                Form::List { key, .. } => format!("null {}", no_list(key)),
+                Form::Anything | Form::Object => "null".to_owned(),
+            });
         }
-        Err(_) if body.trim_ascii_start().starts_with(b"<") => return Err("an HTML page".to_owned()),
+        Ok(Value::Bool(_) | Value::Number(_) | Value::String(_)) => return Err("a bare value".to_owned()),
+        Err(_) if is_page(body) => return Err("an HTML page".to_owned()),
         Err(_) => return Err("not JSON".to_owned()),
     };
     // An error that something on the way gave the wrong status.
@@ -73,7 +83,14 @@ fn parse(form: Form, body: &[u8]) -> Result<Document, String> {
         return Err(format!("error {code} with a status of success"));
     }
     if let Form::List { key, identity, tenant } = form {
-        let Some(Value::Array(items)) = document.get(key) else { return Err(format!("no list `{key}`")) };
+        let Some(Value::Array(items)) = document.get(key) else {
+            return Err(match document.get(key) {
+                None if document.is_empty() => format!("{{}} {}", no_list(key)),
+                None => format!("an object {}", no_list(key)),
+                Some(Value::Null) => format!("`{key}: null`, {}", no_list(key)),
+                Some(_) => format!("`{key}` is no list"),
+            });
+        };
         for (index, item) in items.iter().enumerate() {
             let is_text = |v: &Value| v.as_str().is_some_and(|text| !text.is_empty());
             if !item.get(identity).is_some_and(is_text) {
@@ -86,6 +103,26 @@ fn parse(form: Form, body: &[u8]) -> Result<Document, String> {
         }
     }
     Ok(document)
+}
+
+/// An empty project is answered with an empty list: what lacks the list may as well be a broken answer, and taking it for
+/// "nothing is there" would make everything anew.
+fn no_list(key: &str) -> String {
+    format!("without the list `{key}`, which is not taken for an empty one")
+}
+
+/// HTML or XML; the API speaks JSON.
+fn is_page(body: &[u8]) -> bool {
+    body.trim_ascii_start().starts_with(b"<")
+}
+
+/// Where a redirect leads, without what could hold a secret.
+fn address(target: &str) -> String {
+    let plain = target.split(['?', '#']).next().unwrap_or_default();
+    match plain.split_once("://").map(|(scheme, rest)| (scheme, rest.split_once('/').unwrap_or((rest, "")))) {
+        Some((scheme, (host, path))) => format!("{scheme}://{}/{path}", host.rsplit('@').next().unwrap_or_default()),
+        None => plain.to_owned(),
+    }
 }
 
 /// Code and message of a refusal, whatever its body is.
@@ -151,14 +188,15 @@ mod tests {
             ("<!doctype html><title>Sign in</title>", Err("an HTML page")),
             ("[]", Err("a bare array")),
             ("\"ok\"", Err("a bare value")),
-            ("null", Err("a bare value")),
+            ("null", Err("null without the list `roles`, which is not taken for an empty one")),
+            ("7", Err("a bare value")),
             ("{", Err("not JSON")),
             (r#"{"roles":[{"name":"a"}"#, Err("not JSON")),
             (r#"{"roles":[]}{"roles":[]}"#, Err("not JSON")),
-            ("{}", Err("no list `roles`")),
-            (r#"{"permissions":[]}"#, Err("no list `roles`")),
-            (r#"{"roles":null}"#, Err("no list `roles`")),
-            (r#"{"roles":{}}"#, Err("no list `roles`")),
+            ("{}", Err("{} without the list `roles`, which is not taken for an empty one")),
+            (r#"{"permissions":[]}"#, Err("an object without the list `roles`, which is not taken for an empty one")),
+            (r#"{"roles":null}"#, Err("`roles: null`, without the list `roles`, which is not taken for an empty one")),
+            (r#"{"roles":{}}"#, Err("`roles` is no list")),
             (r#"{"roles":[{"name":"a"},7]}"#, Err("item 1 of `roles` without `name`")),
             (r#"{"roles":[{"name":""}]}"#, Err("item 0 of `roles` without `name`")),
             (r#"{"roles":[{"name":7}]}"#, Err("item 0 of `roles` without `name`")),
@@ -184,6 +222,31 @@ mod tests {
             assert!(answered(&write, 200, body).await.is_err_and(|e| e.may_have_taken_effect()), "{body}");
         }
         assert!(answered(&write, 302, "").await.is_err_and(|e| e.may_have_taken_effect() && e.is_transient()));
+    }
+
+    #[tokio::test]
+    async fn a_redirect_names_its_target_without_what_may_be_a_secret() {
+        let mut headers = reqwest::header::HeaderMap::new();
+        headers.insert(LOCATION, "https://user:pass@login.example.com/sso?token=abc#x".parse().unwrap());
+        let response = Response { status: 307, headers, body: Vec::new() };
+
+        let error = read(&Call::list_roles(), "P2abc", &knowing("K2secret"), response).await.unwrap_err();
+
+        assert_eq!(
+            error.to_string(),
+            "the answer to GET /v1/mgmt/role/all is not one that Descope documents: a redirect to \
+             https://login.example.com/sso (status 307); redirects are not followed, so check baseUrl"
+        );
+    }
+
+    #[tokio::test]
+    async fn a_refusal_that_is_a_web_page_is_none_of_the_key() {
+        for status in [401, 403] {
+            let error = answered(&Call::list_roles(), status, "\n<!doctype html><h1>Forbidden</h1>").await.unwrap_err();
+
+            assert_eq!(error, Error::Blocked { operation: "GET /v1/mgmt/role/all", status });
+            assert!(error.is_forbidden() && !error.is_transient() && !error.may_have_taken_effect());
+        }
     }
 
     #[tokio::test]

@@ -21,6 +21,17 @@ pub enum Error {
         /// What the API says.
         message: String,
     },
+    /// A refusal that is a web page: the API answers in JSON, so something on the way gave it.
+    #[error(
+        "a web page came back for {operation} (status {status}): something between here and Descope, such as a proxy or \
+         a firewall, refuses it; this says nothing about the management key"
+    )]
+    Blocked {
+        /// The route template.
+        operation: &'static str,
+        /// The HTTP status.
+        status: u16,
+    },
     /// Any other 4xx: the same call will be refused again.
     #[error("Descope rejected {operation} with status {status}: {message}{}", in_parentheses(code))]
     Rejected {
@@ -106,6 +117,7 @@ impl Error {
             | Self::KeyUnavailable { .. } => true,
             Self::Unauthorized { .. }
             | Self::Forbidden { .. }
+            | Self::Blocked { .. }
             | Self::Rejected { .. }
             | Self::Unsendable { .. }
             | Self::Stopping => false,
@@ -118,6 +130,7 @@ impl Error {
             Self::Unavailable { .. } | Self::Timeout { .. } | Self::Reset { .. } | Self::Undocumented { .. } => true,
             Self::Unauthorized { .. }
             | Self::Forbidden { .. }
+            | Self::Blocked { .. }
             | Self::Rejected { .. }
             | Self::Unreachable { .. }
             | Self::KeyUnavailable { .. }
@@ -131,6 +144,7 @@ impl Error {
         match self {
             Self::Unauthorized { .. }
             | Self::Forbidden { .. }
+            | Self::Blocked { .. }
             | Self::Rejected { .. }
             | Self::Unavailable { .. }
             | Self::Timeout { .. }
@@ -140,11 +154,28 @@ impl Error {
         }
     }
 
+    /// Is the call refused whoever asks, so that a sibling of it would be refused as well?
+    pub fn is_forbidden(&self) -> bool {
+        match self {
+            Self::Forbidden { .. } | Self::Blocked { .. } => true,
+            Self::Unauthorized { .. }
+            | Self::Rejected { .. }
+            | Self::Unavailable { .. }
+            | Self::Timeout { .. }
+            | Self::Unreachable { .. }
+            | Self::Reset { .. }
+            | Self::Undocumented { .. }
+            | Self::KeyUnavailable { .. }
+            | Self::Unsendable { .. }
+            | Self::Stopping => false,
+        }
+    }
+
     /// The metric label.
     pub fn reason(&self) -> &'static str {
         match self {
             Self::Unauthorized { .. } => "unauthorized",
-            Self::Forbidden { .. } => "forbidden",
+            Self::Forbidden { .. } | Self::Blocked { .. } => "forbidden",
             Self::Rejected { .. } => "rejected",
             Self::Unavailable { .. } | Self::Undocumented { .. } => "status",
             Self::Timeout { .. } => "timeout",

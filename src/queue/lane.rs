@@ -458,9 +458,10 @@ impl Lane {
                 return Some(group);
             }
         }
-        // Tasks that wait though nothing is on its way wait for one another: an order that runs in a circle.
+        // Tasks that wait though nothing is on its way wait for one another: a tenant and its default role that go
+        // together do. Descope takes either order.
         if self.counts.ready > 0 && self.counts.in_flight == 0 && self.counts.delayed == 0 {
-            tracing::warn!("the tasks of a plan wait for one another; going on in plan order");
+            tracing::debug!("the tasks of a plan wait for one another; going on in plan order");
             return self.groups.iter().filter(|(_, members)| members.active > 0).map(|(&group, _)| group).min();
         }
         None

@@ -104,7 +104,7 @@ pub struct Assessment {
     /// Owned and declared nowhere, or to be deleted by a call whose answer was lost: two lists in a row lack it.
     pub gone: HashSet<Key>,
     /// Why the whole project must wait: the key was refused, or everything was.
-    pub refusal: Option<String>,
+    pub refusal: Option<descope::Error>,
     /// The project was never seen before.
     pub first_contact: bool,
 }
@@ -330,13 +330,12 @@ pub fn has_passed(since: SystemTime, wait: Duration, now: SystemTime) -> bool {
     wait.is_zero() || now.duration_since(since).is_ok_and(|age| age >= wait)
 }
 
-fn refusal(observed: &Observed) -> Option<String> {
+fn refusal(observed: &Observed) -> Option<descope::Error> {
     let errors: Vec<&descope::Error> = observed.kinds.values().filter_map(|answer| answer.as_ref().err()).collect();
     let is_everything = !errors.is_empty() && errors.len() == observed.kinds.len();
-    let is_forbidden = |error: &&descope::Error| matches!(error, descope::Error::Forbidden { .. });
     let unauthorized = errors.iter().find(|error| matches!(error, descope::Error::Unauthorized { .. }));
-    let all_forbidden = errors.first().filter(|_| is_everything && errors.iter().all(is_forbidden));
-    unauthorized.or(all_forbidden).map(ToString::to_string)
+    let all_forbidden = errors.first().filter(|_| is_everything && errors.iter().all(|error| error.is_forbidden()));
+    unauthorized.or(all_forbidden).map(|error| (*error).clone())
 }
 
 #[cfg(test)]

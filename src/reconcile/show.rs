@@ -3,6 +3,7 @@
 use super::Outcome;
 use super::Reconciler;
 use super::rfc3339;
+use crate::descope;
 use crate::desired::Finding;
 use crate::plan::Hold;
 use crate::plan::Plan;
@@ -181,8 +182,9 @@ impl Reconciler {
             Some(_) => (Level::Ok, None),
         };
         self.board.component("source", project, level, reason);
+        let paused = self.paused.borrow().as_ref().map(pause);
         let (level, reason) = match &self.memory.plan {
-            _ if self.paused.borrow().is_some() => (Level::Failing, Some("management key refused")),
+            _ if paused.is_some() => (Level::Failing, paused),
             None => (Level::Starting, None),
             Some(plan) if plan.observed.is_empty() && !plan.unobserved.is_empty() => {
                 (Level::Failing, Some("cannot be observed"))
@@ -238,6 +240,15 @@ impl Reconciler {
         let is_done = self.queue.counts_of(&self.assessor.project).total() == 0
             && !self.queue.awaits_look(&self.assessor.project);
         is_planned && has_passed && problems.is_empty() && is_done && self.paused.borrow().is_none()
+    }
+}
+
+/// Why the project is paused, for everybody.
+fn pause(error: &descope::Error) -> &'static str {
+    if matches!(error, descope::Error::Blocked { .. }) {
+        "refused on the way to Descope"
+    } else {
+        "management key refused"
     }
 }
 

@@ -2,6 +2,7 @@
 //!
 //! Base units, prefix `descope_gitops_`, labels only from closed sets: never an id, never a message.
 
+use crate::telemetry::logs;
 use prometheus::Encoder;
 use prometheus::GaugeVec;
 use prometheus::Histogram;
@@ -151,6 +152,7 @@ impl Metrics {
             registry: registry.clone(),
         };
         register(r, metrics.api_requests_in_flight.clone());
+        register(r, logs::dropped());
         metrics.start_series();
         metrics
     }

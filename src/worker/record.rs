@@ -90,7 +90,7 @@ impl Sending {
     pub fn failed(&self, error: &descope::Error) {
         let is_batch = self.intents.len() > 1;
         let is_in_doubt = is_batch && matches!(error, descope::Error::Rejected { .. });
-        let is_apart = is_in_doubt || is_batch && matches!(error, descope::Error::Forbidden { .. });
+        let is_apart = is_in_doubt || is_batch && error.is_forbidden();
         let (settled, message) = if is_apart {
             (Settled::Apart, format!("refused with its batch, tried apart: {error}"))
         } else {

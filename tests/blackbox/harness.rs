@@ -634,3 +634,28 @@ impl Process {
         self.child.id()
     }
 }
+
+impl Process {
+    /// Its standard error is the smallest pipe there is, and is read up to a line that contains `last`. What comes
+    /// then is read once the sender is dropped.
+    pub fn start_stalling(mut command: Command, last: &'static str) -> (Self, std::sync::mpsc::Sender<()>) {
+        let (reader, writer) = rustix::pipe::pipe().unwrap();
+        rustix::pipe::fcntl_setpipe_size(&writer, 4096).unwrap();
+        let child = command.stdout(Stdio::null()).stderr(writer).spawn().unwrap();
+        // Ours of the writing end, or the pipe would never end.
+        drop(command);
+        let lines = Arc::new(Mutex::new(Vec::new()));
+        let (go_on, stalled) = std::sync::mpsc::channel::<()>();
+        let seen = Arc::clone(&lines);
+        std::thread::spawn(move || {
+            for line in BufReader::new(fs::File::from(reader)).lines().map_while(Result::ok) {
+                let is_last = line.contains(last);
+                seen.lock().unwrap().push(line);
+                if is_last {
+                    stalled.recv().unwrap_or_default();
+                }
+            }
+        });
+        (Self { child, lines }, go_on)
+    }
+}

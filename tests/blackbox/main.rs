@@ -3,6 +3,7 @@
 #![allow(clippy::float_cmp, reason = "counters are whole numbers")]
 #![allow(clippy::format_collect, clippy::similar_names, reason = "YAML is made line by line; words are what they are")]
 
+mod answers;
 mod audit;
 mod batches;
 mod budget;
@@ -24,6 +25,7 @@ mod http;
 mod kept;
 mod late;
 mod limits;
+mod logs;
 mod metrics;
 mod midway;
 mod pause;

@@ -1,0 +1,107 @@
+//! What an answer says that is none: the words tell where it came from, and what to do.
+
+use crate::harness::Setup;
+use crate::harness::World;
+use crate::harness::write_some;
+use serde_json::Value;
+use serde_json::json;
+
+const ROLES: &str = "/v1/mgmt/role/all";
+
+/// What the status says of the roles while their list is answered so.
+async fn said_of_roles(world: &World, fault: Value) -> String {
+    world.faults(json!([])).await;
+    world.converge_on(6).await;
+    world.faults(json!([fault])).await;
+    world.pass().await;
+    let problem = world.problem("roles", "").await.unwrap();
+    assert_eq!(problem["state"], "retrying");
+    assert!(!world.is_converged().await);
+    problem["message"].as_str().unwrap().to_owned()
+}
+
+#[tokio::test]
+async fn what_is_no_list_says_what_came_instead_and_why_it_is_not_taken_for_an_empty_one() {
+    let top = vec!["retry: { maxAttempts: 1, initialBackoff: 20ms, maxBackoff: 100ms }".to_owned()];
+    let mut world = World::with(Setup { top, ..Setup::default() }).await;
+    write_some(&world, 2, 2, 2);
+    world.converge().await;
+    let answered = |body: Value| json!({ "fault": "status", "status": 200, "body": body, "match": { "path": ROLES } });
+    let not_empty = "which is not taken for an empty one";
+
+    for (body, what) in [
+        (json!({}), "{} without the list `roles`, "),
+        (json!("null"), "null without the list `roles`, "),
+        (json!({ "roles": null }), "`roles: null`, without the list `roles`, "),
+        (json!({ "items": [] }), "an object without the list `roles`, "),
+    ] {
+        let said = said_of_roles(&world, answered(body)).await;
+        assert!(said.contains(&format!("{what}{not_empty}")), "{said}");
+    }
+    let fault = json!({
+        "fault": "redirect",
+        "headers": { "location": "https://sso.example.com/login?code=abc" },
+        "match": { "path": ROLES },
+    });
+    let said = said_of_roles(&world, fault).await;
+    assert!(said.contains("a redirect to https://sso.example.com/login (status 307)"), "{said}");
+    assert!(said.contains("check baseUrl") && !said.contains("abc"), "{said}");
+
+    world.faults(json!([])).await;
+    world.converge_on(6).await;
+    world.assert_nothing_left().await;
+}
+
+#[tokio::test]
+async fn a_web_page_for_a_refusal_is_none_of_the_management_key() {
+    let top = vec!["log: { format: json, level: info }".to_owned()];
+    let mut world = World::with(Setup { interval: "200ms", top, ..Setup::default() }).await;
+    write_some(&world, 2, 2, 2);
+    let descope = async |world: &World| {
+        let health: Value = serde_json::from_str(&world.open("/healthz").await.1).unwrap();
+        let components = health["components"].as_array().unwrap().clone();
+        components.into_iter().find(|component| component["name"] == "descope").unwrap()["reason"].clone()
+    };
+
+    for status in [403, 401] {
+        world.faults(json!([{ "fault": "status", "status": status, "body": "<html>Request blocked</html>" }])).await;
+        if world.daemon.is_none() {
+            world.start().await;
+        }
+        world.until("paused", async |world| descope(world).await == "refused on the way to Descope").await;
+        assert!(world.daemon().said("something between here and Descope, such as a proxy or a firewall, refuses it"));
+        assert!(!world.daemon().said("refused the management key"));
+        assert!(!world.is_converged().await);
+
+        world.faults(json!([])).await;
+        world.converge_on(6).await;
+        assert!(descope(&world).await.is_null());
+    }
+}
+
+#[tokio::test]
+async fn a_tenant_that_leaves_with_its_default_role_is_no_reason_to_warn() {
+    let project =
+        ["firstContact: apply", "policy: sync", "guards: { maxDeletes: 10, maxDeletePercent: off, deleteAfter: 0s }"];
+    let top = vec!["log: { format: json, level: info }".to_owned()];
+    let mut world = World::with(Setup { project: project.map(str::to_owned).to_vec(), top, ..Setup::default() }).await;
+    world.write(
+        "tenants.yaml",
+        "tenants:\n  - { id: stays, name: Stays }\n  - { id: acme, name: Acme, defaultRoles: [own] }\n",
+    );
+    world.write("roles.yaml", "roles:\n  - { name: kept }\n  - { name: own }\n");
+    world.converge().await;
+
+    world.write("roles.yaml", "roles:\n  - { name: kept }\n");
+    world.write("tenants.yaml", "tenants:\n  - { id: stays, name: Stays }\n");
+
+    world.until("gone", async |world| world.entity("tenants", "acme").await.is_none()).await;
+    world.until("converged", async |world| world.is_converged().await).await;
+    let warned: Vec<String> = world
+        .daemon()
+        .lines()
+        .into_iter()
+        .filter(|line| line.contains("\"WARN\"") || line.contains("\"ERROR\""))
+        .collect();
+    assert_eq!(warned, Vec::<String>::new());
+}

@@ -1,0 +1,248 @@
+//! Who reads the output is not who does the work: a reader that stalls or goes away stops nothing.
+
+use crate::harness::BINARY;
+use crate::harness::Process;
+use crate::harness::Setup;
+use crate::harness::World;
+use crate::harness::write_some;
+use rustix::process::Signal;
+use serde_json::Value;
+use serde_json::json;
+use std::io::BufRead;
+use std::io::BufReader;
+use std::os::fd::OwnedFd;
+use std::process::Command;
+use std::process::Output;
+use std::process::Stdio;
+use std::time::Duration;
+
+/// The daemon, whose log nobody reads after it listens.
+async fn stalled(world: &mut World, level: &str) -> std::sync::mpsc::Sender<()> {
+    let (daemon, go_on) = Process::start_stalling(world.command(&["--log-level", level, "run"]), "\"listening\"");
+    world.daemon = Some(daemon);
+    world.daemon_url().await;
+    go_on
+}
+
+async fn dropped(world: &World) -> f64 {
+    world.metric("log_lines_dropped_total").await.unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_log_reader_that_stalls_stops_neither_work_nor_probes_nor_the_end() {
+    for level in ["debug", "trace"] {
+        let mut world = World::with(Setup { interval: "20ms", ..Setup::default() }).await;
+        write_some(&world, 40, 40, 40);
+
+        let _stalled = stalled(&mut world, level).await;
+
+        // Far more than the pipe and all that waits: the work goes on although lines are lost.
+        world.until("converged", async |world| world.is_converged().await).await;
+        if level == "trace" {
+            world.until("lines are dropped", async |world| dropped(world).await > 0.0).await;
+        }
+        world.write("permissions.yaml", "permissions: [{ name: later }]");
+        world.until("later work", async |world| world.entity("permissions", "later").await.is_some()).await;
+        for path in ["/livez", "/readyz", "/healthz"] {
+            assert_eq!(world.open(path).await.0, 200, "{level}: {path}");
+        }
+        assert!(world.stop().await.success(), "{level}: the first SIGTERM");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_signal_stops_at_once_although_the_log_reader_stalls() {
+    let setup = Setup { top: vec!["requestTimeout: 10m".to_owned()], ..Setup::default() };
+    let mut world = World::with(setup).await;
+    world.write("permissions.yaml", "permissions: [{ name: p }]");
+    world.faults(json!([{ "fault": "hang", "match": { "method": "POST", "path": "/v1/mgmt/permission/*" } }])).await;
+    let _stalled = stalled(&mut world, "trace").await;
+    world
+        .until("a create under way", async |world| {
+            let is_sent = world.metric("api_requests_in_flight").await == Some(1.0);
+            is_sent && world.status().await["queue"]["inFlight"] == 1
+        })
+        .await;
+
+    // The first one waits for the call under way. Two at once may count as one.
+    let mut daemon = world.daemon.take().unwrap();
+    while !daemon.has_ended() {
+        daemon.signal(Signal::TERM);
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+
+    assert_eq!(daemon.ended().await.code(), Some(1));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_log_that_is_read_again_says_how_much_of_it_is_missing() {
+    let mut world = World::with(Setup { interval: "20ms", ..Setup::default() }).await;
+    write_some(&world, 20, 20, 20);
+    let go_on = stalled(&mut world, "trace").await;
+    world.until("lines are dropped", async |world| dropped(world).await > 0.0).await;
+
+    drop(go_on);
+
+    let said = "log lines were dropped: the reader of standard error was too slow";
+    let line = world.daemon().wait_for_line("what is missing", |line| line.contains(said)).await;
+    let line: Value = serde_json::from_str(&line).unwrap();
+    assert!(line["lines"].as_u64().unwrap() > 0, "{line}");
+    assert!(world.stop().await.success());
+}
+
+/// What became of a command, whose streams may be something else than pipes to here.
+async fn end_of(mut command: Command) -> Output {
+    tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap()
+}
+
+/// A standard output that nobody reads.
+fn closed() -> OwnedFd {
+    let (_, writer) = rustix::pipe::pipe().unwrap();
+    writer
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reader_that_has_seen_enough_ends_no_command_with_an_error() {
+    let mut world = World::new().await;
+    write_some(&world, 3, 3, 3);
+    world.converge().await;
+    let url = world.daemon_url().await;
+    write_some(&world, 4, 3, 3);
+    world.until("the new permission", async |world| world.entity("permissions", "p3").await.is_some()).await;
+    world.until("converged", async |world| world.is_converged().await).await;
+    world.stop().await;
+    // So that there is something to say.
+    write_some(&world, 5, 3, 3);
+    let cases: &[(&[&str], i32)] = &[
+        (&["plan"], 0),
+        (&["plan", "--exit-code"], 2),
+        (&["plan", "-o", "json"], 0),
+        (&["plan", "-o", "markdown"], 0),
+        (&["validate"], 0),
+        (&["validate", "-o", "json"], 0),
+        (&["audit"], 0),
+        (&["audit", "-o", "json"], 0),
+        (&["apply", "--auto-approve"], 0),
+        (&["apply", "--auto-approve", "-o", "json"], 0),
+        (&["completions", "bash"], 0),
+        (&["--help"], 0),
+        (&["--version"], 0),
+    ];
+    for (args, code) in cases {
+        let mut command = world.command(args);
+        command.stdout(closed());
+
+        let output = end_of(command).await;
+
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(*code), "{args:?}: {said}");
+        assert!(!said.contains("ipe"), "{args:?}: {said}");
+    }
+
+    // Those that ask a daemon, and errors to a standard error that nobody reads.
+    world.write("broken.yaml", "roles: 7");
+    world.start().await;
+    let here = world.daemon_url().await;
+    for args in [
+        &["status"][..],
+        &["status", "-o", "json"],
+        &["reconcile"],
+        &["plan"],
+        &["suspend", "--for", "1h"],
+        &["resume"],
+    ] {
+        let mut command = world.command(args);
+        command.args(["--url", &here]).stdout(closed());
+        let output = end_of(command).await;
+        assert_eq!(output.status.code(), Some(0), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
+    }
+    world.stop().await;
+    for (args, code) in [(&["plan"][..], 3), (&["apply", "--auto-approve"], 3), (&["status", "--url", &url], 1)] {
+        let mut command = world.command(args);
+        command.stdout(closed()).stderr(closed());
+        assert_eq!(end_of(command).await.status.code(), Some(code), "{args:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_cannot_be_written_otherwise_is_an_error() {
+    let world = World::new().await;
+    world.write("permissions.yaml", "permissions: [{ name: p }]");
+    let mut command = world.command(&["plan"]);
+    command.stdout(std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap());
+
+    let output = end_of(command).await;
+
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains("cannot write to standard output: No space left on device"), "{said}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_apply_whose_outcome_nobody_reads_ends_with_the_first_signal() {
+    let world = World::new().await;
+    write_some(&world, 200, 0, 0);
+    let (reader, writer) = rustix::pipe::pipe().unwrap();
+    rustix::pipe::fcntl_setpipe_size(&writer, 4096).unwrap();
+    let mut command = world.command(&["apply", "--auto-approve", "-o", "json"]);
+    let child = command.stdout(writer).stderr(Stdio::piped()).spawn().unwrap();
+    drop(command);
+    world.until("applied", async |world| world.entity("permissions", "p199").await.is_some()).await;
+    // The outcome begins: the signal meets its writing.
+    let mut outcome = BufReader::with_capacity(1, std::fs::File::from(reader));
+    outcome.fill_buf().unwrap();
+
+    rustix::process::kill_process(rustix::process::Pid::from_child(&child), Signal::TERM).unwrap();
+
+    let output = tokio::task::spawn_blocking(move || child.wait_with_output().unwrap()).await.unwrap();
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(text.contains("stopped while nobody read the outcome"), "{text}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_demo_that_nobody_watches_any_more_ends_quietly() {
+    let mut child = Command::new(BINARY).arg("demo").stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut shown = BufReader::new(child.stdout.take().unwrap());
+    let mut line = String::new();
+    shown.read_line(&mut line).unwrap();
+    assert!(line.starts_with("descope-gitops demo"), "{line}");
+
+    drop(shown);
+
+    let output = tokio::task::spawn_blocking(move || child.wait_with_output().unwrap()).await.unwrap();
+    assert_eq!((output.status.code(), String::from_utf8_lossy(&output.stderr).as_ref()), (Some(0), ""));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn logs_are_json_unless_a_terminal_reads_them() {
+    let mut world = World::new().await;
+    world.reconfigure(|setup| setup.top.push("log: { level: info }".to_owned()));
+    world.write("permissions.yaml", "permissions: [{ name: p }]");
+    let piped = world.run(&["plan"]).await;
+    let line = String::from_utf8(piped.stderr).unwrap();
+    let line: Value = serde_json::from_str(line.lines().next().unwrap()).unwrap();
+    assert!(line["message"].as_str().unwrap().starts_with("no state here"), "{line}");
+
+    let on_a_terminal = |args: &str| {
+        let config = world.path("config.yaml");
+        let script = format!("{BINARY} --config {} {args}", config.display());
+        let mut command = Command::new("script");
+        for (name, value) in world.command(&[]).get_envs() {
+            match value {
+                Some(value) => command.env(name, value),
+                None => command.env_remove(name),
+            };
+        }
+        command.args(["-qec", &script, "/dev/null"]).env("NO_COLOR", "1").stdin(Stdio::null());
+        command
+    };
+    let output = end_of(on_a_terminal("plan")).await;
+    let text = String::from_utf8(output.stdout).unwrap();
+    let told = text.lines().find(|line| line.contains("no state here")).unwrap();
+    assert!(told.trim_start().starts_with("WARN no state here"), "{text}");
+
+    let output = end_of(on_a_terminal("plan --log-format json")).await;
+    let text = String::from_utf8(output.stdout).unwrap();
+    let told = text.lines().find(|line| line.contains("no state here")).unwrap();
+    assert!(serde_json::from_str::<Value>(told.trim()).is_ok(), "{text}");
+}
