@@ -75,7 +75,7 @@ fn wrong_settings_are_a_usage_error_that_names_file_line_and_key() {
         let text = stderr(descope_gitops().args([command, "-c"]).arg(&path), 64);
 
         assert!(text.contains("settings.yaml:2: source.interval must be a duration"), "{text}");
-        assert!(text.contains("settings.yaml:3: log.format must be auto, json or pretty"), "{text}");
+        assert!(text.contains("settings.yaml:3: log.format must be auto or json or pretty"), "{text}");
     }
 }
 

@@ -144,7 +144,7 @@ fn every_bad_value_is_told_with_its_line_its_key_and_the_remedy() {
         ("retry: { initialBackoff: 2m }\n", "FILE:1: retry.maxBackoff must be at least retry.initialBackoff"),
         ("concurrency: 0\n", "FILE:1: concurrency must be a whole number from 1 to 1000, not `0`"),
         ("http: { listen: 8080 }\n", "FILE:1: http.listen must be ADDRESS:PORT such as 0.0.0.0:8080, not `8080`"),
-        ("log: { format: xml }\n", "FILE:1: log.format must be auto, json or pretty, not `xml`"),
+        ("log: { format: xml }\n", "FILE:1: log.format must be auto or json or pretty, not `xml`"),
         (
             "log: { level: a=b=c }\n",
             "FILE:1: log.level must be trace, debug, info, warn or error, or directives as RUST_LOG takes them",
@@ -212,7 +212,7 @@ fn all_errors_are_told_at_once() {
             "FILE:3: projects[0].projectId is missing",
             "FILE:3: projects[0].managementKey is missing; write { env: NAME } or { file: PATH }",
             "FILE:3: projects[0].policy must be observe or create-only or upsert-only or sync, not `all`",
-            "FILE:4: log.format must be auto, json or pretty, not `xml`",
+            "FILE:4: log.format must be auto or json or pretty, not `xml`",
         ]
     );
 }
@@ -304,7 +304,7 @@ fn a_flag_comes_before_the_file_and_the_file_before_the_default() {
 
     assert_eq!(said(&load(text, &flags).unwrap()), r#""/flag" "/flag" 127.0.0.1:2 Json info,hyper=debug"#);
     assert_eq!(said(&loaded(text)), r#""/file" "/file" 127.0.0.1:1 Pretty warn"#);
-    assert_eq!(said(&loaded("")), r#""/config" "./state" 0.0.0.0:8080 Json info"#);
+    assert_eq!(said(&loaded("")), r#""/config" "./state" 0.0.0.0:8080 Auto info"#);
     let empty = Overrides { source: flag(""), listen: flag(""), log_level: flag(""), ..Overrides::default() };
     assert_eq!(said(&load(text, &empty).unwrap()), r#""/file" "/file" 127.0.0.1:1 Pretty warn"#);
     let wrong = Overrides { listen: flag("8080"), ..Overrides::default() };
