@@ -289,7 +289,7 @@ impl Daemon {
         let shown = Served {
             metrics: Arc::clone(&metrics),
             board: Arc::clone(&board),
-            refresh: Box::new(refresh(&board, &queue, &state, limiters.values().cloned().collect())),
+            refresh: Box::new(refresh(&board, &metrics, &queue, &state, limiters.values().cloned().collect())),
             plan: Box::new(move || plan_json(&plans, &planned, pace)),
             window: Box::new(move |wanted| window_json(&windowed, &also_planned, wanted, pace)),
             history: History::new(config.state.clone(), claims),
@@ -418,13 +418,15 @@ fn show_state(board: &Board, state: &State) {
 /// Brings what no loop shows by itself up to date on the board: the state, the queue and the limiters.
 fn refresh(
     board: &Arc<Board>,
+    metrics: &Arc<Metrics>,
     queue: &Queue,
     state: &State,
     limiters: Vec<Limiter>,
 ) -> impl Fn() + Send + Sync + use<> {
-    let (board, queue, state) = (Arc::clone(board), queue.clone(), state.clone());
+    let (board, metrics, queue, state) = (Arc::clone(board), Arc::clone(metrics), queue.clone(), state.clone());
     move || {
         show_state(&board, &state);
+        metrics.state_writable.set(i64::from(!state.is_failing()));
         let counts = queue.counts();
         let queue = QueueStatus {
             ready: counts.ready as u64,

@@ -232,14 +232,15 @@ async fn every_path_is_served() {
 #[test]
 fn every_metric_exists() {
     let name = |c: char| c.is_ascii_lowercase() || c == '_';
-    let (packaging, metrics) = (packaging(), read("src/telemetry/metrics.rs"));
+    let (packaging, source) = (packaging(), source());
 
     let used = words(&packaging, "descope_gitops_", name);
 
     assert!(used.len() >= 8, "{used:?}");
     for metric in used {
         let own = metric.strip_prefix("descope_gitops_").unwrap();
-        let known = |name: &str| metrics.contains(&format!("\"{name}\""));
+        let known =
+            |name: &str| ["", "descope_gitops_"].iter().any(|prefix| source.contains(&format!("\"{prefix}{name}\"")));
         let histogram = ["_bucket", "_sum", "_count"].iter().find_map(|part| own.strip_suffix(part));
         assert!(known(own) || histogram.is_some_and(known), "{metric}");
     }
@@ -424,5 +425,28 @@ fn every_yaml_file_can_be_parsed() {
     assert!(paths.len() > 10, "{paths:?}");
     for path in paths {
         assert!(!documents(&path).is_empty(), "{path}");
+    }
+}
+
+#[test]
+fn every_alert_leads_to_a_section_that_says_what_to_do_and_is_tested() {
+    let (runbook, tests) = (read("deploy/runbook.md"), read("deploy/prometheus/alerts.test.yaml"));
+    let sections: Vec<&str> = runbook.split("\n## ").skip(1).collect();
+    let rules = document("deploy/prometheus/alerts.yaml")["groups"][0]["rules"].as_sequence().unwrap().clone();
+
+    assert_eq!(sections.len(), rules.len());
+    for rule in &rules {
+        let alert = rule["alert"].as_str().unwrap();
+        let anchor = alert.to_lowercase();
+        let section = sections.iter().find(|section| section.lines().next() == Some(alert)).unwrap();
+        for part in ["**Means:**", "**Look at:**", "**Do:**", "**Test:**"] {
+            assert!(section.contains(part), "{alert}: {part}");
+        }
+        assert_eq!(rule["annotations"]["runbook"], format!("deploy/runbook.md#{anchor}"));
+        // Silent, ringing, and silent again.
+        let cases: Vec<&str> =
+            tests.split("eval_time: ").filter(|case| case.contains(&format!("alertname: {alert}"))).collect();
+        let is_silent = |case: &&&str| case.contains("exp_alerts: []");
+        assert!(cases.iter().any(|case| is_silent(&case)) && cases.iter().any(|case| !is_silent(&case)), "{alert}");
     }
 }

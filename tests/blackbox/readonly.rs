@@ -195,6 +195,7 @@ async fn a_disk_that_turns_read_only_stops_creates_and_deletes_loudly_until_it_c
     let health = healthz_of_the_state(&world).await;
     assert_eq!((&health["status"], &health["reason"]), (&"degraded".into(), &"cannot be written".into()), "{health}");
     assert_eq!(world.metric("converged{project=\"default\"}").await, Some(0.0));
+    assert_eq!(world.metric("state_writable").await, Some(0.0));
     assert!(world.daemon().said("nothing is created, renamed or deleted meanwhile"), "{}", world.daemon().tail(20));
     assert!(world.daemon().said("cannot write down what left the files; nothing is deleted"));
     assert_eq!(world.open("/livez").await.0, 200, "a restart would not mend it");
@@ -205,6 +206,7 @@ async fn a_disk_that_turns_read_only_stops_creates_and_deletes_loudly_until_it_c
     world.until("deleted", async |world| world.entity("roles", "b").await.is_none()).await;
     world.until("converged", async |world| world.is_converged().await).await;
     assert_eq!(healthz_of_the_state(&world).await["status"], "ok");
+    assert_eq!(world.metric("state_writable").await, Some(1.0));
     let trail = world.run_json(&["audit", "-o", "json", "--kind", "permissions"], 0).await;
     assert_eq!(trail["changes"].as_array().unwrap().last().unwrap()["outcome"], "ok");
     assert!(world.stop().await.success());
