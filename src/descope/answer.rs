@@ -7,6 +7,8 @@ use super::call::Form;
 use super::transport::Response;
 use crate::telemetry::line::is_unsafe;
 use crate::telemetry::redact::Redactor;
+use reqwest::header::CONTENT_TYPE;
+use reqwest::header::HeaderValue;
 use reqwest::header::LOCATION;
 use serde_json::Value;
 
@@ -40,7 +42,7 @@ pub async fn read(call: &Call, project_id: &str, redactor: &Redactor, response: 
             let to = target.map_or_else(String::new, |target| format!(" to {}", address(&target)));
             Err(undocumented(format!("a redirect{to} (status {status}); redirects are not followed, so check baseUrl")))
         }
-        401 | 403 if is_page(&response.body) => Err(Error::Blocked { operation, status }),
+        401 | 403 if is_page(&response.body) || claims_a_page(&response) => Err(Error::Blocked { operation, status }),
         401 => Err(Error::Unauthorized { project: clean(project_id, LONGEST_MESSAGE, redactor) }),
         400..=499 => {
             let (code, message) = refusal(&response.body, redactor);
@@ -114,6 +116,12 @@ fn no_list(key: &str) -> String {
 /// HTML or XML; the API speaks JSON.
 fn is_page(body: &[u8]) -> bool {
     body.trim_ascii_start().starts_with(b"<")
+}
+
+/// The text of a 401 is not waited for: the header tells what it would be.
+fn claims_a_page(response: &Response) -> bool {
+    let kind = response.headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes).unwrap_or_default();
+    kind.trim_ascii_start().to_ascii_lowercase().starts_with(b"text/html")
 }
 
 /// Where a redirect leads, without what could hold a secret.
@@ -247,6 +255,10 @@ mod tests {
             assert_eq!(error, Error::Blocked { operation: "GET /v1/mgmt/role/all", status });
             assert!(error.is_forbidden() && !error.is_transient() && !error.may_have_taken_effect());
         }
+        let headers = [(CONTENT_TYPE, HeaderValue::from_static("Text/HTML; charset=utf-8"))].into_iter().collect();
+        let response = Response { status: 401, headers, body: Vec::new() };
+        let error = read(&Call::list_roles(), "P2abc", &knowing("K2secret"), response).await.unwrap_err();
+        assert!(matches!(error, Error::Blocked { status: 401, .. }));
     }
 
     #[tokio::test]

@@ -60,11 +60,15 @@ async fn a_web_page_for_a_refusal_is_none_of_the_management_key() {
     let descope = async |world: &World| {
         let health: Value = serde_json::from_str(&world.open("/healthz").await.1).unwrap();
         let components = health["components"].as_array().unwrap().clone();
-        components.into_iter().find(|component| component["name"] == "descope").unwrap()["reason"].clone()
+        let of_descope = components.into_iter().find(|component| component["name"] == "descope");
+        of_descope.map_or(Value::Null, |component| component["reason"].clone())
     };
 
     for status in [403, 401] {
-        world.faults(json!([{ "fault": "status", "status": status, "body": "<html>Request blocked</html>" }])).await;
+        let headers = json!({ "content-type": "text/html" });
+        let fault =
+            json!({ "fault": "status", "status": status, "body": "<html>Request blocked</html>", "headers": headers });
+        world.faults(json!([fault])).await;
         if world.daemon.is_none() {
             world.start().await;
         }
