@@ -8,9 +8,11 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
 
+pub mod alike;
 pub mod check;
 pub mod findings;
 pub mod merge;
+mod remarks;
 #[cfg(test)]
 mod roundtrip;
 pub mod secrets;

@@ -25,6 +25,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use tokio::time::Instant;
 
+mod alike;
 pub mod compare;
 pub mod guards;
 pub mod order;
@@ -382,6 +383,7 @@ pub fn diff(inputs: &Inputs<'_>) -> Plan {
     }
     wait_along(absent, &mut plan);
     plan_undeclared(inputs, &live, &renames, &mut plan);
+    alike::warn(&mut plan);
     order::arrange(&mut plan.changes, inputs.observed.began, &live);
     guards::hold(inputs, &live, &mut plan);
     order::batch(&mut plan.changes);
@@ -550,6 +552,10 @@ fn plan_declared(
     if is_unlisted {
         plan.present.insert(key.clone());
         plan.unlisted.insert(key.clone());
+        plan.warnings.push(format!(
+            "{}: {key} was created within the last two minutes, and the list does not show it yet",
+            declared.place
+        ));
     }
     let reading = compare::Reading { live: document, is_unlisted, returned: live.returned(key.kind) };
     let mut differences = compare::differences(kind, declared, &reading, inputs.sent);

@@ -168,7 +168,7 @@ pub async fn approve(overrides: &Overrides, args: &ApproveArgs, redactor: &Redac
 /// Makes the daemon only observe for a while.
 pub async fn suspend(overrides: &Overrides, args: &SuspendArgs, redactor: &Redactor) -> anyhow::Result<Exit> {
     let daemon = Daemon::find(args.remote.url.as_ref(), overrides, redactor)?;
-    let wait = humantime::format_duration(args.wait).to_string().replace(' ', "");
+    let wait = format!("{}ms", args.wait.as_millis());
     let mut query = of_project(&args.remote);
     query.push(("for", &wait));
     let body = daemon.ask(Method::POST, "/api/v1/suspend", &query).await?;

@@ -11,6 +11,9 @@ use crate::config::SecretSource;
 use crate::config::Setting;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::path::Component;
+use std::path::Path;
+use std::path::PathBuf;
 use url::Host;
 use url::Url;
 
@@ -176,9 +179,8 @@ impl Config {
 
     /// Whoever may commit to the repo must not choose where the key is sent.
     fn misplaced_file(&self) -> Option<Problem> {
-        let file = self.file.as_ref()?.canonicalize().ok()?;
         let source = self.source.path.canonicalize().ok()?;
-        file.starts_with(&source).then(|| Problem {
+        leads_through(self.file.as_ref()?, &source).then(|| Problem {
             file: self.file.clone(),
             line: None,
             message: format!(
@@ -209,6 +211,35 @@ impl Config {
             })
             .collect()
     }
+}
+
+/// Does the way to this file, through all links, lead through that directory? Whoever may write there decides then where
+/// it ends.
+fn leads_through(file: &Path, dir: &Path) -> bool {
+    // As many links as the kernel follows.
+    const MOST_LINKS: usize = 40;
+    let Ok(mut rest) = std::path::absolute(file) else { return false };
+    for _ in 0..=MOST_LINKS {
+        let mut at = PathBuf::new();
+        let mut parts = rest.components();
+        let link = loop {
+            let Some(part) = parts.next() else { return false };
+            if part == Component::ParentDir {
+                at.pop();
+                continue;
+            }
+            let parent = at.clone();
+            at.push(part);
+            if at.starts_with(dir) {
+                return true;
+            }
+            if let Ok(target) = at.read_link() {
+                break parent.join(target).join(parts.as_path());
+            }
+        };
+        rest = link;
+    }
+    false
 }
 
 /// The official tools differ in the name; both at once are fine where they agree.

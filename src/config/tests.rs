@@ -474,7 +474,14 @@ fn a_config_file_below_the_repo_stops_the_start_also_through_a_link() {
     let (file, link) = (repo.join("settings.yaml"), dir.path().join("settings.yaml"));
     std::fs::write(&file, ONE.to_owned() + &format!("source: {{ path: {} }}\n", repo.display())).unwrap();
     std::os::unix::fs::symlink(&file, &link).unwrap();
-    for path in [&file, &link] {
+    // Whoever may commit there could lead it elsewhere.
+    let (elsewhere, through) = (dir.path().join("elsewhere.yaml"), repo.join("link.yaml"));
+    std::fs::copy(&file, &elsewhere).unwrap();
+    std::os::unix::fs::symlink(&elsewhere, &through).unwrap();
+    let (folder, twice) = (repo.join("folder"), dir.path().join("twice"));
+    std::os::unix::fs::symlink(dir.path(), &folder).unwrap();
+    std::os::unix::fs::symlink("repo/folder", &twice).unwrap();
+    for path in [&file, &link, &through, &folder.join("elsewhere.yaml"), &twice.join("elsewhere.yaml")] {
         let overrides = Overrides { config: Some(path.to_str().unwrap().to_owned()), ..Overrides::default() };
         let config = Config::load(&overrides).unwrap();
 

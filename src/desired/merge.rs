@@ -5,8 +5,10 @@ use crate::desired::Desired;
 use crate::desired::Finding;
 use crate::desired::Findings;
 use crate::desired::Place;
+use crate::desired::alike;
 use crate::desired::check::FileReport;
 use crate::desired::findings::bounded;
+use crate::desired::remarks;
 use crate::desired::yaml::shown;
 use crate::resource::Key;
 use crate::resource::Kind;
@@ -56,16 +58,19 @@ pub fn merge(kinds: &[&'static dyn Kind], files: &[Arc<FileReport>]) -> Merged {
         cycles(&references, &mut merged);
         undeclared(&references, &mut merged);
     }
+    remarks::add(kinds, &mut merged);
     merged.errors.settle();
     merged.warnings.settle();
     merged
 }
 
-fn at(place: &Place) -> String {
+/// `FILE:LINE`.
+pub fn at(place: &Place) -> String {
     format!("{}:{}", place.file, place.line)
 }
 
-fn about(one: &Declared, field: &str, message: String) -> Finding {
+/// A finding about one resource, at the place where it is declared.
+pub fn about(one: &Declared, field: &str, message: String) -> Finding {
     Finding { place: one.place.clone(), resource: one.key.to_string(), field: field.to_owned(), message }
 }
 
@@ -189,10 +194,19 @@ fn undeclared(references: &[Reference], merged: &mut Merged) {
             }
         }
     }
+    if missing.is_empty() {
+        return;
+    }
+    let seen = |key: &Key| (key.kind, alike::seen(&key.id()));
+    let declared: HashMap<_, &Key> = desired.resources.keys().map(|key| (seen(key), key)).collect();
     for (to, (first, count)) in missing {
+        let near = declared.get(&seen(to)).and_then(|near| Some((near.id(), alike::difference(&near.id(), &to.id())?)));
+        let near = near.map(|(near, what)| format!("; {} is, which differs only in {what}", alike::exact(&near)));
+        let near = near.unwrap_or_default();
         let others = if count > 1 { format!(" (as do {} more)", count - 1) } else { String::new() };
         let to = bounded(to.to_string());
-        let message = format!("refers to {to}, which is not declared and so must exist in the project already{others}");
+        let message =
+            format!("refers to {to}, which is not declared and so must exist in the project already{others}{near}");
         merged.warnings.push(about(first, "", message));
     }
 }

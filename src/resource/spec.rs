@@ -137,6 +137,8 @@ pub struct Field {
     /// Releases before this one did not compare it: where it differs and nothing says that we sent it, the change is held
     /// once.
     pub is_new: bool,
+    /// A set of domains: each belongs to one resource of the kind, and letter case means nothing in it.
+    pub is_domains: bool,
 }
 
 /// Must the YAML write a field?
@@ -319,7 +321,7 @@ impl Field {
     /// A field that may be written and is read back.
     pub const fn of(name: &'static str, shape: Shape) -> Self {
         let (need, back, omit) = (Need::Optional, Back::AsWritten, Omit::Resets);
-        Self { name, shape, need, back, omit, is_new: false }
+        Self { name, shape, need, back, omit, is_new: false, is_domains: false }
     }
 
     /// A string.
@@ -350,6 +352,11 @@ impl Field {
     /// A list of strings without order.
     pub const fn set(name: &'static str) -> Self {
         Self::of(name, Shape::Set)
+    }
+
+    /// A list of domains without order, each of which belongs to one resource of the kind.
+    pub const fn domains(name: &'static str) -> Self {
+        Self { is_domains: true, ..Self::set(name) }
     }
 
     /// Fields of its own.

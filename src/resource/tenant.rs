@@ -37,7 +37,7 @@ static SPEC: Spec = Spec {
             fields: &[
                 Field::name("id"),
                 Field::name("name").required(),
-                Field::set("selfProvisioningDomains"),
+                Field::domains("selfProvisioningDomains"),
                 Field::of("customAttributes", Shape::Attributes),
                 Field::flag("enforceSSO"),
                 Field::set("enforceSSOExclusions"),

@@ -295,3 +295,35 @@ async fn the_status_counts_errors_beyond_a_few_hundred() {
     assert!(errors.len() < 300_000 && errors.contains("700 more errors are not shown"), "{} bytes", errors.len());
     assert!(world.daemon().lines().iter().all(|line| line.len() < 4000));
 }
+
+#[test]
+fn what_is_rarely_meant_is_a_warning() {
+    let temp = tempfile::tempdir().unwrap();
+    write(
+        temp.path(),
+        "repo/a.yaml",
+        "permissions:\n  - { name: Read }\n  - { name: read }\n  - { name: \"Caf\u{e9}\" }\n  - { name: \"Cafe\u{301}\" }\n  \
+         - { name: 'Write ', description: ' x' }\nroles:\n  - { name: r, permissionNames: [READ, 'Write'] }\n  \
+         - { name: r, tenantId: t }\ntenants:\n  - { id: t, name: T, selfProvisioningDomains: [a.com, A.com] }\n  \
+         - { id: u, name: U, selfProvisioningDomains: [a.com, ' b.com'] }\n",
+    );
+
+    let (code, text, _) = validate(temp.path(), &["--source", "repo"]);
+
+    let blank = "begins or ends with a blank, which Descope may drop; take it out";
+    let missing = "which is not declared and so must exist in the project already";
+    let expected = [
+        "3: permissions/read: `read` differs from `Read`, at a.yaml:2, only in letter case; both are managed, if that is meant",
+        "5: permissions/Cafe\u{301}: `Cafe\\u{301}` differs from `Caf\\u{e9}`, at a.yaml:4, only in Unicode form; both are managed, if that is meant",
+        &format!("6: permissions/Write : its name `Write ` {blank}"),
+        &format!("6: permissions/Write : description: {blank}"),
+        &format!("8: roles/r: refers to permissions/READ, {missing}; `read` is, which differs only in letter case"),
+        &format!("8: roles/r: refers to permissions/Write, {missing}; `Write ` is, which differs only in blanks"),
+        "11: tenants/t: selfProvisioningDomains: `A.com` is not in lower case, in which Descope may keep it; write it so",
+        "11: tenants/t: selfProvisioningDomains: `a.com` stands here twice, but for its letter case or blanks",
+        "12: tenants/u: selfProvisioningDomains: `a.com` is also claimed by tenants/t, at a.yaml:11; Descope gives a domain to one",
+        &format!("12: tenants/u: selfProvisioningDomains: {blank}"),
+    ];
+    let found: Vec<&str> = text.lines().filter_map(|line| line.strip_prefix("warning: a.yaml:")).collect();
+    assert_eq!((code, found), (0, expected.to_vec()), "{text}");
+}

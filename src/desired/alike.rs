@@ -1,0 +1,93 @@
+//! Names that people take for one another: identities compare byte for byte, eyes do not.
+
+use icu_normalizer::ComposingNormalizerBorrowed;
+use std::borrow::Cow;
+
+/// What of a name people see: without letter case, outer and doubled blanks, invisible characters and the choice between
+/// Unicode forms.
+pub fn seen(name: &str) -> String {
+    let form = form(name);
+    let mut seen = String::with_capacity(form.len());
+    let visible = form.chars().filter(|c| !is_invisible(*c)).flat_map(char::to_lowercase);
+    for c in visible {
+        if !c.is_whitespace() {
+            seen.push(c);
+        } else if !seen.is_empty() && !seen.ends_with(' ') {
+            seen.push(' ');
+        }
+    }
+    seen.truncate(seen.trim_end().len());
+    seen
+}
+
+/// In what two names differ that look alike, in words; `None` where they do not look alike, or are equal.
+pub fn difference(one: &str, other: &str) -> Option<String> {
+    if one == other || seen(one) != seen(other) {
+        return None;
+    }
+    let blanks = |name: &str| name.chars().filter(|c| c.is_whitespace() || is_invisible(*c)).collect::<String>();
+    let ends = |name: &str| name.len() != name.trim().len();
+    let letters = |name: &str| name.chars().filter(|c| !c.is_whitespace() && !is_invisible(*c)).collect::<String>();
+    let (a, b) = (letters(one), letters(other));
+    let mut found = Vec::new();
+    if form(&a) != form(&b) {
+        found.push("letter case");
+    }
+    if a != b && (form(&a) == form(&b) || a.to_lowercase() != b.to_lowercase()) {
+        found.push("Unicode form");
+    }
+    if blanks(one) != blanks(other) || ends(one) != ends(other) {
+        found.push("blanks");
+    }
+    Some(found.join(" and "))
+}
+
+/// The name in quotes, character by character where it is not plain ASCII.
+pub fn exact(name: &str) -> String {
+    const LONGEST: usize = 80;
+    let spelled = |c: char| if matches!(c, ' '..='~') { c.to_string() } else { c.escape_unicode().to_string() };
+    let mut text: String = name.chars().take(LONGEST).map(spelled).collect();
+    if name.chars().nth(LONGEST).is_some() {
+        text.push('…');
+    }
+    format!("`{text}`")
+}
+
+fn form(name: &str) -> Cow<'_, str> {
+    if name.is_ascii() { Cow::Borrowed(name) } else { ComposingNormalizerBorrowed::new_nfkc().normalize(name) }
+}
+
+/// Takes no room on a screen: joiners, marks of direction and order.
+fn is_invisible(c: char) -> bool {
+    matches!(c, '\u{ad}' | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{2064}' | '\u{feff}')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_that_look_alike_are_told_apart_in_words() {
+        for (one, other, expected) in [
+            ("Editor", "Editor", None),
+            ("Editor", "Edit or", None),
+            ("Editor", "Reader", None),
+            ("Editor", "editor", Some("letter case")),
+            ("Editor", " Editor", Some("blanks")),
+            ("Editor", "Edi\u{200b}tor", Some("blanks")),
+            ("Site  Editor", "Site Editor", Some("blanks")),
+            ("Site\u{a0}Editor", "Site Editor", Some("blanks")),
+            ("Caf\u{e9}", "Cafe\u{301}", Some("Unicode form")),
+            ("CAF\u{c9} ", "cafe\u{301}", Some("letter case and Unicode form and blanks")),
+        ] {
+            assert_eq!(difference(one, other).as_deref(), expected, "{one:?} {other:?}");
+            assert_eq!(difference(other, one).as_deref(), expected, "{other:?} {one:?}");
+        }
+    }
+
+    #[test]
+    fn a_name_is_spelled_out_where_it_is_not_plain() {
+        assert_eq!(exact(" Cafe\u{301}\n"), "` Cafe\\u{301}\\u{a}`");
+        assert_eq!(exact(&"x".repeat(100)).chars().count(), 83);
+    }
+}
