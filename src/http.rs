@@ -1,4 +1,4 @@
-//! What the daemon serves: probes and metrics for everybody, status and plan for operators, posts for those with the
+//! What the daemon serves: the page, probes and metrics for everybody, status and plan for operators, posts for those with the
 //! token.
 //!
 //! It knows no other part of the daemon: what it shows comes from the board and from closures, what it sets off goes
@@ -37,6 +37,7 @@ mod access;
 mod events;
 mod history;
 mod limits;
+mod page;
 mod routes;
 
 pub use history::History;
@@ -206,6 +207,8 @@ where
 /// All routes. `loopback`: only this machine can reach us, so reads need no token.
 fn router(served: Arc<Served>, feed: &Arc<Feed>, loopback: bool) -> Router {
     let open = Router::new()
+        .route("/", get(page::shell))
+        .route("/page/{file}", get(page::part))
         .route("/livez", get(routes::livez))
         .route("/readyz", get(routes::readyz))
         .route("/healthz", get(routes::healthz))

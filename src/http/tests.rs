@@ -87,7 +87,7 @@ async fn who_may_ask_for_what() {
     let lower = format!("bearer {TOKEN}");
     let basic = format!("Basic {TOKEN}");
     let reads = ["/api/v1/status", "/api/v1/plan", "/api/v1/plan?limit=1", "/api/v1/problems"];
-    let open = ["/livez", "/healthz", "/metrics"];
+    let open = ["/", "/page/main.js", "/livez", "/healthz", "/metrics"];
     // token configured, on loopback, what is sent; answers to open routes, reads, posts
     for (token, loopback, sent, expected) in [
         (false, true, None, [200, 200, 404]),

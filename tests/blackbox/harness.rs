@@ -451,12 +451,17 @@ impl Process {
 
     /// Waits for its end.
     pub async fn ended(&mut self) -> ExitStatus {
+        self.ended_within(PATIENCE).await
+    }
+
+    /// Waits so long for its end.
+    pub async fn ended_within(&mut self, patience: Duration) -> ExitStatus {
         let start = Instant::now();
         loop {
             if let Some(status) = self.child.try_wait().unwrap() {
                 return status;
             }
-            assert!(start.elapsed() < PATIENCE, "it does not end; it said:\n{}", self.tail(40));
+            assert!(start.elapsed() < patience, "it does not end; it said:\n{}", self.tail(40));
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     }

@@ -28,6 +28,7 @@ mod limits;
 mod logs;
 mod metrics;
 mod midway;
+mod page;
 mod pause;
 mod plan;
 mod power;

@@ -1,0 +1,125 @@
+// Builds elements. Text goes in as text and never as markup, so nothing that the API says can become any.
+
+const SVG = "http://www.w3.org/2000/svg";
+
+/** An element: `h("p", { class: "quiet", onclick: f }, "text", child, ...)`. Nothing is shown for null and false. */
+export function h(name, attributes, ...children) {
+  return build(document.createElement(name), attributes, children);
+}
+
+/** The same for drawings. */
+export function s(name, attributes, ...children) {
+  return build(document.createElementNS(SVG, name), attributes, children);
+}
+
+function build(element, attributes, children) {
+  for (const [key, value] of Object.entries(attributes || {})) {
+    if (value === null || value === undefined || value === false) continue;
+    if (key.startsWith("on")) element.addEventListener(key.slice(2), value);
+    else element.setAttribute(key, value === true ? "" : String(value));
+  }
+  element.append(...children.flat(Infinity).filter((child) => child !== null && child !== undefined && child !== false)
+    .map((child) => (child instanceof Node ? child : String(child))));
+  return element;
+}
+
+export const byId = (id) => document.getElementById(id);
+
+/**
+ * Shows something new in a place, and only if it is new: what somebody has opened, chosen or focused stays.
+ * `key` is all that it is made of.
+ */
+export function show(place, key, make) {
+  const text = JSON.stringify(key);
+  if (place.dataset.shown === text) return;
+  place.dataset.shown = text;
+  const open = new Set([...place.querySelectorAll("details[open][data-key]")].map((it) => it.dataset.key));
+  const chosen = new Map([...place.querySelectorAll("select[data-key]")].map((it) => [it.dataset.key, it.value]));
+  const focused = place.contains(document.activeElement) ? document.activeElement.dataset.key : undefined;
+  place.replaceChildren(...[make()].flat(Infinity).filter(Boolean));
+  for (const it of place.querySelectorAll("details[data-key]")) {
+    if (open.has(it.dataset.key)) it.open = true;
+  }
+  for (const it of place.querySelectorAll("select[data-key]")) {
+    if (chosen.has(it.dataset.key)) it.value = chosen.get(it.dataset.key);
+  }
+  if (focused) [...place.querySelectorAll("[data-key]")].find((it) => it.dataset.key === focused)?.focus();
+}
+
+/** Tells a screen reader, and nobody else. */
+export function say(text) {
+  byId("said").textContent = text;
+}
+
+/** A command with a button that copies it. */
+export function command(text) {
+  const button = h("button", { type: "button", class: "plain copy", "aria-label": `Copy: ${text}`, "data-key": `copy ${text}` }, "Copy");
+  button.addEventListener("click", async () => {
+    let done = true;
+    try {
+      await navigator.clipboard.writeText(text);
+    } catch {
+      // Without https a browser has no clipboard for pages: the text is selected instead.
+      done = false;
+      const range = document.createRange();
+      range.selectNodeContents(button.previousElementSibling);
+      getSelection().removeAllRanges();
+      getSelection().addRange(range);
+    }
+    button.textContent = done ? "Copied" : "Selected";
+    say(done ? "Copied" : "The command is selected; copy it with the keyboard");
+    setTimeout(() => { button.textContent = "Copy"; }, 2000);
+  });
+  return h("span", { class: "command" }, h("code", { tabindex: 0, role: "textbox", "aria-readonly": "true", "aria-label": "Command" }, text), button);
+}
+
+/** State in a word with a sign of its own, so that colour says nothing alone. */
+export function badge(tone, word) {
+  const sign = { good: "✓", bad: "✕", warn: "!", busy: "↻", calm: "–", off: "❚❚" }[tone] || "";
+  return h("span", { class: `badge ${tone}` }, h("span", { "aria-hidden": "true" }, sign), " ", word);
+}
+
+/** A point in time: how long ago, or in how long; the exact one on hover. Kept up to date by `tick`. */
+export function time(at) {
+  if (!at) return "never";
+  return h("time", { datetime: at, title: local(at), "data-at": at }, relative(at));
+}
+
+let clockSkew = 0;
+
+/** The daemon's clock is what its times are of. */
+export function setClock(at) {
+  clockSkew = Date.parse(at) - Date.now();
+}
+
+export const now = () => Date.now() + clockSkew;
+
+export const local = (at) => new Date(at).toLocaleString();
+
+export function relative(at) {
+  const seconds = Math.round((Date.parse(at) - now()) / 1000);
+  if (Math.abs(seconds) < 3) return seconds > 0 ? "now" : "just now";
+  return seconds < 0 ? `${span(-seconds)} ago` : `in ${span(seconds)}`;
+}
+
+/** `2 h 5 min` */
+export function span(seconds) {
+  const whole = Math.max(0, Math.round(seconds));
+  if (whole < 60) return `${whole} s`;
+  const [days, hours, minutes] = [Math.floor(whole / 86400), Math.floor(whole / 3600) % 24, Math.floor(whole / 60) % 60];
+  if (days) return `${days} d${hours ? ` ${hours} h` : ""}`;
+  if (hours) return `${hours} h${minutes ? ` ${minutes} min` : ""}`;
+  return whole < 600 && whole % 60 ? `${minutes} min ${whole % 60} s` : `${minutes} min`;
+}
+
+export function tick() {
+  for (const it of document.querySelectorAll("time[data-at]")) {
+    const text = relative(it.dataset.at);
+    if (it.textContent !== text) it.textContent = text;
+  }
+}
+
+export const number = (n) => Number(n).toLocaleString("en");
+
+/** `1 change`, `2 changes` */
+export const many = (n, one, more = `${one}s`) => `${number(n)} ${n === 1 ? one : more}`;

@@ -1,0 +1,106 @@
+// The verdict, what needs somebody, and a card for each project.
+
+import { badge, byId, command, h, many, now, number, show, span, time } from "./dom.js";
+import { COUNTS, lookedAt, needs, secondsLeft, short, standing, trigger, verdict } from "./words.js";
+import { approveButton, projectActions } from "./actions.js";
+import { link } from "./resource.js";
+
+const SIGNS = { good: "✓", bad: "✕", warn: "!", busy: "↻", calm: "–", off: "❚❚" };
+
+export function showVerdict(status, link) {
+  const place = byId("verdict");
+  const said = link.isLive ? verdict(status) : {
+    tone: "calm",
+    title: "Not connected: this is what was known last",
+    detail: [`The last word was: ${verdict(status).title}.`],
+  };
+  place.hidden = false;
+  place.className = `verdict ${said.tone}`;
+  const looked = lookedAt(status);
+  const seen = link.isLive ? "" : status.at;
+  show(place, [said, looked, seen], () => [
+    h("p", { class: "sign", "aria-hidden": "true" }, SIGNS[said.tone]),
+    h("div", {},
+      h("h1", {}, said.title),
+      h("p", {}, said.detail.join(" ")),
+      h("p", { class: "quiet" },
+        looked ? [status.projects.length > 1 ? "Every project was looked at " : "Descope was looked at ", time(looked), status.projects.length > 1 ? " or later" : ""] : "Not everything could be looked at yet",
+        seen ? [". The daemon last said something ", time(seen), "."] : ".")),
+  ]);
+  document.title = `${SIGNS[said.tone]} ${said.title} – descope-gitops`;
+}
+
+export function showNeeds(status) {
+  const items = needs(status);
+  show(byId("needs"), [items, status.canOrder], () => {
+    if (!items.length) return h("p", { class: "quiet" }, "Nothing. What differs is being worked on, or there is nothing to do.");
+    return h("ul", { class: "needs" }, items.map((item) => need(item, status)));
+  });
+}
+
+function need(item, status) {
+  const words = { bad: "act", warn: "look", calm: "wait" };
+  const parts = (list) => list.map((it) => (typeof it === "object" && it !== null ? time(it.time) : it));
+  return h("li", { class: item.tone },
+    h("p", { class: "what" }, badge(item.tone, words[item.tone]), " ",
+      status.projects.length > 1 && item.project ? h("span", { class: "quiet" }, item.project, ": ") : null,
+      item.link ? link(item.link, item.what) : h("strong", {}, item.what)),
+    item.why.length ? h("p", { class: "why" }, parts(item.why), item.where ? h("span", { class: "where" }, " ", item.where) : null) : null,
+    h("p", { class: "next" }, item.next, item.nextAt ? [", ", time(item.nextAt), "."] : null),
+    item.command || item.approve ? h("p", { class: "do" }, item.command ? command(item.command) : null,
+      item.approve ? approveButton(item.project, item.approve, item.what) : null) : null);
+}
+
+export function showProjects(status) {
+  show(byId("projects"), [status.projects.map(({ problems, waits, ...rest }) => rest), status.components, status.canOrder], () =>
+    status.projects.map((project) => card(status, project)));
+}
+
+function card(status, project) {
+  const { tone, word } = standing(status, project);
+  const { desired, applied, lastPass, lastSuccessAt, progress, nextPassAt } = project;
+  const isApplied = applied && applied.revision === desired.revision;
+  return h("article", { class: "project", "aria-label": `Project ${project.name}` },
+    h("h3", {}, project.name, " ", badge(tone, word)),
+    project.suspendedUntil ? h("p", {}, "Only observes: suspended until ", h("strong", {}, new Date(project.suspendedUntil).toLocaleString()), " (", time(project.suspendedUntil), ").") : null,
+    progress ? drain(status, project, progress) : null,
+    bar(project),
+    h("dl", {},
+      h("dt", {}, "Wanted"), h("dd", {}, revision(desired.revision, desired.commit), desired.valid ? null : h("span", { class: "bad" }, " the newest files are not in force"), desired.loadedAt ? h("span", { class: "quiet" }, " loaded ", time(desired.loadedAt)) : null),
+      h("dt", {}, "Applied"), h("dd", {}, applied ? [revision(applied.revision, applied.commit), isApplied ? " the same" : h("span", { class: "warn" }, " an older one"), h("span", { class: "quiet" }, " since ", time(applied.at))] : "not known yet"),
+      h("dt", {}, "Last attempt"), h("dd", {}, lastPass ? [`${lastPass.result}, `, time(lastPass.finishedAt), h("span", { class: "quiet" }, ` (${trigger(lastPass.trigger)}, ${many(lastPass.changes, "change")} planned)`)] : "none yet"),
+      h("dt", {}, "Last success"), h("dd", {}, time(lastSuccessAt)),
+      h("dt", {}, "Next pass"), h("dd", {}, nextPassAt ? time(nextPassAt) : "not scheduled"),
+      h("dt", {}, "Policy"), h("dd", {}, project.policy, project.undeclared ? h("span", { class: "quiet" }, `; ${number(project.undeclared)} live and declared nowhere, left alone`) : null)),
+    projectActions(status, project));
+}
+
+const revision = (digest, commit) => (digest
+  ? [commit ? h("strong", {}, commit, " ") : null, h("code", { title: digest }, short(digest))]
+  : "none");
+
+function drain(status, project, progress) {
+  const left = secondsLeft(status, progress, now());
+  const done = progress.total - progress.left;
+  const id = `drain-${project.name}`;
+  return h("div", { class: "drain" },
+    h("p", { id }, h("strong", {}, `${number(done)} of ${many(progress.total, "change")} done`), left === null ? "" : `, about ${span(left)} left`, h("span", { class: "quiet" }, ", since ", time(progress.since))),
+    h("progress", { max: progress.total, value: done, "aria-labelledby": id }));
+}
+
+/** One bar, and the same in words. */
+function bar({ counts, name }) {
+  const present = COUNTS.filter(([key]) => counts[key] > 0);
+  if (!present.length) return h("p", { class: "quiet" }, "Nothing is declared.");
+  const total = present.reduce((sum, [key]) => sum + counts[key], 0);
+  return h("div", {},
+    h("div", { class: "bar", "aria-hidden": "true" }, present.map(([key, , tone]) => part(counts[key] / total, tone))),
+    h("ul", { class: "counts", "aria-label": `Resources of ${name}` }, present.map(([key, word, tone, hint]) =>
+      h("li", { title: hint }, h("span", { class: `dot ${tone}`, "aria-hidden": "true" }), h("strong", {}, number(counts[key])), ` ${word}`))));
+}
+
+function part(share, tone) {
+  const it = h("span", { class: tone });
+  it.style.flexGrow = String(Math.max(share, 0.01));
+  return it;
+}

@@ -1,0 +1,81 @@
+// One resource by its link: `#/PROJECT/KIND/ID`. All of it is asked for anew, so the link survives a reload.
+
+import { Refused, get } from "./api.js";
+import { badge, byId, h, show, time } from "./dom.js";
+import { differences } from "./changes.js";
+import { changeRows } from "./history.js";
+import { whyHeld } from "./words.js";
+
+const part = encodeURIComponent;
+
+/** A link to a resource. */
+export function link({ project, kind, id }, text) {
+  return h("a", { href: `#/${part(project)}/${part(kind)}/${part(id)}`, "data-key": `link ${project} ${kind} ${id} ${text || ""}` }, text || `${kind}/${id}`);
+}
+
+/** The resource that the address names, or nothing. */
+export function named() {
+  const parts = location.hash.startsWith("#/") ? location.hash.slice(2).split("/") : [];
+  if (parts.length !== 3 || parts.some((it) => !it)) return null;
+  try {
+    const [project, kind, id] = parts.map(decodeURIComponent);
+    return { project, kind, id };
+  } catch {
+    return null;
+  }
+}
+
+let generation = 0;
+
+/** Shows what the address names, above everything but the verdict. */
+export async function showResource() {
+  const place = byId("resource");
+  const resource = named();
+  const mine = ++generation;
+  if (!resource) {
+    place.hidden = true;
+    delete place.dataset.shown;
+    place.replaceChildren();
+    return;
+  }
+  const { project, kind, id } = resource;
+  let found;
+  try {
+    const [plan, problems, history] = await Promise.all([
+      get("plan", { project, kind, id, limit: 20 }),
+      get("problems", { project, kind, id }),
+      get("history", { of: "changes", project, kind, id, limit: 50 }),
+    ]);
+    found = { plan: plan.projects[0], problems: problems.problems, history: history.changes };
+  } catch (error) {
+    if (mine !== generation) return;
+    if (!(error instanceof Refused)) throw error;
+    found = { error: error.status === 404 ? `There is no project ${project} here.` : error.message };
+  }
+  if (mine !== generation) return;
+  const isNew = place.hidden || place.dataset.of !== location.hash;
+  place.hidden = false;
+  place.dataset.of = location.hash;
+  show(place, [resource, found], () => [
+    h("h2", { id: "resource-title", tabindex: -1 }, `${kind}/${id}`, h("span", { class: "quiet" }, ` in ${project}`)),
+    h("p", {}, h("a", { href: "#" }, "← Everything")),
+    found.error ? h("p", { class: "bad" }, found.error) : view(found),
+  ]);
+  if (isNew) byId("resource-title").focus();
+}
+
+function view({ plan, problems, history }) {
+  const changes = plan?.changes || [];
+  const refused = plan?.refused || [];
+  const undeclared = plan?.undeclared || [];
+  const isQuiet = !changes.length && !refused.length && !undeclared.length && !problems.length;
+  return [
+    isQuiet ? h("p", {}, badge("good", "nothing to do"), " No difference is planned and no problem is known.") : null,
+    problems.map((it) => h("p", {}, badge(it.state === "parked" ? "bad" : "warn", it.state), " ", it.message, it.nextAttemptAt ? [", again ", time(it.nextAttemptAt)] : null, it.file ? h("span", { class: "where" }, ` ${it.file}:${it.line}`) : null)),
+    refused.filter((it) => !problems.length).map((it) => h("p", {}, badge("bad", "refused"), " ", it.message, h("span", { class: "where" }, ` ${it.file}:${it.line}`))),
+    undeclared.map(() => h("p", {}, badge("calm", "undeclared"), " It is live and no file declares it; it is left alone.")),
+    changes.map((change) => h("div", {}, h("h3", {}, `To be done: ${change.action}`), change.held ? h("p", {}, badge("warn", "held"), ` ${whyHeld(change.held)}`) : null, differences(change))),
+    h("h3", {}, "What was done to it"),
+    history.length ? changeRows(history, true) : h("p", { class: "quiet" }, "Nothing that the audit trail still has."),
+  ];
+}

@@ -1,0 +1,248 @@
+// What the status means, in words. Nothing here touches the page, so it can be tried alone.
+
+import { many, number } from "./dom.js";
+
+/** Why something is held, and what ends it. */
+export const HOLDS = {
+  first_contact: "the first contact with something that is live already: approve it once after reading the differences",
+  max_deletes: "more deletes than the guard allows in 24 hours",
+  max_delete_percent: "a larger share of deletes than the guard allows in 24 hours",
+  max_change_percent: "a larger share of changes than the guard allows",
+  kind_emptied: "the files no longer have anything of this kind",
+  maybe_rename: "a delete beside a create: it may be a rename, which renamedFrom does without losing anything",
+  observation_shrank: "the list from Descope lacks too much of what is owned to be believed",
+  would_reset: "the call would reset a field that nobody declares and nobody can read",
+  weakening: "it lowers protection compared with what is live",
+  lockout: "it may lock people out",
+  contested: "somebody reverts it again and again",
+  still_referenced: "something that stays still refers to it",
+  delete_after: "deletes wait for guards.deleteAfter, in case the file comes back",
+  drift_reported: "drift of this kind is only reported (drift.mode or drift.minAge)",
+  policy: "the project's policy does not permit it",
+  stale_revision: "this replica's files are older than those in force",
+};
+
+/** By `held.reason`, which may name several. */
+export const whyHeld = (reason) => String(reason).split(",").map((one) => HOLDS[one.trim()] || one).join("; ");
+
+const TRIGGERS = { startup: "at the start", watch: "a file changed", interval: "the interval", signal: "SIGHUP", api: "by request" };
+export const trigger = (name) => TRIGGERS[name] || name;
+
+export const short = (revision) => (revision ? String(revision).slice(0, 12) : "none");
+
+const at = (problem) => (problem.file ? `${problem.file}:${problem.line}` : "");
+
+const forProject = (status, project) => (status.projects.length > 1 ? ` --project ${project.name}` : "");
+
+const time = (text) => ({ time: text });
+
+/**
+ * What somebody has to do: `{ tone, project, what, why: [...], next, command, link, key }`, the worst first. An item of
+ * `why` that is `{ time }` is a point in time.
+ */
+export function needs(status) {
+  const items = [];
+  for (const component of status.components || []) {
+    if (component.status !== "failing" && component.status !== "degraded") continue;
+    const item = ofComponent(component);
+    if (item) items.push(item);
+  }
+  for (const project of status.projects) items.push(...ofProject(status, project));
+  const rank = { bad: 0, warn: 1, calm: 2 };
+  return items.sort((a, b) => rank[a.tone] - rank[b.tone]);
+}
+
+function ofComponent({ name, project, status, reason, since }) {
+  const tone = status === "failing" ? "bad" : "warn";
+  const key = `component ${name} ${project || ""}`;
+  const base = { tone, project, key, why: ["Since ", time(since), "."] };
+  if (name === "descope" && reason === "management key refused") {
+    return { ...base, what: "Descope refuses the management key", next: "Check that the key is of this project and has not expired; a changed key file is tried at once." };
+  }
+  if (name === "descope" && status === "failing") {
+    return { ...base, what: `Descope cannot be observed: ${reason}`, next: "The problems below say what it answered. Nothing is changed meanwhile." };
+  }
+  if (name === "state") {
+    return { ...base, what: `The state: ${reason}`, next: "Make the state directory writable and see that its disk is not full. Until then nothing is created, renamed or deleted." };
+  }
+  return null;
+}
+
+function ofProject(status, project) {
+  const items = [];
+  const { name, desired, held, problems } = project;
+  if (!desired.valid && desired.errors.length) {
+    const more = project.errorsTotal - 1;
+    const [first] = desired.errors;
+    items.push({
+      tone: "bad", project: name, key: `desired ${name}`,
+      what: desired.revision ? "The newest files cannot be used" : "The files cannot be used: there is no desired state",
+      why: [`${first.file}${first.line ? `:${first.line}` : ""}: ${first.message}`, more > 0 ? ` (and ${many(more, "more error")})` : ""],
+      next: desired.revision ? "Mend the files. The last good revision stays in force meanwhile." : "Mend the files. Nothing is changed until then.",
+      command: "descope-gitops validate",
+    });
+  }
+  const parked = problems.filter((it) => it.state === "parked");
+  const others = problems.filter((it) => it.state !== "parked");
+  for (const problem of parked.slice(0, 5)) items.push(ofProblem(project, problem));
+  for (const problem of others.slice(0, parked.length ? 2 : 5)) items.push(ofProblem(project, problem));
+  const shown = Math.min(parked.length, 5) + Math.min(others.length, parked.length ? 2 : 5);
+  if (project.problemsTotal > shown) {
+    items.push({ tone: "warn", project: name, key: `more ${name}`, what: `${many(project.problemsTotal - shown, "more problem")}`, why: [], next: "All of them:", command: `descope-gitops status${forProject(status, project)}` });
+  }
+  if (held) {
+    const deletes = held.deletes ? `, ${number(held.deletes)} of them ${held.deletes === 1 ? "a delete" : "deletes"}` : "";
+    items.push({
+      tone: "warn", project: name, key: `held ${name}`,
+      what: `${many(held.changes, "change")} held for approval${deletes}`,
+      why: [`Why: ${whyHeld(held.reason)}.`],
+      next: "Read what is held below, then approve it, or change the files.",
+      command: `descope-gitops approve ${held.fingerprint}${forProject(status, project)}`,
+      approve: held.fingerprint,
+    });
+  }
+  if (project.drift.total) {
+    const [first] = project.drift.resources;
+    const isOne = project.drift.total === 1;
+    items.push({
+      tone: project.suspendedUntil || project.policy === "observe" ? "warn" : "calm", project: name, key: `drift ${name}`,
+      what: `${many(project.drift.total, "resource")} changed in Descope though no file was`,
+      why: [isOne ? "" : "Among them ", `${first.kind}/${first.id}, seen `, time(first.since), first.actor ? `, by ${first.actor}.` : "."],
+      next: project.suspendedUntil ? "It is put back when the suspension ends. To keep it, change the files." : project.policy === "observe" ? "It is only shown, as the policy is observe." : "It is put back, unless something below holds it. To keep it, change the files.",
+      link: isOne ? { project: name, kind: first.kind, id: first.id } : null,
+    });
+  }
+  if (project.suspendedUntil) {
+    items.push({
+      tone: "calm", project: name, key: `suspended ${name}`, what: "Suspended: it only observes",
+      why: ["It goes on by itself ", time(project.suspendedUntil), "."], next: "To go on now:",
+      command: `descope-gitops resume${forProject(status, project)}`,
+    });
+  }
+  for (const wait of project.waits || []) {
+    items.push({ tone: "calm", project: name, key: `wait ${name} ${wait.kind} ${wait.id}`, what: `${wait.kind}/${wait.id} waits`, why: [wait.why, wait.until ? ", until " : "", wait.until ? time(wait.until) : ""], next: "", link: { project: name, kind: wait.kind, id: wait.id } });
+  }
+  return items;
+}
+
+function ofProblem(project, problem) {
+  const where = at(problem);
+  const next = {
+    parked: problem.id ? "Mend what the message names: it is tried again when its file or the live resource changes. To try it again as it is:" : "It is asked for again with the next pass.",
+    blocked: "It follows what it waits for.",
+    retrying: problem.nextAttemptAt ? "It is tried again by itself" : "It is being tried again.",
+  }[problem.state];
+  const which = problem.id ? `${problem.kind}/${problem.id}` : `All ${problem.kind}`;
+  const done = { parked: problem.id ? "was refused" : "cannot be read", blocked: "is blocked", retrying: "failed" }[problem.state];
+  const attempts = problem.attempts > 1 ? ` (${number(problem.attempts)} tries)` : "";
+  return {
+    tone: problem.state === "parked" ? "bad" : "warn",
+    project: project.name,
+    key: `problem ${project.name} ${problem.kind} ${problem.id} ${problem.state}`,
+    what: `${which} ${done}${attempts}`,
+    why: [problem.message],
+    where,
+    next,
+    command: problem.state === "parked" && problem.id ? "kill -HUP $(pidof descope-gitops)" : null,
+    nextAt: problem.nextAttemptAt,
+    link: problem.id ? { project: project.name, kind: problem.kind, id: problem.id } : null,
+  };
+}
+
+/** Where one project stands: `{ tone, word }`, what is worst first. A suspension never hides a failure. */
+export function standing(status, project) {
+  const { counts, desired } = project;
+  const component = (status.components || []).find((it) => it.project === project.name && it.status === "failing");
+  const suspended = project.suspendedUntil ? ", suspended" : "";
+  if (component?.name === "descope" || counts.parked) return { tone: "bad", word: `Failing${suspended}` };
+  if (!desired.valid && desired.errors.length) return { tone: "bad", word: `Files invalid${suspended}` };
+  if (!project.lastPass) return { tone: "busy", word: "Starting" };
+  if (counts.retrying || counts.blocked || counts.unknown) return { tone: "warn", word: `Retrying${suspended}` };
+  if (project.held) return { tone: "warn", word: `Held${suspended}` };
+  if (project.suspendedUntil) return { tone: "off", word: "Suspended" };
+  if (counts.changing || project.progress) return { tone: "busy", word: "Applying" };
+  if (counts.waiting) return { tone: "calm", word: project.policy === "observe" ? "Differs, only observed" : "Waiting" };
+  if (project.converged) return { tone: "good", word: "In sync" };
+  if (project.lastPass.result === "failed") return { tone: "bad", word: "Failing" };
+  return { tone: "busy", word: "Checking" };
+}
+
+const ORDER = ["bad", "warn", "off", "busy", "calm", "good"];
+
+/** All projects in one sentence: `{ tone, title, detail: [...] }`. */
+export function verdict(status) {
+  const all = status.projects.map((project) => ({ project, ...standing(status, project) }));
+  const worst = ORDER.find((tone) => all.some((it) => it.tone === tone)) || "calm";
+  const of = all.filter((it) => it.tone === worst);
+  const state = (status.components || []).find((it) => it.name === "state" && it.status !== "ok");
+  const paused = status.limiters.some((limiter) => limiter.pausedUntil);
+  const names = of.map((it) => it.project.name);
+  const few = names.length <= 3 ? names.join(", ") : `${names.slice(0, 3).join(", ")} and ${names.length - 3} more`;
+  const alone = status.projects.length === 1;
+  const subject = alone ? "" : `${few}: `;
+  const title = {
+    bad: alone ? `${of[0]?.word}: somebody has to act` : `${many(of.length, "project")} of ${all.length} failing`,
+    warn: alone ? `${of[0]?.word}: not everything goes ahead` : `${many(of.length, "project")} of ${all.length} not going ahead`,
+    off: alone ? "Suspended: nothing is changed" : `${many(of.length, "project")} of ${all.length} suspended`,
+    busy: paused ? "Waiting for Descope's rate limit" : alone ? `${of[0]?.word} …` : `${many(of.length, "project")} of ${all.length} at work`,
+    calm: alone ? of[0]?.word || "No projects" : "Differences that are only shown",
+    good: alone ? "In sync" : `All ${all.length} projects in sync`,
+  }[worst];
+  const detail = [];
+  if (worst === "good") {
+    const resources = status.projects.reduce((sum, project) => sum + project.counts.inSync, 0);
+    detail.push(`${many(resources, "declared resource")} ${resources === 1 ? "equals" : "equal"} what is live.`);
+  } else {
+    const facts = [...new Set(of.map((it) => fact(it.project, it)))].filter(Boolean);
+    detail.push(subject + facts.slice(0, 3).join(" "));
+  }
+  const suspended = all.filter((it) => it.project.suspendedUntil);
+  if (suspended.length && worst !== "off" && !alone) detail.push(`Suspended meanwhile: ${suspended.map((it) => it.project.name).join(", ")}.`);
+  if (state) detail.push(`The state cannot be trusted: ${state.reason}.`);
+  if (paused) detail.push("Descope's rate limit is reached: nothing is sent until the pause is over.");
+  return { tone: state && worst !== "bad" ? "warn" : worst, title, detail };
+}
+
+function fact({ counts, desired, problems, held, converged }, { tone, word }) {
+  const parts = [];
+  if (tone === "bad" && !desired.valid && desired.errors.length) parts.push("the newest files cannot be used");
+  if (counts.parked) parts.push(`${many(counts.parked, "resource")} refused`);
+  if (counts.retrying) parts.push(`${number(counts.retrying)} failed for now`);
+  if (counts.blocked) parts.push(`${number(counts.blocked)} blocked`);
+  if (counts.unknown && problems.length) parts.push(`${number(counts.unknown)} could not be looked at`);
+  if (held) parts.push(`${many(held.changes, "change")} held`);
+  if (counts.changing) parts.push(`${number(counts.changing)} on the way`);
+  if (counts.suspended) parts.push(`${many(counts.suspended, "change")} put off until the suspension ends`);
+  if (counts.waiting) parts.push(`${many(counts.waiting, "change")} kept back by time or policy`);
+  if (!parts.length) return converged || word === "Starting" || word === "Checking" ? "" : `${number(counts.inSync)} in sync.`;
+  const text = parts.join(", ");
+  return `${text[0].toUpperCase()}${text.slice(1)}; ${number(counts.inSync)} in sync.`;
+}
+
+/** About how many seconds a drain still takes, or null where nobody can tell. */
+export function secondsLeft(status, { left, secondsLeft: measured }, nowMs) {
+  const paused = Math.max(0, ...status.limiters.map((it) => (it.pausedUntil ? (Date.parse(it.pausedUntil) - nowMs) / 1000 : 0)));
+  const rate = Math.min(...status.limiters.map((it) => it.requestsPerSecond || Infinity));
+  const byLimit = Number.isFinite(rate) ? left / rate : null;
+  if (paused) return byLimit === null ? null : paused + byLimit;
+  return measured ?? byLimit;
+}
+
+/** When everything was last looked at: the oldest look at a kind that counts, or null where one is still missing. */
+export function lookedAt(status) {
+  const looks = status.projects.flatMap((project) => project.kinds.filter((it) => it.isManaged).map((it) => it.observedAt));
+  return looks.length && looks.every(Boolean) ? looks.sort()[0] : null;
+}
+
+/** Counts in which each resource occurs once, in the order of the bar. */
+export const COUNTS = [
+  ["inSync", "in sync", "good", "Declared, and equal to what is live."],
+  ["changing", "changing", "busy", "On the queue or being sent."],
+  ["retrying", "retrying", "warn", "Failed for now; another try is scheduled."],
+  ["blocked", "blocked", "warn", "What they depend on failed."],
+  ["parked", "refused", "bad", "Refused until something changes."],
+  ["held", "held", "warn", "Wait for an approval."],
+  ["waiting", "waiting", "calm", "Wait for time, or the policy does not permit them."],
+  ["suspended", "suspended", "off", "Wait for the end of the suspension; they have not failed."],
+  ["unknown", "not seen", "calm", "Declared, but nobody could look."],
+];

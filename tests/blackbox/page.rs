@@ -1,0 +1,357 @@
+//! The page: what is served, and what a real browser makes of it.
+
+use crate::harness::PROJECT;
+use crate::harness::Process;
+use crate::harness::Setup;
+use crate::harness::TOKEN;
+use crate::harness::World;
+use crate::harness::missing;
+use crate::harness::write_some;
+use reqwest::Method;
+use serde_json::Value;
+use serde_json::json;
+use std::fs;
+use std::path::Path;
+use std::path::PathBuf;
+use std::process::Command;
+use std::time::Duration;
+
+#[tokio::test]
+async fn the_shell_is_open_has_no_data_and_may_load_nothing_from_elsewhere() {
+    let mut world = World::new().await;
+    world.reconfigure(|setup| {
+        setup.top = vec!["http: { listen: '0.0.0.0:0', token: { env: BLACKBOX_TOKEN } }".to_owned()];
+    });
+    world.write("a.yaml", "permissions: [{ name: zz-permission }]\n");
+    world.converge().await;
+    let url = world.daemon_url().await.replace("0.0.0.0", "127.0.0.1");
+    let client = reqwest::Client::builder().no_proxy().build().unwrap();
+    let mut asked = vec!["/".to_owned()];
+    let mut at = 0;
+    while at < asked.len() {
+        let path = asked[at].clone();
+        at += 1;
+        let answer = client.get(url.clone() + &path).send().await.unwrap();
+        assert_eq!(answer.status(), 200, "{path}");
+        let headers = answer.headers().clone();
+        let header = |name: &str| headers[name].to_str().unwrap().to_owned();
+        let policy = header("content-security-policy");
+        for rule in [
+            "default-src 'none'",
+            "script-src 'self'",
+            "style-src 'self'",
+            "connect-src 'self'",
+            "frame-ancestors 'none'",
+        ] {
+            assert!(policy.split("; ").any(|other| other == rule), "{path}: {rule} in {policy}");
+        }
+        assert!(!policy.contains("unsafe") && !policy.contains('*') && !policy.contains("http"), "{policy}");
+        assert_eq!(
+            (header("x-content-type-options"), header("referrer-policy")),
+            ("nosniff".to_owned(), "no-referrer".to_owned())
+        );
+        let kind = header("content-type");
+        assert!(["text/html", "text/css", "text/javascript"].iter().any(|known| kind.starts_with(known)), "{kind}");
+        let text = answer.text().await.unwrap();
+        let bare = text.replace("http://www.w3.org/2000/svg", "");
+        assert!(!bare.contains("http://") && !bare.contains("https://") && !bare.contains("zz-permission"), "{path}");
+        if path == "/" {
+            assert!(!text.contains("<script>") && !text.contains("<style") && !text.contains("style="), "{text}");
+            asked.extend(text.split('"').filter(|it| it.starts_with("page/")).map(|it| format!("/{it}")));
+        }
+        let imports =
+            text.lines().filter(|line| line.starts_with("import ")).filter_map(|line| line.split("\"./").nth(1));
+        for import in imports.map(|rest| format!("/page/{}", rest.split('"').next().unwrap())) {
+            if !asked.contains(&import) {
+                asked.push(import);
+            }
+        }
+    }
+    assert!(asked.len() > 8, "{asked:?}");
+    assert_eq!(client.get(url.clone() + "/page/../Cargo.toml").send().await.unwrap().status(), 404);
+    assert_eq!(client.get(url.clone() + "/page/nothing.js").send().await.unwrap().status(), 404);
+    assert_eq!(client.get(url + "/api/v1/status").send().await.unwrap().status(), 401);
+}
+
+/// A browser, and what drives it.
+struct Browser {
+    tools: PathBuf,
+    chromium: PathBuf,
+}
+
+/// `PAGE_TOOLS`, or where `.ci/run` puts it: a folder with `node_modules`.
+fn browser() -> Option<Browser> {
+    let usual = || Path::new(env!("CARGO_MANIFEST_DIR")).join("target/ci-tools/page");
+    let tools = std::env::var_os("PAGE_TOOLS").map_or_else(usual, PathBuf::from);
+    let found = |name: &str| {
+        let paths = std::env::var_os("PATH")?;
+        std::env::split_paths(&paths).map(|dir| dir.join(name)).find(|path| path.is_file())
+    };
+    let has_tools = ["playwright-core", "axe-core"].iter().all(|name| tools.join("node_modules").join(name).is_dir());
+    let chromium = found("chromium").filter(|_| has_tools && found("node").is_some());
+    if chromium.is_none() {
+        missing("no node with playwright-core and axe-core, or no chromium: the page is not looked at");
+    }
+    Some(Browser { tools, chromium: chromium? })
+}
+
+impl Browser {
+    async fn start(&self, world: &World, scenario: &str, more: Value) -> Process {
+        let url = world.daemon_url().await.replace("0.0.0.0", "127.0.0.1") + "/";
+        let mut spec = json!({ "scenario": scenario, "name": scenario, "url": url, "tools": self.tools, "chromium": self.chromium, "steps": world.path("steps") });
+        spec.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        fs::create_dir_all(world.path("steps")).unwrap();
+        let mut command = Command::new("node");
+        command.arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/browser/page.mjs")).arg(spec.to_string());
+        Process::start(command)
+    }
+
+    async fn run(&self, world: &World, scenario: &str, more: Value) {
+        end(self.start(world, scenario, more).await, scenario).await;
+    }
+
+    async fn look(&self, world: &World, name: &str, expect: &[&str]) {
+        self.run(world, "look", json!({ "name": name, "expect": expect })).await;
+    }
+}
+
+async fn end(mut process: Process, what: &str) {
+    let status = process.ended_within(Duration::from_secs(300)).await;
+    assert!(status.success(), "{what}: {}", process.tail(60));
+}
+
+/// The page waits for the other side to have done this.
+async fn step(world: &World, process: &Process, name: &str, act: impl AsyncFnOnce()) {
+    process.wait_for_line(name, |line| line == format!("step {name}")).await;
+    act().await;
+    fs::write(world.path("steps").join(name), "").unwrap();
+}
+
+#[tokio::test]
+async fn the_page_shows_a_project_in_sync_and_takes_orders() {
+    let Some(browser) = browser() else { return };
+    let mut world = World::new().await;
+    write_some(&world, 3, 2, 4);
+    world.converge().await;
+
+    browser
+        .look(
+            &world,
+            "converged",
+            &[
+                "In sync",
+                "9 declared resources equal what is live.",
+                "Live",
+                "Nothing is held back.",
+                "No 429 in the last hour",
+                "at the start",
+            ],
+        )
+        .await;
+    let page = browser.start(&world, "orders", json!({ "token": TOKEN })).await;
+    step(&world, &page, "a pass", async || world.pass().await).await;
+    end(page, "orders").await;
+}
+
+#[tokio::test]
+async fn the_page_asks_for_the_token_and_keeps_it_in_memory_alone() {
+    let Some(browser) = browser() else { return };
+    let mut world = World::new().await;
+    world.reconfigure(|setup| {
+        setup.top = vec!["http: { listen: '0.0.0.0:0', token: { env: BLACKBOX_TOKEN } }".to_owned()];
+    });
+    write_some(&world, 1, 0, 0);
+    world.converge().await;
+    world.delete_live("permissions/p0").await;
+
+    browser.run(&world, "token", json!({ "token": TOKEN, "secret": "default" })).await;
+    browser
+        .run(&world, "look", json!({ "name": "signed-in", "token": TOKEN, "expect": ["In sync"], "never": [TOKEN] }))
+        .await;
+}
+
+#[tokio::test]
+async fn the_page_shows_what_failed_with_its_cause_and_a_suspension_does_not_hide_it() {
+    let Some(browser) = browser() else { return };
+    let mut world = World::new().await;
+    write_some(&world, 2, 0, 3);
+    let refusal = json!({ "errorCode": "E1", "errorMessage": "<b>no such luck</b>" });
+    world.faults(json!([
+        { "match": { "path": "/v1/mgmt/tenant/*", "item": "t0" }, "fault": "status", "status": 400, "body": refusal },
+        { "match": { "path": "/v1/mgmt/tenant/*", "item": "t1" }, "fault": "status", "status": 503 },
+    ])).await;
+    world.start().await;
+    world.until("parked", async |world| world.has_problem("tenants", "t0", "parked").await).await;
+
+    browser
+        .look(
+            &world,
+            "failing",
+            &[
+                "Failing: somebody has to act",
+                "1 resource refused",
+                "tenants/t0 was refused",
+                "<b>no such luck</b>",
+                "tenants.yaml:2",
+                "1 refused",
+            ],
+        )
+        .await;
+    assert_eq!(world.ask(Method::POST, "/api/v1/suspend?for=2h").await.0, 200);
+    browser
+        .look(
+            &world,
+            "failing-suspended",
+            &["Failing, suspended: somebody has to act", "tenants/t0 was refused", "Suspended: it only observes"],
+        )
+        .await;
+}
+
+#[tokio::test]
+async fn the_page_shows_what_is_held_and_releases_it() {
+    let Some(browser) = browser() else { return };
+    let project = ["firstContact: apply", "policy: sync", "guards: { deleteAfter: 0s }"].map(str::to_owned).to_vec();
+    let mut world = World::with(Setup { project, ..Setup::default() }).await;
+    write_some(&world, 1, 0, 3);
+    world.converge().await;
+    world.write("tenants.yaml", "tenants: []\n");
+    world.until("held", async |world| world.project().await["held"].is_object()).await;
+    let fingerprint = world.project().await["held"]["fingerprint"].as_str().unwrap().to_owned();
+
+    browser
+        .look(
+            &world,
+            "held",
+            &[
+                "Held: not everything goes ahead",
+                "3 changes held for approval, 3 of them deletes",
+                "kind_emptied",
+                &format!("descope-gitops approve {fingerprint}"),
+                "an older one",
+            ],
+        )
+        .await;
+    browser.run(&world, "approve", json!({ "token": TOKEN })).await;
+}
+
+#[tokio::test]
+async fn the_page_is_right_again_after_a_restart() {
+    let Some(browser) = browser() else { return };
+    let mut world = World::new().await;
+    write_some(&world, 2, 0, 0);
+    world.converge().await;
+    let address = world.daemon_url().await.trim_start_matches("http://").to_owned();
+    world.stop().await;
+    world.reconfigure(|setup| {
+        setup.top = vec![format!("http: {{ listen: '{address}', token: {{ env: BLACKBOX_TOKEN }} }}")];
+    });
+    world.converge().await;
+
+    let page = browser.start(&world, "reconnect", json!({})).await;
+    page.wait_for_line("stop", |line| line == "step stop").await;
+    world.kill().await;
+    fs::write(world.path("steps/stop"), "").unwrap();
+    page.wait_for_line("start", |line| line == "step change and start").await;
+    world.write("more.yaml", "permissions: [{ name: late }]\n");
+    world.converge().await;
+    fs::write(world.path("steps/change and start"), "").unwrap();
+    end(page, "reconnect").await;
+}
+
+#[tokio::test]
+async fn the_page_shows_drift_by_itself_and_a_link_to_it_survives_a_reload() {
+    let Some(browser) = browser() else { return };
+    let mut world = World::new().await;
+    write_some(&world, 2, 0, 1);
+    world.converge().await;
+
+    let page = browser.start(&world, "resource", json!({})).await;
+    step(&world, &page, "drift", async || {
+        assert_eq!(world.ask(Method::POST, "/api/v1/suspend?for=2h").await.0, 200);
+        world.edit_live("permissions/p0", json!({ "description": "changed by hand" })).await;
+        world.pass().await;
+    })
+    .await;
+    end(page, "resource").await;
+    browser
+        .look(
+            &world,
+            "suspended-drift",
+            &["Suspended: nothing is changed", "1 change put off", "1 drifted", "by whom is not known"],
+        )
+        .await;
+}
+
+#[tokio::test]
+async fn the_page_shows_files_that_cannot_be_used_and_a_key_that_is_refused() {
+    let Some(browser) = browser() else { return };
+    let mut world = World::new().await;
+    write_some(&world, 2, 0, 0);
+    world.converge().await;
+    world.write("broken.yaml", "roles:\n  - { nme: x }\n");
+    world.until("invalid", async |world| world.project().await["desired"]["valid"] == false).await;
+    browser
+        .look(
+            &world,
+            "invalid",
+            &[
+                "Files invalid: somebody has to act",
+                "The newest files cannot be used",
+                "broken.yaml:2",
+                "descope-gitops validate",
+                "the newest files are not in force",
+            ],
+        )
+        .await;
+
+    world.remove("broken.yaml");
+    world.faults(json!([{ "match": {}, "fault": "status", "status": 401 }])).await;
+    world.pass().await;
+    browser.look(&world, "key-refused", &["Failing: somebody has to act", "Descope refuses the management key"]).await;
+}
+
+#[tokio::test]
+async fn the_page_shows_a_pause_with_its_chart_and_several_projects() {
+    let Some(browser) = browser() else { return };
+    let simulator = vec!["--rate-limit=10/60s".to_owned(), "--lockout=60s".to_owned()];
+    let mut world = World::with(Setup { simulator, ..Setup::default() }).await;
+    let api = world.api.clone();
+    world.reconfigure(|setup| {
+        let project = |name: &str, id: &str, path: &str, policy: &str| {
+            format!("  - {{ name: {name}, projectId: {id}, managementKey: {{ env: BLACKBOX_KEY }}, baseUrl: '{api}', path: {path}, policy: {policy}, firstContact: apply }}")
+        };
+        let other = format!("{}2", &PROJECT[..PROJECT.len() - 1]);
+        setup.top = vec![format!("projects:\n{}\n{}", project("production", PROJECT, "one", "upsert-only"), project("sandbox", &other, "two", "observe"))];
+    });
+    let tenants: String = (0..40).map(|n| format!("  - {{ id: t{n}, name: Tenant {n} }}\n")).collect();
+    world.write("one/a.yaml", &format!("tenants:\n{tenants}"));
+    world.write("two/a.yaml", "permissions: [{ name: p }]\n");
+    world.start().await;
+    world.until("paused", async |world| world.status().await["limiters"][0]["pausedUntil"].is_string()).await;
+
+    browser
+        .look(
+            &world,
+            "paused",
+            &[
+                "Waiting for Descope's rate limit",
+                "nothing is sent until",
+                "with 429 in the last hour",
+                "production",
+                "sandbox",
+                "of 40 changes done",
+            ],
+        )
+        .await;
+}
+
+#[tokio::test]
+async fn a_large_project_does_not_make_the_page_large() {
+    let Some(browser) = browser() else { return };
+    let mut world = World::with(Setup { project: vec!["policy: observe".to_owned()], ..Setup::default() }).await;
+    write_some(&world, 0, 0, 20_000);
+    world.start().await;
+    world.until("planned", async |world| world.project().await["counts"]["waiting"] == 20_000).await;
+
+    browser.run(&world, "large", json!({ "expect": ["20,000 differences, 1 to 20", "1 difference of 20,000"] })).await;
+}

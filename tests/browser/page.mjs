@@ -1,0 +1,225 @@
+// Drives the page in a real Chromium, for tests/blackbox/page.rs: `node page.mjs '{"scenario": "look", ...}'`.
+//
+// Ends with 0 if everything was as it should be, else says what was not. Screenshots go to $PAGE_SHOTS, where set.
+
+import assert from "node:assert/strict";
+import fs from "node:fs";
+import { createRequire } from "node:module";
+
+const spec = JSON.parse(process.argv[2]);
+const tools = createRequire(`${spec.tools}/`);
+const { chromium } = tools("playwright-core");
+const axe = fs.readFileSync(tools.resolve("axe-core/axe.min.js"), "utf8");
+
+/** Longer than anything here takes on a loaded machine. */
+const PATIENCE = 45_000;
+
+const VIEWS = {
+  light: { colorScheme: "light", viewport: { width: 1200, height: 900 } },
+  dark: { colorScheme: "dark", viewport: { width: 1200, height: 900 } },
+  phone: { colorScheme: "light", viewport: { width: 360, height: 740 }, hasTouch: true, isMobile: true },
+};
+
+const browser = await chromium.launch({
+  executablePath: spec.chromium,
+  args: ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync"],
+});
+
+/** A page that tells of every request that leaves the daemon, every error of a script and every breach of the policy. */
+async function open(view, hash = "") {
+  const context = await browser.newContext({ ...VIEWS[view], reducedMotion: "reduce" });
+  const page = await context.newPage();
+  page.faults = [];
+  page.on("request", (request) => {
+    const url = new URL(request.url());
+    if (url.origin !== new URL(spec.url).origin && url.protocol !== "data:") page.faults.push(`asked ${url}`);
+  });
+  page.on("pageerror", (error) => page.faults.push(error.stack));
+  page.on("console", (message) => {
+    const text = message.text();
+    // A refused request is told by the browser as well; those are part of the scenarios.
+    if (message.type() === "error" && !text.startsWith("Failed to load resource")) page.faults.push(text);
+  });
+  page.setDefaultTimeout(PATIENCE);
+  await page.goto(spec.url + hash);
+  return page;
+}
+
+const text = (page) => page.evaluate(() => document.body.innerText);
+
+async function has(page, wanted) {
+  const found = page.waitForFunction((it) => document.body.innerText.includes(it), wanted, { timeout: PATIENCE });
+  await found.catch(async () => assert.fail(`the page never says ${JSON.stringify(wanted)}; it says:\n${await text(page)}\n${page.faults.join("\n")}`));
+}
+
+/** No violation that axe-core knows, with everything opened; nothing wider than the window; no fault so far. */
+async function check(page, name) {
+  if (process.env.PAGE_SHOTS) {
+    fs.mkdirSync(process.env.PAGE_SHOTS, { recursive: true });
+    await page.screenshot({ path: `${process.env.PAGE_SHOTS}/${name}.png`, fullPage: true });
+  }
+  const tooWide = await page.evaluate(() => document.documentElement.scrollWidth - document.documentElement.clientWidth);
+  assert.equal(tooWide, 0, `${name} is wider than the window`);
+  await page.evaluate(() => document.querySelectorAll("details").forEach((it) => { it.open = true; }));
+  await page.evaluate(axe);
+  const { violations, passes } = await page.evaluate(() => globalThis.axe.run(document, { resultTypes: ["violations"] }));
+  const told = violations.map((it) => `${it.id}: ${it.help}\n${it.nodes.map((node) => `  ${node.html}\n  ${node.failureSummary}`).join("\n")}`);
+  assert.deepEqual(told, [], `${name} has violations`);
+  assert.ok(passes.length > 10, "axe-core looked at the page");
+  assert.deepEqual(page.faults, [], name);
+}
+
+async function signIn(page, token = spec.token) {
+  await page.fill("#token", token);
+  await page.keyboard.press("Enter");
+}
+
+/** The other side does something, and says when it is done. */
+async function other(step) {
+  console.log(`step ${step}`);
+  const until = Date.now() + PATIENCE;
+  while (!fs.existsSync(`${spec.steps}/${step}`)) {
+    assert.ok(Date.now() < until, `nobody did ${step}`);
+    await new Promise((resolve) => setTimeout(resolve, 50));
+  }
+}
+
+const scenarios = {
+  /** One state, in each view. */
+  async look() {
+    for (const view of Object.keys(VIEWS)) {
+      const page = await open(view, spec.hash);
+      if (spec.token) await signIn(page);
+      for (const wanted of spec.expect) await has(page, wanted);
+      const said = await text(page);
+      for (const unwanted of spec.never || []) assert.ok(!said.includes(unwanted), `${unwanted} in ${said}`);
+      await check(page, `${spec.name}-${view}`);
+      await page.context().close();
+    }
+  },
+
+  /** The shell has no data; a wrong token is told; the right one opens the page, is kept nowhere, and gone on reload. */
+  async token() {
+    const page = await open("light");
+    await has(page, "Token needed");
+    assert.ok(!(await text(page)).includes(spec.secret), "no data without the token");
+    assert.ok(await page.evaluate(() => document.activeElement.id === "token"), "the field has the focus");
+    await check(page, "token-needed");
+    await signIn(page, "wrong");
+    await has(page, "does not know this token");
+    await check(page, "token-wrong");
+    await signIn(page);
+    await has(page, spec.secret);
+    const kept = await page.evaluate(() => [localStorage.length, sessionStorage.length, document.cookie, location.href, document.documentElement.outerHTML].join("\n"));
+    assert.ok(!kept.includes(spec.token) && kept.startsWith("0\n0\n\n"), kept);
+    await page.reload();
+    await has(page, "Token needed");
+    assert.ok(!(await text(page)).includes(spec.secret));
+  },
+
+  /** Orders take the token, say what they did, and are in the history. All by keyboard. */
+  async orders() {
+    const page = await open("light");
+    await has(page, "In sync");
+    const press = async (name) => {
+      await page.getByRole("button", { name, exact: true }).first().focus();
+      await page.keyboard.press("Enter");
+    };
+    await press("Reconcile now");
+    await has(page, "An order takes the token");
+    await signIn(page);
+    await has(page, "A full pass over default is on its way.");
+    // What was chosen and pressed once outlives an update of the page.
+    await page.selectOption("select[data-key='for default']", "8h");
+    await press("Suspend for");
+    await other("a pass");
+    await page.waitForFunction(() => document.querySelectorAll("#history-rows tbody tr").length >= 3);
+    assert.ok(!(await text(page)).includes("only observes until"), "one press only asks");
+    await page.keyboard.press("Enter");
+    await has(page, "default only observes until");
+    await has(page, "in 7 h 59 min");
+    await has(page, "Suspended: nothing is changed");
+    await press("Resume");
+    await has(page, "default goes on.");
+    await has(page, "In sync");
+    await page.selectOption("#history-of", "changes");
+    for (const row of ["resume, by the token", "suspend, by the token", "reconcile, by the token"]) await has(page, row);
+    await page.selectOption("#history-kind", "permissions");
+    await page.waitForFunction(() => !document.querySelector("#history-rows").innerText.includes("by the token"));
+    await has(page, "permissions/p0");
+    await check(page, "orders");
+  },
+
+  /** What is held is approved from the page, once. */
+  async approve() {
+    const page = await open("light");
+    await has(page, "held for approval");
+    await page.getByRole("button", { name: "Approve", exact: true }).first().click();
+    await page.getByRole("button", { name: /^Really approve/ }).first().click();
+    await has(page, "An order takes the token");
+    await signIn(page);
+    await has(page, "held changes go ahead");
+    await has(page, "In sync");
+    await has(page, "Nothing is held back.");
+  },
+
+  /** Right again after the daemon was away; what was opened stays open. */
+  async reconnect() {
+    const page = await open("light");
+    await has(page, "In sync");
+    await page.locator("#history-rows").waitFor();
+    await other("stop");
+    await has(page, "Not connected: this is what was known last");
+    await has(page, "The last word was: In sync.");
+    await check(page, "disconnected");
+    await other("change and start");
+    await has(page, "Live");
+    await has(page, "3 declared resources equal what is live.");
+    assert.ok(!(await text(page)).includes("Not connected"));
+    assert.deepEqual(page.faults, []);
+  },
+
+  /** A link to a resource survives a reload, and a change in Descope shows by itself. */
+  async resource() {
+    const page = await open("light");
+    await has(page, "In sync");
+    await other("drift");
+    await has(page, "changed in Descope though no file was");
+    await page.getByRole("link", { name: "permissions/p0" }).first().click();
+    await has(page, "What was done to it");
+    await page.reload();
+    await has(page, "permissions/p0 in default");
+    await has(page, "changed by hand");
+    await has(page, "To be done: update");
+    await check(page, "resource");
+    await page.getByRole("link", { name: "← Everything" }).click();
+    await page.locator("#resource").waitFor({ state: "hidden" });
+  },
+
+  /** However large the project, the page holds a window on it. */
+  async large() {
+    const page = await open("light");
+    await has(page, spec.expect[0]);
+    const bytes = [];
+    page.on("response", async (response) => {
+      if (response.url().includes("/api/v1/plan")) bytes.push((await response.body().catch(() => "")).length);
+    });
+    await page.getByRole("button", { name: "Later →" }).click();
+    await has(page, "21 to 40");
+    await page.fill("#diff-q", "t19999");
+    await has(page, spec.expect[1]);
+    const nodes = await page.evaluate(() => document.querySelectorAll("*").length);
+    assert.ok(nodes < 3000, `${nodes} elements`);
+    assert.ok(bytes.every((size) => size < 200_000), `${bytes}`);
+  },
+};
+
+try {
+  await scenarios[spec.scenario]();
+  console.log("ok");
+} catch (error) {
+  console.error(error.message);
+  process.exitCode = 1;
+} finally {
+  await browser.close();
+}
