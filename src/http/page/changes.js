@@ -90,7 +90,7 @@ function changeRow({ project, change }, showsProject) {
         showsProject ? h("span", { class: "quiet" }, ` ${project}`) : null,
         change.held ? [" ", badge("warn", `held: ${change.held}`)] : null,
         h("span", { class: "quiet" }, ` ${fieldNames(change)}`)),
-      h("p", {}, link({ project, kind: change.kind, id: change.id }, "Its own page"), change.file ? h("span", { class: "where" }, ` ${change.file}:${change.line}`) : null, change.held ? ` Held: ${whyHeld(change.held)}.` : null),
+      h("p", {}, link({ project, kind: change.kind, id: change.id }, "Its own page"), change.file ? h("span", { class: "where" }, ` ${change.file}:${change.line}`) : null, change.held ? ` Held: ${whyHeld(change.held)}.` : null, change.why ? ` ${change.why}.` : null),
       differences(change)));
 }
 
@@ -130,25 +130,25 @@ function heldGroup(project, isOneOfMany) {
     if (!reasons.has(change.held)) reasons.set(change.held, []);
     reasons.get(change.held).push(change);
   }
-  const holds = new Map((project.holds || []).map((hold) => [hold.reason, hold]));
-  for (const reason of holds.keys()) if (!reasons.has(reason)) reasons.set(reason, []);
+  const holds = project.holds || [];
+  for (const { reason } of holds) if (!reasons.has(reason)) reasons.set(reason, []);
   const approve = project.held ? h("div", { class: "do" },
     h("p", {}, `To let ${many(project.held.changes, "change")} go ahead${project.held.deletes ? ` (${many(project.held.deletes, "delete")})` : ""}, once and only as shown here:`),
     command(`descope-gitops approve ${project.held.fingerprint}${isOneOfMany ? ` --project ${project.name}` : ""}`),
     approveButton(project.name, project.held.fingerprint, many(project.held.changes, "held change"))) : null;
   return h("section", { class: "group", "aria-label": `Held in ${project.name}` },
     h("h3", {}, project.name, h("span", { class: "quiet" }, ` ${many(project.heldTotal, "change")}`)),
-    h("ul", { class: "rows" }, [...reasons].map(([reason, changes]) => heldReason(project, reason, changes, holds.get(reason)))),
+    h("ul", { class: "rows" }, [...reasons].map(([reason, changes]) => heldReason(project, reason, changes, holds.filter((hold) => hold.reason === reason)))),
     project.heldTotal > project.changes.length ? h("p", { class: "quiet" }, `and ${number(project.heldTotal - project.changes.length)} more; choose Held above to see all`) : null,
     approve);
 }
 
-function heldReason(project, reason, changes, hold) {
-  const count = hold?.changes ?? changes.length;
+function heldReason(project, reason, changes, holds) {
+  const count = holds.length ? holds.reduce((sum, hold) => sum + hold.changes, 0) : changes.length;
   return h("li", {}, h("details", { "data-key": `held ${project.name} ${reason}` },
     h("summary", {}, badge("warn", reason), ` ${many(count, "change")}`, h("span", { class: "quiet" }, ` ${HOLDS[reason] || ""}`)),
-    h("p", {}, release(reason, hold)),
-    h("ul", { class: "plain" }, changes.map((change) => h("li", {}, `${change.action} `, link({ project: project.name, kind: change.kind, id: change.id }))))));
+    (holds.length ? holds : [null]).map((hold) => h("p", {}, release(reason, hold))),
+    h("ul", { class: "plain" }, changes.map((change) => h("li", {}, `${change.action} `, link({ project: project.name, kind: change.kind, id: change.id }), change.why ? `: ${change.why}` : null)))));
 }
 
 /** What ends a hold. */
@@ -162,5 +162,6 @@ function release(reason, hold) {
     still_referenced: "Remove the reference first; the plan names the file.",
     stale_revision: "It ends when this replica's checkout catches up.",
   }[reason];
+  if (hold?.endsWith) return `${since}${until}Ends with ${hold.endsWith}.`;
   return since + until + (ends || (hold?.approvable === false ? "No approval releases it: its cause has to end." : "An approval releases it, or its cause ends."));
 }

@@ -12,6 +12,8 @@ import { standing } from "./words.js";
 
 /** The daemon sends something at least every ten seconds. */
 const SILENCE = 25_000;
+/** A stream that ends sooner was cut off by something that may do so again. */
+const LASTING = 5_000;
 /** What a drain changes in the plan and the history is asked for this often at the most. */
 const ASK_EVERY = 2_000;
 
@@ -40,12 +42,16 @@ function showConnection() {
 async function listen() {
   let failures = 0;
   for (;;) {
+    let isWhole = false;
+    const began = Date.now();
     connection = new AbortController();
     try {
       await stream({
         alive: () => { link.heard = Date.now(); },
-        document: (json) => { failures = 0; hideGate(); take(json); },
+        document: (json) => { failures = 0; isWhole = true; hideGate(); take(json); },
       }, connection.signal);
+      // The daemon ends a stream after some minutes: that is no news unless there is no other.
+      if (isWhole && Date.now() - began > LASTING) continue;
       connected(false, "Reconnecting …");
     } catch (error) {
       if (error instanceof Refused && error.status === 401) {
@@ -113,7 +119,7 @@ async function ask() {
     try {
       await Promise.all([refreshChanges(status), refreshHistory(status), showResource()]);
     } catch (error) {
-      if (!(error instanceof Refused)) throw error;
+      if (!(error instanceof Refused)) console.error(error);
     }
     await new Promise((resolve) => setTimeout(resolve, ASK_EVERY));
   }

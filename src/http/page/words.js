@@ -119,7 +119,7 @@ function ofProject(status, project) {
       command: `descope-gitops resume${forProject(status, project)}`,
     });
   }
-  for (const wait of project.waits || []) {
+  for (const wait of (project.waits || []).slice(0, 5)) {
     items.push({ tone: "calm", project: name, key: `wait ${name} ${wait.kind} ${wait.id}`, what: `${wait.kind}/${wait.id} waits`, why: [wait.why, wait.until ? ", until " : "", wait.until ? time(wait.until) : ""], next: "", link: { project: name, kind: wait.kind, id: wait.id } });
   }
   return items;
