@@ -44,6 +44,7 @@ use crate::telemetry::status::Level;
 use crate::telemetry::status::QueueStatus;
 use crate::worker::Target;
 use crate::worker::Worker;
+use crate::worker::recent::Recent;
 use secrecy::SecretString;
 use std::collections::BTreeMap;
 use std::collections::HashMap;
@@ -57,6 +58,9 @@ use tokio_util::sync::CancellationToken;
 
 mod control;
 pub mod settings;
+
+/// What an older look showed may be somebody's work by now.
+const TRUSTED: Duration = Duration::from_secs(60);
 
 /// After `requestTimeout`, for what still has to be written down.
 const GRACE: Duration = Duration::from_secs(5);
@@ -145,6 +149,7 @@ impl Parts {
             let (trigger, triggers) = source::channel();
             let paused = watch::Sender::new(None);
             let forbidden = watch::Sender::default();
+            let recent = Recent::default();
             targets.insert(
                 settings.name.clone(),
                 Target {
@@ -152,7 +157,8 @@ impl Parts {
                     state: project_state.clone(),
                     look_again: trigger.clone(),
                     paused: paused.clone(),
-                    trusted_for: config.source.interval,
+                    recent: recent.clone(),
+                    trusted_for: config.source.interval.min(TRUSTED),
                     forbidden: forbidden.clone(),
                 },
             );
@@ -166,6 +172,7 @@ impl Parts {
                     state: Some(project_state.clone()),
                     rules: settings::rules(settings),
                     is_by_content: false,
+                    recent,
                 },
                 state: project_state,
                 loader: Some(Loader::new(files)),

@@ -267,6 +267,8 @@ pub struct Plan {
     pub waiting_creates: BTreeSet<&'static str>,
     /// Kinds of which a rename cannot be carried out: what is to be deleted of them may be its other half.
     pub refused_renames: BTreeSet<&'static str>,
+    /// Of those that are refused: Descope answered twice that the write was done, and keeps something else.
+    pub without_effect: BTreeSet<Key>,
     /// Kinds whose list lacks too much of what we own to be believed.
     pub shrunk: BTreeSet<&'static str>,
     /// Kinds that could be observed.

@@ -8,6 +8,7 @@ use crate::backoff::Backoff;
 use crate::descope;
 use crate::desired::Desired;
 use crate::limiter::Priority;
+use crate::plan;
 use crate::plan::Hold;
 use crate::plan::Origin;
 use crate::plan::Plan;
@@ -30,6 +31,7 @@ use crate::telemetry::status::Board;
 use crate::telemetry::status::PassStatus;
 use crate::telemetry::status::Pulse;
 use crate::telemetry::status::rfc3339;
+use crate::worker::recent::Unconfirmed;
 use assess::Assessment;
 use assess::Assessor;
 use assess::Sight;
@@ -46,6 +48,7 @@ use tracing::Instrument;
 
 pub mod assess;
 mod drift;
+mod effect;
 mod intents;
 mod inventory;
 mod overview;
@@ -119,6 +122,8 @@ pub struct Memory {
     /// What is parked or backs off gets a fresh try with the next plan.
     is_fresh: bool,
     held: BTreeSet<Hold>,
+    /// What the last look contradicts, though that proves nothing yet.
+    unconfirmed: Unconfirmed,
     /// Of the held plan that was last announced.
     announced: String,
 }
@@ -184,12 +189,19 @@ impl Reconciler {
             }
             let (retry_at, resume_at) = (self.memory.retry_at, self.memory.resume_at);
             let client = self.assessor.client.clone();
+            let confirm_at = self.memory.unconfirmed.until;
             tokio::select! {
                 biased;
                 () = shutdown.cancelled() => return,
                 trigger = triggers.recv() => self.turn_or_stop(trigger, &mut triggers, &shutdown).await,
                 () = until(retry_at) => self.turn_or_stop(Trigger::Interval, &mut triggers, &shutdown).await,
                 () = until(resume_at) => self.turn_or_stop(Trigger::Interval, &mut triggers, &shutdown).await,
+                () = until(confirm_at) => {
+                    if !self.confirm().await {
+                        self.turn_or_stop(Trigger::Interval, &mut triggers, &shutdown).await;
+                    }
+                    self.publish();
+                }
                 () = client.another_key() => {
                     tracing::info!("there is another management key: it is tried at once");
                     self.memory.is_fresh = true;
@@ -295,13 +307,15 @@ impl Reconciler {
         if self.resolve(&lost, &assessment) {
             self.memory.retry_at = Some(Instant::now() + SHORTEST_WAIT);
         }
-        let Assessment { mut plan, gone, refusal, first_contact, .. } = assessment;
+        let Assessment { mut plan, gone, refusal, first_contact, unconfirmed, .. } = assessment;
         self.show_pause(refusal.as_ref());
         if refusal.is_some() {
             self.queue.pause(&self.assessor.project, true);
         }
         self.paused.send_replace(refusal);
         self.adopt(&desired, &plan, &gone, first_contact);
+        self.note_effects(&desired, &plan, &unconfirmed);
+        self.memory.unconfirmed = unconfirmed;
         self.note_drift(&desired, &plan, trigger);
         self.memory.overview.note_observed(&plan, SystemTime::now() - started.elapsed());
         self.forbidden.send_replace(BTreeMap::new());
@@ -436,6 +450,25 @@ impl Reconciler {
                 false
             }
         }
+    }
+
+    /// A look at the kinds of which the last one contradicted our writes, now that it proves something. False where that is
+    /// still so, or cannot be told.
+    async fn confirm(&mut self) -> bool {
+        let Unconfirmed { keys, .. } = std::mem::take(&mut self.memory.unconfirmed);
+        let kinds: BTreeSet<&str> = keys.keys().map(|key| key.kind).collect();
+        for kind in kinds.into_iter().filter_map(resource::kind) {
+            let Ok(documents) = kind.list(&self.assessor.client).await else { return false };
+            let shown: HashMap<Key, u64> = documents
+                .iter()
+                .filter_map(|document| Some((kind.key(document)?, plan::digest(kind, document))))
+                .collect();
+            let mut expected = keys.iter().filter(|(key, _)| key.kind == kind.name());
+            if !expected.all(|(key, digest)| shown.get(key) == Some(digest)) {
+                return false;
+            }
+        }
+        true
     }
 
     fn show_pause(&self, refusal: Option<&descope::Error>) {

@@ -20,6 +20,7 @@ use std::time::SystemTime;
 
 mod browse;
 mod clock;
+mod effect;
 mod error;
 mod fingerprint;
 mod guard;
@@ -32,6 +33,7 @@ mod sweep;
 
 pub use browse::PassView;
 pub use browse::Window;
+pub use effect::Written;
 pub use error::Error;
 pub use error::OpenError;
 pub use fingerprint::Digest;

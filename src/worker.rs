@@ -28,10 +28,12 @@ use tokio::time::Instant;
 use tracing::Instrument;
 
 mod look;
+pub mod recent;
 mod record;
 
 use look::Live;
 use look::Look;
+use recent::Recent;
 use record::Sending;
 pub use record::fingerprint;
 
@@ -49,6 +51,8 @@ pub struct Target {
     /// Refusals (403) of each kind in a row: after [`FORBIDDEN`] of them nothing more of that kind is sent until a pass
     /// gives it another try.
     pub forbidden: watch::Sender<BTreeMap<&'static str, (u32, String)>>,
+    /// What was written a moment ago.
+    pub recent: Recent,
     /// An overwriting write or a delete that rests on an older observation looks again first.
     pub trusted_for: Duration,
 }

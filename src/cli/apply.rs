@@ -20,6 +20,7 @@ use crate::plan::Origin;
 use crate::plan::Plan;
 use crate::plan::render;
 use crate::plan::render::ProjectReport;
+use crate::plan::render::RefusedReport;
 use crate::plan::render::Report;
 use crate::queue::Queue;
 use crate::reconcile::Reconciler;
@@ -30,6 +31,7 @@ use crate::source::loader::Loader;
 use crate::state;
 use crate::telemetry::redact::Redactor;
 use crate::telemetry::status::rfc3339;
+use crate::worker::recent::Unconfirmed;
 use anyhow::bail;
 use bar::Bar;
 use outcome::Outcome;
@@ -109,9 +111,23 @@ pub async fn run(config: Config, args: ApplyArgs, redactor: &Redactor) -> anyhow
         if !is_asked_for || has_problems || stop.is_cancelled() {
             break;
         }
-        let plans = assess(&parts, &desired_states, &ApplyArgs { approve: None, ..args.clone() }).await?;
+        let again = ApplyArgs { approve: None, ..args.clone() };
+        let mut plans = assess(&parts, &desired_states, &again).await?;
+        if let Some(until) = plans.iter().filter_map(|planned| planned.unconfirmed.until).max() {
+            tracing::info!(
+                "Descope shows what was there before the write: it is looked at again when that proves something"
+            );
+            if stop.run_until_cancelled(tokio::time::sleep_until(until)).await.is_none() {
+                break;
+            }
+            plans = assess(&parts, &desired_states, &again).await?;
+        }
         for (project, planned) in report.projects.iter_mut().zip(&plans) {
             project.is_incomplete |= !planned.plan.unobserved.is_empty();
+            if !planned.plan.without_effect.is_empty() {
+                project.is_without_effect = true;
+                project.refused = RefusedReport::all(&planned.plan);
+            }
         }
         enqueue(&parts, &desired_states, plans);
         drain(&parts, &stop).await;
@@ -158,6 +174,8 @@ struct Planned {
     gone: HashSet<Key>,
     /// It was never seen before.
     first_contact: bool,
+    /// As in [`Assessment`].
+    unconfirmed: Unconfirmed,
     /// Nothing of it goes ahead, whatever is approved.
     is_suspended: bool,
 }
@@ -172,7 +190,7 @@ async fn assess(parts: &Parts, desired_states: &[Arc<Desired>], args: &ApplyArgs
         let lost = reconciler.lost_calls();
         let assessment = reconciler.assessor.assess(desired, Priority::Change, &lost).await;
         reconciler.resolve(&lost, &assessment);
-        let Assessment { mut plan, gone, refusal, first_contact, .. } = assessment;
+        let Assessment { mut plan, gone, refusal, first_contact, unconfirmed, .. } = assessment;
         if let Some(reason) = refusal {
             tracing::error!(project = &*project.name, %reason, "this project is refused; the others go on");
         }
@@ -190,7 +208,7 @@ async fn assess(parts: &Parts, desired_states: &[Arc<Desired>], args: &ApplyArgs
             }
             release(&mut plan, args);
         }
-        plans.push(Planned { plan, gone, first_contact, is_suspended: suspended_until.is_some() });
+        plans.push(Planned { plan, gone, first_contact, unconfirmed, is_suspended: suspended_until.is_some() });
     }
     match &args.approve {
         Some(fingerprint) if !is_approved => bail!(
@@ -215,8 +233,9 @@ fn report(config: &Config, parts: &Parts, plans: &[Planned]) -> Report {
 
 fn enqueue(parts: &Parts, desired_states: &[Arc<Desired>], plans: Vec<Planned>) {
     for ((project, desired), planned) in parts.projects.iter().zip(desired_states).zip(plans) {
-        let Planned { mut plan, gone, first_contact, .. } = planned;
+        let Planned { mut plan, gone, first_contact, unconfirmed, .. } = planned;
         project.reconciler.adopt(desired, &plan, &gone, first_contact);
+        project.reconciler.note_effects(desired, &plan, &unconfirmed);
         let loader = project.reconciler.loader.as_ref();
         let revision = loader.and_then(Loader::revision).unwrap_or_default();
         let commit = loader.and_then(Loader::commit_in_force);

@@ -21,6 +21,7 @@ use crate::source::loader::Loader;
 use crate::state::State;
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::redact::Redactor;
+use crate::worker::recent::Recent;
 use anyhow::Context;
 use clap::ValueEnum;
 use reqwest::Method;
@@ -107,6 +108,7 @@ pub async fn run(config: Config, args: PlanArgs, redactor: &Redactor) -> anyhow:
             state: state.as_ref().map(|state| state.project(&host, &connection.project_id, &project.owner)),
             rules: settings::rules(project),
             is_by_content: false,
+            recent: Recent::default(),
         };
         let assessment = assessor.assess(desired, Priority::Change, &BTreeSet::new()).await;
         if let Some(reason) = assessment.refusal {

@@ -4,6 +4,7 @@ use super::Change;
 use super::FieldChange;
 use super::Hold;
 use super::Plan;
+use super::Refusal;
 use crate::resource::Action;
 use crate::telemetry::line::one_line;
 use serde::Deserialize;
@@ -65,6 +66,9 @@ pub struct ProjectReport {
     /// A kind could not be observed: the warnings say which.
     #[serde(skip)]
     pub is_incomplete: bool,
+    /// Something was written and answered as done, and Descope keeps something else.
+    #[serde(skip)]
+    pub is_without_effect: bool,
     /// What an approval of the fingerprint covers: [`Plan::approvable`].
     #[serde(skip)]
     pub approvable: BTreeMap<String, &'static str>,
@@ -197,20 +201,11 @@ impl ProjectReport {
                 .chain(plan.warnings.iter().cloned())
                 .collect(),
             changes: plan.changes.iter().map(ChangeReport::new).collect(),
-            refused: plan
-                .refused
-                .iter()
-                .map(|refusal| RefusedReport {
-                    kind: refusal.key.kind.into(),
-                    id: refusal.key.id(),
-                    message: refusal.message.clone(),
-                    file: refusal.place.file.to_string(),
-                    line: refusal.place.line,
-                })
-                .collect(),
+            refused: RefusedReport::all(plan),
             undeclared: plan.undeclared.iter().map(|key| Identity { kind: key.kind.into(), id: key.id() }).collect(),
             forecast: Forecast { requests, seconds: pace.seconds(requests) },
             is_incomplete: !plan.unobserved.is_empty(),
+            is_without_effect: !plan.without_effect.is_empty(),
             approvable: plan.approvable(),
         }
     }
@@ -231,6 +226,20 @@ impl ProjectReport {
 
     fn count(&self, action: Action) -> usize {
         self.changes.iter().filter(|change| change.action == action.as_str()).count()
+    }
+}
+
+impl RefusedReport {
+    /// Those of a plan.
+    pub fn all(plan: &Plan) -> Vec<Self> {
+        let report = |refusal: &Refusal| Self {
+            kind: refusal.key.kind.into(),
+            id: refusal.key.id(),
+            message: refusal.message.clone(),
+            file: refusal.place.file.to_string(),
+            line: refusal.place.line,
+        };
+        plan.refused.iter().map(report).collect()
     }
 }
 

@@ -29,6 +29,8 @@ use crate::state::Lately;
 use crate::state::Ledger;
 use crate::state::OpenIntent;
 use crate::state::ProjectState;
+use crate::worker::recent::Recent;
+use crate::worker::recent::Unconfirmed;
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
@@ -85,6 +87,8 @@ pub struct Assessor {
     pub rules: Rules,
     /// The stats of the files prove nothing: what is absent has to be absent for longer.
     pub is_by_content: bool,
+    /// What was written a moment ago.
+    pub recent: Recent,
 }
 
 /// What Descope answered.
@@ -93,6 +97,8 @@ pub struct Sight {
     pub observed: Observed,
     /// As in [`Assessment`].
     pub gone: HashSet<Key>,
+    /// As in [`Assessment`].
+    pub unconfirmed: Unconfirmed,
 }
 
 /// What [`Assessor::plan`] makes of it.
@@ -103,6 +109,8 @@ pub struct Assessment {
     pub observed: Observed,
     /// Owned and declared nowhere, or to be deleted by a call whose answer was lost: two lists in a row lack it.
     pub gone: HashSet<Key>,
+    /// What lists contradict of our last writes, and what was compared as we sent it.
+    pub unconfirmed: Unconfirmed,
     /// Why the whole project must wait: the key was refused, or everything was.
     pub refusal: Option<descope::Error>,
     /// The project was never seen before.
@@ -121,7 +129,14 @@ impl Assessor {
         let client = self.client.with_priority(priority);
         let mut observed = observed::fetch(&client, self.kinds(desired)).await;
         let gone = self.look_twice(&client, desired, lost, &mut observed).await;
-        Sight { observed, gone }
+        let mut unconfirmed = Unconfirmed::default();
+        let asked_at = observed.began;
+        for (name, documents) in &mut observed.kinds {
+            if let (Some(kind), Ok(documents)) = (resource::kind(name), documents) {
+                unconfirmed.add(self.recent.put_over(kind, documents, asked_at));
+            }
+        }
+        Sight { observed, gone, unconfirmed }
     }
 
     /// How long a resource must have been out of the YAML before it is deleted.
@@ -132,7 +147,7 @@ impl Assessor {
     /// Compares. While the newest files are not in force (`is_current`), no delete becomes due: they may say something
     /// else.
     pub fn plan(&self, desired: &Desired, is_current: bool, sight: Sight) -> Assessment {
-        let Sight { observed, gone } = sight;
+        let Sight { observed, gone, unconfirmed } = sight;
         // What was deleted during the look is not there to be deleted, so it must count. Without the count of what was
         // deleted lately, nothing more is.
         let ledger = self.known(|state| state.ledger().map(Some));
@@ -151,7 +166,7 @@ impl Assessor {
         let sent = self.known(ProjectState::sent_digests);
         let first_contact = !self.is_known();
         let scope = format!("{:?}", (self.client.target(), &self.rules.owner));
-        let plan = plan::diff(&Inputs {
+        let mut plan = plan::diff(&Inputs {
             scope: &scope,
             desired,
             observed: &observed,
@@ -166,7 +181,8 @@ impl Assessor {
             may_delete: &|key| has_count && is_current && is_due(key),
             is_approved: &|digest| approved.contains(digest),
         });
-        Assessment { plan, refusal: refusal(&observed), observed, gone, first_contact }
+        self.refuse_without_effect(&mut plan);
+        Assessment { plan, refusal: refusal(&observed), observed, gone, unconfirmed, first_contact }
     }
 
     /// The kinds to ask for: those that a file mentions, those of which something is owned, and those with open calls: one

@@ -14,6 +14,7 @@ use crate::resource::Key;
 use crate::resource::Kind;
 use crate::state;
 use crate::state::Owned;
+use crate::worker::recent::Unconfirmed;
 use std::collections::BTreeMap;
 use std::collections::HashMap;
 use std::collections::HashSet;
@@ -84,6 +85,24 @@ impl Reconciler {
         };
         if let Err(error) = adopt() {
             tracing::error!(%error, "cannot write down what is owned");
+        }
+    }
+
+    /// What this look shows as it was sent needs no more watching.
+    pub fn note_effects(&self, desired: &Desired, plan: &Plan, unconfirmed: &Unconfirmed) {
+        let changed: HashSet<&Key> = plan.changes.iter().map(|change| &change.key).collect();
+        let refused: HashSet<&Key> = plan.refused.iter().map(|refusal| &refusal.key).collect();
+        let is_open = |key: &Key| {
+            let is_missing = desired.resources.contains_key(key) && !plan.present.contains(key);
+            let is_unseen = !plan.observed.contains(key.kind) || plan.waiting.contains(key.kind);
+            changed.contains(key)
+                || refused.contains(key)
+                || unconfirmed.keys.contains_key(key)
+                || is_missing
+                || is_unseen
+        };
+        if let Err(error) = self.state.keep_effects(is_open) {
+            tracing::error!(%error, "cannot write down which writes took effect");
         }
     }
 

@@ -239,7 +239,8 @@ impl Reconciler {
         let has_passed = self.memory.last_pass.as_ref().is_some_and(|pass| pass.result != Outcome::Failed.as_str());
         let is_done = self.queue.counts_of(&self.assessor.project).total() == 0
             && !self.queue.awaits_look(&self.assessor.project);
-        is_planned && has_passed && problems.is_empty() && is_done && self.paused.borrow().is_none()
+        let is_confirmed = self.memory.unconfirmed.keys.is_empty();
+        is_planned && has_passed && problems.is_empty() && is_done && is_confirmed && self.paused.borrow().is_none()
     }
 }
 

@@ -5,6 +5,8 @@ use super::Attempt;
 use super::Digest;
 use super::Error;
 use super::Owned;
+use super::effect;
+use super::effect::Written;
 use super::guard;
 use super::history;
 use super::history::NOT_SENT;
@@ -129,6 +131,10 @@ pub struct Ending<'a> {
     pub message: &'a str,
     /// How long it took.
     pub duration: Duration,
+    /// What it wrote, where it was answered.
+    pub written: &'a [Written],
+    /// Fields that cannot be read back and that it reset.
+    pub reset: &'a [(Key, &'static str)],
 }
 
 /// Fingerprints of what was sent for fields that cannot be read back.
@@ -184,7 +190,9 @@ impl ProjectState {
                     settle(transaction, project, &open, ending, now)?;
                 }
             }
-            project::set_sent(transaction, project, sent)
+            project::set_sent(transaction, project, sent)?;
+            project::reset_sent(transaction, project, ending.reset)?;
+            effect::note(transaction, project, ending.written)
         })
     }
 
@@ -206,7 +214,9 @@ impl ProjectState {
                     follow(transaction, project, intent, now)?;
                 }
             }
-            project::set_sent(transaction, project, sent)
+            project::set_sent(transaction, project, sent)?;
+            project::reset_sent(transaction, project, ending.reset)?;
+            effect::note(transaction, project, ending.written)
         })
     }
 
@@ -242,7 +252,7 @@ impl ProjectState {
                 let Some(open) = open else { continue };
                 let duration = open.begun_at.elapsed().unwrap_or_default();
                 take(transaction, project, open.id)?;
-                let ending = Ending { settled: Settled::Done, message, duration };
+                let ending = Ending { settled: Settled::Done, message, duration, written: &[], reset: &[] };
                 settle(transaction, project, &open, &ending, now)?;
             }
             Ok(())
@@ -331,7 +341,7 @@ fn close_earlier(transaction: &Transaction<'_>, project: i64, open: &OpenIntent)
         let duration = earlier.begun_at.elapsed().unwrap_or_default();
         // An update works twice as well, anything else only once.
         let settled = if *action == Action::Update { Settled::Unknown } else { Settled::NotDone };
-        let ending = Ending { settled, message: OVERTAKEN, duration };
+        let ending = Ending { settled, message: OVERTAKEN, duration, written: &[], reset: &[] };
         history::add(transaction, project, &earlier.intent.attempt(&ending))?;
     }
     Ok(())

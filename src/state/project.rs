@@ -239,14 +239,26 @@ pub(super) fn set_sent(transaction: &Transaction<'_>, id: i64, sent: &SentFields
     Ok(())
 }
 
+/// What was sent is there no more.
+pub(super) fn reset_sent(transaction: &Transaction<'_>, id: i64, reset: &[(Key, &str)]) -> rusqlite::Result<()> {
+    let sql = "DELETE FROM sent WHERE project = ? AND kind = ? AND tenant = ? AND name = ? AND field = ?";
+    let mut statement = transaction.prepare_cached(sql)?;
+    reset
+        .iter()
+        .try_for_each(|(key, field)| statement.execute(params![id, key.kind, tenant(key), key.name, field]).map(drop))
+}
+
 /// A resource that was created anew has nothing of what was sent to the old one.
 pub(super) fn forget_sent(transaction: &Transaction<'_>, id: i64, key: &Key) -> rusqlite::Result<()> {
-    let sql = "DELETE FROM sent WHERE project = ? AND kind = ? AND tenant = ? AND name = ?";
-    transaction.prepare_cached(sql)?.execute(params![id, key.kind, tenant(key), key.name]).map(drop)
+    for table in ["sent", "written"] {
+        let sql = format!("DELETE FROM {table} WHERE project = ? AND kind = ? AND tenant = ? AND name = ?");
+        transaction.prepare_cached(&sql)?.execute(params![id, key.kind, tenant(key), key.name])?;
+    }
+    Ok(())
 }
 
 pub(super) fn disown(transaction: &Transaction<'_>, id: i64, key: &Key) -> rusqlite::Result<()> {
-    for table in ["owned", "sent"] {
+    for table in ["owned", "sent", "written"] {
         let sql = format!("DELETE FROM {table} WHERE project = ? AND kind = ? AND tenant = ? AND name = ?");
         transaction.prepare_cached(&sql)?.execute(params![id, key.kind, tenant(key), key.name])?;
     }
@@ -257,7 +269,7 @@ pub(super) fn rename(transaction: &Transaction<'_>, id: i64, old: &str, new: &Ke
     transaction
         .prepare_cached("INSERT OR IGNORE INTO renamed (project, kind, tenant, old, new) VALUES (?, ?, ?, ?, ?)")?
         .execute(params![id, new.kind, tenant(new), old, new.name])?;
-    for table in ["owned", "sent"] {
+    for table in ["owned", "sent", "written"] {
         let sql = format!(
             "UPDATE OR REPLACE {table} SET name = ? WHERE project = ? AND kind = ? AND tenant = ? AND name = ?"
         );

@@ -168,6 +168,24 @@ const MIGRATIONS: &[&str] = &[
     ALTER TABLE approved ADD COLUMN kind TEXT NOT NULL DEFAULT '';
     CREATE INDEX intent_audit ON intent (audit) WHERE audit IS NOT NULL;
 ",
+    "
+    -- Fields that were written, with the answer that it was done, until a look shows them. Fingerprints of what was sent, and
+    -- of what was there before; how often the same was sent.
+    CREATE TABLE written (
+        project INTEGER NOT NULL REFERENCES project (id) ON DELETE CASCADE,
+        kind    TEXT NOT NULL,
+        tenant  TEXT NOT NULL,
+        name    TEXT NOT NULL,
+        path    TEXT NOT NULL,
+        sent    BLOB NOT NULL,
+        before  BLOB NOT NULL,
+        times   INTEGER NOT NULL,
+        PRIMARY KEY (project, kind, tenant, name, path)
+    ) STRICT, WITHOUT ROWID;
+
+    -- Which of those that bore its name it is: a fingerprint of what Descope gave it. NULL: not seen since it was made.
+    ALTER TABLE owned ADD COLUMN incarnation BLOB;
+",
 ];
 
 /// The version that this binary reads and writes.

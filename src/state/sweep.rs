@@ -98,6 +98,7 @@ mod tests {
     use crate::state::ProjectState;
     use crate::state::Settled;
     use crate::state::State;
+    use crate::state::Written;
     use crate::state::tests::intent;
     use rusqlite::types::Value;
     use std::collections::BTreeMap;
@@ -121,7 +122,9 @@ mod tests {
         project.approve(&BTreeMap::from([("digest".to_owned(), "roles")]), now, now + hour).unwrap();
         project.set_sent(&[(key.clone(), "secret", [7; 32])]).unwrap();
         let ids = project.begin(&[intent(Action::Delete, &key), intent(Action::Create, &key)]).unwrap();
-        let ending = Ending { settled: Settled::Done, message: "", duration: Duration::ZERO };
+        let (path, sent, before) = ("description".to_owned(), [7; 32], [8; 32]);
+        let written = [Written { key: key.clone(), path, sent, before }];
+        let ending = Ending { settled: Settled::Done, message: "", duration: Duration::ZERO, written: &[], reset: &[] };
         project.settle(&ids[..1], &ending, &[]).unwrap();
         project.own(&[(key.clone(), Owned { created_at: Some(now), ..Owned::default() })]).unwrap();
         project.set_sent(&[(key.clone(), "secret", [7; 32])]).unwrap();
@@ -129,6 +132,7 @@ mod tests {
         rename.from = Some("b".into());
         project.note_calls(&[rename], &ending, &[]).unwrap();
         project.set_sent(&[(key, "secret", [7; 32])]).unwrap();
+        project.note_calls(&[], &Ending { written: &written, ..ending }, &[]).unwrap();
         let row = PassRow {
             started_at: now,
             finished_at: now,
@@ -150,11 +154,14 @@ mod tests {
         project.absences().unwrap();
         project.ledger().unwrap();
         project.sent_digests().unwrap();
+        project.effect(&Key::in_tenant("roles", "t", "a"), "description").unwrap();
+        project.keep_effects(|_| true).unwrap();
         project.approved(now).unwrap();
         project.suspended_until(now).unwrap();
         project.keep_approvals(&BTreeSet::new(), &BTreeSet::new(), now).unwrap();
         for open in project.open_intents().unwrap() {
-            let ending = Ending { settled: Settled::NotDone, message: "", duration: Duration::ZERO };
+            let ending =
+                Ending { settled: Settled::NotDone, message: "", duration: Duration::ZERO, written: &[], reset: &[] };
             assert!(crate::telemetry::status::rfc3339(open.begun_at).len() == 20);
             project.settle_open(&open, &ending).unwrap();
         }

@@ -49,7 +49,7 @@ pub(super) fn intent(action: Action, key: &Key) -> Intent {
 }
 
 fn ending(settled: Settled) -> Ending<'static> {
-    Ending { settled, message: "so it was", duration: Duration::from_millis(5) }
+    Ending { settled, message: "so it was", duration: Duration::from_millis(5), written: &[], reset: &[] }
 }
 
 /// `action id: outcome`, with the message where there is one.
@@ -398,8 +398,7 @@ fn rows_of_kinds_that_this_release_does_not_know_are_skipped_and_kept() {
     let state = State::open(dir.path()).unwrap();
     let project = of(&state);
     project.own(&[plain(&role("a"))]).unwrap();
-    let sql =
-        "INSERT INTO owned SELECT project, 'holograms', tenant, name, created_at, protected, cascade_delete FROM owned";
+    let sql = "INSERT INTO owned SELECT project, 'holograms', tenant, name, created_at, protected, cascade_delete, NULL FROM owned";
     state.connection().execute(sql, []).unwrap();
 
     assert_eq!(project.inventory().unwrap().len(), 1);

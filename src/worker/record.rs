@@ -3,12 +3,17 @@
 use super::Target;
 use crate::descope;
 use crate::descope::Client;
+use crate::plan::FieldChange;
 use crate::plan::Task;
+use crate::resource::Action;
 use crate::resource::Field;
 use crate::resource::Key;
 use crate::resource::Kind;
 use crate::resource::Write;
 use crate::resource::fold;
+use crate::resource::spec::Need;
+use crate::resource::spec::Omit;
+use crate::source::Trigger;
 use crate::state;
 use crate::state::Digest;
 use crate::state::Ending;
@@ -18,6 +23,7 @@ use crate::state::Occasion;
 use crate::state::ProjectState;
 use crate::state::SentFields;
 use crate::state::Settled;
+use crate::state::Written;
 use nonempty::NonEmpty;
 use serde_json::Value;
 use std::sync::Arc;
@@ -83,7 +89,20 @@ impl Sending {
     /// It took effect: with that, what is owned, and the fingerprints of what cannot be read back.
     pub fn done(&self, kind: &dyn Kind, tasks: &NonEmpty<&Task>) {
         let sent: Vec<_> = tasks.iter().flat_map(|task| unreadable(&self.target, kind, task)).collect();
-        self.end(&self.ending(Settled::Done, ""), &sent);
+        let reset: Vec<_> = tasks.iter().flat_map(|task| reset(kind, task)).collect();
+        let written: Vec<_> = tasks.iter().flat_map(|task| written(&self.target, task)).collect();
+        for task in tasks.iter().filter(|task| !matches!(task.action, Action::Create | Action::Delete)) {
+            self.target.recent.note(&task.slot.key, &task.fields);
+        }
+        self.end(&Ending { written: &written, reset: &reset, ..self.ending(Settled::Done, "") }, &sent);
+        // Was it answered and not kept, or changed back since? A look soon after tells.
+        let is_repeated = |written: &Written| {
+            let effect = self.target.state.effect(&written.key, &written.path).ok().flatten();
+            effect.is_some_and(|effect| effect.times > 1)
+        };
+        if tasks.head.action == Action::Update && written.iter().any(is_repeated) {
+            self.target.look_again.fire(Trigger::Interval);
+        }
     }
 
     /// It was sent and not carried out, or not answered: then whether it took effect is found out later.
@@ -117,7 +136,8 @@ impl Sending {
     }
 
     fn ending<'a>(&self, settled: Settled, message: &'a str) -> Ending<'a> {
-        Ending { settled, message, duration: self.noted.get().map_or(Duration::ZERO, |noted| noted.at.elapsed()) }
+        let duration = self.noted.get().map_or(Duration::ZERO, |noted| noted.at.elapsed());
+        Ending { settled, message, duration, written: &[], reset: &[] }
     }
 
     fn end(&self, ending: &Ending<'_>, sent: &SentFields) {
@@ -179,6 +199,34 @@ fn intent(target: &Target, task: &Task, attempts: u32) -> Intent {
     }
 }
 
+/// What a look has to show. A create is told by its texts and lists: what is not kept of it was made something else of.
+fn written(target: &Target, task: &Task) -> Vec<Written> {
+    let is_told = |change: &&FieldChange| match (task.action, &change.to) {
+        (Action::Delete, _) => false,
+        (Action::Create, Value::String(_) | Value::Array(_)) => change.to.as_str() != Some(&*task.slot.key.name),
+        (Action::Create, _) => false,
+        (Action::Update | Action::Rename, to) => to.as_str() != Some(&*task.slot.key.name),
+    };
+    let written = |change: &FieldChange| Written {
+        key: task.slot.key.clone(),
+        path: change.path.clone(),
+        sent: target.state.fingerprint(&change.to),
+        before: target.state.fingerprint(&change.from),
+    };
+    task.fields.iter().filter(is_told).map(written).collect()
+}
+
+/// Fields that an overwriting call resets because it does not carry them.
+fn reset(kind: &dyn Kind, task: &Task) -> Vec<(Key, &'static str)> {
+    let Write::Overwrite { body, .. } = &task.write else { return Vec::new() };
+    let Some(part) = kind.spec().part(task.slot.part) else { return Vec::new() };
+    let is_reset = |field: &&Field| {
+        let is_changeable = field.need != Need::AtCreation && field.omit == Omit::Resets;
+        field.is_remembered() && is_changeable && !body.contains_key(field.name)
+    };
+    part.fields.iter().filter(is_reset).map(|field| (task.slot.key.clone(), field.name)).collect()
+}
+
 /// Fingerprints of the fields that a write carries and the API may not return.
 fn unreadable(target: &Target, kind: &dyn Kind, task: &Task) -> Vec<(Key, &'static str, Digest)> {
     let Some(body) = task.write.body() else { return Vec::new() };
@@ -186,7 +234,10 @@ fn unreadable(target: &Target, kind: &dyn Kind, task: &Task) -> Vec<(Key, &'stat
     // What the list shows of a part that is not there yet proves nothing, so that is remembered as well.
     let fields = part.fields.iter().filter(|field| field.is_remembered());
     let digest = |field: &'static Field| {
-        let digest = target.state.fingerprint(&fold::folded(field.shape, body.get(field.name)?));
+        // What can be set only by the create, and was not, is known to be empty.
+        let is_empty = field.need == Need::AtCreation && task.action == Action::Create;
+        let value = body.get(field.name).or(is_empty.then_some(&Value::Null))?;
+        let digest = target.state.fingerprint(&fold::folded(field.shape, value));
         Some((task.slot.key.clone(), field.name, digest))
     };
     fields.filter_map(digest).collect()

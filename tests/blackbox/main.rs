@@ -15,6 +15,7 @@ mod demo;
 mod drain;
 mod durability;
 mod events;
+mod effect;
 mod failure;
 mod fence;
 mod forget;

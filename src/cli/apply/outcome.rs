@@ -42,6 +42,8 @@ struct ProjectOutcome {
     totals: Totals,
     #[serde(skip)]
     is_incomplete: bool,
+    #[serde(skip)]
+    is_without_effect: bool,
 }
 
 #[derive(Debug, Serialize)]
@@ -115,7 +117,9 @@ impl Outcome {
         let Totals { ok, failed, blocked, .. } = self.totals;
         let is_short = |project: &ProjectOutcome| project.is_incomplete || !project.refused.is_empty();
         let is_bad = failed + blocked > 0 || self.projects.iter().any(is_short);
-        match (is_bad, ok > 0) {
+        // What was answered as done is done in part.
+        let is_partly = ok > 0 || self.projects.iter().any(|project| project.is_without_effect);
+        match (is_bad, is_partly) {
             (true, true) => Exit::Partly,
             (true, false) => Exit::Failed,
             (false, _) if self.projects.iter().any(ProjectOutcome::has_held) => Exit::Held,
@@ -142,7 +146,17 @@ impl ProjectOutcome {
     }
 
     fn of(plan: ProjectReport, left: &Left) -> Self {
-        let changes: Vec<ChangeOutcome> = plan.changes.into_iter().map(|change| left.outcome(change)).collect();
+        let mut changes: Vec<ChangeOutcome> = plan.changes.into_iter().map(|change| left.outcome(change)).collect();
+        // It was answered as done, and then refused for what Descope made of it.
+        let refusal = |change: &ChangeReport| {
+            plan.refused.iter().find(|refused| (&refused.kind, &refused.id) == (&change.kind, &change.id))
+        };
+        for outcome in changes.iter_mut().filter(|outcome| plan.is_without_effect && outcome.result == ChangeResult::Ok)
+        {
+            if let Some(refused) = refusal(&outcome.change) {
+                (outcome.result, outcome.message) = (ChangeResult::Failed, Some(refused.message.clone()));
+            }
+        }
         let totals = Totals::of(changes.iter());
         Self {
             name: plan.name,
@@ -155,6 +169,7 @@ impl ProjectOutcome {
             forecast: plan.forecast,
             totals,
             is_incomplete: plan.is_incomplete,
+            is_without_effect: plan.is_without_effect,
         }
     }
 

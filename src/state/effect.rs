@@ -1,0 +1,91 @@
+//! What was written and answered, until a look shows it: so that a write which Descope answers without keeping what it
+//! carries is not sent for ever.
+
+use super::Digest;
+use super::Error;
+use super::project::ProjectState;
+use super::project::key;
+use super::project::number;
+use super::project::tenant;
+use crate::resource::Key;
+use rusqlite::OptionalExtension;
+use rusqlite::Transaction;
+use rusqlite::params;
+
+/// One field of a write that was answered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Written {
+    /// The resource.
+    pub key: Key,
+    /// The field.
+    pub path: String,
+    /// Fingerprint of what was sent.
+    pub sent: Digest,
+    /// Fingerprint of what was there before.
+    pub before: Digest,
+}
+
+/// What is known of the writes of one field.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Effect {
+    /// Fingerprint of what was sent last.
+    pub sent: Digest,
+    /// Fingerprint of what was there before that.
+    pub before: Digest,
+    /// How often this was sent and answered, with no look in between that showed it.
+    pub times: u32,
+}
+
+impl ProjectState {
+    /// What no look has shown yet of the last write of this field.
+    pub fn effect(&self, key: &Key, path: &str) -> Result<Option<Effect>, Error> {
+        let sql = "SELECT sent, before, times FROM written
+                   WHERE project = ? AND kind = ? AND tenant = ? AND name = ? AND path = ?";
+        self.read(|connection, id| {
+            let mut statement = connection.prepare_cached(sql)?;
+            let row = params![id, key.kind, tenant(key), key.name, path];
+            let found = statement.query_row(row, |row| {
+                // A damaged row says nothing.
+                let digests = row.get("sent").ok().zip(row.get("before").ok());
+                let times = number(row, "times")?;
+                Ok(digests.map(|(sent, before)| Effect { sent, before, times }))
+            });
+            Ok(found.optional()?.flatten())
+        })
+    }
+
+    /// Forgets the writes of all resources that a look showed as they were sent; `open` are the others.
+    pub fn keep_effects(&self, open: impl Fn(&Key) -> bool) -> Result<(), Error> {
+        let sql = "SELECT DISTINCT kind, tenant, name FROM written WHERE project = ?";
+        let shown: Vec<Key> = self.read(|connection, id| {
+            let mut statement = connection.prepare_cached(sql)?;
+            let mut rows = statement.query([id])?;
+            let mut shown = Vec::new();
+            while let Some(row) = rows.next()? {
+                shown.extend(key(row)?.filter(|key| !open(key)));
+            }
+            Ok(shown)
+        })?;
+        if shown.is_empty() {
+            return Ok(());
+        }
+        let sql = "DELETE FROM written WHERE project = ? AND kind = ? AND tenant = ? AND name = ?";
+        self.write(|transaction, id| {
+            let mut statement = transaction.prepare_cached(sql)?;
+            shown.iter().try_for_each(|key| statement.execute(params![id, key.kind, tenant(key), key.name]).map(drop))
+        })
+    }
+}
+
+/// Notes writes that were answered. Those that were sent before, as often as now, count.
+pub(super) fn note(transaction: &Transaction<'_>, id: i64, written: &[Written]) -> rusqlite::Result<()> {
+    let sql = "INSERT INTO written (project, kind, tenant, name, path, sent, before, times)
+               VALUES (?, ?, ?, ?, ?, ?, ?, 1) ON CONFLICT DO UPDATE SET
+                   times = CASE WHEN sent = excluded.sent THEN times + 1 ELSE 1 END,
+                   sent = excluded.sent, before = excluded.before";
+    let mut statement = transaction.prepare_cached(sql)?;
+    for Written { key, path, sent, before } in written {
+        statement.execute(params![id, key.kind, tenant(key), key.name, path, sent, before])?;
+    }
+    Ok(())
+}

@@ -1,0 +1,90 @@
+//! Answered is not done: what Descope says it wrote and does not keep, and reads that lag behind writes.
+
+use crate::harness::World;
+use serde_json::Value;
+use serde_json::json;
+
+async fn updates(world: &World) -> usize {
+    world.writes().await.iter().filter(|(line, _)| line == "POST /v1/mgmt/role/update").count()
+}
+
+fn role(description: &str) -> String {
+    format!("roles:\n  - {{ name: r, description: {description} }}\n")
+}
+
+/// It was sent with each pass for ever, told as drift, and everything was converged.
+#[tokio::test]
+async fn a_write_that_is_answered_twice_and_not_kept_is_a_problem_and_not_sent_again() {
+    let mut world = World::new().await;
+    world.write("roles.yaml", &role("one"));
+    world.converge().await;
+    world.faults(json!([{ "match": { "path": "/v1/mgmt/role/update" }, "fault": "empty200" }])).await;
+    world.write("roles.yaml", &role("two"));
+    world.until("sent", async |world| updates(world).await == 1).await;
+
+    world.fresh_pass().await;
+    assert!(!world.is_converged().await, "what the list shows is not what is declared");
+    world.until("a problem", async |world| world.has_problem("roles", "r", "parked").await).await;
+
+    let problem = world.problem("roles", "r").await.unwrap();
+    let message = problem["message"].as_str().unwrap();
+    assert!(message.contains(r#"description: sent "two", Descope keeps "one""#), "{message}");
+    assert_eq!((&problem["file"], &problem["line"]), (&json!("roles.yaml"), &json!(2)));
+    assert_eq!(updates(&world).await, 2);
+    world.fresh_pass().await;
+    world.fresh_pass().await;
+    assert!(!world.is_converged().await);
+
+    // Nor by the next start, or by another command.
+    world.stop().await;
+    let apply = world.run(&["apply", "--auto-approve"]).await;
+    assert_eq!(apply.status.code(), Some(5), "{apply:?}");
+    assert!(String::from_utf8_lossy(&apply.stdout).contains("Descope keeps"), "{apply:?}");
+    world.start().await;
+    world.until("a problem again", async |world| world.has_problem("roles", "r", "parked").await).await;
+    assert_eq!(updates(&world).await, 2);
+
+    // Each side that changes is worth another try.
+    world.edit_live("roles/r", json!({ "description": "other" })).await;
+    world.fresh_pass().await;
+    world.until("sent", async |world| updates(world).await == 3).await;
+    world.faults(json!([])).await;
+    world.write("roles.yaml", &role("three"));
+    world.until("kept", async |world| world.entity("roles", "r").await.unwrap()["description"] == "three").await;
+    world.converge().await;
+    assert_eq!(world.project().await["problems"], json!([]));
+}
+
+/// `apply` said `ok` and ended with 0, each time.
+#[tokio::test]
+async fn apply_ends_with_5_where_what_it_sent_is_not_kept() {
+    let world = World::new().await;
+    world.write("roles.yaml", &role("one"));
+    assert_eq!(world.run(&["apply", "--auto-approve"]).await.status.code(), Some(0));
+    world.faults(json!([{ "match": { "path": "/v1/mgmt/role/update" }, "fault": "empty200" }])).await;
+    world.write("roles.yaml", &role("two"));
+
+    let codes = [0, 5, 5];
+    for code in codes {
+        let apply = world.run_json(&["apply", "--auto-approve", "-o", "json"], code).await;
+        let refused = apply["projects"][0]["refused"].as_array().map_or(0, Vec::len);
+        assert_eq!(refused, usize::from(code == 5), "{apply:#}");
+    }
+    assert_eq!(updates(&world).await, 2);
+}
+
+/// A role that somebody changes back again and again is healed each time, as long as our value was seen in between.
+#[tokio::test]
+async fn drift_that_comes_back_is_healed_each_time() {
+    let mut world = World::new().await;
+    world.write("roles.yaml", &role("one"));
+    world.converge().await;
+    for round in 1..=4 {
+        world.edit_live("roles/r", json!({ "description": "drifted" })).await;
+        world.fresh_pass().await;
+        world.until("healed", async |world| updates(world).await == round).await;
+        world.fresh_pass().await;
+        world.until("converged", async |world| world.is_converged().await).await;
+    }
+    assert_eq!(world.project().await["problems"], Value::Array(Vec::new()));
+}
