@@ -44,6 +44,7 @@ use crate::telemetry::status::Level;
 use crate::telemetry::status::QueueStatus;
 use crate::worker::Target;
 use crate::worker::Worker;
+use crate::worker::look::Looks;
 use crate::worker::recent::Recent;
 use secrecy::SecretString;
 use std::collections::BTreeMap;
@@ -158,6 +159,7 @@ impl Parts {
                     look_again: trigger.clone(),
                     paused: paused.clone(),
                     recent: recent.clone(),
+                    looks: Looks::default(),
                     trusted_for: config.source.interval.min(TRUSTED),
                     forbidden: forbidden.clone(),
                 },
@@ -324,7 +326,7 @@ impl Daemon {
         for project in projects {
             let stop = shutdown.clone();
             loops.spawn(async move {
-                project.reconciler.run(project.triggers, stop).await;
+                Box::pin(project.reconciler.run(project.triggers, stop)).await;
                 "reconcile"
             });
         }

@@ -6,6 +6,7 @@
 
 use crate::backoff::Backoff;
 use crate::limiter::Limiter;
+use crate::limiter::Permit;
 use crate::limiter::Priority;
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::redact::Redactor;
@@ -14,6 +15,7 @@ use secrecy::SecretString;
 use serde_json::Value;
 use std::fmt;
 use std::sync::Arc;
+use std::sync::Mutex;
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 use url::Url;
@@ -69,6 +71,8 @@ pub struct Client {
     shared: Arc<Shared>,
     priority: Priority,
     wanted: Option<Arc<Wanted>>,
+    /// For the next attempt.
+    reserved: Option<Arc<Mutex<Option<Permit>>>>,
 }
 
 /// Is a call still to be made?
@@ -108,7 +112,7 @@ impl Client {
         let license = License::default();
         let blame = Blame::default();
         let shared = Shared { settings, key, transport, limiter, metrics, shutdown, license, blame };
-        Self { shared: Arc::new(shared), priority: Priority::Observation, wanted: None }
+        Self { shared: Arc::new(shared), priority: Priority::Observation, wanted: None, reserved: None }
     }
 
     /// Which project it speaks to, on which host.
@@ -132,6 +136,13 @@ impl Client {
         let holds = move || before.as_ref().is_none_or(|before| before());
         let both = move || holds() && wanted() && holds();
         Self { wanted: Some(Arc::new(both)), ..self.clone() }
+    }
+
+    /// Waits for leave to send, and gives a client whose next attempt needs no more; `None` where nothing more is sent.
+    /// Dropped unused, it is given back.
+    pub async fn reserve(&self) -> Option<Self> {
+        let permit = self.shared.shutdown.run_until_cancelled(self.permit()).await?;
+        Some(Self { reserved: Some(Arc::new(Mutex::new(Some(permit)))), ..self.clone() })
     }
 
     /// Waits until there is another management key than the one that was refused, or one where none could be read. For

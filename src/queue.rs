@@ -49,6 +49,8 @@ pub struct Work {
     /// An earlier try may have taken effect: look before writing. What a worker sets here holds for the next try
     /// of what it puts back.
     pub verify: bool,
+    /// When the last wait after a failure ended: what was planned by an older look is looked at again.
+    pub woken_at: Option<Instant>,
 }
 
 /// What became of a task.

@@ -27,12 +27,12 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 use tracing::Instrument;
 
-mod look;
+pub mod look;
 pub mod recent;
 mod record;
 
 use look::Live;
-use look::Look;
+use look::Looks;
 use recent::Recent;
 use record::Sending;
 pub use record::fingerprint;
@@ -53,6 +53,8 @@ pub struct Target {
     pub forbidden: watch::Sender<BTreeMap<&'static str, (u32, String)>>,
     /// What was written a moment ago.
     pub recent: Recent,
+    /// What was looked at a moment ago.
+    pub looks: Looks,
     /// An overwriting write or a delete that rests on an older observation looks again first.
     pub trusted_for: Duration,
 }
@@ -209,22 +211,32 @@ async fn attempt(target: &Target, kind: &'static dyn Kind, work: &Work) -> Concl
         record::blocked(target, &work.tasks);
         return Conclusion::all(work, &Verdict::Park { message });
     }
-    let mut looks = work.verify || work.tasks.iter().any(|task| look::is_old(target, task));
-    // The wait for the rate limit may be longer than that each time, so it grows.
+    let mut looks = work.tasks.iter().any(|task| look::is_old(target, work, task));
+    // Without leave for both, the wait for the rate limit may be longer than that each time, so it grows.
     let mut trusted_for = target.trusted_for;
+    let mut since = work.woken_at;
     loop {
-        let look = if looks {
-            let is_done = |task: &Task, live: &Live| work.verify && look::has_landed(task, live);
-            match look::twice_where_needed(&target.client, kind, work.tasks.iter(), is_done).await {
-                Ok(look) => Some(look),
+        let mut writer = None;
+        // What the look already decides: it landed before, or it is not what the plan rested on.
+        let (decided, seen_at): (Vec<Option<Verdict>>, _) = if work.verify {
+            match look::twice_where_needed(target, kind, work.tasks.iter(), look::has_landed).await {
+                Ok(look) => {
+                    let decide = |task| look::decide(target, kind, work, task, &look.live);
+                    (work.tasks.iter().map(decide).collect(), Some(look.at))
+                }
+                Err(error) => return Conclusion::all(work, &after_failed_look(target, &error, false)),
+            }
+        } else if looks {
+            match target.looks.one(target, kind, since).await {
+                Ok((seen, leave)) => {
+                    writer = leave;
+                    (work.tasks.iter().map(|task| seen.decide(target, work, task)).collect(), Some(seen.at))
+                }
                 Err(error) => return Conclusion::all(work, &after_failed_look(target, &error, false)),
             }
         } else {
-            None
+            (vec![None; work.tasks.len()], None)
         };
-        // What the look already decides: it landed before, or it is not what the plan rested on.
-        let decide = |task| look.as_ref().and_then(|look| look::decide(target, kind, work, task, &look.live));
-        let decided: Vec<Option<Verdict>> = work.tasks.iter().map(decide).collect();
         if decided.contains(&Some(Verdict::Done)) {
             tracing::info!("an earlier try had landed though its answer was lost");
             target.look_again.fire(Trigger::Interval);
@@ -235,11 +247,17 @@ async fn attempt(target: &Target, kind: &'static dyn Kind, work: &Work) -> Concl
         let Some(open) = NonEmpty::from_vec(open.collect::<Vec<&Task>>()) else {
             return Conclusion::Each(decided.into_iter().flatten().collect());
         };
-        let young = Young::of(&open, look.as_ref(), trusted_for);
-        let verdict = match send(&young.only(target), kind, &open, work.attempts).await {
+        let young = Young::of(&open, seen_at, trusted_for);
+        let is_shared = looks && writer.is_none();
+        let client = writer.unwrap_or_else(|| target.client.clone());
+        let target_now = young.only(&Target { client, ..target.clone() });
+        let verdict = match send(&target_now, kind, &open, work.attempts).await {
             Sent::Each(Verdict::Released) if young.is_over() => {
+                if is_shared || work.verify {
+                    trusted_for = trusted_for.saturating_mul(2);
+                }
                 looks = true;
-                trusted_for = trusted_for.saturating_mul(2);
+                since = seen_at.max(since);
                 continue;
             }
             Sent::Each(verdict) => verdict,
@@ -260,9 +278,9 @@ struct Young {
 }
 
 impl Young {
-    fn of(tasks: &NonEmpty<&Task>, look: Option<&Look>, trusted_for: Duration) -> Self {
+    fn of(tasks: &NonEmpty<&Task>, seen_at: Option<Instant>, trusted_for: Duration) -> Self {
         let resting = tasks.iter().filter(|task| look::rests_on_a_look(task));
-        let since = resting.map(|task| look.map_or(task.observed_at, |look| look.at)).min();
+        let since = resting.map(|task| seen_at.unwrap_or(task.observed_at)).min();
         Self { until: since.and_then(|since| since.checked_add(trusted_for)), is_over: Arc::default() }
     }
 
@@ -294,7 +312,7 @@ async fn after_refused_batch(
 ) -> Conclusion {
     let is_done = |task: &Task, live: &Live| look::is_as_sent(kind, task, live);
     let open = work.tasks.iter().zip(&decided).filter(|(_, decided)| decided.is_none()).map(|(task, _)| task);
-    let look = match look::twice_where_needed(&target.client, kind, open, is_done).await {
+    let look = match look::twice_where_needed(target, kind, open, is_done).await {
         Ok(look) => look,
         Err(error) => {
             tracing::warn!(%error, "cannot see whether a part of a refused batch took effect; its halves look first");
@@ -372,7 +390,7 @@ async fn judge(target: &Target, kind: &'static dyn Kind, tasks: &NonEmpty<&Task>
 /// No source says how Descope words "already exists", so any refused create is followed by a look: what is there was
 /// created by somebody else meanwhile, or by an earlier try of ours.
 async fn judge_refused_create(target: &Target, kind: &'static dyn Kind, task: &Task, message: String) -> Sent {
-    match look::once(&target.client, kind).await {
+    match look::once(target, kind).await {
         Ok(look) if look::has_landed(task, &look.live) => {
             // An earlier try of ours that was late, or somebody else. The next pass compares it, and owns it.
             record::landed(target, &[task], record::LANDED);

@@ -21,6 +21,7 @@ use reqwest::header::HeaderMap;
 use reqwest::header::HeaderValue;
 use secrecy::ExposeSecret;
 use secrecy::SecretString;
+use std::sync::PoisonError;
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -41,7 +42,11 @@ impl Client {
             return Attempt::Failed(Error::Stopping);
         };
         let mut permit = loop {
-            let permit = shutdown.run_until_cancelled(self.permit()).await.filter(|_| !shutdown.is_cancelled());
+            let permit = match self.reserved() {
+                Some(permit) => Some(permit),
+                None => shutdown.run_until_cancelled(self.permit()).await,
+            };
+            let permit = permit.filter(|_| !shutdown.is_cancelled());
             let Some(permit) = permit else { return Attempt::Failed(Error::Stopping) };
             if self.wanted.as_ref().is_some_and(|wanted| !wanted()) {
                 return Attempt::Failed(Error::Stopping);
@@ -86,8 +91,14 @@ impl Client {
         attempt
     }
 
+    /// Leave to send that was waited for before; none that was overtaken by a refusal.
+    fn reserved(&self) -> Option<Permit> {
+        let reserved = self.reserved.as_ref()?.lock().unwrap_or_else(PoisonError::into_inner).take();
+        reserved.filter(Permit::is_current)
+    }
+
     /// Leave to send now; one that was overtaken by a refusal is given back.
-    async fn permit(&self) -> Permit {
+    pub(super) async fn permit(&self) -> Permit {
         loop {
             let permit = self.shared.limiter.acquire(self.priority).await;
             if permit.is_current() {

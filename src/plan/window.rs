@@ -104,6 +104,7 @@ impl Window {
             undeclared,
             forecast: Forecast { requests: calls.len(), seconds: pace.seconds(calls.len()) },
             is_incomplete: plan.is_incomplete,
+            is_without_effect: plan.is_without_effect,
             approvable: std::collections::BTreeMap::new(),
         };
         self.projects.push(ProjectWindow {
@@ -161,6 +162,7 @@ mod tests {
             undeclared: (0..1000).map(|n| Identity { kind: "roles".into(), id: format!("u{n}") }).collect(),
             forecast: Forecast { requests: 0, seconds: 0 },
             is_incomplete: false,
+            is_without_effect: false,
             approvable: std::collections::BTreeMap::new(),
         }
     }

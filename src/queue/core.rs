@@ -80,6 +80,7 @@ impl Core {
                 attempts: handed.attempts,
                 waited: handed.waited,
                 verify: handed.verify,
+                woken_at: handed.woken_at,
             }));
         }
         Taken::Wait(self.lanes.iter().filter_map(|(_, lane)| lane.next_due()).min())

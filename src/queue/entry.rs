@@ -65,6 +65,8 @@ pub(super) struct Entry {
     pub last_failure: Option<String>,
     /// An earlier try may have taken effect.
     pub verify: bool,
+    /// When the last wait after a failure ended.
+    pub woken_at: Option<Instant>,
     /// See [`Group::part`].
     pub part: u32,
     /// Dependencies that are [`Seen::Open`].
@@ -83,6 +85,7 @@ impl Entry {
             attempts: 0,
             last_failure: None,
             verify: false,
+            woken_at: None,
             part: 0,
             open: 0,
             failed: 0,

@@ -57,6 +57,7 @@ pub(super) struct Handed {
     pub attempts: u32,
     pub waited: Duration,
     pub verify: bool,
+    pub woken_at: Option<Instant>,
 }
 
 /// What an answer led to.
@@ -260,6 +261,7 @@ impl Lane {
                     entry.attempts = if fresh { 0 } else { before.attempts };
                     entry.last_failure.clone_from(&before.last_failure);
                     entry.verify = before.verify;
+                    entry.woken_at = before.woken_at;
                 }
             });
         }
@@ -340,8 +342,10 @@ impl Lane {
                     attempts: entry.attempts,
                     waited,
                     verify: false,
+                    woken_at: None,
                 });
                 handed.verify |= entry.verify;
+                handed.woken_at = handed.woken_at.max(entry.woken_at);
                 handed.tasks.push(entry.task.clone());
                 self.set(index, now, |entry| {
                     entry.status = Status::InFlight { cause: entry.task.cause, wanted: true };
@@ -473,7 +477,10 @@ impl Lane {
             if until > now {
                 return;
             }
-            self.set(index, now, |entry| entry.status = Status::Waiting);
+            self.set(index, now, |entry| {
+                entry.status = Status::Waiting;
+                entry.woken_at = Some(now);
+            });
         }
     }
 

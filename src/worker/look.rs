@@ -19,6 +19,8 @@ use crate::resource::spec::Back;
 use crate::resource::spec::Need;
 use serde_json::Value;
 use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -43,19 +45,80 @@ pub(super) fn rests_on_a_look(task: &Task) -> bool {
     }
 }
 
-pub(super) fn is_old(target: &Target, task: &Task) -> bool {
-    rests_on_a_look(task) && task.observed_at.elapsed() > target.trusted_for
+/// Does it rest on a look that may be outdated by now: one of long ago, or of before a wait after a failure?
+pub(super) fn is_old(target: &Target, work: &Work, task: &Task) -> bool {
+    let is_woken = work.woken_at.is_some_and(|at| task.observed_at < at);
+    rests_on_a_look(task) && (is_woken || task.observed_at.elapsed() > target.trusted_for)
 }
 
-/// What is there decides: `None` leaves it to the call.
+/// What a look showed, without the documents: kept for the other tasks that wait.
+#[derive(Debug)]
+pub(super) struct Seen {
+    digests: HashMap<Key, u64>,
+    /// As in [`Look`].
+    pub at: Instant,
+}
+
+impl Seen {
+    /// What is not as it was when it was planned is planned again.
+    pub fn decide(&self, target: &Target, work: &Work, task: &Task) -> Option<Verdict> {
+        let is_as_seen = || self.digests.get(&present_key(task)) == Some(&task.seen);
+        let is_delete = matches!(task.write, Write::Delete { .. });
+        ((is_delete || is_old(target, work, task)) && !is_as_seen()).then_some(Verdict::Superseded)
+    }
+}
+
+/// The last look at each kind. One serves all tasks that wait for one.
+#[derive(Debug, Clone, Default)]
+pub struct Looks {
+    last: Arc<tokio::sync::Mutex<HashMap<&'static str, Arc<Seen>>>>,
+}
+
+impl Looks {
+    /// A look that began after `since` and is young enough to write by. Where there is none, one is made, and comes with a
+    /// client that may write at once: it waited for leave to do so before, so that a full budget does not age the look.
+    pub(super) async fn one(
+        &self,
+        target: &Target,
+        kind: &dyn Kind,
+        since: Option<Instant>,
+    ) -> Result<(Arc<Seen>, Option<Client>), descope::Error> {
+        // One at a time: two that each hold leave for a write and wait for leave to look would wait for one another.
+        let mut last = self.last.lock().await;
+        let is_usable = |seen: &&Arc<Seen>| {
+            let is_after = since.is_none_or(|since| seen.at >= since);
+            is_after && seen.at.elapsed() < target.trusted_for / 2
+        };
+        if let Some(seen) = last.get(kind.name()).filter(is_usable) {
+            return Ok((Arc::clone(seen), None));
+        }
+        let first = target.client.reserve().await.ok_or(descope::Error::Stopping)?;
+        // While the gate waits for its one trial there is no second one before that is sent.
+        let second = tokio::time::timeout(PATIENCE.min(target.trusted_for / 2), target.client.reserve()).await;
+        let (reader, writer) = match second {
+            Ok(second) => (second.ok_or(descope::Error::Stopping)?, Some(first)),
+            Err(_) => (first, None),
+        };
+        let look = once(&Target { client: reader, ..target.clone() }, kind).await?;
+        let digests = look.live.iter().map(|(key, live)| (key.clone(), plan::digest(kind, live))).collect();
+        let seen = Arc::new(Seen { digests, at: look.at });
+        last.insert(kind.name(), Arc::clone(&seen));
+        Ok((seen, writer))
+    }
+}
+
+/// For leave to send a second request.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// What is there decides, where an earlier try may have taken effect: `None` leaves it to the call.
 pub(super) fn decide(target: &Target, kind: &dyn Kind, work: &Work, task: &Task, live: &Live) -> Option<Verdict> {
-    if work.verify && has_landed(task, live) {
+    if has_landed(task, live) {
         return Some(Verdict::Done);
     }
     // Under the name of what was to be deleted there may be something new by now.
     let is_delete = matches!(task.write, Write::Delete { .. });
     let is_as_seen = || live.get(&present_key(task)).is_some_and(|live| plan::digest(kind, live) == task.seen);
-    if (is_delete || is_old(target, task)) && !is_as_seen() {
+    if (is_delete || is_old(target, work, task)) && !is_as_seen() {
         return Some(Verdict::Superseded);
     }
     None
@@ -72,15 +135,15 @@ pub(super) fn present_key(task: &Task) -> Key {
 /// A look before a write, or after one that was refused. A list may lack what is there: where something would count as
 /// done for that, it is asked for once more, and what either has is live.
 pub(super) async fn twice_where_needed<'a>(
-    client: &Client,
+    target: &Target,
     kind: &dyn Kind,
     tasks: impl Iterator<Item = &'a Task>,
     is_done: impl Fn(&Task, &Live) -> bool,
 ) -> Result<Look, descope::Error> {
-    let mut look = once(client, kind).await?;
+    let mut look = once(target, kind).await?;
     let rests_on_absence = |task: &&Task| matches!(task.action, Action::Delete | Action::Rename);
     if tasks.filter(rests_on_absence).any(|task| is_done(task, &look.live)) {
-        let second = once(client, kind).await?.live;
+        let second = once(target, kind).await?.live;
         let first = std::mem::replace(&mut look.live, second);
         for (key, document) in first {
             look.live.entry(key).or_insert(document);
@@ -90,16 +153,18 @@ pub(super) async fn twice_where_needed<'a>(
 }
 
 /// One look.
-pub(super) async fn once(client: &Client, kind: &dyn Kind) -> Result<Look, descope::Error> {
+pub(super) async fn once(target: &Target, kind: &dyn Kind) -> Result<Look, descope::Error> {
     let (sent, at) = watch::channel(Instant::now());
     // It may wait long for the rate limit.
-    let client = client.only_while(move || {
+    let client = target.client.only_while(move || {
         sent.send_replace(Instant::now());
         true
     });
-    let documents = kind.list(&client).await?;
+    let mut documents = kind.list(&client).await?;
+    let at = *at.borrow();
+    target.recent.put_over(kind, &mut documents, at);
     let live = documents.into_iter().filter_map(|document| Some((kind.key(&document)?, document))).collect();
-    Ok(Look { live, at: *at.borrow() })
+    Ok(Look { live, at })
 }
 
 /// Is the task already true? Asked before a write that may not be repeated blindly.

@@ -133,8 +133,7 @@ fn is_same(found: Option<&Value>, value: &Value) -> bool {
             items.dedup();
             items.join(",")
         }
-        Value::Null => String::new(),
-        Value::Bool(false) => String::new(),
+        Value::Null | Value::Bool(false) => String::new(),
         Value::String(text) if text.is_empty() => String::new(),
         Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Object(_) => value.to_string(),
     };

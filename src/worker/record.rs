@@ -202,10 +202,10 @@ fn intent(target: &Target, task: &Task, attempts: u32) -> Intent {
 /// What a look has to show. A create is told by its texts and lists: what is not kept of it was made something else of.
 fn written(target: &Target, task: &Task) -> Vec<Written> {
     let is_told = |change: &&FieldChange| match (task.action, &change.to) {
-        (Action::Delete, _) => false,
-        (Action::Create, Value::String(_) | Value::Array(_)) => change.to.as_str() != Some(&*task.slot.key.name),
-        (Action::Create, _) => false,
-        (Action::Update | Action::Rename, to) => to.as_str() != Some(&*task.slot.key.name),
+        (Action::Create, to @ (Value::String(_) | Value::Array(_))) | (Action::Update | Action::Rename, to) => {
+            to.as_str() != Some(&*task.slot.key.name)
+        }
+        (Action::Create | Action::Delete, _) => false,
     };
     let written = |change: &FieldChange| Written {
         key: task.slot.key.clone(),
