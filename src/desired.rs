@@ -11,6 +11,8 @@ use std::sync::Arc;
 pub mod alike;
 pub mod check;
 pub mod findings;
+#[cfg(test)]
+mod hostile;
 pub mod merge;
 mod remarks;
 #[cfg(test)]

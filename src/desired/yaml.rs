@@ -102,12 +102,14 @@ pub fn parse(text: &str) -> (Vec<Node>, Faults) {
         return (Vec::new(), builder.faults);
     }
     let text = dialect::with_spaces_after_keys(text);
+    // What ends too early is reported behind the last line, where no editor can go. A carriage return alone ends one, too.
+    let is_open = !text.ends_with(['\n', '\r']);
+    let last = (text.matches(['\n', '\r']).count() + usize::from(is_open)).max(1);
     for event in Parser::new_from_str(&text) {
         let done = match event {
-            Ok((event, span)) => builder.take(event, span.start.line()),
+            Ok((event, span)) => builder.take(event, span.start.line().min(last)),
             Err(error) => {
-                // What ends too early is reported behind the last line, where no editor can go.
-                let line = error.marker().line().min(text.lines().count().max(1));
+                let line = error.marker().line().min(last);
                 builder.fault(line, format!("is not YAML: {}", error.info()));
                 Err(Stop)
             }

@@ -14,6 +14,8 @@ use std::time::SystemTime;
 
 // An index of a million files has about 100 MB.
 const LARGEST: u64 = 256 * 1024 * 1024;
+// Version 4 writes what a path has in common with the one before it only once.
+const MOST_GROWTH: usize = 16;
 const GITLINK: u32 = 0o160_000;
 const DIRECTORY: u32 = 0o040_000;
 
@@ -176,8 +178,10 @@ fn parse(bytes: &[u8], hash_len: usize) -> Option<Part> {
     let count = cursor.u32()? as usize;
     let mut entries = Vec::with_capacity(count.min(bytes.len() / 62));
     let mut path: Vec<u8> = Vec::new();
+    let mut room = bytes.len().saturating_mul(MOST_GROWTH);
     for _ in 0..count {
         entries.push(entry(&mut cursor, version, hash_len, &mut path)?);
+        room = room.checked_sub(path.len())?;
     }
     let mut part = Part { entries, is_a_tree: false, link: None };
     while cursor.at + hash_len + 8 <= bytes.len() {
@@ -255,4 +259,57 @@ fn bitmap(cursor: &mut Cursor<'_>) -> Option<Vec<bool>> {
     }
     cursor.u32()?;
     Some(all)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::process::Command;
+
+    fn git(dir: &Path, args: &[&str]) {
+        let mut command = Command::new("git");
+        command.current_dir(dir).env("GIT_CONFIG_GLOBAL", "/dev/null").env("GIT_CONFIG_NOSYSTEM", "1");
+        assert!(command.args(args).output().unwrap().status.success(), "git {args:?}");
+    }
+
+    #[test]
+    fn a_spoilt_index_is_read_or_not_and_never_grows() {
+        let temp = tempfile::tempdir().unwrap();
+        git(temp.path(), &["init", "-q"]);
+        let mut files = Vec::new();
+        let mut random = fastrand::Rng::with_seed(7);
+        for version in ["2", "4"] {
+            for n in 0..20 {
+                std::fs::write(temp.path().join(format!("{version}-{n}.yaml")), "x").unwrap();
+            }
+            git(temp.path(), &["update-index", "--index-version", version]);
+            git(temp.path(), &["add", "."]);
+            git(temp.path(), &["write-tree"]);
+            files.push(std::fs::read(temp.path().join(".git/index")).unwrap());
+            git(temp.path(), &["update-index", "--split-index"]);
+            std::fs::write(temp.path().join(format!("{version}-more.yaml")), "x").unwrap();
+            git(temp.path(), &["add", "."]);
+            files.push(std::fs::read(temp.path().join(".git/index")).unwrap());
+            git(temp.path(), &["update-index", "--no-split-index"]);
+        }
+
+        for file in files {
+            assert!(parse(&file, 20).is_some());
+            for _ in 0..3000 {
+                let mut spoilt = file.clone();
+                for _ in 0..random.usize(1..6) {
+                    let at = random.usize(0..spoilt.len());
+                    match random.u8(0..4) {
+                        0 => spoilt.truncate(at.max(1)),
+                        1 => spoilt[at] = 0xff,
+                        _ => spoilt[at] = random.u8(..),
+                    }
+                }
+                let read = parse(&spoilt, 20);
+                let paths: usize = read.iter().flat_map(|part| &part.entries).map(|entry| entry.path.len()).sum();
+                // What is not UTF-8 becomes three bytes each.
+                assert!(paths <= 3 * MOST_GROWTH * spoilt.len());
+            }
+        }
+    }
 }
