@@ -18,7 +18,7 @@
 //! | `GET /_sim/stats` | `requests`, `admitted`, `throttled`, `duringLockout`, `reads`, `writes` (admitted calls that would change something, whatever became of them), `applied` (requests that did), `faults`, `operations` (`"POST /v1/mgmt/role/create": { "200": 3 }`; status `none`: no answer; `other`: no call of the API), `background` |
 //! | `DELETE /_sim/stats` | counts anew |
 //! | `GET /_sim/state` | `{ "projects": { ID: state } }` |
-//! | `GET /_sim/state?project=ID` | `{ KIND: [entity] }` of every kind, with what the API never returns: a tenant's `settings`, secrets |
+//! | `GET /_sim/state?project=ID` | `{ KIND: [entity] }` of every kind, with what the API never returns, secrets included |
 //! | `PUT /_sim/state?project=ID` | replaces that world. A list left out is that of a new project; system permissions are always there; ids and times left out are made. Or `{ "projects": { ID: state } }` without `project` |
 //! | `PUT /_sim/state/KIND/KEY` | merges fields into one entity, or adds it; KEY is percent-encoded, a tenant's `id`, otherwise the `name`; `?tenant=ID` for what belongs to a tenant, `?project=ID` unless there is exactly one. Unknown fields are stored: reads carry them, an update that sends them is accepted, one that does not removes them; null removes them. Edits show at once, whatever `readDelay` says |
 //! | `DELETE /_sim/state/KIND/KEY` | removes one entity and the references to it |
@@ -35,7 +35,8 @@
 //!    "fault": "status", "status": 503, "body": {}, "delay": "2s", "effect": true, "rate": 0.5 }]
 //! ```
 //!
-//! `match` may also have `project` and `body` (fields that the body or one item of its batch must have). `item` is a
+//! `match` may also have `project`, `query` (parameters that it must have) and `body` (fields that the body or one item of
+//! its batch must have). `item` is a
 //! name or id of the entity, of an item of a batch, or in a batch delete: `{ "match": { "item": "X" }, "fault":
 //! "status", "status": 400 }` refuses one resource, `{ "match": { "path": "/v1/mgmt/role/*" }, "fault": "status",
 //! "status": 403 }` a whole kind. Faults: `status`, `html200`, `empty200`, `truncated_list` (`keep` items, or half),
@@ -47,6 +48,7 @@
 
 mod api;
 mod control;
+mod entity;
 mod exchange;
 mod fault;
 mod fields;

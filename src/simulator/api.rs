@@ -92,6 +92,8 @@ pub struct Call<'a> {
     pub switches: &'a Switches,
     /// Fields of the body.
     pub body: Fields,
+    /// The id of the project.
+    pub project: &'a str,
     /// Parameters of the query.
     pub query: &'a [(String, String)],
     /// Draws of this request.
@@ -105,6 +107,7 @@ pub fn run(
     route: &Route,
     world: &mut World,
     switches: &Switches,
+    project: &str,
     query: &[(String, String)],
     body: &[u8],
     rng: fastrand::Rng,
@@ -116,7 +119,7 @@ pub fn run(
     let Value::Object(body) = body else { return Err(Refusal::Malformed("the body is not a JSON object".to_owned())) };
     let body = Fields::new(body);
     let mark = world.mark();
-    let mut call = Call { world, switches, body, query, rng, keep: false };
+    let mut call = Call { world, switches, body, project, query, rng, keep: false };
     let result = (route.run)(&mut call);
     if result.is_err() && !call.keep {
         call.world.undo(&mark);
@@ -159,6 +162,11 @@ impl<'a> Call<'a> {
     pub fn parameter(&self, name: &str) -> Result<&'a str, Refusal> {
         let found = self.query.iter().find(|(key, value)| key == name && !value.is_empty());
         found.map(|(_, value)| value.as_str()).ok_or_else(|| Refusal::required(name))
+    }
+
+    /// A parameter of the query that may be empty or missing.
+    pub fn optional(&self, name: &str) -> &'a str {
+        self.parameter(name).unwrap_or_default()
     }
 
     /// A look at the world as it is.

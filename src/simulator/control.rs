@@ -24,6 +24,7 @@ pub fn answer(memory: &mut Memory, now: Duration, request: &Request) -> Reply {
         Ok(body) => Reply::of_json(200, body),
         Err(Refusal::NoSuchCall) => Reply::json(404, &json!({ "error": "no such thing under /_sim" })),
         Err(Refusal::NotFound(message, _)) => Reply::json(404, &json!({ "error": message })),
+        Err(Refusal::Bare(status)) => Reply::text(status, ""),
         Err(Refusal::BadKey) => Reply::text(401, ""),
         Err(
             Refusal::Malformed(message)

@@ -142,7 +142,8 @@ impl Memory {
             }
         }
 
-        let asked = Asked { method: &request.method, path: &request.path, project, body: &shown };
+        let asked =
+            Asked { method: &request.method, path: &request.path, project, query: &request.query, body: &shown };
         let rule = fault::pick(&mut self.faults, self.switches.fault_rate, asked, &mut arrival.rng);
         let mut reply = Reply::text(200, "");
         if rule.as_ref().is_none_or(Rule::has_effect) {
@@ -188,11 +189,11 @@ impl Memory {
         }
         if switches.version_conflicts && route.sort == Sort::ProjectWrite && version != arrival.version {
             let message = "version conflict: the project was changed meanwhile".to_owned();
-            return (Refusal::Coded { status: 409, code: "E111604", message }.reply(&switches), false);
+            return (Refusal::Coded { status: 400, code: "E111604", message }.reply(&switches), false);
         }
         let mark = world.mark();
         let query: Vec<_> = segment.into_iter().chain(request.query.iter().cloned()).collect();
-        let result = api::run(route, world, &switches, &query, &request.body, arrival.rng);
+        let result = api::run(route, world, &switches, project, &query, &request.body, arrival.rng);
         let effect = world.mark() != mark;
         if effect && route.sort == Sort::ProjectWrite {
             *self.versions.entry(project.to_owned()).or_default() += 1;

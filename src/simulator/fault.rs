@@ -69,6 +69,9 @@ pub struct Match {
     /// Name or id of something in the body: of the entity itself, an item of a batch, or a name in a batch delete.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub item: Option<String>,
+    /// Parameters that the query must have.
+    #[serde(default, skip_serializing_if = "Map::is_empty")]
+    pub query: Map<String, Value>,
     /// Fields which the body, or one item of its batch, must have.
     #[serde(default, alias = "body_match", skip_serializing_if = "Map::is_empty")]
     pub body: Map<String, Value>,
@@ -197,6 +200,8 @@ pub struct Asked<'a> {
     pub path: &'a str,
     /// The project of the bearer.
     pub project: &'a str,
+    /// The parameters of the query.
+    pub query: &'a [(String, String)],
     /// The body; null where it is none or not JSON.
     pub body: &'a Value,
 }
@@ -304,6 +309,9 @@ impl Rule {
             })
             && rule.project.as_deref().is_none_or(|project| project == asked.project)
             && rule.item.as_deref().is_none_or(|item| names(asked.body, item))
+            && rule.query.iter().all(|(name, value)| {
+                asked.query.iter().any(|(key, given)| key == name && value.as_str() == Some(given))
+            })
             && (rule.body.is_empty() || entities(asked.body).any(|entity| has_all(entity, &rule.body)))
     }
 
@@ -338,10 +346,11 @@ pub fn pick(rules: &mut [Rule], rate: f64, asked: Asked<'_>, rng: &mut fastrand:
     Some(Rule { status, ..Rule::new(fault) })
 }
 
-/// The body itself and the items of its batch.
+/// The body itself, what it wraps, and the items of its batch.
 fn entities(body: &Value) -> impl Iterator<Item = &Map<String, Value>> {
-    let lists = body.as_object().into_iter().flat_map(Map::values).filter_map(Value::as_array);
-    body.as_object().into_iter().chain(lists.flatten().filter_map(Value::as_object))
+    let values = || body.as_object().into_iter().flat_map(Map::values);
+    let items = values().filter_map(Value::as_array).flatten().filter_map(Value::as_object);
+    body.as_object().into_iter().chain(values().filter_map(Value::as_object)).chain(items)
 }
 
 fn has_all(entity: &Map<String, Value>, wanted: &Map<String, Value>) -> bool {
@@ -351,7 +360,11 @@ fn has_all(entity: &Map<String, Value>, wanted: &Map<String, Value>) -> bool {
 fn names(body: &Value, item: &str) -> bool {
     let is = |value: Option<&Value>| value.and_then(Value::as_str) == Some(item);
     let batch = ["names", "ids", "roleNames", "roleIds"].into_iter().filter_map(|list| body.get(list)?.as_array());
-    entities(body).any(|entity| ["name", "newName", "id"].into_iter().any(|field| is(entity.get(field))))
+    // What belongs to a tenant and has no name of its own is known by the tenant's.
+    let of_tenant = body.get("name").is_none() && body.get("id").is_none() && is(body.get("tenantId"));
+    of_tenant
+        || entities(body)
+            .any(|entity| ["name", "newName", "id", "flowId"].into_iter().any(|field| is(entity.get(field))))
         || batch.flatten().any(|value| is(Some(value)))
 }
 
@@ -402,7 +415,7 @@ mod tests {
     }
 
     fn asked<'a>(method: &'a str, path: &'a str, body: &'a Value) -> Asked<'a> {
-        Asked { method, path, project: "P2", body }
+        Asked { method, path, project: "P2", query: &[], body }
     }
 
     fn taken(rule: &mut Rule, times: usize) -> Vec<usize> {

@@ -117,6 +117,12 @@ impl Fields {
     }
 }
 
+impl From<Document> for Fields {
+    fn from(document: Document) -> Self {
+        Self(document)
+    }
+}
+
 /// A value of another type than the call takes.
 pub fn wrong(name: &str, expected: &str) -> Refusal {
     Refusal::Malformed(format!("{name} must be {expected}"))

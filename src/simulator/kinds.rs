@@ -1,10 +1,28 @@
 //! The kinds of entities that a project has. Each is one file that brings its calls, its table and how it looks from
 //! outside; everything else in the simulator walks [`ALL`] and knows none of them.
 
+mod access_keys;
+mod attributes;
+mod audit;
+mod fga_schema;
+mod flows;
+mod inbound_apps;
+mod jwt_templates;
 mod license;
+mod lists;
+mod outbound_apps;
+mod passwords;
 mod permissions;
+mod project;
 mod roles;
+mod scope_claims;
+mod secrets;
+mod sso;
+mod sso_applications;
+mod stored;
+mod tenant_settings;
 mod tenants;
+mod theme;
 
 use super::api::Route;
 use super::fields::Fields;
@@ -14,7 +32,31 @@ use super::world::World;
 use std::fmt::Debug;
 
 /// Every kind. What refers to others stands behind them, so that a state can be read from front to back.
-pub const ALL: &[&dyn Kind] = &[&permissions::Permissions, &roles::Roles, &tenants::Tenants, &license::License];
+pub const ALL: &[&dyn Kind] = &[
+    &project::KIND,
+    &permissions::Permissions,
+    &roles::Roles,
+    &attributes::OF_USERS,
+    &attributes::OF_TENANTS,
+    &attributes::OF_ACCESS_KEYS,
+    &attributes::OF_APPLICATIONS,
+    &lists::KIND,
+    &jwt_templates::KIND,
+    &tenants::Tenants,
+    &tenant_settings::KIND,
+    &passwords::KIND,
+    &sso_applications::KIND,
+    &sso::KIND,
+    &inbound_apps::KIND,
+    &outbound_apps::KIND,
+    &access_keys::KIND,
+    &scope_claims::KIND,
+    &flows::KIND,
+    &theme::KIND,
+    &fga_schema::KIND,
+    &audit::KIND,
+    &license::License,
+];
 
 /// What the shared code asks of a kind.
 pub trait Kind: Sync + Debug {
@@ -89,6 +131,42 @@ pub fn renamed(world: &mut World, target: &Target, new_name: &str) {
     if target.name != new_name {
         for kind in ALL {
             kind.follow(world, target, Some(new_name));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn names_and_calls_are_there_once() {
+        let names: BTreeSet<_> = ALL.iter().map(|kind| kind.name()).collect();
+        let routes: Vec<_> =
+            ALL.iter().flat_map(|kind| kind.routes()).map(|route| (route.method, route.path)).collect();
+
+        assert_eq!(names.len(), ALL.len());
+        assert_eq!(routes.iter().collect::<BTreeSet<_>>().len(), routes.len());
+    }
+
+    /// What is not in a kind's file serves all of them: it names neither the kind nor one of its calls.
+    #[test]
+    fn the_shared_code_knows_no_kind() {
+        let shared = [
+            "api", "control", "entity", "exchange", "fields", "log", "refusal", "reply", "state", "table", "view",
+            "world",
+        ];
+        for file in shared {
+            let text =
+                std::fs::read_to_string(format!("{}/src/simulator/{file}.rs", env!("CARGO_MANIFEST_DIR"))).unwrap();
+            let code = text.split("#[cfg(test)]").next().unwrap();
+            let code: String = code.lines().filter(|line| !line.trim_start().starts_with("//")).collect();
+            // Every world is that of a project.
+            for kind in ALL.iter().filter(|kind| kind.name() != "project") {
+                assert!(!code.contains(&format!("\"{}\"", kind.name())), "{file}.rs names {}", kind.name());
+            }
+            assert!(!code.contains("/mgmt/"), "{file}.rs names a call");
         }
     }
 }

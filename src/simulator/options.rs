@@ -86,7 +86,7 @@ switches! {
     unknown_fields: UnknownFields = UnknownFields::Reject;
     /// Texts are stored without outer blanks, domains in lower case.
     normalizes: bool = false;
-    /// A write that arrived before another one of its project took effect, and takes effect after it, is refused (409 E111604).
+    /// A write that arrived before another one of its project took effect, and takes effect after it, is refused (400 E111604).
     version_conflicts: bool = false;
     /// Delete of something absent: `error` or `success`.
     delete_absent: DeleteAbsent = DeleteAbsent::Error;
@@ -94,7 +94,7 @@ switches! {
     delete_used: DeleteUsed = DeleteUsed::Unlink;
     /// Delete of a tenant that has sub-tenants: `error`, `orphan` (they stay, without parent) or `cascade` (they go too).
     delete_parent: DeleteParent = DeleteParent::Error;
-    /// What every project has is protected: an update or delete of the role Tenant Admin is 400 E024214.
+    /// What every project has is protected: role Tenant Admin (400 E024214), stock flows (400), default application (500).
     protected_built_ins: bool = true;
     /// A permission name in a role that does not exist: `error` or `ignore`.
     unknown_permission: UnknownPermission = UnknownPermission::Error;
@@ -118,6 +118,34 @@ switches! {
     tenant_attributes: Option<Vec<String>> = None;
     /// `permission/all` and `role/all` also list entries of an application, with its `appId`.
     app_entries: bool = false;
+    /// What a plan without the feature refuses: new SSO applications (403) and the export of snapshots (403 E111703).
+    free_plan: bool = false;
+    /// Settings of a tenant with a session token under three minutes, or longer than the refresh token, are refused.
+    checks_session_tokens: bool = false;
+    /// OIDC settings of a tenant without a mapping, or without `userDataUrl` and `JWKsUrl`, are refused.
+    strict_oidc: bool = false;
+    /// Access keys are answered without the names of their roles and tenants.
+    empty_key_roles: bool = false;
+    /// Password settings without the newer fields keep those.
+    password_keeps_newer: bool = false;
+    /// The v1 call answers `anyLetter`, `disallowEmailMatch` and `disallowedCharacters` too.
+    password_answers_all: bool = false;
+    /// The v2 call of the project's password settings exists.
+    password_v2: bool = true;
+    /// An empty `loginPageUrl` of a third-party application is answered empty, not with a default.
+    empty_login_page: bool = false;
+    /// Third-party applications on a page when the request has no limit.
+    inbound_page_size: usize = 100;
+    /// Lists can also be loaded with a query, not only by path.
+    list_query_form: bool = true;
+    /// `version`, `etag` and `modifiedTime` in the list of flows are filled, and change with each import.
+    flow_versions: bool = false;
+    /// Each write of a flow raises the `componentsVersion` of all flows and the theme.
+    components_rise: bool = false;
+    /// FGA text, flows and theme are answered in another form than they were written in.
+    reformats: bool = false;
+    /// An import of the theme replaces the styles that it leaves out, too.
+    theme_replaces: bool = false;
     /// Reads show what was so long ago.
     [with = "text_duration"] read_delay: Duration = Duration::ZERO;
     /// Order of list reads: `created` or `shuffled`.
@@ -170,6 +198,9 @@ impl Switches {
         }
         if changed.answers_per_connection == Some(0) {
             return Err("answersPerConnection must be at least 1".to_owned());
+        }
+        if changed.inbound_page_size == 0 {
+            return Err("inboundPageSize must be at least 1".to_owned());
         }
         for status in [changed.bad_key_status, changed.not_found_status, changed.exists_status] {
             if !(400..600).contains(&status) {

@@ -19,6 +19,8 @@ pub enum Refusal {
     NotFound(String, &'static str),
     /// The entity exists already.
     Exists(String),
+    /// Refused with a status alone.
+    Bare(u16),
     /// Refused in words of its own.
     Coded { status: u16, code: &'static str, message: String },
 }
@@ -48,6 +50,7 @@ impl Refusal {
             // No JSON may be expected of these two.
             Self::NoSuchCall => return Reply::text(404, ""),
             Self::BadKey => return Reply::text(switches.bad_key_status, ""),
+            Self::Bare(status) => return Reply::text(*status, ""),
             Self::Malformed(message) => (400, "E011001", "Request is malformed", message),
             Self::Invalid(message) => (400, INVALID, "Request is invalid", message),
             Self::NotFound(message, code) => {

@@ -129,6 +129,12 @@ impl World {
         prefix.chars().chain((0..length).map(|_| self.ids.alphanumeric())).collect()
     }
 
+    /// A random UUID.
+    pub fn new_uuid(&mut self) -> String {
+        let digits = format!("{:032x}", self.ids.u128(..));
+        [&digits[..8], &digits[8..12], &digits[12..16], &digits[16..20], &digits[20..]].join("-")
+    }
+
     /// The creation time of the next entity.
     pub fn new_time(&mut self) -> i64 {
         self.created += 1;

@@ -155,5 +155,62 @@ pub fn fixture() -> Value {
               "roleInheritance": "none" },
             { "id": "globex", "name": "Globex", "enforceSSO": true, "parent": "acme" },
         ],
+        "userAttributes": [
+            { "name": "plan", "type": 4, "displayName": "Plan", "options": [{ "value": "gold", "label": "Gold" }],
+              "viewPermissions": ["User Admin"] },
+        ],
+        "tenantAttributes": [{ "name": "plan", "type": 1, "displayName": "Plan" }],
+        "accessKeyAttributes": [{ "name": "team", "type": 1, "displayName": "Team" }],
+        "ssoApplicationAttributes": [
+            { "name": "plan", "type": 4, "options": [{ "value": "gold", "label": "Gold" }] },
+        ],
+        "lists": [
+            { "id": "L2a", "name": "office", "type": "ips", "data": ["10.0.0.1", "1.1.1.1"] },
+            { "id": "L2b", "name": "cfg", "type": "json", "data": { "key": "value" } },
+        ],
+        "jwtTemplates": [
+            { "id": "J2a", "name": "Default", "type": "user", "template": { "a": "{{b}}" }, "tags": ["y"] },
+        ],
+        "ssoApplications": [
+            { "id": "portal", "name": "Portal", "appType": "oidc", "enabled": true, "clientSecret": "S3CRET", "logo": "l" },
+            { "id": "wiki", "name": "Wiki", "appType": "saml", "useMetadataInfo": true, "metadataUrl": "https://w/md",
+              "attributeMapping": [{ "name": "email", "type": "", "value": "v" }],
+              "groupsMapping": [{ "name": "g", "type": "", "filterType": "roles", "value": "",
+                "roles": [{ "id": "ROL2aaa", "name": "Editor" }] }] },
+            { "id": "sp", "name": "SP", "appType": "wsfed", "realm": "urn:sp" },
+        ],
+        "sso": [
+            { "tenantId": "acme", "saml": { "idpMetadataUrl": "https://idp/md", "defaultSSORoles": ["Member"],
+              "roleMappings": [{ "groups": ["admins"], "roleName": "Owner" }] } },
+            { "tenantId": "acme", "id": "okta", "displayName": "Okta" },
+        ],
+        "inboundApps": [
+            { "id": "TP2a", "name": "Partner", "clientId": "C2", "clientSecret": "S3CRET", "clientType": "confidential",
+              "forceDpop": true, "loginPageUrl": "https://l", "approvedCallbackUrls": ["https://p/cb"],
+              "permissionsScopes": [{ "name": "read", "description": "r", "values": ["doc:read"] }],
+              "attributesScopes": [{ "name": "profile", "description": "p", "values": ["email"] }],
+              "scopeClaimMapping": [{ "scope": "s", "claims": {}, "description": "", "useProjectMapping": false, "mandatory": false }] },
+        ],
+        "outboundApps": [
+            { "id": "google", "name": "Google", "clientSecret": "S3CRET", "pkce": true,
+              "authorizationUrlParams": [{ "key": "a", "value": "b" }] },
+        ],
+        "accessKeys": [
+            { "id": "K2key", "name": "ci", "roleNames": ["Editor"], "permittedIps": ["10.0.0.9"], "status": "active",
+              "keyTenants": [{ "tenantId": "acme", "roleNames": ["Owner"] }], "cleartext": "S3CRET" },
+            { "id": "K2abcdefghijklmnopqrstuvwxy1", "name": "ci", "roleNames": ["Editor"], "status": "active",
+              "keyTenants": [{ "tenantId": "acme", "roleNames": ["Owner"] }] },
+            { "id": "K2a", "name": "ci", "description": "old", "status": "inactive" },
+        ],
+        "scopeClaimMapping": [{ "mappings": [{ "scope": "email", "claims": { "email": "{{user.email}}" } }] }],
+        "flows": [
+            { "id": "sign-up-or-in", "name": "sign-up-or-in" }, { "id": "sign-in", "name": "sign-in" },
+            { "id": "old-flow", "name": "old-flow" },
+        ],
+        "fgaSchema": [{ "dsl": "model AuthZ 1.0\n\ntype user\n\ntype old\n  relation viewer: user\n", "version": "v1" }],
+        "audit": [
+            { "action": "TenantCreated", "type": "info", "actorId": "K2x", "tenants": ["acme"], "occurred": 1_767_225_600_000_u64 },
+        ],
+        "project": [{ "name": "Prod", "tags": ["eu"] }],
     })
 }

@@ -5,5 +5,6 @@
 mod behaviour;
 mod faults;
 mod harness;
+mod kinds;
 mod limits;
 mod vectors;

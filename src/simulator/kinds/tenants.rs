@@ -27,7 +27,7 @@ use crate::simulator::world::Shelf;
 use crate::simulator::world::World;
 use serde::ser::SerializeMap;
 use serde_json::Value;
-use serde_json::json;
+use std::sync::Arc;
 
 /// Where they are.
 pub const SHELF: Shelf<Tenant> = Shelf::new("tenants");
@@ -40,8 +40,6 @@ const ROUTES: &[Route] = &[
     write("POST", "/v1/mgmt/tenant/update", update),
     write("PATCH", "/v1/mgmt/tenant/patch", patch),
     write("POST", "/v1/mgmt/tenant/delete", delete),
-    read("GET", "/v1/mgmt/tenant/settings", settings),
-    write("POST", "/v1/mgmt/tenant/settings", set_settings),
     write("POST", "/v1/mgmt/tenant/updateDefaultRoles", update_default_roles),
     write("POST", "/v2/mgmt/tenant/adminlinks/sso/generate", generate_link),
     write("POST", "/v1/mgmt/tenant/adminlinks/sso/revoke", revoke_link),
@@ -69,8 +67,6 @@ pub struct Tenant {
     pub parent: String,
     /// Numbers of roles.
     pub default_roles: Vec<u64>,
-    /// What the settings call alone writes; empty until it did.
-    pub settings: Document,
     pub extra: Document,
 }
 
@@ -110,9 +106,6 @@ impl Shown for Tenant {
         map.serialize_entry("enforceSSOExclusions", &look.mixed(self.enforce_sso_exclusions.iter().collect()))?;
         map.serialize_entry("disabled", &self.disabled)?;
         map.serialize_entry("roleInheritance", &self.role_inheritance)?;
-        if look.all {
-            map.serialize_entry("settings", &self.settings)?;
-        }
         if look.all || !look.switches.older_tenants {
             let roles = look.world.table(roles::SHELF);
             let names =
@@ -133,7 +126,7 @@ impl Shown for Tenant {
 
 impl Tenant {
     /// `none` until something else is set.
-    fn auth_type(&self) -> &str {
+    pub fn auth_type(&self) -> &str {
         if self.auth_type.is_empty() { "none" } else { &self.auth_type }
     }
 
@@ -192,7 +185,6 @@ impl Kind for Tenants {
         set(&mut row.disabled, fields.flag("disabled")?);
         set(&mut row.role_inheritance, fields.text("roleInheritance")?);
         set(&mut row.parent, fields.text("parent")?);
-        set(&mut row.settings, fields.object("settings")?);
         if let Some(names) = fields.texts("defaultRoles")? {
             let find = |name: String| {
                 let found = world.table(roles::SHELF).by_name("", &name);
@@ -247,29 +239,6 @@ pub fn number(world: &World, id: &str) -> Result<u64, Refusal> {
     world.table(SHELF).by_id(id).ok_or_else(absent)
 }
 
-/// What the settings call writes and nothing else does.
-enum Setting {
-    Flag(&'static str),
-    Number(&'static str),
-    Unit(&'static str),
-}
-
-const SETTINGS: &[Setting] = &[
-    Setting::Flag("enabled"),
-    Setting::Number("refreshTokenExpiration"),
-    Setting::Unit("refreshTokenExpirationUnit"),
-    Setting::Number("sessionTokenExpiration"),
-    Setting::Unit("sessionTokenExpirationUnit"),
-    Setting::Number("stepupTokenExpiration"),
-    Setting::Unit("stepupTokenExpirationUnit"),
-    Setting::Flag("enableInactivity"),
-    Setting::Number("inactivityTime"),
-    Setting::Unit("inactivityTimeUnit"),
-    Setting::Flag("JITDisabled"),
-];
-const SUITE: &str = "ssoSetupSuiteSettings";
-const UNITS: &[&str] = &["", "seconds", "minutes", "hours", "days", "weeks"];
-
 /// `tenant/all`.
 pub fn all(call: &mut Call<'_>) -> Result<Vec<u8>, Refusal> {
     call.ends()?;
@@ -278,7 +247,7 @@ pub fn all(call: &mut Call<'_>) -> Result<Vec<u8>, Refusal> {
 
 /// `tenant?id=`.
 pub fn load(call: &mut Call<'_>) -> Result<Vec<u8>, Refusal> {
-    let tenant = late(call)?;
+    let tenant = late(call, call.parameter("id")?)?;
     Ok(call.shown(&*tenant))
 }
 
@@ -419,63 +388,6 @@ pub fn delete(call: &mut Call<'_>) -> Result<Vec<u8>, Refusal> {
     Ok(Call::nothing())
 }
 
-/// `tenant/settings?id=`.
-pub fn settings(call: &mut Call<'_>) -> Result<Vec<u8>, Refusal> {
-    let tenant = late(call)?;
-    let mut answer = Document::new();
-    for setting in SETTINGS {
-        let (name, zero) = match setting {
-            Setting::Flag(name) => (name, json!(false)),
-            Setting::Number(name) => (name, json!(0)),
-            Setting::Unit(name) => (name, json!("")),
-        };
-        answer.insert((*name).to_owned(), tenant.settings.get(*name).cloned().unwrap_or(zero));
-    }
-    let off = json!({ "saml": false, "oidc": false, "scim": false, "ssoDomains": false, "groupMapping": false });
-    let suite = json!({ "enabled": false, "styleId": "", "disabledFeatures": off });
-    answer.insert(SUITE.to_owned(), tenant.settings.get(SUITE).cloned().unwrap_or(suite));
-    answer.insert("authType".to_owned(), json!(tenant.auth_type()));
-    answer.insert("domains".to_owned(), json!(tenant.domains));
-    answer.insert("selfProvisioningDomains".to_owned(), json!(tenant.self_provisioning_domains));
-    Ok(view::bytes(&answer))
-}
-
-/// `tenant/settings`: overwrites what every SDK sends, and keeps what only one of them knows when it is left out.
-pub fn set_settings(call: &mut Call<'_>) -> Result<Vec<u8>, Refusal> {
-    let mut fields = std::mem::take(&mut call.body);
-    let (number, mut tenant) = find(call.world, &fields.required("tenantId")?)?;
-    tenant.self_provisioning_domains = fields.texts("selfProvisioningDomains")?.unwrap_or_default();
-    tenant.domains = fields.texts("domains")?.unwrap_or_default();
-    if let Some(auth) = fields.text("authType")?.filter(|auth| !auth.is_empty()) {
-        tenant.auth_type = auth;
-    }
-    let mut settings = Document::new();
-    for setting in SETTINGS {
-        let (name, value) = match setting {
-            Setting::Flag(name) => (name, json!(fields.flag(name)?.unwrap_or_default())),
-            Setting::Number(name) => (name, json!(fields.integer(name)?.unwrap_or_default())),
-            Setting::Unit(name) => (name, json!(unit(&mut fields, name)?)),
-        };
-        settings.insert((*name).to_owned(), value);
-    }
-    if let Some(suite) = fields.object(SUITE)?.map(Value::Object).or_else(|| tenant.settings.remove(SUITE)) {
-        settings.insert(SUITE.to_owned(), suite);
-    }
-    tenant.settings = settings;
-    tenant.enforce_sso = fields.flag("enforceSSO")?.unwrap_or(tenant.enforce_sso);
-    if let Some(exclusions) = fields.texts("enforceSSOExclusions")? {
-        tenant.enforce_sso_exclusions = exclusions;
-    }
-    if let Some(apps) = fields.texts("federatedAppIds")? {
-        tenant.federated_app_ids = apps;
-    }
-    fields.end(call.switches)?;
-    checked(&tenant)?;
-    free(call, Some(number), &tenant)?;
-    call.world.table_mut(SHELF).replace(number, tenant);
-    Ok(Call::nothing())
-}
-
 /// `tenant/updateDefaultRoles`: replaces the list; project roles only.
 pub fn update_default_roles(call: &mut Call<'_>) -> Result<Vec<u8>, Refusal> {
     let (number, mut tenant) = find(call.world, &call.body.required("id")?)?;
@@ -532,16 +444,22 @@ fn remove_below(world: &mut World, id: &str) {
 }
 
 /// The tenant of a read, as late as the switches say.
-fn late(call: &Call<'_>) -> Result<std::sync::Arc<Tenant>, Refusal> {
-    let id = call.parameter("id")?;
+pub fn late(call: &Call<'_>, id: &str) -> Result<Arc<Tenant>, Refusal> {
     let found = call.loaded(SHELF, number(call.world, id)?);
     found.ok_or_else(|| Refusal::NotFound(format!("tenant {id} not found"), "E112202"))
 }
 
-fn find(world: &World, id: &str) -> Result<(u64, Tenant), Refusal> {
+/// The tenant with this id, to be changed and put back.
+pub fn find(world: &World, id: &str) -> Result<(u64, Tenant), Refusal> {
     let number = number(world, id)?;
     let row = world.table(SHELF).copy(number);
     row.map(|row| (number, row)).ok_or_else(|| Refusal::absent("tenant", id))
+}
+
+/// What a call of another family writes of a tenant must be as good as what its own calls write.
+pub fn check(call: &Call<'_>, number: Option<u64>, tenant: &Tenant) -> Result<(), Refusal> {
+    checked(tenant)?;
+    free(call, number, tenant)
 }
 
 /// No other tenant may hold its domains.
@@ -612,13 +530,4 @@ fn checked(tenant: &Tenant) -> Result<(), Refusal> {
         return Err(Refusal::Invalid("authType must be none, saml or oidc".to_owned()));
     }
     Ok(())
-}
-
-/// A unit of time; empty where none was set.
-fn unit(fields: &mut Fields, name: &str) -> Result<String, Refusal> {
-    let unit = fields.text(name)?.unwrap_or_default();
-    if UNITS.contains(&unit.as_str()) {
-        return Ok(unit);
-    }
-    Err(Refusal::Invalid(format!("{name} must be seconds, minutes, hours, days or weeks")))
 }
