@@ -47,10 +47,26 @@ pub const SOURCE_DEBOUNCE: Duration = Duration::from_millis(500);
 pub const SOURCE_INTERVAL: Duration = Duration::from_secs(5 * 60);
 /// More than a person deletes by hand in a day, less than a bad merge does.
 pub const MAX_DELETES: u32 = 10;
-/// Kinds whose deletion takes users or callers down with it: never without approval.
-pub const NEVER_DELETED: [&str; 2] = ["tenants", "accessKeys"];
+/// Kinds whose deletion takes users, callers or data down with it, or cannot be undone: never without approval.
+pub const NEVER_DELETED: [&str; 11] = [
+    "tenants",
+    "accessKeys",
+    "userAttributes",
+    "tenantAttributes",
+    "accessKeyAttributes",
+    "ssoApplicationAttributes",
+    "fgaSchema",
+    "ssoApplications",
+    "inboundApps",
+    "outboundApps",
+    "flows",
+];
 /// Of what is owned of a kind.
 pub const MAX_DELETE_PERCENT: u8 = 20;
+/// More than goes missing by hand in a day, less than a list lacks that was cut off.
+pub const MAX_MISSING: u32 = 10;
+/// Of what is owned of a kind.
+pub const MAX_MISSING_PERCENT: u8 = 20;
 /// Longer than any half-finished push or sync.
 pub const DELETE_AFTER: Duration = Duration::from_secs(60);
 /// An approval that nobody used is forgotten, since the world has moved on.
@@ -253,6 +269,13 @@ pub struct Guards {
     pub max_deletes_by_kind: BTreeMap<String, u32>,
     /// Of what is owned of a kind; `None`: off.
     pub max_delete_percent: Option<u8>,
+    /// How many of what is owned a list may lack and still be believed, for kinds that `max_missing_by_kind` does not
+    /// name.
+    pub max_missing: u32,
+    /// The same by kind.
+    pub max_missing_by_kind: BTreeMap<String, u32>,
+    /// The same, of what is owned; `None`: off.
+    pub max_missing_percent: Option<u8>,
     /// Changes of any sort, of what is declared of a kind; `None`: off.
     pub max_change_percent: Option<u8>,
     /// How long an absence has to stand before it counts.

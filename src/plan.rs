@@ -23,6 +23,7 @@ use std::collections::BTreeSet;
 use std::collections::HashMap;
 use std::collections::HashSet;
 use std::sync::Arc;
+use std::time::SystemTime;
 use tokio::time::Instant;
 
 mod alike;
@@ -30,13 +31,16 @@ pub mod compare;
 pub mod guards;
 pub mod order;
 pub mod render;
+pub mod ties;
 pub mod window;
 
 pub mod write;
 
+pub use guards::Contact;
 pub use guards::Guards;
 pub use guards::Hold;
 pub use guards::Window;
+pub use ties::Ties;
 
 /// `production`: the name of a project in config, metrics and status.
 pub type ProjectName = Arc<str>;
@@ -63,6 +67,8 @@ pub struct Task {
     pub id: Option<Arc<str>>,
     /// Tasks of the same plan that have to be done before.
     pub after: Vec<Slot>,
+    /// Of a delete: creates and renames of its kind that want what it gives up. They may be refused before it is gone.
+    pub frees: Vec<Slot>,
     /// Its place in the order of a pass: creates and updates by kind, then deletes in reverse.
     pub stage: u32,
     /// Tasks with one number go into one call; the planner keeps them within [`Kind::batch_size`].
@@ -175,6 +181,10 @@ pub struct Inputs<'a> {
     pub guards: &'a Guards,
     /// A project never seen before, whose first changes wait for approval.
     pub first_contact: bool,
+    /// Do the first changes of a kind or a part of a known project wait for approval?
+    pub holds_contact: bool,
+    /// Was this field of this kind let go ahead, or found in sync, before?
+    pub is_contacted: &'a dyn Fn(&str, &str) -> bool,
     /// What was deleted lately, by kind.
     pub windows: &'a BTreeMap<&'static str, Window>,
     /// Has this owned resource been out of the YAML for long enough?
@@ -210,10 +220,16 @@ pub struct Change {
     pub is_early: bool,
     /// A field that nobody declares or can read, and that the call would reset.
     pub would_reset: Option<&'static str>,
-    /// It changes what earlier releases did not compare, and nothing says that we sent it.
-    pub is_news: bool,
+    /// It would change or clear something live that is seen for the first time.
+    pub is_first_contact: bool,
+    /// Of a delete: who refers to it.
+    pub ties: Ties,
     /// Why it waits; `None` where it goes ahead.
     pub held: Option<Hold>,
+    /// What or who holds it, where the word does not say that.
+    pub why: Option<String>,
+    /// When the time comes that alone releases it, where that is known.
+    pub until: Option<SystemTime>,
     /// Identifies it and what it rests on, where it can be or was approved; else empty.
     pub digest: Arc<str>,
     /// What becomes different, by path.
@@ -263,12 +279,18 @@ pub struct Plan {
     pub unlisted: BTreeSet<Key>,
     /// Kinds of which changes wait for another kind, which could not be observed this time.
     pub waiting: BTreeSet<&'static str>,
+    /// The resources of these, each with what it waits for.
+    pub waits: Vec<(Key, String)>,
     /// Kinds of which a create is among them.
     pub waiting_creates: BTreeSet<&'static str>,
     /// Kinds of which a rename cannot be carried out: what is to be deleted of them may be its other half.
     pub refused_renames: BTreeSet<&'static str>,
     /// Of those that are refused: Descope answered twice that the write was done, and keeps something else.
     pub without_effect: BTreeSet<Key>,
+    /// What is declared, observed, and seen for the first time.
+    pub unknown_parts: guards::Unknown,
+    /// Since when something waits for each reason, as far as it was noted.
+    pub held_since: BTreeMap<String, SystemTime>,
     /// Kinds whose list lacks too much of what we own to be believed.
     pub shrunk: BTreeSet<&'static str>,
     /// Kinds that could be observed.
@@ -315,7 +337,7 @@ impl Plan {
 
     /// The number of write requests that applying sends, first contact released.
     pub fn forecast_requests(&self) -> usize {
-        let sent = |change: &&Change| matches!(change.held, None | Some(Hold::FirstContact));
+        let sent = |change: &&Change| matches!(change.held, None | Some(Hold::FirstContact(Contact::Project)));
         let calls = self.changes.iter().filter(sent).flat_map(|change| change.tasks.iter().map(|task| task.batch));
         calls.collect::<BTreeSet<u32>>().len()
     }
@@ -332,7 +354,7 @@ impl Plan {
     pub fn release(&mut self, released: impl Fn(&Hold) -> bool) {
         for change in &mut self.changes {
             if change.held.as_ref().is_some_and(|hold| hold.can_be_approved() && released(hold)) {
-                let is_first_contact = change.held == Some(Hold::FirstContact);
+                let is_first_contact = matches!(change.held, Some(Hold::FirstContact(_)));
                 change.approve();
                 if is_first_contact {
                     // That is no word on guards: what is deleted counts for them.
@@ -340,7 +362,7 @@ impl Plan {
                 }
             }
         }
-        guards::hold_dependents(&mut self.changes);
+        guards::settle(&mut self.changes);
     }
 }
 
@@ -385,6 +407,8 @@ pub fn diff(inputs: &Inputs<'_>) -> Plan {
     }
     wait_along(absent, &mut plan);
     plan_undeclared(inputs, &live, &renames, &mut plan);
+    guards::doubt(inputs, &live, &mut plan);
+    ties::find(inputs, &live, &renames, &mut plan);
     alike::warn(&mut plan);
     order::arrange(&mut plan.changes, inputs.observed.began, &live);
     guards::hold(inputs, &live, &mut plan);
@@ -577,7 +601,9 @@ fn plan_declared(
     };
     let mut fields = std::mem::take(&mut differences.fields);
     if let Some(unobserved) = unobserved_reference(inputs, kind, declared, live, plan) {
-        plan.warnings.push(format!("{}: {key} waits: {unobserved} could not be observed this time", declared.place));
+        let why = format!("{unobserved} could not be observed this time");
+        plan.warnings.push(format!("{}: {key} waits: {why}", declared.place));
+        plan.waits.push((key.clone(), why));
         if document.is_none() {
             plan.waiting_creates.insert(key.kind);
         }
@@ -606,13 +632,6 @@ fn plan_declared(
     let is_declared = |key: &Key| live.is_observed(key.kind) && inputs.desired.resources.contains_key(key);
     let will_be_there = |key: &Key| live.get(key).is_some() || is_declared(key);
     let would_reset = write::unreadable_loss(declared, document, live.returned(key.kind), &writes);
-    if let Some(field) = would_reset {
-        plan.warnings.push(format!(
-            "{}: {key}: it takes a call that overwrites the whole, and Descope does not return {field}: if it is set \
-             there, it is reset; declare it to keep it, or approve the change",
-            declared.place
-        ));
-    }
     plan.changes.push(Change {
         key: key.clone(),
         action,
@@ -620,8 +639,11 @@ fn plan_declared(
         is_approved: false,
         is_early: false,
         would_reset,
-        is_news: differences.is_news,
+        is_first_contact: false,
+        ties: Ties::default(),
         held: None,
+        why: None,
+        until: None,
         digest: Arc::default(),
         tasks: order::tasks(kind, declared, document, action, writes, &fields, &will_be_there),
         fields,
@@ -665,6 +687,7 @@ fn wait_along(mut absent: BTreeSet<Key>, plan: &mut Plan) {
             plan.waiting.insert(change.key.kind);
             if let (Some(place), Some(missing)) = (&change.place, missing(change)) {
                 plan.warnings.push(format!("{place}: {} waits for {missing}", change.key));
+                plan.waits.push((change.key.clone(), format!("{missing} is not there yet")));
             }
         }
         let made = waiting.into_iter().filter(|change| matches!(change.action, Action::Create | Action::Rename));
@@ -707,14 +730,14 @@ fn plan_undeclared(inputs: &Inputs<'_>, live: &Live<'_>, renames: &BTreeMap<Key,
         };
         let inhabitants = inhabited.get(key).copied().unwrap_or_default();
         if let Some(role) = inhabitants.staying {
-            plan.warnings.push(format!(
-                "{key} left the YAML and stays: {role}, which would go with it, is declared or protected"
-            ));
+            plan.warnings.push(format!("{key} left the YAML and stays: {role}, which would go with it, is protected"));
             plan.undeclared.push(key.clone());
             continue;
         }
         if let Some(role) = inhabitants.unseen {
-            plan.warnings.push(format!("{key} waits: {role}, which goes with it, could not be observed this time"));
+            let why = format!("{role}, which goes with it, could not be observed this time");
+            plan.warnings.push(format!("{key} waits: {why}"));
+            plan.waits.push((key.clone(), why));
             plan.waiting.insert(key.kind);
             continue;
         }
@@ -725,8 +748,11 @@ fn plan_undeclared(inputs: &Inputs<'_>, live: &Live<'_>, renames: &BTreeMap<Key,
             is_approved: false,
             is_early: inhabitants.is_early || !(inputs.may_delete)(key),
             would_reset: None,
-            is_news: false,
+            is_first_contact: false,
+            ties: Ties::default(),
             held: None,
+            why: None,
+            until: None,
             digest: Arc::default(),
             fields: Vec::new(),
             place: None,
@@ -741,7 +767,7 @@ fn plan_undeclared(inputs: &Inputs<'_>, live: &Live<'_>, renames: &BTreeMap<Key,
 /// What is known of the roles in a tenant, all of which Descope deletes with it.
 #[derive(Debug, Clone, Copy, Default)]
 struct Inhabitants<'a> {
-    /// One that must not go: it is declared, or protected.
+    /// One that must not go: it was declared as protected, and by now nowhere.
     staying: Option<&'a Key>,
     /// One of ours of which nobody knows whether it is there.
     unseen: Option<&'a Key>,
@@ -751,12 +777,8 @@ struct Inhabitants<'a> {
 
 fn inhabited<'a>(inputs: &Inputs<'a>, live: &Live<'_>) -> HashMap<Key, Inhabitants<'a>> {
     let mut inhabited: HashMap<Key, Inhabitants<'a>> = HashMap::new();
-    for key in inputs.desired.resources.keys() {
-        if let Some(tenant) = key.home() {
-            inhabited.entry(tenant).or_default().staying = Some(key);
-        }
-    }
-    for (key, ownership) in inputs.owned {
+    // What is declared speaks for itself: it refers to its tenant.
+    for (key, ownership) in inputs.owned.iter().filter(|(key, _)| !inputs.desired.resources.contains_key(key)) {
         let Some(tenant) = key.home() else { continue };
         let inhabitants = inhabited.entry(tenant).or_default();
         if ownership.protected {

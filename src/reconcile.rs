@@ -121,7 +121,9 @@ pub struct Memory {
     resume_at: Option<Instant>,
     /// What is parked or backs off gets a fresh try with the next plan.
     is_fresh: bool,
-    held: BTreeSet<Hold>,
+    held: BTreeSet<&'static str>,
+    /// Since when what no hold keeps back waits.
+    waits: HashMap<Key, SystemTime>,
     /// What the last look contradicts, though that proves nothing yet.
     unconfirmed: Unconfirmed,
     /// Of the held plan that was last announced.
@@ -158,7 +160,7 @@ impl Outcome {
     fn of(plan: &Plan) -> Self {
         if plan.unobserved.keys().len() > 0 && plan.changes.is_empty() && plan.present.is_empty() {
             Self::Failed
-        } else if plan.held().next().is_some() {
+        } else if plan.changes.iter().any(|change| change.held.is_some_and(Hold::is_guard)) {
             Self::Held
         } else if !plan.unobserved.is_empty() || !plan.refused.is_empty() {
             Self::Partial
@@ -316,6 +318,7 @@ impl Reconciler {
         self.adopt(&desired, &plan, &gone, first_contact);
         self.note_effects(&desired, &plan, &unconfirmed);
         self.memory.unconfirmed = unconfirmed;
+        self.note_held(&mut plan);
         self.note_drift(&desired, &plan, trigger);
         self.memory.overview.note_observed(&plan, SystemTime::now() - started.elapsed());
         self.forbidden.send_replace(BTreeMap::new());
@@ -342,6 +345,7 @@ impl Reconciler {
             self.schedule_retry(&plan);
         }
         let outcome = Outcome::of(&plan);
+        self.note_waits(&plan);
         self.show_plan(&plan);
         self.memory.plan = Some(plan);
         self.observe_phase("plan", started);
@@ -570,6 +574,22 @@ impl Reconciler {
         let Some(noted) = noted else { return Some(self.assessor.delete_after().max(UNNOTED_WAIT)) };
         let age = now.duration_since(noted.into_iter().min()?).unwrap_or_default();
         Some(self.assessor.delete_after().saturating_sub(age).max(SHORTEST_WAIT))
+    }
+
+    /// Since when something waits for each reason.
+    fn note_held(&self, plan: &mut Plan) {
+        let reasons = plan.changes.iter().filter_map(|change| Some(change.held?.as_str())).collect();
+        match self.state.note_held(&reasons, self.state.now()) {
+            Ok(since) => plan.held_since = since,
+            Err(error) => tracing::error!(%error, "cannot write the state; since when something waits is not noted"),
+        }
+    }
+
+    fn note_waits(&mut self, plan: &Plan) {
+        let now = self.state.now();
+        let waiting = plan.waits.iter().map(|(key, _)| key).chain(&plan.unlisted);
+        let since = |key: &Key| self.memory.waits.get(key).copied().unwrap_or(now);
+        self.memory.waits = waiting.map(|key| (key.clone(), since(key))).collect();
     }
 
     fn next_wait(&mut self) -> Duration {

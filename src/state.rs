@@ -20,6 +20,7 @@ use std::time::SystemTime;
 
 mod browse;
 mod clock;
+mod contact;
 mod effect;
 mod error;
 mod fingerprint;

@@ -15,6 +15,7 @@ use crate::daemon::Project;
 use crate::daemon::settings;
 use crate::desired::Desired;
 use crate::limiter::Priority;
+use crate::plan::Contact;
 use crate::plan::Hold;
 use crate::plan::Origin;
 use crate::plan::Plan;
@@ -248,7 +249,7 @@ fn enqueue(parts: &Parts, desired_states: &[Arc<Desired>], plans: Vec<Planned>) 
 fn release(plan: &mut Plan, args: &ApplyArgs) {
     let covers_all = args.approve.as_ref().is_some_and(|fingerprint| *fingerprint == plan.fingerprint);
     let auto = args.auto_approve;
-    plan.release(|hold| covers_all || (auto && *hold == Hold::FirstContact));
+    plan.release(|hold| covers_all || (auto && *hold == Hold::FirstContact(Contact::Project)));
 }
 
 /// Shows what would happen and asks. A yes releases the first contact.
@@ -265,7 +266,7 @@ fn ask(report: &Report, plans: &mut [Planned]) -> anyhow::Result<bool> {
     let is_yes = matches!(answer.trim(), "y" | "Y" | "yes");
     if is_yes {
         for planned in plans.iter_mut().filter(|planned| !planned.is_suspended) {
-            planned.plan.release(|hold| *hold == Hold::FirstContact);
+            planned.plan.release(|hold| *hold == Hold::FirstContact(Contact::Project));
         }
     }
     Ok(is_yes)

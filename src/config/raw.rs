@@ -65,6 +65,7 @@ pub struct RawGuards {
     pub max_deletes: Option<NumberOrMap>,
     pub max_delete_percent: Switch,
     pub max_change_percent: Switch,
+    pub max_missing: Option<NumberOrMap>,
     pub delete_after: Option<Text>,
     pub approval_expiry: Option<Text>,
 }

@@ -265,12 +265,20 @@ fn guards_are_a_map_by_kind_or_one_number_for_all() {
 
     let default = guards("");
     assert_eq!(default.max_deletes, 10);
-    assert_eq!(default.max_deletes_by_kind, kinds(&[("accessKeys", 0), ("tenants", 0)]));
+    assert_eq!(default.max_deletes_by_kind, kinds(&NEVER_DELETED.map(|kind| (kind, 0))));
+    assert_eq!((default.max_missing, default.max_missing_percent), (10, Some(20)));
+    assert!(default.max_missing_by_kind.is_empty(), "what guards deletes is no word on lists");
     let one = guards("{ maxDeletes: 3 }");
     assert_eq!((one.max_deletes, one.max_deletes_by_kind), (3, kinds(&[])));
     let map = guards("{ maxDeletes: { default: 5, roles: 7, tenants: 1 } }");
     assert_eq!(map.max_deletes, 5);
-    assert_eq!(map.max_deletes_by_kind, kinds(&[("accessKeys", 0), ("roles", 7), ("tenants", 1)]));
+    let mut by_kind = kinds(&NEVER_DELETED.map(|kind| (kind, 0)));
+    by_kind.extend(kinds(&[("roles", 7), ("tenants", 1)]));
+    assert_eq!(map.max_deletes_by_kind, by_kind);
+    let missing = guards("{ maxMissing: { default: 3, tenants: 1, percent: off } }");
+    assert_eq!((missing.max_missing, missing.max_missing_percent), (3, None));
+    assert_eq!(missing.max_missing_by_kind, kinds(&[("tenants", 1)]));
+    assert_eq!(guards("{ maxMissing: 4 }").max_missing, 4);
     assert_eq!(guards("{ maxDeletePercent: off }").max_delete_percent, None);
     assert_eq!(guards("{ maxDeletePercent: null }").max_delete_percent, None);
     assert_eq!(guards("{ maxChangePercent: 50 }").max_change_percent, Some(50));

@@ -12,6 +12,7 @@ use crate::limiter::Limiter;
 use crate::limiter::memory::Memory;
 use crate::plan::Guards;
 use crate::plan::Policy;
+use crate::plan::guards::Most;
 use crate::plan::render::Pace;
 use crate::reconcile::assess::FirstContact;
 use crate::reconcile::assess::Rules;
@@ -22,6 +23,7 @@ use crate::state::State;
 use crate::telemetry::redact::Redactor;
 use globset::GlobSet;
 use globset::GlobSetBuilder;
+use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
@@ -61,7 +63,14 @@ pub fn key_source(connection: &Connection, redactor: &Redactor) -> KeySource {
 pub fn rules(project: &config::Project) -> Rules {
     let guards = &project.guards;
     let number = |most: u32| usize::try_from(most).unwrap_or(usize::MAX);
+    let most = |default: u32, by_kind: &BTreeMap<String, u32>, percent: Option<u8>| Most {
+        default: number(default),
+        by_kind: by_kind.iter().map(|(kind, most)| (kind.clone(), number(*most))).collect(),
+        // In a day more can go than was owned at its start, when some of it comes back in between.
+        percent: percent.map_or(f64::INFINITY, f64::from),
+    };
     Rules {
+        entry: entry(project),
         owner: Arc::clone(&project.owner),
         policy: match project.policy {
             config::Policy::Observe => Policy::Observe,
@@ -70,10 +79,8 @@ pub fn rules(project: &config::Project) -> Rules {
             config::Policy::Sync => Policy::Sync,
         },
         guards: Guards {
-            default_max_deletes: number(guards.max_deletes),
-            max_deletes: guards.max_deletes_by_kind.iter().map(|(kind, most)| (kind.clone(), number(*most))).collect(),
-            // In a day more can go than was owned at its start, when some of it comes back in between.
-            max_delete_percent: guards.max_delete_percent.map_or(f64::INFINITY, f64::from),
+            deletes: most(guards.max_deletes, &guards.max_deletes_by_kind, guards.max_delete_percent),
+            missing: most(guards.max_missing, &guards.max_missing_by_kind, guards.max_missing_percent),
             max_change_percent: guards.max_change_percent.map(f64::from),
         },
         delete_after: guards.delete_after,
@@ -84,6 +91,13 @@ pub fn rules(project: &config::Project) -> Rules {
             config::FirstContact::Apply => FirstContact::Apply,
         },
     }
+}
+
+/// What the state binds a project to: the entry's name, and where its files lie.
+fn entry(project: &config::Project) -> Arc<str> {
+    let mut paths: Vec<String> = project.paths.iter().map(|path| path.display().to_string()).collect();
+    paths.sort();
+    format!("{}\n{}", project.name, paths.join("\n")).into()
 }
 
 /// `rateLimit`.

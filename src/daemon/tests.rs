@@ -143,7 +143,13 @@ async fn an_approval_that_cannot_be_written_down_can_be_given_again() {
     let dir = tempfile::tempdir().unwrap();
     let parts = parts(&dir);
     let project = &parts.projects[0];
-    let held = HeldReport { fingerprint: "0123".to_owned(), reason: "max_deletes".to_owned(), changes: 1, deletes: 1 };
+    let held = HeldReport {
+        fingerprint: "0123".to_owned(),
+        reason: "max_deletes".to_owned(),
+        changes: 1,
+        deletes: 1,
+        auto_approve: false,
+    };
     let approvable = BTreeMap::from([("d".to_owned(), "roles")]);
     let mut report = ProjectReport::new(&project.name, &Plan::default(), project.reconciler.pace);
     report.fingerprint = held.fingerprint.clone();

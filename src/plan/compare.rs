@@ -28,8 +28,6 @@ pub struct Differences {
     pub refusals: Vec<String>,
     /// What cannot be told.
     pub warnings: Vec<String>,
-    /// Something of it was not compared by earlier releases, and nothing says that we sent it.
-    pub is_news: bool,
 }
 
 /// The live side of one resource.
@@ -62,7 +60,6 @@ pub fn differences<F: Fn(&str) -> bool>(
             continue;
         };
         let from = live.get(field.name);
-        let before = found.fields.len();
         match (field.need, field.back) {
             (Need::AtCreation, _) => compare_at_creation(field, from, to, was_sent, &mut found),
             (_, Back::Computed) => {}
@@ -76,7 +73,6 @@ pub fn differences<F: Fn(&str) -> bool>(
                 }
             }
         }
-        found.is_news |= field.is_new && found.fields.len() > before && from.is_some() && was_sent() != Sent::Same;
     }
     found
 }

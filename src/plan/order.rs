@@ -21,6 +21,7 @@ use crate::resource::MAIN;
 use crate::resource::Part;
 use crate::resource::Write;
 use crate::resource::fold;
+use serde_json::Value;
 use std::collections::BTreeMap;
 use std::collections::HashMap;
 use std::collections::HashSet;
@@ -57,6 +58,7 @@ pub fn tasks(
             // A part of its own exists as soon as the resource does: writing it is an update.
             action: if part.name == MAIN { action } else { Action::Update },
             after: after.into_iter().map(|key| Slot { key, part: MAIN }).collect(),
+            frees: Vec::new(),
             write,
             id: live.and_then(|live| kind.server_id(live)).map(Arc::from),
             stage: 0,
@@ -101,6 +103,7 @@ pub fn deletion(key: &Key, live: &Document, cascade: bool) -> Task {
         write: Write::Delete { cascade },
         id,
         after: Vec::new(),
+        frees: Vec::new(),
         stage: 0,
         batch: 0,
         place: None,
@@ -118,14 +121,20 @@ pub fn deletion(key: &Key, live: &Document, cascade: bool) -> Task {
 /// Settles stages and dependencies, and sorts the changes into the order in which they are sent.
 pub fn arrange(changes: &mut [Change], observed_at: Instant, live: &Live<'_>) {
     let planned: HashSet<Slot> = tasks_of(changes).map(|task| task.slot.clone()).collect();
-    let releases = releases(changes, live);
     let depths = depths(changes);
+    let claims = claims(changes);
+    let deletes = tasks_of(changes).filter(|task| task.action == Action::Delete);
+    let deletes: HashMap<Key, u32> = deletes.map(|task| (task.slot.key.clone(), stage(task, &depths))).collect();
+    for change in changes.iter_mut().filter(|change| change.action == Action::Delete) {
+        let after = releases(change, deletes.get(&change.key).copied().unwrap_or_default(), &deletes);
+        let heirs = heirs(change, live, &claims);
+        for task in &mut change.tasks {
+            (task.after, task.frees) = (after.clone(), heirs.clone());
+        }
+    }
     for task in changes.iter_mut().flat_map(|change| &mut change.tasks) {
         task.observed_at = observed_at;
         task.stage = stage(task, &depths);
-        if task.action == Action::Delete {
-            task.after = releases.get(&task.slot.key).cloned().unwrap_or_default();
-        }
         let own = task.slot.clone();
         task.after.retain(|slot| *slot != own && planned.contains(slot));
         task.after.sort();
@@ -138,30 +147,56 @@ fn tasks_of(changes: &[Change]) -> impl Iterator<Item = &Task> {
     changes.iter().flat_map(|change| &change.tasks)
 }
 
-/// For each resource to delete: the tasks that let go of it first.
-fn releases(changes: &[Change], live: &Live<'_>) -> HashMap<Key, Vec<Slot>> {
-    let mut releases: HashMap<Key, Vec<Slot>> = tasks_of(changes)
-        .filter(|task| task.action == Action::Delete)
-        .map(|task| (task.slot.key.clone(), Vec::new()))
-        .collect();
-    if releases.is_empty() {
-        return releases;
-    }
-    for task in tasks_of(changes) {
-        let key = &task.slot.key;
-        let live_key = match &task.write {
-            Write::Overwrite { from, .. } => Key { name: from.clone(), ..key.clone() },
-            Write::Create(_) | Write::Patch(_) | Write::Delete { .. } => key.clone(),
+/// What has to go before this delete: all that lets go of it, and what refers to it and is deleted as well. Of two that
+/// refer to one another, as a tenant and what lives in it, the one that is first by stage goes first.
+fn releases(change: &Change, stage: u32, deletes: &HashMap<Key, u32>) -> Vec<Slot> {
+    let is_earlier = |key: &&Key| deletes.get(*key).is_some_and(|other| *other <= stage);
+    let together = change.ties.together.iter().filter(is_earlier);
+    let together = together.map(|key| Slot { key: key.clone(), part: MAIN });
+    change.ties.letting_go.iter().cloned().chain(together).collect()
+}
+
+/// The creates and renames that want what this delete gives up: a value that one resource of the kind alone may have.
+fn heirs(change: &Change, live: &Live<'_>, claims: &HashMap<Claim, Vec<Slot>>) -> Vec<Slot> {
+    let Some(document) = live.get(&change.key) else { return Vec::new() };
+    let mut heirs: Vec<Slot> =
+        claimed(change.key.kind, document).filter_map(|claim| claims.get(&claim)).flatten().cloned().collect();
+    heirs.sort();
+    heirs.dedup();
+    heirs
+}
+
+/// A value that one resource of a kind alone may have.
+type Claim = (&'static str, &'static str, String);
+
+fn claimed(kind: &'static str, document: &Document) -> impl Iterator<Item = Claim> {
+    let fields = resource::kind(kind).into_iter().flat_map(|kind| kind.spec().main().fields);
+    fields.filter(|field| field.exclusive).flat_map(move |field| {
+        let values = match document.get(field.name) {
+            Some(Value::Array(items)) => items.iter().filter_map(Value::as_str).collect(),
+            Some(Value::String(text)) => vec![text.as_str()],
+            Some(Value::Null | Value::Bool(_) | Value::Number(_) | Value::Object(_)) | None => Vec::new(),
         };
-        let (Some(kind), Some(document)) = (resource::kind(key.kind), live.get(&live_key)) else { continue };
-        let part = (task.action != Action::Delete).then_some(task.slot.part);
-        for reference in kind.references(&live_key, document, part) {
-            if let Some(slots) = releases.get_mut(&reference) {
-                slots.push(task.slot.clone());
-            }
+        let values = values.into_iter().filter(|text| !text.is_empty());
+        values.map(|text| (kind, field.name, text.to_owned())).collect::<Vec<_>>()
+    })
+}
+
+/// What creates and renames of kinds of which something is deleted ask for.
+fn claims(changes: &[Change]) -> HashMap<Claim, Vec<Slot>> {
+    let losing: HashSet<&str> =
+        changes.iter().filter(|change| change.action == Action::Delete).map(|change| change.key.kind).collect();
+    let mut claims: HashMap<Claim, Vec<Slot>> = HashMap::new();
+    for task in tasks_of(changes).filter(|task| losing.contains(task.slot.key.kind)) {
+        let body = match (&task.write, task.action) {
+            (Write::Create(body), _) | (Write::Overwrite { body, .. }, Action::Rename) => body,
+            (Write::Overwrite { .. } | Write::Patch(_) | Write::Delete { .. }, _) => continue,
+        };
+        for claim in claimed(task.slot.key.kind, body) {
+            claims.entry(claim).or_default().push(task.slot.clone());
         }
     }
-    releases
+    claims
 }
 
 /// How many of a resource's ancestors, of its own kind, are created in this plan.

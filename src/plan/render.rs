@@ -1,12 +1,15 @@
 //! A plan for people and for programs: text, Markdown, JSON. The JSON is a contract; it only ever gains fields.
 
 use super::Change;
+use super::Contact;
 use super::FieldChange;
 use super::Hold;
 use super::Plan;
 use super::Refusal;
 use crate::resource::Action;
 use crate::telemetry::line::one_line;
+use crate::telemetry::status::HoldStatus;
+use crate::telemetry::status::rfc3339;
 use serde::Deserialize;
 use serde::Serialize;
 use serde_json::Value;
@@ -53,6 +56,9 @@ pub struct ProjectReport {
     pub fingerprint: String,
     /// What is held as a whole.
     pub held: Option<HeldReport>,
+    /// All that waits, by reason.
+    #[serde(default)]
+    pub holds: Vec<HoldStatus>,
     /// What the operator should know.
     pub warnings: Vec<String>,
     /// In the order in which they are sent.
@@ -86,6 +92,9 @@ pub struct HeldReport {
     pub changes: usize,
     /// How many of them delete.
     pub deletes: usize,
+    /// Does `apply --auto-approve` let all of it go?
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub auto_approve: bool,
 }
 
 /// One change.
@@ -100,6 +109,9 @@ pub struct ChangeReport {
     pub action: Word,
     /// Why it waits.
     pub held: Option<Word>,
+    /// What or who holds it, where the word does not say that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub why: Option<String>,
     /// What becomes different.
     pub fields: Vec<FieldReport>,
     /// Where the YAML declares it.
@@ -109,6 +121,9 @@ pub struct ChangeReport {
     /// Numbers of the calls that it takes; changes that share a number share a call.
     #[serde(skip)]
     pub calls: Vec<u32>,
+    /// Does it go ahead, the first contact released?
+    #[serde(skip)]
+    pub is_sent: bool,
 }
 
 /// One field of a change.
@@ -192,6 +207,7 @@ impl ProjectReport {
             name: name.to_owned(),
             fingerprint: plan.fingerprint.clone(),
             held: HeldReport::of(plan),
+            holds: holds(plan),
             warnings: plan
                 .unobserved
                 .iter()
@@ -217,8 +233,7 @@ impl ProjectReport {
             change.held.is_some() || unfinished.contains(&(change.kind.clone(), change.id.clone()))
         };
         self.changes.retain(is_left);
-        let first_contact = Hold::FirstContact.as_str();
-        let sent = self.changes.iter().filter(|change| change.held.as_deref().is_none_or(|held| held == first_contact));
+        let sent = self.changes.iter().filter(|change| change.is_sent);
         let calls: BTreeSet<u32> = sent.flat_map(|change| change.calls.iter().copied()).collect();
         self.forecast = Forecast { requests: calls.len(), seconds: pace.seconds(calls.len()) };
         self
@@ -254,8 +269,38 @@ impl HeldReport {
             reason: reasons.join(","),
             changes: plan.held().count(),
             deletes: plan.held().filter(|change| change.action == Action::Delete).count(),
+            auto_approve: plan.held().all(|change| change.held == Some(Hold::FirstContact(Contact::Project))),
         })
     }
+}
+
+/// One for each reason that something of `plan` waits for.
+pub fn holds(plan: &Plan) -> Vec<HoldStatus> {
+    let mut holds: BTreeMap<Hold, Vec<&Change>> = BTreeMap::new();
+    for change in &plan.changes {
+        if let Some(hold) = change.held {
+            holds.entry(hold).or_default().push(change);
+        }
+    }
+    let report = |(hold, changes): (Hold, Vec<&Change>)| HoldStatus {
+        reason: hold.as_str().into(),
+        since: plan.held_since.get(hold.as_str()).copied().map(rfc3339),
+        approvable: hold.can_be_approved(),
+        until: changes.iter().filter_map(|change| change.until).min().map(rfc3339),
+        changes: changes.len(),
+        ends_with: hold.ends_with().into(),
+    };
+    let mut reports: Vec<HoldStatus> = holds.into_iter().map(report).collect();
+    reports.sort();
+    reports
+}
+
+/// One of them in a line.
+pub fn hold_text(hold: &HoldStatus) -> String {
+    let HoldStatus { reason, changes, ends_with, since, until, .. } = hold;
+    let since = since.as_ref().map_or_else(String::new, |since| format!(" since {since}"));
+    let until = until.as_ref().map_or_else(String::new, |until| format!(" (the first at {until})"));
+    format!("{changes} held by {reason}{since}; ends with {ends_with}{until}")
 }
 
 impl ChangeReport {
@@ -266,10 +311,12 @@ impl ChangeReport {
             id: change.key.id(),
             action: change.action.as_str().into(),
             held: change.held.as_ref().map(|hold| hold.as_str().into()),
+            why: change.why.clone(),
             fields: change.fields.iter().map(FieldReport::new).collect(),
             file: change.place.as_ref().map(|place| place.file.to_string()),
             line: change.place.as_ref().map(|place| place.line),
             calls: change.tasks.iter().map(|task| task.batch).collect(),
+            is_sent: matches!(change.held, None | Some(Hold::FirstContact(Contact::Project))),
         }
     }
 
@@ -317,7 +364,8 @@ fn text_of(project: &ProjectReport, out: &mut String) {
             (Some(file), Some(number)) => format!("   {file}:{number}"),
             (Some(_) | None, _) => String::new(),
         };
-        let held = change.held.as_ref().map_or_else(String::new, |reason| format!("   held: {reason}"));
+        let why = change.why.as_ref().map_or_else(String::new, |why| format!(" ({why})"));
+        let held = change.held.as_ref().map_or_else(String::new, |reason| format!("   held: {reason}{why}"));
         line(out, format_args!("  {} {}/{}{held}{place}", change.sign(), change.kind, change.id));
         for field in &change.fields {
             let (path, from, to) = (&field.path, &field.from, &field.to);
@@ -335,6 +383,9 @@ fn text_of(project: &ProjectReport, out: &mut String) {
         line(out, format_args!("  {undeclared} live and declared nowhere, left alone: {}{more}", names.join(", ")));
     }
     line(out, format_args!("  {}", summary(project)));
+    for hold in &project.holds {
+        line(out, format_args!("  {}", hold_text(hold)));
+    }
     if let Some(held) = &project.held {
         line(out, format_args!("  {}", how_to_release(held)));
     }
@@ -358,8 +409,8 @@ fn summary(project: &ProjectReport) -> String {
 
 /// What an operator does to let held changes go ahead.
 pub fn how_to_release(held: &HeldReport) -> String {
-    let HeldReport { fingerprint, reason, changes, deletes } = held;
-    let or = if reason == Hold::FirstContact.as_str() { " (or `apply --auto-approve`)" } else { "" };
+    let HeldReport { fingerprint, reason, changes, deletes, auto_approve } = held;
+    let or = if *auto_approve { " (or `apply --auto-approve`)" } else { "" };
     format!(
         "{changes} changes ({deletes} deletes) are held ({reason}); to release them: `descope-gitops approve \
          {fingerprint}` beside a daemon, `descope-gitops apply --approve {fingerprint}` without one{or}"
@@ -388,6 +439,12 @@ pub fn markdown(report: &Report) -> String {
         }
         for change in &project.changes {
             markdown_rows(change, &mut out);
+        }
+        if !project.holds.is_empty() {
+            line(&mut out, format_args!(""));
+        }
+        for hold in &project.holds {
+            line(&mut out, format_args!("- {}", cell(&hold_text(hold))));
         }
         if let Some(held) = &project.held {
             line(&mut out, format_args!(""));

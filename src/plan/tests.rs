@@ -1,6 +1,8 @@
 //! Plans, and what comes of them in a model of the API at its worst: overwriting resets what is left out, a patch
 //! takes its values as they are, references follow renames.
 
+use super::guards::Most;
+use super::guards::Referrer;
 use super::*;
 use crate::descope;
 use crate::resource::MAIN;
@@ -107,12 +109,13 @@ fn document(value: Value) -> Document {
     document
 }
 
-const GUARDS: Guards = Guards {
-    default_max_deletes: 1000,
-    max_deletes: BTreeMap::new(),
-    max_delete_percent: 100.0,
-    max_change_percent: None,
-};
+const ALL: Most = Most { default: 1000, by_kind: BTreeMap::new(), percent: 100.0 };
+const GUARDS: Guards = Guards { deletes: ALL, missing: ALL, max_change_percent: None };
+
+/// So many of a kind.
+fn most(default: usize) -> Most {
+    Most { default, ..ALL }
+}
 
 /// What a plan is made from; what a test does not set stands in nobody's way.
 struct Case<'a> {
@@ -125,6 +128,8 @@ struct Case<'a> {
     policy: Policy,
     guards: Guards,
     first_contact: bool,
+    /// Kinds and fields that were never seen before.
+    unknown: BTreeSet<(&'static str, &'static str)>,
     windows: BTreeMap<&'static str, Window>,
     may_delete: bool,
     is_approved: &'a dyn Fn(&str) -> bool,
@@ -142,6 +147,7 @@ impl<'a> Case<'a> {
             policy: Policy::UpsertOnly,
             guards: GUARDS,
             first_contact: false,
+            unknown: BTreeSet::new(),
             windows: BTreeMap::new(),
             may_delete: true,
             is_approved: &|_| false,
@@ -153,7 +159,11 @@ impl<'a> Case<'a> {
     }
 
     fn plan_when(&self, may_delete: &dyn Fn(&Key) -> bool) -> Plan {
-        diff(&Inputs {
+        self.with_inputs(may_delete, diff)
+    }
+
+    fn with_inputs<T>(&self, may_delete: &dyn Fn(&Key) -> bool, work: impl FnOnce(&Inputs<'_>) -> T) -> T {
+        work(&Inputs {
             scope: self.scope,
             desired: self.desired,
             observed: &self.observed,
@@ -164,6 +174,8 @@ impl<'a> Case<'a> {
             builtin_roles: &["Tenant Admin".to_owned()],
             guards: &self.guards,
             first_contact: self.first_contact,
+            holds_contact: true,
+            is_contacted: &|kind, field| !self.unknown.contains(&(kind, field)),
             windows: &self.windows,
             may_delete,
             is_approved: self.is_approved,

@@ -111,6 +111,11 @@ impl Entry {
         }
     }
 
+    /// The same to a delete that gives up what this one wants: what was refused for it is not waited for.
+    pub fn seen_by_what_frees_it(&self) -> Seen {
+        if matches!(self.status, Status::Parked { .. }) { Seen::Settled } else { self.seen() }
+    }
+
     /// Waits for its turn, maybe for dependencies, but not in vain.
     pub fn is_active(&self) -> bool {
         self.status == Status::Waiting && self.failed == 0

@@ -21,14 +21,19 @@ use std::mem;
 use std::time::Duration;
 use tokio::time::Instant;
 
+/// Beyond so many creates and renames of a kind, what gives up a value waits for all of them like any other delete.
+const MOST_MAKES: usize = 256;
+
 /// How long the time of a write is remembered. No observation that a plan rests on is older.
 const WRITES_KEPT: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// What tasks can depend on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 enum Node {
     /// Another task.
     Entry(usize),
+    /// Another task, to what gives up a value that it wants: once it is refused, nothing is left to wait for.
+    Heir(usize),
     /// The creates and renames of a kind: its deletes wait while one of them fails.
     Makes(&'static str),
 }
@@ -327,7 +332,7 @@ impl Lane {
                     Some(Outdated::Unknown) => {
                         dropped.push(entry.task.clone());
                         self.stale(now);
-                        self.remove(index, now);
+                        self.drop_undone(index, now);
                         continue;
                     }
                     Some(Outdated::Done) => {
@@ -384,11 +389,14 @@ impl Lane {
         }
         match verdict {
             Verdict::Done => {
+                for slot in &task.frees {
+                    self.try_again(slot, now);
+                }
                 self.remove(index, now);
                 After::Nothing
             }
             Verdict::Superseded => {
-                self.remove(index, now);
+                self.drop_undone(index, now);
                 self.stale(now)
             }
             Verdict::Retry { message, ambiguous } => {
@@ -484,6 +492,36 @@ impl Lane {
         }
     }
 
+    /// What it was refused for is gone.
+    fn try_again(&mut self, slot: &Slot, now: Instant) {
+        let Some(&index) = self.by_slot.get(slot) else { return };
+        if matches!(self.entries[index].status, Status::Parked { .. } | Status::Delayed { .. }) {
+            self.set(index, now, |entry| entry.status = Status::Waiting);
+        }
+    }
+
+    /// Takes a task off that was not done, and every delete that comes after it: to those it is not settled. They come back
+    /// with the next plan.
+    fn drop_undone(&mut self, index: usize, now: Instant) {
+        let mut undone = vec![index];
+        let mut seen: BTreeSet<usize> = BTreeSet::from([index]);
+        while let Some(&next) = undone.last() {
+            let dependents = self.dependents.get(&Node::Entry(next)).cloned().unwrap_or_default();
+            let is_delete = |&&dependent: &&usize| {
+                let entry = &self.entries[dependent];
+                entry.task.action == Action::Delete && entry.status != Status::Gone && !entry.is_in_flight()
+            };
+            let more = dependents.iter().filter(is_delete).copied().find(|dependent| seen.insert(*dependent));
+            if let Some(dependent) = more {
+                undone.push(dependent);
+            } else {
+                undone.pop();
+                // What comes after goes first, so that nothing ever looks settled.
+                self.remove(next, now);
+            }
+        }
+    }
+
     fn next_part(&mut self) -> u32 {
         self.lasting.parts = self.lasting.parts.wrapping_add(1).max(1);
         self.lasting.parts
@@ -506,13 +544,33 @@ impl Lane {
             .filter_map(|slot| self.by_slot.get(slot).copied())
             .filter(|&other| self.entries[other].group() != entry.group())
             .collect();
+        let kind = entry.task.slot.key.kind;
+        let mut nodes: BTreeSet<Node> = after.into_iter().map(Node::Entry).collect();
         if entry.task.action == Action::Delete {
-            self.dependents.entry(Node::Makes(entry.task.slot.key.kind)).or_default().push(index);
+            match self.heirs(index) {
+                Some(heirs) => nodes.extend(heirs),
+                None => self.dependents.entry(Node::Makes(kind)).or_default().push(index),
+            }
         }
-        self.entries[index].open = after.len();
-        for other in after {
-            self.dependents.entry(Node::Entry(other)).or_default().push(index);
+        self.entries[index].open = nodes.len();
+        for node in nodes {
+            self.dependents.entry(node).or_default().push(index);
         }
+    }
+
+    /// The creates and renames of its kind, where this delete gives up what some of them want.
+    fn heirs(&self, index: usize) -> Option<Vec<Node>> {
+        let task = &self.entries[index].task;
+        if task.frees.is_empty() {
+            return None;
+        }
+        let is_make = |entry: &Entry| entry.makes() && entry.task.slot.key.kind == task.slot.key.kind;
+        let makes = self.entries.iter().enumerate().filter(|(_, entry)| is_make(entry));
+        let node = |(other, entry): (usize, &Entry)| {
+            if task.frees.contains(&entry.task.slot) { Node::Heir(other) } else { Node::Entry(other) }
+        };
+        let makes: Vec<Node> = makes.map(node).take(MOST_MAKES + 1).collect();
+        (makes.len() <= MOST_MAKES).then_some(makes)
     }
 
     fn remove(&mut self, index: usize, now: Instant) {
@@ -545,6 +603,7 @@ impl Lane {
     ) {
         let kind = self.entries[index].task.slot.key.kind;
         let (was, was_ready, makes) = (self.entries[index].seen(), self.entries[index].is_ready(), self.makes(kind));
+        let was_heir = self.entries[index].seen_by_what_frees_it();
         self.weigh(index, false);
         change(&mut self.entries[index]);
         self.weigh(index, true);
@@ -554,6 +613,9 @@ impl Lane {
         }
         if entry.seen() != was {
             shifts.push((Node::Entry(index), was, entry.seen()));
+        }
+        if entry.seen_by_what_frees_it() != was_heir {
+            shifts.push((Node::Heir(index), was_heir, entry.seen_by_what_frees_it()));
         }
         if self.makes(kind) != makes {
             shifts.push((Node::Makes(kind), makes, self.makes(kind)));

@@ -115,6 +115,7 @@ fn plan(drafts: Vec<Draft>, now: Instant) -> Vec<Task> {
             write: Write::Delete { cascade: false },
             id: None,
             after,
+            frees: Vec::new(),
             stage: batch / 2,
             batch,
             ownership: crate::plan::Ownership::default(),
@@ -220,6 +221,20 @@ impl Model {
         }
     }
 
+    /// What was not done settles no delete.
+    fn drop_after(&mut self, slot: &Slot) {
+        let is_after = |twin: &Twin| {
+            let is_waiting = !matches!(twin.status, Status::InFlight { .. });
+            twin.task.action == Action::Delete && is_waiting && twin.task.after.contains(slot)
+        };
+        let after: Vec<Slot> =
+            self.twins.values().filter(|twin| is_after(twin)).map(|twin| twin.task.slot.clone()).collect();
+        for slot in after {
+            self.twins.remove(&slot);
+            self.drop_after(&slot);
+        }
+    }
+
     fn finish(&mut self, slot: &Slot, verdict: &Verdict, verify: bool, now: Instant) {
         if matches!(verdict, Verdict::Done | Verdict::Retry { ambiguous: true, .. }) {
             self.written.insert(slot.clone(), now);
@@ -232,7 +247,11 @@ impl Model {
         }
         match verdict {
             _ if !wanted => drop(self.twins.remove(slot)),
-            Verdict::Done | Verdict::Superseded => drop(self.twins.remove(slot)),
+            Verdict::Done => drop(self.twins.remove(slot)),
+            Verdict::Superseded => {
+                self.twins.remove(slot);
+                self.drop_after(slot);
+            }
             Verdict::Retry { message, ambiguous } => {
                 twin.attempts += 1;
                 twin.verify |= *ambiguous || verify;
@@ -265,6 +284,7 @@ impl Pair {
             let twin = self.model.twins.remove(&task.slot).expect("what is dropped was there");
             assert!(twin.status == Status::Waiting && !twin.verify, "{twin:?}");
             assert!(task.observed_at < self.model.written[&task.slot], "only a stale task is dropped");
+            self.model.drop_after(&task.slot);
         }
         let Some(handed) = handed else { return false };
         for task in &handed.tasks {

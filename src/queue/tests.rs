@@ -31,6 +31,7 @@ fn task(action: Action, kind: &'static str, name: &str, batch: u32) -> Task {
         write,
         id: None,
         after: Vec::new(),
+        frees: Vec::new(),
         stage: u32::from(action == Action::Delete) * 10,
         batch,
         place: Some(Place { file: "a.yaml".into(), line: 7 }),

@@ -8,6 +8,7 @@ use crate::observed;
 use crate::observed::Observed;
 use crate::plan;
 use crate::plan::Guards;
+use crate::plan::Hold;
 use crate::plan::Inputs;
 use crate::plan::Ownership;
 use crate::plan::Plan;
@@ -41,7 +42,7 @@ use std::time::Duration;
 use std::time::SystemTime;
 
 /// For so long a list that lacks what we just created proves nothing: lists may lag behind writes.
-const FRESH: Duration = Duration::from_secs(120);
+pub const FRESH: Duration = Duration::from_secs(120);
 
 /// The least [`Rules::delete_after`] where the files are read without stats that prove anything.
 const UNPROVEN_DELETE_AFTER: Duration = Duration::from_secs(60);
@@ -58,6 +59,8 @@ pub enum FirstContact {
 /// How one project is compared: everything of the config that a plan depends on.
 #[derive(Debug, Clone)]
 pub struct Rules {
+    /// The entry of the config, by name and path: under another one the project was never seen.
+    pub entry: Arc<str>,
     /// On behalf of which repo.
     pub owner: Arc<str>,
     /// What may be done.
@@ -150,7 +153,7 @@ impl Assessor {
         let Sight { observed, gone, unconfirmed } = sight;
         // What was deleted during the look is not there to be deleted, so it must count. Without the count of what was
         // deleted lately, nothing more is.
-        let ledger = self.known(|state| state.ledger().map(Some));
+        let ledger = self.ledger();
         let has_count = ledger.is_some();
         let Ledger { now, owned, absent, open, lately } = ledger.unwrap_or_else(Ledger::none);
         let mut owned = ownerships(&owned, &absent, now);
@@ -163,6 +166,7 @@ impl Assessor {
         let delete_after = self.delete_after();
         let is_due = |key: &Key| absent.get(key).is_some_and(|since| has_passed(*since, delete_after, now));
         let approved = self.known(|state| state.approved(now));
+        let contacted = self.known(ProjectState::contacted);
         let sent = self.known(ProjectState::sent_digests);
         let first_contact = !self.is_known();
         let scope = format!("{:?}", (self.client.target(), &self.rules.owner));
@@ -177,12 +181,41 @@ impl Assessor {
             builtin_roles: &self.rules.builtin_roles,
             guards: &self.rules.guards,
             first_contact: first_contact && self.rules.first_contact == FirstContact::Hold,
+            holds_contact: self.rules.first_contact == FirstContact::Hold,
+            is_contacted: &|kind, field| contacted.contains(&(kind.to_owned(), field.to_owned())),
             windows: &windows,
             may_delete: &|key| has_count && is_current && is_due(key),
             is_approved: &|digest| approved.contains(digest),
         });
+        if let Some(before) = self.entry_of_another() {
+            plan.warnings.push(format!(
+                "the state knows this project under another entry of the config ({}): this is a first contact, and what \
+                 that one owns is not deleted; if only name or path of the entry changed, approve it, else put the \
+                 projectId back",
+                before.replace('\n', ", path ")
+            ));
+        }
+        for change in plan.changes.iter_mut().filter(|change| change.held == Some(Hold::DeleteAfter)) {
+            change.until = absent.get(&change.key).map(|since| *since + delete_after);
+        }
+        plan.held_since = self.known(ProjectState::held_since);
         self.refuse_without_effect(&mut plan);
         Assessment { plan, refusal: refusal(&observed), observed, gone, unconfirmed, first_contact }
+    }
+
+    /// What the guards measure by; `None` where that cannot be read. What another entry of the config owned is none of ours.
+    fn ledger(&self) -> Option<Ledger> {
+        let ledger = self.known(|state| state.ledger().map(Some))?;
+        if self.entry_of_another().is_none() {
+            return Some(ledger);
+        }
+        let (owned, absent, lately) = Default::default();
+        Some(Ledger { owned, absent, lately, ..ledger })
+    }
+
+    /// The entry that the project is known under, where it is not this one.
+    pub fn entry_of_another(&self) -> Option<String> {
+        self.known(ProjectState::entry).filter(|entry| **entry != *self.rules.entry)
     }
 
     /// The kinds to ask for: those that a file mentions, those of which something is owned, and those with open calls: one
@@ -205,7 +238,7 @@ impl Assessor {
         lost: &BTreeSet<IntentId>,
         observed: &mut Observed,
     ) -> HashSet<Key> {
-        let Some(ledger) = self.known(|state| state.ledger().map(Some)) else { return HashSet::new() };
+        let Some(ledger) = self.ledger() else { return HashSet::new() };
         let live = live(observed);
         let is_live = |key: &Key| live.get(key.kind).map(|keys| keys.contains(key));
         let shrunk = guards::shrunk(
@@ -250,12 +283,13 @@ impl Assessor {
 
     /// A state that cannot be read knows nothing: then the project counts as new, and is held rather than changed.
     fn is_known(&self) -> bool {
-        self.state.as_ref().is_some_and(|state| {
+        let is_known = self.state.as_ref().is_some_and(|state| {
             state.is_known().unwrap_or_else(|error| {
                 tracing::error!(%error, "cannot tell whether this project was seen before");
                 false
             })
-        })
+        });
+        is_known && self.entry_of_another().is_none()
     }
 
     fn was_renamed(&self, old: &Key, new: &Key) -> bool {

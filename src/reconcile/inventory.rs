@@ -5,9 +5,11 @@ use super::Reconciler;
 use crate::desired::Declared;
 use crate::desired::Desired;
 use crate::plan::Change;
+use crate::plan::Contact;
 use crate::plan::Hold;
 use crate::plan::Plan;
 use crate::plan::Policy;
+use crate::plan::guards;
 use crate::resource;
 use crate::resource::Action;
 use crate::resource::Key;
@@ -24,7 +26,8 @@ impl Reconciler {
     /// What is owned and declared nowhere may be deleted once that has stood for long enough. Only a revision that is
     /// in force counts.
     pub fn note_absences(&self, desired: &Desired) {
-        if !self.is_current() {
+        // What another entry of the config owns, its files speak of.
+        if !self.is_current() || self.assessor.entry_of_another().is_some() {
             return;
         }
         let note = || -> Result<(), state::Error> {
@@ -65,10 +68,21 @@ impl Reconciler {
     /// Declared and live is owned from now on; `gone` and declared nowhere is not. A project whose first contact is held is
     /// left as it is.
     pub fn adopt(&self, desired: &Desired, plan: &Plan, gone: &HashSet<Key>, first_contact: bool) {
-        if plan.held().any(|change| change.held == Some(Hold::FirstContact)) || first_contact && !plan.has_seen_all() {
+        let whole = Some(Hold::FirstContact(Contact::Project));
+        if plan.held().any(|change| change.held == whole) || first_contact && !plan.has_seen_all() {
             return;
         }
+        let entry = &*self.assessor.rules.entry;
+        let is_let_go = is_let_go(plan, self.assessor.rules.policy);
+        let is_of_another = self.assessor.entry_of_another().is_some();
+        if is_of_another && !is_let_go {
+            return;
+        }
+        let unknown_kinds: HashSet<&str> = guards::unknown_kinds(plan);
         let adopt = || -> Result<(), state::Error> {
+            if is_of_another {
+                self.state.take_over(entry)?;
+            }
             let known = self.state.inventory()?;
             let owned = |key: &Key| {
                 let before = known.get(key).copied();
@@ -76,12 +90,22 @@ impl Reconciler {
                 let after = ownership(declared, before);
                 (before != Some(after)).then(|| (key.clone(), after))
             };
-            let news: Vec<(Key, Owned)> = plan.present.iter().filter_map(owned).collect();
+            let present = plan.present.iter().filter(|key| !unknown_kinds.contains(key.kind));
+            let news: Vec<(Key, Owned)> = present.filter_map(owned).collect();
             if !news.is_empty() {
                 self.state.own(&news)?;
             }
             self.disown_lost(desired, plan, gone, &known)?;
-            if first_contact && is_let_go(plan, self.assessor.rules.policy) { self.state.mark_known() } else { Ok(()) }
+            if !first_contact || is_let_go {
+                self.state.note_contacted(&guards::contacted(plan))?;
+            }
+            if first_contact && is_let_go {
+                self.state.mark_known()?;
+            }
+            if (!first_contact || is_let_go) && self.state.entry()?.is_none() {
+                self.state.bind(entry)?;
+            }
+            Ok(())
         };
         if let Err(error) = adopt() {
             tracing::error!(%error, "cannot write down what is owned");
@@ -179,6 +203,7 @@ fn ownership(declared: &Declared, before: Option<Owned>) -> Owned {
 mod tests {
     use super::*;
     use crate::desired::Place;
+    use crate::plan::Ties;
     use std::sync::Arc;
     use std::time::Duration;
 
@@ -190,7 +215,10 @@ mod tests {
             completes: false,
             is_early: false,
             would_reset: None,
-            is_news: false,
+            is_first_contact: false,
+            ties: Ties::default(),
+            why: None,
+            until: None,
             held: *held,
             digest: Arc::default(),
             fields: Vec::new(),

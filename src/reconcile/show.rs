@@ -2,14 +2,18 @@
 
 use super::Outcome;
 use super::Reconciler;
+use super::assess::FRESH;
 use super::rfc3339;
 use crate::descope;
 use crate::desired::Finding;
+use crate::plan::Change;
 use crate::plan::Hold;
 use crate::plan::Plan;
+use crate::plan::render;
 use crate::plan::render::HeldReport;
 use crate::resource;
 use crate::resource::Action;
+use crate::resource::Key;
 use crate::source::Trigger;
 use crate::source::loader::Load;
 use crate::telemetry::metrics::Metrics;
@@ -20,6 +24,7 @@ use crate::telemetry::status::Level;
 use crate::telemetry::status::Overview;
 use crate::telemetry::status::Problem;
 use crate::telemetry::status::ProblemState;
+use crate::telemetry::status::Wait;
 use std::collections::BTreeSet;
 use std::collections::HashMap;
 use std::time::SystemTime;
@@ -88,7 +93,7 @@ impl Reconciler {
         let project = &*self.assessor.project;
         let changes = count(plan.changes.iter().map(|change| (change.key.kind, change.action)));
         let undeclared = count(plan.undeclared.iter().map(|key| key.kind));
-        let held = count(plan.changes.iter().filter_map(|change| change.held));
+        let held = count(plan.changes.iter().filter_map(|change| change.held).map(Hold::as_str));
         for kind in resource::ALL.iter().map(|kind| kind.name()) {
             for action in ACTIONS {
                 let count = changes.get(&(kind, action)).copied().unwrap_or(0);
@@ -97,15 +102,16 @@ impl Reconciler {
             let count = undeclared.get(kind).copied().unwrap_or(0);
             self.metrics.undeclared_resources.with_label_values(&[project, kind]).set(count);
         }
-        let now: BTreeSet<Hold> = plan.held().filter_map(|change| change.held).collect();
-        for hold in Hold::ALL {
+        let trips = plan.changes.iter().filter_map(|change| change.held).filter(|hold| hold.is_guard());
+        let now: BTreeSet<&'static str> = trips.map(Hold::as_str).collect();
+        for hold in Hold::ALL.map(Hold::as_str) {
             let count = held.get(&hold).copied().unwrap_or(0);
-            self.metrics.held_changes.with_label_values(&[project, hold.as_str()]).set(count);
+            self.metrics.held_changes.with_label_values(&[project, hold]).set(count);
             if now.contains(&hold) && !self.memory.held.contains(&hold) {
-                self.metrics.guard_trips_total.with_label_values(&[project, hold.as_str()]).inc();
+                self.metrics.guard_trips_total.with_label_values(&[project, hold]).inc();
             }
         }
-        if let Some(HeldReport { fingerprint, reason, changes, deletes }) = HeldReport::of(plan)
+        if let Some(HeldReport { fingerprint, reason, changes, deletes, .. }) = HeldReport::of(plan)
             && self.memory.announced != fingerprint
         {
             tracing::warn!(
@@ -137,7 +143,8 @@ impl Reconciler {
     pub(super) fn publish(&mut self) {
         let project = self.assessor.project.clone();
         let problems = self.problems();
-        let is_converged = self.is_converged(&problems);
+        let because = self.not_converged_because(&problems);
+        let is_converged = because.is_none();
         self.metrics.converged.with_label_values(&[&*project]).set(i64::from(is_converged));
         if is_converged && let Some(seen) = self.memory.revision_seen.take() {
             let seconds = seen.elapsed().as_secs_f64();
@@ -148,10 +155,14 @@ impl Reconciler {
         let suspended_until = self.suspended_until();
         let overview = self.overview(is_converged);
         self.metrics.suspended.with_label_values(&[&*project]).set(i64::from(suspended_until.is_some()));
+        let waits = self.waits();
         let plan = self.memory.plan.as_ref();
         let load = self.memory.load.as_ref();
         self.board.project(&project, |status| {
             status.converged = is_converged;
+            status.not_converged_because = because;
+            status.holds = plan.map(render::holds).unwrap_or_default();
+            status.waits = waits;
             status.suspended_until = suspended_until.map(rfc3339);
             status.desired = load.map(desired_status).unwrap_or_default();
             status.held = plan.and_then(HeldReport::of).map(|held| HeldStatus {
@@ -226,21 +237,53 @@ impl Reconciler {
         problems
     }
 
-    fn is_converged(&self, problems: &[Problem]) -> bool {
-        let is_planned = self.memory.plan.as_ref().is_some_and(|plan| {
-            plan.unobserved.is_empty()
-                && plan.unlisted.is_empty()
-                && plan.shrunk.is_empty()
-                && plan.waiting.is_empty()
-                && plan.refused.is_empty()
-                && plan.held().next().is_none()
-                && !plan.changes.iter().any(|change| change.held == Some(Hold::DeleteAfter))
+    /// What goes ahead by itself, later, as far as the plan knows; what waits for an approval is told by reason.
+    fn waits(&self) -> Vec<Wait> {
+        let Some(plan) = &self.memory.plan else { return Vec::new() };
+        let wait = |key: &Key, why: String, since: Option<SystemTime>, until: Option<SystemTime>| Wait {
+            kind: key.kind.to_owned(),
+            id: key.id(),
+            why,
+            since: since.map(rfc3339),
+            until: until.map(rfc3339),
+        };
+        let is_told = |hold: &Hold| !hold.can_be_approved() && !hold.is_rest();
+        let held = plan.changes.iter().filter_map(|change| Some((change, change.held.filter(is_told)?)));
+        let held = held.map(|(change, hold)| {
+            let why =
+                change.why.as_ref().map_or_else(|| hold.as_str().to_owned(), |why| format!("{}: {why}", hold.as_str()));
+            wait(&change.key, why, plan.held_since.get(hold.as_str()).copied(), change.until)
         });
+        let since = |key: &Key| self.memory.waits.get(key).copied();
+        let others = plan.waits.iter().map(|(key, why)| wait(key, why.clone(), since(key), None));
+        let unlisted = plan.unlisted.iter().map(|key| {
+            let why = "created a moment ago; Descope's list lacks it yet".to_owned();
+            wait(key, why, since(key), since(key).map(|since| since + FRESH))
+        });
+        let mut waits: Vec<Wait> = held.chain(others).chain(unlisted).collect();
+        waits.sort();
+        waits
+    }
+
+    /// Why the project is not as the files want it, in a word; `None` where it is.
+    fn not_converged_because(&self, problems: &[Problem]) -> Option<&'static str> {
         let has_passed = self.memory.last_pass.as_ref().is_some_and(|pass| pass.result != Outcome::Failed.as_str());
-        let is_done = self.queue.counts_of(&self.assessor.project).total() == 0
-            && !self.queue.awaits_look(&self.assessor.project);
-        let is_confirmed = self.memory.unconfirmed.keys.is_empty();
-        is_planned && has_passed && problems.is_empty() && is_done && is_confirmed && self.paused.borrow().is_none()
+        let Some(plan) = &self.memory.plan else { return Some("pending") };
+        let has_problem = |state: ProblemState| problems.iter().any(|problem| problem.state == state);
+        let is_left = |change: &Change| change.held.is_some_and(|hold| !hold.is_rest());
+        let is_queued = self.queue.counts_of(&self.assessor.project).total() > 0;
+        let is_unseen = self.queue.awaits_look(&self.assessor.project);
+        let reasons = [
+            (self.paused.borrow().is_some(), "paused"),
+            (!plan.unobserved.is_empty(), "unobserved"),
+            (has_problem(ProblemState::Parked) || !plan.refused.is_empty(), "parked"),
+            (has_problem(ProblemState::Blocked), "blocked"),
+            (has_problem(ProblemState::Retrying), "retrying"),
+            (!plan.shrunk.is_empty() || plan.changes.iter().any(is_left), "held"),
+            (!has_passed || is_queued || !plan.waiting.is_empty(), "pending"),
+            (!plan.unlisted.is_empty() || !self.memory.unconfirmed.keys.is_empty() || is_unseen, "unconfirmed"),
+        ];
+        reasons.into_iter().find(|(is_so, _)| *is_so).map(|(_, reason)| reason)
     }
 }
 

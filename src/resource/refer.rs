@@ -9,6 +9,7 @@ use super::spec::Spec;
 use super::spec::To;
 use serde_json::Value;
 use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 /// One place that names another resource.
@@ -50,6 +51,28 @@ pub fn references(spec: &Spec, key: &Key, document: &Document, part: Option<&str
     let named = named(spec, key, document, part);
     let is_main = part.is_none_or(|part| part == spec.main().name);
     named.iter().flat_map(Named::keys).chain(key.home().filter(|_| is_main)).collect()
+}
+
+/// The kinds that one of this kind can refer to.
+pub fn reach(spec: &Spec) -> BTreeSet<&'static str> {
+    let mut found = BTreeSet::new();
+    spec.parts.iter().flat_map(|part| part.fields).for_each(|field| add_reach(field.shape, &mut found));
+    found.extend(spec.identity.tenant.and(Key::in_tenant(spec.name, "x", "x").home()).map(|home| home.kind));
+    found
+}
+
+#[allow(clippy::wildcard_enum_match_arm, reason = "no other shape names a kind")]
+fn add_reach(shape: Shape, found: &mut BTreeSet<&'static str>) {
+    match shape {
+        Shape::Reference(to) | Shape::References(to) => found.extend([to.kind]),
+        Shape::Object(fields) | Shape::Items { fields, .. } => {
+            for field in fields {
+                add_reach(field.shape, found);
+            }
+        }
+        Shape::List(shape) | Shape::Map(shape) => add_reach(*shape, found),
+        _ => {}
+    }
 }
 
 /// Does `document` name something by its old name? `renames` is from new to old.

@@ -134,9 +134,8 @@ pub struct Field {
     pub back: Back,
     /// What an overwriting call does that leaves it out.
     pub omit: Omit,
-    /// Releases before this one did not compare it: where it differs and nothing says that we sent it, the change is held
-    /// once.
-    pub is_new: bool,
+    /// One resource of the kind alone can have each of its values: a create is refused while another one has it.
+    pub exclusive: bool,
     /// A set of domains: each belongs to one resource of the kind, and letter case means nothing in it.
     pub is_domains: bool,
 }
@@ -321,7 +320,7 @@ impl Field {
     /// A field that may be written and is read back.
     pub const fn of(name: &'static str, shape: Shape) -> Self {
         let (need, back, omit) = (Need::Optional, Back::AsWritten, Omit::Resets);
-        Self { name, shape, need, back, omit, is_new: false, is_domains: false }
+        Self { name, shape, need, back, omit, exclusive: false, is_domains: false }
     }
 
     /// A string.
@@ -420,10 +419,10 @@ impl Field {
         Self { omit: Omit::Keeps, ..self }
     }
 
-    /// Releases before this one did not compare it.
+    /// One resource of the kind alone can have each of its values.
     #[must_use]
-    pub const fn newly_compared(self) -> Self {
-        Self { is_new: true, ..self }
+    pub const fn exclusive(self) -> Self {
+        Self { exclusive: true, ..self }
     }
 
     /// May the YAML write it?

@@ -17,8 +17,9 @@ use std::time::SystemTime;
 const STEP: i64 = 1000;
 
 /// Every time that something is compared with. History is what the clock said.
-const TIMES: [(&str, &str); 8] = [
+const TIMES: [(&str, &str); 9] = [
     ("absent", "since"),
+    ("held", "since"),
     ("deletion", "at"),
     ("approval", "at"),
     ("approved", "expires"),

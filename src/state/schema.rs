@@ -186,6 +186,36 @@ const MIGRATIONS: &[&str] = &[
     -- Which of those that bore its name it is: a fingerprint of what Descope gave it. NULL: not seen since it was made.
     ALTER TABLE owned ADD COLUMN incarnation BLOB;
 ",
+    "
+    -- Name and path of the entry of the config that it is known under. NULL: not noted yet.
+    ALTER TABLE project ADD COLUMN entry TEXT;
+
+    -- Fields of which everything was let go ahead once, or was in sync. What releases without this table compared is known
+    -- where they owned something of the kind.
+    CREATE TABLE contacted (
+        project INTEGER NOT NULL REFERENCES project (id) ON DELETE CASCADE,
+        kind    TEXT NOT NULL,
+        field   TEXT NOT NULL,
+        PRIMARY KEY (project, kind, field)
+    ) STRICT, WITHOUT ROWID;
+    WITH compared (kind, field) AS (VALUES
+        ('permissions', 'name'), ('permissions', 'description'),
+        ('roles', 'name'), ('roles', 'tenantId'), ('roles', 'description'), ('roles', 'permissionNames'),
+        ('roles', 'default'), ('roles', 'private'),
+        ('tenants', 'id'), ('tenants', 'name'), ('tenants', 'selfProvisioningDomains'), ('tenants', 'customAttributes'),
+        ('tenants', 'enforceSSO'), ('tenants', 'enforceSSOExclusions'), ('tenants', 'disabled'),
+        ('tenants', 'roleInheritance'))
+    INSERT INTO contacted (project, kind, field)
+    SELECT DISTINCT owned.project, compared.kind, compared.field FROM owned JOIN compared ON compared.kind = owned.kind;
+
+    -- Since when something waits for a reason.
+    CREATE TABLE held (
+        project INTEGER NOT NULL REFERENCES project (id) ON DELETE CASCADE,
+        reason  TEXT NOT NULL,
+        since   INTEGER NOT NULL,
+        PRIMARY KEY (project, reason)
+    ) STRICT, WITHOUT ROWID;
+",
 ];
 
 /// The version that this binary reads and writes.

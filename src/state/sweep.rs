@@ -40,6 +40,7 @@ const fn rule(table: &'static str, if_so: &'static str, remedy: Remedy) -> Rule 
 const RULES: &[Rule] = &[
     rule("owned", "created_at IS NOT NULL AND created_at NOT BETWEEN 0 AND :last", Remedy::Set("created_at = NULL")),
     rule("absent", "since NOT BETWEEN 0 AND :last", Remedy::Drop),
+    rule("held", "since NOT BETWEEN 0 AND :last", Remedy::Drop),
     rule("deletion", "at NOT BETWEEN 0 AND :last", Remedy::Set("at = :now")),
     rule("approval", "at NOT BETWEEN 0 AND :last", Remedy::Drop),
     rule(
@@ -119,6 +120,9 @@ mod tests {
         project.own(&[(key.clone(), Owned { created_at: Some(now), ..Owned::default() })]).unwrap();
         project.note_absent(&BTreeSet::from([key.clone()]), now).unwrap();
         project.suspend(Some(now + hour)).unwrap();
+        project.bind("default\n.").unwrap();
+        project.note_contacted(&[("roles", "name")]).unwrap();
+        project.note_held(&BTreeSet::from(["max_deletes"]), now).unwrap();
         project.approve(&BTreeMap::from([("digest".to_owned(), "roles")]), now, now + hour).unwrap();
         project.set_sent(&[(key.clone(), "secret", [7; 32])]).unwrap();
         let ids = project.begin(&[intent(Action::Delete, &key), intent(Action::Create, &key)]).unwrap();
@@ -152,6 +156,9 @@ mod tests {
         project.is_known().unwrap();
         project.inventory().unwrap();
         project.absences().unwrap();
+        project.entry().unwrap();
+        project.contacted().unwrap();
+        project.held_since().unwrap();
         project.ledger().unwrap();
         project.sent_digests().unwrap();
         project.effect(&Key::in_tenant("roles", "t", "a"), "description").unwrap();

@@ -2,7 +2,9 @@
 //!
 //! The loops write into the [`Board`], HTTP reads from it; neither knows the other.
 
+use serde::Deserialize;
 use serde::Serialize;
+use std::borrow::Cow;
 use std::sync::Mutex;
 use std::sync::PoisonError;
 use std::time::Duration;
@@ -68,16 +70,22 @@ pub struct ProjectStatus {
     pub policy: &'static str,
     /// The last pass left nothing that the policy permits.
     pub converged: bool,
+    /// Why it is not, in a word of a closed set; `None` where it is.
+    pub not_converged_because: Option<&'static str>,
     /// RFC 3339.
     pub suspended_until: Option<String>,
     /// The YAML.
     pub desired: DesiredStatus,
     /// What waits for an approval.
     pub held: Option<HeldStatus>,
+    /// All that waits, by reason.
+    pub holds: Vec<HoldStatus>,
     /// `None` before the first pass.
     pub last_pass: Option<PassStatus>,
     /// Live resources of declared kinds that no file declares.
     pub undeclared: u64,
+    /// What goes ahead by itself, later.
+    pub waits: Vec<Wait>,
     /// What does not go ahead.
     pub problems: Vec<Problem>,
     /// Counts, progress, drift.
@@ -130,6 +138,40 @@ pub struct HeldStatus {
     pub changes: u64,
     /// Those that delete.
     pub deletes: u64,
+}
+
+/// Changes that wait for one reason.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct HoldStatus {
+    /// Of a closed set.
+    pub reason: Cow<'static, str>,
+    /// Since when something waits for it, RFC 3339; `None` before anybody noted that.
+    pub since: Option<String>,
+    /// Can an approval end it?
+    pub approvable: bool,
+    /// When time ends it for the first of them, RFC 3339; `None` where it does not.
+    pub until: Option<String>,
+    /// How many changes.
+    pub changes: usize,
+    /// What ends it.
+    pub ends_with: Cow<'static, str>,
+}
+
+/// One resource that waits for something which ends by itself, or with the files.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Wait {
+    /// The YAML key.
+    pub kind: String,
+    /// The identity.
+    pub id: String,
+    /// What it waits for.
+    pub why: String,
+    /// RFC 3339.
+    pub since: Option<String>,
+    /// RFC 3339; `None` where no time ends it, or nobody knows which.
+    pub until: Option<String>,
 }
 
 /// One pass.
@@ -252,11 +294,14 @@ impl Board {
             name: (*name).to_owned(),
             policy,
             converged: false,
+            not_converged_because: Some("pending"),
             suspended_until: None,
             desired: DesiredStatus::default(),
             held: None,
+            holds: Vec::new(),
             last_pass: None,
             undeclared: 0,
+            waits: Vec::new(),
             problems: Vec::new(),
             overview: Overview::default(),
             readiness: Readiness::default(),

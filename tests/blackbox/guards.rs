@@ -11,7 +11,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 /// `policy: sync` with these guards.
-fn sync(guards: &str) -> Setup {
+pub fn sync(guards: &str) -> Setup {
     let project = ["firstContact: apply".to_owned(), "policy: sync".to_owned(), format!("guards: {{ {guards} }}")];
     Setup { project: project.to_vec(), ..Setup::default() }
 }
@@ -29,31 +29,31 @@ fn tenants(names: &[&str]) -> String {
     names.iter().fold("tenants:\n".to_owned(), |text, name| text + &format!("  - {{ id: {name}, name: {name} }}\n"))
 }
 
-async fn exists(world: &World, kind: &str, name: &str) -> bool {
+pub async fn exists(world: &World, kind: &str, name: &str) -> bool {
     world.entity(kind, name).await.is_some()
 }
 
-async fn is_gone(world: &World, kind: &str, name: &str) {
+pub async fn is_gone(world: &World, kind: &str, name: &str) {
     world.until(&format!("{kind}/{name} is gone"), async |world| !exists(world, kind, name).await).await;
 }
 
 /// Waits until something is held for this reason; the fingerprint.
-async fn held(world: &World, reason: &str) -> String {
+pub async fn held(world: &World, reason: &str) -> String {
     world.until(&format!("held: {reason}"), async |world| world.project().await["held"]["reason"] == reason).await;
     world.project().await["held"]["fingerprint"].as_str().unwrap().to_owned()
 }
 
-async fn approve(world: &World, fingerprint: &str) -> u16 {
+pub async fn approve(world: &World, fingerprint: &str) -> u16 {
     world.ask(Method::POST, &format!("/api/v1/approve?plan={fingerprint}")).await.0
 }
 
-async fn plan(world: &World) -> Value {
+pub async fn plan(world: &World) -> Value {
     let text = world.ask(Method::GET, "/api/v1/plan").await.1;
     serde_json::from_str::<Value>(&text).unwrap()["projects"][0].clone()
 }
 
 /// Why a change waits; `None` where it does not, or is not planned.
-async fn reason(world: &World, kind: &str, id: &str) -> Option<String> {
+pub async fn reason(world: &World, kind: &str, id: &str) -> Option<String> {
     let plan = plan(world).await;
     let changes = plan["changes"].as_array().unwrap();
     let change = changes.iter().find(|change| change["kind"] == kind && change["id"] == id)?;
@@ -61,7 +61,7 @@ async fn reason(world: &World, kind: &str, id: &str) -> Option<String> {
 }
 
 /// Bodies of the writes to this path.
-async fn sent(world: &World, path: &str) -> Vec<Value> {
+pub async fn sent(world: &World, path: &str) -> Vec<Value> {
     world.writes().await.into_iter().filter(|(line, _)| line.contains(path)).map(|(_, body)| body).collect()
 }
 
@@ -356,7 +356,7 @@ async fn emptying_a_kind_needs_approval_named_or_not() {
 
 #[tokio::test]
 async fn a_list_that_lacks_too_much_holds_its_kind() {
-    let mut world = World::with(sync("maxDeletes: 2, maxDeletePercent: 100, deleteAfter: 0s")).await;
+    let mut world = World::with(sync("maxMissing: 2, maxDeletePercent: 100, deleteAfter: 0s")).await;
     world.write("roles.yaml", &roles(&["a", "b", "c", "d"]));
     world.converge().await;
     // What was created a moment ago may be missing in a list; a daemon that starts later knows that this is older.
@@ -378,7 +378,7 @@ async fn a_list_that_lacks_too_much_holds_its_kind() {
 }
 
 /// Makes everything owned look as if it was created long ago.
-fn age(world: &World) {
+pub fn age(world: &World) {
     let state = rusqlite::Connection::open(world.path("state/state.db")).unwrap();
     state.execute("UPDATE owned SET created_at = created_at - 3600000 WHERE created_at IS NOT NULL", []).unwrap();
 }

@@ -134,33 +134,22 @@ impl Check {
 
     fn guards(&mut self, key: &str, raw: RawGuards) -> Guards {
         let at = |field: &str| format!("{key}.{field}");
-        let number = |text: &str| values::whole(text, 0, u32::MAX);
-        let mut max_deletes = config::MAX_DELETES;
-        let mut by_kind: BTreeMap<String, u32> =
-            config::NEVER_DELETED.into_iter().map(|kind| (kind.to_owned(), 0)).collect();
-        match raw.max_deletes {
-            None => {}
-            Some(NumberOrMap::Other) => self.wrong(&at("maxDeletes"), "must be a number, or a map by kind"),
-            Some(NumberOrMap::Number(text)) => {
-                by_kind.clear();
-                max_deletes = self.value(&at("maxDeletes"), Some(&Text(text)), max_deletes, number);
-            }
-            Some(NumberOrMap::Map(map)) => {
-                for (kind, text) in map {
-                    let key = format!("{key}.maxDeletes.{kind}");
-                    let count = self.value(&key, Some(&Text(text.unwrap_or_default())), 0, number);
-                    if kind == "default" {
-                        max_deletes = count;
-                    } else if config::KINDS.contains(&kind.as_str()) {
-                        by_kind.insert(kind, count);
-                    } else {
-                        let near = config::KINDS.into_iter().filter(|known| strsim::levenshtein(known, &kind) <= 2);
-                        let hint = near.map(|known| format!("; did you mean `{known}`?")).next().unwrap_or_default();
-                        self.wrong(&key, &format!("is no kind of resource{hint}"));
-                    }
-                }
-            }
-        }
+        let never: BTreeMap<String, u32> = config::NEVER_DELETED.into_iter().map(|kind| (kind.to_owned(), 0)).collect();
+        let (max_deletes, max_deletes_by_kind) =
+            self.numbers(&at("maxDeletes"), raw.max_deletes, config::MAX_DELETES, never);
+        let mut max_missing = raw.max_missing;
+        let share = match &mut max_missing {
+            Some(NumberOrMap::Map(map)) => map.remove("percent"),
+            Some(NumberOrMap::Number(_) | NumberOrMap::Other) | None => None,
+        };
+        let share = match share {
+            None => Switch::Unwritten,
+            Some(None) => Switch::Off,
+            Some(Some(text)) if text == "off" => Switch::Off,
+            Some(Some(text)) => Switch::Text(Text(text)),
+        };
+        let (max_missing, max_missing_by_kind) =
+            self.numbers(&at("maxMissing"), max_missing, config::MAX_MISSING, BTreeMap::new());
         let mut percent = |field: &str, raw: Switch, default: Option<u8>| match raw {
             Switch::Unwritten => default,
             Switch::Off => None,
@@ -168,7 +157,10 @@ impl Check {
         };
         Guards {
             max_deletes,
-            max_deletes_by_kind: by_kind,
+            max_deletes_by_kind,
+            max_missing,
+            max_missing_by_kind,
+            max_missing_percent: percent("maxMissing.percent", share, Some(config::MAX_MISSING_PERCENT)),
             max_delete_percent: percent("maxDeletePercent", raw.max_delete_percent, Some(config::MAX_DELETE_PERCENT)),
             max_change_percent: percent("maxChangePercent", raw.max_change_percent, None),
             delete_after: self.value(
@@ -183,6 +175,41 @@ impl Check {
                 config::APPROVAL_EXPIRY,
             ),
         }
+    }
+
+    /// One number for all kinds, or by kind with `default` for the others.
+    fn numbers(
+        &mut self,
+        key: &str,
+        raw: Option<NumberOrMap>,
+        mut default: u32,
+        mut by_kind: BTreeMap<String, u32>,
+    ) -> (u32, BTreeMap<String, u32>) {
+        let number = |text: &str| values::whole(text, 0, u32::MAX);
+        match raw {
+            None => {}
+            Some(NumberOrMap::Other) => self.wrong(key, "must be a number, or a map by kind"),
+            Some(NumberOrMap::Number(text)) => {
+                by_kind.clear();
+                default = self.value(key, Some(&Text(text)), default, number);
+            }
+            Some(NumberOrMap::Map(map)) => {
+                for (kind, text) in map {
+                    let key = format!("{key}.{kind}");
+                    let count = self.value(&key, Some(&Text(text.unwrap_or_default())), 0, number);
+                    if kind == "default" {
+                        default = count;
+                    } else if config::KINDS.contains(&kind.as_str()) {
+                        by_kind.insert(kind, count);
+                    } else {
+                        let near = config::KINDS.into_iter().filter(|known| strsim::levenshtein(known, &kind) <= 2);
+                        let hint = near.map(|known| format!("; did you mean `{known}`?")).next().unwrap_or_default();
+                        self.wrong(&key, &format!("is no kind of resource{hint}"));
+                    }
+                }
+            }
+        }
+        (default, by_kind)
     }
 
     fn setting(&mut self, key: &str, raw: RawSetting) -> Option<Setting> {

@@ -30,8 +30,8 @@ fn a_delete_waits_for_its_time_and_cannot_be_approved_before() {
 fn an_emptied_kind_and_a_possible_rename_are_held_with_the_remedy() {
     let world = live(&[
         (Key::new("permissions", "p"), json!({})),
-        (Key::new("roles", "old"), json!({ "permissionNames": ["p"] })),
-        (Key::new("tenants", "t"), json!({ "name": "t", "defaultRoles": ["old"] })),
+        (Key::new("roles", "old"), json!({})),
+        (Key::new("tenants", "t"), json!({ "name": "t" })),
     ]);
     let mut desired = desired_of(vec![
         declared(Key::new("roles", "new"), json!({})),
@@ -45,7 +45,6 @@ fn an_emptied_kind_and_a_possible_rename_are_held_with_the_remedy() {
     assert_eq!(held(&plan, "old"), Some(Hold::MaybeRename));
     assert_eq!(held(&plan, "new"), None);
     let said = plan.warnings.join("\n");
-    assert!(said.contains("deleting roles/old takes it away from tenants/t"), "{said}");
     assert!(
         said.contains("roles: old would be deleted and new created; if that is a rename, write `renamedFrom: OLD`"),
         "{said}"
@@ -81,7 +80,7 @@ fn an_approval_of_a_change_accepts_no_loss_and_the_other_way_round() {
     let (whole, part) = (live(&all), live(&all[3..]));
     let desired = desired(&all[..3]);
     let plan = |world: &World, is_approved: &dyn Fn(&str) -> bool| {
-        let guards = Guards { default_max_deletes: 0, ..GUARDS };
+        let guards = Guards { deletes: most(0), missing: most(0), ..GUARDS };
         let owned = owning(&whole);
         Case { owned, policy: Policy::Sync, guards, is_approved, ..Case::of(&desired, world) }.plan()
     };
@@ -112,7 +111,7 @@ fn an_approval_is_of_one_project() {
 
     assert_eq!(held(&plan("staging", &is_approved), "a"), None);
     let production = plan("production", &is_approved);
-    assert_eq!(held(&production, "a"), Some(Hold::FirstContact));
+    assert_eq!(held(&production, "a"), Some(Hold::FirstContact(Contact::Project)));
     assert_ne!(production.fingerprint, staging.fingerprint);
 }
 
@@ -222,7 +221,7 @@ fn a_tenant_waits_for_whatever_the_roles_in_it_wait_for() {
     all.push((tenant.clone(), json!({ "name": "t" })));
     all.extend(roles.iter().map(|role| (role.clone(), json!({}))));
     let world = live(&all);
-    let guards = Guards { default_max_deletes: 1, max_deletes: [("tenants".to_owned(), 5)].into(), ..GUARDS };
+    let guards = Guards { deletes: Most { by_kind: [("tenants".to_owned(), 5)].into(), ..most(1) }, ..GUARDS };
     let plan = |due: &dyn Fn(&Key) -> bool, is_approved: &dyn Fn(&str) -> bool| {
         let case =
             Case { owned: owning(&world), policy: Policy::Sync, guards: guards.clone(), ..Case::of(&desired, &world) };
@@ -255,7 +254,7 @@ fn the_first_contact_with_a_filled_project_holds_everything_and_an_empty_one_not
     let plan = |world: &World| Case { sent: Sent::Unknown, first_contact: true, ..Case::of(&desired, world) }.plan();
 
     let mut filled = plan(&live(&[(Key::new("permissions", "other"), json!({}))]));
-    assert_eq!(filled.changes[0].held, Some(Hold::FirstContact));
+    assert_eq!(filled.changes[0].held, Some(Hold::FirstContact(Contact::Project)));
     assert_eq!(filled.fingerprint.len(), 16);
     assert!(filled.take_tasks(&Arc::default()).is_empty());
     assert_eq!(filled.forecast_requests(), 1, "releasing it is what applying does");
@@ -274,15 +273,18 @@ fn the_first_contact_hides_no_guard_and_its_release_lets_go_of_none() {
     let world = live(&all);
     let wanted = [(Key::new("tenants", "new"), json!({ "name": "new" })), (Key::new("permissions", "q"), json!({}))];
     let desired = desired(&[&roles[..3], &wanted[..]].concat());
-    let guards = Guards { max_deletes: [("roles".to_owned(), 3)].into(), ..GUARDS };
+    let guards = Guards { deletes: Most { by_kind: [("roles".to_owned(), 3)].into(), ..ALL }, ..GUARDS };
     let case = Case { owned: owning(&world), policy: Policy::Sync, guards, ..Case::of(&desired, &world) };
 
     let mut plan = Case { first_contact: true, ..case }.plan();
 
     assert_eq!(held(&plan, "r5"), Some(Hold::MaxDeletes));
     assert_eq!(held(&plan, "t"), Some(Hold::MaxDeletes), "it would take along what is held");
-    assert_eq!((held(&plan, "new"), held(&plan, "p")), (Some(Hold::FirstContact), Some(Hold::FirstContact)));
-    plan.release(|hold| *hold == Hold::FirstContact);
+    assert_eq!(
+        (held(&plan, "new"), held(&plan, "p")),
+        (Some(Hold::FirstContact(Contact::Project)), Some(Hold::FirstContact(Contact::Project)))
+    );
+    plan.release(|hold| *hold == Hold::FirstContact(Contact::Project));
     let free = plan.changes.iter().filter(|change| change.held.is_none()).map(|change| change.key.id());
     assert_eq!(free.collect::<Vec<_>>(), ["new", "p"]);
 }
@@ -304,7 +306,7 @@ fn a_refused_list_is_not_waited_for_unless_it_is_every_list_and_may_still_hold_a
 
     let one = plan(vec![empty(), ("roles", Err(forbidden()))]);
     assert!(one.has_seen_all());
-    assert_eq!(held(&one, "a"), Some(Hold::FirstContact), "nobody knows that the project is empty");
+    assert_eq!(held(&one, "a"), Some(Hold::FirstContact(Contact::Project)), "nobody knows that the project is empty");
     assert!(!plan(vec![("permissions", Err(forbidden())), ("roles", Err(forbidden()))]).has_seen_all());
     for error in [timeout(), unauthorized, descope::Error::Stopping] {
         let said = error.to_string();
@@ -319,12 +321,8 @@ fn a_list_that_lost_much_of_what_is_owned_holds_its_kind_and_what_depends_on_it(
     let mut resources: Vec<Declared> = all.iter().map(|(key, fields)| declared(key.clone(), fields.clone())).collect();
     resources.push(declared(Key::new("roles", "reader"), json!({ "permissionNames": ["p1"] })));
     resources.push(declared(Key::new("roles", "free"), json!({})));
-    let guards = Guards {
-        default_max_deletes: 10,
-        max_deletes: BTreeMap::new(),
-        max_delete_percent: 20.0,
-        max_change_percent: None,
-    };
+    let guards =
+        Guards { deletes: Most { percent: 20.0, ..most(10) }, missing: Most { percent: 20.0, ..most(10) }, ..GUARDS };
 
     let plan =
         Case { owned, sent: Sent::Unknown, guards, ..Case::of(&desired_of(resources), &World::default()) }.plan();
@@ -345,7 +343,8 @@ fn a_rename_that_was_cut_off_does_not_look_like_a_loss() {
         Declared { renamed_from: Some(old.into()), ..declared(key, fields) }
     };
     let desired = desired_of(names("new").into_iter().map(renamed).collect());
-    let guards = Guards { default_max_deletes: 10, max_deletes: BTreeMap::new(), max_delete_percent: 20.0, ..GUARDS };
+    let guards =
+        Guards { deletes: Most { percent: 20.0, ..most(10) }, missing: Most { percent: 20.0, ..most(10) }, ..GUARDS };
 
     for (owned, live, action) in
         [(&old, &old, Some(Action::Rename)), (&new, &old, Some(Action::Rename)), (&old, &new, None)]
@@ -361,12 +360,8 @@ fn a_rename_that_was_cut_off_does_not_look_like_a_loss() {
 
 #[test]
 fn the_guards_count_absolutely_and_from_five_on_by_percent() {
-    let guards = Guards {
-        default_max_deletes: 10,
-        max_deletes: BTreeMap::from([("tenants".to_owned(), 0)]),
-        max_delete_percent: 20.0,
-        max_change_percent: None,
-    };
+    let by_kind = BTreeMap::from([("tenants".to_owned(), 0)]);
+    let guards = Guards { deletes: Most { by_kind, percent: 20.0, ..most(10) }, ..GUARDS };
 
     for (kind, gone, owned, forbidden) in [
         ("roles", 10, 100, false),
@@ -379,4 +374,229 @@ fn the_guards_count_absolutely_and_from_five_on_by_percent() {
     ] {
         assert_eq!(guards.against(kind, gone, owned).is_some(), forbidden, "{gone} of {owned} {kind}");
     }
+}
+
+fn sync<'a>(desired: &'a Desired, world: &World) -> Case<'a> {
+    Case { owned: owning(world), policy: Policy::Sync, ..Case::of(desired, world) }
+}
+
+/// Five updates were held, the permission was deleted, and five roles lost it live.
+#[test]
+fn what_a_held_change_lets_go_of_is_blocked_until_it_has_and_says_by_whom() {
+    let of = |n: usize, fields: Value| (Key::new("roles", &format!("r{n}")), fields);
+    let roles = |names: Value| (0..5).map(|n| of(n, json!({ "permissionNames": names }))).collect::<Vec<_>>();
+    let stays = [(Key::new("permissions", "q"), json!({}))];
+    let world = live(&[&stays[..], &[(Key::new("permissions", "p"), json!({}))], &roles(json!(["p", "q"]))].concat());
+    let desired = desired(&[&stays[..], &roles(json!(["q"]))].concat());
+    let guards = Guards { max_change_percent: Some(10.0), ..GUARDS };
+    let plan = |is_approved: &dyn Fn(&str) -> bool| {
+        Case { guards: guards.clone(), is_approved, ..sync(&desired, &world) }.plan()
+    };
+
+    let seen = plan(&|_| false);
+    assert_eq!((held(&seen, "r0"), held(&seen, "p")), (Some(Hold::MaxChangePercent), Some(Hold::Blocked)));
+    assert_eq!(seen.held().count(), 5, "the fingerprint covers what blocks it");
+    let said = seen.warnings.join("\n");
+    assert!(said.contains("permissions/p waits until it is let go by roles/r0 (max_change_percent)"), "{said}");
+    let free = plan(&|_| true);
+    assert!(free.changes.iter().all(|change| change.held.is_none()));
+    let delete = free.changes.iter().find(|change| change.action == Action::Delete).unwrap();
+    assert_eq!(delete.tasks[0].after.len(), 5, "and goes after them");
+    let only_it = plan(&|digest| !seen.held_digests.contains(&digest.to_owned()));
+    assert_eq!(held(&only_it, "p"), Some(Hold::Blocked), "an approval of it alone changes nothing");
+}
+
+#[test]
+fn what_is_still_declared_to_be_needed_is_not_deleted_whatever_is_approved() {
+    let all = [
+        (Key::new("permissions", "p"), json!({})),
+        (Key::new("permissions", "stays"), json!({})),
+        (Key::new("roles", "holder"), json!({ "permissionNames": ["p"] })),
+        (Key::new("roles", "default"), json!({})),
+        (Key::new("tenants", "top"), json!({ "name": "top" })),
+        (Key::new("tenants", "child"), json!({ "name": "c", "parent": "top", "defaultRoles": ["default"] })),
+    ];
+    let world = live(&all);
+    let desired = desired(&[all[1].clone(), all[2].clone(), all[5].clone()]);
+
+    let plan = Case { is_approved: &|_| true, ..sync(&desired, &world) }.plan();
+
+    for name in ["p", "default", "top"] {
+        assert_eq!(held(&plan, name), Some(Hold::StillReferenced(Referrer::Declared)), "{name}");
+    }
+    assert_eq!((plan.held().count(), plan.fingerprint.as_str()), (0, ""), "nobody can approve it");
+    let said = plan.warnings.join("\n");
+    assert!(
+        said.contains("permissions/p left the YAML, but is still referred to by roles/holder (a.yaml:1)"),
+        "{said}"
+    );
+}
+
+/// What was not there to be updated, or could not be seen, stood in nobody's way.
+#[test]
+fn what_others_refer_to_or_may_refer_to_waits_for_an_approval_that_names_them() {
+    let gone = (Key::new("permissions", "p"), json!({}));
+    let stays = (Key::new("permissions", "stays"), json!({}));
+    let role = |name: &str, tenant: Option<&str>| {
+        let key = tenant.map_or_else(|| Key::new("roles", name), |tenant| Key::in_tenant("roles", tenant, name));
+        (key, json!({ "permissionNames": ["p"] }))
+    };
+    let partly = (Key::new("roles", "plain"), json!({ "description": "d" }));
+    for referrer in [role("foreign", None), role("Tenant Admin", None), role("own", Some("t")), role("plain", None)] {
+        let mut world = live(&[gone.clone(), stays.clone(), referrer.clone()]);
+        let owned = owning(&live(std::slice::from_ref(&gone)));
+        let wanted =
+            if *referrer.0.name == *"plain" { vec![stays.clone(), partly.clone()] } else { vec![stays.clone()] };
+        let desired = desired(&wanted);
+        let plan = |world: &World, is_approved: &dyn Fn(&str) -> bool| {
+            Case { owned: owned.clone(), is_approved, ..sync(&desired, world) }.plan()
+        };
+
+        let seen = plan(&world, &|_| false);
+
+        assert_eq!(held(&seen, "p"), Some(Hold::StillReferenced(Referrer::Undeclared)), "{}", referrer.0);
+        let said = seen.warnings.join("\n");
+        assert!(said.contains(&format!("is still referred to by {}", referrer.0)), "{said}");
+        let known = |digest: &str| seen.held_digests.contains(&digest.to_owned());
+        assert_eq!(held(&plan(&world, &known), "p"), None);
+        let another = live(&[role("another", None)]);
+        world.live.extend(another.live);
+        assert_eq!(held(&plan(&world, &known), "p"), seen.changes.iter().find(|c| *c.key.name == *"p").unwrap().held);
+    }
+    let world = live(&[gone, stays.clone()]);
+    let desired = desired(&[stays]);
+    let mut observed = world.observed();
+    observed.kinds.insert("roles", Err(timeout()));
+    let unseen = Case { observed, ..sync(&desired, &world) }.plan();
+    assert_eq!(held(&unseen, "p"), Some(Hold::StillReferenced(Referrer::Unseen)));
+    assert!(unseen.warnings.join("\n").contains("roles cannot be seen"), "{:?}", unseen.warnings);
+    let of_permissions = Desired { kinds: ["permissions"].into(), ..desired.clone() };
+    assert_eq!(held(&sync(&of_permissions, &world).plan(), "p"), None, "what nobody declares is not asked for");
+}
+
+/// The delete of a role was held, and that of its permission went.
+#[test]
+fn what_is_deleted_together_is_held_together_and_holds_nobody_up() {
+    let all = [
+        (Key::new("permissions", "p"), json!({})),
+        (Key::new("permissions", "stays"), json!({})),
+        (Key::new("roles", "stays"), json!({})),
+        (Key::in_tenant("roles", "t", "own"), json!({ "permissionNames": ["p"] })),
+        (Key::new("tenants", "stays"), json!({ "name": "s" })),
+        (Key::new("tenants", "t"), json!({ "name": "t", "defaultRoles": ["own"] })),
+    ];
+    let world = live(&all);
+    let desired = desired(&[all[1].clone(), all[2].clone(), all[4].clone()]);
+    let limits = Most { by_kind: [("tenants".to_owned(), 0)].into(), ..ALL };
+    let plan = |guards: Guards, is_approved: &dyn Fn(&str) -> bool| {
+        Case { guards, is_approved, ..sync(&desired, &world) }.plan()
+    };
+
+    let free = plan(GUARDS, &|_| false);
+    assert!(free.changes.iter().all(|change| change.held.is_none()), "they do not hold one another");
+    let order: Vec<String> = free.changes.iter().map(|change| change.key.to_string()).collect();
+    assert_eq!(order, ["roles/t/own", "tenants/t", "permissions/p"]);
+    let after = |n: usize| free.changes[n].tasks[0].after.iter().map(|slot| slot.key.to_string()).collect::<Vec<_>>();
+    assert_eq!((after(0), after(1)), (vec![], vec!["roles/t/own".to_owned()]), "in no circle");
+
+    let over = plan(Guards { deletes: limits.clone(), ..GUARDS }, &|_| false);
+    assert!(over.changes.iter().all(|change| change.held == Some(Hold::MaxDeletes)), "{:?}", over.warnings);
+    assert_eq!(over.held_digests.len(), 3, "one approval covers all");
+    let digests = over.held_digests;
+    let all = plan(Guards { deletes: limits, ..GUARDS }, &|digest| digests.contains(&digest.to_owned()));
+    assert!(all.changes.iter().all(|change| change.held.is_none()));
+}
+
+/// A stale file reverted what was live as soon as its kind was declared for the first time.
+#[test]
+fn a_kind_or_part_that_is_seen_for_the_first_time_changes_nothing_before_somebody_looked() {
+    let world = live(&[
+        (Key::new("roles", "live"), json!({ "description": "live" })),
+        (Key::new("tenants", "t"), json!({ "name": "live", "defaultRoles": ["live"] })),
+    ]);
+    let desired = desired(&[
+        (Key::new("roles", "live"), json!({ "description": "stale" })),
+        (Key::new("roles", "new"), json!({})),
+        (Key::new("tenants", "t"), json!({ "name": "new", "defaultRoles": [] })),
+    ]);
+    let first = Some(Hold::FirstContact(Contact::Part));
+    let plan = |unknown: &[(&'static str, &'static str)], sent: Sent| {
+        let unknown = unknown.iter().copied().collect();
+        Case { sent, unknown, ..Case::of(&desired, &world) }.plan()
+    };
+    let held_of = |plan: &Plan| -> Vec<(String, Option<Hold>)> {
+        plan.changes.iter().map(|change| (change.key.to_string(), change.held)).collect()
+    };
+    let of_roles = resource::kind("roles").unwrap().spec().fields().filter(|(_, field)| field.is_declarable());
+    let fields: Vec<_> = of_roles.map(|(_, field)| ("roles", field.name)).collect();
+
+    let roles = plan(&fields, Sent::Unknown);
+    assert_eq!(
+        held_of(&roles),
+        [("roles/live".to_owned(), first), ("roles/new".to_owned(), None), ("tenants/t".to_owned(), None)]
+    );
+    assert!(crate::plan::guards::contacted(&roles).is_empty(), "nobody looked yet");
+    assert_eq!(crate::plan::guards::unknown_kinds(&roles), ["roles"].into());
+    let part = plan(&[("tenants", "defaultRoles")], Sent::Unknown);
+    let of_tenant: Vec<_> = part.changes.iter().filter(|change| change.key.kind == "tenants").collect();
+    assert_eq!(of_tenant.iter().map(|change| change.held).collect::<Vec<_>>(), [None, first], "the part alone");
+    assert_eq!(of_tenant[0].fields[0].path, "name");
+    assert_eq!(of_tenant[1].fields[0].path, "defaultRoles");
+    let sent = plan(&[("tenants", "defaultRoles")], Sent::Different);
+    assert_eq!(sent.held().count(), 0, "we sent it before");
+    let declared = desired_of(vec![declared(Key::new("roles", "live"), json!({ "description": "live" }))]);
+    let in_sync = Case { unknown: fields.iter().copied().collect(), ..Case::of(&declared, &world) }.plan();
+    assert_eq!(crate::plan::guards::contacted(&in_sync).len(), fields.len(), "nothing had to be let go");
+}
+
+#[test]
+fn what_nobody_can_read_and_the_call_would_reset_waits_for_an_approval() {
+    let world = live(&[(Key::new("tenants", "t"), json!({ "name": "t" }))]);
+    let desired = desired_of(vec![declared(Key::new("tenants", "t"), json!({ "name": "new" }))]);
+    // No call of the kinds there are does that.
+    let plan = |field: &'static str, is_approved: &dyn Fn(&str) -> bool| {
+        let case = Case { is_approved, ..Case::of(&desired, &world) };
+        let mut plan = case.plan();
+        plan.changes[0].would_reset = Some(field);
+        case.with_inputs(&|_| true, |inputs| crate::plan::guards::hold(inputs, &Live::default(), &mut plan));
+        plan
+    };
+
+    let seen = plan("federatedAppIds", &|_| false);
+    assert_eq!(held(&seen, "t"), Some(Hold::WouldReset));
+    let said = seen.warnings.join("\n");
+    assert!(said.contains("a.yaml:1: tenants/t needs a call that would reset federatedAppIds"), "{said}");
+    let known = |digest: &str| *seen.changes[0].digest == *digest;
+    let approved = plan("federatedAppIds", &known);
+    assert_eq!(held(&approved, "t"), None);
+    assert!(approved.changes[0].tasks[0].approval.is_some(), "it is used up by this write");
+    assert_eq!(held(&plan("authType", &known), "t"), Some(Hold::WouldReset), "that was not approved");
+}
+
+/// One tenant deleted by hand froze every tenant, for deletes of tenants always need an approval.
+#[test]
+fn the_number_that_guards_deletes_does_not_doubt_lists() {
+    let all: Vec<(Key, Value)> =
+        (0..4).map(|n| (Key::new("tenants", &format!("t{n}")), json!({ "name": "t" }))).collect();
+    let desired = desired(&all);
+    let guards = Guards { deletes: most(0), ..GUARDS };
+
+    let plan = Case { owned: owning(&live(&all)), guards, ..Case::of(&desired, &live(&all[1..])) }.plan();
+
+    assert_eq!((plan.changes.len(), held(&plan, "t0")), (1, None));
+}
+
+/// The new tenant waited for a domain that the old one had, and the old one for the new one.
+#[test]
+fn a_delete_knows_who_wants_what_it_gives_up() {
+    let world = live(&[(Key::new("tenants", "acme"), json!({ "name": "Acme", "selfProvisioningDomains": ["a.com"] }))]);
+    let tenant =
+        |id: &str, domain: &str| (Key::new("tenants", id), json!({ "name": id, "selfProvisioningDomains": [domain] }));
+    let desired = desired(&[tenant("acme2", "a.com"), tenant("other", "b.com")]);
+
+    let plan = sync(&desired, &world).plan();
+
+    let delete = plan.changes.iter().find(|change| change.action == Action::Delete).unwrap();
+    let heirs: Vec<String> = delete.tasks[0].frees.iter().map(|slot| slot.key.to_string()).collect();
+    assert_eq!(heirs, ["tenants/acme2"]);
 }

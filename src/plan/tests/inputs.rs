@@ -31,6 +31,10 @@ pub struct Drawn {
     pub policy: Policy,
     pub guards: Guards,
     pub first_contact: bool,
+    /// Does the config hold the first contact of a kind or a part?
+    pub holds_contact: bool,
+    /// Kinds and fields that were never seen before.
+    pub unknown: BTreeSet<(&'static str, &'static str)>,
     pub windows: BTreeMap<&'static str, Window>,
     /// Which of the held changes are approved, by their place.
     pub approved: u64,
@@ -51,6 +55,8 @@ impl Drawn {
             builtin_roles: &[BUILTIN_ROLE.to_owned()],
             guards: &self.guards,
             first_contact: self.first_contact,
+            holds_contact: self.holds_contact,
+            is_contacted: &|kind, field| !self.unknown.contains(&(kind, field)),
             windows: &self.windows,
             may_delete: &|key| self.due.contains(key),
             is_approved,
@@ -119,15 +125,29 @@ fn names() -> Vec<Key> {
     [of("permissions", "p"), of("roles", "r"), of("tenants", "t"), of_tenants.to_vec(), of_project.to_vec()].concat()
 }
 
+/// Mostly without references: else nearly everything is referred to, and nothing else ever holds a delete.
+fn sparse(fields: impl Strategy<Value = Value> + 'static) -> BoxedStrategy<Value> {
+    let kept = select(vec![0, 0, 0, 0, 0, 0, 0, 1, 7]);
+    let cut = |(mut fields, kept): (Value, usize)| {
+        for name in ["permissionNames", "defaultRoles"] {
+            if let Some(names) = fields.get_mut(name).and_then(Value::as_array_mut) {
+                names.truncate(kept);
+            }
+        }
+        fields
+    };
+    (fields, kept).prop_map(cut).boxed()
+}
+
 fn fields(kind: &str) -> BoxedStrategy<Value> {
     match kind {
         "permissions" => permission().boxed(),
-        "roles" => role((0..7).map(|n| format!("p{n}")).collect()).boxed(),
+        "roles" => sparse(role((0..7).map(|n| format!("p{n}")).collect())),
         _ => {
             let roles = (0..7).map(|n| format!("r{n}")).chain(["own".to_owned()]).collect();
             let parent = proptest::option::weighted(0.1, Just(json!("t0")));
             let apps = proptest::option::weighted(0.1, Just(json!(["app"])));
-            (tenant(roles), parent, apps)
+            (sparse(tenant(roles)), parent, apps)
                 .prop_map(|(mut tenant, parent, apps)| {
                     for (name, value) in [("parent", parent), ("federatedAppIds", apps)] {
                         if let Some(value) = value {
@@ -181,7 +201,7 @@ fn odds() -> impl Strategy<Value = Odds> {
 
 fn answer() -> impl Strategy<Value = Answer> {
     prop_oneof![
-        12 => Just(Answer::Whole),
+        20 => Just(Answer::Whole),
         1 => Just(Answer::Transient),
         1 => Just(Answer::Refused),
         1 => Just(Answer::NotAsked),
@@ -197,12 +217,17 @@ fn by_kind<T: std::fmt::Debug>(value: impl Strategy<Value = T>) -> impl Strategy
 fn guards() -> impl Strategy<Value = Guards> {
     let most = || prop_oneof![4 => 0usize..6, 3 => Just(1000usize)];
     let percent = || select(vec![0.0, 12.5, 20.0, 50.0, 80.0, 80.0, 100.0, 100.0]);
-    (most(), by_kind(proptest::option::weighted(0.4, most())), percent(), proptest::option::of(percent())).prop_map(
-        |(default_max_deletes, by_kind, max_delete_percent, max_change_percent)| {
+    let limit = move || {
+        (most(), by_kind(proptest::option::weighted(0.4, most())), percent()).prop_map(|(default, by_kind, percent)| {
             let named = by_kind.into_iter().filter_map(|(kind, most)| Some((kind.to_owned(), most?)));
-            Guards { default_max_deletes, max_deletes: named.collect(), max_delete_percent, max_change_percent }
-        },
-    )
+            Most { default, by_kind: named.collect(), percent }
+        })
+    };
+    (limit(), limit(), proptest::option::of(percent())).prop_map(|(deletes, missing, max_change_percent)| Guards {
+        deletes,
+        missing,
+        max_change_percent,
+    })
 }
 
 /// Was the project seen before? One that was not is mostly empty, and nothing of it is owned.
@@ -215,6 +240,23 @@ enum Contact {
 
 fn contact() -> impl Strategy<Value = Contact> {
     prop_oneof![17 => Just(Contact::Later), 1 => Just(Contact::First), 2 => Just(Contact::FirstOfEmpty)]
+}
+
+/// Mostly nothing; else a kind as a whole, or one field of it.
+fn unknown() -> impl Strategy<Value = BTreeSet<(&'static str, &'static str)>> {
+    let fields = |kind: &'static dyn resource::Kind| {
+        let fields = kind.spec().fields().filter(|(_, field)| field.is_declarable());
+        fields.map(move |(_, field)| (kind.name(), field.name))
+    };
+    let kinds: Vec<Vec<_>> = resource::ALL.iter().map(|kind| fields(*kind).collect()).collect();
+    let single: Vec<Vec<_>> = kinds.iter().flatten().map(|field| vec![*field]).collect();
+    prop_oneof![
+        6 => Just(Vec::new()),
+        2 => select(kinds),
+        2 => select(single),
+        1 => Just(vec![("tenants", "defaultRoles"), ("tenants", "federatedAppIds")]),
+    ]
+    .prop_map(|fields| fields.into_iter().collect())
 }
 
 fn policy() -> impl Strategy<Value = Policy> {
@@ -235,11 +277,11 @@ pub fn drawn() -> impl Strategy<Value = Drawn> {
         by_kind((0usize..3, 0usize..6)),
         select(vec![Sent::Same, Sent::Different, Sent::Unknown]),
     );
-    let rules = (policy(), guards(), contact(), any::<bool>());
+    let rules = (policy(), guards(), contact(), any::<bool>(), proptest::bool::weighted(0.9), unknown());
     let approved = prop_oneof![Just(0), Just(u64::MAX), any::<u64>()];
     (fates, by_kind(odds()), around, rules, approved).prop_map(|(fates, odds, around, rules, approved)| {
         let (answers, named, lately, sent) = around;
-        let (policy, guards, contact, renamed) = rules;
+        let (policy, guards, contact, renamed, holds_contact, unknown) = rules;
         let mut odds = odds;
         if contact == Contact::FirstOfEmpty {
             for odds in odds.values_mut() {
@@ -264,6 +306,8 @@ pub fn drawn() -> impl Strategy<Value = Drawn> {
             policy,
             guards,
             first_contact: contact != Contact::Later,
+            holds_contact,
+            unknown,
             windows: windows.collect(),
             approved,
             owned,

@@ -5,11 +5,49 @@ use super::inputs::BUILTIN_ROLE;
 use super::inputs::Drawn;
 use super::*;
 
-/// Which changes an operator approved.
-pub type Approved = BTreeSet<(Key, Action)>;
+/// Tells changes of one plan apart.
+pub type Name = (Key, Action, Option<&'static str>);
 
-pub fn named(change: &Change) -> (Key, Action) {
-    (change.key.clone(), change.action)
+/// Which changes an operator approved.
+pub type Approved = BTreeSet<Name>;
+
+pub fn named(change: &Change) -> Name {
+    (change.key.clone(), change.action, change.tasks.first().map(|task| task.slot.part))
+}
+
+/// What a document names, by the call that writes it.
+fn names(key: &Key, document: &Document) -> BTreeSet<(&'static str, Key)> {
+    let texts = |field: &str| -> Vec<String> {
+        let values = match document.get(field) {
+            Some(Value::Array(values)) => values.clone(),
+            Some(value) => vec![value.clone()],
+            None => Vec::new(),
+        };
+        values.iter().filter_map(Value::as_str).filter(|text| !text.is_empty()).map(str::to_owned).collect()
+    };
+    let mut names = BTreeSet::new();
+    if key.kind == "roles" {
+        names.extend(texts("permissionNames").iter().map(|name| (resource::MAIN, Key::new("permissions", name))));
+        names.extend(key.home().map(|tenant| (resource::MAIN, tenant)));
+    }
+    if key.kind == "tenants" {
+        names.extend(texts("parent").iter().map(|name| (resource::MAIN, Key::new("tenants", name))));
+        for name in texts("defaultRoles") {
+            names.insert(("defaultRoles", Key::new("roles", &name)));
+            names.insert(("defaultRoles", Key::in_tenant("roles", &key.name, &name)));
+        }
+    }
+    names
+}
+
+/// Everybody who refers to something that is to be deleted.
+#[derive(Debug, Default)]
+pub struct Referrers {
+    declared: BTreeSet<Key>,
+    pub undeclared: BTreeSet<Key>,
+    pub unseen: BTreeSet<&'static str>,
+    letting_go: BTreeSet<(Key, &'static str)>,
+    together: BTreeSet<Key>,
 }
 
 /// The new name that `old` is to get, or may have got.
@@ -62,13 +100,14 @@ impl Drawn {
         heir(self, key).is_some_and(|heir| self.listed(&heir.key).is_none() || !self.renamed)
     }
 
-    /// Deleting it takes its own roles along: one of them is declared, or protected, or ours and nobody knows what it is.
+    /// Deleting it takes its own roles along: one of them is protected, or ours and nobody knows what it is. What is declared
+    /// is told as what refers to it.
     fn holds_what_stays(&self, key: &Key) -> bool {
         let is_in = |role: &Key| key.kind == "tenants" && role.tenant.as_ref() == Some(&key.name);
         let protected = self.owned.iter().filter(|(_, ownership)| ownership.protected).map(|(key, _)| key);
         let is_unseen = |role: &Key| !self.is_managed(role.kind) || self.answers[role.kind] != Answer::Whole;
         let unseen = self.owned.keys().filter(|role| is_unseen(role));
-        self.desired.resources.keys().chain(protected).chain(unseen).any(is_in)
+        protected.chain(unseen).any(|role| is_in(role) && !self.is_declared(role))
     }
 
     /// May it be deleted at all, once nothing holds it?
@@ -82,21 +121,22 @@ impl Drawn {
             && !self.holds_what_stays(key)
     }
 
-    pub fn permits(&self, change: &Change) -> bool {
+    pub fn permits(&self, change: &Change, plan: &Plan) -> bool {
         match (self.policy, change.action) {
             (Policy::Observe, _) => false,
-            (Policy::CreateOnly, action) => action == Action::Create || self.finishes_a_create(change),
+            (Policy::CreateOnly, action) => action == Action::Create || self.finishes_a_create(change, plan),
             (Policy::UpsertOnly, action) => action != Action::Delete,
             (Policy::Sync, _) => true,
         }
     }
 
     /// What we created still lacks the part that takes a call of its own.
-    fn finishes_a_create(&self, change: &Change) -> bool {
+    fn finishes_a_create(&self, change: &Change, plan: &Plan) -> bool {
+        let mut all = plan.changes.iter().filter(|other| other.key == change.key);
         change.action == Action::Update
             && self.listed(&change.key).is_some()
             && self.owned.get(&change.key).is_some_and(|ownership| ownership.created)
-            && change.fields.iter().all(|field| field.path == "defaultRoles")
+            && all.all(|other| other.fields.iter().all(|field| field.path == "defaultRoles"))
             && self.sent == Sent::Unknown
     }
 
@@ -114,8 +154,9 @@ impl Drawn {
 
     /// Which limits forbid the loss of `gone` resources of `owned`?
     fn exceeded(&self, kind: &str, gone: usize, owned: usize) -> Vec<Hold> {
-        let most = self.guards.max_deletes.get(kind).unwrap_or(&self.guards.default_max_deletes);
-        let is_over_share = owned >= 5 && is_more_than(self.guards.max_delete_percent, gone, owned);
+        let limit = &self.guards.deletes;
+        let most = limit.by_kind.get(kind).unwrap_or(&limit.default);
+        let is_over_share = owned >= 5 && is_more_than(limit.percent, gone, owned);
         [(Hold::MaxDeletes, gone > *most), (Hold::MaxDeletePercent, is_over_share)]
             .into_iter()
             .filter_map(|(hold, is_exceeded)| is_exceeded.then_some(hold))
@@ -133,7 +174,10 @@ impl Drawn {
             key.kind == kind && !ownership.fresh && wanted.is_some_and(|wanted| !is_there(wanted))
         };
         let lost = self.owned.iter().filter(is_lost).count();
-        self.answers[kind] == Answer::Whole && !self.exceeded(kind, lost, self.owned_of(kind)).is_empty()
+        let (owned, limit) = (self.owned_of(kind), &self.guards.missing);
+        let is_too_much = lost > *limit.by_kind.get(kind).unwrap_or(&limit.default)
+            || owned >= 5 && is_more_than(limit.percent, lost, owned);
+        self.answers[kind] == Answer::Whole && is_too_much
     }
 
     /// Why `deletes` of this kind at once are too many.
@@ -173,6 +217,127 @@ impl Drawn {
         })
     }
 
+    /// What it names once the renames are done: a new name may be one that another resource has in a tenant.
+    fn with_new_names(&self, key: &Key, document: &Document) -> Document {
+        let mut document = document.clone();
+        for (field, kind) in [("permissionNames", "permissions"), ("defaultRoles", "roles")] {
+            let Some(names) = document.get_mut(field).and_then(Value::as_array_mut) else { continue };
+            for name in names {
+                let is_it = |old: &Key| {
+                    let is_in_reach = old.tenant.is_none() || old.tenant.as_ref() == Some(&key.name);
+                    old.kind == kind && is_in_reach && name.as_str() == Some(&*old.name)
+                };
+                let mut new =
+                    self.desired.resources.keys().filter(|new| self.renamed_now(new).as_ref().is_some_and(is_it));
+                if let Some(new) = new.next() {
+                    *name = json!(*new.name);
+                }
+            }
+        }
+        document
+    }
+
+    /// Who refers to this one, which is to be deleted.
+    pub fn referrers(&self, gone: &Key) -> Referrers {
+        let mut found = Referrers::default();
+        for declared in self.desired.resources.values() {
+            let all = names(&declared.key, &declared.fields);
+            let is_meant =
+                |(_, key): &(&'static str, Key)| (key.kind, &key.name) == (gone.kind, &gone.name) && key != gone;
+            if !all.iter().any(|(_, key)| key == gone) {
+            } else if all.iter().filter(|name| is_meant(name)).any(|(_, key)| self.is_declared(key)) {
+                found.undeclared.insert(declared.key.clone());
+            } else {
+                found.declared.insert(declared.key.clone());
+            }
+        }
+        let listed = self.world.live.keys().filter_map(|key| Some((key, self.listed(key)?)));
+        for (key, document) in listed.filter(|(key, _)| *key != gone) {
+            let document = &self.with_new_names(key, document);
+            let now =
+                self.desired.resources.values().find(|declared| self.renamed_now(&declared.key).as_ref() == Some(key));
+            let declared = now.or_else(|| self.desired.resources.get(key)).filter(|_| !self.is_builtin(key));
+            for (part, _) in names(key, document).iter().filter(|(_, named)| named == gone) {
+                if self.is_deletable(key) {
+                    found.together.insert(key.clone());
+                    continue;
+                }
+                let Some(declared) = declared else {
+                    found.undeclared.insert(key.clone());
+                    continue;
+                };
+                let mut after = document.clone();
+                after.extend(declared.fields.clone());
+                if found.declared.contains(&declared.key) {
+                } else if names(key, &after).iter().any(|(_, named)| named == gone) {
+                    found.undeclared.insert(declared.key.clone());
+                } else {
+                    found.letting_go.insert((declared.key.clone(), *part));
+                }
+            }
+        }
+        let reach: [(&'static str, &[&str]); 2] =
+            [("roles", &["permissions", "tenants"]), ("tenants", &["roles", "tenants"])];
+        let is_unseen = |kind: &str| self.is_managed(kind) && self.answers[kind] != Answer::Whole;
+        let unseen = reach.iter().filter(|(kind, named)| named.contains(&gone.kind) && is_unseen(kind));
+        found.unseen = unseen.map(|(kind, _)| *kind).collect();
+        found
+    }
+
+    /// Is something of a kind that may refer to it held as its list lacks too much?
+    pub fn is_doubted(&self, gone: &Key, plan: &Plan) -> bool {
+        plan.changes.iter().any(|change| {
+            let is_lacking = self.is_shrunk(change.key.kind) && may_name(&change.key, gone);
+            is_lacking && change.held == Some(Hold::ObservationShrank)
+        })
+    }
+
+    /// What referrers are a reason for.
+    fn referred(&self, gone: &Key, plan: &Plan) -> BTreeSet<Hold> {
+        let Referrers { declared, undeclared, unseen, letting_go, .. } = self.referrers(gone);
+        let has_let_go = |(key, part): &(Key, &'static str)| {
+            let mut of_it = plan.changes.iter().filter(|change| change.key == *key && change.held.is_none());
+            of_it.any(|change| change.tasks.iter().any(|task| task.slot.part == *part))
+        };
+        let is_unlisted = plan.unlisted.iter().filter(|key| may_name(key, gone)).any(|key| !declared.contains(key));
+        [
+            (!declared.is_empty(), Hold::StillReferenced(Referrer::Declared)),
+            (!undeclared.is_empty(), Hold::StillReferenced(Referrer::Undeclared)),
+            (!unseen.is_empty(), Hold::StillReferenced(Referrer::Unseen)),
+            (self.is_doubted(gone, plan), Hold::ObservationShrank),
+            (is_unlisted || !letting_go.iter().all(has_let_go), Hold::Blocked),
+        ]
+        .into_iter()
+        .filter_map(|(is_so, hold)| is_so.then_some(hold))
+        .collect()
+    }
+
+    /// Does it change or clear something of a kind or a part that nobody let go ahead before?
+    pub fn is_first_contact(&self, change: &Change, plan: &Plan) -> bool {
+        let kind = change.key.kind;
+        let is_seen = self.desired.kinds.contains(kind) && self.answers[kind] == Answer::Whole;
+        let identity = if kind == "tenants" { "id" } else { "name" };
+        let is_new = |field: &FieldChange| {
+            let name = field.path.split('.').next().unwrap_or_default();
+            let is_missing = self.finishes_a_create(change, plan) && resource::fold::is_zero(&field.from);
+            self.unknown.iter().any(|(of, unknown)| *of == kind && *unknown == name)
+                && !is_missing
+                && self.sent == Sent::Unknown
+        };
+        self.holds_contact
+            && is_seen
+            && match change.action {
+                Action::Create => false,
+                Action::Rename | Action::Delete => self.unknown.contains(&(kind, identity)),
+                Action::Update => !plan.unlisted.contains(&change.key) && change.fields.iter().any(is_new),
+            }
+    }
+
+    /// What the plan deletes together with this and what refers to it.
+    pub fn deleted_with(&self, gone: &Key) -> BTreeSet<Key> {
+        self.referrers(gone).together
+    }
+
     pub fn are_too_many_updates(&self, kind: &str, updates: usize) -> bool {
         let owned = self.owned_of(kind);
         self.guards.max_change_percent.is_some_and(|percent| owned >= 5 && is_more_than(percent, updates, owned))
@@ -182,20 +347,33 @@ impl Drawn {
     pub fn reasons(&self, change: &Change, plan: &Plan) -> BTreeSet<Hold> {
         let kind = change.key.kind;
         let mut reasons = BTreeSet::new();
-        reasons.extend((!self.permits(change)).then_some(Hold::Policy));
-        reasons.extend(self.is_held_whole().then_some(Hold::FirstContact));
+        reasons.extend((!self.permits(change, plan)).then_some(Hold::Policy));
+        reasons.extend(self.is_held_whole().then_some(Hold::FirstContact(Contact::Project)));
+        reasons.extend(self.is_first_contact(change, plan).then_some(Hold::FirstContact(Contact::Part)));
         reasons.extend(self.is_shrunk(kind).then_some(Hold::ObservationShrank));
+        reasons.extend((change.would_reset.is_some()).then_some(Hold::WouldReset));
         if change.action == Action::Delete {
+            reasons.extend(self.referred(&change.key, plan));
             let deletes = self.world.live.keys().filter(|key| key.kind == kind && self.is_deletable(key)).count();
             reasons.extend(self.against_deletes(kind, deletes));
             reasons.extend((has_rename(kind) && self.owned[&change.key].replaced).then_some(Hold::MaybeRename));
             reasons.extend((!self.due.contains(&change.key)).then_some(Hold::DeleteAfter));
         } else if change.action != Action::Create {
             let is_update = |change: &&Change| matches!(change.action, Action::Update | Action::Rename);
-            let updates = plan.changes.iter().filter(is_update).filter(|change| change.key.kind == kind).count();
+            let updates = plan.changes.iter().filter(is_update).filter(|change| change.key.kind == kind);
+            // One resource may have a change for each of its calls.
+            let updates = updates.map(|change| &change.key).collect::<BTreeSet<_>>().len();
             reasons.extend(self.are_too_many_updates(kind, updates).then_some(Hold::MaxChangePercent));
         }
         reasons
+    }
+}
+
+fn may_name(key: &Key, gone: &Key) -> bool {
+    match key.kind {
+        "roles" => matches!(gone.kind, "permissions" | "tenants"),
+        "tenants" => matches!(gone.kind, "roles" | "tenants"),
+        _ => false,
     }
 }
 

@@ -1,0 +1,142 @@
+//! What is seen for the first time: the whole project, or a kind or a part of one that is known.
+//!
+//! A field counts as known once a plan let go ahead, or found in sync, everything of its part. So what a new release
+//! begins to compare is a first contact as well, of that field alone.
+
+use super::Hold;
+use crate::plan::Change;
+use crate::plan::FieldChange;
+use crate::plan::Inputs;
+use crate::plan::Live;
+use crate::plan::Plan;
+use crate::plan::Sent;
+use crate::plan::Task;
+use crate::resource;
+use crate::resource::Action;
+use crate::resource::Key;
+use crate::resource::Kind;
+use crate::resource::MAIN;
+use crate::resource::fold;
+use std::collections::BTreeMap;
+use std::collections::BTreeSet;
+use std::collections::HashSet;
+
+/// What is declared and observed and was never let go ahead before, by kind and part: its fields.
+pub type Unknown = BTreeMap<(&'static str, &'static str), BTreeSet<&'static str>>;
+
+/// Does the project hold anything that Descope did not put there? A kind that did not answer may hold anything, one that
+/// is refused for good as well: somebody has to say once that this is fine.
+pub(super) fn may_be_filled(inputs: &Inputs<'_>, live: &Live<'_>, plan: &Plan) -> bool {
+    let is_builtin = |key: &Key| {
+        let (kind, document) = (resource::kind(key.kind), live.get(key));
+        kind.zip(document)
+            .is_none_or(|(kind, document)| kind.is_builtin(document, inputs.builtin_roles) || kind.is_unset(document))
+    };
+    !plan.unobserved.is_empty() || !live.keys().into_iter().all(is_builtin)
+}
+
+/// What this look sees for the first time. A kind that did not answer is not seen yet, nor is a part that no file writes.
+pub(super) fn unknown(inputs: &Inputs<'_>, live: &Live<'_>) -> Unknown {
+    let mut unknown = Unknown::new();
+    let is_seen = |kind: &&&dyn Kind| inputs.desired.kinds.contains(kind.name()) && live.is_observed(kind.name());
+    for kind in resource::ALL.iter().filter(is_seen) {
+        let name = kind.name();
+        let is_new = |field: &resource::Field| field.is_declarable() && !(inputs.is_contacted)(name, field.name);
+        for (part, field) in kind.spec().fields().filter(|(_, field)| is_new(field)) {
+            let is_written = || {
+                let mut declared = inputs.desired.resources.values().filter(|declared| declared.key.kind == name);
+                declared.any(|declared| declared.fields.contains_key(field.name))
+            };
+            if part.name == MAIN || is_written() {
+                unknown.entry((name, part.name)).or_default().insert(field.name);
+            }
+        }
+    }
+    unknown
+}
+
+/// Is the kind as such unknown, and not a field of it alone?
+fn is_whole(kind: &str, fields: &BTreeSet<&'static str>) -> bool {
+    let identity = resource::kind(kind).and_then(|kind| kind.spec().identity.field);
+    identity.is_none_or(|field| fields.contains(field))
+}
+
+/// Marks what would change or clear something live that is seen for the first time. Of a change that does more than that,
+/// the rest becomes a change of its own.
+pub(super) fn mark(inputs: &Inputs<'_>, plan: &mut Plan) {
+    if !inputs.holds_contact || plan.unknown_parts.is_empty() {
+        return;
+    }
+    let mut changes = Vec::with_capacity(plan.changes.len());
+    for mut change in std::mem::take(&mut plan.changes) {
+        let tasks = std::mem::take(&mut change.tasks);
+        let (new, known): (Vec<_>, Vec<_>) =
+            tasks.into_iter().partition(|task| is_first(inputs, plan, &change, task.slot.part));
+        if new.is_empty() || known.is_empty() {
+            change.is_first_contact = !new.is_empty();
+            change.tasks = if new.is_empty() { known } else { new };
+            changes.push(change);
+            continue;
+        }
+        let fields = |tasks: &[Task]| -> Vec<FieldChange> {
+            tasks.iter().flat_map(|task| task.fields.iter().cloned()).collect()
+        };
+        let rest = Change { fields: fields(&known), tasks: known, ..change.clone() };
+        changes.push(rest);
+        changes.push(Change { fields: fields(&new), tasks: new, is_first_contact: true, ..change });
+    }
+    plan.changes = changes;
+}
+
+fn is_first(inputs: &Inputs<'_>, plan: &Plan, change: &Change, part: &'static str) -> bool {
+    let key = &change.key;
+    let Some(fields) = plan.unknown_parts.get(&(key.kind, part)) else { return false };
+    match change.action {
+        Action::Create => false,
+        Action::Rename | Action::Delete => is_whole(key.kind, fields),
+        // Nobody else can have set what is missing of a create of ours.
+        Action::Update if plan.unlisted.contains(key) => false,
+        Action::Update => change.fields.iter().any(|field| {
+            let Some(described) = described(key, field) else { return false };
+            let is_missing_of_ours = change.completes && fold::is_zero(&field.from);
+            let was_sent = || (inputs.sent)(key, described.name, &fold::folded(described.shape, &field.to));
+            fields.contains(described.name) && !is_missing_of_ours && was_sent() == Sent::Unknown
+        }),
+    }
+}
+
+fn described(key: &Key, change: &FieldChange) -> Option<&'static resource::Field> {
+    let name = change.path.split(['.', '[']).next()?;
+    resource::kind(key.kind)?.spec().field(name).map(|(_, field)| field)
+}
+
+/// The fields that are known from now on: something of their part that is live was let go ahead, or nothing had to be.
+/// What the policy or a guard holds back is no word on it.
+pub fn contacted(plan: &Plan) -> Vec<(&'static str, &'static str)> {
+    let is_settled = |kind: &str, part: &str| {
+        let is_of = |change: &&Change| {
+            let is_whole = matches!(change.action, Action::Rename | Action::Delete) && part == MAIN;
+            change.key.kind == kind
+                && change.action != Action::Create
+                && (is_whole || change.tasks.iter().any(|task| task.slot.part == part))
+        };
+        let is_let_go = |change: &Change| change.held.is_none() || change.is_approved;
+        let is_held = |change: &Change| matches!(change.held, Some(Hold::FirstContact(_)));
+        let mut of = plan.changes.iter().filter(is_of).peekable();
+        let is_nothing = of.peek().is_none();
+        let is_seen = !plan.waiting.contains(kind) && !plan.shrunk.contains(kind);
+        is_seen && (is_nothing || of.clone().any(is_let_go) && !of.any(is_held))
+    };
+    let settled = plan.unknown_parts.iter().filter(|((kind, part), _)| is_settled(kind, part));
+    settled.flat_map(|((kind, _), fields)| fields.iter().map(|field| (*kind, *field))).collect()
+}
+
+/// Kinds whose first contact is held: nothing of them is ours before somebody lets it go ahead.
+pub fn unknown_kinds(plan: &Plan) -> HashSet<&'static str> {
+    let held =
+        plan.changes.iter().filter(|change| change.is_first_contact && change.held.is_some() && !change.is_approved);
+    let is_whole = |kind: &str| {
+        plan.unknown_parts.iter().any(|((of, part), fields)| *of == kind && *part == MAIN && is_whole(kind, fields))
+    };
+    held.map(|change| change.key.kind).filter(|kind| is_whole(kind)).collect()
+}

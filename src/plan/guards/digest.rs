@@ -1,0 +1,69 @@
+//! What an approval names: digests of changes, and the fingerprint of all that are held.
+
+use super::Hold;
+use crate::plan::Change;
+use crate::plan::Live;
+use crate::resource;
+use crate::resource::Key;
+use crate::resource::Write;
+use crate::resource::fold;
+use sha2::Digest;
+use sha2::Sha256;
+use std::collections::BTreeSet;
+
+/// Identifies a change of this project and the observed body of its resource: an approval of it is void as soon as
+/// either differs.
+pub(super) fn digest(scope: &str, change: &Change, live: &Live<'_>, shrunk: &BTreeSet<&'static str>) -> String {
+    let mut digest = Sha256::new();
+    digest.update(format!("{scope:?}\n"));
+    // To accept a loss is another decision than to let a change go.
+    if shrunk.contains(change.key.kind) {
+        digest.update(Hold::ObservationShrank.as_str());
+    }
+    // Quoted: a project role `t/own` reads like the role `own` of the tenant `t`.
+    digest.update(format!("{:?}\n{}\n", change.key, change.action.as_str()));
+    for field in &change.fields {
+        digest.update(format!("{:?} {}\n", field.path, field.to));
+    }
+    if let Some(field) = change.would_reset {
+        digest.update(format!("resets {field:?}\n"));
+    }
+    // From whom it is taken away was approved, and from nobody else.
+    for referrer in &change.ties.undeclared {
+        digest.update(format!("referrer {referrer:?}\n"));
+    }
+    for kind in &change.ties.unseen {
+        digest.update(format!("unseen {kind:?}\n"));
+    }
+    // What hangs on it goes as well: that was not approved with a plain delete.
+    if change.tasks.iter().any(|task| matches!(task.write, Write::Delete { cascade: true })) {
+        digest.update("cascade\n");
+    }
+    let present = change.tasks.iter().find_map(|task| match &task.write {
+        Write::Overwrite { from, .. } => Some(Key { name: from.clone(), ..change.key.clone() }),
+        Write::Create(_) | Write::Patch(_) | Write::Delete { .. } => None,
+    });
+    let body = live.get(present.as_ref().unwrap_or(&change.key)).zip(resource::kind(change.key.kind));
+    // Of what it means: the order in which Descope answers is no other body.
+    let body = body.map(|(document, kind)| fold::document(kind.spec(), document).to_string());
+    digest.update(format!("{body:?}\n"));
+    shortened(&digest)
+}
+
+/// Identifies all held changes that can be approved; empty where there is none.
+pub fn fingerprint(changes: &[Change]) -> String {
+    let mut digest_of_all = Sha256::new();
+    let mut is_empty = true;
+    for change in changes.iter().filter(|change| change.can_be_approved()) {
+        is_empty = false;
+        digest_of_all.update(&*change.digest);
+    }
+    if is_empty { String::new() } else { shortened(&digest_of_all) }
+}
+
+/// 64 bits in hex: enough to tell plans apart, short enough to copy.
+fn shortened(digest: &Sha256) -> String {
+    let digest = digest.clone().finalize();
+    let half: [u8; 8] = std::array::from_fn(|n| digest[n]);
+    format!("{:016x}", u64::from_be_bytes(half))
+}

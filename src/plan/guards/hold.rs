@@ -1,0 +1,142 @@
+//! Why a change waits, in one word each, and what ends the wait.
+
+/// Why a change waits. The earlier one wins where several apply.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Hold {
+    /// The policy does not permit it; nobody can approve it.
+    Policy,
+    /// The list of this kind lacks more of what we own than the guards allow to disappear.
+    ObservationShrank,
+    /// Something that stays refers to what is to be deleted.
+    StillReferenced(Referrer),
+    /// The YAML declares none of this kind any more, or does not name it.
+    KindEmptied,
+    /// Something of this kind is created as well, or a rename of it refused: it may be one resource under a new name.
+    MaybeRename,
+    /// More deletes in 24 hours than `maxDeletes`.
+    MaxDeletes,
+    /// More deletes in 24 hours than `maxDeletePercent`.
+    MaxDeletePercent,
+    /// More updates in one plan than `maxChangePercent`.
+    MaxChangePercent,
+    /// The call would reset fields that nobody declared and nobody can read. An approval counts for one write.
+    WouldReset,
+    /// The project, its kind or its part was never seen before and is not empty. What a guard holds is held by that: to
+    /// let the first contact go ahead is no word on guards.
+    FirstContact(Contact),
+    /// What refers to it is about to let go, and has not: that change is held, or cannot be planned. It follows by itself.
+    Blocked,
+    /// It left the YAML less than `deleteAfter` ago. Time alone releases it.
+    DeleteAfter,
+    /// The project only observes for now. Of an `apply` alone: a daemon keeps the changes of a suspended project waiting.
+    Suspended,
+}
+
+/// What still refers to something that is to be deleted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Referrer {
+    /// The files say so. Nobody can approve that it is taken away: they would ask for it again.
+    Declared,
+    /// Somebody else's, or what ships with Descope.
+    Undeclared,
+    /// Perhaps something of a kind that could not be observed.
+    Unseen,
+}
+
+/// What is seen for the first time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Contact {
+    /// The whole project.
+    Project,
+    /// A kind or a part of it, in a project that is known.
+    Part,
+}
+
+impl Hold {
+    /// All of a daemon, one for each word, for metrics that start at 0.
+    pub const ALL: [Self; 12] = [
+        Self::Policy,
+        Self::ObservationShrank,
+        Self::StillReferenced(Referrer::Undeclared),
+        Self::KindEmptied,
+        Self::MaybeRename,
+        Self::MaxDeletes,
+        Self::MaxDeletePercent,
+        Self::MaxChangePercent,
+        Self::WouldReset,
+        Self::FirstContact(Contact::Project),
+        Self::Blocked,
+        Self::DeleteAfter,
+    ];
+
+    /// The word in plan, status and metric labels.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Policy => "policy",
+            Self::ObservationShrank => "observation_shrank",
+            Self::StillReferenced(_) => "still_referenced",
+            Self::KindEmptied => "kind_emptied",
+            Self::MaybeRename => "maybe_rename",
+            Self::MaxDeletes => "max_deletes",
+            Self::MaxDeletePercent => "max_delete_percent",
+            Self::MaxChangePercent => "max_change_percent",
+            Self::WouldReset => "would_reset",
+            Self::FirstContact(_) => "first_contact",
+            Self::Blocked => "blocked",
+            Self::DeleteAfter => "delete_after",
+            Self::Suspended => "suspended",
+        }
+    }
+
+    /// Can an operator let it go ahead?
+    pub fn can_be_approved(&self) -> bool {
+        match self {
+            Self::Policy
+            | Self::StillReferenced(Referrer::Declared)
+            | Self::Blocked
+            | Self::DeleteAfter
+            | Self::Suspended => false,
+            Self::FirstContact(_)
+            | Self::ObservationShrank
+            | Self::StillReferenced(Referrer::Undeclared | Referrer::Unseen)
+            | Self::KindEmptied
+            | Self::MaybeRename
+            | Self::MaxDeletes
+            | Self::MaxDeletePercent
+            | Self::MaxChangePercent
+            | Self::WouldReset => true,
+        }
+    }
+
+    /// Does it take more than time, or another config, to end it?
+    pub fn is_guard(self) -> bool {
+        !matches!(self, Self::Policy | Self::DeleteAfter | Self::Suspended)
+    }
+
+    /// Is a project with such a change at rest all the same? What the policy forbids waits for nothing.
+    pub fn is_rest(self) -> bool {
+        self == Self::Policy
+    }
+
+    /// What ends the wait, for the operator.
+    pub fn ends_with(self) -> &'static str {
+        match self {
+            Self::Policy => "another `policy` in the config",
+            Self::ObservationShrank => "a list that is whole again, or an approval, which accepts the loss",
+            Self::StillReferenced(Referrer::Declared) => "files that no longer refer to it",
+            Self::StillReferenced(Referrer::Undeclared) => "an approval, or the referrer letting go in Descope",
+            Self::StillReferenced(Referrer::Unseen) => "an approval, or a look at what may refer to it",
+            Self::KindEmptied => "an approval, or files that declare one of this kind",
+            Self::MaybeRename => "an approval, or `renamedFrom` on the new one",
+            Self::MaxDeletes | Self::MaxDeletePercent | Self::MaxChangePercent => {
+                "an approval, or a plan within the limit"
+            }
+            Self::WouldReset => "an approval, which counts for one write, or a declaration of the field",
+            Self::FirstContact(Contact::Project) => "an approval, `apply --auto-approve`, or `firstContact: apply`",
+            Self::FirstContact(Contact::Part) => "an approval, or `firstContact: apply`",
+            Self::Blocked => "the change that it waits for",
+            Self::DeleteAfter => "time: `deleteAfter`",
+            Self::Suspended => "`resume`, or time",
+        }
+    }
+}

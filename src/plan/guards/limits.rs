@@ -1,0 +1,185 @@
+//! The numbers: how much of a kind may go, change or be missing at once.
+
+use super::Hold;
+use super::has_rename;
+use crate::desired::Desired;
+use crate::plan::Change;
+use crate::plan::Inputs;
+use crate::plan::Ownership;
+use crate::plan::Plan;
+use crate::plan::is_over;
+use crate::resource;
+use crate::resource::Action;
+use crate::resource::Key;
+use std::collections::BTreeMap;
+use std::collections::HashMap;
+
+/// The numbers of `guards` in the config.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Guards {
+    /// How many may be deleted in a day.
+    pub deletes: Most,
+    /// How many of what is owned a list may lack and still be believed.
+    pub missing: Most,
+    /// Of what is owned, how many may be updated or renamed by one plan; `None`: off. Counts from
+    /// [`PERCENT_COUNTS_FROM`] on.
+    pub max_change_percent: Option<f64>,
+}
+
+/// How many of a kind.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Most {
+    /// For kinds that `by_kind` does not name.
+    pub default: usize,
+    /// By kind.
+    pub by_kind: BTreeMap<String, usize>,
+    /// Of what is owned, from 0; counts from [`PERCENT_COUNTS_FROM`] owned resources on.
+    pub percent: f64,
+}
+
+/// Below this many owned resources a percentage says nothing: one of three is a third.
+pub const PERCENT_COUNTS_FROM: usize = 5;
+
+impl Most {
+    fn is_exceeded_in_number(&self, kind: &str, part: usize) -> bool {
+        part > self.by_kind.get(kind).copied().unwrap_or(self.default)
+    }
+
+    fn is_exceeded_in_share(&self, part: usize, owned: usize) -> bool {
+        exceeds(self.percent, part, owned)
+    }
+}
+
+impl Guards {
+    /// Which guard, if any, says that deleting `gone` of `owned` resources of this kind is too much at once?
+    pub fn against(&self, kind: &str, gone: usize, owned: usize) -> Option<Hold> {
+        if self.deletes.is_exceeded_in_number(kind, gone) {
+            Some(Hold::MaxDeletes)
+        } else if self.deletes.is_exceeded_in_share(gone, owned) {
+            Some(Hold::MaxDeletePercent)
+        } else {
+            None
+        }
+    }
+}
+
+#[allow(clippy::cast_precision_loss, reason = "counts of resources are far below 2^52")]
+fn exceeds(percent: f64, part: usize, owned: usize) -> bool {
+    owned >= PERCENT_COUNTS_FROM && part as f64 * 100.0 > percent * owned as f64
+}
+
+/// What was deleted of one kind in the trailing 24 hours, since the last approval, without what was approved.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Window {
+    /// Deletes done.
+    pub deleted: usize,
+    /// How many of the owned resources of now were created since the window began.
+    pub created: usize,
+}
+
+/// Kinds whose list lacks so much of what we own that it is not believed, with how much. Ask once more before you
+/// hold them.
+pub fn shrunk(
+    owned: &BTreeMap<Key, Ownership>,
+    desired: &Desired,
+    live: impl Fn(&Key) -> Option<bool>,
+    renamed: &dyn Fn(&Key, &Key) -> bool,
+    guards: &Guards,
+) -> Vec<(&'static str, usize)> {
+    let other_names = other_names(owned, desired, renamed);
+    // What both sides no longer have, nobody misses.
+    let is_declared = |key: &Key| {
+        let declared = |key: &Key| desired.resources.contains_key(key);
+        declared(key) || other_names.get(key).is_some_and(declared)
+    };
+    let mut counts: BTreeMap<&'static str, (usize, usize)> = BTreeMap::new();
+    for (key, ownership) in owned {
+        let Some(is_live) = live(key) else { continue };
+        let is_live = is_live || other_names.get(key).and_then(&live).unwrap_or_default();
+        let (gone, all) = counts.entry(key.kind).or_default();
+        *all += 1;
+        *gone += usize::from(!is_live && !ownership.fresh && is_declared(key));
+    }
+    let is_too_much = |(kind, (gone, all)): &(&'static str, (usize, usize))| {
+        let most = &guards.missing;
+        most.is_exceeded_in_number(kind, *gone) || most.is_exceeded_in_share(*gone, *all)
+    };
+    counts.into_iter().filter(is_too_much).map(|(kind, (gone, _))| (kind, gone)).collect()
+}
+
+/// Either name of each rename that is not over, by the other: of one that is under way, or was cut off, it is not known
+/// which is owned and which is live.
+fn other_names(
+    owned: &BTreeMap<Key, Ownership>,
+    desired: &Desired,
+    renamed: &dyn Fn(&Key, &Key) -> bool,
+) -> BTreeMap<Key, Key> {
+    let pairs = desired.resources.values().filter_map(|declared| {
+        let old = Key { name: declared.renamed_from.clone()?, ..declared.key.clone() };
+        (!is_over(owned, renamed, &old, &declared.key)).then(|| (declared.key.clone(), old))
+    });
+    pairs.flat_map(|(new, old)| [(new.clone(), old.clone()), (old, new)]).collect()
+}
+
+/// What the guards say about one kind.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Verdict {
+    deletes: Option<Hold>,
+    updates: Option<Hold>,
+}
+
+impl Verdict {
+    pub fn on(self, change: &Change, owned: &BTreeMap<Key, Ownership>) -> Option<Hold> {
+        match change.action {
+            Action::Create => None,
+            Action::Update | Action::Rename => self.updates,
+            Action::Delete => {
+                let replaced = owned.get(&change.key).is_some_and(|ownership| ownership.replaced);
+                let replaced = (replaced && has_rename(&change.key)).then_some(Hold::MaybeRename);
+                self.deletes.into_iter().chain(replaced).min()
+            }
+        }
+    }
+}
+
+pub(super) fn verdicts(inputs: &Inputs<'_>, plan: &Plan) -> HashMap<&'static str, Verdict> {
+    let mut verdicts = HashMap::new();
+    for kind in resource::ALL {
+        let name = kind.name();
+        let count = |actions: &[Action]| {
+            plan.changes.iter().filter(|change| change.key.kind == name && actions.contains(&change.action)).count()
+        };
+        let deletes = count(&[Action::Delete]);
+        let updates = count(&[Action::Update, Action::Rename]);
+        if deletes + updates == 0 {
+            continue;
+        }
+        let owned = inputs.owned.keys().filter(|key| key.kind == name).count();
+        let window = inputs.windows.get(name).copied().unwrap_or_default();
+        // A project that was filled today owned next to nothing before: there the share is of what is owned now.
+        let with_new = owned + window.deleted;
+        let owned_then = with_new.saturating_sub(window.created);
+        let is_emptied = !inputs.desired.resources.keys().any(|key| key.kind == name);
+        let verdict = Verdict {
+            deletes: if deletes == 0 {
+                None
+            } else if is_emptied {
+                Some(Hold::KindEmptied)
+            } else if plan.refused_renames.contains(name)
+                || kind.has_rename() && (count(&[Action::Create]) > 0 || plan.waiting_creates.contains(name))
+            {
+                Some(Hold::MaybeRename)
+            } else {
+                let against = |owned| inputs.guards.against(name, window.deleted + deletes, owned);
+                against(owned_then).or_else(|| against(with_new))
+            },
+            updates: inputs
+                .guards
+                .max_change_percent
+                .filter(|percent| exceeds(*percent, updates, owned))
+                .map(|_| Hold::MaxChangePercent),
+        };
+        verdicts.insert(name, verdict);
+    }
+    verdicts
+}

@@ -1,0 +1,159 @@
+//! What an operator is told about what is held and deleted.
+
+use super::Hold;
+use super::Referrer;
+use crate::plan::Change;
+use crate::plan::Plan;
+use crate::plan::Slot;
+use crate::resource::Action;
+use crate::resource::Key;
+use crate::resource::MAIN;
+use std::collections::BTreeMap;
+use std::collections::BTreeSet;
+use std::collections::HashMap;
+
+/// Names in one sentence; the rest is a number.
+const NAMED: usize = 5;
+
+fn named(names: impl Iterator<Item = String>) -> String {
+    let names: Vec<String> = names.collect();
+    let more = names.len().saturating_sub(NAMED);
+    let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+    names[..names.len().min(NAMED)].join(", ") + &more
+}
+
+/// Says of each change that something else holds back what that is.
+pub(super) fn explain(changes: &mut [Change]) {
+    let holds: HashMap<Slot, Hold> = changes
+        .iter()
+        .filter_map(|change| Some((change, change.held?)))
+        .flat_map(|(change, hold)| change.tasks.iter().map(move |task| (task.slot.clone(), hold)))
+        .collect();
+    let planned: BTreeSet<Slot> = changes
+        .iter()
+        .filter(|change| change.held.is_none())
+        .flat_map(|change| change.tasks.iter().map(|task| task.slot.clone()))
+        .collect();
+    for change in changes {
+        change.why = why(change, &holds, &planned);
+    }
+}
+
+fn why(change: &Change, holds: &HashMap<Slot, Hold>, planned: &BTreeSet<Slot>) -> Option<String> {
+    let ties = &change.ties;
+    let main = |key: &Key| Slot { key: key.clone(), part: MAIN };
+    let along = || {
+        let held = ties.together.iter().filter_map(|key| Some((key, holds.get(&main(key))?)));
+        let held = named(held.map(|(key, hold)| format!("{key} ({})", hold.as_str())));
+        (!held.is_empty()).then(|| format!("stays while the delete of what refers to it is held: {held}"))
+    };
+    match change.held? {
+        Hold::StillReferenced(Referrer::Declared) if !ties.declared.is_empty() => {
+            let by = named(ties.declared.iter().map(|(key, place)| format!("{key} ({place})")));
+            Some(format!(
+                "left the YAML, but is still referred to by {by}; take it out there first, or declare it again"
+            ))
+        }
+        Hold::StillReferenced(Referrer::Undeclared) if !ties.undeclared.is_empty() => {
+            let by = named(ties.undeclared.iter().map(ToString::to_string));
+            Some(format!("is still referred to by {by}, which would lose it"))
+        }
+        Hold::StillReferenced(Referrer::Unseen) if !ties.unseen.is_empty() => {
+            let kinds = named(ties.unseen.iter().map(|kind| (*kind).to_owned()));
+            Some(format!("may still be referred to: {kinds} cannot be seen"))
+        }
+        Hold::Blocked => {
+            let plight = |slot: &Slot| match holds.get(slot) {
+                Some(hold) => Some(format!("{} ({})", slot.key, hold.as_str())),
+                None if planned.contains(slot) => None,
+                None => Some(format!("{} (cannot be changed now)", slot.key)),
+            };
+            let slow = ties.letting_go.iter().filter_map(plight);
+            let new = ties.unlisted.iter().map(|key| format!("{key} (created a moment ago, not listed yet)"));
+            let by = named(slow.chain(new));
+            if by.is_empty() { along() } else { Some(format!("waits until it is let go by {by}")) }
+        }
+        Hold::ObservationShrank if !ties.doubted.is_empty() => {
+            let kinds = named(ties.doubted.iter().map(|kind| (*kind).to_owned()));
+            Some(format!("may still be referred to by what the list lacks of {kinds}"))
+        }
+        Hold::Policy
+        | Hold::ObservationShrank
+        | Hold::StillReferenced(_)
+        | Hold::KindEmptied
+        | Hold::MaybeRename
+        | Hold::MaxDeletes
+        | Hold::MaxDeletePercent
+        | Hold::MaxChangePercent
+        | Hold::FirstContact(_)
+        | Hold::DeleteAfter
+        | Hold::Suspended => along(),
+        Hold::WouldReset => {
+            let field = change.would_reset?;
+            Some(format!(
+                "needs a call that would reset {field}, which nobody declared and nobody can read; declare it to keep it"
+            ))
+        }
+    }
+}
+
+/// The same as warnings, where nobody would look for the reason elsewhere.
+pub(super) fn explanations(changes: &[Change]) -> Vec<String> {
+    let is_told = |hold: Hold| matches!(hold, Hold::StillReferenced(_) | Hold::Blocked | Hold::WouldReset);
+    let told = changes.iter().filter(|change| change.held.is_some_and(is_told));
+    let sentence = |change: &Change| {
+        let place = change.place.as_ref().map_or_else(String::new, |place| format!("{place}: "));
+        Some(format!("{place}{} {}", change.key, change.why.as_ref()?))
+    };
+    told.filter_map(sentence).collect()
+}
+
+/// What hangs on the resources that are deleted, as far as what was observed can tell.
+pub(super) fn consequences(changes: &[Change]) -> Vec<String> {
+    let mut hanging: BTreeMap<(&Key, bool), Vec<String>> = BTreeMap::new();
+    for change in changes.iter().filter(|change| change.action == Action::Delete) {
+        for referrer in &change.ties.undeclared {
+            let lives_in_it = referrer.home().as_ref() == Some(&change.key);
+            hanging.entry((&change.key, lives_in_it)).or_default().push(referrer.to_string());
+        }
+    }
+    let sentence = |((key, lives_in_it), by): ((&Key, bool), Vec<String>)| {
+        let by = named(by.into_iter());
+        if lives_in_it {
+            format!("deleting {key} takes {by} along, which no file declares and this daemon does not own")
+        } else {
+            format!("deleting {key} takes it away from {by}")
+        }
+    };
+    hanging.into_iter().map(sentence).collect()
+}
+
+/// What to do where something of these kinds may be one resource under a new name.
+pub(super) fn rename_remedies(plan: &Plan, kinds: BTreeSet<&str>) -> Vec<String> {
+    let changes = &plan.changes;
+    let names = |kind: &str, action: Action| {
+        let of = changes.iter().filter(|change| change.key.kind == kind && change.action == action);
+        of.map(|change| change.key.id()).take(NAMED).collect::<Vec<_>>().join(", ")
+    };
+    let sentence = |kind: &str| {
+        let (deleted, created) = (names(kind, Action::Delete), names(kind, Action::Create));
+        if plan.refused_renames.contains(kind) {
+            return format!(
+                "{kind}: {deleted} would be deleted beside a rename that cannot be carried out; settle that first, or \
+                 approve the deletes"
+            );
+        }
+        if created.is_empty() {
+            return format!(
+                "{kind}: {deleted} left the YAML and would be deleted, and another one was created since; if that is \
+                 a rename, delete the new one in Descope and write `renamedFrom: OLD` on it, which keeps ids and \
+                 assignments; if not, approve the deletes"
+            );
+        }
+        format!(
+            "{kind}: {deleted} would be deleted and {created} created; if that is a rename, write `renamedFrom: OLD` \
+             on the new one, which keeps ids and assignments; if not, approve the deletes"
+        )
+    };
+    kinds.into_iter().map(sentence).collect()
+}

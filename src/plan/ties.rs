@@ -1,0 +1,126 @@
+//! Who refers to what is to be deleted: that decides in which order things go, and what does not go at all.
+
+use super::Inputs;
+use super::Live;
+use super::Plan;
+use super::Slot;
+use super::write;
+use crate::desired::Declared;
+use crate::desired::Place;
+use crate::resource;
+use crate::resource::Action;
+use crate::resource::Document;
+use crate::resource::Key;
+use crate::resource::Kind;
+use crate::resource::refer;
+use std::collections::BTreeMap;
+use std::collections::BTreeSet;
+use std::collections::HashMap;
+
+/// Who refers to a resource that is to be deleted. Empty for every other change.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Ties {
+    /// Declarations that name it.
+    pub declared: BTreeMap<Key, Place>,
+    /// Live and not about to let go: declared nowhere, built in, or declared without the field that names it.
+    pub undeclared: BTreeSet<Key>,
+    /// Kinds that may refer to it and could not be observed, though they are declared or owned.
+    pub unseen: BTreeSet<&'static str>,
+    /// Kinds that may refer to it and whose list lacks too much to be believed.
+    pub doubted: BTreeSet<&'static str>,
+    /// The calls that let go of it, planned or not.
+    pub letting_go: BTreeSet<Slot>,
+    /// Created by us a moment ago and not listed yet: nobody knows what they refer to.
+    pub unlisted: BTreeSet<Key>,
+    /// Deleted by the same plan.
+    pub together: BTreeSet<Key>,
+}
+
+/// Finds the ties of every delete of the plan.
+pub fn find(inputs: &Inputs<'_>, live: &Live<'_>, renames: &BTreeMap<Key, Key>, plan: &mut Plan) {
+    let deletes = plan.changes.iter().filter(|change| change.action == Action::Delete);
+    let mut ties: HashMap<Key, Ties> = deletes.map(|change| (change.key.clone(), Ties::default())).collect();
+    if ties.is_empty() {
+        return;
+    }
+    for declared in inputs.desired.resources.values() {
+        note_declared(inputs, declared, &mut ties);
+    }
+    let new_names: HashMap<&Key, &Key> = renames.iter().map(|(new, old)| (old, new)).collect();
+    for key in live.keys() {
+        let (Some(kind), Some(document)) = (resource::kind(key.kind), live.get(key)) else { continue };
+        let name = new_names.get(key).copied().unwrap_or(key);
+        let is_builtin = kind.is_builtin(document, inputs.builtin_roles);
+        let declared = inputs.desired.resources.get(name).filter(|_| !is_builtin);
+        note_live(kind, (key, document), declared.map(|declared| &**declared), &mut ties);
+    }
+    let unseen = |kind: &&&dyn Kind| super::is_managed(inputs, **kind) && !live.is_observed(kind.name());
+    let unseen: Vec<&dyn Kind> = resource::ALL.iter().filter(unseen).copied().collect();
+    for (key, ties) in &mut ties {
+        let may_name = |kind: &dyn Kind| refer::reach(kind.spec()).contains(key.kind);
+        ties.unseen.extend(unseen.iter().filter(|kind| may_name(**kind)).map(|kind| kind.name()));
+        let doubted = plan.shrunk.iter().filter(|kind| resource::kind(kind).is_some_and(may_name));
+        ties.doubted.extend(doubted);
+        let unlisted = plan.unlisted.iter().filter(|other| resource::kind(other.kind).is_some_and(may_name));
+        ties.unlisted.extend(unlisted.filter(|other| !ties.declared.contains_key(*other)).cloned());
+    }
+    for change in &mut plan.changes {
+        if let Some(ties) = ties.remove(&change.key).filter(|_| change.action == Action::Delete) {
+            change.ties = ties;
+        }
+    }
+}
+
+fn note_declared(inputs: &Inputs<'_>, declared: &Declared, ties: &mut HashMap<Key, Ties>) {
+    let Some(kind) = resource::kind(declared.key.kind) else { return };
+    let named = write::references_of(kind, declared);
+    for key in &named {
+        let Some(ties) = ties.get_mut(key) else { continue };
+        // A name may mean one of the project or one of a tenant. While the other one is declared, it may well be meant.
+        let is_namesake = |other: &&Key| (other.kind, &other.name) == (key.kind, &key.name) && *other != key;
+        if named.iter().filter(is_namesake).any(|other| inputs.desired.resources.contains_key(other)) {
+            ties.undeclared.insert(declared.key.clone());
+        } else {
+            ties.declared.insert(declared.key.clone(), declared.place.clone());
+        }
+    }
+}
+
+fn note_live(
+    kind: &dyn Kind,
+    (key, document): (&Key, &Document),
+    declared: Option<&Declared>,
+    ties: &mut HashMap<Key, Ties>,
+) {
+    let is_deleted = ties.contains_key(key);
+    for part in kind.spec().parts.iter().map(|part| part.name) {
+        for named in kind.references(key, document, Some(part)) {
+            if named == *key {
+                continue;
+            }
+            let Some(ties) = ties.get_mut(&named) else { continue };
+            match declared {
+                _ if is_deleted => ties.together.extend([key.clone()]),
+                None => ties.undeclared.extend([key.clone()]),
+                Some(declared) if ties.declared.contains_key(&declared.key) => {}
+                Some(declared) if lets_go(kind, (key, document), declared, &named, part) => {
+                    ties.letting_go.extend([Slot { key: declared.key.clone(), part }]);
+                }
+                Some(declared) => ties.undeclared.extend([declared.key.clone()]),
+            }
+        }
+    }
+}
+
+/// Does what is declared, written over what is there, no longer name it?
+fn lets_go(
+    kind: &dyn Kind,
+    (key, document): (&Key, &Document),
+    declared: &Declared,
+    named: &Key,
+    part: &'static str,
+) -> bool {
+    let mut after = document.clone();
+    after.extend(declared.fields.clone());
+    !kind.references(key, &after, Some(part)).contains(named)
+}

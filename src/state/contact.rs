@@ -1,0 +1,153 @@
+//! Which contacts were let go ahead, under which entry of the config, and since when something waits.
+
+use super::Error;
+use super::project::ProjectState;
+use super::project::from_millis;
+use super::project::to_millis;
+use rusqlite::Connection;
+use rusqlite::OptionalExtension;
+use rusqlite::Row;
+use rusqlite::params;
+use std::collections::BTreeMap;
+use std::collections::BTreeSet;
+use std::time::SystemTime;
+
+impl ProjectState {
+    /// The entry of the config that this project is known under; `None` before the first one, and where an older release
+    /// wrote all there is.
+    pub fn entry(&self) -> Result<Option<String>, Error> {
+        self.read(|connection, id| {
+            let sql = "SELECT entry FROM project WHERE id = ?";
+            let read = |row: &Row<'_>| -> rusqlite::Result<Option<String>> {
+                // What is no text is another entry's: then somebody has to look.
+                let entry: Option<Vec<u8>> = row.get_ref(0)?.as_bytes_or_null()?.map(<[u8]>::to_vec);
+                Ok(entry.map(|entry| String::from_utf8_lossy(&entry).into_owned()))
+            };
+            Ok(connection.prepare_cached(sql)?.query_row([id], read).optional()?.flatten())
+        })
+    }
+
+    /// It is known under this entry from now on.
+    pub fn bind(&self, entry: &str) -> Result<(), Error> {
+        self.write(|transaction, id| {
+            transaction.prepare_cached("UPDATE project SET entry = ? WHERE id = ?")?.execute(params![entry, id])?;
+            Ok(())
+        })
+    }
+
+    /// The same where it was known under another one, whose files say nothing of these: what was owned is so no more.
+    pub fn take_over(&self, entry: &str) -> Result<(), Error> {
+        self.write(|transaction, id| {
+            for table in ["owned", "renamed", "absent", "deletion", "contacted"] {
+                transaction.execute(&format!("DELETE FROM {table} WHERE project = ?"), [id])?;
+            }
+            transaction.execute("UPDATE project SET entry = ? WHERE id = ?", params![entry, id]).map(drop)
+        })
+    }
+
+    /// Fields, by kind, of which everything was let go ahead once, or was in sync.
+    pub fn contacted(&self) -> Result<BTreeSet<(String, String)>, Error> {
+        self.read(|connection, id| {
+            let mut statement = connection.prepare_cached("SELECT kind, field FROM contacted WHERE project = ?")?;
+            let rows = statement.query_map([id], |row| Ok(text(row, 0)?.zip(text(row, 1)?)))?;
+            rows.filter_map(Result::transpose).collect()
+        })
+    }
+
+    /// Adds to them.
+    pub fn note_contacted(&self, fields: &[(&str, &str)]) -> Result<(), Error> {
+        if fields.is_empty() {
+            return Ok(());
+        }
+        self.write(|transaction, id| {
+            let sql = "INSERT OR IGNORE INTO contacted (project, kind, field) VALUES (?, ?, ?)";
+            let mut statement = transaction.prepare_cached(sql)?;
+            fields.iter().try_for_each(|(kind, field)| statement.execute(params![id, kind, field]).map(drop))
+        })
+    }
+
+    /// Since when something waits, by reason, as [`ProjectState::note_held`] noted last.
+    pub fn held_since(&self) -> Result<BTreeMap<String, SystemTime>, Error> {
+        self.read(held_since)
+    }
+
+    /// Notes for which reasons something waits now, and forgets the others.
+    pub fn note_held(&self, reasons: &BTreeSet<&str>, now: SystemTime) -> Result<BTreeMap<String, SystemTime>, Error> {
+        let before = self.held_since()?;
+        let since = |reason: &&str| before.get(*reason).copied().unwrap_or(now);
+        let after: BTreeMap<String, SystemTime> =
+            reasons.iter().map(|reason| ((*reason).to_owned(), since(reason))).collect();
+        if after.keys().ne(before.keys()) {
+            self.write(|transaction, id| {
+                transaction.prepare_cached("DELETE FROM held WHERE project = ?")?.execute([id])?;
+                let sql = "INSERT INTO held (project, reason, since) VALUES (?, ?, ?)";
+                let mut statement = transaction.prepare_cached(sql)?;
+                let mut note = |(reason, since): (&String, &SystemTime)| {
+                    statement.execute(params![id, reason, to_millis(*since)]).map(drop)
+                };
+                after.iter().try_for_each(&mut note)
+            })?;
+        }
+        Ok(after)
+    }
+}
+
+fn held_since(connection: &Connection, id: i64) -> rusqlite::Result<BTreeMap<String, SystemTime>> {
+    let mut statement = connection.prepare_cached("SELECT reason, since FROM held WHERE project = ?")?;
+    let rows = statement.query_map([id], |row| Ok(text(row, 0)?.zip(Some(from_millis(row.get(1)?)))))?;
+    rows.filter_map(Result::transpose).collect()
+}
+
+/// `None` for what is no text: such a record says nothing.
+fn text(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<String>> {
+    Ok(row.get_ref(column)?.as_str().ok().map(str::to_owned))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::resource::Key;
+    use crate::state::Owned;
+    use crate::state::State;
+    use std::time::Duration;
+
+    fn project() -> (tempfile::TempDir, ProjectState) {
+        let dir = tempfile::tempdir().unwrap();
+        let state = State::open(dir.path()).unwrap();
+        let project = state.project("api.example.com", "P1", "default");
+        (dir, project)
+    }
+
+    #[test]
+    fn a_wait_counts_from_its_first_pass_and_ends_with_its_reason() {
+        let (_dir, project) = project();
+        let at = |seconds| SystemTime::UNIX_EPOCH + Duration::from_secs(seconds);
+        let note =
+            |reasons: &[&str], seconds| project.note_held(&reasons.iter().copied().collect(), at(seconds)).unwrap();
+
+        note(&["max_deletes"], 10);
+        let both = note(&["max_deletes", "delete_after"], 20);
+        note(&["delete_after"], 30);
+        let again = note(&["max_deletes", "delete_after"], 40);
+
+        assert_eq!((both["max_deletes"], both["delete_after"]), (at(10), at(20)));
+        assert_eq!((again["max_deletes"], again["delete_after"]), (at(40), at(20)));
+        assert_eq!(project.held_since().unwrap(), again);
+    }
+
+    #[test]
+    fn another_entry_takes_over_the_project_and_nothing_of_what_was_owned() {
+        let (_dir, project) = project();
+        project.own(&[(Key::new("roles", "r"), Owned::default())]).unwrap();
+        project.mark_known().unwrap();
+        project.bind("one").unwrap();
+        project.note_contacted(&[("roles", "name")]).unwrap();
+        assert_eq!(project.entry().unwrap().as_deref(), Some("one"));
+        assert_eq!(project.contacted().unwrap(), [("roles".to_owned(), "name".to_owned())].into());
+
+        project.take_over("two").unwrap();
+
+        assert_eq!(project.entry().unwrap().as_deref(), Some("two"));
+        assert!(project.inventory().unwrap().is_empty() && project.contacted().unwrap().is_empty());
+    }
+}
