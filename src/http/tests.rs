@@ -339,6 +339,23 @@ async fn a_taken_port_is_an_error_at_once() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_event_stream_outlives_a_request_but_not_for_ever_though_its_peer_says_nothing() {
+    let (mut peer, ours) = tokio::io::duplex(64 * 1024);
+    let mut set = JoinSet::new();
+    set.spawn(connection(ours, World::new().router(None, true), CancellationToken::new()));
+    let start = Instant::now();
+    peer.write_all(b"GET /api/v1/events HTTP/1.1\r\nhost: localhost\r\n\r\n").await.unwrap();
+
+    let mut answer = String::new();
+    peer.read_to_string(&mut answer).await.unwrap();
+
+    assert_eq!(start.elapsed(), DEADLINE + events::LIFE);
+    assert!(answer.starts_with("HTTP/1.1 200 OK\r\n") && answer.contains("event: status\n"), "{answer}");
+    // Something every ten seconds, so that a listener knows that it is connected.
+    assert!(answer.matches("\n:").count() > 60, "{answer}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_peer_that_dawdles_is_cut_off() {
     let body = "POST /api/v1/reconcile HTTP/1.1\r\nhost: x\r\ncontent-length: 60000\r\n\r\n";
     // The last one sends all there is to send, and never takes the answer, which is more than the pipe holds.

@@ -42,6 +42,8 @@ pub(super) struct Memory {
     pub drifted: BTreeMap<Key, SystemTime>,
     /// The newest look at each kind that was answered.
     pub observed_at: BTreeMap<&'static str, SystemTime>,
+    /// How many of each kind the revision declares.
+    declared: Option<(String, HashMap<&'static str, i64>)>,
     drain: Option<Drain>,
     counted: Option<(Instant, CountsStatus)>,
 }
@@ -90,6 +92,7 @@ impl Reconciler {
 
     pub(super) fn overview(&mut self, is_converged: bool) -> Overview {
         self.recall();
+        self.count_declared();
         let counts = self.counts();
         // What the policy does not permit differs, though nothing is left to do.
         if is_converged && counts.waiting == 0 {
@@ -134,9 +137,19 @@ impl Reconciler {
         }
     }
 
+    fn count_declared(&mut self) {
+        let Some(load) = &self.memory.load else { return };
+        let Some((revision, desired)) = load.revision.as_deref().zip(load.desired.as_ref()) else { return };
+        let declared = &mut self.memory.overview.declared;
+        if declared.as_ref().is_none_or(|(counted, _)| counted != revision) {
+            let counts = super::show::count(desired.resources.keys().map(|key| key.kind));
+            *declared = Some((revision.to_owned(), counts));
+        }
+    }
+
     fn kinds(&self) -> Vec<KindStatus> {
         let desired = self.memory.load.as_ref().and_then(|load| load.desired.as_ref());
-        let declared = desired.map(|desired| super::show::count(desired.resources.keys().map(|key| key.kind)));
+        let declared = self.memory.overview.declared.as_ref().map(|(_, counts)| counts);
         let plan = self.memory.plan.as_ref();
         let kind = |kind: &'static str| {
             let observed_at = self.memory.overview.observed_at.get(kind);
@@ -145,7 +158,7 @@ impl Reconciler {
                 kind: kind.to_owned(),
                 is_managed: desired.is_some_and(|desired| desired.kinds.contains(kind))
                     || plan.is_some_and(|plan| plan.observed.contains(kind) || plan.unobserved.contains_key(kind)),
-                resources: declared.as_ref().and_then(|counts| counts.get(kind)).map_or(0, |n| n.unsigned_abs()),
+                resources: declared.and_then(|counts| counts.get(kind)).map_or(0, |n| n.unsigned_abs()),
                 observed_at: observed_at.copied().map(rfc3339),
                 error,
             }
