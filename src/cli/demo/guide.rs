@@ -39,7 +39,7 @@ and is gone after Ctrl-C.
 
   config repo   {repo}
   simulator     {simulator}   see /_sim/state, /_sim/log
-  daemon        {daemon}   see /api/v1/status, /metrics
+  daemon        {daemon}/   its page; /api/v1/status, /metrics
   process       {pid}
 
 "
