@@ -5,6 +5,7 @@ use crate::harness::TOKEN;
 use crate::harness::World;
 use crate::harness::permission;
 use reqwest::Method;
+use serde_json::Value;
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::Path;
@@ -160,7 +161,7 @@ async fn the_fence_holds_however_much_the_project_allows() {
 }
 
 #[tokio::test]
-async fn links_to_directories_are_not_followed() {
+async fn links_to_directories_are_followed_once_and_never_out_of_the_repo() {
     let mut world = World::new().await;
     world.write("a.yaml", &permission("p", "first"));
     fs::create_dir(world.path("elsewhere")).unwrap();
@@ -170,10 +171,17 @@ async fn links_to_directories_are_not_followed() {
     symlink("real", world.path("repo/alias")).unwrap();
     symlink(".", world.path("repo/loop")).unwrap();
 
-    world.converge().await;
+    world.start().await;
+    let is_refused = async |world: &World| {
+        let errors = world.project().await["desired"]["errors"].clone();
+        let is_it = |error: &Value| error["file"] == "out" && error["message"].as_str().unwrap().contains("leaves");
+        errors.as_array().is_some_and(|errors| errors.len() == 1 && is_it(&errors[0]))
+    };
+    world.until("refused", is_refused).await;
+    assert_eq!(world.writes().await, []);
+    world.remove("out");
+    world.converge_on(2).await;
 
-    let project = world.project().await;
-    assert_eq!((&project["desired"]["resources"], &project["desired"]["valid"]), (&2.into(), &true.into()));
     assert_eq!(world.entity("permissions", "q").await, None);
     world.assert_nothing_left().await;
 }

@@ -188,6 +188,13 @@ impl World {
         serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{args:?}: {error}: {stderr}"))
     }
 
+    /// What the audit trail tells of changes, oldest first. Orders of operators have rows of their own.
+    pub async fn told(&self, args: &[&str]) -> Vec<Value> {
+        let trail = self.run_json(&[&["audit", "-o", "json"], args].concat(), 0).await;
+        let is_change = |row: &&Value| row["kind"] != "operator";
+        trail["changes"].as_array().unwrap().iter().filter(is_change).cloned().collect()
+    }
+
     /// Starts the daemon and waits until it listens.
     pub async fn start(&mut self) {
         assert!(self.daemon.is_none(), "it runs already");

@@ -30,9 +30,10 @@ async fn change_twice(world: &World, first: &str, then: &str) {
     let before = world.effects().await;
     world.write("roles.yaml", &roles(first));
     world.until("the call under way", async |world| world.effects().await > before).await;
-    let passes = world.passes_by("watch").await;
+    let revision = async |world: &World| world.project().await["desired"]["revision"].clone();
+    let first = revision(world).await;
     world.write("roles.yaml", &roles(then));
-    world.until("a look at what was declared then", async |world| world.passes_by("watch").await > passes).await;
+    world.until("a look at what was declared then", async |world| revision(world).await != first).await;
     world.until("converged", async |world| world.is_converged().await).await;
 }
 
