@@ -212,7 +212,7 @@ async fn attempt(target: &Target, kind: &'static dyn Kind, work: &Work) -> Concl
         return Conclusion::all(work, &Verdict::Park { message });
     }
     let mut looks = work.tasks.iter().any(|task| look::is_old(target, work, task));
-    // Without leave for both, the wait for the rate limit may be longer than that each time, so it grows.
+    // What comes between a look and its write, the answer or the rate limit, may take longer each time, so it grows.
     let mut trusted_for = target.trusted_for;
     let mut since = work.woken_at;
     loop {
@@ -224,7 +224,7 @@ async fn attempt(target: &Target, kind: &'static dyn Kind, work: &Work) -> Concl
                     let decide = |task| look::decide(target, kind, work, task, &look.live);
                     (work.tasks.iter().map(decide).collect(), Some(look.at))
                 }
-                Err(error) => return Conclusion::all(work, &after_failed_look(target, &error, false)),
+                Err(error) => return unseen(target, work, &error),
             }
         } else if looks {
             match target.looks.one(target, kind, since).await {
@@ -232,7 +232,7 @@ async fn attempt(target: &Target, kind: &'static dyn Kind, work: &Work) -> Concl
                     writer = leave;
                     (work.tasks.iter().map(|task| seen.decide(target, work, task)).collect(), Some(seen.at))
                 }
-                Err(error) => return Conclusion::all(work, &after_failed_look(target, &error, false)),
+                Err(error) => return unseen(target, work, &error),
             }
         } else {
             (vec![None; work.tasks.len()], None)
@@ -248,12 +248,11 @@ async fn attempt(target: &Target, kind: &'static dyn Kind, work: &Work) -> Concl
             return Conclusion::Each(decided.into_iter().flatten().collect());
         };
         let young = Young::of(&open, seen_at, trusted_for);
-        let is_shared = looks && writer.is_none();
         let client = writer.unwrap_or_else(|| target.client.clone());
         let target_now = young.only(&Target { client, ..target.clone() });
         let verdict = match send(&target_now, kind, &open, work.attempts).await {
             Sent::Each(Verdict::Released) if young.is_over() => {
-                if is_shared || work.verify {
+                if seen_at.is_some() {
                     trusted_for = trusted_for.saturating_mul(2);
                 }
                 looks = true;
@@ -400,6 +399,15 @@ async fn judge_refused_create(target: &Target, kind: &'static dyn Kind, task: &T
         Ok(_) => Sent::Refused(message),
         Err(error) => Sent::Each(after_failed_look(target, &error, true)),
     }
+}
+
+/// Nothing is sent without the look that has to come before it.
+fn unseen(target: &Target, work: &Work, error: &descope::Error) -> Conclusion {
+    let verdict = after_failed_look(target, error, false);
+    if let Verdict::Retry { message, .. } = &verdict {
+        record::not_sent(target, work, message);
+    }
+    Conclusion::all(work, &verdict)
 }
 
 /// `ambiguous`: the look was for a call that was sent.

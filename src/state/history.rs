@@ -10,6 +10,7 @@ use super::project::optional_text;
 use super::project::tenant;
 use super::project::text;
 use super::project::to_millis;
+use crate::resource::Action;
 use crate::resource::Key;
 use rusqlite::Row;
 use rusqlite::Transaction;
@@ -225,6 +226,14 @@ pub(super) fn add(transaction: &Transaction<'_>, id: i64, attempt: &Attempt) -> 
 pub(super) fn amend(transaction: &Transaction<'_>, row: i64, outcome: &str, message: &str) -> rusqlite::Result<bool> {
     let sql = "UPDATE audit SET outcome = ?, message = ?, interim = 0 WHERE id = ?";
     Ok(transaction.prepare_cached(sql)?.execute(params![outcome, message, row])? > 0)
+}
+
+/// What was tried again and could not be sent turned out to be decided already.
+pub(super) fn forget_unsent(transaction: &Transaction<'_>, id: i64, key: &Key, action: Action) -> rusqlite::Result<()> {
+    let sql = "DELETE FROM audit WHERE project = ? AND kind = ? AND tenant = ? AND name = ? AND action = ?
+               AND interim = 1 AND message GLOB 'not sent: *'";
+    let row = params![id, key.kind, tenant(key), key.name, action.as_str()];
+    transaction.prepare_cached(sql)?.execute(row).map(drop)
 }
 
 impl State {

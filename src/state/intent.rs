@@ -320,7 +320,10 @@ fn settle(
         // One row for one call: now its outcome is known.
         (Some(row), Settled::Done | Settled::Unknown) => {
             let is_there = history::amend(transaction, row, ending.settled.outcome(), ending.message)?;
-            if is_there { Ok(()) } else { history::add(transaction, project, &open.intent.attempt(ending)).map(drop) }
+            if !is_there {
+                history::add(transaction, project, &open.intent.attempt(ending))?;
+            }
+            history::forget_unsent(transaction, project, &open.intent.key, open.intent.action)
         }
         // It says so already.
         (Some(_), Settled::NotDone | Settled::Apart | Settled::NotSent) => Ok(()),

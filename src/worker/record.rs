@@ -5,6 +5,7 @@ use crate::descope;
 use crate::descope::Client;
 use crate::plan::FieldChange;
 use crate::plan::Task;
+use crate::queue::Work;
 use crate::resource::Action;
 use crate::resource::Field;
 use crate::resource::Key;
@@ -152,6 +153,13 @@ impl Sending {
 pub(super) fn blocked(target: &Target, tasks: &NonEmpty<Task>) {
     let keys: Vec<&Key> = tasks.iter().map(|task| &task.slot.key).collect();
     said(target.state.not_tried_apart(&keys));
+}
+
+/// The look that has to come before these failed: the trail says that they were to be sent.
+pub(super) fn not_sent(target: &Target, work: &Work, message: &str) {
+    let intents: Vec<Intent> = work.tasks.iter().map(|task| intent(target, task, work.attempts)).collect();
+    let ending = Ending { settled: Settled::NotSent, message, duration: Duration::ZERO, written: &[], reset: &[] };
+    said(target.state.note_calls(&intents, &ending, &[]));
 }
 
 /// A look found these done by an earlier try.

@@ -1,13 +1,9 @@
 //! What the audit trail answers, and what the other commands say of a running daemon.
 
+use crate::harness::Setup;
 use crate::harness::World;
 use serde_json::Value;
 use serde_json::json;
-
-async fn rows(world: &World, args: &[&str]) -> Vec<Value> {
-    let args = [&["audit", "-o", "json"], args].concat();
-    world.run_json(&args, 0).await["changes"].as_array().unwrap().clone()
-}
 
 #[tokio::test]
 async fn the_trail_says_what_was_changed_where_when_why_and_how_it_ended() {
@@ -29,7 +25,7 @@ async fn the_trail_says_what_was_changed_where_when_why_and_how_it_ended() {
     world.write("more.yaml", "tenants:\n  - { id: refused, name: R }\n");
     world.until("parked", async |world| world.project().await["problems"][0]["state"] == "parked").await;
 
-    let roles = rows(&world, &["--kind", "roles", "--id", "a"]).await;
+    let roles = world.told(&["--kind", "roles", "--id", "a"]).await;
     assert_eq!(roles.iter().map(|row| row["action"].as_str().unwrap()).collect::<Vec<_>>(), ["create", "update"]);
     let update = &roles[1];
     assert_eq!(update["fields"], json!([{ "path": "description", "from": "one", "to": "two" }]));
@@ -43,11 +39,11 @@ async fn the_trail_says_what_was_changed_where_when_why_and_how_it_ended() {
             .as_str()
             .map_or(Value::Null, |_| update["revision"].clone())
     );
-    let refused = rows(&world, &["--id", "refused"]).await;
+    let refused = world.told(&["--id", "refused"]).await;
     assert_eq!(refused[0]["outcome"], "failed");
     assert!(refused[0]["message"].as_str().unwrap().contains("no such luck"), "{refused:?}");
-    assert_eq!(rows(&world, &["--since", "1h"]).await.len(), 5);
-    assert!(rows(&world, &["--since", "2099-01-01T00:00:00Z"]).await.is_empty());
+    assert_eq!(world.told(&["--since", "1h"]).await.len(), 5);
+    assert!(world.told(&["--since", "2099-01-01T00:00:00Z"]).await.is_empty());
     assert_eq!(world.run(&["audit", "--since", "yesterday"]).await.status.code(), Some(64));
     let text = String::from_utf8(world.run(&["audit", "--kind", "roles"]).await.stdout).unwrap();
     assert!(text.lines().nth(1).unwrap().contains("ok update roles/a [description]"), "{text}");
@@ -88,7 +84,7 @@ async fn told(world: &World, kind: &str) -> Vec<String> {
         let text = |name: &str| row[name].as_str().unwrap().to_owned();
         format!("{} {}: {}", text("action"), text("id"), text("outcome"))
     };
-    let mut rows: Vec<String> = rows(world, &["--kind", kind]).await.into_iter().map(row).collect();
+    let mut rows: Vec<String> = world.told(&["--kind", kind]).await.into_iter().map(row).collect();
     rows.sort();
     rows
 }
@@ -159,7 +155,7 @@ async fn what_cannot_be_sent_has_one_row_that_gives_way_to_the_next_try() {
 
     let not_sent = async |world: &World| -> Vec<Value> {
         let is_it = |row: &Value| row["message"].as_str().unwrap().starts_with("not sent: cannot reach ");
-        rows(world, &["--id", "a"]).await.into_iter().filter(is_it).collect()
+        world.told(&["--id", "a"]).await.into_iter().filter(is_it).collect()
     };
     world.until("told", async |world| !not_sent(world).await.is_empty()).await;
     let first = not_sent(&world).await[0]["attempt"].as_u64().unwrap();
@@ -169,5 +165,32 @@ async fn what_cannot_be_sent_has_one_row_that_gives_way_to_the_next_try() {
     let told = not_sent(&world).await;
     assert_eq!(told.len(), 1, "{told:?}");
     assert_eq!((&told[0]["outcome"], &told[0]["action"]), (&json!("failed"), &json!("update")));
-    assert!(rows(&world, &["--id", "a"]).await.iter().any(|row| row["message"].as_str().unwrap().contains("503")));
+    assert!(world.told(&["--id", "a"]).await.iter().any(|row| row["message"].as_str().unwrap().contains("503")));
+}
+
+/// Between a create whose answer is lost and the look that finds it, the tries that could not look have one row, which goes
+/// with them.
+#[tokio::test]
+async fn what_waits_for_a_look_is_told_until_it_is_found_done() {
+    let mut world = World::with(Setup { top: vec!["requestTimeout: 2s".into()], ..Setup::default() }).await;
+    world.write("tenants.yaml", "tenants:\n  - { id: s, name: S }\n");
+    world.converge().await;
+    let lost = json!({ "match": { "path": "/v1/mgmt/tenant/create" }, "fault": "hang", "effect": true });
+    let blind = json!({ "match": { "path": "/v1/mgmt/tenant/all" }, "fault": "status", "status": 503 });
+    world.faults(json!([lost.clone()])).await;
+    world.write("tenants.yaml", "tenants:\n  - { id: s, name: S }\n  - { id: t, name: T }\n");
+    world.until("created", async |world| world.entity("tenants", "t").await.is_some()).await;
+    world.faults(json!([lost, blind])).await;
+
+    let messages = async |world: &World| -> Vec<String> {
+        let rows = world.told(&["--id", "t"]).await;
+        rows.iter().map(|row| row["message"].as_str().unwrap().to_owned()).collect()
+    };
+    let is_told = async |world: &World| messages(world).await.last().is_some_and(|last| last.starts_with("not sent: "));
+    world.until("told", is_told).await;
+    assert_eq!(messages(&world).await.len(), 2);
+    world.faults(json!([])).await;
+    world.until("converged", async |world| world.is_converged().await).await;
+
+    assert_eq!(told(&world, "tenants").await, ["create s: ok", "create t: ok"]);
 }
