@@ -27,6 +27,7 @@ mod blame;
 pub mod call;
 pub mod error;
 mod license;
+mod rate_headers;
 mod retry_after;
 #[cfg(test)]
 pub mod script;

@@ -22,6 +22,7 @@ use crate::limiter::machine::Decision;
 use crate::limiter::machine::Machine;
 use crate::limiter::machine::Slot;
 use crate::limiter::memory::Memory;
+use crate::limiter::quota::Quota;
 use crate::limiter::status::Report;
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::status::LimiterStatus;
@@ -33,6 +34,7 @@ pub mod machine;
 pub mod memory;
 mod minutes;
 mod pace;
+pub mod quota;
 pub mod status;
 
 /// Waiting changes that may go before a waiting observation, until one observation goes first.
@@ -379,6 +381,14 @@ impl Permit {
     pub fn is_current(&self) -> bool {
         let state = self.shared.state();
         self.slot.as_ref().is_some_and(|slot| slot.is_trial() || !state.machine.gate().is_closed())
+    }
+
+    /// What the answer said of the limit, before `finish`.
+    pub fn told(&self, quota: Quota) {
+        let now = self.shared.now();
+        if let Some(slot) = &self.slot {
+            self.shared.state().machine.told(slot, quota, now);
+        }
     }
 
     /// What became of the request.

@@ -56,6 +56,7 @@ mod gate;
 mod kinds;
 mod log;
 mod options;
+pub mod rate_headers;
 pub mod rate_limit;
 mod refusal;
 mod reply;
@@ -88,6 +89,8 @@ pub use options::ThrottleBody;
 pub use options::UnknownFields;
 pub use options::UnknownPermission;
 pub use options::describe;
+pub use rate_headers::HeaderForm;
+pub use rate_headers::Honesty;
 
 use std::io;
 use std::net::SocketAddr;

@@ -2,18 +2,26 @@
 //! knows the server.
 //!
 //! ```text
-//! cargo bench --bench limiter -- [--scenarios FILE]... [--draws N] [--seed S] [--algorithm budget|adaptive] [--json]
+//! cargo bench --bench limiter -- [--draws N] [--seed S] [--algorithm budget|adaptive] [--only NAME] [--no-rivals] [--json]
+//!     [--scenarios FILE]... [--limit-null] [--window-factor F] [--rate-headers true|full|zero|stale]
 //! ```
 //!
-//! `benches/scenarios-live.yaml` holds what `tests/blackbox/budget.rs` runs over loopback in real time; with `--scenarios`
-//! the bench predicts the seconds and the 429s of that. Its goals mean nothing there.
+//! Without the second line all files are run, and the shared one once more with `limit: null` and with a documented window that is
+//! wrong by 6 either way, the neighbours' scenarios with rate headers, and the shared ones with headers that lie.
+//!
+//! `scenarios.yaml` and `scenarios-other.yaml` are what the limiter was shaped on, as are their variants. `scenarios-drawn.yaml` and
+//! `scenarios-held.yaml` were drawn and are only measured: shape nothing on them. `scenarios-live.yaml` holds what
+//! `tests/blackbox/budget.rs` runs over loopback in real time; with `--scenarios` the bench predicts the seconds and the 429s of that.
 
+mod draw;
 mod oracle;
-mod original;
 mod report;
+mod rivals;
 mod scenario;
 mod world;
 
+use std::io::Write;
+use std::path::Path;
 use std::path::PathBuf;
 use std::sync::Mutex;
 use std::sync::PoisonError;
@@ -22,10 +30,13 @@ use std::sync::atomic::Ordering;
 
 use clap::Parser;
 use clap::ValueEnum;
+use descope_gitops::simulator::rate_headers::Honesty;
 use descope_gitops::simulator::rate_limit::rng;
 
+use crate::report::Baseline;
 use crate::report::Row;
 use crate::report::Set;
+use crate::report::What;
 use crate::scenario::Load;
 use crate::scenario::Scenario;
 use crate::scenario::seconds;
@@ -35,8 +46,9 @@ use crate::world::World;
 use crate::world::count;
 
 #[derive(Parser)]
+#[allow(clippy::struct_excessive_bools, reason = "each is a flag")]
 struct Args {
-    /// Scenario files; by default the shared set and a second one of the same families.
+    /// Scenario files, instead of all and their variants.
     #[arg(long)]
     scenarios: Vec<PathBuf>,
     /// Runs of each scenario.
@@ -54,8 +66,20 @@ struct Args {
     #[arg(long)]
     only: Option<String>,
     /// Leave out what it is compared with.
+    #[arg(long, alias = "no-baseline")]
+    no_rivals: bool,
+    /// Tell the client no limit.
     #[arg(long)]
-    no_baseline: bool,
+    limit_null: bool,
+    /// Tell the client a window that is so many times the documented one.
+    #[arg(long, default_value_t = 1.0)]
+    window_factor: f64,
+    /// Have every answer say what is left.
+    #[arg(long, value_enum)]
+    rate_headers: Option<Honesty>,
+    /// Print a file of scenarios drawn around the shared ones from this seed, and run nothing.
+    #[arg(long)]
+    draw: Option<u64>,
     /// Cargo passes this.
     #[arg(long, hide = true)]
     bench: bool,
@@ -69,42 +93,128 @@ enum Choice {
 
 fn main() -> anyhow::Result<()> {
     let args = Args::parse();
-    let files = if args.scenarios.is_empty() {
-        let here = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("benches");
-        ["scenarios.yaml", "scenarios-other.yaml"].map(|name| here.join(name)).to_vec()
-    } else {
-        args.scenarios.clone()
-    };
-    let mut sets = Vec::new();
-    for file in files {
-        let mut scenarios = scenario::load(&file)?;
+    let here = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("benches");
+    let load = |file: &Path| -> anyhow::Result<Vec<Scenario>> {
+        let mut scenarios = scenario::load(file)?;
         scenarios.retain(|scenario| args.only.as_ref().is_none_or(|only| scenario.name.contains(only)));
-        sets.push(Set { name: file.display().to_string(), rows: score_all(&args, &scenarios) });
+        Ok(scenarios)
+    };
+    if let Some(seed) = args.draw {
+        let file = draw::draw(&load(&here.join("scenarios.yaml"))?, seed)?;
+        return Ok(std::io::stdout().lock().write_all(file.as_bytes())?);
+    }
+    let mut sets = Vec::new();
+    let mut run = |what: What, name: String, scenarios: &[Scenario]| {
+        let rows = score_all(&args, what, scenarios);
+        sets.push(Set { name, what, rows });
+    };
+    let asked =
+        Variant { limit_null: args.limit_null, window_factor: args.window_factor, rate_headers: args.rate_headers };
+    if asked != Variant::default() || !args.scenarios.is_empty() {
+        let shared = vec![here.join("scenarios.yaml")];
+        for file in if args.scenarios.is_empty() { &shared } else { &args.scenarios } {
+            run(asked.what(), format!("{}{}", file.display(), asked.name()), &asked.of(&load(file)?));
+        }
+        return report::print(&sets, args.json);
+    }
+    let shared = load(&here.join("scenarios.yaml"))?;
+    let mut neighbours = Vec::new();
+    let files = [
+        ("scenarios.yaml", What::Shared),
+        ("scenarios-other.yaml", What::Other),
+        ("scenarios-drawn.yaml", What::Drawn),
+        ("scenarios-held.yaml", What::Drawn),
+    ];
+    for (file, what) in files {
+        let scenarios = load(&here.join(file))?;
+        run(what, file.to_owned(), &scenarios);
+        neighbours.extend(scenarios.into_iter().filter(|scenario| scenario.background.is_some()));
+    }
+    let (null, slow, fast) = (
+        Variant { limit_null: true, ..Variant::default() },
+        Variant { window_factor: 6.0, ..Variant::default() },
+        Variant { window_factor: 1.0 / 6.0, ..Variant::default() },
+    );
+    for variant in [null, slow, fast] {
+        run(variant.what(), format!("scenarios.yaml{}", variant.name()), &variant.of(&shared));
+    }
+    for honesty in [Honesty::True, Honesty::Full, Honesty::Zero, Honesty::Stale] {
+        let variant = Variant { rate_headers: Some(honesty), ..Variant::default() };
+        let scenarios = if honesty == Honesty::True { &neighbours } else { &shared };
+        let name = if honesty == Honesty::True { "all with neighbours" } else { "scenarios.yaml" };
+        run(variant.what(), format!("{name}{}", variant.name()), &variant.of(scenarios));
     }
     report::print(&sets, args.json)
 }
 
+/// What the client is told otherwise than the file says.
+#[derive(Clone, Copy, PartialEq)]
+struct Variant {
+    limit_null: bool,
+    window_factor: f64,
+    rate_headers: Option<Honesty>,
+}
+
+impl Default for Variant {
+    fn default() -> Self {
+        Self { limit_null: false, window_factor: 1.0, rate_headers: None }
+    }
+}
+
+impl Variant {
+    fn what(self) -> What {
+        match self.rate_headers {
+            _ if self.limit_null => What::LimitNull,
+            Some(Honesty::True) => What::Headers,
+            Some(_) => What::Lies,
+            None if (self.window_factor - 1.0).abs() > f64::EPSILON => What::WrongWindow,
+            None => What::Other,
+        }
+    }
+
+    fn name(self) -> String {
+        let null = self.limit_null.then(|| ", limit: null".to_owned());
+        let is_wrong = (self.window_factor - 1.0).abs() > f64::EPSILON;
+        let window = is_wrong.then(|| format!(", documented window x {:.2}", self.window_factor));
+        let headers = self.rate_headers.map(|honesty| format!(", rate headers: {honesty:?}"));
+        [null, window, headers].into_iter().flatten().collect()
+    }
+
+    fn of(self, scenarios: &[Scenario]) -> Vec<Scenario> {
+        let told = |scenario: &Scenario| {
+            let mut scenario = scenario.clone();
+            scenario.limit_null = self.limit_null;
+            scenario.documented.window_s *= self.window_factor;
+            scenario.rate_headers = self.rate_headers;
+            scenario
+        };
+        scenarios.iter().map(told).collect()
+    }
+}
+
 /// Every scenario is a unit of work; the order of the rows is that of the file.
-fn score_all(args: &Args, scenarios: &[Scenario]) -> Vec<Row> {
+fn score_all(args: &Args, what: What, scenarios: &[Scenario]) -> Vec<Row> {
     let next = AtomicUsize::new(0);
-    let rows = Mutex::new(Vec::new());
+    let rows: Mutex<Vec<(usize, Row)>> = Mutex::default();
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     std::thread::scope(|scope| {
         for _ in 0..threads {
             scope.spawn(|| {
-                while let Some(scenario) = scenarios.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    let row = score(args, scenario);
-                    rows.lock().unwrap_or_else(PoisonError::into_inner).push(row);
+                loop {
+                    let place = next.fetch_add(1, Ordering::Relaxed);
+                    let Some(scenario) = scenarios.get(place) else { break };
+                    let row = score(args, what, scenario);
+                    rows.lock().unwrap_or_else(PoisonError::into_inner).push((place, row));
                 }
             });
         }
     });
     let mut rows = rows.into_inner().unwrap_or_else(PoisonError::into_inner);
-    rows.sort_by_key(|row: &Row| scenarios.iter().position(|scenario| scenario.name == row.name));
-    rows
+    rows.sort_by_key(|(place, _)| *place);
+    rows.into_iter().map(|(_, row)| row).collect()
 }
 
-fn score(args: &Args, scenario: &Scenario) -> Row {
+fn score(args: &Args, what: What, scenario: &Scenario) -> Row {
     let reference = scenario.oracle.unwrap_or_else(|| estimate(args, scenario));
     let until = seconds(8.0 * reference.makespan_s + 900.0);
     let runs = |who: Who| -> Vec<(f64, Outcomes)> {
@@ -113,12 +223,14 @@ fn score(args: &Args, scenario: &Scenario) -> Row {
             .map(|outcomes| (score_of(scenario, reference, &outcomes), outcomes))
             .collect()
     };
-    let baseline = |who: Who| if args.no_baseline { Vec::new() } else { runs(who) };
     let who = match args.algorithm {
         Choice::Budget => Who::Budget,
         Choice::Adaptive => Who::Adaptive,
     };
-    Row::new(scenario, reference, &runs(who), &baseline(Who::Adaptive), &baseline(Who::Original))
+    let rivals = if args.no_rivals || !what.is_file() { &[][..] } else { &report::RIVALS };
+    let rivals = rivals.iter().map(|&(name, rival)| Baseline::of(name, &runs(rival))).collect();
+    let blind = what.is_blind().then(|| report::mean(runs(Who::Blind).iter().map(|(score, _)| *score)));
+    Row::new(scenario, reference, &runs(who), rivals, blind)
 }
 
 fn score_of(scenario: &Scenario, reference: scenario::Oracle, run: &Outcomes) -> f64 {

@@ -6,10 +6,12 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::Context;
+use descope_gitops::simulator::rate_headers::Honesty;
 use descope_gitops::simulator::rate_limit::Kind;
 use descope_gitops::simulator::rate_limit::RetryAfter;
 use descope_gitops::simulator::rate_limit::Spec;
 use serde::Deserialize;
+use serde::Serialize;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -19,7 +21,7 @@ struct File {
     scenarios: Vec<Scenario>,
 }
 
-#[derive(Clone, Deserialize)]
+#[derive(Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Scenario {
     pub name: String,
@@ -28,11 +30,13 @@ pub struct Scenario {
     pub latency: Latency,
     pub workers: usize,
     pub load: Load,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub background: Option<Neighbours>,
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub steps: Vec<(f64, f64)>,
     #[serde(default)]
     pub err_5xx: f64,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub outage: Option<Interval>,
     #[serde(default)]
     pub timeout: f64,
@@ -41,10 +45,17 @@ pub struct Scenario {
     /// Whether the client looks for more than is documented. Not a field of the shared description.
     #[serde(default = "yes")]
     pub probe: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub oracle: Option<Oracle>,
+    /// The client is told no limit at all.
+    #[serde(skip)]
+    pub limit_null: bool,
+    /// Every answer says what is left, truly or not.
+    #[serde(skip)]
+    pub rate_headers: Option<Honesty>,
 }
 
-#[derive(Clone, Deserialize, PartialEq)]
+#[derive(Clone, Deserialize, PartialEq, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Documented {
     pub n: f64,
@@ -53,7 +64,7 @@ pub struct Documented {
     pub lockout_s: f64,
 }
 
-#[derive(Clone, Deserialize)]
+#[derive(Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Server {
     pub kind: ServerKind,
@@ -67,10 +78,11 @@ pub struct Server {
     pub retry_after: Header,
     #[serde(default)]
     pub clock_skew_s: f64,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub burst: Option<f64>,
 }
 
-#[derive(Clone, Copy, Deserialize)]
+#[derive(Clone, Copy, Deserialize, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ServerKind {
     FixedWindow,
@@ -79,7 +91,7 @@ pub enum ServerKind {
     TokenBucket,
 }
 
-#[derive(Clone, Copy, Default, Deserialize)]
+#[derive(Clone, Copy, Default, Deserialize, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Header {
     #[default]
@@ -90,7 +102,7 @@ pub enum Header {
     Date,
 }
 
-#[derive(Clone, Deserialize)]
+#[derive(Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Latency {
     pub median_s: f64,
@@ -98,7 +110,7 @@ pub struct Latency {
     pub sigma: f64,
 }
 
-#[derive(Clone, Deserialize)]
+#[derive(Clone, Deserialize, Serialize)]
 #[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
 pub enum Load {
     Batch { tasks: usize },
@@ -106,11 +118,13 @@ pub enum Load {
     Waves { tasks: usize, size: usize, every_s: f64 },
 }
 
-#[derive(Clone, Deserialize)]
+#[derive(Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Neighbours {
     pub rate_per_s: f64,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub on_s: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub off_s: Option<f64>,
 }
 
@@ -119,7 +133,7 @@ fn yes() -> bool {
 }
 
 /// Two forms are seen for an interval: a pair, and named ends.
-#[derive(Clone, Copy, Deserialize)]
+#[derive(Clone, Copy, Deserialize, Serialize)]
 #[serde(untagged)]
 pub enum Interval {
     Pair(f64, f64),
@@ -142,7 +156,7 @@ impl Interval {
     }
 }
 
-#[derive(Clone, Copy, Deserialize, serde::Serialize)]
+#[derive(Clone, Copy, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Oracle {
     #[serde(default)]

@@ -14,6 +14,9 @@ use descope_gitops::limiter::Shape;
 use descope_gitops::limiter::machine::Decision;
 use descope_gitops::limiter::machine::Machine;
 use descope_gitops::limiter::machine::Slot;
+use descope_gitops::limiter::quota::Quota;
+use descope_gitops::simulator::rate_headers::Teller;
+use descope_gitops::simulator::rate_headers::Told;
 use descope_gitops::simulator::rate_limit::Background;
 use descope_gitops::simulator::rate_limit::Header;
 use descope_gitops::simulator::rate_limit::RateLimit;
@@ -21,7 +24,8 @@ use descope_gitops::simulator::rate_limit::Verdict;
 use descope_gitops::simulator::rate_limit::rng;
 
 use crate::oracle;
-use crate::original::Original;
+use crate::rivals;
+use crate::rivals::Rival;
 use crate::scenario::Scenario;
 use crate::scenario::seconds;
 
@@ -51,14 +55,20 @@ pub enum Who {
     Adaptive,
     /// `adaptive` without a shared gate, as it was first designed.
     Original,
+    /// Client-side throttling by the share of requests that were accepted.
+    Share,
+    /// A token bucket whose rate rises by a constant and falls by a factor.
+    Aimd,
     /// Knows everything.
     Oracle,
+    /// Knows nothing until the first refusal, and everything from then on.
+    Blind,
 }
 
 /// What is asked before a request is sent.
 pub enum Client {
     Machine(Machine),
-    Original(Original),
+    Rival(Box<dyn Rival>),
     Oracle,
 }
 
@@ -79,6 +89,8 @@ pub struct Outcomes {
     pub first_1000: Option<f64>,
     pub throttled: usize,
     pub others: f64,
+    /// Requests of others that found the limit used up or everybody locked out, as a share of all of theirs.
+    pub others_turned_away: f64,
     pub locked: f64,
     pub duration: f64,
     pub into_closed_gate: usize,
@@ -110,15 +122,18 @@ struct Request {
     timed_out: bool,
     latency: Duration,
     outcome: Option<Outcome>,
+    told: Option<Told>,
     failed: bool,
 }
 
 pub struct World<'a> {
     scenario: &'a Scenario,
     who: Who,
+    seed: u64,
     client: Client,
     pub limit: RateLimit,
     pub background: Option<Background>,
+    teller: Option<Teller>,
     /// Time 0 of the scenario on the server's clock.
     base: Duration,
     rng: fastrand::Rng,
@@ -140,24 +155,24 @@ pub struct World<'a> {
 impl<'a> World<'a> {
     pub fn new(scenario: &'a Scenario, who: Who, seed: u64) -> Self {
         let mut rng = rng(seed);
-        let limit = RateLimit::new(scenario.spec(), rng.u64(..));
         let base = if scenario.warm_used > 0 { seconds(scenario.server.window_s / 2.0) } else { Duration::ZERO };
-        let background = scenario.background.as_ref().map(|neighbours| {
-            let on_off = neighbours.on_s.map(|on| (seconds(on), seconds(neighbours.off_s.unwrap_or(0.0))));
-            Background::new(neighbours.rate_per_s, on_off, rng.u64(..)).starting(base)
-        });
+        let (limit, background) = server(scenario, base, &mut rng);
         let client = match who {
             Who::Budget => Client::Machine(Machine::new(&settings(scenario, Algorithm::Budget))),
             Who::Adaptive => Client::Machine(Machine::new(&settings(scenario, Algorithm::Adaptive))),
-            Who::Original => Client::Original(Original::default()),
-            Who::Oracle => Client::Oracle,
+            Who::Original => Client::Rival(Box::new(rivals::Original::default())),
+            Who::Share => Client::Rival(Box::new(rivals::Share::default())),
+            Who::Aimd => Client::Rival(Box::new(rivals::Aimd::new(&scenario.documented))),
+            Who::Oracle | Who::Blind => Client::Oracle,
         };
         let mut world = Self {
             scenario,
             who,
+            seed,
             client,
             limit,
             background,
+            teller: scenario.rate_headers.map(Teller::new),
             base,
             rng,
             now: Duration::ZERO,
@@ -255,7 +270,7 @@ impl<'a> World<'a> {
                     self.out.into_closed_gate += usize::from(closed && matches!(decision, Decision::Send(_)));
                     decision
                 }
-                Client::Original(original) => match original.acquire(self.now) {
+                Client::Rival(rival) => match rival.acquire(self.now) {
                     Ok(()) => {
                         self.send(task, Ticket::None);
                         continue;
@@ -287,7 +302,7 @@ impl<'a> World<'a> {
         let latency = self.latency();
         let timed_out = self.rng.f64() < self.scenario.timeout;
         let request = self.requests.len();
-        self.requests.push(Request { task, ticket, timed_out, latency, outcome: None, failed: false });
+        self.requests.push(Request { task, ticket, timed_out, latency, outcome: None, told: None, failed: false });
         self.at(self.now + latency / 2, Event::Reach(request));
         if timed_out {
             self.at(self.now + REQUEST_TIMEOUT, Event::Reply(request));
@@ -297,6 +312,7 @@ impl<'a> World<'a> {
     fn reach(&mut self, index: usize) {
         self.advance_background();
         if let Client::Oracle = self.client
+            && (self.who == Who::Oracle || self.out.throttled > 0)
             && let Some(later) = oracle::postpone(self.now, &mut self.limit, self.background.as_ref(), self.scenario)
         {
             // It knew when it sent, and would have sent later.
@@ -307,7 +323,9 @@ impl<'a> World<'a> {
         self.reached.push((self.now, verdict == Verdict::Admitted));
         let outage = self.scenario.outage.is_some_and(|outage| outage.holds(self.now.saturating_sub(self.base)));
         let broken = outage || self.rng.f64() < self.scenario.err_5xx;
+        let told = self.teller.as_mut().map(|teller| teller.tell(self.now, &mut self.limit));
         let request = &mut self.requests[index];
+        request.told = told;
         request.outcome = Some(match verdict {
             Verdict::Admitted => {
                 request.failed = broken;
@@ -334,17 +352,23 @@ impl<'a> World<'a> {
             _ => Outcome::Failed,
         };
         let failed = request.failed;
+        let told = request.told.filter(|_| outcome != Outcome::Failed);
         let throttled = matches!(outcome, Outcome::Throttled { .. });
         self.out.throttled += usize::from(throttled);
         self.out.steady_throttled += usize::from(throttled && self.now > self.base + START_UP);
         match (std::mem::replace(&mut request.ticket, Ticket::None), &mut self.client) {
-            (Ticket::Slot(slot), Client::Machine(machine)) => machine.reply(slot, outcome, self.now),
-            (_, Client::Original(original)) => original.reply(outcome),
+            (Ticket::Slot(slot), Client::Machine(machine)) => {
+                if let Some(told) = told {
+                    machine.told(&slot, quota(told), self.now);
+                }
+                machine.reply(slot, outcome, self.now);
+            }
+            (_, Client::Rival(rival)) => rival.reply(outcome, self.now),
             _ => {}
         }
         if outcome == Outcome::Answered && !failed {
             self.succeed(task);
-        } else if throttled && self.who == Who::Budget {
+        } else if throttled && !matches!(self.who, Who::Adaptive | Who::Original) {
             self.waiting.push_back(task);
         } else {
             self.fail(task);
@@ -368,11 +392,13 @@ impl<'a> World<'a> {
         it.failures += 1;
         let since = *it.failing_since.get_or_insert(self.now);
         let (given_up, wait) = match self.who {
-            Who::Budget => (self.now > since + PATIENCE, BETWEEN_TRIES.delay(it.failures, random)),
+            Who::Budget | Who::Share | Who::Aimd => {
+                (self.now > since + PATIENCE, BETWEEN_TRIES.delay(it.failures, random))
+            }
             Who::Adaptive | Who::Original => {
                 (it.failures >= ORIGINAL_RETRY.max_attempts, ORIGINAL_RETRY.delay(it.failures, random))
             }
-            Who::Oracle => (false, Duration::ZERO),
+            Who::Oracle | Who::Blind => (false, Duration::ZERO),
         };
         if given_up {
             self.out.lost += 1;
@@ -407,6 +433,10 @@ impl<'a> World<'a> {
         out.steady_locked += out.locked;
         out.others =
             self.background.as_ref().map_or(1.0, |b| if b.arrived == 0 { 1.0 } else { ratio(b.served, b.arrived) });
+        if let Some(background) = self.background.as_ref().filter(|others| others.arrived > 0) {
+            let alone = self.turned_away_without_us(finished);
+            out.others_turned_away = ratio(background.turned_away.saturating_sub(alone), background.arrived);
+        }
         self.latencies.sort_unstable();
         let last = self.latencies.len().saturating_sub(1);
         out.p95 = self
@@ -416,6 +446,21 @@ impl<'a> World<'a> {
             .map_or(0.0, Duration::as_secs_f64);
         out.settled = self.settled();
         out
+    }
+
+    /// How many requests of the others would have found the limit used up if we had sent nothing.
+    fn turned_away_without_us(&self, finished: Duration) -> u64 {
+        let (limit, background) = server(self.scenario, self.base, &mut rng(self.seed));
+        let (mut limit, Some(mut background)) = (limit, background) else { return 0 };
+        for &(at, n) in &self.scenario.steps {
+            let at = seconds(at) + self.base;
+            if at < finished {
+                background.advance(at, &mut limit);
+                limit.set_limit(at, n);
+            }
+        }
+        background.advance(finished, &mut limit);
+        background.turned_away
     }
 
     /// Time after the last step until two windows on end carry 80 % of the new limit with 1 % refused at most.
@@ -444,11 +489,31 @@ impl<'a> World<'a> {
     }
 }
 
+/// The limit and its neighbours at time 0.
+fn server(scenario: &Scenario, base: Duration, rng: &mut fastrand::Rng) -> (RateLimit, Option<Background>) {
+    let limit = RateLimit::new(scenario.spec(), rng.u64(..));
+    let background = scenario.background.as_ref().map(|neighbours| {
+        let on_off = neighbours.on_s.map(|on| (seconds(on), seconds(neighbours.off_s.unwrap_or(0.0))));
+        Background::new(neighbours.rate_per_s, on_off, rng.u64(..)).starting(base)
+    });
+    (limit, background)
+}
+
+/// As the headers have it: whole numbers.
+fn quota(told: Told) -> Quota {
+    Quota {
+        limit: Some(told.limit.floor()),
+        window: Some(told.window),
+        remaining: told.remaining,
+        reset: seconds(told.reset.as_secs_f64().ceil()),
+    }
+}
+
 fn settings(scenario: &Scenario, algorithm: Algorithm) -> Settings {
     let documented = &scenario.documented;
     Settings {
         algorithm,
-        limit: Some((documented.n, seconds(documented.window_s))),
+        limit: (!scenario.limit_null).then(|| (documented.n, seconds(documented.window_s))),
         lockout: seconds(documented.lockout_s),
         reserve: 0.0,
         probe: scenario.probe,

@@ -4,6 +4,8 @@ use crate::cli::UsageError;
 use crate::cli::output;
 use crate::config;
 use crate::simulator;
+use crate::simulator::HeaderForm;
+use crate::simulator::Honesty;
 use crate::simulator::Limit;
 use crate::simulator::LimitKind;
 use crate::simulator::Neighbours;
@@ -60,6 +62,12 @@ pub struct SimulatorArgs {
     /// Requests per second of other callers behind the same limit; 0.5:20s/40s sends in the first 20 s of every minute
     #[arg(long, value_parser = parse_background, value_name = "RATE[:ON/OFF]")]
     pub background: Option<Neighbours>,
+    /// How every answer says what is left of the limit; without it, none does
+    #[arg(long, value_enum, value_name = "FORM")]
+    pub rate_headers: Option<HeaderForm>,
+    /// Whether what `--rate-headers` says is true
+    #[arg(long, value_enum, default_value = "true", value_name = "WHAT", requires = "rate_headers")]
+    pub rate_headers_say: Honesty,
     /// The only management key that is let in; any one unless given
     #[arg(long, value_name = "KEY")]
     pub management_key: Option<String>,
@@ -119,6 +127,8 @@ impl SimulatorArgs {
             retry_after: self.retry_after,
             clock_skew: self.clock_skew,
             background: self.background,
+            rate_headers: self.rate_headers,
+            rate_headers_say: self.rate_headers_say,
         });
         if let Some(limit) = &limit {
             limit.check().map_err(UsageError)?;
@@ -215,6 +225,8 @@ mod tests {
             "--extending-lockout",
             "--clock-skew=-90",
             "--background=0.5:20s/40s",
+            "--rate-headers=x-epoch",
+            "--rate-headers-say=stale",
             "--latency=20ms:0.3",
             "--seed=7",
             "--set=unknownFields=ignore",
@@ -233,6 +245,8 @@ mod tests {
             retry_after: RetryAfterForm::Date,
             clock_skew: -90,
             background: Some(background),
+            rate_headers: Some(HeaderForm::XEpoch),
+            rate_headers_say: Honesty::Stale,
         };
         assert_eq!(options.limit, Some(limit));
         assert!((options.switches.latency_sigma - 0.3).abs() < f64::EPSILON);

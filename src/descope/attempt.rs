@@ -8,6 +8,7 @@ use super::Shared;
 use super::answer;
 use super::call::Call;
 use super::license;
+use super::rate_headers::quota;
 use super::retry_after::retry_after;
 use super::transport::Request;
 use super::transport::Response;
@@ -67,6 +68,9 @@ impl Client {
         };
         permit.sending();
         let sent = self.exchange(call, request, settings.request_timeout).await;
+        if let Some(quota) = sent.as_ref().ok().and_then(|response| quota(&response.headers)) {
+            permit.told(quota);
+        }
         permit.finish(outcome(&sent));
         let (code, attempt) = match sent {
             Ok(response) if response.status == TOO_MANY_REQUESTS => ("429".into(), Attempt::Throttled),

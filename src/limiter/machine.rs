@@ -10,6 +10,7 @@ use crate::limiter::Settings;
 use crate::limiter::adaptive::Adaptive;
 use crate::limiter::budget::Budget;
 use crate::limiter::gate::Gate;
+use crate::limiter::quota::Quota;
 
 /// May a request be sent now?
 #[derive(Debug, PartialEq, Eq)]
@@ -83,6 +84,14 @@ impl Machine {
         match self {
             Self::Budget(budget) => budget.cancel(&slot),
             Self::Adaptive(adaptive) => adaptive.cancel(&slot),
+        }
+    }
+
+    /// What the answer said of the limit; call it before `reply`.
+    pub fn told(&mut self, slot: &Slot, quota: Quota, now: Duration) {
+        match self {
+            Self::Budget(budget) => budget.told(slot, quota, now),
+            Self::Adaptive(_) => {}
         }
     }
 

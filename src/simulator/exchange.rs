@@ -114,6 +114,7 @@ impl Memory {
         let route = api::route(&request.method, &request.path);
         let sort = route.as_ref().map_or(Sort::Unknown, |(route, _)| route.sort);
         let operation = route.as_ref().map(|(route, _)| route.path);
+        let mut rate_headers = Vec::new();
         let mut entry = Entry {
             seq: 0,
             time: unix_millis(),
@@ -135,7 +136,9 @@ impl Memory {
             };
             let pass = self.gate.request(now, &source);
             entry.in_lockout = pass.in_lockout;
-            if let Some(headers) = pass.refused {
+            rate_headers = pass.headers;
+            if let Some(mut headers) = pass.refused {
+                headers.append(&mut rate_headers);
                 entry.status = Some(429);
                 self.log.add(entry, sort, operation);
                 return (Ending::Answer(throttled(self.switches.throttle_body, headers)), Duration::ZERO);
@@ -154,6 +157,12 @@ impl Memory {
         let ending = match rule {
             Some(rule) => rule.end(asked, reply),
             None => Ending::Answer(reply),
+        };
+        let ending = match ending {
+            Ending::Answer(reply) => {
+                Ending::Answer(rate_headers.into_iter().fold(reply, |it, (name, text)| it.with(name, text)))
+            }
+            Ending::Drop | Ending::Hang => ending,
         };
         entry.status = match &ending {
             Ending::Answer(reply) => Some(reply.status),

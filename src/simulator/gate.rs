@@ -1,6 +1,9 @@
 //! The rate limit as settings, and the buckets in which requests are counted.
 
 use super::options::text_duration;
+use super::rate_headers::HeaderForm;
+use super::rate_headers::Honesty;
+use super::rate_headers::Teller;
 use super::rate_limit::Background;
 use super::rate_limit::Header;
 use super::rate_limit::Kind;
@@ -40,6 +43,11 @@ pub struct Limit {
     /// Other callers of the same limit.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub background: Option<Neighbours>,
+    /// How every answer says what is left; where not given, none does.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rate_headers: Option<HeaderForm>,
+    /// Whether that is true.
+    pub rate_headers_say: Honesty,
 }
 
 /// How requests are counted.
@@ -99,6 +107,8 @@ impl Default for Limit {
             retry_after: RetryAfterForm::Seconds,
             clock_skew: 0,
             background: None,
+            rate_headers: None,
+            rate_headers_say: Honesty::True,
         }
     }
 }
@@ -145,6 +155,8 @@ pub struct Pass {
     pub in_lockout: bool,
     /// The headers of the 429; `None`: admitted.
     pub refused: Option<Vec<(&'static str, String)>>,
+    /// What any answer says of the limit.
+    pub headers: Vec<(&'static str, String)>,
 }
 
 /// The limit and its buckets, one per source.
@@ -159,6 +171,7 @@ pub struct Gate {
 struct Bucket {
     limit: RateLimit,
     background: Option<Background>,
+    teller: Teller,
 }
 
 impl Gate {
@@ -189,7 +202,9 @@ impl Gate {
 
     /// One request from `source` arrives.
     pub fn request(&mut self, now: Duration, source: &str) -> Pass {
-        let Some(limit) = &self.limit else { return Pass { in_lockout: false, refused: None } };
+        let Some(limit) = &self.limit else {
+            return Pass { in_lockout: false, refused: None, headers: Vec::new() };
+        };
         let seed = self.seed ^ super::hash(source);
         let bucket = self.buckets.entry(source.to_owned()).or_insert_with(|| Bucket {
             limit: RateLimit::new(limit.spec(), seed),
@@ -198,6 +213,7 @@ impl Gate {
                 let on_off = (!always).then_some((background.on, background.off));
                 Background::new(background.rate, on_off, seed.wrapping_add(1))
             }),
+            teller: Teller::new(limit.rate_headers_say),
         });
         if let Some(background) = &mut bucket.background {
             background.advance(now, &mut bucket.limit);
@@ -217,7 +233,10 @@ impl Gate {
                 Some(vec![("retry-after", http_date(today + wait)), ("date", http_date(today))])
             }
         };
-        Pass { in_lockout, refused }
+        let headers = limit.rate_headers.map_or_else(Vec::new, |form| {
+            form.headers(bucket.teller.tell(now, &mut bucket.limit), unix_seconds() + limit.clock_skew)
+        });
+        Pass { in_lockout, refused, headers }
     }
 
     /// Requests of the other callers so far: arrived and served.
@@ -277,8 +296,24 @@ mod tests {
         let trips = gate.request(Duration::from_secs(1), "a");
         let during = gate.request(Duration::from_secs(11), "a");
 
-        assert_eq!(trips, Pass { in_lockout: false, refused: Some(vec![("retry-after", "60".into())]) });
-        assert_eq!(during, Pass { in_lockout: true, refused: Some(vec![("retry-after", "50".into())]) });
+        assert_eq!(
+            trips,
+            Pass { in_lockout: false, refused: Some(vec![("retry-after", "60".into())]), headers: vec![] }
+        );
+        assert_eq!(
+            during,
+            Pass { in_lockout: true, refused: Some(vec![("retry-after", "50".into())]), headers: vec![] }
+        );
+    }
+
+    #[test]
+    fn every_answer_says_what_is_left_where_it_is_told_to() {
+        let mut gate = Gate::new(Some(Limit { rate_headers: Some(HeaderForm::XSeconds), ..limit(2.0) }), 1);
+
+        let left = [0, 1, 2].map(|second| gate.request(Duration::from_secs(second), "a").headers[1].1.clone());
+
+        assert_eq!(left, ["1", "0", "0"]);
+        assert!(Gate::new(Some(limit(2.0)), 1).request(Duration::ZERO, "a").headers.is_empty());
     }
 
     #[test]

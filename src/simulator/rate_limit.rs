@@ -157,6 +157,34 @@ impl RateLimit {
         self.spec.n
     }
 
+    /// Requests that would be admitted now, one after the other at once, and the time until there is more room: the end of
+    /// the window or of the lockout, or until the oldest request or a token makes room for one more.
+    pub fn room(&mut self, now: Duration) -> (f64, Duration) {
+        if let Some(rest) = self.locked_until.checked_sub(now).filter(|rest| !rest.is_zero()) {
+            return (0.0, rest);
+        }
+        self.roll(now);
+        let (n, window) = (self.spec.n, self.spec.window);
+        let (room, more) = match &self.counted {
+            Counted::Fixed { phase, count, .. } => (n - count, left(now, *phase, window)),
+            Counted::Log(times) => {
+                (n - float(times.len()), times.front().map_or(window, |&oldest| (oldest + window).saturating_sub(now)))
+            }
+            Counted::Counter { phase, previous, current, .. } => {
+                (n - weighted(now, *phase, window, *previous, *current), left(now, *phase, window))
+            }
+            Counted::Bucket { tokens, .. } => {
+                (*tokens, window.mul_f64((1.0 - tokens.fract()).clamp(1e-6, 1.0) / n.max(1e-9)))
+            }
+        };
+        (room.max(0.0).floor(), more)
+    }
+
+    /// The window.
+    pub fn window(&self) -> Duration {
+        self.spec.window
+    }
+
     /// Brings the counters to `now`.
     fn roll(&mut self, now: Duration) {
         let window = self.spec.window;
@@ -296,6 +324,8 @@ pub struct Background {
     pub arrived: u64,
     /// Requests that were admitted.
     pub served: u64,
+    /// Requests that came while the limit was used up or everybody was locked out; most are served later.
+    pub turned_away: u64,
 }
 
 impl Background {
@@ -303,7 +333,8 @@ impl Background {
     pub fn new(per_second: f64, on_off: Option<(Duration, Duration)>, seed: u64) -> Self {
         let rng = rng(seed);
         let zero = Duration::ZERO;
-        let mut background = Self { rng, per_second, on_off, start: zero, next: zero, owed: 0, arrived: 0, served: 0 };
+        let mut background =
+            Self { rng, per_second, on_off, start: zero, next: zero, owed: 0, arrived: 0, served: 0, turned_away: 0 };
         background.draw();
         background
     }
@@ -322,6 +353,7 @@ impl Background {
             self.arrived += 1;
             if limit.locked_out(at) {
                 self.owed += 1;
+                self.turned_away += 1;
             } else {
                 self.send(at, limit);
                 if self.arrived.is_multiple_of(4) && self.owed > 0 && !limit.locked_out(at) {
@@ -336,7 +368,10 @@ impl Background {
     fn send(&mut self, at: Duration, limit: &mut RateLimit) {
         match limit.request(at) {
             Verdict::Admitted => self.served += 1,
-            Verdict::Refused { .. } => self.owed += 1,
+            Verdict::Refused { .. } => {
+                self.owed += 1;
+                self.turned_away += 1;
+            }
         }
     }
 

@@ -50,8 +50,8 @@ mod whole;
 #[path = "../../benches/limiter/oracle.rs"]
 mod oracle;
 #[allow(dead_code, reason = "the bench uses more of it")]
-#[path = "../../benches/limiter/original.rs"]
-mod original;
+#[path = "../../benches/limiter/rivals.rs"]
+mod rivals;
 #[allow(dead_code, reason = "the bench uses more of it")]
 #[path = "../../benches/limiter/scenario.rs"]
 mod scenario;

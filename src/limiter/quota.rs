@@ -1,0 +1,16 @@
+//! What an answer said of the limit in its headers.
+
+use std::time::Duration;
+
+/// `RateLimit` and its older brothers, as one answer gave them.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Quota {
+    /// Requests per window, where it was said.
+    pub limit: Option<f64>,
+    /// The window, where it was said.
+    pub window: Option<Duration>,
+    /// Requests left after this one.
+    pub remaining: f64,
+    /// Time from now until there are more.
+    pub reset: Duration,
+}
