@@ -447,3 +447,77 @@ fn a_reserve_is_left_to_others() {
 
     assert_eq!(client.most_in_a_window(), 90);
 }
+
+/// Requests sent until then, by a client that may look for more.
+fn sent_by(settings: &Settings, server: &mut RateLimit, workers: usize, end: Duration) -> Client {
+    let mut client = Client::new(settings, workers);
+    client.send_until(end, server);
+    client
+}
+
+/// The window was taken for a minute: six times as long as this took.
+#[test]
+fn a_limit_that_nobody_told_is_found_with_its_window() {
+    let window = Duration::from_secs(4);
+    for kind in [Kind::FixedWindow, Kind::SlidingLog] {
+        for lockout in [window, Duration::ZERO] {
+            for retry_after in [RetryAfter::Seconds, RetryAfter::Short] {
+                for seed in 0..10 {
+                    let spec = Spec { window, lockout, retry_after, ..spec(kind, 40.0, lockout) };
+                    let mut server = RateLimit::new(spec, seed);
+                    // What `lockout` says where nobody sets it.
+                    let settings = Settings { limit: None, ..settings(Algorithm::Budget, 1.0, WINDOW) };
+                    let mut client = Client::new(&settings, 8);
+
+                    for _ in 0..161 {
+                        client.send(&mut |now| server.request(now), Fate::Served, ms(20));
+                    }
+
+                    let case = format!("{kind:?}, lockout {lockout:?}, {retry_after:?}, seed {seed}");
+                    assert!(client.now < Duration::from_secs(40), "{case}: {:?}", client.now);
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_documented_window_that_is_wrong_by_six_costs_no_more_than_the_time_to_find_out() {
+    for (documented, name) in [(WINDOW * 6, "too long"), (WINDOW / 6, "too short")] {
+        for kind in [Kind::FixedWindow, Kind::SlidingLog] {
+            for lockout in [WINDOW, Duration::ZERO] {
+                let settings = Settings {
+                    probe: true,
+                    limit: Some((100.0, documented)),
+                    ..settings(Algorithm::Budget, 100.0, lockout)
+                };
+                let mut server = RateLimit::new(spec(kind, 100.0, lockout), 3);
+
+                let client = sent_by(&settings, &mut server, 16, Duration::from_secs(1800));
+
+                // 3000 at the most, and two lockouts to learn.
+                let admitted = client.sends.len() - client.refusals;
+                assert!(admitted > 2500, "{name}, {kind:?}, lockout {lockout:?}: {admitted}");
+            }
+        }
+    }
+}
+
+/// One 429 after six requests left six requests a minute.
+#[test]
+fn a_stray_429_is_no_limit() {
+    let settings = Settings { limit: None, ..settings(Algorithm::Budget, 1.0, WINDOW) };
+    let mut client = Client::new(&settings, 4);
+    for _ in 0..6 {
+        client.send(&mut |_| Verdict::Admitted, Fate::Served, ms(100));
+    }
+    client.send(&mut |_| Verdict::Admitted, Fate::Refused(Some(5)), ms(100));
+    client.drain();
+    let stray = client.now;
+
+    for _ in 0..500 {
+        client.send(&mut |_| Verdict::Admitted, Fate::Served, ms(100));
+    }
+
+    assert!(client.now < stray + Duration::from_secs(120), "{:?}", client.now.saturating_sub(stray));
+}

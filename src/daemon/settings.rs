@@ -159,6 +159,9 @@ pub fn limiter_memory(state: &State, host: &str) -> Option<Memory> {
 /// A window holds whole requests, and no API lets so many through.
 const REQUESTS: RangeInclusive<f64> = 1.0..=1e6;
 
+/// Seconds.
+const WINDOWS: RangeInclusive<f64> = 1e-3..=DAY;
+
 /// Requests per second. Slower than once an hour is not learned, it is damage.
 const RATES: RangeInclusive<f64> = 1.0 / 3600.0..=1e6;
 
@@ -179,10 +182,17 @@ fn drop_nonsense(memory: &mut Memory) -> Vec<&'static str> {
     };
     if !check("savedAt", TIMES.contains(&memory.saved_at)) {
         // Every other time counts from it.
-        *memory =
-            Memory { n: memory.n, limit: memory.limit, rate: memory.rate, floor: memory.floor, ..Memory::default() };
+        *memory = Memory {
+            n: memory.n,
+            window: memory.window,
+            limit: memory.limit,
+            rate: memory.rate,
+            floor: memory.floor,
+            ..Memory::default()
+        };
     }
     memory.n = memory.n.filter(|n| check("n", REQUESTS.contains(n)));
+    memory.window = memory.window.filter(|window| check("window", WINDOWS.contains(window)));
     memory.rate = memory.rate.filter(|rate| check("rate", RATES.contains(rate)));
     let saved_at = memory.saved_at;
     let is_near = |at: f64| (at - saved_at).abs() <= DAY;
@@ -284,6 +294,7 @@ mod tests {
             saved_at: now,
             limit: Some((100.0, 60.0)),
             n: Some(42.0),
+            window: Some(20.0),
             rate: Some(0.5),
             floor: 30.0,
             paused_until: Some(now + 60.0),
@@ -298,14 +309,23 @@ mod tests {
             let is_small = (0.0..1.0).contains(&value);
             let mut memory = Memory {
                 n: Some(value),
+                window: Some(value),
                 rate: Some(value),
                 paused_until: Some(value),
                 floor: if is_small { -1.0 } else { value },
                 done: vec![now, value],
                 ..good.clone()
             };
-            assert_eq!(drop_nonsense(&mut memory), ["n", "rate", "pausedUntil", "floor", "done"], "{value}");
-            let expected = Memory { n: None, rate: None, paused_until: None, floor: 0.0, done: vec![], ..good.clone() };
+            assert_eq!(drop_nonsense(&mut memory), ["n", "window", "rate", "pausedUntil", "floor", "done"], "{value}");
+            let expected = Memory {
+                n: None,
+                window: None,
+                rate: None,
+                paused_until: None,
+                floor: 0.0,
+                done: vec![],
+                ..good.clone()
+            };
             assert_eq!(memory, expected, "{value}");
             let mut memory = Memory { saved_at: value, ..good.clone() };
             if !is_small {

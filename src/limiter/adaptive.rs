@@ -80,7 +80,7 @@ impl Adaptive {
             Outcome::Failed => self.gate.unanswered(slot),
             Outcome::Throttled { retry_after } => {
                 // The rate falls with each of them, as it always did; only the pause is shared.
-                self.gate.refused(slot, retry_after, now);
+                self.gate.refused(slot, false, retry_after, now);
                 self.why = "Descope refused a request with 429";
                 self.set_rate(self.rate * self.settings.decrease_factor);
             }

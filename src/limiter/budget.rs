@@ -23,6 +23,9 @@ use std::time::Duration;
 use crate::limiter::Outcome;
 use crate::limiter::Settings;
 use crate::limiter::Shape;
+use crate::limiter::budget::told::Ours;
+use crate::limiter::budget::told::Room;
+use crate::limiter::budget::told::Told;
 use crate::limiter::gate::Gate;
 use crate::limiter::gate::Refusal;
 use crate::limiter::machine::Decision;
@@ -35,6 +38,8 @@ use crate::limiter::quota::Quota;
 
 mod grow;
 mod learn;
+mod told;
+mod window;
 
 /// Pacing leaves this much for the error of two clocks.
 const PACED_SHARE: f64 = 0.98;
@@ -45,12 +50,17 @@ const PACED_BURST: NonZeroU32 = NonZeroU32::MIN.saturating_add(1);
 /// The window where none is documented: what rate limits are most often counted in.
 const USUAL_WINDOW: Duration = Duration::from_secs(60);
 
+/// Replies are remembered for so many windows.
+const KEPT: u32 = 8;
+
 /// A guess that the limit is a rate is doubted after so long without a refusal.
 const CALM: Duration = Duration::from_secs(1800);
 /// The state; one event is O(1) amortised.
 #[derive(Debug)]
 pub struct Budget {
     window: Duration,
+    /// The window by the documentation.
+    documented: Duration,
     backoff: Duration,
     reserve: f64,
     /// What we may use at most, ever.
@@ -86,6 +96,12 @@ pub struct Budget {
     event_at: Option<Duration>,
     /// What a reply adds to `n` whose request was admitted before the refusal we learned from.
     late: f64,
+    /// The trial after a refusal may go before a slot comes back: it finds out whether the window is shorter.
+    early: bool,
+    opened_at: Option<Duration>,
+    told: Told,
+    /// When the last trial came through.
+    reopened: Duration,
     why: &'static str,
 }
 
@@ -130,6 +146,7 @@ impl Budget {
         let zero = Duration::ZERO;
         Self {
             window,
+            documented: window,
             backoff: settings.lockout,
             reserve: settings.reserve,
             ceiling: if settings.probe || n.is_infinite() { f64::INFINITY } else { n },
@@ -140,7 +157,11 @@ impl Budget {
             old: 0,
             refused: VecDeque::new(),
             last_answer: zero,
-            gate: Gate::new(settings.lockout),
+            gate: if settings.limit.is_some() {
+                Gate::new(settings.lockout)
+            } else {
+                Gate::new(settings.lockout).unsure()
+            },
             pace: Pace::new(period(window, n), PACED_BURST),
             paced: (settings.shape == Shape::Paced && n.is_finite()).then_some(Paced::Known(zero)),
             calm: CALM,
@@ -156,14 +177,34 @@ impl Budget {
             even_way_up: false,
             event_at: None,
             late: 0.0,
+            early: true,
+            opened_at: None,
+            told: Told::default(),
+            reopened: zero,
             why: "nothing learned yet",
         }
+    }
+
+    /// Takes up the window that an earlier run learned, before the rest.
+    pub(crate) fn restore_window(&mut self, window: Duration) {
+        // A shorter one than documented is for those who may exceed what is documented.
+        if window > self.window || self.ceiling.is_infinite() {
+            self.set_window(window, Duration::ZERO);
+        }
+    }
+
+    /// The window, where it is another than documented.
+    pub(crate) fn learned_window(&self) -> Option<Duration> {
+        (self.window != self.documented).then_some(self.window)
     }
 
     /// Takes up what an earlier run learned. `done` in order.
     pub fn restore(&mut self, n: Option<f64>, paced: bool, done: Vec<Duration>, now: Duration) {
         if let Some(n) = n {
             self.n = n.clamp(1.0, self.ceiling);
+            if self.prior.is_infinite() {
+                self.prior = self.n;
+            }
             if paced && self.paced.is_none() {
                 self.paced = Some(Paced::Guessed(now));
             }
@@ -201,7 +242,13 @@ impl Budget {
         {
             return Decision::WaitUntil(self.slot_returns().min(refused + self.window));
         }
-        if used + 1.0 <= self.n || used < 1.0 {
+        if !self.gate.is_closed()
+            && let Some(decision) = self.as_told(now)
+        {
+            return decision;
+        }
+        let early = self.gate.is_closed() && self.may_open_early();
+        if used + 1.0 <= self.n || used < 1.0 || early {
             // A slot came back by itself: the burst at whose end we probed is over. Where it found something, the
             // probe goes on at the end of the next.
             match &mut self.run {
@@ -259,8 +306,11 @@ impl Budget {
                     self.refused.push_back(now);
                 }
                 let would_wait = self.would_wait(now);
-                if self.gate.refused(slot, retry_after, now) == Refusal::New {
-                    self.learn(slot.kind, would_wait, now);
+                let early = slot.is_trial() && self.is_over(now);
+                match self.gate.refused(slot, early, retry_after, now) {
+                    Refusal::New => self.learn(slot.kind, would_wait, now),
+                    Refusal::Early => self.early = false,
+                    Refusal::Trial | Refusal::SameBurst => {}
                 }
             }
             Outcome::Failed => {
@@ -271,21 +321,58 @@ impl Budget {
                 }
             }
             Outcome::Answered => {
+                if slot.is_trial() && self.may_open_early() && self.is_over(now) {
+                    self.opens_early(now);
+                }
+                if slot.is_trial() {
+                    self.reopened = now;
+                }
                 self.gate.answered(slot);
                 self.done.push_back(now);
                 self.last_answer = now;
+                self.told.admitted(slot.sent);
                 self.admitted_one(slot, now);
             }
         }
     }
 
-    /// Nothing is made of it yet.
-    #[allow(clippy::unused_self, reason = "the seam for what answers say of the limit")]
-    pub(crate) fn told(&mut self, _slot: &Slot, _quota: Quota, _now: Duration) {}
+    /// What an answer said of the limit, before its reply.
+    pub(crate) fn told(&mut self, slot: &Slot, quota: Quota, now: Duration) {
+        let begun = Told::begun(quota, now, self.window);
+        let since = |at: Duration| count(self.done.len() - self.done.partition_point(|&done| done <= at));
+        let ours = Ours {
+            sent: slot.sent,
+            window: self.window,
+            begun,
+            // And the one that was answered.
+            held: since(begun) + 1.0,
+            in_flight: self.in_flight.saturating_sub(1),
+            returns: self.slot_returns(),
+        };
+        self.told.heard(quota, ours, now);
+        if let Some(quota) = self.told.quota() {
+            self.believe(quota, now);
+        }
+    }
+
+    /// What is said of the limit, where it is believed: wait, or send without asking what we know ourselves.
+    fn as_told(&mut self, now: Duration) -> Option<Decision> {
+        match self.told.room(now, count(self.in_flight)) {
+            Room::Unknown => None,
+            Room::None(_) | Room::Look if self.in_flight > 0 => Some(Decision::WaitForReply),
+            Room::None(until) => Some(Decision::WaitUntil(until)),
+            Room::Some | Room::Look => self.ceiling.is_infinite().then(|| self.send(SlotKind::Plain, now)),
+        }
+    }
 
     fn set_paced(&mut self, paced: Option<Paced>) {
         self.paced = paced;
         self.pace.set_period(period(self.window, self.n));
+    }
+
+    /// Whether one more is more than we may use.
+    fn is_over(&mut self, now: Duration) -> bool {
+        count(self.used(now)) + 1.0 > self.n
     }
 
     /// Slots in use.
@@ -293,8 +380,8 @@ impl Budget {
         while self.done.get(self.old).is_some_and(|&at| at + self.window <= now) {
             self.old += 1;
         }
-        // Kept a little longer, because a refusal counts back from the latest reply.
-        while self.old > 0 && self.done.front().is_some_and(|&at| at + self.window * 2 <= now) {
+        // Kept longer, because a refusal counts back from the latest reply, and the window may be longer than we thought.
+        while self.old > 0 && self.done.front().is_some_and(|&at| at + self.window * KEPT <= now) {
             self.done.pop_front();
             self.old -= 1;
         }

@@ -16,11 +16,16 @@ const LONGEST_GUESS: Duration = Duration::from_secs(600);
 /// Where neither the server nor the settings say how long a refusal lasts.
 const SHORTEST_GUESS: Duration = Duration::from_secs(1);
 
+/// Where the documented lockout is nothing but a guess, a header that was too short was not shorter than by this factor.
+const TOO_SHORT: u32 = 5;
+
 /// What a 429 was about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Refusal {
     /// The trial was refused: the pause was too short.
     Trial,
+    /// The trial was refused, and it may have been about the window and not about the pause.
+    Early,
     /// Sent before the gate closed: the same event once more.
     SameBurst,
     /// A new event, to learn from.
@@ -31,9 +36,11 @@ pub(crate) enum Refusal {
 #[derive(Debug, Clone)]
 pub struct Gate {
     backoff: Duration,
+    sure: bool,
     until: Duration,
     closed_at: Option<Duration>,
     pause: Duration,
+    said: Duration,
     floor: Duration,
     trial: bool,
     trial_out: bool,
@@ -43,7 +50,23 @@ impl Gate {
     /// An open gate; `backoff` is the documented lockout.
     pub fn new(backoff: Duration) -> Self {
         let zero = Duration::ZERO;
-        Self { backoff, until: zero, closed_at: None, pause: backoff, floor: zero, trial: false, trial_out: false }
+        Self {
+            backoff,
+            sure: true,
+            until: zero,
+            closed_at: None,
+            pause: backoff,
+            said: backoff,
+            floor: zero,
+            trial: false,
+            trial_out: false,
+        }
+    }
+
+    /// Nothing is documented, so `backoff` is a guess as well.
+    #[must_use]
+    pub(crate) fn unsure(self) -> Self {
+        Self { sure: false, ..self }
     }
 
     /// Takes up what an earlier run learned.
@@ -68,6 +91,11 @@ impl Gate {
     /// How long refusals turned out to last at least.
     pub fn floor(&self) -> Duration {
         self.floor
+    }
+
+    /// How long the last refusal lasts by all that we know, without what is added for safety.
+    pub(crate) fn said(&self) -> Duration {
+        self.said
     }
 
     /// How long the next refusal is likely to last.
@@ -109,10 +137,15 @@ impl Gate {
         }
     }
 
-    /// A 429.
-    pub(crate) fn refused(&mut self, slot: &Slot, said: Option<Duration>, now: Duration) -> Refusal {
+    /// A 429. `early`: it may be about the window and not about the pause.
+    pub(crate) fn refused(&mut self, slot: &Slot, early: bool, said: Option<Duration>, now: Duration) -> Refusal {
         if slot.kind == SlotKind::Trial {
-            self.floor = (self.pause * 2).max(self.backoff).max(SHORTEST_GUESS).min(LONGEST_GUESS);
+            if early && said.is_none_or(|said| padded(said) > self.pause) {
+                self.close(said, now);
+                return Refusal::Early;
+            }
+            let backoff = if self.sure { self.backoff } else { self.backoff.min(self.pause * TOO_SHORT) };
+            self.floor = (self.pause * 2).max(backoff).max(SHORTEST_GUESS).min(LONGEST_GUESS);
             self.close(said, now);
             return Refusal::Trial;
         }
@@ -132,6 +165,7 @@ impl Gate {
             Some(said) => padded(said).max(self.floor),
             None => [self.floor, self.backoff].into_iter().find(|guess| !guess.is_zero()).unwrap_or(SHORTEST_GUESS),
         };
+        self.said = said.map_or(self.pause, |said| said.max(self.floor));
         (self.until, self.closed_at) = (now + self.pause, Some(now));
         (self.trial, self.trial_out) = (true, false);
     }
@@ -161,7 +195,7 @@ mod tests {
         {
             let mut gate = Gate::new(backoff);
 
-            assert_eq!(gate.refused(&sent(s(99)), said, s(100)), Refusal::New);
+            assert_eq!(gate.refused(&sent(s(99)), false, said, s(100)), Refusal::New);
 
             assert_eq!(gate.paused_until(), Some(s(100) + Duration::from_secs_f64(pause)));
         }
@@ -170,10 +204,10 @@ mod tests {
     #[test]
     fn a_burst_of_429s_is_one_event_and_the_longest_wait_counts() {
         let mut gate = Gate::new(s(60));
-        assert_eq!(gate.refused(&sent(s(99)), Some(s(30)), s(100)), Refusal::New);
+        assert_eq!(gate.refused(&sent(s(99)), false, Some(s(30)), s(100)), Refusal::New);
 
-        assert_eq!(gate.refused(&sent(s(99)), Some(s(30)), s(110)), Refusal::SameBurst);
-        assert_eq!(gate.refused(&sent(s(99)), None, s(111)), Refusal::SameBurst);
+        assert_eq!(gate.refused(&sent(s(99)), false, Some(s(30)), s(110)), Refusal::SameBurst);
+        assert_eq!(gate.refused(&sent(s(99)), false, None, s(111)), Refusal::SameBurst);
 
         assert_eq!(gate.paused_until(), Some(s(141)));
     }
@@ -181,15 +215,15 @@ mod tests {
     #[test]
     fn a_header_that_is_too_short_wastes_one_trial_and_is_not_believed_again() {
         let mut gate = Gate::new(s(60));
-        gate.refused(&sent(s(99)), Some(s(12)), s(100));
+        gate.refused(&sent(s(99)), false, Some(s(12)), s(100));
         let trial = Slot { sent: s(114), kind: gate.send(SlotKind::Plain) };
         assert!(trial.is_trial());
 
-        assert_eq!(gate.refused(&trial, Some(s(12)), s(115)), Refusal::Trial);
+        assert_eq!(gate.refused(&trial, false, Some(s(12)), s(115)), Refusal::Trial);
         assert_eq!(gate.paused_until(), Some(s(175)));
         let trial = Slot { sent: s(175), kind: gate.send(SlotKind::Plain) };
         gate.answered(&trial);
-        gate.refused(&sent(s(200)), Some(s(12)), s(201));
+        gate.refused(&sent(s(200)), false, Some(s(12)), s(201));
 
         assert_eq!((gate.paused_until(), gate.floor()), (Some(s(261)), s(60)));
     }
@@ -198,11 +232,11 @@ mod tests {
     fn guesses_double_up_to_ten_minutes() {
         let mut gate = Gate::new(s(0));
         let mut now = s(100);
-        gate.refused(&sent(now), None, now);
+        gate.refused(&sent(now), false, None, now);
         for _ in 0..20 {
             now = gate.paused_until().unwrap();
             let trial = Slot { sent: now, kind: gate.send(SlotKind::Plain) };
-            gate.refused(&trial, None, now);
+            gate.refused(&trial, false, None, now);
         }
 
         assert_eq!(gate.floor(), s(600));

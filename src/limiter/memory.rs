@@ -32,6 +32,8 @@ pub struct Memory {
     pub limit: Option<(f64, f64)>,
     /// Requests a window may hold, as learned.
     pub n: Option<f64>,
+    /// The window in seconds, as learned; `None`: as documented.
+    pub window: Option<f64>,
     /// Whether the limit turned out to be a rate.
     pub paced: bool,
     /// Requests per second, as learned by the other algorithm.
@@ -61,6 +63,7 @@ impl Memory {
         match machine {
             Machine::Budget(budget) => Self {
                 n: budget.limit(),
+                window: budget.learned_window().map(|window| window.as_secs_f64()),
                 paced: budget.is_paced(),
                 done: budget.taken(now).map(wall).collect(),
                 ..memory
@@ -89,6 +92,10 @@ impl Memory {
                 let mut done: Vec<Duration> =
                     self.done.iter().copied().filter(|&at| at <= clock + CLOCK_ERROR && sane(&at)).map(ours).collect();
                 done.sort_unstable();
+                let window = learned(self.window).filter(|window| *window < STALE);
+                if let Some(window) = window.and_then(|window| Duration::try_from_secs_f64(window).ok()) {
+                    budget.restore_window(window);
+                }
                 budget.restore(learned(self.n), self.paced, done, now);
                 if self.busy {
                     budget.assume_spent(ours((self.saved_at + UNSEEN).min(clock)));

@@ -366,6 +366,25 @@ async fn a_memory_that_cannot_be_right_is_as_good_as_none() {
     assert_eq!(Limiter::new(HOST, other, Some(good), Arc::default()).status().budget, Some(500.0));
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_window_that_was_learned_survives_a_restart() {
+    let settings = Settings { limit: None, ..Settings::default() };
+    let limiter = Limiter::new(HOST, settings.clone(), None, Arc::default());
+    for _ in 0..40 {
+        send(&limiter, Outcome::Answered).await;
+    }
+    send(&limiter, throttled(4)).await;
+    assert_eq!(limiter.status().requests_per_second, Some(10.0));
+    let kept = serde_json::to_string(&limiter.memory()).unwrap();
+
+    let restarted = Limiter::new(HOST, settings.clone(), serde_json::from_str(&kept).ok(), Arc::default());
+    assert_eq!((restarted.status().budget, restarted.status().requests_per_second), (Some(40.0), Some(10.0)));
+
+    let years = Memory { window: Some(1e9), ..limiter.memory() };
+    let doubted = Limiter::new(HOST, settings, Some(years), Arc::default());
+    assert_eq!(doubted.status().requests_per_second, Some(40.0 / 60.0));
+}
+
 #[test]
 fn a_memory_of_another_version_is_read_as_far_as_it_goes() {
     let memory: Memory = serde_json::from_str(r#"{"savedAt": 5.0, "n": 3.0, "unknown": []}"#).unwrap();

@@ -11,6 +11,7 @@ use crate::limiter::budget::grow;
 use crate::limiter::budget::period;
 use crate::limiter::machine::Slot;
 use crate::limiter::machine::SlotKind;
+use crate::limiter::quota::Quota;
 
 /// What is left to us when others use the limit too; a little less than was, so that they have room to vary.
 const CUT: f64 = 0.85;
@@ -49,7 +50,7 @@ impl Budget {
                     // The way back up ends where the documentation does.
                     let bound = if *from < self.prior { self.prior } else { self.ceiling };
                     self.n = (self.n + *size).min(bound);
-                    *size = (*size * 2.0).min((self.n * CHUNK_SHARE).floor().max(1.0));
+                    *size = (*size * 2.0).min((self.n * CHUNK_SHARE).max((self.n - *from) / 4.0).floor().max(1.0));
                     (*out, *landed) = (0.0, 0.0);
                     self.why = "more was admitted than the limit known so far";
                     if self.n >= bound {
@@ -72,13 +73,33 @@ impl Budget {
 
     /// A new refusal. `would_wait`: seconds that we would have had to wait anyway.
     pub(super) fn learn(&mut self, kind: SlotKind, would_wait: f64, now: Duration) {
+        if self.told.explains_refusal() {
+            // Others were quicker: answers tell how much they need.
+            self.event_at = Some(now);
+            return;
+        }
+        if self.n.is_finite() && self.paced.is_none() && self.fit_window(now) && self.run.is_none() {
+            self.suspect = None;
+            self.event_at = Some(now);
+            self.next_probe = now + self.gap;
+            return;
+        }
+        if self.is_window_in_doubt(now) && self.admitted() >= SAME * self.n && self.run.is_none() {
+            self.event_at = Some(now);
+            return;
+        }
+        let is_first = self.n.is_infinite();
+        if is_first {
+            self.guess_window(now);
+        }
         let admitted = self.admitted().max(1.0);
         let run = self.run.take();
         let suspect = self.suspect.take();
         self.late = 0.0;
-        if self.n.is_infinite() {
+        if is_first {
             self.n = (admitted * (1.0 - self.reserve)).max(1.0);
             self.prior = self.n;
+            self.late = 1.0;
             self.why = "no limit was known; a refusal measured it";
         } else if let Some(run) = run {
             self.learn_from_run(run, admitted, would_wait, now);
@@ -124,7 +145,8 @@ impl Budget {
         self.n = self.n.max(1.0);
         self.pace.set_period(period(self.window, self.n));
         self.event_at = Some(now);
-        self.next_probe = now + self.gap;
+        // The first measure may be a stray refusal's: it is doubted at once.
+        self.next_probe = if is_first { now } else { now + self.gap };
         self.recover_at = self.holds(now);
     }
 
@@ -152,9 +174,26 @@ impl Budget {
         }
         let shortest = grow::shortest_gap(self.window, self.backoff);
         let longest = if self.backoff.is_zero() { shortest } else { LONGEST_GAP.max(shortest) };
-        self.gap =
-            if admitted < 1.1 * run.from.max(self.prior) { self.gap.mul_f64(GAP_GROWS).min(longest) } else { shortest };
+        let found = admitted >= 1.1 * run.from.max(self.prior);
+        self.gap = if found { shortest } else { self.gap.mul_f64(GAP_GROWS).min(longest) };
         self.why = "a probe measured the limit";
+    }
+
+    /// Answers have proved to tell the limit.
+    pub(super) fn believe(&mut self, quota: Quota, now: Duration) {
+        let n = quota.limit.map_or(self.n, |limit| (limit * (1.0 - self.reserve)).max(1.0)).min(self.ceiling);
+        let window = quota.window.filter(|_| self.ceiling.is_infinite()).unwrap_or(self.window);
+        if self.n.total_cmp(&n).is_eq() && window == self.window {
+            return;
+        }
+        self.n = n;
+        if self.prior.is_infinite() {
+            self.prior = n;
+        }
+        (self.suspect, self.run) = (None, None);
+        self.set_window(window, now);
+        self.set_paced(None);
+        self.why = "answers tell the limit, and proved to be right";
     }
 
     fn make_room(&mut self, admitted: f64, now: Duration) {
