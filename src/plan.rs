@@ -29,6 +29,7 @@ use tokio::time::Instant;
 mod alike;
 pub mod compare;
 pub mod guards;
+pub mod handover;
 pub mod order;
 pub mod render;
 pub mod ties;
@@ -411,6 +412,7 @@ pub fn diff(inputs: &Inputs<'_>) -> Plan {
     ties::find(inputs, &live, &renames, &mut plan);
     alike::warn(&mut plan);
     order::arrange(&mut plan.changes, inputs.observed.began, &live);
+    handover::arrange(&mut plan, &live);
     guards::hold(inputs, &live, &mut plan);
     order::batch(&mut plan.changes);
     plan.observed.clone_from(&live.observed);
@@ -464,6 +466,11 @@ impl<'a> Live<'a> {
     /// The live document; `None` where there is none or its kind could not be observed.
     pub fn get(&self, key: &Key) -> Option<&Document> {
         self.documents.get(key).map(Cow::as_ref)
+    }
+
+    /// All of them, in no order.
+    pub fn documents(&self) -> impl Iterator<Item = (&Key, &Document)> {
+        self.documents.iter().map(|(key, document)| (key, document.as_ref()))
     }
 
     /// Did this kind answer?

@@ -309,7 +309,7 @@ impl Reconciler {
         if self.resolve(&lost, &assessment) {
             self.memory.retry_at = Some(Instant::now() + SHORTEST_WAIT);
         }
-        let Assessment { mut plan, gone, refusal, first_contact, unconfirmed, .. } = assessment;
+        let Assessment { mut plan, gone, refusal, first_contact, unconfirmed, outlived, .. } = assessment;
         self.show_pause(refusal.as_ref());
         if refusal.is_some() {
             self.queue.pause(&self.assessor.project, true);
@@ -317,6 +317,7 @@ impl Reconciler {
         self.paused.send_replace(refusal);
         self.adopt(&desired, &plan, &gone, first_contact);
         self.note_effects(&desired, &plan, &unconfirmed);
+        self.note_outlived(&outlived);
         self.memory.unconfirmed = unconfirmed;
         self.note_held(&mut plan);
         self.note_drift(&desired, &plan, trigger);

@@ -191,7 +191,8 @@ async fn assess(parts: &Parts, desired_states: &[Arc<Desired>], args: &ApplyArgs
         let lost = reconciler.lost_calls();
         let assessment = reconciler.assessor.assess(desired, Priority::Change, &lost).await;
         reconciler.resolve(&lost, &assessment);
-        let Assessment { mut plan, gone, refusal, first_contact, unconfirmed, .. } = assessment;
+        let Assessment { mut plan, gone, refusal, first_contact, unconfirmed, outlived, .. } = assessment;
+        reconciler.note_outlived(&outlived);
         if let Some(reason) = refusal {
             tracing::error!(project = &*project.name, %reason, "this project is refused; the others go on");
         }

@@ -16,6 +16,7 @@ use crate::resource::Key;
 use crate::resource::MAIN;
 use crate::state::Intent;
 use crate::state::Occasion;
+use crate::state::Outlived;
 use crate::worker::recent::Unconfirmed;
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -98,7 +99,15 @@ async fn a_look_settles_only_calls_that_were_over_when_it_began() {
             Observed { began: tokio::time::Instant::now(), kinds: BTreeMap::from([("roles", Ok(documents))]) };
         let gone = HashSet::from_iter(names.is_empty().then(|| key.clone()));
         let unconfirmed = Unconfirmed::default();
-        Assessment { plan: Plan::default(), observed, gone, unconfirmed, refusal: None, first_contact: false }
+        Assessment {
+            plan: Plan::default(),
+            observed,
+            gone,
+            unconfirmed,
+            outlived: Outlived::default(),
+            refusal: None,
+            first_contact: false,
+        }
     };
     // Old enough not to be on its way any more.
     let age = || {

@@ -10,6 +10,8 @@ use super::Ownership;
 use super::Slot;
 use super::Task;
 use super::digest;
+use super::handover::Claim;
+use super::handover::claimed;
 use super::write;
 use crate::desired::Declared;
 use crate::resource;
@@ -21,7 +23,6 @@ use crate::resource::MAIN;
 use crate::resource::Part;
 use crate::resource::Write;
 use crate::resource::fold;
-use serde_json::Value;
 use std::collections::BTreeMap;
 use std::collections::HashMap;
 use std::collections::HashSet;
@@ -164,22 +165,6 @@ fn heirs(change: &Change, live: &Live<'_>, claims: &HashMap<Claim, Vec<Slot>>) -
     heirs.sort();
     heirs.dedup();
     heirs
-}
-
-/// A value that one resource of a kind alone may have.
-type Claim = (&'static str, &'static str, String);
-
-fn claimed(kind: &'static str, document: &Document) -> impl Iterator<Item = Claim> {
-    let fields = resource::kind(kind).into_iter().flat_map(|kind| kind.spec().main().fields);
-    fields.filter(|field| field.exclusive).flat_map(move |field| {
-        let values = match document.get(field.name) {
-            Some(Value::Array(items)) => items.iter().filter_map(Value::as_str).collect(),
-            Some(Value::String(text)) => vec![text.as_str()],
-            Some(Value::Null | Value::Bool(_) | Value::Number(_) | Value::Object(_)) | None => Vec::new(),
-        };
-        let values = values.into_iter().filter(|text| !text.is_empty());
-        values.map(|text| (kind, field.name, text.to_owned())).collect::<Vec<_>>()
-    })
 }
 
 /// What creates and renames of kinds of which something is deleted ask for.

@@ -20,8 +20,10 @@ use crate::plan::guards;
 use crate::resource;
 use crate::resource::Action;
 use crate::resource::Document;
+use crate::resource::Field;
 use crate::resource::Key;
 use crate::resource::Kind;
+use crate::resource::spec::Need;
 use crate::state;
 use crate::state::Digest;
 use crate::state::Intent;
@@ -29,6 +31,7 @@ use crate::state::IntentId;
 use crate::state::Lately;
 use crate::state::Ledger;
 use crate::state::OpenIntent;
+use crate::state::Outlived;
 use crate::state::ProjectState;
 use crate::worker::recent::Recent;
 use crate::worker::recent::Unconfirmed;
@@ -114,6 +117,8 @@ pub struct Assessment {
     pub gone: HashSet<Key>,
     /// What lists contradict of our last writes, and what was compared as we sent it.
     pub unconfirmed: Unconfirmed,
+    /// Fingerprints that say nothing any more.
+    pub outlived: Outlived,
     /// Why the whole project must wait: the key was refused, or everything was.
     pub refusal: Option<descope::Error>,
     /// The project was never seen before.
@@ -168,6 +173,7 @@ impl Assessor {
         let approved = self.known(|state| state.approved(now));
         let contacted = self.known(ProjectState::contacted);
         let sent = self.known(ProjectState::sent_digests);
+        let outlived = self.outlived(desired, is_current, &observed, &sent);
         let first_contact = !self.is_known();
         let scope = format!("{:?}", (self.client.target(), &self.rules.owner));
         let mut plan = plan::diff(&Inputs {
@@ -175,7 +181,9 @@ impl Assessor {
             desired,
             observed: &observed,
             owned: &owned,
-            sent: &|key, field, value| self.sent(&sent, key, field, value),
+            sent: &|key, field, value| {
+                if outlived.anew.contains(key) { Sent::Unknown } else { self.sent(&sent, key, field, value) }
+            },
             renamed: &|old, new| self.was_renamed(old, new),
             policy: self.rules.policy,
             builtin_roles: &self.rules.builtin_roles,
@@ -200,7 +208,7 @@ impl Assessor {
         }
         plan.held_since = self.known(ProjectState::held_since);
         self.refuse_without_effect(&mut plan);
-        Assessment { plan, refusal: refusal(&observed), observed, gone, unconfirmed, first_contact }
+        Assessment { plan, refusal: refusal(&observed), observed, gone, unconfirmed, outlived, first_contact }
     }
 
     /// What the guards measure by; `None` where that cannot be read. What another entry of the config owned is none of ours.
@@ -290,6 +298,55 @@ impl Assessor {
             })
         });
         is_known && self.entry_of_another().is_none()
+    }
+
+    /// Fingerprints of what was made anew meanwhile, and of lines that left the files. What only a create can set stays as
+    /// it was set.
+    fn outlived(
+        &self,
+        desired: &Desired,
+        is_current: bool,
+        observed: &Observed,
+        sent: &HashMap<Key, BTreeMap<String, Digest>>,
+    ) -> Outlived {
+        let mut outlived = Outlived::default();
+        let noted = self.known(ProjectState::incarnations);
+        if noted.is_empty() && sent.is_empty() {
+            return outlived;
+        }
+        for (name, documents) in &observed.kinds {
+            let (Some(kind), Ok(documents)) = (resource::kind(name), documents) else { continue };
+            for document in documents {
+                let Some(key) = kind.key(document) else { continue };
+                let Some(before) = noted.get(&key) else { continue };
+                let now = kind.incarnation(document);
+                if before.iter().any(|(field, was)| now.get(field).is_some_and(|is| is != was)) {
+                    outlived.anew.push(key.clone());
+                }
+                if now.keys().any(|field| before.get(field) != now.get(field)) {
+                    outlived.seen.push((key, now));
+                }
+            }
+        }
+        // What is still to be renamed is declared under its new name.
+        let is_renamed = |key: &Key| {
+            let mut declared = desired.resources.values();
+            declared
+                .any(|declared| declared.key.kind == key.kind && declared.renamed_from.as_deref() == Some(&*key.name))
+        };
+        for (key, fields) in sent.iter().filter(|_| is_current) {
+            let Some(kind) = resource::kind(key.kind).filter(|_| desired.kinds.contains(key.kind)) else { continue };
+            let declared = desired.resources.get(key);
+            let is_left = |field: &&Field| {
+                let is_declared = declared.is_some_and(|declared| declared.fields.contains_key(field.name));
+                field.need != Need::AtCreation && fields.contains_key(field.name) && !is_declared
+            };
+            let mut left = kind.spec().fields().map(|(_, field)| field).filter(is_left).peekable();
+            if left.peek().is_some() && (declared.is_some() || !is_renamed(key)) {
+                outlived.left.extend(left.map(|field| (key.clone(), field.name)));
+            }
+        }
+        outlived
     }
 
     fn was_renamed(&self, old: &Key, new: &Key) -> bool {

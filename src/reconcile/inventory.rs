@@ -15,6 +15,7 @@ use crate::resource::Action;
 use crate::resource::Key;
 use crate::resource::Kind;
 use crate::state;
+use crate::state::Outlived;
 use crate::state::Owned;
 use crate::worker::recent::Unconfirmed;
 use std::collections::BTreeMap;
@@ -109,6 +110,13 @@ impl Reconciler {
         };
         if let Err(error) = adopt() {
             tracing::error!(%error, "cannot write down what is owned");
+        }
+    }
+
+    /// A fingerprint ends with what it speaks of.
+    pub fn note_outlived(&self, outlived: &Outlived) {
+        if let Err(error) = self.state.outlive(outlived) {
+            tracing::error!(%error, "cannot write down which fingerprints are void");
         }
     }
 

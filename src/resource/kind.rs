@@ -117,6 +117,13 @@ pub trait Kind: Send + Sync {
         }
     }
 
+    /// What Descope gave it when it was made: tells it from one that bears its name later. Only what is in both of two
+    /// documents can be compared.
+    fn incarnation(&self, live: &Document) -> Document {
+        let given = BIRTH.iter().filter_map(|field| Some(((*field).to_owned(), live.get(*field)?.clone())));
+        given.filter(|(_, value)| !value.is_null()).collect()
+    }
+
     /// What a declared or live document refers to with the calls of a part, or with all: those are created before it and
     /// deleted after it.
     fn references(&self, key: &Key, document: &Document, part: Option<&str>) -> Vec<Key> {
@@ -133,6 +140,9 @@ pub trait Kind: Send + Sync {
         }
     }
 }
+
+/// Fields that no later call changes.
+const BIRTH: [&str; 2] = ["createdTime", "id"];
 
 /// What each item puts into a batch.
 pub(super) fn each<'a, T>(

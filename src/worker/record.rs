@@ -6,10 +6,12 @@ use crate::descope::Client;
 use crate::plan::FieldChange;
 use crate::plan::Task;
 use crate::queue::Work;
+use crate::resource;
 use crate::resource::Action;
 use crate::resource::Field;
 use crate::resource::Key;
 use crate::resource::Kind;
+use crate::resource::Shape;
 use crate::resource::Write;
 use crate::resource::fold;
 use crate::resource::spec::Need;
@@ -27,6 +29,7 @@ use crate::state::Settled;
 use crate::state::Written;
 use nonempty::NonEmpty;
 use serde_json::Value;
+use serde_json::json;
 use std::sync::Arc;
 use std::sync::OnceLock;
 use std::time::Duration;
@@ -201,10 +204,40 @@ fn intent(target: &Target, task: &Task, attempts: u32) -> Intent {
             revision: task.origin.revision.clone(),
             commit: task.origin.commit.clone(),
             place: task.place.as_ref().map(|place| (place.file.to_string(), place.line)),
-            fields: serde_json::to_string(&*task.fields).unwrap_or_default(),
+            fields: told(&target.state, task),
             attempt: attempts + 1,
         },
     }
+}
+
+/// A value of more bytes is told by its digest and size.
+const LONGEST_VALUE: usize = 4096;
+
+/// What the audit trail says of a change: no value enters it but through here. Secrets are masked, and big documents told by
+/// digest and size.
+fn told(state: &ProjectState, task: &Task) -> String {
+    let spec = resource::kind(task.slot.key.kind).map(Kind::spec);
+    let shape = |path: &str| {
+        let name = path.split(['.', '[']).next().unwrap_or_default();
+        spec.and_then(|spec| spec.field(name)).map(|(_, field)| field.shape)
+    };
+    let fields = task.fields.iter().map(|change| {
+        let value = |value: &Value| match shape(&change.path) {
+            Some(Shape::Secret) if !value.is_null() => Value::from("(secret)"),
+            Some(Shape::Opaque) if !value.is_null() => in_short(state, value),
+            _ if value.to_string().len() > LONGEST_VALUE => in_short(state, value),
+            _ => value.clone(),
+        };
+        json!({ "path": change.path, "from": value(&change.from), "to": value(&change.to) })
+    });
+    Value::Array(fields.collect()).to_string()
+}
+
+/// The digest is keyed, so that it tells nothing about the value.
+fn in_short(state: &ProjectState, value: &Value) -> Value {
+    let mut head = [0; 16];
+    head.copy_from_slice(&state.fingerprint(value)[..16]);
+    json!({ "digest": format!("{:032x}", u128::from_be_bytes(head)), "size": value.to_string().len() })
 }
 
 /// What a look has to show. A create is told by its texts and lists: what is not kept of it was made something else of.

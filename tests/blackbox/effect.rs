@@ -88,3 +88,54 @@ async fn drift_that_comes_back_is_healed_each_time() {
     }
     assert_eq!(world.project().await["problems"], Value::Array(Vec::new()));
 }
+
+async fn switch(world: &World, options: Value) {
+    world.sim(reqwest::Method::PUT, "options", Some(options)).await;
+}
+
+/// A server that takes blanks off: one write per pass for ever.
+#[tokio::test]
+async fn a_text_that_descope_trims_is_a_problem_and_validate_warns_of_it() {
+    let mut world = World::new().await;
+    switch(&world, json!({ "normalizes": true })).await;
+    world.write("roles.yaml", &role("one"));
+    world.converge().await;
+
+    world.write("roles.yaml", &role("' two '"));
+    world.until("sent", async |world| updates(world).await == 1).await;
+    world.fresh_pass().await;
+    world.until("a problem", async |world| world.has_problem("roles", "r", "parked").await).await;
+
+    let message = world.problem("roles", "r").await.unwrap()["message"].as_str().unwrap().to_owned();
+    assert!(message.contains(r#"description: sent " two ", Descope keeps "two""#), "{message}");
+    world.fresh_pass().await;
+    assert_eq!(updates(&world).await, 2);
+    assert!(!world.is_converged().await);
+    world.write("tenants.yaml", "tenants:\n  - { id: t, name: T, selfProvisioningDomains: [Example.com] }\n");
+    let validate = world.run(&["validate"]).await;
+    let said = String::from_utf8_lossy(&validate.stdout).into_owned() + &String::from_utf8_lossy(&validate.stderr);
+    assert!(said.contains("begins or ends with a blank") && said.contains("not in lower case"), "{said}");
+    assert_eq!(validate.status.code(), Some(0));
+}
+
+/// An update whose list shows the old value for some seconds was sent again and again.
+#[tokio::test]
+async fn a_list_that_lags_behind_a_write_sends_nothing_again() {
+    let mut world = World::new().await;
+    world.write("roles.yaml", &role("one"));
+    world.converge().await;
+    switch(&world, json!({ "readDelay": "4s" })).await;
+    world.write("roles.yaml", &role("two"));
+    world.until("sent", async |world| updates(world).await == 1).await;
+
+    world.fresh_pass().await;
+    assert!(!world.is_converged().await, "unconfirmed");
+    world.fresh_pass().await;
+    let (passes, seq) = (world.passes().await, world.newest_seq().await);
+    world.until("confirmed", async |world| world.is_converged().await).await;
+
+    assert_eq!(updates(&world).await, 1);
+    assert_eq!(world.passes().await, passes, "by a look");
+    let paths: Vec<Value> = world.requests_since(seq).await.iter().map(|entry| entry["path"].clone()).collect();
+    assert_eq!(paths, [json!("/v1/mgmt/role/all")], "at that kind alone");
+}

@@ -68,6 +68,18 @@ prop_compose! {
     }
 }
 
+/// No two tenants have a name or a domain in common.
+fn apart(id: &str, mut fields: Value) -> Value {
+    let own = |value: &Value| json!(format!("{} of {id}", value.as_str().unwrap_or_default()));
+    fields["name"] = own(&fields["name"]);
+    if let Some(Value::Array(domains)) = fields.get_mut("selfProvisioningDomains") {
+        for domain in domains {
+            *domain = own(domain);
+        }
+    }
+    fields
+}
+
 /// A self-consistent set of resources: everything referred to is in it.
 pub fn side() -> impl Strategy<Value = Vec<(Key, Value)>> {
     (names("p", 5), names("r", 4), names("t", 4))
@@ -84,7 +96,9 @@ pub fn side() -> impl Strategy<Value = Vec<(Key, Value)>> {
             all.extend(permissions.iter().map(|name| Key::new("permissions", name)).zip(permission_fields));
             all.extend(roles.iter().map(|name| Key::new("roles", name)).zip(role_fields));
             all.extend(tenants.iter().map(|id| Key::in_tenant("roles", id, "own")).zip(own_roles));
-            all.extend(tenants.iter().map(|id| Key::new("tenants", id)).zip(tenant_fields));
+            let apart =
+                tenants.iter().zip(tenant_fields).map(|(id, fields)| (Key::new("tenants", id), apart(id, fields)));
+            all.extend(apart);
             all
         })
 }

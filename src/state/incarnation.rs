@@ -1,0 +1,65 @@
+//! Which of those that bore its name a resource is. A fingerprint of what was sent to one says nothing of the next.
+
+use super::Error;
+use super::project::ProjectState;
+use super::project::forget_sent;
+use super::project::key;
+use super::project::reset_sent;
+use super::project::tenant;
+use crate::resource::Document;
+use crate::resource::Key;
+use rusqlite::params;
+use std::collections::HashMap;
+
+/// What a look says of fingerprints.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Outlived {
+    /// What is seen of resources by now.
+    pub seen: Vec<(Key, Document)>,
+    /// Of those, made anew since their fingerprints were noted.
+    pub anew: Vec<Key>,
+    /// Fields that are declared no more.
+    pub left: Vec<(Key, &'static str)>,
+}
+
+impl ProjectState {
+    /// As last seen, of every owned resource with fingerprints; empty where it was not seen since.
+    pub fn incarnations(&self) -> Result<HashMap<Key, Document>, Error> {
+        let sql = "SELECT kind, tenant, name, incarnation FROM owned WHERE project = ?1 AND EXISTS (
+                   SELECT 1 FROM sent WHERE sent.project = ?1 AND sent.kind = owned.kind AND sent.tenant = owned.tenant
+                   AND sent.name = owned.name)";
+        self.read(|connection, id| {
+            let mut statement = connection.prepare_cached(sql)?;
+            let mut rows = statement.query([id])?;
+            let mut found = HashMap::new();
+            while let Some(row) = rows.next()? {
+                let Some(key) = key(row)? else { continue };
+                let bytes: Option<Vec<u8>> = row.get("incarnation")?;
+                // A damaged one is as good as none.
+                let document = bytes.and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default();
+                found.insert(key, document);
+            }
+            Ok(found)
+        })
+    }
+
+    /// Forgets fingerprints that outlived what they speak of, and notes what is there by now.
+    pub fn outlive(&self, outlived: &Outlived) -> Result<(), Error> {
+        if *outlived == Outlived::default() {
+            return Ok(());
+        }
+        let sql = "UPDATE owned SET incarnation = ? WHERE project = ? AND kind = ? AND tenant = ? AND name = ?";
+        self.write(|transaction, id| {
+            for key in &outlived.anew {
+                forget_sent(transaction, id, key)?;
+            }
+            reset_sent(transaction, id, &outlived.left)?;
+            let mut statement = transaction.prepare_cached(sql)?;
+            for (key, document) in &outlived.seen {
+                let bytes = serde_json::to_vec(document).unwrap_or_default();
+                statement.execute(params![bytes, id, key.kind, tenant(key), key.name])?;
+            }
+            Ok(())
+        })
+    }
+}
