@@ -93,7 +93,7 @@ pub struct HeldReport {
     /// How many of them delete.
     pub deletes: usize,
     /// Does `apply --auto-approve` let all of it go?
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    #[serde(skip)]
     pub auto_approve: bool,
 }
 
@@ -274,6 +274,16 @@ impl HeldReport {
     }
 }
 
+impl HeldReport {
+    /// A report that came over the wire tells by its holds what lets all of it go.
+    fn as_read(&self, holds: &[HoldStatus]) -> Self {
+        let whole = Hold::FirstContact(Contact::Project).ends_with();
+        let mut approvable = holds.iter().filter(|hold| hold.approvable).peekable();
+        let auto_approve = approvable.peek().is_some() && approvable.all(|hold| hold.ends_with == whole);
+        Self { auto_approve, ..self.clone() }
+    }
+}
+
 /// One for each reason that something of `plan` waits for.
 pub fn holds(plan: &Plan) -> Vec<HoldStatus> {
     let mut holds: BTreeMap<Hold, Vec<&Change>> = BTreeMap::new();
@@ -387,7 +397,7 @@ fn text_of(project: &ProjectReport, out: &mut String) {
         line(out, format_args!("  {}", hold_text(hold)));
     }
     if let Some(held) = &project.held {
-        line(out, format_args!("  {}", how_to_release(held)));
+        line(out, format_args!("  {}", how_to_release(&held.as_read(&project.holds))));
     }
 }
 
@@ -448,7 +458,7 @@ pub fn markdown(report: &Report) -> String {
         }
         if let Some(held) = &project.held {
             line(&mut out, format_args!(""));
-            line(&mut out, format_args!("{}", how_to_release(held)));
+            line(&mut out, format_args!("{}", how_to_release(&held.as_read(&project.holds))));
         }
         line(&mut out, format_args!(""));
     }

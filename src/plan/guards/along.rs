@@ -1,7 +1,6 @@
 //! What is held because something else is: nothing goes out before what it depends on.
 
 use super::Hold;
-use super::Referrer;
 use crate::plan::Change;
 use crate::plan::Slot;
 use crate::resource::Action;
@@ -13,7 +12,7 @@ use std::collections::HashMap;
 /// made yet, and what is referred to by something that has not let go.
 pub(super) fn hold(changes: &mut [Change]) {
     for change in changes.iter_mut().filter(|change| !change.ties.declared.is_empty()) {
-        hold_by(change, Hold::StillReferenced(Referrer::Declared));
+        hold_by(change, Hold::StillDeclared);
     }
     for change in changes.iter_mut().filter(|change| !change.ties.unlisted.is_empty()) {
         hold_by(change, Hold::Blocked);

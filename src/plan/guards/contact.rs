@@ -133,8 +133,7 @@ pub fn contacted(plan: &Plan) -> Vec<(&'static str, &'static str)> {
 
 /// Kinds whose first contact is held: nothing of them is ours before somebody lets it go ahead.
 pub fn unknown_kinds(plan: &Plan) -> HashSet<&'static str> {
-    let held =
-        plan.changes.iter().filter(|change| change.is_first_contact && change.held.is_some() && !change.is_approved);
+    let held = plan.changes.iter().filter(|change| matches!(change.held, Some(Hold::FirstContact(_))));
     let is_whole = |kind: &str| {
         plan.unknown_parts.iter().any(|((of, part), fields)| *of == kind && *part == MAIN && is_whole(kind, fields))
     };

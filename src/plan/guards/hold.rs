@@ -7,8 +7,8 @@ pub enum Hold {
     Policy,
     /// The list of this kind lacks more of what we own than the guards allow to disappear.
     ObservationShrank,
-    /// Something that stays refers to what is to be deleted.
-    StillReferenced(Referrer),
+    /// The files still name what is to be deleted. Nobody can approve that it is taken away: they would ask for it again.
+    StillDeclared,
     /// The YAML declares none of this kind any more, or does not name it.
     KindEmptied,
     /// Something of this kind is created as well, or a rename of it refused: it may be one resource under a new name.
@@ -21,6 +21,8 @@ pub enum Hold {
     MaxChangePercent,
     /// The call would reset fields that nobody declared and nobody can read. An approval counts for one write.
     WouldReset,
+    /// Something that stays refers to what is to be deleted, or may.
+    StillReferenced(Referrer),
     /// The project, its kind or its part was never seen before and is not empty. What a guard holds is held by that: to
     /// let the first contact go ahead is no word on guards.
     FirstContact(Contact),
@@ -35,8 +37,6 @@ pub enum Hold {
 /// What still refers to something that is to be deleted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Referrer {
-    /// The files say so. Nobody can approve that it is taken away: they would ask for it again.
-    Declared,
     /// Somebody else's, or what ships with Descope.
     Undeclared,
     /// Perhaps something of a kind that could not be observed.
@@ -74,7 +74,7 @@ impl Hold {
         match self {
             Self::Policy => "policy",
             Self::ObservationShrank => "observation_shrank",
-            Self::StillReferenced(_) => "still_referenced",
+            Self::StillDeclared | Self::StillReferenced(_) => "still_referenced",
             Self::KindEmptied => "kind_emptied",
             Self::MaybeRename => "maybe_rename",
             Self::MaxDeletes => "max_deletes",
@@ -91,14 +91,10 @@ impl Hold {
     /// Can an operator let it go ahead?
     pub fn can_be_approved(&self) -> bool {
         match self {
-            Self::Policy
-            | Self::StillReferenced(Referrer::Declared)
-            | Self::Blocked
-            | Self::DeleteAfter
-            | Self::Suspended => false,
+            Self::Policy | Self::StillDeclared | Self::Blocked | Self::DeleteAfter | Self::Suspended => false,
             Self::FirstContact(_)
             | Self::ObservationShrank
-            | Self::StillReferenced(Referrer::Undeclared | Referrer::Unseen)
+            | Self::StillReferenced(_)
             | Self::KindEmptied
             | Self::MaybeRename
             | Self::MaxDeletes
@@ -123,7 +119,7 @@ impl Hold {
         match self {
             Self::Policy => "another `policy` in the config",
             Self::ObservationShrank => "a list that is whole again, or an approval, which accepts the loss",
-            Self::StillReferenced(Referrer::Declared) => "files that no longer refer to it",
+            Self::StillDeclared => "files that no longer refer to it",
             Self::StillReferenced(Referrer::Undeclared) => "an approval, or the referrer letting go in Descope",
             Self::StillReferenced(Referrer::Unseen) => "an approval, or a look at what may refer to it",
             Self::KindEmptied => "an approval, or files that declare one of this kind",

@@ -48,7 +48,7 @@ fn why(change: &Change, holds: &HashMap<Slot, Hold>, planned: &BTreeSet<Slot>) -
         (!held.is_empty()).then(|| format!("stays while the delete of what refers to it is held: {held}"))
     };
     match change.held? {
-        Hold::StillReferenced(Referrer::Declared) if !ties.declared.is_empty() => {
+        Hold::StillDeclared if !ties.declared.is_empty() => {
             let by = named(ties.declared.iter().map(|(key, place)| format!("{key} ({place})")));
             Some(format!(
                 "left the YAML, but is still referred to by {by}; take it out there first, or declare it again"
@@ -79,6 +79,7 @@ fn why(change: &Change, holds: &HashMap<Slot, Hold>, planned: &BTreeSet<Slot>) -
         }
         Hold::Policy
         | Hold::ObservationShrank
+        | Hold::StillDeclared
         | Hold::StillReferenced(_)
         | Hold::KindEmptied
         | Hold::MaybeRename
@@ -99,7 +100,8 @@ fn why(change: &Change, holds: &HashMap<Slot, Hold>, planned: &BTreeSet<Slot>) -
 
 /// The same as warnings, where nobody would look for the reason elsewhere.
 pub(super) fn explanations(changes: &[Change]) -> Vec<String> {
-    let is_told = |hold: Hold| matches!(hold, Hold::StillReferenced(_) | Hold::Blocked | Hold::WouldReset);
+    let is_told =
+        |hold: Hold| matches!(hold, Hold::StillDeclared | Hold::StillReferenced(_) | Hold::Blocked | Hold::WouldReset);
     let told = changes.iter().filter(|change| change.held.is_some_and(is_told));
     let sentence = |change: &Change| {
         let place = change.place.as_ref().map_or_else(String::new, |place| format!("{place}: "));

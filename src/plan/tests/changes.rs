@@ -293,7 +293,7 @@ fn a_tenant_stays_while_something_in_it_is_declared_or_protected() {
     let said = "tenants/t left the YAML and stays: roles/t/own, which would go with it, is protected";
     assert_eq!(kept.warnings, [said]);
     let held = plan(vec![declared(role.clone(), json!({}))], false);
-    assert_eq!(held.changes[0].held, Some(Hold::StillReferenced(Referrer::Declared)));
+    assert_eq!(held.changes[0].held, Some(Hold::StillDeclared));
     let said = "tenants/t left the YAML, but is still referred to by roles/t/own (a.yaml:1); take it out there first, or \
                 declare it again";
     assert_eq!(held.warnings, [said]);

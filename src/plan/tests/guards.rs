@@ -422,7 +422,7 @@ fn what_is_still_declared_to_be_needed_is_not_deleted_whatever_is_approved() {
     let plan = Case { is_approved: &|_| true, ..sync(&desired, &world) }.plan();
 
     for name in ["p", "default", "top"] {
-        assert_eq!(held(&plan, name), Some(Hold::StillReferenced(Referrer::Declared)), "{name}");
+        assert_eq!(held(&plan, name), Some(Hold::StillDeclared), "{name}");
     }
     assert_eq!((plan.held().count(), plan.fingerprint.as_str()), (0, ""), "nobody can approve it");
     let said = plan.warnings.join("\n");

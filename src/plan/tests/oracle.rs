@@ -301,7 +301,7 @@ impl Drawn {
         };
         let is_unlisted = plan.unlisted.iter().filter(|key| may_name(key, gone)).any(|key| !declared.contains(key));
         [
-            (!declared.is_empty(), Hold::StillReferenced(Referrer::Declared)),
+            (!declared.is_empty(), Hold::StillDeclared),
             (!undeclared.is_empty(), Hold::StillReferenced(Referrer::Undeclared)),
             (!unseen.is_empty(), Hold::StillReferenced(Referrer::Unseen)),
             (self.is_doubted(gone, plan), Hold::ObservationShrank),
