@@ -162,6 +162,7 @@ impl Parts {
                     looks: Looks::default(),
                     trusted_for: config.source.interval.min(TRUSTED),
                     forbidden: forbidden.clone(),
+                    secrets: settings::secrets(config, settings, redactor),
                 },
             );
             show::start_series(&metrics, &settings.name);
@@ -171,6 +172,8 @@ impl Parts {
                 assessor: Assessor {
                     project: settings.name.clone(),
                     client,
+                    secrets: settings::secrets(config, settings, redactor),
+                    deep: settings::deep(config),
                     state: Some(project_state.clone()),
                     rules: settings::rules(settings),
                     is_by_content: false,

@@ -172,6 +172,8 @@ pub struct Inputs<'a> {
     pub owned: &'a BTreeMap<Key, Ownership>,
     /// Was this value of this field sent before?
     pub sent: &'a dyn Fn(&Key, &str, &Value) -> Sent,
+    /// The same for what this reference to a secret, at this path, leads to; the text says why it leads nowhere.
+    pub secret: &'a dyn Fn(&Key, &str, &Value) -> Result<Sent, String>,
     /// Did we do this rename (old, new)?
     pub renamed: &'a dyn Fn(&Key, &Key) -> bool,
     /// What may be done at all.
@@ -591,13 +593,15 @@ fn plan_declared(
         ));
     }
     let reading = compare::Reading { live: document, is_unlisted, returned: live.returned(key.kind) };
-    let mut differences = compare::differences(kind, declared, &reading, inputs.sent);
+    let mut differences =
+        compare::differences(kind, declared, &reading, &compare::Memory { sent: inputs.sent, secret: inputs.secret });
     plan.warnings.extend(differences.warnings.iter().map(|warning| format!("{}: {key}: {warning}", declared.place)));
     plan.refused.extend(differences.refusals.into_iter().map(|message| Refusal {
         key: key.clone(),
         message,
         place: declared.place.clone(),
     }));
+    wait_for_parts(declared, &differences.unread, plan);
     let action = match (document, old) {
         (None, _) if is_unlisted && differences.fields.is_empty() => return,
         (None, _) if is_unlisted => Action::Update,
@@ -675,6 +679,15 @@ fn unobserved_reference(
             && inputs.desired.resources.contains_key(*reference)
     });
     waits_for.map(|reference| reference.kind)
+}
+
+/// What no list shows is compared once its own call has answered.
+fn wait_for_parts(declared: &Declared, unread: &[&str], plan: &mut Plan) {
+    for part in unread {
+        let Declared { key, place, .. } = declared;
+        plan.warnings.push(format!("{place}: {key} waits: its {part} could not be read yet"));
+        plan.waiting.insert(key.kind);
+    }
 }
 
 /// What refers to something that waits to be created or renamed, `absent` for now, waits as well.

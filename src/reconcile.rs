@@ -18,6 +18,8 @@ use crate::queue::Queue;
 use crate::resource;
 use crate::resource::Action;
 use crate::resource::Key;
+use crate::resource::Kind;
+use crate::resource::spec::Read;
 use crate::source::Trigger;
 use crate::source::TriggerReceiver;
 use crate::source::loader::Load;
@@ -443,7 +445,9 @@ impl Reconciler {
 
     /// While the project is paused, one request asks whether that is still so.
     async fn probe(&mut self, desired: &Desired) -> bool {
-        let kinds: Vec<_> = resource::ALL.iter().filter(|kind| desired.kinds.contains(kind.name())).collect();
+        let has_list = |kind: &&&dyn Kind| kind.spec().main().read == Read::List;
+        let declared = resource::ALL.iter().filter(|kind| desired.kinds.contains(kind.name()));
+        let kinds: Vec<_> = declared.filter(has_list).collect();
         // One kind may stay forbidden while the others are not, so they take turns.
         let turn = self.memory.probes.checked_rem(kinds.len()).unwrap_or_default();
         self.memory.probes = self.memory.probes.wrapping_add(1);

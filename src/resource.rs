@@ -9,6 +9,8 @@ pub mod form;
 pub mod key;
 pub mod kind;
 pub mod refer;
+pub mod remember;
+pub mod secret;
 pub mod spec;
 pub mod write;
 

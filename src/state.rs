@@ -51,7 +51,7 @@ pub use intent::Ending;
 pub use intent::Intent;
 pub use intent::IntentId;
 pub use intent::OpenIntent;
-pub use intent::SentFields;
+pub use intent::Remembered;
 pub use intent::Settled;
 pub use project::Owned;
 pub use project::ProjectState;

@@ -2,6 +2,7 @@
 
 use crate::descope;
 use crate::descope::Client;
+use crate::desired::secrets::Secrets;
 use crate::plan::ProjectName;
 use crate::plan::Slot;
 use crate::plan::Task;
@@ -12,9 +13,13 @@ use crate::resource;
 use crate::resource::Action;
 use crate::resource::Item;
 use crate::resource::Kind;
+use crate::resource::Part;
+use crate::resource::Write;
+use crate::resource::secret;
 use crate::source::Trigger;
 use crate::source::TriggerSender;
 use crate::state::ProjectState;
+use crate::state::Remembered;
 use crate::telemetry::metrics::Metrics;
 use nonempty::NonEmpty;
 use std::collections::BTreeMap;
@@ -46,6 +51,8 @@ pub struct Target {
     pub state: ProjectState,
     /// Asks for another look.
     pub look_again: TriggerSender,
+    /// What the files refer to: read right before it is sent, and kept nowhere.
+    pub secrets: Secrets,
     /// Why the whole project waits, e.g. because Descope refused the management key; `None` while it does not.
     pub paused: watch::Sender<Option<descope::Error>>,
     /// Refusals (403) of each kind in a row: after [`FORBIDDEN`] of them nothing more of that kind is sent until a pass
@@ -227,7 +234,7 @@ async fn attempt(target: &Target, kind: &'static dyn Kind, work: &Work) -> Concl
                 Err(error) => return unseen(target, work, &error),
             }
         } else if looks {
-            match target.looks.one(target, kind, since).await {
+            match target.looks.one(target, kind, since, &work.tasks.iter().collect::<Vec<_>>()).await {
                 Ok((seen, leave)) => {
                     writer = leave;
                     (work.tasks.iter().map(|task| seen.decide(target, work, task)).collect(), Some(seen.at))
@@ -344,10 +351,22 @@ enum Sent {
 
 async fn send(target: &Target, kind: &'static dyn Kind, tasks: &NonEmpty<&Task>, attempts: u32) -> Sent {
     let sending = Sending::of(target, tasks, attempts);
-    let items = tasks.as_ref().map(|task| Item { key: &task.slot.key, id: task.id.as_deref(), write: &task.write });
     let part = kind.spec().part(tasks.head.slot.part).unwrap_or_else(|| kind.spec().main());
+    let resolved = tasks.iter().map(|task| with_secrets(target, part, task)).collect::<Result<Vec<_>, _>>();
+    let resolved = match resolved {
+        Ok(resolved) => resolved,
+        // The next pass refuses the resource by itself and says the same.
+        Err(message) => return Sent::Refused(message),
+    };
+    let (writes, secrets): (Vec<_>, Vec<_>) = resolved.into_iter().unzip();
+    let items = tasks.iter().zip(&writes).map(|(task, write)| Item {
+        key: &task.slot.key,
+        id: task.id.as_deref(),
+        write: write.as_ref().unwrap_or(&task.write),
+    });
+    let Some(items) = NonEmpty::from_vec(items.collect()) else { return Sent::Each(Verdict::Superseded) };
     let Err(error) = kind.send(&sending.client(), part, &items).await else {
-        sending.done(kind, tasks);
+        sending.done(kind, tasks, secrets.into_iter().flatten().collect());
         target.forgive(kind.name());
         return Sent::Each(Verdict::Done);
     };
@@ -360,6 +379,35 @@ async fn send(target: &Target, kind: &'static dyn Kind, tasks: &NonEmpty<&Task>,
         sending.refused_alone();
     }
     sent
+}
+
+/// The write with its secrets in place of the references; `None` where it has none. Nothing of it outlives the call.
+/// Their fingerprints go with it.
+fn with_secrets(target: &Target, part: &'static Part, task: &Task) -> Result<(Option<Write>, Vec<Remembered>), String> {
+    let Some(body) = task.write.body() else { return Ok((None, Vec::new())) };
+    let places = secret::places(part.fields.iter(), body);
+    if places.is_empty() {
+        return Ok((None, Vec::new()));
+    }
+    // Each is read once: what is fingerprinted is what is sent.
+    let mut known = Vec::with_capacity(places.len());
+    let mut prints = Vec::with_capacity(places.len());
+    for secret::Place { path, reference } in places {
+        let read = target.secrets.read(&reference).map_err(|why| format!("{path}: {why}"))?;
+        prints.push((task.slot.key.clone(), path.into(), target.state.fingerprint_secret(&read)));
+        known.push((reference, read));
+    }
+    let read = |reference: &serde_json::Value| {
+        known.iter().find(|(of, _)| of == reference).map(|(_, secret)| secret.clone()).ok_or("is not known")
+    };
+    let body = secret::resolve(part.fields.iter(), body, &read).map_err(|(path, why)| format!("{path}: {why}"))?;
+    let write = match &task.write {
+        Write::Create(_) => Write::Create(body),
+        Write::Overwrite { from, .. } => Write::Overwrite { from: from.clone(), body },
+        Write::Patch(_) => Write::Patch(body),
+        Write::Delete { cascade } => Write::Delete { cascade: *cascade },
+    };
+    Ok((Some(write), prints))
 }
 
 async fn judge(target: &Target, kind: &'static dyn Kind, tasks: &NonEmpty<&Task>, error: descope::Error) -> Sent {
@@ -389,7 +437,7 @@ async fn judge(target: &Target, kind: &'static dyn Kind, tasks: &NonEmpty<&Task>
 /// No source says how Descope words "already exists", so any refused create is followed by a look: what is there was
 /// created by somebody else meanwhile, or by an earlier try of ours.
 async fn judge_refused_create(target: &Target, kind: &'static dyn Kind, task: &Task, message: String) -> Sent {
-    match look::once(target, kind).await {
+    match look::once(target, kind, &[task]).await {
         Ok(look) if look::has_landed(task, &look.live) => {
             // An earlier try of ours that was late, or somebody else. The next pass compares it, and owns it.
             record::landed(target, &[task], record::LANDED);

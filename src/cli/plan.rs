@@ -13,6 +13,7 @@ use crate::descope::transport::Network;
 use crate::desired::Desired;
 use crate::desired::Finding;
 use crate::limiter::Priority;
+use crate::observed::Deep;
 use crate::plan::render;
 use crate::plan::render::ProjectReport;
 use crate::plan::render::Report;
@@ -106,6 +107,8 @@ pub async fn run(config: Config, args: PlanArgs, redactor: &Redactor) -> anyhow:
             project: project.name.clone(),
             client,
             state: state.as_ref().map(|state| state.project(&host, &connection.project_id, &project.owner)),
+            secrets: settings::secrets(&config, project, redactor),
+            deep: Deep::new(None),
             rules: settings::rules(project),
             is_by_content: false,
             recent: Recent::default(),

@@ -7,9 +7,11 @@ use crate::config::Connection;
 use crate::descope;
 use crate::descope::KeySource;
 use crate::desired::secrets::Fence;
+use crate::desired::secrets::Secrets;
 use crate::limiter;
 use crate::limiter::Limiter;
 use crate::limiter::memory::Memory;
+use crate::observed::Deep;
 use crate::plan::Guards;
 use crate::plan::Policy;
 use crate::plan::guards::Most;
@@ -262,25 +264,45 @@ pub fn save(host: &str, limiter: &Limiter, state: &State) -> Memory {
 
 /// The files of one project.
 pub fn loader(config: &Config, project: &config::Project) -> loader::Settings {
-    let credentials = config.own_credentials();
-    let set = |globs: &[globset::Glob]| {
-        let mut set = GlobSetBuilder::new();
-        for glob in globs {
-            set.add(glob.clone());
-        }
-        // Each glob was compiled when the config was read.
-        set.build().unwrap_or_else(|_| GlobSet::empty())
-    };
     let tree =
-        Tree { root: config.source.path.clone(), paths: project.paths.clone(), exclude: set(&config.source.exclude) };
-    let fence = Fence {
-        env: set(&project.secrets.env),
+        Tree { root: config.source.path.clone(), paths: project.paths.clone(), exclude: globs(&config.source.exclude) };
+    let apart = config.source.debounce.max(loader::APART);
+    loader::Settings { apart, ..loader::Settings::new(tree, fence(config, project), resource::ALL) }
+}
+
+/// How much of what takes a call for each resource is read in one look.
+pub fn deep(config: &Config) -> Deep {
+    // A fifth of what the limit allows between two passes; without a limit there is nothing to spare.
+    let share = |(requests, window): (f64, Duration)| {
+        requests * config.source.interval.as_secs_f64() / window.as_secs_f64().max(f64::MIN_POSITIVE) / 5.0
+    };
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a float beyond usize saturates")]
+    let most = config.rate_limit.limit.map(|limit| (share(limit) as usize).max(1));
+    Deep::new(most)
+}
+
+/// What its files may refer to, and are read for.
+pub fn secrets(config: &Config, project: &config::Project, redactor: &Redactor) -> Secrets {
+    Secrets { fence: fence(config, project), redactor: redactor.clone() }
+}
+
+fn fence(config: &Config, project: &config::Project) -> Fence {
+    let credentials = config.own_credentials();
+    Fence {
+        env: globs(&project.secrets.env),
         dir: project.secrets.dir.clone(),
         own_env: credentials.variables.into_iter().collect(),
         own_files: credentials.files.into_iter().collect(),
-    };
-    let apart = config.source.debounce.max(loader::APART);
-    loader::Settings { apart, ..loader::Settings::new(tree, fence, resource::ALL) }
+    }
+}
+
+fn globs(globs: &[globset::Glob]) -> GlobSet {
+    let mut set = GlobSetBuilder::new();
+    for glob in globs {
+        set.add(glob.clone());
+    }
+    // Each glob was compiled when the config was read.
+    set.build().unwrap_or_else(|_| GlobSet::empty())
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@
 //! anything is read, and no message repeats a value.
 
 use crate::open;
+use crate::telemetry::redact::Redactor;
 use globset::GlobSet;
 use secrecy::SecretString;
 use std::ffi::OsString;
@@ -31,12 +32,51 @@ pub enum Reference {
 }
 
 impl Reference {
+    /// As [`Self::to_json`] wrote it.
+    pub fn from_json(value: &serde_json::Value) -> Option<Self> {
+        let text = |name: &str| value.get(name)?.as_str().map(str::to_owned);
+        text("env").map(Self::Env).or_else(|| text("file").map(Self::File))
+    }
+
     /// As the YAML writes it.
     pub fn to_json(&self) -> serde_json::Value {
         match self {
             Self::Env(name) => serde_json::json!({ "env": name }),
             Self::File(path) => serde_json::json!({ "file": path }),
         }
+    }
+}
+
+/// Reads the secrets that a project's files refer to, each time anew: a file may have changed.
+#[derive(Debug, Clone, Default)]
+pub struct Secrets {
+    /// What may be referred to.
+    pub fence: Fence,
+    /// Learns each, so that no text that leaves the process repeats it.
+    pub redactor: Redactor,
+}
+
+impl Secrets {
+    /// What this reference of a declared document leads to. The text says why there is nothing.
+    pub fn read(&self, reference: &serde_json::Value) -> Result<SecretString, String> {
+        let reference = Reference::from_json(reference).ok_or("is no reference to a secret")?;
+        let named = match &reference {
+            Reference::Env(name) => format!("the environment variable {name}"),
+            Reference::File(path) => format!("the file {path}"),
+        };
+        let secret = self.fence.resolve(&reference, |name| std::env::var_os(name));
+        let secret = secret.map_err(|refusal| match refusal {
+            Refusal::Unset | Refusal::Unreadable(_) => format!("{named} {refusal}"),
+            Refusal::Own
+            | Refusal::EnvNotAllowed(_)
+            | Refusal::NoDirectory
+            | Refusal::Outside
+            | Refusal::NotRegular
+            | Refusal::TooLarge
+            | Refusal::NotText => refusal.to_string(),
+        })?;
+        self.redactor.add(&secret);
+        Ok(secret)
     }
 }
 

@@ -15,8 +15,11 @@ use crate::resource::fold::folded;
 use crate::resource::fold::is_zero;
 use crate::resource::fold::same;
 use crate::resource::fold::same_entry;
+use crate::resource::secret;
+use crate::resource::secret::item_id;
 use crate::resource::spec::Back;
 use crate::resource::spec::Need;
+use crate::resource::spec::Read;
 use serde_json::Value;
 
 /// What [`differences`] found.
@@ -28,6 +31,8 @@ pub struct Differences {
     pub refusals: Vec<String>,
     /// What cannot be told.
     pub warnings: Vec<String>,
+    /// Parts of it that could not be read yet.
+    pub unread: Vec<&'static str>,
 }
 
 /// The live side of one resource.
@@ -40,41 +45,53 @@ pub struct Reading<'a, F: Fn(&str) -> bool> {
     pub returned: F,
 }
 
+/// What the state knows of what was sent.
+pub struct Memory<'a> {
+    /// Was this value of this field sent before?
+    pub sent: &'a dyn Fn(&Key, &str, &Value) -> Sent,
+    /// Was the secret that this refers to?
+    pub secret: &'a dyn Fn(&Key, &str, &Value) -> Result<Sent, String>,
+}
+
 /// Compares only what the YAML writes. Without a live document every declared field is a difference.
 pub fn differences<F: Fn(&str) -> bool>(
     kind: &dyn Kind,
     declared: &Declared,
     reading: &Reading<'_, F>,
-    sent: &dyn Fn(&Key, &str, &Value) -> Sent,
+    memory: &Memory<'_>,
 ) -> Differences {
-    let mut found = Differences::default();
+    let mut walk = Walk { key: &declared.key, memory, is_new: reading.live.is_none(), found: Differences::default() };
     for (part, field) in kind.spec().fields().filter(|(_, field)| !kind.spec().is_server_id(field.name)) {
         let Some(to) = declared.fields.get(field.name) else { continue };
-        let was_sent = || sent(&declared.key, field.name, &folded(field.shape, to));
+        let was_sent = || (memory.sent)(&declared.key, field.name, &folded(field.shape, to));
         let Some(live) = reading.live else {
             if reading.is_unlisted {
-                add_unsent_part(part, field, to, was_sent, &mut found.fields);
+                add_unsent_part(part, field, to, was_sent, &mut walk.found.fields);
             } else {
-                compare(field.name, field.shape, None, to, &mut found.fields);
+                walk.compare(field.name, field.shape, None, to);
             }
             continue;
         };
         let from = live.get(field.name);
+        // Its own call has not answered yet: nothing is known of it.
+        if part.read == Read::Each && from.is_none() {
+            walk.found.unread.push(part.name);
+            continue;
+        }
         match (field.need, field.back) {
-            (Need::AtCreation, _) => compare_at_creation(field, from, to, was_sent, &mut found),
+            (Need::AtCreation, _) => compare_at_creation(field, from, to, was_sent, &mut walk.found),
             (_, Back::Computed) => {}
-            (_, Back::AsWritten) => compare(field.name, field.shape, from, to, &mut found.fields),
-            (_, Back::Maybe) if (reading.returned)(field.name) => {
-                compare(field.name, field.shape, from, to, &mut found.fields);
-            }
+            (_, Back::AsWritten) => walk.compare(field.name, field.shape, from, to),
+            (_, Back::Maybe) if (reading.returned)(field.name) => walk.compare(field.name, field.shape, from, to),
+            (_, Back::Maybe | Back::Never) if matches!(field.shape, Shape::Secret) => walk.secret(field.name, to),
             (_, Back::Maybe | Back::Never) => {
                 if was_sent() != Sent::Same {
-                    found.fields.push(whole(field, to));
+                    walk.found.fields.push(whole(field, to));
                 }
             }
         }
     }
-    found
+    walk.found
 }
 
 /// A part of its own that no list shows yet.
@@ -85,80 +102,100 @@ fn add_unsent_part(part: &Part, field: &Field, to: &Value, was_sent: impl Fn() -
 }
 
 fn whole(field: &Field, to: &Value) -> FieldChange {
-    FieldChange { path: field.name.to_owned(), from: Value::Null, to: to.clone() }
+    FieldChange { path: field.name.to_owned(), from: Value::Null, to: masked(field.shape, to) }
 }
 
-fn compare(path: &str, shape: Shape, from: Option<&Value>, to: &Value, found: &mut Vec<FieldChange>) {
-    let entries = from.and_then(Value::as_object);
-    match (shape, to) {
-        (Shape::Attributes, Value::Object(wanted)) => {
-            for (name, to) in wanted {
-                let from = entries.and_then(|present| present.get(name)).unwrap_or(&Value::Null);
-                if !same_entry(from, to) {
-                    found.push(FieldChange { path: format!("{path}.{name}"), from: from.clone(), to: to.clone() });
+/// One resource, compared from the outermost fields inwards.
+struct Walk<'a> {
+    key: &'a Key,
+    memory: &'a Memory<'a>,
+    /// It is not there yet, and nothing was ever sent to it.
+    is_new: bool,
+    found: Differences,
+}
+
+impl Walk<'_> {
+    fn compare(&mut self, path: &str, shape: Shape, from: Option<&Value>, to: &Value) {
+        let entries = from.and_then(Value::as_object);
+        match (shape, to) {
+            (Shape::Secret, to) => self.secret(path, to),
+            (Shape::Attributes, Value::Object(wanted)) => {
+                for (name, to) in wanted {
+                    let from = entries.and_then(|present| present.get(name)).unwrap_or(&Value::Null);
+                    if !same_entry(from, to) {
+                        let path = format!("{path}.{name}");
+                        self.found.fields.push(FieldChange { path, from: from.clone(), to: to.clone() });
+                    }
+                }
+            }
+            (Shape::Map(shape), Value::Object(wanted)) => {
+                for (name, to) in wanted {
+                    let from = entries.and_then(|present| present.get(name));
+                    let path = format!("{path}.{name}");
+                    match (from, to.is_null()) {
+                        (None, true) => {}
+                        (Some(_), false) => self.compare(&path, *shape, from, to),
+                        (None, false) | (Some(_), true) => self.found.fields.push(changed(path, *shape, from, to)),
+                    }
+                }
+            }
+            (Shape::Object(fields), Value::Object(wanted)) => self.object(path, fields, from, wanted),
+            (Shape::Items { key, fields, keeps }, Value::Array(wanted)) => {
+                let present = from.and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
+                for to in wanted {
+                    let from = present.iter().find(|from| item_id(key, from) == item_id(key, to));
+                    self.compare(&item_path(path, key, to), Shape::Object(fields), from, to);
+                }
+                let is_wanted = |item: &Value| wanted.iter().any(|to| item_id(key, to) == item_id(key, item));
+                for item in present.iter().filter(|item| !keeps && !is_wanted(item)) {
+                    let path = item_path(path, key, item);
+                    self.found.fields.push(changed(path, Shape::Object(fields), Some(item), &Value::Null));
+                }
+            }
+            (_, to) => {
+                if !same(shape, from, to) {
+                    self.found.fields.push(changed(path.to_owned(), shape, from, to));
                 }
             }
         }
-        (Shape::Map(shape), Value::Object(wanted)) => {
-            for (name, to) in wanted {
-                let from = entries.and_then(|present| present.get(name));
-                let path = format!("{path}.{name}");
-                match (from, to.is_null()) {
-                    (None, true) => {}
-                    (Some(_), false) => compare(&path, *shape, from, to, found),
-                    (None, false) | (Some(_), true) => found.push(changed(path, *shape, from, to)),
+    }
+
+    fn object(&mut self, path: &str, fields: &'static [Field], from: Option<&Value>, wanted: &Document) {
+        for field in fields.iter().filter(|field| field.is_declarable()) {
+            let Some(to) = wanted.get(field.name) else { continue };
+            let (path, from) = (format!("{path}.{}", field.name), from.and_then(|present| present.get(field.name)));
+            let is_unseen = field.back == Back::Never || field.back == Back::Maybe && from.is_none();
+            if is_unseen && !self.is_new && !matches!(field.shape, Shape::Secret) {
+                if (self.memory.sent)(self.key, &path, &folded(field.shape, to)) != Sent::Same {
+                    self.found.fields.push(changed(path, field.shape, None, to));
                 }
+            } else {
+                self.compare(&path, field.shape, from, to);
             }
         }
-        (Shape::Object(fields), Value::Object(wanted)) => {
-            for field in fields.iter().filter(|field| field.is_declarable()) {
-                if let Some(to) = wanted.get(field.name) {
-                    let from = entries.and_then(|present| present.get(field.name));
-                    compare(&format!("{path}.{}", field.name), field.shape, from, to, found);
-                }
-            }
-        }
-        (Shape::Items { key, fields, keeps }, Value::Array(wanted)) => {
-            let present = from.and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
-            compare_items(path, shape, key, fields, present, wanted, found);
-            let is_wanted = |item: &Value| wanted.iter().any(|to| item_id(key, to) == item_id(key, item));
-            for item in present.iter().filter(|item| !keeps && !is_wanted(item)) {
-                found.push(changed(item_path(path, key, item), shape, Some(item), &Value::Null));
-            }
-        }
-        (_, to) => {
-            if !same(shape, from, to) {
-                found.push(changed(path.to_owned(), shape, from, to));
+    }
+
+    /// No answer tells what is there, so what was sent decides. What is shown is that, and not what.
+    fn secret(&mut self, path: &str, to: &Value) {
+        let known = (self.memory.secret)(self.key, path, to);
+        match known {
+            Err(why) => self.found.refusals.push(format!("{path}: {why}")),
+            Ok(Sent::Same) if !self.is_new => {}
+            Ok(Sent::Same | Sent::Different | Sent::Unknown) => {
+                let to = Value::from(secret::MASK);
+                self.found.fields.push(FieldChange { path: path.to_owned(), from: Value::Null, to });
             }
         }
     }
 }
 
-fn compare_items(
-    path: &str,
-    shape: Shape,
-    key: &[&str],
-    fields: &'static [Field],
-    present: &[Value],
-    wanted: &[Value],
-    found: &mut Vec<FieldChange>,
-) {
-    for to in wanted {
-        let path = item_path(path, key, to);
-        match present.iter().find(|from| item_id(key, from) == item_id(key, to)) {
-            Some(from) => compare(&path, Shape::Object(fields), Some(from), to, found),
-            None => found.push(changed(path, shape, None, to)),
-        }
-    }
+/// The value as it may be shown.
+fn masked(shape: Shape, to: &Value) -> Value {
+    if matches!(shape, Shape::Secret) { Value::from(secret::MASK) } else { to.clone() }
 }
 
 fn changed(path: String, shape: Shape, from: Option<&Value>, to: &Value) -> FieldChange {
     FieldChange { path, from: canonical(shape, from.unwrap_or(&Value::Null)), to: canonical(shape, to) }
-}
-
-/// What tells an item of a list from the others.
-pub fn item_id<'a>(key: &[&str], item: &'a Value) -> Vec<&'a str> {
-    key.iter().map(|field| item.get(field).and_then(Value::as_str).unwrap_or_default()).collect()
 }
 
 fn item_path(path: &str, key: &[&str], item: &Value) -> String {

@@ -13,6 +13,7 @@ mod draws;
 mod guards;
 mod inputs;
 mod invariants;
+mod model;
 mod oracle;
 mod properties;
 
@@ -169,6 +170,7 @@ impl<'a> Case<'a> {
             observed: &self.observed,
             owned: &self.owned,
             sent: &|_, _, _| self.sent,
+            secret: &|_, _, _| Ok(self.sent),
             renamed: &|_, _| self.renamed,
             policy: self.policy,
             builtin_roles: &["Tenant Admin".to_owned()],

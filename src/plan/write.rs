@@ -2,7 +2,6 @@
 
 use super::FieldChange;
 use super::Sent;
-use super::compare::item_id;
 use crate::desired::Declared;
 use crate::resource::Document;
 use crate::resource::Field;
@@ -15,6 +14,8 @@ use crate::resource::Spec;
 use crate::resource::Write;
 use crate::resource::fold::folded;
 use crate::resource::fold::is_zero;
+use crate::resource::secret;
+use crate::resource::secret::item_id;
 use crate::resource::spec::Back;
 use crate::resource::spec::How;
 use crate::resource::spec::Need;
@@ -81,11 +82,26 @@ pub fn unreadable_loss(
 ) -> Option<&'static str> {
     live?;
     let overwritten = writes.iter().filter(|(_, write)| matches!(write, Write::Overwrite { .. })).map(|(part, _)| part);
-    let is_lost = |field: &&Field| {
-        let is_unseen = field.back == Back::Never || field.back == Back::Maybe && !returned(field.name);
-        is_unseen && field.omit == Omit::Resets && !declared.fields.contains_key(field.name)
-    };
-    overwritten.flat_map(|part| part.fields).find(is_lost).map(|field| field.name)
+    overwritten.flat_map(|part| part.fields).find_map(|field| {
+        let is_seen = field.back == Back::Maybe && returned(field.name);
+        lost(field, is_seen, declared.fields.get(field.name))
+    })
+}
+
+/// The field, or one inside of it, that a call resets which does not carry it.
+fn lost(field: &Field, is_seen: bool, declared: Option<&Value>) -> Option<&'static str> {
+    let is_unseen = field.back == Back::Never || field.back == Back::Maybe && !is_seen;
+    match (declared, field.shape) {
+        (None, _) => (is_unseen && field.omit == Omit::Resets).then_some(field.name),
+        (Some(Value::Object(object)), Shape::Object(fields)) => {
+            fields.iter().find_map(|field| lost(field, false, object.get(field.name)))
+        }
+        (Some(Value::Array(items)), Shape::Items { fields, .. }) => items.iter().find_map(|item| {
+            let item = item.as_object()?;
+            fields.iter().find_map(|field| lost(field, false, item.get(field.name)))
+        }),
+        (Some(_), _) => None,
+    }
 }
 
 /// What the calls of this part change.
@@ -132,10 +148,13 @@ fn change(
     for field in carried(spec, part).filter(|field| field.need != Need::AtCreation) {
         let live = live.and_then(|live| live.get(field.name));
         let value = declared.fields.get(field.name).map(|value| merged(field.shape, live, value));
-        let value = value.or_else(|| live.map(|live| writable(field.shape, live)));
+        let is_secret = matches!(field.shape, Shape::Secret);
+        let value = value.or_else(|| live.filter(|_| !is_secret).map(|live| writable(field.shape, live)));
         body.extend(value.map(|value| (field.name.to_owned(), value)));
     }
     let name = Arc::clone(&old.unwrap_or(&declared.key).name);
+    let is_changed = |path: &str| fields.iter().any(|change| change.path == path);
+    secret::leave_out_kept(&carried(spec, part).collect::<Vec<_>>(), &mut body, &is_changed);
     // Whoever sends it says by what the resource is addressed.
     if let Some(field) = spec.identity.field.filter(|_| part.name == MAIN) {
         body.insert(field.to_owned(), Value::from(&*declared.key.name));
@@ -147,8 +166,10 @@ fn change(
 /// but what the server sets and what other calls write.
 fn kept(spec: &Spec, live: Option<&Document>) -> Document {
     let is_kept = |name: &str| {
-        spec.field(name)
-            .is_none_or(|(part, field)| part.name == MAIN && field.is_declarable() && field.need != Need::AtCreation)
+        spec.field(name).is_none_or(|(part, field)| {
+            let is_secret = matches!(field.shape, Shape::Secret);
+            part.name == MAIN && field.is_declarable() && field.need != Need::AtCreation && !is_secret
+        })
     };
     let live = live.into_iter().flatten().filter(|(name, _)| is_kept(name));
     live.map(|(name, value)| (name.clone(), value.clone())).collect()
@@ -233,7 +254,9 @@ fn writable(shape: Shape, live: &Value) -> Value {
 
 fn without_computed(fields: &'static [Field], live: &Value) -> Document {
     let field = |name: &str| fields.iter().find(|field| field.name == name);
-    let kept = live.as_object().into_iter().flatten().filter(|(name, _)| field(name).is_none_or(Field::is_declarable));
+    // What an answer has in place of a secret is not the secret.
+    let is_kept = |field: &Field| field.is_declarable() && !matches!(field.shape, Shape::Secret);
+    let kept = live.as_object().into_iter().flatten().filter(|(name, _)| field(name).is_none_or(is_kept));
     let kept = kept.map(|(name, value)| {
         (name.clone(), field(name).map_or_else(|| value.clone(), |field| writable(field.shape, value)))
     });

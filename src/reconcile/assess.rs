@@ -3,8 +3,10 @@
 use crate::descope;
 use crate::descope::Client;
 use crate::desired::Desired;
+use crate::desired::secrets::Secrets;
 use crate::limiter::Priority;
 use crate::observed;
+use crate::observed::Deep;
 use crate::observed::Observed;
 use crate::plan;
 use crate::plan::Guards;
@@ -24,6 +26,7 @@ use crate::resource::Field;
 use crate::resource::Key;
 use crate::resource::Kind;
 use crate::resource::spec::Need;
+use crate::resource::spec::Read;
 use crate::state;
 use crate::state::Digest;
 use crate::state::Intent;
@@ -87,6 +90,10 @@ pub struct Assessor {
     pub project: ProjectName,
     /// Calls of this project.
     pub client: Client,
+    /// What the files refer to.
+    pub secrets: Secrets,
+    /// What calls for single resources showed.
+    pub deep: Deep,
     /// What the daemon remembers; `None` for a `plan` where there is no state.
     pub state: Option<ProjectState>,
     /// How to compare.
@@ -135,7 +142,9 @@ impl Assessor {
     /// Asks Descope for every declared or owned kind. What became of the calls that are `lost` shall be seen.
     pub async fn look(&self, desired: &Desired, priority: Priority, lost: &BTreeSet<IntentId>) -> Sight {
         let client = self.client.with_priority(priority);
-        let mut observed = observed::fetch(&client, self.kinds(desired)).await;
+        let owned = self.known(ProjectState::inventory);
+        let known = desired.resources.keys().chain(owned.keys()).filter(|key| is_read_by_name(key)).cloned().collect();
+        let mut observed = observed::fetch(&client, self.kinds(desired), &known).await;
         let gone = self.look_twice(&client, desired, lost, &mut observed).await;
         let mut unconfirmed = Unconfirmed::default();
         let asked_at = observed.began;
@@ -144,6 +153,7 @@ impl Assessor {
                 unconfirmed.add(self.recent.put_over(kind, documents, asked_at));
             }
         }
+        Box::pin(observed::add_parts(&client, desired, &mut observed, &self.deep)).await;
         Sight { observed, gone, unconfirmed }
     }
 
@@ -184,6 +194,10 @@ impl Assessor {
             sent: &|key, field, value| {
                 if outlived.anew.contains(key) { Sent::Unknown } else { self.sent(&sent, key, field, value) }
             },
+            secret: &|key, path, reference| {
+                let known = self.secret(&sent, key, path, reference);
+                if outlived.anew.contains(key) { known.map(|_| Sent::Unknown) } else { known }
+            },
             renamed: &|old, new| self.was_renamed(old, new),
             policy: self.rules.policy,
             builtin_roles: &self.rules.builtin_roles,
@@ -207,6 +221,10 @@ impl Assessor {
             change.until = absent.get(&change.key).map(|since| *since + delete_after);
         }
         plan.held_since = self.known(ProjectState::held_since);
+        // What a call is about to change is read again before it is compared.
+        for task in plan.changes.iter().flat_map(|change| &change.tasks) {
+            self.deep.forget(&task.slot.key, task.slot.part);
+        }
         self.refuse_without_effect(&mut plan);
         Assessment { plan, refusal: refusal(&observed), observed, gone, unconfirmed, outlived, first_contact }
     }
@@ -267,7 +285,7 @@ impl Assessor {
             return gone;
         }
         for kind in kinds.into_iter().filter_map(resource::kind) {
-            let again = kind.list(client).await;
+            let again = observed::all(client, kind, &known_of(kind, desired, &ledger)).await;
             // Without a second answer the first one stands, and nothing is forgotten for it.
             if again.is_err() && !shrunk.iter().any(|(name, _)| *name == kind.name()) {
                 gone.retain(|key| key.kind != kind.name());
@@ -353,6 +371,22 @@ impl Assessor {
         self.state.as_ref().is_some_and(|state| state.was_renamed(old, new).unwrap_or(false))
     }
 
+    fn secret(
+        &self,
+        known: &HashMap<Key, BTreeMap<String, Digest>>,
+        key: &Key,
+        path: &str,
+        reference: &Value,
+    ) -> Result<Sent, String> {
+        let secret = self.secrets.read(reference)?;
+        let Some(state) = &self.state else { return Ok(Sent::Unknown) };
+        Ok(match known.get(key).and_then(|fields| fields.get(path)) {
+            Some(digest) if *digest == state.fingerprint_secret(&secret) => Sent::Same,
+            Some(_) => Sent::Different,
+            None => Sent::Unknown,
+        })
+    }
+
     fn sent(&self, known: &HashMap<Key, BTreeMap<String, Digest>>, key: &Key, field: &str, value: &Value) -> Sent {
         let Some(state) = &self.state else { return Sent::Unknown };
         match known.get(key).and_then(|fields| fields.get(field)) {
@@ -361,6 +395,16 @@ impl Assessor {
             None => Sent::Unknown,
         }
     }
+}
+
+fn is_read_by_name(key: &Key) -> bool {
+    resource::kind(key.kind).is_some_and(|kind| kind.spec().main().read == Read::ByName)
+}
+
+/// What is known of a kind: declared, or owned.
+fn known_of(kind: &dyn Kind, desired: &Desired, ledger: &Ledger) -> Vec<Key> {
+    let all = desired.resources.keys().chain(ledger.owned.keys()).filter(|key| key.kind == kind.name());
+    all.cloned().collect::<BTreeSet<Key>>().into_iter().collect()
 }
 
 /// What is there, by kind; kinds that could not be observed are left out.

@@ -5,6 +5,7 @@
 use super::Document;
 use super::spec::Back;
 use super::spec::Field;
+use super::spec::Read;
 use super::spec::Shape;
 use super::spec::Spec;
 use serde_json::Number;
@@ -63,9 +64,14 @@ pub fn document(spec: &Spec, live: &Document) -> Value {
     fold_fields(live, known)
 }
 
-/// Tells observed documents of a kind apart.
+/// Tells observed documents of a kind apart by what its list shows.
 pub fn digest(spec: &Spec, live: &Document) -> u64 {
-    hash(&document(spec, live))
+    let has_call = |name: &str| spec.field(name).is_some_and(|(part, _)| part.read == Read::Each);
+    let mut canonical = document(spec, live);
+    if let Value::Object(fields) = &mut canonical {
+        fields.retain(|name, _| !has_call(name));
+    }
+    hash(&canonical)
 }
 
 /// Tells declared documents apart, which are canonical already.

@@ -264,11 +264,16 @@ impl Spec {
 
     /// The part that writes what is at this path.
     pub fn part_at(&self, path: &str) -> &'static Part {
+        self.field_at(path).map_or_else(|| self.main(), |(part, _)| part)
+    }
+
+    /// The field, and the part that writes it, that holds what is at this path.
+    pub fn field_at(&self, path: &str) -> Option<(&'static Part, &'static Field)> {
         let is_at = |field: &Field| {
             let rest = path.strip_prefix(field.name);
             rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
         };
-        self.fields().find(|(_, field)| is_at(field)).map_or_else(|| self.main(), |(part, _)| part)
+        self.fields().find(|(_, field)| is_at(field))
     }
 
     /// Is it the id that Descope gives? It is sent by whoever addresses the resource.

@@ -2,6 +2,7 @@
 
 use super::Document;
 use super::Key;
+use std::fmt;
 use std::sync::Arc;
 
 /// What is done to a resource.
@@ -83,7 +84,7 @@ impl Write {
 }
 
 /// One write, and to whom it goes.
-#[derive(Debug, Clone, Copy)]
+#[derive(Clone, Copy)]
 pub struct Item<'a> {
     /// The resource; of a rename, its new name.
     pub key: &'a Key,
@@ -91,6 +92,13 @@ pub struct Item<'a> {
     pub id: Option<&'a str>,
     /// What is sent, secrets resolved.
     pub write: &'a Write,
+}
+
+/// Names the resource, never what is sent: that may hold secrets.
+impl fmt::Debug for Item<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Item({} {})", self.write.as_str(), self.key)
+    }
 }
 
 /// What the API says to one write.

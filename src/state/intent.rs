@@ -27,6 +27,7 @@ use rusqlite::OptionalExtension;
 use rusqlite::Row;
 use rusqlite::Transaction;
 use rusqlite::params;
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 use std::time::SystemTime;
@@ -137,8 +138,8 @@ pub struct Ending<'a> {
     pub reset: &'a [(Key, &'static str)],
 }
 
-/// Fingerprints of what was sent for fields that cannot be read back.
-pub type SentFields = [(Key, &'static str, Digest)];
+/// Fingerprint of what was sent for a field that cannot be read back, by path.
+pub type Remembered = (Key, Cow<'static, str>, Digest);
 
 impl ProjectState {
     /// Notes calls before they are sent, all or nothing. The ids are in the order of `intents`.
@@ -183,7 +184,7 @@ impl ProjectState {
     }
 
     /// Notes what became of calls and all that follows, all or nothing: a kill leaves either open calls or their outcome.
-    pub fn settle(&self, ids: &[IntentId], ending: &Ending<'_>, sent: &SentFields) -> Result<(), Error> {
+    pub fn settle(&self, ids: &[IntentId], ending: &Ending<'_>, sent: &[Remembered]) -> Result<(), Error> {
         self.write_by_clock(|transaction, project, now| {
             for id in ids {
                 if let Some(open) = take(transaction, project, *id)? {
@@ -206,7 +207,7 @@ impl ProjectState {
     }
 
     /// The same for calls that could not be noted before they were sent.
-    pub fn note_calls(&self, intents: &[Intent], ending: &Ending<'_>, sent: &SentFields) -> Result<(), Error> {
+    pub fn note_calls(&self, intents: &[Intent], ending: &Ending<'_>, sent: &[Remembered]) -> Result<(), Error> {
         self.write_by_clock(|transaction, project, now| {
             for intent in intents {
                 history::add(transaction, project, &intent.attempt(ending))?;

@@ -2,7 +2,7 @@
 
 use super::Digest;
 use super::Error;
-use super::SentFields;
+use super::Remembered;
 use super::State;
 use crate::resource;
 use crate::resource::Key;
@@ -11,6 +11,8 @@ use rusqlite::OptionalExtension;
 use rusqlite::Row;
 use rusqlite::Transaction;
 use rusqlite::params;
+use secrecy::ExposeSecret;
+use secrecy::SecretString;
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::collections::HashMap;
@@ -121,7 +123,7 @@ impl ProjectState {
 
     /// Notes what was sent for fields that cannot be read back, all or nothing.
     #[cfg(test)]
-    pub fn set_sent(&self, sent: &SentFields) -> Result<(), Error> {
+    pub fn set_sent(&self, sent: &[Remembered]) -> Result<(), Error> {
         self.write(|transaction, id| set_sent(transaction, id, sent))
     }
 
@@ -133,6 +135,11 @@ impl ProjectState {
     /// See [`State::fingerprint`].
     pub fn fingerprint(&self, value: &Value) -> Digest {
         self.state.fingerprint(value)
+    }
+
+    /// The same of a secret.
+    pub fn fingerprint_secret(&self, secret: &SecretString) -> Digest {
+        self.state.fingerprint(&Value::from(secret.expose_secret()))
     }
 
     /// Runs `work` with the id of this project's row, or one that no row has.
@@ -230,7 +237,7 @@ pub(super) fn own_created(transaction: &Transaction<'_>, id: i64, key: &Key, own
 }
 
 /// Notes what was sent for fields that cannot be read back.
-pub(super) fn set_sent(transaction: &Transaction<'_>, id: i64, sent: &SentFields) -> rusqlite::Result<()> {
+pub(super) fn set_sent(transaction: &Transaction<'_>, id: i64, sent: &[Remembered]) -> rusqlite::Result<()> {
     let sql = "INSERT INTO sent (project, kind, tenant, name, field, digest) VALUES (?, ?, ?, ?, ?, ?)
                ON CONFLICT DO UPDATE SET digest = excluded.digest";
     let mut statement = transaction.prepare_cached(sql)?;

@@ -124,18 +124,18 @@ mod tests {
         project.note_contacted(&[("roles", "name")]).unwrap();
         project.note_held(&BTreeSet::from(["max_deletes"]), now).unwrap();
         project.approve(&BTreeMap::from([("digest".to_owned(), "roles")]), now, now + hour).unwrap();
-        project.set_sent(&[(key.clone(), "secret", [7; 32])]).unwrap();
+        project.set_sent(&[(key.clone(), "secret".into(), [7; 32])]).unwrap();
         let ids = project.begin(&[intent(Action::Delete, &key), intent(Action::Create, &key)]).unwrap();
         let (path, sent, before) = ("description".to_owned(), [7; 32], [8; 32]);
         let written = [Written { key: key.clone(), path, sent, before }];
         let ending = Ending { settled: Settled::Done, message: "", duration: Duration::ZERO, written: &[], reset: &[] };
         project.settle(&ids[..1], &ending, &[]).unwrap();
         project.own(&[(key.clone(), Owned { created_at: Some(now), ..Owned::default() })]).unwrap();
-        project.set_sent(&[(key.clone(), "secret", [7; 32])]).unwrap();
+        project.set_sent(&[(key.clone(), "secret".into(), [7; 32])]).unwrap();
         let mut rename = intent(Action::Rename, &key);
         rename.from = Some("b".into());
         project.note_calls(&[rename], &ending, &[]).unwrap();
-        project.set_sent(&[(key, "secret", [7; 32])]).unwrap();
+        project.set_sent(&[(key, "secret".into(), [7; 32])]).unwrap();
         project.note_calls(&[], &Ending { written: &written, ..ending }, &[]).unwrap();
         let row = PassRow {
             started_at: now,

@@ -86,7 +86,7 @@ fn everything_noted_is_there_after_a_restart() {
         assert!(!project.is_known().unwrap());
         project.mark_known().unwrap();
         project.own(&[(tenant_role.clone(), owned), plain(&role("Editor"))]).unwrap();
-        project.set_sent(&[(role("Editor"), "secret", project.fingerprint(&value))]).unwrap();
+        project.set_sent(&[(role("Editor"), "secret".into(), project.fingerprint(&value))]).unwrap();
         state.set_limiter_memory("api.descope.com", "{\"limit\":90}").unwrap();
         project.fingerprint(&value)
     };
@@ -142,7 +142,7 @@ fn disowning_forgets_what_was_sent() {
     let dir = TempDir::new().unwrap();
     let project = of(&State::open(dir.path()).unwrap());
     project.own(&[plain(&role("a"))]).unwrap();
-    project.set_sent(&[(role("a"), "secret", [1; 32])]).unwrap();
+    project.set_sent(&[(role("a"), "secret".into(), [1; 32])]).unwrap();
 
     project.disown(&[role("a")]).unwrap();
 
@@ -156,7 +156,7 @@ fn a_rename_takes_along_what_is_known_and_is_remembered() {
     let project = of(&State::open(dir.path()).unwrap());
     let owned = Owned { protected: true, ..Owned::default() };
     project.own(&[(role("old"), owned)]).unwrap();
-    project.set_sent(&[(role("old"), "secret", [1; 32])]).unwrap();
+    project.set_sent(&[(role("old"), "secret".into(), [1; 32])]).unwrap();
 
     let rename = Intent { from: Some("old".into()), protected: true, ..intent(Action::Rename, &role("new")) };
     let ids = project.begin(&[rename]).unwrap();
@@ -224,7 +224,7 @@ fn what_is_created_or_renamed_is_owned_as_its_call_declared_it() {
     let again = intent(Action::Create, &role("was"));
     let ids = project.begin(&[declared(Action::Create, "new"), rename, again]).unwrap();
 
-    project.settle(&ids, &ending(Settled::Done), &[(role("new"), "secret", [1; 32])]).unwrap();
+    project.settle(&ids, &ending(Settled::Done), &[(role("new"), "secret".into(), [1; 32])]).unwrap();
 
     let inventory = project.inventory().unwrap();
     let flags = |name| (inventory[&role(name)].protected, inventory[&role(name)].cascade_delete);

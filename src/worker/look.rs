@@ -3,6 +3,7 @@
 use super::Target;
 use crate::descope;
 use crate::descope::Client;
+use crate::observed;
 use crate::plan;
 use crate::plan::Task;
 use crate::queue::Verdict;
@@ -17,7 +18,9 @@ use crate::resource::Write;
 use crate::resource::fold;
 use crate::resource::spec::Back;
 use crate::resource::spec::Need;
+use crate::resource::spec::Read;
 use serde_json::Value;
+use std::collections::BTreeSet;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -80,14 +83,17 @@ impl Looks {
     pub(super) async fn one(
         &self,
         target: &Target,
-        kind: &dyn Kind,
+        kind: &'static dyn Kind,
         since: Option<Instant>,
+        tasks: &[&Task],
     ) -> Result<(Arc<Seen>, Option<Client>), descope::Error> {
         // One at a time: two that each hold leave for a write and wait for leave to look would wait for one another.
         let mut last = self.last.lock().await;
         let is_usable = |seen: &&Arc<Seen>| {
             let is_after = since.is_none_or(|since| seen.at >= since);
-            is_after && seen.at.elapsed() < target.trusted_for / 2
+            // Without a list it shows what it was asked for, and no other.
+            let is_of_all = kind.spec().main().read == Read::List;
+            is_of_all && is_after && seen.at.elapsed() < target.trusted_for / 2
         };
         if let Some(seen) = last.get(kind.name()).filter(is_usable) {
             return Ok((Arc::clone(seen), None));
@@ -99,7 +105,7 @@ impl Looks {
             Ok(second) => (second.ok_or(descope::Error::Stopping)?, Some(first)),
             Err(_) => (first, None),
         };
-        let look = once(&Target { client: reader, ..target.clone() }, kind).await?;
+        let look = once(&Target { client: reader, ..target.clone() }, kind, tasks).await?;
         let digests = look.live.iter().map(|(key, live)| (key.clone(), plan::digest(kind, live))).collect();
         let seen = Arc::new(Seen { digests, at: look.at });
         last.insert(kind.name(), Arc::clone(&seen));
@@ -136,14 +142,15 @@ pub(super) fn present_key(task: &Task) -> Key {
 /// done for that, it is asked for once more, and what either has is live.
 pub(super) async fn twice_where_needed<'a>(
     target: &Target,
-    kind: &dyn Kind,
+    kind: &'static dyn Kind,
     tasks: impl Iterator<Item = &'a Task>,
     is_done: impl Fn(&Task, &Live) -> bool,
 ) -> Result<Look, descope::Error> {
-    let mut look = once(target, kind).await?;
-    let rests_on_absence = |task: &&Task| matches!(task.action, Action::Delete | Action::Rename);
-    if tasks.filter(rests_on_absence).any(|task| is_done(task, &look.live)) {
-        let second = once(target, kind).await?.live;
+    let tasks: Vec<&Task> = tasks.collect();
+    let mut look = once(target, kind, &tasks).await?;
+    let rests_on_absence = |task: &&&Task| matches!(task.action, Action::Delete | Action::Rename);
+    if tasks.iter().filter(rests_on_absence).any(|task| is_done(task, &look.live)) {
+        let second = once(target, kind, &tasks).await?.live;
         let first = std::mem::replace(&mut look.live, second);
         for (key, document) in first {
             look.live.entry(key).or_insert(document);
@@ -152,15 +159,16 @@ pub(super) async fn twice_where_needed<'a>(
     Ok(look)
 }
 
-/// One look.
-pub(super) async fn once(target: &Target, kind: &dyn Kind) -> Result<Look, descope::Error> {
+/// One look. Of a kind without a list it shows what the tasks are about.
+pub(super) async fn once(target: &Target, kind: &'static dyn Kind, tasks: &[&Task]) -> Result<Look, descope::Error> {
     let (sent, at) = watch::channel(Instant::now());
     // It may wait long for the rate limit.
     let client = target.client.only_while(move || {
         sent.send_replace(Instant::now());
         true
     });
-    let mut documents = kind.list(&client).await?;
+    let names: BTreeSet<Key> = tasks.iter().flat_map(|task| [present_key(task), task.slot.key.clone()]).collect();
+    let mut documents = observed::all(&client, kind, &names.into_iter().collect::<Vec<_>>()).await?;
     let at = *at.borrow();
     target.recent.put_over(kind, &mut documents, at);
     let live = documents.into_iter().filter_map(|document| Some((kind.key(&document)?, document))).collect();

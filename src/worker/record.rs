@@ -13,9 +13,12 @@ use crate::resource::Key;
 use crate::resource::Kind;
 use crate::resource::Shape;
 use crate::resource::Write;
-use crate::resource::fold;
+use crate::resource::remember;
+use crate::resource::secret;
+use crate::resource::spec::Back;
 use crate::resource::spec::Need;
 use crate::resource::spec::Omit;
+use crate::resource::spec::Read;
 use crate::source::Trigger;
 use crate::state;
 use crate::state::Digest;
@@ -24,7 +27,7 @@ use crate::state::Intent;
 use crate::state::IntentId;
 use crate::state::Occasion;
 use crate::state::ProjectState;
-use crate::state::SentFields;
+use crate::state::Remembered;
 use crate::state::Settled;
 use crate::state::Written;
 use nonempty::NonEmpty;
@@ -91,12 +94,14 @@ impl Sending {
     }
 
     /// It took effect: with that, what is owned, and the fingerprints of what cannot be read back.
-    pub fn done(&self, kind: &dyn Kind, tasks: &NonEmpty<&Task>) {
-        let sent: Vec<_> = tasks.iter().flat_map(|task| unreadable(&self.target, kind, task)).collect();
+    pub fn done(&self, kind: &dyn Kind, tasks: &NonEmpty<&Task>, secrets: Vec<Remembered>) {
+        let sent = tasks.iter().flat_map(|task| unreadable(&self.target, kind, task)).chain(secrets);
+        let sent: Vec<_> = sent.collect();
         let reset: Vec<_> = tasks.iter().flat_map(|task| reset(kind, task)).collect();
         let written: Vec<_> = tasks.iter().flat_map(|task| written(&self.target, task)).collect();
         for task in tasks.iter().filter(|task| !matches!(task.action, Action::Create | Action::Delete)) {
-            self.target.recent.note(&task.slot.key, &task.fields);
+            let listed: Vec<_> = task.fields.iter().filter(|change| is_listed(kind, change)).cloned().collect();
+            self.target.recent.note(&task.slot.key, &listed);
         }
         self.end(&Ending { written: &written, reset: &reset, ..self.ending(Settled::Done, "") }, &sent);
         // Was it answered and not kept, or changed back since? A look soon after tells.
@@ -144,7 +149,7 @@ impl Sending {
         Ending { settled, message, duration, written: &[], reset: &[] }
     }
 
-    fn end(&self, ending: &Ending<'_>, sent: &SentFields) {
+    fn end(&self, ending: &Ending<'_>, sent: &[Remembered]) {
         said(match self.noted.get().map(|noted| &noted.ids) {
             Some(Ok(ids)) if !ids.is_empty() => self.target.state.settle(ids, ending, sent),
             Some(_) | None => self.target.state.note_calls(&self.intents, ending, sent),
@@ -248,6 +253,8 @@ fn written(target: &Target, task: &Task) -> Vec<Written> {
         }
         (Action::Create | Action::Delete, _) => false,
     };
+    // What is shown in place of a secret tells nothing of it.
+    let is_told = |change: &&FieldChange| is_told(change) && change.to.as_str() != Some(secret::MASK);
     let written = |change: &FieldChange| Written {
         key: task.slot.key.clone(),
         path: change.path.clone(),
@@ -255,6 +262,14 @@ fn written(target: &Target, task: &Task) -> Vec<Written> {
         before: target.state.fingerprint(&change.from),
     };
     task.fields.iter().filter(is_told).map(written).collect()
+}
+
+/// Does the list of its kind show what was written, at this path?
+fn is_listed(kind: &dyn Kind, change: &FieldChange) -> bool {
+    let (part, field) = kind.spec().field_at(&change.path).unzip();
+    let is_shown = part.is_some_and(|part| part.read == Read::List)
+        && field.is_some_and(|field| matches!(field.back, Back::AsWritten | Back::Maybe));
+    is_shown && !change.path.contains('[') && change.path.matches('.').count() <= 1
 }
 
 /// Fields that an overwriting call resets because it does not carry them.
@@ -269,17 +284,10 @@ fn reset(kind: &dyn Kind, task: &Task) -> Vec<(Key, &'static str)> {
 }
 
 /// Fingerprints of the fields that a write carries and the API may not return.
-fn unreadable(target: &Target, kind: &dyn Kind, task: &Task) -> Vec<(Key, &'static str, Digest)> {
+fn unreadable(target: &Target, kind: &dyn Kind, task: &Task) -> Vec<Remembered> {
     let Some(body) = task.write.body() else { return Vec::new() };
     let Some(part) = kind.spec().part(task.slot.part) else { return Vec::new() };
-    // What the list shows of a part that is not there yet proves nothing, so that is remembered as well.
-    let fields = part.fields.iter().filter(|field| field.is_remembered());
-    let digest = |field: &'static Field| {
-        // What can be set only by the create, and was not, is known to be empty.
-        let is_empty = field.need == Need::AtCreation && task.action == Action::Create;
-        let value = body.get(field.name).or(is_empty.then_some(&Value::Null))?;
-        let digest = target.state.fingerprint(&fold::folded(field.shape, value));
-        Some((task.slot.key.clone(), field.name, digest))
-    };
-    fields.filter_map(digest).collect()
+    let is_creation = task.action == Action::Create;
+    let sent = remember::sent(part.fields, body, is_creation).into_iter();
+    sent.map(|(path, value)| (task.slot.key.clone(), path, target.state.fingerprint(&value))).collect()
 }

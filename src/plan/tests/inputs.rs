@@ -50,6 +50,7 @@ impl Drawn {
             observed: &self.observed(),
             owned: &self.owned,
             sent: &|_, _, _| self.sent,
+            secret: &|_, _, _| Ok(self.sent),
             renamed: &|_, _| self.renamed,
             policy: self.policy,
             builtin_roles: &[BUILTIN_ROLE.to_owned()],

@@ -1,0 +1,78 @@
+//! What has to be remembered of a call, for no answer tells it: by path, in the form that is fingerprinted.
+
+use super::Document;
+use super::fold::folded;
+use super::secret::item_id;
+use super::spec::Back;
+use super::spec::Field;
+use super::spec::Need;
+use super::spec::Shape;
+use serde_json::Value;
+use std::borrow::Cow;
+
+/// What a call that carried this body made of fields that may not be read back. Secrets are none of them: what is in the
+/// body is a reference.
+pub fn sent(fields: &'static [Field], body: &Document, is_creation: bool) -> Vec<(Cow<'static, str>, Value)> {
+    let mut found = Vec::new();
+    for field in fields.iter().filter(|field| !matches!(field.shape, Shape::Secret)) {
+        // What can be set only by the create, and was not, is known to be empty.
+        let is_empty = is_creation && field.need == Need::AtCreation;
+        let Some(value) = body.get(field.name).or(is_empty.then_some(&Value::Null)) else { continue };
+        if field.is_remembered() {
+            found.push((field.name.into(), folded(field.shape, value)));
+        }
+        inside(field.name, field.shape, value, &mut found);
+    }
+    found
+}
+
+fn inside(path: &str, shape: Shape, value: &Value, found: &mut Vec<(Cow<'static, str>, Value)>) {
+    match (shape, value) {
+        (Shape::Object(fields), Value::Object(object)) => {
+            for field in fields.iter().filter(|field| !matches!(field.shape, Shape::Secret)) {
+                let Some(value) = object.get(field.name) else { continue };
+                let path = format!("{path}.{}", field.name);
+                inside(&path, field.shape, value, found);
+                if matches!(field.back, Back::Never | Back::Maybe) {
+                    found.push((path.into(), folded(field.shape, value)));
+                }
+            }
+        }
+        (Shape::Items { key, fields, .. }, Value::Array(items)) => {
+            for item in items {
+                let path = format!("{path}[{}]", item_id(key, item).join(","));
+                inside(&path, Shape::Object(fields), item, found);
+            }
+        }
+        _ => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn whatever_no_answer_tells_is_remembered_wherever_it_stands() {
+        const INSIDE: &[Field] =
+            &[Field::name("id"), Field::flag("hidden").never_returned(), Field::secret("key"), Field::text("seen")];
+        const FIELDS: &[Field] = &[
+            Field::set("apps").maybe_returned(),
+            Field::text("seen"),
+            Field::object("settings", INSIDE),
+            Field::items("sso", &["id"], INSIDE),
+        ];
+        let inside = json!({ "id": "a", "hidden": true, "key": { "env": "K" }, "seen": "s" });
+        let body = json!({ "apps": ["b", "a"], "seen": "s", "settings": inside, "sso": [inside] });
+
+        let found = sent(FIELDS, body.as_object().unwrap(), false);
+
+        let expected: Vec<(Cow<'static, str>, Value)> = vec![
+            ("apps".into(), json!(["a", "b"])),
+            ("settings.hidden".into(), json!(true)),
+            ("sso[a].hidden".into(), json!(true)),
+        ];
+        assert_eq!(found, expected);
+    }
+}
