@@ -163,6 +163,7 @@ impl Parts {
                     trusted_for: config.source.interval.min(TRUSTED),
                     forbidden: forbidden.clone(),
                     secrets: settings::secrets(config, settings, redactor),
+                    refused: watch::Sender::default(),
                 },
             );
             show::start_series(&metrics, &settings.name);

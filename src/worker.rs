@@ -32,10 +32,12 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 use tracing::Instrument;
 
+mod carried;
 pub mod look;
 pub mod recent;
 mod record;
 
+pub use carried::Refused;
 use look::Live;
 use look::Looks;
 use recent::Recent;
@@ -62,6 +64,8 @@ pub struct Target {
     pub recent: Recent,
     /// What was looked at a moment ago.
     pub looks: Looks,
+    /// What Descope answers and refuses in requests.
+    pub refused: watch::Sender<Refused>,
     /// An overwriting write or a delete that rests on an older observation looks again first.
     pub trusted_for: Duration,
 }
@@ -358,17 +362,27 @@ async fn send(target: &Target, kind: &'static dyn Kind, tasks: &NonEmpty<&Task>,
         // The next pass refuses the resource by itself and says the same.
         Err(message) => return Sent::Refused(message),
     };
-    let (writes, secrets): (Vec<_>, Vec<_>) = resolved.into_iter().unzip();
-    let items = tasks.iter().zip(&writes).map(|(task, write)| Item {
-        key: &task.slot.key,
-        id: task.id.as_deref(),
-        write: write.as_ref().unwrap_or(&task.write),
-    });
-    let Some(items) = NonEmpty::from_vec(items.collect()) else { return Sent::Each(Verdict::Superseded) };
-    let Err(error) = kind.send(&sending.client(), part, &items).await else {
-        sending.done(kind, tasks, secrets.into_iter().flatten().collect());
-        target.forgive(kind.name());
-        return Sent::Each(Verdict::Done);
+    let (mut writes, secrets): (Vec<_>, Vec<_>) = resolved.into_iter().unzip();
+    let error = loop {
+        for (task, write) in tasks.iter().zip(&mut writes) {
+            let less = carried::without_refused(target, kind, write.as_ref().unwrap_or(&task.write));
+            *write = less.or_else(|| write.take());
+        }
+        let items = tasks.iter().zip(&writes).map(|(task, write)| Item {
+            key: &task.slot.key,
+            id: task.id.as_deref(),
+            write: write.as_ref().unwrap_or(&task.write),
+        });
+        let Some(items) = NonEmpty::from_vec(items.collect()) else { return Sent::Each(Verdict::Superseded) };
+        let Err(error) = kind.send(&sending.client(), part, &items).await else {
+            sending.done(kind, tasks, secrets.into_iter().flatten().collect());
+            target.forgive(kind.name());
+            return Sent::Each(Verdict::Done);
+        };
+        // Each turn leaves out one field more.
+        if !carried::note(target, kind, &items.iter().map(|item| item.write).collect::<Vec<_>>(), &error) {
+            break error;
+        }
     };
     sending.failed(&error);
     let sent = match sending.obstacle() {

@@ -24,6 +24,7 @@ use crate::resource::Part;
 use crate::resource::Write;
 use crate::resource::fold;
 use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::collections::HashMap;
 use std::collections::HashSet;
 use std::hash::DefaultHasher;
@@ -87,7 +88,8 @@ pub fn tasks(
 /// What refers to something that was not there is worth another try once it is.
 fn presence(references: &[Key], will_be_there: &dyn Fn(&Key) -> bool) -> u64 {
     let mut hasher = DefaultHasher::new();
-    for reference in references {
+    // Whatever their order in an answer was.
+    for reference in references.iter().collect::<BTreeSet<&Key>>() {
         (reference, will_be_there(reference)).hash(&mut hasher);
     }
     hasher.finish()

@@ -12,6 +12,7 @@ use crate::resource::Part;
 use crate::resource::Shape;
 use crate::resource::Spec;
 use crate::resource::Write;
+use crate::resource::fold::canonical;
 use crate::resource::fold::folded;
 use crate::resource::fold::is_zero;
 use crate::resource::secret;
@@ -248,6 +249,8 @@ fn writable(shape: Shape, live: &Value) -> Value {
         (Shape::Items { fields, .. }, Value::Array(items)) => {
             items.iter().map(|item| writable(Shape::Object(fields), item)).collect()
         }
+        // In its one order, so that one change is one call, whatever the order of the answer was.
+        (Shape::Set | Shape::References(_), live) => canonical(shape, live),
         (_, live) => live.clone(),
     }
 }

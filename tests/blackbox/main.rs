@@ -32,6 +32,7 @@ mod limits;
 mod logs;
 mod metrics;
 mod midway;
+mod order;
 mod page;
 mod pause;
 mod plan;
