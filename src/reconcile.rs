@@ -240,7 +240,6 @@ impl Reconciler {
         let Some(outcome) = self.pass(trigger, more).instrument(span.clone()).await else { return self.publish() };
         let planned = self.memory.plan.as_ref().filter(|_| outcome != Outcome::Failed);
         let changes = planned.map_or(0, |plan| plan.changes.len());
-        self.metrics.passes_total.with_label_values(&[&project, trigger.as_str(), outcome.as_str()]).inc();
         self.observe_phase("total", started);
         self.metrics.last_attempt_timestamp_seconds.with_label_values(&[&*project]).set(unix(SystemTime::now()));
         self.board.project(&project, |status| status.readiness.passed(outcome == Outcome::Failed, Instant::now()));
@@ -260,6 +259,8 @@ impl Reconciler {
         self.note_pass(trigger, outcome, started_at, changes);
         span.in_scope(|| tracing::info!(result = outcome.as_str(), changes, "pass finished"));
         self.publish();
+        // Whoever counts passes finds what this one found.
+        self.metrics.passes_total.with_label_values(&[&project, trigger.as_str(), outcome.as_str()]).inc();
     }
 
     fn note_pass(&self, trigger: Trigger, outcome: Outcome, started_at: SystemTime, changes: usize) {

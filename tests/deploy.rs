@@ -130,7 +130,10 @@ fn calls() -> Vec<Vec<String>> {
     calls.push(strings(&compose_service("descope-gitops")["command"]));
     for line in (packaging() + &read("config/sample/README.md")).lines() {
         let advised = line.split("`descope-gitops ").nth(1).or_else(|| line.strip_prefix("    descope-gitops "));
-        let in_docker = line.split(" descope-gitops ").nth(1).filter(|_| line.trim_start().starts_with("docker "));
+        let in_docker = line
+            .split(" descope-gitops ")
+            .nth(1)
+            .filter(|_| line.trim_start().starts_with("docker ") && line.contains(" run "));
         calls.extend(advised.or(in_docker).map(|call| split(call.split('`').next().unwrap())));
     }
     calls
