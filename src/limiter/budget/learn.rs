@@ -50,7 +50,9 @@ impl Budget {
                     // The way back up ends where the documentation does.
                     let bound = if *from < self.prior { self.prior } else { self.ceiling };
                     self.n = (self.n + *size).min(bound);
-                    *size = (*size * 2.0).min((self.n * CHUNK_SHARE).max((self.n - *from) / 4.0).floor().max(1.0));
+                    // The more there is, the bolder; not on the way back up, where a wall may be met.
+                    let found = if *from < self.prior { 0.0 } else { self.n - *from };
+                    *size = (*size * 2.0).min((self.n * CHUNK_SHARE).max(found / 4.0).floor().max(1.0));
                     (*out, *landed) = (0.0, 0.0);
                     self.why = "more was admitted than the limit known so far";
                     if self.n >= bound {

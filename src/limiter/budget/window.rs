@@ -26,7 +26,8 @@ const MUCH_TOO_EARLY: u32 = 3;
 impl Budget {
     /// A refusal: is the window longer than we thought? Then so it becomes.
     pub(super) fn fit_window(&mut self, now: Duration) -> bool {
-        let Some(longer) = self.longer_window(now) else { return false };
+        // Where the documented limit is kept in any case nothing would make it shorter again.
+        let Some(longer) = self.longer_window(now).filter(|_| self.ceiling.is_infinite()) else { return false };
         self.set_window(longer, now);
         self.why = "refused long before the limit: its window is longer";
         true
