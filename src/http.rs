@@ -13,6 +13,7 @@ use axum::extract::Request;
 use axum::middleware;
 use axum::routing::get;
 use axum::routing::post;
+use connections::Connections;
 use events::Feed;
 use events::Lasting;
 use hyper::body::Incoming;
@@ -34,6 +35,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 mod access;
+mod connections;
 mod events;
 mod history;
 mod limits;
@@ -143,14 +145,17 @@ impl Server {
         let router = router(Arc::clone(&served), &feed, self.address.ip().is_loopback());
         let mut feeding = JoinSet::new();
         feeding.spawn(async move { feed.run(&served).await });
-        let mut connections = JoinSet::new();
+        let mut connections = Connections::new();
         loop {
             tokio::select! {
                 biased;
                 () = shutdown.cancelled() => break,
-                Some(_) = connections.join_next() => {}
+                Some(()) = connections.ended() => {}
                 accepted = self.listener.accept() => match accepted {
-                    Ok((stream, _)) => drop(connections.spawn(connection(stream, router.clone(), shutdown.clone()))),
+                    Ok((stream, _)) => {
+                        let lasting = Lasting::default();
+                        connections.open(lasting.clone(), connection(stream, router.clone(), lasting, shutdown.clone()));
+                    }
                     Err(error) => {
                         tracing::warn!(%error, "cannot accept a connection");
                         tokio::time::sleep(ACCEPT_PAUSE).await;
@@ -159,7 +164,7 @@ impl Server {
             }
         }
         drop(self.listener);
-        let finished = async { while connections.join_next().await.is_some() {} };
+        let finished = async { while connections.ended().await.is_some() {} };
         if tokio::time::timeout(GRACE, finished).await.is_err() {
             tracing::debug!("cut off peers that were slow to take their answer");
         }
@@ -167,11 +172,10 @@ impl Server {
 }
 
 /// One request, its answer, and the end.
-async fn connection<S>(stream: S, router: Router, shutdown: CancellationToken)
+async fn connection<S>(stream: S, router: Router, lasting: Lasting, shutdown: CancellationToken)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let lasting = Lasting::default();
     let (answering, told) = (TowerToHyperService::new(router), lasting.clone());
     let service = service_fn(move |mut request: hyper::Request<Incoming>| {
         request.extensions_mut().insert(told.clone());

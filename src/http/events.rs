@@ -49,6 +49,11 @@ const RETRY: Duration = Duration::from_secs(2);
 pub struct Lasting(Arc<AtomicBool>);
 
 impl Lasting {
+    /// It is one from now on.
+    pub fn set(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+
     /// Is an event stream what it serves?
     pub fn is_set(&self) -> bool {
         self.0.load(Ordering::Relaxed)
@@ -146,8 +151,8 @@ pub async fn events(
             "too many event streams are open; close one, or ask /api/v1/status",
         );
     };
-    if let Some(Extension(Lasting(lasting))) = lasting {
-        lasting.store(true, Ordering::Relaxed);
+    if let Some(Extension(lasting)) = lasting {
+        lasting.set();
     }
     feed.look(&served);
     let stream = feed.listen(seat, served.token.is_some());

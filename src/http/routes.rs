@@ -22,6 +22,7 @@ use serde_json::Value;
 use serde_json::json;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::Semaphore;
 
 type Shared = State<Arc<Served>>;
 
@@ -70,8 +71,11 @@ pub async fn metrics(State(served): Shared) -> Response {
 }
 
 pub async fn status(State(served): Shared) -> Response {
-    (served.refresh)();
-    Json(served.board.status()).into_response()
+    written(move || {
+        (served.refresh)();
+        serde_json::to_string(&served.board.status()).unwrap_or_default()
+    })
+    .await
 }
 
 /// `?project=&kind=&id=&q=&action=&held=true|false&offset=&limit=`; with any of them the answer is a window.
@@ -101,15 +105,28 @@ pub async fn plan(State(served): Shared, which: Result<Query<WhichChanges>, Quer
         let parameters = "the parameters are project, kind, id, q, action, held, offset and limit, each once";
         return error(StatusCode::BAD_REQUEST, parameters);
     };
-    let json = if which == WhichChanges::default() {
-        (served.plan)()
-    } else {
+    written(move || {
+        if which == WhichChanges::default() {
+            return (served.plan)();
+        }
         let limit = window_size(which.limit);
         let WhichChanges { project, kind, id, q: search, action, held, offset, limit: _ } = which;
         let offset = offset.unwrap_or_default();
         (served.window)(&Wanted { project, kind, id, search, action, held, offset, limit })
-    };
-    ([(header::CONTENT_TYPE, "application/json")], json).into_response()
+    })
+    .await
+}
+
+/// Large answers that are written out at a time; others wait.
+static TURNS: Semaphore = Semaphore::const_new(2);
+
+/// An answer that may be large: 100,000 changes take a while to be written out, and probes do not wait for it.
+async fn written(json: impl FnOnce() -> String + Send + 'static) -> Response {
+    let _turn = TURNS.acquire().await;
+    match tokio::task::spawn_blocking(json).await {
+        Ok(json) => ([(header::CONTENT_TYPE, "application/json")], json).into_response(),
+        Err(_) => error(StatusCode::INTERNAL_SERVER_ERROR, "writing the answer out failed inside the daemon"),
+    }
 }
 
 /// `?project=&state=&kind=&id=&offset=&limit=`.

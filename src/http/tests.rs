@@ -362,7 +362,7 @@ async fn a_peer_that_dawdles_is_cut_off() {
     for sent_at_once in ["", body, "GET /metrics HTTP/1.1\r\nhost: x\r\n\r\n"] {
         let (mut peer, ours) = tokio::io::duplex(256);
         let mut set = JoinSet::new();
-        set.spawn(connection(ours, World::new().router(None, false), CancellationToken::new()));
+        set.spawn(connection(ours, World::new().router(None, false), Lasting::default(), CancellationToken::new()));
         let start = Instant::now();
         let dawdle = async {
             peer.write_all(sent_at_once.as_bytes()).await.unwrap();

@@ -1,0 +1,92 @@
+//! The open connections: so many at most that peers which hang take nothing from Descope, the files and the state.
+
+use crate::http::events::Lasting;
+use rustix::process::Resource;
+use rustix::process::getrlimit;
+use std::collections::VecDeque;
+use tokio::task::AbortHandle;
+use tokio::task::JoinSet;
+
+/// Whoever scrapes, probes and looks at the page opens a few.
+const MOST: usize = 1000;
+/// However few descriptors there are.
+const LEAST: usize = 16;
+
+/// Connections in the order in which they came. Beyond the bound the oldest one gives way: whoever asks something now is
+/// served, and a peer that hangs is the one that is missed least.
+pub struct Connections {
+    tasks: JoinSet<()>,
+    oldest_first: VecDeque<(AbortHandle, Lasting)>,
+    most: usize,
+}
+
+impl Connections {
+    /// None yet; at most half of the descriptors that the process may have.
+    pub fn new() -> Self {
+        let descriptors =
+            getrlimit(Resource::Nofile).current.map_or(MOST, |most| usize::try_from(most).unwrap_or(MOST));
+        Self::at_most((descriptors / 2).clamp(LEAST, MOST))
+    }
+
+    fn at_most(most: usize) -> Self {
+        Self { tasks: JoinSet::new(), oldest_first: VecDeque::new(), most }
+    }
+
+    /// One more. `lasting` tells that it may stay: only where all of them do, the oldest of those gives way.
+    pub fn open(&mut self, lasting: Lasting, connection: impl Future<Output = ()> + Send + 'static) {
+        if self.oldest_first.len() >= self.most {
+            self.oldest_first.retain(|(task, _)| !task.is_finished());
+        }
+        if self.oldest_first.len() >= self.most {
+            let hanging = self.oldest_first.iter().position(|(_, lasting)| !lasting.is_set());
+            if let Some((task, _)) = self.oldest_first.remove(hanging.unwrap_or_default()) {
+                task.abort();
+            }
+        }
+        self.oldest_first.push_back((self.tasks.spawn(connection), lasting));
+    }
+
+    /// Waits until one ends; `None` where there is none.
+    pub async fn ended(&mut self) -> Option<()> {
+        self.tasks.join_next().await.map(|_| ())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn beyond_the_bound_the_oldest_that_does_not_last_gives_way() {
+        let mut connections = Connections::at_most(3);
+        let (ended, mut seen) = tokio::sync::mpsc::unbounded_channel();
+        let hanging = |name: &'static str| {
+            let ended = ended.clone();
+            async move {
+                struct Told(&'static str, tokio::sync::mpsc::UnboundedSender<&'static str>);
+                impl Drop for Told {
+                    fn drop(&mut self) {
+                        self.1.send(self.0).unwrap_or_default();
+                    }
+                }
+                let _told = Told(name, ended);
+                std::future::pending::<()>().await;
+            }
+        };
+        let lasting = Lasting::default();
+        lasting.set();
+
+        connections.open(Lasting::default(), async {});
+        connections.ended().await;
+        connections.open(lasting, hanging("stream"));
+        connections.open(Lasting::default(), hanging("first"));
+        tokio::task::yield_now().await;
+        for name in ["second", "third", "fourth"] {
+            connections.open(Lasting::default(), hanging(name));
+            tokio::task::yield_now().await;
+        }
+
+        assert_eq!((seen.recv().await, seen.recv().await), (Some("first"), Some("second")));
+        assert!(seen.try_recv().is_err());
+    }
+}
