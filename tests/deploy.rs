@@ -423,6 +423,8 @@ fn every_yaml_file_can_be_parsed() {
     let paths: Vec<String> = files("deploy")
         .into_iter()
         .filter(|path| Path::new(path).extension().is_some_and(|extension| extension == "yaml"))
+        // Templates are YAML once helm has filled them in: tests/chart.rs.
+        .filter(|path| !path.contains("/templates/"))
         .collect();
 
     assert!(paths.len() > 10, "{paths:?}");

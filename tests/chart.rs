@@ -1,0 +1,191 @@
+//! The Helm chart, by the real helm: it renders to the same objects as the kustomize base, refuses values that make no
+//! sense, and its config is one that the daemon reads.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test may stop where it stands")]
+
+use serde::Deserialize;
+use serde_yaml::Value;
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+use std::path::PathBuf;
+use std::process::Command;
+
+const CHART: &str = "deploy/helm/descope-gitops";
+
+/// On the path, or where `.ci/run` unpacks it.
+fn tool(name: &str) -> Option<PathBuf> {
+    let unpacked = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/ci-tools/kubernetes").join(name);
+    let found = [PathBuf::from(name), unpacked];
+    let found = found.into_iter().find(|tool| Command::new(tool).arg("help").output().is_ok());
+    if found.is_none() {
+        assert!(std::env::var("CI").as_deref() != Ok("true"), "no {name}");
+        eprintln!("skipped: no {name}");
+    }
+    found
+}
+
+fn documents(text: &str) -> Vec<Value> {
+    let documents = serde_yaml::Deserializer::from_str(text).map(|document| Value::deserialize(document).unwrap());
+    documents.filter(|document| !document.is_null()).collect()
+}
+
+/// What helm renders, or what it says instead.
+fn helm(values: &[&str]) -> Option<Result<Vec<Value>, String>> {
+    let mut command = Command::new(tool("helm")?);
+    command.args(["template", "descope-gitops", CHART, "--namespace", "descope-gitops"]);
+    for value in values {
+        command.args([if value.contains('{') { "--set-json" } else { "--set" }, value]);
+    }
+    let output = command.output().unwrap();
+    Some(if output.status.success() {
+        Ok(documents(&String::from_utf8(output.stdout).unwrap()))
+    } else {
+        Err(String::from_utf8(output.stderr).unwrap())
+    })
+}
+
+/// What kustomize builds from a copy of the base, with these lines more in its kustomization.
+fn kustomize(more: &str) -> Option<Vec<Value>> {
+    let copy = tempfile::tempdir().unwrap();
+    let done = Command::new("cp").args(["-r", "deploy/kubernetes/."]).arg(copy.path()).status().unwrap();
+    assert!(done.success());
+    let path = copy.path().join("kustomization.yaml");
+    fs::write(&path, fs::read_to_string(&path).unwrap() + more).unwrap();
+    let output = Command::new(tool("kubectl")?).arg("kustomize").arg(copy.path()).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    Some(documents(&String::from_utf8(output.stdout).unwrap()))
+}
+
+/// The objects by kind, without what each tool names in its own way: kustomize puts a digest of the config into the name
+/// of its ConfigMap, the chart puts one beside the pod; helm makes no namespace of its own.
+fn compared(objects: Vec<Value>) -> BTreeMap<String, Value> {
+    let mut found = BTreeMap::new();
+    for mut object in objects {
+        let kind = object["kind"].as_str().unwrap().to_owned();
+        match kind.as_str() {
+            "Namespace" => continue,
+            "ConfigMap" => {
+                object["metadata"]["name"] = "descope-gitops".into();
+                let config: Value =
+                    serde_yaml::from_str(object["data"]["descope-gitops.yaml"].as_str().unwrap()).unwrap();
+                object["data"]["descope-gitops.yaml"] = config;
+            }
+            "Deployment" => {
+                let template = &mut object["spec"]["template"];
+                template["metadata"]["annotations"].as_mapping_mut().unwrap().remove("checksum/config");
+                for volume in template["spec"]["volumes"].as_sequence_mut().unwrap() {
+                    if volume["name"] == "config" {
+                        volume["configMap"]["name"] = "descope-gitops".into();
+                    }
+                }
+            }
+            _ => {}
+        }
+        assert!(found.insert(kind.clone(), object).is_none(), "two of {kind}");
+    }
+    found
+}
+
+#[test]
+fn chart_and_kustomize_base_render_to_the_same_objects() {
+    for (values, more, kinds) in [(&[][..], "", 5), (&["podMonitor.enabled=true"], "components: [podmonitor]\n", 6)] {
+        let (Some(chart), Some(base)) = (helm(values), kustomize(more)) else { return };
+
+        let (chart, base) = (compared(chart.unwrap()), compared(base));
+
+        assert_eq!(chart.keys().collect::<Vec<_>>(), base.keys().collect::<Vec<_>>());
+        assert_eq!(chart.len(), kinds);
+        for (kind, object) in &chart {
+            let text = |object: &Value| serde_yaml::to_string(object).unwrap();
+            assert_eq!(
+                object,
+                &base[kind],
+                "{kind}: the chart has\n{}\nthe base has\n{}",
+                text(object),
+                text(&base[kind])
+            );
+        }
+    }
+}
+
+#[test]
+fn values_that_make_no_sense_are_refused() {
+    for (value, named) in [
+        ("replicas=2", "replicas"),
+        ("image.tags=1", "tags"),
+        ("projects[0].managementKey=K2literal", "managementKey"),
+        ("projects[0].policy=all", "policy"),
+        (r#"projects=[{"name":"a","projectId":"P2a"}]"#, "managementKey"),
+        ("settings.http.listen=1", "http"),
+        ("settings.state.path=x", "state"),
+        ("settings.source.path=/x", "path"),
+        ("source.gitSync.period=soon", "period"),
+        ("source.gitSync.enabled=false", "source.volume.claim"),
+        ("service.port=0", "port"),
+        ("networkPolicy.egressPorts[0]=ssh", "egressPorts"),
+    ] {
+        let Some(rendered) = helm(&[value]) else { return };
+
+        let said = rendered.unwrap_err();
+        assert!(said.contains(named), "{value}: {said}");
+        assert!(!said.contains("K2literal"), "{said}");
+    }
+}
+
+#[test]
+fn each_choice_renders_and_the_daemon_reads_its_config() {
+    let several = r#"projects=[{"name":"a","projectId":"P2a","path":"tenants","managementKey":{"key":"a"}},
+        {"name":"b","projectId":"P2b","path":"roles","managementKey":{"key":"b","secret":"other"},"policy":"sync"}]"#;
+    let values = [
+        several,
+        r#"settings={"source":{"interval":"1m"},"rateLimit":{"limit":"50/60s"}}"#,
+        "source.gitSync.enabled=false",
+        "source.volume.claim=checkout",
+        "source.volume.path=config",
+        "state.claim=kept",
+        "podMonitor.enabled=true",
+        "prometheusRule.enabled=true",
+        "podDisruptionBudget.enabled=true",
+        "networkPolicy.egressPorts[0]=22",
+    ];
+    let Some(rendered) = helm(&values) else { return };
+    let objects = rendered.unwrap();
+    let of = |kind: &str| objects.iter().find(|object| object["kind"] == kind).unwrap();
+
+    let config = of("ConfigMap")["data"]["descope-gitops.yaml"].as_str().unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("config.yaml");
+    fs::write(&path, config).unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_descope-gitops"));
+    command.env_clear().arg("validate").args(["--source", "config/sample", "--config"]).arg(path);
+    let output = command.output().unwrap();
+    // The roles of the sample refer to permissions of another directory: warnings, and no error.
+    assert!(output.status.success(), "{config}: {}", String::from_utf8_lossy(&output.stdout));
+    let config: Value = serde_yaml::from_str(config).unwrap();
+    assert_eq!(config["source"]["path"], "/git/config");
+    assert_eq!(config["source"]["interval"], "1m");
+    assert_eq!(config["projects"][1]["managementKey"]["file"], "/run/secrets/other/b");
+
+    let pod = &of("Deployment")["spec"]["template"]["spec"];
+    let names = |list: &Value| -> Vec<String> {
+        list.as_sequence().unwrap().iter().map(|item| item["name"].as_str().unwrap().to_owned()).collect()
+    };
+    assert_eq!(names(&pod["containers"]), ["descope-gitops"]);
+    let mut mounted = names(&pod["containers"][0]["volumeMounts"]);
+    let mut volumes = names(&pod["volumes"]);
+    mounted.sort();
+    volumes.sort();
+    assert_eq!(mounted, volumes);
+    assert!(volumes.contains(&"secret-other".to_owned()));
+    let rules: Value = serde_yaml::from_str(&fs::read_to_string("deploy/prometheus/alerts.yaml").unwrap()).unwrap();
+    assert_eq!(of("PrometheusRule")["spec"], rules);
+    assert_eq!(of("PodDisruptionBudget")["spec"]["maxUnavailable"], 1);
+    assert!(objects.iter().all(|object| object["kind"] != "PersistentVolumeClaim"));
+}
+
+#[test]
+fn the_charts_copy_of_the_alerts_is_the_one_that_is_tested() {
+    let copy = fs::read_to_string(format!("{CHART}/alerts.yaml")).unwrap();
+
+    assert!(copy == fs::read_to_string("deploy/prometheus/alerts.yaml").unwrap(), "copy deploy/prometheus/alerts.yaml");
+}
