@@ -97,6 +97,8 @@ pub struct Task {
 /// What made a plan: kept with every change it leads to.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Origin {
+    /// Of the pass, as in the log.
+    pub pass: String,
     /// The trigger of the pass.
     pub trigger: &'static str,
     /// Of the desired state.

@@ -44,6 +44,8 @@ pub struct Work {
     pub tasks: NonEmpty<Task>,
     /// Tries of the first task that failed before; 0 on the first try.
     pub attempts: u32,
+    /// Why the first task failed last.
+    pub last_failure: Option<String>,
     /// How long the first task waited for its turn.
     pub waited: Duration,
     /// An earlier try may have taken effect: look before writing. What a worker sets here holds for the next try

@@ -29,6 +29,7 @@ use crate::state::IntentId;
 use crate::state::PassRow;
 use crate::state::ProjectState;
 use crate::telemetry::metrics::Metrics;
+use crate::telemetry::repeats::Repeats;
 use crate::telemetry::status::Board;
 use crate::telemetry::status::PassStatus;
 use crate::telemetry::status::Pulse;
@@ -47,6 +48,8 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
+use tracing::Span;
+use tracing::field::Empty;
 
 pub mod assess;
 mod drift;
@@ -130,6 +133,21 @@ pub struct Memory {
     unconfirmed: Unconfirmed,
     /// Of the held plan that was last announced.
     announced: String,
+    /// The last pass, as the log calls it.
+    pass: String,
+    /// Around what is logged about it, also later.
+    span: Option<Span>,
+    /// As the span has it.
+    shown_revision: String,
+    /// Somebody did something and waits for what comes of this pass.
+    is_asked: bool,
+    /// Failures that were told.
+    repeats: Repeats,
+}
+
+/// A name for a pass or an `apply`: ties the lines of the log together.
+pub fn new_pass() -> String {
+    format!("{:08x}", fastrand::u32(..))
 }
 
 /// How a pass went; a closed set of metric labels.
@@ -236,7 +254,12 @@ impl Reconciler {
         let project = self.assessor.project.clone();
         let started = Instant::now();
         let started_at = SystemTime::now();
-        let span = tracing::info_span!("pass", project = &*project, trigger = trigger.as_str());
+        let pass = new_pass();
+        let span = tracing::info_span!("pass", project = &*project, trigger = trigger.as_str(), pass, revision = Empty);
+        self.memory.pass = pass;
+        self.memory.span = Some(span.clone());
+        self.memory.shown_revision.clear();
+        self.memory.is_asked = trigger != Trigger::Interval;
         let Some(outcome) = self.pass(trigger, more).instrument(span.clone()).await else { return self.publish() };
         let planned = self.memory.plan.as_ref().filter(|_| outcome != Outcome::Failed);
         let changes = planned.map_or(0, |plan| plan.changes.len());
@@ -257,7 +280,8 @@ impl Reconciler {
             changes: changes as u64,
         });
         self.note_pass(trigger, outcome, started_at, changes);
-        span.in_scope(|| tracing::info!(result = outcome.as_str(), changes, "pass finished"));
+        span.in_scope(|| self.log_pass(outcome, started));
+        self.memory.repeats.end_round();
         self.publish();
         // Whoever counts passes finds what this one found.
         self.metrics.passes_total.with_label_values(&[&project, trigger.as_str(), outcome.as_str()]).inc();
@@ -439,6 +463,10 @@ impl Reconciler {
             self.memory.retry_at = Some(Instant::now() + self.next_wait());
         }
         let desired = load.desired.clone();
+        if let Some(revision) = load.revision.as_deref().filter(|revision| *revision != self.memory.shown_revision) {
+            Span::current().record("revision", revision);
+            revision.clone_into(&mut self.memory.shown_revision);
+        }
         self.show_load(&load);
         self.memory.load = Some(load);
         desired.map(|desired| (desired, is_new))
@@ -456,7 +484,9 @@ impl Reconciler {
         match kind.list(&self.assessor.client).await {
             Ok(_) => true,
             Err(error) => {
-                tracing::error!(%error, "the project is still paused");
+                if let Some(times) = self.memory.repeats.met(("paused", error.to_string()), self.memory.is_asked) {
+                    tracing::error!(%error, times, "the project is still paused");
+                }
                 false
             }
         }
@@ -535,7 +565,12 @@ impl Reconciler {
     /// Why the changes of this pass are made.
     fn origin(&self, trigger: Trigger) -> Arc<Origin> {
         let commit = self.memory.load.as_ref().and_then(|load| load.commit.clone());
-        Arc::new(Origin { trigger: trigger.as_str(), revision: self.revision().to_owned(), commit })
+        Arc::new(Origin {
+            pass: self.memory.pass.clone(),
+            trigger: trigger.as_str(),
+            revision: self.revision().to_owned(),
+            commit,
+        })
     }
 
     /// Of the desired state in force.

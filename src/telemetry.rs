@@ -6,4 +6,5 @@ pub mod logs;
 pub mod lossy;
 pub mod metrics;
 pub mod redact;
+pub mod repeats;
 pub mod status;

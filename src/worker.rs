@@ -21,6 +21,7 @@ use crate::source::TriggerSender;
 use crate::state::ProjectState;
 use crate::state::Remembered;
 use crate::telemetry::metrics::Metrics;
+use crate::telemetry::repeats::is_worth_a_line;
 use nonempty::NonEmpty;
 use std::collections::BTreeMap;
 use std::collections::HashMap;
@@ -123,6 +124,8 @@ impl Worker {
         let span = tracing::info_span!(
             "change",
             project = &*work.project,
+            pass = first.origin.pass.as_str(),
+            revision = first.origin.revision.as_str(),
             kind = kind.name(),
             action = first.action.as_str(),
             resources = work.tasks.len(),
@@ -140,7 +143,7 @@ impl Worker {
                 tracing::info!(reason = message, "a batch was refused; its halves are tried apart");
                 for (task, verdict) in work.tasks.iter().zip(&decided) {
                     if let Some(verdict) = verdict {
-                        self.record(&work.project, task, verdict, work.attempts);
+                        self.record(&work, task, verdict);
                     }
                 }
                 work.verify |= verify;
@@ -149,7 +152,7 @@ impl Worker {
             Conclusion::Each(verdicts) => {
                 let verdicts: Vec<Verdict> = verdicts.into_iter().map(|verdict| self.bounded(verdict, &work)).collect();
                 for (task, verdict) in work.tasks.iter().zip(&verdicts) {
-                    self.record(&work.project, task, verdict, work.attempts);
+                    self.record(&work, task, verdict);
                 }
                 self.queue.finish(work, verdicts);
             }
@@ -173,17 +176,20 @@ impl Worker {
         }
     }
 
-    fn record(&self, project: &ProjectName, task: &Task, verdict: &Verdict, attempts: u32) {
+    fn record(&self, work: &Work, task: &Task, verdict: &Verdict) {
         let (kind, action) = (task.slot.key.kind, task.action.as_str());
         let id = task.slot.key.id();
-        let attempt = attempts + 1;
+        let attempt = work.attempts + 1;
         let result = match verdict {
             Verdict::Done => {
                 tracing::info!(id, "changed");
                 "ok"
             }
             Verdict::Retry { message, .. } => {
-                tracing::warn!(id, attempt, reason = message, "change failed; it is tried again");
+                let is_news = work.last_failure.as_ref() != Some(message);
+                if is_worth_a_line(u64::from(attempt), is_news) {
+                    tracing::warn!(id, attempt, reason = message, "change failed; it is tried again");
+                }
                 "failed"
             }
             Verdict::Park { message } => {
@@ -193,7 +199,7 @@ impl Worker {
             Verdict::Superseded => "superseded",
             Verdict::Released => return,
         };
-        self.metrics.changes_total.with_label_values(&[project, kind, action, result]).inc();
+        self.metrics.changes_total.with_label_values(&[&*work.project, kind, action, result]).inc();
     }
 }
 

@@ -246,3 +246,23 @@ fn the_config_in_it_can_be_used() {
 
     assert!(output.status.success(), "{output:?}");
 }
+
+#[test]
+fn every_event_in_the_table_of_the_log_is_one_that_the_daemon_logs() {
+    fn text_below(folder: &Path, text: &mut String) {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() { text_below(&path, text) } else { text.push_str(&fs::read_to_string(path).unwrap()) }
+        }
+    }
+    let (table, mut source) = (fs::read_to_string("docs/logs.md").unwrap(), String::new());
+    text_below(Path::new("src"), &mut source);
+    let rows = table.lines().filter_map(|line| line.strip_prefix("| `")).map(|row| row.split(" | ").next().unwrap());
+
+    let events: Vec<&str> = rows.flat_map(|row| row.trim_matches('`').split("`, `")).collect();
+
+    assert!(events.len() > 15, "{events:?}");
+    for event in events {
+        assert!(source.contains(&format!("\"{event}")), "{event}");
+    }
+}

@@ -27,6 +27,7 @@ use crate::plan::render::Report;
 use crate::queue::Queue;
 use crate::reconcile::Reconciler;
 use crate::reconcile::assess::Assessment;
+use crate::reconcile::new_pass;
 use crate::resource::Key;
 use crate::source::Trigger;
 use crate::source::loader::Loader;
@@ -244,7 +245,7 @@ fn enqueue(parts: &Parts, desired_states: &[Arc<Desired>], plans: Vec<Planned>) 
         let loader = project.reconciler.loader.as_ref();
         let revision = loader.and_then(Loader::revision).unwrap_or_default();
         let commit = loader.and_then(Loader::commit_in_force);
-        let origin = Arc::new(Origin { trigger: Trigger::Startup.as_str(), revision, commit });
+        let origin = Arc::new(Origin { pass: new_pass(), trigger: Trigger::Startup.as_str(), revision, commit });
         parts.queue.replace(&project.name, plan.take_tasks(&origin), false);
     }
 }

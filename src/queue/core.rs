@@ -78,6 +78,7 @@ impl Core {
                 project: project.clone(),
                 tasks,
                 attempts: handed.attempts,
+                last_failure: handed.last_failure,
                 waited: handed.waited,
                 verify: handed.verify,
                 woken_at: handed.woken_at,

@@ -60,6 +60,7 @@ impl Members {
 pub(super) struct Handed {
     pub tasks: Vec<Task>,
     pub attempts: u32,
+    pub last_failure: Option<String>,
     pub waited: Duration,
     pub verify: bool,
     pub woken_at: Option<Instant>,
@@ -345,6 +346,7 @@ impl Lane {
                 let handed = handed.get_or_insert_with(|| Handed {
                     tasks: Vec::new(),
                     attempts: entry.attempts,
+                    last_failure: entry.last_failure.clone(),
                     waited,
                     verify: false,
                     woken_at: None,

@@ -1,5 +1,6 @@
 //! What a pass shows: gauges and the status snapshot.
 
+use super::Memory;
 use super::Outcome;
 use super::Reconciler;
 use super::assess::FRESH;
@@ -28,6 +29,8 @@ use crate::telemetry::status::Wait;
 use std::collections::BTreeSet;
 use std::collections::HashMap;
 use std::time::SystemTime;
+use tokio::time::Instant;
+use tracing::Span;
 
 const ACTIONS: [Action; 4] = [Action::Create, Action::Update, Action::Rename, Action::Delete];
 
@@ -72,7 +75,7 @@ pub fn start_series(metrics: &Metrics, project: &str) {
 }
 
 impl Reconciler {
-    pub(super) fn show_load(&self, load: &Load) {
+    pub(super) fn show_load(&mut self, load: &Load) {
         let project = &*self.assessor.project;
         self.metrics.desired_valid.with_label_values(&[project]).set(i64::from(load.errors.is_empty()));
         let resources = load.desired.iter().flat_map(|desired| desired.resources.keys());
@@ -81,11 +84,17 @@ impl Reconciler {
             let count = counts.get(kind.name()).copied().unwrap_or(0);
             self.metrics.desired_resources.with_label_values(&[project, kind.name()]).set(count);
         }
+        let Memory { repeats, is_asked, .. } = &mut self.memory;
         for error in &load.errors {
-            tracing::error!(file = &*error.place.file, line = error.place.line, "{error}");
+            if let Some(times) = repeats.met(error.to_string(), *is_asked) {
+                tracing::error!(file = &*error.place.file, line = error.place.line, times, "{error}");
+            }
         }
-        if !load.errors.is_empty() && load.desired.is_some() {
-            tracing::error!("the files cannot be used; the last good desired state stays in force");
+        if !load.errors.is_empty()
+            && load.desired.is_some()
+            && let Some(times) = repeats.met("last good", *is_asked)
+        {
+            tracing::error!(times, "the files cannot be used; the last good desired state stays in force");
         }
     }
 
@@ -124,19 +133,49 @@ impl Reconciler {
         }
         self.memory.held = now;
         self.memory.announced.clone_from(&plan.fingerprint);
+        let Memory { repeats, is_asked, .. } = &mut self.memory;
         for refusal in &plan.refused {
-            tracing::error!(kind = refusal.key.kind, id = refusal.key.id(), place = %refusal.place, "{}", refusal.message);
+            let (kind, id, place) = (refusal.key.kind, refusal.key.id(), &refusal.place);
+            if let Some(times) = repeats.met((kind, &id, &refusal.message), *is_asked) {
+                tracing::error!(kind, id, %place, times, "{}", refusal.message);
+            }
         }
         for warning in &plan.warnings {
-            tracing::warn!("{warning}");
+            if let Some(times) = repeats.met(warning, *is_asked) {
+                tracing::warn!(times, "{warning}");
+            }
         }
         for (kind, unobserved) in &plan.unobserved {
-            tracing::error!(
-                kind,
-                reason = unobserved.reason,
-                "cannot be observed; nothing of this kind is changed meanwhile"
-            );
+            let reason = &unobserved.reason;
+            if let Some(times) = repeats.met((kind, reason), *is_asked) {
+                tracing::error!(kind, reason, times, "cannot be observed; nothing of this kind is changed meanwhile");
+            }
         }
+    }
+
+    /// The one line that every pass leaves.
+    pub(super) fn log_pass(&self, outcome: Outcome, started: Instant) {
+        let result = outcome.as_str();
+        let seconds = started.elapsed().as_secs_f64();
+        let Some(plan) = self.memory.plan.as_ref().filter(|_| outcome != Outcome::Failed) else {
+            tracing::info!(result, changes = 0, seconds, "pass finished");
+            return;
+        };
+        let of = |action| plan.changes.iter().filter(|change| change.action == action).count();
+        tracing::info!(
+            result,
+            changes = plan.changes.len(),
+            creates = of(Action::Create),
+            updates = of(Action::Update),
+            renames = of(Action::Rename),
+            deletes = of(Action::Delete),
+            held = plan.held().count(),
+            refused = plan.refused.len(),
+            undeclared = plan.undeclared.len(),
+            unobserved = plan.unobserved.len(),
+            seconds,
+            "pass finished"
+        );
     }
 
     /// Puts what is known now on the board. Also called when only the queue moved.
@@ -149,7 +188,8 @@ impl Reconciler {
         if is_converged && let Some(seen) = self.memory.revision_seen.take() {
             let seconds = seen.elapsed().as_secs_f64();
             self.metrics.convergence_duration_seconds.with_label_values(&[&*project]).observe(seconds);
-            tracing::info!(project = &*project, seconds, "converged: the project equals the config repo");
+            let of_pass = || tracing::info!(seconds, "converged: the project equals the config repo");
+            self.memory.span.as_ref().unwrap_or(&Span::none()).in_scope(of_pass);
             self.note_in_sync();
         }
         let suspended_until = self.suspended_until();

@@ -246,3 +246,93 @@ async fn logs_are_json_unless_a_terminal_reads_them() {
     let told = text.lines().find(|line| line.contains("no state here")).unwrap();
     assert!(serde_json::from_str::<Value>(told.trim()).is_ok(), "{text}");
 }
+
+/// A field of a line, its own or that of a span.
+fn field<'a>(line: &'a Value, name: &str) -> &'a Value {
+    let spans = line["spans"].as_array().into_iter().flatten();
+    let found = std::iter::once(line).chain(spans).find(|fields| !fields[name].is_null());
+    found.map_or(&Value::Null, |fields| &fields[name])
+}
+
+fn lines(world: &World) -> Vec<Value> {
+    world.daemon().lines().iter().filter_map(|line| serde_json::from_str(line).ok()).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_pass_leaves_one_line_and_every_line_about_it_names_it() {
+    let top = vec!["log: { format: json, level: info }".to_owned()];
+    let mut world = World::with(Setup { top, ..Setup::default() }).await;
+    write_some(&world, 2, 2, 2);
+    world.converge().await;
+    world.edit_live("permissions/p0", json!({ "description": "by hand" })).await;
+    world.pass().await;
+    world.until_live("p0", "permission 0").await;
+    world.until("converged", async |world| world.is_converged().await).await;
+    world.write("broken.yaml", "roles: [");
+    world.until("broken", async |world| world.daemon().said("the last good desired state stays in force")).await;
+    let passes = world.passes().await;
+
+    let lines = lines(&world);
+
+    let of = |message: &str| lines.iter().filter(|line| line["message"] == message).collect::<Vec<_>>();
+    let finished = of("pass finished");
+    assert!(finished.len() as u64 >= passes && passes >= 2);
+    let first = finished[0];
+    assert_eq!((&first["result"], &first["creates"], &first["updates"]), (&json!("applied"), &json!(6), &json!(0)));
+    let names: std::collections::BTreeSet<&str> =
+        finished.iter().map(|line| field(line, "pass").as_str().unwrap()).collect();
+    assert_eq!(names.len(), finished.len(), "each has a name of its own");
+    assert_eq!(of("changed").len(), 7);
+    let origins = ["descope_gitops::reconcile", "descope_gitops::worker"];
+    let is_of_a_pass =
+        |line: &&Value| origins.iter().any(|origin| line["target"].as_str().unwrap().starts_with(origin));
+    for line in lines.iter().filter(is_of_a_pass) {
+        assert_eq!(field(line, "project"), "default", "{line}");
+        assert!(names.contains(field(line, "pass").as_str().unwrap()), "{line}");
+        assert!(!field(line, "revision").as_str().unwrap().is_empty(), "{line}");
+    }
+    let story: Vec<&Value> = lines.iter().filter(|line| line["id"] == "p0").collect();
+    assert_eq!(story.iter().map(|line| field(line, "action")).collect::<Vec<_>>(), ["create", "update"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_failure_that_stays_is_told_ever_more_seldom_and_is_news_when_it_comes_back() {
+    let top = vec![
+        "log: { format: json, level: info }".to_owned(),
+        "retry: { maxAttempts: 1, initialBackoff: 10ms, maxBackoff: 20ms }".to_owned(),
+    ];
+    let mut world = World::with(Setup { interval: "50ms", top, ..Setup::default() }).await;
+    write_some(&world, 2, 2, 2);
+    world.converge().await;
+    let told = |world: &World| {
+        let cannot = "cannot be observed; nothing of this kind is changed meanwhile";
+        lines(world)
+            .into_iter()
+            .filter(|line| line["message"] == cannot)
+            .map(|line| line["times"].as_u64().unwrap())
+            .collect::<Vec<_>>()
+    };
+    let fault = json!([{ "fault": "status", "status": 503, "match": { "path": "/v1/mgmt/role/all" } }]);
+
+    world.faults(fault.clone()).await;
+    world.until("sixteen times", async |world| told(world).contains(&16)).await;
+    assert_eq!(told(&world), [1, 2, 4, 8, 16]);
+    world.faults(json!([])).await;
+    world.until("healed", async |world| world.is_converged().await).await;
+    world.faults(fault).await;
+    world.until("told anew", async |world| told(world).iter().filter(|times| **times == 1).count() == 2).await;
+
+    // A change that fails: by the attempt, and each new reason.
+    world.faults(json!([{ "fault": "status", "status": 503, "match": { "method": "POST", "path": "/v1/mgmt/permission/*" } }])).await;
+    world.write("more.yaml", "permissions: [{ name: more }]");
+    let attempts = |world: &World| {
+        let failed = "change failed; it is tried again";
+        lines(world)
+            .into_iter()
+            .filter(|line| line["message"] == failed)
+            .map(|line| line["attempt"].as_u64().unwrap())
+            .collect::<Vec<_>>()
+    };
+    world.until("eight attempts", async |world| attempts(world).contains(&8)).await;
+    assert_eq!(attempts(&world), [1, 2, 4, 8]);
+}

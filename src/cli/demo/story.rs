@@ -8,7 +8,8 @@ use std::time::Duration;
 use tracing::Level;
 
 /// Fields that say where an event comes from: in a demo there is one place.
-const NOT_SHOWN: [&str; 7] = ["project", "trigger", "host", "action", "resources", "file", "line"];
+const NOT_SHOWN: [&str; 10] =
+    ["project", "trigger", "pass", "revision", "times", "host", "action", "resources", "file", "line"];
 /// What the loader says last about files that it cannot use.
 const BROKEN: &str = "the files cannot be used; the last good desired state stays in force";
 

@@ -1,0 +1,68 @@
+//! What was said already. A failure that stays is told when it begins, and then ever more seldom, with how often it was
+//! met: a log that repeats it at every pass hides what is new.
+
+use std::collections::HashMap;
+use std::collections::hash_map::DefaultHasher;
+use std::hash::Hash;
+use std::hash::Hasher;
+
+/// What was met in the rounds so far, each round being one look at everything.
+#[derive(Debug, Default)]
+pub struct Repeats {
+    /// How often, and whether in this round. By digest: texts may be many and long.
+    met: HashMap<u64, (u64, bool)>,
+}
+
+impl Repeats {
+    /// Met in this round. How often so far, where that is worth a line: the first time, the second, the fourth, ...;
+    /// always where `is_asked`, that is, where somebody did something and waits for what comes of it.
+    pub fn met(&mut self, what: impl Hash, is_asked: bool) -> Option<u64> {
+        let mut digest = DefaultHasher::new();
+        what.hash(&mut digest);
+        let (times, in_this_round) = self.met.entry(digest.finish()).or_default();
+        if !std::mem::replace(in_this_round, true) {
+            *times += 1;
+        }
+        is_worth_a_line(*times, is_asked).then_some(*times)
+    }
+
+    /// The end of a round: what was not met in it is over, and news when it comes back.
+    pub fn end_round(&mut self) {
+        self.met.retain(|_, (_, in_this_round)| std::mem::take(in_this_round));
+    }
+}
+
+/// For whoever counts by himself.
+pub fn is_worth_a_line(times: u64, is_asked: bool) -> bool {
+    is_asked || times.is_power_of_two()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_stays_is_told_ever_more_seldom_and_anew_after_it_was_over() {
+        let mut repeats = Repeats::default();
+        let mut round = |is_there: bool, is_asked: bool| {
+            let told = if is_there { repeats.met("gone", is_asked) } else { None };
+            repeats.end_round();
+            told
+        };
+
+        let told: Vec<u64> = (0..20).filter_map(|_| round(true, false)).collect();
+        assert_eq!(told, [1, 2, 4, 8, 16]);
+        assert_eq!(round(true, true), Some(21));
+        assert_eq!(round(false, false), None);
+        assert_eq!(round(true, false), Some(1));
+    }
+
+    #[test]
+    fn twice_in_a_round_is_once() {
+        let mut repeats = Repeats::default();
+
+        assert_eq!((repeats.met("a", false), repeats.met("a", false)), (Some(1), Some(1)));
+        repeats.end_round();
+        assert_eq!(repeats.met(("a", 1), false), Some(1));
+    }
+}
