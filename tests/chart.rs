@@ -57,7 +57,7 @@ fn kustomize(more: &str) -> Option<Vec<Value>> {
 }
 
 /// The objects by kind, without what each tool names in its own way: kustomize puts a digest of the config into the name
-/// of its ConfigMap, the chart puts one beside the pod; helm makes no namespace of its own.
+/// of its `ConfigMap`, the chart puts one beside the pod; helm makes no namespace of its own.
 fn compared(objects: Vec<Value>) -> BTreeMap<String, Value> {
     let mut found = BTreeMap::new();
     for mut object in objects {

@@ -118,3 +118,29 @@ fn an_import_that_points_up_is_found() {
         assert_eq!(violations(part, text), *expected, "{part}: {text}");
     }
 }
+
+/// A reader that has seen enough, or has stalled, is dealt with in one place for each stream.
+#[test]
+fn nothing_is_printed_but_through_the_two_places_that_know_their_readers() {
+    let allowed = ["src/cli/output.rs", "src/telemetry/logs.rs"];
+    // Asking what a stream is, or taking a descriptor of one's own, prints nothing.
+    let prints = |line: &&str| {
+        let names_it =
+            ["io::stdout()", "io::stderr()", "println!", "eprint!", "print!("].iter().any(|word| line.contains(word));
+        names_it
+            && !line.contains(".is_terminal()")
+            && !line.contains(".as_fd()")
+            && !line.trim_start().starts_with("//")
+    };
+
+    let found: Vec<String> = sources(Path::new("src"), None)
+        .into_iter()
+        .filter(|(path, _)| !allowed.contains(&path.as_str()) && !path.ends_with("tests.rs"))
+        .flat_map(|(path, _)| {
+            let text = fs::read_to_string(&path).unwrap();
+            text.lines().filter(prints).map(|line| format!("{path}: {}", line.trim())).collect::<Vec<_>>()
+        })
+        .collect();
+
+    assert_eq!(found, Vec::<String>::new());
+}

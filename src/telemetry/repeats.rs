@@ -15,14 +15,15 @@ pub struct Repeats {
 
 impl Repeats {
     /// Met in this round. How often so far, where that is worth a line: the first time, the second, the fourth, ...;
-    /// always where `is_asked`, that is, where somebody did something and waits for what comes of it.
+    /// always where `is_asked`, that is, where somebody did something and waits for what comes of it. Once a round.
     pub fn met(&mut self, what: impl Hash, is_asked: bool) -> Option<u64> {
         let mut digest = DefaultHasher::new();
         what.hash(&mut digest);
         let (times, in_this_round) = self.met.entry(digest.finish()).or_default();
-        if !std::mem::replace(in_this_round, true) {
-            *times += 1;
+        if std::mem::replace(in_this_round, true) {
+            return None;
         }
+        *times += 1;
         is_worth_a_line(*times, is_asked).then_some(*times)
     }
 
@@ -61,7 +62,7 @@ mod tests {
     fn twice_in_a_round_is_once() {
         let mut repeats = Repeats::default();
 
-        assert_eq!((repeats.met("a", false), repeats.met("a", false)), (Some(1), Some(1)));
+        assert_eq!((repeats.met("a", false), repeats.met("a", false)), (Some(1), None));
         repeats.end_round();
         assert_eq!(repeats.met(("a", 1), false), Some(1));
     }
