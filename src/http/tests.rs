@@ -342,7 +342,7 @@ async fn a_taken_port_is_an_error_at_once() {
 async fn an_event_stream_outlives_a_request_but_not_for_ever_though_its_peer_says_nothing() {
     let (mut peer, ours) = tokio::io::duplex(64 * 1024);
     let mut set = JoinSet::new();
-    set.spawn(connection(ours, World::new().router(None, true), CancellationToken::new()));
+    set.spawn(connection(ours, World::new().router(None, true), Lasting::default(), CancellationToken::new()));
     let start = Instant::now();
     peer.write_all(b"GET /api/v1/events HTTP/1.1\r\nhost: localhost\r\n\r\n").await.unwrap();
 
