@@ -269,7 +269,17 @@ async fn each_pass_leaves_one_line_and_every_line_about_it_names_it() {
     world.until_live("p0", "permission 0").await;
     world.until("converged", async |world| world.is_converged().await).await;
     world.write("broken.yaml", "roles: [");
-    world.until("broken", async |world| world.daemon().said("the last good desired state stays in force")).await;
+    let finished = |lines: &[Value]| {
+        let finished = lines.iter().filter(|line| line["message"] == "pass finished");
+        finished.map(|line| field(line, "pass").as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    world
+        .until("broken, and the pass that saw it over", async |world| {
+            let lines = lines(world);
+            let seen = lines.iter().find(|line| line["file"] == "broken.yaml");
+            seen.is_some_and(|line| finished(&lines).iter().any(|name| field(line, "pass") == name.as_str()))
+        })
+        .await;
     let passes = world.passes().await;
 
     let lines = lines(&world);
