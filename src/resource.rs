@@ -9,15 +9,20 @@ pub mod form;
 pub mod key;
 pub mod kind;
 pub mod refer;
+pub mod reference;
 pub mod remember;
 pub mod secret;
 pub mod spec;
 pub mod write;
 
+pub mod attribute;
 pub mod list;
+pub mod outbound_app;
+pub mod password_settings;
 pub mod permission;
 pub mod role;
 pub mod scope_claim_mapping;
+pub mod sso_application;
 pub mod tenant;
 
 pub use crate::descope::Document;
@@ -34,7 +39,18 @@ pub use write::Item;
 pub use write::Write;
 
 /// Every kind the daemon manages, in the order in which they are created.
-pub const ALL: &[&dyn Kind] = &[&permission::Permissions, &role::Roles, &tenant::Tenants];
+pub const ALL: &[&dyn Kind] = &[
+    &attribute::UserAttributes,
+    &attribute::SsoApplicationAttributes,
+    &permission::Permissions,
+    &role::Roles,
+    &list::Lists,
+    &tenant::Tenants,
+    &password_settings::PasswordSettings,
+    &sso_application::SsoApplications,
+    &outbound_app::OutboundApps,
+    &scope_claim_mapping::ScopeClaimMapping,
+];
 
 /// The kind with this top-level key in the YAML.
 pub fn kind(name: &str) -> Option<&'static dyn Kind> {

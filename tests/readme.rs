@@ -97,22 +97,16 @@ fn every_setting_is_explained() {
     assert_eq!(missing, Vec::<&String>::new());
 }
 
+/// The fields stand in docs/desired-state.md, which `tests/reference.rs` holds against the tables.
 #[test]
-fn every_field_of_the_desired_state_is_explained() {
+fn every_kind_of_the_desired_state_is_named() {
     let text = readme();
     let from = text.find("## The desired state").unwrap();
     let words = code(&text[from..text.find("## Operations").unwrap()]);
 
+    assert!(text.contains("docs/desired-state.md"));
     for kind in descope_gitops::resource::ALL {
-        for name in kind
-            .spec()
-            .fields()
-            .filter(|(_, field)| field.is_declarable())
-            .map(|(_, field)| field.name)
-            .chain([kind.name()])
-        {
-            assert!(words.contains(name), "{}: {name}", kind.name());
-        }
+        assert!(words.contains(kind.name()), "{}", kind.name());
     }
 }
 

@@ -60,6 +60,8 @@ pub struct World {
     simulator: Process,
     pub api: String,
     pub daemon: Option<Process>,
+    /// Variables of every command, beside the usual ones.
+    pub environment: Vec<(String, String)>,
     setup: Setup,
     http: reqwest::Client,
 }
@@ -83,7 +85,7 @@ impl World {
         // Every test of this process installs it; one is the first.
         rustls::crypto::ring::default_provider().install_default().ok();
         let http = reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(20)).build().unwrap();
-        let world = Self { dir, simulator, api, daemon: None, setup, http };
+        let world = Self { dir, simulator, api, daemon: None, environment: Vec::new(), setup, http };
         world.write_config();
         world
     }
@@ -151,6 +153,7 @@ impl World {
             command.env_remove(name);
         }
         command.env_remove("RUST_LOG").env("BLACKBOX_KEY", KEY).env("BLACKBOX_TOKEN", TOKEN).stdin(Stdio::null());
+        command.envs(self.environment.iter().cloned());
         command
     }
 
@@ -365,7 +368,12 @@ impl World {
 
     /// Every API request so far that is no read, as `METHOD PATH`, with its body.
     pub async fn writes(&self) -> Vec<(String, Value)> {
-        let is_write = |entry: &&Value| entry["method"] != "GET";
+        let is_write = |entry: &&Value| {
+            // Questions that take a body.
+            let asks = ["/get", "/search", "/load", "/list", "/export", "/dryrun", "/validate"];
+            let path = entry["path"].as_str().unwrap();
+            entry["method"] != "GET" && !asks.iter().any(|end| path.ends_with(end))
+        };
         let line = |entry: &Value| format!("{} {}", entry["method"].as_str().unwrap(), entry["path"].as_str().unwrap());
         self.log().await.iter().filter(is_write).map(|entry| (line(entry), entry["body"].clone())).collect()
     }

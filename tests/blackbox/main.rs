@@ -27,6 +27,7 @@ mod harness;
 mod hold;
 mod http;
 mod kept;
+mod kinds;
 mod late;
 mod limits;
 mod logs;

@@ -22,9 +22,15 @@ const PROJECT: &str = "P2demo";
 /// An installed binary has no `config/sample` beside it.
 const SAMPLE: &[(&str, &str)] = &[
     ("README.md", include_str!("../../../config/sample/README.md")),
+    ("applications/outbound.yaml", include_str!("../../../config/sample/applications/outbound.yaml")),
+    ("applications/sso.yaml", include_str!("../../../config/sample/applications/sso.yaml")),
+    ("attributes.yaml", include_str!("../../../config/sample/attributes.yaml")),
+    ("lists.yaml", include_str!("../../../config/sample/lists.yaml")),
+    ("passwords.yaml", include_str!("../../../config/sample/passwords.yaml")),
     ("permissions.yaml", include_str!("../../../config/sample/permissions.yaml")),
     ("roles/customers.yaml", include_str!("../../../config/sample/roles/customers.yaml")),
     ("roles/staff.yaml", include_str!("../../../config/sample/roles/staff.yaml")),
+    ("scopes.yaml", include_str!("../../../config/sample/scopes.yaml")),
     ("tenants/acme.yaml", include_str!("../../../config/sample/tenants/acme.yaml")),
     ("tenants/globex.yaml", include_str!("../../../config/sample/tenants/globex.yaml")),
 ];

@@ -276,8 +276,12 @@ impl Drawn {
                 }
             }
         }
-        let reach: [(&'static str, &[&str]); 2] =
-            [("roles", &["permissions", "tenants"]), ("tenants", &["roles", "tenants"])];
+        let reach: [(&'static str, &[&str]); 4] = [
+            ("roles", &["permissions", "tenants"]),
+            ("tenants", &["roles", "tenants"]),
+            ("ssoApplications", &["roles"]),
+            ("outboundApps", &["tenants"]),
+        ];
         let is_unseen = |kind: &str| self.is_managed(kind) && self.answers[kind] != Answer::Whole;
         let unseen = reach.iter().filter(|(kind, named)| named.contains(&gone.kind) && is_unseen(kind));
         found.unseen = unseen.map(|(kind, _)| *kind).collect();

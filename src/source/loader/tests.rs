@@ -368,7 +368,7 @@ fn meddled(root: &Path, act: impl FnMut() + Send + 'static) -> Loader {
     write(root, "b.yaml", "meddlers: {}\n");
     let meddler: &'static Meddler = Box::leak(Box::new(Meddler(std::sync::Mutex::new(Box::new(act)))));
     let mut loader = loader_of(root);
-    loader.settings.kinds = Vec::leak(vec![KINDS[0], KINDS[1], KINDS[2], meddler]);
+    loader.settings.kinds = Vec::leak(KINDS.iter().copied().chain([meddler as &dyn Kind]).collect());
     loader.settings.apart = Duration::from_millis(20);
     loader
 }

@@ -1,0 +1,294 @@
+//! Every kind goes the same way: made from its file, left alone, healed field by field, changed, and deleted.
+
+use crate::harness::Setup;
+use crate::harness::World;
+use serde_json::Value;
+use serde_json::json;
+
+/// One resource of a kind, and what can happen to it.
+struct Case {
+    /// Of its test.
+    name: &'static str,
+    /// Files of the config repo.
+    files: &'static [(&'static str, &'static str)],
+    /// What it is called in the simulator's state.
+    live: &'static str,
+    /// Fields changed behind the daemon's back, each alone.
+    drifts: Vec<Value>,
+    /// Fields that no file declares; nothing the daemon does may change them.
+    undeclared: Value,
+    /// The file after its resource left, where the kind can lose one: another stays.
+    without: Option<&'static str>,
+}
+
+const LISTS: &str = "
+lists:
+  - { name: stays, type: texts, data: [] }
+  - { name: blocked, type: texts, description: words, data: [spam, scam] }
+";
+
+const SCOPES: &str = "
+scopeClaimMapping:
+  - { scope: profile, description: who, claims: { name: '{{user.name}}' } }
+  - { scope: email, claims: { mail: '{{user.email}}' } }
+";
+
+const USER_ATTRIBUTES: &str = "
+userAttributes:
+  - { name: stays, type: string }
+  - { name: plan, type: singleselect, displayName: Plan, options: [{ value: free, label: free }, { value: pro, label: pro }], viewPermissions: [User Admin] }
+";
+
+const APPLICATION_ATTRIBUTES: &str = "
+ssoApplicationAttributes:
+  - { name: stays, type: string }
+  - { name: team, type: singleselect, displayName: Team, options: [{ value: a, label: The first }], editPermissions: [User Admin] }
+";
+
+const PASSWORDS: &str = "
+passwordSettings: { enabled: true, minLength: 12, lowercase: true, lock: true, lockAttempts: 5, anyLetter: true }
+";
+
+const SSO_APPLICATIONS: &str = "
+roles:
+  - { name: Reader }
+ssoApplications:
+  - { id: stays, type: wsfed, name: Stays, realm: r, replyUrl: 'https://stays.example/r' }
+  - id: portal
+    type: oidc
+    name: Portal
+    description: d
+    enabled: true
+    clientType: confidential
+    approvedRedirectUrls: ['https://a.example/cb', 'https://b.example/cb']
+    forcePkce: true
+    clientSecret: { env: PORTAL_SECRET }
+  - id: wiki
+    type: saml
+    name: Wiki
+    entityId: e
+    acsUrl: https://wiki.example/acs
+    certificate: c
+    groupsMapping: [{ name: g, filterType: roles, roles: [{ name: Reader }] }]
+";
+
+const OUTBOUND: &str = "
+outboundApps:
+  - { id: stays, name: Stays }
+  - id: calendar
+    name: Calendar
+    description: d
+    clientId: c
+    clientSecret: { env: CALENDAR_SECRET }
+    authorizationUrl: https://calendar.example/a
+    authorizationUrlParams: [{ key: audience, value: api }]
+    defaultScopes: [a, b]
+    pkce: true
+";
+
+fn cases() -> Vec<Case> {
+    let case = |name, live, files, drifts: Vec<Value>| Case {
+        name,
+        files,
+        live,
+        drifts,
+        undeclared: Value::Null,
+        without: None,
+    };
+    vec![
+        Case {
+            without: Some("lists: [{ name: stays, type: texts, data: [] }]"),
+            ..case(
+                "lists",
+                "lists/blocked",
+                &[("a.yaml", LISTS)],
+                vec![json!({ "description": "x" }), json!({ "data": ["spam"] })],
+            )
+        },
+        case("scope_claim_mapping", "scopeClaimMapping/", &[("a.yaml", SCOPES)], vec![json!({ "mappings": [] })]),
+        Case {
+            without: Some("userAttributes: [{ name: stays, type: string }]"),
+            ..case(
+                "user_attributes",
+                "userAttributes/plan",
+                &[("a.yaml", USER_ATTRIBUTES)],
+                vec![json!({ "displayName": "x" }), json!({ "viewPermissions": [] })],
+            )
+        },
+        Case {
+            without: Some("ssoApplicationAttributes: [{ name: stays, type: string }]"),
+            ..case(
+                "sso_application_attributes",
+                "ssoApplicationAttributes/team",
+                &[("a.yaml", APPLICATION_ATTRIBUTES)],
+                vec![json!({ "displayName": "x" }), json!({ "editPermissions": [] }), json!({ "options": [] })],
+            )
+        },
+        Case {
+            undeclared: json!({ "reuse": true, "reuseAmount": 7, "disallowedCharacters": "<>" }),
+            ..case(
+                "password_settings",
+                "passwordSettings/",
+                &[("a.yaml", PASSWORDS)],
+                vec![json!({ "minLength": 8 }), json!({ "lowercase": false }), json!({ "anyLetter": false })],
+            )
+        },
+        Case {
+            undeclared: json!({ "logo": "https://portal.example/logo", "backChannelLogoutUrl": "https://l.example" }),
+            without: Some(
+                "roles: [{ name: Reader }]\nssoApplications: [{ id: stays, type: wsfed, name: Stays, realm: r, replyUrl: 'https://stays.example/r' }]",
+            ),
+            ..case(
+                "sso_applications",
+                "ssoApplications/portal",
+                &[("a.yaml", SSO_APPLICATIONS)],
+                vec![
+                    json!({ "name": "x" }),
+                    json!({ "description": "" }),
+                    json!({ "enabled": false }),
+                    json!({ "approvedRedirectUrls": ["https://a.example/cb"] }),
+                    json!({ "forcePkce": false }),
+                ],
+            )
+        },
+        Case {
+            undeclared: json!({ "logo": "https://calendar.example/logo" }),
+            without: Some("outboundApps: [{ id: stays, name: Stays }]"),
+            ..case(
+                "outbound_apps",
+                "outboundApps/calendar",
+                &[("a.yaml", OUTBOUND)],
+                vec![
+                    json!({ "name": "x" }),
+                    json!({ "authorizationUrlParams": [] }),
+                    json!({ "defaultScopes": ["a"] }),
+                    json!({ "pkce": false }),
+                ],
+            )
+        },
+    ]
+}
+
+const SECRETS: [(&str, &str); 2] = [("PORTAL_SECRET", "sentinel-portal"), ("CALENDAR_SECRET", "sentinel-calendar")];
+
+async fn world() -> World {
+    let project = [
+        "firstContact: apply",
+        "policy: sync",
+        "secrets: { env: ['*_SECRET'] }",
+        "guards: { maxDeletes: 100, maxDeletePercent: off, deleteAfter: 0s }",
+    ];
+    let setup = Setup { project: project.map(str::to_owned).to_vec(), ..Setup::default() };
+    let mut world = World::with(setup).await;
+    world.environment = SECRETS.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec();
+    world
+}
+
+/// Where it stands in what the simulator holds; `KIND/ID`, or `KIND/` for the one of the project.
+fn place(state: &Value, what: &str) -> Option<(String, usize)> {
+    let (kind, id) = what.split_once('/').unwrap();
+    let is_it = |one: &Value| {
+        let names = [&one["id"], &one["name"], &one["tenantId"]];
+        if id.is_empty() { names[2].as_str().is_none_or(str::is_empty) } else { names.contains(&&Value::from(id)) }
+    };
+    Some((kind.to_owned(), state[kind].as_array()?.iter().position(is_it)?))
+}
+
+async fn live(world: &World, what: &str) -> Option<Value> {
+    let state = world.live().await;
+    let (kind, at) = place(&state, what)?;
+    Some(state[&kind][at].clone())
+}
+
+/// What a document says: unset and empty are one to the API.
+fn meaning(value: &Value) -> Value {
+    let is_empty =
+        |value: &Value| [json!(null), json!(""), json!([]), json!({}), json!(false), json!(0)].contains(value);
+    match value {
+        Value::Object(fields) => fields
+            .iter()
+            .map(|(name, value)| (name.clone(), meaning(value)))
+            .filter(|(_, value)| !is_empty(value))
+            .collect(),
+        Value::Array(items) => items.iter().map(meaning).collect(),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => value.clone(),
+    }
+}
+
+/// Changes fields of it behind the daemon's back.
+async fn edit(world: &World, what: &str, fields: &Value) {
+    let mut state = world.live().await;
+    let (kind, at) = place(&state, what).unwrap_or_else(|| panic!("no {what}"));
+    for (name, value) in fields.as_object().unwrap() {
+        state[&kind][at][name] = value.clone();
+    }
+    world.set_live(state).await;
+}
+
+/// One test a case, so that they fail apart.
+macro_rules! each_goes_the_way {
+    ($($name:ident),+) => {$(
+        #[tokio::test]
+        async fn $name() {
+            goes_the_way(stringify!($name)).await;
+        }
+    )+};
+}
+
+each_goes_the_way!(
+    lists,
+    scope_claim_mapping,
+    user_attributes,
+    sso_application_attributes,
+    password_settings,
+    sso_applications,
+    outbound_apps
+);
+
+async fn goes_the_way(name: &str) {
+    let cases = cases();
+    let case = cases.iter().find(|case| case.name == name).expect("a case of that name");
+    {
+        let mut world = world().await;
+        for (file, text) in case.files {
+            world.write(file, text);
+        }
+        world.converge().await;
+        world.assert_nothing_left().await;
+        if !case.undeclared.is_null() {
+            edit(&world, case.live, &case.undeclared).await;
+            world.assert_nothing_left().await;
+        }
+        let made = live(&world, case.live).await.unwrap_or_else(|| panic!("no {}", case.live));
+
+        for drift in &case.drifts {
+            let before = world.writes().await.len();
+            edit(&world, case.live, drift).await;
+            world.pass().await;
+            let fields: Vec<&String> = drift.as_object().unwrap().keys().collect();
+            let is_healed = async |world: &World| {
+                let now = live(world, case.live).await.unwrap();
+                fields.iter().all(|field| meaning(&now[*field]) == meaning(&made[*field]))
+            };
+            world.until(&format!("healed of {drift}"), is_healed).await;
+            world.until("converged again", async |world| world.is_converged().await).await;
+            let now = live(&world, case.live).await.unwrap();
+            for (field, value) in made.as_object().unwrap() {
+                let is_same = meaning(&now[field]) == meaning(value);
+                assert!(is_same, "{} {drift}: {field} became {}", case.live, now[field]);
+            }
+            let writes = world.writes().await;
+            let sent: Vec<&String> = writes[before..].iter().map(|(line, _)| line).collect();
+            assert_eq!(sent.len(), 1, "{} {drift}: {sent:?}", case.live);
+        }
+
+        if let Some(rest) = case.without {
+            world.write("a.yaml", rest);
+            world.until("gone", async |world| live(world, case.live).await.is_none()).await;
+            world.until("converged without it", async |world| world.is_converged().await).await;
+            world.assert_nothing_left().await;
+        }
+        let said = world.daemon().lines().join("\n") + &world.status().await.to_string();
+        assert!(!said.contains("sentinel-"), "{}: a secret was told", case.live);
+    }
+}
