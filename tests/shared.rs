@@ -14,9 +14,9 @@ const SHARED: [&str; 7] =
 /// The part of `src/resource` that every kind is made with.
 const LANGUAGE: [&str; 8] = ["fold", "form", "key", "kind", "refer", "remember", "secret", "spec"];
 
-/// Words that are a field of some kind and stand for something else as well: columns of the state, fields of the status,
+/// Words that are a field of some kind and stand for something else as well: columns and files of the state, fields of the status,
 /// and how the API addresses whatever has a name.
-const EVERYDAY: [&str; 12] = [
+const EVERYDAY: [&str; 13] = [
     "name",
     "id",
     "type",
@@ -29,6 +29,7 @@ const EVERYDAY: [&str; 12] = [
     "settings",
     "file",
     "version",
+    "lock",
 ];
 
 /// Where a name is meant all the same: file, word, reason.

@@ -34,19 +34,12 @@ const NOT_YET: &[&str] = &[
     "flows",
     "theme",
     "fgaSchema",
-    "ssoApplications",
     "inboundApps",
     "jwtTemplates",
-    "lists",
     "accessKeys",
-    "outboundApps",
-    "userAttributes",
     "tenantAttributes",
     "accessKeyAttributes",
-    "ssoApplicationAttributes",
-    "passwordSettings",
     "project",
-    "scopeClaimMapping",
 ];
 
 const PROTECTED: &str = "protected";
