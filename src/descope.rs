@@ -10,6 +10,7 @@ use crate::limiter::Permit;
 use crate::limiter::Priority;
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::redact::Redactor;
+use crate::telemetry::status::LimiterStatus;
 use reqwest::Method;
 use secrecy::SecretString;
 use serde_json::Value;
@@ -17,6 +18,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::time::Duration;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use url::Url;
 
@@ -120,6 +122,16 @@ impl Client {
     pub fn target(&self) -> (&str, &str) {
         let Settings { project_id, base_url, .. } = &self.shared.settings;
         (base_url.as_str(), project_id)
+    }
+
+    /// How the rate limit stands that all its calls go by.
+    pub fn limits(&self) -> LimiterStatus {
+        self.shared.limiter.status()
+    }
+
+    /// Wakes when that may have changed: with every request.
+    pub fn limits_changed(&self) -> watch::Receiver<()> {
+        self.shared.limiter.changed()
     }
 
     /// The same client for calls of another priority; a new one observes.

@@ -15,6 +15,7 @@ use crate::resource::Key;
 use crate::resource::Kind;
 use crate::resource::Write;
 use crate::resource::refer;
+use crate::telemetry::status::Why;
 use serde::Serialize;
 use serde_json::Value;
 use std::borrow::Cow;
@@ -285,7 +286,7 @@ pub struct Plan {
     /// Kinds of which changes wait for another kind, which could not be observed this time.
     pub waiting: BTreeSet<&'static str>,
     /// The resources of these, each with what it waits for.
-    pub waits: Vec<(Key, String)>,
+    pub waits: Vec<(Key, Why, String)>,
     /// Kinds of which a create is among them.
     pub waiting_creates: BTreeSet<&'static str>,
     /// Kinds of which a rename cannot be carried out: what is to be deleted of them may be its other half.
@@ -616,7 +617,7 @@ fn plan_declared(
     if let Some(unobserved) = unobserved_reference(inputs, kind, declared, live, plan) {
         let why = format!("{unobserved} could not be observed this time");
         plan.warnings.push(format!("{}: {key} waits: {why}", declared.place));
-        plan.waits.push((key.clone(), why));
+        plan.waits.push((key.clone(), Why::Unobserved, why));
         if document.is_none() {
             plan.waiting_creates.insert(key.kind);
         }
@@ -709,7 +710,8 @@ fn wait_along(mut absent: BTreeSet<Key>, plan: &mut Plan) {
             plan.waiting.insert(change.key.kind);
             if let (Some(place), Some(missing)) = (&change.place, missing(change)) {
                 plan.warnings.push(format!("{place}: {} waits for {missing}", change.key));
-                plan.waits.push((change.key.clone(), format!("{missing} is not there yet")));
+                let why = format!("{missing} is not there yet");
+                plan.waits.push((change.key.clone(), Why::Dependency, why));
             }
         }
         let made = waiting.into_iter().filter(|change| matches!(change.action, Action::Create | Action::Rename));
@@ -759,7 +761,7 @@ fn plan_undeclared(inputs: &Inputs<'_>, live: &Live<'_>, renames: &BTreeMap<Key,
         if let Some(role) = inhabitants.unseen {
             let why = format!("{role}, which goes with it, could not be observed this time");
             plan.warnings.push(format!("{key} waits: {why}"));
-            plan.waits.push((key.clone(), why));
+            plan.waits.push((key.clone(), Why::Unobserved, why));
             plan.waiting.insert(key.kind);
             continue;
         }

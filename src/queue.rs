@@ -12,6 +12,8 @@ use crate::plan::Task;
 use crate::resource::Key;
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::status::Problem;
+use crate::telemetry::status::Turn;
+use crate::telemetry::status::Waits;
 use core::Core;
 use core::Taken;
 use lane::After;
@@ -33,6 +35,7 @@ mod core;
 mod entry;
 mod lane;
 mod problems;
+mod waits;
 
 /// One call's worth of tasks, handed to a worker. It goes back with [`Queue::finish`] or [`Queue::finish_split`].
 #[derive(Debug, Clone, PartialEq)]
@@ -324,6 +327,14 @@ impl Queue {
     pub fn problems(&self, project: &str) -> Vec<Problem> {
         let state = self.lock();
         state.core.lane(project).map_or_else(Vec::new, |lane| problems::of(lane, Instant::now(), SystemTime::now()))
+    }
+
+    /// Adds every task of a project that is not done, with the reason. `turn`: what those wait for that only wait for that.
+    pub fn waits(&self, project: &str, turn: &Turn, waits: &mut Waits) {
+        let state = self.lock();
+        if let Some(lane) = state.core.lane(project) {
+            waits::of(lane, turn, Instant::now(), SystemTime::now(), waits);
+        }
     }
 
     /// Takes deletes that wait off the queue; the next plan says whether they come back.

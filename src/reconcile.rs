@@ -203,6 +203,7 @@ impl Reconciler {
     async fn turns(mut self, mut triggers: TriggerReceiver, shutdown: CancellationToken) {
         self.publish();
         let mut changes = self.queue.changes();
+        let mut limits = self.assessor.client.limits_changed();
         let mut publish_at = None;
         loop {
             if self.loader.is_none() {
@@ -232,9 +233,15 @@ impl Reconciler {
                 () = until(publish_at) => {
                     publish_at = None;
                     changes.borrow_and_update();
+                    limits.borrow_and_update();
                     self.publish();
                 }
                 news = changes.changed(), if publish_at.is_none() => {
+                    if news.is_err() { return }
+                    publish_at = Some(Instant::now() + STATUS_EVERY);
+                }
+                // What waits may wait for something else by now.
+                news = limits.changed(), if publish_at.is_none() && self.is_at_work() => {
                     if news.is_err() { return }
                     publish_at = Some(Instant::now() + STATUS_EVERY);
                 }
@@ -628,7 +635,8 @@ impl Reconciler {
 
     fn note_waits(&mut self, plan: &Plan) {
         let now = self.state.now();
-        let waiting = plan.waits.iter().map(|(key, _)| key).chain(&plan.unlisted);
+        let waiting = plan.waits.iter().map(|(key, _, _)| key).chain(&plan.unlisted);
+        let waiting = waiting.chain(self.memory.unconfirmed.keys.keys());
         let since = |key: &Key| self.memory.waits.get(key).copied().unwrap_or(now);
         self.memory.waits = waiting.map(|key| (key.clone(), since(key))).collect();
     }

@@ -75,6 +75,8 @@ pub(super) struct Entry {
     pub failed: usize,
     /// Since when nothing but its turn holds it back; meaningless before.
     pub ready_since: Instant,
+    /// Since when it is on the queue, over all plans that wanted the same.
+    pub queued_at: Instant,
 }
 
 impl Entry {
@@ -90,6 +92,7 @@ impl Entry {
             open: 0,
             failed: 0,
             ready_since: now,
+            queued_at: now,
         }
     }
 

@@ -212,6 +212,12 @@ impl Lane {
         self.entries.iter().filter(|entry| entry.status != Status::Gone)
     }
 
+    /// Does everything wait for something that goes before this one?
+    pub fn is_preceded(&self, entry: &Entry) -> bool {
+        let Group { delete, stage, .. } = entry.group();
+        self.open.first_key_value().is_some_and(|(&first, _)| first < (delete, stage))
+    }
+
     /// The task in a slot.
     pub fn entry(&self, slot: &Slot) -> Option<&Entry> {
         self.by_slot.get(slot).map(|&index| &self.entries[index])
@@ -268,6 +274,7 @@ impl Lane {
                     entry.last_failure.clone_from(&before.last_failure);
                     entry.verify = before.verify;
                     entry.woken_at = before.woken_at;
+                    entry.queued_at = before.queued_at;
                 }
             });
         }

@@ -14,6 +14,15 @@ use tokio::time::Instant;
 /// Every task of a project that waits for more than its turn, in the order of their keys. `now` and `wall` are the
 /// same moment on both clocks.
 pub(super) fn of(lane: &Lane, now: Instant, wall: SystemTime) -> Vec<Problem> {
+    let failed_makes = failed_makes(lane);
+    let is_stuck = |entry: &&Entry| entry.seen() == Seen::Failed || entry.is_tried_again();
+    let mut stuck: Vec<&Entry> = lane.entries().filter(is_stuck).collect();
+    stuck.sort_by(|a, b| a.task.slot.cmp(&b.task.slot));
+    stuck.into_iter().filter_map(|entry| problem(lane, entry, &failed_makes, now, wall)).collect()
+}
+
+/// Of each kind, the first create or rename that failed: nothing of the kind is deleted meanwhile.
+pub(super) fn failed_makes(lane: &Lane) -> BTreeMap<&str, &Entry> {
     let mut failed_makes: BTreeMap<&str, &Entry> = BTreeMap::new();
     for entry in lane.entries().filter(|entry| entry.makes() && entry.seen() == Seen::Failed) {
         let first = failed_makes.entry(entry.task.slot.key.kind).or_insert(entry);
@@ -21,10 +30,7 @@ pub(super) fn of(lane: &Lane, now: Instant, wall: SystemTime) -> Vec<Problem> {
             *first = entry;
         }
     }
-    let is_stuck = |entry: &&Entry| entry.seen() == Seen::Failed || entry.is_tried_again();
-    let mut stuck: Vec<&Entry> = lane.entries().filter(is_stuck).collect();
-    stuck.sort_by(|a, b| a.task.slot.cmp(&b.task.slot));
-    stuck.into_iter().filter_map(|entry| problem(lane, entry, &failed_makes, now, wall)).collect()
+    failed_makes
 }
 
 fn problem(
@@ -61,7 +67,8 @@ fn problem(
     })
 }
 
-fn blocked(lane: &Lane, entry: &Entry, failed_makes: &BTreeMap<&str, &Entry>) -> String {
+/// For whom it waits in vain.
+pub(super) fn blocked(lane: &Lane, entry: &Entry, failed_makes: &BTreeMap<&str, &Entry>) -> String {
     let on = entry.task.after.iter().filter_map(|slot| lane.entry(slot)).find(|other| other.seen() == Seen::Failed);
     if let Some(other) = on {
         return format!("waits for {}, which {}", other.task.slot.key, plight(other));

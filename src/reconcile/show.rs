@@ -25,7 +25,10 @@ use crate::telemetry::status::Level;
 use crate::telemetry::status::Overview;
 use crate::telemetry::status::Problem;
 use crate::telemetry::status::ProblemState;
-use crate::telemetry::status::Wait;
+use crate::telemetry::status::Told;
+use crate::telemetry::status::Turn;
+use crate::telemetry::status::Waits;
+use crate::telemetry::status::Why;
 use std::collections::BTreeSet;
 use std::collections::HashMap;
 use std::time::SystemTime;
@@ -195,14 +198,15 @@ impl Reconciler {
         let suspended_until = self.suspended_until();
         let overview = self.overview(is_converged);
         self.metrics.suspended.with_label_values(&[&*project]).set(i64::from(suspended_until.is_some()));
-        let waits = self.waits();
+        let waits = self.waits(suspended_until);
         let plan = self.memory.plan.as_ref();
         let load = self.memory.load.as_ref();
         self.board.project(&project, |status| {
             status.converged = is_converged;
             status.not_converged_because = because;
             status.holds = plan.map(render::holds).unwrap_or_default();
-            status.waits = waits;
+            status.wait_counts = waits.counts();
+            status.waits = waits.rows();
             status.suspended_until = suspended_until.map(rfc3339);
             status.desired = load.map(desired_status).unwrap_or_default();
             status.held = plan.and_then(HeldReport::of).map(|held| HeldStatus {
@@ -266,10 +270,7 @@ impl Reconciler {
             state: if unobserved.is_transient { ProblemState::Retrying } else { ProblemState::Parked },
             message: unobserved.reason.clone(),
             attempts: self.memory.failures,
-            next_attempt_at: self.memory.retry_at.map(|at| {
-                let wait = at.saturating_duration_since(tokio::time::Instant::now());
-                rfc3339(SystemTime::now() + wait)
-            }),
+            next_attempt_at: self.memory.retry_at.map(|at| rfc3339(wall(at))),
             file: None,
             line: None,
         }));
@@ -277,32 +278,70 @@ impl Reconciler {
         problems
     }
 
-    /// What goes ahead by itself, later, as far as the plan knows; what waits for an approval is told by reason.
-    fn waits(&self) -> Vec<Wait> {
-        let Some(plan) = &self.memory.plan else { return Vec::new() };
-        let wait = |key: &Key, why: String, since: Option<SystemTime>, until: Option<SystemTime>| Wait {
-            kind: key.kind.to_owned(),
-            id: key.id(),
-            why,
-            since: since.map(rfc3339),
-            until: until.map(rfc3339),
-        };
+    /// Is anything on the queue?
+    pub(super) fn is_at_work(&self) -> bool {
+        self.queue.counts_of(&self.assessor.project).total() > 0
+    }
+
+    /// What is not at rest; what waits for an approval is told by reason.
+    fn waits(&self, suspended_until: Option<SystemTime>) -> Waits {
+        let mut waits = Waits::default();
+        let Some(plan) = &self.memory.plan else { return waits };
         let is_told = |hold: &Hold| !hold.can_be_approved() && !hold.is_rest();
-        let held = plan.changes.iter().filter_map(|change| Some((change, change.held.filter(is_told)?)));
-        let held = held.map(|(change, hold)| {
-            let why =
-                change.why.as_ref().map_or_else(|| hold.as_str().to_owned(), |why| format!("{}: {why}", hold.as_str()));
-            wait(&change.key, why, plan.held_since.get(hold.as_str()).copied(), change.until)
-        });
-        let since = |key: &Key| self.memory.waits.get(key).copied();
-        let others = plan.waits.iter().map(|(key, why)| wait(key, why.clone(), since(key), None));
-        let unlisted = plan.unlisted.iter().map(|key| {
-            let why = "created a moment ago; Descope's list lacks it yet".to_owned();
-            wait(key, why, since(key), since(key).map(|since| since + FRESH))
-        });
-        let mut waits: Vec<Wait> = held.chain(others).chain(unlisted).collect();
-        waits.sort();
+        for change in &plan.changes {
+            let Some(hold) = change.held.filter(is_told) else { continue };
+            let since = plan.held_since.get(hold.as_str());
+            waits.add(Why::Held(hold.as_str()), change.key.kind, || Told {
+                id: change.key.id(),
+                what: change.why.clone().unwrap_or_default(),
+                since: since.copied().map(rfc3339),
+                until: change.until.map(rfc3339),
+            });
+        }
+        let mut tell = |why: Why, key: &Key, what: &str, until: Option<SystemTime>| {
+            let since = self.memory.waits.get(key).copied().map(rfc3339);
+            let until = until.map(rfc3339);
+            waits.add(why, key.kind, || Told { id: key.id(), what: what.to_owned(), since, until });
+        };
+        for (key, why, what) in &plan.waits {
+            tell(*why, key, what, None);
+        }
+        for key in &plan.unlisted {
+            let until = self.memory.waits.get(key).map(|since| *since + FRESH);
+            tell(Why::Unconfirmed, key, "created a moment ago; Descope's list lacks it yet", until);
+        }
+        let confirm_at = self.memory.unconfirmed.until.map(wall);
+        let unconfirmed: BTreeSet<&Key> = self.memory.unconfirmed.keys.keys().collect();
+        for key in unconfirmed {
+            tell(Why::Unconfirmed, key, "written a moment ago; Descope's list shows what was there before", confirm_at);
+        }
+        for refusal in &plan.refused {
+            tell(Why::Parked, &refusal.key, &refusal.message, None);
+        }
+        for (kind, unobserved) in &plan.unobserved {
+            let until = self.memory.retry_at.map(|at| rfc3339(wall(at)));
+            waits.add(Why::Unobserved, kind, || Told { what: unobserved.reason.clone(), until, ..Told::default() });
+        }
+        self.queue.waits(&self.assessor.project, &self.turn_of_tasks(suspended_until), &mut waits);
         waits
+    }
+
+    /// What a task waits for that nothing keeps back but its turn.
+    fn turn_of_tasks(&self, suspended_until: Option<SystemTime>) -> Turn {
+        if let Some(until) = suspended_until {
+            let why = Why::Held(Hold::Suspended.as_str());
+            return Turn { why, what: "the project only observes", until: Some(rfc3339(until)) };
+        }
+        if let Some(error) = &*self.paused.borrow() {
+            return Turn { why: Why::Paused, what: pause(error), until: None };
+        }
+        match self.assessor.client.limits().paused_until {
+            Some(until) => {
+                let what = "Descope's rate limit was reached, and nothing is sent meanwhile";
+                Turn { why: Why::Gate, what, until: Some(until) }
+            }
+            None => Turn { why: Why::Budget, what: "it goes out as the rate limit allows", until: None },
+        }
     }
 
     /// Why the project is not as the files want it, in a word; `None` where it is.
@@ -311,7 +350,7 @@ impl Reconciler {
         let Some(plan) = &self.memory.plan else { return Some("pending") };
         let has_problem = |state: ProblemState| problems.iter().any(|problem| problem.state == state);
         let is_left = |change: &Change| change.held.is_some_and(|hold| !hold.is_rest());
-        let is_queued = self.queue.counts_of(&self.assessor.project).total() > 0;
+        let is_queued = self.is_at_work();
         let is_unseen = self.queue.awaits_look(&self.assessor.project);
         let reasons = [
             (self.paused.borrow().is_some(), "paused"),
@@ -325,6 +364,11 @@ impl Reconciler {
         ];
         reasons.into_iter().find(|(is_so, _)| *is_so).map(|(_, reason)| reason)
     }
+}
+
+/// A moment to come, on the clock of the machine.
+fn wall(at: Instant) -> SystemTime {
+    SystemTime::now() + at.saturating_duration_since(Instant::now())
 }
 
 /// Why the project is paused, for everybody.

@@ -5,6 +5,7 @@
 use serde::Deserialize;
 use serde::Serialize;
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::sync::Mutex;
 use std::sync::PoisonError;
 use std::time::Duration;
@@ -14,6 +15,7 @@ use tokio::time::Instant;
 
 mod health;
 mod overview;
+mod wait;
 mod window;
 
 pub use health::Component;
@@ -29,6 +31,11 @@ pub use overview::DriftedStatus;
 pub use overview::KindStatus;
 pub use overview::Overview;
 pub use overview::ProgressStatus;
+pub use wait::Told;
+pub use wait::Turn;
+pub use wait::Wait;
+pub use wait::Waits;
+pub use wait::Why;
 pub use window::ProblemWindow;
 pub use window::Snapshot;
 pub use window::WhichProblems;
@@ -84,8 +91,10 @@ pub struct ProjectStatus {
     pub last_pass: Option<PassStatus>,
     /// Live resources of declared kinds that no file declares.
     pub undeclared: u64,
-    /// What goes ahead by itself, later.
+    /// What is not at rest, the first of each reason.
     pub waits: Vec<Wait>,
+    /// How many wait for each reason.
+    pub wait_counts: BTreeMap<&'static str, u64>,
     /// What does not go ahead.
     pub problems: Vec<Problem>,
     /// Counts, progress, drift.
@@ -156,22 +165,6 @@ pub struct HoldStatus {
     pub changes: usize,
     /// What ends it.
     pub ends_with: Cow<'static, str>,
-}
-
-/// One resource that waits for something which ends by itself, or with the files.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Wait {
-    /// The YAML key.
-    pub kind: String,
-    /// The identity.
-    pub id: String,
-    /// What it waits for.
-    pub why: String,
-    /// RFC 3339.
-    pub since: Option<String>,
-    /// RFC 3339; `None` where no time ends it, or nobody knows which.
-    pub until: Option<String>,
 }
 
 /// One pass.
@@ -302,6 +295,7 @@ impl Board {
             last_pass: None,
             undeclared: 0,
             waits: Vec::new(),
+            wait_counts: BTreeMap::new(),
             problems: Vec::new(),
             overview: Overview::default(),
             readiness: Readiness::default(),

@@ -49,6 +49,7 @@ mod source;
 mod stale;
 mod triggers;
 mod validate;
+mod waits;
 mod whole;
 
 // The bench's virtual time, for what it predicts of a run in real time.

@@ -36,6 +36,9 @@ const forProject = (status, project) => (status.projects.length > 1 ? ` --projec
 
 const time = (text) => ({ time: text });
 
+// What the queue sees to, or a problem tells already.
+const ON_THE_QUEUE = /^(gate|budget|backoff|parked|dependency|paused|suspended)\b/;
+
 /**
  * What somebody has to do: `{ tone, project, what, why: [...], next, command, link, key }`, the worst first. An item of
  * `why` that is `{ time }` is a point in time.
@@ -119,7 +122,7 @@ function ofProject(status, project) {
       command: `descope-gitops resume${forProject(status, project)}`,
     });
   }
-  for (const wait of (project.waits || []).slice(0, 5)) {
+  for (const wait of (project.waits || []).filter((wait) => wait.id && !ON_THE_QUEUE.test(wait.why)).slice(0, 5)) {
     items.push({ tone: "calm", project: name, key: `wait ${name} ${wait.kind} ${wait.id}`, what: `${wait.kind}/${wait.id} waits`, why: [wait.why, wait.until ? ", until " : "", wait.until ? time(wait.until) : ""], next: "", link: { project: name, kind: wait.kind, id: wait.id } });
   }
   return items;

@@ -57,6 +57,7 @@ impl ProjectWindow {
             held: project.held.clone(),
             holds: project.holds.clone(),
             waits: project.waits.iter().take(SHOWN).cloned().collect(),
+            wait_counts: project.wait_counts.clone(),
             last_pass: project.last_pass.clone(),
             undeclared: project.undeclared,
             problems: first(&project.problems),

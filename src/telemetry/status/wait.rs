@@ -1,0 +1,119 @@
+//! What is not at rest, resource by resource, with the reason. The rows are bounded, the counts are not.
+
+use serde::Serialize;
+use std::collections::BTreeMap;
+
+/// So many resources are told of each reason. The rest is counted: a project of a hundred thousand waits, too.
+const MOST_OF_ONE: u64 = 30;
+
+/// Why something does not happen now. What is rare and lasts comes first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Why {
+    /// A guard, the policy or time keeps it back, in a word of its own.
+    Held(&'static str),
+    /// It was written a moment ago, and Descope does not show it yet.
+    Unconfirmed,
+    /// What it takes to decide could not be observed.
+    Unobserved,
+    /// Refused until something changes.
+    Parked,
+    /// The project as a whole waits.
+    Paused,
+    /// It failed for now; another try is scheduled.
+    Backoff,
+    /// Something else goes first.
+    Dependency,
+    /// Descope said 429: nobody sends before the gate opens.
+    Gate,
+    /// It goes out as the rate limit allows.
+    Budget,
+}
+
+impl Why {
+    /// The word in the status.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Held(hold) => hold,
+            Self::Unconfirmed => "unconfirmed",
+            Self::Unobserved => "unobserved",
+            Self::Parked => "parked",
+            Self::Paused => "paused",
+            Self::Backoff => "backoff",
+            Self::Dependency => "dependency",
+            Self::Gate => "gate",
+            Self::Budget => "budget",
+        }
+    }
+}
+
+/// One resource that is not at rest.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Wait {
+    /// The YAML key.
+    pub kind: String,
+    /// The identity; empty for a kind as a whole.
+    pub id: String,
+    /// The reason in a word of a closed set, and after a colon what there is to say.
+    pub why: String,
+    /// RFC 3339.
+    pub since: Option<String>,
+    /// RFC 3339; `None` where no time ends it, or nobody knows which.
+    pub until: Option<String>,
+}
+
+/// What a [`Wait`] says besides kind and reason.
+#[derive(Debug, Clone, Default)]
+pub struct Told {
+    /// The identity.
+    pub id: String,
+    /// For the operator; may be empty.
+    pub what: String,
+    /// RFC 3339.
+    pub since: Option<String>,
+    /// RFC 3339.
+    pub until: Option<String>,
+}
+
+/// What a change waits for that nothing keeps back but its turn.
+#[derive(Debug, Clone)]
+pub struct Turn {
+    /// The reason.
+    pub why: Why,
+    /// For the operator.
+    pub what: &'static str,
+    /// When it ends, RFC 3339.
+    pub until: Option<String>,
+}
+
+/// All that waits in a project.
+#[derive(Debug, Default)]
+pub struct Waits {
+    rows: Vec<(Why, Wait)>,
+    counts: BTreeMap<Why, u64>,
+}
+
+impl Waits {
+    /// One more. It is asked to `tell` only where there is room.
+    pub fn add(&mut self, why: Why, kind: &str, tell: impl FnOnce() -> Told) {
+        let count = self.counts.entry(why).or_default();
+        *count += 1;
+        if *count <= MOST_OF_ONE {
+            let Told { id, what, since, until } = tell();
+            let word = why.as_str();
+            let text = if what.is_empty() { word.to_owned() } else { format!("{word}: {what}") };
+            self.rows.push((why, Wait { kind: kind.to_owned(), id, why: text, since, until }));
+        }
+    }
+
+    /// How many wait for each reason, all of them.
+    pub fn counts(&self) -> BTreeMap<&'static str, u64> {
+        self.counts.iter().map(|(why, count)| (why.as_str(), *count)).collect()
+    }
+
+    /// The first of each reason, by reason and identity.
+    pub fn rows(mut self) -> Vec<Wait> {
+        self.rows.sort();
+        self.rows.into_iter().map(|(_, wait)| wait).collect()
+    }
+}
