@@ -154,7 +154,8 @@ impl Server {
                 accepted = self.listener.accept() => match accepted {
                     Ok((stream, _)) => {
                         let lasting = Lasting::default();
-                        connections.open(lasting.clone(), connection(stream, router.clone(), lasting, shutdown.clone()));
+                        let served = connection(stream, router.clone(), lasting.clone(), shutdown.clone());
+                        connections.open(lasting, served).await;
                     }
                     Err(error) => {
                         tracing::warn!(%error, "cannot accept a connection");

@@ -20,6 +20,9 @@ const LONGER: f64 = 1.1;
 /// A wait of less than this part of a window is a moment.
 const A_MOMENT: u32 = 16;
 
+/// No window is longer than this because refusals look like it; a documented one may be.
+const LONGEST: Duration = Duration::from_secs(600);
+
 /// A trial that is admitted after less than this part of a window.
 const MUCH_TOO_EARLY: u32 = 3;
 
@@ -118,7 +121,7 @@ impl Budget {
     }
 
     pub(super) fn set_window(&mut self, window: Duration, now: Duration) {
-        self.window = window.max(Duration::from_millis(1));
+        self.window = window.clamp(Duration::from_millis(1), LONGEST.max(self.documented));
         self.old = 0;
         self.early = true;
         self.gap = grow::shortest_gap(self.window, self.backoff);
