@@ -16,6 +16,7 @@ use crate::http::Served;
 use crate::http::Server;
 use crate::limiter::Limiter;
 use crate::limiter::Priority;
+use crate::pause::Pause;
 use crate::plan::ProjectName;
 use crate::plan::render::Pace;
 use crate::plan::render::ProjectReport;
@@ -148,7 +149,7 @@ impl Parts {
             );
             let project_state = state.project(&host, &connection.project_id, &settings.owner);
             let (trigger, triggers) = source::channel();
-            let paused = watch::Sender::new(None);
+            let pause = Pause::new(&settings.name, &project_state, &queue);
             let forbidden = watch::Sender::default();
             let recent = Recent::default();
             targets.insert(
@@ -157,7 +158,7 @@ impl Parts {
                     client: client.with_priority(Priority::Change),
                     state: project_state.clone(),
                     look_again: trigger.clone(),
-                    paused: paused.clone(),
+                    pause: pause.clone(),
                     recent: recent.clone(),
                     looks: Looks::default(),
                     trusted_for: config.source.interval.min(TRUSTED),
@@ -183,7 +184,7 @@ impl Parts {
                 state: project_state,
                 loader: Some(Loader::new(files)),
                 queue: queue.clone(),
-                paused,
+                pause,
                 forbidden,
                 backoff: settings::backoff(config),
                 pace: settings::pace(config),
@@ -191,7 +192,6 @@ impl Parts {
                 board: Arc::clone(&board),
                 pulse: board.pulse(),
                 plans: watch::Sender::new(None),
-                unwritten_suspension: watch::Sender::new(None),
                 memory: Memory::default(),
             };
             projects.push(Project { name: settings.name.clone(), reconciler, trigger, triggers, tree });

@@ -74,12 +74,16 @@ pub struct Client {
     shared: Arc<Shared>,
     priority: Priority,
     wanted: Option<Arc<Wanted>>,
+    begin: Option<Arc<Begin>>,
     /// For the next attempt.
     reserved: Option<Arc<Mutex<Option<Permit>>>>,
 }
 
 /// Is a call still to be made?
 type Wanted = dyn Fn() -> bool + Send + Sync;
+
+/// What has to be done right before a request is sent; false where it could not be.
+type Begin = dyn Fn() -> bool + Send + Sync;
 
 struct Shared {
     settings: Settings,
@@ -115,7 +119,7 @@ impl Client {
         let license = License::default();
         let blame = Blame::default();
         let shared = Shared { settings, key, transport, limiter, metrics, shutdown, license, blame };
-        Self { shared: Arc::new(shared), priority: Priority::Observation, wanted: None, reserved: None }
+        Self { shared: Arc::new(shared), priority: Priority::Observation, wanted: None, begin: None, reserved: None }
     }
 
     /// Which project it speaks to, on which host.
@@ -141,14 +145,21 @@ impl Client {
     }
 
     /// The same for calls that may have lost their point by the time the rate limit lets them go: asked right before
-    /// each is sent, and where the answer is no, it is not sent and ends with [`Error::Stopping`]. Asked after
-    /// earlier conditions, and those once more after it, because it may take its time.
+    /// each is sent, beside earlier conditions, and where the answer is no, it is not sent and ends with
+    /// [`Error::Stopping`].
     #[must_use]
     pub fn only_while(&self, wanted: impl Fn() -> bool + Send + Sync + 'static) -> Self {
         let before = self.wanted.clone();
-        let holds = move || before.as_ref().is_none_or(|before| before());
-        let both = move || holds() && wanted() && holds();
+        let both = move || before.as_ref().is_none_or(|before| before()) && wanted();
         Self { wanted: Some(Arc::new(both)), ..self.clone() }
+    }
+
+    /// The same for calls before which something has to be done, like writing down that they are sent: once each has leave
+    /// to be sent and is wanted still, which it has to be after that, too. Where it could not be done, the call is not sent
+    /// and ends with [`Error::Stopping`].
+    #[must_use]
+    pub fn begun_by(&self, begin: impl Fn() -> bool + Send + Sync + 'static) -> Self {
+        Self { begin: Some(Arc::new(begin)), ..self.clone() }
     }
 
     /// Waits for leave to send, and gives a client whose next attempt needs no more; `None` where nothing more is sent.

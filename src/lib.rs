@@ -19,6 +19,7 @@ mod worker;
 // Parts: own no task.
 pub mod desired;
 mod observed;
+mod pause;
 pub mod plan;
 mod queue;
 mod state;

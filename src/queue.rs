@@ -18,6 +18,7 @@ use core::Core;
 use core::Taken;
 use lane::After;
 use nonempty::NonEmpty;
+use std::collections::BTreeSet;
 use std::collections::HashMap;
 use std::collections::HashSet;
 use std::fmt;
@@ -79,6 +80,17 @@ pub enum Verdict {
     Superseded,
     /// Not tried: back on the queue at once, as it was.
     Released,
+}
+
+/// Why a project hands out nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum PausedBy {
+    /// It is suspended.
+    Operator,
+    /// Descope refuses the management key, or whatever it is asked for.
+    Refusal,
+    /// There are newer files, and no plan of theirs.
+    Files,
 }
 
 /// How many tasks stand where.
@@ -275,11 +287,23 @@ impl Queue {
         self.changed_and(state, &project, after.contains(&After::Stale));
     }
 
-    /// A paused project hands out nothing.
-    pub fn pause(&self, project: &ProjectName, paused: bool) {
+    /// A project hands out nothing while there is a reason.
+    pub fn pause(&self, project: &ProjectName, by: PausedBy) {
         let mut state = self.lock();
-        state.core.lane_mut(project).pause(paused);
+        state.core.lane_mut(project).pause(by);
         self.changed(state);
+    }
+
+    /// This reason is over; there may be others.
+    pub fn resume(&self, project: &ProjectName, by: PausedBy) {
+        let mut state = self.lock();
+        state.core.lane_mut(project).resume(by);
+        self.changed(state);
+    }
+
+    /// Why a project hands out nothing.
+    pub fn paused_by(&self, project: &str) -> BTreeSet<PausedBy> {
+        self.lock().core.lane(project).map(|lane| lane.paused_by().clone()).unwrap_or_default()
     }
 
     /// Hands out nothing any more, for good.

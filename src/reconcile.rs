@@ -8,6 +8,7 @@ use crate::backoff::Backoff;
 use crate::descope;
 use crate::desired::Desired;
 use crate::limiter::Priority;
+use crate::pause::Pause;
 use crate::plan;
 use crate::plan::Hold;
 use crate::plan::Origin;
@@ -80,8 +81,8 @@ pub struct Reconciler {
     pub queue: Queue,
     /// Kinds that the key may not write; forgiven by each pass.
     pub forbidden: watch::Sender<BTreeMap<&'static str, (u32, String)>>,
-    /// Set while the project as a whole must wait, e.g. because the key was refused.
-    pub paused: watch::Sender<Option<descope::Error>>,
+    /// Why the project as a whole waits.
+    pub pause: Pause,
     /// How long to wait before looking again after a failure.
     pub backoff: Backoff,
     /// For the forecast.
@@ -94,8 +95,6 @@ pub struct Reconciler {
     pub pulse: Pulse,
     /// Where the newest plan goes.
     pub plans: watch::Sender<Option<ProjectReport>>,
-    /// When a suspension ends that could not be written down.
-    pub unwritten_suspension: watch::Sender<Option<Instant>>,
     /// What earlier passes left.
     pub memory: Memory,
 }
@@ -120,8 +119,6 @@ pub struct Memory {
     /// Probes while paused.
     probes: usize,
     retry_at: Option<Instant>,
-    /// As the state said last.
-    suspended_until: Option<SystemTime>,
     /// When a suspension ends.
     resume_at: Option<Instant>,
     /// What is parked or backs off gets a fresh try with the next plan.
@@ -329,10 +326,10 @@ impl Reconciler {
         self.take_in(&desired);
         let priority = if is_new { Priority::Change } else { Priority::Observation };
         self.memory.is_fresh |= trigger == Trigger::Signal;
-        let is_paused = self.paused.borrow().is_some();
+        let is_paused = self.pause.refusal().is_some();
         // A commit says nothing about the key: it waits for the next probe.
         if is_paused && (trigger == Trigger::Watch || !self.probe(&desired).await) {
-            self.apply_suspension();
+            self.memory.resume_at = self.pause.settle();
             return Some(Outcome::Failed);
         }
         let lost = self.lost_calls();
@@ -344,11 +341,11 @@ impl Reconciler {
             self.memory.retry_at = Some(Instant::now() + SHORTEST_WAIT);
         }
         let Assessment { mut plan, gone, refusal, first_contact, unconfirmed, outlived, .. } = assessment;
-        self.show_pause(refusal.as_ref());
-        if refusal.is_some() {
-            self.queue.pause(&self.assessor.project, true);
+        let is_refused = refusal.is_some();
+        self.show_refusal(refusal.as_ref());
+        if let Some(reason) = refusal {
+            self.pause.refused(reason);
         }
-        self.paused.send_replace(refusal);
         self.adopt(&desired, &plan, &gone, first_contact);
         self.note_effects(&desired, &plan, &unconfirmed);
         self.note_outlived(&outlived);
@@ -365,18 +362,20 @@ impl Reconciler {
             tracing::info!(
                 "the files changed during the look: it is planned again, and nothing sent by the older ones"
             );
-            self.queue.pause(&self.assessor.project, true);
+            self.pause.outdated();
             self.schedule_retry(&plan);
             self.memory.retry_at = Some(Instant::now() + SHORTEST_WAIT);
         } else {
-            if self.suspended_until().is_some() || self.paused.borrow().is_some() {
-                // Before the new tasks, of which a worker may take one at once.
-                self.queue.pause(&self.assessor.project, true);
-            }
+            // Before the new tasks, of which a worker may take one at once.
+            self.pause.take_in();
             self.queue.replace(&self.assessor.project, tasks, is_fresh);
             self.memory.planned = Some(desired);
             // Only now: what waited was of an older plan.
-            self.apply_suspension();
+            self.pause.planned();
+            if !is_refused {
+                self.pause.answered();
+            }
+            self.memory.resume_at = self.pause.settle();
             self.schedule_retry(&plan);
         }
         let outcome = Outcome::of(&plan);
@@ -398,7 +397,7 @@ impl Reconciler {
         let is_kept = |key: &Key| !is_current || desired.resources.contains_key(key) || homes.contains(key);
         self.queue.withdraw_deletes(&self.assessor.project, is_kept);
         if self.memory.planned.as_ref().is_some_and(|planned| !Arc::ptr_eq(planned, desired)) {
-            self.queue.pause(&self.assessor.project, true);
+            self.pause.outdated();
         }
     }
 
@@ -518,49 +517,12 @@ impl Reconciler {
         true
     }
 
-    fn show_pause(&self, refusal: Option<&descope::Error>) {
-        let was_paused = self.paused.borrow().is_some();
+    fn show_refusal(&self, refusal: Option<&descope::Error>) {
+        let was_paused = self.pause.refusal().is_some();
         match refusal {
             Some(reason) => tracing::error!(%reason, "the project is paused; one request per interval asks again"),
             None if was_paused => tracing::info!("Descope answers again; the project goes on"),
             None => {}
-        }
-    }
-
-    /// Until when the project only observes.
-    pub fn suspended_until(&self) -> Option<SystemTime> {
-        let now = self.state.now();
-        let written = self.state.suspended_until(now).unwrap_or_else(|error| {
-            tracing::error!(%error, "cannot tell whether the project is suspended; what was known last counts");
-            self.memory.suspended_until.filter(|until| *until > now)
-        });
-        let unwritten = self.unwritten_suspension.borrow().map(|until| now + (until - Instant::now()));
-        written.max(unwritten.filter(|until| *until > now))
-    }
-
-    /// A suspension that could not be written down is, once it can be: from then on it survives a restart.
-    fn write_suspension(&self) {
-        let Some(until) = *self.unwritten_suspension.borrow() else { return };
-        let is_written = self.state.suspend(self.suspended_until()).is_ok();
-        if is_written {
-            // Unless there is another order by now.
-            self.unwritten_suspension
-                .send_if_modified(|unwritten| unwritten.take_if(|newest| *newest == until).is_some());
-        }
-    }
-
-    /// Hands out nothing while the project is suspended or its key is refused.
-    fn apply_suspension(&mut self) {
-        self.write_suspension();
-        let until = self.suspended_until();
-        self.memory.suspended_until = until;
-        let wait = until.and_then(|until| until.duration_since(self.state.now()).ok());
-        self.memory.resume_at = wait.map(|wait| Instant::now() + wait);
-        let is_paused = until.is_some() || self.paused.borrow().is_some();
-        self.queue.pause(&self.assessor.project, is_paused);
-        // An order that came in between has the last word.
-        if !is_paused && self.suspended_until().is_some() {
-            self.queue.pause(&self.assessor.project, true);
         }
     }
 

@@ -3,6 +3,7 @@
 use crate::descope;
 use crate::descope::Client;
 use crate::desired::secrets::Secrets;
+use crate::pause::Pause;
 use crate::plan::ProjectName;
 use crate::plan::Slot;
 use crate::plan::Task;
@@ -26,8 +27,6 @@ use nonempty::NonEmpty;
 use std::collections::BTreeMap;
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -56,8 +55,8 @@ pub struct Target {
     pub look_again: TriggerSender,
     /// What the files refer to: read right before it is sent, and kept nowhere.
     pub secrets: Secrets,
-    /// Why the whole project waits, e.g. because Descope refused the management key; `None` while it does not.
-    pub paused: watch::Sender<Option<descope::Error>>,
+    /// Where it is said that nothing more of the project is to be sent.
+    pub pause: Pause,
     /// Refusals (403) of each kind in a row: after [`FORBIDDEN`] of them nothing more of that kind is sent until a pass
     /// gives it another try.
     pub forbidden: watch::Sender<BTreeMap<&'static str, (u32, String)>>,
@@ -132,9 +131,6 @@ impl Worker {
         );
         let started = Instant::now();
         let conclusion = attempt(&self.while_wanted(target, &work), kind, &work).instrument(span.clone()).await;
-        if target.paused.borrow().is_some() {
-            self.queue.pause(&work.project, true);
-        }
         let _entered = span.enter();
         let seconds = started.elapsed().as_secs_f64();
         self.metrics.change_duration_seconds.with_label_values(&[kind.name(), first.action.as_str()]).observe(seconds);
@@ -288,32 +284,25 @@ async fn attempt(target: &Target, kind: &'static dyn Kind, work: &Work) -> Concl
 }
 
 /// Until when a call may be sent that rests on a look: the rate limit may hold it for longer.
+#[derive(Clone, Copy)]
 struct Young {
     until: Option<Instant>,
-    is_over: Arc<AtomicBool>,
 }
 
 impl Young {
     fn of(tasks: &NonEmpty<&Task>, seen_at: Option<Instant>, trusted_for: Duration) -> Self {
         let resting = tasks.iter().filter(|task| look::rests_on_a_look(task));
         let since = resting.map(|task| seen_at.unwrap_or(task.observed_at)).min();
-        Self { until: since.and_then(|since| since.checked_add(trusted_for)), is_over: Arc::default() }
+        Self { until: since.and_then(|since| since.checked_add(trusted_for)) }
     }
 
     /// Sends nothing after it.
-    fn only(&self, target: &Target) -> Target {
-        let (until, is_over) = (self.until, Arc::clone(&self.is_over));
-        let client = target.client.only_while(move || {
-            let is_late = until.is_some_and(|until| Instant::now() > until);
-            is_over.fetch_or(is_late, Ordering::Relaxed);
-            !is_late
-        });
-        Target { client, ..target.clone() }
+    fn only(self, target: &Target) -> Target {
+        Target { client: target.client.only_while(move || !self.is_over()), ..target.clone() }
     }
 
-    /// Was something not sent for that?
-    fn is_over(&self) -> bool {
-        self.is_over.load(Ordering::Relaxed)
+    fn is_over(self) -> bool {
+        self.until.is_some_and(|until| Instant::now() > until)
     }
 }
 
@@ -491,7 +480,7 @@ fn pauses(target: &Target, error: &descope::Error) -> bool {
     let is_refused = matches!(error, descope::Error::Unauthorized { .. });
     if is_refused {
         tracing::error!(%error, "the project is paused; one request per interval asks again");
-        target.paused.send_replace(Some(error.clone()));
+        target.pause.refused(error.clone());
     }
     is_refused
 }

@@ -12,6 +12,7 @@ const ORDER: &[&str] = &[
     "reconcile",
     "worker",
     "source",
+    "pause",
     "queue",
     "plan",
     "observed",

@@ -202,7 +202,7 @@ async fn assess(parts: &Parts, desired_states: &[Arc<Desired>], args: &ApplyArgs
         }
         let is_meant = args.approve.as_ref().is_some_and(|fingerprint| *fingerprint == plan.fingerprint);
         is_approved |= is_meant;
-        let suspended_until = reconciler.suspended_until();
+        let suspended_until = reconciler.pause.suspended_until();
         if let Some(until) = suspended_until {
             plan.suspend(format!(
                 "suspended until {}: nothing is sent; start the daemon and `descope-gitops resume`, or wait",
@@ -306,17 +306,17 @@ async fn drain(parts: &Parts, stop: &CancellationToken) {
 /// Until nothing of this project happens any more, or the key is refused.
 async fn settle(queue: &Queue, reconciler: &Reconciler, total: usize, bar: &Bar) {
     let mut changes = queue.changes();
-    let mut paused = reconciler.paused.subscribe();
+    let mut refusals = reconciler.pause.refusals();
     loop {
         changes.borrow_and_update();
         let left = queue.counts();
         bar.show((total.saturating_sub(left.total())) as u64);
-        if queue.is_settled(&reconciler.assessor.project) || paused.borrow_and_update().is_some() {
+        if queue.is_settled(&reconciler.assessor.project) || refusals.borrow_and_update().is_some() {
             return;
         }
         tokio::select! {
             news = changes.changed() => if news.is_err() { return },
-            news = paused.changed() => if news.is_err() { return },
+            news = refusals.changed() => if news.is_err() { return },
         }
     }
 }

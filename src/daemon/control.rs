@@ -6,8 +6,8 @@ use super::Project;
 use crate::http::Answer;
 use crate::http::Control;
 use crate::http::Order;
+use crate::pause::Pause;
 use crate::plan::render::ProjectReport;
-use crate::queue::Queue;
 use crate::source::Trigger;
 use crate::source::TriggerSender;
 use crate::state;
@@ -18,15 +18,13 @@ use serde_json::Value;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
-use tokio::time::Instant;
 
 struct Levers {
     name: Arc<str>,
     state: ProjectState,
-    queue: Queue,
+    pause: Pause,
     trigger: TriggerSender,
     plan: watch::Sender<Option<ProjectReport>>,
-    unwritten_suspension: watch::Sender<Option<Instant>>,
     approval_expiry: Duration,
 }
 
@@ -35,10 +33,9 @@ pub fn of(project: &Project) -> Control {
     let levers = Levers {
         name: project.name.clone(),
         state: project.reconciler.state.clone(),
-        queue: project.reconciler.queue.clone(),
+        pause: project.reconciler.pause.clone(),
         trigger: project.trigger.clone(),
         plan: project.reconciler.plans.clone(),
-        unwritten_suspension: project.reconciler.unwritten_suspension.clone(),
         approval_expiry: project.reconciler.assessor.rules.approval_expiry,
     };
     Box::new(move |order| levers.carry_out(order).unwrap_or_else(|error| Answer::Failed(error.to_string())))
@@ -51,12 +48,7 @@ impl Levers {
             Order::Approve(fingerprint) => self.approve(fingerprint)?,
             Order::Suspend(wait) => self.suspend(wait),
             Order::Resume => {
-                if let Err(error) = self.state.suspend(None)
-                    && self.state.suspended_until(self.state.now())?.is_some()
-                {
-                    return Err(error);
-                }
-                self.unwritten_suspension.send_replace(None);
+                self.pause.resume()?;
                 tracing::info!(project = &*self.name, "resumed");
                 Answer::Done([("suspendedUntil".to_owned(), Value::Null)].into_iter().collect())
             }
@@ -97,10 +89,7 @@ impl Levers {
 
     /// What stops changes works also where it cannot be written down.
     fn suspend(&self, wait: Duration) -> Answer {
-        let until = self.state.now() + wait;
-        let written = self.state.suspend(Some(until));
-        self.unwritten_suspension.send_replace(written.is_err().then(|| Instant::now() + wait));
-        self.queue.pause(&self.name, true);
+        let (until, written) = self.pause.suspend(wait);
         tracing::warn!(project = &*self.name, until = rfc3339(until), "suspended: the project only observes");
         let mut answer = Map::from_iter([("suspendedUntil".to_owned(), Value::from(rfc3339(until)))]);
         if let Err(error) = written {

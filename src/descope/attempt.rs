@@ -47,12 +47,11 @@ impl Client {
                 Some(permit) => Some(permit),
                 None => shutdown.run_until_cancelled(self.permit()).await,
             };
-            let permit = permit.filter(|_| !shutdown.is_cancelled());
-            let Some(permit) = permit else { return Attempt::Failed(Error::Stopping) };
-            if self.wanted.as_ref().is_some_and(|wanted| !wanted()) {
+            let Some(permit) = permit.filter(|_| self.is_wanted()) else { return Attempt::Failed(Error::Stopping) };
+            // That takes a moment, as it may write to the disk.
+            if self.begin.as_ref().is_some_and(|begin| !begin() || !self.is_wanted()) {
                 return Attempt::Failed(Error::Stopping);
             }
-            // To answer that takes a moment, as it may write to the disk.
             if permit.is_current() {
                 break permit;
             }
@@ -93,6 +92,11 @@ impl Client {
         };
         metrics.api_requests_total.with_label_values(&[call.operation(), &code]).inc();
         attempt
+    }
+
+    /// Is the call still to be made?
+    fn is_wanted(&self) -> bool {
+        !self.shared.shutdown.is_cancelled() && self.wanted.as_ref().is_none_or(|wanted| wanted())
     }
 
     /// Leave to send that was waited for before; none that was overtaken by a refusal.

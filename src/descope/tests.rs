@@ -134,16 +134,32 @@ async fn a_call_is_sent_only_while_every_condition_holds() {
 
 /// What was noted takes a moment to reach the disk; an operator who suspended meanwhile was not heard.
 #[tokio::test(start_paused = true)]
-async fn what_lost_its_point_while_a_later_condition_was_asked_is_not_sent() {
+async fn what_lost_its_point_while_it_was_begun_is_not_sent() {
     let script = Script::of([ok(&json!({}))]);
     let wanted = Arc::new(AtomicUsize::new(1));
     let (is_wanted, suspend) = (Arc::clone(&wanted), Arc::clone(&wanted));
     let client = script.client().only_while(move || is_wanted.load(Ordering::Relaxed) == 1);
 
-    let client = client.only_while(move || suspend.swap(0, Ordering::Relaxed) == 1);
+    let client = client.begun_by(move || suspend.swap(0, Ordering::Relaxed) == 1);
 
     assert_eq!(client.write(&create()).await, Err(Error::Stopping));
     assert!(script.received().is_empty());
+}
+
+/// What is written down is what is sent: neither more, nor less.
+#[tokio::test(start_paused = true)]
+async fn a_call_is_begun_only_where_it_is_wanted_and_sent_only_where_it_was_begun() {
+    let script = Script::of([ok(&json!({}))]);
+    let begun = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&begun);
+    let client = script.client().begun_by(move || count.fetch_add(1, Ordering::Relaxed) > 0);
+
+    assert_eq!(client.only_while(|| false).write(&create()).await, Err(Error::Stopping));
+    assert_eq!(begun.load(Ordering::Relaxed), 0, "it is not wanted");
+    assert_eq!(client.write(&create()).await, Err(Error::Stopping), "it could not be begun");
+    assert!(script.received().is_empty());
+    client.write(&create()).await.unwrap();
+    assert_eq!(begun.load(Ordering::Relaxed), 2);
 }
 
 #[tokio::test(start_paused = true)]

@@ -4,6 +4,7 @@
 //! question costs a look at a counter, and an answer costs what depends on it.
 
 use super::Counts;
+use super::PausedBy;
 use super::Verdict;
 use super::entry::Entry;
 use super::entry::Group;
@@ -155,8 +156,8 @@ struct Lasting {
     /// Since when a look that begins after is needed.
     stale_since: Option<Instant>,
     parts: u32,
-    /// Hands out nothing.
-    paused: bool,
+    /// While there is one, nothing is handed out.
+    paused_by: BTreeSet<PausedBy>,
 }
 
 impl Lane {
@@ -169,14 +170,24 @@ impl Lane {
         self.lasting.written.get(slot).map(|written| written.at)
     }
 
-    /// Hands out nothing from now on, or goes on.
-    pub fn pause(&mut self, paused: bool) {
-        self.lasting.paused = paused;
+    /// One more reason to hand out nothing.
+    pub fn pause(&mut self, by: PausedBy) {
+        self.lasting.paused_by.insert(by);
+    }
+
+    /// One less.
+    pub fn resume(&mut self, by: PausedBy) {
+        self.lasting.paused_by.remove(&by);
+    }
+
+    /// Why it hands out nothing.
+    pub fn paused_by(&self) -> &BTreeSet<PausedBy> {
+        &self.lasting.paused_by
     }
 
     /// Does it hand out nothing?
     pub fn is_paused(&self) -> bool {
-        self.lasting.paused
+        !self.lasting.paused_by.is_empty()
     }
 
     /// A look at the project begins, for this revision of its files; the next plan rests on it.
@@ -321,7 +332,7 @@ impl Lane {
     /// What may go now, in one call; tasks whose resource was written after they were planned are `dropped`.
     pub fn take(&mut self, now: Instant, dropped: &mut Vec<Task>) -> Option<Handed> {
         self.wake(now);
-        if self.lasting.paused {
+        if self.is_paused() {
             return None;
         }
         loop {
@@ -373,7 +384,7 @@ impl Lane {
 
     /// When the next delayed task is due.
     pub fn next_due(&self) -> Option<Instant> {
-        if self.lasting.paused { None } else { self.delayed.first().map(|&(until, _)| until) }
+        if self.is_paused() { None } else { self.delayed.first().map(|&(until, _)| until) }
     }
 
     /// What became of one task that was handed out. `random` is between 0 and 1.

@@ -1,6 +1,7 @@
 //! What holds for the queue of a project whatever happens: it is driven beside a model that is too simple to be wrong.
 
 use super::Counts;
+use super::PausedBy;
 use super::Verdict;
 use super::entry::Status;
 use super::lane::Lane;
@@ -344,7 +345,8 @@ impl Pair {
                 self.model.replace(&tasks, fresh);
                 self.lane.replace(tasks, fresh, self.now);
             }
-            Step::Pause(paused) => self.lane.pause(paused),
+            Step::Pause(true) => self.lane.pause(PausedBy::Operator),
+            Step::Pause(false) => self.lane.resume(PausedBy::Operator),
         }
     }
 }
@@ -363,7 +365,7 @@ proptest! {
         }
 
         // From here on everything works.
-        pair.lane.pause(false);
+        pair.lane.resume(PausedBy::Operator);
         let mut turns = 0;
         loop {
             turns += 1;

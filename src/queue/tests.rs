@@ -594,9 +594,9 @@ async fn what_was_handed_out_is_wanted_until_a_plan_drops_it_or_the_project_is_p
     let slots: Vec<Slot> = work.tasks.iter().map(|task| task.slot.clone()).collect();
 
     assert!(queue.is_wanted(&production(), &slots));
-    queue.pause(&production(), true);
+    queue.pause(&production(), PausedBy::Operator);
     assert!(!queue.is_wanted(&production(), &slots), "suspended");
-    queue.pause(&production(), false);
+    queue.resume(&production(), PausedBy::Operator);
     queue.replace(&production(), Vec::new(), false);
     assert!(!queue.is_wanted(&production(), &slots), "dropped");
     queue.finish(work, vec![Verdict::Released]);
@@ -648,18 +648,38 @@ async fn projects_take_turns() {
     assert_eq!(order, ["a0", "b0", "a1", "b1", "a2", "b2"]);
 }
 
+/// A suspension that ended let go out what waited for a key that Descope still refused.
+#[tokio::test(start_paused = true)]
+async fn a_pause_is_over_with_its_last_reason_whatever_order_they_end_in() {
+    let reasons = [PausedBy::Operator, PausedBy::Refusal, PausedBy::Files];
+    for order in [[0, 1, 2], [0, 2, 1], [1, 0, 2], [1, 2, 0], [2, 0, 1], [2, 1, 0]] {
+        let queue = queue();
+        queue.replace(&production(), vec![update("a", 1)], false);
+        for by in reasons.into_iter().chain(reasons) {
+            queue.pause(&production(), by);
+        }
+
+        for index in order {
+            assert!(take_now(&queue).is_none(), "{order:?}, before {index}");
+            queue.resume(&production(), reasons[index]);
+        }
+
+        assert_eq!(names(&take_now(&queue).unwrap()), ["a"], "{order:?}");
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_paused_project_hands_out_nothing_and_the_others_go_on() {
     let queue = queue();
     queue.replace(&"a".into(), vec![update("a", 1)], false);
     queue.replace(&"b".into(), vec![update("b", 1)], false);
-    queue.pause(&"a".into(), true);
+    queue.pause(&"a".into(), PausedBy::Operator);
 
     assert_eq!(names(&take_now(&queue).unwrap()), ["b"]);
     assert!(take_now(&queue).is_none());
     queue.replace(&"a".into(), vec![update("a", 1)], false);
     assert!(take_now(&queue).is_none(), "a new plan does not resume it");
-    queue.pause(&"a".into(), false);
+    queue.resume(&"a".into(), PausedBy::Operator);
 
     assert_eq!(names(&take_now(&queue).unwrap()), ["a"]);
 }

@@ -195,7 +195,7 @@ impl Reconciler {
         {
             return counts;
         }
-        let is_paused = self.suspended_until().is_some() || self.paused.borrow().is_some();
+        let is_paused = self.pause.suspended_until().is_some() || self.pause.refusal().is_some();
         let counts = self.count(&self.queue.standings(&project), is_paused);
         self.memory.overview.counted = Some((Instant::now(), counts));
         counts

@@ -12,6 +12,7 @@ use crate::plan::Hold;
 use crate::plan::Plan;
 use crate::plan::render;
 use crate::plan::render::HeldReport;
+use crate::queue::PausedBy;
 use crate::resource;
 use crate::resource::Action;
 use crate::resource::Key;
@@ -195,7 +196,7 @@ impl Reconciler {
             self.memory.span.as_ref().unwrap_or(&Span::none()).in_scope(of_pass);
             self.note_in_sync();
         }
-        let suspended_until = self.suspended_until();
+        let suspended_until = self.pause.suspended_until();
         let overview = self.overview(is_converged);
         self.metrics.suspended.with_label_values(&[&*project]).set(i64::from(suspended_until.is_some()));
         let waits = self.waits(suspended_until);
@@ -237,7 +238,7 @@ impl Reconciler {
             Some(_) => (Level::Ok, None),
         };
         self.board.component("source", project, level, reason);
-        let paused = self.paused.borrow().as_ref().map(pause);
+        let paused = self.pause.refusal().as_ref().map(pause);
         let (level, reason) = match &self.memory.plan {
             _ if paused.is_some() => (Level::Failing, paused),
             None => (Level::Starting, None),
@@ -332,8 +333,11 @@ impl Reconciler {
             let why = Why::Held(Hold::Suspended.as_str());
             return Turn { why, what: "the project only observes", until: Some(rfc3339(until)) };
         }
-        if let Some(error) = &*self.paused.borrow() {
-            return Turn { why: Why::Paused, what: pause(error), until: None };
+        if let Some(error) = self.pause.refusal() {
+            return Turn { why: Why::Paused, what: pause(&error), until: None };
+        }
+        if self.queue.paused_by(&self.assessor.project).contains(&PausedBy::Files) {
+            return Turn { why: Why::Paused, what: "there are newer files, which are planned first", until: None };
         }
         match self.assessor.client.limits().paused_until {
             Some(until) => {
@@ -353,7 +357,7 @@ impl Reconciler {
         let is_queued = self.is_at_work();
         let is_unseen = self.queue.awaits_look(&self.assessor.project);
         let reasons = [
-            (self.paused.borrow().is_some(), "paused"),
+            (self.pause.refusal().is_some(), "paused"),
             (!plan.unobserved.is_empty(), "unobserved"),
             (has_problem(ProblemState::Parked) || !plan.refused.is_empty(), "parked"),
             (has_problem(ProblemState::Blocked), "blocked"),

@@ -163,7 +163,7 @@ pub(super) async fn twice_where_needed<'a>(
 pub(super) async fn once(target: &Target, kind: &'static dyn Kind, tasks: &[&Task]) -> Result<Look, descope::Error> {
     let (sent, at) = watch::channel(Instant::now());
     // It may wait long for the rate limit.
-    let client = target.client.only_while(move || {
+    let client = target.client.begun_by(move || {
         sent.send_replace(Instant::now());
         true
     });

@@ -74,7 +74,7 @@ impl Sending {
     pub fn client(&self) -> Client {
         let (state, intents) = (self.target.state.clone(), Arc::clone(&self.intents));
         let (noted, is_repeatable) = (Arc::clone(&self.noted), self.is_repeatable);
-        let note = move || {
+        let begin = move || {
             let ids = match state.begin(&intents) {
                 Ok(ids) => Ok(ids),
                 Err(error) if is_repeatable => {
@@ -85,7 +85,7 @@ impl Sending {
             };
             Noted { at: Instant::now(), ids }
         };
-        self.target.client.only_while(move || noted.get_or_init(&note).ids.is_ok())
+        self.target.client.begun_by(move || noted.get_or_init(&begin).ids.is_ok())
     }
 
     /// Why it was not sent, where that is the state's fault.

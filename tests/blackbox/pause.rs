@@ -193,3 +193,34 @@ async fn a_commit_to_a_paused_project_is_loaded_and_asks_nothing() {
     world.converge_on(5).await;
     world.assert_nothing_left().await;
 }
+
+/// A pause is a set of reasons: the one that ends first lets nothing go.
+#[tokio::test]
+async fn a_suspended_project_whose_key_is_refused_goes_on_once_both_are_over() {
+    for suspension_ends_first in [true, false] {
+        let mut world = World::new().await;
+        write_some(&world, 2, 0, 0);
+        world.converge().await;
+        world
+            .faults(json!([{ "match": { "path": "/v1/mgmt/permission/all" }, "fault": "status", "status": 401 }]))
+            .await;
+        assert_eq!(world.ask(Method::POST, "/api/v1/suspend?for=1h").await.0, 200);
+        world.until("paused", async |world| descope_health(world).await["status"] == "failing").await;
+        write_some(&world, 3, 0, 0);
+        world.until("loaded", async |world| world.project().await["desired"]["resources"] == 3).await;
+
+        if suspension_ends_first {
+            assert_eq!(world.ask(Method::POST, "/api/v1/resume").await.0, 200);
+        } else {
+            world.faults(json!([])).await;
+        }
+        world.fresh_pass().await;
+        assert!(world.entity("permissions", "p2").await.is_none(), "{suspension_ends_first}: one reason is left");
+        assert!(!world.is_converged().await);
+
+        world.faults(json!([])).await;
+        assert_eq!(world.ask(Method::POST, "/api/v1/resume").await.0, 200);
+        world.converge_on(3).await;
+        world.assert_nothing_left().await;
+    }
+}

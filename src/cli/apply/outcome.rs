@@ -104,7 +104,7 @@ impl Outcome {
     /// Reads off the queue what is left of the plans; `projects` in the order of the report.
     pub fn of(report: Report, projects: &[Project], queue: &Queue) -> Self {
         let outcome = |(plan, project): (ProjectReport, &Project)| {
-            let paused = project.reconciler.paused.borrow().as_ref().map(ToString::to_string);
+            let paused = project.reconciler.pause.refusal().map(|reason| reason.to_string());
             ProjectOutcome::of(plan, &Left::of(queue, &project.name, paused))
         };
         let projects: Vec<ProjectOutcome> = report.projects.into_iter().zip(projects).map(outcome).collect();
