@@ -5,7 +5,10 @@ use std::borrow::Cow;
 
 /// What of a name people see: without letter case, outer and doubled blanks, invisible characters and the choice between
 /// Unicode forms.
-pub fn seen(name: &str) -> String {
+pub fn seen(name: &str) -> Cow<'_, str> {
+    if is_plain(name) {
+        return Cow::Borrowed(name);
+    }
     let form = form(name);
     let mut seen = String::with_capacity(form.len());
     let visible = form.chars().filter(|c| !is_invisible(*c)).flat_map(char::to_lowercase);
@@ -17,7 +20,12 @@ pub fn seen(name: &str) -> String {
         }
     }
     seen.truncate(seen.trim_end().len());
-    seen
+    Cow::Owned(seen)
+}
+
+/// Nothing in it looks like something else.
+fn is_plain(name: &str) -> bool {
+    name.bytes().all(|byte| byte.is_ascii_graphic() && !byte.is_ascii_uppercase())
 }
 
 /// In what two names differ that look alike, in words; `None` where they do not look alike, or are equal.
@@ -82,6 +90,16 @@ mod tests {
         ] {
             assert_eq!(difference(one, other).as_deref(), expected, "{one:?} {other:?}");
             assert_eq!(difference(other, one).as_deref(), expected, "{other:?} {one:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_seen_of_a_name_looks_like_nothing_else() {
+        for name in ["plain-1", "", "Site Editor", " a ", "Caf\u{e9}", "a\tb", "\u{200b}", "\u{212a}elvin"] {
+            let once = seen(name);
+
+            assert_eq!(seen(&once), once, "{name:?}");
+            assert_eq!(difference(name, &once).is_none(), name == once, "{name:?}");
         }
     }
 

@@ -197,7 +197,7 @@ fn undeclared(references: &[Reference], merged: &mut Merged) {
     if missing.is_empty() {
         return;
     }
-    let seen = |key: &Key| (key.kind, alike::seen(&key.id()));
+    let seen = |key: &Key| (key.kind, alike::seen(&key.id()).into_owned());
     let declared: HashMap<_, &Key> = desired.resources.keys().map(|key| (seen(key), key)).collect();
     for (to, (first, count)) in missing {
         let near = declared.get(&seen(to)).and_then(|near| Some((near.id(), alike::difference(&near.id(), &to.id())?)));

@@ -11,7 +11,10 @@ use crate::resource::Key;
 use crate::resource::Kind;
 use crate::resource::Shape;
 use serde_json::Value;
+use std::borrow::Cow;
 use std::collections::HashMap;
+use std::hash::BuildHasher;
+use std::hash::RandomState;
 use std::sync::Arc;
 
 /// Adds them.
@@ -20,7 +23,7 @@ pub fn add(kinds: &[&'static dyn Kind], merged: &mut Merged) {
     let resources: Vec<Arc<Declared>> = merged.desired.resources.values().cloned().collect();
     for kind in kinds {
         let fields: Vec<&Field> = kind.spec().parts.iter().flat_map(|part| part.fields).collect();
-        let mut holders: HashMap<String, &Declared> = HashMap::new();
+        let mut holders: HashMap<Cow<'_, str>, &Declared> = HashMap::new();
         for one in resources.iter().filter(|one| one.key.kind == kind.name()) {
             blanks(one, &fields, merged);
             for field in fields.iter().filter(|field| field.is_domains) {
@@ -33,10 +36,12 @@ pub fn add(kinds: &[&'static dyn Kind], merged: &mut Merged) {
 /// Identities that eyes take for one another.
 fn look_alikes(merged: &mut Merged) {
     let Merged { desired, warnings, .. } = merged;
-    let mut known: HashMap<(&str, Option<String>, String), &Declared> = HashMap::new();
+    // By hash, for a big repo: whether two are alike `difference` says.
+    let mut known: HashMap<u64, &Declared> = HashMap::with_capacity(desired.resources.len());
+    let hasher = RandomState::new();
     for one in desired.resources.values() {
         let Key { kind, tenant, name } = &one.key;
-        let seen = (*kind, tenant.as_deref().map(alike::seen), alike::seen(name));
+        let seen = hasher.hash_one((*kind, tenant.as_deref().map(alike::seen), alike::seen(name)));
         let Some(other) = known.insert(seen, one) else { continue };
         let (first, again) = if one.place < other.place { (&**one, other) } else { (other, &**one) };
         let (mine, others) = (again.key.id(), first.key.id());
@@ -82,11 +87,21 @@ fn any_text(value: &Value, is_it: &impl Fn(&str) -> bool) -> bool {
     }
 }
 
+fn lower_case(text: &str) -> Cow<'_, str> {
+    let is_lower = |byte: u8| byte.is_ascii() && !byte.is_ascii_uppercase();
+    if text.bytes().all(is_lower) { Cow::Borrowed(text) } else { Cow::Owned(text.to_lowercase()) }
+}
+
 /// A domain belongs to one tenant, and to Descope its letter case means nothing.
-fn domains<'a>(one: &'a Declared, field: &Field, holders: &mut HashMap<String, &'a Declared>, merged: &mut Merged) {
+fn domains<'a>(
+    one: &'a Declared,
+    field: &Field,
+    holders: &mut HashMap<Cow<'a, str>, &'a Declared>,
+    merged: &mut Merged,
+) {
     let Some(Value::Array(items)) = one.fields.get(field.name) else { return };
     for domain in items.iter().filter_map(Value::as_str) {
-        let lower = domain.trim().to_lowercase();
+        let lower = lower_case(domain.trim());
         if lower != domain.trim() {
             let message = format!("{} is not in lower case, in which Descope may keep it; write it so", shown(domain));
             merged.warnings.push(about(one, field.name, message));

@@ -18,7 +18,7 @@ pub fn warn(plan: &mut Plan) {
     if missing.is_empty() || plan.undeclared.is_empty() {
         return;
     }
-    let seen = |key: &Key| (key.kind, alike::seen(&key.id()));
+    let seen = |key: &Key| (key.kind, alike::seen(&key.id()).into_owned());
     let undeclared: HashMap<_, &Key> = plan.undeclared.iter().map(|key| (seen(key), key)).collect();
     let alike = missing.into_iter().filter_map(|(key, state)| {
         let other = undeclared.get(&seen(key))?.id();
