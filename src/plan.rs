@@ -173,6 +173,8 @@ pub struct Inputs<'a> {
     pub observed: &'a Observed,
     /// What this daemon owns.
     pub owned: &'a BTreeMap<Key, Ownership>,
+    /// The ids that Descope gave to what it owns, as far as they are known.
+    pub ids: &'a HashMap<Key, Arc<str>>,
     /// Was this value of this field sent before?
     pub sent: &'a dyn Fn(&Key, &str, &Value) -> Sent,
     /// The same for what this reference to a secret, at this path, leads to; the text says why it leads nowhere.
@@ -281,6 +283,8 @@ pub struct Plan {
     pub warnings: Vec<String>,
     /// Declared and live: owned from now on.
     pub present: BTreeSet<Key>,
+    /// The ids that Descope gave to them, where the state does not say so yet.
+    pub ids: BTreeMap<Key, Arc<str>>,
     /// Created by us a moment ago, and not in the list yet.
     pub unlisted: BTreeSet<Key>,
     /// Kinds of which changes wait for another kind, which could not be observed this time.
@@ -394,7 +398,7 @@ pub fn diff(inputs: &Inputs<'_>) -> Plan {
     let mut live = Live::default();
     for kind in resource::ALL.iter().copied().filter(|kind| is_managed(inputs, *kind)) {
         match inputs.observed.kinds.get(kind.name()) {
-            Some(Ok(documents)) => live.add(kind, documents, inputs.desired),
+            Some(Ok(documents)) => live.add(kind, documents, inputs),
             Some(Err(error)) => {
                 let (reason, is_transient) = (error.to_string(), error.is_transient());
                 let is_refused = error.is_forbidden() || matches!(error, descope::Error::Rejected { .. });
@@ -437,27 +441,43 @@ fn is_managed(inputs: &Inputs<'_>, kind: &dyn Kind) -> bool {
 pub struct Live<'a> {
     documents: HashMap<Key, Cow<'a, Document>>,
     observed: BTreeSet<&'static str>,
-    /// Names that more than one resource has, of which none is known to be meant.
-    ambiguous: HashSet<Key>,
+    /// Names that more than one resource has, of which none is known to be meant, with the ids of all.
+    ambiguous: BTreeMap<Key, BTreeSet<&'a str>>,
+    /// Of kinds that Descope knows by ids of its own: who bears which.
+    bearers: HashMap<&'static str, HashMap<&'a str, Key>>,
     /// Fields that some document of the kind has: the API returns them.
     returned: HashMap<&'static str, BTreeSet<&'static str>>,
 }
 
 impl<'a> Live<'a> {
-    fn add(&mut self, kind: &'static dyn Kind, documents: &'a [Document], desired: &Desired) {
+    fn add(&mut self, kind: &'static dyn Kind, documents: &'a [Document], inputs: &Inputs<'_>) {
         self.observed.insert(kind.name());
+        if kind.spec().identity.server_id.is_some() {
+            self.bearers.entry(kind.name()).or_default();
+        }
         let fields = kind.spec().fields().map(|(_, field)| field.name);
         let is_returned = |name: &&str| documents.iter().any(|document| document.contains_key(*name));
         self.returned.insert(kind.name(), fields.filter(is_returned).collect());
         self.documents.reserve(documents.len());
         for document in documents {
             let Some(key) = kind.key(document) else { continue };
-            // Two of one name: the one that the YAML means is the one of the id that it says. The others are nobody's.
+            if let Some(id) = kind.server_id(document) {
+                self.bearers.entry(key.kind).or_default().insert(id, key.clone());
+            }
+            // Two of one name: the one that the YAML means is the one of the id that it says, and what it does not name any
+            // more is what the state knows. The others are nobody's.
             if let Some(other) = self.documents.get(&key) {
-                let wanted = desired.resources.get(&key).and_then(|declared| declared.id(kind.spec()));
+                let wanted = match inputs.desired.resources.get(&key) {
+                    Some(declared) => declared.id(kind.spec()),
+                    None => inputs.ids.get(&key).map(|id| &**id),
+                };
                 let is_it = |live: &Document| wanted.is_some() && kind.server_id(live) == wanted;
-                if wanted.is_none() || !is_it(other) && !is_it(document) {
-                    self.ambiguous.insert(key.clone());
+                if !is_it(other) && !is_it(document) {
+                    let ids = self.ambiguous.entry(key.clone()).or_default();
+                    if let Cow::Borrowed(other) = other {
+                        ids.extend(kind.server_id(other));
+                    }
+                    ids.extend(kind.server_id(document));
                 }
                 if !is_it(document) {
                     continue;
@@ -466,6 +486,11 @@ impl<'a> Live<'a> {
             }
             self.documents.insert(key, Cow::Borrowed(document));
         }
+    }
+
+    /// Who bears this id of Descope's.
+    fn bearer(&self, kind: &str, id: &str) -> Option<&Key> {
+        self.bearers.get(kind)?.get(id)
     }
 
     /// The live document; `None` where there is none or its kind could not be observed.
@@ -515,14 +540,63 @@ pub fn is_over(owned: &BTreeMap<Key, Ownership>, renamed: &dyn Fn(&Key, &Key) ->
     !owned.contains_key(old) && renamed(old, new)
 }
 
-/// Whichever of two resources of one name were changed, it might be the wrong one.
+/// Declared, observed, and known to Descope by ids of its own.
+fn of_server_ids<'a>(inputs: &Inputs<'a>, live: &'a Live<'_>) -> impl Iterator<Item = &'a Arc<Declared>> {
+    inputs.desired.resources.values().filter(|declared| live.bearers.contains_key(declared.key.kind))
+}
+
+/// Whichever of two resources of one name were changed, it might be the wrong one; and so might be whatever bears the name
+/// with another id than the YAML says.
 fn refuse_ambiguous(inputs: &Inputs<'_>, live: &Live<'_>, plan: &mut Plan) {
-    for declared in live.ambiguous.iter().filter_map(|key| inputs.desired.resources.get(key)) {
-        let id = resource::kind(declared.key.kind).and_then(|kind| kind.spec().identity.server_id).unwrap_or_default();
-        let message = format!("more than one has this name in Descope; write `{id}: ID` of the one that is meant");
-        plan.refused.push(Refusal { key: declared.key.clone(), message, place: declared.place.clone() });
+    for declared in of_server_ids(inputs, live) {
+        let key = &declared.key;
+        let Some(kind) = resource::kind(key.kind) else { continue };
+        let Some(field) = kind.spec().identity.server_id else { continue };
+        let declared_id = declared.id(kind.spec());
+        let message = if let Some(ids) = live.ambiguous.get(key) {
+            let ours = inputs.ids.get(key).filter(|id| ids.contains(&***id));
+            let ours = ours.map(|id| format!("; this daemon made or adopted `{id}`")).unwrap_or_default();
+            let ids = ids.iter().map(|id| format!("`{id}`")).collect::<Vec<_>>().join(", ");
+            format!(
+                "more than one has this name in Descope ({ids}{ours}); write `{field}: ID` of the one that is meant"
+            )
+        } else if let Some(id) = declared_id {
+            match live.get(key).and_then(|live| kind.server_id(live)) {
+                Some(found) if found == id => continue,
+                Some(other) => format!(
+                    "{field}: the one of this name has the id `{other}` in Descope, and not `{id}`; write that one, or take \
+                     the line out"
+                ),
+                None if live.bearer(key.kind, id).is_some() => continue,
+                None => format!(
+                    "{field}: none in Descope has the id `{id}`, and nobody can choose one; take the line out to have \
+                     {key} created"
+                ),
+            }
+        } else {
+            continue;
+        };
+        plan.refused.push(Refusal { key: key.clone(), message, place: declared.place.clone() });
     }
-    plan.refused.sort_by(|one, other| one.key.cmp(&other.key));
+}
+
+/// What is ours by its id and bears another name by now, which nobody declares: somebody else renamed it. Made anew, there
+/// would be two of it.
+fn find_renamed_elsewhere(inputs: &Inputs<'_>, live: &Live<'_>, renames: &mut BTreeMap<Key, Key>) {
+    for declared in of_server_ids(inputs, live) {
+        let key = &declared.key;
+        let Some(kind) = resource::kind(key.kind).filter(|kind| kind.has_rename()) else { continue };
+        let id = declared.id(kind.spec()).or(inputs.ids.get(key).map(|id| &**id));
+        let bearer = id.and_then(|id| live.bearer(key.kind, id)).filter(|_| live.get(key).is_none());
+        let is_free = |old: &&Key| {
+            !inputs.desired.resources.contains_key(*old)
+                && !live.ambiguous.contains_key(*old)
+                && !renames.values().any(|other| other == *old)
+        };
+        if let Some(old) = bearer.filter(is_free).filter(|_| !renames.contains_key(key)) {
+            renames.insert(key.clone(), old.clone());
+        }
+    }
 }
 
 /// Renames to do: new key to old key. A rename that cannot be told from two resources is refused.
@@ -553,6 +627,7 @@ fn find_renames(inputs: &Inputs<'_>, live: &Live<'_>, plan: &mut Plan) -> BTreeM
             ));
         }
     }
+    find_renamed_elsewhere(inputs, live, &mut renames);
     renames
 }
 
@@ -583,6 +658,8 @@ fn plan_declared(
         // A rename that is still to come owns nothing: what it renames is owned already.
         if old.is_none() {
             plan.present.insert(key.clone());
+            let news = kind.server_id(document).filter(|id| inputs.ids.get(key).is_none_or(|known| &**known != *id));
+            plan.ids.extend(news.map(|id| (key.clone(), id.into())));
         }
     }
     let ownership = inputs.owned.get(key).copied().unwrap_or_default();
@@ -746,7 +823,9 @@ fn plan_undeclared(inputs: &Inputs<'_>, live: &Live<'_>, renames: &BTreeMap<Key,
         if is_ours_to_leave {
             continue;
         }
-        let can_be_told = kind.spec().verbs.delete && !live.ambiguous.contains(key);
+        // What bears its name with another id is not what we own.
+        let is_it = inputs.ids.get(key).is_none_or(|id| kind.server_id(document) == Some(id));
+        let can_be_told = kind.spec().verbs.delete && is_it && !live.ambiguous.contains_key(key);
         let prunes = |ownership: &&Ownership| inputs.policy == Policy::Sync && !ownership.protected && can_be_told;
         let Some(ownership) = inputs.owned.get(key).filter(prunes) else {
             plan.undeclared.push(key.clone());

@@ -26,6 +26,7 @@ mod error;
 mod fingerprint;
 mod guard;
 mod history;
+mod ids;
 mod incarnation;
 mod intent;
 mod open;

@@ -358,21 +358,25 @@ async fn send(target: &Target, kind: &'static dyn Kind, tasks: &NonEmpty<&Task>,
         Err(message) => return Sent::Refused(message),
     };
     let (mut writes, secrets): (Vec<_>, Vec<_>) = resolved.into_iter().unzip();
+    let ids: Vec<Option<Arc<str>>> = tasks.iter().map(|task| id_of(target, kind, task)).collect();
     let error = loop {
         for (task, write) in tasks.iter().zip(&mut writes) {
             let less = carried::without_refused(target, kind, write.as_ref().unwrap_or(&task.write));
             *write = less.or_else(|| write.take());
         }
-        let items = tasks.iter().zip(&writes).map(|(task, write)| Item {
+        let items = tasks.iter().zip(&writes).zip(&ids).map(|((task, write), id)| Item {
             key: &task.slot.key,
-            id: task.id.as_deref(),
+            id: id.as_deref(),
             write: write.as_ref().unwrap_or(&task.write),
         });
         let Some(items) = NonEmpty::from_vec(items.collect()) else { return Sent::Each(Verdict::Superseded) };
-        let Err(error) = kind.send(&sending.client(), part, &items).await else {
-            sending.done(kind, tasks, secrets.into_iter().flatten().collect());
-            target.forgive(kind.name());
-            return Sent::Each(Verdict::Done);
+        let error = match kind.send(&sending.client(), part, &items).await {
+            Ok(answers) => {
+                sending.done(kind, tasks, &answers, secrets.into_iter().flatten().collect());
+                target.forgive(kind.name());
+                return Sent::Each(Verdict::Done);
+            }
+            Err(error) => error,
         };
         // Each turn leaves out one field more.
         if !carried::note(target, kind, &items.iter().map(|item| item.write).collect::<Vec<_>>(), &error) {
@@ -388,6 +392,17 @@ async fn send(target: &Target, kind: &'static dyn Kind, tasks: &NonEmpty<&Task>,
         sending.refused_alone();
     }
     sent
+}
+
+/// The id by which Descope knows it. Of what was created a moment ago no list has to tell it: the answer did.
+fn id_of(target: &Target, kind: &dyn Kind, task: &Task) -> Option<Arc<str>> {
+    if task.id.is_some() || task.action == Action::Create || kind.spec().identity.server_id.is_none() {
+        return task.id.clone();
+    }
+    target.state.server_id(&task.slot.key).unwrap_or_else(|error| {
+        tracing::error!(%error, "cannot read the state; the id of what was just created is not known");
+        None
+    })
 }
 
 /// The write with its secrets in place of the references; `None` where it has none. Nothing of it outlives the call.

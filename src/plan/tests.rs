@@ -11,6 +11,7 @@ use serde_json::json;
 mod changes;
 mod draws;
 mod guards;
+mod ids;
 mod inputs;
 mod invariants;
 mod model;
@@ -124,6 +125,7 @@ struct Case<'a> {
     desired: &'a Desired,
     observed: Observed,
     owned: BTreeMap<Key, Ownership>,
+    ids: HashMap<Key, Arc<str>>,
     sent: Sent,
     renamed: bool,
     policy: Policy,
@@ -143,6 +145,7 @@ impl<'a> Case<'a> {
             desired,
             observed: world.observed(),
             owned: BTreeMap::new(),
+            ids: HashMap::new(),
             sent: Sent::Same,
             renamed: false,
             policy: Policy::UpsertOnly,
@@ -169,6 +172,7 @@ impl<'a> Case<'a> {
             desired: self.desired,
             observed: &self.observed,
             owned: &self.owned,
+            ids: &self.ids,
             sent: &|_, _, _| self.sent,
             secret: &|_, _, _| Ok(self.sent),
             renamed: &|_, _| self.renamed,

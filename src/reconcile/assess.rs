@@ -191,6 +191,7 @@ impl Assessor {
             desired,
             observed: &observed,
             owned: &owned,
+            ids: &self.known(ProjectState::server_ids),
             sent: &|key, field, value| {
                 if outlived.anew.contains(key) { Sent::Unknown } else { self.sent(&sent, key, field, value) }
             },

@@ -72,7 +72,7 @@ impl Reconciler {
                 }
                 let duration = now.duration_since(*begun_at).unwrap_or_default();
                 let message = if settled == Settled::Unknown { CANNOT_TELL } else { LOOKED_UP };
-                let ending = Ending { settled, message, duration, written: &[], reset: &[] };
+                let ending = Ending::of(settled, message, duration);
                 if self.state.settle_open(&open, &ending)? {
                     let action = intent.action.as_str();
                     tracing::info!(%key, action, outcome = settled.outcome(), "settled a call whose answer was lost");

@@ -96,6 +96,9 @@ impl Reconciler {
             if !news.is_empty() {
                 self.state.own(&news)?;
             }
+            if !plan.ids.is_empty() {
+                self.state.note_ids(&plan.ids)?;
+            }
             self.disown_lost(desired, plan, gone, &known)?;
             if !first_contact || is_let_go {
                 self.state.note_contacted(&guards::contacted(plan))?;

@@ -11,6 +11,7 @@ use super::guard;
 use super::history;
 use super::history::NOT_SENT;
 use super::history::Occasion;
+use super::ids;
 use super::project;
 use super::project::ProjectState;
 use super::project::from_millis;
@@ -136,6 +137,15 @@ pub struct Ending<'a> {
     pub written: &'a [Written],
     /// Fields that cannot be read back and that it reset.
     pub reset: &'a [(Key, &'static str)],
+    /// The ids that Descope gave to what it made.
+    pub ids: &'a [(Key, Arc<str>)],
+}
+
+impl<'a> Ending<'a> {
+    /// One that wrote nothing that has to be remembered.
+    pub fn of(settled: Settled, message: &'a str, duration: Duration) -> Self {
+        Self { settled, message, duration, written: &[], reset: &[], ids: &[] }
+    }
 }
 
 /// Fingerprint of what was sent for a field that cannot be read back, by path.
@@ -193,6 +203,7 @@ impl ProjectState {
             }
             project::set_sent(transaction, project, sent)?;
             project::reset_sent(transaction, project, ending.reset)?;
+            ids::note_new(transaction, project, ending.ids)?;
             effect::note(transaction, project, ending.written)
         })
     }
@@ -217,6 +228,7 @@ impl ProjectState {
             }
             project::set_sent(transaction, project, sent)?;
             project::reset_sent(transaction, project, ending.reset)?;
+            ids::note_new(transaction, project, ending.ids)?;
             effect::note(transaction, project, ending.written)
         })
     }
@@ -253,7 +265,7 @@ impl ProjectState {
                 let Some(open) = open else { continue };
                 let duration = open.begun_at.elapsed().unwrap_or_default();
                 take(transaction, project, open.id)?;
-                let ending = Ending { settled: Settled::Done, message, duration, written: &[], reset: &[] };
+                let ending = Ending::of(Settled::Done, message, duration);
                 settle(transaction, project, &open, &ending, now)?;
             }
             Ok(())
@@ -345,7 +357,7 @@ fn close_earlier(transaction: &Transaction<'_>, project: i64, open: &OpenIntent)
         let duration = earlier.begun_at.elapsed().unwrap_or_default();
         // An update works twice as well, anything else only once.
         let settled = if *action == Action::Update { Settled::Unknown } else { Settled::NotDone };
-        let ending = Ending { settled, message: OVERTAKEN, duration, written: &[], reset: &[] };
+        let ending = Ending::of(settled, OVERTAKEN, duration);
         history::add(transaction, project, &earlier.intent.attempt(&ending))?;
     }
     Ok(())

@@ -230,7 +230,7 @@ pub(super) fn own(transaction: &Transaction<'_>, id: i64, key: &Key, owned: &Own
 pub(super) fn own_created(transaction: &Transaction<'_>, id: i64, key: &Key, owned: &Owned) -> rusqlite::Result<()> {
     let sql = "INSERT INTO owned (project, kind, tenant, name, created_at, protected, cascade_delete)
                VALUES (?, ?, ?, ?, ?, ?, ?)
-               ON CONFLICT DO UPDATE SET created_at = excluded.created_at, incarnation = NULL";
+               ON CONFLICT DO UPDATE SET created_at = excluded.created_at, incarnation = NULL, server_id = NULL";
     let created_at = owned.created_at.map(to_millis);
     let row = params![id, key.kind, tenant(key), key.name, created_at, owned.protected, owned.cascade_delete];
     transaction.prepare_cached(sql)?.execute(row).map(drop)

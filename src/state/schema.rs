@@ -216,6 +216,10 @@ const MIGRATIONS: &[&str] = &[
         PRIMARY KEY (project, reason)
     ) STRICT, WITHOUT ROWID;
 ",
+    "
+    -- The id that Descope gave it: of two that bear its name, this one is ours. NULL: not known, or of a kind without.
+    ALTER TABLE owned ADD COLUMN server_id TEXT;
+",
 ];
 
 /// The version that this binary reads and writes.

@@ -128,7 +128,7 @@ mod tests {
         let ids = project.begin(&[intent(Action::Delete, &key), intent(Action::Create, &key)]).unwrap();
         let (path, sent, before) = ("description".to_owned(), [7; 32], [8; 32]);
         let written = [Written { key: key.clone(), path, sent, before }];
-        let ending = Ending { settled: Settled::Done, message: "", duration: Duration::ZERO, written: &[], reset: &[] };
+        let ending = Ending::of(Settled::Done, "", Duration::ZERO);
         project.settle(&ids[..1], &ending, &[]).unwrap();
         project.own(&[(key.clone(), Owned { created_at: Some(now), ..Owned::default() })]).unwrap();
         project.set_sent(&[(key.clone(), "secret".into(), [7; 32])]).unwrap();
@@ -167,8 +167,7 @@ mod tests {
         project.suspended_until(now).unwrap();
         project.keep_approvals(&BTreeSet::new(), &BTreeSet::new(), now).unwrap();
         for open in project.open_intents().unwrap() {
-            let ending =
-                Ending { settled: Settled::NotDone, message: "", duration: Duration::ZERO, written: &[], reset: &[] };
+            let ending = Ending::of(Settled::NotDone, "", Duration::ZERO);
             assert!(crate::telemetry::status::rfc3339(open.begun_at).len() == 20);
             project.settle_open(&open, &ending).unwrap();
         }

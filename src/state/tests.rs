@@ -49,7 +49,7 @@ pub(super) fn intent(action: Action, key: &Key) -> Intent {
 }
 
 fn ending(settled: Settled) -> Ending<'static> {
-    Ending { settled, message: "so it was", duration: Duration::from_millis(5), written: &[], reset: &[] }
+    Ending::of(settled, "so it was", Duration::from_millis(5))
 }
 
 /// `action id: outcome`, with the message where there is one.
@@ -398,7 +398,9 @@ fn rows_of_kinds_that_this_release_does_not_know_are_skipped_and_kept() {
     let state = State::open(dir.path()).unwrap();
     let project = of(&state);
     project.own(&[plain(&role("a"))]).unwrap();
-    let sql = "INSERT INTO owned SELECT project, 'holograms', tenant, name, created_at, protected, cascade_delete, NULL FROM owned";
+    let sql =
+        "INSERT INTO owned SELECT project, 'holograms', tenant, name, created_at, protected, cascade_delete, NULL, NULL
+               FROM owned";
     state.connection().execute(sql, []).unwrap();
 
     assert_eq!(project.inventory().unwrap().len(), 1);
@@ -689,4 +691,29 @@ fn a_reader_that_holds_a_snapshot_does_not_stop_the_daemon() {
     of(&state).own(&[plain(&role("b"))]).unwrap();
 
     assert_eq!(of(&state).inventory().unwrap().len(), 2);
+}
+
+#[test]
+fn the_id_that_descope_gave_goes_with_its_resource() {
+    let dir = TempDir::new().unwrap();
+    let state = State::open(dir.path()).unwrap();
+    let project = of(&state);
+    let list = |name: &str| Key::new("lists", name);
+    let id = |id: &str| Some(Arc::<str>::from(id));
+    let call = intent(Action::Create, &list("a"));
+    let ids = project.begin(std::slice::from_ref(&call)).unwrap();
+
+    project.settle(&ids, &Ending { ids: &[(list("a"), "L1".into())], ..ending(Settled::Done) }, &[]).unwrap();
+
+    assert_eq!(project.server_id(&list("a")).unwrap(), id("L1"));
+    let rename = Intent { from: Some("a".into()), ..intent(Action::Rename, &list("b")) };
+    project.note_calls(&[rename], &ending(Settled::Done), &[]).unwrap();
+    assert_eq!((project.server_id(&list("a")).unwrap(), project.server_id(&list("b")).unwrap()), (None, id("L1")));
+    project.note_ids([(&list("b"), &"L2".into()), (&list("nobody's"), &"L3".into())]).unwrap();
+    assert_eq!(project.server_ids().unwrap(), [(list("b"), "L2".into())].into());
+    // Made anew, it has another one, which nobody knows yet.
+    project.note_calls(&[intent(Action::Create, &list("b"))], &ending(Settled::Done), &[]).unwrap();
+    assert_eq!(project.server_id(&list("b")).unwrap(), None);
+    project.disown(&[list("b")]).unwrap();
+    assert_eq!(project.server_ids().unwrap(), [].into());
 }

@@ -171,7 +171,16 @@ pub(super) async fn once(target: &Target, kind: &'static dyn Kind, tasks: &[&Tas
     let mut documents = observed::all(&client, kind, &names.into_iter().collect::<Vec<_>>()).await?;
     let at = *at.borrow();
     target.recent.put_over(kind, &mut documents, at);
-    let live = documents.into_iter().filter_map(|document| Some((kind.key(&document)?, document))).collect();
+    let mut live = Live::with_capacity(documents.len());
+    for document in documents {
+        let Some(key) = kind.key(&document) else { continue };
+        // Of two that bear one name, the one that is to be changed.
+        let is_another = live.contains_key(&key)
+            && !tasks.iter().any(|task| present_key(task) == key && kind.server_id(&document) == task.id.as_deref());
+        if !is_another {
+            live.insert(key, document);
+        }
+    }
     Ok(Look { live, at })
 }
 

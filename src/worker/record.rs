@@ -8,6 +8,7 @@ use crate::plan::Task;
 use crate::queue::Work;
 use crate::resource;
 use crate::resource::Action;
+use crate::resource::Answer;
 use crate::resource::Field;
 use crate::resource::Key;
 use crate::resource::Kind;
@@ -93,8 +94,9 @@ impl Sending {
         self.noted.get()?.ids.as_ref().err()
     }
 
-    /// It took effect: with that, what is owned, and the fingerprints of what cannot be read back.
-    pub fn done(&self, kind: &dyn Kind, tasks: &NonEmpty<&Task>, secrets: Vec<Remembered>) {
+    /// It took effect: with that, what is owned, the ids that Descope gave it, and the fingerprints of what cannot be read
+    /// back.
+    pub fn done(&self, kind: &dyn Kind, tasks: &NonEmpty<&Task>, answers: &[Answer], secrets: Vec<Remembered>) {
         let sent = tasks.iter().flat_map(|task| unreadable(&self.target, kind, task)).chain(secrets);
         let sent: Vec<_> = sent.collect();
         let reset: Vec<_> = tasks.iter().flat_map(|task| reset(kind, task)).collect();
@@ -103,7 +105,9 @@ impl Sending {
             let listed: Vec<_> = task.fields.iter().filter(|change| is_listed(kind, change)).cloned().collect();
             self.target.recent.note(&task.slot.key, &listed);
         }
-        self.end(&Ending { written: &written, reset: &reset, ..self.ending(Settled::Done, "") }, &sent);
+        let made = tasks.iter().zip(answers).filter(|(task, _)| task.action == Action::Create);
+        let ids: Vec<_> = made.filter_map(|(task, answer)| Some((task.slot.key.clone(), answer.id.clone()?))).collect();
+        self.end(&Ending { written: &written, reset: &reset, ids: &ids, ..self.ending(Settled::Done, "") }, &sent);
         // Was it answered and not kept, or changed back since? A look soon after tells.
         let is_repeated = |written: &Written| {
             let effect = self.target.state.effect(&written.key, &written.path).ok().flatten();
@@ -146,7 +150,7 @@ impl Sending {
 
     fn ending<'a>(&self, settled: Settled, message: &'a str) -> Ending<'a> {
         let duration = self.noted.get().map_or(Duration::ZERO, |noted| noted.at.elapsed());
-        Ending { settled, message, duration, written: &[], reset: &[] }
+        Ending::of(settled, message, duration)
     }
 
     fn end(&self, ending: &Ending<'_>, sent: &[Remembered]) {
@@ -166,7 +170,7 @@ pub(super) fn blocked(target: &Target, tasks: &NonEmpty<Task>) {
 /// The look that has to come before these failed: the trail says that they were to be sent.
 pub(super) fn not_sent(target: &Target, work: &Work, message: &str) {
     let intents: Vec<Intent> = work.tasks.iter().map(|task| intent(target, task, work.attempts)).collect();
-    let ending = Ending { settled: Settled::NotSent, message, duration: Duration::ZERO, written: &[], reset: &[] };
+    let ending = Ending::of(Settled::NotSent, message, Duration::ZERO);
     said(target.state.note_calls(&intents, &ending, &[]));
 }
 

@@ -26,6 +26,7 @@ mod handover;
 mod harness;
 mod hold;
 mod http;
+mod ids;
 mod kept;
 mod kinds;
 mod late;

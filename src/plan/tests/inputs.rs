@@ -49,6 +49,7 @@ impl Drawn {
             desired: &self.desired,
             observed: &self.observed(),
             owned: &self.owned,
+            ids: &HashMap::new(),
             sent: &|_, _, _| self.sent,
             secret: &|_, _, _| Ok(self.sent),
             renamed: &|_, _| self.renamed,
