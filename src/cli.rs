@@ -27,6 +27,7 @@ pub mod output;
 pub mod plan;
 pub mod remote;
 pub mod run;
+pub mod schema;
 pub mod shutdown;
 pub mod simulator;
 pub mod validate;
@@ -108,6 +109,8 @@ pub enum Command {
     Audit(audit::AuditArgs),
     /// Check the files, without network or credentials
     Validate(validate::ValidateArgs),
+    /// Print JSON Schema of the desired state or of the settings, for editors and CI
+    Schema(schema::SchemaArgs),
     /// Serve a stand-in for Descope
     Simulator(simulator::SimulatorArgs),
     /// See it work: simulator and daemon on a throw-away repo, without an account
@@ -210,6 +213,7 @@ impl Cli {
             Command::Audit(args) => audit::run(&loaded(&overrides, redactor, false)?, &args),
             Command::Apply(args) => apply::run(loaded(&overrides, redactor, false)?, args, redactor).await,
             Command::Validate(args) => validate::run(&loaded(&overrides, redactor, false)?, &args),
+            Command::Schema(args) => schema::run(args),
             Command::Simulator(args) => {
                 start_logs(&overrides, redactor);
                 let signals = shutdown::shutdown_on_signal()?;

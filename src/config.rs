@@ -19,6 +19,7 @@ mod connect;
 mod error;
 mod lines;
 mod raw;
+pub mod schema;
 mod secret;
 mod values;
 

@@ -17,6 +17,7 @@ pub mod merge;
 mod remarks;
 #[cfg(test)]
 mod roundtrip;
+pub mod schema;
 pub mod secrets;
 #[cfg(test)]
 pub mod testing;

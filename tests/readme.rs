@@ -137,7 +137,7 @@ fn every_flag_in_the_text_belongs_to_some_command() {
     let text = readme();
     let helps: String = commands().iter().map(|command| help(command)).collect();
     // Of other programs.
-    let others = ["--release", "--path", "--bench", "--test", "--nocapture", "--scenarios"];
+    let others = ["--release", "--path", "--bench", "--test", "--nocapture", "--scenarios", "--schemafile"];
 
     let starts =
         text.match_indices("--").filter(|(at, _)| !text[..*at].ends_with(['-', ' ']) || text[..*at].ends_with(' '));

@@ -33,9 +33,11 @@ const EVERYDAY: [&str; 13] = [
 ];
 
 /// Where a name is meant all the same: file, word, reason.
-const EXCEPTIONS: [(&str, &str, &str); 2] = [
+const EXCEPTIONS: [(&str, &str, &str); 4] = [
     ("src/resource/key.rs", "tenants", "a tenant is part of the identity of whatever lives in one"),
     ("src/resource/kind.rs", "createdTime", "Descope calls so when it made something, of whatever kind"),
+    ("src/desired/schema.rs", "minLength", "JSON Schema calls so how long a text is"),
+    ("src/desired/schema.rs", "number", "JSON Schema calls so one of its types"),
 ];
 
 fn sources(path: &Path, found: &mut Vec<PathBuf>) {

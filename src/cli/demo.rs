@@ -19,6 +19,7 @@ use crate::telemetry::status::Status;
 use anyhow::Context;
 use guide::Guide;
 use place::Place;
+pub use place::SAMPLE;
 use prometheus::IntCounter;
 use std::fs::File;
 use std::io::IsTerminal;

@@ -56,6 +56,11 @@ impl Lines {
         (Self(lines), twice)
     }
 
+    /// The line of this key.
+    pub fn exactly(&self, path: &str) -> Option<usize> {
+        self.0.get(path).copied()
+    }
+
     /// The line of this key, or of the nearest one around it.
     pub fn of(&self, path: &str) -> Option<usize> {
         let mut rest = path;

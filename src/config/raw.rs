@@ -1,6 +1,8 @@
 //! The config file as it is written: structure only. What a value means is checked later, so that all that is wrong
 //! can be told at once; only an unknown key or a list in place of a map stops here.
 
+use crate::config::schema;
+use schemars::JsonSchema;
 use serde::Deserialize;
 use serde::Deserializer;
 use serde::de::IgnoredAny;
@@ -10,123 +12,178 @@ use serde::de::Visitor;
 use std::collections::BTreeMap;
 use std::fmt;
 
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(default, rename_all = "camelCase", deny_unknown_fields, expecting = "a map")]
 pub struct RawConfig {
+    #[schemars(with = "Option<schema::Version>")]
     pub version: Option<Text>,
     #[serde(deserialize_with = "section")]
+    #[schemars(with = "Option<RawSource>")]
     pub source: RawSource,
+    #[schemars(length(min = 1))]
     pub projects: Option<Vec<RawProject>>,
     #[serde(deserialize_with = "section")]
+    #[schemars(with = "Option<RawRateLimit>")]
     pub rate_limit: RawRateLimit,
     #[serde(deserialize_with = "section")]
+    #[schemars(with = "Option<RawRetry>")]
     pub retry: RawRetry,
+    #[schemars(with = "Option<schema::Span>")]
     pub request_timeout: Option<Text>,
+    #[schemars(with = "Option<schema::Count>")]
     pub concurrency: Option<Text>,
     #[serde(deserialize_with = "section")]
+    #[schemars(with = "Option<RawHttp>")]
     pub http: RawHttp,
     #[serde(deserialize_with = "section")]
+    #[schemars(with = "Option<RawState>")]
     pub state: RawState,
     #[serde(deserialize_with = "section")]
+    #[schemars(with = "Option<RawLog>")]
     pub log: RawLog,
 }
 
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(default, rename_all = "camelCase", deny_unknown_fields, expecting = "a map")]
 pub struct RawSource {
+    #[schemars(with = "Option<schema::Path>")]
     pub path: Option<Text>,
     #[serde(deserialize_with = "section")]
+    #[schemars(with = "Option<Vec<schema::Words>>")]
     pub exclude: Vec<Text>,
+    #[schemars(with = "Option<schema::Span>")]
     pub debounce: Option<Text>,
+    #[schemars(with = "Option<schema::Span>")]
     pub interval: Option<Text>,
 }
 
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(default, rename_all = "camelCase", deny_unknown_fields, expecting = "a map")]
+#[schemars(extend("required" = ["name", "projectId", "managementKey"]))]
 pub struct RawProject {
+    #[schemars(with = "schema::Name")]
     pub name: Option<Text>,
+    #[schemars(with = "schema::Setting")]
     pub project_id: Option<RawSetting>,
+    #[schemars(with = "schema::Secret")]
     pub management_key: Option<RawSecret>,
+    #[schemars(with = "Option<schema::Setting>")]
     pub base_url: Option<RawSetting>,
+    #[schemars(with = "Option<schema::Paths>")]
     pub path: Option<OneOrMany>,
+    #[schemars(with = "Option<schema::Policy>")]
     pub policy: Option<Text>,
+    #[schemars(with = "Option<schema::Name>")]
     pub owner: Option<Text>,
+    #[schemars(with = "Option<schema::FirstContact>")]
     pub first_contact: Option<Text>,
     #[serde(deserialize_with = "section")]
+    #[schemars(with = "Option<RawGuards>")]
     pub guards: RawGuards,
     #[serde(deserialize_with = "section")]
+    #[schemars(with = "Option<RawSecrets>")]
     pub secrets: RawSecrets,
+    #[schemars(with = "Option<Vec<schema::Words>>")]
     pub built_in_roles: Option<Vec<Text>>,
 }
 
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(default, rename_all = "camelCase", deny_unknown_fields, expecting = "a map")]
 pub struct RawGuards {
+    #[schemars(with = "schema::ByKind")]
     pub max_deletes: Option<NumberOrMap>,
+    #[schemars(with = "schema::PercentOrOff")]
     pub max_delete_percent: Switch,
+    #[schemars(with = "schema::PercentOrOff")]
     pub max_change_percent: Switch,
+    #[schemars(with = "schema::ByKindAndPercent")]
     pub max_missing: Option<NumberOrMap>,
+    #[schemars(with = "Option<schema::Span>")]
     pub delete_after: Option<Text>,
+    #[schemars(with = "Option<schema::Span>")]
     pub approval_expiry: Option<Text>,
 }
 
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(default, rename_all = "camelCase", deny_unknown_fields, expecting = "a map")]
 pub struct RawSecrets {
     #[serde(deserialize_with = "section")]
+    #[schemars(with = "Option<Vec<schema::Words>>")]
     pub env: Vec<Text>,
+    #[schemars(with = "Option<schema::Path>")]
     pub dir: Option<Text>,
 }
 
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(default, rename_all = "camelCase", deny_unknown_fields, expecting = "a map")]
 pub struct RawRateLimit {
+    #[schemars(with = "Option<schema::Algorithm>")]
     pub algorithm: Option<Text>,
+    #[schemars(with = "schema::Limit")]
     pub limit: Switch,
+    #[schemars(with = "Option<schema::Span>")]
     pub lockout: Option<Text>,
+    #[schemars(with = "Option<schema::Percent>")]
     pub reserve: Option<Text>,
+    #[schemars(with = "Option<schema::Flag>")]
     pub probe: Option<Text>,
+    #[schemars(with = "Option<schema::LimitShape>")]
     pub shape: Option<Text>,
     #[serde(deserialize_with = "section")]
+    #[schemars(with = "Option<RawAdaptive>")]
     pub adaptive: RawAdaptive,
 }
 
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(default, rename_all = "camelCase", deny_unknown_fields, expecting = "a map")]
 pub struct RawAdaptive {
+    #[schemars(with = "Option<schema::Positive>")]
     pub initial_rate: Option<Text>,
+    #[schemars(with = "Option<schema::Positive>")]
     pub min_rate: Option<Text>,
+    #[schemars(with = "Option<schema::Positive>")]
     pub max_rate: Option<Text>,
+    #[schemars(with = "Option<schema::Positive>")]
     pub decrease_factor: Option<Text>,
+    #[schemars(with = "Option<schema::Positive>")]
     pub increase_factor: Option<Text>,
+    #[schemars(with = "Option<schema::Count>")]
     pub success_threshold: Option<Text>,
 }
 
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(default, rename_all = "camelCase", deny_unknown_fields, expecting = "a map")]
 pub struct RawRetry {
+    #[schemars(with = "Option<schema::Count>")]
     pub max_attempts: Option<Text>,
+    #[schemars(with = "Option<schema::Span>")]
     pub initial_backoff: Option<Text>,
+    #[schemars(with = "Option<schema::Span>")]
     pub max_backoff: Option<Text>,
 }
 
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(default, rename_all = "camelCase", deny_unknown_fields, expecting = "a map")]
 pub struct RawHttp {
+    #[schemars(with = "Option<schema::Listen>")]
     pub listen: Option<Text>,
+    #[schemars(with = "Option<schema::Secret>")]
     pub token: Option<RawSecret>,
 }
 
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(default, rename_all = "camelCase", deny_unknown_fields, expecting = "a map")]
 pub struct RawState {
+    #[schemars(with = "Option<schema::Path>")]
     pub path: Option<Text>,
 }
 
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(default, rename_all = "camelCase", deny_unknown_fields, expecting = "a map")]
 pub struct RawLog {
+    #[schemars(with = "Option<schema::LogFormat>")]
     pub format: Option<Text>,
+    #[schemars(with = "Option<schema::Words>")]
     pub level: Option<Text>,
 }
 

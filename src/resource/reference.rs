@@ -29,7 +29,8 @@ pub fn markdown() -> String {
     text
 }
 
-fn identity(spec: &Spec) -> String {
+/// How one is told from another, and what can be done to it.
+pub fn identity(spec: &Spec) -> String {
     let who = match (spec.identity.field, spec.identity.bare) {
         (Some(field), _) => {
             let tenant = spec.identity.tenant.map(|tenant| format!(" within its `{tenant}`")).unwrap_or_default();
@@ -94,7 +95,8 @@ fn remarks(spec: &Spec, read: Read, field: &Field) -> Vec<String> {
     remarks
 }
 
-fn remarks_of(field: &Field) -> Vec<String> {
+/// What is special about a field.
+pub fn remarks_of(field: &Field) -> Vec<String> {
     let mut remarks = Vec::new();
     match field.need {
         Need::Required => remarks.push("required".to_owned()),
@@ -109,7 +111,8 @@ fn remarks_of(field: &Field) -> Vec<String> {
     remarks
 }
 
-fn value(shape: Shape) -> String {
+/// What a value looks like.
+pub fn value(shape: Shape) -> String {
     match shape {
         Shape::Text => "text".to_owned(),
         Shape::Name => "text, not empty".to_owned(),

@@ -20,7 +20,7 @@ const LATENCY: Duration = Duration::from_millis(20);
 const PROJECT: &str = "P2demo";
 
 /// An installed binary has no `config/sample` beside it.
-const SAMPLE: &[(&str, &str)] = &[
+pub const SAMPLE: &[(&str, &str)] = &[
     ("README.md", include_str!("../../../config/sample/README.md")),
     ("applications/outbound.yaml", include_str!("../../../config/sample/applications/outbound.yaml")),
     ("applications/sso.yaml", include_str!("../../../config/sample/applications/sso.yaml")),
