@@ -96,6 +96,8 @@ pub const RETRY: Retry =
 pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 /// Enough to hide latency at any rate that Descope permits.
 pub const CONCURRENCY: usize = 8;
+/// A list of 100,000 tenants takes about 50 MB.
+pub const MAX_ANSWER_MIB: u32 = 256;
 /// Probes and scrapes come from outside the container.
 pub const LISTEN: &str = "0.0.0.0:8080";
 /// The variable of the API token unless the file names another.
@@ -162,6 +164,8 @@ pub struct Config {
     pub retry: Retry,
     /// For one HTTP attempt.
     pub request_timeout: Duration,
+    /// Bytes of one answer at most.
+    pub max_answer: usize,
     /// Workers.
     pub concurrency: NonZeroUsize,
     /// What the daemon serves.

@@ -142,7 +142,7 @@ impl Parts {
             let client = Client::new(
                 settings::client(config, connection, redactor),
                 settings::key_source(connection, redactor),
-                Arc::new(Network::to(&connection.base_url)?),
+                Arc::new(Network::to(&connection.base_url, config.max_answer)?),
                 limiter.clone(),
                 Arc::clone(&metrics),
                 stop.clone(),

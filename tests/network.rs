@@ -27,8 +27,10 @@ use tokio_util::sync::CancellationToken;
 use url::Url;
 
 const KEY: &str = "K2secret";
+/// Bytes of an answer.
+const LARGEST: usize = 256 << 10;
 /// More would follow, and never comes.
-const OPEN: &str = "\0";
+const OPEN: &str = "\0more\0";
 const ROLES: &str = "HTTP/1.1 200 OK\r\ncontent-length: 12\r\nconnection: close\r\n\r\n{\"roles\":[]}";
 
 /// A server that answers each connection after the license call with the next of these texts, byte for byte, and
@@ -41,10 +43,14 @@ struct Server {
 
 impl Server {
     async fn answering(answers: &[&str]) -> Self {
+        Self::answering_bytes(answers.iter().map(|answer| answer.as_bytes().to_vec()).collect()).await
+    }
+
+    async fn answering_bytes(mut answers: Vec<Vec<u8>>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap().to_string();
         let requests = Arc::new(Mutex::new(Vec::new()));
-        let (seen, mut answers) = (requests.clone(), answers.iter().map(ToString::to_string).collect::<Vec<_>>());
+        let seen = requests.clone();
         answers.reverse();
         let mut task = JoinSet::new();
         task.spawn(async move {
@@ -62,8 +68,9 @@ impl Server {
                 seen.lock().unwrap().push(request);
                 let answer = answers.pop().expect("a request too many");
                 // Fails where the client has read enough.
-                stream.write_all(answer.trim_end_matches(OPEN).as_bytes()).await.ok();
-                if answer.is_empty() || answer.ends_with(OPEN) {
+                let stays_open = answer.is_empty() || answer.ends_with(OPEN.as_bytes());
+                stream.write_all(answer.strip_suffix(OPEN.as_bytes()).unwrap_or(&answer)).await.ok();
+                if stays_open {
                     open.push(stream);
                 }
             }
@@ -110,7 +117,7 @@ fn client(url: &Url, attempts: u32) -> Client {
     let limits = limiter::Settings { limit: None, lockout: Duration::ZERO, ..limiter::Settings::default() };
     let limiter = Limiter::new("127.0.0.1", limits, None, Arc::clone(&metrics));
     let key = Arc::new(|| Ok(SecretString::from(KEY)));
-    Client::new(settings, key, Arc::new(Network::to(url).unwrap()), limiter, metrics, CancellationToken::new())
+    Client::new(settings, key, Arc::new(Network::to(url, LARGEST).unwrap()), limiter, metrics, CancellationToken::new())
 }
 
 fn create() -> Call {
@@ -133,7 +140,7 @@ async fn a_refused_connection_is_repeated_and_reported_as_unreachable() {
 async fn a_failed_tls_handshake_never_sends_the_key() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = Url::parse(&format!("https://{}", listener.local_addr().unwrap())).unwrap();
-    if let Err(error) = Network::to(&url) {
+    if let Err(error) = Network::to(&url, LARGEST) {
         // A machine without root certificates does not get as far as a handshake.
         assert!(error.to_string().contains("CA certificates"), "{error}");
         return;
@@ -186,6 +193,88 @@ async fn silence_is_a_time_out() {
 
     assert_eq!(error.to_string(), "Descope did not answer POST /v1/mgmt/tenant/create within 0.5 s");
     assert!(error.may_have_taken_effect());
+}
+
+#[tokio::test]
+async fn a_list_whose_rest_does_not_come_is_a_time_out() {
+    let stuck = format!("HTTP/1.1 200 OK\r\ncontent-length: 12\r\n\r\n{{{OPEN}");
+    let server = Server::answering(&[&stuck]).await;
+
+    let error = client(&server.url(), 1).list(&Call::list_roles()).await.unwrap_err();
+
+    assert!(matches!(error, Error::Timeout { .. }), "{error:?}");
+}
+
+/// Of so many bytes.
+fn list_of_roles(bytes: usize) -> String {
+    format!("{{\"roles\":[]{}}}", " ".repeat(bytes - 12))
+}
+
+/// A list over a slow link ran into the time-out of a small call.
+#[tokio::test]
+async fn what_has_come_of_a_long_list_buys_time_for_the_rest() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = Url::parse(&format!("http://{}", listener.local_addr().unwrap())).unwrap();
+    let mut server = JoinSet::new();
+    server.spawn(async move {
+        loop {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            if read_request(&mut stream).await.contains("/v1/mgmt/license") {
+                stream.write_all(ROLES.as_bytes()).await.unwrap();
+                continue;
+            }
+            let list = list_of_roles(LARGEST);
+            let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {LARGEST}\r\nconnection: close\r\n\r\n");
+            stream.write_all(head.as_bytes()).await.unwrap();
+            let (first, rest) = list.as_bytes().split_at(LARGEST - 1);
+            stream.write_all(first).await.unwrap();
+            // Twice as long as a call may take that is answered at once.
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            stream.write_all(rest).await.unwrap();
+        }
+    });
+
+    let roles = client(&url, 1).list(&Call::list_roles()).await;
+
+    assert_eq!(roles, Ok(Vec::new()));
+}
+
+fn packed(text: &str) -> Vec<u8> {
+    let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    packed.write_all(text.as_bytes()).unwrap();
+    let body = packed.finish().unwrap();
+    let head = format!(
+        "HTTP/1.1 200 OK\r\ncontent-encoding: gzip\r\ncontent-length: {}\r\nconnection: close\r\n\r\n",
+        body.len()
+    );
+    [head.into_bytes(), body].concat()
+}
+
+#[tokio::test]
+async fn a_list_may_come_packed() {
+    let server = Server::answering_bytes(vec![packed(&list_of_roles(LARGEST / 2))]).await;
+
+    let roles = client(&server.url(), 1).list(&Call::list_roles()).await;
+
+    assert_eq!(roles, Ok(Vec::new()));
+    assert!(server.requests()[0].contains("accept-encoding: gzip\r\n"), "{:?}", server.requests());
+}
+
+#[tokio::test]
+async fn an_answer_beyond_the_bound_is_one_error_and_not_asked_for_again() {
+    let long = list_of_roles(LARGEST + 1);
+    let told = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{OPEN}", LARGEST + 1);
+    let untold = format!("HTTP/1.1 200 OK\r\nconnection: close\r\n\r\n{long}");
+    for answer in [told.into_bytes(), untold.into_bytes(), packed(&list_of_roles(2 * LARGEST))] {
+        let server = Server::answering_bytes(vec![answer]).await;
+
+        let error = client(&server.url(), 5).list(&Call::list_roles()).await.unwrap_err();
+
+        let expected = "GET /v1/mgmt/role/all gave an answer of more than 256 KiB, the most that `maxAnswerMiB` lets in; \
+                        raise it if the project is that large";
+        assert_eq!(error.to_string(), expected);
+        assert_eq!(server.requests().len(), 1);
+    }
 }
 
 #[tokio::test]

@@ -263,7 +263,7 @@ impl Recorder {
         };
         let key = key.to_owned();
         let key = Arc::new(move || Ok(SecretString::from(key.clone())));
-        let transport = Arc::new(Network::to(&self.url).unwrap());
+        let transport = Arc::new(Network::to(&self.url, 1 << 20).unwrap());
         Client::new(settings, key, transport, free(&metrics), metrics, CancellationToken::new())
     }
 

@@ -98,7 +98,7 @@ pub async fn run(config: Config, args: PlanArgs, redactor: &Redactor) -> anyhow:
         let client = Client::new(
             settings::client(&config, connection, redactor),
             settings::key_source(connection, redactor),
-            Arc::new(Network::to(&connection.base_url)?),
+            Arc::new(Network::to(&connection.base_url, config.max_answer)?),
             limiter.clone(),
             Arc::clone(&metrics),
             CancellationToken::new(),

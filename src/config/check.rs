@@ -165,6 +165,11 @@ impl Check {
                 raw.request_timeout.as_ref(),
                 config::REQUEST_TIMEOUT,
             ),
+            max_answer: {
+                let parse = |text: &str| values::whole(text, 1, 1 << 16);
+                let mib = self.value("maxAnswerMiB", raw.max_answer.as_ref(), config::MAX_ANSWER_MIB, parse);
+                (mib as usize).saturating_mul(1 << 20)
+            },
             concurrency: {
                 // Far above what any rate that Descope permits can keep busy.
                 let parse = |text: &str| values::whole(text, 1, 1000).map(|n| n as usize);

@@ -30,6 +30,9 @@ pub struct RawConfig {
     pub retry: RawRetry,
     #[schemars(with = "Option<schema::Span>")]
     pub request_timeout: Option<Text>,
+    #[serde(rename = "maxAnswerMiB")]
+    #[schemars(with = "Option<schema::Count>")]
+    pub max_answer: Option<Text>,
     #[schemars(with = "Option<schema::Count>")]
     pub concurrency: Option<Text>,
     #[serde(deserialize_with = "section")]

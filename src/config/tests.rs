@@ -47,7 +47,7 @@ fn the_sample_is_every_default_written_out() {
     assert_eq!(config.rate_limit, plain.rate_limit);
     assert_eq!(config.retry, plain.retry);
     assert_eq!(config.request_timeout, plain.request_timeout);
-    assert_eq!(config.concurrency, plain.concurrency);
+    assert_eq!((config.concurrency, config.max_answer), (plain.concurrency, plain.max_answer));
     assert_eq!(config.http.listen, plain.http.listen);
     assert_eq!(config.http.token, plain.http.token);
     assert_eq!(config.state, plain.state);
@@ -142,6 +142,7 @@ fn every_bad_value_is_told_with_its_line_its_key_and_the_remedy() {
         ("rateLimit: { algorithm: bucket }\n", "FILE:1: rateLimit.algorithm must be budget or adaptive, not `bucket`"),
         ("rateLimit: { probe: maybe }\n", "FILE:1: rateLimit.probe must be true or false, not `maybe`"),
         ("retry: { initialBackoff: 2m }\n", "FILE:1: retry.maxBackoff must be at least retry.initialBackoff"),
+        ("maxAnswerMiB: 0\n", "FILE:1: maxAnswerMiB must be a whole number from 1 to 65536, not `0`"),
         ("concurrency: 0\n", "FILE:1: concurrency must be a whole number from 1 to 1000, not `0`"),
         ("http: { listen: 8080 }\n", "FILE:1: http.listen must be ADDRESS:PORT such as 0.0.0.0:8080, not `8080`"),
         ("log: { format: xml }\n", "FILE:1: log.format must be auto or json or pretty, not `xml`"),
@@ -153,7 +154,7 @@ fn every_bad_value_is_told_with_its_line_its_key_and_the_remedy() {
         (
             "sources: {}\n",
             "FILE:1: unknown key `sources`, expected one of `version`, `source`, `projects`, `rateLimit`, \
-          `retry`, `requestTimeout`, `concurrency`, `http`, `state`, `log`",
+          `retry`, `requestTimeout`, `maxAnswerMiB`, `concurrency`, `http`, `state`, `log`",
         ),
         ("source:\n  path: a\n  path: b\n", "FILE:3: source.path is written twice"),
         ("source: []\n", "FILE:1: source: invalid type: sequence, expected a map"),

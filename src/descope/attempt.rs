@@ -122,10 +122,7 @@ impl Client {
         let started = Instant::now();
         let deadline = started.checked_add(timeout).unwrap_or(started);
         let in_flight = InFlight::begin(metrics);
-        let sent = match tokio::time::timeout(timeout, transport.send(request, deadline)).await {
-            Ok(sent) => sent,
-            Err(_) => Err(TransportError::Timeout("no answer in time".to_owned())),
-        };
+        let sent = transport.send(request, deadline).await;
         drop(in_flight);
         let elapsed = started.elapsed();
         metrics.api_request_duration_seconds.with_label_values(&[operation]).observe(elapsed.as_secs_f64());
@@ -208,7 +205,7 @@ impl Client {
             }
             TransportError::Timeout(_) => Error::Timeout { operation, after: *request_timeout },
             TransportError::Reset(_) => Error::Reset { operation, cause },
-            TransportError::TooLarge => Error::Undocumented { operation, what: cause },
+            TransportError::TooLarge(_) => Error::TooLarge { operation, what: cause },
         }
     }
 }
@@ -229,7 +226,7 @@ fn network_code(error: &TransportError) -> &'static str {
         TransportError::Connect(_) => "connect",
         TransportError::Timeout(_) => "timeout",
         TransportError::Reset(_) => "reset",
-        TransportError::TooLarge => "malformed",
+        TransportError::TooLarge(_) => "malformed",
     }
 }
 

@@ -86,6 +86,14 @@ pub enum Error {
         /// What came instead.
         what: String,
     },
+    /// An answer that is longer than we take.
+    #[error("{operation} gave {what}, the most that `maxAnswerMiB` lets in; raise it if the project is that large")]
+    TooLarge {
+        /// The route template.
+        operation: &'static str,
+        /// How long it is at least.
+        what: String,
+    },
     /// The management key could not be read; nothing was sent.
     #[error("cannot use the management key: {reason}")]
     KeyUnavailable {
@@ -119,6 +127,7 @@ impl Error {
             | Self::Forbidden { .. }
             | Self::Blocked { .. }
             | Self::Rejected { .. }
+            | Self::TooLarge { .. }
             | Self::Unsendable { .. }
             | Self::Stopping => false,
         }
@@ -127,7 +136,11 @@ impl Error {
     /// Was it sent, and is it unknown what became of it? Then look before sending a create, rename or delete again.
     pub fn may_have_taken_effect(&self) -> bool {
         match self {
-            Self::Unavailable { .. } | Self::Timeout { .. } | Self::Reset { .. } | Self::Undocumented { .. } => true,
+            Self::Unavailable { .. }
+            | Self::Timeout { .. }
+            | Self::Reset { .. }
+            | Self::Undocumented { .. }
+            | Self::TooLarge { .. } => true,
             Self::Unauthorized { .. }
             | Self::Forbidden { .. }
             | Self::Blocked { .. }
@@ -149,7 +162,8 @@ impl Error {
             | Self::Unavailable { .. }
             | Self::Timeout { .. }
             | Self::Reset { .. }
-            | Self::Undocumented { .. } => true,
+            | Self::Undocumented { .. }
+            | Self::TooLarge { .. } => true,
             Self::Unreachable { .. } | Self::KeyUnavailable { .. } | Self::Unsendable { .. } | Self::Stopping => false,
         }
     }
@@ -165,6 +179,7 @@ impl Error {
             | Self::Unreachable { .. }
             | Self::Reset { .. }
             | Self::Undocumented { .. }
+            | Self::TooLarge { .. }
             | Self::KeyUnavailable { .. }
             | Self::Unsendable { .. }
             | Self::Stopping => false,
@@ -177,7 +192,7 @@ impl Error {
             Self::Unauthorized { .. } => "unauthorized",
             Self::Forbidden { .. } | Self::Blocked { .. } => "forbidden",
             Self::Rejected { .. } => "rejected",
-            Self::Unavailable { .. } | Self::Undocumented { .. } => "status",
+            Self::Unavailable { .. } | Self::Undocumented { .. } | Self::TooLarge { .. } => "status",
             Self::Timeout { .. } => "timeout",
             Self::Unreachable { .. } | Self::Reset { .. } => "connect",
             Self::KeyUnavailable { .. } => "key",

@@ -167,7 +167,7 @@ fn is_license(line: &str) -> bool {
 
 #[async_trait]
 impl Transport for Script {
-    async fn send(&self, request: Request, _deadline: Instant) -> Result<Response, TransportError> {
+    async fn send(&self, request: Request, deadline: Instant) -> Result<Response, TransportError> {
         let url = &request.url;
         let query = url.query().map(|query| format!("?{query}")).unwrap_or_default();
         let line = format!("{} {}{query}", request.method, url.path());
@@ -188,7 +188,10 @@ impl Transport for Script {
                 Ok(Response { status, headers: headers.collect(), body: body.into_bytes() })
             }
             Step::Fail(error) => Err(error),
-            Step::Hang => std::future::pending().await,
+            Step::Hang => {
+                tokio::time::sleep_until(deadline).await;
+                Err(TransportError::Timeout("nobody answers".to_owned()))
+            }
         }
     }
 }

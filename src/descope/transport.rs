@@ -13,8 +13,9 @@ use tokio::time::Instant;
 use url::Host;
 use url::Url;
 
-/// No answer of the API comes near; a list of 100,000 tenants takes about 50 MB.
-const LARGEST_ANSWER: usize = 256 << 20;
+/// Bytes that buy the rest of a long answer one more second: a slow link brings a list, a peer that dawdles does not
+/// hold us for ever.
+const SLOWEST: u64 = 64 << 10;
 
 /// Of a refusal only the message matters.
 const LARGEST_REFUSAL: usize = 1 << 20;
@@ -75,16 +76,16 @@ pub enum TransportError {
     /// The connection ended before the whole answer was there.
     #[error("{0}")]
     Reset(String),
-    /// The answer is longer than any that the API gives.
-    #[error("an answer of more than {} MiB", LARGEST_ANSWER >> 20)]
-    TooLarge,
+    /// The answer is longer than we take; in bytes.
+    #[error("an answer of more than {} KiB", .0 >> 10)]
+    TooLarge(usize),
 }
 
-/// Sends one request; no retry, no redirect, no time-out beyond that of the connection.
+/// Sends one request; no retry, no redirect.
 #[async_trait]
 pub trait Transport: Send + Sync {
-    /// Sends it and reads the answer, all of which counts as far as it is there by `deadline`. Dropped half-way, the
-    /// request may have been sent.
+    /// Sends it and reads the answer, which must have begun by `deadline`; what has come of a long one buys time for the
+    /// rest. Dropped half-way, the request may have been sent.
     async fn send(&self, request: Request, deadline: Instant) -> Result<Response, TransportError>;
 }
 
@@ -96,6 +97,7 @@ pub struct Network {
     /// Takes a new one for each request.
     fresh: reqwest::Client,
     distrust: Arc<Distrust>,
+    largest_answer: usize,
 }
 
 /// Until when no connection is used again.
@@ -126,12 +128,15 @@ impl Drop for Unanswered<'_> {
 impl Network {
     /// For calls to the host of `base_url`. Errs where the system has no usable root certificates.
     ///
+    /// Takes answers of `largest_answer` bytes at most, unpacked.
+    ///
     /// Proxies are taken from the environment as usual, but never for a loopback address: nobody else's proxy should
     /// see what is meant for this machine.
-    pub fn to(base_url: &Url) -> Result<Self, TransportError> {
+    pub fn to(base_url: &Url, largest_answer: usize) -> Result<Self, TransportError> {
         install_tls();
         let client = |idle| Self::client(base_url, idle);
-        Ok(Self { sharing: client(usize::MAX)?, fresh: client(0)?, distrust: Arc::default() })
+        let (sharing, fresh) = (client(usize::MAX)?, client(0)?);
+        Ok(Self { sharing, fresh, distrust: Arc::default(), largest_answer })
     }
 
     /// `idle`: how many connections are kept for later.
@@ -165,11 +170,11 @@ impl Transport for Network {
         }
         let mut unanswered = Unanswered(Some(&self.distrust));
         let answer = async {
-            let mut response = builder.send().await.map_err(classified)?;
+            let mut response = by(deadline, builder.send()).await?;
             let status = response.status();
             let headers = std::mem::take(response.headers_mut());
             let body = if status.is_success() {
-                whole(&mut response).await?
+                whole(&mut response, deadline, self.largest_answer).await?
             } else if is_told_by_its_status(status) {
                 Vec::new()
             } else {
@@ -191,15 +196,32 @@ fn is_told_by_its_status(status: StatusCode) -> bool {
     matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::UNAUTHORIZED) || status.is_redirection()
 }
 
-async fn whole(response: &mut reqwest::Response) -> Result<Vec<u8>, TransportError> {
+async fn by<T>(deadline: Instant, work: impl Future<Output = reqwest::Result<T>>) -> Result<T, TransportError> {
+    let late = |_| TransportError::Timeout("no answer in time".to_owned());
+    tokio::time::timeout_at(deadline, work).await.map_err(late)?.map_err(classified)
+}
+
+async fn whole(response: &mut reqwest::Response, deadline: Instant, largest: usize) -> Result<Vec<u8>, TransportError> {
+    let too_large = || TransportError::TooLarge(largest);
+    // Not told where the answer is packed.
+    let told = response.content_length().map(usize::try_from);
+    let told = told.transpose().map_err(|_| too_large())?.unwrap_or_default();
+    if told > largest {
+        return Err(too_large());
+    }
     let mut body = Vec::new();
-    while let Some(chunk) = response.chunk().await.map_err(classified)? {
-        if body.len() + chunk.len() > LARGEST_ANSWER {
-            return Err(TransportError::TooLarge);
+    body.try_reserve_exact(told).map_err(|_| too_large())?;
+    while let Some(chunk) = by(deadline + bought_by(body.len()), response.chunk()).await? {
+        if body.len() + chunk.len() > largest {
+            return Err(too_large());
         }
         body.extend_from_slice(&chunk);
     }
     Ok(body)
+}
+
+fn bought_by(bytes: usize) -> Duration {
+    Duration::from_secs(u64::try_from(bytes).unwrap_or(u64::MAX) / SLOWEST)
 }
 
 /// As much of the text of a refusal as comes soon.
