@@ -9,6 +9,7 @@ use descope_gitops::resource;
 use descope_gitops::source::loader::Load;
 use descope_gitops::source::loader::Loader;
 use descope_gitops::source::loader::Settings;
+use descope_gitops::source::tree::NamedFiles;
 use descope_gitops::source::tree::Tree;
 use globset::GlobSet;
 use std::fmt::Write;
@@ -29,7 +30,12 @@ fn main() {
     };
     let bytes: usize = (0..files).map(|file| write(temp.path(), file, "gold")).sum();
     println!("{} tenants in {files} files, {:.1} MB", files * TENANTS_A_FILE, megabytes(bytes));
-    let tree = Tree { root: temp.path().to_owned(), paths: vec![".".into()], exclude: GlobSet::empty() };
+    let tree = Tree {
+        root: temp.path().to_owned(),
+        paths: vec![".".into()],
+        exclude: GlobSet::empty(),
+        named: NamedFiles::default(),
+    };
     let mut loader = Loader::new(Settings::new(tree, Fence::default(), resource::ALL));
     println!("resident before: {:.0} MiB", resident());
     // Else the first load waits for the files to be old enough to trust their times.

@@ -152,6 +152,7 @@ impl Parts {
             let pause = Pause::new(&settings.name, &project_state, &queue);
             let forbidden = watch::Sender::default();
             let recent = Recent::default();
+            let deep = settings::deep(config);
             targets.insert(
                 settings.name.clone(),
                 Target {
@@ -160,6 +161,7 @@ impl Parts {
                     look_again: trigger.clone(),
                     pause: pause.clone(),
                     recent: recent.clone(),
+                    deep: deep.clone(),
                     looks: Looks::default(),
                     trusted_for: config.source.interval.min(TRUSTED),
                     forbidden: forbidden.clone(),
@@ -175,7 +177,7 @@ impl Parts {
                     project: settings.name.clone(),
                     client,
                     secrets: settings::secrets(config, settings, redactor),
-                    deep: settings::deep(config),
+                    deep,
                     state: Some(project_state.clone()),
                     rules: settings::rules(settings),
                     is_by_content: false,

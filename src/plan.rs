@@ -14,6 +14,7 @@ use crate::resource::Document;
 use crate::resource::Key;
 use crate::resource::Kind;
 use crate::resource::Write;
+use crate::resource::kind::Preview;
 use crate::resource::refer;
 use crate::telemetry::status::Why;
 use serde::Serialize;
@@ -179,6 +180,10 @@ pub struct Inputs<'a> {
     pub sent: &'a dyn Fn(&Key, &str, &Value) -> Sent,
     /// The same for what this reference to a secret, at this path, leads to; the text says why it leads nowhere.
     pub secret: &'a dyn Fn(&Key, &str, &Value) -> Result<Sent, String>,
+    /// Is the second what Descope made of the first, a big document in this field, as far as is known?
+    pub document: &'a dyn Fn(&Key, &str, &Value, &Value) -> bool,
+    /// What was found out of changes by trying them.
+    pub previews: &'a BTreeMap<Key, Result<Preview, descope::Error>>,
     /// Did we do this rename (old, new)?
     pub renamed: &'a dyn Fn(&Key, &Key) -> bool,
     /// What may be done at all.
@@ -228,6 +233,8 @@ pub struct Change {
     pub is_early: bool,
     /// A field that nobody declares or can read, and that the call would reset.
     pub would_reset: Option<&'static str>,
+    /// What goes with it though it is no delete, in words; it counts as deleted.
+    pub losses: Vec<String>,
     /// It would change or clear something live that is seen for the first time.
     pub is_first_contact: bool,
     /// Of a delete: who refers to it.
@@ -673,8 +680,8 @@ fn plan_declared(
         ));
     }
     let reading = compare::Reading { live: document, is_unlisted, returned: live.returned(key.kind) };
-    let mut differences =
-        compare::differences(kind, declared, &reading, &compare::Memory { sent: inputs.sent, secret: inputs.secret });
+    let memory = compare::Memory { sent: inputs.sent, document: inputs.document, secret: inputs.secret };
+    let mut differences = compare::differences(kind, declared, &reading, &memory);
     plan.warnings.extend(differences.warnings.iter().map(|warning| format!("{}: {key}: {warning}", declared.place)));
     plan.refused.extend(differences.refusals.into_iter().map(|message| Refusal {
         key: key.clone(),
@@ -689,6 +696,15 @@ fn plan_declared(
         (Some(_), Some(_)) => Action::Rename,
         (Some(_), None) if differences.fields.is_empty() => return,
         (Some(_), None) => Action::Update,
+    };
+    let Ok(losses) = previewed(inputs, declared, plan) else {
+        if document.is_none() {
+            plan.waiting_creates.insert(key.kind);
+        }
+        if matches!(action, Action::Create | Action::Rename) {
+            absent.insert(key.clone());
+        }
+        return;
     };
     let mut fields = std::mem::take(&mut differences.fields);
     if let Some(unobserved) = unobserved_reference(inputs, kind, declared, live, plan) {
@@ -730,6 +746,7 @@ fn plan_declared(
         is_approved: false,
         is_early: false,
         would_reset,
+        losses,
         is_first_contact: false,
         ties: Ties::default(),
         held: None,
@@ -759,6 +776,27 @@ fn unobserved_reference(
             && inputs.desired.resources.contains_key(*reference)
     });
     waits_for.map(|reference| reference.kind)
+}
+
+/// What goes with the change of what is declared. Err where it would be refused, or nobody could tell; that is in the plan then.
+fn previewed(inputs: &Inputs<'_>, declared: &Declared, plan: &mut Plan) -> Result<Vec<String>, ()> {
+    let Declared { key, place, .. } = declared;
+    let refusal = match inputs.previews.get(key) {
+        None => return Ok(Vec::new()),
+        Some(Ok(Preview { losses, refusal: None })) => return Ok(losses.clone()),
+        Some(Ok(Preview { refusal: Some(message), .. })) => message.clone(),
+        Some(Err(error)) if error.is_transient() => {
+            let why = format!("a dry run of it failed: {error}");
+            plan.warnings.push(format!("{place}: {key} waits: {why}"));
+            plan.waits.push((key.clone(), Why::Unobserved, why));
+            plan.waiting.insert(key.kind);
+            return Err(());
+        }
+        Some(Err(error)) => error.to_string(),
+    };
+    let message = format!("a dry run says that it would be refused: {refusal}");
+    plan.refused.push(Refusal { key: key.clone(), message, place: place.clone() });
+    Err(())
 }
 
 /// What no list shows is compared once its own call has answered.
@@ -823,9 +861,10 @@ fn plan_undeclared(inputs: &Inputs<'_>, live: &Live<'_>, renames: &BTreeMap<Key,
         if is_ours_to_leave {
             continue;
         }
+        let is_stock = kind.spec().stock.contains(&&*key.name);
         // What bears its name with another id is not what we own.
         let is_it = inputs.ids.get(key).is_none_or(|id| kind.server_id(document) == Some(id));
-        let can_be_told = kind.spec().verbs.delete && is_it && !live.ambiguous.contains_key(key);
+        let can_be_told = kind.spec().verbs.delete && is_it && !is_stock && !live.ambiguous.contains_key(key);
         let prunes = |ownership: &&Ownership| inputs.policy == Policy::Sync && !ownership.protected && can_be_told;
         let Some(ownership) = inputs.owned.get(key).filter(prunes) else {
             plan.undeclared.push(key.clone());
@@ -851,6 +890,7 @@ fn plan_undeclared(inputs: &Inputs<'_>, live: &Live<'_>, renames: &BTreeMap<Key,
             is_approved: false,
             is_early: inhabitants.is_early || !(inputs.may_delete)(key),
             would_reset: None,
+            losses: Vec::new(),
             is_first_contact: false,
             ties: Ties::default(),
             held: None,

@@ -53,6 +53,7 @@ use tracing::Span;
 use tracing::field::Empty;
 
 pub mod assess;
+mod documents;
 mod drift;
 mod effect;
 mod intents;
@@ -480,7 +481,7 @@ impl Reconciler {
 
     /// While the project is paused, one request asks whether that is still so.
     async fn probe(&mut self, desired: &Desired) -> bool {
-        let has_list = |kind: &&&dyn Kind| kind.spec().main().read == Read::List;
+        let has_list = |kind: &&&dyn Kind| kind.spec().main().read != Read::ByName;
         let declared = resource::ALL.iter().filter(|kind| desired.kinds.contains(kind.name()));
         let kinds: Vec<_> = declared.filter(has_list).collect();
         // One kind may stay forbidden while the others are not, so they take turns.

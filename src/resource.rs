@@ -8,6 +8,7 @@ pub mod fold;
 pub mod form;
 pub mod key;
 pub mod kind;
+pub mod opaque;
 pub mod refer;
 pub mod reference;
 pub mod remember;
@@ -16,6 +17,8 @@ pub mod spec;
 pub mod write;
 
 pub mod attribute;
+pub mod fga_schema;
+pub mod flow;
 pub mod list;
 pub mod outbound_app;
 pub mod password_settings;
@@ -24,10 +27,12 @@ pub mod role;
 pub mod scope_claim_mapping;
 pub mod sso_application;
 pub mod tenant;
+pub mod theme;
 
 pub use crate::descope::Document;
 pub use key::Key;
 pub use kind::Kind;
+pub use opaque::Opaque;
 pub use spec::Field;
 pub use spec::MAIN;
 pub use spec::Part;
@@ -50,6 +55,9 @@ pub const ALL: &[&dyn Kind] = &[
     &sso_application::SsoApplications,
     &outbound_app::OutboundApps,
     &scope_claim_mapping::ScopeClaimMapping,
+    &flow::Flows,
+    &theme::Theme,
+    &fga_schema::FgaSchema,
 ];
 
 /// The kind with this top-level key in the YAML.

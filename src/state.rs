@@ -48,6 +48,7 @@ pub use history::AuditRow;
 pub use history::Occasion;
 pub use history::PassRow;
 pub use incarnation::Outlived;
+pub use incarnation::ReadBack;
 pub use intent::Ending;
 pub use intent::Intent;
 pub use intent::IntentId;

@@ -3,6 +3,7 @@
 use crate::descope;
 use crate::descope::Client;
 use crate::desired::secrets::Secrets;
+use crate::observed::Deep;
 use crate::pause::Pause;
 use crate::plan::ProjectName;
 use crate::plan::Slot;
@@ -62,6 +63,8 @@ pub struct Target {
     pub forbidden: watch::Sender<BTreeMap<&'static str, (u32, String)>>,
     /// What was written a moment ago.
     pub recent: Recent,
+    /// What calls for single resources showed.
+    pub deep: Deep,
     /// What was looked at a moment ago.
     pub looks: Looks,
     /// What Descope answers and refuses in requests.

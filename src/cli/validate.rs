@@ -184,6 +184,7 @@ mod tests {
     use crate::desired::secrets::Fence;
     use crate::desired::testing::KINDS;
     use crate::source::loader::Settings;
+    use crate::source::tree::NamedFiles;
     use crate::source::tree::Tree;
     use globset::GlobSet;
     use std::fs;
@@ -195,7 +196,12 @@ mod tests {
     }
 
     fn project(name: &str, root: &Path, path: &str) -> (String, Loader) {
-        let tree = Tree { root: root.to_owned(), paths: vec![path.into()], exclude: GlobSet::empty() };
+        let tree = Tree {
+            root: root.to_owned(),
+            paths: vec![path.into()],
+            exclude: GlobSet::empty(),
+            named: NamedFiles::default(),
+        };
         (name.to_owned(), Loader::new(Settings::new(tree, Fence::default(), KINDS)))
     }
 

@@ -20,6 +20,7 @@ use crate::reconcile::assess::FirstContact;
 use crate::reconcile::assess::Rules;
 use crate::resource;
 use crate::source::loader;
+use crate::source::tree::NamedFiles;
 use crate::source::tree::Tree;
 use crate::state::State;
 use crate::telemetry::redact::Redactor;
@@ -264,8 +265,12 @@ pub fn save(host: &str, limiter: &Limiter, state: &State) -> Memory {
 
 /// The files of one project.
 pub fn loader(config: &Config, project: &config::Project) -> loader::Settings {
-    let tree =
-        Tree { root: config.source.path.clone(), paths: project.paths.clone(), exclude: globs(&config.source.exclude) };
+    let tree = Tree {
+        root: config.source.path.clone(),
+        paths: project.paths.clone(),
+        exclude: globs(&config.source.exclude),
+        named: NamedFiles::default(),
+    };
     let apart = config.source.debounce.max(loader::APART);
     loader::Settings { apart, ..loader::Settings::new(tree, fence(config, project), resource::ALL) }
 }

@@ -71,7 +71,7 @@ fn blanks(one: &Declared, fields: &[&Field], merged: &mut Merged) {
     }
     for field in fields {
         let Some(value) = one.fields.get(field.name) else { continue };
-        let is_kept = matches!(field.shape, Shape::Json | Shape::Opaque | Shape::Secret);
+        let is_kept = matches!(field.shape, Shape::Json | Shape::Opaque(_) | Shape::Secret);
         if !is_kept && any_text(value, &has_outer_blank) {
             merged.warnings.push(about(one, field.name, MESSAGE.to_owned()));
         }

@@ -8,6 +8,7 @@ use crate::resource::Field;
 use crate::resource::Key;
 use crate::resource::Kind;
 use crate::resource::MAIN;
+use crate::resource::Opaque;
 use crate::resource::Part;
 use crate::resource::Shape;
 use crate::resource::fold::canonical;
@@ -15,6 +16,7 @@ use crate::resource::fold::folded;
 use crate::resource::fold::is_zero;
 use crate::resource::fold::same;
 use crate::resource::fold::same_entry;
+use crate::resource::opaque;
 use crate::resource::secret;
 use crate::resource::secret::item_id;
 use crate::resource::spec::Back;
@@ -49,6 +51,8 @@ pub struct Reading<'a, F: Fn(&str) -> bool> {
 pub struct Memory<'a> {
     /// Was this value of this field sent before?
     pub sent: &'a dyn Fn(&Key, &str, &Value) -> Sent,
+    /// Is this, the second, what Descope made of the first, a big document in this field, as far as is known?
+    pub document: &'a dyn Fn(&Key, &str, &Value, &Value) -> bool,
     /// Was the secret that this refers to?
     pub secret: &'a dyn Fn(&Key, &str, &Value) -> Result<Sent, String>,
 }
@@ -67,6 +71,8 @@ pub fn differences<F: Fn(&str) -> bool>(
         let Some(live) = reading.live else {
             if reading.is_unlisted {
                 add_unsent_part(part, field, to, was_sent, &mut walk.found.fields);
+            } else if let Some(opaque) = field.opaque() {
+                walk.document(field.name, opaque, None, to);
             } else {
                 walk.compare(field.name, field.shape, None, to);
             }
@@ -76,6 +82,10 @@ pub fn differences<F: Fn(&str) -> bool>(
         // Its own call has not answered yet: nothing is known of it.
         if part.read == Read::Each && from.is_none() {
             walk.found.unread.push(part.name);
+            continue;
+        }
+        if let Some(opaque) = field.opaque() {
+            walk.document(field.name, opaque, from, to);
             continue;
         }
         match (field.need, field.back) {
@@ -178,6 +188,17 @@ impl Walk<'_> {
             } else {
                 self.compare(&path, field.shape, from, to);
             }
+        }
+    }
+
+    /// What Descope made of our last write is no difference.
+    fn document(&mut self, field: &str, opaque: &Opaque, from: Option<&Value>, to: &Value) {
+        let from = from.map_or(Value::Null, |from| opaque.against(to, from));
+        let to = opaque.against(to, to);
+        let is_same = from == to || is_zero(&from) && is_zero(&to);
+        if !is_same && (self.is_new || !(self.memory.document)(self.key, field, &to, &from)) {
+            let (from, to) = (opaque::in_short(&from), opaque::in_short(&to));
+            self.found.fields.push(FieldChange { path: field.to_owned(), from, to });
         }
     }
 

@@ -52,7 +52,7 @@ pub fn hold(inputs: &Inputs<'_>, live: &Live<'_>, plan: &mut Plan) {
     let is_held_whole = inputs.first_contact && contact::may_be_filled(inputs, live, plan);
     let verdicts = limits::verdicts(inputs, plan);
     plan.unknown_parts = contact::unknown(inputs, live);
-    contact::mark(inputs, plan);
+    contact::mark(inputs, live, plan);
     for change in &mut plan.changes {
         let is_early = change.is_early && change.action == Action::Delete;
         let is_reset = change.would_reset.is_some() && change.action != Action::Create;

@@ -175,6 +175,8 @@ impl<'a> Case<'a> {
             ids: &self.ids,
             sent: &|_, _, _| self.sent,
             secret: &|_, _, _| Ok(self.sent),
+            document: &|_, _, _, _| false,
+            previews: &BTreeMap::new(),
             renamed: &|_, _| self.renamed,
             policy: self.policy,
             builtin_roles: &["Tenant Admin".to_owned()],

@@ -238,6 +238,7 @@ fn merged(shape: Shape, live: Option<&Value>, declared: &Value) -> Value {
             others.map(|item| writable(Shape::Object(fields), item)).chain(wanted.iter().map(item)).collect()
         }
         (_, Value::Null) => empty(shape),
+        (Shape::Opaque(opaque), value) => opaque.onto(live, value),
         (_, value) => value.clone(),
     }
 }
@@ -273,7 +274,7 @@ fn empty(shape: Shape) -> Value {
         Shape::Integer(..) => Value::from(0),
         Shape::Set | Shape::List(_) | Shape::Items { .. } | Shape::References(_) => Value::Array(Vec::new()),
         Shape::Attributes | Shape::Map(_) | Shape::Object(_) => Value::Object(Document::new()),
-        Shape::Json | Shape::Opaque => Value::Null,
+        Shape::Json | Shape::Opaque(_) => Value::Null,
     }
 }
 

@@ -1,5 +1,6 @@
 //! One look at both sides: observe, compare, plan. It writes nothing, so `plan` and the daemon share it.
 
+use super::documents::Documents;
 use crate::descope;
 use crate::descope::Client;
 use crate::desired::Desired;
@@ -25,6 +26,7 @@ use crate::resource::Document;
 use crate::resource::Field;
 use crate::resource::Key;
 use crate::resource::Kind;
+use crate::resource::kind::Preview;
 use crate::resource::spec::Need;
 use crate::resource::spec::Read;
 use crate::state;
@@ -108,6 +110,8 @@ pub struct Assessor {
 pub struct Sight {
     /// Kind by kind.
     pub observed: Observed,
+    /// What changes would lead to, where they could be tried.
+    pub previews: BTreeMap<Key, Result<Preview, descope::Error>>,
     /// As in [`Assessment`].
     pub gone: HashSet<Key>,
     /// As in [`Assessment`].
@@ -154,7 +158,8 @@ impl Assessor {
             }
         }
         Box::pin(observed::add_parts(&client, desired, &mut observed, &self.deep)).await;
-        Sight { observed, gone, unconfirmed }
+        let previews = Box::pin(self.previews(&client, desired, &observed)).await;
+        Sight { observed, previews, gone, unconfirmed }
     }
 
     /// How long a resource must have been out of the YAML before it is deleted.
@@ -165,7 +170,7 @@ impl Assessor {
     /// Compares. While the newest files are not in force (`is_current`), no delete becomes due: they may say something
     /// else.
     pub fn plan(&self, desired: &Desired, is_current: bool, sight: Sight) -> Assessment {
-        let Sight { observed, gone, unconfirmed } = sight;
+        let Sight { observed, previews, gone, mut unconfirmed } = sight;
         // What was deleted during the look is not there to be deleted, so it must count. Without the count of what was
         // deleted lately, nothing more is.
         let ledger = self.ledger();
@@ -183,7 +188,10 @@ impl Assessor {
         let approved = self.known(|state| state.approved(now));
         let contacted = self.known(ProjectState::contacted);
         let sent = self.known(ProjectState::sent_digests);
-        let outlived = self.outlived(desired, is_current, &observed, &sent);
+        let mut outlived = self.outlived(desired, is_current, &observed, &sent);
+        let documents = Documents::of(self, &sent, observed.began);
+        outlived.read_back = documents.read_back(desired, &observed, &mut unconfirmed);
+        outlived.read_back.retain(|one| !outlived.anew.contains(&one.key));
         let first_contact = !self.is_known();
         let scope = format!("{:?}", (self.client.target(), &self.rules.owner));
         let mut plan = plan::diff(&Inputs {
@@ -199,6 +207,10 @@ impl Assessor {
                 let known = self.secret(&sent, key, path, reference);
                 if outlived.anew.contains(key) { known.map(|_| Sent::Unknown) } else { known }
             },
+            document: &|key, field, declared, shown| {
+                !outlived.anew.contains(key) && documents.is_same(key, field, declared, shown)
+            },
+            previews: &previews,
             renamed: &|old, new| self.was_renamed(old, new),
             policy: self.rules.policy,
             builtin_roles: &self.rules.builtin_roles,
@@ -300,7 +312,7 @@ impl Assessor {
     }
 
     /// What the state knows; nothing where there is none or it cannot be read: then less is approved and deleted.
-    fn known<T: Default>(&self, read: impl FnOnce(&ProjectState) -> Result<T, state::Error>) -> T {
+    pub(super) fn known<T: Default>(&self, read: impl FnOnce(&ProjectState) -> Result<T, state::Error>) -> T {
         let Some(state) = &self.state else { return T::default() };
         read(state).unwrap_or_else(|error| {
             tracing::error!(%error, "cannot read the state; nothing is deleted and nothing counts as approved");

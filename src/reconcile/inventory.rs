@@ -226,6 +226,7 @@ mod tests {
             completes: false,
             is_early: false,
             would_reset: None,
+            losses: Vec::new(),
             is_first_contact: false,
             ties: Ties::default(),
             why: None,

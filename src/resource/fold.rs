@@ -42,7 +42,8 @@ pub fn canonical(shape: Shape, value: &Value) -> Value {
         (Shape::Map(shape), Value::Object(entries)) => present(entries, |value| canonical(*shape, value)),
         (Shape::Attributes, Value::Object(entries)) => present(entries, entry),
         (Shape::Integer(..), Value::String(text)) => text.parse::<i64>().map_or_else(|_| value.clone(), Value::from),
-        (Shape::Json | Shape::Opaque, value) => json(value),
+        (Shape::Json, value) => json(value),
+        (Shape::Opaque(opaque), value) => opaque.canonical(value),
         (_, value) => value.clone(),
     }
 }

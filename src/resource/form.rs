@@ -1,6 +1,7 @@
 //! Is an answer of the form that its table says? What is not is no observation: written back, it would lose what it hides.
 
 use super::Document;
+use super::opaque::Source;
 use super::spec::Back;
 use super::spec::Field;
 use super::spec::Read;
@@ -79,7 +80,9 @@ fn fits(shape: Shape, value: &Value) -> bool {
         Shape::Map(shape) => value.as_object().is_some_and(|entries| entries.values().all(|value| fits(*shape, value))),
         Shape::Object(fields) => is_object_of(fields, value),
         Shape::Items { fields, .. } => is_array_of(value, |item| is_object_of(fields, item)),
-        Shape::Json | Shape::Opaque => true,
+        Shape::Json => true,
+        Shape::Opaque(opaque) if opaque.source == Source::Text => value.is_string(),
+        Shape::Opaque(_) => value.is_object(),
     }
 }
 
@@ -100,7 +103,7 @@ fn expected(shape: Shape) -> &'static str {
         Shape::List(_) => "a list",
         Shape::Attributes | Shape::Map(_) | Shape::Object(_) => "an object",
         Shape::Items { .. } => "a list of objects",
-        Shape::Json | Shape::Opaque => "a document",
+        Shape::Json | Shape::Opaque(_) => "a document",
     }
 }
 

@@ -20,6 +20,15 @@ use async_trait::async_trait;
 use nonempty::NonEmpty;
 use serde_json::Value;
 
+/// What would become of a change.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Preview {
+    /// What would go with it, each in words: they count as deletes.
+    pub losses: Vec<String>,
+    /// Why it would be refused.
+    pub refusal: Option<String>,
+}
+
 /// One kind of Descope resource.
 #[async_trait]
 pub trait Kind: Send + Sync {
@@ -98,9 +107,10 @@ pub trait Kind: Send + Sync {
         Err(Error::Unsendable { operation: self.name(), what })
     }
 
-    /// What a change would take along that no comparison shows, in words; asked right before it is planned.
-    async fn preview(&self, _client: &Client, _body: &Document) -> Result<Vec<String>, Error> {
-        Ok(Vec::new())
+    /// What would become of a change that no comparison shows, where the API can tell without making it. Asked before it is
+    /// planned, with what is live and what the files write.
+    async fn preview(&self, _client: &Client, _live: &Document, _declared: &Document) -> Result<Preview, Error> {
+        Ok(Preview::default())
     }
 
     /// Identity of a live document; `None` where the answer lacks it, which makes the whole answer unusable.

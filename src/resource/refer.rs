@@ -71,6 +71,7 @@ fn add_reach(shape: Shape, found: &mut BTreeSet<&'static str>) {
             }
         }
         Shape::List(shape) | Shape::Map(shape) => add_reach(*shape, found),
+        Shape::Opaque(opaque) => found.extend(opaque.names.iter().map(|(_, kind)| *kind)),
         _ => {}
     }
 }
@@ -111,6 +112,10 @@ fn collect<'a>(
         }
         (Shape::Reference(to), Value::String(name)) if !name.is_empty() => {
             found.push(Named { field: top, kind: to.kind, name, tenant: tenant(to, key, beside) });
+        }
+        (Shape::Opaque(opaque), document) => {
+            let names = opaque.named(document).into_iter();
+            found.extend(names.map(|(kind, name)| Named { field: top, kind, name, tenant: None }));
         }
         (Shape::References(to), Value::Array(names)) => {
             let tenant = tenant(to, key, beside);

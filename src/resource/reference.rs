@@ -1,6 +1,7 @@
 //! The reference of the desired state as Markdown, from the tables.
 
 use super::ALL;
+use super::opaque::Source;
 use super::spec::Back;
 use super::spec::Field;
 use super::spec::InTenant;
@@ -76,7 +77,7 @@ fn rows(text: &mut String, spec: &Spec, read: Read, above: &str, field: &Field) 
         | Shape::Json
         | Shape::Reference(_)
         | Shape::References(_)
-        | Shape::Opaque
+        | Shape::Opaque(_)
         | Shape::Secret => return,
     };
     for field in nested {
@@ -134,7 +135,14 @@ pub fn value(shape: Shape) -> String {
         Shape::Json => "any value; compared as a whole".to_owned(),
         Shape::Reference(to) => format!("name of one of `{}`{}", to.kind, reach(to)),
         Shape::References(to) => format!("names of `{}`{}, in any order", to.kind, reach(to)),
-        Shape::Opaque => "document; compared as a whole with what Descope made of it".to_owned(),
+        Shape::Opaque(opaque) => {
+            let what = match opaque.source {
+                Source::Inline => "mapping",
+                Source::Json => "path of a JSON file, relative to this one",
+                Source::Text => "path of a text file, relative to this one",
+            };
+            format!("{what}; compared as a whole with what Descope made of it")
+        }
         Shape::Secret => "secret: `{ env: NAME }` or `{ file: PATH }`".to_owned(),
     }
 }

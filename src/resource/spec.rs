@@ -4,6 +4,8 @@
 //! one walk each: the check of the YAML, the comparison, what is sent, references and renames, canonical digests.
 
 use super::Document;
+use super::opaque::Opaque;
+use super::opaque::Source;
 
 /// The part that creates and deletes a resource. As it stands in the state.
 pub const MAIN: &str = "";
@@ -21,6 +23,10 @@ pub struct Spec {
     pub verbs: Verbs,
     /// What ships with Descope and is never touched.
     pub builtin: Builtin,
+    /// What ships with Descope and may be changed, and is never deleted.
+    pub stock: &'static [&'static str],
+    /// A change can be tried without being made: [`Kind::preview`](super::Kind::preview).
+    pub has_preview: bool,
     /// An answer in which this field is set belongs to something else, and is none of this kind.
     pub foreign: Option<&'static str>,
     /// What only several fields together can show to be wrong: field and message. It sees what the YAML writes.
@@ -35,6 +41,8 @@ impl Spec {
         parts: &[],
         verbs: Verbs::ALL,
         builtin: Builtin::None,
+        stock: &[],
+        has_preview: false,
         foreign: None,
         check: |_| Vec::new(),
     };
@@ -214,7 +222,7 @@ pub enum Shape {
     /// Names of other resources, without order.
     References(To),
     /// A document that Descope may rewrite: what it made of it is remembered beside what was sent.
-    Opaque,
+    Opaque(&'static Opaque),
     /// A reference to a secret. It is resolved right before it is sent, and nothing keeps it.
     Secret,
 }
@@ -383,6 +391,11 @@ impl Field {
         Self::of(name, Shape::References(To { kind, tenant }))
     }
 
+    /// A document that Descope may rewrite.
+    pub const fn opaque_of(name: &'static str, opaque: &'static Opaque) -> Self {
+        Self::of(name, Shape::Opaque(opaque))
+    }
+
     /// A reference to a secret, which no answer returns.
     pub const fn secret(name: &'static str) -> Self {
         Self::of(name, Shape::Secret).never_returned()
@@ -437,10 +450,16 @@ impl Field {
 
     /// Is it known by its fingerprint alone, wherever an answer lacks it?
     pub fn is_remembered(&self) -> bool {
-        self.need == Need::AtCreation || matches!(self.back, Back::Maybe | Back::Never) || self.is_opaque()
+        self.need == Need::AtCreation || matches!(self.back, Back::Maybe | Back::Never)
     }
 
-    fn is_opaque(&self) -> bool {
-        matches!(self.shape, Shape::Opaque)
+    /// What is said of the document that it holds; `None` where it holds none.
+    pub fn opaque(&self) -> Option<&'static Opaque> {
+        if let Shape::Opaque(opaque) = self.shape { Some(opaque) } else { None }
+    }
+
+    /// Does the YAML name a file in its place?
+    pub fn is_in_a_file(&self) -> bool {
+        self.opaque().is_some_and(|opaque| opaque.source != Source::Inline)
     }
 }

@@ -9,6 +9,7 @@ use crate::source::Trigger;
 use crate::source::TriggerSender;
 use crate::source::tree;
 use crate::source::tree::Entry;
+use crate::source::tree::Reference;
 use crate::source::tree::Refused;
 use crate::source::tree::Tree;
 use crate::telemetry::metrics::Metrics;
@@ -61,7 +62,13 @@ pub struct Files {
 /// What one look at a project's files saw.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Seen {
-    Files { real_root: PathBuf, files: Vec<Entry>, refused: Vec<Refused>, is_locked: bool },
+    Files {
+        real_root: PathBuf,
+        files: Vec<Entry>,
+        named: Vec<(Reference, Result<Entry, String>)>,
+        refused: Vec<Refused>,
+        is_locked: bool,
+    },
     Nothing(tree::Error),
 }
 
@@ -261,8 +268,16 @@ fn see(tree: &Tree, dirs: &mut BTreeMap<PathBuf, Identity>) -> Seen {
             scan.files.iter().filter_map(|file| file.real.parent()).for_each(&mut note);
             scan.checkouts.iter().for_each(|(checkout, _)| note(checkout.dir()));
             scan.links.iter().flat_map(|link| way(link)).for_each(|dir| note(&dir));
+            let named = scan.named.iter().flat_map(|(reference, _)| way(&reference.from(&tree.root)));
+            named.for_each(|dir| note(&dir));
             let is_locked = scan.lock().is_some();
-            Seen::Files { real_root: scan.real_root, files: scan.files, refused: scan.refused, is_locked }
+            Seen::Files {
+                real_root: scan.real_root,
+                files: scan.files,
+                named: scan.named,
+                refused: scan.refused,
+                is_locked,
+            }
         }
         Err(error) => Seen::Nothing(error),
     }
@@ -310,6 +325,7 @@ mod tests {
     use super::*;
     use crate::source::TriggerReceiver;
     use crate::source::channel;
+    use crate::source::tree::NamedFiles;
     use globset::GlobSet;
     use std::os::unix::fs::symlink;
 
@@ -334,7 +350,12 @@ mod tests {
             fs::create_dir(temp.path().join("repo")).unwrap();
             fs::write(temp.path().join("repo/a.yaml"), "roles: []\n").unwrap();
             arrange(temp.path());
-            let tree = Tree { root: temp.path().join(root), paths: vec![".".into()], exclude: GlobSet::empty() };
+            let tree = Tree {
+                root: temp.path().join(root),
+                paths: vec![".".into()],
+                exclude: GlobSet::empty(),
+                named: NamedFiles::default(),
+            };
             let (target, receiver) = channel();
             Self::start(temp, receiver, Files::new(vec![Watch { tree, target }], DEBOUNCE))
         }
@@ -379,7 +400,12 @@ mod tests {
     async fn what_changes_before_the_loop_runs_is_seen() {
         let temp = tempfile::tempdir().unwrap();
         fs::write(temp.path().join("a.yaml"), "roles: []\n").unwrap();
-        let tree = Tree { root: temp.path().to_owned(), paths: vec![".".into()], exclude: GlobSet::empty() };
+        let tree = Tree {
+            root: temp.path().to_owned(),
+            paths: vec![".".into()],
+            exclude: GlobSet::empty(),
+            named: NamedFiles::default(),
+        };
         let (target, receiver) = channel();
         let files = Files::new(vec![Watch { tree, target }], DEBOUNCE);
         fs::write(temp.path().join("a.yaml"), "roles: [{name: a}]\n").unwrap();
@@ -551,7 +577,12 @@ mod tests {
             fs::create_dir(temp.path().join(name)).unwrap();
             fs::write(temp.path().join(name).join("a.yaml"), "roles: []\n").unwrap();
             let (target, receiver) = channel();
-            let tree = Tree { root: temp.path().to_owned(), paths: vec![name.into()], exclude: GlobSet::empty() };
+            let tree = Tree {
+                root: temp.path().to_owned(),
+                paths: vec![name.into()],
+                exclude: GlobSet::empty(),
+                named: NamedFiles::default(),
+            };
             projects.push(Watch { tree, target });
             receivers.push(receiver);
         }

@@ -8,6 +8,7 @@ use crate::desired::Finding;
 use crate::desired::Findings;
 use crate::desired::check::Checker;
 use crate::desired::check::FileReport;
+use crate::desired::check::Named;
 use crate::desired::merge;
 use crate::desired::secrets::Fence;
 use crate::open;
@@ -19,11 +20,13 @@ use crate::source::git::label;
 use crate::source::stat::Stat;
 use crate::source::tree;
 use crate::source::tree::Entry;
+use crate::source::tree::Reference;
 use crate::source::tree::Scan;
 use crate::source::tree::Tree;
 use crate::source::whole;
 use sha2::Digest;
 use sha2::Sha256;
+use std::collections::BTreeSet;
 use std::collections::HashMap;
 use std::fmt::Write;
 use std::path::Path;
@@ -123,6 +126,8 @@ pub struct Load {
 pub struct Loader {
     settings: Settings,
     files: HashMap<Arc<str>, Arc<Read>>,
+    /// By real path.
+    named: HashMap<PathBuf, Arc<Read>>,
     indexes: Indexes,
     good: Option<Good>,
     /// What the newest look left out.
@@ -156,6 +161,8 @@ type Known = (Arc<str>, Arc<Read>);
 struct Revision {
     scan: Scan,
     files: Vec<Known>,
+    /// What they name, or why it cannot be read.
+    named: Vec<(Reference, Result<Arc<Read>, String>)>,
 }
 
 impl Loader {
@@ -164,6 +171,7 @@ impl Loader {
         Self {
             settings,
             files: HashMap::new(),
+            named: HashMap::new(),
             indexes: Indexes::default(),
             good: None,
             excluded: Vec::new(),
@@ -196,7 +204,6 @@ impl Loader {
                 return self.kept(LoadResult::IoError, errors, Findings::default());
             }
         };
-        let reports: Vec<Arc<FileReport>> = revision.files.iter().map(|(_, read)| Arc::clone(&read.report)).collect();
         let digest = digest(&revision);
         let commit = self.commit(&revision);
         self.excluded.clone_from(&revision.scan.excluded);
@@ -208,6 +215,14 @@ impl Loader {
             passed_over(&revision.scan, &mut warnings);
             return self.kept(LoadResult::Unchanged, Findings::default(), warnings);
         }
+        let reports = match filled(&revision) {
+            Ok(reports) => reports,
+            Err(reason) => {
+                let mut errors = Findings::default();
+                errors.push(Finding::whole(".", reason));
+                return self.kept(LoadResult::IoError, errors, Findings::default());
+            }
+        };
         let mut merged = merge::merge(self.settings.kinds, &reports);
         let refused = revision.scan.refused.iter().map(|refused| Finding::whole(&refused.path, &*refused.reason));
         refused.for_each(|finding| merged.errors.push(finding));
@@ -270,8 +285,9 @@ impl Loader {
         let tries = if self.is_by_content { TRIES_OF_THE_UNSETTLED } else { self.settings.tries };
         let mut reason = Unread::Moving;
         let mut steady: Option<(Scan, Duration)> = None;
-        for turn in 0..tries.max(1) {
-            if turn > 0 {
+        let mut is_at_once = true;
+        for _ in 0..tries.max(1) {
+            if !std::mem::take(&mut is_at_once) {
                 pause(quiet);
             }
             let scan = match self.scan() {
@@ -305,11 +321,20 @@ impl Loader {
                 continue;
             }
             let files = self.read_files(&scan, Proof::Stats);
+            if let Ok(files) = &files
+                && self.settings.tree.named.set(references(files))
+            {
+                // They name other files than the look looked for.
+                self.files = files.iter().cloned().collect();
+                is_at_once = true;
+                continue;
+            }
+            let named = self.read_named(&scan, Proof::Stats);
             match self.scan() {
                 Ok(after) if after == scan => {
                     let files = files.map_err(Unread::For)?;
                     self.files = files.iter().cloned().collect();
-                    return Ok(Revision { scan, files });
+                    return Ok(Revision { scan, files, named: named.map_err(Unread::For)? });
                 }
                 _ => steady = None,
             }
@@ -321,14 +346,18 @@ impl Loader {
     /// revision, with time between them and git at rest and on one commit all along.
     fn read_twice(&mut self) -> Result<Revision, String> {
         let read = |loader: &mut Self| {
-            let scan = loader.scan()?;
+            let mut scan = loader.scan()?;
             let words: Vec<git::Word> = scan.checkouts.iter().map(|(checkout, _)| checkout.word()).collect();
             if let Some(lock) = scan.lock() {
                 return Err(Unread::locked(&lock));
             }
             let files = loader.read_files(&scan, Proof::Content).map_err(Unread::For)?;
             loader.files = files.iter().cloned().collect();
-            Ok((Revision { scan, files }, words))
+            if loader.settings.tree.named.set(references(&files)) {
+                scan.named = loader.scan()?.named;
+            }
+            let named = loader.read_named(&scan, Proof::Content).map_err(Unread::For)?;
+            Ok((Revision { scan, files, named }, words))
         };
         let (first, before) = read(self)?;
         pause(self.settings.apart);
@@ -390,11 +419,42 @@ impl Loader {
         Ok(files.collect())
     }
 
+    /// What the files name. Err: read once more. What is wrong with one of them is said where it is named.
+    fn read_named(&mut self, scan: &Scan, proof: Proof) -> Result<Vec<(Reference, Result<Arc<Read>, String>)>, String> {
+        let mut known = HashMap::new();
+        let mut named = Vec::with_capacity(scan.named.len());
+        for (reference, found) in &scan.named {
+            let entry = match found {
+                Ok(entry) if entry.stat.len <= LARGEST_FILE => entry,
+                Ok(_) => {
+                    named.push((reference.clone(), Err(format!("{} holds more than 64 MiB", reference.path))));
+                    continue;
+                }
+                Err(reason) => {
+                    named.push((reference.clone(), Err(reason.clone())));
+                    continue;
+                }
+            };
+            let before = self.named.get(&entry.real).filter(|read| proof == Proof::Stats && read.stat == entry.stat);
+            let before = before.or_else(|| known.get(&entry.real));
+            let read = match before {
+                Some(read) => Arc::clone(read),
+                None => Arc::new(read_plain(entry, proof)?),
+            };
+            known.insert(entry.real.clone(), Arc::clone(&read));
+            named.push((reference.clone(), Ok(read)));
+        }
+        self.named = known;
+        Ok(named)
+    }
+
     fn commit(&mut self, revision: &Revision) -> Option<String> {
         let scan = &revision.scan;
         let root = scan.checkout.as_ref()?;
         let checkouts: Vec<Checkout> = scan.checkouts.iter().map(|(checkout, _)| checkout.clone()).collect();
-        let reads: HashMap<&Path, &Read> = revision.files.iter().map(|(_, read)| (&*read.real, &**read)).collect();
+        let named = revision.named.iter().filter_map(|(_, read)| read.as_ref().ok());
+        let all = revision.files.iter().map(|(_, read)| read).chain(named);
+        let reads: HashMap<&Path, &Read> = all.map(|read| (&*read.real, &**read)).collect();
         let files: HashMap<&Path, Stat> = reads.iter().map(|(path, read)| (*path, read.stat)).collect();
         let tree = &self.settings.tree;
         let project = label::Project {
@@ -410,6 +470,20 @@ impl Loader {
 }
 
 impl Read {
+    /// What it holds, or what is wrong with that. Err: it is not what it was any more.
+    fn content(&self) -> Result<Result<String, String>, String> {
+        let content = open::regular(&self.real).and_then(|(file, _)| open::read(&file, LARGEST_FILE));
+        let content = content.ok().filter(|content| <[u8; 32]>::from(Sha256::digest(content)) == self.digest);
+        let Some(content) = content else { return Err(Unread::Moving.into()) };
+        Ok(match String::from_utf8(content) {
+            Ok(text) => Ok(text.strip_prefix('\u{feff}').unwrap_or(&text).replace("\r\n", "\n")),
+            Err(error) if error.as_bytes().starts_with(b"\0GITCRYPT\0") => {
+                Err("is encrypted by git-crypt; run `git-crypt unlock` in the checkout".to_owned())
+            }
+            Err(_) => Err("is not UTF-8; save it as UTF-8".to_owned()),
+        })
+    }
+
     /// Does git know this content by that hash? Read once more, where git asks at all.
     fn has_hash(&self, hash: &[u8]) -> bool {
         let mut asked = self.hashes.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
@@ -498,6 +572,53 @@ fn read_file(entry: &Entry, before: Option<&Arc<Read>>, proof: Proof, checker: C
     Ok(read)
 }
 
+/// A file that another one names: its content is read again once it is needed.
+fn read_plain(entry: &Entry, proof: Proof) -> Result<Read, String> {
+    let failed = |error: std::io::Error| format!("cannot read {}: {error}", entry.path);
+    let (file, metadata) = open::regular(&entry.real).map_err(failed)?;
+    let stat = Stat::of(&metadata);
+    if proof == Proof::Stats && stat != entry.stat {
+        return Err(format!("{} changed while it was read", entry.path));
+    }
+    let digest = Sha256::digest(open::read(&file, LARGEST_FILE).map_err(failed)?).into();
+    let (report, hashes) = (Arc::default(), Mutex::default());
+    Ok(Read { real: entry.real.clone(), stat, digest, report, hashes })
+}
+
+/// What the files name.
+fn references(files: &[Known]) -> BTreeSet<Reference> {
+    let named = |(path, read): &Known| -> Vec<Reference> {
+        let of = |named: &Named| Reference { by: Arc::clone(path), path: Arc::clone(&named.path) };
+        read.report.named.iter().map(of).collect()
+    };
+    files.iter().flat_map(named).collect()
+}
+
+/// What the files declare, with the content of what they name in its place.
+fn filled(revision: &Revision) -> Result<Vec<Arc<FileReport>>, String> {
+    let named: HashMap<&Reference, &Result<Arc<Read>, String>> =
+        revision.named.iter().map(|(reference, read)| (reference, read)).collect();
+    let mut reports = Vec::with_capacity(revision.files.len());
+    for (path, read) in &revision.files {
+        if read.report.named.is_empty() {
+            reports.push(Arc::clone(&read.report));
+            continue;
+        }
+        let mut report = FileReport::clone(&read.report);
+        for one in &read.report.named {
+            let content = match named.get(&Reference { by: Arc::clone(path), path: Arc::clone(&one.path) }) {
+                Some(Ok(read)) => read.content()?,
+                Some(Err(reason)) => Err(reason.clone()),
+                None => return Err(Unread::Moving.into()),
+            };
+            report.fill(path, one, content);
+        }
+        report.errors.settle();
+        reports.push(Arc::new(report));
+    }
+    Ok(reports)
+}
+
 fn unreadable(path: &Arc<str>, message: &str) -> FileReport {
     let mut report = FileReport::default();
     report.errors.push(Finding::whole(path, message));
@@ -511,6 +632,16 @@ fn digest(revision: &Revision) -> Arc<str> {
         all.update((path.len() as u64).to_be_bytes());
         all.update(path.as_bytes());
         all.update(read.digest);
+    }
+    for (reference, read) in &revision.named {
+        for text in [&reference.by, &reference.path] {
+            all.update((text.len() as u64).to_be_bytes());
+            all.update(text.as_bytes());
+        }
+        match read {
+            Ok(read) => all.update(read.digest),
+            Err(reason) => all.update(reason),
+        }
     }
     // 64 bits: enough to never see two alike, short enough to say aloud.
     let mut text = String::with_capacity(16);

@@ -9,6 +9,7 @@ use crate::source::git::Checkout;
 use crate::source::stat::Stat;
 use globset::GlobSet;
 use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::collections::HashSet;
 use std::fs;
 use std::io;
@@ -19,6 +20,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 use std::time::SystemTime;
+use tokio::sync::watch;
 
 /// Which files a project is made of.
 #[derive(Debug, Clone)]
@@ -29,6 +31,45 @@ pub struct Tree {
     pub paths: Vec<PathBuf>,
     /// `source.exclude`: globs over paths below the root.
     pub exclude: GlobSet,
+    /// Files that those of YAML name.
+    pub named: NamedFiles,
+}
+
+/// A file that another one names.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Reference {
+    /// The file that names it, below the root.
+    pub by: Arc<str>,
+    /// As it is written there.
+    pub path: Arc<str>,
+}
+
+impl Reference {
+    /// Where it leads, links not followed.
+    pub fn from(&self, root: &Path) -> PathBuf {
+        let by = root.join(&*self.by);
+        by.parent().unwrap_or(root).join(&*self.path)
+    }
+}
+
+/// The files that those of a tree name: only reading tells. Clones share them, so that who watches knows what who reads found.
+#[derive(Debug, Clone, Default)]
+pub struct NamedFiles(Arc<watch::Sender<BTreeSet<Reference>>>);
+
+impl NamedFiles {
+    /// As they were found last.
+    pub fn get(&self) -> BTreeSet<Reference> {
+        self.0.borrow().clone()
+    }
+
+    /// From now on it is these. False where it was before.
+    pub fn set(&self, named: BTreeSet<Reference>) -> bool {
+        self.0.send_if_modified(|known| {
+            let is_new = *known != named;
+            *known = named;
+            is_new
+        })
+    }
 }
 
 /// One file that counts.
@@ -63,6 +104,8 @@ pub struct Scan {
     pub checkouts: Vec<(Checkout, git::Mark)>,
     /// Sorted by path.
     pub files: Vec<Entry>,
+    /// What they name, as far as it was known before the look. Sorted.
+    pub named: Vec<(Reference, Result<Entry, String>)>,
     /// What makes the tree invalid. Sorted by path.
     pub refused: Vec<Refused>,
     /// What is left out, and looks as if it should not be. Sorted by path.
@@ -94,7 +137,8 @@ pub enum Error {
 impl Scan {
     /// The longest time that some file must still stand still before its times prove anything.
     pub fn unsettled(&self, now: SystemTime, quiet: Duration) -> Option<Duration> {
-        let young = self.files.iter().filter(|file| !file.stat.is_older_than_its_tick(now, quiet));
+        let named = self.named.iter().filter_map(|(_, found)| found.as_ref().ok());
+        let young = self.files.iter().chain(named).filter(|file| !file.stat.is_older_than_its_tick(now, quiet));
         young.map(|file| file.stat.tick(quiet)).max()
     }
 
@@ -107,7 +151,15 @@ impl Scan {
     pub fn has_names_of(&self, other: &Self) -> bool {
         let names =
             |scan: &Self| scan.files.iter().map(|file| (file.path.clone(), file.real.clone())).collect::<Vec<_>>();
-        names(self) == names(other) && self.refused == other.refused && self.real_root == other.real_root
+        let named = |scan: &Self| -> Vec<_> {
+            let real =
+                |found: &Result<Entry, String>| found.as_ref().map(|entry| entry.real.clone()).map_err(Clone::clone);
+            scan.named.iter().map(|(reference, found)| (reference.clone(), real(found))).collect()
+        };
+        names(self) == names(other)
+            && named(self) == named(other)
+            && self.refused == other.refused
+            && self.real_root == other.real_root
     }
 }
 
@@ -126,6 +178,7 @@ impl Tree {
                 checkout: Checkout::find(&real_root),
                 checkouts: Vec::new(),
                 files: Vec::new(),
+                named: Vec::new(),
                 refused: Vec::new(),
                 passed_over: Vec::new(),
                 excluded: Vec::new(),
@@ -144,12 +197,17 @@ impl Tree {
         while let Some((below, (link, real))) = walk.links.pop_first() {
             walk.follow(&link, &real, &below)?;
         }
+        for reference in self.named.get() {
+            let found = walk.named(&reference);
+            walk.scan.named.push((reference, found));
+        }
         Ok(walk.done())
     }
 
     /// Would a file at this path count, if it existed? The path is real, as are the starts.
     pub fn counts(&self, scan: &Scan, path: &Path) -> bool {
-        is_yaml(path) && self.looks_into(scan, path)
+        let is_named = || scan.named.iter().any(|(_, found)| found.as_ref().is_ok_and(|entry| entry.real == path));
+        is_yaml(path) && self.looks_into(scan, path) || is_named()
     }
 
     /// Is this directory looked into, if it exists? The path is real, as are the starts.
@@ -282,6 +340,28 @@ impl Walk<'_> {
         } else {
             self.refuse(below, "is not a regular file; remove it");
         }
+    }
+
+    /// A file that another one names. Whatever is wrong with it is said where it is named.
+    fn named(&mut self, reference: &Reference) -> Result<Entry, String> {
+        let shown = &reference.path;
+        let path = reference.from(&self.scan.real_root);
+        let real = path.canonicalize().map_err(|error| match error.kind() {
+            io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => {
+                format!("there is no file {shown}; its path is relative to this one")
+            }
+            _ => format!("cannot look at {shown}: {error}"),
+        })?;
+        let Ok(below) = real.strip_prefix(&self.scan.real_root) else {
+            return Err(format!("{shown} leads out of the source directory; nothing outside may be read"));
+        };
+        let below: Arc<str> = below.to_string_lossy().into();
+        let metadata = fs::symlink_metadata(&real).map_err(|error| format!("cannot look at {shown}: {error}"))?;
+        if !metadata.is_file() {
+            return Err(format!("{shown} is not a regular file"));
+        }
+        self.checkout(real.parent().and_then(Checkout::find));
+        Ok(Entry { path: below, real, stat: Stat::of(&metadata) })
     }
 
     /// A file that is none of ours, unless its name only looks so.

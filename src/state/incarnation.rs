@@ -1,15 +1,30 @@
 //! Which of those that bore its name a resource is. A fingerprint of what was sent to one says nothing of the next.
 
+use super::Digest;
 use super::Error;
 use super::project::ProjectState;
 use super::project::forget_sent;
 use super::project::key;
 use super::project::reset_sent;
+use super::project::set_seen;
 use super::project::tenant;
 use crate::resource::Document;
 use crate::resource::Key;
 use rusqlite::params;
 use std::collections::HashMap;
+
+/// A big document as a look showed it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReadBack {
+    /// Whose.
+    pub key: Key,
+    /// The field that holds it.
+    pub field: &'static str,
+    /// Fingerprint of what is declared, and was sent or found.
+    pub sent: Digest,
+    /// Fingerprint of what Descope made of it.
+    pub seen: Digest,
+}
 
 /// What a look says of fingerprints.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -20,6 +35,8 @@ pub struct Outlived {
     pub anew: Vec<Key>,
     /// Fields that are declared no more.
     pub left: Vec<(Key, &'static str)>,
+    /// Big documents that were read for the first time since they were written, or are as they are declared.
+    pub read_back: Vec<ReadBack>,
 }
 
 impl ProjectState {
@@ -54,6 +71,7 @@ impl ProjectState {
                 forget_sent(transaction, id, key)?;
             }
             reset_sent(transaction, id, &outlived.left)?;
+            set_seen(transaction, id, &outlived.read_back)?;
             let mut statement = transaction.prepare_cached(sql)?;
             for (key, document) in &outlived.seen {
                 let bytes = serde_json::to_vec(document).unwrap_or_default();

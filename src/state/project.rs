@@ -2,6 +2,7 @@
 
 use super::Digest;
 use super::Error;
+use super::ReadBack;
 use super::Remembered;
 use super::State;
 use crate::resource;
@@ -114,6 +115,25 @@ impl ProjectState {
             let mut digests: HashMap<Key, BTreeMap<String, Digest>> = HashMap::new();
             while let Some(row) = rows.next()? {
                 if let Some((key, digest)) = key(row)?.zip(row.get("digest").ok()) {
+                    digests.entry(key).or_default().insert(text(row, "field")?, digest);
+                }
+            }
+            Ok(digests)
+        })
+    }
+
+    /// Of big documents, what Descope made of what was sent: fingerprints by field, where they were read back since.
+    pub fn seen_digests(&self) -> Result<HashMap<Key, BTreeMap<String, Digest>>, Error> {
+        if self.state.shared.key.is_passing() {
+            return Ok(HashMap::new());
+        }
+        self.read(|connection, id| {
+            let sql = "SELECT kind, tenant, name, field, seen FROM sent WHERE project = ? AND seen IS NOT NULL";
+            let mut statement = connection.prepare_cached(sql)?;
+            let mut rows = statement.query([id])?;
+            let mut digests: HashMap<Key, BTreeMap<String, Digest>> = HashMap::new();
+            while let Some(row) = rows.next()? {
+                if let Some((key, digest)) = key(row)?.zip(row.get("seen").ok()) {
                     digests.entry(key).or_default().insert(text(row, "field")?, digest);
                 }
             }
@@ -239,10 +259,21 @@ pub(super) fn own_created(transaction: &Transaction<'_>, id: i64, key: &Key, own
 /// Notes what was sent for fields that cannot be read back.
 pub(super) fn set_sent(transaction: &Transaction<'_>, id: i64, sent: &[Remembered]) -> rusqlite::Result<()> {
     let sql = "INSERT INTO sent (project, kind, tenant, name, field, digest) VALUES (?, ?, ?, ?, ?, ?)
-               ON CONFLICT DO UPDATE SET digest = excluded.digest";
+               ON CONFLICT DO UPDATE SET digest = excluded.digest, seen = NULL";
     let mut statement = transaction.prepare_cached(sql)?;
     for (key, field, digest) in sent {
         statement.execute(params![id, key.kind, tenant(key), key.name, field, digest])?;
+    }
+    Ok(())
+}
+
+/// What Descope made of a big document: sent, or found as it is declared.
+pub(super) fn set_seen(transaction: &Transaction<'_>, id: i64, seen: &[ReadBack]) -> rusqlite::Result<()> {
+    let sql = "INSERT INTO sent (project, kind, tenant, name, field, digest, seen) VALUES (?, ?, ?, ?, ?, ?, ?)
+               ON CONFLICT DO UPDATE SET digest = excluded.digest, seen = excluded.seen";
+    let mut statement = transaction.prepare_cached(sql)?;
+    for ReadBack { key, field, sent, seen } in seen {
+        statement.execute(params![id, key.kind, tenant(key), key.name, field, sent, seen])?;
     }
     Ok(())
 }

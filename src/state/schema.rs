@@ -220,6 +220,10 @@ const MIGRATIONS: &[&str] = &[
     -- The id that Descope gave it: of two that bear its name, this one is ours. NULL: not known, or of a kind without.
     ALTER TABLE owned ADD COLUMN server_id TEXT;
 ",
+    "
+    -- Of a big document: a fingerprint of what Descope made of it, read back after it was sent. NULL: not read yet.
+    ALTER TABLE sent ADD COLUMN seen BLOB;
+",
 ];
 
 /// The version that this binary reads and writes.

@@ -92,7 +92,7 @@ impl Looks {
         let is_usable = |seen: &&Arc<Seen>| {
             let is_after = since.is_none_or(|since| seen.at >= since);
             // Without a list it shows what it was asked for, and no other.
-            let is_of_all = kind.spec().main().read == Read::List;
+            let is_of_all = kind.spec().main().read != Read::ByName;
             is_of_all && is_after && seen.at.elapsed() < target.trusted_for / 2
         };
         if let Some(seen) = last.get(kind.name()).filter(is_usable) {

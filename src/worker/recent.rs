@@ -21,6 +21,8 @@ pub const LAG: Duration = Duration::from_secs(10);
 #[derive(Debug, Clone, Default)]
 pub struct Recent {
     written: Arc<Mutex<HashMap<Key, Vec<Field>>>>,
+    /// Big documents by field: what stands for them as they were before, and until when that proves nothing.
+    documents: Arc<Mutex<HashMap<(Key, String), (Value, Instant)>>>,
 }
 
 /// One field that was written.
@@ -58,6 +60,20 @@ impl Recent {
             let (path, before, sent) = (change.path.clone(), change.from.clone(), change.to.clone());
             noted.push(Field { path, before, sent, until: now + LAG });
         }
+    }
+
+    /// The same of a big document, of which the change tells digests alone.
+    pub fn note_document(&self, key: &Key, change: &FieldChange) {
+        let mut documents = self.documents.lock().unwrap_or_else(PoisonError::into_inner);
+        documents.retain(|_, (_, until)| *until > Instant::now());
+        documents.insert((key.clone(), change.path.clone()), (change.from.clone(), Instant::now() + LAG));
+    }
+
+    /// When a look proves something of a big document, where one that was asked for then shows it as it was before our write.
+    pub fn proves_from(&self, key: &Key, path: &str, shown: &Value, asked_at: Instant) -> Option<Instant> {
+        let documents = self.documents.lock().unwrap_or_else(PoisonError::into_inner);
+        let (before, until) = documents.get(&(key.clone(), path.to_owned()))?;
+        (before == shown && *until > asked_at).then_some(*until)
     }
 
     /// Puts what we sent in the place of what was there before, where a list that was asked for then shows it still.

@@ -104,10 +104,17 @@ impl Sending {
         for task in tasks.iter().filter(|task| !matches!(task.action, Action::Create | Action::Delete)) {
             let listed: Vec<_> = task.fields.iter().filter(|change| is_listed(kind, change)).cloned().collect();
             self.target.recent.note(&task.slot.key, &listed);
+            documents(kind, task).for_each(|change| self.target.recent.note_document(&task.slot.key, change));
         }
         let made = tasks.iter().zip(answers).filter(|(task, _)| task.action == Action::Create);
         let ids: Vec<_> = made.filter_map(|(task, answer)| Some((task.slot.key.clone(), answer.id.clone()?))).collect();
         self.end(&Ending { written: &written, reset: &reset, ids: &ids, ..self.ending(Settled::Done, "") }, &sent);
+        // What was read of it before is of before.
+        tasks.iter().for_each(|task| self.target.deep.forget(&task.slot.key, task.slot.part));
+        // What Descope made of a document is what it shows right after.
+        if tasks.iter().any(|task| documents(kind, task).next().is_some()) {
+            self.target.look_again.fire(Trigger::Interval);
+        }
         // Was it answered and not kept, or changed back since? A look soon after tells.
         let is_repeated = |written: &Written| {
             let effect = self.target.state.effect(&written.key, &written.path).ok().flatten();
@@ -233,7 +240,6 @@ fn told(state: &ProjectState, task: &Task) -> String {
     let fields = task.fields.iter().map(|change| {
         let value = |value: &Value| match shape(&change.path) {
             Some(Shape::Secret) if !value.is_null() => Value::from("(secret)"),
-            Some(Shape::Opaque) if !value.is_null() => in_short(state, value),
             _ if value.to_string().len() > LONGEST_VALUE => in_short(state, value),
             _ => value.clone(),
         };
@@ -272,8 +278,17 @@ fn written(target: &Target, task: &Task) -> Vec<Written> {
 fn is_listed(kind: &dyn Kind, change: &FieldChange) -> bool {
     let (part, field) = kind.spec().field_at(&change.path).unzip();
     let is_shown = part.is_some_and(|part| part.read == Read::List)
-        && field.is_some_and(|field| matches!(field.back, Back::AsWritten | Back::Maybe));
+        && field.is_some_and(|field| field.opaque().is_none() && matches!(field.back, Back::AsWritten | Back::Maybe));
     is_shown && !change.path.contains('[') && change.path.matches('.').count() <= 1
+}
+
+/// The big documents that a write changes.
+fn documents<'a>(kind: &dyn Kind, task: &'a Task) -> impl Iterator<Item = &'a FieldChange> {
+    let spec = kind.spec();
+    let is_document = move |change: &&FieldChange| {
+        spec.field(&change.path).is_some_and(|(part, field)| part.name == task.slot.part && field.opaque().is_some())
+    };
+    task.fields.iter().filter(is_document)
 }
 
 /// Fields that an overwriting call resets because it does not carry them.
@@ -293,5 +308,7 @@ fn unreadable(target: &Target, kind: &dyn Kind, task: &Task) -> Vec<Remembered> 
     let Some(part) = kind.spec().part(task.slot.part) else { return Vec::new() };
     let is_creation = task.action == Action::Create;
     let sent = remember::sent(part.fields, body, is_creation).into_iter();
+    let documents = documents(kind, task).map(|change| (change.path.clone().into(), change.to.clone()));
+    let sent = sent.chain(documents);
     sent.map(|(path, value)| (task.slot.key.clone(), path, target.state.fingerprint(&value))).collect()
 }

@@ -86,6 +86,23 @@ outboundApps:
     pkce: true
 ";
 
+const FLOWS: &str = "
+roles:
+  - { name: Reader }
+flows:
+  - { id: stays, file: flows/stays.json }
+  - { id: welcome, file: flows/welcome.json }
+";
+
+const WELCOME: &str = r#"{
+  "metadata": { "name": "Welcome", "componentsVersion": "1.2.3" }, "contents": { "start": "0" },
+  "screens": [{ "screenId": "0", "interactions": [] }], "references": { "roles": ["Reader"] }
+}"#;
+
+const THEME: &str = r#"{ "styles": { "light": { "primary": "blue" } }, "componentsVersion": "1.2.3" }"#;
+
+const SCHEMA: &str = "model AuthZ 1.0\n\ntype user\n\ntype doc\n  relation owner: user\n";
+
 fn cases() -> Vec<Case> {
     let case = |name, live, files, drifts: Vec<Value>| Case {
         name,
@@ -105,6 +122,38 @@ fn cases() -> Vec<Case> {
                 vec![json!({ "description": "x" }), json!({ "data": ["spam"] })],
             )
         },
+        Case {
+            without: Some("roles: [{ name: Reader }]\nflows: [{ id: stays, file: flows/stays.json }]"),
+            ..case(
+                "flows",
+                "flows/welcome",
+                &[
+                    ("a.yaml", FLOWS),
+                    ("flows/stays.json", r#"{ "contents": { "start": "1" } }"#),
+                    ("flows/welcome.json", WELCOME),
+                ],
+                vec![
+                    json!({ "v2": { "metadata": { "name": "Welcome" }, "contents": { "start": "9" }, "screens": [] } }),
+                ],
+            )
+        },
+        Case {
+            undeclared: json!({ "styles": { "light": { "primary": "blue" }, "dark": { "x": 1 }, "brand-light": { "y": 1 } } }),
+            ..case(
+                "theme",
+                "theme/",
+                &[("a.yaml", "theme: { file: theme.json }"), ("theme.json", THEME)],
+                vec![
+                    json!({ "styles": { "light": { "primary": "red" }, "dark": { "x": 1 }, "brand-light": { "y": 1 } } }),
+                ],
+            )
+        },
+        case(
+            "fga_schema",
+            "fgaSchema/",
+            &[("a.yaml", "fgaSchema: { file: schema.fga }"), ("schema.fga", SCHEMA)],
+            vec![json!({ "dsl": "model AuthZ 1.0\n\ntype user\n" })],
+        ),
         case("scope_claim_mapping", "scopeClaimMapping/", &[("a.yaml", SCOPES)], vec![json!({ "mappings": [] })]),
         Case {
             without: Some("userAttributes: [{ name: stays, type: string }]"),
@@ -168,6 +217,9 @@ fn cases() -> Vec<Case> {
         },
     ]
 }
+
+/// What the server counts by itself.
+const COUNTS: [&str; 2] = ["version", "writes"];
 
 const SECRETS: [(&str, &str); 2] = [("PORTAL_SECRET", "sentinel-portal"), ("CALENDAR_SECRET", "sentinel-calendar")];
 
@@ -242,7 +294,10 @@ each_goes_the_way!(
     sso_application_attributes,
     password_settings,
     sso_applications,
-    outbound_apps
+    outbound_apps,
+    flows,
+    theme,
+    fga_schema
 );
 
 async fn goes_the_way(name: &str) {
@@ -273,7 +328,9 @@ async fn goes_the_way(name: &str) {
             world.until(&format!("healed of {drift}"), is_healed).await;
             world.until("converged again", async |world| world.is_converged().await).await;
             let now = live(&world, case.live).await.unwrap();
-            for (field, value) in made.as_object().unwrap() {
+            for (field, value) in
+                made.as_object().unwrap().iter().filter(|(field, _)| !COUNTS.contains(&field.as_str()))
+            {
                 let is_same = meaning(&now[field]) == meaning(value);
                 assert!(is_same, "{} {drift}: {field} became {}", case.live, now[field]);
             }

@@ -13,6 +13,7 @@ mod contact;
 mod converge;
 mod crash;
 mod demo;
+mod documents;
 mod drain;
 mod durability;
 mod effect;

@@ -25,6 +25,10 @@ pub const SAMPLE: &[(&str, &str)] = &[
     ("applications/outbound.yaml", include_str!("../../../config/sample/applications/outbound.yaml")),
     ("applications/sso.yaml", include_str!("../../../config/sample/applications/sso.yaml")),
     ("attributes.yaml", include_str!("../../../config/sample/attributes.yaml")),
+    ("authorization.yaml", include_str!("../../../config/sample/authorization.yaml")),
+    ("documents.fga", include_str!("../../../config/sample/documents.fga")),
+    ("flows.yaml", include_str!("../../../config/sample/flows.yaml")),
+    ("flows/welcome.json", include_str!("../../../config/sample/flows/welcome.json")),
     ("lists.yaml", include_str!("../../../config/sample/lists.yaml")),
     ("passwords.yaml", include_str!("../../../config/sample/passwords.yaml")),
     ("permissions.yaml", include_str!("../../../config/sample/permissions.yaml")),
@@ -33,6 +37,8 @@ pub const SAMPLE: &[(&str, &str)] = &[
     ("scopes.yaml", include_str!("../../../config/sample/scopes.yaml")),
     ("tenants/acme.yaml", include_str!("../../../config/sample/tenants/acme.yaml")),
     ("tenants/globex.yaml", include_str!("../../../config/sample/tenants/globex.yaml")),
+    ("theme.json", include_str!("../../../config/sample/theme.json")),
+    ("theme.yaml", include_str!("../../../config/sample/theme.yaml")),
 ];
 
 /// A directory that goes with it.

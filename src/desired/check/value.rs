@@ -13,8 +13,10 @@ use crate::desired::yaml::Entry;
 use crate::desired::yaml::Node;
 use crate::desired::yaml::Value;
 use crate::resource::Field;
+use crate::resource::Opaque;
 use crate::resource::Shape;
 use crate::resource::fold::whole;
+use crate::resource::opaque::Source;
 use crate::resource::spec::Need;
 use serde_json::Map;
 use serde_json::Value as Json;
@@ -50,7 +52,8 @@ impl Reader<'_, '_> {
         }
         let wrong = match (shape, node.value) {
             (_, Value::Faulty) => return None,
-            (Shape::Text | Shape::Opaque | Shape::Reference(_), Value::Text(text)) => return Some(Json::String(text)),
+            (Shape::Text | Shape::Reference(_), Value::Text(text)) => return Some(Json::String(text)),
+            (Shape::Opaque(opaque), value) => return self.document(path, line, opaque, value),
             (Shape::Name, Value::Text(text)) if !text.is_empty() => return Some(Json::String(text)),
             (Shape::Name, Value::Text(_)) => "is empty".to_owned(),
             (Shape::Flag, Value::Flag(flag)) => return Some(Json::Bool(flag)),
@@ -80,9 +83,7 @@ impl Reader<'_, '_> {
             (Shape::Secret, _) => {
                 "must be a reference, `{ env: NAME }` or `{ file: PATH }`: the files hold no secrets".to_owned()
             }
-            (Shape::Text | Shape::Name | Shape::OneOf(_) | Shape::Reference(_) | Shape::Opaque, other) => {
-                must_be("a text", &other)
-            }
+            (Shape::Text | Shape::Name | Shape::OneOf(_) | Shape::Reference(_), other) => must_be("a text", &other),
             (Shape::Flag, other) => must_be("true or false", &other),
             (Shape::Integer(..), other) => must_be("a whole number", &other),
             (Shape::Set | Shape::References(_), Value::Text(_)) => {
@@ -93,6 +94,28 @@ impl Reader<'_, '_> {
             (Shape::Attributes, other) => must_be("a mapping of attribute names to values", &other),
             (Shape::Map(_), other) => must_be("a mapping of names to values", &other),
             (Shape::Object(_), other) => must_be("a mapping of fields", &other),
+        };
+        self.pen.error(line, path, wrong);
+        None
+    }
+
+    /// The document, or the path of the file that holds it.
+    fn document(&mut self, path: &str, line: u32, opaque: &Opaque, value: Value) -> Option<Json> {
+        let wrong = match (opaque.source, value) {
+            (Source::Inline, value @ Value::Map(_)) => {
+                let document = json(value);
+                let Some(wrong) = (opaque.check)(&document) else { return Some(document) };
+                wrong
+            }
+            (Source::Inline, other) => must_be("a mapping", &other),
+            (Source::Json | Source::Text, Value::Text(file)) if file.is_empty() => {
+                "is empty; write the path of a file".into()
+            }
+            (Source::Json | Source::Text, Value::Text(file)) if file.starts_with('/') => {
+                "is an absolute path; write it relative to this file".into()
+            }
+            (Source::Json | Source::Text, Value::Text(file)) => return Some(Json::String(file)),
+            (Source::Json | Source::Text, other) => must_be("the path of a file", &other),
         };
         self.pen.error(line, path, wrong);
         None
@@ -263,7 +286,7 @@ impl Reader<'_, '_> {
     fn is_misplaced_reference(&mut self, path: &str, shape: Shape, node: &Node) -> bool {
         match shape {
             // `{ env: production }` is a fair set of attributes; only the daemon's own credentials are not.
-            Shape::Attributes | Shape::Map(_) | Shape::Json | Shape::Object(_) => {
+            Shape::Attributes | Shape::Map(_) | Shape::Json | Shape::Object(_) | Shape::Opaque(_) => {
                 if reference_of(node).is_some_and(|r| self.fence.check(&r) == Err(Refusal::Own)) {
                     self.refuse_reference(path, node);
                     return true;

@@ -16,6 +16,7 @@ use crate::resource::Action;
 use crate::resource::Key;
 use crate::resource::Kind;
 use crate::resource::MAIN;
+use crate::resource::Part;
 use crate::resource::fold;
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
@@ -63,15 +64,15 @@ fn is_whole(kind: &str, fields: &BTreeSet<&'static str>) -> bool {
 
 /// Marks what would change or clear something live that is seen for the first time. Of a change that does more than that,
 /// the rest becomes a change of its own.
-pub(super) fn mark(inputs: &Inputs<'_>, plan: &mut Plan) {
-    if !inputs.holds_contact || plan.unknown_parts.is_empty() {
+pub(super) fn mark(inputs: &Inputs<'_>, live: &Live<'_>, plan: &mut Plan) {
+    if !inputs.holds_contact {
         return;
     }
     let mut changes = Vec::with_capacity(plan.changes.len());
     for mut change in std::mem::take(&mut plan.changes) {
         let tasks = std::mem::take(&mut change.tasks);
         let (new, known): (Vec<_>, Vec<_>) =
-            tasks.into_iter().partition(|task| is_first(inputs, plan, &change, task.slot.part));
+            tasks.into_iter().partition(|task| is_first(inputs, live, plan, &change, task.slot.part));
         if new.is_empty() || known.is_empty() {
             change.is_first_contact = !new.is_empty();
             change.tasks = if new.is_empty() { known } else { new };
@@ -88,26 +89,36 @@ pub(super) fn mark(inputs: &Inputs<'_>, plan: &mut Plan) {
     plan.changes = changes;
 }
 
-fn is_first(inputs: &Inputs<'_>, plan: &Plan, change: &Change, part: &'static str) -> bool {
+fn is_first(inputs: &Inputs<'_>, live: &Live<'_>, plan: &Plan, change: &Change, part: &'static str) -> bool {
     let key = &change.key;
-    let Some(fields) = plan.unknown_parts.get(&(key.kind, part)) else { return false };
+    let fields = plan.unknown_parts.get(&(key.kind, part));
     match change.action {
         Action::Create => false,
-        Action::Rename | Action::Delete => is_whole(key.kind, fields),
+        Action::Rename | Action::Delete => fields.is_some_and(|fields| is_whole(key.kind, fields)),
         // Nobody else can have set what is missing of a create of ours.
-        Action::Update if plan.unlisted.contains(key) => false,
+        Action::Update if plan.unlisted.contains(key) || is_unset(live, key) => false,
         Action::Update => change.fields.iter().any(|field| {
-            let Some(described) = described(key, field) else { return false };
+            let Some((of, described)) = described(key, field) else { return false };
+            // A big document is seen for the first time by itself, however well its kind is known.
+            let is_ours = inputs.owned.get(key).is_some_and(|ownership| ownership.created);
+            let is_document = described.opaque().is_some() && of.name == part && !is_ours;
+            let is_new = is_document || fields.is_some_and(|fields| fields.contains(described.name));
             let is_missing_of_ours = change.completes && fold::is_zero(&field.from);
             let was_sent = || (inputs.sent)(key, described.name, &fold::folded(described.shape, &field.to));
-            fields.contains(described.name) && !is_missing_of_ours && was_sent() == Sent::Unknown
+            is_new && !is_missing_of_ours && was_sent() == Sent::Unknown
         }),
     }
 }
 
-fn described(key: &Key, change: &FieldChange) -> Option<&'static resource::Field> {
+/// The only one of a kind, which holds nothing that could be lost.
+fn is_unset(live: &Live<'_>, key: &Key) -> bool {
+    let kind = resource::kind(key.kind).zip(live.get(key));
+    kind.is_some_and(|(kind, document)| kind.is_unset(document))
+}
+
+fn described(key: &Key, change: &FieldChange) -> Option<(&'static Part, &'static resource::Field)> {
     let name = change.path.split(['.', '[']).next()?;
-    resource::kind(key.kind)?.spec().field(name).map(|(_, field)| field)
+    resource::kind(key.kind)?.spec().field(name)
 }
 
 /// The fields that are known from now on: something of their part that is live was let go ahead, or nothing had to be.

@@ -28,6 +28,9 @@ pub(super) fn digest(scope: &str, change: &Change, live: &Live<'_>, shrunk: &BTr
     if let Some(field) = change.would_reset {
         digest.update(format!("resets {field:?}\n"));
     }
+    for loss in &change.losses {
+        digest.update(format!("loses {loss:?}\n"));
+    }
     // From whom it is taken away was approved, and from nobody else.
     for referrer in &change.ties.undeclared {
         digest.update(format!("referrer {referrer:?}\n"));

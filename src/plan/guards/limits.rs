@@ -126,13 +126,17 @@ fn other_names(
 pub(super) struct Verdict {
     deletes: Option<Hold>,
     updates: Option<Hold>,
+    losses: Option<Hold>,
 }
 
 impl Verdict {
     pub fn on(self, change: &Change, owned: &BTreeMap<Key, Ownership>) -> Option<Hold> {
         match change.action {
             Action::Create => None,
-            Action::Update | Action::Rename => self.updates,
+            Action::Update | Action::Rename => {
+                let losses = self.losses.filter(|_| !change.losses.is_empty());
+                self.updates.into_iter().chain(losses).min()
+            }
             Action::Delete => {
                 let replaced = owned.get(&change.key).is_some_and(|ownership| ownership.replaced);
                 let replaced = (replaced && has_rename(&change.key)).then_some(Hold::MaybeRename);
@@ -150,6 +154,8 @@ pub(super) fn verdicts(inputs: &Inputs<'_>, plan: &Plan) -> HashMap<&'static str
             plan.changes.iter().filter(|change| change.key.kind == name && actions.contains(&change.action)).count()
         };
         let deletes = count(&[Action::Delete]);
+        let of_kind = plan.changes.iter().filter(|change| change.key.kind == name);
+        let losses = of_kind.map(|change| change.losses.len()).sum::<usize>();
         let updates = count(&[Action::Update, Action::Rename]);
         if deletes + updates == 0 {
             continue;
@@ -173,6 +179,9 @@ pub(super) fn verdicts(inputs: &Inputs<'_>, plan: &Plan) -> HashMap<&'static str
                 let against = |owned| inputs.guards.against(name, window.deleted + deletes, owned);
                 against(owned_then).or_else(|| against(with_new))
             },
+            losses: (losses > 0)
+                .then(|| inputs.guards.against(name, window.deleted + deletes + losses, owned))
+                .flatten(),
             updates: inputs
                 .guards
                 .max_change_percent

@@ -77,6 +77,9 @@ fn why(change: &Change, holds: &HashMap<Slot, Hold>, planned: &BTreeSet<Slot>) -
             let kinds = named(ties.doubted.iter().map(|kind| (*kind).to_owned()));
             Some(format!("may still be referred to by what the list lacks of {kinds}"))
         }
+        Hold::MaxDeletes | Hold::MaxDeletePercent if !change.losses.is_empty() => {
+            Some(format!("would take along what it leaves out: {}", named(change.losses.iter().cloned())))
+        }
         Hold::Policy
         | Hold::ObservationShrank
         | Hold::StillDeclared
@@ -102,7 +105,7 @@ fn why(change: &Change, holds: &HashMap<Slot, Hold>, planned: &BTreeSet<Slot>) -
 pub(super) fn explanations(changes: &[Change]) -> Vec<String> {
     let is_told =
         |hold: Hold| matches!(hold, Hold::StillDeclared | Hold::StillReferenced(_) | Hold::Blocked | Hold::WouldReset);
-    let told = changes.iter().filter(|change| change.held.is_some_and(is_told));
+    let told = changes.iter().filter(|change| change.held.is_some_and(is_told) || !change.losses.is_empty());
     let sentence = |change: &Change| {
         let place = change.place.as_ref().map_or_else(String::new, |place| format!("{place}: "));
         Some(format!("{place}{} {}", change.key, change.why.as_ref()?))

@@ -52,6 +52,8 @@ impl Drawn {
             ids: &HashMap::new(),
             sent: &|_, _, _| self.sent,
             secret: &|_, _, _| Ok(self.sent),
+            document: &|_, _, _, _| false,
+            previews: &BTreeMap::new(),
             renamed: &|_, _| self.renamed,
             policy: self.policy,
             builtin_roles: &[BUILTIN_ROLE.to_owned()],

@@ -276,11 +276,12 @@ impl Drawn {
                 }
             }
         }
-        let reach: [(&'static str, &[&str]); 4] = [
+        let reach: [(&'static str, &[&str]); 5] = [
             ("roles", &["permissions", "tenants"]),
             ("tenants", &["roles", "tenants"]),
             ("ssoApplications", &["roles"]),
             ("outboundApps", &["tenants"]),
+            ("flows", &["roles"]),
         ];
         let is_unseen = |kind: &str| self.is_managed(kind) && self.answers[kind] != Answer::Whole;
         let unseen = reach.iter().filter(|(kind, named)| named.contains(&gone.kind) && is_unseen(kind));

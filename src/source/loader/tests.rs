@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::desired::testing::KINDS;
+use crate::source::tree::NamedFiles;
 use globset::Glob;
 use globset::GlobSet;
 use globset::GlobSetBuilder;
@@ -14,7 +15,12 @@ type Spoil = Box<dyn Fn(&Path)>;
 
 /// A loader over a temporary directory, with little patience.
 fn loader_of(root: &Path) -> Loader {
-    let tree = Tree { root: root.to_owned(), paths: vec![".".into()], exclude: GlobSet::empty() };
+    let tree = Tree {
+        root: root.to_owned(),
+        paths: vec![".".into()],
+        exclude: GlobSet::empty(),
+        named: NamedFiles::default(),
+    };
     let settings = Settings::new(tree, Fence::default(), KINDS);
     Loader::new(Settings { quiet: Duration::from_millis(20), tries: 8, ..settings })
 }
@@ -228,7 +234,7 @@ fn a_project_reads_its_own_directories_and_nothing_excluded() {
 fn all_errors_of_all_files_come_together_by_file_and_line() {
     let temp = tempfile::tempdir().unwrap();
     write(temp.path(), "b.yaml", "roles:\n- {name: x, nme: y}\n- {default: 1}\n");
-    write(temp.path(), "a.yaml", "roles:\n- {name: x}\nflows: []\n");
+    write(temp.path(), "a.yaml", "roles:\n- {name: x}\njwtTemplates: []\n");
 
     let load = loader_of(temp.path()).load();
 
@@ -236,7 +242,7 @@ fn all_errors_of_all_files_come_together_by_file_and_line() {
     assert_eq!(
         lines(&load.errors),
         [
-            "a.yaml:3: flows: this version does not manage this kind yet; take it out",
+            "a.yaml:3: jwtTemplates: this version does not manage this kind yet; take it out",
             "b.yaml:2: roles/x: is declared twice; the other place is a.yaml:2",
             "b.yaml:2: roles/x: nme: roles have no such field; did you mean `name`?",
             "b.yaml:3: roles: default: must be true or false but is a number",
@@ -533,4 +539,123 @@ fn a_label_agrees_with_git_status_in_every_sort_of_repository() {
             assert_eq!(loader_of(root).load().commit, Some(expected), "{sort}: {act}, loaded first");
         }
     }
+}
+
+/// The one flow that is declared, as it was loaded.
+fn flow(load: &Load) -> serde_json::Value {
+    let desired = load.desired.as_ref().unwrap();
+    desired.resources[&crate::resource::Key::new("flows", "f")].fields["file"].clone()
+}
+
+#[test]
+fn a_file_that_is_named_is_part_of_the_revision() {
+    let temp = tempfile::tempdir().unwrap();
+    let root = temp.path();
+    write(root, "sub/a.yaml", "flows:\n  - id: f\n    file: ../docs/f.json\nfgaSchema: { file: s.fga }\n");
+    write(root, "docs/f.json", "\u{feff}{\r\n \"a\": 1 }");
+    write(root, "sub/s.fga", "model AuthZ 1.0\r\ntype user\r\n");
+    let mut loader = loader_of(root);
+
+    let first = loader.load();
+    assert_eq!(
+        (first.result, flow(&first)),
+        (LoadResult::Changed, serde_json::json!({ "a": 1 })),
+        "{:?}",
+        first.errors
+    );
+    let schema =
+        first.desired.as_ref().unwrap().resources[&crate::resource::Key::only("fgaSchema")].fields["file"].clone();
+    assert_eq!(schema, "model AuthZ 1.0\ntype user\n");
+    assert_eq!(loader.load().result, LoadResult::Unchanged);
+
+    write(root, "docs/f.json", "{ \"a\": 2 }");
+    let second = loader.load();
+    assert_eq!((second.result, flow(&second)), (LoadResult::Changed, serde_json::json!({ "a": 2 })));
+    assert_ne!(second.revision, first.revision);
+
+    // The same bytes are the same revision, and another one that is named is looked at with the very load.
+    write(root, "docs/f.json", "{ \"a\": 2 }");
+    assert_eq!(loader.load().result, LoadResult::Unchanged);
+    write(root, "docs/g.json", "{ \"a\": 3 }");
+    write(root, "sub/a.yaml", "flows: [{ id: f, file: ../docs/g.json }]\n");
+    assert_eq!(flow(&loader.load()), serde_json::json!({ "a": 3 }));
+}
+
+#[test]
+fn what_is_wrong_with_a_file_that_is_named_is_said_where_it_is_named() {
+    let outside = tempfile::tempdir().unwrap();
+    fs::write(outside.path().join("f.json"), "{}").unwrap();
+    let temp = tempfile::tempdir().unwrap();
+    let root = temp.path();
+    fs::create_dir(root.join("dir")).unwrap();
+    symlink(outside.path().join("f.json"), root.join("link.json")).unwrap();
+    symlink("good.json", root.join("inward.json")).unwrap();
+    write(root, "good.json", "{ \"a\": 1 }");
+    fs::write(root.join("latin.json"), b"{ \"a\": \"\xe4\" }").unwrap();
+    write(root, "broken.json", "{ \"a\": ");
+    write(root, "answer.json", "{ \"flow\": { \"contents\": {} } }");
+    write(root, "lfs.json", "version https://git-lfs.github.com/spec/v1\noid sha256:1\n");
+    fs::File::create(root.join("large.json")).unwrap().set_len(LARGEST_FILE + 1).unwrap();
+    let mut loader = loader_of(root);
+    write(root, "a.yaml", "flows:\n  - id: f\n    file: good.json\n");
+    loader.load();
+
+    for (path, expected) in [
+        ("none.json", "there is no file none.json; its path is relative to this one"),
+        ("dir", "dir is not a regular file"),
+        ("link.json", "link.json leads out of the source directory; nothing outside may be read"),
+        ("../../etc/passwd", "../../etc/passwd"),
+        ("/etc/passwd", "is an absolute path; write it relative to this file"),
+        ("''", "is empty; write the path of a file"),
+        ("[]", "must be the path of a file but is a list"),
+        ("latin.json", "latin.json is not UTF-8; save it as UTF-8"),
+        ("broken.json", "broken.json is no JSON: "),
+        ("answer.json", "answer.json holds the whole answer of an export; keep the value of its `flow` alone"),
+        ("lfs.json", "lfs.json is a pointer of git LFS"),
+        ("large.json", "large.json holds more than 64 MiB"),
+        ("{ env: HOME }", ""),
+    ] {
+        write(root, "a.yaml", &format!("flows:\n  - id: f\n    file: {path}\n"));
+        let load = loader.load();
+        let found = lines(&load.errors);
+        assert_eq!((load.result, found.len()), (LoadResult::Invalid, 1), "{path}: {found:?}");
+        assert!(found[0].starts_with(&format!("a.yaml:3: flows/f: file: {expected}")), "{path}: {found:?}");
+        assert_eq!(flow(&load), serde_json::json!({ "a": 1 }), "the last good one stays in force");
+    }
+    write(root, "a.yaml", "flows:\n  - id: f\n    file: inward.json\n");
+    assert_eq!(flow(&loader.load()), serde_json::json!({ "a": 1 }));
+}
+
+#[test]
+fn a_label_is_dirty_for_a_file_that_is_named() {
+    let temp = repo();
+    let root = &temp.path().join("config");
+    write(root, "f.json", "{ \"a\": 1 }");
+    write(root, "other.json", "{}");
+    write(root, "flows.yaml", "flows: [{ id: f, file: f.json }]\n");
+    git(root, &["add", "."]);
+    git(root, &["commit", "-qm", "flows"]);
+    let mut loader = loader_of(root);
+    let clean = loader.load().commit.unwrap();
+    assert!(!clean.ends_with("-dirty"), "{clean}");
+
+    write(root, "other.json", "{ \"b\": 1 }");
+    assert_eq!(loader.load().commit.unwrap(), clean, "nobody reads it");
+    write(root, "f.json", "{ \"a\": 2 }");
+    assert_eq!(loader.load().commit.unwrap(), format!("{clean}-dirty"));
+}
+
+#[test]
+fn a_named_file_is_read_where_stats_never_settle() {
+    let temp = tempfile::tempdir().unwrap();
+    let root = temp.path();
+    write(root, "a.yaml", "flows: [{ id: f, file: f.json }]\n");
+    write(root, "f.json", "{ \"a\": 1 }");
+    let mut loader = loader_of(root);
+    loader.settings.apart = Duration::from_millis(1);
+
+    let revision = loader.read_twice().unwrap();
+
+    assert_eq!(revision.named.len(), 1);
+    assert!(revision.named[0].1.is_ok());
 }
