@@ -697,7 +697,9 @@ fn plan_declared(
         (Some(_), None) if differences.fields.is_empty() => return,
         (Some(_), None) => Action::Update,
     };
-    let Ok(losses) = previewed(inputs, declared, plan) else {
+    let losses =
+        wait_for_references(inputs, kind, declared, live, plan).and_then(|()| previewed(inputs, declared, plan));
+    let Ok(losses) = losses else {
         if document.is_none() {
             plan.waiting_creates.insert(key.kind);
         }
@@ -707,19 +709,6 @@ fn plan_declared(
         return;
     };
     let mut fields = std::mem::take(&mut differences.fields);
-    if let Some(unobserved) = unobserved_reference(inputs, kind, declared, live, plan) {
-        let why = format!("{unobserved} could not be observed this time");
-        plan.warnings.push(format!("{}: {key} waits: {why}", declared.place));
-        plan.waits.push((key.clone(), Why::Unobserved, why));
-        if document.is_none() {
-            plan.waiting_creates.insert(key.kind);
-        }
-        if matches!(action, Action::Create | Action::Rename) {
-            absent.insert(key.clone());
-        }
-        plan.waiting.insert(key.kind);
-        return;
-    }
     let completes = document.is_some()
         && old.is_none()
         && ownership.created
@@ -761,13 +750,13 @@ fn plan_declared(
 
 /// A kind that failed for now and holds something that this resource refers to: sent without it, the change might be
 /// refused and parked for nothing.
-fn unobserved_reference(
+fn wait_for_references(
     inputs: &Inputs<'_>,
     kind: &dyn Kind,
     declared: &Declared,
     live: &Live<'_>,
-    plan: &Plan,
-) -> Option<&'static str> {
+    plan: &mut Plan,
+) -> Result<(), ()> {
     let is_transient = |kind: &str| plan.unobserved.get(kind).is_some_and(|unobserved| unobserved.is_transient);
     let references = write::references_of(kind, declared);
     let waits_for = references.iter().find(|reference| {
@@ -775,7 +764,13 @@ fn unobserved_reference(
             && !live.is_observed(reference.kind)
             && inputs.desired.resources.contains_key(*reference)
     });
-    waits_for.map(|reference| reference.kind)
+    let Some(unobserved) = waits_for.map(|reference| reference.kind) else { return Ok(()) };
+    let Declared { key, place, .. } = declared;
+    let why = format!("{unobserved} could not be observed this time");
+    plan.warnings.push(format!("{place}: {key} waits: {why}"));
+    plan.waits.push((key.clone(), Why::Unobserved, why));
+    plan.waiting.insert(key.kind);
+    Err(())
 }
 
 /// What goes with the change of what is declared. Err where it would be refused, or nobody could tell; that is in the plan then.

@@ -83,19 +83,13 @@ impl<'a> Documents<'a> {
         let seen = self.seen.get(key).and_then(|fields| fields.get(field));
         match (sent, seen) {
             (Some(_), Some(seen)) if *seen == now.1 || declared == shown => Word::Same(None),
-            (Some(_), Some(_)) => Word::Different,
-            (Some(_), None) if self.is_without_effect(state, key, field, now.1) && !opaque::holds(shown, declared) => {
+            (Some(_), None) if is_without_effect(state, key, field, now.1) && !opaque::holds(shown, declared) => {
                 Word::Different
             }
             (Some(_), None) => Word::Same(Some(now)),
             (None, _) if declared == shown => Word::Same(Some(now)),
-            (None, _) => Word::Different,
+            (None, _) | (Some(_), Some(_)) => Word::Different,
         }
-    }
-
-    /// Is it still what it was before it was written?
-    fn is_without_effect(&self, state: &ProjectState, key: &Key, field: &str, shown: Digest) -> bool {
-        state.effect(key, field).ok().flatten().is_some_and(|effect| effect.before == shown)
     }
 
     /// What this look shows of them for the first time. What it contradicts and cannot disprove is added to `unconfirmed`.
@@ -130,6 +124,11 @@ impl<'a> Documents<'a> {
         }
         found
     }
+}
+
+/// Is it still what it was before it was written?
+fn is_without_effect(state: &ProjectState, key: &Key, field: &str, shown: Digest) -> bool {
+    state.effect(key, field).ok().flatten().is_some_and(|effect| effect.before == shown)
 }
 
 impl Assessor {

@@ -76,13 +76,12 @@ fn fits(shape: Shape, value: &Value) -> bool {
         Shape::Integer(..) => value.is_i64() || value.as_str().is_some_and(|text| text.parse::<i64>().is_ok()),
         Shape::Set | Shape::References(_) => is_array_of(value, Value::is_string),
         Shape::List(shape) => is_array_of(value, |item| fits(*shape, item)),
-        Shape::Attributes => value.is_object(),
         Shape::Map(shape) => value.as_object().is_some_and(|entries| entries.values().all(|value| fits(*shape, value))),
         Shape::Object(fields) => is_object_of(fields, value),
         Shape::Items { fields, .. } => is_array_of(value, |item| is_object_of(fields, item)),
         Shape::Json => true,
         Shape::Opaque(opaque) if opaque.source == Source::Text => value.is_string(),
-        Shape::Opaque(_) => value.is_object(),
+        Shape::Attributes | Shape::Opaque(_) => value.is_object(),
     }
 }
 

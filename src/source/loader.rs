@@ -157,12 +157,15 @@ struct Read {
 /// A file by its path below the root.
 type Known = (Arc<str>, Arc<Read>);
 
+/// A file that another one names, or why it cannot be read.
+type NamedRead = (Reference, Result<Arc<Read>, String>);
+
 /// Files that stood still while they were read.
 struct Revision {
     scan: Scan,
     files: Vec<Known>,
-    /// What they name, or why it cannot be read.
-    named: Vec<(Reference, Result<Arc<Read>, String>)>,
+    /// What they name.
+    named: Vec<NamedRead>,
 }
 
 impl Loader {
@@ -420,7 +423,7 @@ impl Loader {
     }
 
     /// What the files name. Err: read once more. What is wrong with one of them is said where it is named.
-    fn read_named(&mut self, scan: &Scan, proof: Proof) -> Result<Vec<(Reference, Result<Arc<Read>, String>)>, String> {
+    fn read_named(&mut self, scan: &Scan, proof: Proof) -> Result<Vec<NamedRead>, String> {
         let mut known = HashMap::new();
         let mut named = Vec::with_capacity(scan.named.len());
         for (reference, found) in &scan.named {

@@ -151,13 +151,13 @@ impl Scan {
     pub fn has_names_of(&self, other: &Self) -> bool {
         let names =
             |scan: &Self| scan.files.iter().map(|file| (file.path.clone(), file.real.clone())).collect::<Vec<_>>();
-        let named = |scan: &Self| -> Vec<_> {
+        let references = |scan: &Self| -> Vec<_> {
             let real =
                 |found: &Result<Entry, String>| found.as_ref().map(|entry| entry.real.clone()).map_err(Clone::clone);
             scan.named.iter().map(|(reference, found)| (reference.clone(), real(found))).collect()
         };
         names(self) == names(other)
-            && named(self) == named(other)
+            && references(self) == references(other)
             && self.refused == other.refused
             && self.real_root == other.real_root
     }
@@ -346,11 +346,13 @@ impl Walk<'_> {
     fn named(&mut self, reference: &Reference) -> Result<Entry, String> {
         let shown = &reference.path;
         let path = reference.from(&self.scan.real_root);
-        let real = path.canonicalize().map_err(|error| match error.kind() {
-            io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => {
+        let real = path.canonicalize().map_err(|error| {
+            let is_absent = matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory);
+            if is_absent {
                 format!("there is no file {shown}; its path is relative to this one")
+            } else {
+                format!("cannot look at {shown}: {error}")
             }
-            _ => format!("cannot look at {shown}: {error}"),
         })?;
         let Ok(below) = real.strip_prefix(&self.scan.real_root) else {
             return Err(format!("{shown} leads out of the source directory; nothing outside may be read"));

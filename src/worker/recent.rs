@@ -17,12 +17,14 @@ use tokio::time::Instant;
 /// For so long a list may show what was there before our write.
 pub const LAG: Duration = Duration::from_secs(10);
 
+type Documents = HashMap<(Key, String), (Value, Instant)>;
+
 /// The last writes of a project. Clones share everything.
 #[derive(Debug, Clone, Default)]
 pub struct Recent {
     written: Arc<Mutex<HashMap<Key, Vec<Field>>>>,
     /// Big documents by field: what stands for them as they were before, and until when that proves nothing.
-    documents: Arc<Mutex<HashMap<(Key, String), (Value, Instant)>>>,
+    documents: Arc<Mutex<Documents>>,
 }
 
 /// One field that was written.

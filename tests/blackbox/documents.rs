@@ -29,7 +29,9 @@ async fn world(simulator: &[&str], project: &[&str]) -> World {
 }
 
 fn write_all(world: &World) {
-    FILES.iter().for_each(|(file, text)| world.write(file, text));
+    for (file, text) in FILES {
+        world.write(file, text);
+    }
 }
 
 /// Sets switches of the simulator while it runs.
