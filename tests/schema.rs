@@ -153,7 +153,7 @@ fn what_validate_says_of_the_shape_of_a_file_says_the_schema_too() {
 /// A value that fits.
 fn plausible(shape: Shape, word: usize) -> Value {
     match shape {
-        Shape::Text | Shape::Name | Shape::Reference(_) | Shape::Opaque => json!("x"),
+        Shape::Text | Shape::Name | Shape::Reference(_) | Shape::Opaque(_) => json!("x"),
         Shape::Flag => json!(true),
         Shape::Integer(least, _) => json!(least),
         Shape::OneOf(words) => json!(words[word % words.len()]),

@@ -8,6 +8,7 @@ use crate::resource::Field;
 use crate::resource::Kind;
 use crate::resource::Shape;
 use crate::resource::Spec;
+use crate::resource::opaque::Source;
 use crate::resource::reference;
 use crate::resource::spec::Need;
 use serde_json::Map;
@@ -153,7 +154,7 @@ fn start(field: &Field) -> Option<Value> {
         | Shape::Items { .. }
         | Shape::Json
         | Shape::Reference(_)
-        | Shape::Opaque
+        | Shape::Opaque(_)
         | Shape::Secret => None,
     }
 }
@@ -161,7 +162,9 @@ fn start(field: &Field) -> Option<Value> {
 fn of_shape(shape: Shape, examples: &[&Value]) -> Map<String, Value> {
     let inside = || -> Vec<&Value> { examples.iter().copied().flat_map(each).collect() };
     let schema = match shape {
-        Shape::Text | Shape::Opaque | Shape::Reference(_) => json!({ "type": "string" }),
+        Shape::Text | Shape::Reference(_) => json!({ "type": "string" }),
+        Shape::Opaque(opaque) if opaque.source == Source::Inline => json!({ "type": "object" }),
+        Shape::Opaque(_) => json!({ "type": "string", "minLength": 1 }),
         Shape::Name => json!({ "type": "string", "minLength": 1 }),
         Shape::Flag => json!({ "type": "boolean" }),
         Shape::Integer(least, i64::MAX) => json!({ "type": "integer", "minimum": least }),
@@ -295,7 +298,7 @@ fn probes(shape: Shape) -> Vec<Value> {
         | Shape::Object(_)
         | Shape::Reference(_)
         | Shape::References(_)
-        | Shape::Opaque
+        | Shape::Opaque(_)
         | Shape::Secret => {}
     }
     probes
