@@ -164,8 +164,7 @@ fn of_shape(shape: Shape, examples: &[&Value]) -> Map<String, Value> {
     let schema = match shape {
         Shape::Text | Shape::Reference(_) => json!({ "type": "string" }),
         Shape::Opaque(opaque) if opaque.source == Source::Inline => json!({ "type": "object" }),
-        Shape::Opaque(_) => json!({ "type": "string", "minLength": 1 }),
-        Shape::Name => json!({ "type": "string", "minLength": 1 }),
+        Shape::Name | Shape::Opaque(_) => json!({ "type": "string", "minLength": 1 }),
         Shape::Flag => json!({ "type": "boolean" }),
         Shape::Integer(least, i64::MAX) => json!({ "type": "integer", "minimum": least }),
         Shape::Integer(least, most) => json!({ "type": "integer", "minimum": least, "maximum": most }),
