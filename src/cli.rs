@@ -20,14 +20,17 @@ use std::process::ExitCode;
 
 pub mod apply;
 pub mod audit;
+pub mod bar;
 pub mod completions;
 pub mod demo;
+pub mod export;
 pub mod healthcheck;
 pub mod output;
 pub mod plan;
 pub mod remote;
 pub mod run;
 pub mod schema;
+pub mod select;
 pub mod shutdown;
 pub mod simulator;
 pub mod validate;
@@ -109,6 +112,8 @@ pub enum Command {
     Audit(audit::AuditArgs),
     /// Check the files, without network or credentials
     Validate(validate::ValidateArgs),
+    /// Write the live project as files that declare it
+    Export(export::ExportArgs),
     /// Print JSON Schema of the desired state or of the settings, for editors and CI
     Schema(schema::SchemaArgs),
     /// Serve a stand-in for Descope
@@ -213,6 +218,10 @@ impl Cli {
             Command::Audit(args) => audit::run(&loaded(&overrides, redactor, false)?, &args),
             Command::Apply(args) => apply::run(loaded(&overrides, redactor, false)?, args, redactor).await,
             Command::Validate(args) => validate::run(&loaded(&overrides, redactor, false)?, &args),
+            Command::Export(args) => {
+                let overrides = export::overrides(overrides, &args);
+                export::run(loaded(&overrides, redactor, false)?, args, redactor).await
+            }
             Command::Schema(args) => schema::run(args),
             Command::Simulator(args) => {
                 start_logs(&overrides, redactor);

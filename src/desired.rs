@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 pub mod alike;
 pub mod check;
+pub mod export;
 pub mod findings;
 #[cfg(test)]
 mod hostile;

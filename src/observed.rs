@@ -15,8 +15,10 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 pub mod deep;
+pub mod everything;
 
 pub use deep::Deep;
+pub use everything::everything;
 
 /// What the API answered in one pass.
 #[derive(Debug)]

@@ -3,6 +3,7 @@
 use crate::cli::Exit;
 use crate::cli::Output;
 use crate::cli::UsageError;
+use crate::cli::bar::Bar;
 use crate::cli::output;
 use crate::cli::plan::desired;
 use crate::cli::plan::selected;
@@ -36,7 +37,6 @@ use crate::telemetry::redact::Redactor;
 use crate::telemetry::status::rfc3339;
 use crate::worker::recent::Unconfirmed;
 use anyhow::bail;
-use bar::Bar;
 use outcome::Outcome;
 use std::collections::BTreeSet;
 use std::collections::HashSet;
@@ -47,7 +47,6 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-mod bar;
 mod outcome;
 
 /// What may go ahead, and how the outcome is shown.
@@ -290,7 +289,7 @@ fn start_workers(config: &Config, parts: &Parts) -> JoinSet<()> {
 /// Waits until the queue is worked off, with a bar on a terminal.
 async fn drain(parts: &Parts, stop: &CancellationToken) {
     let total = parts.projects.iter().map(|project| parts.queue.counts_of(&project.name).total()).sum::<usize>();
-    let bar = Bar::start(total as u64);
+    let bar = Bar::start("changes");
     let settled = async {
         for project in &parts.projects {
             settle(&parts.queue, &project.reconciler, total, &bar).await;
@@ -310,7 +309,7 @@ async fn settle(queue: &Queue, reconciler: &Reconciler, total: usize, bar: &Bar)
     loop {
         changes.borrow_and_update();
         let left = queue.counts();
-        bar.show((total.saturating_sub(left.total())) as u64);
+        bar.show(total.saturating_sub(left.total()), total, String::new());
         if queue.is_settled(&reconciler.assessor.project) || refusals.borrow_and_update().is_some() {
             return;
         }

@@ -139,6 +139,9 @@ fn start(field: &Field) -> Option<Value> {
     if field.need != Need::Optional {
         return None;
     }
+    if field.start.is_some() {
+        return Some(field.start());
+    }
     match field.shape {
         Shape::Flag => Some(Value::Bool(false)),
         Shape::OneOf(words) if words.contains(&"") => Some("".into()),

@@ -6,6 +6,7 @@
 use super::Document;
 use super::opaque::Opaque;
 use super::opaque::Source;
+use serde_json::Value;
 
 /// The part that creates and deletes a resource. As it stands in the state.
 pub const MAIN: &str = "";
@@ -144,6 +145,8 @@ pub struct Field {
     pub omit: Omit,
     /// One resource of the kind alone can have each of its values: a create is refused while another one has it.
     pub exclusive: bool,
+    /// What it holds where nobody ever wrote it, as JSON; `None`: nothing.
+    pub start: Option<&'static str>,
     /// A set of domains: each belongs to one resource of the kind, and letter case means nothing in it.
     pub is_domains: bool,
 }
@@ -333,7 +336,7 @@ impl Field {
     /// A field that may be written and is read back.
     pub const fn of(name: &'static str, shape: Shape) -> Self {
         let (need, back, omit) = (Need::Optional, Back::AsWritten, Omit::Resets);
-        Self { name, shape, need, back, omit, exclusive: false, is_domains: false }
+        Self { name, shape, need, back, omit, exclusive: false, start: None, is_domains: false }
     }
 
     /// A string.
@@ -437,10 +440,21 @@ impl Field {
         Self { omit: Omit::Keeps, ..self }
     }
 
+    /// A resource that is made without it has this, as JSON.
+    #[must_use]
+    pub const fn starts_as(self, json: &'static str) -> Self {
+        Self { start: Some(json), ..self }
+    }
+
     /// One resource of the kind alone can have each of its values.
     #[must_use]
     pub const fn exclusive(self) -> Self {
         Self { exclusive: true, ..self }
+    }
+
+    /// What a resource that is made without it has.
+    pub fn start(&self) -> Value {
+        self.start.and_then(|json| serde_json::from_str(json).ok()).unwrap_or_default()
     }
 
     /// May the YAML write it?

@@ -126,7 +126,7 @@ static SPEC: Spec = Spec {
             Field::one_of("type", &["oidc", "saml", "wsfed"]).required().at_creation(),
             Field::name("name").required(),
             Field::text("description"),
-            Field::flag("enabled"),
+            Field::flag("enabled").starts_as("true"),
             Field::text("logo"),
             Field::text("loginPageUrl"),
             Field::flag("forceAuthentication"),

@@ -18,6 +18,7 @@ mod drain;
 mod durability;
 mod effect;
 mod events;
+mod export;
 mod failure;
 mod fence;
 mod fingerprints;

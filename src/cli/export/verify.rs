@@ -1,0 +1,98 @@
+//! Does the export say what lives? The files are read as the daemon reads them, and planned against a look of their own.
+
+use crate::cli::Exit;
+use crate::cli::output;
+use crate::cli::plan::show_findings;
+use crate::config;
+use crate::config::Config;
+use crate::daemon::settings;
+use crate::desired::export::Export;
+use crate::desired::export::SECRET_PREFIX;
+use crate::desired::secrets::Fence;
+use crate::observed::Observed;
+use crate::plan;
+use crate::plan::Guards;
+use crate::plan::Inputs;
+use crate::plan::Policy;
+use crate::plan::Sent;
+use crate::plan::guards::Most;
+use crate::plan::render;
+use crate::plan::render::Pace;
+use crate::plan::render::ProjectReport;
+use crate::plan::render::Report;
+use crate::resource::Document;
+use crate::source::loader::Loader;
+use crate::source::loader::Settings;
+use crate::source::tree::NamedFiles;
+use crate::source::tree::Tree;
+use globset::Glob;
+use globset::GlobSet;
+use globset::GlobSetBuilder;
+use std::collections::BTreeMap;
+use std::collections::HashMap;
+use std::io::Write;
+use std::path::Path;
+use tokio::time::Instant;
+
+/// Done where nothing but secrets could differ.
+pub fn run(
+    config: &Config,
+    project: &config::Project,
+    dir: &Path,
+    live: BTreeMap<&'static str, Vec<Document>>,
+    export: &Export,
+) -> anyhow::Result<Exit> {
+    let usual = settings::loader(config, project);
+    let mut env = GlobSetBuilder::new();
+    env.add(Glob::new(&format!("{SECRET_PREFIX}*"))?);
+    for glob in &project.secrets.env {
+        env.add(glob.clone());
+    }
+    let fence = Fence { env: env.build()?, ..usual.fence.clone() };
+    let (exclude, named) = (GlobSet::empty(), NamedFiles::default());
+    let tree = Tree { root: dir.to_owned(), paths: vec![".".into()], exclude, named };
+    let load = Loader::new(Settings { tree, fence, ..usual }).load();
+    let Some(desired) = load.desired.filter(|_| load.errors.is_empty()) else {
+        show_findings(&load.errors)?;
+        return Ok(Exit::Invalid);
+    };
+    let most = || Most { default: usize::MAX, by_kind: BTreeMap::new(), percent: f64::INFINITY };
+    let observed = Observed {
+        began: Instant::now(),
+        kinds: live.into_iter().map(|(kind, documents)| (kind, Ok(documents))).collect(),
+    };
+    let plan = plan::diff(&Inputs {
+        scope: "",
+        desired: &desired,
+        observed: &observed,
+        owned: &BTreeMap::new(),
+        ids: &HashMap::new(),
+        // What no answer shows cannot differ from what it shows.
+        sent: &|_, _, _| Sent::Same,
+        secret: &|_, _, _| Ok(Sent::Same),
+        document: &|_, _, _, _| false,
+        previews: &BTreeMap::new(),
+        renamed: &|_, _| false,
+        policy: Policy::UpsertOnly,
+        builtin_roles: &project.built_in_roles,
+        guards: &Guards { deletes: most(), missing: most(), max_change_percent: None },
+        first_contact: false,
+        holds_contact: false,
+        is_contacted: &|_, _| true,
+        windows: &BTreeMap::new(),
+        may_delete: &|_| false,
+        is_approved: &|_| false,
+    });
+    let mut out = output::stdout();
+    if plan.changes.is_empty() && plan.refused.is_empty() {
+        let secrets = export.secrets.len();
+        let but =
+            if secrets == 0 { String::new() } else { format!(", but for {secrets} secrets, which nobody can read") };
+        writeln!(out, "\nverified: the files say what the project holds{but}")?;
+        return Ok(Exit::Done);
+    }
+    let report = Report::new(vec![ProjectReport::new(&project.name, &plan, Pace::Free)]);
+    writeln!(out, "\nnot verified: the files say something else than the project holds")?;
+    out.write_all(render::text(&report).as_bytes())?;
+    Ok(Exit::Failed)
+}

@@ -1,0 +1,69 @@
+//! `--kind` and `--target`: which resources a command is about.
+
+use crate::cli::UsageError;
+use crate::resource;
+use crate::resource::Key;
+use crate::resource::Kind;
+
+/// Which resources; without any, all.
+#[derive(Debug, Clone, Default, clap::Args)]
+pub struct Selection {
+    /// Only this kind (roles, tenants, ...); may be given more than once
+    #[arg(long, value_name = "KIND")]
+    pub kind: Vec<String>,
+    /// Only this resource, as plan shows it: roles/Editor, roles/acme/Owner; may be given more than once
+    #[arg(long, value_name = "KIND/ID")]
+    pub target: Vec<String>,
+}
+
+impl Selection {
+    /// Is anything left out?
+    pub fn is_narrow(&self) -> bool {
+        !self.kind.is_empty() || !self.target.is_empty()
+    }
+
+    /// The kinds that it is about. Errs where it names one that there is not.
+    pub fn kinds(&self) -> Result<Vec<&'static dyn Kind>, UsageError> {
+        for name in self.kind.iter().chain(&self.target) {
+            let kind = name.split('/').next().unwrap_or_default();
+            if resource::kind(kind).is_none() {
+                return Err(unknown(kind));
+            }
+        }
+        if let Some(target) = self.target.iter().find(|target| !is_one(target)) {
+            return Err(UsageError(format!(
+                "--target: {target} names no resource; write KIND/ID, such as roles/Editor"
+            )));
+        }
+        let is_asked = |kind: &&&'static dyn Kind| {
+            let name = kind.name();
+            !self.is_narrow()
+                || self.kind.iter().any(|asked| asked == name)
+                || self.target.iter().any(|target| target.split('/').next() == Some(name))
+        };
+        Ok(resource::ALL.iter().filter(is_asked).copied().collect())
+    }
+
+    /// Is this resource one of them?
+    pub fn wants(&self, key: &Key) -> bool {
+        !self.is_narrow()
+            || self.kind.iter().any(|kind| *kind == *key.kind)
+            || self.target.iter().any(|target| *target == key.to_string())
+    }
+}
+
+/// `KIND/ID`, or the kind alone where there is one in every project.
+fn is_one(target: &str) -> bool {
+    match target.split_once('/') {
+        Some((_, id)) => !id.is_empty(),
+        None => resource::kind(target).is_some_and(|kind| kind.spec().is_only()),
+    }
+}
+
+fn unknown(kind: &str) -> UsageError {
+    let known: Vec<&str> = resource::ALL.iter().map(|kind| kind.name()).collect();
+    let distance = |known: &&&str| strsim::osa_distance(known, kind);
+    let near = known.iter().min_by_key(distance).filter(|near| distance(near) <= 2);
+    let hint = near.map_or_else(String::new, |near| format!("; did you mean {near}?"));
+    UsageError(format!("{kind} is no kind of resource{hint} (kinds: {})", known.join(", ")))
+}

@@ -1,0 +1,351 @@
+//! The other way round: what lives in a project, as files that declare it.
+//!
+//! The files are minimal (what is empty, computed or built in is left out), sorted, and the same for the same project.
+
+#![allow(clippy::wildcard_enum_match_arm, reason = "whatever else there is stands for itself")]
+
+use crate::resource::Document;
+use crate::resource::Field;
+use crate::resource::Key;
+use crate::resource::Kind;
+use crate::resource::MAIN;
+use crate::resource::Opaque;
+use crate::resource::Part;
+use crate::resource::Shape;
+use crate::resource::Spec;
+use crate::resource::fold::canonical;
+use crate::resource::fold::is_zero;
+use crate::resource::opaque::Source;
+use crate::resource::spec::Back;
+use crate::resource::spec::Need;
+use crate::resource::spec::Read;
+use serde_json::Value;
+use std::collections::BTreeMap;
+use std::collections::BTreeSet;
+
+pub mod text;
+
+pub use text::Yaml;
+
+/// What the names of the variables begin with that the files refer to.
+pub const SECRET_PREFIX: &str = "SECRET_";
+
+/// Where the schema lies that the files name. The dot keeps it out of what is read.
+pub const SCHEMA_FILE: &str = ".desired.schema.json";
+
+/// What an export says.
+#[derive(Debug, Default)]
+pub struct Export {
+    /// Text by path, with `/`.
+    pub files: BTreeMap<String, String>,
+    /// What has to be filled in.
+    pub secrets: Vec<Secret>,
+    /// What could not be written down, and why.
+    pub notes: Vec<String>,
+    /// How many resources.
+    pub resources: usize,
+}
+
+/// A secret that no answer shows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Secret {
+    /// Of which resource.
+    pub key: Key,
+    /// `clientSecret`.
+    pub path: String,
+    /// The variable that the file refers to.
+    pub variable: String,
+}
+
+/// One resource, and the file it goes to.
+struct Item {
+    key: Key,
+    file: String,
+    yaml: Yaml,
+}
+
+/// Writes down what lives. `is_wanted` says of which resources. Of each kind, `live` holds every resource, in the form of
+/// requests, with the parts that have calls of their own.
+pub fn export(
+    live: &BTreeMap<&'static str, Vec<Document>>,
+    builtin_names: &[String],
+    is_wanted: &dyn Fn(&Key) -> bool,
+) -> Export {
+    let mut writer = Writer::default();
+    for kind in crate::resource::ALL {
+        let Some(documents) = live.get(kind.name()) else { continue };
+        let mut items = writer.kind(*kind, documents, builtin_names, is_wanted);
+        items.sort_by(|a, b| a.key.cmp(&b.key));
+        writer.export.resources += items.len();
+        writer.files(*kind, items);
+    }
+    writer.export
+}
+
+#[derive(Default)]
+struct Writer {
+    export: Export,
+    variables: BTreeSet<String>,
+    /// Where the YAML of the resource at hand lies, with a `/` at the end.
+    folder: String,
+    names: BTreeSet<String>,
+}
+
+impl Writer {
+    fn kind(
+        &mut self,
+        kind: &'static dyn Kind,
+        documents: &[Document],
+        builtin_names: &[String],
+        is_wanted: &dyn Fn(&Key) -> bool,
+    ) -> Vec<Item> {
+        let mut found: Vec<(Key, &Document)> = documents
+            .iter()
+            .filter(|live| !kind.is_builtin(live, builtin_names) && !kind.is_unset(live))
+            .filter_map(|live| Some((kind.key(live)?, live)))
+            .filter(|(key, _)| is_wanted(key))
+            .collect();
+        found.sort_by(|(a, x), (b, y)| a.cmp(b).then_with(|| kind.server_id(x).cmp(&kind.server_id(y))));
+        let mut items = Vec::with_capacity(found.len());
+        for (at, (key, live)) in found.iter().enumerate() {
+            let is_same = |other: Option<&(Key, &Document)>| other.is_some_and(|(other, _)| other == key);
+            // Sorted, so that those of one name are neighbours.
+            let is_doubtful = is_same(at.checked_sub(1).and_then(|at| found.get(at))) || is_same(found.get(at + 1));
+            let has_folder = has_parts_of_its_own(kind.spec(), live);
+            self.folder = if has_folder { format!("{}/", kind.name()) } else { String::new() };
+            let yaml = self.resource(kind, key, live, is_doubtful);
+            let file = if has_folder {
+                self.unique_name(&format!("{}{}", self.folder, text::file_name(&key.id())), "yaml")
+            } else {
+                format!("{}.yaml", kind.name())
+            };
+            items.push(Item { key: key.clone(), file, yaml });
+        }
+        items
+    }
+
+    /// Two ids may differ in what a file's name cannot show.
+    fn unique_name(&mut self, stem: &str, end: &str) -> String {
+        let mut number = (1..).map(|n| if n == 1 { format!("{stem}.{end}") } else { format!("{stem}~{n}.{end}") });
+        let free = number.find(|name| self.names.insert(name.to_lowercase()));
+        free.unwrap_or_default()
+    }
+
+    fn files(&mut self, kind: &'static dyn Kind, items: Vec<Item>) {
+        let mut by_file: BTreeMap<String, Vec<Yaml>> = BTreeMap::new();
+        for item in items {
+            by_file.entry(item.file).or_default().push(item.yaml);
+        }
+        for (path, items) in by_file {
+            let value = if kind.spec().is_only() {
+                items.into_iter().next().unwrap_or(Yaml::Map(Vec::new()))
+            } else {
+                Yaml::List(items)
+            };
+            let up = "../".repeat(path.matches('/').count());
+            let header = format!("# yaml-language-server: $schema={up}{SCHEMA_FILE}\n");
+            let document = Yaml::Map(vec![(kind.name().to_owned(), value)]);
+            self.export.files.insert(path, header + &text::document(&document));
+        }
+    }
+
+    fn resource(&mut self, kind: &'static dyn Kind, key: &Key, live: &Document, is_doubtful: bool) -> Yaml {
+        let spec = kind.spec();
+        let mut fields = Vec::new();
+        let mut declared = Document::new();
+        for (part, field) in spec.fields().filter(|(_, field)| field.is_declarable()) {
+            if spec.is_server_id(field.name) && !is_doubtful {
+                continue;
+            }
+            if spec.identity.field == Some(field.name) {
+                fields.push((field.name.to_owned(), Yaml::Text(key.name.to_string())));
+                continue;
+            }
+            let Some(yaml) = self.field(spec, part, key, field, live) else { continue };
+            declared.insert(field.name.to_owned(), yaml.to_json());
+            fields.push((field.name.to_owned(), yaml));
+        }
+        // A secret of another type of resource is none that it has.
+        let refused: Vec<&str> = (spec.check)(&declared).into_iter().map(|(field, _)| field).collect();
+        fields.retain(|(name, _)| !refused.contains(&name.as_str()));
+        let is_kept = |secret: &Secret| {
+            let top = secret.path.split(['.', '[']).next().unwrap_or_default();
+            secret.key != *key || !refused.contains(&top)
+        };
+        self.export.secrets.retain(is_kept);
+        match spec.identity.bare.and_then(|bare| fields.iter().position(|(name, _)| name == bare)) {
+            Some(at) => fields.swap_remove(at).1,
+            None => Yaml::Map(fields),
+        }
+    }
+
+    /// What is worth writing of a field; `None` where it is what nobody needs to write.
+    fn field(&mut self, spec: &Spec, part: &Part, key: &Key, field: &Field, live: &Document) -> Option<Yaml> {
+        let value = live.get(field.name).unwrap_or(&Value::Null);
+        if matches!(field.shape, Shape::Secret) {
+            let is_there = part.read != Read::Each || has_any(part, live);
+            return is_there.then(|| self.secret(key, field.name));
+        }
+        if field.back == Back::Never {
+            return None;
+        }
+        let is_returned = field.back == Back::AsWritten || live.contains_key(field.name);
+        // What nobody creates was there before: what it begins with, nobody knows.
+        let is_found = spec.is_only() || part.name != MAIN && part.read == Read::Each && has_any(part, live);
+        let start = field.start();
+        if is_zero(value) {
+            let is_told = matches!(field.shape, Shape::Flag) && (is_found || !is_zero(&start)) && is_returned;
+            return is_told.then_some(Yaml::Flag(false));
+        }
+        if !is_found && canonical(field.shape, value) == start {
+            return None;
+        }
+        self.value(key, field.name, field.shape, value)
+    }
+
+    fn value(&mut self, key: &Key, path: &str, shape: Shape, value: &Value) -> Option<Yaml> {
+        if let Shape::Opaque(opaque) = shape {
+            return Some(self.document(key, path, opaque, value));
+        }
+        let value = canonical(shape, value);
+        match (shape, value) {
+            (Shape::OneOf(words), Value::String(word)) => {
+                if words.contains(&word.as_str()) {
+                    return Some(Yaml::Text(word));
+                }
+                self.note(key, path, "is a word that this version does not know");
+                None
+            }
+            (Shape::Integer(least, most), Value::Number(number)) => {
+                if number.as_i64().is_some_and(|number| (least..=most).contains(&number)) {
+                    return Some(Yaml::Number(number));
+                }
+                self.note(key, path, "is out of its bounds");
+                None
+            }
+            (Shape::Set | Shape::References(_), Value::Array(items)) => {
+                let texts = items.iter().filter_map(Value::as_str).filter(|text| !text.is_empty());
+                Some(Yaml::List(texts.map(|text| Yaml::Text(text.to_owned())).collect()))
+            }
+            (Shape::List(shape), Value::Array(items)) => Some(Yaml::List(
+                items
+                    .iter()
+                    .enumerate()
+                    .map(|(n, item)| {
+                        let path = format!("{path}[{n}]");
+                        self.value(key, &path, *shape, item).unwrap_or_else(|| Yaml::from_json(item))
+                    })
+                    .collect(),
+            )),
+            (Shape::Map(shape), Value::Object(entries)) => {
+                let mut kept = Vec::new();
+                for (name, value) in &entries {
+                    let path = format!("{path}.{name}");
+                    let yaml = self.value(key, &path, *shape, value).unwrap_or(Yaml::Map(Vec::new()));
+                    kept.push((name.clone(), yaml));
+                }
+                Some(Yaml::Map(kept))
+            }
+            (Shape::Object(fields), Value::Object(object)) => {
+                let kept = self.object(key, path, fields, &[], &object);
+                (!kept.is_empty()).then_some(Yaml::Map(kept))
+            }
+            (Shape::Items { key: names, fields, .. }, Value::Array(items)) => {
+                let mut kept = Vec::new();
+                for item in &items {
+                    let Value::Object(object) = item else { continue };
+                    let id = crate::resource::secret::item_id(names, item).join(",");
+                    kept.push(Yaml::Map(self.object(key, &format!("{path}[{id}]"), fields, names, object)));
+                }
+                Some(Yaml::List(kept))
+            }
+            (Shape::Name, Value::String(text)) if text.is_empty() => None,
+            (Shape::Secret, _) => None,
+            (_, value) => Some(Yaml::from_json(&value)),
+        }
+    }
+
+    fn object(
+        &mut self,
+        key: &Key,
+        path: &str,
+        fields: &'static [Field],
+        names: &[&str],
+        live: &Document,
+    ) -> Vec<(String, Yaml)> {
+        let mut kept = Vec::new();
+        let is_empty = live.values().all(is_zero);
+        for field in fields.iter().filter(|field| field.is_declarable()) {
+            let path = format!("{path}.{}", field.name);
+            let value = live.get(field.name).unwrap_or(&Value::Null);
+            let yaml = match field.shape {
+                Shape::Secret => (!is_empty).then(|| self.secret(key, &path)),
+                _ if field.back == Back::Never => None,
+                shape if is_zero(value) => {
+                    let is_needed = field.need == Need::Required || names.contains(&field.name);
+                    is_needed.then(|| nothing(shape)).flatten()
+                }
+                shape => self.value(key, &path, shape, value),
+            };
+            kept.extend(yaml.map(|yaml| (field.name.to_owned(), yaml)));
+        }
+        kept
+    }
+
+    /// A document goes into a file of its own, unless the files have it in the YAML.
+    fn document(&mut self, key: &Key, path: &str, opaque: &Opaque, value: &Value) -> Yaml {
+        let (end, text) = match opaque.source {
+            Source::Inline => return Yaml::from_json(&opaque.canonical(value)),
+            Source::Json => {
+                let document = opaque.canonical(value);
+                ("json", serde_json::to_string_pretty(&document).unwrap_or_default() + "\n")
+            }
+            Source::Text => {
+                let text = value.as_str().unwrap_or_default().trim_end();
+                ("txt", format!("{text}\n"))
+            }
+        };
+        let is_only = key.tenant.is_none() && *key.name == *key.kind;
+        let id = if is_only { key.kind.to_owned() } else { format!("{}/{}", key.kind, text::file_name(&key.id())) };
+        // Most kinds have one document, in a field that says no more than that.
+        let stem = if path.contains(['.', '[']) { format!("{id}-{}", text::file_name(path)) } else { id };
+        let file = self.unique_name(&stem, end);
+        self.export.files.insert(file.clone(), text);
+        Yaml::Text(file.strip_prefix(&self.folder).unwrap_or(&file).to_owned())
+    }
+
+    fn secret(&mut self, key: &Key, path: &str) -> Yaml {
+        let stem = format!("{SECRET_PREFIX}{}", text::variable(&format!("{}_{}_{path}", key.kind, key.id())));
+        let mut number = (1..).map(|n| if n == 1 { stem.clone() } else { format!("{stem}_{n}") });
+        let variable = number.find(|name| self.variables.insert(name.clone())).unwrap_or_default();
+        self.export.secrets.push(Secret { key: key.clone(), path: path.to_owned(), variable: variable.clone() });
+        Yaml::Secret(variable)
+    }
+
+    fn note(&mut self, key: &Key, path: &str, what: &str) {
+        self.export.notes.push(format!("{key}: {path} {what}; it is left out, and so stays as it is"));
+    }
+}
+
+/// A value that says nothing, where one has to stand.
+fn nothing(shape: Shape) -> Option<Yaml> {
+    match shape {
+        Shape::Text | Shape::Reference(_) => Some(Yaml::Text(String::new())),
+        Shape::Flag => Some(Yaml::Flag(false)),
+        Shape::Integer(least, _) if least <= 0 => Some(Yaml::Number(0.into())),
+        Shape::OneOf(words) => words.contains(&"").then(|| Yaml::Text(String::new())),
+        Shape::Set | Shape::References(_) | Shape::List(_) | Shape::Items { .. } => Some(Yaml::List(Vec::new())),
+        Shape::Attributes | Shape::Map(_) | Shape::Object(_) => Some(Yaml::Map(Vec::new())),
+        Shape::Name | Shape::Integer(..) | Shape::Json | Shape::Opaque(_) | Shape::Secret => None,
+    }
+}
+
+/// Did the call of this part show anything?
+fn has_any(part: &Part, live: &Document) -> bool {
+    part.fields.iter().any(|field| live.get(field.name).is_some_and(|value| !is_zero(value)))
+}
+
+/// Such a resource is long, and gets a file of its own.
+fn has_parts_of_its_own(spec: &Spec, live: &Document) -> bool {
+    spec.parts.iter().any(|part| part.read == Read::Each && part.name != MAIN && has_any(part, live))
+}

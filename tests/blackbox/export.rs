@@ -1,0 +1,223 @@
+//! `export`: what it writes is small, says all of it, and makes the same project again.
+
+use crate::harness::Setup;
+use crate::harness::World;
+use serde_json::json;
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+use std::process::Output;
+
+/// Text by path below the folder.
+fn files(folder: &Path) -> BTreeMap<String, String> {
+    fn walk(root: &Path, folder: &Path, found: &mut BTreeMap<String, String>) {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                walk(root, &path, found);
+            } else {
+                let name = path.strip_prefix(root).unwrap().to_str().unwrap().to_owned();
+                found.insert(name, fs::read_to_string(&path).unwrap());
+            }
+        }
+    }
+    let mut found = BTreeMap::new();
+    walk(folder, folder, &mut found);
+    found
+}
+
+fn said(output: &Output) -> String {
+    format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
+}
+
+async fn expect(world: &World, args: &[&str], code: i32) -> String {
+    let output = world.run(args).await;
+    assert_eq!(output.status.code(), Some(code), "{args:?}: {}", said(&output));
+    said(&output)
+}
+
+/// A project into which `repo` was applied.
+async fn project(repo: &Path) -> World {
+    let secrets = "secrets: { env: ['SECRET_*'] }".to_owned();
+    let setup = Setup { project: vec!["firstContact: apply".to_owned(), secrets], ..Setup::default() };
+    let mut world = World::with(setup).await;
+    for text in files(repo).values() {
+        for word in text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_') {
+            if word.starts_with("SECRET_") {
+                world.environment.push((word.to_owned(), format!("of {word}")));
+            }
+        }
+    }
+    expect(&world, &["apply", "--auto-approve", "--source", repo.to_str().unwrap()], 0).await;
+    world
+}
+
+const SMALL: &str = "
+permissions:
+  - { name: 'doc:write', description: \"one\\ntwo\\n\" }
+  - { name: 'doc:read' }
+roles:
+  - { name: 'No', permissionNames: ['doc:write', 'doc:read'], default: true }
+  - { name: Owner, tenantId: acme }
+tenants:
+  - { id: acme, name: Acme, customAttributes: {}, selfProvisioningDomains: [b.example, a.example] }
+ssoApplications:
+  - { id: portal, type: oidc, name: Portal, enabled: false }
+  - { id: wiki, type: wsfed, name: Wiki, realm: r, replyUrl: 'https://w.example/r', enabled: true }
+";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn it_is_minimal_sorted_and_names_what_to_fill_in() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join("a.yaml"), SMALL).unwrap();
+    let world = project(dir.path()).await;
+    let out = world.path("out");
+
+    let said = expect(&world, &["export", "--dir", out.to_str().unwrap(), "--verify"], 0).await;
+
+    let found = files(&out);
+    let header = "# yaml-language-server: $schema=.desired.schema.json\n";
+    let expected = [
+        (
+            "permissions.yaml",
+            "permissions:
+  - name: \"doc:read\"
+  - name: \"doc:write\"
+    description: |
+      one
+      two
+",
+        ),
+        (
+            "roles.yaml",
+            "roles:
+  - name: \"No\"
+    permissionNames: [\"doc:read\", \"doc:write\"]
+    default: true
+  - name: Owner
+    tenantId: acme
+",
+        ),
+        (
+            "tenants.yaml",
+            "tenants:
+  - id: acme
+    name: Acme
+    selfProvisioningDomains: [a.example, b.example]
+",
+        ),
+    ];
+    for (name, text) in expected {
+        assert_eq!(found.get(name), Some(&format!("{header}{text}")), "{name}: {found:?}");
+    }
+    let apps = &found["ssoApplications.yaml"];
+    assert!(apps.contains("clientSecret: { env: SECRET_SSO_APPLICATIONS_PORTAL_CLIENT_SECRET }"), "{apps}");
+    assert!(apps.contains("enabled: false") && !apps.contains("enabled: true"), "{apps}");
+    assert_eq!(apps.matches("clientSecret").count(), 1, "the other one has no such field: {apps}");
+    assert!(
+        said.contains("SECRET_SSO_APPLICATIONS_PORTAL_CLIENT_SECRET   ssoApplications/portal: clientSecret"),
+        "{said}"
+    );
+    assert!(said.contains("verified: the files say what the project holds, but for 1 secret"), "{said}");
+    assert!(found[".desired.schema.json"].contains("json-schema.org"), "an editor finds the schema");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_project_of_every_kind_makes_the_same_project_again() {
+    let sample = Path::new(env!("CARGO_MANIFEST_DIR")).join("config/sample");
+    let first = project(&sample).await;
+    // Drift and what nobody declares is exported like everything else.
+    first.edit_live("tenants/clicked", json!({ "name": "Clicked together", "disabled": true })).await;
+    let out = first.path("out");
+    let said = expect(&first, &["export", "--dir", out.to_str().unwrap(), "--verify"], 0).await;
+    assert!(said.contains("verified"), "{said}");
+    let once = files(&out);
+    for kind in descope_gitops::resource::ALL {
+        assert!(once.keys().any(|name| name.starts_with(kind.name())), "no {} in {once:?}", kind.name());
+    }
+
+    let second = project(&out).await;
+    let again = second.path("again");
+    expect(&second, &["export", "--dir", again.to_str().unwrap()], 0).await;
+
+    assert_eq!(files(&again), once);
+    let report = second.run_json(&["plan", "-o", "json", "--source", out.to_str().unwrap()], 0).await;
+    assert_eq!(report["projects"][0]["changes"], json!([]), "the state knows its secrets");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn planned_without_a_state_nothing_but_secrets_differs() {
+    let sample = Path::new(env!("CARGO_MANIFEST_DIR")).join("config/sample");
+    let mut world = project(&sample).await;
+    let out = world.path("out");
+    let out = out.to_str().unwrap();
+    expect(&world, &["export", "--dir", out], 0).await;
+    for (_, text) in files(Path::new(out)) {
+        for word in text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_').filter(|w| w.starts_with("SECRET_")) {
+            world.environment.push((word.to_owned(), "s".to_owned()));
+        }
+    }
+
+    let state = world.path("other-state");
+    let args = ["plan", "-o", "json", "--source", out, "--state", state.to_str().unwrap()];
+    let report = world.run_json(&args, 0).await;
+
+    let project = &report["projects"][0];
+    let fields = project["changes"].as_array().unwrap().iter().flat_map(|change| change["fields"].as_array().unwrap());
+    assert!(fields.clone().all(|field| field["to"] == "(secret)"), "{project}");
+    assert_eq!(project["refused"], json!([]));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn it_does_not_overwrite_unless_it_is_told_to() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join("a.yaml"), "roles: [{ name: a }, { name: b }]\npermissions: [{ name: p }]\n").unwrap();
+    let world = project(dir.path()).await;
+    let out = world.path("out");
+    fs::create_dir_all(out.join("deep")).unwrap();
+    fs::write(out.join("deep/mine.yml"), "mine").unwrap();
+    let to = out.to_str().unwrap().to_owned();
+
+    let said = expect(&world, &["export", "--dir", &to], 1).await;
+    assert!(said.contains("deep/mine.yml") && said.contains("--force"), "{said}");
+    assert_eq!(files(&out).len(), 1, "nothing was written");
+
+    fs::write(out.join("roles.yaml"), "old").unwrap();
+    fs::remove_file(out.join("deep/mine.yml")).unwrap();
+    expect(&world, &["export", "--dir", &to, "--force", "--target", "roles/b"], 0).await;
+    let found = files(&out);
+    assert!(found["roles.yaml"].ends_with("roles:\n  - name: b\n"), "{found:?}");
+    assert!(!found.contains_key("permissions.yaml"), "{found:?}");
+    assert!(expect(&world, &["export", "--dir", &to, "--kind", "rolls"], 64).await.contains("did you mean roles?"));
+    assert!(expect(&world, &["export", "--dir", &to, "--target", "roles"], 64).await.contains("KIND/ID"));
+    expect(&world, &["export", "--dir", &to, "--force", "--target", "roles/zz"], 1).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_files_do_not_say_fails_the_verification() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join("a.yaml"), "roles: [{ name: a }]\n").unwrap();
+    let world = project(dir.path()).await;
+    let out = world.path("out");
+    fs::create_dir_all(&out).unwrap();
+    // It stays where it is, so the files declare what does not live.
+    fs::write(out.join("more.yaml"), "roles: [{ name: gone }]\n").unwrap();
+
+    let said = expect(&world, &["export", "--dir", out.to_str().unwrap(), "--force", "--verify"], 1).await;
+
+    assert!(said.contains("not verified") && said.contains("roles/gone"), "{said}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_cannot_be_read_is_an_error_and_writes_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join("a.yaml"), "roles: [{ name: a }]\n").unwrap();
+    let world = project(dir.path()).await;
+    world.faults(json!([{ "fault": "status", "status": 400, "match": { "path": "/v1/mgmt/role/all" } }])).await;
+    let out = world.path("out");
+
+    let said = expect(&world, &["export", "--dir", out.to_str().unwrap()], 1).await;
+
+    assert!(said.contains("roles could not be read, so nothing was written"), "{said}");
+    assert!(!out.exists());
+}
