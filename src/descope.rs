@@ -17,6 +17,8 @@ use serde_json::Value;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::Mutex;
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -75,6 +77,7 @@ pub struct Client {
     priority: Priority,
     wanted: Option<Arc<Wanted>>,
     begin: Option<Arc<Begin>>,
+    calls: Option<Arc<AtomicUsize>>,
     /// For the next attempt.
     reserved: Option<Arc<Mutex<Option<Permit>>>>,
 }
@@ -119,7 +122,14 @@ impl Client {
         let license = License::default();
         let blame = Blame::default();
         let shared = Shared { settings, key, transport, limiter, metrics, shutdown, license, blame };
-        Self { shared: Arc::new(shared), priority: Priority::Observation, wanted: None, begin: None, reserved: None }
+        Self {
+            shared: Arc::new(shared),
+            priority: Priority::Observation,
+            wanted: None,
+            begin: None,
+            calls: None,
+            reserved: None,
+        }
     }
 
     /// Which project it speaks to, on which host.
@@ -160,6 +170,13 @@ impl Client {
     #[must_use]
     pub fn begun_by(&self, begin: impl Fn() -> bool + Send + Sync + 'static) -> Self {
         Self { begin: Some(Arc::new(begin)), ..self.clone() }
+    }
+
+    /// The same, and how many calls it makes; one that is repeated counts once.
+    #[must_use]
+    pub fn counted(&self) -> (Self, Arc<AtomicUsize>) {
+        let calls = Arc::new(AtomicUsize::new(0));
+        (Self { calls: Some(Arc::clone(&calls)), ..self.clone() }, calls)
     }
 
     /// Waits for leave to send, and gives a client whose next attempt needs no more; `None` where nothing more is sent.
@@ -207,6 +224,9 @@ impl Client {
 
     async fn send(&self, call: &Call) -> Result<Document, Error> {
         let Shared { settings, metrics, shutdown, .. } = &*self.shared;
+        if let Some(calls) = &self.calls {
+            calls.fetch_add(1, Ordering::Relaxed);
+        }
         let count = |reason| metrics.api_retries_total.with_label_values(&[call.operation(), reason]).inc();
         let mut failures = 0;
         // Where nothing more is sent, what an earlier attempt may have done is still what the caller must know.

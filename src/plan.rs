@@ -24,6 +24,9 @@ use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 use std::collections::HashMap;
 use std::collections::HashSet;
+use std::hash::DefaultHasher;
+use std::hash::Hash;
+use std::hash::Hasher;
 use std::sync::Arc;
 use std::time::SystemTime;
 use tokio::time::Instant;
@@ -70,7 +73,7 @@ pub struct Task {
     pub id: Option<Arc<str>>,
     /// Tasks of the same plan that have to be done before.
     pub after: Vec<Slot>,
-    /// Of a delete: creates and renames of its kind that want what it gives up. They may be refused before it is gone.
+    /// Of a delete: what of its kind wants what it gives up. That may be refused before it is gone.
     pub frees: Vec<Slot>,
     /// Its place in the order of a pass: creates and updates by kind, then deletes in reverse.
     pub stage: u32,
@@ -90,6 +93,8 @@ pub struct Task {
     pub wanted: u64,
     /// Digest of the observed document ([`digest`]) that an overwriting write is built on.
     pub seen: u64,
+    /// Tells the observed resource from one of its name that was made anew ([`incarnation`]).
+    pub incarnation: u64,
     /// What becomes different, for the audit trail.
     pub fields: Arc<[FieldChange]>,
     /// Why it is done, for the audit trail.
@@ -262,8 +267,8 @@ pub struct Refusal {
     pub key: Key,
     /// What is wrong and what to do instead.
     pub message: String,
-    /// Where the YAML declares it.
-    pub place: Place,
+    /// Where the YAML declares it; `None` for what is to be deleted.
+    pub place: Option<Place>,
 }
 
 /// Why a kind could not be observed.
@@ -282,6 +287,8 @@ pub struct Unobserved {
 pub struct Plan {
     /// In the order in which they are sent.
     pub changes: Vec<Change>,
+    /// The calls of the look that it rests on.
+    pub reads: usize,
     /// Live, not in the YAML, and not touched.
     pub undeclared: Vec<Key>,
     /// Declarations that cannot be carried out.
@@ -397,6 +404,17 @@ impl Change {
             task.approval = Some(Arc::clone(&self.digest));
         }
     }
+}
+
+/// Digest of what only a new resource of the same name has another value of; 0 where Descope tells nothing of that sort.
+pub fn incarnation(kind: &dyn Kind, document: &Document) -> u64 {
+    let told = kind.incarnation(document);
+    if told.is_empty() {
+        return 0;
+    }
+    let mut hasher = DefaultHasher::new();
+    Value::Object(told).to_string().hash(&mut hasher);
+    hasher.finish()
 }
 
 /// Compares both sides. Deterministic: the same inputs give the same plan.
@@ -583,7 +601,7 @@ fn refuse_ambiguous(inputs: &Inputs<'_>, live: &Live<'_>, plan: &mut Plan) {
         } else {
             continue;
         };
-        plan.refused.push(Refusal { key: key.clone(), message, place: declared.place.clone() });
+        plan.refused.push(Refusal { key: key.clone(), message, place: Some(declared.place.clone()) });
     }
 }
 
@@ -619,7 +637,7 @@ fn find_renames(inputs: &Inputs<'_>, live: &Live<'_>, plan: &mut Plan) -> BTreeM
         };
         let is_builtin = resource::kind(old.kind).is_some_and(|kind| kind.is_builtin(document, inputs.builtin_roles));
         let mut refuse = |message: String| {
-            plan.refused.push(Refusal { key: new.clone(), message, place: declared.place.clone() });
+            plan.refused.push(Refusal { key: new.clone(), message, place: Some(declared.place.clone()) });
             plan.refused_renames.insert(new.kind);
         };
         if is_builtin {
@@ -686,7 +704,7 @@ fn plan_declared(
     plan.refused.extend(differences.refusals.into_iter().map(|message| Refusal {
         key: key.clone(),
         message,
-        place: declared.place.clone(),
+        place: Some(declared.place.clone()),
     }));
     wait_for_parts(declared, &differences.unread, plan);
     let action = match (document, old) {
@@ -790,7 +808,7 @@ fn previewed(inputs: &Inputs<'_>, declared: &Declared, plan: &mut Plan) -> Resul
         Some(Err(error)) => error.to_string(),
     };
     let message = format!("a dry run says that it would be refused: {refusal}");
-    plan.refused.push(Refusal { key: key.clone(), message, place: place.clone() });
+    plan.refused.push(Refusal { key: key.clone(), message, place: Some(place.clone()) });
     Err(())
 }
 

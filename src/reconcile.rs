@@ -7,6 +7,7 @@
 use crate::backoff::Backoff;
 use crate::descope;
 use crate::desired::Desired;
+use crate::desired::Finding;
 use crate::limiter::Priority;
 use crate::pause::Pause;
 use crate::plan;
@@ -141,6 +142,8 @@ pub struct Memory {
     is_asked: bool,
     /// Failures that were told.
     repeats: Repeats,
+    /// Warnings of the files that were told, and for which revision.
+    told_of_files: (Option<Arc<str>>, BTreeSet<Finding>),
 }
 
 /// A name for a pass or an `apply`: ties the lines of the log together.
@@ -511,7 +514,7 @@ impl Reconciler {
                 .filter_map(|document| Some((kind.key(document)?, plan::digest(kind, document))))
                 .collect();
             let mut expected = keys.iter().filter(|(key, _)| key.kind == kind.name());
-            if !expected.all(|(key, digest)| shown.get(key) == Some(digest)) {
+            if !expected.all(|(key, digest)| shown.get(key) == digest.as_ref()) {
                 return false;
             }
         }

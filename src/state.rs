@@ -36,6 +36,7 @@ mod sweep;
 
 pub use browse::PassView;
 pub use browse::Window;
+pub use effect::DELETED;
 pub use effect::Written;
 pub use error::Error;
 pub use error::OpenError;

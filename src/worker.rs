@@ -43,6 +43,7 @@ use look::Live;
 use look::Looks;
 use recent::Recent;
 use record::Sending;
+pub use record::deleted;
 pub use record::fingerprint;
 
 /// What a worker needs of a project.

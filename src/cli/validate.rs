@@ -12,7 +12,6 @@ use std::io;
 use std::io::Write;
 use std::path::Path;
 use std::path::PathBuf;
-use std::sync::Arc;
 
 /// How the findings are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
@@ -69,10 +68,8 @@ pub fn validate(projects: &mut [(String, Loader)]) -> Report {
             finding
         };
         report.error_count += load.error_count;
+        report.warnings.extend(load.remarks().map(named));
         report.errors.extend(load.errors.into_iter().map(named));
-        report.warnings.extend(load.warnings.into_iter().map(named));
-        let excluded = |path: &Arc<str>| Finding::whole(path, "is not read: `source.exclude` names it");
-        report.warnings.extend(load.excluded.iter().map(excluded));
         report.resources += load.desired.map_or(0, |desired| desired.resources.len());
     }
     report.errors.sort();

@@ -50,6 +50,24 @@ pub fn difference(one: &str, other: &str) -> Option<String> {
     Some(found.join(" and "))
 }
 
+/// The one of `known` that was probably meant: at most a third of the letters are wrong, and no other is as near.
+pub fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    let seen_name = seen(name);
+    let length = seen_name.chars().count();
+    let most = length / 3;
+    let mut best: Option<(usize, &str, bool)> = None;
+    // What is much longer or shorter is told apart cheaply.
+    for candidate in known.filter(|candidate| candidate.len().abs_diff(name.len()) <= 4 * most) {
+        let distance = strsim::osa_distance(&seen_name, &seen(candidate));
+        best = match best {
+            Some((least, ..)) if distance > least => best,
+            Some((least, first, _)) if distance == least => Some((least, first, false)),
+            Some(_) | None => Some((distance, candidate, true)),
+        };
+    }
+    best.filter(|(distance, _, is_alone)| *distance <= most && *is_alone).map(|(_, candidate, _)| candidate)
+}
+
 /// The name in quotes, character by character where it is not plain ASCII.
 pub fn exact(name: &str) -> String {
     const LONGEST: usize = 80;
@@ -100,6 +118,20 @@ mod tests {
 
             assert_eq!(seen(&once), once, "{name:?}");
             assert_eq!(difference(name, &once).is_none(), name == once, "{name:?}");
+        }
+    }
+
+    #[test]
+    fn the_nearest_name_is_a_typo_away_and_the_only_one() {
+        for (name, known, expected) in [
+            ("articels.read", vec!["articles.read", "articles.write"], Some("articles.read")),
+            ("Editro", vec!["editor", "viewer"], Some("editor")),
+            ("Editor", vec!["Viewer"], None),
+            ("role-9", vec!["role-1", "role-2"], None),
+            ("q", vec!["p"], None),
+            ("caf\u{e9}s", vec!["cafe\u{301}"], Some("cafe\u{301}")),
+        ] {
+            assert_eq!(nearest(name, known.into_iter()), expected, "{name}");
         }
     }
 

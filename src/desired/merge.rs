@@ -20,6 +20,8 @@ use std::sync::Arc;
 
 // The message lists the first ones; the rest follows from them.
 const MAX_SHOWN_IN_CYCLE: usize = 5;
+// Over all references of a kind: a whole kind of them may dangle, and each may be meant for one of a hundred thousand.
+const MAX_NAMES_COMPARED: usize = 500_000;
 
 /// All findings of the files and of their sum, and the desired state if nothing is wrong.
 #[derive(Debug, Default)]
@@ -181,16 +183,16 @@ fn cycles(references: &[Reference], merged: &mut Merged) {
 /// One warning for each resource that is referred to but not declared, though others of its kind are.
 fn undeclared(references: &[Reference], merged: &mut Merged) {
     let desired = &merged.desired;
-    let mut missing: BTreeMap<&Key, (&Declared, usize)> = BTreeMap::new();
+    let mut missing: BTreeMap<&Key, (&Declared, usize, Option<&str>)> = BTreeMap::new();
     for Reference { from: one, key: to, tenant } in references {
         let own = tenant.clone().map(|tenant| Key { tenant: Some(tenant), ..to.clone() });
         let is_declared = |key: &Key| desired.resources.contains_key(key);
         let is_declared = is_declared(to) || own.as_ref().is_some_and(is_declared);
         if desired.kinds.contains(to.kind) && !is_declared {
-            let entry = missing.entry(to).or_insert((one.as_ref(), 0));
+            let entry = missing.entry(to).or_insert((one.as_ref(), 0, tenant.as_deref()));
             entry.1 += 1;
             if one.place < entry.0.place {
-                entry.0 = one.as_ref();
+                (entry.0, entry.2) = (one.as_ref(), tenant.as_deref());
             }
         }
     }
@@ -199,9 +201,22 @@ fn undeclared(references: &[Reference], merged: &mut Merged) {
     }
     let seen = |key: &Key| (key.kind, alike::seen(&key.id()).into_owned());
     let declared: HashMap<_, &Key> = desired.resources.keys().map(|key| (seen(key), key)).collect();
-    for (to, (first, count)) in missing {
+    let mut names = MAX_NAMES_COMPARED;
+    for (to, (first, count, tenant)) in missing {
         let near = declared.get(&seen(to)).and_then(|near| Some((near.id(), alike::difference(&near.id(), &to.id())?)));
         let near = near.map(|(near, what)| format!("; {} is, which differs only in {what}", alike::exact(&near)));
+        let near = near.or_else(|| {
+            let of_kind = desired.resources.keys().filter(|key| key.kind == to.kind && **key != first.key);
+            let known = of_kind.filter(|key| key.tenant.is_none() || key.tenant.as_deref() == tenant);
+            let counted = known.map_while(|key| {
+                (names > 0).then(|| {
+                    names -= 1;
+                    &*key.name
+                })
+            });
+            let near = alike::nearest(&to.name, counted)?;
+            Some(format!("; did you mean {}?", alike::exact(near)))
+        });
         let near = near.unwrap_or_default();
         let others = if count > 1 { format!(" (as do {} more)", count - 1) } else { String::new() };
         let to = bounded(to.to_string());
@@ -288,6 +303,28 @@ mod tests {
                 "a.yaml:2: roles/x: refers to permissions/q, which is not declared and so must exist in the project \
                  already (as do 1 more)",
                 "a.yaml:4: roles/t/z: refers to tenants/t, which is not declared and so must exist in the project already",
+            ]
+        );
+    }
+
+    #[test]
+    fn a_reference_that_dangles_by_a_typo_names_what_was_meant() {
+        let text = "permissions: [{name: articles.read}, {name: articles.write}]\nroles:\n- {name: Editor, permissionNames: [articels.read]}\n\
+                    - {name: Editor of t, tenantId: acme}\ntenants:\n- {id: acme, name: A, defaultRoles: [Edito, Editor of  t, Other]}\n\
+                    - {id: child, name: C, parent: acne}\n";
+
+        assert_eq!(
+            lines(&merged(&[("a.yaml", text)]).warnings),
+            [
+                "a.yaml:3: roles/Editor: refers to permissions/articels.read, which is not declared and so must exist in the \
+                 project already; did you mean `articles.read`?",
+                "a.yaml:6: tenants/acme: refers to roles/Edito, which is not declared and so must exist in the project already; did \
+                 you mean `Editor`?",
+                "a.yaml:6: tenants/acme: refers to roles/Editor of  t, which is not declared and so must exist in the project already; \
+                 did you mean `Editor of t`?",
+                "a.yaml:6: tenants/acme: refers to roles/Other, which is not declared and so must exist in the project already",
+                "a.yaml:7: tenants/child: refers to tenants/acne, which is not declared and so must exist in the project already; \
+                 did you mean `acme`?",
             ]
         );
     }

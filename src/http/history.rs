@@ -91,7 +91,7 @@ impl Asked {
             Some(name) => Some(history.projects.get(name).ok_or((StatusCode::NOT_FOUND, "no such project"))?.clone()),
         };
         let time = |text: &str| {
-            let ago = humantime::parse_duration(text).ok().and_then(|ago| now.checked_sub(ago));
+            let ago = crate::config::span(text).ok().and_then(|ago| now.checked_sub(ago));
             ago.or_else(|| humantime::parse_rfc3339_weak(text).ok())
         };
         let since = match &self.since {

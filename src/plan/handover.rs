@@ -162,7 +162,7 @@ fn refuse_circles(plan: &mut Plan, waits: &BTreeMap<Key, BTreeMap<Key, Claim>>) 
                      another {field} for one of them, and the final ones once that is done",
                     change.key
                 );
-                plan.refused.push(Refusal { key: change.key, message, place });
+                plan.refused.push(Refusal { key: change.key, message, place: Some(place) });
             }
             None => plan.changes.push(change),
         }

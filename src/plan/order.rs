@@ -12,6 +12,7 @@ use super::Task;
 use super::digest;
 use super::handover::Claim;
 use super::handover::claimed;
+use super::incarnation;
 use super::write;
 use crate::desired::Declared;
 use crate::resource;
@@ -78,6 +79,7 @@ pub fn tasks(
             cause,
             wanted,
             seen,
+            incarnation: live.map_or(0, |live| incarnation(kind, live)),
             fields: write::fields_of(kind, part, fields),
             origin: Arc::default(),
         }
@@ -116,6 +118,7 @@ pub fn deletion(key: &Key, live: &Document, cascade: bool) -> Task {
         cause: seen,
         wanted: 0,
         seen,
+        incarnation: kind.map_or(0, |kind| incarnation(kind, live)),
         fields: Arc::default(),
         origin: Arc::default(),
     }
@@ -159,7 +162,7 @@ fn releases(change: &Change, stage: u32, deletes: &HashMap<Key, u32>) -> Vec<Slo
     change.ties.letting_go.iter().cloned().chain(together).collect()
 }
 
-/// The creates and renames that want what this delete gives up: a value that one resource of the kind alone may have.
+/// What wants what this delete gives up: a value that one resource of the kind alone may have.
 fn heirs(change: &Change, live: &Live<'_>, claims: &HashMap<Claim, Vec<Slot>>) -> Vec<Slot> {
     let Some(document) = live.get(&change.key) else { return Vec::new() };
     let mut heirs: Vec<Slot> =
@@ -169,17 +172,14 @@ fn heirs(change: &Change, live: &Live<'_>, claims: &HashMap<Claim, Vec<Slot>>) -
     heirs
 }
 
-/// What creates and renames of kinds of which something is deleted ask for.
+/// What is asked for of kinds of which something is deleted.
 fn claims(changes: &[Change]) -> HashMap<Claim, Vec<Slot>> {
     let losing: HashSet<&str> =
         changes.iter().filter(|change| change.action == Action::Delete).map(|change| change.key.kind).collect();
     let mut claims: HashMap<Claim, Vec<Slot>> = HashMap::new();
     for task in tasks_of(changes).filter(|task| losing.contains(task.slot.key.kind)) {
-        let body = match (&task.write, task.action) {
-            (Write::Create(body), _) | (Write::Overwrite { body, .. }, Action::Rename) => body,
-            (Write::Overwrite { .. } | Write::Patch(_) | Write::Delete { .. }, _) => continue,
-        };
-        for claim in claimed(task.slot.key.kind, body) {
+        let body = task.write.body().filter(|_| task.slot.part == MAIN);
+        for claim in body.into_iter().flat_map(|body| claimed(task.slot.key.kind, body)) {
             claims.entry(claim).or_default().push(task.slot.clone());
         }
     }

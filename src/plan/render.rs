@@ -17,6 +17,7 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 use std::collections::HashSet;
+use std::fmt;
 
 /// Longer values are shown as their size: a plan is read by people.
 const LONGEST_VALUE: usize = 2000;
@@ -149,9 +150,9 @@ pub struct RefusedReport {
     /// What is wrong and what to do instead.
     pub message: String,
     /// Where the YAML declares it.
-    pub file: String,
+    pub file: Option<String>,
     /// From 1.
-    pub line: u32,
+    pub line: Option<u32>,
 }
 
 /// A resource by name.
@@ -170,8 +171,18 @@ pub struct Identity {
 pub struct Forecast {
     /// Write requests.
     pub requests: usize,
-    /// About how long they take under the configured limit.
+    /// Read requests: of the look that it begins with, as every pass does.
+    #[serde(default)]
+    pub reads: usize,
+    /// About how long both take under the configured limit.
     pub seconds: u64,
+}
+
+impl Forecast {
+    /// Both share one limit.
+    pub fn new(requests: usize, reads: usize, pace: Pace) -> Self {
+        Self { requests, reads, seconds: pace.seconds(requests + reads) }
+    }
 }
 
 /// How fast the configured limit lets requests through.
@@ -202,7 +213,6 @@ impl Pace {
 impl ProjectReport {
     /// Renders one plan.
     pub fn new(name: &str, plan: &Plan, pace: Pace) -> Self {
-        let requests = plan.forecast_requests();
         Self {
             name: name.to_owned(),
             fingerprint: plan.fingerprint.clone(),
@@ -219,7 +229,7 @@ impl ProjectReport {
             changes: plan.changes.iter().map(ChangeReport::new).collect(),
             refused: RefusedReport::all(plan),
             undeclared: plan.undeclared.iter().map(|key| Identity { kind: key.kind.into(), id: key.id() }).collect(),
-            forecast: Forecast { requests, seconds: pace.seconds(requests) },
+            forecast: Forecast::new(plan.forecast_requests(), plan.reads, pace),
             is_incomplete: !plan.unobserved.is_empty(),
             is_without_effect: !plan.without_effect.is_empty(),
             approvable: plan.approvable(),
@@ -235,12 +245,23 @@ impl ProjectReport {
         self.changes.retain(is_left);
         let sent = self.changes.iter().filter(|change| change.is_sent);
         let calls: BTreeSet<u32> = sent.flat_map(|change| change.calls.iter().copied()).collect();
-        self.forecast = Forecast { requests: calls.len(), seconds: pace.seconds(calls.len()) };
+        self.forecast = Forecast::new(calls.len(), self.forecast.reads, pace);
         self
     }
 
     fn count(&self, action: Action) -> usize {
         self.changes.iter().filter(|change| change.action == action.as_str()).count()
+    }
+}
+
+impl fmt::Display for RefusedReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { kind, id, message, file, line } = self;
+        write!(f, "x {kind}/{id}: {message}")?;
+        match file.as_ref().zip(*line) {
+            Some((file, line)) => write!(f, "   {file}:{line}"),
+            None => Ok(()),
+        }
     }
 }
 
@@ -251,8 +272,8 @@ impl RefusedReport {
             kind: refusal.key.kind.into(),
             id: refusal.key.id(),
             message: refusal.message.clone(),
-            file: refusal.place.file.to_string(),
-            line: refusal.place.line,
+            file: refusal.place.as_ref().map(|place| place.file.to_string()),
+            line: refusal.place.as_ref().map(|place| place.line),
         };
         plan.refused.iter().map(report).collect()
     }
@@ -366,8 +387,7 @@ fn text_of(project: &ProjectReport, out: &mut String) {
         line(out, format_args!("  ! {warning}"));
     }
     for refused in &project.refused {
-        let RefusedReport { kind, id, message, file, line: number } = refused;
-        line(out, format_args!("  x {kind}/{id}: {message}   {file}:{number}"));
+        line(out, format_args!("  {refused}"));
     }
     for change in &project.changes {
         let place = match (&change.file, change.line) {
@@ -407,9 +427,10 @@ fn summary(project: &ProjectReport) -> String {
             if project.is_incomplete { "nothing to change in what could be observed" } else { "nothing to change" };
         return what.to_owned();
     }
-    let Forecast { requests, seconds } = project.forecast;
+    let Forecast { requests, reads, seconds } = project.forecast;
     format!(
-        "{} to create, {} to update, {} to rename, {} to delete; {requests} write requests, about {seconds} s",
+        "{} to create, {} to update, {} to rename, {} to delete; {requests} write and {reads} read requests, about \
+         {seconds} s",
         project.count(Action::Create),
         project.count(Action::Update),
         project.count(Action::Rename),
@@ -438,10 +459,8 @@ pub fn markdown(report: &Report) -> String {
         }
         for refused in &project.refused {
             let RefusedReport { kind, id, message, file, line: number } = refused;
-            block(
-                &mut out,
-                format_args!("> **{kind}/{}** cannot be carried out: {} ({file}:{number})", cell(id), cell(message)),
-            );
+            let place = file.as_ref().zip(*number).map_or_else(String::new, |(file, line)| format!(" ({file}:{line})"));
+            block(&mut out, format_args!("> **{kind}/{}** cannot be carried out: {}{place}", cell(id), cell(message)));
         }
         if !project.changes.is_empty() {
             line(&mut out, format_args!("| | resource | field | from | to | where |"));

@@ -434,7 +434,8 @@ impl Lane {
                     entry.attempts = entry.attempts.saturating_add(1);
                     entry.status = Status::Parked { message };
                 });
-                After::Nothing
+                // What it waited for is done, though Descope may not know it yet: a look tells whether that is so by then.
+                if self.is_news_of_what_was_before(task) { self.stale(now) } else { After::Nothing }
             }
             Verdict::Released => {
                 self.set(index, now, |entry| {
@@ -510,6 +511,16 @@ impl Lane {
                 entry.woken_at = Some(now);
             });
         }
+    }
+
+    /// Was something written that had to come before this one, after the look that it rests on?
+    fn is_news_of_what_was_before(&self, task: &Task) -> bool {
+        let was_there = !matches!(task.action, Action::Create);
+        let is_written = |slot: &Slot| {
+            let written = self.lasting.written.get(slot).filter(|_| slot.key != task.slot.key);
+            written.is_some_and(|written| written.at >= task.observed_at)
+        };
+        was_there && task.after.iter().any(is_written)
     }
 
     /// What it was refused for is gone.

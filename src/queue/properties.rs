@@ -126,6 +126,7 @@ fn plan(drafts: Vec<Draft>, now: Instant) -> Vec<Task> {
             cause: draft.cause,
             wanted: unique(),
             seen: 0,
+            incarnation: 0,
             fields: Arc::default(),
             origin: Arc::default(),
         });

@@ -41,6 +41,7 @@ fn task(action: Action, kind: &'static str, name: &str, batch: u32) -> Task {
         cause: 1,
         wanted: 0,
         seen: 0,
+        incarnation: 0,
         fields: Arc::default(),
         origin: Arc::default(),
     }

@@ -46,6 +46,7 @@ use std::collections::BTreeSet;
 use std::collections::HashMap;
 use std::collections::HashSet;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 use std::time::SystemTime;
 
@@ -116,6 +117,8 @@ pub struct Sight {
     pub gone: HashSet<Key>,
     /// As in [`Assessment`].
     pub unconfirmed: Unconfirmed,
+    /// The calls that it took.
+    pub calls: usize,
 }
 
 /// What [`Assessor::plan`] makes of it.
@@ -145,7 +148,7 @@ impl Assessor {
 
     /// Asks Descope for every declared or owned kind. What became of the calls that are `lost` shall be seen.
     pub async fn look(&self, desired: &Desired, priority: Priority, lost: &BTreeSet<IntentId>) -> Sight {
-        let client = self.client.with_priority(priority);
+        let (client, calls) = self.client.with_priority(priority).counted();
         let owned = self.known(ProjectState::inventory);
         let known = desired.resources.keys().chain(owned.keys()).filter(|key| is_read_by_name(key)).cloned().collect();
         let mut observed = observed::fetch(&client, self.kinds(desired), &known).await;
@@ -159,7 +162,7 @@ impl Assessor {
         }
         Box::pin(observed::add_parts(&client, desired, &mut observed, &self.deep)).await;
         let previews = Box::pin(self.previews(&client, desired, &observed)).await;
-        Sight { observed, previews, gone, unconfirmed }
+        Sight { observed, previews, gone, unconfirmed, calls: calls.load(Ordering::Relaxed) }
     }
 
     /// How long a resource must have been out of the YAML before it is deleted.
@@ -170,7 +173,7 @@ impl Assessor {
     /// Compares. While the newest files are not in force (`is_current`), no delete becomes due: they may say something
     /// else.
     pub fn plan(&self, desired: &Desired, is_current: bool, sight: Sight) -> Assessment {
-        let Sight { observed, previews, gone, mut unconfirmed } = sight;
+        let Sight { observed, previews, gone, mut unconfirmed, calls } = sight;
         // What was deleted during the look is not there to be deleted, so it must count. Without the count of what was
         // deleted lately, nothing more is.
         let ledger = self.ledger();
@@ -183,8 +186,15 @@ impl Assessor {
             let is_news = owned.remove(&intent.key).is_some() && intent.approval.is_none();
             windows.entry(intent.key.kind).or_default().deleted += usize::from(is_news);
         }
+        let undone = self.undone(desired, &observed);
+        for key in undone.keys() {
+            owned.entry(key.clone()).or_default();
+        }
         let delete_after = self.delete_after();
-        let is_due = |key: &Key| absent.get(key).is_some_and(|since| has_passed(*since, delete_after, now));
+        let is_due = |key: &Key| {
+            let is_absent_for_long = absent.get(key).is_some_and(|since| has_passed(*since, delete_after, now));
+            is_absent_for_long || undone.contains_key(key)
+        };
         let approved = self.known(|state| state.approved(now));
         let contacted = self.known(ProjectState::contacted);
         let sent = self.known(ProjectState::sent_digests);
@@ -233,12 +243,13 @@ impl Assessor {
         for change in plan.changes.iter_mut().filter(|change| change.held == Some(Hold::DeleteAfter)) {
             change.until = absent.get(&change.key).map(|since| *since + delete_after);
         }
+        plan.reads = calls;
         plan.held_since = self.known(ProjectState::held_since);
         // What a call is about to change is read again before it is compared.
         for task in plan.changes.iter().flat_map(|change| &change.tasks) {
             self.deep.forget(&task.slot.key, task.slot.part);
         }
-        self.refuse_without_effect(&mut plan);
+        self.refuse_without_effect(&mut plan, &undone);
         Assessment { plan, refusal: refusal(&observed), observed, gone, unconfirmed, outlived, first_contact }
     }
 
@@ -257,13 +268,14 @@ impl Assessor {
         self.known(ProjectState::entry).filter(|entry| **entry != *self.rules.entry)
     }
 
-    /// The kinds to ask for: those that a file mentions, those of which something is owned, and those with open calls: one
-    /// that was cut off may have made the only one of its kind.
+    /// The kinds to ask for: those that a file mentions, those of which something is owned or was deleted just now, and those
+    /// with open calls: one that was cut off may have made the only one of its kind.
     pub fn kinds(&self, desired: &Desired) -> Vec<&'static dyn Kind> {
         let owned = self.known(ProjectState::inventory);
         let open = self.known(ProjectState::open_intents);
-        let ours: HashSet<&str> =
-            owned.keys().map(|key| key.kind).chain(open.iter().map(|open| open.intent.key.kind)).collect();
+        let in_doubt = self.known(ProjectState::deletes_in_doubt);
+        let ours = owned.keys().chain(in_doubt.keys()).map(|key| key.kind);
+        let ours: HashSet<&str> = ours.chain(open.iter().map(|open| open.intent.key.kind)).collect();
         let is_asked = |kind: &&dyn Kind| desired.kinds.contains(kind.name()) || ours.contains(kind.name());
         resource::ALL.iter().copied().filter(is_asked).collect()
     }

@@ -114,7 +114,7 @@ impl<'a> Documents<'a> {
                         }
                         Word::Late(until) => {
                             // No look shows this digest, so that the next one is a whole pass.
-                            unconfirmed.keys.insert(key.clone(), 0);
+                            unconfirmed.keys.insert(key.clone(), Some(0));
                             unconfirmed.until = unconfirmed.until.max(Some(until));
                         }
                         Word::Same(None) | Word::Different => {}

@@ -1,13 +1,23 @@
 //! Answered is not done: what Descope says it wrote, and does not keep, is told instead of sent for ever.
 
 use super::assess::Assessor;
+use super::assess::has_passed;
+use crate::desired::Desired;
+use crate::observed::Observed;
+use crate::plan;
 use crate::plan::Change;
 use crate::plan::FieldChange;
 use crate::plan::Plan;
 use crate::plan::Refusal;
+use crate::resource;
 use crate::resource::Action;
+use crate::resource::Key;
 use crate::state::ProjectState;
+use crate::worker;
+use crate::worker::recent::LAG;
 use serde_json::Value;
+use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 
 /// So often the same write is answered before it is believed to have no effect.
 const TRIES: u32 = 2;
@@ -18,19 +28,54 @@ const LONGEST_VALUE: usize = 120;
 impl Assessor {
     /// Takes out of the plan what was sent twice already, and answered, without becoming what it is to be. As soon as either
     /// side changes it is in it again.
-    pub(super) fn refuse_without_effect(&self, plan: &mut Plan) {
+    pub(super) fn refuse_without_effect(&self, plan: &mut Plan, undone: &BTreeMap<Key, u32>) {
         let Some(state) = &self.state else { return };
         for change in std::mem::take(&mut plan.changes) {
-            match change.place.clone().filter(|_| is_without_effect(state, &change)) {
-                Some(place) => {
+            let message = if undone.get(&change.key).is_some_and(|times| *times >= TRIES) && is_delete(&change) {
+                Some(STILL_THERE.to_owned())
+            } else {
+                is_without_effect(state, &change).then(|| message(&change.fields))
+            };
+            match message {
+                Some(message) => {
                     plan.without_effect.insert(change.key.clone());
-                    plan.refused.push(Refusal { message: message(&change.fields), key: change.key, place });
+                    plan.refused.push(Refusal { message, key: change.key, place: change.place });
                 }
                 None => plan.changes.push(change),
             }
         }
     }
+
+    /// What is there although its delete was answered, as it was and not made anew, and how often that was sent: it is ours
+    /// still.
+    pub(super) fn undone(&self, desired: &Desired, observed: &Observed) -> BTreeMap<Key, u32> {
+        let Some(state) = &self.state else { return BTreeMap::new() };
+        let in_doubt = self.known(ProjectState::deletes_in_doubt);
+        let mut undone = BTreeMap::new();
+        let kinds: BTreeSet<&str> = in_doubt.keys().map(|key| key.kind).collect();
+        for kind in kinds.into_iter().filter_map(resource::kind) {
+            let Some(Ok(documents)) = observed.kinds.get(kind.name()) else { continue };
+            for document in documents {
+                let Some(key) = kind.key(document).filter(|key| !desired.resources.contains_key(key)) else { continue };
+                let Some(effect) = in_doubt.get(&key) else { continue };
+                let now = worker::deleted(state, plan::digest(kind, document), plan::incarnation(kind, document));
+                // Lists lag behind, also behind what another process wrote.
+                let at = self.known(|state| state.deleted_at(&key));
+                if effect.before == now && at.is_none_or(|at| has_passed(at, LAG, state.now())) {
+                    undone.insert(key, effect.times);
+                }
+            }
+        }
+        undone
+    }
 }
+
+fn is_delete(change: &Change) -> bool {
+    change.action == Action::Delete && change.held.is_none()
+}
+
+const STILL_THERE: &str = "was deleted twice, each time answered as done, and is there as it was; it is not deleted again until it \
+                           changes: delete it in Descope, or declare it";
 
 fn is_without_effect(state: &ProjectState, change: &Change) -> bool {
     let is_kept = |field: &FieldChange| {

@@ -78,6 +78,9 @@ pub fn start_series(metrics: &Metrics, project: &str) {
     }
 }
 
+/// So many warnings of files are logged for one revision.
+const MOST_WARNINGS: usize = 30;
+
 impl Reconciler {
     pub(super) fn show_load(&mut self, load: &Load) {
         let project = &*self.assessor.project;
@@ -94,12 +97,33 @@ impl Reconciler {
                 tracing::error!(file = &*error.place.file, line = error.place.line, times, "{error}");
             }
         }
+        self.warn_of_files(load);
+        let Memory { repeats, is_asked, .. } = &mut self.memory;
         if !load.errors.is_empty()
             && load.desired.is_some()
             && let Some(times) = repeats.met("last good", *is_asked)
         {
             tracing::error!(times, "the files cannot be used; the last good desired state stays in force");
         }
+    }
+
+    /// Each warning once a revision.
+    fn warn_of_files(&mut self, load: &Load) {
+        let (told_for, told) = &mut self.memory.told_of_files;
+        if *told_for != load.revision {
+            told_for.clone_from(&load.revision);
+            told.clear();
+        }
+        let now: BTreeSet<Finding> = load.remarks().collect();
+        let news: Vec<&Finding> = now.difference(told).collect();
+        for finding in news.iter().take(MOST_WARNINGS) {
+            let (file, line) = (&*finding.place.file, finding.place.line);
+            tracing::warn!(file, line, "{finding}");
+        }
+        if let Some(more) = news.len().checked_sub(MOST_WARNINGS).filter(|more| *more > 0) {
+            tracing::warn!(more, "there are more warnings of the files; `descope-gitops validate` shows all of them");
+        }
+        *told = now;
     }
 
     pub(super) fn show_plan(&mut self, plan: &Plan) {
@@ -139,9 +163,10 @@ impl Reconciler {
         self.memory.announced.clone_from(&plan.fingerprint);
         let Memory { repeats, is_asked, .. } = &mut self.memory;
         for refusal in &plan.refused {
-            let (kind, id, place) = (refusal.key.kind, refusal.key.id(), &refusal.place);
+            let (kind, id) = (refusal.key.kind, refusal.key.id());
+            let place = refusal.place.as_ref().map(ToString::to_string);
             if let Some(times) = repeats.met((kind, &id, &refusal.message), *is_asked) {
-                tracing::error!(kind, id, %place, times, "{}", refusal.message);
+                tracing::error!(kind, id, place, times, "{}", refusal.message);
             }
         }
         for warning in &plan.warnings {
@@ -261,8 +286,8 @@ impl Reconciler {
             message: refusal.message.clone(),
             attempts: 0,
             next_attempt_at: None,
-            file: Some(refusal.place.file.to_string()),
-            line: Some(refusal.place.line),
+            file: refusal.place.as_ref().map(|place| place.file.to_string()),
+            line: refusal.place.as_ref().map(|place| place.line),
         }));
         // A kind as a whole has no identity.
         problems.extend(plan.unobserved.iter().map(|(kind, unobserved)| Problem {

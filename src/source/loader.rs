@@ -122,6 +122,14 @@ pub struct Load {
     pub is_by_content: bool,
 }
 
+impl Load {
+    /// All that is worth saying about files that are no error: the warnings, and what is left out on purpose.
+    pub fn remarks(&self) -> impl Iterator<Item = Finding> {
+        let excluded = |path: &Arc<str>| Finding::whole(path, "is not read: `source.exclude` names it");
+        self.warnings.iter().cloned().chain(self.excluded.iter().map(excluded))
+    }
+}
+
 /// Loads one project, again and again.
 pub struct Loader {
     settings: Settings,

@@ -3,14 +3,22 @@
 
 use super::Digest;
 use super::Error;
+use super::Settled;
 use super::project::ProjectState;
+use super::project::from_millis;
 use super::project::key;
 use super::project::number;
 use super::project::tenant;
+use crate::resource::Action;
 use crate::resource::Key;
 use rusqlite::OptionalExtension;
 use rusqlite::Transaction;
 use rusqlite::params;
+use std::collections::BTreeMap;
+use std::time::SystemTime;
+
+/// The path of a delete: none of a field.
+pub const DELETED: &str = "";
 
 /// One field of a write that was answered.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -51,6 +59,34 @@ impl ProjectState {
                 Ok(digests.map(|(sent, before)| Effect { sent, before, times }))
             });
             Ok(found.optional()?.flatten())
+        })
+    }
+
+    /// Deletes that were answered, and that no look has shown yet.
+    pub fn deletes_in_doubt(&self) -> Result<BTreeMap<Key, Effect>, Error> {
+        let sql = "SELECT kind, tenant, name, sent, before, times FROM written WHERE project = ? AND path = ?";
+        self.read(|connection, id| {
+            let mut statement = connection.prepare_cached(sql)?;
+            let mut rows = statement.query(params![id, DELETED])?;
+            let mut found = BTreeMap::new();
+            while let Some(row) = rows.next()? {
+                let digests = row.get("sent").ok().zip(row.get("before").ok());
+                let times = number(row, "times")?;
+                found.extend(key(row)?.zip(digests).map(|(key, (sent, before))| (key, Effect { sent, before, times })));
+            }
+            Ok(found)
+        })
+    }
+
+    /// When a delete of this resource was answered last, as far as the audit trail tells.
+    pub fn deleted_at(&self, key: &Key) -> Result<Option<SystemTime>, Error> {
+        let sql = "SELECT max(at) FROM audit WHERE project = ? AND kind = ? AND tenant = ? AND name = ? AND action = ?
+                   AND outcome = ?";
+        self.read(|connection, id| {
+            let (action, outcome) = (Action::Delete.as_str(), Settled::Done.outcome());
+            let row = params![id, key.kind, tenant(key), key.name, action, outcome];
+            let at: Option<i64> = connection.prepare_cached(sql)?.query_row(row, |row| row.get(0))?;
+            Ok(at.map(from_millis))
         })
     }
 

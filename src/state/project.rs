@@ -1,5 +1,6 @@
 //! What is remembered of one project on behalf of one config repo.
 
+use super::DELETED;
 use super::Digest;
 use super::Error;
 use super::ReadBack;
@@ -296,9 +297,11 @@ pub(super) fn forget_sent(transaction: &Transaction<'_>, id: i64, key: &Key) -> 
     Ok(())
 }
 
+/// Whether a delete took effect is still to be seen.
 pub(super) fn disown(transaction: &Transaction<'_>, id: i64, key: &Key) -> rusqlite::Result<()> {
     for table in ["owned", "sent", "written"] {
-        let sql = format!("DELETE FROM {table} WHERE project = ? AND kind = ? AND tenant = ? AND name = ?");
+        let but = if table == "written" { format!("AND path <> '{DELETED}'") } else { String::new() };
+        let sql = format!("DELETE FROM {table} WHERE project = ? AND kind = ? AND tenant = ? AND name = ? {but}");
         transaction.prepare_cached(&sql)?.execute(params![id, key.kind, tenant(key), key.name])?;
     }
     Ok(())

@@ -3,11 +3,17 @@
 
 use crate::plan;
 use crate::plan::FieldChange;
+use crate::plan::Task;
+use crate::resource::Action;
 use crate::resource::Document;
 use crate::resource::Key;
 use crate::resource::Kind;
+use crate::resource::Write;
+use crate::resource::refer;
 use serde_json::Value;
+use std::collections::BTreeMap;
 use std::collections::HashMap;
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::PoisonError;
@@ -22,9 +28,17 @@ type Documents = HashMap<(Key, String), (Value, Instant)>;
 /// The last writes of a project. Clones share everything.
 #[derive(Debug, Clone, Default)]
 pub struct Recent {
-    written: Arc<Mutex<HashMap<Key, Vec<Field>>>>,
+    kept: Arc<Mutex<Kept>>,
     /// Big documents by field: what stands for them as they were before, and until when that proves nothing.
     documents: Arc<Mutex<Documents>>,
+}
+
+#[derive(Debug, Default)]
+struct Kept {
+    written: HashMap<Key, Vec<Field>>,
+    /// By the new name.
+    renamed: HashMap<Key, Renamed>,
+    deleted: HashMap<Key, Before>,
 }
 
 /// One field that was written.
@@ -36,31 +50,64 @@ struct Field {
     until: Instant,
 }
 
+#[derive(Debug)]
+struct Renamed {
+    old: Key,
+    before: Before,
+}
+
+/// What a list shows that lags behind.
+#[derive(Debug, Clone, Copy)]
+struct Before {
+    seen: u64,
+    incarnation: u64,
+    until: Instant,
+}
+
+impl Before {
+    fn of(task: &Task, until: Instant) -> Self {
+        Self { seen: task.seen, incarnation: task.incarnation, until }
+    }
+
+    fn is(&self, kind: &dyn Kind, document: &Document) -> bool {
+        self.seen == plan::digest(kind, document) && self.incarnation == plan::incarnation(kind, document)
+    }
+}
+
 /// What a list contradicts, though that proves nothing yet.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Unconfirmed {
-    /// The resources, with digests of what is there if our writes hold.
-    pub keys: HashMap<Key, u64>,
+    /// The resources, with digests of what is there if our writes hold; `None`: nothing.
+    pub keys: HashMap<Key, Option<u64>>,
     /// When a look would prove something for all of them.
     pub until: Option<Instant>,
 }
 
 impl Recent {
-    /// These were answered just now.
-    pub fn note(&self, key: &Key, fields: &[FieldChange]) {
+    /// This was answered just now; `listed` are its fields that a list shows.
+    pub fn note<'a>(&self, task: &Task, listed: impl Iterator<Item = &'a FieldChange>) {
         let now = Instant::now();
-        let mut written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
-        // Many at once, as in a drain, are looked through rarely.
-        if written.len().is_power_of_two() {
-            let is_old = |field: &Field| now.saturating_duration_since(field.until) > 6 * LAG;
-            written.retain(|_, fields| !fields.iter().all(is_old));
-        }
-        let noted = written.entry(key.clone()).or_default();
-        // What stands deeper than an entry is not put in its place.
-        for change in fields.iter().filter(|change| !change.path.contains('[')) {
-            noted.retain(|field| field.path != change.path);
-            let (path, before, sent) = (change.path.clone(), change.from.clone(), change.to.clone());
-            noted.push(Field { path, before, sent, until: now + LAG });
+        let until = now + LAG;
+        let key = &task.slot.key;
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.forget_old(now);
+        match (task.action, &task.write) {
+            (Action::Create, _) => {
+                kept.deleted.remove(key);
+            }
+            (Action::Delete, _) => {
+                kept.written.remove(key);
+                kept.renamed.remove(key);
+                kept.deleted.insert(key.clone(), Before::of(task, until));
+            }
+            (Action::Rename, Write::Overwrite { from, .. }) => {
+                let old = Key { name: from.clone(), ..key.clone() };
+                kept.written.remove(&old);
+                kept.deleted.remove(key);
+                kept.renamed.insert(key.clone(), Renamed { old, before: Before::of(task, until) });
+                kept.write(key, listed, until);
+            }
+            (Action::Rename | Action::Update, _) => kept.write(key, listed, until),
         }
     }
 
@@ -79,28 +126,105 @@ impl Recent {
     }
 
     /// Puts what we sent in the place of what was there before, where a list that was asked for then shows it still.
-    pub fn put_over(&self, kind: &dyn Kind, documents: &mut [Document], asked_at: Instant) -> Unconfirmed {
-        let mut unconfirmed = Unconfirmed::default();
-        let written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
-        if !written.keys().any(|key| key.kind == kind.name()) {
-            return unconfirmed;
+    pub fn put_over(&self, kind: &dyn Kind, documents: &mut Vec<Document>, asked_at: Instant) -> Unconfirmed {
+        let mut over = Unconfirmed::default();
+        let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.take_deleted(kind, documents, asked_at, &mut over);
+        kept.rename(kind, documents, asked_at, &mut over);
+        kept.put_fields(kind, documents, asked_at, &mut over);
+        over
+    }
+}
+
+impl Kept {
+    /// Many at once, as in a drain, are looked through rarely.
+    fn forget_old(&mut self, now: Instant) {
+        let is_old = |until: Instant| now.saturating_duration_since(until) > 6 * LAG;
+        if self.written.len().is_power_of_two() {
+            self.written.retain(|_, fields| !fields.iter().all(|field| is_old(field.until)));
+        }
+        if self.renamed.len().is_power_of_two() {
+            self.renamed.retain(|_, renamed| !is_old(renamed.before.until));
+        }
+        if self.deleted.len().is_power_of_two() {
+            self.deleted.retain(|_, before| !is_old(before.until));
+        }
+    }
+
+    fn write<'a>(&mut self, key: &Key, listed: impl Iterator<Item = &'a FieldChange>, until: Instant) {
+        // What stands deeper than an entry is not put in its place.
+        let mut listed = listed.filter(|change| !change.path.contains('[')).peekable();
+        if listed.peek().is_none() {
+            return;
+        }
+        let noted = self.written.entry(key.clone()).or_default();
+        for change in listed {
+            noted.retain(|field| field.path != change.path);
+            let (path, before, sent) = (change.path.clone(), change.from.clone(), change.to.clone());
+            noted.push(Field { path, before, sent, until });
+        }
+    }
+
+    fn take_deleted(&self, kind: &dyn Kind, documents: &mut Vec<Document>, asked_at: Instant, over: &mut Unconfirmed) {
+        if !self.deleted.keys().any(|key| key.kind == kind.name()) {
+            return;
+        }
+        documents.retain(|document| {
+            let Some(key) = kind.key(document) else { return true };
+            let before = self.deleted.get(&key).filter(|before| before.until > asked_at && before.is(kind, document));
+            over.note(before.map(|before| (key, None, before.until)));
+            before.is_none()
+        });
+    }
+
+    /// What bears its old name still, and what refers to it by that.
+    fn rename(&self, kind: &dyn Kind, documents: &mut [Document], asked_at: Instant, over: &mut Unconfirmed) {
+        let recent: Vec<(&Key, &Renamed)> =
+            self.renamed.iter().filter(|(_, renamed)| renamed.before.until > asked_at).collect();
+        if recent.is_empty() {
+            return;
+        }
+        let spec = kind.spec();
+        let renames: BTreeMap<Key, Key> =
+            recent.iter().map(|(new, renamed)| ((*new).clone(), renamed.old.clone())).collect();
+        let until = recent.iter().map(|(_, renamed)| renamed.before.until).max();
+        let there: HashSet<Key> = documents.iter().filter_map(|document| kind.key(document)).collect();
+        for document in documents {
+            let Some(key) = kind.key(document) else { continue };
+            let is_it = |(new, renamed): &&(&Key, &Renamed)| {
+                renamed.old == key && !there.contains(*new) && renamed.before.is(kind, document)
+            };
+            let of_old_name = recent.iter().find(is_it).zip(spec.identity.field);
+            let refers = refer::refers_to_renamed(spec, &key, document, &renames);
+            if let Some(((new, _), field)) = of_old_name {
+                document.insert(field.to_owned(), Value::from(&*new.name));
+            }
+            if refers {
+                refer::rename_references(spec, &key, document, &renames);
+            }
+            if refers || of_old_name.is_some() {
+                let now = kind.key(document).unwrap_or(key);
+                over.note(until.map(|until| (now, Some(plan::digest(kind, document)), until)));
+            }
+        }
+    }
+
+    fn put_fields(&self, kind: &dyn Kind, documents: &mut [Document], asked_at: Instant, over: &mut Unconfirmed) {
+        if !self.written.keys().any(|key| key.kind == kind.name()) {
+            return;
         }
         for document in documents {
             let Some(key) = kind.key(document) else { continue };
-            let mut is_over = false;
-            for field in written.get(&key).into_iter().flatten().filter(|field| field.until > asked_at) {
+            let mut until = None;
+            for field in self.written.get(&key).into_iter().flatten().filter(|field| field.until > asked_at) {
                 if !is_same(at(document, &field.path), &field.before) || is_same(Some(&field.before), &field.sent) {
                     continue;
                 }
                 put(document, &field.path, field.sent.clone());
-                unconfirmed.until = unconfirmed.until.max(Some(field.until));
-                is_over = true;
+                until = until.max(Some(field.until));
             }
-            if is_over {
-                unconfirmed.keys.insert(key, plan::digest(kind, document));
-            }
+            over.note(until.map(|until| (key, Some(plan::digest(kind, document)), until)));
         }
-        unconfirmed
     }
 }
 
@@ -109,6 +233,12 @@ impl Unconfirmed {
     pub fn add(&mut self, other: Self) {
         self.keys.extend(other.keys);
         self.until = self.until.max(other.until);
+    }
+
+    fn note(&mut self, one: Option<(Key, Option<u64>, Instant)>) {
+        let Some((key, digest, until)) = one else { return };
+        self.keys.insert(key, digest);
+        self.until = self.until.max(Some(until));
     }
 }
 
@@ -169,6 +299,53 @@ mod tests {
         FieldChange { path: path.to_owned(), from, to }
     }
 
+    /// A task on a resource that is live under this key, or, to be renamed, under `old`.
+    fn written(action: Action, key: &Key, before: &Document) -> Task {
+        let kind = kind(key.kind).unwrap();
+        let mut task = plan::order::deletion(key, before, false);
+        task.action = action;
+        if action == Action::Rename {
+            let from = kind.key(before).unwrap().name;
+            task.write = Write::Overwrite { from, body: Document::new() };
+        }
+        task
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_rename_and_a_delete_hold_against_a_list_that_shows_exactly_what_was_before() {
+        let (permissions, roles) = (kind("permissions").unwrap(), kind("roles").unwrap());
+        let live = |name: &str, description: &str| document(json!({ "name": name, "description": description }));
+        let granted = |name: &str| document(json!({ "name": "r", "permissionNames": [name] }));
+        let key = |name: &str| Key::new("permissions", name);
+        let recent = Recent::default();
+        let shown = |kind: &'static dyn Kind, documents: &[Document]| {
+            let mut documents = documents.to_vec();
+            let over = recent.put_over(kind, &mut documents, Instant::now());
+            let mut keys: Vec<String> = over.keys.keys().map(ToString::to_string).collect();
+            keys.sort();
+            (documents, keys)
+        };
+        recent.note(&written(Action::Rename, &key("new"), &live("old", "one")), [].iter());
+        recent.note(&written(Action::Delete, &key("gone"), &live("gone", "one")), [].iter());
+
+        let (documents, keys) = shown(permissions, &[live("old", "one"), live("gone", "one")]);
+        assert_eq!(
+            (documents, keys),
+            (vec![live("new", "one")], vec!["permissions/gone".into(), "permissions/new".into()])
+        );
+        let (documents, keys) = shown(roles, &[granted("old")]);
+        assert_eq!((documents, keys), (vec![granted("new")], vec!["roles/r".into()]), "who refers to it is as late");
+        // Anything else counts as it is.
+        for third in [vec![live("old", "two"), live("gone", "two")], vec![live("old", "one"), live("new", "one")]] {
+            assert_eq!(shown(permissions, &third), (third, Vec::new()));
+        }
+        recent.note(&written(Action::Create, &key("gone"), &Document::new()), [].iter());
+        assert_eq!(shown(permissions, &[live("gone", "one")]).1, Vec::<String>::new(), "made anew");
+        tokio::time::advance(LAG).await;
+        assert_eq!(shown(permissions, &[live("old", "one")]), (vec![live("old", "one")], Vec::new()));
+        assert_eq!(shown(roles, &[granted("old")]), (vec![granted("old")], Vec::new()));
+    }
+
     #[tokio::test(start_paused = true)]
     async fn a_list_that_shows_the_value_from_before_proves_nothing_for_ten_seconds() {
         let recent = Recent::default();
@@ -179,7 +356,7 @@ mod tests {
             change("customAttributes.plan", Value::Null, json!("gold")),
             change("selfProvisioningDomains", json!(["a", "b"]), json!([])),
         ];
-        recent.note(&key, &fields);
+        recent.note(&written(Action::Update, &key, &Document::new()), fields.iter());
         let old =
             document(json!({ "id": "acme", "name": "Old", "selfProvisioningDomains": ["b", "a"], "disabled": true }));
         let shown = |documents: &mut Vec<Document>| recent.put_over(tenants, documents, Instant::now());
@@ -187,7 +364,7 @@ mod tests {
         let mut documents = vec![old.clone(), document(json!({ "id": "other", "name": "Old" }))];
         let unconfirmed = shown(&mut documents);
 
-        assert_eq!(unconfirmed.keys, HashMap::from([(key, plan::digest(tenants, &documents[0]))]));
+        assert_eq!(unconfirmed.keys, HashMap::from([(key, Some(plan::digest(tenants, &documents[0])))]));
         assert_eq!(unconfirmed.until, Some(Instant::now() + LAG));
         let expected = json!({
             "id": "acme", "name": "New", "selfProvisioningDomains": [], "disabled": true,

@@ -22,6 +22,7 @@ use crate::resource::spec::Omit;
 use crate::resource::spec::Read;
 use crate::source::Trigger;
 use crate::state;
+use crate::state::DELETED;
 use crate::state::Digest;
 use crate::state::Ending;
 use crate::state::Intent;
@@ -42,6 +43,11 @@ use tokio::time::Instant;
 /// Tells what is sent apart from what else could be.
 pub fn fingerprint(state: &ProjectState, write: &Write) -> Digest {
     state.fingerprint(&write.body().map_or(Value::Null, |body| Value::Object(body.clone())))
+}
+
+/// What a delete was to take away: its content, and which of all that ever had its name. Digests, as of a task.
+pub fn deleted(state: &ProjectState, seen: u64, incarnation: u64) -> Digest {
+    state.fingerprint(&json!([seen, incarnation]))
 }
 
 /// A call that is to be made, of one or more tasks.
@@ -101,10 +107,11 @@ impl Sending {
         let sent: Vec<_> = sent.collect();
         let reset: Vec<_> = tasks.iter().flat_map(|task| reset(kind, task)).collect();
         let written: Vec<_> = tasks.iter().flat_map(|task| written(&self.target, task)).collect();
-        for task in tasks.iter().filter(|task| !matches!(task.action, Action::Create | Action::Delete)) {
-            let listed: Vec<_> = task.fields.iter().filter(|change| is_listed(kind, change)).cloned().collect();
-            self.target.recent.note(&task.slot.key, &listed);
-            documents(kind, task).for_each(|change| self.target.recent.note_document(&task.slot.key, change));
+        for task in tasks {
+            self.target.recent.note(task, task.fields.iter().filter(|change| is_listed(kind, change)));
+            if !matches!(task.action, Action::Create | Action::Delete) {
+                documents(kind, task).for_each(|change| self.target.recent.note_document(&task.slot.key, change));
+            }
         }
         let made = tasks.iter().zip(answers).filter(|(task, _)| task.action == Action::Create);
         let ids: Vec<_> = made.filter_map(|(task, answer)| Some((task.slot.key.clone(), answer.id.clone()?))).collect();
@@ -120,7 +127,7 @@ impl Sending {
             let effect = self.target.state.effect(&written.key, &written.path).ok().flatten();
             effect.is_some_and(|effect| effect.times > 1)
         };
-        if tasks.head.action == Action::Update && written.iter().any(is_repeated) {
+        if matches!(tasks.head.action, Action::Update | Action::Delete) && written.iter().any(is_repeated) {
             self.target.look_again.fire(Trigger::Interval);
         }
     }
@@ -255,8 +262,18 @@ fn in_short(state: &ProjectState, value: &Value) -> Value {
     json!({ "digest": format!("{:032x}", u128::from_be_bytes(head)), "size": value.to_string().len() })
 }
 
-/// What a look has to show. A create is told by its texts and lists: what is not kept of it was made something else of.
+/// What a look has to show: of a delete, that what was there is gone. A create is told by its texts and lists: what is not kept of it was made something else of.
 fn written(target: &Target, task: &Task) -> Vec<Written> {
+    if task.action == Action::Delete {
+        let key = task.slot.key.clone();
+        let sent = target.state.fingerprint(&Value::Null);
+        return vec![Written {
+            key,
+            path: DELETED.to_owned(),
+            sent,
+            before: deleted(&target.state, task.seen, task.incarnation),
+        }];
+    }
     let is_told = |change: &&FieldChange| match (task.action, &change.to) {
         (Action::Create, to @ (Value::String(_) | Value::Array(_))) | (Action::Update | Action::Rename, to) => {
             to.as_str() != Some(&*task.slot.key.name)

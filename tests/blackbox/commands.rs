@@ -347,3 +347,34 @@ async fn apply_sends_nothing_to_a_suspended_project_and_says_what_to_do() {
     world.write("roles.yaml", "roles:\n  - { name: a, description: new }\n  - name: b\n");
     assert_eq!(world.run_json(&["apply", "--auto-approve", "-o", "json"], 0).await["totals"]["ok"], 1);
 }
+
+/// An `M` was taken for months: five of them for `suspend --for 5M`.
+#[tokio::test]
+async fn months_and_years_are_refused_wherever_a_duration_is_given() {
+    let mut world = World::new().await;
+    write_some(&world, 1, 0, 0);
+    world.converge().await;
+    for (text, what) in [("5M", "months"), ("1M", "months"), ("1y", "years"), ("2months", "months")] {
+        let remedy = "write `m` for minutes, or days, such as 30d";
+        let (code, body) = world.ask(Method::POST, &format!("/api/v1/suspend?for={text}")).await;
+        assert_eq!(code, 400, "{text}: {body}");
+        assert!(body.contains(&format!("for must not count in {what}")) && body.contains(remedy), "{body}");
+        let flags: [&[&str]; 6] = [
+            &["suspend", "--for", text],
+            &["audit", "--since", text],
+            &["healthcheck", "--timeout", text],
+            &["simulator", "--lockout", text],
+            &["simulator", "--rate-limit", &format!("100/{text}")],
+            &["simulator", "--latency", text],
+        ];
+        for flags in flags {
+            let output = world.run(flags).await;
+            let said = String::from_utf8_lossy(&output.stderr);
+            assert_eq!(output.status.code(), Some(64), "{flags:?}: {said}");
+            assert!(said.contains(what) && said.contains(remedy), "{flags:?}: {said}");
+        }
+    }
+    assert!(world.project().await["suspendedUntil"].is_null());
+    let (code, body) = world.ask(Method::GET, "/api/v1/history?since=5M").await;
+    assert_eq!(code, 400, "{body}");
+}

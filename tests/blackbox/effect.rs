@@ -1,5 +1,6 @@
 //! Answered is not done: what Descope says it wrote and does not keep, and reads that lag behind writes.
 
+use crate::harness::Setup;
 use crate::harness::World;
 use serde_json::Value;
 use serde_json::json;
@@ -138,4 +139,97 @@ async fn a_list_that_lags_behind_a_write_sends_nothing_again() {
     assert_eq!(world.passes().await, passes, "by a look");
     let paths: Vec<Value> = world.requests_since(seq).await.iter().map(|entry| entry["path"].clone()).collect();
     assert_eq!(paths, [json!("/v1/mgmt/role/all")], "at that kind alone");
+}
+
+/// The new name was created a second time, or renamed once more, because the list had the old one.
+#[tokio::test]
+async fn a_list_that_lags_behind_a_rename_sends_nothing_again() {
+    let mut world = World::new().await;
+    world.write("permissions.yaml", "permissions:\n  - { name: old, description: one }\n");
+    world.write("roles.yaml", "roles:\n  - { name: r, permissionNames: [old] }\n");
+    world.converge().await;
+    switch(&world, json!({ "readDelay": "4s" })).await;
+    let before = world.writes().await.len();
+    world.write("roles.yaml", "roles:\n  - { name: r, permissionNames: [new] }\n");
+    world.write("permissions.yaml", "permissions:\n  - { name: new, renamedFrom: old, description: two }\n");
+    world.until("renamed", async |world| world.entity("permissions", "new").await.is_some()).await;
+
+    world.fresh_pass().await;
+    assert!(!world.is_converged().await, "unconfirmed");
+    assert_eq!(world.project().await["notConvergedBecause"], "unconfirmed");
+    world.until("confirmed", async |world| world.is_converged().await).await;
+
+    let writes = world.writes().await;
+    assert_eq!(writes.len(), before + 1, "{:#?}", &writes[before..]);
+    assert_eq!(world.entity("roles", "r").await.unwrap()["permissionNames"], json!(["new"]));
+    world.fresh_pass().await;
+    assert!(world.is_converged().await);
+    assert_eq!(world.writes().await.len(), before + 1);
+}
+
+fn syncing() -> Setup {
+    let guards = "guards: { deleteAfter: 0s, maxDeletes: 100, maxDeletePercent: 100 }";
+    let project = ["firstContact: apply", "policy: sync", guards].map(str::to_owned).to_vec();
+    Setup { project, ..Setup::default() }
+}
+
+/// The list still had what was deleted a moment ago, so that its new declaration counted as carried out.
+#[tokio::test]
+async fn what_is_declared_again_right_after_its_delete_is_created_though_the_list_lags() {
+    let mut world = World::with(syncing()).await;
+    let both = "permissions:\n  - { name: p, description: one }\n  - { name: q }\n";
+    world.write("permissions.yaml", both);
+    world.converge().await;
+    switch(&world, json!({ "readDelay": "4s" })).await;
+    let before = world.writes().await.len();
+    world.write("permissions.yaml", "permissions:\n  - { name: q }\n");
+    world.until("deleted", async |world| world.entity("permissions", "p").await.is_none()).await;
+
+    world.write("permissions.yaml", both);
+    world.until("created", async |world| world.entity("permissions", "p").await.is_some()).await;
+    world.fresh_pass().await;
+    world.converge_on(2).await;
+    world.fresh_pass().await;
+
+    let lines: Vec<String> = world.writes().await.drain(before..).map(|(line, _)| line).collect();
+    assert_eq!(lines, ["POST /v1/mgmt/permission/delete", "POST /v1/mgmt/permission/create"]);
+}
+
+/// It was nobody's then, `undeclared`, and everything was converged.
+#[tokio::test]
+async fn a_delete_that_is_answered_twice_without_effect_is_a_problem() {
+    let mut world = World::with(syncing()).await;
+    world.write("roles.yaml", "roles:\n  - { name: r, description: one }\n  - { name: stays }\n");
+    world.converge().await;
+    world.faults(json!([{ "match": { "path": "/v1/mgmt/role/delete" }, "fault": "empty200" }])).await;
+    let deletes = async |world: &World| {
+        world.writes().await.iter().filter(|(line, _)| line == "POST /v1/mgmt/role/delete").count()
+    };
+    world.write("roles.yaml", "roles:\n  - { name: stays }\n");
+    world.until("sent", async |world| deletes(world).await == 1).await;
+
+    world.fresh_pass().await;
+    assert!(!world.is_converged().await, "the list has it still, which proves nothing yet");
+    world.until("a problem", async |world| world.has_problem("roles", "r", "parked").await).await;
+
+    let problem = world.problem("roles", "r").await.unwrap();
+    let message = problem["message"].as_str().unwrap();
+    assert!(message.contains("was deleted twice, each time answered as done, and is there as it was"), "{message}");
+    assert_eq!((&problem["file"], &problem["line"]), (&Value::Null, &Value::Null));
+    assert_eq!(deletes(&world).await, 2);
+    assert!(!world.is_converged().await);
+    // Nor does another process forget.
+    world.stop().await;
+    let plan = world.run(&["plan"]).await;
+    assert!(String::from_utf8_lossy(&plan.stdout).contains("x roles/r: was deleted twice"), "{plan:?}");
+    world.start().await;
+    world.until("a problem again", async |world| world.has_problem("roles", "r", "parked").await).await;
+    assert_eq!(deletes(&world).await, 2);
+
+    // What it is by now is somebody else's.
+    world.edit_live("roles/r", json!({ "description": "two" })).await;
+    world.fresh_pass().await;
+    world.until("converged", async |world| world.is_converged().await).await;
+    assert_eq!(world.project().await["undeclared"], 1);
+    assert_eq!(deletes(&world).await, 2);
 }

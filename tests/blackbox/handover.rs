@@ -1,5 +1,6 @@
 //! Names and domains that one tenant gives up and another one wants.
 
+use crate::harness::Setup;
 use crate::harness::World;
 use serde_json::json;
 
@@ -73,4 +74,44 @@ async fn what_was_refused_for_another_resource_is_tried_again_when_that_changes(
     world.fresh_pass().await;
     world.until("converged", async |world| world.is_converged().await).await;
     assert_eq!(world.entity("tenants", "t00").await.unwrap()["name"], "B");
+}
+
+fn syncing() -> Setup {
+    let guards = "guards: { deleteAfter: 0s, maxDeletes: 100, maxDeletePercent: 100 }";
+    let project = ["firstContact: apply", "policy: sync", guards].map(str::to_owned).to_vec();
+    Setup { project, ..Setup::default() }
+}
+
+/// Deletes run last, so the update was refused before the name was free, and stayed parked until the next interval.
+#[tokio::test]
+async fn an_update_that_wants_the_name_of_what_the_same_drain_deletes_follows_it() {
+    let mut world = World::with(syncing()).await;
+    world.write("tenants.yaml", "tenants:\n  - { id: old, name: Acme }\n  - { id: new, name: Acme 2 }\n");
+    world.converge().await;
+
+    world.write("tenants.yaml", "tenants:\n  - { id: new, name: Acme }\n");
+    world.until("handed on", async |world| world.entity("tenants", "new").await.unwrap()["name"] == "Acme").await;
+
+    world.converge().await;
+    assert!(world.entity("tenants", "old").await.is_none());
+}
+
+/// Descope did not know yet that the role had let go: the delete was refused, and stayed parked until the next interval.
+#[tokio::test]
+async fn a_delete_that_is_refused_though_its_obstacle_just_fell_is_tried_again() {
+    let mut world = World::with(syncing()).await;
+    world.write("permissions.yaml", "permissions:\n  - { name: p }\n  - { name: q }\n");
+    world.write("roles.yaml", "roles:\n  - { name: r, permissionNames: [p, q] }\n");
+    world.converge().await;
+    let body = json!({ "errorCode": "E011003", "errorMessage": "p is still in use" });
+    let late = json!({ "match": { "path": "/v1/mgmt/permission/delete", "times": 1 }, "fault": "status", "status": 400, "body": body });
+    world.faults(json!([late])).await;
+
+    world.write("permissions.yaml", "permissions:\n  - { name: q }\n");
+    world.write("roles.yaml", "roles:\n  - { name: r, permissionNames: [q] }\n");
+    world.until("deleted", async |world| world.entity("permissions", "p").await.is_none()).await;
+
+    world.converge().await;
+    let deletes = world.writes().await.iter().filter(|(line, _)| line.contains("permission/delete")).count();
+    assert_eq!(deletes, 2);
 }

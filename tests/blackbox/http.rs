@@ -329,7 +329,11 @@ async fn the_plan_of_the_daemon_is_that_of_the_command_while_all_of_it_is_held()
     assert_fields("project", project, PLAN_PROJECT);
     assert_fields("held", &project["held"], HELD);
     assert_eq!(project["held"]["reason"], "first_contact");
-    assert_fields("forecast", &project["forecast"], &[("requests", "count"), ("seconds", "number")]);
+    assert_fields(
+        "forecast",
+        &project["forecast"],
+        &[("requests", "count"), ("reads", "count"), ("seconds", "number")],
+    );
     assert_eq!(project["forecast"]["requests"], 4);
     assert_eq!(project["undeclared"], json!([{ "kind": "tenants", "id": "other" }]));
     assert_eq!(project["changes"].as_array().unwrap().len(), 4);

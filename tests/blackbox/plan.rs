@@ -14,21 +14,36 @@ async fn writes(world: &World) -> u64 {
     world.stats().await["writes"].as_u64().unwrap()
 }
 
+/// Those that count, unlike the question for the rate limit.
+async fn reads(world: &World) -> u64 {
+    let log = world.log().await;
+    log.iter().filter(|entry| entry["method"] == "GET" && entry["path"] != "/v1/mgmt/license").count() as u64
+}
+
 /// What the plan says applying costs, and what it then costs.
 async fn forecast_holds(world: &World, shape: &str) -> u64 {
     let before = writes(world).await;
+    let reads_before = reads(world).await;
     let plan = world.run_json(&["plan", "-o", "json"], 0).await;
     for output in ["text", "markdown"] {
         assert_eq!(world.run(&["plan", "-o", output]).await.status.code(), Some(0));
     }
     assert_eq!(writes(world).await, before, "{shape}: a plan writes nothing");
+    // One look each.
+    let looked = (reads(world).await - reads_before) / 3;
+    let reads_before = reads(world).await;
     let applied = world.run_json(&["apply", "--auto-approve", "-o", "json"], 0).await;
     let sent = writes(world).await - before;
     assert_eq!(plan["projects"][0]["forecast"]["requests"], sent, "{shape}: {plan:#}");
     assert_eq!(applied["projects"][0]["forecast"], plan["projects"][0]["forecast"], "{shape}");
+    let (forecast, read) = (&plan["projects"][0]["forecast"]["reads"], reads(world).await - reads_before);
+    assert!(
+        read > 0 && read == looked && *forecast == read,
+        "{shape}: {forecast}, applied by {read}, planned by {looked}"
+    );
     let after = world.run_json(&["plan", "--exit-code", "-o", "json"], 0).await;
     assert_eq!(after["projects"][0]["changes"], json!([]), "{shape}");
-    assert_eq!(after["projects"][0]["forecast"], json!({ "requests": 0, "seconds": 0 }), "{shape}");
+    assert_eq!(after["projects"][0]["forecast"], json!({ "requests": 0, "reads": read, "seconds": 0 }), "{shape}");
     sent
 }
 
@@ -115,11 +130,12 @@ async fn the_plan_has_the_documented_form_and_the_same_bytes_twice() {
         (&find("p1")["action"], &find("r0")["action"], &find("r0")["file"]),
         (&json!("create"), &json!("create"), &json!("roles.yaml"))
     );
-    assert_eq!(keys(&project["forecast"]), ["requests", "seconds"]);
+    assert_eq!(keys(&project["forecast"]), ["reads", "requests", "seconds"]);
     let markdown = world.run(&["plan", "-o", "markdown"]).await.stdout;
     let markdown = String::from_utf8(markdown).unwrap();
     assert!(markdown.contains("p0") && markdown.contains("permissions.yaml:2"), "{markdown}");
     let text = String::from_utf8(world.run(&["plan"]).await.stdout).unwrap();
+    assert!(text.contains("3 write and 3 read requests, about 0 s"), "{text}");
     assert!(
         text.contains("description: \"live\" -> \"permission 0\"") && text.contains("permissions.yaml:2"),
         "{text}"

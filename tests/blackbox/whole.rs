@@ -363,3 +363,35 @@ async fn where_stats_never_settle_two_equal_reads_are_a_revision() {
     world.write(".git/index.lock", "");
     world.until("the lock told", async |world| errors(world).await.iter().any(|e| e.contains("index.lock"))).await;
 }
+
+/// Only `validate` said what the daemon reads past.
+#[tokio::test]
+async fn the_daemon_says_once_a_revision_what_is_remarkable_about_the_files() {
+    let mut world = World::new().await;
+    world.source_at("repo", "debounce: 50ms, interval: 1h, exclude: [vendor]");
+    world.write("a.yaml", "permissions:\n  - { name: articles.read }\n");
+    world.write("vendor/v.yaml", "roles: [x]\n");
+    world.write("roles.yaml", "roles:\n  - { name: r, permissionNames: [articels.read] }\n");
+    world.write("b.YAML", "permissions: []\n");
+    world.set_live(json!({ "permissions": [{ "name": "articels.read" }] })).await;
+    world.converge().await;
+    let said = [
+        "b.YAML: is not read: only names that end in .yaml or .yml",
+        "vendor/: is not read: `source.exclude` names it",
+        "roles/r: refers to permissions/articels.read, which is not declared and so must exist in the project already; did you \
+         mean `articles.read`?",
+    ];
+    let times = |world: &World| -> Vec<usize> {
+        let lines = world.daemon().lines();
+        let warnings: Vec<&String> = lines.iter().filter(|line| line.contains("\"WARN\"")).collect();
+        said.map(|text| warnings.iter().filter(|line| line.contains(text)).count()).to_vec()
+    };
+
+    world.until("said", async |world| times(world) == [1, 1, 1]).await;
+    world.fresh_pass().await;
+    world.fresh_pass().await;
+    assert_eq!(times(&world), [1, 1, 1]);
+
+    world.write("a.yaml", "permissions:\n  - { name: articles.read, description: new }\n");
+    world.until("said of the next revision", async |world| times(world) == [2, 2, 2]).await;
+}

@@ -178,8 +178,8 @@ impl ProjectOutcome {
         for warning in &self.warnings {
             line(out, format_args!("  ! {warning}"));
         }
-        for RefusedReport { kind, id, message, file, line: number } in &self.refused {
-            line(out, format_args!("  x {kind}/{id}: {message}   {file}:{number}"));
+        for refused in &self.refused {
+            line(out, format_args!("  {refused}"));
         }
         for ChangeOutcome { change, result, message } in &self.changes {
             let message = message.as_ref().map_or_else(String::new, |message| format!(": {message}"));
