@@ -46,6 +46,8 @@ pub const SOURCE_PATH: &str = "/config";
 pub const SOURCE_DEBOUNCE: Duration = Duration::from_millis(500);
 /// Heals drift soon enough, and costs a handful of list calls.
 pub const SOURCE_INTERVAL: Duration = Duration::from_secs(5 * 60);
+/// Three calls for each of 400 tenants, under the limit that Descope documents.
+pub const SOURCE_DEEP_INTERVAL: Duration = Duration::from_secs(60 * 60);
 /// More than a person deletes by hand in a day, less than a bad merge does.
 pub const MAX_DELETES: u32 = 10;
 /// Kinds whose deletion takes users, callers or data down with it, or cannot be undone: never without approval.
@@ -188,6 +190,8 @@ pub struct Source {
     pub debounce: Duration,
     /// Between full passes.
     pub interval: Duration,
+    /// What costs a call for each resource is seen at least this often, as far as a fifth of the limit allows.
+    pub deep_interval: Duration,
 }
 
 /// One of `projects`.

@@ -64,6 +64,8 @@ pub enum Priority {
     Change,
     /// Background observation.
     Observation,
+    /// What is looked at in rotation: it goes when nothing else waits.
+    Rotation,
 }
 
 /// How the limit is found.
@@ -162,7 +164,7 @@ struct Shared {
     start: Instant,
     state: Mutex<State>,
     /// First come, first served; whoever holds the lane is first in line.
-    lanes: [tokio::sync::Mutex<()>; 2],
+    lanes: [tokio::sync::Mutex<()>; 3],
     wake: Notify,
     changes: watch::Sender<()>,
     /// Whether the last record says that requests are under way; `None` where nobody keeps records.
@@ -173,7 +175,7 @@ struct Shared {
 struct State {
     machine: Machine,
     report: Report,
-    waiting: [usize; 2],
+    waiting: [usize; 3],
     changes_in_a_row: u32,
 }
 
@@ -185,13 +187,13 @@ impl Limiter {
             memory.restore(&mut machine, &settings, SystemTime::now(), ORIGIN);
         }
         let report = Report::new(host, metrics, &machine);
-        let state = State { machine, report, waiting: [0, 0], changes_in_a_row: 0 };
+        let state = State { machine, report, waiting: [0; 3], changes_in_a_row: 0 };
         let limiter = Self {
             shared: Arc::new(Shared {
                 settings,
                 start: Instant::now(),
                 state: Mutex::new(state),
-                lanes: [tokio::sync::Mutex::new(()), tokio::sync::Mutex::new(())],
+                lanes: std::array::from_fn(|_| tokio::sync::Mutex::new(())),
                 wake: Notify::new(),
                 changes: watch::Sender::new(()),
                 kept_busy: watch::Sender::new(None),
@@ -316,14 +318,14 @@ impl Shared {
 impl State {
     /// Whether requests are under way, or go as soon as they may.
     fn is_busy(&self) -> bool {
-        self.machine.in_flight() > 0 || (self.waiting != [0, 0] && !self.machine.gate().is_closed())
+        self.machine.in_flight() > 0 || (self.waiting != [0; 3] && !self.machine.gate().is_closed())
     }
 
     /// Whose turn it is: changes first, but one observation after so many of them.
     fn turn(&self) -> Option<Priority> {
-        let [changes, observations] = self.waiting;
+        let [changes, observations, rotation] = self.waiting;
         match (changes > 0, observations > 0) {
-            (false, false) => None,
+            (false, false) => (rotation > 0).then_some(Priority::Rotation),
             (true, true) if self.changes_in_a_row >= CHANGES_PER_OBSERVATION => Some(Priority::Observation),
             (true, _) => Some(Priority::Change),
             (false, true) => Some(Priority::Observation),
@@ -335,6 +337,7 @@ fn lane(priority: Priority) -> usize {
     match priority {
         Priority::Change => 0,
         Priority::Observation => 1,
+        Priority::Rotation => 2,
     }
 }
 

@@ -2,15 +2,18 @@
 
 use crate::descope;
 use crate::descope::Client;
+use crate::desired::Declared;
 use crate::desired::Desired;
 use crate::resource::Document;
 use crate::resource::Key;
 use crate::resource::Kind;
 use crate::resource::Part;
+use crate::resource::fold;
 use crate::resource::form;
 use crate::resource::spec::Read;
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
@@ -18,6 +21,9 @@ pub mod deep;
 pub mod everything;
 
 pub use deep::Deep;
+pub use deep::News;
+pub use deep::Share;
+pub use deep::Wanted;
 pub use everything::everything;
 
 /// What the API answered in one pass.
@@ -27,6 +33,8 @@ pub struct Observed {
     pub began: Instant,
     /// The documents of each kind that was asked for, or why they could not be had.
     pub kinds: BTreeMap<&'static str, Result<Vec<Document>, descope::Error>>,
+    /// Parts that were not read yet, and why they could not be, where that was tried.
+    pub unread: BTreeMap<(Key, &'static str), Option<String>>,
 }
 
 /// Asks for every given kind at once; each succeeds or fails by itself. Of kinds without a list, those of `known` are asked
@@ -43,7 +51,7 @@ pub async fn fetch(
         let names: Vec<Key> = known.iter().filter(|key| key.kind == kind.name()).cloned().collect();
         asked.spawn(async move { (kind.name(), all(&client, kind, &names).await) });
     }
-    Observed { began, kinds: asked.join_all().await.into_iter().collect() }
+    Observed { began, kinds: asked.join_all().await.into_iter().collect(), unread: BTreeMap::new() }
 }
 
 /// Every live resource of a kind, as far as it can be seen.
@@ -60,44 +68,98 @@ pub async fn all(client: &Client, kind: &'static dyn Kind, names: &[Key]) -> Res
     form::sift(kind.spec(), found).map_err(undocumented)
 }
 
-/// Puts the parts that take a call for each resource beside what the lists showed, where a file declares them: those that
-/// were never read first, then what was read longest ago. What `deep` has no room for stays as it was read before, or
-/// unknown.
+/// Reads of parts that are under way at a time.
+const READS: usize = 8;
+
+/// Puts the parts that take a call for each resource beside what the lists showed, where a file declares them. What is not
+/// read now stays as it was read before, or unknown.
 pub async fn add_parts(client: &Client, desired: &Desired, observed: &mut Observed, deep: &Deep) {
+    let unseen = observed.kinds.iter().filter(|(_, answer)| answer.is_err()).map(|(name, _)| *name).collect();
+    deep.want(wanted(desired, observed), &unseen);
+    let mut turn = deep.at_once().into_iter();
+    let mut reads = JoinSet::new();
+    loop {
+        while reads.len() < READS {
+            let Some(one) = turn.next() else { break };
+            let client = client.clone();
+            reads.spawn(async move { (read(&client, &one).await, one) });
+        }
+        match reads.join_next().await {
+            Some(Ok((read, one))) => drop(take_in(deep, &one, read)),
+            Some(Err(error)) => tracing::error!(%error, "reading a part of a resource failed inside the daemon"),
+            None => break,
+        }
+    }
     for (name, documents) in &mut observed.kinds {
         let (Some(kind), Ok(documents)) = (crate::resource::kind(name), documents) else { continue };
-        let parts: Vec<&'static Part> = kind.spec().parts.iter().filter(|part| part.read == Read::Each).collect();
-        if parts.is_empty() {
-            continue;
-        }
-        let is_wanted = |key: &Key, part: &Part| {
-            let declared = desired.resources.get(key);
-            declared.is_some_and(|one| part.fields.iter().any(|field| one.fields.contains_key(field.name)))
-        };
-        let mut wanted: Vec<(usize, Key, &'static Part)> = Vec::new();
-        for (at, document) in documents.iter().enumerate() {
+        let parts: Vec<&'static Part> = parts_read_apart(kind).collect();
+        for document in documents.iter_mut().filter(|_| !parts.is_empty()) {
             let Some(key) = kind.key(document) else { continue };
-            wanted.extend(parts.iter().filter(|part| is_wanted(&key, part)).map(|part| (at, key.clone(), *part)));
-        }
-        for (at, key, part) in deep.in_turn(wanted) {
-            let read = kind.read(client, part, &key, kind.server_id(&documents[at])).await;
-            let checked = read.map_err(|error| error.to_string()).and_then(|fields| {
-                let fields = fields.unwrap_or_default();
-                form::check_part(part.fields, &fields).map(|()| fields)
-            });
-            match checked {
-                Ok(fields) => deep.keep(&key, part.name, fields),
-                Err(reason) => {
-                    tracing::warn!(kind = name, part = part.name, reason, "a part of a resource could not be read");
-                    deep.forget(&key, part.name);
+            let Some(declared) = desired.resources.get(&key) else { continue };
+            for part in parts.iter().filter(|part| is_declared(declared, part)) {
+                match deep.kept(&key, part.name) {
+                    Some(fields) => document.extend(fields),
+                    None => drop(observed.unread.insert((key.clone(), part.name), deep.reason(&key, part.name))),
                 }
             }
         }
-        for document in documents {
+    }
+}
+
+/// Asks for what [`Deep`] says is next.
+pub async fn read(client: &Client, one: &Wanted) -> Result<Document, descope::Error> {
+    let Some(kind) = crate::resource::kind(one.key.kind) else { return Ok(Document::new()) };
+    let fields = kind.read(client, one.part, &one.key, one.id.as_deref()).await?.unwrap_or_default();
+    let undocumented = |what| descope::Error::Undocumented { operation: kind.name(), what };
+    form::check_part(one.part.fields, &fields).map_err(undocumented)?;
+    Ok(fields)
+}
+
+/// Keeps what a read showed, or why it failed.
+pub fn take_in(deep: &Deep, one: &Wanted, read: Result<Document, descope::Error>) -> News {
+    match read {
+        Ok(fields) => deep.read(one, fields),
+        // The daemon stops, and nobody knows more than before.
+        Err(descope::Error::Stopping) => News::None,
+        Err(error) => {
+            let (key, part) = (&one.key, one.part.name);
+            tracing::warn!(%key, part, %error, "a part of a resource could not be read");
+            deep.failed(one, error.to_string(), error.is_transient());
+            News::None
+        }
+    }
+}
+
+fn parts_read_apart(kind: &dyn Kind) -> impl Iterator<Item = &'static Part> + use<> {
+    kind.spec().parts.iter().filter(|part| part.read == Read::Each)
+}
+
+fn is_declared(declared: &Declared, part: &Part) -> bool {
+    part.fields.iter().any(|field| declared.fields.contains_key(field.name))
+}
+
+/// Every part that a file declares of what is live.
+fn wanted(desired: &Desired, observed: &Observed) -> Vec<Wanted> {
+    let mut wanted = Vec::new();
+    for (name, documents) in &observed.kinds {
+        let (Some(kind), Ok(documents)) = (crate::resource::kind(name), documents) else { continue };
+        let parts: Vec<&'static Part> = parts_read_apart(kind).collect();
+        for document in documents.iter().filter(|_| !parts.is_empty()) {
             let Some(key) = kind.key(document) else { continue };
-            for part in parts.iter().filter(|part| is_wanted(&key, part)) {
-                document.extend(deep.kept(&key, part.name).unwrap_or_default());
+            let Some(declared) = desired.resources.get(&key) else { continue };
+            for part in parts.iter().filter(|part| is_declared(declared, part)) {
+                let own =
+                    |(name, _): &(&String, &serde_json::Value)| part.fields.iter().any(|field| field.name == **name);
+                let own: Document =
+                    declared.fields.iter().filter(own).map(|(name, value)| (name.clone(), value.clone())).collect();
+                wanted.push(Wanted {
+                    key: key.clone(),
+                    part,
+                    id: kind.server_id(document).map(Arc::from),
+                    declared: fold::digest_of_declared(&own),
+                });
             }
         }
     }
+    wanted
 }

@@ -47,6 +47,8 @@ pub use guards::Guards;
 pub use guards::Hold;
 pub use guards::Window;
 pub use ties::Ties;
+pub use write::Afresh;
+pub use write::afresh;
 
 /// `production`: the name of a project in config, metrics and status.
 pub type ProjectName = Arc<str>;
@@ -67,8 +69,12 @@ pub struct Task {
     pub slot: Slot,
     /// What it does, for logs and metrics.
     pub action: Action,
-    /// What is sent.
+    /// What is sent. Of a part that is read by itself: what would be, as it was when it was planned.
     pub write: Write,
+    /// Of such a part: what the write is built from, on what its call shows right before.
+    pub declared: Option<Arc<Declared>>,
+    /// How many requests it takes, looks apart; those of one batch have them together.
+    pub calls: usize,
     /// The id that Descope gave the resource, where it is known by that and lives.
     pub id: Option<Arc<str>>,
     /// Tasks of the same plan that have to be done before.
@@ -303,6 +309,8 @@ pub struct Plan {
     pub unlisted: BTreeSet<Key>,
     /// Kinds of which changes wait for another kind, which could not be observed this time.
     pub waiting: BTreeSet<&'static str>,
+    /// What no list shows and was not read yet, by resource. Its changes wait, and nothing else.
+    pub unread: BTreeMap<Key, BTreeSet<&'static str>>,
     /// The resources of these, each with what it waits for.
     pub waits: Vec<(Key, Why, String)>,
     /// Kinds of which a create is among them.
@@ -356,14 +364,24 @@ impl Plan {
 
     /// Kinds of which nobody can tell what they want changed: they did not answer, or wait for one that did not.
     pub fn unknown(&self) -> BTreeSet<&str> {
-        self.unobserved.keys().chain(&self.waiting).copied().collect()
+        let unread = self.unread.keys().map(|key| key.kind);
+        self.unobserved.keys().chain(&self.waiting).copied().chain(unread).collect()
     }
 
     /// The number of write requests that applying sends, first contact released.
     pub fn forecast_requests(&self) -> usize {
         let sent = |change: &&Change| matches!(change.held, None | Some(Hold::FirstContact(Contact::Project)));
         let calls = self.changes.iter().filter(sent).flat_map(|change| change.tasks.iter().map(|task| task.batch));
-        calls.collect::<BTreeSet<u32>>().len()
+        let tasks = || self.changes.iter().filter(sent).flat_map(|change| &change.tasks);
+        let more: usize = tasks().map(|task| task.calls.saturating_sub(1)).sum();
+        calls.collect::<BTreeSet<u32>>().len() + more
+    }
+
+    /// The number of looks that come right before writes of that.
+    pub fn forecast_looks(&self) -> usize {
+        let sent = |change: &&Change| matches!(change.held, None | Some(Hold::FirstContact(Contact::Project)));
+        let tasks = self.changes.iter().filter(sent).flat_map(|change| &change.tasks);
+        tasks.filter(|task| task.declared.is_some()).count()
     }
 
     /// Lets nothing go ahead; `why` is for the operator.
@@ -658,7 +676,7 @@ fn find_renames(inputs: &Inputs<'_>, live: &Live<'_>, plan: &mut Plan) -> BTreeM
 
 fn plan_declared(
     inputs: &Inputs<'_>,
-    declared: &Declared,
+    declared: &Arc<Declared>,
     live: &Live<'_>,
     renames: &BTreeMap<Key, Key>,
     refused: &BTreeSet<Key>,
@@ -706,7 +724,7 @@ fn plan_declared(
         message,
         place: Some(declared.place.clone()),
     }));
-    wait_for_parts(declared, &differences.unread, plan);
+    wait_for_parts(inputs, declared, &differences.unread, plan);
     let action = match (document, old) {
         (None, _) if is_unlisted && differences.fields.is_empty() => return,
         (None, _) if is_unlisted => Action::Update,
@@ -745,7 +763,7 @@ fn plan_declared(
     // Live, or on its way: then the order of the plan sees to it.
     let is_declared = |key: &Key| live.is_observed(key.kind) && inputs.desired.resources.contains_key(key);
     let will_be_there = |key: &Key| live.get(key).is_some() || is_declared(key);
-    let would_reset = write::unreadable_loss(declared, document, live.returned(key.kind), &writes);
+    let would_reset = write::unreadable_loss(declared, document, live.returned(key.kind), &writes, &fields);
     plan.changes.push(Change {
         key: key.clone(),
         action,
@@ -813,13 +831,24 @@ fn previewed(inputs: &Inputs<'_>, declared: &Declared, plan: &mut Plan) -> Resul
 }
 
 /// What no list shows is compared once its own call has answered.
-fn wait_for_parts(declared: &Declared, unread: &[&str], plan: &mut Plan) {
+fn wait_for_parts(inputs: &Inputs<'_>, declared: &Declared, unread: &[&'static str], plan: &mut Plan) {
     for part in unread {
         let Declared { key, place, .. } = declared;
-        plan.warnings.push(format!("{place}: {key} waits: its {part} could not be read yet"));
-        plan.waiting.insert(key.kind);
+        let reason = inputs.observed.unread.get(&(key.clone(), part)).and_then(Option::as_ref);
+        let why = match reason {
+            Some(reason) => format!("its {part} could not be read: {reason}"),
+            None => format!("its {part} could not be read yet"),
+        };
+        if plan.unread.len() < UNREAD_NAMED || reason.is_some() {
+            plan.warnings.push(format!("{place}: {key} waits: {why}"));
+        }
+        plan.waits.push((key.clone(), Why::Unobserved, why));
+        plan.unread.entry(key.clone()).or_default().insert(part);
     }
 }
+
+/// Beyond so many resources with unread parts, a warning for each tells no more.
+const UNREAD_NAMED: usize = 5;
 
 /// What refers to something that waits to be created or renamed, `absent` for now, waits as well.
 fn wait_along(mut absent: BTreeSet<Key>, plan: &mut Plan) {

@@ -9,6 +9,8 @@ use crate::descope;
 use crate::desired::Desired;
 use crate::desired::Finding;
 use crate::limiter::Priority;
+use crate::observed;
+use crate::observed::News;
 use crate::pause::Pause;
 use crate::plan;
 use crate::plan::Hold;
@@ -198,7 +200,7 @@ impl Reconciler {
     /// never comes back is not.
     pub async fn run(self, triggers: TriggerReceiver, shutdown: CancellationToken) {
         let pulse = self.pulse.clone();
-        pulse.during(self.turns(triggers, shutdown)).await;
+        Box::pin(pulse.during(self.turns(triggers, shutdown))).await;
     }
 
     async fn turns(mut self, mut triggers: TriggerReceiver, shutdown: CancellationToken) {
@@ -214,6 +216,8 @@ impl Reconciler {
             let (retry_at, resume_at) = (self.memory.retry_at, self.memory.resume_at);
             let client = self.assessor.client.clone();
             let confirm_at = self.memory.unconfirmed.until;
+            let is_paused = self.pause.refusal().is_some();
+            let deep_at = if is_paused { None } else { self.assessor.deep.due_at() };
             tokio::select! {
                 biased;
                 () = shutdown.cancelled() => return,
@@ -225,6 +229,11 @@ impl Reconciler {
                         self.turn_or_stop(Trigger::Interval, &mut triggers, &shutdown).await;
                     }
                     self.publish();
+                }
+                () = until(deep_at) => {
+                    if self.read_ahead(&mut triggers, &shutdown).await {
+                        self.turn_or_stop(Trigger::Interval, &mut triggers, &shutdown).await;
+                    }
                 }
                 () = client.another_key() => {
                     tracing::info!("there is another management key: it is tried at once");
@@ -247,6 +256,41 @@ impl Reconciler {
                     publish_at = Some(Instant::now() + STATUS_EVERY);
                 }
             }
+        }
+    }
+
+    /// Reads in rotation what no list shows, until nothing is due or somebody wants a pass. True where there is something new
+    /// to compare.
+    async fn read_ahead(&mut self, more: &mut TriggerReceiver, shutdown: &CancellationToken) -> bool {
+        let (deep, client) = (self.assessor.deep.clone(), self.assessor.client.clone());
+        let (mut is_other, mut is_first) = (false, false);
+        while let Some((one, is_urgent)) = deep.next() {
+            let client = client.with_priority(if is_urgent { Priority::Change } else { Priority::Rotation });
+            let read = tokio::select! {
+                biased;
+                () = shutdown.cancelled() => return false,
+                // The pass that comes sees what was read by now.
+                () = more.fired() => return false,
+                read = observed::read(&client, &one) => read,
+            };
+            match observed::take_in(&deep, &one, read) {
+                News::Other => is_other = true,
+                News::First => {
+                    is_first = true;
+                    is_other |= is_urgent;
+                }
+                News::None => {}
+            }
+        }
+        self.show_ages();
+        // What is read for the first time, a few with each turn of the share, is compared in the passes that come anyway.
+        is_other || is_first && !deep.has_unread()
+    }
+
+    fn show_ages(&self) {
+        for (kind, age) in self.assessor.deep.ages() {
+            let labels = [&*self.assessor.project, kind];
+            self.metrics.observation_age_seconds.with_label_values(&labels).set(age.as_secs_f64());
         }
     }
 
@@ -330,6 +374,9 @@ impl Reconciler {
         self.take_in(&desired);
         let priority = if is_new { Priority::Change } else { Priority::Observation };
         self.memory.is_fresh |= trigger == Trigger::Signal;
+        if matches!(trigger, Trigger::Signal | Trigger::Api) {
+            self.assessor.deep.ask();
+        }
         let is_paused = self.pause.refusal().is_some();
         // A commit says nothing about the key: it waits for the next probe.
         if is_paused && (trigger == Trigger::Watch || !self.probe(&desired).await) {
@@ -386,6 +433,7 @@ impl Reconciler {
         self.note_waits(&plan);
         self.show_plan(&plan);
         self.memory.plan = Some(plan);
+        self.show_ages();
         self.observe_phase("plan", started);
         Some(outcome)
     }

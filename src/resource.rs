@@ -14,6 +14,7 @@ pub mod reference;
 pub mod remember;
 pub mod secret;
 pub mod spec;
+pub mod twins;
 pub mod write;
 
 pub mod attribute;
@@ -81,7 +82,7 @@ mod tests {
     type Case = (&'static dyn Kind, Vec<(Key, Write)>);
 
     fn item<'a>(key: &'a Key, write: &'a Write) -> Item<'a> {
-        Item { key, id: None, write }
+        Item::new(key, None, write)
     }
 
     /// What `writes` put on the wire: request line and body.
@@ -169,7 +170,7 @@ mod tests {
         ] {
             let script = Script::of([ok(&json!({ "list": { "id": "L1" } }))]);
 
-            let with_id = Item { key: &key, id: Some("L1"), write };
+            let with_id = Item::new(&key, Some("L1"), write);
             lists.send(&script.client(), lists.spec().main(), &NonEmpty::new(with_id)).await.unwrap();
             let without = lists.send(&script.client(), lists.spec().main(), &NonEmpty::new(item(&key, write))).await;
 

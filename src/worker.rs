@@ -13,6 +13,7 @@ use crate::queue::Verdict;
 use crate::queue::Work;
 use crate::resource;
 use crate::resource::Action;
+use crate::resource::Document;
 use crate::resource::Item;
 use crate::resource::Kind;
 use crate::resource::Part;
@@ -34,6 +35,7 @@ use tokio::time::Instant;
 use tracing::Instrument;
 
 mod carried;
+mod fresh;
 pub mod look;
 pub mod recent;
 mod record;
@@ -228,6 +230,10 @@ async fn attempt(target: &Target, kind: &'static dyn Kind, work: &Work) -> Concl
         record::blocked(target, &work.tasks);
         return Conclusion::all(work, &Verdict::Park { message });
     }
+    let part = kind.spec().part(work.tasks.head.slot.part).unwrap_or_else(|| kind.spec().main());
+    if fresh::is_needed(part, work) {
+        return Box::pin(fresh::attempt(target, kind, part, work)).await;
+    }
     let mut looks = work.tasks.iter().any(|task| look::is_old(target, work, task));
     // What comes between a look and its write, the answer or the rate limit, may take longer each time, so it grows.
     let mut trusted_for = target.trusted_for;
@@ -267,7 +273,7 @@ async fn attempt(target: &Target, kind: &'static dyn Kind, work: &Work) -> Concl
         let young = Young::of(&open, seen_at, trusted_for);
         let client = writer.unwrap_or_else(|| target.client.clone());
         let target_now = young.only(&Target { client, ..target.clone() });
-        let verdict = match send(&target_now, kind, &open, work.attempts).await {
+        let verdict = match send(&target_now, kind, &open, work.attempts, None).await {
             Sent::Each(Verdict::Released) if young.is_over() => {
                 if seen_at.is_some() {
                     trusted_for = trusted_for.saturating_mul(2);
@@ -352,7 +358,13 @@ enum Sent {
     InDoubt(String),
 }
 
-async fn send(target: &Target, kind: &'static dyn Kind, tasks: &NonEmpty<&Task>, attempts: u32) -> Sent {
+async fn send(
+    target: &Target,
+    kind: &'static dyn Kind,
+    tasks: &NonEmpty<&Task>,
+    attempts: u32,
+    live: Option<&Document>,
+) -> Sent {
     let sending = Sending::of(target, tasks, attempts);
     let part = kind.spec().part(tasks.head.slot.part).unwrap_or_else(|| kind.spec().main());
     let resolved = tasks.iter().map(|task| with_secrets(target, part, task)).collect::<Result<Vec<_>, _>>();
@@ -363,15 +375,20 @@ async fn send(target: &Target, kind: &'static dyn Kind, tasks: &NonEmpty<&Task>,
     };
     let (mut writes, secrets): (Vec<_>, Vec<_>) = resolved.into_iter().unzip();
     let ids: Vec<Option<Arc<str>>> = tasks.iter().map(|task| id_of(target, kind, task)).collect();
+    let paths = |task: &&Task| task.fields.iter().map(|change| change.path.clone()).collect::<Vec<String>>();
+    let changed: Vec<Vec<String>> = tasks.iter().map(paths).collect();
     let error = loop {
         for (task, write) in tasks.iter().zip(&mut writes) {
-            let less = carried::without_refused(target, kind, write.as_ref().unwrap_or(&task.write));
+            let less = carried::without_refused(target, kind, part, write.as_ref().unwrap_or(&task.write));
             *write = less.or_else(|| write.take());
         }
-        let items = tasks.iter().zip(&writes).zip(&ids).map(|((task, write), id)| Item {
+        let items = tasks.iter().zip(&writes).zip(ids.iter().zip(&changed));
+        let items = items.map(|((task, write), (id, changed))| Item {
             key: &task.slot.key,
             id: id.as_deref(),
             write: write.as_ref().unwrap_or(&task.write),
+            live,
+            changed,
         });
         let Some(items) = NonEmpty::from_vec(items.collect()) else { return Sent::Each(Verdict::Superseded) };
         let error = match kind.send(&sending.client(), part, &items).await {
@@ -383,7 +400,7 @@ async fn send(target: &Target, kind: &'static dyn Kind, tasks: &NonEmpty<&Task>,
             Err(error) => error,
         };
         // Each turn leaves out one field more.
-        if !carried::note(target, kind, &items.iter().map(|item| item.write).collect::<Vec<_>>(), &error) {
+        if !carried::note(target, kind, part, &items.iter().map(|item| item.write).collect::<Vec<_>>(), &error) {
             break error;
         }
     };

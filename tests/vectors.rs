@@ -187,7 +187,7 @@ async fn drive(client: &Client, vector: &Vector) {
         }
         _ => panic!("{} is neither driven nor listed as never sent", vector.name),
     };
-    let items = writes.iter().map(|(key, write)| Item { key, id: None, write });
+    let items = writes.iter().map(|(key, write)| Item::new(key, None, write));
     let items = NonEmpty::from_vec(items.collect()).unwrap();
     assert!(items.len() <= kind.batch_size(part, items.head.write));
     kind.send(client, kind.spec().part(part).unwrap(), &items).await.unwrap();

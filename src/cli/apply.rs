@@ -16,7 +16,6 @@ use crate::daemon::Project;
 use crate::daemon::settings;
 use crate::desired::Desired;
 use crate::limiter::Priority;
-use crate::observed::Deep;
 use crate::plan::Contact;
 use crate::plan::Hold;
 use crate::plan::Origin;
@@ -88,7 +87,7 @@ pub async fn run(config: Config, args: ApplyArgs, redactor: &Redactor) -> anyhow
     let mut desired_states = Vec::new();
     for project in &mut parts.projects {
         // It has one pass: what is not seen now is not applied.
-        project.reconciler.assessor.deep = Deep::new(None);
+        project.reconciler.assessor.deep.read_all();
         let Some(loader) = &mut project.reconciler.loader else { continue };
         match desired(loader) {
             Ok(desired) => desired_states.push(desired),

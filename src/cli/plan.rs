@@ -14,6 +14,7 @@ use crate::desired::Desired;
 use crate::desired::Finding;
 use crate::limiter::Priority;
 use crate::observed::Deep;
+use crate::observed::Share;
 use crate::plan::render;
 use crate::plan::render::ProjectReport;
 use crate::plan::render::Report;
@@ -108,7 +109,7 @@ pub async fn run(config: Config, args: PlanArgs, redactor: &Redactor) -> anyhow:
             client,
             state: state.as_ref().map(|state| state.project(&host, &connection.project_id, &project.owner)),
             secrets: settings::secrets(&config, project, redactor),
-            deep: Deep::new(None),
+            deep: Deep::new(Share::ALL),
             rules: settings::rules(project),
             is_by_content: false,
             recent: Recent::default(),

@@ -221,6 +221,11 @@ impl Check {
             exclude: self.globs("source.exclude", &raw.exclude),
             debounce: self.value("source.debounce", raw.debounce.as_ref(), config::SOURCE_DEBOUNCE, values::duration),
             interval: self.positive_duration("source.interval", raw.interval.as_ref(), config::SOURCE_INTERVAL),
+            deep_interval: self.positive_duration(
+                "source.deepInterval",
+                raw.deep_interval.as_ref(),
+                config::SOURCE_DEEP_INTERVAL,
+            ),
         }
     }
 

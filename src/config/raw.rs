@@ -58,6 +58,8 @@ pub struct RawSource {
     pub debounce: Option<Text>,
     #[schemars(with = "Option<schema::Span>")]
     pub interval: Option<Text>,
+    #[schemars(with = "Option<schema::Span>")]
+    pub deep_interval: Option<Text>,
 }
 
 #[derive(Debug, Default, Deserialize, JsonSchema)]

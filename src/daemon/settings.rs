@@ -12,6 +12,7 @@ use crate::limiter;
 use crate::limiter::Limiter;
 use crate::limiter::memory::Memory;
 use crate::observed::Deep;
+use crate::observed::Share;
 use crate::plan::Guards;
 use crate::plan::Policy;
 use crate::plan::guards::Most;
@@ -275,15 +276,23 @@ pub fn loader(config: &Config, project: &config::Project) -> loader::Settings {
     loader::Settings { apart, ..loader::Settings::new(tree, fence(config, project), resource::ALL) }
 }
 
-/// How much of what takes a call for each resource is read in one look.
+/// So many parts a pass reads itself, before it compares anything: more would keep the rest of a commit waiting.
+const READS_OF_A_PASS: usize = 20;
+
+/// How much of what takes a call for each resource is read, and how often.
 pub fn deep(config: &Config) -> Deep {
-    // A fifth of what the limit allows between two passes; without a limit there is nothing to spare.
-    let share = |(requests, window): (f64, Duration)| {
-        requests * config.source.interval.as_secs_f64() / window.as_secs_f64().max(f64::MIN_POSITIVE) / 5.0
-    };
+    // A fifth of what the limit allows; without a limit there is nothing to spare.
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a float beyond usize saturates")]
-    let most = config.rate_limit.limit.map(|limit| (share(limit) as usize).max(1));
-    Deep::new(most)
+    let share = |(requests, window): (f64, Duration)| {
+        let fifth = (requests / 5.0) as usize;
+        // One for each five windows, where that is less.
+        if fifth > 0 { (fifth, window) } else { (1, window.mul_f64(5.0 / requests.max(f64::MIN_POSITIVE))) }
+    };
+    Deep::new(Share {
+        interval: config.source.deep_interval,
+        most: config.rate_limit.limit.map(share),
+        at_once: READS_OF_A_PASS,
+    })
 }
 
 /// What its files may refer to, and are read for.

@@ -95,8 +95,11 @@ async fn a_look_settles_only_calls_that_were_over_when_it_began() {
     let document = |name: &str| Document::from_iter([("name".to_owned(), Value::from(name))]);
     let found = |names: &[&str]| {
         let documents = names.iter().map(|name| document(name)).collect();
-        let observed =
-            Observed { began: tokio::time::Instant::now(), kinds: BTreeMap::from([("roles", Ok(documents))]) };
+        let observed = Observed {
+            began: tokio::time::Instant::now(),
+            kinds: BTreeMap::from([("roles", Ok(documents))]),
+            unread: BTreeMap::new(),
+        };
         let gone = HashSet::from_iter(names.is_empty().then(|| key.clone()));
         let unconfirmed = Unconfirmed::default();
         Assessment {

@@ -261,6 +261,7 @@ impl Checker<'_> {
                 let line = lines.iter().find(|(key, _)| key == field).map_or(declared.place.line, |(_, line)| *line);
                 pen.error(line, field, message);
             }
+            (spec.complete)(&mut declared.fields);
         }
         let in_files = spec.fields().filter(|(_, field)| field.is_in_a_file());
         let named = in_files.filter_map(|(_, field)| {

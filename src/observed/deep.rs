@@ -1,81 +1,517 @@
 //! What calls for single resources showed, kept until it is read again: there is no list of it, and asking for all of it in
 //! every pass would take the whole budget.
+//!
+//! A pass reads at once what its commit changed, a few; the rest is read in rotation, between the passes and within a share of
+//! the limit. What was never read is unknown, and nothing is planned for it.
 
 use crate::resource::Document;
+use crate::resource::Field;
 use crate::resource::Key;
 use crate::resource::Part;
+use crate::resource::Shape;
+use crate::resource::fold;
+use crate::resource::secret::item_id;
+use crate::resource::spec::Back;
+use serde_json::Value;
+use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::collections::HashMap;
+use std::collections::VecDeque;
 use std::sync::Arc;
-use tokio::sync::watch;
+use std::sync::Mutex;
+use std::sync::MutexGuard;
+use std::sync::PoisonError;
+use std::time::Duration;
 use tokio::time::Instant;
 
-type Kept = HashMap<(Key, &'static str), (Document, Instant)>;
+/// A read that failed for now is repeated after this.
+const AGAIN: Duration = Duration::from_secs(30);
+
+/// For so long a list may lack what was just made.
+const FRESH: Duration = Duration::from_secs(120);
+
+/// For so long a read may show what was there before our write.
+const LAG: Duration = Duration::from_secs(10);
+
+/// How much is read, and how often.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Share {
+    /// Each is read again after this, as far as `most` allows.
+    pub interval: Duration,
+    /// So many reads within so long; `None`: as many as there are.
+    pub most: Option<(usize, Duration)>,
+    /// So many a pass reads itself of what its commit changed: it waits for them.
+    pub at_once: usize,
+}
+
+impl Share {
+    /// For one look at everything.
+    pub const ALL: Self = Self { interval: Duration::MAX, most: None, at_once: usize::MAX };
+}
+
+/// A part of one resource that a file declares.
+#[derive(Debug, Clone)]
+pub struct Wanted {
+    /// The resource.
+    pub key: Key,
+    /// Which of its calls.
+    pub part: &'static Part,
+    /// What Descope knows it by, where that is not its name.
+    pub id: Option<Arc<str>>,
+    /// Tells declarations apart.
+    pub declared: u64,
+}
+
+type Place = (Key, &'static str);
 
 /// Clones share what they keep.
 #[derive(Debug, Clone)]
 pub struct Deep {
-    kept: Arc<watch::Sender<Kept>>,
-    most: Option<usize>,
+    state: Arc<Mutex<State>>,
+}
+
+#[derive(Debug)]
+struct State {
+    share: Share,
+    /// Of the newest files; `None` before there were any.
+    wanted: Option<BTreeMap<Place, Wanted>>,
+    kept: HashMap<Place, Kept>,
+    /// Declared anew while the daemon runs: a commit waits for them.
+    urgent: BTreeSet<Place>,
+    failed: HashMap<Place, Failed>,
+    /// When the last reads of the rotation were made.
+    spent: VecDeque<Instant>,
+    /// Before this nothing that was read counts as young enough.
+    asked_at: Option<Instant>,
+    since: Instant,
+}
+
+#[derive(Debug)]
+struct Kept {
+    fields: Document,
+    read_at: Instant,
+    /// It is what we wrote, and nobody saw it since.
+    ours: Option<Ours>,
+}
+
+#[derive(Debug)]
+struct Ours {
+    before: Document,
+    until: Instant,
+}
+
+#[derive(Debug)]
+struct Failed {
+    reason: String,
+    again: Instant,
+}
+
+/// What a read told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum News {
+    /// It was not known before.
+    First,
+    /// It is not what was kept.
+    Other,
+    /// It is as it was.
+    None,
 }
 
 impl Deep {
-    /// Reads no more than this many in one look; `None`: all.
-    pub fn new(most: Option<usize>) -> Self {
-        Self { kept: Arc::new(watch::Sender::new(HashMap::new())), most }
+    /// Keeps nothing yet.
+    pub fn new(share: Share) -> Self {
+        let state = State {
+            share,
+            wanted: None,
+            kept: HashMap::new(),
+            urgent: BTreeSet::new(),
+            failed: HashMap::new(),
+            spent: VecDeque::new(),
+            asked_at: None,
+            since: Instant::now(),
+        };
+        Self { state: Arc::new(Mutex::new(state)) }
     }
 
-    /// Those to be read now: never read ones, then what was read longest ago.
-    pub fn in_turn(&self, mut wanted: Vec<(usize, Key, &'static Part)>) -> Vec<(usize, Key, &'static Part)> {
-        let kept = self.kept.borrow();
-        wanted.sort_by_cached_key(|(at, key, part)| {
-            (kept.get(&(key.clone(), part.name)).map(|(_, read_at)| *read_at), *at)
-        });
-        wanted.truncate(self.most.unwrap_or(usize::MAX));
-        wanted
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Remembers what was read.
-    pub fn keep(&self, key: &Key, part: &'static str, fields: Document) {
-        self.kept.send_modify(|kept| drop(kept.insert((key.clone(), part), (fields, Instant::now()))));
+    /// From now on one look reads everything.
+    pub fn read_all(&self) {
+        self.state().share = Share::ALL;
     }
 
-    /// What was read; `None` where nothing was, or where it was written since.
+    /// Somebody wants to know what is there, however young the last read is.
+    pub fn ask(&self) {
+        self.state().asked_at = Some(Instant::now());
+    }
+
+    /// These are declared now, and nothing else; of kinds that are `unseen` this time, what was before.
+    pub fn want(&self, wanted: Vec<Wanted>, unseen: &BTreeSet<&str>) {
+        let mut state = self.state();
+        let mut wanted: BTreeMap<Place, Wanted> =
+            wanted.into_iter().map(|one| ((one.key.clone(), one.part.name), one)).collect();
+        if let Some(before) = state.wanted.take() {
+            let is_new = |(place, one): &(&Place, &Wanted)| match before.get(*place) {
+                Some(was) => was.declared != one.declared,
+                // We made it, and know what is there.
+                None => !state.kept.contains_key(*place),
+            };
+            let news: Vec<Place> = wanted.iter().filter(is_new).map(|(place, _)| place.clone()).collect();
+            for place in news {
+                state.failed.remove(&place);
+                state.urgent.insert(place);
+            }
+            wanted.extend(before.into_iter().filter(|((key, _), _)| unseen.contains(key.kind)));
+        }
+        // A list may lack for a while what was just made.
+        state.kept.retain(|place, kept| wanted.contains_key(place) || kept.read_at.elapsed() < FRESH);
+        state.urgent.retain(|place| wanted.contains_key(place));
+        state.failed.retain(|place, _| wanted.contains_key(place));
+        state.wanted = Some(wanted);
+    }
+
+    /// What a pass reads itself: what its commit changed, a few, and what is due, as far as the share goes.
+    pub fn at_once(&self) -> Vec<Wanted> {
+        let mut state = self.state();
+        let mut turn = Vec::new();
+        let now = Instant::now();
+        for (due, one) in state.in_turn(now) {
+            if due > now || turn.len() >= state.share.at_once || !state.is_urgent(&one) && !state.spend(now) {
+                break;
+            }
+            turn.push(one);
+        }
+        turn
+    }
+
+    /// The next of the rotation, where one is due and the share allows it; and whether a commit waits for it.
+    pub fn next(&self) -> Option<(Wanted, bool)> {
+        let mut state = self.state();
+        let now = Instant::now();
+        let (due, one) = state.first(now)?;
+        let is_urgent = state.is_urgent(&one);
+        (due <= now && (is_urgent || state.spend(now))).then_some((one, is_urgent))
+    }
+
+    /// When [`Deep::next`] has one; `None` where nothing is declared.
+    pub fn due_at(&self) -> Option<Instant> {
+        let mut state = self.state();
+        let now = Instant::now();
+        let (due, one) = state.first(now)?;
+        Some(if state.is_urgent(&one) { due } else { state.free_at(now).map_or(due, |free| due.max(free)) })
+    }
+
+    /// Takes in what a read showed.
+    pub fn read(&self, one: &Wanted, fields: Document) -> News {
+        let place = (one.key.clone(), one.part.name);
+        let mut state = self.state();
+        let now = Instant::now();
+        state.urgent.remove(&place);
+        state.failed.remove(&place);
+        let Some(kept) = state.kept.get_mut(&place) else {
+            state.kept.insert(place, Kept { fields, read_at: now, ours: None });
+            return News::First;
+        };
+        if kept.ours.as_ref().is_some_and(|ours| ours.until > now && is_same(one.part, &ours.before, &fields)) {
+            // It lags behind our write, which proves nothing.
+            return News::None;
+        }
+        let news = if is_as_known(one.part, &kept.fields, &fields) { News::None } else { News::Other };
+        *kept = Kept { fields, read_at: now, ours: None };
+        news
+    }
+
+    /// It could not be read.
+    pub fn failed(&self, one: &Wanted, reason: String, is_transient: bool) {
+        let place = (one.key.clone(), one.part.name);
+        let mut state = self.state();
+        state.urgent.remove(&place);
+        state.kept.remove(&place);
+        let wait = if is_transient { AGAIN } else { state.share.interval.max(AGAIN) };
+        let again = Instant::now().checked_add(wait).unwrap_or_else(Instant::now);
+        state.failed.insert(place, Failed { reason, again });
+    }
+
+    /// What is there as far as anybody knows; `None` where it was not read yet.
     pub fn kept(&self, key: &Key, part: &'static str) -> Option<Document> {
-        self.kept.borrow().get(&(key.clone(), part)).map(|(fields, _)| fields.clone())
+        self.state().kept.get(&(key.clone(), part)).map(|kept| kept.fields.clone())
     }
 
-    /// It is read again before anything is compared with it: it was changed, or could not be read.
-    pub fn forget(&self, key: &Key, part: &'static str) {
-        self.kept.send_modify(|kept| drop(kept.remove(&(key.clone(), part))));
+    /// Why it could not be read.
+    pub fn reason(&self, key: &Key, part: &'static str) -> Option<String> {
+        self.state().failed.get(&(key.clone(), part)).map(|failed| failed.reason.clone())
     }
+
+    /// What counts of a read right before a write: what we wrote a moment ago, where it shows what was there before that.
+    pub fn settled(&self, key: &Key, part: &'static Part, read: Document) -> Document {
+        let state = self.state();
+        let kept = state.kept.get(&(key.clone(), part.name));
+        let is_late = |kept: &&Kept| {
+            kept.ours.as_ref().is_some_and(|ours| ours.until > Instant::now() && is_same(part, &ours.before, &read))
+        };
+        kept.filter(is_late).map_or(read, |kept| kept.fields.clone())
+    }
+
+    /// This was written onto what was there before. It is read again soon, to see that it was kept.
+    pub fn wrote(&self, key: &Key, part: &'static Part, before: Document, body: &Document) {
+        let mut fields = before.clone();
+        let written = body.iter().filter(|(name, _)| part.fields.iter().any(|field| field.name == **name));
+        fields.extend(written.map(|(name, value)| (name.clone(), value.clone())));
+        let now = Instant::now();
+        let ours = Some(Ours { before, until: now + LAG });
+        self.state().kept.insert((key.clone(), part.name), Kept { fields, read_at: now, ours });
+    }
+
+    /// It is read again before anything is compared with it: nobody knows what a call made of it.
+    pub fn forget(&self, key: &Key, part: &'static str) {
+        self.state().kept.remove(&(key.clone(), part));
+    }
+
+    /// Was it written, and not seen since?
+    pub fn is_unseen(&self, key: &Key) -> bool {
+        let state = self.state();
+        state.wanted.as_ref().is_some_and(|wanted| {
+            let mut of = wanted.range((key.clone(), "")..).take_while(|((other, _), _)| other == key);
+            of.any(|(place, _)| state.kept.get(place).is_none_or(|kept| kept.ours.is_some()))
+        })
+    }
+
+    /// How old the oldest observation of each kind is; of what was never read, since when it is to be.
+    pub fn ages(&self) -> BTreeMap<&'static str, Duration> {
+        let state = self.state();
+        let mut ages = BTreeMap::new();
+        for (place, one) in state.wanted.iter().flatten() {
+            let read_at = state.kept.get(place).map_or(state.since, |kept| kept.read_at);
+            let age = ages.entry(one.key.kind).or_insert(Duration::ZERO);
+            *age = read_at.elapsed().max(*age);
+        }
+        ages
+    }
+
+    /// Is something declared that was never read, and may be?
+    pub fn has_unread(&self) -> bool {
+        let state = self.state();
+        let is_open = |place: &Place| !state.kept.contains_key(place) && !state.failed.contains_key(place);
+        state.wanted.iter().flatten().any(|(place, _)| is_open(place))
+    }
+}
+
+impl State {
+    /// Who is read when: what a commit waits for, what was never read, what we wrote, then what was read longest ago.
+    fn in_turn(&self, now: Instant) -> Vec<(Instant, Wanted)> {
+        let mut turns: Vec<_> = self.wanted.iter().flatten().map(|(place, one)| (self.turn(place, now), one)).collect();
+        turns.sort_by_key(|(turn, _)| *turn);
+        turns.into_iter().map(|((_, _, due), one)| (due, one.clone())).collect()
+    }
+
+    fn first(&self, now: Instant) -> Option<(Instant, Wanted)> {
+        let turns = self.wanted.iter().flatten().map(|(place, one)| (self.turn(place, now), one));
+        turns.min_by_key(|(turn, _)| *turn).map(|((_, _, due), one)| (due, one.clone()))
+    }
+
+    /// What is due goes before what is not.
+    fn turn(&self, place: &Place, now: Instant) -> (bool, u8, Instant) {
+        let (rank, due) = self.due(place, now);
+        (due > now, rank, due)
+    }
+
+    fn due(&self, place: &Place, now: Instant) -> (u8, Instant) {
+        let later =
+            |at: Instant, wait: Duration| at.checked_add(wait).unwrap_or(now + Duration::from_secs(86400 * 365));
+        if let Some(failed) = self.failed.get(place) {
+            return (1, failed.again);
+        }
+        if self.urgent.contains(place) {
+            return (0, self.since);
+        }
+        let Some(kept) = self.kept.get(place) else { return (1, self.since) };
+        if self.asked_at.is_some_and(|asked_at| kept.read_at < asked_at) {
+            return (3, kept.read_at);
+        }
+        match &kept.ours {
+            Some(ours) => (2, ours.until),
+            None => (3, later(kept.read_at, self.share.interval)),
+        }
+    }
+
+    fn is_urgent(&self, one: &Wanted) -> bool {
+        self.urgent.contains(&(one.key.clone(), one.part.name))
+    }
+
+    /// Takes a read of the share, where one is left.
+    fn spend(&mut self, now: Instant) -> bool {
+        let is_free = self.free_at(now).is_none_or(|free| free <= now);
+        if is_free && self.share.most.is_some() {
+            self.spent.push_back(now);
+        }
+        is_free
+    }
+
+    /// When the share has a read left; `None` where it has no end.
+    fn free_at(&mut self, now: Instant) -> Option<Instant> {
+        let (most, window) = self.share.most?;
+        while self.spent.front().is_some_and(|at| now.saturating_duration_since(*at) >= window) {
+            self.spent.pop_front();
+        }
+        if self.spent.len() < most { Some(now) } else { self.spent.front().map(|at| *at + window) }
+    }
+}
+
+/// Does the read show what is kept, as far as it shows it? Of what we wrote, a secret and more comes back in no answer.
+fn is_as_known(part: &'static Part, kept: &Document, read: &Document) -> bool {
+    let mut shown = kept.clone();
+    leave_out_unseen(part.fields, &mut shown, read);
+    is_same(part, &shown, read)
+}
+
+fn leave_out_unseen(fields: &'static [Field], kept: &mut Document, read: &Document) {
+    for field in fields {
+        let is_unseen = match field.back {
+            Back::Never => true,
+            Back::Maybe => !read.contains_key(field.name),
+            Back::AsWritten | Back::Computed => false,
+        };
+        if is_unseen {
+            kept.remove(field.name);
+        }
+        match (field.shape, kept.get_mut(field.name), read.get(field.name)) {
+            (Shape::Object(fields), Some(Value::Object(kept)), Some(Value::Object(read))) => {
+                leave_out_unseen(fields, kept, read);
+            }
+            (Shape::Items { key, fields, .. }, Some(Value::Array(kept)), Some(Value::Array(read))) => {
+                for kept in kept {
+                    let same =
+                        read.iter().find(|read| item_id(key, read) == item_id(key, kept)).and_then(Value::as_object);
+                    if let (Some(same), Value::Object(kept)) = (same, kept) {
+                        leave_out_unseen(fields, kept, same);
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
+fn is_same(part: &'static Part, one: &Document, other: &Document) -> bool {
+    part.fields.iter().all(|field| {
+        let folded = |document: &Document| document.get(field.name).map(|value| fold::folded(field.shape, value));
+        folded(one).unwrap_or_default() == folded(other).unwrap_or_default()
+    })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::resource::MAIN;
     use crate::resource::spec::How;
     use crate::resource::spec::Read;
-    use std::time::Duration;
+    use serde_json::json;
 
-    static PART: Part = Part { name: MAIN, fields: &[], read: Read::Each, how: How::Overwrite };
+    static PART: Part =
+        Part { name: "part", fields: &[Field::text("a"), Field::secret("key")], read: Read::Each, how: How::Overwrite };
+
+    fn wanted(name: &str, declared: u64) -> Wanted {
+        Wanted { key: Key::new("tenants", name), part: &PART, id: None, declared }
+    }
+
+    fn none() -> BTreeSet<&'static str> {
+        BTreeSet::new()
+    }
+
+    fn shown(value: &str) -> Document {
+        json!({ "a": value }).as_object().unwrap().clone()
+    }
+
+    fn deep(most: usize, at_once: usize) -> Deep {
+        let most = Some((most, Duration::from_secs(60)));
+        Deep::new(Share { interval: Duration::from_secs(3600), most, at_once })
+    }
+
+    fn names(turn: &[Wanted]) -> Vec<&str> {
+        turn.iter().map(|one| &*one.key.name).collect()
+    }
+
+    fn next(deep: &Deep) -> Option<String> {
+        deep.next().map(|(one, _)| {
+            deep.read(&one, shown("x"));
+            one.key.name.to_string()
+        })
+    }
 
     #[tokio::test(start_paused = true)]
-    async fn what_was_never_read_comes_first_and_then_the_oldest() {
-        let deep = Deep::new(Some(2));
-        let key = |name: &str| Key::new("tenants", name);
-        let wanted = || ["a", "b", "c"].into_iter().enumerate().map(|(at, name)| (at, key(name), &PART)).collect();
-        let turn = || deep.in_turn(wanted()).into_iter().map(|(_, key, _)| key.name.to_string()).collect::<Vec<_>>();
+    async fn what_was_never_read_comes_first_and_the_share_is_kept() {
+        let deep = deep(2, 9);
+        deep.want(["a", "b", "c"].map(|name| wanted(name, 1)).to_vec(), &none());
 
-        assert_eq!(turn(), ["a", "b"]);
-        for name in ["b", "a"] {
-            deep.keep(&key(name), MAIN, Document::new());
-            tokio::time::advance(Duration::from_secs(1)).await;
+        assert_eq!(names(&deep.at_once()), ["a", "b"]);
+        for name in ["a", "b"] {
+            assert_eq!(deep.read(&wanted(name, 1), shown("x")), News::First);
         }
-        assert_eq!(turn(), ["c", "b"]);
-        deep.keep(&key("c"), MAIN, Document::new());
-        assert_eq!(turn(), ["b", "a"]);
-        deep.forget(&key("c"), MAIN);
-        assert_eq!(turn(), ["c", "b"]);
+        assert_eq!(next(&deep), None);
+        assert_eq!(deep.due_at(), Some(Instant::now() + Duration::from_secs(60)));
+        tokio::time::advance(Duration::from_secs(60)).await;
+        assert_eq!(next(&deep).as_deref(), Some("c"));
+        assert_eq!(next(&deep), None, "nothing is due");
+        tokio::time::advance(Duration::from_secs(3540)).await;
+        assert_eq!([next(&deep), next(&deep), next(&deep)], [Some("a".to_owned()), Some("b".to_owned()), None]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_a_commit_changes_is_read_beyond_the_share() {
+        let deep = deep(1, 2);
+        deep.want(vec![wanted("a", 1)], &none());
+        for one in deep.at_once() {
+            deep.read(&one, shown("x"));
+        }
+
+        deep.want(vec![wanted("a", 2), wanted("b", 1), wanted("c", 1)], &none());
+
+        let turn = deep.at_once();
+        assert_eq!(names(&turn), ["a", "b"]);
+        for one in &turn {
+            deep.read(one, shown("x"));
+        }
+        assert_eq!(deep.next().map(|(one, is_urgent)| (one.key.name.to_string(), is_urgent)), Some(("c".into(), true)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_asks_sees_what_is_there_now() {
+        let deep = deep(9, 9);
+        deep.want(vec![wanted("a", 1)], &none());
+        deep.read(&wanted("a", 1), shown("x"));
+        tokio::time::advance(Duration::from_secs(1)).await;
+
+        deep.want(vec![wanted("a", 1)], &none());
+        assert_eq!(names(&deep.at_once()), Vec::<&str>::new());
+        deep.ask();
+        assert_eq!(names(&deep.at_once()), ["a"]);
+    }
+
+    /// A read right after the write showed what was there before, and it was written once more.
+    #[tokio::test(start_paused = true)]
+    async fn a_read_that_lags_behind_our_write_proves_nothing() {
+        let deep = deep(9, 9);
+        deep.want(vec![wanted("a", 1)], &none());
+        deep.read(&wanted("a", 1), shown("old"));
+        deep.wrote(&Key::new("tenants", "a"), &PART, shown("old"), &shown("new"));
+        let kept = || deep.kept(&Key::new("tenants", "a"), "part");
+
+        assert_eq!((deep.read(&wanted("a", 1), shown("old")), kept()), (News::None, Some(shown("new"))));
+        assert_eq!(deep.settled(&Key::new("tenants", "a"), &PART, shown("old")), shown("new"));
+        assert!(deep.is_unseen(&Key::new("tenants", "a")));
+        assert_eq!(deep.due_at(), Some(Instant::now() + LAG));
+        assert_eq!((deep.read(&wanted("a", 1), shown("third")), kept()), (News::Other, Some(shown("third"))));
+
+        deep.wrote(
+            &Key::new("tenants", "a"),
+            &PART,
+            shown("third"),
+            &json!({ "a": "new", "key": {} }).as_object().unwrap().clone(),
+        );
+        assert_eq!(deep.read(&wanted("a", 1), shown("new")), News::None, "a secret comes back in no answer");
+        deep.wrote(&Key::new("tenants", "a"), &PART, shown("third"), &shown("new"));
+        tokio::time::advance(LAG).await;
+        assert_eq!((deep.read(&wanted("a", 1), shown("third")), kept()), (News::Other, Some(shown("third"))));
     }
 }

@@ -69,7 +69,10 @@ pub fn differences<F: Fn(&str) -> bool>(
         let Some(to) = declared.fields.get(field.name) else { continue };
         let was_sent = || (memory.sent)(&declared.key, field.name, &folded(field.shape, to));
         let Some(live) = reading.live else {
-            if reading.is_unlisted {
+            if reading.is_unlisted && part.read == Read::Each && part.name != MAIN {
+                // Nothing can be built on it before it can be read.
+                walk.found.unread.push(part.name);
+            } else if reading.is_unlisted {
                 add_unsent_part(part, field, to, was_sent, &mut walk.found.fields);
             } else if let Some(opaque) = field.opaque() {
                 walk.document(field.name, opaque, None, to);
@@ -225,7 +228,8 @@ fn changed(path: String, shape: Shape, from: Option<&Value>, to: &Value) -> Fiel
     FieldChange { path, from: canonical(shape, from.unwrap_or(&Value::Null)), to: canonical(shape, to) }
 }
 
-fn item_path(path: &str, key: &[&str], item: &Value) -> String {
+/// How a difference names an item of a list.
+pub fn item_path(path: &str, key: &[&str], item: &Value) -> String {
     format!("{path}[{}]", item_id(key, item).join(","))
 }
 

@@ -24,6 +24,7 @@ use crate::resource::MAIN;
 use crate::resource::Part;
 use crate::resource::Write;
 use crate::resource::fold;
+use crate::resource::spec::Read;
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 use std::collections::HashMap;
@@ -40,7 +41,7 @@ const DEPTHS: u32 = 1000;
 /// The tasks of one declared resource; stage, batch and time are filled in by [`arrange`] and [`batch`].
 pub fn tasks(
     kind: &dyn Kind,
-    declared: &Declared,
+    declared: &Arc<Declared>,
     live: Option<&Document>,
     action: Action,
     writes: Vec<(&'static Part, Write)>,
@@ -49,19 +50,25 @@ pub fn tasks(
 ) -> Vec<Task> {
     let seen = live.map_or(0, |live| digest(kind, live));
     let wanted = fold::digest_of_declared(&declared.fields) ^ seen.rotate_left(1);
+    let mut before = None;
     let task = |(part, write): (&'static Part, Write)| {
         let mut after =
             write.body().map_or_else(Vec::new, |body| kind.references(&declared.key, body, Some(part.name)));
-        let cause = wanted ^ presence(&after, will_be_there).rotate_left(2);
+        let cause = wanted ^ presence(&after, will_be_there).rotate_left(2) ^ seen_apart(part, live).rotate_left(3);
         if part.name != MAIN {
             after.push(declared.key.clone());
         }
+        let own = write::fields_of(kind, part, fields);
+        // One after the other: what fails holds up what comes after it.
+        let before = before.replace(part.name).map(|part| Slot { key: declared.key.clone(), part });
         Task {
             slot: Slot { key: declared.key.clone(), part: part.name },
             // A part of its own exists as soon as the resource does: writing it is an update.
             action: if part.name == MAIN { action } else { Action::Update },
-            after: after.into_iter().map(|key| Slot { key, part: MAIN }).collect(),
+            after: after.into_iter().map(|key| Slot { key, part: MAIN }).chain(before).collect(),
             frees: Vec::new(),
+            declared: part.carries_unlisted().then(|| Arc::clone(declared)),
+            calls: kind.calls(part, &write, live, &own.iter().map(|change| change.path.clone()).collect::<Vec<_>>()),
             write,
             id: live.and_then(|live| kind.server_id(live)).map(Arc::from),
             stage: 0,
@@ -80,11 +87,21 @@ pub fn tasks(
             wanted,
             seen,
             incarnation: live.map_or(0, |live| incarnation(kind, live)),
-            fields: write::fields_of(kind, part, fields),
+            fields: own,
             origin: Arc::default(),
         }
     };
     writes.into_iter().map(task).collect()
+}
+
+/// What a part was compared with that no list shows.
+fn seen_apart(part: &Part, live: Option<&Document>) -> u64 {
+    let Some(live) = live.filter(|_| part.read == Read::Each) else { return 0 };
+    let shown =
+        part.fields.iter().filter_map(|field| Some((field.name, fold::folded(field.shape, live.get(field.name)?))));
+    let mut hasher = DefaultHasher::new();
+    shown.for_each(|(name, value)| (name, value.to_string()).hash(&mut hasher));
+    hasher.finish()
 }
 
 /// What refers to something that was not there is worth another try once it is.
@@ -109,6 +126,8 @@ pub fn deletion(key: &Key, live: &Document, cascade: bool) -> Task {
         id,
         after: Vec::new(),
         frees: Vec::new(),
+        declared: None,
+        calls: 1,
         stage: 0,
         batch: 0,
         place: None,

@@ -122,6 +122,9 @@ pub struct ChangeReport {
     /// Numbers of the calls that it takes; changes that share a number share a call.
     #[serde(skip)]
     pub calls: Vec<u32>,
+    /// Beyond one for each of these.
+    #[serde(skip)]
+    pub more_calls: usize,
     /// Does it go ahead, the first contact released?
     #[serde(skip)]
     pub is_sent: bool,
@@ -230,7 +233,7 @@ impl ProjectReport {
             refused: RefusedReport::all(plan),
             undeclared: plan.undeclared.iter().map(|key| Identity { kind: key.kind.into(), id: key.id() }).collect(),
             forecast: Forecast::new(plan.forecast_requests(), plan.reads, pace),
-            is_incomplete: !plan.unobserved.is_empty(),
+            is_incomplete: !plan.unobserved.is_empty() || !plan.unread.is_empty(),
             is_without_effect: !plan.without_effect.is_empty(),
             approvable: plan.approvable(),
         }
@@ -245,7 +248,8 @@ impl ProjectReport {
         self.changes.retain(is_left);
         let sent = self.changes.iter().filter(|change| change.is_sent);
         let calls: BTreeSet<u32> = sent.flat_map(|change| change.calls.iter().copied()).collect();
-        self.forecast = Forecast::new(calls.len(), self.forecast.reads, pace);
+        let more: usize = self.changes.iter().filter(|change| change.is_sent).map(|change| change.more_calls).sum();
+        self.forecast = Forecast::new(calls.len() + more, self.forecast.reads, pace);
         self
     }
 
@@ -347,6 +351,7 @@ impl ChangeReport {
             file: change.place.as_ref().map(|place| place.file.to_string()),
             line: change.place.as_ref().map(|place| place.line),
             calls: change.tasks.iter().map(|task| task.batch).collect(),
+            more_calls: change.tasks.iter().map(|task| task.calls.saturating_sub(1)).sum(),
             is_sent: matches!(change.held, None | Some(Hold::FirstContact(Contact::Project))),
         }
     }

@@ -33,7 +33,7 @@ impl World {
                 documents.push(document.clone());
             }
         }
-        Observed { began: Instant::now(), kinds }
+        Observed { began: Instant::now(), kinds, unread: BTreeMap::new() }
     }
 
     fn apply(&mut self, task: &Task, desired: &Desired) {

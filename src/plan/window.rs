@@ -154,6 +154,7 @@ mod tests {
             file: None,
             line: None,
             calls: vec![1],
+            more_calls: 0,
         };
         ProjectReport {
             name: name.to_owned(),

@@ -2,6 +2,9 @@
 
 use super::FieldChange;
 use super::Sent;
+use super::Task;
+use super::compare;
+use super::compare::item_path;
 use crate::desired::Declared;
 use crate::resource::Document;
 use crate::resource::Field;
@@ -21,6 +24,7 @@ use crate::resource::spec::Back;
 use crate::resource::spec::How;
 use crate::resource::spec::Need;
 use crate::resource::spec::Omit;
+use crate::resource::twins;
 use serde_json::Value;
 use std::sync::Arc;
 
@@ -80,29 +84,95 @@ pub fn unreadable_loss(
     live: Option<&Document>,
     returned: impl Fn(&str) -> bool,
     writes: &[(&'static Part, Write)],
+    changes: &[FieldChange],
 ) -> Option<&'static str> {
-    live?;
+    let live = live?;
     let overwritten = writes.iter().filter(|(_, write)| matches!(write, Write::Overwrite { .. })).map(|(part, _)| part);
-    overwritten.flat_map(|part| part.fields).find_map(|field| {
+    overwritten.flat_map(|part| part.fields.iter().map(move |field| (part, field))).find_map(|(part, field)| {
         let is_seen = field.back == Back::Maybe && returned(field.name);
-        lost(field, is_seen, declared.fields.get(field.name))
+        let live = live.get(field.name);
+        // What has calls by the item loses nothing in those that are not sent.
+        let is_sent = |path: &str| {
+            let mut inside = changes.iter().filter_map(|change| change.path.strip_prefix(path)?.strip_prefix('.'));
+            part.how != How::Items || inside.any(|inside| !is_apart(field.shape, inside))
+        };
+        lost(field, is_seen, live, declared.fields.get(field.name), &is_sent)
     })
 }
 
 /// The field, or one inside of it, that a call resets which does not carry it.
-fn lost(field: &Field, is_seen: bool, declared: Option<&Value>) -> Option<&'static str> {
+fn lost(
+    field: &Field,
+    is_seen: bool,
+    live: Option<&Value>,
+    declared: Option<&Value>,
+    is_sent: &dyn Fn(&str) -> bool,
+) -> Option<&'static str> {
     let is_unseen = field.back == Back::Never || field.back == Back::Maybe && !is_seen;
+    let inside = |fields: &'static [Field], live: Option<&Value>, declared: &Document| {
+        fields.iter().find_map(|field| {
+            let live = live.and_then(|live| live.get(field.name));
+            lost(field, live.is_some(), live, declared.get(field.name), is_sent)
+        })
+    };
     match (declared, field.shape) {
         (None, _) => (is_unseen && field.omit == Omit::Resets).then_some(field.name),
         (Some(Value::Object(object)), Shape::Object(fields)) => {
-            fields.iter().find_map(|field| lost(field, false, object.get(field.name)))
+            // What is not there yet has nothing to lose.
+            live.filter(|live| !is_zero(live)).and_then(|live| inside(fields, Some(live), object))
         }
-        (Some(Value::Array(items)), Shape::Items { fields, .. }) => items.iter().find_map(|item| {
-            let item = item.as_object()?;
-            fields.iter().find_map(|field| lost(field, false, item.get(field.name)))
+        (Some(Value::Array(items)), Shape::Items { key, fields, .. }) => items.iter().find_map(|item| {
+            let present = live.and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
+            let live = present.iter().find(|live| item_id(key, live) == item_id(key, item))?;
+            let is_sent = is_sent(&item_path(field.name, key, item));
+            inside(fields, Some(live), item.as_object()?).filter(|_| is_sent)
         }),
         (Some(_), _) => None,
     }
+}
+
+/// Has what is at this path, inside of an item, a call of its own?
+fn is_apart(shape: Shape, inside: &str) -> bool {
+    let Shape::Items { fields, .. } = shape else { return false };
+    fields.iter().any(|field| field.apart && field.name == inside)
+}
+
+/// A part that is read by itself, planned anew on what its call shows right now.
+pub struct Afresh {
+    /// Built on that.
+    pub write: Write,
+    /// What is left to be changed.
+    pub fields: Vec<FieldChange>,
+}
+
+/// The write of a part as it has to be by now. `None` where what is there is not what the plan rested on. What no answer
+/// tells is left as the plan found it.
+pub fn afresh(kind: &dyn Kind, part: &'static Part, task: &Task, live: &Document) -> Option<Afresh> {
+    let whole = task.declared.as_deref()?;
+    let fields = whole.fields.iter().filter(|(name, _)| part.fields.iter().any(|field| field.name == **name));
+    let fields = fields.map(|(name, value)| (name.clone(), value.clone())).collect();
+    let own = Declared { fields, ..whole.clone() };
+    let is_planned = |path: &str| task.fields.iter().any(|change| is_at(&change.path, path));
+    let memory = |path: &str| if is_planned(path) { Sent::Different } else { Sent::Same };
+    let reading =
+        compare::Reading { live: Some(live), is_unlisted: false, returned: |field: &str| live.contains_key(field) };
+    let memory = compare::Memory {
+        document: &|_, _, _, _| false,
+        sent: &|_, path, _| memory(path),
+        secret: &|_, path, _| Ok(memory(path)),
+    };
+    let fields = compare::differences(kind, &own, &reading, &memory).fields;
+    // One that is being made has been compared with nothing.
+    let is_new = task.seen == 0;
+    if !is_new && fields.iter().any(|change| !task.fields.contains(change)) {
+        return None;
+    }
+    Some(Afresh { write: change(kind.spec(), part, whole, Some(live), None, &fields), fields })
+}
+
+/// Is `path` what was planned, or inside of it?
+fn is_at(planned: &str, path: &str) -> bool {
+    path.strip_prefix(planned).is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
 }
 
 /// What the calls of this part change.
@@ -155,6 +225,7 @@ fn change(
     }
     let name = Arc::clone(&old.unwrap_or(&declared.key).name);
     let is_changed = |path: &str| fields.iter().any(|change| change.path == path);
+    twins::carry(part.fields, &declared.fields, &mut body);
     secret::leave_out_kept(&carried(spec, part).collect::<Vec<_>>(), &mut body, &is_changed);
     // Whoever sends it says by what the resource is addressed.
     if let Some(field) = spec.identity.field.filter(|_| part.name == MAIN) {

@@ -114,6 +114,8 @@ fn plan(drafts: Vec<Draft>, now: Instant) -> Vec<Task> {
             slot: draft.slot,
             action: draft.action,
             write: Write::Delete { cascade: false },
+            declared: None,
+            calls: 1,
             id: None,
             after,
             frees: Vec::new(),

@@ -29,6 +29,8 @@ fn task(action: Action, kind: &'static str, name: &str, batch: u32) -> Task {
         slot: slot(kind, name),
         action,
         write,
+        declared: None,
+        calls: 1,
         id: None,
         after: Vec::new(),
         frees: Vec::new(),

@@ -27,6 +27,7 @@ use crate::resource::Field;
 use crate::resource::Key;
 use crate::resource::Kind;
 use crate::resource::kind::Preview;
+use crate::resource::remember;
 use crate::resource::spec::Need;
 use crate::resource::spec::Read;
 use crate::state;
@@ -243,12 +244,8 @@ impl Assessor {
         for change in plan.changes.iter_mut().filter(|change| change.held == Some(Hold::DeleteAfter)) {
             change.until = absent.get(&change.key).map(|since| *since + delete_after);
         }
-        plan.reads = calls;
+        plan.reads = calls + plan.forecast_looks();
         plan.held_since = self.known(ProjectState::held_since);
-        // What a call is about to change is read again before it is compared.
-        for task in plan.changes.iter().flat_map(|change| &change.tasks) {
-            self.deep.forget(&task.slot.key, task.slot.part);
-        }
         self.refuse_without_effect(&mut plan, &undone);
         Assessment { plan, refusal: refusal(&observed), observed, gone, unconfirmed, outlived, first_contact }
     }
@@ -380,13 +377,14 @@ impl Assessor {
         for (key, fields) in sent.iter().filter(|_| is_current) {
             let Some(kind) = resource::kind(key.kind).filter(|_| desired.kinds.contains(key.kind)) else { continue };
             let declared = desired.resources.get(key);
-            let is_left = |field: &&Field| {
-                let is_declared = declared.is_some_and(|declared| declared.fields.contains_key(field.name));
-                field.need != Need::AtCreation && fields.contains_key(field.name) && !is_declared
+            let known = declared.map(|declared| remember::declared(kind.spec(), &declared.fields)).unwrap_or_default();
+            let is_left = |path: &&String| {
+                let is_changeable = |(_, field): &(_, &Field)| field.need != Need::AtCreation;
+                kind.spec().field_at(path).is_some_and(|at| is_changeable(&at)) && !known.contains(*path)
             };
-            let mut left = kind.spec().fields().map(|(_, field)| field).filter(is_left).peekable();
+            let mut left = fields.keys().filter(is_left).peekable();
             if left.peek().is_some() && (declared.is_some() || !is_renamed(key)) {
-                outlived.left.extend(left.map(|field| (key.clone(), field.name)));
+                outlived.left.extend(left.map(|path| (key.clone(), path.clone())));
             }
         }
         outlived

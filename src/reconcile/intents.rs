@@ -9,6 +9,7 @@ use crate::plan::Plan;
 use crate::resource;
 use crate::resource::Action;
 use crate::resource::Key;
+use crate::resource::spec::Read;
 use crate::state;
 use crate::state::Ending;
 use crate::state::Intent;
@@ -113,7 +114,8 @@ impl Reconciler {
                 }
             }
             Action::Delete => Settled::NotDone,
-            Action::Update if now == seen => Settled::NotDone,
+            // What is there tells nothing of what no list shows.
+            Action::Update if now == seen && is_listed(intent) => Settled::NotDone,
             Action::Update => self.fate_of_update(&found.plan, intent),
         })
     }
@@ -125,6 +127,7 @@ impl Reconciler {
         let mut tasks = of_it.flat_map(|change| &change.tasks).filter(|task| task.slot.part == intent.part).peekable();
         let is_compared = plan.present.contains(key)
             && !plan.waiting.contains(key.kind)
+            && !plan.unread.get(key).is_some_and(|parts| parts.contains(intent.part))
             && !plan.refused.iter().any(|refusal| refusal.key == *key);
         if tasks.peek().is_none() && is_compared {
             Settled::Done
@@ -135,6 +138,11 @@ impl Reconciler {
             Settled::Unknown
         }
     }
+}
+
+fn is_listed(intent: &Intent) -> bool {
+    let part = resource::kind(intent.key.kind).and_then(|kind| kind.spec().part(intent.part));
+    part.is_some_and(|part| part.read == Read::List)
 }
 
 /// Digests of what is there, by kind; kinds that could not be observed are left out.

@@ -129,7 +129,8 @@ impl Reconciler {
         let refused: HashSet<&Key> = plan.refused.iter().map(|refusal| &refusal.key).collect();
         let is_open = |key: &Key| {
             let is_missing = desired.resources.contains_key(key) && !plan.present.contains(key);
-            let is_unseen = !plan.observed.contains(key.kind) || plan.waiting.contains(key.kind);
+            let is_unread = plan.unread.contains_key(key) || self.assessor.deep.is_unseen(key);
+            let is_unseen = is_unread || !plan.observed.contains(key.kind) || plan.waiting.contains(key.kind);
             changed.contains(key)
                 || refused.contains(key)
                 || unconfirmed.keys.contains_key(key)

@@ -388,7 +388,7 @@ impl Reconciler {
             (has_problem(ProblemState::Blocked), "blocked"),
             (has_problem(ProblemState::Retrying), "retrying"),
             (!plan.shrunk.is_empty() || plan.changes.iter().any(is_left), "held"),
-            (!has_passed || is_queued || !plan.waiting.is_empty(), "pending"),
+            (!has_passed || is_queued || !plan.waiting.is_empty() || !plan.unread.is_empty(), "pending"),
             (!plan.unlisted.is_empty() || !self.memory.unconfirmed.keys.is_empty() || is_unseen, "unconfirmed"),
         ];
         reasons.into_iter().find(|(is_so, _)| *is_so).map(|(_, reason)| reason)

@@ -198,7 +198,7 @@ mod tests {
     async fn sent(kind: &dyn Kind, write: Write) -> (String, Value) {
         let key = Key::new(kind.name(), "plan");
         let script = Script::of([ok(&json!({}))]);
-        let items = NonEmpty::new(Item { key: &key, id: None, write: &write });
+        let items = NonEmpty::new(Item::new(&key, None, &write));
         kind.send(&script.client(), kind.spec().main(), &items).await.unwrap();
         let received = script.received().remove(0);
         (received.line, received.body)

@@ -107,6 +107,11 @@ pub trait Kind: Send + Sync {
         Err(Error::Unsendable { operation: self.name(), what })
     }
 
+    /// How many requests a write of one resource takes.
+    fn calls(&self, _part: &Part, _write: &Write, _live: Option<&Document>, _changed: &[String]) -> usize {
+        1
+    }
+
     /// What would become of a change that no comparison shows, where the API can tell without making it. Asked before it is
     /// planned, with what is live and what the files write.
     async fn preview(&self, _client: &Client, _live: &Document, _declared: &Document) -> Result<Preview, Error> {
@@ -191,7 +196,7 @@ pub(super) fn overwriting(item: &Item<'_>) -> Result<Document, Error> {
 }
 
 /// The body with one text more.
-pub(super) fn with(body: &Document, field: &str, text: &str) -> Document {
+pub fn with(body: &Document, field: &str, text: &str) -> Document {
     let mut body = body.clone();
     body.insert(field.to_owned(), text.into());
     body

@@ -24,7 +24,7 @@ use async_trait::async_trait;
 use nonempty::NonEmpty;
 
 /// The bounds are those of the official Terraform provider. 0 stands for unset.
-const RULES: &[Field] = &[
+pub const RULES: &[Field] = &[
     Field::flag("enabled"),
     Field::integer("minLength", 4, 64),
     Field::flag("lowercase"),
@@ -108,7 +108,7 @@ impl Kind for PasswordSettings {
 }
 
 /// A rule that is on needs its number.
-fn check(declared: &Document) -> Vec<(&'static str, String)> {
+pub fn check(declared: &Document) -> Vec<(&'static str, String)> {
     let pairs = [
         ("expiration", "expirationWeeks"),
         ("reuse", "reuseAmount"),

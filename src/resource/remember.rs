@@ -2,13 +2,16 @@
 
 use super::Document;
 use super::fold::folded;
+use super::secret;
 use super::secret::item_id;
 use super::spec::Back;
 use super::spec::Field;
 use super::spec::Need;
 use super::spec::Shape;
+use super::spec::Spec;
 use serde_json::Value;
 use std::borrow::Cow;
+use std::collections::BTreeSet;
 
 /// What a call that carried this body made of fields that may not be read back. Secrets are none of them: what is in the
 /// body is a reference.
@@ -24,6 +27,16 @@ pub fn sent(fields: &'static [Field], body: &Document, is_creation: bool) -> Vec
         inside(field.name, field.shape, value, &mut found);
     }
     found
+}
+
+/// The paths of which something may be remembered for as long as this is declared.
+pub fn declared(spec: &Spec, declared: &Document) -> BTreeSet<String> {
+    let mut paths: BTreeSet<String> = declared.keys().cloned().collect();
+    for part in spec.parts {
+        paths.extend(sent(part.fields, declared, false).into_iter().map(|(path, _)| path.into_owned()));
+        paths.extend(secret::places(part.fields.iter(), declared).into_iter().map(|place| place.path));
+    }
+    paths
 }
 
 fn inside(path: &str, shape: Shape, value: &Value, found: &mut Vec<(Cow<'static, str>, Value)>) {

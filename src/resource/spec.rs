@@ -32,6 +32,8 @@ pub struct Spec {
     pub foreign: Option<&'static str>,
     /// What only several fields together can show to be wrong: field and message. It sees what the YAML writes.
     pub check: fn(&Document) -> Vec<(&'static str, String)>,
+    /// Adds what the YAML means without writing it.
+    pub complete: fn(&mut Document),
 }
 
 impl Spec {
@@ -46,6 +48,7 @@ impl Spec {
         has_preview: false,
         foreign: None,
         check: |_| Vec::new(),
+        complete: |_| {},
     };
 }
 
@@ -97,6 +100,8 @@ pub enum How {
     Patch,
     /// Like `Overwrite`, and the same call makes one that does not exist.
     Upsert,
+    /// Like `Overwrite`, with a call for each item of its list that differs; one that the YAML does not name is left alone.
+    Items,
 }
 
 /// What can be done to a resource of a kind.
@@ -149,6 +154,11 @@ pub struct Field {
     pub start: Option<&'static str>,
     /// A set of domains: each belongs to one resource of the kind, and letter case means nothing in it.
     pub is_domains: bool,
+    /// Where else in the document of the resource the same value is written, by another call: `domains`, `sso[].domains`.
+    /// A call that carries it without a declaration of its own carries what is declared there.
+    pub twins: &'static [&'static str],
+    /// A call of its own writes it and nothing else, so that nothing is lost where it alone differs.
+    pub apart: bool,
 }
 
 /// Must the YAML write a field?
@@ -303,6 +313,14 @@ impl Spec {
     }
 }
 
+impl Part {
+    /// Is a write of it built on a look of its own? A document is sent as it is, and carries nothing along.
+    pub fn carries_unlisted(&self) -> bool {
+        let is_nested = |field: &Field| matches!(field.shape, Shape::Object(_) | Shape::Items { .. });
+        self.read == Read::Each && self.fields.iter().any(is_nested)
+    }
+}
+
 impl Identity {
     /// There may be many, told apart by this field, which the caller chooses.
     pub const fn many(field: &'static str) -> Self {
@@ -336,7 +354,8 @@ impl Field {
     /// A field that may be written and is read back.
     pub const fn of(name: &'static str, shape: Shape) -> Self {
         let (need, back, omit) = (Need::Optional, Back::AsWritten, Omit::Resets);
-        Self { name, shape, need, back, omit, exclusive: false, start: None, is_domains: false }
+        let (exclusive, is_domains, start, apart) = (false, false, None, false);
+        Self { name, shape, need, back, omit, exclusive, start, is_domains, twins: &[], apart }
     }
 
     /// A string.
@@ -455,6 +474,18 @@ impl Field {
     /// What a resource that is made without it has.
     pub fn start(&self) -> Value {
         self.start.and_then(|json| serde_json::from_str(json).ok()).unwrap_or_default()
+    }
+
+    /// The same value is written from these places of the document too.
+    #[must_use]
+    pub const fn same_as(self, twins: &'static [&'static str]) -> Self {
+        Self { twins, ..self }
+    }
+
+    /// A call of its own writes it and nothing else.
+    #[must_use]
+    pub const fn apart(self) -> Self {
+        Self { apart: true, ..self }
     }
 
     /// May the YAML write it?

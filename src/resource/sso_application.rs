@@ -377,7 +377,7 @@ mod tests {
             (Write::Delete { cascade: false }, "POST /v1/mgmt/sso/idp/app/delete", json!({ "id": "a" })),
         ] {
             let script = Script::of([ok(&json!({}))]);
-            let items = NonEmpty::new(Item { key: &key, id: None, write: &write });
+            let items = NonEmpty::new(Item::new(&key, None, &write));
 
             SsoApplications.send(&script.client(), SPEC.main(), &items).await.unwrap();
 

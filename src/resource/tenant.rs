@@ -1,8 +1,11 @@
 //! `tenants`: the customers of the project's owner, and the roles their users start with.
 
+use super::Document;
+use super::Key;
 use super::kind::Kind;
 use super::kind::single;
 use super::kind::unsendable;
+use super::password_settings;
 use super::spec::Field;
 use super::spec::How;
 use super::spec::Identity;
@@ -13,6 +16,7 @@ use super::spec::Read;
 use super::spec::Shape;
 use super::spec::Spec;
 use super::spec::Verbs;
+use super::twins;
 use super::write::Answer;
 use super::write::Item;
 use super::write::Write;
@@ -22,6 +26,12 @@ use crate::descope::Error;
 use crate::descope::Name;
 use async_trait::async_trait;
 use nonempty::NonEmpty;
+use serde_json::Value;
+
+mod answer;
+mod passwords;
+mod settings;
+mod sso;
 
 /// As it stands in the state.
 const DEFAULT_ROLES: &str = "defaultRoles";
@@ -52,6 +62,7 @@ static SPEC: Spec = Spec {
                 Field::set("domains").computed(),
             ],
         },
+        settings::PART,
         // The calls of roles must come first.
         Part {
             name: DEFAULT_ROLES,
@@ -59,8 +70,12 @@ static SPEC: Spec = Spec {
             how: How::Overwrite,
             fields: &[Field::references("defaultRoles", "roles", InTenant::Own).maybe_returned()],
         },
+        passwords::PART,
+        sso::PART,
     ],
     verbs: Verbs { cascade: true, ..Verbs::ALL },
+    check,
+    complete: sso::complete,
     ..Spec::BASE
 };
 
@@ -86,23 +101,85 @@ impl Kind for Tenants {
     ) -> Result<Vec<Answer>, Error> {
         let item = single(items)?;
         let id = Name::new(&item.key.name)?;
+        if let (sso::NAME, Write::Overwrite { body, .. }) = (part.name, item.write) {
+            for call in sso::calls(id, body, item.live, item.changed) {
+                client.write(&call).await?;
+            }
+            return Ok(Vec::new());
+        }
         let call = match (part.name, item.write) {
             (MAIN, Write::Create(body)) => Call::create_tenant(id, body),
             (MAIN, Write::Patch(body)) => Call::patch_tenant(id, body),
             (MAIN, Write::Overwrite { body, .. }) => Call::update_tenant(id, body),
             (MAIN, Write::Delete { cascade }) => Call::delete_tenant(id, *cascade),
             (DEFAULT_ROLES, Write::Overwrite { body, .. }) => Call::set_default_roles(id, body),
+            (settings::NAME, Write::Overwrite { body, .. }) => settings::write(id, body),
+            (passwords::NAME, Write::Overwrite { body, .. }) => passwords::write(id, body),
             _ => return Err(unsendable(item)),
         };
         client.write(&call).await.map(|_| Vec::new())
     }
+
+    async fn read(
+        &self,
+        client: &Client,
+        part: &'static Part,
+        key: &Key,
+        _id: Option<&str>,
+    ) -> Result<Option<Document>, Error> {
+        let id = Name::new(&key.name)?;
+        match part.name {
+            settings::NAME => settings::read(client, id).await.map(Some),
+            passwords::NAME => passwords::read(client, id).await.map(Some),
+            sso::NAME => sso::read(client, id).await.map(Some),
+            _ => Ok(None),
+        }
+    }
+
+    fn calls(&self, part: &Part, write: &Write, live: Option<&Document>, changed: &[String]) -> usize {
+        match (part.name, write, Name::new("-")) {
+            (sso::NAME, Write::Overwrite { body, .. }, Ok(any)) => sso::calls(any, body, live, changed).len(),
+            _ => 1,
+        }
+    }
+}
+
+fn check(declared: &Document) -> Vec<(&'static str, String)> {
+    let object = |name: &str| declared.get(name).and_then(Value::as_object);
+    let mut found = Vec::new();
+    if let Some(settings) = object(settings::NAME) {
+        found.extend(settings::check(settings).into_iter().map(|message| (settings::NAME, message)));
+    }
+    if let Some(rules) = object(passwords::NAME) {
+        let wrong = password_settings::check(rules).into_iter();
+        found.extend(wrong.map(|(field, message)| (passwords::NAME, format!("{field} {message}"))));
+    }
+    found.extend(sso::check(declared).into_iter().map(|message| (sso::NAME, message)));
+    found.extend(torn(declared).map(|message| (settings::NAME, message)));
+    found
+}
+
+/// What two calls write has to be one value.
+fn torn(declared: &Document) -> Option<String> {
+    let settings = declared.get(settings::NAME)?.as_object()?;
+    let is_torn = |field: &str, path: &str| {
+        let other = twins::at(declared, path);
+        settings.get(field).zip(other).is_some_and(|(one, other)| one != other)
+    };
+    let pairs = [
+        ("selfProvisioningDomains", "selfProvisioningDomains"),
+        ("domains", "sso[].domains"),
+        ("authType", "sso[].authType"),
+    ];
+    let (field, path) = pairs.into_iter().find(|(field, path)| is_torn(field, path))?;
+    Some(format!(
+        "{field} differs from `{path}` of the same tenant, and both write one value; write it once, or the same"
+    ))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::resource::Key;
-    use serde_json::Value;
     use serde_json::json;
 
     #[test]

@@ -92,6 +92,17 @@ pub struct Item<'a> {
     pub id: Option<&'a str>,
     /// What is sent, secrets resolved.
     pub write: &'a Write,
+    /// Of a part that a call of its own reads: what that said right before.
+    pub live: Option<&'a Document>,
+    /// Where it differs, by path; empty where nobody compared.
+    pub changed: &'a [String],
+}
+
+impl<'a> Item<'a> {
+    /// One that rests on no comparison.
+    pub fn new(key: &'a Key, id: Option<&'a str>, write: &'a Write) -> Self {
+        Self { key, id, write, live: None, changed: &[] }
+    }
 }
 
 /// Names the resource, never what is sent: that may hold secrets.

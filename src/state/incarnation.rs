@@ -33,8 +33,8 @@ pub struct Outlived {
     pub seen: Vec<(Key, Document)>,
     /// Of those, made anew since their fingerprints were noted.
     pub anew: Vec<Key>,
-    /// Fields that are declared no more.
-    pub left: Vec<(Key, &'static str)>,
+    /// Fields that are declared no more, nested ones by their path.
+    pub left: Vec<(Key, String)>,
     /// Big documents that were read for the first time since they were written, or are as they are declared.
     pub read_back: Vec<ReadBack>,
 }

@@ -280,12 +280,17 @@ pub(super) fn set_seen(transaction: &Transaction<'_>, id: i64, seen: &[ReadBack]
 }
 
 /// What was sent is there no more.
-pub(super) fn reset_sent(transaction: &Transaction<'_>, id: i64, reset: &[(Key, &str)]) -> rusqlite::Result<()> {
+pub(super) fn reset_sent(
+    transaction: &Transaction<'_>,
+    id: i64,
+    reset: &[(Key, impl AsRef<str>)],
+) -> rusqlite::Result<()> {
     let sql = "DELETE FROM sent WHERE project = ? AND kind = ? AND tenant = ? AND name = ? AND field = ?";
     let mut statement = transaction.prepare_cached(sql)?;
-    reset
-        .iter()
-        .try_for_each(|(key, field)| statement.execute(params![id, key.kind, tenant(key), key.name, field]).map(drop))
+    reset.iter().try_for_each(|(key, field)| {
+        let values = params![id, key.kind, tenant(key), key.name, field.as_ref()];
+        statement.execute(values).map(drop)
+    })
 }
 
 /// A resource that was created anew has nothing of what was sent to the old one.

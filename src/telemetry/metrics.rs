@@ -38,6 +38,7 @@ pub struct Metrics {
     pub suspended: IntGaugeVec,
     pub convergence_duration_seconds: HistogramVec,
     pub plan_changes: IntGaugeVec,
+    pub observation_age_seconds: GaugeVec,
     pub drifted_resources: IntGaugeVec,
     pub undeclared_resources: IntGaugeVec,
     pub held_changes: IntGaugeVec,
@@ -63,6 +64,7 @@ pub struct Metrics {
 
 impl Metrics {
     /// Builds and registers everything. Series that depend on a project, a host or a kind start when those are known.
+    #[allow(clippy::too_many_lines, reason = "one statement for each series")]
     pub fn new() -> Self {
         let registry = Registry::new();
         let r = &registry;
@@ -99,6 +101,12 @@ impl Metrics {
                 &["project"],
             ),
             plan_changes: int_gauge(r, "plan_changes", "Changes in the last plan", &["project", "kind", "action"]),
+            observation_age_seconds: gauge(
+                r,
+                "observation_age_seconds",
+                "Age of the oldest observation of what is looked at in rotation",
+                &["project", "kind"],
+            ),
             drifted_resources: int_gauge(
                 r,
                 "drifted_resources",

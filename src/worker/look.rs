@@ -40,6 +40,7 @@ pub(super) struct Look {
 /// Does it destroy what somebody else may have changed since it was planned?
 pub(super) fn rests_on_a_look(task: &Task) -> bool {
     match &task.write {
+        // Its list has the whole of such a part, and it carries no more; one that has no list looks for itself.
         Write::Overwrite { .. } if task.slot.part != MAIN => false,
         Write::Overwrite { .. } | Write::Delete { .. } => true,
         // A patch that carries a map sends the entries that it does not change along.
@@ -98,19 +99,30 @@ impl Looks {
         if let Some(seen) = last.get(kind.name()).filter(is_usable) {
             return Ok((Arc::clone(seen), None));
         }
-        let first = target.client.reserve().await.ok_or(descope::Error::Stopping)?;
-        // While the gate waits for its one trial there is no second one before that is sent.
-        let second = tokio::time::timeout(PATIENCE.min(target.trusted_for / 2), target.client.reserve()).await;
-        let (reader, writer) = match second {
-            Ok(second) => (second.ok_or(descope::Error::Stopping)?, Some(first)),
-            Err(_) => (first, None),
-        };
+        let (reader, writer) = leave(target).await?;
         let look = once(&Target { client: reader, ..target.clone() }, kind, tasks).await?;
         let digests = look.live.iter().map(|(key, live)| (key.clone(), plan::digest(kind, live))).collect();
         let seen = Arc::new(Seen { digests, at: look.at });
         last.insert(kind.name(), Arc::clone(&seen));
         Ok((seen, writer))
     }
+
+    /// Clients for a look and for the write that follows it. Where leave for the second is not to be had, without that.
+    pub(super) async fn leave(&self, target: &Target) -> Result<(Client, Option<Client>), descope::Error> {
+        // One at a time: two that each hold leave for a write and wait for leave to look would wait for one another.
+        let _last = self.last.lock().await;
+        leave(target).await
+    }
+}
+
+async fn leave(target: &Target) -> Result<(Client, Option<Client>), descope::Error> {
+    let first = target.client.reserve().await.ok_or(descope::Error::Stopping)?;
+    // While the gate waits for its one trial there is no second one before that is sent.
+    let second = tokio::time::timeout(PATIENCE.min(target.trusted_for / 2), target.client.reserve()).await;
+    Ok(match second {
+        Ok(second) => (second.ok_or(descope::Error::Stopping)?, Some(first)),
+        Err(_) => (first, None),
+    })
 }
 
 /// For leave to send a second request.

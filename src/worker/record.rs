@@ -12,8 +12,10 @@ use crate::resource::Answer;
 use crate::resource::Field;
 use crate::resource::Key;
 use crate::resource::Kind;
+use crate::resource::MAIN;
 use crate::resource::Shape;
 use crate::resource::Write;
+use crate::resource::fold::folded;
 use crate::resource::remember;
 use crate::resource::secret;
 use crate::resource::spec::Back;
@@ -35,6 +37,7 @@ use crate::state::Written;
 use nonempty::NonEmpty;
 use serde_json::Value;
 use serde_json::json;
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::sync::OnceLock;
 use std::time::Duration;
@@ -324,7 +327,11 @@ fn unreadable(target: &Target, kind: &dyn Kind, task: &Task) -> Vec<Remembered> 
     let Some(body) = task.write.body() else { return Vec::new() };
     let Some(part) = kind.spec().part(task.slot.part) else { return Vec::new() };
     let is_creation = task.action == Action::Create;
-    let sent = remember::sent(part.fields, body, is_creation).into_iter();
+    // That something was sent to a part which no list shows: nobody else's, from then on.
+    let whole =
+        part.fields.iter().filter(|field| part.name != MAIN && part.read == Read::Each && !field.is_remembered());
+    let whole = whole.filter_map(|field| Some((Cow::Borrowed(field.name), folded(field.shape, body.get(field.name)?))));
+    let sent = remember::sent(part.fields, body, is_creation).into_iter().chain(whole);
     let documents = documents(kind, task).map(|change| (change.path.clone().into(), change.to.clone()));
     let sent = sent.chain(documents);
     sent.map(|(path, value)| (task.slot.key.clone(), path, target.state.fingerprint(&value))).collect()

@@ -98,18 +98,22 @@ async fn it_is_minimal_sorted_and_names_what_to_fill_in() {
     tenantId: acme
 ",
         ),
-        (
-            "tenants.yaml",
-            "tenants:
-  - id: acme
-    name: Acme
-    selfProvisioningDomains: [a.example, b.example]
-",
-        ),
     ];
     for (name, text) in expected {
         assert_eq!(found.get(name), Some(&format!("{header}{text}")), "{name}: {found:?}");
     }
+    // A tenant answers the rules of the project where it has none of its own.
+    let tenant = "tenants:
+  - id: acme
+    name: Acme
+    selfProvisioningDomains: [a.example, b.example]
+    settings:
+      selfProvisioningDomains: [a.example, b.example]
+      authType: none
+    passwordSettings:
+      enabled: true
+";
+    assert!(found["tenants/acme.yaml"].contains(tenant), "{found:?}");
     let apps = &found["ssoApplications.yaml"];
     assert!(apps.contains("clientSecret: { env: SECRET_SSO_APPLICATIONS_PORTAL_CLIENT_SECRET }"), "{apps}");
     assert!(apps.contains("enabled: false") && !apps.contains("enabled: true"), "{apps}");

@@ -59,6 +59,7 @@ pub fn run(
     let most = || Most { default: usize::MAX, by_kind: BTreeMap::new(), percent: f64::INFINITY };
     let observed = Observed {
         began: Instant::now(),
+        unread: BTreeMap::new(),
         kinds: live.into_iter().map(|(kind, documents)| (kind, Ok(documents))).collect(),
     };
     let plan = plan::diff(&Inputs {

@@ -135,7 +135,8 @@ pub fn contacted(plan: &Plan) -> Vec<(&'static str, &'static str)> {
         let is_held = |change: &Change| matches!(change.held, Some(Hold::FirstContact(_)));
         let mut of = plan.changes.iter().filter(is_of).peekable();
         let is_nothing = of.peek().is_none();
-        let is_seen = !plan.waiting.contains(kind) && !plan.shrunk.contains(kind);
+        let is_unread = plan.unread.iter().any(|(key, parts)| key.kind == kind && parts.contains(part));
+        let is_seen = !plan.waiting.contains(kind) && !plan.shrunk.contains(kind) && !is_unread;
         is_seen && (is_nothing || of.clone().any(is_let_go) && !of.any(is_held))
     };
     let settled = plan.unknown_parts.iter().filter(|((kind, part), _)| is_settled(kind, part));

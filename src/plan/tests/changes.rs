@@ -388,3 +388,23 @@ fn each_call_speaks_of_the_fields_that_it_changes() {
         assert!(tasks.contains(&tenant("defaultRoles", "defaultRoles")), "{tasks:?}");
     }
 }
+
+/// A tenant's SSO was written though its settings had been refused.
+#[test]
+fn the_parts_of_one_resource_wait_for_one_another() {
+    let fields = json!({
+        "name": "A", "settings": { "enabled": true }, "passwordSettings": { "enabled": true }, "defaultRoles": ["r"],
+    });
+    let desired = desired_of(vec![declared(Key::new("tenants", "a"), fields)]);
+    let mut plan = Case::of(&desired, &World::default()).plan();
+
+    let tasks = plan.take_tasks(&Arc::default());
+    let after = |part: &str| -> Vec<&'static str> {
+        let task = tasks.iter().find(|task| task.slot.part == part).unwrap();
+        task.after.iter().filter(|slot| *slot.key.name == *"a").map(|slot| slot.part).collect()
+    };
+    assert_eq!(after(MAIN), Vec::<&str>::new());
+    assert_eq!(after("settings"), [MAIN]);
+    assert_eq!(after("defaultRoles"), [MAIN, "settings"]);
+    assert_eq!(after("passwordSettings"), [MAIN, "defaultRoles"]);
+}

@@ -194,7 +194,7 @@ fn what_would_be_reset_unseen_is_named() {
         let (found, _) = differences(&declared, Some(&live), Sent::Same);
         let (declared, live) = (sample(declared), document(live));
         let writes = write::writes(&Samples, &declared, Some(&live), None, &found.fields, false);
-        write::unreadable_loss(&declared, Some(&live), |_| true, &writes)
+        write::unreadable_loss(&declared, Some(&live), |_| true, &writes, &found.fields)
     };
     let oidc = |oidc: Value| json!({ "sso": [{ "ssoId": "main", "oidc": oidc }] });
 
