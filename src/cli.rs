@@ -33,6 +33,8 @@ pub mod schema;
 pub mod select;
 pub mod shutdown;
 pub mod simulator;
+pub mod since;
+pub mod status;
 pub mod validate;
 
 const EXIT_CODES: &str = "\
@@ -99,7 +101,7 @@ pub enum Command {
     /// Make one pass to its end, then exit
     Apply(apply::ApplyArgs),
     /// Show how a running daemon is
-    Status(remote::StatusArgs),
+    Status(status::StatusArgs),
     /// Let a held plan of a running daemon go ahead
     Approve(remote::ApproveArgs),
     /// Make a running daemon look again now
@@ -210,7 +212,7 @@ impl Cli {
             Command::Run(args) => run::run(loaded(&overrides, redactor, true)?, args, redactor).await,
             Command::Plan(args) if args.url.is_some() => plan::of_daemon(&overrides, &args, redactor).await,
             Command::Plan(args) => plan::run(loaded(&overrides, redactor, false)?, args, redactor).await,
-            Command::Status(args) => remote::status(&overrides, &args, redactor).await,
+            Command::Status(args) => status::run(&overrides, &args, redactor).await,
             Command::Approve(args) => remote::approve(&overrides, &args, redactor).await,
             Command::Reconcile(args) => remote::reconcile(&overrides, &args, redactor).await,
             Command::Suspend(args) => remote::suspend(&overrides, &args, redactor).await,

@@ -35,6 +35,7 @@ mod alike;
 pub mod compare;
 pub mod guards;
 pub mod handover;
+mod narrow;
 pub mod order;
 pub mod render;
 pub mod ties;

@@ -8,6 +8,7 @@ use crate::cli::output;
 use crate::cli::plan::desired;
 use crate::cli::plan::selected;
 use crate::cli::plan::show_findings;
+use crate::cli::select::Selection;
 use crate::cli::shutdown::shutdown_on_signal;
 use crate::config::Config;
 use crate::config::process_env;
@@ -21,6 +22,7 @@ use crate::plan::Hold;
 use crate::plan::Origin;
 use crate::plan::Plan;
 use crate::plan::render;
+use crate::plan::render::ChangeReport;
 use crate::plan::render::ProjectReport;
 use crate::plan::render::RefusedReport;
 use crate::plan::render::Report;
@@ -28,10 +30,12 @@ use crate::queue::Queue;
 use crate::reconcile::Reconciler;
 use crate::reconcile::assess::Assessment;
 use crate::reconcile::new_pass;
+use crate::resource::Action;
 use crate::resource::Key;
 use crate::source::Trigger;
 use crate::source::loader::Loader;
 use crate::state;
+use crate::telemetry::line::one_line;
 use crate::telemetry::redact::Redactor;
 use crate::telemetry::status::rfc3339;
 use crate::worker::recent::Unconfirmed;
@@ -57,6 +61,9 @@ pub struct ApplyArgs {
     /// Release the held plan with this fingerprint
     #[arg(long, value_name = "FINGERPRINT")]
     pub approve: Option<String>,
+    /// Which resources, with what they need; a delete has to be named by --target
+    #[command(flatten)]
+    pub selection: Selection,
     /// How to write the outcome
     #[arg(short, long, value_enum, default_value = "text")]
     pub output: Output,
@@ -75,6 +82,7 @@ const LONGEST_PRINT: Duration = Duration::from_secs(1);
 /// Applies.
 pub async fn run(config: Config, args: ApplyArgs, redactor: &Redactor) -> anyhow::Result<Exit> {
     let names = selected(&config, &args.project)?;
+    args.selection.kinds()?;
     let is_asked = !args.auto_approve && args.approve.is_none();
     if is_asked && !std::io::stdin().is_terminal() {
         return Err(UsageError("apply asks on a terminal; elsewhere say --auto-approve".to_owned()).into());
@@ -105,7 +113,7 @@ pub async fn run(config: Config, args: ApplyArgs, redactor: &Redactor) -> anyhow
     }
     let mut report = report(&config, &parts, &plans);
     let mut workers = start_workers(&config, &parts);
-    enqueue(&parts, &desired_states, plans);
+    enqueue(&parts, &desired_states, plans, args.selection.is_narrow());
     drain(&parts, &stop).await;
     for _ in 1..ROUNDS {
         let is_asked_for = parts.projects.iter_mut().any(|project| project.triggers.try_recv().is_some());
@@ -132,7 +140,7 @@ pub async fn run(config: Config, args: ApplyArgs, redactor: &Redactor) -> anyhow
                 project.refused = RefusedReport::all(&planned.plan);
             }
         }
-        enqueue(&parts, &desired_states, plans);
+        enqueue(&parts, &desired_states, plans, args.selection.is_narrow());
         drain(&parts, &stop).await;
     }
     for project in parts.projects.iter().filter(|_| args.approve.is_some()) {
@@ -189,7 +197,10 @@ async fn assess(parts: &Parts, desired_states: &[Arc<Desired>], args: &ApplyArgs
     let mut is_approved = args.approve.is_none();
     for (project, desired) in parts.projects.iter().zip(desired_states) {
         let reconciler = &project.reconciler;
-        reconciler.note_absences(desired);
+        // A part of the files says nothing of what is not in them.
+        if !args.selection.is_narrow() {
+            reconciler.note_absences(desired);
+        }
         let lost = reconciler.lost_calls();
         let assessment = reconciler.assessor.assess(desired, Priority::Change, &lost).await;
         reconciler.resolve(&lost, &assessment);
@@ -197,6 +208,9 @@ async fn assess(parts: &Parts, desired_states: &[Arc<Desired>], args: &ApplyArgs
         reconciler.note_outlived(&outlived);
         if let Some(reason) = refusal {
             tracing::error!(project = &*project.name, %reason, "this project is refused; the others go on");
+        }
+        if args.selection.is_narrow() {
+            plan.narrow(&|key| args.selection.wants(key), &|key| args.selection.names(key));
         }
         let is_meant = args.approve.as_ref().is_some_and(|fingerprint| *fingerprint == plan.fingerprint);
         is_approved |= is_meant;
@@ -235,10 +249,13 @@ fn report(config: &Config, parts: &Parts, plans: &[Planned]) -> Report {
     Report::new(parts.projects.iter().zip(plans).map(of).collect())
 }
 
-fn enqueue(parts: &Parts, desired_states: &[Arc<Desired>], plans: Vec<Planned>) {
+/// A narrowed plan ends no first contact, and says nothing of what it leaves out.
+fn enqueue(parts: &Parts, desired_states: &[Arc<Desired>], plans: Vec<Planned>, is_narrow: bool) {
     for ((project, desired), planned) in parts.projects.iter().zip(desired_states).zip(plans) {
         let Planned { mut plan, gone, first_contact, unconfirmed, .. } = planned;
-        project.reconciler.adopt(desired, &plan, &gone, first_contact);
+        if !is_narrow {
+            project.reconciler.adopt(desired, &plan, &gone, first_contact);
+        }
         project.reconciler.note_effects(desired, &plan, &unconfirmed);
         let loader = project.reconciler.loader.as_ref();
         let revision = loader.and_then(Loader::revision).unwrap_or_default();
@@ -258,9 +275,12 @@ fn release(plan: &mut Plan, args: &ApplyArgs) {
 /// Shows what would happen and asks. A yes releases the first contact.
 fn ask(report: &Report, plans: &mut [Planned]) -> anyhow::Result<bool> {
     let mut err = output::stderr();
-    err.write_all(render::text(report).as_bytes())?;
+    err.write_all(render::text(report, output::style_of_stderr()).as_bytes())?;
     if !report.has_differences() || plans.iter().all(|planned| planned.is_suspended) {
         return Ok(true);
+    }
+    for danger in dangers(report, plans) {
+        writeln!(err, "{}", output::style_of_stderr().bad(&one_line(&danger)))?;
     }
     write!(err, "Apply this? [y/N] ")?;
     err.flush()?;
@@ -273,6 +293,33 @@ fn ask(report: &Report, plans: &mut [Planned]) -> anyhow::Result<bool> {
         }
     }
     Ok(is_yes)
+}
+
+/// What somebody who says yes should have seen.
+fn dangers(report: &Report, plans: &[Planned]) -> Vec<String> {
+    // More does not fit into a line that is read.
+    const SHOWN: usize = 5;
+    let mut dangers = Vec::new();
+    for (project, planned) in report.projects.iter().zip(plans) {
+        let is_delete = |change: &&ChangeReport| change.action == Action::Delete.as_str() && change.held.is_none();
+        let deletes: Vec<String> =
+            project.changes.iter().filter(is_delete).map(|change| format!("{}/{}", change.kind, change.id)).collect();
+        if !deletes.is_empty() {
+            let more = if deletes.len() > SHOWN { ", ..." } else { "" };
+            let shown: Vec<&str> = deletes.iter().take(SHOWN).map(String::as_str).collect();
+            let (name, count) = (&project.name, deletes.len());
+            dangers.push(format!("DANGER: in {name} this deletes {count} for good: {}{more}", shown.join(", ")));
+        }
+        let whole = Hold::FirstContact(Contact::Project);
+        let first = planned.plan.changes.iter().filter(|change| change.held == Some(whole)).count();
+        if first > 0 {
+            let name = &project.name;
+            dangers.push(format!(
+                "DANGER: this repo never managed {name}; a yes lets all {first} changes go to a project that is not empty"
+            ));
+        }
+    }
+    dangers
 }
 
 fn start_workers(config: &Config, parts: &Parts) -> JoinSet<()> {

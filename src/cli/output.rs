@@ -1,9 +1,11 @@
 //! What commands print. A reader that has seen enough (`plan | head -1`) is no error: the rest is left out, and the exit
 //! code tells what it would have told.
 
+use crate::plan::render::Style;
 use crate::telemetry::logs;
 use std::io;
 use std::io::ErrorKind;
+use std::io::IsTerminal;
 use std::io::StderrLock;
 use std::io::StdoutLock;
 use std::io::Write;
@@ -23,6 +25,22 @@ pub struct Stream<W> {
 /// Standard output, for what was asked for.
 pub fn stdout() -> Stream<StdoutLock<'static>> {
     Stream { to: io::stdout().lock(), name: "standard output" }
+}
+
+/// How standard output may look.
+pub fn style() -> Style {
+    Style { color: io::stdout().is_terminal() && wants_color() }
+}
+
+/// How standard error may look.
+pub fn style_of_stderr() -> Style {
+    Style { color: io::stderr().is_terminal() && wants_color() }
+}
+
+/// See <https://no-color.org>: set and not empty.
+fn wants_color() -> bool {
+    let is_set = |name: &str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
+    !is_set("NO_COLOR") && std::env::var_os("TERM").is_none_or(|term| term != "dumb")
 }
 
 /// Standard error, for what else there is to say; after what was logged.

@@ -1,8 +1,11 @@
 //! `descope-gitops plan`: what would change. It sends no write, and only reads the state.
 
 use crate::cli::Exit;
+use crate::cli::UsageError;
 use crate::cli::output;
 use crate::cli::remote::Daemon;
+use crate::cli::select::Selection;
+use crate::cli::since::Before;
 use crate::config::Config;
 use crate::config::Overrides;
 use crate::config::process_env;
@@ -19,6 +22,7 @@ use crate::plan::render;
 use crate::plan::render::ProjectReport;
 use crate::plan::render::Report;
 use crate::reconcile::assess::Assessor;
+use crate::resource::Key;
 use crate::source::loader::Loader;
 use crate::state::State;
 use crate::telemetry::metrics::Metrics;
@@ -45,6 +49,12 @@ pub struct PlanArgs {
     /// Only these projects; may be given more than once
     #[arg(long, value_name = "NAME")]
     pub project: Vec<String>,
+    /// Which resources, with what they need; a delete has to be named by --target
+    #[command(flatten)]
+    pub selection: Selection,
+    /// Only what the files declare differently than at this revision of git, what they declare no more included
+    #[arg(long, value_name = "REV")]
+    pub since: Option<String>,
     /// Ask the daemon with this base URL, whose inventory knows what would be deleted
     #[arg(long)]
     pub url: Option<Url>,
@@ -64,6 +74,8 @@ pub enum PlanOutput {
 /// Shows the plan.
 pub async fn run(config: Config, args: PlanArgs, redactor: &Redactor) -> anyhow::Result<Exit> {
     let names = selected(&config, &args.project)?;
+    args.selection.kinds()?;
+    let before = args.since.as_ref().map(|revision| Before::read(&config.source.path, revision)).transpose()?;
     let connections = config.connections(&process_env)?;
     let state = State::open_read_only(&config.state)?;
     if state.is_none() {
@@ -114,7 +126,15 @@ pub async fn run(config: Config, args: PlanArgs, redactor: &Redactor) -> anyhow:
             is_by_content: false,
             recent: Recent::default(),
         };
-        let assessment = assessor.assess(desired, Priority::Change, &BTreeSet::new()).await;
+        let mut assessment = assessor.assess(desired, Priority::Change, &BTreeSet::new()).await;
+        if args.selection.is_narrow() || before.is_some() {
+            let loader = settings::loader(&config, project);
+            let changed = before.as_ref().map(|before| before.changed(&loader, desired)).transpose()?;
+            let is_changed = |key: &Key| changed.as_ref().is_none_or(|changed| changed.contains(key));
+            let is_named = |key: &Key| args.selection.names(key) || changed.is_some() && args.selection.wants(key);
+            let is_wanted = |key: &Key| args.selection.wants(key) && is_changed(key);
+            assessment.plan.narrow(&is_wanted, &|key| is_named(key) && is_changed(key));
+        }
         if let Some(reason) = assessment.refusal {
             tracing::error!(project = &*project.name, %reason, "this project is refused; the others go on");
         }
@@ -137,6 +157,17 @@ pub async fn of_daemon(overrides: &Overrides, args: &PlanArgs, redactor: &Redact
     let mut report: Report = serde_json::from_value(body).context("the daemon's plan is of another form")?;
     if !args.project.is_empty() {
         report.projects.retain(|project| args.project.contains(&project.name));
+    }
+    if args.since.is_some() {
+        return Err(
+            UsageError("--since compares files, which a daemon elsewhere has not; leave --url out".to_owned()).into()
+        );
+    }
+    args.selection.kinds()?;
+    for project in &mut report.projects {
+        project.changes.retain(|change| args.selection.wants_id(&change.kind, &change.id));
+        project.refused.retain(|refused| args.selection.wants_id(&refused.kind, &refused.id));
+        project.undeclared.retain(|one| args.selection.wants_id(&one.kind, &one.id));
     }
     show(&report, args.output)?;
     Ok(if args.exit_code && report.has_differences() { Exit::Differences } else { Exit::Done })
@@ -178,7 +209,7 @@ pub fn show_findings(findings: &[Finding]) -> std::io::Result<()> {
 fn show(report: &Report, output: PlanOutput) -> anyhow::Result<()> {
     let mut out = output::stdout();
     match output {
-        PlanOutput::Text => out.write_all(render::text(report).as_bytes())?,
+        PlanOutput::Text => out.write_all(render::text(report, output::style()).as_bytes())?,
         PlanOutput::Markdown => out.write_all(render::markdown(report).as_bytes())?,
         PlanOutput::Json => writeln!(out, "{}", serde_json::to_string_pretty(report)?)?,
     }

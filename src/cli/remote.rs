@@ -1,7 +1,6 @@
 //! Commands that talk to a running daemon.
 
 use crate::cli::Exit;
-use crate::cli::Output;
 use crate::cli::UsageError;
 use crate::cli::healthcheck;
 use crate::cli::output;
@@ -10,7 +9,6 @@ use crate::config::Config;
 use crate::config::Overrides;
 use crate::config::process_env;
 use crate::descope::transport;
-use crate::telemetry::line::one_line;
 use crate::telemetry::redact::Redactor;
 use anyhow::Context;
 use anyhow::bail;
@@ -52,17 +50,6 @@ pub struct SuspendArgs {
     /// For how long, at most 7d; it ends by itself
     #[arg(long = "for", value_name = "DURATION", value_parser = config::span)]
     pub wait: Duration,
-    /// Which daemon.
-    #[command(flatten)]
-    pub remote: RemoteArgs,
-}
-
-/// `status`.
-#[derive(Debug, Clone, clap::Args)]
-pub struct StatusArgs {
-    /// How to write it
-    #[arg(short, long, value_enum, default_value = "text")]
-    pub output: Output,
     /// Which daemon.
     #[command(flatten)]
     pub remote: RemoteArgs,
@@ -184,91 +171,4 @@ pub async fn resume(overrides: &Overrides, args: &RemoteArgs, redactor: &Redacto
     let daemon = Daemon::find(args.url.as_ref(), overrides, redactor)?;
     let body = daemon.ask(Method::POST, "/api/v1/resume", &of_project(args)).await?;
     say(&format!("{} goes on", projects(&body)))
-}
-
-/// How the daemon is.
-pub async fn status(overrides: &Overrides, args: &StatusArgs, redactor: &Redactor) -> anyhow::Result<Exit> {
-    let daemon = Daemon::find(args.remote.url.as_ref(), overrides, redactor)?;
-    let mut status = daemon.ask(Method::GET, "/api/v1/status", &[]).await?;
-    if let (Some(name), Some(projects)) = (&args.remote.project, status["projects"].as_array_mut()) {
-        projects.retain(|project| project["name"] == name.as_str());
-        if projects.is_empty() {
-            bail!("the daemon has no project {name}");
-        }
-    }
-    match args.output {
-        Output::Json => say(&serde_json::to_string_pretty(&status)?),
-        Output::Text => say(text(&status).trim_end()),
-    }
-}
-
-fn text(status: &Value) -> String {
-    let word = |value: &Value| one_line(&value.as_str().map_or_else(|| value.to_string(), str::to_owned));
-    let mut lines =
-        vec![format!("descope-gitops {}, up since {}", word(&status["version"]), word(&status["startedAt"]))];
-    for project in status["projects"].as_array().into_iter().flatten() {
-        let desired = &project["desired"];
-        let state = if project["converged"] == true { "converged" } else { "not converged" };
-        lines.push(format!(
-            "project {} ({}): {state}; {} resources of {}",
-            word(&project["name"]),
-            word(&project["policy"]),
-            desired["resources"],
-            if desired["commit"].is_null() { word(&desired["revision"]) } else { word(&desired["commit"]) },
-        ));
-        if !project["suspendedUntil"].is_null() {
-            lines.push(format!("  suspended until {}", word(&project["suspendedUntil"])));
-        }
-        let pass = &project["lastPass"];
-        if !pass.is_null() {
-            let (trigger, at) = (word(&pass["trigger"]), word(&pass["finishedAt"]));
-            lines.push(format!(
-                "  last pass: {} changes, {} ({trigger}, {at})",
-                pass["changes"],
-                word(&pass["result"])
-            ));
-        }
-        for error in desired["errors"].as_array().into_iter().flatten() {
-            lines.push(format!("  x {}", word(&error["message"])));
-        }
-        let held = &project["held"];
-        if !held.is_null() {
-            let fingerprint = word(&held["fingerprint"]);
-            lines.push(format!(
-                "  held ({}): {} changes, {} deletes; release them with `descope-gitops approve {fingerprint}`",
-                word(&held["reason"]),
-                held["changes"],
-                held["deletes"]
-            ));
-        }
-        for problem in project["problems"].as_array().into_iter().flatten() {
-            lines.push(format!(
-                "  {} {}/{}: {}",
-                word(&problem["state"]),
-                word(&problem["kind"]),
-                word(&problem["id"]),
-                word(&problem["message"])
-            ));
-        }
-        if project["undeclared"] != 0 {
-            lines.push(format!("  {} live and declared nowhere, left alone", project["undeclared"]));
-        }
-    }
-    let queue = &status["queue"];
-    lines.push(format!(
-        "queue: {} ready, {} delayed, {} in flight",
-        queue["ready"], queue["delayed"], queue["inFlight"]
-    ));
-    for limiter in status["limiters"].as_array().into_iter().flatten() {
-        let paused = &limiter["pausedUntil"];
-        let paused = if paused.is_null() { String::new() } else { format!(", closed until {}", word(paused)) };
-        lines.push(format!(
-            "{}: {} of {} requests of the window used{paused}; {} refused so far",
-            word(&limiter["host"]),
-            limiter["used"],
-            limiter["budget"],
-            limiter["throttledTotal"]
-        ));
-    }
-    lines.join("\n")
 }

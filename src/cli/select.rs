@@ -44,11 +44,21 @@ impl Selection {
         Ok(resource::ALL.iter().filter(is_asked).copied().collect())
     }
 
+    /// Does `--target` name this very resource?
+    pub fn names(&self, key: &Key) -> bool {
+        self.target.iter().any(|target| *target == key.to_string())
+    }
+
+    /// The same as [`Selection::wants`], of a kind and an identity as they are shown.
+    pub fn wants_id(&self, kind: &str, id: &str) -> bool {
+        !self.is_narrow()
+            || self.kind.iter().any(|asked| asked == kind)
+            || self.target.iter().any(|target| *target == format!("{kind}/{id}") || target == kind && id == kind)
+    }
+
     /// Is this resource one of them?
     pub fn wants(&self, key: &Key) -> bool {
-        !self.is_narrow()
-            || self.kind.iter().any(|kind| *kind == *key.kind)
-            || self.target.iter().any(|target| *target == key.to_string())
+        !self.is_narrow() || self.kind.iter().any(|kind| *kind == *key.kind) || self.names(key)
     }
 }
 

@@ -7,7 +7,6 @@ use super::Hold;
 use super::Plan;
 use super::Refusal;
 use crate::resource::Action;
-use crate::telemetry::line::one_line;
 use crate::telemetry::status::HoldStatus;
 use crate::telemetry::status::rfc3339;
 use serde::Deserialize;
@@ -18,6 +17,15 @@ use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 use std::collections::HashSet;
 use std::fmt;
+
+mod human;
+mod markdown;
+#[cfg(test)]
+mod tests;
+
+pub use human::Style;
+pub use human::text;
+pub use markdown::markdown;
 
 /// Longer values are shown as their size: a plan is read by people.
 const LONGEST_VALUE: usize = 2000;
@@ -377,55 +385,6 @@ fn shortened(value: &Value) -> Value {
     if size <= LONGEST_VALUE { value.clone() } else { Value::from(format!("({size} bytes)")) }
 }
 
-/// For a terminal or a log.
-pub fn text(report: &Report) -> String {
-    let mut out = String::new();
-    for project in &report.projects {
-        text_of(project, &mut out);
-    }
-    out
-}
-
-fn text_of(project: &ProjectReport, out: &mut String) {
-    line(out, format_args!("project {}", project.name));
-    for warning in &project.warnings {
-        line(out, format_args!("  ! {warning}"));
-    }
-    for refused in &project.refused {
-        line(out, format_args!("  {refused}"));
-    }
-    for change in &project.changes {
-        let place = match (&change.file, change.line) {
-            (Some(file), Some(number)) => format!("   {file}:{number}"),
-            (Some(_) | None, _) => String::new(),
-        };
-        let why = change.why.as_ref().map_or_else(String::new, |why| format!(" ({why})"));
-        let held = change.held.as_ref().map_or_else(String::new, |reason| format!("   held: {reason}{why}"));
-        line(out, format_args!("  {} {}/{}{held}{place}", change.sign(), change.kind, change.id));
-        for field in &change.fields {
-            let (path, from, to) = (&field.path, &field.from, &field.to);
-            if change.action == "create" {
-                line(out, format_args!("      {path}: {to}"));
-            } else {
-                line(out, format_args!("      {path}: {from} -> {to}"));
-            }
-        }
-    }
-    let undeclared = project.undeclared.len();
-    if undeclared > 0 {
-        let names: Vec<String> = project.undeclared.iter().take(10).map(|u| format!("{}/{}", u.kind, u.id)).collect();
-        let more = if undeclared > names.len() { ", ..." } else { "" };
-        line(out, format_args!("  {undeclared} live and declared nowhere, left alone: {}{more}", names.join(", ")));
-    }
-    line(out, format_args!("  {}", summary(project)));
-    for hold in &project.holds {
-        line(out, format_args!("  {}", hold_text(hold)));
-    }
-    if let Some(held) = &project.held {
-        line(out, format_args!("  {}", how_to_release(&held.as_read(&project.holds))));
-    }
-}
-
 fn summary(project: &ProjectReport) -> String {
     if project.changes.is_empty() && project.refused.is_empty() {
         let what =
@@ -451,72 +410,4 @@ pub fn how_to_release(held: &HeldReport) -> String {
         "{changes} changes ({deletes} deletes) are held ({reason}); to release them: `descope-gitops approve \
          {fingerprint}` beside a daemon, `descope-gitops apply --approve {fingerprint}` without one{or}"
     )
-}
-
-/// For a pull request's comment.
-pub fn markdown(report: &Report) -> String {
-    let mut out = String::new();
-    for project in &report.projects {
-        block(&mut out, format_args!("### {}", project.name));
-        block(&mut out, format_args!("{}", summary(project)));
-        for warning in &project.warnings {
-            block(&mut out, format_args!("> {}", cell(warning)));
-        }
-        for refused in &project.refused {
-            let RefusedReport { kind, id, message, file, line: number } = refused;
-            let place = file.as_ref().zip(*number).map_or_else(String::new, |(file, line)| format!(" ({file}:{line})"));
-            block(&mut out, format_args!("> **{kind}/{}** cannot be carried out: {}{place}", cell(id), cell(message)));
-        }
-        if !project.changes.is_empty() {
-            line(&mut out, format_args!("| | resource | field | from | to | where |"));
-            line(&mut out, format_args!("| --- | --- | --- | --- | --- | --- |"));
-        }
-        for change in &project.changes {
-            markdown_rows(change, &mut out);
-        }
-        if !project.holds.is_empty() {
-            line(&mut out, format_args!(""));
-        }
-        for hold in &project.holds {
-            line(&mut out, format_args!("- {}", cell(&hold_text(hold))));
-        }
-        if let Some(held) = &project.held {
-            line(&mut out, format_args!(""));
-            line(&mut out, format_args!("{}", how_to_release(&held.as_read(&project.holds))));
-        }
-        line(&mut out, format_args!(""));
-    }
-    out
-}
-
-fn markdown_rows(change: &ChangeReport, out: &mut String) {
-    let place = change.file.as_ref().zip(change.line).map_or_else(String::new, |(file, line)| format!("{file}:{line}"));
-    let action = change
-        .held
-        .as_ref()
-        .map_or_else(|| change.action.to_string(), |reason| format!("{} (held: {reason})", change.action));
-    let resource = format!("{}/{}", change.kind, cell(&change.id));
-    if change.fields.is_empty() {
-        line(out, format_args!("| {action} | {resource} | | | | {place} |"));
-    }
-    for field in &change.fields {
-        let (from, to) = (cell(&field.from.to_string()), cell(&field.to.to_string()));
-        line(out, format_args!("| {action} | {resource} | {} | {from} | {to} | {place} |", cell(&field.path)));
-    }
-}
-
-/// Text from outside inside a table cell.
-fn cell(text: &str) -> String {
-    text.replace('\\', "\\\\").replace('|', "\\|").replace('<', "&lt;").replace(['\n', '\r'], " ")
-}
-
-/// A line and an empty one.
-fn block(out: &mut String, text: std::fmt::Arguments<'_>) {
-    line(out, text);
-    line(out, format_args!(""));
-}
-
-fn line(out: &mut String, text: std::fmt::Arguments<'_>) {
-    out.push_str(&one_line(&text.to_string()));
-    out.push('\n');
 }

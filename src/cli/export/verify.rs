@@ -94,6 +94,6 @@ pub fn run(
     }
     let report = Report::new(vec![ProjectReport::new(&project.name, &plan, Pace::Free)]);
     writeln!(out, "\nnot verified: the files say something else than the project holds")?;
-    out.write_all(render::text(&report).as_bytes())?;
+    out.write_all(render::text(&report, output::style()).as_bytes())?;
     Ok(Exit::Failed)
 }

@@ -1,0 +1,290 @@
+//! The status in words: a row for each project, and below it only what needs somebody or something.
+
+use crate::plan::render::Style;
+use crate::telemetry::line::one_line;
+use serde_json::Value;
+use std::time::Duration;
+use std::time::SystemTime;
+
+// Of each sort; `-o json` and the page have all.
+const MOST: usize = 8;
+
+const HEAD: [&str; 7] = ["PROJECT", "STATE", "IN SYNC", "WANTED", "APPLIED", "LAST SUCCESS", "LAST PASS"];
+
+/// For a terminal.
+pub fn text(status: &Value, now: SystemTime, style: Style) -> String {
+    let mut rows = vec![HEAD.map(str::to_owned)];
+    let projects = || status["projects"].as_array().into_iter().flatten();
+    rows.extend(projects().map(|project| row(project, now)));
+    let mut out = aligned(&rows, style);
+    for project in projects() {
+        let lines = below(project, now);
+        if !lines.is_empty() {
+            out.extend([format!("\n{}\n", style.bold(&word(&project["name"])))]);
+            out.extend(lines.iter().map(|line| format!("  {line}\n")));
+        }
+    }
+    out.extend([format!("\n{}\n", daemon(status, now))]);
+    for limiter in status["limiters"].as_array().into_iter().flatten() {
+        out.extend([format!("{}\n", budget(limiter, now))]);
+    }
+    out
+}
+
+fn row(project: &Value, now: SystemTime) -> [String; 7] {
+    let desired = &project["desired"];
+    let state = match (project["converged"] == true, &project["suspendedUntil"], &project["notConvergedBecause"]) {
+        (true, ..) => "at rest".to_owned(),
+        (false, Value::String(_), _) => "SUSPENDED".to_owned(),
+        (false, _, Value::String(why)) => format!("NOT AT REST: {}", one_line(why)),
+        (false, ..) => "NOT AT REST".to_owned(),
+    };
+    let wanted = label(&desired["commit"], &desired["revision"]);
+    let applied = label(&project["applied"]["commit"], &project["applied"]["revision"]);
+    let pass = &project["lastPass"];
+    let pass = if pass.is_null() {
+        "none yet".to_owned()
+    } else {
+        format!("{} {}", word(&pass["result"]), ago(&pass["finishedAt"], now))
+    };
+    let in_sync = format!("{} of {}", number(&project["counts"]["inSync"]), number(&desired["resources"]));
+    let wanted = if desired["valid"] == false { format!("{wanted} (newer is INVALID)") } else { wanted };
+    [word(&project["name"]), state, in_sync, wanted, applied, ago(&project["lastSuccessAt"], now), pass]
+}
+
+/// What somebody should know of a project that is not at rest.
+fn below(project: &Value, now: SystemTime) -> Vec<String> {
+    let mut lines = Vec::new();
+    if let Some(until) = project["suspendedUntil"].as_str() {
+        lines.push(format!("suspended until {}: `descope-gitops resume` ends it", one_line(until)));
+    }
+    let list = |value: &Value| value.as_array().cloned().unwrap_or_default();
+    let errors = list(&project["desired"]["errors"]);
+    add(&mut lines, &errors, |error| {
+        let place = format!("{}:{}", word(&error["file"]), number(&error["line"]));
+        format!("invalid: {place}: {}; the last good files stay in force", word(&error["message"]))
+    });
+    add(&mut lines, &list(&project["holds"]), |hold| {
+        let since =
+            if hold["since"].is_null() { String::new() } else { format!(" since {}", ago(&hold["since"], now)) };
+        let until =
+            hold["until"].as_str().map_or_else(String::new, |_| format!(" (the first {})", ago(&hold["until"], now)));
+        let (changes, reason, ends) = (number(&hold["changes"]), word(&hold["reason"]), word(&hold["endsWith"]));
+        format!("held: {changes} by {reason}{since}; ends with {ends}{until}")
+    });
+    if let Some(fingerprint) = project["held"]["fingerprint"].as_str() {
+        let deletes = number(&project["held"]["deletes"]);
+        lines.push(format!("to release ({deletes} deletes): `descope-gitops approve {}`", one_line(fingerprint)));
+    }
+    add(&mut lines, &list(&project["problems"]), |problem| {
+        let place = match (problem["file"].as_str(), &problem["line"]) {
+            (Some(file), line) => format!("   {}:{}", one_line(file), number(line)),
+            (None, _) => String::new(),
+        };
+        let next = match problem["nextAttemptAt"].as_str() {
+            Some(_) => format!("; next try {}", ago(&problem["nextAttemptAt"], now)),
+            None => String::new(),
+        };
+        let (state, kind, id) = (word(&problem["state"]), word(&problem["kind"]), word(&problem["id"]));
+        format!("{state}: {kind}/{id}: {}{next}{place}", word(&problem["message"]))
+    });
+    add(&mut lines, &list(&project["drift"]["resources"]), |drift| {
+        let actor = drift["actor"].as_str().map_or_else(String::new, |actor| format!(", by {}", one_line(actor)));
+        format!("drifted: {}/{} {}{actor}", word(&drift["kind"]), word(&drift["id"]), ago(&drift["since"], now))
+    });
+    // Holds and problems are told above, in more words.
+    let told: Vec<String> = list(&project["holds"]).iter().map(|hold| word(&hold["reason"])).collect();
+    let waits: Vec<Value> = list(&project["waits"])
+        .into_iter()
+        .filter(|wait| {
+            let why = word(&wait["why"]);
+            let reason = why.split(':').next().unwrap_or_default();
+            !told.iter().any(|hold| hold == reason) && !matches!(reason, "parked" | "backoff")
+        })
+        .collect();
+    add(&mut lines, &waits, |wait| {
+        let until = wait["until"].as_str().map_or_else(String::new, |_| format!("; {}", ago(&wait["until"], now)));
+        format!("waits: {}/{}: {}{until}", word(&wait["kind"]), word(&wait["id"]), word(&wait["why"]))
+    });
+    let progress = &project["progress"];
+    if !progress.is_null() {
+        let left = match progress["secondsLeft"].as_u64() {
+            Some(seconds) => format!(", about {} to go", span(Duration::from_secs(seconds))),
+            None => String::new(),
+        };
+        lines.push(format!(
+            "under way: {} of {} changes left{left}",
+            number(&progress["left"]),
+            number(&progress["total"])
+        ));
+    }
+    if project["undeclared"].as_u64().is_some_and(|count| count > 0) {
+        lines.push(format!("{} live and declared nowhere, left alone", number(&project["undeclared"])));
+    }
+    if project["converged"] == false && project["nextPassAt"].is_string() {
+        lines.push(format!("next pass {}", ago(&project["nextPassAt"], now)));
+    }
+    lines
+}
+
+fn add(lines: &mut Vec<String>, items: &[Value], text: impl Fn(&Value) -> String) {
+    lines.extend(items.iter().take(MOST).map(text));
+    if items.len() > MOST {
+        lines.push(format!("... and {} more of these (`status -o json`)", items.len() - MOST));
+    }
+}
+
+fn daemon(status: &Value, now: SystemTime) -> String {
+    let queue = &status["queue"];
+    format!(
+        "descope-gitops {}, started {}; queue: {} ready, {} delayed, {} in flight",
+        word(&status["version"]),
+        ago(&status["startedAt"], now),
+        number(&queue["ready"]),
+        number(&queue["delayed"]),
+        number(&queue["inFlight"]),
+    )
+}
+
+fn budget(limiter: &Value, now: SystemTime) -> String {
+    let host = word(&limiter["host"]);
+    let closed = match limiter["pausedUntil"].as_str() {
+        Some(_) => format!(", CLOSED, opens {}", ago(&limiter["pausedUntil"], now)),
+        None => String::new(),
+    };
+    let refused = number(&limiter["throttledTotal"]);
+    let used = match limiter["budget"].as_f64() {
+        Some(budget) => format!("{} of {budget} requests of the window used", number(&limiter["used"])),
+        None => "no limit known".to_owned(),
+    };
+    format!("budget of {host}: {used}{closed}; {refused} refused so far")
+}
+
+/// Columns as wide as what is in them.
+fn aligned(rows: &[[String; 7]], style: Style) -> String {
+    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or_default();
+    let widths: Vec<usize> = (0..HEAD.len()).map(width).collect();
+    let mut out = String::new();
+    for (n, row) in rows.iter().enumerate() {
+        let cells: Vec<String> = row
+            .iter()
+            .zip(&widths)
+            .enumerate()
+            .map(|(column, (cell, width))| {
+                let padded = format!("{cell}{}", " ".repeat(width - cell.chars().count()));
+                match (n, column) {
+                    (0, _) => style.bold(&padded),
+                    (_, 1) if cell == "at rest" => style.good(&padded),
+                    (_, 1) => style.bad(&padded),
+                    _ => padded,
+                }
+            })
+            .collect();
+        out.push_str(cells.join("  ").trim_end());
+        out.push('\n');
+    }
+    out
+}
+
+fn word(value: &Value) -> String {
+    one_line(&value.as_str().map_or_else(|| value.to_string(), str::to_owned))
+}
+
+fn number(value: &Value) -> String {
+    value.as_u64().map_or_else(|| "?".to_owned(), |number| number.to_string())
+}
+
+/// The label from git, else the digest, cut to what tells two apart.
+fn label(commit: &Value, revision: &Value) -> String {
+    let text = commit.as_str().or(revision.as_str()).unwrap_or("-");
+    let short: String = text.chars().take(12).collect();
+    let dirty = if text.ends_with("-dirty") && !short.ends_with("-dirty") { "-dirty" } else { "" };
+    one_line(&format!("{short}{dirty}"))
+}
+
+/// `3m ago`, `in 20s`, `never`.
+fn ago(time: &Value, now: SystemTime) -> String {
+    let Some(text) = time.as_str() else { return "never".to_owned() };
+    let Ok(time) = humantime::parse_rfc3339(text) else { return one_line(text) };
+    match now.duration_since(time) {
+        Ok(passed) => format!("{} ago", span(passed)),
+        Err(ahead) => format!("in {}", span(ahead.duration())),
+    }
+}
+
+/// In the largest unit that says enough.
+fn span(time: Duration) -> String {
+    match time.as_secs() {
+        seconds @ 0..100 => format!("{seconds}s"),
+        seconds @ 100..7200 => format!("{}m", seconds / 60),
+        seconds @ 7200..172_800 => format!("{}h", seconds / 3600),
+        seconds => format!("{}d", seconds / 86_400),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn status() -> Value {
+        let project = |name: &str, converged: bool| {
+            json!({
+                "name": name, "policy": "sync", "converged": converged, "notConvergedBecause": if converged { Value::Null } else { json!("held") },
+                "suspendedUntil": null, "undeclared": 0, "lastSuccessAt": "2026-11-29T11:58:00Z", "nextPassAt": "2026-11-29T12:00:20Z",
+                "desired": { "valid": true, "revision": "abcdef0123456789", "commit": null, "resources": 12, "errors": [] },
+                "applied": { "revision": "abcdef0123456789", "commit": "0123456789abcdef-dirty" }, "counts": { "inSync": 10 },
+                "lastPass": { "result": "held", "finishedAt": "2026-11-29T11:59:57Z" }, "holds": [], "problems": [], "waits": [],
+                "drift": { "resources": [] }, "progress": null, "held": null,
+            })
+        };
+        let mut held = project("staging\u{1b}[2J", false);
+        held["held"] = json!({ "fingerprint": "f00d", "deletes": 2, "changes": 3 });
+        held["holds"] = json!([{ "reason": "max_deletes", "since": "2026-11-29T10:00:00Z", "until": null, "changes": 3, "endsWith": "approval" }]);
+        held["problems"] = json!([{ "kind": "roles", "id": "A", "state": "parked", "message": "no such permission", "file": "a.yaml", "line": 3, "nextAttemptAt": null }]);
+        held["waits"] = json!([
+            { "kind": "roles", "id": "B", "why": "dependency: permissions/p", "since": null, "until": null },
+            { "kind": "tenants", "id": "t", "why": "max_deletes", "since": null, "until": null },
+        ]);
+        json!({
+            "version": "0.1.0", "startedAt": "2026-11-29T09:00:00Z", "projects": [project("production", true), held],
+            "queue": { "ready": 0, "delayed": 1, "inFlight": 0 },
+            "limiters": [{ "host": "api.descope.com", "budget": 90.0, "used": 12, "pausedUntil": "2026-11-29T12:00:30Z", "throttledTotal": 1 }],
+        })
+    }
+
+    fn now() -> SystemTime {
+        humantime::parse_rfc3339("2026-11-29T12:00:00Z").unwrap()
+    }
+
+    #[test]
+    fn it_says_at_a_glance_what_is_at_rest_and_what_to_do() {
+        let text = text(&status(), now(), Style::default());
+
+        let expected = "\
+PROJECT           STATE              IN SYNC   WANTED        APPLIED             LAST SUCCESS  LAST PASS
+production        at rest            10 of 12  abcdef012345  0123456789ab-dirty  2m ago        held 3s ago
+staging\\u{1b}[2J  NOT AT REST: held  10 of 12  abcdef012345  0123456789ab-dirty  2m ago        held 3s ago
+
+staging\\u{1b}[2J
+  held: 3 by max_deletes since 2h ago; ends with approval
+  to release (2 deletes): `descope-gitops approve f00d`
+  parked: roles/A: no such permission   a.yaml:3
+  waits: roles/B: dependency: permissions/p
+  next pass in 20s
+
+descope-gitops 0.1.0, started 3h ago; queue: 0 ready, 1 delayed, 0 in flight
+budget of api.descope.com: 12 of 90 requests of the window used, CLOSED, opens in 30s; 1 refused so far
+";
+        assert_eq!(text, expected);
+    }
+
+    #[test]
+    fn colours_show_what_is_well_and_what_is_not() {
+        let text = text(&status(), now(), Style { color: true });
+
+        assert!(text.contains("\u{1b}[32mat rest"), "{text}");
+        assert!(text.contains("\u{1b}[1;31mNOT AT REST: held"), "{text}");
+        assert!(!text.contains("\u{1b}[2J"), "{text}");
+    }
+}

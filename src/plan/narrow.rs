@@ -1,0 +1,55 @@
+//! A plan of less: what somebody asked for, and what that needs.
+
+use super::Change;
+use super::Plan;
+use super::Slot;
+use super::guards;
+use crate::resource::Action;
+use crate::resource::Key;
+use std::collections::BTreeSet;
+use std::collections::HashMap;
+
+impl Plan {
+    /// Keeps the changes of what is `wanted` and those that have to be done before them. A delete stays only where it is
+    /// `named`.
+    pub fn narrow(&mut self, wanted: &dyn Fn(&Key) -> bool, named: &dyn Fn(&Key) -> bool) {
+        let slots: HashMap<&Slot, usize> = self
+            .changes
+            .iter()
+            .enumerate()
+            .flat_map(|(at, change)| change.tasks.iter().map(move |task| (&task.slot, at)))
+            .collect();
+        let may_stay = |change: &Change| change.action != Action::Delete || named(&change.key);
+        let is_asked = |change: &Change| wanted(&change.key) && may_stay(change);
+        let mut todo: Vec<usize> =
+            self.changes.iter().enumerate().filter(|(_, change)| is_asked(change)).map(|(at, _)| at).collect();
+        let mut kept: BTreeSet<usize> = todo.iter().copied().collect();
+        let mut missing = BTreeSet::new();
+        while let Some(change) = todo.pop().and_then(|at| self.changes.get(at)) {
+            for slot in change.tasks.iter().flat_map(|task| &task.after) {
+                let Some((at, needed)) = slots.get(slot).and_then(|at| Some((*at, self.changes.get(*at)?))) else {
+                    continue;
+                };
+                if !may_stay(needed) {
+                    missing
+                        .insert(format!("{} waits for the delete of {}, which is not named", change.key, needed.key));
+                } else if kept.insert(at) {
+                    todo.push(at);
+                }
+            }
+        }
+        let mut at = 0;
+        self.changes.retain(|_| {
+            at += 1;
+            kept.contains(&(at - 1))
+        });
+        self.refused.retain(|refusal| wanted(&refusal.key));
+        self.undeclared.retain(|key| wanted(key));
+        self.waits.retain(|(key, ..)| wanted(key));
+        self.warnings.extend(missing);
+        self.fingerprint = guards::fingerprint(&self.changes);
+        self.held_digests = self.held().map(|change| change.digest.to_string()).collect();
+        let released = self.changes.iter().filter(|change| change.is_approved);
+        self.released_digests = released.map(|change| change.digest.to_string()).collect();
+    }
+}

@@ -1,0 +1,285 @@
+//! A plan as it is read on a terminal: by kind, deletes last and loud, lists and texts as what comes and goes in them.
+
+use super::ChangeReport;
+use super::FieldReport;
+use super::ProjectReport;
+use super::Report;
+use super::hold_text;
+use super::how_to_release;
+use super::summary;
+use crate::resource::Action;
+use crate::telemetry::line::one_line;
+use serde_json::Value;
+use similar::ChangeTag;
+use similar::TextDiff;
+use std::collections::BTreeMap;
+use std::fmt::Display;
+
+/// With or without colours.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Style {
+    /// Escape sequences of terminals.
+    pub color: bool,
+}
+
+// Fits beside a path on a terminal.
+const WIDE: usize = 100;
+/// Lines of a text around what differs.
+const CONTEXT: usize = 2;
+/// More of one field is not read.
+const LONGEST_DIFF: usize = 60;
+
+const BOLD: &str = "1";
+const DIM: &str = "2";
+const RED: &str = "31";
+const GREEN: &str = "32";
+const YELLOW: &str = "33";
+const CYAN: &str = "36";
+const LOUD: &str = "1;31";
+const HELD: &str = "1;35";
+
+/// Every project.
+pub fn text(report: &Report, style: Style) -> String {
+    let mut page = Page { out: String::new(), style };
+    for (n, project) in report.projects.iter().enumerate() {
+        if n > 0 {
+            page.out.push('\n');
+        }
+        page.project(project);
+    }
+    page.out
+}
+
+struct Page {
+    out: String,
+    style: Style,
+}
+
+impl Page {
+    /// Text from outside: no part of it can begin another line or move the cursor.
+    fn paint(&self, code: &str, text: impl Display) -> String {
+        self.style.painted(code, &one_line(&text.to_string()))
+    }
+
+    /// `text` is of [`Page::paint`].
+    fn line(&mut self, indent: usize, text: &str) {
+        self.out.push_str(&" ".repeat(indent));
+        self.out.push_str(text);
+        self.out.push('\n');
+    }
+
+    fn project(&mut self, project: &ProjectReport) {
+        let title = self.paint(BOLD, format!("project {}", project.name));
+        self.line(0, &title);
+        for warning in &project.warnings {
+            let warning = format!("{} {}", self.paint(YELLOW, "!"), plain(warning));
+            self.line(2, &warning);
+        }
+        for refused in &project.refused {
+            let text = self.paint(LOUD, refused);
+            self.line(2, &text);
+        }
+        let ends: BTreeMap<&str, &str> = project.holds.iter().map(|hold| (&*hold.reason, &*hold.ends_with)).collect();
+        let (deletes, others): (Vec<&ChangeReport>, Vec<&ChangeReport>) =
+            project.changes.iter().partition(|change| is_delete(change));
+        for (kind, changes) in by_kind(&others) {
+            let title = self.paint(BOLD, format!("{kind}: {}", counts(&changes)));
+            self.line(2, &title);
+            for change in changes {
+                self.change(change, &ends);
+            }
+        }
+        if !deletes.is_empty() {
+            let title = self.paint(LOUD, format!("DELETES: {}, each with whatever hangs on it", deletes.len()));
+            self.line(2, &title);
+            for change in deletes {
+                self.change(change, &ends);
+            }
+        }
+        self.rest(project);
+    }
+
+    fn rest(&mut self, project: &ProjectReport) {
+        let undeclared = project.undeclared.len();
+        if undeclared > 0 {
+            let names: Vec<String> =
+                project.undeclared.iter().take(10).map(|one| format!("{}/{}", one.kind, one.id)).collect();
+            let more = if undeclared > names.len() { ", ..." } else { "" };
+            let text = format!("{undeclared} live and declared nowhere, left alone: {}{more}", names.join(", "));
+            let text = self.paint(DIM, text);
+            self.line(2, &text);
+        }
+        let text = self.paint(BOLD, summary(project));
+        self.line(2, &text);
+        for hold in &project.holds {
+            let text = self.paint(HELD, hold_text(hold));
+            self.line(2, &text);
+        }
+        if let Some(held) = &project.held {
+            let text = plain(how_to_release(&held.as_read(&project.holds)));
+            self.line(2, &text);
+        }
+    }
+
+    fn change(&mut self, change: &ChangeReport, ends: &BTreeMap<&str, &str>) {
+        let color = match &*change.action {
+            "create" => GREEN,
+            "delete" => LOUD,
+            "rename" => CYAN,
+            _ => YELLOW,
+        };
+        let mut text = self.paint(color, format!("{} {}/{}", change.sign(), change.kind, change.id));
+        if let Some(reason) = &change.held {
+            let why = change.why.as_ref().map_or_else(String::new, |why| format!(" ({why})"));
+            let remedy = ends.get(&**reason).map_or_else(String::new, |ends| format!("; ends with {ends}"));
+            text.push_str("   ");
+            text.push_str(&self.paint(HELD, format!("held: {reason}{why}{remedy}")));
+        }
+        if let (Some(file), Some(line)) = (&change.file, change.line) {
+            text.push_str(&self.paint(DIM, format!("   {file}:{line}")));
+        }
+        self.line(4, &text);
+        for field in &change.fields {
+            self.field(field, change.action == Action::Create.as_str());
+        }
+    }
+
+    fn field(&mut self, field: &FieldReport, is_new: bool) {
+        let FieldReport { path, from, to, .. } = field;
+        if let Some((gone, come)) = elements(from, to).filter(|_| !is_new) {
+            let title = plain(format!("{path}:"));
+            self.line(8, &title);
+            for (code, sign, items) in [(RED, '-', gone), (GREEN, '+', come)] {
+                for item in items {
+                    let item = self.paint(code, format!("{sign} {item}"));
+                    self.line(10, &item);
+                }
+            }
+            return;
+        }
+        let (old, new) = (lines(from), lines(to));
+        if old.len().max(new.len()) > 1 {
+            let title = plain(format!("{path}:"));
+            self.line(8, &title);
+            return self.diff(&old, &new);
+        }
+        let (from, to) = (self.paint(RED, from), self.paint(GREEN, to));
+        let path = plain(path);
+        let text = if is_new { format!("{path}: {to}") } else { format!("{path}: {from} -> {to}") };
+        self.line(8, &text);
+    }
+
+    fn diff(&mut self, old: &[String], new: &[String]) {
+        let old: Vec<&str> = old.iter().map(String::as_str).collect();
+        let new: Vec<&str> = new.iter().map(String::as_str).collect();
+        let diff = TextDiff::from_slices(&old, &new);
+        let mut left = LONGEST_DIFF;
+        let mut more = 0;
+        for (n, group) in diff.grouped_ops(CONTEXT).iter().enumerate() {
+            if n > 0 && left > 0 {
+                self.line(10, "...");
+            }
+            for change in group.iter().flat_map(|op| diff.iter_changes(op)) {
+                if left == 0 {
+                    more += 1;
+                    continue;
+                }
+                left -= 1;
+                let (code, sign) = match change.tag() {
+                    ChangeTag::Delete => (RED, '-'),
+                    ChangeTag::Insert => (GREEN, '+'),
+                    ChangeTag::Equal => (DIM, ' '),
+                };
+                let text = self.paint(code, format!("{sign} {}", change.value()));
+                self.line(10, text.trim_end());
+            }
+        }
+        if more > 0 {
+            let text = self.paint(DIM, format!("... {more} more lines"));
+            self.line(10, &text);
+        }
+    }
+}
+
+/// The same without a colour.
+fn plain(text: impl Display) -> String {
+    one_line(&text.to_string())
+}
+
+/// Is it the one sort of change that nothing brings back?
+pub fn is_delete(change: &ChangeReport) -> bool {
+    change.action == Action::Delete.as_str()
+}
+
+/// In the order in which the kinds are first sent.
+pub fn by_kind<'a>(changes: &[&'a ChangeReport]) -> Vec<(&'a str, Vec<&'a ChangeReport>)> {
+    let mut groups: Vec<(&str, Vec<&ChangeReport>)> = Vec::new();
+    for change in changes {
+        match groups.iter_mut().find(|(kind, _)| *kind == change.kind) {
+            Some((_, group)) => group.push(change),
+            None => groups.push((&change.kind, vec![change])),
+        }
+    }
+    groups
+}
+
+/// `1 to create, 2 to update`.
+pub fn counts(changes: &[&ChangeReport]) -> String {
+    let actions = [Action::Create, Action::Update, Action::Rename, Action::Delete];
+    let count = |action: &Action| changes.iter().filter(|change| change.action == action.as_str()).count();
+    let counts = actions.iter().map(|action| (count(action), action.as_str())).filter(|(count, _)| *count > 0);
+    counts.map(|(count, action)| format!("{count} to {action}")).collect::<Vec<_>>().join(", ")
+}
+
+/// What leaves a list of texts, and what comes into it; `None` where that is not the difference.
+pub fn elements(from: &Value, to: &Value) -> Option<(Vec<Value>, Vec<Value>)> {
+    let items = |value: &Value| match value {
+        Value::Null => Some(Vec::new()),
+        Value::Array(items) if items.iter().all(Value::is_string) => Some(items.clone()),
+        Value::Array(_) | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Object(_) => None,
+    };
+    if from.is_null() && to.is_null() {
+        return None;
+    }
+    let (old, new) = (items(from)?, items(to)?);
+    let gone: Vec<Value> = old.iter().filter(|item| !new.contains(item)).cloned().collect();
+    let come: Vec<Value> = new.iter().filter(|item| !old.contains(item)).cloned().collect();
+    (!gone.is_empty() || !come.is_empty()).then_some((gone, come))
+}
+
+/// A text of several lines, or what does not fit into one; else one or none.
+fn lines(value: &Value) -> Vec<String> {
+    match value {
+        Value::Null => Vec::new(),
+        Value::String(text) => text.lines().map(str::to_owned).collect(),
+        Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_) => {
+            let short = value.to_string();
+            if short.chars().count() <= WIDE {
+                return vec![short];
+            }
+            let long = serde_json::to_string_pretty(value).unwrap_or(short);
+            long.lines().map(str::to_owned).collect()
+        }
+    }
+}
+
+impl Style {
+    /// A heading.
+    pub fn bold(self, text: &str) -> String {
+        self.painted(BOLD, text)
+    }
+
+    /// All is well.
+    pub fn good(self, text: &str) -> String {
+        self.painted(GREEN, text)
+    }
+
+    /// Somebody should look.
+    pub fn bad(self, text: &str) -> String {
+        self.painted(LOUD, text)
+    }
+
+    fn painted(self, code: &str, text: &str) -> String {
+        if self.color && !text.trim().is_empty() { format!("\u{1b}[{code}m{text}\u{1b}[0m") } else { text.to_owned() }
+    }
+}

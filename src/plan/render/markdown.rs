@@ -1,0 +1,224 @@
+//! A plan as a comment on a pull request: a row for each resource, nothing in it that a value could turn into markup, and
+//! never longer than a comment may be.
+
+use super::ChangeReport;
+use super::FieldReport;
+use super::ProjectReport;
+use super::RefusedReport;
+use super::Report;
+use super::hold_text;
+use super::how_to_release;
+use super::human::by_kind;
+use super::human::counts;
+use super::human::elements;
+use super::human::is_delete;
+use super::summary;
+use crate::resource::Action;
+use crate::telemetry::line::one_line;
+use serde_json::Value;
+use std::collections::HashSet;
+
+/// A comment of GitHub holds 65,536 characters; whoever posts this one wants a few for a mark of his own.
+const LONGEST: usize = 60_000;
+/// What one row may take of it: a resource with very much in it must not hide the others.
+const LONGEST_ROW: usize = 3_000;
+/// Characters of a value.
+const LONGEST_VALUE: usize = 300;
+/// More changes than these are folded, kind by kind.
+const FOLD_FROM: usize = 12;
+/// Of warnings and refusals.
+const MOST_REMARKS: usize = 20;
+
+const HEAD: &str = "| | resource | what | where |\n| --- | --- | --- | --- |\n";
+
+/// Every project.
+pub fn markdown(report: &Report) -> String {
+    let each = LONGEST / report.projects.len().max(1);
+    report.projects.iter().map(|project| of_project(project, each)).collect()
+}
+
+fn of_project(project: &ProjectReport, room: usize) -> String {
+    let mut out = format!("### {}\n\n{}\n\n", escaped(&project.name), escaped(&summary(project)));
+    remarks(project, &mut out);
+    let mut end = String::new();
+    for hold in &project.holds {
+        // Words of ours.
+        end.extend([format!("- {}\n", one_line(&hold_text(hold)).replace('<', "&lt;"))]);
+    }
+    if let Some(held) = &project.held {
+        // Ours, with the commands in back-ticks; the fingerprint is hexadecimal.
+        end.extend([format!("\n{}\n", one_line(&how_to_release(&held.as_read(&project.holds))))]);
+    }
+    let rows: Vec<String> = project.changes.iter().map(row).collect();
+    let shown = fitting(project, &rows, room.saturating_sub(out.len() + end.len()));
+    let indexed: Vec<(usize, &ChangeReport)> = project.changes.iter().enumerate().collect();
+    let others: Vec<&ChangeReport> =
+        indexed.iter().filter(|(_, change)| !is_delete(change)).map(|(_, change)| *change).collect();
+    let is_folded = others.len() > FOLD_FROM;
+    let row_of = |change: &ChangeReport| {
+        let at = project.changes.iter().position(|one| std::ptr::eq(one, change));
+        at.filter(|at| shown.contains(at)).and_then(|at| rows.get(at))
+    };
+    if is_folded {
+        for (kind, changes) in by_kind(&others) {
+            let rows: String = changes.iter().filter_map(|change| row_of(change)).map(String::as_str).collect();
+            let title = format!("{}: {}", escaped(kind), counts(&changes));
+            let table = if rows.is_empty() { String::new() } else { format!("{HEAD}{rows}") };
+            out.extend([format!("<details><summary>{title}</summary>\n\n{table}\n</details>\n\n")]);
+        }
+    } else if !others.is_empty() {
+        let rows: String = others.iter().filter_map(|change| row_of(change)).map(String::as_str).collect();
+        out.extend([format!("{HEAD}{rows}\n")]);
+    }
+    let deletes: Vec<&ChangeReport> = project.changes.iter().filter(|change| is_delete(change)).collect();
+    if !deletes.is_empty() {
+        let rows: String = deletes.iter().filter_map(|change| row_of(change)).map(String::as_str).collect();
+        out.extend([format!("**Deletes: {}, each with whatever hangs on it**\n\n{HEAD}{rows}\n", deletes.len())]);
+    }
+    let cut = project.changes.len() - shown.len();
+    if cut > 0 {
+        out.extend([format!(
+            "**{cut} of {} changes are not shown**, since a comment holds no more; `plan -o text` has all of them.\n\n",
+            project.changes.len()
+        )]);
+    }
+    out + &end + "\n"
+}
+
+fn remarks(project: &ProjectReport, out: &mut String) {
+    let refused = project.refused.iter().map(|refused| {
+        let RefusedReport { kind, id, message, file, line, .. } = refused;
+        let (kind, id, message) = (escaped(kind), escaped(id), escaped(&short(message)));
+        let place = file.as_ref().zip(*line);
+        let place = place.map_or_else(String::new, |(file, line)| format!(" ({}:{line})", escaped(file)));
+        format!("> **{kind}/{id}** cannot be carried out: {message}{place}\n\n")
+    });
+    let warnings = project.warnings.iter().map(|warning| format!("> {}\n\n", escaped(&short(warning))));
+    let all: Vec<String> = refused.chain(warnings).collect();
+    out.extend(all.iter().take(MOST_REMARKS).map(String::as_str));
+    if all.len() > MOST_REMARKS {
+        out.extend([format!("> {} more remarks are not shown\n\n", all.len() - MOST_REMARKS)]);
+    }
+}
+
+/// Which rows fit: those that a reviewer must see come first.
+fn fitting(project: &ProjectReport, rows: &[String], room: usize) -> HashSet<usize> {
+    // The heads of the tables and the lines around them, one for each kind at most.
+    let kinds: HashSet<&str> = project.changes.iter().map(|change| &*change.kind).collect();
+    let mut left = room.saturating_sub(400 + kinds.len() * 200);
+    let urgency = |change: &ChangeReport| match (is_delete(change), change.held.is_some(), &*change.action) {
+        (true, ..) => 0,
+        (_, true, _) => 1,
+        (.., "create") => 3,
+        _ => 2,
+    };
+    let mut order: Vec<usize> = (0..rows.len()).collect();
+    order.sort_by_key(|at| project.changes.get(*at).map(urgency));
+    let mut shown = HashSet::new();
+    for at in order {
+        let length = rows.get(at).map_or(0, |row| row.chars().count());
+        if length > left {
+            break;
+        }
+        left -= length;
+        shown.insert(at);
+    }
+    shown
+}
+
+fn row(change: &ChangeReport) -> String {
+    let place = change.file.as_ref().zip(change.line);
+    let place = place.map_or_else(String::new, |(file, line)| format!("{}:{line}", escaped(file)));
+    let held = change.held.as_ref().map_or_else(String::new, |reason| {
+        let why = change.why.as_ref().map_or_else(String::new, |why| format!(": {}", escaped(&short(why))));
+        format!("**held: {}**{why}<br>", escaped(reason))
+    });
+    let mut what = held;
+    for (n, field) in change.fields.iter().enumerate() {
+        let text = field_text(field, change.action == Action::Create.as_str());
+        if what.len() + text.len() > LONGEST_ROW {
+            what.extend([format!("and {} more fields", change.fields.len() - n)]);
+            break;
+        }
+        what.push_str(&text);
+        what.push_str("<br>");
+    }
+    let what = what.strip_suffix("<br>").unwrap_or(&what);
+    let action = escaped(&change.action);
+    let action = if is_delete(change) { format!("**{action}**") } else { action };
+    let resource = code(&short(&format!("{}/{}", change.kind, change.id)));
+    format!("| {action} | {resource} | {what} | {place} |\n")
+}
+
+fn field_text(field: &FieldReport, is_new: bool) -> String {
+    let FieldReport { path, from, to, .. } = field;
+    let path = escaped(&short(path));
+    if is_new {
+        return format!("{path}: {}", shown(to));
+    }
+    if let Some((gone, come)) = elements(from, to) {
+        let all = |sign: &str, items: &[Value]| {
+            items.iter().map(|item| format!(" {sign}{}", shown(item))).collect::<Vec<_>>().concat()
+        };
+        let text = format!("{path}:{}{}", all("−", &gone), all("+", &come));
+        if text.len() < LONGEST_ROW {
+            return text;
+        }
+        return format!("{path}: {} gone, {} new", gone.len(), come.len());
+    }
+    format!("{path}: {} → {}", shown(from), shown(to))
+}
+
+fn shown(value: &Value) -> String {
+    if value.is_null() { "nothing".to_owned() } else { code(&short(&value.to_string())) }
+}
+
+fn short(text: &str) -> String {
+    match text.char_indices().nth(LONGEST_VALUE) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text.to_owned(),
+    }
+}
+
+/// Text from outside as code. Markdown reads on inside of `<code>`, so nothing in it may be markup.
+fn code(text: &str) -> String {
+    format!("<code>{}</code>", escaped(text))
+}
+
+/// Text from outside as that text: every character that Markdown, HTML or the site around could take for more is written
+/// by its number. `www.` would become a link.
+fn escaped(text: &str) -> String {
+    let text = one_line(text);
+    let mut out = String::with_capacity(text.len());
+    let mut before = ' ';
+    for c in text.chars() {
+        let is_safe =
+            !c.is_ascii_punctuation() || matches!(c, ',' | ';' | '?' | '/' | '%' | '=') || c == '.' && before != 'w';
+        if is_safe {
+            out.push(c);
+        } else {
+            out.extend([format!("&#{};", u32::from(c))]);
+        }
+        before = c.to_ascii_lowercase();
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_value_is_markup() {
+        for (text, expected) in [
+            ("a|b", "a&#124;b"),
+            ("<img src=x>", "&#60;img src=x&#62;"),
+            ("[x](y) @all #1 *b* `c`", "&#91;x&#93;&#40;y&#41; &#64;all &#35;1 &#42;b&#42; &#96;c&#96;"),
+            ("https://evil www.evil.com", "https&#58;//evil www&#46;evil.com"),
+            ("&amp;", "&#38;amp;"),
+            ("a\n| b", "a&#92;n&#124; b"),
+        ] {
+            assert_eq!(escaped(text), expected);
+        }
+    }
+}

@@ -1,0 +1,151 @@
+//! What people read of a plan, to the letter.
+
+use super::*;
+use serde_json::json;
+
+fn report(changes: &Value) -> Report {
+    serde_json::from_value(json!({ "formatVersion": 1, "projects": [{
+        "name": "production", "fingerprint": "f00d", "warnings": ["look <b>here</b>"], "changes": changes,
+        "held": { "fingerprint": "f00d", "reason": "max_deletes", "changes": 1, "deletes": 1 },
+        "holds": [{ "reason": "max_deletes", "since": null, "approvable": true, "until": null, "changes": 1, "endsWith": "approval" }],
+        "refused": [{ "kind": "roles", "id": "X", "message": "no such permission", "file": "r.yaml", "line": 9 }],
+        "undeclared": [{ "kind": "roles", "id": "Y" }], "forecast": { "requests": 4, "reads": 2, "seconds": 60 },
+    }] }))
+    .unwrap()
+}
+
+fn changes() -> Value {
+    json!([
+        { "kind": "permissions", "id": "p", "action": "create", "held": null, "file": "p.yaml", "line": 2,
+          "fields": [{ "path": "description", "from": null, "to": "new" }] },
+        { "kind": "roles", "id": "Editor", "action": "update", "held": null, "file": "r.yaml", "line": 3, "fields": [
+            { "path": "permissionNames", "from": ["a", "b"], "to": ["b", "c|d"] },
+            { "path": "description", "from": "one\ntwo\nthree", "to": "one\n2\nthree" },
+            { "path": "default", "from": false, "to": true },
+        ] },
+        { "kind": "tenants", "id": "acme", "action": "delete", "held": "max_deletes", "file": null, "line": null, "fields": [] },
+        { "kind": "roles", "id": "Old", "action": "delete", "held": null, "file": null, "line": null, "fields": [] },
+    ])
+}
+
+const PLAIN: &str = "\
+project production
+  ! look <b>here</b>
+  x roles/X: no such permission   r.yaml:9
+  permissions: 1 to create
+    + permissions/p   p.yaml:2
+        description: \"new\"
+  roles: 1 to update
+    ~ roles/Editor   r.yaml:3
+        permissionNames:
+          - \"a\"
+          + \"c|d\"
+        description:
+            one
+          - two
+          + 2
+            three
+        default: false -> true
+  DELETES: 2, each with whatever hangs on it
+    - tenants/acme   held: max_deletes; ends with approval
+    - roles/Old
+  1 live and declared nowhere, left alone: roles/Y
+  1 to create, 1 to update, 0 to rename, 2 to delete; 4 write and 2 read requests, about 60 s
+  1 held by max_deletes; ends with approval
+  1 changes (1 deletes) are held (max_deletes); to release them: `descope-gitops approve f00d` beside a daemon, `descope-gitops apply --approve f00d` without one
+";
+
+#[test]
+fn a_plan_is_readable_at_a_glance() {
+    assert_eq!(text(&report(&changes()), Style::default()), PLAIN);
+}
+
+#[test]
+fn colours_change_nothing_but_the_looks() {
+    let colored = text(&report(&changes()), Style { color: true });
+
+    let mut plain = String::new();
+    let mut rest = colored.as_str();
+    while let Some((before, after)) = rest.split_once('\u{1b}') {
+        plain.push_str(before);
+        rest = after.split_once('m').unwrap().1;
+    }
+    plain.push_str(rest);
+    assert_eq!(plain, PLAIN);
+    for part in ["\u{1b}[32m+ permissions/p\u{1b}[0m", "\u{1b}[1;31m- roles/Old\u{1b}[0m", "\u{1b}[31m- \"a\"\u{1b}[0m"]
+    {
+        assert!(colored.contains(part), "{part}: {colored}");
+    }
+}
+
+#[test]
+fn nothing_from_outside_moves_the_cursor() {
+    let evil = json!([{ "kind": "roles", "id": "a\u{1b}[2J\n- roles/b", "action": "update", "held": null, "file": "x\ny", "line": 1,
+        "fields": [{ "path": "d", "from": "a\n\u{1b}[0m", "to": ["\u{202e}x"] }] }]);
+
+    let text = text(&report(&evil), Style::default());
+
+    assert!(!text.contains(['\u{1b}', '\u{202e}']) && !text.contains("\n- roles/b"), "{text}");
+}
+
+#[test]
+fn a_long_text_is_cut_and_says_so() {
+    let old = (0..200).map(|n| format!("old {n}\n")).collect::<Vec<_>>().concat();
+    let new = (0..200).map(|n| format!("new {n}\n")).collect::<Vec<_>>().concat();
+    let change = json!([{ "kind": "roles", "id": "a", "action": "update", "held": null, "file": "x", "line": 1,
+        "fields": [{ "path": "d", "from": old, "to": new }] }]);
+
+    let text = text(&report(&change), Style::default());
+
+    assert!(text.contains("          - old 0\n") && text.contains("          ... 340 more lines\n"), "{text}");
+}
+
+#[test]
+fn a_comment_has_a_row_for_each_resource_and_no_markup_of_others() {
+    let found = markdown(&report(&changes()));
+
+    let expected = "\
+### production
+
+1 to create, 1 to update, 0 to rename, 2 to delete; 4 write and 2 read requests, about 60 s
+
+> **roles/X** cannot be carried out: no such permission (r.yaml:9)
+
+> look &#60;b&#62;here&#60;/b&#62;
+
+| | resource | what | where |
+| --- | --- | --- | --- |
+| create | <code>permissions/p</code> | description: <code>&#34;new&#34;</code> | p.yaml:2 |
+| update | <code>roles/Editor</code> | permissionNames: −<code>&#34;a&#34;</code> +<code>&#34;c&#124;d&#34;</code><br>description: <code>&#34;one&#92;ntwo&#92;nthree&#34;</code> → <code>&#34;one&#92;n2&#92;nthree&#34;</code><br>default: <code>false</code> → <code>true</code> | r.yaml:3 |
+
+**Deletes: 2, each with whatever hangs on it**
+
+| | resource | what | where |
+| --- | --- | --- | --- |
+| **delete** | <code>tenants/acme</code> | **held: max&#95;deletes** |  |
+| **delete** | <code>roles/Old</code> |  |  |
+
+- 1 held by max_deletes; ends with approval
+
+1 changes (1 deletes) are held (max_deletes); to release them: `descope-gitops approve f00d` beside a daemon, `descope-gitops apply --approve f00d` without one
+
+";
+    assert_eq!(found, expected);
+}
+
+#[test]
+fn a_comment_folds_what_is_long_and_never_grows_beyond_what_a_comment_holds() {
+    let update = |n: usize| {
+        json!({ "kind": "roles", "id": format!("r{n}"), "action": "update", "held": null, "file": "r.yaml", "line": n,
+            "fields": [{ "path": "description", "from": "x".repeat(200), "to": "y".repeat(200) }] })
+    };
+    let mut changes: Vec<Value> = (0..2000).map(update).collect();
+    changes.push(json!({ "kind": "tenants", "id": "last", "action": "delete", "held": null, "file": null, "line": null, "fields": [] }));
+
+    let found = markdown(&report(&json!(changes)));
+
+    assert!(found.chars().count() < 65_536, "{}", found.chars().count());
+    assert!(found.contains("<details><summary>roles: 2000 to update</summary>\n\n| |"), "{found}");
+    assert!(found.contains("<code>tenants/last</code>"), "what deletes is always shown");
+    assert!(found.contains(" of 2001 changes are not shown**"), "it says what was cut");
+}

@@ -1,0 +1,161 @@
+//! What somebody sees who sits at a terminal: a real one, as far as the program can tell.
+
+use crate::harness::Setup;
+use crate::harness::World;
+use rustix::pty::OpenptFlags;
+use serde_json::json;
+use std::fs::File;
+use std::fs::OpenOptions;
+use std::io::Read;
+use std::io::Write;
+use std::os::fd::OwnedFd;
+use std::process::Child;
+use std::process::Command;
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// Longer than anything takes on a loaded machine.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// The usual setup asks for JSON.
+const LOG: &str = "log: { format: auto }";
+
+/// A program on a pseudo-terminal.
+struct Terminal {
+    keyboard: File,
+    screen: Arc<Mutex<String>>,
+    child: Child,
+    reading: std::thread::JoinHandle<()>,
+}
+
+impl Terminal {
+    fn start(command: &Command, env: &[(&str, &str)]) -> Self {
+        let ours: OwnedFd = rustix::pty::openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
+        rustix::pty::grantpt(&ours).unwrap();
+        rustix::pty::unlockpt(&ours).unwrap();
+        let name = rustix::pty::ptsname(&ours, Vec::new()).unwrap();
+        let theirs = OpenOptions::new().read(true).write(true).open(name.to_str().unwrap()).unwrap();
+        // In a session of its own, so that Ctrl-C reaches it and nobody else.
+        let mut session = Command::new("setsid");
+        session.args(["--ctty", "--wait"]).arg(command.get_program()).args(command.get_args());
+        for (name, value) in command.get_envs() {
+            match value {
+                Some(value) => session.env(name, value),
+                None => session.env_remove(name),
+            };
+        }
+        session.env_remove("NO_COLOR").env("TERM", "xterm").envs(env.iter().copied());
+        session.stdin(theirs.try_clone().unwrap()).stdout(theirs.try_clone().unwrap()).stderr(theirs);
+        let child = session.spawn().unwrap();
+        drop(session);
+        let screen = Arc::new(Mutex::new(String::new()));
+        let mut reader = File::from(ours.try_clone().unwrap());
+        let shown = Arc::clone(&screen);
+        let reading = std::thread::spawn(move || {
+            let mut bytes = [0; 4096];
+            // Once the program is gone, reading is an error.
+            while let Ok(count @ 1..) = reader.read(&mut bytes) {
+                shown.lock().unwrap().push_str(&String::from_utf8_lossy(&bytes[..count]));
+            }
+        });
+        Self { keyboard: File::from(ours), screen, child, reading }
+    }
+
+    fn screen(&self) -> String {
+        self.screen.lock().unwrap().clone()
+    }
+
+    async fn until(&self, text: &str) {
+        let start = Instant::now();
+        while !self.screen().contains(text) {
+            assert!(start.elapsed() < PATIENCE, "no {text:?} on the screen: {}", self.screen());
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+
+    fn type_in(&mut self, keys: &str) {
+        self.keyboard.write_all(keys.as_bytes()).unwrap();
+    }
+
+    async fn end(mut self) -> (i32, String) {
+        let start = Instant::now();
+        loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                self.reading.join().unwrap();
+                let screen = self.screen.lock().unwrap().clone();
+                return (status.code().unwrap_or(-1), screen);
+            }
+            assert!(start.elapsed() < PATIENCE, "it does not end: {}", self.screen());
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+}
+
+async fn world() -> World {
+    let setup = Setup { project: vec!["policy: sync".to_owned()], top: vec![LOG.to_owned()], ..Setup::default() };
+    let world = World::with(setup).await;
+    world.set_live(json!({ "roles": [{ "name": "Editor", "description": "live" }] })).await;
+    world.write("roles.yaml", "roles:\n  - { name: Editor, description: ours }\n  - { name: New }\n");
+    world
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_plan_has_colours_on_a_terminal_and_none_where_nobody_wants_them() {
+    let world = world().await;
+    let command = world.command(&["plan"]);
+
+    let (code, colored) = Terminal::start(&command, &[]).end().await;
+    let (_, plain) = Terminal::start(&command, &[("NO_COLOR", "1")]).end().await;
+    let piped = String::from_utf8(world.run(&["plan"]).await.stdout).unwrap();
+
+    assert_eq!(code, 0, "{colored}");
+    assert!(colored.contains("\u{1b}[32m+ roles/New"), "{colored}");
+    assert!(plain.contains("+ roles/New") && !plain.contains("\u{1b}[3"), "{plain}");
+    assert!(piped.contains("+ roles/New") && !piped.contains('\u{1b}'), "{piped}");
+    assert!(!plain.contains("{\"timestamp\""), "what is logged does not mix with what is said: {plain}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn apply_says_what_is_dangerous_and_does_nothing_without_a_yes() {
+    let world = world().await;
+    let command = world.command(&["apply"]);
+
+    let mut terminal = Terminal::start(&command, &[]);
+    terminal.until("Apply this? [y/N]").await;
+    assert!(terminal.screen().contains("DANGER: this repo never managed default"), "{}", terminal.screen());
+    terminal.type_in("n\n");
+    let (code, screen) = terminal.end().await;
+    assert_eq!((code, world.writes().await.len()), (4, 0), "{screen}");
+
+    let mut terminal = Terminal::start(&command, &[]);
+    terminal.until("Apply this? [y/N]").await;
+    terminal.type_in("y\n");
+    let (code, screen) = terminal.end().await;
+    assert_eq!(code, 0, "{screen}");
+    assert!(screen.contains("2 ok, 0 failed"), "{screen}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ctrl_c_stops_an_apply_and_says_what_was_done_and_what_was_not() {
+    let mut world = World::new().await;
+    world.reconfigure(|setup| {
+        setup.top =
+            vec![LOG.to_owned(), "concurrency: 1".to_owned(), "rateLimit: { limit: 4/1h, reserve: 0% }".to_owned()];
+    });
+    let tenants: String = (0..9).map(|n| format!("  - {{ id: t{n}, name: T{n} }}\n")).collect();
+    world.write("tenants.yaml", &format!("tenants:\n{tenants}"));
+
+    let mut terminal = Terminal::start(&world.command(&["apply", "--auto-approve"]), &[]);
+    world.until("the budget is spent", async |world| world.writes().await.len() >= 3).await;
+    terminal.until("changes, ").await;
+    terminal.type_in("\u{3}");
+    let (code, screen) = terminal.end().await;
+
+    assert_eq!(code, 1, "{screen}");
+    let done = world.live().await["tenants"].as_array().unwrap().len();
+    assert!(screen.contains(&format!("{done} ok, ")), "{done}: {screen}");
+    assert_eq!(screen.matches("ok create tenants/").count(), done, "{screen}");
+    assert!(screen.contains("stopped before everything was applied"), "{screen}");
+}
