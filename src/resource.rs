@@ -20,6 +20,7 @@ pub mod write;
 pub mod attribute;
 pub mod fga_schema;
 pub mod flow;
+pub mod jwt_template;
 pub mod list;
 pub mod outbound_app;
 pub mod password_settings;
@@ -51,6 +52,7 @@ pub const ALL: &[&dyn Kind] = &[
     &permission::Permissions,
     &role::Roles,
     &list::Lists,
+    &jwt_template::JwtTemplates,
     &tenant::Tenants,
     &password_settings::PasswordSettings,
     &sso_application::SsoApplications,

@@ -14,6 +14,7 @@ use descope_gitops::resource::Document;
 use descope_gitops::resource::Field;
 use descope_gitops::resource::Shape;
 use descope_gitops::resource::Spec;
+use descope_gitops::resource::opaque::Source;
 use descope_gitops::resource::spec::Need;
 use globset::Glob;
 use globset::GlobSetBuilder;
@@ -153,6 +154,7 @@ fn what_validate_says_of_the_shape_of_a_file_says_the_schema_too() {
 /// A value that fits.
 fn plausible(shape: Shape, word: usize) -> Value {
     match shape {
+        Shape::Opaque(opaque) if opaque.source == Source::Inline => json!({ "a": "x" }),
         Shape::Text | Shape::Name | Shape::Reference(_) | Shape::Opaque(_) => json!("x"),
         Shape::Flag => json!(true),
         Shape::Integer(least, _) => json!(least),

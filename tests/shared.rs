@@ -16,7 +16,8 @@ const LANGUAGE: [&str; 9] = ["fold", "form", "key", "kind", "opaque", "refer", "
 
 /// Words that are a field of some kind and stand for something else as well: columns and files of the state, fields of the status,
 /// and how the API addresses whatever has a name.
-const EVERYDAY: [&str; 13] = [
+const EVERYDAY: [&str; 14] = [
+    "source",
     "name",
     "id",
     "type",

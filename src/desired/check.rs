@@ -31,8 +31,7 @@ use value::Reader;
 use value::reference_of;
 
 /// Kinds of the format that this version cannot manage yet: silence would look like success.
-const NOT_YET: &[&str] =
-    &["inboundApps", "jwtTemplates", "accessKeys", "tenantAttributes", "accessKeyAttributes", "project"];
+const NOT_YET: &[&str] = &["inboundApps", "accessKeys", "tenantAttributes", "accessKeyAttributes", "project"];
 
 const PROTECTED: &str = "protected";
 const RENAMED_FROM: &str = "renamedFrom";

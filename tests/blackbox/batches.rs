@@ -2,6 +2,7 @@
 
 use crate::harness::Setup;
 use crate::harness::World;
+use crate::harness::write_some;
 use serde_json::Value;
 use serde_json::json;
 
@@ -107,4 +108,16 @@ async fn a_batch_that_is_refused_as_a_whole_costs_one_look_for_each_split_and_a_
             .count();
         assert_eq!(landed, expected, "{status}");
     }
+}
+
+/// A hundred fit into a call.
+#[tokio::test]
+async fn two_hundred_permissions_and_roles_need_no_more_than_six_writes() {
+    let mut world = World::new().await;
+    write_some(&world, 200, 200, 0);
+    world.converge().await;
+
+    let writes = world.writes().await;
+    assert!(writes.len() <= 6, "{}", writes.len());
+    assert!(world.live().await["roles"].as_array().unwrap().len() >= 200);
 }

@@ -334,3 +334,34 @@ async fn a_kill_in_mid_drain_converges_to_the_same() {
     let imports = writes.iter().filter(|(line, _)| line == "POST /v2/mgmt/flow/import").count();
     assert!(imports <= 4, "{writes:#?}");
 }
+
+#[tokio::test]
+async fn claims_that_descope_would_refuse_park_alone_and_are_not_sent() {
+    let mut world = world(&[], &[]).await;
+    let text = |claim: &str| {
+        format!(
+            "jwtTemplates:\n  - {{ name: bad, type: user, template: {{ a: '{claim}' }} }}\n  - {{ name: good, type: user, template: {{ a: '1' }} }}"
+        )
+    };
+    world.write("a.yaml", &text("{{user.id"));
+    world.start().await;
+    world
+        .until("parked", async |world| {
+            let problems = world.project().await["problems"].clone();
+            let says = "template.a opens braces that it does not close";
+            problems
+                .as_array()
+                .unwrap()
+                .iter()
+                .any(|problem| problem["id"] == "bad" && problem["message"].as_str().unwrap().contains(says))
+        })
+        .await;
+    world.until("the other", async |world| world.entity("jwtTemplates", "good").await.is_some()).await;
+    world.assert_nothing_left().await;
+    let writes = world.writes().await;
+    assert_eq!(writes.len(), 1, "{writes:#?}");
+
+    world.write("a.yaml", &text("{{user.id}}"));
+    world.converge().await;
+    world.assert_nothing_left().await;
+}

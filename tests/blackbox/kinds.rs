@@ -1,5 +1,7 @@
 //! Every kind goes the same way: made from its file, left alone, healed field by field, changed, and deleted.
 
+use crate::guards::held;
+use crate::guards::plan;
 use crate::harness::Setup;
 use crate::harness::World;
 use serde_json::Value;
@@ -101,6 +103,12 @@ const WELCOME: &str = r#"{
   "screens": [{ "screenId": "0", "interactions": [] }], "references": { "roles": ["Reader"] }
 }"#;
 
+const TEMPLATES: &str = "
+jwtTemplates:
+  - { name: stays, type: user, template: { a: '1' } }
+  - { name: members, type: user, description: d, template: { tenant: '{{tenant.id}}' }, authSchema: tenantOnly, addJti: true }
+";
+
 const THEME: &str = r#"{ "styles": { "light": { "primary": "blue" } }, "componentsVersion": "1.2.3" }"#;
 
 const SCHEMA: &str = "model AuthZ 1.0\n\ntype user\n\ntype doc\n  relation owner: user\n";
@@ -140,6 +148,21 @@ fn documents() -> Vec<Case> {
                 &[("a.yaml", "theme: { file: theme.json }"), ("theme.json", THEME)],
                 vec![
                     json!({ "styles": { "light": { "primary": "red" }, "dark": { "x": 1 }, "brand-light": { "y": 1 } } }),
+                ],
+            )
+        },
+        Case {
+            undeclared: json!({ "enforceIssuer": true, "tags": ["x"] }),
+            without: Some("jwtTemplates: [{ name: stays, type: user, template: { a: '1' } }]"),
+            ..case(
+                "jwt_templates",
+                "jwtTemplates/members",
+                &[("a.yaml", TEMPLATES)],
+                vec![
+                    json!({ "template": { "tenant": "x" } }),
+                    json!({ "description": "x" }),
+                    json!({ "authSchema": "none" }),
+                    json!({ "addJti": false }),
                 ],
             )
         },
@@ -337,12 +360,17 @@ each_goes_the_way!(
     tenant_sso_saml,
     tenant_sso_metadata,
     tenant_sso_oidc,
-    tenant_sso_whole
+    tenant_sso_whole,
+    jwt_templates
 );
 
+fn of(name: &str) -> Case {
+    let mut cases = cases().into_iter().chain(documents());
+    cases.find(|case| case.name == name).expect("a case of that name")
+}
+
 async fn goes_the_way(name: &str) {
-    let cases: Vec<Case> = cases().into_iter().chain(documents()).collect();
-    let case = cases.iter().find(|case| case.name == name).expect("a case of that name");
+    let case = of(name);
     {
         let mut world = world().await;
         for (file, text) in case.files {
@@ -388,4 +416,136 @@ async fn goes_the_way(name: &str) {
         let said = world.daemon().lines().join("\n") + &world.status().await.to_string();
         assert!(!said.contains("sentinel-"), "{}: a secret was told", case.live);
     }
+}
+
+/// The same once more, for what holds a change back and for what goes wrong with one.
+macro_rules! each_stands_firm {
+    ($($name:ident),+) => { mod firm { $(
+        #[tokio::test]
+        async fn $name() {
+            super::stands_firm(stringify!($name)).await;
+        }
+    )+ } };
+}
+
+each_stands_firm!(
+    lists,
+    scope_claim_mapping,
+    user_attributes,
+    sso_application_attributes,
+    password_settings,
+    sso_applications,
+    outbound_apps,
+    flows,
+    theme,
+    fga_schema,
+    jwt_templates
+);
+
+fn set_policy(world: &mut World, policy: &str) {
+    world.reconfigure(|setup| {
+        for line in setup.project.iter_mut().filter(|line| line.starts_with("policy:")) {
+            *line = format!("policy: {policy}");
+        }
+    });
+}
+
+/// The text with `protected: true` on the item of this identity.
+fn protected(text: &str, id: &str) -> String {
+    let of = |field: &str| text.contains(&format!("{field}: {id}")).then(|| format!("{field}: {id}"));
+    let item = of("id").or_else(|| of("name")).unwrap();
+    let end = if text.contains(&format!("{item},")) { ", protected: true" } else { "\n    protected: true" };
+    text.replace(&item, &format!("{item}{end}"))
+}
+
+async fn stands_firm(name: &str) {
+    let case = of(name);
+    let (kind, id) = case.live.split_once('/').unwrap();
+    let id = if id.is_empty() { kind } else { id };
+    let drift = &case.drifts[0];
+    let mut world = world().await;
+    for (file, text) in case.files {
+        world.write(file, text);
+    }
+    world.converge().await;
+    let made = live(&world, case.live).await.unwrap();
+    let is_healed = async |world: &World| {
+        let now = live(world, case.live).await.unwrap();
+        drift.as_object().unwrap().keys().all(|field| meaning(&now[field]) == meaning(&made[field]))
+    };
+
+    // A policy that only creates tells what differs, and leaves it.
+    world.stop().await;
+    set_policy(&mut world, "create-only");
+    world.start().await;
+    edit(&world, case.live, drift).await;
+    world.pass().await;
+    world
+        .until("told", async |world| {
+            let changes = plan(world).await["changes"].clone();
+            changes.as_array().unwrap().iter().any(|change| change["kind"] == kind && change["held"] == "policy")
+        })
+        .await;
+    world.assert_nothing_left().await;
+    assert!(!is_healed(&world).await);
+    world.stop().await;
+    set_policy(&mut world, "sync");
+    let before = world.writes().await.len();
+    world.start().await;
+    world.until("healed once it may", &is_healed).await;
+    world.until("converged", async |world| world.is_converged().await).await;
+    let line = world.writes().await[before].0.clone();
+    let (method, path) = line.split_once(' ').unwrap();
+
+    // A refused one parks alone.
+    let refusal =
+        json!({ "errorCode": "E011003", "errorDescription": "Request is invalid", "errorMessage": "not today" });
+    world
+        .faults(
+            json!([{ "match": { "method": method, "path": path }, "fault": "status", "status": 400, "body": refusal }]),
+        )
+        .await;
+    edit(&world, case.live, drift).await;
+    world.write("z.yaml", "permissions: [{ name: other }]");
+    world.until("parked", async |world| world.has_problem(kind, id, "parked").await).await;
+    world.until("the rest", async |world| world.entity("permissions", "other").await.is_some()).await;
+    world.assert_nothing_left().await;
+    world.faults(json!([])).await;
+    world.daemon().signal(rustix::process::Signal::HUP);
+    world.until("healed once it is taken", &is_healed).await;
+    world.until("converged again", async |world| world.is_converged().await).await;
+
+    // A power cut beside a write: it is sent once more at the most.
+    let before = world.writes().await.len();
+    edit(&world, case.live, drift).await;
+    assert_eq!(world.ask(reqwest::Method::POST, "/api/v1/reconcile").await.0, 202);
+    world.until("sent", async |world| world.writes().await.len() > before).await;
+    world.kill().await;
+    world.converge().await;
+    world.assert_nothing_left().await;
+    assert!(is_healed(&world).await && world.writes().await.len() <= before + 2);
+
+    let Some(rest) = case.without else { return };
+    // Protected, it stays, whatever becomes of its line; and more deletes than a guard lets through wait.
+    let (file, text) = case.files[0];
+    world.write(file, &protected(text, id));
+    world.converge().await;
+    world.pass().await;
+    world.write(file, rest);
+    world.until("undeclared", async |world| world.project().await["undeclared"] != 0).await;
+    world.assert_nothing_left().await;
+    assert!(live(&world, case.live).await.is_some());
+    world.write(file, &protected(text, id).replace("protected: true", "protected: false"));
+    world.pass().await;
+    world.stop().await;
+    world.reconfigure(|setup| {
+        for line in setup.project.iter_mut().filter(|line| line.starts_with("guards:")) {
+            "guards: { maxDeletes: 0, maxDeletePercent: off, deleteAfter: 0s }".clone_into(line);
+        }
+    });
+    world.converge().await;
+    world.write(file, rest);
+    held(&world, "max_deletes").await;
+    world.assert_nothing_left().await;
+    assert!(live(&world, case.live).await.is_some());
 }

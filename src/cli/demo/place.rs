@@ -39,6 +39,7 @@ pub const SAMPLE: &[(&str, &str)] = &[
     ("tenants/globex.yaml", include_str!("../../../config/sample/tenants/globex.yaml")),
     ("theme.json", include_str!("../../../config/sample/theme.json")),
     ("theme.yaml", include_str!("../../../config/sample/theme.yaml")),
+    ("tokens.yaml", include_str!("../../../config/sample/tokens.yaml")),
 ];
 
 /// A directory that goes with it.
