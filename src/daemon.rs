@@ -162,6 +162,7 @@ impl Parts {
                     pause: pause.clone(),
                     recent: recent.clone(),
                     deep: deep.clone(),
+                    unread: watch::Sender::new(false),
                     looks: Looks::default(),
                     trusted_for: config.source.interval.min(TRUSTED),
                     forbidden: forbidden.clone(),

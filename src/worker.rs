@@ -68,6 +68,8 @@ pub struct Target {
     pub recent: Recent,
     /// What calls for single resources showed.
     pub deep: Deep,
+    /// Documents were written, and what Descope made of them was not read yet.
+    pub unread: watch::Sender<bool>,
     /// What was looked at a moment ago.
     pub looks: Looks,
     /// What Descope answers and refuses in requests.
@@ -135,6 +137,7 @@ impl Worker {
             action = first.action.as_str(),
             resources = work.tasks.len(),
         );
+        let project = work.project.clone();
         let started = Instant::now();
         let conclusion = attempt(&self.while_wanted(target, &work), kind, &work).instrument(span.clone()).await;
         let _entered = span.enter();
@@ -158,6 +161,16 @@ impl Worker {
                 }
                 self.queue.finish(work, verdicts);
             }
+        }
+        self.read_back(target, &project);
+    }
+
+    /// One look for all documents that were written, once nothing more is sent: it may take a call for each.
+    fn read_back(&self, target: &Target, project: &ProjectName) {
+        let counts = self.queue.counts_of(project);
+        let is_drained = counts.ready + counts.in_flight == 0;
+        if is_drained && target.unread.send_if_modified(std::mem::take) {
+            target.look_again.fire(Trigger::Interval);
         }
     }
 

@@ -121,9 +121,9 @@ impl Sending {
         self.end(&Ending { written: &written, reset: &reset, ids: &ids, ..self.ending(Settled::Done, "") }, &sent);
         // What was read of it before is of before.
         tasks.iter().for_each(|task| self.target.deep.forget(&task.slot.key, task.slot.part));
-        // What Descope made of a document is what it shows right after.
+        // What Descope made of a document is what it shows after the drain.
         if tasks.iter().any(|task| documents(kind, task).next().is_some()) {
-            self.target.look_again.fire(Trigger::Interval);
+            self.target.unread.send_replace(true);
         }
         // Was it answered and not kept, or changed back since? A look soon after tells.
         let is_repeated = |written: &Written| {

@@ -462,23 +462,28 @@ async fn stands_firm(name: &str) {
     let case = of(name);
     let (kind, id) = case.live.split_once('/').unwrap();
     let id = if id.is_empty() { kind } else { id };
-    let drift = &case.drifts[0];
+    // Another one each time: what was there right before our write proves nothing for a while.
+    let drift = |turn: usize| &case.drifts[turn % case.drifts.len()];
     let mut world = world().await;
     for (file, text) in case.files {
         world.write(file, text);
     }
     world.converge().await;
+    if !case.undeclared.is_null() {
+        edit(&world, case.live, &case.undeclared).await;
+    }
     let made = live(&world, case.live).await.unwrap();
     let is_healed = async |world: &World| {
         let now = live(world, case.live).await.unwrap();
-        drift.as_object().unwrap().keys().all(|field| meaning(&now[field]) == meaning(&made[field]))
+        let mut fields = case.drifts.iter().flat_map(|drift| drift.as_object().unwrap().keys());
+        fields.all(|field| meaning(&now[field]) == meaning(&made[field]))
     };
 
     // A policy that only creates tells what differs, and leaves it.
     world.stop().await;
     set_policy(&mut world, "create-only");
     world.start().await;
-    edit(&world, case.live, drift).await;
+    edit(&world, case.live, drift(0)).await;
     world.pass().await;
     world
         .until("told", async |world| {
@@ -505,7 +510,7 @@ async fn stands_firm(name: &str) {
             json!([{ "match": { "method": method, "path": path }, "fault": "status", "status": 400, "body": refusal }]),
         )
         .await;
-    edit(&world, case.live, drift).await;
+    edit(&world, case.live, drift(1)).await;
     world.write("z.yaml", "permissions: [{ name: other }]");
     world.until("parked", async |world| world.has_problem(kind, id, "parked").await).await;
     world.until("the rest", async |world| world.entity("permissions", "other").await.is_some()).await;
@@ -517,7 +522,7 @@ async fn stands_firm(name: &str) {
 
     // A power cut beside a write: it is sent once more at the most.
     let before = world.writes().await.len();
-    edit(&world, case.live, drift).await;
+    edit(&world, case.live, drift(2)).await;
     assert_eq!(world.ask(reqwest::Method::POST, "/api/v1/reconcile").await.0, 202);
     world.until("sent", async |world| world.writes().await.len() > before).await;
     world.kill().await;
