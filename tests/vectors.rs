@@ -260,7 +260,7 @@ async fn drive_document(client: &Client, vector: &Vector) -> bool {
         "delete" => Write::Delete { cascade: false },
         _ => panic!("{} is neither driven nor listed as never sent", vector.name),
     };
-    let item = Item { key: &key.unwrap(), id, write: &write };
+    let item = Item { key: &key.unwrap(), id, write: &write, live: None, changed: &[] };
     kind.send(client, main, &NonEmpty::new(item)).await.unwrap();
     true
 }
