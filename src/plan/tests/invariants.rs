@@ -97,11 +97,11 @@ fn holds_for_a_reason(drawn: &Drawn, plan: &Plan, approved: &Approved) -> Checke
     let missing: BTreeMap<&Key, Hold> =
         plan.changes.iter().filter(is_made).filter_map(|change| Some((&change.key, change.held?))).collect();
     for change in &plan.changes {
-        let mut reasons = drawn.reasons(change, plan);
+        let mut reasons = drawn.reasons(change, plan, approved);
         if approved.contains(&named(change)) {
             // What another kind's list lacks was not approved with it.
             let lacks = Hold::ObservationShrank;
-            let is_along = change.action == Action::Delete && drawn.is_doubted(&change.key, plan);
+            let is_along = change.action == Action::Delete && drawn.is_doubted(&change.key, plan, approved);
             reasons.retain(|reason| !reason.can_be_approved() || is_along && *reason == lacks);
         }
         if change.action == Action::Delete {
@@ -328,7 +328,7 @@ fn the_draws_reach_every_reason_every_action_and_every_way_out() {
             let way = change.held.map_or("released", Hold::as_str);
             count(way.to_owned());
             count(format!("{} {way}", change.action.as_str()));
-            if change.held.is_some_and(|hold| !drawn.reasons(change, &seen).contains(&hold)) {
+            if change.held.is_some_and(|hold| !drawn.reasons(change, &seen, &Approved::new()).contains(&hold)) {
                 count("held along".to_owned());
             }
         }

@@ -289,16 +289,18 @@ impl Drawn {
         found
     }
 
-    /// Is something of a kind that may refer to it held as its list lacks too much?
-    pub fn is_doubted(&self, gone: &Key, plan: &Plan) -> bool {
+    /// Is something of a kind that may refer to it held as its list lacks too much? Not what was approved, and so the loss
+    /// accepted, and is deleted together with something else that is held for it.
+    pub fn is_doubted(&self, gone: &Key, plan: &Plan, approved: &Approved) -> bool {
         plan.changes.iter().any(|change| {
             let is_lacking = self.is_shrunk(change.key.kind) && may_name(&change.key, gone);
-            is_lacking && change.held == Some(Hold::ObservationShrank)
+            let is_accepted = change.action == Action::Delete && approved.contains(&named(change));
+            is_lacking && !is_accepted && change.held == Some(Hold::ObservationShrank)
         })
     }
 
     /// What referrers are a reason for.
-    fn referred(&self, gone: &Key, plan: &Plan) -> BTreeSet<Hold> {
+    fn referred(&self, gone: &Key, plan: &Plan, approved: &Approved) -> BTreeSet<Hold> {
         let Referrers { declared, undeclared, unseen, letting_go, .. } = self.referrers(gone);
         let has_let_go = |(key, part): &(Key, &'static str)| {
             let mut of_it = plan.changes.iter().filter(|change| change.key == *key && change.held.is_none());
@@ -309,7 +311,7 @@ impl Drawn {
             (!declared.is_empty(), Hold::StillDeclared),
             (!undeclared.is_empty(), Hold::StillReferenced(Referrer::Undeclared)),
             (!unseen.is_empty(), Hold::StillReferenced(Referrer::Unseen)),
-            (self.is_doubted(gone, plan), Hold::ObservationShrank),
+            (self.is_doubted(gone, plan, approved), Hold::ObservationShrank),
             (is_unlisted || !letting_go.iter().all(has_let_go), Hold::Blocked),
         ]
         .into_iter()
@@ -349,7 +351,7 @@ impl Drawn {
     }
 
     /// All that stands in the way of a change, but for what it waits for.
-    pub fn reasons(&self, change: &Change, plan: &Plan) -> BTreeSet<Hold> {
+    pub fn reasons(&self, change: &Change, plan: &Plan, approved: &Approved) -> BTreeSet<Hold> {
         let kind = change.key.kind;
         let mut reasons = BTreeSet::new();
         reasons.extend((!self.permits(change, plan)).then_some(Hold::Policy));
@@ -358,7 +360,7 @@ impl Drawn {
         reasons.extend(self.is_shrunk(kind).then_some(Hold::ObservationShrank));
         reasons.extend((change.would_reset.is_some()).then_some(Hold::WouldReset));
         if change.action == Action::Delete {
-            reasons.extend(self.referred(&change.key, plan));
+            reasons.extend(self.referred(&change.key, plan, approved));
             let deletes = self.world.live.keys().filter(|key| key.kind == kind && self.is_deletable(key)).count();
             reasons.extend(self.against_deletes(kind, deletes));
             reasons.extend((has_rename(kind) && self.owned[&change.key].replaced).then_some(Hold::MaybeRename));
