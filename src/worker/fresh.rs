@@ -42,6 +42,10 @@ pub(super) async fn attempt(target: &Target, kind: &'static dyn Kind, part: &'st
                 target.note_forbidden(kind.name(), &error.to_string());
                 return Conclusion::all(work, &Verdict::Park { message: error.to_string() });
             }
+            // What was made a moment ago may not be there yet for who reads.
+            Err(error @ descope::Error::Rejected { .. }) if task.seen == 0 => {
+                return Conclusion::all(work, &Verdict::Retry { message: error.to_string(), ambiguous: false });
+            }
             Err(error @ descope::Error::Rejected { .. }) => {
                 return Conclusion::all(work, &Verdict::Park { message: error.to_string() });
             }

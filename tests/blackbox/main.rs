@@ -39,6 +39,7 @@ mod midway;
 mod narrow;
 mod order;
 mod page;
+mod parts;
 mod pause;
 mod peers;
 mod plan;
