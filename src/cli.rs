@@ -25,6 +25,7 @@ pub mod completions;
 pub mod demo;
 pub mod export;
 pub mod healthcheck;
+pub mod notify_test;
 pub mod output;
 pub mod plan;
 pub mod remote;
@@ -112,6 +113,8 @@ pub enum Command {
     Resume(remote::RemoteArgs),
     /// Show what was changed, when, why, and how it ended
     Audit(audit::AuditArgs),
+    /// Send a test message to everyone in `notifications`
+    NotifyTest(notify_test::NotifyTestArgs),
     /// Check the files, without network or credentials
     Validate(validate::ValidateArgs),
     /// Write the live project as files that declare it
@@ -219,6 +222,7 @@ impl Cli {
             Command::Resume(args) => remote::resume(&overrides, &args, redactor).await,
             Command::Audit(args) => audit::run(&loaded(&overrides, redactor, false)?, &args),
             Command::Apply(args) => apply::run(loaded(&overrides, redactor, false)?, args, redactor).await,
+            Command::NotifyTest(args) => notify_test::run(&loaded(&overrides, redactor, false)?, &args, redactor).await,
             Command::Validate(args) => validate::run(&loaded(&overrides, redactor, false)?, &args),
             Command::Export(args) => {
                 let overrides = export::overrides(overrides, &args);

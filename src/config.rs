@@ -18,6 +18,7 @@ mod check;
 mod connect;
 mod error;
 mod lines;
+mod notifications;
 mod raw;
 pub mod schema;
 mod secret;
@@ -27,6 +28,11 @@ pub use connect::Connection;
 pub use connect::base_url;
 pub use error::Invalid;
 pub use error::Problem;
+pub use notifications::Form;
+pub use notifications::Notice;
+pub use notifications::Receiver;
+pub use notifications::Sink;
+pub use notifications::address;
 pub use secret::SecretRef;
 pub use secret::SecretSource;
 pub use values::span;
@@ -174,6 +180,8 @@ pub struct Config {
     pub http: Http,
     /// Directory of `state.db`.
     pub state: PathBuf,
+    /// Who is told what.
+    pub notifications: Vec<Sink>,
     /// Logging.
     pub log: Log,
     lines: lines::Lines,
@@ -421,7 +429,8 @@ impl Config {
         let mut own = OwnCredentials::default();
         own.variables.extend([connect::MANAGEMENT_KEY.to_owned(), TOKEN_VARIABLE.to_owned()]);
         let keys = self.projects.iter().filter_map(|project| project.management_key.as_ref());
-        for secret in keys.chain([&self.http.token]) {
+        let sinks = self.notifications.iter().flat_map(Sink::secrets);
+        for secret in keys.chain([&self.http.token]).chain(sinks) {
             match secret {
                 SecretRef::Env(name) => own.variables.insert(name.clone()),
                 SecretRef::File(path) => own.files.insert(path.clone()),

@@ -16,6 +16,7 @@ use crate::http::Served;
 use crate::http::Server;
 use crate::limiter::Limiter;
 use crate::limiter::Priority;
+use crate::notifications::Notifier;
 use crate::pause::Pause;
 use crate::plan::ProjectName;
 use crate::plan::render::Pace;
@@ -244,6 +245,7 @@ pub struct Daemon {
     parts: Parts,
     server: Server,
     token: Option<SecretString>,
+    notifiers: Vec<Notifier>,
     hangup: Signal,
     shutdown: CancellationToken,
 }
@@ -262,8 +264,9 @@ impl Daemon {
         if let Some(token) = &token {
             redactor.add(token);
         }
+        let notifiers = settings::notifiers(&config, env, &parts, redactor)?;
         let server = Server::bind(config.http.listen).await?;
-        Ok(Self { config, parts, server, token, hangup, shutdown })
+        Ok(Self { config, parts, server, token, notifiers, hangup, shutdown })
     }
 
     /// Where it listens, with the port that was taken.
@@ -283,7 +286,7 @@ impl Daemon {
 
     /// Runs until the shutdown.
     pub async fn run(self) -> Result<(), Error> {
-        let Self { config, parts, server, token, hangup, shutdown } = self;
+        let Self { config, parts, server, token, notifiers, hangup, shutdown } = self;
         let Parts { projects, queue, worker, limiters, state, metrics, board } = parts;
         let http_stop = CancellationToken::new();
         let triggers: BTreeMap<String, TriggerSender> =
@@ -323,6 +326,13 @@ impl Daemon {
         let senders: Vec<TriggerSender> = triggers.into_values().collect();
         watch_files(&mut loops, &config, &projects, &metrics, &shutdown).await?;
         start_triggers(&mut loops, hangup, config.source.interval, &senders, &metrics, &board, &shutdown);
+        for notifier in notifiers {
+            let (status, stop) = (board.subscribe(), shutdown.clone());
+            loops.spawn(async move {
+                notifier.run(status, stop).await;
+                "notifications"
+            });
+        }
         for (host, limiter) in limiters.clone() {
             let (stop, state) = (shutdown.clone(), state.clone());
             loops.spawn(async move {

@@ -32,7 +32,7 @@ pub mod call;
 pub mod error;
 mod license;
 mod rate_headers;
-mod retry_after;
+pub mod retry_after;
 #[cfg(test)]
 pub mod script;
 pub mod transport;

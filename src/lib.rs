@@ -12,6 +12,7 @@ mod daemon;
 
 // Loops: own a task, `run` until shutdown.
 mod http;
+mod notifications;
 mod reconcile;
 pub mod source;
 mod worker;

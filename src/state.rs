@@ -33,6 +33,7 @@ mod open;
 mod project;
 mod schema;
 mod sweep;
+mod told;
 
 pub use browse::PassView;
 pub use browse::Window;
@@ -58,6 +59,7 @@ pub use intent::Remembered;
 pub use intent::Settled;
 pub use project::Owned;
 pub use project::ProjectState;
+pub use told::Told;
 
 const DATABASE: &str = "state.db";
 const KEY: &str = "fingerprint.key";

@@ -9,6 +9,7 @@ const ORDER: &[&str] = &[
     "cli",
     "daemon",
     "http",
+    "notifications",
     "reconcile",
     "worker",
     "source",

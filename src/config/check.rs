@@ -24,6 +24,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 use tracing_subscriber::EnvFilter;
 
+mod notifications;
 mod project;
 mod rate;
 
@@ -191,6 +192,7 @@ impl Check {
                 PathBuf::from(config::STATE_PATH),
                 path,
             ),
+            notifications: self.notifications(&raw.notifications),
             log: Log {
                 format: self.overridden(
                     ("--log-format", flags.log_format.as_ref()),

@@ -42,6 +42,9 @@ pub struct RawConfig {
     #[schemars(with = "Option<RawState>")]
     pub state: RawState,
     #[serde(deserialize_with = "section")]
+    #[schemars(with = "Option<Vec<RawSink>>")]
+    pub notifications: Vec<RawSink>,
+    #[serde(deserialize_with = "section")]
     #[schemars(with = "Option<RawLog>")]
     pub log: RawLog,
 }
@@ -181,6 +184,20 @@ pub struct RawHttp {
 pub struct RawState {
     #[schemars(with = "Option<schema::Path>")]
     pub path: Option<Text>,
+}
+
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(default, rename_all = "camelCase", deny_unknown_fields, expecting = "a map")]
+#[schemars(extend("required" = ["type", "url"]))]
+pub struct RawSink {
+    #[schemars(with = "schema::SinkType")]
+    pub r#type: Option<Text>,
+    #[schemars(with = "schema::Secret")]
+    pub url: Option<RawSecret>,
+    #[schemars(with = "Option<schema::Secret>")]
+    pub hmac_key: Option<RawSecret>,
+    #[schemars(with = "Option<Vec<schema::Notice>>")]
+    pub on: Option<Vec<Text>>,
 }
 
 #[derive(Debug, Default, Deserialize, JsonSchema)]

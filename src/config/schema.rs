@@ -165,6 +165,12 @@ written! {
     Algorithm = { "enum": ["budget", "adaptive"] };
     /// What sort of limit it is.
     LimitShape = { "enum": ["auto", "paced"] };
+    /// What a guard does.
+    Watch = { "enum": ["hold", "warn", "off"] };
+    /// What a receiver understands.
+    SinkType = { "enum": ["webhook", "slack"] };
+    /// What a receiver is told.
+    Notice = { "enum": ["held", "failing", "contested", "lease_lost", "recovered"] };
     /// How logs are written.
     LogFormat = { "enum": ["auto", "json", "pretty"] };
 }

@@ -52,6 +52,7 @@ fn the_sample_is_every_default_written_out() {
     assert_eq!(config.http.token, plain.http.token);
     assert_eq!(config.state, plain.state);
     assert_eq!(config.log, plain.log);
+    assert_eq!(config.notifications, plain.notifications);
     let (sample, plain) = (&config.projects[0], &plain.projects[0]);
     assert_eq!(sample.guards, plain.guards);
     assert_eq!(sample.secrets, plain.secrets);
@@ -154,7 +155,7 @@ fn every_bad_value_is_told_with_its_line_its_key_and_the_remedy() {
         (
             "sources: {}\n",
             "FILE:1: unknown key `sources`, expected one of `version`, `source`, `projects`, `rateLimit`, \
-          `retry`, `requestTimeout`, `maxAnswerMiB`, `concurrency`, `http`, `state`, `log`",
+          `retry`, `requestTimeout`, `maxAnswerMiB`, `concurrency`, `http`, `state`, `notifications`, `log`",
         ),
         ("source:\n  path: a\n  path: b\n", "FILE:3: source.path is written twice"),
         ("source: []\n", "FILE:1: source: invalid type: sequence, expected a map"),

@@ -1,9 +1,12 @@
 //! From the checked config to what each part needs: parts never see the whole config.
 
+use super::Parts;
 use crate::backoff::Backoff;
 use crate::config;
 use crate::config::Config;
 use crate::config::Connection;
+use crate::config::Env;
+use crate::config::Invalid;
 use crate::descope;
 use crate::descope::KeySource;
 use crate::desired::secrets::Fence;
@@ -11,6 +14,8 @@ use crate::desired::secrets::Secrets;
 use crate::limiter;
 use crate::limiter::Limiter;
 use crate::limiter::memory::Memory;
+use crate::notifications;
+use crate::notifications::Notifier;
 use crate::observed::Deep;
 use crate::observed::Share;
 use crate::plan::Guards;
@@ -51,6 +56,24 @@ pub fn client(config: &Config, connection: &Connection, redactor: &Redactor) -> 
         retry: backoff(config),
         redactor: redactor.clone(),
     }
+}
+
+/// Who is told what, one loop each. What was told to those that are no more is forgotten.
+pub fn notifiers(config: &Config, env: Env<'_>, parts: &Parts, redactor: &Redactor) -> Result<Vec<Notifier>, Invalid> {
+    let receivers = config.receivers(env)?;
+    notifications::start_series(&parts.metrics);
+    let names: Vec<&str> = receivers.iter().map(|receiver| receiver.name.as_str()).collect();
+    if let Err(error) = parts.state.keep_receivers(&names) {
+        tracing::warn!(%error, "cannot forget what receivers were told that are no more");
+    }
+    let notifier = |receiver| Notifier {
+        receiver,
+        state: parts.state.clone(),
+        backoff: backoff(config),
+        metrics: Arc::clone(&parts.metrics),
+        redactor: redactor.clone(),
+    };
+    Ok(receivers.into_iter().map(notifier).collect())
 }
 
 /// The management key, read anew where it may change; what was read is redacted from then on.

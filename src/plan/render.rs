@@ -332,6 +332,7 @@ pub fn holds(plan: &Plan) -> Vec<HoldStatus> {
         until: changes.iter().filter_map(|change| change.until).min().map(rfc3339),
         changes: changes.len(),
         ends_with: hold.ends_with().into(),
+        needs_a_person: hold.needs_a_person(),
     };
     let mut reports: Vec<HoldStatus> = holds.into_iter().map(report).collect();
     reports.sort();

@@ -224,6 +224,19 @@ const MIGRATIONS: &[&str] = &[
     -- Of a big document: a fingerprint of what Descope made of it, read back after it was sent. NULL: not read yet.
     ALTER TABLE sent ADD COLUMN seen BLOB;
 ",
+    "
+    -- What receivers of notifications were told, or may have been, and not yet the end of. The project by its name in the
+    -- config; times are RFC 3339.
+    CREATE TABLE told (
+        receiver TEXT NOT NULL,
+        project  TEXT NOT NULL,
+        event    TEXT NOT NULL,
+        subject  TEXT NOT NULL,
+        since    TEXT NOT NULL,
+        sure     INTEGER NOT NULL,
+        PRIMARY KEY (receiver, project, event, subject)
+    ) STRICT, WITHOUT ROWID;
+",
 ];
 
 /// The version that this binary reads and writes.

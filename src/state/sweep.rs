@@ -97,8 +97,10 @@ mod tests {
     use crate::state::Owned;
     use crate::state::PassRow;
     use crate::state::ProjectState;
+    use crate::state::Reversion;
     use crate::state::Settled;
     use crate::state::State;
+    use crate::state::Told;
     use crate::state::Written;
     use crate::state::tests::intent;
     use rusqlite::types::Value;
@@ -147,6 +149,23 @@ mod tests {
         };
         project.note_pass(&row).unwrap();
         project.state.set_limiter_memory("api.example.com", "{}").unwrap();
+        project.suspend_part("roles", Some("a"), now + hour).unwrap();
+        let reversion = Reversion {
+            key: key.clone(),
+            path: "description".to_owned(),
+            declared: [1; 32],
+            live: [2; 32],
+            at: now,
+        };
+        project.note_reversions(&[reversion], now - hour).unwrap();
+        let told = Told {
+            project: "p".to_owned(),
+            event: "held".to_owned(),
+            subject: "policy".to_owned(),
+            since: "2026-01-01T00:00:00Z".to_owned(),
+            is_sure: true,
+        };
+        project.state.note_told("slack SLACK", &[told]).unwrap();
         dir
     }
 
@@ -175,6 +194,10 @@ mod tests {
             assert!(row.at <= SystemTime::UNIX_EPOCH + Duration::from_millis(LAST.unsigned_abs()));
         }
         project.state.limiter_memory("api.example.com").unwrap();
+        project.suspensions(now).unwrap();
+        project.reversions().unwrap();
+        project.state.told("slack SLACK").unwrap();
+        project.state.keep_receivers(&[]).unwrap();
     }
 
     /// A time beyond the year 9999 made `run`, `apply` and `audit` panic at every start.

@@ -59,6 +59,7 @@ pub struct Metrics {
     pub api_requests_in_flight: IntGauge,
     pub api_retries_total: IntCounterVec,
     pub http_requests_total: IntCounterVec,
+    pub notifications_total: IntCounterVec,
     pub state_writable: IntGauge,
 }
 
@@ -158,6 +159,7 @@ impl Metrics {
                 .unwrap_or_else(|error| unreachable!("{error}")),
             api_retries_total: counter(r, "api_retries_total", "Attempts repeated", &["operation", "reason"]),
             http_requests_total: counter(r, "http_requests_total", "Requests served", &["route", "method", "code"]),
+            notifications_total: counter(r, "notifications_total", "Messages to receivers", &["type", "result"]),
             state_writable: IntGauge::new(PREFIX.to_owned() + "state_writable", "1 while the state can be written")
                 .unwrap_or_else(|error| unreachable!("{error}")),
             registry: registry.clone(),

@@ -165,6 +165,9 @@ pub struct HoldStatus {
     pub changes: usize,
     /// What ends it.
     pub ends_with: Cow<'static, str>,
+    /// Does it take somebody to do something? Not part of the answer.
+    #[serde(skip)]
+    pub needs_a_person: bool,
 }
 
 /// One pass.

@@ -37,6 +37,7 @@ mod logs;
 mod metrics;
 mod midway;
 mod narrow;
+mod notifications;
 mod order;
 mod page;
 mod parts;

@@ -54,6 +54,7 @@ const TABLE: &[(&str, &str, &[&str])] = &[
     ("api_requests_in_flight", "gauge", &[]),
     ("api_retries_total", "counter", &["operation", "reason"]),
     ("http_requests_total", "counter", &["code", "method", "route"]),
+    ("notifications_total", "counter", &["result", "type"]),
     ("log_lines_dropped_total", "counter", &[]),
     ("state_writable", "gauge", &[]),
 ];

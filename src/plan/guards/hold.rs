@@ -109,6 +109,11 @@ impl Hold {
         !matches!(self, Self::Policy | Self::DeleteAfter | Self::Suspended)
     }
 
+    /// Does it take somebody to do something, so that it is worth to call for one?
+    pub fn needs_a_person(self) -> bool {
+        self.is_guard() && self != Self::Blocked
+    }
+
     /// Is a project with such a change at rest all the same? What the policy forbids waits for nothing.
     pub fn is_rest(self) -> bool {
         self == Self::Policy

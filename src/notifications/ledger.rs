@@ -1,0 +1,346 @@
+//! What a receiver was told and what there is to tell it, over time. Time is a parameter.
+
+use super::sight::Facts;
+use super::sight::Identity;
+use super::sight::Presence;
+use super::sight::Sight;
+use crate::backoff::Backoff;
+use crate::config::Notice;
+use crate::state::Told;
+use crate::telemetry::status::rfc3339;
+use std::collections::BTreeMap;
+use std::collections::BTreeSet;
+use std::time::Duration;
+use std::time::SystemTime;
+use tokio::time::Instant;
+
+/// What comes together is told together, and what is over at once is not told at all.
+const SETTLE: Duration = Duration::from_secs(2);
+
+/// Messages of one sort about one project come no closer together: what comes one by one is gathered.
+const APART: Duration = Duration::from_secs(15);
+
+/// No failure is waited for longer.
+const LONGEST_PATIENCE: Duration = Duration::from_secs(5 * 60);
+
+/// What the receiver knows of one thing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    /// Nothing.
+    Untold,
+    /// A try was begun, and nobody knows what became of it.
+    Begun,
+    /// It said that it got it.
+    Told,
+}
+
+#[derive(Debug)]
+struct Entry {
+    /// `None` after a restart, until it is seen again.
+    facts: Option<Facts>,
+    since: String,
+    stage: Stage,
+    is_there: bool,
+    /// When it came, or went.
+    turned: Instant,
+    is_transient: bool,
+}
+
+/// One message.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Letter {
+    /// What it tells.
+    pub event: Notice,
+    /// Whom it concerns; empty for all.
+    pub project: String,
+    /// All that it tells of; of what has recovered the event that it was told as is in the identity.
+    pub things: Vec<Thing>,
+}
+
+/// One thing in a message.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Thing {
+    /// Which.
+    pub identity: Identity,
+    /// What there is to say; `None` where only the identity is known any more.
+    pub facts: Option<Facts>,
+    /// RFC 3339.
+    pub since: String,
+}
+
+/// What messages are gathered and kept apart by.
+type Group = (String, Notice);
+
+/// Of one receiver.
+#[derive(Debug)]
+pub struct Ledger {
+    on: BTreeSet<Notice>,
+    /// For how long a failure that may end by itself is none.
+    patience: Duration,
+    entries: BTreeMap<Identity, Entry>,
+    sent_at: BTreeMap<Group, Instant>,
+}
+
+impl Ledger {
+    /// For a receiver that wants these, and was told those.
+    pub fn new(on: &BTreeSet<Notice>, backoff: Backoff, told: Vec<Told>) -> Self {
+        let waits = (1..backoff.max_attempts).map(|failure| backoff.delay(failure, 0.0));
+        let patience = waits.sum::<Duration>().clamp(SETTLE, LONGEST_PATIENCE);
+        let entry = |told: Told| {
+            let event = Notice::ALL.into_iter().find(|event| event.as_str() == told.event)?;
+            let identity = Identity { project: told.project, event, subject: told.subject };
+            let stage = if told.is_sure { Stage::Told } else { Stage::Begun };
+            let turned = Instant::now();
+            let entry = Entry { facts: None, since: told.since, stage, is_there: true, turned, is_transient: false };
+            Some((identity, entry))
+        };
+        let entries = told.into_iter().filter_map(entry).collect();
+        Self { on: on.clone(), patience, entries, sent_at: BTreeMap::new() }
+    }
+
+    /// Takes note of what there is and what is over.
+    pub fn take_in(&mut self, sight: &Sight, now: Instant) {
+        for (identity, facts) in &sight.there {
+            if !self.on.contains(&identity.event) {
+                continue;
+            }
+            let entry = self.entries.entry(identity.clone()).or_insert_with(|| Entry {
+                facts: None,
+                since: facts.since.clone().unwrap_or_else(|| rfc3339(SystemTime::now())),
+                stage: Stage::Untold,
+                is_there: true,
+                turned: now,
+                is_transient: facts.is_transient,
+            });
+            // One that will not end by itself any more is told at once.
+            if !entry.is_there || entry.is_transient && !facts.is_transient {
+                entry.turned = now;
+            }
+            entry.is_there = true;
+            entry.is_transient = facts.is_transient;
+            if entry.facts.as_ref() != Some(facts) {
+                entry.facts = Some(facts.clone());
+            }
+        }
+        self.entries.retain(|identity, entry| {
+            if sight.presence(identity) == Presence::Over && entry.is_there {
+                entry.is_there = false;
+                entry.turned = now;
+            }
+            entry.is_there || entry.stage != Stage::Untold
+        });
+    }
+
+    /// Takes out what is over and whose end this receiver does not want to hear.
+    pub fn take_unmentioned(&mut self, now: Instant) -> Vec<Told> {
+        if self.on.contains(&Notice::Recovered) {
+            return Vec::new();
+        }
+        let is_over = |entry: &Entry| !entry.is_there && now >= entry.turned + SETTLE;
+        let over: Vec<Told> = self
+            .entries
+            .iter()
+            .filter(|(_, entry)| is_over(entry))
+            .map(|(identity, entry)| row(identity, entry))
+            .collect();
+        self.entries.retain(|_, entry| !is_over(entry));
+        over
+    }
+
+    /// When there is something to tell next.
+    pub fn due(&self) -> Option<Instant> {
+        let due = |(identity, entry): (&Identity, &Entry)| {
+            let group = group(identity, entry);
+            let at = self.ready_at(entry)?;
+            Some(self.sent_at.get(&group).map_or(at, |sent| at.max(*sent + APART)))
+        };
+        self.entries.iter().filter_map(due).min()
+    }
+
+    /// What is to be told now, with all that belongs to it.
+    pub fn letter(&self, now: Instant) -> Option<Letter> {
+        let is_ready = |entry: &Entry| self.ready_at(entry).is_some_and(|at| at <= now);
+        let is_apart = |group: &Group| self.sent_at.get(group).is_none_or(|sent| now >= *sent + APART);
+        let first = self.entries.iter().find(|(identity, entry)| is_ready(entry) && is_apart(&group(identity, entry)));
+        let chosen = first.map(|(identity, entry)| group(identity, entry))?;
+        let belongs = |(identity, entry): &(&Identity, &Entry)| {
+            group(identity, entry) == chosen
+                && self.ready_at(entry).is_some_and(|at| at <= now || entry.is_there && !entry.is_transient)
+        };
+        let thing = |(identity, entry): (&Identity, &Entry)| Thing {
+            identity: identity.clone(),
+            facts: entry.facts.clone(),
+            since: entry.since.clone(),
+        };
+        let things = self.entries.iter().filter(belongs).map(thing).collect();
+        Some(Letter { event: chosen.1, project: chosen.0, things })
+    }
+
+    /// From now on the receiver may know. Gives what has to be remembered before it is sent.
+    pub fn begin(&mut self, letter: &Letter) -> Vec<Told> {
+        let mut begun = Vec::new();
+        for thing in letter.things.iter().filter(|_| letter.event != Notice::Recovered) {
+            if let Some(entry) = self.entries.get_mut(&thing.identity).filter(|entry| entry.stage == Stage::Untold) {
+                entry.stage = Stage::Begun;
+                begun.push(row(&thing.identity, entry));
+            }
+        }
+        begun
+    }
+
+    /// The receiver has it. Gives what that changes.
+    pub fn sent(&mut self, letter: &Letter, now: Instant) -> Vec<Told> {
+        self.sent_at.insert((letter.project.clone(), letter.event), now);
+        let mut changed = Vec::new();
+        for thing in &letter.things {
+            let Some(entry) = self.entries.get_mut(&thing.identity) else { continue };
+            entry.stage = Stage::Told;
+            changed.push(row(&thing.identity, entry));
+            if letter.event == Notice::Recovered {
+                self.entries.remove(&thing.identity);
+            }
+        }
+        changed
+    }
+
+    fn ready_at(&self, entry: &Entry) -> Option<Instant> {
+        let wait = if entry.is_transient { self.patience } else { SETTLE };
+        match (entry.is_there, entry.stage) {
+            // What was begun before a restart is not known to be there before it is seen.
+            (true, Stage::Untold | Stage::Begun) => entry.facts.as_ref().map(|_| entry.turned + wait),
+            (false, Stage::Begun | Stage::Told) if self.on.contains(&Notice::Recovered) => Some(entry.turned + wait),
+            (true, Stage::Told) | (false, _) => None,
+        }
+    }
+}
+
+fn group(identity: &Identity, entry: &Entry) -> Group {
+    (identity.project.clone(), if entry.is_there { identity.event } else { Notice::Recovered })
+}
+
+fn row(identity: &Identity, entry: &Entry) -> Told {
+    Told {
+        project: identity.project.clone(),
+        event: identity.event.as_str().to_owned(),
+        subject: identity.subject.clone(),
+        since: entry.since.clone(),
+        is_sure: entry.stage == Stage::Told,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const BACKOFF: Backoff = Backoff { max_attempts: 5, initial: Duration::from_secs(1), max: Duration::from_secs(60) };
+
+    fn identity(subject: &str) -> Identity {
+        Identity { project: "p".to_owned(), event: Notice::Failing, subject: subject.to_owned() }
+    }
+
+    fn sight(subjects: &[(&str, bool)]) -> Sight {
+        let facts = |is_transient| Facts {
+            reason: "parked".to_owned(),
+            text: "no".to_owned(),
+            since: None,
+            fingerprint: None,
+            is_transient,
+        };
+        Sight::knowing(
+            "p",
+            subjects.iter().map(|(subject, is_transient)| (identity(subject), facts(*is_transient))).collect(),
+        )
+    }
+
+    struct Desk {
+        ledger: Ledger,
+        now: Instant,
+    }
+
+    impl Desk {
+        fn new(on: &[Notice], told: Vec<Told>) -> Self {
+            Self { ledger: Ledger::new(&on.iter().copied().collect(), BACKOFF, told), now: Instant::now() }
+        }
+
+        /// What is told in so many seconds, after this came to be seen.
+        fn told_within(&mut self, seconds: u64, sight: &Sight) -> Vec<String> {
+            let mut told = Vec::new();
+            for _ in 0..seconds * 2 {
+                self.ledger.take_in(sight, self.now);
+                self.ledger.take_unmentioned(self.now);
+                if self.ledger.due().is_some_and(|due| due <= self.now) {
+                    let letter = self.ledger.letter(self.now).expect("something is due");
+                    self.ledger.begin(&letter);
+                    self.ledger.sent(&letter, self.now);
+                    let subjects: Vec<&str> = letter.things.iter().map(|thing| &*thing.identity.subject).collect();
+                    told.push(format!("{}: {}", letter.event.as_str(), subjects.join(" ")));
+                }
+                self.now += Duration::from_millis(500);
+            }
+            told
+        }
+    }
+
+    #[test]
+    fn what_comes_together_is_told_once_and_so_is_its_end() {
+        let mut desk = Desk::new(&Notice::ALL, vec![]);
+
+        assert_eq!(desk.told_within(60, &sight(&[("t/a", false), ("t/b", false)])), ["failing: t/a t/b"]);
+        assert_eq!(desk.told_within(60, &sight(&[("t/b", false)])), ["recovered: t/a"]);
+        assert_eq!(desk.told_within(60, &sight(&[])), ["recovered: t/b"]);
+        assert_eq!(desk.told_within(60, &sight(&[("t/a", false)])), ["failing: t/a"]);
+    }
+
+    #[test]
+    fn what_passes_at_once_is_not_told_nor_what_ends_by_itself_in_time() {
+        let mut desk = Desk::new(&Notice::ALL, vec![]);
+
+        assert!(desk.told_within(1, &sight(&[("t/a", false)])).is_empty());
+        assert!(desk.told_within(14, &sight(&[("t/b", true)])).is_empty());
+        assert!(desk.told_within(60, &sight(&[])).is_empty());
+        assert_eq!(desk.told_within(60, &sight(&[("t/b", true)])), ["failing: t/b"]);
+        assert!(desk.told_within(14, &sight(&[])).is_empty(), "it may come back");
+        assert!(desk.told_within(60, &sight(&[("t/b", true)])).is_empty());
+        assert_eq!(desk.told_within(60, &sight(&[])), ["recovered: t/b"]);
+    }
+
+    #[test]
+    fn what_comes_one_by_one_is_gathered() {
+        let mut desk = Desk::new(&Notice::ALL, vec![]);
+        let all = ["t/a", "t/b", "t/c", "t/d", "t/e"].map(|subject| (subject, false));
+        let mut told = Vec::new();
+        for n in 1..=5 {
+            told.extend(desk.told_within(3, &sight(&all[..n])));
+        }
+        told.extend(desk.told_within(60, &sight(&all)));
+
+        assert_eq!(told, ["failing: t/a", "failing: t/b t/c t/d t/e"]);
+    }
+
+    #[test]
+    fn a_restart_tells_nothing_twice_and_every_end() {
+        let row = |subject: &str, is_sure| Told {
+            project: "p".to_owned(),
+            event: "failing".to_owned(),
+            subject: subject.to_owned(),
+            since: "2026-01-01T00:00:00Z".to_owned(),
+            is_sure,
+        };
+        let mut desk = Desk::new(&Notice::ALL, vec![row("t/a", true), row("t/b", true), row("t/c", false)]);
+
+        assert!(desk.told_within(60, &Sight::knowing_nothing("p")).is_empty());
+        let told = desk.told_within(60, &sight(&[("t/a", false), ("t/c", false)]));
+        assert_eq!(told, ["failing: t/c", "recovered: t/b"]);
+        assert_eq!(desk.told_within(60, &sight(&[])), ["recovered: t/a t/c"]);
+    }
+
+    #[test]
+    fn a_receiver_that_does_not_want_ends_is_told_none_and_the_next_time_again() {
+        let mut desk = Desk::new(&[Notice::Failing], vec![]);
+
+        assert_eq!(desk.told_within(60, &sight(&[("t/a", false)])), ["failing: t/a"]);
+        assert!(desk.told_within(60, &sight(&[])).is_empty());
+        assert_eq!(desk.told_within(60, &sight(&[("t/a", false)])), ["failing: t/a"]);
+        assert!(Desk::new(&[Notice::Held], vec![]).told_within(60, &sight(&[("t/a", false)])).is_empty());
+    }
+}

@@ -1,0 +1,206 @@
+//! How a message reads: JSON of our own, or what Slack and its like take. Bounded, and without secrets.
+
+use super::ledger::Letter;
+use super::ledger::Thing;
+use crate::config::Form;
+use crate::config::Notice;
+use crate::telemetry::line::one_line;
+use crate::telemetry::redact::Redactor;
+use serde_json::Value;
+use serde_json::json;
+
+/// A message names so many things; the rest is counted.
+const MOST: usize = 20;
+
+/// Of the text of one thing.
+const LONGEST: usize = 500;
+
+/// Slack takes 3,000 characters in a block.
+const LONGEST_BLOCK: usize = 2_900;
+
+/// The body of a message that is sent at this time (RFC 3339).
+pub fn body(form: Form, letter: &Letter, at: &str, redactor: &Redactor) -> Vec<u8> {
+    let title = title(letter);
+    let things: Vec<&Thing> = letter.things.iter().take(MOST).collect();
+    let more = letter.things.len() - things.len();
+    let clean = |text: &str| cut(&one_line(&redactor.redact(text)), LONGEST);
+    let text = |thing: &Thing| match (&thing.facts, letter.event) {
+        (_, Notice::Recovered) => format!("over: {}", thing.identity.event.as_str()),
+        (Some(facts), _) => facts.text.clone(),
+        (None, _) => String::new(),
+    };
+    let body = match form {
+        Form::Webhook => {
+            let item = |thing: &&Thing| {
+                let is_over = letter.event == Notice::Recovered;
+                json!({
+                    "key": clean(&thing.identity.key()),
+                    "event": thing.identity.event.as_str(),
+                    "subject": clean(&thing.identity.subject),
+                    "reason": thing.facts.as_ref().map(|facts| &facts.reason),
+                    "since": thing.since,
+                    "until": is_over.then_some(at),
+                    "text": clean(&text(thing)),
+                    "fingerprint": thing.facts.as_ref().filter(|_| !is_over).and_then(|facts| facts.fingerprint.as_ref()),
+                })
+            };
+            json!({
+                "formatVersion": 1,
+                "event": letter.event.as_str(),
+                "project": project(letter),
+                "at": at,
+                "text": title,
+                "items": things.iter().map(item).collect::<Vec<_>>(),
+                "more": more,
+            })
+        }
+        Form::Slack => {
+            let mut lines = vec![format!("*{}*", escaped(&title))];
+            lines.extend(things.iter().map(|thing| {
+                format!(
+                    "• `{}` {}",
+                    escaped(&clean(&thing.identity.subject)).replace('`', "'"),
+                    escaped(&clean(&text(thing)))
+                )
+            }));
+            if more > 0 {
+                lines.push(format!("and {more} more"));
+            }
+            let release = letter.things.iter().find_map(|thing| thing.facts.as_ref()?.fingerprint.as_ref());
+            if let Some(fingerprint) = release.filter(|_| letter.event == Notice::Held) {
+                lines.push(format!(
+                    "Look with `descope-gitops plan`, release with `descope-gitops approve {fingerprint}`."
+                ));
+            }
+            slack(&title, &cut(&lines.join("\n"), LONGEST_BLOCK))
+        }
+    };
+    body.to_string().into_bytes()
+}
+
+/// The body of a message that only shows that messages arrive.
+pub fn test(form: Form, at: &str) -> Vec<u8> {
+    let text = "descope-gitops: a test, nothing is wrong";
+    let body = match form {
+        Form::Webhook => {
+            json!({ "formatVersion": 1, "event": "test", "project": null, "at": at, "text": text, "items": [], "more": 0 })
+        }
+        Form::Slack => slack(text, text),
+    };
+    body.to_string().into_bytes()
+}
+
+fn slack(fallback: &str, text: &str) -> Value {
+    json!({
+        "text": escaped(fallback),
+        "blocks": [{ "type": "section", "text": { "type": "mrkdwn", "text": text } }],
+    })
+}
+
+fn project(letter: &Letter) -> Option<&str> {
+    Some(letter.project.as_str()).filter(|name| !name.is_empty())
+}
+
+fn title(letter: &Letter) -> String {
+    let count = letter.things.len();
+    let (one, many) = match letter.event {
+        Notice::Held => ("a guard holds changes", "guards hold changes"),
+        Notice::Failing => ("something does not go ahead", "things do not go ahead"),
+        Notice::Contested => ("a resource is reverted again and again", "resources are reverted again and again"),
+        Notice::LeaseLost => ("a lease was lost", "leases were lost"),
+        Notice::Recovered => ("it is over", "things are over"),
+    };
+    let what = if count == 1 { one.to_owned() } else { format!("{count} {many}") };
+    format!("descope-gitops, {}: {what}", project(letter).unwrap_or("all projects"))
+}
+
+/// Slack reads these three as its own: a name must not call a channel.
+fn escaped(text: &str) -> String {
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
+}
+
+fn cut(text: &str, most: usize) -> String {
+    if text.chars().count() <= most {
+        return text.to_owned();
+    }
+    let mut short: String = text.chars().take(most - 1).collect();
+    short.push('…');
+    short
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::notifications::sight::Facts;
+    use crate::notifications::sight::Identity;
+    use secrecy::SecretString;
+
+    fn letter(event: Notice, subjects: &[&str]) -> Letter {
+        let thing = |subject: &&str| Thing {
+            identity: Identity {
+                project: "p".to_owned(),
+                event: if event == Notice::Recovered { Notice::Held } else { event },
+                subject: (*subject).to_owned(),
+            },
+            facts: Some(Facts {
+                reason: "max_deletes".to_owned(),
+                text: "said K2secret\n<!channel>".to_owned(),
+                since: None,
+                fingerprint: Some("f00d".to_owned()),
+                is_transient: false,
+            }),
+            since: "2026-01-01T00:00:00Z".to_owned(),
+        };
+        Letter { event, project: "p".to_owned(), things: subjects.iter().map(thing).collect() }
+    }
+
+    fn read(form: Form, letter: &Letter) -> Value {
+        let redactor = Redactor::new();
+        redactor.add(&SecretString::from("K2secret"));
+        serde_json::from_slice(&body(form, letter, "2026-01-02T00:00:00Z", &redactor)).unwrap()
+    }
+
+    #[test]
+    fn the_webhook_gets_what_why_since_when_and_what_releases_it() {
+        let expected = json!({
+            "formatVersion": 1, "event": "held", "project": "p", "at": "2026-01-02T00:00:00Z",
+            "text": "descope-gitops, p: a guard holds changes", "more": 0,
+            "items": [{ "key": "p/held/max_deletes", "event": "held", "subject": "max_deletes", "reason": "max_deletes",
+                "since": "2026-01-01T00:00:00Z", "until": null, "text": "said (secret)\\n<!channel>", "fingerprint": "f00d" }],
+        });
+
+        assert_eq!(read(Form::Webhook, &letter(Notice::Held, &["max_deletes"])), expected);
+        let over = read(Form::Webhook, &letter(Notice::Recovered, &["max_deletes"]));
+        let item = &over["items"][0];
+        assert_eq!(
+            (&over["event"], &item["key"], &item["until"]),
+            (&json!("recovered"), &expected["items"][0]["key"], &expected["at"])
+        );
+        assert!(item["fingerprint"].is_null());
+    }
+
+    #[test]
+    fn slack_gets_text_that_calls_nobody() {
+        let message = read(Form::Slack, &letter(Notice::Held, &["<!here>`x"]));
+
+        let text = message["blocks"][0]["text"]["text"].as_str().unwrap();
+        assert_eq!(
+            text,
+            "*descope-gitops, p: a guard holds changes*\n• `&lt;!here&gt;'x` said (secret)\\n&lt;!channel&gt;\n\
+             Look with `descope-gitops plan`, release with `descope-gitops approve f00d`."
+        );
+        assert_eq!(message["text"], "descope-gitops, p: a guard holds changes");
+    }
+
+    #[test]
+    fn a_message_is_bounded_however_much_there_is_to_tell() {
+        let subjects: Vec<String> = (0..90).map(|n| format!("tenants/{n}{}", "x".repeat(3000))).collect();
+        let subjects: Vec<&str> = subjects.iter().map(String::as_str).collect();
+
+        let webhook = read(Form::Webhook, &letter(Notice::Failing, &subjects));
+        assert_eq!((webhook["items"].as_array().unwrap().len(), &webhook["more"]), (20, &json!(70)));
+        assert!(webhook.to_string().len() < 40_000);
+        let slack = read(Form::Slack, &letter(Notice::Failing, &subjects));
+        assert!(slack["blocks"][0]["text"]["text"].as_str().unwrap().chars().count() < 3_000);
+    }
+}

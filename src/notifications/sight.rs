@@ -1,0 +1,390 @@
+//! What there is to tell at one moment, read from the status; pure. What nobody knows at that moment is neither there nor
+//! over: after a restart, and while Descope does not answer, nothing has recovered.
+
+use crate::config::Notice;
+use crate::telemetry::status::Problem;
+use crate::telemetry::status::ProblemState;
+use crate::telemetry::status::ProjectStatus;
+use crate::telemetry::status::Status;
+use std::collections::BTreeMap;
+use std::collections::BTreeSet;
+
+/// Resources of one sort in one project that are told by name. More of them are told as one crowd: nobody reads hundreds,
+/// and what is remembered stays small.
+const MOST: usize = 100;
+
+/// The subject of a crowd.
+const CROWD: &str = "resources";
+/// The subject of files that cannot be used.
+const FILES: &str = "files";
+/// The subject of a management key that is refused, or of a way to Descope that is.
+const ACCESS: &str = "access";
+/// The subject of a state that cannot be written.
+const STATE: &str = "state";
+
+/// Names one thing that is told, the same for as long as it lasts, after restarts too.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Identity {
+    /// Of the config; empty for what concerns all of them.
+    pub project: String,
+    /// What sort of thing.
+    pub event: Notice,
+    /// Which of them: a guard's word, `KIND/ID`, a kind.
+    pub subject: String,
+}
+
+impl Identity {
+    /// As receivers see it.
+    pub fn key(&self) -> String {
+        format!("{}/{}/{}", self.project, self.event.as_str(), self.subject)
+    }
+
+    /// Is it one resource, of which there may be many?
+    fn is_resource(&self) -> bool {
+        self.subject.contains('/')
+    }
+}
+
+/// What there is to say of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Facts {
+    /// In a word.
+    pub reason: String,
+    /// In words.
+    pub text: String,
+    /// RFC 3339, where it is known.
+    pub since: Option<String>,
+    /// What an approval names.
+    pub fingerprint: Option<String>,
+    /// It may be over by itself in a moment.
+    pub is_transient: bool,
+}
+
+/// Is it there?
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Presence {
+    /// It is.
+    There,
+    /// It is not.
+    Over,
+    /// Nobody can tell now.
+    Unknown,
+}
+
+/// All that there is to tell.
+#[derive(Debug, Default)]
+pub struct Sight {
+    /// By identity.
+    pub there: BTreeMap<Identity, Facts>,
+    crowded: BTreeSet<(String, Notice)>,
+    projects: BTreeMap<String, Known>,
+}
+
+/// What is known of a project.
+#[derive(Debug, Clone, Copy)]
+struct Known {
+    /// A pass has ended.
+    has_passed: bool,
+    /// What was asked for of Descope was answered, or refused for good.
+    is_observed: bool,
+    /// Nothing is on its way, so that what failed would have failed again.
+    is_settled: bool,
+}
+
+impl Sight {
+    /// What this status has to tell.
+    pub fn of(status: &Status, is_state_failing: bool) -> Self {
+        let mut sight = Self::default();
+        if is_state_failing {
+            let text = "the state cannot be written: nothing is created, renamed or deleted until it can be";
+            sight.add("", Notice::Failing, STATE, Facts::new("state_not_writable", text.to_owned()));
+        }
+        for project in &status.projects {
+            sight.projects.insert(project.name.clone(), known(project));
+            sight.add_held(project);
+            sight.add_failing(project);
+        }
+        sight.gather_crowds();
+        sight
+    }
+
+    /// Is that there?
+    pub fn presence(&self, identity: &Identity) -> Presence {
+        if self.there.contains_key(identity) {
+            return Presence::There;
+        }
+        if identity.project.is_empty() {
+            return Presence::Over;
+        }
+        // It left the config.
+        let Some(known) = self.projects.get(&identity.project) else { return Presence::Over };
+        let is_same_sort = |other: &Identity| {
+            other.is_resource() && (&other.project, other.event) == (&identity.project, identity.event)
+        };
+        let is_hidden = if identity.subject == CROWD {
+            self.there.keys().any(is_same_sort)
+        } else {
+            identity.is_resource() && self.crowded.contains(&(identity.project.clone(), identity.event))
+        };
+        let is_known = match (identity.event, identity.subject.as_str()) {
+            (Notice::Failing, FILES | ACCESS) => known.has_passed,
+            (Notice::Failing, subject) if subject == CROWD || identity.is_resource() => {
+                known.is_observed && known.is_settled
+            }
+            _ => known.is_observed,
+        };
+        if is_known && !is_hidden { Presence::Over } else { Presence::Unknown }
+    }
+
+    fn add(&mut self, project: &str, event: Notice, subject: &str, facts: Facts) {
+        self.there.insert(Identity { project: project.to_owned(), event, subject: subject.to_owned() }, facts);
+    }
+
+    fn add_held(&mut self, project: &ProjectStatus) {
+        let fingerprint = project.held.as_ref().map(|held| held.fingerprint.clone()).filter(|text| !text.is_empty());
+        for hold in project.holds.iter().filter(|hold| hold.needs_a_person) {
+            let changes =
+                if hold.changes == 1 { "1 change waits".to_owned() } else { format!("{} changes wait", hold.changes) };
+            let text = format!("{changes}; it ends with {}", hold.ends_with);
+            let facts = Facts {
+                since: hold.since.clone(),
+                fingerprint: fingerprint.clone().filter(|_| hold.approvable),
+                ..Facts::new(&hold.reason, text)
+            };
+            self.add(&project.name, Notice::Held, &hold.reason, facts);
+        }
+    }
+
+    fn add_failing(&mut self, project: &ProjectStatus) {
+        let errors = &project.desired.errors;
+        if let Some(first) = errors.first() {
+            let more = if errors.len() > 1 { format!(", and {} more", errors.len() - 1) } else { String::new() };
+            let text =
+                format!("the newest files cannot be used: {}:{}: {}{more}", first.file, first.line, first.message);
+            self.add(&project.name, Notice::Failing, FILES, Facts::new("desired_invalid", text));
+        }
+        if project.not_converged_because == Some("paused") {
+            let text =
+                "Descope refuses the management key, or something on the way does; one request per interval asks again";
+            self.add(&project.name, Notice::Failing, ACCESS, Facts::new("paused", text.to_owned()));
+            return;
+        }
+        for problem in &project.problems {
+            let Problem { kind, id, state, message, .. } = problem;
+            let facts = |reason: &str| Facts {
+                is_transient: *state == ProblemState::Retrying,
+                ..Facts::new(reason, message.clone())
+            };
+            match state {
+                // A kind as a whole has no identity.
+                _ if id.is_empty() => self.add(&project.name, Notice::Failing, kind, facts("unobserved")),
+                ProblemState::Parked => {
+                    self.add(&project.name, Notice::Failing, &format!("{kind}/{id}"), facts("parked"));
+                }
+                ProblemState::Retrying => {
+                    self.add(&project.name, Notice::Failing, &format!("{kind}/{id}"), facts("retrying"));
+                }
+                // Its cause is told.
+                ProblemState::Blocked => {}
+            }
+        }
+    }
+
+    fn gather_crowds(&mut self) {
+        let mut counts: BTreeMap<(String, Notice), (usize, bool)> = BTreeMap::new();
+        for (identity, facts) in self.there.iter().filter(|(identity, _)| identity.is_resource()) {
+            let (count, is_transient) = counts.entry((identity.project.clone(), identity.event)).or_insert((0, true));
+            *count += 1;
+            *is_transient &= facts.is_transient;
+        }
+        for ((project, event), (count, is_transient)) in counts.into_iter().filter(|(_, (count, _))| *count > MOST) {
+            let is_of_it =
+                |identity: &Identity| identity.is_resource() && identity.project == project && identity.event == event;
+            self.there.retain(|identity, _| !is_of_it(identity));
+            let text = format!("{count} resources; `descope-gitops status` and the page list them");
+            self.add(&project, event, CROWD, Facts { is_transient, ..Facts::new("many", text) });
+            self.crowded.insert((project, event));
+        }
+    }
+}
+
+impl Facts {
+    fn new(reason: &str, text: String) -> Self {
+        Self { reason: reason.to_owned(), text, since: None, fingerprint: None, is_transient: false }
+    }
+}
+
+fn known(project: &ProjectStatus) -> Known {
+    let result = project.last_pass.as_ref().map(|pass| pass.result.as_str());
+    let is_asked_again = |problem: &Problem| problem.id.is_empty() && problem.state == ProblemState::Retrying;
+    let counts = &project.overview.counts;
+    Known {
+        has_passed: result.is_some(),
+        is_observed: result.is_some_and(|result| result != "failed")
+            && project.not_converged_because != Some("paused")
+            && !project.problems.iter().any(is_asked_again),
+        is_settled: counts.changing == 0 && counts.suspended == 0,
+    }
+}
+
+#[cfg(test)]
+impl Sight {
+    /// These things of a project of which everything is known.
+    pub fn knowing(project: &str, there: BTreeMap<Identity, Facts>) -> Self {
+        let known = Known { has_passed: true, is_observed: true, is_settled: true };
+        Self { there, projects: [(project.to_owned(), known)].into(), ..Self::default() }
+    }
+
+    /// A project of which nothing is known yet.
+    pub fn knowing_nothing(project: &str) -> Self {
+        let known = Known { has_passed: false, is_observed: false, is_settled: false };
+        Self { projects: [(project.to_owned(), known)].into(), ..Self::default() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Presence::Over;
+    use super::Presence::Unknown;
+    use super::*;
+    use crate::telemetry::status::Board;
+    use crate::telemetry::status::DesiredError;
+    use crate::telemetry::status::HeldStatus;
+    use crate::telemetry::status::HoldStatus;
+    use crate::telemetry::status::PassStatus;
+    use std::time::Duration;
+
+    fn status(change: impl FnOnce(&mut ProjectStatus)) -> Status {
+        let board = Board::new(Duration::from_secs(60), &[("p", "sync")]);
+        board.project("p", |project| {
+            project.last_pass = Some(PassStatus {
+                trigger: "api".to_owned(),
+                started_at: String::new(),
+                finished_at: String::new(),
+                result: "held".to_owned(),
+                changes: 0,
+            });
+            project.not_converged_because = None;
+            change(project);
+        });
+        board.status()
+    }
+
+    fn problem(kind: &str, id: &str, state: ProblemState) -> Problem {
+        Problem {
+            kind: kind.to_owned(),
+            id: id.to_owned(),
+            state,
+            message: "no".to_owned(),
+            attempts: 1,
+            next_attempt_at: None,
+            file: None,
+            line: None,
+        }
+    }
+
+    fn subjects(sight: &Sight) -> Vec<String> {
+        let told = |(identity, facts): (&Identity, &Facts)| {
+            format!("{} {}{}", identity.key(), facts.reason, if facts.is_transient { " for now" } else { "" })
+        };
+        sight.there.iter().map(told).collect()
+    }
+
+    fn presence(sight: &Sight, event: Notice, subject: &str) -> Presence {
+        sight.presence(&Identity { project: "p".to_owned(), event, subject: subject.to_owned() })
+    }
+
+    #[test]
+    fn what_needs_a_person_is_told_by_guard_resource_and_kind() {
+        let hold = |reason: &'static str, needs_a_person, approvable| HoldStatus {
+            reason: reason.into(),
+            since: Some("2026-01-01T00:00:00Z".to_owned()),
+            approvable,
+            until: None,
+            changes: 2,
+            ends_with: "an approval".into(),
+            needs_a_person,
+        };
+        let status = status(|project| {
+            project.holds = vec![
+                hold("max_deletes", true, true),
+                hold("policy", false, false),
+                hold("still_referenced", true, false),
+            ];
+            project.held = Some(HeldStatus {
+                fingerprint: "f00d".to_owned(),
+                reason: "max_deletes".to_owned(),
+                changes: 2,
+                deletes: 2,
+            });
+            project.desired.errors =
+                vec![DesiredError { file: "a.yaml".to_owned(), line: 3, message: "wrong".to_owned() }];
+            project.problems = vec![
+                problem("roles", "", ProblemState::Retrying),
+                problem("tenants", "a", ProblemState::Parked),
+                problem("tenants", "b", ProblemState::Blocked),
+                problem("tenants", "c", ProblemState::Retrying),
+            ];
+        });
+        let sight = Sight::of(&status, true);
+
+        assert_eq!(
+            subjects(&sight),
+            [
+                "/failing/state state_not_writable",
+                "p/held/max_deletes max_deletes",
+                "p/held/still_referenced still_referenced",
+                "p/failing/files desired_invalid",
+                "p/failing/roles unobserved for now",
+                "p/failing/tenants/a parked",
+                "p/failing/tenants/c retrying for now",
+            ]
+        );
+        let fingerprints: Vec<_> = sight.there.values().filter_map(|facts| facts.fingerprint.clone()).collect();
+        assert_eq!(fingerprints, ["f00d"], "no approval releases the other");
+    }
+
+    #[test]
+    fn nothing_is_over_while_nobody_can_tell() {
+        let of = |change: &dyn Fn(&mut ProjectStatus)| {
+            let sight = Sight::of(&status(change), false);
+            let ask = |event, subject| presence(&sight, event, subject);
+            [
+                ask(Notice::Held, "max_deletes"),
+                ask(Notice::Failing, "tenants/a"),
+                ask(Notice::Failing, "roles"),
+                ask(Notice::Failing, "files"),
+                ask(Notice::Failing, "access"),
+            ]
+        };
+
+        assert_eq!(of(&|_| {}), [Over; 5]);
+        assert_eq!(of(&|project| project.last_pass = None), [Unknown; 5], "just started");
+        let failed = |project: &mut ProjectStatus| project.last_pass.as_mut().unwrap().result = "failed".to_owned();
+        assert_eq!(of(&failed), [Unknown, Unknown, Unknown, Over, Over]);
+        assert_eq!(of(&|project| project.overview.counts.changing = 1), [Over, Unknown, Over, Over, Over]);
+        assert_eq!(of(&|project| project.overview.counts.suspended = 1), [Over, Unknown, Over, Over, Over]);
+        let unseen = |state: ProblemState| {
+            move |project: &mut ProjectStatus| project.problems = vec![problem("lists", "", state)]
+        };
+        assert_eq!(of(&unseen(ProblemState::Retrying)), [Unknown, Unknown, Unknown, Over, Over]);
+        assert_eq!(of(&unseen(ProblemState::Parked)), [Over; 5], "a kind that is refused for good hides nothing");
+        let elsewhere = Identity { project: "gone".to_owned(), event: Notice::Held, subject: "max_deletes".to_owned() };
+        assert_eq!(Sight::of(&status(|_| {}), false).presence(&elsewhere), Over, "it left the config");
+    }
+
+    #[test]
+    fn many_resources_are_one_crowd_until_the_last_of_them() {
+        let of = |n: usize| {
+            let problems = (0..n).map(|n| problem("tenants", &format!("t{n:03}"), ProblemState::Parked)).collect();
+            Sight::of(&status(|project| project.problems = problems), false)
+        };
+        let crowd = of(101);
+
+        assert_eq!(subjects(&crowd), ["p/failing/resources many"]);
+        assert_eq!(presence(&crowd, Notice::Failing, "tenants/t000"), Presence::Unknown, "it may be one of them");
+        assert_eq!(of(100).there.len(), 100);
+        assert_eq!(presence(&of(1), Notice::Failing, "resources"), Presence::Unknown, "not the last yet");
+        assert_eq!(presence(&of(0), Notice::Failing, "resources"), Presence::Over);
+    }
+}

@@ -1,0 +1,260 @@
+//! Notifications, as a real receiver gets them.
+
+use crate::harness::Process;
+use crate::harness::Setup;
+use crate::harness::World;
+use crate::harness::missing;
+use reqwest::Method;
+use serde_json::Value;
+use serde_json::json;
+use std::fs;
+use std::process::Command;
+
+/// A process that is told things.
+struct Receiver {
+    process: Process,
+    url: String,
+    answer: std::path::PathBuf,
+}
+
+impl Receiver {
+    /// `None` where nothing can run it.
+    async fn start(world: &World) -> Option<Self> {
+        if Command::new("node").arg("--version").output().is_err() {
+            missing("no node: nobody receives notifications");
+            return None;
+        }
+        let answer = world.path("answer");
+        let mut command = Command::new("node");
+        command.arg(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/receiver.mjs"));
+        command.env("RECEIVER_KEY", "hmac-key-of-the-receiver").env("RECEIVER_ANSWER", &answer);
+        let process = Process::start(command);
+        let line = process.wait_for_line("the receiver's address", |line| line.starts_with("listening on ")).await;
+        let url = line.rsplit(' ').next().unwrap().to_owned();
+        Some(Self { process, url, answer })
+    }
+
+    fn answers(&self, status: &str) {
+        fs::write(&self.answer, status).unwrap();
+    }
+
+    /// Every request so far.
+    fn requests(&self) -> Vec<Value> {
+        self.process.lines().iter().filter_map(|line| serde_json::from_str(line).ok()).collect()
+    }
+
+    /// What it was told at this path and took, as `EVENT: SUBJECT...`.
+    fn told(&self, path: &str) -> Vec<String> {
+        let requests =
+            self.requests().into_iter().filter(|request| request["url"] == path && request["status"] == "200");
+        let line = |request: Value| {
+            let items = request["body"]["items"].as_array().unwrap().clone();
+            let subjects: Vec<&str> = items.iter().map(|item| item["subject"].as_str().unwrap()).collect();
+            format!("{}: {}", request["body"]["event"].as_str().unwrap(), subjects.join(" "))
+        };
+        requests.map(line).collect()
+    }
+}
+
+const HOOK: &str = "/hook?token=zz-token-of-the-hook";
+const SLACK: &str = "/services/T0/B0/zz-token-of-slack";
+
+/// A daemon that tells both sorts of receiver; `None` where none can run.
+async fn told_world(on: &str) -> Option<(World, Receiver)> {
+    let mut world = World::with(Setup {
+        project: vec![
+            "policy: sync".into(),
+            "firstContact: apply".into(),
+            "guards: { deleteAfter: 0s, maxDeletes: 0 }".into(),
+        ],
+        ..Setup::default()
+    })
+    .await;
+    let receiver = Receiver::start(&world).await?;
+    world.environment.push(("HOOK_URL".to_owned(), receiver.url.clone() + HOOK));
+    world.environment.push(("HOOK_KEY".to_owned(), "hmac-key-of-the-receiver".to_owned()));
+    fs::write(world.path("slack-url"), receiver.url.clone() + SLACK + "\n").unwrap();
+    let slack = world.path("slack-url");
+    world.reconfigure(|setup| {
+        setup.top.push(format!(
+            "notifications:\n  - {{ type: webhook, url: {{ env: HOOK_URL }}, hmacKey: {{ env: HOOK_KEY }}, on: [{on}] }}\n  \
+             - {{ type: slack, url: {{ file: {} }} }}",
+            slack.display()
+        ));
+    });
+    Some((world, receiver))
+}
+
+/// A project with a role whose delete is held.
+async fn hold(world: &mut World) {
+    world.write("a.yaml", "roles: [{ name: keep }, { name: zz-goes }]\n");
+    world.converge().await;
+    world.write("a.yaml", "roles: [{ name: keep }]\n");
+    world.until("held", async |world| !world.project().await["held"].is_null()).await;
+}
+
+#[tokio::test]
+async fn what_is_held_is_told_once_signed_and_so_is_its_end() {
+    let Some((mut world, receiver)) = told_world("held, failing, recovered").await else { return };
+    hold(&mut world).await;
+    world.until("both told", async |_| receiver.requests().len() == 2).await;
+
+    let requests = receiver.requests();
+    let of = |path: &str| requests.iter().find(|request| request["url"] == path).unwrap();
+    let hook = of(HOOK);
+    assert_eq!((&hook["isSigned"], &hook["isRecent"], &hook["method"]), (&json!(true), &json!(true), &json!("POST")));
+    let fingerprint = world.project().await["held"]["fingerprint"].clone();
+    let item = &hook["body"]["items"][0];
+    assert_eq!((&hook["body"]["event"], &hook["body"]["project"]), (&json!("held"), &json!("default")));
+    assert_eq!((&item["key"], &item["fingerprint"]), (&json!("default/held/max_deletes"), &fingerprint));
+    let slack = of(SLACK);
+    assert_eq!(slack["hasSignature"], false);
+    let text = slack["body"]["blocks"][0]["text"]["text"].as_str().unwrap();
+    assert!(
+        text.contains("max_deletes") && text.contains(&format!("approve {}", fingerprint.as_str().unwrap())),
+        "{text}"
+    );
+
+    // Held as before, in more passes and after a restart.
+    world.pass().await;
+    world.stop().await;
+    world.start().await;
+    world.until("held again", async |world| !world.project().await["held"].is_null()).await;
+    let fingerprint = world.project().await["held"]["fingerprint"].as_str().unwrap().to_owned();
+    assert_eq!(world.ask(Method::POST, &format!("/api/v1/approve?plan={fingerprint}")).await.0, 200);
+    world.until("the end told", async |_| receiver.requests().len() == 4).await;
+    assert_eq!(receiver.told(HOOK), ["held: max_deletes", "recovered: max_deletes"]);
+    let end = receiver.requests().into_iter().rfind(|request| request["url"] == HOOK).unwrap();
+    assert_eq!(end["body"]["items"][0]["since"], item["since"]);
+    assert!(end["body"]["items"][0]["until"].is_string());
+
+    let (_, log) = world.stop_and_read().await;
+    let log = log.join("\n");
+    assert!(log.contains("\"a receiver was notified\""), "{log}");
+    for secret in ["zz-token-of", "hmac-key-of-the-receiver"] {
+        assert!(!log.contains(secret), "{secret} in the log");
+        let state = fs::read(world.path("state/state.db")).unwrap();
+        assert!(!String::from_utf8_lossy(&state).contains(secret), "{secret} in the state");
+    }
+    let sent: Vec<Value> = receiver.requests();
+    assert!(sent.iter().all(|request| !request["body"].to_string().contains("zz-token-of")));
+}
+
+#[tokio::test]
+async fn a_receiver_that_does_not_answer_is_told_later_and_nothing_waits_for_it() {
+    let Some((mut world, receiver)) = told_world("failing, recovered").await else { return };
+    receiver.answers("503");
+    world.write("a.yaml", "roles: [{ name: keep }]\n");
+    world.converge().await;
+    world.write("b.yaml", "roles: [\n");
+    world
+        .until("tried again", async |world| {
+            world.metric("notifications_total{result=\"failed\",type=\"webhook\"}").await.is_some_and(|n| n >= 3.0)
+        })
+        .await;
+    // Neither a hanging nor a redirecting one keeps a pass waiting.
+    receiver.answers("307");
+    let before = receiver.requests().len();
+    world.until("redirected", async |_| receiver.requests().len() > before + 2).await;
+    assert!(receiver.requests().iter().all(|request| request["url"] != "/elsewhere"), "a redirect was followed");
+    receiver.answers("hang");
+    let hangs = |receiver: &Receiver| receiver.requests().iter().filter(|request| request["status"] == "hang").count();
+    world.until("both hang", async |_| hangs(&receiver) >= 2).await;
+    world.pass().await;
+    // Stopped in the middle of a try, it says so in time, and the next start tells it.
+    let stopping = tokio::time::Instant::now();
+    world.stop().await;
+    assert!(stopping.elapsed() < std::time::Duration::from_secs(5), "the stop waited for a receiver");
+    receiver.answers("200");
+    world.start().await;
+    world.until("told", async |_| receiver.told(HOOK).len() == 1).await;
+    assert_eq!(receiver.told(HOOK), ["failing: files"]);
+    assert_eq!(world.metric("notifications_total{result=\"sent\",type=\"webhook\"}").await, Some(1.0));
+
+    world.remove("b.yaml");
+    world.until("the end told", async |_| receiver.told(HOOK).len() == 2).await;
+    assert_eq!(receiver.told(HOOK), ["failing: files", "recovered: files"]);
+}
+
+#[tokio::test]
+async fn an_outage_after_a_restart_is_not_taken_for_the_end_of_what_was_told() {
+    let Some((mut world, receiver)) = told_world("held, recovered").await else { return };
+    hold(&mut world).await;
+    world.until("told", async |_| receiver.told(HOOK).len() == 1).await;
+    world.stop().await;
+    world.faults(json!([{ "fault": "status", "status": 503 }])).await;
+    world.start().await;
+    world
+        .until("failing", async |world| {
+            receiver.requests().iter().any(|request| request["url"] == SLACK && request.to_string().contains("/roles"))
+                || world.project().await["lastPass"]["result"] == "failed"
+        })
+        .await;
+    world.faults(json!([])).await;
+    world.until("held again", async |world| !world.project().await["held"].is_null()).await;
+    // The positive: the end of something that really is over.
+    world.write("a.yaml", "roles: [{ name: keep }, { name: zz-goes }]\n");
+    world.until("the end told", async |_| receiver.told(HOOK).len() == 2).await;
+    assert_eq!(receiver.told(HOOK), ["held: max_deletes", "recovered: max_deletes"]);
+}
+
+#[tokio::test]
+async fn notify_test_says_of_each_receiver_whether_a_message_arrives() {
+    let Some((world, receiver)) = told_world("held").await else { return };
+    let output = world.run(&["notify-test"]).await;
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert_eq!(output.status.code(), Some(0), "{text}");
+    assert_eq!(text.matches("the message arrived").count(), 2, "{text}");
+    world.until("both printed", async |_| receiver.requests().len() == 2).await;
+    let requests = receiver.requests();
+    assert_eq!((&requests[0]["body"]["event"], &requests[0]["isSigned"]), (&json!("test"), &json!(true)));
+
+    receiver.answers("404");
+    let output = world.run(&["notify-test"]).await;
+    let text = [output.stdout, output.stderr].map(|text| String::from_utf8_lossy(&text).into_owned()).concat();
+    assert_eq!(output.status.code(), Some(1), "{text}");
+    assert!(text.contains("webhook HOOK_URL: it answers 404") && !text.contains("zz-token"), "{text}");
+}
+
+#[tokio::test]
+async fn settings_that_would_tell_nobody_stop_the_start_and_repeat_no_secret() {
+    let mut world = World::new().await;
+    world.environment.push(("HOOK_URL".to_owned(), "http://hooks.example.com/hunter2".to_owned()));
+    let cases = [
+        ("[{ type: webhook, url: { env: HOOK_URL } }]", "notifications[0].url must be https"),
+        ("[{ type: webhook, url: { env: NOT_SET } }]", "NOT_SET is not set"),
+        ("[{ type: slack, url: { file: /nowhere/url } }]", "cannot read /nowhere/url"),
+        ("[{ type: webhook, url: https://hunter2.example.com }]", "notifications[0].url must be { env: NAME }"),
+        ("[{ type: mail, url: { env: HOOK_URL } }]", "notifications[0].type must be webhook or slack, not `mail`"),
+        ("[{ url: { env: HOOK_URL } }]", "notifications[0].type is missing"),
+        (
+            "[{ type: slack, url: { env: HOOK_URL }, on: [recovered] }]",
+            "notifications[0].on must name something besides",
+        ),
+        ("[{ type: slack, url: { env: HOOK_URL }, on: [broken] }]", "notifications[0].on[0] must be held or"),
+        ("[{ type: slack, url: { env: HOOK_URL }, to: me }]", "unknown key"),
+        (
+            "[{ type: slack, url: { env: HOOK_URL } }, { type: slack, url: { env: HOOK_URL } }]",
+            "notifications[1] has the type and the address of another one",
+        ),
+    ];
+    for (value, what) in cases {
+        world.reconfigure(|setup| setup.top = vec![format!("notifications: {value}")]);
+        for command in ["run", "notify-test"] {
+            let output = world.run(&[command]).await;
+            let text = String::from_utf8_lossy(&output.stderr).into_owned();
+            assert_eq!(output.status.code(), Some(64), "{value}: {text}");
+            assert!(text.contains(what) && !text.contains("hunter2"), "{value}: {text}");
+        }
+    }
+    // What the repo may refer to never includes them.
+    world.reconfigure(|setup| {
+        setup.top = vec!["notifications: [{ type: slack, url: { env: HOOK_URL } }]".to_owned()];
+        setup.project.push("secrets: { env: ['*'] }".to_owned());
+    });
+    world.write("a.yaml", "outboundApps: [{ id: a, name: a, clientId: x, clientSecret: { env: HOOK_URL } }]\n");
+    let output = world.run(&["validate"]).await;
+    let text = [output.stdout, output.stderr].map(|text| String::from_utf8_lossy(&text).into_owned()).concat();
+    assert!(text.contains("clientSecret: refers to a credential of the daemon itself"), "{text}");
+    assert_eq!(output.status.code(), Some(3), "{text}");
+}
