@@ -107,10 +107,10 @@ pub enum Command {
     Approve(remote::ApproveArgs),
     /// Make a running daemon look again now
     Reconcile(remote::RemoteArgs),
-    /// Make a running daemon only observe for a while
+    /// Make a running daemon only observe for a while, all of a project or a part of it
     Suspend(remote::SuspendArgs),
     /// End a suspension
-    Resume(remote::RemoteArgs),
+    Resume(remote::ResumeArgs),
     /// Show what was changed, when, why, and how it ended
     Audit(audit::AuditArgs),
     /// Send a test message to everyone in `notifications`

@@ -299,6 +299,21 @@ pub struct Guards {
     pub delete_after: Duration,
     /// How long an approval is good for.
     pub approval_expiry: Duration,
+    /// What happens to a change that lowers protection.
+    pub weakening: Watch,
+    /// What happens to one that may lock people out.
+    pub lockout: Watch,
+}
+
+/// What a guard does where it applies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Watch {
+    /// The change waits for an approval.
+    Hold,
+    /// The plan says so.
+    Warn,
+    /// Nothing.
+    Off,
 }
 
 /// `secrets` of a project: what the repo may refer to. Nothing by default.

@@ -181,7 +181,7 @@ impl Parts {
                     secrets: settings::secrets(config, settings, redactor),
                     deep,
                     state: Some(project_state.clone()),
-                    rules: settings::rules(settings),
+                    rules: settings::rules(config, settings),
                     is_by_content: false,
                     recent,
                 },

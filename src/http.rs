@@ -61,10 +61,29 @@ pub enum Order<'a> {
     Reconcile,
     /// Let the held plan with this fingerprint go ahead.
     Approve(&'a str),
-    /// Only observe, for so long.
-    Suspend(Duration),
+    /// Only observe, for so long; a part of the project or all of it.
+    Suspend(Duration, Option<Part<'a>>),
     /// Go on.
-    Resume,
+    Resume(Option<Part<'a>>),
+}
+
+/// A kind, or one resource of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Part<'a> {
+    /// The YAML key.
+    pub kind: &'static str,
+    /// The identity; `None` for all of the kind.
+    pub id: Option<&'a str>,
+}
+
+/// `roles`, or `roles/Editor`.
+impl fmt::Display for Part<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.id {
+            Some(id) => write!(f, "{}/{id}", self.kind),
+            None => f.write_str(self.kind),
+        }
+    }
 }
 
 /// What became of an order, per project.

@@ -7,6 +7,7 @@ use crate::queue::PausedBy;
 use crate::queue::Queue;
 use crate::state;
 use crate::state::ProjectState;
+use crate::state::Suspended;
 use std::time::Duration;
 use std::time::SystemTime;
 use tokio::sync::watch;
@@ -104,6 +105,27 @@ impl Pause {
         written.max(unwritten.filter(|until| *until > now))
     }
 
+    /// An order: sends nothing of this kind, or of one resource of it, for so long, restarts included. When it ends.
+    pub fn suspend_part(&self, kind: &str, id: Option<&str>, wait: Duration) -> Result<SystemTime, state::Error> {
+        let until = self.state.now() + wait;
+        self.state.suspend_part(kind, id, until)?;
+        self.queue.withdraw(&self.project, |key| key.kind == kind && id.is_none_or(|id| key.id() == id));
+        Ok(until)
+    }
+
+    /// The order that ends that. Was there one?
+    pub fn resume_part(&self, kind: &str, id: Option<&str>) -> Result<bool, state::Error> {
+        self.state.resume_part(kind, id)
+    }
+
+    /// Kinds and resources that are only observed.
+    pub fn parts(&self) -> Vec<Suspended> {
+        self.state.suspensions(self.state.now()).unwrap_or_else(|error| {
+            tracing::error!(%error, "cannot tell what is suspended");
+            Vec::new()
+        })
+    }
+
     /// Takes in a suspension of which the queue knows nothing, like one of an earlier run.
     pub fn take_in(&self) {
         if self.suspended_until().is_some() {
@@ -111,7 +133,7 @@ impl Pause {
         }
     }
 
-    /// The same, and takes back one that is over. When the one ends that is not.
+    /// The same, and takes back one that is over. When the first ends that is not, of the project or of a part of it.
     pub fn settle(&self) -> Option<Instant> {
         self.write_down();
         let until = self.suspended_until();
@@ -121,7 +143,8 @@ impl Pause {
         }
         // An order that came in between has the last word.
         self.take_in();
-        let wait = until.and_then(|until| until.duration_since(self.state.now()).ok());
+        let first = self.parts().into_iter().map(|part| part.until).chain(until).min();
+        let wait = first.and_then(|until| until.duration_since(self.state.now()).ok());
         wait.map(|wait| Instant::now() + wait)
     }
 

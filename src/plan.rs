@@ -46,6 +46,7 @@ pub mod write;
 pub use guards::Contact;
 pub use guards::Guards;
 pub use guards::Hold;
+pub use guards::Watch;
 pub use guards::Window;
 pub use ties::Ties;
 pub use write::Afresh;
@@ -214,6 +215,8 @@ pub struct Inputs<'a> {
     pub windows: &'a BTreeMap<&'static str, Window>,
     /// Has this owned resource been out of the YAML for long enough?
     pub may_delete: &'a dyn Fn(&Key) -> bool,
+    /// Is this change of something that somebody else turns back again and again?
+    pub contested: &'a dyn Fn(&Change) -> Option<Contest>,
     /// Was the change with this digest approved?
     pub is_approved: &'a dyn Fn(&str) -> bool,
 }
@@ -249,6 +252,10 @@ pub struct Change {
     pub losses: Vec<String>,
     /// It would change or clear something live that is seen for the first time.
     pub is_first_contact: bool,
+    /// Somebody else turns it back again and again.
+    pub contest: Option<Contest>,
+    /// What lowers protection or locks people out, and which guard holds that.
+    pub dangers: Vec<(Hold, String)>,
     /// Of a delete: who refers to it.
     pub ties: Ties,
     /// Why it waits; `None` where it goes ahead.
@@ -267,6 +274,19 @@ pub struct Change {
     pub tasks: Vec<Task>,
 }
 
+/// A field that somebody else turns back again and again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Contest {
+    /// Which.
+    pub path: String,
+    /// How often.
+    pub times: usize,
+    /// The first time.
+    pub since: SystemTime,
+    /// When what is there now has stood for long enough to be set again.
+    pub until: SystemTime,
+}
+
 /// A declaration that cannot be carried out until somebody changes something.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refusal {
@@ -276,6 +296,24 @@ pub struct Refusal {
     pub message: String,
     /// Where the YAML declares it; `None` for what is to be deleted.
     pub place: Option<Place>,
+}
+
+/// A kind, or one resource, that is only observed for now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SuspendedPart {
+    /// The YAML key.
+    pub kind: String,
+    /// The identity; `None` for all of the kind.
+    pub id: Option<String>,
+    /// When it ends.
+    pub until: SystemTime,
+}
+
+impl SuspendedPart {
+    /// Does it cover this resource?
+    pub fn covers(&self, key: &Key) -> bool {
+        self.kind == key.kind && self.id.as_ref().is_none_or(|id| *id == key.id())
+    }
 }
 
 /// Why a kind could not be observed.
@@ -330,6 +368,8 @@ pub struct Plan {
     pub observed: BTreeSet<&'static str>,
     /// Kinds that could not be observed, with the reason.
     pub unobserved: BTreeMap<&'static str, Unobserved>,
+    /// Kinds and resources that are only observed for now.
+    pub suspended: Vec<SuspendedPart>,
     /// Identifies the held changes and what they rest on; empty while nothing is held.
     pub fingerprint: String,
     /// Of each held change that can be approved.
@@ -393,6 +433,27 @@ impl Plan {
         self.warnings.push(why);
     }
 
+    /// Lets nothing of these go ahead, now and whatever is released later.
+    pub fn suspend_parts(&mut self, parts: Vec<SuspendedPart>) {
+        self.suspended = parts;
+        self.hold_suspended();
+    }
+
+    fn hold_suspended(&mut self) {
+        if self.suspended.is_empty() {
+            return;
+        }
+        for change in self.changes.iter_mut().filter(|change| change.held.is_none()) {
+            let old = change.old_key();
+            let covers = |part: &&SuspendedPart| part.covers(&change.key) || part.covers(&old);
+            if let Some(until) = self.suspended.iter().filter(covers).map(|part| part.until).max() {
+                change.held = Some(Hold::Suspended);
+                change.until = Some(until);
+            }
+        }
+        guards::settle(&mut self.changes);
+    }
+
     /// Lets held changes go ahead, whatever holds them but the policy.
     pub fn release(&mut self, released: impl Fn(&Hold) -> bool) {
         for change in &mut self.changes {
@@ -406,10 +467,45 @@ impl Plan {
             }
         }
         guards::settle(&mut self.changes);
+        self.hold_suspended();
     }
 }
 
 impl Change {
+    /// Its key before the change: that of the old name where it is a rename.
+    pub fn old_key(&self) -> Key {
+        let old = self.tasks.iter().find_map(|task| match &task.write {
+            Write::Overwrite { from, .. } => Some(Key { name: from.clone(), ..self.key.clone() }),
+            Write::Create(_) | Write::Patch(_) | Write::Delete { .. } => None,
+        });
+        old.unwrap_or_else(|| self.key.clone())
+    }
+
+    /// An update of these fields, with nothing else to it.
+    #[cfg(test)]
+    pub fn update_of(key: Key, fields: Vec<FieldChange>) -> Self {
+        Self {
+            key,
+            action: Action::Update,
+            completes: false,
+            is_approved: false,
+            is_early: false,
+            would_reset: None,
+            is_first_contact: false,
+            contest: None,
+            dangers: Vec::new(),
+            losses: Vec::new(),
+            ties: Ties::default(),
+            held: None,
+            why: None,
+            until: None,
+            digest: Arc::default(),
+            fields,
+            place: None,
+            tasks: Vec::new(),
+        }
+    }
+
     /// Is it held, and could an operator let it go ahead?
     pub fn can_be_approved(&self) -> bool {
         self.held.as_ref().is_some_and(Hold::can_be_approved)
@@ -774,6 +870,8 @@ fn plan_declared(
         would_reset,
         losses,
         is_first_contact: false,
+        contest: None,
+        dangers: Vec::new(),
         ties: Ties::default(),
         held: None,
         why: None,
@@ -935,6 +1033,8 @@ fn plan_undeclared(inputs: &Inputs<'_>, live: &Live<'_>, renames: &BTreeMap<Key,
             would_reset: None,
             losses: Vec::new(),
             is_first_contact: false,
+            contest: None,
+            dangers: Vec::new(),
             ties: Ties::default(),
             held: None,
             why: None,

@@ -368,6 +368,13 @@ impl Queue {
         self.changed(state);
     }
 
+    /// Takes what waits of these resources off the queue; the next plan says whether it comes back.
+    pub fn withdraw(&self, project: &ProjectName, which: impl Fn(&Key) -> bool) {
+        let mut state = self.lock();
+        state.core.lane_mut(project).withdraw(which, Instant::now());
+        self.changed(state);
+    }
+
     /// Is what was handed out of these slots still to be done? Asked again after a long wait for the rate limit.
     pub fn is_wanted(&self, project: &str, slots: &[Slot]) -> bool {
         let state = self.lock();

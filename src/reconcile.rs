@@ -13,6 +13,7 @@ use crate::observed;
 use crate::observed::News;
 use crate::pause::Pause;
 use crate::plan;
+use crate::plan::Change;
 use crate::plan::Hold;
 use crate::plan::Origin;
 use crate::plan::Plan;
@@ -36,6 +37,8 @@ use crate::telemetry::metrics::Metrics;
 use crate::telemetry::repeats::Repeats;
 use crate::telemetry::status::Board;
 use crate::telemetry::status::PassStatus;
+use crate::telemetry::status::Problem;
+use crate::telemetry::status::ProblemState;
 use crate::telemetry::status::Pulse;
 use crate::telemetry::status::rfc3339;
 use crate::worker::recent::Unconfirmed;
@@ -45,6 +48,7 @@ use assess::Sight;
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 use std::collections::HashMap;
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 use std::time::SystemTime;
@@ -56,6 +60,7 @@ use tracing::Span;
 use tracing::field::Empty;
 
 pub mod assess;
+pub mod contest;
 mod documents;
 mod drift;
 mod effect;
@@ -113,6 +118,8 @@ pub struct Memory {
     last_pass: Option<PassStatus>,
     /// Digests of declarations that were in sync: if one differs later though the YAML did not change, it drifted.
     in_sync: HashMap<Key, u64>,
+    /// What the last look showed to differ: until one shows it as declared, nobody turned it back.
+    differing: HashSet<Key>,
     /// Digests of those that the last plan set out to bring in sync.
     sent: HashMap<Key, u64>,
     /// When the revision that is not converged yet was first seen.
@@ -125,6 +132,8 @@ pub struct Memory {
     retry_at: Option<Instant>,
     /// When a suspension ends.
     resume_at: Option<Instant>,
+    /// What was refused before it was suspended: maintenance hides no failure.
+    suspended_problems: BTreeMap<Key, Problem>,
     /// What is parked or backs off gets a fresh try with the next plan.
     is_fresh: bool,
     held: BTreeSet<&'static str>,
@@ -385,7 +394,8 @@ impl Reconciler {
         }
         let lost = self.lost_calls();
         let (desired, sight) = self.look(desired, priority, &lost, more).await;
-        let assessment = self.assessor.plan(&desired, self.is_current(), sight);
+        let is_reverted = |key: &Key| self.is_reverted(&desired, key);
+        let assessment = self.assessor.plan(&desired, self.is_current(), sight, &is_reverted);
         self.observe_phase("observe", started);
         let started = Instant::now();
         if self.resolve(&lost, &assessment) {
@@ -402,6 +412,8 @@ impl Reconciler {
         self.note_outlived(&outlived);
         self.memory.unconfirmed = unconfirmed;
         self.note_held(&mut plan);
+        self.keep_problems(&plan);
+        self.note_reversions(&desired, &plan);
         self.note_drift(&desired, &plan, trigger);
         self.memory.overview.note_observed(&plan, SystemTime::now() - started.elapsed());
         self.forbidden.send_replace(BTreeMap::new());
@@ -645,6 +657,24 @@ impl Reconciler {
             Ok(since) => plan.held_since = since,
             Err(error) => tracing::error!(%error, "cannot write the state; since when something waits is not noted"),
         }
+    }
+
+    /// What is suspended leaves the queue with the next plan, what is wrong with it does not.
+    fn keep_problems(&mut self, plan: &Plan) {
+        let is_suspended = |change: &&Change| change.held == Some(Hold::Suspended);
+        let suspended: BTreeSet<&Key> = plan.changes.iter().filter(is_suspended).map(|change| &change.key).collect();
+        let mut kept = std::mem::take(&mut self.memory.suspended_problems);
+        if !suspended.is_empty() {
+            let problems = self.queue.problems(&self.assessor.project);
+            for problem in problems.into_iter().filter(|problem| problem.state == ProblemState::Parked) {
+                let is_it = |key: &&&Key| key.kind == problem.kind && key.id() == problem.id;
+                if let Some(key) = suspended.iter().find(is_it) {
+                    kept.insert((*key).clone(), problem);
+                }
+            }
+        }
+        kept.retain(|key, _| suspended.contains(key));
+        self.memory.suspended_problems = kept;
     }
 
     fn note_waits(&mut self, plan: &Plan) {

@@ -12,7 +12,7 @@ const SHARED: [&str; 7] =
     ["src/plan", "src/queue", "src/worker", "src/observed", "src/reconcile", "src/desired", "src/state"];
 
 /// The part of `src/resource` that every kind is made with.
-const LANGUAGE: [&str; 9] = ["fold", "form", "key", "kind", "opaque", "refer", "remember", "secret", "spec"];
+const LANGUAGE: [&str; 10] = ["fold", "form", "key", "kind", "opaque", "refer", "remember", "risk", "secret", "spec"];
 
 /// Words that are a field of some kind and stand for something else as well: columns and files of the state, fields of the status,
 /// and how the API addresses whatever has a name.

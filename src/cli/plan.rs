@@ -122,7 +122,7 @@ pub async fn run(config: Config, args: PlanArgs, redactor: &Redactor) -> anyhow:
             state: state.as_ref().map(|state| state.project(&host, &connection.project_id, &project.owner)),
             secrets: settings::secrets(&config, project, redactor),
             deep: Deep::new(Share::ALL),
-            rules: settings::rules(project),
+            rules: settings::rules(&config, project),
             is_by_content: false,
             recent: Recent::default(),
         };

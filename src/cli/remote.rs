@@ -44,9 +44,41 @@ pub struct ApproveArgs {
     pub remote: RemoteArgs,
 }
 
+/// A part of a project.
+#[derive(Debug, Clone, clap::Args)]
+pub struct PartArgs {
+    /// Only this kind, as the files name it
+    #[arg(long, value_name = "KIND", conflicts_with = "target")]
+    pub kind: Option<String>,
+    /// Only this resource
+    #[arg(long, value_name = "KIND/ID")]
+    pub target: Option<String>,
+}
+
+impl PartArgs {
+    fn query(&self) -> impl Iterator<Item = (&str, &str)> {
+        let parts = [("kind", self.kind.as_deref()), ("target", self.target.as_deref())];
+        parts.into_iter().filter_map(|(name, value)| Some((name, value?)))
+    }
+}
+
+/// `resume`.
+#[derive(Debug, Clone, clap::Args)]
+pub struct ResumeArgs {
+    /// What of it.
+    #[command(flatten)]
+    pub part: PartArgs,
+    /// Which daemon.
+    #[command(flatten)]
+    pub remote: RemoteArgs,
+}
+
 /// `suspend`.
 #[derive(Debug, Clone, clap::Args)]
 pub struct SuspendArgs {
+    /// What of it.
+    #[command(flatten)]
+    pub part: PartArgs,
     /// For how long, at most 7d; it ends by itself
     #[arg(long = "for", value_name = "DURATION", value_parser = config::span)]
     pub wait: Duration,
@@ -158,17 +190,38 @@ pub async fn suspend(overrides: &Overrides, args: &SuspendArgs, redactor: &Redac
     let wait = format!("{}ms", args.wait.as_millis());
     let mut query = of_project(&args.remote);
     query.push(("for", &wait));
+    query.extend(args.part.query());
     let body = daemon.ask(Method::POST, "/api/v1/suspend", &query).await?;
     let until = body["suspendedUntil"].as_str().unwrap_or_default();
-    if let Some(warning) = body["warning"].as_str() {
-        writeln!(output::stderr(), "descope-gitops: {warning}")?;
+    warn(&body)?;
+    match body["part"].as_str() {
+        Some(part) => say(&format!("{} only observes {part} until {until}", projects(&body))),
+        None => say(&format!("{} only observes until {until}", projects(&body))),
     }
-    say(&format!("{} only observes until {until}", projects(&body)))
 }
 
 /// Ends a suspension.
-pub async fn resume(overrides: &Overrides, args: &RemoteArgs, redactor: &Redactor) -> anyhow::Result<Exit> {
-    let daemon = Daemon::find(args.url.as_ref(), overrides, redactor)?;
-    let body = daemon.ask(Method::POST, "/api/v1/resume", &of_project(args)).await?;
-    say(&format!("{} goes on", projects(&body)))
+pub async fn resume(overrides: &Overrides, args: &ResumeArgs, redactor: &Redactor) -> anyhow::Result<Exit> {
+    let daemon = Daemon::find(args.remote.url.as_ref(), overrides, redactor)?;
+    let mut query = of_project(&args.remote);
+    query.extend(args.part.query());
+    let body = daemon.ask(Method::POST, "/api/v1/resume", &query).await?;
+    warn(&body)?;
+    let left: Vec<&str> = body["stillSuspended"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+    match body["part"].as_str() {
+        Some(part) => say(&format!("{}: {part} goes on", projects(&body))),
+        None if left.is_empty() => say(&format!("{} goes on", projects(&body))),
+        None => say(&format!(
+            "{} goes on, but for {}: see `resume --kind` and `--target`",
+            projects(&body),
+            left.join(", ")
+        )),
+    }
+}
+
+fn warn(body: &Value) -> anyhow::Result<()> {
+    if let Some(warning) = body["warning"].as_str() {
+        writeln!(output::stderr(), "descope-gitops: {warning}")?;
+    }
+    Ok(())
 }

@@ -110,6 +110,10 @@ pub struct RawGuards {
     pub delete_after: Option<Text>,
     #[schemars(with = "Option<schema::Span>")]
     pub approval_expiry: Option<Text>,
+    #[schemars(with = "Option<schema::Watch>")]
+    pub weakening: Option<Text>,
+    #[schemars(with = "Option<schema::Watch>")]
+    pub lockout: Option<Text>,
 }
 
 #[derive(Debug, Default, Deserialize, JsonSchema)]
@@ -190,12 +194,16 @@ pub struct RawState {
 #[serde(default, rename_all = "camelCase", deny_unknown_fields, expecting = "a map")]
 #[schemars(extend("required" = ["type", "url"]))]
 pub struct RawSink {
+    /// What the receiver understands: JSON of our own, or what Slack and its like take.
     #[schemars(with = "schema::SinkType")]
     pub r#type: Option<Text>,
+    /// Where messages go: https, or http to this machine.
     #[schemars(with = "schema::Secret")]
     pub url: Option<RawSecret>,
+    /// What messages are signed with; without it they are not.
     #[schemars(with = "Option<schema::Secret>")]
     pub hmac_key: Option<RawSecret>,
+    /// What it is told; everything unless written.
     #[schemars(with = "Option<Vec<schema::Notice>>")]
     pub on: Option<Vec<Text>>,
 }

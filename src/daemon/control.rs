@@ -6,12 +6,15 @@ use super::Project;
 use crate::http::Answer;
 use crate::http::Control;
 use crate::http::Order;
+use crate::http::Part;
 use crate::pause::Pause;
 use crate::plan::render::ProjectReport;
+use crate::resource::Key;
 use crate::source::Trigger;
 use crate::source::TriggerSender;
 use crate::state;
 use crate::state::ProjectState;
+use crate::state::Suspended;
 use crate::telemetry::status::rfc3339;
 use serde_json::Map;
 use serde_json::Value;
@@ -46,11 +49,17 @@ impl Levers {
         let answer = match order {
             Order::Reconcile => Answer::Done(Map::new()),
             Order::Approve(fingerprint) => self.approve(fingerprint)?,
-            Order::Suspend(wait) => self.suspend(wait),
-            Order::Resume => {
+            Order::Suspend(wait, None) => self.suspend(wait),
+            Order::Suspend(wait, Some(part)) => self.suspend_part(wait, part)?,
+            Order::Resume(Some(part)) => self.resume_part(part)?,
+            Order::Resume(None) => {
                 self.pause.resume()?;
                 tracing::info!(project = &*self.name, "resumed");
-                Answer::Done([("suspendedUntil".to_owned(), Value::Null)].into_iter().collect())
+                let left: Vec<Value> = self.pause.parts().iter().map(|part| Value::from(named(part))).collect();
+                Answer::Done(Map::from_iter([
+                    ("suspendedUntil".to_owned(), Value::Null),
+                    ("stillSuspended".to_owned(), left.into()),
+                ]))
             }
         };
         if answer != Answer::Stale {
@@ -65,8 +74,11 @@ impl Levers {
         let (what, mut message) = match order {
             Order::Reconcile => ("reconcile", String::new()),
             Order::Approve(fingerprint) => ("approve", fingerprint.to_owned()),
-            Order::Suspend(wait) => ("suspend", format!("for {}", humantime::format_duration(wait))),
-            Order::Resume => ("resume", String::new()),
+            Order::Suspend(wait, part) => {
+                let what = part.map(|part| format!("{part} ")).unwrap_or_default();
+                ("suspend", format!("{what}for {}", humantime::format_duration(wait)))
+            }
+            Order::Resume(part) => ("resume", part.map(|part| part.to_string()).unwrap_or_default()),
         };
         let outcome = match answer {
             Answer::Done(said) => {
@@ -98,6 +110,37 @@ impl Levers {
             answer.insert("warning".to_owned(), Value::from(warning));
         }
         Answer::Done(answer)
+    }
+
+    /// What cannot be written down is refused: it would end with the daemon, and nobody would know.
+    fn suspend_part(&self, wait: Duration, part: Part<'_>) -> Result<Answer, state::Error> {
+        let until = rfc3339(self.pause.suspend_part(part.kind, part.id, wait)?);
+        tracing::warn!(project = &*self.name, %part, until, "suspended: this part of the project is only observed");
+        let mut answer = Map::from_iter([("suspendedUntil".to_owned(), Value::from(until))]);
+        answer.insert("part".to_owned(), Value::from(part.to_string()));
+        let is_of_part = |key: &Key| key.kind == part.kind && part.id.is_none_or(|id| key.id() == id);
+        let is_planned = |plan: &ProjectReport| {
+            plan.changes.iter().any(|change| change.kind == part.kind && part.id.is_none_or(|id| change.id == id))
+        };
+        let is_known =
+            self.state.inventory()?.keys().any(is_of_part) || self.plan.borrow().as_ref().is_some_and(is_planned);
+        if part.id.is_some() && !is_known {
+            let warning = format!("nothing called {part} is declared or owned now: is the name right?");
+            answer.insert("warning".to_owned(), Value::from(warning));
+        }
+        Ok(Answer::Done(answer))
+    }
+
+    fn resume_part(&self, part: Part<'_>) -> Result<Answer, state::Error> {
+        let was_suspended = self.pause.resume_part(part.kind, part.id)?;
+        let mut answer = Map::from_iter([("suspendedUntil".to_owned(), Value::Null)]);
+        answer.insert("part".to_owned(), Value::from(part.to_string()));
+        if was_suspended {
+            tracing::info!(project = &*self.name, %part, "resumed");
+        } else {
+            answer.insert("warning".to_owned(), Value::from(format!("{part} was not suspended by itself")));
+        }
+        Ok(Answer::Done(answer))
     }
 
     /// Only what is held now can be approved, and only once: the approval takes the fingerprint away.
@@ -132,4 +175,8 @@ impl Levers {
         tracing::warn!(project = &*self.name, fingerprint, changes, "approved: the held changes go ahead");
         Ok(Answer::Done([("approved".to_owned(), Value::from(changes))].into_iter().collect()))
     }
+}
+
+fn named(part: &Suspended) -> String {
+    part.id.as_ref().map_or_else(|| part.kind.clone(), |id| format!("{}/{id}", part.kind))
 }

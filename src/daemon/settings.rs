@@ -20,10 +20,12 @@ use crate::observed::Deep;
 use crate::observed::Share;
 use crate::plan::Guards;
 use crate::plan::Policy;
+use crate::plan::Watch;
 use crate::plan::guards::Most;
 use crate::plan::render::Pace;
 use crate::reconcile::assess::FirstContact;
 use crate::reconcile::assess::Rules;
+use crate::reconcile::contest;
 use crate::resource;
 use crate::source::loader;
 use crate::source::tree::NamedFiles;
@@ -87,7 +89,7 @@ pub fn key_source(connection: &Connection, redactor: &Redactor) -> KeySource {
 }
 
 /// How one project is compared.
-pub fn rules(project: &config::Project) -> Rules {
+pub fn rules(config: &Config, project: &config::Project) -> Rules {
     let guards = &project.guards;
     let number = |most: u32| usize::try_from(most).unwrap_or(usize::MAX);
     let most = |default: u32, by_kind: &BTreeMap<String, u32>, percent: Option<u8>| Most {
@@ -109,14 +111,25 @@ pub fn rules(project: &config::Project) -> Rules {
             deletes: most(guards.max_deletes, &guards.max_deletes_by_kind, guards.max_delete_percent),
             missing: most(guards.max_missing, &guards.max_missing_by_kind, guards.max_missing_percent),
             max_change_percent: guards.max_change_percent.map(f64::from),
+            weakening: watch(guards.weakening),
+            lockout: watch(guards.lockout),
         },
         delete_after: guards.delete_after,
         approval_expiry: guards.approval_expiry,
+        contest_window: contest::window(config.source.interval),
         builtin_roles: project.built_in_roles.clone(),
         first_contact: match project.first_contact {
             config::FirstContact::Hold => FirstContact::Hold,
             config::FirstContact::Apply => FirstContact::Apply,
         },
+    }
+}
+
+fn watch(watch: config::Watch) -> Watch {
+    match watch {
+        config::Watch::Hold => Watch::Hold,
+        config::Watch::Warn => Watch::Warn,
+        config::Watch::Off => Watch::Off,
     }
 }
 

@@ -3,8 +3,10 @@
 use crate::http::Answer;
 use crate::http::Control;
 use crate::http::Order;
+use crate::http::Part;
 use crate::http::Served;
 use crate::plan::window::Wanted;
+use crate::resource;
 use crate::source::Trigger;
 use crate::telemetry::status::Level;
 use crate::telemetry::status::WhichProblems;
@@ -172,12 +174,40 @@ pub struct WhichPlan {
     project: Option<String>,
 }
 
-/// `?for=2h&project=NAME`.
+/// `?for=2h&project=NAME&kind=KIND` or `&target=KIND/ID`.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ForHowLong {
     r#for: String,
     project: Option<String>,
+    kind: Option<String>,
+    target: Option<String>,
+}
+
+/// `?project=NAME&kind=KIND` or `&target=KIND/ID`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WhichPart {
+    project: Option<String>,
+    kind: Option<String>,
+    target: Option<String>,
+}
+
+/// What of a project is meant; `None`: all of it.
+fn part<'a>(kind: Option<&str>, target: Option<&'a str>) -> Result<Option<Part<'a>>, String> {
+    let (name, id) = match (kind, target) {
+        (None, None) => return Ok(None),
+        (Some(_), Some(_)) => return Err("write kind=KIND or target=KIND/ID, not both".to_owned()),
+        (Some(kind), None) => (kind, None),
+        (None, Some(target)) => match target.split_once('/').filter(|(_, id)| !id.is_empty()) {
+            Some((kind, id)) => (kind, Some(id)),
+            None => return Err("target must be KIND/ID, such as tenants/acme".to_owned()),
+        },
+    };
+    match resource::kind(name) {
+        Some(kind) => Ok(Some(Part { kind: kind.name(), id })),
+        None => Err("there is no such kind; kinds are named as in the files, such as tenants".to_owned()),
+    }
 }
 
 /// A suspension that nobody remembers must end by itself.
@@ -198,23 +228,31 @@ pub async fn approve(State(served): Shared, which: Result<Query<WhichPlan>, Quer
 }
 
 pub async fn suspend(State(served): Shared, which: Result<Query<ForHowLong>, QueryRejection>) -> Response {
-    let Ok(Query(ForHowLong { r#for: text, project })) = which else {
-        return error(StatusCode::BAD_REQUEST, "write ?for=2h, and project=NAME for one project");
+    let Ok(Query(ForHowLong { r#for: text, project, kind, target })) = which else {
+        let what = "write ?for=2h, project=NAME for one project, and kind=KIND or target=KIND/ID for a part of it";
+        return error(StatusCode::BAD_REQUEST, what);
+    };
+    let part = match part(kind.as_deref(), target.as_deref()) {
+        Ok(part) => part,
+        Err(what) => return error(StatusCode::BAD_REQUEST, &what),
     };
     match crate::config::span(&text) {
         Ok(wait) if !wait.is_zero() && wait <= LONGEST_SUSPENSION => {
-            carry_out(&served, project.as_deref(), Order::Suspend(wait), StatusCode::OK)
+            carry_out(&served, project.as_deref(), Order::Suspend(wait, part), StatusCode::OK)
         }
         Ok(_) => error(StatusCode::BAD_REQUEST, "for must be a duration such as 2h, at most 7d"),
         Err(what) => error(StatusCode::BAD_REQUEST, &format!("for {what}")),
     }
 }
 
-pub async fn resume(State(served): Shared, which: Result<Query<Which>, QueryRejection>) -> Response {
-    let Ok(Query(Which { project })) = which else {
-        return error(StatusCode::BAD_REQUEST, "the only parameter is project, once");
+pub async fn resume(State(served): Shared, which: Result<Query<WhichPart>, QueryRejection>) -> Response {
+    let Ok(Query(WhichPart { project, kind, target })) = which else {
+        return error(StatusCode::BAD_REQUEST, "the parameters are project, and kind or target, each once");
     };
-    carry_out(&served, project.as_deref(), Order::Resume, StatusCode::OK)
+    match part(kind.as_deref(), target.as_deref()) {
+        Ok(part) => carry_out(&served, project.as_deref(), Order::Resume(part), StatusCode::OK),
+        Err(what) => error(StatusCode::BAD_REQUEST, &what),
+    }
 }
 
 fn carry_out(served: &Served, project: Option<&str>, order: Order<'_>, success: StatusCode) -> Response {

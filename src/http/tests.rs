@@ -41,10 +41,10 @@ impl World {
                     Answer::Done([("approved".to_owned(), json!(3))].into_iter().collect())
                 }
                 Order::Approve(_) => Answer::Stale,
-                Order::Suspend(wait) => {
+                Order::Suspend(wait, _) => {
                     Answer::Done([("seconds".to_owned(), json!(wait.as_secs()))].into_iter().collect())
                 }
-                Order::Resume => Answer::Failed("the disk is full".to_owned()),
+                Order::Resume(_) => Answer::Failed("the disk is full".to_owned()),
             };
             (String::from(name), Box::new(control) as Control)
         };

@@ -28,6 +28,9 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// A receiver that asks for more is asked again all the same.
 const LONGEST_WAIT: Duration = Duration::from_secs(60 * 60);
 
+/// Nobody reads what a receiver answers.
+const LARGEST_ANSWER: usize = 64 * 1024;
+
 /// Seconds since 1970, as signed.
 pub const TIMESTAMP: &str = "x-descope-gitops-timestamp";
 /// `sha256=` and the HMAC of timestamp, dot and body.
@@ -62,7 +65,7 @@ pub async fn deliver(receiver: &Receiver, body: Vec<u8>, now: SystemTime, redact
         headers.insert(SIGNATURE, header(&signature(key.expose_secret().as_bytes(), &timestamp, &body))?);
     }
     // Made for each message: they are rare, and the address may be another by now.
-    let network = Network::to(&url).map_err(|error| failed(error.to_string()))?;
+    let network = Network::to(&url, LARGEST_ANSWER).map_err(|error| failed(error.to_string()))?;
     let request = Request { method: Method::POST, url, headers, body: Some(body) };
     let sent = network.send(request, Instant::now() + PATIENCE);
     match tokio::time::timeout(PATIENCE, sent).await {

@@ -2,6 +2,8 @@
 //! over: after a restart, and while Descope does not answer, nothing has recovered.
 
 use crate::config::Notice;
+use crate::telemetry::status::ContestedStatus;
+use crate::telemetry::status::HoldStatus;
 use crate::telemetry::status::Problem;
 use crate::telemetry::status::ProblemState;
 use crate::telemetry::status::ProjectStatus;
@@ -103,6 +105,7 @@ impl Sight {
             sight.projects.insert(project.name.clone(), known(project));
             sight.add_held(project);
             sight.add_failing(project);
+            sight.add_contested(project);
         }
         sight.gather_crowds();
         sight
@@ -142,7 +145,8 @@ impl Sight {
 
     fn add_held(&mut self, project: &ProjectStatus) {
         let fingerprint = project.held.as_ref().map(|held| held.fingerprint.clone()).filter(|text| !text.is_empty());
-        for hold in project.holds.iter().filter(|hold| hold.needs_a_person) {
+        let is_told = |hold: &&HoldStatus| hold.needs_a_person && hold.reason != Notice::Contested.as_str();
+        for hold in project.holds.iter().filter(is_told) {
             let changes =
                 if hold.changes == 1 { "1 change waits".to_owned() } else { format!("{} changes wait", hold.changes) };
             let text = format!("{changes}; it ends with {}", hold.ends_with);
@@ -152,6 +156,21 @@ impl Sight {
                 ..Facts::new(&hold.reason, text)
             };
             self.add(&project.name, Notice::Held, &hold.reason, facts);
+        }
+    }
+
+    fn add_contested(&mut self, project: &ProjectStatus) {
+        let fingerprint = project.held.as_ref().map(|held| held.fingerprint.clone()).filter(|text| !text.is_empty());
+        for contested in &project.contested {
+            let ContestedStatus { kind, id, path, declared, live, times, .. } = contested;
+            let who = contested.actor.as_deref().unwrap_or("somebody else");
+            let text = format!("{path} was turned back {times} times: the files say {declared}, {who} sets {live}");
+            let facts = Facts {
+                since: Some(contested.since.clone()),
+                fingerprint: fingerprint.clone(),
+                ..Facts::new("contested", text)
+            };
+            self.add(&project.name, Notice::Contested, &format!("{kind}/{id}"), facts);
         }
     }
 
@@ -250,7 +269,6 @@ mod tests {
     use crate::telemetry::status::Board;
     use crate::telemetry::status::DesiredError;
     use crate::telemetry::status::HeldStatus;
-    use crate::telemetry::status::HoldStatus;
     use crate::telemetry::status::PassStatus;
     use std::time::Duration;
 

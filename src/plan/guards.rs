@@ -5,6 +5,7 @@
 //! approved by fingerprint, except what only time, the files or the config can release.
 
 use super::Change;
+use super::Contest;
 use super::Inputs;
 use super::Live;
 use super::Plan;
@@ -14,9 +15,11 @@ use crate::resource::Action;
 use crate::resource::Key;
 use crate::resource::Kind;
 use std::collections::BTreeSet;
+use std::collections::HashMap;
 
 mod along;
 mod contact;
+mod danger;
 mod digest;
 mod hold;
 mod limits;
@@ -25,6 +28,7 @@ mod words;
 pub use contact::Unknown;
 pub use contact::contacted;
 pub use contact::unknown_kinds;
+pub use danger::Watch;
 pub use digest::fingerprint;
 pub use hold::Contact;
 pub use hold::Hold;
@@ -53,6 +57,8 @@ pub fn hold(inputs: &Inputs<'_>, live: &Live<'_>, plan: &mut Plan) {
     let verdicts = limits::verdicts(inputs, plan);
     plan.unknown_parts = contact::unknown(inputs, live);
     contact::mark(inputs, live, plan);
+    danger::mark(inputs, live, plan);
+    contest(inputs, plan);
     for change in &mut plan.changes {
         let is_early = change.is_early && change.action == Action::Delete;
         let is_reset = change.would_reset.is_some() && change.action != Action::Create;
@@ -62,6 +68,8 @@ pub fn hold(inputs: &Inputs<'_>, live: &Live<'_>, plan: &mut Plan) {
             referred(change).map(Hold::StillReferenced),
             verdicts.get(change.key.kind).and_then(|verdict| verdict.on(change, inputs.owned)),
             is_reset.then_some(Hold::WouldReset),
+            change.dangers.iter().map(|(hold, _)| *hold).min(),
+            change.contest.as_ref().map(|_| Hold::Contested),
             is_held_whole.then_some(Hold::FirstContact(Contact::Project)),
             change.is_first_contact.then_some(Hold::FirstContact(Contact::Part)),
             is_early.then_some(Hold::DeleteAfter),
@@ -80,6 +88,9 @@ pub fn hold(inputs: &Inputs<'_>, live: &Live<'_>, plan: &mut Plan) {
             }
         }
     }
+    for change in plan.changes.iter_mut().filter(|change| change.held == Some(Hold::Contested)) {
+        change.until = change.contest.as_ref().map(|contest| contest.until);
+    }
     let may_be_renamed = plan.changes.iter().filter(|change| change.held == Some(Hold::MaybeRename));
     let may_be_renamed: BTreeSet<&str> = may_be_renamed.map(|change| change.key.kind).collect();
     settle(&mut plan.changes);
@@ -92,6 +103,15 @@ pub fn hold(inputs: &Inputs<'_>, live: &Live<'_>, plan: &mut Plan) {
     if inputs.policy == Policy::Sync {
         plan.warnings.extend(words::consequences(&plan.changes));
         plan.warnings.extend(words::rename_remedies(plan, may_be_renamed));
+    }
+}
+
+/// Marks every part of what is contested in one.
+fn contest(inputs: &Inputs<'_>, plan: &mut Plan) {
+    let found = plan.changes.iter().filter_map(|change| Some((change.key.clone(), (inputs.contested)(change)?)));
+    let found: HashMap<Key, Contest> = found.collect();
+    for change in plan.changes.iter_mut().filter(|change| change.action == Action::Update) {
+        change.contest = found.get(&change.key).cloned();
     }
 }
 

@@ -112,7 +112,8 @@ fn document(value: Value) -> Document {
 }
 
 const ALL: Most = Most { default: 1000, by_kind: BTreeMap::new(), percent: 100.0 };
-const GUARDS: Guards = Guards { deletes: ALL, missing: ALL, max_change_percent: None };
+const GUARDS: Guards =
+    Guards { deletes: ALL, missing: ALL, max_change_percent: None, weakening: Watch::Hold, lockout: Watch::Hold };
 
 /// So many of a kind.
 fn most(default: usize) -> Most {
@@ -186,6 +187,7 @@ impl<'a> Case<'a> {
             is_contacted: &|kind, field| !self.unknown.contains(&(kind, field)),
             windows: &self.windows,
             may_delete,
+            contested: &|_| None,
             is_approved: self.is_approved,
         })
     }

@@ -321,6 +321,23 @@ impl Lane {
         }
     }
 
+    /// Takes off the queue what waits of these resources. What is refused stays, and is told; what a worker has is no longer
+    /// wanted.
+    pub fn withdraw(&mut self, which: impl Fn(&Key) -> bool, now: Instant) {
+        let meant = self.entries.iter().filter(|entry| which(&entry.task.slot.key));
+        let slots: Vec<Slot> = meant.map(|entry| entry.task.slot.clone()).collect();
+        for slot in slots {
+            let Some(&index) = self.by_slot.get(&slot) else { continue };
+            match self.entries[index].status {
+                Status::InFlight { cause, .. } => {
+                    self.set(index, now, |entry| entry.status = Status::InFlight { cause, wanted: false });
+                }
+                Status::Waiting | Status::Delayed { .. } => self.remove(index, now),
+                Status::Parked { .. } | Status::Gone => {}
+            }
+        }
+    }
+
     /// Is what was handed out of this slot still what the newest plan wants?
     pub fn is_wanted(&self, slot: &Slot) -> bool {
         self.entry(slot).is_some_and(|entry| match entry.status {

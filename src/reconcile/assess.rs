@@ -1,5 +1,6 @@
 //! One look at both sides: observe, compare, plan. It writes nothing, so `plan` and the daemon share it.
 
+use super::contest::Fights;
 use super::documents::Documents;
 use crate::descope;
 use crate::descope::Client;
@@ -18,6 +19,7 @@ use crate::plan::Plan;
 use crate::plan::Policy;
 use crate::plan::ProjectName;
 use crate::plan::Sent;
+use crate::plan::SuspendedPart;
 use crate::plan::Window;
 use crate::plan::guards;
 use crate::resource;
@@ -39,6 +41,7 @@ use crate::state::Ledger;
 use crate::state::OpenIntent;
 use crate::state::Outlived;
 use crate::state::ProjectState;
+use crate::state::Suspended;
 use crate::worker::recent::Recent;
 use crate::worker::recent::Unconfirmed;
 use serde_json::Value;
@@ -81,6 +84,8 @@ pub struct Rules {
     pub delete_after: Duration,
     /// For how long an approval holds.
     pub approval_expiry: Duration,
+    /// For how long it counts that somebody turned a field back.
+    pub contest_window: Duration,
     /// Roles that Descope ships without a marker.
     pub builtin_roles: Vec<String>,
     /// For a project never seen before.
@@ -144,7 +149,7 @@ impl Assessor {
     /// Looks, and plans what the look calls for.
     pub async fn assess(&self, desired: &Desired, priority: Priority, lost: &BTreeSet<IntentId>) -> Assessment {
         let sight = self.look(desired, priority, lost).await;
-        self.plan(desired, true, sight)
+        self.plan(desired, true, sight, &|_| false)
     }
 
     /// Asks Descope for every declared or owned kind. What became of the calls that are `lost` shall be seen.
@@ -173,7 +178,14 @@ impl Assessor {
 
     /// Compares. While the newest files are not in force (`is_current`), no delete becomes due: they may say something
     /// else.
-    pub fn plan(&self, desired: &Desired, is_current: bool, sight: Sight) -> Assessment {
+    /// `is_reverted`: does this look show a resource turned back after one that showed it as declared?
+    pub fn plan(
+        &self,
+        desired: &Desired,
+        is_current: bool,
+        sight: Sight,
+        is_reverted: &dyn Fn(&Key) -> bool,
+    ) -> Assessment {
         let Sight { observed, previews, gone, mut unconfirmed, calls } = sight;
         // What was deleted during the look is not there to be deleted, so it must count. Without the count of what was
         // deleted lately, nothing more is.
@@ -204,6 +216,7 @@ impl Assessor {
         outlived.read_back = documents.read_back(desired, &observed, &mut unconfirmed);
         outlived.read_back.retain(|one| !outlived.anew.contains(&one.key));
         let first_contact = !self.is_known();
+        let fights = Fights::new(self.known(ProjectState::reversions), now, self.rules.contest_window);
         let scope = format!("{:?}", (self.client.target(), &self.rules.owner));
         let mut plan = plan::diff(&Inputs {
             scope: &scope,
@@ -231,6 +244,7 @@ impl Assessor {
             is_contacted: &|kind, field| contacted.contains(&(kind.to_owned(), field.to_owned())),
             windows: &windows,
             may_delete: &|key| has_count && is_current && is_due(key),
+            contested: &|change| fights.on(change, is_reverted, self.state.as_ref()?),
             is_approved: &|digest| approved.contains(digest),
         });
         if let Some(before) = self.entry_of_another() {
@@ -247,7 +261,23 @@ impl Assessor {
         plan.reads = calls + plan.forecast_looks();
         plan.held_since = self.known(ProjectState::held_since);
         self.refuse_without_effect(&mut plan, &undone);
+        self.suspend_parts(&mut plan, now);
         Assessment { plan, refusal: refusal(&observed), observed, gone, unconfirmed, outlived, first_contact }
+    }
+
+    /// Holds what is suspended. Where nobody can tell what is, everything may be.
+    fn suspend_parts(&self, plan: &mut Plan, now: SystemTime) {
+        let Some(state) = &self.state else { return };
+        match state.suspensions(now) {
+            Ok(all) => {
+                let part = |one: Suspended| SuspendedPart { kind: one.kind, id: one.id, until: one.until };
+                plan.suspend_parts(all.into_iter().map(part).collect());
+            }
+            Err(error) => {
+                tracing::error!(%error, "cannot tell what is suspended; nothing is sent meanwhile");
+                plan.suspend("the state cannot be read, so nobody can tell what is suspended".to_owned());
+            }
+        }
     }
 
     /// What the guards measure by; `None` where that cannot be read. What another entry of the config owned is none of ours.

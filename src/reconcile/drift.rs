@@ -66,7 +66,7 @@ impl Reconciler {
     }
 }
 
-fn digest(declared: &Declared) -> u64 {
+pub(super) fn digest(declared: &Declared) -> u64 {
     let mut hasher = DefaultHasher::new();
     declared.fields.hash(&mut hasher);
     hasher.finish()

@@ -229,6 +229,8 @@ mod tests {
             would_reset: None,
             losses: Vec::new(),
             is_first_contact: false,
+            contest: None,
+            dangers: Vec::new(),
             ties: Ties::default(),
             why: None,
             until: None,

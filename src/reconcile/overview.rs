@@ -2,6 +2,7 @@
 
 use super::Reconciler;
 use super::rfc3339;
+use crate::plan::Hold;
 use crate::plan::Plan;
 use crate::queue::Standing;
 use crate::resource;
@@ -232,7 +233,12 @@ impl Reconciler {
         for change in plan.changes.iter().filter(|change| change.held.is_some()) {
             if !standings.contains_key(&change.key) && seen.insert(&change.key) {
                 let can_be_approved = change.can_be_approved();
-                *if can_be_approved { &mut counts.held } else { &mut counts.waiting } += 1;
+                let is_suspended = change.held == Some(Hold::Suspended);
+                *match (can_be_approved, is_suspended) {
+                    (true, _) => &mut counts.held,
+                    (false, true) => &mut counts.suspended,
+                    (false, false) => &mut counts.waiting,
+                } += 1;
                 others += u64::from(is_declared(&change.key));
             }
         }

@@ -18,6 +18,7 @@ use crate::resource::Action;
 use crate::resource::Key;
 use crate::source::Trigger;
 use crate::source::loader::Load;
+use crate::state::Suspended;
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::status::DesiredError;
 use crate::telemetry::status::DesiredStatus;
@@ -26,6 +27,7 @@ use crate::telemetry::status::Level;
 use crate::telemetry::status::Overview;
 use crate::telemetry::status::Problem;
 use crate::telemetry::status::ProblemState;
+use crate::telemetry::status::SuspensionStatus;
 use crate::telemetry::status::Told;
 use crate::telemetry::status::Turn;
 use crate::telemetry::status::Waits;
@@ -65,7 +67,14 @@ pub fn start_series(metrics: &Metrics, project: &str) {
         metrics.guard_trips_total.with_label_values(&[project, hold]);
     }
     for kind in resource::ALL.iter().map(|kind| kind.name()) {
-        for gauge in [&metrics.desired_resources, &metrics.drifted_resources, &metrics.undeclared_resources] {
+        let gauges = [
+            &metrics.desired_resources,
+            &metrics.drifted_resources,
+            &metrics.undeclared_resources,
+            &metrics.suspended_parts,
+            &metrics.contested_resources,
+        ];
+        for gauge in gauges {
             gauge.with_label_values(&[project, kind]).set(0);
         }
         for action in ACTIONS.map(Action::as_str) {
@@ -131,11 +140,16 @@ impl Reconciler {
         let changes = count(plan.changes.iter().map(|change| (change.key.kind, change.action)));
         let undeclared = count(plan.undeclared.iter().map(|key| key.kind));
         let held = count(plan.changes.iter().filter_map(|change| change.held).map(Hold::as_str));
+        let is_contested = |change: &&Change| change.held == Some(Hold::Contested);
+        let contested: BTreeSet<&Key> = plan.changes.iter().filter(is_contested).map(|change| &change.key).collect();
+        let contested = count(contested.into_iter().map(|key| key.kind));
         for kind in resource::ALL.iter().map(|kind| kind.name()) {
             for action in ACTIONS {
                 let count = changes.get(&(kind, action)).copied().unwrap_or(0);
                 self.metrics.plan_changes.with_label_values(&[project, kind, action.as_str()]).set(count);
             }
+            let count = contested.get(kind).copied().unwrap_or(0);
+            self.metrics.contested_resources.with_label_values(&[project, kind]).set(count);
             let count = undeclared.get(kind).copied().unwrap_or(0);
             self.metrics.undeclared_resources.with_label_values(&[project, kind]).set(count);
         }
@@ -224,6 +238,8 @@ impl Reconciler {
         let suspended_until = self.pause.suspended_until();
         let overview = self.overview(is_converged);
         self.metrics.suspended.with_label_values(&[&*project]).set(i64::from(suspended_until.is_some()));
+        let suspensions = self.show_suspensions();
+        let contested = self.contested();
         let waits = self.waits(suspended_until);
         let plan = self.memory.plan.as_ref();
         let load = self.memory.load.as_ref();
@@ -234,6 +250,8 @@ impl Reconciler {
             status.wait_counts = waits.counts();
             status.waits = waits.rows();
             status.suspended_until = suspended_until.map(rfc3339);
+            status.suspensions = suspensions;
+            status.contested = contested;
             status.desired = load.map(desired_status).unwrap_or_default();
             status.held = plan.and_then(HeldReport::of).map(|held| HeldStatus {
                 fingerprint: held.fingerprint,
@@ -251,6 +269,22 @@ impl Reconciler {
             status.readiness.observed |= plan.is_some_and(|plan| !plan.observed.is_empty());
         });
         self.show_health(load);
+    }
+
+    fn show_suspensions(&self) -> Vec<SuspensionStatus> {
+        let parts = self.pause.parts();
+        let counts = count(parts.iter().map(|part| part.kind.as_str()));
+        for kind in resource::ALL.iter().map(|kind| kind.name()) {
+            let count = counts.get(kind).copied().unwrap_or(0);
+            self.metrics.suspended_parts.with_label_values(&[&*self.assessor.project, kind]).set(count);
+        }
+        let status = |part: Suspended| SuspensionStatus {
+            kind: part.kind,
+            id: part.id,
+            since: rfc3339(part.since),
+            until: rfc3339(part.until),
+        };
+        parts.into_iter().map(status).collect()
     }
 
     /// The open `/healthz`: reasons from a closed set, no messages.
@@ -289,6 +323,7 @@ impl Reconciler {
             file: refusal.place.as_ref().map(|place| place.file.to_string()),
             line: refusal.place.as_ref().map(|place| place.line),
         }));
+        problems.extend(self.memory.suspended_problems.values().cloned());
         // A kind as a whole has no identity.
         problems.extend(plan.unobserved.iter().map(|(kind, unobserved)| Problem {
             kind: (*kind).to_owned(),
@@ -378,7 +413,8 @@ impl Reconciler {
         let has_passed = self.memory.last_pass.as_ref().is_some_and(|pass| pass.result != Outcome::Failed.as_str());
         let Some(plan) = &self.memory.plan else { return Some("pending") };
         let has_problem = |state: ProblemState| problems.iter().any(|problem| problem.state == state);
-        let is_left = |change: &Change| change.held.is_some_and(|hold| !hold.is_rest());
+        let is_suspended = |change: &Change| change.held == Some(Hold::Suspended);
+        let is_left = |change: &Change| change.held.is_some_and(|hold| !hold.is_rest()) && !is_suspended(change);
         let is_queued = self.is_at_work();
         let is_unseen = self.queue.awaits_look(&self.assessor.project);
         let reasons = [
@@ -388,6 +424,7 @@ impl Reconciler {
             (has_problem(ProblemState::Blocked), "blocked"),
             (has_problem(ProblemState::Retrying), "retrying"),
             (!plan.shrunk.is_empty() || plan.changes.iter().any(is_left), "held"),
+            (plan.changes.iter().any(is_suspended), "suspended"),
             (!has_passed || is_queued || !plan.waiting.is_empty() || !plan.unread.is_empty(), "pending"),
             (!plan.unlisted.is_empty() || !self.memory.unconfirmed.keys.is_empty() || is_unseen, "unconfirmed"),
         ];

@@ -5,6 +5,7 @@ use super::kind::Kind;
 use super::kind::single;
 use super::kind::unsendable;
 use super::kind::with;
+use super::risk::Risk;
 use super::spec::Field;
 use super::spec::How;
 use super::spec::Identity;
@@ -26,26 +27,26 @@ use nonempty::NonEmpty;
 /// The bounds are those of the official Terraform provider. 0 stands for unset.
 pub const RULES: &[Field] = &[
     Field::flag("enabled"),
-    Field::integer("minLength", 4, 64),
-    Field::flag("lowercase"),
-    Field::flag("uppercase"),
-    Field::flag("number"),
-    Field::flag("nonAlphanumeric"),
-    Field::flag("expiration"),
-    Field::integer("expirationWeeks", 0, 999),
-    Field::flag("reuse"),
-    Field::integer("reuseAmount", 0, 50),
-    Field::flag("lock"),
-    Field::integer("lockAttempts", 0, 10),
-    Field::flag("tempLock"),
-    Field::integer("tempLockAttempts", 0, 10),
-    Field::integer("tempLockDuration", 0, 1440),
-    Field::flag("enablePasswordStrength"),
-    Field::integer("passwordStrengthScore", 0, 4),
+    Field::integer("minLength", 4, 64).risks(&[Risk::WeakerBelow]),
+    Field::flag("lowercase").risks(&[Risk::WeakerOff]),
+    Field::flag("uppercase").risks(&[Risk::WeakerOff]),
+    Field::flag("number").risks(&[Risk::WeakerOff]),
+    Field::flag("nonAlphanumeric").risks(&[Risk::WeakerOff]),
+    Field::flag("expiration").risks(&[Risk::WeakerOff]),
+    Field::integer("expirationWeeks", 0, 999).risks(&[Risk::WeakerAbove]),
+    Field::flag("reuse").risks(&[Risk::WeakerOff]),
+    Field::integer("reuseAmount", 0, 50).risks(&[Risk::WeakerBelow]),
+    Field::flag("lock").risks(&[Risk::WeakerOff]),
+    Field::integer("lockAttempts", 0, 10).risks(&[Risk::WeakerAbove]),
+    Field::flag("tempLock").risks(&[Risk::WeakerOff]),
+    Field::integer("tempLockAttempts", 0, 10).risks(&[Risk::WeakerAbove]),
+    Field::integer("tempLockDuration", 0, 1440).risks(&[Risk::WeakerBelow]),
+    Field::flag("enablePasswordStrength").risks(&[Risk::WeakerOff]),
+    Field::integer("passwordStrengthScore", 0, 4).risks(&[Risk::WeakerBelow]),
     // The older call answers none of these, and resets them where it does not carry them.
-    Field::flag("anyLetter").maybe_returned(),
-    Field::flag("disallowEmailMatch").maybe_returned(),
-    Field::text("disallowedCharacters").maybe_returned(),
+    Field::flag("anyLetter").maybe_returned().risks(&[Risk::WeakerOff]),
+    Field::flag("disallowEmailMatch").maybe_returned().risks(&[Risk::WeakerOff]),
+    Field::text("disallowedCharacters").maybe_returned().risks(&[Risk::WeakerEmpty]),
     Field::text("tenantId").computed(),
 ];
 

@@ -6,6 +6,7 @@
 use super::Document;
 use super::opaque::Opaque;
 use super::opaque::Source;
+use super::risk::Risk;
 use serde_json::Value;
 
 /// The part that creates and deletes a resource. As it stands in the state.
@@ -159,6 +160,8 @@ pub struct Field {
     pub twins: &'static [&'static str],
     /// A call of its own writes it and nothing else, so that nothing is lost where it alone differs.
     pub apart: bool,
+    /// Which changes of it lower protection or lock people out.
+    pub risks: &'static [Risk],
 }
 
 /// Must the YAML write a field?
@@ -355,7 +358,7 @@ impl Field {
     pub const fn of(name: &'static str, shape: Shape) -> Self {
         let (need, back, omit) = (Need::Optional, Back::AsWritten, Omit::Resets);
         let (exclusive, is_domains, start, apart) = (false, false, None, false);
-        Self { name, shape, need, back, omit, exclusive, start, is_domains, twins: &[], apart }
+        Self { name, shape, need, back, omit, exclusive, start, is_domains, twins: &[], apart, risks: &[] }
     }
 
     /// A string.
@@ -486,6 +489,12 @@ impl Field {
     #[must_use]
     pub const fn apart(self) -> Self {
         Self { apart: true, ..self }
+    }
+
+    /// These changes of it lower protection or lock people out.
+    #[must_use]
+    pub const fn risks(self, risks: &'static [Risk]) -> Self {
+        Self { risks, ..self }
     }
 
     /// May the YAML write it?

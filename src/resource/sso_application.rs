@@ -8,6 +8,7 @@ use super::kind::Kind;
 use super::kind::single;
 use super::kind::unsendable;
 use super::kind::with;
+use super::risk::Risk;
 use super::spec::Builtin;
 use super::spec::Field;
 use super::spec::How;
@@ -95,6 +96,9 @@ const PROTOCOLS: [(&str, &[&str], &[&str]); 3] = [
 /// Which call updates an application: it is in the path, and so in no body.
 const PROTOCOL: &str = "@protocol";
 
+/// Where users are sent with what proves who they are.
+const REDIRECTS: &[Risk] = &[Risk::WeakerWildcard, Risk::LocksHalved];
+
 const ISSUER: Shape = Shape::Object(&[
     Field::text("jwksUri"),
     Field::text("signAlgorithm"),
@@ -136,8 +140,8 @@ static SPEC: Spec = Spec {
             Field::set("claims"),
             Field::text("customIdpInitiatedLoginPageUrl"),
             Field::text("backChannelLogoutUrl"),
-            Field::one_of("clientType", &["", "confidential", "public"]),
-            Field::set("approvedRedirectUrls"),
+            Field::one_of("clientType", &["", "confidential", "public"]).risks(&[Risk::WeakerAs("public")]),
+            Field::set("approvedRedirectUrls").risks(REDIRECTS),
             Field::flag("authorizationCodeDisabled"),
             Field::flag("clientCredentialsDisabled"),
             Field::flag("refreshTokenDisabled"),
@@ -155,7 +159,7 @@ static SPEC: Spec = Spec {
             Field::text("acsUrl"),
             Field::text("certificate"),
             Field::text("errorRedirectURL"),
-            Field::set("acsAllowedCallbacks"),
+            Field::set("acsAllowedCallbacks").risks(REDIRECTS),
             Field::text("defaultRelayState"),
             Field::one_of("subjectNameIdType", &["", "email", "phone"]),
             Field::text("subjectNameIdFormat"),
@@ -181,7 +185,7 @@ static SPEC: Spec = Spec {
             // WS-Federation.
             Field::text("realm"),
             Field::text("replyUrl"),
-            Field::set("replyAllowedCallbacks"),
+            Field::set("replyAllowedCallbacks").risks(REDIRECTS),
             Field::text("errorRedirectUrl"),
             Field::text("appType").computed(),
             Field::text("templateId").computed(),

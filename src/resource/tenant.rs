@@ -6,6 +6,7 @@ use super::kind::Kind;
 use super::kind::single;
 use super::kind::unsendable;
 use super::password_settings;
+use super::risk::Risk;
 use super::spec::Field;
 use super::spec::How;
 use super::spec::Identity;
@@ -49,10 +50,10 @@ static SPEC: Spec = Spec {
                 Field::name("name").required().exclusive(),
                 Field::domains("selfProvisioningDomains").exclusive(),
                 Field::of("customAttributes", Shape::Attributes),
-                Field::flag("enforceSSO"),
+                Field::flag("enforceSSO").risks(&[Risk::WeakerOff, Risk::LocksOnWithout("authType")]),
                 Field::set("enforceSSOExclusions"),
                 Field::set("federatedAppIds").maybe_returned(),
-                Field::flag("disabled"),
+                Field::flag("disabled").risks(&[Risk::LocksOn]),
                 Field::one_of("roleInheritance", &["", "none", "userOnly"]),
                 Field::reference("parent", "tenants").at_creation(),
                 Field::set("successors").computed(),

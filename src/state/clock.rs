@@ -17,7 +17,7 @@ use std::time::SystemTime;
 const STEP: i64 = 1000;
 
 /// Every time that something is compared with. History is what the clock said.
-const TIMES: [(&str, &str); 9] = [
+const TIMES: [(&str, &str); 12] = [
     ("absent", "since"),
     ("held", "since"),
     ("deletion", "at"),
@@ -27,6 +27,9 @@ const TIMES: [(&str, &str); 9] = [
     ("intent", "begun_at"),
     ("owned", "created_at"),
     ("project", "suspended_until"),
+    ("reverted", "at"),
+    ("suspended", "since"),
+    ("suspended", "until"),
 ];
 
 /// Those of them that are never ahead of the clock.
@@ -213,7 +216,7 @@ mod tests {
         let connection = project.state.connection();
         let sql = "SELECT t.name, c.name FROM sqlite_schema t JOIN pragma_table_info(t.name) c
                    WHERE t.type = 'table' AND t.name NOT IN ('pass', 'audit') AND c.type = 'INTEGER'
-                   AND (c.name IN ('at', 'since', 'expires', 'given') OR c.name GLOB '*_at' OR c.name GLOB '*_until')";
+                   AND (c.name IN ('at', 'since', 'expires', 'given') OR c.name GLOB '*_at' OR c.name GLOB '*until')";
         let mut statement = connection.prepare(sql).unwrap();
         let columns = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?))).unwrap();
         let columns: BTreeSet<(String, String)> = columns.map(Result::unwrap).collect();

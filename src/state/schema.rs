@@ -237,6 +237,31 @@ const MIGRATIONS: &[&str] = &[
         PRIMARY KEY (receiver, project, event, subject)
     ) STRICT, WITHOUT ROWID;
 ",
+    "
+    -- Kinds, and where it is not '' one resource of them, that are only observed.
+    CREATE TABLE suspended (
+        project  INTEGER NOT NULL REFERENCES project (id) ON DELETE CASCADE,
+        kind     TEXT NOT NULL,
+        resource TEXT NOT NULL,
+        since    INTEGER NOT NULL,
+        until    INTEGER NOT NULL,
+        PRIMARY KEY (project, kind, resource)
+    ) STRICT, WITHOUT ROWID;
+",
+    "
+    -- Fields that somebody else turned back: fingerprints of what the files say and of what was there instead.
+    CREATE TABLE reverted (
+        project  INTEGER NOT NULL REFERENCES project (id) ON DELETE CASCADE,
+        kind     TEXT NOT NULL,
+        tenant   TEXT NOT NULL,
+        name     TEXT NOT NULL,
+        path     TEXT NOT NULL,
+        declared BLOB NOT NULL,
+        live     BLOB NOT NULL,
+        at       INTEGER NOT NULL
+    ) STRICT;
+    CREATE INDEX reverted_project ON reverted (project, at);
+",
 ];
 
 /// The version that this binary reads and writes.

@@ -54,6 +54,9 @@ const RULES: &[Rule] = &[
         "suspended_until IS NOT NULL AND suspended_until NOT BETWEEN 0 AND :suspension",
         Remedy::Set("suspended_until = :suspension"),
     ),
+    rule("reverted", "at NOT BETWEEN 0 AND :last", Remedy::Drop),
+    rule("suspended", "since NOT BETWEEN 0 AND :last", Remedy::Set("since = :now")),
+    rule("suspended", "until NOT BETWEEN 0 AND :suspension", Remedy::Set("until = :suspension")),
     rule("pass", "started_at NOT BETWEEN 0 AND :last OR finished_at NOT BETWEEN 0 AND :last", Remedy::Drop),
     rule("audit", "at NOT BETWEEN 0 AND :last", Remedy::Drop),
 ];
@@ -137,7 +140,7 @@ mod tests {
         let mut rename = intent(Action::Rename, &key);
         rename.from = Some("b".into());
         project.note_calls(&[rename], &ending, &[]).unwrap();
-        project.set_sent(&[(key, "secret".into(), [7; 32])]).unwrap();
+        project.set_sent(&[(key.clone(), "secret".into(), [7; 32])]).unwrap();
         project.note_calls(&[], &Ending { written: &written, ..ending }, &[]).unwrap();
         let row = PassRow {
             started_at: now,
@@ -150,13 +153,8 @@ mod tests {
         project.note_pass(&row).unwrap();
         project.state.set_limiter_memory("api.example.com", "{}").unwrap();
         project.suspend_part("roles", Some("a"), now + hour).unwrap();
-        let reversion = Reversion {
-            key: key.clone(),
-            path: "description".to_owned(),
-            declared: [1; 32],
-            live: [2; 32],
-            at: now,
-        };
+        let reversion =
+            Reversion { key: key.clone(), path: "description".to_owned(), declared: [1; 32], live: [2; 32], at: now };
         project.note_reversions(&[reversion], now - hour).unwrap();
         let told = Told {
             project: "p".to_owned(),

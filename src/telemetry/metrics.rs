@@ -36,11 +36,13 @@ pub struct Metrics {
     pub last_success_timestamp_seconds: GaugeVec,
     pub converged: IntGaugeVec,
     pub suspended: IntGaugeVec,
+    pub suspended_parts: IntGaugeVec,
     pub convergence_duration_seconds: HistogramVec,
     pub plan_changes: IntGaugeVec,
     pub observation_age_seconds: GaugeVec,
     pub drifted_resources: IntGaugeVec,
     pub undeclared_resources: IntGaugeVec,
+    pub contested_resources: IntGaugeVec,
     pub held_changes: IntGaugeVec,
     pub guard_trips_total: IntCounterVec,
     pub changes_total: IntCounterVec,
@@ -64,6 +66,7 @@ pub struct Metrics {
 }
 
 impl Metrics {
+    #[allow(clippy::too_many_lines, reason = "one line a metric, in one place")]
     /// Builds and registers everything. Series that depend on a project, a host or a kind start when those are known.
     #[allow(clippy::too_many_lines, reason = "one statement for each series")]
     pub fn new() -> Self {
@@ -95,6 +98,12 @@ impl Metrics {
             ),
             converged: int_gauge(r, "converged", "1 while nothing that the policy permits is left to do", &["project"]),
             suspended: int_gauge(r, "suspended", "1 while the project only observes", &["project"]),
+            suspended_parts: int_gauge(
+                r,
+                "suspended_parts",
+                "Kinds and single resources that are only observed",
+                &["project", "kind"],
+            ),
             convergence_duration_seconds: histogram(
                 r,
                 "convergence_duration_seconds",
@@ -118,6 +127,12 @@ impl Metrics {
                 r,
                 "undeclared_resources",
                 "Live resources of declared kinds that no file declares",
+                &["project", "kind"],
+            ),
+            contested_resources: int_gauge(
+                r,
+                "contested_resources",
+                "Resources that somebody else turns back again and again",
                 &["project", "kind"],
             ),
             held_changes: int_gauge(r, "held_changes", "Changes held by a guard", &["project", "reason"]),

@@ -81,12 +81,16 @@ pub struct ProjectStatus {
     pub not_converged_because: Option<&'static str>,
     /// RFC 3339.
     pub suspended_until: Option<String>,
+    /// Parts of it that are suspended by themselves.
+    pub suspensions: Vec<SuspensionStatus>,
     /// The YAML.
     pub desired: DesiredStatus,
     /// What waits for an approval.
     pub held: Option<HeldStatus>,
     /// All that waits, by reason.
     pub holds: Vec<HoldStatus>,
+    /// What somebody else turns back again and again, the first of it.
+    pub contested: Vec<ContestedStatus>,
     /// `None` before the first pass.
     pub last_pass: Option<PassStatus>,
     /// Live resources of declared kinds that no file declares.
@@ -103,6 +107,20 @@ pub struct ProjectStatus {
     /// What `/readyz` judges by; not part of the answer.
     #[serde(skip)]
     pub readiness: Readiness,
+}
+
+/// A kind, or one resource of it, that is only observed for now.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SuspensionStatus {
+    /// The YAML key.
+    pub kind: String,
+    /// The identity; `None` for all of the kind.
+    pub id: Option<String>,
+    /// RFC 3339.
+    pub since: String,
+    /// RFC 3339.
+    pub until: String,
 }
 
 /// What is known of the YAML.
@@ -168,6 +186,30 @@ pub struct HoldStatus {
     /// Does it take somebody to do something? Not part of the answer.
     #[serde(skip)]
     pub needs_a_person: bool,
+}
+
+/// One resource that somebody else turns back again and again.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ContestedStatus {
+    /// The YAML key.
+    pub kind: String,
+    /// The identity.
+    pub id: String,
+    /// The field.
+    pub path: String,
+    /// What the files say, as JSON, shortened.
+    pub declared: String,
+    /// What somebody else sets.
+    pub live: String,
+    /// How often.
+    pub times: u64,
+    /// RFC 3339: the first time.
+    pub since: String,
+    /// RFC 3339: when it is set again unless it is touched before.
+    pub until: String,
+    /// Who does it, where that is known.
+    pub actor: Option<String>,
 }
 
 /// One pass.
@@ -292,9 +334,11 @@ impl Board {
             converged: false,
             not_converged_because: Some("pending"),
             suspended_until: None,
+            suspensions: Vec::new(),
             desired: DesiredStatus::default(),
             held: None,
             holds: Vec::new(),
+            contested: Vec::new(),
             last_pass: None,
             undeclared: 0,
             waits: Vec::new(),

@@ -15,6 +15,7 @@ use crate::plan::Guards;
 use crate::plan::Inputs;
 use crate::plan::Policy;
 use crate::plan::Sent;
+use crate::plan::Watch;
 use crate::plan::guards::Most;
 use crate::plan::render;
 use crate::plan::render::Pace;
@@ -76,12 +77,19 @@ pub fn run(
         renamed: &|_, _| false,
         policy: Policy::UpsertOnly,
         builtin_roles: &project.built_in_roles,
-        guards: &Guards { deletes: most(), missing: most(), max_change_percent: None },
+        guards: &Guards {
+            deletes: most(),
+            missing: most(),
+            max_change_percent: None,
+            weakening: Watch::Off,
+            lockout: Watch::Off,
+        },
         first_contact: false,
         holds_contact: false,
         is_contacted: &|_, _| true,
         windows: &BTreeMap::new(),
         may_delete: &|_| false,
+        contested: &|_| None,
         is_approved: &|_| false,
     });
     let mut out = output::stdout();

@@ -59,6 +59,11 @@ fn below(project: &Value, now: SystemTime) -> Vec<String> {
         lines.push(format!("suspended until {}: `descope-gitops resume` ends it", one_line(until)));
     }
     let list = |value: &Value| value.as_array().cloned().unwrap_or_default();
+    for part in list(&project["suspensions"]) {
+        let id = part["id"].as_str().map(|id| format!("/{}", one_line(id))).unwrap_or_default();
+        let (kind, since, until) = (word(&part["kind"]), word(&part["since"]), word(&part["until"]));
+        lines.push(format!("suspended: {kind}{id} since {since} until {until}"));
+    }
     let errors = list(&project["desired"]["errors"]);
     add(&mut lines, &errors, |error| {
         let place = format!("{}:{}", word(&error["file"]), number(&error["line"]));

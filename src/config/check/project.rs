@@ -7,6 +7,7 @@ use crate::config::Policy;
 use crate::config::Project;
 use crate::config::Secrets;
 use crate::config::Setting;
+use crate::config::Watch;
 use crate::config::check::Check;
 use crate::config::check::path;
 use crate::config::connect;
@@ -150,12 +151,19 @@ impl Check {
         };
         let (max_missing, max_missing_by_kind) =
             self.numbers(&at("maxMissing"), max_missing, config::MAX_MISSING, BTreeMap::new());
+        let watches = [("hold", Watch::Hold), ("warn", Watch::Warn), ("off", Watch::Off)];
+        let mut watch = |field: &str, text: Option<&Text>| {
+            self.value(&at(field), text, Watch::Hold, |text| values::choice(text, &watches))
+        };
+        let (weakening, lockout) = (watch("weakening", raw.weakening.as_ref()), watch("lockout", raw.lockout.as_ref()));
         let mut percent = |field: &str, raw: Switch, default: Option<u8>| match raw {
             Switch::Unwritten => default,
             Switch::Off => None,
             Switch::Text(text) => self.value(&at(field), Some(&text), default, |text| values::percent(text).map(Some)),
         };
         Guards {
+            weakening,
+            lockout,
             max_deletes,
             max_deletes_by_kind,
             max_missing,

@@ -19,6 +19,7 @@ export const HOLDS = {
   delete_after: "deletes wait for guards.deleteAfter, in case the file comes back",
   drift_reported: "drift of this kind is only reported (drift.mode or drift.minAge)",
   policy: "the project's policy does not permit it",
+  suspended: "it is suspended for now",
   stale_revision: "this replica's files are older than those in force",
 };
 
@@ -35,6 +36,9 @@ const at = (problem) => (problem.file ? `${problem.file}:${problem.line}` : "");
 const forProject = (status, project) => (status.projects.length > 1 ? ` --project ${project.name}` : "");
 
 const time = (text) => ({ time: text });
+
+/** As a shell takes it. */
+const quoted = (text) => (/^[\w@%+=:,./-]+$/.test(text) ? text : `'${text.replaceAll("'", "'\\''")}'`);
 
 // What the queue sees to, or a problem tells already.
 const ON_THE_QUEUE = /^(gate|budget|backoff|parked|dependency|paused|suspended)\b/;
@@ -122,6 +126,23 @@ function ofProject(status, project) {
       command: `descope-gitops resume${forProject(status, project)}`,
     });
   }
+  for (const it of project.contested || []) {
+    items.push({
+      tone: "warn", project: name, key: `contested ${name} ${it.kind} ${it.id}`, what: `${it.kind}/${it.id} is turned back again and again`,
+      why: [`${it.path} was turned back ${it.times} times since `, time(it.since), `: the files say ${it.declared}, ${it.actor || "somebody else"} sets ${it.live}. It is left alone until `, time(it.until), "."],
+      next: "Find out who sets it, and settle it in the files or with them. Approving sets it once more.",
+      link: { project: name, kind: it.kind, id: it.id },
+    });
+  }
+  for (const part of project.suspensions || []) {
+    const what = part.id ? `${part.kind}/${part.id}` : part.kind;
+    items.push({
+      tone: "calm", project: name, key: `suspended ${name} ${what}`, what: `Suspended: ${what} is only observed`,
+      why: ["Since ", time(part.since), ", by somebody with the token. It goes on by itself ", time(part.until), "."], next: "To go on now:",
+      command: `descope-gitops resume ${part.id ? "--target" : "--kind"} ${quoted(what)}${forProject(status, project)}`,
+      link: part.id ? { project: name, kind: part.kind, id: part.id } : null,
+    });
+  }
   for (const wait of (project.waits || []).filter((wait) => wait.id && !ON_THE_QUEUE.test(wait.why)).slice(0, 5)) {
     items.push({ tone: "calm", project: name, key: `wait ${name} ${wait.kind} ${wait.id}`, what: `${wait.kind}/${wait.id} waits`, why: [wait.why, wait.until ? ", until " : "", wait.until ? time(wait.until) : ""], next: "", link: { project: name, kind: wait.kind, id: wait.id } });
   }
@@ -200,6 +221,8 @@ export function verdict(status) {
     detail.push(subject + facts.slice(0, 3).join(" "));
   }
   const suspended = all.filter((it) => it.project.suspendedUntil);
+  const parts = all.flatMap((it) => (it.project.suspensions || []).map((part) => (part.id ? `${part.kind}/${part.id}` : part.kind)));
+  if (parts.length) detail.push(`Only observed for now: ${parts.slice(0, 3).join(", ")}${parts.length > 3 ? ` and ${parts.length - 3} more` : ""}.`);
   if (suspended.length && worst !== "off" && !alone) detail.push(`Suspended meanwhile: ${suspended.map((it) => it.project.name).join(", ")}.`);
   if (state) detail.push(`The state cannot be trusted: ${state.reason}.`);
   if (paused) detail.push("Descope's rate limit is reached: nothing is sent until the pause is over.");

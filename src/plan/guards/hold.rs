@@ -21,6 +21,12 @@ pub enum Hold {
     MaxChangePercent,
     /// The call would reset fields that nobody declared and nobody can read. An approval counts for one write.
     WouldReset,
+    /// It lowers protection compared with what is live.
+    Weakening,
+    /// It may lock people out.
+    Lockout,
+    /// Somebody else turns it back again and again.
+    Contested,
     /// Something that stays refers to what is to be deleted, or may.
     StillReferenced(Referrer),
     /// The project, its kind or its part was never seen before and is not empty. What a guard holds is held by that: to
@@ -30,7 +36,8 @@ pub enum Hold {
     Blocked,
     /// It left the YAML less than `deleteAfter` ago. Time alone releases it.
     DeleteAfter,
-    /// The project only observes for now. Of an `apply` alone: a daemon keeps the changes of a suspended project waiting.
+    /// It is only observed for now: one kind or resource, or, of an `apply`, the project. A daemon keeps the changes of a
+    /// suspended project waiting instead.
     Suspended,
 }
 
@@ -54,7 +61,7 @@ pub enum Contact {
 
 impl Hold {
     /// All of a daemon, one for each word, for metrics that start at 0.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 16] = [
         Self::Policy,
         Self::ObservationShrank,
         Self::StillReferenced(Referrer::Undeclared),
@@ -64,9 +71,13 @@ impl Hold {
         Self::MaxDeletePercent,
         Self::MaxChangePercent,
         Self::WouldReset,
+        Self::Weakening,
+        Self::Lockout,
+        Self::Contested,
         Self::FirstContact(Contact::Project),
         Self::Blocked,
         Self::DeleteAfter,
+        Self::Suspended,
     ];
 
     /// The word in plan, status and metric labels.
@@ -81,6 +92,9 @@ impl Hold {
             Self::MaxDeletePercent => "max_delete_percent",
             Self::MaxChangePercent => "max_change_percent",
             Self::WouldReset => "would_reset",
+            Self::Weakening => "weakening",
+            Self::Lockout => "lockout",
+            Self::Contested => "contested",
             Self::FirstContact(_) => "first_contact",
             Self::Blocked => "blocked",
             Self::DeleteAfter => "delete_after",
@@ -100,7 +114,10 @@ impl Hold {
             | Self::MaxDeletes
             | Self::MaxDeletePercent
             | Self::MaxChangePercent
-            | Self::WouldReset => true,
+            | Self::WouldReset
+            | Self::Weakening
+            | Self::Lockout
+            | Self::Contested => true,
         }
     }
 
@@ -133,6 +150,9 @@ impl Hold {
                 "an approval, or a plan within the limit"
             }
             Self::WouldReset => "an approval, which counts for one write, or a declaration of the field",
+            Self::Weakening => "an approval, or files that keep the protection",
+            Self::Contested => "an approval, a commit that changes it, or an hour in which nobody touches it",
+            Self::Lockout => "an approval, or files that leave a way in",
             Self::FirstContact(Contact::Project) => "an approval, `apply --auto-approve`, or `firstContact: apply`",
             Self::FirstContact(Contact::Part) => "an approval, or `firstContact: apply`",
             Self::Blocked => "the change that it waits for",

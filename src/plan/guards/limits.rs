@@ -1,6 +1,7 @@
 //! The numbers: how much of a kind may go, change or be missing at once.
 
 use super::Hold;
+use super::Watch;
 use super::has_rename;
 use crate::desired::Desired;
 use crate::plan::Change;
@@ -24,6 +25,10 @@ pub struct Guards {
     /// Of what is owned, how many may be updated or renamed by one plan; `None`: off. Counts from
     /// [`PERCENT_COUNTS_FROM`] on.
     pub max_change_percent: Option<f64>,
+    /// For what lowers protection.
+    pub weakening: Watch,
+    /// For what may lock people out.
+    pub lockout: Watch,
 }
 
 /// How many of a kind.

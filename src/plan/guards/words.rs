@@ -8,9 +8,13 @@ use crate::plan::Slot;
 use crate::resource::Action;
 use crate::resource::Key;
 use crate::resource::MAIN;
+use crate::telemetry::status::rfc3339;
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 use std::collections::HashMap;
+
+/// Of a value in a sentence.
+const LONGEST_VALUE: usize = 120;
 
 /// Names in one sentence; the rest is a number.
 const NAMED: usize = 5;
@@ -80,6 +84,10 @@ fn why(change: &Change, holds: &HashMap<Slot, Hold>, planned: &BTreeSet<Slot>) -
         Hold::MaxDeletes | Hold::MaxDeletePercent if !change.losses.is_empty() => {
             Some(format!("would take along what it leaves out: {}", named(change.losses.iter().cloned())))
         }
+        Hold::Weakening | Hold::Lockout if !change.dangers.is_empty() => {
+            Some(change.dangers.iter().map(|(_, what)| what.as_str()).collect::<Vec<_>>().join("; "))
+        }
+        Hold::Contested if change.contest.is_some() => contested(change),
         Hold::Policy
         | Hold::ObservationShrank
         | Hold::StillDeclared
@@ -89,6 +97,9 @@ fn why(change: &Change, holds: &HashMap<Slot, Hold>, planned: &BTreeSet<Slot>) -
         | Hold::MaxDeletes
         | Hold::MaxDeletePercent
         | Hold::MaxChangePercent
+        | Hold::Weakening
+        | Hold::Lockout
+        | Hold::Contested
         | Hold::FirstContact(_)
         | Hold::DeleteAfter
         | Hold::Suspended => along(),
@@ -101,10 +112,31 @@ fn why(change: &Change, holds: &HashMap<Slot, Hold>, planned: &BTreeSet<Slot>) -
     }
 }
 
+fn contested(change: &Change) -> Option<String> {
+    let contest = change.contest.as_ref()?;
+    let field = change.fields.iter().find(|field| field.path == contest.path)?;
+    let brief = |value: &serde_json::Value| {
+        let text = value.to_string();
+        text.char_indices().nth(LONGEST_VALUE).map_or_else(|| text.clone(), |(cut, _)| format!("{}…", &text[..cut]))
+    };
+    Some(format!(
+        "{} was turned back {} times since {}: the files say {}, somebody else sets {}; find out who, and settle it in the \
+         files or with them",
+        contest.path,
+        contest.times,
+        rfc3339(contest.since),
+        brief(&field.to),
+        brief(&field.from)
+    ))
+}
+
 /// The same as warnings, where nobody would look for the reason elsewhere.
 pub(super) fn explanations(changes: &[Change]) -> Vec<String> {
-    let is_told =
-        |hold: Hold| matches!(hold, Hold::StillDeclared | Hold::StillReferenced(_) | Hold::Blocked | Hold::WouldReset);
+    let is_told = |hold: Hold| {
+        let others =
+            matches!(hold, Hold::Blocked | Hold::WouldReset | Hold::Weakening | Hold::Lockout | Hold::Contested);
+        others || matches!(hold, Hold::StillDeclared | Hold::StillReferenced(_))
+    };
     let told = changes.iter().filter(|change| change.held.is_some_and(is_told) || !change.losses.is_empty());
     let sentence = |change: &Change| {
         let place = change.place.as_ref().map_or_else(String::new, |place| format!("{place}: "));

@@ -36,6 +36,8 @@ pub struct Drawn {
     /// Kinds and fields that were never seen before.
     pub unknown: BTreeSet<(&'static str, &'static str)>,
     pub windows: BTreeMap<&'static str, Window>,
+    /// What somebody else turns back again and again.
+    pub contested: BTreeSet<Key>,
     /// Which of the held changes are approved, by their place.
     pub approved: u64,
 }
@@ -63,6 +65,15 @@ impl Drawn {
             is_contacted: &|kind, field| !self.unknown.contains(&(kind, field)),
             windows: &self.windows,
             may_delete: &|key| self.due.contains(key),
+            contested: &|change| {
+                let contest = Contest {
+                    path: "description".to_owned(),
+                    times: 5,
+                    since: SystemTime::UNIX_EPOCH,
+                    until: SystemTime::UNIX_EPOCH,
+                };
+                self.contested.contains(&change.key).then_some(contest)
+            },
             is_approved,
         })
     }
@@ -151,9 +162,13 @@ fn fields(kind: &str) -> BoxedStrategy<Value> {
             let roles = (0..7).map(|n| format!("r{n}")).chain(["own".to_owned()]).collect();
             let parent = proptest::option::weighted(0.1, Just(json!("t0")));
             let apps = proptest::option::weighted(0.1, Just(json!(["app"])));
-            (sparse(tenant(roles)), parent, apps)
-                .prop_map(|(mut tenant, parent, apps)| {
-                    for (name, value) in [("parent", parent), ("federatedAppIds", apps)] {
+            let sso = proptest::option::weighted(0.9, any::<bool>().prop_map(Value::from));
+            let auth = proptest::option::weighted(0.3, select(vec![json!("none"), json!("saml"), json!("")]));
+            (sparse(tenant(roles)), parent, apps, sso, auth)
+                .prop_map(|(mut tenant, parent, apps, sso, auth)| {
+                    for (name, value) in
+                        [("parent", parent), ("federatedAppIds", apps), ("enforceSSO", sso), ("authType", auth)]
+                    {
                         if let Some(value) = value {
                             tenant[name] = value;
                         }
@@ -227,11 +242,16 @@ fn guards() -> impl Strategy<Value = Guards> {
             Most { default, by_kind: named.collect(), percent }
         })
     };
-    (limit(), limit(), proptest::option::of(percent())).prop_map(|(deletes, missing, max_change_percent)| Guards {
-        deletes,
-        missing,
-        max_change_percent,
-    })
+    let watch = || select(vec![Watch::Hold, Watch::Hold, Watch::Warn, Watch::Off]);
+    (limit(), limit(), proptest::option::of(percent()), watch(), watch()).prop_map(
+        |(deletes, missing, max_change_percent, weakening, lockout)| Guards {
+            deletes,
+            missing,
+            max_change_percent,
+            weakening,
+            lockout,
+        },
+    )
 }
 
 /// Was the project seen before? One that was not is mostly empty, and nothing of it is owned.
@@ -281,11 +301,12 @@ pub fn drawn() -> impl Strategy<Value = Drawn> {
         by_kind((0usize..3, 0usize..6)),
         select(vec![Sent::Same, Sent::Different, Sent::Unknown]),
     );
-    let rules = (policy(), guards(), contact(), any::<bool>(), proptest::bool::weighted(0.9), unknown());
+    let contested = proptest::collection::btree_set(select(names()), 0..3);
+    let rules = (policy(), guards(), contact(), any::<bool>(), proptest::bool::weighted(0.9), unknown(), contested);
     let approved = prop_oneof![Just(0), Just(u64::MAX), any::<u64>()];
     (fates, by_kind(odds()), around, rules, approved).prop_map(|(fates, odds, around, rules, approved)| {
         let (answers, named, lately, sent) = around;
-        let (policy, guards, contact, renamed, holds_contact, unknown) = rules;
+        let (policy, guards, contact, renamed, holds_contact, unknown, contested) = rules;
         let mut odds = odds;
         if contact == Contact::FirstOfEmpty {
             for odds in odds.values_mut() {
@@ -313,6 +334,7 @@ pub fn drawn() -> impl Strategy<Value = Drawn> {
             holds_contact,
             unknown,
             windows: windows.collect(),
+            contested,
             approved,
             owned,
         }

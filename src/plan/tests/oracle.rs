@@ -340,6 +340,24 @@ impl Drawn {
             }
     }
 
+    /// What it lowers or locks of something that lives, and what the guard against it does.
+    pub fn dangers(&self, change: &Change) -> Vec<(Hold, Watch)> {
+        let is_on = |value: Option<&Value>| value == Some(&json!(true));
+        let Some(live) = self.listed(&change.key).filter(|_| change.action == Action::Update) else { return vec![] };
+        let fields = change.fields.iter().filter(|_| change.key.kind == "tenants");
+        let danger = |field: &FieldChange| {
+            let (from, to) = (is_on(live.get(&field.path)), is_on(Some(&field.to)));
+            let has_sso = live.get("authType") == Some(&json!("saml"));
+            match (field.path.as_str(), from, to) {
+                ("enforceSSO", true, false) => Some((Hold::Weakening, self.guards.weakening)),
+                ("enforceSSO", false, true) if !has_sso => Some((Hold::Lockout, self.guards.lockout)),
+                ("disabled", false, true) => Some((Hold::Lockout, self.guards.lockout)),
+                _ => None,
+            }
+        };
+        fields.filter_map(danger).collect()
+    }
+
     /// What the plan deletes together with this and what refers to it.
     pub fn deleted_with(&self, gone: &Key) -> BTreeSet<Key> {
         self.referrers(gone).together
@@ -359,6 +377,11 @@ impl Drawn {
         reasons.extend(self.is_first_contact(change, plan).then_some(Hold::FirstContact(Contact::Part)));
         reasons.extend(self.is_shrunk(kind).then_some(Hold::ObservationShrank));
         reasons.extend((change.would_reset.is_some()).then_some(Hold::WouldReset));
+        reasons.extend(
+            self.dangers(change).into_iter().filter_map(|(hold, watch)| (watch == Watch::Hold).then_some(hold)),
+        );
+        let is_contested = change.action == Action::Update && self.contested.contains(&change.key);
+        reasons.extend(is_contested.then_some(Hold::Contested));
         if change.action == Action::Delete {
             reasons.extend(self.referred(&change.key, plan, approved));
             let deletes = self.world.live.keys().filter(|key| key.kind == kind && self.is_deletable(key)).count();

@@ -9,6 +9,7 @@ use crate::descope::Name;
 use crate::descope::call::route;
 use crate::resource::Document;
 use crate::resource::fold::is_zero;
+use crate::resource::risk::Risk;
 use crate::resource::secret::item_id;
 use crate::resource::spec::Field;
 use crate::resource::spec::How;
@@ -121,8 +122,8 @@ const ITEM: &[Field] = &[
     Field::domains("domains").same_as(&["sso[].domains", "settings.domains"]),
     Field::text("redirectUrl"),
     Field::one_of("authType", &["none", "saml", "oidc"]).maybe_returned().omit_keeps().apart(),
-    Field::object("saml", SAML),
-    Field::object("oidc", OIDC),
+    Field::object("saml", SAML).risks(&[Risk::WeakerEmpty]),
+    Field::object("oidc", OIDC).risks(&[Risk::WeakerEmpty]),
     Field::text(answer::ON).computed(),
 ];
 

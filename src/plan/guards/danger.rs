@@ -1,0 +1,116 @@
+//! What lowers protection or locks people out, as the tables say of their fields.
+
+use super::Hold;
+use crate::plan::Change;
+use crate::plan::FieldChange;
+use crate::plan::Inputs;
+use crate::plan::Live;
+use crate::plan::Plan;
+use crate::plan::Task;
+use crate::resource;
+use crate::resource::Action;
+use crate::resource::Document;
+use crate::resource::Harm;
+use crate::resource::fold;
+
+/// What a guard does where it applies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Watch {
+    /// The part waits for an approval.
+    Hold,
+    /// The plan says so.
+    Warn,
+    /// Nothing.
+    Off,
+}
+
+impl Hold {
+    fn of(harm: Harm) -> Self {
+        match harm {
+            Harm::Weakening => Self::Weakening,
+            Harm::Lockout => Self::Lockout,
+        }
+    }
+}
+
+/// Marks the parts of changes that lower protection or lock people out. Of a change that does more than that, the rest
+/// becomes a change of its own. What a create brings, and what a guard only watches, is a warning.
+pub(super) fn mark(inputs: &Inputs<'_>, live: &Live<'_>, plan: &mut Plan) {
+    let mut changes = Vec::with_capacity(plan.changes.len());
+    for mut change in std::mem::take(&mut plan.changes) {
+        let found = found(inputs, live, &change);
+        if found.is_empty() {
+            changes.push(change);
+            continue;
+        }
+        let is_held = |harm: Harm, is_new: bool| !is_new && watch(inputs, harm) == Watch::Hold;
+        let told =
+            found.iter().filter(|risk| !is_held(risk.harm, risk.is_new) && watch(inputs, risk.harm) != Watch::Off);
+        let place = change.place.as_ref().map_or_else(String::new, |place| format!("{place}: "));
+        plan.warnings
+            .extend(told.map(|risk| format!("{place}{} {}: {}", change.key, consequence(risk.harm), risk.what)));
+        let held: Vec<&Risky> = found.iter().filter(|risk| is_held(risk.harm, risk.is_new)).collect();
+        let tasks = std::mem::take(&mut change.tasks);
+        let is_risky = |task: &Task| held.iter().any(|risk| risk.part == task.slot.part);
+        let (risky, rest): (Vec<_>, Vec<_>) = tasks.into_iter().partition(is_risky);
+        if !rest.is_empty() && !risky.is_empty() {
+            changes.push(Change { fields: fields(&rest), tasks: rest, ..change.clone() });
+            change.fields = fields(&risky);
+            change.tasks = risky;
+        } else {
+            change.tasks = if risky.is_empty() { rest } else { risky };
+        }
+        change.dangers = held.iter().map(|risk| (Hold::of(risk.harm), risk.what.clone())).collect();
+        changes.push(change);
+    }
+    plan.changes = changes;
+}
+
+struct Risky {
+    part: &'static str,
+    harm: Harm,
+    what: String,
+    /// Nobody relies on what was never there.
+    is_new: bool,
+}
+
+fn found(inputs: &Inputs<'_>, live: &Live<'_>, change: &Change) -> Vec<Risky> {
+    let key = &change.key;
+    let Some(declared) = inputs.desired.resources.get(key).filter(|_| change.action != Action::Delete) else {
+        return Vec::new();
+    };
+    let Some(kind) = resource::kind(key.kind) else { return Vec::new() };
+    let document = live.get(&change.old_key());
+    // A part that its own call has not shown was never looked at by whoever relies on it.
+    let is_missing = |part: &resource::Part| {
+        let is_there = |document: &Document| {
+            part.fields.iter().any(|field| document.get(field.name).is_some_and(|value| !fold::is_zero(value)))
+        };
+        change.completes && !document.is_some_and(is_there)
+    };
+    let mut found = Vec::new();
+    for part in change.tasks.iter().filter_map(|task| kind.spec().part(task.slot.part)) {
+        let is_new = document.is_none() || is_missing(part);
+        let risks = resource::risks(&[part], &declared.fields, document);
+        found.extend(risks.into_iter().map(|(harm, what)| Risky { part: part.name, harm, what, is_new }));
+    }
+    found
+}
+
+fn watch(inputs: &Inputs<'_>, harm: Harm) -> Watch {
+    match harm {
+        Harm::Weakening => inputs.guards.weakening,
+        Harm::Lockout => inputs.guards.lockout,
+    }
+}
+
+fn consequence(harm: Harm) -> &'static str {
+    match harm {
+        Harm::Weakening => "has less protection than it could",
+        Harm::Lockout => "may lock people out",
+    }
+}
+
+fn fields(tasks: &[Task]) -> Vec<FieldChange> {
+    tasks.iter().flat_map(|task| task.fields.iter().cloned()).collect()
+}

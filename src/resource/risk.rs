@@ -1,0 +1,307 @@
+//! What a change of a field may do to the people behind it, as its table says: lower their protection, or lock them out.
+
+use super::Document;
+use super::Field;
+use super::Part;
+use super::Shape;
+use super::fold::is_zero;
+use super::secret::item_id;
+use serde_json::Value;
+use std::collections::BTreeSet;
+
+/// What is bad about a change.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Harm {
+    /// It lowers protection compared with the live value.
+    Weakening,
+    /// It may lock people out.
+    Lockout,
+}
+
+/// Which change of a field is bad.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Risk {
+    /// The protection is turned off.
+    WeakerOff,
+    /// The rule becomes a smaller number.
+    WeakerBelow,
+    /// The rule becomes a larger number, or none, which 0 is.
+    WeakerAbove,
+    /// What was there is there no more.
+    WeakerEmpty,
+    /// It becomes this.
+    WeakerAs(&'static str),
+    /// An entry with a wildcard is added.
+    WeakerWildcard,
+    /// It is turned on.
+    LocksOn,
+    /// It is turned on while this field beside it says that there is nothing to use instead.
+    LocksOnWithout(&'static str),
+    /// It is turned off while that field says so.
+    LocksOffWithout(&'static str),
+    /// More than half of its entries go.
+    LocksHalved,
+}
+
+impl Risk {
+    /// What is bad about it.
+    pub fn harm(self) -> Harm {
+        match self {
+            Self::WeakerOff
+            | Self::WeakerBelow
+            | Self::WeakerAbove
+            | Self::WeakerEmpty
+            | Self::WeakerAs(_)
+            | Self::WeakerWildcard => Harm::Weakening,
+            Self::LocksOn | Self::LocksOnWithout(_) | Self::LocksOffWithout(_) | Self::LocksHalved => Harm::Lockout,
+        }
+    }
+
+    /// What becomes of the field at this path, in words, where that is bad. `root` is the whole live document.
+    fn met(self, path: &str, from: &Value, to: &Value, root: Option<&Document>) -> Option<String> {
+        let is_on = |value: &Value| *value == Value::Bool(true);
+        let goes_on = !is_on(from) && is_on(to);
+        let goes_off = is_on(from) && !is_on(to);
+        let number = |value: &Value| value.as_f64().unwrap_or_default();
+        let (before, after) = (number(from), number(to));
+        let lacks = |field: &str| {
+            let value = root.and_then(|root| root.get(field));
+            value.is_none_or(|value| is_zero(value) || value == "none")
+        };
+        let (is_bad, what) = match self {
+            Self::WeakerOff => (goes_off, format!("{path} is turned off")),
+            Self::WeakerBelow => (after < before, format!("{path} goes down from {before} to {after}")),
+            Self::WeakerAbove if after == 0.0 => (before > 0.0, format!("{path} is no longer limited to {before}")),
+            Self::WeakerAbove => (before > 0.0 && after > before, format!("{path} goes up from {before} to {after}")),
+            Self::WeakerEmpty => (!is_zero(from) && is_zero(to), format!("{path} is emptied")),
+            Self::WeakerAs(word) => (from != word && to == word, format!("{path} becomes {word}")),
+            Self::WeakerWildcard => {
+                let known = entries(from);
+                let new = entries(to).into_iter().find(|entry| entry.contains('*') && !known.contains(entry));
+                (new.is_some(), format!("{path} gains the wildcard {}", new.unwrap_or_default()))
+            }
+            Self::LocksOn => (goes_on, format!("{path} is turned on")),
+            Self::LocksOnWithout(field) => {
+                (goes_on && lacks(field), format!("{path} is turned on, and {field} says that there is none to use"))
+            }
+            Self::LocksOffWithout(field) => {
+                (goes_off && lacks(field), format!("{path} is turned off, and {field} says that there is no other"))
+            }
+            Self::LocksHalved => {
+                let (known, kept) = (entries(from), entries(to));
+                let gone = known.iter().filter(|entry| !kept.contains(*entry)).count();
+                (gone * 2 > known.len(), format!("{gone} of {} entries of {path} go", known.len()))
+            }
+        };
+        is_bad.then_some(what)
+    }
+}
+
+/// Of a list, or one text.
+fn entries(value: &Value) -> BTreeSet<&str> {
+    match value {
+        Value::String(text) if !text.is_empty() => [text.as_str()].into(),
+        Value::Array(items) => items.iter().filter_map(Value::as_str).collect(),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Object(_) => BTreeSet::new(),
+    }
+}
+
+/// What is bad about making of this live document what the YAML writes of these parts. Without a live one: about creating
+/// it.
+pub fn risks(parts: &[&'static Part], declared: &Document, live: Option<&Document>) -> Vec<(Harm, String)> {
+    let mut found = Vec::new();
+    for part in parts {
+        let from = |field: &Field| live.and_then(|live| live.get(field.name));
+        let written = part.fields.iter().filter_map(|field| Some((field, declared.get(field.name)?)));
+        for (field, to) in written {
+            walk(field, field.name, from(field).unwrap_or(&Value::Null), to, live, &mut found);
+        }
+    }
+    found
+}
+
+fn walk(field: &Field, path: &str, from: &Value, to: &Value, root: Option<&Document>, found: &mut Vec<(Harm, String)>) {
+    found.extend(field.risks.iter().filter_map(|risk| Some((risk.harm(), risk.met(path, from, to, root)?))));
+    match field.shape {
+        Shape::Object(fields) => inside(fields, path, from, to, root, found),
+        Shape::Items { key, fields, keeps } => {
+            let none = Vec::new();
+            let (before, after) = (from.as_array().unwrap_or(&none), to.as_array().unwrap_or(&none));
+            let same = |items: &[Value], one: &Value| {
+                items.iter().find(|item| item_id(key, item) == item_id(key, one)).cloned()
+            };
+            let at = |item: &Value| format!("{path}[{}]", item_id(key, item).join(","));
+            for item in after {
+                inside(fields, &at(item), &same(before, item).unwrap_or_default(), item, root, found);
+            }
+            for item in before.iter().filter(|item| !keeps && same(after, item).is_none()) {
+                inside(fields, &at(item), item, &Value::Null, root, found);
+            }
+        }
+        Shape::Text
+        | Shape::Name
+        | Shape::Flag
+        | Shape::Integer(..)
+        | Shape::OneOf(_)
+        | Shape::Set
+        | Shape::List(_)
+        | Shape::Attributes
+        | Shape::Map(_)
+        | Shape::Json
+        | Shape::Reference(_)
+        | Shape::References(_)
+        | Shape::Opaque(_)
+        | Shape::Secret => {}
+    }
+}
+
+/// Each field that is written; all of them where `null` clears the whole.
+fn inside(
+    fields: &[Field],
+    path: &str,
+    from: &Value,
+    to: &Value,
+    root: Option<&Document>,
+    found: &mut Vec<(Harm, String)>,
+) {
+    for field in fields {
+        let after = if to.is_null() { Some(&Value::Null) } else { to.get(field.name) };
+        let Some(after) = after else { continue };
+        walk(
+            field,
+            &format!("{path}.{}", field.name),
+            from.get(field.name).unwrap_or(&Value::Null),
+            after,
+            root,
+            found,
+        );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::resource::spec::How;
+    use crate::resource::spec::Read;
+    use serde_json::json;
+
+    static PART: Part = Part {
+        name: "",
+        read: Read::List,
+        how: How::Overwrite,
+        fields: &[
+            Field::flag("sso").risks(&[Risk::WeakerOff, Risk::LocksOnWithout("auth")]),
+            Field::flag("login").risks(&[Risk::LocksOffWithout("auth")]),
+            Field::flag("disabled").risks(&[Risk::LocksOn]),
+            Field::one_of("type", &["", "public"]).risks(&[Risk::WeakerAs("public")]),
+            Field::set("urls").risks(&[Risk::WeakerWildcard, Risk::LocksHalved]),
+            Field::set("ips").risks(&[Risk::WeakerEmpty]),
+            Field::object(
+                "rules",
+                &[
+                    Field::integer("least", 0, 99).risks(&[Risk::WeakerBelow]),
+                    Field::integer("tries", 0, 99).risks(&[Risk::WeakerAbove]),
+                ],
+            ),
+            Field::items("items", &["id"], &[Field::text("id"), Field::text("saml").risks(&[Risk::WeakerEmpty])]),
+        ],
+    };
+
+    fn met(live: &Value, declared: &Value) -> Vec<String> {
+        let document = |value: &Value| value.as_object().cloned().unwrap();
+        let live = live.as_object().map(|_| document(live));
+        let found = risks(&[&PART], &document(declared), live.as_ref());
+        found.into_iter().map(|(harm, what)| format!("{harm:?}: {what}")).collect()
+    }
+
+    #[test]
+    fn each_risk_is_met_by_what_is_bad_and_by_nothing_else() {
+        let cases: &[(Value, Value, &[&str])] = &[
+            (json!({ "sso": true }), json!({ "sso": false }), &["Weakening: sso is turned off"]),
+            (json!({ "sso": true }), json!({ "sso": null }), &["Weakening: sso is turned off"]),
+            (json!({ "sso": true }), json!({}), &[]),
+            (
+                json!({ "sso": false }),
+                json!({ "sso": true, "auth": "saml" }),
+                &["Lockout: sso is turned on, and auth says that there is none to use"],
+            ),
+            (
+                json!({ "auth": "none" }),
+                json!({ "sso": true }),
+                &["Lockout: sso is turned on, and auth says that there is none to use"],
+            ),
+            (json!({ "auth": "saml" }), json!({ "sso": true }), &[]),
+            (
+                json!({ "login": true }),
+                json!({ "login": false }),
+                &["Lockout: login is turned off, and auth says that there is no other"],
+            ),
+            (json!({ "login": true, "auth": "oidc" }), json!({ "login": false }), &[]),
+            (json!({}), json!({ "disabled": true }), &["Lockout: disabled is turned on"]),
+            (json!({ "disabled": true }), json!({ "disabled": true }), &[]),
+            (json!({ "disabled": true }), json!({ "disabled": false }), &[]),
+            (json!({ "type": "" }), json!({ "type": "public" }), &["Weakening: type becomes public"]),
+            (json!({ "type": "public" }), json!({ "type": "" }), &[]),
+            (
+                json!({ "urls": ["https://a/*"] }),
+                json!({ "urls": ["https://a/*", "https://b/*"] }),
+                &["Weakening: urls gains the wildcard https://b/*"],
+            ),
+            (
+                json!({ "urls": ["a", "b", "c"] }),
+                json!({ "urls": ["c", "d"] }),
+                &["Lockout: 2 of 3 entries of urls go"],
+            ),
+            (json!({ "urls": ["a", "b"] }), json!({ "urls": ["b"] }), &[]),
+            (json!({ "urls": ["a"] }), json!({ "urls": null }), &["Lockout: 1 of 1 entries of urls go"]),
+            (json!({ "ips": ["a", "b"] }), json!({ "ips": [] }), &["Weakening: ips is emptied"]),
+            (json!({ "ips": ["a", "b"] }), json!({ "ips": ["a"] }), &[]),
+            (
+                json!({ "rules": { "least": 12, "tries": 3 } }),
+                json!({ "rules": { "least": 8 } }),
+                &["Weakening: rules.least goes down from 12 to 8"],
+            ),
+            (
+                json!({ "rules": { "least": 12, "tries": 3 } }),
+                json!({ "rules": { "tries": 9 } }),
+                &["Weakening: rules.tries goes up from 3 to 9"],
+            ),
+            (
+                json!({ "rules": { "tries": 3 } }),
+                json!({ "rules": { "tries": 0 } }),
+                &["Weakening: rules.tries is no longer limited to 3"],
+            ),
+            (json!({ "rules": { "least": 1, "tries": 0 } }), json!({ "rules": { "least": 2, "tries": 5 } }), &[]),
+            (
+                json!({ "rules": { "least": 1, "tries": 3 } }),
+                json!({ "rules": null }),
+                &["Weakening: rules.least goes down from 1 to 0", "Weakening: rules.tries is no longer limited to 3"],
+            ),
+            (
+                json!({ "items": [{ "id": "a", "saml": "x" }] }),
+                json!({ "items": [] }),
+                &["Weakening: items[a].saml is emptied"],
+            ),
+            (
+                json!({ "items": [{ "id": "a", "saml": "x" }] }),
+                json!({ "items": [{ "id": "a", "saml": null }] }),
+                &["Weakening: items[a].saml is emptied"],
+            ),
+            (json!({ "items": [{ "id": "a", "saml": "x" }] }), json!({ "items": [{ "id": "a" }] }), &[]),
+            (
+                Value::Null,
+                json!({ "disabled": true, "type": "public", "urls": ["*"], "sso": true }),
+                &[
+                    "Lockout: sso is turned on, and auth says that there is none to use",
+                    "Lockout: disabled is turned on",
+                    "Weakening: type becomes public",
+                    "Weakening: urls gains the wildcard *",
+                ],
+            ),
+            (Value::Null, json!({ "rules": { "least": 1 }, "ips": [], "login": false }), &[]),
+        ];
+        for (live, declared, expected) in cases {
+            assert_eq!(met(live, declared), *expected, "{live} -> {declared}");
+        }
+    }
+}

@@ -1,0 +1,109 @@
+//! Fields that somebody else turned back after we had set them, each time.
+
+use super::Digest;
+use super::Error;
+use super::project::ProjectState;
+use super::project::from_millis;
+use super::project::key;
+use super::project::tenant;
+use super::project::text;
+use super::project::to_millis;
+use crate::resource::Key;
+use rusqlite::params;
+use std::time::SystemTime;
+
+/// One field, turned back once.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reversion {
+    /// The resource.
+    pub key: Key,
+    /// The field.
+    pub path: String,
+    /// Fingerprint of what the files say.
+    pub declared: Digest,
+    /// Fingerprint of what was there instead.
+    pub live: Digest,
+    /// When a look showed it.
+    pub at: SystemTime,
+}
+
+impl ProjectState {
+    /// All that are remembered, oldest first.
+    pub fn reversions(&self) -> Result<Vec<Reversion>, Error> {
+        self.read(|connection, id| {
+            let sql = "SELECT kind, tenant, name, path, declared, live, at FROM reverted WHERE project = ? ORDER BY at";
+            let mut statement = connection.prepare_cached(sql)?;
+            let mut rows = statement.query([id])?;
+            let mut found = Vec::new();
+            while let Some(row) = rows.next()? {
+                // A damaged row says nothing.
+                let digests = row.get("declared").ok().zip(row.get("live").ok());
+                if let Some((key, (declared, live))) = key(row)?.zip(digests) {
+                    let at = from_millis(row.get("at")?);
+                    found.push(Reversion { key, path: text(row, "path")?, declared, live, at });
+                }
+            }
+            Ok(found)
+        })
+    }
+
+    /// Remembers more of them, and forgets what is older than `from`.
+    pub fn note_reversions(&self, reversions: &[Reversion], from: SystemTime) -> Result<(), Error> {
+        self.write(|transaction, id| {
+            let sql = "DELETE FROM reverted WHERE project = ? AND at < ?";
+            transaction.prepare_cached(sql)?.execute(params![id, to_millis(from)])?;
+            let sql = "INSERT INTO reverted (project, kind, tenant, name, path, declared, live, at)
+                       VALUES (?, ?, ?, ?, ?, ?, ?, ?)";
+            let mut statement = transaction.prepare_cached(sql)?;
+            for Reversion { key, path, declared, live, at } in reversions {
+                statement.execute(params![
+                    id,
+                    key.kind,
+                    tenant(key),
+                    key.name,
+                    path,
+                    declared,
+                    live,
+                    to_millis(*at)
+                ])?;
+            }
+            Ok(())
+        })
+    }
+
+    /// Forgets all of these resources.
+    pub fn forget_reversions(&self, keys: &[&Key]) -> Result<(), Error> {
+        self.write(|transaction, id| {
+            let sql = "DELETE FROM reverted WHERE project = ? AND kind = ? AND tenant = ? AND name = ?";
+            let mut statement = transaction.prepare_cached(sql)?;
+            keys.iter().try_for_each(|key| statement.execute(params![id, key.kind, tenant(key), key.name]).map(drop))
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::state::State;
+    use std::time::Duration;
+
+    #[test]
+    fn reversions_are_remembered_for_as_long_as_they_count() {
+        let dir = tempfile::tempdir().unwrap();
+        let project = State::open(dir.path()).unwrap().project("h", "p", "o");
+        let at = |seconds: u64| SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000 + seconds);
+        let one = |name: &str, seconds: u64| Reversion {
+            key: Key::new("roles", name),
+            path: "description".to_owned(),
+            declared: [1; 32],
+            live: [2; 32],
+            at: at(seconds),
+        };
+        project.note_reversions(&[one("a", 10), one("b", 5)], at(0)).unwrap();
+        project.note_reversions(&[one("a", 20)], at(6)).unwrap();
+
+        assert_eq!(project.reversions().unwrap(), [one("a", 10), one("a", 20)]);
+        project.forget_reversions(&[&Key::new("roles", "a")]).unwrap();
+        assert_eq!(project.reversions().unwrap(), []);
+    }
+}

@@ -1,0 +1,92 @@
+//! Kinds and resources that are only observed for a while, in a project that goes on.
+
+use super::Error;
+use super::project::ProjectState;
+use super::project::from_millis;
+use super::project::text;
+use super::project::to_millis;
+use rusqlite::params;
+use std::time::SystemTime;
+
+/// A kind, or one resource of it.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Suspended {
+    /// The YAML key.
+    pub kind: String,
+    /// The identity; `None` for all of the kind.
+    pub id: Option<String>,
+    /// Since when.
+    pub since: SystemTime,
+    /// It ends by itself.
+    pub until: SystemTime,
+}
+
+impl ProjectState {
+    /// All that is not over.
+    pub fn suspensions(&self, now: SystemTime) -> Result<Vec<Suspended>, Error> {
+        self.read(|connection, id| {
+            let sql = "SELECT kind, resource, since, until FROM suspended WHERE project = ? AND until > ?
+                       ORDER BY kind, resource";
+            let mut statement = connection.prepare_cached(sql)?;
+            let rows = statement.query_map(params![id, to_millis(now)], |row| {
+                Ok(Suspended {
+                    kind: text(row, "kind")?,
+                    id: Some(text(row, "resource")?).filter(|id| !id.is_empty()),
+                    since: from_millis(row.get("since")?),
+                    until: from_millis(row.get("until")?),
+                })
+            })?;
+            rows.collect()
+        })
+    }
+
+    /// Suspends it until then; again moves the end. What is over is forgotten.
+    pub fn suspend_part(&self, kind: &str, id: Option<&str>, until: SystemTime) -> Result<(), Error> {
+        self.write_by_clock(|transaction, project, now| {
+            let sql = "DELETE FROM suspended WHERE project = ? AND until <= ?";
+            transaction.prepare_cached(sql)?.execute(params![project, to_millis(now)])?;
+            let sql = "INSERT INTO suspended (project, kind, resource, since, until) VALUES (?, ?, ?, ?, ?)
+                       ON CONFLICT DO UPDATE SET until = excluded.until";
+            let row = params![project, kind, id.unwrap_or_default(), to_millis(now), to_millis(until)];
+            transaction.prepare_cached(sql)?.execute(row).map(drop)
+        })
+    }
+
+    /// Ends it. Was there one?
+    pub fn resume_part(&self, kind: &str, id: Option<&str>) -> Result<bool, Error> {
+        self.write_by_clock(|transaction, project, now| {
+            let sql = "DELETE FROM suspended WHERE project = ? AND kind = ? AND resource = ? RETURNING until > ?";
+            let row = params![project, kind, id.unwrap_or_default(), to_millis(now)];
+            let mut statement = transaction.prepare_cached(sql)?;
+            let found: Vec<bool> = statement.query_map(row, |row| row.get(0))?.collect::<Result<_, _>>()?;
+            Ok(found.contains(&true))
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::state::State;
+    use std::time::Duration;
+
+    #[test]
+    fn a_part_is_suspended_until_its_end_or_until_it_is_resumed() {
+        let dir = tempfile::tempdir().unwrap();
+        let project = State::open(dir.path()).unwrap().project("h", "p", "o");
+        let (now, hour) = (project.now(), Duration::from_secs(3600));
+        let told = |at: SystemTime| {
+            let all = project.suspensions(at).unwrap();
+            all.into_iter().map(|one| format!("{} {}", one.kind, one.id.unwrap_or_default())).collect::<Vec<_>>()
+        };
+        project.suspend_part("tenants", Some("acme"), now + hour).unwrap();
+        project.suspend_part("roles", None, now + hour).unwrap();
+        project.suspend_part("roles", None, now + 2 * hour).unwrap();
+
+        assert_eq!(told(now), ["roles ", "tenants acme"]);
+        assert_eq!(told(now + hour), ["roles "]);
+        assert!(!project.resume_part("tenants", None).unwrap());
+        assert!(project.resume_part("tenants", Some("acme")).unwrap());
+        assert_eq!(told(now), ["roles "]);
+    }
+}
