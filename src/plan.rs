@@ -466,6 +466,7 @@ impl Plan {
                 }
             }
         }
+        guards::refuse_looked_at(self);
         guards::settle(&mut self.changes);
         self.hold_suspended();
     }
@@ -563,6 +564,7 @@ pub fn diff(inputs: &Inputs<'_>) -> Plan {
     order::arrange(&mut plan.changes, inputs.observed.began, &live);
     handover::arrange(&mut plan, &live);
     guards::hold(inputs, &live, &mut plan);
+    guards::refuse_looked_at(&mut plan);
     order::batch(&mut plan.changes);
     plan.observed.clone_from(&live.observed);
     plan.fingerprint = guards::fingerprint(&plan.changes);
@@ -821,6 +823,9 @@ fn plan_declared(
         message,
         place: Some(declared.place.clone()),
     }));
+    for (field, message) in std::mem::take(&mut differences.unsent) {
+        guards::look_at_once(inputs, declared, field, message, plan);
+    }
     wait_for_parts(inputs, declared, &differences.unread, plan);
     let action = match (document, old) {
         (None, _) if is_unlisted && differences.fields.is_empty() => return,

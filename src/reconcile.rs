@@ -321,7 +321,9 @@ impl Reconciler {
         self.memory.span = Some(span.clone());
         self.memory.shown_revision.clear();
         self.memory.is_asked = trigger != Trigger::Interval;
-        let Some(outcome) = self.pass(trigger, more).instrument(span.clone()).await else { return self.publish() };
+        let Some(outcome) = Box::pin(self.pass(trigger, more)).instrument(span.clone()).await else {
+            return self.publish();
+        };
         let planned = self.memory.plan.as_ref().filter(|_| outcome != Outcome::Failed);
         let changes = planned.map_or(0, |plan| plan.changes.len());
         self.observe_phase("total", started);
@@ -475,6 +477,8 @@ impl Reconciler {
         more: &mut TriggerReceiver,
     ) -> (Arc<Desired>, Sight) {
         let assessor = self.assessor.clone();
+        // It may wait long for the rate limit, as the status goes on to say.
+        let mut changes = self.queue.changes();
         loop {
             self.queue.begin_look(&self.assessor.project, self.revision());
             let asked = Arc::clone(&desired);
@@ -483,6 +487,10 @@ impl Reconciler {
                 tokio::select! {
                     biased;
                     sight = &mut look => break sight,
+                    () = tokio::time::sleep(STATUS_EVERY), if changes.has_changed().unwrap_or_default() => {
+                        changes.borrow_and_update();
+                        self.publish();
+                    }
                     () = more.fired() => {
                         if let Some((newest, _)) = self.load().await {
                             self.take_in(&newest);

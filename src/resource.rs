@@ -8,6 +8,7 @@ pub mod fold;
 pub mod form;
 pub mod key;
 pub mod kind;
+pub mod legible;
 pub mod opaque;
 pub mod refer;
 pub mod reference;

@@ -1,6 +1,7 @@
 //! Names that people take for one another: identities compare byte for byte, eyes do not.
 
-use icu_normalizer::ComposingNormalizerBorrowed;
+use crate::resource::legible::form;
+use crate::resource::legible::is_invisible;
 use std::borrow::Cow;
 
 /// What of a name people see: without letter case, outer and doubled blanks, invisible characters and the choice between
@@ -68,26 +69,6 @@ pub fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Option<&
     best.filter(|(distance, _, is_alone)| *distance <= most && *is_alone).map(|(_, candidate, _)| candidate)
 }
 
-/// The name in quotes, character by character where it is not plain ASCII.
-pub fn exact(name: &str) -> String {
-    const LONGEST: usize = 80;
-    let spelled = |c: char| if matches!(c, ' '..='~') { c.to_string() } else { c.escape_unicode().to_string() };
-    let mut text: String = name.chars().take(LONGEST).map(spelled).collect();
-    if name.chars().nth(LONGEST).is_some() {
-        text.push('…');
-    }
-    format!("`{text}`")
-}
-
-fn form(name: &str) -> Cow<'_, str> {
-    if name.is_ascii() { Cow::Borrowed(name) } else { ComposingNormalizerBorrowed::new_nfkc().normalize(name) }
-}
-
-/// Takes no room on a screen: joiners, marks of direction and order.
-fn is_invisible(c: char) -> bool {
-    matches!(c, '\u{ad}' | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{2064}' | '\u{feff}')
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -133,11 +114,5 @@ mod tests {
         ] {
             assert_eq!(nearest(name, known.into_iter()), expected, "{name}");
         }
-    }
-
-    #[test]
-    fn a_name_is_spelled_out_where_it_is_not_plain() {
-        assert_eq!(exact(" Cafe\u{301}\n"), "` Cafe\\u{301}\\u{a}`");
-        assert_eq!(exact(&"x".repeat(100)).chars().count(), 83);
     }
 }

@@ -12,6 +12,7 @@ use crate::desired::remarks;
 use crate::desired::yaml::shown;
 use crate::resource::Key;
 use crate::resource::Kind;
+use crate::resource::legible::exact;
 use crate::resource::refer;
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
@@ -204,7 +205,7 @@ fn undeclared(references: &[Reference], merged: &mut Merged) {
     let mut names = MAX_NAMES_COMPARED;
     for (to, (first, count, tenant)) in missing {
         let near = declared.get(&seen(to)).and_then(|near| Some((near.id(), alike::difference(&near.id(), &to.id())?)));
-        let near = near.map(|(near, what)| format!("; {} is, which differs only in {what}", alike::exact(&near)));
+        let near = near.map(|(near, what)| format!("; {} is, which differs only in {what}", exact(&near)));
         let near = near.or_else(|| {
             let of_kind = desired.resources.keys().filter(|key| key.kind == to.kind && **key != first.key);
             let known = of_kind.filter(|key| key.tenant.is_none() || key.tenant.as_deref() == tenant);
@@ -215,7 +216,7 @@ fn undeclared(references: &[Reference], merged: &mut Merged) {
                 })
             });
             let near = alike::nearest(&to.name, counted)?;
-            Some(format!("; did you mean {}?", alike::exact(near)))
+            Some(format!("; did you mean {}?", exact(near)))
         });
         let near = near.unwrap_or_default();
         let others = if count > 1 { format!(" (as do {} more)", count - 1) } else { String::new() };
@@ -320,9 +321,9 @@ mod tests {
                  project already; did you mean `articles.read`?",
                 "a.yaml:6: tenants/acme: refers to roles/Edito, which is not declared and so must exist in the project already; did \
                  you mean `Editor`?",
-                "a.yaml:6: tenants/acme: refers to roles/Editor of  t, which is not declared and so must exist in the project already; \
-                 did you mean `Editor of t`?",
                 "a.yaml:6: tenants/acme: refers to roles/Other, which is not declared and so must exist in the project already",
+                "a.yaml:6: tenants/acme: refers to roles/`Editor of  t`, which is not declared and so must exist in the project already; \
+                 did you mean `Editor of t`?",
                 "a.yaml:7: tenants/child: refers to tenants/acne, which is not declared and so must exist in the project already; \
                  did you mean `acme`?",
             ]

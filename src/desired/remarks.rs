@@ -10,6 +10,7 @@ use crate::resource::Field;
 use crate::resource::Key;
 use crate::resource::Kind;
 use crate::resource::Shape;
+use crate::resource::legible::exact;
 use serde_json::Value;
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -48,8 +49,8 @@ fn look_alikes(merged: &mut Merged) {
         let Some(what) = alike::difference(&mine, &others) else { continue };
         let message = format!(
             "{} differs from {}, at {}, only in {what}; both are managed, if that is meant",
-            alike::exact(&mine),
-            alike::exact(&others),
+            exact(&mine),
+            exact(&others),
             at(&first.place)
         );
         warnings.push(about(again, "", message));
@@ -66,7 +67,7 @@ fn has_outer_blank(text: &str) -> bool {
 fn blanks(one: &Declared, fields: &[&Field], merged: &mut Merged) {
     const MESSAGE: &str = "begins or ends with a blank, which Descope may drop; take it out";
     if has_outer_blank(&one.key.name) {
-        let message = format!("its name {} {MESSAGE}", alike::exact(&one.key.name));
+        let message = format!("its name {} {MESSAGE}", exact(&one.key.name));
         merged.warnings.push(about(one, "", message));
     }
     for field in fields {

@@ -5,6 +5,7 @@ use crate::desired::alike;
 use crate::plan::Plan;
 use crate::resource::Action;
 use crate::resource::Key;
+use crate::resource::legible::exact;
 use std::collections::HashMap;
 
 /// One warning for each.
@@ -26,8 +27,8 @@ pub fn warn(plan: &mut Plan) {
         Some(format!(
             "{}: {} {state}, but {} is, which no file declares and which differs only in {what}",
             key.kind,
-            alike::exact(&key.id()),
-            alike::exact(&other)
+            exact(&key.id()),
+            exact(&other)
         ))
     });
     let warnings: Vec<String> = alike.collect();

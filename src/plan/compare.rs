@@ -31,6 +31,8 @@ pub struct Differences {
     pub fields: Vec<FieldChange>,
     /// Differences that no call can remove.
     pub refusals: Vec<String>,
+    /// The same of what we never sent: another release may be the first to compare it.
+    pub unsent: Vec<(FieldChange, String)>,
     /// What cannot be told.
     pub warnings: Vec<String>,
     /// Parts of it that could not be read yet.
@@ -248,10 +250,16 @@ fn compare_at_creation(
     };
     match known {
         Sent::Same => {}
-        Sent::Different => found.refusals.push(format!(
-            "{name} can be set only when the resource is created, and it exists with another value; \
-             put the old value back, or delete the resource in Descope to have it created anew"
-        )),
+        Sent::Different => {
+            let message = format!(
+                "{name} can be set only when the resource is created, and it exists with another value; put the old \
+                 value back, or delete the resource in Descope to have it created anew"
+            );
+            match from.filter(|_| was_sent() == Sent::Unknown) {
+                Some(from) => found.unsent.push((changed(name.to_owned(), field.shape, Some(from), to), message)),
+                None => found.refusals.push(message),
+            }
+        }
         Sent::Unknown => found.warnings.push(format!(
             "{name} is unverified: the API does not return it, and this daemon did not create the resource"
         )),

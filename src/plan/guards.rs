@@ -27,6 +27,8 @@ mod words;
 
 pub use contact::Unknown;
 pub use contact::contacted;
+pub use contact::look_at_once;
+pub use contact::refuse_looked_at;
 pub use contact::unknown_kinds;
 pub use danger::Watch;
 pub use digest::fingerprint;

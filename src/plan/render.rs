@@ -269,7 +269,7 @@ impl ProjectReport {
 impl fmt::Display for RefusedReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { kind, id, message, file, line } = self;
-        write!(f, "x {kind}/{id}: {message}")?;
+        write!(f, "x {kind}/{}: {message}", crate::resource::legible::legible(id))?;
         match file.as_ref().zip(*line) {
             Some((file, line)) => write!(f, "   {file}:{line}"),
             None => Ok(()),

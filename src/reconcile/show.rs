@@ -34,6 +34,7 @@ use crate::telemetry::status::Waits;
 use crate::telemetry::status::Why;
 use std::collections::BTreeSet;
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::SystemTime;
 use tokio::time::Instant;
 use tracing::Span;
@@ -241,6 +242,7 @@ impl Reconciler {
         let suspensions = self.show_suspensions();
         let contested = self.contested();
         let waits = self.waits(suspended_until);
+        let host = self.assessor.client.limits().host;
         let plan = self.memory.plan.as_ref();
         let load = self.memory.load.as_ref();
         self.board.project(&project, |status| {
@@ -249,6 +251,7 @@ impl Reconciler {
             status.holds = plan.map(render::holds).unwrap_or_default();
             status.wait_counts = waits.counts();
             status.waits = waits.rows();
+            status.host = host;
             status.suspended_until = suspended_until.map(rfc3339);
             status.suspensions = suspensions;
             status.contested = contested;
@@ -399,13 +402,7 @@ impl Reconciler {
         if self.queue.paused_by(&self.assessor.project).contains(&PausedBy::Files) {
             return Turn { why: Why::Paused, what: "there are newer files, which are planned first", until: None };
         }
-        match self.assessor.client.limits().paused_until {
-            Some(until) => {
-                let what = "Descope's rate limit was reached, and nothing is sent meanwhile";
-                Turn { why: Why::Gate, what, until: Some(until) }
-            }
-            None => Turn { why: Why::Budget, what: "it goes out as the rate limit allows", until: None },
-        }
+        Turn::at_gate(self.assessor.client.limits().paused_until)
     }
 
     /// Why the project is not as the files want it, in a word; `None` where it is.
@@ -417,6 +414,9 @@ impl Reconciler {
         let is_left = |change: &Change| change.held.is_some_and(|hold| !hold.is_rest()) && !is_suspended(change);
         let is_queued = self.is_at_work();
         let is_unseen = self.queue.awaits_look(&self.assessor.project);
+        // Newer files are looked at.
+        let newest = self.memory.load.as_ref().and_then(|load| load.desired.as_ref());
+        let is_unplanned = newest.zip(self.memory.planned.as_ref()).is_some_and(|(new, old)| !Arc::ptr_eq(new, old));
         let reasons = [
             (self.pause.refusal().is_some(), "paused"),
             (!plan.unobserved.is_empty(), "unobserved"),
@@ -425,7 +425,10 @@ impl Reconciler {
             (has_problem(ProblemState::Retrying), "retrying"),
             (!plan.shrunk.is_empty() || plan.changes.iter().any(is_left), "held"),
             (plan.changes.iter().any(is_suspended), "suspended"),
-            (!has_passed || is_queued || !plan.waiting.is_empty() || !plan.unread.is_empty(), "pending"),
+            (
+                !has_passed || is_queued || is_unplanned || !plan.waiting.is_empty() || !plan.unread.is_empty(),
+                "pending",
+            ),
             (!plan.unlisted.is_empty() || !self.memory.unconfirmed.keys.is_empty() || is_unseen, "unconfirmed"),
         ];
         reasons.into_iter().find(|(is_so, _)| *is_so).map(|(_, reason)| reason)

@@ -1,5 +1,6 @@
 //! Who a resource is within its project.
 
+use super::legible::legible;
 use std::fmt;
 use std::sync::Arc;
 
@@ -52,12 +53,12 @@ impl Key {
     }
 }
 
-/// `roles/TENANT/NAME`; of a kind of which there is one, the kind.
+/// For people: `roles/TENANT/NAME`, a [`legible`] one; of a kind of which there is one, the kind.
 impl fmt::Display for Key {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.tenant.is_none() && *self.name == *self.kind {
             return f.write_str(self.kind);
         }
-        write!(f, "{}/{}", self.kind, self.id())
+        write!(f, "{}/{}", self.kind, legible(&self.id()))
     }
 }

@@ -99,6 +99,9 @@ pub struct ProjectStatus {
     pub waits: Vec<Wait>,
     /// How many wait for each reason.
     pub wait_counts: BTreeMap<&'static str, u64>,
+    /// Of `limiters`; not part of the answer.
+    #[serde(skip)]
+    pub host: String,
     /// What does not go ahead.
     pub problems: Vec<Problem>,
     /// Counts, progress, drift.
@@ -343,6 +346,7 @@ impl Board {
             undeclared: 0,
             waits: Vec::new(),
             wait_counts: BTreeMap::new(),
+            host: String::new(),
             problems: Vec::new(),
             overview: Overview::default(),
             readiness: Readiness::default(),
@@ -376,10 +380,14 @@ impl Board {
         });
     }
 
-    /// Replaces what is known of the queue and the limiters; nobody is told where nothing is new.
+    /// Replaces what is known of the queue and the limiters, and what waits for those; nobody is told where nothing is new.
     pub fn traffic(&self, queue: QueueStatus, limiters: Vec<LimiterStatus>) {
         self.status.send_if_modified(|status| {
             let is_new = status.queue != queue || status.limiters != limiters;
+            for project in status.projects.iter_mut().filter(|_| is_new) {
+                let Some(limiter) = limiters.iter().find(|limiter| limiter.host == project.host) else { continue };
+                Turn::at_gate(limiter.paused_until.clone()).retell(&mut project.waits, &mut project.wait_counts);
+            }
             status.queue = queue;
             status.limiters = limiters;
             is_new

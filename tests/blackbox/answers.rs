@@ -109,3 +109,57 @@ async fn a_tenant_that_leaves_with_its_default_role_is_no_reason_to_warn() {
         .collect();
     assert_eq!(warned, Vec::<String>::new());
 }
+
+/// Of each kind with a list: one item that has a field of another type, or one identity twice, is no observation, and
+/// nothing of the kind is written by it.
+#[tokio::test]
+async fn a_list_that_cannot_be_right_is_no_observation_of_any_kind() {
+    let mut world = World::new().await;
+    let files = |description: &str| {
+        format!(
+            "permissions:\n  - {{ name: p, description: {description} }}\n\
+             roles:\n  - {{ name: r, description: {description}, permissionNames: [p] }}\n\
+             tenants:\n  - {{ id: t, name: {description}, customAttributes: {{ plan: gold }} }}\n\
+             lists:\n  - {{ name: l, type: texts, description: {description}, data: [a] }}\n\
+             userAttributes:\n  - {{ name: plan, type: string, displayName: {description} }}\n\
+             outboundApps:\n  - {{ id: o, name: O, description: {description} }}\n\
+             ssoApplications:\n  - {{ id: s, type: saml, name: S, entityId: e, acsUrl: 'https://s.example/a' }}\n"
+        )
+    };
+    world.write("a.yaml", &files("one"));
+    world.converge().await;
+    world.edit_live("roles/r", json!({ "private": true })).await;
+    world.edit_live("tenants/t", json!({ "customAttributes": { "plan": "gold", "foreign": "kept" } })).await;
+    let kinds = [
+        ("permissions", "/v1/mgmt/permission/all"),
+        ("roles", "/v1/mgmt/role/all"),
+        ("tenants", "/v1/mgmt/tenant/all"),
+        ("lists", "/v1/mgmt/list/all"),
+        ("userAttributes", "/v1/mgmt/user/customattributes"),
+        ("outboundApps", "/v1/mgmt/outbound/apps"),
+        ("ssoApplications", "/v1/mgmt/sso/idp/apps/load"),
+    ];
+    for (round, fault) in ["wrong_types", "twice"].into_iter().enumerate() {
+        let rules: Vec<Value> =
+            kinds.iter().map(|(_, path)| json!({ "match": { "path": path }, "fault": fault })).collect();
+        world.faults(Value::Array(rules)).await;
+        let writes = world.writes().await.len();
+        world.write("a.yaml", &files(["two", "three"][round]));
+        for (kind, _) in kinds {
+            world.until(kind, async |world| world.problem(kind, "").await.is_some()).await;
+            let problem = world.problem(kind, "").await.unwrap();
+            assert!(problem["message"].as_str().is_some_and(|said| !said.is_empty()), "{fault}: {problem}");
+        }
+        assert!(!world.is_converged().await);
+        let sent = world.writes().await;
+        assert_eq!(sent.len(), writes, "{fault}: {:#?}", &sent[writes..]);
+
+        world.faults(json!([])).await;
+        world.fresh_pass().await;
+        world.until("changed", async |world| world.is_converged().await).await;
+        assert!(world.writes().await.len() > writes, "once the answers are right");
+    }
+    assert_eq!(world.entity("roles", "r").await.unwrap()["private"], true);
+    assert_eq!(world.entity("tenants", "t").await.unwrap()["customAttributes"]["foreign"], "kept");
+    assert_eq!(world.entity("roles", "r").await.unwrap()["permissionNames"], json!(["p"]));
+}

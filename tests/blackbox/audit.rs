@@ -194,3 +194,37 @@ async fn what_waits_for_a_look_is_told_until_it_is_found_done() {
 
     assert_eq!(told(&world, "tenants").await, ["create s: ok", "create t: ok"]);
 }
+
+/// README and schema said "secrets masked", and the trail stored what it was given.
+#[tokio::test]
+async fn the_trail_masks_secrets_and_shortens_what_is_long() {
+    const SECRET: &str = "sentinel-of-an-application";
+    let mut world = World::new().await;
+    world.reconfigure(|setup| setup.project.push("secrets: { env: ['APP_*'] }".to_owned()));
+    world.environment = vec![("APP_SECRET".to_owned(), SECRET.to_owned())];
+    let long = "x".repeat(5000);
+    world.write(
+        "a.yaml",
+        &format!(
+            "outboundApps:\n  - {{ id: calendar, name: Calendar, clientId: c, clientSecret: {{ env: APP_SECRET }} }}\n\
+             roles:\n  - {{ name: r, description: {long} }}\n"
+        ),
+    );
+    world.converge().await;
+
+    let made = world.told(&["--kind", "outboundApps"]).await;
+    let field = |row: &Value, path: &str| {
+        row["fields"].as_array().unwrap().iter().find(|field| field["path"] == path).cloned().unwrap_or_default()
+    };
+    assert_eq!(field(&made[0], "clientSecret"), json!({ "path": "clientSecret", "from": null, "to": "(secret)" }));
+    assert_eq!(field(&made[0], "clientId")["to"], "c");
+    let told = world.told(&["--kind", "roles"]).await;
+    let described = field(&told[0], "description");
+    assert!(described["to"]["digest"].is_string() && described["to"]["size"].as_u64() >= Some(5000), "{described}");
+
+    world.stop().await;
+    for file in std::fs::read_dir(world.path("state")).unwrap() {
+        let bytes = std::fs::read(file.unwrap().path()).unwrap();
+        assert!(!bytes.windows(SECRET.len()).any(|part| part == SECRET.as_bytes()));
+    }
+}

@@ -186,19 +186,21 @@ async fn two_entries_whose_project_ids_were_swapped_change_nothing() {
     world.until("still owned", async |world| world.entity("roles", "one").await.is_none()).await;
 }
 
-/// `tests/blackbox/fixtures/README.md` says how the state was written.
-#[tokio::test]
-async fn a_state_of_the_release_before_holds_nothing_it_owns_and_changes_nothing_new() {
-    let mut world = World::with(hold(&["policy: sync", "guards: { maxDeletePercent: 100, deleteAfter: 0s }"])).await;
-    let api = world.api.trim_start_matches("http://").to_owned();
+/// The state of an older release; `tests/blackbox/fixtures/README.md` says how it was written.
+fn old_state(world: &World) {
     fs::create_dir(world.path("state")).unwrap();
     let fixture = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/blackbox/fixtures/state-4");
     for file in ["state.db", "fingerprint.key"] {
         fs::copy(fixture.join(file), world.path("state").join(file)).unwrap();
     }
     let state = rusqlite::Connection::open(world.path("state/state.db")).unwrap();
-    state.execute("UPDATE project SET host = ?", [&api]).unwrap();
-    drop(state);
+    state.execute("UPDATE project SET host = ?", [world.api.trim_start_matches("http://")]).unwrap();
+}
+
+#[tokio::test]
+async fn a_state_of_the_release_before_holds_nothing_it_owns_and_changes_nothing_new() {
+    let mut world = World::with(hold(&["policy: sync", "guards: { maxDeletePercent: 100, deleteAfter: 0s }"])).await;
+    old_state(&world);
     world
         .set_live(json!({
             "permissions": [{ "name": "p", "description": "d" }],
@@ -230,5 +232,56 @@ async fn a_state_of_the_release_before_holds_nothing_it_owns_and_changes_nothing
 
     assert_eq!(approve(&world, &fingerprint).await, 200);
     world.until("let go", async |world| defaults(world, "adopted").await == json!(["member"])).await;
+    world.until("converged", async |world| world.is_converged().await).await;
+}
+
+/// It parked the tenant for a difference that the release before had never looked at.
+#[tokio::test]
+async fn a_parent_that_differs_after_an_upgrade_is_held_once_and_parks_only_then() {
+    let mut world = World::with(hold(&[])).await;
+    old_state(&world);
+    world
+        .set_live(json!({
+            "permissions": [{ "name": "p", "description": "d" }],
+            "roles": [{ "name": "r", "description": "mine", "permissionNames": ["p"] }, { "name": "member" }],
+            "tenants": [{ "id": "sent", "name": "S", "defaultRoles": ["member"] },
+                        { "id": "adopted", "name": "A", "parent": "sent" }, { "id": "other", "name": "O" }],
+        }))
+        .await;
+    let declare = |name: &str| {
+        world.write(
+            "all.yaml",
+            &format!(
+                "permissions:\n  - {{ name: p, description: d }}\n\
+                 roles:\n  - {{ name: r, description: mine, permissionNames: [p] }}\n  - name: member\n\
+                 tenants:\n  - {{ id: sent, name: S, defaultRoles: [member] }}\n  - {{ id: adopted, name: {name}, parent: other }}\n"
+            ),
+        );
+    };
+    declare("A2");
+    let name = async |world: &World| world.entity("tenants", "adopted").await.unwrap()["name"].clone();
+    world.start().await;
+
+    held(&world, "first_contact").await;
+    world.until("what it compared before goes ahead", async |world| name(world).await == "A2").await;
+    world.fresh_pass().await;
+    world.fresh_pass().await;
+    let project = world.project().await;
+    assert_eq!((&project["problems"], &project["held"]["changes"]), (&json!([]), &json!(1)));
+    assert_eq!(project["notConvergedBecause"], "held");
+    let shown = plan(&world).await;
+    let change = shown["changes"].as_array().unwrap().iter().find(|change| change["id"] == "adopted").unwrap();
+    assert_eq!(change["fields"], json!([{ "path": "parent", "from": "sent", "to": "other" }]));
+
+    let fingerprint = held(&world, "first_contact").await;
+    assert_eq!(approve(&world, &fingerprint).await, 200);
+    world.until("parked", async |world| world.has_problem("tenants", "adopted", "parked").await).await;
+    let problem = world.problem("tenants", "adopted").await.unwrap();
+    assert!(problem["message"].as_str().unwrap().contains("parent can be set only when"), "{problem}");
+    world.fresh_pass().await;
+    let project = world.project().await;
+    assert_eq!((&project["held"], &project["notConvergedBecause"]), (&Value::Null, &json!("parked")));
+    world.edit_live("tenants/adopted", json!({ "parent": "other" })).await;
+    world.fresh_pass().await;
     world.until("converged", async |world| world.is_converged().await).await;
 }

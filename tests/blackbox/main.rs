@@ -7,6 +7,7 @@ mod answers;
 mod audit;
 mod batches;
 mod budget;
+mod carried;
 mod clock;
 mod commands;
 mod contact;

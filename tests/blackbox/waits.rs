@@ -100,3 +100,26 @@ async fn what_descope_does_not_show_yet_is_unconfirmed() {
     world.fresh_pass().await;
     nothing_waits(&mut world).await;
 }
+
+/// The rows were those of the last pass until the next one ended, which waited at the gate itself.
+#[tokio::test]
+async fn what_is_told_of_the_gate_is_true_while_a_pass_waits_at_it() {
+    let top = vec!["rateLimit: { limit: 1000/60s, lockout: 8s }".to_owned()];
+    let mut world = World::with(Setup { top, ..Setup::default() }).await;
+    world.write("roles.yaml", &role("one"));
+    world.converge().await;
+    let park = json!({ "match": { "path": "/v1/mgmt/role/update" }, "fault": "status", "status": 503 });
+    world.faults(json!([park])).await;
+    world.write("roles.yaml", &role("two"));
+    world.until("tried", async |world| world.has_problem("roles", "r", "retrying").await).await;
+    let refuse = json!({ "fault": "status", "status": 429, "headers": { "retry-after": "8" } });
+    world.faults(json!([refuse])).await;
+    world.until("closed", async |world| world.status().await["limiters"][0]["pausedUntil"].is_string()).await;
+    assert_eq!(world.ask(reqwest::Method::POST, "/api/v1/reconcile").await.0, 202);
+
+    let row = wait_for(&world, "roles", "r", "gate: ").await;
+    assert!(row["until"].is_string(), "{row}");
+    assert_eq!(world.project().await["waitCounts"]["budget"], Value::Null);
+    world.faults(json!([])).await;
+    nothing_waits(&mut world).await;
+}

@@ -12,6 +12,7 @@ use crate::plan::render::ProjectReport;
 use crate::plan::render::RefusedReport;
 use crate::plan::render::Report;
 use crate::queue::Queue;
+use crate::resource::legible::legible;
 use crate::telemetry::line::one_line;
 use crate::telemetry::status::Problem;
 use crate::telemetry::status::ProblemState;
@@ -183,7 +184,16 @@ impl ProjectOutcome {
         }
         for ChangeOutcome { change, result, message } in &self.changes {
             let message = message.as_ref().map_or_else(String::new, |message| format!(": {message}"));
-            line(out, format_args!("  {} {} {}/{}{message}", result.as_str(), change.action, change.kind, change.id));
+            line(
+                out,
+                format_args!(
+                    "  {} {} {}/{}{message}",
+                    result.as_str(),
+                    change.action,
+                    change.kind,
+                    legible(&change.id)
+                ),
+            );
         }
         let Totals { ok, failed, blocked, held } = self.totals;
         if self.changes.is_empty() && self.refused.is_empty() {

@@ -4,13 +4,16 @@
 //! begins to compare is a first contact as well, of that field alone.
 
 use super::Hold;
+use crate::desired::Declared;
 use crate::plan::Change;
 use crate::plan::FieldChange;
 use crate::plan::Inputs;
 use crate::plan::Live;
 use crate::plan::Plan;
+use crate::plan::Refusal;
 use crate::plan::Sent;
 use crate::plan::Task;
+use crate::plan::Ties;
 use crate::resource;
 use crate::resource::Action;
 use crate::resource::Key;
@@ -21,6 +24,7 @@ use crate::resource::fold;
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 use std::collections::HashSet;
+use std::sync::Arc;
 
 /// What is declared and observed and was never let go ahead before, by kind and part: its fields.
 pub type Unknown = BTreeMap<(&'static str, &'static str), BTreeSet<&'static str>>;
@@ -70,6 +74,10 @@ pub(super) fn mark(inputs: &Inputs<'_>, live: &Live<'_>, plan: &mut Plan) {
     }
     let mut changes = Vec::with_capacity(plan.changes.len());
     for mut change in std::mem::take(&mut plan.changes) {
+        if change.tasks.is_empty() {
+            changes.push(change);
+            continue;
+        }
         let tasks = std::mem::take(&mut change.tasks);
         let (new, known): (Vec<_>, Vec<_>) =
             tasks.into_iter().partition(|task| is_first(inputs, live, plan, &change, task.slot.part));
@@ -87,6 +95,52 @@ pub(super) fn mark(inputs: &Inputs<'_>, live: &Live<'_>, plan: &mut Plan) {
         changes.push(Change { fields: fields(&new), tasks: new, is_first_contact: true, ..change });
     }
     plan.changes = changes;
+}
+
+/// A field that only a create can set, of which we never sent anything, and that is another one. Before its first contact
+/// somebody looks at it, and the rest of the resource goes ahead; then it is as wrong as any other.
+pub fn look_at_once(inputs: &Inputs<'_>, declared: &Declared, field: FieldChange, message: String, plan: &mut Plan) {
+    let (key, place) = (declared.key.clone(), Some(declared.place.clone()));
+    if !inputs.holds_contact || (inputs.is_contacted)(key.kind, &field.path) {
+        plan.refused.push(Refusal { key, message, place });
+        return;
+    }
+    plan.changes.push(Change {
+        key,
+        action: Action::Update,
+        completes: false,
+        is_approved: false,
+        is_early: false,
+        would_reset: None,
+        losses: Vec::new(),
+        contest: None,
+        dangers: Vec::new(),
+        is_first_contact: true,
+        ties: Ties::default(),
+        held: None,
+        why: Some(message),
+        until: None,
+        digest: Arc::default(),
+        tasks: Vec::new(),
+        fields: vec![field],
+        place,
+    });
+}
+
+/// Somebody looked: what no call can do is refused.
+pub fn refuse_looked_at(plan: &mut Plan) {
+    let is_over = |change: &Change| change.tasks.is_empty() && change.held.is_none();
+    for change in std::mem::take(&mut plan.changes) {
+        if is_over(&change) {
+            plan.refused.push(Refusal {
+                key: change.key,
+                message: change.why.unwrap_or_default(),
+                place: change.place,
+            });
+        } else {
+            plan.changes.push(change);
+        }
+    }
 }
 
 fn is_first(inputs: &Inputs<'_>, live: &Live<'_>, plan: &Plan, change: &Change, part: &'static str) -> bool {
@@ -129,7 +183,7 @@ pub fn contacted(plan: &Plan) -> Vec<(&'static str, &'static str)> {
             let is_whole = matches!(change.action, Action::Rename | Action::Delete) && part == MAIN;
             change.key.kind == kind
                 && change.action != Action::Create
-                && (is_whole || change.tasks.iter().any(|task| task.slot.part == part))
+                && (is_whole || change.tasks.iter().any(|task| task.slot.part == part) || looks_at(change, part))
         };
         let is_let_go = |change: &Change| change.held.is_none() || change.is_approved;
         let is_held = |change: &Change| matches!(change.held, Some(Hold::FirstContact(_)));
@@ -141,6 +195,14 @@ pub fn contacted(plan: &Plan) -> Vec<(&'static str, &'static str)> {
     };
     let settled = plan.unknown_parts.iter().filter(|((kind, part), _)| is_settled(kind, part));
     settled.flat_map(|((kind, _), fields)| fields.iter().map(|field| (*kind, *field))).collect()
+}
+
+/// Is it about a field of that part that no call can write?
+fn looks_at(change: &Change, part: &str) -> bool {
+    let spec = resource::kind(change.key.kind).map(Kind::spec);
+    let is_of =
+        |field: &FieldChange| spec.and_then(|spec| spec.field_at(&field.path)).is_some_and(|(of, _)| of.name == part);
+    change.tasks.is_empty() && change.fields.iter().any(is_of)
 }
 
 /// Kinds whose first contact is held: nothing of them is ours before somebody lets it go ahead.

@@ -39,7 +39,10 @@ pub(super) fn explain(changes: &mut [Change]) {
         .flat_map(|change| change.tasks.iter().map(|task| task.slot.clone()))
         .collect();
     for change in changes {
-        change.why = why(change, &holds, &planned);
+        // What has no call says itself why.
+        if !change.tasks.is_empty() {
+            change.why = why(change, &holds, &planned);
+        }
     }
 }
 

@@ -8,6 +8,7 @@ use super::hold_text;
 use super::how_to_release;
 use super::summary;
 use crate::resource::Action;
+use crate::resource::legible::legible;
 use crate::telemetry::line::one_line;
 use serde_json::Value;
 use similar::ChangeTag;
@@ -103,7 +104,7 @@ impl Page {
         let undeclared = project.undeclared.len();
         if undeclared > 0 {
             let names: Vec<String> =
-                project.undeclared.iter().take(10).map(|one| format!("{}/{}", one.kind, one.id)).collect();
+                project.undeclared.iter().take(10).map(|one| format!("{}/{}", one.kind, legible(&one.id))).collect();
             let more = if undeclared > names.len() { ", ..." } else { "" };
             let text = format!("{undeclared} live and declared nowhere, left alone: {}{more}", names.join(", "));
             let text = self.paint(DIM, text);
@@ -128,7 +129,7 @@ impl Page {
             "rename" => CYAN,
             _ => YELLOW,
         };
-        let mut text = self.paint(color, format!("{} {}/{}", change.sign(), change.kind, change.id));
+        let mut text = self.paint(color, format!("{} {}/{}", change.sign(), change.kind, legible(&change.id)));
         if let Some(reason) = &change.held {
             let why = change.why.as_ref().map_or_else(String::new, |why| format!(" ({why})"));
             let remedy = ends.get(&**reason).map_or_else(String::new, |ends| format!("; ends with {ends}"));

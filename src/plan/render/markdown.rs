@@ -146,7 +146,7 @@ fn row(change: &ChangeReport) -> String {
     let what = what.strip_suffix("<br>").unwrap_or(&what);
     let action = escaped(&change.action);
     let action = if is_delete(change) { format!("**{action}**") } else { action };
-    let resource = code(&short(&format!("{}/{}", change.kind, change.id)));
+    let resource = code(&short(&format!("{}/{}", change.kind, crate::resource::legible::legible(&change.id))));
     format!("| {action} | {resource} | {what} | {place} |\n")
 }
 

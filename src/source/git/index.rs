@@ -24,8 +24,8 @@ const DIRECTORY: u32 = 0o040_000;
 pub struct Index {
     /// By path.
     pub entries: Vec<Entry>,
-    /// The whole index is known to equal one tree object: nothing is staged that is not committed.
-    pub is_a_tree: bool,
+    /// The tree object that the whole index is known to equal; `None` since something was added to it.
+    pub tree: Option<Vec<u8>>,
 }
 
 /// One path that git tracks.
@@ -41,7 +41,8 @@ pub struct Entry {
     pub hash: Vec<u8>,
     /// Skip-worktree: a sparse checkout leaves it out.
     pub is_skipped: bool,
-    mode: u32,
+    /// As in a tree object.
+    pub mode: u32,
 }
 
 impl Entry {
@@ -59,7 +60,7 @@ impl Entry {
 /// One file of an index: a split one names another.
 struct Part {
     entries: Vec<Entry>,
-    is_a_tree: bool,
+    tree: Option<Vec<u8>>,
     link: Option<Link>,
 }
 
@@ -75,10 +76,10 @@ impl Index {
     pub fn read(checkout: &Checkout) -> Option<Self> {
         let hash_len = checkout.hash_len();
         let file = |path: &Path| parse(&read_bytes(path, LARGEST).ok()?, hash_len);
-        let Part { entries, is_a_tree, link } = file(&checkout.index())?;
-        let Some(Link { base, deleted, replaced }) = link else { return Some(Self { entries, is_a_tree }) };
+        let Part { entries, tree, link } = file(&checkout.index())?;
+        let Some(Link { base, deleted, replaced }) = link else { return Some(Self { entries, tree }) };
         if base.iter().all(|byte| *byte == 0) {
-            return Some(Self { entries, is_a_tree });
+            return Some(Self { entries, tree });
         }
         let name = hex(&base);
         let shared = file(&checkout.dir().join(format!("sharedindex.{name}")))?;
@@ -95,7 +96,7 @@ impl Index {
         }
         all.extend(own);
         all.sort_unstable_by(|a, b| a.path.cmp(&b.path));
-        Some(Self { entries: all, is_a_tree })
+        Some(Self { entries: all, tree })
     }
 }
 
@@ -183,19 +184,26 @@ fn parse(bytes: &[u8], hash_len: usize) -> Option<Part> {
         entries.push(entry(&mut cursor, version, hash_len, &mut path)?);
         room = room.checked_sub(path.len())?;
     }
-    let mut part = Part { entries, is_a_tree: false, link: None };
+    let mut part = Part { entries, tree: None, link: None };
     while cursor.at + hash_len + 8 <= bytes.len() {
         let name = cursor.take(4)?;
         let len = cursor.u32()? as usize;
         let content = cursor.take(len)?;
         match name {
-            // The root's entry: an empty path, then how many files it covers, -1 where something was staged.
-            b"TREE" => part.is_a_tree = content.first() == Some(&0) && content.get(1) != Some(&b'-'),
+            b"TREE" => part.tree = root(content, hash_len),
             b"link" => part.link = Some(link(content, hash_len)?),
             _ => {}
         }
     }
     Some(part)
+}
+
+/// The root's entry of git's cache of trees: an empty path, how many files and trees it covers, and its hash; -1 files
+/// where something was staged.
+fn root(content: &[u8], hash_len: usize) -> Option<Vec<u8>> {
+    let counts = content.strip_prefix(b"\0").filter(|counts| counts.first() != Some(&b'-'))?;
+    let end = counts.iter().position(|byte| *byte == b'\n')?;
+    counts.get(end + 1..end + 1 + hash_len).map(<[u8]>::to_vec)
 }
 
 fn entry(cursor: &mut Cursor<'_>, version: u32, hash_len: usize, path: &mut Vec<u8>) -> Option<Entry> {

@@ -4,6 +4,7 @@
 use crate::source::git::Checkout;
 use crate::source::git::hex;
 use crate::source::git::index::Index;
+use crate::source::git::object;
 use crate::source::stat::Stat;
 use std::collections::HashMap;
 use std::path::Path;
@@ -49,7 +50,8 @@ impl Project<'_> {
 
     fn is_clean(&self, checkout: &Checkout, index: &Index) -> bool {
         // Something is staged: the index is not HEAD's tree.
-        let Some(written) = std::fs::metadata(checkout.index()).ok().filter(|_| index.is_a_tree) else { return false };
+        let written = std::fs::metadata(checkout.index()).ok().filter(|_| is_committed(checkout, index));
+        let Some(written) = written else { return false };
         let written = Stat::of(&written);
         let mut seen = 0;
         for entry in &index.entries {
@@ -83,13 +85,20 @@ impl Project<'_> {
     }
 }
 
+/// Is the index what HEAD's commit holds? Where that commit cannot be read, one that git wrote as a whole tree is.
+fn is_committed(checkout: &Checkout, index: &Index) -> bool {
+    let Some(tree) = checkout.head().and_then(|head| object::tree_of(checkout, &head)) else {
+        return index.tree.is_some();
+    };
+    match &index.tree {
+        Some(written) => hex(written) == tree,
+        None => object::tree_of_index(&index.entries, tree.len() / 2) == tree,
+    }
+}
+
 /// The hash that git gives to a file of this content: SHA-1, or SHA-256 where the hash is that long.
 pub fn blob(content: &[u8], hash_len: usize) -> Vec<u8> {
-    let algorithm = if hash_len == 32 { &ring::digest::SHA256 } else { &ring::digest::SHA1_FOR_LEGACY_USE_ONLY };
-    let mut digest = ring::digest::Context::new(algorithm);
-    digest.update(format!("blob {}\0", content.len()).as_bytes());
-    digest.update(content);
-    digest.finish().as_ref().to_vec()
+    object::hash("blob", content, hash_len)
 }
 
 /// Is this what a commit holds under this hash? Line ends may have been changed on the way out, as git is often told to.

@@ -472,6 +472,18 @@ fn where_stats_never_settle_equal_content_is_a_revision_while_git_is_at_rest() {
 
 type Act = (&'static str, fn(&Path));
 
+/// As tools write it that are not git: the same entries, and none of its cache of trees.
+fn without_trees(root: &Path) {
+    let entries = git(root, &["ls-files", "-s"]);
+    fs::remove_file(root.join(".git/index")).unwrap();
+    let mut update = Command::new("git");
+    update.current_dir(root).args(["update-index", "--index-info"]).stdin(std::process::Stdio::piped());
+    let mut update = update.spawn().unwrap();
+    std::io::Write::write_all(update.stdin.as_mut().unwrap(), (entries + "\n").as_bytes()).unwrap();
+    assert!(update.wait().unwrap().success());
+    git(root, &["update-index", "-q", "--refresh"]);
+}
+
 /// What people and tools do to a checkout. Each begins where the one before ended.
 const ACTS: &[Act] = &[
     ("nothing", |_| ()),
@@ -498,6 +510,29 @@ const ACTS: &[Act] = &[
     ("detached", |root| drop(git(root, &["checkout", "-q", "--detach", "HEAD~1"]))),
     ("back on the branch", |root| drop(git(root, &["checkout", "-q", "main"]))),
     ("packed", |root| drop(git(root, &["pack-refs", "--all"]))),
+    ("staged, and written as a tree", |root| {
+        put(root, "roles: [{name: staged}]\n");
+        git(root, &["add", "."]);
+        git(root, &["write-tree"]);
+    }),
+    ("taken back", |root| drop(git(root, &["reset", "-q", "--hard"]))),
+    ("an index without trees", without_trees),
+    ("staged in it", |root| {
+        write(root, "deep/er/x.yaml", "permissions: []\n");
+        git(root, &["add", "."]);
+        without_trees(root);
+    }),
+    ("committed from it", |root| {
+        git(root, &["commit", "-qm", "deep"]);
+        without_trees(root);
+    }),
+    ("objects packed", |root| drop(git(root, &["repack", "-qad"]))),
+    ("staged beside a pack", |root| {
+        put(root, "roles: [{name: staged}]\n");
+        git(root, &["add", "."]);
+        without_trees(root);
+    }),
+    ("taken back too", |root| drop(git(root, &["reset", "-q", "--hard"]))),
     ("line ends of Windows", |root| {
         git(root, &["config", "core.autocrlf", "true"]);
         fs::remove_file(root.join("a.yaml")).unwrap();

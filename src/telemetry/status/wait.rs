@@ -86,6 +86,36 @@ pub struct Turn {
     pub until: Option<String>,
 }
 
+impl Turn {
+    /// Of a limiter whose gate opens then; `None` while it is open.
+    pub fn at_gate(paused_until: Option<String>) -> Self {
+        match paused_until {
+            Some(until) => {
+                let what = "Descope's rate limit was reached, and nothing is sent meanwhile";
+                Self { why: Why::Gate, what, until: Some(until) }
+            }
+            None => Self { why: Why::Budget, what: "it goes out as the rate limit allows", until: None },
+        }
+    }
+
+    /// Puts itself in the place of what was noted of the gate when it was another way.
+    pub(super) fn retell(&self, waits: &mut [Wait], counts: &mut BTreeMap<&'static str, u64>) {
+        let before = if self.why == Why::Gate { Why::Budget } else { Why::Gate };
+        let (before, now) = (before.as_str(), self.why.as_str());
+        if let Some(count) = counts.remove(before) {
+            *counts.entry(now).or_default() += count;
+        }
+        let is_of = |wait: &&mut Wait, word: &str| wait.why.split(':').next() == Some(word);
+        for wait in waits.iter_mut().filter(|wait| is_of(wait, before)) {
+            wait.why = format!("{now}: {}", self.what);
+            wait.until.clone_from(&self.until);
+        }
+        for wait in waits.iter_mut().filter(|wait| self.until.is_some() && is_of(wait, now)) {
+            wait.until.clone_from(&self.until);
+        }
+    }
+}
+
 /// All that waits in a project.
 #[derive(Debug, Default)]
 pub struct Waits {

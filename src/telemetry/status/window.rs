@@ -60,6 +60,7 @@ impl ProjectWindow {
             contested: project.contested.iter().take(SHOWN).cloned().collect(),
             waits: project.waits.iter().take(SHOWN).cloned().collect(),
             wait_counts: project.wait_counts.clone(),
+            host: project.host.clone(),
             last_pass: project.last_pass.clone(),
             undeclared: project.undeclared,
             problems: first(&project.problems),
