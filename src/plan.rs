@@ -773,6 +773,21 @@ fn find_renames(inputs: &Inputs<'_>, live: &Live<'_>, plan: &mut Plan) -> BTreeM
     renames
 }
 
+/// What the comparison found beside differences: remarks, what no call can do, what is not read yet.
+fn tell(inputs: &Inputs<'_>, declared: &Declared, differences: &mut compare::Differences, plan: &mut Plan) {
+    let key = &declared.key;
+    plan.warnings.extend(differences.warnings.iter().map(|warning| format!("{}: {key}: {warning}", declared.place)));
+    plan.refused.extend(std::mem::take(&mut differences.refusals).into_iter().map(|message| Refusal {
+        key: key.clone(),
+        message,
+        place: Some(declared.place.clone()),
+    }));
+    for (field, message) in std::mem::take(&mut differences.unsent) {
+        guards::look_at_once(inputs, declared, field, message, plan);
+    }
+    wait_for_parts(inputs, declared, &differences.unread, plan);
+}
+
 fn plan_declared(
     inputs: &Inputs<'_>,
     declared: &Arc<Declared>,
@@ -817,16 +832,7 @@ fn plan_declared(
     let reading = compare::Reading { live: document, is_unlisted, returned: live.returned(key.kind) };
     let memory = compare::Memory { sent: inputs.sent, document: inputs.document, secret: inputs.secret };
     let mut differences = compare::differences(kind, declared, &reading, &memory);
-    plan.warnings.extend(differences.warnings.iter().map(|warning| format!("{}: {key}: {warning}", declared.place)));
-    plan.refused.extend(differences.refusals.into_iter().map(|message| Refusal {
-        key: key.clone(),
-        message,
-        place: Some(declared.place.clone()),
-    }));
-    for (field, message) in std::mem::take(&mut differences.unsent) {
-        guards::look_at_once(inputs, declared, field, message, plan);
-    }
-    wait_for_parts(inputs, declared, &differences.unread, plan);
+    tell(inputs, declared, &mut differences, plan);
     let action = match (document, old) {
         (None, _) if is_unlisted && differences.fields.is_empty() => return,
         (None, _) if is_unlisted => Action::Update,

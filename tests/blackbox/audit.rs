@@ -65,7 +65,7 @@ async fn commands_ask_the_running_daemon() {
     let status: Value = serde_json::from_slice(&ask(&["status", "-o", "json"]).await.stdout).unwrap();
     assert_eq!(status["projects"][0]["converged"], true);
     let text = String::from_utf8(ask(&["status"]).await.stdout).unwrap();
-    assert!(text.contains("project default (upsert-only): converged; 1 resources"), "{text}");
+    assert!(text.contains("at rest") && text.contains("1 of 1"), "{text}");
     world.edit_live("roles/a", json!({ "description": "drift" })).await;
     world.write("all.yaml", "roles:\n  - { name: a, description: b }\n");
     world.until("healed", async |world| world.entity("roles", "a").await.unwrap()["description"] == "b").await;
