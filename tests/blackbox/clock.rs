@@ -394,7 +394,7 @@ async fn a_clock_that_is_set_during_a_look_hurries_no_delete_and_doubles_no_crea
         clock.start(&mut world).await;
         world.converge().await;
         // Lists do not show for a while what was just created.
-        world.sim(Method::PUT, "options", Some(json!({ "readDelay": "14s" }))).await;
+        world.sim(Method::PUT, "options", Some(json!({ "readDelay": "8s" }))).await;
         let left = Instant::now();
         world.write("roles.yaml", &roles(&["a"]));
         world.write("permissions.yaml", "permissions:\n  - name: p\n");
