@@ -104,6 +104,10 @@ impl<'a> Documents<'a> {
             for document in documents {
                 let Some(key) = kind.key(document) else { continue };
                 let Some(declared) = desired.resources.get(&key) else { continue };
+                // What stands there is what we wrote, and no look has shown what became of it.
+                if self.assessor.deep.is_unseen(&key) {
+                    continue;
+                }
                 for (field, opaque) in &fields {
                     let pair = declared.fields.get(field.name).zip(document.get(field.name));
                     let Some((declared, shown)) = pair else { continue };

@@ -512,6 +512,7 @@ async fn stands_firm(name: &str) {
         .await;
     edit(&world, case.live, drift(1)).await;
     world.write("z.yaml", "permissions: [{ name: other }]");
+    world.pass().await;
     world.until("parked", async |world| world.has_problem(kind, id, "parked").await).await;
     world.until("the rest", async |world| world.entity("permissions", "other").await.is_some()).await;
     world.assert_nothing_left().await;
