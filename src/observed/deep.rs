@@ -239,6 +239,11 @@ impl Deep {
         self.state().kept.get(&(key.clone(), part)).map(|kept| kept.fields.clone())
     }
 
+    /// When it was read; `None` where it was not.
+    pub fn read_at(&self, key: &Key, part: &'static str) -> Option<Instant> {
+        self.state().kept.get(&(key.clone(), part)).map(|kept| kept.read_at)
+    }
+
     /// Why it could not be read.
     pub fn reason(&self, key: &Key, part: &'static str) -> Option<String> {
         self.state().failed.get(&(key.clone(), part)).map(|failed| failed.reason.clone())

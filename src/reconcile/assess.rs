@@ -213,7 +213,8 @@ impl Assessor {
         let sent = self.known(ProjectState::sent_digests);
         let mut outlived = self.outlived(desired, is_current, &observed, &sent);
         let documents = Documents::of(self, &sent, observed.began);
-        outlived.read_back = documents.read_back(desired, &observed, &mut unconfirmed);
+        let mut late = Vec::new();
+        outlived.read_back = documents.read_back(desired, &observed, &mut unconfirmed, &mut late);
         outlived.read_back.retain(|one| !outlived.anew.contains(&one.key));
         let first_contact = !self.is_known();
         let fights = Fights::new(self.known(ProjectState::reversions), now, self.rules.contest_window);
@@ -247,6 +248,7 @@ impl Assessor {
             contested: &|change| fights.on(change, is_reverted, self.state.as_ref()?),
             is_approved: &|digest| approved.contains(digest),
         });
+        late.iter().for_each(|(key, part)| self.deep.forget(key, part));
         if let Some(before) = self.entry_of_another() {
             plan.warnings.push(format!(
                 "the state knows this project under another entry of the config ({}): this is a first contact, and what \

@@ -70,7 +70,10 @@ impl<'a> Documents<'a> {
 
     fn word(&self, key: &Key, field: &str, declared: &Value, shown: &Value) -> Word {
         let brief = (opaque::in_short(declared), opaque::in_short(shown));
-        if let Some(until) = self.assessor.recent.proves_from(key, field, &brief.1, self.asked_at)
+        // What is read in rotation may be older than this look.
+        let part = resource::kind(key.kind).and_then(|kind| kind.spec().field(field)).map(|(part, _)| part.name);
+        let read_at = part.and_then(|part| self.assessor.deep.read_at(key, part)).unwrap_or(self.asked_at);
+        if let Some(until) = self.assessor.recent.proves_from(key, field, &brief.1, read_at)
             && declared != shown
         {
             return Word::Late(until);
@@ -92,12 +95,20 @@ impl<'a> Documents<'a> {
         }
     }
 
-    /// What this look shows of them for the first time. What it contradicts and cannot disprove is added to `unconfirmed`.
-    pub fn read_back(&self, desired: &Desired, observed: &Observed, unconfirmed: &mut Unconfirmed) -> Vec<ReadBack> {
+    /// What this look shows of them for the first time. What it contradicts and cannot disprove is added to `unconfirmed`; of that,
+    /// what was read in rotation and is to be read again now to `late`.
+    pub fn read_back(
+        &self,
+        desired: &Desired,
+        observed: &Observed,
+        unconfirmed: &mut Unconfirmed,
+        late: &mut Vec<(Key, &'static str)>,
+    ) -> Vec<ReadBack> {
         let mut found = Vec::new();
         for (name, documents) in &observed.kinds {
             let (Some(kind), Ok(documents)) = (resource::kind(name), documents) else { continue };
-            let fields: Vec<_> = kind.spec().fields().filter_map(|(_, field)| Some((field, field.opaque()?))).collect();
+            let fields: Vec<_> =
+                kind.spec().fields().filter_map(|(part, field)| Some((part, field, field.opaque()?))).collect();
             if fields.is_empty() {
                 continue;
             }
@@ -108,7 +119,7 @@ impl<'a> Documents<'a> {
                 if self.assessor.deep.is_unseen(&key) {
                     continue;
                 }
-                for (field, opaque) in &fields {
+                for (part, field, opaque) in &fields {
                     let pair = declared.fields.get(field.name).zip(document.get(field.name));
                     let Some((declared, shown)) = pair else { continue };
                     let (declared, shown) = (opaque.against(declared, declared), opaque.against(declared, shown));
@@ -117,6 +128,10 @@ impl<'a> Documents<'a> {
                             found.push(ReadBack { key: key.clone(), field: field.name, sent, seen });
                         }
                         Word::Late(until) => {
+                            // By now a read would prove something.
+                            if until <= Instant::now() {
+                                late.push((key.clone(), part.name));
+                            }
                             // No look shows this digest, so that the next one is a whole pass.
                             unconfirmed.keys.insert(key.clone(), Some(0));
                             unconfirmed.until = unconfirmed.until.max(Some(until));

@@ -114,7 +114,7 @@ impl Recent {
     /// The same of a big document, of which the change tells digests alone.
     pub fn note_document(&self, key: &Key, change: &FieldChange) {
         let mut documents = self.documents.lock().unwrap_or_else(PoisonError::into_inner);
-        documents.retain(|_, (_, until)| *until > Instant::now());
+        documents.retain(|_, (_, until)| until.elapsed() < 6 * LAG);
         documents.insert((key.clone(), change.path.clone()), (change.from.clone(), Instant::now() + LAG));
     }
 
