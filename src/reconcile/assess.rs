@@ -248,7 +248,9 @@ impl Assessor {
             contested: &|change| fights.on(change, is_reverted, self.state.as_ref()?),
             is_approved: &|digest| approved.contains(digest),
         });
-        late.iter().for_each(|(key, part)| self.deep.forget(key, part));
+        for (key, part) in &late {
+            self.deep.forget(key, part);
+        }
         if let Some(before) = self.entry_of_another() {
             plan.warnings.push(format!(
                 "the state knows this project under another entry of the config ({}): this is a first contact, and what \

@@ -77,7 +77,7 @@ async fn the_forecast_is_the_number_of_writes_that_applying_sends() {
     world.write(
         "tenants.yaml",
         "tenants:\n  - { id: t0, name: Zero, selfProvisioningDomains: [zero.example] }\n\
-         \x20 - { id: t1, name: Tenant 1, defaultRoles: [r9] }\n  - { id: t2, name: Two, disabled: true }\n",
+         \x20 - { id: t1, name: Tenant 1, defaultRoles: [r9] }\n  - { id: t2, name: Two, roleInheritance: none }\n",
     );
     world.write(
         "more.yaml",

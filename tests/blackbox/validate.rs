@@ -227,7 +227,7 @@ fn what_yaml_would_swallow_is_an_error_with_its_line() {
             "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n",
             "a.yaml:1: is a pointer of Git LFS and not the file itself; fetch it with `git lfs pull`",
         ),
-        ("roles: []\n\n---\nflows: []\n", "a.yaml:4: flows: this version does not manage this kind yet; "),
+        ("roles: []\n\n---\naccessKeys: []\n", "a.yaml:4: accessKeys: this version does not manage this kind yet; "),
     ];
     for (text, expected) in cases {
         write(temp.path(), "repo/a.yaml", text);
@@ -314,9 +314,9 @@ fn what_is_rarely_meant_is_a_warning() {
     let missing = "which is not declared and so must exist in the project already";
     let expected = [
         "3: permissions/read: `read` differs from `Read`, at a.yaml:2, only in letter case; both are managed, if that is meant",
-        "5: permissions/Cafe\u{301}: `Cafe\\u{301}` differs from `Caf\\u{e9}`, at a.yaml:4, only in Unicode form; both are managed, if that is meant",
-        &format!("6: permissions/Write : its name `Write ` {blank}"),
-        &format!("6: permissions/Write : description: {blank}"),
+        "5: permissions/`Cafe\\u{301}`: `Cafe\\u{301}` differs from `Caf\\u{e9}`, at a.yaml:4, only in Unicode form; both are managed, if that is meant",
+        &format!("6: permissions/`Write `: its name `Write ` {blank}"),
+        &format!("6: permissions/`Write `: description: {blank}"),
         &format!("8: roles/r: refers to permissions/READ, {missing}; `read` is, which differs only in letter case"),
         &format!("8: roles/r: refers to permissions/Write, {missing}; `Write ` is, which differs only in blanks"),
         "11: tenants/t: selfProvisioningDomains: `A.com` is not in lower case, in which Descope may keep it; write it so",
