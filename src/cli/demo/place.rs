@@ -14,7 +14,7 @@ use std::time::Duration;
 use tempfile::TempDir;
 
 /// Drift heals while one is still looking.
-pub const INTERVAL: Duration = Duration::from_secs(10);
+pub const INTERVAL: Duration = Duration::from_secs(30);
 /// Enough to see that requests take time.
 const LATENCY: Duration = Duration::from_millis(20);
 const PROJECT: &str = "P2demo";
