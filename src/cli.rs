@@ -244,7 +244,12 @@ impl Cli {
 /// The settings; logging is on from here.
 fn loaded(overrides: &Overrides, redactor: &Redactor, is_daemon: bool) -> anyhow::Result<Config> {
     let config = Config::load(overrides)?;
-    logs::init(format(config.log.format, is_daemon), &config.log.level, redactor);
+    let format = format(config.log.format, is_daemon);
+    if is_daemon {
+        logs::init_with_traces(format, &config.log.level, redactor);
+    } else {
+        logs::init(format, &config.log.level, redactor);
+    }
     Ok(config)
 }
 

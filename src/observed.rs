@@ -16,6 +16,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
+use tracing::Instrument;
 
 pub mod deep;
 pub mod everything;
@@ -49,7 +50,7 @@ pub async fn fetch(
     for kind in kinds {
         let client = client.clone();
         let names: Vec<Key> = known.iter().filter(|key| key.kind == kind.name()).cloned().collect();
-        asked.spawn(async move { (kind.name(), all(&client, kind, &names).await) });
+        asked.spawn(async move { (kind.name(), all(&client, kind, &names).await) }.in_current_span());
     }
     Observed { began, kinds: asked.join_all().await.into_iter().collect(), unread: BTreeMap::new() }
 }
@@ -82,7 +83,7 @@ pub async fn add_parts(client: &Client, desired: &Desired, observed: &mut Observ
         while reads.len() < READS {
             let Some(one) = turn.next() else { break };
             let client = client.clone();
-            reads.spawn(async move { (read(&client, &one).await, one) });
+            reads.spawn(async move { (read(&client, &one).await, one) }.in_current_span());
         }
         match reads.join_next().await {
             Some(Ok((read, one))) => drop(take_in(deep, &one, read)),

@@ -17,6 +17,7 @@ use crate::resource::Write;
 use crate::resource::kind::Preview;
 use crate::resource::refer;
 use crate::telemetry::status::Why;
+use crate::telemetry::traces;
 use serde::Serialize;
 use serde_json::Value;
 use std::borrow::Cow;
@@ -120,6 +121,8 @@ pub struct Origin {
     pub revision: String,
     /// That the files were checked out from.
     pub commit: Option<String>,
+    /// The span of the pass.
+    pub span: traces::Origin,
 }
 
 /// Tells observed documents of a kind apart by what they mean: an order, or a value of the server's own, tells nothing.

@@ -41,6 +41,7 @@ use crate::telemetry::status::Problem;
 use crate::telemetry::status::ProblemState;
 use crate::telemetry::status::Pulse;
 use crate::telemetry::status::rfc3339;
+use crate::telemetry::traces;
 use crate::worker::recent::Unconfirmed;
 use assess::Assessment;
 use assess::Assessor;
@@ -240,7 +241,8 @@ impl Reconciler {
                     self.publish();
                 }
                 () = until(deep_at) => {
-                    if self.read_ahead(&mut triggers, &shutdown).await {
+                    let span = self.ahead();
+                    if self.read_ahead(&mut triggers, &shutdown).instrument(span).await {
                         self.turn_or_stop(Trigger::Interval, &mut triggers, &shutdown).await;
                     }
                 }
@@ -296,6 +298,14 @@ impl Reconciler {
         is_other || is_first && !deep.has_unread()
     }
 
+    /// What is read ahead belongs to the pass before it, whose plan it may change.
+    fn ahead(&self) -> Span {
+        let (project, pass, revision) = (&*self.assessor.project, self.memory.pass.as_str(), self.revision());
+        let span = tracing::info_span!("observation", project, pass, revision, trace_id = Empty);
+        traces::show(&span);
+        span
+    }
+
     fn show_ages(&self) {
         for (kind, age) in self.assessor.deep.ages() {
             let labels = [&*self.assessor.project, kind];
@@ -316,7 +326,17 @@ impl Reconciler {
         let started = Instant::now();
         let started_at = SystemTime::now();
         let pass = new_pass();
-        let span = tracing::info_span!("pass", project = &*project, trigger = trigger.as_str(), pass, revision = Empty);
+        let span = tracing::info_span!(
+            "pass",
+            project = &*project,
+            trigger = trigger.as_str(),
+            pass,
+            revision = Empty,
+            commit = Empty,
+            result = Empty,
+            trace_id = Empty
+        );
+        traces::show(&span);
         self.memory.pass = pass;
         self.memory.span = Some(span.clone());
         self.memory.shown_revision.clear();
@@ -326,6 +346,10 @@ impl Reconciler {
         };
         let planned = self.memory.plan.as_ref().filter(|_| outcome != Outcome::Failed);
         let changes = planned.map_or(0, |plan| plan.changes.len());
+        span.record("result", outcome.as_str());
+        if let Some(commit) = self.memory.load.as_ref().and_then(|load| load.commit.as_deref()) {
+            span.record("commit", commit);
+        }
         self.observe_phase("total", started);
         self.metrics.last_attempt_timestamp_seconds.with_label_values(&[&*project]).set(unix(SystemTime::now()));
         self.board.project(&project, |status| status.readiness.passed(outcome == Outcome::Failed, Instant::now()));
@@ -395,7 +419,8 @@ impl Reconciler {
             return Some(Outcome::Failed);
         }
         let lost = self.lost_calls();
-        let (desired, sight) = self.look(desired, priority, &lost, more).await;
+        let observation = tracing::debug_span!("observation");
+        let (desired, sight) = self.look(desired, priority, &lost, more).instrument(observation).await;
         let is_reverted = |key: &Key| self.is_reverted(&desired, key);
         let assessment = self.assessor.plan(&desired, self.is_current(), sight, &is_reverted);
         self.observe_phase("observe", started);
@@ -611,6 +636,7 @@ impl Reconciler {
             trigger: trigger.as_str(),
             revision: self.revision().to_owned(),
             commit,
+            span: traces::origin(),
         })
     }
 

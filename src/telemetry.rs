@@ -8,3 +8,4 @@ pub mod metrics;
 pub mod redact;
 pub mod repeats;
 pub mod status;
+pub mod traces;

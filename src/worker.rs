@@ -25,6 +25,7 @@ use crate::state::ProjectState;
 use crate::state::Remembered;
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::repeats::is_worth_a_line;
+use crate::telemetry::traces;
 use nonempty::NonEmpty;
 use std::collections::BTreeMap;
 use std::collections::HashMap;
@@ -33,6 +34,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tracing::Instrument;
+use tracing::field::Empty;
 
 mod carried;
 mod fresh;
@@ -136,7 +138,11 @@ impl Worker {
             kind = kind.name(),
             action = first.action.as_str(),
             resources = work.tasks.len(),
+            commit = first.origin.commit.as_deref(),
+            trace_id = Empty,
         );
+        traces::follow(&span, &first.origin.span, first.origin.commit.as_deref());
+        traces::show(&span);
         let project = work.project.clone();
         let started = Instant::now();
         let conclusion = attempt(&self.while_wanted(target, &work), kind, &work).instrument(span.clone()).await;

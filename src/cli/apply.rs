@@ -38,6 +38,7 @@ use crate::state;
 use crate::telemetry::line::one_line;
 use crate::telemetry::redact::Redactor;
 use crate::telemetry::status::rfc3339;
+use crate::telemetry::traces;
 use crate::worker::recent::Unconfirmed;
 use anyhow::bail;
 use outcome::Outcome;
@@ -260,7 +261,13 @@ fn enqueue(parts: &Parts, desired_states: &[Arc<Desired>], plans: Vec<Planned>, 
         let loader = project.reconciler.loader.as_ref();
         let revision = loader.and_then(Loader::revision).unwrap_or_default();
         let commit = loader.and_then(Loader::commit_in_force);
-        let origin = Arc::new(Origin { pass: new_pass(), trigger: Trigger::Startup.as_str(), revision, commit });
+        let origin = Arc::new(Origin {
+            pass: new_pass(),
+            trigger: Trigger::Startup.as_str(),
+            revision,
+            commit,
+            span: traces::origin(),
+        });
         parts.queue.replace(&project.name, plan.take_tasks(&origin), false);
     }
 }

@@ -5,6 +5,7 @@ use crate::cli::shutdown::shutdown_on_signal;
 use crate::config::Config;
 use crate::daemon;
 use crate::telemetry::redact::Redactor;
+use crate::telemetry::traces;
 
 /// None of its own.
 #[derive(Debug, Clone, clap::Args)]
@@ -13,6 +14,8 @@ pub struct RunArgs {}
 /// Runs until a signal stops it.
 pub async fn run(config: Config, _args: RunArgs, redactor: &Redactor) -> anyhow::Result<Exit> {
     let signals = shutdown_on_signal()?;
-    daemon::run(config, redactor, signals.token()).await?;
+    let ended = daemon::run(config, redactor, signals.token()).await;
+    traces::finish().await;
+    ended?;
     Ok(Exit::Done)
 }

@@ -25,6 +25,8 @@ use secrecy::SecretString;
 use std::sync::PoisonError;
 use std::time::Duration;
 use tokio::time::Instant;
+use tracing::Instrument;
+use tracing::field::Empty;
 
 const TOO_MANY_REQUESTS: u16 = 429;
 
@@ -117,6 +119,16 @@ impl Client {
 
     /// One request and its answer, or what came instead.
     async fn exchange(&self, call: &Call, request: Request, timeout: Duration) -> Result<Response, TransportError> {
+        let span = tracing::debug_span!("call", operation = call.operation(), code = Empty);
+        let sent = self.exchanged(call, request, timeout).instrument(span.clone()).await;
+        match &sent {
+            Ok(response) => span.record("code", response.status),
+            Err(error) => span.record("code", network_code(error)),
+        };
+        sent
+    }
+
+    async fn exchanged(&self, call: &Call, request: Request, timeout: Duration) -> Result<Response, TransportError> {
         let Shared { transport, metrics, .. } = &*self.shared;
         let operation = call.operation();
         let started = Instant::now();

@@ -12,6 +12,7 @@ use crate::resource::spec::Read;
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 use tokio::task::JoinSet;
+use tracing::Instrument;
 
 /// As many as a daemon sends; the limiter paces them anyway.
 const AT_ONCE: usize = 8;
@@ -54,7 +55,7 @@ pub async fn everything(
         while running.len() < AT_ONCE {
             let is_refused = |call: &Look| seen.refused.contains_key(&(call.kind.name(), call.part.name));
             let Some(call) = calls.by_ref().find(|call| !is_refused(call)) else { break };
-            running.spawn(call.read(client.clone()));
+            running.spawn(call.read(client.clone()).in_current_span());
         }
         let Some(Ok((call, answer))) = running.join_next().await else { break };
         done += 1;

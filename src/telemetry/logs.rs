@@ -5,6 +5,7 @@
 use crate::telemetry::lossy::Lossy;
 use crate::telemetry::lossy::News;
 use crate::telemetry::redact::Redactor;
+use crate::telemetry::traces;
 use prometheus::IntCounter;
 use std::fs::File;
 use std::io;
@@ -20,6 +21,7 @@ use tracing_subscriber::Layer;
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::registry;
+use tracing_subscriber::registry::LookupSpan;
 
 /// The end of the process waits no longer than this for a reader that stalls.
 const LONGEST_FLUSH: Duration = Duration::from_millis(500);
@@ -58,6 +60,22 @@ pub enum Format {
 pub fn init(format: Format, level: &str, redactor: &Redactor) {
     let ansi = format != Format::Json && io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
     install(subscriber(format, ansi, level, Redacted { redactor: redactor.clone(), to: say }));
+}
+
+/// The same for the daemon, which also sends traces where the environment asks for them. Must be called within the runtime.
+pub fn init_with_traces(format: Format, level: &str, redactor: &Redactor) {
+    let ansi = format != Format::Json && io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+    let writer = Redacted { redactor: redactor.clone(), to: say };
+    match traces::layer(&|name| std::env::var(name).ok()) {
+        Ok(Some(traces)) => {
+            install(registry().with(lines(format, ansi, writer).with_filter(filter(level))).with(traces));
+        }
+        Ok(None) => init(format, level, redactor),
+        Err(reason) => {
+            init(format, level, redactor);
+            tracing::error!("{reason}");
+        }
+    }
 }
 
 /// One text to stderr, after the log lines so far. It waits for no reader, and is not redacted.
@@ -99,14 +117,24 @@ fn subscriber<F>(format: Format, ansi: bool, level: &str, writer: Redacted<F>) -
 where
     F: Fn(String) + Send + Sync + 'static,
 {
-    let filter = EnvFilter::try_new(level).unwrap_or_else(|_| EnvFilter::new("info"));
+    registry().with(filter(level)).with(lines(format, ansi, writer))
+}
+
+fn filter(level: &str) -> EnvFilter {
+    EnvFilter::try_new(level).unwrap_or_else(|_| EnvFilter::new("info"))
+}
+
+fn lines<S, F>(format: Format, ansi: bool, writer: Redacted<F>) -> Box<dyn Layer<S> + Send + Sync>
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+    F: Fn(String) + Send + Sync + 'static,
+{
     let lines = tracing_subscriber::fmt::layer().with_writer(writer);
-    let lines = match format {
+    match format {
         Format::Json => lines.json().flatten_event(true).with_current_span(false).with_span_list(true).boxed(),
         Format::Pretty => lines.compact().with_ansi(ansi).boxed(),
         Format::Words => lines.compact().with_ansi(ansi).without_time().with_target(false).boxed(),
-    };
-    registry().with(filter).with(lines)
+    }
 }
 
 /// Hands over whole lines with the secrets taken out.

@@ -58,6 +58,7 @@ mod secrets;
 mod source;
 mod stale;
 mod terminal;
+mod traces;
 mod triggers;
 mod validate;
 mod waits;

@@ -355,3 +355,27 @@ async fn a_large_project_does_not_make_the_page_large() {
 
     browser.run(&world, "large", json!({ "expect": ["20,000 differences, 1 to 20", "1 difference of 20,000"] })).await;
 }
+
+#[tokio::test]
+async fn the_page_says_why_each_thing_is_held_or_waits_and_what_ends_it() {
+    let Some(browser) = browser() else { return };
+    let mut world = World::new().await;
+    let files = |least: u32, name: &str| {
+        format!("passwordSettings: {{ enabled: true, minLength: {least} }}\ntenants: [{{ id: acme, name: {name} }}]\n")
+    };
+    world.write("a.yaml", &files(12, "Acme"));
+    world.converge().await;
+    assert_eq!(world.ask(Method::POST, "/api/v1/suspend?for=2h&target=tenants/acme").await.0, 200);
+    world.write("a.yaml", &files(8, "New"));
+    world.until("held", async |world| !world.project().await["held"].is_null()).await;
+
+    let expect = [
+        "held for approval",
+        "it lowers protection compared with what is live",
+        "Suspended: tenants/acme is only observed",
+        "by somebody with the token",
+        "descope-gitops resume --target tenants/acme",
+        "Only observed for now: tenants/acme",
+    ];
+    browser.look(&world, "held-and-suspended", &expect).await;
+}
