@@ -17,6 +17,7 @@ use crate::http::Server;
 use crate::limiter::Limiter;
 use crate::limiter::Priority;
 use crate::notifications::Notifier;
+use crate::observed::Deep;
 use crate::pause::Pause;
 use crate::plan::ProjectName;
 use crate::plan::render::Pace;
@@ -29,6 +30,7 @@ use crate::reconcile::Memory;
 use crate::reconcile::Reconciler;
 use crate::reconcile::assess::Assessor;
 use crate::reconcile::show;
+use crate::resource;
 use crate::source;
 use crate::source::Trigger;
 use crate::source::TriggerReceiver;
@@ -295,6 +297,8 @@ impl Daemon {
         let plans: Vec<_> = projects.iter().map(|project| project.reconciler.plans.subscribe()).collect();
         let (pace, planned) = (settings::pace(&config), queue.clone());
         let (windowed, also_planned) = (plans.clone(), queue.clone());
+        let deeps =
+            projects.iter().map(|project| (project.name.clone(), project.reconciler.assessor.deep.clone())).collect();
         let claims =
             projects.iter().map(|project| (project.name.to_string(), project.reconciler.state.claim())).collect();
         tracing::info!(
@@ -308,7 +312,7 @@ impl Daemon {
         let shown = Served {
             metrics: Arc::clone(&metrics),
             board: Arc::clone(&board),
-            refresh: Box::new(refresh(&board, &metrics, &queue, &state, limiters.values().cloned().collect())),
+            refresh: Box::new(refresh(&board, &metrics, &queue, &state, limiters.values().cloned().collect(), deeps)),
             plan: Box::new(move || plan_json(&plans, &planned, pace)),
             window: Box::new(move |wanted| window_json(&windowed, &also_planned, wanted, pace)),
             history: History::new(config.state.clone(), claims),
@@ -448,11 +452,13 @@ fn refresh(
     queue: &Queue,
     state: &State,
     limiters: Vec<Limiter>,
+    deeps: Vec<(ProjectName, Deep)>,
 ) -> impl Fn() + Send + Sync + use<> {
     let (board, metrics, queue, state) = (Arc::clone(board), Arc::clone(metrics), queue.clone(), state.clone());
     move || {
         show_state(&board, &state);
         metrics.state_writable.set(i64::from(!state.is_failing()));
+        show_ages(&metrics, &deeps);
         let counts = queue.counts();
         let queue = QueueStatus {
             ready: counts.ready as u64,
@@ -469,6 +475,25 @@ fn refresh(
         };
         board.component("limiter", None, level, reason);
         board.traffic(queue, limiters);
+    }
+}
+
+/// Ages grow while nothing happens; what is declared no more has none.
+fn show_ages(metrics: &Metrics, deeps: &[(ProjectName, Deep)]) {
+    for (project, deep) in deeps {
+        metrics.observation_interval_seconds.with_label_values(&[&**project]).set(deep.interval().as_secs_f64());
+        let coverage = deep.coverage();
+        for kind in resource::ALL.iter().map(|kind| kind.name()) {
+            let labels = [&**project, kind];
+            match coverage.get(kind) {
+                Some(coverage) => {
+                    let age = coverage.oldest.elapsed().as_secs_f64();
+                    metrics.observation_age_seconds.with_label_values(&labels).set(age);
+                }
+                // Fails where it had none.
+                None => drop(metrics.observation_age_seconds.remove_label_values(&labels)),
+            }
+        }
     }
 }
 

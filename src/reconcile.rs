@@ -293,7 +293,7 @@ impl Reconciler {
                 News::None => {}
             }
         }
-        self.show_ages();
+        deep.survey();
         // What is read for the first time, a few with each turn of the share, is compared in the passes that come anyway.
         is_other || is_first && !deep.has_unread()
     }
@@ -304,13 +304,6 @@ impl Reconciler {
         let span = tracing::info_span!("observation", project, pass, revision, trace_id = Empty);
         traces::show(&span);
         span
-    }
-
-    fn show_ages(&self) {
-        for (kind, age) in self.assessor.deep.ages() {
-            let labels = [&*self.assessor.project, kind];
-            self.metrics.observation_age_seconds.with_label_values(&labels).set(age.as_secs_f64());
-        }
     }
 
     async fn turn_or_stop(&mut self, trigger: Trigger, more: &mut TriggerReceiver, shutdown: &CancellationToken) {
@@ -472,7 +465,7 @@ impl Reconciler {
         self.note_waits(&plan);
         self.show_plan(&plan);
         self.memory.plan = Some(plan);
-        self.show_ages();
+        self.assessor.deep.survey();
         self.observe_phase("plan", started);
         Some(outcome)
     }

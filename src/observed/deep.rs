@@ -84,6 +84,18 @@ struct State {
     /// Before this nothing that was read counts as young enough.
     asked_at: Option<Instant>,
     since: Instant,
+    coverage: BTreeMap<&'static str, Coverage>,
+}
+
+/// What is known of the parts of a kind that take a call for each resource.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Coverage {
+    /// That are declared.
+    pub parts: usize,
+    /// Of those, never read, or not readable now.
+    pub unread: usize,
+    /// When the one was read that was not read for longest; of what was never read, since when it is to be.
+    pub oldest: Instant,
 }
 
 #[derive(Debug)]
@@ -129,6 +141,7 @@ impl Deep {
             spent: VecDeque::new(),
             asked_at: None,
             since: Instant::now(),
+            coverage: BTreeMap::new(),
         };
         Self { state: Arc::new(Mutex::new(state)) }
     }
@@ -283,16 +296,29 @@ impl Deep {
         })
     }
 
-    /// How old the oldest observation of each kind is; of what was never read, since when it is to be.
-    pub fn ages(&self) -> BTreeMap<&'static str, Duration> {
-        let state = self.state();
-        let mut ages = BTreeMap::new();
+    /// Looks over all of it, for [`Deep::coverage`].
+    pub fn survey(&self) {
+        let mut state = self.state();
+        let mut coverage: BTreeMap<&'static str, Coverage> = BTreeMap::new();
         for (place, one) in state.wanted.iter().flatten() {
-            let read_at = state.kept.get(place).map_or(state.since, |kept| kept.read_at);
-            let age = ages.entry(one.key.kind).or_insert(Duration::ZERO);
-            *age = read_at.elapsed().max(*age);
+            let kept = state.kept.get(place);
+            let read_at = kept.map_or(state.since, |kept| kept.read_at);
+            let of = coverage.entry(one.key.kind).or_insert(Coverage { parts: 0, unread: 0, oldest: read_at });
+            of.parts += 1;
+            of.unread += usize::from(kept.is_none());
+            of.oldest = read_at.min(of.oldest);
         }
-        ages
+        state.coverage = coverage;
+    }
+
+    /// How well each kind was covered when somebody last looked over it all.
+    pub fn coverage(&self) -> BTreeMap<&'static str, Coverage> {
+        self.state().coverage.clone()
+    }
+
+    /// How often it is to be looked at.
+    pub fn interval(&self) -> Duration {
+        self.state().share.interval
     }
 
     /// Is something declared that was never read, and may be?

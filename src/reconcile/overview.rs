@@ -2,6 +2,7 @@
 
 use super::Reconciler;
 use super::rfc3339;
+use crate::observed::deep::Coverage;
 use crate::plan::Hold;
 use crate::plan::Plan;
 use crate::queue::Standing;
@@ -9,6 +10,7 @@ use crate::resource;
 use crate::resource::Key;
 use crate::telemetry::status::AppliedStatus;
 use crate::telemetry::status::CountsStatus;
+use crate::telemetry::status::DetailsStatus;
 use crate::telemetry::status::DriftStatus;
 use crate::telemetry::status::DriftedStatus;
 use crate::telemetry::status::KindStatus;
@@ -152,6 +154,12 @@ impl Reconciler {
         let desired = self.memory.load.as_ref().and_then(|load| load.desired.as_ref());
         let declared = self.memory.overview.declared.as_ref().map(|(_, counts)| counts);
         let plan = self.memory.plan.as_ref();
+        let coverage = self.assessor.deep.coverage();
+        let details = |of: &Coverage| DetailsStatus {
+            parts: of.parts as u64,
+            unread: of.unread as u64,
+            oldest_at: rfc3339(SystemTime::now().checked_sub(of.oldest.elapsed()).unwrap_or(SystemTime::UNIX_EPOCH)),
+        };
         let kind = |kind: &'static str| {
             let observed_at = self.memory.overview.observed_at.get(kind);
             let error = plan.and_then(|plan| plan.unobserved.get(kind)).map(|unobserved| unobserved.reason.clone());
@@ -162,6 +170,7 @@ impl Reconciler {
                 resources: declared.and_then(|counts| counts.get(kind)).map_or(0, |n| n.unsigned_abs()),
                 observed_at: observed_at.copied().map(rfc3339),
                 error,
+                details: coverage.get(kind).map(details),
             }
         };
         resource::ALL.iter().map(|each| kind(each.name())).collect()

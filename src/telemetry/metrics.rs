@@ -40,6 +40,7 @@ pub struct Metrics {
     pub convergence_duration_seconds: HistogramVec,
     pub plan_changes: IntGaugeVec,
     pub observation_age_seconds: GaugeVec,
+    pub observation_interval_seconds: GaugeVec,
     pub drifted_resources: IntGaugeVec,
     pub undeclared_resources: IntGaugeVec,
     pub contested_resources: IntGaugeVec,
@@ -116,6 +117,12 @@ impl Metrics {
                 "observation_age_seconds",
                 "Age of the oldest observation of what is looked at in rotation",
                 &["project", "kind"],
+            ),
+            observation_interval_seconds: gauge(
+                r,
+                "observation_interval_seconds",
+                "How often that is to be looked at",
+                &["project"],
             ),
             drifted_resources: int_gauge(
                 r,

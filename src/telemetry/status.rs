@@ -26,6 +26,7 @@ pub use health::Pulse;
 pub use health::Readiness;
 pub use overview::AppliedStatus;
 pub use overview::CountsStatus;
+pub use overview::DetailsStatus;
 pub use overview::DriftStatus;
 pub use overview::DriftedStatus;
 pub use overview::KindStatus;

@@ -35,6 +35,8 @@ const TABLE: &[(&str, &str, &[&str])] = &[
     ("suspended_parts", "gauge", &["kind", "project"]),
     ("convergence_duration_seconds", "histogram", &["project"]),
     ("plan_changes", "gauge", &["action", "kind", "project"]),
+    ("observation_age_seconds", "gauge", &["kind", "project"]),
+    ("observation_interval_seconds", "gauge", &["project"]),
     ("drifted_resources", "gauge", &["kind", "project"]),
     ("undeclared_resources", "gauge", &["kind", "project"]),
     ("contested_resources", "gauge", &["kind", "project"]),
@@ -110,6 +112,7 @@ async fn every_metric_of_the_table_is_there_with_its_labels_and_nothing_private(
     let mut world = World::new().await;
     write_some(&world, 2, 1, 1);
     world.write("zz.yaml", "tenants: [{ id: zz-tenant, name: zz-name }]\n");
+    world.write("details.yaml", "tenants: [{ id: zz-details, name: zz-details, settings: { enabled: true } }]\n");
     let body = json!({ "errorCode": "E1", "errorDescription": "zz-description", "message": "zz-message" });
     world
         .faults(json!([
@@ -120,6 +123,10 @@ async fn every_metric_of_the_table_is_there_with_its_labels_and_nothing_private(
     world.start().await;
     world.until("parked", async |world| world.project().await["problems"][0]["state"] == "parked").await;
     world.until("the rest is there", async |world| world.entity("roles", "r0").await.is_some()).await;
+    world.until("details", async |world| world.entity("tenants", "zz-details").await.is_some()).await;
+    world.pass().await;
+    let is_looked_at = async |world: &World| world.open("/metrics").await.1.contains("observation_age_seconds{");
+    world.until("the details are looked at", is_looked_at).await;
     world.ask(Method::GET, "/zz-path").await;
 
     let text = world.open("/metrics").await.1;
@@ -349,4 +356,32 @@ async fn a_broken_repo_is_no_success_though_the_last_good_state_is_upheld() {
     world.remove("broken.yaml");
     world.until("told", async |world| sum(world, "desired_valid", &[]).await > 0.5).await;
     world.until("a success", async |world| sum(world, "last_success_timestamp_seconds", &[]).await > success).await;
+}
+
+/// The age was written at each look alone: where looks ended, it stayed as young as it was, and for ever where nothing of the
+/// kind was declared any more.
+#[tokio::test]
+async fn the_age_of_an_observation_grows_while_nobody_looks_and_leaves_with_the_declaration() {
+    let mut world = World::new().await;
+    world.source_at("repo", "debounce: 50ms, interval: 1h, deepInterval: 6h");
+    world.write("a.yaml", "tenants: [{ id: a, name: A, settings: { enabled: true } }, { id: b, name: B }]\n");
+    world.converge().await;
+    world.fresh_pass().await;
+    let of_tenants = [("project", "default"), ("kind", "tenants")];
+    assert_is(sum(&world, "observation_interval_seconds", &of_tenants[..1]).await, 6 * 3600);
+    let age = sum(&world, "observation_age_seconds", &of_tenants).await;
+    let is_older = async |world: &World| sum(world, "observation_age_seconds", &of_tenants).await > age;
+    world.until("older", is_older).await;
+    let details = |project: &Value| {
+        let kinds = project["kinds"].as_array().unwrap();
+        kinds.iter().find(|kind| kind["kind"] == "tenants").unwrap()["details"].clone()
+    };
+    let shown = details(&world.project().await);
+    assert_eq!((&shown["parts"], &shown["unread"]), (&json!(1), &json!(0)), "{shown}");
+    assert!(shown["oldestAt"].is_string(), "{shown}");
+
+    world.write("a.yaml", "tenants: [{ id: a, name: A }, { id: b, name: B }]\n");
+    let has_none = async |world: &World| !world.open("/metrics").await.1.contains("observation_age_seconds{");
+    world.until("no age", has_none).await;
+    assert!(details(&world.project().await).is_null());
 }

@@ -110,6 +110,7 @@ async fn alerts_ring_and_clear_and_every_panel_shows_something() {
     let top = vec!["rateLimit: { limit: 100/2s, lockout: 1s }".to_owned()];
     let mut world = World::with(Setup { interval: "500ms", project, top, ..Setup::default() }).await;
     write_some(&world, 3, 3, 3);
+    world.write("details.yaml", "tenants: [{ id: details, name: Details, settings: { enabled: true } }]\n");
     world.start().await;
     let prometheus = Prometheus::start(&tool, &world).await;
 

@@ -126,6 +126,20 @@ pub struct KindStatus {
     pub observed_at: Option<String>,
     /// Why the newest was not.
     pub error: Option<String>,
+    /// Of what no list shows and is looked at in rotation; `None` where nothing of it is declared.
+    pub details: Option<DetailsStatus>,
+}
+
+/// What takes a call for each resource: looked at by itself, and more seldom.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct DetailsStatus {
+    /// Calls that one round of looking takes.
+    pub parts: u64,
+    /// Of those, not looked at yet, or not readable now.
+    pub unread: u64,
+    /// RFC 3339: the oldest look that counts; of what was never looked at, since when it is to be.
+    pub oldest_at: String,
 }
 
 #[cfg(test)]
