@@ -19,6 +19,7 @@ mod remarks;
 #[cfg(test)]
 mod roundtrip;
 pub mod schema;
+pub mod secret_file;
 pub mod secrets;
 #[cfg(test)]
 pub mod testing;
@@ -50,6 +51,8 @@ pub struct Declared {
     pub renamed_from: Option<Arc<str>>,
     /// `cascadeDelete: true|false`; `None` where the YAML does not say.
     pub cascade_delete: Option<bool>,
+    /// `secretFile: PATH`: where the secret is kept that Descope shows when it makes the resource.
+    pub secret_file: Option<Arc<str>>,
     /// Where the resource begins.
     pub place: Place,
 }
@@ -58,7 +61,7 @@ impl Declared {
     /// One of which nothing is known yet but who it is.
     pub fn new(key: Key, place: Place) -> Self {
         let fields = Document::new();
-        Self { key, fields, protected: None, renamed_from: None, cascade_delete: None, place }
+        Self { key, fields, protected: None, renamed_from: None, cascade_delete: None, secret_file: None, place }
     }
 
     /// The id that Descope gave it, where the YAML says which of several of one name is meant.

@@ -92,6 +92,8 @@ pub struct Task {
     pub place: Option<Place>,
     /// What the state shall know of the resource once this is done.
     pub ownership: Ownership,
+    /// Where the secret is kept that Descope shows when it makes the resource.
+    pub secret_file: Option<Arc<str>>,
     /// What an operator approved, by its digest: used up once this is done, and not counted by the guards.
     pub approval: Option<Arc<str>>,
     /// When the observation that it rests on began. If the resource was written after that, the task is void.
@@ -220,6 +222,8 @@ pub struct Inputs<'a> {
     pub may_delete: &'a dyn Fn(&Key) -> bool,
     /// Is this change of something that somebody else turns back again and again?
     pub contested: &'a dyn Fn(&Change) -> Option<Contest>,
+    /// Made or perhaps made by a create of ours whose secret nobody has: why, and what to do.
+    pub lost: &'a BTreeMap<Key, String>,
     /// Was the change with this digest approved?
     pub is_approved: &'a dyn Fn(&str) -> bool,
 }
@@ -347,8 +351,12 @@ pub struct Plan {
     pub present: BTreeSet<Key>,
     /// The ids that Descope gave to them, where the state does not say so yet.
     pub ids: BTreeMap<Key, Arc<str>>,
+    /// Declared and live, and made for a limited time: when they end, in seconds since 1970.
+    pub ends: BTreeMap<Key, u64>,
     /// Created by us a moment ago, and not in the list yet.
     pub unlisted: BTreeSet<Key>,
+    /// Perhaps created by us, with a secret that is lost, and not in the list.
+    pub in_doubt: BTreeSet<Key>,
     /// Kinds of which changes wait for another kind, which could not be observed this time.
     pub waiting: BTreeSet<&'static str>,
     /// What no list shows and was not read yet, by resource. Its changes wait, and nothing else.
@@ -776,6 +784,9 @@ fn find_renames(inputs: &Inputs<'_>, live: &Live<'_>, plan: &mut Plan) -> BTreeM
     renames
 }
 
+const NO_SECRET_FILE: &str = "secretFile: is missing, and Descope shows the secret of a new one once, so that it is not \
+                              created; name a file below the project's `secrets.dir`";
+
 /// What the comparison found beside differences: remarks, what no call can do, what is not read yet.
 fn tell(inputs: &Inputs<'_>, declared: &Declared, differences: &mut compare::Differences, plan: &mut Plan) {
     let key = &declared.key;
@@ -817,13 +828,15 @@ fn plan_declared(
         }
         // A rename that is still to come owns nothing: what it renames is owned already.
         if old.is_none() {
-            plan.present.insert(key.clone());
-            let news = kind.server_id(document).filter(|id| inputs.ids.get(key).is_none_or(|known| &**known != *id));
-            plan.ids.extend(news.map(|id| (key.clone(), id.into())));
+            note_present(inputs, kind, key, document, plan);
         }
     }
     let ownership = inputs.owned.get(key).copied().unwrap_or_default();
     let is_unlisted = document.is_none() && ownership.fresh;
+    if let Some(message) = no_place_for_secret(inputs, kind, declared, document.is_none() && !is_unlisted, plan) {
+        plan.refused.push(Refusal { key: key.clone(), message, place: Some(declared.place.clone()) });
+        return;
+    }
     if is_unlisted {
         plan.present.insert(key.clone());
         plan.unlisted.insert(key.clone());
@@ -895,6 +908,33 @@ fn plan_declared(
         fields,
         place: Some(declared.place.clone()),
     });
+}
+
+/// Declared and live.
+fn note_present(inputs: &Inputs<'_>, kind: &dyn Kind, key: &Key, document: &Document, plan: &mut Plan) {
+    plan.present.insert(key.clone());
+    let news = kind.server_id(document).filter(|id| inputs.ids.get(key).is_none_or(|known| **known != **id));
+    plan.ids.extend(news.map(|id| (key.clone(), id.into())));
+    let end = kind.spec().ends.and_then(|field| document.get(field)).and_then(Value::as_u64);
+    plan.ends.extend(end.filter(|end| *end > 0).map(|end| (key.clone(), end)));
+}
+
+/// Why it may not be touched: the secret that Descope shows once is lost, or would be.
+fn no_place_for_secret(
+    inputs: &Inputs<'_>,
+    kind: &dyn Kind,
+    declared: &Declared,
+    is_missing: bool,
+    plan: &mut Plan,
+) -> Option<String> {
+    if let Some(message) = inputs.lost.get(&declared.key) {
+        if is_missing {
+            plan.in_doubt.insert(declared.key.clone());
+        }
+        return Some(message.clone());
+    }
+    let is_nowhere = is_missing && kind.spec().shows_secret && declared.secret_file.is_none();
+    is_nowhere.then(|| NO_SECRET_FILE.to_owned())
 }
 
 /// A kind that failed for now and holds something that this resource refers to: sent without it, the change might be

@@ -642,7 +642,8 @@ impl Reconciler {
     /// files is looked at again when it may be deleted.
     fn schedule_retry(&mut self, plan: &Plan) {
         // What waits for another kind waits for one that failed, or that was refused for good.
-        let failed_for_now = !plan.unlisted.is_empty() || plan.unobserved.values().any(|failure| failure.is_transient);
+        let is_unseen = !plan.unlisted.is_empty() || !plan.in_doubt.is_empty();
+        let failed_for_now = is_unseen || plan.unobserved.values().any(|failure| failure.is_transient);
         if failed_for_now {
             self.memory.retry_at = Some(Instant::now() + self.next_wait());
         } else if self.memory.retry_at.is_none() {

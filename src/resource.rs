@@ -19,14 +19,18 @@ pub mod spec;
 pub mod twins;
 pub mod write;
 
+pub mod access_key;
 pub mod attribute;
 pub mod fga_schema;
 pub mod flow;
+pub mod inbound_app;
 pub mod jwt_template;
 pub mod list;
+pub mod named_attribute;
 pub mod outbound_app;
 pub mod password_settings;
 pub mod permission;
+pub mod project;
 pub mod role;
 pub mod scope_claim_mapping;
 pub mod sso_application;
@@ -53,6 +57,8 @@ pub use write::Write;
 pub const ALL: &[&dyn Kind] = &[
     &attribute::UserAttributes,
     &attribute::SsoApplicationAttributes,
+    &named_attribute::TenantAttributes,
+    &named_attribute::AccessKeyAttributes,
     &permission::Permissions,
     &role::Roles,
     &list::Lists,
@@ -60,11 +66,14 @@ pub const ALL: &[&dyn Kind] = &[
     &tenant::Tenants,
     &password_settings::PasswordSettings,
     &sso_application::SsoApplications,
+    &inbound_app::InboundApps,
     &outbound_app::OutboundApps,
+    &access_key::AccessKeys,
     &scope_claim_mapping::ScopeClaimMapping,
     &flow::Flows,
     &theme::Theme,
     &fga_schema::FgaSchema,
+    &project::Project,
 ];
 
 /// The kind with this top-level key in the YAML.
@@ -272,6 +281,9 @@ mod tests {
             assert_eq!(fields.iter().collect::<BTreeSet<_>>().len(), fields.len(), "{}", spec.name);
             let identity = spec.identity;
             assert!(identity.field.is_none_or(|field| spec.main().fields[0].name == field), "{}", spec.name);
+            // Of many in one call, nobody could tell whose secret is whose, nor which was made.
+            assert!(!spec.shows_secret || spec.verbs.batch == 1 && identity.server_id.is_some(), "{}", spec.name);
+            assert!(spec.ends.is_none_or(|field| spec.field(field).is_some()), "{}", spec.name);
             for field in [identity.tenant, identity.server_id, identity.bare].into_iter().flatten() {
                 assert!(spec.field(field).is_some(), "{} {field}", spec.name);
             }

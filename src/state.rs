@@ -33,6 +33,7 @@ mod intent;
 mod open;
 mod project;
 mod schema;
+mod secret_file;
 mod suspension;
 mod sweep;
 mod told;

@@ -2,6 +2,7 @@
 
 use crate::descope;
 use crate::descope::Client;
+use crate::desired::secret_file;
 use crate::desired::secrets::Secrets;
 use crate::observed::Deep;
 use crate::pause::Pause;
@@ -13,6 +14,7 @@ use crate::queue::Verdict;
 use crate::queue::Work;
 use crate::resource;
 use crate::resource::Action;
+use crate::resource::Answer;
 use crate::resource::Document;
 use crate::resource::Item;
 use crate::resource::Kind;
@@ -41,6 +43,7 @@ mod fresh;
 pub mod look;
 pub mod recent;
 mod record;
+mod shown;
 
 pub use carried::Refused;
 use look::Live;
@@ -392,6 +395,10 @@ async fn send(
         // The next pass refuses the resource by itself and says the same.
         Err(message) => return Sent::Refused(message),
     };
+    let mut place = match shown::reserve(target, kind, tasks.head) {
+        Ok(place) => place,
+        Err(message) => return Sent::Refused(message),
+    };
     let (mut writes, secrets): (Vec<_>, Vec<_>) = resolved.into_iter().unzip();
     let ids: Vec<Option<Arc<str>>> = tasks.iter().map(|task| id_of(target, kind, task)).collect();
     let paths = |task: &&Task| task.fields.iter().map(|change| change.path.clone()).collect::<Vec<String>>();
@@ -412,7 +419,13 @@ async fn send(
         let Some(items) = NonEmpty::from_vec(items.collect()) else { return Sent::Each(Verdict::Superseded) };
         let error = match kind.send(&sending.client(), part, &items).await {
             Ok(answers) => {
-                sending.done(kind, tasks, &answers, secrets.into_iter().flatten().collect());
+                let kept = place.take().map(|place| (place.name.clone(), shown::keep(target, place, answers.first())));
+                let kept = match kept {
+                    Some((name, Err(why))) => return lost(target, &sending, tasks.head, &name, &answers, &why),
+                    Some((_, Ok(kept))) => vec![kept],
+                    None => Vec::new(),
+                };
+                sending.done(kind, tasks, &answers, secrets.into_iter().flatten().collect(), &kept);
                 target.forgive(kind.name());
                 return Sent::Each(Verdict::Done);
             }
@@ -424,6 +437,11 @@ async fn send(
         }
     };
     sending.failed(&error);
+    if let Some(place) = place.filter(|_| error.may_have_taken_effect()) {
+        // Never again, and never taken for done: the next pass sees whether it was made.
+        target.look_again.fire(Trigger::Interval);
+        return Sent::Refused(format!("{}: {error}", secret_file::in_doubt(&place.name)));
+    }
     let sent = match sending.obstacle() {
         Some(message) => Sent::Each(Verdict::Retry { message: message.clone(), ambiguous: false }),
         None => judge(target, kind, tasks, error).await,
@@ -432,6 +450,15 @@ async fn send(
         sending.refused_alone();
     }
     sent
+}
+
+/// It was made, and the secret that its answer showed is not where it belongs.
+fn lost(target: &Target, sending: &Sending, task: &Task, name: &str, answers: &[Answer], why: &str) -> Sent {
+    let id = answers.first().and_then(|answer| answer.id.clone());
+    sending.lost(&task.slot.key, id.as_ref(), why);
+    target.look_again.fire(Trigger::Interval);
+    let remedies = id.map_or_else(|| secret_file::in_doubt(name), |id| secret_file::lost(name, &id));
+    Sent::Refused(format!("{why}; {remedies}"))
 }
 
 /// The id by which Descope knows it. Of what was created a moment ago no list has to tell it: the answer did.
@@ -488,6 +515,11 @@ async fn judge(target: &Target, kind: &'static dyn Kind, tasks: &NonEmpty<&Task>
     }
     let is_rejected = matches!(error, descope::Error::Rejected { .. });
     match (is_rejected, tasks.len()) {
+        // What bears its name by now is not taken for it: its secret is not here.
+        (true, 1) if shown::shows_secret(kind, &tasks.head.write) => {
+            target.look_again.fire(Trigger::Interval);
+            Sent::Refused(message)
+        }
         (true, 1) if tasks.head.action == Action::Create => {
             judge_refused_create(target, kind, tasks.head, message).await
         }

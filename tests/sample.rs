@@ -69,6 +69,7 @@ fn the_sample_uses_every_field() {
         fields.extend(kind.spec().verbs.delete.then_some("protected"));
         fields.extend(kind.has_rename().then_some("renamedFrom"));
         fields.extend(kind.spec().verbs.cascade.then_some("cascadeDelete"));
+        fields.extend(kind.spec().shows_secret.then_some("secretFile"));
 
         for field in fields {
             assert!(items.iter().any(|item| item.get(field).is_some()), "no {field} in {}", kind.name());

@@ -16,7 +16,7 @@ const LANGUAGE: [&str; 10] = ["fold", "form", "key", "kind", "opaque", "refer", 
 
 /// Words that are a field of some kind and stand for something else as well: columns and files of the state, fields of the status,
 /// and how the API addresses whatever has a name.
-const EVERYDAY: [&str; 14] = [
+const EVERYDAY: [&str; 15] = [
     "source",
     "name",
     "id",
@@ -31,6 +31,7 @@ const EVERYDAY: [&str; 14] = [
     "file",
     "version",
     "lock",
+    "project",
 ];
 
 /// Where a name is meant all the same: file, word, reason.

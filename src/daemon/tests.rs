@@ -108,6 +108,7 @@ async fn a_look_settles_only_calls_that_were_over_when_it_began() {
             gone,
             unconfirmed,
             outlived: Outlived::default(),
+            shown: crate::reconcile::assess::Shown::default(),
             refusal: None,
             first_contact: false,
         }

@@ -8,6 +8,7 @@ use crate::desired::Findings;
 use crate::desired::Place;
 use crate::desired::findings::bounded;
 use crate::desired::secrets::Fence;
+use crate::desired::secrets::Refusal;
 use crate::desired::yaml;
 use crate::desired::yaml::Entry;
 use crate::desired::yaml::Node;
@@ -30,12 +31,10 @@ use pen::short;
 use value::Reader;
 use value::reference_of;
 
-/// Kinds of the format that this version cannot manage yet: silence would look like success.
-const NOT_YET: &[&str] = &["inboundApps", "accessKeys", "tenantAttributes", "accessKeyAttributes", "project"];
-
 const PROTECTED: &str = "protected";
 const RENAMED_FROM: &str = "renamedFrom";
 const CASCADE_DELETE: &str = "cascadeDelete";
+const SECRET_FILE: &str = "secretFile";
 
 /// A file that a field names in place of its content.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -151,10 +150,7 @@ impl Checker<'_> {
             return; // for anchors, as in compose files
         }
         let Some(kind) = self.kinds.iter().copied().find(|kind| kind.name() == key) else {
-            if NOT_YET.contains(&key.as_str()) {
-                return pen.error(line, "", format!("{key}: this version does not manage this kind yet; take it out"));
-            }
-            let known = self.kinds.iter().map(|kind| kind.name()).chain(NOT_YET.iter().copied());
+            let known = self.kinds.iter().map(|kind| kind.name());
             let message = format!("{} is not a kind of resource{}", shown(&key), did_you_mean(&key, known));
             return pen.error(line, "", message);
         };
@@ -300,6 +296,11 @@ impl Checker<'_> {
                 Value::Text(old) => declared.renamed_from = Some(old.into()),
                 other => pen.error(line, RENAMED_FROM, must_be("a text", &other)),
             },
+            SECRET_FILE if spec.shows_secret => match node.value {
+                Value::Text(path) => self.secret_file(pen, declared, line, &path),
+                other => pen.error(line, SECRET_FILE, must_be("a text", &other)),
+            },
+            SECRET_FILE => pen.error(line, SECRET_FILE, format!("Descope shows no secret of {}", kind.name())),
             RENAMED_FROM => pen.error(line, RENAMED_FROM, format!("{} cannot be renamed", kind.name())),
             CASCADE_DELETE => pen.error(line, CASCADE_DELETE, format!("{} have no cascading delete", kind.name())),
             _ => {
@@ -310,12 +311,28 @@ impl Checker<'_> {
                 let known = declarable.map(|(_, field)| field.name).chain([PROTECTED]);
                 let known = known.chain(spec.verbs.rename.then_some(RENAMED_FROM));
                 let known = known.chain(spec.verbs.cascade.then_some(CASCADE_DELETE));
+                let known = known.chain(spec.shows_secret.then_some(SECRET_FILE));
                 let message = format!("{} have no such field{}", kind.name(), did_you_mean(&key, known));
                 pen.error(line, &short(&key), message);
             }
         }
     }
 }
+
+impl Checker<'_> {
+    /// Where the secret goes that Descope shows once. One that exists goes on without a place for it.
+    fn secret_file(&self, pen: &mut Pen<'_>, declared: &mut Declared, line: u32, path: &str) {
+        match self.fence.check_target(path) {
+            Ok(()) => {}
+            Err(Refusal::NoDirectory) => pen.warning(line, SECRET_FILE, NO_DIRECTORY.to_owned()),
+            Err(refusal) => pen.error(line, SECRET_FILE, refusal.to_string()),
+        }
+        declared.secret_file = Some(self.fence.name_of(path).into());
+    }
+}
+
+const NO_DIRECTORY: &str = "files are not allowed here, so the resource will not be created; the project's `secrets.dir` \
+                            must name the directory that it is in";
 
 struct Missing {
     line: Option<u32>,
@@ -423,6 +440,7 @@ tenants:
     }
 
     #[test]
+    #[allow(clippy::too_many_lines, reason = "a case for each message")]
     fn what_is_wrong_is_told_with_its_place_and_a_remedy() {
         for (text, expected) in [
             ("", vec!["a.yaml: is empty; if it shall declare nothing, remove it or leave a comment in it"]),
@@ -433,7 +451,6 @@ tenants:
             ("version: 2\n", vec!["a.yaml:1: version: must be 1, the only version of this format"]),
             ("role: []\n", vec!["a.yaml:1: `role` is not a kind of resource; did you mean `roles`?"]),
             ("x: []\n", vec!["a.yaml:1: `x` is not a kind of resource"]),
-            ("project: {}\n", vec!["a.yaml:1: project: this version does not manage this kind yet; take it out"]),
             (
                 "roles:\n",
                 vec![

@@ -56,6 +56,7 @@ pub fn merge(kinds: &[&'static dyn Kind], files: &[Arc<FileReport>]) -> Merged {
     all.dedup_by(|again, first| again.key == first.key);
     merged.desired.resources = all.into_iter().map(|one| (one.key.clone(), Arc::clone(one))).collect();
     renames(&mut merged);
+    secret_files(&mut merged);
     for kind in kinds {
         let references = references(*kind, &merged.desired);
         cycles(&references, &mut merged);
@@ -101,6 +102,21 @@ fn renames(merged: &mut Merged) {
             merged.errors.push(about(one, FIELD, message));
         } else {
             claims.insert(old, one);
+        }
+    }
+}
+
+/// Of two secrets in one file, one would be lost.
+fn secret_files(merged: &mut Merged) {
+    let mut claims: HashMap<&str, &Arc<Declared>> = HashMap::new();
+    for one in merged.desired.resources.values() {
+        let Some(path) = one.secret_file.as_deref() else { continue };
+        if let Some(first) = claims.get(path) {
+            let (first, place) = (bounded(first.key.to_string()), at(&first.place));
+            let message = format!("{} is also the file of {first}, at {place}; name another one", shown(path));
+            merged.errors.push(about(one, "secretFile", message));
+        } else {
+            claims.insert(path, one);
         }
     }
 }

@@ -18,6 +18,9 @@ use std::hash::BuildHasher;
 use std::hash::RandomState;
 use std::sync::Arc;
 
+const NO_SECRET_FILE: &str = "is missing: Descope shows the secret of a new one once, so that none is created without a \
+                              file to keep it in; name one below the project's `secrets.dir`";
+
 /// Adds them.
 pub fn add(kinds: &[&'static dyn Kind], merged: &mut Merged) {
     look_alikes(merged);
@@ -27,6 +30,9 @@ pub fn add(kinds: &[&'static dyn Kind], merged: &mut Merged) {
         let mut holders: HashMap<Cow<'_, str>, &Declared> = HashMap::new();
         for one in resources.iter().filter(|one| one.key.kind == kind.name()) {
             blanks(one, &fields, merged);
+            if kind.spec().shows_secret && one.secret_file.is_none() {
+                merged.warnings.push(about(one, "secretFile", NO_SECRET_FILE.to_owned()));
+            }
             for field in fields.iter().filter(|field| field.is_domains) {
                 domains(one, field, &mut holders, merged);
             }

@@ -230,6 +230,10 @@ fn directives(spec: &Spec, item: &mut Map<String, Value>) {
         let about = "The name that it had: it is renamed in place, so that ids and assignments stay.";
         properties.insert("renamedFrom".to_owned(), json!({ "type": "string", "minLength": 1, "description": about }));
     }
+    if spec.shows_secret {
+        let about = "Where the secret goes that Descope shows once, below the project's secrets.dir.";
+        properties.insert("secretFile".to_owned(), json!({ "type": "string", "minLength": 1, "description": about }));
+    }
 }
 
 fn secret() -> Value {

@@ -16,8 +16,8 @@ use std::path::PathBuf;
 /// Credentials of the daemon that are out of bounds whatever the config says.
 const OWN: &[&str] = &["DESCOPE_MANAGEMENT_KEY", "DESCOPE_GITOPS_TOKEN"];
 
-// Secrets are keys and certificates.
-const LARGEST: u64 = 1024 * 1024;
+/// Bytes of one: they are keys and certificates.
+pub const LARGEST: u64 = 1024 * 1024;
 
 // Their files are views of the process and the machine, not secrets that somebody put there.
 const SYSTEM: &[&str] = &["/proc", "/sys", "/dev"];
@@ -189,29 +189,61 @@ impl Fence {
         if self.env.is_match(name) { Ok(()) } else { Err(Refusal::EnvNotAllowed(name.to_owned())) }
     }
 
+    /// May the daemon write a secret there? Looks at the path only.
+    pub fn check_target(&self, path: &str) -> Result<(), Refusal> {
+        match self.target(path) {
+            Ok(_) | Err(Refusal::Unset | Refusal::Unreadable(_)) => Ok(()),
+            Err(refusal) => Err(refusal),
+        }
+    }
+
+    /// The one way to write the path of a file that the daemon writes: relative to the directory.
+    pub fn name_of(&self, path: &str) -> String {
+        let path: PathBuf = Path::new(path).components().filter(|part| *part != Component::CurDir).collect();
+        let below = self.dir.as_deref().and_then(|dir| path.strip_prefix(dir).ok());
+        below.unwrap_or(&path).to_string_lossy().into_owned()
+    }
+
+    /// The path of a file that the daemon writes, which need not be there, in a directory that is.
+    pub fn target(&self, path: &str) -> Result<PathBuf, Refusal> {
+        let (dir, joined) = self.joined(path)?;
+        let name = joined.file_name().filter(|_| joined != dir && !path.ends_with('/')).ok_or(Refusal::NotRegular)?;
+        let parent = joined.parent().unwrap_or(&dir).canonicalize().map_err(|error| refusal_of(&error))?;
+        self.fenced(&dir, parent.join(name))
+    }
+
     /// The path that the reference leads to, once it is known to stay below the directory.
     fn real_path(&self, path: &str) -> Result<PathBuf, Refusal> {
+        let (dir, joined) = self.joined(path)?;
+        let real = joined.canonicalize().map_err(|error| refusal_of(&error))?;
+        let real = self.fenced(&dir, real)?;
+        let metadata = real.metadata().map_err(|error| refusal_of(&error))?;
+        if metadata.is_file() { Ok(real) } else { Err(Refusal::NotRegular) }
+    }
+
+    /// The directory, and what the path says below it.
+    fn joined(&self, path: &str) -> Result<(PathBuf, PathBuf), Refusal> {
         let asked = Path::new(path);
-        let is_system = |path: &Path| SYSTEM.iter().any(|system| path.starts_with(system));
         if self.own_files.iter().any(|own| own == asked) {
             return Err(Refusal::Own);
         }
-        let dir = self.dir.as_deref().ok_or(Refusal::NoDirectory)?;
+        let dir = self.dir.clone().ok_or(Refusal::NoDirectory)?;
         let joined = dir.join(asked);
-        if asked.components().any(|part| part == Component::ParentDir) || !joined.starts_with(dir) {
+        if asked.components().any(|part| part == Component::ParentDir) || !joined.starts_with(&dir) {
             return Err(Refusal::Outside);
         }
+        Ok((dir, joined))
+    }
+
+    /// What links make of it has to stay below the directory as well.
+    fn fenced(&self, dir: &Path, real: PathBuf) -> Result<PathBuf, Refusal> {
         let real_dir = dir.canonicalize().map_err(|error| refusal_of(&error))?;
-        let real = joined.canonicalize().map_err(|error| refusal_of(&error))?;
         let own = self.own_files.iter().filter_map(|own| own.canonicalize().ok());
         if own.into_iter().any(|own| own == real) {
             return Err(Refusal::Own);
         }
-        if !real.starts_with(&real_dir) || is_system(&real) {
-            return Err(Refusal::Outside);
-        }
-        let metadata = real.metadata().map_err(|error| refusal_of(&error))?;
-        if metadata.is_file() { Ok(real) } else { Err(Refusal::NotRegular) }
+        let is_system = SYSTEM.iter().any(|system| real.starts_with(system));
+        if !real.starts_with(&real_dir) || is_system { Err(Refusal::Outside) } else { Ok(real) }
     }
 }
 

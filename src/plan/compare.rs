@@ -79,7 +79,10 @@ pub fn differences<F: Fn(&str) -> bool>(
             } else if let Some(opaque) = field.opaque() {
                 walk.document(field.name, opaque, None, to);
             } else {
-                walk.compare(field.name, field.shape, None, to);
+                // What nothing has to be sent for.
+                let start = field.start();
+                let from = (part.name != MAIN && !start.is_null()).then_some(&start);
+                walk.compare(field.name, field.shape, from, to);
             }
             continue;
         };
@@ -102,6 +105,11 @@ pub fn differences<F: Fn(&str) -> bool>(
             }
             (Need::AtCreation, _) => compare_at_creation(field, from, to, was_sent, &mut walk.found),
             (_, Back::Computed) => {}
+            (_, _) if field.is_defaulted && is_zero(to) => {
+                if was_sent() != Sent::Same {
+                    walk.found.fields.push(FieldChange { from: from.cloned().unwrap_or_default(), ..whole(field, to) });
+                }
+            }
             (_, Back::AsWritten) => walk.compare(field.name, field.shape, from, to),
             (_, Back::Maybe) if (reading.returned)(field.name) => walk.compare(field.name, field.shape, from, to),
             (_, Back::Maybe | Back::Never) if matches!(field.shape, Shape::Secret) => walk.secret(field.name, to),
@@ -117,7 +125,8 @@ pub fn differences<F: Fn(&str) -> bool>(
 
 /// A part of its own that no list shows yet.
 fn add_unsent_part(part: &Part, field: &Field, to: &Value, was_sent: impl Fn() -> Sent, found: &mut Vec<FieldChange>) {
-    if part.name != MAIN && was_sent() != Sent::Same && !is_zero(to) {
+    let is_as_new = is_zero(to) || field.start() == *to;
+    if part.name != MAIN && was_sent() != Sent::Same && !is_as_new {
         found.push(whole(field, to));
     }
 }

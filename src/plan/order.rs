@@ -1,7 +1,7 @@
 //! In which order, and in how many calls: stages, dependencies, batches.
 //!
 //! Creates and updates go kind by kind in the order of [`resource::ALL`] (tenants parents first), then what lives in a
-//! tenant, then the parts with a call of their own; deletes go last and the other way round.
+//! tenant, then kinds that may name that, then the parts with a call of their own; deletes go last and the other way round.
 
 use super::Change;
 use super::FieldChange;
@@ -24,6 +24,7 @@ use crate::resource::MAIN;
 use crate::resource::Part;
 use crate::resource::Write;
 use crate::resource::fold;
+use crate::resource::refer;
 use crate::resource::spec::Read;
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
@@ -55,6 +56,7 @@ pub fn tasks(
         let mut after =
             write.body().map_or_else(Vec::new, |body| kind.references(&declared.key, body, Some(part.name)));
         let cause = wanted ^ presence(&after, will_be_there).rotate_left(2) ^ seen_apart(part, live).rotate_left(3);
+        let cause = cause ^ file_digest(declared);
         if part.name != MAIN {
             after.push(declared.key.clone());
         }
@@ -81,6 +83,7 @@ pub fn tasks(
                 protected: declared.protected.unwrap_or_default(),
                 cascade_delete: declared.cascade_delete.unwrap_or_default(),
             },
+            secret_file: declared.secret_file.clone(),
             approval: None,
             observed_at: Instant::now(),
             cause,
@@ -102,6 +105,15 @@ fn seen_apart(part: &Part, live: Option<&Document>) -> u64 {
     let mut hasher = DefaultHasher::new();
     shown.for_each(|(name, value)| (name, value.to_string()).hash(&mut hasher));
     hasher.finish()
+}
+
+/// Another file for the secret is worth another try.
+fn file_digest(declared: &Declared) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    declared.secret_file.as_ref().map_or(0, |path| {
+        path.hash(&mut hasher);
+        hasher.finish()
+    })
 }
 
 /// What refers to something that was not there is worth another try once it is.
@@ -132,6 +144,7 @@ pub fn deletion(key: &Key, live: &Document, cascade: bool) -> Task {
         batch: 0,
         place: None,
         ownership: Ownership::default(),
+        secret_file: None,
         approval: None,
         observed_at: Instant::now(),
         cause: seen,
@@ -225,13 +238,15 @@ fn stage(task: &Task, depths: &HashMap<Key, u32>) -> u32 {
     let kinds = u32::try_from(resource::ALL.len()).unwrap_or(u32::MAX);
     let position = resource::ALL.iter().position(|kind| kind.name() == task.slot.key.kind);
     let position = position.and_then(|position| u32::try_from(position).ok()).unwrap_or(kinds);
+    let spec = resource::kind(task.slot.key.kind).map(Kind::spec);
     let rank = match (task.slot.part, &task.slot.key.tenant) {
+        (MAIN, None) if spec.is_some_and(|spec| refer::may_name_inhabitants(spec.main())) => 2 * kinds + position,
         (MAIN, None) => position,
         (MAIN, Some(_)) => kinds + position,
         (part, _) => {
-            let parts = resource::kind(task.slot.key.kind).map_or(&[][..], |kind| kind.spec().parts);
+            let parts = spec.map_or(&[][..], |spec| spec.parts);
             let turn = parts.iter().position(|each| each.name == part).and_then(|turn| u32::try_from(turn).ok());
-            2 * kinds + turn.unwrap_or_default()
+            3 * kinds + turn.unwrap_or_default()
         }
     };
     let forward = rank * DEPTHS + depths.get(&task.slot.key).copied().unwrap_or(0);

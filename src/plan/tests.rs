@@ -188,6 +188,7 @@ impl<'a> Case<'a> {
             windows: &self.windows,
             may_delete,
             contested: &|_| None,
+            lost: &BTreeMap::new(),
             is_approved: self.is_approved,
         })
     }
@@ -214,6 +215,7 @@ fn declared(key: Key, fields: Value) -> Declared {
         protected: None,
         renamed_from: None,
         cascade_delete: None,
+        secret_file: None,
         place: Place { file: "a.yaml".into(), line: 1 },
     }
 }

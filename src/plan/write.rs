@@ -87,7 +87,10 @@ pub fn unreadable_loss(
     changes: &[FieldChange],
 ) -> Option<&'static str> {
     let live = live?;
-    let overwritten = writes.iter().filter(|(_, write)| matches!(write, Write::Overwrite { .. })).map(|(part, _)| part);
+    // A rename that patches overwrites nothing.
+    let overwrites =
+        |(part, write): &&(&Part, Write)| part.how != How::Patch && matches!(write, Write::Overwrite { .. });
+    let overwritten = writes.iter().filter(overwrites).map(|(part, _)| part);
     overwritten.flat_map(|part| part.fields.iter().map(move |field| (part, field))).find_map(|(part, field)| {
         let is_seen = field.back == Back::Maybe && returned(field.name);
         let live = live.get(field.name);
@@ -212,8 +215,12 @@ fn change(
     old: Option<&Key>,
     fields: &[FieldChange],
 ) -> Write {
-    if part.how == How::Patch && old.is_none() {
-        return Write::Patch(patch(spec, part, declared, live, fields));
+    if part.how == How::Patch {
+        let body = patch(spec, part, declared, live, fields);
+        return match old {
+            None => Write::Patch(body),
+            Some(old) => Write::Overwrite { from: Arc::clone(&old.name), body },
+        };
     }
     let mut body = if part.name == MAIN { kept(spec, live) } else { Document::new() };
     for field in carried(spec, part).filter(|field| field.need != Need::AtCreation) {

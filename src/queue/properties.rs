@@ -122,6 +122,7 @@ fn plan(drafts: Vec<Draft>, now: Instant) -> Vec<Task> {
             stage: batch / 2,
             batch,
             ownership: crate::plan::Ownership::default(),
+            secret_file: None,
             approval: None,
             place: None,
             observed_at: now.checked_sub(Duration::from_secs(draft.observed)).unwrap(),

@@ -38,6 +38,7 @@ fn task(action: Action, kind: &'static str, name: &str, batch: u32) -> Task {
         batch,
         place: Some(Place { file: "a.yaml".into(), line: 7 }),
         ownership: crate::plan::Ownership::default(),
+        secret_file: None,
         approval: None,
         observed_at: Instant::now(),
         cause: 1,

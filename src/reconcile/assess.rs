@@ -5,6 +5,7 @@ use super::documents::Documents;
 use crate::descope;
 use crate::descope::Client;
 use crate::desired::Desired;
+use crate::desired::secret_file;
 use crate::desired::secrets::Secrets;
 use crate::limiter::Priority;
 use crate::observed;
@@ -42,6 +43,7 @@ use crate::state::OpenIntent;
 use crate::state::Outlived;
 use crate::state::ProjectState;
 use crate::state::Suspended;
+use crate::telemetry::status::rfc3339;
 use crate::worker::recent::Recent;
 use crate::worker::recent::Unconfirmed;
 use serde_json::Value;
@@ -59,6 +61,11 @@ pub const FRESH: Duration = Duration::from_secs(120);
 
 /// The least [`Rules::delete_after`] where the files are read without stats that prove anything.
 const UNPROVEN_DELETE_AFTER: Duration = Duration::from_secs(60);
+
+/// What ends within this time is warned of, as by the alert.
+const SOON: Duration = Duration::from_secs(14 * 24 * 3600);
+
+const SUCCESSOR: &str = "declare its successor under another name in time, and take it out once nobody uses it";
 
 /// What is done with a project that was never seen before and is not empty.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -125,6 +132,17 @@ pub struct Sight {
     pub unconfirmed: Unconfirmed,
     /// The calls that it took.
     pub calls: usize,
+    /// Calls whose answer was lost, that it can settle.
+    pub lost: BTreeSet<IntentId>,
+}
+
+/// Creates whose answer had a secret in it, and was lost.
+#[derive(Debug, Default)]
+pub struct Shown {
+    /// The secret is not in its file: why, and what to do.
+    pub lost: BTreeMap<Key, String>,
+    /// Somebody put one there: the file, and a fingerprint of what is in it.
+    pub filled: BTreeMap<Key, (String, Digest)>,
 }
 
 /// What [`Assessor::plan`] makes of it.
@@ -139,6 +157,8 @@ pub struct Assessment {
     pub unconfirmed: Unconfirmed,
     /// Fingerprints that say nothing any more.
     pub outlived: Outlived,
+    /// What is known of secrets whose creates were not answered.
+    pub shown: Shown,
     /// Why the whole project must wait: the key was refused, or everything was.
     pub refusal: Option<descope::Error>,
     /// The project was never seen before.
@@ -168,7 +188,8 @@ impl Assessor {
         }
         Box::pin(observed::add_parts(&client, desired, &mut observed, &self.deep)).await;
         let previews = Box::pin(self.previews(&client, desired, &observed)).await;
-        Sight { observed, previews, gone, unconfirmed, calls: calls.load(Ordering::Relaxed) }
+        let (calls, lost) = (calls.load(Ordering::Relaxed), lost.clone());
+        Sight { observed, previews, gone, unconfirmed, calls, lost }
     }
 
     /// How long a resource must have been out of the YAML before it is deleted.
@@ -186,7 +207,7 @@ impl Assessor {
         sight: Sight,
         is_reverted: &dyn Fn(&Key) -> bool,
     ) -> Assessment {
-        let Sight { observed, previews, gone, mut unconfirmed, calls } = sight;
+        let Sight { observed, previews, gone, mut unconfirmed, calls, lost } = sight;
         // What was deleted during the look is not there to be deleted, so it must count. Without the count of what was
         // deleted lately, nothing more is.
         let ledger = self.ledger();
@@ -203,6 +224,7 @@ impl Assessor {
         for key in undone.keys() {
             owned.entry(key.clone()).or_default();
         }
+        let shown = self.shown(desired, &observed, open.iter().filter(|open| lost.contains(&open.id)));
         let delete_after = self.delete_after();
         let is_due = |key: &Key| {
             let is_absent_for_long = absent.get(key).is_some_and(|since| has_passed(*since, delete_after, now));
@@ -246,6 +268,7 @@ impl Assessor {
             windows: &windows,
             may_delete: &|key| has_count && is_current && is_due(key),
             contested: &|change| fights.on(change, is_reverted, self.state.as_ref()?),
+            lost: &shown.lost,
             is_approved: &|digest| approved.contains(digest),
         });
         for (key, part) in &late {
@@ -259,6 +282,14 @@ impl Assessor {
                 before.replace('\n', ", path ")
             ));
         }
+        for (key, end) in &plan.ends {
+            let end = SystemTime::UNIX_EPOCH + Duration::from_secs(*end);
+            let place = desired.resources.get(key).map(|declared| &declared.place);
+            if let Some(place) = place.filter(|_| end < now + SOON) {
+                let verb = if end < now { "ended on" } else { "ends on" };
+                plan.warnings.push(format!("{place}: {key} {verb} {}; {SUCCESSOR}", rfc3339(end)));
+            }
+        }
         for change in plan.changes.iter_mut().filter(|change| change.held == Some(Hold::DeleteAfter)) {
             change.until = absent.get(&change.key).map(|since| *since + delete_after);
         }
@@ -266,7 +297,34 @@ impl Assessor {
         plan.held_since = self.known(ProjectState::held_since);
         self.refuse_without_effect(&mut plan, &undone);
         self.suspend_parts(&mut plan, now);
-        Assessment { plan, refusal: refusal(&observed), observed, gone, unconfirmed, outlived, first_contact }
+        Assessment { plan, refusal: refusal(&observed), observed, gone, unconfirmed, outlived, shown, first_contact }
+    }
+
+    /// Where no file is declared, the secret is not wanted.
+    fn shown<'o>(&self, desired: &Desired, observed: &Observed, open: impl Iterator<Item = &'o OpenIntent>) -> Shown {
+        let mut shown = Shown::default();
+        for OpenIntent { intent, server_id, .. } in open.filter(|open| open.intent.action == Action::Create) {
+            let Some(kind) = resource::kind(intent.key.kind).filter(|kind| kind.spec().shows_secret) else { continue };
+            let declared = desired.resources.get(&intent.key);
+            let Some(name) = declared.and_then(|declared| declared.secret_file.as_deref()) else { continue };
+            if let Some(filled) = self.filled(name) {
+                shown.filled.insert(intent.key.clone(), filled);
+                continue;
+            }
+            let documents = observed.kinds.get(kind.name()).and_then(|answer| answer.as_ref().ok());
+            let live = documents.into_iter().flatten().find(|live| kind.key(live).as_ref() == Some(&intent.key));
+            let id = live.and_then(|live| kind.server_id(live)).or(server_id.as_deref());
+            let message = id.map_or_else(|| secret_file::in_doubt(name), |id| secret_file::lost(name, id));
+            shown.lost.insert(intent.key.clone(), message);
+        }
+        shown
+    }
+
+    /// What somebody put into this file. A secret that we put there, before the resource was made, is none.
+    fn filled(&self, name: &str) -> Option<(String, Digest)> {
+        let (kept, state) = (self.secrets.kept(name).ok()?, self.state.as_ref()?);
+        let digest = state.fingerprint_secret(&kept.secret?);
+        (state.kept(&kept.path).ok()? != Some(digest)).then_some((kept.path, digest))
     }
 
     /// Holds what is suspended. Where nobody can tell what is, everything may be.
@@ -477,8 +535,12 @@ fn live(observed: &Observed) -> BTreeMap<&'static str, HashSet<Key>> {
 fn forgettable(ledger: &Ledger, desired: &Desired, lost: &BTreeSet<IntentId>) -> HashSet<Key> {
     let is_under_way: HashSet<&Key> = ledger.open.iter().map(|open| &open.intent.key).collect();
     let is_lasting = |at: Option<SystemTime>| !at.is_some_and(|at| is_fresh(at, ledger.now));
+    // What is asked for by its name and refused is not known to be gone.
     let is_left = |(key, owned): &(&Key, &state::Owned)| {
-        !desired.resources.contains_key(*key) && !is_under_way.contains(*key) && is_lasting(owned.created_at)
+        !is_read_by_name(key)
+            && !desired.resources.contains_key(*key)
+            && !is_under_way.contains(*key)
+            && is_lasting(owned.created_at)
     };
     let owned = ledger.owned.iter().filter(is_left).map(|(key, _)| key.clone());
     let is_settled = |open: &&OpenIntent| match open.intent.action {

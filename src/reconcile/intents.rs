@@ -42,7 +42,7 @@ impl Reconciler {
     }
 
     /// Settles `lost` calls by a look that began after they were. True where something is owned now that no file
-    /// declares, so that it has to be looked at again.
+    /// declares, or may be made that was in doubt, so that it has to be looked at again.
     pub fn resolve(&self, lost: &BTreeSet<IntentId>, found: &Assessment) -> bool {
         let resolve = || -> Result<bool, state::Error> {
             // As they are noted by now: a clock that was set during the look moved them along.
@@ -53,7 +53,7 @@ impl Reconciler {
             // What begins after this is not in the look.
             let in_flight = self.queue.in_flight(&self.assessor.project);
             let mut newer = HashSet::new();
-            let mut is_undeclared = false;
+            let mut is_news = false;
             // The newest first: what took effect once is not told twice.
             for open in lost.into_iter().rev() {
                 let OpenIntent { intent, begun_at, .. } = &open;
@@ -73,15 +73,18 @@ impl Reconciler {
                 }
                 let duration = now.duration_since(*begun_at).unwrap_or_default();
                 let message = if settled == Settled::Unknown { CANNOT_TELL } else { LOOKED_UP };
-                let ending = Ending::of(settled, message, duration);
+                let kept: Vec<_> = found.shown.filled.get(key).cloned().into_iter().collect();
+                let ending = Ending { kept: &kept, ..Ending::of(settled, message, duration) };
                 if self.state.settle_open(&open, &ending)? {
                     let action = intent.action.as_str();
                     tracing::info!(%key, action, outcome = settled.outcome(), "settled a call whose answer was lost");
                     let makes = matches!(intent.action, Action::Create | Action::Rename);
-                    is_undeclared |= settled == Settled::Done && makes && !found.plan.present.contains(key);
+                    is_news |= settled == Settled::Done && makes && !found.plan.present.contains(key);
+                    // It was refused as long as it was in doubt.
+                    is_news |= found.shown.lost.contains_key(key);
                 }
             }
-            Ok(is_undeclared)
+            Ok(is_news)
         };
         resolve().unwrap_or_else(|error| {
             tracing::error!(%error, "cannot settle what was under way when the daemon last ended");
@@ -105,6 +108,7 @@ impl Reconciler {
         let is_still_there =
             from.as_ref().is_some_and(|from| live.contains_key(&Key { name: from.clone(), ..key.clone() }));
         Some(match action {
+            Action::Create if found.shown.lost.contains_key(key) => return None,
             Action::Create => Settled::Done,
             Action::Rename => {
                 if is_still_there {

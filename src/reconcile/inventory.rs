@@ -254,6 +254,7 @@ mod tests {
             protected: None,
             renamed_from: None,
             cascade_delete: None,
+            secret_file: None,
             place: Place { file: "a.yaml".into(), line: 1 },
         };
         let created = |key: &Key| Owned { created_at: (*key.name != *"adopted").then_some(at(7)), ..Owned::default() };

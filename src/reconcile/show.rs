@@ -154,6 +154,15 @@ impl Reconciler {
             let count = undeclared.get(kind).copied().unwrap_or(0);
             self.metrics.undeclared_resources.with_label_values(&[project, kind]).set(count);
         }
+        for kind in resource::ALL.iter().filter(|kind| kind.spec().ends.is_some()).map(|kind| kind.name()) {
+            let gauge = &self.metrics.credential_expiry_timestamp_seconds;
+            match plan.ends.iter().filter(|(key, _)| key.kind == kind).map(|(_, end)| *end).min() {
+                Some(end) => gauge.with_label_values(&[project, kind]).set(i64::try_from(end).unwrap_or(i64::MAX)),
+                // None known is no series: 0 would be an end.
+                None if plan.observed.contains(kind) => drop(gauge.remove_label_values(&[project, kind])),
+                None => {}
+            }
+        }
         let trips = plan.changes.iter().filter_map(|change| change.held).filter(|hold| hold.is_guard());
         let now: BTreeSet<&'static str> = trips.map(Hold::as_str).collect();
         for hold in Hold::ALL.map(Hold::as_str) {

@@ -32,7 +32,7 @@ use serde_json::Value;
 use serde_json::json;
 
 /// The word at place `n` is what the API calls `n + 1`.
-const TYPES: &[&str] = &["string", "number", "boolean", "singleselect", "multiselect", "date", "monthday"];
+pub(super) const TYPES: &[&str] = &["string", "number", "boolean", "singleselect", "multiselect", "date", "monthday"];
 
 const FIELDS: &[Field] = &[
     Field::name("name"),
@@ -52,7 +52,7 @@ static OF_USERS: Spec = Spec { name: "userAttributes", parts: &[MAIN_PART], ..BA
 static OF_APPLICATIONS: Spec = Spec { name: "ssoApplicationAttributes", parts: &[MAIN_PART], ..BASE };
 
 /// The type of one that exists, in its own words: the calls want it, and it never changes, so it is no field of theirs.
-const TYPE: &str = "@type";
+pub(super) const TYPE: &str = "@type";
 
 /// The attributes of users.
 #[derive(Debug)]
@@ -177,11 +177,16 @@ fn worded(item: &Item<'_>, body: &Document) -> Result<Document, Error> {
     Ok(body)
 }
 
+/// Are the values of this type one or some of its options?
+pub(super) fn is_choice(word: &str) -> bool {
+    matches!(word, "singleselect" | "multiselect")
+}
+
 /// Only a choice has options.
 fn check(declared: &Document) -> Vec<(&'static str, String)> {
     let word = declared.get("type").and_then(Value::as_str).unwrap_or_default();
     let has_options = declared.get("options").is_some_and(|options| !is_zero(options));
-    if has_options && !word.is_empty() && !matches!(word, "singleselect" | "multiselect") {
+    if has_options && !word.is_empty() && !is_choice(word) {
         return vec![("options", format!("mean nothing to an attribute of type `{word}`"))];
     }
     Vec::new()

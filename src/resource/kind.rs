@@ -18,6 +18,7 @@ use crate::descope::Error;
 use crate::descope::Name;
 use async_trait::async_trait;
 use nonempty::NonEmpty;
+use secrecy::SecretString;
 use serde_json::Value;
 
 /// What would become of a change.
@@ -176,6 +177,16 @@ pub(super) fn id_of<'a>(item: &Item<'a>) -> Result<Name<'a>, Error> {
         what: format!("the id that Descope gave {} is not known", item.key.id()),
     };
     Name::new(item.id.ok_or_else(missing)?)
+}
+
+/// A text of an answer; `None` where it is empty or none.
+pub(super) fn text<'a>(answer: &'a Document, field: &str) -> Option<&'a str> {
+    answer.get(field)?.as_str().filter(|text| !text.is_empty())
+}
+
+/// The secret that the answer to a create shows.
+pub(super) fn shown_once(answer: &Document) -> Option<SecretString> {
+    text(answer, "cleartext").map(SecretString::from)
 }
 
 /// The only one of a kind or part that has no batch.

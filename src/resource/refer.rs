@@ -4,6 +4,7 @@ use super::Document;
 use super::Key;
 use super::spec::Field;
 use super::spec::InTenant;
+use super::spec::Part;
 use super::spec::Shape;
 use super::spec::Spec;
 use super::spec::To;
@@ -73,6 +74,23 @@ fn add_reach(shape: Shape, found: &mut BTreeSet<&'static str>) {
         Shape::List(shape) | Shape::Map(shape) => add_reach(*shape, found),
         Shape::Opaque(opaque) => found.extend(opaque.names.iter().map(|(_, kind)| *kind)),
         _ => {}
+    }
+}
+
+/// Can this part name what lives in a tenant?
+pub fn may_name_inhabitants(part: &Part) -> bool {
+    part.fields.iter().any(|field| names_inhabitants(field.shape))
+}
+
+#[allow(clippy::wildcard_enum_match_arm, reason = "no other shape names a kind")]
+fn names_inhabitants(shape: Shape) -> bool {
+    match shape {
+        Shape::Reference(to) | Shape::References(to) => to.tenant != InTenant::No,
+        Shape::Object(fields) | Shape::Items { fields, .. } => {
+            fields.iter().any(|field| names_inhabitants(field.shape))
+        }
+        Shape::List(shape) | Shape::Map(shape) => names_inhabitants(*shape),
+        _ => false,
     }
 }
 

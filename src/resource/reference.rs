@@ -48,6 +48,11 @@ pub fn identity(spec: &Spec) -> String {
         (spec.verbs.rename, " `renamedFrom` renames one in place."),
         (!spec.verbs.delete, " It is never deleted."),
         (spec.verbs.cascade, " `cascadeDelete: true` lets its delete take users along."),
+        (
+            spec.shows_secret,
+            " `secretFile: PATH`, below the project's `secrets.dir`, is where the secret goes that Descope shows once; without \
+             it none is created.",
+        ),
     ];
     let verbs: String = verbs.into_iter().filter_map(|(is_so, text)| is_so.then_some(text)).collect();
     format!("{who}{}{verbs}", server_id.unwrap_or_default())
@@ -103,6 +108,9 @@ pub fn remarks_of(field: &Field) -> Vec<String> {
         Need::Required => remarks.push("required".to_owned()),
         Need::AtCreation => remarks.push("only a create takes it".to_owned()),
         Need::Optional => {}
+    }
+    if field.is_defaulted {
+        remarks.push("left empty, Descope puts a default of its own there".to_owned());
     }
     match field.back {
         Back::Maybe => remarks.push("not every answer shows it".to_owned()),

@@ -31,6 +31,10 @@ pub struct Spec {
     pub has_preview: bool,
     /// An answer in which this field is set belongs to something else, and is none of this kind.
     pub foreign: Option<&'static str>,
+    /// The answer to a create shows a secret, this once: the YAML names the file that it is kept in.
+    pub shows_secret: bool,
+    /// The field that says when one ends, in seconds since 1970; 0 stands for never.
+    pub ends: Option<&'static str>,
     /// What only several fields together can show to be wrong: field and message. It sees what the YAML writes.
     pub check: fn(&Document) -> Vec<(&'static str, String)>,
     /// Adds what the YAML means without writing it.
@@ -48,6 +52,8 @@ impl Spec {
         stock: &[],
         has_preview: false,
         foreign: None,
+        shows_secret: false,
+        ends: None,
         check: |_| Vec::new(),
         complete: |_| {},
     };
@@ -138,6 +144,7 @@ pub enum Builtin {
 
 /// One field, as the YAML and the API name it.
 #[derive(Debug, Clone, Copy)]
+#[allow(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 pub struct Field {
     /// The API's own name.
     pub name: &'static str,
@@ -162,6 +169,8 @@ pub struct Field {
     pub apart: bool,
     /// Which changes of it lower protection or lock people out.
     pub risks: &'static [Risk],
+    /// Left empty, an answer has a default of the server in its place, which nobody knows.
+    pub is_defaulted: bool,
 }
 
 /// Must the YAML write a field?
@@ -357,8 +366,8 @@ impl Field {
     /// A field that may be written and is read back.
     pub const fn of(name: &'static str, shape: Shape) -> Self {
         let (need, back, omit) = (Need::Optional, Back::AsWritten, Omit::Resets);
-        let (exclusive, is_domains, start, apart) = (false, false, None, false);
-        Self { name, shape, need, back, omit, exclusive, start, is_domains, twins: &[], apart, risks: &[] }
+        let (exclusive, is_domains, start, apart, is_defaulted) = (false, false, None, false, false);
+        Self { name, shape, need, back, omit, exclusive, start, is_domains, twins: &[], apart, risks: &[], is_defaulted }
     }
 
     /// A string.
@@ -497,6 +506,12 @@ impl Field {
         Self { risks, ..self }
     }
 
+    /// Left empty, it is answered with a default of the server.
+    #[must_use]
+    pub const fn server_default(self) -> Self {
+        Self { is_defaulted: true, ..self }
+    }
+
     /// May the YAML write it?
     pub fn is_declarable(&self) -> bool {
         self.back != Back::Computed
@@ -504,7 +519,8 @@ impl Field {
 
     /// Is it known by its fingerprint alone, wherever an answer lacks it?
     pub fn is_remembered(&self) -> bool {
-        self.need == Need::AtCreation || matches!(self.back, Back::Maybe | Back::Never)
+        let is_unseen = matches!(self.back, Back::Maybe | Back::Never) || self.is_defaulted;
+        self.need == Need::AtCreation || is_unseen
     }
 
     /// What is said of the document that it holds; `None` where it holds none.

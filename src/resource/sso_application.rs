@@ -106,7 +106,7 @@ const ISSUER: Shape = Shape::Object(&[
     Field::text("externalIdFieldName"),
 ]);
 
-const JWT_BEARER: &[Field] = &[
+pub(super) const JWT_BEARER: &[Field] = &[
     Field::of("issuers", Shape::Map(&ISSUER)),
     Field::text("jwtBearerGrantTypeAudienceToUse"),
     Field::text("jwtBearerGrantTypeScopeToUse"),

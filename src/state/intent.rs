@@ -20,6 +20,7 @@ use super::project::optional_text;
 use super::project::tenant;
 use super::project::text;
 use super::project::to_millis;
+use super::secret_file;
 use crate::resource;
 use crate::resource::Action;
 use crate::resource::Key;
@@ -91,6 +92,8 @@ pub struct OpenIntent {
     pub intent: Intent,
     /// When it was noted.
     pub begun_at: SystemTime,
+    /// The id that Descope gave to what it made, where the answer told it.
+    pub server_id: Option<Arc<str>>,
     /// Its row of the audit trail, where its answer was waited for in vain.
     row: Option<i64>,
 }
@@ -139,12 +142,14 @@ pub struct Ending<'a> {
     pub reset: &'a [(Key, &'static str)],
     /// The ids that Descope gave to what it made.
     pub ids: &'a [(Key, Arc<str>)],
+    /// Fingerprints of secrets that were shown once, by the file that they are in.
+    pub kept: &'a [(String, Digest)],
 }
 
 impl<'a> Ending<'a> {
     /// One that wrote nothing that has to be remembered.
     pub fn of(settled: Settled, message: &'a str, duration: Duration) -> Self {
-        Self { settled, message, duration, written: &[], reset: &[], ids: &[] }
+        Self { settled, message, duration, written: &[], reset: &[], ids: &[], kept: &[] }
     }
 }
 
@@ -204,6 +209,7 @@ impl ProjectState {
             project::set_sent(transaction, project, sent)?;
             project::reset_sent(transaction, project, ending.reset)?;
             ids::note_new(transaction, project, ending.ids)?;
+            secret_file::note(transaction, project, ending.kept)?;
             effect::note(transaction, project, ending.written)
         })
     }
@@ -213,6 +219,7 @@ impl ProjectState {
         self.write_by_clock(|transaction, project, now| {
             let Some(open) = take(transaction, project, open.id)? else { return Ok(false) };
             settle(transaction, project, &open, ending, now)?;
+            secret_file::note(transaction, project, ending.kept)?;
             Ok(true)
         })
     }
@@ -229,6 +236,7 @@ impl ProjectState {
             project::set_sent(transaction, project, sent)?;
             project::reset_sent(transaction, project, ending.reset)?;
             ids::note_new(transaction, project, ending.ids)?;
+            secret_file::note(transaction, project, ending.kept)?;
             effect::note(transaction, project, ending.written)
         })
     }
@@ -243,7 +251,9 @@ impl ProjectState {
                 let open = statement.query_row(params![id.0, project], open_intent).optional()?.flatten();
                 let Some(open) = open else { continue };
                 let row = history::add(transaction, project, &open.intent.attempt(ending))?;
-                transaction.prepare_cached("UPDATE intent SET audit = ? WHERE id = ?")?.execute([row, id.0])?;
+                let given = ending.ids.iter().find(|(key, _)| *key == open.intent.key).map(|(_, given)| given);
+                let sql = "UPDATE intent SET audit = ?, server_id = ? WHERE id = ?";
+                transaction.prepare_cached(sql)?.execute(params![row, given, id.0])?;
             }
             Ok(())
         })
@@ -303,6 +313,12 @@ impl ProjectState {
     /// Calls that were noted and not settled, oldest first: after a start, those that a kill cut off.
     pub fn open_intents(&self) -> Result<Vec<OpenIntent>, Error> {
         self.read(open_intents)
+    }
+
+    /// A create of this that was noted and not settled: it may have been made.
+    pub fn open_create(&self, key: &Key) -> Result<Option<OpenIntent>, Error> {
+        let is_it = |open: &OpenIntent| open.intent.action == Action::Create && open.intent.key == *key;
+        Ok(self.open_intents()?.into_iter().find(is_it))
     }
 }
 
@@ -423,6 +439,7 @@ fn open_intent(row: &Row<'_>) -> rusqlite::Result<Option<OpenIntent>> {
             },
         },
         begun_at: from_millis(row.get("begun_at")?),
+        server_id: optional_text(row, "server_id")?.map(Into::into),
         row: row.get("audit")?,
     }))
 }

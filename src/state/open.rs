@@ -161,7 +161,8 @@ pub(super) fn identity(path: &Path) -> Option<Identity> {
 
 /// What cannot be compared any more, as its key is lost.
 pub(super) fn forget_fingerprints(connection: &Connection, path: &Path) -> Result<(), OpenError> {
-    let forgotten = connection.execute("DELETE FROM sent", []);
+    let forgotten = connection.execute("DELETE FROM secret_file", []);
+    let forgotten = forgotten.and_then(|_| connection.execute("DELETE FROM sent", []));
     let forgotten = forgotten.map_err(|source| OpenError::Database { path: path.to_owned(), source })?;
     if forgotten > 0 {
         tracing::error!(

@@ -262,6 +262,18 @@ const MIGRATIONS: &[&str] = &[
     ) STRICT;
     CREATE INDEX reverted_project ON reverted (project, at);
 ",
+    "
+    -- The id that Descope gave to what it made, where that is all that came of the call.
+    ALTER TABLE intent ADD COLUMN server_id TEXT;
+
+    -- Files with a secret that Descope showed once, by path: a fingerprint of what was put there. That may be overwritten.
+    CREATE TABLE secret_file (
+        project INTEGER NOT NULL REFERENCES project (id) ON DELETE CASCADE,
+        path    TEXT NOT NULL,
+        digest  BLOB NOT NULL,
+        PRIMARY KEY (project, path)
+    ) STRICT, WITHOUT ROWID;
+",
 ];
 
 /// The version that this binary reads and writes.

@@ -134,7 +134,8 @@ mod tests {
         let (path, sent, before) = ("description".to_owned(), [7; 32], [8; 32]);
         let written = [Written { key: key.clone(), path, sent, before }];
         let ending = Ending::of(Settled::Done, "", Duration::ZERO);
-        project.settle(&ids[..1], &ending, &[]).unwrap();
+        let kept = [("a.key".to_owned(), [7; 32])];
+        project.settle(&ids[..1], &Ending { kept: &kept, ..ending }, &[]).unwrap();
         project.own(&[(key.clone(), Owned { created_at: Some(now), ..Owned::default() })]).unwrap();
         project.set_sent(&[(key.clone(), "secret".into(), [7; 32])]).unwrap();
         let mut rename = intent(Action::Rename, &key);
@@ -178,6 +179,8 @@ mod tests {
         project.held_since().unwrap();
         project.ledger().unwrap();
         project.sent_digests().unwrap();
+        project.server_ids().unwrap();
+        project.kept("a.key").unwrap();
         project.effect(&Key::in_tenant("roles", "t", "a"), "description").unwrap();
         project.keep_effects(|_| true).unwrap();
         project.approved(now).unwrap();

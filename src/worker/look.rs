@@ -1,6 +1,7 @@
 //! What a look before a write decides: it landed already, it is not what the plan rested on, or it is still to be done.
 
 use super::Target;
+use super::shown;
 use crate::descope;
 use crate::descope::Client;
 use crate::observed;
@@ -131,7 +132,9 @@ const PATIENCE: Duration = Duration::from_secs(2);
 /// What is there decides, where an earlier try may have taken effect: `None` leaves it to the call.
 pub(super) fn decide(target: &Target, kind: &dyn Kind, work: &Work, task: &Task, live: &Live) -> Option<Verdict> {
     if has_landed(task, live) {
-        return Some(Verdict::Done);
+        // With the secret of a create that nobody saw the answer of, nothing of it is done.
+        let is_lost = shown::shows_secret(kind, &task.write);
+        return Some(if is_lost { Verdict::Superseded } else { Verdict::Done });
     }
     // Under the name of what was to be deleted there may be something new by now.
     let is_delete = matches!(task.write, Write::Delete { .. });

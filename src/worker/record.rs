@@ -19,6 +19,7 @@ use crate::resource::fold::folded;
 use crate::resource::remember;
 use crate::resource::secret;
 use crate::resource::spec::Back;
+use crate::resource::spec::How;
 use crate::resource::spec::Need;
 use crate::resource::spec::Omit;
 use crate::resource::spec::Read;
@@ -105,7 +106,14 @@ impl Sending {
 
     /// It took effect: with that, what is owned, the ids that Descope gave it, and the fingerprints of what cannot be read
     /// back.
-    pub fn done(&self, kind: &dyn Kind, tasks: &NonEmpty<&Task>, answers: &[Answer], secrets: Vec<Remembered>) {
+    pub fn done(
+        &self,
+        kind: &dyn Kind,
+        tasks: &NonEmpty<&Task>,
+        answers: &[Answer],
+        secrets: Vec<Remembered>,
+        kept: &[(String, Digest)],
+    ) {
         let sent = tasks.iter().flat_map(|task| unreadable(&self.target, kind, task)).chain(secrets);
         let sent: Vec<_> = sent.collect();
         let reset: Vec<_> = tasks.iter().flat_map(|task| reset(kind, task)).collect();
@@ -118,7 +126,8 @@ impl Sending {
         }
         let made = tasks.iter().zip(answers).filter(|(task, _)| task.action == Action::Create);
         let ids: Vec<_> = made.filter_map(|(task, answer)| Some((task.slot.key.clone(), answer.id.clone()?))).collect();
-        self.end(&Ending { written: &written, reset: &reset, ids: &ids, ..self.ending(Settled::Done, "") }, &sent);
+        let ending = self.ending(Settled::Done, "");
+        self.end(&Ending { written: &written, reset: &reset, ids: &ids, kept, ..ending }, &sent);
         // What was read of it before is of before.
         tasks.iter().for_each(|task| self.target.deep.forget(&task.slot.key, task.slot.part));
         // What Descope made of a document is what it shows after the drain.
@@ -157,6 +166,15 @@ impl Sending {
             }
             Some(Ok(_)) => self.end(&ending, &[]),
             Some(Err(_)) | None => {}
+        }
+    }
+
+    /// It took effect, and what its answer was for is lost. It stays open, so that it is never sent again.
+    pub fn lost(&self, key: &Key, id: Option<&Arc<str>>, why: &str) {
+        let ids: Vec<_> = id.map(|id| (key.clone(), Arc::clone(id))).into_iter().collect();
+        let ending = Ending { ids: &ids, ..self.ending(Settled::NotDone, why) };
+        if let Some(Ok(open)) = self.noted.get().map(|noted| &noted.ids) {
+            said(self.target.state.note_unclear(open, &ending));
         }
     }
 
@@ -314,7 +332,8 @@ fn documents<'a>(kind: &dyn Kind, task: &'a Task) -> impl Iterator<Item = &'a Fi
 /// Fields that an overwriting call resets because it does not carry them.
 fn reset(kind: &dyn Kind, task: &Task) -> Vec<(Key, &'static str)> {
     let Write::Overwrite { body, .. } = &task.write else { return Vec::new() };
-    let Some(part) = kind.spec().part(task.slot.part) else { return Vec::new() };
+    let part = kind.spec().part(task.slot.part).filter(|part| part.how != How::Patch);
+    let Some(part) = part else { return Vec::new() };
     let is_reset = |field: &&Field| {
         let is_changeable = field.need != Need::AtCreation && field.omit == Omit::Resets;
         field.is_remembered() && is_changeable && !body.contains_key(field.name)

@@ -133,7 +133,7 @@ async fn everything_that_it_says_to_try_does_what_it_says() {
     );
     demo.is_ready().await;
     let text = demo.text();
-    for said in ["Converged: 29 resources in ", "renamed  roles/Author", "created  tenants/acme-labs", "Intern"] {
+    for said in ["Converged: 36 resources in ", "renamed  roles/Author", "created  tenants/acme-labs", "Intern"] {
         assert!(text.contains(said), "no {said} in:\n{text}");
     }
     assert!(!text.contains("\"timestamp\""), "raw logs:\n{text}");

@@ -55,6 +55,7 @@ mod readonly;
 mod recommit;
 mod referenced;
 mod secrets;
+mod shown;
 mod source;
 mod stale;
 mod terminal;

@@ -227,7 +227,7 @@ fn what_yaml_would_swallow_is_an_error_with_its_line() {
             "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n",
             "a.yaml:1: is a pointer of Git LFS and not the file itself; fetch it with `git lfs pull`",
         ),
-        ("roles: []\n\n---\naccessKeys: []\n", "a.yaml:4: accessKeys: this version does not manage this kind yet; "),
+        ("roles: []\n\n---\nflow: []\n", "a.yaml:4: `flow` is not a kind of resource; did you mean `flows`?"),
     ];
     for (text, expected) in cases {
         write(temp.path(), "repo/a.yaml", text);

@@ -22,6 +22,8 @@ const PROJECT: &str = "P2demo";
 /// An installed binary has no `config/sample` beside it.
 pub const SAMPLE: &[(&str, &str)] = &[
     ("README.md", include_str!("../../../config/sample/README.md")),
+    ("access-keys.yaml", include_str!("../../../config/sample/access-keys.yaml")),
+    ("applications/inbound.yaml", include_str!("../../../config/sample/applications/inbound.yaml")),
     ("applications/outbound.yaml", include_str!("../../../config/sample/applications/outbound.yaml")),
     ("applications/sso.yaml", include_str!("../../../config/sample/applications/sso.yaml")),
     ("attributes.yaml", include_str!("../../../config/sample/attributes.yaml")),
@@ -32,6 +34,7 @@ pub const SAMPLE: &[(&str, &str)] = &[
     ("lists.yaml", include_str!("../../../config/sample/lists.yaml")),
     ("passwords.yaml", include_str!("../../../config/sample/passwords.yaml")),
     ("permissions.yaml", include_str!("../../../config/sample/permissions.yaml")),
+    ("project.yaml", include_str!("../../../config/sample/project.yaml")),
     ("roles/customers.yaml", include_str!("../../../config/sample/roles/customers.yaml")),
     ("roles/staff.yaml", include_str!("../../../config/sample/roles/staff.yaml")),
     ("scopes.yaml", include_str!("../../../config/sample/scopes.yaml")),
@@ -60,6 +63,7 @@ impl Place {
             path.parent().map(fs::create_dir_all).transpose()?;
             fs::write(path, text)?;
         }
+        fs::create_dir(place.path("secrets"))?;
         fs::write(place.path("management-key"), "K2demo-not-a-real-key")?;
         fs::write(place.path("token"), &place.token)?;
         Ok(place)
@@ -87,12 +91,13 @@ impl Place {
             "# Written by `descope-gitops demo`, for as long as it runs. What is not here has its default.\n\
              source:\n  path: {repo}\n  debounce: 200ms\n  interval: {interval}\n\
              projects:\n  - name: demo\n    projectId: {PROJECT}\n    managementKey: {{ file: {key} }}\n    \
-             baseUrl: {simulator}\n    firstContact: apply\n\
+             baseUrl: {simulator}\n    firstContact: apply\n    secrets: {{ dir: {secrets} }}\n\
              http:\n  listen: 127.0.0.1:0\n  token: {{ file: {token} }}\n\
              state:\n  path: {state}\n\
              log:\n  format: pretty\n  level: warn\n",
             repo = quoted(&self.repo()),
             interval = humantime::format_duration(INTERVAL),
+            secrets = quoted(&self.path("secrets")),
             key = quoted(&self.path("management-key")),
             token = quoted(&self.path("token")),
             state = quoted(&self.path("state")),

@@ -88,6 +88,7 @@ pub fn run(
         holds_contact: false,
         is_contacted: &|_, _| true,
         windows: &BTreeMap::new(),
+        lost: &BTreeMap::new(),
         may_delete: &|_| false,
         contested: &|_| None,
         is_approved: &|_| false,

@@ -12,6 +12,7 @@ use crate::plan::is_over;
 use crate::resource;
 use crate::resource::Action;
 use crate::resource::Key;
+use crate::resource::spec::Read;
 use std::collections::BTreeMap;
 use std::collections::HashMap;
 
@@ -98,7 +99,10 @@ pub fn shrunk(
         declared(key) || other_names.get(key).is_some_and(declared)
     };
     let mut counts: BTreeMap<&'static str, (usize, usize)> = BTreeMap::new();
-    for (key, ownership) in owned {
+    // Where each is asked for by its name there is no list that could be too short.
+    let asked_by_name = resource::ALL.iter().filter(|kind| kind.spec().main().read == Read::ByName);
+    let asked_by_name: Vec<&str> = asked_by_name.map(|kind| kind.name()).collect();
+    for (key, ownership) in owned.iter().filter(|(key, _)| !asked_by_name.contains(&key.kind)) {
         let Some(is_live) = live(key) else { continue };
         let is_live = is_live || other_names.get(key).and_then(&live).unwrap_or_default();
         let (gone, all) = counts.entry(key.kind).or_default();

@@ -74,6 +74,7 @@ impl Drawn {
                 };
                 self.contested.contains(&change.key).then_some(contest)
             },
+            lost: &BTreeMap::new(),
             is_approved,
         })
     }

@@ -276,11 +276,12 @@ impl Drawn {
                 }
             }
         }
-        let reach: [(&'static str, &[&str]); 5] = [
+        let reach: [(&'static str, &[&str]); 6] = [
             ("roles", &["permissions", "tenants"]),
             ("tenants", &["roles", "tenants"]),
             ("ssoApplications", &["roles"]),
             ("outboundApps", &["tenants"]),
+            ("accessKeys", &["roles", "tenants"]),
             ("flows", &["roles"]),
         ];
         let is_unseen = |kind: &str| self.is_managed(kind) && self.answers[kind] != Answer::Whole;

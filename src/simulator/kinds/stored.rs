@@ -85,7 +85,9 @@ impl Kind for Stored {
 
     fn put(&self, world: &mut World, mut fields: Fields) -> Result<(), Refusal> {
         let id = fields.text("id")?.unwrap_or_default();
-        let tenant = fields.text("tenantId")?.unwrap_or_default();
+        // Elsewhere it is a field like others.
+        let is_of_tenant = matches!(self.key, Key::Tenant | Key::InTenant);
+        let tenant = if is_of_tenant { fields.text("tenantId")?.unwrap_or_default() } else { String::new() };
         let name = fields.text("name")?.unwrap_or_default();
         fields.take("key");
         let number = self.number(world, &tenant, &id, &name);

@@ -234,7 +234,7 @@ fn a_project_reads_its_own_directories_and_nothing_excluded() {
 fn all_errors_of_all_files_come_together_by_file_and_line() {
     let temp = tempfile::tempdir().unwrap();
     write(temp.path(), "b.yaml", "roles:\n- {name: x, nme: y}\n- {default: 1}\n");
-    write(temp.path(), "a.yaml", "roles:\n- {name: x}\nproject: {}\n");
+    write(temp.path(), "a.yaml", "roles:\n- {name: x}\nprojekt: {}\n");
 
     let load = loader_of(temp.path()).load();
 
@@ -242,7 +242,7 @@ fn all_errors_of_all_files_come_together_by_file_and_line() {
     assert_eq!(
         lines(&load.errors),
         [
-            "a.yaml:3: project: this version does not manage this kind yet; take it out",
+            "a.yaml:3: `projekt` is not a kind of resource; did you mean `project`?",
             "b.yaml:2: roles/x: is declared twice; the other place is a.yaml:2",
             "b.yaml:2: roles/x: nme: roles have no such field; did you mean `name`?",
             "b.yaml:3: roles: default: must be true or false but is a number",

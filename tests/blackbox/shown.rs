@@ -1,0 +1,322 @@
+//! Secrets that Descope shows once: each lands in its file, or its create is never taken for done and never sent again.
+
+use crate::harness::Setup;
+use crate::harness::World;
+use crate::harness::read;
+use serde_json::Value;
+use serde_json::json;
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
+
+const CREATE: &str = "POST /v1/mgmt/accesskey/create";
+
+fn keys(more: &str) -> String {
+    format!("accessKeys:\n  - {{ name: ci{more} }}\n")
+}
+
+/// With a directory for secrets, and nothing declared yet.
+async fn world() -> World {
+    let mut world = World::with(Setup::default()).await;
+    let secrets = world.path("secrets");
+    fs::create_dir(&secrets).unwrap();
+    let project = [
+        "firstContact: apply".to_owned(),
+        "policy: sync".to_owned(),
+        format!("secrets: {{ dir: {} }}", secrets.display()),
+        "guards: { maxDeletes: 100, maxDeletePercent: off, deleteAfter: 0s }".to_owned(),
+    ];
+    world.reconfigure(|setup| setup.project = project.to_vec());
+    world.write("roles.yaml", "roles: [{ name: other }]\n");
+    world
+}
+
+impl World {
+    fn secret(&self, name: &str) -> PathBuf {
+        self.path("secrets").join(name)
+    }
+
+    /// The secrets of all keys that live, by the simulator's word.
+    async fn secrets_of_keys(&self) -> Vec<String> {
+        let live = self.live().await;
+        let keys = live["accessKeys"].as_array().cloned().unwrap_or_default();
+        keys.iter().map(|key| key["cleartext"].as_str().unwrap().to_owned()).collect()
+    }
+
+    async fn creates(&self) -> usize {
+        self.writes().await.iter().filter(|(line, _)| line == CREATE).count()
+    }
+
+    async fn until_parked(&self, name: &str, part_of_message: &str) -> String {
+        self.until(&format!("parked: {part_of_message}"), async |world| {
+            let problem = world.problem("accessKeys", name).await;
+            problem.is_some_and(|problem| {
+                problem["state"] == "parked" && problem["message"].as_str().unwrap().contains(part_of_message)
+            })
+        })
+        .await;
+        self.problem("accessKeys", name).await.unwrap()["message"].as_str().unwrap().to_owned()
+    }
+
+    /// As if every call that is open had begun long ago. While nobody else has the state.
+    fn age_calls(&self) {
+        let state = rusqlite::Connection::open(self.path("state/state.db")).unwrap();
+        state.execute("UPDATE intent SET begun_at = begun_at - 600000", []).unwrap();
+    }
+
+    /// Nothing that leaves the process has it.
+    async fn assert_untold(&self, secret: &str) {
+        let mut told = self.daemon().lines().join("\n");
+        for path in ["/metrics", "/api/v1/status", "/api/v1/plan", "/healthz"] {
+            told += &self.ask(reqwest::Method::GET, path).await.1;
+        }
+        for file in fs::read_dir(self.path("state")).unwrap() {
+            told += &String::from_utf8_lossy(&fs::read(file.unwrap().path()).unwrap());
+        }
+        told += &self.told(&[]).await.iter().map(Value::to_string).collect::<String>();
+        assert!(!told.contains(secret), "the secret is told");
+    }
+}
+
+#[tokio::test]
+async fn it_lands_in_its_file_and_nowhere_else() {
+    let mut world = world().await;
+    world.reconfigure(|setup| setup.top.push("log: { format: json, level: trace }".to_owned()));
+    world.write("a.yaml", &keys(", secretFile: ci.key, status: inactive"));
+    world.converge().await;
+
+    let secrets = world.secrets_of_keys().await;
+    assert_eq!(secrets.len(), 1);
+    assert_eq!(read(&world.secret("ci.key")).trim_end(), secrets[0]);
+    assert_eq!(fs::metadata(world.secret("ci.key")).unwrap().permissions().mode() & 0o777, 0o600);
+    assert_eq!(fs::read_dir(world.path("secrets")).unwrap().count(), 1, "nothing is left beside it");
+    world.assert_untold(&secrets[0]).await;
+    world.assert_nothing_left().await;
+    // The part of its own went to the id that the answer told, though no list had shown it.
+    assert_eq!(world.entity("accessKeys", "ci").await.unwrap()["status"], "inactive");
+    let writes: Vec<String> = world.writes().await.into_iter().map(|(line, _)| line).collect();
+    assert_eq!(writes.iter().filter(|line| line.contains("accesskey")).count(), 2, "{writes:?}");
+}
+
+#[tokio::test]
+async fn without_a_place_for_it_nothing_is_created() {
+    let mut world = world().await;
+    fs::create_dir(world.secret("folder")).unwrap();
+    world.write("a.yaml", &keys(""));
+    world.start().await;
+    for (more, expected) in [
+        ("", "secretFile: is missing"),
+        (", secretFile: none/ci.key", "the directory of none/ci.key does not exist"),
+        (", secretFile: folder", "is not a regular file"),
+    ] {
+        world.write("a.yaml", &keys(more));
+        world.until_parked("ci", expected).await;
+    }
+    fs::write(world.secret("taken"), "of somebody else\n").unwrap();
+    world.write("a.yaml", &keys(", secretFile: taken"));
+    world.until_parked("ci", "holds something that this daemon did not put there").await;
+
+    assert_eq!(world.creates().await, 0);
+    assert_eq!(read(&world.secret("taken")), "of somebody else\n");
+    let roles = world.entity("roles", "other").await;
+    assert!(roles.is_some(), "the rest goes on");
+    // Moved away, and looked at again.
+    fs::remove_file(world.secret("taken")).unwrap();
+    world.daemon().signal(rustix::process::Signal::HUP);
+    world.until("made", async |world| world.is_converged().await).await;
+    assert_eq!(read(&world.secret("taken")).trim_end(), world.secrets_of_keys().await[0]);
+}
+
+#[tokio::test]
+async fn the_files_are_checked_for_it() {
+    let mut world = world().await;
+    world.write("a.yaml", &keys(""));
+    let said = world.run_json(&["validate", "-o", "json"], 0).await;
+    let warnings = said["warnings"].to_string();
+    assert!(warnings.contains("secretFile") && warnings.contains("is missing"), "{warnings}");
+
+    for (text, expected) in [
+        (keys(", secretFile: ../ci.key"), "the file is not below the project's `secrets.dir`"),
+        (keys(", secretFile: /etc/ci.key"), "the file is not below the project's `secrets.dir`"),
+        (keys(", secretFile: { env: X }"), "must be a text but is a mapping"),
+        (
+            keys(", secretFile: a.key") + "  - { name: two, secretFile: ./a.key }\n",
+            "`a.key` is also the file of accessKeys/ci",
+        ),
+        ("roles: [{ name: r, secretFile: a.key }]\n".to_owned(), "Descope shows no secret of roles"),
+    ] {
+        world.write("a.yaml", &text);
+        let said = world.run_json(&["validate", "-o", "json"], 3).await;
+        assert!(said["errors"].to_string().contains(expected), "{expected}: {said}");
+    }
+    world.reconfigure(|setup| setup.project.retain(|line| !line.starts_with("secrets")));
+    world.write("a.yaml", &keys(", secretFile: ci.key"));
+    let said = world.run_json(&["validate", "-o", "json"], 0).await;
+    assert!(said["warnings"].to_string().contains("secrets.dir"), "{said}");
+    world.start().await;
+    world.until_parked("ci", "secrets.dir").await;
+    assert_eq!(world.creates().await, 0);
+}
+
+/// The answer is lost after the key was made. Returns the message that it is parked with.
+async fn lose_the_answer(world: &mut World, fault: Value) -> String {
+    world.faults(json!([fault])).await;
+    world.write("a.yaml", &keys(", secretFile: ci.key"));
+    world.start().await;
+    let message = world.until_parked("ci", "never created a second time").await;
+    let id = world.entity("accessKeys", "ci").await.unwrap()["id"].as_str().unwrap().to_owned();
+    assert!(message.contains(&id), "{message}");
+    message
+}
+
+fn lost() -> Value {
+    json!({ "match": { "path": "/v1/mgmt/accesskey/create", "times": 1 }, "fault": "status", "status": 503, "effect": true })
+}
+
+#[tokio::test]
+async fn a_lost_answer_parks_it_for_good_and_is_never_sent_again() {
+    for fault in [
+        lost(),
+        json!({ "match": { "path": "/v1/mgmt/accesskey/create", "times": 1 }, "fault": "reset_after" }),
+        json!({ "match": { "path": "/v1/mgmt/accesskey/create", "times": 1 }, "fault": "empty200", "effect": true }),
+    ] {
+        let mut world = world().await;
+        lose_the_answer(&mut world, fault).await;
+
+        world.pass().await;
+        world.daemon().signal(rustix::process::Signal::HUP);
+        world.fresh_pass().await;
+        world.kill().await;
+        world.age_calls();
+        world.start().await;
+        world.until_parked("ci", "never created a second time").await;
+        world.fresh_pass().await;
+
+        assert_eq!(world.creates().await, 1);
+        assert!(!world.is_converged().await);
+        let trail = world.told(&["--kind", "accessKeys"]).await;
+        assert!(trail.iter().all(|row| row["outcome"] != "ok"), "{trail:?}");
+        assert!(!world.secret("ci.key").exists());
+    }
+}
+
+#[tokio::test]
+async fn each_remedy_ends_it() {
+    // A secret by hand.
+    let mut world = world().await;
+    lose_the_answer(&mut world, lost()).await;
+    fs::write(world.secret("ci.key"), "rotated-by-hand\n").unwrap();
+    world.fresh_pass().await;
+    world.until("converged with it", async |world| world.is_converged().await).await;
+    assert_eq!((world.creates().await, read(&world.secret("ci.key"))), (1, "rotated-by-hand\n".to_owned()));
+    world.assert_untold("rotated-by-hand").await;
+
+    // No file at all.
+    let mut world = self::world().await;
+    lose_the_answer(&mut world, lost()).await;
+    world.write("a.yaml", &keys(""));
+    world.until("converged without it", async |world| world.is_converged().await).await;
+    assert_eq!(world.creates().await, 1);
+
+    // Another one in its place.
+    let mut world = self::world().await;
+    lose_the_answer(&mut world, lost()).await;
+    world.stop().await;
+    world.age_calls();
+    let id = world.entity("accessKeys", "ci").await.unwrap()["id"].as_str().unwrap().to_owned();
+    world.delete_live(&format!("accessKeys/{id}")).await;
+    world.converge().await;
+    assert_eq!(world.creates().await, 2);
+    assert_eq!(read(&world.secret("ci.key")).trim_end(), world.secrets_of_keys().await[0]);
+}
+
+/// It may be there, and no list shows it yet.
+#[tokio::test]
+async fn a_create_without_effect_is_sent_again_once_that_is_certain() {
+    let mut world = world().await;
+    let fault =
+        json!({ "match": { "path": "/v1/mgmt/accesskey/create", "times": 1 }, "fault": "status", "status": 503 });
+    world.faults(json!([fault])).await;
+    world.write("a.yaml", &keys(", secretFile: ci.key"));
+    world.start().await;
+    world.until_parked("ci", "the answer to its create was lost").await;
+    world.fresh_pass().await;
+    assert_eq!(world.creates().await, 1);
+
+    world.stop().await;
+    world.age_calls();
+    world.converge().await;
+
+    assert_eq!(world.creates().await, 2);
+    assert_eq!(read(&world.secret("ci.key")).trim_end(), world.secrets_of_keys().await[0]);
+}
+
+/// Between the effect and the answer, and with an answer that nobody was there to write down.
+#[tokio::test]
+async fn a_kill_in_between_neither_doubles_it_nor_loses_it_silently() {
+    let mut world = world().await;
+    let fault =
+        json!({ "match": { "path": "/v1/mgmt/accesskey/create", "times": 1 }, "fault": "delay", "delay": "3s" });
+    world.faults(json!([fault])).await;
+    world.write("a.yaml", &keys(", secretFile: ci.key"));
+    world.start().await;
+    world.until("made", async |world| world.entity("accessKeys", "ci").await.is_some()).await;
+    world.kill().await;
+
+    world.start().await;
+    let message = world.until_parked("ci", "never created a second time").await;
+
+    assert!(message.contains("ci.key"), "{message}");
+    assert_eq!(world.creates().await, 1);
+    assert!(!world.secret("ci.key").exists());
+}
+
+#[tokio::test]
+async fn one_that_is_made_anew_has_its_new_secret_in_the_same_file() {
+    let mut world = world().await;
+    let with = keys(", secretFile: ci.key") + "  - { name: stays, secretFile: stays.key }\n";
+    world.write("a.yaml", &with);
+    world.converge().await;
+    let first = read(&world.secret("ci.key"));
+
+    world.write("a.yaml", "accessKeys:\n  - { name: stays, secretFile: stays.key }\n");
+    world.until("gone", async |world| world.entity("accessKeys", "ci").await.is_none()).await;
+    world.write("a.yaml", &with);
+    world.until("made anew", async |world| world.entity("accessKeys", "ci").await.is_some()).await;
+    world.until("converged", async |world| world.is_converged().await).await;
+
+    let second = read(&world.secret("ci.key"));
+    assert_ne!(first, second);
+    assert!(world.secrets_of_keys().await.contains(&second.trim_end().to_owned()));
+    assert_eq!(fs::metadata(world.secret("ci.key")).unwrap().permissions().mode() & 0o777, 0o600);
+}
+
+#[tokio::test]
+async fn a_key_that_ends_soon_is_warned_of() {
+    let mut world = world().await;
+    let in_days = |days: u64| {
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
+        now + days * 24 * 3600
+    };
+    let (soon, late) = (in_days(3), in_days(300));
+    world.write(
+        "a.yaml",
+        &format!(
+            "accessKeys:\n  - {{ name: soon, secretFile: a, expireTime: {soon} }}\n  - {{ name: late, secretFile: b, expireTime: \
+             {late} }}\n  - {{ name: never, secretFile: c, expireTime: 0 }}\n"
+        ),
+    );
+    world.converge().await;
+    world.pass().await;
+
+    let series = "credential_expiry_timestamp_seconds{kind=\"accessKeys\",project=\"default\"}";
+    assert_eq!(world.metric(series).await.map(|end| format!("{end:.0}")), Some(soon.to_string()));
+    let plan = world.run_json(&["plan", "-o", "json"], 0).await;
+    let warnings = plan["projects"][0]["warnings"].to_string();
+    assert!(warnings.contains("accessKeys/soon ends on"), "{warnings}");
+    assert!(!warnings.contains("late") && !warnings.contains("never"), "{warnings}");
+    assert!(world.daemon().said("accessKeys/soon ends on"));
+
+    world.write("a.yaml", "accessKeys:\n  - { name: never, secretFile: c, expireTime: 0 }\n");
+    world.until("no key that ends", async |world| world.metric(series).await.is_none()).await;
+}
