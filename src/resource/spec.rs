@@ -367,7 +367,20 @@ impl Field {
     pub const fn of(name: &'static str, shape: Shape) -> Self {
         let (need, back, omit) = (Need::Optional, Back::AsWritten, Omit::Resets);
         let (exclusive, is_domains, start, apart, is_defaulted) = (false, false, None, false, false);
-        Self { name, shape, need, back, omit, exclusive, start, is_domains, twins: &[], apart, risks: &[], is_defaulted }
+        Self {
+            name,
+            shape,
+            need,
+            back,
+            omit,
+            exclusive,
+            start,
+            is_domains,
+            twins: &[],
+            apart,
+            risks: &[],
+            is_defaulted,
+        }
     }
 
     /// A string.

@@ -317,7 +317,7 @@ proptest! {
 fn the_draws_reach_every_reason_every_action_and_every_way_out() {
     let (mut runner, inputs) = (TestRunner::deterministic(), drawn());
     let mut reached: BTreeMap<String, usize> = BTreeMap::new();
-    for _ in 0..600 {
+    for _ in 0..1200 {
         let drawn = inputs.new_tree(&mut runner).unwrap().current();
         let mut count = |what: String| *reached.entry(what).or_default() += 1;
         let seen = plan_with(&drawn, &BTreeSet::new());
