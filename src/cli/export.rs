@@ -181,6 +181,13 @@ fn say(dir: &Path, export: &Export, left_out: &[String]) -> std::io::Result<()> 
     for note in &export.notes {
         writeln!(out, "note: {}", one_line(note))?;
     }
+    if export.has_secret_files {
+        writeln!(
+            out,
+            "\n`secretFile` says where the secret goes of what is made anew; in another project it takes, in the settings:\n  \
+             secrets: {{ dir: DIRECTORY }}"
+        )?;
+    }
     if export.secrets.is_empty() {
         return Ok(());
     }

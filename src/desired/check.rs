@@ -34,7 +34,8 @@ use value::reference_of;
 const PROTECTED: &str = "protected";
 const RENAMED_FROM: &str = "renamedFrom";
 const CASCADE_DELETE: &str = "cascadeDelete";
-const SECRET_FILE: &str = "secretFile";
+/// The directive that says where a secret is kept that Descope shows once.
+pub const SECRET_FILE: &str = "secretFile";
 
 /// A file that a field names in place of its content.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -4,6 +4,7 @@
 
 #![allow(clippy::wildcard_enum_match_arm, reason = "whatever else there is stands for itself")]
 
+use crate::desired::check::SECRET_FILE;
 use crate::resource::Document;
 use crate::resource::Field;
 use crate::resource::Key;
@@ -40,6 +41,8 @@ pub struct Export {
     pub files: BTreeMap<String, String>,
     /// What has to be filled in.
     pub secrets: Vec<Secret>,
+    /// Do the files name places for secrets that Descope shows once?
+    pub has_secret_files: bool,
     /// What could not be written down, and why.
     pub notes: Vec<String>,
     /// How many resources.
@@ -159,6 +162,9 @@ impl Writer {
             }
             if spec.identity.field == Some(field.name) {
                 fields.push((field.name.to_owned(), Yaml::Text(key.name.to_string())));
+                if spec.shows_secret {
+                    fields.push((SECRET_FILE.to_owned(), Yaml::Text(self.secret_file(key))));
+                }
                 continue;
             }
             let Some(yaml) = self.field(spec, part, key, field, live) else { continue };
@@ -320,6 +326,12 @@ impl Writer {
         let variable = number.find(|name| self.variables.insert(name.clone())).unwrap_or_default();
         self.export.secrets.push(Secret { key: key.clone(), path: path.to_owned(), variable: variable.clone() });
         Yaml::Secret(variable)
+    }
+
+    /// Below the project's `secrets.dir`: where the secret goes if this is ever made anew.
+    fn secret_file(&mut self, key: &Key) -> String {
+        self.export.has_secret_files = true;
+        self.unique_name(&format!("{}-{}", key.kind, text::file_name(&key.id())), "secret")
     }
 
     fn note(&mut self, key: &Key, path: &str, what: &str) {

@@ -5,8 +5,13 @@ use super::guards::Most;
 use super::guards::Referrer;
 use super::*;
 use crate::descope;
+use crate::desired::Declared;
+use crate::resource::Document;
 use crate::resource::MAIN;
+use crate::resource::Write;
+use crate::resource::refer;
 use serde_json::json;
+use tokio::time::Instant;
 
 mod changes;
 mod draws;

@@ -38,9 +38,11 @@ async fn expect(world: &World, args: &[&str], code: i32) -> String {
 
 /// A project into which `repo` was applied.
 async fn project(repo: &Path) -> World {
-    let secrets = "secrets: { env: ['SECRET_*'] }".to_owned();
-    let setup = Setup { project: vec!["firstContact: apply".to_owned(), secrets], ..Setup::default() };
-    let mut world = World::with(setup).await;
+    let mut world = World::with(Setup::default()).await;
+    let dir = world.path("secrets");
+    fs::create_dir(&dir).unwrap();
+    let secrets = format!("secrets: {{ env: ['SECRET_*'], dir: {} }}", dir.display());
+    world.reconfigure(|setup| setup.project = vec!["firstContact: apply".to_owned(), secrets]);
     for text in files(repo).values() {
         for word in text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_') {
             if word.starts_with("SECRET_") {

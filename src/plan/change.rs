@@ -1,0 +1,134 @@
+//! What happens to one resource, and what holds it.
+
+use crate::desired::Place;
+use crate::plan::Hold;
+use crate::plan::Task;
+use crate::plan::Ties;
+use crate::resource::Action;
+use crate::resource::Key;
+use crate::resource::Write;
+use serde::Serialize;
+use serde_json::Value;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+/// One field of a change.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct FieldChange {
+    /// `description`, `customAttributes.plan`.
+    pub path: String,
+    /// What is there; `null` where nothing is, or where it cannot be read back.
+    pub from: Value,
+    /// What shall be there.
+    pub to: Value,
+}
+
+/// What happens to one resource.
+#[derive(Debug, Clone, PartialEq)]
+#[allow(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
+pub struct Change {
+    /// The resource; for a rename, its new name.
+    pub key: Key,
+    /// What is done.
+    pub action: Action,
+    /// An operator let it go ahead.
+    pub is_approved: bool,
+    /// It finishes a create of ours, so it is permitted wherever that was.
+    pub completes: bool,
+    /// A delete whose time has not come; an approval does not hurry it.
+    pub is_early: bool,
+    /// A field that nobody declares or can read, and that the call would reset.
+    pub would_reset: Option<&'static str>,
+    /// What goes with it though it is no delete, in words; it counts as deleted.
+    pub losses: Vec<String>,
+    /// It would change or clear something live that is seen for the first time.
+    pub is_first_contact: bool,
+    /// Somebody else turns it back again and again.
+    pub contest: Option<Contest>,
+    /// What lowers protection or locks people out, and which guard holds that.
+    pub dangers: Vec<(Hold, String)>,
+    /// Of a delete: who refers to it.
+    pub ties: Ties,
+    /// Why it waits; `None` where it goes ahead.
+    pub held: Option<Hold>,
+    /// What or who holds it, where the word does not say that.
+    pub why: Option<String>,
+    /// When the time comes that alone releases it, where that is known.
+    pub until: Option<SystemTime>,
+    /// Identifies it and what it rests on, where it can be or was approved; else empty.
+    pub digest: Arc<str>,
+    /// What becomes different, by path.
+    pub fields: Vec<FieldChange>,
+    /// Where the YAML declares it; `None` for a prune.
+    pub place: Option<Place>,
+    /// The writes, main part first.
+    pub tasks: Vec<Task>,
+}
+
+/// A field that somebody else turns back again and again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Contest {
+    /// Which.
+    pub path: String,
+    /// How often.
+    pub times: usize,
+    /// The first time.
+    pub since: SystemTime,
+    /// When what is there now has stood for long enough to be set again.
+    pub until: SystemTime,
+}
+
+impl Change {
+    /// Nothing is known of it but what is done to which.
+    pub fn new(key: Key, action: Action) -> Self {
+        Self {
+            key,
+            action,
+            completes: false,
+            is_approved: false,
+            is_early: false,
+            would_reset: None,
+            losses: Vec::new(),
+            is_first_contact: false,
+            contest: None,
+            dangers: Vec::new(),
+            ties: Ties::default(),
+            held: None,
+            why: None,
+            until: None,
+            digest: Arc::default(),
+            fields: Vec::new(),
+            place: None,
+            tasks: Vec::new(),
+        }
+    }
+
+    /// Its key before the change: that of the old name where it is a rename.
+    pub fn old_key(&self) -> Key {
+        let old = self.tasks.iter().find_map(|task| match &task.write {
+            Write::Overwrite { from, .. } => Some(Key { name: from.clone(), ..self.key.clone() }),
+            Write::Create(_) | Write::Patch(_) | Write::Delete { .. } => None,
+        });
+        old.unwrap_or_else(|| self.key.clone())
+    }
+
+    /// An update of these fields, with nothing else to it.
+    #[cfg(test)]
+    pub fn update_of(key: Key, fields: Vec<FieldChange>) -> Self {
+        Self { fields, ..Self::new(key, Action::Update) }
+    }
+
+    /// Is it held, and could an operator let it go ahead?
+    pub fn can_be_approved(&self) -> bool {
+        self.held.as_ref().is_some_and(Hold::can_be_approved)
+    }
+
+    /// Lets it go ahead, a delete not before its time.
+    pub fn approve(&mut self) {
+        self.held = self.is_early.then_some(Hold::DeleteAfter);
+        self.is_approved = true;
+        for task in &mut self.tasks {
+            task.approval = Some(Arc::clone(&self.digest));
+        }
+    }
+}

@@ -1,0 +1,263 @@
+//! What the YAML declares against what is live: creates, updates and renames, and what they wait for.
+
+use crate::desired::Declared;
+use crate::plan::Change;
+use crate::plan::FieldChange;
+use crate::plan::Inputs;
+use crate::plan::Live;
+use crate::plan::Plan;
+use crate::plan::Refusal;
+use crate::plan::compare;
+use crate::plan::guards;
+use crate::plan::order;
+use crate::plan::write;
+use crate::resource;
+use crate::resource::Action;
+use crate::resource::Document;
+use crate::resource::Key;
+use crate::resource::Kind;
+use crate::resource::kind::Preview;
+use crate::telemetry::status::Why;
+use serde_json::Value;
+use std::collections::BTreeMap;
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+const NO_SECRET_FILE: &str = "secretFile: is missing, and Descope shows the secret of a new one once, so that it is not \
+                              created; name a file below the project's `secrets.dir`";
+
+/// Beyond so many resources with unread parts, a warning for each tells no more.
+const UNREAD_NAMED: usize = 5;
+
+pub fn compare_one(
+    inputs: &Inputs<'_>,
+    declared: &Arc<Declared>,
+    live: &Live<'_>,
+    renames: &BTreeMap<Key, Key>,
+    refused: &BTreeSet<Key>,
+    absent: &mut BTreeSet<Key>,
+    plan: &mut Plan,
+) {
+    let key = &declared.key;
+    let Some(kind) = resource::kind(key.kind) else { return };
+    if !live.is_observed(key.kind) || refused.contains(key) {
+        return;
+    }
+    let old = renames.get(key);
+    let document = live.get(old.unwrap_or(key));
+    if let Some(document) = document {
+        if kind.is_builtin(document, inputs.builtin_roles) {
+            plan.warnings.push(format!(
+                "{}: {key} is built into Descope and never changed; remove it from the YAML",
+                declared.place
+            ));
+            return;
+        }
+        // A rename that is still to come owns nothing: what it renames is owned already.
+        if old.is_none() {
+            note_present(inputs, kind, key, document, plan);
+        }
+    }
+    let ownership = inputs.owned.get(key).copied().unwrap_or_default();
+    let is_unlisted = document.is_none() && ownership.fresh;
+    if let Some(message) = no_place_for_secret(inputs, kind, declared, document.is_none() && !is_unlisted, plan) {
+        plan.refused.push(Refusal { key: key.clone(), message, place: Some(declared.place.clone()) });
+        return;
+    }
+    if is_unlisted {
+        plan.present.insert(key.clone());
+        plan.unlisted.insert(key.clone());
+        plan.warnings.push(format!(
+            "{}: {key} was created within the last two minutes, and the list does not show it yet",
+            declared.place
+        ));
+    }
+    let reading = compare::Reading { live: document, is_unlisted, returned: live.returned(key.kind) };
+    let memory = compare::Memory { sent: inputs.sent, document: inputs.document, secret: inputs.secret };
+    let mut differences = compare::differences(kind, declared, &reading, &memory);
+    tell(inputs, declared, &mut differences, plan);
+    let action = match (document, old) {
+        (None, _) if is_unlisted && differences.fields.is_empty() => return,
+        (None, _) if is_unlisted => Action::Update,
+        (None, _) => Action::Create,
+        (Some(_), Some(_)) => Action::Rename,
+        (Some(_), None) if differences.fields.is_empty() => return,
+        (Some(_), None) => Action::Update,
+    };
+    let losses =
+        wait_for_references(inputs, kind, declared, live, plan).and_then(|()| previewed(inputs, declared, plan));
+    let Ok(losses) = losses else {
+        if document.is_none() {
+            plan.waiting_creates.insert(key.kind);
+        }
+        if matches!(action, Action::Create | Action::Rename) {
+            absent.insert(key.clone());
+        }
+        return;
+    };
+    let mut fields = std::mem::take(&mut differences.fields);
+    let completes = document.is_some()
+        && old.is_none()
+        && ownership.created
+        && fields.iter().all(|field| write::is_part_that_was_never_sent(kind, declared, field, inputs.sent));
+    if let Some(old) = old {
+        fields.insert(
+            0,
+            FieldChange {
+                path: kind.spec().identity.field.unwrap_or_default().to_owned(),
+                from: Value::from(&*old.name),
+                to: Value::from(&*key.name),
+            },
+        );
+    }
+    let writes = write::writes(kind, declared, document, old, &fields, is_unlisted);
+    // Live, or on its way: then the order of the plan sees to it.
+    let is_declared = |key: &Key| live.is_observed(key.kind) && inputs.desired.resources.contains_key(key);
+    let will_be_there = |key: &Key| live.get(key).is_some() || is_declared(key);
+    let would_reset = write::unreadable_loss(declared, document, live.returned(key.kind), &writes, &fields);
+    plan.changes.push(Change {
+        completes,
+        would_reset,
+        losses,
+        tasks: order::tasks(kind, declared, document, action, writes, &fields, &will_be_there),
+        fields,
+        place: Some(declared.place.clone()),
+        ..Change::new(key.clone(), action)
+    });
+}
+
+/// What the comparison found beside differences: remarks, what no call can do, what is not read yet.
+fn tell(inputs: &Inputs<'_>, declared: &Declared, differences: &mut compare::Differences, plan: &mut Plan) {
+    let key = &declared.key;
+    plan.warnings.extend(differences.warnings.iter().map(|warning| format!("{}: {key}: {warning}", declared.place)));
+    plan.refused.extend(std::mem::take(&mut differences.refusals).into_iter().map(|message| Refusal {
+        key: key.clone(),
+        message,
+        place: Some(declared.place.clone()),
+    }));
+    for (field, message) in std::mem::take(&mut differences.unsent) {
+        guards::look_at_once(inputs, declared, field, message, plan);
+    }
+    wait_for_parts(inputs, declared, &differences.unread, plan);
+}
+
+/// Declared and live.
+fn note_present(inputs: &Inputs<'_>, kind: &dyn Kind, key: &Key, document: &Document, plan: &mut Plan) {
+    plan.present.insert(key.clone());
+    let news = kind.server_id(document).filter(|id| inputs.ids.get(key).is_none_or(|known| **known != **id));
+    plan.ids.extend(news.map(|id| (key.clone(), id.into())));
+    let end = kind.spec().ends.and_then(|field| document.get(field)).and_then(Value::as_u64);
+    plan.ends.extend(end.filter(|end| *end > 0).map(|end| (key.clone(), end)));
+}
+
+/// Why it may not be touched: the secret that Descope shows once is lost, or would be.
+fn no_place_for_secret(
+    inputs: &Inputs<'_>,
+    kind: &dyn Kind,
+    declared: &Declared,
+    is_missing: bool,
+    plan: &mut Plan,
+) -> Option<String> {
+    if let Some(message) = inputs.lost.get(&declared.key) {
+        if is_missing {
+            plan.in_doubt.insert(declared.key.clone());
+        }
+        return Some(message.clone());
+    }
+    let is_nowhere = is_missing && kind.spec().shows_secret && declared.secret_file.is_none();
+    is_nowhere.then(|| NO_SECRET_FILE.to_owned())
+}
+
+/// A kind that failed for now and holds something that this resource refers to: sent without it, the change might be
+/// refused and parked for nothing.
+fn wait_for_references(
+    inputs: &Inputs<'_>,
+    kind: &dyn Kind,
+    declared: &Declared,
+    live: &Live<'_>,
+    plan: &mut Plan,
+) -> Result<(), ()> {
+    let is_transient = |kind: &str| plan.unobserved.get(kind).is_some_and(|unobserved| unobserved.is_transient);
+    let references = write::references_of(kind, declared);
+    let waits_for = references.iter().find(|reference| {
+        is_transient(reference.kind)
+            && !live.is_observed(reference.kind)
+            && inputs.desired.resources.contains_key(*reference)
+    });
+    let Some(unobserved) = waits_for.map(|reference| reference.kind) else { return Ok(()) };
+    let Declared { key, place, .. } = declared;
+    let why = format!("{unobserved} could not be observed this time");
+    plan.warnings.push(format!("{place}: {key} waits: {why}"));
+    plan.waits.push((key.clone(), Why::Unobserved, why));
+    plan.waiting.insert(key.kind);
+    Err(())
+}
+
+/// What goes with the change of what is declared. Err where it would be refused, or nobody could tell; that is in the plan then.
+fn previewed(inputs: &Inputs<'_>, declared: &Declared, plan: &mut Plan) -> Result<Vec<String>, ()> {
+    let Declared { key, place, .. } = declared;
+    let refusal = match inputs.previews.get(key) {
+        None => return Ok(Vec::new()),
+        Some(Ok(Preview { losses, refusal: None })) => return Ok(losses.clone()),
+        Some(Ok(Preview { refusal: Some(message), .. })) => message.clone(),
+        Some(Err(error)) if error.is_transient() => {
+            let why = format!("a dry run of it failed: {error}");
+            plan.warnings.push(format!("{place}: {key} waits: {why}"));
+            plan.waits.push((key.clone(), Why::Unobserved, why));
+            plan.waiting.insert(key.kind);
+            return Err(());
+        }
+        Some(Err(error)) => error.to_string(),
+    };
+    let message = format!("a dry run says that it would be refused: {refusal}");
+    plan.refused.push(Refusal { key: key.clone(), message, place: Some(place.clone()) });
+    Err(())
+}
+
+/// What no list shows is compared once its own call has answered.
+fn wait_for_parts(inputs: &Inputs<'_>, declared: &Declared, unread: &[&'static str], plan: &mut Plan) {
+    for part in unread {
+        let Declared { key, place, .. } = declared;
+        let reason = inputs.observed.unread.get(&(key.clone(), part)).and_then(Option::as_ref);
+        let why = match reason {
+            Some(reason) => format!("its {part} could not be read: {reason}"),
+            None => format!("its {part} could not be read yet"),
+        };
+        if plan.unread.len() < UNREAD_NAMED || reason.is_some() {
+            plan.warnings.push(format!("{place}: {key} waits: {why}"));
+        }
+        plan.waits.push((key.clone(), Why::Unobserved, why));
+        plan.unread.entry(key.clone()).or_default().insert(part);
+    }
+}
+
+/// What refers to something that waits to be created or renamed, `absent` for now, waits as well.
+pub fn wait_along(mut absent: BTreeSet<Key>, plan: &mut Plan) {
+    loop {
+        let missing = |change: &Change| {
+            let after = change.tasks.iter().flat_map(|task| &task.after);
+            after.map(|slot| &slot.key).find(|key| **key != change.key && absent.contains(*key)).cloned()
+        };
+        let (kept, waiting): (Vec<Change>, Vec<Change>) =
+            std::mem::take(&mut plan.changes).into_iter().partition(|change| missing(change).is_none());
+        plan.changes = kept;
+        if waiting.is_empty() {
+            return;
+        }
+        for change in &waiting {
+            plan.waiting.insert(change.key.kind);
+            if let (Some(place), Some(missing)) = (&change.place, missing(change)) {
+                plan.warnings.push(format!("{place}: {} waits for {missing}", change.key));
+                let why = format!("{missing} is not there yet");
+                plan.waits.push((change.key.clone(), Why::Dependency, why));
+            }
+        }
+        let made = waiting.into_iter().filter(|change| matches!(change.action, Action::Create | Action::Rename));
+        for change in made {
+            if change.action == Action::Create {
+                plan.waiting_creates.insert(change.key.kind);
+            }
+            absent.insert(change.key);
+        }
+    }
+}

@@ -1,0 +1,106 @@
+//! What the queue does of a plan: one write of one resource, and what it rests on.
+
+use crate::desired::Declared;
+use crate::desired::Place;
+use crate::plan::FieldChange;
+use crate::plan::Ownership;
+use crate::resource;
+use crate::resource::Action;
+use crate::resource::Document;
+use crate::resource::Key;
+use crate::resource::Kind;
+use crate::resource::Write;
+use crate::telemetry::traces;
+use serde_json::Value;
+use std::hash::DefaultHasher;
+use std::hash::Hash;
+use std::hash::Hasher;
+use std::sync::Arc;
+use tokio::time::Instant;
+
+/// One slot of the queue: a resource, and which of its calls.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Slot {
+    /// The resource.
+    pub key: Key,
+    /// The calls: a part of its table, by name.
+    pub part: &'static str,
+}
+
+/// One piece of work for the queue: one write of one resource.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Task {
+    /// Whose slot it takes. For a rename, the new name.
+    pub slot: Slot,
+    /// What it does, for logs and metrics.
+    pub action: Action,
+    /// What is sent. Of a part that is read by itself: what would be, as it was when it was planned.
+    pub write: Write,
+    /// Of such a part: what the write is built from, on what its call shows right before.
+    pub declared: Option<Arc<Declared>>,
+    /// How many requests it takes, looks apart; those of one batch have them together.
+    pub calls: usize,
+    /// The id that Descope gave the resource, where it is known by that and lives.
+    pub id: Option<Arc<str>>,
+    /// Tasks of the same plan that have to be done before.
+    pub after: Vec<Slot>,
+    /// Of a delete: what of its kind wants what it gives up. That may be refused before it is gone.
+    pub frees: Vec<Slot>,
+    /// Its place in the order of a pass: creates and updates by kind, then deletes in reverse.
+    pub stage: u32,
+    /// Tasks with one number go into one call; the planner keeps them within [`Kind::batch_size`].
+    pub batch: u32,
+    /// Where the YAML declares it; `None` for a prune.
+    pub place: Option<Place>,
+    /// What the state shall know of the resource once this is done.
+    pub ownership: Ownership,
+    /// Where the secret is kept that Descope shows when it makes the resource.
+    pub secret_file: Option<Arc<str>>,
+    /// What an operator approved, by its digest: used up once this is done, and not counted by the guards.
+    pub approval: Option<Arc<str>>,
+    /// When the observation that it rests on began. If the resource was written after that, the task is void.
+    pub observed_at: Instant,
+    /// Digest of desired and observed: a parked task gets a new try when this changes.
+    pub cause: u64,
+    /// Digest of what the YAML writes and of the document that it was compared with; 0 for a prune.
+    pub wanted: u64,
+    /// Digest of the observed document ([`digest`]) that an overwriting write is built on.
+    pub seen: u64,
+    /// Tells the observed resource from one of its name that was made anew ([`incarnation`]).
+    pub incarnation: u64,
+    /// What becomes different, for the audit trail.
+    pub fields: Arc<[FieldChange]>,
+    /// Why it is done, for the audit trail.
+    pub origin: Arc<Origin>,
+}
+
+/// What made a plan: kept with every change it leads to.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Origin {
+    /// Of the pass, as in the log.
+    pub pass: String,
+    /// The trigger of the pass.
+    pub trigger: &'static str,
+    /// Of the desired state.
+    pub revision: String,
+    /// That the files were checked out from.
+    pub commit: Option<String>,
+    /// The span of the pass.
+    pub span: traces::Origin,
+}
+
+/// Tells observed documents of a kind apart by what they mean: an order, or a value of the server's own, tells nothing.
+pub fn digest(kind: &dyn Kind, live: &Document) -> u64 {
+    resource::fold::digest(kind.spec(), live)
+}
+
+/// Digest of what only a new resource of the same name has another value of; 0 where Descope tells nothing of that sort.
+pub fn incarnation(kind: &dyn Kind, document: &Document) -> u64 {
+    let told = kind.incarnation(document);
+    if told.is_empty() {
+        return 0;
+    }
+    let mut hasher = DefaultHasher::new();
+    Value::Object(told).to_string().hash(&mut hasher);
+    hasher.finish()
+}
