@@ -160,7 +160,12 @@ async fn read(
     }
     for kind in resource::ALL.iter().filter(|kind| kind.spec().main().read == resource::spec::Read::ByName) {
         if kinds.iter().any(|wanted| wanted.name() == kind.name()) {
-            live.left_out.push(format!("{}: no call lists them; declare those that you want to manage", kind.name()));
+            let found = live.documents.get(kind.name()).map_or(0, Vec::len);
+            live.left_out.push(format!(
+                "{}: no call lists them, so only those are here that something has a value of ({found}); declare others that \
+                 you want to manage",
+                kind.name()
+            ));
         }
     }
     if live.documents.is_empty() {

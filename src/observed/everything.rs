@@ -3,12 +3,14 @@
 use crate::descope;
 use crate::descope::Client;
 use crate::observed;
+use crate::resource;
 use crate::resource::Document;
 use crate::resource::Key;
 use crate::resource::Kind;
 use crate::resource::Part;
 use crate::resource::form;
 use crate::resource::spec::Read;
+use serde_json::Value;
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 use tokio::task::JoinSet;
@@ -26,7 +28,7 @@ pub struct Everything {
     pub refused: BTreeMap<(&'static str, &'static str), descope::Error>,
 }
 
-/// Reads the kinds, and of what is wanted every part that takes a call of its own. Of kinds without a list nothing.
+/// Reads the kinds, and of what is wanted every part that takes a call of its own. Of kinds without a list what others name.
 /// `progress` hears how many calls are done and how many there will be.
 pub async fn everything(
     client: &Client,
@@ -35,12 +37,22 @@ pub async fn everything(
     progress: &dyn Fn(usize, usize),
 ) -> Everything {
     progress(0, kinds.len());
-    let lists = observed::fetch(client, kinds.iter().copied(), &BTreeSet::new()).await;
+    let has_name = |name: &str| kinds.iter().any(|kind| kind.name() == name);
+    let namers = kinds.iter().filter_map(|kind| resource::kind(kind.spec().named_in?.0));
+    let namers = namers.filter(|namer| !has_name(namer.name()));
+    let lists = observed::fetch(client, kinds.iter().copied().chain(namers), &BTreeSet::new()).await;
     let mut seen = Everything { kinds: lists.kinds, refused: BTreeMap::new() };
+    for kind in kinds {
+        let names =
+            names_elsewhere(*kind, &seen).map(|names| names.iter().filter_map(|name| named(*kind, name)).collect());
+        seen.kinds.extend(names.map(|documents| (kind.name(), Ok(documents))));
+    }
+    seen.kinds.retain(|name, _| has_name(name));
     let mut calls = Vec::new();
     for kind in kinds {
         let Some(Ok(documents)) = seen.kinds.get(kind.name()) else { continue };
-        let parts: Vec<&'static Part> = kind.spec().parts.iter().filter(|part| part.read == Read::Each).collect();
+        let is_apart = |part: &&Part| matches!(part.read, Read::Each | Read::ByName);
+        let parts: Vec<&'static Part> = kind.spec().parts.iter().filter(is_apart).collect();
         for (at, document) in documents.iter().enumerate() {
             let Some(key) = kind.key(document).filter(is_wanted) else { continue };
             let id = kind.server_id(document).map(str::to_owned);
@@ -51,6 +63,7 @@ pub async fn everything(
     progress(done, total);
     let mut calls = calls.into_iter();
     let mut running = JoinSet::new();
+    let mut absent = Vec::new();
     loop {
         while running.len() < AT_ONCE {
             let is_refused = |call: &Look| seen.refused.contains_key(&(call.kind.name(), call.part.name));
@@ -62,7 +75,9 @@ pub async fn everything(
         progress(done, total);
         let name = call.kind.name();
         match answer {
+            Ok(None) if call.part.read == Read::ByName => absent.push((name, call.at)),
             Ok(fields) => {
+                let fields = fields.unwrap_or_default();
                 if let Some(Ok(documents)) = seen.kinds.get_mut(name)
                     && let Some(document) = documents.get_mut(call.at)
                 {
@@ -73,7 +88,27 @@ pub async fn everything(
             Err(error) => drop(seen.kinds.insert(name, Err(error))),
         }
     }
+    absent.sort_unstable();
+    for (name, at) in absent.into_iter().rev() {
+        if let Some(Ok(documents)) = seen.kinds.get_mut(name) {
+            documents.remove(at);
+        }
+    }
     seen
+}
+
+/// What other resources have entries of, where no call lists the kind.
+fn names_elsewhere(kind: &dyn Kind, seen: &Everything) -> Option<BTreeSet<String>> {
+    let (namer, field) = kind.spec().named_in?;
+    let documents = seen.kinds.get(namer)?.as_ref().ok()?;
+    let entries = documents.iter().filter_map(|document| document.get(field)?.as_object());
+    Some(entries.flat_map(|entries| entries.keys().cloned()).collect())
+}
+
+/// Nothing is known of it yet but its name.
+fn named(kind: &dyn Kind, name: &str) -> Option<Document> {
+    let field = kind.spec().identity.field?;
+    Some(Document::from_iter([(field.to_owned(), Value::from(name))]))
 }
 
 /// One call for one part of one resource.
@@ -87,12 +122,12 @@ struct Look {
 }
 
 impl Look {
-    async fn read(self, client: Client) -> (Self, Result<Document, descope::Error>) {
+    async fn read(self, client: Client) -> (Self, Result<Option<Document>, descope::Error>) {
         let read = self.kind.read(&client, self.part, &self.key, self.id.as_deref()).await;
         let answer = read.and_then(|fields| {
-            let fields = fields.unwrap_or_default();
             let undocumented = |what| descope::Error::Undocumented { operation: self.kind.name(), what };
-            form::check_part(self.part.fields, &fields).map(|()| fields).map_err(undocumented)
+            fields.as_ref().map_or(Ok(()), |it| form::check_part(self.part.fields, it)).map_err(undocumented)?;
+            Ok(fields)
         });
         (self, answer)
     }

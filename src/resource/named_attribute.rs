@@ -49,11 +49,19 @@ const fn part(fields: &'static [Field]) -> Part {
 const BASE: Spec = Spec { identity: Identity::many("name"), verbs: Verbs::ALL, check, ..Spec::BASE };
 
 /// The API refuses `editPermissions` of them.
-static OF_TENANTS: Spec =
-    Spec { name: "tenantAttributes", parts: &[part(&[NAME, TYPE, DISPLAY_NAME, OPTIONS, VIEW])], ..BASE };
+static OF_TENANTS: Spec = Spec {
+    name: "tenantAttributes",
+    parts: &[part(&[NAME, TYPE, DISPLAY_NAME, OPTIONS, VIEW])],
+    named_in: Some(("tenants", "customAttributes")),
+    ..BASE
+};
 
-static OF_KEYS: Spec =
-    Spec { name: "accessKeyAttributes", parts: &[part(&[NAME, TYPE, DISPLAY_NAME, OPTIONS, VIEW, EDIT])], ..BASE };
+static OF_KEYS: Spec = Spec {
+    name: "accessKeyAttributes",
+    parts: &[part(&[NAME, TYPE, DISPLAY_NAME, OPTIONS, VIEW, EDIT])],
+    named_in: Some(("accessKeys", "customAttributes")),
+    ..BASE
+};
 
 /// The attributes of tenants.
 #[derive(Debug)]

@@ -35,6 +35,8 @@ pub struct Spec {
     pub shows_secret: bool,
     /// The field that says when one ends, in seconds since 1970; 0 stands for never.
     pub ends: Option<&'static str>,
+    /// Of a kind that no call lists: the kind and the field of it whose entries bear its names.
+    pub named_in: Option<(&'static str, &'static str)>,
     /// What only several fields together can show to be wrong: field and message. It sees what the YAML writes.
     pub check: fn(&Document) -> Vec<(&'static str, String)>,
     /// Adds what the YAML means without writing it.
@@ -54,6 +56,7 @@ impl Spec {
         foreign: None,
         shows_secret: false,
         ends: None,
+        named_in: None,
         check: |_| Vec::new(),
         complete: |_| {},
     };
