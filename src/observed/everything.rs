@@ -38,9 +38,9 @@ pub async fn everything(
 ) -> Everything {
     progress(0, kinds.len());
     let has_name = |name: &str| kinds.iter().any(|kind| kind.name() == name);
-    let namers = kinds.iter().filter_map(|kind| resource::kind(kind.spec().named_in?.0));
-    let namers = namers.filter(|namer| !has_name(namer.name()));
-    let lists = observed::fetch(client, kinds.iter().copied().chain(namers), &BTreeSet::new()).await;
+    let elsewhere = kinds.iter().filter_map(|kind| resource::kind(kind.spec().named_in?.0));
+    let elsewhere = elsewhere.filter(|kind| !has_name(kind.name()));
+    let lists = observed::fetch(client, kinds.iter().copied().chain(elsewhere), &BTreeSet::new()).await;
     let mut seen = Everything { kinds: lists.kinds, refused: BTreeMap::new() };
     for kind in kinds {
         let names =
@@ -99,8 +99,8 @@ pub async fn everything(
 
 /// What other resources have entries of, where no call lists the kind.
 fn names_elsewhere(kind: &dyn Kind, seen: &Everything) -> Option<BTreeSet<String>> {
-    let (namer, field) = kind.spec().named_in?;
-    let documents = seen.kinds.get(namer)?.as_ref().ok()?;
+    let (other, field) = kind.spec().named_in?;
+    let documents = seen.kinds.get(other)?.as_ref().ok()?;
     let entries = documents.iter().filter_map(|document| document.get(field)?.as_object());
     Some(entries.flat_map(|entries| entries.keys().cloned()).collect())
 }
