@@ -10,6 +10,7 @@ use super::kind::unsendable;
 use super::kind::with;
 use super::opaque::Opaque;
 use super::opaque::Source;
+use super::risk::Risk;
 use super::spec::Field;
 use super::spec::How;
 use super::spec::Identity;
@@ -52,7 +53,7 @@ static SPEC: Spec = Spec {
             Field::one_of("type", &["", "user", "key"]),
             Field::flag("conformanceIssuer"),
             Field::flag("autoDCT"),
-            Field::flag("enforceIssuer"),
+            Field::flag("enforceIssuer").risks(&[Risk::WeakerOff]),
             Field::one_of("emptyClaimPolicy", &["", "none", "nil", "delete"]),
             Field::flag("overrideSubject"),
             Field::text("issuerType"),

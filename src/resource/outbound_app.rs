@@ -5,6 +5,7 @@ use super::kind::Kind;
 use super::kind::single;
 use super::kind::unsendable;
 use super::kind::with;
+use super::risk::Risk;
 use super::spec::Field;
 use super::spec::How;
 use super::spec::Identity;
@@ -53,9 +54,9 @@ static SPEC: Spec = Spec {
             Field::of("tokenUrlParams", Shape::List(&PARAMETER)),
             Field::text("revocationUrl"),
             Field::set("defaultScopes"),
-            Field::text("defaultRedirectUrl"),
+            Field::text("defaultRedirectUrl").risks(&[Risk::WeakerWildcard]),
             Field::text("callbackDomain"),
-            Field::flag("pkce"),
+            Field::flag("pkce").risks(&[Risk::WeakerOff]),
             Field::one_of("accessType", &["", "offline", "online"]),
             Field::set("prompt"),
             Field::flag("useDcr"),

@@ -26,7 +26,7 @@ use nonempty::NonEmpty;
 
 /// The bounds are those of the official Terraform provider. 0 stands for unset.
 pub const RULES: &[Field] = &[
-    Field::flag("enabled"),
+    Field::flag("enabled").risks(&[Risk::LocksOffWithout("authType")]),
     Field::integer("minLength", 4, 64).risks(&[Risk::WeakerBelow]),
     Field::flag("lowercase").risks(&[Risk::WeakerOff]),
     Field::flag("uppercase").risks(&[Risk::WeakerOff]),

@@ -23,22 +23,32 @@ pub enum Harm {
 pub enum Risk {
     /// The protection is turned off.
     WeakerOff,
+    /// It is turned on, which takes the protection away.
+    WeakerOn,
     /// The rule becomes a smaller number.
     WeakerBelow,
     /// The rule becomes a larger number, or none, which 0 is.
     WeakerAbove,
-    /// What was there is there no more.
+    /// What was there is there no more; a choice becomes `none`.
     WeakerEmpty,
+    /// An entry is added to a list of exceptions.
+    WeakerMore,
     /// It becomes this.
     WeakerAs(&'static str),
-    /// An entry with a wildcard is added.
+    /// An entry is added that stands for many: one with a wildcard, or a network that is everything.
     WeakerWildcard,
     /// It is turned on.
     LocksOn,
-    /// It is turned on while this field beside it says that there is nothing to use instead.
+    /// It is turned off.
+    LocksOff,
+    /// It becomes this.
+    LocksAs(&'static str),
+    /// It is turned on while what is live at this path of the resource says that there is nothing to use instead.
     LocksOnWithout(&'static str),
-    /// It is turned off while that field says so.
+    /// It is turned off while that says so.
     LocksOffWithout(&'static str),
+    /// What was there is there no more, or a choice becomes `none`, while what is live at this path is off.
+    LocksEmptyWithout(&'static str),
     /// More than half of its entries go.
     LocksHalved,
 }
@@ -48,12 +58,20 @@ impl Risk {
     pub fn harm(self) -> Harm {
         match self {
             Self::WeakerOff
+            | Self::WeakerOn
             | Self::WeakerBelow
             | Self::WeakerAbove
             | Self::WeakerEmpty
+            | Self::WeakerMore
             | Self::WeakerAs(_)
             | Self::WeakerWildcard => Harm::Weakening,
-            Self::LocksOn | Self::LocksOnWithout(_) | Self::LocksOffWithout(_) | Self::LocksHalved => Harm::Lockout,
+            Self::LocksOn
+            | Self::LocksOff
+            | Self::LocksAs(_)
+            | Self::LocksOnWithout(_)
+            | Self::LocksOffWithout(_)
+            | Self::LocksEmptyWithout(_)
+            | Self::LocksHalved => Harm::Lockout,
         }
     }
 
@@ -64,28 +82,40 @@ impl Risk {
         let goes_off = is_on(from) && !is_on(to);
         let number = |value: &Value| value.as_f64().unwrap_or_default();
         let (before, after) = (number(from), number(to));
-        let lacks = |field: &str| {
-            let value = root.and_then(|root| root.get(field));
-            value.is_none_or(|value| is_zero(value) || value == "none")
-        };
+        let beside = |path: &str| root.and_then(|root| at(root, path));
+        let lacks = |path: &str| beside(path).is_none_or(is_none);
+        let is_emptied = !is_none(from) && is_none(to);
         let (is_bad, what) = match self {
-            Self::WeakerOff => (goes_off, format!("{path} is turned off")),
+            Self::WeakerOff | Self::LocksOff => (goes_off, format!("{path} is turned off")),
+            Self::WeakerOn | Self::LocksOn => (goes_on, format!("{path} is turned on")),
             Self::WeakerBelow => (after < before, format!("{path} goes down from {before} to {after}")),
             Self::WeakerAbove if after == 0.0 => (before > 0.0, format!("{path} is no longer limited to {before}")),
             Self::WeakerAbove => (before > 0.0 && after > before, format!("{path} goes up from {before} to {after}")),
-            Self::WeakerEmpty => (!is_zero(from) && is_zero(to), format!("{path} is emptied")),
-            Self::WeakerAs(word) => (from != word && to == word, format!("{path} becomes {word}")),
+            Self::WeakerEmpty if to == NONE => (is_emptied, format!("{path} becomes {NONE}")),
+            Self::WeakerEmpty => (is_emptied, format!("{path} is emptied")),
+            Self::WeakerMore => {
+                let known = entries(from);
+                let new = entries(to).into_iter().find(|entry| !known.contains(entry));
+                (new.is_some(), format!("{path} gains {}", new.unwrap_or_default()))
+            }
+            Self::WeakerAs(word) | Self::LocksAs(word) => {
+                (from != word && to == word, format!("{path} becomes {word}"))
+            }
             Self::WeakerWildcard => {
                 let known = entries(from);
-                let new = entries(to).into_iter().find(|entry| entry.contains('*') && !known.contains(entry));
+                let is_new = |entry: &&str| stands_for_many(entry) && !known.contains(entry);
+                let new = entries(to).into_iter().find(is_new);
                 (new.is_some(), format!("{path} gains the wildcard {}", new.unwrap_or_default()))
             }
-            Self::LocksOn => (goes_on, format!("{path} is turned on")),
             Self::LocksOnWithout(field) => {
                 (goes_on && lacks(field), format!("{path} is turned on, and {field} says that there is none to use"))
             }
             Self::LocksOffWithout(field) => {
-                (goes_off && lacks(field), format!("{path} is turned off, and {field} says that there is no other"))
+                (goes_off && lacks(field), format!("{path} is turned off, and {field} names no other way to log in"))
+            }
+            Self::LocksEmptyWithout(field) => {
+                let is_last = is_emptied && beside(field) == Some(&Value::Bool(false));
+                (is_last, format!("{path} was the way to log in, and {field} is off"))
             }
             Self::LocksHalved => {
                 let (known, kept) = (entries(from), entries(to));
@@ -95,6 +125,24 @@ impl Risk {
         };
         is_bad.then_some(what)
     }
+}
+
+/// How a choice says that there is nothing.
+const NONE: &str = "none";
+
+fn is_none(value: &Value) -> bool {
+    is_zero(value) || value == NONE
+}
+
+/// What is live at this path, `settings.enabled`.
+fn at<'a>(root: &'a Document, path: &str) -> Option<&'a Value> {
+    let mut names = path.split('.');
+    let first = root.get(names.next()?)?;
+    names.try_fold(first, |value, name| value.get(name))
+}
+
+fn stands_for_many(entry: &str) -> bool {
+    entry.contains('*') || entry.ends_with("/0")
 }
 
 /// Of a list, or one text.
@@ -194,6 +242,12 @@ mod tests {
             Field::flag("login").risks(&[Risk::LocksOffWithout("auth")]),
             Field::flag("disabled").risks(&[Risk::LocksOn]),
             Field::one_of("type", &["", "public"]).risks(&[Risk::WeakerAs("public")]),
+            Field::one_of("status", &["active", "inactive"]).risks(&[Risk::LocksAs("inactive")]),
+            Field::flag("unsigned").risks(&[Risk::WeakerOn]),
+            Field::flag("enabled").risks(&[Risk::LocksOff]),
+            Field::set("exceptions").risks(&[Risk::WeakerMore]),
+            Field::one_of("way", &["none", "saml"])
+                .risks(&[Risk::WeakerEmpty, Risk::LocksEmptyWithout("words.enabled")]),
             Field::set("urls").risks(&[Risk::WeakerWildcard, Risk::LocksHalved]),
             Field::set("ips").risks(&[Risk::WeakerEmpty]),
             Field::object(
@@ -234,7 +288,7 @@ mod tests {
             (
                 json!({ "login": true }),
                 json!({ "login": false }),
-                &["Lockout: login is turned off, and auth says that there is no other"],
+                &["Lockout: login is turned off, and auth names no other way to log in"],
             ),
             (json!({ "login": true, "auth": "oidc" }), json!({ "login": false }), &[]),
             (json!({}), json!({ "disabled": true }), &["Lockout: disabled is turned on"]),
@@ -299,6 +353,41 @@ mod tests {
                 ],
             ),
             (Value::Null, json!({ "rules": { "least": 1 }, "ips": [], "login": false }), &[]),
+        ];
+        for (live, declared, expected) in cases {
+            assert_eq!(met(live, declared), *expected, "{live} -> {declared}");
+        }
+    }
+
+    #[test]
+    fn switches_choices_and_exceptions_are_met_by_their_bad_side_alone() {
+        let cases: &[(Value, Value, &[&str])] = &[
+            (
+                json!({ "urls": ["10.0.0.0/8"] }),
+                json!({ "urls": ["10.0.0.0/8", "::/0"] }),
+                &["Weakening: urls gains the wildcard ::/0"],
+            ),
+            (json!({}), json!({ "status": "inactive" }), &["Lockout: status becomes inactive"]),
+            (json!({ "status": "inactive" }), json!({ "status": "active" }), &[]),
+            (json!({}), json!({ "unsigned": true }), &["Weakening: unsigned is turned on"]),
+            (json!({ "unsigned": true }), json!({ "unsigned": false }), &[]),
+            (json!({ "enabled": true }), json!({ "enabled": false }), &["Lockout: enabled is turned off"]),
+            (json!({ "exceptions": ["a"] }), json!({ "exceptions": ["a", "b"] }), &["Weakening: exceptions gains b"]),
+            (json!({ "exceptions": ["a", "b"] }), json!({ "exceptions": ["b"] }), &[]),
+            (json!({ "way": "saml" }), json!({ "way": "none" }), &["Weakening: way becomes none"]),
+            (json!({ "way": "saml" }), json!({ "way": "" }), &["Weakening: way is emptied"]),
+            (json!({}), json!({ "way": "none" }), &[]),
+            (json!({ "way": "none", "words": { "enabled": false } }), json!({ "way": "" }), &[]),
+            (
+                json!({ "way": "saml", "words": { "enabled": false } }),
+                json!({ "way": "none" }),
+                &["Weakening: way becomes none", "Lockout: way was the way to log in, and words.enabled is off"],
+            ),
+            (
+                json!({ "way": "saml", "words": { "enabled": true } }),
+                json!({ "way": "none" }),
+                &["Weakening: way becomes none"],
+            ),
         ];
         for (live, declared, expected) in cases {
             assert_eq!(met(live, declared), *expected, "{live} -> {declared}");

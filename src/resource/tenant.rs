@@ -48,10 +48,10 @@ static SPEC: Spec = Spec {
             fields: &[
                 Field::name("id"),
                 Field::name("name").required().exclusive(),
-                Field::domains("selfProvisioningDomains").exclusive(),
+                Field::domains("selfProvisioningDomains").exclusive().risks(&[Risk::WeakerWildcard]),
                 Field::of("customAttributes", Shape::Attributes),
                 Field::flag("enforceSSO").risks(&[Risk::WeakerOff, Risk::LocksOnWithout("authType")]),
-                Field::set("enforceSSOExclusions"),
+                Field::set("enforceSSOExclusions").risks(&[Risk::WeakerMore]),
                 Field::set("federatedAppIds").maybe_returned(),
                 Field::flag("disabled").risks(&[Risk::LocksOn]),
                 Field::one_of("roleInheritance", &["", "none", "userOnly"]),

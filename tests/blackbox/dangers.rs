@@ -179,3 +179,100 @@ async fn what_a_create_brings_is_a_warning() {
     world.until("created", async |world| world.entity("tenants", "new").await.is_some()).await;
     world.until("at rest", async |world| world.is_converged().await).await;
 }
+
+/// What of it is dangerous, beyond the above.
+const MORE: &str = "\
+passwordSettings: { enabled: true }
+tenants:
+  - id: acme
+    name: Acme
+    selfProvisioningDomains: [acme.example]
+    enforceSSOExclusions: [ann@acme.example]
+    settings: { enabled: true, enableInactivity: true, JITDisabled: true }
+    sso:
+      - ssoId: main
+        domains: [acme.example]
+        redirectUrl: https://acme.example/after
+        saml: { idpUrl: 'https://idp.acme.example/sso', entityId: acme, idpCert: CERT, disableSignRequest: false }
+  - id: globex
+    name: Globex
+    passwordSettings: { enabled: false, minLength: 12 }
+    sso: [{ ssoId: main, domains: [globex.example], saml: { idpMetadataUrl: 'https://idp.globex.example/metadata' } }]
+  - { id: initech, name: Initech, passwordSettings: { anyLetter: true, disallowEmailMatch: false, disallowedCharacters: '<>', minLength: 12, enabled: true } }
+ssoApplications:
+  - id: portal
+    type: oidc
+    name: Portal
+    enabled: true
+    forceAuthentication: true
+    forcePkce: true
+    clientCredentialsDisabled: true
+    authorizationCodeDisabled: false
+    approvedRedirectUrls: ['https://a.example/cb']
+  - { id: wiki, type: saml, name: Wiki, entityId: e, acsUrl: 'https://wiki.example/acs', certificate: c }
+outboundApps: [{ id: calendar, name: Calendar, pkce: true, defaultRedirectUrl: 'https://calendar.example/cb' }]
+jwtTemplates: [{ name: members, type: user, template: { a: '1' }, enforceIssuer: true }]
+";
+
+/// What becomes of the file, why that is held, and what the plan says.
+const BROTHERS: [(&str, &str, &str, &str); 20] = [
+    ("passwordSettings: { enabled: true }", "passwordSettings: { enabled: false }", "lockout", "enabled is turned off"),
+    ("[acme.example]\n    enf", "[acme.example, '*.example']\n    enf", "weakening", "the wildcard *.example"),
+    ("[ann@acme.example]", "[ann@acme.example, bob@acme.example]", "weakening", "gains bob@acme.example"),
+    ("enableInactivity: true", "enableInactivity: false", "weakening", "settings.enableInactivity is turned off"),
+    ("JITDisabled: true", "JITDisabled: false", "weakening", "settings.JITDisabled is turned off"),
+    ("        saml:", "        authType: none\n        saml:", "weakening", "sso[main].authType becomes none"),
+    ("/after", "/*", "weakening", "sso[main].redirectUrl gains the wildcard"),
+    ("idpCert: CERT", "idpCert: ''", "weakening", "sso[main].saml.idpCert is emptied"),
+    ("SignRequest: false", "SignRequest: true", "weakening", "sso[main].saml.disableSignRequest is turned on"),
+    (
+        "domains: [globex.example], ",
+        "domains: [globex.example], authType: none, ",
+        "weakening",
+        "sso[main].authType was the way to log in, and passwordSettings.enabled is off",
+    ),
+    (
+        "minLength: 12, enabled: true",
+        "minLength: 12, enabled: false",
+        "lockout",
+        "authType names no other way to log in",
+    ),
+    ("    enabled: true\n", "    enabled: false\n", "lockout", "enabled is turned off"),
+    ("forceAuthentication: true", "forceAuthentication: false", "weakening", "forceAuthentication is turned off"),
+    ("forcePkce: true", "forcePkce: false", "weakening", "forcePkce is turned off"),
+    ("CredentialsDisabled: true", "CredentialsDisabled: false", "weakening", "clientCredentialsDisabled is turned off"),
+    ("CodeDisabled: false", "CodeDisabled: true", "lockout", "authorizationCodeDisabled is turned on"),
+    ("certificate: c", "certificate: ''", "weakening", "certificate is emptied"),
+    ("pkce: true", "pkce: false", "weakening", "pkce is turned off"),
+    ("calendar.example/cb", "*.example/cb", "weakening", "defaultRedirectUrl gains the wildcard"),
+    ("enforceIssuer: true", "enforceIssuer: false", "weakening", "enforceIssuer is turned off"),
+];
+
+#[tokio::test]
+async fn every_switch_of_its_kind_waits_and_nothing_of_it_is_sent() {
+    let project = vec!["firstContact: apply".to_owned()];
+    let mut world = World::with(Setup { project, ..Setup::default() }).await;
+    world.write("a.yaml", MORE);
+    world.converge().await;
+    world.assert_nothing_left().await;
+    let before = world.writes().await.len();
+    for (from, to, hold, what) in BROTHERS {
+        let after = MORE.replace(from, to);
+        assert!(after != MORE, "{from}");
+        world.write("a.yaml", &after);
+        world.fresh_pass().await;
+        world
+            .until(&format!("{what}: held"), async |world| {
+                let changes = plan(world).await["changes"].as_array().unwrap().clone();
+                let is_it = |change: &Value| change["why"].as_str().is_some_and(|why| why.contains(what));
+                // What a call would reset is told first, and an approval of that is for both.
+                let is_held = |change: &Value| [hold, "would_reset"].contains(&change["held"].as_str().unwrap_or(""));
+                changes.iter().any(|change| is_held(change) && is_it(change))
+            })
+            .await;
+    }
+    world.write("a.yaml", MORE);
+    world.fresh_pass().await;
+    world.assert_nothing_left().await;
+    assert_eq!(world.writes().await.len(), before);
+}

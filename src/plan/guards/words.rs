@@ -41,9 +41,29 @@ pub(super) fn explain(changes: &mut [Change]) {
     for change in changes {
         // What has no call says itself why.
         if !change.tasks.is_empty() {
-            change.why = why(change, &holds, &planned);
+            change.why = with_dangers(change, why(change, &holds, &planned));
         }
     }
+}
+
+/// An approval lets the whole change go: whoever gives it for another reason reads of its dangers, too.
+fn with_dangers(change: &Change, why: Option<String>) -> Option<String> {
+    let hold = change.held.filter(|hold| hold.can_be_approved() && !matches!(hold, Hold::Weakening | Hold::Lockout));
+    if hold.is_none() || change.dangers.is_empty() {
+        return why;
+    }
+    let also = format!("it also {}", dangers(change));
+    Some(why.map_or_else(|| also.clone(), |why| format!("{why}; {also}")))
+}
+
+fn dangers(change: &Change) -> String {
+    let of = |wanted: Hold, consequence: &str| {
+        let what = change.dangers.iter().filter(|(hold, _)| *hold == wanted).map(|(_, what)| what.as_str());
+        let what = what.collect::<Vec<_>>().join("; ");
+        (!what.is_empty()).then(|| format!("{consequence}: {what}"))
+    };
+    let each = [of(Hold::Weakening, "lowers protection"), of(Hold::Lockout, "may lock people out")];
+    each.into_iter().flatten().collect::<Vec<_>>().join("; ")
 }
 
 fn why(change: &Change, holds: &HashMap<Slot, Hold>, planned: &BTreeSet<Slot>) -> Option<String> {

@@ -1,5 +1,6 @@
 //! `settings` of a tenant: its sessions, and what it says of SSO beside the configurations.
 
+use super::sso::SSO_OFF;
 use crate::descope::Call;
 use crate::descope::Client;
 use crate::descope::Error;
@@ -7,6 +8,7 @@ use crate::descope::Name;
 use crate::descope::call::route;
 use crate::resource::Document;
 use crate::resource::kind::with;
+use crate::resource::risk::Risk;
 use crate::resource::spec::Field;
 use crate::resource::spec::How;
 use crate::resource::spec::Part;
@@ -28,9 +30,9 @@ const FEATURES: &[Field] = &[
 
 const FIELDS: &[Field] = &[
     // The patch of the tenant writes these too, and each call of SSO the domains.
-    Field::domains("selfProvisioningDomains").same_as(&["selfProvisioningDomains"]),
-    Field::domains("domains").same_as(&["sso[].domains"]),
-    Field::one_of("authType", &["none", "saml", "oidc"]),
+    Field::domains("selfProvisioningDomains").same_as(&["selfProvisioningDomains"]).risks(&[Risk::WeakerWildcard]),
+    Field::domains("domains").same_as(&["sso[].domains"]).risks(&[Risk::WeakerWildcard]),
+    Field::one_of("authType", &["none", "saml", "oidc"]).risks(SSO_OFF),
     Field::flag("enabled"),
     Field::integer("refreshTokenExpiration", 0, i64::MAX),
     Field::one_of("refreshTokenExpirationUnit", UNITS),
@@ -38,10 +40,10 @@ const FIELDS: &[Field] = &[
     Field::one_of("sessionTokenExpirationUnit", UNITS),
     Field::integer("stepupTokenExpiration", 0, i64::MAX),
     Field::one_of("stepupTokenExpirationUnit", UNITS),
-    Field::flag("enableInactivity"),
+    Field::flag("enableInactivity").risks(&[Risk::WeakerOff]),
     Field::integer("inactivityTime", 0, i64::MAX),
     Field::one_of("inactivityTimeUnit", UNITS),
-    Field::flag("JITDisabled"),
+    Field::flag("JITDisabled").risks(&[Risk::WeakerOff]),
     Field::object(
         "ssoSetupSuiteSettings",
         &[Field::flag("enabled"), Field::text("styleId"), Field::object("disabledFeatures", FEATURES)],

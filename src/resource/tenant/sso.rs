@@ -47,7 +47,7 @@ const ATTRIBUTES: &[Field] = &[
 const SAML: &[Field] = &[
     Field::text("idpUrl"),
     Field::text("entityId"),
-    Field::text("idpCert"),
+    Field::text("idpCert").risks(&[Risk::WeakerEmpty]),
     Field::of("idpAdditionalCerts", Shape::List(&Shape::Text)),
     Field::text("idpMetadataUrl"),
     Field::object("attributeMapping", ATTRIBUTES),
@@ -62,7 +62,7 @@ const SAML: &[Field] = &[
     Field::secret("spEncryptionKey").omit_keeps(),
     Field::secret("spSignKey").omit_keeps(),
     Field::text("subjectNameIdFormat"),
-    Field::flag("disableSignRequest").maybe_returned(),
+    Field::flag("disableSignRequest").maybe_returned().risks(&[Risk::WeakerOn]),
     Field::flag("authenticationOnly").maybe_returned().omit_keeps(),
     // They follow from the keys, or tell what happened.
     Field::text("spCertificate").computed(),
@@ -93,19 +93,19 @@ const OIDC: &[Field] = &[
     Field::text("clientId"),
     // An update without it might clear it, and nobody could tell.
     Field::secret("clientSecret"),
-    Field::text("redirectUrl"),
+    Field::text("redirectUrl").risks(&[Risk::WeakerWildcard]),
     Field::text("authUrl"),
     Field::text("tokenUrl"),
     Field::text("userDataUrl"),
     Field::set("scope"),
-    Field::text("JWKsUrl"),
+    Field::text("JWKsUrl").risks(&[Risk::WeakerEmpty]),
     Field::object("userAttrMapping", USER_ATTRIBUTES),
     Field::flag("manageProviderTokens"),
     Field::text("callbackDomain"),
     Field::set("prompt"),
-    Field::one_of("grantType", &["authorization_code", "implicit"]),
-    Field::text("issuer"),
-    Field::flag("usePkce").maybe_returned().omit_keeps(),
+    Field::one_of("grantType", &["authorization_code", "implicit"]).risks(&[Risk::WeakerAs("implicit")]),
+    Field::text("issuer").risks(&[Risk::WeakerEmpty]),
+    Field::flag("usePkce").maybe_returned().omit_keeps().risks(&[Risk::WeakerOff]),
     Field::of("groupsPriority", Shape::List(&Shape::Text)),
     Field::of("fgaMappings", Shape::Map(&Shape::Json)),
     Field::of("defaultSSORoles", Shape::References(ROLE)),
@@ -116,14 +116,17 @@ const OIDC: &[Field] = &[
     Field::text("scimProviderID").computed(),
 ];
 
+/// Of what says how people of the tenant come in by SSO.
+pub const SSO_OFF: &[Risk] = &[Risk::WeakerEmpty, Risk::LocksEmptyWithout("passwordSettings.enabled")];
+
 const ITEM: &[Field] = &[
     Field::text("ssoId"),
     // Each call writes those of the tenant.
-    Field::domains("domains").same_as(&["sso[].domains", "settings.domains"]),
-    Field::text("redirectUrl"),
-    Field::one_of("authType", &["none", "saml", "oidc"]).maybe_returned().omit_keeps().apart(),
-    Field::object("saml", SAML).risks(&[Risk::WeakerEmpty]),
-    Field::object("oidc", OIDC).risks(&[Risk::WeakerEmpty]),
+    Field::domains("domains").same_as(&["sso[].domains", "settings.domains"]).risks(&[Risk::WeakerWildcard]),
+    Field::text("redirectUrl").risks(&[Risk::WeakerWildcard]),
+    Field::one_of("authType", &["none", "saml", "oidc"]).maybe_returned().omit_keeps().apart().risks(SSO_OFF),
+    Field::object("saml", SAML).risks(SSO_OFF),
+    Field::object("oidc", OIDC).risks(SSO_OFF),
     Field::text(answer::ON).computed(),
 ];
 
