@@ -523,6 +523,9 @@ async fn judge(target: &Target, kind: &'static dyn Kind, tasks: &NonEmpty<&Task>
         (true, 1) if tasks.head.action == Action::Create => {
             judge_refused_create(target, kind, tasks.head, message).await
         }
+        (true, 1) if tasks.head.action == Action::Delete => {
+            judge_refused_delete(target, kind, tasks.head, message).await
+        }
         (true, 1) => Sent::Refused(message),
         (true, _) => Sent::InDoubt(message),
         // A call that cannot be made: splitting changes nothing.
@@ -539,6 +542,23 @@ async fn judge_refused_create(target: &Target, kind: &'static dyn Kind, task: &T
             record::landed(target, &[task], record::LANDED);
             target.look_again.fire(Trigger::Interval);
             Sent::Each(Verdict::Done)
+        }
+        Ok(_) => Sent::Refused(message),
+        Err(error) => Sent::Each(after_failed_look(target, &error, true)),
+    }
+}
+
+/// Nor how it words "not found", so a refused delete is followed by a look as well. What is gone is done. What the list
+/// shows still, though a delete of just that was answered before, is looked at again and again: lists lag behind.
+async fn judge_refused_delete(target: &Target, kind: &'static dyn Kind, task: &Task, message: String) -> Sent {
+    match look::twice_where_needed(target, kind, std::iter::once(task), look::has_landed).await {
+        Ok(look) if look::has_landed(task, &look.live) => {
+            target.look_again.fire(Trigger::Interval);
+            Sent::Each(Verdict::Done)
+        }
+        Ok(_) if record::was_answered(&target.state, task) => {
+            let message = format!("{message}; its delete was answered as done before, so the list may lag behind");
+            Sent::Each(Verdict::Retry { message, ambiguous: true })
         }
         Ok(_) => Sent::Refused(message),
         Err(error) => Sent::Each(after_failed_look(target, &error, true)),

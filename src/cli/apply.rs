@@ -32,6 +32,7 @@ use crate::reconcile::assess::Assessment;
 use crate::reconcile::new_pass;
 use crate::resource::Action;
 use crate::resource::Key;
+use crate::resource::legible::legible;
 use crate::source::Trigger;
 use crate::source::loader::Loader;
 use crate::state;
@@ -309,8 +310,12 @@ fn dangers(report: &Report, plans: &[Planned]) -> Vec<String> {
     let mut dangers = Vec::new();
     for (project, planned) in report.projects.iter().zip(plans) {
         let is_delete = |change: &&ChangeReport| change.action == Action::Delete.as_str() && change.held.is_none();
-        let deletes: Vec<String> =
-            project.changes.iter().filter(is_delete).map(|change| format!("{}/{}", change.kind, change.id)).collect();
+        let deletes: Vec<String> = project
+            .changes
+            .iter()
+            .filter(is_delete)
+            .map(|change| format!("{}/{}", change.kind, legible(&change.id)))
+            .collect();
         if !deletes.is_empty() {
             let more = if deletes.len() > SHOWN { ", ..." } else { "" };
             let shown: Vec<&str> = deletes.iter().take(SHOWN).map(String::as_str).collect();

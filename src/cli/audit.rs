@@ -6,6 +6,7 @@ use crate::cli::UsageError;
 use crate::cli::output;
 use crate::config;
 use crate::config::Config;
+use crate::resource::legible::legible;
 use crate::state::AuditFilter;
 use crate::state::AuditRow;
 use crate::state::State;
@@ -73,7 +74,7 @@ fn text(row: &AuditRow) -> String {
         row.outcome,
         row.action,
         row.kind,
-        row.id,
+        legible(&row.id),
         row.trigger,
         row.revision.get(..12).unwrap_or(&row.revision),
         row.attempt,

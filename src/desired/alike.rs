@@ -1,7 +1,7 @@
 //! Names that people take for one another: identities compare byte for byte, eyes do not.
 
 use crate::resource::legible::form;
-use crate::resource::legible::is_invisible;
+use crate::telemetry::line::is_invisible;
 use std::borrow::Cow;
 
 /// What of a name people see: without letter case, outer and doubled blanks, invisible characters and the choice between

@@ -104,7 +104,7 @@ pub trait Kind: Send + Sync {
         key: &Key,
         _id: Option<&str>,
     ) -> Result<Option<Document>, Error> {
-        let what = format!("no call reads {} of {}", part.name, key.id());
+        let what = format!("no call reads {} of {key}", part.name);
         Err(Error::Unsendable { operation: self.name(), what })
     }
 
@@ -174,7 +174,7 @@ pub(super) fn each<'a, T>(
 pub(super) fn id_of<'a>(item: &Item<'a>) -> Result<Name<'a>, Error> {
     let missing = || Error::Unsendable {
         operation: item.key.kind,
-        what: format!("the id that Descope gave {} is not known", item.key.id()),
+        what: format!("the id that Descope gave {} is not known", item.key),
     };
     Name::new(item.id.ok_or_else(missing)?)
 }
@@ -215,6 +215,6 @@ pub fn with(body: &Document, field: &str, text: &str) -> Document {
 
 /// A write that its kind has no call for, or not together with the others.
 pub(super) fn unsendable(item: &Item<'_>) -> Error {
-    let what = format!("no call takes this {} of {}", item.write.as_str(), item.key.id());
+    let what = format!("no call takes this {} of {}", item.write.as_str(), item.key);
     Error::Unsendable { operation: item.key.kind, what }
 }

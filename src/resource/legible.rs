@@ -1,5 +1,6 @@
 //! Names as people read them: in quotes and spelled out where eyes would take one for another.
 
+use crate::telemetry::line::is_invisible;
 use icu_normalizer::ComposingNormalizerBorrowed;
 use std::borrow::Cow;
 
@@ -31,11 +32,6 @@ pub fn form(name: &str) -> Cow<'_, str> {
     if name.is_ascii() { Cow::Borrowed(name) } else { ComposingNormalizerBorrowed::new_nfkc().normalize(name) }
 }
 
-/// Takes no room on a screen: joiners, marks of direction and order.
-pub fn is_invisible(c: char) -> bool {
-    matches!(c, '\u{ad}' | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{2064}' | '\u{feff}')
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -60,6 +56,9 @@ mod tests {
             ("\u{212a}elvin", "`\\u{212a}elvin`"),
             ("a\tb\u{1b}[31m", "`a\\u{9}b\\u{1b}[31m`"),
             ("a\u{a0}b", "`a\\u{a0}b`"),
+            ("a\u{2066}b", "`a\\u{2066}b`"),
+            ("a\u{61c}b", "`a\\u{61c}b`"),
+            ("a\u{e0041}b", "`a\\u{e0041}b`"),
         ] {
             assert_eq!(legible(odd), expected, "{odd:?}");
         }

@@ -3,8 +3,32 @@
 
 /// Characters that forge or hide text on a terminal.
 pub fn is_unsafe(c: char) -> bool {
-    c.is_control()
-        || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
+    // Those that choose the form of the character before them, as of emoji, hide nothing in a text.
+    let is_form = matches!(c, '\u{fe00}'..='\u{fe0f}');
+    c.is_control() || matches!(c, '\u{2028}' | '\u{2029}') || is_invisible(c) && !is_form
+}
+
+/// Takes no room on a screen: joiners, fillers, tags, marks of direction and order. What Unicode calls ignorable.
+pub fn is_invisible(c: char) -> bool {
+    matches!(
+        c,
+        '\u{ad}'
+            | '\u{34f}'
+            | '\u{61c}'
+            | '\u{115f}'..='\u{1160}'
+            | '\u{17b4}'..='\u{17b5}'
+            | '\u{180b}'..='\u{180f}'
+            | '\u{200b}'..='\u{200f}'
+            | '\u{202a}'..='\u{202e}'
+            | '\u{2060}'..='\u{206f}'
+            | '\u{3164}'
+            | '\u{fe00}'..='\u{fe0f}'
+            | '\u{feff}'
+            | '\u{ffa0}'
+            | '\u{fff0}'..='\u{fffb}'
+            | '\u{1d173}'..='\u{1d17a}'
+            | '\u{e0000}'..='\u{e0fff}'
+    )
 }
 
 /// The text as it may stand in one line; unsafe characters are written out.
@@ -25,5 +49,13 @@ mod tests {
         let forged = "a\n  + roles/forged\r\u{1b}[2K\u{202e}b\u{85}é 日本";
 
         assert_eq!(one_line(forged), "a\\n  + roles/forged\\r\\u{1b}[2K\\u{202e}b\\u{85}é 日本");
+    }
+
+    #[test]
+    fn what_takes_no_room_is_written_out_and_emoji_stay() {
+        for hidden in ['\u{ad}', '\u{61c}', '\u{180e}', '\u{2066}', '\u{2069}', '\u{3164}', '\u{e0041}', '\u{2028}'] {
+            assert_eq!(one_line(&format!("a{hidden}b")), format!("a{}b", hidden.escape_unicode()));
+        }
+        assert_eq!(one_line("\u{26a0}\u{fe0f} caf\u{e9}"), "\u{26a0}\u{fe0f} caf\u{e9}");
     }
 }

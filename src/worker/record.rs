@@ -49,6 +49,12 @@ pub fn fingerprint(state: &ProjectState, write: &Write) -> Digest {
     state.fingerprint(&write.body().map_or(Value::Null, |body| Value::Object(body.clone())))
 }
 
+/// Was a delete of just this answered as done before, and is there no look yet that shows it?
+pub(super) fn was_answered(state: &ProjectState, task: &Task) -> bool {
+    let effect = state.effect(&task.slot.key, DELETED).ok().flatten();
+    effect.is_some_and(|effect| effect.before == deleted(state, task.seen, task.incarnation))
+}
+
 /// What a delete was to take away: its content, and which of all that ever had its name. Digests, as of a task.
 pub fn deleted(state: &ProjectState, seen: u64, incarnation: u64) -> Digest {
     state.fingerprint(&json!([seen, incarnation]))

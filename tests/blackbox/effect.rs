@@ -233,3 +233,82 @@ async fn a_delete_that_is_answered_twice_without_effect_is_a_problem() {
     assert_eq!(world.project().await["undeclared"], 1);
     assert_eq!(deletes(&world).await, 2);
 }
+
+/// Once a list had lagged for longer than it is given, the delete was sent again, refused as not found, and stayed parked
+/// until the next pass.
+#[tokio::test]
+async fn a_delete_that_is_repeated_because_the_list_lags_for_long_is_done_once_the_list_follows() {
+    let mut world = World::with(syncing()).await;
+    let roles = "roles:\n  - { name: r }\n  - { name: stays }\n";
+    world.write("roles.yaml", roles);
+    world.converge().await;
+    switch(&world, json!({ "readDelay": "13s" })).await;
+    world.write("roles.yaml", "roles:\n  - { name: stays }\n");
+    world.until("deleted", async |world| world.entity("roles", "r").await.is_none()).await;
+    let deletes = async |world: &World| {
+        world.writes().await.iter().filter(|(line, _)| line == "POST /v1/mgmt/role/delete").count()
+    };
+    assert_eq!(deletes(&world).await, 1);
+    world.fresh_pass().await;
+    assert!(!world.is_converged().await, "unconfirmed");
+    world.until("sent again", async |world| deletes(world).await >= 2).await;
+
+    world.converge_on(1).await;
+
+    let project = world.project().await;
+    assert_eq!((&project["problems"], &project["undeclared"]), (&json!([]), &json!(0)), "{project:#}");
+}
+
+/// Somebody was quicker: it was parked as refused though it is gone.
+#[tokio::test]
+async fn a_delete_of_what_somebody_else_deleted_meanwhile_is_done() {
+    let mut world = World::with(syncing()).await;
+    world.write("roles.yaml", "roles:\n  - { name: r }\n  - { name: stays }\n");
+    world.converge().await;
+    let refused = json!({ "errorCode": "E1", "errorMessage": "not found" });
+    let fault = json!({ "fault": "status", "status": 400, "body": refused, "effect": true, "match": { "path": "/v1/mgmt/role/delete" } });
+    world.faults(json!([fault])).await;
+    world.write("roles.yaml", "roles:\n  - { name: stays }\n");
+
+    world.converge_on(1).await;
+
+    assert_eq!(world.project().await["problems"], json!([]));
+}
+
+/// The same of a rename: the old name was renamed again, or the new one made a second time, and refused.
+#[tokio::test]
+async fn a_rename_that_a_list_lags_behind_for_long_is_done_once_the_list_follows() {
+    let mut world = World::new().await;
+    world.write("permissions.yaml", "permissions:\n  - { name: old, description: one }\n");
+    world.write("roles.yaml", "roles:\n  - { name: r, permissionNames: [old] }\n");
+    world.converge().await;
+    switch(&world, json!({ "readDelay": "13s" })).await;
+    world.write("roles.yaml", "roles:\n  - { name: r, permissionNames: [new] }\n");
+    world.write("permissions.yaml", "permissions:\n  - { name: new, renamedFrom: old, description: one }\n");
+    world.until("renamed", async |world| world.entity("permissions", "new").await.is_some()).await;
+    world.fresh_pass().await;
+    assert!(!world.is_converged().await, "unconfirmed");
+
+    world.converge_on(2).await;
+
+    assert_eq!(world.project().await["problems"], json!([]));
+    assert_eq!(world.entity("roles", "r").await.unwrap()["permissionNames"], json!(["new"]));
+    assert!(world.entity("permissions", "old").await.is_none());
+}
+
+/// And of an update: it is written again, which changes nothing, and is no problem.
+#[tokio::test]
+async fn an_update_that_a_list_lags_behind_for_long_is_done_once_the_list_follows() {
+    let mut world = World::new().await;
+    world.write("roles.yaml", &role("one"));
+    world.converge().await;
+    switch(&world, json!({ "readDelay": "13s" })).await;
+    world.write("roles.yaml", &role("two"));
+    world.until("sent", async |world| updates(world).await >= 1).await;
+    world.fresh_pass().await;
+    assert!(!world.is_converged().await, "unconfirmed");
+
+    world.converge_on(1).await;
+
+    assert_eq!(world.project().await["problems"], json!([]));
+}

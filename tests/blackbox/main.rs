@@ -41,6 +41,7 @@ mod metrics;
 mod midway;
 mod narrow;
 mod notifications;
+mod odd;
 mod order;
 mod page;
 mod partly;

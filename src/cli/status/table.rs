@@ -1,6 +1,7 @@
 //! The status in words: a row for each project, and below it only what needs somebody or something.
 
 use crate::plan::render::Style;
+use crate::resource::legible::legible;
 use crate::telemetry::line::one_line;
 use serde_json::Value;
 use std::time::Duration;
@@ -60,7 +61,7 @@ fn below(project: &Value, now: SystemTime) -> Vec<String> {
     }
     let list = |value: &Value| value.as_array().cloned().unwrap_or_default();
     for part in list(&project["suspensions"]) {
-        let id = part["id"].as_str().map(|id| format!("/{}", one_line(id))).unwrap_or_default();
+        let id = part["id"].as_str().map(|id| format!("/{}", legible(id))).unwrap_or_default();
         let (kind, since, until) = (word(&part["kind"]), word(&part["since"]), word(&part["until"]));
         lines.push(format!("suspended: {kind}{id} since {since} until {until}"));
     }
@@ -90,12 +91,12 @@ fn below(project: &Value, now: SystemTime) -> Vec<String> {
             Some(_) => format!("; next try {}", ago(&problem["nextAttemptAt"], now)),
             None => String::new(),
         };
-        let (state, kind, id) = (word(&problem["state"]), word(&problem["kind"]), word(&problem["id"]));
+        let (state, kind, id) = (word(&problem["state"]), word(&problem["kind"]), id(&problem["id"]));
         format!("{state}: {kind}/{id}: {}{next}{place}", word(&problem["message"]))
     });
     add(&mut lines, &list(&project["drift"]["resources"]), |drift| {
         let actor = drift["actor"].as_str().map_or_else(String::new, |actor| format!(", by {}", one_line(actor)));
-        format!("drifted: {}/{} {}{actor}", word(&drift["kind"]), word(&drift["id"]), ago(&drift["since"], now))
+        format!("drifted: {}/{} {}{actor}", word(&drift["kind"]), id(&drift["id"]), ago(&drift["since"], now))
     });
     // Holds and problems are told above, in more words.
     let told: Vec<String> = list(&project["holds"]).iter().map(|hold| word(&hold["reason"])).collect();
@@ -109,7 +110,7 @@ fn below(project: &Value, now: SystemTime) -> Vec<String> {
         .collect();
     add(&mut lines, &waits, |wait| {
         let until = wait["until"].as_str().map_or_else(String::new, |_| format!("; {}", ago(&wait["until"], now)));
-        format!("waits: {}/{}: {}{until}", word(&wait["kind"]), word(&wait["id"]), word(&wait["why"]))
+        format!("waits: {}/{}: {}{until}", word(&wait["kind"]), id(&wait["id"]), word(&wait["why"]))
     });
     let progress = &project["progress"];
     if !progress.is_null() {
@@ -193,6 +194,10 @@ fn aligned(rows: &[[String; 7]], style: Style) -> String {
 
 fn word(value: &Value) -> String {
     one_line(&value.as_str().map_or_else(|| value.to_string(), str::to_owned))
+}
+
+fn id(value: &Value) -> String {
+    one_line(&legible(value.as_str().unwrap_or_default()))
 }
 
 fn number(value: &Value) -> String {

@@ -167,7 +167,8 @@ fn quoted(text: &str) -> String {
     let mut quoted = String::with_capacity(json.len());
     for c in json.chars() {
         if c.is_control() || crate::telemetry::line::is_unsafe(c) {
-            quoted.extend([format!("\\u{:04x}", u32::from(c))]);
+            let code = u32::from(c);
+            quoted.extend([if code > 0xffff { format!("\\U{code:08x}") } else { format!("\\u{code:04x}") }]);
         } else {
             quoted.push(c);
         }

@@ -19,9 +19,15 @@ function build(element, attributes, children) {
     else element.setAttribute(key, value === true ? "" : String(value));
   }
   element.append(...children.flat(Infinity).filter((child) => child !== null && child !== undefined && child !== false)
-    .map((child) => (child instanceof Node ? child : String(child))));
+    .map((child) => (child instanceof Node ? child : visible(String(child)))));
   return element;
 }
+
+// What would hide or turn text around, as names from outside may: joiners, fillers, marks of direction, control characters.
+const HIDDEN = /[\p{Cc}\p{Cf}\p{Zl}\p{Zp}\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180d\u3164\uffa0]/gu;
+
+/** The text with that written out. */
+export const visible = (text) => text.replace(HIDDEN, (it) => (it === "\n" || it === "\t" ? it : `\\u{${it.codePointAt(0).toString(16)}}`));
 
 export const byId = (id) => document.getElementById(id);
 

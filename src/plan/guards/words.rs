@@ -8,6 +8,7 @@ use crate::plan::Slot;
 use crate::resource::Action;
 use crate::resource::Key;
 use crate::resource::MAIN;
+use crate::resource::legible::legible;
 use crate::telemetry::status::rfc3339;
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
@@ -193,7 +194,7 @@ pub(super) fn rename_remedies(plan: &Plan, kinds: BTreeSet<&str>) -> Vec<String>
     let changes = &plan.changes;
     let names = |kind: &str, action: Action| {
         let of = changes.iter().filter(|change| change.key.kind == kind && change.action == action);
-        of.map(|change| change.key.id()).take(NAMED).collect::<Vec<_>>().join(", ")
+        of.map(|change| legible(&change.key.id()).into_owned()).take(NAMED).collect::<Vec<_>>().join(", ")
     };
     let sentence = |kind: &str| {
         let (deleted, created) = (names(kind, Action::Delete), names(kind, Action::Create));
