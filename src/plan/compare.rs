@@ -14,6 +14,7 @@ use crate::resource::Shape;
 use crate::resource::fold::canonical;
 use crate::resource::fold::folded;
 use crate::resource::fold::is_zero;
+use crate::resource::fold::known;
 use crate::resource::fold::same;
 use crate::resource::fold::same_entry;
 use crate::resource::opaque;
@@ -183,8 +184,9 @@ impl Walk<'_> {
                 }
             }
             (_, to) => {
-                if !same(shape, from, to) {
-                    self.found.fields.push(changed(path.to_owned(), shape, from, to));
+                let from = from.map(|from| known(shape, from));
+                if !same(shape, from.as_deref(), to) {
+                    self.found.fields.push(changed(path.to_owned(), shape, from.as_deref(), to));
                 }
             }
         }

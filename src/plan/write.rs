@@ -119,7 +119,11 @@ fn lost(
         })
     };
     match (declared, field.shape) {
-        (None, _) => (is_unseen && field.omit == Omit::Resets).then_some(field.name),
+        // What only a create can set no later call resets.
+        (None, _) => {
+            let is_lost = is_unseen && field.omit == Omit::Resets && field.need != Need::AtCreation;
+            is_lost.then_some(field.name)
+        }
         (Some(Value::Object(object)), Shape::Object(fields)) => {
             // What is not there yet has nothing to lose.
             live.filter(|live| !is_zero(live)).and_then(|live| inside(fields, Some(live), object))
@@ -315,10 +319,29 @@ fn merged(shape: Shape, live: Option<&Value>, declared: &Value) -> Value {
             let others = present.iter().filter(|from| keeps && !wanted.iter().any(|to| same(from, to)));
             others.map(|item| writable(Shape::Object(fields), item)).chain(wanted.iter().map(item)).collect()
         }
+        (Shape::List(&Shape::Object(fields)), Value::Array(wanted)) => in_order(fields, live, wanted),
         (_, Value::Null) => empty(shape),
         (Shape::Opaque(opaque), value) => opaque.onto(live, value),
         (_, value) => value.clone(),
     }
+}
+
+/// The items of a list without keys. Each carries along what no table knows of the live one that begins as it does.
+fn in_order(fields: &'static [Field], live: Option<&Value>, wanted: &[Value]) -> Value {
+    let head = |item: &Value| fields.first().and_then(|field| item.get(field.name).cloned());
+    let is_unknown = |name: &str| !fields.iter().any(|field| field.name == name);
+    let mut left: Vec<&Value> = live.and_then(Value::as_array).into_iter().flatten().collect();
+    let item = |to: &Value| {
+        let Value::Object(to) = to else { return to.clone() };
+        let mut item = to.clone();
+        let at =
+            left.iter().position(|from| head(from).as_ref() == fields.first().and_then(|field| to.get(field.name)));
+        let from = at.map(|at| left.remove(at)).and_then(Value::as_object);
+        let more = from.into_iter().flatten().filter(|(name, _)| is_unknown(name));
+        item.extend(more.map(|(name, value)| (name.clone(), value.clone())));
+        Value::Object(item)
+    };
+    wanted.iter().map(item).collect()
 }
 
 /// A live value as a call may carry it.

@@ -170,9 +170,19 @@ fn worded(item: &Item<'_>, body: &Document) -> Result<Document, Error> {
     let word = take_type(item, &mut body)?;
     body.insert("type".to_owned(), word.into());
     body.remove("defaultValue");
-    if let Some(options) = body.get_mut("options").filter(|options| options.is_array()) {
-        let values = options.as_array().into_iter().flatten().filter_map(|option| option.get("value").cloned());
-        *options = values.collect();
+    // What it does not carry stays as it is, labels included.
+    let options = body.remove("options").filter(|_| item.changed.iter().any(|path| path.starts_with("options")));
+    if let Some(Value::Array(options)) = options {
+        if options.iter().any(has_label) {
+            let what = format!(
+                "the call that changes the options of {} takes their values alone and would drop the labels; change them in \
+                 the console, and the files after it",
+                item.key
+            );
+            return Err(Error::Unsendable { operation: item.key.kind, what });
+        }
+        let values = options.iter().filter_map(|option| option.get("value").cloned());
+        body.insert("options".to_owned(), values.collect());
     }
     Ok(body)
 }
@@ -180,6 +190,11 @@ fn worded(item: &Item<'_>, body: &Document) -> Result<Document, Error> {
 /// Are the values of this type one or some of its options?
 pub(super) fn is_choice(word: &str) -> bool {
     matches!(word, "singleselect" | "multiselect")
+}
+
+/// One that is not just its value.
+fn has_label(option: &Value) -> bool {
+    option.get("label").is_some_and(|label| !is_zero(label) && Some(label) != option.get("value"))
 }
 
 /// Only a choice has options.
@@ -201,12 +216,18 @@ mod tests {
     use crate::resource::Key;
 
     async fn sent(kind: &dyn Kind, write: Write) -> (String, Value) {
+        let (line, body) = tried(kind, &write, "displayName").await.unwrap();
+        (line, body)
+    }
+
+    async fn tried(kind: &dyn Kind, write: &Write, changed: &str) -> Result<(String, Value), Error> {
         let key = Key::new(kind.name(), "plan");
         let script = Script::of([ok(&json!({}))]);
-        let items = NonEmpty::new(Item::new(&key, None, &write));
-        kind.send(&script.client(), kind.spec().main(), &items).await.unwrap();
+        let changed = [changed.to_owned()];
+        let items = NonEmpty::new(Item { changed: &changed, ..Item::new(&key, None, write) });
+        kind.send(&script.client(), kind.spec().main(), &items).await?;
         let received = script.received().remove(0);
-        (received.line, received.body)
+        Ok((received.line, received.body))
     }
 
     fn change() -> Write {
@@ -239,8 +260,20 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn labels_that_a_call_cannot_carry_are_not_lost_by_it() {
+        let refused = tried(&UserAttributes, &change(), "options[gold].label").await.unwrap_err();
+        assert!(refused.to_string().contains("would drop the labels"), "{refused}");
+
+        let options = json!([{ "value": "a", "label": "a" }, { "value": "b" }, { "value": "c", "label": "" }]);
+        let body = json!({ "name": "plan", "@type": "singleselect", "options": options });
+        let write = Write::Overwrite { from: "plan".into(), body: document(body) };
+        let (_, sent) = tried(&UserAttributes, &write, "options[b].value").await.unwrap();
+        assert_eq!(sent["options"], json!(["a", "b", "c"]));
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn each_entity_changes_a_definition_by_a_call_of_its_own() {
-        let of_users = json!({ "name": "plan", "type": "singleselect", "displayName": "Plan", "options": ["gold"] });
+        let of_users = json!({ "name": "plan", "type": "singleselect", "displayName": "Plan" });
         let of_applications = json!({ "attributes": [{ "name": "plan", "type": 4, "displayName": "Plan",
             "defaultValue": null, "options": [{ "value": "gold", "label": "Gold" }] }] });
 

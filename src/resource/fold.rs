@@ -10,6 +10,7 @@ use super::spec::Shape;
 use super::spec::Spec;
 use serde_json::Number;
 use serde_json::Value;
+use std::borrow::Cow;
 use std::hash::DefaultHasher;
 use std::hash::Hash;
 use std::hash::Hasher;
@@ -30,6 +31,21 @@ pub fn is_zero(value: &Value) -> bool {
         Value::Array(items) => items.is_empty(),
         Value::Object(entries) => entries.is_empty(),
     }
+}
+
+/// What a table knows of a live value. The items of a list without keys are compared as they are, so what Descope answers
+/// beyond that is no difference.
+pub fn known(shape: Shape, live: &Value) -> Cow<'_, Value> {
+    let (Shape::List(&Shape::Object(fields)), Value::Array(items)) = (shape, live) else { return Cow::Borrowed(live) };
+    let is_known = |name: &str| fields.iter().any(|field| field.name == name);
+    let item = |item: &Value| match item {
+        Value::Object(object) => {
+            let known = object.iter().filter(|(name, _)| is_known(name));
+            Value::Object(known.map(|(name, value)| (name.clone(), value.clone())).collect())
+        }
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Array(_) => item.clone(),
+    };
+    Cow::Owned(items.iter().map(item).collect())
 }
 
 /// The one form of a value: sets sorted, without duplicates.

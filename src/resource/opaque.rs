@@ -113,13 +113,16 @@ impl Opaque {
         let mut found = Vec::new();
         for (path, kind) in self.names {
             let place = path.split('.').try_fold(document, |at, name| at.get(name));
-            let items: Vec<&Value> = match place {
-                Some(Value::Array(items)) => items.iter().collect(),
-                Some(Value::Object(entries)) => entries.values().collect(),
+            let name = |item: &'a Value| item.as_str().or_else(|| item.get("name")?.as_str());
+            let names: Vec<&str> = match place {
+                Some(Value::Array(items)) => items.iter().filter_map(name).collect(),
+                // One that does not say its name in the entry has it as the key.
+                Some(Value::Object(entries)) => {
+                    entries.iter().map(|(key, entry)| name(entry).unwrap_or(key.as_str())).collect()
+                }
                 _ => Vec::new(),
             };
-            let name = |item: &'a Value| item.as_str().or_else(|| item.get("name")?.as_str());
-            found.extend(items.into_iter().filter_map(name).filter(|name| !name.is_empty()).map(|name| (*kind, name)));
+            found.extend(names.into_iter().filter(|name| !name.is_empty()).map(|name| (*kind, name)));
         }
         found
     }
@@ -219,7 +222,12 @@ mod tests {
 
     #[test]
     fn names_are_found_in_either_form() {
-        for roles in [json!(["a", "b"]), json!([{ "name": "a" }, { "name": "b" }]), json!({ "1": "a", "2": "b" })] {
+        for roles in [
+            json!(["a", "b"]),
+            json!([{ "name": "a" }, { "name": "b" }]),
+            json!({ "1": "a", "2": "b" }),
+            json!({ "a": {}, "b": 7 }),
+        ] {
             assert_eq!(FLOW.named(&json!({ "references": { "roles": roles } })), [("roles", "a"), ("roles", "b")]);
         }
         assert!(FLOW.named(&json!({ "references": [] })).is_empty());

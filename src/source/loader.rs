@@ -358,14 +358,20 @@ impl Loader {
     fn read_twice(&mut self) -> Result<Revision, String> {
         let read = |loader: &mut Self| {
             let mut scan = loader.scan()?;
-            let words: Vec<git::Word> = scan.checkouts.iter().map(|(checkout, _)| checkout.word()).collect();
+            let mut words: Vec<git::Word> = scan.checkouts.iter().map(|(checkout, _)| checkout.word()).collect();
             if let Some(lock) = scan.lock() {
                 return Err(Unread::locked(&lock));
             }
             let files = loader.read_files(&scan, Proof::Content).map_err(Unread::For)?;
             loader.files = files.iter().cloned().collect();
             if loader.settings.tree.named.set(references(&files)) {
-                scan.named = loader.scan()?.named;
+                let again = loader.scan()?;
+                if let Some(lock) = again.lock() {
+                    return Err(Unread::locked(&lock));
+                }
+                // Where those lie that they name, another git may be at work.
+                words.extend(again.checkouts.iter().skip(words.len()).map(|(checkout, _)| checkout.word()));
+                (scan.named, scan.checkouts) = (again.named, again.checkouts);
             }
             let named = loader.read_named(&scan, Proof::Content).map_err(Unread::For)?;
             Ok((Revision { scan, files, named }, words))

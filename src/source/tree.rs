@@ -50,6 +50,15 @@ impl Reference {
         let by = root.join(&*self.by);
         by.parent().unwrap_or(root).join(&*self.path)
     }
+
+    /// The same with links followed as far as there is something, and what there is of it.
+    pub fn place(&self, root: &Path) -> (PathBuf, PathBuf) {
+        let path = self.from(root);
+        let there = path.ancestors().find_map(|part| Some((part, part.canonicalize().ok()?)));
+        let (part, there) = there.unwrap_or((root, root.to_owned()));
+        let rest = path.strip_prefix(part).unwrap_or(Path::new(""));
+        (if rest.as_os_str().is_empty() { there.clone() } else { there.join(rest) }, there)
+    }
 }
 
 /// The files that those of a tree name: only reading tells. Clones share them, so that who watches knows what who reads found.
@@ -346,6 +355,11 @@ impl Walk<'_> {
     fn named(&mut self, reference: &Reference) -> Result<Entry, String> {
         let shown = &reference.path;
         let path = reference.from(&self.scan.real_root);
+        // Also where it is not there yet: git may be about to bring it.
+        let (_, there) = reference.place(&self.scan.real_root);
+        self.checkout(
+            Some(there).filter(|there| there.starts_with(&self.scan.real_root)).and_then(|at| Checkout::find(&at)),
+        );
         let real = path.canonicalize().map_err(|error| {
             let is_absent = matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory);
             if is_absent {
@@ -362,7 +376,6 @@ impl Walk<'_> {
         if !metadata.is_file() {
             return Err(format!("{shown} is not a regular file"));
         }
-        self.checkout(real.parent().and_then(Checkout::find));
         Ok(Entry { path: below, real, stat: Stat::of(&metadata) })
     }
 

@@ -33,6 +33,14 @@ fn cases() -> Vec<Case> {
             field: "later",
             path: "/v1/mgmt/permission/update",
         },
+        Case {
+            file: "ssoApplications:\n  - { id: a, type: saml, name: A }\n",
+            changed: "ssoApplications:\n  - { id: a, type: saml, name: B }\n",
+            live: "ssoApplications/a",
+            more: json!({ "groupsMapping": [{ "name": "g", "value": "x", "roles": [{ "name": "Tenant Admin", "later": 1 }] }] }),
+            field: "later",
+            path: "/v1/mgmt/sso/idp/app/saml/update",
+        },
     ]
 }
 
@@ -68,4 +76,61 @@ async fn a_field_that_is_answered_and_refused_by_name_is_left_out_and_said_once(
         let said: Vec<&String> = said.collect();
         assert!(said.len() == 1 && said[0].contains(&format!("\"field\":\"{field}\"")), "{said:?}");
     }
+}
+
+/// A list whose items have no key of their own: what Descope answers beside them was a difference, and taken away.
+#[tokio::test]
+async fn what_is_answered_beside_items_in_order_is_no_difference_and_carried_along() {
+    let mut world = World::new().await;
+    let file = |of: &str| {
+        format!(
+            "scopeClaimMapping:\n  - {{ scope: profile, description: {of} }}\n  - {{ scope: email, description: e }}\n"
+        )
+    };
+    world.write("a.yaml", &file("one"));
+    world.converge().await;
+    let mut live = world.live().await;
+    live["scopeClaimMapping"][0]["mappings"][0]["later"] = json!(1);
+    world.set_live(live).await;
+    let before = world.writes().await.len();
+
+    world.fresh_pass().await;
+    world.until("converged", async |world| world.is_converged().await).await;
+    assert_eq!(world.writes().await.len(), before, "it is no difference");
+
+    world.sim(reqwest::Method::PUT, "options", Some(json!({ "unknownFields": "ignore" }))).await;
+    world.write("a.yaml", &file("two"));
+    world.until("sent", async |world| world.writes().await.len() > before).await;
+    let body = world.writes().await.pop().unwrap().1;
+    assert_eq!(body["mappings"][0]["later"], 1, "{body}");
+    assert_eq!(body["mappings"][1].get("later"), None, "{body}");
+}
+
+/// The one call that changes the definition of a user attribute takes options by their values: each change dropped their
+/// labels.
+#[tokio::test]
+async fn the_labels_of_options_survive_a_change_of_their_attribute() {
+    let mut world = World::new().await;
+    let file = |name: &str, more: &str| {
+        format!(
+            "userAttributes:\n  - name: plan\n    type: singleselect\n    displayName: {name}\n    options: \
+             [{{ value: free, label: Free of charge }}{more}]\n"
+        )
+    };
+    world.write("a.yaml", &file("Plan", ""));
+    world.converge().await;
+
+    world.write("a.yaml", &file("Tariff", ""));
+    let is_named =
+        async |world: &World| world.entity("userAttributes", "plan").await.unwrap()["displayName"] == "Tariff";
+    world.until("renamed", is_named).await;
+    world.converge().await;
+    let labels = async |world: &World| world.entity("userAttributes", "plan").await.unwrap()["options"].clone();
+    assert_eq!(labels(&world).await, json!([{ "value": "free", "label": "Free of charge" }]));
+
+    world.write("a.yaml", &file("Tariff", ", { value: pro, label: Professional }"));
+    world.until("refused", async |world| world.has_problem("userAttributes", "plan", "parked").await).await;
+    let message = world.problem("userAttributes", "plan").await.unwrap()["message"].as_str().unwrap().to_owned();
+    assert!(message.contains("would drop the labels; change them in the console"), "{message}");
+    assert_eq!(labels(&world).await, json!([{ "value": "free", "label": "Free of charge" }]));
 }

@@ -395,3 +395,83 @@ async fn the_daemon_says_once_a_revision_what_is_remarkable_about_the_files() {
     world.write("a.yaml", "permissions:\n  - { name: articles.read, description: new }\n");
     world.until("said of the next revision", async |world| times(world) == [2, 2, 2]).await;
 }
+
+/// A clone whose project lies in `config`, and names a file that lies in `docs`: a submodule, or part of the repo.
+async fn world_with_a_named_file(is_submodule: bool) -> World {
+    let world = deleting("config").await;
+    let theme = r#"{ "styles": { "light": { "primary": "one" } } }"#;
+    let (remote, module) = (world.path("remote"), world.path("module"));
+    for dir in [&remote, &module] {
+        fs::create_dir(dir).unwrap();
+        git(dir, &["init", "-q", "-b", "main"]);
+    }
+    fs::create_dir(remote.join("config")).unwrap();
+    let yaml = permission("p", "own") + "theme: { file: ../docs/theme.json }\n";
+    fs::write(remote.join("config/a.yaml"), yaml).unwrap();
+    if is_submodule {
+        fs::write(module.join("theme.json"), theme).unwrap();
+        git(&module, &["add", "."]);
+        git(&module, &["commit", "-qm", "one"]);
+        git(&remote, &["-c", ALLOW, "submodule", "add", "-q", module.to_str().unwrap(), "docs"]);
+    } else {
+        fs::create_dir(remote.join("docs")).unwrap();
+        fs::write(remote.join("docs/theme.json"), theme).unwrap();
+    }
+    git(&remote, &["add", "."]);
+    git(&remote, &["commit", "-qm", "one"]);
+    fs::remove_dir(world.path("repo")).unwrap();
+    git(world.dir.path(), &["-c", ALLOW, "clone", "-q", "--recurse-submodules", "remote", "repo"]);
+    world
+}
+
+const ALLOW: &str = "protocol.file.allow=always";
+
+async fn primary(world: &World) -> serde_json::Value {
+    world.live().await["theme"][0]["styles"]["light"]["primary"].clone()
+}
+
+/// Only the git around the project's own directories was asked.
+#[tokio::test]
+async fn the_git_around_a_file_that_is_named_has_to_be_at_rest() {
+    let mut world = world_with_a_named_file(true).await;
+    world.converge().await;
+    world.converge_on(2).await;
+    assert_eq!(primary(&world).await, "one");
+    let lock = world.path("repo/.git/modules/docs/index.lock");
+    let theme = world.path("repo/docs/theme.json");
+
+    // In the middle of a checkout, with the file changed and then gone.
+    fs::write(&lock, "").unwrap();
+    fs::write(&theme, r#"{ "styles": { "light": { "primary": "half" } } }"#).unwrap();
+    assert_refused(&world, "modules/docs/index.lock").await;
+    fs::remove_file(&theme).unwrap();
+    assert_refused(&world, "modules/docs/index.lock").await;
+    assert_eq!(primary(&world).await, "one");
+    fs::write(&theme, r#"{ "styles": { "light": { "primary": "two" } } }"#).unwrap();
+    fs::remove_file(&lock).unwrap();
+    world.until("two", async |world| primary(world).await == "two").await;
+
+    // Not checked out at all.
+    git(&world.path("repo"), &["submodule", "deinit", "-q", "-f", "--all"]);
+    assert_refused(&world, "the submodule docs has no content; run `git submodule update --init`").await;
+    git(&world.path("repo"), &["-c", ALLOW, "submodule", "update", "-q", "--init"]);
+    world.until("one again", async |world| primary(world).await == "one").await;
+}
+
+#[tokio::test]
+async fn a_file_that_is_named_and_left_out_by_a_sparse_checkout_is_told_as_that() {
+    for sort in ["--no-sparse-index", "--sparse-index"] {
+        let mut world = world_with_a_named_file(false).await;
+        world.converge().await;
+        world.converge_on(2).await;
+
+        git(&world.path("repo"), &["sparse-checkout", "set", "--cone", sort, "config"]);
+        assert!(!world.path("repo/docs").exists());
+        assert_refused(&world, "git's sparse checkout leaves out docs").await;
+
+        // On disk is whole, whatever the index says.
+        world.write("docs/theme.json", r#"{ "styles": { "light": { "primary": "put there" } } }"#);
+        world.until("put there", async |world| primary(world).await == "put there").await;
+        world.until("whole", async |world| errors(world).await.is_empty()).await;
+    }
+}
