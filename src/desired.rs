@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 pub mod alike;
 pub mod check;
+pub mod edit;
 pub mod export;
 pub mod findings;
 #[cfg(test)]
@@ -27,14 +28,24 @@ pub mod yaml;
 
 pub use findings::Finding;
 pub use findings::Findings;
+use yaml::At;
 
 /// Where something stands in the config repo.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Place {
     /// Path below `source.path`, with `/`.
     pub file: Arc<str>,
-    /// From 1.
+    /// From 1; 0 for a whole file or directory.
     pub line: u32,
+    /// In characters, from 1; 0 where it is not known.
+    pub column: u32,
+}
+
+impl Place {
+    /// A place in this file.
+    pub fn new(file: &Arc<str>, at: At) -> Self {
+        Self { file: Arc::clone(file), line: at.line, column: at.column }
+    }
 }
 
 /// One declared resource.
@@ -78,6 +89,14 @@ pub struct Desired {
     /// Everything declared. Shared with the loader's memory of each file, so that a load of a hundred thousand
     /// resources holds them once.
     pub resources: BTreeMap<Key, Arc<Declared>>,
+}
+
+impl Desired {
+    /// Those of one kind, in the order of their keys.
+    pub fn of_kind(&self, kind: &'static str) -> impl Iterator<Item = &Arc<Declared>> {
+        let first = Key::new(kind, "");
+        self.resources.range(first..).take_while(move |(key, _)| key.kind == kind).map(|(_, one)| one)
+    }
 }
 
 /// `roles/editor.yaml:12`.

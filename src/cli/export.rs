@@ -39,14 +39,19 @@ use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 
 mod place;
+mod update;
 mod verify;
 
 /// What to write, and where.
 #[derive(Debug, Clone, clap::Args)]
 pub struct ExportArgs {
     /// Directory to write into; made where there is none
-    #[arg(long, value_name = "DIR")]
-    pub dir: PathBuf,
+    #[arg(long, value_name = "DIR", required_unless_present = "update")]
+    pub dir: Option<PathBuf>,
+    /// Change the files of this directory where they differ from the project, and nothing else in them: comments, order, quotes
+    /// and anchors stay. What lives of their kinds and stands in no file is added. All of it or nothing
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["dir", "force", "verify"])]
+    pub update: Option<PathBuf>,
     /// Overwrite files that are there
     #[arg(long)]
     pub force: bool,
@@ -67,7 +72,8 @@ pub fn overrides(overrides: Overrides, args: &ExportArgs) -> Overrides {
     if is_given(&overrides.config) || is_given(&overrides.source) {
         return overrides;
     }
-    Overrides { source: Some(args.dir.display().to_string()), ..overrides }
+    let dir = args.update.as_ref().or(args.dir.as_ref());
+    Overrides { source: dir.map(|dir| dir.display().to_string()), ..overrides }
 }
 
 /// Exports.
@@ -79,25 +85,51 @@ pub async fn run(config: Config, args: ExportArgs, redactor: &Redactor) -> anyho
     }
     let name = names.pop().context("the config has no project")?;
     let kinds = args.selection.kinds()?;
-    place::refuse_to_mix(&args.dir, args.force)?;
+    if let Some(dir) = &args.update {
+        return update_files(&config, &name, dir, &kinds, &args.selection, redactor).await;
+    }
+    let dir = args.dir.as_deref().context("--dir is missing")?;
+    place::refuse_to_mix(dir, args.force)?;
     let signals = shutdown_on_signal()?;
     let stop = signals.token();
     let (project, client) = connect(&config, &name, redactor, &stop)?;
     let live = read(&client, &kinds, &args.selection, &stop).await?;
-    let export = export::export(&live.documents, &project.built_in_roles, &|key| args.selection.wants(key));
+    let export = export::export(&live.documents, &project.built_in_roles, &|key| args.selection.wants(key), &[]);
     if export.resources == 0 && args.selection.is_narrow() {
         bail!("nothing in the project is what --kind and --target ask for");
     }
     let mut files = export.files.clone();
     let schema = serde_json::to_string_pretty(&schema::document(schema::Of::Desired))?;
     files.insert(SCHEMA_FILE.to_owned(), schema + "\n");
-    place::write(&args.dir, &files, args.force)?;
-    say(&args.dir, &export, &live.left_out)?;
+    place::write(dir, &files, args.force)?;
+    say(dir, &export, &live.left_out)?;
     if !args.verify {
         return Ok(Exit::Done);
     }
     let again = read(&client, &kinds, &args.selection, &stop).await?;
-    verify::run(&config, project, &args.dir, again.documents, &export)
+    verify::run(&config, project, dir, again.documents, &export)
+}
+
+/// `--update`.
+async fn update_files(
+    config: &Config,
+    name: &str,
+    dir: &Path,
+    kinds: &[&'static dyn Kind],
+    selection: &Selection,
+    redactor: &Redactor,
+) -> anyhow::Result<Exit> {
+    let signals = shutdown_on_signal()?;
+    let stop = signals.token();
+    let (project, client) = connect(config, name, redactor, &stop)?;
+    let Some(desired) = update::declared(config, project, dir)? else { return Ok(Exit::Invalid) };
+    let kinds: Vec<&'static dyn Kind> =
+        kinds.iter().copied().filter(|kind| desired.kinds.contains(kind.name())).collect();
+    if kinds.is_empty() {
+        bail!("the files in {} declare nothing of what --kind and --target ask for", dir.display());
+    }
+    let live = read(&client, &kinds, selection, &stop).await?;
+    update::run(config, project, dir, &desired, live.documents, selection)
 }
 
 /// The one project to be exported, and calls of it.

@@ -13,6 +13,10 @@ use std::io::Write;
 use std::path::Path;
 use std::path::PathBuf;
 
+mod excerpt;
+
+use excerpt::Excerpts;
+
 /// How the findings are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
 pub enum Output {
@@ -96,8 +100,12 @@ impl Report {
     }
 
     fn write_text(&self, to: &mut impl Write) -> io::Result<()> {
+        let mut excerpts = Excerpts::of(&self.root);
         for error in &self.errors {
             writeln!(to, "{error}")?;
+            if let Some(excerpt) = excerpts.at(&error.place) {
+                writeln!(to, "{excerpt}")?;
+            }
         }
         for warning in &self.warnings {
             writeln!(to, "warning: {warning}")?;
@@ -140,10 +148,12 @@ fn annotation(level: &str, root: &Path, finding: &Finding) -> String {
     let property = |text: &str| data(text).replace(':', "%3A").replace(',', "%2C");
     let file = if &*finding.place.file == "." { root.to_owned() } else { root.join(&*finding.place.file) };
     let file = property(&file.to_string_lossy());
-    let line = if finding.place.line > 0 { format!(",line={}", finding.place.line) } else { String::new() };
+    let numbers = [("line", finding.place.line), ("col", finding.place.column)];
+    let numbers: Vec<String> = numbers.iter().filter(|(_, n)| *n > 0).map(|(name, n)| format!(",{name}={n}")).collect();
+    let numbers = numbers.concat();
     let parts = [&finding.resource, &finding.field, &finding.message];
     let text: Vec<&str> = parts.into_iter().filter(|part| !part.is_empty()).map(String::as_str).collect();
-    format!("::{level} file={file}{line}::{}", data(&text.join(": ")))
+    format!("::{level} file={file}{numbers}::{}", data(&text.join(": ")))
 }
 
 #[derive(Serialize)]
@@ -158,6 +168,7 @@ struct Document<'a> {
 struct Item<'a> {
     file: &'a str,
     line: u32,
+    column: u32,
     resource: &'a str,
     field: &'a str,
     message: &'a str,
@@ -168,6 +179,7 @@ impl<'a> Item<'a> {
         Self {
             file: &finding.place.file,
             line: finding.place.line,
+            column: finding.place.column,
             resource: &finding.resource,
             field: &finding.field,
             message: &finding.message,
@@ -222,6 +234,9 @@ mod tests {
             format!(
                 ".: project two: the project's directory {root}/two does not exist
 one/a,b.yaml:2: roles/50%: x: roles have no such field
+  --> one/a,b.yaml:2:17
+   2 | - {{name: \"50%\", x: 1, permissionNames: [q]}}
+     |                 ^
 warning: one/a,b.yaml:2: roles/50%: refers to permissions/q, which is not declared and so must exist in the project already
 invalid: 2 errors
 "
@@ -231,8 +246,8 @@ invalid: 2 errors
             written(&report, Output::Github),
             format!(
                 "::error file={root}::project two: the project's directory {root}/two does not exist
-::error file={root}/one/a%2Cb.yaml,line=2::roles/50%25: x: roles have no such field
-::warning file={root}/one/a%2Cb.yaml,line=2::roles/50%25: refers to permissions/q, which is not declared and so must exist in the project already
+::error file={root}/one/a%2Cb.yaml,line=2,col=17::roles/50%25: x: roles have no such field
+::warning file={root}/one/a%2Cb.yaml,line=2,col=3::roles/50%25: refers to permissions/q, which is not declared and so must exist in the project already
 "
             )
         );
@@ -240,7 +255,7 @@ invalid: 2 errors
         assert_eq!(json["formatVersion"], 1);
         assert_eq!(
             json["errors"][1],
-            serde_json::json!({ "file": "one/a,b.yaml", "line": 2, "resource": "roles/50%", "field": "x",
+            serde_json::json!({ "file": "one/a,b.yaml", "line": 2, "column": 17, "resource": "roles/50%", "field": "x",
                 "message": "roles have no such field" })
         );
         assert_eq!(json["warnings"].as_array().unwrap().len(), 1);

@@ -25,7 +25,7 @@ pub fn seen(name: &str) -> Cow<'_, str> {
 }
 
 /// Nothing in it looks like something else.
-fn is_plain(name: &str) -> bool {
+pub fn is_plain(name: &str) -> bool {
     name.bytes().all(|byte| byte.is_ascii_graphic() && !byte.is_ascii_uppercase())
 }
 

@@ -10,6 +10,7 @@ use crate::desired::findings::bounded;
 use crate::desired::secrets::Fence;
 use crate::desired::secrets::Refusal;
 use crate::desired::yaml;
+use crate::desired::yaml::At;
 use crate::desired::yaml::Entry;
 use crate::desired::yaml::Node;
 use crate::desired::yaml::Value;
@@ -24,6 +25,7 @@ use std::sync::Arc;
 mod pen;
 mod value;
 
+use pen::About;
 use pen::Pen;
 use pen::did_you_mean;
 use pen::must_be;
@@ -45,7 +47,7 @@ pub struct Named {
     /// The field.
     pub field: &'static str,
     /// Where it stands.
-    pub line: u32,
+    pub at: At,
     /// As it is written: relative to the file that names it.
     pub path: Arc<str>,
 }
@@ -82,7 +84,7 @@ impl FileReport {
                 let is_named = reason.contains(&*named.path);
                 let message = if is_named { reason } else { format!("{} {reason}", named.path) };
                 self.errors.push(Finding {
-                    place: Place { file: Arc::clone(file), line: named.line },
+                    place: Place::new(file, named.at),
                     resource: bounded(declared.key.to_string()),
                     field: named.field.to_owned(),
                     message,
@@ -107,15 +109,15 @@ impl Checker<'_> {
         let text = text.strip_prefix('\u{feff}').unwrap_or(text);
         let unix = text.contains("\r\n").then(|| text.replace("\r\n", "\n"));
         let text = unix.as_deref().unwrap_or(text);
-        let mut pen = Pen { file, report: FileReport::default(), resource: String::new() };
+        let mut pen = Pen { file, report: FileReport::default(), about: About::Nobody };
         if text.trim().is_empty() {
-            pen.error(0, "", "is empty; if it shall declare nothing, remove it or leave a comment in it");
+            pen.error(At::default(), "", "is empty; if it shall declare nothing, remove it or leave a comment in it");
             return pen.report;
         }
         let (documents, faults) = yaml::parse(text);
         pen.report.errors.add_uncounted(faults.more);
         for fault in faults.kept {
-            pen.error(fault.line, "", fault.message);
+            pen.error(fault.at, "", fault.message);
         }
         for document in documents {
             self.document(&mut pen, document);
@@ -131,7 +133,7 @@ impl Checker<'_> {
             Value::Map(entries) => entries,
             other => {
                 let message = format!("a document must map kinds to lists (`roles:`) but is {}", other.sort());
-                return pen.error(document.line, "", message);
+                return pen.error(document.at, "", message);
             }
         };
         for entry in entries {
@@ -140,10 +142,10 @@ impl Checker<'_> {
     }
 
     fn top_level(&self, pen: &mut Pen<'_>, entry: Entry) {
-        let Entry { key, line, node } = entry;
+        let Entry { key, at, node } = entry;
         if key == "version" {
             if node.value != Value::Number(1.into()) {
-                pen.error(line, "version", "must be 1, the only version of this format");
+                pen.error(at, "version", "must be 1, the only version of this format");
             }
             return;
         }
@@ -153,11 +155,11 @@ impl Checker<'_> {
         let Some(kind) = self.kinds.iter().copied().find(|kind| kind.name() == key) else {
             let known = self.kinds.iter().map(|kind| kind.name());
             let message = format!("{} is not a kind of resource{}", shown(&key), did_you_mean(&key, known));
-            return pen.error(line, "", message);
+            return pen.error(at, "", message);
         };
         pen.report.kinds.insert(kind.name());
         if kind.spec().identity.field.is_none() {
-            return self.only(pen, kind, line, node);
+            return self.only(pen, kind, at, node);
         }
         let items = match node.value {
             Value::List(items) => items,
@@ -166,11 +168,11 @@ impl Checker<'_> {
                 let message = format!(
                     "{key}: has nothing after it; write `{key}: []` to declare that there are none, or take the line out"
                 );
-                return pen.error(line, "", message);
+                return pen.error(at, "", message);
             }
             other => {
                 let message = format!("{key}: must be a list, each item beginning with `- `, but is {}", other.sort());
-                return pen.error(line, "", message);
+                return pen.error(at, "", message);
             }
         };
         for item in items {
@@ -179,58 +181,58 @@ impl Checker<'_> {
     }
 
     fn resource(&self, pen: &mut Pen<'_>, kind: &'static dyn Kind, item: Node) {
-        let line = item.line;
-        kind.name().clone_into(&mut pen.resource);
+        let at = item.at;
+        pen.about = About::Kind(kind.name());
         let entries = match item.value {
             Value::Map(entries) => entries,
-            Value::Faulty => return pen.resource.clear(),
+            Value::Faulty => return pen.about = About::Nobody,
             other => {
                 let message = format!("must be a mapping of fields but is {}", other.sort());
-                pen.error(line, "", message);
-                return pen.resource.clear();
+                pen.error(at, "", message);
+                return pen.about = About::Nobody;
             }
         };
         let key = identity(kind.spec(), &entries);
         if let Ok(key) = &key {
-            pen.resource = bounded(key.to_string());
+            pen.about = About::resource(key);
         }
         let named = key.as_ref().map_or_else(|_| Key::new(kind.name(), ""), Key::clone);
-        let mut declared = Declared::new(named, Place { file: Arc::clone(pen.file), line });
-        if let Err(Missing { line: at, field, message }) = &key {
-            pen.error(at.unwrap_or(line), field, message.clone());
+        let mut declared = Declared::new(named, Place::new(pen.file, at));
+        if let Err(Missing { at: of_field, field, message }) = &key {
+            pen.error(of_field.unwrap_or(at), field, message.clone());
         }
         let named = self.fields(pen, kind, &mut declared, entries);
         if key.is_ok() {
             pen.report.named.extend(named);
             pen.report.resources.push(Arc::new(declared));
         }
-        pen.resource.clear();
+        pen.about = About::Nobody;
     }
 
     /// A kind of which there is one in every project.
-    fn only(&self, pen: &mut Pen<'_>, kind: &'static dyn Kind, line: u32, node: Node) {
+    fn only(&self, pen: &mut Pen<'_>, kind: &'static dyn Kind, at: At, node: Node) {
         let spec = kind.spec();
-        let mut declared = Declared::new(Key::only(spec.name), Place { file: Arc::clone(pen.file), line });
-        pen.resource = declared.key.to_string();
+        let mut declared = Declared::new(Key::only(spec.name), Place::new(pen.file, at));
+        pen.about = About::resource(&declared.key);
         let entries = match (spec.identity.bare, node.value) {
-            (_, Value::Faulty) => return pen.resource.clear(),
+            (_, Value::Faulty) => return pen.about = About::Nobody,
             (_, Value::Null) => {
-                pen.error(line, "", "has nothing after it; write what it shall hold, or take the line out");
-                return pen.resource.clear();
+                pen.error(at, "", "has nothing after it; write what it shall hold, or take the line out");
+                return pen.about = About::Nobody;
             }
             (Some(field), value) => {
-                vec![Entry { key: field.to_owned(), line, node: Node { line: node.line, value } }]
+                vec![Entry { key: field.to_owned(), at, node: Node { at: node.at, value } }]
             }
             (None, Value::Map(entries)) => entries,
             (None, other) => {
-                pen.error(line, "", format!("must be a mapping of fields but is {}", other.sort()));
-                return pen.resource.clear();
+                pen.error(at, "", format!("must be a mapping of fields but is {}", other.sort()));
+                return pen.about = About::Nobody;
             }
         };
         let named = self.fields(pen, kind, &mut declared, entries);
         pen.report.named.extend(named);
         pen.report.resources.push(Arc::new(declared));
-        pen.resource.clear();
+        pen.about = About::Nobody;
     }
 
     /// Reads the fields, and returns which of them name files.
@@ -242,36 +244,43 @@ impl Checker<'_> {
         entries: Vec<Entry>,
     ) -> Vec<Named> {
         let spec = kind.spec();
+        let begin = At { line: declared.place.line, column: declared.place.column };
         let is_missing = |name: &str| !entries.iter().any(|entry| entry.key == name) && !spec.is_identity(name);
         let required = spec.fields().filter(|(_, field)| field.need == Need::Required);
         for (_, field) in required.filter(|(_, field)| is_missing(field.name)) {
-            pen.error(declared.place.line, field.name, "is missing; the API refuses to create one without it");
+            pen.error(begin, field.name, "is missing; the API refuses to create one without it");
         }
-        let lines: Vec<(String, u32)> = entries.iter().map(|entry| (entry.key.clone(), entry.line)).collect();
+        let mut places: Vec<(&'static str, At)> = Vec::with_capacity(entries.len());
         let errors = pen.report.errors.count();
         for entry in entries {
-            self.field(pen, kind, declared, entry);
+            places.extend(self.field(pen, kind, declared, entry));
         }
+        let place_of = |name: &str| places.iter().find(|(field, _)| *field == name).map_or(begin, |(_, at)| *at);
         if pen.report.errors.count() == errors {
             for (field, message) in (spec.check)(&declared.fields) {
-                let line = lines.iter().find(|(key, _)| key == field).map_or(declared.place.line, |(_, line)| *line);
-                pen.error(line, field, message);
+                pen.error(place_of(field), field, message);
             }
             (spec.complete)(&mut declared.fields);
         }
         let in_files = spec.fields().filter(|(_, field)| field.is_in_a_file());
         let named = in_files.filter_map(|(_, field)| {
             let path = declared.fields.get(field.name)?.as_str()?.into();
-            let line = lines.iter().find(|(key, _)| key == field.name).map_or(declared.place.line, |(_, line)| *line);
-            Some(Named { resource: pen.report.resources.len(), field: field.name, line, path })
+            Some(Named { resource: pen.report.resources.len(), field: field.name, at: place_of(field.name), path })
         });
         named.collect()
     }
 
-    fn field(&self, pen: &mut Pen<'_>, kind: &'static dyn Kind, declared: &mut Declared, entry: Entry) {
-        let Entry { key, line, node } = entry;
+    /// Reads one, and returns its name, where it is one of the table's, and its place.
+    fn field(
+        &self,
+        pen: &mut Pen<'_>,
+        kind: &'static dyn Kind,
+        declared: &mut Declared,
+        entry: Entry,
+    ) -> Option<(&'static str, At)> {
+        let Entry { key, at, node } = entry;
         if node.value == Value::Faulty {
-            return;
+            return None;
         }
         let spec = kind.spec();
         let mut reader = Reader { fence: self.fence, pen };
@@ -279,31 +288,31 @@ impl Checker<'_> {
             if spec.is_identity(field.name) {
                 // `identity` has read them, and a reference in their place is still to be refused.
                 reader.refuse_reference(field.name, &node);
-            } else if let Some(value) = reader.field(field.name, field, line, node) {
+            } else if let Some(value) = reader.field(field.name, field, at, node) {
                 declared.fields.insert(key, value);
             }
-            return;
+            return Some((field.name, at));
         }
         match key.as_str() {
-            PROTECTED => declared.protected = pen.flag(line, PROTECTED, &node),
-            CASCADE_DELETE if spec.verbs.cascade => declared.cascade_delete = pen.flag(line, CASCADE_DELETE, &node),
+            PROTECTED => declared.protected = pen.flag(at, PROTECTED, &node),
+            CASCADE_DELETE if spec.verbs.cascade => declared.cascade_delete = pen.flag(at, CASCADE_DELETE, &node),
             RENAMED_FROM if spec.verbs.rename => match node.value {
                 Value::Text(old) if old.is_empty() => {
-                    pen.error(line, RENAMED_FROM, "is empty; write the old name, or take the line out");
+                    pen.error(at, RENAMED_FROM, "is empty; write the old name, or take the line out");
                 }
                 Value::Text(old) if *old == *declared.key.name => {
-                    pen.error(line, RENAMED_FROM, "is the name that the resource has now; write the old name");
+                    pen.error(at, RENAMED_FROM, "is the name that the resource has now; write the old name");
                 }
                 Value::Text(old) => declared.renamed_from = Some(old.into()),
-                other => pen.error(line, RENAMED_FROM, must_be("a text", &other)),
+                other => pen.error(at, RENAMED_FROM, must_be("a text", &other)),
             },
             SECRET_FILE if spec.shows_secret => match node.value {
-                Value::Text(path) => self.secret_file(pen, declared, line, &path),
-                other => pen.error(line, SECRET_FILE, must_be("a text", &other)),
+                Value::Text(path) => self.secret_file(pen, declared, at, &path),
+                other => pen.error(at, SECRET_FILE, must_be("a text", &other)),
             },
-            SECRET_FILE => pen.error(line, SECRET_FILE, format!("Descope shows no secret of {}", kind.name())),
-            RENAMED_FROM => pen.error(line, RENAMED_FROM, format!("{} cannot be renamed", kind.name())),
-            CASCADE_DELETE => pen.error(line, CASCADE_DELETE, format!("{} have no cascading delete", kind.name())),
+            SECRET_FILE => pen.error(at, SECRET_FILE, format!("Descope shows no secret of {}", kind.name())),
+            RENAMED_FROM => pen.error(at, RENAMED_FROM, format!("{} cannot be renamed", kind.name())),
+            CASCADE_DELETE => pen.error(at, CASCADE_DELETE, format!("{} have no cascading delete", kind.name())),
             _ => {
                 if reference_of(&node).is_some() {
                     reader.refuse_reference(&short(&key), &node);
@@ -314,19 +323,20 @@ impl Checker<'_> {
                 let known = known.chain(spec.verbs.cascade.then_some(CASCADE_DELETE));
                 let known = known.chain(spec.shows_secret.then_some(SECRET_FILE));
                 let message = format!("{} have no such field{}", kind.name(), did_you_mean(&key, known));
-                pen.error(line, &short(&key), message);
+                pen.error(at, &short(&key), message);
             }
         }
+        None
     }
 }
 
 impl Checker<'_> {
     /// Where the secret goes that Descope shows once. One that exists goes on without a place for it.
-    fn secret_file(&self, pen: &mut Pen<'_>, declared: &mut Declared, line: u32, path: &str) {
+    fn secret_file(&self, pen: &mut Pen<'_>, declared: &mut Declared, at: At, path: &str) {
         match self.fence.check_target(path) {
             Ok(()) => {}
-            Err(Refusal::NoDirectory) => pen.warning(line, SECRET_FILE, NO_DIRECTORY.to_owned()),
-            Err(refusal) => pen.error(line, SECRET_FILE, refusal.to_string()),
+            Err(Refusal::NoDirectory) => pen.warning(at, SECRET_FILE, NO_DIRECTORY.to_owned()),
+            Err(refusal) => pen.error(at, SECRET_FILE, refusal.to_string()),
         }
         declared.secret_file = Some(self.fence.name_of(path).into());
     }
@@ -335,37 +345,41 @@ impl Checker<'_> {
 const NO_DIRECTORY: &str = "files are not allowed here, so the resource will not be created; the project's `secrets.dir` \
                             must name the directory that it is in";
 
-struct Missing {
-    line: Option<u32>,
+/// Why a resource has no identity.
+pub struct Missing {
+    at: Option<At>,
     field: &'static str,
     message: String,
 }
 
-fn identity(spec: &'static Spec, entries: &[Entry]) -> Result<Key, Missing> {
-    let mut key = Key::new(spec.name, "");
+/// Who a resource is, as its fields say.
+pub fn identity(spec: &'static Spec, entries: &[Entry]) -> Result<Key, Missing> {
     let value = |name: &str| {
         let entry = entries.iter().find(|entry| entry.key == name);
-        (entry.map(|entry| entry.line), entry.map_or(&Value::Null, |entry| &entry.node.value))
+        (entry.map(|entry| entry.at), entry.map_or(&Value::Null, |entry| &entry.node.value))
     };
-    if let Some(field) = spec.identity.field {
-        let (line, value) = value(field);
-        key.name = match value {
+    let name: Arc<str> = if let Some(field) = spec.identity.field {
+        let (at, value) = value(field);
+        match value {
             Value::Text(text) if !text.is_empty() => text.as_str().into(),
             Value::Text(_) => {
-                return Err(Missing { line, field, message: "is empty; it identifies the resource".into() });
+                return Err(Missing { at, field, message: "is empty; it identifies the resource".into() });
             }
             Value::Null => {
-                return Err(Missing { line, field, message: "is missing; it identifies the resource".into() });
+                return Err(Missing { at, field, message: "is missing; it identifies the resource".into() });
             }
-            other => return Err(Missing { line, field, message: must_be("a text", other) }),
-        };
-    }
+            other => return Err(Missing { at, field, message: must_be("a text", other) }),
+        }
+    } else {
+        spec.name.into()
+    };
+    let mut key = Key { kind: spec.name, tenant: None, name };
     if let Some(field) = spec.identity.tenant {
-        let (line, value) = value(field);
+        let (at, value) = value(field);
         key.tenant = match value {
             Value::Text(text) if !text.is_empty() => Some(text.as_str().into()),
             Value::Null | Value::Text(_) => None,
-            other => return Err(Missing { line, field, message: must_be("a text", other) }),
+            other => return Err(Missing { at, field, message: must_be("a text", other) }),
         };
     }
     Ok(key)

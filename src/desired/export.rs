@@ -16,6 +16,7 @@ use crate::resource::Shape;
 use crate::resource::Spec;
 use crate::resource::fold::canonical;
 use crate::resource::fold::is_zero;
+use crate::resource::fold::same;
 use crate::resource::opaque::Source;
 use crate::resource::spec::Back;
 use crate::resource::spec::Need;
@@ -68,13 +69,19 @@ struct Item {
 }
 
 /// Writes down what lives. `is_wanted` says of which resources. Of each kind, `live` holds every resource, in the form of
-/// requests, with the parts that have calls of their own.
+/// requests, with the parts that have calls of their own. Files of the names that are `taken` are not written.
 pub fn export(
     live: &BTreeMap<&'static str, Vec<Document>>,
     builtin_names: &[String],
     is_wanted: &dyn Fn(&Key) -> bool,
+    taken: &[String],
 ) -> Export {
     let mut writer = Writer::default();
+    writer.names.extend(taken.iter().map(|name| name.to_lowercase()));
+    for kind in crate::resource::ALL.iter().filter(|kind| kind.spec().is_only() && is_wanted(&Key::only(kind.name()))) {
+        let only = live.get(kind.name()).and_then(|documents| documents.first());
+        writer.only.extend(only.map(|only| (kind.name(), only)));
+    }
     for kind in crate::resource::ALL {
         let Some(documents) = live.get(kind.name()) else { continue };
         let mut items = writer.kind(*kind, documents, builtin_names, is_wanted);
@@ -85,16 +92,29 @@ pub fn export(
     writer.export
 }
 
+/// What has to be said of what is empty.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Empty {
+    /// Nothing: a resource that is made without it has nothing there.
+    Nothing,
+    /// That flags are off. It may begin with others on, and what else is empty is not in use.
+    Flags,
+    /// All of it: it begins with what somebody else wrote.
+    All,
+}
+
 #[derive(Default)]
-struct Writer {
+struct Writer<'l> {
     export: Export,
     variables: BTreeSet<String>,
     /// Where the YAML of the resource at hand lies, with a `/` at the end.
     folder: String,
     names: BTreeSet<String>,
+    /// What is written down of the kinds of which there is one.
+    only: BTreeMap<&'static str, &'l Document>,
 }
 
-impl Writer {
+impl Writer<'_> {
     fn kind(
         &mut self,
         kind: &'static dyn Kind,
@@ -146,6 +166,10 @@ impl Writer {
                 Yaml::List(items)
             };
             let up = "../".repeat(path.matches('/').count());
+            let path = match path.strip_suffix(".yaml").filter(|_| !path.contains('/')) {
+                Some(stem) => self.unique_name(stem, "yaml"),
+                None => path,
+            };
             let header = format!("# yaml-language-server: $schema={up}{SCHEMA_FILE}\n");
             let document = Yaml::Map(vec![(kind.name().to_owned(), value)]);
             self.export.files.insert(path, header + &text::document(&document));
@@ -172,7 +196,12 @@ impl Writer {
             fields.push((field.name.to_owned(), yaml));
         }
         // A secret of another type of resource is none that it has.
-        let refused: Vec<&str> = (spec.check)(&declared).into_iter().map(|(field, _)| field).collect();
+        let found = (spec.check)(&declared);
+        let is_secret = |name: &str| spec.field(name).is_some_and(|(_, field)| matches!(field.shape, Shape::Secret));
+        for (field, message) in found.iter().filter(|(field, _)| declared.contains_key(*field) && !is_secret(field)) {
+            self.note(key, field, &format!("cannot be declared as it is, since it {message}"));
+        }
+        let refused: Vec<&str> = found.into_iter().map(|(field, _)| field).collect();
         fields.retain(|(name, _)| !refused.contains(&name.as_str()));
         let is_kept = |secret: &Secret| {
             let top = secret.path.split(['.', '[']).next().unwrap_or_default();
@@ -195,21 +224,53 @@ impl Writer {
         if field.back == Back::Never {
             return None;
         }
-        let is_returned = field.back == Back::AsWritten || live.contains_key(field.name);
-        // What nobody creates was there before: what it begins with, nobody knows.
-        let is_found = spec.is_only() || part.name != MAIN && part.read == Read::Each && has_any(part, live);
-        let start = field.start();
-        if is_zero(value) {
-            let is_told = matches!(field.shape, Shape::Flag) && (is_found || !is_zero(&start)) && is_returned;
-            return is_told.then_some(Yaml::Flag(false));
-        }
-        if !is_found && canonical(field.shape, value) == start {
+        let is_found = part.name != MAIN && part.read == Read::Each && has_any(part, live);
+        let empty = match field.shape {
+            _ if spec.is_only() => Empty::All,
+            _ if field.inherits.is_some() && is_found => Empty::All,
+            Shape::Flag | Shape::Object(_) if is_found => Empty::Flags,
+            _ => Empty::Nothing,
+        };
+        if field.inherits.is_some_and(|kind| self.is_inherited(kind, field, value)) {
             return None;
         }
-        self.value(key, field.name, field.shape, value)
+        self.unless_implied(key, field.name, field, live, empty)
     }
 
-    fn value(&mut self, key: &Key, path: &str, shape: Shape, value: &Value) -> Option<Yaml> {
+    /// Does whoever writes nothing there have the same, from what is written down of this kind?
+    fn is_inherited(&self, kind: &str, field: &Field, value: &Value) -> bool {
+        let (Shape::Object(fields), Some(only)) = (field.shape, self.only.get(kind)) else { return false };
+        let is_told = |field: &&Field| match field.back {
+            Back::AsWritten => true,
+            Back::Maybe => value.get(field.name).is_some(),
+            Back::Never | Back::Computed => false,
+        };
+        let zero = Value::Null;
+        fields.iter().filter(is_told).all(|field| {
+            let (own, theirs) = (value.get(field.name), only.get(field.name));
+            same(field.shape, own, theirs.unwrap_or(&zero))
+        })
+    }
+
+    /// What is worth writing of a value, where an apply would not bring it about by itself.
+    fn unless_implied(&mut self, key: &Key, path: &str, field: &Field, live: &Document, empty: Empty) -> Option<Yaml> {
+        let value = live.get(field.name).unwrap_or(&Value::Null);
+        let start = field.start();
+        if !is_zero(value) {
+            let is_implied = empty == Empty::Nothing && canonical(field.shape, value) == start;
+            return if is_implied { None } else { self.value(key, path, field.shape, value, empty) };
+        }
+        let is_returned = field.back == Back::AsWritten || live.contains_key(field.name);
+        let begins_empty = field.start.is_some() && is_zero(&start);
+        let is_worth_it = match empty {
+            Empty::Nothing => !is_zero(&start),
+            Empty::Flags => !is_zero(&start) || matches!(field.shape, Shape::Flag) && !begins_empty,
+            Empty::All => true,
+        };
+        if is_worth_it && is_returned { nothing(field.shape).or_else(|| null(field)) } else { None }
+    }
+
+    fn value(&mut self, key: &Key, path: &str, shape: Shape, value: &Value, empty: Empty) -> Option<Yaml> {
         if let Shape::Opaque(opaque) = shape {
             return Some(self.document(key, path, opaque, value));
         }
@@ -239,7 +300,7 @@ impl Writer {
                     .enumerate()
                     .map(|(n, item)| {
                         let path = format!("{path}[{n}]");
-                        self.value(key, &path, *shape, item).unwrap_or_else(|| Yaml::from_json(item))
+                        self.value(key, &path, *shape, item, Empty::Nothing).unwrap_or_else(|| Yaml::from_json(item))
                     })
                     .collect(),
             )),
@@ -247,13 +308,13 @@ impl Writer {
                 let mut kept = Vec::new();
                 for (name, value) in &entries {
                     let path = format!("{path}.{name}");
-                    let yaml = self.value(key, &path, *shape, value).unwrap_or(Yaml::Map(Vec::new()));
+                    let yaml = self.value(key, &path, *shape, value, Empty::Nothing).unwrap_or(Yaml::Map(Vec::new()));
                     kept.push((name.clone(), yaml));
                 }
                 Some(Yaml::Map(kept))
             }
             (Shape::Object(fields), Value::Object(object)) => {
-                let kept = self.object(key, path, fields, &[], &object);
+                let kept = self.object(key, path, fields, &[], &object, empty);
                 (!kept.is_empty()).then_some(Yaml::Map(kept))
             }
             (Shape::Items { key: names, fields, .. }, Value::Array(items)) => {
@@ -261,7 +322,8 @@ impl Writer {
                 for item in &items {
                     let Value::Object(object) = item else { continue };
                     let id = crate::resource::secret::item_id(names, item).join(",");
-                    kept.push(Yaml::Map(self.object(key, &format!("{path}[{id}]"), fields, names, object)));
+                    let path = format!("{path}[{id}]");
+                    kept.push(Yaml::Map(self.object(key, &path, fields, names, object, Empty::Nothing)));
                 }
                 Some(Yaml::List(kept))
             }
@@ -278,6 +340,7 @@ impl Writer {
         fields: &'static [Field],
         names: &[&str],
         live: &Document,
+        empty: Empty,
     ) -> Vec<(String, Yaml)> {
         let mut kept = Vec::new();
         let is_empty = live.values().all(is_zero);
@@ -287,11 +350,10 @@ impl Writer {
             let yaml = match field.shape {
                 Shape::Secret => (!is_empty).then(|| self.secret(key, &path)),
                 _ if field.back == Back::Never => None,
-                shape if is_zero(value) => {
-                    let is_needed = field.need == Need::Required || names.contains(&field.name);
-                    is_needed.then(|| nothing(shape)).flatten()
+                shape if is_zero(value) && (field.need == Need::Required || names.contains(&field.name)) => {
+                    nothing(shape)
                 }
-                shape => self.value(key, &path, shape, value),
+                _ => self.unless_implied(key, &path, field, live, empty),
             };
             kept.extend(yaml.map(|yaml| (field.name.to_owned(), yaml)));
         }
@@ -300,17 +362,12 @@ impl Writer {
 
     /// A document goes into a file of its own, unless the files have it in the YAML.
     fn document(&mut self, key: &Key, path: &str, opaque: &Opaque, value: &Value) -> Yaml {
-        let (end, text) = match opaque.source {
+        let end = match opaque.source {
             Source::Inline => return Yaml::from_json(&opaque.canonical(value)),
-            Source::Json => {
-                let document = opaque.canonical(value);
-                ("json", serde_json::to_string_pretty(&document).unwrap_or_default() + "\n")
-            }
-            Source::Text => {
-                let text = value.as_str().unwrap_or_default().trim_end();
-                ("txt", format!("{text}\n"))
-            }
+            Source::Json => "json",
+            Source::Text => "txt",
         };
+        let text = document_text(opaque, value);
         let is_only = key.tenant.is_none() && *key.name == *key.kind;
         let id = if is_only { key.kind.to_owned() } else { format!("{}/{}", key.kind, text::file_name(&key.id())) };
         // Most kinds have one document, in a field that says no more than that.
@@ -335,12 +392,20 @@ impl Writer {
     }
 
     fn note(&mut self, key: &Key, path: &str, what: &str) {
-        self.export.notes.push(format!("{key}: {path} {what}; it is left out, and so stays as it is"));
+        self.export.notes.push(format!("{key}: {path} {what}; it is left out, so an apply leaves it as it is"));
     }
 }
 
+/// A document as its file holds it.
+pub fn document_text(opaque: &Opaque, value: &Value) -> String {
+    if opaque.source == Source::Text {
+        return format!("{}\n", value.as_str().unwrap_or_default().trim_end());
+    }
+    serde_json::to_string_pretty(&opaque.canonical(value)).unwrap_or_default() + "\n"
+}
+
 /// A value that says nothing, where one has to stand.
-fn nothing(shape: Shape) -> Option<Yaml> {
+pub fn nothing(shape: Shape) -> Option<Yaml> {
     match shape {
         Shape::Text | Shape::Reference(_) => Some(Yaml::Text(String::new())),
         Shape::Flag => Some(Yaml::Flag(false)),
@@ -350,6 +415,12 @@ fn nothing(shape: Shape) -> Option<Yaml> {
         Shape::Attributes | Shape::Map(_) | Shape::Object(_) => Some(Yaml::Map(Vec::new())),
         Shape::Name | Shape::Integer(..) | Shape::Json | Shape::Opaque(_) | Shape::Secret => None,
     }
+}
+
+/// The word that clears a field whose empty value cannot be written.
+fn null(field: &Field) -> Option<Yaml> {
+    let is_clearable = field.need != Need::Required && matches!(field.shape, Shape::Integer(..) | Shape::OneOf(_));
+    is_clearable.then_some(Yaml::Null)
 }
 
 /// Did the call of this part show anything?

@@ -4,6 +4,7 @@
 //! first findings are kept, the rest is counted.
 
 use crate::desired::Place;
+use std::cmp::Ordering;
 use std::fmt;
 
 /// So many findings are kept, the first by file and line; nobody reads more at once.
@@ -13,7 +14,7 @@ const LONGEST_NAME: usize = 160;
 const LONGEST_MESSAGE: usize = 1000;
 
 /// One thing that is wrong with, or remarkable about, the files.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Finding {
     /// Where; line 0 for a whole file or directory.
     pub place: Place,
@@ -28,7 +29,7 @@ pub struct Finding {
 impl Finding {
     /// About a file, or the tree (`.`), as a whole.
     pub fn whole(file: &str, message: impl Into<String>) -> Self {
-        let place = Place { file: file.into(), line: 0 };
+        let place = Place { file: file.into(), line: 0, column: 0 };
         Self { place, resource: String::new(), field: String::new(), message: message.into() }
     }
 
@@ -37,6 +38,22 @@ impl Finding {
         let parts = [&self.resource, &self.field, &self.message];
         let parts: Vec<String> = parts.into_iter().filter(|part| !part.is_empty()).map(|part| plain(part)).collect();
         parts.join(": ")
+    }
+}
+
+/// By line. On one line, what is about the text comes first, and then what is about the same resource stands together.
+impl Ord for Finding {
+    fn cmp(&self, other: &Self) -> Ordering {
+        fn order(one: &Finding) -> (&str, u32, &str, &str, &str, u32) {
+            (&one.place.file, one.place.line, &one.resource, &one.field, &one.message, one.place.column)
+        }
+        order(self).cmp(&order(other))
+    }
+}
+
+impl PartialOrd for Finding {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
     }
 }
 
@@ -145,7 +162,7 @@ mod tests {
     #[test]
     fn a_finding_reads_like_a_compilers() {
         let finding = |file: &str, line, resource: &str, field: &str| Finding {
-            place: Place { file: file.into(), line },
+            place: Place { file: file.into(), line, column: 0 },
             resource: resource.to_owned(),
             field: field.to_owned(),
             message: "is wrong".to_owned(),
@@ -166,7 +183,7 @@ mod tests {
     fn the_first_are_kept_and_the_rest_is_counted() {
         let mut findings = Findings::default();
         for line in (0..1000).rev() {
-            let place = Place { file: "a.yaml".into(), line };
+            let place = Place { file: "a.yaml".into(), line, column: 1 };
             findings.push(Finding { place, ..Finding::whole("", "é".repeat(5000)) });
         }
         let mut all = Findings::default();

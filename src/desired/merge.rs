@@ -46,14 +46,15 @@ pub fn merge(kinds: &[&'static dyn Kind], files: &[Arc<FileReport>]) -> Merged {
         all.extend(&file.resources);
     }
     all.sort_unstable_by(|a, b| (&a.key, &a.place).cmp(&(&b.key, &b.place)));
-    for pair in all.windows(2) {
-        let [first, again] = pair else { continue };
-        if first.key == again.key {
+    let errors = &mut merged.errors;
+    all.dedup_by(|again, first| {
+        let is_same = again.key == first.key;
+        if is_same {
             let message = format!("is declared twice; the other place is {}", at(&first.place));
-            merged.errors.push(about(again, "", message));
+            errors.push(about(again, "", message));
         }
-    }
-    all.dedup_by(|again, first| again.key == first.key);
+        is_same
+    });
     merged.desired.resources = all.into_iter().map(|one| (one.key.clone(), Arc::clone(one))).collect();
     renames(&mut merged);
     secret_files(&mut merged);
@@ -132,7 +133,7 @@ struct Reference {
 
 fn references(kind: &'static dyn Kind, desired: &Desired) -> Vec<Reference> {
     let mut references = Vec::new();
-    for one in desired.resources.values().filter(|one| one.key.kind == kind.name()) {
+    for one in desired.of_kind(kind.name()) {
         let named = refer::named(kind.spec(), &one.key, &one.fields, None);
         let named = named.iter().map(|named| (Key::new(named.kind, named.name), named.tenant));
         let all = named.chain(one.key.home().map(|home| (home, None)));

@@ -5,6 +5,7 @@
 use crate::desired::findings::MOST;
 use crate::dialect;
 use saphyr_parser::Event;
+use saphyr_parser::Marker;
 use saphyr_parser::Parser;
 use saphyr_parser::ScalarStyle;
 use saphyr_parser::Tag;
@@ -16,11 +17,26 @@ const MAX_DEPTH: usize = 32;
 // What all aliases of one file may expand to. A node counts one, and 16 bytes of text count one more.
 const MAX_EXPANSION: usize = 1_000_000;
 
+/// A place in a text.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct At {
+    /// From 1; 0 for the whole.
+    pub line: u32,
+    /// In characters, from 1; 0 where it is not known.
+    pub column: u32,
+}
+
+impl At {
+    fn start(line: usize) -> Self {
+        Self { line: number_of(line), column: 1 }
+    }
+}
+
 /// A value and where it begins.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Node {
-    /// From 1.
-    pub line: u32,
+    /// Where.
+    pub at: At,
     /// What it is.
     pub value: Value,
 }
@@ -49,8 +65,8 @@ pub enum Value {
 pub struct Entry {
     /// The key.
     pub key: String,
-    /// Line of the key.
-    pub line: u32,
+    /// Where the key begins.
+    pub at: At,
     /// What it maps to.
     pub node: Node,
 }
@@ -58,8 +74,8 @@ pub struct Entry {
 /// Something that YAML, or this reading of it, does not allow.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Fault {
-    /// From 1.
-    pub line: u32,
+    /// Where.
+    pub at: At,
     /// What is wrong and what to do.
     pub message: String,
 }
@@ -94,23 +110,28 @@ pub fn parse(text: &str) -> (Vec<Node>, Faults) {
     // The scanner takes a NUL for the end of its input and would drop the rest without a word.
     if let Some(at) = text.find('\0') {
         let line = text.as_bytes().iter().take(at).filter(|byte| **byte == b'\n').count() + 1;
-        builder.fault(line, "holds a NUL byte: the file is damaged or not text");
+        builder.fault(At::start(line), "holds a NUL byte: the file is damaged or not text");
         return (Vec::new(), builder.faults);
     }
     if let Some((line, message)) = dialect::obstacle(text) {
-        builder.fault(line, message);
+        builder.fault(At::start(line), message);
         return (Vec::new(), builder.faults);
     }
     let text = dialect::with_spaces_after_keys(text);
     // What ends too early is reported behind the last line, where no editor can go. A carriage return alone ends one, too.
     let is_open = !text.ends_with(['\n', '\r']);
     let last = (text.matches(['\n', '\r']).count() + usize::from(is_open)).max(1);
+    let at = |mark: &Marker| {
+        if mark.line() > last {
+            return At { line: number_of(last), column: 0 };
+        }
+        At { line: number_of(mark.line()), column: number_of(mark.col() + 1) }
+    };
     for event in Parser::new_from_str(&text) {
         let done = match event {
-            Ok((event, span)) => builder.take(event, span.start.line().min(last)),
+            Ok((event, span)) => builder.take(event, at(&span.start)),
             Err(error) => {
-                let line = error.marker().line().min(last);
-                builder.fault(line, format!("is not YAML: {}", error.info()));
+                builder.fault(at(error.marker()), format!("is not YAML: {}", error.info()));
                 Err(Stop)
             }
         };
@@ -134,7 +155,7 @@ struct Builder {
 }
 
 struct Frame {
-    line: u32,
+    at: At,
     anchor: usize,
     weight: usize,
     height: usize,
@@ -149,7 +170,7 @@ enum Open {
 /// Where a mapping stands between its keys.
 enum Key {
     Expected,
-    Read(String, u32),
+    Read(String, At),
     /// The key was faulty: its value is read and dropped.
     Dropped,
 }
@@ -166,46 +187,39 @@ fn number_of(line: usize) -> u32 {
 }
 
 impl Builder {
-    fn fault(&mut self, line: usize, message: impl Into<String>) {
+    fn fault(&mut self, at: At, message: impl Into<String>) {
         if self.faults.kept.len() < MOST {
-            self.faults.kept.push(Fault { line: number_of(line), message: message.into() });
+            self.faults.kept.push(Fault { at, message: message.into() });
         } else {
             self.faults.more += 1;
         }
     }
 
-    fn take(&mut self, event: Event<'_>, line: usize) -> Result<(), Stop> {
+    fn take(&mut self, event: Event<'_>, at: At) -> Result<(), Stop> {
         match event {
             Event::Nothing | Event::StreamStart | Event::StreamEnd | Event::DocumentEnd => Ok(()),
             Event::DocumentStart(_) => {
                 self.anchors.clear();
                 Ok(())
             }
-            Event::Scalar(text, style, anchor, tag) => self.scalar(&text, style, anchor, tag.as_deref(), line),
-            Event::Alias(anchor) => self.alias(anchor, line),
+            Event::Scalar(text, style, anchor, tag) => self.scalar(&text, style, anchor, tag.as_deref(), at),
+            Event::Alias(anchor) => self.alias(anchor, at),
             Event::SequenceStart(anchor, tag) => {
-                self.collection_tag(tag.as_deref(), "seq", line);
-                self.open(Open::List(Vec::new()), anchor, line)
+                self.collection_tag(tag.as_deref(), "seq", at);
+                self.open(Open::List(Vec::new()), anchor, at)
             }
             Event::MappingStart(anchor, tag) => {
-                self.collection_tag(tag.as_deref(), "map", line);
-                self.open(Open::Map(Vec::new(), Key::Expected), anchor, line)
+                self.collection_tag(tag.as_deref(), "map", at);
+                self.open(Open::Map(Vec::new(), Key::Expected), anchor, at)
             }
             Event::SequenceEnd | Event::MappingEnd => self.close(),
         }
     }
 
-    fn scalar(
-        &mut self,
-        text: &str,
-        style: ScalarStyle,
-        anchor: usize,
-        tag: Option<&Tag>,
-        line: usize,
-    ) -> Result<(), Stop> {
+    fn scalar(&mut self, text: &str, style: ScalarStyle, anchor: usize, tag: Option<&Tag>, at: At) -> Result<(), Stop> {
         let is_plain = style == ScalarStyle::Plain;
         if is_plain && text == "<<" && tag.is_none() && self.expects_key() {
-            self.fault(line, "merge keys (`<<`) are not supported; write the fields out, or use an alias as a value");
+            self.fault(at, "merge keys (`<<`) are not supported; write the fields out, or use an alias as a value");
             self.set_key(Key::Dropped);
             return Ok(());
         }
@@ -218,39 +232,39 @@ impl Builder {
             Tagged::Foreign => Err("tags (`!name`) are not supported; take the tag out"),
         };
         let value = value.unwrap_or_else(|message| {
-            self.fault(line, message);
+            self.fault(at, message);
             Value::Faulty
         });
-        self.put(Measured { node: Node { line: number_of(line), value }, weight, height: 0 }, anchor)
+        self.put(Measured { node: Node { at, value }, weight, height: 0 }, anchor)
     }
 
-    fn collection_tag(&mut self, tag: Option<&Tag>, core: &str, line: usize) {
+    fn collection_tag(&mut self, tag: Option<&Tag>, core: &str, at: At) {
         if tag.is_some_and(|tag| !(tag.is_yaml_core_schema() && tag.suffix == core)) {
-            self.fault(line, "tags (`!name`) are not supported; take the tag out");
+            self.fault(at, "tags (`!name`) are not supported; take the tag out");
         }
     }
 
-    fn alias(&mut self, anchor: usize, line: usize) -> Result<(), Stop> {
+    fn alias(&mut self, anchor: usize, at: At) -> Result<(), Stop> {
         let Some(copy) = self.anchors.get(&anchor) else {
-            self.fault(line, "the alias stands inside its own anchor, so it would never end");
-            return self.put(Measured { node: faulty(line), weight: 1, height: 0 }, 0);
+            self.fault(at, "the alias stands inside its own anchor, so it would never end");
+            return self.put(Measured { node: faulty(at), weight: 1, height: 0 }, 0);
         };
         self.expanded = self.expanded.saturating_add(copy.weight);
         if self.expanded > MAX_EXPANSION || self.stack.len() + copy.height > MAX_DEPTH {
-            self.fault(line, "the aliases of this file expand to far more than they should; write the values out");
+            self.fault(at, "the aliases of this file expand to far more than they should; write the values out");
             return Err(Stop);
         }
         let mut copy = copy.clone();
-        copy.node.line = number_of(line);
+        copy.node.at = at;
         self.put(copy, 0)
     }
 
-    fn open(&mut self, open: Open, anchor: usize, line: usize) -> Result<(), Stop> {
+    fn open(&mut self, open: Open, anchor: usize, at: At) -> Result<(), Stop> {
         if self.stack.len() >= MAX_DEPTH {
-            self.fault(line, format!("nests deeper than {MAX_DEPTH} levels"));
+            self.fault(at, format!("nests deeper than {MAX_DEPTH} levels"));
             return Err(Stop);
         }
-        self.stack.push(Frame { line: number_of(line), anchor, weight: 1, height: 0, open });
+        self.stack.push(Frame { at, anchor, weight: 1, height: 0, open });
         Ok(())
     }
 
@@ -260,7 +274,7 @@ impl Builder {
             Open::List(nodes) => Value::List(nodes),
             Open::Map(entries, _) => Value::Map(self.without_doubles(entries)),
         };
-        let node = Node { line: frame.line, value };
+        let node = Node { at: frame.at, value };
         self.put(Measured { node, weight: frame.weight, height: frame.height + 1 }, frame.anchor)
     }
 
@@ -269,7 +283,7 @@ impl Builder {
         if anchor != 0 {
             self.expanded = self.expanded.saturating_add(done.weight);
             if self.expanded > MAX_EXPANSION {
-                self.fault(done.node.line as usize, "the anchors of this file hold far more than they should");
+                self.fault(done.node.at, "the anchors of this file hold far more than they should");
                 return Err(Stop);
             }
             self.anchors.insert(anchor, done.clone());
@@ -283,12 +297,12 @@ impl Builder {
         match &mut frame.open {
             Open::List(nodes) => nodes.push(done.node),
             Open::Map(entries, key) => match std::mem::replace(key, Key::Expected) {
-                Key::Read(name, line) => entries.push(Entry { key: name, line, node: done.node }),
+                Key::Read(name, at) => entries.push(Entry { key: name, at, node: done.node }),
                 Key::Dropped => {}
                 Key::Expected => {
-                    let line = done.node.line;
+                    let at = done.node.at;
                     if let Value::Text(name) = done.node.value {
-                        *key = Key::Read(name, line);
+                        *key = Key::Read(name, at);
                         return Ok(());
                     }
                     *key = Key::Dropped;
@@ -301,7 +315,7 @@ impl Builder {
                             format!("a key must be a text but is {}", done.node.value.sort())
                         }
                     };
-                    self.fault(line as usize, message);
+                    self.fault(at, message);
                 }
             },
         }
@@ -331,12 +345,9 @@ impl Builder {
         for entry in entries {
             if let Some(line) = first.get(&entry.key) {
                 let key = shown(&entry.key);
-                self.fault(
-                    entry.line as usize,
-                    format!("the key {key} stands here twice, first on line {line}; keep one"),
-                );
+                self.fault(entry.at, format!("the key {key} stands here twice, first on line {line}; keep one"));
             } else {
-                first.insert(entry.key.clone(), entry.line);
+                first.insert(entry.key.clone(), entry.at.line);
                 kept.push(entry);
             }
         }
@@ -344,8 +355,8 @@ impl Builder {
     }
 }
 
-fn faulty(line: usize) -> Node {
-    Node { line: number_of(line), value: Value::Faulty }
+fn faulty(at: At) -> Node {
+    Node { at, value: Value::Faulty }
 }
 
 /// A key or an identity as messages quote it: on one line and of bounded length.
@@ -445,7 +456,7 @@ mod tests {
     }
 
     fn faults(text: &str) -> Vec<String> {
-        parse(text).1.kept.into_iter().map(|fault| format!("{}: {}", fault.line, fault.message)).collect()
+        parse(text).1.kept.into_iter().map(|fault| format!("{}: {}", fault.at.line, fault.message)).collect()
     }
 
     #[test]
@@ -480,7 +491,7 @@ mod tests {
             ("NULL", Value::Null),
             ("TRUE", Value::Flag(true)),
             ("False", Value::Flag(false)),
-            ("-", Value::List(vec![Node { line: 1, value: Value::Null }])),
+            ("-", Value::List(vec![Node { at: At { line: 1, column: 2 }, value: Value::Null }])),
         ] {
             assert_eq!(one(source), value, "{source}");
         }
@@ -524,20 +535,20 @@ mod tests {
 
     #[test]
     fn a_tab_after_a_colon_is_a_blank() {
-        assert_eq!(one("- a:\tb\n  c:\t\td\n- {e:\tf}\n"), one("- a: b\n  c: d\n- {e: f}\n"));
+        assert_eq!(one("- a:\tb\n  c:\t\td\n- {e:\tf}\n"), one("- a: b\n  c:  d\n- {e: f}\n"));
         assert_eq!(one("- a:\t|\n  x:\ty\n"), one("- a: |\n  x:\ty\n"));
     }
 
     #[test]
     fn anchors_and_aliases_are_expanded() {
-        assert_eq!(one("- &x {a: [b]}\n- *x\n"), one("- {a: [b]}\n- \n  a: [b]\n").with_line_of_first());
+        assert_eq!(one("- &x {a: [b]}\n- *x\n"), one("- {   a: [b]}\n- \n  a: [b]\n").with_line_of_first());
     }
 
     impl Value {
         fn with_line_of_first(mut self) -> Self {
             if let Self::List(nodes) = &mut self {
                 let mut copy = nodes[0].clone();
-                copy.line = 2;
+                copy.at.line = 2;
                 nodes[1] = copy;
             }
             self
@@ -581,7 +592,7 @@ mod tests {
             let faults = parse(text).1.kept;
 
             assert_eq!(faults.len(), 1, "{text}");
-            assert_eq!(faults[0].line, 2, "{text}");
+            assert_eq!(faults[0].at.line, 2, "{text}");
         }
     }
 
@@ -590,7 +601,7 @@ mod tests {
         fn any_text_is_read_without_a_panic(text in "[-a-c0-9:{}\\[\\],&*!|>'\"#%@~.\t\n ]{0,80}") {
             let lines = text.lines().count().max(1);
             for fault in parse(&text).1.kept {
-                prop_assert!((1..=lines).contains(&(fault.line as usize)), "{:?}", fault);
+                prop_assert!((1..=lines).contains(&(fault.at.line as usize)), "{:?}", fault);
             }
         }
 

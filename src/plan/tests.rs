@@ -221,7 +221,7 @@ fn declared(key: Key, fields: Value) -> Declared {
         renamed_from: None,
         cascade_delete: None,
         secret_file: None,
-        place: Place { file: "a.yaml".into(), line: 1 },
+        place: Place { file: "a.yaml".into(), line: 1, column: 1 },
     }
 }
 

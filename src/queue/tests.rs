@@ -36,7 +36,7 @@ fn task(action: Action, kind: &'static str, name: &str, batch: u32) -> Task {
         frees: Vec::new(),
         stage: u32::from(action == Action::Delete) * 10,
         batch,
-        place: Some(Place { file: "a.yaml".into(), line: 7 }),
+        place: Some(Place { file: "a.yaml".into(), line: 7, column: 1 }),
         ownership: crate::plan::Ownership::default(),
         secret_file: None,
         approval: None,

@@ -255,7 +255,7 @@ mod tests {
             renamed_from: None,
             cascade_delete: None,
             secret_file: None,
-            place: Place { file: "a.yaml".into(), line: 1 },
+            place: Place { file: "a.yaml".into(), line: 1, column: 1 },
         };
         let created = |key: &Key| Owned { created_at: (*key.name != *"adopted").then_some(at(7)), ..Owned::default() };
         let changed = |leaves: &[Key]| {

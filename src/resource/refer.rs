@@ -38,13 +38,30 @@ impl Named<'_> {
 pub fn named<'a>(spec: &Spec, key: &'a Key, document: &'a Document, part: Option<&str>) -> Vec<Named<'a>> {
     let mut found = Vec::new();
     for part in spec.parts.iter().filter(|each| part.is_none_or(|name| name == each.name)) {
-        for field in part.fields {
+        for field in part.fields.iter().filter(|field| may_name(field.shape)) {
             if let Some(value) = document.get(field.name) {
                 collect(field.name, field, value, document, key, &mut found);
             }
         }
     }
     found
+}
+
+/// Most fields name nothing, and need no look.
+fn may_name(shape: Shape) -> bool {
+    match shape {
+        Shape::Object(_) | Shape::Items { .. } | Shape::Reference(_) | Shape::References(_) | Shape::Opaque(_) => true,
+        Shape::List(shape) | Shape::Map(shape) => may_name(*shape),
+        Shape::Text
+        | Shape::Name
+        | Shape::Flag
+        | Shape::Integer(..)
+        | Shape::OneOf(_)
+        | Shape::Set
+        | Shape::Attributes
+        | Shape::Json
+        | Shape::Secret => false,
+    }
 }
 
 /// The same as keys. A name that may mean two gives both; what nobody creates or deletes needs no order.

@@ -174,6 +174,8 @@ pub struct Field {
     pub risks: &'static [Risk],
     /// Left empty, an answer has a default of the server in its place, which nobody knows.
     pub is_defaulted: bool,
+    /// Where nobody wrote it, it answers what this kind, of which there is one in every project, holds.
+    pub inherits: Option<&'static str>,
 }
 
 /// Must the YAML write a field?
@@ -383,6 +385,7 @@ impl Field {
             apart,
             risks: &[],
             is_defaulted,
+            inherits: None,
         }
     }
 
@@ -526,6 +529,12 @@ impl Field {
     #[must_use]
     pub const fn server_default(self) -> Self {
         Self { is_defaulted: true, ..self }
+    }
+
+    /// Where nobody wrote it, it answers what the one resource of this kind holds.
+    #[must_use]
+    pub const fn inherits(self, kind: &'static str) -> Self {
+        Self { inherits: Some(kind), ..self }
     }
 
     /// May the YAML write it?

@@ -42,7 +42,9 @@ async fn project(repo: &Path) -> World {
     let dir = world.path("secrets");
     fs::create_dir(&dir).unwrap();
     let secrets = format!("secrets: {{ env: ['SECRET_*'], dir: {} }}", dir.display());
-    world.reconfigure(|setup| setup.project = vec!["firstContact: apply".to_owned(), secrets]);
+    // What is exported may protect less than what a project begins with.
+    let guards = "guards: { weakening: off }".to_owned();
+    world.reconfigure(|setup| setup.project = vec!["firstContact: apply".to_owned(), secrets, guards]);
     for text in files(repo).values() {
         for word in text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_') {
             if word.starts_with("SECRET_") {
@@ -104,7 +106,7 @@ async fn it_is_minimal_sorted_and_names_what_to_fill_in() {
     for (name, text) in expected {
         assert_eq!(found.get(name), Some(&format!("{header}{text}")), "{name}: {found:?}");
     }
-    // A tenant answers the rules of the project where it has none of its own.
+    // A tenant answers the rules of the project where it has none of its own: then there is nothing to say.
     let tenant = "tenants:
   - id: acme
     name: Acme
@@ -112,10 +114,10 @@ async fn it_is_minimal_sorted_and_names_what_to_fill_in() {
     settings:
       selfProvisioningDomains: [a.example, b.example]
       authType: none
-    passwordSettings:
-      enabled: true
+      enabled: false
+      enableInactivity: false
 ";
-    assert!(found["tenants/acme.yaml"].contains(tenant), "{found:?}");
+    assert!(found["tenants/acme.yaml"].ends_with(tenant), "{found:?}");
     let apps = &found["ssoApplications.yaml"];
     assert!(apps.contains("clientSecret: { env: SECRET_SSO_APPLICATIONS_PORTAL_CLIENT_SECRET }"), "{apps}");
     assert!(apps.contains("enabled: false") && !apps.contains("enabled: true"), "{apps}");
@@ -149,6 +151,50 @@ async fn a_project_of_every_kind_makes_the_same_project_again() {
     assert_eq!(files(&again), once);
     let report = second.run_json(&["plan", "-o", "json", "--source", out.to_str().unwrap()], 0).await;
     assert_eq!(report["projects"][0]["changes"], json!([]), "the state knows its secrets");
+}
+
+/// What is off or empty in one project may begin switched on or filled in another.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_off_where_it_begins_on_is_said() {
+    const OFF: &str = "
+passwordSettings: { enabled: true, minLength: 12, lowercase: true, uppercase: false, lock: true, lockAttempts: 5,
+  disallowedCharacters: '', reuse: true, reuseAmount: 3, enablePasswordStrength: true, passwordStrengthScore: 2 }
+tenants:
+  - id: own
+    name: Own
+    passwordSettings: { enabled: true, minLength: 8, lowercase: false, lock: false, lockAttempts: 0, reuse: false, reuseAmount: 0,
+      enablePasswordStrength: false, passwordStrengthScore: 0 }
+    settings: { enabled: true, JITDisabled: true, ssoSetupSuiteSettings: { enabled: false, styleId: s, disabledFeatures: { scim: true, saml: false } } }
+  - { id: plain, name: Plain }
+ssoApplications:
+  - { id: wiki, type: wsfed, name: Wiki, realm: r, replyUrl: 'https://w.example/r', enabled: false }
+";
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join("a.yaml"), OFF).unwrap();
+    let first = project(dir.path()).await;
+    // A number that cannot be declared so can live so.
+    first.edit_live("passwordSettings/own", json!({ "minLength": 0 })).await;
+    let out = first.path("out");
+    expect(&first, &["export", "--dir", out.to_str().unwrap(), "--verify"], 0).await;
+    let once = files(&out);
+    let own = &once["tenants/own.yaml"];
+    for line in
+        ["      minLength: null", "      lowercase: false", "      lockAttempts: 0", "      passwordStrengthScore: 0"]
+    {
+        assert!(own.lines().any(|is| is == line), "{line} in {own}");
+    }
+    assert!(!once["tenants/plain.yaml"].contains("passwordSettings"), "{once:?}");
+    assert!(once["passwordSettings.yaml"].contains("disallowedCharacters: \"\""), "{once:?}");
+
+    let second = project(&out).await;
+    let again = second.path("again");
+    expect(&second, &["export", "--dir", again.to_str().unwrap()], 0).await;
+
+    assert_eq!(files(&again), once);
+    // Alone, it says all: the rules that it shares are not in the files.
+    let alone = first.path("alone");
+    expect(&first, &["export", "--dir", alone.to_str().unwrap(), "--kind", "tenants", "--verify"], 0).await;
+    assert!(files(&alone)["tenants/plain.yaml"].contains("      minLength: 12"), "{:?}", files(&alone));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -62,6 +62,7 @@ mod stale;
 mod terminal;
 mod traces;
 mod triggers;
+mod update;
 mod validate;
 mod waits;
 mod whole;

@@ -51,10 +51,25 @@ fn all_errors_come_at_once_in_each_form_to_the_letter() {
             format!(
                 "\
 roles.yaml:3: roles/r: descriptoin: roles have no such field; did you mean `description`?
+  --> roles.yaml:3:16
+   3 |   - {{ name: r, descriptoin: x }}
+     |                ^^^^^^^^^^^
 teams/50%,a.yaml:2: tenants/t: name: is missing; the API refuses to create one without it
+  --> teams/50%,a.yaml:2:5
+   2 |   - {{ id: t }}
+     |     ^
 teams/50%,a.yaml:4: `rols` is not a kind of resource; did you mean `roles`?
+  --> teams/50%,a.yaml:4:1
+   4 | rols: []
+     | ^^^^
 teams/b.yml:2: roles/s: {twice}
+  --> teams/b.yml:2:5
+   2 |   - {{ name: s }}
+     |     ^
 teams/b.yml:4: roles/open: default: must be true or false but is a text; write it without quotes
+  --> teams/b.yml:4:5
+   4 |     default: \"yes\"
+     |     ^^^^^^^
 warning: roles.yaml:4: roles/s: {absent}
 invalid: 5 errors
 "
@@ -63,21 +78,21 @@ invalid: 5 errors
         )
     );
     assert_eq!((json.0, &*json.2), (3, ""));
-    let error = |file: &str, line: u32, resource: &str, field: &str, message: &str| json!({ "file": file, "line": line, "resource": resource, "field": field, "message": message });
+    let error = |file: &str, line: u32, column: u32, resource: &str, field: &str, message: &str| json!({ "file": file, "line": line, "column": column, "resource": resource, "field": field, "message": message });
     assert_eq!(
         serde_json::from_str::<serde_json::Value>(&json.1).unwrap(),
         json!({
             "formatVersion": 1,
             "errors": [
-                error("roles.yaml", 3, "roles/r", "descriptoin", "roles have no such field; did you mean `description`?"),
-                error("teams/50%,a.yaml", 2, "tenants/t", "name",
+                error("roles.yaml", 3, 16, "roles/r", "descriptoin", "roles have no such field; did you mean `description`?"),
+                error("teams/50%,a.yaml", 2, 5, "tenants/t", "name",
                     "is missing; the API refuses to create one without it"),
-                error("teams/50%,a.yaml", 4, "", "", "`rols` is not a kind of resource; did you mean `roles`?"),
-                error("teams/b.yml", 2, "roles/s", "", twice),
-                error("teams/b.yml", 4, "roles/open", "default",
+                error("teams/50%,a.yaml", 4, 1, "", "", "`rols` is not a kind of resource; did you mean `roles`?"),
+                error("teams/b.yml", 2, 5, "roles/s", "", twice),
+                error("teams/b.yml", 4, 5, "roles/open", "default",
                     "must be true or false but is a text; write it without quotes"),
             ],
-            "warnings": [error("roles.yaml", 4, "roles/s", "", absent)],
+            "warnings": [error("roles.yaml", 4, 5, "roles/s", "", absent)],
         })
     );
     assert_eq!(
@@ -86,12 +101,12 @@ invalid: 5 errors
             3,
             format!(
                 "\
-::error file=repo/roles.yaml,line=3::roles/r: descriptoin: roles have no such field; did you mean `description`?
-::error file=repo/teams/50%25%2Ca.yaml,line=2::tenants/t: name: is missing; the API refuses to create one without it
-::error file=repo/teams/50%25%2Ca.yaml,line=4::`rols` is not a kind of resource; did you mean `roles`?
-::error file=repo/teams/b.yml,line=2::roles/s: {twice}
-::error file=repo/teams/b.yml,line=4::roles/open: default: must be true or false but is a text; write it without quotes
-::warning file=repo/roles.yaml,line=4::roles/s: {absent}
+::error file=repo/roles.yaml,line=3,col=16::roles/r: descriptoin: roles have no such field; did you mean `description`?
+::error file=repo/teams/50%25%2Ca.yaml,line=2,col=5::tenants/t: name: is missing; the API refuses to create one without it
+::error file=repo/teams/50%25%2Ca.yaml,line=4,col=1::`rols` is not a kind of resource; did you mean `roles`?
+::error file=repo/teams/b.yml,line=2,col=5::roles/s: {twice}
+::error file=repo/teams/b.yml,line=4,col=5::roles/open: default: must be true or false but is a text; write it without quotes
+::warning file=repo/roles.yaml,line=4,col=5::roles/s: {absent}
 "
             ),
             String::new()
@@ -146,7 +161,13 @@ fn a_config_file_is_enough_without_what_it_refers_to() {
     assert_eq!(
         stdout,
         "two/a.yaml:2: roles: name: is missing; it identifies the resource
+  --> two/a.yaml:2:5
+   2 |   - { nme: r }
+     |     ^
 two/a.yaml:2: roles: nme: roles have no such field; did you mean `name`?
+  --> two/a.yaml:2:7
+   2 |   - { nme: r }
+     |       ^^^
 invalid: 2 errors
 "
     );
@@ -251,6 +272,26 @@ fn what_yaml_would_swallow_is_an_error_with_its_line() {
     }
 }
 
+// What somebody wrote in the wrong place may be a secret, and a log has more readers than the repo.
+#[test]
+fn an_excerpt_shows_no_secret() {
+    let temp = tempfile::tempdir().unwrap();
+    write(
+        temp.path(),
+        "repo/a.yaml",
+        "ssoApplications:\n  - { id: a, type: oidc, name: A, clientSecret: hunter2, nam: b }\n  - id: b\n    clientSecrte: hunter2\n    \
+         password: 'hunter2'\n    Xhunter2KeyOfSomething1234: x\n",
+    );
+
+    for form in ["text", "json", "github"] {
+        let (code, stdout, stderr) = validate(temp.path(), &["--source", "repo", "-o", form]);
+
+        assert_eq!((code, &*stderr), (3, ""), "{stdout}");
+        assert!(!stdout.contains(": hunter2") && !stdout.contains("'hunter2"), "{stdout}");
+        assert!(stdout.contains("clientSecrte"), "{stdout}");
+    }
+}
+
 // One name of a MiB was quoted by each of a thousand findings: 1 GB of text and 2 GiB of memory.
 #[test]
 fn findings_are_counted_and_what_they_quote_is_bounded() {
@@ -307,7 +348,9 @@ fn what_is_rarely_meant_is_a_warning() {
         "permissions:\n  - { name: Read }\n  - { name: read }\n  - { name: \"Caf\u{e9}\" }\n  - { name: \"Cafe\u{301}\" }\n  \
          - { name: 'Write ', description: ' x' }\nroles:\n  - { name: r, permissionNames: [READ, 'Write'] }\n  \
          - { name: r, tenantId: t }\ntenants:\n  - { id: t, name: T, selfProvisioningDomains: [a.com, A.com] }\n  \
-         - { id: u, name: U, selfProvisioningDomains: [a.com, ' b.com'] }\n",
+         - { id: u, name: U, selfProvisioningDomains: [a.com, ' b.com'] }\n  \
+         - { id: v, name: V, settings: { domains: [s.com] }, sso: [{ domains: [s.com], saml: { idpMetadataUrl: 'https://x.example/m' } }] }\n  \
+         - { id: w, name: W, sso: [{ domains: [s.com], saml: { idpMetadataUrl: 'https://x.example/m' } }] }\n",
     );
 
     let (code, text, _) = validate(temp.path(), &["--source", "repo"]);
@@ -325,6 +368,7 @@ fn what_is_rarely_meant_is_a_warning() {
         "11: tenants/t: selfProvisioningDomains: `a.com` stands here twice, but for its letter case or blanks",
         "12: tenants/u: selfProvisioningDomains: `a.com` is also claimed by tenants/t, at a.yaml:11; Descope gives a domain to one",
         &format!("12: tenants/u: selfProvisioningDomains: {blank}"),
+        "14: tenants/w: domains: `s.com` is also claimed by tenants/v, at a.yaml:13; Descope gives a domain to one",
     ];
     let found: Vec<&str> = text.lines().filter_map(|line| line.strip_prefix("warning: a.yaml:")).collect();
     assert_eq!((code, found), (0, expected.to_vec()), "{text}");

@@ -58,6 +58,8 @@ pub fn write(dir: &Path, files: &BTreeMap<String, String>, force: bool) -> anyho
     let mut ready = Vec::with_capacity(files.len());
     for (name, text) in files {
         let path = dir.join(name);
+        // Through a link, and with the rights that are there.
+        let path = path.canonicalize().unwrap_or(path);
         let folder = path.parent().unwrap_or(dir);
         let cannot = || format!("cannot write {}", path.display());
         fs::create_dir_all(folder).with_context(cannot)?;
@@ -66,10 +68,12 @@ pub fn write(dir: &Path, files: &BTreeMap<String, String>, force: bool) -> anyho
         ready.push((file, path));
     }
     for (file, path) in ready {
+        let rights = fs::metadata(&path).map(|there| there.permissions());
         let is_ours = path.file_name().is_some_and(|name| name.to_string_lossy().starts_with('.'));
         let done = if force || is_ours { file.persist(&path) } else { file.persist_noclobber(&path) };
         let file = done.map_err(|error| error.error).with_context(|| format!("cannot write {}", path.display()))?;
-        readable(&file).with_context(|| format!("cannot write {}", path.display()))?;
+        let done = rights.map_or_else(|_| readable(&file), |rights| file.set_permissions(rights));
+        done.with_context(|| format!("cannot write {}", path.display()))?;
     }
     Ok(())
 }

@@ -6,6 +6,7 @@ use crate::cli::plan::show_findings;
 use crate::config;
 use crate::config::Config;
 use crate::daemon::settings;
+use crate::desired::Desired;
 use crate::desired::export::Export;
 use crate::desired::export::SECRET_PREFIX;
 use crate::desired::secrets::Fence;
@@ -13,6 +14,7 @@ use crate::observed::Observed;
 use crate::plan;
 use crate::plan::Guards;
 use crate::plan::Inputs;
+use crate::plan::Plan;
 use crate::plan::Policy;
 use crate::plan::Sent;
 use crate::plan::Watch;
@@ -22,6 +24,7 @@ use crate::plan::render::Pace;
 use crate::plan::render::ProjectReport;
 use crate::plan::render::Report;
 use crate::resource::Document;
+use crate::source::loader::Load;
 use crate::source::loader::Loader;
 use crate::source::loader::Settings;
 use crate::source::tree::NamedFiles;
@@ -35,14 +38,8 @@ use std::io::Write;
 use std::path::Path;
 use tokio::time::Instant;
 
-/// Done where nothing but secrets could differ.
-pub fn run(
-    config: &Config,
-    project: &config::Project,
-    dir: &Path,
-    live: BTreeMap<&'static str, Vec<Document>>,
-    export: &Export,
-) -> anyhow::Result<Exit> {
+/// As the daemon reads the files, below this directory and with every variable that an export may name.
+pub fn settings(config: &Config, project: &config::Project, dir: &Path) -> anyhow::Result<Settings> {
     let usual = settings::loader(config, project);
     let mut env = GlobSetBuilder::new();
     env.add(Glob::new(&format!("{SECRET_PREFIX}*"))?);
@@ -52,20 +49,53 @@ pub fn run(
     let fence = Fence { env: env.build()?, ..usual.fence.clone() };
     let (exclude, named) = (GlobSet::empty(), NamedFiles::default());
     let tree = Tree { root: dir.to_owned(), paths: vec![".".into()], exclude, named };
-    let load = Loader::new(Settings { tree, fence, ..usual }).load();
+    Ok(Settings { tree, fence, ..usual })
+}
+
+/// Reads the files.
+pub fn load(config: &Config, project: &config::Project, dir: &Path) -> anyhow::Result<Load> {
+    Ok(Loader::new(settings(config, project, dir)?).load())
+}
+
+/// Done where nothing but secrets could differ.
+pub fn run(
+    config: &Config,
+    project: &config::Project,
+    dir: &Path,
+    live: BTreeMap<&'static str, Vec<Document>>,
+    export: &Export,
+) -> anyhow::Result<Exit> {
+    let load = load(config, project, dir)?;
     let Some(desired) = load.desired.filter(|_| load.errors.is_empty()) else {
         show_findings(&load.errors)?;
         return Ok(Exit::Invalid);
     };
+    let plan = plan(project, &desired, live);
+    let mut out = output::stdout();
+    if plan.changes.is_empty() && plan.refused.is_empty() {
+        let secrets = export.secrets.len();
+        let but =
+            if secrets == 0 { String::new() } else { format!(", but for {secrets} secrets, which nobody can read") };
+        writeln!(out, "\nverified: the files say what the project holds{but}")?;
+        return Ok(Exit::Done);
+    }
+    let report = Report::new(vec![ProjectReport::new(&project.name, &plan, Pace::Free)]);
+    writeln!(out, "\nnot verified: the files say something else than the project holds")?;
+    out.write_all(render::text(&report, output::style()).as_bytes())?;
+    Ok(Exit::Failed)
+}
+
+/// What an apply would change but for secrets, which nobody can compare. Nothing is held.
+pub fn plan(project: &config::Project, desired: &Desired, live: BTreeMap<&'static str, Vec<Document>>) -> Plan {
     let most = || Most { default: usize::MAX, by_kind: BTreeMap::new(), percent: f64::INFINITY };
     let observed = Observed {
         began: Instant::now(),
         unread: BTreeMap::new(),
         kinds: live.into_iter().map(|(kind, documents)| (kind, Ok(documents))).collect(),
     };
-    let plan = plan::diff(&Inputs {
+    plan::diff(&Inputs {
         scope: "",
-        desired: &desired,
+        desired,
         observed: &observed,
         owned: &BTreeMap::new(),
         ids: &HashMap::new(),
@@ -92,17 +122,5 @@ pub fn run(
         may_delete: &|_| false,
         contested: &|_| None,
         is_approved: &|_| false,
-    });
-    let mut out = output::stdout();
-    if plan.changes.is_empty() && plan.refused.is_empty() {
-        let secrets = export.secrets.len();
-        let but =
-            if secrets == 0 { String::new() } else { format!(", but for {secrets} secrets, which nobody can read") };
-        writeln!(out, "\nverified: the files say what the project holds{but}")?;
-        return Ok(Exit::Done);
-    }
-    let report = Report::new(vec![ProjectReport::new(&project.name, &plan, Pace::Free)]);
-    writeln!(out, "\nnot verified: the files say something else than the project holds")?;
-    out.write_all(render::text(&report, output::style()).as_bytes())?;
-    Ok(Exit::Failed)
+    })
 }

@@ -3,42 +3,69 @@
 use crate::desired::Finding;
 use crate::desired::Place;
 use crate::desired::check::FileReport;
+use crate::desired::findings::bounded;
+use crate::desired::yaml::At;
 use crate::desired::yaml::Node;
 use crate::desired::yaml::Value;
+use crate::resource::Key;
+use std::cell::OnceCell;
 use std::sync::Arc;
 
 // No field's name is longer, so what is has none that is near.
 const LONGEST_FIELD: usize = 64;
+
+impl About {
+    pub fn resource(key: &Key) -> Self {
+        Self::Resource(key.clone(), OnceCell::new())
+    }
+}
 
 /// Writes findings about one file.
 pub(super) struct Pen<'a> {
     pub file: &'a Arc<str>,
     pub report: FileReport,
     /// Whom the findings are about.
-    pub resource: String,
+    pub about: About,
+}
+
+/// Whom findings are about. It becomes a text only where there is one.
+#[derive(Debug, Default)]
+pub(super) enum About {
+    /// The file.
+    #[default]
+    Nobody,
+    /// A resource of this kind that has no identity.
+    Kind(&'static str),
+    /// This one, and its name once it was asked for: it may be as long as the file.
+    Resource(Key, OnceCell<String>),
 }
 
 impl Pen<'_> {
-    fn finding(&self, line: u32, field: &str, message: String) -> Finding {
-        let place = Place { file: Arc::clone(self.file), line };
-        Finding { place, resource: self.resource.clone(), field: field.to_owned(), message }
+    fn finding(&self, at: At, field: &str, message: String) -> Finding {
+        let place = Place::new(self.file, at);
+        let resource = match &self.about {
+            About::Nobody => String::new(),
+            About::Kind(kind) => (*kind).to_owned(),
+            About::Resource(key, name) => name.get_or_init(|| bounded(key.to_string())).clone(),
+        };
+        Finding { place, resource, field: field.to_owned(), message }
     }
 
-    pub fn error(&mut self, line: u32, field: &str, message: impl Into<String>) {
-        let finding = self.finding(line, field, message.into());
+    pub fn error(&mut self, at: At, field: &str, message: impl Into<String>) {
+        let finding = self.finding(at, field, message.into());
         self.report.errors.push(finding);
     }
 
-    pub fn warning(&mut self, line: u32, field: &str, message: impl Into<String>) {
-        let finding = self.finding(line, field, message.into());
+    pub fn warning(&mut self, at: At, field: &str, message: impl Into<String>) {
+        let finding = self.finding(at, field, message.into());
         self.report.warnings.push(finding);
     }
 
-    pub fn flag(&mut self, line: u32, field: &str, node: &Node) -> Option<bool> {
+    pub fn flag(&mut self, at: At, field: &str, node: &Node) -> Option<bool> {
         if let Value::Flag(flag) = node.value {
             return Some(flag);
         }
-        self.error(line, field, must_be("true or false", &node.value));
+        self.error(at, field, must_be("true or false", &node.value));
         None
     }
 }

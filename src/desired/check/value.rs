@@ -9,6 +9,7 @@ use super::pen::short;
 use crate::desired::secrets::Fence;
 use crate::desired::secrets::Reference;
 use crate::desired::secrets::Refusal;
+use crate::desired::yaml::At;
 use crate::desired::yaml::Entry;
 use crate::desired::yaml::Node;
 use crate::desired::yaml::Value;
@@ -31,29 +32,29 @@ pub(super) struct Reader<'a, 'p> {
 impl Reader<'_, '_> {
     /// The canonical value of a field, or `None` where it is wrong and was reported. `path` is the field as findings name
     /// it.
-    pub fn field(&mut self, path: &str, field: &Field, line: u32, node: Node) -> Option<Json> {
+    pub fn field(&mut self, path: &str, field: &Field, at: At, node: Node) -> Option<Json> {
         if node.value == Value::Faulty {
             return None;
         }
         if node.value == Value::Null {
             if field.need == Need::Required || matches!(field.shape, Shape::Name | Shape::Secret) {
                 let expected = if matches!(field.shape, Shape::Secret) { "a reference to a secret" } else { "a text" };
-                self.pen.error(line, path, format!("is null but must be {expected}"));
+                self.pen.error(at, path, format!("is null but must be {expected}"));
                 return None;
             }
             return Some(Json::Null);
         }
-        self.value(path, field.shape, line, node)
+        self.value(path, field.shape, at, node)
     }
 
-    fn value(&mut self, path: &str, shape: Shape, line: u32, node: Node) -> Option<Json> {
+    fn value(&mut self, path: &str, shape: Shape, at: At, node: Node) -> Option<Json> {
         if self.is_misplaced_reference(path, shape, &node) {
             return None;
         }
         let wrong = match (shape, node.value) {
             (_, Value::Faulty) => return None,
             (Shape::Text | Shape::Reference(_), Value::Text(text)) => return Some(Json::String(text)),
-            (Shape::Opaque(opaque), value) => return self.document(path, line, opaque, value),
+            (Shape::Opaque(opaque), value) => return self.document(path, at, opaque, value),
             (Shape::Name, Value::Text(text)) if !text.is_empty() => return Some(Json::String(text)),
             (Shape::Name, Value::Text(_)) => "is empty".to_owned(),
             (Shape::Flag, Value::Flag(flag)) => return Some(Json::Bool(flag)),
@@ -75,11 +76,11 @@ impl Reader<'_, '_> {
             (Shape::Set | Shape::References(_), Value::List(items)) => return self.set(path, items),
             (Shape::List(shape), Value::List(items)) => return self.list(path, *shape, items),
             (Shape::Items { key, fields, .. }, Value::List(items)) => return self.items(path, key, fields, items),
-            (Shape::Attributes, Value::Map(entries)) => return self.attributes(path, line, entries),
-            (Shape::Map(shape), Value::Map(entries)) => return self.map(path, line, *shape, entries),
-            (Shape::Object(fields), Value::Map(entries)) => return self.object(path, line, fields, entries),
+            (Shape::Attributes, Value::Map(entries)) => return self.attributes(path, at, entries),
+            (Shape::Map(shape), Value::Map(entries)) => return self.map(path, at, *shape, entries),
+            (Shape::Object(fields), Value::Map(entries)) => return self.object(path, at, fields, entries),
             (Shape::Json, value) => return Some(json(value)),
-            (Shape::Secret, value @ Value::Map(_)) => return self.secret(path, &Node { line: node.line, value }),
+            (Shape::Secret, value @ Value::Map(_)) => return self.secret(path, &Node { at: node.at, value }),
             (Shape::Secret, _) => {
                 "must be a reference, `{ env: NAME }` or `{ file: PATH }`: the files hold no secrets".to_owned()
             }
@@ -95,12 +96,12 @@ impl Reader<'_, '_> {
             (Shape::Map(_), other) => must_be("a mapping of names to values", &other),
             (Shape::Object(_), other) => must_be("a mapping of fields", &other),
         };
-        self.pen.error(line, path, wrong);
+        self.pen.error(at, path, wrong);
         None
     }
 
     /// The document, or the path of the file that holds it.
-    fn document(&mut self, path: &str, line: u32, opaque: &Opaque, value: Value) -> Option<Json> {
+    fn document(&mut self, path: &str, at: At, opaque: &Opaque, value: Value) -> Option<Json> {
         let wrong = match (opaque.source, value) {
             (Source::Inline, value @ Value::Map(_)) => {
                 let document = json(value);
@@ -117,7 +118,7 @@ impl Reader<'_, '_> {
             (Source::Json | Source::Text, Value::Text(file)) => return Some(Json::String(file)),
             (Source::Json | Source::Text, other) => must_be("the path of a file", &other),
         };
-        self.pen.error(line, path, wrong);
+        self.pen.error(at, path, wrong);
         None
     }
 
@@ -129,11 +130,11 @@ impl Reader<'_, '_> {
                 Value::Text(text) if !text.is_empty() => drop(texts.insert(text)),
                 Value::Faulty => is_right = false,
                 Value::Text(_) => {
-                    self.pen.error(item.line, path, "an item of the list is empty");
+                    self.pen.error(item.at, path, "an item of the list is empty");
                     is_right = false;
                 }
                 other => {
-                    self.pen.error(item.line, path, format!("every item of the list {}", must_be("a text", &other)));
+                    self.pen.error(item.at, path, format!("every item of the list {}", must_be("a text", &other)));
                     is_right = false;
                 }
             }
@@ -145,7 +146,7 @@ impl Reader<'_, '_> {
         let number = items.len();
         let read = items.into_iter().enumerate();
         let values: Vec<Json> =
-            read.filter_map(|(n, item)| self.value(&format!("{path}[{n}]"), shape, item.line, item)).collect();
+            read.filter_map(|(n, item)| self.value(&format!("{path}[{n}]"), shape, item.at, item)).collect();
         (values.len() == number).then_some(Json::Array(values))
     }
 
@@ -153,14 +154,14 @@ impl Reader<'_, '_> {
         let number = items.len();
         let mut values: Vec<Json> = Vec::with_capacity(number);
         for item in items {
-            let (line, id) = (item.line, item_id(key, &item));
+            let (at, id) = (item.at, item_id(key, &item));
             let path = format!("{path}[{}]", id.join(","));
-            let Some(value) = self.value(&path, Shape::Object(fields), line, item) else { continue };
+            let Some(value) = self.value(&path, Shape::Object(fields), at, item) else { continue };
             let texts = |value: &Json| -> Vec<String> {
                 key.iter().map(|field| value[*field].as_str().unwrap_or_default().to_owned()).collect()
             };
             if values.iter().any(|earlier| texts(earlier) == texts(&value)) {
-                self.pen.error(line, &path, "stands in the list twice; take one of the two out");
+                self.pen.error(at, &path, "stands in the list twice; take one of the two out");
             } else {
                 values.push(value);
             }
@@ -168,24 +169,24 @@ impl Reader<'_, '_> {
         (values.len() == number).then_some(Json::Array(values))
     }
 
-    fn object(&mut self, path: &str, line: u32, fields: &'static [Field], entries: Vec<Entry>) -> Option<Json> {
+    fn object(&mut self, path: &str, at: At, fields: &'static [Field], entries: Vec<Entry>) -> Option<Json> {
         let is_missing =
             |field: &&Field| field.need == Need::Required && !entries.iter().any(|entry| entry.key == field.name);
         let mut is_right = true;
         for field in fields.iter().filter(is_missing) {
-            self.pen.error(line, &format!("{path}.{}", field.name), "is missing");
+            self.pen.error(at, &format!("{path}.{}", field.name), "is missing");
             is_right = false;
         }
         let mut object = Map::new();
-        for Entry { key, line, node } in entries {
+        for Entry { key, at, node } in entries {
             let Some(field) = fields.iter().find(|field| field.name == key && field.is_declarable()) else {
                 let known = fields.iter().filter(|field| field.is_declarable()).map(|field| field.name);
                 let message = format!("there is no such field{}", did_you_mean(&key, known));
-                self.pen.error(line, &format!("{path}.{}", short(&key)), message);
+                self.pen.error(at, &format!("{path}.{}", short(&key)), message);
                 is_right = false;
                 continue;
             };
-            match self.field(&format!("{path}.{key}"), field, line, node) {
+            match self.field(&format!("{path}.{key}"), field, at, node) {
                 Some(value) => drop(object.insert(key, value)),
                 None => is_right = false,
             }
@@ -193,16 +194,16 @@ impl Reader<'_, '_> {
         is_right.then_some(Json::Object(object))
     }
 
-    fn map(&mut self, path: &str, line: u32, shape: Shape, entries: Vec<Entry>) -> Option<Json> {
+    fn map(&mut self, path: &str, at: At, shape: Shape, entries: Vec<Entry>) -> Option<Json> {
         if entries.is_empty() {
-            self.pen.warning(line, path, "manages nothing: entries are managed one by one; `null` clears all of them");
+            self.pen.warning(at, path, "manages nothing: entries are managed one by one; `null` clears all of them");
         }
         let mut values = Map::new();
         let mut is_right = true;
-        for Entry { key, line, node } in entries {
+        for Entry { key, at, node } in entries {
             let value = match node.value {
                 Value::Null => Some(Json::Null),
-                _ => self.value(&format!("{path}.{}", short(&key)), shape, line, node),
+                _ => self.value(&format!("{path}.{}", short(&key)), shape, at, node),
             };
             match value {
                 Some(value) => drop(values.insert(key, value)),
@@ -212,17 +213,17 @@ impl Reader<'_, '_> {
         is_right.then_some(Json::Object(values))
     }
 
-    fn attributes(&mut self, field: &str, line: u32, entries: Vec<Entry>) -> Option<Json> {
+    fn attributes(&mut self, field: &str, at: At, entries: Vec<Entry>) -> Option<Json> {
         if entries.is_empty() {
             self.pen.warning(
-                line,
+                at,
                 field,
                 "manages nothing: attributes are managed one by one; `null` clears all of them",
             );
         }
         let mut values = Map::new();
         let mut is_right = true;
-        for Entry { key, line, node } in entries {
+        for Entry { key, at, node } in entries {
             let path = format!("{field}.{key}");
             let value = match node.value {
                 Value::Null => Json::Null,
@@ -237,7 +238,7 @@ impl Reader<'_, '_> {
                             Value::Faulty => is_right = false,
                             other => {
                                 self.pen.error(
-                                    item.line,
+                                    item.at,
                                     &path,
                                     format!("every item of the list {}", must_be("a text", &other)),
                                 );
@@ -249,7 +250,7 @@ impl Reader<'_, '_> {
                 }
                 Value::Map(_) => {
                     self.pen.error(
-                        line,
+                        at,
                         &path,
                         "must be a text, a number, a boolean or a list of texts but is a mapping",
                     );
@@ -262,7 +263,7 @@ impl Reader<'_, '_> {
                 }
             };
             if key.is_empty() {
-                self.pen.error(line, field, "an attribute has an empty name");
+                self.pen.error(at, field, "an attribute has an empty name");
                 is_right = false;
             }
             values.insert(key, value);
@@ -273,11 +274,11 @@ impl Reader<'_, '_> {
     fn secret(&mut self, path: &str, node: &Node) -> Option<Json> {
         let Some(reference) = reference_of(node) else {
             let message = "must be a reference, `{ env: NAME }` or `{ file: PATH }`, and nothing else";
-            self.pen.error(node.line, path, message);
+            self.pen.error(node.at, path, message);
             return None;
         };
         if let Err(refusal) = self.fence.check(&reference) {
-            self.pen.error(node.line, path, refusal.to_string());
+            self.pen.error(node.at, path, refusal.to_string());
             return None;
         }
         Some(reference.to_json())
@@ -319,7 +320,7 @@ impl Reader<'_, '_> {
             Err(refusal) => refusal.to_string(),
             Ok(()) => "takes no secret; write the value itself".to_owned(),
         };
-        self.pen.error(node.line, field, message);
+        self.pen.error(node.at, field, message);
     }
 }
 

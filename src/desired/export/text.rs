@@ -120,7 +120,7 @@ fn is_long(items: &[Yaml]) -> bool {
 }
 
 /// On one line.
-fn inline(value: &Yaml) -> String {
+pub fn inline(value: &Yaml) -> String {
     match value {
         Yaml::Null => "null".to_owned(),
         Yaml::Flag(flag) => flag.to_string(),
@@ -162,7 +162,7 @@ fn is_plain(text: &str) -> bool {
 }
 
 /// In double quotes, as JSON has them, with whatever is not to be seen written out.
-fn quoted(text: &str) -> String {
+pub fn quoted(text: &str) -> String {
     let json = Value::from(text).to_string();
     let mut quoted = String::with_capacity(json.len());
     for c in json.chars() {
@@ -186,7 +186,21 @@ fn is_block(text: &str) -> bool {
         && lines().all(|line| !line.ends_with(' '))
 }
 
+/// As it is, behind a key, with its lines so far from the edge and no end to the last; `None` where it cannot stand so.
+pub fn block_at(text: &str, indent: usize) -> Option<String> {
+    let mut out = String::new();
+    let is_short = text.trim_end_matches('\n').len() + 1 >= text.len();
+    (is_block(text) && is_short).then(|| {
+        lines(text, indent, &mut out);
+        out.trim().to_owned()
+    })
+}
+
 fn block(text: &str, depth: usize, out: &mut String) {
+    lines(text, 2 * depth, out);
+}
+
+fn lines(text: &str, indent: usize, out: &mut String) {
     let body = text.trim_end_matches('\n');
     let ends = text.len() - body.len();
     out.push_str(match ends {
@@ -196,7 +210,7 @@ fn block(text: &str, depth: usize, out: &mut String) {
     });
     for line in body.split('\n') {
         if !line.is_empty() {
-            out.push_str(&"  ".repeat(depth));
+            out.push_str(&" ".repeat(indent));
             out.push_str(line);
         }
         out.push('\n');

@@ -78,7 +78,7 @@ impl Kind for Samples {
 }
 
 fn sample(fields: Value) -> Declared {
-    let place = Place { file: "a.yaml".into(), line: 1 };
+    let place = Place { file: "a.yaml".into(), line: 1, column: 1 };
     Declared { fields: document(fields), ..Declared::new(Key::new("samples", "a"), place) }
 }
 

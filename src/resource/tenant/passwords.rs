@@ -22,7 +22,7 @@ pub const PART: Part = Part {
     name: NAME,
     read: Read::Each,
     how: How::Overwrite,
-    fields: &[Field::object(NAME, password_settings::RULES)],
+    fields: &[Field::object(NAME, password_settings::RULES).inherits("passwordSettings")],
 };
 
 /// The newer call is for the project alone, so three rules may not be answered.

@@ -43,7 +43,7 @@ const FIELDS: &[Field] = &[
     Field::flag("enableInactivity").risks(&[Risk::WeakerOff]),
     Field::integer("inactivityTime", 0, i64::MAX),
     Field::one_of("inactivityTimeUnit", UNITS),
-    Field::flag("JITDisabled").risks(&[Risk::WeakerOff]),
+    Field::flag("JITDisabled").starts_as("false").risks(&[Risk::WeakerOff]),
     Field::object(
         "ssoSetupSuiteSettings",
         &[Field::flag("enabled"), Field::text("styleId"), Field::object("disabledFeatures", FEATURES)],
