@@ -5,6 +5,7 @@
 use serde::Deserialize;
 use serde_yaml::Value;
 use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 use std::path::PathBuf;
@@ -56,6 +57,17 @@ fn kustomize(more: &str) -> Option<Vec<Value>> {
     Some(documents(&String::from_utf8(output.stdout).unwrap()))
 }
 
+/// Lists of a pod whose order means nothing: each by name.
+fn by_name(pod: &mut Value) {
+    let name = |item: &Value| item["name"].as_str().unwrap().to_owned();
+    pod["volumes"].as_sequence_mut().unwrap().sort_by_key(name);
+    for container in pod["containers"].as_sequence_mut().unwrap() {
+        for list in ["env", "volumeMounts"] {
+            container[list].as_sequence_mut().unwrap().sort_by_key(name);
+        }
+    }
+}
+
 /// The objects by kind, without what each tool names in its own way: kustomize puts a digest of the config into the name
 /// of its `ConfigMap`, the chart puts one beside the pod; helm makes no namespace of its own.
 fn compared(objects: Vec<Value>) -> BTreeMap<String, Value> {
@@ -73,6 +85,7 @@ fn compared(objects: Vec<Value>) -> BTreeMap<String, Value> {
             "Deployment" => {
                 let template = &mut object["spec"]["template"];
                 template["metadata"]["annotations"].as_mapping_mut().unwrap().remove("checksum/config");
+                by_name(&mut template["spec"]);
                 for volume in template["spec"]["volumes"].as_sequence_mut().unwrap() {
                     if volume["name"] == "config" {
                         volume["configMap"]["name"] = "descope-gitops".into();
@@ -86,9 +99,73 @@ fn compared(objects: Vec<Value>) -> BTreeMap<String, Value> {
     found
 }
 
+/// Something else keeps the checkout.
+const VOLUME: [&str; 3] =
+    ["source.gitSync.enabled=false", "source.volume.claim=descope-config", "source.volume.path=current"];
+
+/// Every object that chart and base can render, by the schemas of Kubernetes itself; `.ci/run` unpacks those of an old version
+/// and a new one. What belongs to an operator has its schema elsewhere.
+#[test]
+fn what_is_rendered_is_what_kubernetes_takes() {
+    let schemas = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/ci-tools/kubernetes-schemas");
+    let all = [
+        "podDisruptionBudget.enabled=true",
+        "extraCa.configMap=ca",
+        "image.pullPolicy=Always",
+        "priorityClassName=high",
+        r#"tolerations=[{"key":"a","operator":"Exists"}]"#,
+        r#"env=[{"name":"HTTPS_PROXY","value":"http://proxy.example:3128"}]"#,
+    ];
+    let volume = [&VOLUME[..], &["state.claim=kept", "networkPolicy.egressPorts[0]=22"]].concat();
+    let components = "components: [poddisruptionbudget, extra-ca]\n";
+    let (Some(whole), Some(without), Some(base)) = (helm(&all), helm(&volume), kustomize(components)) else { return };
+    let objects = [whole.unwrap(), without.unwrap(), base].concat();
+    if !schemas.is_dir() {
+        assert!(std::env::var("CI").as_deref() != Ok("true"), "no schemas of Kubernetes");
+        return eprintln!("skipped: no schemas of Kubernetes");
+    }
+    let mut kinds = BTreeSet::new();
+    for version in fs::read_dir(schemas).unwrap() {
+        let folder = version.unwrap().path();
+        for object in &objects {
+            let (kind, version) = (object["kind"].as_str().unwrap(), object["apiVersion"].as_str().unwrap());
+            let name = format!("{kind}-{}.json", version.replace(".k8s.io", "").replace('/', "-")).to_lowercase();
+            let schema: serde_json::Value =
+                serde_json::from_str(&fs::read_to_string(folder.join(name)).unwrap()).unwrap();
+            let validator = jsonschema::options().with_retriever(Files(folder.clone())).build(&schema).unwrap();
+            let instance = serde_json::to_value(object).unwrap();
+            let wrong: Vec<String> =
+                validator.iter_errors(&instance).map(|error| format!("{}: {error}", error.instance_path())).collect();
+            assert!(wrong.is_empty(), "{kind} by {}: {wrong:#?}", folder.display());
+            kinds.insert(kind.to_owned());
+        }
+    }
+    assert_eq!(kinds.len(), 7, "{kinds:?}");
+}
+
+/// The schemas refer to each other by address.
+struct Files(PathBuf);
+
+impl jsonschema::Retrieve for Files {
+    fn retrieve(
+        &self,
+        uri: &jsonschema::Uri<String>,
+    ) -> Result<serde_json::Value, Box<dyn std::error::Error + Send + Sync>> {
+        let name = uri.as_str().rsplit('/').next().unwrap_or_default();
+        Ok(serde_json::from_str(&fs::read_to_string(self.0.join(name))?)?)
+    }
+}
+
 #[test]
 fn chart_and_kustomize_base_render_to_the_same_objects() {
-    for (values, more, kinds) in [(&[][..], "", 5), (&["podMonitor.enabled=true"], "components: [podmonitor]\n", 6)] {
+    for (values, more, kinds) in [
+        (&[][..], "", 5),
+        (&["podMonitor.enabled=true"], "components: [podmonitor]\n", 6),
+        (&["prometheusRule.enabled=true"], "components: [prometheusrule]\n", 6),
+        (&["podDisruptionBudget.enabled=true"], "components: [poddisruptionbudget]\n", 6),
+        (&["extraCa.configMap=descope-gitops-ca"], "components: [extra-ca]\n", 5),
+        (&VOLUME, "components: [volume]\n", 5),
+    ] {
         let (Some(chart), Some(base)) = (helm(values), kustomize(more)) else { return };
 
         let (chart, base) = (compared(chart.unwrap()), compared(base));
@@ -188,4 +265,7 @@ fn the_charts_copy_of_the_alerts_is_the_one_that_is_tested() {
     let copy = fs::read_to_string(format!("{CHART}/alerts.yaml")).unwrap();
 
     assert!(copy == fs::read_to_string("deploy/prometheus/alerts.yaml").unwrap(), "copy deploy/prometheus/alerts.yaml");
+    let component = fs::read_to_string("deploy/kubernetes/prometheusrule/prometheusrule.yaml").unwrap();
+    let spec = documents(&component)[0]["spec"].clone();
+    assert_eq!(spec, serde_yaml::from_str::<Value>(&copy).unwrap(), "copy deploy/prometheus/alerts.yaml");
 }
