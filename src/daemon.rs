@@ -192,6 +192,7 @@ impl Parts {
                 queue: queue.clone(),
                 pause,
                 forbidden,
+                interval: config.source.interval,
                 backoff: settings::backoff(config),
                 pace: settings::pace(config),
                 metrics: Arc::clone(&metrics),

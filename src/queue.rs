@@ -76,6 +76,11 @@ pub enum Verdict {
         /// Why, for the status.
         message: String,
     },
+    /// It is not permitted, and may be one day though nothing of ours changes: [`Queue::ask_again`].
+    Forbid {
+        /// Why, for the status.
+        message: String,
+    },
     /// The resource is not what the plan rested on: off the queue, and a pass is asked for.
     Superseded,
     /// Not tried: back on the queue at once, as it was.
@@ -192,6 +197,13 @@ impl Queue {
         let (added, after) = state.core.lane_mut(project).replace(tasks, fresh, Instant::now());
         self.count_added("plan", added);
         self.changed_and(state, project, after == After::Stale);
+    }
+
+    /// What was not permitted gets a new try, as if it had changed.
+    pub fn ask_again(&self, project: &ProjectName) {
+        let mut state = self.lock();
+        state.core.lane_mut(project).ask_again(Instant::now());
+        self.changed_and(state, project, false);
     }
 
     /// A look at a project begins, for this revision of its files; the next [`Queue::replace`] brings the plan that rests

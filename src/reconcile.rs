@@ -91,6 +91,8 @@ pub struct Reconciler {
     pub queue: Queue,
     /// Kinds that the key may not write; forgiven by each pass.
     pub forbidden: watch::Sender<BTreeMap<&'static str, (u32, String)>>,
+    /// How often what was not permitted is tried again.
+    pub interval: Duration,
     /// Why the project as a whole waits.
     pub pause: Pause,
     /// How long to wait before looking again after a failure.
@@ -135,6 +137,8 @@ pub struct Memory {
     resume_at: Option<Instant>,
     /// What was refused before it was suspended: maintenance hides no failure.
     suspended_problems: BTreeMap<Key, Problem>,
+    /// When what was not permitted was tried again last.
+    asked_again_at: Option<Instant>,
     /// What is parked or backs off gets a fresh try with the next plan.
     is_fresh: bool,
     held: BTreeSet<&'static str>,
@@ -452,6 +456,7 @@ impl Reconciler {
             // Before the new tasks, of which a worker may take one at once.
             self.pause.take_in();
             self.queue.replace(&self.assessor.project, tasks, is_fresh);
+            self.ask_again();
             self.memory.planned = Some(desired);
             // Only now: what waited was of an older plan.
             self.pause.planned();
@@ -636,6 +641,17 @@ impl Reconciler {
     /// Of the desired state in force.
     fn revision(&self) -> &str {
         self.memory.load.as_ref().and_then(|load| load.revision.as_deref()).unwrap_or_default()
+    }
+
+    /// What was not permitted may be by now, and nothing but a try tells: one an interval, not one a pass.
+    fn ask_again(&mut self) {
+        let now = Instant::now();
+        // The timer strays a little.
+        let is_time = self.memory.asked_again_at.is_none_or(|at| now.duration_since(at) >= self.interval / 2);
+        if is_time {
+            self.memory.asked_again_at = Some(now);
+            self.queue.ask_again(&self.assessor.project);
+        }
     }
 
     /// A kind that failed for now is asked for again before the next interval; a refused one waits for it. What left the

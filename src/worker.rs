@@ -220,6 +220,12 @@ impl Worker {
                 tracing::error!(id, attempt, reason = message, "change refused; it waits until something changes");
                 "failed"
             }
+            Verdict::Forbid { message } => {
+                if work.attempts == 0 {
+                    tracing::error!(id, attempt, reason = message, "change not permitted; it is asked for again");
+                }
+                "failed"
+            }
             Verdict::Superseded => "superseded",
             Verdict::Released => return,
         };
@@ -250,7 +256,7 @@ impl Conclusion {
 async fn attempt(target: &Target, kind: &'static dyn Kind, work: &Work) -> Conclusion {
     if let Some(message) = target.is_forbidden(kind.name()) {
         record::blocked(target, &work.tasks);
-        return Conclusion::all(work, &Verdict::Park { message });
+        return Conclusion::all(work, &Verdict::Forbid { message });
     }
     let part = kind.spec().part(work.tasks.head.slot.part).unwrap_or_else(|| kind.spec().main());
     if fresh::is_needed(part, work) {
@@ -511,7 +517,7 @@ async fn judge(target: &Target, kind: &'static dyn Kind, tasks: &NonEmpty<&Task>
     }
     if error.is_forbidden() {
         target.note_forbidden(kind.name(), &message);
-        return Sent::Refused(message);
+        return if tasks.len() == 1 { Sent::Each(Verdict::Forbid { message }) } else { Sent::Refused(message) };
     }
     let is_rejected = matches!(error, descope::Error::Rejected { .. });
     match (is_rejected, tasks.len()) {

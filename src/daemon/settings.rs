@@ -325,6 +325,7 @@ pub fn deep(config: &Config) -> Deep {
         if fifth > 0 { (fifth, window) } else { (1, window.mul_f64(5.0 / requests.max(f64::MIN_POSITIVE))) }
     };
     Deep::new(Share {
+        refused: config.source.interval,
         interval: config.source.deep_interval,
         most: config.rate_limit.limit.map(share),
         at_once: READS_OF_A_PASS,

@@ -15,6 +15,9 @@ use serde_json::Value;
 /// Longer messages are cut: they go to logs and to the status.
 const LONGEST_MESSAGE: usize = 300;
 
+/// What a key may not do, and what a plan has not: no source names the status of either.
+const FORBIDDEN: [&str; 3] = ["E111008", "E111009", "E111703"];
+
 /// `E` and six digits, with room.
 const LONGEST_CODE: usize = 32;
 
@@ -46,9 +49,10 @@ pub async fn read(call: &Call, project_id: &str, redactor: &Redactor, response: 
         401 => Err(Error::Unauthorized { project: clean(project_id, LONGEST_MESSAGE, redactor) }),
         400..=499 => {
             let (code, message) = refusal(&response.body, redactor);
-            Err(match status {
-                403 => Error::Forbidden { operation, message },
-                _ => Error::Rejected { operation, status, code, message },
+            Err(if status == 403 || FORBIDDEN.contains(&&*code) {
+                Error::Forbidden { operation, message }
+            } else {
+                Error::Rejected { operation, status, code, message }
             })
         }
         500..=599 => {

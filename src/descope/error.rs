@@ -13,8 +13,11 @@ pub enum Error {
         /// The project id that was sent with it.
         project: String,
     },
-    /// 403: the key lacks a right, or the plan lacks the feature.
-    #[error("Descope does not permit {operation} with this management key or plan: {message}")]
+    /// 403, or a code that means the same: the key lacks a right, or the plan lacks the feature.
+    #[error(
+        "Descope does not permit {operation} with this management key or plan: {message}; give the key that right or the \
+         project that plan, or take what needs it out of the files"
+    )]
     Forbidden {
         /// The route template.
         operation: &'static str,

@@ -210,7 +210,8 @@ async fn refusals_are_returned_at_once_in_words_for_the_operator() {
         ),
         (
             status(403, r#"{"errorDescription":"Forbidden","errorMessage":"plan"}"#),
-            "Descope does not permit PATCH /v1/mgmt/tenant/patch with this management key or plan: Forbidden: plan",
+            "Descope does not permit PATCH /v1/mgmt/tenant/patch with this management key or plan: Forbidden: plan; give the key that right or the \
+             project that plan, or take what needs it out of the files",
         ),
         (
             status(400, r#"{"errorCode":"E011003","errorMessage":"no such K2secret"}"#),

@@ -38,6 +38,8 @@ const LAG: Duration = Duration::from_secs(10);
 pub struct Share {
     /// Each is read again after this, as far as `most` allows.
     pub interval: Duration,
+    /// One that was refused is asked for again after this, in turn with the others.
+    pub refused: Duration,
     /// So many reads within so long; `None`: as many as there are.
     pub most: Option<(usize, Duration)>,
     /// So many a pass reads itself of what its commit changed: it waits for them.
@@ -46,7 +48,7 @@ pub struct Share {
 
 impl Share {
     /// For one look at everything.
-    pub const ALL: Self = Self { interval: Duration::MAX, most: None, at_once: usize::MAX };
+    pub const ALL: Self = Self { interval: Duration::MAX, refused: Duration::MAX, most: None, at_once: usize::MAX };
 }
 
 /// A part of one resource that a file declares.
@@ -116,6 +118,7 @@ struct Ours {
 struct Failed {
     reason: String,
     again: Instant,
+    is_transient: bool,
 }
 
 /// What a read told.
@@ -157,7 +160,10 @@ impl Deep {
 
     /// Somebody wants to know what is there, however young the last read is.
     pub fn ask(&self) {
-        self.state().asked_at = Some(Instant::now());
+        let mut state = self.state();
+        let now = Instant::now();
+        state.asked_at = Some(now);
+        state.failed.values_mut().for_each(|failed| failed.again = failed.again.min(now));
     }
 
     /// These are declared now, and nothing else; of kinds that are `unseen` this time, what was before.
@@ -242,9 +248,9 @@ impl Deep {
         let mut state = self.state();
         state.urgent.remove(&place);
         state.kept.remove(&place);
-        let wait = if is_transient { AGAIN } else { state.share.interval.max(AGAIN) };
-        let again = Instant::now().checked_add(wait).unwrap_or_else(Instant::now);
-        state.failed.insert(place, Failed { reason, again });
+        let wait = if is_transient { AGAIN } else { state.share.refused };
+        let again = later(Instant::now(), wait);
+        state.failed.insert(place, Failed { reason, again, is_transient });
     }
 
     /// What is there as far as anybody knows; `None` where it was not read yet.
@@ -329,6 +335,11 @@ impl Deep {
     }
 }
 
+fn later(at: Instant, wait: Duration) -> Instant {
+    const NEVER: Duration = Duration::from_secs(86400 * 365);
+    at.checked_add(wait.min(NEVER)).unwrap_or(at)
+}
+
 impl State {
     /// Who is read when: what a commit waits for, what was never read, what we wrote, then what was read longest ago.
     fn in_turn(&self, now: Instant) -> Vec<(Instant, Wanted)> {
@@ -344,15 +355,14 @@ impl State {
 
     /// What is due goes before what is not.
     fn turn(&self, place: &Place, now: Instant) -> (bool, u8, Instant) {
-        let (rank, due) = self.due(place, now);
+        let (rank, due) = self.due(place);
         (due > now, rank, due)
     }
 
-    fn due(&self, place: &Place, now: Instant) -> (u8, Instant) {
-        let later =
-            |at: Instant, wait: Duration| at.checked_add(wait).unwrap_or(now + Duration::from_secs(86400 * 365));
+    fn due(&self, place: &Place) -> (u8, Instant) {
         if let Some(failed) = self.failed.get(place) {
-            return (1, failed.again);
+            // Many that stay refused keep nobody else waiting.
+            return (if failed.is_transient { 1 } else { 3 }, failed.again);
         }
         if self.urgent.contains(place) {
             return (0, self.since);
@@ -456,7 +466,7 @@ mod tests {
 
     fn deep(most: usize, at_once: usize) -> Deep {
         let most = Some((most, Duration::from_secs(60)));
-        Deep::new(Share { interval: Duration::from_secs(3600), most, at_once })
+        Deep::new(Share { interval: Duration::from_secs(3600), refused: Duration::from_secs(300), most, at_once })
     }
 
     fn names(turn: &[Wanted]) -> Vec<&str> {
@@ -486,6 +496,24 @@ mod tests {
         assert_eq!(next(&deep), None, "nothing is due");
         tokio::time::advance(Duration::from_secs(3540)).await;
         assert_eq!([next(&deep), next(&deep), next(&deep)], [Some("a".to_owned()), Some("b".to_owned()), None]);
+    }
+
+    /// It was not read again before the interval of all was over, however loudly somebody asked.
+    #[tokio::test(start_paused = true)]
+    async fn what_was_refused_is_asked_for_again_in_turn_and_at_once_where_somebody_asks() {
+        let deep = deep(9, 9);
+        deep.want(["a", "b"].map(|name| wanted(name, 1)).to_vec(), &none());
+        deep.failed(&wanted("a", 1), "not permitted".to_owned(), false);
+        assert_eq!([next(&deep), next(&deep)], [Some("b".to_owned()), None], "what was never read comes first");
+
+        tokio::time::advance(Duration::from_secs(300)).await;
+        assert_eq!(names(&deep.at_once()), ["a"]);
+        deep.failed(&wanted("a", 1), "not permitted".to_owned(), false);
+        assert_eq!(next(&deep), None);
+
+        deep.ask();
+
+        assert_eq!([next(&deep), next(&deep), next(&deep)], [Some("b".to_owned()), Some("a".to_owned()), None]);
     }
 
     #[tokio::test(start_paused = true)]

@@ -219,9 +219,10 @@ fn wait_for_parts(inputs: &Inputs<'_>, declared: &Declared, unread: &[&'static s
     for part in unread {
         let Declared { key, place, .. } = declared;
         let reason = inputs.observed.unread.get(&(key.clone(), part)).and_then(Option::as_ref);
+        let what = if part.is_empty() { "it".to_owned() } else { format!("its {part}") };
         let why = match reason {
-            Some(reason) => format!("its {part} could not be read: {reason}"),
-            None => format!("its {part} could not be read yet"),
+            Some(reason) => format!("{what} could not be read: {reason}"),
+            None => format!("{what} could not be read yet"),
         };
         if plan.unread.len() < UNREAD_NAMED || reason.is_some() {
             plan.warnings.push(format!("{place}: {key} waits: {why}"));

@@ -63,6 +63,8 @@ pub(super) struct Entry {
     pub attempts: u32,
     /// Why the last of them failed; kept while the next one is under way.
     pub last_failure: Option<String>,
+    /// Parked since it was not permitted.
+    pub is_forbidden: bool,
     /// An earlier try may have taken effect.
     pub verify: bool,
     /// When the last wait after a failure ended.
@@ -86,6 +88,7 @@ impl Entry {
             status: Status::Waiting,
             attempts: 0,
             last_failure: None,
+            is_forbidden: false,
             verify: false,
             woken_at: None,
             part: 0,

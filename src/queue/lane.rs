@@ -284,6 +284,7 @@ impl Lane {
                     entry.attempts = if fresh { 0 } else { before.attempts };
                     entry.last_failure.clone_from(&before.last_failure);
                     entry.verify = before.verify;
+                    entry.is_forbidden = before.is_forbidden;
                     entry.woken_at = before.woken_at;
                     entry.queued_at = before.queued_at;
                 }
@@ -424,6 +425,7 @@ impl Lane {
             self.set(index, now, |entry| entry.status = Status::Waiting);
             return After::Nothing;
         }
+        let is_forbidden = matches!(verdict, Verdict::Forbid { .. });
         match verdict {
             Verdict::Done => {
                 for slot in &task.frees {
@@ -446,9 +448,10 @@ impl Lane {
                 });
                 After::Requeued("retry")
             }
-            Verdict::Park { message } => {
+            Verdict::Park { message } | Verdict::Forbid { message } => {
                 self.set(index, now, |entry| {
                     entry.attempts = entry.attempts.saturating_add(1);
+                    entry.is_forbidden = is_forbidden;
                     entry.status = Status::Parked { message };
                 });
                 // What it waited for is done, though Descope may not know it yet: a look tells whether that is so by then.
@@ -545,6 +548,21 @@ impl Lane {
         let Some(&index) = self.by_slot.get(slot) else { return };
         if matches!(self.entries[index].status, Status::Parked { .. } | Status::Delayed { .. }) {
             self.set(index, now, |entry| entry.status = Status::Waiting);
+        }
+    }
+
+    /// What was not permitted gets a new try.
+    pub fn ask_again(&mut self, now: Instant) {
+        for index in 0..self.entries.len() {
+            let entry = &self.entries[index];
+            let Status::Parked { message } = &entry.status else { continue };
+            if entry.is_forbidden {
+                let message = message.clone();
+                self.set(index, now, |entry| {
+                    entry.last_failure = Some(message);
+                    entry.status = Status::Waiting;
+                });
+            }
         }
     }
 

@@ -70,6 +70,7 @@ fn verdict() -> impl Strategy<Value = Verdict> {
         4 => Just(Verdict::Done),
         2 => any::<bool>().prop_map(|ambiguous| Verdict::Retry { message: String::new(), ambiguous }),
         1 => Just(Verdict::Park { message: String::new() }),
+        1 => Just(Verdict::Forbid { message: String::new() }),
         1 => Just(Verdict::Superseded),
         1 => Just(Verdict::Released),
     ]
@@ -263,7 +264,9 @@ impl Model {
                 let until = now + BACKOFF.delay(twin.attempts, 0.0);
                 twin.status = Status::Delayed { until, message: message.clone() };
             }
-            Verdict::Park { message } => twin.status = Status::Parked { message: message.clone() },
+            Verdict::Park { message } | Verdict::Forbid { message } => {
+                twin.status = Status::Parked { message: message.clone() }
+            }
             Verdict::Released => {
                 twin.verify |= verify;
                 twin.status = Status::Waiting;

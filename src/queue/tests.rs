@@ -281,6 +281,26 @@ async fn the_same_cause_keeps_its_wait_and_stays_parked_until_it_changes() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_was_not_permitted_is_asked_for_again_and_what_was_refused_is_not() {
+    let queue = queue();
+    let plan = || vec![update("bad", 1), update("forbidden", 2)];
+    queue.replace(&production(), plan(), false);
+    for verdict in [park(), Verdict::Forbid { message: "no such plan".into() }] {
+        let work = queue.take().await.unwrap();
+        queue.finish(work, vec![verdict]);
+    }
+    queue.replace(&production(), plan(), false);
+    assert_eq!(queue.counts(), Counts { parked: 2, ..Counts::default() });
+
+    queue.ask_again(&production());
+
+    assert_eq!(queue.counts(), Counts { ready: 1, parked: 1, ..Counts::default() });
+    let work = queue.take().await.unwrap();
+    assert_eq!((&*work.tasks.head.slot.key.name, work.attempts), ("forbidden", 1));
+    assert_eq!(work.last_failure.as_deref(), Some("no such plan"));
+}
+
+#[tokio::test(start_paused = true)]
 async fn fresh_gives_waiting_and_parked_tasks_a_new_try() {
     let queue = queue();
     let plan = || vec![task(Action::Create, "tenants", "late", 1), update("bad", 2)];

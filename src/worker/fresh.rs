@@ -39,8 +39,9 @@ pub(super) async fn attempt(target: &Target, kind: &'static dyn Kind, part: &'st
         let live = match read(&reader, kind, part, task).await {
             Ok(live) => target.deep.settled(&task.slot.key, part, live),
             Err(error) if error.is_forbidden() => {
-                target.note_forbidden(kind.name(), &error.to_string());
-                return Conclusion::all(work, &Verdict::Park { message: error.to_string() });
+                let message = error.to_string();
+                target.note_forbidden(kind.name(), &message);
+                return Conclusion::all(work, &Verdict::Forbid { message });
             }
             // What was made a moment ago may not be there yet for who reads.
             Err(error @ descope::Error::Rejected { .. }) if task.seen == 0 => {

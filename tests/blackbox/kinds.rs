@@ -267,7 +267,14 @@ const SECRETS: [(&str, &str); 4] = [
 ];
 
 async fn world() -> World {
-    let mut world = World::with(Setup::default()).await;
+    world_where(&[]).await
+}
+
+/// With these switches of the simulator.
+async fn world_where(switches: &[&str]) -> World {
+    let mut setup = Setup::default();
+    setup.simulator.extend(switches.iter().map(|switch| format!("--set={switch}")));
+    let mut world = World::with(setup).await;
     let secrets = world.path("secrets");
     std::fs::create_dir(&secrets).unwrap();
     let project = [
@@ -382,9 +389,15 @@ fn of(name: &str) -> Case {
 }
 
 async fn goes_the_way(name: &str) {
-    let case = of(name);
+    goes_the_way_where(name, &[], &[]).await;
+}
+
+/// The same with these switches of the simulator, less the drifts of fields that they hide.
+pub async fn goes_the_way_where(name: &str, switches: &[&str], hidden: &[&str]) {
+    let mut case = of(name);
+    case.drifts.retain(|drift| !drift.as_object().unwrap().keys().any(|field| hidden.contains(&field.as_str())));
     {
-        let mut world = world().await;
+        let mut world = world_where(switches).await;
         for (file, text) in case.files {
             world.write(file, text);
         }
