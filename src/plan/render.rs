@@ -182,7 +182,9 @@ pub struct Identity {
 pub struct Forecast {
     /// Write requests.
     pub requests: usize,
-    /// Read requests: of the look that it begins with, as every pass does.
+    /// Read requests: of the look that it begins with, as every pass does. A drain that lasts longer than a minute (or
+    /// than `source.interval`) looks again before it overwrites or deletes: at most twice in that time for each kind, which
+    /// is not counted here.
     #[serde(default)]
     pub reads: usize,
     /// About how long both take under the configured limit.

@@ -242,6 +242,10 @@ fn live(side: &[(Key, Value)]) -> World {
                 "id": "ROL1", "createdTime": 7, "name": *key.name, "tenantId": key.tenant.as_deref().unwrap_or(""),
                 "description": "", "permissionNames": [], "default": false, "private": false,
             }),
+            "ssoApplications" => json!({
+                "id": *key.name, "type": "saml", "name": "App", "description": "", "groupsMapping": [], "entityId": "e",
+            }),
+            "passwordSettings" => json!({ "enabled": false, "minLength": 8 }),
             _ => json!({
                 "id": *key.name, "selfProvisioningDomains": [], "customAttributes": {}, "authType": "none",
                 "domains": [], "createdTime": 7, "enforceSSO": false, "disabled": false, "roleInheritance": "",

@@ -163,3 +163,66 @@ async fn a_list_that_cannot_be_right_is_no_observation_of_any_kind() {
     assert_eq!(world.entity("tenants", "t").await.unwrap()["customAttributes"]["foreign"], "kept");
     assert_eq!(world.entity("roles", "r").await.unwrap()["permissionNames"], json!(["p"]));
 }
+
+/// Entries with an `appId` were taken for the project's own: updated, and deleted in their stead.
+#[tokio::test]
+async fn entries_of_an_application_are_none_of_the_projects() {
+    let guards = "guards: { deleteAfter: 0s, maxDeletes: 100, maxDeletePercent: 100 }";
+    let project = ["firstContact: apply", "policy: sync", guards].map(str::to_owned).to_vec();
+    let mut world = World::with(Setup { project, ..Setup::default() }).await;
+    write_some(&world, 2, 2, 1);
+    world.converge().await;
+    let before = world.writes().await.len();
+    world.sim(reqwest::Method::PUT, "options", Some(json!({ "appEntries": true }))).await;
+
+    world.fresh_pass().await;
+    world.assert_nothing_left().await;
+    assert!(world.is_converged().await);
+    assert_eq!((world.writes().await.len(), &world.project().await["undeclared"]), (before, &json!(0)));
+    // One that left the files is deleted once, and its namesake in an application is not what is looked at then.
+    write_some(&world, 2, 1, 1);
+    world.until("deleted", async |world| world.entity("roles", "r1").await.is_none()).await;
+    world.converge_on(4).await;
+    world.assert_nothing_left().await;
+    assert_eq!(world.writes().await.len(), before + 1);
+}
+
+/// It counted as a time-out: `Retry-After` was lost, and requests went on into the lockout.
+#[tokio::test]
+async fn a_429_counts_by_its_head_whatever_becomes_of_its_body() {
+    for fault in ["endless_body", "short_body"] {
+        let mut world = World::new().await;
+        write_some(&world, 1, 1, 0);
+        world.converge().await;
+        let refusal = json!({
+            "fault": fault, "status": 429, "headers": { "retry-after": "3" }, "match": { "path": ROLES, "times": 1 },
+        });
+        world.faults(json!([refusal])).await;
+        let (seq, start) = (world.newest_seq().await, tokio::time::Instant::now());
+
+        world.fresh_pass().await;
+
+        assert!(start.elapsed() >= std::time::Duration::from_millis(2900), "{fault}: {:?}", start.elapsed());
+        let codes: Vec<(Value, Value)> =
+            world.requests_since(seq).await.iter().map(|e| (e["path"].clone(), e["status"].clone())).collect();
+        let refused = codes.iter().position(|(_, code)| *code == 429).expect("it was refused");
+        assert!(codes[refused + 1..].iter().all(|(_, code)| *code == 200), "{fault}: {codes:?}");
+        assert_eq!(world.status().await["limiters"][0]["throttledTotal"], 1, "{fault}");
+        assert!(world.is_converged().await, "{fault}");
+    }
+}
+
+/// Each retry took the next connection of the pool, which the gateway closed as well: no write ever went through.
+#[tokio::test]
+async fn a_gateway_that_closes_after_one_answer_lets_everything_through() {
+    let mut setup = Setup::default();
+    setup.simulator.push("--set=answersPerConnection=1".to_owned());
+    let mut world = World::with(setup).await;
+    write_some(&world, 3, 3, 5);
+
+    world.converge().await;
+
+    assert_eq!(world.project().await["problems"], json!([]));
+    world.fresh_pass().await;
+    assert!(world.is_converged().await);
+}

@@ -1,5 +1,7 @@
 //! What the API gives in an answer and refuses in a request: left out, and sent once more.
 
+use crate::guards::approve;
+use crate::guards::held;
 use crate::harness::World;
 use serde_json::Value;
 use serde_json::json;
@@ -133,4 +135,71 @@ async fn the_labels_of_options_survive_a_change_of_their_attribute() {
     let message = world.problem("userAttributes", "plan").await.unwrap()["message"].as_str().unwrap().to_owned();
     assert!(message.contains("would drop the labels; change them in the console"), "{message}");
     assert_eq!(labels(&world).await, json!([{ "value": "free", "label": "Free of charge" }]));
+}
+
+/// Clearing a field of a tenant took the call that overwrites all of it, and reset what nobody declared.
+#[tokio::test]
+async fn clearing_fields_of_a_tenant_is_a_patch_of_those_alone() {
+    let mut world = World::new().await;
+    let file = |more: &str| format!("tenants:\n  - id: acme\n    name: Acme\n{more}");
+    world.write(
+        "a.yaml",
+        &file("    selfProvisioningDomains: [acme.example]\n    customAttributes: { plan: gold, seats: 3 }\n    enforceSSOExclusions: [u]\n"),
+    );
+    world.converge().await;
+    let foreign =
+        json!({ "authType": "saml", "federatedAppIds": ["app"], "idJagEnabled": true, "roleInheritance": "userOnly" });
+    world.edit_live("tenants/acme", foreign.clone()).await;
+    world.fresh_pass().await;
+    let before = world.writes().await.len();
+
+    world.write(
+        "a.yaml",
+        &file("    selfProvisioningDomains: []\n    customAttributes: { plan: null, seats: 3 }\n    enforceSSOExclusions: null\n"),
+    );
+    world.until("sent", async |world| world.writes().await.len() > before).await;
+    world.fresh_pass().await;
+    world.until("converged", async |world| world.is_converged().await).await;
+
+    let writes = world.writes().await.split_off(before);
+    let lines: Vec<&str> = writes.iter().map(|(line, _)| line.as_str()).collect();
+    assert_eq!(lines, ["PATCH /v1/mgmt/tenant/patch"]);
+    let expected = json!({ "id": "acme", "selfProvisioningDomains": [], "customAttributes": { "seats": 3 }, "enforceSSOExclusions": [] });
+    assert_eq!(writes[0].1, expected);
+    let acme = world.entity("tenants", "acme").await.unwrap();
+    for (name, value) in foreign.as_object().unwrap() {
+        assert_eq!(&acme[name], value, "{name}");
+    }
+    assert_eq!(acme["customAttributes"], json!({ "seats": 3 }));
+}
+
+/// It was a warning, and was sent.
+#[tokio::test]
+async fn what_would_be_reset_unseen_is_held_and_an_approval_counts_for_one_write() {
+    let mut setup = crate::harness::Setup::default();
+    setup.simulator.push("--set=passwordV2=false".to_owned());
+    let mut world = World::with(setup).await;
+    let file = |length: u8, more: &str| format!("passwordSettings: {{ minLength: {length}, lowercase: true{more} }}\n");
+    world.write("a.yaml", &file(12, ""));
+    world.start().await;
+    let sent = async |world: &World| world.writes().await.len();
+
+    let fingerprint = held(&world, "would_reset").await;
+    assert_eq!(sent(&world).await, 0);
+    let holds = world.project().await["holds"].clone();
+    assert!(holds[0]["approvable"] == true && holds[0]["endsWith"].as_str().unwrap().contains("one write"), "{holds}");
+    assert!(!world.is_converged().await);
+    assert_eq!(approve(&world, &fingerprint).await, 200);
+    world.until("sent", async |world| sent(world).await == 1).await;
+
+    world.write("a.yaml", &file(14, ""));
+    let again = held(&world, "would_reset").await;
+    assert_ne!(again, fingerprint);
+    world.fresh_pass().await;
+    assert_eq!(sent(&world).await, 1);
+
+    // The lasting remedy: to declare what nobody can read.
+    world.write("a.yaml", &file(14, ", anyLetter: true, disallowEmailMatch: false, disallowedCharacters: ''"));
+    world.until("sent", async |world| sent(world).await == 2).await;
+    world.converge().await;
 }

@@ -68,6 +68,38 @@ prop_compose! {
     }
 }
 
+/// Groups whose members get roles.
+pub fn application(roles: Vec<String>) -> impl Strategy<Value = Value> {
+    let some = proptest::sample::select(vec![0usize, 0, 0, 0, 1, 2]);
+    let roles = some.prop_flat_map(move |most| proptest::sample::subsequence(roles.clone(), 0..=most));
+    (maybe(text()), proptest::option::of(roles)).prop_map(|(description, roles)| {
+        let named = |roles: Vec<String>| roles.into_iter().map(|name| json!({ "name": name })).collect::<Vec<_>>();
+        let groups = roles.map(|roles| json!([{ "name": "g", "roles": named(roles) }]));
+        with(vec![
+            ("type", Some(json!("saml"))),
+            ("name", Some(json!("App"))),
+            ("description", description),
+            ("groupsMapping", groups),
+        ])
+    })
+}
+
+prop_compose! {
+    /// Rules of which Descope shows some or not, and which are reset where a write does not carry them.
+    pub fn passwords()(
+        enabled in maybe(flag()),
+        shown in proptest::collection::vec(proptest::bool::weighted(0.8), 3),
+    ) -> Value {
+        let rule = |at: usize, value: Value| shown[at].then_some(value);
+        with(vec![
+            ("enabled", enabled),
+            ("anyLetter", rule(0, json!(true))),
+            ("disallowEmailMatch", rule(1, json!(true))),
+            ("disallowedCharacters", rule(2, json!("<>"))),
+        ])
+    }
+}
+
 /// No two tenants have a name or a domain in common.
 fn apart(id: &str, mut fields: Value) -> Value {
     let own = |value: &Value| json!(format!("{} of {id}", value.as_str().unwrap_or_default()));

@@ -1,5 +1,7 @@
 //! Everything that a plan is made of, drawn at random: few names, so that both sides, the inventory and the limits meet.
 
+use super::draws::application;
+use super::draws::passwords;
 use super::draws::permission;
 use super::draws::role;
 use super::draws::tenant;
@@ -138,7 +140,14 @@ fn names() -> Vec<Key> {
     let of_tenants = of_tenants.map(|(tenant, name)| Key::in_tenant("roles", tenant, name));
     // It reads like the role `own` of the tenant `t0`.
     let of_project = [Key::new("roles", BUILTIN_ROLE), Key::new("roles", "t0/own")];
-    [of("permissions", "p"), of("roles", "r"), of("tenants", "t"), of_tenants.to_vec(), of_project.to_vec()].concat()
+    let others = [Key::new("ssoApplications", "a0"), Key::new("ssoApplications", "a1"), passwords_key()];
+    let many = [of("permissions", "p"), of("roles", "r"), of("tenants", "t")].concat();
+    [many, of_tenants.to_vec(), of_project.to_vec(), others.to_vec()].concat()
+}
+
+/// The only one of its kind, which is always there.
+fn passwords_key() -> Key {
+    Key::new("passwordSettings", "passwordSettings")
 }
 
 /// Mostly without references: else nearly everything is referred to, and nothing else ever holds a delete.
@@ -159,6 +168,8 @@ fn fields(kind: &str) -> BoxedStrategy<Value> {
     match kind {
         "permissions" => permission().boxed(),
         "roles" => sparse(role((0..7).map(|n| format!("p{n}")).collect())),
+        "ssoApplications" => application((0..7).map(|n| format!("r{n}")).collect()).boxed(),
+        "passwordSettings" => passwords().boxed(),
         _ => {
             let roles = (0..7).map(|n| format!("r{n}")).chain(["own".to_owned()]).collect();
             let parent = proptest::option::weighted(0.1, Just(json!("t0")));
@@ -313,6 +324,13 @@ pub fn drawn() -> impl Strategy<Value = Drawn> {
             for odds in odds.values_mut() {
                 (odds.listed, odds.owned) = (0, 0);
             }
+        }
+        let of_passwords = odds.get_mut(passwords_key().kind).unwrap();
+        if contact == Contact::FirstOfEmpty {
+            // It would not be empty with them.
+            of_passwords.declared = 0;
+        } else {
+            of_passwords.listed = NEVER;
         }
         let fates = with_renames(names().into_iter().zip(fates).collect(), &odds);
         let owned = owned(&fates, &odds);

@@ -30,6 +30,13 @@ fn names(key: &Key, document: &Document) -> BTreeSet<(&'static str, Key)> {
         names.extend(texts("permissionNames").iter().map(|name| (resource::MAIN, Key::new("permissions", name))));
         names.extend(key.home().map(|tenant| (resource::MAIN, tenant)));
     }
+    if key.kind == "ssoApplications" {
+        let items = |value: Option<&Value>| value.and_then(Value::as_array).cloned().unwrap_or_default();
+        let groups = items(document.get("groupsMapping")).into_iter();
+        let roles = groups.flat_map(|group| items(group.get("roles")));
+        let roles = roles.filter_map(|role| Some(Key::new("roles", role.get("name")?.as_str()?)));
+        names.extend(roles.map(|role| (resource::MAIN, role)));
+    }
     if key.kind == "tenants" {
         names.extend(texts("parent").iter().map(|name| (resource::MAIN, Key::new("tenants", name))));
         for name in texts("defaultRoles") {
@@ -115,6 +122,7 @@ impl Drawn {
         self.policy == Policy::Sync
             && self.owned.get(key).is_some_and(|ownership| !ownership.protected)
             && self.listed(key).is_some()
+            && key.kind != "passwordSettings"
             && !self.is_declared(key)
             && !self.is_builtin(key)
             && !self.is_spoken_of(key)
@@ -234,7 +242,27 @@ impl Drawn {
                 }
             }
         }
+        let mut groups = document.get_mut("groupsMapping").and_then(Value::as_array_mut);
+        let groups = groups.iter_mut().flat_map(|groups| groups.iter_mut());
+        let roles = groups.filter_map(|group| group.get_mut("roles")?.as_array_mut()).flatten();
+        for role in roles {
+            let is_it = |old: &Key| *old == Key::new("roles", role["name"].as_str().unwrap_or_default());
+            let new = self.desired.resources.keys().find(|new| self.renamed_now(new).as_ref().is_some_and(is_it));
+            if let Some(new) = new {
+                role["name"] = json!(*new.name);
+            }
+        }
         document
+    }
+
+    /// Would the call that it takes reset a rule that nobody declares, and that no answer shows?
+    pub fn would_reset(&self, change: &Change) -> bool {
+        let rules = ["anyLetter", "disallowEmailMatch", "disallowedCharacters"];
+        let (Some(declared), Some(live)) = (self.desired.resources.get(&change.key), self.listed(&change.key)) else {
+            return false;
+        };
+        let is_lost = |rule: &&str| !declared.fields.contains_key(*rule) && !live.contains_key(*rule);
+        change.key.kind == "passwordSettings" && change.action == Action::Update && rules.iter().any(is_lost)
     }
 
     /// Who refers to this one, which is to be deleted.
@@ -324,9 +352,9 @@ impl Drawn {
     pub fn is_first_contact(&self, change: &Change, plan: &Plan) -> bool {
         let kind = change.key.kind;
         let is_seen = self.desired.kinds.contains(kind) && self.answers[kind] == Answer::Whole;
-        let identity = if kind == "tenants" { "id" } else { "name" };
+        let identity = if matches!(kind, "tenants" | "ssoApplications") { "id" } else { "name" };
         let is_new = |field: &FieldChange| {
-            let name = field.path.split('.').next().unwrap_or_default();
+            let name = field.path.split(['.', '[']).next().unwrap_or_default();
             let is_missing = self.finishes_a_create(change, plan) && resource::fold::is_zero(&field.from);
             self.unknown.iter().any(|(of, unknown)| *of == kind && *unknown == name)
                 && !is_missing
@@ -345,18 +373,19 @@ impl Drawn {
     pub fn dangers(&self, change: &Change) -> Vec<(Hold, Watch)> {
         let is_on = |value: Option<&Value>| value == Some(&json!(true));
         let Some(live) = self.listed(&change.key).filter(|_| change.action == Action::Update) else { return vec![] };
-        let fields = change.fields.iter().filter(|_| change.key.kind == "tenants");
         let danger = |field: &FieldChange| {
             let (from, to) = (is_on(live.get(&field.path)), is_on(Some(&field.to)));
             let has_sso = live.get("authType") == Some(&json!("saml"));
-            match (field.path.as_str(), from, to) {
-                ("enforceSSO", true, false) => Some((Hold::Weakening, self.guards.weakening)),
-                ("enforceSSO", false, true) if !has_sso => Some((Hold::Lockout, self.guards.lockout)),
-                ("disabled", false, true) => Some((Hold::Lockout, self.guards.lockout)),
+            match (change.key.kind, field.path.as_str(), from, to) {
+                ("tenants", "enforceSSO", true, false) => Some((Hold::Weakening, self.guards.weakening)),
+                ("tenants", "enforceSSO", false, true) if !has_sso => Some((Hold::Lockout, self.guards.lockout)),
+                ("tenants", "disabled", false, true) | ("passwordSettings", "enabled", true, false) => {
+                    Some((Hold::Lockout, self.guards.lockout))
+                }
                 _ => None,
             }
         };
-        fields.filter_map(danger).collect()
+        change.fields.iter().filter_map(danger).collect()
     }
 
     /// What the plan deletes together with this and what refers to it.
@@ -377,7 +406,7 @@ impl Drawn {
         reasons.extend(self.is_held_whole().then_some(Hold::FirstContact(Contact::Project)));
         reasons.extend(self.is_first_contact(change, plan).then_some(Hold::FirstContact(Contact::Part)));
         reasons.extend(self.is_shrunk(kind).then_some(Hold::ObservationShrank));
-        reasons.extend((change.would_reset.is_some()).then_some(Hold::WouldReset));
+        reasons.extend(self.would_reset(change).then_some(Hold::WouldReset));
         reasons.extend(
             self.dangers(change).into_iter().filter_map(|(hold, watch)| (watch == Watch::Hold).then_some(hold)),
         );
@@ -404,6 +433,7 @@ fn may_name(key: &Key, gone: &Key) -> bool {
     match key.kind {
         "roles" => matches!(gone.kind, "permissions" | "tenants"),
         "tenants" => matches!(gone.kind, "roles" | "tenants"),
+        "ssoApplications" => gone.kind == "roles",
         _ => false,
     }
 }
