@@ -167,6 +167,7 @@ impl Parts {
                     deep: deep.clone(),
                     unread: watch::Sender::new(false),
                     looks: Looks::default(),
+                    settings_turn: Arc::default(),
                     trusted_for: config.source.interval.min(TRUSTED),
                     forbidden: forbidden.clone(),
                     secrets: settings::secrets(config, settings, redactor),

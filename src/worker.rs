@@ -33,6 +33,7 @@ use std::collections::BTreeMap;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::Mutex;
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tracing::Instrument;
@@ -77,6 +78,8 @@ pub struct Target {
     pub unread: watch::Sender<bool>,
     /// What was looked at a moment ago.
     pub looks: Looks,
+    /// Held by the one that writes the project's settings.
+    pub settings_turn: Arc<Mutex<()>>,
     /// What Descope answers and refuses in requests.
     pub refused: watch::Sender<Refused>,
     /// An overwriting write or a delete that rests on an older observation looks again first.
@@ -168,16 +171,17 @@ impl Worker {
                 for (task, verdict) in work.tasks.iter().zip(&verdicts) {
                     self.record(&work, task, verdict);
                 }
+                // Before the queue lets go of the last work: whoever waits for that finds the look asked for.
+                self.read_back(target, &project, work.tasks.len());
                 self.queue.finish(work, verdicts);
             }
         }
-        self.read_back(target, &project);
     }
 
-    /// One look for all documents that were written, once nothing more is sent: it may take a call for each.
-    fn read_back(&self, target: &Target, project: &ProjectName) {
+    /// One look for all documents that were written, once nothing more is sent but what is `done`: it may take a call for each.
+    fn read_back(&self, target: &Target, project: &ProjectName, done: usize) {
         let counts = self.queue.counts_of(project);
-        let is_drained = counts.ready + counts.in_flight == 0;
+        let is_drained = counts.ready + counts.in_flight <= done;
         if is_drained && target.unread.send_if_modified(std::mem::take) {
             target.look_again.fire(Trigger::Interval);
         }
@@ -409,6 +413,7 @@ async fn send(
     let ids: Vec<Option<Arc<str>>> = tasks.iter().map(|task| id_of(target, kind, task)).collect();
     let paths = |task: &&Task| task.fields.iter().map(|change| change.path.clone()).collect::<Vec<String>>();
     let changed: Vec<Vec<String>> = tasks.iter().map(paths).collect();
+    let turn = if kind.spec().has_one_writer() { Some(target.settings_turn.lock().await) } else { None };
     let error = loop {
         for (task, write) in tasks.iter().zip(&mut writes) {
             let less = carried::without_refused(target, kind, part, write.as_ref().unwrap_or(&task.write));
@@ -442,6 +447,7 @@ async fn send(
             break error;
         }
     };
+    drop(turn);
     sending.failed(&error);
     if let Some(place) = place.filter(|_| error.may_have_taken_effect()) {
         // Never again, and never taken for done: the next pass sees whether it was made.
@@ -514,6 +520,10 @@ async fn judge(target: &Target, kind: &'static dyn Kind, tasks: &NonEmpty<&Task>
     }
     if error.is_transient() {
         return Sent::Each(Verdict::Retry { message, ambiguous: error.may_have_taken_effect() });
+    }
+    // What it was built on is not what is there any more.
+    if error.is_version_conflict() {
+        return Sent::Each(Verdict::Retry { message, ambiguous: true });
     }
     if error.is_forbidden() {
         target.note_forbidden(kind.name(), &message);

@@ -155,6 +155,13 @@ impl Error {
         }
     }
 
+    /// Somebody else changed the same document of the project's at the same time: looked at again, the call may work.
+    pub fn is_version_conflict(&self) -> bool {
+        // The refusal to touch a built-in role has the same words, and another code.
+        matches!(self, Self::Rejected { code, message, .. }
+            if code == "E111604" || code != "E024214" && message.to_lowercase().contains("version conflict"))
+    }
+
     /// Was it sent, whatever became of it?
     pub fn was_sent(&self) -> bool {
         match self {
@@ -235,6 +242,21 @@ mod tests {
             Error::Timeout { operation, after: Duration::from_millis(1500) }.to_string(),
             "Descope did not answer POST /v1/mgmt/role/create within 1.5 s"
         );
+    }
+
+    #[test]
+    fn a_version_conflict_is_told_by_its_code_or_its_words() {
+        let rejected = |code: &str, message: &str| Error::Rejected {
+            operation: "POST /v2/mgmt/theme/import",
+            status: 400,
+            code: code.to_owned(),
+            message: message.to_owned(),
+        };
+
+        assert!(rejected("E111604", "").is_version_conflict());
+        assert!(rejected("E011003", "Version conflict").is_version_conflict());
+        assert!(!rejected("E024214", "the role was not saved: version conflict").is_version_conflict());
+        assert!(!rejected("E011003", "Request is invalid").is_version_conflict());
     }
 
     #[test]

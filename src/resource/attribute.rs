@@ -45,7 +45,7 @@ const FIELDS: &[Field] = &[
 
 const MAIN_PART: Part = Part { name: MAIN, read: Read::List, how: How::Overwrite, fields: FIELDS };
 
-const BASE: Spec = Spec { identity: Identity::many("name"), verbs: Verbs::ALL, check, ..Spec::BASE };
+const BASE: Spec = Spec { identity: Identity::many("name"), verbs: Verbs::ALL, in_settings: true, check, ..Spec::BASE };
 
 static OF_USERS: Spec = Spec { name: "userAttributes", parts: &[MAIN_PART], ..BASE };
 

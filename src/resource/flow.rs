@@ -50,6 +50,7 @@ static SPEC: Spec = Spec {
         fields: &[Field::name("id"), Field::opaque_of("file", &DOCUMENT).required()],
     }],
     stock: &["sign-up-or-in", "sign-up", "sign-in", "step-up"],
+    in_settings: true,
     ..Spec::BASE
 };
 

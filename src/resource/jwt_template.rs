@@ -64,6 +64,7 @@ static SPEC: Spec = Spec {
     }],
     verbs: Verbs { rename: true, ..Verbs::ALL },
     has_preview: true,
+    in_settings: true,
     ..Spec::BASE
 };
 

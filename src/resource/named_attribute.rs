@@ -46,7 +46,7 @@ const fn part(fields: &'static [Field]) -> Part {
     Part { name: MAIN, read: Read::ByName, how: How::Upsert, fields }
 }
 
-const BASE: Spec = Spec { identity: Identity::many("name"), verbs: Verbs::ALL, check, ..Spec::BASE };
+const BASE: Spec = Spec { identity: Identity::many("name"), verbs: Verbs::ALL, in_settings: true, check, ..Spec::BASE };
 
 /// The API refuses `editPermissions` of them.
 static OF_TENANTS: Spec = Spec {

@@ -33,6 +33,9 @@ pub struct Spec {
     pub foreign: Option<&'static str>,
     /// The answer to a create shows a secret, this once: the YAML names the file that it is kept in.
     pub shows_secret: bool,
+    /// All of the kind stand in the one document of the project's settings, as what there is one of does: two calls at once
+    /// may conflict.
+    pub in_settings: bool,
     /// The field that says when one ends, in seconds since 1970; 0 stands for never.
     pub ends: Option<&'static str>,
     /// Of a kind that no call lists: the kind and the field of it whose entries bear its names.
@@ -55,6 +58,7 @@ impl Spec {
         has_preview: false,
         foreign: None,
         shows_secret: false,
+        in_settings: false,
         ends: None,
         named_in: None,
         check: |_| Vec::new(),
@@ -312,6 +316,11 @@ impl Spec {
             rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
         };
         self.fields().find(|(_, field)| is_at(field))
+    }
+
+    /// Has a project one writer of it at a time?
+    pub fn has_one_writer(&self) -> bool {
+        self.in_settings || self.is_only()
     }
 
     /// Is it the id that Descope gives? It is sent by whoever addresses the resource.

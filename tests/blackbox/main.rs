@@ -43,6 +43,7 @@ mod midway;
 mod narrow;
 mod notifications;
 mod odd;
+mod one_writer;
 mod open;
 mod order;
 mod page;
@@ -68,6 +69,7 @@ mod triggers;
 mod update;
 mod validate;
 mod waits;
+mod walk;
 mod whole;
 
 // The bench's virtual time, for what it predicts of a run in real time.
