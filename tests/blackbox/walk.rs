@@ -61,7 +61,7 @@ fn others(shape: Shape, path: &str, value: &Value) -> Vec<(String, Value)> {
         values.into_iter().map(|(path, value)| (path, set(value))).collect::<Vec<_>>()
     };
     match (shape, value) {
-        (Shape::Secret, _) => Vec::new(),
+        (Shape::Secret, _) | (_, Value::Null) => Vec::new(),
         (Shape::OneOf(words), Value::String(word)) => {
             let other = words.iter().find(|other| *other != word && !other.is_empty());
             other.map(|other| whole(json!(other))).unwrap_or_default()
@@ -113,7 +113,6 @@ fn others(shape: Shape, path: &str, value: &Value) -> Vec<(String, Value)> {
                 })
                 .collect()
         }
-        (_, Value::Null) => Vec::new(),
         (_, value) => whole(other_than(value)),
     }
 }
@@ -231,14 +230,7 @@ fn variants(kind: &'static dyn Kind, root: &Path) -> Vec<Variant> {
                     if let Shape::Opaque(opaque) = field.shape
                         && opaque.source != Source::Inline
                     {
-                        all.push(of_document(
-                            &root,
-                            &file,
-                            &target,
-                            field.name,
-                            value.as_str().unwrap(),
-                            opaque.source,
-                        ));
+                        all.push(of_document(root, &file, &target, field.name, value.as_str().unwrap(), opaque.source));
                         continue;
                     }
                     for (path, other) in others(field.shape, field.name, value) {
