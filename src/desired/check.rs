@@ -285,6 +285,7 @@ impl Checker<'_> {
         let spec = kind.spec();
         let mut reader = Reader { fence: self.fence, pen };
         if let Some((_, field)) = spec.field(&key).filter(|(_, field)| field.is_declarable()) {
+            reader.unusual(field, at, &node);
             if spec.is_identity(field.name) {
                 // `identity` has read them, and a reference in their place is still to be refused.
                 reader.refuse_reference(field.name, &node);

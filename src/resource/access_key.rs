@@ -50,7 +50,7 @@ static SPEC: Spec = Spec {
             fields: &[
                 Field::name("name"),
                 Field::name("id"),
-                Field::text("description").omit_keeps(),
+                Field::text("description").omit_keeps().at_most(254),
                 // Seconds since 1970; 0 stands for never.
                 Field::integer("expireTime", 0, i64::MAX).at_creation(),
                 Field::text("userId").at_creation(),

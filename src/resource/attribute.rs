@@ -35,7 +35,7 @@ use serde_json::json;
 pub(super) const TYPES: &[&str] = &["string", "number", "boolean", "singleselect", "multiselect", "date", "monthday"];
 
 const FIELDS: &[Field] = &[
-    Field::name("name"),
+    Field::name("name").plain(20),
     Field::one_of("type", TYPES).required().at_creation(),
     Field::text("displayName"),
     Field::items("options", &["value"], &[Field::name("value").required(), Field::text("label")]),

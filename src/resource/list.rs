@@ -38,10 +38,10 @@ static SPEC: Spec = Spec {
         read: Read::List,
         how: How::Overwrite,
         fields: &[
-            Field::name("name"),
+            Field::name("name").at_most(100),
             Field::name("id"),
             Field::one_of("type", &["texts", "ips", "json"]).required(),
-            Field::text("description"),
+            Field::text("description").at_most(254),
             Field::of("data", Shape::Json),
         ],
     }],

@@ -35,7 +35,7 @@ use nonempty::NonEmpty;
 use serde_json::Value;
 
 // A list that the call leaves out stays, an empty one clears.
-const NAME: Field = Field::name("name");
+const NAME: Field = Field::name("name").plain(20);
 const TYPE: Field = Field::one_of("type", TYPES).required().at_creation();
 const DISPLAY_NAME: Field = Field::text("displayName");
 const OPTIONS: Field = Field::set("options").omit_keeps();

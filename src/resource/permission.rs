@@ -32,8 +32,8 @@ static SPEC: Spec = Spec {
         read: Read::List,
         how: How::Overwrite,
         fields: &[
-            Field::name("name"),
-            Field::text("description"),
+            Field::name("name").at_most(100),
+            Field::text("description").at_most(254),
             Field::text("id").computed(),
             Field::flag("systemDefault").computed(),
         ],

@@ -35,9 +35,9 @@ static SPEC: Spec = Spec {
         read: Read::List,
         how: How::Overwrite,
         fields: &[
-            Field::name("name"),
+            Field::name("name").at_most(100),
             Field::name("tenantId"),
-            Field::text("description"),
+            Field::text("description").at_most(1024),
             Field::references("permissionNames", "permissions", InTenant::No),
             Field::flag("default"),
             Field::flag("private"),

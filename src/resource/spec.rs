@@ -180,6 +180,17 @@ pub struct Field {
     pub is_defaulted: bool,
     /// Where nobody wrote it, it answers what this kind, of which there is one in every project, holds.
     pub inherits: Option<&'static str>,
+    /// What other clients of the API take; whether the API takes more is not known.
+    pub usual: Option<Usual>,
+}
+
+/// What a text usually is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Usual {
+    /// Characters.
+    pub longest: usize,
+    /// Letters, digits, `_` and `-` alone.
+    pub is_plain: bool,
 }
 
 /// Must the YAML write a field?
@@ -395,6 +406,7 @@ impl Field {
             risks: &[],
             is_defaulted,
             inherits: None,
+            usual: None,
         }
     }
 
@@ -532,6 +544,18 @@ impl Field {
     #[must_use]
     pub const fn risks(self, risks: &'static [Risk]) -> Self {
         Self { risks, ..self }
+    }
+
+    /// Other clients of the API take no more characters than that.
+    #[must_use]
+    pub const fn at_most(self, longest: usize) -> Self {
+        Self { usual: Some(Usual { longest, is_plain: false }), ..self }
+    }
+
+    /// Other clients of the API take no more than so many letters, digits, `_` and `-`.
+    #[must_use]
+    pub const fn plain(self, longest: usize) -> Self {
+        Self { usual: Some(Usual { longest, is_plain: true }), ..self }
     }
 
     /// Left empty, it is answered with a default of the server.

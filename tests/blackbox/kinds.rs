@@ -437,6 +437,11 @@ pub async fn goes_the_way_where(name: &str, switches: &[&str], hidden: &[&str]) 
             world.until("gone", async |world| live(world, case.live).await.is_none()).await;
             world.until("converged without it", async |world| world.is_converged().await).await;
             world.assert_nothing_left().await;
+            let (file, text) = case.files[0];
+            world.write(file, text);
+            world.until("made again", async |world| live(world, case.live).await.is_some()).await;
+            world.until("converged with it", async |world| world.is_converged().await).await;
+            world.assert_nothing_left().await;
         }
         let said = world.daemon().lines().join("\n") + &world.status().await.to_string();
         assert!(!said.contains("sentinel-"), "{}: a secret was told", case.live);

@@ -175,6 +175,31 @@ invalid: 2 errors
 }
 
 #[test]
+fn what_other_clients_refuse_is_a_warning() {
+    let temp = tempfile::tempdir().unwrap();
+    let long = |n: usize| "x".repeat(n);
+    let text = format!(
+        "permissions:\n  - {{ name: {}, description: {} }}\nroles:\n  - {{ name: {}, description: {} }}\n\
+         userAttributes:\n  - {{ name: plan of theirs, type: string }}\n  - {{ name: {}, type: string }}\n",
+        long(100),
+        long(255),
+        long(101),
+        long(1024),
+        long(20),
+    );
+    write(temp.path(), "repo/a.yaml", &text);
+
+    let (code, stdout, stderr) = validate(temp.path(), &["--source", "repo"]);
+
+    assert_eq!((code, &*stderr), (0, ""), "{stdout}");
+    let warnings: Vec<&str> = stdout.lines().filter(|line| line.starts_with("warning: ")).collect();
+    assert_eq!(warnings.iter().filter(|line| line.contains("other clients of the API")).count(), 3, "{stdout}");
+    for part in ["description: has 255 characters", "name: has 101 characters", "name: has characters that"] {
+        assert!(stdout.contains(part), "{part}: {stdout}");
+    }
+}
+
+#[test]
 fn the_sample_is_valid_from_anywhere() {
     let temp = tempfile::tempdir().unwrap();
     let sample = concat!(env!("CARGO_MANIFEST_DIR"), "/config/sample");

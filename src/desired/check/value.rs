@@ -47,6 +47,21 @@ impl Reader<'_, '_> {
         self.value(path, field.shape, at, node)
     }
 
+    /// What other clients of the API refuse. The API may take it.
+    pub fn unusual(&mut self, field: &Field, at: At, node: &Node) {
+        let (Some(usual), Value::Text(text)) = (field.usual, &node.value) else { return };
+        let length = text.chars().count();
+        let is_odd = |c: char| !(c.is_ascii_alphanumeric() || c == '_' || c == '-');
+        let what = if length > usual.longest {
+            format!("has {length} characters, and other clients of the API take {} at the most", usual.longest)
+        } else if usual.is_plain && text.contains(is_odd) {
+            "has characters that other clients of the API do not take; use letters, digits, `_` and `-`".to_owned()
+        } else {
+            return;
+        };
+        self.pen.warning(at, field.name, format!("{what}; Descope may refuse it"));
+    }
+
     fn value(&mut self, path: &str, shape: Shape, at: At, node: Node) -> Option<Json> {
         if self.is_misplaced_reference(path, shape, &node) {
             return None;
