@@ -215,7 +215,7 @@ impl Limiter {
             match shared.ask(priority) {
                 Decision::Send(slot) => {
                     drop((first_in_line, waiting));
-                    let permit = Permit { shared: shared.clone(), slot: Some(slot), sent: false };
+                    let permit = Permit { shared: shared.clone(), slot: Some(slot), sent: false, told: None };
                     // Killed right after it was sent, the next start has to know that something was.
                     drop(shared.kept_busy.subscribe().wait_for(|kept| *kept != Some(false)).await);
                     shared.state().report.waited(asked.elapsed());
@@ -369,6 +369,7 @@ pub struct Permit {
     shared: Arc<Shared>,
     slot: Option<Slot>,
     sent: bool,
+    told: Option<Quota>,
 }
 
 impl Permit {
@@ -387,11 +388,8 @@ impl Permit {
     }
 
     /// What the answer said of the limit, before `finish`.
-    pub fn told(&self, quota: Quota) {
-        let now = self.shared.now();
-        if let Some(slot) = &self.slot {
-            self.shared.state().machine.told(slot, quota, now);
-        }
+    pub fn told(&mut self, quota: Quota) {
+        self.told = Some(quota);
     }
 
     /// What became of the request.
@@ -402,10 +400,14 @@ impl Permit {
 
     fn give_back(&mut self, outcome: Outcome) {
         let Some(slot) = self.slot.take() else { return };
-        let sent = self.sent;
+        let (sent, told) = (self.sent, self.told);
         self.shared.change(|state, now| {
             if matches!(outcome, Outcome::Throttled { .. }) {
                 state.report.throttled(now);
+            }
+            // Locked out, an answer says nothing of what is left.
+            if let (Outcome::Answered, Some(quota)) = (outcome, told) {
+                state.machine.told(&slot, quota, now);
             }
             if sent {
                 state.machine.reply(slot, outcome, now);

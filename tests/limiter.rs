@@ -11,6 +11,9 @@ use descope_gitops::limiter::Shape;
 use descope_gitops::limiter::machine::Decision;
 use descope_gitops::limiter::machine::Machine;
 use descope_gitops::limiter::machine::Slot;
+use descope_gitops::limiter::quota::Quota;
+use descope_gitops::simulator::rate_headers::Honesty;
+use descope_gitops::simulator::rate_headers::Teller;
 use descope_gitops::simulator::rate_limit::Background;
 use descope_gitops::simulator::rate_limit::Header;
 use descope_gitops::simulator::rate_limit::Kind;
@@ -517,4 +520,64 @@ fn a_stray_429_is_no_limit() {
     }
 
     assert!(client.now < stray + Duration::from_secs(120), "{:?}", client.now.saturating_sub(stray));
+}
+
+/// One at a time, among others, with answers that say what is left: what was admitted in an hour, and how long everybody was
+/// locked out.
+fn among_others(kind: Kind, per_second: f64, seed: u64) -> (f64, Duration) {
+    let settings = Settings { probe: true, ..settings(Algorithm::Budget, 100.0, WINDOW) };
+    let mut machine = Machine::new(&settings);
+    let mut server = RateLimit::new(spec(kind, 100.0, WINDOW), seed);
+    let mut others = Background::new(per_second, None, seed);
+    let mut teller = Teller::new(Honesty::True);
+    // Late enough for everything before it to have a time.
+    let start = Duration::from_secs(3600);
+    let (mut now, mut admitted) = (start, 0.0);
+    while now < start * 2 {
+        match machine.acquire(now) {
+            Decision::WaitUntil(due) => now = due,
+            Decision::WaitForReply => panic!("nothing is under way"),
+            Decision::Send(slot) => {
+                let arrives = now.saturating_sub(start) + ms(50);
+                others.advance(arrives, &mut server);
+                let verdict = server.request(arrives);
+                let told = teller.tell(arrives, &mut server);
+                now += ms(100);
+                if verdict == Verdict::Admitted {
+                    let reset = Duration::from_secs_f64(told.reset.as_secs_f64().ceil());
+                    let (limit, window) = (Some(told.limit), Some(told.window));
+                    machine.told(&slot, Quota { limit, window, remaining: told.remaining, reset }, now);
+                    machine.reply(slot, Outcome::Answered, now);
+                    admitted += 1.0;
+                } else {
+                    machine.reply(slot, Outcome::Throttled { retry_after: Some(WINDOW) }, now);
+                }
+            }
+        }
+    }
+    (admitted, server.locked_time(now.saturating_sub(start)))
+}
+
+#[test]
+fn where_answers_say_what_is_left_others_are_seen_before_they_cost_a_lockout() {
+    for kind in [Kind::FixedWindow, Kind::SlidingLog] {
+        for per_second in [0.2, 0.5] {
+            let runs: Vec<_> = (0..5).map(|seed| among_others(kind, per_second, seed)).collect();
+
+            let case = format!("{kind:?}, {per_second}/s: {runs:?}");
+            let locked: Duration = runs.iter().map(|(_, locked)| *locked).sum();
+            assert!(locked < Duration::from_secs(5 * 3600 / 8), "{case}");
+            let admitted = runs.iter().map(|(admitted, _)| admitted).sum::<f64>() / 5.0;
+            assert!(admitted > 0.7 * (6000.0 - 3600.0 * per_second), "{case}");
+        }
+    }
+}
+
+#[test]
+fn where_answers_say_what_is_left_nobody_who_is_alone_is_slowed_down() {
+    for kind in [Kind::FixedWindow, Kind::SlidingLog] {
+        let (admitted, locked) = among_others(kind, 0.0, 1);
+
+        assert!(admitted > 5600.0 && locked <= WINDOW, "{kind:?}: {admitted}, {locked:?}");
+    }
 }

@@ -352,7 +352,7 @@ impl<'a> World<'a> {
             _ => Outcome::Failed,
         };
         let failed = request.failed;
-        let told = request.told.filter(|_| outcome != Outcome::Failed);
+        let told = request.told.filter(|_| outcome == Outcome::Answered);
         let throttled = matches!(outcome, Outcome::Throttled { .. });
         self.out.throttled += usize::from(throttled);
         self.out.steady_throttled += usize::from(throttled && self.now > self.base + START_UP);

@@ -23,7 +23,6 @@ use std::time::Duration;
 use crate::limiter::Outcome;
 use crate::limiter::Settings;
 use crate::limiter::Shape;
-use crate::limiter::budget::told::Ours;
 use crate::limiter::budget::told::Room;
 use crate::limiter::budget::told::Told;
 use crate::limiter::gate::Gate;
@@ -213,6 +212,7 @@ impl Budget {
         }
         self.last_answer = done.last().copied().unwrap_or_default();
         self.done = done.into();
+        self.told.restore(&self.done);
         self.purse_at = now;
     }
 
@@ -287,12 +287,14 @@ impl Budget {
             && now < self.crowded_until
             && now >= self.last_answer + self.window / 4;
         self.in_flight += 1;
+        self.told.sends(self.window, now);
         Decision::Send(Slot { sent: now, kind: self.gate.send(kind) })
     }
 
     pub(crate) fn cancel(&mut self, slot: &Slot) {
         self.in_flight = self.in_flight.saturating_sub(1);
         self.gate.unanswered(slot);
+        self.told.uncounted(slot.sent);
         if let (SlotKind::Probe, Some(Run { step: Step::Chunk { out, .. }, .. })) = (slot.kind, &mut self.run) {
             *out -= 1.0;
         }
@@ -302,6 +304,7 @@ impl Budget {
         self.in_flight = self.in_flight.saturating_sub(1);
         match outcome {
             Outcome::Throttled { retry_after } => {
+                self.told.uncounted(slot.sent);
                 if self.ceiling.is_finite() {
                     self.refused.push_back(now);
                 }
@@ -330,7 +333,6 @@ impl Budget {
                 self.gate.answered(slot);
                 self.done.push_back(now);
                 self.last_answer = now;
-                self.told.admitted(slot.sent);
                 self.admitted_one(slot, now);
             }
         }
@@ -338,18 +340,7 @@ impl Budget {
 
     /// What an answer said of the limit, before its reply.
     pub(crate) fn told(&mut self, slot: &Slot, quota: Quota, now: Duration) {
-        let begun = Told::begun(quota, now, self.window);
-        let since = |at: Duration| count(self.done.len() - self.done.partition_point(|&done| done <= at));
-        let ours = Ours {
-            sent: slot.sent,
-            window: self.window,
-            begun,
-            // And the one that was answered.
-            held: since(begun) + 1.0,
-            in_flight: self.in_flight.saturating_sub(1),
-            returns: self.slot_returns(),
-        };
-        self.told.heard(quota, ours, now);
+        self.told.heard(quota, slot.sent, self.in_flight.saturating_sub(1), self.window, now);
         if let Some(quota) = self.told.quota() {
             self.believe(quota, now);
         }
@@ -357,7 +348,7 @@ impl Budget {
 
     /// What is said of the limit, where it is believed: wait, or send without asking what we know ourselves.
     fn as_told(&mut self, now: Duration) -> Option<Decision> {
-        match self.told.room(now, count(self.in_flight)) {
+        match self.told.room(self.in_flight, now) {
             Room::Unknown => None,
             Room::None(_) | Room::Look if self.in_flight > 0 => Some(Decision::WaitForReply),
             Room::None(until) => Some(Decision::WaitUntil(until)),

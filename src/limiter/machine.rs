@@ -87,7 +87,7 @@ impl Machine {
         }
     }
 
-    /// What the answer said of the limit; call it before `reply`.
+    /// What the answer said of the limit, where it was not a refusal; call it before `reply`.
     pub fn told(&mut self, slot: &Slot, quota: Quota, now: Duration) {
         match self {
             Self::Budget(budget) => budget.told(slot, quota, now),

@@ -75,7 +75,7 @@ impl Budget {
 
     /// A new refusal. `would_wait`: seconds that we would have had to wait anyway.
     pub(super) fn learn(&mut self, kind: SlotKind, would_wait: f64, now: Duration) {
-        if self.told.explains_refusal() {
+        if self.told.explains_refusal(now) {
             // Others were quicker: answers tell how much they need.
             self.event_at = Some(now);
             return;

@@ -1,80 +1,84 @@
 //! What answers say of the limit, once it has proved true.
 //!
 //! It is believed from when it was seen to count down with our own requests, and no longer when it stands still or rises for no
-//! reason. Then what is left is shared: as much as the others are likely to need until there is more is theirs.
+//! reason. What is left tells how many the others sent. One of ours goes if, by the most that they lately sent, there is
+//! enough left for them at any time until what is in use comes back.
 
+use std::collections::VecDeque;
 use std::time::Duration;
 
+use crate::limiter::machine::count;
 use crate::limiter::quota::Quota;
 
 /// Believed from so many steps down on, and never more firmly than after so many.
 const BELIEVED: u32 = 3;
 const FIRMLY: u32 = 8;
 
-/// Before anything is known of the others they are taken to use this share; whatever they use, as much is ours.
-const LIKELY: f64 = 0.25;
+/// Before anything is known of the others they are taken to use this share of the limit.
+const BEFORE: f64 = 0.7;
+
+/// Whatever they use, as much is ours.
+const OURS: f64 = 0.15;
 
 /// The others' requests come at random: so many deviations above the mean are left to them, and where one of ours
 /// would show how many they were, a little less.
-const DEVIATIONS: f64 = 3.0;
+const DEVIATIONS: f64 = 4.0;
 const DEVIATIONS_TO_LOOK: f64 = 2.0;
 
-/// Where windows slide, what comes back next may be theirs: their needs are looked at for half a window ahead.
-const AHEAD: u32 = 2;
+/// What the others sent in this part of a window is their rate.
+const RATE: u32 = 4;
 
-/// A reset that comes sooner than this part of a window is that of a window that slides.
-const SLIDES: u32 = 8;
+/// After that part of a window others have hardly come.
+const SOON: u32 = 8;
+
+/// What they sent since we last looked came evenly.
+const PARTS: u32 = 4;
+
+/// Others who were there are likely to come again: of the most that they sent, half is expected after so long.
+const HALF_FORGOTTEN: Duration = Duration::from_secs(600);
+
+/// Where windows slide, it is looked ahead at so many times within one, soon more often than later.
+const TIMES: u32 = 16;
 
 /// A reset is rounded up to whole seconds.
 const ROUNDED: Duration = Duration::from_secs(1);
 
 /// What is seen of us may be so much off: requests overtake one another.
 const SLACK: f64 = 2.0;
+const SLACK_SHARE: f64 = 0.02;
 
-/// Where little is left, one of ours finds out how much so often until there is more.
-const LOOKS: u32 = 8;
+/// Where little is left, one of ours finds out how much after this part of a window.
+const LOOKS: u32 = 32;
 
-/// The last of what answers said.
+/// What answers said last, and what was sent.
 #[derive(Debug, Default)]
 pub(super) struct Told {
     last: Option<Last>,
     steps: u32,
-    /// Requests of others per second, and before this window.
-    others: f64,
-    others_before: f64,
-}
-
-/// What we know of ourselves when an answer arrives.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Ours {
-    /// When the request was sent.
-    pub sent: Duration,
-    /// The window, as we believe.
-    pub window: Duration,
-    /// When the server's window began, by the answer, and how many of ours it holds.
-    pub begun: Duration,
-    pub held: f64,
-    /// How many others of ours are under way: they may have been counted or not.
-    pub in_flight: usize,
-    /// When the next slot of ours comes back.
-    pub returns: Duration,
+    /// When ours were sent, and when the others were noticed and how many.
+    ours: VecDeque<Duration>,
+    others: VecDeque<(Duration, f64)>,
+    /// Requests of others per second, at the most, lately.
+    most: f64,
+    seen: bool,
+    noticed_at: Duration,
+    came: f64,
+    came_since: Duration,
+    /// An answer took so long at most, lately.
+    lag: Duration,
+    /// Everything in use came back at once, or earlier than one window after it was sent.
+    rolls: bool,
 }
 
 #[derive(Debug, Clone, Copy)]
 struct Last {
     quota: Quota,
+    limit: f64,
+    window: Duration,
     sent: Duration,
     at: Duration,
     /// When there is more.
     until: Duration,
-    /// So far ahead the others' needs are looked at, at least.
-    ahead: Duration,
-    /// When the next slot of ours comes back.
-    returns: Duration,
-    /// Ours that the window held.
-    held: f64,
-    /// Ours that were admitted since.
-    admitted: f64,
 }
 
 /// Whether one more may go.
@@ -91,100 +95,218 @@ pub(super) enum Room {
 }
 
 impl Told {
-    /// When the server's window began.
-    pub fn begun(quota: Quota, now: Duration, window: Duration) -> Duration {
-        (now + quota.reset).saturating_sub(quota.window.unwrap_or(window) + ROUNDED)
+    /// One of ours goes.
+    pub fn sends(&mut self, window: Duration, now: Duration) {
+        let window = self.last.map_or(window, |last| last.window);
+        while self.ours.front().is_some_and(|&at| at + window * 2 <= now) {
+            self.ours.pop_front();
+        }
+        self.ours.push_back(now);
     }
 
-    /// An answer.
-    pub fn heard(&mut self, quota: Quota, ours: Ours, now: Duration) {
-        if self.last.is_some_and(|last| ours.sent < last.sent) {
-            return; // overtaken
+    /// One that was to be sent then was not, or was refused.
+    pub fn uncounted(&mut self, sent: Duration) {
+        if let Some(last) = self.ours.partition_point(|&at| at <= sent).checked_sub(1) {
+            self.ours.remove(last);
         }
-        let window = quota.window.unwrap_or(ours.window);
+    }
+
+    /// What the answer said to a request that was sent then; `window` is what we believe. `beside`: so many others of
+    /// ours are under way, which may have been counted or not.
+    pub fn heard(&mut self, quota: Quota, sent: Duration, beside: usize, window: Duration, now: Duration) {
+        if let Some(last) = self.last.as_mut().filter(|last| sent < last.sent) {
+            // Overtaken; or was the other?
+            last.quota.remaining = last.quota.remaining.min(quota.remaining);
+            return;
+        }
+        let alone = beside == 0;
+        self.lag = now.saturating_sub(sent).max(self.lag * 15 / 16);
         // What says more is not taken at its word: then one of ours finds out.
-        let until = now + quota.reset.min(ours.window * 2);
-        let limit = quota.limit.unwrap_or_default();
-        let others = (limit - quota.remaining - ours.held).max(0.0);
-        match self.last {
-            Some(last) if now + ROUNDED < last.until && now < last.returns => {
-                self.compare(last, quota, others, window, now);
-            }
-            Some(last) if now >= last.until => self.others_before = self.others,
-            Some(_) => {}
-            None => {
-                self.others_before = LIKELY * limit / window.as_secs_f64();
-                self.others = self.others_before;
+        let until = now + quota.reset.min(window * 2);
+        let window = quota.window.unwrap_or(window);
+        let slid = self.held(sent, window);
+        let limit = quota.limit.unwrap_or_else(|| quota.remaining + count(slid));
+        let is_next = self.last.is_some_and(|last| now >= last.until);
+        if let Some(last) = self.last {
+            let faded = 0.5_f64.powf(now.saturating_sub(last.at).as_secs_f64() / HALF_FORGOTTEN.as_secs_f64());
+            self.most *= faded;
+        } else {
+            self.most = BEFORE * limit / window.as_secs_f64();
+            self.noticed_at = now;
+            self.came_since = now;
+        }
+        let slack = SLACK + SLACK_SHARE * limit;
+        if alone && count(slid) > slack {
+            let came_back = quota.remaining > limit - count(slid) + slack;
+            match self.last {
+                // What is in use then comes back one by one, or all of it.
+                Some(last) if is_next && now < last.until + window / SOON => {
+                    self.rolls = came_back && until > last.until + window / 2;
+                }
+                Some(_) | None => self.rolls |= came_back,
             }
         }
-        let elapsed = now.saturating_sub(ours.begun);
-        if ours.in_flight == 0 {
-            let (elapsed, before) = (elapsed.as_secs_f64(), window.as_secs_f64() / 4.0);
-            self.others = (others + self.others_before * before) / (elapsed + before);
-            self.others = self.others.min(limit / 2.0 / window.as_secs_f64());
+        // How long ago the first of those was sent that count.
+        let age = if self.rolls { window.saturating_sub(until.saturating_sub(now + ROUNDED)) } else { window };
+        let others = (limit - quota.remaining - count(self.held(sent, age))).max(0.0);
+        if let Some(last) = self.last
+            && !is_next
+            && now + ROUNDED < last.until
+        {
+            self.compare(last, quota, others + count(beside), now, sent);
         }
-        let slides = until < now + window / SLIDES;
-        let returns = if slides { ours.returns.saturating_sub(now).min(window) } else { Duration::ZERO };
-        let ahead = returns.max(window / AHEAD);
-        let Ours { sent, returns, held, .. } = ours;
-        self.last = Some(Last { quota, sent, at: now, until, ahead, returns, held, admitted: 0.0 });
+        if alone {
+            self.notice(others, age, now, limit, window);
+        }
+        self.last = Some(Last { quota, limit, window, sent, at: now, until });
     }
 
-    /// Nothing of ours came back since the last answer: it must have counted down.
-    fn compare(&mut self, last: Last, quota: Quota, others: f64, window: Duration, now: Duration) {
-        let filled = quota.limit.unwrap_or_default() * now.saturating_sub(last.at).as_secs_f64() / window.as_secs_f64();
-        let slack = SLACK + others + filled;
-        let was = last.quota.remaining;
-        if quota.remaining > was - last.admitted + slack || last.admitted > was + slack {
+    /// Sent before a restart.
+    pub fn restore(&mut self, sent: &VecDeque<Duration>) {
+        self.ours.clone_from(sent);
+    }
+
+    /// So many of the others' are counted that were sent in the time of that length.
+    fn notice(&mut self, others: f64, age: Duration, now: Duration, limit: f64, window: Duration) {
+        while self.others.front().is_some_and(|&(at, _)| at + window <= now) {
+            self.others.pop_front();
+        }
+        let old = self.others.partition_point(|&(at, _)| at + age <= now);
+        let known: f64 = self.others.iter().skip(old).map(|&(_, count)| count).sum();
+        let new = (others - known).max(0.0);
+        // They came at any time since we last looked.
+        let since = self.noticed_at.max(now.saturating_sub(age));
+        for part in (1..=PARTS).filter(|_| new > 0.0) {
+            self.others.push_back((since + now.saturating_sub(since) * part / PARTS, new / f64::from(PARTS)));
+        }
+        // Some came back earlier than we thought.
+        let mut gone = (known - others).max(0.0);
+        for (_, count) in self.others.iter_mut().skip(old) {
+            let less = gone.min(*count);
+            *count -= less;
+            gone -= less;
+        }
+        if self.noticed_at.is_zero() {
+            (self.came, self.came_since) = (0.0, now);
+        } else {
+            self.came += new;
+        }
+        self.noticed_at = now;
+        let time = now.saturating_sub(self.came_since);
+        if !self.seen {
+            // More is unlikely, when so few came in that time.
+            let unlikely = self.came + DEVIATIONS * self.came.sqrt() + DEVIATIONS;
+            self.most = self.most.min(unlikely / time.as_secs_f64());
+        }
+        if time >= window / RATE && (self.came >= 1.0 || self.seen) {
+            self.rate(self.came, time, limit, window);
+            (self.came, self.came_since) = (0.0, now);
+        }
+    }
+
+    /// Nothing came back since the last answer: it must have counted down.
+    fn compare(&mut self, last: Last, quota: Quota, unclear: f64, now: Duration, sent: Duration) {
+        if !self.rolls && self.back_between(last.at, now, last.window) > 0.0 {
+            return;
+        }
+        let filled = last.limit * now.saturating_sub(last.at).as_secs_f64() / last.window.as_secs_f64();
+        let slack = SLACK + unclear + filled;
+        let (was, ours) = (last.quota.remaining, count(self.ours_between(last.sent, sent)));
+        if quota.remaining > was - ours + slack || ours > was + slack {
             self.steps = 0;
         } else if quota.remaining < was {
             self.steps = (self.steps + 1).min(FIRMLY);
-        } else if others < 1.0 {
+        } else if unclear < 1.0 {
             self.steps = self.steps.saturating_sub(2);
         }
     }
 
-    /// A request that was sent then was admitted.
-    pub fn admitted(&mut self, sent: Duration) {
-        if let Some(last) = self.last.as_mut().filter(|last| sent > last.at) {
-            last.admitted += 1.0;
+    /// A refusal. Whether the others explain it, of whom the answers tell.
+    pub fn explains_refusal(&mut self, now: Duration) -> bool {
+        let believed = self.believed();
+        self.steps /= 2;
+        if let Some(last) = believed {
+            // They used up what was left.
+            let time = now.saturating_sub(last.at);
+            if time >= last.window / TIMES {
+                let came = (last.quota.remaining - self.ours_since(last)).max(0.0);
+                self.rate(came, time, last.limit, last.window);
+            }
         }
+        // Until the next answer they may have been locked out as well.
+        self.noticed_at = Duration::ZERO;
+        believed.is_some()
     }
 
-    /// A refusal. Whether the others explain it, of whom the answers tell.
-    pub fn explains_refusal(&mut self) -> bool {
-        let is_believed = self.steps >= BELIEVED;
-        self.steps /= 2;
-        is_believed
+    /// So many of the others' came in that time.
+    fn rate(&mut self, came: f64, time: Duration, limit: f64, window: Duration) {
+        let most = (1.0 - OURS) * limit / window.as_secs_f64();
+        self.seen |= came >= 1.0;
+        self.most = self.most.max(came / time.as_secs_f64()).min(most);
     }
 
     /// What was said last, if it is believed.
     pub fn quota(&self) -> Option<Quota> {
-        self.last.filter(|_| self.steps >= BELIEVED).map(|last| last.quota)
+        self.believed().map(|last| last.quota)
+    }
+
+    fn believed(&self) -> Option<Last> {
+        self.last.filter(|_| self.steps >= BELIEVED)
     }
 
     /// Whether one more may go beside those in flight.
-    pub fn room(&self, now: Duration, in_flight: f64) -> Room {
-        let Some(last) = self.last.filter(|_| self.steps >= BELIEVED) else { return Room::Unknown };
-        if now >= last.until {
+    pub fn room(&self, in_flight: usize, now: Duration) -> Room {
+        let Some(last) = self.believed() else { return Room::Unknown };
+        if self.rolls && now >= last.until {
             return Room::Look;
         }
-        let needs = |time: Duration, deviations: f64| {
-            let mean = self.others * time.as_secs_f64();
-            mean + deviations * mean.sqrt()
+        let left = last.quota.remaining - count(in_flight);
+        let is_ours = count(self.held(now, last.window)) < last.limit * OURS && left >= last.limit * OURS / 2.0;
+        // What will be left then for one of ours, if the others come as they did when they came most.
+        let spare = |then: Duration, deviations: f64| {
+            let mean = self.most * (then.saturating_sub(last.at) + self.lag).as_secs_f64();
+            let back = if self.rolls { 0.0 } else { self.back_between(last.at, then, last.window) };
+            left + back - mean - deviations * mean.sqrt()
         };
-        let left = last.quota.remaining - in_flight;
-        let ahead = |from: Duration| last.until.saturating_sub(from).max(last.ahead);
-        let limit = last.quota.limit.unwrap_or_default();
-        let is_ours = last.held + in_flight < limit * LIKELY && left >= limit * LIKELY / 2.0;
-        if is_ours || left - needs(ahead(last.at), DEVIATIONS) >= 1.0 {
-            return Room::Some;
+        let is_enough = if self.rolls {
+            spare(last.until, DEVIATIONS) >= 1.0
+        } else {
+            let then = |time: u32| now + last.window * (time * time) / (TIMES * TIMES);
+            (0..TIMES).all(|time| spare(then(time), DEVIATIONS) >= 1.0)
+        };
+        let look = last.at + last.window / LOOKS;
+        if is_ours || is_enough {
+            Room::Some
+        } else if now < look {
+            Room::None(look)
+        } else if now >= last.at + last.window || spare(now, DEVIATIONS_TO_LOOK) >= 1.0 {
+            Room::Look
+        } else {
+            let next = now + last.window / LOOKS;
+            Room::None(if self.rolls { next.min(last.until) } else { next })
         }
-        let look = last.at + last.until.saturating_sub(last.at) / LOOKS;
-        if now < look {
-            return Room::None(look);
-        }
-        let gone = needs(now.saturating_sub(last.at), 0.0);
-        if left - gone - needs(ahead(now), DEVIATIONS_TO_LOOK) >= 1.0 { Room::Look } else { Room::None(last.until) }
+    }
+
+    /// What was sent a window before, by anybody.
+    fn back_between(&self, from: Duration, to: Duration, window: Duration) -> f64 {
+        let window = window + self.lag;
+        let is_back = |at: Duration| from < at + window && at + window <= to;
+        let others = self.others.iter().filter(|&&(at, _)| is_back(at)).map(|&(_, count)| count);
+        let gone = |then: Duration| self.ours.partition_point(|&at| at + window <= then);
+        count(gone(to) - gone(from)) + others.sum::<f64>()
+    }
+
+    /// Ours that were sent until then and not longer before it than that.
+    fn held(&self, until: Duration, age: Duration) -> usize {
+        let sent = self.ours.partition_point(|&at| at <= until);
+        sent - self.ours.partition_point(|&at| at + age <= until).min(sent)
+    }
+
+    fn ours_since(&self, last: Last) -> f64 {
+        count(self.ours.len() - self.ours.partition_point(|&at| at <= last.sent))
+    }
+
+    fn ours_between(&self, after: Duration, until: Duration) -> usize {
+        self.ours.partition_point(|&at| at <= until) - self.ours.partition_point(|&at| at <= after)
     }
 }
