@@ -410,6 +410,7 @@ impl Permit {
                 state.machine.told(&slot, quota, now);
             }
             if sent {
+                state.report.answered(now);
                 state.machine.reply(slot, outcome, now);
             } else {
                 state.machine.cancel(slot);

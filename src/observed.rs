@@ -11,6 +11,7 @@ use crate::resource::Part;
 use crate::resource::fold;
 use crate::resource::form;
 use crate::resource::spec::Read;
+use crate::telemetry::repeats::is_worth_a_line;
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -123,9 +124,11 @@ pub fn take_in(deep: &Deep, one: &Wanted, read: Result<Document, descope::Error>
         // The daemon stops, and nobody knows more than before.
         Err(descope::Error::Stopping) => News::None,
         Err(error) => {
-            let (key, part) = (&one.key, one.part.name);
-            tracing::warn!(%key, part, %error, "a part of a resource could not be read");
-            deep.failed(one, error.to_string(), error.is_transient());
+            let times = deep.failed(one, error.to_string(), error.is_transient());
+            if is_worth_a_line(times, false) {
+                let (kind, id, part) = (one.key.kind, one.key.id(), one.part.name);
+                tracing::warn!(kind, id, part, times, reason = %error, "a part of a resource could not be read");
+            }
             News::None
         }
     }

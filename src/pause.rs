@@ -98,7 +98,7 @@ impl Pause {
     pub fn suspended_until(&self) -> Option<SystemTime> {
         let now = self.state.now();
         let written = self.state.suspended_until(now).unwrap_or_else(|error| {
-            tracing::error!(%error, "cannot tell whether the project is suspended; what was known last counts");
+            tracing::error!(project = &*self.project, %error, "cannot tell whether the project is suspended; what was known last counts");
             self.known.borrow().filter(|until| *until > now)
         });
         let unwritten = self.unwritten.borrow().map(|until| now + (until - Instant::now()));
@@ -121,7 +121,7 @@ impl Pause {
     /// Kinds and resources that are only observed.
     pub fn parts(&self) -> Vec<Suspended> {
         self.state.suspensions(self.state.now()).unwrap_or_else(|error| {
-            tracing::error!(%error, "cannot tell what is suspended");
+            tracing::error!(project = &*self.project, %error, "cannot tell what is suspended");
             Vec::new()
         })
     }

@@ -251,7 +251,8 @@ impl Reconciler {
                     }
                 }
                 () = client.another_key() => {
-                    tracing::info!("there is another management key: it is tried at once");
+                    let project = &*self.assessor.project;
+                    tracing::info!(project, "there is another management key: it is tried at once");
                     self.memory.is_fresh = true;
                     self.turn_or_stop(Trigger::Interval, &mut triggers, &shutdown).await;
                 }

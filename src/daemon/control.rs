@@ -95,7 +95,7 @@ impl Levers {
             Answer::Failed(_) => "failed",
         };
         if let Err(error) = self.state.note_order(what, outcome, &message) {
-            tracing::error!(%error, order = what, "cannot write the order into the audit trail");
+            tracing::error!(project = &*self.name, %error, order = what, "cannot write the order into the audit trail");
         }
     }
 
@@ -115,7 +115,13 @@ impl Levers {
     /// What cannot be written down is refused: it would end with the daemon, and nobody would know.
     fn suspend_part(&self, wait: Duration, part: Part<'_>) -> Result<Answer, state::Error> {
         let until = rfc3339(self.pause.suspend_part(part.kind, part.id, wait)?);
-        tracing::warn!(project = &*self.name, %part, until, "suspended: this part of the project is only observed");
+        tracing::warn!(
+            project = &*self.name,
+            kind = part.kind,
+            id = part.id,
+            until,
+            "suspended: this part of the project is only observed"
+        );
         let mut answer = Map::from_iter([("suspendedUntil".to_owned(), Value::from(until))]);
         answer.insert("part".to_owned(), Value::from(part.to_string()));
         let is_of_part = |key: &Key| key.kind == part.kind && part.id.is_none_or(|id| key.id() == id);
@@ -136,7 +142,7 @@ impl Levers {
         let mut answer = Map::from_iter([("suspendedUntil".to_owned(), Value::Null)]);
         answer.insert("part".to_owned(), Value::from(part.to_string()));
         if was_suspended {
-            tracing::info!(project = &*self.name, %part, "resumed");
+            tracing::info!(project = &*self.name, kind = part.kind, id = part.id, "resumed");
         } else {
             answer.insert("warning".to_owned(), Value::from(format!("{part} was not suspended by itself")));
         }

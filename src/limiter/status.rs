@@ -25,6 +25,7 @@ pub(crate) struct Report {
     paused_until: Gauge,
     throttled: IntCounter,
     throttled_by_minute: Minutes,
+    requests_by_minute: Minutes,
     closed: bool,
     /// Something was reported before: what is seen now happened in this run.
     began: bool,
@@ -41,11 +42,16 @@ impl Report {
             paused_until: metrics.limiter_paused_until_timestamp_seconds.with_label_values(&[host]),
             throttled: metrics.limiter_throttled_total.with_label_values(&[host]),
             throttled_by_minute: Minutes::default(),
+            requests_by_minute: Minutes::default(),
             closed: false,
             began: false,
             said_rate: machine.rate(),
             metrics,
         }
+    }
+
+    pub fn answered(&mut self, now: Duration) {
+        self.requests_by_minute.count(now);
     }
 
     pub fn throttled(&mut self, now: Duration) {
@@ -123,6 +129,7 @@ impl Report {
             paused_until: paused_until(machine, now, clock).map(rfc3339),
             throttled_total: self.throttled.get(),
             throttled_by_minute: self.throttled_by_minute.last_hour(now),
+            requests_by_minute: self.requests_by_minute.last_hour(now),
             adaptive,
         }
     }

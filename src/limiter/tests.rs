@@ -191,11 +191,13 @@ async fn the_status_reads_as_documented() {
 
     let status = serde_json::to_value(limiter.status()).unwrap();
 
+    let mut hour = vec![0; 60];
+    hour[59] = 1;
     assert_eq!(
         status,
         serde_json::json!({
             "host": HOST, "algorithm": "budget", "requestsPerSecond": 2.0, "budget": 120.0, "used": 1,
-            "pausedUntil": null, "throttledTotal": 0, "throttledByMinute": vec![0; 60], "adaptive": null,
+            "pausedUntil": null, "throttledTotal": 0, "throttledByMinute": vec![0; 60], "requestsByMinute": hour, "adaptive": null,
         })
     );
 }

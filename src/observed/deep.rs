@@ -81,6 +81,8 @@ struct State {
     /// Declared anew while the daemon runs: a commit waits for them.
     urgent: BTreeSet<Place>,
     failed: HashMap<Place, Failed>,
+    /// How often one reason was met, as long as something fails for it.
+    reasons: HashMap<String, u64>,
     /// When the last reads of the rotation were made.
     spent: VecDeque<Instant>,
     /// Before this nothing that was read counts as young enough.
@@ -141,6 +143,7 @@ impl Deep {
             kept: HashMap::new(),
             urgent: BTreeSet::new(),
             failed: HashMap::new(),
+            reasons: HashMap::new(),
             spent: VecDeque::new(),
             asked_at: None,
             since: Instant::now(),
@@ -228,7 +231,10 @@ impl Deep {
         let mut state = self.state();
         let now = Instant::now();
         state.urgent.remove(&place);
-        state.failed.remove(&place);
+        if state.failed.remove(&place).is_some() {
+            let State { failed, reasons, .. } = &mut *state;
+            reasons.retain(|reason, _| failed.values().any(|failed| failed.reason == *reason));
+        }
         let Some(kept) = state.kept.get_mut(&place) else {
             state.kept.insert(place, Kept { fields, read_at: now, ours: None });
             return News::First;
@@ -242,15 +248,19 @@ impl Deep {
         news
     }
 
-    /// It could not be read.
-    pub fn failed(&self, one: &Wanted, reason: String, is_transient: bool) {
+    /// It could not be read. How often that reason was met, whatever it was that could not be.
+    pub fn failed(&self, one: &Wanted, reason: String, is_transient: bool) -> u64 {
         let place = (one.key.clone(), one.part.name);
         let mut state = self.state();
         state.urgent.remove(&place);
         state.kept.remove(&place);
         let wait = if is_transient { AGAIN } else { state.share.refused };
         let again = later(Instant::now(), wait);
+        let times = state.reasons.entry(reason.clone()).or_default();
+        *times += 1;
+        let times = *times;
         state.failed.insert(place, Failed { reason, again, is_transient });
+        times
     }
 
     /// What is there as far as anybody knows; `None` where it was not read yet.
@@ -572,5 +582,20 @@ mod tests {
         deep.wrote(&Key::new("tenants", "a"), &PART, shown("third"), &shown("new"));
         tokio::time::advance(LAG).await;
         assert_eq!((deep.read(&wanted("a", 1), shown("third")), kept()), (News::Other, Some(shown("third"))));
+    }
+
+    #[test]
+    fn a_reason_is_counted_as_long_as_something_fails_for_it() {
+        let deep = Deep::new(Share::ALL);
+        let (a, b) = (wanted("a", 1), wanted("b", 1));
+        deep.want(vec![a.clone(), b.clone()], &BTreeSet::new());
+
+        let fail = |one: &Wanted| deep.failed(one, "503".to_owned(), true);
+        assert_eq!((fail(&a), fail(&b), fail(&a)), (1, 2, 3));
+        // One is read again: the other one is still as it was.
+        deep.read(&a, Document::new());
+        assert_eq!(fail(&b), 4);
+        deep.read(&b, Document::new());
+        assert_eq!(fail(&b), 1);
     }
 }

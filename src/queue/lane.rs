@@ -243,7 +243,8 @@ impl Lane {
 
         for task in tasks {
             if self.by_slot.contains_key(&task.slot) {
-                tracing::error!(key = %task.slot.key, "a plan has two tasks for one slot; the second waits for the next pass");
+                let (kind, id) = (task.slot.key.kind, task.slot.key.id());
+                tracing::error!(kind, id, "a plan has two tasks for one slot; the second waits for the next pass");
                 continue;
             }
             self.add(Entry::new(task, now));

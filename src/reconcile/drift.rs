@@ -13,6 +13,9 @@ use std::hash::DefaultHasher;
 use std::hash::Hash;
 use std::hash::Hasher;
 
+/// Names in one line of the log; the plan has all of them.
+const NAMED: usize = 5;
+
 impl Reconciler {
     /// Once converged, whatever was written needs no pass of its own to count as in sync: if it differs at the next
     /// one, it drifted.
@@ -43,6 +46,7 @@ impl Reconciler {
             }
             unknown += usize::from(!self.memory.in_sync.contains_key(key));
         }
+        let which = drifted_keys.iter().take(NAMED).map(ToString::to_string).collect::<Vec<_>>().join(", ");
         self.memory.overview.note_drifted(drifted_keys);
         // What comes back into the files comes back as something new.
         if desired.resources.len() < self.memory.in_sync.len() + unknown {
@@ -59,6 +63,7 @@ impl Reconciler {
         if total > 0 {
             tracing::info!(
                 resources = total,
+                which,
                 trigger = trigger.as_str(),
                 "drift: changed in Descope though the YAML did not"
             );

@@ -77,7 +77,8 @@ impl Reconciler {
                 let ending = Ending { kept: &kept, ..Ending::of(settled, message, duration) };
                 if self.state.settle_open(&open, &ending)? {
                     let action = intent.action.as_str();
-                    tracing::info!(%key, action, outcome = settled.outcome(), "settled a call whose answer was lost");
+                    let (kind, id, outcome) = (key.kind, key.id(), settled.outcome());
+                    tracing::info!(kind, id, action, outcome, "settled a call whose answer was lost");
                     let makes = matches!(intent.action, Action::Create | Action::Rename);
                     is_news |= settled == Settled::Done && makes && !found.plan.present.contains(key);
                     // It was refused as long as it was in doubt.

@@ -268,6 +268,8 @@ pub struct LimiterStatus {
     pub throttled_total: u64,
     /// 429 answers in each minute of the last hour, the current one last.
     pub throttled_by_minute: Vec<u32>,
+    /// Requests that ended in each of those minutes, refused ones included.
+    pub requests_by_minute: Vec<u32>,
     /// `None` for the other algorithm.
     pub adaptive: Option<AdaptiveStatus>,
 }

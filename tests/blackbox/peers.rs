@@ -64,6 +64,12 @@ async fn five_hundred_peers_that_hang_delay_nobody_and_leave_nothing_behind() {
         drop(peers);
         world.until("nothing left open", async |world| open_files(world).await <= before + 5.0).await;
     }
+    // Beside pages that are open.
+    let pages = hanging(&world, 50, "GET /api/v1/events HTTP/1.1\r\nhost: localhost\r\n\r\n").await;
+    let peers = hanging(&world, 450, "GET /livez HT").await;
+    assert_served(&world, "pages and peers").await;
+    drop((pages, peers));
+    world.until("nothing left open", async |world| open_files(world).await <= before + 5.0).await;
     assert!(world.stop().await.success());
 }
 

@@ -31,21 +31,39 @@ function limiter(it) {
     h("h3", {}, it.host),
     pause,
     hasBudget ? h("p", {}, h("meter", { min: 0, max: Math.max(it.budget, 1), value: Math.min(it.used, it.budget), "aria-label": label }), it.used >= it.budget ? ` all ${number(Math.floor(it.budget))} requests of the window in use` : ` ${number(it.used)} of ${number(Math.floor(it.budget))} requests of the window in use`, it.requestsPerSecond ? `, ${it.requestsPerSecond.toFixed(1)} a second on average` : "") : h("p", {}, it.requestsPerSecond ? `${it.requestsPerSecond.toFixed(1)} requests a second` : "No limit is known: free until the first 429."),
-    chart(it.throttledByMinute || [], it.throttledTotal));
+    chart(it));
 }
 
-/** 429 answers by minute: a drawing for the eye, and a sentence for everybody. */
-function chart(minutes, total) {
-  const sum = minutes.reduce((a, b) => a + b, 0);
-  const most = Math.max(1, ...minutes);
-  const last = minutes.findLastIndex((n) => n > 0);
-  const text = sum ? `${many(sum, "answer")} with 429 in the last hour, the newest ${last === minutes.length - 1 ? "in this minute" : `about ${minutes.length - 1 - last} min ago`}, at most ${number(most)} a minute` : "No 429 in the last hour";
-  const bars = minutes.map((n, i) => (n ? s("rect", { x: i * 5, y: 40 - Math.max(3, (n / most) * 38), width: 4, height: Math.max(3, (n / most) * 38) }, s("title", {}, `${n}, ${minutes.length - 1 - i} min ago`)) : null));
-  if (!sum) return h("p", {}, text, h("span", { class: "quiet" }, `; ${number(total)} since the daemon started.`));
+/** Requests and 429 answers by minute, beside what a minute of the budget holds: a drawing for the eye, and sentences for everybody. */
+function chart(it) {
+  const refused = it.throttledByMinute || [];
+  const sent = it.requestsByMinute || [];
+  const count = refused.length;
+  const sum = (list) => list.reduce((a, b) => a + b, 0);
+  const budget = it.requestsPerSecond ? it.requestsPerSecond * 60 : 0;
+  const most = Math.max(1, ...sent, ...refused);
+  // A budget far above what was sent would press the bars to the ground.
+  const top = budget && budget <= most * 3 ? Math.max(most, budget) : most;
+  const height = (n) => Math.max(2, (n / top) * 38);
+  const bar = (n, i, name) => (n ? s("rect", { x: i * 5, y: 40 - height(n), width: 4, height: height(n), class: name }) : null);
+  const last = refused.findLastIndex((n) => n > 0);
+  const when = last === count - 1 ? "in this minute" : `about ${count - 1 - last} min ago`;
+  const busiest = Math.max(0, ...sent);
+  const words = [
+    last < 0 ? "No 429 in the last hour" : `${many(sum(refused), "answer")} with 429 in the last hour, the newest ${when}, at most ${number(Math.max(...refused))} a minute`,
+    `${many(sum(sent), "request")}${busiest ? `, at most ${number(busiest)} a minute` : ""}`,
+    budget ? `the budget is ${number(Math.round(budget))} a minute` : "no budget is known",
+  ].join("; ");
+  const caption = [words, h("span", { class: "quiet" }, `; ${number(it.throttledTotal)} with 429 since the daemon started.`)];
+  if (!sum(sent) && last < 0) return h("p", {}, caption);
   return h("figure", { class: "chart" },
-    s("svg", { viewBox: "0 0 300 41", role: "img", "aria-label": text, preserveAspectRatio: "none" }, s("line", { x1: 0, y1: 40.5, x2: 300, y2: 40.5 }), bars),
+    s("svg", { viewBox: "0 0 300 41", role: "img", "aria-label": words, preserveAspectRatio: "none" },
+      s("line", { x1: 0, y1: 40.5, x2: 300, y2: 40.5 }),
+      budget && budget <= top ? s("line", { x1: 0, y1: 40 - height(budget), x2: 300, y2: 40 - height(budget), class: "budget" }) : null,
+      sent.map((n, i) => bar(n, i, "sent")), refused.map((n, i) => bar(n, i, "refused"))),
     h("p", { class: "axis", "aria-hidden": "true" }, h("span", {}, "60 min ago"), h("span", {}, "now")),
-    h("figcaption", {}, text, h("span", { class: "quiet" }, `; ${number(total)} since the daemon started.`)));
+    h("p", { class: "quiet", "aria-hidden": "true" }, h("span", { class: "key sent" }), " requests ", h("span", { class: "key refused" }), " of them 429", budget && budget <= top ? [" ", h("span", { class: "key budget" }), " budget"] : null),
+    h("figcaption", {}, caption));
 }
 
 export function showDrift(status) {

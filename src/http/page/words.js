@@ -151,7 +151,8 @@ function ofProject(status, project) {
 
 function ofProblem(project, problem) {
   const where = at(problem);
-  const next = {
+  const isPutOff = problem.state === "retrying" && project.suspendedUntil;
+  const next = isPutOff ? "It is tried again when the suspension ends." : {
     parked: problem.id ? "Mend what the message names: it is tried again when its file or the live resource changes. To try it again as it is:" : "It is asked for again with the next pass.",
     blocked: "It follows what it waits for.",
     retrying: problem.nextAttemptAt ? "It is tried again by itself" : "It is being tried again.",
@@ -168,7 +169,7 @@ function ofProblem(project, problem) {
     where,
     next,
     command: problem.state === "parked" && problem.id ? "kill -HUP $(pidof descope-gitops)" : null,
-    nextAt: problem.nextAttemptAt,
+    nextAt: isPutOff ? null : problem.nextAttemptAt,
     link: problem.id ? { project: project.name, kind: problem.kind, id: problem.id } : null,
   };
 }

@@ -51,6 +51,7 @@ async fn the_status_has_the_documented_shape() {
             paused_until: None,
             throttled_total: 0,
             throttled_by_minute: vec![0, 2],
+            requests_by_minute: vec![3, 7],
             adaptive: Some(AdaptiveStatus { current_rate: 10.0, min_rate: 1.0, max_rate: 100.0, success_count: 4 }),
         }],
     );
@@ -85,7 +86,7 @@ async fn the_status_has_the_documented_shape() {
             ],
             "queue": { "ready": 1, "delayed": 2, "inFlight": 3, "blocked": 4, "parked": 5 },
             "limiters": [{ "host": "api.descope.com", "algorithm": "adaptive", "requestsPerSecond": null, "budget": 100.0,
-                "used": 1, "pausedUntil": null, "throttledTotal": 0, "throttledByMinute": [0, 2],
+                "used": 1, "pausedUntil": null, "throttledTotal": 0, "throttledByMinute": [0, 2], "requestsByMinute": [3, 7],
                 "adaptive": { "currentRate": 10.0, "minRate": 1.0, "maxRate": 100.0, "successCount": 4 } }],
         })
     );
