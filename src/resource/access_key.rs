@@ -10,6 +10,7 @@ use super::kind::single;
 use super::kind::text;
 use super::kind::unsendable;
 use super::kind::with;
+use super::risk::Risk;
 use super::spec::Field;
 use super::spec::How;
 use super::spec::Identity;
@@ -69,7 +70,7 @@ static SPEC: Spec = Spec {
                 .omit_keeps(),
                 Field::of("customClaims", Shape::Map(&Shape::Json)).omit_keeps(),
                 Field::of("customAttributes", Shape::Attributes).omit_keeps(),
-                Field::set("permittedIps").omit_keeps(),
+                Field::set("permittedIps").omit_keeps().risks(&[Risk::WeakerEmpty, Risk::WeakerWildcard]),
                 Field::integer("createdTime", 0, i64::MAX).computed(),
                 Field::text("createdBy").computed(),
                 Field::text("clientId").computed(),

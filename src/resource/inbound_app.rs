@@ -8,6 +8,7 @@ use super::kind::shown_once;
 use super::kind::single;
 use super::kind::text;
 use super::kind::with;
+use super::risk::Risk;
 use super::spec::Field;
 use super::spec::How;
 use super::spec::Identity;
@@ -18,6 +19,7 @@ use super::spec::Shape;
 use super::spec::Spec;
 use super::spec::Verbs;
 use super::sso_application::JWT_BEARER;
+use super::sso_application::REDIRECTS;
 use super::write::Answer;
 use super::write::Item;
 use super::write::Write;
@@ -52,7 +54,7 @@ static SPEC: Spec = Spec {
             Field::text("description"),
             Field::text("logo"),
             Field::text("loginPageUrl").server_default(),
-            Field::set("approvedCallbackUrls"),
+            Field::set("approvedCallbackUrls").risks(REDIRECTS),
             Field::items(
                 "permissionsScopes",
                 &["name"],
@@ -66,12 +68,14 @@ static SPEC: Spec = Spec {
             Field::of("scopeClaimMapping", Shape::List(&MAPPING)),
             Field::object("jwtBearerSettings", JWT_BEARER),
             Field::of("customAttributes", Shape::Attributes),
-            Field::flag("forcePkce"),
+            Field::flag("forcePkce").risks(&[Risk::WeakerOff]),
             Field::one_of("defaultAudience", &["", "projectId", "clientId"]),
             // Newer than the others, so that an answer may lack them. Every call that overwrites resets them: there is none
             // here, but the patch, which leaves alone what it does not carry.
-            Field::one_of("clientType", &["", "confidential", "public"]).maybe_returned(),
-            Field::flag("forceDpop").maybe_returned(),
+            Field::one_of("clientType", &["", "confidential", "public"])
+                .maybe_returned()
+                .risks(&[Risk::WeakerChanged("public")]),
+            Field::flag("forceDpop").maybe_returned().risks(&[Risk::WeakerOff]),
             Field::text("clientId").computed(),
             Field::flag("dynamic").computed(),
             Field::text("status").computed(),

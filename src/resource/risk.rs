@@ -35,14 +35,14 @@ pub enum Risk {
     WeakerMore,
     /// It becomes this.
     WeakerAs(&'static str),
+    /// It was something else and becomes this; where nothing is live, nobody knows what it was.
+    WeakerChanged(&'static str),
     /// An entry is added that stands for many: one with a wildcard, or a network that is everything.
     WeakerWildcard,
     /// It is turned on.
     LocksOn,
     /// It is turned off.
     LocksOff,
-    /// It becomes this.
-    LocksAs(&'static str),
     /// It is turned on while what is live at this path of the resource says that there is nothing to use instead.
     LocksOnWithout(&'static str),
     /// It is turned off while that says so.
@@ -64,10 +64,10 @@ impl Risk {
             | Self::WeakerEmpty
             | Self::WeakerMore
             | Self::WeakerAs(_)
+            | Self::WeakerChanged(_)
             | Self::WeakerWildcard => Harm::Weakening,
             Self::LocksOn
             | Self::LocksOff
-            | Self::LocksAs(_)
             | Self::LocksOnWithout(_)
             | Self::LocksOffWithout(_)
             | Self::LocksEmptyWithout(_)
@@ -98,9 +98,10 @@ impl Risk {
                 let new = entries(to).into_iter().find(|entry| !known.contains(entry));
                 (new.is_some(), format!("{path} gains {}", new.unwrap_or_default()))
             }
-            Self::WeakerAs(word) | Self::LocksAs(word) => {
-                (from != word && to == word, format!("{path} becomes {word}"))
+            Self::WeakerChanged(word) => {
+                (!is_none(from) && from != word && to == word, format!("{path} becomes {word}"))
             }
+            Self::WeakerAs(word) => (from != word && to == word, format!("{path} becomes {word}")),
             Self::WeakerWildcard => {
                 let known = entries(from);
                 let is_new = |entry: &&str| stands_for_many(entry) && !known.contains(entry);
@@ -242,7 +243,7 @@ mod tests {
             Field::flag("login").risks(&[Risk::LocksOffWithout("auth")]),
             Field::flag("disabled").risks(&[Risk::LocksOn]),
             Field::one_of("type", &["", "public"]).risks(&[Risk::WeakerAs("public")]),
-            Field::one_of("status", &["active", "inactive"]).risks(&[Risk::LocksAs("inactive")]),
+            Field::one_of("client", &["", "known", "public"]).risks(&[Risk::WeakerChanged("public")]),
             Field::flag("unsigned").risks(&[Risk::WeakerOn]),
             Field::flag("enabled").risks(&[Risk::LocksOff]),
             Field::set("exceptions").risks(&[Risk::WeakerMore]),
@@ -367,8 +368,8 @@ mod tests {
                 json!({ "urls": ["10.0.0.0/8", "::/0"] }),
                 &["Weakening: urls gains the wildcard ::/0"],
             ),
-            (json!({}), json!({ "status": "inactive" }), &["Lockout: status becomes inactive"]),
-            (json!({ "status": "inactive" }), json!({ "status": "active" }), &[]),
+            (json!({ "client": "known" }), json!({ "client": "public" }), &["Weakening: client becomes public"]),
+            (json!({ "client": "" }), json!({ "client": "public" }), &[]),
             (json!({}), json!({ "unsigned": true }), &["Weakening: unsigned is turned on"]),
             (json!({ "unsigned": true }), json!({ "unsigned": false }), &[]),
             (json!({ "enabled": true }), json!({ "enabled": false }), &["Lockout: enabled is turned off"]),

@@ -97,7 +97,8 @@ const PROTOCOLS: [(&str, &[&str], &[&str]); 3] = [
 const PROTOCOL: &str = "@protocol";
 
 /// Where users are sent with what proves who they are.
-const REDIRECTS: &[Risk] = &[Risk::WeakerWildcard, Risk::LocksHalved];
+/// Of a list of addresses that people are sent back to.
+pub const REDIRECTS: &[Risk] = &[Risk::WeakerWildcard, Risk::LocksHalved];
 
 const ISSUER: Shape = Shape::Object(&[
     Field::text("jwksUri"),

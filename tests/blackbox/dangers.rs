@@ -210,12 +210,24 @@ ssoApplications:
     authorizationCodeDisabled: false
     approvedRedirectUrls: ['https://a.example/cb']
   - { id: wiki, type: saml, name: Wiki, entityId: e, acsUrl: 'https://wiki.example/acs', certificate: c }
+accessKeys: [{ name: ci, secretFile: ci.key, permittedIps: [10.0.0.1] }]
+inboundApps:
+  - { name: partner, secretFile: partner.key, approvedCallbackUrls: ['https://p.example/a', 'https://p.example/b'], forcePkce: true }
 outboundApps: [{ id: calendar, name: Calendar, pkce: true, defaultRedirectUrl: 'https://calendar.example/cb' }]
 jwtTemplates: [{ name: members, type: user, template: { a: '1' }, enforceIssuer: true }]
 ";
 
 /// What becomes of the file, why that is held, and what the plan says.
-const BROTHERS: [(&str, &str, &str, &str); 20] = [
+const BROTHERS: [(&str, &str, &str, &str); 24] = [
+    ("[10.0.0.1]", "[]", "weakening", "permittedIps is emptied"),
+    ("[10.0.0.1]", "[10.0.0.1, 0.0.0.0/0]", "weakening", "permittedIps gains the wildcard 0.0.0.0/0"),
+    ("/b'], forcePkce: true", "/b'], forcePkce: false", "weakening", "forcePkce is turned off"),
+    (
+        "'https://p.example/a', 'https://p.example/b'",
+        "'https://p.example/c'",
+        "lockout",
+        "2 of 2 entries of approvedCallbackUrls go",
+    ),
     ("passwordSettings: { enabled: true }", "passwordSettings: { enabled: false }", "lockout", "enabled is turned off"),
     ("[acme.example]\n    enf", "[acme.example, '*.example']\n    enf", "weakening", "the wildcard *.example"),
     ("[ann@acme.example]", "[ann@acme.example, bob@acme.example]", "weakening", "gains bob@acme.example"),
@@ -250,8 +262,11 @@ const BROTHERS: [(&str, &str, &str, &str); 20] = [
 
 #[tokio::test]
 async fn every_switch_of_its_kind_waits_and_nothing_of_it_is_sent() {
-    let project = vec!["firstContact: apply".to_owned()];
-    let mut world = World::with(Setup { project, ..Setup::default() }).await;
+    let mut world = World::with(Setup::default()).await;
+    let secrets = world.path("secrets");
+    std::fs::create_dir_all(&secrets).unwrap();
+    let project = vec!["firstContact: apply".to_owned(), format!("secrets: {{ dir: {} }}", secrets.display())];
+    world.reconfigure(|setup| setup.project = project);
     world.write("a.yaml", MORE);
     world.converge().await;
     world.assert_nothing_left().await;
