@@ -226,3 +226,32 @@ async fn a_gateway_that_closes_after_one_answer_lets_everything_through() {
     world.fresh_pass().await;
     assert!(world.is_converged().await);
 }
+
+/// `null` for the configurations of a tenant counted as none: they were written as if they were new.
+#[tokio::test]
+async fn sso_configurations_that_come_as_null_are_not_taken_for_none() {
+    let mut world = World::new().await;
+    let file = |entity: &str| {
+        format!(
+            "tenants:\n  - id: t\n    name: T\n    sso:\n      - ssoId: main\n        saml: {{ entityId: {entity}, \
+             idpUrl: 'https://i.example/s', idpCert: c }}\n"
+        )
+    };
+    world.write("a.yaml", &file("one"));
+    world.converge().await;
+    let before = world.writes().await.len();
+    let path = json!({ "path": "/v2/mgmt/sso/settings/all" });
+    world.faults(json!([{ "fault": "null_list", "match": path }])).await;
+
+    world.write("a.yaml", &file("two"));
+    world.until("seen", async |world| world.daemon().said("SSOSettings")).await;
+    world.fresh_pass().await;
+    assert!(!world.is_converged().await);
+    let writes = world.writes().await.split_off(before);
+    assert!(writes.is_empty(), "{writes:?}");
+
+    world.faults(json!([])).await;
+    world.fresh_pass().await;
+    world.until("sent", async |world| world.writes().await.len() > before).await;
+    world.until("converged", async |world| world.is_converged().await).await;
+}

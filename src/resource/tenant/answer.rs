@@ -25,8 +25,10 @@ const OIDC: &[&str] = &["clientId", "authUrl", "tokenUrl", "userDataUrl", "JWKsU
 pub fn configurations(answer: &Document) -> Result<Value, String> {
     let list = match answer.get("SSOSettings") {
         Some(Value::Array(list)) => list.as_slice(),
-        Some(Value::Null) => &[],
         None => return Err("it has no `SSOSettings`".to_owned()),
+        Some(Value::Null) => {
+            return Err("`SSOSettings` is null, which is not taken for an empty list".to_owned());
+        }
         Some(_) => return Err("`SSOSettings` is no list".to_owned()),
     };
     let mut items = Vec::new();
