@@ -9,6 +9,7 @@ use serde_json::Value;
 use serde_json::json;
 
 mod ids;
+mod killed;
 mod tenants;
 
 /// One resource of a kind, and what can happen to it.
