@@ -16,9 +16,11 @@ RUN mkdir src \
 # The daemon. COPY keeps the files' times, which are older than the stand-ins above: without `touch` cargo would keep those.
 COPY config ./config
 COPY src ./src
+COPY build.rs ./
 ARG REVISION=unknown
+ARG SOURCE_DATE_EPOCH
 RUN find src -name '*.rs' -exec touch {} + \
-    && DESCOPE_GITOPS_REVISION="${REVISION}" cargo build --release --locked --bin descope-gitops \
+    && SOURCE_DATE_EPOCH="${SOURCE_DATE_EPOCH}" DESCOPE_GITOPS_REVISION="${REVISION}" cargo build --release --locked --bin descope-gitops \
     && mkdir -p /out/bin /out/state \
     && cp target/release/descope-gitops /out/bin/
 

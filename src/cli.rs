@@ -42,9 +42,29 @@ const EXIT_CODES: &str = "\
 Exit codes: 0 done or in sync; 1 error; 2 differences (plan --exit-code); 3 the desired state is invalid;
 4 apply left something held; 5 apply did only part of it; 64 wrong flags or settings";
 
+const EXAMPLES: &str = "\
+Begin with:
+  descope-gitops demo                                     see it work, without an account
+  descope-gitops export --dir my-config --verify          write a live project as files
+  descope-gitops plan --source my-config                  what would change
+  descope-gitops apply --source my-config                 change it, once
+  descope-gitops run -c descope-gitops.yaml               keep it so";
+
+/// What `--version` says. A test build asks nobody for its commit, so that a commit alone builds nothing anew.
+const LONG_VERSION: &str = concat!(
+    env!("CARGO_PKG_VERSION"),
+    "\ncommit ",
+    env!("DESCOPE_GITOPS_BUILD_COMMIT"),
+    "\nbuilt ",
+    env!("DESCOPE_GITOPS_BUILD_DATE"),
+    "\ntarget ",
+    env!("DESCOPE_GITOPS_BUILD_TARGET")
+);
+
 /// Keeps Descope projects equal to the YAML in a config repo.
 #[derive(Debug, Parser)]
-#[command(name = "descope-gitops", version, max_term_width = 100, after_help = EXIT_CODES)]
+#[command(name = "descope-gitops", version, long_version = LONG_VERSION, max_term_width = 100)]
+#[command(after_help = EXIT_CODES, after_long_help = format!("{EXAMPLES}\n\n{EXIT_CODES}"))]
 pub struct Cli {
     /// What every command understands.
     #[command(flatten)]

@@ -36,6 +36,33 @@ fn help_and_version_are_no_errors() {
 }
 
 #[test]
+fn the_version_says_what_it_was_built_from() {
+    let said = |flag: &str| {
+        String::from_utf8(descope_gitops().arg(flag).assert().code(0).get_output().stdout.clone()).unwrap()
+    };
+    let version = env!("CARGO_PKG_VERSION");
+
+    assert_eq!(said("-V"), format!("descope-gitops {version}\n"));
+    let long = said("--version");
+    let lines: Vec<&str> = long.lines().collect();
+    assert_eq!(lines[0], format!("descope-gitops {version}"));
+    for (line, word) in lines[1..].iter().zip(["commit ", "built ", "target "]) {
+        assert!(line.strip_prefix(word).is_some_and(|rest| !rest.is_empty()), "{long}");
+    }
+    assert_eq!(lines.len(), 4, "{long}");
+}
+
+#[test]
+fn the_help_of_what_people_begin_with_has_examples() {
+    for command in ["plan", "apply", "export", "validate", "status", "audit"] {
+        let done = descope_gitops().args([command, "--help"]).assert().code(0);
+        let text = String::from_utf8(done.get_output().stdout.clone()).unwrap();
+
+        assert!(text.contains(&format!("Examples:\n  descope-gitops {command} ")), "{text}");
+    }
+}
+
+#[test]
 fn the_help_of_a_command_begins_with_its_own_options() {
     let text = |args: &[&str]| {
         let done = descope_gitops().args(args).assert().code(0);

@@ -72,7 +72,7 @@ fn packaging() -> String {
 
 /// All of src/ in one text: a string that is quoted there is one the binary knows.
 fn source() -> String {
-    files("src").iter().map(read).collect()
+    [files("src"), vec!["build.rs".to_owned()]].concat().iter().map(read).collect()
 }
 
 /// The words of the text that begin with the prefix and go on with such characters.

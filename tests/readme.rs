@@ -1,4 +1,4 @@
-//! README.md is true: what it names exists in the binary, and every setting is in it.
+//! README.md and the pages under docs/ are true: what they name exists in the binary, and every setting is in them.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test may stop where it stands")]
 
 use clap::CommandFactory;
@@ -8,8 +8,24 @@ use std::path::Path;
 use std::process::Command;
 use std::process::Output;
 
+/// What is written by hand for operators, the front page first.
+const PAGES: [&str; 8] = [
+    "README.md",
+    "docs/config.md",
+    "docs/files.md",
+    "docs/operations.md",
+    "docs/operators-story.md",
+    "docs/rate-limit.md",
+    "docs/comparison.md",
+    "docs/leaving.md",
+];
+
+fn page(path: &str) -> String {
+    fs::read_to_string(path).unwrap_or_else(|error| panic!("{path}: {error}"))
+}
+
 fn readme() -> String {
-    fs::read_to_string("README.md").unwrap()
+    PAGES.map(page).join("\n")
 }
 
 /// The real binary, without the settings of whoever runs the tests.
@@ -82,14 +98,23 @@ fn it_opens_with_the_two_commands() {
 }
 
 #[test]
+fn the_front_page_is_short_and_leads_to_every_other() {
+    let front = page("README.md");
+
+    assert!(front.lines().count() <= 200, "{}", front.lines().count());
+    for path in PAGES.iter().skip(1).chain(&["docs/desired-state.md", "docs/plan.svg", "deploy/ci/README.md"]) {
+        assert!(front.contains(&format!("]({path})")), "{path}");
+    }
+    assert!(fs::metadata("docs/plan.svg").unwrap().len() < 20_000);
+}
+
+#[test]
 fn every_setting_is_explained() {
-    let text = readme();
-    let from = text.find("## The config file").unwrap();
-    let section = &text[from..text.find("## The desired state").unwrap()];
+    let text = page("docs/config.md");
     let config = fs::read_to_string("config/descope-gitops.yaml").unwrap();
     let mut all = BTreeSet::new();
     keys(&serde_yaml::from_str(&config).unwrap(), &mut all);
-    let words = code(section);
+    let words = code(&text);
 
     let missing: Vec<&String> = all.iter().filter(|key| !words.contains(key.as_str())).collect();
 
@@ -100,13 +125,23 @@ fn every_setting_is_explained() {
 /// The fields stand in docs/desired-state.md, which `tests/reference.rs` holds against the tables.
 #[test]
 fn every_kind_of_the_desired_state_is_named() {
-    let text = readme();
-    let from = text.find("## The desired state").unwrap();
-    let words = code(&text[from..text.find("## Operations").unwrap()]);
+    let text = page("docs/files.md");
+    let words = code(&text);
 
-    assert!(text.contains("docs/desired-state.md"));
+    assert!(text.contains("(desired-state.md)"));
     for kind in descope_gitops::resource::ALL {
         assert!(words.contains(kind.name()), "{}", kind.name());
+    }
+}
+
+#[test]
+fn every_exit_code_is_explained() {
+    let text = page("docs/operations.md");
+    let help = help("--help");
+    let codes = help.split("Exit codes: ").nth(1).unwrap();
+
+    for code in codes.split(';').filter_map(|part| part.split_whitespace().next()) {
+        assert!(text.contains(&format!("{code} ")), "{code}");
     }
 }
 
@@ -124,7 +159,8 @@ fn every_command_line_is_understood() {
     for call in &calls {
         let help = help(call[0]);
         for flag in call.iter().filter(|word| word.starts_with('-')) {
-            assert!(help.contains(&format!("{flag} ")) || help.contains(&format!("{flag}\n")), "{call:?}: {help}");
+            let is_there = [" ", "\n", ","].iter().any(|end| help.contains(&format!("{flag}{end}")));
+            assert!(is_there, "{call:?}: {help}");
         }
     }
     for command in commands() {
@@ -137,7 +173,18 @@ fn every_flag_in_the_text_belongs_to_some_command() {
     let text = readme();
     let helps: String = commands().iter().map(|command| help(command)).collect();
     // Of other programs.
-    let others = ["--release", "--path", "--bench", "--test", "--nocapture", "--scenarios", "--schemafile"];
+    let others = [
+        "--version",
+        "--limit-null",
+        "--window-factor",
+        "--release",
+        "--path",
+        "--bench",
+        "--test",
+        "--nocapture",
+        "--scenarios",
+        "--schemafile",
+    ];
 
     let starts =
         text.match_indices("--").filter(|(at, _)| !text[..*at].ends_with(['-', ' ']) || text[..*at].ends_with(' '));
@@ -183,8 +230,10 @@ fn every_metric_exists() {
 fn every_variable_is_known() {
     let text = readme();
     let helps = ["run", "plan"].map(help).concat();
-    let source: String =
-        ["src/config.rs", "src/config/connect.rs"].iter().map(|path| fs::read_to_string(path).unwrap()).collect();
+    let source: String = ["src/config.rs", "src/config/connect.rs", "build.rs"]
+        .iter()
+        .map(|path| fs::read_to_string(path).unwrap())
+        .collect();
 
     let words = code(&text);
     let names: Vec<&&str> = words.iter().filter(|word| word.starts_with("DESCOPE_") && **word != "DESCOPE_").collect();
@@ -196,29 +245,52 @@ fn every_variable_is_known() {
     }
 }
 
+/// As the pages are shown: what a heading becomes.
+fn anchors(text: &str) -> BTreeSet<String> {
+    let titles = text.lines().filter(|line| line.starts_with('#')).map(|line| line.trim_start_matches('#').trim());
+    let kept =
+        |title: &str| title.chars().filter(|c| c.is_alphanumeric() || *c == ' ' || *c == '-').collect::<String>();
+    titles.map(|title| kept(&title.to_lowercase()).replace(' ', "-")).collect()
+}
+
 #[test]
 fn every_link_leads_somewhere() {
-    let text = readme();
-    let anchors: BTreeSet<String> = text
-        .lines()
-        .filter(|line| line.starts_with('#'))
-        .map(|line| line.trim_start_matches('#').trim().to_lowercase())
-        .map(|title| title.chars().filter(|c| c.is_alphanumeric() || *c == ' ').collect::<String>().replace(' ', "-"))
-        .collect();
-    let links: Vec<&str> = text.split("](").skip(1).map(|rest| rest.split(')').next().unwrap()).collect();
-
-    assert!(links.len() > 5, "{links:?}");
-    for link in links {
-        let leads = match link.strip_prefix('#') {
-            Some(anchor) => anchors.contains(anchor),
-            None => link.starts_with("https://") || Path::new(link).exists(),
-        };
-        assert!(leads, "{link}");
+    for path in PAGES.iter().chain(&["deploy/ci/README.md", "deploy/README.md", "docs/page.md"]) {
+        let text = page(path);
+        let folder = Path::new(path).parent().unwrap();
+        let links: Vec<&str> = text.split("](").skip(1).map(|rest| rest.split(')').next().unwrap()).collect();
+        for link in links.into_iter().filter(|link| !link.starts_with("https://")) {
+            let (file, anchor) = link.split_once('#').map_or((link, None), |(file, anchor)| (file, Some(anchor)));
+            let target = if file.is_empty() { Path::new(path).to_owned() } else { folder.join(file) };
+            assert!(target.exists(), "{path}: {link}");
+            if let Some(anchor) = anchor {
+                assert!(anchors(&page(target.to_str().unwrap())).contains(anchor), "{path}: {link}");
+            }
+        }
     }
+    let front = page("README.md");
     for path in
         ["config/descope-gitops.yaml", "config/sample", "src/lib.rs", "tests/layers.rs", ".ci/run", "Dockerfile"]
     {
-        assert!(text.contains(path) && Path::new(path).exists(), "{path}");
+        assert!(front.contains(path) && Path::new(path).exists(), "{path}");
+    }
+}
+
+#[test]
+fn the_examples_for_ci_are_yaml_and_call_what_there_is() {
+    for path in ["deploy/ci/github.yaml", "deploy/ci/gitlab.yaml"] {
+        let text = page(path);
+        serde_yaml::from_str::<serde_yaml::Value>(&text).unwrap();
+        let calls: Vec<&str> = text.lines().filter_map(|line| line.split("./descope-gitops ").nth(1)).collect();
+
+        assert!(calls.len() >= 3, "{path}: {calls:?}");
+        for call in calls {
+            let words: Vec<&str> = call.split_whitespace().collect();
+            let help = help(words[0]);
+            for flag in words.iter().filter(|word| word.starts_with('-') && word.len() > 1) {
+                assert!(help.contains(&format!("{flag} ")) || help.contains(&format!("{flag}\n")), "{call}");
+            }
+        }
     }
 }
 
@@ -230,7 +302,7 @@ fn the_config_in_it_can_be_used() {
         fs::create_dir_all(repo.join(folder)).unwrap();
         fs::write(repo.join(folder).join("roles.yaml"), format!("roles:\n  - name: {folder}\n")).unwrap();
     }
-    let text = readme();
+    let text = page("docs/config.md");
     let configs = blocks(&text, "yaml");
     assert_eq!(configs.len(), 1);
     let config = dir.path().join("config.yaml");

@@ -54,8 +54,16 @@ use tokio_util::sync::CancellationToken;
 
 mod outcome;
 
+const EXAMPLES: &str = "\
+Examples:
+  descope-gitops apply -c gitops.yaml                          asks before it changes anything
+  descope-gitops apply -c gitops.yaml --auto-approve           elsewhere than on a terminal
+  descope-gitops apply -c gitops.yaml --target roles/Editor    one resource, and what it needs
+  descope-gitops apply -c gitops.yaml --approve 9ebe5f6e3955c92b";
+
 /// What may go ahead, and how the outcome is shown.
 #[derive(Debug, Clone, clap::Args)]
+#[command(after_long_help = EXAMPLES)]
 pub struct ApplyArgs {
     /// Do not ask; releases a first contact, but no guard
     #[arg(long)]

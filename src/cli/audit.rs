@@ -17,8 +17,14 @@ use serde_json::json;
 use std::io::Write;
 use std::time::SystemTime;
 
+const EXAMPLES: &str = "\
+Examples:
+  descope-gitops audit --since 24h                             what happened since yesterday
+  descope-gitops audit --kind roles --id Editor                one resource, from the beginning";
+
 /// Which rows, and how.
 #[derive(Debug, Clone, clap::Args)]
+#[command(after_long_help = EXAMPLES)]
 pub struct AuditArgs {
     /// Of this kind, e.g. roles
     #[arg(long)]

@@ -42,8 +42,15 @@ mod place;
 mod update;
 mod verify;
 
+const EXAMPLES: &str = "\
+Examples:
+  descope-gitops export --dir my-config --verify               the whole project, proven
+  descope-gitops export --dir roles --kind roles --kind permissions
+  descope-gitops export --update my-config                     keep what somebody changed in the console";
+
 /// What to write, and where.
 #[derive(Debug, Clone, clap::Args)]
+#[command(after_long_help = EXAMPLES)]
 pub struct ExportArgs {
     /// Directory to write into; made where there is none
     #[arg(long, value_name = "DIR", required_unless_present = "update")]

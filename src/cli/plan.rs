@@ -37,8 +37,17 @@ use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 use url::Url;
 
+const EXAMPLES: &str = "\
+Examples:
+  descope-gitops plan --source my-config                       what would change, per field
+  descope-gitops plan -c gitops.yaml --exit-code               2 where something would
+  descope-gitops plan -c gitops.yaml --since origin/main       what this branch changes
+  descope-gitops plan -c gitops.yaml -o markdown > plan.md     for a pull request
+  descope-gitops plan --url http://127.0.0.1:8080              what a running daemon is about to do";
+
 /// What to show, and how.
 #[derive(Debug, Clone, clap::Args)]
+#[command(after_long_help = EXAMPLES)]
 pub struct PlanArgs {
     /// How to write it
     #[arg(short, long, value_enum, default_value = "text")]

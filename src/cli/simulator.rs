@@ -17,8 +17,11 @@ use anyhow::Context;
 use clap::Args;
 use std::io::Write;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
+
+mod seed;
 
 /// Flags of `descope-gitops simulator`.
 #[derive(Debug, Args)]
@@ -71,6 +74,12 @@ pub struct SimulatorArgs {
     /// The only management key that is let in; any one unless given
     #[arg(long, value_name = "KEY")]
     pub management_key: Option<String>,
+    /// Begin with what the files below this directory declare, such as an export of a real project; secrets are made up
+    #[arg(long, value_name = "DIR")]
+    pub seed_from: Option<PathBuf>,
+    /// The project id that it lives in
+    #[arg(long, value_name = "ID", env = "DESCOPE_PROJECT_ID", default_value = "P2seeded")]
+    pub seed_project: String,
     /// Answers an open question of the API in another way; may be given more than once, see below
     #[arg(long = "set", value_name = "SWITCH=VALUE")]
     pub set: Vec<String>,
@@ -100,7 +109,16 @@ pub struct Latency {
 /// Serves until `shutdown`. Errs when the address cannot be had.
 pub async fn run(args: SimulatorArgs, shutdown: CancellationToken) -> anyhow::Result<()> {
     let listen = args.listen.clone();
-    let mut running = Simulator::start(args.options()?).await.with_context(|| format!("cannot listen on {listen}"))?;
+    let seed = args.seed_from.clone().map(|dir| (dir, args.seed_project.clone()));
+    let mut options = args.options()?;
+    if let Some((dir, project)) = seed {
+        let state = tokio::select! {
+            () = shutdown.cancelled() => return Ok(()),
+            state = seed::state(&dir, &project) => state?,
+        };
+        options.projects.insert(project, state);
+    }
+    let mut running = Simulator::start(options).await.with_context(|| format!("cannot listen on {listen}"))?;
     // Whoever started us with port 0 waits for this line.
     let mut out = output::stdout();
     writeln!(out, "simulator listening on {}", running.url())?;

@@ -24,8 +24,15 @@ const PAUSE: Duration = Duration::from_secs(2);
 /// To the upper left, with nothing below.
 const CLEAR: &str = "\u{1b}[H\u{1b}[2J";
 
+const EXAMPLES: &str = "\
+Examples:
+  descope-gitops status --url http://127.0.0.1:8080
+  descope-gitops status --watch
+  descope-gitops status --watch --exit-code                    until everything is converged";
+
 /// How to show it, and of which daemon.
 #[derive(Debug, Clone, clap::Args)]
+#[command(after_long_help = EXAMPLES)]
 pub struct StatusArgs {
     /// How to write it
     #[arg(short, long, value_enum, default_value = "text")]

@@ -29,8 +29,14 @@ pub enum Output {
     Github,
 }
 
+const EXAMPLES: &str = "\
+Examples:
+  descope-gitops validate --source my-config
+  descope-gitops validate -c gitops.yaml -o github             annotations of a pull request";
+
 /// How the findings are shown.
 #[derive(Debug, Clone, clap::Args)]
+#[command(after_long_help = EXAMPLES)]
 pub struct ValidateArgs {
     /// How to write the findings
     #[arg(short, long, value_enum, default_value_t)]

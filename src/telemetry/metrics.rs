@@ -78,7 +78,7 @@ impl Metrics {
         build_info
             .with_label_values(&[
                 env!("CARGO_PKG_VERSION"),
-                option_env!("DESCOPE_GITOPS_REVISION").unwrap_or("unknown"),
+                env!("DESCOPE_GITOPS_BUILD_COMMIT"), // of `DESCOPE_GITOPS_REVISION`, or of git
             ])
             .set(1.0);
         #[cfg(target_os = "linux")]

@@ -1,5 +1,6 @@
 //! `export`: what it writes is small, says all of it, and makes the same project again.
 
+use crate::harness::Process;
 use crate::harness::Setup;
 use crate::harness::World;
 use serde_json::json;
@@ -272,4 +273,28 @@ async fn what_cannot_be_read_is_an_error_and_writes_nothing() {
 
     assert!(said.contains("roles could not be read, so nothing was written"), "{said}");
     assert!(!out.exists());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_simulator_seeded_from_an_export_holds_the_same() {
+    let sample = Path::new(env!("CARGO_MANIFEST_DIR")).join("config/sample");
+    let first = project(&sample).await;
+    let out = first.path("out");
+    expect(&first, &["export", "--dir", out.to_str().unwrap()], 0).await;
+    let mut command = first.command(&["simulator", "--listen", "127.0.0.1:0", "--rate-limit", "none"]);
+    command.args(["--seed-project", "P2seed", "--seed-from"]).arg(&out);
+    let mut seeded = Process::start(command);
+    let line = seeded.wait_for_line("its address", |line| line.starts_with("simulator listening on ")).await;
+    let url = line.rsplit(' ').next().unwrap().to_owned();
+
+    let again = first.path("again");
+    let mut command = std::process::Command::new(crate::harness::BINARY);
+    command.env_clear().args(["export", "--dir", again.to_str().unwrap()]);
+    command.envs([("DESCOPE_PROJECT_ID", "P2seed"), ("DESCOPE_MANAGEMENT_KEY", "K2any"), ("DESCOPE_BASE_URL", &url)]);
+    let output = World::end_of(command).await;
+
+    assert_eq!(output.status.code(), Some(0), "{}", said(&output));
+    assert_eq!(files(&again), files(&out));
+    seeded.signal(rustix::process::Signal::TERM);
+    assert!(seeded.ended().await.success());
 }

@@ -21,6 +21,7 @@ mod drain;
 mod durability;
 mod effect;
 mod events;
+mod exits;
 mod export;
 mod failure;
 mod fence;

@@ -159,3 +159,46 @@ async fn ctrl_c_stops_an_apply_and_says_what_was_done_and_what_was_not() {
     assert_eq!(screen.matches("ok create tenants/").count(), done, "{screen}");
     assert!(screen.contains("stopped before everything was applied"), "{screen}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_status_is_shown_again_and_again_until_all_is_converged() {
+    let mut world = world().await;
+    world.start().await;
+    world.until("the first contact is held", async |world| !world.project().await["held"].is_null()).await;
+    let url = world.daemon_url().await;
+    let args = ["status", "--url", &url, "--watch", "--exit-code"];
+
+    let terminal = Terminal::start(&world.command(&args), &[]);
+    terminal.until("first_contact").await;
+    let first = terminal.screen().matches("\u{1b}[2J").count();
+    let start = Instant::now();
+    while terminal.screen().matches("\u{1b}[2J").count() == first {
+        assert!(start.elapsed() < PATIENCE, "it is shown once: {}", terminal.screen());
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let fingerprint = world.project().await["held"]["fingerprint"].as_str().unwrap().to_owned();
+    assert!(world.run(&["approve", &fingerprint, "--url", &url]).await.status.success());
+    let (code, screen) = terminal.end().await;
+
+    assert_eq!(code, 0, "it ends by itself: {screen}");
+    assert!(screen.rsplit("\u{1b}[2J").next().unwrap().contains("at rest"), "{screen}");
+    assert!(!screen.contains("{\"timestamp\""), "{screen}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ctrl_c_ends_a_watch_and_says_how_it_was() {
+    let mut world = world().await;
+    world.start().await;
+    world.until("the first contact is held", async |world| !world.project().await["held"].is_null()).await;
+    let url = world.daemon_url().await;
+    for (more, expected) in [(&["--exit-code"][..], 2), (&[], 0)] {
+        let args = [&["status", "--url", &url, "--watch"], more].concat();
+        let mut terminal = Terminal::start(&world.command(&args), &[]);
+        terminal.until("first_contact").await;
+        terminal.type_in("\u{3}");
+
+        let (code, screen) = terminal.end().await;
+
+        assert_eq!(code, expected, "{screen}");
+    }
+}
