@@ -130,8 +130,10 @@ async fn update_files(
     let stop = signals.token();
     let (project, client) = connect(config, name, redactor, &stop)?;
     let Some(desired) = update::declared(config, project, dir)? else { return Ok(Exit::Invalid) };
-    let kinds: Vec<&'static dyn Kind> =
-        kinds.iter().copied().filter(|kind| desired.kinds.contains(kind.name())).collect();
+    // Of what no call lists, nobody knows what is gone.
+    let is_listed = |kind: &&'static dyn Kind| kind.spec().main().read != resource::spec::Read::ByName;
+    let kinds = kinds.iter().copied().filter(|kind| desired.kinds.contains(kind.name()));
+    let kinds: Vec<&'static dyn Kind> = kinds.filter(is_listed).collect();
     if kinds.is_empty() {
         bail!("the files in {} declare nothing of what --kind and --target ask for", dir.display());
     }

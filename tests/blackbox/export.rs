@@ -152,6 +152,14 @@ async fn a_project_of_every_kind_makes_the_same_project_again() {
     assert_eq!(files(&again), once);
     let report = second.run_json(&["plan", "-o", "json", "--source", out.to_str().unwrap()], 0).await;
     assert_eq!(report["projects"][0]["changes"], json!([]), "the state knows its secrets");
+
+    // Files with documents beside them follow one change by one line, too.
+    first.edit_live("tenants/clicked", json!({ "name": "Clicked again" })).await;
+    expect(&first, &["export", "--update", out.to_str().unwrap()], 0).await;
+    let mut expected = once;
+    let text = expected.get_mut("tenants/clicked.yaml").unwrap();
+    *text = text.replace("Clicked together", "Clicked again");
+    assert_eq!(files(&out), expected);
 }
 
 /// What is off or empty in one project may begin switched on or filled in another.

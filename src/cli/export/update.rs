@@ -26,6 +26,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::io::Write;
 use std::path::Path;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 /// What lives, by kind.
@@ -66,7 +67,7 @@ pub fn run(
         writeln!(out, "nothing to change: the files say what the project holds")?;
         return Ok(Exit::Done);
     }
-    let left = prove(config, project, &settings, &found.files, live, selection)?;
+    let left = prove(config, project, &settings, &found, live, selection)?;
     if !left.is_empty() {
         for line in &left {
             writeln!(out, "{}", one_line(line))?;
@@ -108,6 +109,8 @@ struct Update<'a> {
 #[derive(Default)]
 struct Found {
     files: BTreeMap<String, String>,
+    /// What the files name, by its path below the directory.
+    documents: BTreeSet<PathBuf>,
     obstacles: Vec<String>,
     export: Export,
 }
@@ -159,7 +162,10 @@ impl<'a> Update<'a> {
     fn documents(&self, settings: &Settings, file: &Arc<str>, text: &str, found: &mut Found) {
         let checker = Checker { kinds: resource::ALL, fence: &settings.fence };
         let report = checker.check(file, text);
+        let folder = Path::new(&**file).parent().unwrap_or(Path::new(""));
         for named in &report.named {
+            let path = folder.join(&*named.path);
+            found.documents.insert(path.clone());
             let Some(key) = report.resources.get(named.resource).map(|one| &one.key) else { continue };
             let Some(kind) = resource::kind(key.kind) else { continue };
             let opaque = kind.spec().field(named.field).and_then(|(_, field)| field.opaque());
@@ -169,9 +175,7 @@ impl<'a> Update<'a> {
             };
             let Some(lives) = live.get(named.field) else { continue };
             if opaque.against(wanted, lives) != opaque.against(wanted, wanted) {
-                let folder = Path::new(&**file).parent().unwrap_or(Path::new(""));
-                let path = folder.join(&*named.path).to_string_lossy().into_owned();
-                found.files.insert(path, export::document_text(opaque, lives));
+                found.files.insert(path.to_string_lossy().into_owned(), export::document_text(opaque, lives));
             }
         }
     }
@@ -199,19 +203,20 @@ fn prove(
     config: &Config,
     project: &config::Project,
     settings: &Settings,
-    files: &BTreeMap<String, String>,
+    found: &Found,
     live: Live,
     selection: &Selection,
 ) -> anyhow::Result<Vec<String>> {
     let stage = tempfile::tempdir().context("cannot make a directory to try the changed files in")?;
-    let scan = settings.tree.scan()?;
-    let documents = scan.named.iter().filter_map(|(_, found)| found.as_ref().ok());
-    for entry in scan.files.iter().chain(documents) {
-        let to = stage.path().join(&*entry.path);
+    let root = &settings.tree.root;
+    let files = settings.tree.scan()?.files.into_iter().map(|entry| (PathBuf::from(&*entry.path), entry.real));
+    let documents = found.documents.iter().map(|path| (path.clone(), root.join(path)));
+    for (path, real) in files.chain(documents) {
+        let to = stage.path().join(path);
         fs::create_dir_all(to.parent().unwrap_or(stage.path()))?;
-        fs::copy(&entry.real, &to).with_context(|| format!("cannot copy {}", entry.real.display()))?;
+        fs::copy(&real, &to).with_context(|| format!("cannot copy {}", real.display()))?;
     }
-    place::write(stage.path(), files, true)?;
+    place::write(stage.path(), &found.files, true)?;
     let load = verify::load(config, project, stage.path())?;
     let Some(desired) = load.desired.filter(|_| load.errors.is_empty()) else {
         return Ok(load.errors.iter().map(ToString::to_string).collect());
