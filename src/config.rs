@@ -339,7 +339,7 @@ pub struct RateLimit {
     /// Look for more than `limit`?
     pub probe: bool,
     /// How the server counts.
-    pub shape: Shape,
+    pub shape: Pacing,
     /// Settings of [`Algorithm::Adaptive`].
     pub adaptive: Adaptive,
 }
@@ -355,7 +355,7 @@ pub enum Algorithm {
 
 /// `rateLimit.shape`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Shape {
+pub enum Pacing {
     /// Find out.
     Auto,
     /// Known to be a token bucket.

@@ -26,7 +26,7 @@ use crate::plan::render::Report;
 use crate::plan::window::Wanted;
 use crate::plan::window::Window;
 use crate::queue::Queue;
-use crate::reconcile::Memory;
+use crate::reconcile::Carryover;
 use crate::reconcile::Reconciler;
 use crate::reconcile::assess::Assessor;
 use crate::reconcile::show;
@@ -200,7 +200,7 @@ impl Parts {
                 board: Arc::clone(&board),
                 pulse: board.pulse(),
                 plans: watch::Sender::new(None),
-                memory: Memory::default(),
+                memory: Carryover::default(),
             };
             projects.push(Project { name: settings.name.clone(), reconciler, trigger, triggers, tree });
         }

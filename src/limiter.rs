@@ -80,7 +80,7 @@ pub enum Algorithm {
 
 /// How the budget is spent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Shape {
+pub enum Pacing {
     /// At once, until the server turns out to be a token bucket.
     Auto,
     /// Evenly from the start.
@@ -101,7 +101,7 @@ pub struct Settings {
     /// Whether to look for more than `limit`. The way back up to it after a cut is always taken.
     pub probe: bool,
     /// How the budget is spent.
-    pub shape: Shape,
+    pub shape: Pacing,
     /// Used with [`Algorithm::Adaptive`].
     pub adaptive: AdaptiveSettings,
 }
@@ -132,7 +132,7 @@ impl Default for Settings {
             lockout: Duration::from_secs(60),
             reserve: 0.0,
             probe: false,
-            shape: Shape::Auto,
+            shape: Pacing::Auto,
             adaptive: AdaptiveSettings::default(),
         }
     }

@@ -108,12 +108,12 @@ pub struct Reconciler {
     /// Where the newest plan goes.
     pub plans: watch::Sender<Option<ProjectReport>>,
     /// What earlier passes left.
-    pub memory: Memory,
+    pub memory: Carryover,
 }
 
 /// What one pass leaves for the next.
 #[derive(Debug, Default)]
-pub struct Memory {
+pub struct Carryover {
     load: Option<Load>,
     plan: Option<Plan>,
     /// What the queue works off.
@@ -128,7 +128,7 @@ pub struct Memory {
     /// When the revision that is not converged yet was first seen.
     revision_seen: Option<Instant>,
     /// For the page.
-    overview: overview::Memory,
+    overview: overview::Earlier,
     failures: u32,
     /// Probes while paused.
     probes: usize,
@@ -169,7 +169,7 @@ pub fn new_pass() -> String {
 
 /// How a pass went; a closed set of metric labels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Outcome {
+pub enum PassOutcome {
     /// Nothing differs.
     Noop,
     /// Everything that differs is on its way.
@@ -182,7 +182,7 @@ pub enum Outcome {
     Failed,
 }
 
-impl Outcome {
+impl PassOutcome {
     /// The label.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -342,7 +342,7 @@ impl Reconciler {
         let Some(outcome) = Box::pin(self.pass(trigger, more)).instrument(span.clone()).await else {
             return self.publish();
         };
-        let planned = self.memory.plan.as_ref().filter(|_| outcome != Outcome::Failed);
+        let planned = self.memory.plan.as_ref().filter(|_| outcome != PassOutcome::Failed);
         let changes = planned.map_or(0, |plan| plan.changes.len());
         span.record("result", outcome.as_str());
         if let Some(commit) = self.memory.load.as_ref().and_then(|load| load.commit.as_deref()) {
@@ -350,10 +350,10 @@ impl Reconciler {
         }
         self.observe_phase("total", started);
         self.metrics.last_attempt_timestamp_seconds.with_label_values(&[&*project]).set(unix(SystemTime::now()));
-        self.board.project(&project, |status| status.readiness.passed(outcome == Outcome::Failed, Instant::now()));
+        self.board.project(&project, |status| status.readiness.passed(outcome == PassOutcome::Failed, Instant::now()));
         let is_whole = self.memory.plan.as_ref().is_some_and(|plan| plan.unobserved.is_empty())
             && self.memory.load.as_ref().is_some_and(|load| load.errors.is_empty());
-        if !matches!(outcome, Outcome::Failed) && is_whole {
+        if !matches!(outcome, PassOutcome::Failed) && is_whole {
             self.metrics.last_success_timestamp_seconds.with_label_values(&[&*project]).set(unix(SystemTime::now()));
             self.memory.overview.success_at = Some(SystemTime::now());
         }
@@ -372,7 +372,7 @@ impl Reconciler {
         self.metrics.passes_total.with_label_values(&[&project, trigger.as_str(), outcome.as_str()]).inc();
     }
 
-    fn note_pass(&self, trigger: Trigger, outcome: Outcome, started_at: SystemTime, changes: usize) {
+    fn note_pass(&self, trigger: Trigger, outcome: PassOutcome, started_at: SystemTime, changes: usize) {
         let row = PassRow {
             started_at,
             finished_at: SystemTime::now(),
@@ -387,11 +387,11 @@ impl Reconciler {
     }
 
     /// `None` where the files were looked at for nothing: what they say did not change.
-    async fn pass(&mut self, trigger: Trigger, more: &mut TriggerReceiver) -> Option<Outcome> {
+    async fn pass(&mut self, trigger: Trigger, more: &mut TriggerReceiver) -> Option<PassOutcome> {
         let started = Instant::now();
         let retry_at = self.memory.retry_at.take();
         let was_usable = self.memory.load.as_ref().map(|load| load.errors.is_empty());
-        let Some((desired, is_new)) = self.load().await else { return Some(Outcome::Failed) };
+        let Some((desired, is_new)) = self.load().await else { return Some(PassOutcome::Failed) };
         let is_usable = self.memory.load.as_ref().map(|load| load.errors.is_empty());
         let is_planned = self.memory.planned.as_ref().is_some_and(|planned| Arc::ptr_eq(planned, &desired));
         if trigger == Trigger::Watch && is_planned && was_usable == is_usable {
@@ -414,7 +414,7 @@ impl Reconciler {
         // A commit says nothing about the key: it waits for the next probe.
         if is_paused && (trigger == Trigger::Watch || !self.probe(&desired).await) {
             self.memory.resume_at = self.pause.settle();
-            return Some(Outcome::Failed);
+            return Some(PassOutcome::Failed);
         }
         let lost = self.lost_calls();
         let observation = tracing::debug_span!("observation");
@@ -467,7 +467,7 @@ impl Reconciler {
             self.memory.resume_at = self.pause.settle();
             self.schedule_retry(&plan);
         }
-        let outcome = Outcome::of(&plan);
+        let outcome = PassOutcome::of(&plan);
         self.note_waits(&plan);
         self.show_plan(&plan);
         self.memory.plan = Some(plan);

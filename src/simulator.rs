@@ -118,7 +118,7 @@ impl Simulator {
         let projects = std::mem::take(&mut options.projects);
         let listener = TcpListener::bind(options.listen).await?;
         let (addr, shutdown) = (listener.local_addr()?, CancellationToken::new());
-        let mut memory = exchange::Memory::new(options);
+        let mut memory = exchange::Store::new(options);
         control::fill(&mut memory, projects)
             .map_err(|refusal| io::Error::new(io::ErrorKind::InvalidInput, format!("{refusal:?}")))?;
         let shared = server::Shared::new(memory, shutdown.clone());

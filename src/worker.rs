@@ -306,7 +306,7 @@ async fn attempt(target: &Target, kind: &'static dyn Kind, work: &Work) -> Concl
         let client = writer.unwrap_or_else(|| target.client.clone());
         let target_now = young.only(&Target { client, ..target.clone() });
         let verdict = match send(&target_now, kind, &open, work.attempts, None).await {
-            Sent::Each(Verdict::Released) if young.is_over() => {
+            Upshot::Each(Verdict::Released) if young.is_over() => {
                 if seen_at.is_some() {
                     trusted_for = trusted_for.saturating_mul(2);
                 }
@@ -314,10 +314,10 @@ async fn attempt(target: &Target, kind: &'static dyn Kind, work: &Work) -> Concl
                 since = seen_at.max(since);
                 continue;
             }
-            Sent::Each(verdict) => verdict,
-            Sent::Refused(message) if open.len() == 1 => Verdict::Park { message },
-            Sent::Refused(message) => return Conclusion::Split { message, decided, verify: false },
-            Sent::InDoubt(message) => return after_refused_batch(target, kind, work, decided, message).await,
+            Upshot::Each(verdict) => verdict,
+            Upshot::Refused(message) if open.len() == 1 => Verdict::Park { message },
+            Upshot::Refused(message) => return Conclusion::Split { message, decided, verify: false },
+            Upshot::InDoubt(message) => return after_refused_batch(target, kind, work, decided, message).await,
         };
         return Conclusion::Each(
             decided.into_iter().map(|decided| decided.unwrap_or_else(|| verdict.clone())).collect(),
@@ -381,7 +381,7 @@ async fn after_refused_batch(
     Conclusion::Split { message, decided, verify: false }
 }
 
-enum Sent {
+enum Upshot {
     /// The same for every task of the call.
     Each(Verdict),
     /// The API refused something in it, and nothing of it took effect.
@@ -396,18 +396,18 @@ async fn send(
     tasks: &NonEmpty<&Task>,
     attempts: u32,
     live: Option<&Document>,
-) -> Sent {
+) -> Upshot {
     let sending = Sending::of(target, tasks, attempts);
     let part = kind.spec().part(tasks.head.slot.part).unwrap_or_else(|| kind.spec().main());
     let resolved = tasks.iter().map(|task| with_secrets(target, part, task)).collect::<Result<Vec<_>, _>>();
     let resolved = match resolved {
         Ok(resolved) => resolved,
         // The next pass refuses the resource by itself and says the same.
-        Err(message) => return Sent::Refused(message),
+        Err(message) => return Upshot::Refused(message),
     };
     let mut place = match shown::reserve(target, kind, tasks.head) {
         Ok(place) => place,
-        Err(message) => return Sent::Refused(message),
+        Err(message) => return Upshot::Refused(message),
     };
     let (mut writes, secrets): (Vec<_>, Vec<_>) = resolved.into_iter().unzip();
     let ids: Vec<Option<Arc<str>>> = tasks.iter().map(|task| id_of(target, kind, task)).collect();
@@ -427,7 +427,7 @@ async fn send(
             live,
             changed,
         });
-        let Some(items) = NonEmpty::from_vec(items.collect()) else { return Sent::Each(Verdict::Superseded) };
+        let Some(items) = NonEmpty::from_vec(items.collect()) else { return Upshot::Each(Verdict::Superseded) };
         let error = match kind.send(&sending.client(), part, &items).await {
             Ok(answers) => {
                 let kept = place.take().map(|place| (place.name.clone(), shown::keep(target, place, answers.first())));
@@ -438,7 +438,7 @@ async fn send(
                 };
                 sending.done(kind, tasks, &answers, secrets.into_iter().flatten().collect(), &kept);
                 target.forgive(kind.name());
-                return Sent::Each(Verdict::Done);
+                return Upshot::Each(Verdict::Done);
             }
             Err(error) => error,
         };
@@ -452,25 +452,25 @@ async fn send(
     if let Some(place) = place.filter(|_| error.may_have_taken_effect()) {
         // Never again, and never taken for done: the next pass sees whether it was made.
         target.look_again.fire(Trigger::Interval);
-        return Sent::Refused(format!("{}: {error}", secret_file::in_doubt(&place.name)));
+        return Upshot::Refused(format!("{}: {error}", secret_file::in_doubt(&place.name)));
     }
     let sent = match sending.obstacle() {
-        Some(message) => Sent::Each(Verdict::Retry { message: message.clone(), ambiguous: false }),
+        Some(message) => Upshot::Each(Verdict::Retry { message: message.clone(), ambiguous: false }),
         None => judge(target, kind, tasks, error).await,
     };
-    if matches!(sent, Sent::Refused(_)) && tasks.len() == 1 {
+    if matches!(sent, Upshot::Refused(_)) && tasks.len() == 1 {
         sending.refused_alone();
     }
     sent
 }
 
 /// It was made, and the secret that its answer showed is not where it belongs.
-fn lost(target: &Target, sending: &Sending, task: &Task, name: &str, answers: &[Answer], why: &str) -> Sent {
+fn lost(target: &Target, sending: &Sending, task: &Task, name: &str, answers: &[Answer], why: &str) -> Upshot {
     let id = answers.first().and_then(|answer| answer.id.clone());
     sending.lost(&task.slot.key, id.as_ref(), why);
     target.look_again.fire(Trigger::Interval);
     let remedies = id.map_or_else(|| secret_file::in_doubt(name), |id| secret_file::lost(name, &id));
-    Sent::Refused(format!("{why}; {remedies}"))
+    Upshot::Refused(format!("{why}; {remedies}"))
 }
 
 /// The id by which Descope knows it. Of what was created a moment ago no list has to tell it: the answer did.
@@ -513,28 +513,28 @@ fn with_secrets(target: &Target, part: &'static Part, task: &Task) -> Result<(Op
     Ok((Some(write), prints))
 }
 
-async fn judge(target: &Target, kind: &'static dyn Kind, tasks: &NonEmpty<&Task>, error: descope::Error) -> Sent {
+async fn judge(target: &Target, kind: &'static dyn Kind, tasks: &NonEmpty<&Task>, error: descope::Error) -> Upshot {
     let message = error.to_string();
     if matches!(error, descope::Error::Stopping) || pauses(target, &error) {
-        return Sent::Each(Verdict::Released);
+        return Upshot::Each(Verdict::Released);
     }
     if error.is_transient() {
-        return Sent::Each(Verdict::Retry { message, ambiguous: error.may_have_taken_effect() });
+        return Upshot::Each(Verdict::Retry { message, ambiguous: error.may_have_taken_effect() });
     }
     // What it was built on is not what is there any more.
     if error.is_version_conflict() {
-        return Sent::Each(Verdict::Retry { message, ambiguous: true });
+        return Upshot::Each(Verdict::Retry { message, ambiguous: true });
     }
     if error.is_forbidden() {
         target.note_forbidden(kind.name(), &message);
-        return if tasks.len() == 1 { Sent::Each(Verdict::Forbid { message }) } else { Sent::Refused(message) };
+        return if tasks.len() == 1 { Upshot::Each(Verdict::Forbid { message }) } else { Upshot::Refused(message) };
     }
     let is_rejected = matches!(error, descope::Error::Rejected { .. });
     match (is_rejected, tasks.len()) {
         // What bears its name by now is not taken for it: its secret is not here.
         (true, 1) if shown::shows_secret(kind, &tasks.head.write) => {
             target.look_again.fire(Trigger::Interval);
-            Sent::Refused(message)
+            Upshot::Refused(message)
         }
         (true, 1) if tasks.head.action == Action::Create => {
             judge_refused_create(target, kind, tasks.head, message).await
@@ -542,42 +542,42 @@ async fn judge(target: &Target, kind: &'static dyn Kind, tasks: &NonEmpty<&Task>
         (true, 1) if tasks.head.action == Action::Delete => {
             judge_refused_delete(target, kind, tasks.head, message).await
         }
-        (true, 1) => Sent::Refused(message),
-        (true, _) => Sent::InDoubt(message),
+        (true, 1) => Upshot::Refused(message),
+        (true, _) => Upshot::InDoubt(message),
         // A call that cannot be made: splitting changes nothing.
-        (false, _) => Sent::Each(Verdict::Park { message }),
+        (false, _) => Upshot::Each(Verdict::Park { message }),
     }
 }
 
 /// No source says how Descope words "already exists", so any refused create is followed by a look: what is there was
 /// created by somebody else meanwhile, or by an earlier try of ours.
-async fn judge_refused_create(target: &Target, kind: &'static dyn Kind, task: &Task, message: String) -> Sent {
+async fn judge_refused_create(target: &Target, kind: &'static dyn Kind, task: &Task, message: String) -> Upshot {
     match look::once(target, kind, &[task]).await {
         Ok(look) if look::has_landed(task, &look.live) => {
             // An earlier try of ours that was late, or somebody else. The next pass compares it, and owns it.
             record::landed(target, &[task], record::LANDED);
             target.look_again.fire(Trigger::Interval);
-            Sent::Each(Verdict::Done)
+            Upshot::Each(Verdict::Done)
         }
-        Ok(_) => Sent::Refused(message),
-        Err(error) => Sent::Each(after_failed_look(target, &error, true)),
+        Ok(_) => Upshot::Refused(message),
+        Err(error) => Upshot::Each(after_failed_look(target, &error, true)),
     }
 }
 
 /// Nor how it words "not found", so a refused delete is followed by a look as well. What is gone is done. What the list
 /// shows still, though a delete of just that was answered before, is looked at again and again: lists lag behind.
-async fn judge_refused_delete(target: &Target, kind: &'static dyn Kind, task: &Task, message: String) -> Sent {
+async fn judge_refused_delete(target: &Target, kind: &'static dyn Kind, task: &Task, message: String) -> Upshot {
     match look::twice_where_needed(target, kind, std::iter::once(task), look::has_landed).await {
         Ok(look) if look::has_landed(task, &look.live) => {
             target.look_again.fire(Trigger::Interval);
-            Sent::Each(Verdict::Done)
+            Upshot::Each(Verdict::Done)
         }
         Ok(_) if record::was_answered(&target.state, task) => {
             let message = format!("{message}; its delete was answered as done before, so the list may lag behind");
-            Sent::Each(Verdict::Retry { message, ambiguous: true })
+            Upshot::Each(Verdict::Retry { message, ambiguous: true })
         }
-        Ok(_) => Sent::Refused(message),
-        Err(error) => Sent::Each(after_failed_look(target, &error, true)),
+        Ok(_) => Upshot::Refused(message),
+        Err(error) => Upshot::Each(after_failed_look(target, &error, true)),
     }
 }
 

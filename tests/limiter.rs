@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use descope_gitops::limiter::Algorithm;
 use descope_gitops::limiter::Outcome;
+use descope_gitops::limiter::Pacing;
 use descope_gitops::limiter::Settings;
-use descope_gitops::limiter::Shape;
 use descope_gitops::limiter::machine::Decision;
 use descope_gitops::limiter::machine::Machine;
 use descope_gitops::limiter::machine::Slot;
@@ -19,8 +19,8 @@ use descope_gitops::simulator::rate_limit::Header;
 use descope_gitops::simulator::rate_limit::Kind;
 use descope_gitops::simulator::rate_limit::RateLimit;
 use descope_gitops::simulator::rate_limit::RetryAfter;
+use descope_gitops::simulator::rate_limit::Ruling;
 use descope_gitops::simulator::rate_limit::Spec;
-use descope_gitops::simulator::rate_limit::Verdict;
 use proptest::prelude::*;
 
 const WINDOW: Duration = Duration::from_secs(60);
@@ -56,7 +56,7 @@ struct Client {
     machine: Machine,
     workers: usize,
     now: Duration,
-    in_flight: Vec<(Duration, Slot, Fate, Verdict)>,
+    in_flight: Vec<(Duration, Slot, Fate, Ruling)>,
     sends: Vec<Duration>,
     refusals: usize,
     trials: usize,
@@ -76,7 +76,7 @@ impl Client {
     }
 
     /// Sends one request as soon as the machine allows. What must always hold is checked on the way.
-    fn send(&mut self, server: &mut impl FnMut(Duration) -> Verdict, fate: Fate, latency: Duration) {
+    fn send(&mut self, server: &mut impl FnMut(Duration) -> Ruling, fate: Fate, latency: Duration) {
         loop {
             if self.in_flight.len() >= self.workers {
                 self.next_reply();
@@ -131,8 +131,8 @@ impl Client {
         let outcome = match (fate, verdict) {
             (Fate::Lost, _) => Outcome::Failed,
             (Fate::Refused(after), _) => Outcome::Throttled { retry_after: after.map(Duration::from_secs) },
-            (_, Verdict::Admitted) => Outcome::Answered,
-            (_, Verdict::Refused { header }) => Outcome::Throttled {
+            (_, Ruling::Admitted) => Outcome::Answered,
+            (_, Ruling::Refused { header }) => Outcome::Throttled {
                 retry_after: header.map(|header| match header {
                     Header::Seconds(seconds) => Duration::from_secs(seconds),
                     Header::Date { retry_at, date } => Duration::from_secs_f64((retry_at - date).max(0.0)),
@@ -216,12 +216,12 @@ proptest! {
 
         for (fate, latency, pause) in schedule {
             client.now += ms(pause);
-            client.send(&mut |_| Verdict::Admitted, fate, ms(latency)); // checks the gate
+            client.send(&mut |_| Ruling::Admitted, fate, ms(latency)); // checks the gate
         }
         client.drain();
         let trouble_ends = client.now;
         for _ in 0..20 {
-            client.send(&mut |_| Verdict::Admitted, Fate::Served, ms(100));
+            client.send(&mut |_| Ruling::Admitted, Fate::Served, ms(100));
         }
 
         // Ten minutes is the longest guess; a budget of one, cut by every refusal, still sends one a window.
@@ -236,7 +236,7 @@ proptest! {
 
         for (fate, latency, pause) in schedule {
             client.now += ms(pause);
-            client.send(&mut |_| Verdict::Admitted, fate, ms(latency));
+            client.send(&mut |_| Ruling::Admitted, fate, ms(latency));
             prop_assert!(client.machine.used(client.now) >= client.in_flight.len());
             prop_assert!(client.machine.used(client.now) <= usize::try_from(told).unwrap());
         }
@@ -253,12 +253,12 @@ proptest! {
         schedule in fates(),
     ) {
         let mut settings = settings(Algorithm::Budget, f64::from(told), Duration::ZERO);
-        settings.shape = if paced { Shape::Paced } else { Shape::Auto };
+        settings.shape = if paced { Pacing::Paced } else { Pacing::Auto };
         let mut client = Client::new(&settings, workers);
 
         for (fate, latency, pause) in schedule {
             client.now += ms(pause);
-            client.send(&mut |_| Verdict::Admitted, fate, ms(latency));
+            client.send(&mut |_| Ruling::Admitted, fate, ms(latency));
         }
 
         prop_assert!(client.most_in_a_window() <= usize::try_from(told).unwrap());
@@ -351,14 +351,14 @@ fn the_budget_comes_back_though_little_is_asked_for() {
     let mut client = Client::new(&settings(Algorithm::Budget, 100.0, WINDOW), 16);
     for sent in 0..64 {
         let fate = if sent < 32 { Fate::Served } else { Fate::Refused(Some(60)) };
-        client.send(&mut |_| Verdict::Admitted, fate, ms(2000));
+        client.send(&mut |_| Ruling::Admitted, fate, ms(2000));
     }
     client.drain();
     assert!(client.machine.budget().unwrap() < 50.0);
     let cut = client.now;
 
     while client.now < cut + Duration::from_secs(660) {
-        client.send(&mut |_| Verdict::Admitted, Fate::Served, ms(200));
+        client.send(&mut |_| Ruling::Admitted, Fate::Served, ms(200));
         client.now += Duration::from_secs(20);
     }
 
@@ -447,7 +447,7 @@ fn a_reserve_is_left_to_others() {
     let mut client = Client::new(&settings, 16);
 
     for _ in 0..500 {
-        client.send(&mut |_| Verdict::Admitted, Fate::Served, ms(200));
+        client.send(&mut |_| Ruling::Admitted, Fate::Served, ms(200));
     }
 
     assert_eq!(client.most_in_a_window(), 90);
@@ -509,14 +509,14 @@ fn a_stray_429_is_no_limit() {
     let settings = Settings { limit: None, ..settings(Algorithm::Budget, 1.0, WINDOW) };
     let mut client = Client::new(&settings, 4);
     for _ in 0..6 {
-        client.send(&mut |_| Verdict::Admitted, Fate::Served, ms(100));
+        client.send(&mut |_| Ruling::Admitted, Fate::Served, ms(100));
     }
-    client.send(&mut |_| Verdict::Admitted, Fate::Refused(Some(5)), ms(100));
+    client.send(&mut |_| Ruling::Admitted, Fate::Refused(Some(5)), ms(100));
     client.drain();
     let stray = client.now;
 
     for _ in 0..500 {
-        client.send(&mut |_| Verdict::Admitted, Fate::Served, ms(100));
+        client.send(&mut |_| Ruling::Admitted, Fate::Served, ms(100));
     }
 
     assert!(client.now < stray + Duration::from_secs(120), "{:?}", client.now.saturating_sub(stray));
@@ -543,7 +543,7 @@ fn among_others(kind: Kind, per_second: f64, seed: u64) -> (f64, Duration) {
                 let verdict = server.request(arrives);
                 let told = teller.tell(arrives, &mut server);
                 now += ms(100);
-                if verdict == Verdict::Admitted {
+                if verdict == Ruling::Admitted {
                     let reset = Duration::from_secs_f64(told.reset.as_secs_f64().ceil());
                     let (limit, window) = (Some(told.limit), Some(told.window));
                     machine.told(&slot, Quota { limit, window, remaining: told.remaining, reset }, now);

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use descope_gitops::simulator::rate_limit::Background;
 use descope_gitops::simulator::rate_limit::RateLimit;
-use descope_gitops::simulator::rate_limit::Verdict;
+use descope_gitops::simulator::rate_limit::Ruling;
 
 use crate::scenario::Scenario;
 use crate::scenario::seconds;
@@ -25,7 +25,7 @@ pub fn postpone(
     let window = seconds(scenario.server.window_s);
     let (mut limit, mut background) = (limit.clone(), background.clone());
     let before = limit.locked_time(now + window);
-    let harmed = limit.request(now) != Verdict::Admitted || {
+    let harmed = limit.request(now) != Ruling::Admitted || {
         background.advance(now + window, &mut limit);
         limit.locked_time(now + window) > before || background.served < background.arrived
     };

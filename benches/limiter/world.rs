@@ -9,8 +9,8 @@ use descope_gitops::backoff::Backoff;
 use descope_gitops::limiter::AdaptiveSettings;
 use descope_gitops::limiter::Algorithm;
 use descope_gitops::limiter::Outcome;
+use descope_gitops::limiter::Pacing;
 use descope_gitops::limiter::Settings;
-use descope_gitops::limiter::Shape;
 use descope_gitops::limiter::machine::Decision;
 use descope_gitops::limiter::machine::Machine;
 use descope_gitops::limiter::machine::Slot;
@@ -20,7 +20,7 @@ use descope_gitops::simulator::rate_headers::Told;
 use descope_gitops::simulator::rate_limit::Background;
 use descope_gitops::simulator::rate_limit::Header;
 use descope_gitops::simulator::rate_limit::RateLimit;
-use descope_gitops::simulator::rate_limit::Verdict;
+use descope_gitops::simulator::rate_limit::Ruling;
 use descope_gitops::simulator::rate_limit::rng;
 
 use crate::oracle;
@@ -320,18 +320,18 @@ impl<'a> World<'a> {
             return;
         }
         let verdict = self.limit.request(self.now);
-        self.reached.push((self.now, verdict == Verdict::Admitted));
+        self.reached.push((self.now, verdict == Ruling::Admitted));
         let outage = self.scenario.outage.is_some_and(|outage| outage.holds(self.now.saturating_sub(self.base)));
         let broken = outage || self.rng.f64() < self.scenario.err_5xx;
         let told = self.teller.as_mut().map(|teller| teller.tell(self.now, &mut self.limit));
         let request = &mut self.requests[index];
         request.told = told;
         request.outcome = Some(match verdict {
-            Verdict::Admitted => {
+            Ruling::Admitted => {
                 request.failed = broken;
                 Outcome::Answered
             }
-            Verdict::Refused { header } => Outcome::Throttled {
+            Ruling::Refused { header } => Outcome::Throttled {
                 retry_after: header.map(|header| match header {
                     Header::Seconds(value) => Duration::from_secs(value),
                     Header::Date { retry_at, date } => seconds(retry_at - date),
@@ -517,7 +517,7 @@ fn settings(scenario: &Scenario, algorithm: Algorithm) -> Settings {
         lockout: seconds(documented.lockout_s),
         reserve: 0.0,
         probe: scenario.probe,
-        shape: Shape::Auto,
+        shape: Pacing::Auto,
         adaptive: AdaptiveSettings::default(),
     }
 }

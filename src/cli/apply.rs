@@ -42,7 +42,7 @@ use crate::telemetry::status::rfc3339;
 use crate::telemetry::traces;
 use crate::worker::recent::Unconfirmed;
 use anyhow::bail;
-use outcome::Outcome;
+use outcome::Applied;
 use std::collections::BTreeSet;
 use std::collections::HashSet;
 use std::io::IsTerminal;
@@ -164,7 +164,7 @@ pub async fn run(config: Config, args: ApplyArgs, redactor: &Redactor) -> anyhow
         settings::save(host, limiter, &parts.state);
     }
 
-    let outcome = Outcome::of(report, &parts.projects, &parts.queue);
+    let outcome = Applied::of(report, &parts.projects, &parts.queue);
     let text = match args.output {
         Output::Text => outcome.text(),
         Output::Json => serde_json::to_string_pretty(&outcome)? + "\n",

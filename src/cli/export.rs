@@ -167,7 +167,7 @@ fn connect<'c>(
 }
 
 /// What lives, and what could not be asked for.
-struct Live {
+struct Whole {
     documents: BTreeMap<&'static str, Vec<Document>>,
     left_out: Vec<String>,
 }
@@ -179,14 +179,14 @@ async fn read(
     kinds: &[&'static dyn Kind],
     selection: &Selection,
     stop: &CancellationToken,
-) -> anyhow::Result<Live> {
+) -> anyhow::Result<Whole> {
     let bar = Bar::start("calls");
     let wants = |key: &Key| selection.wants(key);
     let progress = |done, total| bar.show(done, total, String::new());
     let answers = stop.run_until_cancelled(observed::everything(client, kinds, &wants, &progress)).await;
     bar.finish();
     let Some(answers) = answers else { bail!("stopped; nothing was written") };
-    let mut live = Live { documents: BTreeMap::new(), left_out: Vec::new() };
+    let mut live = Whole { documents: BTreeMap::new(), left_out: Vec::new() };
     let refused = answers.refused.iter().map(|((kind, part), error)| format!("{part} of {kind}: {error}"));
     live.left_out.extend(refused);
     for (name, answer) in answers.kinds {

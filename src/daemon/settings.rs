@@ -153,8 +153,8 @@ pub fn limiter(config: &Config) -> limiter::Settings {
         reserve: settings.reserve,
         probe: settings.probe,
         shape: match settings.shape {
-            config::Shape::Auto => limiter::Shape::Auto,
-            config::Shape::Paced => limiter::Shape::Paced,
+            config::Pacing::Auto => limiter::Pacing::Auto,
+            config::Pacing::Paced => limiter::Pacing::Paced,
         },
         adaptive: adaptive(settings.adaptive),
     }

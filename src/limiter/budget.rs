@@ -21,8 +21,8 @@ use std::num::NonZeroU32;
 use std::time::Duration;
 
 use crate::limiter::Outcome;
+use crate::limiter::Pacing;
 use crate::limiter::Settings;
-use crate::limiter::Shape;
 use crate::limiter::budget::told::Room;
 use crate::limiter::budget::told::Told;
 use crate::limiter::gate::Gate;
@@ -162,7 +162,7 @@ impl Budget {
                 Gate::new(settings.lockout).unsure()
             },
             pace: Pace::new(period(window, n), PACED_BURST),
-            paced: (settings.shape == Shape::Paced && n.is_finite()).then_some(Paced::Known(zero)),
+            paced: (settings.shape == Pacing::Paced && n.is_finite()).then_some(Paced::Known(zero)),
             calm: CALM,
             suspect: None,
             crowded_until: zero,

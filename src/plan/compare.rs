@@ -51,7 +51,7 @@ pub struct Reading<'a, F: Fn(&str) -> bool> {
 }
 
 /// What the state knows of what was sent.
-pub struct Memory<'a> {
+pub struct Recall<'a> {
     /// Was this value of this field sent before?
     pub sent: &'a dyn Fn(&Key, &str, &Value) -> Sent,
     /// Is this, the second, what Descope made of the first, a big document in this field, as far as is known?
@@ -65,7 +65,7 @@ pub fn differences<F: Fn(&str) -> bool>(
     kind: &dyn Kind,
     declared: &Declared,
     reading: &Reading<'_, F>,
-    memory: &Memory<'_>,
+    memory: &Recall<'_>,
 ) -> Differences {
     let mut walk = Walk { key: &declared.key, memory, is_new: reading.live.is_none(), found: Differences::default() };
     for (part, field) in kind.spec().fields().filter(|(_, field)| !kind.spec().is_server_id(field.name)) {
@@ -139,7 +139,7 @@ fn whole(field: &Field, to: &Value) -> FieldChange {
 /// One resource, compared from the outermost fields inwards.
 struct Walk<'a> {
     key: &'a Key,
-    memory: &'a Memory<'a>,
+    memory: &'a Recall<'a>,
     /// It is not there yet, and nothing was ever sent to it.
     is_new: bool,
     found: Differences,

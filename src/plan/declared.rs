@@ -73,7 +73,7 @@ pub fn compare_one(
         ));
     }
     let reading = compare::Reading { live: document, is_unlisted, returned: live.returned(key.kind) };
-    let memory = compare::Memory { sent: inputs.sent, document: inputs.document, secret: inputs.secret };
+    let memory = compare::Recall { sent: inputs.sent, document: inputs.document, secret: inputs.secret };
     let mut differences = compare::differences(kind, declared, &reading, &memory);
     tell(inputs, declared, &mut differences, plan);
     let action = match (document, old) {

@@ -255,14 +255,14 @@ fn stage(task: &Task, depths: &HashMap<Key, u32>) -> u32 {
 
 /// Puts what can go together into one call.
 pub fn batch(changes: &mut [Change]) {
-    let mut open: BTreeMap<(u32, bool, &str, Shape), (u32, usize)> = BTreeMap::new();
+    let mut open: BTreeMap<(u32, bool, &str, Sort), (u32, usize)> = BTreeMap::new();
     let mut next = 0;
     for change in changes {
         let is_sent = change.held.is_none();
         for task in &mut change.tasks {
             let size =
                 resource::kind(task.slot.key.kind).map_or(1, |kind| kind.batch_size(task.slot.part, &task.write));
-            let (number, room) = open.entry((task.stage, is_sent, task.slot.part, Shape::of(task))).or_insert((0, 0));
+            let (number, room) = open.entry((task.stage, is_sent, task.slot.part, Sort::of(task))).or_insert((0, 0));
             if *room == 0 {
                 (*number, *room) = (next, size);
                 next += 1;
@@ -275,14 +275,14 @@ pub fn batch(changes: &mut [Change]) {
 
 /// What the writes of one call have in common. Renames go by themselves: they are not repeatable, updates are.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-enum Shape {
+enum Sort {
     Create,
     Overwrite { is_repeatable: bool },
     Patch,
     Delete { tenant: Option<Arc<str>>, cascade: bool },
 }
 
-impl Shape {
+impl Sort {
     fn of(task: &Task) -> Self {
         match &task.write {
             Write::Create(_) => Self::Create,

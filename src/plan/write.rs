@@ -163,7 +163,7 @@ pub fn afresh(kind: &dyn Kind, part: &'static Part, task: &Task, live: &Document
     let memory = |path: &str| if is_planned(path) { Sent::Different } else { Sent::Same };
     let reading =
         compare::Reading { live: Some(live), is_unlisted: false, returned: |field: &str| live.contains_key(field) };
-    let memory = compare::Memory {
+    let memory = compare::Recall {
         document: &|_, _, _, _| false,
         sent: &|_, path, _| memory(path),
         secret: &|_, path, _| Ok(memory(path)),

@@ -34,7 +34,7 @@ const MEASURED_FOR: Duration = Duration::from_secs(10);
 
 /// What earlier passes left for the overview.
 #[derive(Debug, Default)]
-pub(super) struct Memory {
+pub(super) struct Earlier {
     /// What the project last equalled.
     pub applied: Option<AppliedStatus>,
     /// The newest pass that saw everything.
@@ -60,7 +60,7 @@ struct Drain {
     total: usize,
 }
 
-impl Memory {
+impl Earlier {
     /// Takes note of what differs now though its declaration did not change.
     pub fn note_drifted(&mut self, keys: Vec<Key>) {
         let now = SystemTime::now();
@@ -282,7 +282,7 @@ mod tests {
 
     #[test]
     fn drift_is_as_old_as_the_first_look_that_showed_it() {
-        let mut memory = Memory::default();
+        let mut memory = Earlier::default();
         let (a, b) = (Key::new("roles", "a"), Key::new("roles", "b"));
         memory.note_drifted(vec![a.clone()]);
         let since = memory.drifted[&a];

@@ -1,7 +1,7 @@
 //! What a pass shows: gauges and the status snapshot.
 
-use super::Memory;
-use super::Outcome;
+use super::Carryover;
+use super::PassOutcome;
 use super::Reconciler;
 use super::assess::FRESH;
 use super::rfc3339;
@@ -42,7 +42,8 @@ use tracing::Span;
 const ACTIONS: [Action; 4] = [Action::Create, Action::Update, Action::Rename, Action::Delete];
 
 /// Every outcome, as passes and as changes are counted.
-const PASSES: [Outcome; 5] = [Outcome::Noop, Outcome::Applied, Outcome::Partial, Outcome::Held, Outcome::Failed];
+const PASSES: [PassOutcome; 5] =
+    [PassOutcome::Noop, PassOutcome::Applied, PassOutcome::Partial, PassOutcome::Held, PassOutcome::Failed];
 const RESULTS: [&str; 3] = ["ok", "failed", "superseded"];
 
 /// Starts the series of a project at 0: a counter that appears with its first increase hides that increase from every
@@ -101,14 +102,14 @@ impl Reconciler {
             let count = counts.get(kind.name()).copied().unwrap_or(0);
             self.metrics.desired_resources.with_label_values(&[project, kind.name()]).set(count);
         }
-        let Memory { repeats, is_asked, .. } = &mut self.memory;
+        let Carryover { repeats, is_asked, .. } = &mut self.memory;
         for error in &load.errors {
             if let Some(times) = repeats.met(error.to_string(), *is_asked) {
                 tracing::error!(file = &*error.place.file, line = error.place.line, times, "{error}");
             }
         }
         self.warn_of_files(load);
-        let Memory { repeats, is_asked, .. } = &mut self.memory;
+        let Carryover { repeats, is_asked, .. } = &mut self.memory;
         if !load.errors.is_empty()
             && load.desired.is_some()
             && let Some(times) = repeats.met("last good", *is_asked)
@@ -185,7 +186,7 @@ impl Reconciler {
         }
         self.memory.held = now;
         self.memory.announced.clone_from(&plan.fingerprint);
-        let Memory { repeats, is_asked, .. } = &mut self.memory;
+        let Carryover { repeats, is_asked, .. } = &mut self.memory;
         for refusal in &plan.refused {
             let (kind, id) = (refusal.key.kind, refusal.key.id());
             let place = refusal.place.as_ref().map(ToString::to_string);
@@ -207,10 +208,10 @@ impl Reconciler {
     }
 
     /// The one line that every pass leaves.
-    pub(super) fn log_pass(&self, outcome: Outcome, started: Instant) {
+    pub(super) fn log_pass(&self, outcome: PassOutcome, started: Instant) {
         let result = outcome.as_str();
         let seconds = started.elapsed().as_secs_f64();
-        let Some(plan) = self.memory.plan.as_ref().filter(|_| outcome != Outcome::Failed) else {
+        let Some(plan) = self.memory.plan.as_ref().filter(|_| outcome != PassOutcome::Failed) else {
             tracing::info!(result, changes = 0, seconds, "pass finished");
             return;
         };
@@ -416,7 +417,7 @@ impl Reconciler {
 
     /// Why the project is not as the files want it, in a word; `None` where it is.
     fn not_converged_because(&self, problems: &[Problem]) -> Option<&'static str> {
-        let has_passed = self.memory.last_pass.as_ref().is_some_and(|pass| pass.result != Outcome::Failed.as_str());
+        let has_passed = self.memory.last_pass.as_ref().is_some_and(|pass| pass.result != PassOutcome::Failed.as_str());
         let Some(plan) = &self.memory.plan else { return Some("pending") };
         let has_problem = |state: ProblemState| problems.iter().any(|problem| problem.state == state);
         let is_suspended = |change: &Change| change.held == Some(Hold::Suspended);

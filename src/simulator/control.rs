@@ -1,7 +1,7 @@
 //! `/_sim`: looking at the simulator and changing it.
 
-use super::exchange::Memory;
 use super::exchange::Request;
+use super::exchange::Store;
 use super::fault::Rule;
 use super::fields::Document;
 use super::fields::Fields;
@@ -19,7 +19,7 @@ use std::time::Duration;
 pub const PREFIX: &str = "/_sim";
 
 /// Answers a request of our own. Mistakes are 400 with a message, so a test reads what it did wrong.
-pub fn answer(memory: &mut Memory, now: Duration, request: &Request) -> Reply {
+pub fn answer(memory: &mut Store, now: Duration, request: &Request) -> Reply {
     match run(memory, now, request) {
         Ok(body) => Reply::of_json(200, body),
         Err(Refusal::NoSuchCall) => Reply::json(404, &json!({ "error": "no such thing under /_sim" })),
@@ -35,7 +35,7 @@ pub fn answer(memory: &mut Memory, now: Duration, request: &Request) -> Reply {
     }
 }
 
-fn run(memory: &mut Memory, now: Duration, request: &Request) -> Result<Vec<u8>, Refusal> {
+fn run(memory: &mut Store, now: Duration, request: &Request) -> Result<Vec<u8>, Refusal> {
     let path = request.path.strip_prefix(PREFIX).unwrap_or_default();
     match (request.method.as_str(), path) {
         ("GET", "/log") => {
@@ -82,7 +82,7 @@ fn run(memory: &mut Memory, now: Duration, request: &Request) -> Result<Vec<u8>,
     }
 }
 
-fn set_limit(memory: &mut Memory, now: Duration, request: &Request) -> Result<Value, Refusal> {
+fn set_limit(memory: &mut Store, now: Duration, request: &Request) -> Result<Value, Refusal> {
     let limit = match parsed::<Option<Document>>(&request.body)? {
         None => None,
         Some(change) => {
@@ -99,7 +99,7 @@ fn set_limit(memory: &mut Memory, now: Duration, request: &Request) -> Result<Va
 }
 
 /// With `project` that world, without it those that the body names.
-fn put_state(memory: &mut Memory, request: &Request) -> Result<(), Refusal> {
+fn put_state(memory: &mut Store, request: &Request) -> Result<(), Refusal> {
     let mut document = object(request)?;
     let projects = match (parameter(request, "project"), document.remove("projects")) {
         (Some(project), None) => [(project.to_owned(), Value::Object(document))].into_iter().collect(),
@@ -110,7 +110,7 @@ fn put_state(memory: &mut Memory, request: &Request) -> Result<(), Refusal> {
 }
 
 /// Replaces the contents of these projects; of all or of none.
-pub fn fill(memory: &mut Memory, projects: Document) -> Result<(), Refusal> {
+pub fn fill(memory: &mut Store, projects: Document) -> Result<(), Refusal> {
     let mut worlds = Vec::new();
     for (project, world) in projects {
         let Value::Object(world) = world else { return Err(Refusal::Malformed("a state is an object".to_owned())) };
@@ -122,7 +122,7 @@ pub fn fill(memory: &mut Memory, projects: Document) -> Result<(), Refusal> {
 }
 
 /// `PUT|DELETE /state/KIND/KEY`.
-fn edit(memory: &mut Memory, method: &str, path: &str, request: &Request) -> Result<(), Refusal> {
+fn edit(memory: &mut Store, method: &str, path: &str, request: &Request) -> Result<(), Refusal> {
     let (kind, key) = path.strip_prefix("/state/").and_then(|rest| rest.split_once('/')).ok_or(Refusal::NoSuchCall)?;
     let key = percent_decode_str(key).decode_utf8().map_err(|_| Refusal::Malformed("a key is UTF-8".to_owned()))?;
     let tenant = parameter(request, "tenant").unwrap_or_default();

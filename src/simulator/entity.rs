@@ -68,13 +68,13 @@ impl Entity {
 #[derive(Debug, Clone, Copy)]
 pub struct Field {
     name: &'static str,
-    shape: Shape,
+    shape: Content,
     rule: Rule,
 }
 
 /// What a field may hold.
 #[derive(Debug, Clone, Copy)]
-pub enum Shape {
+pub enum Content {
     Text,
     Flag,
     Number,
@@ -111,7 +111,7 @@ enum Rule {
 }
 
 /// A field of that name and shape.
-pub const fn field(name: &'static str, shape: Shape) -> Field {
+pub const fn field(name: &'static str, shape: Content) -> Field {
     Field { name, shape, rule: Rule::Plain }
 }
 
@@ -148,10 +148,10 @@ impl Field {
     fn take(&self, given: &mut Fields, switches: &Switches) -> Result<Option<Value>, Refusal> {
         let name = self.name;
         Ok(match self.shape {
-            Shape::Text => given.text(name)?.map(Value::from),
-            Shape::Flag => given.flag(name)?.map(Value::from),
-            Shape::Number => given.integer(name)?.map(Value::from),
-            Shape::OneOf(values) => {
+            Content::Text => given.text(name)?.map(Value::from),
+            Content::Flag => given.flag(name)?.map(Value::from),
+            Content::Number => given.integer(name)?.map(Value::from),
+            Content::OneOf(values) => {
                 let text = given.text(name)?;
                 if let Some(text) = &text
                     && !text.is_empty()
@@ -161,14 +161,14 @@ impl Field {
                 }
                 text.map(Value::from)
             }
-            Shape::Set | Shape::Texts => given.texts(name)?.map(Value::from),
-            Shape::Map => given.object(name)?.map(Value::Object),
-            Shape::Items | Shape::Things => {
+            Content::Set | Content::Texts => given.texts(name)?.map(Value::from),
+            Content::Map => given.object(name)?.map(Value::Object),
+            Content::Items | Content::Things => {
                 let items = given.items(name)?;
                 items.map(|items| items.into_iter().map(|item| Value::Object(item.rest())).collect())
             }
-            Shape::Any => given.take(name),
-            Shape::Nested(fields) => match given.object(name)? {
+            Content::Any => given.take(name),
+            Content::Nested(fields) => match given.object(name)? {
                 None => None,
                 Some(object) => {
                     let mut stored = Document::new();
@@ -183,13 +183,13 @@ impl Field {
 
     fn zero(&self) -> Value {
         match self.shape {
-            Shape::Text | Shape::OneOf(_) => json!(""),
-            Shape::Flag => json!(false),
-            Shape::Number => json!(0),
-            Shape::Set | Shape::Texts | Shape::Items | Shape::Things => json!([]),
-            Shape::Map => json!({}),
-            Shape::Any => Value::Null,
-            Shape::Nested(fields) => {
+            Content::Text | Content::OneOf(_) => json!(""),
+            Content::Flag => json!(false),
+            Content::Number => json!(0),
+            Content::Set | Content::Texts | Content::Items | Content::Things => json!([]),
+            Content::Map => json!({}),
+            Content::Any => Value::Null,
+            Content::Nested(fields) => {
                 Value::Object(fields.iter().map(|one| (one.name.to_owned(), one.zero())).collect())
             }
         }
@@ -253,8 +253,8 @@ pub fn shown(stored: &Document, table: &[Field], look: &Look<'_>) -> Document {
     for field in table.iter().filter(|field| field.rule != Rule::Secret) {
         let value = stored.get(field.name).cloned().unwrap_or_else(|| field.zero());
         let value = match (field.shape, value) {
-            (Shape::Set | Shape::Things, Value::Array(items)) => Value::Array(look.mixed(items)),
-            (Shape::Nested(fields), Value::Object(object)) => Value::Object(shown(&object, fields, look)),
+            (Content::Set | Content::Things, Value::Array(items)) => Value::Array(look.mixed(items)),
+            (Content::Nested(fields), Value::Object(object)) => Value::Object(shown(&object, fields, look)),
             (_, value) => value,
         };
         answer.insert(field.name.to_owned(), value);

@@ -43,7 +43,7 @@ pub struct Request {
 
 /// Everything the simulator remembers.
 #[derive(Debug)]
-pub struct Memory {
+pub struct Store {
     pub seed: u64,
     pub worlds: BTreeMap<String, World>,
     pub switches: Switches,
@@ -64,7 +64,7 @@ pub struct Arrival {
     version: u64,
 }
 
-impl Memory {
+impl Store {
     /// Nothing has happened yet.
     pub fn new(options: Options) -> Self {
         Self {
@@ -245,9 +245,9 @@ mod tests {
     use super::*;
     use std::net::Ipv4Addr;
 
-    fn memory(seed: u64) -> Memory {
+    fn memory(seed: u64) -> Store {
         let switches = Switches { latency: Duration::from_millis(50), latency_sigma: 0.4, ..Switches::default() };
-        Memory::new(Options { seed, switches, ..Options::default() })
+        Store::new(Options { seed, switches, ..Options::default() })
     }
 
     fn request(body: &str) -> Request {
@@ -266,7 +266,7 @@ mod tests {
         let play = |seed| {
             let mut memory = memory(seed);
             memory.switches.fault_rate = 0.3;
-            let ask = |memory: &mut Memory, body: &str| {
+            let ask = |memory: &mut Store, body: &str| {
                 let request = request(body);
                 let arrival = memory.arrive(&request);
                 format!("{:?}", memory.take(Duration::ZERO, &request, arrival))

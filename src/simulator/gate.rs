@@ -9,8 +9,8 @@ use super::rate_limit::Header;
 use super::rate_limit::Kind;
 use super::rate_limit::RateLimit;
 use super::rate_limit::RetryAfter;
+use super::rate_limit::Ruling;
 use super::rate_limit::Spec;
-use super::rate_limit::Verdict;
 use serde::Deserialize;
 use serde::Serialize;
 use std::collections::HashMap;
@@ -220,12 +220,12 @@ impl Gate {
         }
         let in_lockout = bucket.limit.locked_out(now);
         let refused = match bucket.limit.request(now) {
-            Verdict::Admitted => None,
-            Verdict::Refused { header: None } => Some(Vec::new()),
-            Verdict::Refused { header: Some(Header::Seconds(seconds)) } => {
+            Ruling::Admitted => None,
+            Ruling::Refused { header: None } => Some(Vec::new()),
+            Ruling::Refused { header: Some(Header::Seconds(seconds)) } => {
                 Some(vec![("retry-after", seconds.to_string())])
             }
-            Verdict::Refused { header: Some(Header::Date { retry_at, date }) } => {
+            Ruling::Refused { header: Some(Header::Date { retry_at, date }) } => {
                 // The model's clock starts at a time of its own; on the wire it is today's, off by the skew.
                 let today = unix_seconds() + limit.clock_skew;
                 #[allow(clippy::cast_possible_truncation, reason = "a wait in whole seconds")]

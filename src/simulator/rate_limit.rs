@@ -61,7 +61,7 @@ pub struct Spec {
 
 /// What became of a request.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub enum Verdict {
+pub enum Ruling {
     /// Served and counted.
     Admitted,
     /// 429.
@@ -118,7 +118,7 @@ impl RateLimit {
     }
 
     /// One request arrives. `now` never goes back.
-    pub fn request(&mut self, now: Duration) -> Verdict {
+    pub fn request(&mut self, now: Duration) -> Ruling {
         if self.locked_out(now) {
             if self.spec.extending {
                 self.locked_until = now + self.spec.lockout;
@@ -126,7 +126,7 @@ impl RateLimit {
             return self.refuse(now);
         }
         if self.admit(now) {
-            return Verdict::Admitted;
+            return Ruling::Admitted;
         }
         if !self.spec.lockout.is_zero() {
             self.locked_before += self.locked_until.saturating_sub(self.locked_from);
@@ -233,7 +233,7 @@ impl RateLimit {
         true
     }
 
-    fn refuse(&self, now: Duration) -> Verdict {
+    fn refuse(&self, now: Duration) -> Ruling {
         let truth = self.locked_until.checked_sub(now).unwrap_or_else(|| self.until_room(now)).as_secs_f64();
         let header = match self.spec.retry_after {
             RetryAfter::Seconds => Some(Header::Seconds(whole(truth.ceil()))),
@@ -246,7 +246,7 @@ impl RateLimit {
                 Some(Header::Date { retry_at: (clock + truth).floor(), date: clock.floor() })
             }
         };
-        Verdict::Refused { header }
+        Ruling::Refused { header }
     }
 
     /// Time until one request would be admitted if nobody else asks.
@@ -367,8 +367,8 @@ impl Background {
 
     fn send(&mut self, at: Duration, limit: &mut RateLimit) {
         match limit.request(at) {
-            Verdict::Admitted => self.served += 1,
-            Verdict::Refused { .. } => {
+            Ruling::Admitted => self.served += 1,
+            Ruling::Refused { .. } => {
                 self.owed += 1;
                 self.turned_away += 1;
             }
@@ -418,7 +418,7 @@ mod tests {
     }
 
     fn admitted(limit: &mut RateLimit, seconds: f64, asked: usize) -> usize {
-        (0..asked).filter(|_| limit.request(at(seconds)) == Verdict::Admitted).count()
+        (0..asked).filter(|_| limit.request(at(seconds)) == Ruling::Admitted).count()
     }
 
     const KINDS: [Kind; 4] =
@@ -434,13 +434,13 @@ mod tests {
     #[test]
     fn a_fixed_window_turns_over_at_its_own_phase() {
         let mut limit = RateLimit::new(spec(Kind::FixedWindow), 7);
-        let Verdict::Refused { header: Some(Header::Seconds(_)) } =
+        let Ruling::Refused { header: Some(Header::Seconds(_)) } =
             (0..11).map(|_| limit.request(at(0.0))).last().unwrap()
         else {
             panic!("the eleventh is over the limit");
         };
 
-        let turns = (0..1000).map(|i| f64::from(i) / 100.0).find(|&s| limit.request(at(s)) == Verdict::Admitted);
+        let turns = (0..1000).map(|i| f64::from(i) / 100.0).find(|&s| limit.request(at(s)) == Ruling::Admitted);
 
         assert!(turns.is_some_and(|s| s > 0.0 && s < 10.0));
     }
@@ -451,19 +451,15 @@ mod tests {
             let mut limit = RateLimit::new(spec(kind), 3);
             for step in 0..2000 {
                 let now = at(f64::from(step) * 0.37);
-                if limit.clone().request(now) == Verdict::Admitted {
+                if limit.clone().request(now) == Ruling::Admitted {
                     limit.request(now);
                     continue;
                 }
                 limit.roll(now);
                 let wait = limit.until_room(now);
-                assert_eq!(limit.clone().request(now + wait), Verdict::Admitted, "{kind:?} at {now:?} after {wait:?}");
+                assert_eq!(limit.clone().request(now + wait), Ruling::Admitted, "{kind:?} at {now:?} after {wait:?}");
                 let early = wait.mul_f64(0.99).saturating_sub(Duration::from_millis(1));
-                assert_ne!(
-                    limit.clone().request(now + early),
-                    Verdict::Admitted,
-                    "{kind:?} at {now:?} after {early:?}"
-                );
+                assert_ne!(limit.clone().request(now + early), Ruling::Admitted, "{kind:?} at {now:?} after {early:?}");
             }
         }
     }
@@ -472,7 +468,7 @@ mod tests {
     fn a_sliding_log_never_holds_more_than_its_limit() {
         let mut limit = RateLimit::new(spec(Kind::SlidingLog), 1);
         let times: Vec<f64> =
-            (0..500).map(|i| f64::from(i) * 0.3).filter(|&s| limit.request(at(s)) == Verdict::Admitted).collect();
+            (0..500).map(|i| f64::from(i) * 0.3).filter(|&s| limit.request(at(s)) == Ruling::Admitted).collect();
 
         assert!(times.windows(11).all(|w| w[10] - w[0] >= 10.0 - 1e-6));
         assert!(times.len() > 140);
@@ -517,7 +513,7 @@ mod tests {
             let refused = limit.request(at(15.0));
 
             let left = if extending { 20 } else { 5 };
-            assert_eq!(refused, Verdict::Refused { header: Some(Header::Seconds(left)) });
+            assert_eq!(refused, Ruling::Refused { header: Some(Header::Seconds(left)) });
             assert_eq!(limit.locked_out(at(21.0)), extending);
             assert_eq!(limit.locked_time(at(100.0)), Duration::from_secs(if extending { 35 } else { 20 }));
             assert_eq!(admitted(&mut limit, 40.0, 1), 1);
@@ -530,7 +526,7 @@ mod tests {
             let mut limit =
                 RateLimit::new(Spec { lockout: at(12.5), retry_after, clock_skew: -90, ..spec(Kind::SlidingLog) }, 1);
             admitted(&mut limit, 0.5, 10);
-            let Verdict::Refused { header } = limit.request(at(0.75)) else { panic!("over the limit") };
+            let Ruling::Refused { header } = limit.request(at(0.75)) else { panic!("over the limit") };
             header
         };
 

@@ -44,7 +44,7 @@ pub enum End {
 
 /// A body on its way out.
 #[derive(Debug)]
-pub struct Sent {
+pub struct Outgoing {
     data: Option<Bytes>,
     end: End,
     /// What was sent goes out first.
@@ -54,7 +54,7 @@ pub struct Sent {
 /// Long enough for the bytes to be on their way before the connection breaks off.
 const PAUSE: Duration = Duration::from_millis(20);
 
-impl Body for Sent {
+impl Body for Outgoing {
     type Data = Bytes;
     type Error = io::Error;
 
@@ -119,13 +119,13 @@ impl Reply {
     }
 
     /// For the wire. A header that HTTP does not allow is left out.
-    pub fn into_response(mut self) -> Response<Sent> {
+    pub fn into_response(mut self) -> Response<Outgoing> {
         if self.end == End::Short {
             let announced = (self.body.len() + 100).to_string();
             self.headers.push(("content-length".to_owned(), announced));
         }
         let data = (!self.body.is_empty()).then(|| Bytes::from(self.body));
-        let mut response = Response::new(Sent { data, end: self.end, pause: Box::pin(sleep(PAUSE)) });
+        let mut response = Response::new(Outgoing { data, end: self.end, pause: Box::pin(sleep(PAUSE)) });
         *response.status_mut() = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         for (name, value) in self.headers {
             if let (Ok(name), Ok(value)) = (HeaderName::try_from(name), HeaderValue::try_from(value)) {

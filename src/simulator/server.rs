@@ -1,11 +1,11 @@
 //! The socket: reads requests, waits out the latency, and answers, closes or stays silent.
 
 use super::control;
-use super::exchange::Memory;
 use super::exchange::Request;
+use super::exchange::Store;
 use super::fault::Ending;
+use super::reply::Outgoing;
 use super::reply::Reply;
-use super::reply::Sent;
 use http_body_util::BodyExt;
 use http_body_util::Limited;
 use hyper::Response;
@@ -36,18 +36,18 @@ const GRACE: Duration = Duration::from_secs(2);
 /// What all connections share.
 #[derive(Debug)]
 pub struct Shared {
-    memory: Mutex<Memory>,
+    memory: Mutex<Store>,
     started: Instant,
     shutdown: CancellationToken,
 }
 
 impl Shared {
     /// Starts the clock.
-    pub fn new(memory: Memory, shutdown: CancellationToken) -> Arc<Self> {
+    pub fn new(memory: Store, shutdown: CancellationToken) -> Arc<Self> {
         Arc::new(Self { memory: Mutex::new(memory), started: Instant::now(), shutdown })
     }
 
-    fn with<T>(&self, act: impl FnOnce(&mut Memory, Duration) -> T) -> T {
+    fn with<T>(&self, act: impl FnOnce(&mut Store, Duration) -> T) -> T {
         let mut memory = self.memory.lock().unwrap_or_else(PoisonError::into_inner);
         // Read under the lock: the limit's clock must not go back.
         act(&mut memory, self.started.elapsed())
@@ -114,7 +114,7 @@ async fn exchange(
     source: IpAddr,
     before: u64,
     request: hyper::Request<Incoming>,
-) -> Result<Response<Sent>, Closed> {
+) -> Result<Response<Outgoing>, Closed> {
     let Some(request) = read(source, request).await else {
         return Ok(Reply::text(413, "").into_response());
     };

@@ -2,8 +2,8 @@
 //! an earlier call of the same plan wrote, or somebody else a moment ago, is carried along and not put back.
 
 use super::Conclusion;
-use super::Sent;
 use super::Target;
+use super::Upshot;
 use super::Young;
 use super::look;
 use super::send;
@@ -65,12 +65,12 @@ pub(super) async fn attempt(target: &Target, kind: &'static dyn Kind, part: &'st
         let client = writer.unwrap_or_else(|| target.client.clone());
         let target_now = young.only(&Target { client, ..target.clone() });
         let verdict = match send(&target_now, kind, &NonEmpty::new(&task), work.attempts, Some(&live)).await {
-            Sent::Each(Verdict::Released) if young.is_over() => {
+            Upshot::Each(Verdict::Released) if young.is_over() => {
                 trusted_for = trusted_for.saturating_mul(2);
                 continue;
             }
-            Sent::Each(verdict) => verdict,
-            Sent::Refused(message) | Sent::InDoubt(message) => Verdict::Park { message },
+            Upshot::Each(verdict) => verdict,
+            Upshot::Refused(message) | Upshot::InDoubt(message) => Verdict::Park { message },
         };
         match (&verdict, task.write.body()) {
             (Verdict::Done, Some(body)) => target.deep.wrote(&task.slot.key, part, live, body),

@@ -23,7 +23,7 @@ use std::collections::HashSet;
 /// `apply -o json`: the plan, with a result per change.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Outcome {
+pub struct Applied {
     format_version: u32,
     projects: Vec<ProjectOutcome>,
     totals: Totals,
@@ -101,7 +101,7 @@ impl Totals {
     }
 }
 
-impl Outcome {
+impl Applied {
     /// Reads off the queue what is left of the plans; `projects` in the order of the report.
     pub fn of(report: Report, projects: &[Project], queue: &Queue) -> Self {
         let outcome = |(plan, project): (ProjectReport, &Project)| {

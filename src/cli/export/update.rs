@@ -30,7 +30,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 /// What lives, by kind.
-pub type Live = BTreeMap<&'static str, Vec<Document>>;
+pub type ByKind = BTreeMap<&'static str, Vec<Document>>;
 
 /// What is declared below the directory now. Without a value the files are wrong, and that was said.
 pub fn declared(config: &Config, project: &config::Project, dir: &Path) -> anyhow::Result<Option<Arc<Desired>>> {
@@ -48,7 +48,7 @@ pub fn run(
     project: &config::Project,
     dir: &Path,
     desired: &Desired,
-    live: Live,
+    live: ByKind,
     selection: &Selection,
 ) -> anyhow::Result<Exit> {
     let settings = verify::settings(config, project, dir)?;
@@ -101,7 +101,7 @@ struct Update<'a> {
     project: &'a config::Project,
     dir: &'a Path,
     desired: &'a Desired,
-    live: &'a Live,
+    live: &'a ByKind,
     selection: &'a Selection,
 }
 
@@ -204,7 +204,7 @@ fn prove(
     project: &config::Project,
     settings: &Settings,
     found: &Found,
-    live: Live,
+    live: ByKind,
     selection: &Selection,
 ) -> anyhow::Result<Vec<String>> {
     let stage = tempfile::tempdir().context("cannot make a directory to try the changed files in")?;

@@ -3,9 +3,9 @@
 use crate::config;
 use crate::config::Adaptive;
 use crate::config::Algorithm;
+use crate::config::Pacing;
 use crate::config::RateLimit;
 use crate::config::Retry;
-use crate::config::Shape;
 use crate::config::check::Check;
 use crate::config::raw::RawAdaptive;
 use crate::config::raw::RawRateLimit;
@@ -16,7 +16,7 @@ use crate::config::values;
 impl Check {
     pub fn rate_limit(&mut self, raw: &RawRateLimit) -> RateLimit {
         let algorithms = [("budget", Algorithm::Budget), ("adaptive", Algorithm::Adaptive)];
-        let shapes = [("auto", Shape::Auto), ("paced", Shape::Paced)];
+        let shapes = [("auto", Pacing::Auto), ("paced", Pacing::Paced)];
         let reserve = |text: &str| match values::percent(text)? {
             100 => Err("must be less than 100%, or nothing is left for this daemon".to_owned()),
             percent => Ok(f64::from(percent) / 100.0),
@@ -37,7 +37,7 @@ impl Check {
             probe: self.value("rateLimit.probe", raw.probe.as_ref(), false, |text| {
                 values::choice(text, &[("true", true), ("false", false)])
             }),
-            shape: self.value("rateLimit.shape", raw.shape.as_ref(), Shape::Auto, |t| values::choice(t, &shapes)),
+            shape: self.value("rateLimit.shape", raw.shape.as_ref(), Pacing::Auto, |t| values::choice(t, &shapes)),
             adaptive: self.adaptive(&raw.adaptive),
         }
     }

@@ -132,13 +132,13 @@ fn other_names(
 
 /// What the guards say about one kind.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Verdict {
+pub(super) struct Limited {
     deletes: Option<Hold>,
     updates: Option<Hold>,
     losses: Option<Hold>,
 }
 
-impl Verdict {
+impl Limited {
     pub fn on(self, change: &Change, owned: &BTreeMap<Key, Ownership>) -> Option<Hold> {
         match change.action {
             Action::Create => None,
@@ -155,7 +155,7 @@ impl Verdict {
     }
 }
 
-pub(super) fn verdicts(inputs: &Inputs<'_>, plan: &Plan) -> HashMap<&'static str, Verdict> {
+pub(super) fn verdicts(inputs: &Inputs<'_>, plan: &Plan) -> HashMap<&'static str, Limited> {
     let mut verdicts = HashMap::new();
     for kind in resource::ALL {
         let name = kind.name();
@@ -175,7 +175,7 @@ pub(super) fn verdicts(inputs: &Inputs<'_>, plan: &Plan) -> HashMap<&'static str
         let with_new = owned + window.deleted;
         let owned_then = with_new.saturating_sub(window.created);
         let is_emptied = !inputs.desired.resources.keys().any(|key| key.kind == name);
-        let verdict = Verdict {
+        let verdict = Limited {
             deletes: if deletes == 0 {
                 None
             } else if is_emptied {

@@ -89,7 +89,7 @@ fn differences(declared: &Value, live: Option<&Value>, known: Sent) -> (Differen
         asked.borrow_mut().push(path.to_owned());
         if reference == &json!({ "env": "UNSET" }) { Err("it is not set".to_owned()) } else { Ok(known) }
     };
-    let memory = compare::Memory { sent: &|_, _, _| known, document: &|_, _, _, _| false, secret: &secret };
+    let memory = compare::Recall { sent: &|_, _, _| known, document: &|_, _, _, _| false, secret: &secret };
     let live = live.cloned().map(document);
     let reading = compare::Reading { live: live.as_ref(), is_unlisted: false, returned: |_: &str| true };
     let found = compare::differences(&Samples, &sample(declared.clone()), &reading, &memory);

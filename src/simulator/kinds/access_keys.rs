@@ -10,9 +10,9 @@ use crate::simulator::api::Route;
 use crate::simulator::api::read;
 use crate::simulator::api::write;
 use crate::simulator::entity;
+use crate::simulator::entity::Content;
 use crate::simulator::entity::Entity;
 use crate::simulator::entity::Field;
-use crate::simulator::entity::Shape;
 use crate::simulator::entity::field;
 use crate::simulator::fields::Document;
 use crate::simulator::refusal::Refusal;
@@ -30,20 +30,20 @@ pub const KIND: Stored =
     Stored { place: PLACE, routes: ROUTES, prefix: "K2", roles: &["roleNames", "keyTenants[].roleNames"], ..PLAIN };
 
 const FIELDS: &[Field] = &[
-    field("description", Shape::Text).keeps(),
-    field("expireTime", Shape::Number).create_only(),
-    field("boundUserId", Shape::Text).computed(),
-    field("roleNames", Shape::Set).keeps(),
-    field("keyTenants", Shape::Things).keeps(),
-    field("customClaims", Shape::Map).keeps(),
-    field("customAttributes", Shape::Map).keeps(),
-    field("permittedIps", Shape::Set).keeps(),
-    field("status", Shape::Text).computed(),
-    field("createdTime", Shape::Number).computed(),
-    field("createdBy", Shape::Text).computed(),
-    field("clientId", Shape::Text).computed(),
-    field("editable", Shape::Flag).computed(),
-    field("cleartext", Shape::Text).secret(),
+    field("description", Content::Text).keeps(),
+    field("expireTime", Content::Number).create_only(),
+    field("boundUserId", Content::Text).computed(),
+    field("roleNames", Content::Set).keeps(),
+    field("keyTenants", Content::Things).keeps(),
+    field("customClaims", Content::Map).keeps(),
+    field("customAttributes", Content::Map).keeps(),
+    field("permittedIps", Content::Set).keeps(),
+    field("status", Content::Text).computed(),
+    field("createdTime", Content::Number).computed(),
+    field("createdBy", Content::Text).computed(),
+    field("clientId", Content::Text).computed(),
+    field("editable", Content::Flag).computed(),
+    field("cleartext", Content::Text).secret(),
 ];
 
 const ROUTES: &[Route] = &[

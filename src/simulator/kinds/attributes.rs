@@ -8,9 +8,9 @@ use crate::simulator::api::Call;
 use crate::simulator::api::project_write;
 use crate::simulator::api::read;
 use crate::simulator::entity;
+use crate::simulator::entity::Content;
 use crate::simulator::entity::Entity;
 use crate::simulator::entity::Field;
-use crate::simulator::entity::Shape;
 use crate::simulator::entity::field;
 use crate::simulator::fields::Document;
 use crate::simulator::refusal::Refusal;
@@ -77,12 +77,12 @@ pub const OF_APPLICATIONS: Stored = Stored {
 };
 
 const FIELDS: &[Field] = &[
-    field("displayName", Shape::Text),
-    field("type", Shape::Number),
-    field("options", Shape::Things),
-    field("defaultValue", Shape::Any),
-    field("viewPermissions", Shape::Set),
-    field("editPermissions", Shape::Set),
+    field("displayName", Content::Text),
+    field("type", Content::Number),
+    field("options", Content::Things),
+    field("defaultValue", Content::Any),
+    field("viewPermissions", Content::Set),
+    field("editPermissions", Content::Set),
 ];
 
 /// In the order of the numbers 1 to 7.

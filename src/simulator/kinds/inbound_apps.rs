@@ -10,9 +10,9 @@ use crate::simulator::api::Route;
 use crate::simulator::api::read;
 use crate::simulator::api::write;
 use crate::simulator::entity;
+use crate::simulator::entity::Content;
 use crate::simulator::entity::Entity;
 use crate::simulator::entity::Field;
-use crate::simulator::entity::Shape;
 use crate::simulator::entity::field;
 use crate::simulator::fields::Document;
 use crate::simulator::refusal::Refusal;
@@ -30,45 +30,45 @@ const LOGIN_PAGE: &str = "https://api.example.invalid/login/default";
 /// The kind.
 pub const KIND: Stored = Stored { place: PLACE, routes: ROUTES, prefix: "TP", ..PLAIN };
 
-const BEARER: &[Field] = &[field("issuers", Shape::Map)];
+const BEARER: &[Field] = &[field("issuers", Content::Map)];
 const SHARED: &[Field] = &[
-    field("description", Shape::Text),
-    field("logo", Shape::Text),
-    field("loginPageUrl", Shape::Text),
-    field("approvedCallbackUrls", Shape::Set),
-    field("permissionsScopes", Shape::Things),
-    field("jwtBearerSettings", Shape::Nested(BEARER)),
-    field("customAttributes", Shape::Map),
-    field("forcePkce", Shape::Flag),
-    field("defaultAudience", Shape::OneOf(&["projectId", "clientId"])),
-    field("clientId", Shape::Text).computed(),
+    field("description", Content::Text),
+    field("logo", Content::Text),
+    field("loginPageUrl", Content::Text),
+    field("approvedCallbackUrls", Content::Set),
+    field("permissionsScopes", Content::Things),
+    field("jwtBearerSettings", Content::Nested(BEARER)),
+    field("customAttributes", Content::Map),
+    field("forcePkce", Content::Flag),
+    field("defaultAudience", Content::OneOf(&["projectId", "clientId"])),
+    field("clientId", Content::Text).computed(),
 ];
 const SESSION: &[Field] = &[
-    field("enabled", Shape::Flag),
-    field("userTemplateId", Shape::Text),
-    field("keyTemplateId", Shape::Text),
-    field("refreshTokenExpiration", Shape::Number),
-    field("refreshTokenExpirationUnit", Shape::Text),
-    field("sessionTokenExpiration", Shape::Number),
-    field("sessionTokenExpirationUnit", Shape::Text),
-    field("keySessionTokenExpiration", Shape::Number),
-    field("keySessionTokenExpirationUnit", Shape::Text),
+    field("enabled", Content::Flag),
+    field("userTemplateId", Content::Text),
+    field("keyTemplateId", Content::Text),
+    field("refreshTokenExpiration", Content::Number),
+    field("refreshTokenExpirationUnit", Content::Text),
+    field("sessionTokenExpiration", Content::Number),
+    field("sessionTokenExpirationUnit", Content::Text),
+    field("keySessionTokenExpiration", Content::Number),
+    field("keySessionTokenExpirationUnit", Content::Text),
 ];
 const V1: &[Field] = &[
-    field("attributesScopes", Shape::Things),
-    field("connectionsScopes", Shape::Things),
-    field("sessionSettings", Shape::Nested(SESSION)),
-    field("audienceWhitelist", Shape::Set),
-    field("forceAddAllAuthorizationInfo", Shape::Flag),
-    field("nonConfidentialClient", Shape::Flag).create_only(),
-    field("logoUrl", Shape::Text),
-    field("dynamic", Shape::Flag).computed(),
-    field("status", Shape::Text).computed(),
+    field("attributesScopes", Content::Things),
+    field("connectionsScopes", Content::Things),
+    field("sessionSettings", Content::Nested(SESSION)),
+    field("audienceWhitelist", Content::Set),
+    field("forceAddAllAuthorizationInfo", Content::Flag),
+    field("nonConfidentialClient", Content::Flag).create_only(),
+    field("logoUrl", Content::Text),
+    field("dynamic", Content::Flag).computed(),
+    field("status", Content::Text).computed(),
 ];
 const V2: &[Field] = &[
-    field("scopeClaimMapping", Shape::Items),
-    field("clientType", Shape::OneOf(&["confidential", "public"])),
-    field("forceDpop", Shape::Flag),
+    field("scopeClaimMapping", Content::Items),
+    field("clientType", Content::OneOf(&["confidential", "public"])),
+    field("forceDpop", Content::Flag),
 ];
 /// Which calls a request came by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -89,9 +89,9 @@ impl Version {
 
 /// Taken by the create call of v1, answered by none.
 const OTHERS: &[Field] = &[
-    field("consentFlowId", Shape::Text).create_only(),
-    field("clientSecret", Shape::Text).secret(),
-    field("secrets", Shape::Items).computed(),
+    field("consentFlowId", Content::Text).create_only(),
+    field("clientSecret", Content::Text).secret(),
+    field("secrets", Content::Items).computed(),
 ];
 
 const ROUTES: &[Route] = &[

@@ -8,9 +8,9 @@ use crate::simulator::api::Route;
 use crate::simulator::api::project_write;
 use crate::simulator::api::read;
 use crate::simulator::entity;
+use crate::simulator::entity::Content;
 use crate::simulator::entity::Entity;
 use crate::simulator::entity::Field;
-use crate::simulator::entity::Shape;
 use crate::simulator::entity::field;
 use crate::simulator::fields::Document;
 use crate::simulator::fields::Fields;
@@ -28,21 +28,21 @@ const PLACE: Shelf<Entity> = Shelf::new("jwtTemplates");
 pub const KIND: Stored = Stored { place: PLACE, routes: ROUTES, prefix: "JT", ..PLAIN };
 
 const FIELDS: &[Field] = &[
-    field("description", Shape::Text),
-    field("template", Shape::Map),
-    field("source", Shape::Text),
-    field("tags", Shape::Set),
-    field("authSchema", Shape::OneOf(&["default", "tenantOnly", "none"])),
-    field("type", Shape::OneOf(&["user", "key"])),
-    field("conformanceIssuer", Shape::Flag),
-    field("autoDCT", Shape::Flag),
-    field("enforceIssuer", Shape::Flag),
-    field("emptyClaimPolicy", Shape::OneOf(&["none", "nil", "delete"])),
-    field("overrideSubject", Shape::Flag),
-    field("issuerType", Shape::Text),
-    field("omitCustomClaimsFromDSR", Shape::Flag),
-    field("addJti", Shape::Flag),
-    field("excludePermissions", Shape::Flag),
+    field("description", Content::Text),
+    field("template", Content::Map),
+    field("source", Content::Text),
+    field("tags", Content::Set),
+    field("authSchema", Content::OneOf(&["default", "tenantOnly", "none"])),
+    field("type", Content::OneOf(&["user", "key"])),
+    field("conformanceIssuer", Content::Flag),
+    field("autoDCT", Content::Flag),
+    field("enforceIssuer", Content::Flag),
+    field("emptyClaimPolicy", Content::OneOf(&["none", "nil", "delete"])),
+    field("overrideSubject", Content::Flag),
+    field("issuerType", Content::Text),
+    field("omitCustomClaimsFromDSR", Content::Flag),
+    field("addJti", Content::Flag),
+    field("excludePermissions", Content::Flag),
 ];
 
 const ROUTES: &[Route] = &[

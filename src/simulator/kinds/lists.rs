@@ -8,9 +8,9 @@ use crate::simulator::api::Route;
 use crate::simulator::api::project_write;
 use crate::simulator::api::read;
 use crate::simulator::entity;
+use crate::simulator::entity::Content;
 use crate::simulator::entity::Entity;
 use crate::simulator::entity::Field;
-use crate::simulator::entity::Shape;
 use crate::simulator::entity::field;
 use crate::simulator::fields::Document;
 use crate::simulator::fields::Fields;
@@ -28,10 +28,10 @@ const PLACE: Shelf<Entity> = Shelf::new("lists");
 pub const KIND: Stored = Stored { place: PLACE, routes: ROUTES, prefix: "L2", ..PLAIN };
 
 const FIELDS: &[Field] = &[
-    field("description", Shape::Text),
-    field("type", Shape::OneOf(&["texts", "ips", "json"])),
+    field("description", Content::Text),
+    field("type", Content::OneOf(&["texts", "ips", "json"])),
     // Never shuffled: its order may mean something.
-    field("data", Shape::Any),
+    field("data", Content::Any),
 ];
 
 const ROUTES: &[Route] = &[

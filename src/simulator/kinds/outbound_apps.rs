@@ -8,9 +8,9 @@ use crate::simulator::api::Route;
 use crate::simulator::api::project_write;
 use crate::simulator::api::read;
 use crate::simulator::entity;
+use crate::simulator::entity::Content;
 use crate::simulator::entity::Entity;
 use crate::simulator::entity::Field;
-use crate::simulator::entity::Shape;
 use crate::simulator::entity::field;
 use crate::simulator::fields::Document;
 use crate::simulator::fields::Fields;
@@ -28,27 +28,27 @@ const PLACE: Shelf<Entity> = Shelf::new("outboundApps");
 pub const KIND: Stored = Stored { place: PLACE, routes: ROUTES, prefix: "OA", ..PLAIN };
 
 const FIELDS: &[Field] = &[
-    field("description", Shape::Text),
-    field("logo", Shape::Text),
-    field("templateId", Shape::Text),
-    field("clientId", Shape::Text),
-    field("clientSecret", Shape::Text).secret(),
-    field("discoveryUrl", Shape::Text),
-    field("authorizationUrl", Shape::Text),
-    field("authorizationUrlParams", Shape::Items),
-    field("tokenUrl", Shape::Text),
-    field("tokenUrlParams", Shape::Items),
-    field("revocationUrl", Shape::Text),
-    field("defaultScopes", Shape::Set),
-    field("defaultRedirectUrl", Shape::Text),
-    field("callbackDomain", Shape::Text),
-    field("pkce", Shape::Flag),
-    field("accessType", Shape::OneOf(&["offline", "online"])),
-    field("prompt", Shape::Set),
-    field("useDcr", Shape::Flag),
-    field("dcrUrl", Shape::Text),
-    field("appType", Shape::OneOf(&["oauth", "apikey"])).keeps(),
-    field("tenantId", Shape::Text).create_only(),
+    field("description", Content::Text),
+    field("logo", Content::Text),
+    field("templateId", Content::Text),
+    field("clientId", Content::Text),
+    field("clientSecret", Content::Text).secret(),
+    field("discoveryUrl", Content::Text),
+    field("authorizationUrl", Content::Text),
+    field("authorizationUrlParams", Content::Items),
+    field("tokenUrl", Content::Text),
+    field("tokenUrlParams", Content::Items),
+    field("revocationUrl", Content::Text),
+    field("defaultScopes", Content::Set),
+    field("defaultRedirectUrl", Content::Text),
+    field("callbackDomain", Content::Text),
+    field("pkce", Content::Flag),
+    field("accessType", Content::OneOf(&["offline", "online"])),
+    field("prompt", Content::Set),
+    field("useDcr", Content::Flag),
+    field("dcrUrl", Content::Text),
+    field("appType", Content::OneOf(&["oauth", "apikey"])).keeps(),
+    field("tenantId", Content::Text).create_only(),
 ];
 
 const ROUTES: &[Route] = &[

@@ -11,9 +11,9 @@ use crate::simulator::api::Route;
 use crate::simulator::api::project_write;
 use crate::simulator::api::read;
 use crate::simulator::entity;
+use crate::simulator::entity::Content;
 use crate::simulator::entity::Entity;
 use crate::simulator::entity::Field;
-use crate::simulator::entity::Shape;
 use crate::simulator::entity::field;
 use crate::simulator::refusal::Refusal;
 use crate::simulator::view;
@@ -28,34 +28,37 @@ pub const KIND: Stored = Stored { place: PLACE, routes: ROUTES, key: Key::Tenant
 
 /// What every SDK sends.
 const OLDER: &[Field] = &[
-    field("enabled", Shape::Flag),
-    field("minLength", Shape::Number),
-    field("lowercase", Shape::Flag),
-    field("uppercase", Shape::Flag),
-    field("number", Shape::Flag),
-    field("nonAlphanumeric", Shape::Flag),
-    field("expiration", Shape::Flag),
-    field("expirationWeeks", Shape::Number),
-    field("reuse", Shape::Flag),
-    field("reuseAmount", Shape::Number),
-    field("lock", Shape::Flag),
-    field("lockAttempts", Shape::Number),
+    field("enabled", Content::Flag),
+    field("minLength", Content::Number),
+    field("lowercase", Content::Flag),
+    field("uppercase", Content::Flag),
+    field("number", Content::Flag),
+    field("nonAlphanumeric", Content::Flag),
+    field("expiration", Content::Flag),
+    field("expirationWeeks", Content::Number),
+    field("reuse", Content::Flag),
+    field("reuseAmount", Content::Number),
+    field("lock", Content::Flag),
+    field("lockAttempts", Content::Number),
 ];
 const NEWER: &[Field] = &[
-    field("tempLock", Shape::Flag),
-    field("tempLockAttempts", Shape::Number),
-    field("tempLockDuration", Shape::Number),
-    field("enablePasswordStrength", Shape::Flag),
-    field("passwordStrengthScore", Shape::Number),
+    field("tempLock", Content::Flag),
+    field("tempLockAttempts", Content::Number),
+    field("tempLockDuration", Content::Number),
+    field("enablePasswordStrength", Content::Flag),
+    field("passwordStrengthScore", Content::Number),
 ];
 /// The v1 call takes them and does not answer them.
 const HIDDEN: &[Field] = &[
-    field("anyLetter", Shape::Flag),
-    field("disallowEmailMatch", Shape::Flag),
-    field("disallowedCharacters", Shape::Text),
+    field("anyLetter", Content::Flag),
+    field("disallowEmailMatch", Content::Flag),
+    field("disallowedCharacters", Content::Text),
 ];
-const PROJECT_ONLY: &[Field] =
-    &[field("maskError", Shape::Flag), field("emailConnectorId", Shape::Text), field("emailTemplateId", Shape::Text)];
+const PROJECT_ONLY: &[Field] = &[
+    field("maskError", Content::Flag),
+    field("emailConnectorId", Content::Text),
+    field("emailTemplateId", Content::Text),
+];
 
 const ROUTES: &[Route] = &[
     read("GET", "/v1/mgmt/password/settings", |call| {

@@ -9,9 +9,9 @@ use crate::simulator::api::Route;
 use crate::simulator::api::project_write;
 use crate::simulator::api::read;
 use crate::simulator::entity;
+use crate::simulator::entity::Content;
 use crate::simulator::entity::Entity;
 use crate::simulator::entity::Field;
-use crate::simulator::entity::Shape;
 use crate::simulator::entity::field;
 use crate::simulator::fields::Document;
 use crate::simulator::refusal::Refusal;
@@ -25,7 +25,8 @@ const PLACE: Shelf<Entity> = Shelf::new("scopeClaimMapping");
 /// The kind.
 pub const KIND: Stored = Stored { place: PLACE, routes: ROUTES, key: Key::One, ..PLAIN };
 
-const FIELDS: &[Field] = &[field("scope", Shape::Text), field("claims", Shape::Map), field("description", Shape::Text)];
+const FIELDS: &[Field] =
+    &[field("scope", Content::Text), field("claims", Content::Map), field("description", Content::Text)];
 
 const ROUTES: &[Route] = &[
     read("POST", "/v1/mgmt/scopeClaimMapping/get", |call| {

@@ -8,9 +8,9 @@ use crate::simulator::api::Route;
 use crate::simulator::api::project_write;
 use crate::simulator::api::read;
 use crate::simulator::entity;
+use crate::simulator::entity::Content;
 use crate::simulator::entity::Entity;
 use crate::simulator::entity::Field;
-use crate::simulator::entity::Shape;
 use crate::simulator::entity::field;
 use crate::simulator::fields::Document;
 use crate::simulator::fields::Fields;
@@ -39,76 +39,76 @@ pub const KIND: Stored = Stored {
 
 /// At the top of request and answer.
 const COMMON: &[Field] = &[
-    field("description", Shape::Text),
-    field("enabled", Shape::Flag),
-    field("logo", Shape::Text),
-    field("customAttributes", Shape::Map),
-    field("templateId", Shape::Text).computed(),
+    field("description", Content::Text),
+    field("enabled", Content::Flag),
+    field("logo", Content::Text),
+    field("customAttributes", Content::Map),
+    field("templateId", Content::Text).computed(),
 ];
 const BEARER: &[Field] = &[
-    field("issuers", Shape::Map),
-    field("jwtBearerGrantTypeAudienceToUse", Shape::Text),
-    field("jwtBearerGrantTypeScopeToUse", Shape::Text),
-    field("jwtBearerGrantTypeCustomClaimsToUse", Shape::Text),
+    field("issuers", Content::Map),
+    field("jwtBearerGrantTypeAudienceToUse", Content::Text),
+    field("jwtBearerGrantTypeScopeToUse", Content::Text),
+    field("jwtBearerGrantTypeCustomClaimsToUse", Content::Text),
 ];
 const OIDC: &[Field] = &[
-    field("loginPageUrl", Shape::Text),
-    field("forceAuthentication", Shape::Flag),
-    field("jwtBearerSettings", Shape::Nested(BEARER)),
-    field("claims", Shape::Set),
-    field("customIdpInitiatedLoginPageUrl", Shape::Text),
-    field("backChannelLogoutUrl", Shape::Text),
-    field("clientType", Shape::OneOf(&["confidential", "public"])),
-    field("approvedRedirectUrls", Shape::Set),
-    field("authorizationCodeDisabled", Shape::Flag),
-    field("clientCredentialsDisabled", Shape::Flag),
-    field("refreshTokenDisabled", Shape::Flag),
-    field("jwtBearerDisabled", Shape::Flag),
-    field("deviceCodeDisabled", Shape::Flag),
-    field("forcePkce", Shape::Flag),
-    field("defaultAudience", Shape::OneOf(&["projectId", "clientId"])),
-    field("clientId", Shape::Text).create_only(),
-    field("clientSecret", Shape::Text).secret(),
+    field("loginPageUrl", Content::Text),
+    field("forceAuthentication", Content::Flag),
+    field("jwtBearerSettings", Content::Nested(BEARER)),
+    field("claims", Content::Set),
+    field("customIdpInitiatedLoginPageUrl", Content::Text),
+    field("backChannelLogoutUrl", Content::Text),
+    field("clientType", Content::OneOf(&["confidential", "public"])),
+    field("approvedRedirectUrls", Content::Set),
+    field("authorizationCodeDisabled", Content::Flag),
+    field("clientCredentialsDisabled", Content::Flag),
+    field("refreshTokenDisabled", Content::Flag),
+    field("jwtBearerDisabled", Content::Flag),
+    field("deviceCodeDisabled", Content::Flag),
+    field("forcePkce", Content::Flag),
+    field("defaultAudience", Content::OneOf(&["projectId", "clientId"])),
+    field("clientId", Content::Text).create_only(),
+    field("clientSecret", Content::Text).secret(),
 ];
 const SAML: &[Field] = &[
-    field("loginPageUrl", Shape::Text),
-    field("forceAuthentication", Shape::Flag),
-    field("useMetadataInfo", Shape::Flag),
-    field("metadataUrl", Shape::Text),
-    field("entityId", Shape::Text),
-    field("acsUrl", Shape::Text),
-    field("certificate", Shape::Text),
-    field("errorRedirectURL", Shape::Text),
-    field("attributeMapping", Shape::Things),
-    field("groupsMapping", Shape::Things),
-    field("acsAllowedCallbacks", Shape::Set),
-    field("defaultRelayState", Shape::Text),
-    field("subjectNameIdType", Shape::OneOf(&["email", "phone"])),
-    field("subjectNameIdFormat", Shape::Text),
-    field("logoutRedirectUrl", Shape::Text),
-    field("defaultSignatureAlgorithm", Shape::Text),
-    field("idpCert", Shape::Text).computed(),
-    field("idpMetadataUrl", Shape::Text).computed(),
-    field("idpEntityId", Shape::Text).computed(),
-    field("idpSsoUrl", Shape::Text).computed(),
-    field("idpInitiatedUrl", Shape::Text).computed(),
-    field("idpLogoutUrl", Shape::Text).computed(),
+    field("loginPageUrl", Content::Text),
+    field("forceAuthentication", Content::Flag),
+    field("useMetadataInfo", Content::Flag),
+    field("metadataUrl", Content::Text),
+    field("entityId", Content::Text),
+    field("acsUrl", Content::Text),
+    field("certificate", Content::Text),
+    field("errorRedirectURL", Content::Text),
+    field("attributeMapping", Content::Things),
+    field("groupsMapping", Content::Things),
+    field("acsAllowedCallbacks", Content::Set),
+    field("defaultRelayState", Content::Text),
+    field("subjectNameIdType", Content::OneOf(&["email", "phone"])),
+    field("subjectNameIdFormat", Content::Text),
+    field("logoutRedirectUrl", Content::Text),
+    field("defaultSignatureAlgorithm", Content::Text),
+    field("idpCert", Content::Text).computed(),
+    field("idpMetadataUrl", Content::Text).computed(),
+    field("idpEntityId", Content::Text).computed(),
+    field("idpSsoUrl", Content::Text).computed(),
+    field("idpInitiatedUrl", Content::Text).computed(),
+    field("idpLogoutUrl", Content::Text).computed(),
 ];
 const WS_FED: &[Field] = &[
-    field("loginPageUrl", Shape::Text),
-    field("forceAuthentication", Shape::Flag),
-    field("realm", Shape::Text),
-    field("replyUrl", Shape::Text),
-    field("replyAllowedCallbacks", Shape::Set),
-    field("attributeMapping", Shape::Things),
-    field("groupsMapping", Shape::Things),
-    field("logoutRedirectUrl", Shape::Text),
-    field("errorRedirectUrl", Shape::Text),
-    field("idpCert", Shape::Text).computed(),
-    field("idpMetadataUrl", Shape::Text).computed(),
-    field("idpEntityId", Shape::Text).computed(),
-    field("idpSsoUrl", Shape::Text).computed(),
-    field("idpInitiatedUrl", Shape::Text).computed(),
+    field("loginPageUrl", Content::Text),
+    field("forceAuthentication", Content::Flag),
+    field("realm", Content::Text),
+    field("replyUrl", Content::Text),
+    field("replyAllowedCallbacks", Content::Set),
+    field("attributeMapping", Content::Things),
+    field("groupsMapping", Content::Things),
+    field("logoutRedirectUrl", Content::Text),
+    field("errorRedirectUrl", Content::Text),
+    field("idpCert", Content::Text).computed(),
+    field("idpMetadataUrl", Content::Text).computed(),
+    field("idpEntityId", Content::Text).computed(),
+    field("idpSsoUrl", Content::Text).computed(),
+    field("idpInitiatedUrl", Content::Text).computed(),
 ];
 
 /// The sorts of application: as an answer calls it, where its settings are, and its fields.
@@ -154,7 +154,7 @@ fn fields_of(sort: &str) -> &'static [Field] {
 }
 
 fn table_of(sort: &str) -> Vec<Field> {
-    let own = [field("appType", Shape::Text).computed(), field("secrets", Shape::Items).computed()];
+    let own = [field("appType", Content::Text).computed(), field("secrets", Content::Items).computed()];
     COMMON.iter().chain(fields_of(sort)).copied().chain(own).collect()
 }
 

@@ -11,9 +11,9 @@ use crate::simulator::api::Route;
 use crate::simulator::api::read;
 use crate::simulator::api::write;
 use crate::simulator::entity;
+use crate::simulator::entity::Content;
 use crate::simulator::entity::Entity;
 use crate::simulator::entity::Field;
-use crate::simulator::entity::Shape;
 use crate::simulator::entity::field;
 use crate::simulator::fields::Document;
 use crate::simulator::refusal::Refusal;
@@ -27,30 +27,33 @@ const PLACE: Shelf<Entity> = Shelf::new("tenantSettings");
 /// The kind.
 pub const KIND: Stored = Stored { place: PLACE, routes: ROUTES, key: Key::Tenant, ..PLAIN };
 
-const UNIT: Shape = Shape::OneOf(&["seconds", "minutes", "hours", "days", "weeks"]);
+const UNIT: Content = Content::OneOf(&["seconds", "minutes", "hours", "days", "weeks"]);
 const FEATURES: &[Field] = &[
-    field("saml", Shape::Flag),
-    field("oidc", Shape::Flag),
-    field("scim", Shape::Flag),
-    field("ssoDomains", Shape::Flag),
-    field("groupMapping", Shape::Flag),
+    field("saml", Content::Flag),
+    field("oidc", Content::Flag),
+    field("scim", Content::Flag),
+    field("ssoDomains", Content::Flag),
+    field("groupMapping", Content::Flag),
 ];
-const SUITE: &[Field] =
-    &[field("enabled", Shape::Flag), field("styleId", Shape::Text), field("disabledFeatures", Shape::Nested(FEATURES))];
+const SUITE: &[Field] = &[
+    field("enabled", Content::Flag),
+    field("styleId", Content::Text),
+    field("disabledFeatures", Content::Nested(FEATURES)),
+];
 const FIELDS: &[Field] = &[
-    field("enabled", Shape::Flag),
-    field("refreshTokenExpiration", Shape::Number),
+    field("enabled", Content::Flag),
+    field("refreshTokenExpiration", Content::Number),
     field("refreshTokenExpirationUnit", UNIT),
-    field("sessionTokenExpiration", Shape::Number),
+    field("sessionTokenExpiration", Content::Number),
     field("sessionTokenExpirationUnit", UNIT),
-    field("stepupTokenExpiration", Shape::Number),
+    field("stepupTokenExpiration", Content::Number),
     field("stepupTokenExpirationUnit", UNIT),
-    field("enableInactivity", Shape::Flag),
-    field("inactivityTime", Shape::Number),
+    field("enableInactivity", Content::Flag),
+    field("inactivityTime", Content::Number),
     field("inactivityTimeUnit", UNIT),
-    field("JITDisabled", Shape::Flag),
+    field("JITDisabled", Content::Flag),
     // Only one of the SDKs knows it.
-    field("ssoSetupSuiteSettings", Shape::Nested(SUITE)).keeps(),
+    field("ssoSetupSuiteSettings", Content::Nested(SUITE)).keeps(),
 ];
 
 const ROUTES: &[Route] =
