@@ -61,13 +61,16 @@ async fn assert_made_once(world: &World, place: &str) {
     let writes = world.writes().await;
     for (kind, name, file) in SHOWN {
         let created = writes.iter().filter(|(line, body)| line.ends_with("/create") && body["name"] == name).count();
-        assert_eq!(created, 1, "{place}: {kind}/{name}");
+        assert!(created <= 1, "{place}: {kind}/{name} was created {created} times");
+        // Cut off before the call went out, it looks the same to the daemon as after it.
+        if world.has_problem(kind, name, "parked").await {
+            continue;
+        }
         let rows = live[kind].as_array().unwrap();
         let row = rows.iter().find(|row| row["name"] == name).unwrap();
         let secret = row["cleartext"].as_str().or(row["clientSecret"].as_str()).unwrap();
         let kept = fs::read_to_string(world.path("secrets").join(file)).unwrap_or_default();
-        let is_told = world.has_problem(kind, name, "parked").await;
-        assert!(is_told || kept.trim() == secret, "{place}: the secret of {kind}/{name} is lost");
+        assert_eq!(kept.trim(), secret, "{place}: the secret of {kind}/{name} is lost");
     }
 }
 
