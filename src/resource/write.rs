@@ -32,7 +32,7 @@ impl Action {
 
 /// One call, or one item of a batch call: what [`Kind::send`](super::Kind::send) puts on the wire. Which of the calls of
 /// the resource it is, the part beside it says.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Clone, PartialEq)]
 pub enum Write {
     /// Body of the create call.
     Create(Document),
@@ -51,6 +51,21 @@ pub enum Write {
         /// Deletes a tenant's users too. True only where the YAML said so when the tenant was last declared.
         cascade: bool,
     },
+}
+
+/// A body may hold secrets, or the whole document of a flow: what it is about is all that is told of it.
+impl fmt::Debug for Write {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let fields = |body: &Document| body.keys().cloned().collect::<Vec<String>>();
+        match self {
+            Self::Create(body) => f.debug_tuple("Create").field(&fields(body)).finish(),
+            Self::Overwrite { from, body } => {
+                f.debug_struct("Overwrite").field("from", from).field("body", &fields(body)).finish()
+            }
+            Self::Patch(body) => f.debug_tuple("Patch").field(&fields(body)).finish(),
+            Self::Delete { cascade } => f.debug_struct("Delete").field("cascade", cascade).finish(),
+        }
+    }
 }
 
 impl Write {
@@ -119,4 +134,24 @@ pub struct Answer {
     pub id: Option<Arc<str>>,
     /// A secret that it shows this once.
     pub shown_once: Option<secrecy::SecretString>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn what_is_sent_is_never_told() {
+        let body = json!({ "id": "portal", "clientSecret": "sentinel" }).as_object().cloned().unwrap();
+        let writes = [
+            Write::Create(body.clone()),
+            Write::Overwrite { from: "portal".into(), body: body.clone() },
+            Write::Patch(body.clone()),
+        ];
+        for write in writes {
+            let told = format!("{write:?} {write:#?}");
+            assert!(told.contains("clientSecret") && !told.contains("sentinel"), "{told}");
+        }
+    }
 }
