@@ -153,7 +153,8 @@ impl Told {
             && !is_next
             && now + ROUNDED < last.until
         {
-            self.compare(last, quota, others + count(beside), now, sent);
+            let ours = count(self.ours_between(last.sent, sent));
+            self.compare(last, quota, others, ours, beside, now);
         }
         if alone {
             self.notice(others, age, now, limit, window);
@@ -205,18 +206,18 @@ impl Told {
     }
 
     /// Nothing came back since the last answer: it must have counted down.
-    fn compare(&mut self, last: Last, quota: Quota, unclear: f64, now: Duration, sent: Duration) {
+    fn compare(&mut self, last: Last, quota: Quota, others: f64, ours: f64, beside: usize, now: Duration) {
         if !self.rolls && self.back_between(last.at, now, last.window) > 0.0 {
             return;
         }
         let filled = last.limit * now.saturating_sub(last.at).as_secs_f64() / last.window.as_secs_f64();
-        let slack = SLACK + unclear + filled;
-        let (was, ours) = (last.quota.remaining, count(self.ours_between(last.sent, sent)));
+        let slack = SLACK + others + count(beside) + filled;
+        let was = last.quota.remaining;
         if quota.remaining > was - ours + slack || ours > was + slack {
             self.steps = 0;
         } else if quota.remaining < was {
             self.steps = (self.steps + 1).min(FIRMLY);
-        } else if unclear < 1.0 {
+        } else {
             self.steps = self.steps.saturating_sub(2);
         }
     }
