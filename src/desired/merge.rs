@@ -62,6 +62,7 @@ pub fn merge(kinds: &[&'static dyn Kind], files: &[Arc<FileReport>]) -> Merged {
         let references = references(*kind, &merged.desired);
         cycles(&references, &mut merged);
         undeclared(&references, &mut merged);
+        unmanaged(&references, &mut merged);
     }
     remarks::add(kinds, &mut merged);
     merged.errors.settle();
@@ -198,6 +199,26 @@ fn cycles(references: &[Reference], merged: &mut Merged) {
     }
 }
 
+/// One warning for each kind that is referred to and of which no file declares anything: nobody looks whether those exist.
+fn unmanaged(references: &[Reference], merged: &mut Merged) {
+    let mut named: BTreeMap<&str, (&Reference, BTreeSet<&Key>)> = BTreeMap::new();
+    for reference in references.iter().filter(|reference| !merged.desired.kinds.contains(reference.key.kind)) {
+        let entry = named.entry(reference.key.kind).or_insert((reference, BTreeSet::new()));
+        entry.1.insert(&reference.key);
+        let at = |one: &Reference| (one.from.place.clone(), one.key.clone());
+        if at(reference) < at(entry.0) {
+            entry.0 = reference;
+        }
+    }
+    for (kind, (first, keys)) in named {
+        let others = if keys.len() > 1 { format!(" (as must {} more)", keys.len() - 1) } else { String::new() };
+        let to = bounded(first.key.to_string());
+        let message =
+            format!("refers to {to}, and no file declares any {kind}: it must exist in the project already{others}");
+        merged.warnings.push(about(&first.from, "", message));
+    }
+}
+
 /// One warning for each resource that is referred to but not declared, though others of its kind are.
 fn undeclared(references: &[Reference], merged: &mut Merged) {
     let desired = &merged.desired;
@@ -314,7 +335,15 @@ mod tests {
     fn a_reference_to_something_undeclared_is_a_warning_once() {
         let roles = "roles:\n- {name: x, permissionNames: [p, q]}\n- {name: y, permissionNames: [q]}\n- {name: z, tenantId: t}\n";
 
-        assert_eq!(merged(&[("a.yaml", roles)]).warnings[..], [], "a kind that no file mentions is not managed");
+        assert_eq!(
+            lines(&merged(&[("a.yaml", roles)]).warnings),
+            [
+                "a.yaml:2: roles/x: refers to permissions/p, and no file declares any permissions: it must exist in the \
+                 project already (as must 1 more)",
+                "a.yaml:4: roles/t/z: refers to tenants/t, and no file declares any tenants: it must exist in the project \
+                 already",
+            ]
+        );
         assert_eq!(
             lines(&merged(&[("a.yaml", roles), ("b.yaml", "permissions: [{name: p}]\ntenants: []\n")]).warnings),
             [

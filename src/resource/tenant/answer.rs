@@ -4,6 +4,7 @@ use crate::resource::Document;
 use crate::resource::fold::is_zero;
 use serde_json::Value;
 use serde_json::json;
+use std::collections::BTreeSet;
 
 /// What Descope says is on in the tenant, whatever the configuration. It is no field, so no call carries it.
 pub const ON: &str = "@on";
@@ -35,6 +36,10 @@ pub fn configurations(answer: &Document) -> Result<Value, String> {
     for one in list {
         let one = one.as_object().ok_or("an item of `SSOSettings` is no object")?;
         items.extend(configuration(one)?);
+    }
+    let mut ids = BTreeSet::new();
+    if let Some(twice) = items.iter().map(|item| item["ssoId"].as_str().unwrap_or_default()).find(|id| !ids.insert(*id)) {
+        return Err(format!("two items of `SSOSettings` have the ssoId `{twice}`"));
     }
     let is_alone = items.len() == 1;
     for item in items.iter_mut().filter_map(Value::as_object_mut) {
