@@ -1,8 +1,7 @@
 //! Changes files of YAML to what lives, value by value: comments, order, quoting and anchors stay.
 //!
-//! Made of the places that the parser marks. Of the crates that keep concrete syntax, `yaml-edit` writes new nested mappings at
-//! the left edge, and both it and `yamlpatch` read by rules of their own: a text that they and the loader take for two different
-//! things would be changed in the wrong place.
+//! Made of the places that the parser marks: an editor with a parser of its own could take a text for something else than the
+//! loader does, and would change it in the wrong place.
 
 #![allow(clippy::wildcard_enum_match_arm, reason = "whatever else there is, is written as a whole")]
 
