@@ -482,8 +482,7 @@ each_stands_firm!(
     access_keys,
     inbound_apps,
     tenant_attributes,
-    access_key_attributes,
-    project
+    access_key_attributes
 );
 
 fn set_policy(world: &mut World, policy: &str) {
