@@ -288,7 +288,7 @@ fn what_yaml_would_swallow_is_an_error_with_its_line() {
     for text in [
         "version: 1\nroles: []\n",
         "%YAML 1.2\n---\nroles: []\n",
-        "x-base: &base [p]\nx-more: { any: [thing, 1] }\nroles: [{ name: r, permissionNames: *base }]\n",
+        "x-base: &base [p]\nx-more: { any: [thing, 1] }\npermissions: [{ name: p }]\nroles: [{ name: r, permissionNames: *base }]\n",
         "roles:\n- name:\tr\n  description:\t\t'with a:\ttab'\n",
     ] {
         write(temp.path(), "repo/a.yaml", text);

@@ -32,14 +32,14 @@ pub fn configurations(answer: &Document) -> Result<Value, String> {
         }
         Some(_) => return Err("`SSOSettings` is no list".to_owned()),
     };
-    let mut items = Vec::new();
+    let (mut items, mut ids) = (Vec::new(), BTreeSet::new());
     for one in list {
         let one = one.as_object().ok_or("an item of `SSOSettings` is no object")?;
+        let id = one.get("ssoId").and_then(Value::as_str).unwrap_or_default();
+        if !ids.insert(id) {
+            return Err(format!("two items of `SSOSettings` have the ssoId `{id}`"));
+        }
         items.extend(configuration(one)?);
-    }
-    let mut ids = BTreeSet::new();
-    if let Some(twice) = items.iter().map(|item| item["ssoId"].as_str().unwrap_or_default()).find(|id| !ids.insert(*id)) {
-        return Err(format!("two items of `SSOSettings` have the ssoId `{twice}`"));
     }
     let is_alone = items.len() == 1;
     for item in items.iter_mut().filter_map(Value::as_object_mut) {
