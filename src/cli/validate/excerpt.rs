@@ -1,5 +1,7 @@
-//! The line that a finding is about, with the place marked. A log may have more readers than the repo: what could be a secret
-//! that somebody wrote where none belongs is not shown.
+//! The line that a finding is about, with the place marked. A log may have more readers than the repo, and a secret may stand
+//! where none belongs: of a line its keys are shown, and of values identities, numbers and words of the tables.
+
+#![allow(clippy::wildcard_enum_match_arm, reason = "no other shape has words of its own")]
 
 use crate::desired::Place;
 use crate::open;
@@ -17,24 +19,25 @@ use std::sync::Arc;
 const WIDTH: usize = 100;
 // Shorter ones are words and ids.
 const LONG_TOKEN: usize = 24;
-// Parts of the names of fields that hold what nobody may see.
-const DELICATE: [&str; 8] = ["secret", "passw", "token", "apikey", "privatekey", "credential", "hmac", "bearer"];
-
 /// Quotes files. Findings come file by file, so one is remembered.
 pub struct Excerpts {
     root: PathBuf,
     file: Option<(Arc<str>, Vec<String>)>,
-    secrets: BTreeSet<String>,
+    /// Values that tell nothing.
+    words: BTreeSet<&'static str>,
+    identities: BTreeSet<&'static str>,
 }
 
 impl Excerpts {
     /// Of files below this directory.
     pub fn of(root: &Path) -> Self {
-        let mut secrets = BTreeSet::new();
-        for (_, field) in resource::ALL.iter().flat_map(|kind| kind.spec().fields()) {
-            add_secrets(field, &mut secrets);
+        let mut words = BTreeSet::from(["true", "false", "null", "~"]);
+        let mut identities = BTreeSet::new();
+        for spec in resource::ALL.iter().map(|kind| kind.spec()) {
+            spec.fields().for_each(|(_, field)| add_words(field, &mut words));
+            identities.extend(spec.identity.field.into_iter().chain(spec.identity.tenant));
         }
-        Self { root: root.to_owned(), file: None, secrets }
+        Self { root: root.to_owned(), file: None, words, identities }
     }
 
     /// Where it is, what stands there, and below it what marks the place. `None` where no line is meant, or it is gone.
@@ -96,63 +99,64 @@ impl Excerpts {
         (shown, mark.map(|_| start..end.max(start + 1)))
     }
 
-    /// Values of fields that sound like secrets, and what is long and looks like chance.
+    /// What is neither a key nor a value that may be seen.
     fn hidden(&self, chars: &[char]) -> Vec<Range<usize>> {
-        let mut found: Vec<Range<usize>> = Vec::new();
-        let mut at = 0;
+        let mut found = Vec::new();
+        let mut open = Vec::new();
+        let (mut at, mut takes_key, mut key) = (0, true, String::new());
         while at < chars.len() {
-            let length = chars[at..].iter().take_while(|c| is_of_token(**c)).count();
-            if length == 0 {
-                at += 1;
-                continue;
-            }
-            let word = at..at + length;
-            let text: String = chars[word.clone()].iter().collect();
-            let behind = chars[word.end..].iter().skip_while(|c| matches!(c, '"' | '\'')).copied().next();
-            at = word.end;
-            if behind == Some(':') && self.is_delicate(&text) {
-                let value =
-                    word.end + chars[word.end..].iter().take_while(|c| matches!(c, '"' | '\'' | ':' | ' ')).count();
-                let value = if chars[..value].ends_with(&['"']) || chars[..value].ends_with(&['\'']) {
-                    value - 1
-                } else {
-                    value
-                };
-                let is_reference = chars.get(value).is_some_and(|c| matches!(c, '{' | '*' | '&' | '|' | '>'));
-                let end = value + chars[value..].iter().take_while(|c| !matches!(c, ',' | '}' | ']')).count();
-                if !is_reference && end > value {
-                    found.push(value..end);
-                    at = end;
+            let c = chars[at];
+            match c {
+                '{' | '[' => {
+                    open.push(c);
+                    takes_key = c == '{';
                 }
-            } else if length >= LONG_TOKEN && behind != Some(':') && is_mixed(&text) {
-                found.push(word);
+                '}' | ']' => drop(open.pop()),
+                ',' => takes_key = open.last() == Some(&'{'),
+                // A comment may say anything.
+                '#' => {
+                    found.push(at + 1..chars.len());
+                    return found;
+                }
+                c if c.is_whitespace() || c == ':' => {}
+                '-' if chars.get(at + 1).is_none_or(|next| next.is_whitespace()) => {}
+                _ => {
+                    let end = (at + token(&chars[at..])).min(chars.len());
+                    let text: String = chars[at..end].iter().collect();
+                    let text = text.trim_matches(['"', '\'', ' ']);
+                    let is_key = takes_key && chars[end..].iter().find(|c| !c.is_whitespace()) == Some(&':');
+                    let may_be_seen = if is_key {
+                        key = text.to_owned();
+                        !is_by_chance(text)
+                    } else {
+                        let is_number = text.len() < 10 && text.chars().all(|c| c.is_ascii_digit());
+                        is_number || self.words.contains(text) || self.identities.contains(&*key) && !is_by_chance(text)
+                    };
+                    if !may_be_seen {
+                        found.push(at..end);
+                    }
+                    takes_key = false;
+                    at = end;
+                    continue;
+                }
             }
+            at += 1;
         }
         found
     }
+}
 
-    fn is_delicate(&self, key: &str) -> bool {
-        let key = key.to_lowercase();
-        // Where a secret goes is none.
-        if key == "secretfile" {
-            return false;
-        }
-        let is_near = |word: &str| strsim::osa_distance(&key, word) <= 2;
-        DELICATE.iter().any(|word| key.contains(word))
-            || ["password", "secret", "token"].into_iter().any(is_near)
-            || self.secrets.iter().any(|word| is_near(word))
+fn add_words(field: &Field, found: &mut BTreeSet<&'static str>) {
+    match field.shape {
+        Shape::OneOf(words) => found.extend(words),
+        Shape::Object(fields) | Shape::Items { fields, .. } => fields.iter().for_each(|field| add_words(field, found)),
+        _ => {}
     }
 }
 
-fn add_secrets(field: &Field, found: &mut BTreeSet<String>) {
-    if matches!(field.shape, Shape::Secret) {
-        found.insert(field.name.to_lowercase());
-    }
-    if let Shape::Object(fields) | Shape::Items { fields, .. } = field.shape {
-        for field in fields {
-            add_secrets(field, found);
-        }
-    }
+/// Long, and made of everything at once: names and words are not.
+fn is_by_chance(text: &str) -> bool {
+    text.len() >= LONG_TOKEN && text.chars().all(is_of_token) && is_mixed(text)
 }
 
 fn is_of_token(c: char) -> bool {
@@ -202,41 +206,51 @@ mod tests {
             (
                 "  - { name: r, descriptoin: x }",
                 16,
-                "   1 |   - { name: r, descriptoin: x }\n     |                ^^^^^^^^^^^",
+                "   1 |   - { name: r, descriptoin: … }\n     |                ^^^^^^^^^^^",
             ),
-            ("a: 'x y' # c", 4, "   1 | a: 'x y' # c\n     |    ^^^^^"),
-            ("a: x y # c", 4, "   1 | a: x y # c\n     |    ^^^"),
-            ("\ta: [x]", 5, "   1 |  a: [x]\n     |     ^"),
-            ("a: é", 0, "   1 | a: é"),
-            ("a", 9, "   1 | a"),
+            ("a: 'x y' # c", 4, "   1 | a: … #…\n     |    ^"),
+            ("a: x y # c", 4, "   1 | a: … #…\n     |    ^"),
+            ("\ta: [x]", 5, "   1 |  a: […]\n     |     ^"),
+            ("name: é", 0, "   1 | name: é"),
+            ("a:", 9, "   1 | a:"),
         ] {
             assert_eq!(shown(line, column), expected, "{line}");
         }
-        let long = format!("x: [{}] # end", "word, ".repeat(60));
+        let long = format!("x: [{}] # end", "true, ".repeat(60));
         let found = shown(&long, 201);
         assert!(found.contains("| …") && found.lines().next().unwrap().ends_with('…'), "{found}");
         assert!(found.lines().all(|line| line.chars().count() < 120), "{found}");
     }
 
     #[test]
-    fn what_may_be_a_secret_is_not_shown() {
+    fn of_values_only_what_tells_nothing_is_shown() {
         for line in [
             "clientSecret: hunter2",
             "- { id: a, clientSecret: hunter2, nam: b }",
             "- { id: a, 'clientSecrte': 'hunter2', nam: b }",
             "    PASSWORD:   \"hunter2\"",
+            "    PASSWORD:   \"hunter2",
             "x: &a {api-token: hunter2}",
             "- Xhunter2AbCdEfGhIjKlMnOpQr==",
+            "Xhunter2AbCdEfGhIjKlMnOpQr: x",
+            "description: [hunter2]",
+            "description: hunter2: hunter2",
+            "description: { hunter2 }",
+            "description: *hunter2",
+            "hunter2",
+            "- hunter2",
+            "a: b # hunter2",
+            "a: { b: [c, d: hunter2], e: hunter2 }",
         ] {
             let found = shown(line, 3);
-            assert!(!found.contains("hunter2") && found.contains('…'), "{found}");
+            assert!(!found.contains("hunter2") && found.contains('…'), "{line}: {found}");
         }
-        let found = shown("clientSecret: { env: SECRET_A }, nam: b", 34);
-        assert_eq!(
-            found,
-            "   1 | clientSecret: { env: SECRET_A }, nam: b\n     |                                  ^^^"
-        );
+        for line in
+            ["- { id: portal, type: oidc, enabled: true, minLength: 12 }", "  - name: Reader", "roles:", "  - {"]
+        {
+            assert!(shown(line, 0).ends_with(line.trim_end()), "{line}: {}", shown(line, 0));
+        }
         let found = shown("- { clientSecret: hunter2, nam: b }", 28);
-        assert_eq!(found, "   1 | - { clientSecret: …, nam: b }\n     |                      ^^^");
+        assert_eq!(found, "   1 | - { clientSecret: …, nam: … }\n     |                      ^^^");
     }
 }
