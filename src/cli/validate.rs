@@ -241,8 +241,8 @@ mod tests {
                 ".: project two: the project's directory {root}/two does not exist
 one/a,b.yaml:2: roles/50%: x: roles have no such field
   --> one/a,b.yaml:2:17
-   2 | - {{name: \"50%\", x: 1, permissionNames: [q]}}
-     |                 ^
+   2 | - {{name: …, x: 1, permissionNames: [q]}}
+     |             ^
 warning: one/a,b.yaml:2: roles/50%: refers to permissions/q, which is not declared and so must exist in the project already
 invalid: 2 errors
 "

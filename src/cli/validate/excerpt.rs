@@ -1,5 +1,5 @@
 //! The line that a finding is about, with the place marked. A log may have more readers than the repo, and a secret may stand
-//! where none belongs: of a line its keys are shown, and of values identities, numbers and words of the tables.
+//! where none belongs: of a line its keys are shown, and of values only numbers, short words and those of the tables.
 
 #![allow(clippy::wildcard_enum_match_arm, reason = "no other shape has words of its own")]
 
@@ -19,25 +19,29 @@ use std::sync::Arc;
 const WIDTH: usize = 100;
 // Shorter ones are words and ids.
 const LONG_TOKEN: usize = 24;
+// Of letters alone: no machine makes such a secret, and hardly a person.
+const SHORT_WORD: usize = 12;
+// Parts of the names of fields that hold what nobody may see.
+const DELICATE: [&str; 8] = ["secret", "passw", "token", "apikey", "privatekey", "credential", "hmac", "bearer"];
 /// Quotes files. Findings come file by file, so one is remembered.
 pub struct Excerpts {
     root: PathBuf,
     file: Option<(Arc<str>, Vec<String>)>,
     /// Values that tell nothing.
     words: BTreeSet<&'static str>,
-    identities: BTreeSet<&'static str>,
+    /// Names of fields that hold secrets, in lower case.
+    secrets: BTreeSet<String>,
 }
 
 impl Excerpts {
     /// Of files below this directory.
     pub fn of(root: &Path) -> Self {
         let mut words = BTreeSet::from(["true", "false", "null", "~"]);
-        let mut identities = BTreeSet::new();
+        let mut secrets = BTreeSet::new();
         for spec in resource::ALL.iter().map(|kind| kind.spec()) {
-            spec.fields().for_each(|(_, field)| add_words(field, &mut words));
-            identities.extend(spec.identity.field.into_iter().chain(spec.identity.tenant));
+            spec.fields().for_each(|(_, field)| add_words(field, &mut words, &mut secrets));
         }
-        Self { root: root.to_owned(), file: None, words, identities }
+        Self { root: root.to_owned(), file: None, words, secrets }
     }
 
     /// Where it is, what stands there, and below it what marks the place. `None` where no line is meant, or it is gone.
@@ -103,7 +107,7 @@ impl Excerpts {
     fn hidden(&self, chars: &[char]) -> Vec<Range<usize>> {
         let mut found = Vec::new();
         let mut open = Vec::new();
-        let (mut at, mut takes_key, mut key) = (0, true, String::new());
+        let (mut at, mut takes_key, mut is_delicate) = (0, true, false);
         while at < chars.len() {
             let c = chars[at];
             match c {
@@ -112,25 +116,33 @@ impl Excerpts {
                     takes_key = c == '{';
                 }
                 '}' | ']' => drop(open.pop()),
-                ',' => takes_key = open.last() == Some(&'{'),
+                ',' => {
+                    takes_key = open.last() == Some(&'{');
+                    is_delicate &= !takes_key;
+                }
                 // A comment may say anything.
                 '#' => {
-                    found.push(at + 1..chars.len());
+                    let text: String = chars[at + 1..].iter().collect();
+                    if !is_short_word(text.trim()) {
+                        found.push(at + 1..chars.len());
+                    }
                     return found;
                 }
                 c if c.is_whitespace() || c == ':' => {}
                 '-' if chars.get(at + 1).is_none_or(|next| next.is_whitespace()) => {}
                 _ => {
                     let end = (at + token(&chars[at..])).min(chars.len());
+                    let blanks = chars[at..end].iter().rev().take_while(|c| c.is_whitespace()).count();
+                    let end = end - blanks;
                     let text: String = chars[at..end].iter().collect();
-                    let text = text.trim_matches(['"', '\'', ' ']);
+                    let text = text.trim_matches(['"', '\'']);
                     let is_key = takes_key && chars[end..].iter().find(|c| !c.is_whitespace()) == Some(&':');
                     let may_be_seen = if is_key {
-                        key = text.to_owned();
+                        is_delicate = self.is_delicate(text);
                         !is_by_chance(text)
                     } else {
                         let is_number = text.len() < 10 && text.chars().all(|c| c.is_ascii_digit());
-                        is_number || self.words.contains(text) || self.identities.contains(&*key) && !is_by_chance(text)
+                        !is_delicate && (is_number || is_short_word(text) || self.words.contains(text))
                     };
                     if !may_be_seen {
                         found.push(at..end);
@@ -144,14 +156,33 @@ impl Excerpts {
         }
         found
     }
+
+    fn is_delicate(&self, key: &str) -> bool {
+        let key = key.to_lowercase();
+        // Where a secret goes is none.
+        if key == "secretfile" {
+            return false;
+        }
+        let is_near = |word: &str| strsim::osa_distance(&key, word) <= 2;
+        DELICATE.iter().any(|word| key.contains(word))
+            || ["password", "secret", "token"].into_iter().any(is_near)
+            || self.secrets.iter().any(|word| is_near(word))
+    }
 }
 
-fn add_words(field: &Field, found: &mut BTreeSet<&'static str>) {
+fn add_words(field: &Field, words: &mut BTreeSet<&'static str>, secrets: &mut BTreeSet<String>) {
     match field.shape {
-        Shape::OneOf(words) => found.extend(words),
-        Shape::Object(fields) | Shape::Items { fields, .. } => fields.iter().for_each(|field| add_words(field, found)),
+        Shape::Secret => drop(secrets.insert(field.name.to_lowercase())),
+        Shape::OneOf(known) => words.extend(known),
+        Shape::Object(fields) | Shape::Items { fields, .. } => {
+            fields.iter().for_each(|field| add_words(field, words, secrets));
+        }
         _ => {}
     }
+}
+
+fn is_short_word(text: &str) -> bool {
+    text.chars().count() <= SHORT_WORD && text.chars().all(|c| c.is_alphabetic() || c == ' ')
 }
 
 /// Long, and made of everything at once: names and words are not.
@@ -206,13 +237,14 @@ mod tests {
             (
                 "  - { name: r, descriptoin: x }",
                 16,
-                "   1 |   - { name: r, descriptoin: … }\n     |                ^^^^^^^^^^^",
+                "   1 |   - { name: r, descriptoin: x }\n     |                ^^^^^^^^^^^",
             ),
-            ("a: 'x y' # c", 4, "   1 | a: … #…\n     |    ^"),
-            ("a: x y # c", 4, "   1 | a: … #…\n     |    ^"),
-            ("\ta: [x]", 5, "   1 |  a: […]\n     |     ^"),
-            ("name: é", 0, "   1 | name: é"),
-            ("a:", 9, "   1 | a:"),
+            ("a: 'x y' # c", 4, "   1 | a: 'x y' # c\n     |    ^^^^^"),
+            ("a: x y # c", 4, "   1 | a: x y # c\n     |    ^^^"),
+            ("a: x-y # c", 4, "   1 | a: … # c\n     |    ^"),
+            ("\ta: [x]", 5, "   1 |  a: [x]\n     |     ^"),
+            ("a: é", 0, "   1 | a: é"),
+            ("a", 9, "   1 | a"),
         ] {
             assert_eq!(shown(line, column), expected, "{line}");
         }
@@ -240,10 +272,12 @@ mod tests {
             "hunter2",
             "- hunter2",
             "a: b # hunter2",
+            "clientSecret: hunter",
+            "clientSecret: [hunter]",
             "a: { b: [c, d: hunter2], e: hunter2 }",
         ] {
             let found = shown(line, 3);
-            assert!(!found.contains("hunter2") && found.contains('…'), "{line}: {found}");
+            assert!(!found.contains("hunter") && found.contains('…'), "{line}: {found}");
         }
         for line in
             ["- { id: portal, type: oidc, enabled: true, minLength: 12 }", "  - name: Reader", "roles:", "  - {"]
@@ -251,6 +285,6 @@ mod tests {
             assert!(shown(line, 0).ends_with(line.trim_end()), "{line}: {}", shown(line, 0));
         }
         let found = shown("- { clientSecret: hunter2, nam: b }", 28);
-        assert_eq!(found, "   1 | - { clientSecret: …, nam: … }\n     |                      ^^^");
+        assert_eq!(found, "   1 | - { clientSecret: …, nam: b }\n     |                      ^^^");
     }
 }
