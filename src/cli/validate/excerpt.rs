@@ -87,11 +87,12 @@ impl Excerpts {
         let mut count = shown.chars().count();
         for (at, c) in chars.iter().enumerate().take(last).skip(first) {
             let range = hidden.iter().find(|range| range.contains(&at));
+            let is_shown = range.is_none_or(|range| range.start == at);
             if let Some(mark) = &mark {
                 start = if at == mark.start { count } else { start };
-                end = if mark.contains(&at) { count + 1 } else { end };
+                end = if mark.contains(&at) && is_shown { count + 1 } else { end };
             }
-            if range.is_none_or(|range| range.start == at) {
+            if is_shown {
                 shown.push(if range.is_some() { '…' } else { *c });
                 count += 1;
             }
