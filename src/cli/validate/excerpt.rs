@@ -39,7 +39,9 @@ impl Excerpts {
         let mut words = BTreeSet::from(["true", "false", "null", "~"]);
         let mut secrets = BTreeSet::new();
         for spec in resource::ALL.iter().map(|kind| kind.spec()) {
-            spec.fields().for_each(|(_, field)| add_words(field, &mut words, &mut secrets));
+            for (_, field) in spec.fields() {
+                add_words(field, &mut words, &mut secrets);
+            }
         }
         Self { root: root.to_owned(), file: None, words, secrets }
     }
@@ -176,7 +178,9 @@ fn add_words(field: &Field, words: &mut BTreeSet<&'static str>, secrets: &mut BT
         Shape::Secret => drop(secrets.insert(field.name.to_lowercase())),
         Shape::OneOf(known) => words.extend(known),
         Shape::Object(fields) | Shape::Items { fields, .. } => {
-            fields.iter().for_each(|field| add_words(field, words, secrets));
+            for field in fields {
+                add_words(field, words, secrets);
+            }
         }
         _ => {}
     }
