@@ -22,7 +22,8 @@ const LONG_TOKEN: usize = 24;
 // Of letters alone: no machine makes such a secret, and hardly a person.
 const SHORT_WORD: usize = 12;
 // Parts of the names of fields that hold what nobody may see.
-const DELICATE: [&str; 8] = ["secret", "passw", "token", "apikey", "privatekey", "credential", "hmac", "bearer"];
+const DELICATE: [&str; 6] = ["secret", "passw", "token", "credential", "hmac", "bearer"];
+
 /// Quotes files. Findings come file by file, so one is remembered.
 pub struct Excerpts {
     root: PathBuf,
@@ -79,7 +80,7 @@ impl Excerpts {
         let near = line.chars().skip(skipped).take(16 * WIDTH);
         let chars: Vec<char> = near.map(|c| if c.is_control() { ' ' } else { c }).collect();
         let column = column.map(|column| column - skipped);
-        let hidden = self.hidden(&chars);
+        let hidden = self.hidden(&chars, skipped == 0);
         let mark = column.filter(|column| *column < chars.len()).map(|column| column..column + token(&chars[column..]));
         let first = mark.as_ref().map_or(0, |mark| mark.start.saturating_sub(WIDTH / 2));
         let first = if chars.len() <= WIDTH { 0 } else { first.min(chars.len() - WIDTH) };
@@ -106,11 +107,11 @@ impl Excerpts {
         (shown, mark.map(|_| start..end.max(start + 1)))
     }
 
-    /// What is neither a key nor a value that may be seen.
-    fn hidden(&self, chars: &[char]) -> Vec<Range<usize>> {
+    /// What is neither a key nor a value that may be seen. In the middle of a line nobody knows what is a key.
+    fn hidden(&self, chars: &[char], is_from_start: bool) -> Vec<Range<usize>> {
         let mut found = Vec::new();
         let mut open = Vec::new();
-        let (mut at, mut takes_key, mut is_delicate) = (0, true, false);
+        let (mut at, mut takes_key, mut is_delicate) = (0, is_from_start, false);
         while at < chars.len() {
             let c = chars[at];
             match c {
@@ -168,6 +169,7 @@ impl Excerpts {
         }
         let is_near = |word: &str| strsim::osa_distance(&key, word) <= 2;
         DELICATE.iter().any(|word| key.contains(word))
+            || key.ends_with("key")
             || ["password", "secret", "token"].into_iter().any(is_near)
             || self.secrets.iter().any(|word| is_near(word))
     }
@@ -260,6 +262,13 @@ mod tests {
     }
 
     #[test]
+    fn in_the_middle_of_a_long_line_nothing_is_taken_for_a_key() {
+        let line = format!("x: {{ a: {}hunter-two: b, c: d }}", "word ".repeat(300));
+        let found = shown(&line, 1512);
+        assert!(!found.contains("hunter-two") && found.contains('…'), "{found}");
+    }
+
+    #[test]
     fn of_values_only_what_tells_nothing_is_shown() {
         for line in [
             "clientSecret: hunter2",
@@ -278,6 +287,7 @@ mod tests {
             "- hunter2",
             "a: b # hunter2",
             "clientSecret: hunter",
+            "managementKey: hunter",
             "clientSecret: [hunter]",
             "a: { b: [c, d: hunter2], e: hunter2 }",
         ] {
