@@ -33,7 +33,9 @@ fn commit() -> Option<String> {
     for name in ["HEAD", "logs/HEAD", "index"] {
         println!("cargo:rerun-if-changed={}", git(&["rev-parse", "--git-path", name])?);
     }
-    let is_dirty = git(&["status", "--porcelain", "--untracked-files=no"]).is_none_or(|text| !text.is_empty());
+    // A look that refreshed the index would have the next build begin anew.
+    let is_dirty = git(&["--no-optional-locks", "status", "--porcelain", "--untracked-files=no"])
+        .is_none_or(|text| !text.is_empty());
     Some(git(&["rev-parse", "--short=12", "HEAD"])? + if is_dirty { "-dirty" } else { "" })
 }
 
