@@ -11,15 +11,15 @@ use std::fs;
 use std::process::Command;
 
 /// A process that is told things.
-struct Receiver {
+pub struct Receiver {
     process: Process,
-    url: String,
+    pub url: String,
     answer: std::path::PathBuf,
 }
 
 impl Receiver {
     /// `None` where nothing can run it.
-    async fn start(world: &World) -> Option<Self> {
+    pub async fn start(world: &World) -> Option<Self> {
         if Command::new("node").arg("--version").output().is_err() {
             missing("no node: nobody receives notifications");
             return None;
@@ -39,7 +39,7 @@ impl Receiver {
     }
 
     /// Every request so far.
-    fn requests(&self) -> Vec<Value> {
+    pub fn requests(&self) -> Vec<Value> {
         self.process.lines().iter().filter_map(|line| serde_json::from_str(line).ok()).collect()
     }
 
