@@ -35,6 +35,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 mod access;
+mod answers;
 mod connections;
 mod events;
 mod history;
@@ -42,7 +43,14 @@ mod limits;
 mod page;
 mod routes;
 
+pub use answers::Alive;
+pub use answers::Ordered;
+pub use answers::Ready;
+pub use answers::Refused;
+pub use history::Attempt;
+pub use history::Changes;
 pub use history::History;
+pub use history::Passes;
 
 /// A connection carries one request, and this is all the time it has: for the header, the body, and taking the
 /// answer. A slow peer holds nothing for longer.
@@ -89,8 +97,8 @@ impl fmt::Display for Part<'_> {
 /// What became of an order, per project.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Answer {
-    /// It is carried out; what there is to say about it, for the JSON body.
-    Done(serde_json::Map<String, serde_json::Value>),
+    /// It is carried out; what there is to say about it, without the project.
+    Done(Ordered),
     /// No held plan has this fingerprint: it was used, or what it covers changed.
     Stale,
     /// It could not be carried out, for this reason.

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test may stop where it stands")]
 
 use clap::CommandFactory;
+use clap::ValueEnum;
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
@@ -330,5 +331,16 @@ fn every_event_in_the_table_of_the_log_is_one_that_the_daemon_logs() {
     assert!(events.len() > 15, "{events:?}");
     for event in events {
         assert!(source.contains(&format!("\"{event}")), "{event}");
+    }
+}
+
+#[test]
+fn every_schema_is_listed_with_what_it_is_of() {
+    let text = page("docs/operations.md");
+
+    for of in descope_gitops::cli::schema::Of::value_variants().iter().skip(2) {
+        let value = of.to_possible_value().unwrap();
+        let row = format!("| `{}` | {} |", value.get_name(), value.get_help().unwrap());
+        assert!(text.contains(&row), "{row}");
     }
 }

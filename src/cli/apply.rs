@@ -42,7 +42,6 @@ use crate::telemetry::status::rfc3339;
 use crate::telemetry::traces;
 use crate::worker::recent::Unconfirmed;
 use anyhow::bail;
-use outcome::Applied;
 use std::collections::BTreeSet;
 use std::collections::HashSet;
 use std::io::IsTerminal;
@@ -53,6 +52,8 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 mod outcome;
+
+pub use outcome::Applied;
 
 const EXAMPLES: &str = "\
 Examples:

@@ -6,14 +6,16 @@ use crate::cli::UsageError;
 use crate::cli::output;
 use crate::config;
 use crate::config::Config;
+use crate::http::Attempt;
 use crate::resource::legible::legible;
 use crate::state::AuditFilter;
 use crate::state::AuditRow;
 use crate::state::State;
 use crate::telemetry::line::one_line;
 use crate::telemetry::status::rfc3339;
+use schemars::JsonSchema;
+use serde::Serialize;
 use serde_json::Value;
-use serde_json::json;
 use std::io::Write;
 use std::time::SystemTime;
 
@@ -52,9 +54,8 @@ pub fn run(config: &Config, args: &AuditArgs) -> anyhow::Result<Exit> {
     match args.output {
         Output::Text => rows.iter().try_for_each(|row| writeln!(out, "{}", text(row)))?,
         Output::Json => {
-            let rows: Vec<Value> = rows.iter().map(object).collect();
-            let document = json!({ "formatVersion": 1, "changes": rows });
-            writeln!(out, "{}", serde_json::to_string_pretty(&document)?)?;
+            let trail = Trail { format_version: 1, changes: rows.iter().map(Row::of).collect() };
+            writeln!(out, "{}", serde_json::to_string_pretty(&trail)?)?;
         }
     }
     Ok(Exit::Done)
@@ -88,26 +89,37 @@ fn text(row: &AuditRow) -> String {
     ))
 }
 
-fn object(row: &AuditRow) -> Value {
-    json!({
-        "at": rfc3339(row.at),
-        "host": row.host,
-        "projectId": row.project_id,
-        "owner": row.owner,
-        "trigger": row.trigger,
-        "revision": row.revision,
-        "commit": row.commit,
-        "file": row.file,
-        "line": row.line,
-        "kind": row.kind,
-        "id": row.id,
-        "action": row.action,
-        "fields": serde_json::from_str::<Value>(&row.fields).unwrap_or_default(),
-        "attempt": row.attempt,
-        "outcome": row.outcome,
-        "message": row.message,
-        "durationMs": row.duration_ms,
-    })
+/// `audit -o json`.
+#[derive(Debug, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Trail {
+    format_version: u32,
+    /// The oldest first.
+    changes: Vec<Row>,
+}
+
+#[derive(Debug, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+struct Row {
+    /// Of the API.
+    host: String,
+    /// Descope's id of the project.
+    project_id: String,
+    /// Whose claim.
+    owner: String,
+    #[serde(flatten)]
+    attempt: Attempt,
+}
+
+impl Row {
+    fn of(row: &AuditRow) -> Self {
+        Self {
+            host: row.host.clone(),
+            project_id: row.project_id.clone(),
+            owner: row.owner.clone(),
+            attempt: Attempt::of(row),
+        }
+    }
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ use crate::config::Config;
 use crate::daemon::settings;
 use crate::desired::Finding;
 use crate::source::loader::Loader;
+use schemars::JsonSchema;
 use serde::Serialize;
 use std::io;
 use std::io::Write;
@@ -162,21 +163,28 @@ fn annotation(level: &str, root: &Path, finding: &Finding) -> String {
     format!("::{level} file={file}{numbers}::{}", data(&text.join(": ")))
 }
 
-#[derive(Serialize)]
+/// `validate -o json`.
+#[derive(Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
-struct Document<'a> {
+pub struct Document<'a> {
     format_version: u8,
     errors: Vec<Item<'a>>,
     warnings: Vec<Item<'a>>,
 }
 
-#[derive(Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 struct Item<'a> {
+    /// Below `source.path`; `.` for all of it.
     file: &'a str,
+    /// From 1; 0 for a whole file.
     line: u32,
+    /// In characters, from 1; 0 for a whole line.
     column: u32,
+    /// `KIND/ID`; may be empty.
     resource: &'a str,
+    /// May be empty.
     field: &'a str,
+    /// What is wrong, and what to do.
     message: &'a str,
 }
 

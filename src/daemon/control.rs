@@ -6,6 +6,7 @@ use super::Project;
 use crate::http::Answer;
 use crate::http::Control;
 use crate::http::Order;
+use crate::http::Ordered;
 use crate::http::Part;
 use crate::pause::Pause;
 use crate::plan::render::ProjectReport;
@@ -16,8 +17,6 @@ use crate::state;
 use crate::state::ProjectState;
 use crate::state::Suspended;
 use crate::telemetry::status::rfc3339;
-use serde_json::Map;
-use serde_json::Value;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
@@ -47,7 +46,7 @@ pub fn of(project: &Project) -> Control {
 impl Levers {
     fn carry_out(&self, order: Order<'_>) -> Result<Answer, state::Error> {
         let answer = match order {
-            Order::Reconcile => Answer::Done(Map::new()),
+            Order::Reconcile => Answer::Done(Ordered::default()),
             Order::Approve(fingerprint) => self.approve(fingerprint)?,
             Order::Suspend(wait, None) => self.suspend(wait),
             Order::Suspend(wait, Some(part)) => self.suspend_part(wait, part)?,
@@ -55,11 +54,12 @@ impl Levers {
             Order::Resume(None) => {
                 self.pause.resume()?;
                 tracing::info!(project = &*self.name, "resumed");
-                let left: Vec<Value> = self.pause.parts().iter().map(|part| Value::from(named(part))).collect();
-                Answer::Done(Map::from_iter([
-                    ("suspendedUntil".to_owned(), Value::Null),
-                    ("stillSuspended".to_owned(), left.into()),
-                ]))
+                let left = self.pause.parts().iter().map(named).collect();
+                Answer::Done(Ordered {
+                    suspended_until: Some(None),
+                    still_suspended: Some(left),
+                    ..Ordered::default()
+                })
             }
         };
         if answer != Answer::Stale {
@@ -82,10 +82,10 @@ impl Levers {
         };
         let outcome = match answer {
             Answer::Done(said) => {
-                if let Some(until) = said.get("suspendedUntil").and_then(Value::as_str) {
+                if let Some(Some(until)) = &said.suspended_until {
                     message = format!("{message}, until {until}");
                 }
-                if let Some(changes) = said.get("approved") {
+                if let Some(changes) = said.approved {
                     message = format!("{message}: {changes} changes");
                 }
                 "ok"
@@ -103,11 +103,11 @@ impl Levers {
     fn suspend(&self, wait: Duration) -> Answer {
         let (until, written) = self.pause.suspend(wait);
         tracing::warn!(project = &*self.name, until = rfc3339(until), "suspended: the project only observes");
-        let mut answer = Map::from_iter([("suspendedUntil".to_owned(), Value::from(rfc3339(until)))]);
+        let mut answer = Ordered { suspended_until: Some(Some(rfc3339(until))), ..Ordered::default() };
         if let Err(error) = written {
             let warning = format!("it ends with the daemon while it cannot be written down: {error}");
             tracing::error!(project = &*self.name, warning, "the suspension does not survive a restart");
-            answer.insert("warning".to_owned(), Value::from(warning));
+            answer.warning = Some(warning);
         }
         Answer::Done(answer)
     }
@@ -122,8 +122,8 @@ impl Levers {
             until,
             "suspended: this part of the project is only observed"
         );
-        let mut answer = Map::from_iter([("suspendedUntil".to_owned(), Value::from(until))]);
-        answer.insert("part".to_owned(), Value::from(part.to_string()));
+        let (suspended_until, part_name) = (Some(Some(until)), Some(part.to_string()));
+        let mut answer = Ordered { suspended_until, part: part_name, ..Ordered::default() };
         let is_of_part = |key: &Key| key.kind == part.kind && part.id.is_none_or(|id| key.id() == id);
         let is_planned = |plan: &ProjectReport| {
             plan.changes.iter().any(|change| change.kind == part.kind && part.id.is_none_or(|id| change.id == id))
@@ -131,20 +131,19 @@ impl Levers {
         let is_known =
             self.state.inventory()?.keys().any(is_of_part) || self.plan.borrow().as_ref().is_some_and(is_planned);
         if part.id.is_some() && !is_known {
-            let warning = format!("nothing called {part} is declared or owned now: is the name right?");
-            answer.insert("warning".to_owned(), Value::from(warning));
+            answer.warning = Some(format!("nothing called {part} is declared or owned now: is the name right?"));
         }
         Ok(Answer::Done(answer))
     }
 
     fn resume_part(&self, part: Part<'_>) -> Result<Answer, state::Error> {
         let was_suspended = self.pause.resume_part(part.kind, part.id)?;
-        let mut answer = Map::from_iter([("suspendedUntil".to_owned(), Value::Null)]);
-        answer.insert("part".to_owned(), Value::from(part.to_string()));
+        let (suspended_until, part_name) = (Some(None), Some(part.to_string()));
+        let mut answer = Ordered { suspended_until, part: part_name, ..Ordered::default() };
         if was_suspended {
             tracing::info!(project = &*self.name, kind = part.kind, id = part.id, "resumed");
         } else {
-            answer.insert("warning".to_owned(), Value::from(format!("{part} was not suspended by itself")));
+            answer.warning = Some(format!("{part} was not suspended by itself"));
         }
         Ok(Answer::Done(answer))
     }
@@ -179,7 +178,7 @@ impl Levers {
         }
         let changes = held.map_or(0, |held| held.changes);
         tracing::warn!(project = &*self.name, fingerprint, changes, "approved: the held changes go ahead");
-        Ok(Answer::Done([("approved".to_owned(), Value::from(changes))].into_iter().collect()))
+        Ok(Answer::Done(Ordered { approved: Some(changes), ..Ordered::default() }))
     }
 }
 

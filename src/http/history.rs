@@ -14,9 +14,10 @@ use axum::extract::rejection::QueryRejection;
 use axum::http::StatusCode;
 use axum::response::IntoResponse;
 use axum::response::Response;
+use schemars::JsonSchema;
 use serde::Deserialize;
+use serde::Serialize;
 use serde_json::Value;
-use serde_json::json;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -135,58 +136,162 @@ fn read(history: &History, of: &Of, window: &Window) -> Result<Value, String> {
     // A connection of its own: a long look through the trail holds up no change.
     let state = Database::open_read_only(&history.dir).map_err(|error| error.to_string())?;
     let state = state.ok_or_else(|| format!("no state in {}", history.dir.display()))?;
-    let (name, rows, last): (&str, Vec<Value>, Option<i64>) = match of {
+    let older = |rows: usize, last: Option<i64>| if rows == window.limit { last } else { None };
+    let document = match of {
         Of::Passes => {
             let rows = state.passes(window).map_err(|error| error.to_string())?;
-            ("passes", rows.iter().map(|row| pass(history, row)).collect(), rows.last().map(|row| row.number))
+            let older = older(rows.len(), rows.last().map(|row| row.number));
+            let passes = rows.iter().map(|row| Pass::of(history, row)).collect();
+            serde_json::to_value(Passes { format_version: 1, passes, older })
         }
         Of::Changes => {
             let rows = state.changes(window).map_err(|error| error.to_string())?;
-            let last = rows.last().map(|(number, _)| *number);
-            ("changes", rows.iter().map(|(number, row)| change(history, *number, row)).collect(), last)
+            let older = older(rows.len(), rows.last().map(|(number, _)| *number));
+            let changes = rows.iter().map(|(number, row)| Change::of(history, *number, row)).collect();
+            serde_json::to_value(Changes { format_version: 1, changes, older })
         }
     };
-    let older = if rows.len() == window.limit { last } else { None };
-    Ok(json!({ "formatVersion": 1, name: rows, "older": older }))
+    document.map_err(|error| error.to_string())
 }
 
-fn pass(history: &History, row: &PassView) -> Value {
-    let duration = row.finished_at.duration_since(row.started_at).unwrap_or_default();
-    json!({
-        "number": row.number,
-        "project": history.name(&row.project),
-        "startedAt": rfc3339(row.started_at),
-        "finishedAt": rfc3339(row.finished_at),
-        "durationMs": u64::try_from(duration.as_millis()).unwrap_or(u64::MAX),
-        "trigger": row.trigger,
-        "revision": row.revision,
-        "result": row.result,
-        "changes": row.changes,
-        "writes": row.writes,
-        "failedWrites": row.failed_writes,
-    })
+/// `GET /api/v1/history`: the newest passes.
+#[derive(Debug, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Passes {
+    format_version: u32,
+    passes: Vec<Pass>,
+    /// What `before` is to be for the ones before these; null where there are none.
+    older: Option<i64>,
 }
 
-fn change(history: &History, number: i64, row: &AuditRow) -> Value {
-    let claim = (row.host.clone(), row.project_id.clone(), row.owner.clone());
-    json!({
-        "number": number,
-        "project": history.name(&claim),
-        "at": rfc3339(row.at),
-        "trigger": row.trigger,
-        "revision": row.revision,
-        "commit": row.commit,
-        "file": row.file,
-        "line": row.line,
-        "kind": row.kind,
-        "id": row.id,
-        "action": row.action,
-        "fields": serde_json::from_str::<Value>(&row.fields).unwrap_or_default(),
-        "attempt": row.attempt,
-        "outcome": row.outcome,
-        "message": row.message,
-        "durationMs": row.duration_ms,
-    })
+/// `GET /api/v1/history?of=changes`: the newest attempted changes and orders.
+#[derive(Debug, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Changes {
+    format_version: u32,
+    changes: Vec<Change>,
+    /// What `before` is to be for the ones before these; null where there are none.
+    older: Option<i64>,
+}
+
+#[derive(Debug, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+struct Pass {
+    /// The larger, the newer.
+    number: i64,
+    /// As the config calls it; what it no longer has goes by Descope's id.
+    project: String,
+    /// RFC 3339.
+    started_at: String,
+    /// RFC 3339.
+    finished_at: String,
+    /// In milliseconds.
+    duration_ms: u64,
+    /// `startup`, `watch`, `interval`, `signal` or `api`.
+    trigger: String,
+    /// Digest of the files in force.
+    revision: String,
+    /// `noop`, `applied`, `partial`, `held` or `failed`.
+    result: String,
+    /// Planned.
+    changes: u64,
+    /// Writes that it set off, tried again ones included.
+    writes: u64,
+    /// Of those, refused or without an answer.
+    failed_writes: u64,
+}
+
+#[derive(Debug, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+struct Change {
+    /// The larger, the newer.
+    number: i64,
+    /// As the config calls it; what it no longer has goes by Descope's id.
+    project: String,
+    #[serde(flatten)]
+    attempt: Attempt,
+}
+
+/// One row of the audit trail.
+#[derive(Debug, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Attempt {
+    /// RFC 3339.
+    at: String,
+    /// What set it off: `startup`, `watch`, `interval`, `signal` or `api`.
+    trigger: String,
+    /// Digest of the files in force; empty for an order.
+    revision: String,
+    /// Label from git of those files.
+    commit: Option<String>,
+    /// Where the YAML declares it.
+    file: Option<String>,
+    /// From 1.
+    line: Option<u32>,
+    /// The YAML key; `operator` for an order.
+    kind: String,
+    /// The identity.
+    id: String,
+    /// `create`, `update`, `rename` or `delete`; or the order.
+    action: String,
+    /// What became different: a list of `path`, `from`, `to`.
+    fields: Value,
+    /// From 1.
+    attempt: u32,
+    /// How it ended: `ok`, `failed`, ...
+    outcome: String,
+    /// Why; may be empty.
+    message: String,
+    /// In milliseconds.
+    duration_ms: u64,
+}
+
+impl Pass {
+    fn of(history: &History, row: &PassView) -> Self {
+        let duration = row.finished_at.duration_since(row.started_at).unwrap_or_default();
+        Self {
+            number: row.number,
+            project: history.name(&row.project).to_owned(),
+            started_at: rfc3339(row.started_at),
+            finished_at: rfc3339(row.finished_at),
+            duration_ms: u64::try_from(duration.as_millis()).unwrap_or(u64::MAX),
+            trigger: row.trigger.clone(),
+            revision: row.revision.clone(),
+            result: row.result.clone(),
+            changes: row.changes,
+            writes: row.writes,
+            failed_writes: row.failed_writes,
+        }
+    }
+}
+
+impl Change {
+    fn of(history: &History, number: i64, row: &AuditRow) -> Self {
+        let claim = (row.host.clone(), row.project_id.clone(), row.owner.clone());
+        Self { number, project: history.name(&claim).to_owned(), attempt: Attempt::of(row) }
+    }
+}
+
+impl Attempt {
+    /// As it is told.
+    pub fn of(row: &AuditRow) -> Self {
+        Self {
+            at: rfc3339(row.at),
+            trigger: row.trigger.clone(),
+            revision: row.revision.clone(),
+            commit: row.commit.clone(),
+            file: row.file.clone(),
+            line: row.line,
+            kind: row.kind.clone(),
+            id: row.id.clone(),
+            action: row.action.clone(),
+            fields: serde_json::from_str(&row.fields).unwrap_or_default(),
+            attempt: row.attempt,
+            outcome: row.outcome.clone(),
+            message: row.message.clone(),
+            duration_ms: row.duration_ms,
+        }
+    }
 }
 
 #[cfg(test)]

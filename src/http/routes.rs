@@ -1,9 +1,13 @@
 //! One function per route.
 
+use crate::http::Alive;
 use crate::http::Answer;
 use crate::http::Control;
 use crate::http::Order;
+use crate::http::Ordered;
 use crate::http::Part;
+use crate::http::Ready;
+use crate::http::Refused;
 use crate::http::Served;
 use crate::plan::window::Wanted;
 use crate::resource;
@@ -19,9 +23,6 @@ use axum::http::header;
 use axum::response::IntoResponse;
 use axum::response::Response;
 use serde::Deserialize;
-use serde_json::Map;
-use serde_json::Value;
-use serde_json::json;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::Semaphore;
@@ -30,7 +31,7 @@ type Shared = State<Arc<Served>>;
 
 /// `{"error": "..."}`.
 pub fn error(status: StatusCode, message: &str) -> Response {
-    (status, Json(json!({ "error": message }))).into_response()
+    (status, Json(Refused { error: message.to_owned() })).into_response()
 }
 
 pub async fn not_found() -> Response {
@@ -44,18 +45,18 @@ pub async fn method_not_allowed() -> Response {
 /// The loops turn. Says nothing about Descope: restarting the daemon does not mend that.
 pub async fn livez(State(served): Shared) -> Response {
     if served.board.is_alive() {
-        Json(json!({ "status": "ok" })).into_response()
+        Json(Alive { status: "ok" }).into_response()
     } else {
-        (StatusCode::SERVICE_UNAVAILABLE, Json(json!({ "status": "stuck" }))).into_response()
+        (StatusCode::SERVICE_UNAVAILABLE, Json(Alive { status: "stuck" })).into_response()
     }
 }
 
 pub async fn readyz(State(served): Shared) -> Response {
     let not_ready = served.board.not_ready();
     if not_ready.is_empty() {
-        Json(json!({ "status": "ready" })).into_response()
+        Json(Ready { status: "ready", projects: not_ready }).into_response()
     } else {
-        let body = json!({ "status": "not ready", "projects": not_ready });
+        let body = Ready { status: "not ready", projects: not_ready };
         (StatusCode::SERVICE_UNAVAILABLE, Json(body)).into_response()
     }
 }
@@ -264,23 +265,18 @@ fn carry_out(served: &Served, project: Option<&str>, order: Order<'_>, success: 
         None => served.controls.iter().collect(),
     };
     served.metrics.source_events_total.with_label_values(&[Trigger::Api.as_str()]).inc();
-    let mut names = Vec::new();
-    let mut body = Map::new();
+    let mut body = Ordered::default();
     for (name, control) in chosen {
         match control(order) {
-            Answer::Done(news) => {
-                names.push(name.clone());
-                body.extend(news);
-            }
+            Answer::Done(news) => body.add(name, news),
             // A fingerprint is of one project; the others know nothing of it.
             Answer::Stale => {}
             Answer::Failed(reason) => return error(StatusCode::INTERNAL_SERVER_ERROR, &reason),
         }
     }
-    if names.is_empty() {
+    if body.projects.is_empty() {
         let what = "no held plan has this fingerprint: it was approved already, or what it covers changed";
         return error(StatusCode::CONFLICT, what);
     }
-    body.insert("projects".to_owned(), names.into());
-    (success, Json(Value::Object(body))).into_response()
+    (success, Json(body)).into_response()
 }

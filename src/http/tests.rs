@@ -35,14 +35,14 @@ impl World {
             let control = move |order: Order<'_>| match order {
                 Order::Reconcile => {
                     reconciled.lock().unwrap().push(name);
-                    Answer::Done(serde_json::Map::new())
+                    Answer::Done(Ordered::default())
                 }
                 Order::Approve("held") if name == "two" => {
-                    Answer::Done([("approved".to_owned(), json!(3))].into_iter().collect())
+                    Answer::Done(Ordered { approved: Some(3), ..Ordered::default() })
                 }
                 Order::Approve(_) => Answer::Stale,
                 Order::Suspend(wait, _) => {
-                    Answer::Done([("seconds".to_owned(), json!(wait.as_secs()))].into_iter().collect())
+                    Answer::Done(Ordered { warning: Some(format!("{} s", wait.as_secs())), ..Ordered::default() })
                 }
                 Order::Resume(_) => Answer::Failed("the disk is full".to_owned()),
             };
@@ -181,7 +181,7 @@ async fn approvals_and_suspensions_say_what_they_did_or_why_not() {
     assert_eq!(post("/api/v1/approve?plan=held&project=one").await.0, StatusCode::CONFLICT);
     assert_eq!(post("/api/v1/approve").await.0, StatusCode::BAD_REQUEST);
     let suspended = post("/api/v1/suspend?for=2h&project=one").await;
-    assert_eq!(suspended, (StatusCode::OK, json!({ "seconds": 7200, "projects": ["one"] })));
+    assert_eq!(suspended, (StatusCode::OK, json!({ "warning": "7200 s", "projects": ["one"] })));
     for path in ["/api/v1/suspend", "/api/v1/suspend?for=8d", "/api/v1/suspend?for=0s", "/api/v1/suspend?for=long"] {
         assert_eq!(post(path).await.0, StatusCode::BAD_REQUEST, "{path}");
     }

@@ -6,6 +6,8 @@ use crate::config::Form;
 use crate::config::Notice;
 use crate::telemetry::line::one_line;
 use crate::telemetry::redact::Redactor;
+use schemars::JsonSchema;
+use serde::Serialize;
 use serde_json::Value;
 use serde_json::json;
 
@@ -17,6 +19,45 @@ const LONGEST: usize = 500;
 
 /// Slack takes 3,000 characters in a block.
 const LONGEST_BLOCK: usize = 2_900;
+
+/// What a webhook gets.
+#[derive(Debug, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Message {
+    format_version: u32,
+    /// `held`, `failing`, `contested`, `lease_lost`, `recovered` or `test`.
+    event: &'static str,
+    /// As the config calls it; null where it is about none.
+    project: Option<String>,
+    /// RFC 3339: when it was sent.
+    at: String,
+    /// All of it in a line.
+    text: String,
+    /// The first of what there is to tell.
+    items: Vec<Item>,
+    /// So many are not among them.
+    more: usize,
+}
+
+#[derive(Debug, Serialize, JsonSchema)]
+struct Item {
+    /// The same in the message that says that it is over.
+    key: String,
+    /// What began, or what is over.
+    event: &'static str,
+    /// What it is about: a resource, a guard, ...
+    subject: String,
+    /// In a word of a closed set.
+    reason: Option<String>,
+    /// RFC 3339.
+    since: String,
+    /// RFC 3339: when it was over; null while it lasts.
+    until: Option<String>,
+    /// For people.
+    text: String,
+    /// What to approve, where an approval ends it.
+    fingerprint: Option<String>,
+}
 
 /// The body of a message that is sent at this time (RFC 3339).
 pub fn body(form: Form, letter: &Letter, at: &str, redactor: &Redactor) -> Vec<u8> {
@@ -33,25 +74,25 @@ pub fn body(form: Form, letter: &Letter, at: &str, redactor: &Redactor) -> Vec<u
         Form::Webhook => {
             let item = |thing: &&Thing| {
                 let is_over = letter.event == Notice::Recovered;
-                json!({
-                    "key": clean(&thing.identity.key()),
-                    "event": thing.identity.event.as_str(),
-                    "subject": clean(&thing.identity.subject),
-                    "reason": thing.facts.as_ref().map(|facts| &facts.reason),
-                    "since": thing.since,
-                    "until": is_over.then_some(at),
-                    "text": clean(&text(thing)),
-                    "fingerprint": thing.facts.as_ref().filter(|_| !is_over).and_then(|facts| facts.fingerprint.as_ref()),
-                })
+                Item {
+                    key: clean(&thing.identity.key()),
+                    event: thing.identity.event.as_str(),
+                    subject: clean(&thing.identity.subject),
+                    reason: thing.facts.as_ref().map(|facts| facts.reason.clone()),
+                    since: thing.since.clone(),
+                    until: is_over.then(|| at.to_owned()),
+                    text: clean(&text(thing)),
+                    fingerprint: thing.facts.as_ref().filter(|_| !is_over).and_then(|facts| facts.fingerprint.clone()),
+                }
             };
-            json!({
-                "formatVersion": 1,
-                "event": letter.event.as_str(),
-                "project": project(letter),
-                "at": at,
-                "text": title,
-                "items": things.iter().map(item).collect::<Vec<_>>(),
-                "more": more,
+            json!(Message {
+                format_version: 1,
+                event: letter.event.as_str(),
+                project: project(letter).map(str::to_owned),
+                at: at.to_owned(),
+                text: title,
+                items: things.iter().map(item).collect(),
+                more,
             })
         }
         Form::Slack => {
@@ -83,7 +124,8 @@ pub fn test(form: Form, at: &str) -> Vec<u8> {
     let text = "descope-gitops: a test, nothing is wrong";
     let body = match form {
         Form::Webhook => {
-            json!({ "formatVersion": 1, "event": "test", "project": null, "at": at, "text": text, "items": [], "more": 0 })
+            let (at, text) = (at.to_owned(), text.to_owned());
+            json!(Message { format_version: 1, event: "test", project: None, at, text, items: Vec::new(), more: 0 })
         }
         Form::Slack => slack(text, text),
     };

@@ -9,6 +9,7 @@ use super::Refusal;
 use crate::resource::Action;
 use crate::telemetry::status::HoldStatus;
 use crate::telemetry::status::rfc3339;
+use schemars::JsonSchema;
 use serde::Deserialize;
 use serde::Serialize;
 use serde_json::Value;
@@ -34,10 +35,10 @@ const LONGEST_VALUE: usize = 2000;
 pub type Word = Cow<'static, str>;
 
 /// `plan -o json`, `/api/v1/plan`.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Report {
-    /// Of this form.
+    /// 1.
     pub format_version: u32,
     /// In the order of the config.
     pub projects: Vec<ProjectReport>,
@@ -56,7 +57,7 @@ impl Report {
 }
 
 /// The plan of one project.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ProjectReport {
     /// The project's name in the config.
@@ -90,7 +91,7 @@ pub struct ProjectReport {
 }
 
 /// Changes that wait for approval.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct HeldReport {
     /// What to approve.
@@ -107,16 +108,17 @@ pub struct HeldReport {
 }
 
 /// One change.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ChangeReport {
     /// The YAML key.
     pub kind: Word,
     /// The identity.
     pub id: String,
-    /// `create`, `update`, `rename` or `delete`.
+    /// What is done to it.
+    #[schemars(with = "Action")]
     pub action: Word,
-    /// Why it waits.
+    /// The guard that holds it, or what else it waits for; null where it goes ahead.
     pub held: Option<Word>,
     /// What or who holds it, where the word does not say that.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -139,19 +141,19 @@ pub struct ChangeReport {
 }
 
 /// One field of a change.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct FieldReport {
     /// `customAttributes.plan`.
     pub path: String,
-    /// What is there.
+    /// What is there, null for nothing. `"(secret)"` stands for a secret, digest and size for a big document.
     pub from: Value,
-    /// What shall be there.
+    /// What shall be there, in the same form.
     pub to: Value,
 }
 
 /// A declaration that cannot be carried out.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct RefusedReport {
     /// The YAML key.
@@ -167,7 +169,7 @@ pub struct RefusedReport {
 }
 
 /// A resource by name.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Identity {
     /// The YAML key.
@@ -177,7 +179,7 @@ pub struct Identity {
 }
 
 /// What applying costs.
-#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Forecast {
     /// Write requests.
@@ -294,7 +296,7 @@ impl RefusedReport {
 }
 
 impl HeldReport {
-    /// What of `plan` waits for approval; `None` where nothing does.
+    /// What of `plan` waits for approval; null where nothing does.
     pub fn of(plan: &Plan) -> Option<Self> {
         let mut reasons: Vec<&str> = plan.held().filter_map(|change| Some(change.held?.as_str())).collect();
         reasons.sort_unstable();

@@ -7,6 +7,7 @@ use super::render::Pace;
 use super::render::ProjectReport;
 use super::render::RefusedReport;
 use super::render::Word;
+use schemars::JsonSchema;
 use serde::Serialize;
 use std::collections::BTreeSet;
 use std::collections::HashSet;
@@ -33,7 +34,7 @@ pub struct Wanted {
 }
 
 /// A window on the plans of all projects.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Window {
     format_version: u32,
@@ -42,7 +43,7 @@ pub struct Window {
     projects: Vec<ProjectWindow>,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 struct ProjectWindow {
     #[serde(flatten)]

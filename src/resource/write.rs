@@ -2,11 +2,13 @@
 
 use super::Document;
 use super::Key;
+use schemars::JsonSchema;
 use std::fmt;
 use std::sync::Arc;
 
 /// What is done to a resource.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, JsonSchema)]
+#[schemars(rename_all = "lowercase")]
 pub enum Action {
     /// It does not exist yet.
     Create,

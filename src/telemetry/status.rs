@@ -2,6 +2,7 @@
 //!
 //! The loops write into the [`Board`], HTTP reads from it; neither knows the other.
 
+use schemars::JsonSchema;
 use serde::Deserialize;
 use serde::Serialize;
 use std::borrow::Cow;
@@ -51,10 +52,10 @@ pub fn rfc3339(time: SystemTime) -> String {
 }
 
 /// All of `/api/v1/status`.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Status {
-    /// Of this shape.
+    /// 1.
     pub format_version: u32,
     /// Of the binary.
     pub version: &'static str,
@@ -69,7 +70,7 @@ pub struct Status {
 }
 
 /// One project.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ProjectStatus {
     /// Of the config.
@@ -78,7 +79,7 @@ pub struct ProjectStatus {
     pub policy: &'static str,
     /// The last pass left nothing that the policy permits.
     pub converged: bool,
-    /// Why it is not, in a word of a closed set; `None` where it is.
+    /// Why it is not, in a word of a closed set; null where it is.
     pub not_converged_because: Option<&'static str>,
     /// RFC 3339.
     pub suspended_until: Option<String>,
@@ -92,7 +93,7 @@ pub struct ProjectStatus {
     pub holds: Vec<HoldStatus>,
     /// What somebody else turns back again and again, the first of it.
     pub contested: Vec<ContestedStatus>,
-    /// `None` before the first pass.
+    /// null before the first pass.
     pub last_pass: Option<PassStatus>,
     /// Live resources of declared kinds that no file declares.
     pub undeclared: u64,
@@ -114,12 +115,12 @@ pub struct ProjectStatus {
 }
 
 /// A kind, or one resource of it, that is only observed for now.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct SuspensionStatus {
     /// The YAML key.
     pub kind: String,
-    /// The identity; `None` for all of the kind.
+    /// The identity; null for all of the kind.
     pub id: Option<String>,
     /// RFC 3339.
     pub since: String,
@@ -128,7 +129,7 @@ pub struct SuspensionStatus {
 }
 
 /// What is known of the YAML.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct DesiredStatus {
     /// Is the newest revision in force?
@@ -146,7 +147,7 @@ pub struct DesiredStatus {
 }
 
 /// One thing wrong with the YAML.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct DesiredError {
     /// Below `source.path`.
@@ -158,7 +159,7 @@ pub struct DesiredError {
 }
 
 /// Changes that wait for an approval.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct HeldStatus {
     /// What an approval names.
@@ -172,16 +173,16 @@ pub struct HeldStatus {
 }
 
 /// Changes that wait for one reason.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct HoldStatus {
     /// Of a closed set.
     pub reason: Cow<'static, str>,
-    /// Since when something waits for it, RFC 3339; `None` before anybody noted that.
+    /// Since when something waits for it, RFC 3339; null before anybody noted that.
     pub since: Option<String>,
     /// Can an approval end it?
     pub approvable: bool,
-    /// When time ends it for the first of them, RFC 3339; `None` where it does not.
+    /// When time ends it for the first of them, RFC 3339; null where it does not.
     pub until: Option<String>,
     /// How many changes.
     pub changes: usize,
@@ -193,7 +194,7 @@ pub struct HoldStatus {
 }
 
 /// One resource that somebody else turns back again and again.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ContestedStatus {
     /// The YAML key.
@@ -217,7 +218,7 @@ pub struct ContestedStatus {
 }
 
 /// One pass.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct PassStatus {
     /// `startup`, `watch`, `interval`, `signal` or `api`.
@@ -233,7 +234,7 @@ pub struct PassStatus {
 }
 
 /// The queue.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct QueueStatus {
     /// May go now.
@@ -249,14 +250,14 @@ pub struct QueueStatus {
 }
 
 /// One limiter.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct LimiterStatus {
     /// Of the API.
     pub host: String,
     /// `budget` or `adaptive`.
     pub algorithm: &'static str,
-    /// `None` while no limit is known.
+    /// null while no limit is known.
     pub requests_per_second: Option<f64>,
     /// Requests a window may hold.
     pub budget: Option<f64>,
@@ -270,12 +271,12 @@ pub struct LimiterStatus {
     pub throttled_by_minute: Vec<u32>,
     /// Requests that ended in each of those minutes, refused ones included.
     pub requests_by_minute: Vec<u32>,
-    /// `None` for the other algorithm.
+    /// null for the other algorithm.
     pub adaptive: Option<AdaptiveStatus>,
 }
 
 /// What the original design shows of its limiter.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct AdaptiveStatus {
     /// Requests per second.
@@ -289,7 +290,7 @@ pub struct AdaptiveStatus {
 }
 
 /// One thing that does not go ahead.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Problem {
     /// The YAML key.
@@ -302,7 +303,7 @@ pub struct Problem {
     pub message: String,
     /// Tries so far.
     pub attempts: u32,
-    /// RFC 3339; `None` where nothing is scheduled.
+    /// RFC 3339; null where nothing is scheduled.
     pub next_attempt_at: Option<String>,
     /// Where the YAML declares it.
     pub file: Option<String>,
@@ -311,7 +312,7 @@ pub struct Problem {
 }
 
 /// Why a resource does not go ahead.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub enum ProblemState {
     /// Refused for good until something changes.

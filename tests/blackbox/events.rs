@@ -38,7 +38,9 @@ impl Listener {
                 let document = data.join("\n");
                 self.text = String::from(rest);
                 if !document.is_empty() {
-                    return Some(serde_json::from_str(&document).unwrap());
+                    let document = serde_json::from_str(&document).unwrap();
+                    crate::outputs::check("event", &document);
+                    return Some(document);
                 }
                 continue;
             }

@@ -1,5 +1,6 @@
 //! A world for one test: a simulator, a config repo, a state directory, and the daemon between them.
 
+use crate::outputs;
 use reqwest::Method;
 use rustix::process::Pid;
 use rustix::process::Signal;
@@ -179,8 +180,12 @@ impl World {
 
     /// What became of a command that ends by itself.
     pub async fn end_of(command: Command) -> Output {
+        let args: Vec<String> = command.get_args().map(|arg| arg.to_string_lossy().into_owned()).collect();
         let mut command = tokio::process::Command::from(command);
-        tokio::time::timeout(PATIENCE, command.kill_on_drop(true).output()).await.expect("the command ends").unwrap()
+        let ended = tokio::time::timeout(PATIENCE, command.kill_on_drop(true).output()).await;
+        let output = ended.expect("the command ends").unwrap();
+        outputs::check_command(args.iter().map(String::as_str), &output.stdout);
+        output
     }
 
     /// Runs a command that prints JSON, and expects this exit code.
@@ -269,9 +274,7 @@ impl World {
 
     /// Any request to the daemon; with the token.
     pub async fn ask(&self, method: Method, path: &str) -> (u16, String) {
-        let request = self.http.request(method, self.daemon_url().await + path).bearer_auth(TOKEN);
-        let response = request.send().await.unwrap();
-        (response.status().as_u16(), response.text().await.unwrap())
+        self.ask_as(Some(TOKEN), method, path, String::new()).await
     }
 
     pub async fn status(&self) -> Value {
@@ -618,12 +621,14 @@ pub fn creates(log: &[Value]) -> std::collections::BTreeMap<String, (usize, usiz
 impl World {
     /// Any request to the daemon, with this token or none, and this body.
     pub async fn ask_as(&self, token: Option<&str>, method: Method, path: &str, body: String) -> (u16, String) {
-        let mut request = self.http.request(method, self.daemon_url().await + path).body(body);
+        let mut request = self.http.request(method.clone(), self.daemon_url().await + path).body(body);
         if let Some(token) = token {
             request = request.bearer_auth(token);
         }
         let response = request.send().await.unwrap();
-        (response.status().as_u16(), response.text().await.unwrap())
+        let (status, text) = (response.status().as_u16(), response.text().await.unwrap());
+        outputs::check_answer(&method, path, status, &text);
+        (status, text)
     }
 
     /// What anybody gets.

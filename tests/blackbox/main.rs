@@ -47,6 +47,7 @@ mod odd;
 mod one_writer;
 mod open;
 mod order;
+mod outputs;
 mod page;
 mod partly;
 mod parts;

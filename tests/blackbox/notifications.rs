@@ -3,6 +3,7 @@
 use crate::harness::Process;
 use crate::harness::Setup;
 use crate::harness::World;
+use crate::outputs;
 use crate::harness::missing;
 use reqwest::Method;
 use serde_json::Value;
@@ -48,6 +49,9 @@ impl Receiver {
         let requests =
             self.requests().into_iter().filter(|request| request["url"] == path && request["status"] == "200");
         let line = |request: Value| {
+            if request["body"]["blocks"].is_null() {
+                outputs::check("notification", &request["body"]);
+            }
             let items = request["body"]["items"].as_array().unwrap().clone();
             let subjects: Vec<&str> = items.iter().map(|item| item["subject"].as_str().unwrap()).collect();
             format!("{}: {}", request["body"]["event"].as_str().unwrap(), subjects.join(" "))

@@ -14,14 +14,16 @@ use crate::plan::render::Report;
 use crate::queue::Queue;
 use crate::resource::legible::legible;
 use crate::telemetry::line::one_line;
+use crate::telemetry::status::HoldStatus;
 use crate::telemetry::status::Problem;
 use crate::telemetry::status::ProblemState;
+use schemars::JsonSchema;
 use serde::Serialize;
 use std::collections::HashMap;
 use std::collections::HashSet;
 
 /// `apply -o json`: the plan, with a result per change.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Applied {
     format_version: u32,
@@ -29,12 +31,14 @@ pub struct Applied {
     totals: Totals,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 struct ProjectOutcome {
     name: String,
     fingerprint: String,
     held: Option<HeldReport>,
+    /// All that waits, by reason.
+    holds: Vec<HoldStatus>,
     warnings: Vec<String>,
     changes: Vec<ChangeOutcome>,
     refused: Vec<RefusedReport>,
@@ -47,7 +51,7 @@ struct ProjectOutcome {
     is_without_effect: bool,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 struct ChangeOutcome {
     #[serde(flatten)]
@@ -57,7 +61,7 @@ struct ChangeOutcome {
 }
 
 /// Nothing supersedes here: one pass, one plan, one writer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 enum ChangeResult {
     Ok,
@@ -77,7 +81,7 @@ impl ChangeResult {
     }
 }
 
-#[derive(Debug, Clone, Copy, Default, Serialize)]
+#[derive(Debug, Clone, Copy, Default, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 struct Totals {
     ok: usize,
@@ -163,6 +167,7 @@ impl ProjectOutcome {
             name: plan.name,
             fingerprint: plan.fingerprint,
             held: plan.held,
+            holds: plan.holds,
             warnings: plan.warnings,
             changes,
             refused: plan.refused,

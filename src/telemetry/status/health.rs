@@ -1,5 +1,6 @@
 //! What the probes judge by. They are open to everybody, so reasons come from closed sets: no ids, no messages.
 
+use schemars::JsonSchema;
 use serde::Serialize;
 use std::future::Future;
 use std::pin::pin;
@@ -16,7 +17,7 @@ const BEAT: Duration = Duration::from_secs(5);
 const SILENCE: Duration = Duration::from_secs(60);
 
 /// How a component is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub enum Level {
     /// As it should be.
@@ -30,7 +31,7 @@ pub enum Level {
 }
 
 /// One entry of `/healthz`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Component {
     /// `source`, `descope`, `state`, ...
@@ -46,7 +47,7 @@ pub struct Component {
 }
 
 /// `/healthz`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Health {
     /// The worst of the components.
@@ -94,7 +95,7 @@ impl Readiness {
 }
 
 /// Why a project is not ready.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct NotReady {
     /// Its name in the config.

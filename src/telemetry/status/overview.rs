@@ -1,14 +1,15 @@
 //! What the page shows of a project beside the contract's first fields: counts, progress, drift, what was seen when.
 
 use crate::telemetry::status::rfc3339;
+use schemars::JsonSchema;
 use serde::Serialize;
 use std::time::SystemTime;
 
 /// Part of a project's status; its fields stand among the others.
-#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Overview {
-    /// The revision that the project last equalled; `None` until it first does.
+    /// The revision that the project last equalled; null until it first does.
     pub applied: Option<AppliedStatus>,
     /// RFC 3339: the end of the newest pass that saw everything and could use the newest files.
     pub last_success_at: Option<String>,
@@ -39,19 +40,19 @@ impl Overview {
 }
 
 /// What the project last equalled.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct AppliedStatus {
     /// Digest of the content.
     pub revision: String,
-    /// Label from git; `None` where it is not known.
+    /// Label from git; null where it is not known.
     pub commit: Option<String>,
     /// RFC 3339: since when.
     pub at: String,
 }
 
 /// Where resources stand, each counted once: what is stuck in one part is stuck.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct CountsStatus {
     /// Declared, and equal to what is live.
@@ -75,7 +76,7 @@ pub struct CountsStatus {
 }
 
 /// A drain under way.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ProgressStatus {
     /// RFC 3339: when it began.
@@ -84,12 +85,12 @@ pub struct ProgressStatus {
     pub total: u64,
     /// Of those, not done yet.
     pub left: u64,
-    /// About how long the rest takes, pauses aside; `None` where nobody can tell yet.
+    /// About how long the rest takes, pauses aside; null where nobody can tell yet.
     pub seconds_left: Option<u64>,
 }
 
 /// Drift that is not healed.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct DriftStatus {
     /// All of it.
@@ -99,7 +100,7 @@ pub struct DriftStatus {
 }
 
 /// One resource that drifted.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct DriftedStatus {
     /// The YAML key.
@@ -113,7 +114,7 @@ pub struct DriftedStatus {
 }
 
 /// What is known of one kind.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct KindStatus {
     /// The YAML key.
@@ -126,12 +127,12 @@ pub struct KindStatus {
     pub observed_at: Option<String>,
     /// Why the newest was not.
     pub error: Option<String>,
-    /// Of what no list shows and is looked at in rotation; `None` where nothing of it is declared.
+    /// Of what no list shows and is looked at in rotation; null where nothing of it is declared.
     pub details: Option<DetailsStatus>,
 }
 
 /// What takes a call for each resource: looked at by itself, and more seldom.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct DetailsStatus {
     /// Calls that one round of looking takes.

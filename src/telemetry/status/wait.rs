@@ -1,5 +1,6 @@
 //! What is not at rest, resource by resource, with the reason. The rows are bounded, the counts are not.
 
+use schemars::JsonSchema;
 use serde::Serialize;
 use std::collections::BTreeMap;
 
@@ -47,7 +48,7 @@ impl Why {
 }
 
 /// One resource that is not at rest.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Wait {
     /// The YAML key.
@@ -58,7 +59,7 @@ pub struct Wait {
     pub why: String,
     /// RFC 3339.
     pub since: Option<String>,
-    /// RFC 3339; `None` where no time ends it, or nobody knows which.
+    /// RFC 3339; null where no time ends it, or nobody knows which.
     pub until: Option<String>,
 }
 
@@ -87,7 +88,7 @@ pub struct Turn {
 }
 
 impl Turn {
-    /// Of a limiter whose gate opens then; `None` while it is open.
+    /// Of a limiter whose gate opens then; null while it is open.
     pub fn at_gate(paused_until: Option<String>) -> Self {
         match paused_until {
             Some(until) => {

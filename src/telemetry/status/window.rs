@@ -9,13 +9,14 @@ use crate::telemetry::status::ProblemState;
 use crate::telemetry::status::ProjectStatus;
 use crate::telemetry::status::QueueStatus;
 use crate::telemetry::status::Status;
+use schemars::JsonSchema;
 use serde::Serialize;
 
 /// So much of each list is in an event; all of it is in `/api/v1/status`.
 const SHOWN: usize = 20;
 
 /// What an event says: the status with its lists cut, and how the components are.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Snapshot {
     format_version: u32,
@@ -27,7 +28,7 @@ pub struct Snapshot {
     components: Vec<Component>,
 }
 
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 struct ProjectWindow {
     #[serde(flatten)]
@@ -90,7 +91,7 @@ pub struct WhichProblems<'a> {
 }
 
 /// A window on the problems of all projects.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ProblemWindow {
     format_version: u32,
@@ -98,7 +99,7 @@ pub struct ProblemWindow {
     problems: Vec<ProblemOf>,
 }
 
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 struct ProblemOf {
     project: String,

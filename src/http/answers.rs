@@ -1,0 +1,89 @@
+//! What the small routes say. Field names are a contract: additions only.
+
+use crate::telemetry::status::NotReady;
+use schemars::JsonSchema;
+use serde::Serialize;
+
+/// Whatever is not 2xx, where a person should know why.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct Refused {
+    /// What is wrong with the question, or what failed inside the daemon.
+    pub error: String,
+}
+
+/// `GET /livez`.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct Alive {
+    /// `ok`, or `stuck` where a loop turns no more.
+    pub status: &'static str,
+}
+
+/// `GET /readyz`.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct Ready {
+    /// `ready`, or `not ready`.
+    pub status: &'static str,
+    /// Those that are not; absent where all are.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub projects: Vec<NotReady>,
+}
+
+/// What an order did: `POST` of reconcile, approve, suspend and resume.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Ordered {
+    /// The projects that it was carried out for.
+    pub projects: Vec<String>,
+    /// After an approval: how many changes go ahead.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub approved: Option<usize>,
+    /// After a suspension: when it ends, RFC 3339. Null after a resume.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub suspended_until: Option<Option<String>>,
+    /// The part of the project that it is about, `KIND` or `KIND/ID`; absent where it is all of it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub part: Option<String>,
+    /// After a resume of all: the parts that are suspended by themselves.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub still_suspended: Option<Vec<String>>,
+    /// What the operator should know though it was carried out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub warning: Option<String>,
+}
+
+impl Ordered {
+    /// The same order was carried out for `project`, too, and there is this to say about it.
+    pub fn add(&mut self, project: &str, news: Self) {
+        self.projects.push(project.to_owned());
+        self.approved = news.approved.or(self.approved);
+        self.suspended_until = news.suspended_until.or(self.suspended_until.take());
+        self.part = news.part.or(self.part.take());
+        if let Some(parts) = news.still_suspended {
+            self.still_suspended.get_or_insert_default().extend(parts);
+        }
+        self.warning = match (self.warning.take(), news.warning) {
+            (Some(before), Some(more)) if before != more => Some(format!("{before}; {more}")),
+            (before, more) => before.or(more),
+        };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The last project alone had a say.
+    #[test]
+    fn what_one_project_has_to_say_stays_when_the_next_has_nothing_to_say() {
+        let part = |part: &str| Ordered { still_suspended: Some(vec![part.to_owned()]), ..Ordered::default() };
+        let warned = Ordered { warning: Some("not written down".to_owned()), ..part("roles") };
+        let mut all = Ordered::default();
+
+        all.add("one", warned);
+        all.add("two", Ordered { still_suspended: Some(Vec::new()), ..Ordered::default() });
+
+        assert_eq!(all.projects, ["one", "two"]);
+        assert_eq!(all.still_suspended, Some(vec!["roles".to_owned()]));
+        assert_eq!(all.warning.as_deref(), Some("not written down"));
+    }
+}
