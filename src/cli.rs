@@ -139,7 +139,7 @@ pub enum Command {
     Validate(validate::ValidateArgs),
     /// Write the live project as files that declare it
     Export(export::ExportArgs),
-    /// Print JSON Schema of the desired state or of the settings, for editors and CI
+    /// Print JSON Schema of the files, of the settings, and of the JSON that is printed and answered
     Schema(schema::SchemaArgs),
     /// Serve a stand-in for Descope
     Simulator(simulator::SimulatorArgs),

@@ -55,11 +55,7 @@ impl Levers {
                 self.pause.resume()?;
                 tracing::info!(project = &*self.name, "resumed");
                 let left = self.pause.parts().iter().map(named).collect();
-                Answer::Done(Ordered {
-                    suspended_until: Some(None),
-                    still_suspended: Some(left),
-                    ..Ordered::default()
-                })
+                Answer::Done(Ordered { suspended_until: Some(None), still_suspended: Some(left), ..Ordered::default() })
             }
         };
         if answer != Answer::Stale {

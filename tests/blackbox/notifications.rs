@@ -3,8 +3,8 @@
 use crate::harness::Process;
 use crate::harness::Setup;
 use crate::harness::World;
-use crate::outputs;
 use crate::harness::missing;
+use crate::outputs;
 use reqwest::Method;
 use serde_json::Value;
 use serde_json::json;

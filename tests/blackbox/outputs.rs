@@ -91,7 +91,8 @@ async fn a_document_with_a_field_more_or_less_is_not_of_its_schema() {
     let validator = jsonschema::draft202012::new(&schema::document(Of::Status)).unwrap();
     assert!(validator.is_valid(&status));
 
-    for (place, field) in [("", "queue"), ("/projects/0", "waits"), ("/projects/0/desired", "valid"), ("/queue", "ready")]
+    for (place, field) in
+        [("", "queue"), ("/projects/0", "waits"), ("/projects/0/desired", "valid"), ("/queue", "ready")]
     {
         let (mut more, mut less) = (status.clone(), status.clone());
         more.pointer_mut(place).unwrap()["another"] = json!(1);

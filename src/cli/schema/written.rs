@@ -27,7 +27,8 @@ use schemars::transform::transform_subschemas;
 use serde_json::Value;
 use serde_json::json;
 
-const GROWS: &str = "Closed: exactly what this version writes. Fields are only ever added, so pass over what you do not know.";
+const GROWS: &str =
+    "Closed: exactly what this version writes. Fields are only ever added, so pass over what you do not know.";
 
 /// The schema of what is written under that name; true, which takes anything, for what is only read.
 pub fn document(of: Of) -> Value {
