@@ -47,10 +47,10 @@ pub use answers::Alive;
 pub use answers::Ordered;
 pub use answers::Ready;
 pub use answers::Refused;
-pub use history::Attempt;
-pub use history::Changes;
+pub use history::ChangePage;
 pub use history::History;
-pub use history::Passes;
+pub use history::PassPage;
+pub use history::Tried;
 
 /// A connection carries one request, and this is all the time it has: for the header, the body, and taking the
 /// answer. A slow peer holds nothing for longer.

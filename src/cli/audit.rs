@@ -6,7 +6,7 @@ use crate::cli::UsageError;
 use crate::cli::output;
 use crate::config;
 use crate::config::Config;
-use crate::http::Attempt;
+use crate::http::Tried;
 use crate::resource::legible::legible;
 use crate::state::AuditFilter;
 use crate::state::AuditRow;
@@ -108,7 +108,7 @@ struct Row {
     /// Whose claim.
     owner: String,
     #[serde(flatten)]
-    attempt: Attempt,
+    attempt: Tried,
 }
 
 impl Row {
@@ -117,7 +117,7 @@ impl Row {
             host: row.host.clone(),
             project_id: row.project_id.clone(),
             owner: row.owner.clone(),
-            attempt: Attempt::of(row),
+            attempt: Tried::of(row),
         }
     }
 }

@@ -1,11 +1,26 @@
 //! `descope-gitops schema`: JSON Schema of what it reads, for editors and for CI, and of the JSON that it writes, for programs.
 
 use crate::cli::Exit;
+use crate::cli::apply::Applied;
+use crate::cli::audit::Trail;
 use crate::cli::demo::SAMPLE;
 use crate::cli::output;
+use crate::cli::validate;
 use crate::config;
 use crate::desired;
+use crate::http::Alive;
+use crate::http::ChangePage;
+use crate::http::Ordered;
+use crate::http::PassPage;
+use crate::http::Ready;
+use crate::http::Refused;
+use crate::notifications::message::Message;
+use crate::plan::render::Report;
+use crate::plan::window::Window;
 use crate::resource::Document;
+use crate::telemetry::status::Health;
+use crate::telemetry::status::ProblemWindow;
+use crate::telemetry::status::Status;
 use serde::Deserialize;
 use serde_json::Value;
 use std::io::Write;
@@ -78,7 +93,22 @@ pub fn document(of: Of) -> Value {
     match of {
         Of::Desired => desired::schema::document(&sample()),
         Of::Config => config::schema::document(),
-        written => written::document(written),
+        Of::Plan => written::of_type::<Report>(of),
+        Of::Apply => written::of_type::<Applied>(of),
+        Of::Validate => written::of_type::<validate::Document<'_>>(of),
+        Of::Status => written::of_type::<Status>(of),
+        Of::Audit => written::of_type::<Trail>(of),
+        Of::PlanWindow => written::of_type::<Window>(of),
+        Of::Event => written::event(),
+        Of::Problems => written::of_type::<ProblemWindow>(of),
+        Of::Passes => written::of_type::<PassPage>(of),
+        Of::Changes => written::of_type::<ChangePage>(of),
+        Of::Order => written::of_type::<Ordered>(of),
+        Of::Error => written::of_type::<Refused>(of),
+        Of::Health => written::of_type::<Health>(of),
+        Of::Ready => written::of_type::<Ready>(of),
+        Of::Live => written::of_type::<Alive>(of),
+        Of::Notification => written::of_type::<Message>(of),
     }
 }
 /// What the sample repo declares, as if it were one document.

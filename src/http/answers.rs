@@ -39,6 +39,7 @@ pub struct Ordered {
     pub approved: Option<usize>,
     /// After a suspension: when it ends, RFC 3339. Null after a resume.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[allow(clippy::option_option, reason = "left out and null are two things to say")]
     pub suspended_until: Option<Option<String>>,
     /// The part of the project that it is about, `KIND` or `KIND/ID`; absent where it is all of it.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -142,13 +142,13 @@ fn read(history: &History, of: &Of, window: &Window) -> Result<Value, String> {
             let rows = state.passes(window).map_err(|error| error.to_string())?;
             let older = older(rows.len(), rows.last().map(|row| row.number));
             let passes = rows.iter().map(|row| Pass::of(history, row)).collect();
-            serde_json::to_value(Passes { format_version: 1, passes, older })
+            serde_json::to_value(PassPage { format_version: 1, passes, older })
         }
         Of::Changes => {
             let rows = state.changes(window).map_err(|error| error.to_string())?;
             let older = older(rows.len(), rows.last().map(|(number, _)| *number));
             let changes = rows.iter().map(|(number, row)| Change::of(history, *number, row)).collect();
-            serde_json::to_value(Changes { format_version: 1, changes, older })
+            serde_json::to_value(ChangePage { format_version: 1, changes, older })
         }
     };
     document.map_err(|error| error.to_string())
@@ -157,7 +157,7 @@ fn read(history: &History, of: &Of, window: &Window) -> Result<Value, String> {
 /// `GET /api/v1/history`: the newest passes.
 #[derive(Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
-pub struct Passes {
+pub struct PassPage {
     format_version: u32,
     passes: Vec<Pass>,
     /// What `before` is to be for the ones before these; null where there are none.
@@ -167,7 +167,7 @@ pub struct Passes {
 /// `GET /api/v1/history?of=changes`: the newest attempted changes and orders.
 #[derive(Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
-pub struct Changes {
+pub struct ChangePage {
     format_version: u32,
     changes: Vec<Change>,
     /// What `before` is to be for the ones before these; null where there are none.
@@ -209,13 +209,13 @@ struct Change {
     /// As the config calls it; what it no longer has goes by Descope's id.
     project: String,
     #[serde(flatten)]
-    attempt: Attempt,
+    attempt: Tried,
 }
 
 /// One row of the audit trail.
 #[derive(Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
-pub struct Attempt {
+pub struct Tried {
     /// RFC 3339.
     at: String,
     /// What set it off: `startup`, `watch`, `interval`, `signal` or `api`.
@@ -268,11 +268,11 @@ impl Pass {
 impl Change {
     fn of(history: &History, number: i64, row: &AuditRow) -> Self {
         let claim = (row.host.clone(), row.project_id.clone(), row.owner.clone());
-        Self { number, project: history.name(&claim).to_owned(), attempt: Attempt::of(row) }
+        Self { number, project: history.name(&claim).to_owned(), attempt: Tried::of(row) }
     }
 }
 
-impl Attempt {
+impl Tried {
     /// As it is told.
     pub fn of(row: &AuditRow) -> Self {
         Self {

@@ -2,23 +2,8 @@
 //!
 //! They are closed, so that a field that no type declares is found. Of another version an answer may have more.
 
-use crate::cli::apply::Applied;
-use crate::cli::audit::Trail;
 use crate::cli::schema::Of;
-use crate::cli::validate::Document;
-use crate::http::Alive;
-use crate::http::Changes;
-use crate::http::Ordered;
-use crate::http::Passes;
-use crate::http::Ready;
-use crate::http::Refused;
-use crate::notifications::message::Message;
-use crate::plan::render::Report;
-use crate::plan::window::Window;
-use crate::telemetry::status::Health;
-use crate::telemetry::status::ProblemWindow;
 use crate::telemetry::status::Snapshot;
-use crate::telemetry::status::Status;
 use clap::ValueEnum;
 use schemars::JsonSchema;
 use schemars::Schema;
@@ -30,41 +15,21 @@ use serde_json::json;
 const GROWS: &str =
     "Closed: exactly what this version writes. Fields are only ever added, so pass over what you do not know.";
 
-/// The schema of what is written under that name; true, which takes anything, for what is only read.
-pub fn document(of: Of) -> Value {
-    let schema = match of {
-        Of::Desired | Of::Config => return Value::Bool(true),
-        Of::Plan => of_type::<Report>(),
-        Of::Apply => of_type::<Applied>(),
-        Of::Validate => of_type::<Document<'_>>(),
-        Of::Status => of_type::<Status>(),
-        Of::Audit => of_type::<Trail>(),
-        Of::PlanWindow => of_type::<Window>(),
-        Of::Event => event(),
-        Of::Problems => of_type::<ProblemWindow>(),
-        Of::Passes => of_type::<Passes>(),
-        Of::Changes => of_type::<Changes>(),
-        Of::Order => of_type::<Ordered>(),
-        Of::Error => of_type::<Refused>(),
-        Of::Health => of_type::<Health>(),
-        Of::Ready => of_type::<Ready>(),
-        Of::Live => of_type::<Alive>(),
-        Of::Notification => of_type::<Message>(),
-    };
-    titled(of, schema).to_value()
+/// Of what is written as that type.
+pub fn of_type<T: JsonSchema>(of: Of) -> Value {
+    titled(of, open::<T>()).to_value()
 }
 
-fn of_type<T: JsonSchema>() -> Schema {
+fn open<T: JsonSchema>() -> Schema {
     SchemaSettings::draft2020_12().for_serialize().into_generator().into_root_schema_for::<T>()
 }
 
-/// The time and whether posts are possible are put in last, see `http::events`.
-fn event() -> Schema {
-    let mut schema = of_type::<Snapshot>();
+/// Of an event. The time and whether posts are possible are put in last, see `http::events`.
+pub fn event() -> Value {
+    let mut schema = open::<Snapshot>();
     let at = json!({ "type": "string", "description": "When it was sent, RFC 3339." });
     let can_order = json!({ "type": "boolean", "description": "Are posts possible, with the token?" });
     for (name, property) in [("at", at), ("canOrder", can_order)] {
-        schema.ensure_object();
         if let Some(properties) = schema.get_mut("properties").and_then(Value::as_object_mut) {
             properties.insert(name.to_owned(), property);
         }
@@ -72,7 +37,7 @@ fn event() -> Schema {
             required.push(name.into());
         }
     }
-    schema
+    titled(Of::Event, schema).to_value()
 }
 
 fn titled(of: Of, mut schema: Schema) -> Schema {
