@@ -391,16 +391,12 @@ impl Reconciler {
         let started = Instant::now();
         let retry_at = self.memory.retry_at.take();
         let was_usable = self.memory.load.as_ref().map(|load| load.errors.is_empty());
-        let Some((desired, is_new)) = self.load().await else { return Some(PassOutcome::Failed) };
+        let Some((desired, is_new)) = self.load(more).await else { return Some(PassOutcome::Failed) };
         let is_usable = self.memory.load.as_ref().map(|load| load.errors.is_empty());
         let is_planned = self.memory.planned.as_ref().is_some_and(|planned| Arc::ptr_eq(planned, &desired));
         if trigger == Trigger::Watch && is_planned && was_usable == is_usable {
             self.memory.retry_at = [retry_at, self.memory.retry_at].into_iter().flatten().min();
             return None;
-        }
-        // At the start the watcher has looked before.
-        if is_new && !matches!(trigger, Trigger::Watch | Trigger::Startup) {
-            more.doubt();
         }
         self.observe_phase("load", started);
         let started = Instant::now();
@@ -445,7 +441,7 @@ impl Reconciler {
         self.plans.send_replace(Some(ProjectReport::new(&self.assessor.project, &plan, self.pace)));
         let is_fresh = std::mem::take(&mut self.memory.is_fresh);
         let tasks = plan.take_tasks(&self.origin(trigger));
-        let is_outdated = tasks.iter().any(|task| task.action == Action::Delete) && !self.is_still(&desired).await;
+        let is_outdated = tasks.iter().any(|task| task.action == Action::Delete) && !self.is_still(&desired, more).await;
         if is_outdated {
             tracing::info!(
                 "the files changed during the look: it is planned again, and nothing sent by the older ones"
@@ -516,7 +512,7 @@ impl Reconciler {
                         self.publish();
                     }
                     () = more.fired() => {
-                        if let Some((newest, _)) = self.load().await {
+                        if let Some((newest, _)) = self.load(more).await {
                             self.take_in(&newest);
                             self.queue.look_for(&self.assessor.project, self.revision());
                             desired = newest;
@@ -532,13 +528,13 @@ impl Reconciler {
     }
 
     /// The look may have waited long for the rate limit. Do the files still say what it was made for?
-    async fn is_still(&mut self, desired: &Arc<Desired>) -> bool {
-        let newest = self.load().await;
+    async fn is_still(&mut self, desired: &Arc<Desired>, more: &TriggerReceiver) -> bool {
+        let newest = self.load(more).await;
         newest.is_some_and(|(newest, is_new)| !is_new && Arc::ptr_eq(&newest, desired)) && self.is_current()
     }
 
     /// The desired state in force, and whether it is new. `None` while there never was a good one.
-    async fn load(&mut self) -> Option<(Arc<Desired>, bool)> {
+    async fn load(&mut self, more: &TriggerReceiver) -> Option<(Arc<Desired>, bool)> {
         let mut loader = self.loader.take()?;
         let started = Instant::now();
         let read = tokio::task::spawn_blocking(move || {
@@ -570,6 +566,9 @@ impl Reconciler {
             revision.clone_into(&mut self.memory.shown_revision);
         }
         self.show_load(&load);
+        if self.memory.load.as_ref().is_some_and(|before| load.says_other_than(before)) {
+            more.doubt();
+        }
         self.memory.load = Some(load);
         desired.map(|desired| (desired, is_new))
     }

@@ -114,7 +114,8 @@ impl TriggerReceiver {
         }
     }
 
-    /// Files were loaded that no watcher told of: it shall tell of the next change also if they are again as it knows them.
+    /// Other files were loaded, at a moment that the watcher may have missed: it shall ask for one more load, also where
+    /// they are by then as it saw them last.
     pub fn doubt(&self) {
         self.0.is_doubted.store(true, Ordering::Release);
     }

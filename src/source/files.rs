@@ -142,8 +142,7 @@ impl Files {
                 () = next(&mut events) => {}
                 () = tokio::time::sleep(poll.max(cost * POLL_SHARE)) => {}
             }
-            let doubted: Vec<bool> = eye.projects.iter().map(|project| project.target.is_doubted()).collect();
-            let is_doubted = doubted.contains(&true);
+            let mut doubted = eye.doubted();
             let deadline = Instant::now() + debounce * LONGEST_DEBOUNCE;
             let mut seen = None;
             loop {
@@ -152,19 +151,22 @@ impl Files {
                 let Some((back, now, took)) = look(eye).await else { return };
                 (eye, cost) = (back, took);
                 let is_quiet = seen.as_ref() == Some(&now) && now.iter().all(Seen::is_settled);
-                let is_noise = seen.is_none() && now == last && !is_doubted;
+                let is_noise = seen.is_none() && now == last && !doubted.contains(&true);
                 seen = Some(now);
                 if is_quiet || is_noise || Instant::now() >= deadline {
                     break;
                 }
                 tokio::time::sleep(debounce).await;
             }
-            let Some(seen) = seen.filter(|seen| is_doubted || *seen != last) else {
+            doubted.iter_mut().zip(eye.doubted()).for_each(|(before, since)| *before |= since);
+            let Some(seen) = seen.filter(|seen| doubted.contains(&true) || *seen != last) else {
                 // Noise beside the files must not keep us busy.
                 tokio::time::sleep(debounce).await;
                 continue;
             };
-            metrics.source_events_total.with_label_values(&[Trigger::Watch.as_str()]).inc();
+            if seen != last {
+                metrics.source_events_total.with_label_values(&[Trigger::Watch.as_str()]).inc();
+            }
             let looks = seen.iter().zip(&last).map(|(now, then)| now != then).zip(doubted);
             let changed = eye.projects.iter().zip(looks).filter(|(_, (is_new, is_doubted))| *is_new || *is_doubted);
             changed.for_each(|(project, _)| project.target.fire(Trigger::Watch));
@@ -190,6 +192,11 @@ async fn look(mut eye: Eye) -> Option<(Eye, Vec<Seen>, Duration)> {
 }
 
 impl Eye {
+    /// For each project: may it have loaded what no look saw?
+    fn doubted(&self) -> Vec<bool> {
+        self.projects.iter().map(|project| project.target.is_doubted()).collect()
+    }
+
     fn timed_look(&mut self) -> (Vec<Seen>, Duration) {
         let start = Instant::now();
         let seen = self.look();

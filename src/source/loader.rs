@@ -123,6 +123,11 @@ pub struct Load {
 }
 
 impl Load {
+    /// Is something else in force than after `before`, or wrong with the files?
+    pub fn says_other_than(&self, before: &Self) -> bool {
+        self.revision != before.revision || self.errors != before.errors
+    }
+
     /// All that is worth saying about files that are no error: the warnings, and what is left out on purpose.
     pub fn remarks(&self) -> impl Iterator<Item = Finding> {
         let excluded = |path: &Arc<str>| Finding::whole(path, "is not read: `source.exclude` names it");

@@ -164,6 +164,32 @@ async fn whatever_becomes_of_the_directory_nothing_is_deleted_or_changed() {
     world.until_live("p0", "awake").await;
 }
 
+/// Another trigger loaded what came and went between two looks of the watcher: to it, nothing had changed.
+#[tokio::test]
+async fn what_comes_and_goes_between_two_looks_is_told_also_where_it_was_broken() {
+    let mut world = World::new().await;
+    world.source_at("repo", "debounce: 2s, interval: 1h");
+    write_some(&world, 1, 1, 1);
+    world.write("../aside/b.yaml", "permissions: [");
+    world.converge().await;
+    let (aside, inside) = (world.path("aside"), world.path("repo/inside"));
+    let reconcile = async || assert_eq!(world.ask(Method::POST, "/api/v1/reconcile").await.0, 202);
+
+    fs::rename(&aside, &inside).unwrap();
+    reconcile().await;
+    until_valid(&world, false).await;
+    fs::rename(&inside, &aside).unwrap();
+    until_valid(&world, true).await;
+
+    fs::rename(&aside, &inside).unwrap();
+    until_valid(&world, false).await;
+    fs::rename(&inside, &aside).unwrap();
+    reconcile().await;
+    until_valid(&world, true).await;
+    fs::rename(&aside, &inside).unwrap();
+    until_valid(&world, false).await;
+}
+
 #[tokio::test]
 async fn what_left_the_yaml_is_listed_as_undeclared_and_left_alone() {
     let mut world = World::new().await;
