@@ -6,6 +6,9 @@ use descope_gitops::cli::Exit;
 use descope_gitops::telemetry::logs;
 use descope_gitops::telemetry::redact::Redactor;
 use std::process::ExitCode;
+use std::time::Duration;
+
+const LONGEST_END: Duration = Duration::from_millis(500);
 
 fn main() -> ExitCode {
     let cli = match Cli::read(std::env::args_os()) {
@@ -50,7 +53,8 @@ impl Drop for Flush {
 fn execute(cli: Cli, redactor: &Redactor) -> anyhow::Result<Exit> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let result = runtime.block_on(cli.execute(redactor));
-    // A thread that still reads a file or a terminal must not keep the process alive.
-    runtime.shutdown_background();
+    // What tasks hold is dropped, so that the state is closed and nobody's work is torn. A thread that still reads a file
+    // or a terminal must not keep the process alive.
+    runtime.shutdown_timeout(LONGEST_END);
     result
 }

@@ -8,6 +8,9 @@ use super::sweep;
 use rusqlite::Connection;
 use rusqlite::ErrorCode;
 use rusqlite::OpenFlags;
+use rustix::fs::Access;
+use rustix::fs::AtFlags;
+use rustix::fs::CWD;
 use std::fs;
 use std::fs::File;
 use std::fs::OpenOptions;
@@ -74,13 +77,13 @@ pub(super) fn database(path: &Path) -> Result<(Connection, bool), OpenError> {
 }
 
 fn create(path: &Path) -> Result<Connection, OpenError> {
+    let unwritable = |source| OpenError::Unwritable { path: path.to_owned(), source };
+    // SQLite makes and removes files beside this one, if not now (a process that was killed left them) then later.
+    let dir = path.parent().unwrap_or(Path::new("."));
+    let all = Access::WRITE_OK | Access::EXEC_OK;
+    rustix::fs::accessat(CWD, dir, all, AtFlags::EACCESS).map_err(|errno| unwritable(errno.into()))?;
     // SQLite gives its side files the mode of this one.
-    OpenOptions::new()
-        .create(true)
-        .append(true)
-        .mode(0o600)
-        .open(path)
-        .map_err(|source| OpenError::Unwritable { path: path.to_owned(), source })?;
+    OpenOptions::new().create(true).append(true).mode(0o600).open(path).map_err(unwritable)?;
     let failed = |source: rusqlite::Error| match source.sqlite_error_code() {
         Some(ErrorCode::ReadOnly | ErrorCode::CannotOpen | ErrorCode::PermissionDenied) => {
             OpenError::Unwritable { path: path.to_owned(), source: io::Error::other(source) }

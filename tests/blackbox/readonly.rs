@@ -61,10 +61,24 @@ async fn a_state_directory_that_cannot_be_written_is_one_clear_start_error() {
     world.write("roles.yaml", "roles:\n  - name: a\n");
     world.converge().await;
     assert!(world.stop().await.success());
+    assert!(!world.path("state/state.db-wal").exists(), "it was closed");
+    assert_refused_but_read(&world).await;
+
+    // What a killed one left lies there to be used, and could not be removed later.
+    world.converge().await;
+    world.kill().await;
+    assert!(world.path("state/state.db-wal").exists(), "it was not closed");
+    assert_refused_but_read(&world).await;
+
+    world.converge().await;
+    world.assert_nothing_left().await;
+}
+
+async fn assert_refused_but_read(world: &World) {
     let state = world.path("state");
     let [database, key, lock] = ["state.db", "fingerprint.key", "lock"].map(|name| state.join(name));
     let elsewhere = world.path("elsewhere");
-    fs::create_dir(&elsewhere).unwrap();
+    fs::create_dir_all(&elsewhere).unwrap();
     let seq = world.newest_seq().await;
 
     let write = "give this user write access to the state directory";
@@ -80,14 +94,14 @@ async fn a_state_directory_that_cannot_be_written_is_one_clear_start_error() {
         let before = fs::metadata(path).unwrap().permissions();
         set_mode(path, mode);
         for command in [&["run"][..], &["apply", "--auto-approve"]] {
-            let output = World::end_of(unprivileged(&world, command)).await;
+            let output = World::end_of(unprivileged(world, command)).await;
             assert_one_clear_error(&output, case, place, remedy);
         }
         fs::set_permissions(path, before).unwrap();
     }
     set_mode(&elsewhere, 0o500);
     let inside = elsewhere.join("state");
-    let output = World::end_of(unprivileged(&world, &["run", "--state", inside.to_str().unwrap()])).await;
+    let output = World::end_of(unprivileged(world, &["run", "--state", inside.to_str().unwrap()])).await;
     assert_one_clear_error(&output, "no directory", &inside, "name another with --state");
     set_mode(&elsewhere, 0o700);
     assert_eq!(world.requests_since(seq).await, [] as [Value; 0], "nothing was asked without a state");
@@ -95,12 +109,10 @@ async fn a_state_directory_that_cannot_be_written_is_one_clear_start_error() {
     // Whoever only looks needs no more than to read.
     set_mode(&state, 0o500);
     for command in [&["plan"][..], &["audit"]] {
-        let output = World::end_of(unprivileged(&world, command)).await;
+        let output = World::end_of(unprivileged(world, command)).await;
         assert_eq!(output.status.code(), Some(0), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
     }
     set_mode(&state, 0o700);
-    world.converge().await;
-    world.assert_nothing_left().await;
 }
 
 /// The files are open by then: what the mode forbids is to make new ones.
