@@ -441,7 +441,8 @@ impl Reconciler {
         self.plans.send_replace(Some(ProjectReport::new(&self.assessor.project, &plan, self.pace)));
         let is_fresh = std::mem::take(&mut self.memory.is_fresh);
         let tasks = plan.take_tasks(&self.origin(trigger));
-        let is_outdated = tasks.iter().any(|task| task.action == Action::Delete) && !self.is_still(&desired, more).await;
+        let is_outdated =
+            tasks.iter().any(|task| task.action == Action::Delete) && !self.is_still(&desired, more).await;
         if is_outdated {
             tracing::info!(
                 "the files changed during the look: it is planned again, and nothing sent by the older ones"
