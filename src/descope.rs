@@ -15,6 +15,7 @@ use reqwest::Method;
 use secrecy::SecretString;
 use serde_json::Value;
 use std::fmt;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::atomic::AtomicUsize;
@@ -86,7 +87,7 @@ pub struct Client {
 type Wanted = dyn Fn() -> bool + Send + Sync;
 
 /// What has to be done right before a request is sent; false where it could not be.
-type Begin = dyn Fn() -> bool + Send + Sync;
+type Begin = dyn Fn() -> Pin<Box<dyn Future<Output = bool> + Send>> + Send + Sync;
 
 struct Shared {
     settings: Settings,
@@ -168,8 +169,11 @@ impl Client {
     /// to be sent and is wanted still, which it has to be after that, too. Where it could not be done, the call is not sent
     /// and ends with [`Error::Stopping`].
     #[must_use]
-    pub fn begun_by(&self, begin: impl Fn() -> bool + Send + Sync + 'static) -> Self {
-        Self { begin: Some(Arc::new(begin)), ..self.clone() }
+    pub fn begun_by<F>(&self, begin: impl Fn() -> F + Send + Sync + 'static) -> Self
+    where
+        F: Future<Output = bool> + Send + 'static,
+    {
+        Self { begin: Some(Arc::new(move || Box::pin(begin()))), ..self.clone() }
     }
 
     /// The same, and how many calls it makes; one that is repeated counts once.

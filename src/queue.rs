@@ -162,6 +162,8 @@ struct Shared {
     state: Mutex<State>,
     /// Counts changes, so that waiting for one cannot miss it.
     changes: watch::Sender<u64>,
+    /// Held by the worker that takes, or waits for something to take.
+    turn: tokio::sync::Mutex<()>,
     metrics: Arc<Metrics>,
 }
 
@@ -181,7 +183,8 @@ impl Queue {
     pub fn new(backoff: Backoff, metrics: Arc<Metrics>) -> Self {
         let state = State { core: Core::new(backoff), on_stale: None };
         let (changes, _) = watch::channel(0);
-        Self { shared: Arc::new(Shared { state: Mutex::new(state), changes, metrics }) }
+        let shared = Shared { state: Mutex::new(state), changes, turn: tokio::sync::Mutex::default(), metrics };
+        Self { shared: Arc::new(shared) }
     }
 
     /// Whom to ask for a pass when a task turns out to rest on an observation that is older than the last write.
@@ -224,6 +227,8 @@ impl Queue {
 
     /// Waits for something to do; `None` once the queue is closed. Dropping the future loses nothing.
     pub async fn take(&self) -> Option<Work> {
+        // One waits for news, and the next in line when that one has work: else each change would wake every worker.
+        let _turn = self.shared.turn.lock().await;
         let mut changes = self.shared.changes.subscribe();
         loop {
             changes.borrow_and_update();

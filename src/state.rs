@@ -1,11 +1,14 @@
 //! What outlives a restart: who owns what, calls whose outcome is not known yet, fingerprints, what the limiter learned.
 //!
 //! One `SQLite` file in a directory that one process writes. Losing it is safe: nothing is deleted before it is owned
-//! again. All methods block for one short transaction; what they wrote is on the disk when they return.
+//! again. All methods stand for one short transaction, and what they wrote is on the disk when they return. Most block for
+//! it; what every change of a drain writes is waited for, and goes to the disk together with others.
 
 use fingerprint::FingerprintKey;
 use rusqlite::Connection;
 use rusqlite::OptionalExtension;
+use rusqlite::Transaction;
+use rusqlite::TransactionBehavior;
 use serde_json::Value;
 use std::fmt;
 use std::path::Path;
@@ -36,6 +39,7 @@ mod schema;
 mod secret_file;
 mod suspension;
 mod sweep;
+mod together;
 mod told;
 
 pub use browse::PassView;
@@ -79,6 +83,7 @@ struct Shared {
     connection: Mutex<Connection>,
     /// Locked after the connection.
     clock: Mutex<clock::Clock>,
+    together: together::Together,
     key: FingerprintKey,
     was_reset: bool,
     /// The newest write failed.
@@ -135,6 +140,7 @@ impl State {
             shared: Arc::new(Shared {
                 connection,
                 clock,
+                together: together::Together::default(),
                 key,
                 was_reset,
                 is_failing: AtomicBool::new(false),
@@ -158,6 +164,17 @@ impl State {
     fn check_file(&self) -> Result<(), Error> {
         let is_there = |(path, file): &(PathBuf, Option<open::Identity>)| open::identity(path) == *file;
         if self.shared.file.as_ref().is_none_or(is_there) { Ok(()) } else { Err(Error::Gone) }
+    }
+
+    /// Runs `work` in one transaction, with the time that what is there counts by.
+    fn transact<T>(&self, work: impl FnOnce(&Transaction<'_>, SystemTime) -> rusqlite::Result<T>) -> Result<T, Error> {
+        self.check_file()?;
+        let mut connection = self.connection();
+        let now = self.follow_clock(&mut connection).map_err(|(_, error)| error)?;
+        let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        let result = work(&transaction, now)?;
+        transaction.commit()?;
+        Ok(result)
     }
 
     fn noted<T>(&self, written: Result<T, Error>) -> Result<T, Error> {

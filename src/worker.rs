@@ -279,7 +279,7 @@ async fn attempt(target: &Target, kind: &'static dyn Kind, work: &Work) -> Concl
                     let decide = |task| look::decide(target, kind, work, task, &look.live);
                     (work.tasks.iter().map(decide).collect(), Some(look.at))
                 }
-                Err(error) => return unseen(target, work, &error),
+                Err(error) => return unseen(target, work, &error).await,
             }
         } else if looks {
             match target.looks.one(target, kind, since, &work.tasks.iter().collect::<Vec<_>>()).await {
@@ -287,7 +287,7 @@ async fn attempt(target: &Target, kind: &'static dyn Kind, work: &Work) -> Concl
                     writer = leave;
                     (work.tasks.iter().map(|task| seen.decide(target, work, task)).collect(), Some(seen.at))
                 }
-                Err(error) => return unseen(target, work, &error),
+                Err(error) => return unseen(target, work, &error).await,
             }
         } else {
             (vec![None; work.tasks.len()], None)
@@ -432,11 +432,12 @@ async fn send(
             Ok(answers) => {
                 let kept = place.take().map(|place| (place.name.clone(), shown::keep(target, place, answers.first())));
                 let kept = match kept {
-                    Some((name, Err(why))) => return lost(target, &sending, tasks.head, &name, &answers, &why),
+                    Some((name, Err(why))) => return lost(target, &sending, tasks.head, &name, &answers, &why).await,
                     Some((_, Ok(kept))) => vec![kept],
                     None => Vec::new(),
                 };
-                sending.done(kind, tasks, &answers, secrets.into_iter().flatten().collect(), &kept);
+                let secrets = secrets.into_iter().flatten().collect();
+                sending.done(kind, tasks, &answers, secrets, kept).await;
                 target.forgive(kind.name());
                 return Upshot::Each(Verdict::Done);
             }
@@ -448,7 +449,7 @@ async fn send(
         }
     };
     drop(turn);
-    sending.failed(&error);
+    sending.failed(&error).await;
     if let Some(place) = place.filter(|_| error.may_have_taken_effect()) {
         // Never again, and never taken for done: the next pass sees whether it was made.
         target.look_again.fire(Trigger::Interval);
@@ -465,9 +466,9 @@ async fn send(
 }
 
 /// It was made, and the secret that its answer showed is not where it belongs.
-fn lost(target: &Target, sending: &Sending, task: &Task, name: &str, answers: &[Answer], why: &str) -> Upshot {
+async fn lost(target: &Target, sending: &Sending, task: &Task, name: &str, answers: &[Answer], why: &str) -> Upshot {
     let id = answers.first().and_then(|answer| answer.id.clone());
-    sending.lost(&task.slot.key, id.as_ref(), why);
+    sending.lost(&task.slot.key, id.as_ref(), why).await;
     target.look_again.fire(Trigger::Interval);
     let remedies = id.map_or_else(|| secret_file::in_doubt(name), |id| secret_file::lost(name, &id));
     Upshot::Refused(format!("{why}; {remedies}"))
@@ -582,10 +583,10 @@ async fn judge_refused_delete(target: &Target, kind: &'static dyn Kind, task: &T
 }
 
 /// Nothing is sent without the look that has to come before it.
-fn unseen(target: &Target, work: &Work, error: &descope::Error) -> Conclusion {
+async fn unseen(target: &Target, work: &Work, error: &descope::Error) -> Conclusion {
     let verdict = after_failed_look(target, error, false);
     if let Verdict::Retry { message, .. } = &verdict {
-        record::not_sent(target, work, message);
+        record::not_sent(target, work, message).await;
     }
     Conclusion::all(work, &verdict)
 }

@@ -132,14 +132,14 @@ async fn a_look_settles_only_calls_that_were_over_when_it_began() {
     };
     parts.queue.replace(&parts.projects[0].name, vec![deletion(&key, &document("a"), false)], false);
     let work = parts.queue.take().await.unwrap();
-    reconciler.state.begin(&[create()]).unwrap();
+    reconciler.state.begin([create()]).await.unwrap();
 
     assert!(reconciler.lost_calls().is_empty(), "it is under way");
     parts.queue.finish(work, vec![Verdict::Done]);
     age();
     let lost = reconciler.lost_calls();
     assert_eq!(lost.len(), 1);
-    reconciler.state.begin(&[create()]).unwrap();
+    reconciler.state.begin([create()]).await.unwrap();
     age();
     reconciler.resolve(&lost, &found(&[]));
 

@@ -51,7 +51,9 @@ impl Client {
             };
             let Some(permit) = permit.filter(|_| self.is_wanted()) else { return Attempt::Failed(Error::Stopping) };
             // That takes a moment, as it may write to the disk.
-            if self.begin.as_ref().is_some_and(|begin| !begin() || !self.is_wanted()) {
+            if let Some(begin) = &self.begin
+                && !(begin().await && self.is_wanted())
+            {
                 return Attempt::Failed(Error::Stopping);
             }
             if permit.is_current() {

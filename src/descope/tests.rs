@@ -140,7 +140,7 @@ async fn what_lost_its_point_while_it_was_begun_is_not_sent() {
     let (is_wanted, suspend) = (Arc::clone(&wanted), Arc::clone(&wanted));
     let client = script.client().only_while(move || is_wanted.load(Ordering::Relaxed) == 1);
 
-    let client = client.begun_by(move || suspend.swap(0, Ordering::Relaxed) == 1);
+    let client = client.begun_by(move || std::future::ready(suspend.swap(0, Ordering::Relaxed) == 1));
 
     assert_eq!(client.write(&create()).await, Err(Error::Stopping));
     assert!(script.received().is_empty());
@@ -152,7 +152,7 @@ async fn a_call_is_begun_only_where_it_is_wanted_and_sent_only_where_it_was_begu
     let script = Script::of([ok(&json!({}))]);
     let begun = Arc::new(AtomicUsize::new(0));
     let count = Arc::clone(&begun);
-    let client = script.client().begun_by(move || count.fetch_add(1, Ordering::Relaxed) > 0);
+    let client = script.client().begun_by(move || std::future::ready(count.fetch_add(1, Ordering::Relaxed) > 0));
 
     assert_eq!(client.only_while(|| false).write(&create()).await, Err(Error::Stopping));
     assert_eq!(begun.load(Ordering::Relaxed), 0, "it is not wanted");

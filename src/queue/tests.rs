@@ -708,6 +708,40 @@ async fn a_paused_project_hands_out_nothing_and_the_others_go_on() {
     assert_eq!(names(&take_now(&queue).unwrap()), ["a"]);
 }
 
+/// In a drain there are thousands of changes a second, and each woke every worker.
+#[tokio::test(start_paused = true)]
+async fn news_wakes_one_of_the_workers_that_wait_and_work_as_many_as_there_is_work_for() {
+    let (queue, wakes) = (queue(), Arc::new(AtomicUsize::new(0)));
+    let mut workers = tokio::task::JoinSet::new();
+    for _ in 0..8 {
+        let (queue, wakes) = (queue.clone(), Arc::clone(&wakes));
+        workers.spawn(async move {
+            let mut take = std::pin::pin!(queue.take());
+            std::future::poll_fn(|context| {
+                wakes.fetch_add(1, Ordering::Relaxed);
+                take.as_mut().poll(context)
+            })
+            .await
+        });
+    }
+    // Time passes only once nobody has anything to do.
+    tokio::time::sleep(Duration::from_millis(1)).await;
+    assert_eq!(wakes.swap(0, Ordering::Relaxed), 8, "each began to wait");
+
+    queue.ask_again(&production());
+    tokio::time::sleep(Duration::from_millis(1)).await;
+    assert_eq!(wakes.load(Ordering::Relaxed), 1);
+
+    queue.replace(&production(), vec![update("a", 1), update("b", 2), update("c", 3)], false);
+    for _ in 0..3 {
+        assert!(workers.join_next().await.unwrap().unwrap().is_some());
+    }
+    queue.close();
+    while let Some(worker) = workers.join_next().await {
+        assert!(worker.unwrap().is_none(), "it stops");
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn workers_wake_up_for_a_new_plan_and_stop_when_it_is_closed() {
     let queue = queue();

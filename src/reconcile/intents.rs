@@ -74,7 +74,7 @@ impl Reconciler {
                 let duration = now.duration_since(*begun_at).unwrap_or_default();
                 let message = if settled == Settled::Unknown { CANNOT_TELL } else { LOOKED_UP };
                 let kept: Vec<_> = found.shown.filled.get(key).cloned().into_iter().collect();
-                let ending = Ending { kept: &kept, ..Ending::of(settled, message, duration) };
+                let ending = Ending { kept, ..Ending::of(settled, message, duration) };
                 if self.state.settle_open(&open, &ending)? {
                     let action = intent.action.as_str();
                     let (kind, id, outcome) = (key.kind, key.id(), settled.outcome());

@@ -128,6 +128,7 @@ mod tests {
     use crate::state::State;
     use crate::state::guard;
     use crate::state::tests::intent;
+    use crate::state::tests::wait;
     use std::collections::BTreeMap;
     use std::collections::BTreeSet;
 
@@ -166,7 +167,7 @@ mod tests {
             note_deletion(&project, now - minute);
             project.own(&[(key.clone(), Owned { created_at: Some(now - minute), ..Owned::default() })]).unwrap();
             project.approve(&BTreeMap::from([("digest".to_owned(), "tenants")]), now, now + minute).unwrap();
-            project.begin(&[intent(Action::Delete, &key)]).unwrap();
+            wait(project.begin([intent(Action::Delete, &key)])).unwrap();
 
             // It showed two days less, so it was set ahead; and the other way round.
             set(&project, |wall| if is_ahead { wall - DAYS } else { wall + DAYS });

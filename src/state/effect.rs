@@ -113,15 +113,17 @@ impl ProjectState {
     }
 }
 
-/// Notes writes that were answered. Those that were sent before, as often as now, count.
-pub(super) fn note(transaction: &Transaction<'_>, id: i64, written: &[Written]) -> rusqlite::Result<()> {
+/// Notes writes that were answered. Those that were sent before, as often as now, count. True where there is one.
+pub(super) fn note(transaction: &Transaction<'_>, id: i64, written: &[Written]) -> rusqlite::Result<bool> {
     let sql = "INSERT INTO written (project, kind, tenant, name, path, sent, before, times)
                VALUES (?, ?, ?, ?, ?, ?, ?, 1) ON CONFLICT DO UPDATE SET
                    times = CASE WHEN sent = excluded.sent THEN times + 1 ELSE 1 END,
-                   sent = excluded.sent, before = excluded.before";
+                   sent = excluded.sent, before = excluded.before RETURNING times";
+    let mut is_repeated = false;
     let mut statement = transaction.prepare_cached(sql)?;
     for Written { key, path, sent, before } in written {
-        statement.execute(params![id, key.kind, tenant(key), key.name, path, sent, before])?;
+        let row = params![id, key.kind, tenant(key), key.name, path, sent, before];
+        is_repeated |= statement.query_row(row, |row| number::<u32>(row, "times"))? > 1;
     }
-    Ok(())
+    Ok(is_repeated)
 }

@@ -106,6 +106,9 @@ pub enum Error {
         "the state database was removed or replaced while it was in use; put it back, or restart to go on with what is there"
     )]
     Gone,
+    /// Nobody knows whether it was written.
+    #[error("a write of the state did not come to its end; this is a defect")]
+    Unfinished,
     /// Anything else that the database says.
     #[error("the state database refused")]
     Database(#[source] rusqlite::Error),

@@ -61,7 +61,7 @@ pub struct Intent {
 
 impl Intent {
     /// Its row of the audit trail.
-    fn attempt(&self, ending: &Ending<'_>) -> Attempt {
+    fn attempt(&self, ending: &Ending) -> Attempt {
         Attempt {
             at: SystemTime::now(),
             key: self.key.clone(),
@@ -71,7 +71,7 @@ impl Intent {
             message: if ending.settled == Settled::NotSent {
                 format!("{NOT_SENT}{}", ending.message)
             } else {
-                ending.message.to_owned()
+                ending.message.clone()
             },
             is_interim: matches!(ending.settled, Settled::Apart | Settled::NotSent),
             duration: ending.duration,
@@ -128,28 +128,49 @@ impl Settled {
 }
 
 /// How a call ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Ending<'a> {
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ending {
     /// What became of it.
     pub settled: Settled,
     /// Why, for the audit trail.
-    pub message: &'a str,
+    pub message: String,
     /// How long it took.
     pub duration: Duration,
     /// What it wrote, where it was answered.
-    pub written: &'a [Written],
+    pub written: Vec<Written>,
+    /// Fingerprints of fields that cannot be read back, as it sent them.
+    pub sent: Vec<Remembered>,
     /// Fields that cannot be read back and that it reset.
-    pub reset: &'a [(Key, &'static str)],
+    pub reset: Vec<(Key, &'static str)>,
     /// The ids that Descope gave to what it made.
-    pub ids: &'a [(Key, Arc<str>)],
+    pub ids: Vec<(Key, Arc<str>)>,
     /// Fingerprints of secrets that were shown once, by the file that they are in.
-    pub kept: &'a [(String, Digest)],
+    pub kept: Vec<(String, Digest)>,
 }
 
-impl<'a> Ending<'a> {
+impl Ending {
     /// One that wrote nothing that has to be remembered.
-    pub fn of(settled: Settled, message: &'a str, duration: Duration) -> Self {
-        Self { settled, message, duration, written: &[], reset: &[], ids: &[], kept: &[] }
+    pub fn of(settled: Settled, message: impl Into<String>, duration: Duration) -> Self {
+        let message = message.into();
+        Self {
+            settled,
+            message,
+            duration,
+            written: Vec::new(),
+            sent: Vec::new(),
+            reset: Vec::new(),
+            ids: Vec::new(),
+            kept: Vec::new(),
+        }
+    }
+
+    /// What has to be remembered; whether something of it was sent before, and no look has shown it since.
+    fn remember(&self, transaction: &Transaction<'_>, project: i64) -> rusqlite::Result<bool> {
+        project::set_sent(transaction, project, &self.sent)?;
+        project::reset_sent(transaction, project, &self.reset)?;
+        ids::note_new(transaction, project, &self.ids)?;
+        secret_file::note(transaction, project, &self.kept)?;
+        effect::note(transaction, project, &self.written)
     }
 }
 
@@ -158,11 +179,12 @@ pub type Remembered = (Key, Cow<'static, str>, Digest);
 
 impl ProjectState {
     /// Notes calls before they are sent, all or nothing. The ids are in the order of `intents`.
-    pub fn begin(&self, intents: &[Intent]) -> Result<Vec<IntentId>, Error> {
+    pub async fn begin(&self, intents: impl Into<Arc<[Intent]>>) -> Result<Vec<IntentId>, Error> {
         let sql = "INSERT INTO intent (project, kind, tenant, name, part, action, from_name, digest, seen, protected,
                    cascade_delete, approval, trigger, revision, source_commit, file, line, fields, attempt, begun_at)
                    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
-        self.write_by_clock(|transaction, id, now| {
+        let intents = intents.into();
+        self.write_together(move |transaction, id, now| {
             let now = to_millis(now);
             let mut statement = transaction.prepare_cached(sql)?;
             let insert = |intent: &Intent| {
@@ -196,72 +218,76 @@ impl ProjectState {
             };
             intents.iter().map(insert).collect()
         })
+        .await
     }
 
     /// Notes what became of calls and all that follows, all or nothing: a kill leaves either open calls or their outcome.
-    pub fn settle(&self, ids: &[IntentId], ending: &Ending<'_>, sent: &[Remembered]) -> Result<(), Error> {
-        self.write_by_clock(|transaction, project, now| {
-            for id in ids {
+    /// True where what they wrote was written before, and no look has shown it since.
+    pub async fn settle(&self, ids: impl Into<Arc<[IntentId]>>, ending: Ending) -> Result<bool, Error> {
+        let ids = ids.into();
+        self.write_together(move |transaction, project, now| {
+            for id in &*ids {
                 if let Some(open) = take(transaction, project, *id)? {
-                    settle(transaction, project, &open, ending, now)?;
+                    settle(transaction, project, &open, &ending, now)?;
                 }
             }
-            project::set_sent(transaction, project, sent)?;
-            project::reset_sent(transaction, project, ending.reset)?;
-            ids::note_new(transaction, project, ending.ids)?;
-            secret_file::note(transaction, project, ending.kept)?;
-            effect::note(transaction, project, ending.written)
+            ending.remember(transaction, project)
         })
+        .await
     }
 
     /// The same for one open call, unless somebody else did so before; then false.
-    pub fn settle_open(&self, open: &OpenIntent, ending: &Ending<'_>) -> Result<bool, Error> {
+    pub fn settle_open(&self, open: &OpenIntent, ending: &Ending) -> Result<bool, Error> {
         self.write_by_clock(|transaction, project, now| {
             let Some(open) = take(transaction, project, open.id)? else { return Ok(false) };
             settle(transaction, project, &open, ending, now)?;
-            secret_file::note(transaction, project, ending.kept)?;
+            secret_file::note(transaction, project, &ending.kept)?;
             Ok(true)
         })
     }
 
     /// The same for calls that could not be noted before they were sent.
-    pub fn note_calls(&self, intents: &[Intent], ending: &Ending<'_>, sent: &[Remembered]) -> Result<(), Error> {
-        self.write_by_clock(|transaction, project, now| {
-            for intent in intents {
-                history::add(transaction, project, &intent.attempt(ending))?;
+    pub async fn note_calls(&self, intents: impl Into<Arc<[Intent]>>, ending: Ending) -> Result<bool, Error> {
+        let intents = intents.into();
+        self.write_together(move |transaction, project, now| {
+            for intent in &*intents {
+                history::add(transaction, project, &intent.attempt(&ending))?;
                 if ending.settled == Settled::Done {
                     follow(transaction, project, intent, now)?;
                 }
             }
-            project::set_sent(transaction, project, sent)?;
-            project::reset_sent(transaction, project, ending.reset)?;
-            ids::note_new(transaction, project, ending.ids)?;
-            secret_file::note(transaction, project, ending.kept)?;
-            effect::note(transaction, project, ending.written)
+            ending.remember(transaction, project)
         })
+        .await
     }
 
     /// Notes that calls were sent and their answers lost, or refused where a part may have taken effect. They stay open,
     /// until a look or a later call settles them.
-    pub fn note_unclear(&self, ids: &[IntentId], ending: &Ending<'_>) -> Result<(), Error> {
-        self.write(|transaction, project| {
-            for id in ids {
+    pub async fn note_unclear(&self, ids: impl Into<Arc<[IntentId]>>, ending: Ending) -> Result<(), Error> {
+        let ids = ids.into();
+        self.write_together(move |transaction, project, _| {
+            for id in &*ids {
                 let mut statement = transaction
                     .prepare_cached("SELECT * FROM intent WHERE id = ? AND project = ? AND audit IS NULL")?;
                 let open = statement.query_row(params![id.0, project], open_intent).optional()?.flatten();
                 let Some(open) = open else { continue };
-                let row = history::add(transaction, project, &open.intent.attempt(ending))?;
+                let row = history::add(transaction, project, &open.intent.attempt(&ending))?;
                 let given = ending.ids.iter().find(|(key, _)| *key == open.intent.key).map(|(_, given)| given);
                 let sql = "UPDATE intent SET audit = ?, server_id = ? WHERE id = ?";
                 transaction.prepare_cached(sql)?.execute(params![row, given, id.0])?;
             }
             Ok(())
         })
+        .await
     }
 
     /// Forgets calls that were not sent after all, and are no longer to be.
-    pub fn drop_calls(&self, ids: &[IntentId]) -> Result<(), Error> {
-        self.write(|transaction, project| ids.iter().try_for_each(|id| take(transaction, project, *id).map(drop)))
+    pub async fn drop_calls(&self, ids: impl Into<Arc<[IntentId]>>) -> Result<(), Error> {
+        let ids = ids.into();
+        self.write_together(move |transaction, project, _| {
+            ids.iter().try_for_each(|id| take(transaction, project, *id).map(drop))
+        })
+        .await
     }
 
     /// Settles the newest open call of each of these as done: what it was to do is there.
@@ -337,7 +363,7 @@ fn settle(
     transaction: &Transaction<'_>,
     project: i64,
     open: &OpenIntent,
-    ending: &Ending<'_>,
+    ending: &Ending,
     now: SystemTime,
 ) -> rusqlite::Result<()> {
     if ending.settled == Settled::Done {
@@ -348,7 +374,7 @@ fn settle(
         (None, _) => history::add(transaction, project, &open.intent.attempt(ending)).map(drop),
         // One row for one call: now its outcome is known.
         (Some(row), Settled::Done | Settled::Unknown) => {
-            let is_there = history::amend(transaction, row, ending.settled.outcome(), ending.message)?;
+            let is_there = history::amend(transaction, row, ending.settled.outcome(), &ending.message)?;
             if !is_there {
                 history::add(transaction, project, &open.intent.attempt(ending))?;
             }

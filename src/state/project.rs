@@ -191,27 +191,16 @@ impl ProjectState {
         &self,
         work: impl FnOnce(&Transaction<'_>, i64, SystemTime) -> rusqlite::Result<T>,
     ) -> Result<T, Error> {
-        self.state.noted(self.transact(work))
+        self.state.noted(self.state.transact(|transaction, now| work(transaction, self.id_to_write(transaction)?, now)))
     }
 
-    fn transact<T>(
-        &self,
-        work: impl FnOnce(&Transaction<'_>, i64, SystemTime) -> rusqlite::Result<T>,
-    ) -> Result<T, Error> {
-        self.state.check_file()?;
-        let mut connection = self.state.connection();
-        let now = self.state.follow_clock(&mut connection).map_err(|(_, error)| error)?;
-        let transaction = connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
-        let id = if let Some(id) = self.id(&transaction)? {
-            id
-        } else {
-            transaction
-                .prepare_cached("INSERT INTO project (host, project_id, owner) VALUES (?, ?, ?)")?
-                .insert(params![self.host, self.project_id, self.owner])?
-        };
-        let result = work(&transaction, id, now)?;
-        transaction.commit()?;
-        Ok(result)
+    /// The id of this project's row, which is there from then on.
+    pub(super) fn id_to_write(&self, transaction: &Transaction<'_>) -> rusqlite::Result<i64> {
+        if let Some(id) = self.id(transaction)? {
+            return Ok(id);
+        }
+        let sql = "INSERT INTO project (host, project_id, owner) VALUES (?, ?, ?)";
+        transaction.prepare_cached(sql)?.insert(params![self.host, self.project_id, self.owner])
     }
 
     fn id(&self, connection: &Connection) -> rusqlite::Result<Option<i64>> {

@@ -106,6 +106,7 @@ mod tests {
     use crate::state::Told;
     use crate::state::Written;
     use crate::state::tests::intent;
+    use crate::state::tests::wait;
     use rusqlite::types::Value;
     use std::collections::BTreeMap;
     use std::collections::BTreeSet;
@@ -130,19 +131,19 @@ mod tests {
         project.note_held(&BTreeSet::from(["max_deletes"]), now).unwrap();
         project.approve(&BTreeMap::from([("digest".to_owned(), "roles")]), now, now + hour).unwrap();
         project.set_sent(&[(key.clone(), "secret".into(), [7; 32])]).unwrap();
-        let ids = project.begin(&[intent(Action::Delete, &key), intent(Action::Create, &key)]).unwrap();
+        let ids = wait(project.begin([intent(Action::Delete, &key), intent(Action::Create, &key)])).unwrap();
         let (path, sent, before) = ("description".to_owned(), [7; 32], [8; 32]);
-        let written = [Written { key: key.clone(), path, sent, before }];
+        let written = vec![Written { key: key.clone(), path, sent, before }];
         let ending = Ending::of(Settled::Done, "", Duration::ZERO);
-        let kept = [("a.key".to_owned(), [7; 32])];
-        project.settle(&ids[..1], &Ending { kept: &kept, ..ending }, &[]).unwrap();
+        let kept = vec![("a.key".to_owned(), [7; 32])];
+        wait(project.settle(&ids[..1], Ending { kept, ..ending.clone() })).unwrap();
         project.own(&[(key.clone(), Owned { created_at: Some(now), ..Owned::default() })]).unwrap();
         project.set_sent(&[(key.clone(), "secret".into(), [7; 32])]).unwrap();
         let mut rename = intent(Action::Rename, &key);
         rename.from = Some("b".into());
-        project.note_calls(&[rename], &ending, &[]).unwrap();
+        wait(project.note_calls([rename], ending.clone())).unwrap();
         project.set_sent(&[(key.clone(), "secret".into(), [7; 32])]).unwrap();
-        project.note_calls(&[], &Ending { written: &written, ..ending }, &[]).unwrap();
+        wait(project.note_calls([], Ending { written, ..ending })).unwrap();
         let row = PassRow {
             started_at: now,
             finished_at: now,

@@ -48,7 +48,12 @@ pub(super) fn intent(action: Action, key: &Key) -> Intent {
     }
 }
 
-fn ending(settled: Settled) -> Ending<'static> {
+/// What goes to the disk together with others, by itself.
+pub(super) fn wait<T>(write: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(write)
+}
+
+fn ending(settled: Settled) -> Ending {
     Ending::of(settled, "so it was", Duration::from_millis(5))
 }
 
@@ -159,8 +164,8 @@ fn a_rename_takes_along_what_is_known_and_is_remembered() {
     project.set_sent(&[(role("old"), "secret".into(), [1; 32])]).unwrap();
 
     let rename = Intent { from: Some("old".into()), protected: true, ..intent(Action::Rename, &role("new")) };
-    let ids = project.begin(&[rename]).unwrap();
-    project.settle(&ids, &ending(Settled::Done), &[]).unwrap();
+    let ids = wait(project.begin([rename])).unwrap();
+    wait(project.settle(ids.clone(), ending(Settled::Done))).unwrap();
 
     assert_eq!(project.inventory().unwrap().into_iter().collect::<Vec<_>>(), [(role("new"), owned)]);
     assert_eq!(project.sent_digest(&role("new"), "secret").unwrap(), Some([1; 32]));
@@ -177,8 +182,8 @@ fn intents_that_were_not_settled_are_open_after_a_kill() {
     let rename = Intent { from: Some("old".into()), ..intent(Action::Rename, &role("newer")) };
     let delete = intent(Action::Delete, &Key::new("tenants", "gone"));
     let state = State::open(dir.path()).unwrap();
-    let ids = of(&state).begin(&[create.clone(), rename.clone(), delete]).unwrap();
-    of(&state).settle(&ids[2..], &ending(Settled::Done), &[]).unwrap();
+    let ids = wait(of(&state).begin([create.clone(), rename.clone(), delete])).unwrap();
+    wait(of(&state).settle(&ids[2..], ending(Settled::Done))).unwrap();
     // What a kill leaves: nothing is closed, the log is not folded in.
     let copy = TempDir::new().unwrap();
     for name in names(dir.path()) {
@@ -199,12 +204,12 @@ fn a_settled_call_changes_the_inventory_only_if_it_took_effect() {
     let rename = Intent { from: Some("old".into()), ..intent(Action::Rename, &role("newer")) };
     let done = [intent(Action::Create, &role("new")), rename, intent(Action::Delete, &role("gone"))];
     let not_done = [intent(Action::Create, &role("never")), intent(Action::Delete, &role("stays"))];
-    let done = project.begin(&done).unwrap();
-    let not_done = project.begin(&not_done).unwrap();
+    let done = wait(project.begin(done.clone())).unwrap();
+    let not_done = wait(project.begin(not_done.clone())).unwrap();
 
-    project.settle(&done, &ending(Settled::Done), &[]).unwrap();
-    project.settle(&done, &ending(Settled::Done), &[]).unwrap();
-    project.settle(&not_done, &ending(Settled::NotDone), &[]).unwrap();
+    wait(project.settle(done.clone(), ending(Settled::Done))).unwrap();
+    wait(project.settle(done.clone(), ending(Settled::Done))).unwrap();
+    wait(project.settle(not_done.clone(), ending(Settled::NotDone))).unwrap();
 
     let inventory = project.inventory().unwrap();
     assert_eq!(inventory.keys().map(|key| &*key.name).collect::<Vec<_>>(), ["new", "newer", "stays"]);
@@ -222,9 +227,15 @@ fn what_is_created_or_renamed_is_owned_as_its_call_declared_it() {
     let declared = |action, name| Intent { protected: true, cascade_delete: true, ..intent(action, &role(name)) };
     let rename = Intent { from: Some("old".into()), ..declared(Action::Rename, "newer") };
     let again = intent(Action::Create, &role("was"));
-    let ids = project.begin(&[declared(Action::Create, "new"), rename, again]).unwrap();
+    let ids = wait(project.begin([declared(Action::Create, "new"), rename, again])).unwrap();
 
-    project.settle(&ids, &ending(Settled::Done), &[(role("new"), "secret".into(), [1; 32])]).unwrap();
+    wait(
+        project.settle(
+            ids.clone(),
+            Ending { sent: vec![(role("new"), "secret".into(), [1; 32])], ..ending(Settled::Done) },
+        ),
+    )
+    .unwrap();
 
     let inventory = project.inventory().unwrap();
     let flags = |name| (inventory[&role(name)].protected, inventory[&role(name)].cascade_delete);
@@ -242,19 +253,19 @@ fn a_delete_is_counted_with_its_outcome_unless_it_was_approved() {
     let deletes = ["a", "b", "c"].map(|name| intent(Action::Delete, &role(name)));
     project.own(&deletes.clone().map(|delete| plain(&delete.key))).unwrap();
     let [a, b, c] = deletes;
-    let ids = project.begin(&[a, b.clone(), Intent { approval: Some("digest".into()), ..c }]).unwrap();
+    let ids = wait(project.begin([a, b.clone(), Intent { approval: Some("digest".into()), ..c }])).unwrap();
     let soon = SystemTime::now() + Duration::from_secs(60);
     // Of another kind: the count of roles begins anew with an approval of theirs.
     project.approve(&BTreeMap::from([("digest".to_owned(), "tenants")]), SystemTime::now(), soon).unwrap();
     let counted = || project.ledger().unwrap().lately["roles"].deleted;
 
-    project.settle(&ids[..1], &ending(Settled::Done), &[]).unwrap();
+    wait(project.settle(&ids[..1], ending(Settled::Done))).unwrap();
     assert_eq!((counted(), project.inventory().unwrap().len()), (1, 2));
     let open = project.open_intents().unwrap().remove(0);
     assert!(project.settle_open(&open, &ending(Settled::Done)).unwrap());
     assert!(!project.settle_open(&open, &ending(Settled::Done)).unwrap(), "once");
     assert_eq!((counted(), project.inventory().unwrap().len()), (2, 1));
-    project.settle(&ids[2..], &ending(Settled::Done), &[]).unwrap();
+    wait(project.settle(&ids[2..], ending(Settled::Done))).unwrap();
     assert_eq!((counted(), project.inventory().unwrap().len()), (2, 0), "approved");
     assert!(project.approved(SystemTime::now()).unwrap().is_empty(), "once");
     assert_eq!(trail(&state), ["delete a: ok so it was", "delete b: ok so it was", "delete c: ok so it was"]);
@@ -266,14 +277,14 @@ fn a_call_has_one_row_whose_outcome_becomes_known_late_and_which_says_why_it_was
     let state = State::open(dir.path()).unwrap();
     let project = of(&state);
     let (a, b) = (intent(Action::Create, &role("a")), intent(Action::Create, &role("b")));
-    let first = project.begin(&[a.clone(), b.clone()]).unwrap();
-    project.note_unclear(&first, &ending(Settled::NotDone)).unwrap();
-    project.note_unclear(&first, &ending(Settled::NotDone)).unwrap();
+    let first = wait(project.begin([a.clone(), b.clone()])).unwrap();
+    wait(project.note_unclear(first.clone(), ending(Settled::NotDone))).unwrap();
+    wait(project.note_unclear(first.clone(), ending(Settled::NotDone))).unwrap();
     assert_eq!(trail(&state), ["create a: failed so it was", "create b: failed so it was"]);
 
     project.landed(&[(&a.key, MAIN, Action::Create)], "it is there").unwrap();
-    let second = project.begin(std::slice::from_ref(&b)).unwrap();
-    project.settle(&second, &ending(Settled::Done), &[]).unwrap();
+    let second = wait(project.begin([b.clone()])).unwrap();
+    wait(project.settle(second.clone(), ending(Settled::Done))).unwrap();
 
     assert!(project.open_intents().unwrap().is_empty(), "the first try of b is history");
     assert_eq!(trail(&state), ["create a: ok it is there", "create b: failed so it was", "create b: ok so it was"]);
@@ -289,12 +300,12 @@ fn the_row_of_a_refused_batch_gives_way_to_that_of_the_smaller_call() {
     let state = State::open(dir.path()).unwrap();
     let project = of(&state);
     let both = [intent(Action::Create, &role("a")), intent(Action::Create, &role("b"))];
-    let ids = project.begin(&both).unwrap();
+    let ids = wait(project.begin(both.clone())).unwrap();
 
-    project.settle(&ids, &ending(Settled::Apart), &[]).unwrap();
+    wait(project.settle(ids.clone(), ending(Settled::Apart))).unwrap();
     assert_eq!(trail(&state), ["create a: failed so it was", "create b: failed so it was"]);
-    let ids = project.begin(&both[..1]).unwrap();
-    project.settle(&ids, &ending(Settled::Done), &[]).unwrap();
+    let ids = wait(project.begin(&both[..1])).unwrap();
+    wait(project.settle(ids.clone(), ending(Settled::Done))).unwrap();
 
     assert_eq!(trail(&state), ["create b: failed so it was", "create a: ok so it was"]);
 }
@@ -306,15 +317,15 @@ fn what_became_of_each_in_a_refused_batch_is_told_one_by_one() {
     let state = State::open(dir.path()).unwrap();
     let project = of(&state);
     let all = ["done", "alone", "left"].map(|name| intent(Action::Create, &role(name)));
-    let ids = project.begin(&all).unwrap();
-    project.note_unclear(&ids, &ending(Settled::Apart)).unwrap();
+    let ids = wait(project.begin(all.clone())).unwrap();
+    wait(project.note_unclear(ids.clone(), ending(Settled::Apart))).unwrap();
     assert_eq!(project.open_intents().unwrap().len(), 3, "nobody knows yet");
 
     project.landed(&[(&all[0].key, MAIN, Action::Create)], "carried out").unwrap();
-    let halves = project.begin(&all[1..]).unwrap();
-    project.note_unclear(&halves, &ending(Settled::Apart)).unwrap();
-    let single = project.begin(&all[1..2]).unwrap();
-    project.settle(&single, &ending(Settled::NotDone), &[]).unwrap();
+    let halves = wait(project.begin(&all[1..])).unwrap();
+    wait(project.note_unclear(halves.clone(), ending(Settled::Apart))).unwrap();
+    let single = wait(project.begin(&all[1..2])).unwrap();
+    wait(project.settle(single.clone(), ending(Settled::NotDone))).unwrap();
     project.close_apart(&all[1..2]).unwrap();
 
     let open = project.open_intents().unwrap();
@@ -337,8 +348,8 @@ fn what_could_not_be_sent_has_one_row_whatever_the_tries() {
     let attempt = |attempt: u32, action: Action, settled: Settled| {
         let usual = intent(action, &role("a"));
         let intent = Intent { occasion: Occasion { attempt, ..usual.occasion.clone() }, ..usual };
-        let ids = project.begin(std::slice::from_ref(&intent)).unwrap();
-        project.settle(&ids, &ending(settled), &[]).unwrap();
+        let ids = wait(project.begin([intent.clone()])).unwrap();
+        wait(project.settle(ids.clone(), ending(settled))).unwrap();
     };
     let told = || -> Vec<(u32, String)> {
         let rows = state.audit(&AuditFilter::default()).unwrap();
@@ -368,12 +379,12 @@ fn calls_of_one_part_say_nothing_of_another_and_what_was_not_sent_leaves_no_trac
     let tenant = Key::new("tenants", "t");
     let main = intent(Action::Update, &tenant);
     let roles = Intent { part: "defaultRoles", ..main.clone() };
-    let unclear = project.begin(std::slice::from_ref(&main)).unwrap();
-    project.note_unclear(&unclear, &ending(Settled::NotDone)).unwrap();
+    let unclear = wait(project.begin([main.clone()])).unwrap();
+    wait(project.note_unclear(unclear.clone(), ending(Settled::NotDone))).unwrap();
 
-    let ids = project.begin(&[roles, main.clone()]).unwrap();
-    project.settle(&ids[..1], &ending(Settled::Done), &[]).unwrap();
-    project.drop_calls(&ids[1..]).unwrap();
+    let ids = wait(project.begin([roles, main.clone()])).unwrap();
+    wait(project.settle(&ids[..1], ending(Settled::Done))).unwrap();
+    wait(project.drop_calls(&ids[1..])).unwrap();
 
     let open: Vec<Intent> = project.open_intents().unwrap().into_iter().map(|open| open.intent).collect();
     assert_eq!(open, [main]);
@@ -384,10 +395,10 @@ fn calls_of_one_part_say_nothing_of_another_and_what_was_not_sent_leaves_no_trac
 fn what_is_declared_while_a_call_is_under_way_counts() {
     let dir = TempDir::new().unwrap();
     let project = of(&State::open(dir.path()).unwrap());
-    let ids = project.begin(&[intent(Action::Create, &role("a"))]).unwrap();
+    let ids = wait(project.begin([intent(Action::Create, &role("a"))])).unwrap();
 
     project.redeclare_calls(&[(role("a"), Owned { protected: true, ..Owned::default() })]).unwrap();
-    project.settle(&ids, &ending(Settled::Done), &[]).unwrap();
+    wait(project.settle(ids.clone(), ending(Settled::Done))).unwrap();
 
     assert!(project.inventory().unwrap()[&role("a")].protected);
 }
@@ -670,8 +681,8 @@ fn writers_from_many_threads_do_not_disturb_one_another() {
             let project = of(&state);
             scope.spawn(move || {
                 for n in 0..20 {
-                    let ids = project.begin(&[intent(Action::Create, &role(&format!("{thread}-{n}")))]).unwrap();
-                    project.settle(&ids, &ending(Settled::Done), &[]).unwrap();
+                    let ids = wait(project.begin([intent(Action::Create, &role(&format!("{thread}-{n}")))])).unwrap();
+                    wait(project.settle(ids.clone(), ending(Settled::Done))).unwrap();
                 }
             });
         }
@@ -701,18 +712,18 @@ fn the_id_that_descope_gave_goes_with_its_resource() {
     let list = |name: &str| Key::new("lists", name);
     let id = |id: &str| Some(Arc::<str>::from(id));
     let call = intent(Action::Create, &list("a"));
-    let ids = project.begin(std::slice::from_ref(&call)).unwrap();
+    let ids = wait(project.begin([call.clone()])).unwrap();
 
-    project.settle(&ids, &Ending { ids: &[(list("a"), "L1".into())], ..ending(Settled::Done) }, &[]).unwrap();
+    wait(project.settle(ids.clone(), Ending { ids: vec![(list("a"), "L1".into())], ..ending(Settled::Done) })).unwrap();
 
     assert_eq!(project.server_id(&list("a")).unwrap(), id("L1"));
     let rename = Intent { from: Some("a".into()), ..intent(Action::Rename, &list("b")) };
-    project.note_calls(&[rename], &ending(Settled::Done), &[]).unwrap();
+    wait(project.note_calls([rename], ending(Settled::Done))).unwrap();
     assert_eq!((project.server_id(&list("a")).unwrap(), project.server_id(&list("b")).unwrap()), (None, id("L1")));
     project.note_ids([(&list("b"), &"L2".into()), (&list("nobody's"), &"L3".into())]).unwrap();
     assert_eq!(project.server_ids().unwrap(), [(list("b"), "L2".into())].into());
     // Made anew, it has another one, which nobody knows yet.
-    project.note_calls(&[intent(Action::Create, &list("b"))], &ending(Settled::Done), &[]).unwrap();
+    wait(project.note_calls([intent(Action::Create, &list("b"))], ending(Settled::Done))).unwrap();
     assert_eq!(project.server_id(&list("b")).unwrap(), None);
     project.disown(&[list("b")]).unwrap();
     assert_eq!(project.server_ids().unwrap(), [].into());

@@ -33,7 +33,7 @@ pub(super) async fn attempt(target: &Target, kind: &'static dyn Kind, part: &'st
     loop {
         let (reader, writer) = match target.looks.leave(target).await {
             Ok(leave) => leave,
-            Err(error) => return unseen(target, work, &error),
+            Err(error) => return unseen(target, work, &error).await,
         };
         let at = Instant::now();
         let live = match read(&reader, kind, part, task).await {
@@ -50,7 +50,7 @@ pub(super) async fn attempt(target: &Target, kind: &'static dyn Kind, part: &'st
             Err(error @ descope::Error::Rejected { .. }) => {
                 return Conclusion::all(work, &Verdict::Park { message: error.to_string() });
             }
-            Err(error) => return unseen(target, work, &error),
+            Err(error) => return unseen(target, work, &error).await,
         };
         let Some(plan::Afresh { write, fields }) = plan::afresh(kind, part, task, &live) else {
             target.deep.forget(&task.slot.key, part.name);

@@ -180,7 +180,7 @@ pub(super) async fn once(target: &Target, kind: &'static dyn Kind, tasks: &[&Tas
     // It may wait long for the rate limit.
     let client = target.client.begun_by(move || {
         sent.send_replace(Instant::now());
-        true
+        std::future::ready(true)
     });
     let names: BTreeSet<Key> = tasks.iter().flat_map(|task| [present_key(task), task.slot.key.clone()]).collect();
     let mut documents = observed::all(&client, kind, &names.into_iter().collect::<Vec<_>>()).await?;

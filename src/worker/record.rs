@@ -40,8 +40,8 @@ use serde_json::Value;
 use serde_json::json;
 use std::borrow::Cow;
 use std::sync::Arc;
-use std::sync::OnceLock;
 use std::time::Duration;
+use tokio::sync::OnceCell;
 use tokio::time::Instant;
 
 /// Tells what is sent apart from what else could be.
@@ -65,14 +65,26 @@ pub(super) struct Sending {
     target: Target,
     intents: Arc<[Intent]>,
     is_repeatable: bool,
-    noted: Arc<OnceLock<Noted>>,
+    noted: Arc<OnceCell<Noted>>,
 }
 
 /// What was written down right before a call was sent.
 struct Noted {
     at: Instant,
     /// None where an update went on without; the text says why nothing was sent.
-    ids: Result<Vec<IntentId>, String>,
+    ids: Result<Arc<[IntentId]>, String>,
+}
+
+async fn begin(state: &ProjectState, intents: Arc<[Intent]>, is_repeatable: bool) -> Noted {
+    let ids = match state.begin(intents).await {
+        Ok(ids) => Ok(ids.into()),
+        Err(error) if is_repeatable => {
+            tracing::error!(%error, "cannot write the state; updates go on without it");
+            Ok(Arc::default())
+        }
+        Err(error) => Err(format!("nothing is created, renamed or deleted meanwhile: {error}")),
+    };
+    Noted { at: Instant::now(), ids }
 }
 
 impl Sending {
@@ -91,18 +103,10 @@ impl Sending {
     pub fn client(&self) -> Client {
         let (state, intents) = (self.target.state.clone(), Arc::clone(&self.intents));
         let (noted, is_repeatable) = (Arc::clone(&self.noted), self.is_repeatable);
-        let begin = move || {
-            let ids = match state.begin(&intents) {
-                Ok(ids) => Ok(ids),
-                Err(error) if is_repeatable => {
-                    tracing::error!(%error, "cannot write the state; updates go on without it");
-                    Ok(Vec::new())
-                }
-                Err(error) => Err(format!("nothing is created, renamed or deleted meanwhile: {error}")),
-            };
-            Noted { at: Instant::now(), ids }
-        };
-        self.target.client.begun_by(move || noted.get_or_init(&begin).ids.is_ok())
+        self.target.client.begun_by(move || {
+            let (state, intents, noted) = (state.clone(), Arc::clone(&intents), Arc::clone(&noted));
+            async move { noted.get_or_init(|| begin(&state, intents, is_repeatable)).await.ids.is_ok() }
+        })
     }
 
     /// Why it was not sent, where that is the state's fault.
@@ -112,18 +116,17 @@ impl Sending {
 
     /// It took effect: with that, what is owned, the ids that Descope gave it, and the fingerprints of what cannot be read
     /// back.
-    pub fn done(
+    pub async fn done(
         &self,
         kind: &dyn Kind,
         tasks: &NonEmpty<&Task>,
         answers: &[Answer],
         secrets: Vec<Remembered>,
-        kept: &[(String, Digest)],
+        kept: Vec<(String, Digest)>,
     ) {
-        let sent = tasks.iter().flat_map(|task| unreadable(&self.target, kind, task)).chain(secrets);
-        let sent: Vec<_> = sent.collect();
-        let reset: Vec<_> = tasks.iter().flat_map(|task| reset(kind, task)).collect();
-        let written: Vec<_> = tasks.iter().flat_map(|task| written(&self.target, task)).collect();
+        let sent = tasks.iter().flat_map(|task| unreadable(&self.target, kind, task)).chain(secrets).collect();
+        let reset = tasks.iter().flat_map(|task| reset(kind, task)).collect();
+        let written = tasks.iter().flat_map(|task| written(&self.target, task)).collect();
         for task in tasks {
             self.target.recent.note(task, task.fields.iter().filter(|change| is_listed(kind, change)));
             if !matches!(task.action, Action::Create | Action::Delete) {
@@ -131,9 +134,9 @@ impl Sending {
             }
         }
         let made = tasks.iter().zip(answers).filter(|(task, _)| task.action == Action::Create);
-        let ids: Vec<_> = made.filter_map(|(task, answer)| Some((task.slot.key.clone(), answer.id.clone()?))).collect();
-        let ending = self.ending(Settled::Done, "");
-        self.end(&Ending { written: &written, reset: &reset, ids: &ids, kept, ..ending }, &sent);
+        let ids = made.filter_map(|(task, answer)| Some((task.slot.key.clone(), answer.id.clone()?))).collect();
+        let ending = Ending { written, sent, reset, ids, kept, ..self.ending(Settled::Done, "") };
+        let is_repeated = self.end(ending).await;
         // What was read of it before is of before.
         tasks.iter().for_each(|task| self.target.deep.forget(&task.slot.key, task.slot.part));
         // What Descope made of a document is what it shows after the drain.
@@ -141,17 +144,13 @@ impl Sending {
             self.target.unread.send_replace(true);
         }
         // Was it answered and not kept, or changed back since? A look soon after tells.
-        let is_repeated = |written: &Written| {
-            let effect = self.target.state.effect(&written.key, &written.path).ok().flatten();
-            effect.is_some_and(|effect| effect.times > 1)
-        };
-        if matches!(tasks.head.action, Action::Update | Action::Delete) && written.iter().any(is_repeated) {
+        if matches!(tasks.head.action, Action::Update | Action::Delete) && is_repeated {
             self.target.look_again.fire(Trigger::Interval);
         }
     }
 
     /// It was sent and not carried out, or not answered: then whether it took effect is found out later.
-    pub fn failed(&self, error: &descope::Error) {
+    pub async fn failed(&self, error: &descope::Error) {
         let is_batch = self.intents.len() > 1;
         let is_in_doubt = is_batch && matches!(error, descope::Error::Rejected { .. });
         let is_apart = is_in_doubt || is_batch && error.is_forbidden();
@@ -160,27 +159,27 @@ impl Sending {
         } else {
             (Settled::NotDone, error.to_string())
         };
-        let ending = self.ending(settled, &message);
+        let ending = self.ending(settled, message);
         match self.noted.get().map(|noted| &noted.ids) {
             // An outage: the trail says that it was tried.
             Some(Ok(_)) if !error.was_sent() && error.is_transient() => {
-                self.end(&self.ending(Settled::NotSent, &error.to_string()), &[]);
+                self.end(self.ending(Settled::NotSent, error.to_string())).await;
             }
-            Some(Ok(ids)) if !error.was_sent() => said(self.target.state.drop_calls(ids)),
+            Some(Ok(ids)) if !error.was_sent() => said(self.target.state.drop_calls(Arc::clone(ids)).await),
             Some(Ok(ids)) if (is_in_doubt || error.may_have_taken_effect()) && !ids.is_empty() => {
-                said(self.target.state.note_unclear(ids, &ending));
+                said(self.target.state.note_unclear(Arc::clone(ids), ending).await);
             }
-            Some(Ok(_)) => self.end(&ending, &[]),
+            Some(Ok(_)) => drop(self.end(ending).await),
             Some(Err(_)) | None => {}
         }
     }
 
     /// It took effect, and what its answer was for is lost. It stays open, so that it is never sent again.
-    pub fn lost(&self, key: &Key, id: Option<&Arc<str>>, why: &str) {
-        let ids: Vec<_> = id.map(|id| (key.clone(), Arc::clone(id))).into_iter().collect();
-        let ending = Ending { ids: &ids, ..self.ending(Settled::NotDone, why) };
+    pub async fn lost(&self, key: &Key, id: Option<&Arc<str>>, why: &str) {
+        let ids = id.map(|id| (key.clone(), Arc::clone(id))).into_iter().collect();
+        let ending = Ending { ids, ..self.ending(Settled::NotDone, why) };
         if let Some(Ok(open)) = self.noted.get().map(|noted| &noted.ids) {
-            said(self.target.state.note_unclear(open, &ending));
+            said(self.target.state.note_unclear(Arc::clone(open), ending).await);
         }
     }
 
@@ -189,16 +188,17 @@ impl Sending {
         said(self.target.state.close_apart(&self.intents));
     }
 
-    fn ending<'a>(&self, settled: Settled, message: &'a str) -> Ending<'a> {
+    fn ending(&self, settled: Settled, message: impl Into<String>) -> Ending {
         let duration = self.noted.get().map_or(Duration::ZERO, |noted| noted.at.elapsed());
         Ending::of(settled, message, duration)
     }
 
-    fn end(&self, ending: &Ending<'_>, sent: &[Remembered]) {
+    /// True where what was written was written before, and no look has shown it since.
+    async fn end(&self, ending: Ending) -> bool {
         said(match self.noted.get().map(|noted| &noted.ids) {
-            Some(Ok(ids)) if !ids.is_empty() => self.target.state.settle(ids, ending, sent),
-            Some(_) | None => self.target.state.note_calls(&self.intents, ending, sent),
-        });
+            Some(Ok(ids)) if !ids.is_empty() => self.target.state.settle(Arc::clone(ids), ending).await,
+            Some(_) | None => self.target.state.note_calls(Arc::clone(&self.intents), ending).await,
+        })
     }
 }
 
@@ -209,10 +209,10 @@ pub(super) fn blocked(target: &Target, tasks: &NonEmpty<Task>) {
 }
 
 /// The look that has to come before these failed: the trail says that they were to be sent.
-pub(super) fn not_sent(target: &Target, work: &Work, message: &str) {
+pub(super) async fn not_sent(target: &Target, work: &Work, message: &str) {
     let intents: Vec<Intent> = work.tasks.iter().map(|task| intent(target, task, work.attempts)).collect();
     let ending = Ending::of(Settled::NotSent, message, Duration::ZERO);
-    said(target.state.note_calls(&intents, &ending, &[]));
+    said(target.state.note_calls(intents, ending).await);
 }
 
 /// A look found these done by an earlier try.
@@ -229,10 +229,11 @@ pub(super) const LANDED: &str = "its answer was lost; it is there";
 /// The same for a try that was refused.
 pub(super) const DONE_THOUGH_REFUSED: &str = "refused with its batch, and carried out all the same";
 
-fn said(result: Result<(), state::Error>) {
-    if let Err(error) = result {
+fn said<T: Default>(result: Result<T, state::Error>) -> T {
+    result.unwrap_or_else(|error| {
         tracing::error!(%error, "cannot write the state; what was just done is looked up again");
-    }
+        T::default()
+    })
 }
 
 fn intent(target: &Target, task: &Task, attempts: u32) -> Intent {
