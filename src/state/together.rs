@@ -114,28 +114,27 @@ impl Drop for Serving<'_> {
 
 impl State {
     fn serve(&self) {
+        // Outlives `serving`: whoever learns of a defect by it finds the line free.
+        let mut group;
         let serving = Serving(&self.shared.together);
         loop {
-            let group = serving.0.next();
+            group = serving.0.next();
             if group.is_empty() {
                 return;
             }
-            self.write_group(group);
+            let written = self.write_group(&mut group);
+            for (write, written) in group.drain(..).zip(written) {
+                write.tell(written);
+            }
         }
     }
 
-    fn write_group(&self, mut group: Vec<Box<dyn Write>>) {
-        if group.len() > 1 && self.add_all(&mut group).is_ok() {
-            for write in group {
-                write.tell(self.noted(Ok(())));
-            }
-            return;
+    fn write_group(&self, group: &mut [Box<dyn Write>]) -> Vec<Result<(), Error>> {
+        if group.len() > 1 && self.add_all(group).is_ok() {
+            return group.iter().map(|_| self.noted(Ok(()))).collect();
         }
         // What spoilt it for all is found where each stands alone.
-        for mut write in group {
-            let written = self.noted(self.add_all(slice::from_mut(&mut write)));
-            write.tell(written);
-        }
+        group.iter_mut().map(|write| self.noted(self.add_all(slice::from_mut(write)))).collect()
     }
 
     fn add_all(&self, group: &mut [Box<dyn Write>]) -> Result<(), Error> {
