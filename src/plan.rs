@@ -228,6 +228,8 @@ pub struct Plan {
     pub waiting_creates: BTreeSet<&'static str>,
     /// Kinds of which a rename cannot be carried out: what is to be deleted of them may be its other half.
     pub refused_renames: BTreeSet<&'static str>,
+    /// Renames (old, new) of which both names are there.
+    pub rivals: Vec<(Key, Key)>,
     /// Of those that are refused: Descope answered twice that the write was done, and keeps something else.
     pub without_effect: BTreeSet<Key>,
     /// What is declared, observed, and seen for the first time.

@@ -430,6 +430,7 @@ impl Reconciler {
         }
         self.adopt(&desired, &plan, &gone, first_contact);
         self.note_effects(&desired, &plan, &unconfirmed);
+        self.note_renames(&desired, &plan, &unconfirmed);
         self.note_outlived(&outlived);
         self.memory.unconfirmed = unconfirmed;
         self.note_held(&mut plan);

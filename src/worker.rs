@@ -540,8 +540,8 @@ async fn judge(target: &Target, kind: &'static dyn Kind, tasks: &NonEmpty<&Task>
         (true, 1) if tasks.head.action == Action::Create => {
             judge_refused_create(target, kind, tasks.head, message).await
         }
-        (true, 1) if tasks.head.action == Action::Delete => {
-            judge_refused_delete(target, kind, tasks.head, message).await
+        (true, 1) if matches!(tasks.head.action, Action::Delete | Action::Rename) => {
+            judge_refused_removal(target, kind, tasks.head, message).await
         }
         (true, 1) => Upshot::Refused(message),
         (true, _) => Upshot::InDoubt(message),
@@ -565,16 +565,17 @@ async fn judge_refused_create(target: &Target, kind: &'static dyn Kind, task: &T
     }
 }
 
-/// Nor how it words "not found", so a refused delete is followed by a look as well. What is gone is done. What the list
-/// shows still, though a delete of just that was answered before, is looked at again and again: lists lag behind.
-async fn judge_refused_delete(target: &Target, kind: &'static dyn Kind, task: &Task, message: String) -> Upshot {
+/// Nor how it words "not found", so a refused delete or rename is followed by a look as well. What is gone, or bears its new
+/// name, is done. What the list shows still, though a call of just that was answered before, is looked at again and again:
+/// lists lag behind.
+async fn judge_refused_removal(target: &Target, kind: &'static dyn Kind, task: &Task, message: String) -> Upshot {
     match look::twice_where_needed(target, kind, std::iter::once(task), look::has_landed).await {
         Ok(look) if look::has_landed(task, &look.live) => {
             target.look_again.fire(Trigger::Interval);
             Upshot::Each(Verdict::Done)
         }
         Ok(_) if record::was_answered(&target.state, task) => {
-            let message = format!("{message}; its delete was answered as done before, so the list may lag behind");
+            let message = format!("{message}; the same call was answered as done before, so the list may lag behind");
             Upshot::Each(Verdict::Retry { message, ambiguous: true })
         }
         Ok(_) => Upshot::Refused(message),

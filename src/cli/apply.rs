@@ -268,6 +268,7 @@ fn enqueue(parts: &Parts, desired_states: &[Arc<Desired>], plans: Vec<Planned>, 
             project.reconciler.adopt(desired, &plan, &gone, first_contact);
         }
         project.reconciler.note_effects(desired, &plan, &unconfirmed);
+        project.reconciler.note_renames(desired, &plan, &unconfirmed);
         let loader = project.reconciler.loader.as_ref();
         let revision = loader.and_then(Loader::revision).unwrap_or_default();
         let commit = loader.and_then(Loader::commit_in_force);

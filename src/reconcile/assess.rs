@@ -220,7 +220,7 @@ impl Assessor {
             let is_news = owned.remove(&intent.key).is_some() && intent.approval.is_none();
             windows.entry(intent.key.kind).or_default().deleted += usize::from(is_news);
         }
-        let undone = self.undone(desired, &observed);
+        let undone = self.undone(desired, &observed, &mut unconfirmed);
         for key in undone.keys() {
             owned.entry(key.clone()).or_default();
         }
@@ -598,6 +598,11 @@ pub fn is_fresh(created: SystemTime, now: SystemTime) -> bool {
 /// Is `since` at least that long ago? A clock that was set back proves nothing.
 pub fn has_passed(since: SystemTime, wait: Duration, now: SystemTime) -> bool {
     wait.is_zero() || now.duration_since(since).is_ok_and(|age| age >= wait)
+}
+
+/// What is left of a wait that began at `since`; `None` once it is over.
+pub fn still_to_pass(since: SystemTime, wait: Duration, now: SystemTime) -> Option<Duration> {
+    (!has_passed(since, wait, now)).then(|| wait.saturating_sub(now.duration_since(since).unwrap_or_default()))
 }
 
 fn refusal(observed: &Observed) -> Option<descope::Error> {

@@ -1,7 +1,7 @@
 //! Answered is not done: what Descope says it wrote, and does not keep, is told instead of sent for ever.
 
 use super::assess::Assessor;
-use super::assess::has_passed;
+use super::assess::still_to_pass;
 use crate::desired::Desired;
 use crate::observed::Observed;
 use crate::plan;
@@ -15,9 +15,11 @@ use crate::resource::Key;
 use crate::state::ProjectState;
 use crate::worker;
 use crate::worker::recent::LAG;
+use crate::worker::recent::Unconfirmed;
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
+use tokio::time::Instant;
 
 /// So often the same write is answered before it is believed to have no effect.
 const TRIES: u32 = 2;
@@ -48,7 +50,12 @@ impl Assessor {
 
     /// What is there although its delete was answered, as it was and not made anew, and how often that was sent: it is ours
     /// still.
-    pub(super) fn undone(&self, desired: &Desired, observed: &Observed) -> BTreeMap<Key, u32> {
+    pub(super) fn undone(
+        &self,
+        desired: &Desired,
+        observed: &Observed,
+        unconfirmed: &mut Unconfirmed,
+    ) -> BTreeMap<Key, u32> {
         let Some(state) = &self.state else { return BTreeMap::new() };
         let in_doubt = self.known(ProjectState::deletes_in_doubt);
         let mut undone = BTreeMap::new();
@@ -59,10 +66,14 @@ impl Assessor {
                 let Some(key) = kind.key(document).filter(|key| !desired.resources.contains_key(key)) else { continue };
                 let Some(effect) = in_doubt.get(&key) else { continue };
                 let now = worker::deleted(state, plan::digest(kind, document), plan::incarnation(kind, document));
+                if effect.before != now {
+                    continue;
+                }
                 // Lists lag behind, also behind what another process wrote.
-                let at = self.known(|state| state.deleted_at(&key));
-                if effect.before == now && at.is_none_or(|at| has_passed(at, LAG, state.now())) {
-                    undone.insert(key, effect.times);
+                let lag = self.known(|state| state.deleted_at(&key)).and_then(|at| still_to_pass(at, LAG, state.now()));
+                match lag {
+                    None => drop(undone.insert(key, effect.times)),
+                    Some(lag) => unconfirmed.note(Some((key, None, Instant::now() + lag))),
                 }
             }
         }
@@ -87,7 +98,9 @@ fn is_without_effect(state: &ProjectState, change: &Change) -> bool {
         })
     };
     // One that is held is told as that.
-    change.action == Action::Update && change.held.is_none() && change.fields.iter().all(is_kept)
+    matches!(change.action, Action::Update | Action::Rename)
+        && change.held.is_none()
+        && change.fields.iter().all(is_kept)
 }
 
 fn message(fields: &[FieldChange]) -> String {

@@ -142,6 +142,21 @@ impl Reconciler {
         }
     }
 
+    /// Which of the renames that were answered this look shows to be done, and which not.
+    pub fn note_renames(&self, desired: &Desired, plan: &Plan, unconfirmed: &Unconfirmed) {
+        let is_seen = |new: &Key| {
+            let is_believed = !plan.shrunk.contains(new.kind) && !plan.waiting.contains(new.kind);
+            is_believed && plan.present.contains(new) && !unconfirmed.keys.contains_key(new)
+        };
+        let renames = desired.resources.values().filter_map(|declared| {
+            Some((Key { name: declared.renamed_from.clone()?, ..declared.key.clone() }, declared.key.clone()))
+        });
+        let done: Vec<(Key, Key)> = renames.filter(|(old, new)| is_seen(new) && !plan.present.contains(old)).collect();
+        if let Err(error) = self.state.note_renames(&done, &plan.rivals) {
+            tracing::error!(%error, "cannot write down which renames took effect");
+        }
+    }
+
     /// What is gone from Descope and from the files is owned no more, unless so much is gone that the list is not
     /// believed. An approval of what that held is one of the loss as well.
     fn disown_lost(

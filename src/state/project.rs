@@ -84,11 +84,36 @@ impl ProjectState {
         self.write(|transaction, id| keys.iter().try_for_each(|key| disown(transaction, id, key)))
     }
 
-    /// Was this rename done by us?
+    /// Was this rename done by us, and seen to be?
     pub fn was_renamed(&self, old: &Key, new: &Key) -> Result<bool, Error> {
-        let sql = "SELECT 1 FROM renamed WHERE project = ? AND kind = ? AND tenant = ? AND old = ? AND new = ?";
+        let sql =
+            "SELECT 1 FROM renamed WHERE project = ? AND kind = ? AND tenant = ? AND old = ? AND new = ? AND seen";
         self.read(|connection, id| {
             connection.prepare_cached(sql)?.exists(params![id, new.kind, tenant(new), old.name, new.name])
+        })
+    }
+
+    /// What a look shows of renames (old, new) that were answered: these took effect, and of those both names are there, so
+    /// that it was somebody else who made the new one.
+    pub fn note_renames(&self, done: &[(Key, Key)], undone: &[(Key, Key)]) -> Result<(), Error> {
+        let of_one = "WHERE project = ? AND kind = ? AND tenant = ? AND old = ? AND new = ? AND NOT seen";
+        let (see, forget) = (format!("UPDATE renamed SET seen = 1 {of_one}"), format!("DELETE FROM renamed {of_one}"));
+        let open = "SELECT 1 FROM renamed WHERE project = ? AND NOT seen";
+        if !self.read(|connection, id| connection.prepare_cached(open)?.exists([id]))? {
+            return Ok(());
+        }
+        self.write(|transaction, id| {
+            for (old, new) in done {
+                let row = params![id, new.kind, tenant(new), old.name, new.name];
+                transaction.prepare_cached(&see)?.execute(row)?;
+            }
+            for (old, new) in undone {
+                let row = params![id, new.kind, tenant(new), old.name, new.name];
+                if transaction.prepare_cached(&forget)?.execute(row)? > 0 {
+                    take_along(transaction, id, &new.name, old)?;
+                }
+            }
+            Ok(())
         })
     }
 
@@ -303,8 +328,15 @@ pub(super) fn disown(transaction: &Transaction<'_>, id: i64, key: &Key) -> rusql
 
 pub(super) fn rename(transaction: &Transaction<'_>, id: i64, old: &str, new: &Key) -> rusqlite::Result<()> {
     transaction
-        .prepare_cached("INSERT OR IGNORE INTO renamed (project, kind, tenant, old, new) VALUES (?, ?, ?, ?, ?)")?
+        .prepare_cached(
+            "INSERT OR REPLACE INTO renamed (project, kind, tenant, old, new, seen) VALUES (?, ?, ?, ?, ?, 0)",
+        )?
         .execute(params![id, new.kind, tenant(new), old, new.name])?;
+    take_along(transaction, id, old, new)
+}
+
+/// What is known by the old name speaks of the new one.
+fn take_along(transaction: &Transaction<'_>, id: i64, old: &str, new: &Key) -> rusqlite::Result<()> {
     for table in ["owned", "sent", "written"] {
         let sql = format!(
             "UPDATE OR REPLACE {table} SET name = ? WHERE project = ? AND kind = ? AND tenant = ? AND name = ?"

@@ -274,6 +274,10 @@ const MIGRATIONS: &[&str] = &[
         PRIMARY KEY (project, path)
     ) STRICT, WITHOUT ROWID;
 ",
+    "
+    -- Did a look show the new name without the old one? What is answered is not yet done.
+    ALTER TABLE renamed ADD COLUMN seen INTEGER NOT NULL DEFAULT 1;
+",
 ];
 
 /// The version that this binary reads and writes.

@@ -169,10 +169,33 @@ fn a_rename_takes_along_what_is_known_and_is_remembered() {
 
     assert_eq!(project.inventory().unwrap().into_iter().collect::<Vec<_>>(), [(role("new"), owned)]);
     assert_eq!(project.sent_digest(&role("new"), "secret").unwrap(), Some([1; 32]));
-    assert!(project.was_renamed(&role("old"), &role("new")).unwrap());
-    assert!(!project.was_renamed(&role("new"), &role("old")).unwrap());
+    let (old, new) = (role("old"), role("new"));
+    assert!(!project.was_renamed(&old, &new).unwrap(), "answered is not done");
+    project.note_renames(&[(old.clone(), new.clone())], &[]).unwrap();
+    assert!(project.was_renamed(&old, &new).unwrap());
+    assert!(!project.was_renamed(&new, &old).unwrap());
+    project.note_renames(&[], &[(old.clone(), new.clone())]).unwrap();
+    assert!(project.was_renamed(&old, &new).unwrap(), "whoever has the old name by now is somebody else");
     let in_tenant = |name| Key::in_tenant("roles", "acme", name);
     assert!(!project.was_renamed(&in_tenant("old"), &in_tenant("new")).unwrap());
+}
+
+#[test]
+fn a_rename_that_was_answered_and_not_done_is_taken_back() {
+    let dir = TempDir::new().unwrap();
+    let project = of(&State::open(dir.path()).unwrap());
+    let (old, new) = (role("old"), role("new"));
+    project.own(&[plain(&old)]).unwrap();
+    project.set_sent(&[(old.clone(), "secret".into(), [1; 32])]).unwrap();
+    let rename = Intent { from: Some("old".into()), ..intent(Action::Rename, &new) };
+    let ids = wait(project.begin([rename])).unwrap();
+    wait(project.settle(ids, ending(Settled::Done))).unwrap();
+
+    project.note_renames(&[], &[(old.clone(), new.clone())]).unwrap();
+
+    assert!(!project.was_renamed(&old, &new).unwrap());
+    assert_eq!(project.inventory().unwrap().into_keys().collect::<Vec<_>>(), [old.clone()]);
+    assert_eq!(project.sent_digest(&old, "secret").unwrap(), Some([1; 32]));
 }
 
 #[test]
@@ -215,6 +238,7 @@ fn a_settled_call_changes_the_inventory_only_if_it_took_effect() {
     assert_eq!(inventory.keys().map(|key| &*key.name).collect::<Vec<_>>(), ["new", "newer", "stays"]);
     let age = inventory[&role("new")].created_at.unwrap().elapsed().unwrap();
     assert!(age < Duration::from_secs(60), "{age:?}");
+    project.note_renames(&[(role("old"), role("newer"))], &[]).unwrap();
     assert!(project.was_renamed(&role("old"), &role("newer")).unwrap());
     assert!(project.open_intents().unwrap().is_empty());
 }

@@ -235,7 +235,8 @@ impl Unconfirmed {
         self.until = self.until.max(other.until);
     }
 
-    fn note(&mut self, one: Option<(Key, Option<u64>, Instant)>) {
+    /// One more.
+    pub fn note(&mut self, one: Option<(Key, Option<u64>, Instant)>) {
         let Some((key, digest, until)) = one else { return };
         self.keys.insert(key, digest);
         self.until = self.until.max(Some(until));

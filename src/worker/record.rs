@@ -49,10 +49,20 @@ pub fn fingerprint(state: &ProjectState, write: &Write) -> Digest {
     state.fingerprint(&write.body().map_or(Value::Null, |body| Value::Object(body.clone())))
 }
 
-/// Was a delete of just this answered as done before, and is there no look yet that shows it?
+/// Was a delete or rename of just this answered as done before, and is there no look yet that shows it?
 pub(super) fn was_answered(state: &ProjectState, task: &Task) -> bool {
-    let effect = state.effect(&task.slot.key, DELETED).ok().flatten();
-    effect.is_some_and(|effect| effect.before == deleted(state, task.seen, task.incarnation))
+    let key = &task.slot.key;
+    let effect = |path: &str| state.effect(key, path).ok().flatten();
+    match &task.write {
+        Write::Delete { .. } => {
+            effect(DELETED).is_some_and(|effect| effect.before == deleted(state, task.seen, task.incarnation))
+        }
+        Write::Overwrite { from, .. } => {
+            let name = resource::kind(key.kind).and_then(|kind| kind.spec().identity.field).and_then(effect);
+            name.is_some_and(|effect| effect.before == state.fingerprint(&Value::from(&**from)))
+        }
+        Write::Create(_) | Write::Patch(_) => false,
+    }
 }
 
 /// What a delete was to take away: its content, and which of all that ever had its name. Digests, as of a task.
@@ -144,7 +154,7 @@ impl Sending {
             self.target.unread.send_replace(true);
         }
         // Was it answered and not kept, or changed back since? A look soon after tells.
-        if matches!(tasks.head.action, Action::Update | Action::Delete) && is_repeated {
+        if matches!(tasks.head.action, Action::Update | Action::Rename | Action::Delete) && is_repeated {
             self.target.look_again.fire(Trigger::Interval);
         }
     }
@@ -302,10 +312,10 @@ fn written(target: &Target, task: &Task) -> Vec<Written> {
             before: deleted(&target.state, task.seen, task.incarnation),
         }];
     }
+    let identity = resource::kind(task.slot.key.kind).and_then(|kind| kind.spec().identity.field);
     let is_told = |change: &&FieldChange| match (task.action, &change.to) {
-        (Action::Create, to @ (Value::String(_) | Value::Array(_))) | (Action::Update | Action::Rename, to) => {
-            to.as_str() != Some(&*task.slot.key.name)
-        }
+        (Action::Create, Value::String(_) | Value::Array(_)) => Some(&*change.path) != identity,
+        (Action::Update | Action::Rename, _) => true,
         (Action::Create | Action::Delete, _) => false,
     };
     // What is shown in place of a secret tells nothing of it.

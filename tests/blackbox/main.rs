@@ -60,6 +60,7 @@ mod prometheus;
 mod readonly;
 mod recommit;
 mod referenced;
+mod renamed;
 mod sealed;
 mod secrets;
 mod shown;

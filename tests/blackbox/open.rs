@@ -69,6 +69,7 @@ const ELSEWHERE: &[(&str, &str)] = &[
     ("limitBy", "here"),
     ("normalizes", "effect.rs"),
     ("readDelay", "late.rs"),
+    ("renameCollision", "renamed.rs"),
     ("themeReplaces", "documents.rs"),
     ("tenantAttributes", "here"),
     ("uniqueTenantNames", "here"),
@@ -82,7 +83,6 @@ const NO_QUESTION: &[(&str, &str)] = &[
     ("answersPerConnection", "what goes wrong on the way"),
     ("managementKey", "the key of a test"),
     ("licenseTier", "is sent back as it came"),
-    ("renameCollision", "no rename goes onto a name that is seen to live"),
     ("emptyRoleDelete", "such a call cannot be written down"),
     ("emptyPermissionDelete", "such a call cannot be written down"),
 ];

@@ -97,8 +97,8 @@ fn a_rename_onto_something_that_exists_is_refused() {
     assert!(plan.changes.is_empty());
     assert_eq!(
         plan.refused[0].message,
-        "renamedFrom: both roles/old and roles/new exist in Descope; delete one there, or remove the renamedFrom line \
-         to keep both"
+        "renamedFrom: both roles/old and roles/new exist in Descope; delete one there, or declare both without the line to \
+         keep them"
     );
 }
 
