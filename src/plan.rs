@@ -33,6 +33,7 @@ mod renames;
 pub mod render;
 mod task;
 pub mod ties;
+pub mod waits;
 mod undeclared;
 pub mod window;
 pub mod write;

@@ -370,11 +370,12 @@ impl Queue {
         state.core.lane(project).map_or_else(Vec::new, |lane| problems::of(lane, Instant::now(), SystemTime::now()))
     }
 
-    /// Adds every task of a project that is not done, with the reason. `turn`: what those wait for that only wait for that.
-    pub fn waits(&self, project: &str, turn: &Turn, waits: &mut Waits) {
+    /// Adds every task of a project that is not done and of a resource that is `wanted`, with the reason. `turn`: what those wait for that
+    /// only wait for that.
+    pub fn waits(&self, project: &str, turn: &Turn, wanted: &dyn Fn(&Key) -> bool, waits: &mut Waits) {
         let state = self.lock();
         if let Some(lane) = state.core.lane(project) {
-            waits::of(lane, turn, Instant::now(), SystemTime::now(), waits);
+            waits::of(lane, turn, (Instant::now(), SystemTime::now()), wanted, waits);
         }
     }
 

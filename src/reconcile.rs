@@ -726,6 +726,7 @@ impl Reconciler {
     fn note_waits(&mut self, plan: &Plan) {
         let now = self.state.now();
         let waiting = plan.waits.iter().map(|(key, _, _)| key).chain(&plan.unlisted);
+        let waiting = waiting.chain(plan.refused.iter().map(|refusal| &refusal.key));
         let waiting = waiting.chain(self.memory.unconfirmed.keys.keys());
         let since = |key: &Key| self.memory.waits.get(key).copied().unwrap_or(now);
         self.memory.waits = waiting.map(|key| (key.clone(), since(key))).collect();

@@ -148,7 +148,8 @@ pub async fn run(config: Config, args: PlanArgs, redactor: &Redactor) -> anyhow:
             tracing::error!(project = &*project.name, %reason, "this project is refused; the others go on");
         }
         is_complete &= assessment.plan.unobserved.is_empty();
-        reports.push(ProjectReport::new(&project.name, &assessment.plan, settings::pace(&config)));
+        let report = ProjectReport::new(&project.name, &assessment.plan, settings::pace(&config));
+        reports.push(report.with_waits(&assessment.plan));
     }
     let report = Report::new(reports);
     show(&report, args.output)?;
@@ -175,6 +176,7 @@ pub async fn of_daemon(overrides: &Overrides, args: &PlanArgs, redactor: &Redact
     args.selection.kinds()?;
     for project in &mut report.projects {
         project.changes.retain(|change| args.selection.wants_id(&change.kind, &change.id));
+        project.waits.retain(|wait| args.selection.wants_id(&wait.kind, &wait.id));
         project.refused.retain(|refused| args.selection.wants_id(&refused.kind, &refused.id));
         project.undeclared.retain(|one| args.selection.wants_id(&one.kind, &one.id));
     }

@@ -220,14 +220,14 @@ fn wait_for_parts(inputs: &Inputs<'_>, declared: &Declared, unread: &[&'static s
         let Declared { key, place, .. } = declared;
         let reason = inputs.observed.unread.get(&(key.clone(), part)).and_then(Option::as_ref);
         let what = if part.is_empty() { "it".to_owned() } else { format!("its {part}") };
-        let why = match reason {
-            Some(reason) => format!("{what} could not be read: {reason}"),
-            None => format!("{what} could not be read yet"),
+        let (word, why) = match reason {
+            Some(reason) => (Why::Unobserved, format!("{what} could not be read: {reason}")),
+            None => (Why::Rotation, format!("{what} could not be read yet")),
         };
         if plan.unread.len() < UNREAD_NAMED || reason.is_some() {
             plan.warnings.push(format!("{place}: {key} waits: {why}"));
         }
-        plan.waits.push((key.clone(), Why::Unobserved, why));
+        plan.waits.push((key.clone(), word, why));
         plan.unread.entry(key.clone()).or_default().insert(part);
     }
 }

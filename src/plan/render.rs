@@ -8,6 +8,7 @@ use super::Plan;
 use super::Refusal;
 use crate::resource::Action;
 use crate::telemetry::status::HoldStatus;
+use crate::telemetry::status::Wait;
 use crate::telemetry::status::rfc3339;
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -71,6 +72,12 @@ pub struct ProjectReport {
     pub holds: Vec<HoldStatus>,
     /// What the operator should know.
     pub warnings: Vec<String>,
+    /// What is not at rest, each with what it waits for.
+    #[serde(default)]
+    pub waits: Vec<Wait>,
+    /// How many wait for each reason, the ones included that are too many to be told.
+    #[serde(default)]
+    pub wait_counts: BTreeMap<Word, u64>,
     /// In the order in which they are sent.
     pub changes: Vec<ChangeReport>,
     /// Declarations that cannot be carried out until somebody changes something.
@@ -123,6 +130,9 @@ pub struct ChangeReport {
     /// What or who holds it, where the word does not say that.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub why: Option<String>,
+    /// RFC 3339: when time ends the wait; absent where it does not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<String>,
     /// What becomes different.
     pub fields: Vec<FieldReport>,
     /// Where the YAML declares it.
@@ -226,9 +236,11 @@ impl Pace {
 }
 
 impl ProjectReport {
-    /// Renders one plan.
+    /// Renders one plan; what waits for what is told later, see `waits`.
     pub fn new(name: &str, plan: &Plan, pace: Pace) -> Self {
         Self {
+            waits: Vec::new(),
+            wait_counts: BTreeMap::new(),
             name: name.to_owned(),
             fingerprint: plan.fingerprint.clone(),
             held: HeldReport::of(plan),
@@ -351,6 +363,14 @@ pub fn hold_text(hold: &HoldStatus) -> String {
     format!("{changes} held by {reason}{since}; ends with {ends_with}{until}")
 }
 
+/// Why something waits, since when and until when.
+pub fn wait_text(wait: &Wait) -> String {
+    let Wait { why, since, until, .. } = wait;
+    let since = since.as_ref().map_or_else(String::new, |since| format!("; since {since}"));
+    let until = until.as_ref().map_or_else(String::new, |until| format!("; until {until}"));
+    format!("{why}{since}{until}")
+}
+
 impl ChangeReport {
     /// Renders one change.
     pub fn new(change: &Change) -> Self {
@@ -360,6 +380,7 @@ impl ChangeReport {
             action: change.action.as_str().into(),
             held: change.held.as_ref().map(|hold| hold.as_str().into()),
             why: change.why.clone(),
+            until: change.until.map(rfc3339),
             fields: change.fields.iter().map(FieldReport::new).collect(),
             file: change.place.as_ref().map(|place| place.file.to_string()),
             line: change.place.as_ref().map(|place| place.line),

@@ -7,8 +7,10 @@ use super::render::Pace;
 use super::render::ProjectReport;
 use super::render::RefusedReport;
 use super::render::Word;
+use crate::telemetry::status::Wait;
 use schemars::JsonSchema;
 use serde::Serialize;
+use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 use std::collections::HashSet;
 
@@ -65,7 +67,15 @@ impl Window {
     }
 
     /// Adds what is left and wanted of one project.
-    pub fn add(&mut self, plan: &ProjectReport, unfinished: &Unfinished, wanted: &Wanted, pace: Pace) {
+    /// `tell` adds to it what its changes wait for.
+    pub fn add(
+        &mut self,
+        plan: &ProjectReport,
+        unfinished: &Unfinished,
+        wanted: &Wanted,
+        pace: Pace,
+        tell: impl FnOnce(&mut ProjectReport),
+    ) {
         if wanted.project.as_ref().is_some_and(|name| *name != plan.name) {
             return;
         }
@@ -90,25 +100,33 @@ impl Window {
             }
             self.matching += 1;
         }
-        let named = |kind: &Word, id: &str| is_named(kind, id, wanted, search.as_deref());
+        let named = |kind: &str, id: &str| is_named(kind, id, wanted, search.as_deref());
         let refused: Vec<RefusedReport> =
             plan.refused.iter().filter(|it| named(&it.kind, &it.id)).take(wanted.limit).cloned().collect();
         let undeclared: Vec<Identity> =
             plan.undeclared.iter().filter(|it| named(&it.kind, &it.id)).take(wanted.limit).cloned().collect();
-        let report = ProjectReport {
+        let mut report = ProjectReport {
             name: plan.name.clone(),
             fingerprint: plan.fingerprint.clone(),
             held: plan.held.clone(),
             holds: plan.holds.clone(),
             warnings: plan.warnings.iter().take(wanted.limit).cloned().collect(),
+            waits: Vec::new(),
+            wait_counts: BTreeMap::new(),
             changes,
             refused,
             undeclared,
             forecast: Forecast::new(calls.len(), plan.forecast.reads, pace),
             is_incomplete: plan.is_incomplete,
             is_without_effect: plan.is_without_effect,
-            approvable: std::collections::BTreeMap::new(),
+            approvable: BTreeMap::new(),
         };
+        tell(&mut report);
+        let is_shown = |wait: &Wait| report.changes.iter().any(|change| (&*change.kind, &change.id) == (&*wait.kind, &wait.id));
+        let (shown, others): (Vec<Wait>, Vec<Wait>) =
+            std::mem::take(&mut report.waits).into_iter().partition(is_shown);
+        let others = others.into_iter().filter(|wait| named(&wait.kind, &wait.id)).take(wanted.limit);
+        report.waits = shown.into_iter().chain(others).collect();
         self.projects.push(ProjectWindow {
             report,
             changes_total,
@@ -132,7 +150,7 @@ fn is_wanted(change: &ChangeReport, wanted: &Wanted, search: Option<&str>) -> bo
         && is_named(&change.kind, &change.id, wanted, search)
 }
 
-fn is_named(kind: &Word, id: &str, wanted: &Wanted, search: Option<&str>) -> bool {
+fn is_named(kind: &str, id: &str, wanted: &Wanted, search: Option<&str>) -> bool {
     wanted.kind.as_ref().is_none_or(|wanted| wanted == kind)
         && wanted.id.as_ref().is_none_or(|wanted| wanted == id)
         && search.is_none_or(|text| id.to_lowercase().contains(text))
@@ -150,6 +168,7 @@ mod tests {
             action: "update".into(),
             held: held.map(Into::into),
             why: None,
+            until: None,
             is_sent: held.is_none(),
             fields: Vec::new(),
             file: None,
@@ -159,6 +178,8 @@ mod tests {
         };
         ProjectReport {
             name: name.to_owned(),
+            waits: Vec::new(),
+            wait_counts: BTreeMap::new(),
             fingerprint: String::new(),
             held: None,
             holds: Vec::new(),
@@ -180,7 +201,7 @@ mod tests {
         let unfinished = HashSet::from([("roles".into(), "Editor".to_owned())]);
         let mut window = Window::new();
         for plan in [one, two] {
-            window.add(&plan, &unfinished, wanted, Pace::Free);
+            window.add(&plan, &unfinished, wanted, Pace::Free, |_| {});
         }
         let json = serde_json::to_value(window).unwrap();
         let projects = json["projects"].as_array().unwrap().iter();

@@ -5,6 +5,7 @@ use super::entry::Seen;
 use super::entry::Status;
 use super::lane::Lane;
 use super::problems;
+use crate::resource::Key;
 use crate::telemetry::status::Told;
 use crate::telemetry::status::Turn;
 use crate::telemetry::status::Waits;
@@ -13,10 +14,16 @@ use crate::telemetry::status::rfc3339;
 use std::time::SystemTime;
 use tokio::time::Instant;
 
-/// Every task of a project, the next first. `now` and `wall` are the same moment on both clocks.
-pub(super) fn of(lane: &Lane, turn: &Turn, now: Instant, wall: SystemTime, waits: &mut Waits) {
+/// Every task of a project whose resource is `wanted`, the next first. `now` and `wall` are the same moment on both clocks.
+pub(super) fn of(
+    lane: &Lane,
+    turn: &Turn,
+    (now, wall): (Instant, SystemTime),
+    wanted: &dyn Fn(&Key) -> bool,
+    waits: &mut Waits,
+) {
     let failed_makes = problems::failed_makes(lane);
-    for entry in lane.entries() {
+    for entry in lane.entries().filter(|entry| wanted(&entry.task.slot.key)) {
         let why = why(lane, entry, turn);
         waits.add(why, entry.task.slot.key.kind, || {
             let what = match (&entry.status, why) {

@@ -12,6 +12,7 @@ use crate::plan::Hold;
 use crate::plan::Plan;
 use crate::plan::render;
 use crate::plan::render::HeldReport;
+use crate::plan::waits;
 use crate::queue::PausedBy;
 use crate::resource;
 use crate::resource::Action;
@@ -251,7 +252,8 @@ impl Reconciler {
         self.metrics.suspended.with_label_values(&[&*project]).set(i64::from(suspended_until.is_some()));
         let suspensions = self.show_suspensions();
         let contested = self.contested();
-        let waits = self.waits(suspended_until);
+        let turn = self.turn_of_tasks(suspended_until);
+        let waits = self.waits(&turn);
         let host = self.assessor.client.limits().host;
         let plan = self.memory.plan.as_ref();
         let load = self.memory.load.as_ref();
@@ -262,6 +264,7 @@ impl Reconciler {
             status.wait_counts = waits.counts();
             status.waits = waits.rows();
             status.host = host;
+            status.turn = turn;
             status.suspended_until = suspended_until.map(rfc3339);
             status.suspensions = suspensions;
             status.contested = contested;
@@ -357,29 +360,27 @@ impl Reconciler {
         self.queue.counts_of(&self.assessor.project).total() > 0
     }
 
-    /// What is not at rest; what waits for an approval is told by reason.
-    fn waits(&self, suspended_until: Option<SystemTime>) -> Waits {
-        let mut waits = Waits::default();
+    /// What is not at rest.
+    fn waits(&self, turn: &Turn) -> Waits {
+        let mut waits = Waits::first();
         let Some(plan) = &self.memory.plan else { return waits };
-        let is_told = |hold: &Hold| !hold.can_be_approved() && !hold.is_rest();
-        for change in &plan.changes {
-            let Some(hold) = change.held.filter(is_told) else { continue };
-            let since = plan.held_since.get(hold.as_str());
-            waits.add(Why::Held(hold.as_str()), change.key.kind, || Told {
-                id: change.key.id(),
-                what: change.why.clone().unwrap_or_default(),
-                since: since.copied().map(rfc3339),
-                until: change.until.map(rfc3339),
-            });
+        if let Some(report) = &*self.plans.borrow() {
+            report.add_held(&mut waits);
         }
+        let since = |key: &Key| self.memory.waits.get(key).copied();
+        waits::unplanned(plan, &since, self.memory.retry_at.map(wall), &mut waits);
+        self.unconfirmed(plan, &mut waits);
+        self.queue.waits(&self.assessor.project, turn, &|_| true, &mut waits);
+        waits
+    }
+
+    /// What was written a moment ago and is not shown yet.
+    fn unconfirmed(&self, plan: &Plan, waits: &mut Waits) {
         let mut tell = |why: Why, key: &Key, what: &str, until: Option<SystemTime>| {
             let since = self.memory.waits.get(key).copied().map(rfc3339);
             let until = until.map(rfc3339);
             waits.add(why, key.kind, || Told { id: key.id(), what: what.to_owned(), since, until });
         };
-        for (key, why, what) in &plan.waits {
-            tell(*why, key, what, None);
-        }
         for key in &plan.unlisted {
             let until = self.memory.waits.get(key).map(|since| *since + FRESH);
             tell(Why::Unconfirmed, key, "created a moment ago; Descope's list lacks it yet", until);
@@ -389,15 +390,6 @@ impl Reconciler {
         for key in unconfirmed {
             tell(Why::Unconfirmed, key, "written a moment ago; Descope's list shows what was there before", confirm_at);
         }
-        for refusal in &plan.refused {
-            tell(Why::Parked, &refusal.key, &refusal.message, None);
-        }
-        for (kind, unobserved) in &plan.unobserved {
-            let until = self.memory.retry_at.map(|at| rfc3339(wall(at)));
-            waits.add(Why::Unobserved, kind, || Told { what: unobserved.reason.clone(), until, ..Told::default() });
-        }
-        self.queue.waits(&self.assessor.project, &self.turn_of_tasks(suspended_until), &mut waits);
-        waits
     }
 
     /// What a task waits for that nothing keeps back but its turn.

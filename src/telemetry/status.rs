@@ -104,6 +104,9 @@ pub struct ProjectStatus {
     /// Of `limiters`; not part of the answer.
     #[serde(skip)]
     pub host: String,
+    /// What a change waits for that nothing keeps back but its turn; not part of the answer.
+    #[serde(skip)]
+    pub turn: Turn,
     /// What does not go ahead.
     pub problems: Vec<Problem>,
     /// Counts, progress, drift.
@@ -351,6 +354,7 @@ impl Board {
             waits: Vec::new(),
             wait_counts: BTreeMap::new(),
             host: String::new(),
+            turn: Turn::at_gate(None),
             problems: Vec::new(),
             overview: Overview::default(),
             readiness: Readiness::default(),
@@ -390,12 +394,21 @@ impl Board {
             let is_new = status.queue != queue || status.limiters != limiters;
             for project in status.projects.iter_mut().filter(|_| is_new) {
                 let Some(limiter) = limiters.iter().find(|limiter| limiter.host == project.host) else { continue };
-                Turn::at_gate(limiter.paused_until.clone()).retell(&mut project.waits, &mut project.wait_counts);
+                let turn = Turn::at_gate(limiter.paused_until.clone());
+                turn.retell(&mut project.waits, &mut project.wait_counts);
+                if project.turn.is_of_limiter() {
+                    project.turn = turn;
+                }
             }
             status.queue = queue;
             status.limiters = limiters;
             is_new
         });
+    }
+
+    /// Looks at what is known of a project; `None` for a name that the config does not have.
+    pub fn look_at<T>(&self, project: &str, look: impl FnOnce(&ProjectStatus) -> T) -> Option<T> {
+        self.status.borrow().projects.iter().find(|known| known.name == project).map(look)
     }
 
     /// As it is now.

@@ -24,6 +24,41 @@ async fn wait_for(world: &World, kind: &str, id: &str, why: &str) -> Value {
     wait
 }
 
+/// What waits says so in the status, in the plan and where the page looks, in JSON and in words.
+async fn told_everywhere(world: &World, kind: &str, id: &str, why: &str) -> Value {
+    let row = wait_for(world, kind, id, why).await;
+    let url = world.daemon_url().await;
+    let row_in = |waits: &Value| {
+        let rows = waits.as_array().unwrap().iter().filter(|wait| wait["kind"] == kind && wait["id"] == id);
+        rows.cloned().collect::<Vec<Value>>()
+    };
+    let plan = world.run_json(&["plan", "-o", "json", "--url", &url], 0).await;
+    let window = world.ask(reqwest::Method::GET, &format!("/api/v1/plan?kind={kind}&id={id}")).await.1;
+    for document in [plan, serde_json::from_str(&window).unwrap()] {
+        let project = &document["projects"][0];
+        let rows = row_in(&project["waits"]);
+        assert_eq!(rows.len(), 1, "{document:#}");
+        let time = |row: &Value, name: &str| humantime::parse_rfc3339(row[name].as_str()?).ok();
+        assert_eq!((&rows[0]["why"], time(&rows[0], "until").is_some()), (&row["why"], time(&row, "until").is_some()));
+        assert!(time(&rows[0], "since").is_some(), "{document:#}");
+        let word = why.trim_end_matches(": ");
+        assert!(project["waitCounts"][word].as_u64().unwrap() >= 1, "{document:#}");
+    }
+    let name = format!("{kind}/{id}");
+    let word = why.trim_end_matches(": ");
+    for (args, is_plan) in [(["plan", "--url", &url], true), (["status", "--url", &url], false)] {
+        let text = String::from_utf8(world.run(&args).await.stdout).unwrap();
+        // The status tells a problem as one.
+        let says = |line: &str| {
+            let is_named = line.contains(&name) || line.contains(" and ") && line.contains(" more");
+            is_named && (line.contains(word) || word == "backoff" && line.contains("retrying"))
+        };
+        assert!(text.lines().any(says), "{name} {word}: {text}");
+        assert!(!is_plan || row["until"].is_null() || text.contains("20"), "{text}");
+    }
+    row
+}
+
 async fn nothing_waits(world: &mut World) {
     world.converge().await;
     let project = world.project().await;
@@ -71,9 +106,12 @@ async fn what_failed_what_was_refused_and_what_depends_on_it_say_so() {
     world.write("tenants.yaml", "tenants:\n  - { id: t, name: T }\n");
     world.start().await;
 
-    let parked = wait_for(&world, "permissions", "p", "parked: ").await;
+    let parked = told_everywhere(&world, "permissions", "p", "parked: ").await;
     let dependency = wait_for(&world, "roles", "r", "dependency: ").await;
-    let backoff = wait_for(&world, "tenants", "t", "backoff: ").await;
+    let plan = world.run_json(&["plan", "-o", "json", "--url", &world.daemon_url().await], 0).await;
+    let rows = plan["projects"][0]["waits"].as_array().unwrap().clone();
+    assert!(rows.iter().any(|row| row["id"] == "r" && row["why"] == dependency["why"]), "{plan:#}");
+    let backoff = told_everywhere(&world, "tenants", "t", "backoff: ").await;
 
     assert!(parked["why"].as_str().unwrap().contains("refused by a rule of the simulator"), "{parked}");
     assert!(dependency["why"].as_str().unwrap().contains("permissions/p, which is parked"), "{dependency}");
@@ -92,7 +130,7 @@ async fn what_descope_does_not_show_yet_is_unconfirmed() {
     world.until("made", async |world| world.entity("roles", "fresh").await.is_some()).await;
     world.fresh_pass().await;
 
-    let update = wait_for(&world, "roles", "r", "unconfirmed: ").await;
+    let update = told_everywhere(&world, "roles", "r", "unconfirmed: ").await;
     let create = wait_for(&world, "roles", "fresh", "unconfirmed: ").await;
     assert!(update["until"].is_string() && create["until"].is_string(), "{update} {create}");
     assert_eq!(world.project().await["notConvergedBecause"], "unconfirmed");
@@ -117,9 +155,66 @@ async fn what_is_told_of_the_gate_is_true_while_a_pass_waits_at_it() {
     world.until("closed", async |world| world.status().await["limiters"][0]["pausedUntil"].is_string()).await;
     assert_eq!(world.ask(reqwest::Method::POST, "/api/v1/reconcile").await.0, 202);
 
-    let row = wait_for(&world, "roles", "r", "gate: ").await;
+    let row = told_everywhere(&world, "roles", "r", "gate: ").await;
     assert!(row["until"].is_string(), "{row}");
     assert_eq!(world.project().await["waitCounts"]["budget"], Value::Null);
     world.faults(json!([])).await;
     nothing_waits(&mut world).await;
+}
+
+/// A guard's hold was told by its word and a count alone.
+#[tokio::test]
+async fn what_a_guard_the_policy_or_time_holds_says_so_resource_by_resource() {
+    let project = vec!["policy: sync".to_owned(), "firstContact: apply".to_owned(), "guards: { deleteAfter: 10m, maxDeletes: { default: 10 } }".to_owned()];
+    let mut world = World::with(Setup { project, ..Setup::default() }).await;
+    world.write("a.yaml", "roles:\n  - name: r\n  - name: gone\n");
+    world.write("p.yaml", "passwordSettings: { minLength: 12 }\n");
+    world.converge().await;
+    world.write("p.yaml", "passwordSettings: { minLength: 6 }\n");
+    world.write("a.yaml", "roles:\n  - name: r\n");
+
+    let guard = told_everywhere(&world, "passwordSettings", "passwordSettings", "weakening: ").await;
+    let time = told_everywhere(&world, "roles", "gone", "delete_after").await;
+
+    assert!(guard["until"].is_null(), "{guard}");
+    assert!(time["until"].is_string(), "{time}");
+    let text = String::from_utf8(world.run(&["plan", "--url", &world.daemon_url().await]).await.stdout).unwrap();
+    let until = time["until"].as_str().unwrap();
+    assert!(text.lines().any(|line| line.contains("- roles/gone") && line.contains(until)), "{text}");
+}
+
+#[tokio::test]
+async fn what_the_policy_forbids_waits_for_another_policy_though_the_project_is_at_rest() {
+    let project = vec!["policy: create-only".to_owned(), "firstContact: apply".to_owned()];
+    let mut world = World::with(Setup { project, ..Setup::default() }).await;
+    world.write("a.yaml", &role("one"));
+    world.converge().await;
+    world.write("a.yaml", &role("two"));
+
+    let row = told_everywhere(&world, "roles", "r", "policy: ").await;
+
+    assert!(row["until"].is_null() && row["why"].as_str().unwrap().contains("`policy`"), "{row}");
+    assert!(world.is_converged().await);
+}
+
+#[tokio::test]
+async fn what_waits_for_the_budget_or_for_its_turn_to_be_read_says_so() {
+    let mut world = World::new().await;
+    let tenants = |more: &str| {
+        (0..30).fold("tenants:\n".to_owned(), |all, n| all + &format!("  - {{ id: t{n}, name: T {n}{more} }}\n"))
+    };
+    world.write("tenants.yaml", &tenants(""));
+    // With a memory of its own: the daemon begins with a full budget.
+    let elsewhere = world.path("elsewhere").display().to_string();
+    assert_eq!(world.run(&["apply", "--auto-approve", "--state", &elsewhere]).await.status.code(), Some(0));
+    world.reconfigure(|setup| setup.top = vec!["rateLimit: { limit: 8/60s, reserve: 0% }".to_owned()]);
+    world.write("tenants.yaml", &tenants(", settings: { enabled: true }"));
+    world.write("roles.yaml", &(0..30).fold("roles:\n".to_owned(), |all, n| all + &format!("  - name: r{n}\n")));
+    world.start().await;
+
+    told_everywhere(&world, "roles", "r29", "budget: ").await;
+    let is_unread = |wait: &&Value| wait["why"].as_str().unwrap().starts_with("rotation: ");
+    let waits = world.project().await["waits"].as_array().unwrap().clone();
+    let unread = waits.iter().rfind(is_unread).unwrap_or_else(|| panic!("{waits:#?}"));
+    told_everywhere(&world, "tenants", unread["id"].as_str().unwrap(), "rotation: ").await;
 }

@@ -9,6 +9,8 @@ use std::time::SystemTime;
 
 // Of each sort; `-o json` and the page have all.
 const MOST: usize = 8;
+/// The status names so many of one reason.
+const TOLD: usize = 30;
 
 const HEAD: [&str; 7] = ["PROJECT", "STATE", "IN SYNC", "WANTED", "APPLIED", "LAST SUCCESS", "LAST PASS"];
 
@@ -70,13 +72,15 @@ fn below(project: &Value, now: SystemTime) -> Vec<String> {
         let place = format!("{}:{}", word(&error["file"]), number(&error["line"]));
         format!("invalid: {place}: {}; the last good files stay in force", word(&error["message"]))
     });
+    let waits = list(&project["waits"]);
     add(&mut lines, &list(&project["holds"]), |hold| {
         let since =
             if hold["since"].is_null() { String::new() } else { format!(" since {}", ago(&hold["since"], now)) };
         let until =
             hold["until"].as_str().map_or_else(String::new, |_| format!(" (the first {})", ago(&hold["until"], now)));
         let (changes, reason, ends) = (number(&hold["changes"]), word(&hold["reason"]), word(&hold["endsWith"]));
-        format!("held: {changes} by {reason}{since}; ends with {ends}{until}")
+        let names = held(&waits, &reason);
+        format!("held: {changes} by {reason}{names}{since}; ends with {ends}{until}")
     });
     if let Some(fingerprint) = project["held"]["fingerprint"].as_str() {
         let deletes = number(&project["held"]["deletes"]);
@@ -92,7 +96,9 @@ fn below(project: &Value, now: SystemTime) -> Vec<String> {
             None => String::new(),
         };
         let (state, kind, id) = (word(&problem["state"]), word(&problem["kind"]), id(&problem["id"]));
-        format!("{state}: {kind}/{id}: {}{next}{place}", word(&problem["message"]))
+        let is_it = |wait: &&Value| (&wait["kind"], &wait["id"]) == (&problem["kind"], &problem["id"]);
+        let since = waits.iter().find(is_it).map(|wait| since(wait, now)).unwrap_or_default();
+        format!("{state}: {kind}/{id}: {}{since}{next}{place}", word(&problem["message"]))
     });
     add(&mut lines, &list(&project["drift"]["resources"]), |drift| {
         let actor = drift["actor"].as_str().map_or_else(String::new, |actor| format!(", by {}", one_line(actor)));
@@ -100,18 +106,19 @@ fn below(project: &Value, now: SystemTime) -> Vec<String> {
     });
     // Holds and problems are told above, in more words.
     let told: Vec<String> = list(&project["holds"]).iter().map(|hold| word(&hold["reason"])).collect();
-    let waits: Vec<Value> = list(&project["waits"])
-        .into_iter()
-        .filter(|wait| {
-            let why = word(&wait["why"]);
-            let reason = why.split(':').next().unwrap_or_default();
-            !told.iter().any(|hold| hold == reason) && !matches!(reason, "parked" | "backoff")
-        })
-        .collect();
-    add(&mut lines, &waits, |wait| {
-        let until = wait["until"].as_str().map_or_else(String::new, |_| format!("; {}", ago(&wait["until"], now)));
-        format!("waits: {}/{}: {}{until}", word(&wait["kind"]), id(&wait["id"]), word(&wait["why"]))
-    });
+    let problems = list(&project["problems"]);
+    let is_problem = |wait: &Value| {
+        let is_it = |problem: &Value| (&wait["kind"], &wait["id"]) == (&problem["kind"], &problem["id"]);
+        matches!(&*reason(wait), "parked" | "backoff" | "dependency") && problems.iter().any(is_it)
+    };
+    let is_told = |wait: &&Value| is_problem(wait) || told.contains(&reason(wait));
+    let others: Vec<&Value> = waits.iter().filter(|wait| !is_told(wait)).collect();
+    let groups = alike(&others);
+    let words: Vec<String> = groups.iter().map(|group| waiting(group, &project["waitCounts"], now)).collect();
+    lines.extend(words.iter().take(MOST).cloned());
+    if words.len() > MOST {
+        lines.push(format!("... and {} more of these (`status -o json`)", words.len() - MOST));
+    }
     let progress = &project["progress"];
     if !progress.is_null() {
         let left = match progress["secondsLeft"].as_u64() {
@@ -131,6 +138,60 @@ fn below(project: &Value, now: SystemTime) -> Vec<String> {
         lines.push(format!("next pass {}", ago(&project["nextPassAt"], now)));
     }
     lines
+}
+
+/// In a word.
+fn reason(wait: &Value) -> String {
+    let why = word(&wait["why"]);
+    why.split(':').next().unwrap_or_default().to_owned()
+}
+
+fn since(wait: &Value, now: SystemTime) -> String {
+    wait["since"].as_str().map_or_else(String::new, |_| format!("; since {}", ago(&wait["since"], now)))
+}
+
+/// Those that wait for the same, together.
+fn alike<'a>(waits: &[&'a Value]) -> Vec<Vec<&'a Value>> {
+    let mut groups: Vec<Vec<&Value>> = Vec::new();
+    for wait in waits {
+        let is_same = |group: &&mut Vec<&Value>| group[0]["why"] == wait["why"] && group[0]["until"] == wait["until"];
+        match groups.iter_mut().find(is_same) {
+            Some(group) => group.push(wait),
+            None => groups.push(vec![wait]),
+        }
+    }
+    groups
+}
+
+/// One group in a line. `counts` knows of more than the status names.
+fn waiting(group: &[&Value], counts: &Value, now: SystemTime) -> String {
+    const NAMED: usize = 3;
+    let Some(first) = group.first() else { return String::new() };
+    let all = counts[reason(first)].as_u64().and_then(|all| usize::try_from(all).ok()).unwrap_or_default();
+    // Where the status names as many as it ever does, the others wait for the same.
+    let count = if group.len() >= TOLD { all.max(group.len()) } else { group.len() };
+    let shown = if count > NAMED + 1 { NAMED } else { count };
+    let names: Vec<String> = group.iter().take(shown).map(|wait| named(wait)).collect();
+    let more = if count > shown { format!(" and {} more", count - shown) } else { String::new() };
+    let oldest = group.iter().min_by_key(|wait| wait["since"].as_str().unwrap_or("9")).unwrap_or(first);
+    let until = first["until"].as_str().map_or_else(String::new, |_| format!("; ends {}", ago(&first["until"], now)));
+    format!("waits: {}{more}: {}{}{until}", names.join(", "), word(&first["why"]), since(oldest, now))
+}
+
+/// Who waits for that, the first of them.
+fn held(waits: &[Value], hold: &str) -> String {
+    const NAMED: usize = 3;
+    let mut names: Vec<String> = waits.iter().filter(|wait| reason(wait) == hold).map(named).collect();
+    names.dedup();
+    let more = if names.len() > NAMED { ", ..." } else { "" };
+    names.truncate(NAMED);
+    if names.is_empty() { String::new() } else { format!(" ({}{more})", names.join(", ")) }
+}
+
+/// A resource, or a kind as a whole.
+fn named(wait: &Value) -> String {
+    let slash = if wait["id"].as_str().unwrap_or_default().is_empty() { "" } else { "/" };
+    format!("{}{slash}{}", word(&wait["kind"]), id(&wait["id"]))
 }
 
 fn add(lines: &mut Vec<String>, items: &[Value], text: impl Fn(&Value) -> String) {
@@ -160,10 +221,15 @@ fn budget(limiter: &Value, now: SystemTime) -> String {
     };
     let refused = number(&limiter["throttledTotal"]);
     let used = match limiter["budget"].as_f64() {
-        Some(budget) => format!("{} of {budget} requests of the window used", number(&limiter["used"])),
+        Some(budget) => format!("{} of {} requests of the window used", number(&limiter["used"]), rounded(budget)),
         None => "no limit known".to_owned(),
     };
     format!("budget of {host}: {used}{closed}; {refused} refused so far")
+}
+
+/// A budget that is learned is seldom whole.
+fn rounded(number: f64) -> String {
+    format!("{number:.1}").trim_end_matches(".0").to_owned()
 }
 
 /// Columns as wide as what is in them.
@@ -277,7 +343,7 @@ production        at rest            10 of 12  abcdef012345  0123456789ab-dirty 
 staging\\u{1b}[2J  NOT AT REST: held  10 of 12  abcdef012345  0123456789ab-dirty  2m ago        held 3s ago
 
 staging\\u{1b}[2J
-  held: 3 by max_deletes since 2h ago; ends with approval
+  held: 3 by max_deletes (tenants/t) since 2h ago; ends with approval
   to release (2 deletes): `descope-gitops approve f00d`
   parked: roles/A: no such permission   a.yaml:3
   waits: roles/B: dependency: permissions/p

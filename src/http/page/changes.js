@@ -1,9 +1,9 @@
 // What differs, over all projects, and what of it is held. The plan is asked for in windows.
 
 import { get } from "./api.js";
-import { badge, byId, command, h, many, number, show } from "./dom.js";
+import { badge, byId, command, h, many, number, show, time } from "./dom.js";
 import { link } from "./resource.js";
-import { HOLDS, whyHeld } from "./words.js";
+import { HOLDS, ofWait, whyHeld } from "./words.js";
 import { approveButton } from "./actions.js";
 
 const WINDOW = 20;
@@ -40,7 +40,7 @@ function showDiffs(status) {
     place.dataset.made = "yes";
     place.append(filters(status), h("div", { id: "diff-rows" }));
   }
-  const rows = newest.projects.flatMap((project) => project.changes.map((change) => ({ project: project.name, change })));
+  const rows = newest.projects.flatMap((project) => project.changes.map((change) => ({ project: project.name, change, wait: waitOf(project, change) })));
   const total = newest.projects.reduce((sum, project) => sum + project.changesTotal, 0);
   const warnings = newest.projects.flatMap((project) => project.warnings.map((text) => ({ project: project.name, text })));
   show(byId("diff-rows"), [rows, newest.matching, total, wanted, warnings, nothing(status)], () => [
@@ -81,16 +81,23 @@ export function select(label, id, options, onchange) {
   return h("label", { for: id }, label, h("select", { id, onchange }, pairs.map(([value, word]) => h("option", { value }, word))));
 }
 
-function changeRow({ project, change }, showsProject) {
+/** What the plan says that a change waits for. */
+export const waitOf = (project, { kind, id }) => (project.waits || []).find((wait) => wait.kind === kind && wait.id === id);
+
+/** The same in a sentence. */
+export const waiting = (wait) => h("p", {}, "Waits: ", ofWait(wait).map((it) => (it.time ? time(it.time) : it)));
+
+function changeRow({ project, change, wait }, showsProject) {
   return h("li", {},
     h("details", { "data-key": `${project} ${change.kind} ${change.id} ${change.action}` },
       h("summary", {},
         h("span", { class: `action ${TONES[change.action]}` }, h("span", { "aria-hidden": "true" }, SIGNS[change.action], " "), change.action), " ",
         h("strong", {}, `${change.kind}/${change.id}`),
         showsProject ? h("span", { class: "quiet" }, ` ${project}`) : null,
-        change.held ? [" ", badge("warn", `held: ${change.held}`)] : null,
+        change.held ? [" ", badge("warn", `held: ${change.held}`)] : wait ? [" ", badge("calm", `waits: ${wait.why.split(":")[0]}`)] : null,
         h("span", { class: "quiet" }, ` ${fieldNames(change)}`)),
       h("p", {}, link({ project, kind: change.kind, id: change.id }, "Its own page"), change.file ? h("span", { class: "where" }, ` ${change.file}:${change.line}`) : null, change.held ? ` Held: ${whyHeld(change.held)}.` : null, change.why ? ` ${change.why}.` : null),
+      wait ? waiting(wait) : null,
       differences(change)));
 }
 

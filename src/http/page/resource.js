@@ -2,7 +2,7 @@
 
 import { Refused, get } from "./api.js";
 import { badge, byId, h, show, time } from "./dom.js";
-import { differences } from "./changes.js";
+import { differences, waiting } from "./changes.js";
 import { changeRows } from "./history.js";
 import { whyHeld } from "./words.js";
 
@@ -68,12 +68,13 @@ function view({ plan, problems, history }) {
   const changes = plan?.changes || [];
   const refused = plan?.refused || [];
   const undeclared = plan?.undeclared || [];
-  const isQuiet = !changes.length && !refused.length && !undeclared.length && !problems.length;
+  const isQuiet = !changes.length && !(plan?.waits || []).length && !refused.length && !undeclared.length && !problems.length;
   return [
     isQuiet ? h("p", {}, badge("good", "nothing to do"), " No difference is planned and no problem is known.") : null,
     problems.map((it) => h("p", {}, badge(it.state === "parked" ? "bad" : "warn", it.state), " ", it.message, it.nextAttemptAt ? [", again ", time(it.nextAttemptAt)] : null, it.file ? h("span", { class: "where" }, ` ${it.file}:${it.line}`) : null)),
     refused.filter((it) => !problems.length).map((it) => h("p", {}, badge("bad", "refused"), " ", it.message, h("span", { class: "where" }, ` ${it.file}:${it.line}`))),
     undeclared.map(() => h("p", {}, badge("calm", "undeclared"), " It is live and no file declares it; it is left alone.")),
+    (plan?.waits || []).map(waiting),
     changes.map((change) => h("div", {}, h("h3", {}, `To be done: ${change.action}`), change.held ? h("p", {}, badge("warn", "held"), ` ${whyHeld(change.held)}`) : null, differences(change))),
     h("h3", {}, "What was done to it"),
     history.length ? changeRows(history, true) : h("p", { class: "quiet" }, "Nothing that the audit trail still has."),

@@ -37,6 +37,9 @@ const forProject = (status, project) => (status.projects.length > 1 ? ` --projec
 
 const time = (text) => ({ time: text });
 
+/** Why something waits, since when and until when; an item that is `{ time }` is a point in time. */
+export const ofWait = ({ why, since, until }) => [why, ...(since ? ["; since ", time(since)] : []), ...(until ? ["; until ", time(until)] : [])];
+
 /** As a shell takes it. */
 const quoted = (text) => (/^[\w@%+=:,./-]+$/.test(text) ? text : `'${text.replaceAll("'", "'\\''")}'`);
 
@@ -143,8 +146,9 @@ function ofProject(status, project) {
       link: part.id ? { project: name, kind: part.kind, id: part.id } : null,
     });
   }
-  for (const wait of (project.waits || []).filter((wait) => wait.id && !ON_THE_QUEUE.test(wait.why)).slice(0, 5)) {
-    items.push({ tone: "calm", project: name, key: `wait ${name} ${wait.kind} ${wait.id}`, what: `${wait.kind}/${wait.id} waits`, why: [wait.why, wait.until ? ", until " : "", wait.until ? time(wait.until) : ""], next: "", link: { project: name, kind: wait.kind, id: wait.id } });
+  const isHeld = (wait) => (project.holds || []).some((hold) => hold.approvable && hold.reason === wait.why.split(":")[0]);
+  for (const wait of (project.waits || []).filter((wait) => wait.id && !ON_THE_QUEUE.test(wait.why) && !isHeld(wait)).slice(0, 5)) {
+    items.push({ tone: "calm", project: name, key: `wait ${name} ${wait.kind} ${wait.id}`, what: `${wait.kind}/${wait.id} waits`, why: ofWait(wait), next: "", link: { project: name, kind: wait.kind, id: wait.id } });
   }
   return items;
 }

@@ -102,6 +102,11 @@ impl Hold {
         }
     }
 
+    /// The word that reads so.
+    pub fn word(text: &str) -> Option<&'static str> {
+        Self::ALL.into_iter().map(Self::as_str).find(|word| *word == text)
+    }
+
     /// Can an operator let it go ahead?
     pub fn can_be_approved(&self) -> bool {
         match self {

@@ -7,13 +7,16 @@ use super::Report;
 use super::hold_text;
 use super::how_to_release;
 use super::summary;
+use super::wait_text;
 use crate::resource::Action;
 use crate::resource::legible::legible;
 use crate::telemetry::line::one_line;
+use crate::telemetry::status::Wait;
 use serde_json::Value;
 use similar::ChangeTag;
 use similar::TextDiff;
 use std::collections::BTreeMap;
+use std::collections::HashMap;
 use std::fmt::Display;
 
 /// With or without colours.
@@ -25,6 +28,8 @@ pub struct Style {
 
 // Fits beside a path on a terminal.
 const WIDE: usize = 100;
+/// Of many that wait for the same, so many are named.
+const NAMED: usize = 3;
 /// Lines of a text around what differs.
 const CONTEXT: usize = 2;
 /// More of one field is not read.
@@ -49,6 +54,12 @@ pub fn text(report: &Report, style: Style) -> String {
         page.project(project);
     }
     page.out
+}
+
+/// What is told of changes elsewhere in the report.
+struct Told<'a> {
+    ends: BTreeMap<&'a str, &'a str>,
+    waits: HashMap<(&'a str, &'a str), &'a Wait>,
 }
 
 struct Page {
@@ -81,20 +92,21 @@ impl Page {
             self.line(2, &text);
         }
         let ends: BTreeMap<&str, &str> = project.holds.iter().map(|hold| (&*hold.reason, &*hold.ends_with)).collect();
+        let told = Told { ends, waits: project.wait_of() };
         let (deletes, others): (Vec<&ChangeReport>, Vec<&ChangeReport>) =
             project.changes.iter().partition(|change| is_delete(change));
         for (kind, changes) in by_kind(&others) {
             let title = self.paint(BOLD, format!("{kind}: {}", counts(&changes)));
             self.line(2, &title);
             for change in changes {
-                self.change(change, &ends);
+                self.change(change, &told);
             }
         }
         if !deletes.is_empty() {
             let title = self.paint(LOUD, format!("DELETES: {}, each with whatever hangs on it", deletes.len()));
             self.line(2, &title);
             for change in deletes {
-                self.change(change, &ends);
+                self.change(change, &told);
             }
         }
         self.rest(project);
@@ -112,6 +124,15 @@ impl Page {
         }
         let text = self.paint(BOLD, summary(project));
         self.line(2, &text);
+        let others: Vec<&Wait> = project.other_waits().collect();
+        for group in others.chunk_by(|a, b| (&a.why, &a.until) == (&b.why, &b.until)) {
+            let Some(first) = group.first() else { continue };
+            let names: Vec<String> = group.iter().take(NAMED).map(|wait| name(wait)).collect();
+            let more = group.len() - names.len();
+            let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+            let text = self.paint(HELD, format!("waits: {}{more}: {}", names.join(", "), wait_text(first)));
+            self.line(2, &text);
+        }
         for hold in &project.holds {
             let text = self.paint(HELD, hold_text(hold));
             self.line(2, &text);
@@ -122,7 +143,7 @@ impl Page {
         }
     }
 
-    fn change(&mut self, change: &ChangeReport, ends: &BTreeMap<&str, &str>) {
+    fn change(&mut self, change: &ChangeReport, told: &Told<'_>) {
         let color = match &*change.action {
             "create" => GREEN,
             "delete" => LOUD,
@@ -132,9 +153,13 @@ impl Page {
         let mut text = self.paint(color, format!("{} {}/{}", change.sign(), change.kind, legible(&change.id)));
         if let Some(reason) = &change.held {
             let why = change.why.as_ref().map_or_else(String::new, |why| format!(" ({why})"));
-            let remedy = ends.get(&**reason).map_or_else(String::new, |ends| format!("; ends with {ends}"));
+            let remedy = told.ends.get(&**reason).map_or_else(String::new, |ends| format!("; ends with {ends}"));
+            let until = change.until.as_ref().map_or_else(String::new, |until| format!(", at {until}"));
             text.push_str("   ");
-            text.push_str(&self.paint(HELD, format!("held: {reason}{why}{remedy}")));
+            text.push_str(&self.paint(HELD, format!("held: {reason}{why}{remedy}{until}")));
+        } else if let Some(wait) = told.waits.get(&(&*change.kind, &*change.id)) {
+            text.push_str("   ");
+            text.push_str(&self.paint(HELD, format!("waits: {}", wait_text(wait))));
         }
         if let (Some(file), Some(line)) = (&change.file, change.line) {
             text.push_str(&self.paint(DIM, format!("   {file}:{line}")));
@@ -200,6 +225,11 @@ impl Page {
             self.line(10, &text);
         }
     }
+}
+
+/// A resource, or a kind as a whole.
+fn name(wait: &Wait) -> String {
+    if wait.id.is_empty() { wait.kind.clone() } else { format!("{}/{}", wait.kind, legible(&wait.id)) }
 }
 
 /// The same without a colour.

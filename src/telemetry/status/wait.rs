@@ -1,11 +1,14 @@
 //! What is not at rest, resource by resource, with the reason. The rows are bounded, the counts are not.
 
 use schemars::JsonSchema;
+use serde::Deserialize;
 use serde::Serialize;
 use std::collections::BTreeMap;
 
 /// So many resources are told of each reason. The rest is counted: a project of a hundred thousand waits, too.
 const MOST_OF_ONE: u64 = 30;
+/// Of a plan. Whoever tells them holds up the queue.
+const MOST_OF_PLAN: u64 = 10_000;
 
 /// Why something does not happen now. What is rare and lasts comes first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -16,6 +19,8 @@ pub enum Why {
     Unconfirmed,
     /// What it takes to decide could not be observed.
     Unobserved,
+    /// It is looked at in rotation, and its turn has not come yet.
+    Rotation,
     /// Refused until something changes.
     Parked,
     /// The project as a whole waits.
@@ -37,6 +42,7 @@ impl Why {
             Self::Held(hold) => hold,
             Self::Unconfirmed => "unconfirmed",
             Self::Unobserved => "unobserved",
+            Self::Rotation => "rotation",
             Self::Parked => "parked",
             Self::Paused => "paused",
             Self::Backoff => "backoff",
@@ -48,7 +54,7 @@ impl Why {
 }
 
 /// One resource that is not at rest.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Wait {
     /// The YAML key.
@@ -77,7 +83,7 @@ pub struct Told {
 }
 
 /// What a change waits for that nothing keeps back but its turn.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Turn {
     /// The reason.
     pub why: Why,
@@ -99,6 +105,11 @@ impl Turn {
         }
     }
 
+    /// Is it the limiter's?
+    pub(super) fn is_of_limiter(&self) -> bool {
+        matches!(self.why, Why::Gate | Why::Budget)
+    }
+
     /// Puts itself in the place of what was noted of the gate when it was another way.
     pub(super) fn retell(&self, waits: &mut [Wait], counts: &mut BTreeMap<&'static str, u64>) {
         let before = if self.why == Why::Gate { Why::Budget } else { Why::Gate };
@@ -118,18 +129,33 @@ impl Turn {
 }
 
 /// All that waits in a project.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Waits {
+    most: u64,
     rows: Vec<(Why, Wait)>,
     counts: BTreeMap<Why, u64>,
 }
 
 impl Waits {
+    /// Nothing yet. Of each reason the first will be told, and the rest counted.
+    pub fn first() -> Self {
+        Self::with_most(MOST_OF_ONE)
+    }
+
+    /// Nothing yet. Far more of each reason will be told, as a plan names its changes one by one.
+    pub fn of_plan() -> Self {
+        Self::with_most(MOST_OF_PLAN)
+    }
+
+    fn with_most(most: u64) -> Self {
+        Self { most, rows: Vec::new(), counts: BTreeMap::new() }
+    }
+
     /// One more. It is asked to `tell` only where there is room.
     pub fn add(&mut self, why: Why, kind: &str, tell: impl FnOnce() -> Told) {
         let count = self.counts.entry(why).or_default();
         *count += 1;
-        if *count <= MOST_OF_ONE {
+        if *count <= self.most {
             let Told { id, what, since, until } = tell();
             let word = why.as_str();
             let text = if what.is_empty() { word.to_owned() } else { format!("{word}: {what}") };

@@ -62,6 +62,7 @@ impl ProjectWindow {
             waits: project.waits.iter().take(SHOWN).cloned().collect(),
             wait_counts: project.wait_counts.clone(),
             host: project.host.clone(),
+            turn: project.turn.clone(),
             last_pass: project.last_pass.clone(),
             undeclared: project.undeclared,
             problems: first(&project.problems),

@@ -1,0 +1,104 @@
+//! What of a plan is not at rest, each with what it waits for, since when and until when. What goes out waits on the queue, which
+//! tells of it.
+
+use super::Hold;
+use super::Plan;
+use super::render::ProjectReport;
+use crate::resource::Key;
+use crate::telemetry::status::HoldStatus;
+use crate::telemetry::status::Told;
+use crate::telemetry::status::Wait;
+use crate::telemetry::status::Waits;
+use crate::telemetry::status::Why;
+use crate::telemetry::status::rfc3339;
+use std::collections::BTreeMap;
+use std::collections::HashMap;
+use std::collections::HashSet;
+use std::time::SystemTime;
+
+/// Adds what cannot be planned, or not yet. `since` is when the wait of a resource was first seen, `again` when what could not be
+/// observed is looked at again.
+pub fn unplanned(
+    plan: &Plan,
+    since: &dyn Fn(&Key) -> Option<SystemTime>,
+    again: Option<SystemTime>,
+    waits: &mut Waits,
+) {
+    let since = |key: &Key| since(key).map(rfc3339);
+    for (key, why, what) in &plan.waits {
+        waits.add(*why, key.kind, || Told { id: key.id(), what: what.clone(), since: since(key), until: None });
+    }
+    for refusal in &plan.refused {
+        let key = &refusal.key;
+        let what = &refusal.message;
+        waits.add(Why::Parked, key.kind, || Told { id: key.id(), what: what.clone(), since: since(key), until: None });
+    }
+    for (kind, unobserved) in &plan.unobserved {
+        let until = again.map(rfc3339);
+        waits.add(Why::Unobserved, kind, || Told { what: unobserved.reason.clone(), until, ..Told::default() });
+    }
+}
+
+impl ProjectReport {
+    /// Adds what is held.
+    pub fn add_held(&self, waits: &mut Waits) {
+        let holds: HashMap<&str, &HoldStatus> = self.holds.iter().map(|hold| (&*hold.reason, hold)).collect();
+        for change in &self.changes {
+            let hold = change.held.as_deref().and_then(|held| Some((Hold::word(held)?, holds.get(held)?)));
+            let Some((word, hold)) = hold else { continue };
+            waits.add(Why::Held(word), &change.kind, || Told {
+                id: change.id.clone(),
+                what: match &change.why {
+                    Some(why) => why.clone(),
+                    // Time says it.
+                    None if change.until.is_some() => String::new(),
+                    None => format!("ends with {}", hold.ends_with),
+                },
+                since: hold.since.clone(),
+                until: change.until.clone(),
+            });
+        }
+    }
+
+    /// Adds what one look tells: what it holds, and what it cannot plan.
+    #[must_use]
+    pub fn with_waits(mut self, plan: &Plan) -> Self {
+        let mut waits = Waits::of_plan();
+        self.add_held(&mut waits);
+        unplanned(plan, &|_| None, None, &mut waits);
+        self.wait_counts = waits.counts().into_iter().map(|(why, count)| (why.into(), count)).collect();
+        self.waits = waits.rows();
+        self
+    }
+
+    /// Adds what a daemon tells: all of what it holds, what is on the queue in `queued`, and what of `known` is neither.
+    pub fn tell(&mut self, mut queued: Waits, known: &[Wait], counts: &BTreeMap<&'static str, u64>) {
+        self.add_held(&mut queued);
+        self.waits = queued.rows();
+        let changes: HashSet<(&str, &str)> =
+            self.waits.iter().map(|wait| (&*wait.kind, &*wait.id)).collect();
+        let others: Vec<Wait> =
+            known.iter().filter(|wait| !changes.contains(&(&*wait.kind, &*wait.id))).cloned().collect();
+        self.waits.extend(others);
+        self.wait_counts = counts.iter().map(|(why, count)| ((*why).into(), *count)).collect();
+    }
+
+    /// What each resource waits for that waits.
+    pub fn wait_of(&self) -> HashMap<(&str, &str), &Wait> {
+        self.waits.iter().rev().map(|wait| ((&*wait.kind, &*wait.id), wait)).collect()
+    }
+
+    /// What waits and is no change here, and what nothing else here says.
+    pub fn other_waits(&self) -> impl Iterator<Item = &Wait> {
+        let changes = self.changes.iter().map(|change| (&*change.kind, &*change.id));
+        let shown: HashSet<(&str, &str)> =
+            changes.chain(self.refused.iter().map(|refused| (&*refused.kind, &*refused.id))).collect();
+        let is_said = |wait: &Wait| {
+            let what = wait.why.split_once(": ").map_or("", |(_, what)| what);
+            let name = if wait.id.is_empty() { wait.kind.clone() } else { format!("{}/{} ", wait.kind, wait.id) };
+            let is_it = |warning: &String| warning.contains(what) && warning.contains(&name);
+            !what.is_empty() && self.warnings.iter().any(is_it)
+        };
+        self.waits.iter().filter(move |wait| !shown.contains(&(&*wait.kind, &*wait.id)) && !is_said(wait))
+    }
+}
