@@ -33,8 +33,8 @@ mod renames;
 pub mod render;
 mod task;
 pub mod ties;
-pub mod waits;
 mod undeclared;
+pub mod waits;
 pub mod window;
 pub mod write;
 

@@ -75,8 +75,7 @@ impl ProjectReport {
     pub fn tell(&mut self, mut queued: Waits, known: &[Wait], counts: &BTreeMap<&'static str, u64>) {
         self.add_held(&mut queued);
         self.waits = queued.rows();
-        let changes: HashSet<(&str, &str)> =
-            self.waits.iter().map(|wait| (&*wait.kind, &*wait.id)).collect();
+        let changes: HashSet<(&str, &str)> = self.waits.iter().map(|wait| (&*wait.kind, &*wait.id)).collect();
         let others: Vec<Wait> =
             known.iter().filter(|wait| !changes.contains(&(&*wait.kind, &*wait.id))).cloned().collect();
         self.waits.extend(others);

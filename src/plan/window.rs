@@ -122,9 +122,9 @@ impl Window {
             approvable: BTreeMap::new(),
         };
         tell(&mut report);
-        let is_shown = |wait: &Wait| report.changes.iter().any(|change| (&*change.kind, &change.id) == (&*wait.kind, &wait.id));
-        let (shown, others): (Vec<Wait>, Vec<Wait>) =
-            std::mem::take(&mut report.waits).into_iter().partition(is_shown);
+        let is_shown =
+            |wait: &Wait| report.changes.iter().any(|change| (&*change.kind, &change.id) == (&*wait.kind, &wait.id));
+        let (shown, others): (Vec<Wait>, Vec<Wait>) = std::mem::take(&mut report.waits).into_iter().partition(is_shown);
         let others = others.into_iter().filter(|wait| named(&wait.kind, &wait.id)).take(wanted.limit);
         report.waits = shown.into_iter().chain(others).collect();
         self.projects.push(ProjectWindow {

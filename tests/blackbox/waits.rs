@@ -165,7 +165,11 @@ async fn what_is_told_of_the_gate_is_true_while_a_pass_waits_at_it() {
 /// A guard's hold was told by its word and a count alone.
 #[tokio::test]
 async fn what_a_guard_the_policy_or_time_holds_says_so_resource_by_resource() {
-    let project = vec!["policy: sync".to_owned(), "firstContact: apply".to_owned(), "guards: { deleteAfter: 10m, maxDeletes: { default: 10 } }".to_owned()];
+    let project = vec![
+        "policy: sync".to_owned(),
+        "firstContact: apply".to_owned(),
+        "guards: { deleteAfter: 10m, maxDeletes: { default: 10 } }".to_owned(),
+    ];
     let mut world = World::with(Setup { project, ..Setup::default() }).await;
     world.write("a.yaml", "roles:\n  - name: r\n  - name: gone\n");
     world.write("p.yaml", "passwordSettings: { minLength: 12 }\n");
