@@ -217,6 +217,8 @@ pub struct Project {
     pub first_contact: FirstContact,
     /// What holds changes.
     pub guards: Guards,
+    /// What is done about drift.
+    pub drift: Drift,
     /// What the repo may refer to.
     pub secrets: Secrets,
     /// Roles that Descope ships without a marker; never touched.
@@ -303,6 +305,34 @@ pub struct Guards {
     pub weakening: Watch,
     /// What happens to one that may lock people out.
     pub lockout: Watch,
+}
+
+/// `drift`: what is done about what somebody else changed.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Drift {
+    /// For kinds that `by_kind` does not name.
+    pub default: DriftRule,
+    /// By kind.
+    pub by_kind: BTreeMap<String, DriftRule>,
+}
+
+/// The same for one kind.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct DriftRule {
+    /// Is it ever put back?
+    pub mode: DriftMode,
+    /// How old it has to be before it is.
+    pub min_age: Duration,
+}
+
+/// `drift.mode`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum DriftMode {
+    /// It is put back.
+    #[default]
+    Heal,
+    /// It is shown and left as it is.
+    Report,
 }
 
 /// What a guard does where it applies.

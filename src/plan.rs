@@ -4,6 +4,7 @@
 //! become calls.
 
 use crate::descope;
+use crate::desired::Declared;
 use crate::desired::Desired;
 use crate::desired::Place;
 use crate::observed::Observed;
@@ -24,6 +25,7 @@ mod alike;
 mod change;
 pub mod compare;
 mod declared;
+pub mod drift;
 pub mod guards;
 pub mod handover;
 mod live;
@@ -41,6 +43,10 @@ pub mod write;
 pub use change::Change;
 pub use change::Contest;
 pub use change::FieldChange;
+pub use drift::Applied;
+pub use drift::Drift;
+pub use drift::DriftRule;
+pub use drift::DriftRules;
 pub use guards::Contact;
 pub use guards::Guards;
 pub use guards::Hold;
@@ -150,6 +156,14 @@ pub struct Inputs<'a> {
     pub may_delete: &'a dyn Fn(&Key) -> bool,
     /// Is this change of something that somebody else turns back again and again?
     pub contested: &'a dyn Fn(&Change) -> Option<Contest>,
+    /// What is done about what somebody else changed.
+    pub drift: &'a DriftRules,
+    /// What the files said of this resource when it was last in force; `None` where it never was.
+    pub applied: &'a dyn Fn(&Key) -> Option<Applied>,
+    /// When a look first showed this drift.
+    pub drifted_since: &'a dyn Fn(&Key, &str) -> Option<SystemTime>,
+    /// The time that ages count by.
+    pub now: SystemTime,
     /// Made or perhaps made by a create of ours whose secret nobody has: why, and what to do.
     pub lost: &'a BTreeMap<Key, String>,
     /// Was the change with this digest approved?
@@ -237,6 +251,8 @@ pub struct Plan {
     pub unknown_parts: guards::Unknown,
     /// Since when something waits for each reason, as far as it was noted.
     pub held_since: BTreeMap<String, SystemTime>,
+    /// What is written of those of which drift is left as it is: their declarations without that.
+    pub kept: BTreeMap<Key, Arc<Declared>>,
     /// Kinds whose list lacks too much of what we own to be believed.
     pub shrunk: BTreeSet<&'static str>,
     /// Kinds that could be observed.

@@ -119,7 +119,7 @@ pub struct Carryover {
     /// What the queue works off.
     planned: Option<Arc<Desired>>,
     last_pass: Option<PassStatus>,
-    /// Digests of declarations that were in sync: if one differs later though the YAML did not change, it drifted.
+    /// Digests of declarations that were in sync, which the state knows field by field.
     in_sync: HashMap<Key, u64>,
     /// What the last look showed to differ: until one shows it as declared, nobody turned it back.
     differing: HashSet<Key>,
@@ -667,8 +667,9 @@ impl Reconciler {
         } else if self.memory.retry_at.is_none() {
             self.memory.failures = 0;
         }
-        if let Some(wait) = self.next_due_delete(plan) {
-            let due = Instant::now() + wait;
+        let waits = [self.next_due_delete(plan), self.next_due_drift(plan)];
+        if let Some(wait) = waits.into_iter().flatten().min() {
+            let due = Instant::now() + wait.max(SHORTEST_WAIT);
             self.memory.retry_at = Some(self.memory.retry_at.map_or(due, |at| at.min(due)));
         }
         let digests = plan.held_digests.iter().chain(&plan.released_digests).cloned().collect();

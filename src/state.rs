@@ -21,6 +21,7 @@ use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering;
 use std::time::SystemTime;
 
+mod applied;
 mod browse;
 mod clock;
 mod contact;
@@ -42,6 +43,8 @@ mod sweep;
 mod together;
 mod told;
 
+pub use applied::Landed;
+pub use applied::Values;
 pub use browse::PassView;
 pub use browse::Window;
 pub use effect::DELETED;

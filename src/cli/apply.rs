@@ -266,6 +266,7 @@ fn enqueue(parts: &Parts, desired_states: &[Arc<Desired>], plans: Vec<Planned>, 
         let Planned { mut plan, gone, first_contact, unconfirmed, .. } = planned;
         if !is_narrow {
             project.reconciler.adopt(desired, &plan, &gone, first_contact);
+            project.reconciler.keep_drift(desired, &plan);
         }
         project.reconciler.note_effects(desired, &plan, &unconfirmed);
         project.reconciler.note_renames(desired, &plan, &unconfirmed);

@@ -89,6 +89,9 @@ pub struct RawProject {
     #[schemars(with = "Option<RawGuards>")]
     pub guards: RawGuards,
     #[serde(deserialize_with = "section")]
+    #[schemars(with = "schema::Drift")]
+    pub drift: RawDrift,
+    #[serde(deserialize_with = "section")]
     #[schemars(with = "Option<RawSecrets>")]
     pub secrets: RawSecrets,
     #[schemars(with = "Option<Vec<schema::Words>>")]
@@ -114,6 +117,49 @@ pub struct RawGuards {
     pub weakening: Option<Text>,
     #[schemars(with = "Option<schema::Watch>")]
     pub lockout: Option<Text>,
+}
+
+/// What is done about drift of one kind, or of all.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase", deny_unknown_fields, expecting = "a map such as { mode: heal, minAge: 0s }")]
+pub struct RawDriftRule {
+    pub mode: Option<Text>,
+    pub min_age: Option<Text>,
+}
+
+/// One rule for all, or rules by kind.
+#[derive(Debug, Default)]
+pub struct RawDrift {
+    pub all: RawDriftRule,
+    pub by_kind: BTreeMap<String, RawDriftRule>,
+}
+
+impl<'de> Deserialize<'de> for RawDrift {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct DriftVisitor;
+
+        impl<'de> Visitor<'de> for DriftVisitor {
+            type Value = RawDrift;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a map such as { mode: heal, minAge: 0s }, or such maps by kind")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<RawDrift, A::Error> {
+                let mut drift = RawDrift::default();
+                while let Some(Text(key)) = map.next_key()? {
+                    match key.as_str() {
+                        "mode" => drift.all.mode = map.next_value()?,
+                        "minAge" => drift.all.min_age = map.next_value()?,
+                        _ => drop(drift.by_kind.insert(key, map.next_value::<Option<_>>()?.unwrap_or_default())),
+                    }
+                }
+                Ok(drift)
+            }
+        }
+
+        deserializer.deserialize_map(DriftVisitor)
+    }
 }
 
 #[derive(Debug, Default, Deserialize, JsonSchema)]

@@ -190,6 +190,40 @@ fn numbers(more: &[(&str, Value)]) -> Schema {
     })
 }
 
+/// `drift`: one rule for all kinds, or rules by kind.
+#[derive(Debug)]
+pub struct Drift;
+
+impl JsonSchema for Drift {
+    fn schema_name() -> Cow<'static, str> {
+        "Drift".into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        let mode = serde_json::json!({
+            "enum": ["heal", "report", null],
+            "description": "heal: it is put back; report: it is shown and left as it is.",
+        });
+        let mut age = Span::json_schema(generator);
+        age.insert("type".to_owned(), serde_json::json!(["string", "null"]));
+        age.insert("description".to_owned(), "How old it has to be before it is put back.".into());
+        let rule = serde_json::json!({ "mode": mode, "minAge": age });
+        let of_kind = serde_json::json!({
+            "type": ["object", "null"],
+            "properties": rule,
+            "additionalProperties": false,
+        });
+        let kinds = config::KINDS.into_iter().chain(["default"]).map(|kind| (kind.to_owned(), of_kind.clone()));
+        let kinds: Map<String, Value> = kinds.collect();
+        json_schema!({
+            "anyOf": [
+                { "type": ["object", "null"], "properties": rule, "additionalProperties": false },
+                { "type": "object", "properties": kinds, "additionalProperties": false },
+            ],
+        })
+    }
+}
+
 /// `guards.maxDeletes`.
 #[derive(Debug)]
 pub struct ByKind;

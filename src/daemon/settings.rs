@@ -18,6 +18,8 @@ use crate::notifications;
 use crate::notifications::Notifier;
 use crate::observed::Deep;
 use crate::observed::Share;
+use crate::plan::DriftRule;
+use crate::plan::DriftRules;
 use crate::plan::Guards;
 use crate::plan::Policy;
 use crate::plan::Watch;
@@ -114,6 +116,7 @@ pub fn rules(config: &Config, project: &config::Project) -> Rules {
             weakening: watch(guards.weakening),
             lockout: watch(guards.lockout),
         },
+        drift: drift(&project.drift),
         delete_after: guards.delete_after,
         approval_expiry: guards.approval_expiry,
         contest_window: contest::window(config.source.interval),
@@ -123,6 +126,18 @@ pub fn rules(config: &Config, project: &config::Project) -> Rules {
             config::FirstContact::Apply => FirstContact::Apply,
         },
     }
+}
+
+fn drift(drift: &config::Drift) -> DriftRules {
+    let rule = |rule: config::DriftRule| DriftRule {
+        heals: match rule.mode {
+            config::DriftMode::Heal => true,
+            config::DriftMode::Report => false,
+        },
+        min_age: rule.min_age,
+    };
+    let by_kind = drift.by_kind.iter().map(|(kind, of_kind)| (kind.clone(), rule(*of_kind)));
+    DriftRules { default: rule(drift.default), by_kind: by_kind.collect() }
 }
 
 fn watch(watch: config::Watch) -> Watch {

@@ -1,6 +1,7 @@
 //! What happens to one resource, and what holds it.
 
 use crate::desired::Place;
+use crate::plan::Drift;
 use crate::plan::Hold;
 use crate::plan::Task;
 use crate::plan::Ties;
@@ -43,6 +44,8 @@ pub struct Change {
     pub losses: Vec<String>,
     /// It would change or clear something live that is seen for the first time.
     pub is_first_contact: bool,
+    /// What of it somebody else changed, and no commit.
+    pub drift: Option<Drift>,
     /// Somebody else turns it back again and again.
     pub contest: Option<Contest>,
     /// What lowers protection or locks people out, and which guard holds that.
@@ -90,6 +93,7 @@ impl Change {
             would_reset: None,
             losses: Vec::new(),
             is_first_contact: false,
+            drift: None,
             contest: None,
             dangers: Vec::new(),
             ties: Ties::default(),

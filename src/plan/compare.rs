@@ -24,6 +24,7 @@ use crate::resource::spec::Back;
 use crate::resource::spec::Need;
 use crate::resource::spec::Read;
 use serde_json::Value;
+use std::collections::BTreeSet;
 
 /// What [`differences`] found.
 #[derive(Debug, Default)]
@@ -38,6 +39,8 @@ pub struct Differences {
     pub warnings: Vec<String>,
     /// Parts of it that could not be read yet.
     pub unread: Vec<&'static str>,
+    /// Of the fields, those that no answer shows: they differ from what was sent.
+    pub unseen: BTreeSet<String>,
 }
 
 /// The live side of one resource.
@@ -108,6 +111,7 @@ pub fn differences<F: Fn(&str) -> bool>(
             (_, Back::Computed) => {}
             (_, _) if field.is_defaulted && is_zero(to) => {
                 if was_sent() != Sent::Same {
+                    walk.found.unseen.insert(field.name.to_owned());
                     walk.found.fields.push(FieldChange { from: from.cloned().unwrap_or_default(), ..whole(field, to) });
                 }
             }
@@ -116,6 +120,7 @@ pub fn differences<F: Fn(&str) -> bool>(
             (_, Back::Maybe | Back::Never) if matches!(field.shape, Shape::Secret) => walk.secret(field.name, to),
             (_, Back::Maybe | Back::Never) => {
                 if was_sent() != Sent::Same {
+                    walk.found.unseen.insert(field.name.to_owned());
                     walk.found.fields.push(whole(field, to));
                 }
             }
@@ -199,6 +204,7 @@ impl Walk<'_> {
             let is_unseen = field.back == Back::Never || field.back == Back::Maybe && from.is_none();
             if is_unseen && !self.is_new && !matches!(field.shape, Shape::Secret) {
                 if (self.memory.sent)(self.key, &path, &folded(field.shape, to)) != Sent::Same {
+                    self.found.unseen.insert(path.clone());
                     self.found.fields.push(changed(path, field.shape, None, to));
                 }
             } else {
@@ -226,6 +232,7 @@ impl Walk<'_> {
             Ok(Sent::Same) if !self.is_new => {}
             Ok(Sent::Same | Sent::Different | Sent::Unknown) => {
                 let to = Value::from(secret::MASK);
+                self.found.unseen.insert(path.to_owned());
                 self.found.fields.push(FieldChange { path: path.to_owned(), from: Value::Null, to });
             }
         }

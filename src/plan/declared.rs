@@ -8,6 +8,7 @@ use crate::plan::Live;
 use crate::plan::Plan;
 use crate::plan::Refusal;
 use crate::plan::compare;
+use crate::plan::drift;
 use crate::plan::guards;
 use crate::plan::order;
 use crate::plan::write;
@@ -84,6 +85,17 @@ pub fn compare_one(
         (Some(_), None) if differences.fields.is_empty() => return,
         (Some(_), None) => Action::Update,
     };
+    let (meant, mut fields, drift) = if let Some(document) = document {
+        let now = (old.unwrap_or(key), document);
+        leave_drift(inputs, kind, declared, now, differences, plan)
+    } else {
+        let missing = if is_unlisted { None } else { drift::of_missing(inputs, key) };
+        (Arc::clone(declared), differences.fields, missing)
+    };
+    if document.is_some() && fields.is_empty() && old.is_none() {
+        return;
+    }
+    let declared = &meant;
     let losses =
         wait_for_references(inputs, kind, declared, live, plan).and_then(|()| previewed(inputs, declared, plan));
     let Ok(losses) = losses else {
@@ -95,7 +107,6 @@ pub fn compare_one(
         }
         return;
     };
-    let mut fields = std::mem::take(&mut differences.fields);
     let completes = document.is_some()
         && old.is_none()
         && ownership.created
@@ -119,11 +130,36 @@ pub fn compare_one(
         completes,
         would_reset,
         losses,
+        drift,
         tasks: order::tasks(kind, declared, document, action, writes, &fields, &will_be_there),
         fields,
         place: Some(declared.place.clone()),
         ..Change::new(key.clone(), action)
     });
+}
+
+/// What is to be written of one that is there, of which fields, and what of them is drift. Drift that is left as it is becomes
+/// a change of its own.
+fn leave_drift(
+    inputs: &Inputs<'_>,
+    kind: &dyn Kind,
+    declared: &Arc<Declared>,
+    (key, document): (&Key, &Document),
+    differences: compare::Differences,
+    plan: &mut Plan,
+) -> (Arc<Declared>, Vec<FieldChange>, Option<drift::Drift>) {
+    let parts = kind.spec().parts;
+    let split = drift::split(inputs, declared, (key, parts, document), differences.fields, &differences.unseen);
+    let Some(left) = split.left else { return (Arc::clone(declared), split.sent, split.healed) };
+    let meant = drift::without(parts, declared, document, &left);
+    plan.kept.insert(declared.key.clone(), Arc::clone(&meant));
+    plan.changes.push(Change {
+        drift: Some(left),
+        fields: split.kept,
+        place: Some(declared.place.clone()),
+        ..Change::new(declared.key.clone(), Action::Update)
+    });
+    (meant, split.sent, split.healed)
 }
 
 /// What the comparison found beside differences: remarks, what no call can do, what is not read yet.

@@ -6,6 +6,7 @@
 
 use super::Change;
 use super::Contest;
+use super::Drift;
 use super::Inputs;
 use super::Live;
 use super::Plan;
@@ -66,6 +67,7 @@ pub fn hold(inputs: &Inputs<'_>, live: &Live<'_>, plan: &mut Plan) {
         let is_reset = change.would_reset.is_some() && change.action != Action::Create;
         let reasons = [
             (!is_permitted(inputs.policy, change)).then_some(Hold::Policy),
+            change.drift.as_ref().and_then(Drift::hold),
             plan.shrunk.contains(change.key.kind).then_some(Hold::ObservationShrank),
             referred(change).map(Hold::StillReferenced),
             verdicts.get(change.key.kind).and_then(|verdict| verdict.on(change, inputs.owned)),
@@ -92,6 +94,9 @@ pub fn hold(inputs: &Inputs<'_>, live: &Live<'_>, plan: &mut Plan) {
     }
     for change in plan.changes.iter_mut().filter(|change| change.held == Some(Hold::Contested)) {
         change.until = change.contest.as_ref().map(|contest| contest.until);
+    }
+    for change in plan.changes.iter_mut().filter(|change| matches!(change.held, Some(Hold::DriftReported(_)))) {
+        change.until = change.drift.as_ref().and_then(|drift| drift.until);
     }
     let may_be_renamed = plan.changes.iter().filter(|change| change.held == Some(Hold::MaybeRename));
     let may_be_renamed: BTreeSet<&str> = may_be_renamed.map(|change| change.key.kind).collect();

@@ -2,10 +2,12 @@
 
 use super::Change;
 use super::Contact;
+use super::Drift;
 use super::FieldChange;
 use super::Hold;
 use super::Plan;
 use super::Refusal;
+use super::drift;
 use crate::resource::Action;
 use crate::telemetry::status::HoldStatus;
 use crate::telemetry::status::Wait;
@@ -133,6 +135,9 @@ pub struct ChangeReport {
     /// RFC 3339: when time ends the wait; absent where it does not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub until: Option<String>,
+    /// What of it somebody else changed, and no commit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub drift: Option<DriftReport>,
     /// What becomes different.
     pub fields: Vec<FieldReport>,
     /// Where the YAML declares it.
@@ -148,6 +153,20 @@ pub struct ChangeReport {
     /// Does it go ahead, the first contact released?
     #[serde(skip)]
     pub is_sent: bool,
+}
+
+/// What somebody else changed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct DriftReport {
+    /// RFC 3339: the first look that showed it.
+    pub since: String,
+    /// RFC 3339: when it is old enough to be put back, where it waits for that.
+    pub until: Option<String>,
+    /// The resource is gone.
+    pub is_deleted: bool,
+    /// Else which of the fields of this change.
+    pub fields: Vec<String>,
 }
 
 /// One field of a change.
@@ -381,6 +400,7 @@ impl ChangeReport {
             held: change.held.as_ref().map(|hold| hold.as_str().into()),
             why: change.why.clone(),
             until: change.until.map(rfc3339),
+            drift: change.drift.as_ref().map(|drift| DriftReport::of(drift, change)),
             fields: change.fields.iter().map(FieldReport::new).collect(),
             file: change.place.as_ref().map(|place| place.file.to_string()),
             line: change.place.as_ref().map(|place| place.line),
@@ -398,6 +418,30 @@ impl ChangeReport {
             _ => '~',
         }
     }
+}
+
+impl DriftReport {
+    fn of(drift: &Drift, change: &Change) -> Self {
+        let is_of_it = |path: &&String| change.fields.iter().any(|field| field.path == **path);
+        Self {
+            since: rfc3339(drift.since),
+            until: drift.until.map(rfc3339),
+            is_deleted: drift.fields.contains(drift::WHOLE),
+            fields: drift.fields.iter().filter(is_of_it).cloned().collect(),
+        }
+    }
+}
+
+/// Of what goes ahead; what waits for it says so itself.
+fn drift_text(change: &ChangeReport) -> Option<String> {
+    let drift = change.drift.as_ref().filter(|_| change.held.as_deref() != Some("drift_reported"))?;
+    let what = if drift.is_deleted { "deleted it" } else { "changed it" };
+    let fields = if drift.fields.is_empty() || drift.fields.len() == change.fields.len() {
+        String::new()
+    } else {
+        format!(" ({})", drift.fields.join(", "))
+    };
+    Some(format!("drift: somebody else {what}{fields}, first seen {}", drift.since))
 }
 
 impl FieldReport {

@@ -38,6 +38,8 @@ pub struct Task {
     pub write: Write,
     /// Of such a part: what the write is built from, on what its call shows right before.
     pub declared: Option<Arc<Declared>>,
+    /// What of the files is in force once this is done; `None` for a delete.
+    pub meant: Option<Arc<Declared>>,
     /// How many requests it takes, looks apart; those of one batch have them together.
     pub calls: usize,
     /// The id that Descope gave the resource, where it is known by that and lives.

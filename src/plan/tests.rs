@@ -15,6 +15,7 @@ use tokio::time::Instant;
 
 mod changes;
 mod draws;
+mod drift;
 mod guards;
 mod ids;
 mod inputs;
@@ -193,6 +194,10 @@ impl<'a> Case<'a> {
             windows: &self.windows,
             may_delete,
             contested: &|_| None,
+            drift: &DriftRules::HEAL,
+            applied: &|_| None,
+            drifted_since: &|_, _| None,
+            now: SystemTime::UNIX_EPOCH,
             lost: &BTreeMap::new(),
             is_approved: self.is_approved,
         })

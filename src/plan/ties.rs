@@ -17,6 +17,9 @@ use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 use std::collections::HashMap;
 
+/// In place of the part of a call that lets go: drift that is left as it is has none.
+pub const LEFT: &str = "drift that is left as it is";
+
 /// Who refers to a resource that is to be deleted. Empty for every other change.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Ties {
@@ -52,7 +55,14 @@ pub fn find(inputs: &Inputs<'_>, live: &Live<'_>, renames: &BTreeMap<Key, Key>, 
         let name = new_names.get(key).copied().unwrap_or(key);
         let is_builtin = kind.is_builtin(document, inputs.builtin_roles);
         let declared = inputs.desired.resources.get(name).filter(|_| !is_builtin);
-        note_live(kind, (key, document), declared.map(|declared| &**declared), &mut ties);
+        // What is left as it is lets go of nothing.
+        let meant = plan.kept.get(name).or(declared).filter(|_| !is_builtin);
+        note_live(
+            kind,
+            (key, document),
+            declared.zip(meant).map(|(declared, meant)| (&**declared, &**meant)),
+            &mut ties,
+        );
     }
     let unseen = |kind: &&&dyn Kind| super::is_managed(inputs, **kind) && !live.is_observed(kind.name());
     let unseen: Vec<&dyn Kind> = resource::ALL.iter().filter(unseen).copied().collect();
@@ -89,7 +99,7 @@ fn note_declared(inputs: &Inputs<'_>, declared: &Declared, ties: &mut HashMap<Ke
 fn note_live(
     kind: &dyn Kind,
     (key, document): (&Key, &Document),
-    declared: Option<&Declared>,
+    declared: Option<(&Declared, &Declared)>,
     ties: &mut HashMap<Key, Ties>,
 ) {
     let is_deleted = ties.contains_key(key);
@@ -102,11 +112,13 @@ fn note_live(
             match declared {
                 _ if is_deleted => ties.together.extend([key.clone()]),
                 None => ties.undeclared.extend([key.clone()]),
-                Some(declared) if ties.declared.contains_key(&declared.key) => {}
-                Some(declared) if lets_go(kind, (key, document), declared, &named, part) => {
+                Some((declared, _)) if ties.declared.contains_key(&declared.key) => {}
+                Some((declared, meant)) if lets_go(kind, (key, document), declared, &named, part) => {
+                    let is_left = !lets_go(kind, (key, document), meant, &named, part);
+                    let part = if is_left { LEFT } else { part };
                     ties.letting_go.extend([Slot { key: declared.key.clone(), part }]);
                 }
-                Some(declared) => ties.undeclared.extend([declared.key.clone()]),
+                Some((declared, _)) => ties.undeclared.extend([declared.key.clone()]),
             }
         }
     }

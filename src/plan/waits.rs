@@ -54,7 +54,7 @@ impl ProjectReport {
                     None if change.until.is_some() => String::new(),
                     None => format!("ends with {}", hold.ends_with),
                 },
-                since: hold.since.clone(),
+                since: change.drift.as_ref().map(|drift| drift.since.clone()).or_else(|| hold.since.clone()),
                 until: change.until.clone(),
             });
         }

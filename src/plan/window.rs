@@ -169,6 +169,7 @@ mod tests {
             held: held.map(Into::into),
             why: None,
             until: None,
+            drift: None,
             is_sent: held.is_none(),
             fields: Vec::new(),
             file: None,

@@ -116,6 +116,7 @@ fn plan(drafts: Vec<Draft>, now: Instant) -> Vec<Task> {
             action: draft.action,
             write: Write::Delete { cascade: false },
             declared: None,
+            meant: None,
             calls: 1,
             id: None,
             after,

@@ -30,6 +30,7 @@ fn task(action: Action, kind: &'static str, name: &str, batch: u32) -> Task {
         action,
         write,
         declared: None,
+        meant: None,
         calls: 1,
         id: None,
         after: Vec::new(),

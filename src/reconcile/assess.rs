@@ -12,6 +12,8 @@ use crate::observed;
 use crate::observed::Deep;
 use crate::observed::Observed;
 use crate::plan;
+use crate::plan::Applied;
+use crate::plan::DriftRules;
 use crate::plan::Guards;
 use crate::plan::Hold;
 use crate::plan::Inputs;
@@ -87,6 +89,8 @@ pub struct Rules {
     pub policy: Policy,
     /// The numbers that hold changes.
     pub guards: Guards,
+    /// What is done about what somebody else changed.
+    pub drift: DriftRules,
     /// How long a resource must have been out of the YAML before it is deleted.
     pub delete_after: Duration,
     /// For how long an approval holds.
@@ -240,6 +244,8 @@ impl Assessor {
         outlived.read_back.retain(|one| !outlived.anew.contains(&one.key));
         let first_contact = !self.is_known();
         let fights = Fights::new(self.known(ProjectState::reversions), now, self.rules.contest_window);
+        let drifted = self.known(ProjectState::drifted);
+        let knows_applied = self.known(ProjectState::knows_applied);
         let scope = format!("{:?}", (self.client.target(), &self.rules.owner));
         let mut plan = plan::diff(&Inputs {
             scope: &scope,
@@ -268,6 +274,10 @@ impl Assessor {
             windows: &windows,
             may_delete: &|key| has_count && is_current && is_due(key),
             contested: &|change| fights.on(change, is_reverted, self.state.as_ref()?),
+            drift: &self.rules.drift,
+            applied: &|key| self.applied(key).filter(|_| knows_applied),
+            drifted_since: &|key, path| drifted.get(&(key.clone(), path.to_owned())).copied(),
+            now,
             lost: &shown.lost,
             is_approved: &|digest| approved.contains(digest),
         });
@@ -298,6 +308,21 @@ impl Assessor {
         self.refuse_without_effect(&mut plan, &undone);
         self.suspend_parts(&mut plan, now);
         Assessment { plan, refusal: refusal(&observed), observed, gone, unconfirmed, outlived, shown, first_contact }
+    }
+
+    /// What the files said of this when it was last in force. Where nobody can tell, nothing was changed by them.
+    fn applied(&self, key: &Key) -> Option<Applied> {
+        let state = self.state.clone()?;
+        match state.applied(key) {
+            Ok(marks) => {
+                let marks = marks?;
+                Some(Box::new(move |path, value| state.was_applied(&marks, path, value)))
+            }
+            Err(error) => {
+                tracing::error!(%error, "cannot read the state; what differs counts as drift");
+                Some(Box::new(|_, _| true))
+            }
+        }
     }
 
     /// Where no file is declared, the secret is not wanted.

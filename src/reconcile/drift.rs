@@ -1,17 +1,26 @@
-//! Drift: what differs though the YAML did not change.
+//! Drift: what differs though the files did not change it, and what has to be known to tell that.
 
 use super::Reconciler;
 use crate::desired::Declared;
 use crate::desired::Desired;
+use crate::plan::Change;
+use crate::plan::Drift;
+use crate::plan::Hold;
 use crate::plan::Plan;
+use crate::plan::drift;
 use crate::resource;
 use crate::resource::Key;
 use crate::source::Trigger;
+use crate::state;
+use crate::state::Values;
+use std::collections::BTreeMap;
 use std::collections::HashMap;
 use std::collections::HashSet;
 use std::hash::DefaultHasher;
 use std::hash::Hash;
 use std::hash::Hasher;
+use std::sync::Arc;
+use std::time::Duration;
 
 /// Names in one line of the log; the plan has all of them.
 const NAMED: usize = 5;
@@ -21,53 +30,156 @@ impl Reconciler {
     /// one, it drifted.
     pub(super) fn note_in_sync(&mut self) {
         let Some(desired) = self.memory.load.as_ref().and_then(|load| load.desired.clone()) else { return };
-        let digests = desired.resources.iter().map(|(key, declared)| (key.clone(), digest(declared)));
-        self.memory.in_sync.extend(digests);
+        // What the policy does not permit is no reason not to be converged.
+        let held = self.memory.plan.iter().flat_map(|plan| &plan.changes).filter(|change| change.held.is_some());
+        let held: HashSet<&Key> = held.map(|change| &change.key).collect();
+        let in_sync: Vec<Key> = desired.resources.keys().filter(|key| !held.contains(key)).cloned().collect();
+        self.put_in_sync(&desired, in_sync);
     }
 
+    /// Takes note of what this look showed as declared, and of what drifted.
     pub(super) fn note_drift(&mut self, desired: &Desired, plan: &Plan, trigger: Trigger) {
         let project = self.assessor.project.clone();
         let unfinished = self.queue.unfinished(&project);
-        let landed = std::mem::take(&mut self.memory.sent).into_iter().filter(|(key, _)| !unfinished.contains(key));
-        self.memory.in_sync.extend(landed);
+        let sent = std::mem::take(&mut self.memory.sent);
+        let is_landed = |(key, sent): &(&Key, &u64)| {
+            let now = desired.resources.get(*key).map(|declared| digest(declared));
+            !unfinished.contains(*key) && now == Some(**sent)
+        };
+        let landed: Vec<Key> = sent.iter().filter(is_landed).map(|(key, _)| key.clone()).collect();
         let differing: HashSet<&Key> = plan.changes.iter().map(|change| &change.key).collect();
-        let mut drifted: HashMap<&'static str, i64> = HashMap::new();
-        let mut unknown = 0;
-        let mut drifted_keys = Vec::new();
-        for (key, declared) in &desired.resources {
-            let digest = digest(declared);
-            if !differing.contains(key) {
-                if plan.present.contains(key) {
-                    self.memory.in_sync.insert(key.clone(), digest);
-                }
-            } else if self.memory.in_sync.get(key) == Some(&digest) {
-                *drifted.entry(key.kind).or_default() += 1;
-                drifted_keys.push(key.clone());
-            }
-            unknown += usize::from(!self.memory.in_sync.contains_key(key));
-        }
-        let which = drifted_keys.iter().take(NAMED).map(ToString::to_string).collect::<Vec<_>>().join(", ");
-        self.memory.overview.note_drifted(drifted_keys);
+        let shown = shown_as_declared(desired, plan).cloned();
+        let is_new = self.memory.planned.as_ref().is_none_or(|planned| !std::ptr::eq(Arc::as_ptr(planned), desired));
+        let in_sync: Vec<Key> = shown.chain(landed.into_iter().filter(|key| differing.contains(key))).collect();
+        self.put_in_sync(desired, in_sync);
         // What comes back into the files comes back as something new.
-        if desired.resources.len() < self.memory.in_sync.len() + unknown {
-            self.memory.in_sync.retain(|key, _| desired.resources.contains_key(key));
+        self.memory.in_sync.retain(|key, _| desired.resources.contains_key(key));
+        if is_new {
+            said(self.forget_undeclared(desired));
         }
+        said(self.keep_ages(desired, plan));
         let sent = plan.changes.iter().filter(|change| change.held.is_none());
         let sent = sent.filter_map(|change| Some((change.key.clone(), digest(desired.resources.get(&change.key)?))));
         self.memory.sent = sent.collect();
-        for kind in resource::ALL {
-            let count = drifted.get(kind.name()).copied().unwrap_or(0);
-            self.metrics.drifted_resources.with_label_values(&[&*project, kind.name()]).set(count);
+        self.show_drift(plan, trigger);
+    }
+
+    /// What `apply` finds in force: it has one look, and no memory of others.
+    pub fn keep_drift(&self, desired: &Desired, plan: &Plan) {
+        let keep = || {
+            self.state.note_applied(shown_as_declared(desired, plan).filter_map(|key| values(desired, key)))?;
+            self.forget_undeclared(desired)?;
+            self.keep_ages(desired, plan)
+        };
+        said(keep());
+    }
+
+    fn put_in_sync(&mut self, desired: &Desired, keys: Vec<Key>) {
+        let of = |key: &Key| desired.resources.get(key).map(|declared| digest(declared));
+        let news: Vec<Key> = keys.into_iter().filter(|key| self.memory.in_sync.get(key).copied() != of(key)).collect();
+        if news.is_empty() {
+            return;
         }
-        let total: i64 = drifted.values().sum();
-        if total > 0 {
-            tracing::info!(
-                resources = total,
-                which,
-                trigger = trigger.as_str(),
-                "drift: changed in Descope though the YAML did not"
-            );
+        said(self.state.note_applied(news.iter().filter_map(|key| values(desired, key))));
+        let digests = news.into_iter().filter_map(|key| of(&key).map(|digest| (key, digest)));
+        self.memory.in_sync.extend(digests.collect::<Vec<_>>());
+    }
+
+    /// What the files do not name any more, or another way, is in force no more.
+    fn forget_undeclared(&self, desired: &Desired) -> Result<(), state::Error> {
+        // What is still to be renamed is declared under its new name.
+        let renamed: HashSet<Key> = desired
+            .resources
+            .values()
+            .filter_map(|declared| Some(Key { name: declared.renamed_from.clone()?, ..declared.key.clone() }))
+            .collect();
+        self.state.keep_applied(|key| desired.resources.contains_key(key) || renamed.contains(key))?;
+        if !self.state.knows_applied()? {
+            return Ok(());
         }
+        let is_news =
+            |(key, declared): &(&Key, &Arc<Declared>)| self.memory.in_sync.get(*key).copied() != Some(digest(declared));
+        let news = desired.resources.iter().filter(is_news).filter_map(|(key, _)| values(desired, key));
+        self.state.forget_paths(news)
+    }
+
+    /// Since when which drift is known.
+    fn keep_ages(&self, desired: &Desired, plan: &Plan) -> Result<(), state::Error> {
+        let of = |change: &Change| {
+            let Some(Drift { since, fields, .. }) = change.drift.clone() else { return Vec::new() };
+            let key = change.key.clone();
+            fields.into_iter().map(|path| ((key.clone(), path), since)).collect()
+        };
+        let known = self.state.drifted()?;
+        let now: BTreeMap<_, _> = plan.changes.iter().flat_map(of).collect();
+        let now = now.into_iter().map(|(one, since)| {
+            let since = known.get(&one).copied().unwrap_or(since);
+            (one, since)
+        });
+        let waits: HashSet<&Key> = plan.waits.iter().map(|(key, ..)| key).collect();
+        self.state.note_drifted(&now.collect(), |key| {
+            let is_unseen = !plan.observed.contains(key.kind) || waits.contains(key);
+            desired.resources.contains_key(key) && is_unseen
+        })
+    }
+
+    fn show_drift(&mut self, plan: &Plan, trigger: Trigger) {
+        let drifted = drifted(plan);
+        let mut counts: HashMap<&str, i64> = HashMap::new();
+        for key in drifted.keys() {
+            *counts.entry(key.kind).or_default() += 1;
+        }
+        for kind in resource::ALL.iter().map(|kind| kind.name()) {
+            let count = counts.get(kind).copied().unwrap_or(0);
+            self.metrics.drifted_resources.with_label_values(&[&*self.assessor.project, kind]).set(count);
+        }
+        let resources = drifted.len();
+        if resources > 0 {
+            let which = drifted.keys().take(NAMED).map(ToString::to_string).collect::<Vec<_>>().join(", ");
+            let trigger = trigger.as_str();
+            tracing::info!(resources, which, trigger, "drift: changed in Descope though the YAML did not");
+        }
+    }
+
+    /// How long until the next drift is old enough to be put back; `None` where there is none that time alone releases.
+    pub(super) fn next_due_drift(&self, plan: &Plan) -> Option<Duration> {
+        let is_young = |change: &&Change| matches!(change.held, Some(Hold::DriftReported(_)));
+        let due = plan.changes.iter().filter(is_young).filter_map(|change| change.until).min()?;
+        Some(due.duration_since(self.state.now()).unwrap_or_default())
+    }
+}
+
+/// What drifted, each resource once.
+pub(super) fn drifted(plan: &Plan) -> BTreeMap<&Key, Vec<(&Change, &Drift)>> {
+    let mut drifted: BTreeMap<&Key, Vec<(&Change, &Drift)>> = BTreeMap::new();
+    for change in &plan.changes {
+        if let Some(drift) = &change.drift {
+            drifted.entry(&change.key).or_default().push((change, drift));
+        }
+    }
+    drifted
+}
+
+/// What a look showed as it is declared, all of it.
+fn shown_as_declared<'d>(desired: &'d Desired, plan: &Plan) -> impl Iterator<Item = &'d Key> {
+    let waits = plan.waits.iter().map(|(key, ..)| key).chain(plan.unread.keys()).chain(&plan.unlisted);
+    let refused = plan.refused.iter().map(|refusal| &refusal.key);
+    let others = plan.changes.iter().map(|change| &change.key).chain(waits).chain(refused);
+    let others: HashSet<Key> = others.cloned().collect();
+    let is_shown = move |key: &&Key| plan.present.contains(*key) && !others.contains(*key);
+    let shown: Vec<&Key> = desired.resources.keys().filter(is_shown).collect();
+    shown.into_iter()
+}
+
+fn values<'k>(desired: &Desired, key: &'k Key) -> Option<(&'k Key, Values)> {
+    let (kind, declared) = (resource::kind(key.kind)?, desired.resources.get(key)?);
+    let parts = kind.spec().parts.iter();
+    Some((key, parts.flat_map(|part| drift::declared_values(part, &declared.fields)).collect()))
+}
+
+fn said(noted: Result<(), state::Error>) {
+    if let Err(error) = noted {
+        tracing::error!(%error, "cannot write the state; what drifted may be taken for what the files changed, and its age is not kept");
     }
 }
 

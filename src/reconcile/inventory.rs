@@ -244,6 +244,7 @@ mod tests {
             would_reset: None,
             losses: Vec::new(),
             is_first_contact: false,
+            drift: None,
             contest: None,
             dangers: Vec::new(),
             ties: Ties::default(),

@@ -3,8 +3,11 @@
 use super::Reconciler;
 use super::rfc3339;
 use crate::observed::deep::Coverage;
+use crate::plan::Change;
+use crate::plan::Drift;
 use crate::plan::Hold;
 use crate::plan::Plan;
+use crate::plan::drift;
 use crate::queue::Standing;
 use crate::resource;
 use crate::resource::Key;
@@ -17,6 +20,7 @@ use crate::telemetry::status::KindStatus;
 use crate::telemetry::status::Overview;
 use crate::telemetry::status::ProgressStatus;
 use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::collections::HashMap;
 use std::collections::HashSet;
 use std::time::Duration;
@@ -41,8 +45,6 @@ pub(super) struct Earlier {
     pub success_at: Option<SystemTime>,
     /// The history was asked for both.
     is_recalled: bool,
-    /// Since when what drifted is known to.
-    pub drifted: BTreeMap<Key, SystemTime>,
     /// The newest look at each kind that was answered.
     pub observed_at: BTreeMap<&'static str, SystemTime>,
     /// How many of each kind the revision declares.
@@ -61,16 +63,6 @@ struct Drain {
 }
 
 impl Earlier {
-    /// Takes note of what differs now though its declaration did not change.
-    pub fn note_drifted(&mut self, keys: Vec<Key>) {
-        let now = SystemTime::now();
-        let before = std::mem::take(&mut self.drifted);
-        self.drifted = keys
-            .into_iter()
-            .map(|key| before.get_key_value(&key).map_or((key, now), |(k, at)| (k.clone(), *at)))
-            .collect();
-    }
-
     /// Takes note of which kinds this plan has seen.
     pub fn note_observed(&mut self, plan: &Plan, at: SystemTime) {
         self.observed_at.extend(plan.observed.iter().map(|kind| (*kind, at)));
@@ -107,12 +99,9 @@ impl Reconciler {
             self.memory.overview.drain = None;
         }
         let memory = &self.memory.overview;
-        let drifted = memory.drifted.iter().take(DRIFTED_SHOWN).map(|(key, since)| DriftedStatus {
-            kind: key.kind.to_owned(),
-            id: key.id(),
-            since: rfc3339(*since),
-            actor: None,
-        });
+        let drifted = self.memory.plan.as_ref().map(super::drift::drifted).unwrap_or_default();
+        let total = drifted.len() as u64;
+        let drifted = drifted.into_iter().take(DRIFTED_SHOWN).map(|(key, drifts)| drifted_status(key, &drifts));
         let next = [self.memory.retry_at, self.memory.resume_at].into_iter().flatten().min();
         Overview {
             applied: memory.applied.clone(),
@@ -120,7 +109,7 @@ impl Reconciler {
             next_pass_at: None,
             counts,
             progress,
-            drift: DriftStatus { total: memory.drifted.len() as u64, resources: drifted.collect() },
+            drift: DriftStatus { total, resources: drifted.collect() },
             kinds: self.kinds(),
             timer_at: None,
             retry_at: next.map(|at| SystemTime::now() + at.saturating_duration_since(Instant::now())),
@@ -263,6 +252,23 @@ impl Reconciler {
     }
 }
 
+fn drifted_status(key: &Key, drifts: &[(&Change, &Drift)]) -> DriftedStatus {
+    let fields: BTreeSet<&String> = drifts.iter().flat_map(|(_, drift)| &drift.fields).collect();
+    let is_deleted = fields.iter().any(|path| path.as_str() == drift::WHOLE);
+    let left = drifts.iter().find_map(|(change, drift)| Some((change, drift.left?)));
+    DriftedStatus {
+        kind: key.kind.to_owned(),
+        id: key.id(),
+        since: drifts.iter().map(|(_, drift)| drift.since).min().map(rfc3339).unwrap_or_default(),
+        until: left.and_then(|(change, _)| change.until).map(rfc3339),
+        held: left.and_then(|(change, _)| change.held).map(|hold| hold.as_str().to_owned()),
+        ends_with: left.and_then(|(change, _)| change.held).map(|hold| hold.ends_with().to_owned()),
+        is_deleted,
+        fields: fields.into_iter().filter(|_| !is_deleted).cloned().collect(),
+        actor: None,
+    }
+}
+
 /// How many seconds `left` take at the speed of `done`.
 #[allow(clippy::cast_possible_truncation, reason = "seconds of a drain")]
 fn rest(took: Duration, done: usize, left: usize) -> u64 {
@@ -278,19 +284,5 @@ mod tests {
     fn the_rest_takes_as_long_as_what_was_done_for_its_share() {
         assert_eq!(rest(Duration::from_secs(30), 10, 20), 60);
         assert_eq!(rest(Duration::from_secs(10), 3, 1), 4);
-    }
-
-    #[test]
-    fn drift_is_as_old_as_the_first_look_that_showed_it() {
-        let mut memory = Earlier::default();
-        let (a, b) = (Key::new("roles", "a"), Key::new("roles", "b"));
-        memory.note_drifted(vec![a.clone()]);
-        let since = memory.drifted[&a];
-
-        memory.note_drifted(vec![a.clone(), b.clone()]);
-        assert_eq!(memory.drifted[&a], since);
-        memory.note_drifted(vec![b.clone()]);
-
-        assert_eq!(memory.drifted.keys().collect::<Vec<_>>(), [&b]);
     }
 }

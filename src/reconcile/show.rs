@@ -413,7 +413,9 @@ impl Reconciler {
         let Some(plan) = &self.memory.plan else { return Some("pending") };
         let has_problem = |state: ProblemState| problems.iter().any(|problem| problem.state == state);
         let is_suspended = |change: &Change| change.held == Some(Hold::Suspended);
-        let is_left = |change: &Change| change.held.is_some_and(|hold| !hold.is_rest()) && !is_suspended(change);
+        let is_drift = |change: &Change| matches!(change.held, Some(Hold::DriftReported(_)));
+        let is_other = |change: &Change| !is_suspended(change) && !is_drift(change);
+        let is_left = |change: &Change| change.held.is_some_and(|hold| !hold.is_rest()) && is_other(change);
         let is_queued = self.is_at_work();
         let is_unseen = self.queue.awaits_look(&self.assessor.project);
         // Newer files are looked at.
@@ -426,6 +428,7 @@ impl Reconciler {
             (has_problem(ProblemState::Blocked), "blocked"),
             (has_problem(ProblemState::Retrying), "retrying"),
             (!plan.shrunk.is_empty() || plan.changes.iter().any(is_left), "held"),
+            (plan.changes.iter().any(is_drift), "drift_reported"),
             (plan.changes.iter().any(is_suspended), "suspended"),
             (
                 !has_passed || is_queued || is_unplanned || !plan.waiting.is_empty() || !plan.unread.is_empty(),

@@ -17,8 +17,9 @@ use std::time::SystemTime;
 const STEP: i64 = 1000;
 
 /// Every time that something is compared with. History is what the clock said.
-const TIMES: [(&str, &str); 12] = [
+const TIMES: [(&str, &str); 13] = [
     ("absent", "since"),
+    ("drifted", "since"),
     ("held", "since"),
     ("deletion", "at"),
     ("approval", "at"),
@@ -33,7 +34,7 @@ const TIMES: [(&str, &str); 12] = [
 ];
 
 /// Those of them that are never ahead of the clock.
-const PAST: [&str; 5] = ["absent", "deletion", "approval", "intent", "owned"];
+const PAST: [&str; 6] = ["absent", "drifted", "deletion", "approval", "intent", "owned"];
 
 /// The clock of the machine beside one that nobody sets.
 #[derive(Debug)]

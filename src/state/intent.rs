@@ -5,6 +5,8 @@ use super::Attempt;
 use super::Digest;
 use super::Error;
 use super::Owned;
+use super::applied;
+use super::applied::Landed;
 use super::effect;
 use super::effect::Written;
 use super::guard;
@@ -144,6 +146,8 @@ pub struct Ending {
     pub reset: Vec<(Key, &'static str)>,
     /// The ids that Descope gave to what it made.
     pub ids: Vec<(Key, Arc<str>)>,
+    /// What it put in force.
+    pub landed: Vec<Landed>,
     /// Fingerprints of secrets that were shown once, by the file that they are in.
     pub kept: Vec<(String, Digest)>,
 }
@@ -160,6 +164,7 @@ impl Ending {
             sent: Vec::new(),
             reset: Vec::new(),
             ids: Vec::new(),
+            landed: Vec::new(),
             kept: Vec::new(),
         }
     }
@@ -170,6 +175,7 @@ impl Ending {
         project::reset_sent(transaction, project, &self.reset)?;
         ids::note_new(transaction, project, &self.ids)?;
         secret_file::note(transaction, project, &self.kept)?;
+        applied::note(transaction, project, &self.landed)?;
         effect::note(transaction, project, &self.written)
     }
 }

@@ -318,7 +318,7 @@ pub(super) fn forget_sent(transaction: &Transaction<'_>, id: i64, key: &Key) -> 
 
 /// Whether a delete took effect is still to be seen.
 pub(super) fn disown(transaction: &Transaction<'_>, id: i64, key: &Key) -> rusqlite::Result<()> {
-    for table in ["owned", "sent", "written"] {
+    for table in ["owned", "sent", "written", "applied", "drifted"] {
         let but = if table == "written" { format!("AND path <> '{DELETED}'") } else { String::new() };
         let sql = format!("DELETE FROM {table} WHERE project = ? AND kind = ? AND tenant = ? AND name = ? {but}");
         transaction.prepare_cached(&sql)?.execute(params![id, key.kind, tenant(key), key.name])?;
@@ -337,7 +337,7 @@ pub(super) fn rename(transaction: &Transaction<'_>, id: i64, old: &str, new: &Ke
 
 /// What is known by the old name speaks of the new one.
 fn take_along(transaction: &Transaction<'_>, id: i64, old: &str, new: &Key) -> rusqlite::Result<()> {
-    for table in ["owned", "sent", "written"] {
+    for table in ["owned", "sent", "written", "applied", "drifted"] {
         let sql = format!(
             "UPDATE OR REPLACE {table} SET name = ? WHERE project = ? AND kind = ? AND tenant = ? AND name = ?"
         );

@@ -278,6 +278,30 @@ const MIGRATIONS: &[&str] = &[
     -- Did a look show the new name without the old one? What is answered is not yet done.
     ALTER TABLE renamed ADD COLUMN seen INTEGER NOT NULL DEFAULT 1;
 ",
+    "
+    -- What the files said when it was last in force: fingerprints of paths and of their values, cut to eight bytes each, in
+    -- the order of the paths.
+    CREATE TABLE applied (
+        project INTEGER NOT NULL REFERENCES project (id) ON DELETE CASCADE,
+        kind    TEXT NOT NULL,
+        tenant  TEXT NOT NULL,
+        name    TEXT NOT NULL,
+        marks   BLOB NOT NULL,
+        PRIMARY KEY (project, kind, tenant, name)
+    ) STRICT, WITHOUT ROWID;
+
+    -- What differs though the files did not change it, since the first look that showed it. A path of '' stands for the
+    -- resource as a whole, which somebody else deleted.
+    CREATE TABLE drifted (
+        project INTEGER NOT NULL REFERENCES project (id) ON DELETE CASCADE,
+        kind    TEXT NOT NULL,
+        tenant  TEXT NOT NULL,
+        name    TEXT NOT NULL,
+        path    TEXT NOT NULL,
+        since   INTEGER NOT NULL,
+        PRIMARY KEY (project, kind, tenant, name, path)
+    ) STRICT, WITHOUT ROWID;
+",
 ];
 
 /// The version that this binary reads and writes.

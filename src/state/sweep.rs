@@ -40,6 +40,7 @@ const fn rule(table: &'static str, if_so: &'static str, remedy: Remedy) -> Rule 
 const RULES: &[Rule] = &[
     rule("owned", "created_at IS NOT NULL AND created_at NOT BETWEEN 0 AND :last", Remedy::Set("created_at = NULL")),
     rule("absent", "since NOT BETWEEN 0 AND :last", Remedy::Drop),
+    rule("drifted", "since NOT BETWEEN 0 AND :last", Remedy::Drop),
     rule("held", "since NOT BETWEEN 0 AND :last", Remedy::Drop),
     rule("deletion", "at NOT BETWEEN 0 AND :last", Remedy::Set("at = :now")),
     rule("approval", "at NOT BETWEEN 0 AND :last", Remedy::Drop),
@@ -166,6 +167,9 @@ mod tests {
             is_sure: true,
         };
         project.state.note_told("slack SLACK", &[told]).unwrap();
+        let values = vec![("description".to_owned(), serde_json::json!("ours"))];
+        project.note_applied([(&key, values)].into_iter()).unwrap();
+        project.note_drifted(&BTreeMap::from([((key, "description".to_owned()), now)]), |_| false).unwrap();
         dir
     }
 
@@ -198,6 +202,9 @@ mod tests {
         project.state.limiter_memory("api.example.com").unwrap();
         project.suspensions(now).unwrap();
         project.reversions().unwrap();
+        project.applied(&Key::in_tenant("roles", "t", "a")).unwrap();
+        project.drifted().unwrap();
+        project.keep_applied(|_| true).unwrap();
         project.state.told("slack SLACK").unwrap();
         project.state.keep_receivers(&[]).unwrap();
     }

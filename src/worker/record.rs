@@ -5,6 +5,7 @@ use crate::descope;
 use crate::descope::Client;
 use crate::plan::FieldChange;
 use crate::plan::Task;
+use crate::plan::drift;
 use crate::queue::Work;
 use crate::resource;
 use crate::resource::Action;
@@ -30,6 +31,7 @@ use crate::state::Digest;
 use crate::state::Ending;
 use crate::state::Intent;
 use crate::state::IntentId;
+use crate::state::Landed;
 use crate::state::Occasion;
 use crate::state::ProjectState;
 use crate::state::Remembered;
@@ -143,9 +145,10 @@ impl Sending {
                 documents(kind, task).for_each(|change| self.target.recent.note_document(&task.slot.key, change));
             }
         }
+        let landed = tasks.iter().filter_map(|task| landed_of(&self.target.state, kind, task)).collect();
         let made = tasks.iter().zip(answers).filter(|(task, _)| task.action == Action::Create);
         let ids = made.filter_map(|(task, answer)| Some((task.slot.key.clone(), answer.id.clone()?))).collect();
-        let ending = Ending { written, sent, reset, ids, kept, ..self.ending(Settled::Done, "") };
+        let ending = Ending { written, sent, reset, ids, landed, kept, ..self.ending(Settled::Done, "") };
         let is_repeated = self.end(ending).await;
         // What was read of it before is of before.
         tasks.iter().for_each(|task| self.target.deep.forget(&task.slot.key, task.slot.part));
@@ -231,6 +234,14 @@ pub(super) fn landed(target: &Target, tasks: &[&Task], message: &str) {
         let calls: Vec<_> = tasks.iter().map(|task| (&task.slot.key, task.slot.part, task.action)).collect();
         said(target.state.landed(&calls, message));
     }
+}
+
+/// What of the files is in force once this is done. Drift that is left as it is was before.
+fn landed_of(state: &ProjectState, kind: &dyn Kind, task: &Task) -> Option<Landed> {
+    let (part, meant) = (kind.spec().part(task.slot.part)?, task.meant.as_ref()?);
+    let gone = task.fields.iter().filter(|change| change.to.is_null()).map(|change| change.path.as_str());
+    let values = drift::declared_values(part, &meant.fields);
+    Some(state.landed_part(task.slot.key.clone(), task.action == Action::Create, &values, gone))
 }
 
 /// The message of a row for a try that turned out to have worked.

@@ -18,6 +18,7 @@ mod dangers;
 mod demo;
 mod documents;
 mod drain;
+mod drift;
 mod durability;
 mod effect;
 mod events;

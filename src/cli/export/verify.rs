@@ -12,6 +12,7 @@ use crate::desired::export::SECRET_PREFIX;
 use crate::desired::secrets::Fence;
 use crate::observed::Observed;
 use crate::plan;
+use crate::plan::DriftRules;
 use crate::plan::Guards;
 use crate::plan::Inputs;
 use crate::plan::Plan;
@@ -36,6 +37,7 @@ use std::collections::BTreeMap;
 use std::collections::HashMap;
 use std::io::Write;
 use std::path::Path;
+use std::time::SystemTime;
 use tokio::time::Instant;
 
 /// As the daemon reads the files, below this directory and with every variable that an export may name.
@@ -118,6 +120,10 @@ pub fn plan(project: &config::Project, desired: &Desired, live: BTreeMap<&'stati
         holds_contact: false,
         is_contacted: &|_, _| true,
         windows: &BTreeMap::new(),
+        drift: &DriftRules::HEAL,
+        applied: &|_| None,
+        drifted_since: &|_, _| None,
+        now: SystemTime::UNIX_EPOCH,
         lost: &BTreeMap::new(),
         may_delete: &|_| false,
         contested: &|_| None,

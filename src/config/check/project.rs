@@ -1,6 +1,9 @@
 //! `projects`: what each one is, and that no two get in each other's way.
 
 use crate::config;
+use crate::config::Drift;
+use crate::config::DriftMode;
+use crate::config::DriftRule;
 use crate::config::FirstContact;
 use crate::config::Guards;
 use crate::config::Policy;
@@ -13,6 +16,8 @@ use crate::config::check::path;
 use crate::config::connect;
 use crate::config::raw::NumberOrMap;
 use crate::config::raw::OneOrMany;
+use crate::config::raw::RawDrift;
+use crate::config::raw::RawDriftRule;
 use crate::config::raw::RawGuards;
 use crate::config::raw::RawProject;
 use crate::config::raw::RawSetting;
@@ -81,6 +86,7 @@ impl Check {
                 values::choice(t, &contacts)
             }),
             guards: self.guards(&at("guards"), raw.guards),
+            drift: self.drift(&at("drift"), raw.drift),
             secrets: Secrets {
                 env: self.globs(&at("secrets.env"), &raw.secrets.env),
                 dir: raw
@@ -185,6 +191,48 @@ impl Check {
         }
     }
 
+    /// One rule for all kinds, or by kind with `default` for the others, and for what one of a kind leaves out.
+    fn drift(&mut self, key: &str, raw: RawDrift) -> Drift {
+        let RawDrift { all, mut by_kind } = raw;
+        if !by_kind.is_empty() && (all.mode.is_some() || all.min_age.is_some()) {
+            self.wrong(key, "must be one rule { mode, minAge } for all kinds, or rules by kind, not both");
+        }
+        let default = self.drift_rule(key, &all, DriftRule::default());
+        let default = match by_kind.remove("default") {
+            Some(rule) => self.drift_rule(&format!("{key}.default"), &rule, default),
+            None => default,
+        };
+        let mut rules = BTreeMap::new();
+        for (kind, rule) in by_kind {
+            let key = format!("{key}.{kind}");
+            let rule = self.drift_rule(&key, &rule, default);
+            if self.is_kind(&key, &kind) {
+                rules.insert(kind, rule);
+            }
+        }
+        Drift { default, by_kind: rules }
+    }
+
+    fn drift_rule(&mut self, key: &str, raw: &RawDriftRule, default: DriftRule) -> DriftRule {
+        let modes = [("heal", DriftMode::Heal), ("report", DriftMode::Report)];
+        let mode = |text: &str| values::choice(text, &modes);
+        DriftRule {
+            mode: self.value(&format!("{key}.mode"), raw.mode.as_ref(), default.mode, mode),
+            min_age: self.value(&format!("{key}.minAge"), raw.min_age.as_ref(), default.min_age, values::duration),
+        }
+    }
+
+    /// Says what is wrong where it is not one.
+    fn is_kind(&mut self, key: &str, kind: &str) -> bool {
+        if config::KINDS.contains(&kind) {
+            return true;
+        }
+        let near = config::KINDS.into_iter().find(|known| strsim::levenshtein(known, kind) <= 2);
+        let hint = near.map(|known| format!("; did you mean `{known}`?")).unwrap_or_default();
+        self.wrong(key, &format!("is no kind of resource{hint}"));
+        false
+    }
+
     /// One number for all kinds, or by kind with `default` for the others.
     fn numbers(
         &mut self,
@@ -207,12 +255,8 @@ impl Check {
                     let count = self.value(&key, Some(&Text(text.unwrap_or_default())), 0, number);
                     if kind == "default" {
                         default = count;
-                    } else if config::KINDS.contains(&kind.as_str()) {
+                    } else if self.is_kind(&key, &kind) {
                         by_kind.insert(kind, count);
-                    } else {
-                        let near = config::KINDS.into_iter().filter(|known| strsim::levenshtein(known, &kind) <= 2);
-                        let hint = near.map(|known| format!("; did you mean `{known}`?")).next().unwrap_or_default();
-                        self.wrong(&key, &format!("is no kind of resource{hint}"));
                     }
                 }
             }

@@ -118,7 +118,7 @@ function ofProject(status, project) {
       tone: project.suspendedUntil || project.policy === "observe" ? "warn" : "calm", project: name, key: `drift ${name}`,
       what: `${many(project.drift.total, "resource")} changed in Descope though no file was`,
       why: [isOne ? "" : "Among them ", `${first.kind}/${first.id}, seen `, time(first.since), first.actor ? `, by ${first.actor}.` : "."],
-      next: project.suspendedUntil ? "It is put back when the suspension ends. To keep it, change the files." : project.policy === "observe" ? "It is only shown, as the policy is observe." : "It is put back, unless something below holds it. To keep it, change the files.",
+      next: project.suspendedUntil ? "It is put back when the suspension ends. To keep it, change the files." : project.policy === "observe" ? "It is only shown, as the policy is observe." : first.held ? ["It is left as it is", first.until ? [" until ", time(first.until)] : "", `; that ends with ${first.endsWith}.`] : "It is put back, unless something below holds it. To keep it, change the files.",
       link: isOne ? { project: name, kind: first.kind, id: first.id } : null,
     });
   }

@@ -113,6 +113,7 @@ pub fn look_at_once(inputs: &Inputs<'_>, declared: &Declared, field: FieldChange
         is_early: false,
         would_reset: None,
         losses: Vec::new(),
+        drift: None,
         contest: None,
         dangers: Vec::new(),
         is_first_contact: true,

@@ -1,6 +1,7 @@
 //! What lowers protection or locks people out, as the tables say of their fields.
 
 use super::Hold;
+use crate::desired::Declared;
 use crate::plan::Change;
 use crate::plan::FieldChange;
 use crate::plan::Inputs;
@@ -11,7 +12,10 @@ use crate::resource;
 use crate::resource::Action;
 use crate::resource::Document;
 use crate::resource::Harm;
+use crate::resource::Key;
 use crate::resource::fold;
+use std::collections::BTreeMap;
+use std::sync::Arc;
 
 /// What a guard does where it applies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,7 +42,7 @@ impl Hold {
 pub(super) fn mark(inputs: &Inputs<'_>, live: &Live<'_>, plan: &mut Plan) {
     let mut changes = Vec::with_capacity(plan.changes.len());
     for mut change in std::mem::take(&mut plan.changes) {
-        let found = found(inputs, live, &change);
+        let found = found(inputs, live, &plan.kept, &change);
         if found.is_empty() {
             changes.push(change);
             continue;
@@ -74,9 +78,10 @@ struct Risky {
     is_new: bool,
 }
 
-fn found(inputs: &Inputs<'_>, live: &Live<'_>, change: &Change) -> Vec<Risky> {
+fn found(inputs: &Inputs<'_>, live: &Live<'_>, kept: &BTreeMap<Key, Arc<Declared>>, change: &Change) -> Vec<Risky> {
     let key = &change.key;
-    let Some(declared) = inputs.desired.resources.get(key).filter(|_| change.action != Action::Delete) else {
+    let declared = kept.get(key).or_else(|| inputs.desired.resources.get(key));
+    let Some(declared) = declared.filter(|_| change.action != Action::Delete) else {
         return Vec::new();
     };
     let Some(kind) = resource::kind(key.kind) else { return Vec::new() };

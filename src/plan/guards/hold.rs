@@ -1,10 +1,15 @@
 //! Why a change waits, in one word each, and what ends the wait.
 
+use crate::plan::drift::Left;
+
 /// Why a change waits. The earlier one wins where several apply.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Hold {
     /// The policy does not permit it; nobody can approve it.
     Policy,
+    /// Somebody else changed it, and that is only reported, or too young to be put back. Nobody can approve it: what holds
+    /// it beside that holds it once this is over.
+    DriftReported(Left),
     /// The list of this kind lacks more of what we own than the guards allow to disappear.
     ObservationShrank,
     /// The files still name what is to be deleted. Nobody can approve that it is taken away: they would ask for it again.
@@ -61,8 +66,9 @@ pub enum Contact {
 
 impl Hold {
     /// All of a daemon, one for each word, for metrics that start at 0.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::Policy,
+        Self::DriftReported(Left::Reported),
         Self::ObservationShrank,
         Self::StillReferenced(Referrer::Undeclared),
         Self::KindEmptied,
@@ -84,6 +90,7 @@ impl Hold {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Policy => "policy",
+            Self::DriftReported(_) => "drift_reported",
             Self::ObservationShrank => "observation_shrank",
             Self::StillDeclared | Self::StillReferenced(_) => "still_referenced",
             Self::KindEmptied => "kind_emptied",
@@ -110,7 +117,12 @@ impl Hold {
     /// Can an operator let it go ahead?
     pub fn can_be_approved(&self) -> bool {
         match self {
-            Self::Policy | Self::StillDeclared | Self::Blocked | Self::DeleteAfter | Self::Suspended => false,
+            Self::Policy
+            | Self::DriftReported(_)
+            | Self::StillDeclared
+            | Self::Blocked
+            | Self::DeleteAfter
+            | Self::Suspended => false,
             Self::FirstContact(_)
             | Self::ObservationShrank
             | Self::StillReferenced(_)
@@ -128,12 +140,12 @@ impl Hold {
 
     /// Does it take more than time, or another config, to end it?
     pub fn is_guard(self) -> bool {
-        !matches!(self, Self::Policy | Self::DeleteAfter | Self::Suspended)
+        !matches!(self, Self::Policy | Self::DriftReported(_) | Self::DeleteAfter | Self::Suspended)
     }
 
     /// Does it take somebody to do something, so that it is worth to call for one?
     pub fn needs_a_person(self) -> bool {
-        self.is_guard() && self != Self::Blocked
+        self.is_guard() && self != Self::Blocked || self == Self::DriftReported(Left::Reported)
     }
 
     /// Is a project with such a change at rest all the same? What the policy forbids waits for nothing.
@@ -145,6 +157,10 @@ impl Hold {
     pub fn ends_with(self) -> &'static str {
         match self {
             Self::Policy => "another `policy` in the config",
+            Self::DriftReported(Left::Reported) => {
+                "files that say what is live (to keep it) or say it anew, or `drift.mode: heal` (to put it back)"
+            }
+            Self::DriftReported(Left::Young) => "time: `drift.minAge`; or files that say what is live (to keep it)",
             Self::ObservationShrank => "a list that is whole again, or an approval, which accepts the loss",
             Self::StillDeclared => "files that no longer refer to it",
             Self::StillReferenced(Referrer::Undeclared) => "an approval, or the referrer letting go in Descope",

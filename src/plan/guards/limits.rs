@@ -159,8 +159,11 @@ pub(super) fn verdicts(inputs: &Inputs<'_>, plan: &Plan) -> HashMap<&'static str
     let mut verdicts = HashMap::new();
     for kind in resource::ALL {
         let name = kind.name();
+        // What is left as it is moves nothing.
+        let is_sent = |change: &&Change| change.drift.as_ref().is_none_or(|drift| drift.left.is_none());
         let count = |actions: &[Action]| {
-            plan.changes.iter().filter(|change| change.key.kind == name && actions.contains(&change.action)).count()
+            let of_kind = plan.changes.iter().filter(|change| change.key.kind == name);
+            of_kind.filter(is_sent).filter(|change| actions.contains(&change.action)).count()
         };
         let deletes = count(&[Action::Delete]);
         let of_kind = plan.changes.iter().filter(|change| change.key.kind == name);

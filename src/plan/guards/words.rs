@@ -5,6 +5,8 @@ use super::Referrer;
 use crate::plan::Change;
 use crate::plan::Plan;
 use crate::plan::Slot;
+use crate::plan::drift;
+use crate::plan::ties;
 use crate::resource::Action;
 use crate::resource::Key;
 use crate::resource::MAIN;
@@ -40,8 +42,8 @@ pub(super) fn explain(changes: &mut [Change]) {
         .flat_map(|change| change.tasks.iter().map(|task| task.slot.clone()))
         .collect();
     for change in changes {
-        // What has no call says itself why.
-        if !change.tasks.is_empty() {
+        // What has no call says itself why, but drift that is left.
+        if !change.tasks.is_empty() || change.drift.is_some() {
             change.why = with_dangers(change, why(change, &holds, &planned));
         }
     }
@@ -92,6 +94,7 @@ fn why(change: &Change, holds: &HashMap<Slot, Hold>, planned: &BTreeSet<Slot>) -
         }
         Hold::Blocked => {
             let plight = |slot: &Slot| match holds.get(slot) {
+                None if slot.part == ties::LEFT => Some(format!("{} (drift_reported)", slot.key)),
                 Some(hold) => Some(format!("{} ({})", slot.key, hold.as_str())),
                 None if planned.contains(slot) => None,
                 None => Some(format!("{} (cannot be changed now)", slot.key)),
@@ -112,6 +115,7 @@ fn why(change: &Change, holds: &HashMap<Slot, Hold>, planned: &BTreeSet<Slot>) -
             Some(change.dangers.iter().map(|(_, what)| what.as_str()).collect::<Vec<_>>().join("; "))
         }
         Hold::Contested if change.contest.is_some() => contested(change),
+        Hold::DriftReported(_) => drifted(change, holds).or_else(along),
         Hold::Policy
         | Hold::ObservationShrank
         | Hold::StillDeclared
@@ -134,6 +138,17 @@ fn why(change: &Change, holds: &HashMap<Slot, Hold>, planned: &BTreeSet<Slot>) -
             ))
         }
     }
+}
+
+fn drifted(change: &Change, holds: &HashMap<Slot, Hold>) -> Option<String> {
+    if let Some(drift) = &change.drift {
+        let what = if drift.fields.contains(drift::WHOLE) { "deleted" } else { "changed" };
+        return Some(format!("somebody else {what} it, first seen {}", rfc3339(drift.since)));
+    }
+    let missing = change.tasks.iter().flat_map(|task| &task.after);
+    let missing = missing.filter(|slot| matches!(holds.get(slot), Some(Hold::DriftReported(_))));
+    let missing = named(missing.map(|slot| slot.key.to_string()).collect::<BTreeSet<_>>().into_iter());
+    (!missing.is_empty()).then(|| format!("needs {missing}, which somebody else deleted"))
 }
 
 fn contested(change: &Change) -> Option<String> {

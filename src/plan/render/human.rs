@@ -4,6 +4,7 @@ use super::ChangeReport;
 use super::FieldReport;
 use super::ProjectReport;
 use super::Report;
+use super::drift_text;
 use super::hold_text;
 use super::how_to_release;
 use super::summary;
@@ -160,6 +161,10 @@ impl Page {
         } else if let Some(wait) = told.waits.get(&(&*change.kind, &*change.id)) {
             text.push_str("   ");
             text.push_str(&self.paint(HELD, format!("waits: {}", wait_text(wait))));
+        }
+        if let Some(drift) = drift_text(change) {
+            text.push_str("   ");
+            text.push_str(&self.paint(CYAN, drift));
         }
         if let (Some(file), Some(line)) = (&change.file, change.line) {
             text.push_str(&self.paint(DIM, format!("   {file}:{line}")));

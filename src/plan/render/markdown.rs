@@ -6,6 +6,7 @@ use super::FieldReport;
 use super::ProjectReport;
 use super::RefusedReport;
 use super::Report;
+use super::drift_text;
 use super::hold_text;
 use super::how_to_release;
 use super::human::by_kind;
@@ -133,7 +134,8 @@ fn row(change: &ChangeReport) -> String {
         let why = change.why.as_ref().map_or_else(String::new, |why| format!(": {}", escaped(&short(why))));
         format!("**held: {}**{why}<br>", escaped(reason))
     });
-    let mut what = held;
+    let drift = drift_text(change).map_or_else(String::new, |text| format!("{}<br>", escaped(&short(&text))));
+    let mut what = held + &drift;
     for (n, field) in change.fields.iter().enumerate() {
         let text = field_text(field, change.action == Action::Create.as_str());
         if what.len() + text.len() > LONGEST_ROW {

@@ -76,6 +76,10 @@ impl Drawn {
                 };
                 self.contested.contains(&change.key).then_some(contest)
             },
+            drift: &DriftRules::HEAL,
+            applied: &|_| None,
+            drifted_since: &|_, _| None,
+            now: SystemTime::UNIX_EPOCH,
             lost: &BTreeMap::new(),
             is_approved,
         })

@@ -109,6 +109,16 @@ pub struct DriftedStatus {
     pub id: String,
     /// RFC 3339: the first look that showed it.
     pub since: String,
+    /// RFC 3339: when it is old enough to be put back; `None` where no time says so.
+    pub until: Option<String>,
+    /// What holds it; `None` where it is put back.
+    pub held: Option<String>,
+    /// What ends that, for the operator.
+    pub ends_with: Option<String>,
+    /// The resource itself is gone.
+    pub is_deleted: bool,
+    /// Else which of its fields.
+    pub fields: Vec<String>,
     /// Who did it, where that is known.
     pub actor: Option<String>,
 }

@@ -1,0 +1,298 @@
+//! What the files said when it was last in force, field by field: what differs from that without a commit is drift. And
+//! since when which drift is known.
+
+use super::Error;
+use super::project::ProjectState;
+use super::project::from_millis;
+use super::project::key;
+use super::project::tenant;
+use super::project::text;
+use super::project::to_millis;
+use crate::resource::Key;
+use rusqlite::OptionalExtension;
+use rusqlite::Transaction;
+use rusqlite::params;
+use serde_json::Value;
+use serde_json::json;
+use std::collections::BTreeMap;
+use std::time::SystemTime;
+
+/// Half of a [`Mark`].
+const HALF: usize = 8;
+
+/// A path, and the value that was in force there: fingerprints of both, cut short.
+type Mark = [u8; 2 * HALF];
+
+/// What was in force of a resource.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Marks(BTreeMap<[u8; HALF], [u8; HALF]>);
+
+/// Paths and their values, as the files have them.
+pub type Values = Vec<(String, Value)>;
+
+/// What a call put in force.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Landed {
+    key: Key,
+    /// It was made by that: nothing else is in force.
+    is_new: bool,
+    marks: Vec<Mark>,
+    gone: Vec<[u8; HALF]>,
+}
+
+impl Marks {
+    fn read(bytes: &[u8]) -> Self {
+        let marks = bytes.chunks_exact(2 * HALF);
+        let mark = |mark: &[u8]| Some((mark[..HALF].try_into().ok()?, mark[HALF..].try_into().ok()?));
+        Self(marks.filter_map(mark).collect())
+    }
+
+    fn bytes(&self) -> Vec<u8> {
+        self.0.iter().flat_map(|(path, value)| [*path, *value].concat()).collect()
+    }
+
+    fn insert(&mut self, mark: Mark) {
+        let (path, value) = mark.split_at(HALF);
+        if let (Ok(path), Ok(value)) = (path.try_into(), value.try_into()) {
+            self.0.insert(path, value);
+        }
+    }
+}
+
+impl ProjectState {
+    /// Keyed, like every fingerprint: a document may hold what nobody should guess.
+    fn path_mark(&self, path: &str) -> [u8; HALF] {
+        half(&self.fingerprint(&Value::from(path)))
+    }
+
+    fn mark(&self, path: &str, value: &Value) -> Mark {
+        let mut mark = [0; 2 * HALF];
+        mark[..HALF].copy_from_slice(&self.path_mark(path));
+        mark[HALF..].copy_from_slice(&half(&self.fingerprint(&json!([path, value]))));
+        mark
+    }
+
+    /// What a call put in force: what the files say of a part, and paths of which they say nothing any more.
+    pub fn landed_part<'p>(
+        &self,
+        key: Key,
+        is_new: bool,
+        values: &[(String, Value)],
+        gone: impl Iterator<Item = &'p str>,
+    ) -> Landed {
+        let marks = values.iter().map(|(path, value)| self.mark(path, value)).collect();
+        Landed { key, is_new, marks, gone: gone.map(|path| self.path_mark(path)).collect() }
+    }
+
+    /// Was this value in force at this path?
+    pub fn was_applied(&self, marks: &Marks, path: &str, value: &Value) -> bool {
+        let mark = self.mark(path, value);
+        marks.0.get(&mark[..HALF]).is_some_and(|known| *known == mark[HALF..])
+    }
+
+    /// Is anything known of what was in force? Nothing is where the key of the fingerprints is lost.
+    pub fn knows_applied(&self) -> Result<bool, Error> {
+        if self.state.shared.key.is_passing() {
+            return Ok(false);
+        }
+        self.read(|connection, id| {
+            connection.prepare_cached("SELECT 1 FROM applied WHERE project = ? LIMIT 1")?.exists([id])
+        })
+    }
+
+    /// What was last in force of a resource; `None` where nothing ever was.
+    pub fn applied(&self, key: &Key) -> Result<Option<Marks>, Error> {
+        let sql = "SELECT marks FROM applied WHERE project = ? AND kind = ? AND tenant = ? AND name = ?";
+        self.read(|connection, id| {
+            let row = params![id, key.kind, tenant(key), key.name];
+            let read = |row: &rusqlite::Row<'_>| Ok(Marks::read(row.get_ref(0)?.as_bytes().unwrap_or_default()));
+            connection.prepare_cached(sql)?.query_row(row, read).optional()
+        })
+    }
+
+    /// These are in force as a whole, and nothing else of these resources is.
+    pub fn note_applied<'k>(&self, resources: impl Iterator<Item = (&'k Key, Values)>) -> Result<(), Error> {
+        let sql = "INSERT INTO applied (project, kind, tenant, name, marks) VALUES (?, ?, ?, ?, ?)
+                   ON CONFLICT DO UPDATE SET marks = excluded.marks WHERE marks <> excluded.marks";
+        self.write(|transaction, id| {
+            let mut statement = transaction.prepare_cached(sql)?;
+            for (key, values) in resources {
+                let mut marks = Marks::default();
+                for (path, value) in &values {
+                    marks.insert(self.mark(path, value));
+                }
+                statement.execute(params![id, key.kind, tenant(key), key.name, marks.bytes()])?;
+            }
+            Ok(())
+        })
+    }
+
+    /// Forgets what was in force at paths that the files do not name any more: what comes back is new.
+    pub fn forget_paths<'k>(&self, declared: impl Iterator<Item = (&'k Key, Values)>) -> Result<(), Error> {
+        let mut left = Vec::new();
+        for (key, values) in declared {
+            let Some(mut marks) = self.applied(key)? else { continue };
+            let before = marks.0.len();
+            let named: Vec<[u8; HALF]> = values.iter().map(|(path, _)| self.path_mark(path)).collect();
+            marks.0.retain(|path, _| named.contains(path));
+            if marks.0.len() < before {
+                left.push((key, marks));
+            }
+        }
+        if left.is_empty() {
+            return Ok(());
+        }
+        let sql = "UPDATE applied SET marks = ? WHERE project = ? AND kind = ? AND tenant = ? AND name = ?";
+        self.write(|transaction, id| {
+            let mut statement = transaction.prepare_cached(sql)?;
+            left.iter().try_for_each(|(key, marks)| {
+                statement.execute(params![marks.bytes(), id, key.kind, tenant(key), key.name]).map(drop)
+            })
+        })
+    }
+
+    /// Forgets the resources that are not `kept`.
+    pub fn keep_applied(&self, kept: impl Fn(&Key) -> bool) -> Result<(), Error> {
+        let sql = "SELECT kind, tenant, name FROM applied WHERE project = ?";
+        let gone: Vec<Key> = self.read(|connection, id| {
+            let mut statement = connection.prepare_cached(sql)?;
+            let mut rows = statement.query([id])?;
+            let mut gone = Vec::new();
+            while let Some(row) = rows.next()? {
+                gone.extend(key(row)?.filter(|key| !kept(key)));
+            }
+            Ok(gone)
+        })?;
+        if gone.is_empty() {
+            return Ok(());
+        }
+        let sql = "DELETE FROM applied WHERE project = ? AND kind = ? AND tenant = ? AND name = ?";
+        self.write(|transaction, id| {
+            let mut statement = transaction.prepare_cached(sql)?;
+            gone.iter().try_for_each(|key| statement.execute(params![id, key.kind, tenant(key), key.name]).map(drop))
+        })
+    }
+
+    /// All drift that is known, by resource and path, since the first look that showed it.
+    pub fn drifted(&self) -> Result<BTreeMap<(Key, String), SystemTime>, Error> {
+        let sql = "SELECT kind, tenant, name, path, since FROM drifted WHERE project = ?";
+        self.read(|connection, id| {
+            let mut statement = connection.prepare_cached(sql)?;
+            let mut rows = statement.query([id])?;
+            let mut found = BTreeMap::new();
+            while let Some(row) = rows.next()? {
+                if let Some(key) = key(row)? {
+                    found.insert((key, text(row, "path")?), from_millis(row.get("since")?));
+                }
+            }
+            Ok(found)
+        })
+    }
+
+    /// Notes the drift that a look showed, what was known of it before as it was. `unseen` says of which resources the look
+    /// showed nothing: what is known of those stays.
+    pub fn note_drifted(
+        &self,
+        now: &BTreeMap<(Key, String), SystemTime>,
+        unseen: impl Fn(&Key) -> bool,
+    ) -> Result<(), Error> {
+        let known = self.drifted()?;
+        let over: Vec<_> = known.keys().filter(|one| !now.contains_key(*one) && !unseen(&one.0)).collect();
+        let news: Vec<_> = now.iter().filter(|(one, _)| !known.contains_key(*one)).collect();
+        if over.is_empty() && news.is_empty() {
+            return Ok(());
+        }
+        self.write(|transaction, id| {
+            let sql = "DELETE FROM drifted WHERE project = ? AND kind = ? AND tenant = ? AND name = ? AND path = ?";
+            let mut statement = transaction.prepare_cached(sql)?;
+            for (key, path) in over {
+                statement.execute(params![id, key.kind, tenant(key), key.name, path])?;
+            }
+            let sql =
+                "INSERT OR REPLACE INTO drifted (project, kind, tenant, name, path, since) VALUES (?, ?, ?, ?, ?, ?)";
+            let mut statement = transaction.prepare_cached(sql)?;
+            for ((key, path), since) in news {
+                statement.execute(params![id, key.kind, tenant(key), key.name, path, to_millis(*since)])?;
+            }
+            Ok(())
+        })
+    }
+}
+
+fn half(digest: &[u8; 32]) -> [u8; HALF] {
+    let mut half = [0; HALF];
+    half.copy_from_slice(&digest[..HALF]);
+    half
+}
+
+/// Notes what calls put in force.
+pub(super) fn note(transaction: &Transaction<'_>, id: i64, landed: &[Landed]) -> rusqlite::Result<()> {
+    let select = "SELECT marks FROM applied WHERE project = ? AND kind = ? AND tenant = ? AND name = ?";
+    let insert = "INSERT INTO applied (project, kind, tenant, name, marks) VALUES (?, ?, ?, ?, ?)
+                  ON CONFLICT DO UPDATE SET marks = excluded.marks";
+    for Landed { key, is_new, marks: new, gone } in landed {
+        let row = params![id, key.kind, tenant(key), key.name];
+        let read = |row: &rusqlite::Row<'_>| Ok(Marks::read(row.get_ref(0)?.as_bytes().unwrap_or_default()));
+        let known = transaction.prepare_cached(select)?.query_row(row, read).optional()?;
+        let mut marks = known.filter(|_| !is_new).unwrap_or_default();
+        for path in gone {
+            marks.0.remove(path);
+        }
+        for mark in new {
+            marks.insert(*mark);
+        }
+        let row = params![id, key.kind, tenant(key), key.name, marks.bytes()];
+        transaction.prepare_cached(insert)?.execute(row)?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::state::State;
+    use std::time::Duration;
+
+    #[test]
+    fn what_was_in_force_is_known_by_path_and_value_until_it_is_forgotten() {
+        let dir = tempfile::tempdir().unwrap();
+        let state = State::open(dir.path()).unwrap().project("h", "p", "o");
+        let key = Key::new("roles", "a");
+        let knows = |path: &str, value: Value| {
+            let marks = state.applied(&key).unwrap()?;
+            Some(state.was_applied(&marks, path, &value))
+        };
+        assert!(!state.knows_applied().unwrap());
+        assert_eq!(knows("description", json!("x")), None);
+
+        let values = vec![("description".to_owned(), json!("x")), ("private".to_owned(), json!(false))];
+        state.note_applied([(&key, values.clone())].into_iter()).unwrap();
+
+        assert!(state.knows_applied().unwrap());
+        assert_eq!(knows("description", json!("x")), Some(true));
+        assert_eq!(knows("description", json!("y")), Some(false));
+        assert_eq!(knows("private", json!("x")), Some(false), "a value counts at its path alone");
+        state.forget_paths([(&key, values[1..].to_vec())].into_iter()).unwrap();
+        assert_eq!(knows("description", json!("x")), Some(false), "its line left the files");
+        assert_eq!(knows("private", json!(false)), Some(true));
+        state.keep_applied(|_| false).unwrap();
+        assert_eq!(knows("private", json!(false)), None);
+    }
+
+    #[test]
+    fn drift_is_as_old_as_the_first_look_that_showed_it_and_waits_for_a_look_that_shows_it_gone() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |seconds: u64| SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000 + seconds);
+        let (a, b) = ((Key::new("roles", "a"), "description".to_owned()), (Key::new("roles", "b"), String::new()));
+        let project = || State::open(dir.path()).unwrap().project("h", "p", "o");
+        let of = |rows: &[(&(Key, String), u64)]| -> BTreeMap<_, _> {
+            rows.iter().map(|(one, seconds)| ((*one).clone(), at(*seconds))).collect()
+        };
+        project().note_drifted(&of(&[(&a, 1), (&b, 1)]), |_| false).unwrap();
+
+        project().note_drifted(&of(&[(&a, 9)]), |key| *key == b.0).unwrap();
+        assert_eq!(project().drifted().unwrap(), of(&[(&a, 1), (&b, 1)]), "what could not be seen is not over");
+        project().note_drifted(&of(&[(&a, 9)]), |_| false).unwrap();
+        assert_eq!(project().drifted().unwrap(), of(&[(&a, 1)]));
+    }
+}
