@@ -3,7 +3,6 @@
 use crate::resource::Document;
 use crate::resource::Key;
 use crate::resource::Spec;
-use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
@@ -17,6 +16,7 @@ pub mod findings;
 mod hostile;
 pub mod merge;
 mod remarks;
+pub mod resources;
 #[cfg(test)]
 mod roundtrip;
 pub mod schema;
@@ -28,6 +28,7 @@ pub mod yaml;
 
 pub use findings::Finding;
 pub use findings::Findings;
+pub use resources::Resources;
 use yaml::At;
 
 /// Where something stands in the config repo.
@@ -86,16 +87,14 @@ impl Declared {
 pub struct Desired {
     /// Kinds that some file mentions, also those declared empty (`roles: []`).
     pub kinds: BTreeSet<&'static str>,
-    /// Everything declared. Shared with the loader's memory of each file, so that a load of a hundred thousand
-    /// resources holds them once.
-    pub resources: BTreeMap<Key, Arc<Declared>>,
+    /// Everything declared.
+    pub resources: Resources,
 }
 
 impl Desired {
     /// Those of one kind, in the order of their keys.
     pub fn of_kind(&self, kind: &'static str) -> impl Iterator<Item = &Arc<Declared>> {
-        let first = Key::new(kind, "");
-        self.resources.range(first..).take_while(move |(key, _)| key.kind == kind).map(|(_, one)| one)
+        self.resources.of_kind(kind)
     }
 }
 

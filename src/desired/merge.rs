@@ -55,7 +55,7 @@ pub fn merge(kinds: &[&'static dyn Kind], files: &[Arc<FileReport>]) -> Merged {
         }
         is_same
     });
-    merged.desired.resources = all.into_iter().map(|one| (one.key.clone(), Arc::clone(one))).collect();
+    merged.desired.resources = all.into_iter().map(Arc::clone).collect();
     renames(&mut merged);
     secret_files(&mut merged);
     for kind in kinds {

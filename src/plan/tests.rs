@@ -232,10 +232,7 @@ fn declared(key: Key, fields: Value) -> Declared {
 
 fn desired_of(resources: Vec<Declared>) -> Desired {
     let kinds = resources.iter().map(|declared| declared.key.kind).collect();
-    Desired {
-        kinds,
-        resources: resources.into_iter().map(|declared| (declared.key.clone(), Arc::new(declared))).collect(),
-    }
+    Desired { kinds, resources: resources.into_iter().map(Arc::new).collect() }
 }
 
 /// The live form: all fields present, server-set and unknown ones among them.

@@ -43,7 +43,7 @@ impl Reconciler {
         let unfinished = self.queue.unfinished(&project);
         let sent = std::mem::take(&mut self.memory.sent);
         let is_landed = |(key, sent): &(&Key, &u64)| {
-            let now = desired.resources.get(*key).map(|declared| digest(declared));
+            let now = desired.resources.get(key).map(|declared| digest(declared));
             !unfinished.contains(*key) && now == Some(**sent)
         };
         let landed: Vec<Key> = sent.iter().filter(is_landed).map(|(key, _)| key.clone()).collect();

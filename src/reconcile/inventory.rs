@@ -277,7 +277,7 @@ mod tests {
         let changed = |leaves: &[Key]| {
             let back = [role("back"), role("adopted"), Key::new("tenants", "back")];
             let stays = [role("stays"), Key::new("tenants", "stays")];
-            let desired = back.iter().chain(&stays).map(|key| (key.clone(), Arc::new(declared(key))));
+            let desired = back.iter().chain(&stays).map(|key| Arc::new(declared(key)));
             let desired = Desired { kinds: ["roles", "tenants"].into(), resources: desired.collect() };
             let owned = back.iter().chain(&stays).chain(leaves).map(|key| (key.clone(), created(key))).collect();
             let mut absences: BTreeMap<Key, SystemTime> = back.map(|key| (key, at(8))).into();
