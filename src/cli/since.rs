@@ -61,7 +61,7 @@ impl Before {
             }
         };
         let keys = before.resources.keys().chain(now.resources.keys());
-        let differs = |key: &&Key| match (before.resources.get(*key), now.resources.get(*key)) {
+        let differs = |key: &&Key| match (before.resources.get(key), now.resources.get(key)) {
             (Some(before), Some(now)) => !says_the_same(before, now),
             (None, None) => false,
             (Some(_), None) | (None, Some(_)) => true,

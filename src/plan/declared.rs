@@ -218,7 +218,7 @@ fn wait_for_references(
     let waits_for = references.iter().find(|reference| {
         is_transient(reference.kind)
             && !live.is_observed(reference.kind)
-            && inputs.desired.resources.contains_key(*reference)
+            && inputs.desired.resources.contains_key(reference)
     });
     let Some(unobserved) = waits_for.map(|reference| reference.kind) else { return Ok(()) };
     let Declared { key, place, .. } = declared;

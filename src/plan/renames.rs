@@ -99,7 +99,7 @@ fn find_renamed_elsewhere(inputs: &Inputs<'_>, live: &Live<'_>, renames: &mut BT
         let id = declared.id(kind.spec()).or(inputs.ids.get(key).map(|id| &**id));
         let bearer = id.and_then(|id| live.bearer(key.kind, id)).filter(|_| live.get(key).is_none());
         let is_free = |old: &&Key| {
-            !inputs.desired.resources.contains_key(*old)
+            !inputs.desired.resources.contains_key(old)
                 && !live.ambiguous.contains_key(*old)
                 && !renames.values().any(|other| other == *old)
         };

@@ -563,7 +563,7 @@ fn forgettable(ledger: &Ledger, desired: &Desired, lost: &BTreeSet<IntentId>) ->
     // What is asked for by its name and refused is not known to be gone.
     let is_left = |(key, owned): &(&Key, &state::Owned)| {
         !is_read_by_name(key)
-            && !desired.resources.contains_key(*key)
+            && !desired.resources.contains_key(key)
             && !is_under_way.contains(*key)
             && is_lasting(owned.created_at)
     };

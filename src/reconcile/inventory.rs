@@ -171,7 +171,7 @@ impl Reconciler {
             let is_believed = !plan.shrunk.contains(key.kind) || is_accepted(key.kind);
             is_believed
                 && known.contains_key(*key)
-                && !desired.resources.contains_key(*key)
+                && !desired.resources.contains_key(key)
                 && !plan.changes.iter().any(|change| change.action == Action::Rename && change.key.kind == key.kind)
         };
         let lost: Vec<Key> = gone.iter().filter(is_lost).cloned().collect();

@@ -174,7 +174,7 @@ impl Drawn {
     /// Does the list lack more of what is owned and still wanted than may go at once?
     pub fn is_shrunk(&self, kind: &str) -> bool {
         let is_lost = |(key, ownership): &(&Key, &Ownership)| {
-            let wanted = self.desired.resources.get(*key).map(Arc::as_ref).or_else(|| heir(self, key));
+            let wanted = self.desired.resources.get(key).map(Arc::as_ref).or_else(|| heir(self, key));
             let is_there = |declared: &Declared| {
                 let names = [Some(declared.key.clone()), old_name(declared).filter(|old| !self.is_over(old))];
                 names.into_iter().flatten().any(|name| self.listed(&name).is_some())
