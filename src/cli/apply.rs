@@ -16,6 +16,7 @@ use crate::daemon::Parts;
 use crate::daemon::Project;
 use crate::daemon::settings;
 use crate::desired::Desired;
+use crate::limiter::Limiter;
 use crate::limiter::Priority;
 use crate::plan::Contact;
 use crate::plan::Hold;
@@ -42,12 +43,14 @@ use crate::telemetry::status::rfc3339;
 use crate::telemetry::traces;
 use crate::worker::recent::Unconfirmed;
 use anyhow::bail;
+use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 use std::collections::HashSet;
 use std::io::IsTerminal;
 use std::io::Write;
 use std::sync::Arc;
 use std::time::Duration;
+use std::time::SystemTime;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -86,6 +89,9 @@ pub struct ApplyArgs {
 /// Looks again so often at most where what was found differs from what was planned, e.g. because somebody else created
 /// a resource meanwhile.
 const ROUNDS: usize = 3;
+
+/// Often enough for a bar to show that a pause comes to its end.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
 
 /// After a signal, for a reader that has stalled.
 const LONGEST_PRINT: Duration = Duration::from_secs(1);
@@ -359,9 +365,11 @@ fn start_workers(config: &Config, parts: &Parts) -> JoinSet<()> {
 async fn drain(parts: &Parts, stop: &CancellationToken) {
     let total = parts.projects.iter().map(|project| parts.queue.counts_of(&project.name).total()).sum::<usize>();
     let bar = Bar::start("changes");
+    let traffic = || traffic(&parts.limiters);
     let settled = async {
         for project in &parts.projects {
-            settle(&parts.queue, &project.reconciler, total, &bar).await;
+            settle(&parts.queue, &project.reconciler, &|left| bar.show(total.saturating_sub(left), total, traffic()))
+                .await;
         }
     };
     tokio::select! {
@@ -372,19 +380,29 @@ async fn drain(parts: &Parts, stop: &CancellationToken) {
 }
 
 /// Until nothing of this project happens any more, or the key is refused.
-async fn settle(queue: &Queue, reconciler: &Reconciler, total: usize, bar: &Bar) {
+async fn settle(queue: &Queue, reconciler: &Reconciler, show: &impl Fn(usize)) {
     let mut changes = queue.changes();
     let mut refusals = reconciler.pause.refusals();
     loop {
         changes.borrow_and_update();
-        let left = queue.counts();
-        bar.show(total.saturating_sub(left.total()), total, String::new());
+        show(queue.counts().total());
         if queue.is_settled(&reconciler.assessor.project) || refusals.borrow_and_update().is_some() {
             return;
         }
         tokio::select! {
             news = changes.changed() => if news.is_err() { return },
             news = refusals.changed() => if news.is_err() { return },
+            // What the limiter does is no news of the queue.
+            () = tokio::time::sleep(LOOK_EVERY) => {}
         }
     }
+}
+
+/// What the limiters do: whose gate is closed, else how much of the window is used.
+fn traffic(limiters: &BTreeMap<String, Limiter>) -> String {
+    let states = limiters.iter().map(|(host, limiter)| {
+        let of = if limiters.len() > 1 { format!("{host}: ") } else { String::new() };
+        format!("{of}{}", limiter.status().in_words(SystemTime::now()))
+    });
+    states.collect::<Vec<_>>().join(", ")
 }

@@ -472,12 +472,26 @@ fn summary(project: &ProjectReport) -> String {
     )
 }
 
+/// `1 change`, `2 changes`.
+fn counted(count: usize, what: &str) -> String {
+    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
+}
+
+/// A big document is its digest and its size, in fewer words than JSON has.
+fn document(value: &Value) -> Option<String> {
+    let fields = value.as_object().filter(|fields| fields.len() == 2)?;
+    let digest = fields.get("digest")?.as_str()?;
+    Some(format!("{} bytes ({})", fields.get("size")?.as_u64()?, digest.get(..8).unwrap_or(digest)))
+}
+
 /// What an operator does to let held changes go ahead.
 pub fn how_to_release(held: &HeldReport) -> String {
     let HeldReport { fingerprint, reason, changes, deletes, auto_approve } = held;
+    let (changes, deletes) = (counted(*changes, "change"), counted(*deletes, "delete"));
+    let (is, it) = if held.changes == 1 { ("is", "it") } else { ("are", "them") };
     let or = if *auto_approve { " (or `apply --auto-approve`)" } else { "" };
     format!(
-        "{changes} changes ({deletes} deletes) are held ({reason}); to release them: `descope-gitops approve \
+        "{changes} ({deletes}) {is} held ({reason}); to release {it}: `descope-gitops approve \
          {fingerprint}` beside a daemon, `descope-gitops apply --approve {fingerprint}` without one{or}"
     )
 }

@@ -278,6 +278,27 @@ pub struct LimiterStatus {
     pub adaptive: Option<AdaptiveStatus>,
 }
 
+impl LimiterStatus {
+    /// In a few words, for a line that says other things as well.
+    pub fn in_words(&self, now: SystemTime) -> String {
+        let opens = self.paused_until.as_deref().and_then(|until| humantime::parse_rfc3339(until).ok());
+        if let Some(opens) = opens {
+            let seconds = opens.duration_since(now).unwrap_or_default().as_secs();
+            return format!("Descope's rate limit is reached: nothing is sent for {seconds} s");
+        }
+        match (self.budget, self.requests_per_second) {
+            (Some(budget), _) => format!("{} of {} requests of the window used", self.used, rounded(budget)),
+            (None, Some(rate)) => format!("{} requests a second", rounded(rate)),
+            (None, None) => "no rate limit is known".to_owned(),
+        }
+    }
+}
+
+/// A limit that is learned is seldom whole.
+pub fn rounded(number: f64) -> String {
+    format!("{number:.1}").trim_end_matches(".0").to_owned()
+}
+
 /// What the original design shows of its limiter.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]

@@ -162,6 +162,30 @@ async fn a_project_of_every_kind_makes_the_same_project_again() {
     assert_eq!(files(&out), expected);
 }
 
+/// Guards are on as usual: what protects less than what a new project begins with is held once, and said with the remedy.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_protects_less_than_a_new_project_is_made_the_same_with_one_approval() {
+    let repo = tempfile::tempdir().unwrap();
+    fs::write(repo.path().join("a.yaml"), "passwordSettings: { minLength: 6, lock: false }\nroles: [{ name: R }]\n")
+        .unwrap();
+    let first = project(repo.path()).await;
+    let out = first.path("out");
+    let out = out.to_str().unwrap();
+    expect(&first, &["export", "--dir", out, "--verify"], 0).await;
+
+    let mut second = World::new().await;
+    second.reconfigure(|setup| setup.project = vec!["firstContact: apply".to_owned()]);
+    let said = expect(&second, &["apply", "--auto-approve", "--source", out], 4).await;
+    assert!(said.contains("held update passwordSettings/passwordSettings: weakening (minLength goes down"), "{said}");
+    let command = said.split('`').find(|part| part.starts_with("descope-gitops apply --approve ")).unwrap();
+    let fingerprint = command.rsplit(' ').next().unwrap();
+    expect(&second, &["apply", "--approve", fingerprint, "--source", out], 0).await;
+
+    let again = second.path("again");
+    expect(&second, &["export", "--dir", again.to_str().unwrap()], 0).await;
+    assert_eq!(files(&again), files(Path::new(out)));
+}
+
 /// What is off or empty in one project may begin switched on or filled in another.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_off_where_it_begins_on_is_said() {

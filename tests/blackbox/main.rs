@@ -29,6 +29,7 @@ mod fence;
 mod fingerprints;
 mod forbidden;
 mod forget;
+mod golden;
 mod guards;
 mod handover;
 mod harness;

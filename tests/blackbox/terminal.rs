@@ -23,7 +23,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 const LOG: &str = "log: { format: auto }";
 
 /// A program on a pseudo-terminal.
-struct Terminal {
+pub struct Terminal {
     keyboard: File,
     screen: Arc<Mutex<String>>,
     child: Child,
@@ -31,7 +31,7 @@ struct Terminal {
 }
 
 impl Terminal {
-    fn start(command: &Command, env: &[(&str, &str)]) -> Self {
+    pub fn start(command: &Command, env: &[(&str, &str)]) -> Self {
         let ours: OwnedFd = rustix::pty::openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
         rustix::pty::grantpt(&ours).unwrap();
         rustix::pty::unlockpt(&ours).unwrap();
@@ -63,11 +63,11 @@ impl Terminal {
         Self { keyboard: File::from(ours), screen, child, reading }
     }
 
-    fn screen(&self) -> String {
+    pub fn screen(&self) -> String {
         self.screen.lock().unwrap().clone()
     }
 
-    async fn until(&self, text: &str) {
+    pub async fn until(&self, text: &str) {
         let start = Instant::now();
         while !self.screen().contains(text) {
             assert!(start.elapsed() < PATIENCE, "no {text:?} on the screen: {}", self.screen());
@@ -75,11 +75,11 @@ impl Terminal {
         }
     }
 
-    fn type_in(&mut self, keys: &str) {
+    pub fn type_in(&mut self, keys: &str) {
         self.keyboard.write_all(keys.as_bytes()).unwrap();
     }
 
-    async fn end(mut self) -> (i32, String) {
+    pub async fn end(mut self) -> (i32, String) {
         let start = Instant::now();
         loop {
             if let Some(status) = self.child.try_wait().unwrap() {
@@ -150,6 +150,8 @@ async fn ctrl_c_stops_an_apply_and_says_what_was_done_and_what_was_not() {
     let mut terminal = Terminal::start(&world.command(&["apply", "--auto-approve"]), &[]);
     world.until("the budget is spent", async |world| world.writes().await.len() >= 3).await;
     terminal.until("changes, ").await;
+    terminal.until(" of 4 requests of the window used").await;
+    terminal.until(" so far, about ").await;
     terminal.type_in("\u{3}");
     let (code, screen) = terminal.end().await;
 
@@ -158,6 +160,23 @@ async fn ctrl_c_stops_an_apply_and_says_what_was_done_and_what_was_not() {
     assert!(screen.contains(&format!("{done} ok, ")), "{done}: {screen}");
     assert_eq!(screen.matches("ok create tenants/").count(), done, "{screen}");
     assert!(screen.contains("stopped before everything was applied"), "{screen}");
+}
+
+/// The bar stood still, and nothing said that Descope had asked for a pause.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_bar_of_an_apply_says_that_the_gate_is_closed() {
+    let mut world = World::new().await;
+    world.reconfigure(|setup| setup.top = vec![LOG.to_owned(), "rateLimit: { limit: null, lockout: 4s }".to_owned()]);
+    let refuse = json!({ "match": { "path": "/v1/mgmt/role/create", "times": 1 }, "fault": "status", "status": 429,
+        "headers": { "retry-after": "4" } });
+    world.faults(json!([refuse])).await;
+    world.write("roles.yaml", "roles:\n  - { name: New }\n");
+
+    let terminal = Terminal::start(&world.command(&["apply", "--auto-approve"]), &[]);
+    terminal.until("Descope's rate limit is reached: nothing is sent for ").await;
+
+    let (code, screen) = terminal.end().await;
+    assert_eq!(code, 0, "{screen}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

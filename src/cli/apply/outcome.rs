@@ -189,10 +189,11 @@ impl ProjectOutcome {
         }
         for ChangeOutcome { change, result, message } in &self.changes {
             let message = message.as_ref().map_or_else(String::new, |message| format!(": {message}"));
+            let why = change.why.as_ref().map_or_else(String::new, |why| format!(" ({why})"));
             line(
                 out,
                 format_args!(
-                    "  {} {} {}/{}{message}",
+                    "  {} {} {}/{}{message}{why}",
                     result.as_str(),
                     change.action,
                     change.kind,

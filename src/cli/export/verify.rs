@@ -76,8 +76,11 @@ pub fn run(
     let mut out = output::stdout();
     if plan.changes.is_empty() && plan.refused.is_empty() {
         let secrets = export.secrets.len();
-        let but =
-            if secrets == 0 { String::new() } else { format!(", but for {secrets} secrets, which nobody can read") };
+        let plural = if secrets == 1 { "" } else { "s" };
+        let but = match secrets {
+            0 => String::new(),
+            _ => format!(", but for {secrets} secret{plural}, which nobody can read"),
+        };
         writeln!(out, "\nverified: the files say what the project holds{but}")?;
         return Ok(Exit::Done);
     }

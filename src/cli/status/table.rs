@@ -3,6 +3,7 @@
 use crate::plan::render::Style;
 use crate::resource::legible::legible;
 use crate::telemetry::line::one_line;
+use crate::telemetry::status::rounded;
 use serde_json::Value;
 use std::time::Duration;
 use std::time::SystemTime;
@@ -84,7 +85,9 @@ fn below(project: &Value, now: SystemTime) -> Vec<String> {
     });
     if let Some(fingerprint) = project["held"]["fingerprint"].as_str() {
         let deletes = number(&project["held"]["deletes"]);
-        lines.push(format!("to release ({deletes} deletes): `descope-gitops approve {}`", one_line(fingerprint)));
+        let plural = if deletes == "1" { "" } else { "s" };
+        lines
+            .push(format!("to release ({deletes} delete{plural}): `descope-gitops approve {}`", one_line(fingerprint)));
     }
     add(&mut lines, &list(&project["problems"]), |problem| {
         let place = match (problem["file"].as_str(), &problem["line"]) {
@@ -225,11 +228,6 @@ fn budget(limiter: &Value, now: SystemTime) -> String {
         None => "no limit known".to_owned(),
     };
     format!("budget of {host}: {used}{closed}; {refused} refused so far")
-}
-
-/// A budget that is learned is seldom whole.
-fn rounded(number: f64) -> String {
-    format!("{number:.1}").trim_end_matches(".0").to_owned()
 }
 
 /// Columns as wide as what is in them.

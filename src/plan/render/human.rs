@@ -4,6 +4,7 @@ use super::ChangeReport;
 use super::FieldReport;
 use super::ProjectReport;
 use super::Report;
+use super::document;
 use super::drift_text;
 use super::hold_text;
 use super::how_to_release;
@@ -194,7 +195,8 @@ impl Page {
             self.line(8, &title);
             return self.diff(&old, &new);
         }
-        let (from, to) = (self.paint(RED, from), self.paint(GREEN, to));
+        let text = |value: &Value| document(value).unwrap_or_else(|| value.to_string());
+        let (from, to) = (self.paint(RED, text(from)), self.paint(GREEN, text(to)));
         let path = plain(path);
         let text = if is_new { format!("{path}: {to}") } else { format!("{path}: {from} -> {to}") };
         self.line(8, &text);

@@ -6,6 +6,7 @@ use super::FieldReport;
 use super::ProjectReport;
 use super::RefusedReport;
 use super::Report;
+use super::document;
 use super::drift_text;
 use super::hold_text;
 use super::how_to_release;
@@ -14,8 +15,10 @@ use super::human::counts;
 use super::human::elements;
 use super::human::is_delete;
 use super::summary;
+use super::wait_text;
 use crate::resource::Action;
 use crate::telemetry::line::one_line;
+use crate::telemetry::status::Wait;
 use serde_json::Value;
 use std::collections::HashSet;
 
@@ -35,12 +38,24 @@ const HEAD: &str = "| | resource | what | where |\n| --- | --- | --- | --- |\n";
 /// Every project.
 pub fn markdown(report: &Report) -> String {
     let each = LONGEST / report.projects.len().max(1);
-    report.projects.iter().map(|project| of_project(project, each)).collect()
+    let mut out = String::new();
+    for (n, project) in report.projects.iter().enumerate() {
+        let section = of_project(project, each);
+        if out.chars().count() + section.chars().count() > LONGEST {
+            let (left, all) = (report.projects.len() - n, report.projects.len());
+            out.extend([format!(
+                "**{left} of {all} projects are not shown**, since a comment holds no more; `plan -o text` has all of them.\n"
+            )]);
+            break;
+        }
+        out.push_str(&section);
+    }
+    out
 }
 
 fn of_project(project: &ProjectReport, room: usize) -> String {
     let mut out = format!("### {}\n\n{}\n\n", escaped(&project.name), escaped(&summary(project)));
-    remarks(project, &mut out);
+    remarks(project, room / 4, &mut out);
     let mut end = String::new();
     for hold in &project.holds {
         // Words of ours.
@@ -50,7 +65,9 @@ fn of_project(project: &ProjectReport, room: usize) -> String {
         // Ours, with the commands in back-ticks; the fingerprint is hexadecimal.
         end.extend([format!("\n{}\n", one_line(&how_to_release(&held.as_read(&project.holds))))]);
     }
-    let rows: Vec<String> = project.changes.iter().map(row).collect();
+    let waits = project.wait_of();
+    let rows: Vec<String> =
+        project.changes.iter().map(|change| row(change, waits.get(&(&*change.kind, &*change.id)).copied())).collect();
     let shown = fitting(project, &rows, room.saturating_sub(out.len() + end.len()));
     let indexed: Vec<(usize, &ChangeReport)> = project.changes.iter().enumerate().collect();
     let others: Vec<&ChangeReport> =
@@ -86,7 +103,7 @@ fn of_project(project: &ProjectReport, room: usize) -> String {
     out + &end + "\n"
 }
 
-fn remarks(project: &ProjectReport, out: &mut String) {
+fn remarks(project: &ProjectReport, room: usize, out: &mut String) {
     let refused = project.refused.iter().map(|refused| {
         let RefusedReport { kind, id, message, file, line, .. } = refused;
         let (kind, id, message) = (escaped(kind), escaped(id), escaped(&short(message)));
@@ -96,9 +113,16 @@ fn remarks(project: &ProjectReport, out: &mut String) {
     });
     let warnings = project.warnings.iter().map(|warning| format!("> {}\n\n", escaped(&short(warning))));
     let all: Vec<String> = refused.chain(warnings).collect();
-    out.extend(all.iter().take(MOST_REMARKS).map(String::as_str));
-    if all.len() > MOST_REMARKS {
-        out.extend([format!("> {} more remarks are not shown\n\n", all.len() - MOST_REMARKS)]);
+    let mut left = room;
+    let fits = |text: &&String| {
+        let is_fitting = text.chars().count() <= left;
+        left = left.saturating_sub(text.chars().count());
+        is_fitting
+    };
+    let shown: Vec<&String> = all.iter().take(MOST_REMARKS).take_while(fits).collect();
+    out.extend(shown.iter().map(|text| text.as_str()));
+    if all.len() > shown.len() {
+        out.extend([format!("> {} more remarks are not shown\n\n", all.len() - shown.len())]);
     }
 }
 
@@ -127,7 +151,7 @@ fn fitting(project: &ProjectReport, rows: &[String], room: usize) -> HashSet<usi
     shown
 }
 
-fn row(change: &ChangeReport) -> String {
+fn row(change: &ChangeReport, wait: Option<&Wait>) -> String {
     let place = change.file.as_ref().zip(change.line);
     let place = place.map_or_else(String::new, |(file, line)| format!("{}:{line}", escaped(file)));
     let held = change.held.as_ref().map_or_else(String::new, |reason| {
@@ -135,7 +159,9 @@ fn row(change: &ChangeReport) -> String {
         format!("**held: {}**{why}<br>", escaped(reason))
     });
     let drift = drift_text(change).map_or_else(String::new, |text| format!("{}<br>", escaped(&short(&text))));
-    let mut what = held + &drift;
+    let waits = wait.filter(|_| change.held.is_none());
+    let waits = waits.map_or_else(String::new, |wait| format!("waits: {}<br>", escaped(&short(&wait_text(wait)))));
+    let mut what = held + &drift + &waits;
     for (n, field) in change.fields.iter().enumerate() {
         let text = field_text(field, change.action == Action::Create.as_str());
         if what.len() + text.len() > LONGEST_ROW {
@@ -172,7 +198,11 @@ fn field_text(field: &FieldReport, is_new: bool) -> String {
 }
 
 fn shown(value: &Value) -> String {
-    if value.is_null() { "nothing".to_owned() } else { code(&short(&value.to_string())) }
+    match document(value) {
+        _ if value.is_null() => "nothing".to_owned(),
+        Some(document) => escaped(&document),
+        None => code(&short(&value.to_string())),
+    }
 }
 
 fn short(text: &str) -> String {
@@ -209,6 +239,25 @@ fn escaped(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::plan::Plan;
+    use crate::plan::render::Pace;
+
+    /// Remarks took any room, and many projects more than there is.
+    #[test]
+    fn many_remarks_of_many_projects_are_cut_and_counted() {
+        let mut plan = Plan::default();
+        plan.warnings = (0..50).map(|n| format!("{n}{}", "*".repeat(300))).collect();
+        for count in [1, 3, 40, 1000] {
+            let projects = (0..count).map(|n| ProjectReport::new(&format!("p{n}"), &plan, Pace::Free)).collect();
+
+            let text = markdown(&Report::new(projects));
+
+            let length = text.chars().count();
+            assert!(length <= 65_000, "{count}: {length}");
+            assert!(text.contains("more remarks are not shown"), "{count}");
+            assert!(count < 1000 || text.contains("projects are not shown"), "{count}");
+        }
+    }
 
     #[test]
     fn no_value_is_markup() {

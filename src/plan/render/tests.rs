@@ -52,7 +52,7 @@ project production
   1 live and declared nowhere, left alone: roles/Y
   1 to create, 1 to update, 0 to rename, 2 to delete; 4 write and 2 read requests, about 60 s
   1 held by max_deletes; ends with approval
-  1 changes (1 deletes) are held (max_deletes); to release them: `descope-gitops approve f00d` beside a daemon, `descope-gitops apply --approve f00d` without one
+  1 change (1 delete) is held (max_deletes); to release it: `descope-gitops approve f00d` beside a daemon, `descope-gitops apply --approve f00d` without one
 ";
 
 #[test]
@@ -127,7 +127,7 @@ fn a_comment_has_a_row_for_each_resource_and_no_markup_of_others() {
 
 - 1 held by max_deletes; ends with approval
 
-1 changes (1 deletes) are held (max_deletes); to release them: `descope-gitops approve f00d` beside a daemon, `descope-gitops apply --approve f00d` without one
+1 change (1 delete) is held (max_deletes); to release it: `descope-gitops approve f00d` beside a daemon, `descope-gitops apply --approve f00d` without one
 
 ";
     assert_eq!(found, expected);
