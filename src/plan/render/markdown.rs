@@ -245,8 +245,8 @@ mod tests {
     /// Remarks took any room, and many projects more than there is.
     #[test]
     fn many_remarks_of_many_projects_are_cut_and_counted() {
-        let mut plan = Plan::default();
-        plan.warnings = (0..50).map(|n| format!("{n}{}", "*".repeat(300))).collect();
+        let warnings = (0..50).map(|n| format!("{n}{}", "*".repeat(300))).collect();
+        let plan = Plan { warnings, ..Plan::default() };
         for count in [1, 3, 40, 1000] {
             let projects = (0..count).map(|n| ProjectReport::new(&format!("p{n}"), &plan, Pace::Free)).collect();
 
