@@ -111,17 +111,20 @@ pub async fn run(args: SimulatorArgs, shutdown: CancellationToken) -> anyhow::Re
     let listen = args.listen.clone();
     let seed = args.seed_from.clone().map(|dir| (dir, args.seed_project.clone()));
     let mut options = args.options()?;
-    if let Some((dir, project)) = seed {
+    if let Some((dir, project)) = &seed {
         let state = tokio::select! {
             () = shutdown.cancelled() => return Ok(()),
-            state = seed::state(&dir, &project) => state?,
+            state = seed::state(dir, project) => state?,
         };
-        options.projects.insert(project, state);
+        options.projects.insert(project.clone(), state);
     }
     let mut running = Simulator::start(options).await.with_context(|| format!("cannot listen on {listen}"))?;
     // Whoever started us with port 0 waits for this line.
     let mut out = output::stdout();
     writeln!(out, "simulator listening on {}", running.url())?;
+    if let Some((dir, project)) = seed {
+        writeln!(out, "project {project} begins with what {} declares; each other begins empty", dir.display())?;
+    }
     out.flush()?;
     drop(out);
     tokio::select! {
