@@ -28,6 +28,7 @@ use url::Url;
 mod address;
 mod answer;
 mod attempt;
+mod audit;
 mod blame;
 pub mod call;
 pub mod error;
@@ -39,6 +40,7 @@ pub mod script;
 pub mod transport;
 
 pub use address::base_url;
+pub use audit::Event;
 pub use call::Call;
 pub use call::Document;
 pub use call::Name;

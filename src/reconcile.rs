@@ -60,6 +60,7 @@ use tracing::Instrument;
 use tracing::Span;
 use tracing::field::Empty;
 
+mod actors;
 pub mod assess;
 pub mod contest;
 mod documents;
@@ -127,6 +128,8 @@ pub struct Carryover {
     sent: HashMap<Key, u64>,
     /// When the revision that is not converged yet was first seen.
     revision_seen: Option<Instant>,
+    /// Who changed what drifted.
+    questions: actors::Questions,
     /// For the page.
     overview: overview::Earlier,
     failures: u32,
@@ -250,6 +253,7 @@ impl Reconciler {
                         self.turn_or_stop(Trigger::Interval, &mut triggers, &shutdown).await;
                     }
                 }
+                () = until(self.memory.questions.at) => self.ask_who(&mut triggers, &shutdown).await,
                 () = client.another_key() => {
                     let project = &*self.assessor.project;
                     tracing::info!(project, "there is another management key: it is tried at once");
@@ -437,6 +441,7 @@ impl Reconciler {
         self.keep_problems(&plan);
         self.note_reversions(&desired, &plan);
         self.note_drift(&desired, &plan, trigger);
+        self.note_questions(&plan);
         self.memory.overview.note_observed(&plan, SystemTime::now() - started.elapsed());
         self.forbidden.send_replace(BTreeMap::new());
         self.plans.send_replace(Some(ProjectReport::new(&self.assessor.project, &plan, self.pace)));

@@ -72,11 +72,12 @@ fn time(text: &str, now: SystemTime) -> Result<SystemTime, UsageError> {
 fn text(row: &AuditRow) -> String {
     let place = row.file.as_ref().zip(row.line).map_or_else(String::new, |(file, line)| format!(" {file}:{line}"));
     let message = if row.message.is_empty() { String::new() } else { format!(": {}", row.message) };
+    let actor = row.actor.as_ref().map_or_else(String::new, |actor| format!("; before it by {actor}"));
     let fields: Value = serde_json::from_str(&row.fields).unwrap_or_default();
     let paths: Vec<&str> = fields.as_array().into_iter().flatten().filter_map(|field| field["path"].as_str()).collect();
     let paths = if paths.is_empty() { String::new() } else { format!(" [{}]", paths.join(", ")) };
     one_line(&format!(
-        "{} {} {} {}/{}{paths} ({} {}, try {}, {} ms){place}{message}",
+        "{} {} {} {}/{}{paths} ({} {}, try {}, {} ms){place}{message}{actor}",
         rfc3339(row.at),
         row.outcome,
         row.action,

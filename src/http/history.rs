@@ -242,6 +242,9 @@ pub struct Tried {
     outcome: String,
     /// Why; may be empty.
     message: String,
+    /// Who changed what it put back, how and when, where Descope's audit trail tells.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    actor: Option<String>,
     /// In milliseconds.
     duration_ms: u64,
 }
@@ -289,6 +292,7 @@ impl Tried {
             attempt: row.attempt,
             outcome: row.outcome.clone(),
             message: row.message.clone(),
+            actor: row.actor.clone(),
             duration_ms: row.duration_ms,
         }
     }

@@ -78,6 +78,8 @@ pub struct Drift {
     pub left: Option<Left>,
     /// When it is old enough to be put back, the first of it.
     pub until: Option<SystemTime>,
+    /// Who did it, how and when, where that is known.
+    pub actor: Option<String>,
 }
 
 impl Drift {
@@ -117,7 +119,7 @@ pub fn split(
         let is_drift = !unseen.contains(&field.path) && lists.is_applied(&field, &applied);
         let (since, left, until) = decide(inputs, &declared.key, &field.path);
         let note = |drift: &mut Option<Drift>| {
-            let drift = drift.get_or_insert_with(|| Drift { since, fields: BTreeSet::new(), left, until });
+            let drift = drift.get_or_insert_with(|| Drift { since, fields: BTreeSet::new(), left, until, actor: None });
             drift.since = drift.since.min(since);
             drift.until = drift.until.min(until);
             drift.fields.insert(field.path.clone());
@@ -141,7 +143,7 @@ pub fn split(
 pub fn of_missing(inputs: &Inputs<'_>, key: &Key) -> Option<Drift> {
     let _applied = (inputs.applied)(key)?;
     let (since, left, until) = decide(inputs, key, WHOLE);
-    Some(Drift { since, fields: [WHOLE.to_owned()].into(), left, until })
+    Some(Drift { since, fields: [WHOLE.to_owned()].into(), left, until, actor: None })
 }
 
 /// Since when it is known, and what becomes of it until when.

@@ -163,6 +163,9 @@ pub struct DriftReport {
     pub since: String,
     /// RFC 3339: when it is old enough to be put back, where it waits for that.
     pub until: Option<String>,
+    /// Who did it, how and when, where Descope's audit trail tells.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub actor: Option<String>,
     /// The resource is gone.
     pub is_deleted: bool,
     /// Else which of the fields of this change.
@@ -426,22 +429,27 @@ impl DriftReport {
         Self {
             since: rfc3339(drift.since),
             until: drift.until.map(rfc3339),
+            actor: drift.actor.clone(),
             is_deleted: drift.fields.contains(drift::WHOLE),
             fields: drift.fields.iter().filter(is_of_it).cloned().collect(),
         }
     }
 }
 
-/// Of what goes ahead; what waits for it says so itself.
+/// What waits for it says so itself, but for who did it.
 fn drift_text(change: &ChangeReport) -> Option<String> {
-    let drift = change.drift.as_ref().filter(|_| change.held.as_deref() != Some("drift_reported"))?;
+    let drift = change.drift.as_ref()?;
+    if change.held.as_deref() == Some("drift_reported") {
+        return drift.actor.as_ref().map(|actor| format!("by {actor}"));
+    }
     let what = if drift.is_deleted { "deleted it" } else { "changed it" };
     let fields = if drift.fields.is_empty() || drift.fields.len() == change.fields.len() {
         String::new()
     } else {
         format!(" ({})", drift.fields.join(", "))
     };
-    Some(format!("drift: somebody else {what}{fields}, first seen {}", drift.since))
+    let who = drift.actor.as_deref().unwrap_or("somebody else");
+    Some(format!("drift: {who} {what}{fields}, first seen {}", drift.since))
 }
 
 impl FieldReport {

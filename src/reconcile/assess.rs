@@ -305,9 +305,20 @@ impl Assessor {
         }
         plan.reads = calls + plan.forecast_looks();
         plan.held_since = self.known(ProjectState::held_since);
+        self.name_actors(&mut plan);
         self.refuse_without_effect(&mut plan, &undone);
         self.suspend_parts(&mut plan, now);
         Assessment { plan, refusal: refusal(&observed), observed, gone, unconfirmed, outlived, shown, first_contact }
+    }
+
+    /// Says who did what drifted, where that was found out before.
+    fn name_actors(&self, plan: &mut Plan) {
+        let actors = self.known(ProjectState::actors);
+        for change in &mut plan.changes {
+            if let Some(drift) = &mut change.drift {
+                drift.actor = actors.get(&change.key).cloned();
+            }
+        }
     }
 
     /// What the files said of this when it was last in force. Where nobody can tell, nothing was changed by them.

@@ -149,7 +149,7 @@ impl Reconciler {
                 times: contest.times as u64,
                 since: rfc3339(contest.since),
                 until: rfc3339(contest.until),
-                actor: None,
+                actor: change.drift.as_ref().and_then(|drift| drift.actor.clone()),
             }
         };
         contested.take(SHOWN).map(status).collect()

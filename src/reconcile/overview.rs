@@ -265,7 +265,7 @@ fn drifted_status(key: &Key, drifts: &[(&Change, &Drift)]) -> DriftedStatus {
         ends_with: left.and_then(|(change, _)| change.held).map(|hold| hold.ends_with().to_owned()),
         is_deleted,
         fields: fields.into_iter().filter(|_| !is_deleted).cloned().collect(),
-        actor: None,
+        actor: drifts.iter().find_map(|(_, drift)| drift.actor.clone()),
     }
 }
 

@@ -6,6 +6,7 @@ use super::fault::Rule;
 use super::fields::Document;
 use super::fields::Fields;
 use super::gate::Limit;
+use super::kinds::audit;
 use super::refusal::Refusal;
 use super::reply::Reply;
 use super::state;
@@ -133,6 +134,8 @@ fn edit(memory: &mut Store, method: &str, path: &str, request: &Request) -> Resu
     let kind = state::kind(kind)?;
     let world = memory.world(&project);
     let mark = world.mark();
+    let verb = if method == "DELETE" { "Deleted" } else { "Modified" };
+    audit::note_edit(world, kind.name(), verb, tenant, &key);
     match method {
         "PUT" => {
             let mut fields = object(request)?;

@@ -7,6 +7,7 @@ use super::fault::Asked;
 use super::fault::Ending;
 use super::fault::Rule;
 use super::gate::Gate;
+use super::kinds::audit;
 use super::log;
 use super::log::Entry;
 use super::log::Log;
@@ -204,6 +205,9 @@ impl Store {
         let query: Vec<_> = segment.into_iter().chain(request.query.iter().cloned()).collect();
         let result = api::run(route, world, &switches, project, &query, &request.body, arrival.rng);
         let effect = world.mark() != mark;
+        if effect && !route.path.contains("/audit/") {
+            audit::note_call(world, route.path, &request.body, &format!("K2{:016x}", super::hash(key)));
+        }
         if effect && route.sort == Sort::ProjectWrite {
             *self.versions.entry(project.to_owned()).or_default() += 1;
         }

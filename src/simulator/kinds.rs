@@ -3,7 +3,7 @@
 
 mod access_keys;
 mod attributes;
-mod audit;
+pub mod audit;
 mod fga_schema;
 mod flows;
 mod inbound_apps;

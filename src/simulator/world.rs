@@ -1,5 +1,6 @@
 //! One project: a table for each kind, and what all of them share.
 
+use super::fields::Document;
 use super::kinds;
 use super::table::Row;
 use super::table::Table;
@@ -9,6 +10,7 @@ use super::view::View;
 use super::view::bytes;
 use std::any::Any;
 use std::collections::BTreeMap;
+use std::collections::VecDeque;
 use std::fmt::Debug;
 use std::marker::PhantomData;
 use std::time::Duration;
@@ -76,6 +78,8 @@ pub struct World {
     created: i64,
     /// When the project was first heard of.
     pub since: Option<Duration>,
+    /// What was done to it and by whom, the newest last.
+    pub trail: VecDeque<Document>,
 }
 
 /// Where the journals of a world stand.
@@ -86,7 +90,7 @@ impl World {
     /// Nothing at all, not even what every project has.
     pub fn empty(seed: u64) -> Self {
         let tables = kinds::ALL.iter().filter_map(|kind| Some((kind.name(), kind.table()?))).collect();
-        Self { tables, ids: super::rate_limit::rng(seed), created: 0, since: None }
+        Self { tables, ids: super::rate_limit::rng(seed), created: 0, since: None, trail: VecDeque::new() }
     }
 
     /// A new project.

@@ -189,6 +189,48 @@ impl ProjectState {
         })
     }
 
+    /// Who did it, of the resources of which that is known.
+    pub fn actors(&self) -> Result<BTreeMap<Key, String>, Error> {
+        let sql = "SELECT kind, tenant, name, actor FROM drifted WHERE project = ? AND actor IS NOT NULL";
+        self.read(|connection, id| {
+            let mut statement = connection.prepare_cached(sql)?;
+            let mut rows = statement.query([id])?;
+            let mut found = BTreeMap::new();
+            while let Some(row) = rows.next()? {
+                if let Some(key) = key(row)? {
+                    found.insert(key, text(row, "actor")?);
+                }
+            }
+            Ok(found)
+        })
+    }
+
+    /// Notes who did it, each with the first look that showed it: of the drift, and of what put it back since.
+    pub fn note_actors(&self, actors: &BTreeMap<Key, (SystemTime, String)>) -> Result<(), Error> {
+        let of_drift = "UPDATE drifted SET actor = ? WHERE project = ? AND kind = ? AND tenant = ? AND name = ?";
+        let of_change = "UPDATE audit SET actor = ? WHERE project = ? AND kind = ? AND tenant = ? AND name = ?
+                         AND at >= ? AND actor IS NULL";
+        self.write(|transaction, id| {
+            for (key, (since, actor)) in actors {
+                let row = params![actor, id, key.kind, tenant(key), key.name];
+                transaction.prepare_cached(of_drift)?.execute(row)?;
+                let row = params![actor, id, key.kind, tenant(key), key.name, to_millis(*since)];
+                transaction.prepare_cached(of_change)?.execute(row)?;
+            }
+            Ok(())
+        })
+    }
+
+    /// When changes of this resource were sent that had an effect, or may have had one.
+    pub fn written_at(&self, key: &Key, since: SystemTime) -> Result<Vec<SystemTime>, Error> {
+        let sql = "SELECT at FROM audit WHERE project = ? AND kind = ? AND tenant = ? AND name = ? AND at >= ?";
+        self.read(|connection, id| {
+            let mut statement = connection.prepare_cached(sql)?;
+            let row = params![id, key.kind, tenant(key), key.name, to_millis(since)];
+            statement.query_map(row, |row| Ok(from_millis(row.get(0)?)))?.collect()
+        })
+    }
+
     /// Notes the drift that a look showed, what was known of it before as it was. `unseen` says of which resources the look
     /// showed nothing: what is known of those stays.
     pub fn note_drifted(

@@ -141,6 +141,8 @@ pub struct AuditRow {
     pub outcome: String,
     /// Why.
     pub message: String,
+    /// Who changed what it put back, where that is known.
+    pub actor: Option<String>,
     /// Milliseconds.
     pub duration_ms: u64,
 }
@@ -290,6 +292,7 @@ pub(super) fn audit_row(row: &Row<'_>) -> rusqlite::Result<AuditRow> {
         attempt: number(row, "attempt")?,
         outcome: text(row, "outcome")?,
         message: text(row, "message")?,
+        actor: optional_text(row, "actor")?,
         duration_ms: number(row, "duration_ms")?,
     })
 }

@@ -302,6 +302,12 @@ const MIGRATIONS: &[&str] = &[
         PRIMARY KEY (project, kind, tenant, name, path)
     ) STRICT, WITHOUT ROWID;
 ",
+    "
+    -- Who did it, how and when, where Descope's audit trail tells.
+    ALTER TABLE drifted ADD COLUMN actor TEXT;
+    -- The same of the drift that it put back.
+    ALTER TABLE audit ADD COLUMN actor TEXT;
+",
 ];
 
 /// The version that this binary reads and writes.

@@ -3,6 +3,7 @@
 #![allow(clippy::float_cmp, reason = "counters are whole numbers")]
 #![allow(clippy::format_collect, clippy::similar_names, reason = "YAML is made line by line; words are what they are")]
 
+mod actors;
 mod answers;
 mod audit;
 mod batches;

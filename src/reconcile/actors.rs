@@ -1,0 +1,263 @@
+//! Who changed what drifted: asked of Descope's audit trail, at most once a pass and when nothing else waits. What nobody can
+//! tell stays untold.
+
+use super::Reconciler;
+use crate::descope;
+use crate::descope::Event;
+use crate::limiter::Priority;
+use crate::plan::Plan;
+use crate::resource;
+use crate::resource::Key;
+use crate::resource::Kind;
+use crate::source::TriggerReceiver;
+use crate::telemetry::status::rfc3339;
+use std::collections::BTreeMap;
+use std::time::Duration;
+use std::time::SystemTime;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+/// Descope takes ten such questions a minute of everybody behind an address, and a 429 would stop all calls.
+const GAP: Duration = Duration::from_secs(15);
+
+/// What a pass puts back is in our own audit trail by then.
+const AFTER: Duration = Duration::from_secs(1);
+
+/// What a slow answer may take.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// So often about one drift: an event is searchable about a minute after it happened.
+const TRIES: u32 = 3;
+
+/// Where the trail is not for us, it is not asked again for so long.
+const REFUSED_FOR: Duration = Duration::from_secs(60 * 60);
+
+/// The clocks of Descope and of this machine may be so far apart.
+const SKEW: Duration = Duration::from_secs(120);
+
+/// For so long around a write of ours, what a key did is taken for that write.
+const OURS: Duration = Duration::from_secs(300);
+
+/// Of what began before anybody looked.
+const UNKNOWN: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// One drift of which nobody knows who did it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Question {
+    /// The last look that may have shown it as declared.
+    from: SystemTime,
+    /// The first that did not.
+    since: SystemTime,
+    asked: u32,
+}
+
+/// What is open.
+#[derive(Debug, Default)]
+pub(super) struct Questions {
+    open: BTreeMap<Key, Question>,
+    /// What no answer came to, so that it is not asked anew.
+    given_up: BTreeMap<Key, SystemTime>,
+    /// When the next one is due.
+    pub at: Option<Instant>,
+    asked_at: Option<Instant>,
+    refused_at: Option<Instant>,
+}
+
+impl Reconciler {
+    /// Takes note of what drifted in this pass, before the time of the look is noted.
+    pub(super) fn note_questions(&mut self, plan: &Plan) {
+        let drifted = super::drift::drifted(plan);
+        let overview = &self.memory.overview;
+        let questions = &mut self.memory.questions;
+        // What was put back is asked about once all the same.
+        questions.open.retain(|key, question| drifted.contains_key(key) || question.asked == 0);
+        questions.given_up.retain(|key, _| drifted.contains_key(key));
+        for (key, drifts) in drifted {
+            let Some(since) = drifts.iter().map(|(_, drift)| drift.since).max() else { continue };
+            let is_told = drifts.iter().all(|(_, drift)| drift.actor.is_some());
+            if is_told || questions.given_up.get(key) == Some(&since) {
+                questions.open.remove(key);
+                continue;
+            }
+            let looked_at = overview.observed_at.get(key.kind).copied().filter(|at| *at < since);
+            let from = looked_at.unwrap_or(since - UNKNOWN);
+            let question = questions.open.entry(key.clone()).or_insert(Question { from, since, asked: 0 });
+            question.since = since;
+        }
+        let is_allowed = questions.refused_at.is_none_or(|at| at.elapsed() >= REFUSED_FOR)
+            && questions.asked_at.is_none_or(|at| at.elapsed() >= GAP);
+        let due = (!questions.open.is_empty() && is_allowed).then(|| Instant::now() + AFTER);
+        questions.at = due.map(|due| questions.at.map_or(due, |at| at.min(due)));
+    }
+
+    /// Asks, unless somebody wants a pass first.
+    pub(super) async fn ask_who(&mut self, more: &mut TriggerReceiver, shutdown: &CancellationToken) {
+        let questions = &mut self.memory.questions;
+        questions.at = None;
+        let Some(from) = questions.open.values().map(|question| question.from).min() else { return };
+        questions.asked_at = Some(Instant::now());
+        let client = self.assessor.client.with_priority(Priority::Rotation);
+        let now = SystemTime::now();
+        let asked = tokio::select! {
+            biased;
+            () = shutdown.cancelled() => return,
+            () = more.fired() => return,
+            asked = tokio::time::timeout(PATIENCE, client.events(from - SKEW, now + SKEW)) => asked,
+        };
+        match asked {
+            Ok(Ok(events)) => self.tell_who(&events),
+            Ok(Err(error)) => {
+                if error.is_forbidden() || matches!(error, descope::Error::Rejected { .. }) {
+                    self.memory.questions.refused_at = Some(Instant::now());
+                }
+                tracing::debug!(%error, "Descope's audit trail does not say who changed what drifted");
+                self.count_try();
+            }
+            Err(_) => self.count_try(),
+        }
+    }
+
+    fn count_try(&mut self) {
+        let questions = &mut self.memory.questions;
+        for (key, question) in &mut questions.open {
+            question.asked += 1;
+            if question.asked >= TRIES {
+                questions.given_up.insert(key.clone(), question.since);
+            }
+        }
+        questions.open.retain(|_, question| question.asked < TRIES);
+    }
+
+    fn tell_who(&mut self, events: &[Event]) {
+        let ids = self.state.server_ids().unwrap_or_default();
+        let mut told: BTreeMap<Key, (SystemTime, String)> = BTreeMap::new();
+        for (key, question) in &self.memory.questions.open {
+            let Some(kind) = resource::kind(key.kind) else { continue };
+            let ours = self.state.written_at(key, question.from - OURS).unwrap_or_default();
+            let about = |event: &&Event| is_about(event, kind, key, ids.get(key).map(AsRef::as_ref));
+            let is_it = |event: &&Event| about(event) && is_by_another(event, question, &ours);
+            let event = events.iter().filter(is_it).max_by_key(|event| event.at);
+            told.extend(event.map(|event| (key.clone(), (question.since, sentence(event)))));
+        }
+        self.count_try();
+        if told.is_empty() {
+            return;
+        }
+        for (key, (_, actor)) in &told {
+            self.memory.questions.open.remove(key);
+            let (kind, id) = (key.kind, key.id());
+            tracing::info!(kind, id, actor, "drift: Descope's audit trail says who did it");
+        }
+        if let Err(error) = self.state.note_actors(&told) {
+            tracing::error!(%error, "cannot write the state; who changed what drifted is forgotten with this run");
+        }
+        let changes = self.memory.plan.iter_mut().flat_map(|plan| &mut plan.changes);
+        for change in changes {
+            if let (Some(drift), Some((_, actor))) = (&mut change.drift, told.get(&change.key)) {
+                drift.actor = Some(actor.clone());
+            }
+        }
+        self.plans.send_modify(|report| {
+            for change in report.iter_mut().flat_map(|report| &mut report.changes) {
+                let is_it = |(key, _): &(&Key, _)| key.kind == change.kind && key.id() == change.id;
+                if let (Some(drift), Some((_, (_, actor)))) = (&mut change.drift, told.iter().find(is_it)) {
+                    drift.actor = Some(actor.clone());
+                }
+            }
+        });
+        self.publish();
+    }
+}
+
+/// Does the event tell of a change of this resource? The names of events are Descope's own, and no source lists all of them:
+/// one that does not name kind and resource says nothing.
+fn is_about(event: &Event, kind: &dyn Kind, key: &Key, id: Option<&str>) -> bool {
+    let letters = |text: &str| text.chars().filter(char::is_ascii_alphanumeric).collect::<String>().to_lowercase();
+    let action = letters(&event.action);
+    let stem = |name: &str| letters(name).trim_end_matches('s').to_owned();
+    let parts = kind.spec().parts.iter().map(|part| stem(part.name)).filter(|stem| !stem.is_empty());
+    let is_of_kind = std::iter::once(stem(key.kind)).chain(parts).any(|stem| action.contains(&stem));
+    let is_named = |name: &String| *name == *key.name || id == Some(name.as_str());
+    let is_tenant_told = key.tenant.as_ref().is_none_or(|tenant| event.tenants.iter().any(|one| **one == **tenant));
+    let names = event.names.iter().chain(&event.tenants);
+    is_of_kind && (kind.spec().is_only() || is_tenant_told && names.into_iter().any(is_named))
+}
+
+/// Nothing that we may have done ourselves, and nothing that came after the look.
+fn is_by_another(event: &Event, question: &Question, ours: &[SystemTime]) -> bool {
+    let is_within = event.at + SKEW >= question.from && event.at <= question.since + SKEW;
+    let apart = |at: &SystemTime| event.at.duration_since(*at).unwrap_or_else(|ahead| ahead.duration());
+    // The daemon works with a key.
+    let is_a_person = event.login.is_some() || event.actor.starts_with('U');
+    is_within && !event.actor.is_empty() && (is_a_person || !ours.iter().any(|at| apart(at) <= OURS))
+}
+
+fn sentence(event: &Event) -> String {
+    let who = match &event.login {
+        Some(login) => format!("{login} ({})", event.actor),
+        None => event.actor.clone(),
+    };
+    let through = if event.through.is_empty() { String::new() } else { format!(" through {}", event.through) };
+    format!("{who}{through} at {} ({})", rfc3339(event.at), event.action)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(seconds: u64) -> SystemTime {
+        SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000 + seconds)
+    }
+
+    fn event(action: &str, actor: &str, names: &[&str], tenants: &[&str]) -> Event {
+        let texts = |texts: &[&str]| texts.iter().map(|text| (*text).to_owned()).collect();
+        Event {
+            at: at(1000),
+            action: action.to_owned(),
+            actor: actor.to_owned(),
+            login: None,
+            through: String::new(),
+            tenants: texts(tenants),
+            names: texts(names),
+        }
+    }
+
+    #[test]
+    fn an_event_is_of_what_it_names_by_kind_and_by_name_or_id() {
+        let of = |event: &Event, key: &Key, id| is_about(event, resource::kind(key.kind).unwrap(), key, id);
+        let (role, own) = (Key::new("roles", "Editor"), Key::in_tenant("roles", "acme", "Editor"));
+        let (tenant, theme) = (Key::new("tenants", "acme"), Key::new("theme", "theme"));
+        for (event, key, id, expected) in [
+            (event("RoleModified", "U1", &["Editor"], &[]), &role, None, true),
+            (event("Role Modified", "U1", &["ROL1"], &[]), &role, Some("ROL1"), true),
+            (event("RoleModified", "U1", &["ROL2"], &[]), &role, Some("ROL1"), false),
+            (event("UserModified", "U1", &["Editor"], &[]), &role, None, false),
+            (event("RoleModified", "U1", &["Editor"], &["acme"]), &own, None, true),
+            (event("RoleModified", "U1", &["Editor"], &["other"]), &own, None, false),
+            (event("TenantModified", "U1", &[], &["acme"]), &tenant, None, true),
+            (event("SSOSettingsModified", "U1", &[], &["acme"]), &tenant, None, true),
+            (event("UserModified", "U1", &[], &["acme"]), &tenant, None, false),
+            (event("ThemeModified", "U1", &[], &[]), &theme, None, true),
+            (event("", "U1", &["Editor"], &[]), &role, None, false),
+        ] {
+            assert_eq!(of(&event, key, id), expected, "{event:?} {key}");
+        }
+    }
+
+    #[test]
+    fn what_a_key_did_around_a_write_of_ours_is_ours_and_what_came_later_is_another_matter() {
+        let question = Question { from: at(900), since: at(1100), asked: 0 };
+        let (key, person) = (event("RoleModified", "K2a", &[], &[]), event("RoleModified", "U2a", &[], &[]));
+        let nobody = event("RoleModified", "", &[], &[]);
+
+        assert!(is_by_another(&key, &question, &[]));
+        assert!(is_by_another(&key, &question, &[at(600)]));
+        assert!(!is_by_another(&key, &question, &[at(950)]), "a clock may be minutes off");
+        assert!(!is_by_another(&key, &question, &[at(1290)]));
+        assert!(is_by_another(&person, &question, &[at(1000)]));
+        assert!(!is_by_another(&nobody, &question, &[]));
+        for (from, since) in [(at(1200), at(1300)), (at(700), at(800))] {
+            assert!(!is_by_another(&person, &Question { from, since, asked: 0 }, &[]));
+        }
+    }
+}
