@@ -172,6 +172,7 @@ impl Reconciler {
             is_believed
                 && known.contains_key(*key)
                 && !desired.resources.contains_key(key)
+                && !plan.unlisted.contains(key)
                 && !plan.changes.iter().any(|change| change.action == Action::Rename && change.key.kind == key.kind)
         };
         let lost: Vec<Key> = gone.iter().filter(is_lost).cloned().collect();

@@ -143,3 +143,39 @@ async fn a_rename_that_is_answered_and_not_done_is_sent_once_more_and_then_a_pro
     world.until("converged", async |world| world.is_converged().await).await;
     assert_eq!(world.project().await["problems"], Value::Array(Vec::new()));
 }
+
+/// While the list did not show yet what is to be renamed, the new name was created beside it.
+#[tokio::test]
+async fn what_was_created_a_moment_ago_is_renamed_once_the_list_shows_it() {
+    let mut world = world("error").await;
+    std::fs::create_dir(world.path("secrets")).unwrap();
+    let secrets = format!("secrets: {{ dir: {} }}", world.path("secrets").display());
+    world.reconfigure(|setup| setup.project.push(secrets));
+    let files = |name: &str, more: &str| {
+        format!(
+            "accessKeys: [{{ name: {name}, secretFile: k{more} }}]\nlists: [{{ name: {name}, type: texts, data: [x]{more} }}]\n\
+             inboundApps: [{{ name: {name}, secretFile: i{more} }}]\n"
+        )
+    };
+    world.write("a.yaml", &files("a", ""));
+    world.converge().await;
+    world.sim(reqwest::Method::PUT, "options", Some(json!({ "readDelay": "3s" }))).await;
+    let seq = world.newest_seq().await;
+    world.write("a.yaml", &files("b", ", renamedFrom: a"));
+    let writes = async |world: &World| {
+        let log = world.requests_since(seq).await;
+        log.into_iter()
+            .filter(|call| call["effect"] == true)
+            .map(|call| json!([call["path"], call["body"]]))
+            .collect::<Vec<_>>()
+    };
+    world.until("sent", async |world| writes(world).await.len() >= 3).await;
+    for _ in 0..3 {
+        world.fresh_pass().await;
+        assert_eq!(world.project().await["problems"], json!([]));
+    }
+
+    world.until("converged", async |world| world.is_converged().await).await;
+
+    assert_eq!(writes(&world).await.len(), 3, "{:?}", writes(&world).await);
+}
