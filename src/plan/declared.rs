@@ -30,13 +30,23 @@ const NO_SECRET_FILE: &str = "secretFile: is missing, and Descope shows the secr
 /// Beyond so many resources with unread parts, a warning for each tells no more.
 const UNREAD_NAMED: usize = 5;
 
-/// What it renames, where that is ours and so new that a list which lacks it proves nothing: created now, there would be two.
-fn old_name_unlisted(inputs: &Inputs<'_>, declared: &Declared, live: &Live<'_>) -> Option<Key> {
+/// Is what it renames ours, and so new that a list which lacks it proves nothing? Created now, there would be two.
+fn waits_for_old_name(inputs: &Inputs<'_>, declared: &Declared, live: &Live<'_>, plan: &mut Plan) -> bool {
     let key = &declared.key;
-    let old = Key { name: declared.renamed_from.clone()?, ..key.clone() };
-    let is_fresh = inputs.owned.get(&old).is_some_and(|ownership| ownership.fresh);
+    let Some(name) = declared.renamed_from.clone() else { return false };
+    let old = Key { name, ..key.clone() };
     let is_there = live.get(&old).is_some() || live.get(key).is_some() || inputs.owned.contains_key(key);
-    (is_fresh && !is_there).then_some(old)
+    if is_there || inputs.owned.get(&old).is_none_or(|ownership| !ownership.fresh) {
+        return false;
+    }
+    plan.warnings.push(format!(
+        "{}: {key} waits for {old}, which it renames: that was created within the last two minutes, and the list does not \
+         show it yet",
+        declared.place
+    ));
+    plan.unlisted.insert(old);
+    plan.waiting_creates.insert(key.kind);
+    true
 }
 
 pub fn compare_one(
@@ -68,14 +78,7 @@ pub fn compare_one(
             note_present(inputs, kind, key, document, plan);
         }
     }
-    if let Some(old) = old_name_unlisted(inputs, declared, live) {
-        plan.warnings.push(format!(
-            "{}: {key} waits for {old}, which it renames: that was created within the last two minutes, and the list does \
-             not show it yet",
-            declared.place
-        ));
-        plan.unlisted.insert(old);
-        plan.waiting_creates.insert(key.kind);
+    if waits_for_old_name(inputs, declared, live, plan) {
         absent.insert(key.clone());
         return;
     }
