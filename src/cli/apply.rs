@@ -364,6 +364,9 @@ fn start_workers(config: &Config, parts: &Parts) -> JoinSet<()> {
 /// Waits until the queue is worked off, with a bar on a terminal.
 async fn drain(parts: &Parts, stop: &CancellationToken) {
     let total = parts.projects.iter().map(|project| parts.queue.counts_of(&project.name).total()).sum::<usize>();
+    if total == 0 {
+        return;
+    }
     let bar = Bar::start("changes");
     let traffic = || traffic(&parts.limiters);
     let settled = async {
