@@ -10,6 +10,7 @@ use std::fs;
 use std::path::Path;
 use std::path::PathBuf;
 use std::process::Command;
+use std::process::Stdio;
 
 const CHART: &str = "deploy/helm/descope-gitops";
 
@@ -104,7 +105,7 @@ const VOLUME: [&str; 3] =
     ["source.gitSync.enabled=false", "source.volume.claim=descope-config", "source.volume.path=current"];
 
 /// Every object that chart and base can render, by the schemas of Kubernetes itself; `.ci/run` unpacks those of an old version
-/// and a new one. What belongs to an operator has its schema elsewhere.
+/// and a new one.
 #[test]
 fn what_is_rendered_is_what_kubernetes_takes() {
     let schemas = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/ci-tools/kubernetes-schemas");
@@ -154,6 +155,44 @@ impl jsonschema::Retrieve for Files {
         let name = uri.as_str().rsplit('/').next().unwrap_or_default();
         Ok(serde_json::from_str(&fs::read_to_string(self.0.join(name))?)?)
     }
+}
+
+/// What belongs to the operator of Prometheus, by its own types; `.ci/run` fetches the package.
+#[test]
+fn what_is_rendered_is_what_the_operator_of_prometheus_takes() {
+    let enabled = ["podMonitor.enabled=true", "prometheusRule.enabled=true", "podMonitor.labels.release=prometheus"];
+    let (Some(chart), Some(base)) = (helm(&enabled), kustomize("components: [podmonitor, prometheusrule]\n")) else {
+        return;
+    };
+    let package = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("target/ci-tools/prometheus-operator/node_modules/@kubernetes-models/prometheus-operator");
+    if !package.is_dir() {
+        assert!(std::env::var("CI").as_deref() != Ok("true"), "no models of the operator");
+        return eprintln!("skipped: no models of the operator of Prometheus");
+    }
+    let objects = [chart.unwrap(), base].concat();
+    let mut judged: Vec<&Value> =
+        objects.iter().filter(|object| object["apiVersion"] == "monitoring.coreos.com/v1").collect();
+    assert_eq!(judged.len(), 4);
+    let mut broken = judged.iter().map(|object| (*object).clone()).collect::<Vec<_>>();
+    for object in &mut broken {
+        let place = if object["kind"] == "PodMonitor" { "podMetricsEndpoints" } else { "groups" };
+        object["spec"][place][0]["interval"] = "often".into();
+    }
+    judged.extend(&broken);
+
+    let mut node = Command::new("node")
+        .args(["tests/operator.mjs".as_ref(), package.as_os_str()])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    serde_json::to_writer(node.stdin.take().unwrap(), &judged).unwrap();
+    let output = node.wait_with_output().unwrap();
+    let wrong: Vec<Option<String>> = serde_json::from_slice(&output.stdout).unwrap();
+    let (rendered, broken) = wrong.split_at(4);
+    assert!(rendered.iter().all(Option::is_none), "{rendered:#?}");
+    assert!(broken.iter().all(|wrong| wrong.as_ref().is_some_and(|wrong| wrong.contains("interval"))), "{broken:#?}");
 }
 
 #[test]
