@@ -230,6 +230,7 @@ fn inside(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::resource::spec::Back;
     use crate::resource::spec::How;
     use crate::resource::spec::Read;
     use serde_json::json;
@@ -393,5 +394,85 @@ mod tests {
         for (live, declared, expected) in cases {
             assert_eq!(met(live, declared), *expected, "{live} -> {declared}");
         }
+    }
+
+    /// Switches, numbers and choices of which somebody said that no change of them lowers protection or locks people out.
+    /// Lifetimes of sessions and defaults of roles are among them: longer or more is a choice, no rule that is given up.
+    const HARMLESS: &[&str] = &[
+        "userAttributes.type",
+        "ssoApplicationAttributes.type",
+        "tenantAttributes.type",
+        "accessKeyAttributes.type",
+        "roles.default",
+        "roles.private",
+        "lists.type",
+        "jwtTemplates.authSchema",
+        "jwtTemplates.type",
+        "jwtTemplates.conformanceIssuer",
+        "jwtTemplates.autoDCT",
+        "jwtTemplates.emptyClaimPolicy",
+        "jwtTemplates.overrideSubject",
+        "jwtTemplates.omitCustomClaimsFromDSR",
+        "jwtTemplates.addJti",
+        "jwtTemplates.excludePermissions",
+        "tenants.roleInheritance",
+        "tenants.settings.enabled",
+        "tenants.settings.refreshTokenExpiration",
+        "tenants.settings.refreshTokenExpirationUnit",
+        "tenants.settings.sessionTokenExpiration",
+        "tenants.settings.sessionTokenExpirationUnit",
+        "tenants.settings.stepupTokenExpiration",
+        "tenants.settings.stepupTokenExpirationUnit",
+        "tenants.settings.inactivityTime",
+        "tenants.settings.inactivityTimeUnit",
+        "tenants.settings.ssoSetupSuiteSettings.enabled",
+        "tenants.settings.ssoSetupSuiteSettings.disabledFeatures.saml",
+        "tenants.settings.ssoSetupSuiteSettings.disabledFeatures.oidc",
+        "tenants.settings.ssoSetupSuiteSettings.disabledFeatures.scim",
+        "tenants.settings.ssoSetupSuiteSettings.disabledFeatures.ssoDomains",
+        "tenants.settings.ssoSetupSuiteSettings.disabledFeatures.groupMapping",
+        "tenants.sso.saml.authenticationOnly",
+        "tenants.sso.oidc.manageProviderTokens",
+        "tenants.sso.oidc.authenticationOnly",
+        "ssoApplications.type",
+        "ssoApplications.defaultAudience",
+        "ssoApplications.useMetadataInfo",
+        "ssoApplications.subjectNameIdType",
+        "ssoApplications.defaultSignatureAlgorithm",
+        "inboundApps.permissionsScopes.optional",
+        "inboundApps.scopeClaimMapping.useProjectMapping",
+        "inboundApps.scopeClaimMapping.mandatory",
+        "inboundApps.defaultAudience",
+        "outboundApps.appType",
+        "outboundApps.accessType",
+        "outboundApps.useDcr",
+        "accessKeys.expireTime",
+        "accessKeys.status",
+    ];
+
+    #[allow(clippy::wildcard_enum_match_arm, reason = "no other shape holds a field")]
+    fn undecided(path: &str, fields: &[Field], found: &mut Vec<String>) {
+        fn inside(path: &str, field: &Field, shape: Shape, found: &mut Vec<String>) {
+            match shape {
+                Shape::Flag | Shape::Integer(..) | Shape::OneOf(_) if field.risks.is_empty() => {
+                    found.push(path.to_owned())
+                }
+                Shape::Object(fields) | Shape::Items { fields, .. } => undecided(path, fields, found),
+                Shape::List(shape) | Shape::Map(shape) => inside(path, field, *shape, found),
+                _ => {}
+            }
+        }
+        for field in fields.iter().filter(|field| field.back != Back::Computed) {
+            inside(&format!("{path}.{}", field.name), field, field.shape, found);
+        }
+    }
+
+    #[test]
+    fn of_every_switch_number_and_choice_somebody_said_what_a_change_of_it_risks() {
+        let mut found = Vec::new();
+        for kind in crate::resource::ALL {
+            kind.spec().parts.iter().for_each(|part| undecided(kind.name(), part.fields, &mut found));
+        }
+        assert_eq!(found, HARMLESS);
     }
 }
