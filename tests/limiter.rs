@@ -581,3 +581,69 @@ fn where_answers_say_what_is_left_nobody_who_is_alone_is_slowed_down() {
         assert!(admitted > 5600.0 && locked <= WINDOW, "{kind:?}: {admitted}, {locked:?}");
     }
 }
+
+/// What goes through in an hour of steady work against this server, of what it allows; told another window, or none at all.
+fn share(told: Option<Duration>, kind: Kind, lockout: Duration, seed: u64) -> (f64, usize) {
+    let settings = Settings {
+        limit: told.map(|window| (100.0, window)),
+        probe: true,
+        reserve: 0.0,
+        ..settings(Algorithm::Budget, 100.0, lockout)
+    };
+    let mut server = RateLimit::new(spec(kind, 100.0, lockout), seed);
+    let mut client = Client::new(&settings, 16);
+    client.send_until(Duration::from_secs(3600), &mut server);
+    let admitted = client.sends.len() - client.refusals;
+    (f64::from(u32::try_from(admitted).unwrap()) / 6000.0, client.refusals)
+}
+
+/// Ten a minute were taken for the limit, and little more for hours, where it was a bucket of ten that fills ten times as fast.
+#[test]
+fn a_bucket_behind_a_lockout_is_told_from_a_small_limit_where_none_is_known() {
+    for burst in [5.0, 10.0, 30.0] {
+        for seed in 0..5 {
+            let (share, refusals) = share(None, Kind::TokenBucket { burst }, WINDOW, seed);
+
+            assert!(share > 0.6, "burst {burst}, seed {seed}: {share}, {refusals} refusals");
+        }
+    }
+}
+
+/// Where nothing locks, a window six times too long or none at all cost up to five sixths of the rate.
+#[test]
+fn where_nothing_locks_the_window_is_measured_from_one_refusal_to_the_next() {
+    for told in [None, Some(WINDOW * 6)] {
+        for kind in
+            [Kind::FixedWindow, Kind::SlidingLog, Kind::TokenBucket { burst: 20.0 }, Kind::TokenBucket { burst: 100.0 }]
+        {
+            for seed in 0..5 {
+                let (share, refusals) = share(told, kind, Duration::ZERO, seed);
+
+                assert!(share > 0.85, "{told:?}, {kind:?}, seed {seed}: {share}, {refusals} refusals");
+            }
+        }
+    }
+}
+
+/// Little was asked for meanwhile: that is no measure of what the server allows.
+#[test]
+fn a_measurement_that_nobody_feeds_is_given_up() {
+    let settings = Settings { limit: None, ..settings(Algorithm::Budget, 100.0, Duration::ZERO) };
+    let mut server = RateLimit::new(spec(Kind::FixedWindow, 100.0, Duration::ZERO), 1);
+    let mut client = Client::new(&settings, 16);
+    while client.refusals == 0 {
+        client.send(&mut |now| server.request(now), Fate::Served, ms(200));
+    }
+    client.drain();
+    for _ in 0..20 {
+        client.now += WINDOW * 10;
+        client.send(&mut |now| server.request(now), Fate::Served, ms(200));
+    }
+    client.drain();
+    client.now += WINDOW * 10;
+
+    let (sent, refused, start) = (client.sends.len(), client.refusals, client.now);
+    client.send_until(start + Duration::from_secs(1200), &mut server);
+
+    assert!(client.sends.len() - sent - (client.refusals - refused) > 1800, "{}", client.sends.len() - sent);
+}

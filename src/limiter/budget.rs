@@ -7,6 +7,7 @@
 //! What a refusal teaches (`budget/learn.rs`) depends on what we were doing:
 //!
 //! - *probing* above what we knew: the limit is measured;
+//! - where nothing locks and the window is in doubt, what goes through until the next one is the rate (`budget/measure.rs`);
 //! - *bursting* and refused early: the limit is smaller, or it is a rate (a token bucket). The next window tells:
 //!   a part of the burst, then evenly spaced requests. Refused at the same count: a smaller limit. Not refused: a rate;
 //! - *bursting* and refused late, or *pacing*: others use the limit too, so make room.
@@ -23,6 +24,7 @@ use std::time::Duration;
 use crate::limiter::Outcome;
 use crate::limiter::Pacing;
 use crate::limiter::Settings;
+use crate::limiter::budget::measure::Measure;
 use crate::limiter::budget::told::Room;
 use crate::limiter::budget::told::Told;
 use crate::limiter::gate::Gate;
@@ -37,6 +39,7 @@ use crate::limiter::quota::Quota;
 
 mod grow;
 mod learn;
+mod measure;
 mod told;
 mod window;
 
@@ -90,6 +93,12 @@ pub struct Budget {
     gap: Duration,
     next_probe: Duration,
     recover_at: Duration,
+    /// What goes through from one refusal to the next, under way.
+    measure: Option<Measure>,
+    /// It was done.
+    is_measured: bool,
+    /// The wall that was measured may be that of a bucket.
+    shape_in_doubt: bool,
     /// Bursts met a wall on the way back up: it is walked at an even pace, which passes where the limit is a rate.
     even_way_up: bool,
     event_at: Option<Duration>,
@@ -134,6 +143,8 @@ enum Step {
     Chunk { size: f64, out: f64, landed: f64 },
     /// A bigger budget, since then.
     Window { since: Duration, number: usize },
+    /// Spaced requests after a whole burst, ever nearer: a window refuses the first of them, a bucket has filled a little.
+    Beyond { since: Duration, landed: f64, gap: Duration },
 }
 
 impl Budget {
@@ -173,6 +184,9 @@ impl Budget {
             gap: grow::shortest_gap(window, settings.lockout),
             next_probe: zero,
             recover_at: zero,
+            measure: None,
+            is_measured: false,
+            shape_in_doubt: false,
             even_way_up: false,
             event_at: None,
             late: 0.0,
@@ -248,6 +262,13 @@ impl Budget {
             return decision;
         }
         let early = self.gate.is_closed() && self.may_open_early();
+        if let Some(measure) = self.measuring(now) {
+            return if measure.has_turn(self.in_flight) {
+                self.send(SlotKind::Plain, now)
+            } else {
+                Decision::WaitForReply
+            };
+        }
         if used + 1.0 <= self.n || used < 1.0 || early {
             // A slot came back by itself: the burst at whose end we probed is over. Where it found something, the
             // probe goes on at the end of the next.
@@ -255,7 +276,7 @@ impl Budget {
                 Some(Run { from, step: Step::Chunk { out, landed, .. } }) if self.n > 1.2 * *from => {
                     (*out, *landed) = (0.0, 0.0);
                 }
-                Some(Run { step: Step::Chunk { .. }, .. }) => self.run = None,
+                Some(Run { step: Step::Chunk { .. } | Step::Beyond { .. }, .. }) => self.run = None,
                 Some(Run { step: Step::Window { .. }, .. }) | None => {}
             }
             return self.send(SlotKind::Plain, now);
@@ -265,6 +286,16 @@ impl Budget {
                 let due = self.last_answer + period(self.window, suspect.n);
                 return match (self.in_flight, now >= due) {
                     (0, true) => self.send(SlotKind::PaceTest, now),
+                    (0, false) => Decision::WaitUntil(due.min(self.slot_returns())),
+                    _ => Decision::WaitForReply,
+                };
+            }
+            if let Some(due) = self.beyond() {
+                return match (self.in_flight, now >= due) {
+                    (0, true) => {
+                        self.goes_beyond();
+                        self.send(SlotKind::Probe, now)
+                    }
                     (0, false) => Decision::WaitUntil(due.min(self.slot_returns())),
                     _ => Decision::WaitForReply,
                 };
@@ -324,7 +355,7 @@ impl Budget {
                 }
             }
             Outcome::Answered => {
-                if slot.is_trial() && self.may_open_early() && self.is_over(now) {
+                if slot.is_trial() && self.measure.is_none() && self.may_open_early() && self.is_over(now) {
                     self.opens_early(now);
                 }
                 if slot.is_trial() {
@@ -333,6 +364,9 @@ impl Budget {
                 self.gate.answered(slot);
                 self.done.push_back(now);
                 self.last_answer = now;
+                if let Some(measure) = &mut self.measure {
+                    measure.admitted(slot);
+                }
                 self.admitted_one(slot, now);
             }
         }

@@ -24,6 +24,9 @@ const HOLD_WITHOUT_LOCKOUT: Duration = Duration::from_secs(60);
 const STEPS: u32 = 3;
 const STEP: [f64; 2] = [1.3, 1.6];
 
+/// After this part of a window a bucket may have one more.
+const BEYOND: u32 = 30;
+
 const LONGEST_CALM: Duration = Duration::from_secs(24 * 3600);
 
 impl Budget {
@@ -49,6 +52,22 @@ impl Budget {
                 self.run = Some(Run { from: self.n, step: Step::Chunk { size: 1.0, out: 1.0, landed: 0.0 } });
                 true
             }
+        }
+    }
+
+    /// When the next request goes that finds out whether the limit is a rate.
+    pub(super) fn beyond(&self) -> Option<Duration> {
+        match self.run {
+            Some(Run { step: Step::Beyond { gap, .. }, .. }) => Some(self.last_answer + gap),
+            None if self.shape_in_doubt && !self.gate.is_closed() => Some(self.last_answer + self.window / BEYOND),
+            _ => None,
+        }
+    }
+
+    pub(super) fn goes_beyond(&mut self) {
+        if self.run.is_none() {
+            let step = Step::Beyond { since: self.last_answer, landed: 0.0, gap: self.window / BEYOND };
+            self.run = Some(Run { from: self.n, step });
         }
     }
 

@@ -28,6 +28,12 @@ const LIKE_A_BURST: f64 = 0.3;
 /// A guess that the limit is a rate is as good as tested after so many windows without a refusal.
 const HELD: u32 = 5;
 
+/// So many go through by chance, where a window began just then.
+const BY_CHANCE: f64 = 3.0;
+
+/// From then on each of them goes so much sooner, until the bucket is empty again.
+const NEARER: f64 = 0.7;
+
 /// After a probe that found nothing the next one waits so much longer, because a lockout hurts others as well.
 const GAP_GROWS: f64 = 1.7;
 const LONGEST_GAP: Duration = Duration::from_secs(3600);
@@ -60,6 +66,12 @@ impl Budget {
                     }
                 }
             }
+            (SlotKind::Probe, Some(Run { step: Step::Beyond { landed, gap, .. }, .. }), _) => {
+                *landed += 1.0;
+                if *landed >= BY_CHANCE {
+                    *gap = gap.mul_f64(NEARER);
+                }
+            }
             (SlotKind::PaceTest, _, Some(suspect)) => {
                 suspect.landed += 1.0;
                 if suspect.landed >= (suspect.seen - self.n) + (0.1 * suspect.n).max(5.0) {
@@ -80,13 +92,25 @@ impl Budget {
             self.event_at = Some(now);
             return;
         }
-        if self.n.is_finite() && self.paced.is_none() && self.fit_window(now) && self.run.is_none() {
+        if self.should_measure(would_wait) {
+            self.measures(now);
+            return;
+        }
+        if self.n.is_finite()
+            && !matches!(self.paced, Some(Paced::Known(_)))
+            && self.fit_window(now)
+            && self.run.is_none()
+        {
             self.suspect = None;
             self.event_at = Some(now);
             self.next_probe = now + self.gap;
             return;
         }
         if self.is_window_in_doubt(now) && self.admitted() >= SAME * self.n && self.run.is_none() {
+            self.event_at = Some(now);
+            return;
+        }
+        if self.doubts_documented_window() {
             self.event_at = Some(now);
             return;
         }
@@ -102,6 +126,10 @@ impl Budget {
             self.n = (admitted * (1.0 - self.reserve)).max(1.0);
             self.prior = self.n;
             self.late = 1.0;
+            if self.backoff.is_zero() {
+                self.measures(now);
+            }
+            self.shape_in_doubt = !self.backoff.is_zero();
             self.why = "no limit was known; a refusal measured it";
         } else if let Some(run) = run {
             self.learn_from_run(run, admitted, would_wait, now);
@@ -153,9 +181,22 @@ impl Budget {
     }
 
     fn learn_from_run(&mut self, run: Run, admitted: f64, would_wait: f64, now: Duration) {
+        if let Step::Beyond { since, landed, .. } = run.step {
+            self.shape_in_doubt = false;
+            if landed >= BY_CHANCE {
+                let rate = landed / now.saturating_sub(since).as_secs_f64();
+                self.n = (rate * self.window.as_secs_f64() * (1.0 - self.reserve)).max(run.from);
+                self.prior = self.n;
+                self.set_paced(Some(Paced::Known(now)));
+                self.why = "spaced requests went through after a burst that was all: the limit is a rate";
+            } else {
+                self.n = run.from;
+            }
+            return;
+        }
         if run.from < self.prior {
             self.n = match run.step {
-                Step::Chunk { .. } => run.from.max(FAILED_CUT * admitted).min(admitted),
+                Step::Chunk { .. } | Step::Beyond { .. } => run.from.max(FAILED_CUT * admitted).min(admitted),
                 Step::Window { .. } => run.from.min(admitted),
             };
             if self.even_way_up && matches!(self.paced, Some(Paced::Guessed(_))) && !self.backoff.is_zero() {
@@ -168,7 +209,7 @@ impl Budget {
         }
         self.purse -= (self.gate.pause().as_secs_f64() - would_wait).max(1.0);
         match run.step {
-            Step::Chunk { .. } => {
+            Step::Chunk { .. } | Step::Beyond { .. } => {
                 self.n = (admitted * (1.0 - self.reserve)).max(run.from.min(admitted));
                 self.late = 1.0;
             }

@@ -12,13 +12,13 @@ use crate::limiter::budget::period;
 use crate::limiter::machine::count;
 
 /// A window holds no more than its size and this.
-const MORE: f64 = 1.15;
+pub(super) const MORE: f64 = 1.15;
 
 /// A window that would be less longer than this is the same.
 const LONGER: f64 = 1.1;
 
 /// A wait of less than this part of a window is a moment.
-const A_MOMENT: u32 = 16;
+pub(super) const A_MOMENT: u32 = 16;
 
 /// No window is longer than this because refusals look like it; a documented one may be.
 const LONGEST: Duration = Duration::from_secs(600);
@@ -31,7 +31,9 @@ impl Budget {
     pub(super) fn fit_window(&mut self, now: Duration) -> bool {
         // Where the documented limit is kept in any case nothing would make it shorter again.
         let Some(longer) = self.longer_window(now).filter(|_| self.ceiling.is_infinite()) else { return false };
+        self.n = self.size();
         self.set_window(longer, now);
+        self.set_paced(None);
         self.why = "refused long before the limit: its window is longer";
         true
     }
@@ -40,10 +42,11 @@ impl Budget {
     fn longer_window(&mut self, now: Duration) -> Option<Duration> {
         let since_opened = self.done.partition_point(|&at| at < self.reopened);
         let admitted = self.done.len() - since_opened;
-        if count(admitted) < SAME * self.n {
+        let n = self.size();
+        if count(admitted) < SAME * n {
             return None;
         }
-        let first = self.done.len() - admitted.min(whole(self.n));
+        let first = self.done.len() - admitted.min(whole(n));
         let since = now.saturating_sub(*self.done.get(first)?);
         let said = self.gate.said();
         // Over a longer time than that it is only that little was asked for.
@@ -58,7 +61,7 @@ impl Budget {
             return None;
         };
         let longer = if self.window == self.documented { LONGER } else { 1.0 };
-        (window > self.window.mul_f64(longer) && self.most_in(since_opened, window) <= MORE * self.n).then_some(window)
+        (window > self.window.mul_f64(longer) && self.most_in(since_opened, window) <= MORE * n).then_some(window)
     }
 
     /// The first refusal where no limit was known: the window is likely to be what the server has us wait for.
@@ -67,6 +70,23 @@ impl Budget {
         let first = self.done.partition_point(|&at| at + self.window <= now);
         let since = self.done.get(first).map_or(Duration::ZERO, |&at| now.saturating_sub(at));
         self.set_window(if self.backoff.is_zero() { since + pause } else { pause.min(self.window) }, now);
+    }
+
+    /// The first refusal of all, though the limit was kept, and over sooner than the window: before others are blamed, the trial
+    /// shows whether the documented window is too long.
+    pub(super) fn doubts_documented_window(&self) -> bool {
+        self.event_at.is_none()
+            && self.ceiling.is_infinite()
+            && self.n.is_finite()
+            && self.run.is_none()
+            && self.paced.is_none()
+            && self.admitted() >= SAME * self.n
+            && self.gate.said() < self.window.mul_f64(SAME)
+    }
+
+    /// What was believed before others were taken for the cause.
+    fn size(&self) -> f64 {
+        if self.paced.is_some() { self.n.max(self.prior) } else { self.n }
     }
 
     /// Replies that a window of this length held at most.
@@ -121,10 +141,14 @@ impl Budget {
     }
 
     pub(super) fn set_window(&mut self, window: Duration, now: Duration) {
+        let is_much_shorter = window < self.window / 2;
         self.window = window.clamp(Duration::from_millis(1), LONGEST.max(self.documented));
         self.old = 0;
         self.early = true;
         self.gap = grow::shortest_gap(self.window, self.backoff);
+        if is_much_shorter {
+            self.next_probe = self.next_probe.min(now + self.gap);
+        }
         self.used(now);
         self.pace.set_period(period(self.window, self.n));
     }
