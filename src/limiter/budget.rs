@@ -24,7 +24,7 @@ use std::time::Duration;
 use crate::limiter::Outcome;
 use crate::limiter::Pacing;
 use crate::limiter::Settings;
-use crate::limiter::budget::measure::Measure;
+use crate::limiter::budget::measure::Measurement;
 use crate::limiter::budget::told::Room;
 use crate::limiter::budget::told::Told;
 use crate::limiter::gate::Gate;
@@ -93,12 +93,8 @@ pub struct Budget {
     gap: Duration,
     next_probe: Duration,
     recover_at: Duration,
-    /// What goes through from one refusal to the next, under way.
-    measure: Option<Measure>,
-    /// It was done.
-    is_measured: bool,
-    /// The wall that was measured may be that of a bucket.
-    shape_in_doubt: bool,
+    measurement: Measurement,
+    wall: Wall,
     /// Bursts met a wall on the way back up: it is walked at an even pace, which passes where the limit is a rate.
     even_way_up: bool,
     event_at: Option<Duration>,
@@ -128,6 +124,14 @@ struct Suspect {
     n: f64,
     seen: f64,
     landed: f64,
+}
+
+/// What refused a burst where no limit was known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Wall {
+    /// It may be that of a bucket.
+    InDoubt,
+    Settled,
 }
 
 /// The way up, under way.
@@ -184,9 +188,8 @@ impl Budget {
             gap: grow::shortest_gap(window, settings.lockout),
             next_probe: zero,
             recover_at: zero,
-            measure: None,
-            is_measured: false,
-            shape_in_doubt: false,
+            measurement: Measurement::NotYet,
+            wall: Wall::Settled,
             even_way_up: false,
             event_at: None,
             late: 0.0,
@@ -355,7 +358,11 @@ impl Budget {
                 }
             }
             Outcome::Answered => {
-                if slot.is_trial() && self.measure.is_none() && self.may_open_early() && self.is_over(now) {
+                if slot.is_trial()
+                    && !matches!(self.measurement, Measurement::UnderWay(_))
+                    && self.may_open_early()
+                    && self.is_over(now)
+                {
                     self.opens_early(now);
                 }
                 if slot.is_trial() {
@@ -364,7 +371,7 @@ impl Budget {
                 self.gate.answered(slot);
                 self.done.push_back(now);
                 self.last_answer = now;
-                if let Some(measure) = &mut self.measure {
+                if let Measurement::UnderWay(measure) = &mut self.measurement {
                     measure.admitted(slot);
                 }
                 self.admitted_one(slot, now);

@@ -455,7 +455,7 @@ mod tests {
         fn inside(path: &str, field: &Field, shape: Shape, found: &mut Vec<String>) {
             match shape {
                 Shape::Flag | Shape::Integer(..) | Shape::OneOf(_) if field.risks.is_empty() => {
-                    found.push(path.to_owned())
+                    found.push(path.to_owned());
                 }
                 Shape::Object(fields) | Shape::Items { fields, .. } => undecided(path, fields, found),
                 Shape::List(shape) | Shape::Map(shape) => inside(path, field, *shape, found),

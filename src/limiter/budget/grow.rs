@@ -6,6 +6,7 @@ use crate::limiter::budget::Budget;
 use crate::limiter::budget::Paced;
 use crate::limiter::budget::Run;
 use crate::limiter::budget::Step;
+use crate::limiter::budget::Wall;
 use crate::limiter::budget::learn::SAME;
 use crate::limiter::budget::period;
 
@@ -59,7 +60,9 @@ impl Budget {
     pub(super) fn beyond(&self) -> Option<Duration> {
         match self.run {
             Some(Run { step: Step::Beyond { gap, .. }, .. }) => Some(self.last_answer + gap),
-            None if self.shape_in_doubt && !self.gate.is_closed() => Some(self.last_answer + self.window / BEYOND),
+            None if self.wall == Wall::InDoubt && !self.gate.is_closed() => {
+                Some(self.last_answer + self.window / BEYOND)
+            }
             _ => None,
         }
     }

@@ -7,6 +7,7 @@ use crate::limiter::budget::Paced;
 use crate::limiter::budget::Run;
 use crate::limiter::budget::Step;
 use crate::limiter::budget::Suspect;
+use crate::limiter::budget::Wall;
 use crate::limiter::budget::grow;
 use crate::limiter::budget::period;
 use crate::limiter::machine::Slot;
@@ -129,7 +130,7 @@ impl Budget {
             if self.backoff.is_zero() {
                 self.measures(now);
             }
-            self.shape_in_doubt = !self.backoff.is_zero();
+            self.wall = if self.backoff.is_zero() { Wall::Settled } else { Wall::InDoubt };
             self.why = "no limit was known; a refusal measured it";
         } else if let Some(run) = run {
             self.learn_from_run(run, admitted, would_wait, now);
@@ -182,7 +183,7 @@ impl Budget {
 
     fn learn_from_run(&mut self, run: Run, admitted: f64, would_wait: f64, now: Duration) {
         if let Step::Beyond { since, landed, .. } = run.step {
-            self.shape_in_doubt = false;
+            self.wall = Wall::Settled;
             if landed >= BY_CHANCE {
                 let rate = landed / now.saturating_sub(since).as_secs_f64();
                 self.n = (rate * self.window.as_secs_f64() * (1.0 - self.reserve)).max(run.from);

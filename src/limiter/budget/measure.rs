@@ -21,7 +21,15 @@ const REFUSALS: u32 = 4;
 /// Whole seconds in `Retry-After` make a window look a little shorter than it is.
 const PAD: f64 = 1.01;
 
-/// A measurement under way.
+/// Whether the window was measured: once is enough.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Measurement {
+    NotYet,
+    UnderWay(Measure),
+    Done,
+}
+
+/// What goes through, counted.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Measure {
     /// The refusal that began it.
@@ -52,9 +60,13 @@ impl Measure {
 impl Budget {
     /// The one under way. It ends where nothing is asked for, since what was not sent was not admitted.
     pub(super) fn measuring(&mut self, now: Duration) -> Option<Measure> {
+        let Measurement::UnderWay(measure) = self.measurement else { return None };
         let idle_at = self.last_answer + self.window.max(USUAL_WINDOW);
-        self.measure.take_if(|measure| now >= idle_at.max(measure.since + USUAL_WINDOW));
-        self.measure
+        if now >= idle_at.max(measure.since + USUAL_WINDOW) {
+            self.measurement = Measurement::NotYet;
+            return None;
+        }
+        Some(measure)
     }
 
     /// Whether this refusal contradicts the window, or its wait is worth a few more refusals.
@@ -63,13 +75,14 @@ impl Budget {
         let is_sooner = said.as_secs_f64() < SAME * would_wait;
         let is_worth_it = self.window > USUAL_WINDOW || said * A_MOMENT < self.window;
         let is_off = is_sooner && is_worth_it || said > self.window.mul_f64(MORE);
-        self.measure.is_some()
-            || self.n.is_finite()
-                && self.backoff.is_zero()
-                && self.ceiling.is_infinite()
-                && !self.is_measured
-                && self.paced.is_none()
-                && is_off
+        match self.measurement {
+            Measurement::UnderWay(_) => true,
+            Measurement::Done => false,
+            Measurement::NotYet => {
+                let may_be = self.backoff.is_zero() && self.ceiling.is_infinite() && self.paced.is_none();
+                self.n.is_finite() && may_be && is_off
+            }
+        }
     }
 
     /// A refusal begins a measurement, counts for it, or ends it.
@@ -77,8 +90,9 @@ impl Budget {
         (self.suspect, self.run) = (None, None);
         self.event_at = Some(now);
         let opens = now + self.gate.said();
-        let Some(measure) = &mut self.measure else {
-            self.measure = Some(Measure { begun: now, since: opens, admitted: 0.0, landed: 0.0, refusals: 0 });
+        let Measurement::UnderWay(measure) = &mut self.measurement else {
+            let measure = Measure { begun: now, since: opens, admitted: 0.0, landed: 0.0, refusals: 0 };
+            self.measurement = Measurement::UnderWay(measure);
             return;
         };
         measure.refusals += 1;
@@ -87,7 +101,7 @@ impl Budget {
         if admitted < self.n / 2.0 && refusals < REFUSALS {
             return;
         }
-        (self.measure, self.is_measured) = (None, true);
+        self.measurement = Measurement::Done;
         // All at once up to the first refusal is a window's size; a little at a time is a rate.
         let is_size = refusals == 1;
         let n = if is_size { admitted } else { self.n };
