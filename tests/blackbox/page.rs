@@ -277,7 +277,7 @@ async fn the_page_shows_drift_by_itself_and_a_link_to_it_survives_a_reload() {
         .look(
             &world,
             "suspended-drift",
-            &["Suspended: nothing is changed", "1 change put off", "1 drifted", "by whom is not known"],
+            &["Suspended: nothing is changed", "1 change put off", "1 drifted", "by console@example.com (U2console)"],
         )
         .await;
 }
