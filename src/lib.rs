@@ -32,6 +32,7 @@ pub mod limiter;
 pub mod resource;
 
 // Side: any file may use these.
+mod aside;
 pub mod config;
 mod dialect;
 mod open;

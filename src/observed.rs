@@ -1,5 +1,6 @@
 //! The observed state: what the API answers, each kind by itself.
 
+use crate::aside::aside;
 use crate::descope;
 use crate::descope::Client;
 use crate::desired::Declared;
@@ -76,8 +77,10 @@ const READS: usize = 8;
 /// Puts the parts that take a call for each resource beside what the lists showed, where a file declares them. What is not
 /// read now stays as it was read before, or unknown.
 pub async fn add_parts(client: &Client, desired: &Desired, observed: &mut Observed, deep: &Deep) {
-    let unseen = observed.kinds.iter().filter(|(_, answer)| answer.is_err()).map(|(name, _)| *name).collect();
-    deep.want(wanted(desired, observed), &unseen);
+    aside(|| {
+        let unseen = observed.kinds.iter().filter(|(_, answer)| answer.is_err()).map(|(name, _)| *name).collect();
+        deep.want(wanted(desired, observed), &unseen);
+    });
     let mut turn = deep.at_once().into_iter();
     let mut reads = JoinSet::new();
     loop {
@@ -92,6 +95,10 @@ pub async fn add_parts(client: &Client, desired: &Desired, observed: &mut Observ
             None => break,
         }
     }
+    aside(|| put_beside(desired, observed, deep));
+}
+
+fn put_beside(desired: &Desired, observed: &mut Observed, deep: &Deep) {
     for (name, documents) in &mut observed.kinds {
         let (Some(kind), Ok(documents)) = (crate::resource::kind(name), documents) else { continue };
         let parts: Vec<&'static Part> = parts_read_apart(kind).collect();

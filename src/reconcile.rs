@@ -4,6 +4,7 @@
 //! whatever could be learned is used: a broken repo leaves the last good desired state in force, a kind that cannot be
 //! observed is left alone, and neither ever looks like a deletion.
 
+use crate::aside::aside;
 use crate::backoff::Backoff;
 use crate::descope;
 use crate::desired::Desired;
@@ -17,6 +18,7 @@ use crate::plan::Change;
 use crate::plan::Hold;
 use crate::plan::Origin;
 use crate::plan::Plan;
+use crate::plan::Task;
 use crate::plan::render::Pace;
 use crate::plan::render::ProjectReport;
 use crate::queue::Queue;
@@ -212,6 +214,15 @@ impl PassOutcome {
     }
 }
 
+/// What a pass found, before it is in force.
+struct Weighed {
+    plan: Plan,
+    tasks: Vec<Task>,
+    is_refused: bool,
+    /// When the comparison was over.
+    started: Instant,
+}
+
 impl Reconciler {
     /// Runs one pass per trigger, never two at once, until `shutdown`. Waiting is alive, however long; a thread that
     /// never comes back is not.
@@ -264,7 +275,7 @@ impl Reconciler {
                     publish_at = None;
                     changes.borrow_and_update();
                     limits.borrow_and_update();
-                    self.publish();
+                    aside(|| self.publish());
                 }
                 news = changes.changed(), if publish_at.is_none() => {
                     if news.is_err() { return }
@@ -371,7 +382,7 @@ impl Reconciler {
         self.note_pass(trigger, outcome, started_at, changes);
         span.in_scope(|| self.log_pass(outcome, started));
         self.memory.repeats.end_round();
-        self.publish();
+        aside(|| self.publish());
         // Whoever counts passes finds what this one found.
         self.metrics.passes_total.with_label_values(&[&project, trigger.as_str(), outcome.as_str()]).inc();
     }
@@ -404,7 +415,7 @@ impl Reconciler {
         }
         self.observe_phase("load", started);
         let started = Instant::now();
-        self.take_in(&desired);
+        aside(|| self.take_in(&desired));
         let priority = if is_new { Priority::Change } else { Priority::Observation };
         self.memory.is_fresh |= trigger == Trigger::Signal;
         if matches!(trigger, Trigger::Signal | Trigger::Api) {
@@ -416,39 +427,60 @@ impl Reconciler {
             self.memory.resume_at = self.pause.settle();
             return Some(PassOutcome::Failed);
         }
-        let lost = self.lost_calls();
+        let lost = aside(|| self.lost_calls());
         let observation = tracing::debug_span!("observation");
         let (desired, sight) = self.look(desired, priority, &lost, more).instrument(observation).await;
-        let is_reverted = |key: &Key| self.is_reverted(&desired, key);
-        let assessment = self.assessor.plan(&desired, self.is_current(), sight, &is_reverted);
+        let weighed = aside(|| self.weigh(&desired, sight, &lost, trigger, started));
+        let has_deletes = weighed.tasks.iter().any(|task| task.action == Action::Delete);
+        let is_outdated = has_deletes && !self.is_still(&desired, more).await;
+        Some(aside(|| self.put_in_force(desired, weighed, is_outdated)))
+    }
+
+    /// Compares what the look showed with the files, and writes down what that says of ownership, holds and drift.
+    fn weigh(
+        &mut self,
+        desired: &Desired,
+        sight: Sight,
+        lost: &BTreeSet<IntentId>,
+        trigger: Trigger,
+        started: Instant,
+    ) -> Weighed {
+        let is_reverted = |key: &Key| self.is_reverted(desired, key);
+        let assessment = self.assessor.plan(desired, self.is_current(), sight, &is_reverted);
         self.observe_phase("observe", started);
         let started = Instant::now();
-        if self.resolve(&lost, &assessment) {
+        if self.resolve(lost, &assessment) {
             self.memory.retry_at = Some(Instant::now() + SHORTEST_WAIT);
         }
-        let Assessment { mut plan, gone, refusal, first_contact, unconfirmed, outlived, .. } = assessment;
+        let Assessment { mut plan, observed, gone, refusal, first_contact, unconfirmed, outlived, .. } = assessment;
+        // As large as the project: nothing from here on looks at it.
+        drop(observed);
         let is_refused = refusal.is_some();
         self.show_refusal(refusal.as_ref());
         if let Some(reason) = refusal {
             self.pause.refused(reason);
         }
-        self.adopt(&desired, &plan, &gone, first_contact);
-        self.note_effects(&desired, &plan, &unconfirmed);
-        self.note_renames(&desired, &plan, &unconfirmed);
+        self.adopt(desired, &plan, &gone, first_contact);
+        self.note_effects(desired, &plan, &unconfirmed);
+        self.note_renames(desired, &plan, &unconfirmed);
         self.note_outlived(&outlived);
         self.memory.unconfirmed = unconfirmed;
         self.note_held(&mut plan);
         self.keep_problems(&plan);
-        self.note_reversions(&desired, &plan);
-        self.note_drift(&desired, &plan, trigger);
+        self.note_reversions(desired, &plan);
+        self.note_drift(desired, &plan, trigger);
         self.note_questions(&plan);
         self.memory.overview.note_observed(&plan, SystemTime::now() - started.elapsed());
         self.forbidden.send_replace(BTreeMap::new());
         self.plans.send_replace(Some(ProjectReport::new(&self.assessor.project, &plan, self.pace)));
-        let is_fresh = std::mem::take(&mut self.memory.is_fresh);
         let tasks = plan.take_tasks(&self.origin(trigger));
-        let is_outdated =
-            tasks.iter().any(|task| task.action == Action::Delete) && !self.is_still(&desired, more).await;
+        Weighed { plan, tasks, is_refused, started }
+    }
+
+    /// Hands the plan to the queue, or, where it is outdated, has it made again.
+    fn put_in_force(&mut self, desired: Arc<Desired>, weighed: Weighed, is_outdated: bool) -> PassOutcome {
+        let Weighed { plan, tasks, is_refused, started } = weighed;
+        let is_fresh = std::mem::take(&mut self.memory.is_fresh);
         if is_outdated {
             tracing::info!(
                 "the files changed during the look: it is planned again, and nothing sent by the older ones"
@@ -476,7 +508,7 @@ impl Reconciler {
         self.memory.plan = Some(plan);
         self.assessor.deep.survey();
         self.observe_phase("plan", started);
-        Some(outcome)
+        outcome
     }
 
     /// While files that say something else are in force than those that the queue works off, nothing is handed out until
@@ -516,7 +548,7 @@ impl Reconciler {
                     sight = &mut look => break sight,
                     () = tokio::time::sleep(STATUS_EVERY), if changes.has_changed().unwrap_or_default() => {
                         changes.borrow_and_update();
-                        self.publish();
+                        aside(|| self.publish());
                     }
                     () = more.fired() => {
                         if let Some((newest, _)) = self.load(more).await {

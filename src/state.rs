@@ -87,6 +87,8 @@ struct Shared {
     /// Locked after the connection.
     clock: Mutex<clock::Clock>,
     together: together::Together,
+    /// Locked after the connection.
+    inventories: project::Inventories,
     key: FingerprintKey,
     was_reset: bool,
     /// The newest write failed.
@@ -144,6 +146,7 @@ impl State {
                 connection,
                 clock,
                 together: together::Together::default(),
+                inventories: project::Inventories::default(),
                 key,
                 was_reset,
                 is_failing: AtomicBool::new(false),

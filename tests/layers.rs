@@ -25,7 +25,7 @@ const ORDER: &[&str] = &[
     "backoff",
 ];
 /// Any part may use these; they import nothing of ours but what reads text and files.
-const SIDE: &[&str] = &["config", "dialect", "open", "telemetry"];
+const SIDE: &[&str] = &["aside", "config", "dialect", "open", "telemetry"];
 /// The other side of the wire: shares nothing with the client but the side parts.
 const APART: &str = "simulator";
 

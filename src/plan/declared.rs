@@ -298,9 +298,7 @@ pub fn wait_along(mut absent: BTreeSet<Key>, plan: &mut Plan) {
             let after = change.tasks.iter().flat_map(|task| &task.after);
             after.map(|slot| &slot.key).find(|key| **key != change.key && absent.contains(*key)).cloned()
         };
-        let (kept, waiting): (Vec<Change>, Vec<Change>) =
-            std::mem::take(&mut plan.changes).into_iter().partition(|change| missing(change).is_none());
-        plan.changes = kept;
+        let waiting: Vec<Change> = plan.changes.extract_if(.., |change| missing(change).is_some()).collect();
         if waiting.is_empty() {
             return;
         }

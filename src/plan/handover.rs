@@ -40,13 +40,13 @@ pub fn arrange(plan: &mut Plan, live: &Live<'_>) {
     for (key, document) in held {
         holders.extend(claimed(key.kind, document).map(|claim| (claim, key)));
     }
-    let bodies: HashMap<Key, Document> =
-        plan.changes.iter().filter_map(|change| Some((change.key.clone(), body(change)?.clone()))).collect();
+    let bodies: HashMap<&Key, &Document> =
+        plan.changes.iter().filter_map(|change| Some((&change.key, body(change)?))).collect();
     // An update gives up what it writes another value over.
     let gives_up: HashSet<(&Key, &Claim)> = holders
         .iter()
         .filter(|(claim, holder)| {
-            let body = bodies.get(**holder).filter(|body| body.contains_key(claim.1));
+            let body = bodies.get(*holder).filter(|body| body.contains_key(claim.1));
             body.is_some_and(|body| !claimed(claim.0, body).any(|kept| kept == **claim))
         })
         .map(|(claim, holder)| (*holder, claim))
@@ -151,6 +151,9 @@ fn refuse_circles(plan: &mut Plan, waits: &BTreeMap<Key, BTreeMap<Key, Claim>>) 
         false
     };
     let circle: BTreeSet<Key> = open.into_iter().filter(|key| reaches_itself(key)).cloned().collect();
+    if circle.is_empty() {
+        return;
+    }
     for change in std::mem::take(&mut plan.changes) {
         let place = change.place.clone().filter(|_| circle.contains(&change.key) && change.held.is_none());
         let obstacle =

@@ -2,6 +2,7 @@
 
 use super::contest::Fights;
 use super::documents::Documents;
+use crate::aside::aside;
 use crate::descope;
 use crate::descope::Client;
 use crate::desired::Desired;
@@ -173,23 +174,28 @@ impl Assessor {
     /// Looks, and plans what the look calls for.
     pub async fn assess(&self, desired: &Desired, priority: Priority, lost: &BTreeSet<IntentId>) -> Assessment {
         let sight = self.look(desired, priority, lost).await;
-        self.plan(desired, true, sight, &|_| false)
+        aside(|| self.plan(desired, true, sight, &|_| false))
     }
 
     /// Asks Descope for every declared or owned kind. What became of the calls that are `lost` shall be seen.
     pub async fn look(&self, desired: &Desired, priority: Priority, lost: &BTreeSet<IntentId>) -> Sight {
         let (client, calls) = self.client.with_priority(priority).counted();
-        let owned = self.known(ProjectState::inventory);
-        let known = desired.resources.keys().chain(owned.keys()).filter(|key| is_read_by_name(key)).cloned().collect();
-        let mut observed = observed::fetch(&client, self.kinds(desired), &known).await;
+        let (kinds, known) = aside(|| {
+            let owned = self.known(ProjectState::inventory);
+            let known = desired.resources.keys().chain(owned.keys()).filter(|key| is_read_by_name(key));
+            (self.kinds(desired), known.cloned().collect())
+        });
+        let mut observed = observed::fetch(&client, kinds, &known).await;
         let gone = self.look_twice(&client, desired, lost, &mut observed).await;
         let mut unconfirmed = Unconfirmed::default();
         let asked_at = observed.began;
-        for (name, documents) in &mut observed.kinds {
-            if let (Some(kind), Ok(documents)) = (resource::kind(name), documents) {
-                unconfirmed.add(self.recent.put_over(kind, documents, asked_at));
+        aside(|| {
+            for (name, documents) in &mut observed.kinds {
+                if let (Some(kind), Ok(documents)) = (resource::kind(name), documents) {
+                    unconfirmed.add(self.recent.put_over(kind, documents, asked_at));
+                }
             }
-        }
+        });
         Box::pin(observed::add_parts(&client, desired, &mut observed, &self.deep)).await;
         let previews = Box::pin(self.previews(&client, desired, &observed)).await;
         let (calls, lost) = (calls.load(Ordering::Relaxed), lost.clone());
@@ -414,21 +420,25 @@ impl Assessor {
         lost: &BTreeSet<IntentId>,
         observed: &mut Observed,
     ) -> HashSet<Key> {
-        let Some(ledger) = self.ledger() else { return HashSet::new() };
-        let live = live(observed);
-        let is_live = |key: &Key| live.get(key.kind).map(|keys| keys.contains(key));
-        let shrunk = guards::shrunk(
-            &ownerships(&ledger.owned, &ledger.absent, ledger.now),
-            desired,
-            is_live,
-            &|old, new| self.was_renamed(old, new),
-            &self.rules.guards,
-        );
+        let compared = aside(|| {
+            let ledger = self.ledger()?;
+            let live = live(observed);
+            let is_live = |key: &Key| live.get(key.kind).map(|keys| keys.contains(key));
+            let shrunk = guards::shrunk(
+                &ownerships(&ledger.owned, &ledger.absent, ledger.now),
+                desired,
+                is_live,
+                &|old, new| self.was_renamed(old, new),
+                &self.rules.guards,
+            );
+            let mut gone = forgettable(&ledger, desired, lost);
+            gone.retain(|key| is_live(key) == Some(false));
+            Some((ledger, shrunk, gone))
+        });
+        let Some((ledger, shrunk, mut gone)) = compared else { return HashSet::new() };
         for (kind, gone) in &shrunk {
             tracing::warn!(kind, gone, "a list lacks much of what is owned; asking once more");
         }
-        let mut gone = forgettable(&ledger, desired, lost);
-        gone.retain(|key| is_live(key) == Some(false));
         let kinds: BTreeSet<&str> =
             shrunk.iter().map(|(kind, _)| *kind).chain(gone.iter().map(|key| key.kind)).collect();
         if kinds.is_empty() {
@@ -443,7 +453,7 @@ impl Assessor {
                 observed.kinds.insert(kind.name(), again);
             }
         }
-        let live = self::live(observed);
+        let live = aside(|| self::live(observed));
         gone.retain(|key| live.get(key.kind).is_some_and(|keys| !keys.contains(key)));
         gone
     }

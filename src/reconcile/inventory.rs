@@ -58,7 +58,7 @@ impl Reconciler {
             if !news.is_empty() {
                 self.state.redeclare_calls(&news)?;
             }
-            let absent = owned.into_keys().filter(|key| declared(key).is_none()).collect();
+            let absent = owned.keys().filter(|key| declared(key).is_none()).cloned().collect();
             self.state.note_absent(&absent, now).map(drop)
         };
         if let Err(error) = note() {

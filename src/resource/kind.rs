@@ -12,6 +12,7 @@ use super::spec::Spec;
 use super::write::Answer;
 use super::write::Item;
 use super::write::Write;
+use crate::aside::aside;
 use crate::descope::Call;
 use crate::descope::Client;
 use crate::descope::Error;
@@ -60,7 +61,7 @@ pub trait Kind: Send + Sync {
     async fn list(&self, client: &Client) -> Result<Vec<Document>, Error> {
         let documents = self.observe(client).await?;
         let undocumented = |what| Error::Undocumented { operation: self.listing().operation(), what };
-        form::sift(self.spec(), documents).map_err(undocumented)
+        aside(|| form::sift(self.spec(), documents)).map_err(undocumented)
     }
 
     /// Top-level key in the YAML and `kind` label on metrics.

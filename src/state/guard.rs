@@ -2,9 +2,8 @@
 
 use super::Error;
 use super::OpenIntent;
-use super::Owned;
 use super::intent;
-use super::project;
+use super::project::Inventory;
 use super::project::ProjectState;
 use super::project::from_millis;
 use super::project::key;
@@ -20,6 +19,7 @@ use rusqlite::Transaction;
 use rusqlite::params;
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Duration;
 use std::time::SystemTime;
 
@@ -41,7 +41,7 @@ pub struct Ledger {
     /// When that was.
     pub now: SystemTime,
     /// Everything owned.
-    pub owned: BTreeMap<Key, Owned>,
+    pub owned: Arc<Inventory>,
     /// As [`ProjectState::absences`].
     pub absent: BTreeMap<Key, SystemTime>,
     /// Calls under way, or of which nobody knows how they ended.
@@ -92,7 +92,7 @@ impl ProjectState {
             let snapshot = connection.unchecked_transaction()?;
             Ok(Ledger {
                 now,
-                owned: project::inventory(&snapshot, id)?,
+                owned: self.state.shared.inventories.get(&snapshot, id)?,
                 absent: absences(&snapshot, id)?,
                 open: intent::open_intents(&snapshot, id)?,
                 lately: lately(&snapshot, id, now)?,
@@ -261,6 +261,7 @@ pub(super) fn count_deletion(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::state::Owned;
     use crate::state::State;
 
     fn project() -> (tempfile::TempDir, ProjectState) {

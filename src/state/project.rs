@@ -19,6 +19,8 @@ use serde_json::Value;
 use std::collections::BTreeMap;
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::PoisonError;
 use std::time::Duration;
 use std::time::SystemTime;
 
@@ -70,8 +72,8 @@ impl ProjectState {
     }
 
     /// Everything owned.
-    pub fn inventory(&self) -> Result<BTreeMap<Key, Owned>, Error> {
-        self.read(inventory)
+    pub fn inventory(&self) -> Result<Arc<Inventory>, Error> {
+        self.read(|connection, id| self.state.shared.inventories.get(connection, id))
     }
 
     /// Adds to the inventory, or updates it, all or nothing. A known time of creation stays.
@@ -236,7 +238,34 @@ impl ProjectState {
     }
 }
 
-pub(super) fn inventory(connection: &Connection, id: i64) -> rusqlite::Result<BTreeMap<Key, Owned>> {
+/// What is owned of one project.
+pub type Inventory = BTreeMap<Key, Owned>;
+
+/// What was read last of each project: it is large, asked for several times in a pass, and seldom another.
+#[derive(Default)]
+pub(super) struct Inventories(Mutex<HashMap<i64, (Version, Arc<Inventory>)>>);
+
+/// Rows that this connection has written, and whether another one has.
+type Version = (u64, i64);
+
+impl Inventories {
+    /// Read anew only where something was written since.
+    pub fn get(&self, connection: &Connection, id: i64) -> rusqlite::Result<Arc<Inventory>> {
+        let by_others = connection.prepare_cached("PRAGMA data_version")?.query_row([], |row| row.get(0))?;
+        let version = (connection.total_changes(), by_others);
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, inventory)) = known.get(&id).filter(|(of, _)| *of == version) {
+            return Ok(Arc::clone(inventory));
+        }
+        // Two at a time are too many.
+        known.remove(&id);
+        let inventory = Arc::new(inventory(connection, id)?);
+        known.insert(id, (version, Arc::clone(&inventory)));
+        Ok(inventory)
+    }
+}
+
+fn inventory(connection: &Connection, id: i64) -> rusqlite::Result<Inventory> {
     let sql = "SELECT kind, tenant, name, created_at, protected, cascade_delete FROM owned WHERE project = ?";
     let mut statement = connection.prepare_cached(sql)?;
     let rows = statement.query_map([id], |row| {

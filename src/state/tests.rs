@@ -167,7 +167,7 @@ fn a_rename_takes_along_what_is_known_and_is_remembered() {
     let ids = wait(project.begin([rename])).unwrap();
     wait(project.settle(ids.clone(), ending(Settled::Done))).unwrap();
 
-    assert_eq!(project.inventory().unwrap().into_iter().collect::<Vec<_>>(), [(role("new"), owned)]);
+    assert_eq!(*project.inventory().unwrap(), [(role("new"), owned)].into());
     assert_eq!(project.sent_digest(&role("new"), "secret").unwrap(), Some([1; 32]));
     let (old, new) = (role("old"), role("new"));
     assert!(!project.was_renamed(&old, &new).unwrap(), "answered is not done");
@@ -728,6 +728,28 @@ fn a_reader_that_holds_a_snapshot_does_not_stop_the_daemon() {
     of(&state).own(&[plain(&role("b"))]).unwrap();
 
     assert_eq!(of(&state).inventory().unwrap().len(), 2);
+}
+
+/// It is read once and kept: as long as nobody writes, this process or another.
+#[test]
+fn what_is_owned_is_read_again_once_anything_was_written() {
+    let dir = TempDir::new().unwrap();
+    let state = State::open(dir.path()).unwrap();
+    let project = of(&state);
+    project.own(&[plain(&role("a"))]).unwrap();
+    let reader = State::open_read_only(dir.path()).unwrap().unwrap();
+    let names = |project: &ProjectState| project.inventory().unwrap().keys().map(Key::id).collect::<Vec<_>>();
+
+    let first = project.inventory().unwrap();
+    assert!(Arc::ptr_eq(&first, &project.inventory().unwrap()), "nothing was written");
+    assert_eq!(names(&of(&reader)), ["a"]);
+    project.own(&[plain(&role("b"))]).unwrap();
+
+    assert_eq!((names(&project), project.ledger().unwrap().owned.len()), (vec!["a".to_owned(), "b".to_owned()], 2));
+    assert_eq!(names(&of(&reader)), ["a", "b"]);
+    project.disown(&[role("a")]).unwrap();
+    assert_eq!((names(&project), names(&of(&reader))), (vec!["b".to_owned()], vec!["b".to_owned()]));
+    assert!(state.project("api.descope.com", "P2", "default").inventory().unwrap().is_empty(), "another project");
 }
 
 #[test]

@@ -196,7 +196,7 @@ mod tests {
     }
 
     fn owned(project: &ProjectState) -> BTreeSet<Key> {
-        project.inventory().unwrap().into_keys().collect()
+        project.inventory().unwrap().keys().cloned().collect()
     }
 
     #[tokio::test]
