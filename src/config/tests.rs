@@ -194,6 +194,26 @@ fn every_bad_value_of_a_project_is_told() {
             "secrets: { env: ['A{'] }",
             "projects[0].secrets.env[0] must be a glob: unclosed alternate group; missing '}' (maybe escape '{' with '[{]'?)",
         ),
+        ("drift: { mode: fix }", "projects[0].drift.mode must be heal or report, not `fix`"),
+        (
+            "drift: { minAge: soon }",
+            "projects[0].drift.minAge must be a duration such as 500ms, 5m, 1h30m or 90d, not `soon`",
+        ),
+        ("drift: { flow: { mode: report } }", "projects[0].drift.flow is no kind of resource; did you mean `flows`?"),
+        ("drift: { flows: { mode: fix } }", "projects[0].drift.flows.mode must be heal or report, not `fix`"),
+        (
+            "drift: { mode: heal, flows: { mode: report } }",
+            "projects[0].drift must be one rule { mode, minAge } for all kinds, or rules by kind, not both",
+        ),
+        ("drift: { mode: heal, mode: report }", "projects[0].drift.mode is written twice"),
+        (
+            "drift: { minage: 1s }",
+            "projects[0].drift.minage: invalid type: string, expected a map such as { mode: heal, minAge: 0s }",
+        ),
+        (
+            "drift: heal",
+            "projects[0].drift: invalid type: string, expected a map such as { mode: heal, minAge: 0s }, or such maps by kind",
+        ),
         ("projectId: { file: x }", "projects[0].projectId must be a value, or { env: NAME }"),
     ] {
         let text = format!("projects:\n  - name: one\n    managementKey: {{ env: KEY }}\n    {line}\n");
