@@ -268,7 +268,10 @@ fn loaded(overrides: &Overrides, redactor: &Redactor, is_daemon: bool) -> anyhow
     if is_daemon {
         logs::init_with_traces(format, &config.log.level, redactor);
     } else {
-        logs::init(format, &config.log.level, redactor);
+        // What is routine stands in what the command itself says.
+        let is_usual = config.log.level == config::LOG_LEVEL && overrides.log_level.is_none();
+        let level = if is_usual && format == logs::Format::Words { "warn" } else { &config.log.level };
+        logs::init(format, level, redactor);
     }
     Ok(config)
 }

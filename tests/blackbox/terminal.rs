@@ -177,6 +177,7 @@ async fn the_bar_of_an_apply_says_that_the_gate_is_closed() {
 
     let (code, screen) = terminal.end().await;
     assert_eq!(code, 0, "{screen}");
+    assert!(!screen.contains("requests go out"), "the bar says that, no line of a log: {screen}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
