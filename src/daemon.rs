@@ -168,6 +168,7 @@ impl Parts {
                     recent: recent.clone(),
                     deep: deep.clone(),
                     unread: watch::Sender::new(false),
+                    renamed: watch::Sender::new(false),
                     looks: Looks::default(),
                     settings_turn: Arc::default(),
                     trusted_for: config.source.interval.min(TRUSTED),

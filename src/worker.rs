@@ -76,6 +76,8 @@ pub struct Target {
     pub deep: Deep,
     /// Documents were written, and what Descope made of them was not read yet.
     pub unread: watch::Sender<bool>,
+    /// Names were changed, and no look shows them yet.
+    pub renamed: watch::Sender<bool>,
     /// What was looked at a moment ago.
     pub looks: Looks,
     /// Held by the one that writes the project's settings.
@@ -178,11 +180,16 @@ impl Worker {
         }
     }
 
-    /// One look for all documents that were written, once nothing more is sent but what is `done`: it may take a call for each.
+    /// One look for all documents and names that were written, once nothing more is sent but what is `done`: it may take a call
+    /// for each. Names alone are left to the next command by one that ends.
     fn read_back(&self, target: &Target, project: &ProjectName, done: usize) {
         let counts = self.queue.counts_of(project);
-        let is_drained = counts.ready + counts.in_flight <= done;
-        if is_drained && target.unread.send_if_modified(std::mem::take) {
+        if counts.ready + counts.in_flight > done {
+            return;
+        }
+        let is_unread = target.unread.send_if_modified(std::mem::take);
+        let is_renamed = target.renamed.send_if_modified(std::mem::take) && self.give_up_after.is_none();
+        if is_unread || is_renamed {
             target.look_again.fire(Trigger::Interval);
         }
     }

@@ -152,9 +152,12 @@ impl Sending {
         let is_repeated = self.end(ending).await;
         // What was read of it before is of before.
         tasks.iter().for_each(|task| self.target.deep.forget(&task.slot.key, task.slot.part));
-        // What Descope made of a document is what it shows after the drain; so is whether it kept a new name.
-        let is_renamed = tasks.head.action == Action::Rename;
-        if is_renamed || tasks.iter().any(|task| documents(kind, task).next().is_some()) {
+        // Whether Descope kept a new name shows in a look.
+        if tasks.head.action == Action::Rename {
+            self.target.renamed.send_replace(true);
+        }
+        // What Descope made of a document is what it shows after the drain.
+        if tasks.iter().any(|task| documents(kind, task).next().is_some()) {
             self.target.unread.send_replace(true);
         }
         // Was it answered and not kept, or changed back since? A look soon after tells.
