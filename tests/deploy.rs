@@ -13,8 +13,9 @@ use std::process::Command;
 use std::process::Output;
 use std::process::Stdio;
 use std::time::Duration;
-use tokio::io::AsyncReadExt;
+use tokio::io::AsyncBufReadExt;
 use tokio::io::AsyncWriteExt;
+use tokio::io::BufReader;
 use tokio::net::TcpListener;
 use tokio::net::TcpStream;
 
@@ -177,10 +178,11 @@ fn every_environment_variable_exists() {
 async fn get(address: SocketAddr, path: &str) -> u16 {
     let Ok(mut stream) = TcpStream::connect(address).await else { return 0 };
     let request = format!("GET {path} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n\r\n");
-    let mut answer = String::new();
     stream.write_all(request.as_bytes()).await.unwrap();
-    stream.read_to_string(&mut answer).await.unwrap();
-    answer.split(' ').nth(1).unwrap().parse().unwrap()
+    // A stream of events has no end.
+    let mut status = String::new();
+    BufReader::new(stream).read_line(&mut status).await.unwrap();
+    status.split(' ').nth(1).unwrap().parse().unwrap()
 }
 
 /// Ends the process however the test ends.

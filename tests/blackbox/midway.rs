@@ -103,7 +103,7 @@ async fn a_suspension_reaches_the_calls_that_wait_for_the_rate_limit() {
 /// Shuts the gate before the nth call of this path, for a while in which files can be edited.
 async fn shut_the_gate(world: &World, path: &str, nth: u64) {
     let throttled = json!({ "match": { "path": path, "nth": nth, "times": 1 }, "fault": "status", "status": 429,
-        "headers": { "Retry-After": "5" } });
+        "headers": { "Retry-After": "10" } });
     world.faults(json!([throttled])).await;
 }
 
