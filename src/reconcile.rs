@@ -416,6 +416,10 @@ impl Reconciler {
         self.observe_phase("load", started);
         let started = Instant::now();
         aside(|| self.take_in(&desired));
+        if is_new {
+            // From here on it is not what the files say, however soon the queue has worked it off.
+            aside(|| self.publish());
+        }
         let priority = if is_new { Priority::Change } else { Priority::Observation };
         self.memory.is_fresh |= trigger == Trigger::Signal;
         if matches!(trigger, Trigger::Signal | Trigger::Api) {
