@@ -25,7 +25,7 @@ fn compare(world: &World, name: &str, text: &str) {
 /// Without what differs from run to run: addresses, places, times, fingerprints.
 fn masked(world: &World, text: &str) -> String {
     let dir = world.dir.path().display().to_string();
-    let text = text.replace('\u{1b}', "\\e").replace("\r\n", "\n").replace(&dir, "/work");
+    let text = text.replace('\u{1b}', "\\e").replace("\r\n", "\n").replace(&dir, "/somewhere");
     let port = world.api.rsplit(':').next().unwrap();
     let text = text.replace(&format!("127.0.0.1:{port}"), "127.0.0.1:PORT");
     let mut out = String::new();
