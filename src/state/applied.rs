@@ -153,24 +153,7 @@ impl ProjectState {
 
     /// Forgets the resources that are not `kept`.
     pub fn keep_applied(&self, kept: impl Fn(&Key) -> bool) -> Result<(), Error> {
-        let sql = "SELECT kind, tenant, name FROM applied WHERE project = ?";
-        let gone: Vec<Key> = self.read(|connection, id| {
-            let mut statement = connection.prepare_cached(sql)?;
-            let mut rows = statement.query([id])?;
-            let mut gone = Vec::new();
-            while let Some(row) = rows.next()? {
-                gone.extend(key(row)?.filter(|key| !kept(key)));
-            }
-            Ok(gone)
-        })?;
-        if gone.is_empty() {
-            return Ok(());
-        }
-        let sql = "DELETE FROM applied WHERE project = ? AND kind = ? AND tenant = ? AND name = ?";
-        self.write(|transaction, id| {
-            let mut statement = transaction.prepare_cached(sql)?;
-            gone.iter().try_for_each(|key| statement.execute(params![id, key.kind, tenant(key), key.name]).map(drop))
-        })
+        self.forget_but("applied", kept)
     }
 
     /// All drift that is known, by resource and path, since the first look that showed it.

@@ -92,24 +92,7 @@ impl ProjectState {
 
     /// Forgets the writes of all resources that a look showed as they were sent; `open` are the others.
     pub fn keep_effects(&self, open: impl Fn(&Key) -> bool) -> Result<(), Error> {
-        let sql = "SELECT DISTINCT kind, tenant, name FROM written WHERE project = ?";
-        let shown: Vec<Key> = self.read(|connection, id| {
-            let mut statement = connection.prepare_cached(sql)?;
-            let mut rows = statement.query([id])?;
-            let mut shown = Vec::new();
-            while let Some(row) = rows.next()? {
-                shown.extend(key(row)?.filter(|key| !open(key)));
-            }
-            Ok(shown)
-        })?;
-        if shown.is_empty() {
-            return Ok(());
-        }
-        let sql = "DELETE FROM written WHERE project = ? AND kind = ? AND tenant = ? AND name = ?";
-        self.write(|transaction, id| {
-            let mut statement = transaction.prepare_cached(sql)?;
-            shown.iter().try_for_each(|key| statement.execute(params![id, key.kind, tenant(key), key.name]).map(drop))
-        })
+        self.forget_but("written", open)
     }
 }
 

@@ -86,6 +86,28 @@ impl ProjectState {
         self.write(|transaction, id| keys.iter().try_for_each(|key| disown(transaction, id, key)))
     }
 
+    /// Forgets what a table knows of the resources that are not `kept`.
+    pub(super) fn forget_but(&self, table: &str, kept: impl Fn(&Key) -> bool) -> Result<(), Error> {
+        let sql = format!("SELECT DISTINCT kind, tenant, name FROM {table} WHERE project = ?");
+        let gone: Vec<Key> = self.read(|connection, id| {
+            let mut statement = connection.prepare_cached(&sql)?;
+            let mut rows = statement.query([id])?;
+            let mut gone = Vec::new();
+            while let Some(row) = rows.next()? {
+                gone.extend(key(row)?.filter(|key| !kept(key)));
+            }
+            Ok(gone)
+        })?;
+        if gone.is_empty() {
+            return Ok(());
+        }
+        let sql = format!("DELETE FROM {table} WHERE project = ? AND kind = ? AND tenant = ? AND name = ?");
+        self.write(|transaction, id| {
+            let mut statement = transaction.prepare_cached(&sql)?;
+            gone.iter().try_for_each(|key| statement.execute(params![id, key.kind, tenant(key), key.name]).map(drop))
+        })
+    }
+
     /// Was this rename done by us, and seen to be?
     pub fn was_renamed(&self, old: &Key, new: &Key) -> Result<bool, Error> {
         let sql =
