@@ -2,6 +2,8 @@
 #![allow(clippy::unwrap_used, reason = "a test may stop where it stands")]
 
 use descope_gitops::resource;
+use descope_gitops::resource::Field;
+use descope_gitops::resource::Shape;
 use serde::Deserialize;
 use serde_yaml::Value;
 use std::collections::BTreeSet;
@@ -53,28 +55,77 @@ fn the_sample_is_valid() {
     assert!(output.status.success(), "{output:?}");
 }
 
+/// A secret is a reference into the `secrets` of a project, which a sample has not.
+fn is_shown(field: &Field) -> bool {
+    field.is_declarable() && !matches!(field.shape, Shape::Secret)
+}
+
+/// Those of the fields, at any depth, that none of the items has.
+fn unused(fields: &'static [Field], path: &str, items: &[&Value], found: &mut Vec<String>) {
+    for field in fields.iter().filter(|field| is_shown(field)) {
+        let values: Vec<&Value> = items.iter().filter_map(|item| item.get(field.name)).collect();
+        let path = format!("{path}.{}", field.name);
+        if values.is_empty() {
+            found.push(path);
+        } else {
+            unused_inside(field.shape, &path, &values, found);
+        }
+    }
+}
+
+fn unused_inside(shape: Shape, path: &str, values: &[&Value], found: &mut Vec<String>) {
+    let elements = || values.iter().filter_map(|value| value.as_sequence()).flatten().collect::<Vec<_>>();
+    match shape {
+        Shape::Object(fields) => unused(fields, path, values, found),
+        Shape::Items { fields, .. } => unused(fields, path, &elements(), found),
+        Shape::List(shape) => unused_inside(*shape, path, &elements(), found),
+        Shape::Map(shape) => {
+            let named: Vec<&Value> =
+                values.iter().filter_map(|value| value.as_mapping()).flat_map(|map| map.values()).collect();
+            unused_inside(*shape, path, &named, found);
+        }
+        Shape::Text
+        | Shape::Name
+        | Shape::Flag
+        | Shape::Integer(..)
+        | Shape::OneOf(_)
+        | Shape::Set
+        | Shape::Attributes
+        | Shape::Json
+        | Shape::Reference(_)
+        | Shape::References(_)
+        | Shape::Opaque(_)
+        | Shape::Secret => {}
+    }
+}
+
+/// Fields inside of others were in no sample, and so in no test that walks it.
 #[test]
-fn the_sample_uses_every_field() {
+fn the_sample_uses_every_field_at_any_depth() {
+    let mut found = Vec::new();
     for kind in resource::ALL {
-        let items = declared(kind.name());
-        // A secret is a reference into the `secrets` of a project, which a sample has not.
-        let is_shown =
-            |field: &resource::Field| field.is_declarable() && !matches!(field.shape, resource::Shape::Secret);
-        let named = kind.spec().fields().filter(|(_, field)| is_shown(field)).map(|(_, field)| field.name);
-        let mut fields: Vec<&str> = named.filter(|field| !kind.spec().is_server_id(field)).collect();
-        if kind.spec().identity.bare.is_some() {
+        let (spec, items) = (kind.spec(), declared(kind.name()));
+        if spec.identity.bare.is_some() {
             assert!(!items.is_empty(), "no {}", kind.name());
             continue;
         }
-        fields.extend(kind.spec().verbs.delete.then_some("protected"));
-        fields.extend(kind.has_rename().then_some("renamedFrom"));
-        fields.extend(kind.spec().verbs.cascade.then_some("cascadeDelete"));
-        fields.extend(kind.spec().shows_secret.then_some("secretFile"));
-
-        for field in fields {
-            assert!(items.iter().any(|item| item.get(field).is_some()), "no {field} in {}", kind.name());
+        let items: Vec<&Value> = items.iter().collect();
+        for part in spec.parts {
+            unused(part.fields, kind.name(), &items, &mut found);
         }
+        found.retain(|path| path.split_once('.').is_none_or(|(_, field)| !spec.is_server_id(field)));
+
+        let beside = [
+            ("protected", spec.verbs.delete),
+            ("renamedFrom", kind.has_rename()),
+            ("cascadeDelete", spec.verbs.cascade),
+            ("secretFile", spec.shows_secret),
+        ];
+        let is_unused = |name: &str| items.iter().all(|item| item.get(name).is_none());
+        let missing = beside.iter().filter(|(name, is_taken)| *is_taken && is_unused(name));
+        found.extend(missing.map(|(name, _)| format!("{}.{name}", kind.name())));
     }
+    assert_eq!(found, Vec::<String>::new());
 }
 
 #[test]

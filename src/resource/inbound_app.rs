@@ -18,7 +18,7 @@ use super::spec::Read;
 use super::spec::Shape;
 use super::spec::Spec;
 use super::spec::Verbs;
-use super::sso_application::JWT_BEARER;
+use super::sso_application::ISSUERS;
 use super::sso_application::REDIRECTS;
 use super::write::Answer;
 use super::write::Item;
@@ -66,7 +66,7 @@ static SPEC: Spec = Spec {
                 ],
             ),
             Field::of("scopeClaimMapping", Shape::List(&MAPPING)),
-            Field::object("jwtBearerSettings", JWT_BEARER),
+            Field::object("jwtBearerSettings", &[ISSUERS]),
             Field::of("customAttributes", Shape::Attributes),
             Field::flag("forcePkce").risks(&[Risk::WeakerOff]),
             Field::one_of("defaultAudience", &["", "projectId", "clientId"]),
@@ -154,7 +154,9 @@ impl Kind for InboundApps {
         let call = match item.write {
             Write::Create(_) => Call::create(route!(POST "/v2/mgmt/thirdparty/app/create"), creating(item)?),
             Write::Patch(body) => {
-                let body = with(body, "id", id_of(item)?.as_str());
+                let mut body = with(body, "id", id_of(item)?.as_str());
+                // It writes every key that it is given, so the name of a moment ago would undo a rename.
+                body.remove("name");
                 Call::update(route!(POST "/v2/mgmt/thirdparty/app/patch"), body)
             }
             // A rename: it carries what else changes, and what it leaves out stays.
@@ -217,10 +219,7 @@ mod tests {
     async fn a_change_goes_by_the_id_and_carries_nothing_else() {
         let key = Key::new("inboundApps", "Partner");
         for (write, expected) in [
-            (
-                Write::Patch(document(json!({ "name": "Partner", "logo": "" }))),
-                json!({ "id": "TP1", "name": "Partner", "logo": "" }),
-            ),
+            (Write::Patch(document(json!({ "name": "Partner", "logo": "" }))), json!({ "id": "TP1", "logo": "" })),
             (
                 Write::Overwrite { from: "Old".into(), body: document(json!({ "name": "Partner" })) },
                 json!({ "id": "TP1", "name": "Partner" }),

@@ -96,7 +96,6 @@ const PROTOCOLS: [(&str, &[&str], &[&str]); 3] = [
 /// Which call updates an application: it is in the path, and so in no body.
 const PROTOCOL: &str = "@protocol";
 
-/// Where users are sent with what proves who they are.
 /// Of a list of addresses that people are sent back to.
 pub const REDIRECTS: &[Risk] = &[Risk::WeakerWildcard, Risk::LocksHalved];
 
@@ -107,8 +106,11 @@ const ISSUER: Shape = Shape::Object(&[
     Field::text("externalIdFieldName"),
 ]);
 
-pub(super) const JWT_BEARER: &[Field] = &[
-    Field::of("issuers", Shape::Map(&ISSUER)),
+/// Whose tokens an application trusts, by address.
+pub(super) const ISSUERS: Field = Field::of("issuers", Shape::Map(&ISSUER));
+
+const JWT_BEARER: &[Field] = &[
+    ISSUERS,
     Field::text("jwtBearerGrantTypeAudienceToUse"),
     Field::text("jwtBearerGrantTypeScopeToUse"),
     Field::text("jwtBearerGrantTypeCustomClaimsToUse"),
