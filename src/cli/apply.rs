@@ -299,9 +299,13 @@ fn release(plan: &mut Plan, args: &ApplyArgs) {
 
 /// Shows what would happen and asks. A yes releases the first contact.
 fn ask(report: &Report, plans: &mut [Planned]) -> anyhow::Result<bool> {
+    if !report.has_differences() {
+        // The outcome says so.
+        return Ok(true);
+    }
     let mut err = output::stderr();
     err.write_all(render::text(report, output::style_of_stderr()).as_bytes())?;
-    if !report.has_differences() || plans.iter().all(|planned| planned.is_suspended) {
+    if plans.iter().all(|planned| planned.is_suspended) {
         return Ok(true);
     }
     for danger in dangers(report, plans) {

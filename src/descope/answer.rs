@@ -257,7 +257,7 @@ mod tests {
             let error = answered(&Call::list_roles(), status, "\n<!doctype html><h1>Forbidden</h1>").await.unwrap_err();
 
             assert_eq!(error, Error::Blocked { operation: "GET /v1/mgmt/role/all", status });
-            assert!(error.is_forbidden() && !error.is_transient() && !error.may_have_taken_effect());
+            assert!(error.is_forbidden() && !error.is_transient() && error.may_have_taken_effect());
         }
         let headers = [(CONTENT_TYPE, HeaderValue::from_static("Text/HTML; charset=utf-8"))].into_iter().collect();
         let response = Response { status: 401, headers, body: Vec::new() };

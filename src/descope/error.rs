@@ -137,16 +137,17 @@ impl Error {
     }
 
     /// Was it sent, and is it unknown what became of it? Then look before sending a create, rename or delete again.
+    /// Something on the way may have kept the answer back, not the call.
     pub fn may_have_taken_effect(&self) -> bool {
         match self {
             Self::Unavailable { .. }
+            | Self::Blocked { .. }
             | Self::Timeout { .. }
             | Self::Reset { .. }
             | Self::Undocumented { .. }
             | Self::TooLarge { .. } => true,
             Self::Unauthorized { .. }
             | Self::Forbidden { .. }
-            | Self::Blocked { .. }
             | Self::Rejected { .. }
             | Self::Unreachable { .. }
             | Self::KeyUnavailable { .. }

@@ -281,7 +281,7 @@ fn wait_for_parts(inputs: &Inputs<'_>, declared: &Declared, unread: &[&'static s
         let what = if part.is_empty() { "it".to_owned() } else { format!("its {part}") };
         let (word, why) = match reason {
             Some(reason) => (Why::Unobserved, format!("{what} could not be read: {reason}")),
-            None => (Why::Rotation, format!("{what} could not be read yet")),
+            None => (Why::Rotation, format!("nobody looked at {what} yet")),
         };
         if plan.unread.len() < UNREAD_NAMED || reason.is_some() {
             plan.warnings.push(format!("{place}: {key} waits: {why}"));

@@ -179,6 +179,8 @@ async fn a_lost_answer_parks_it_for_good_and_is_never_sent_again() {
         lost(),
         json!({ "match": { "path": "/v1/mgmt/accesskey/create", "times": 1 }, "fault": "reset_after" }),
         json!({ "match": { "path": "/v1/mgmt/accesskey/create", "times": 1 }, "fault": "empty200", "effect": true }),
+        // A filter that reads answers, and lets none with a secret through.
+        json!({ "match": { "path": "/v1/mgmt/accesskey/create", "times": 1 }, "fault": "html", "effect": true }),
     ] {
         let mut world = world().await;
         lose_the_answer(&mut world, fault).await;

@@ -135,6 +135,9 @@ async fn apply_says_what_is_dangerous_and_does_nothing_without_a_yes() {
     let (code, screen) = terminal.end().await;
     assert_eq!(code, 0, "{screen}");
     assert!(screen.contains("2 ok, 0 failed"), "{screen}");
+
+    let (code, screen) = Terminal::start(&command, &[]).end().await;
+    assert_eq!((code, screen.matches("nothing to change").count()), (0, 1), "{screen}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

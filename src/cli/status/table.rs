@@ -40,7 +40,7 @@ fn row(project: &Value, now: SystemTime) -> [String; 7] {
     let state = match (project["converged"] == true, &project["suspendedUntil"], &project["notConvergedBecause"]) {
         (true, ..) => "at rest".to_owned(),
         (false, Value::String(_), _) => "SUSPENDED".to_owned(),
-        (false, _, Value::String(why)) => format!("NOT AT REST: {}", one_line(why)),
+        (false, _, Value::String(why)) => format!("NOT AT REST: {}{}", one_line(why), unread(project)),
         (false, ..) => "NOT AT REST".to_owned(),
     };
     let wanted = label(&desired["commit"], &desired["revision"]);
@@ -54,6 +54,16 @@ fn row(project: &Value, now: SystemTime) -> [String; 7] {
     let in_sync = format!("{} of {}", number(&project["counts"]["inSync"]), number(&desired["resources"]));
     let wanted = if desired["valid"] == false { format!("{wanted} (newer is INVALID)") } else { wanted };
     [word(&project["name"]), state, in_sync, wanted, applied, ago(&project["lastSuccessAt"], now), pass]
+}
+
+/// How much of what takes a call of its own nobody looked at yet: what the lists show may all be in sync before.
+fn unread(project: &Value) -> String {
+    let kinds = project["kinds"].as_array().into_iter().flatten();
+    let of = |field| kinds.clone().filter_map(|kind| kind["details"][field].as_u64()).sum::<u64>();
+    match (of("unread"), of("parts")) {
+        (0, _) => String::new(),
+        (unread, parts) => format!(" ({unread} of {parts} details not looked at yet)"),
+    }
 }
 
 /// What somebody should know of a project that is not at rest.
@@ -329,6 +339,18 @@ mod tests {
 
     fn now() -> SystemTime {
         humantime::parse_rfc3339("2026-11-29T12:00:00Z").unwrap()
+    }
+
+    /// Everything in sync and not at rest read like a contradiction.
+    #[test]
+    fn what_nobody_looked_at_yet_is_told_beside_what_is_in_sync() {
+        let mut status = status();
+        status["projects"][1]["notConvergedBecause"] = json!("pending");
+        status["projects"][1]["kinds"] = json!([{ "kind": "tenants", "details": { "parts": 80, "unread": 40 } }, { "kind": "roles", "details": null }]);
+
+        let text = text(&status, now(), Style::default());
+
+        assert!(text.contains("NOT AT REST: pending (40 of 80 details not looked at yet)  10 of 12"), "{text}");
     }
 
     #[test]
