@@ -14,6 +14,8 @@ use std::sync::PoisonError;
 use std::time::Duration;
 use std::time::SystemTime;
 
+use serde::Deserialize;
+use serde::Serialize;
 use tokio::sync::Notify;
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -35,6 +37,7 @@ pub mod memory;
 mod minutes;
 mod pace;
 pub mod quota;
+pub mod shared;
 pub mod status;
 
 /// Waiting changes that may go before a waiting observation, until one observation goes first.
@@ -69,7 +72,7 @@ pub enum Priority {
 }
 
 /// How the limit is found.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Algorithm {
     /// Spends and learns the budget of a window.
@@ -79,7 +82,7 @@ pub enum Algorithm {
 }
 
 /// How the budget is spent.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Pacing {
     /// At once, until the server turns out to be a token bucket.
     Auto,
@@ -88,7 +91,7 @@ pub enum Pacing {
 }
 
 /// `rateLimit` of the config.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Settings {
     /// How the limit is found.
     pub algorithm: Algorithm,
@@ -107,7 +110,7 @@ pub struct Settings {
 }
 
 /// `rateLimit.adaptive` of the config; rates in requests per second.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct AdaptiveSettings {
     /// Rate at the start.
     pub initial_rate: f64,

@@ -9,12 +9,15 @@
 //! Without the second line all files are run, and the shared one once more with `limit: null` and with a documented window that is
 //! wrong by 6 either way, the neighbours' scenarios with rate headers, and the shared ones with headers that lie.
 //!
+//! With `--replicas N` it runs N replicas that share one budget instead (`replicas.rs`).
+//!
 //! `scenarios.yaml` and `scenarios-other.yaml` are what the limiter was shaped on, as are their variants. `scenarios-drawn.yaml` and
 //! `scenarios-held.yaml` were drawn and are only measured: shape nothing on them. `scenarios-live.yaml` holds what
 //! `tests/blackbox/budget.rs` runs over loopback in real time; with `--scenarios` the bench predicts the seconds and the 429s of that.
 
 mod draw;
 mod oracle;
+mod replicas;
 mod report;
 mod rivals;
 mod scenario;
@@ -80,6 +83,9 @@ struct Args {
     /// Print a file of scenarios drawn around the shared ones from this seed, and run nothing.
     #[arg(long)]
     draw: Option<u64>,
+    /// Run so many replicas behind one address instead, with one budget.
+    #[arg(long, value_parser = clap::value_parser!(u16).range(1..=64))]
+    replicas: Option<u16>,
     /// Cargo passes this.
     #[arg(long, hide = true)]
     bench: bool,
@@ -102,6 +108,10 @@ fn main() -> anyhow::Result<()> {
     if let Some(seed) = args.draw {
         let file = draw::draw(&load(&here.join("scenarios.yaml"))?, seed)?;
         return Ok(std::io::stdout().lock().write_all(file.as_bytes())?);
+    }
+    if let Some(number) = args.replicas {
+        let shared = load(&here.join("scenarios.yaml"))?;
+        return replicas::run(usize::from(number), &shared, args.draws, args.seed, args.json);
     }
     let mut sets = Vec::new();
     let mut run = |what: What, name: String, scenarios: &[Scenario]| {

@@ -509,7 +509,8 @@ fn quota(told: Told) -> Quota {
     }
 }
 
-fn settings(scenario: &Scenario, algorithm: Algorithm) -> Settings {
+/// What the client is told.
+pub fn settings(scenario: &Scenario, algorithm: Algorithm) -> Settings {
     let documented = &scenario.documented;
     Settings {
         algorithm,

@@ -3,6 +3,9 @@
 use std::num::NonZeroU32;
 use std::time::Duration;
 
+use serde::Deserialize;
+use serde::Serialize;
+
 use crate::limiter::AdaptiveSettings;
 use crate::limiter::Outcome;
 use crate::limiter::Settings;
@@ -12,10 +15,11 @@ use crate::limiter::machine::Slot;
 use crate::limiter::machine::SlotKind;
 use crate::limiter::machine::seconds;
 use crate::limiter::pace::Pace;
+use crate::limiter::shared;
 use crate::telemetry::status::AdaptiveStatus;
 
 /// The rate, and the gate in front of it.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct Adaptive {
     settings: AdaptiveSettings,
     gate: Gate,
@@ -23,6 +27,7 @@ pub struct Adaptive {
     successes: u32,
     pace: Pace,
     in_flight: usize,
+    #[serde(skip, default = "shared::learned_elsewhere")]
     why: &'static str,
 }
 
@@ -59,6 +64,11 @@ impl Adaptive {
         }
         self.in_flight += 1;
         Decision::Send(Slot { sent: now, kind: self.gate.send(SlotKind::Plain) })
+    }
+
+    /// One whose slot was given back for lost was on its way after all.
+    pub(crate) fn found(&mut self) {
+        self.in_flight += 1;
     }
 
     pub(crate) fn cancel(&mut self, slot: &Slot) {

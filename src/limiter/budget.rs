@@ -21,6 +21,9 @@ use std::collections::VecDeque;
 use std::num::NonZeroU32;
 use std::time::Duration;
 
+use serde::Deserialize;
+use serde::Serialize;
+
 use crate::limiter::Outcome;
 use crate::limiter::Pacing;
 use crate::limiter::Settings;
@@ -36,6 +39,9 @@ use crate::limiter::machine::count;
 use crate::limiter::machine::seconds;
 use crate::limiter::pace::Pace;
 use crate::limiter::quota::Quota;
+use crate::limiter::shared;
+use crate::limiter::shared::infinite;
+use crate::limiter::shared::times;
 
 mod grow;
 mod learn;
@@ -58,7 +64,8 @@ const KEPT: u32 = 8;
 /// A guess that the limit is a rate is doubted after so long without a refusal.
 const CALM: Duration = Duration::from_secs(1800);
 /// The state; one event is O(1) amortised.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Budget {
     window: Duration,
     /// The window by the documentation.
@@ -66,16 +73,21 @@ pub struct Budget {
     backoff: Duration,
     reserve: f64,
     /// What we may use at most, ever.
+    #[serde(with = "infinite")]
     ceiling: f64,
     /// What we may use by the documentation; the way back up ends there.
+    #[serde(with = "infinite")]
     prior: f64,
     /// What we may use.
+    #[serde(with = "infinite")]
     n: f64,
     in_flight: usize,
     /// Times of replies, oldest first; the first `old` of them no longer hold a slot.
+    #[serde(with = "times")]
     done: VecDeque<Duration>,
     old: usize,
     /// Times of refusals within the window. They hold no slot, but with them we never send more than the ceiling.
+    #[serde(with = "times")]
     refused: VecDeque<Duration>,
     last_answer: Duration,
     gate: Gate,
@@ -106,11 +118,12 @@ pub struct Budget {
     told: Told,
     /// When the last trial came through.
     reopened: Duration,
+    #[serde(skip, default = "shared::learned_elsewhere")]
     why: &'static str,
 }
 
 /// Why requests are evenly spaced.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 enum Paced {
     /// It was tested, or configured; since then.
     Known(Duration),
@@ -119,7 +132,7 @@ enum Paced {
 }
 
 /// A refusal in the middle of a burst: is the limit smaller than we thought, or is it a rate?
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 struct Suspect {
     n: f64,
     seen: f64,
@@ -127,7 +140,7 @@ struct Suspect {
 }
 
 /// What refused a burst where no limit was known.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 enum Wall {
     /// It may be that of a bucket.
     InDoubt,
@@ -135,13 +148,13 @@ enum Wall {
 }
 
 /// The way up, under way.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 struct Run {
     from: f64,
     step: Step,
 }
 
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 enum Step {
     /// So many at the end of a burst; whole, they count, and the next chunk is bigger.
     Chunk { size: f64, out: f64, landed: f64 },
@@ -149,6 +162,12 @@ enum Step {
     Window { since: Duration, number: usize },
     /// Spaced requests after a whole burst, ever nearer: a window refuses the first of them, a bucket has filled a little.
     Beyond { since: Duration, landed: f64, gap: Duration },
+}
+
+impl Default for Budget {
+    fn default() -> Self {
+        Self::new(&Settings::default())
+    }
 }
 
 impl Budget {
@@ -323,6 +342,11 @@ impl Budget {
         self.in_flight += 1;
         self.told.sends(self.window, now);
         Decision::Send(Slot { sent: now, kind: self.gate.send(kind) })
+    }
+
+    /// One whose slot was given back for lost was on its way after all.
+    pub(crate) fn found(&mut self) {
+        self.in_flight += 1;
     }
 
     pub(crate) fn cancel(&mut self, slot: &Slot) {

@@ -5,6 +5,9 @@
 
 use std::time::Duration;
 
+use serde::Deserialize;
+use serde::Serialize;
+
 use crate::limiter::machine::Decision;
 use crate::limiter::machine::Slot;
 use crate::limiter::machine::SlotKind;
@@ -33,7 +36,8 @@ pub(crate) enum Refusal {
 }
 
 /// Open, closed, or trying.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Gate {
     backoff: Duration,
     sure: bool,
@@ -44,6 +48,12 @@ pub struct Gate {
     floor: Duration,
     trial: bool,
     trial_out: bool,
+}
+
+impl Default for Gate {
+    fn default() -> Self {
+        Self::new(Duration::ZERO)
+    }
 }
 
 impl Gate {
@@ -86,6 +96,11 @@ impl Gate {
     /// When the trial may go, while the gate is closed.
     pub fn paused_until(&self) -> Option<Duration> {
         self.trial.then_some(self.until)
+    }
+
+    /// When it last closed: whatever had leave to go by then belongs to the same event.
+    pub(crate) fn closed_at(&self) -> Option<Duration> {
+        self.closed_at
     }
 
     /// How long refusals turned out to last at least.

@@ -4,6 +4,9 @@
 
 use std::time::Duration;
 
+use serde::Deserialize;
+use serde::Serialize;
+
 use crate::limiter::Algorithm;
 use crate::limiter::Outcome;
 use crate::limiter::Settings;
@@ -34,13 +37,14 @@ pub struct Slot {
 }
 
 impl Slot {
-    pub(crate) fn is_trial(&self) -> bool {
+    /// Whether it finds out if the gate may open.
+    pub fn is_trial(&self) -> bool {
         self.kind == SlotKind::Trial
     }
 }
 
 /// Why a request could be sent.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum SlotKind {
     /// Within what we believe the limit to be.
     Plain,
@@ -53,7 +57,7 @@ pub(crate) enum SlotKind {
 }
 
 /// Either algorithm, with the gate that both share.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub enum Machine {
     /// The default.
     Budget(Box<Budget>),
@@ -101,6 +105,22 @@ impl Machine {
         match self {
             Self::Budget(budget) => budget.reply(&slot, outcome, now),
             Self::Adaptive(adaptive) => adaptive.reply(&slot, outcome, now),
+        }
+    }
+
+    /// A request whose slot was given back for lost was on its way after all: its reply follows.
+    pub(crate) fn found(&mut self) {
+        match self {
+            Self::Budget(budget) => budget.found(),
+            Self::Adaptive(adaptive) => adaptive.found(),
+        }
+    }
+
+    /// Whether requests are evenly spaced.
+    pub(crate) fn is_paced(&self) -> bool {
+        match self {
+            Self::Budget(budget) => budget.is_paced(),
+            Self::Adaptive(_) => true,
         }
     }
 

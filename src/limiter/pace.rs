@@ -13,24 +13,30 @@ use governor::middleware::NoOpMiddleware;
 use governor::nanos::Nanos;
 use governor::state::InMemoryState;
 use governor::state::NotKeyed;
+use serde::Deserialize;
+use serde::Serialize;
+use serde::Serializer;
 
 type Governor = RateLimiter<NotKeyed, InMemoryState, Given, NoOpMiddleware<Nanos>>;
 
 /// One request per period, of which `burst` may come together.
-#[derive(Debug)]
+#[derive(Debug, Deserialize)]
+#[serde(from = "Kept")]
 pub(crate) struct Pace {
     clock: Given,
     burst: NonZeroU32,
     governor: Governor,
     period: Duration,
     last: Option<Duration>,
+    /// When the turns taken so far would have been due one by one.
+    due: Duration,
 }
 
 impl Pace {
     pub fn new(period: Duration, burst: NonZeroU32) -> Self {
         let clock = Given::default();
         let governor = governor(period, burst, &clock);
-        Self { clock, burst, governor, period, last: None }
+        Self { clock, burst, governor, period, last: None, due: Duration::ZERO }
     }
 
     /// Takes a turn, or says when the next one is due.
@@ -39,6 +45,7 @@ impl Pace {
         match self.governor.check() {
             Ok(()) => {
                 self.last = Some(now);
+                self.due = self.due.max(now) + self.period;
                 Ok(())
             }
             // Never `now` itself, or the caller would spin.
@@ -54,14 +61,47 @@ impl Pace {
             return;
         }
         self.period = period;
-        self.clock.set(self.last.unwrap_or(Duration::ZERO));
-        self.governor = governor(period, self.burst, &self.clock);
-        if self.last.is_some() {
+        self.spend_from(self.last);
+    }
+
+    /// As after a whole burst at that time, or as new.
+    fn spend_from(&mut self, start: Option<Duration>) {
+        self.clock.set(start.unwrap_or(Duration::ZERO));
+        self.governor = governor(self.period, self.burst, &self.clock);
+        self.due = Duration::ZERO;
+        if let Some(start) = start {
             for _ in 0..self.burst.get() {
                 // A fresh quota holds exactly its burst.
                 drop(self.governor.check());
             }
+            self.due = start + self.period * self.burst.get();
         }
+    }
+}
+
+/// A pace as it is written down.
+#[derive(Serialize, Deserialize)]
+struct Kept {
+    period: Duration,
+    burst: NonZeroU32,
+    last: Option<Duration>,
+    due: Duration,
+}
+
+impl Serialize for Pace {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let Self { period, burst, last, due, .. } = *self;
+        Kept { period, burst, last, due }.serialize(serializer)
+    }
+}
+
+impl From<Kept> for Pace {
+    fn from(kept: Kept) -> Self {
+        let Kept { period, burst, last, due } = kept;
+        let mut pace = Self::new(period, burst);
+        pace.spend_from(last.map(|_| due.saturating_sub(period * burst.get())));
+        pace.last = last;
+        pace
     }
 }
 

@@ -5,6 +5,9 @@
 
 use std::time::Duration;
 
+use serde::Deserialize;
+use serde::Serialize;
+
 use crate::limiter::budget::Budget;
 use crate::limiter::budget::Paced;
 use crate::limiter::budget::USUAL_WINDOW;
@@ -22,7 +25,7 @@ const REFUSALS: u32 = 4;
 const PAD: f64 = 1.01;
 
 /// Whether the window was measured: once is enough.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub(super) enum Measurement {
     NotYet,
     UnderWay(Measure),
@@ -30,7 +33,7 @@ pub(super) enum Measurement {
 }
 
 /// What goes through, counted.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub(super) struct Measure {
     /// The refusal that began it.
     begun: Duration,

@@ -7,8 +7,12 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use serde::Deserialize;
+use serde::Serialize;
+
 use crate::limiter::machine::count;
 use crate::limiter::quota::Quota;
+use crate::limiter::shared::times;
 
 /// Believed from so many steps down on, and never more firmly than after so many.
 const BELIEVED: u32 = 3;
@@ -51,11 +55,13 @@ const SLACK_SHARE: f64 = 0.02;
 const LOOKS: u32 = 32;
 
 /// What answers said last, and what was sent.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
 pub(super) struct Told {
     last: Option<Last>,
     steps: u32,
     /// When ours were sent, and when the others were noticed and how many.
+    #[serde(with = "times")]
     ours: VecDeque<Duration>,
     others: VecDeque<(Duration, f64)>,
     /// Requests of others per second, at the most, lately.
@@ -70,7 +76,7 @@ pub(super) struct Told {
     rolls: bool,
 }
 
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 struct Last {
     quota: Quota,
     limit: f64,
