@@ -152,6 +152,8 @@ impl Parts {
                 Arc::clone(&metrics),
                 stop.clone(),
             );
+            // Every pass begins with them.
+            client.foresee(resource::ALL.iter().map(|kind| kind.listing()));
             let project_state = state.project(&host, &connection.project_id, &settings.owner);
             let (trigger, triggers) = source::channel();
             let pause = Pause::new(&settings.name, &project_state, &queue);

@@ -47,8 +47,8 @@ mod record;
 mod shown;
 
 pub use carried::Refused;
-use look::Live;
 use look::Looks;
+use look::Present;
 use recent::Recent;
 use record::Sending;
 pub use record::deleted;
@@ -364,7 +364,7 @@ async fn after_refused_batch(
     mut decided: Vec<Option<Verdict>>,
     message: String,
 ) -> Conclusion {
-    let is_done = |task: &Task, live: &Live| look::is_as_sent(kind, task, live);
+    let is_done = |task: &Task, live: &Present| look::is_as_sent(kind, task, live);
     let open = work.tasks.iter().zip(&decided).filter(|(_, decided)| decided.is_none()).map(|(task, _)| task);
     let look = match look::twice_where_needed(target, kind, open, is_done).await {
         Ok(look) => look,

@@ -6,11 +6,12 @@ use descope_gitops::backoff::Backoff;
 use descope_gitops::descope::Call;
 use descope_gitops::descope::Client;
 use descope_gitops::descope::Error;
-use descope_gitops::descope::Name;
 use descope_gitops::descope::Settings;
+use descope_gitops::descope::call::Route;
 use descope_gitops::descope::transport::Network;
 use descope_gitops::limiter;
 use descope_gitops::limiter::Limiter;
+use descope_gitops::resource;
 use descope_gitops::telemetry::metrics::Metrics;
 use descope_gitops::telemetry::redact::Redactor;
 use secrecy::SecretString;
@@ -120,8 +121,13 @@ fn client(url: &Url, attempts: u32) -> Client {
     Client::new(settings, key, Arc::new(Network::to(url, LARGEST).unwrap()), limiter, metrics, CancellationToken::new())
 }
 
+fn list() -> Call {
+    resource::kind("roles").unwrap().listing()
+}
+
 fn create() -> Call {
-    Call::create_tenant(Name::new("acme").unwrap(), &serde_json::Map::new())
+    let (method, path) = (reqwest::Method::POST, "/v1/mgmt/tenant/create");
+    Call::create(Route { method, path, operation: "POST /v1/mgmt/tenant/create" }, serde_json::Map::new())
 }
 
 #[tokio::test]
@@ -169,7 +175,7 @@ async fn an_answer_that_breaks_off_is_no_answer() {
     let half = "HTTP/1.1 200 OK\r\ncontent-length: 12\r\n\r\n{\"roles\"";
     let server = Server::answering(&[half, ROLES]).await;
 
-    let roles = client(&server.url(), 2).list(&Call::list_roles()).await;
+    let roles = client(&server.url(), 2).list(&list()).await;
 
     assert_eq!(roles, Ok(Vec::new()));
     assert_eq!(server.requests().len(), 2);
@@ -200,7 +206,7 @@ async fn a_list_whose_rest_does_not_come_is_a_time_out() {
     let stuck = format!("HTTP/1.1 200 OK\r\ncontent-length: 12\r\n\r\n{{{OPEN}");
     let server = Server::answering(&[&stuck]).await;
 
-    let error = client(&server.url(), 1).list(&Call::list_roles()).await.unwrap_err();
+    let error = client(&server.url(), 1).list(&list()).await.unwrap_err();
 
     assert!(matches!(error, Error::Timeout { .. }), "{error:?}");
 }
@@ -234,7 +240,7 @@ async fn what_has_come_of_a_long_list_buys_time_for_the_rest() {
         }
     });
 
-    let roles = client(&url, 1).list(&Call::list_roles()).await;
+    let roles = client(&url, 1).list(&list()).await;
 
     assert_eq!(roles, Ok(Vec::new()));
 }
@@ -254,7 +260,7 @@ fn packed(text: &str) -> Vec<u8> {
 async fn a_list_may_come_packed() {
     let server = Server::answering_bytes(vec![packed(&list_of_roles(LARGEST / 2))]).await;
 
-    let roles = client(&server.url(), 1).list(&Call::list_roles()).await;
+    let roles = client(&server.url(), 1).list(&list()).await;
 
     assert_eq!(roles, Ok(Vec::new()));
     assert!(server.requests()[0].contains("accept-encoding: gzip\r\n"), "{:?}", server.requests());
@@ -268,7 +274,7 @@ async fn an_answer_beyond_the_bound_is_one_error_and_not_asked_for_again() {
     for answer in [told.into_bytes(), untold.into_bytes(), packed(&list_of_roles(2 * LARGEST))] {
         let server = Server::answering_bytes(vec![answer]).await;
 
-        let error = client(&server.url(), 5).list(&Call::list_roles()).await.unwrap_err();
+        let error = client(&server.url(), 5).list(&list()).await.unwrap_err();
 
         let expected = "GET /v1/mgmt/role/all gave an answer of more than 256 KiB, the most that `maxAnswerMiB` lets in; \
                         raise it if the project is that large";
@@ -343,10 +349,10 @@ async fn once_only() -> (Url, JoinSet<()>) {
 async fn after_a_request_without_an_answer_no_connection_is_used_again() {
     let (url, _gateway) = once_only().await;
     let client = client(&url, 1);
-    client.list(&Call::list_roles()).await.unwrap();
+    client.list(&list()).await.unwrap();
 
     let first = client.write(&create()).await;
-    client.list(&Call::list_roles()).await.unwrap();
+    client.list(&list()).await.unwrap();
     let second = client.write(&create()).await;
 
     assert!(matches!(first, Err(Error::Reset { .. })), "the connection was used again: {first:?}");
@@ -376,7 +382,7 @@ async fn a_redirect_is_not_followed() {
     );
     let server = Server::answering(&[&redirect, &redirect]).await;
 
-    let error = client(&server.url(), 2).read(&Call::list_roles()).await.unwrap_err();
+    let error = client(&server.url(), 2).read(&list()).await.unwrap_err();
 
     let expected = format!(
         "the answer to GET /v1/mgmt/role/all is not one that Descope documents: a redirect to {}steal (status 307); \
@@ -391,7 +397,7 @@ async fn a_redirect_is_not_followed() {
 async fn a_path_of_the_base_url_stays_in_front() {
     let server = Server::answering(&[ROLES]).await;
 
-    client(&server.url().join("descope/").unwrap(), 1).list(&Call::list_roles()).await.unwrap();
+    client(&server.url().join("descope/").unwrap(), 1).list(&list()).await.unwrap();
 
     assert!(server.requests()[0].starts_with("GET /descope/v1/mgmt/role/all HTTP/1.1\r\n"), "{:?}", server.requests());
 }
@@ -422,7 +428,7 @@ async fn the_key_is_sent_and_not_logged_even_at_trace_level() {
     let guard = tracing::subscriber::set_default(subscriber);
 
     let client = client(&server.url(), 1);
-    client.list(&Call::list_roles()).await.unwrap();
+    client.list(&list()).await.unwrap();
     let error = client.write(&create()).await.unwrap_err();
     tracing::error!(%error, ?error, ?client, "what a worker would log");
     drop(guard);

@@ -175,6 +175,9 @@ pub fn clean(text: &str, longest: usize, redactor: &Redactor) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::super::call::deletion;
+    use super::super::script::list_roles;
+    use super::super::script::list_tenants;
     use super::*;
     use proptest::prelude::*;
     use secrecy::SecretString;
@@ -216,7 +219,7 @@ mod tests {
             (r#"{"errorCode":"E011001","roles":[]}"#, Err("error E011001 with a status of success")),
         ];
         for (body, expected) in cases {
-            let found = answered(&Call::list_roles(), 200, body).await.map(|_| ());
+            let found = answered(&list_roles(), 200, body).await.map(|_| ());
             let expected = expected
                 .map_err(|what| Error::Undocumented { operation: "GET /v1/mgmt/role/all", what: what.to_owned() });
             assert_eq!(found, expected, "{body}");
@@ -225,7 +228,8 @@ mod tests {
 
     #[tokio::test]
     async fn a_write_may_be_answered_with_nothing_but_not_with_a_web_page() {
-        let write = Call::delete_tenant(super::super::Name::new("acme").unwrap(), false);
+        let write =
+            Call::delete(deletion!(POST "/v1/mgmt/tenant/delete"), "id", super::super::Name::new("acme").unwrap());
 
         assert!(answered(&write, 200, "").await.is_ok());
         assert!(answered(&write, 204, "").await.is_ok());
@@ -242,7 +246,7 @@ mod tests {
         headers.insert(LOCATION, "https://user:pass@login.example.com/sso?token=abc#x".parse().unwrap());
         let response = Response { status: 307, headers, body: Vec::new() };
 
-        let error = read(&Call::list_roles(), "P2abc", &knowing("K2secret"), response).await.unwrap_err();
+        let error = read(&list_roles(), "P2abc", &knowing("K2secret"), response).await.unwrap_err();
 
         assert_eq!(
             error.to_string(),
@@ -254,14 +258,14 @@ mod tests {
     #[tokio::test]
     async fn a_refusal_that_is_a_web_page_is_none_of_the_key() {
         for status in [401, 403] {
-            let error = answered(&Call::list_roles(), status, "\n<!doctype html><h1>Forbidden</h1>").await.unwrap_err();
+            let error = answered(&list_roles(), status, "\n<!doctype html><h1>Forbidden</h1>").await.unwrap_err();
 
             assert_eq!(error, Error::Blocked { operation: "GET /v1/mgmt/role/all", status });
             assert!(error.is_forbidden() && !error.is_transient() && error.may_have_taken_effect());
         }
         let headers = [(CONTENT_TYPE, HeaderValue::from_static("Text/HTML; charset=utf-8"))].into_iter().collect();
         let response = Response { status: 401, headers, body: Vec::new() };
-        let error = read(&Call::list_roles(), "P2abc", &knowing("K2secret"), response).await.unwrap_err();
+        let error = read(&list_roles(), "P2abc", &knowing("K2secret"), response).await.unwrap_err();
         assert!(matches!(error, Error::Blocked { status: 401, .. }));
     }
 
@@ -270,7 +274,7 @@ mod tests {
         let items: Vec<String> = (0..100_000).map(|n| format!(r#"{{"id":"t{n}","name":"Tenant {n}"}}"#)).collect();
         let body = format!(r#"{{"tenants":[{}]}}"#, items.join(","));
 
-        let found = answered(&Call::list_tenants(), 200, &body).await.unwrap();
+        let found = answered(&list_tenants(), 200, &body).await.unwrap();
 
         assert_eq!(found["tenants"].as_array().unwrap().len(), 100_000);
     }
@@ -293,7 +297,7 @@ mod tests {
             (r#"{"errorMessage":"your key K2secret, K2\u0000secret"}"#, "", "your key (secret), (secret)"),
         ];
         for (body, code, message) in cases {
-            let error = answered(&Call::list_roles(), 400, body).await.unwrap_err();
+            let error = answered(&list_roles(), 400, body).await.unwrap_err();
             let expected = Error::Rejected {
                 operation: "GET /v1/mgmt/role/all",
                 status: 400,
@@ -306,7 +310,7 @@ mod tests {
 
     #[tokio::test]
     async fn the_status_decides_what_kind_of_failure_it_is() {
-        let call = Call::list_roles();
+        let call = list_roles();
         for (status, transient, effect) in [
             (401, false, false),
             (403, false, false),
@@ -330,7 +334,7 @@ mod tests {
             proptest::collection::vec(any::<u8>(), 0..64),
             "[\\[\\]{}:,\"a-z0-9 ]{0,64}".prop_map(String::into_bytes),
         ]) {
-            prop_assert!(parse(Call::list_roles().form(), &body).is_err());
+            prop_assert!(parse(list_roles().form(), &body).is_err());
         }
 
         #[test]

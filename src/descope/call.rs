@@ -131,94 +131,6 @@ impl Call {
         Self::read(route!(GET "/v1/mgmt/license"), Form::Object)
     }
 
-    /// Every permission.
-    pub fn list_permissions() -> Self {
-        let form = Form::List { key: "permissions", identity: "name", tenant: None };
-        Self::read(route!(GET "/v1/mgmt/permission/all"), form)
-    }
-
-    /// Creates all of them or none.
-    pub fn create_permissions(bodies: &NonEmpty<Document>) -> Self {
-        let (one, many) = (route!(POST "/v1/mgmt/permission/create"), route!(POST "/v1/mgmt/permission/create/batch"));
-        Self::once(one, many, "permissions", bodies)
-    }
-
-    /// Overwrites all of them or none. Each body has `name`, the present one, and `newName`.
-    pub fn update_permissions(bodies: &NonEmpty<Document>) -> Self {
-        let (one, many) = (route!(POST "/v1/mgmt/permission/update"), route!(POST "/v1/mgmt/permission/update/batch"));
-        Self { is_repeatable: !bodies.iter().any(is_rename), ..Self::once(one, many, "permissions", bodies) }
-    }
-
-    /// Deletes all of them or none.
-    pub fn delete_permissions(names: &NonEmpty<Name<'_>>) -> Self {
-        let (route, body) = match names.tail() {
-            [] => (deletion!(POST "/v1/mgmt/permission/delete"), json!({ "name": names.head.0 })),
-            [..] => (deletion!(POST "/v1/mgmt/permission/delete/batch"), json!({ "names": texts(names) })),
-        };
-        Self::write(route.0, body, false)
-    }
-
-    /// Every role, those of all tenants included.
-    pub fn list_roles() -> Self {
-        let form = Form::List { key: "roles", identity: "name", tenant: Some("tenantId") };
-        Self::read(route!(GET "/v1/mgmt/role/all"), form)
-    }
-
-    /// Creates all of them or none; each body names its tenant, if it has one.
-    pub fn create_roles(bodies: &NonEmpty<Document>) -> Self {
-        let (one, many) = (route!(POST "/v1/mgmt/role/create"), route!(POST "/v1/mgmt/role/create/batch"));
-        Self::once(one, many, "roles", bodies)
-    }
-
-    /// Overwrites all of them or none. Each body has `name`, the present one, and `newName`.
-    pub fn update_roles(bodies: &NonEmpty<Document>) -> Self {
-        let (one, many) = (route!(POST "/v1/mgmt/role/update"), route!(POST "/v1/mgmt/role/update/batch"));
-        Self { is_repeatable: !bodies.iter().any(is_rename), ..Self::once(one, many, "roles", bodies) }
-    }
-
-    /// Deletes roles of one tenant, or of the project, all or none.
-    pub fn delete_roles(tenant: Option<Name<'_>>, names: &NonEmpty<Name<'_>>) -> Self {
-        let (route, mut body) = match names.tail() {
-            [] => (deletion!(POST "/v1/mgmt/role/delete"), json!({ "name": names.head.0 })),
-            [..] => (deletion!(POST "/v1/mgmt/role/delete/batch"), json!({ "roleNames": texts(names) })),
-        };
-        if let Some(tenant) = tenant {
-            body["tenantId"] = tenant.0.into();
-        }
-        Self::write(route.0, body, false)
-    }
-
-    /// Every tenant.
-    pub fn list_tenants() -> Self {
-        let form = Form::List { key: "tenants", identity: "id", tenant: None };
-        Self::read(route!(GET "/v1/mgmt/tenant/all"), form)
-    }
-
-    /// Creates one tenant under an id of our choice.
-    pub fn create_tenant(id: Name<'_>, body: &Document) -> Self {
-        Self::write(route!(POST "/v1/mgmt/tenant/create"), with_id(id, body), false)
-    }
-
-    /// Changes the fields that the body names.
-    pub fn patch_tenant(id: Name<'_>, body: &Document) -> Self {
-        Self::write(route!(PATCH "/v1/mgmt/tenant/patch"), with_id(id, body), true)
-    }
-
-    /// Overwrites one tenant: what the body leaves out is cleared.
-    pub fn update_tenant(id: Name<'_>, body: &Document) -> Self {
-        Self::write(route!(POST "/v1/mgmt/tenant/update"), with_id(id, body), true)
-    }
-
-    /// Deletes one tenant; with `cascade` also the users that belong to no other.
-    pub fn delete_tenant(id: Name<'_>, cascade: bool) -> Self {
-        Self::write(deletion!(POST "/v1/mgmt/tenant/delete").0, json!({ "id": id.0, "cascade": cascade }), false)
-    }
-
-    /// Replaces the list of a tenant's default roles.
-    pub fn set_default_roles(id: Name<'_>, body: &Document) -> Self {
-        Self::write(route!(POST "/v1/mgmt/tenant/updateDefaultRoles"), with_id(id, body), true)
-    }
-
     /// Method and route template: the `operation` label on metrics, and how errors name the call.
     pub fn operation(&self) -> &'static str {
         self.operation
@@ -257,6 +169,11 @@ impl Call {
         Self::read(route, Form::List { key, identity, tenant: None })
     }
 
+    /// The same of a kind whose items may be a tenant's: that is a text where it is there, in this field.
+    pub fn list_in_tenants(route: Route, key: &'static str, identity: &'static str, tenant: &'static str) -> Self {
+        Self::read(route, Form::List { key, identity, tenant: Some(tenant) })
+    }
+
     /// Asks for one object.
     pub fn object(route: Route) -> Self {
         Self::read(route, Form::Object)
@@ -270,6 +187,26 @@ impl Call {
     /// Changes something to what the body says, and changes nothing when it is repeated.
     pub fn update(route: Route, body: Document) -> Self {
         Self::write(route, Value::Object(body), true)
+    }
+
+    /// Makes all of them or none: one by the call for one, more by the call for many, which takes them under `key`.
+    pub fn create_all(one: Route, many: Route, key: &'static str, bodies: &NonEmpty<Document>) -> Self {
+        Self::write_all(one, many, key, bodies, false)
+    }
+
+    /// Changes all of them or none, in the same way. Each body has `name`, the present one, and `newName`; a rename is not
+    /// repeated blindly.
+    pub fn update_all(one: Route, many: Route, key: &'static str, bodies: &NonEmpty<Document>) -> Self {
+        Self::write_all(one, many, key, bodies, !bodies.iter().any(is_rename))
+    }
+
+    /// Removes all that have these names or none: one by the call for one, more by the call for many, which takes them
+    /// under `key`.
+    pub fn delete_all(one: Deletion, many: Deletion, key: &'static str, names: &NonEmpty<Name<'_>>) -> Self {
+        match names.tail() {
+            [] => Self::delete(one, "name", names.head),
+            [..] => Self::delete_all_of(many, key, names),
+        }
     }
 
     /// Removes what has this name or id, in this field of the body.
@@ -312,6 +249,15 @@ impl Call {
         self
     }
 
+    /// With one field more in its body.
+    #[must_use]
+    pub fn with(mut self, field: &'static str, value: impl Into<Value>) -> Self {
+        if let Some(Value::Object(body)) = &mut self.body {
+            body.insert(field.to_owned(), value.into());
+        }
+        self
+    }
+
     /// A question that takes a body.
     #[must_use]
     pub fn asking(mut self, body: Value) -> Self {
@@ -337,13 +283,13 @@ impl Call {
         Self { method, path, query, operation, body: Some(body), form, is_repeatable }
     }
 
-    /// The single endpoint for one body, the batch endpoint for more.
-    fn once(one: Route, many: Route, key: &'static str, bodies: &NonEmpty<Document>) -> Self {
+    fn write_all(one: Route, many: Route, key: &'static str, bodies: &NonEmpty<Document>, is_repeatable: bool) -> Self {
         if bodies.tail().is_empty() {
-            return Self::write(one, Value::Object(bodies.head.clone()), false);
+            return Self::write(one, Value::Object(bodies.head.clone()), is_repeatable);
         }
         let items = bodies.iter().cloned().map(Value::Object).collect();
-        Self::write(many, Value::Object(Document::from_iter([(key.to_owned(), Value::Array(items))])), false)
+        let body = Document::from_iter([(key.to_owned(), Value::Array(items))]);
+        Self::write(many, Value::Object(body), is_repeatable)
     }
 }
 
@@ -362,12 +308,6 @@ fn texts<'a>(names: &NonEmpty<Name<'a>>) -> Vec<&'a str> {
     names.iter().map(|name| name.0).collect()
 }
 
-fn with_id(id: Name<'_>, body: &Document) -> Value {
-    let mut body = body.clone();
-    body.insert("id".to_owned(), id.0.into());
-    Value::Object(body)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -382,13 +322,36 @@ mod tests {
         NonEmpty::from_vec(names.iter().map(|n| Name::new(n).unwrap()).collect()).unwrap()
     }
 
+    fn create(bodies: &NonEmpty<Document>) -> Call {
+        Call::create_all(
+            route!(POST "/v1/mgmt/role/create"),
+            route!(POST "/v1/mgmt/role/create/batch"),
+            "roles",
+            bodies,
+        )
+    }
+
+    fn update(bodies: &NonEmpty<Document>) -> Call {
+        Call::update_all(
+            route!(POST "/v1/mgmt/role/update"),
+            route!(POST "/v1/mgmt/role/update/batch"),
+            "roles",
+            bodies,
+        )
+    }
+
+    fn delete(names: &NonEmpty<Name<'_>>) -> Call {
+        let many = deletion!(POST "/v1/mgmt/role/delete/batch");
+        Call::delete_all(deletion!(POST "/v1/mgmt/role/delete"), many, "roleNames", names)
+    }
+
     #[test]
     fn one_item_takes_the_single_endpoint_and_more_the_batch() {
         let a = document(json!({ "name": "a" }));
         let b = document(json!({ "name": "b" }));
 
-        let one = Call::create_roles(&nonempty![a.clone()]);
-        let two = Call::create_roles(&nonempty![a, b]);
+        let one = create(&nonempty![a.clone()]);
+        let two = create(&nonempty![a, b]);
 
         assert_eq!((one.path(), one.body()), ("/v1/mgmt/role/create", Some(&json!({ "name": "a" }))));
         assert_eq!(two.operation(), "POST /v1/mgmt/role/create/batch");
@@ -396,12 +359,12 @@ mod tests {
     }
 
     #[test]
-    fn a_batch_delete_of_roles_always_names_them() {
-        let two = Call::delete_roles(Some(Name::new("acme").unwrap()), &names(&["a", "b"]));
-        let project = Call::delete_roles(None, &names(&["a"]));
+    fn a_batch_delete_always_names_what_goes() {
+        let two = delete(&names(&["a", "b"])).with("tenantId", "acme");
+        let one = delete(&names(&["a"]));
 
         assert_eq!(two.body(), Some(&json!({ "roleNames": ["a", "b"], "tenantId": "acme" })));
-        assert_eq!((project.path(), project.body()), ("/v1/mgmt/role/delete", Some(&json!({ "name": "a" }))));
+        assert_eq!((one.path(), one.body()), ("/v1/mgmt/role/delete", Some(&json!({ "name": "a" }))));
         assert!(Name::new("").is_err(), "an empty name might be read as no filter");
     }
 
@@ -409,30 +372,24 @@ mod tests {
     fn reads_overwrites_and_patches_may_be_repeated_and_nothing_else() {
         let keep = document(json!({ "name": "a", "newName": "a" }));
         let rename = document(json!({ "name": "a", "newName": "b" }));
-        let id = Name::new("acme").unwrap();
         let body = document(json!({ "name": "Acme" }));
 
         for call in [
-            Call::list_permissions(),
-            Call::list_roles(),
-            Call::list_tenants(),
+            Call::list(route!(GET "/v1/mgmt/role/all"), "roles", "name"),
             Call::license(),
-            Call::update_roles(&nonempty![keep.clone(), keep.clone()]),
-            Call::update_permissions(&nonempty![keep.clone()]),
-            Call::patch_tenant(id, &body),
-            Call::update_tenant(id, &body),
-            Call::set_default_roles(id, &body),
+            update(&nonempty![keep.clone(), keep.clone()]),
+            update(&nonempty![keep.clone()]),
+            Call::update(route!(PATCH "/v1/mgmt/tenant/patch"), body.clone()),
         ] {
             assert!(call.is_repeatable(), "{}", call.operation());
         }
         for call in [
-            Call::create_permissions(&nonempty![body.clone()]),
-            Call::update_permissions(&nonempty![keep.clone(), rename.clone()]),
-            Call::update_roles(&nonempty![rename]),
-            Call::delete_permissions(&names(&["a"])),
-            Call::delete_roles(None, &names(&["a", "b"])),
-            Call::create_tenant(id, &body),
-            Call::delete_tenant(id, false),
+            create(&nonempty![body.clone()]),
+            update(&nonempty![keep, rename.clone()]),
+            update(&nonempty![rename]),
+            delete(&names(&["a"])),
+            delete(&names(&["a", "b"])),
+            Call::create(route!(POST "/v1/mgmt/tenant/create"), body),
         ] {
             assert!(!call.is_repeatable(), "{}", call.operation());
         }

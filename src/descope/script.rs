@@ -2,9 +2,11 @@
 
 #![allow(clippy::missing_panics_doc, reason = "a test that goes wrong panics")]
 
+use super::Call;
 use super::Client;
 use super::Document;
 use super::Settings;
+use super::call::route;
 use super::transport::Request;
 use super::transport::Response;
 use super::transport::Transport;
@@ -47,6 +49,16 @@ pub enum Step {
     Fail(TransportError),
     /// No answer, ever.
     Hang,
+}
+
+/// A list of things that may be a tenant's.
+pub fn list_roles() -> Call {
+    Call::list_in_tenants(route!(GET "/v1/mgmt/role/all"), "roles", "name", "tenantId")
+}
+
+/// A list of things with an id.
+pub fn list_tenants() -> Call {
+    Call::list(route!(GET "/v1/mgmt/tenant/all"), "tenants", "id")
 }
 
 /// 200 with this body.

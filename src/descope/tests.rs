@@ -1,7 +1,9 @@
+use super::call::route;
 use super::script::KEY;
 use super::script::Script;
 use super::script::Step;
 use super::script::document;
+use super::script::list_roles;
 use super::script::ok;
 use super::script::refused;
 use super::script::reset;
@@ -9,7 +11,6 @@ use super::script::status;
 use super::script::throttled;
 use super::transport::TransportError;
 use super::*;
-use nonempty::nonempty;
 use serde_json::json;
 use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering;
@@ -20,11 +21,11 @@ fn roles() -> Step {
 }
 
 fn create() -> Call {
-    Call::create_roles(&nonempty![document(json!({ "name": "Editor" }))])
+    Call::create(route!(POST "/v1/mgmt/role/create"), document(json!({ "name": "Editor" })))
 }
 
 fn patch() -> Call {
-    Call::patch_tenant(Name::new("acme").unwrap(), &document(json!({ "name": "Acme" })))
+    Call::update(route!(PATCH "/v1/mgmt/tenant/patch"), document(json!({ "id": "acme", "name": "Acme" })))
 }
 
 /// Seconds between what arrived.
@@ -37,7 +38,7 @@ fn gaps(script: &Script) -> Vec<f64> {
 async fn a_list_is_asked_for_with_key_project_and_tier() {
     let script = Script::of([roles()]);
 
-    let found = script.client().list(&Call::list_roles()).await.unwrap();
+    let found = script.client().list(&list_roles()).await.unwrap();
 
     assert_eq!(found, [document(json!({ "name": "Editor" }))]);
     let received = &script.received()[0];
@@ -54,7 +55,7 @@ async fn a_list_is_asked_for_with_key_project_and_tier() {
 async fn transient_failures_are_repeated_after_one_two_four_and_eight_seconds() {
     let script = Script::of([status(503, ""), status(520, "x"), reset(), status(200, "<html>"), roles()]);
 
-    let found = script.client().list(&Call::list_roles()).await;
+    let found = script.client().list(&list_roles()).await;
 
     assert_eq!(found.unwrap().len(), 1);
     for (gap, longest) in gaps(&script).into_iter().zip([1.0, 2.0, 4.0, 8.0]) {
@@ -179,7 +180,7 @@ async fn one_refusal_holds_every_call_of_the_same_limiter() {
     let client = script.client();
     let start = Instant::now();
 
-    let call = Call::list_roles();
+    let call = list_roles();
     let (first, second) = tokio::join!(client.list(&call), async {
         tokio::time::sleep(Duration::from_secs(1)).await;
         client.list(&call).await
@@ -238,7 +239,7 @@ async fn stopping_cuts_the_wait_between_attempts_short() {
     };
     let start = Instant::now();
 
-    let call = Call::list_roles();
+    let call = list_roles();
     let (found, ()) = tokio::join!(client.list(&call), stop);
 
     assert_eq!(found.unwrap_err(), Error::Stopping);
@@ -286,8 +287,8 @@ async fn the_handshake_happens_once_and_its_failure_stops_nothing() {
         let client = script.client();
         let start = Instant::now();
 
-        client.list(&Call::list_roles()).await.unwrap();
-        client.with_priority(Priority::Change).list(&Call::list_roles()).await.unwrap();
+        client.list(&list_roles()).await.unwrap();
+        client.with_priority(Priority::Change).list(&list_roles()).await.unwrap();
 
         assert_eq!(script.handshakes(), 1);
         assert_eq!(start.elapsed().as_secs(), waited);
@@ -300,7 +301,7 @@ async fn calls_that_start_together_share_one_handshake() {
     let script = Script::of([roles(), roles()]);
     let client = script.client();
 
-    let call = Call::list_roles();
+    let call = list_roles();
     let (first, second) = tokio::join!(client.list(&call), client.list(&call));
 
     assert!(first.is_ok() && second.is_ok());
@@ -338,7 +339,7 @@ async fn a_key_that_changed_is_used_from_the_next_attempt_on() {
         Ok(SecretString::from(format!("K2key{n}")))
     };
 
-    script.client_with_key(next).list(&Call::list_roles()).await.unwrap();
+    script.client_with_key(next).list(&list_roles()).await.unwrap();
 
     let sent: Vec<_> = script.received().iter().map(|r| r.headers["authorization"].clone()).collect();
     assert_eq!(sent, ["Bearer P2abc:K2key1", "Bearer P2abc:K2key2"], "the handshake took the first");

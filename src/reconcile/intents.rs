@@ -94,7 +94,7 @@ impl Reconciler {
     }
 
     /// `None` where that is left to another look: its kind could not be observed, or one list alone lacks it.
-    fn fate(&self, found: &Assessment, live: &Live, intent: &Intent) -> Option<Settled> {
+    fn fate(&self, found: &Assessment, live: &Digests, intent: &Intent) -> Option<Settled> {
         let Intent { key, action, from, seen, .. } = intent;
         let live = live.get(key.kind)?;
         let is_gone = found.gone.contains(key);
@@ -151,9 +151,9 @@ fn is_listed(intent: &Intent) -> bool {
 }
 
 /// Digests of what is there, by kind; kinds that could not be observed are left out.
-type Live = BTreeMap<&'static str, HashMap<Key, u64>>;
+type Digests = BTreeMap<&'static str, HashMap<Key, u64>>;
 
-fn live(lost: &[OpenIntent], observed: &Observed) -> Live {
+fn live(lost: &[OpenIntent], observed: &Observed) -> Digests {
     let kinds: BTreeSet<&'static str> = lost.iter().map(|open| open.intent.key.kind).collect();
     let documents = |name: &'static str| {
         let (kind, documents) = (resource::kind(name)?, observed.kinds.get(name)?.as_ref().ok()?);

@@ -21,6 +21,8 @@ use crate::descope::Call;
 use crate::descope::Client;
 use crate::descope::Error;
 use crate::descope::Name;
+use crate::descope::call::deletion;
+use crate::descope::call::route;
 use async_trait::async_trait;
 use nonempty::NonEmpty;
 
@@ -56,7 +58,7 @@ impl Kind for Permissions {
     }
 
     fn listing(&self) -> Call {
-        Call::list_permissions()
+        Call::list(route!(GET "/v1/mgmt/permission/all"), "permissions", "name")
     }
 
     async fn send(
@@ -66,12 +68,25 @@ impl Kind for Permissions {
         items: &NonEmpty<Item<'_>>,
     ) -> Result<Vec<Answer>, Error> {
         let call = match items.head.write {
-            Write::Create(_) => Call::create_permissions(&each(items, creating)?),
-            Write::Overwrite { .. } => Call::update_permissions(&each(items, overwriting)?),
-            Write::Delete { .. } => Call::delete_permissions(&each(items, |item| match item.write {
-                Write::Delete { .. } => Name::new(&item.key.name),
-                Write::Create(_) | Write::Overwrite { .. } | Write::Patch(_) => Err(unsendable(item)),
-            })?),
+            Write::Create(_) => {
+                let (one, many) =
+                    (route!(POST "/v1/mgmt/permission/create"), route!(POST "/v1/mgmt/permission/create/batch"));
+                Call::create_all(one, many, "permissions", &each(items, creating)?)
+            }
+            Write::Overwrite { .. } => {
+                let (one, many) =
+                    (route!(POST "/v1/mgmt/permission/update"), route!(POST "/v1/mgmt/permission/update/batch"));
+                Call::update_all(one, many, "permissions", &each(items, overwriting)?)
+            }
+            Write::Delete { .. } => {
+                let names = each(items, |item| match item.write {
+                    Write::Delete { .. } => Name::new(&item.key.name),
+                    Write::Create(_) | Write::Overwrite { .. } | Write::Patch(_) => Err(unsendable(item)),
+                })?;
+                let (one, many) =
+                    (deletion!(POST "/v1/mgmt/permission/delete"), deletion!(POST "/v1/mgmt/permission/delete/batch"));
+                Call::delete_all(one, many, "names", &names)
+            }
             Write::Patch(_) => return Err(unsendable(&items.head)),
         };
         client.write(&call).await.map(|_| Vec::new())

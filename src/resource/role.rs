@@ -24,6 +24,8 @@ use crate::descope::Call;
 use crate::descope::Client;
 use crate::descope::Error;
 use crate::descope::Name;
+use crate::descope::call::deletion;
+use crate::descope::call::route;
 use async_trait::async_trait;
 use nonempty::NonEmpty;
 
@@ -63,7 +65,7 @@ impl Kind for Roles {
     }
 
     fn listing(&self) -> Call {
-        Call::list_roles()
+        Call::list_in_tenants(route!(GET "/v1/mgmt/role/all"), "roles", "name", "tenantId")
     }
 
     async fn send(
@@ -74,18 +76,31 @@ impl Kind for Roles {
     ) -> Result<Vec<Answer>, Error> {
         let Item { key: head, write, .. } = items.head;
         let call = match write {
-            Write::Create(_) => Call::create_roles(&each(items, |item| Ok(in_tenant(item.key, creating(item)?)))?),
+            Write::Create(_) => {
+                let bodies = each(items, |item| Ok(in_tenant(item.key, creating(item)?)))?;
+                let (one, many) = (route!(POST "/v1/mgmt/role/create"), route!(POST "/v1/mgmt/role/create/batch"));
+                Call::create_all(one, many, "roles", &bodies)
+            }
             Write::Overwrite { .. } => {
-                Call::update_roles(&each(items, |item| Ok(in_tenant(item.key, overwriting(item)?)))?)
+                let bodies = each(items, |item| Ok(in_tenant(item.key, overwriting(item)?)))?;
+                let (one, many) = (route!(POST "/v1/mgmt/role/update"), route!(POST "/v1/mgmt/role/update/batch"));
+                Call::update_all(one, many, "roles", &bodies)
             }
             Write::Delete { .. } => {
+                // One call for each tenant.
                 let names = each(items, |item| match item.write {
                     Write::Delete { .. } if item.key.tenant == head.tenant => Name::new(&item.key.name),
                     Write::Delete { .. } | Write::Create(_) | Write::Overwrite { .. } | Write::Patch(_) => {
                         Err(unsendable(item))
                     }
                 })?;
-                Call::delete_roles(head.tenant.as_deref().map(Name::new).transpose()?, &names)
+                let (one, many) =
+                    (deletion!(POST "/v1/mgmt/role/delete"), deletion!(POST "/v1/mgmt/role/delete/batch"));
+                let call = Call::delete_all(one, many, "roleNames", &names);
+                match head.tenant.as_deref() {
+                    Some(tenant) => call.with("tenantId", Name::new(tenant)?.as_str()),
+                    None => call,
+                }
             }
             Write::Patch(_) => return Err(unsendable(&items.head)),
         };

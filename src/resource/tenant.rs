@@ -5,6 +5,7 @@ use super::Key;
 use super::kind::Kind;
 use super::kind::single;
 use super::kind::unsendable;
+use super::kind::with;
 use super::password_settings;
 use super::risk::Risk;
 use super::spec::Field;
@@ -25,6 +26,8 @@ use crate::descope::Call;
 use crate::descope::Client;
 use crate::descope::Error;
 use crate::descope::Name;
+use crate::descope::call::deletion;
+use crate::descope::call::route;
 use async_trait::async_trait;
 use nonempty::NonEmpty;
 use serde_json::Value;
@@ -91,7 +94,7 @@ impl Kind for Tenants {
     }
 
     fn listing(&self) -> Call {
-        Call::list_tenants()
+        Call::list(route!(GET "/v1/mgmt/tenant/all"), "tenants", "id")
     }
 
     async fn send(
@@ -108,12 +111,17 @@ impl Kind for Tenants {
             }
             return Ok(Vec::new());
         }
+        let with_id = |body: &Document| with(body, "id", id.as_str());
         let call = match (part.name, item.write) {
-            (MAIN, Write::Create(body)) => Call::create_tenant(id, body),
-            (MAIN, Write::Patch(body)) => Call::patch_tenant(id, body),
-            (MAIN, Write::Overwrite { body, .. }) => Call::update_tenant(id, body),
-            (MAIN, Write::Delete { cascade }) => Call::delete_tenant(id, *cascade),
-            (DEFAULT_ROLES, Write::Overwrite { body, .. }) => Call::set_default_roles(id, body),
+            (MAIN, Write::Create(body)) => Call::create(route!(POST "/v1/mgmt/tenant/create"), with_id(body)),
+            (MAIN, Write::Patch(body)) => Call::update(route!(PATCH "/v1/mgmt/tenant/patch"), with_id(body)),
+            (MAIN, Write::Overwrite { body, .. }) => Call::update(route!(POST "/v1/mgmt/tenant/update"), with_id(body)),
+            (MAIN, Write::Delete { cascade }) => {
+                Call::delete(deletion!(POST "/v1/mgmt/tenant/delete"), "id", id).with("cascade", *cascade)
+            }
+            (DEFAULT_ROLES, Write::Overwrite { body, .. }) => {
+                Call::update(route!(POST "/v1/mgmt/tenant/updateDefaultRoles"), with_id(body))
+            }
             (settings::NAME, Write::Overwrite { body, .. }) => settings::write(id, body),
             (passwords::NAME, Write::Overwrite { body, .. }) => passwords::write(id, body),
             _ => return Err(unsendable(item)),

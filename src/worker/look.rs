@@ -29,11 +29,11 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 /// Every live resource of a kind.
-pub(super) type Live = HashMap<Key, Document>;
+pub(super) type Present = HashMap<Key, Document>;
 
 /// A look at a kind.
 pub(super) struct Look {
-    pub live: Live,
+    pub live: Present,
     /// When it was sent: what is there is at least as young.
     pub at: Instant,
 }
@@ -130,7 +130,7 @@ async fn leave(target: &Target) -> Result<(Client, Option<Client>), descope::Err
 const PATIENCE: Duration = Duration::from_secs(2);
 
 /// What is there decides, where an earlier try may have taken effect: `None` leaves it to the call.
-pub(super) fn decide(target: &Target, kind: &dyn Kind, work: &Work, task: &Task, live: &Live) -> Option<Verdict> {
+pub(super) fn decide(target: &Target, kind: &dyn Kind, work: &Work, task: &Task, live: &Present) -> Option<Verdict> {
     if has_landed(task, live) {
         // With the secret of a create that nobody saw the answer of, nothing of it is done.
         let is_lost = shown::shows_secret(kind, &task.write);
@@ -159,7 +159,7 @@ pub(super) async fn twice_where_needed<'a>(
     target: &Target,
     kind: &'static dyn Kind,
     tasks: impl Iterator<Item = &'a Task>,
-    is_done: impl Fn(&Task, &Live) -> bool,
+    is_done: impl Fn(&Task, &Present) -> bool,
 ) -> Result<Look, descope::Error> {
     let tasks: Vec<&Task> = tasks.collect();
     let mut look = once(target, kind, &tasks).await?;
@@ -186,7 +186,7 @@ pub(super) async fn once(target: &Target, kind: &'static dyn Kind, tasks: &[&Tas
     let mut documents = observed::all(&client, kind, &names.into_iter().collect::<Vec<_>>()).await?;
     let at = *at.borrow();
     target.recent.put_over(kind, &mut documents, at);
-    let mut live = Live::with_capacity(documents.len());
+    let mut live = Present::with_capacity(documents.len());
     for document in documents {
         let Some(key) = kind.key(&document) else { continue };
         // Of two that bear one name, the one that is to be changed.
@@ -200,7 +200,7 @@ pub(super) async fn once(target: &Target, kind: &'static dyn Kind, tasks: &[&Tas
 }
 
 /// Is the task already true? Asked before a write that may not be repeated blindly.
-pub(super) fn has_landed(task: &Task, live: &Live) -> bool {
+pub(super) fn has_landed(task: &Task, live: &Present) -> bool {
     let key = &task.slot.key;
     match &task.write {
         Write::Create(_) => live.contains_key(key),
@@ -213,7 +213,7 @@ pub(super) fn has_landed(task: &Task, live: &Live) -> bool {
 }
 
 /// Is it as if a call that was refused had been carried out? What somebody else made may bear the same name.
-pub(super) fn is_as_sent(kind: &dyn Kind, task: &Task, live: &Live) -> bool {
+pub(super) fn is_as_sent(kind: &dyn Kind, task: &Task, live: &Present) -> bool {
     let body = match &task.write {
         Write::Create(body) => body,
         Write::Overwrite { from, body } if *from == task.slot.key.name || has_landed(task, live) => body,

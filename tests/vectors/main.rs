@@ -12,8 +12,8 @@ mod recorder;
 use crate::drive::CHOSEN;
 use crate::drive::drive;
 use crate::recorder::Recorder;
-use descope_gitops::descope::Call;
 use descope_gitops::descope::Document;
+use descope_gitops::resource;
 use serde::Deserialize;
 use serde_json::Map;
 use serde_json::Value;
@@ -115,7 +115,7 @@ async fn the_handshake_is_the_recorded_license_call_without_the_tier() {
     let vector = vectors.iter().find(|v| v.name == "py-license-get").unwrap();
     let server = Recorder::start().await;
 
-    server.client(&vector.headers).read(&Call::list_roles()).await.unwrap();
+    server.client(&vector.headers).read(&resource::kind("roles").unwrap().listing()).await.unwrap();
 
     let received = server.received.lock().unwrap();
     let [(handshake, headers), (list, _)] = &received[..] else { panic!("{received:?}") };

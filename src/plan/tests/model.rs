@@ -65,7 +65,7 @@ impl Kind for Samples {
         &SPEC
     }
     fn listing(&self) -> Call {
-        Call::list_roles()
+        crate::descope::script::list_roles()
     }
     async fn send(
         &self,
