@@ -148,3 +148,23 @@ async fn many_tenants_cost_what_the_forecast_says() {
     let made = world.requests_since(0).await.len() - world.writes().await.len();
     assert!(made <= before + reads + 4, "{made} reads, forecast {reads}");
 }
+
+/// `apply` told of the call that waited alone: "waits for tenants/a, which is blocked itself".
+#[tokio::test]
+async fn apply_says_why_the_first_of_several_calls_failed() {
+    let world = world(&[], &["firstContact: apply"]).await;
+    world.write(
+        "a.yaml",
+        &format!("tenants: [{{ id: a, name: A, settings: {{ enabled: true }}, sso: {} }}]", sso("a.example")),
+    );
+    let body = json!({ "errorCode": "E111703", "errorDescription": "not in this plan" });
+    let refusal = json!({ "match": { "method": "POST", "path": "/v1/mgmt/tenant/settings" }, "fault": "status", "status": 400, "body": body });
+    world.faults(json!([refusal])).await;
+
+    let output = world.run(&["apply", "--auto-approve"]).await;
+
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(said.contains("FAILED create tenants/a: ") && said.contains("not in this plan"), "{said}");
+    assert!(!said.contains("blocked itself"), "{said}");
+    assert_eq!(written(&world, "a").await, ["tenant/create", "tenant/settings"]);
+}

@@ -21,6 +21,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 use std::collections::HashMap;
 use std::collections::HashSet;
+use std::collections::hash_map::Entry;
 
 /// `apply -o json`: the plan, with a result per change.
 #[derive(Debug, Serialize, JsonSchema)]
@@ -222,13 +223,17 @@ struct Left {
 
 impl Left {
     fn of(queue: &Queue, project: &str, paused: Option<String>) -> Self {
-        let problems = queue.problems(project).into_iter();
         let unfinished = queue.unfinished(project).into_iter();
-        Self {
-            problems: problems.map(|problem| ((problem.kind.clone(), problem.id.clone()), problem)).collect(),
-            unfinished: unfinished.map(|key| (key.kind.to_owned(), key.id())).collect(),
-            paused,
+        let mut problems: HashMap<(String, String), Problem> = HashMap::new();
+        for problem in queue.problems(project) {
+            // Of the calls of one resource, the one that failed says more than those that wait for it.
+            match problems.entry((problem.kind.clone(), problem.id.clone())) {
+                Entry::Occupied(mut known) if known.get().state == ProblemState::Blocked => drop(known.insert(problem)),
+                Entry::Occupied(_) => {}
+                Entry::Vacant(place) => drop(place.insert(problem)),
+            }
         }
+        Self { problems, unfinished: unfinished.map(|key| (key.kind.to_owned(), key.id())).collect(), paused }
     }
 
     fn outcome(&self, change: ChangeReport) -> ChangeOutcome {
