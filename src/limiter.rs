@@ -25,6 +25,8 @@ use crate::limiter::machine::Machine;
 use crate::limiter::machine::Slot;
 use crate::limiter::memory::Memory;
 use crate::limiter::quota::Quota;
+use crate::limiter::shared::desk::Desk;
+use crate::limiter::source::Source;
 use crate::limiter::status::Report;
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::status::LimiterStatus;
@@ -38,6 +40,7 @@ mod minutes;
 mod pace;
 pub mod quota;
 pub mod shared;
+mod source;
 pub mod status;
 
 /// Waiting changes that may go before a waiting observation, until one observation goes first.
@@ -169,6 +172,8 @@ struct Shared {
     /// First come, first served; whoever holds the lane is first in line.
     lanes: [tokio::sync::Mutex<()>; 3],
     wake: Notify,
+    /// Something to do for whoever keeps a shared budget.
+    work: Notify,
     changes: watch::Sender<()>,
     /// Whether the last record says that requests are under way; `None` where nobody keeps records.
     kept_busy: watch::Sender<Option<bool>>,
@@ -176,9 +181,11 @@ struct Shared {
 
 #[derive(Debug)]
 struct State {
-    machine: Machine,
+    source: Source,
     report: Report,
     waiting: [usize; 3],
+    /// When the first in line asked.
+    asked: [Option<Instant>; 3],
     changes_in_a_row: u32,
 }
 
@@ -189,8 +196,19 @@ impl Limiter {
         if let Some(memory) = memory {
             memory.restore(&mut machine, &settings, SystemTime::now(), ORIGIN);
         }
-        let report = Report::new(host, metrics, &machine);
-        let state = State { machine, report, waiting: [0; 3], changes_in_a_row: 0 };
+        Self::of(host, settings, Source::Own(machine), metrics)
+    }
+
+    /// A limiter for one host whose budget is shared with other replicas: nothing goes while nobody calls [`Limiter::serve`].
+    /// No two replicas, and no two lives of one, have the same name.
+    pub fn shared(host: &str, settings: Settings, name: String, metrics: Arc<Metrics>) -> Self {
+        let source = Source::Shared(Box::new(Desk::new(name, settings.clone())));
+        Self::of(host, settings, source, metrics)
+    }
+
+    fn of(host: &str, settings: Settings, source: Source, metrics: Arc<Metrics>) -> Self {
+        let report = Report::new(host, metrics, source.machine());
+        let state = State { source, report, waiting: [0; 3], asked: [None; 3], changes_in_a_row: 0 };
         let limiter = Self {
             shared: Arc::new(Shared {
                 settings,
@@ -198,6 +216,7 @@ impl Limiter {
                 state: Mutex::new(state),
                 lanes: std::array::from_fn(|_| tokio::sync::Mutex::new(())),
                 wake: Notify::new(),
+                work: Notify::new(),
                 changes: watch::Sender::new(()),
                 kept_busy: watch::Sender::new(None),
             }),
@@ -215,7 +234,7 @@ impl Limiter {
         loop {
             // Made before asking, so that nothing that happens in between is missed.
             let woken = shared.wake.notified();
-            match shared.ask(priority) {
+            match shared.ask(priority, asked) {
                 Decision::Send(slot) => {
                     drop((first_in_line, waiting));
                     let permit = Permit { shared: shared.clone(), slot: Some(slot), sent: false, told: None };
@@ -240,20 +259,22 @@ impl Limiter {
     pub fn status(&self) -> LimiterStatus {
         let now = self.shared.now();
         let mut state = self.shared.state();
-        let State { machine, report, .. } = &mut *state;
-        report.update(machine, now, SystemTime::now());
-        report.status(machine, now, SystemTime::now())
+        let State { source, report, .. } = &mut *state;
+        let (machine, at) = source.view(now);
+        report.update(machine, at, SystemTime::now());
+        report.status(machine, at, SystemTime::now())
     }
 
     /// What to keep for the next start.
     pub fn memory(&self) -> Memory {
         let now = self.shared.now();
-        let state = self.shared.state();
+        let mut state = self.shared.state();
         let busy = state.is_busy();
         if !busy {
             self.shared.kept_busy.send_if_modified(|kept| std::mem::replace(kept, kept.map(|_| false)) == Some(true));
         }
-        Memory::of(&state.machine, &self.shared.settings, busy, now, SystemTime::now())
+        let (machine, at) = state.source.view(now);
+        Memory::of(machine, &self.shared.settings, busy, at, SystemTime::now())
     }
 
     /// From now on, and until [`Limiter::forget`], nothing is sent before a record says that something may be.
@@ -288,18 +309,21 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn ask(&self, priority: Priority) -> Decision {
+    fn ask(&self, priority: Priority, asked: Instant) -> Decision {
         let mut state = self.state();
+        state.asked[lane(priority)] = Some(asked);
         if state.turn() != Some(priority) {
             return Decision::WaitForReply; // or for the other priority to go or to give up
         }
         let now = self.now();
-        let decision = state.machine.acquire(now);
+        let decision = state.source.acquire(now);
+        self.work.notify_one();
         if matches!(decision, Decision::Send(_)) {
             let overtakes = priority == Priority::Change && state.waiting[lane(Priority::Observation)] > 0;
             state.changes_in_a_row = if overtakes { state.changes_in_a_row + 1 } else { 0 };
-            let State { machine, report, .. } = &mut *state;
-            report.update(machine, now, SystemTime::now());
+            let State { source, report, .. } = &mut *state;
+            let (machine, at) = source.view(now);
+            report.update(machine, at, SystemTime::now());
             self.changes.send_replace(());
         }
         decision
@@ -310,18 +334,21 @@ impl Shared {
         let now = self.now();
         let mut state = self.state();
         event(&mut state, now);
-        let State { machine, report, .. } = &mut *state;
-        report.update(machine, now, SystemTime::now());
+        let State { source, report, .. } = &mut *state;
+        let (machine, at) = source.view(now);
+        report.update(machine, at, SystemTime::now());
         drop(state);
         self.changes.send_replace(());
         self.wake.notify_waiters();
+        self.work.notify_one();
     }
 }
 
 impl State {
     /// Whether requests are under way, or go as soon as they may.
     fn is_busy(&self) -> bool {
-        self.machine.in_flight() > 0 || (self.waiting != [0; 3] && !self.machine.gate().is_closed())
+        let machine = self.source.machine();
+        machine.in_flight() > 0 || (self.waiting != [0; 3] && !machine.gate().is_closed())
     }
 
     /// Whose turn it is: changes first, but one observation after so many of them.
@@ -360,7 +387,9 @@ impl<'a> Waiting<'a> {
 
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
-        self.shared.state().waiting[self.lane] -= 1;
+        let mut state = self.shared.state();
+        state.waiting[self.lane] -= 1;
+        drop(state);
         self.shared.wake.notify_waiters();
     }
 }
@@ -380,14 +409,15 @@ impl Permit {
     pub fn sending(&mut self) {
         self.sent = true;
         if let Some(slot) = &mut self.slot {
-            slot.sent = self.shared.now();
+            let now = self.shared.now();
+            self.shared.state().source.sending(slot, now);
         }
     }
 
     /// False when the gate closed after this permit was given: drop it and ask again.
     pub fn is_current(&self) -> bool {
         let state = self.shared.state();
-        self.slot.as_ref().is_some_and(|slot| slot.is_trial() || !state.machine.gate().is_closed())
+        self.slot.as_ref().is_some_and(|slot| state.source.is_current(slot, self.shared.now()))
     }
 
     /// What the answer said of the limit, before `finish`.
@@ -397,7 +427,9 @@ impl Permit {
 
     /// What became of the request.
     pub fn finish(mut self, outcome: Outcome) {
-        self.sent = true;
+        if !self.sent {
+            self.sending();
+        }
         self.give_back(outcome);
     }
 
@@ -410,13 +442,13 @@ impl Permit {
             }
             // Locked out, an answer says nothing of what is left.
             if let (Outcome::Answered, Some(quota)) = (outcome, told) {
-                state.machine.told(&slot, quota, now);
+                state.source.told(&slot, quota, now);
             }
             if sent {
                 state.report.answered(now);
-                state.machine.reply(slot, outcome, now);
+                state.source.reply(slot, outcome, now);
             } else {
-                state.machine.cancel(slot);
+                state.source.cancel(slot, now);
             }
         });
     }

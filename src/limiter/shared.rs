@@ -21,6 +21,7 @@
 
 use std::time::Duration;
 
+mod clerk;
 pub mod desk;
 pub mod row;
 pub mod store;

@@ -86,6 +86,7 @@ pub struct Desk {
     asks_at: Duration,
     /// What is under way with the store.
     busy: bool,
+    closing: bool,
     retry_at: Duration,
     conflicts: u32,
     turns: u64,
@@ -131,6 +132,7 @@ impl Desk {
             quota: None,
             asks_at: zero,
             busy: false,
+            closing: false,
             retry_at: zero,
             conflicts: 0,
             turns: 0,
@@ -192,6 +194,23 @@ impl Desk {
     pub fn view(&mut self, now: Duration) -> (&mut Machine, Duration) {
         let at = self.view_at + now.saturating_sub(self.looked.unwrap_or(now));
         (&mut self.view, at)
+    }
+
+    /// The machine as this replica last saw it.
+    pub fn machine(&self) -> &Machine {
+        &self.view
+    }
+
+    /// Nothing more is asked for: what is not used is given back at once.
+    pub fn close(&mut self, now: Duration) {
+        self.closing = true;
+        self.give_up_unspent(now);
+    }
+
+    /// Whether all has been told after it was closed.
+    pub fn is_done(&self) -> bool {
+        let has_told = self.reports.is_empty() && self.pending.is_none();
+        self.closing && has_told && self.unsent + self.in_flight == 0
     }
 
     /// How long ago the row was last read.
@@ -305,7 +324,7 @@ impl Desk {
             at = at.min(self.asks_at);
         }
         if let Some(&(_, _, first)) = self.reports.first() {
-            let is_news = |fate: &Fate| *fate == Fate::Unused || fate.is_refusal();
+            let is_news = |fate: &Fate| self.closing || *fate == Fate::Unused || fate.is_refusal();
             let is_urgent = self.reports.iter().any(|(slot, fate, _)| slot.kind != SlotKind::Plain || is_news(fate));
             let window = self.settings.limit.map_or(Duration::MAX, |(_, window)| window);
             at = at.min(if is_urgent { now } else { first + TELLS.min(window / TELLS_PART) });

@@ -12,6 +12,7 @@ use std::time::Duration;
 
 mod laboratory;
 mod properties;
+mod served;
 
 fn ms(ms: u64) -> Duration {
     Duration::from_millis(ms)
