@@ -1,8 +1,8 @@
 //! The desired state: what the YAML of one project says, typed and checked, with the place of every statement.
 
-use crate::resource::Document;
 use crate::resource::Key;
 use crate::resource::Spec;
+use crate::resource::Written;
 use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
@@ -56,7 +56,7 @@ pub struct Declared {
     pub key: Key,
     /// The fields that the YAML writes, in their canonical form (sets sorted, duplicates folded), without the
     /// identity and the directives below. A field that is not here is not managed. `null` is a value: it clears.
-    pub fields: Document,
+    pub fields: Written,
     /// `protected: true|false`; `None` where the YAML does not say.
     pub protected: Option<bool>,
     /// `renamedFrom: OLD`, in the same tenant.
@@ -72,7 +72,7 @@ pub struct Declared {
 impl Declared {
     /// One of which nothing is known yet but who it is.
     pub fn new(key: Key, place: Place) -> Self {
-        let fields = Document::new();
+        let fields = Written::default();
         Self { key, fields, protected: None, renamed_from: None, cascade_delete: None, secret_file: None, place }
     }
 

@@ -159,15 +159,11 @@ fn wanted(desired: &Desired, observed: &Observed) -> Vec<Wanted> {
             let Some(key) = kind.key(document) else { continue };
             let Some(declared) = desired.resources.get(&key) else { continue };
             for part in parts.iter().filter(|part| is_declared(declared, part)) {
-                let own =
-                    |(name, _): &(&String, &serde_json::Value)| part.fields.iter().any(|field| field.name == **name);
-                let own: Document =
-                    declared.fields.iter().filter(own).map(|(name, value)| (name.clone(), value.clone())).collect();
                 wanted.push(Wanted {
                     key: key.clone(),
                     part,
                     id: kind.server_id(document).map(Arc::from),
-                    declared: fold::digest_of_declared(&own),
+                    declared: fold::digest_of_declared(&declared.fields.of_part(part)),
                 });
             }
         }

@@ -18,6 +18,7 @@ pub mod secret;
 pub mod spec;
 pub mod twins;
 pub mod write;
+pub mod written;
 
 pub mod access_key;
 pub mod attribute;
@@ -52,6 +53,8 @@ pub use write::Action;
 pub use write::Answer;
 pub use write::Item;
 pub use write::Write;
+pub use written::Fields;
+pub use written::Written;
 
 /// Every kind the daemon manages, in the order in which they are created.
 pub const ALL: &[&dyn Kind] = &[

@@ -50,6 +50,8 @@ pub fn run(config: &Config, args: &ValidateArgs) -> anyhow::Result<Exit> {
     let mut projects: Vec<(String, Loader)> = config.projects.iter().map(loader).collect();
     let report = validate(&mut projects);
     report.write(args.output, &mut output::stdout())?;
+    // The process ends here: giving back what a hundred thousand resources hold, piece by piece, is a tenth of the time.
+    std::mem::forget(projects);
     Ok(report.exit())
 }
 

@@ -15,9 +15,11 @@ use crate::desired::yaml::Entry;
 use crate::desired::yaml::Node;
 use crate::desired::yaml::Value;
 use crate::desired::yaml::shown;
+use crate::resource::Document;
 use crate::resource::Key;
 use crate::resource::Kind;
 use crate::resource::Spec;
+use crate::resource::Written;
 use crate::resource::spec::Need;
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -76,9 +78,10 @@ impl FileReport {
         let Some(opaque) = opaque else { return };
         match content.and_then(|text| opaque.parse(&text)) {
             Ok(document) => {
-                let mut declared = Declared::clone(declared);
-                declared.fields.insert(named.field.to_owned(), document);
-                self.resources[named.resource] = Arc::new(declared);
+                let others = declared.fields.iter().filter(|(name, _)| *name != named.field);
+                let others = others.map(|(name, value)| (name, value.clone()));
+                let fields = others.chain([(named.field, document)]).collect();
+                self.resources[named.resource] = Arc::new(Declared { fields, ..Declared::clone(declared) });
             }
             Err(reason) => {
                 let is_named = reason.contains(&*named.path);
@@ -251,23 +254,26 @@ impl Checker<'_> {
             pen.error(begin, field.name, "is missing; the API refuses to create one without it");
         }
         let mut places: Vec<(&'static str, At)> = Vec::with_capacity(entries.len());
+        let mut fields = Document::new();
         let errors = pen.report.errors.count();
         for entry in entries {
-            places.extend(self.field(pen, kind, declared, entry));
+            places.extend(self.field(pen, kind, (declared, &mut fields), entry));
         }
         let place_of = |name: &str| places.iter().find(|(field, _)| *field == name).map_or(begin, |(_, at)| *at);
         if pen.report.errors.count() == errors {
-            for (field, message) in (spec.check)(&declared.fields) {
+            for (field, message) in (spec.check)(&fields) {
                 pen.error(place_of(field), field, message);
             }
-            (spec.complete)(&mut declared.fields);
+            (spec.complete)(&mut fields);
         }
         let in_files = spec.fields().filter(|(_, field)| field.is_in_a_file());
         let named = in_files.filter_map(|(_, field)| {
-            let path = declared.fields.get(field.name)?.as_str()?.into();
+            let path = fields.get(field.name)?.as_str()?.into();
             Some(Named { resource: pen.report.resources.len(), field: field.name, at: place_of(field.name), path })
         });
-        named.collect()
+        let named = named.collect();
+        declared.fields = Written::of(spec, fields);
+        named
     }
 
     /// Reads one, and returns its name, where it is one of the table's, and its place.
@@ -275,7 +281,7 @@ impl Checker<'_> {
         &self,
         pen: &mut Pen<'_>,
         kind: &'static dyn Kind,
-        declared: &mut Declared,
+        (declared, fields): (&mut Declared, &mut Document),
         entry: Entry,
     ) -> Option<(&'static str, At)> {
         let Entry { key, at, node } = entry;
@@ -290,7 +296,7 @@ impl Checker<'_> {
                 // `identity` has read them, and a reference in their place is still to be refused.
                 reader.refuse_reference(field.name, &node);
             } else if let Some(value) = reader.field(field.name, field, at, node) {
-                declared.fields.insert(key, value);
+                fields.insert(key, value);
             }
             return Some((field.name, at));
         }
@@ -439,7 +445,7 @@ tenants:
         let expected = [("permissions/doc.read", 3), ("roles/Editor", 6), ("roles/no/no", 10), ("roles/Viewer", 11)];
         let expected = expected.into_iter().chain([("tenants/acme", 14)]);
         assert_eq!(found, expected.map(|(key, line)| (key.to_owned(), line)).collect::<Vec<_>>());
-        let fields: Vec<_> = report.resources.iter().map(|r| Json::Object(r.fields.clone())).collect();
+        let fields: Vec<_> = report.resources.iter().map(|r| Json::Object(r.fields.to_document())).collect();
         assert_eq!(fields[0], json!({ "description": "" }));
         assert_eq!(fields[1], json!({ "permissionNames": ["a", "b"], "default": true }));
         assert_eq!(fields[2], json!({ "description": null }));
@@ -613,7 +619,7 @@ permissions: \"hunter2
         let windows = format!("\u{feff}{}", unix.replace('\n', "\r\n"));
 
         assert_eq!(report(&windows), report(unix));
-        assert_eq!(report(unix).resources[0].fields["description"], "one\ntwo\n");
+        assert_eq!(report(unix).resources[0].fields.to_document()["description"], "one\ntwo\n");
     }
 
     #[test]
@@ -625,7 +631,7 @@ permissions: \"hunter2
             ["a.yaml:4: tenants/a: customAttributes: manages nothing: attributes are managed one by one; \
               `null` clears all of them"]
         );
-        assert_eq!(report.resources[0].fields["customAttributes"], json!({}));
+        assert_eq!(report.resources[0].fields.to_document()["customAttributes"], json!({}));
     }
 
     #[test]

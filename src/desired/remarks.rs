@@ -10,8 +10,8 @@ use crate::desired::merge::Merged;
 use crate::desired::merge::about;
 use crate::desired::merge::at;
 use crate::desired::yaml::shown;
-use crate::resource::Document;
 use crate::resource::Field;
+use crate::resource::Fields;
 use crate::resource::Key;
 use crate::resource::Kind;
 use crate::resource::Shape;
@@ -84,7 +84,7 @@ fn blanks(one: &Declared, fields: &[&Field], warnings: &mut Findings) {
         let message = format!("its name {} {MESSAGE}", exact(&one.key.name));
         warnings.push(about(one, "", message));
     }
-    for (name, value) in &one.fields {
+    for (name, value) in one.fields.iter() {
         let Some(field) = fields.iter().find(|field| field.name == name) else { continue };
         let is_kept = matches!(field.shape, Shape::Json | Shape::Opaque(_) | Shape::Secret);
         if !is_kept && any_text(value, &has_outer_blank) {
@@ -130,7 +130,7 @@ fn any_domains(field: &Field) -> bool {
 }
 
 /// The domains that a resource claims.
-fn claims<'a>(fields: &[&'static Field], document: &'a Document, is_nested: bool, found: &mut Vec<Claim<'a>>) {
+fn claims<'a>(fields: &[&'static Field], document: &'a dyn Fields, is_nested: bool, found: &mut Vec<Claim<'a>>) {
     for field in fields {
         match (field.shape, document.get(field.name)) {
             (Shape::Set, Some(Value::Array(items))) if field.is_domains => {

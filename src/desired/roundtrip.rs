@@ -108,7 +108,7 @@ fn read(files: &[String]) -> Merged {
 fn written(merged: &Merged) -> BTreeMap<String, Value> {
     let resources = merged.desired.resources.values();
     let documents = resources.map(|one| {
-        let mut all = one.fields.clone();
+        let mut all = one.fields.to_document();
         let identity = if one.key.kind == "tenants" { "id" } else { "name" };
         all.insert(identity.to_owned(), json!(&*one.key.name));
         if let Some(tenant) = &one.key.tenant {

@@ -7,6 +7,7 @@ use crate::plan::Hold;
 use crate::plan::Inputs;
 use crate::plan::compare::item_path;
 use crate::resource::Document;
+use crate::resource::Fields;
 use crate::resource::Key;
 use crate::resource::Part;
 use crate::resource::Shape;
@@ -213,7 +214,7 @@ enum Leaf {
 }
 
 /// What a part declares, for the state to know once it is in force: every path with its value.
-pub fn declared_values(part: &'static Part, declared: &Document) -> Vec<(String, Value)> {
+pub fn declared_values(part: &'static Part, declared: &dyn Fields) -> Vec<(String, Value)> {
     let value = |(path, leaf)| match leaf {
         Leaf::Value(value) => (path, value),
         Leaf::List | Leaf::Item { .. } => (path, DECLARED),
@@ -221,7 +222,7 @@ pub fn declared_values(part: &'static Part, declared: &Document) -> Vec<(String,
     leaves(part, declared, None).into_iter().map(value).collect()
 }
 
-fn leaves(part: &'static Part, declared: &Document, live: Option<&Document>) -> Vec<(String, Leaf)> {
+fn leaves(part: &'static Part, declared: &dyn Fields, live: Option<&Document>) -> Vec<(String, Leaf)> {
     let mut found = Vec::new();
     for field in part.fields {
         let Some(value) = declared.get(field.name) else { continue };
@@ -279,29 +280,22 @@ fn same_item<'a>(key: &[&str], item: &Value, list: Option<&'a Value>) -> Option<
 
 /// The declaration without what is left as it is: a write that is built on it carries what is live there.
 pub fn without(parts: &'static [Part], declared: &Declared, live: &Document, left: &Drift) -> Arc<Declared> {
-    let mut fields = declared.fields.clone();
-    for field in parts.iter().flat_map(|part| part.fields) {
-        take_out(&mut fields, field.name, field.name, field.shape, live.get(field.name), &left.fields);
-    }
-    Arc::new(Declared { fields, ..declared.clone() })
+    let shape = |name: &str| parts.iter().flat_map(|part| part.fields).find(|field| field.name == name);
+    let kept = declared.fields.iter().filter_map(|(name, value)| {
+        let mut value = value.clone();
+        let is_left =
+            shape(name).is_some_and(|field| take_out(&mut value, name, field.shape, live.get(name), &left.fields));
+        (!is_left).then_some((name, value))
+    });
+    Arc::new(Declared { fields: kept.collect(), ..declared.clone() })
 }
 
-/// Takes the value of this name out, or what of it is `left`.
-fn take_out(
-    wanted: &mut Document,
-    name: &str,
-    path: &str,
-    shape: Shape,
-    live: Option<&Value>,
-    left: &BTreeSet<String>,
-) {
-    let Some(value) = wanted.get_mut(name) else { return };
+/// Takes out of a value what of it is `left`, and says whether that is all of it.
+fn take_out(value: &mut Value, path: &str, shape: Shape, live: Option<&Value>, left: &BTreeSet<String>) -> bool {
     let was_empty = is_zero(value);
     take_out_inside(path, shape, value, live, left);
     // All of it is gone on the other side: sent empty, it would come back.
-    if left.contains(path) || live.is_none() && !was_empty && is_zero(value) {
-        wanted.remove(name);
-    }
+    left.contains(path) || live.is_none() && !was_empty && is_zero(value)
 }
 
 fn take_out_inside(path: &str, shape: Shape, value: &mut Value, live: Option<&Value>, left: &BTreeSet<String>) {
@@ -310,16 +304,17 @@ fn take_out_inside(path: &str, shape: Shape, value: &mut Value, live: Option<&Va
             wanted.retain(|name, _| !left.contains(&format!("{path}.{name}")));
         }
         (Shape::Map(shape), Value::Object(wanted)) => {
-            for name in wanted.keys().cloned().collect::<Vec<_>>() {
-                let live = live.and_then(|live| live.get(&name));
-                take_out(wanted, &name, &format!("{path}.{name}"), *shape, live, left);
-            }
+            wanted.retain(|name, value| {
+                let live = live.and_then(|live| live.get(name));
+                !take_out(value, &format!("{path}.{name}"), *shape, live, left)
+            });
         }
         (Shape::Object(fields), Value::Object(wanted)) => {
-            for field in fields {
-                let live = live.and_then(|live| live.get(field.name));
-                take_out(wanted, field.name, &format!("{path}.{}", field.name), field.shape, live, left);
-            }
+            wanted.retain(|name, value| {
+                let Some(field) = fields.iter().find(|field| field.name == name) else { return true };
+                let live = live.and_then(|live| live.get(name));
+                !take_out(value, &format!("{path}.{name}"), field.shape, live, left)
+            });
         }
         (Shape::Items { key, fields, .. }, Value::Array(wanted)) => {
             let is_left =

@@ -221,7 +221,7 @@ fn held(plan: &Plan, name: &str) -> Option<Hold> {
 fn declared(key: Key, fields: Value) -> Declared {
     Declared {
         key,
-        fields: document(fields),
+        fields: document(fields).into(),
         protected: None,
         renamed_from: None,
         cascade_delete: None,

@@ -133,6 +133,6 @@ fn lets_go(
     part: &'static str,
 ) -> bool {
     let mut after = document.clone();
-    after.extend(declared.fields.clone());
+    after.extend(declared.fields.to_document());
     !kind.references(key, &after, Some(part)).contains(named)
 }

@@ -68,7 +68,7 @@ pub fn is_part_that_was_never_sent(
     let of_field = |field: &&Field| change.path.starts_with(field.name) && declared.fields.contains_key(field.name);
     part.name != MAIN
         && part.fields.iter().find(of_field).is_some_and(|field| {
-            let value = folded(field.shape, &declared.fields[field.name]);
+            let value = declared.fields.get(field.name).map_or(Value::Null, |value| folded(field.shape, value));
             sent(&declared.key, field.name, &value) == Sent::Unknown
         })
 }
@@ -156,9 +156,7 @@ pub struct Afresh {
 /// tells is left as the plan found it.
 pub fn afresh(kind: &dyn Kind, part: &'static Part, task: &Task, live: &Document) -> Option<Afresh> {
     let whole = task.declared.as_deref()?;
-    let fields = whole.fields.iter().filter(|(name, _)| part.fields.iter().any(|field| field.name == **name));
-    let fields = fields.map(|(name, value)| (name.clone(), value.clone())).collect();
-    let own = Declared { fields, ..whole.clone() };
+    let own = Declared { fields: whole.fields.of_part(part), ..whole.clone() };
     let is_planned = |path: &str| task.fields.iter().any(|change| is_at(&change.path, path));
     let memory = |path: &str| if is_planned(path) { Sent::Different } else { Sent::Same };
     let reading =

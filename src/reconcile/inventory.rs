@@ -267,7 +267,7 @@ mod tests {
         let role = |name: &str| Key::new("roles", name);
         let declared = |key: &Key| Declared {
             key: key.clone(),
-            fields: serde_json::Map::new(),
+            fields: resource::Written::default(),
             protected: None,
             renamed_from: None,
             cascade_delete: None,

@@ -1,6 +1,7 @@
 //! `fgaSchema`: which types and relations the fine-grained authorization of the project knows. One text.
 
 use super::Document;
+use super::Fields;
 use super::kind::Kind;
 use super::kind::Preview;
 use super::kind::single;
@@ -73,7 +74,7 @@ impl Kind for FgaSchema {
     }
 
     /// Types and relations that the project has and this text has not: what they hold goes with them.
-    async fn preview(&self, client: &Client, live: &Document, declared: &Document) -> Result<Preview, Error> {
+    async fn preview(&self, client: &Client, live: &Document, declared: &dyn Fields) -> Result<Preview, Error> {
         let dsl = text(declared);
         if dsl.trim().is_empty() {
             // There is no dry run of a delete: everything goes.
@@ -119,7 +120,7 @@ impl Kind for FgaSchema {
     }
 }
 
-fn text(document: &Document) -> &str {
+fn text(document: &dyn Fields) -> &str {
     document.get("file").and_then(Value::as_str).unwrap_or_default()
 }
 

@@ -3,6 +3,7 @@
 //! one.
 
 use super::Document;
+use super::Written;
 use super::spec::Back;
 use super::spec::Field;
 use super::spec::Read;
@@ -91,8 +92,8 @@ pub fn digest(spec: &Spec, live: &Document) -> u64 {
     hash(&canonical)
 }
 
-/// Tells declared documents apart, which are canonical already.
-pub fn digest_of_declared(declared: &Document) -> u64 {
+/// Tells apart what is declared, which is canonical already.
+pub fn digest_of_declared(declared: &Written) -> u64 {
     let mut hasher = DefaultHasher::new();
     serde_json::to_string(declared).unwrap_or_default().hash(&mut hasher);
     hasher.finish()

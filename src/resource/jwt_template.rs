@@ -1,6 +1,7 @@
 //! `jwtTemplates`: what the tokens of the project carry.
 
 use super::Document;
+use super::Fields;
 use super::kind::Kind;
 use super::kind::Preview;
 use super::kind::creating;
@@ -83,7 +84,7 @@ impl Kind for JwtTemplates {
     }
 
     /// Descope says what is wrong with the claims without taking them.
-    async fn preview(&self, client: &Client, live: &Document, declared: &Document) -> Result<Preview, Error> {
+    async fn preview(&self, client: &Client, live: &Document, declared: &dyn Fields) -> Result<Preview, Error> {
         let Some(template @ Value::Object(_)) = declared.get("template") else { return Ok(Preview::default()) };
         let id = live.get("id").cloned().unwrap_or_else(|| "".into());
         let call = Call::object(route!(POST "/v1/mgmt/jwt/templates/validate"));

@@ -1,6 +1,7 @@
 //! What a kind does beside its table: which calls observe it, and which call writes what.
 
 use super::Document;
+use super::Fields;
 use super::Key;
 use super::fold;
 use super::form;
@@ -116,7 +117,7 @@ pub trait Kind: Send + Sync {
 
     /// What would become of a change that no comparison shows, where the API can tell without making it. Asked before it is
     /// planned, with what is live and what the files write.
-    async fn preview(&self, _client: &Client, _live: &Document, _declared: &Document) -> Result<Preview, Error> {
+    async fn preview(&self, _client: &Client, _live: &Document, _declared: &dyn Fields) -> Result<Preview, Error> {
         Ok(Preview::default())
     }
 
@@ -143,7 +144,7 @@ pub trait Kind: Send + Sync {
 
     /// What a declared or live document refers to with the calls of a part, or with all: those are created before it and
     /// deleted after it.
-    fn references(&self, key: &Key, document: &Document, part: Option<&str>) -> Vec<Key> {
+    fn references(&self, key: &Key, document: &dyn Fields, part: Option<&str>) -> Vec<Key> {
         refer::references(self.spec(), key, document, part)
     }
 

@@ -1,6 +1,7 @@
 //! Where documents name other resources: for the order of a plan, for warnings, and for what a rename changes.
 
 use super::Document;
+use super::Fields;
 use super::Key;
 use super::spec::Field;
 use super::spec::InTenant;
@@ -35,7 +36,7 @@ impl Named<'_> {
 }
 
 /// What a declared or live document refers to, with the calls of one part or of all. Where it lives is among it.
-pub fn named<'a>(spec: &Spec, key: &'a Key, document: &'a Document, part: Option<&str>) -> Vec<Named<'a>> {
+pub fn named<'a>(spec: &Spec, key: &'a Key, document: &'a dyn Fields, part: Option<&str>) -> Vec<Named<'a>> {
     let mut found = Vec::new();
     for part in spec.parts.iter().filter(|each| part.is_none_or(|name| name == each.name)) {
         for field in part.fields.iter().filter(|field| may_name(field.shape)) {
@@ -65,7 +66,7 @@ fn may_name(shape: Shape) -> bool {
 }
 
 /// The same as keys. A name that may mean two gives both; what nobody creates or deletes needs no order.
-pub fn references(spec: &Spec, key: &Key, document: &Document, part: Option<&str>) -> Vec<Key> {
+pub fn references(spec: &Spec, key: &Key, document: &dyn Fields, part: Option<&str>) -> Vec<Key> {
     let named = named(spec, key, document, part);
     let is_main = part.is_none_or(|part| part == spec.main().name);
     named.iter().flat_map(Named::keys).chain(key.home().filter(|_| is_main)).collect()
@@ -126,7 +127,7 @@ fn collect<'a>(
     top: &'static str,
     field: &'static Field,
     value: &'a Value,
-    beside: &'a Document,
+    beside: &'a dyn Fields,
     key: &'a Key,
     found: &mut Vec<Named<'a>>,
 ) {
@@ -161,7 +162,7 @@ fn collect<'a>(
     }
 }
 
-fn tenant<'a>(to: To, key: &'a Key, beside: &'a Document) -> Option<&'a str> {
+fn tenant<'a>(to: To, key: &'a Key, beside: &'a dyn Fields) -> Option<&'a str> {
     match to.tenant {
         InTenant::No => None,
         InTenant::Own => key.as_tenant().or(key.tenant.as_ref()).map(|tenant| &**tenant),

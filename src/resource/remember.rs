@@ -1,6 +1,7 @@
 //! What has to be remembered of a call, for no answer tells it: by path, in the form that is fingerprinted.
 
-use super::Document;
+use super::Fields;
+use super::Written;
 use super::fold::folded;
 use super::secret;
 use super::secret::item_id;
@@ -15,7 +16,7 @@ use std::collections::BTreeSet;
 
 /// What a call that carried this body made of fields that may not be read back. Secrets are none of them: what is in the
 /// body is a reference.
-pub fn sent(fields: &'static [Field], body: &Document, is_creation: bool) -> Vec<(Cow<'static, str>, Value)> {
+pub fn sent(fields: &'static [Field], body: &dyn Fields, is_creation: bool) -> Vec<(Cow<'static, str>, Value)> {
     let mut found = Vec::new();
     for field in fields.iter().filter(|field| !matches!(field.shape, Shape::Secret)) {
         // What can be set only by the create, and was not, is known to be empty.
@@ -30,8 +31,8 @@ pub fn sent(fields: &'static [Field], body: &Document, is_creation: bool) -> Vec
 }
 
 /// The paths of which something may be remembered for as long as this is declared.
-pub fn declared(spec: &Spec, declared: &Document) -> BTreeSet<String> {
-    let mut paths: BTreeSet<String> = declared.keys().cloned().collect();
+pub fn declared(spec: &Spec, declared: &Written) -> BTreeSet<String> {
+    let mut paths: BTreeSet<String> = declared.iter().map(|(name, _)| name.to_owned()).collect();
     for part in spec.parts {
         paths.extend(sent(part.fields, declared, false).into_iter().map(|(path, _)| path.into_owned()));
         paths.extend(secret::places(part.fields.iter(), declared).into_iter().map(|place| place.path));

@@ -2,6 +2,7 @@
 
 use super::Document;
 use super::Field;
+use super::Fields;
 use super::Part;
 use super::Shape;
 use super::fold::is_zero;
@@ -157,7 +158,7 @@ fn entries(value: &Value) -> BTreeSet<&str> {
 
 /// What is bad about making of this live document what the YAML writes of these parts. Without a live one: about creating
 /// it.
-pub fn risks(parts: &[&'static Part], declared: &Document, live: Option<&Document>) -> Vec<(Harm, String)> {
+pub fn risks(parts: &[&'static Part], declared: &dyn Fields, live: Option<&Document>) -> Vec<(Harm, String)> {
     let mut found = Vec::new();
     for part in parts {
         let from = |field: &Field| live.and_then(|live| live.get(field.name));

@@ -4,6 +4,7 @@
 //! one call; nothing keeps it.
 
 use super::Document;
+use super::Fields;
 use super::spec::Back;
 use super::spec::Field;
 use super::spec::Omit;
@@ -25,7 +26,7 @@ pub struct Place {
 }
 
 /// Every secret that the document refers to.
-pub fn places<'f>(fields: impl Iterator<Item = &'f Field>, document: &Document) -> Vec<Place> {
+pub fn places<'f>(fields: impl Iterator<Item = &'f Field>, document: &dyn Fields) -> Vec<Place> {
     let mut found = Vec::new();
     for field in fields {
         if let Some(value) = document.get(field.name) {

@@ -1,12 +1,13 @@
 //! One value that several calls of a resource write: each has to carry the same.
 
 use super::Document;
+use super::Fields;
 use super::spec::Field;
 use super::spec::Shape;
 use serde_json::Value;
 
 /// Puts what is declared elsewhere in the place of what a body carries along. What it declares itself stays.
-pub fn carry(fields: &'static [Field], declared: &Document, body: &mut Document) {
+pub fn carry(fields: &'static [Field], declared: &dyn Fields, body: &mut Document) {
     for field in fields {
         if let Some(value) = body.get_mut(field.name) {
             inside(field.shape, declared, declared.get(field.name), value);
@@ -14,7 +15,7 @@ pub fn carry(fields: &'static [Field], declared: &Document, body: &mut Document)
     }
 }
 
-fn inside(shape: Shape, declared: &Document, own: Option<&Value>, body: &mut Value) {
+fn inside(shape: Shape, declared: &dyn Fields, own: Option<&Value>, body: &mut Value) {
     match (shape, body) {
         (Shape::Object(fields), Value::Object(body)) => {
             for field in fields {
@@ -41,7 +42,7 @@ fn inside(shape: Shape, declared: &Document, own: Option<&Value>, body: &mut Val
 }
 
 /// What is declared at a path, of a list the first that has it.
-pub fn at<'a>(declared: &'a Document, path: &str) -> Option<&'a Value> {
+pub fn at<'a>(declared: &'a dyn Fields, path: &str) -> Option<&'a Value> {
     let (first, rest) = path.split_once('.').map_or((path, None), |(first, rest)| (first, Some(rest)));
     let value = declared.get(first.trim_end_matches("[]"))?;
     match (value, rest) {

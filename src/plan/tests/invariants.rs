@@ -259,7 +259,9 @@ impl Moved {
             Self::Wishes => {
                 for declared in drawn.desired.resources.values_mut().filter(|declared| is_described(declared.key.kind))
                 {
-                    Arc::make_mut(declared).fields.insert("description".to_owned(), json!("moved"));
+                    let mut fields = declared.fields.to_document();
+                    fields.insert("description".to_owned(), json!("moved"));
+                    Arc::make_mut(declared).fields = fields.into();
                 }
             }
             Self::Losses => {

@@ -79,7 +79,7 @@ impl Kind for Samples {
 
 fn sample(fields: Value) -> Declared {
     let place = Place { file: "a.yaml".into(), line: 1, column: 1 };
-    Declared { fields: document(fields), ..Declared::new(Key::new("samples", "a"), place) }
+    Declared { fields: document(fields).into(), ..Declared::new(Key::new("samples", "a"), place) }
 }
 
 /// What differs, and which secrets were asked for.

@@ -269,7 +269,7 @@ impl Drawn {
     pub fn referrers(&self, gone: &Key) -> Referrers {
         let mut found = Referrers::default();
         for declared in self.desired.resources.values() {
-            let all = names(&declared.key, &declared.fields);
+            let all = names(&declared.key, &declared.fields.to_document());
             let is_meant =
                 |(_, key): &(&'static str, Key)| (key.kind, &key.name) == (gone.kind, &gone.name) && key != gone;
             if !all.iter().any(|(_, key)| key == gone) {
@@ -295,7 +295,7 @@ impl Drawn {
                     continue;
                 };
                 let mut after = document.clone();
-                after.extend(declared.fields.clone());
+                after.extend(declared.fields.to_document());
                 if found.declared.contains(&declared.key) {
                 } else if names(key, &after).iter().any(|(_, named)| named == gone) {
                     found.undeclared.insert(declared.key.clone());

@@ -28,7 +28,7 @@ proptest! {
 
         for (key, document) in &before.live {
             let after = world.live.get(key).expect("upsert-only deletes nothing");
-            let fields = desired.resources.get(key).map(|declared| declared.fields.clone()).unwrap_or_default();
+            let fields = desired.resources.get(key).map(|declared| declared.fields.to_document()).unwrap_or_default();
             for (name, value) in document.iter().filter(|(name, _)| !fields.contains_key(*name)) {
                 prop_assert_eq!(after.get(name), Some(value), "{} {}", key, name);
             }

@@ -353,8 +353,11 @@ fn a_checkout_under_way_is_never_taken_for_a_revision() {
             assert_ne!(load.result, LoadResult::Invalid, "{:?}", load.errors);
             let Some(desired) = &load.desired else { continue };
             assert_eq!(desired.resources.len(), FILES);
-            let mut letters: Vec<_> =
-                desired.resources.values().map(|role| role.fields["description"].as_str().unwrap()).collect();
+            let mut letters: Vec<_> = desired
+                .resources
+                .values()
+                .map(|role| role.fields.get("description").unwrap().as_str().unwrap())
+                .collect();
             letters.dedup();
             assert_eq!(letters.len(), 1, "a mixed tree");
             let entry = seen.entry(letters[0].to_owned()).or_insert((0, load.revision.clone()));
@@ -579,7 +582,7 @@ fn a_label_agrees_with_git_status_in_every_sort_of_repository() {
 /// The one flow that is declared, as it was loaded.
 fn flow(load: &Load) -> serde_json::Value {
     let desired = load.desired.as_ref().unwrap();
-    desired.resources[&crate::resource::Key::new("flows", "f")].fields["file"].clone()
+    desired.resources[&crate::resource::Key::new("flows", "f")].fields.get("file").cloned().unwrap()
 }
 
 #[test]
@@ -598,8 +601,11 @@ fn a_file_that_is_named_is_part_of_the_revision() {
         "{:?}",
         first.errors
     );
-    let schema =
-        first.desired.as_ref().unwrap().resources[&crate::resource::Key::only("fgaSchema")].fields["file"].clone();
+    let schema = first.desired.as_ref().unwrap().resources[&crate::resource::Key::only("fgaSchema")]
+        .fields
+        .get("file")
+        .cloned()
+        .unwrap();
     assert_eq!(schema, "model AuthZ 1.0\ntype user\n");
     assert_eq!(loader.load().result, LoadResult::Unchanged);
 
