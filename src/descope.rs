@@ -13,7 +13,6 @@ use crate::telemetry::redact::Redactor;
 use crate::telemetry::status::LimiterStatus;
 use reqwest::Method;
 use secrecy::SecretString;
-use serde_json::Value;
 use std::fmt;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -33,6 +32,8 @@ mod blame;
 pub mod call;
 pub mod error;
 mod license;
+mod listed;
+mod packed;
 mod rate_headers;
 pub mod retry_after;
 #[cfg(test)]
@@ -45,7 +46,9 @@ pub use call::Call;
 pub use call::Document;
 pub use call::Name;
 pub use error::Error;
+pub use packed::Packed;
 
+use answer::Answer;
 use attempt::Attempt;
 use blame::Blame;
 use call::Form;
@@ -196,7 +199,7 @@ impl Client {
 
     /// Makes a call that changes nothing. The answer is of the documented form.
     pub async fn read(&self, call: &Call) -> Result<Document, Error> {
-        self.send(call).await
+        object(call, self.send(call).await?)
     }
 
     /// Has the counters of these calls at 0 before the first of them: one that appears with its first increase hides that
@@ -217,22 +220,29 @@ impl Client {
     /// was sent; the error of the last attempt tells whether that [may have taken
     /// effect](Error::may_have_taken_effect). The answer may be empty.
     pub async fn write(&self, call: &Call) -> Result<Document, Error> {
-        self.send(call).await
+        object(call, self.send(call).await?)
     }
 
     /// The items of a list call. An answer without them is an error, never an empty list.
-    pub async fn list(&self, call: &Call) -> Result<Vec<Document>, Error> {
+    pub async fn list(&self, call: &Call) -> Result<Vec<Packed>, Error> {
         let operation = call.operation();
-        let Form::List { key, .. } = call.form() else {
+        if !matches!(call.form(), Form::List { .. }) {
             return Err(Error::Unsendable { operation, what: "it lists nothing".to_owned() });
-        };
-        let objects =
-            |list| if let Value::Array(items) = list { items.into_iter().map(object).collect() } else { None };
-        let items: Option<Vec<_>> = self.read(call).await?.remove(key).and_then(objects);
-        items.ok_or_else(|| Error::Undocumented { operation, what: format!("no list `{key}`") })
+        }
+        match self.send(call).await? {
+            Answer::List(items) => Ok(items),
+            Answer::Object(_) => Err(Error::Undocumented { operation, what: "no list".to_owned() }),
+        }
     }
 
-    async fn send(&self, call: &Call) -> Result<Document, Error> {
+    /// The same as documents, for few.
+    pub async fn documents(&self, call: &Call) -> Result<Vec<Document>, Error> {
+        let items = self.list(call).await?;
+        let documents: Option<Vec<Document>> = items.iter().map(Packed::read).collect();
+        documents.ok_or_else(|| Error::Undocumented { operation: call.operation(), what: "not JSON".to_owned() })
+    }
+
+    async fn send(&self, call: &Call) -> Result<Answer, Error> {
         let Shared { settings, metrics, shutdown, .. } = &*self.shared;
         if let Some(calls) = &self.calls {
             calls.fetch_add(1, Ordering::Relaxed);
@@ -244,7 +254,7 @@ impl Client {
         let mut unclear = None;
         loop {
             let error = match self.attempt(call).await {
-                Attempt::Answered(document) => return Ok(document),
+                Attempt::Answered(answer) => return Ok(answer),
                 Attempt::Throttled => {
                     count("throttled");
                     continue;
@@ -286,8 +296,11 @@ impl fmt::Debug for Client {
     }
 }
 
-fn object(item: Value) -> Option<Document> {
-    if let Value::Object(object) = item { Some(object) } else { None }
+fn object(call: &Call, answer: Answer) -> Result<Document, Error> {
+    match answer {
+        Answer::Object(document) => Ok(document),
+        Answer::List(_) => Err(Error::Unsendable { operation: call.operation(), what: "it is a list".to_owned() }),
+    }
 }
 
 #[cfg(test)]

@@ -6,8 +6,10 @@ use crate::descope::Client;
 use crate::desired::Declared;
 use crate::desired::Desired;
 use crate::resource::Document;
+use crate::resource::Documents;
 use crate::resource::Key;
 use crate::resource::Kind;
+use crate::resource::Packed;
 use crate::resource::Part;
 use crate::resource::fold;
 use crate::resource::form;
@@ -35,7 +37,7 @@ pub struct Observed {
     /// When the first question was asked; what was written after that is not covered.
     pub began: Instant,
     /// The documents of each kind that was asked for, or why they could not be had.
-    pub kinds: BTreeMap<&'static str, Result<Vec<Document>, descope::Error>>,
+    pub kinds: BTreeMap<&'static str, Result<Documents, descope::Error>>,
     /// Parts that were not read yet, and why they could not be, where that was tried.
     pub unread: BTreeMap<(Key, &'static str), Option<String>>,
 }
@@ -58,17 +60,17 @@ pub async fn fetch(
 }
 
 /// Every live resource of a kind, as far as it can be seen.
-pub async fn all(client: &Client, kind: &'static dyn Kind, names: &[Key]) -> Result<Vec<Document>, descope::Error> {
+pub async fn all(client: &Client, kind: &'static dyn Kind, names: &[Key]) -> Result<Documents, descope::Error> {
     let main = kind.spec().main();
     if main.read != Read::ByName {
         return kind.list(client).await;
     }
     let mut found = Vec::new();
     for key in names {
-        found.extend(kind.read(client, main, key, None).await?);
+        found.extend(kind.read(client, main, key, None).await?.map(|document| Packed::of(&document)));
     }
     let undocumented = |what| descope::Error::Undocumented { operation: kind.name(), what };
-    form::sift(kind.spec(), found).map_err(undocumented)
+    form::sift(kind.spec(), found, |live| kind.key(live)).map_err(undocumented)
 }
 
 /// Reads of parts that are under way at a time.
@@ -102,16 +104,27 @@ fn put_beside(desired: &Desired, observed: &mut Observed, deep: &Deep) {
     for (name, documents) in &mut observed.kinds {
         let (Some(kind), Ok(documents)) = (crate::resource::kind(name), documents) else { continue };
         let parts: Vec<&'static Part> = parts_read_apart(kind).collect();
-        for document in documents.iter_mut().filter(|_| !parts.is_empty()) {
-            let Some(key) = kind.key(document) else { continue };
-            let Some(declared) = desired.resources.get(&key) else { continue };
-            for part in parts.iter().filter(|part| is_declared(declared, part)) {
-                match deep.kept(&key, part.name) {
-                    Some(fields) => document.extend(fields),
-                    None => drop(observed.unread.insert((key.clone(), part.name), deep.reason(&key, part.name))),
+        let declared_parts = |key: &Key| {
+            let declared = desired.resources.get(key);
+            parts.iter().filter(move |part| declared.is_some_and(|declared| is_declared(declared, part)))
+        };
+        documents.change(
+            kind,
+            |key| declared_parts(key).next().is_some(),
+            |key, document| {
+                let mut is_changed = false;
+                for part in declared_parts(key) {
+                    match deep.kept(key, part.name) {
+                        Some(fields) => {
+                            document.extend(fields);
+                            is_changed = true;
+                        }
+                        None => drop(observed.unread.insert((key.clone(), part.name), deep.reason(key, part.name))),
+                    }
                 }
-            }
-        }
+                is_changed
+            },
+        );
     }
 }
 
@@ -155,14 +168,17 @@ fn wanted(desired: &Desired, observed: &Observed) -> Vec<Wanted> {
     for (name, documents) in &observed.kinds {
         let (Some(kind), Ok(documents)) = (crate::resource::kind(name), documents) else { continue };
         let parts: Vec<&'static Part> = parts_read_apart(kind).collect();
-        for document in documents.iter().filter(|_| !parts.is_empty()) {
-            let Some(key) = kind.key(document) else { continue };
-            let Some(declared) = desired.resources.get(&key) else { continue };
+        let is_apart = |key: &Key| {
+            let declared = desired.resources.get(key);
+            declared.is_some_and(|declared| parts.iter().any(|part| is_declared(declared, part)))
+        };
+        for (key, document) in documents.of(is_apart) {
+            let Some(declared) = desired.resources.get(key) else { continue };
             for part in parts.iter().filter(|part| is_declared(declared, part)) {
                 wanted.push(Wanted {
                     key: key.clone(),
                     part,
-                    id: kind.server_id(document).map(Arc::from),
+                    id: kind.server_id(&document).map(Arc::from),
                     declared: fold::digest_of_declared(&declared.fields.of_part(part)),
                 });
             }

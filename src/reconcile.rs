@@ -643,10 +643,9 @@ impl Reconciler {
         let kinds: BTreeSet<&str> = keys.keys().map(|key| key.kind).collect();
         for kind in kinds.into_iter().filter_map(resource::kind) {
             let Ok(documents) = kind.list(&self.assessor.client).await else { return false };
-            let shown: HashMap<Key, u64> = documents
-                .iter()
-                .filter_map(|document| Some((kind.key(document)?, plan::digest(kind, document))))
-                .collect();
+            let documents = documents.of(|key| keys.contains_key(key));
+            let shown: HashMap<&Key, u64> =
+                documents.map(|(key, document)| (key, plan::digest(kind, &document))).collect();
             let mut expected = keys.iter().filter(|(key, _)| key.kind == kind.name());
             if !expected.all(|(key, digest)| shown.get(key) == digest.as_ref()) {
                 return false;

@@ -4,6 +4,7 @@
 //! said in the table, once: the desired state is checked against it, the diff walks it, references and digests come from it.
 //! What differs between kinds in code is how to list them and which calls write them.
 
+pub mod documents;
 pub mod fold;
 pub mod form;
 pub mod key;
@@ -39,6 +40,8 @@ pub mod tenant;
 pub mod theme;
 
 pub use crate::descope::Document;
+pub use crate::descope::Packed;
+pub use documents::Documents;
 pub use key::Key;
 pub use kind::Kind;
 pub use opaque::Opaque;
@@ -163,7 +166,7 @@ mod tests {
             let item = json!({ "id": "x", "name": "x", "unknown": 1 });
             let script = Script::of([ok(&json!({ kind.name(): [item] }))]);
 
-            let found = kind.list(&script.client()).await.unwrap();
+            let found = kind.list(&script.client()).await.unwrap().all();
 
             assert_eq!(found, [document(item)]);
             assert_eq!(kind.key(&found[0]), Some(Key::new(kind.name(), "x")));
@@ -206,7 +209,7 @@ mod tests {
             (json!({ "mappings": null }), true),
             (json!({ "mappings": [{ "scope": "a", "claims": { "c": "1" } }] }), false),
         ] {
-            let found = kind.list(&Script::of([ok(&answer)]).client()).await.unwrap();
+            let found = kind.list(&Script::of([ok(&answer)]).client()).await.unwrap().all();
 
             assert_eq!(found.len(), 1);
             assert_eq!(kind.key(&found[0]), Some(Key::only("scopeClaimMapping")));

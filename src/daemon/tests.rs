@@ -10,8 +10,10 @@ use crate::plan::order::deletion;
 use crate::plan::render::HeldReport;
 use crate::queue::Verdict;
 use crate::reconcile::assess::Assessment;
+use crate::resource;
 use crate::resource::Action;
 use crate::resource::Document;
+use crate::resource::Documents;
 use crate::resource::Key;
 use crate::resource::MAIN;
 use crate::state::Intent;
@@ -94,7 +96,7 @@ async fn a_look_settles_only_calls_that_were_over_when_it_began() {
     let key = Key::new("roles", "a");
     let document = |name: &str| Document::from_iter([("name".to_owned(), Value::from(name))]);
     let found = |names: &[&str]| {
-        let documents = names.iter().map(|name| document(name)).collect();
+        let documents = Documents::of_kind(resource::kind("roles").unwrap(), names.iter().map(|name| document(name)));
         let observed = Observed {
             began: tokio::time::Instant::now(),
             kinds: BTreeMap::from([("roles", Ok(documents))]),

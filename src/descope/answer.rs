@@ -4,13 +4,19 @@ use super::Document;
 use super::Error;
 use super::call::Call;
 use super::call::Form;
+use super::listed::Outermost;
+use super::listed::Read;
+use super::listed::Who;
+use super::packed::Packed;
 use super::transport::Response;
 use crate::telemetry::line::is_unsafe;
 use crate::telemetry::redact::Redactor;
 use reqwest::header::CONTENT_TYPE;
 use reqwest::header::HeaderValue;
 use reqwest::header::LOCATION;
+use serde::de::DeserializeSeed;
 use serde_json::Value;
+use std::sync::Arc;
 
 /// Longer messages are cut: they go to logs and to the status.
 const LONGEST_MESSAGE: usize = 300;
@@ -24,8 +30,16 @@ const LONGEST_CODE: usize = 32;
 /// Parsing more than this would keep the other tasks of a thread waiting.
 const LARGE: usize = 1 << 20;
 
-/// The document of an answer that is not a 429.
-pub async fn read(call: &Call, project_id: &str, redactor: &Redactor, response: Response) -> Result<Document, Error> {
+/// A good answer.
+#[derive(Debug)]
+pub enum Answer {
+    Object(Document),
+    /// The items of a list.
+    List(Vec<Packed>),
+}
+
+/// What an answer that is not a 429 says.
+pub async fn read(call: &Call, project_id: &str, redactor: &Redactor, response: Response) -> Result<Answer, Error> {
     let operation = call.operation();
     let status = response.status;
     let undocumented = |what: String| Error::Undocumented { operation, what: clean(&what, LONGEST_MESSAGE, redactor) };
@@ -33,9 +47,9 @@ pub async fn read(call: &Call, project_id: &str, redactor: &Redactor, response: 
         200..=299 => {
             let (form, body) = (call.form(), response.body);
             let parsed = if body.len() < LARGE {
-                parse(form, &body)
+                parse(form, body)
             } else {
-                let parsing = tokio::task::spawn_blocking(move || parse(form, &body));
+                let parsing = tokio::task::spawn_blocking(move || parse(form, body));
                 parsing.await.unwrap_or_else(|_| Err("one that was not read to the end".to_owned()))
             };
             parsed.map_err(undocumented)
@@ -63,52 +77,58 @@ pub async fn read(call: &Call, project_id: &str, redactor: &Redactor, response: 
     }
 }
 
-/// The object, if it is of the form; otherwise what it is instead.
-fn parse(form: Form, body: &[u8]) -> Result<Document, String> {
+/// The answer, if it is of the form; otherwise what it is instead.
+fn parse(form: Form, body: Vec<u8>) -> Result<Answer, String> {
     if body.trim_ascii().is_empty() {
         return match form {
-            Form::Anything => Ok(Document::new()),
+            Form::Anything => Ok(Answer::Object(Document::new())),
             Form::Object | Form::List { .. } => Err("an empty body".to_owned()),
         };
     }
-    let document = match serde_json::from_slice(body) {
-        Ok(Value::Object(document)) => document,
-        Ok(Value::Array(_)) => return Err("a bare array".to_owned()),
-        Ok(Value::Null) => {
+    let key = if let Form::List { key, .. } = form { Some(key) } else { None };
+    let mut reader = serde_json::Deserializer::from_slice(&body);
+    let read = Outermost { key, body: &body }.deserialize(&mut reader).and_then(|read| reader.end().map(|()| read));
+    let (document, list) = match read {
+        Ok(Read::Object(document, list)) => (document, list),
+        Ok(Read::Array) => return Err("a bare array".to_owned()),
+        Ok(Read::Null) => {
             return Err(match form {
                 Form::List { key, .. } => format!("null {}", no_list(key)),
                 Form::Anything | Form::Object => "null".to_owned(),
             });
         }
-        Ok(Value::Bool(_) | Value::Number(_) | Value::String(_)) => return Err("a bare value".to_owned()),
-        Err(_) if is_page(body) => return Err("an HTML page".to_owned()),
+        Ok(Read::Value) => return Err("a bare value".to_owned()),
+        Err(_) if is_page(&body) => return Err("an HTML page".to_owned()),
         Err(_) => return Err("not JSON".to_owned()),
     };
     // An error that something on the way gave the wrong status.
     if let Some(code) = document.get("errorCode").and_then(Value::as_str).filter(|code| !code.is_empty()) {
         return Err(format!("error {code} with a status of success"));
     }
-    if let Form::List { key, identity, tenant } = form {
-        let Some(Value::Array(items)) = document.get(key) else {
-            return Err(match document.get(key) {
-                None if document.is_empty() => format!("{{}} {}", no_list(key)),
-                None => format!("an object {}", no_list(key)),
-                Some(Value::Null) => format!("`{key}: null`, {}", no_list(key)),
-                Some(_) => format!("`{key}` is no list"),
-            });
-        };
-        for (index, item) in items.iter().enumerate() {
-            let is_text = |v: &Value| v.as_str().is_some_and(|text| !text.is_empty());
-            if !item.get(identity).is_some_and(is_text) {
-                return Err(format!("item {index} of `{key}` without `{identity}`"));
-            }
-            let is_tenant = |v: &Value| v.is_string() || v.is_null();
-            if let Some(tenant) = tenant.filter(|tenant| !item.get(tenant).is_none_or(is_tenant)) {
-                return Err(format!("item {index} of `{key}` with an unreadable `{tenant}`"));
-            }
+    let Form::List { key, identity, tenant } = form else { return Ok(Answer::Object(document)) };
+    let Some(items) = list else {
+        return Err(match document.get(key) {
+            None if document.is_empty() => format!("{{}} {}", no_list(key)),
+            None => format!("an object {}", no_list(key)),
+            Some(Value::Null) => format!("`{key}: null`, {}", no_list(key)),
+            Some(_) => format!("`{key}` is no list"),
+        });
+    };
+    let body = Arc::new(body);
+    let mut packed = Vec::with_capacity(items.len());
+    for (index, at) in items.into_iter().enumerate() {
+        let item = Packed::part(&body, at);
+        let mut reader = serde_json::Deserializer::from_slice(item.text());
+        let who = Who { identity, tenant }.deserialize(&mut reader).unwrap_or_default();
+        if !who.has_identity {
+            return Err(format!("item {index} of `{key}` without `{identity}`"));
         }
+        if let Some(tenant) = tenant.filter(|_| who.has_odd_tenant) {
+            return Err(format!("item {index} of `{key}` with an unreadable `{tenant}`"));
+        }
+        packed.push(item);
     }
-    Ok(document)
+    Ok(Answer::List(packed))
 }
 
 /// An empty project is answered with an empty list: what lacks the list may as well be a broken answer, and taking it for
@@ -181,6 +201,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
     use secrecy::SecretString;
+    use serde_json::json;
 
     fn knowing(secret: &str) -> Redactor {
         let redactor = Redactor::new();
@@ -188,7 +209,7 @@ mod tests {
         redactor
     }
 
-    async fn answered(call: &Call, status: u16, body: &str) -> Result<Document, Error> {
+    async fn answered(call: &Call, status: u16, body: &str) -> Result<Answer, Error> {
         let response = Response { status, headers: reqwest::header::HeaderMap::new(), body: body.into() };
         read(call, "P2abc", &knowing("K2secret"), response).await
     }
@@ -276,7 +297,23 @@ mod tests {
 
         let found = answered(&list_tenants(), 200, &body).await.unwrap();
 
-        assert_eq!(found["tenants"].as_array().unwrap().len(), 100_000);
+        let Answer::List(found) = found else { panic!("no list") };
+        assert_eq!(found.len(), 100_000);
+        assert_eq!(found[99_999].read().unwrap()["name"], "Tenant 99999");
+    }
+
+    #[tokio::test]
+    async fn an_item_is_what_stands_there_however_it_is_written() {
+        for body in [
+            r#"{"total":2,"roles":[{"name":"é\u0061\"","x":{"y":[1,{}]}} , {"name":"b"}]}"#,
+            "\n{ \"roles\" : [\n {\"name\": \"é\\u0061\\\"\", \"x\": {\"y\":\t[1, {}]}},{\"name\":\"b\"}\n] , \"more\": null }\n",
+            r#"{"roles":[{"name":"old"}],"rol\u0065s":[{"name":"z","x":{"y":[1,{}]},"name":"é\u0061\""},{"name":"b"}]}"#,
+        ] {
+            let Ok(Answer::List(found)) = answered(&list_roles(), 200, body).await else { panic!("{body}") };
+
+            let found: Vec<Value> = found.iter().map(|item| Value::Object(item.read().unwrap())).collect();
+            assert_eq!(found, [json!({ "name": "éa\"", "x": { "y": [1, {}] } }), json!({ "name": "b" })], "{body}");
+        }
     }
 
     #[tokio::test]
@@ -334,7 +371,7 @@ mod tests {
             proptest::collection::vec(any::<u8>(), 0..64),
             "[\\[\\]{}:,\"a-z0-9 ]{0,64}".prop_map(String::into_bytes),
         ]) {
-            prop_assert!(parse(list_roles().form(), &body).is_err());
+            prop_assert!(parse(list_roles().form(), body).is_err());
         }
 
         #[test]

@@ -1,11 +1,11 @@
 //! One attempt of a call: permit, headers, send, report.
 
 use super::Client;
-use super::Document;
 use super::Error;
 use super::Settings;
 use super::Shared;
 use super::answer;
+use super::answer::Answer;
 use super::call::Call;
 use super::license;
 use super::rate_headers::quota;
@@ -32,7 +32,7 @@ const TOO_MANY_REQUESTS: u16 = 429;
 
 /// What came of one attempt.
 pub(super) enum Attempt {
-    Answered(Document),
+    Answered(Answer),
     Throttled,
     Failed(Error),
 }
@@ -80,7 +80,7 @@ impl Client {
             Ok(response) => {
                 let status = response.status;
                 match answer::read(call, &settings.project_id, &settings.redactor, response).await {
-                    Ok(document) => (status.to_string(), Attempt::Answered(document)),
+                    Ok(answer) => (status.to_string(), Attempt::Answered(answer)),
                     Err(error @ Error::Undocumented { .. }) if status < 300 => {
                         ("malformed".into(), Attempt::Failed(error))
                     }

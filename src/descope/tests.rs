@@ -38,11 +38,11 @@ fn gaps(script: &Script) -> Vec<f64> {
 async fn a_list_is_asked_for_with_key_project_and_tier() {
     let script = Script::of([roles()]);
 
-    let found = script.client().list(&list_roles()).await.unwrap();
+    let found = script.client().documents(&list_roles()).await.unwrap();
 
     assert_eq!(found, [document(json!({ "name": "Editor" }))]);
     let received = &script.received()[0];
-    assert_eq!((received.line.as_str(), &received.body), ("GET /v1/mgmt/role/all", &Value::Null));
+    assert_eq!((received.line.as_str(), &received.body), ("GET /v1/mgmt/role/all", &serde_json::Value::Null));
     assert_eq!(received.headers["authorization"], format!("Bearer P2abc:{KEY}").as_str());
     assert!(received.headers["authorization"].is_sensitive());
     assert_eq!(received.headers["content-type"], "application/json");

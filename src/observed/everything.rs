@@ -41,7 +41,8 @@ pub async fn everything(
     let elsewhere = kinds.iter().filter_map(|kind| resource::kind(kind.spec().named_in?.0));
     let elsewhere = elsewhere.filter(|kind| !has_name(kind.name()));
     let lists = observed::fetch(client, kinds.iter().copied().chain(elsewhere), &BTreeSet::new()).await;
-    let mut seen = Everything { kinds: lists.kinds, refused: BTreeMap::new() };
+    let kinds_seen = lists.kinds.into_iter().map(|(name, answer)| (name, answer.map(|documents| documents.all())));
+    let mut seen = Everything { kinds: kinds_seen.collect(), refused: BTreeMap::new() };
     for kind in kinds {
         let names =
             names_elsewhere(*kind, &seen).map(|names| names.iter().filter_map(|name| named(*kind, name)).collect());

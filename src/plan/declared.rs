@@ -35,7 +35,7 @@ fn waits_for_old_name(inputs: &Inputs<'_>, declared: &Declared, live: &Live<'_>,
     let key = &declared.key;
     let Some(name) = declared.renamed_from.clone() else { return false };
     let old = Key { name, ..key.clone() };
-    let is_there = live.get(&old).is_some() || live.get(key).is_some() || inputs.owned.contains_key(key);
+    let is_there = live.has(&old) || live.has(key) || inputs.owned.contains_key(key);
     if is_there || inputs.owned.get(&old).is_none_or(|ownership| !ownership.fresh) {
         return false;
     }
@@ -65,6 +65,7 @@ pub fn compare_one(
     }
     let old = renames.get(key);
     let document = live.get(old.unwrap_or(key));
+    let document = document.as_deref();
     if let Some(document) = document {
         if kind.is_builtin(document, inputs.builtin_roles) {
             plan.warnings.push(format!(
@@ -147,7 +148,7 @@ pub fn compare_one(
     let writes = write::writes(kind, declared, document, old, &fields, is_unlisted);
     // Live, or on its way: then the order of the plan sees to it.
     let is_declared = |key: &Key| live.is_observed(key.kind) && inputs.desired.resources.contains_key(key);
-    let will_be_there = |key: &Key| live.get(key).is_some() || is_declared(key);
+    let will_be_there = |key: &Key| live.has(key) || is_declared(key);
     let would_reset = write::unreadable_loss(declared, document, live.returned(key.kind), &writes, &fields);
     plan.changes.push(Change {
         completes,

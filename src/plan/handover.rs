@@ -38,7 +38,7 @@ pub fn arrange(plan: &mut Plan, live: &Live<'_>) {
     let mut holders: HashMap<Claim, &Key> = HashMap::new();
     let held = live.documents().filter(|(key, _)| kinds.contains(key.kind));
     for (key, document) in held {
-        holders.extend(claimed(key.kind, document).map(|claim| (claim, key)));
+        holders.extend(claimed(key.kind, &document).map(|claim| (claim, key)));
     }
     let bodies: HashMap<&Key, &Document> =
         plan.changes.iter().filter_map(|change| Some((&change.key, body(change)?))).collect();
@@ -57,7 +57,7 @@ pub fn arrange(plan: &mut Plan, live: &Live<'_>) {
         let obstacles = wanted.iter().filter_map(|claim| Some((claim, *holders.get(claim)?)));
         for (claim, holder) in obstacles.filter(|(_, holder)| **holder != change.key) {
             let Some(kind) = resource::kind(holder.kind) else { continue };
-            let seen = live.get(holder).map_or(0, |document| digest(kind, document));
+            let seen = live.get(holder).map_or(0, |document| digest(kind, &document));
             for task in change.tasks.iter_mut().filter(|task| task.slot.part == MAIN) {
                 task.cause = mixed(task.cause, &(holder, seen));
             }
@@ -112,7 +112,7 @@ fn note_referrers(changes: &mut [Change], live: &Live<'_>) {
     let mut referrers: HashMap<Key, BTreeSet<&Key>> = HashMap::new();
     for (key, document) in live.documents() {
         let Some(kind) = resource::kind(key.kind) else { continue };
-        for reference in kind.references(key, document, None).into_iter().filter(|to| deleted.contains(to)) {
+        for reference in kind.references(key, &*document, None).into_iter().filter(|to| deleted.contains(to)) {
             referrers.entry(reference).or_default().insert(key);
         }
     }

@@ -3,8 +3,10 @@
 use crate::plan::Inputs;
 use crate::resource;
 use crate::resource::Document;
+use crate::resource::Documents;
 use crate::resource::Key;
 use crate::resource::Kind;
+use crate::resource::Packed;
 use crate::resource::refer;
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -14,52 +16,77 @@ use std::collections::HashMap;
 /// The observed documents by key, their references already in the names that will hold once the renames are done.
 #[derive(Debug, Default)]
 pub struct Live<'a> {
-    pub(super) documents: HashMap<Key, Cow<'a, Document>>,
+    documents: HashMap<Key, Found<'a>>,
     pub(super) observed: BTreeSet<&'static str>,
     /// Names that more than one resource has, of which none is known to be meant, with the ids of all.
-    pub(super) ambiguous: BTreeMap<Key, BTreeSet<&'a str>>,
+    pub(super) ambiguous: BTreeMap<Key, BTreeSet<String>>,
     /// Of kinds that Descope knows by ids of its own: who bears which.
-    pub(super) bearers: HashMap<&'static str, HashMap<&'a str, Key>>,
+    pub(super) bearers: HashMap<&'static str, HashMap<String, Key>>,
     /// Fields that some document of the kind has: the API returns them.
     pub(super) returned: HashMap<&'static str, BTreeSet<&'static str>>,
 }
 
+/// A document.
+#[derive(Debug)]
+enum Found<'a> {
+    /// As it was observed.
+    Packed(&'a Packed),
+    /// With new names in what it refers to.
+    Renamed(Document),
+}
+
+impl Found<'_> {
+    fn read(&self) -> Option<Cow<'_, Document>> {
+        match self {
+            Self::Packed(packed) => packed.read().map(Cow::Owned),
+            Self::Renamed(document) => Some(Cow::Borrowed(document)),
+        }
+    }
+}
+
 impl<'a> Live<'a> {
-    pub(super) fn add(&mut self, kind: &'static dyn Kind, documents: &'a [Document], inputs: &Inputs<'_>) {
+    pub(super) fn add(&mut self, kind: &'static dyn Kind, documents: &'a Documents, inputs: &Inputs<'_>) {
         self.observed.insert(kind.name());
         if kind.spec().identity.server_id.is_some() {
             self.bearers.entry(kind.name()).or_default();
         }
         let fields = kind.spec().fields().map(|(_, field)| field.name);
-        let is_returned = |name: &&str| documents.iter().any(|document| document.contains_key(*name));
-        self.returned.insert(kind.name(), fields.filter(is_returned).collect());
+        self.returned.insert(kind.name(), fields.filter(|name| documents.shows(name)).collect());
+        if kind.spec().identity.server_id.is_some() {
+            return self.add_by_ids(kind, documents, inputs);
+        }
         self.documents.reserve(documents.len());
-        for document in documents {
-            let Some(key) = kind.key(document) else { continue };
-            if let Some(id) = kind.server_id(document) {
-                self.bearers.entry(key.kind).or_default().insert(id, key.clone());
+        self.documents.extend(documents.packed().map(|(key, packed)| (key.clone(), Found::Packed(packed))));
+    }
+
+    /// Of what Descope knows by ids of its own, two may bear one name.
+    fn add_by_ids(&mut self, kind: &'static dyn Kind, documents: &'a Documents, inputs: &Inputs<'_>) {
+        for (key, packed) in documents.packed() {
+            let Some(document) = packed.read() else { continue };
+            let id = kind.server_id(&document);
+            if let Some(id) = id {
+                self.bearers.entry(key.kind).or_default().insert(id.to_owned(), key.clone());
             }
             // Two of one name: the one that the YAML means is the one of the id that it says, and what it does not name any
             // more is what the state knows. The others are nobody's.
-            if let Some(other) = self.documents.get(&key) {
-                let wanted = match inputs.desired.resources.get(&key) {
+            if let Some(other) = self.get(key) {
+                let wanted = match inputs.desired.resources.get(key) {
                     Some(declared) => declared.id(kind.spec()),
-                    None => inputs.ids.get(&key).map(|id| &**id),
+                    None => inputs.ids.get(key).map(|id| &**id),
                 };
                 let is_it = |live: &Document| wanted.is_some() && kind.server_id(live) == wanted;
-                if !is_it(other) && !is_it(document) {
+                let is_other = is_it(&other);
+                let other = kind.server_id(&other).map(str::to_owned);
+                if !is_other && !is_it(&document) {
                     let ids = self.ambiguous.entry(key.clone()).or_default();
-                    if let Cow::Borrowed(other) = other {
-                        ids.extend(kind.server_id(other));
-                    }
-                    ids.extend(kind.server_id(document));
+                    ids.extend(other.into_iter().chain(id.map(str::to_owned)));
                 }
-                if !is_it(document) {
+                if !is_it(&document) {
                     continue;
                 }
-                self.ambiguous.remove(&key);
+                self.ambiguous.remove(key);
             }
-            self.documents.insert(key, Cow::Borrowed(document));
+            self.documents.insert(key.clone(), Found::Packed(packed));
         }
     }
 
@@ -69,13 +96,18 @@ impl<'a> Live<'a> {
     }
 
     /// The live document; `None` where there is none or its kind could not be observed.
-    pub fn get(&self, key: &Key) -> Option<&Document> {
-        self.documents.get(key).map(Cow::as_ref)
+    pub fn get(&self, key: &Key) -> Option<Cow<'_, Document>> {
+        self.documents.get(key)?.read()
+    }
+
+    /// Is it there?
+    pub fn has(&self, key: &Key) -> bool {
+        self.documents.contains_key(key)
     }
 
     /// All of them, in no order.
-    pub fn documents(&self) -> impl Iterator<Item = (&Key, &Document)> {
-        self.documents.iter().map(|(key, document)| (key, document.as_ref()))
+    pub fn documents(&self) -> impl Iterator<Item = (&Key, Cow<'_, Document>)> {
+        self.documents.iter().filter_map(|(key, found)| Some((key, found.read()?)))
     }
 
     /// Did this kind answer?
@@ -101,10 +133,12 @@ impl<'a> Live<'a> {
         if renames.is_empty() {
             return;
         }
-        for (key, document) in &mut self.documents {
-            let Some(kind) = resource::kind(key.kind) else { continue };
-            if refer::refers_to_renamed(kind.spec(), key, document, renames) {
-                refer::rename_references(kind.spec(), key, document.to_mut(), renames);
+        for (key, found) in &mut self.documents {
+            let (Some(kind), Some(document)) = (resource::kind(key.kind), found.read()) else { continue };
+            if refer::refers_to_renamed(kind.spec(), key, &*document, renames) {
+                let mut document = document.into_owned();
+                refer::rename_references(kind.spec(), key, &mut document, renames);
+                *found = Found::Renamed(document);
             }
         }
     }

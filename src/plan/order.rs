@@ -200,7 +200,7 @@ fn releases(change: &Change, stage: u32, deletes: &HashMap<Key, u32>) -> Vec<Slo
 fn heirs(change: &Change, live: &Live<'_>, claims: &HashMap<Claim, Vec<Slot>>) -> Vec<Slot> {
     let Some(document) = live.get(&change.key) else { return Vec::new() };
     let mut heirs: Vec<Slot> =
-        claimed(change.key.kind, document).filter_map(|claim| claims.get(&claim)).flatten().cloned().collect();
+        claimed(change.key.kind, &document).filter_map(|claim| claims.get(&claim)).flatten().cloned().collect();
     heirs.sort();
     heirs.dedup();
     heirs

@@ -22,7 +22,7 @@ pub fn find(inputs: &Inputs<'_>, live: &Live<'_>, plan: &mut Plan) -> BTreeMap<K
         let Some(document) = live.get(&old).filter(|_| !is_over(inputs.owned, inputs.renamed, &old, new)) else {
             continue;
         };
-        let is_builtin = resource::kind(old.kind).is_some_and(|kind| kind.is_builtin(document, inputs.builtin_roles));
+        let is_builtin = resource::kind(old.kind).is_some_and(|kind| kind.is_builtin(&document, inputs.builtin_roles));
         let mut refuse = |message: String| {
             plan.refused.push(Refusal { key: new.clone(), message, place: Some(declared.place.clone()) });
             plan.refused_renames.insert(new.kind);
@@ -31,7 +31,7 @@ pub fn find(inputs: &Inputs<'_>, live: &Live<'_>, plan: &mut Plan) -> BTreeMap<K
             refuse(format!(
                 "renamedFrom: {old} is built into Descope and never renamed; remove the line to have {new} beside it"
             ));
-        } else if live.get(new).is_none() {
+        } else if !live.has(new) {
             renames.insert(new.clone(), old);
         } else if !(inputs.renamed)(&old, new) {
             refuse(format!(
@@ -71,7 +71,8 @@ fn refuse_ambiguous(inputs: &Inputs<'_>, live: &Live<'_>, plan: &mut Plan) {
                 "more than one has this name in Descope ({ids}{ours}); write `{field}: ID` of the one that is meant"
             )
         } else if let Some(id) = declared_id {
-            match live.get(key).and_then(|live| kind.server_id(live)) {
+            let bearer = live.get(key);
+            match bearer.as_ref().and_then(|live| kind.server_id(live)) {
                 Some(found) if found == id => continue,
                 Some(other) => format!(
                     "{field}: the one of this name has the id `{other}` in Descope, and not `{id}`; write that one, or take \
@@ -97,7 +98,7 @@ fn find_renamed_elsewhere(inputs: &Inputs<'_>, live: &Live<'_>, renames: &mut BT
         let key = &declared.key;
         let Some(kind) = resource::kind(key.kind).filter(|kind| kind.has_rename()) else { continue };
         let id = declared.id(kind.spec()).or(inputs.ids.get(key).map(|id| &**id));
-        let bearer = id.and_then(|id| live.bearer(key.kind, id)).filter(|_| live.get(key).is_none());
+        let bearer = id.and_then(|id| live.bearer(key.kind, id)).filter(|_| !live.has(key));
         let is_free = |old: &&Key| {
             !inputs.desired.resources.contains_key(old)
                 && !live.ambiguous.contains_key(*old)

@@ -7,6 +7,7 @@ use super::*;
 use crate::descope;
 use crate::desired::Declared;
 use crate::resource::Document;
+use crate::resource::Documents;
 use crate::resource::MAIN;
 use crate::resource::Write;
 use crate::resource::refer;
@@ -32,13 +33,11 @@ struct World {
 
 impl World {
     fn observed(&self) -> Observed {
-        let mut kinds: BTreeMap<&'static str, Result<Vec<Document>, descope::Error>> =
-            resource::ALL.iter().map(|kind| (kind.name(), Ok(Vec::new()))).collect();
-        for (key, document) in &self.live {
-            if let Some(Ok(documents)) = kinds.get_mut(key.kind) {
-                documents.push(document.clone());
-            }
-        }
+        let of_kind = |kind: &dyn Kind| {
+            let live = self.live.iter().filter(|(key, _)| key.kind == kind.name());
+            Documents::of_kind(kind, live.map(|(_, document)| document.clone()))
+        };
+        let kinds = resource::ALL.iter().map(|kind| (kind.name(), Ok(of_kind(*kind)))).collect();
         Observed { began: Instant::now(), kinds, unread: BTreeMap::new() }
     }
 

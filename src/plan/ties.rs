@@ -53,13 +53,13 @@ pub fn find(inputs: &Inputs<'_>, live: &Live<'_>, renames: &BTreeMap<Key, Key>, 
     for key in live.keys() {
         let (Some(kind), Some(document)) = (resource::kind(key.kind), live.get(key)) else { continue };
         let name = new_names.get(key).copied().unwrap_or(key);
-        let is_builtin = kind.is_builtin(document, inputs.builtin_roles);
+        let is_builtin = kind.is_builtin(&document, inputs.builtin_roles);
         let declared = inputs.desired.resources.get(name).filter(|_| !is_builtin);
         // What is left as it is lets go of nothing.
         let meant = plan.kept.get(name).or(declared).filter(|_| !is_builtin);
         note_live(
             kind,
-            (key, document),
+            (key, &document),
             declared.zip(meant).map(|(declared, meant)| (&**declared, &**meant)),
             &mut ties,
         );

@@ -27,20 +27,20 @@ pub fn prune(inputs: &Inputs<'_>, live: &Live<'_>, renames: &BTreeMap<Key, Key>,
     }));
     let inhabited = inhabited(inputs, live);
     for key in live.keys() {
+        if inputs.desired.resources.contains_key(key) || being_renamed.contains(key) {
+            continue;
+        }
         let (Some(kind), Some(document)) = (resource::kind(key.kind), live.get(key)) else { continue };
         // The only one of its kind is nothing that could be left over.
         if kind.spec().is_only() {
             continue;
         }
-        let is_ours_to_leave = inputs.desired.resources.contains_key(key)
-            || being_renamed.contains(key)
-            || kind.is_builtin(document, inputs.builtin_roles);
-        if is_ours_to_leave {
+        if kind.is_builtin(&document, inputs.builtin_roles) {
             continue;
         }
         let is_stock = kind.spec().stock.contains(&&*key.name);
         // What bears its name with another id is not what we own.
-        let is_it = inputs.ids.get(key).is_none_or(|id| kind.server_id(document) == Some(id));
+        let is_it = inputs.ids.get(key).is_none_or(|id| kind.server_id(&document) == Some(id));
         let can_be_told = kind.spec().verbs.delete && is_it && !is_stock && !live.ambiguous.contains_key(key);
         let prunes = |ownership: &&Ownership| inputs.policy == Policy::Sync && !ownership.protected && can_be_told;
         let Some(ownership) = inputs.owned.get(key).filter(prunes) else {
@@ -62,7 +62,7 @@ pub fn prune(inputs: &Inputs<'_>, live: &Live<'_>, renames: &BTreeMap<Key, Key>,
         }
         plan.changes.push(Change {
             is_early: inhabitants.is_early || !(inputs.may_delete)(key),
-            tasks: vec![order::deletion(key, document, ownership.cascade_delete)],
+            tasks: vec![order::deletion(key, &document, ownership.cascade_delete)],
             ..Change::new(key.clone(), Action::Delete)
         });
     }
@@ -94,7 +94,7 @@ fn inhabited<'a>(inputs: &Inputs<'a>, live: &Live<'_>) -> HashMap<Key, Inhabitan
         if !live.is_observed(key.kind) {
             inhabitants.unseen = Some(key);
         }
-        inhabitants.is_early |= live.get(key).is_some() && !(inputs.may_delete)(key);
+        inhabitants.is_early |= live.has(key) && !(inputs.may_delete)(key);
     }
     inhabited
 }

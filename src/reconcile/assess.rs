@@ -28,7 +28,6 @@ use crate::plan::Window;
 use crate::plan::guards;
 use crate::resource;
 use crate::resource::Action;
-use crate::resource::Document;
 use crate::resource::Field;
 use crate::resource::Key;
 use crate::resource::Kind;
@@ -354,8 +353,8 @@ impl Assessor {
                 continue;
             }
             let documents = observed.kinds.get(kind.name()).and_then(|answer| answer.as_ref().ok());
-            let live = documents.into_iter().flatten().find(|live| kind.key(live).as_ref() == Some(&intent.key));
-            let id = live.and_then(|live| kind.server_id(live)).or(server_id.as_deref());
+            let live = documents.and_then(|documents| documents.get(&intent.key));
+            let id = live.as_ref().and_then(|live| kind.server_id(live)).or(server_id.as_deref());
             let message = id.map_or_else(|| secret_file::in_doubt(name), |id| secret_file::lost(name, id));
             shown.lost.insert(intent.key.clone(), message);
         }
@@ -494,15 +493,14 @@ impl Assessor {
         }
         for (name, documents) in &observed.kinds {
             let (Some(kind), Ok(documents)) = (resource::kind(name), documents) else { continue };
-            for document in documents {
-                let Some(key) = kind.key(document) else { continue };
-                let Some(before) = noted.get(&key) else { continue };
-                let now = kind.incarnation(document);
+            for (key, document) in documents.of(|key| noted.contains_key(key)) {
+                let Some(before) = noted.get(key) else { continue };
+                let now = kind.incarnation(&document);
                 if before.iter().any(|(field, was)| now.get(field).is_some_and(|is| is != was)) {
                     outlived.anew.push(key.clone());
                 }
                 if now.keys().any(|field| before.get(field) != now.get(field)) {
-                    outlived.seen.push((key, now));
+                    outlived.seen.push((key.clone(), now));
                 }
             }
         }
@@ -570,9 +568,8 @@ fn known_of(kind: &dyn Kind, desired: &Desired, ledger: &Ledger) -> Vec<Key> {
 
 /// What is there, by kind; kinds that could not be observed are left out.
 fn live(observed: &Observed) -> BTreeMap<&'static str, HashSet<Key>> {
-    let keys = |(name, documents): (&&'static str, &Result<Vec<Document>, descope::Error>)| {
-        let (kind, documents) = (resource::kind(name)?, documents.as_ref().ok()?);
-        Some((*name, documents.iter().filter_map(|document| kind.key(document)).collect()))
+    let keys = |(name, documents): (&&'static str, &Result<resource::Documents, descope::Error>)| {
+        Some((*name, documents.as_ref().ok()?.keys().cloned().collect()))
     };
     observed.kinds.iter().filter_map(keys).collect()
 }
@@ -624,11 +621,8 @@ fn ownerships(
 /// Is it a delete that took effect, though its answer is not there yet, or was lost?
 fn is_gone(intent: &Intent, observed: &Observed) -> bool {
     let documents = observed.kinds.get(intent.key.kind).and_then(|documents| documents.as_ref().ok());
-    let is_live = |kind: &dyn Kind, documents: &[Document]| {
-        documents.iter().any(|document| kind.key(document).as_ref() == Some(&intent.key))
-    };
-    intent.action == Action::Delete
-        && resource::kind(intent.key.kind).zip(documents).is_some_and(|(kind, documents)| !is_live(kind, documents))
+    let is_live = |documents: &resource::Documents| documents.keys().any(|key| *key == intent.key);
+    intent.action == Action::Delete && documents.is_some_and(|documents| !is_live(documents))
 }
 
 fn window(lately: Lately) -> Window {

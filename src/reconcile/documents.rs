@@ -112,18 +112,21 @@ impl<'a> Documents<'a> {
             if fields.is_empty() {
                 continue;
             }
-            for document in documents {
-                let Some(key) = kind.key(document) else { continue };
-                let Some(declared) = desired.resources.get(&key) else { continue };
+            let is_declared = |key: &Key| {
+                let declared = desired.resources.get(key);
+                declared.is_some_and(|one| fields.iter().any(|(_, field, _)| one.fields.contains_key(field.name)))
+            };
+            for (key, document) in documents.of(is_declared) {
+                let Some(declared) = desired.resources.get(key) else { continue };
                 // What stands there is what we wrote, and no look has shown what became of it.
-                if self.assessor.deep.is_unseen(&key) {
+                if self.assessor.deep.is_unseen(key) {
                     continue;
                 }
                 for (part, field, opaque) in &fields {
                     let pair = declared.fields.get(field.name).zip(document.get(field.name));
                     let Some((declared, shown)) = pair else { continue };
                     let (declared, shown) = (opaque.against(declared, declared), opaque.against(declared, shown));
-                    match self.word(&key, field.name, &declared, &shown) {
+                    match self.word(key, field.name, &declared, &shown) {
                         Word::Same(Some((sent, seen))) => {
                             found.push(ReadBack { key: key.clone(), field: field.name, sent, seen });
                         }
@@ -162,12 +165,11 @@ impl Assessor {
         for (name, documents) in &observed.kinds {
             let Some(kind) = resource::kind(name).filter(|kind| kind.spec().has_preview) else { continue };
             let Ok(documents) = documents else { continue };
-            let live: BTreeMap<Key, &Document> =
-                documents.iter().filter_map(|document| Some((kind.key(document)?, document))).collect();
+            let live: BTreeMap<&Key, Document> = documents.iter().collect();
             let sent = self.known(ProjectState::sent_digests);
             let known = Documents::of(self, &sent, observed.began);
             for declared in desired.resources.values().filter(|declared| declared.key.kind == *name) {
-                let live = live.get(&declared.key).copied();
+                let live = live.get(&declared.key);
                 if live.is_some_and(|live| known.are_all_same(kind, declared, live)) {
                     continue;
                 }

@@ -62,18 +62,18 @@ impl Assessor {
         let kinds: BTreeSet<&str> = in_doubt.keys().map(|key| key.kind).collect();
         for kind in kinds.into_iter().filter_map(resource::kind) {
             let Some(Ok(documents)) = observed.kinds.get(kind.name()) else { continue };
-            for document in documents {
-                let Some(key) = kind.key(document).filter(|key| !desired.resources.contains_key(key)) else { continue };
-                let Some(effect) = in_doubt.get(&key) else { continue };
-                let now = worker::deleted(state, plan::digest(kind, document), plan::incarnation(kind, document));
+            let is_in_doubt = |key: &Key| in_doubt.contains_key(key) && !desired.resources.contains_key(key);
+            for (key, document) in documents.of(is_in_doubt) {
+                let Some(effect) = in_doubt.get(key) else { continue };
+                let now = worker::deleted(state, plan::digest(kind, &document), plan::incarnation(kind, &document));
                 if effect.before != now {
                     continue;
                 }
                 // Lists lag behind, also behind what another process wrote.
-                let lag = self.known(|state| state.deleted_at(&key)).and_then(|at| still_to_pass(at, LAG, state.now()));
+                let lag = self.known(|state| state.deleted_at(key)).and_then(|at| still_to_pass(at, LAG, state.now()));
                 match lag {
-                    None => drop(undone.insert(key, effect.times)),
-                    Some(lag) => unconfirmed.note(Some((key, None, Instant::now() + lag))),
+                    None => drop(undone.insert(key.clone(), effect.times)),
+                    Some(lag) => unconfirmed.note(Some((key.clone(), None, Instant::now() + lag))),
                 }
             }
         }

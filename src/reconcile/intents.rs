@@ -150,14 +150,18 @@ fn is_listed(intent: &Intent) -> bool {
     part.is_some_and(|part| part.read == Read::List)
 }
 
-/// Digests of what is there, by kind; kinds that could not be observed are left out.
+/// Digests of what is there of that, by kind; kinds that could not be observed are left out.
 type Digests = BTreeMap<&'static str, HashMap<Key, u64>>;
 
 fn live(lost: &[OpenIntent], observed: &Observed) -> Digests {
     let kinds: BTreeSet<&'static str> = lost.iter().map(|open| open.intent.key.kind).collect();
+    let old = |intent: &Intent| Some(Key { name: intent.from.clone()?, ..intent.key.clone() });
+    let asked: HashSet<Key> =
+        lost.iter().flat_map(|open| old(&open.intent).into_iter().chain([open.intent.key.clone()])).collect();
     let documents = |name: &'static str| {
         let (kind, documents) = (resource::kind(name)?, observed.kinds.get(name)?.as_ref().ok()?);
-        let digests = documents.iter().filter_map(|document| Some((kind.key(document)?, plan::digest(kind, document))));
+        let documents = documents.of(|key| asked.contains(key));
+        let digests = documents.map(|(key, document)| (key.clone(), plan::digest(kind, &document)));
         Some((name, digests.collect()))
     };
     kinds.into_iter().filter_map(documents).collect()

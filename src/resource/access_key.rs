@@ -1,10 +1,12 @@
 //! `accessKeys`: credentials of machines. Descope shows the secret of one once, when it is created.
 
 use super::Document;
+use super::Packed;
 use super::fold::is_zero;
 use super::kind::Kind;
 use super::kind::creating;
 use super::kind::id_of;
+use super::kind::packed;
 use super::kind::shown_once;
 use super::kind::single;
 use super::kind::text;
@@ -106,8 +108,8 @@ impl Kind for AccessKeys {
         Call::list(route!(POST "/v1/mgmt/accesskey/search"), "keys", "id").asking(json!({}))
     }
 
-    async fn observe(&self, client: &Client) -> Result<Vec<Document>, Error> {
-        let mut keys = client.list(&self.listing()).await?;
+    async fn observe(&self, client: &Client) -> Result<Vec<Packed>, Error> {
+        let mut keys = client.documents(&self.listing()).await?;
         let has_roles = keys.iter().any(|key| ROLES.iter().any(|field| !key.get(*field).is_none_or(is_zero)));
         for key in &mut keys {
             if !has_roles {
@@ -117,7 +119,7 @@ impl Kind for AccessKeys {
             let user = key.get("boundUserId").cloned().unwrap_or_default();
             key.insert("userId".to_owned(), user);
         }
-        Ok(keys)
+        Ok(packed(keys))
     }
 
     async fn send(
@@ -224,8 +226,8 @@ mod tests {
         ] {
             let found = AccessKeys.list(&Script::of([ok(&json!({ "keys": keys }))]).client()).await.unwrap();
 
-            assert!(found.iter().all(|key| key.contains_key("roleNames") == are_known), "{found:?}");
-            assert!(found.iter().all(|key| key["userId"] == "U1"));
+            assert!(found.all().iter().all(|key| key.contains_key("roleNames") == are_known), "{found:?}");
+            assert!(found.all().iter().all(|key| key["userId"] == "U1"));
         }
     }
 

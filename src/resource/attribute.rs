@@ -3,9 +3,11 @@
 //! The API tells the types by number in these calls and by word in others; the YAML writes the words.
 
 use super::Document;
+use super::Packed;
 use super::fold::is_zero;
 use super::kind::Kind;
 use super::kind::creating;
+use super::kind::packed;
 use super::kind::single;
 use super::kind::unsendable;
 use super::spec::Field;
@@ -72,7 +74,7 @@ impl Kind for UserAttributes {
         Call::list(route!(GET "/v1/mgmt/user/customattributes"), "data", "name")
     }
 
-    async fn observe(&self, client: &Client) -> Result<Vec<Document>, Error> {
+    async fn observe(&self, client: &Client) -> Result<Vec<Packed>, Error> {
         observe(client, &self.listing()).await
     }
 
@@ -106,7 +108,7 @@ impl Kind for SsoApplicationAttributes {
         Call::list(route!(GET "/v1/mgmt/sso/idp/app/customattributes"), "data", "name")
     }
 
-    async fn observe(&self, client: &Client) -> Result<Vec<Document>, Error> {
+    async fn observe(&self, client: &Client) -> Result<Vec<Packed>, Error> {
         observe(client, &self.listing()).await
     }
 
@@ -130,8 +132,8 @@ impl Kind for SsoApplicationAttributes {
 }
 
 /// The definitions, their types as words.
-async fn observe(client: &Client, listing: &Call) -> Result<Vec<Document>, Error> {
-    let mut found = client.list(listing).await?;
+async fn observe(client: &Client, listing: &Call) -> Result<Vec<Packed>, Error> {
+    let mut found = client.documents(listing).await?;
     for definition in &mut found {
         let number = definition.get("type").and_then(Value::as_u64).and_then(|number| usize::try_from(number).ok());
         let word = number.and_then(|number| TYPES.get(number.checked_sub(1)?));
@@ -142,7 +144,7 @@ async fn observe(client: &Client, listing: &Call) -> Result<Vec<Document>, Error
         definition.insert("type".to_owned(), Value::from(*word));
         definition.insert(TYPE.to_owned(), Value::from(*word));
     }
-    Ok(found)
+    Ok(packed(found))
 }
 
 fn deletion_of(route: Deletion, item: &Item<'_>) -> Result<Call, Error> {
@@ -242,7 +244,7 @@ mod tests {
 
         let found = UserAttributes.list(&script.client()).await.unwrap();
 
-        assert_eq!(found, [document(json!({ "name": "plan", "type": "singleselect", "@type": "singleselect" }))]);
+        assert_eq!(found.all(), [document(json!({ "name": "plan", "type": "singleselect", "@type": "singleselect" }))]);
         let create = Write::Create(document(json!({ "name": "plan", "type": "date" })));
         let expected = json!({ "attributes": [{ "name": "plan", "type": 6 }] });
         assert_eq!(sent(&UserAttributes, create).await.1, expected);

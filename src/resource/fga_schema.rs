@@ -2,8 +2,10 @@
 
 use super::Document;
 use super::Fields;
+use super::Packed;
 use super::kind::Kind;
 use super::kind::Preview;
+use super::kind::packed;
 use super::kind::single;
 use super::kind::unsendable;
 use super::opaque::Opaque;
@@ -68,9 +70,9 @@ impl Kind for FgaSchema {
         Call::object(route!(GET "/v1/mgmt/fga/schema"))
     }
 
-    async fn observe(&self, client: &Client) -> Result<Vec<Document>, Error> {
+    async fn observe(&self, client: &Client) -> Result<Vec<Packed>, Error> {
         let dsl = client.read(&self.listing()).await?.remove("dsl").unwrap_or(Value::Null);
-        Ok(vec![Document::from_iter([("file".to_owned(), dsl)])])
+        Ok(packed([Document::from_iter([("file".to_owned(), dsl)])]))
     }
 
     /// Types and relations that the project has and this text has not: what they hold goes with them.

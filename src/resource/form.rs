@@ -1,6 +1,9 @@
 //! Is an answer of the form that its table says? What is not is no observation: written back, it would lose what it hides.
 
 use super::Document;
+use super::Documents;
+use super::Key;
+use super::Packed;
 use super::opaque::Source;
 use super::spec::Back;
 use super::spec::Field;
@@ -12,21 +15,29 @@ use std::collections::HashSet;
 
 /// Keeps what is of this kind, and errs with what is wrong: a value of the wrong sort, or one identity twice. `null` and
 /// absent are one.
-pub fn sift(spec: &Spec, documents: Vec<Document>) -> Result<Vec<Document>, String> {
-    let is_ours = |document: &Document| spec.foreign.is_none_or(|field| !is_set(document.get(field)));
-    let documents: Vec<Document> = documents.into_iter().filter(is_ours).collect();
-    let mut identities = HashSet::with_capacity(documents.len());
-    for document in &documents {
-        let id = id(spec, document);
+pub fn sift(
+    spec: &Spec,
+    items: impl IntoIterator<Item = Packed>,
+    key: impl Fn(&Document) -> Option<Key>,
+) -> Result<Documents, String> {
+    let mut found = Documents::default();
+    let mut identities = HashSet::new();
+    for packed in items {
+        let document = packed.read().ok_or("an item that is not JSON")?;
+        if spec.foreign.is_some_and(|field| is_set(document.get(field))) {
+            continue;
+        }
         let listed = spec.parts.iter().filter(|part| matches!(part.read, Read::List | Read::ByName));
         for field in listed.flat_map(|part| part.fields) {
-            check(field, document).map_err(|what| format!("{what} of {}", shown(&id)))?;
+            check(field, &document).map_err(|what| format!("{what} of {}", shown(&id(spec, &document))))?;
         }
-        if !identities.insert(id) {
-            return Err(format!("{} is in it twice", shown(&id)));
+        let (tenant, name) = id(spec, &document);
+        if !identities.insert((tenant.map(Box::<str>::from), name.map(Box::<str>::from))) {
+            return Err(format!("{} is in it twice", shown(&(tenant, name))));
         }
+        found.push(spec, key(&document), &document, packed);
     }
-    Ok(documents)
+    Ok(found)
 }
 
 /// The same for one document that a call of its own has read.
@@ -125,9 +136,10 @@ mod tests {
     use serde_json::json;
 
     fn sifted(kind: &str, items: &Value) -> Result<Vec<Value>, String> {
-        let items = items.as_array().unwrap().iter().map(|item| item.as_object().unwrap().clone()).collect();
-        let kept = sift(resource::kind(kind).unwrap().spec(), items)?;
-        Ok(kept.into_iter().map(Value::Object).collect())
+        let kind = resource::kind(kind).unwrap();
+        let items = items.as_array().unwrap().iter().map(|item| Packed::of(item.as_object().unwrap()));
+        let kept = sift(kind.spec(), items, |live| kind.key(live))?;
+        Ok(kept.all().into_iter().map(Value::Object).collect())
     }
 
     #[test]

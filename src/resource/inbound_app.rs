@@ -1,9 +1,10 @@
 //! `inboundApps`: applications of others that ask the users of the project for access.
 
-use super::Document;
+use super::Packed;
 use super::kind::Kind;
 use super::kind::creating;
 use super::kind::id_of;
+use super::kind::packed;
 use super::kind::shown_once;
 use super::kind::single;
 use super::kind::text;
@@ -118,7 +119,7 @@ impl Kind for InboundApps {
         asking_for(0)
     }
 
-    async fn observe(&self, client: &Client) -> Result<Vec<Document>, Error> {
+    async fn observe(&self, client: &Client) -> Result<Vec<Packed>, Error> {
         let mut found = Vec::new();
         for page in 0..MOST_PAGES {
             let mut answer = client.read(&asking_for(page)).await?;
@@ -132,12 +133,12 @@ impl Kind for InboundApps {
                 found.push(app);
             }
             match total {
-                Some(total) if found.len() == total => return Ok(found),
+                Some(total) if found.len() == total => return Ok(packed(found)),
                 // What came or went between two pages may be missing in both.
                 Some(total) if is_last || found.len() > total => {
                     return Err(undocumented("pages that do not add up to their total"));
                 }
-                None if is_last => return Ok(found),
+                None if is_last => return Ok(packed(found)),
                 Some(_) | None => {}
             }
         }

@@ -1,8 +1,10 @@
 //! What a kind does beside its table: which calls observe it, and which call writes what.
 
 use super::Document;
+use super::Documents;
 use super::Fields;
 use super::Key;
+use super::Packed;
 use super::fold;
 use super::form;
 use super::refer;
@@ -43,7 +45,7 @@ pub trait Kind: Send + Sync {
 
     /// What it shows, in the form of requests. An answer that is not of the documented form is an error, never an empty
     /// list.
-    async fn observe(&self, client: &Client) -> Result<Vec<Document>, Error> {
+    async fn observe(&self, client: &Client) -> Result<Vec<Packed>, Error> {
         client.list(&self.listing()).await
     }
 
@@ -59,10 +61,10 @@ pub trait Kind: Send + Sync {
 
     /// Every live resource of this kind that is not built of something else, each as its table says; else it counts as
     /// not observed.
-    async fn list(&self, client: &Client) -> Result<Vec<Document>, Error> {
-        let documents = self.observe(client).await?;
+    async fn list(&self, client: &Client) -> Result<Documents, Error> {
+        let items = self.observe(client).await?;
         let undocumented = |what| Error::Undocumented { operation: self.listing().operation(), what };
-        aside(|| form::sift(self.spec(), documents)).map_err(undocumented)
+        aside(|| form::sift(self.spec(), items, |live| self.key(live))).map_err(undocumented)
     }
 
     /// Top-level key in the YAML and `kind` label on metrics.
@@ -161,6 +163,11 @@ pub trait Kind: Send + Sync {
 
 /// Fields that no later call changes.
 const BIRTH: [&str; 2] = ["createdTime", "id"];
+
+/// What was put into the form of requests.
+pub(super) fn packed(documents: impl IntoIterator<Item = Document>) -> Vec<Packed> {
+    documents.into_iter().map(|document| Packed::of(&document)).collect()
+}
 
 /// What each item puts into a batch.
 pub(super) fn each<'a, T>(

@@ -1,7 +1,9 @@
 //! `passwordSettings`: what a password of the project must be like. One for the project.
 
 use super::Document;
+use super::Packed;
 use super::kind::Kind;
+use super::kind::packed;
 use super::kind::single;
 use super::kind::unsendable;
 use super::kind::with;
@@ -77,7 +79,7 @@ impl Kind for PasswordSettings {
     }
 
     /// The newer call answers every field. Where it is refused, the older one is asked.
-    async fn observe(&self, client: &Client) -> Result<Vec<Document>, Error> {
+    async fn observe(&self, client: &Client) -> Result<Vec<Packed>, Error> {
         let (mut settings, version) = match client.read(&self.listing()).await {
             Ok(settings) => (settings, 2),
             Err(Error::Rejected { .. } | Error::Undocumented { .. }) => {
@@ -87,7 +89,7 @@ impl Kind for PasswordSettings {
             Err(error) => return Err(error),
         };
         settings.insert(VERSION.to_owned(), version.into());
-        Ok(vec![settings])
+        Ok(packed([settings]))
     }
 
     async fn send(

@@ -1,7 +1,9 @@
 //! `project`: its name and tags. Only a key of the company shows them; to others they are what was sent last.
 
 use super::Document;
+use super::Packed;
 use super::kind::Kind;
+use super::kind::packed;
 use super::kind::single;
 use super::kind::unsendable;
 use super::spec::Field;
@@ -52,8 +54,8 @@ impl Kind for Project {
     }
 
     /// A key of the project is refused, or sees others: then nothing is known.
-    async fn observe(&self, client: &Client) -> Result<Vec<Document>, Error> {
-        let projects = match client.list(&self.listing()).await {
+    async fn observe(&self, client: &Client) -> Result<Vec<Packed>, Error> {
+        let projects = match client.documents(&self.listing()).await {
             Ok(projects) => projects,
             Err(Error::Forbidden { .. } | Error::Rejected { .. }) => Vec::new(),
             Err(error) => return Err(error),
@@ -61,7 +63,7 @@ impl Kind for Project {
         let (_, own) = client.target();
         let own = projects.into_iter().find(|project| project.get("id").and_then(Value::as_str) == Some(own));
         let shown = own.into_iter().flatten().filter(|(name, _)| SPEC.field(name).is_some());
-        Ok(vec![shown.collect()])
+        Ok(packed([shown.collect()]))
     }
 
     async fn send(
@@ -106,7 +108,7 @@ mod tests {
         ] {
             let found = Project.list(&Script::of([answer]).client()).await.unwrap();
 
-            assert_eq!(found, [document(expected)]);
+            assert_eq!(found.all(), [document(expected)]);
         }
         let broken = Project.list(&Script::of([status(401, "")]).client()).await;
         assert!(broken.is_err(), "{broken:?}");

@@ -1,7 +1,9 @@
 //! `scopeClaimMapping`: which claims a scope brings into the tokens of the project. In order: a later entry wins.
 
 use super::Document;
+use super::Packed;
 use super::kind::Kind;
+use super::kind::packed;
 use super::kind::single;
 use super::kind::unsendable;
 use super::spec::Field;
@@ -55,11 +57,11 @@ impl Kind for ScopeClaimMapping {
         Call::object(route!(POST "/v1/mgmt/scopeClaimMapping/get")).asking(json!({}))
     }
 
-    async fn observe(&self, client: &Client) -> Result<Vec<Document>, Error> {
+    async fn observe(&self, client: &Client) -> Result<Vec<Packed>, Error> {
         let answer = client.read(&self.listing()).await?;
         // A project without one answers nothing, or an empty list.
         let mappings = answer.get("mappings").cloned().unwrap_or(Value::Null);
-        Ok(vec![Document::from_iter([("mappings".to_owned(), mappings)])])
+        Ok(packed([Document::from_iter([("mappings".to_owned(), mappings)])]))
     }
 
     async fn send(

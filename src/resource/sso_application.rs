@@ -3,8 +3,10 @@
 //! Requests write every field beside the others; answers hold those of the protocol inside, in `oidcSettings` and the like.
 
 use super::Document;
+use super::Packed;
 use super::fold::is_zero;
 use super::kind::Kind;
+use super::kind::packed;
 use super::kind::single;
 use super::kind::unsendable;
 use super::kind::with;
@@ -222,8 +224,9 @@ impl Kind for SsoApplications {
         Call::list(route!(GET "/v1/mgmt/sso/idp/apps/load"), "apps", "id")
     }
 
-    async fn observe(&self, client: &Client) -> Result<Vec<Document>, Error> {
-        client.list(&self.listing()).await?.into_iter().map(|app| self.flat(app)).collect()
+    async fn observe(&self, client: &Client) -> Result<Vec<Packed>, Error> {
+        let apps = client.documents(&self.listing()).await?.into_iter().map(|app| self.flat(app));
+        Ok(packed(apps.collect::<Result<Vec<_>, _>>()?))
     }
 
     async fn send(
@@ -360,7 +363,7 @@ mod tests {
             json!({ "id": "a", "name": "A", "appType": "oidc", "type": "oidc", "@protocol": "oidc", "forcePkce": true }),
             json!({ "id": "b", "name": "B", "type": "wsfed", "@protocol": "wsfed", "realm": "r" }),
         ];
-        assert_eq!(found, expected.map(document));
+        assert_eq!(found.all(), expected.map(document));
     }
 
     #[tokio::test(start_paused = true)]

@@ -1,7 +1,9 @@
 //! `theme`: how the screens of all flows look. One for the project, written style by style.
 
 use super::Document;
+use super::Packed;
 use super::kind::Kind;
+use super::kind::packed;
 use super::kind::single;
 use super::kind::unsendable;
 use super::opaque::Opaque;
@@ -64,9 +66,9 @@ impl Kind for Theme {
         Call::object(route!(POST "/v2/mgmt/theme/export"))
     }
 
-    async fn observe(&self, client: &Client) -> Result<Vec<Document>, Error> {
+    async fn observe(&self, client: &Client) -> Result<Vec<Packed>, Error> {
         let theme = client.read(&self.listing()).await?.remove("theme").unwrap_or(Value::Null);
-        Ok(vec![Document::from_iter([("file".to_owned(), DOCUMENT.canonical(&theme))])])
+        Ok(packed([Document::from_iter([("file".to_owned(), DOCUMENT.canonical(&theme))])]))
     }
 
     async fn send(

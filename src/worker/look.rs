@@ -11,6 +11,7 @@ use crate::queue::Verdict;
 use crate::queue::Work;
 use crate::resource::Action;
 use crate::resource::Document;
+use crate::resource::Documents;
 use crate::resource::Field;
 use crate::resource::Key;
 use crate::resource::Kind;
@@ -28,12 +29,15 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-/// Every live resource of a kind.
+/// What is live of what was asked about.
 pub(super) type Present = HashMap<Key, Document>;
 
 /// A look at a kind.
 pub(super) struct Look {
+    /// Of what the tasks are about.
     pub live: Present,
+    /// All of the kind.
+    documents: Documents,
     /// When it was sent: what is there is at least as young.
     pub at: Instant,
 }
@@ -102,7 +106,11 @@ impl Looks {
         }
         let (reader, writer) = leave(target).await?;
         let look = once(&Target { client: reader, ..target.clone() }, kind, tasks).await?;
-        let digests = look.live.iter().map(|(key, live)| (key.clone(), plan::digest(kind, live))).collect();
+        let mut digests = HashMap::with_capacity(look.documents.len());
+        for (key, live) in look.documents.iter() {
+            digests.entry(key.clone()).or_insert_with(|| plan::digest(kind, &live));
+        }
+        digests.extend(look.live.iter().map(|(key, live)| (key.clone(), plan::digest(kind, live))));
         let seen = Arc::new(Seen { digests, at: look.at });
         last.insert(kind.name(), Arc::clone(&seen));
         Ok((seen, writer))
@@ -183,20 +191,19 @@ pub(super) async fn once(target: &Target, kind: &'static dyn Kind, tasks: &[&Tas
         std::future::ready(true)
     });
     let names: BTreeSet<Key> = tasks.iter().flat_map(|task| [present_key(task), task.slot.key.clone()]).collect();
-    let mut documents = observed::all(&client, kind, &names.into_iter().collect::<Vec<_>>()).await?;
+    let mut documents = observed::all(&client, kind, &names.iter().cloned().collect::<Vec<_>>()).await?;
     let at = *at.borrow();
     target.recent.put_over(kind, &mut documents, at);
-    let mut live = Present::with_capacity(documents.len());
-    for document in documents {
-        let Some(key) = kind.key(&document) else { continue };
+    let mut live = Present::new();
+    for (key, document) in documents.of(|key| names.contains(key)) {
         // Of two that bear one name, the one that is to be changed.
-        let is_another = live.contains_key(&key)
-            && !tasks.iter().any(|task| present_key(task) == key && kind.server_id(&document) == task.id.as_deref());
+        let is_another = live.contains_key(key)
+            && !tasks.iter().any(|task| present_key(task) == *key && kind.server_id(&document) == task.id.as_deref());
         if !is_another {
-            live.insert(key, document);
+            live.insert(key.clone(), document);
         }
     }
-    Ok(Look { live, at })
+    Ok(Look { live, documents, at })
 }
 
 /// Is the task already true? Asked before a write that may not be repeated blindly.

@@ -6,6 +6,7 @@ use crate::plan::FieldChange;
 use crate::plan::Task;
 use crate::resource::Action;
 use crate::resource::Document;
+use crate::resource::Documents;
 use crate::resource::Key;
 use crate::resource::Kind;
 use crate::resource::Write;
@@ -23,14 +24,14 @@ use tokio::time::Instant;
 /// For so long a list may show what was there before our write.
 pub const LAG: Duration = Duration::from_secs(10);
 
-type Documents = HashMap<(Key, String), (Value, Instant)>;
+type BigOnes = HashMap<(Key, String), (Value, Instant)>;
 
 /// The last writes of a project. Clones share everything.
 #[derive(Debug, Clone, Default)]
 pub struct Recent {
     kept: Arc<Mutex<Kept>>,
     /// Big documents by field: what stands for them as they were before, and until when that proves nothing.
-    documents: Arc<Mutex<Documents>>,
+    documents: Arc<Mutex<BigOnes>>,
 }
 
 #[derive(Debug, Default)]
@@ -126,7 +127,7 @@ impl Recent {
     }
 
     /// Puts what we sent in the place of what was there before, where a list that was asked for then shows it still.
-    pub fn put_over(&self, kind: &dyn Kind, documents: &mut Vec<Document>, asked_at: Instant) -> Unconfirmed {
+    pub fn put_over(&self, kind: &dyn Kind, documents: &mut Documents, asked_at: Instant) -> Unconfirmed {
         let mut over = Unconfirmed::default();
         let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         kept.take_deleted(kind, documents, asked_at, &mut over);
@@ -165,20 +166,17 @@ impl Kept {
         }
     }
 
-    fn take_deleted(&self, kind: &dyn Kind, documents: &mut Vec<Document>, asked_at: Instant, over: &mut Unconfirmed) {
-        if !self.deleted.keys().any(|key| key.kind == kind.name()) {
-            return;
-        }
-        documents.retain(|document| {
-            let Some(key) = kind.key(document) else { return true };
-            let before = self.deleted.get(&key).filter(|before| before.until > asked_at && before.is(kind, document));
-            over.note(before.map(|before| (key, None, before.until)));
-            before.is_none()
+    fn take_deleted(&self, kind: &dyn Kind, documents: &mut Documents, asked_at: Instant, over: &mut Unconfirmed) {
+        documents.retain(|key, packed| {
+            let Some(before) = self.deleted.get(key).filter(|before| before.until > asked_at) else { return true };
+            let is_it = packed.read().is_some_and(|document| before.is(kind, &document));
+            over.note(is_it.then(|| (key.clone(), None, before.until)));
+            !is_it
         });
     }
 
     /// What bears its old name still, and what refers to it by that.
-    fn rename(&self, kind: &dyn Kind, documents: &mut [Document], asked_at: Instant, over: &mut Unconfirmed) {
+    fn rename(&self, kind: &dyn Kind, documents: &mut Documents, asked_at: Instant, over: &mut Unconfirmed) {
         let recent: Vec<(&Key, &Renamed)> =
             self.renamed.iter().filter(|(_, renamed)| renamed.before.until > asked_at).collect();
         if recent.is_empty() {
@@ -188,43 +186,49 @@ impl Kept {
         let renames: BTreeMap<Key, Key> =
             recent.iter().map(|(new, renamed)| ((*new).clone(), renamed.old.clone())).collect();
         let until = recent.iter().map(|(_, renamed)| renamed.before.until).max();
-        let there: HashSet<Key> = documents.iter().filter_map(|document| kind.key(document)).collect();
-        for document in documents {
-            let Some(key) = kind.key(document) else { continue };
-            let is_it = |(new, renamed): &&(&Key, &Renamed)| {
-                renamed.old == key && !there.contains(*new) && renamed.before.is(kind, document)
-            };
-            let of_old_name = recent.iter().find(is_it).zip(spec.identity.field);
-            let refers = refer::refers_to_renamed(spec, &key, document, &renames);
-            if let Some(((new, _), field)) = of_old_name {
-                document.insert(field.to_owned(), Value::from(&*new.name));
-            }
-            if refers {
-                refer::rename_references(spec, &key, document, &renames);
-            }
-            if refers || of_old_name.is_some() {
-                let now = kind.key(document).unwrap_or(key);
-                over.note(until.map(|until| (now, Some(plan::digest(kind, document)), until)));
-            }
-        }
+        let there: HashSet<Key> = documents.keys().cloned().collect();
+        documents.change(
+            kind,
+            |_| true,
+            |key, document| {
+                let is_it = |(new, renamed): &&(&Key, &Renamed)| {
+                    renamed.old == *key && !there.contains(*new) && renamed.before.is(kind, document)
+                };
+                let of_old_name = recent.iter().find(is_it).zip(spec.identity.field);
+                let refers = refer::refers_to_renamed(spec, key, document, &renames);
+                if let Some(((new, _), field)) = of_old_name {
+                    document.insert(field.to_owned(), Value::from(&*new.name));
+                }
+                if refers {
+                    refer::rename_references(spec, key, document, &renames);
+                }
+                let is_changed = refers || of_old_name.is_some();
+                if is_changed {
+                    let now = kind.key(document).unwrap_or_else(|| key.clone());
+                    over.note(until.map(|until| (now, Some(plan::digest(kind, document)), until)));
+                }
+                is_changed
+            },
+        );
     }
 
-    fn put_fields(&self, kind: &dyn Kind, documents: &mut [Document], asked_at: Instant, over: &mut Unconfirmed) {
-        if !self.written.keys().any(|key| key.kind == kind.name()) {
-            return;
-        }
-        for document in documents {
-            let Some(key) = kind.key(document) else { continue };
-            let mut until = None;
-            for field in self.written.get(&key).into_iter().flatten().filter(|field| field.until > asked_at) {
-                if !is_same(at(document, &field.path), &field.before) || is_same(Some(&field.before), &field.sent) {
-                    continue;
+    fn put_fields(&self, kind: &dyn Kind, documents: &mut Documents, asked_at: Instant, over: &mut Unconfirmed) {
+        documents.change(
+            kind,
+            |key| self.written.contains_key(key),
+            |key, document| {
+                let mut until = None;
+                for field in self.written.get(key).into_iter().flatten().filter(|field| field.until > asked_at) {
+                    if !is_same(at(document, &field.path), &field.before) || is_same(Some(&field.before), &field.sent) {
+                        continue;
+                    }
+                    put(document, &field.path, field.sent.clone());
+                    until = until.max(Some(field.until));
                 }
-                put(document, &field.path, field.sent.clone());
-                until = until.max(Some(field.until));
-            }
-            over.note(until.map(|until| (key, Some(plan::digest(kind, document)), until)));
-        }
+                over.note(until.map(|until| (key.clone(), Some(plan::digest(kind, document)), until)));
+                until.is_some()
+            },
+        );
     }
 }
 
@@ -320,8 +324,9 @@ mod tests {
         let key = |name: &str| Key::new("permissions", name);
         let recent = Recent::default();
         let shown = |kind: &'static dyn Kind, documents: &[Document]| {
-            let mut documents = documents.to_vec();
-            let over = recent.put_over(kind, &mut documents, Instant::now());
+            let mut shown = Documents::of_kind(kind, documents.to_vec());
+            let over = recent.put_over(kind, &mut shown, Instant::now());
+            let documents = shown.all();
             let mut keys: Vec<String> = over.keys.keys().map(ToString::to_string).collect();
             keys.sort();
             (documents, keys)
@@ -360,7 +365,12 @@ mod tests {
         recent.note(&written(Action::Update, &key, &Document::new()), fields.iter());
         let old =
             document(json!({ "id": "acme", "name": "Old", "selfProvisioningDomains": ["b", "a"], "disabled": true }));
-        let shown = |documents: &mut Vec<Document>| recent.put_over(tenants, documents, Instant::now());
+        let shown = |documents: &mut Vec<Document>| {
+            let mut shown = Documents::of_kind(tenants, documents.clone());
+            let over = recent.put_over(tenants, &mut shown, Instant::now());
+            *documents = shown.all();
+            over
+        };
 
         let mut documents = vec![old.clone(), document(json!({ "id": "other", "name": "Old" }))];
         let unconfirmed = shown(&mut documents);

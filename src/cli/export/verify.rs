@@ -24,7 +24,9 @@ use crate::plan::render;
 use crate::plan::render::Pace;
 use crate::plan::render::ProjectReport;
 use crate::plan::render::Report;
+use crate::resource;
 use crate::resource::Document;
+use crate::resource::Documents;
 use crate::source::loader::Load;
 use crate::source::loader::Loader;
 use crate::source::loader::Settings;
@@ -93,10 +95,13 @@ pub fn run(
 /// What an apply would change but for secrets, which nobody can compare. Nothing is held.
 pub fn plan(project: &config::Project, desired: &Desired, live: BTreeMap<&'static str, Vec<Document>>) -> Plan {
     let most = || Most { default: usize::MAX, by_kind: BTreeMap::new(), percent: f64::INFINITY };
+    let packed = |(name, documents): (&'static str, Vec<Document>)| {
+        Some((name, Ok(Documents::of_kind(resource::kind(name)?, documents))))
+    };
     let observed = Observed {
         began: Instant::now(),
         unread: BTreeMap::new(),
-        kinds: live.into_iter().map(|(kind, documents)| (kind, Ok(documents))).collect(),
+        kinds: live.into_iter().filter_map(packed).collect(),
     };
     plan::diff(&Inputs {
         scope: "",

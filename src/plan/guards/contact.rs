@@ -35,7 +35,7 @@ pub(super) fn may_be_filled(inputs: &Inputs<'_>, live: &Live<'_>, plan: &Plan) -
     let is_builtin = |key: &Key| {
         let (kind, document) = (resource::kind(key.kind), live.get(key));
         kind.zip(document)
-            .is_none_or(|(kind, document)| kind.is_builtin(document, inputs.builtin_roles) || kind.is_unset(document))
+            .is_none_or(|(kind, document)| kind.is_builtin(&document, inputs.builtin_roles) || kind.is_unset(&document))
     };
     !plan.unobserved.is_empty() || !live.keys().into_iter().all(is_builtin)
 }
@@ -168,7 +168,7 @@ fn is_first(inputs: &Inputs<'_>, live: &Live<'_>, plan: &Plan, change: &Change, 
 /// The only one of a kind, which holds nothing that could be lost.
 fn is_unset(live: &Live<'_>, key: &Key) -> bool {
     let kind = resource::kind(key.kind).zip(live.get(key));
-    kind.is_some_and(|(kind, document)| kind.is_unset(document))
+    kind.is_some_and(|(kind, document)| kind.is_unset(&document))
 }
 
 fn described(key: &Key, change: &FieldChange) -> Option<(&'static Part, &'static resource::Field)> {

@@ -86,6 +86,7 @@ fn found(inputs: &Inputs<'_>, live: &Live<'_>, kept: &BTreeMap<Key, Arc<Declared
     };
     let Some(kind) = resource::kind(key.kind) else { return Vec::new() };
     let document = live.get(&change.old_key());
+    let document = document.as_deref();
     // A part that its own call has not shown was never looked at by whoever relies on it.
     let is_missing = |part: &resource::Part| {
         let is_there = |document: &Document| {

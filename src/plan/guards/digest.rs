@@ -48,7 +48,7 @@ pub(super) fn digest(scope: &str, change: &Change, live: &Live<'_>, shrunk: &BTr
     });
     let body = live.get(present.as_ref().unwrap_or(&change.key)).zip(resource::kind(change.key.kind));
     // Of what it means: the order in which Descope answers is no other body.
-    let body = body.map(|(document, kind)| fold::document(kind.spec(), document).to_string());
+    let body = body.map(|(document, kind)| fold::document(kind.spec(), &document).to_string());
     digest.update(format!("{body:?}\n"));
     shortened(&digest)
 }

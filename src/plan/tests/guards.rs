@@ -296,12 +296,14 @@ fn a_refused_list_is_not_waited_for_unless_it_is_every_list_and_may_still_hold_a
     let operation = "GET /v1/mgmt/role/all";
     let forbidden = || descope::Error::Forbidden { operation, message: "not part of your plan".to_owned() };
     let unauthorized = descope::Error::Unauthorized { project: "P2abc".to_owned() };
-    let plan = |answers: Vec<(&'static str, Result<Vec<Document>, descope::Error>)>| {
+    let plan = |answers: Vec<(&'static str, Result<Documents, descope::Error>)>| {
         let observed = Observed { kinds: answers.into_iter().collect(), ..World::default().observed() };
         Case { observed, sent: Sent::Unknown, first_contact: true, ..Case::of(&desired, &World::default()) }.plan()
     };
     let (whole, empty) =
-        (plan(vec![("permissions", Ok(vec![])), ("roles", Ok(vec![]))]), || ("permissions", Ok(vec![])));
+        (plan(vec![("permissions", Ok(Documents::default())), ("roles", Ok(Documents::default()))]), || {
+            ("permissions", Ok(Documents::default()))
+        });
     assert!(whole.has_seen_all());
 
     let one = plan(vec![empty(), ("roles", Err(forbidden()))]);

@@ -10,7 +10,7 @@ fn list(name: &str) -> Key {
 fn lists(live: &[(&str, &str)]) -> Observed {
     let mut observed = World::default().observed();
     let document = |(name, id): &(&str, &str)| document(json!({ "name": name, "id": id, "type": "texts" }));
-    observed.kinds.insert("lists", Ok(live.iter().map(document).collect()));
+    observed.kinds.insert("lists", Ok(Documents::of_kind(resource::kind("lists").unwrap(), live.iter().map(document))));
     observed
 }
 

@@ -1,0 +1,162 @@
+//! Reads an answer without a tree of what is in its list: where each item stands, and whether it says who it is.
+
+use super::Document;
+use serde::de::DeserializeSeed;
+use serde::de::Deserializer;
+use serde::de::IgnoredAny;
+use serde::de::MapAccess;
+use serde::de::SeqAccess;
+use serde::de::Visitor;
+use serde_json::Value;
+use serde_json::value::RawValue;
+use std::fmt;
+use std::ops::Range;
+
+/// An answer whose list, if it has one, is under `key`.
+pub(super) struct Outermost<'a> {
+    pub key: Option<&'static str>,
+    pub body: &'a [u8],
+}
+
+/// What an answer is.
+pub(super) enum Read {
+    /// An object without its list, and where in the text the items of that stand.
+    Object(Document, Option<Vec<Range<usize>>>),
+    Array,
+    Null,
+    Value,
+}
+
+impl<'de> DeserializeSeed<'de> for Outermost<'_> {
+    type Value = Read;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Read, D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Outermost<'_> {
+    type Value = Read;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("JSON")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Read, A::Error> {
+        let (mut document, mut list) = (Document::new(), None);
+        while let Some(name) = map.next_key::<String>()? {
+            if self.key == Some(&*name) {
+                // Of two of one name the last one counts.
+                list = None;
+                match map.next_value_seed(List { body: self.body })? {
+                    Ok(items) => list = Some(items),
+                    Err(other) => drop(document.insert(name, other)),
+                }
+            } else {
+                document.insert(name, map.next_value()?);
+            }
+        }
+        Ok(Read::Object(document, list))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Read, A::Error> {
+        while items.next_element::<IgnoredAny>()?.is_some() {}
+        Ok(Read::Array)
+    }
+
+    fn visit_unit<E>(self) -> Result<Read, E> {
+        Ok(Read::Null)
+    }
+
+    fn visit_bool<E>(self, _: bool) -> Result<Read, E> {
+        Ok(Read::Value)
+    }
+
+    fn visit_i64<E>(self, _: i64) -> Result<Read, E> {
+        Ok(Read::Value)
+    }
+
+    fn visit_u64<E>(self, _: u64) -> Result<Read, E> {
+        Ok(Read::Value)
+    }
+
+    fn visit_f64<E>(self, _: f64) -> Result<Read, E> {
+        Ok(Read::Value)
+    }
+
+    fn visit_str<E>(self, _: &str) -> Result<Read, E> {
+        Ok(Read::Value)
+    }
+}
+
+/// Where the items of a list stand in the text, or what is there in its place.
+struct List<'a> {
+    body: &'a [u8],
+}
+
+impl<'de> DeserializeSeed<'de> for List<'_> {
+    type Value = Result<Vec<Range<usize>>, Value>;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
+        let whole: &RawValue = serde::Deserialize::deserialize(deserializer)?;
+        let wrong = |_| serde::de::Error::custom("not JSON");
+        if !whole.get().starts_with('[') {
+            return serde_json::from_str(whole.get()).map(Err).map_err(wrong);
+        }
+        let items: Vec<&RawValue> = serde_json::from_str(whole.get()).map_err(wrong)?;
+        let first = self.body.as_ptr().addr();
+        let place = |item: &RawValue| {
+            let start = item.get().as_ptr().addr() - first;
+            start..start + item.get().len()
+        };
+        Ok(Ok(items.into_iter().map(place).collect()))
+    }
+}
+
+/// Does an item say who it is?
+#[derive(Clone, Copy)]
+pub(super) struct Who {
+    pub identity: &'static str,
+    pub tenant: Option<&'static str>,
+}
+
+/// What an item says of that.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Said {
+    /// A text that is not empty.
+    pub has_identity: bool,
+    /// Something else than a text.
+    pub has_odd_tenant: bool,
+}
+
+impl<'de> DeserializeSeed<'de> for Who {
+    type Value = Said;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Said, D::Error> {
+        deserializer.deserialize_map(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Who {
+    type Value = Said;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Said, A::Error> {
+        let mut said = Said::default();
+        while let Some(name) = map.next_key::<std::borrow::Cow<'de, str>>()? {
+            let is_text = |value: &Value| value.as_str().is_some_and(|text| !text.is_empty());
+            if name == self.identity {
+                said.has_identity = is_text(&map.next_value()?);
+            } else if self.tenant.is_some_and(|tenant| name == tenant) {
+                let value: Value = map.next_value()?;
+                said.has_odd_tenant = !(value.is_string() || value.is_null());
+            } else {
+                map.next_value::<IgnoredAny>()?;
+            }
+        }
+        Ok(said)
+    }
+}

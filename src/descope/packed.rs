@@ -1,0 +1,55 @@
+//! One object of an answer, as its text. A hundred thousand trees of values weigh ten times what they say, and most of them are
+//! looked at once.
+
+use super::Document;
+use serde_json::Value;
+use std::fmt;
+use std::ops::Range;
+use std::sync::Arc;
+
+/// A JSON object that is a tree only while it is looked at.
+#[derive(Clone)]
+pub struct Packed {
+    /// What it is part of: an answer is held once, for all that is in it.
+    text: Arc<Vec<u8>>,
+    at: Range<usize>,
+}
+
+impl Packed {
+    /// The object that stands there. What does not is found by [`Packed::read`].
+    pub(super) fn part(text: &Arc<Vec<u8>>, at: Range<usize>) -> Self {
+        Self { text: Arc::clone(text), at }
+    }
+
+    /// Of a document that was made.
+    pub fn of(document: &Document) -> Self {
+        let text = serde_json::to_vec(document).unwrap_or_default();
+        Self { at: 0..text.len(), text: Arc::new(text) }
+    }
+
+    /// The document; `None` where the text is of none.
+    pub fn read(&self) -> Option<Document> {
+        match serde_json::from_slice(self.text()) {
+            Ok(Value::Object(document)) => Some(document),
+            Ok(Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Array(_)) | Err(_) => None,
+        }
+    }
+
+    pub(super) fn text(&self) -> &[u8] {
+        self.text.get(self.at.clone()).unwrap_or_default()
+    }
+}
+
+/// Of the same text.
+impl PartialEq for Packed {
+    fn eq(&self, other: &Self) -> bool {
+        self.text() == other.text()
+    }
+}
+
+/// Says how long it is: what it holds may be a secret.
+impl fmt::Debug for Packed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Packed({} bytes)", self.at.len())
+    }
+}
