@@ -55,6 +55,7 @@ pub use spec::Spec;
 pub use write::Action;
 pub use write::Answer;
 pub use write::Item;
+pub use write::Planned;
 pub use write::Write;
 pub use written::Fields;
 pub use written::Written;
@@ -326,6 +327,6 @@ mod tests {
         assert!(overwrite("new").is_repeatable(&key));
         assert!(!overwrite("old").is_repeatable(&key));
         assert!(!Write::Create(Document::new()).is_repeatable(&key));
-        assert!(!Write::Delete { cascade: false }.is_repeatable(&key));
+        assert!(!Write::<Document>::Delete { cascade: false }.is_repeatable(&key));
     }
 }

@@ -416,21 +416,22 @@ async fn send(
         Ok(place) => place,
         Err(message) => return Upshot::Refused(message),
     };
-    let (mut writes, secrets): (Vec<_>, Vec<_>) = resolved.into_iter().unzip();
+    let (mut writes, secrets): (Vec<Write>, Vec<_>) = resolved.into_iter().unzip();
     let ids: Vec<Option<Arc<str>>> = tasks.iter().map(|task| id_of(target, kind, task)).collect();
     let paths = |task: &&Task| task.fields.iter().map(|change| change.path.clone()).collect::<Vec<String>>();
     let changed: Vec<Vec<String>> = tasks.iter().map(paths).collect();
     let turn = if kind.spec().has_one_writer() { Some(target.settings_turn.lock().await) } else { None };
     let error = loop {
-        for (task, write) in tasks.iter().zip(&mut writes) {
-            let less = carried::without_refused(target, kind, part, write.as_ref().unwrap_or(&task.write));
-            *write = less.or_else(|| write.take());
+        for write in &mut writes {
+            if let Some(less) = carried::without_refused(target, kind, part, write) {
+                *write = less;
+            }
         }
         let items = tasks.iter().zip(&writes).zip(ids.iter().zip(&changed));
         let items = items.map(|((task, write), (id, changed))| Item {
             key: &task.slot.key,
             id: id.as_deref(),
-            write: write.as_ref().unwrap_or(&task.write),
+            write,
             live,
             changed,
         });
@@ -492,13 +493,14 @@ fn id_of(target: &Target, kind: &dyn Kind, task: &Task) -> Option<Arc<str>> {
     })
 }
 
-/// The write with its secrets in place of the references; `None` where it has none. Nothing of it outlives the call.
-/// Their fingerprints go with it.
-fn with_secrets(target: &Target, part: &'static Part, task: &Task) -> Result<(Option<Write>, Vec<Remembered>), String> {
-    let Some(body) = task.write.body() else { return Ok((None, Vec::new())) };
+/// The write as it is sent, with its secrets in place of the references. Nothing of it outlives the call. The fingerprints of
+/// the secrets go with it.
+fn with_secrets(target: &Target, part: &'static Part, task: &Task) -> Result<(Write, Vec<Remembered>), String> {
+    let write = task.write.unpack();
+    let Some(body) = write.body() else { return Ok((write, Vec::new())) };
     let places = secret::places(part.fields.iter(), body);
     if places.is_empty() {
-        return Ok((None, Vec::new()));
+        return Ok((write, Vec::new()));
     }
     // Each is read once: what is fingerprinted is what is sent.
     let mut known = Vec::with_capacity(places.len());
@@ -512,13 +514,7 @@ fn with_secrets(target: &Target, part: &'static Part, task: &Task) -> Result<(Op
         known.iter().find(|(of, _)| of == reference).map(|(_, secret)| secret.clone()).ok_or("is not known")
     };
     let body = secret::resolve(part.fields.iter(), body, &read).map_err(|(path, why)| format!("{path}: {why}"))?;
-    let write = match &task.write {
-        Write::Create(_) => Write::Create(body),
-        Write::Overwrite { from, .. } => Write::Overwrite { from: from.clone(), body },
-        Write::Patch(_) => Write::Patch(body),
-        Write::Delete { cascade } => Write::Delete { cascade: *cascade },
-    };
-    Ok((Some(write), prints))
+    Ok((write.with(|_| body), prints))
 }
 
 async fn judge(target: &Target, kind: &'static dyn Kind, tasks: &NonEmpty<&Task>, error: descope::Error) -> Upshot {

@@ -23,7 +23,8 @@ impl Packed {
 
     /// Of a document that was made.
     pub fn of(document: &Document) -> Self {
-        let text = serde_json::to_vec(document).unwrap_or_default();
+        let mut text = serde_json::to_vec(document).unwrap_or_default();
+        text.shrink_to_fit();
         Self { at: 0..text.len(), text: Arc::new(text) }
     }
 

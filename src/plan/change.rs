@@ -45,13 +45,13 @@ pub struct Change {
     /// It would change or clear something live that is seen for the first time.
     pub is_first_contact: bool,
     /// What of it somebody else changed, and no commit.
-    pub drift: Option<Drift>,
+    pub drift: Option<Box<Drift>>,
     /// Somebody else turns it back again and again.
-    pub contest: Option<Contest>,
+    pub contest: Option<Box<Contest>>,
     /// What lowers protection or locks people out, and which guard holds that.
     pub dangers: Vec<(Hold, String)>,
     /// Of a delete: who refers to it.
-    pub ties: Ties,
+    pub ties: Option<Box<Ties>>,
     /// Why it waits; `None` where it goes ahead.
     pub held: Option<Hold>,
     /// What or who holds it, where the word does not say that.
@@ -61,7 +61,7 @@ pub struct Change {
     /// Identifies it and what it rests on, where it can be or was approved; else empty.
     pub digest: Arc<str>,
     /// What becomes different, by path.
-    pub fields: Vec<FieldChange>,
+    pub fields: Arc<[FieldChange]>,
     /// Where the YAML declares it; `None` for a prune.
     pub place: Option<Place>,
     /// The writes, main part first.
@@ -96,12 +96,12 @@ impl Change {
             drift: None,
             contest: None,
             dangers: Vec::new(),
-            ties: Ties::default(),
+            ties: None,
             held: None,
             why: None,
             until: None,
             digest: Arc::default(),
-            fields: Vec::new(),
+            fields: Arc::default(),
             place: None,
             tasks: Vec::new(),
         }
@@ -116,10 +116,15 @@ impl Change {
         old.unwrap_or_else(|| self.key.clone())
     }
 
+    /// Who refers to it, where it is deleted.
+    pub fn ties(&self) -> &Ties {
+        self.ties.as_deref().unwrap_or(Ties::none())
+    }
+
     /// An update of these fields, with nothing else to it.
     #[cfg(test)]
     pub fn update_of(key: Key, fields: Vec<FieldChange>) -> Self {
-        Self { fields, ..Self::new(key, Action::Update) }
+        Self { fields: fields.into(), ..Self::new(key, Action::Update) }
     }
 
     /// Is it held, and could an operator let it go ahead?

@@ -145,6 +145,7 @@ pub fn compare_one(
             },
         );
     }
+    let fields: Arc<[FieldChange]> = fields.into();
     let writes = write::writes(kind, declared, document, old, &fields, is_unlisted);
     // Live, or on its way: then the order of the plan sees to it.
     let is_declared = |key: &Key| live.is_observed(key.kind) && inputs.desired.resources.contains_key(key);
@@ -154,7 +155,7 @@ pub fn compare_one(
         completes,
         would_reset,
         losses,
-        drift,
+        drift: drift.map(Box::new),
         tasks: order::tasks(kind, declared, document, action, writes, &fields, &will_be_there),
         fields,
         place: Some(declared.place.clone()),
@@ -178,8 +179,8 @@ fn leave_drift(
     let meant = drift::without(parts, declared, document, &left);
     plan.kept.insert(declared.key.clone(), Arc::clone(&meant));
     plan.changes.push(Change {
-        drift: Some(left),
-        fields: split.kept,
+        drift: Some(Box::new(left)),
+        fields: split.kept.into(),
         place: Some(declared.place.clone()),
         ..Change::new(declared.key.clone(), Action::Update)
     });

@@ -67,7 +67,7 @@ pub fn hold(inputs: &Inputs<'_>, live: &Live<'_>, plan: &mut Plan) {
         let is_reset = change.would_reset.is_some() && change.action != Action::Create;
         let reasons = [
             (!is_permitted(inputs.policy, change)).then_some(Hold::Policy),
-            change.drift.as_ref().and_then(Drift::hold),
+            change.drift.as_deref().and_then(Drift::hold),
             plan.shrunk.contains(change.key.kind).then_some(Hold::ObservationShrank),
             referred(change).map(Hold::StillReferenced),
             verdicts.get(change.key.kind).and_then(|verdict| verdict.on(change, inputs.owned)),
@@ -118,7 +118,7 @@ fn contest(inputs: &Inputs<'_>, plan: &mut Plan) {
     let found = plan.changes.iter().filter_map(|change| Some((change.key.clone(), (inputs.contested)(change)?)));
     let found: HashMap<Key, Contest> = found.collect();
     for change in plan.changes.iter_mut().filter(|change| change.action == Action::Update) {
-        change.contest = found.get(&change.key).cloned();
+        change.contest = found.get(&change.key).cloned().map(Box::new);
     }
 }
 
@@ -134,9 +134,9 @@ fn is_permitted(policy: Policy, change: &Change) -> bool {
 
 /// Who refers to what is deleted and has no word in it, as far as an approval can settle that.
 fn referred(change: &Change) -> Option<Referrer> {
-    if !change.ties.undeclared.is_empty() {
+    if !change.ties().undeclared.is_empty() {
         Some(Referrer::Undeclared)
-    } else if change.ties.unseen.is_empty() {
+    } else if change.ties().unseen.is_empty() {
         None
     } else {
         Some(Referrer::Unseen)

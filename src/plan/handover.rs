@@ -13,6 +13,7 @@ use crate::resource::Action;
 use crate::resource::Document;
 use crate::resource::Key;
 use crate::resource::MAIN;
+use crate::resource::Packed;
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
@@ -40,14 +41,14 @@ pub fn arrange(plan: &mut Plan, live: &Live<'_>) {
     for (key, document) in held {
         holders.extend(claimed(key.kind, &document).map(|claim| (claim, key)));
     }
-    let bodies: HashMap<&Key, &Document> =
+    let bodies: HashMap<&Key, &Packed> =
         plan.changes.iter().filter_map(|change| Some((&change.key, body(change)?))).collect();
     // An update gives up what it writes another value over.
     let gives_up: HashSet<(&Key, &Claim)> = holders
         .iter()
         .filter(|(claim, holder)| {
-            let body = bodies.get(*holder).filter(|body| body.contains_key(claim.1));
-            body.is_some_and(|body| !claimed(claim.0, body).any(|kept| kept == **claim))
+            let body = bodies.get(*holder).and_then(|body| body.read()).filter(|body| body.contains_key(claim.1));
+            body.is_some_and(|body| !claimed(claim.0, &body).any(|kept| kept == **claim))
         })
         .map(|(claim, holder)| (*holder, claim))
         .collect();
@@ -79,11 +80,12 @@ pub fn arrange(plan: &mut Plan, live: &Live<'_>) {
 
 /// Every value that the resource will have once its main call is done, of those that it alone may have.
 fn claims(change: &Change) -> Vec<Claim> {
-    body(change).into_iter().flat_map(|body| claimed(change.key.kind, body)).collect()
+    let body = body(change).and_then(Packed::read);
+    body.iter().flat_map(|body| claimed(change.key.kind, body)).collect()
 }
 
 /// What the main call of a change carries.
-fn body(change: &Change) -> Option<&Document> {
+fn body(change: &Change) -> Option<&Packed> {
     change.tasks.iter().find(|task| task.slot.part == MAIN)?.write.body()
 }
 

@@ -21,6 +21,7 @@ use crate::resource::Document;
 use crate::resource::Key;
 use crate::resource::Kind;
 use crate::resource::MAIN;
+use crate::resource::Packed;
 use crate::resource::Part;
 use crate::resource::Write;
 use crate::resource::fold;
@@ -46,7 +47,7 @@ pub fn tasks(
     live: Option<&Document>,
     action: Action,
     writes: Vec<(&'static Part, Write)>,
-    fields: &[FieldChange],
+    fields: &Arc<[FieldChange]>,
     will_be_there: &dyn Fn(&Key) -> bool,
 ) -> Vec<Task> {
     let seen = live.map_or(0, |live| digest(kind, live));
@@ -72,7 +73,7 @@ pub fn tasks(
             declared: part.carries_unlisted().then(|| Arc::clone(declared)),
             meant: Some(Arc::clone(declared)),
             calls: kind.calls(part, &write, live, &own.iter().map(|change| change.path.clone()).collect::<Vec<_>>()),
-            write,
+            write: write.pack(),
             id: live.and_then(|live| kind.server_id(live)).map(Arc::from),
             stage: 0,
             batch: 0,
@@ -191,9 +192,9 @@ fn tasks_of(changes: &[Change]) -> impl Iterator<Item = &Task> {
 /// refer to one another, as a tenant and what lives in it, the one that is first by stage goes first.
 fn releases(change: &Change, stage: u32, deletes: &HashMap<Key, u32>) -> Vec<Slot> {
     let is_earlier = |key: &&Key| deletes.get(*key).is_some_and(|other| *other <= stage);
-    let together = change.ties.together.iter().filter(is_earlier);
+    let together = change.ties().together.iter().filter(is_earlier);
     let together = together.map(|key| Slot { key: key.clone(), part: MAIN });
-    change.ties.letting_go.iter().cloned().chain(together).collect()
+    change.ties().letting_go.iter().cloned().chain(together).collect()
 }
 
 /// What wants what this delete gives up: a value that one resource of the kind alone may have.
@@ -212,8 +213,8 @@ fn claims(changes: &[Change]) -> HashMap<Claim, Vec<Slot>> {
         changes.iter().filter(|change| change.action == Action::Delete).map(|change| change.key.kind).collect();
     let mut claims: HashMap<Claim, Vec<Slot>> = HashMap::new();
     for task in tasks_of(changes).filter(|task| losing.contains(task.slot.key.kind)) {
-        let body = task.write.body().filter(|_| task.slot.part == MAIN);
-        for claim in body.into_iter().flat_map(|body| claimed(task.slot.key.kind, body)) {
+        let body = task.write.body().filter(|_| task.slot.part == MAIN).and_then(Packed::read);
+        for claim in body.iter().flat_map(|body| claimed(task.slot.key.kind, body)) {
             claims.entry(claim).or_default().push(task.slot.clone());
         }
     }

@@ -403,7 +403,7 @@ impl ChangeReport {
             held: change.held.as_ref().map(|hold| hold.as_str().into()),
             why: change.why.clone(),
             until: change.until.map(rfc3339),
-            drift: change.drift.as_ref().map(|drift| DriftReport::of(drift, change)),
+            drift: change.drift.as_deref().map(|drift| DriftReport::of(drift, change)),
             fields: change.fields.iter().map(FieldReport::new).collect(),
             file: change.place.as_ref().map(|place| place.file.to_string()),
             line: change.place.as_ref().map(|place| place.line),

@@ -9,7 +9,7 @@ use crate::resource::Action;
 use crate::resource::Document;
 use crate::resource::Key;
 use crate::resource::Kind;
-use crate::resource::Write;
+use crate::resource::Planned;
 use crate::telemetry::traces;
 use serde_json::Value;
 use std::hash::DefaultHasher;
@@ -35,7 +35,7 @@ pub struct Task {
     /// What it does, for logs and metrics.
     pub action: Action,
     /// What is sent. Of a part that is read by itself: what would be, as it was when it was planned.
-    pub write: Write,
+    pub write: Planned,
     /// Of such a part: what the write is built from, on what its call shows right before.
     pub declared: Option<Arc<Declared>>,
     /// What of the files is in force once this is done; `None` for a delete.

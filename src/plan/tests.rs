@@ -43,7 +43,7 @@ impl World {
 
     fn apply(&mut self, task: &Task, desired: &Desired) {
         let key = &task.slot.key;
-        match &task.write {
+        match &task.write.unpack() {
             Write::Create(body) => {
                 assert!(!self.live.contains_key(key), "{key} is created twice");
                 for reference in resource::kind(key.kind).unwrap().references(key, body, Some(MAIN)) {

@@ -39,6 +39,22 @@ pub struct Ties {
     pub together: BTreeSet<Key>,
 }
 
+impl Ties {
+    /// Nobody refers to it.
+    pub const fn none() -> &'static Self {
+        static NONE: Ties = Ties {
+            declared: BTreeMap::new(),
+            undeclared: BTreeSet::new(),
+            unseen: BTreeSet::new(),
+            doubted: BTreeSet::new(),
+            letting_go: BTreeSet::new(),
+            unlisted: BTreeSet::new(),
+            together: BTreeSet::new(),
+        };
+        &NONE
+    }
+}
+
 /// Finds the ties of every delete of the plan.
 pub fn find(inputs: &Inputs<'_>, live: &Live<'_>, renames: &BTreeMap<Key, Key>, plan: &mut Plan) {
     let deletes = plan.changes.iter().filter(|change| change.action == Action::Delete);
@@ -76,7 +92,7 @@ pub fn find(inputs: &Inputs<'_>, live: &Live<'_>, renames: &BTreeMap<Key, Key>, 
     }
     for change in &mut plan.changes {
         if let Some(ties) = ties.remove(&change.key).filter(|_| change.action == Action::Delete) {
-            change.ties = ties;
+            change.ties = Some(Box::new(ties));
         }
     }
 }

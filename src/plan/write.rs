@@ -180,8 +180,11 @@ fn is_at(planned: &str, path: &str) -> bool {
     path.strip_prefix(planned).is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
 }
 
-/// What the calls of this part change.
-pub fn fields_of(kind: &dyn Kind, part: &Part, fields: &[FieldChange]) -> Arc<[FieldChange]> {
+/// What the calls of this part change: mostly everything.
+pub fn fields_of(kind: &dyn Kind, part: &Part, fields: &Arc<[FieldChange]>) -> Arc<[FieldChange]> {
+    if fields.iter().all(|change| kind.spec().part_at(&change.path).name == part.name) {
+        return Arc::clone(fields);
+    }
     fields.iter().filter(|change| kind.spec().part_at(&change.path).name == part.name).cloned().collect()
 }
 

@@ -22,8 +22,8 @@ pub(super) fn slot(kind: &'static str, name: &str) -> Slot {
 fn task(action: Action, kind: &'static str, name: &str, batch: u32) -> Task {
     let write = match action {
         Action::Delete => Write::Delete { cascade: false },
-        Action::Create => Write::Create(crate::resource::Document::new()),
-        Action::Update | Action::Rename => Write::Patch(crate::resource::Document::new()),
+        Action::Create => Write::Create(crate::resource::Document::new()).pack(),
+        Action::Update | Action::Rename => Write::Patch(crate::resource::Document::new()).pack(),
     };
     Task {
         slot: slot(kind, name),

@@ -136,7 +136,7 @@ impl Reconciler {
     pub(super) fn contested(&self) -> Vec<ContestedStatus> {
         let plan = self.memory.plan.iter().flat_map(|plan| &plan.changes);
         let contested = plan.filter_map(|change| {
-            Some((change, change.contest.as_ref().filter(|_| change.held == Some(Hold::Contested))?))
+            Some((change, change.contest.as_deref().filter(|_| change.held == Some(Hold::Contested))?))
         });
         let status = |(change, contest): (&Change, &Contest)| {
             let field = change.fields.iter().find(|field| field.path == contest.path);

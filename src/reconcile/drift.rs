@@ -106,7 +106,7 @@ impl Reconciler {
     /// Since when which drift is known.
     fn keep_ages(&self, desired: &Desired, plan: &Plan) -> Result<(), state::Error> {
         let of = |change: &Change| {
-            let Some(Drift { since, fields, .. }) = change.drift.clone() else { return Vec::new() };
+            let Some(Drift { since, fields, .. }) = change.drift.as_deref().cloned() else { return Vec::new() };
             let key = change.key.clone();
             fields.into_iter().map(|path| ((key.clone(), path), since)).collect()
         };

@@ -231,7 +231,6 @@ fn ownership(declared: &Declared, before: Option<Owned>) -> Owned {
 mod tests {
     use super::*;
     use crate::desired::Place;
-    use crate::plan::Ties;
     use std::sync::Arc;
     use std::time::Duration;
 
@@ -248,12 +247,12 @@ mod tests {
             drift: None,
             contest: None,
             dangers: Vec::new(),
-            ties: Ties::default(),
+            ties: None,
             why: None,
             until: None,
             held: *held,
             digest: Arc::default(),
-            fields: Vec::new(),
+            fields: Arc::default(),
             place: None,
             tasks: Vec::new(),
         };

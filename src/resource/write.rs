@@ -2,6 +2,7 @@
 
 use super::Document;
 use super::Key;
+use super::Packed;
 use schemars::JsonSchema;
 use std::fmt;
 use std::sync::Arc;
@@ -35,19 +36,19 @@ impl Action {
 /// One call, or one item of a batch call: what [`Kind::send`](super::Kind::send) puts on the wire. Which of the calls of
 /// the resource it is, the part beside it says.
 #[derive(Clone, PartialEq)]
-pub enum Write {
+pub enum Write<Body = Document> {
     /// Body of the create call.
-    Create(Document),
+    Create(Body),
     /// Body of the call that overwrites everything, built on the observed document. `from` is the name that the
     /// resource has now; a rename carries another one in the body.
     Overwrite {
         /// The key's present name.
         from: Arc<str>,
         /// The complete new document, without computed fields.
-        body: Document,
+        body: Body,
     },
     /// Only the fields that change.
-    Patch(Document),
+    Patch(Body),
     /// Removes the resource.
     Delete {
         /// Deletes a tenant's users too. True only where the YAML said so when the tenant was last declared.
@@ -55,10 +56,13 @@ pub enum Write {
     },
 }
 
+/// A write that waits for its turn: its body is packed until then.
+pub type Planned = Write<Packed>;
+
 /// A body may hold secrets, or the whole document of a flow: what it is about is all that is told of it.
-impl fmt::Debug for Write {
+impl<Body: Shown> fmt::Debug for Write<Body> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let fields = |body: &Document| body.keys().cloned().collect::<Vec<String>>();
+        let fields = Body::fields;
         match self {
             Self::Create(body) => f.debug_tuple("Create").field(&fields(body)).finish(),
             Self::Overwrite { from, body } => {
@@ -70,7 +74,49 @@ impl fmt::Debug for Write {
     }
 }
 
+/// What of a body may be told.
+pub trait Shown {
+    /// The names of its fields.
+    fn fields(&self) -> Vec<String>;
+}
+
+impl Shown for Document {
+    fn fields(&self) -> Vec<String> {
+        self.keys().cloned().collect()
+    }
+}
+
+impl Shown for Packed {
+    fn fields(&self) -> Vec<String> {
+        self.read().as_ref().map(Shown::fields).unwrap_or_default()
+    }
+}
+
 impl Write {
+    /// For as long as it waits.
+    pub fn pack(&self) -> Planned {
+        self.with(Packed::of)
+    }
+}
+
+impl Planned {
+    /// As it is sent.
+    pub fn unpack(&self) -> Write {
+        self.with(|body| body.read().unwrap_or_default())
+    }
+}
+
+impl<Body> Write<Body> {
+    /// The same with another body.
+    pub fn with<Other>(&self, body: impl FnOnce(&Body) -> Other) -> Write<Other> {
+        match self {
+            Self::Create(old) => Write::Create(body(old)),
+            Self::Overwrite { from, body: old } => Write::Overwrite { from: Arc::clone(from), body: body(old) },
+            Self::Patch(old) => Write::Patch(body(old)),
+            Self::Delete { cascade } => Write::Delete { cascade: *cascade },
+        }
+    }
+
     /// May the same call be sent again when its answer was lost, without a look in between? A create could double or
     /// collide, a rename or delete would be refused as not found.
     pub fn is_repeatable(&self, key: &Key) -> bool {
@@ -82,7 +128,7 @@ impl Write {
     }
 
     /// What it carries; `None` for a delete.
-    pub fn body(&self) -> Option<&Document> {
+    pub fn body(&self) -> Option<&Body> {
         match self {
             Self::Create(body) | Self::Overwrite { body, .. } | Self::Patch(body) => Some(body),
             Self::Delete { .. } => None,

@@ -60,7 +60,7 @@ pub(super) async fn attempt(target: &Target, kind: &'static dyn Kind, part: &'st
             // A call before this one has done it, or it is as it comes.
             return Conclusion::all(work, &Verdict::Done);
         }
-        let task = Task { write, fields: fields.into(), ..task.clone() };
+        let task = Task { write: write.pack(), fields: fields.into(), ..task.clone() };
         let young = Young { until: at.checked_add(trusted_for) };
         let client = writer.unwrap_or_else(|| target.client.clone());
         let target_now = young.only(&Target { client, ..target.clone() });
@@ -72,7 +72,7 @@ pub(super) async fn attempt(target: &Target, kind: &'static dyn Kind, part: &'st
             Upshot::Each(verdict) => verdict,
             Upshot::Refused(message) | Upshot::InDoubt(message) => Verdict::Park { message },
         };
-        match (&verdict, task.write.body()) {
+        match (&verdict, write.body()) {
             (Verdict::Done, Some(body)) => target.deep.wrote(&task.slot.key, part, live, body),
             // Nobody knows what of it took effect.
             _ => target.deep.forget(&task.slot.key, part.name),

@@ -49,7 +49,7 @@ pub(super) fn rests_on_a_look(task: &Task) -> bool {
         Write::Overwrite { .. } if task.slot.part != MAIN => false,
         Write::Overwrite { .. } | Write::Delete { .. } => true,
         // A patch that carries a map sends the entries that it does not change along.
-        Write::Patch(body) => body.values().any(Value::is_object),
+        Write::Patch(body) => body.read().is_some_and(|body| body.values().any(Value::is_object)),
         Write::Create(_) => false,
     }
 }
@@ -227,7 +227,7 @@ pub(super) fn is_as_sent(kind: &dyn Kind, task: &Task, live: &Present) -> bool {
         Write::Delete { .. } => return has_landed(task, live),
         Write::Overwrite { .. } | Write::Patch(_) => return false,
     };
-    let Some(live) = live.get(&task.slot.key) else { return false };
+    let (Some(live), Some(body)) = (live.get(&task.slot.key), body.read()) else { return false };
     let Some(part) = kind.spec().part(task.slot.part) else { return false };
     let mut fields = part.fields.iter();
     let is_plain = |field: &&Field| field.back == Back::AsWritten && field.need != Need::AtCreation;

@@ -311,7 +311,7 @@ mod tests {
         task.action = action;
         if action == Action::Rename {
             let from = kind.key(before).unwrap().name;
-            task.write = Write::Overwrite { from, body: Document::new() };
+            task.write = Write::Overwrite { from, body: Document::new() }.pack();
         }
         task
     }

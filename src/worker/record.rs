@@ -14,6 +14,8 @@ use crate::resource::Field;
 use crate::resource::Key;
 use crate::resource::Kind;
 use crate::resource::MAIN;
+use crate::resource::Packed;
+use crate::resource::Planned;
 use crate::resource::Shape;
 use crate::resource::Write;
 use crate::resource::fold::folded;
@@ -47,8 +49,8 @@ use tokio::sync::OnceCell;
 use tokio::time::Instant;
 
 /// Tells what is sent apart from what else could be.
-pub fn fingerprint(state: &ProjectState, write: &Write) -> Digest {
-    state.fingerprint(&write.body().map_or(Value::Null, |body| Value::Object(body.clone())))
+pub fn fingerprint(state: &ProjectState, write: &Planned) -> Digest {
+    state.fingerprint(&write.body().and_then(Packed::read).map_or(Value::Null, Value::Object))
 }
 
 /// Was a delete or rename of just this answered as done before, and is there no look yet that shows it?
@@ -365,7 +367,7 @@ fn documents<'a>(kind: &dyn Kind, task: &'a Task) -> impl Iterator<Item = &'a Fi
 fn reset(kind: &dyn Kind, task: &Task) -> Vec<(Key, &'static str)> {
     let Write::Overwrite { body, .. } = &task.write else { return Vec::new() };
     let part = kind.spec().part(task.slot.part).filter(|part| part.how != How::Patch);
-    let Some(part) = part else { return Vec::new() };
+    let Some((part, body)) = part.zip(body.read()) else { return Vec::new() };
     let is_reset = |field: &&Field| {
         let is_changeable = field.need != Need::AtCreation && field.omit == Omit::Resets;
         field.is_remembered() && is_changeable && !body.contains_key(field.name)
@@ -375,14 +377,14 @@ fn reset(kind: &dyn Kind, task: &Task) -> Vec<(Key, &'static str)> {
 
 /// Fingerprints of the fields that a write carries and the API may not return.
 fn unreadable(target: &Target, kind: &dyn Kind, task: &Task) -> Vec<Remembered> {
-    let Some(body) = task.write.body() else { return Vec::new() };
+    let Some(body) = task.write.body().and_then(Packed::read) else { return Vec::new() };
     let Some(part) = kind.spec().part(task.slot.part) else { return Vec::new() };
     let is_creation = task.action == Action::Create;
     // That something was sent to a part which no list shows: nobody else's, from then on.
     let whole =
         part.fields.iter().filter(|field| part.name != MAIN && part.read == Read::Each && !field.is_remembered());
     let whole = whole.filter_map(|field| Some((Cow::Borrowed(field.name), folded(field.shape, body.get(field.name)?))));
-    let sent = remember::sent(part.fields, body, is_creation).into_iter().chain(whole);
+    let sent = remember::sent(part.fields, &body, is_creation).into_iter().chain(whole);
     let documents = documents(kind, task).map(|change| (change.path.clone().into(), change.to.clone()));
     let sent = sent.chain(documents);
     sent.map(|(path, value)| (task.slot.key.clone(), path, target.state.fingerprint(&value))).collect()

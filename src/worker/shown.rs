@@ -20,7 +20,7 @@ pub(super) struct Place {
 }
 
 /// Is this a write whose answer shows a secret?
-pub(super) fn shows_secret(kind: &dyn Kind, write: &Write) -> bool {
+pub(super) fn shows_secret<Body>(kind: &dyn Kind, write: &Write<Body>) -> bool {
     kind.spec().shows_secret && matches!(write, Write::Create(_))
 }
 

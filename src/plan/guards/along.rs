@@ -11,10 +11,10 @@ use std::collections::HashMap;
 /// Holds what may not go ahead of something that is held, whatever was approved: what refers to a resource that is not
 /// made yet, and what is referred to by something that has not let go.
 pub(super) fn hold(changes: &mut [Change]) {
-    for change in changes.iter_mut().filter(|change| !change.ties.declared.is_empty()) {
+    for change in changes.iter_mut().filter(|change| !change.ties().declared.is_empty()) {
         hold_by(change, Hold::StillDeclared);
     }
-    for change in changes.iter_mut().filter(|change| !change.ties.unlisted.is_empty()) {
+    for change in changes.iter_mut().filter(|change| !change.ties().unlisted.is_empty()) {
         hold_by(change, Hold::Blocked);
     }
     hold_dependents(changes);
@@ -26,7 +26,7 @@ pub(super) fn hold(changes: &mut [Change]) {
 fn hold_doubted(changes: &mut [Change]) {
     let held = changes.iter().filter(|change| change.held == Some(Hold::ObservationShrank));
     let kinds: BTreeSet<&str> = held.map(|change| change.key.kind).collect();
-    for change in changes.iter_mut().filter(|change| change.ties.doubted.iter().any(|kind| kinds.contains(kind))) {
+    for change in changes.iter_mut().filter(|change| change.ties().doubted.iter().any(|kind| kinds.contains(kind))) {
         hold_by(change, Hold::ObservationShrank);
     }
 }
@@ -75,7 +75,7 @@ fn hold_deletes(changes: &mut [Change]) {
     let is_deletes = |change: &&mut Change| change.action == Action::Delete;
     for change in changes.iter_mut().filter(is_deletes) {
         let lets_go = |slot: &Slot| letting_go.get(slot).copied().unwrap_or_default();
-        if !change.ties.letting_go.iter().all(lets_go) {
+        if !change.ties().letting_go.iter().all(lets_go) {
             hold_by(change, Hold::Blocked);
         }
     }
@@ -87,7 +87,7 @@ fn hold_deletes(changes: &mut [Change]) {
             .collect();
         let mut moved = false;
         for change in changes.iter_mut().filter(is_deletes) {
-            let along = change.ties.together.iter().filter_map(|key| held.get(key).copied()).min();
+            let along = change.ties().together.iter().filter_map(|key| held.get(key).copied()).min();
             if let Some(hold) = along {
                 moved |= hold_by(change, hold);
             }

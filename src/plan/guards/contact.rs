@@ -13,7 +13,6 @@ use crate::plan::Plan;
 use crate::plan::Refusal;
 use crate::plan::Sent;
 use crate::plan::Task;
-use crate::plan::Ties;
 use crate::resource;
 use crate::resource::Action;
 use crate::resource::Key;
@@ -87,7 +86,7 @@ pub(super) fn mark(inputs: &Inputs<'_>, live: &Live<'_>, plan: &mut Plan) {
             changes.push(change);
             continue;
         }
-        let fields = |tasks: &[Task]| -> Vec<FieldChange> {
+        let fields = |tasks: &[Task]| -> Arc<[FieldChange]> {
             tasks.iter().flat_map(|task| task.fields.iter().cloned()).collect()
         };
         let rest = Change { fields: fields(&known), tasks: known, ..change.clone() };
@@ -117,13 +116,13 @@ pub fn look_at_once(inputs: &Inputs<'_>, declared: &Declared, field: FieldChange
         contest: None,
         dangers: Vec::new(),
         is_first_contact: true,
-        ties: Ties::default(),
+        ties: None,
         held: None,
         why: Some(message),
         until: None,
         digest: Arc::default(),
         tasks: Vec::new(),
-        fields: vec![field],
+        fields: [field].into(),
         place,
     });
 }

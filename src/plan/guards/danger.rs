@@ -117,6 +117,6 @@ fn consequence(harm: Harm) -> &'static str {
     }
 }
 
-fn fields(tasks: &[Task]) -> Vec<FieldChange> {
+fn fields(tasks: &[Task]) -> Arc<[FieldChange]> {
     tasks.iter().flat_map(|task| task.fields.iter().cloned()).collect()
 }

@@ -22,7 +22,7 @@ pub(super) fn digest(scope: &str, change: &Change, live: &Live<'_>, shrunk: &BTr
     }
     // Quoted: a project role `t/own` reads like the role `own` of the tenant `t`.
     digest.update(format!("{:?}\n{}\n", change.key, change.action.as_str()));
-    for field in &change.fields {
+    for field in change.fields.iter() {
         digest.update(format!("{:?} {}\n", field.path, field.to));
     }
     if let Some(field) = change.would_reset {
@@ -32,10 +32,10 @@ pub(super) fn digest(scope: &str, change: &Change, live: &Live<'_>, shrunk: &BTr
         digest.update(format!("loses {loss:?}\n"));
     }
     // From whom it is taken away was approved, and from nobody else.
-    for referrer in &change.ties.undeclared {
+    for referrer in &change.ties().undeclared {
         digest.update(format!("referrer {referrer:?}\n"));
     }
-    for kind in &change.ties.unseen {
+    for kind in &change.ties().unseen {
         digest.update(format!("unseen {kind:?}\n"));
     }
     // What hangs on it goes as well: that was not approved with a plain delete.

@@ -70,7 +70,7 @@ fn dangers(change: &Change) -> String {
 }
 
 fn why(change: &Change, holds: &HashMap<Slot, Hold>, planned: &BTreeSet<Slot>) -> Option<String> {
-    let ties = &change.ties;
+    let ties = change.ties();
     let main = |key: &Key| Slot { key: key.clone(), part: MAIN };
     let along = || {
         let held = ties.together.iter().filter_map(|key| Some((key, holds.get(&main(key))?)));
@@ -188,7 +188,7 @@ pub(super) fn explanations(changes: &[Change]) -> Vec<String> {
 pub(super) fn consequences(changes: &[Change]) -> Vec<String> {
     let mut hanging: BTreeMap<(&Key, bool), Vec<String>> = BTreeMap::new();
     for change in changes.iter().filter(|change| change.action == Action::Delete) {
-        for referrer in &change.ties.undeclared {
+        for referrer in &change.ties().undeclared {
             let lives_in_it = referrer.home().as_ref() == Some(&change.key);
             hanging.entry((&change.key, lives_in_it)).or_default().push(referrer.to_string());
         }

@@ -49,8 +49,8 @@ fn told(plan: &Plan) -> Vec<(Action, Option<Hold>, Vec<&str>)> {
 }
 
 fn body(plan: &Plan) -> Value {
-    let bodies = plan.changes.iter().flat_map(|change| &change.tasks).filter_map(|task| task.write.body());
-    Value::Object(bodies.flat_map(Clone::clone).collect())
+    let bodies = plan.changes.iter().flat_map(|change| &change.tasks).filter_map(|task| task.write.body()?.read());
+    Value::Object(bodies.flatten().collect())
 }
 
 const KEPT: Option<Hold> = Some(Hold::DriftReported(Left::Reported));
