@@ -382,7 +382,7 @@ async fn a_redirect_is_not_followed() {
     );
     let server = Server::answering(&[&redirect, &redirect]).await;
 
-    let error = client(&server.url(), 2).read(&list()).await.unwrap_err();
+    let error = client(&server.url(), 2).list(&list()).await.unwrap_err();
 
     let expected = format!(
         "the answer to GET /v1/mgmt/role/all is not one that Descope documents: a redirect to {}steal (status 307); \

@@ -21,6 +21,7 @@ use crate::observed::Share;
 use crate::plan::render;
 use crate::plan::render::ProjectReport;
 use crate::plan::render::Report;
+use crate::reconcile::assess::Assessment;
 use crate::reconcile::assess::Assessor;
 use crate::resource::Key;
 use crate::source::loader::Loader;
@@ -32,6 +33,8 @@ use anyhow::Context;
 use clap::ValueEnum;
 use reqwest::Method;
 use std::collections::BTreeSet;
+use std::io;
+use std::io::BufWriter;
 use std::io::Write;
 use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
@@ -135,21 +138,21 @@ pub async fn run(config: Config, args: PlanArgs, redactor: &Redactor) -> anyhow:
             is_by_content: false,
             recent: Recent::default(),
         };
-        let mut assessment = assessor.assess(desired, Priority::Change, &BTreeSet::new()).await;
+        let assessment = assessor.assess(desired, Priority::Change, &BTreeSet::new()).await;
+        let Assessment { mut plan, refusal, .. } = assessment;
         if args.selection.is_narrow() || before.is_some() {
             let loader = settings::loader(&config, project);
             let changed = before.as_ref().map(|before| before.changed(&loader, desired)).transpose()?;
             let is_changed = |key: &Key| changed.as_ref().is_none_or(|changed| changed.contains(key));
             let is_named = |key: &Key| args.selection.names(key) || changed.is_some() && args.selection.wants(key);
             let is_wanted = |key: &Key| args.selection.wants(key) && is_changed(key);
-            assessment.plan.narrow(&is_wanted, &|key| is_named(key) && is_changed(key));
+            plan.narrow(&is_wanted, &|key| is_named(key) && is_changed(key));
         }
-        if let Some(reason) = assessment.refusal {
+        if let Some(reason) = refusal {
             tracing::error!(project = &*project.name, %reason, "this project is refused; the others go on");
         }
-        is_complete &= assessment.plan.unobserved.is_empty();
-        let report = ProjectReport::new(&project.name, &assessment.plan, settings::pace(&config));
-        reports.push(report.with_waits(&assessment.plan));
+        is_complete &= plan.unobserved.is_empty();
+        reports.push(ProjectReport::told(&project.name, plan, settings::pace(&config)));
     }
     let report = Report::new(reports);
     show(&report, args.output)?;
@@ -209,7 +212,7 @@ pub fn desired(loader: &mut Loader) -> Result<Arc<Desired>, Vec<Finding>> {
 }
 
 /// What is wrong with the files, as `validate` says it.
-pub fn show_findings(findings: &[Finding]) -> std::io::Result<()> {
+pub fn show_findings(findings: &[Finding]) -> io::Result<()> {
     let mut err = output::stderr();
     for finding in findings {
         writeln!(err, "{finding}")?;
@@ -218,11 +221,16 @@ pub fn show_findings(findings: &[Finding]) -> std::io::Result<()> {
 }
 
 fn show(report: &Report, output: PlanOutput) -> anyhow::Result<()> {
-    let mut out = output::stdout();
+    // A plan is as long as the project is large: it is written as it is told.
+    let mut out = BufWriter::new(output::stdout());
     match output {
-        PlanOutput::Text => out.write_all(render::text(report, output::style()).as_bytes())?,
+        PlanOutput::Text => render::write_text(report, output::style(), &mut out)?,
         PlanOutput::Markdown => out.write_all(render::markdown(report).as_bytes())?,
-        PlanOutput::Json => writeln!(out, "{}", serde_json::to_string_pretty(report)?)?,
+        PlanOutput::Json => {
+            serde_json::to_writer_pretty(&mut out, report).map_err(io::Error::from)?;
+            writeln!(out)?;
+        }
     }
+    out.flush()?;
     Ok(())
 }

@@ -6,6 +6,7 @@
 use super::Change;
 use super::FieldChange;
 use super::Live;
+use super::Origin;
 use super::Ownership;
 use super::Slot;
 use super::Task;
@@ -93,7 +94,7 @@ pub fn tasks(
             seen,
             incarnation: live.map_or(0, |live| incarnation(kind, live)),
             fields: own,
-            origin: Arc::default(),
+            origin: Origin::unknown(),
         }
     };
     writes.into_iter().map(task).collect()
@@ -155,7 +156,7 @@ pub fn deletion(key: &Key, live: &Document, cascade: bool) -> Task {
         seen,
         incarnation: kind.map_or(0, |kind| incarnation(kind, live)),
         fields: Arc::default(),
-        origin: Arc::default(),
+        origin: Origin::unknown(),
     }
 }
 

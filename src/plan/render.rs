@@ -29,6 +29,7 @@ mod tests;
 
 pub use human::Style;
 pub use human::text;
+pub use human::write_text;
 pub use markdown::markdown;
 
 /// Longer values are shown as their size: a plan is read by people.
@@ -260,6 +261,18 @@ impl Pace {
 impl ProjectReport {
     /// Renders one plan; what waits for what is told later, see `waits`.
     pub fn new(name: &str, plan: &Plan, pace: Pace) -> Self {
+        Self { changes: plan.changes.iter().map(ChangeReport::new).collect(), ..Self::frame(name, plan, pace) }
+    }
+
+    /// The same, with its waits, of a plan that is let go as it is told.
+    pub fn told(name: &str, mut plan: Plan, pace: Pace) -> Self {
+        let frame = Self::frame(name, &plan, pace);
+        let changes = std::mem::take(&mut plan.changes).into_iter();
+        Self { changes: changes.map(|change| ChangeReport::new(&change)).collect(), ..frame }.with_waits(&plan)
+    }
+
+    /// All but the changes.
+    fn frame(name: &str, plan: &Plan, pace: Pace) -> Self {
         Self {
             waits: Vec::new(),
             wait_counts: BTreeMap::new(),
@@ -275,7 +288,7 @@ impl ProjectReport {
                 })
                 .chain(plan.warnings.iter().cloned())
                 .collect(),
-            changes: plan.changes.iter().map(ChangeReport::new).collect(),
+            changes: Vec::new(),
             refused: RefusedReport::all(plan),
             undeclared: plan.undeclared.iter().map(|key| Identity { kind: key.kind.into(), id: key.id() }).collect(),
             forecast: Forecast::new(plan.forecast_requests(), plan.reads, pace),

@@ -16,6 +16,7 @@ use std::hash::DefaultHasher;
 use std::hash::Hash;
 use std::hash::Hasher;
 use std::sync::Arc;
+use std::sync::LazyLock;
 use tokio::time::Instant;
 
 /// One slot of the queue: a resource, and which of its calls.
@@ -89,6 +90,14 @@ pub struct Origin {
     pub commit: Option<String>,
     /// The span of the pass.
     pub span: traces::Origin,
+}
+
+impl Origin {
+    /// Of what is not on the queue yet.
+    pub fn unknown() -> Arc<Self> {
+        static UNKNOWN: LazyLock<Arc<Origin>> = LazyLock::new(Arc::default);
+        Arc::clone(&UNKNOWN)
+    }
 }
 
 /// Tells observed documents of a kind apart by what they mean: an order, or a value of the server's own, tells nothing.

@@ -115,7 +115,7 @@ async fn the_handshake_is_the_recorded_license_call_without_the_tier() {
     let vector = vectors.iter().find(|v| v.name == "py-license-get").unwrap();
     let server = Recorder::start().await;
 
-    server.client(&vector.headers).read(&resource::kind("roles").unwrap().listing()).await.unwrap();
+    server.client(&vector.headers).list(&resource::kind("roles").unwrap().listing()).await.unwrap();
 
     let received = server.received.lock().unwrap();
     let [(handshake, headers), (list, _)] = &received[..] else { panic!("{received:?}") };

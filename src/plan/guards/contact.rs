@@ -130,6 +130,9 @@ pub fn look_at_once(inputs: &Inputs<'_>, declared: &Declared, field: FieldChange
 /// Somebody looked: what no call can do is refused.
 pub fn refuse_looked_at(plan: &mut Plan) {
     let is_over = |change: &Change| change.tasks.is_empty() && change.held.is_none();
+    if !plan.changes.iter().any(is_over) {
+        return;
+    }
     for change in std::mem::take(&mut plan.changes) {
         if is_over(&change) {
             plan.refused.push(Refusal {

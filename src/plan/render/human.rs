@@ -20,6 +20,8 @@ use similar::TextDiff;
 use std::collections::BTreeMap;
 use std::collections::HashMap;
 use std::fmt::Display;
+use std::io;
+use std::io::Write;
 
 /// With or without colours.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -47,15 +49,23 @@ const LOUD: &str = "1;31";
 const HELD: &str = "1;35";
 
 /// Every project.
-pub fn text(report: &Report, style: Style) -> String {
-    let mut page = Page { out: String::new(), style };
+pub fn write_text(report: &Report, style: Style, to: &mut dyn Write) -> io::Result<()> {
+    let mut page = Page { to, written: Ok(()), style };
     for (n, project) in report.projects.iter().enumerate() {
         if n > 0 {
-            page.out.push('\n');
+            page.put("\n");
         }
         page.project(project);
     }
-    page.out
+    page.written
+}
+
+/// The same, at once.
+pub fn text(report: &Report, style: Style) -> String {
+    let mut text = Vec::new();
+    // Writing to a vector cannot fail.
+    write_text(report, style, &mut text).unwrap_or_default();
+    String::from_utf8(text).unwrap_or_default()
 }
 
 /// What is told of changes elsewhere in the report.
@@ -64,12 +74,14 @@ struct Told<'a> {
     waits: HashMap<(&'a str, &'a str), &'a Wait>,
 }
 
-struct Page {
-    out: String,
+struct Page<'w> {
+    to: &'w mut dyn Write,
+    /// Once something could not be written, nothing more is.
+    written: io::Result<()>,
     style: Style,
 }
 
-impl Page {
+impl Page<'_> {
     /// Text from outside: no part of it can begin another line or move the cursor.
     fn paint(&self, code: &str, text: impl Display) -> String {
         self.style.painted(code, &one_line(&text.to_string()))
@@ -77,9 +89,15 @@ impl Page {
 
     /// `text` is of [`Page::paint`].
     fn line(&mut self, indent: usize, text: &str) {
-        self.out.push_str(&" ".repeat(indent));
-        self.out.push_str(text);
-        self.out.push('\n');
+        for part in [&*" ".repeat(indent), text, "\n"] {
+            self.put(part);
+        }
+    }
+
+    fn put(&mut self, text: &str) {
+        if self.written.is_ok() {
+            self.written = self.to.write_all(text.as_bytes());
+        }
     }
 
     fn project(&mut self, project: &ProjectReport) {
