@@ -91,7 +91,7 @@ async fn auto_approve_lets_the_first_contact_go_ahead_and_no_delete_over_a_limit
     world.write("more.yaml", "permissions:\n  - name: p\n");
     world.start().await;
     world.until("created", async |world| exists(world, "permissions", "p").await).await;
-    assert_eq!(world.project().await["held"]["reason"], "max_deletes");
+    world.until("held", async |world| world.project().await["held"]["reason"] == "max_deletes").await;
 }
 
 /// One drifted field, which the policy does not touch, had every create held as a first contact.
