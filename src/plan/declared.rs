@@ -136,14 +136,8 @@ pub fn compare_one(
         && ownership.created
         && fields.iter().all(|field| write::is_part_that_was_never_sent(kind, declared, field, inputs.sent));
     if let Some(old) = old {
-        fields.insert(
-            0,
-            FieldChange {
-                path: kind.spec().identity.field.unwrap_or_default().to_owned(),
-                from: Value::from(&*old.name),
-                to: Value::from(&*key.name),
-            },
-        );
+        let path = kind.spec().identity.field.unwrap_or_default().to_owned();
+        fields.insert(0, FieldChange { path, from: Value::from(&*old.name), to: Value::from(&*key.name) });
     }
     let fields: Arc<[FieldChange]> = fields.into();
     let writes = write::writes(kind, declared, document, old, &fields, is_unlisted);

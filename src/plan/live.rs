@@ -135,7 +135,7 @@ impl<'a> Live<'a> {
         }
         for (key, found) in &mut self.documents {
             let (Some(kind), Some(document)) = (resource::kind(key.kind), found.read()) else { continue };
-            if refer::refers_to_renamed(kind.spec(), key, &*document, renames) {
+            if refer::refers_to_renamed(kind.spec(), key, &document, renames) {
                 let mut document = document.into_owned();
                 refer::rename_references(kind.spec(), key, &mut document, renames);
                 *found = Found::Renamed(document);

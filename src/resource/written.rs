@@ -47,6 +47,7 @@ impl Written {
     }
 
     /// Those of one part.
+    #[must_use]
     pub fn of_part(&self, part: &Part) -> Self {
         let own = self.iter().filter(|(name, _)| part.fields.iter().any(|field| field.name == *name));
         own.map(|(name, value)| (name, value.clone())).collect()

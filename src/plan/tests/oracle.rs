@@ -261,7 +261,7 @@ impl Drawn {
         let (Some(declared), Some(live)) = (self.desired.resources.get(&change.key), self.listed(&change.key)) else {
             return false;
         };
-        let is_lost = |rule: &&str| !declared.fields.contains_key(*rule) && !live.contains_key(*rule);
+        let is_lost = |rule: &&str| !declared.fields.contains_key(rule) && !live.contains_key(*rule);
         change.key.kind == "passwordSettings" && change.action == Action::Update && rules.iter().any(is_lost)
     }
 
