@@ -112,6 +112,10 @@ pub const LISTEN: &str = "0.0.0.0:8080";
 pub const TOKEN_VARIABLE: &str = "DESCOPE_GITOPS_TOKEN";
 /// Below the working directory.
 pub const STATE_PATH: &str = "./state";
+/// A replica that was killed is replaced within half a minute.
+pub const LEASE_LIFE: Duration = Duration::from_secs(20);
+/// Two may be lost before a lease is.
+pub const LEASE_RENEW: Duration = Duration::from_secs(5);
 /// Passes, changes, start and stop.
 pub const LOG_LEVEL: &str = "info";
 
@@ -178,13 +182,35 @@ pub struct Config {
     pub concurrency: NonZeroUsize,
     /// What the daemon serves.
     pub http: Http,
-    /// Directory of `state.db`.
-    pub state: PathBuf,
+    /// Where the state is.
+    pub state: StateAt,
     /// Who is told what.
     pub notifications: Vec<Sink>,
     /// Logging.
     pub log: Log,
     lines: lines::Lines,
+}
+
+/// `state`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum StateAt {
+    /// The directory of `state.db`.
+    Directory(PathBuf),
+    /// A database that replicas share.
+    Database(Database),
+}
+
+/// `state.url`, and what belongs to it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Database {
+    /// Where, with the password.
+    pub url: SecretRef,
+    /// What fingerprints are keyed with.
+    pub fingerprint_key: SecretRef,
+    /// How long a project is held without a sign of life.
+    pub life: Duration,
+    /// How often one is given.
+    pub renew: Duration,
 }
 
 /// `source`.
@@ -475,7 +501,11 @@ impl Config {
         own.variables.extend([connect::MANAGEMENT_KEY.to_owned(), TOKEN_VARIABLE.to_owned()]);
         let keys = self.projects.iter().filter_map(|project| project.management_key.as_ref());
         let sinks = self.notifications.iter().flat_map(Sink::secrets);
-        for secret in keys.chain([&self.http.token]).chain(sinks) {
+        let database = match &self.state {
+            StateAt::Directory(_) => Vec::new(),
+            StateAt::Database(Database { url, fingerprint_key, .. }) => vec![url, fingerprint_key],
+        };
+        for secret in keys.chain([&self.http.token]).chain(sinks).chain(database) {
             match secret {
                 SecretRef::Env(name) => own.variables.insert(name.clone()),
                 SecretRef::File(path) => own.files.insert(path.clone()),
@@ -484,7 +514,18 @@ impl Config {
         own
     }
 
-    fn problem(&self, key: &str, message: &str) -> Problem {
+    /// A secret that a setting refers to. The error names the setting, and never quotes the secret.
+    pub fn secret(&self, key: &str, secret: &SecretRef, env: Env<'_>) -> Result<secrecy::SecretString, Invalid> {
+        let found = secret.resolve(env).ok_or_else(|| match secret {
+            SecretRef::Env(name) => format!("{name} is not set; {key} names it"),
+            SecretRef::File(path) => format!("{} cannot be used; {key} names it", path.display()),
+        });
+        let read = found.and_then(|source| source.read().map_err(|what| format!("{key}: {what}")));
+        read.map_err(|message| self.problem(key, &message).into())
+    }
+
+    /// Something is wrong with a setting, told with its place.
+    pub fn problem(&self, key: &str, message: &str) -> Problem {
         Problem { file: self.file.clone(), line: self.lines.of(key), message: message.to_owned() }
     }
 }

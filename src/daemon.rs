@@ -40,6 +40,8 @@ use crate::source::files::Watch;
 use crate::source::loader::Loader;
 use crate::source::tree::Tree;
 use crate::state;
+use crate::state::Leases;
+use crate::state::Place;
 use crate::state::State;
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::redact::Redactor;
@@ -64,6 +66,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 mod control;
+mod leases;
 pub mod settings;
 
 /// What an older look showed may be somebody's work by now.
@@ -119,8 +122,10 @@ pub struct Parts {
     pub worker: Worker,
     /// By API host.
     pub limiters: BTreeMap<String, Limiter>,
-    /// On disk.
+    /// What is remembered.
     pub state: State,
+    /// Where.
+    pub place: Place,
     /// Counts and times.
     pub metrics: Arc<Metrics>,
     /// The status.
@@ -131,7 +136,8 @@ impl Parts {
     /// Opens the state, takes its lock, and builds everything else. `stop` cuts waits short.
     pub fn build(config: &Config, env: Env<'_>, redactor: &Redactor, stop: &CancellationToken) -> Result<Self, Error> {
         let connections = config.connections(env)?;
-        let state = State::open(&config.state)?;
+        let place = settings::place(config, env)?;
+        let state = State::open_at(&place)?;
         let metrics = Arc::new(Metrics::new());
         let queue = Queue::new(settings::backoff(config), Arc::clone(&metrics));
         let limiters = limiters(config, &connections, Some(&state), &metrics);
@@ -222,7 +228,7 @@ impl Parts {
             metrics: Arc::clone(&metrics),
             give_up_after: None,
         };
-        Ok(Self { projects, queue, worker, limiters, state, metrics, board })
+        Ok(Self { projects, queue, worker, limiters, state, place, metrics, board })
     }
 }
 
@@ -296,7 +302,7 @@ impl Daemon {
     /// Runs until the shutdown.
     pub async fn run(self) -> Result<(), Error> {
         let Self { config, parts, server, token, notifiers, hangup, shutdown } = self;
-        let Parts { projects, queue, worker, limiters, state, metrics, board } = parts;
+        let Parts { projects, queue, worker, limiters, state, place, metrics, board } = parts;
         let http_stop = CancellationToken::new();
         let triggers: BTreeMap<String, TriggerSender> =
             projects.iter().map(|project| (project.name.to_string(), project.trigger.clone())).collect();
@@ -323,7 +329,7 @@ impl Daemon {
             refresh: Box::new(refresh(&board, &metrics, &queue, &state, limiters.values().cloned().collect(), deeps)),
             plan: Box::new(move || plan_json(&plans, &planned, &told, pace)),
             window: Box::new(move |wanted| window_json(&windowed, &also_planned, &also_told, wanted, pace)),
-            history: History::new(config.state.clone(), claims),
+            history: History::new(place.clone(), claims),
             controls,
             token,
         };
@@ -352,6 +358,8 @@ impl Daemon {
                 "limiter memory"
             });
         }
+        let lease_stop = CancellationToken::new();
+        let mut lease_loop = keep_leases(&projects, &state, &place, &queue, &board, &metrics, &lease_stop);
         for project in projects {
             let stop = shutdown.clone();
             loops.spawn(async move {
@@ -371,6 +379,7 @@ impl Daemon {
             ended = loops.join_next() => Some(ended.and_then(Result::ok).unwrap_or("reconcile")),
             _ = workers.join_next() => Some("worker"),
             _ = http_loop.join_next() => Some("HTTP"),
+            Some(_) = lease_loop.join_next() => Some("lease"),
         };
         tracing::info!("stopping: no new changes; what is under way is finished");
         shutdown.cancel();
@@ -386,6 +395,9 @@ impl Daemon {
         for (host, limiter) in &limiters {
             settings::save(host, limiter, &state);
         }
+        // Nothing of ours is under way any more: another replica may begin at once.
+        lease_stop.cancel();
+        while lease_loop.join_next().await.is_some() {}
         http_stop.cancel();
         while http_loop.join_next().await.is_some() {}
         tracing::info!("stopped");
@@ -398,6 +410,26 @@ impl Daemon {
 
 /// Loops that end by themselves stop the daemon, by this name.
 type Loops = JoinSet<&'static str>;
+
+/// Asks for the leases of the projects, where replicas share the state. It ends last: what is under way needs them.
+fn keep_leases(
+    projects: &[Project],
+    state: &State,
+    place: &Place,
+    queue: &Queue,
+    board: &Arc<Board>,
+    metrics: &Arc<Metrics>,
+    stop: &CancellationToken,
+) -> JoinSet<()> {
+    let mut lease_loop = JoinSet::new();
+    if let Some(leases) = Leases::of(state, place, &leases::name()) {
+        let projects =
+            projects.iter().map(|project| (project.name.clone(), project.reconciler.state.claim())).collect();
+        let (queue, board, metrics) = (queue.clone(), Arc::clone(board), Arc::clone(metrics));
+        lease_loop.spawn(leases::Keeper { leases, projects, queue, board, metrics }.run(stop.clone()));
+    }
+    lease_loop
+}
 
 /// Looks at the files once, so that no later change is missed, and begins to watch them.
 async fn watch_files(

@@ -83,6 +83,7 @@ pub struct Client {
     priority: Priority,
     wanted: Option<Arc<Wanted>>,
     begin: Option<Arc<Begin>>,
+    room: Option<Arc<Room>>,
     calls: Option<Arc<AtomicUsize>>,
     /// For the next attempt.
     reserved: Option<Arc<Mutex<Option<Permit>>>>,
@@ -93,6 +94,9 @@ type Wanted = dyn Fn() -> bool + Send + Sync;
 
 /// What has to be done right before a request is sent; false where it could not be.
 type Begin = dyn Fn() -> Pin<Box<dyn Future<Output = bool> + Send>> + Send + Sync;
+
+/// How long a request may take that is sent now; `None` where that is too short for any, for now.
+type Room = dyn Fn() -> Option<Duration> + Send + Sync;
 
 struct Shared {
     settings: Settings,
@@ -123,6 +127,7 @@ impl Client {
             priority: Priority::Observation,
             wanted: None,
             begin: None,
+            room: None,
             calls: None,
             reserved: None,
         }
@@ -169,6 +174,18 @@ impl Client {
         F: Future<Output = bool> + Send + 'static,
     {
         Self { begin: Some(Arc::new(move || Box::pin(begin()))), ..self.clone() }
+    }
+
+    /// The same for calls that must have ended by some time, which may be put off again and again: none is sent while it is
+    /// too near.
+    #[must_use]
+    pub fn within(&self, room: impl Fn() -> Option<Duration> + Send + Sync + 'static) -> Self {
+        Self { room: Some(Arc::new(room)), ..self.clone() }
+    }
+
+    /// For one attempt, from sending to the last byte of the answer.
+    pub fn request_timeout(&self) -> Duration {
+        self.shared.settings.request_timeout
     }
 
     /// The same, and how many calls it makes; one that is repeated counts once.

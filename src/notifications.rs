@@ -9,12 +9,14 @@ use crate::state::State;
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::redact::Redactor;
 use crate::telemetry::repeats::is_worth_a_line;
+use crate::telemetry::status::ProjectStatus;
 use crate::telemetry::status::Status;
 use crate::telemetry::status::rfc3339;
 use delivery::Failure;
 use ledger::Ledger;
 use ledger::Letter;
 use sight::Sight;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 use std::time::SystemTime;
@@ -58,7 +60,13 @@ impl Notifier {
     pub async fn run(self, mut status: watch::Receiver<Status>, stop: CancellationToken) {
         let mut ledger = Ledger::new(&self.receiver.on, self.backoff, self.recalled());
         let (mut failures, mut not_before) = (0, Instant::now());
+        let mut held = BTreeSet::new();
         loop {
+            // What it was told by the replica that wrote the project before.
+            let now_held = held_by_others(&status.borrow());
+            if std::mem::replace(&mut held, now_held) != held {
+                ledger = Ledger::new(&self.receiver.on, self.backoff, self.recalled());
+            }
             let sight = Sight::of(&status.borrow_and_update(), self.state.is_failing());
             ledger.take_in(&sight, Instant::now());
             for over in ledger.take_unmentioned(Instant::now()) {
@@ -152,6 +160,12 @@ impl Notifier {
             tracing::error!(%error, receiver, "cannot note what a receiver was told; a restart may tell it again");
         }
     }
+}
+
+/// Projects that another replica writes, and tells of.
+fn held_by_others(status: &Status) -> BTreeSet<String> {
+    let is_others = |project: &&ProjectStatus| project.lease.as_ref().is_some_and(|lease| !lease.is_mine);
+    status.projects.iter().filter(is_others).map(|project| project.name.clone()).collect()
 }
 
 /// For ever where there is nothing to wait for.

@@ -96,6 +96,8 @@ pub enum PausedBy {
     Refusal,
     /// There are newer files, and no plan of theirs.
     Files,
+    /// Another replica writes it, or may.
+    Lease,
 }
 
 /// How many tasks stand where.

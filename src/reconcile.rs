@@ -70,6 +70,7 @@ mod drift;
 mod effect;
 mod intents;
 mod inventory;
+mod lease;
 mod overview;
 pub mod show;
 
@@ -147,6 +148,8 @@ pub struct Carryover {
     /// What is parked or backs off gets a fresh try with the next plan.
     is_fresh: bool,
     held: BTreeSet<&'static str>,
+    /// Under which it was gathered; `None` while another replica writes.
+    term: Option<i64>,
     /// Since when what no hold keeps back waits.
     waits: HashMap<Key, SystemTime>,
     /// What the last look contradicts, though that proves nothing yet.
@@ -236,7 +239,11 @@ impl Reconciler {
         let mut changes = self.queue.changes();
         let mut limits = self.assessor.client.limits_changed();
         let mut publish_at = None;
+        let mut tenures = self.state.tenures();
         loop {
+            if self.follow_lease() && self.state.is_shared() {
+                self.turn_or_stop(Trigger::Startup, &mut triggers, &shutdown).await;
+            }
             if self.loader.is_none() {
                 // The log says why; a restart begins anew.
                 return;
@@ -244,11 +251,22 @@ impl Reconciler {
             let (retry_at, resume_at) = (self.memory.retry_at, self.memory.resume_at);
             let client = self.assessor.client.clone();
             let confirm_at = self.memory.unconfirmed.until;
+            if self.term().is_none() {
+                tokio::select! {
+                    biased;
+                    () = shutdown.cancelled() => return,
+                    () = lease::changed(&mut tenures) => {}
+                    trigger = triggers.recv() => self.turn_or_stop(trigger, &mut triggers, &shutdown).await,
+                    () = until(retry_at) => self.turn_or_stop(Trigger::Interval, &mut triggers, &shutdown).await,
+                }
+                continue;
+            }
             let is_paused = self.pause.refusal().is_some();
             let deep_at = if is_paused { None } else { self.assessor.deep.due_at() };
             tokio::select! {
                 biased;
                 () = shutdown.cancelled() => return,
+                () = lease::changed(&mut tenures) => {}
                 trigger = triggers.recv() => self.turn_or_stop(trigger, &mut triggers, &shutdown).await,
                 () = until(retry_at) => self.turn_or_stop(Trigger::Interval, &mut triggers, &shutdown).await,
                 () = until(resume_at) => self.turn_or_stop(Trigger::Interval, &mut triggers, &shutdown).await,
@@ -414,6 +432,8 @@ impl Reconciler {
             return None;
         }
         self.observe_phase("load", started);
+        // The others have the files ready, and look at nothing.
+        let term = self.term()?;
         let started = Instant::now();
         aside(|| self.take_in(&desired));
         if is_new {
@@ -431,13 +451,28 @@ impl Reconciler {
             self.memory.resume_at = self.pause.settle();
             return Some(PassOutcome::Failed);
         }
-        let lost = aside(|| self.lost_calls());
+        let foreign = aside(|| self.foreign());
+        let mut lost = aside(|| self.lost_calls());
+        lost.retain(|id| !foreign.calls().contains(id));
         let observation = tracing::debug_span!("observation");
         let (desired, sight) = self.look(desired, priority, &lost, more).instrument(observation).await;
-        let weighed = aside(|| self.weigh(&desired, sight, &lost, trigger, started));
+        if self.term() != Some(term) {
+            // Others may have written since the look.
+            return Some(PassOutcome::Failed);
+        }
+        let mut weighed = aside(|| self.weigh(&desired, sight, &lost, trigger, started));
+        let wait = foreign.leave_out(&mut weighed.tasks);
         let has_deletes = weighed.tasks.iter().any(|task| task.action == Action::Delete);
         let is_outdated = has_deletes && !self.is_still(&desired, more).await;
-        Some(aside(|| self.put_in_force(desired, weighed, is_outdated)))
+        if self.term() != Some(term) {
+            return Some(PassOutcome::Failed);
+        }
+        let outcome = aside(|| self.put_in_force(desired, weighed, is_outdated));
+        if let Some(wait) = wait {
+            let at = Instant::now() + wait + SHORTEST_WAIT;
+            self.memory.retry_at = Some(self.memory.retry_at.map_or(at, |retry_at| retry_at.min(at)));
+        }
+        Some(outcome)
     }
 
     /// Compares what the look showed with the files, and writes down what that says of ownership, holds and drift.

@@ -4,19 +4,17 @@
 //! again. All methods stand for one short transaction, and what they wrote is on the disk when they return. Most block for
 //! it; what every change of a drain writes is waited for, and goes to the disk together with others.
 
+use file::FileStore;
 use fingerprint::FingerprintKey;
-use rusqlite::Connection;
-use rusqlite::OptionalExtension;
-use rusqlite::Transaction;
-use rusqlite::TransactionBehavior;
 use serde_json::Value;
+use server::Server;
+use sql::Tx;
+use sql::values;
 use std::fmt;
 use std::path::Path;
-use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::Mutex;
+#[cfg(test)]
 use std::sync::MutexGuard;
-use std::sync::PoisonError;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering;
 use std::time::SystemTime;
@@ -28,16 +26,21 @@ mod contact;
 mod effect;
 mod error;
 mod fight;
+mod file;
 mod fingerprint;
 mod guard;
 mod history;
 mod ids;
 mod incarnation;
 mod intent;
+mod lease;
 mod open;
+mod place;
 mod project;
 mod schema;
 mod secret_file;
+mod server;
+mod sql;
 mod suspension;
 mod sweep;
 mod together;
@@ -68,35 +71,44 @@ pub use intent::IntentId;
 pub use intent::OpenIntent;
 pub use intent::Remembered;
 pub use intent::Settled;
+pub use lease::Claim;
+pub use lease::Holding;
+pub use lease::Leases;
+pub use lease::Tenure;
+pub use place::BadSetting;
+pub use place::Place;
+pub use place::Shared as SharedPlace;
 pub use project::Owned;
 pub use project::ProjectState;
+pub use server::Address;
+pub use server::BadAddress;
 pub use suspension::Suspended;
 pub use told::Told;
 
 const DATABASE: &str = "state.db";
 const KEY: &str = "fingerprint.key";
 
-/// The state directory. Cheap to clone; all clones are one connection.
+/// The state of this process. Cheap to clone; all clones are one connection.
 #[derive(Clone)]
 pub struct State {
     shared: Arc<Shared>,
 }
 
 struct Shared {
-    connection: Mutex<Connection>,
-    /// Locked after the connection.
-    clock: Mutex<clock::Clock>,
+    store: Store,
     together: together::Together,
     /// Locked after the connection.
     inventories: project::Inventories,
-    key: FingerprintKey,
+    key: Arc<FingerprintKey>,
     was_reset: bool,
     /// The newest write failed.
     is_failing: AtomicBool,
-    /// What was opened for writing, and where.
-    file: Option<(PathBuf, Option<open::Identity>)>,
-    /// `None` for a reader. The connection above is closed before it is let go.
-    lock: Option<open::Lock>,
+}
+
+/// Where it lies.
+enum Store {
+    File(Box<FileStore>),
+    Server(Box<Server>),
 }
 
 impl fmt::Debug for State {
@@ -109,6 +121,10 @@ impl State {
     /// Opens the directory as its one writer; makes and migrates what is needed. A damaged database is moved aside
     /// ([`State::was_reset`]); a newer one is left alone and an error.
     pub fn open(dir: &Path) -> Result<Self, OpenError> {
+        #[cfg(test)]
+        if let Some(state) = testing::on_a_server(dir) {
+            return Ok(state);
+        }
         let lock = open::lock(dir)?;
         let (connection, was_reset) = open::database(&dir.join(DATABASE))?;
         let path = dir.join(KEY);
@@ -119,9 +135,8 @@ impl State {
             open::forget_fingerprints(&connection, &dir.join(DATABASE))?;
             FingerprintKey::make(&path)?
         };
-        let path = dir.join(DATABASE);
-        let file = open::identity(&path);
-        Ok(Self::of(connection, key, was_reset, Some((path, file)), Some(lock)))
+        let store = FileStore::to_write(dir.join(DATABASE), connection, lock);
+        Ok(Self::of(Store::File(Box::new(store)), Arc::new(key), was_reset))
     }
 
     /// Opens the directory to look at it, beside a daemon or not; writes nothing, and every write is an error.
@@ -130,28 +145,18 @@ impl State {
         let Some(connection) = open::read_only(&dir.join(DATABASE))? else { return Ok(None) };
         let path = dir.join(KEY);
         let key = FingerprintKey::read(&path)?.map_or_else(|| FingerprintKey::passing(&path), Ok)?;
-        Ok(Some(Self::of(connection, key, false, None, None)))
+        Ok(Some(Self::of(Store::File(Box::new(FileStore::to_read(connection))), Arc::new(key), false)))
     }
 
-    fn of(
-        connection: Connection,
-        key: FingerprintKey,
-        was_reset: bool,
-        file: Option<(PathBuf, Option<open::Identity>)>,
-        lock: Option<open::Lock>,
-    ) -> Self {
-        let (connection, clock) = (Mutex::new(connection), Mutex::new(clock::Clock::start()));
+    fn of(store: Store, key: Arc<FingerprintKey>, was_reset: bool) -> Self {
         Self {
             shared: Arc::new(Shared {
-                connection,
-                clock,
+                store,
                 together: together::Together::default(),
                 inventories: project::Inventories::default(),
                 key,
                 was_reset,
                 is_failing: AtomicBool::new(false),
-                file,
-                lock,
             }),
         }
     }
@@ -166,31 +171,47 @@ impl State {
         self.shared.is_failing.load(Ordering::Relaxed)
     }
 
-    /// Is what was opened still what stands there?
-    fn check_file(&self) -> Result<(), Error> {
-        let is_there = |(path, file): &(PathBuf, Option<open::Identity>)| open::identity(path) == *file;
-        if self.shared.file.as_ref().is_none_or(is_there) { Ok(()) } else { Err(Error::Gone) }
+    /// Runs `work` in one transaction, with the time that what is there counts by.
+    fn transact<T>(&self, work: impl FnOnce(&Tx<'_>, SystemTime) -> sql::Result<T>) -> Result<T, Error> {
+        match &self.shared.store {
+            Store::File(file) => file.transact(work),
+            Store::Server(server) => server.transact(work),
+        }
     }
 
-    /// Runs `work` in one transaction, with the time that what is there counts by.
-    fn transact<T>(&self, work: impl FnOnce(&Transaction<'_>, SystemTime) -> rusqlite::Result<T>) -> Result<T, Error> {
-        self.check_file()?;
-        let mut connection = self.connection();
-        let now = self.follow_clock(&mut connection).map_err(|(_, error)| error)?;
-        let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        let result = work(&transaction, now)?;
-        transaction.commit()?;
-        Ok(result)
+    /// The same for what concerns no single project.
+    fn write<T>(&self, work: impl FnOnce(&Tx<'_>) -> sql::Result<T>) -> Result<T, Error> {
+        self.noted(self.transact(|transaction, _| work(transaction)))
+    }
+
+    fn read<T>(&self, work: impl FnOnce(&Tx<'_>) -> sql::Result<T>) -> Result<T, Error> {
+        match &self.shared.store {
+            Store::File(file) => file.read(work),
+            Store::Server(server) => server.read(work),
+        }
+    }
+
+    fn read_at_once<T>(&self, work: impl FnOnce(&Tx<'_>, SystemTime) -> sql::Result<T>) -> Result<T, Error> {
+        match &self.shared.store {
+            Store::File(file) => file.read_at_once(work),
+            Store::Server(server) => server.read_at_once(work),
+        }
     }
 
     fn noted<T>(&self, written: Result<T, Error>) -> Result<T, Error> {
-        self.shared.is_failing.store(written.is_err(), Ordering::Relaxed);
+        // What another replica is to write is no failure of the state.
+        let is_failing = written.as_ref().is_err_and(|error| !matches!(error, Error::NotHeld));
+        self.shared.is_failing.store(is_failing, Ordering::Relaxed);
         written
     }
 
     /// What is remembered of one project on behalf of `owner`.
     pub fn project(&self, host: &str, project_id: &str, owner: &str) -> ProjectState {
-        ProjectState { state: self.clone(), host: host.into(), project_id: project_id.into(), owner: owner.into() }
+        let project =
+            ProjectState { state: self.clone(), host: host.into(), project_id: project_id.into(), owner: owner.into() };
+        #[cfg(test)]
+        testing::hold(&project);
+        project
     }
 
     /// A keyed fingerprint: equal values have equal ones, and without the key it tells nothing about the value.
@@ -200,45 +221,40 @@ impl State {
 
     /// What [`State::set_limiter_memory`] noted for an API host.
     pub fn limiter_memory(&self, host: &str) -> Result<Option<String>, Error> {
-        let connection = self.connection();
-        let mut statement = connection.prepare_cached("SELECT memory FROM limiter WHERE host = ?")?;
-        Ok(statement.query_row([host], |row| project::text(row, "memory")).optional()?)
+        let sql = "SELECT memory FROM limiter WHERE host = ?";
+        Ok(self.read(|connection| connection.first(sql, &values![host], |row| row.text("memory")))?.flatten())
     }
 
     /// Notes what the limiter learned about an API host.
     pub fn set_limiter_memory(&self, host: &str, memory: &str) -> Result<(), Error> {
-        let sql = "INSERT INTO limiter (host, memory) VALUES (?, ?) ON CONFLICT DO UPDATE SET memory = excluded.memory";
-        let write = || {
-            self.check_file()?;
-            Ok(self.connection().prepare_cached(sql)?.execute([host, memory]).map(drop)?)
-        };
-        self.noted(write())
+        let sql = "INSERT INTO limiter (host, memory) VALUES (?, ?)
+                   ON CONFLICT (host) DO UPDATE SET memory = excluded.memory";
+        self.write(|transaction| transaction.execute(sql, &values![host, memory]).map(drop))
     }
 
     /// The time to compare what was noted with: by it, what waits has waited for as long as it really did.
     pub fn now(&self) -> SystemTime {
-        self.time(&mut self.connection())
-    }
-
-    /// The same where the state is open already; as long as it is, nothing that is read or written moves along.
-    fn time(&self, connection: &mut Connection) -> SystemTime {
-        self.follow_clock(connection).unwrap_or_else(|(time, error)| {
-            tracing::error!(%error, "the clock was set, and the state cannot be written; it counts as it was");
-            time
-        })
-    }
-
-    fn follow_clock(&self, connection: &mut Connection) -> Result<SystemTime, (SystemTime, Error)> {
-        if self.shared.lock.is_none() {
-            return Ok(SystemTime::now());
+        match &self.shared.store {
+            Store::File(file) => file.now(),
+            Store::Server(server) => server.now(),
         }
-        self.shared.clock.lock().unwrap_or_else(PoisonError::into_inner).follow(connection)
     }
 
-    fn connection(&self) -> MutexGuard<'_, Connection> {
-        self.shared.connection.lock().unwrap_or_else(PoisonError::into_inner)
+    #[cfg(test)]
+    fn file(&self) -> &FileStore {
+        match &self.shared.store {
+            Store::File(file) => file,
+            Store::Server(_) => panic!("it is on a server"),
+        }
+    }
+
+    #[cfg(test)]
+    fn connection(&self) -> MutexGuard<'_, rusqlite::Connection> {
+        self.file().connection()
     }
 }
 
+#[cfg(test)]
+mod testing;
 #[cfg(test)]
 mod tests;

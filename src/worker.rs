@@ -9,6 +9,7 @@ use crate::pause::Pause;
 use crate::plan::ProjectName;
 use crate::plan::Slot;
 use crate::plan::Task;
+use crate::queue::PausedBy;
 use crate::queue::Queue;
 use crate::queue::Verdict;
 use crate::queue::Work;
@@ -93,6 +94,22 @@ pub struct Target {
 const FORBIDDEN: u32 = 3;
 
 impl Target {
+    /// Sends only under the term that the right to write is held in now, and nothing that may outlast it.
+    fn in_term(self, queue: &Queue, project: &ProjectName) -> Self {
+        if !self.state.is_shared() {
+            return self;
+        }
+        let term = self.state.tenure().map(|tenure| tenure.term);
+        if term.is_none() {
+            // It goes on when the lease is held again.
+            queue.pause(project, PausedBy::Lease);
+        }
+        let (state, known) = (self.state.clone(), self.state.clone());
+        let is_ours = move || term.is_some() && state.tenure().map(|tenure| tenure.term) == term;
+        let client = self.client.only_while(is_ours).within(move || known.tenure().and_then(|tenure| tenure.room()));
+        Self { client, ..self }
+    }
+
     fn forgive(&self, kind: &'static str) {
         self.forbidden.send_if_modified(|kinds| kinds.remove(kind).is_some());
     }
@@ -199,7 +216,7 @@ impl Worker {
         let (queue, project) = (self.queue.clone(), work.project.clone());
         let slots: Vec<Slot> = work.tasks.iter().map(|task| task.slot.clone()).collect();
         let client = target.client.only_while(move || queue.is_wanted(&project, &slots));
-        Target { client, ..target.clone() }
+        Target { client, ..target.clone() }.in_term(&self.queue, &work.project)
     }
 
     fn bounded(&self, verdict: Verdict, work: &Work) -> Verdict {

@@ -11,6 +11,7 @@ use crate::cli::plan::show_findings;
 use crate::cli::select::Selection;
 use crate::cli::shutdown::shutdown_on_signal;
 use crate::config::Config;
+use crate::config::StateAt;
 use crate::config::process_env;
 use crate::daemon::Parts;
 use crate::daemon::Project;
@@ -103,6 +104,13 @@ pub async fn run(config: Config, args: ApplyArgs, redactor: &Redactor) -> anyhow
     let is_asked = !args.auto_approve && args.approve.is_none();
     if is_asked && !std::io::stdin().is_terminal() {
         return Err(UsageError("apply asks on a terminal; elsewhere say --auto-approve".to_owned()).into());
+    }
+    if matches!(config.state, StateAt::Database(_)) {
+        return Err(UsageError(
+            "apply has the state to itself; with state.url the replicas write: ask one of them with approve and reconcile"
+                .to_owned(),
+        )
+        .into());
     }
     let signals = shutdown_on_signal()?;
     let stop = signals.token();

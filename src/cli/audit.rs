@@ -6,6 +6,8 @@ use crate::cli::UsageError;
 use crate::cli::output;
 use crate::config;
 use crate::config::Config;
+use crate::config::process_env;
+use crate::daemon::settings;
 use crate::http::Tried;
 use crate::resource::legible::legible;
 use crate::state::AuditFilter;
@@ -46,9 +48,10 @@ pub struct AuditArgs {
 pub fn run(config: &Config, args: &AuditArgs) -> anyhow::Result<Exit> {
     let since = args.since.as_deref().map(|text| time(text, SystemTime::now())).transpose()?;
     let filter = AuditFilter { kind: args.kind.clone(), id: args.id.clone(), since };
-    let rows = match State::open_read_only(&config.state)? {
+    let place = settings::place(config, &process_env)?;
+    let rows = match State::look_at(&place)? {
         Some(state) => state.audit(&filter)?,
-        None => anyhow::bail!("no state in {}; name the daemon's directory with --state", config.state.display()),
+        None => anyhow::bail!("no state in {place}; name the daemon's directory with --state"),
     };
     let mut out = output::stdout();
     match args.output {

@@ -149,7 +149,7 @@ fn connect<'c>(
     stop: &CancellationToken,
 ) -> anyhow::Result<(&'c config::Project, Client)> {
     let connections = config.connections(&process_env)?;
-    let state = State::open_read_only(&config.state)?;
+    let state = State::look_at(&settings::place(config, &process_env)?)?;
     let metrics = Arc::new(Metrics::new());
     let limiters = daemon::limiters(config, &connections, state.as_ref(), &metrics);
     let found = config.projects.iter().zip(&connections).find(|(project, _)| *project.name == *name);

@@ -89,10 +89,11 @@ pub async fn run(config: Config, args: PlanArgs, redactor: &Redactor) -> anyhow:
     args.selection.kinds()?;
     let before = args.since.as_ref().map(|revision| Before::read(&config.source.path, revision)).transpose()?;
     let connections = config.connections(&process_env)?;
-    let state = State::open_read_only(&config.state)?;
+    let place = settings::place(&config, &process_env)?;
+    let state = State::look_at(&place)?;
     if state.is_none() {
         tracing::warn!(
-            directory = %config.state.display(),
+            directory = %place,
             "no state here: this plan knows nothing of ownership, of what was sent, and of what the limiter learned"
         );
     }

@@ -27,6 +27,7 @@ use tracing_subscriber::EnvFilter;
 mod notifications;
 mod project;
 mod rate;
+mod state;
 
 /// Reads the file, if there is one, lays flags and environment over it, and checks the lot.
 pub fn load(overrides: &Overrides) -> Result<Config, Invalid> {
@@ -186,12 +187,7 @@ impl Check {
                 ),
                 token: token.flatten().unwrap_or_else(|| SecretRef::Env(config::TOKEN_VARIABLE.to_owned())),
             },
-            state: self.overridden(
-                ("--state (or DESCOPE_GITOPS_STATE)", flags.state.as_ref()),
-                ("state.path", raw.state.path.as_ref()),
-                PathBuf::from(config::STATE_PATH),
-                path,
-            ),
+            state: self.state(&raw.state, flags),
             notifications: self.notifications(&raw.notifications),
             log: Log {
                 format: self.overridden(

@@ -234,6 +234,24 @@ pub struct RawHttp {
 pub struct RawState {
     #[schemars(with = "Option<schema::Path>")]
     pub path: Option<Text>,
+    /// In place of `path`: a `PostgreSQL` database that replicas share.
+    #[schemars(with = "Option<schema::Secret>")]
+    pub url: Option<RawSecret>,
+    /// With `url`: what fingerprints are keyed with, the same for all replicas; 64 hexadecimal digits.
+    #[schemars(with = "Option<schema::Secret>")]
+    pub fingerprint_key: Option<RawSecret>,
+    #[serde(deserialize_with = "section")]
+    #[schemars(with = "Option<RawLease>")]
+    pub lease: RawLease,
+}
+
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(default, rename_all = "camelCase", deny_unknown_fields, expecting = "a map")]
+pub struct RawLease {
+    #[schemars(with = "Option<schema::Span>")]
+    pub life: Option<Text>,
+    #[schemars(with = "Option<schema::Span>")]
+    pub renew: Option<Text>,
 }
 
 #[derive(Debug, Default, Deserialize, JsonSchema)]

@@ -328,7 +328,8 @@ fn a_flag_comes_before_the_file_and_the_file_before_the_default() {
         log_level: flag("info,hyper=debug"),
     };
     let said = |config: &Config| {
-        let (source, state) = (config.source.path.clone(), config.state.clone());
+        let StateAt::Directory(state) = config.state.clone() else { panic!("a directory") };
+        let source = config.source.path.clone();
         format!("{source:?} {state:?} {} {:?} {}", config.http.listen, config.log.format, config.log.level)
     };
 

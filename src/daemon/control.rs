@@ -16,6 +16,7 @@ use crate::source::TriggerSender;
 use crate::state;
 use crate::state::ProjectState;
 use crate::state::Suspended;
+use crate::telemetry::status::Board;
 use crate::telemetry::status::rfc3339;
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,6 +24,7 @@ use tokio::sync::watch;
 
 struct Levers {
     name: Arc<str>,
+    board: Arc<Board>,
     state: ProjectState,
     pause: Pause,
     trigger: TriggerSender,
@@ -34,6 +36,7 @@ struct Levers {
 pub fn of(project: &Project) -> Control {
     let levers = Levers {
         name: project.name.clone(),
+        board: Arc::clone(&project.reconciler.board),
         state: project.reconciler.state.clone(),
         pause: project.reconciler.pause.clone(),
         trigger: project.trigger.clone(),
@@ -45,6 +48,9 @@ pub fn of(project: &Project) -> Control {
 
 impl Levers {
     fn carry_out(&self, order: Order<'_>) -> Result<Answer, state::Error> {
+        if self.state.tenure().is_none() {
+            return Ok(Answer::Failed(self.elsewhere()));
+        }
         let answer = match order {
             Order::Reconcile => Answer::Done(Ordered::default()),
             Order::Approve(fingerprint) => self.approve(fingerprint)?,
@@ -63,6 +69,15 @@ impl Levers {
         }
         self.note(order, &answer);
         Ok(answer)
+    }
+
+    /// Who is to be asked instead.
+    fn elsewhere(&self) -> String {
+        let holder = self.board.look_at(&self.name, |status| status.lease.as_ref()?.holder.clone()).flatten();
+        match holder {
+            Some(holder) => format!("{} is written by the replica {holder}: ask that one", self.name),
+            None => format!("no replica holds {} at the moment: try again in a few seconds", self.name),
+        }
     }
 
     /// Every order leaves a row in the audit trail, unless no plan has its fingerprint.

@@ -32,6 +32,9 @@ use crate::resource;
 use crate::source::loader;
 use crate::source::tree::NamedFiles;
 use crate::source::tree::Tree;
+use crate::state::BadSetting;
+use crate::state::Place;
+use crate::state::SharedPlace;
 use crate::state::State;
 use crate::telemetry::redact::Redactor;
 use globset::GlobSet;
@@ -44,6 +47,25 @@ use tokio_util::sync::CancellationToken;
 
 /// What the limiter learned is written at most this often: a kill in between may cost one lockout.
 const MEMORY_EVERY: Duration = Duration::from_millis(100);
+
+/// `state`.
+pub fn place(config: &Config, env: Env<'_>) -> Result<Place, Invalid> {
+    let database = match &config.state {
+        config::StateAt::Directory(dir) => return Ok(Place::Directory(dir.clone())),
+        config::StateAt::Database(database) => database,
+    };
+    let url = config.secret("state.url", &database.url, env)?;
+    let key = config.secret("state.fingerprintKey", &database.fingerprint_key, env)?;
+    SharedPlace::new(&url, &key, database.life, database.renew).map(|shared| Place::Database(Box::new(shared))).map_err(
+        |what| {
+            let setting = match what {
+                BadSetting::Url(_) => "state.url",
+                BadSetting::Key => "state.fingerprintKey",
+            };
+            config.problem(setting, &format!("{setting} {what}")).into()
+        },
+    )
+}
 
 /// `retry`.
 pub fn backoff(config: &Config) -> Backoff {

@@ -30,6 +30,9 @@ use tracing::field::Empty;
 
 const TOO_MANY_REQUESTS: u16 = 429;
 
+/// Between looks whether there is room again.
+const LOOK_FOR_ROOM: Duration = Duration::from_millis(50);
+
 /// What came of one attempt.
 pub(super) enum Attempt {
     Answered(Answer),
@@ -44,7 +47,14 @@ impl Client {
         let Some(license) = shutdown.run_until_cancelled(self.license()).await else {
             return Attempt::Failed(Error::Stopping);
         };
-        let mut permit = loop {
+        let (mut permit, room) = loop {
+            if self.room().is_none() {
+                if !self.is_wanted() {
+                    return Attempt::Failed(Error::Stopping);
+                }
+                tokio::time::sleep(LOOK_FOR_ROOM).await;
+                continue;
+            }
             let permit = match self.reserved() {
                 Some(permit) => Some(permit),
                 None => shutdown.run_until_cancelled(self.permit()).await,
@@ -56,8 +66,10 @@ impl Client {
             {
                 return Attempt::Failed(Error::Stopping);
             }
-            if permit.is_current() {
-                break permit;
+            if permit.is_current()
+                && let Some(room) = self.room()
+            {
+                break (permit, room);
             }
         };
         // Read only now: the key may have changed while we waited.
@@ -70,7 +82,7 @@ impl Client {
             Err(error) => return Attempt::Failed(error),
         };
         permit.sending();
-        let sent = self.exchange(call, request, settings.request_timeout).await;
+        let sent = self.exchange(call, request, settings.request_timeout.min(room)).await;
         if let Some(quota) = sent.as_ref().ok().and_then(|response| quota(&response.headers)) {
             permit.told(quota);
         }
@@ -96,6 +108,10 @@ impl Client {
         };
         metrics.api_requests_total.with_label_values(&[call.operation(), &code]).inc();
         attempt
+    }
+
+    fn room(&self) -> Option<Duration> {
+        self.room.as_ref().map_or(Some(Duration::MAX), |room| room())
     }
 
     /// Is the call still to be made?

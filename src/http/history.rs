@@ -4,6 +4,7 @@ use crate::http::Served;
 use crate::http::routes;
 use crate::state::AuditRow;
 use crate::state::PassView;
+use crate::state::Place;
 use crate::state::State as Database;
 use crate::state::Window;
 use crate::telemetry::status::rfc3339;
@@ -19,7 +20,6 @@ use serde::Deserialize;
 use serde::Serialize;
 use serde_json::Value;
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::SystemTime;
 use tokio::sync::Semaphore;
@@ -34,7 +34,7 @@ const AT_A_TIME: usize = 2;
 /// Where the history is, and whose.
 #[derive(Debug)]
 pub struct History {
-    dir: PathBuf,
+    place: Place,
     /// Host, Descope's id and owner of each project of the config.
     projects: BTreeMap<String, Claim>,
     turns: Semaphore,
@@ -44,9 +44,9 @@ pub struct History {
 pub type Claim = (String, String, String);
 
 impl History {
-    /// Reads the state in `dir`, beside its writer.
-    pub fn new(dir: PathBuf, projects: BTreeMap<String, Claim>) -> Self {
-        Self { dir, projects, turns: Semaphore::new(AT_A_TIME) }
+    /// Reads the state in `place`, beside its writer.
+    pub fn new(place: Place, projects: BTreeMap<String, Claim>) -> Self {
+        Self { place, projects, turns: Semaphore::new(AT_A_TIME) }
     }
 
     /// As the config calls it; what it no longer has goes by Descope's id.
@@ -134,8 +134,8 @@ pub async fn history(State(served): State<Arc<Served>>, asked: Result<Query<Aske
 
 fn read(history: &History, of: &Of, window: &Window) -> Result<Value, String> {
     // A connection of its own: a long look through the trail holds up no change.
-    let state = Database::open_read_only(&history.dir).map_err(|error| error.to_string())?;
-    let state = state.ok_or_else(|| format!("no state in {}", history.dir.display()))?;
+    let state = Database::look_at(&history.place).map_err(|error| error.to_string())?;
+    let state = state.ok_or_else(|| format!("no state in {}", history.place))?;
     let older = |rows: usize, last: Option<i64>| if rows == window.limit { last } else { None };
     let document = match of {
         Of::Passes => {
@@ -304,7 +304,7 @@ mod tests {
 
     fn asked(query: &str) -> Result<(Of, Window), (StatusCode, &'static str)> {
         let claim = ("h".to_owned(), "P".to_owned(), "o".to_owned());
-        let history = History::new(PathBuf::new(), BTreeMap::from([("one".to_owned(), claim)]));
+        let history = History::new(Place::Directory("".into()), BTreeMap::from([("one".to_owned(), claim)]));
         let uri = format!("http://x/?{query}").parse().unwrap();
         let Ok(Query(asked)) = Query::<Asked>::try_from_uri(&uri) else {
             return Err((StatusCode::BAD_REQUEST, "unreadable"));

@@ -1,4 +1,5 @@
 use super::*;
+use crate::state::Place;
 use crate::telemetry::status::Level;
 use crate::telemetry::status::Readiness;
 use axum::body::Body;
@@ -55,7 +56,7 @@ impl World {
             refresh: Box::new(move || board.project("one", |project| project.undeclared = 7)),
             plan: Box::new(|| r#"{"formatVersion":1,"projects":[]}"#.to_owned()),
             window: Box::new(|wanted| format!("{{\"limit\":{}}}", wanted.limit)),
-            history: History::new("nowhere".into(), BTreeMap::new()),
+            history: History::new(Place::Directory("nowhere".into()), BTreeMap::new()),
             controls: ["one", "two"].map(control).into(),
             token: token.map(Into::into),
         }
@@ -228,7 +229,7 @@ async fn status_and_plan_are_fresh() {
 async fn probes_say_which_project_and_why_and_no_more() {
     let world = World::new();
     let router = world.router(None, false);
-    let ready = Readiness { desired_loaded: true, observed: true, failing_since: None };
+    let ready = Readiness { desired_loaded: true, observed: true, ..Readiness::default() };
 
     world.board.project("one", |project| project.readiness = ready);
     assert_eq!(

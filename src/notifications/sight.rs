@@ -103,6 +103,10 @@ impl Sight {
         }
         for project in &status.projects {
             sight.projects.insert(project.name.clone(), known(project));
+            if project.lease.as_ref().is_some_and(|lease| !lease.is_mine) {
+                // The replica that writes it tells.
+                continue;
+            }
             sight.add_held(project);
             sight.add_failing(project);
             sight.add_contested(project);
@@ -237,9 +241,12 @@ fn known(project: &ProjectStatus) -> Known {
     let result = project.last_pass.as_ref().map(|pass| pass.result.as_str());
     let is_asked_again = |problem: &Problem| problem.id.is_empty() && problem.state == ProblemState::Retrying;
     let counts = &project.overview.counts;
+    // Of another's project, its holder knows.
+    let is_mine = project.lease.as_ref().is_none_or(|lease| lease.is_mine);
     Known {
-        has_passed: result.is_some(),
-        is_observed: result.is_some_and(|result| result != "failed")
+        has_passed: is_mine && result.is_some(),
+        is_observed: is_mine
+            && result.is_some_and(|result| result != "failed")
             && project.not_converged_because != Some("paused")
             && !project.problems.iter().any(is_asked_again),
         is_settled: counts.changing == 0 && counts.suspended == 0,

@@ -137,19 +137,13 @@ pub enum News {
 impl Deep {
     /// Keeps nothing yet.
     pub fn new(share: Share) -> Self {
-        let state = State {
-            share,
-            wanted: None,
-            kept: HashMap::new(),
-            urgent: BTreeSet::new(),
-            failed: HashMap::new(),
-            reasons: HashMap::new(),
-            spent: VecDeque::new(),
-            asked_at: None,
-            since: Instant::now(),
-            coverage: BTreeMap::new(),
-        };
-        Self { state: Arc::new(Mutex::new(state)) }
+        Self { state: Arc::new(Mutex::new(State::new(share))) }
+    }
+
+    /// Keeps nothing any more: somebody else wrote since.
+    pub fn start_over(&self) {
+        let mut state = self.state();
+        *state = State::new(state.share);
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -351,6 +345,21 @@ fn later(at: Instant, wait: Duration) -> Instant {
 }
 
 impl State {
+    fn new(share: Share) -> Self {
+        Self {
+            share,
+            wanted: None,
+            kept: HashMap::new(),
+            urgent: BTreeSet::new(),
+            failed: HashMap::new(),
+            reasons: HashMap::new(),
+            spent: VecDeque::new(),
+            asked_at: None,
+            since: Instant::now(),
+            coverage: BTreeMap::new(),
+        }
+    }
+
     /// Who is read when: what a commit waits for, what was never read, what we wrote, then what was read longest ago.
     fn in_turn(&self, now: Instant) -> Vec<(Instant, Wanted)> {
         let mut turns: Vec<_> = self.wanted.iter().flatten().map(|(place, one)| (self.turn(place, now), one)).collect();

@@ -8,10 +8,11 @@ use super::project::key;
 use super::project::tenant;
 use super::project::text;
 use super::project::to_millis;
+use super::sql;
+use super::sql::Row;
+use super::sql::Tx;
+use super::sql::values;
 use crate::resource::Key;
-use rusqlite::OptionalExtension;
-use rusqlite::Transaction;
-use rusqlite::params;
 use serde_json::Value;
 use serde_json::json;
 use std::collections::BTreeMap;
@@ -95,35 +96,34 @@ impl ProjectState {
         if self.state.shared.key.is_passing() {
             return Ok(false);
         }
-        self.read(|connection, id| {
-            connection.prepare_cached("SELECT 1 FROM applied WHERE project = ? LIMIT 1")?.exists([id])
-        })
+        self.read(|connection, id| connection.exists("SELECT 1 FROM applied WHERE project = ? LIMIT 1", &values![id]))
     }
 
     /// What was last in force of a resource; `None` where nothing ever was.
     pub fn applied(&self, key: &Key) -> Result<Option<Marks>, Error> {
         let sql = "SELECT marks FROM applied WHERE project = ? AND kind = ? AND tenant = ? AND name = ?";
         self.read(|connection, id| {
-            let row = params![id, key.kind, tenant(key), key.name];
-            let read = |row: &rusqlite::Row<'_>| Ok(Marks::read(row.get_ref(0)?.as_bytes().unwrap_or_default()));
-            connection.prepare_cached(sql)?.query_row(row, read).optional()
+            let row = values![id, key.kind, tenant(key), key.name];
+            connection.first(sql, &row, marks)
         })
     }
 
     /// These are in force as a whole, and nothing else of these resources is.
     pub fn note_applied<'k>(&self, resources: impl Iterator<Item = (&'k Key, Values)>) -> Result<(), Error> {
         let sql = "INSERT INTO applied (project, kind, tenant, name, marks) VALUES (?, ?, ?, ?, ?)
-                   ON CONFLICT DO UPDATE SET marks = excluded.marks WHERE marks <> excluded.marks";
+                   ON CONFLICT (project, kind, tenant, name) DO UPDATE SET marks = excluded.marks WHERE applied.marks <> excluded.marks";
         self.write(|transaction, id| {
-            let mut statement = transaction.prepare_cached(sql)?;
-            for (key, values) in resources {
-                let mut marks = Marks::default();
-                for (path, value) in &values {
-                    marks.insert(self.mark(path, value));
-                }
-                statement.execute(params![id, key.kind, tenant(key), key.name, marks.bytes()])?;
-            }
-            Ok(())
+            transaction.each(
+                sql,
+                resources.map(|(key, values)| {
+                    let mut marks = Marks::default();
+                    for (path, value) in &values {
+                        marks.insert(self.mark(path, value));
+                    }
+                    let marks = sql::Value::Blob(marks.bytes().into());
+                    values![id, key.kind, tenant(key), key.name, marks]
+                }),
+            )
         })
     }
 
@@ -144,10 +144,13 @@ impl ProjectState {
         }
         let sql = "UPDATE applied SET marks = ? WHERE project = ? AND kind = ? AND tenant = ? AND name = ?";
         self.write(|transaction, id| {
-            let mut statement = transaction.prepare_cached(sql)?;
-            left.iter().try_for_each(|(key, marks)| {
-                statement.execute(params![marks.bytes(), id, key.kind, tenant(key), key.name]).map(drop)
-            })
+            transaction.each(
+                sql,
+                left.iter().map(|(key, marks)| {
+                    let marks = sql::Value::Blob(marks.bytes().into());
+                    values![marks, id, key.kind, tenant(key), key.name]
+                }),
+            )
         })
     }
 
@@ -160,15 +163,11 @@ impl ProjectState {
     pub fn drifted(&self) -> Result<BTreeMap<(Key, String), SystemTime>, Error> {
         let sql = "SELECT kind, tenant, name, path, since FROM drifted WHERE project = ?";
         self.read(|connection, id| {
-            let mut statement = connection.prepare_cached(sql)?;
-            let mut rows = statement.query([id])?;
-            let mut found = BTreeMap::new();
-            while let Some(row) = rows.next()? {
-                if let Some(key) = key(row)? {
-                    found.insert((key, text(row, "path")?), from_millis(row.get("since")?));
-                }
-            }
-            Ok(found)
+            let rows: Vec<_> = connection.rows(sql, &values![id], |row| {
+                let (path, since) = (text(row, "path")?, from_millis(row.integer("since")?));
+                Ok(key(row)?.map(|key| ((key, path), since)))
+            })?;
+            Ok(rows.into_iter().flatten().collect())
         })
     }
 
@@ -176,15 +175,8 @@ impl ProjectState {
     pub fn actors(&self) -> Result<BTreeMap<Key, String>, Error> {
         let sql = "SELECT kind, tenant, name, actor FROM drifted WHERE project = ? AND actor IS NOT NULL";
         self.read(|connection, id| {
-            let mut statement = connection.prepare_cached(sql)?;
-            let mut rows = statement.query([id])?;
-            let mut found = BTreeMap::new();
-            while let Some(row) = rows.next()? {
-                if let Some(key) = key(row)? {
-                    found.insert(key, text(row, "actor")?);
-                }
-            }
-            Ok(found)
+            let rows: Vec<_> = connection.rows(sql, &values![id], |row| Ok(key(row)?.zip(row.text("actor")?)))?;
+            Ok(rows.into_iter().flatten().collect())
         })
     }
 
@@ -195,10 +187,10 @@ impl ProjectState {
                          AND at >= ? AND actor IS NULL";
         self.write(|transaction, id| {
             for (key, (since, actor)) in actors {
-                let row = params![actor, id, key.kind, tenant(key), key.name];
-                transaction.prepare_cached(of_drift)?.execute(row)?;
-                let row = params![actor, id, key.kind, tenant(key), key.name, to_millis(*since)];
-                transaction.prepare_cached(of_change)?.execute(row)?;
+                let row = values![actor, id, key.kind, tenant(key), key.name];
+                transaction.execute(of_drift, &row)?;
+                let row = values![actor, id, key.kind, tenant(key), key.name, to_millis(*since)];
+                transaction.execute(of_change, &row)?;
             }
             Ok(())
         })
@@ -208,9 +200,8 @@ impl ProjectState {
     pub fn written_at(&self, key: &Key, since: SystemTime) -> Result<Vec<SystemTime>, Error> {
         let sql = "SELECT at FROM audit WHERE project = ? AND kind = ? AND tenant = ? AND name = ? AND at >= ?";
         self.read(|connection, id| {
-            let mut statement = connection.prepare_cached(sql)?;
-            let row = params![id, key.kind, tenant(key), key.name, to_millis(since)];
-            statement.query_map(row, |row| Ok(from_millis(row.get(0)?)))?.collect()
+            let row = values![id, key.kind, tenant(key), key.name, to_millis(since)];
+            connection.rows(sql, &row, |row| Ok(from_millis(row.integer("at")?)))
         })
     }
 
@@ -229,17 +220,15 @@ impl ProjectState {
         }
         self.write(|transaction, id| {
             let sql = "DELETE FROM drifted WHERE project = ? AND kind = ? AND tenant = ? AND name = ? AND path = ?";
-            let mut statement = transaction.prepare_cached(sql)?;
-            for (key, path) in over {
-                statement.execute(params![id, key.kind, tenant(key), key.name, path])?;
-            }
-            let sql =
-                "INSERT OR REPLACE INTO drifted (project, kind, tenant, name, path, since) VALUES (?, ?, ?, ?, ?, ?)";
-            let mut statement = transaction.prepare_cached(sql)?;
-            for ((key, path), since) in news {
-                statement.execute(params![id, key.kind, tenant(key), key.name, path, to_millis(*since)])?;
-            }
-            Ok(())
+            transaction
+                .each(sql, over.into_iter().map(|(key, path)| values![id, key.kind, tenant(key), key.name, path]))?;
+            let sql = "INSERT INTO drifted (project, kind, tenant, name, path, since) VALUES (?, ?, ?, ?, ?, ?)
+                 ON CONFLICT (project, kind, tenant, name, path) DO UPDATE SET since = excluded.since, actor = NULL";
+            transaction.each(
+                sql,
+                news.into_iter()
+                    .map(|((key, path), since)| values![id, key.kind, tenant(key), key.name, path, to_millis(*since)]),
+            )
         })
     }
 }
@@ -250,15 +239,18 @@ fn half(digest: &[u8; 32]) -> [u8; HALF] {
     half
 }
 
+fn marks(row: &Row<'_>) -> sql::Result<Marks> {
+    Ok(Marks::read(row.bytes("marks")?.unwrap_or_default()))
+}
+
 /// Notes what calls put in force.
-pub(super) fn note(transaction: &Transaction<'_>, id: i64, landed: &[Landed]) -> rusqlite::Result<()> {
+pub(super) fn note(transaction: &Tx<'_>, id: i64, landed: &[Landed]) -> sql::Result<()> {
     let select = "SELECT marks FROM applied WHERE project = ? AND kind = ? AND tenant = ? AND name = ?";
     let insert = "INSERT INTO applied (project, kind, tenant, name, marks) VALUES (?, ?, ?, ?, ?)
-                  ON CONFLICT DO UPDATE SET marks = excluded.marks";
+                  ON CONFLICT (project, kind, tenant, name) DO UPDATE SET marks = excluded.marks";
     for Landed { key, is_new, marks: new, gone } in landed {
-        let row = params![id, key.kind, tenant(key), key.name];
-        let read = |row: &rusqlite::Row<'_>| Ok(Marks::read(row.get_ref(0)?.as_bytes().unwrap_or_default()));
-        let known = transaction.prepare_cached(select)?.query_row(row, read).optional()?;
+        let row = values![id, key.kind, tenant(key), key.name];
+        let known = transaction.first(select, &row, marks)?;
         let mut marks = known.filter(|_| !is_new).unwrap_or_default();
         for path in gone {
             marks.0.remove(path);
@@ -266,8 +258,9 @@ pub(super) fn note(transaction: &Transaction<'_>, id: i64, landed: &[Landed]) ->
         for mark in new {
             marks.insert(*mark);
         }
-        let row = params![id, key.kind, tenant(key), key.name, marks.bytes()];
-        transaction.prepare_cached(insert)?.execute(row)?;
+        let marks = marks.bytes();
+        let row = values![id, key.kind, tenant(key), key.name, marks];
+        transaction.execute(insert, &row)?;
     }
     Ok(())
 }

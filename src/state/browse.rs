@@ -10,10 +10,10 @@ use super::project::from_millis;
 use super::project::number;
 use super::project::text;
 use super::project::to_millis;
-use rusqlite::Row;
-use rusqlite::params;
-use rusqlite::params_from_iter;
-use rusqlite::types::Value;
+use super::sql;
+use super::sql::Row;
+use super::sql::Value;
+use super::sql::values;
 use std::time::SystemTime;
 
 /// The kind under which the audit trail has what operators ordered; no kind of the YAML is called so.
@@ -80,12 +80,13 @@ pub struct LastPasses {
 /// The conditions of a query, with their values.
 struct Conditions {
     sql: String,
-    values: Vec<Value>,
+    values: Vec<Value<'static>>,
 }
 
 impl Conditions {
     fn of(window: &Window, table: &str, time: &str, outcome: &str) -> Self {
-        let mut conditions = Self { sql: format!("{table}.{time} BETWEEN 0 AND ?"), values: vec![Value::from(LAST)] };
+        let mut conditions =
+            Self { sql: format!("{table}.{time} BETWEEN 0 AND ?"), values: vec![Value::Integer(LAST)] };
         if let Some((host, project_id, owner)) = &window.project {
             conditions.and("host = ?", host.clone());
             conditions.and("project_id = ?", project_id.clone());
@@ -95,7 +96,7 @@ impl Conditions {
             conditions.and(&format!("{outcome} = ?"), wanted.clone());
         }
         if let Some(revision) = &window.revision {
-            conditions.and("substr(revision, 1, ?) = ?", i64::try_from(revision.chars().count()).unwrap_or(i64::MAX));
+            conditions.and("substr(revision, 1, length(?)) = ?", revision.clone());
             conditions.values.push(revision.clone().into());
         }
         if let Some(since) = window.since {
@@ -107,14 +108,14 @@ impl Conditions {
         conditions
     }
 
-    fn and(&mut self, condition: &str, value: impl Into<Value>) {
+    fn and(&mut self, condition: &str, value: impl Into<Value<'static>>) {
         self.sql += " AND ";
         self.sql += condition;
         self.values.push(value.into());
     }
 
-    fn limited(mut self, select: &str, table: &str, limit: usize) -> (String, Vec<Value>) {
-        self.values.push(Value::from(i64::try_from(limit).unwrap_or(i64::MAX)));
+    fn limited(mut self, select: &str, table: &str, limit: usize) -> (String, Vec<Value<'static>>) {
+        self.values.push(Value::Integer(i64::try_from(limit).unwrap_or(i64::MAX)));
         (format!("{select} WHERE {} ORDER BY {table}.id DESC LIMIT ?", self.sql), self.values)
     }
 }
@@ -128,26 +129,21 @@ impl State {
             FROM pass JOIN project ON project.id = pass.project";
         let (sql, values) =
             Conditions::of(window, "pass", "finished_at", "result").limited(select, "pass", window.limit);
-        let connection = self.connection();
-        let mut statement = connection.prepare(&sql)?;
-        let rows = statement.query_map(params_from_iter(values), |row| {
-            let until: Option<i64> = row.get("ended")?;
-            Ok((pass(row)?, row.get::<_, i64>("project")?, until.unwrap_or(LAST)))
-        })?;
-        let sql = "SELECT count(*), coalesce(sum(outcome <> 'ok'), 0) FROM audit
-                   WHERE at >= ? AND at < ? AND +project = ? AND kind <> ?";
-        let mut writes = connection.prepare_cached(sql)?;
-        let mut passes = Vec::new();
-        for row in rows {
-            let (mut pass, project, until) = row?;
-            let (all, failed): (i64, i64) = writes
-                .query_row(params![to_millis(pass.started_at), until, project, ORDERS], |row| {
-                    Ok((row.get(0)?, row.get(1)?))
-                })?;
-            (pass.writes, pass.failed_writes) = (all.unsigned_abs(), failed.unsigned_abs());
-            passes.push(pass);
-        }
-        Ok(passes)
+        let writes = "SELECT count(*) AS tried, count(*) FILTER (WHERE outcome <> 'ok') AS failed FROM audit
+                      WHERE at >= ? AND at < ? AND +project = ? AND kind <> ?";
+        self.read(|connection| {
+            let rows: Vec<(PassView, i64, i64)> = connection.rows(&sql, &values, |row| {
+                Ok((pass(row)?, row.integer("project")?, row.optional("ended")?.unwrap_or(LAST)))
+            })?;
+            let count = |(mut pass, project, until): (PassView, i64, i64)| {
+                let row = values![to_millis(pass.started_at), until, project, ORDERS];
+                let read = |row: &Row<'_>| Ok((row.integer("tried")?, row.integer("failed")?));
+                let (all, failed) = connection.first(writes, &row, read)?.unwrap_or_default();
+                (pass.writes, pass.failed_writes) = (all.unsigned_abs(), failed.unsigned_abs());
+                Ok(pass)
+            };
+            rows.into_iter().map(count).collect()
+        })
     }
 
     /// The newest changes that match, newest first.
@@ -161,19 +157,16 @@ impl State {
         }
         let select = "SELECT audit.*, host, project_id, owner FROM audit JOIN project ON project.id = audit.project";
         let (sql, values) = conditions.limited(select, "audit", window.limit);
-        let connection = self.connection();
-        let mut statement = connection.prepare(&sql)?;
-        let rows = statement.query_map(params_from_iter(values), |row| Ok((row.get("id")?, audit_row(row)?)))?;
-        Ok(rows.collect::<rusqlite::Result<_>>()?)
+        self.read(|connection| connection.rows(&sql, &values, |row| Ok((row.integer("id")?, audit_row(row)?))))
     }
 }
 
-fn pass(row: &Row<'_>) -> rusqlite::Result<PassView> {
+fn pass(row: &Row<'_>) -> sql::Result<PassView> {
     Ok(PassView {
-        number: row.get("id")?,
+        number: row.integer("id")?,
         project: (text(row, "host")?, text(row, "project_id")?, text(row, "owner")?),
-        started_at: from_millis(row.get("started_at")?),
-        finished_at: from_millis(row.get("finished_at")?),
+        started_at: from_millis(row.integer("started_at")?),
+        finished_at: from_millis(row.integer("finished_at")?),
         trigger: text(row, "trigger")?,
         revision: text(row, "revision")?,
         result: text(row, "result")?,
@@ -191,7 +184,7 @@ impl ProjectState {
             let sql = "INSERT INTO audit (project, at, trigger, revision, kind, tenant, name, action, fields, attempt,
                            outcome, message, interim, duration_ms)
                        VALUES (?, ?, 'api', '', ?, '', 'api', ?, '[]', 1, ?, ?, 0, 0)";
-            transaction.prepare_cached(sql)?.execute(params![id, now, ORDERS, order, outcome, message]).map(drop)
+            transaction.execute(sql, &values![id, now, ORDERS, order, outcome, message]).map(drop)
         })
     }
 
@@ -203,9 +196,9 @@ impl ProjectState {
                     "SELECT revision, finished_at FROM pass WHERE project = ? AND {condition}
                      AND finished_at BETWEEN 0 AND ? ORDER BY id DESC LIMIT 1"
                 );
-                let mut statement = connection.prepare_cached(&sql)?;
-                let mut rows = statement.query_map([id, LAST], |row| Ok((row.get(0)?, from_millis(row.get(1)?))))?;
-                rows.next().transpose()
+                connection.first(&sql, &values![id, LAST], |row| {
+                    Ok((text(row, "revision")?, from_millis(row.integer("finished_at")?)))
+                })
             };
             let success: Option<(String, SystemTime)> = newest("result IN ('noop', 'applied')")?;
             Ok(LastPasses {
@@ -242,7 +235,7 @@ mod tests {
                        outcome, message, duration_ms)
                    VALUES (?, ?, 'watch', 'abc', 'roles', 't', 'a', 'update', '[]', 1, ?, '', 3)";
         project
-            .write(|transaction, id| transaction.execute(sql, params![id, to_millis(at(second)), outcome]).map(drop))
+            .write(|transaction, id| transaction.execute(sql, &values![id, to_millis(at(second)), outcome]).map(drop))
             .unwrap();
     }
 

@@ -74,14 +74,14 @@ impl Clock {
 /// Time since some moment. A machine that sleeps goes on ageing, and the clock of timers stands still meanwhile: in the
 /// morning its own would look set ahead.
 #[cfg(target_os = "linux")]
-fn steady() -> Duration {
+pub(super) fn steady() -> Duration {
     let since_boot = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
     Duration::try_from(since_boot).unwrap_or_default()
 }
 
 /// Time since the first call; sleep may look like a clock that was set ahead.
 #[cfg(not(target_os = "linux"))]
-fn steady() -> Duration {
+pub(super) fn steady() -> Duration {
     static START: std::sync::OnceLock<tokio::time::Instant> = std::sync::OnceLock::new();
     START.get_or_init(tokio::time::Instant::now).elapsed()
 }
@@ -141,7 +141,7 @@ mod tests {
 
     fn set(project: &ProjectState, by: impl Fn(SystemTime) -> SystemTime) {
         // As if the clock had shown something else before.
-        let mut clock = project.state.shared.clock.lock().unwrap();
+        let mut clock = project.state.file().clock.lock().unwrap();
         (clock.wall, clock.began) = (by(clock.wall), by(clock.began));
     }
 

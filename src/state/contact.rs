@@ -4,10 +4,10 @@ use super::Error;
 use super::project::ProjectState;
 use super::project::from_millis;
 use super::project::to_millis;
-use rusqlite::Connection;
-use rusqlite::OptionalExtension;
-use rusqlite::Row;
-use rusqlite::params;
+use super::sql;
+use super::sql::Row;
+use super::sql::Tx;
+use super::sql::values;
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 use std::time::SystemTime;
@@ -18,19 +18,15 @@ impl ProjectState {
     pub fn entry(&self) -> Result<Option<String>, Error> {
         self.read(|connection, id| {
             let sql = "SELECT entry FROM project WHERE id = ?";
-            let read = |row: &Row<'_>| -> rusqlite::Result<Option<String>> {
-                // What is no text is another entry's: then somebody has to look.
-                let entry: Option<Vec<u8>> = row.get_ref(0)?.as_bytes_or_null()?.map(<[u8]>::to_vec);
-                Ok(entry.map(|entry| String::from_utf8_lossy(&entry).into_owned()))
-            };
-            Ok(connection.prepare_cached(sql)?.query_row([id], read).optional()?.flatten())
+            // What is no text is another entry's: then somebody has to look.
+            Ok(connection.first(sql, &values![id], |row| row.text("entry"))?.flatten())
         })
     }
 
     /// It is known under this entry from now on.
     pub fn bind(&self, entry: &str) -> Result<(), Error> {
         self.write(|transaction, id| {
-            transaction.prepare_cached("UPDATE project SET entry = ? WHERE id = ?")?.execute(params![entry, id])?;
+            transaction.execute("UPDATE project SET entry = ? WHERE id = ?", &values![entry, id])?;
             Ok(())
         })
     }
@@ -39,18 +35,19 @@ impl ProjectState {
     pub fn take_over(&self, entry: &str) -> Result<(), Error> {
         self.write(|transaction, id| {
             for table in ["owned", "renamed", "absent", "deletion", "contacted"] {
-                transaction.execute(&format!("DELETE FROM {table} WHERE project = ?"), [id])?;
+                transaction.execute(&format!("DELETE FROM {table} WHERE project = ?"), &values![id])?;
             }
-            transaction.execute("UPDATE project SET entry = ? WHERE id = ?", params![entry, id]).map(drop)
+            transaction.execute("UPDATE project SET entry = ? WHERE id = ?", &values![entry, id]).map(drop)
         })
     }
 
     /// Fields, by kind, of which everything was let go ahead once, or was in sync.
     pub fn contacted(&self) -> Result<BTreeSet<(String, String)>, Error> {
         self.read(|connection, id| {
-            let mut statement = connection.prepare_cached("SELECT kind, field FROM contacted WHERE project = ?")?;
-            let rows = statement.query_map([id], |row| Ok(text(row, 0)?.zip(text(row, 1)?)))?;
-            rows.filter_map(Result::transpose).collect()
+            let sql = "SELECT kind, field FROM contacted WHERE project = ?";
+            let rows: Vec<_> =
+                connection.rows(sql, &values![id], |row| Ok(text(row, "kind")?.zip(text(row, "field")?)))?;
+            Ok(rows.into_iter().flatten().collect())
         })
     }
 
@@ -60,9 +57,8 @@ impl ProjectState {
             return Ok(());
         }
         self.write(|transaction, id| {
-            let sql = "INSERT OR IGNORE INTO contacted (project, kind, field) VALUES (?, ?, ?)";
-            let mut statement = transaction.prepare_cached(sql)?;
-            fields.iter().try_for_each(|(kind, field)| statement.execute(params![id, kind, field]).map(drop))
+            let sql = "INSERT INTO contacted (project, kind, field) VALUES (?, ?, ?) ON CONFLICT DO NOTHING";
+            transaction.each(sql, fields.iter().map(|(kind, field)| values![id, kind, field]))
         })
     }
 
@@ -79,28 +75,25 @@ impl ProjectState {
             reasons.iter().map(|reason| ((*reason).to_owned(), since(reason))).collect();
         if after.keys().ne(before.keys()) {
             self.write(|transaction, id| {
-                transaction.prepare_cached("DELETE FROM held WHERE project = ?")?.execute([id])?;
+                transaction.execute("DELETE FROM held WHERE project = ?", &values![id])?;
                 let sql = "INSERT INTO held (project, reason, since) VALUES (?, ?, ?)";
-                let mut statement = transaction.prepare_cached(sql)?;
-                let mut note = |(reason, since): (&String, &SystemTime)| {
-                    statement.execute(params![id, reason, to_millis(*since)]).map(drop)
-                };
-                after.iter().try_for_each(&mut note)
+                transaction.each(sql, after.iter().map(|(reason, since)| values![id, reason, to_millis(*since)]))
             })?;
         }
         Ok(after)
     }
 }
 
-fn held_since(connection: &Connection, id: i64) -> rusqlite::Result<BTreeMap<String, SystemTime>> {
-    let mut statement = connection.prepare_cached("SELECT reason, since FROM held WHERE project = ?")?;
-    let rows = statement.query_map([id], |row| Ok(text(row, 0)?.zip(Some(from_millis(row.get(1)?)))))?;
-    rows.filter_map(Result::transpose).collect()
+fn held_since(connection: &Tx<'_>, id: i64) -> sql::Result<BTreeMap<String, SystemTime>> {
+    let sql = "SELECT reason, since FROM held WHERE project = ?";
+    let read = |row: &Row<'_>| Ok(text(row, "reason")?.zip(Some(from_millis(row.integer("since")?))));
+    let rows: Vec<_> = connection.rows(sql, &values![id], read)?;
+    Ok(rows.into_iter().flatten().collect())
 }
 
 /// `None` for what is no text: such a record says nothing.
-fn text(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<String>> {
-    Ok(row.get_ref(column)?.as_str().ok().map(str::to_owned))
+fn text(row: &Row<'_>, column: &str) -> sql::Result<Option<String>> {
+    Ok(row.str(column)?.map(str::to_owned))
 }
 
 #[cfg(test)]

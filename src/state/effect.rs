@@ -9,11 +9,12 @@ use super::project::from_millis;
 use super::project::key;
 use super::project::number;
 use super::project::tenant;
+use super::sql;
+use super::sql::Row;
+use super::sql::Tx;
+use super::sql::values;
 use crate::resource::Action;
 use crate::resource::Key;
-use rusqlite::OptionalExtension;
-use rusqlite::Transaction;
-use rusqlite::params;
 use std::collections::BTreeMap;
 use std::time::SystemTime;
 
@@ -50,15 +51,8 @@ impl ProjectState {
         let sql = "SELECT sent, before, times FROM written
                    WHERE project = ? AND kind = ? AND tenant = ? AND name = ? AND path = ?";
         self.read(|connection, id| {
-            let mut statement = connection.prepare_cached(sql)?;
-            let row = params![id, key.kind, tenant(key), key.name, path];
-            let found = statement.query_row(row, |row| {
-                // A damaged row says nothing.
-                let digests = row.get("sent").ok().zip(row.get("before").ok());
-                let times = number(row, "times")?;
-                Ok(digests.map(|(sent, before)| Effect { sent, before, times }))
-            });
-            Ok(found.optional()?.flatten())
+            let row = values![id, key.kind, tenant(key), key.name, path];
+            Ok(connection.first(sql, &row, effect)?.flatten())
         })
     }
 
@@ -66,27 +60,20 @@ impl ProjectState {
     pub fn deletes_in_doubt(&self) -> Result<BTreeMap<Key, Effect>, Error> {
         let sql = "SELECT kind, tenant, name, sent, before, times FROM written WHERE project = ? AND path = ?";
         self.read(|connection, id| {
-            let mut statement = connection.prepare_cached(sql)?;
-            let mut rows = statement.query(params![id, DELETED])?;
-            let mut found = BTreeMap::new();
-            while let Some(row) = rows.next()? {
-                let digests = row.get("sent").ok().zip(row.get("before").ok());
-                let times = number(row, "times")?;
-                found.extend(key(row)?.zip(digests).map(|(key, (sent, before))| (key, Effect { sent, before, times })));
-            }
-            Ok(found)
+            let rows: Vec<_> = connection.rows(sql, &values![id, DELETED], |row| Ok(key(row)?.zip(effect(row)?)))?;
+            Ok(rows.into_iter().flatten().collect())
         })
     }
 
     /// When a delete of this resource was answered last, as far as the audit trail tells.
     pub fn deleted_at(&self, key: &Key) -> Result<Option<SystemTime>, Error> {
-        let sql = "SELECT max(at) FROM audit WHERE project = ? AND kind = ? AND tenant = ? AND name = ? AND action = ?
+        let sql =
+            "SELECT max(at) AS at FROM audit WHERE project = ? AND kind = ? AND tenant = ? AND name = ? AND action = ?
                    AND outcome = ?";
         self.read(|connection, id| {
             let (action, outcome) = (Action::Delete.as_str(), Settled::Done.outcome());
-            let row = params![id, key.kind, tenant(key), key.name, action, outcome];
-            let at: Option<i64> = connection.prepare_cached(sql)?.query_row(row, |row| row.get(0))?;
-            Ok(at.map(from_millis))
+            let row = values![id, key.kind, tenant(key), key.name, action, outcome];
+            Ok(connection.first(sql, &row, |row| row.optional("at"))?.flatten().map(from_millis))
         })
     }
 
@@ -96,17 +83,23 @@ impl ProjectState {
     }
 }
 
+/// A damaged row says nothing.
+fn effect(row: &Row<'_>) -> sql::Result<Option<Effect>> {
+    let times = number(row, "times")?;
+    let digests = row.digest("sent")?.zip(row.digest("before")?);
+    Ok(digests.map(|(sent, before)| Effect { sent, before, times }))
+}
+
 /// Notes writes that were answered. Those that were sent before, as often as now, count. True where there is one.
-pub(super) fn note(transaction: &Transaction<'_>, id: i64, written: &[Written]) -> rusqlite::Result<bool> {
+pub(super) fn note(transaction: &Tx<'_>, id: i64, written: &[Written]) -> sql::Result<bool> {
     let sql = "INSERT INTO written (project, kind, tenant, name, path, sent, before, times)
-               VALUES (?, ?, ?, ?, ?, ?, ?, 1) ON CONFLICT DO UPDATE SET
-                   times = CASE WHEN sent = excluded.sent THEN times + 1 ELSE 1 END,
+               VALUES (?, ?, ?, ?, ?, ?, ?, 1) ON CONFLICT (project, kind, tenant, name, path) DO UPDATE SET
+                   times = CASE WHEN written.sent = excluded.sent THEN written.times + 1 ELSE 1 END,
                    sent = excluded.sent, before = excluded.before RETURNING times";
     let mut is_repeated = false;
-    let mut statement = transaction.prepare_cached(sql)?;
     for Written { key, path, sent, before } in written {
-        let row = params![id, key.kind, tenant(key), key.name, path, sent, before];
-        is_repeated |= statement.query_row(row, |row| number::<u32>(row, "times"))? > 1;
+        let row = values![id, key.kind, tenant(key), key.name, path, sent, before];
+        is_repeated |= transaction.first(sql, &row, |row| number::<u32>(row, "times"))?.is_some_and(|times| times > 1);
     }
     Ok(is_repeated)
 }

@@ -1,5 +1,7 @@
 //! What can go wrong with the state, worded for the operator.
 
+use super::server::ServerError;
+use super::sql::SqlError;
 use rusqlite::ErrorCode;
 use std::io;
 use std::path::PathBuf;
@@ -76,6 +78,15 @@ pub enum OpenError {
         /// Why.
         source: io::Error,
     },
+    /// The database of `state.url` cannot be used.
+    #[error("cannot use the database of state.url: {0}")]
+    Server(ServerError),
+    /// It has fingerprints of another key.
+    #[error(
+        "state.fingerprintKey is not the key that the fingerprints in this database were made with; give every replica the \
+         one it was begun with"
+    )]
+    OtherKey,
     /// Anything else that the database says.
     #[error("cannot use the database {}", path.display())]
     Database {
@@ -112,6 +123,35 @@ pub enum Error {
     /// Anything else that the database says.
     #[error("the state database refused")]
     Database(#[source] rusqlite::Error),
+    /// The server of the database does not answer, or not in time.
+    #[error("the database of state.url does not answer: {0}")]
+    Unreachable(ServerError),
+    /// Anything else that it says.
+    #[error("the database of state.url refused: {0}")]
+    Server(ServerError),
+    /// Only the holder of a lease writes.
+    #[error("the lease of this project is not held by this replica; the one that holds it goes on")]
+    NotHeld,
+}
+
+impl From<SqlError> for Error {
+    fn from(error: SqlError) -> Self {
+        match error {
+            SqlError::File(error) => error.into(),
+            SqlError::Server(error) => error.into(),
+        }
+    }
+}
+
+impl From<ServerError> for Error {
+    fn from(error: ServerError) -> Self {
+        match error {
+            ServerError::NotHeld => Self::NotHeld,
+            ServerError::Silent(_) => Self::Unreachable(error),
+            ServerError::Refused(_) if error.is_outage() => Self::Unreachable(error),
+            ServerError::Refused(_) | ServerError::Unfinished | ServerError::Newer { .. } => Self::Server(error),
+        }
+    }
 }
 
 impl From<rusqlite::Error> for Error {

@@ -8,8 +8,8 @@ use super::project::key;
 use super::project::tenant;
 use super::project::text;
 use super::project::to_millis;
+use super::sql::values;
 use crate::resource::Key;
-use rusqlite::params;
 use std::time::SystemTime;
 
 /// One field, turned back once.
@@ -32,18 +32,13 @@ impl ProjectState {
     pub fn reversions(&self) -> Result<Vec<Reversion>, Error> {
         self.read(|connection, id| {
             let sql = "SELECT kind, tenant, name, path, declared, live, at FROM reverted WHERE project = ? ORDER BY at";
-            let mut statement = connection.prepare_cached(sql)?;
-            let mut rows = statement.query([id])?;
-            let mut found = Vec::new();
-            while let Some(row) = rows.next()? {
+            let rows: Vec<_> = connection.rows(sql, &values![id], |row| {
                 // A damaged row says nothing.
-                let digests = row.get("declared").ok().zip(row.get("live").ok());
-                if let Some((key, (declared, live))) = key(row)?.zip(digests) {
-                    let at = from_millis(row.get("at")?);
-                    found.push(Reversion { key, path: text(row, "path")?, declared, live, at });
-                }
-            }
-            Ok(found)
+                let digests = row.digest("declared")?.zip(row.digest("live")?);
+                let (path, at) = (text(row, "path")?, from_millis(row.integer("at")?));
+                Ok(key(row)?.zip(digests).map(|(key, (declared, live))| Reversion { key, path, declared, live, at }))
+            })?;
+            Ok(rows.into_iter().flatten().collect())
         })
     }
 
@@ -51,23 +46,16 @@ impl ProjectState {
     pub fn note_reversions(&self, reversions: &[Reversion], from: SystemTime) -> Result<(), Error> {
         self.write(|transaction, id| {
             let sql = "DELETE FROM reverted WHERE project = ? AND at < ?";
-            transaction.prepare_cached(sql)?.execute(params![id, to_millis(from)])?;
+            transaction.execute(sql, &values![id, to_millis(from)])?;
             let sql = "INSERT INTO reverted (project, kind, tenant, name, path, declared, live, at)
                        VALUES (?, ?, ?, ?, ?, ?, ?, ?)";
-            let mut statement = transaction.prepare_cached(sql)?;
-            for Reversion { key, path, declared, live, at } in reversions {
-                statement.execute(params![
-                    id,
-                    key.kind,
-                    tenant(key),
-                    key.name,
-                    path,
-                    declared,
-                    live,
-                    to_millis(*at)
-                ])?;
-            }
-            Ok(())
+            transaction.each(
+                sql,
+                reversions.iter().map(|reversion| {
+                    let Reversion { key, path, declared, live, at } = reversion;
+                    values![id, key.kind, tenant(key), key.name, path, declared, live, to_millis(*at)]
+                }),
+            )
         })
     }
 
@@ -75,8 +63,7 @@ impl ProjectState {
     pub fn forget_reversions(&self, keys: &[&Key]) -> Result<(), Error> {
         self.write(|transaction, id| {
             let sql = "DELETE FROM reverted WHERE project = ? AND kind = ? AND tenant = ? AND name = ?";
-            let mut statement = transaction.prepare_cached(sql)?;
-            keys.iter().try_for_each(|key| statement.execute(params![id, key.kind, tenant(key), key.name]).map(drop))
+            transaction.each(sql, keys.iter().map(|key| values![id, key.kind, tenant(key), key.name]))
         })
     }
 }

@@ -6,6 +6,7 @@ use hmac::KeyInit;
 use hmac::Mac;
 use secrecy::ExposeSecret;
 use secrecy::SecretBox;
+use secrecy::SecretString;
 use serde_json::Value;
 use sha2::Sha256;
 use std::fs;
@@ -30,6 +31,25 @@ impl FingerprintKey {
         let key = Self::random().map_err(|source| OpenError::Unwritable { path: path.to_owned(), source })?;
         key.store(path).map_err(|source| OpenError::Unwritable { path: path.to_owned(), source })?;
         Ok(key)
+    }
+
+    /// The key of a setting: 64 hexadecimal digits. Shared by replicas, so that it is in no file of one of them.
+    pub fn of_setting(text: &SecretString) -> Option<Self> {
+        let text = text.expose_secret().trim().as_bytes();
+        let digit = |byte: u8| char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
+        let mut key = Box::new([0; 32]);
+        if text.len() != 2 * key.len() {
+            return None;
+        }
+        for (byte, pair) in key.iter_mut().zip(text.chunks_exact(2)) {
+            *byte = digit(pair[0])? << 4 | digit(pair[1])?;
+        }
+        Some(Self { key: SecretBox::new(key), is_passing: false })
+    }
+
+    /// Tells keys apart, and nothing of them.
+    pub fn mark(&self) -> Digest {
+        self.digest(&Value::from("descope-gitops fingerprint key"))
     }
 
     /// A key for as long as this process looks at a state that has lost its own.

@@ -10,13 +10,12 @@ use super::project::key;
 use super::project::tenant;
 use super::project::text;
 use super::project::to_millis;
+use super::sql;
+use super::sql::Row;
+use super::sql::Tx;
+use super::sql::values;
 use crate::resource;
 use crate::resource::Key;
-use rusqlite::Connection;
-use rusqlite::OptionalExtension;
-use rusqlite::Row;
-use rusqlite::Transaction;
-use rusqlite::params;
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -67,13 +66,12 @@ impl ProjectState {
         let after: BTreeMap<Key, SystemTime> = absent.iter().map(|key| (key.clone(), since(key))).collect();
         if after != before {
             self.write(|transaction, id| {
-                transaction.prepare_cached("DELETE FROM absent WHERE project = ?")?.execute([id])?;
+                transaction.execute("DELETE FROM absent WHERE project = ?", &values![id])?;
                 let sql = "INSERT INTO absent (project, kind, tenant, name, since) VALUES (?, ?, ?, ?, ?)";
-                let mut statement = transaction.prepare_cached(sql)?;
-                for (key, since) in &after {
-                    statement.execute(params![id, key.kind, tenant(key), key.name, to_millis(*since)])?;
-                }
-                Ok(())
+                transaction.each(
+                    sql,
+                    after.iter().map(|(key, since)| values![id, key.kind, tenant(key), key.name, to_millis(*since)]),
+                )
             })?;
         }
         Ok(after)
@@ -87,15 +85,13 @@ impl ProjectState {
     /// What the guards measure by, at one moment: no outcome of a call is in one part of it and not in another.
     /// Nor is the clock set in between.
     pub fn ledger(&self) -> Result<Ledger, Error> {
-        self.read_by_clock(|connection, id, now| {
-            // Against a daemon beside this process, whose writes the lock on the connection does not stop.
-            let snapshot = connection.unchecked_transaction()?;
+        self.read_at_once(|snapshot, id, now| {
             Ok(Ledger {
                 now,
-                owned: self.state.shared.inventories.get(&snapshot, id)?,
-                absent: absences(&snapshot, id)?,
-                open: intent::open_intents(&snapshot, id)?,
-                lately: lately(&snapshot, id, now)?,
+                owned: self.state.shared.inventories.get(snapshot, id)?,
+                absent: absences(snapshot, id)?,
+                open: intent::open_intents(snapshot, id)?,
+                lately: lately(snapshot, id, now)?,
             })
         })
     }
@@ -110,17 +106,17 @@ impl ProjectState {
     ) -> Result<(), Error> {
         self.write(|transaction, id| {
             let sql = "INSERT INTO approved (project, digest, kind, expires, given, lasts) VALUES (?, ?, ?, ?, ?, ?)
-                       ON CONFLICT DO UPDATE SET expires = excluded.expires, given = excluded.given,
+                       ON CONFLICT (project, digest) DO UPDATE SET expires = excluded.expires, given = excluded.given,
                            lasts = excluded.lasts";
             let (given, expires) = (to_millis(now), to_millis(expires));
-            for (digest, kind) in changes {
-                let row = params![id, digest, kind, expires, given, expires - given];
-                transaction.prepare_cached(sql)?.execute(row)?;
-            }
+            transaction.each(
+                sql,
+                changes.iter().map(|(digest, kind)| values![id, digest, *kind, expires, given, expires - given]),
+            )?;
             let sql = "INSERT INTO approval (project, kind, at) VALUES (?, ?, ?)
-                       ON CONFLICT DO UPDATE SET at = excluded.at";
+                       ON CONFLICT (project, kind) DO UPDATE SET at = excluded.at";
             for kind in changes.values().collect::<BTreeSet<_>>() {
-                transaction.prepare_cached(sql)?.execute(params![id, kind, to_millis(now)])?;
+                transaction.execute(sql, &values![id, kind, to_millis(now)])?;
             }
             Ok(())
         })
@@ -129,10 +125,8 @@ impl ProjectState {
     /// Digests of the changes that may go ahead.
     pub fn approved(&self, now: SystemTime) -> Result<BTreeSet<String>, Error> {
         self.read(|connection, id| {
-            let mut statement =
-                connection.prepare_cached("SELECT digest FROM approved WHERE project = ? AND expires > ?")?;
-            let rows = statement.query_map([id, to_millis(now)], |row| text(row, "digest"))?;
-            rows.collect()
+            let sql = "SELECT digest FROM approved WHERE project = ? AND expires > ?";
+            connection.rows(sql, &values![id, to_millis(now)], |row| text(row, "digest"))
         })
     }
 
@@ -146,10 +140,8 @@ impl ProjectState {
     ) -> Result<(), Error> {
         let known: Vec<(String, String, i64)> = self.read(|connection, id| {
             let sql = "SELECT digest, kind, expires FROM approved WHERE project = ?";
-            let mut statement = connection.prepare_cached(sql)?;
-            let rows =
-                statement.query_map([id], |row| Ok((text(row, "digest")?, text(row, "kind")?, row.get("expires")?)))?;
-            rows.collect()
+            connection
+                .rows(sql, &values![id], |row| Ok((text(row, "digest")?, text(row, "kind")?, row.integer("expires")?)))
         })?;
         // One of an older release does not say of which kind it is.
         let is_unknown = |kind: &str| unknown.contains(kind) || kind.is_empty() && !unknown.is_empty();
@@ -161,22 +153,17 @@ impl ProjectState {
             return Ok(());
         }
         self.write(|transaction, id| {
-            for digest in void {
-                let sql = "DELETE FROM approved WHERE project = ?1 AND digest = ?2
-                           AND NOT EXISTS (SELECT 1 FROM intent WHERE project = ?1 AND approval = ?2)";
-                transaction.prepare_cached(sql)?.execute(params![id, digest])?;
-            }
-            Ok(())
+            let sql = "DELETE FROM approved WHERE project = ?1 AND digest = ?2
+                       AND NOT EXISTS (SELECT 1 FROM intent WHERE project = ?1 AND approval = ?2)";
+            transaction.each(sql, void.iter().map(|digest| values![id, digest]))
         })
     }
 
     /// Until when the project only observes; `None` where it does not, or no longer.
     pub fn suspended_until(&self, now: SystemTime) -> Result<Option<SystemTime>, Error> {
         self.read(|connection, id| {
-            let until: Option<Option<i64>> = connection
-                .prepare_cached("SELECT suspended_until FROM project WHERE id = ?")?
-                .query_row([id], |row| row.get(0))
-                .optional()?;
+            let sql = "SELECT suspended_until FROM project WHERE id = ?";
+            let until = connection.first(sql, &values![id], |row| row.optional("suspended_until"))?;
             Ok(until.flatten().map(from_millis).filter(|until| *until > now))
         })
     }
@@ -185,36 +172,31 @@ impl ProjectState {
     pub fn suspend(&self, until: Option<SystemTime>) -> Result<(), Error> {
         self.write(|transaction, id| {
             let sql = "UPDATE project SET suspended_until = ? WHERE id = ?";
-            transaction.prepare_cached(sql)?.execute(params![until.map(to_millis), id])?;
+            transaction.execute(sql, &values![until.map(to_millis), id])?;
             Ok(())
         })
     }
 }
 
-fn absences(connection: &Connection, id: i64) -> rusqlite::Result<BTreeMap<Key, SystemTime>> {
+fn absences(connection: &Tx<'_>, id: i64) -> sql::Result<BTreeMap<Key, SystemTime>> {
     let sql = "SELECT kind, tenant, name, since FROM absent WHERE project = ?";
-    let mut statement = connection.prepare_cached(sql)?;
-    let rows = statement.query_map([id], |row| Ok(key(row)?.zip(Some(from_millis(row.get("since")?)))))?;
-    rows.filter_map(Result::transpose).collect()
+    let read = |row: &Row<'_>| Ok(key(row)?.zip(Some(from_millis(row.integer("since")?))));
+    let rows: Vec<_> = connection.rows(sql, &values![id], read)?;
+    Ok(rows.into_iter().flatten().collect())
 }
 
-pub(super) fn lately(
-    connection: &Connection,
-    id: i64,
-    now: SystemTime,
-) -> rusqlite::Result<BTreeMap<&'static str, Lately>> {
+pub(super) fn lately(connection: &Tx<'_>, id: i64, now: SystemTime) -> sql::Result<BTreeMap<&'static str, Lately>> {
     let day_ago = to_millis(now.checked_sub(DAY).unwrap_or(SystemTime::UNIX_EPOCH));
     let approved = "SELECT at FROM approval WHERE project = ? AND kind = ?";
-    let deleted = "SELECT count(*) FROM deletion WHERE project = ? AND kind = ? AND at > ?";
-    let created = "SELECT count(*) FROM owned WHERE project = ? AND kind = ? AND created_at > ?";
-    let count = |sql: &str, kind: &str, since: i64| -> rusqlite::Result<usize> {
-        let count: i64 = connection.prepare_cached(sql)?.query_row(params![id, kind, since], |row| row.get(0))?;
-        Ok(usize::try_from(count).unwrap_or_default())
+    let deleted = "SELECT count(*) AS n FROM deletion WHERE project = ? AND kind = ? AND at > ?";
+    let created = "SELECT count(*) AS n FROM owned WHERE project = ? AND kind = ? AND created_at > ?";
+    let count = |sql: &str, kind: &str, since: i64| -> sql::Result<usize> {
+        let count = connection.first(sql, &values![id, kind, since], |row| row.integer("n"))?;
+        Ok(count.and_then(|count| usize::try_from(count).ok()).unwrap_or_default())
     };
     let mut lately = BTreeMap::new();
     for kind in resource::ALL.iter().map(|kind| kind.name()) {
-        let mut statement = connection.prepare_cached(approved)?;
-        let approval: Option<i64> = statement.query_row(params![id, kind], |row| row.get(0)).optional()?;
+        let approval = connection.first(approved, &values![id, kind], |row| row.integer("at"))?;
         // One of the future is of a clock that was set back since.
         let since = approval.filter(|at| *at <= to_millis(now)).unwrap_or(day_ago).max(day_ago);
         let row = Lately { deleted: count(deleted, kind, since)?, created: count(created, kind, since)? };
@@ -225,16 +207,10 @@ pub(super) fn lately(
 
 /// An approval is for one time. What was approved together with it may take longer than an approval lasts to go through
 /// the rate limit, so what is left lasts anew from each change that is done.
-pub(super) fn use_approval(
-    transaction: &Transaction<'_>,
-    id: i64,
-    digest: &str,
-    now: SystemTime,
-) -> rusqlite::Result<()> {
+pub(super) fn use_approval(transaction: &Tx<'_>, id: i64, digest: &str, now: SystemTime) -> sql::Result<()> {
     let sql = "DELETE FROM approved WHERE project = ? AND digest = ? RETURNING given, lasts, expires";
-    let read = |row: &Row<'_>| Ok((row.get(0)?, row.get(1)?, row.get(2)?));
-    let used = transaction.prepare_cached(sql)?.query_row(params![id, digest], read);
-    let Some((given, lasts, expires)): Option<(i64, i64, i64)> = used.optional()? else { return Ok(()) };
+    let read = |row: &Row<'_>| Ok((row.integer("given")?, row.integer("lasts")?, row.integer("expires")?));
+    let Some((given, lasts, expires)) = transaction.first(sql, &values![id, digest], read)? else { return Ok(()) };
     let now = to_millis(now);
     // What was approved together ends together. Not with each of thousands of changes: there is time until half of it
     // has passed.
@@ -242,20 +218,15 @@ pub(super) fn use_approval(
         return Ok(());
     }
     let sql = "UPDATE approved SET expires = ? WHERE project = ? AND given = ? AND expires > ?";
-    transaction.prepare_cached(sql)?.execute(params![now.saturating_add(lasts), id, given, now]).map(drop)
+    transaction.execute(sql, &values![now.saturating_add(lasts), id, given, now]).map(drop)
 }
 
 /// Counts a delete that nobody approved.
-pub(super) fn count_deletion(
-    transaction: &Transaction<'_>,
-    id: i64,
-    key: &Key,
-    now: SystemTime,
-) -> rusqlite::Result<()> {
+pub(super) fn count_deletion(transaction: &Tx<'_>, id: i64, key: &Key, now: SystemTime) -> sql::Result<()> {
     let old = to_millis(now.checked_sub(DAY).unwrap_or(SystemTime::UNIX_EPOCH));
-    transaction.prepare_cached("DELETE FROM deletion WHERE project = ? AND at < ?")?.execute([id, old])?;
+    transaction.execute("DELETE FROM deletion WHERE project = ? AND at < ?", &values![id, old])?;
     let sql = "INSERT INTO deletion (project, kind, at) VALUES (?, ?, ?)";
-    transaction.prepare_cached(sql)?.execute(params![id, key.kind, to_millis(now)]).map(drop)
+    transaction.execute(sql, &values![id, key.kind, to_millis(now)]).map(drop)
 }
 
 #[cfg(test)]

@@ -10,13 +10,14 @@ use super::project::optional_text;
 use super::project::tenant;
 use super::project::text;
 use super::project::to_millis;
+use super::sql;
+use super::sql::Bind;
+use super::sql::Row;
+use super::sql::Tx;
+use super::sql::Value;
+use super::sql::values;
 use crate::resource::Action;
 use crate::resource::Key;
-use rusqlite::Row;
-use rusqlite::Transaction;
-use rusqlite::params;
-use rusqlite::params_from_iter;
-use rusqlite::types::Value;
 use std::time::Duration;
 use std::time::SystemTime;
 
@@ -155,8 +156,8 @@ impl ProjectState {
                        VALUES (?, ?, ?, ?, ?, ?, ?)";
             let changes = i64::try_from(pass.changes).unwrap_or(i64::MAX);
             let (started_at, finished_at) = (to_millis(pass.started_at), to_millis(pass.finished_at));
-            let row = params![id, started_at, finished_at, pass.trigger, pass.revision, pass.result, changes];
-            transaction.prepare_cached(sql)?.execute(row)?;
+            let row = values![id, started_at, finished_at, pass.trigger, pass.revision, pass.result, changes];
+            transaction.execute(sql, &row)?;
             let old = to_millis(pass.finished_at.checked_sub(KEPT_FOR).unwrap_or(SystemTime::UNIX_EPOCH));
             for (table, time, kept) in [("pass", "finished_at", PASSES), ("audit", "at", ATTEMPTS)] {
                 let beyond = |most| {
@@ -164,10 +165,10 @@ impl ProjectState {
                 };
                 let (too_many, spared) = (beyond(kept.most), beyond(kept.least));
                 let sql = format!("DELETE FROM {table} WHERE project = ?1 AND {too_many}");
-                transaction.prepare_cached(&sql)?.execute([id])?;
+                transaction.execute(&sql, &values![id])?;
                 // A plus hides a column from the planner: by time it finds the few, by project it would read them all.
                 let sql = format!("DELETE FROM {table} WHERE +project = ?1 AND {time} < ?2 AND +{spared}");
-                transaction.prepare_cached(&sql)?.execute([id, old])?;
+                transaction.execute(&sql, &values![id, old])?;
             }
             Ok(())
         })
@@ -176,30 +177,28 @@ impl ProjectState {
     /// What was refused with its batch is not tried apart after all, so that what its row says stays.
     pub fn not_tried_apart(&self, keys: &[&Key]) -> Result<(), Error> {
         let sql = "UPDATE audit SET interim = 0 WHERE project = ? AND kind = ? AND tenant = ? AND name = ?
-                   AND interim = 1 AND message NOT GLOB 'not sent: *'";
+                   AND interim = 1 AND substr(message, 1, 10) <> 'not sent: '";
         self.write(|transaction, id| {
-            let mut statement = transaction.prepare_cached(sql)?;
-            keys.iter().try_for_each(|key| statement.execute(params![id, key.kind, tenant(key), key.name]).map(drop))
+            transaction.each(sql, keys.iter().map(|key| values![id, key.kind, tenant(key), key.name]))
         })
     }
 }
 
 /// A row of the audit trail, as part of a transaction; its number.
-pub(super) fn add(transaction: &Transaction<'_>, id: i64, attempt: &Attempt) -> rusqlite::Result<i64> {
+pub(super) fn add(transaction: &Tx<'_>, id: i64, attempt: &Attempt) -> sql::Result<i64> {
     let key = &attempt.key;
     let sql = "DELETE FROM audit WHERE project = ? AND kind = ? AND tenant = ? AND name = ? AND interim = 1
-               AND (revision = ? AND attempt = ? OR action = ? AND message GLOB 'not sent: *') RETURNING id";
+               AND (revision = ? AND attempt = ? OR action = ? AND substr(message, 1, 10) = 'not sent: ') RETURNING id";
     let Occasion { revision, attempt: number, .. } = &attempt.occasion;
-    let row = params![id, key.kind, tenant(key), key.name, revision, number, attempt.action];
-    let mut statement = transaction.prepare_cached(sql)?;
-    let replaced: Vec<i64> = statement.query_map(row, |row| row.get(0))?.collect::<rusqlite::Result<_>>()?;
+    let row = values![id, key.kind, tenant(key), key.name, revision, number, attempt.action];
+    let replaced: Vec<i64> = transaction.rows(sql, &row, |row| row.integer("id"))?;
     let sql =
         "INSERT INTO audit (project, at, trigger, revision, source_commit, file, line, kind, tenant, name, action,
                fields, attempt, outcome, message, interim, duration_ms)
-               VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
+               VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING id";
     let Occasion { trigger, revision, commit, place, fields, attempt: number } = &attempt.occasion;
     let (file, line) = place.clone().unzip();
-    let row = transaction.prepare_cached(sql)?.insert(params![
+    let row = values![
         id,
         to_millis(attempt.at),
         trigger,
@@ -217,25 +216,26 @@ pub(super) fn add(transaction: &Transaction<'_>, id: i64, attempt: &Attempt) -> 
         attempt.message,
         attempt.is_interim,
         i64::try_from(attempt.duration.as_millis()).unwrap_or(i64::MAX)
-    ])?;
+    ];
+    let row = transaction.first(sql, &row, |row| row.integer("id"))?.unwrap_or_default();
     for replaced in replaced {
-        transaction.prepare_cached("UPDATE intent SET audit = ? WHERE audit = ?")?.execute([row, replaced])?;
+        transaction.execute("UPDATE intent SET audit = ? WHERE audit = ?", &values![row, replaced])?;
     }
     Ok(row)
 }
 
 /// The outcome of a row became known. False where the row is there no more.
-pub(super) fn amend(transaction: &Transaction<'_>, row: i64, outcome: &str, message: &str) -> rusqlite::Result<bool> {
+pub(super) fn amend(transaction: &Tx<'_>, row: i64, outcome: &str, message: &str) -> sql::Result<bool> {
     let sql = "UPDATE audit SET outcome = ?, message = ?, interim = 0 WHERE id = ?";
-    Ok(transaction.prepare_cached(sql)?.execute(params![outcome, message, row])? > 0)
+    Ok(transaction.execute(sql, &values![outcome, message, row])? > 0)
 }
 
 /// What was tried again and could not be sent turned out to be decided already.
-pub(super) fn forget_unsent(transaction: &Transaction<'_>, id: i64, key: &Key, action: Action) -> rusqlite::Result<()> {
+pub(super) fn forget_unsent(transaction: &Tx<'_>, id: i64, key: &Key, action: Action) -> sql::Result<()> {
     let sql = "DELETE FROM audit WHERE project = ? AND kind = ? AND tenant = ? AND name = ? AND action = ?
-               AND interim = 1 AND message GLOB 'not sent: *'";
-    let row = params![id, key.kind, tenant(key), key.name, action.as_str()];
-    transaction.prepare_cached(sql)?.execute(row).map(drop)
+               AND interim = 1 AND substr(message, 1, 10) = 'not sent: '";
+    let row = values![id, key.kind, tenant(key), key.name, action.as_str()];
+    transaction.execute(sql, &row).map(drop)
 }
 
 impl State {
@@ -244,36 +244,35 @@ impl State {
         let mut sql = "SELECT audit.*, host, project_id, owner FROM audit JOIN project ON project.id = audit.project
                        WHERE at BETWEEN 0 AND ?"
             .to_owned();
-        let mut values: Vec<Value> = vec![LAST.into()];
+        let mut values = vec![Value::Integer(LAST)];
         if let Some(kind) = &filter.kind {
             sql += " AND kind = ?";
-            values.push(kind.clone().into());
+            values.push(kind.bind());
         }
         if let Some(id) = &filter.id {
             sql += " AND CASE tenant WHEN '' THEN name ELSE tenant || '/' || name END = ?";
-            values.push(id.clone().into());
+            values.push(id.bind());
         }
         if let Some(since) = filter.since {
             sql += " AND at >= ?";
-            values.push(to_millis(since).into());
+            values.push(Value::Integer(to_millis(since)));
         }
         sql += " ORDER BY audit.id";
-        let connection = self.connection();
-        let untimely = "SELECT count(*) FROM audit WHERE at NOT BETWEEN 0 AND ?";
-        let untimely: i64 = connection.query_row(untimely, [LAST], |row| row.get(0))?;
-        if untimely > 0 {
-            tracing::warn!(
-                rows = untimely,
-                "the audit trail has rows with times that cannot be right; they are left out"
-            );
-        }
-        let mut statement = connection.prepare(&sql)?;
-        let rows = statement.query_map(params_from_iter(values), audit_row)?;
-        Ok(rows.collect::<rusqlite::Result<_>>()?)
+        let untimely = "SELECT count(*) AS n FROM audit WHERE at NOT BETWEEN 0 AND ?";
+        self.read(|connection| {
+            let untimely = connection.first(untimely, &values![LAST], |row| row.integer("n"))?.unwrap_or_default();
+            if untimely > 0 {
+                tracing::warn!(
+                    rows = untimely,
+                    "the audit trail has rows with times that cannot be right; they are left out"
+                );
+            }
+            connection.rows(&sql, &values, audit_row)
+        })
     }
 }
 
-pub(super) fn audit_row(row: &Row<'_>) -> rusqlite::Result<AuditRow> {
+pub(super) fn audit_row(row: &Row<'_>) -> sql::Result<AuditRow> {
     let (tenant, name) = (text(row, "tenant")?, text(row, "name")?);
     Ok(AuditRow {
         host: text(row, "host")?,
@@ -281,12 +280,12 @@ pub(super) fn audit_row(row: &Row<'_>) -> rusqlite::Result<AuditRow> {
         owner: text(row, "owner")?,
         kind: text(row, "kind")?,
         id: if tenant.is_empty() { name } else { format!("{tenant}/{name}") },
-        at: from_millis(row.get("at")?),
+        at: from_millis(row.integer("at")?),
         trigger: text(row, "trigger")?,
         revision: text(row, "revision")?,
         commit: optional_text(row, "source_commit")?,
         file: optional_text(row, "file")?,
-        line: row.get::<_, Option<i64>>("line")?.and_then(|line| u32::try_from(line).ok()),
+        line: row.optional("line")?.and_then(|line| u32::try_from(line).ok()),
         action: text(row, "action")?,
         fields: text(row, "fields")?,
         attempt: number(row, "attempt")?,

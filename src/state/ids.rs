@@ -5,12 +5,11 @@ use super::Error;
 use super::project::ProjectState;
 use super::project::key;
 use super::project::tenant;
-use super::project::text;
+use super::sql;
+use super::sql::Tx;
+use super::sql::values;
 use crate::resource;
 use crate::resource::Key;
-use rusqlite::OptionalExtension;
-use rusqlite::Transaction;
-use rusqlite::params;
 use serde_json::json;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -20,12 +19,8 @@ impl ProjectState {
     pub fn server_ids(&self) -> Result<HashMap<Key, Arc<str>>, Error> {
         let sql = "SELECT kind, tenant, name, server_id FROM owned WHERE project = ? AND server_id IS NOT NULL";
         self.read(|connection, id| {
-            let mut statement = connection.prepare_cached(sql)?;
-            let rows = statement.query_map([id], |row| {
-                let id = text(row, "server_id")?;
-                Ok(key(row)?.map(|key| (key, Arc::from(id))))
-            })?;
-            rows.filter_map(Result::transpose).collect()
+            let rows: Vec<_> = connection.rows(sql, &values![id], |row| Ok(key(row)?.zip(row.text("server_id")?)))?;
+            Ok(rows.into_iter().flatten().map(|(key, id)| (key, Arc::from(id))).collect())
         })
     }
 
@@ -34,9 +29,8 @@ impl ProjectState {
         let sql = "SELECT server_id FROM owned WHERE project = ? AND kind = ? AND tenant = ? AND name = ?
                    AND server_id IS NOT NULL";
         self.read(|connection, id| {
-            let row = params![id, key.kind, tenant(key), key.name];
-            let found = connection.prepare_cached(sql)?.query_row(row, |row| text(row, "server_id")).optional()?;
-            Ok(found.map(Arc::from))
+            let row = values![id, key.kind, tenant(key), key.name];
+            Ok(connection.first(sql, &row, |row| row.text("server_id"))?.flatten().map(Arc::from))
         })
     }
 
@@ -44,23 +38,20 @@ impl ProjectState {
     pub fn note_ids<'a>(&self, ids: impl IntoIterator<Item = (&'a Key, &'a Arc<str>)>) -> Result<(), Error> {
         let sql = "UPDATE owned SET server_id = ? WHERE project = ? AND kind = ? AND tenant = ? AND name = ?";
         self.write(|transaction, project| {
-            let mut statement = transaction.prepare_cached(sql)?;
-            ids.into_iter().try_for_each(|(key, id)| {
-                statement.execute(params![id, project, key.kind, tenant(key), key.name]).map(drop)
-            })
+            transaction
+                .each(sql, ids.into_iter().map(|(key, id)| values![id, project, key.kind, tenant(key), key.name]))
         })
     }
 }
 
 /// The ids of what was made just now: whatever bears the name with another one is not it.
-pub(super) fn note_new(transaction: &Transaction<'_>, project: i64, ids: &[(Key, Arc<str>)]) -> rusqlite::Result<()> {
+pub(super) fn note_new(transaction: &Tx<'_>, project: i64, ids: &[(Key, Arc<str>)]) -> sql::Result<()> {
     let sql = "UPDATE owned SET server_id = ?, incarnation = ?
                WHERE project = ? AND kind = ? AND tenant = ? AND name = ?";
-    let mut statement = transaction.prepare_cached(sql)?;
     for (key, id) in ids {
         let Some(field) = resource::kind(key.kind).and_then(|kind| kind.spec().identity.server_id) else { continue };
         let incarnation = json!({ field: **id }).to_string().into_bytes();
-        statement.execute(params![id, incarnation, project, key.kind, tenant(key), key.name])?;
+        transaction.execute(sql, &values![id, incarnation, project, key.kind, tenant(key), key.name])?;
     }
     Ok(())
 }

@@ -8,9 +8,10 @@ use super::project::key;
 use super::project::reset_sent;
 use super::project::set_seen;
 use super::project::tenant;
+use super::sql::Value;
+use super::sql::values;
 use crate::resource::Document;
 use crate::resource::Key;
-use rusqlite::params;
 use std::collections::HashMap;
 
 /// A big document as a look showed it.
@@ -46,17 +47,12 @@ impl ProjectState {
                    SELECT 1 FROM sent WHERE sent.project = ?1 AND sent.kind = owned.kind AND sent.tenant = owned.tenant
                    AND sent.name = owned.name)";
         self.read(|connection, id| {
-            let mut statement = connection.prepare_cached(sql)?;
-            let mut rows = statement.query([id])?;
-            let mut found = HashMap::new();
-            while let Some(row) = rows.next()? {
-                let Some(key) = key(row)? else { continue };
-                let bytes: Option<Vec<u8>> = row.get("incarnation")?;
+            let rows: Vec<_> = connection.rows(sql, &values![id], |row| {
                 // A damaged one is as good as none.
-                let document = bytes.and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default();
-                found.insert(key, document);
-            }
-            Ok(found)
+                let document = row.bytes("incarnation")?.and_then(|bytes| serde_json::from_slice(bytes).ok());
+                Ok(key(row)?.map(|key| (key, document.unwrap_or_default())))
+            })?;
+            Ok(rows.into_iter().flatten().collect())
         })
     }
 
@@ -72,12 +68,13 @@ impl ProjectState {
             }
             reset_sent(transaction, id, &outlived.left)?;
             set_seen(transaction, id, &outlived.read_back)?;
-            let mut statement = transaction.prepare_cached(sql)?;
-            for (key, document) in &outlived.seen {
-                let bytes = serde_json::to_vec(document).unwrap_or_default();
-                statement.execute(params![bytes, id, key.kind, tenant(key), key.name])?;
-            }
-            Ok(())
+            transaction.each(
+                sql,
+                outlived.seen.iter().map(|(key, document)| {
+                    let bytes = Value::Blob(serde_json::to_vec(document).unwrap_or_default().into());
+                    values![bytes, id, key.kind, tenant(key), key.name]
+                }),
+            )
         })
     }
 }

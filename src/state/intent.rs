@@ -23,14 +23,13 @@ use super::project::tenant;
 use super::project::text;
 use super::project::to_millis;
 use super::secret_file;
+use super::sql;
+use super::sql::Row;
+use super::sql::Tx;
+use super::sql::values;
 use crate::resource;
 use crate::resource::Action;
 use crate::resource::Key;
-use rusqlite::Connection;
-use rusqlite::OptionalExtension;
-use rusqlite::Row;
-use rusqlite::Transaction;
-use rusqlite::params;
 use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
@@ -170,7 +169,7 @@ impl Ending {
     }
 
     /// What has to be remembered; whether something of it was sent before, and no look has shown it since.
-    fn remember(&self, transaction: &Transaction<'_>, project: i64) -> rusqlite::Result<bool> {
+    fn remember(&self, transaction: &Tx<'_>, project: i64) -> sql::Result<bool> {
         project::set_sent(transaction, project, &self.sent)?;
         project::reset_sent(transaction, project, &self.reset)?;
         ids::note_new(transaction, project, &self.ids)?;
@@ -188,17 +187,16 @@ impl ProjectState {
     pub async fn begin(&self, intents: impl Into<Arc<[Intent]>>) -> Result<Vec<IntentId>, Error> {
         let sql = "INSERT INTO intent (project, kind, tenant, name, part, action, from_name, digest, seen, protected,
                    cascade_delete, approval, trigger, revision, source_commit, file, line, fields, attempt, begun_at)
-                   VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
+                   VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING id";
         let intents = intents.into();
         self.write_together(move |transaction, id, now| {
             let now = to_millis(now);
-            let mut statement = transaction.prepare_cached(sql)?;
             let insert = |intent: &Intent| {
                 let Intent { key, part, action, from, digest, seen, .. } = intent;
                 let Intent { protected, cascade_delete, approval, occasion, .. } = intent;
                 let Occasion { trigger, revision, commit, place, fields, attempt } = occasion;
                 let (file, line) = place.clone().unzip();
-                let row = params![
+                let row = values![
                     id,
                     key.kind,
                     tenant(key),
@@ -220,7 +218,7 @@ impl ProjectState {
                     attempt,
                     now
                 ];
-                statement.insert(row).map(IntentId)
+                Ok(IntentId(transaction.first(sql, &row, |row| row.integer("id"))?.unwrap_or_default()))
             };
             intents.iter().map(insert).collect()
         })
@@ -273,14 +271,13 @@ impl ProjectState {
         let ids = ids.into();
         self.write_together(move |transaction, project, _| {
             for id in &*ids {
-                let mut statement = transaction
-                    .prepare_cached("SELECT * FROM intent WHERE id = ? AND project = ? AND audit IS NULL")?;
-                let open = statement.query_row(params![id.0, project], open_intent).optional()?.flatten();
+                let sql = "SELECT * FROM intent WHERE id = ? AND project = ? AND audit IS NULL";
+                let open = transaction.first(sql, &values![id.0, project], open_intent)?.flatten();
                 let Some(open) = open else { continue };
                 let row = history::add(transaction, project, &open.intent.attempt(&ending))?;
                 let given = ending.ids.iter().find(|(key, _)| *key == open.intent.key).map(|(_, given)| given);
                 let sql = "UPDATE intent SET audit = ?, server_id = ? WHERE id = ?";
-                transaction.prepare_cached(sql)?.execute(params![row, given, id.0])?;
+                transaction.execute(sql, &values![row, given, id.0])?;
             }
             Ok(())
         })
@@ -302,8 +299,8 @@ impl ProjectState {
             for (key, part, action) in calls {
                 let sql = "SELECT * FROM intent WHERE project = ? AND kind = ? AND tenant = ? AND name = ? AND part = ?
                            AND action = ? ORDER BY id DESC LIMIT 1";
-                let row = params![project, key.kind, tenant(key), key.name, part, action.as_str()];
-                let open = transaction.prepare_cached(sql)?.query_row(row, open_intent).optional()?.flatten();
+                let row = values![project, key.kind, tenant(key), key.name, part, action.as_str()];
+                let open = transaction.first(sql, &row, open_intent)?.flatten();
                 let Some(open) = open else { continue };
                 let duration = open.begun_at.elapsed().unwrap_or_default();
                 take(transaction, project, open.id)?;
@@ -319,13 +316,13 @@ impl ProjectState {
         let sql = "DELETE FROM intent WHERE project = ? AND kind = ? AND tenant = ? AND name = ? AND part = ?
                    AND action = ? AND revision = ? AND attempt = ? AND audit IS NOT NULL";
         self.write(|transaction, project| {
-            for Intent { key, part, action, occasion, .. } in intents {
-                let (part, action) = (part, action.as_str());
-                let Occasion { revision, attempt, .. } = occasion;
-                let row = params![project, key.kind, tenant(key), key.name, part, action, revision, attempt];
-                transaction.prepare_cached(sql)?.execute(row)?;
-            }
-            Ok(())
+            transaction.each(
+                sql,
+                intents.iter().map(|intent| {
+                    let Intent { key, part, action, occasion: Occasion { revision, attempt, .. }, .. } = intent;
+                    values![project, key.kind, tenant(key), key.name, *part, action.as_str(), revision, attempt]
+                }),
+            )
         })
     }
 
@@ -334,11 +331,12 @@ impl ProjectState {
         let sql = "UPDATE intent SET protected = ?, cascade_delete = ?
                    WHERE project = ? AND kind = ? AND tenant = ? AND name = ?";
         self.write(|transaction, id| {
-            for (key, owned) in declared {
-                let row = params![owned.protected, owned.cascade_delete, id, key.kind, tenant(key), key.name];
-                transaction.prepare_cached(sql)?.execute(row)?;
-            }
-            Ok(())
+            transaction.each(
+                sql,
+                declared.iter().map(|(key, owned)| {
+                    values![owned.protected, owned.cascade_delete, id, key.kind, tenant(key), key.name]
+                }),
+            )
         })
     }
 
@@ -354,24 +352,19 @@ impl ProjectState {
     }
 }
 
-pub(super) fn open_intents(connection: &Connection, id: i64) -> rusqlite::Result<Vec<OpenIntent>> {
-    let mut statement = connection.prepare_cached("SELECT * FROM intent WHERE project = ? ORDER BY id")?;
-    statement.query_map([id], open_intent)?.filter_map(Result::transpose).collect()
+pub(super) fn open_intents(connection: &Tx<'_>, id: i64) -> sql::Result<Vec<OpenIntent>> {
+    let sql = "SELECT * FROM intent WHERE project = ? ORDER BY id";
+    let rows: Vec<_> = connection.rows(sql, &values![id], open_intent)?;
+    Ok(rows.into_iter().flatten().collect())
 }
 
 /// Takes an open call off the list; `None` where it was settled before.
-fn take(transaction: &Transaction<'_>, project: i64, id: IntentId) -> rusqlite::Result<Option<OpenIntent>> {
-    let mut statement = transaction.prepare_cached("DELETE FROM intent WHERE id = ? AND project = ? RETURNING *")?;
-    Ok(statement.query_row(params![id.0, project], open_intent).optional()?.flatten())
+fn take(transaction: &Tx<'_>, project: i64, id: IntentId) -> sql::Result<Option<OpenIntent>> {
+    let sql = "DELETE FROM intent WHERE id = ? AND project = ? RETURNING *";
+    Ok(transaction.first(sql, &values![id.0, project], open_intent)?.flatten())
 }
 
-fn settle(
-    transaction: &Transaction<'_>,
-    project: i64,
-    open: &OpenIntent,
-    ending: &Ending,
-    now: SystemTime,
-) -> rusqlite::Result<()> {
+fn settle(transaction: &Tx<'_>, project: i64, open: &OpenIntent, ending: &Ending, now: SystemTime) -> sql::Result<()> {
     if ending.settled == Settled::Done {
         close_earlier(transaction, project, open)?;
         follow(transaction, project, &open.intent, now)?;
@@ -392,15 +385,14 @@ fn settle(
 }
 
 /// Earlier tries of the same are history once a later one took effect.
-fn close_earlier(transaction: &Transaction<'_>, project: i64, open: &OpenIntent) -> rusqlite::Result<()> {
+fn close_earlier(transaction: &Tx<'_>, project: i64, open: &OpenIntent) -> sql::Result<()> {
     let key = &open.intent.key;
     let sql =
         "DELETE FROM intent WHERE project = ? AND kind = ? AND tenant = ? AND name = ? AND part = ? AND action = ?
                AND id < ? RETURNING *";
     let Intent { part, action, .. } = &open.intent;
-    let row = params![project, key.kind, tenant(key), key.name, part, action.as_str(), open.id.0];
-    let mut statement = transaction.prepare_cached(sql)?;
-    let earlier = statement.query_map(row, open_intent)?.collect::<rusqlite::Result<Vec<_>>>()?;
+    let row = values![project, key.kind, tenant(key), key.name, part, action.as_str(), open.id.0];
+    let earlier: Vec<_> = transaction.rows(sql, &row, open_intent)?;
     for earlier in earlier.into_iter().flatten().filter(|earlier| earlier.row.is_none()) {
         let duration = earlier.begun_at.elapsed().unwrap_or_default();
         // An update works twice as well, anything else only once.
@@ -415,7 +407,7 @@ fn close_earlier(transaction: &Transaction<'_>, project: i64, open: &OpenIntent)
 const OVERTAKEN: &str = "its answer was lost; it was sent again";
 
 /// What a call that took effect means for the inventory and the guards.
-fn follow(transaction: &Transaction<'_>, id: i64, intent: &Intent, now: SystemTime) -> rusqlite::Result<()> {
+fn follow(transaction: &Tx<'_>, id: i64, intent: &Intent, now: SystemTime) -> sql::Result<()> {
     let Intent { key, protected, cascade_delete, approval, .. } = intent;
     if let Some(approval) = approval {
         guard::use_approval(transaction, id, approval, now)?;
@@ -439,7 +431,7 @@ fn follow(transaction: &Transaction<'_>, id: i64, intent: &Intent, now: SystemTi
 }
 
 /// `None` for a row that this release does not understand.
-fn open_intent(row: &Row<'_>) -> rusqlite::Result<Option<OpenIntent>> {
+fn open_intent(row: &Row<'_>) -> sql::Result<Option<OpenIntent>> {
     let word = text(row, "action")?;
     let actions = [Action::Create, Action::Update, Action::Rename, Action::Delete];
     let Some(action) = actions.into_iter().find(|action| action.as_str() == word) else { return Ok(None) };
@@ -447,19 +439,19 @@ fn open_intent(row: &Row<'_>) -> rusqlite::Result<Option<OpenIntent>> {
     let word = text(row, "part")?;
     let part = resource::kind(key.kind).and_then(|kind| kind.spec().part(&word));
     let Some(part) = part.map(|part| part.name) else { return Ok(None) };
-    let line = row.get::<_, Option<i64>>("line")?.and_then(|line| u32::try_from(line).ok());
+    let line = row.optional("line")?.and_then(|line| u32::try_from(line).ok());
     Ok(Some(OpenIntent {
-        id: IntentId(row.get("id")?),
+        id: IntentId(row.integer("id")?),
         intent: Intent {
             key,
             part,
             action,
             from: optional_text(row, "from_name")?.map(Into::into),
             // One that is no digest is none of anything that could be sent.
-            digest: row.get("digest").unwrap_or_default(),
-            seen: row.get::<_, i64>("seen")?.cast_unsigned(),
-            protected: row.get("protected")?,
-            cascade_delete: row.get("cascade_delete")?,
+            digest: row.digest("digest")?.unwrap_or_default(),
+            seen: row.integer("seen")?.cast_unsigned(),
+            protected: row.is("protected")?,
+            cascade_delete: row.is("cascade_delete")?,
             approval: optional_text(row, "approval")?.map(Into::into),
             occasion: Occasion {
                 trigger: text(row, "trigger")?,
@@ -470,8 +462,8 @@ fn open_intent(row: &Row<'_>) -> rusqlite::Result<Option<OpenIntent>> {
                 attempt: number(row, "attempt")?,
             },
         },
-        begun_at: from_millis(row.get("begun_at")?),
+        begun_at: from_millis(row.integer("begun_at")?),
         server_id: optional_text(row, "server_id")?.map(Into::into),
-        row: row.get("audit")?,
+        row: row.optional("audit")?,
     }))
 }

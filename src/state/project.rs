@@ -6,13 +6,13 @@ use super::Error;
 use super::ReadBack;
 use super::Remembered;
 use super::State;
+use super::sql;
+use super::sql::Row;
+use super::sql::Tx;
+use super::sql::Version;
+use super::sql::values;
 use crate::resource;
 use crate::resource::Key;
-use rusqlite::Connection;
-use rusqlite::OptionalExtension;
-use rusqlite::Row;
-use rusqlite::Transaction;
-use rusqlite::params;
 use secrecy::ExposeSecret;
 use secrecy::SecretString;
 use serde_json::Value;
@@ -55,18 +55,15 @@ impl ProjectState {
     pub fn is_known(&self) -> Result<bool, Error> {
         let sql = "SELECT known FROM project WHERE host = ? AND project_id = ? AND owner = ?";
         self.read(|connection, _| {
-            let known = connection
-                .prepare_cached(sql)?
-                .query_row(params![self.host, self.project_id, self.owner], |row| row.get(0))
-                .optional()?;
-            Ok(known.unwrap_or(false))
+            let row = values![self.host, self.project_id, self.owner];
+            Ok(connection.first(sql, &row, |row| row.is("known"))?.unwrap_or(false))
         })
     }
 
     /// From now on [`ProjectState::is_known`].
     pub fn mark_known(&self) -> Result<(), Error> {
         self.write(|transaction, id| {
-            transaction.execute("UPDATE project SET known = 1 WHERE id = ?", [id])?;
+            transaction.execute("UPDATE project SET known = 1 WHERE id = ?", &values![id])?;
             Ok(())
         })
     }
@@ -90,50 +87,42 @@ impl ProjectState {
     pub(super) fn forget_but(&self, table: &str, kept: impl Fn(&Key) -> bool) -> Result<(), Error> {
         let sql = format!("SELECT DISTINCT kind, tenant, name FROM {table} WHERE project = ?");
         let gone: Vec<Key> = self.read(|connection, id| {
-            let mut statement = connection.prepare_cached(&sql)?;
-            let mut rows = statement.query([id])?;
-            let mut gone = Vec::new();
-            while let Some(row) = rows.next()? {
-                gone.extend(key(row)?.filter(|key| !kept(key)));
-            }
-            Ok(gone)
+            let rows: Vec<_> = connection.rows(&sql, &values![id], |row| Ok(key(row)?.filter(|key| !kept(key))))?;
+            Ok(rows.into_iter().flatten().collect())
         })?;
         if gone.is_empty() {
             return Ok(());
         }
         let sql = format!("DELETE FROM {table} WHERE project = ? AND kind = ? AND tenant = ? AND name = ?");
         self.write(|transaction, id| {
-            let mut statement = transaction.prepare_cached(&sql)?;
-            gone.iter().try_for_each(|key| statement.execute(params![id, key.kind, tenant(key), key.name]).map(drop))
+            transaction.each(&sql, gone.iter().map(|key| values![id, key.kind, tenant(key), key.name]))
         })
     }
 
     /// Was this rename done by us, and seen to be?
     pub fn was_renamed(&self, old: &Key, new: &Key) -> Result<bool, Error> {
         let sql =
-            "SELECT 1 FROM renamed WHERE project = ? AND kind = ? AND tenant = ? AND old = ? AND new = ? AND seen";
-        self.read(|connection, id| {
-            connection.prepare_cached(sql)?.exists(params![id, new.kind, tenant(new), old.name, new.name])
-        })
+            "SELECT 1 FROM renamed WHERE project = ? AND kind = ? AND tenant = ? AND old = ? AND new = ? AND seen <> 0";
+        self.read(|connection, id| connection.exists(sql, &values![id, new.kind, tenant(new), old.name, new.name]))
     }
 
     /// What a look shows of renames (old, new) that were answered: these took effect, and of those both names are there, so
     /// that it was somebody else who made the new one.
     pub fn note_renames(&self, done: &[(Key, Key)], undone: &[(Key, Key)]) -> Result<(), Error> {
-        let of_one = "WHERE project = ? AND kind = ? AND tenant = ? AND old = ? AND new = ? AND NOT seen";
+        let of_one = "WHERE project = ? AND kind = ? AND tenant = ? AND old = ? AND new = ? AND seen = 0";
         let (see, forget) = (format!("UPDATE renamed SET seen = 1 {of_one}"), format!("DELETE FROM renamed {of_one}"));
-        let open = "SELECT 1 FROM renamed WHERE project = ? AND NOT seen";
-        if !self.read(|connection, id| connection.prepare_cached(open)?.exists([id]))? {
+        let open = "SELECT 1 FROM renamed WHERE project = ? AND seen = 0";
+        if !self.read(|connection, id| connection.exists(open, &values![id]))? {
             return Ok(());
         }
         self.write(|transaction, id| {
             for (old, new) in done {
-                let row = params![id, new.kind, tenant(new), old.name, new.name];
-                transaction.prepare_cached(&see)?.execute(row)?;
+                let row = values![id, new.kind, tenant(new), old.name, new.name];
+                transaction.execute(&see, &row)?;
             }
             for (old, new) in undone {
-                let row = params![id, new.kind, tenant(new), old.name, new.name];
-                if transaction.prepare_cached(&forget)?.execute(row)? > 0 {
+                let row = values![id, new.kind, tenant(new), old.name, new.name];
+                if transaction.execute(&forget, &row)? > 0 {
                     take_along(transaction, id, &new.name, old)?;
                 }
             }
@@ -146,10 +135,8 @@ impl ProjectState {
     pub fn sent_digest(&self, key: &Key, field: &str) -> Result<Option<Digest>, Error> {
         let sql = "SELECT digest FROM sent WHERE project = ? AND kind = ? AND tenant = ? AND name = ? AND field = ?";
         self.read(|connection, id| {
-            connection
-                .prepare_cached(sql)?
-                .query_row(params![id, key.kind, tenant(key), key.name, field], |row| row.get(0))
-                .optional()
+            let row = values![id, key.kind, tenant(key), key.name, field];
+            Ok(connection.first(sql, &row, |row| row.digest("digest"))?.flatten())
         })
     }
 
@@ -160,15 +147,7 @@ impl ProjectState {
         }
         self.read(|connection, id| {
             let sql = "SELECT kind, tenant, name, field, digest FROM sent WHERE project = ?";
-            let mut statement = connection.prepare_cached(sql)?;
-            let mut rows = statement.query([id])?;
-            let mut digests: HashMap<Key, BTreeMap<String, Digest>> = HashMap::new();
-            while let Some(row) = rows.next()? {
-                if let Some((key, digest)) = key(row)?.zip(row.get("digest").ok()) {
-                    digests.entry(key).or_default().insert(text(row, "field")?, digest);
-                }
-            }
-            Ok(digests)
+            by_field(connection, id, sql)
         })
     }
 
@@ -178,16 +157,9 @@ impl ProjectState {
             return Ok(HashMap::new());
         }
         self.read(|connection, id| {
-            let sql = "SELECT kind, tenant, name, field, seen FROM sent WHERE project = ? AND seen IS NOT NULL";
-            let mut statement = connection.prepare_cached(sql)?;
-            let mut rows = statement.query([id])?;
-            let mut digests: HashMap<Key, BTreeMap<String, Digest>> = HashMap::new();
-            while let Some(row) = rows.next()? {
-                if let Some((key, digest)) = key(row)?.zip(row.get("seen").ok()) {
-                    digests.entry(key).or_default().insert(text(row, "field")?, digest);
-                }
-            }
-            Ok(digests)
+            let sql =
+                "SELECT kind, tenant, name, field, seen AS digest FROM sent WHERE project = ? AND seen IS NOT NULL";
+            by_field(connection, id, sql)
         })
     }
 
@@ -213,50 +185,46 @@ impl ProjectState {
     }
 
     /// Runs `work` with the id of this project's row, or one that no row has.
-    pub(super) fn read<T>(&self, work: impl FnOnce(&Connection, i64) -> rusqlite::Result<T>) -> Result<T, Error> {
-        let connection = self.state.connection();
-        let id = self.id(&connection)?.unwrap_or(-1);
-        Ok(work(&connection, id)?)
+    pub(super) fn read<T>(&self, work: impl FnOnce(&Tx<'_>, i64) -> sql::Result<T>) -> Result<T, Error> {
+        self.state.read(|connection| work(connection, self.id(connection)?.unwrap_or(-1)))
     }
 
-    /// The same, with the time that what is read counts by.
-    pub(super) fn read_by_clock<T>(
+    /// The same of one moment, whoever writes meanwhile, with the time that what is read counts by.
+    pub(super) fn read_at_once<T>(
         &self,
-        work: impl FnOnce(&Connection, i64, SystemTime) -> rusqlite::Result<T>,
+        work: impl FnOnce(&Tx<'_>, i64, SystemTime) -> sql::Result<T>,
     ) -> Result<T, Error> {
-        let mut connection = self.state.connection();
-        let now = self.state.time(&mut connection);
-        let id = self.id(&connection)?.unwrap_or(-1);
-        Ok(work(&connection, id, now)?)
+        self.state.read_at_once(|connection, now| work(connection, self.id(connection)?.unwrap_or(-1), now))
     }
 
     /// Runs `work` in one transaction, with the id of this project's row.
-    pub(super) fn write<T>(&self, work: impl FnOnce(&Transaction<'_>, i64) -> rusqlite::Result<T>) -> Result<T, Error> {
+    pub(super) fn write<T>(&self, work: impl FnOnce(&Tx<'_>, i64) -> sql::Result<T>) -> Result<T, Error> {
         self.write_by_clock(|transaction, id, _| work(transaction, id))
     }
 
     /// The same, with the time that what is there counts by: what is written has to be of the same clock.
     pub(super) fn write_by_clock<T>(
         &self,
-        work: impl FnOnce(&Transaction<'_>, i64, SystemTime) -> rusqlite::Result<T>,
+        work: impl FnOnce(&Tx<'_>, i64, SystemTime) -> sql::Result<T>,
     ) -> Result<T, Error> {
-        self.state.noted(self.state.transact(|transaction, now| work(transaction, self.id_to_write(transaction)?, now)))
+        let written = self.state.transact(|transaction, now| work(transaction, self.id_to_write(transaction)?, now));
+        self.state.noted(written)
     }
 
     /// The id of this project's row, which is there from then on.
-    pub(super) fn id_to_write(&self, transaction: &Transaction<'_>) -> rusqlite::Result<i64> {
+    pub(super) fn id_to_write(&self, transaction: &Tx<'_>) -> sql::Result<i64> {
+        self.check_tenure(transaction)?;
         if let Some(id) = self.id(transaction)? {
             return Ok(id);
         }
-        let sql = "INSERT INTO project (host, project_id, owner) VALUES (?, ?, ?)";
-        transaction.prepare_cached(sql)?.insert(params![self.host, self.project_id, self.owner])
+        let sql = "INSERT INTO project (host, project_id, owner) VALUES (?, ?, ?) RETURNING id";
+        let row = values![self.host, self.project_id, self.owner];
+        Ok(transaction.first(sql, &row, |row| row.integer("id"))?.unwrap_or_default())
     }
 
-    fn id(&self, connection: &Connection) -> rusqlite::Result<Option<i64>> {
-        connection
-            .prepare_cached("SELECT id FROM project WHERE host = ? AND project_id = ? AND owner = ?")?
-            .query_row(params![self.host, self.project_id, self.owner], |row| row.get(0))
-            .optional()
+    fn id(&self, connection: &Tx<'_>) -> sql::Result<Option<i64>> {
+        let sql = "SELECT id FROM project WHERE host = ? AND project_id = ? AND owner = ?";
+        connection.first(sql, &values![self.host, self.project_id, self.owner], |row| row.integer("id"))
     }
 }
 
@@ -267,14 +235,10 @@ pub type Inventory = BTreeMap<Key, Owned>;
 #[derive(Default)]
 pub(super) struct Inventories(Mutex<HashMap<i64, (Version, Arc<Inventory>)>>);
 
-/// Rows that this connection has written, and whether another one has.
-type Version = (u64, i64);
-
 impl Inventories {
     /// Read anew only where something was written since.
-    pub fn get(&self, connection: &Connection, id: i64) -> rusqlite::Result<Arc<Inventory>> {
-        let by_others = connection.prepare_cached("PRAGMA data_version")?.query_row([], |row| row.get(0))?;
-        let version = (connection.total_changes(), by_others);
+    pub fn get(&self, connection: &Tx<'_>, id: i64) -> sql::Result<Arc<Inventory>> {
+        let Some(version) = connection.version()? else { return Ok(Arc::new(inventory(connection, id)?)) };
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((_, inventory)) = known.get(&id).filter(|(of, _)| *of == version) {
             return Ok(Arc::clone(inventory));
@@ -287,121 +251,127 @@ impl Inventories {
     }
 }
 
-fn inventory(connection: &Connection, id: i64) -> rusqlite::Result<Inventory> {
+fn inventory(connection: &Tx<'_>, id: i64) -> sql::Result<Inventory> {
     let sql = "SELECT kind, tenant, name, created_at, protected, cascade_delete FROM owned WHERE project = ?";
-    let mut statement = connection.prepare_cached(sql)?;
-    let rows = statement.query_map([id], |row| {
-        let owned = Owned {
-            created_at: row.get::<_, Option<i64>>(3)?.map(from_millis),
-            protected: row.get(4)?,
-            cascade_delete: row.get(5)?,
-        };
-        Ok(key(row)?.map(|key| (key, owned)))
+    let mut inventory = Inventory::new();
+    connection.rows::<(), ()>(sql, &values![id], |row| {
+        let owned =
+            Owned { created_at: row.optional(3)?.map(from_millis), protected: row.is(4)?, cascade_delete: row.is(5)? };
+        inventory.extend(key(row)?.map(|key| (key, owned)));
+        Ok(())
     })?;
-    rows.filter_map(Result::transpose).collect()
+    Ok(inventory)
 }
 
-pub(super) fn own(transaction: &Transaction<'_>, id: i64, key: &Key, owned: &Owned) -> rusqlite::Result<()> {
+fn by_field(connection: &Tx<'_>, id: i64, sql: &str) -> sql::Result<HashMap<Key, BTreeMap<String, Digest>>> {
+    let mut digests: HashMap<Key, BTreeMap<String, Digest>> = HashMap::new();
+    connection.rows::<(), ()>(sql, &values![id], |row| {
+        if let Some((key, digest)) = key(row)?.zip(row.digest("digest")?) {
+            digests.entry(key).or_default().insert(text(row, "field")?, digest);
+        }
+        Ok(())
+    })?;
+    Ok(digests)
+}
+
+pub(super) fn own(transaction: &Tx<'_>, id: i64, key: &Key, owned: &Owned) -> sql::Result<()> {
     let sql = "INSERT INTO owned (project, kind, tenant, name, created_at, protected, cascade_delete)
                VALUES (?, ?, ?, ?, ?, ?, ?)
-               ON CONFLICT DO UPDATE SET created_at = coalesce(excluded.created_at, created_at),
+               ON CONFLICT (project, kind, tenant, name) DO UPDATE SET
+                   created_at = coalesce(excluded.created_at, owned.created_at),
                    protected = excluded.protected, cascade_delete = excluded.cascade_delete";
     let created_at = owned.created_at.map(to_millis);
-    let row = params![id, key.kind, tenant(key), key.name, created_at, owned.protected, owned.cascade_delete];
-    transaction.prepare_cached(sql)?.execute(row)?;
+    let row = values![id, key.kind, tenant(key), key.name, created_at, owned.protected, owned.cascade_delete];
+    transaction.execute(sql, &row)?;
     Ok(())
 }
 
 /// The same for one that was just created; what was declared about it meanwhile stays.
-pub(super) fn own_created(transaction: &Transaction<'_>, id: i64, key: &Key, owned: &Owned) -> rusqlite::Result<()> {
+pub(super) fn own_created(transaction: &Tx<'_>, id: i64, key: &Key, owned: &Owned) -> sql::Result<()> {
     let sql = "INSERT INTO owned (project, kind, tenant, name, created_at, protected, cascade_delete)
                VALUES (?, ?, ?, ?, ?, ?, ?)
-               ON CONFLICT DO UPDATE SET created_at = excluded.created_at, incarnation = NULL, server_id = NULL";
+               ON CONFLICT (project, kind, tenant, name) DO UPDATE SET
+                   created_at = excluded.created_at, incarnation = NULL, server_id = NULL";
     let created_at = owned.created_at.map(to_millis);
-    let row = params![id, key.kind, tenant(key), key.name, created_at, owned.protected, owned.cascade_delete];
-    transaction.prepare_cached(sql)?.execute(row).map(drop)
+    let row = values![id, key.kind, tenant(key), key.name, created_at, owned.protected, owned.cascade_delete];
+    transaction.execute(sql, &row).map(drop)
 }
 
 /// Notes what was sent for fields that cannot be read back.
-pub(super) fn set_sent(transaction: &Transaction<'_>, id: i64, sent: &[Remembered]) -> rusqlite::Result<()> {
+pub(super) fn set_sent(transaction: &Tx<'_>, id: i64, sent: &[Remembered]) -> sql::Result<()> {
     let sql = "INSERT INTO sent (project, kind, tenant, name, field, digest) VALUES (?, ?, ?, ?, ?, ?)
-               ON CONFLICT DO UPDATE SET digest = excluded.digest, seen = NULL";
-    let mut statement = transaction.prepare_cached(sql)?;
-    for (key, field, digest) in sent {
-        statement.execute(params![id, key.kind, tenant(key), key.name, field, digest])?;
-    }
-    Ok(())
+               ON CONFLICT (project, kind, tenant, name, field) DO UPDATE SET digest = excluded.digest, seen = NULL";
+    transaction
+        .each(sql, sent.iter().map(|(key, field, digest)| values![id, key.kind, tenant(key), key.name, field, digest]))
 }
 
 /// What Descope made of a big document: sent, or found as it is declared.
-pub(super) fn set_seen(transaction: &Transaction<'_>, id: i64, seen: &[ReadBack]) -> rusqlite::Result<()> {
+pub(super) fn set_seen(transaction: &Tx<'_>, id: i64, seen: &[ReadBack]) -> sql::Result<()> {
     let sql = "INSERT INTO sent (project, kind, tenant, name, field, digest, seen) VALUES (?, ?, ?, ?, ?, ?, ?)
-               ON CONFLICT DO UPDATE SET digest = excluded.digest, seen = excluded.seen";
-    let mut statement = transaction.prepare_cached(sql)?;
-    for ReadBack { key, field, sent, seen } in seen {
-        statement.execute(params![id, key.kind, tenant(key), key.name, field, sent, seen])?;
-    }
-    Ok(())
+               ON CONFLICT (project, kind, tenant, name, field) DO UPDATE SET digest = excluded.digest, seen = excluded.seen";
+    transaction.each(
+        sql,
+        seen.iter().map(|ReadBack { key, field, sent, seen }| {
+            values![id, key.kind, tenant(key), key.name, *field, sent, seen]
+        }),
+    )
 }
 
 /// What was sent is there no more.
-pub(super) fn reset_sent(
-    transaction: &Transaction<'_>,
-    id: i64,
-    reset: &[(Key, impl AsRef<str>)],
-) -> rusqlite::Result<()> {
+pub(super) fn reset_sent(transaction: &Tx<'_>, id: i64, reset: &[(Key, impl AsRef<str>)]) -> sql::Result<()> {
     let sql = "DELETE FROM sent WHERE project = ? AND kind = ? AND tenant = ? AND name = ? AND field = ?";
-    let mut statement = transaction.prepare_cached(sql)?;
-    reset.iter().try_for_each(|(key, field)| {
-        let values = params![id, key.kind, tenant(key), key.name, field.as_ref()];
-        statement.execute(values).map(drop)
-    })
+    transaction.each(sql, reset.iter().map(|(key, field)| values![id, key.kind, tenant(key), key.name, field.as_ref()]))
 }
 
 /// A resource that was created anew has nothing of what was sent to the old one.
-pub(super) fn forget_sent(transaction: &Transaction<'_>, id: i64, key: &Key) -> rusqlite::Result<()> {
+pub(super) fn forget_sent(transaction: &Tx<'_>, id: i64, key: &Key) -> sql::Result<()> {
     for table in ["sent", "written"] {
         let sql = format!("DELETE FROM {table} WHERE project = ? AND kind = ? AND tenant = ? AND name = ?");
-        transaction.prepare_cached(&sql)?.execute(params![id, key.kind, tenant(key), key.name])?;
+        transaction.execute(&sql, &values![id, key.kind, tenant(key), key.name])?;
     }
     Ok(())
 }
 
 /// Whether a delete took effect is still to be seen.
-pub(super) fn disown(transaction: &Transaction<'_>, id: i64, key: &Key) -> rusqlite::Result<()> {
+pub(super) fn disown(transaction: &Tx<'_>, id: i64, key: &Key) -> sql::Result<()> {
     for table in ["owned", "sent", "written", "applied", "drifted"] {
         let but = if table == "written" { format!("AND path <> '{DELETED}'") } else { String::new() };
         let sql = format!("DELETE FROM {table} WHERE project = ? AND kind = ? AND tenant = ? AND name = ? {but}");
-        transaction.prepare_cached(&sql)?.execute(params![id, key.kind, tenant(key), key.name])?;
+        transaction.execute(&sql, &values![id, key.kind, tenant(key), key.name])?;
     }
     Ok(())
 }
 
-pub(super) fn rename(transaction: &Transaction<'_>, id: i64, old: &str, new: &Key) -> rusqlite::Result<()> {
-    transaction
-        .prepare_cached(
-            "INSERT OR REPLACE INTO renamed (project, kind, tenant, old, new, seen) VALUES (?, ?, ?, ?, ?, 0)",
-        )?
-        .execute(params![id, new.kind, tenant(new), old, new.name])?;
+pub(super) fn rename(transaction: &Tx<'_>, id: i64, old: &str, new: &Key) -> sql::Result<()> {
+    let sql = "INSERT INTO renamed (project, kind, tenant, old, new, seen) VALUES (?, ?, ?, ?, ?, 0)
+               ON CONFLICT (project, kind, tenant, old, new) DO UPDATE SET seen = 0";
+    transaction.execute(sql, &values![id, new.kind, tenant(new), old, new.name])?;
     take_along(transaction, id, old, new)
 }
 
 /// What is known by the old name speaks of the new one.
-fn take_along(transaction: &Transaction<'_>, id: i64, old: &str, new: &Key) -> rusqlite::Result<()> {
-    for table in ["owned", "sent", "written", "applied", "drifted"] {
+fn take_along(transaction: &Tx<'_>, id: i64, old: &str, new: &Key) -> sql::Result<()> {
+    for (table, within) in [("owned", ""), ("sent", "field"), ("written", "path"), ("applied", ""), ("drifted", "path")]
+    {
+        // What is known by both is what was known by the old one.
+        let same = if within.is_empty() { String::new() } else { format!("AND old.{within} = {table}.{within}") };
         let sql = format!(
-            "UPDATE OR REPLACE {table} SET name = ? WHERE project = ? AND kind = ? AND tenant = ? AND name = ?"
+            "DELETE FROM {table} WHERE project = ?1 AND kind = ?2 AND tenant = ?3 AND name = ?4 AND EXISTS (
+             SELECT 1 FROM {table} AS old WHERE old.project = ?1 AND old.kind = ?2 AND old.tenant = ?3 AND old.name = ?5
+             {same})"
         );
-        transaction.prepare_cached(&sql)?.execute(params![new.name, id, new.kind, tenant(new), old])?;
+        transaction.execute(&sql, &values![id, new.kind, tenant(new), new.name, old])?;
+        let sql = format!("UPDATE {table} SET name = ? WHERE project = ? AND kind = ? AND tenant = ? AND name = ?");
+        transaction.execute(&sql, &values![new.name, id, new.kind, tenant(new), old])?;
     }
     Ok(())
 }
 
 /// `None` for a kind that this release does not know: its rows wait for one that does. The same for a name that is no
 /// text: nothing bears it.
-pub(super) fn key(row: &Row<'_>) -> rusqlite::Result<Option<Key>> {
-    let (kind, tenant, name) = (row.get_ref("kind")?, row.get_ref("tenant")?, row.get_ref("name")?);
-    let (Ok(kind), Ok(tenant), Ok(name)) = (kind.as_str(), tenant.as_str(), name.as_str()) else { return Ok(None) };
+pub(super) fn key(row: &Row<'_>) -> sql::Result<Option<Key>> {
+    let (kind, tenant, name) = (row.str("kind")?, row.str("tenant")?, row.str("name")?);
+    let (Some(kind), Some(tenant), Some(name)) = (kind, tenant, name) else { return Ok(None) };
     let Some(kind) = resource::kind(kind).filter(|_| !name.is_empty()) else { return Ok(None) };
     Ok(Some(Key {
         kind: kind.name(),
@@ -415,18 +385,18 @@ pub(super) fn tenant(key: &Key) -> &str {
 }
 
 /// Whatever stands there, as text.
-pub(super) fn text(row: &Row<'_>, column: &str) -> rusqlite::Result<String> {
+pub(super) fn text(row: &Row<'_>, column: &str) -> sql::Result<String> {
     Ok(optional_text(row, column)?.unwrap_or_default())
 }
 
 /// The same where there may be none.
-pub(super) fn optional_text(row: &Row<'_>, column: &str) -> rusqlite::Result<Option<String>> {
-    Ok(row.get_ref(column)?.as_bytes_or_null()?.map(|bytes| String::from_utf8_lossy(bytes).into_owned()))
+pub(super) fn optional_text(row: &Row<'_>, column: &str) -> sql::Result<Option<String>> {
+    row.text(column)
 }
 
 /// A number, or 0 for one that cannot be it.
-pub(super) fn number<T: TryFrom<i64> + Default>(row: &Row<'_>, column: &str) -> rusqlite::Result<T> {
-    Ok(row.get::<_, Option<i64>>(column)?.and_then(|number| T::try_from(number).ok()).unwrap_or_default())
+pub(super) fn number<T: TryFrom<i64> + Default>(row: &Row<'_>, column: &str) -> sql::Result<T> {
+    Ok(row.optional(column)?.and_then(|number| T::try_from(number).ok()).unwrap_or_default())
 }
 
 /// The last moment that RFC 3339 can write.

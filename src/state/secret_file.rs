@@ -3,25 +3,21 @@
 use super::Digest;
 use super::Error;
 use super::project::ProjectState;
-use rusqlite::OptionalExtension;
-use rusqlite::Transaction;
-use rusqlite::params;
+use super::sql;
+use super::sql::Tx;
+use super::sql::values;
 
 impl ProjectState {
     /// Fingerprint of the secret that we put into this file.
     pub fn kept(&self, path: &str) -> Result<Option<Digest>, Error> {
         let sql = "SELECT digest FROM secret_file WHERE project = ? AND path = ?";
-        self.read(|connection, id| {
-            // One that is no digest is that of nothing.
-            let digest = |row: &rusqlite::Row<'_>| Ok(row.get(0).ok());
-            Ok(connection.prepare_cached(sql)?.query_row(params![id, path], digest).optional()?.flatten())
-        })
+        // One that is no digest is that of nothing.
+        self.read(|connection, id| Ok(connection.first(sql, &values![id, path], |row| row.digest("digest"))?.flatten()))
     }
 }
 
-pub(super) fn note(transaction: &Transaction<'_>, project: i64, kept: &[(String, Digest)]) -> rusqlite::Result<()> {
+pub(super) fn note(transaction: &Tx<'_>, project: i64, kept: &[(String, Digest)]) -> sql::Result<()> {
     let sql = "INSERT INTO secret_file (project, path, digest) VALUES (?, ?, ?)
-               ON CONFLICT DO UPDATE SET digest = excluded.digest";
-    let mut statement = transaction.prepare_cached(sql)?;
-    kept.iter().try_for_each(|(path, digest)| statement.execute(params![project, path, digest]).map(drop))
+               ON CONFLICT (project, path) DO UPDATE SET digest = excluded.digest";
+    transaction.each(sql, kept.iter().map(|(path, digest)| values![project, path, digest]))
 }

@@ -5,7 +5,7 @@ use super::project::ProjectState;
 use super::project::from_millis;
 use super::project::text;
 use super::project::to_millis;
-use rusqlite::params;
+use super::sql::values;
 use std::time::SystemTime;
 
 /// A kind, or one resource of it.
@@ -27,16 +27,14 @@ impl ProjectState {
         self.read(|connection, id| {
             let sql = "SELECT kind, resource, since, until FROM suspended WHERE project = ? AND until > ?
                        ORDER BY kind, resource";
-            let mut statement = connection.prepare_cached(sql)?;
-            let rows = statement.query_map(params![id, to_millis(now)], |row| {
+            connection.rows(sql, &values![id, to_millis(now)], |row| {
                 Ok(Suspended {
                     kind: text(row, "kind")?,
                     id: Some(text(row, "resource")?).filter(|id| !id.is_empty()),
-                    since: from_millis(row.get("since")?),
-                    until: from_millis(row.get("until")?),
+                    since: from_millis(row.integer("since")?),
+                    until: from_millis(row.integer("until")?),
                 })
-            })?;
-            rows.collect()
+            })
         })
     }
 
@@ -44,22 +42,21 @@ impl ProjectState {
     pub fn suspend_part(&self, kind: &str, id: Option<&str>, until: SystemTime) -> Result<(), Error> {
         self.write_by_clock(|transaction, project, now| {
             let sql = "DELETE FROM suspended WHERE project = ? AND until <= ?";
-            transaction.prepare_cached(sql)?.execute(params![project, to_millis(now)])?;
+            transaction.execute(sql, &values![project, to_millis(now)])?;
             let sql = "INSERT INTO suspended (project, kind, resource, since, until) VALUES (?, ?, ?, ?, ?)
-                       ON CONFLICT DO UPDATE SET until = excluded.until";
-            let row = params![project, kind, id.unwrap_or_default(), to_millis(now), to_millis(until)];
-            transaction.prepare_cached(sql)?.execute(row).map(drop)
+                       ON CONFLICT (project, kind, resource) DO UPDATE SET until = excluded.until";
+            let row = values![project, kind, id.unwrap_or_default(), to_millis(now), to_millis(until)];
+            transaction.execute(sql, &row).map(drop)
         })
     }
 
     /// Ends it. Was there one?
     pub fn resume_part(&self, kind: &str, id: Option<&str>) -> Result<bool, Error> {
         self.write_by_clock(|transaction, project, now| {
-            let sql = "DELETE FROM suspended WHERE project = ? AND kind = ? AND resource = ? RETURNING until > ?";
-            let row = params![project, kind, id.unwrap_or_default(), to_millis(now)];
-            let mut statement = transaction.prepare_cached(sql)?;
-            let found: Vec<bool> = statement.query_map(row, |row| row.get(0))?.collect::<Result<_, _>>()?;
-            Ok(found.contains(&true))
+            let sql = "DELETE FROM suspended WHERE project = ? AND kind = ? AND resource = ? RETURNING until";
+            let row = values![project, kind, id.unwrap_or_default()];
+            let until = transaction.first(sql, &row, |row| row.integer("until"))?;
+            Ok(until.is_some_and(|until| until > to_millis(now)))
         })
     }
 }

@@ -4,6 +4,7 @@ use super::*;
 use crate::resource::Action;
 use crate::resource::Key;
 use crate::resource::MAIN;
+use rusqlite::Connection;
 use rusqlite::OpenFlags;
 use serde_json::json;
 use std::collections::BTreeMap;

@@ -7,7 +7,8 @@
 use super::Error;
 use super::State;
 use super::project::ProjectState;
-use rusqlite::Transaction;
+use super::sql;
+use super::sql::Tx;
 use std::mem;
 use std::slice;
 use std::sync::Mutex;
@@ -50,7 +51,7 @@ impl Together {
 /// One method's part of a transaction.
 trait Write: Send {
     /// May be asked again, where a transaction came to nothing.
-    fn add(&mut self, transaction: &Transaction<'_>, now: SystemTime) -> rusqlite::Result<()>;
+    fn add(&mut self, transaction: &Tx<'_>, now: SystemTime) -> sql::Result<()>;
 
     /// It is on the disk, or nothing of it is.
     fn tell(self: Box<Self>, written: Result<(), Error>);
@@ -66,9 +67,9 @@ struct Method<T, W> {
 impl<T, W> Write for Method<T, W>
 where
     T: Send,
-    W: FnMut(&Transaction<'_>, i64, SystemTime) -> rusqlite::Result<T> + Send,
+    W: FnMut(&Tx<'_>, i64, SystemTime) -> sql::Result<T> + Send,
 {
-    fn add(&mut self, transaction: &Transaction<'_>, now: SystemTime) -> rusqlite::Result<()> {
+    fn add(&mut self, transaction: &Tx<'_>, now: SystemTime) -> sql::Result<()> {
         let id = self.project.id_to_write(transaction)?;
         self.result = Some((self.work)(transaction, id, now)?);
         Ok(())
@@ -88,7 +89,7 @@ impl ProjectState {
     pub(super) async fn write_together<T, W>(&self, work: W) -> Result<T, Error>
     where
         T: Send + 'static,
-        W: FnMut(&Transaction<'_>, i64, SystemTime) -> rusqlite::Result<T> + Send + 'static,
+        W: FnMut(&Tx<'_>, i64, SystemTime) -> sql::Result<T> + Send + 'static,
     {
         let (told, outcome) = oneshot::channel();
         let write = Method { project: self.clone(), work, result: None, told };
@@ -173,9 +174,9 @@ mod tests {
         in_line(project, 0).await;
         for n in 1..MANY {
             let project = project.clone();
-            let work = move |transaction: &Transaction<'_>, id, _| {
+            let work = move |transaction: &Tx<'_>, id, _| {
                 own(transaction, id, &role(n), &Owned::default())?;
-                if fails(n) { Err(rusqlite::Error::InvalidQuery) } else { Ok(n) }
+                if fails(n) { Err(rusqlite::Error::InvalidQuery.into()) } else { Ok(n) }
             };
             asked.spawn(async move { project.write_together(work).await });
         }
@@ -230,7 +231,7 @@ mod tests {
     #[tokio::test]
     async fn what_nobody_waits_for_any_more_is_written_all_the_same() {
         let (_dir, project) = project();
-        let work = |transaction: &Transaction<'_>, id, _| own(transaction, id, &role(1), &Owned::default());
+        let work = |transaction: &Tx<'_>, id, _| own(transaction, id, &role(1), &Owned::default());
 
         let mut write = Box::pin(project.write_together(work));
         assert!(futures_util::FutureExt::now_or_never(&mut write).is_none());
@@ -243,7 +244,7 @@ mod tests {
     #[tokio::test]
     async fn a_defect_in_one_method_does_not_hold_up_the_next() {
         let (_dir, project) = project();
-        let broken = |_: &Transaction<'_>, _, _| -> rusqlite::Result<()> { panic!("as intended") };
+        let broken = |_: &Tx<'_>, _, _| -> sql::Result<()> { panic!("as intended") };
 
         let outcome = project.write_together(broken).await;
 

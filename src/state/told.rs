@@ -4,7 +4,7 @@
 use super::Error;
 use super::State;
 use super::project::text;
-use rusqlite::params;
+use super::sql::values;
 
 /// One thing that a receiver was told, or may have been.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -24,76 +24,50 @@ pub struct Told {
 impl State {
     /// All that this receiver was told.
     pub fn told(&self, receiver: &str) -> Result<Vec<Told>, Error> {
-        let connection = self.connection();
-        let mut statement =
-            connection.prepare_cached("SELECT project, event, subject, since, sure FROM told WHERE receiver = ?")?;
-        let rows = statement.query_map([receiver], |row| {
-            Ok(Told {
-                project: text(row, "project")?,
-                event: text(row, "event")?,
-                subject: text(row, "subject")?,
-                since: text(row, "since")?,
-                is_sure: row.get("sure").unwrap_or(false),
+        let sql = "SELECT project, event, subject, since, sure FROM told WHERE receiver = ?";
+        self.read(|connection| {
+            connection.rows(sql, &values![receiver], |row| {
+                Ok(Told {
+                    project: text(row, "project")?,
+                    event: text(row, "event")?,
+                    subject: text(row, "subject")?,
+                    since: text(row, "since")?,
+                    is_sure: row.is("sure").unwrap_or(false),
+                })
             })
-        })?;
-        Ok(rows.collect::<Result<_, _>>()?)
+        })
     }
 
     /// Notes what this receiver is being told, or was, all or nothing.
     pub fn note_told(&self, receiver: &str, told: &[Told]) -> Result<(), Error> {
         let sql = "INSERT INTO told (receiver, project, event, subject, since, sure) VALUES (?, ?, ?, ?, ?, ?)
-                   ON CONFLICT DO UPDATE SET sure = excluded.sure";
-        self.change_told(sql, told, |statement, one| {
-            statement.execute(params![receiver, one.project, one.event, one.subject, one.since, one.is_sure])
+                   ON CONFLICT (receiver, project, event, subject) DO UPDATE SET sure = excluded.sure";
+        self.write(|transaction| {
+            transaction.each(
+                sql,
+                told.iter().map(|one| values![receiver, one.project, one.event, one.subject, one.since, one.is_sure]),
+            )
         })
     }
 
     /// Forgets what this receiver was told the end of, all or nothing.
     pub fn forget_told(&self, receiver: &str, told: &[Told]) -> Result<(), Error> {
         let sql = "DELETE FROM told WHERE receiver = ? AND project = ? AND event = ? AND subject = ?";
-        self.change_told(sql, told, |statement, one| {
-            statement.execute(params![receiver, one.project, one.event, one.subject])
+        self.write(|transaction| {
+            transaction.each(sql, told.iter().map(|one| values![receiver, one.project, one.event, one.subject]))
         })
     }
 
     /// Forgets all that was told to others than these.
     pub fn keep_receivers(&self, receivers: &[&str]) -> Result<(), Error> {
-        let known: Vec<String> = {
-            let connection = self.connection();
-            let mut statement = connection.prepare_cached("SELECT DISTINCT receiver FROM told")?;
-            let rows = statement.query_map([], |row| text(row, "receiver"))?;
-            rows.collect::<Result<_, _>>()?
-        };
+        let sql = "SELECT DISTINCT receiver FROM told";
+        let known: Vec<String> = self.read(|connection| connection.rows(sql, &[], |row| text(row, "receiver")))?;
         let gone: Vec<&String> = known.iter().filter(|name| !receivers.contains(&name.as_str())).collect();
         if gone.is_empty() {
             return Ok(());
         }
-        let write = || {
-            self.check_file()?;
-            let connection = self.connection();
-            let mut statement = connection.prepare_cached("DELETE FROM told WHERE receiver = ?")?;
-            gone.iter().try_for_each(|name| statement.execute([name]).map(drop))?;
-            Ok(())
-        };
-        self.noted(write())
-    }
-
-    fn change_told(
-        &self,
-        sql: &str,
-        told: &[Told],
-        execute: impl Fn(&mut rusqlite::CachedStatement<'_>, &Told) -> rusqlite::Result<usize>,
-    ) -> Result<(), Error> {
-        let write = || {
-            self.check_file()?;
-            let mut connection = self.connection();
-            let transaction = connection.transaction()?;
-            let mut statement = transaction.prepare_cached(sql)?;
-            told.iter().try_for_each(|one| execute(&mut statement, one).map(drop))?;
-            drop(statement);
-            Ok(transaction.commit()?)
-        };
-        self.noted(write())
+        let sql = "DELETE FROM told WHERE receiver = ?";
+        self.write(|transaction| transaction.each(sql, gone.iter().map(|name| values![name])))
     }
 }
 

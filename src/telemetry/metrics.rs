@@ -65,6 +65,8 @@ pub struct Metrics {
     pub http_requests_total: IntCounterVec,
     pub notifications_total: IntCounterVec,
     pub state_writable: IntGauge,
+    pub lease_held: IntGaugeVec,
+    pub lease_expires_timestamp_seconds: GaugeVec,
 }
 
 impl Metrics {
@@ -191,6 +193,13 @@ impl Metrics {
             notifications_total: counter(r, "notifications_total", "Messages to receivers", &["type", "result"]),
             state_writable: IntGauge::new(PREFIX.to_owned() + "state_writable", "1 while the state can be written")
                 .unwrap_or_else(|error| unreachable!("{error}")),
+            lease_held: int_gauge(r, "lease_held", "1 while this replica writes the project", &["project"]),
+            lease_expires_timestamp_seconds: gauge(
+                r,
+                "lease_expires_timestamp_seconds",
+                "When the lease ends unless it is renewed; 0 where another replica has it",
+                &["project"],
+            ),
             registry: registry.clone(),
         };
         register(r, metrics.api_requests_in_flight.clone());

@@ -81,6 +81,8 @@ pub struct ProjectStatus {
     pub converged: bool,
     /// Why it is not, in a word of a closed set; null where it is.
     pub not_converged_because: Option<&'static str>,
+    /// Who writes it, where replicas share the state; null where there is one.
+    pub lease: Option<LeaseStatus>,
     /// RFC 3339.
     pub suspended_until: Option<String>,
     /// Parts of it that are suspended by themselves.
@@ -115,6 +117,22 @@ pub struct ProjectStatus {
     /// What `/readyz` judges by; not part of the answer.
     #[serde(skip)]
     pub readiness: Readiness,
+}
+
+/// Who writes a project.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct LeaseStatus {
+    /// By name; null while nobody does.
+    pub holder: Option<String>,
+    /// Is it the replica that was asked?
+    pub is_mine: bool,
+    /// Each holder's is larger than the one before.
+    pub term: i64,
+    /// RFC 3339, by the clock of the database: since when.
+    pub since: Option<String>,
+    /// RFC 3339, by the clock of the database: until when, unless it is renewed.
+    pub expires: Option<String>,
 }
 
 /// A kind, or one resource of it, that is only observed for now.
@@ -364,6 +382,7 @@ impl Board {
             policy,
             converged: false,
             not_converged_because: Some("pending"),
+            lease: None,
             suspended_until: None,
             suspensions: Vec::new(),
             desired: DesiredStatus::default(),

@@ -85,6 +85,12 @@ pub struct Unconfirmed {
 }
 
 impl Recent {
+    /// Somebody else wrote since: nothing of it counts any more.
+    pub fn start_over(&self) {
+        *self.kept.lock().unwrap_or_else(PoisonError::into_inner) = Kept::default();
+        self.documents.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+
     /// This was answered just now; `listed` are its fields that a list shows.
     pub fn note<'a>(&self, task: &Task, listed: impl Iterator<Item = &'a FieldChange>) {
         let now = Instant::now();

@@ -92,10 +92,12 @@ struct Noted {
 async fn begin(state: &ProjectState, intents: Arc<[Intent]>, is_repeatable: bool) -> Noted {
     let ids = match state.begin(intents).await {
         Ok(ids) => Ok(ids.into()),
-        Err(error) if is_repeatable => {
+        // Where replicas share the state, another one may have taken over.
+        Err(error) if is_repeatable && !state.is_shared() => {
             tracing::error!(%error, "cannot write the state; updates go on without it");
             Ok(Arc::default())
         }
+        Err(error) if state.is_shared() => Err(format!("nothing is sent meanwhile: {error}")),
         Err(error) => Err(format!("nothing is created, renamed or deleted meanwhile: {error}")),
     };
     Noted { at: Instant::now(), ids }

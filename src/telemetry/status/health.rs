@@ -73,6 +73,8 @@ pub struct Readiness {
     pub observed: bool,
     /// Since when every pass failed; `None` after one that did not.
     pub failing_since: Option<Instant>,
+    /// Another replica writes it: what is loaded is all that this one has to have.
+    pub stands_by: bool,
 }
 
 impl Readiness {
@@ -85,6 +87,9 @@ impl Readiness {
     pub fn reason(&self, now: Instant, interval: Duration) -> Option<&'static str> {
         if !self.desired_loaded {
             return Some("desired state not loaded");
+        }
+        if self.stands_by {
+            return None;
         }
         if !self.observed {
             return Some("not observed yet");

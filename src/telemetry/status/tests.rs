@@ -69,10 +69,10 @@ async fn the_status_has_the_documented_shape() {
             "version": env!("CARGO_PKG_VERSION"),
             "startedAt": status["startedAt"],
             "projects": [
-                { "name": "one", "policy": "upsert-only", "converged": false, "suspendedUntil": null, "suspensions": [], "desired": fresh,
+                { "name": "one", "policy": "upsert-only", "converged": false, "lease": null, "suspendedUntil": null, "suspensions": [], "desired": fresh,
                   "held": null, "holds": [], "contested": [], "waits": [], "waitCounts": {}, "notConvergedBecause": "pending", "lastPass": null, "undeclared": 0, "problems": [], "applied": null, "lastSuccessAt": null,
                   "nextPassAt": null, "counts": counts, "progress": null, "drift": { "total": 0, "resources": [] }, "kinds": [] },
-                { "name": "two", "policy": "observe", "converged": true, "suspendedUntil": null, "suspensions": [],
+                { "name": "two", "policy": "observe", "converged": true, "lease": null, "suspendedUntil": null, "suspensions": [],
                   "desired": { "valid": true, "revision": "r1", "commit": "abc-dirty", "loadedAt": "2026-01-01T00:00:00Z",
                     "resources": 3, "errors": [{ "file": "a.yaml", "line": 2, "message": "m" }] },
                   "held": { "fingerprint": "f", "reason": "guard", "changes": 2, "deletes": 1 },
@@ -98,7 +98,7 @@ async fn the_status_has_the_documented_shape() {
 async fn ready_once_loaded_and_observed_until_failing_for_three_intervals() {
     let board = board();
     let reasons = |board: &Board| board.not_ready().iter().map(|n| n.reason).collect::<Vec<_>>();
-    board.project("two", |p| p.readiness = Readiness { desired_loaded: true, observed: true, failing_since: None });
+    board.project("two", |p| p.readiness = Readiness { desired_loaded: true, observed: true, ..Readiness::default() });
     assert_eq!(board.not_ready()[0].project, "one");
 
     assert_eq!(reasons(&board), ["desired state not loaded"]);

@@ -53,6 +53,7 @@ impl ProjectWindow {
             policy: project.policy,
             converged: project.converged,
             not_converged_because: project.not_converged_because,
+            lease: project.lease.clone(),
             suspended_until: project.suspended_until.clone(),
             suspensions: project.suspensions.iter().take(SHOWN).cloned().collect(),
             desired,

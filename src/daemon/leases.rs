@@ -1,0 +1,124 @@
+//! Keeps the leases of the projects, where replicas share the state, and shows who holds what.
+
+use crate::plan::ProjectName;
+use crate::queue::Queue;
+use crate::state::Claim;
+use crate::state::Holding;
+use crate::state::Leases;
+use crate::telemetry::metrics::Metrics;
+use crate::telemetry::repeats::is_worth_a_line;
+use crate::telemetry::status::Board;
+use crate::telemetry::status::LeaseStatus;
+use crate::telemetry::status::Level;
+use crate::telemetry::status::rfc3339;
+use std::sync::Arc;
+use std::time::Duration;
+use std::time::SystemTime;
+use tokio_util::sync::CancellationToken;
+
+/// What was given back is taken within seconds of a stop.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// The loop that asks for leases.
+pub struct Keeper {
+    /// Of this process.
+    pub leases: Leases,
+    /// All that the config has.
+    pub projects: Vec<(ProjectName, Claim)>,
+    /// Knows what is under way.
+    pub queue: Queue,
+    /// Where it is shown.
+    pub board: Arc<Board>,
+    /// Gauges.
+    pub metrics: Arc<Metrics>,
+}
+
+impl Keeper {
+    /// Until `stop`, which comes when nothing is under way any more; then everything is given back.
+    pub async fn run(mut self, stop: CancellationToken) {
+        let claims: Vec<Claim> = self.projects.iter().map(|(_, claim)| claim.clone()).collect();
+        let every = self.leases.renews_every().min(LOOK_EVERY);
+        let mut failures = 0;
+        loop {
+            let name = |claim: &Claim| self.projects.iter().find(|(_, other)| other == claim).map(|(name, _)| name);
+            let is_busy = |claim: &Claim| name(claim).is_some_and(|name| self.queue.counts_of(name).in_flight > 0);
+            match self.leases.turn(&claims, &is_busy) {
+                Ok(held) => {
+                    if failures > 0 {
+                        tracing::info!("the database of state.url answers again");
+                    }
+                    failures = 0;
+                    self.show(&held);
+                }
+                Err(error) => {
+                    failures += 1;
+                    if is_worth_a_line(failures, false) {
+                        tracing::error!(%error, times = failures, "cannot renew the leases; without them nothing is written");
+                    }
+                    let reason = Some("the database of state.url does not answer");
+                    self.board.component("lease", None, Level::Degraded, reason);
+                    self.show_lost();
+                }
+            }
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => break,
+                () = tokio::time::sleep(every) => {}
+            }
+        }
+        if let Err(error) = self.leases.give_all_back(&claims) {
+            tracing::warn!(%error, "cannot give the leases back; they end by themselves");
+        }
+    }
+
+    fn show(&self, held: &[Holding]) {
+        let mut is_whole = true;
+        for (project, claim) in &self.projects {
+            let holding = held.iter().find(|holding| holding.claim == *claim);
+            let is_mine = holding.is_some_and(|holding| holding.is_mine);
+            is_whole &= holding.is_some_and(|holding| holding.holder.is_some());
+            self.metrics.lease_held.with_label_values(&[&**project]).set(i64::from(is_mine));
+            let expires = holding.filter(|_| is_mine).map_or(0.0, |holding| unix(holding.expires));
+            self.metrics.lease_expires_timestamp_seconds.with_label_values(&[&**project]).set(expires);
+            let shown = LeaseStatus {
+                holder: holding.and_then(|holding| holding.holder.clone()),
+                is_mine,
+                term: holding.map_or(0, |holding| holding.term),
+                since: holding.map(|holding| rfc3339(holding.since)),
+                expires: holding.map(|holding| rfc3339(holding.expires)),
+            };
+            self.board.project(project, |status| {
+                status.readiness.stands_by = !is_mine;
+                status.lease = Some(shown);
+            });
+        }
+        let reason = if is_whole { None } else { Some("a project without a holder") };
+        self.board.component("lease", None, if is_whole { Level::Ok } else { Level::Degraded }, reason);
+    }
+
+    fn show_lost(&self) {
+        for (project, _) in &self.projects {
+            let is_mine =
+                self.board.look_at(project, |status| status.lease.as_ref().is_some_and(|lease| lease.is_mine));
+            let ends = self.metrics.lease_expires_timestamp_seconds.with_label_values(&[&**project]).get();
+            if is_mine == Some(true) && ends <= unix(SystemTime::now()) {
+                self.metrics.lease_held.with_label_values(&[&**project]).set(0);
+                self.board.project(project, |status| {
+                    if let Some(lease) = &mut status.lease {
+                        (lease.is_mine, lease.holder) = (false, None);
+                    }
+                });
+            }
+        }
+    }
+}
+
+fn unix(time: SystemTime) -> f64 {
+    time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs_f64()
+}
+
+/// As the others see this process: where it runs, and which of those there it is.
+pub fn name() -> String {
+    let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    format!("{host}/{}", std::process::id())
+}

@@ -1,0 +1,122 @@
+//! Where replicas share the state, only the holder of a project's lease looks and writes. The others have the files loaded, and
+//! wait.
+
+use super::Carryover;
+use super::Reconciler;
+use crate::plan::Task;
+use crate::queue::PausedBy;
+use crate::resource::Key;
+use crate::state::IntentId;
+use crate::state::OpenIntent;
+use crate::state::Tenure;
+use std::collections::BTreeSet;
+use std::collections::HashSet;
+use std::time::Duration;
+use tokio::sync::watch;
+
+/// What may still arrive of a holder before.
+#[derive(Debug, Default)]
+pub(super) struct Foreign {
+    calls: BTreeSet<IntentId>,
+    keys: HashSet<Key>,
+    /// Until then it is left alone.
+    wait: Duration,
+}
+
+impl Reconciler {
+    /// Takes in whether the lease is held by now. True where it is since just now, and everything begins anew.
+    pub(super) fn follow_lease(&mut self) -> bool {
+        let project = &self.assessor.project;
+        // Whoever follows the queue wakes with every word to it.
+        let is_paused = self.queue.paused_by(project).contains(&PausedBy::Lease);
+        let Some(Tenure { term, .. }) = self.state.tenure() else {
+            if !is_paused {
+                self.queue.pause(project, PausedBy::Lease);
+                if self.memory.term.is_some() {
+                    tracing::warn!(project = &**project, "the lease is not held any more: nothing is sent");
+                }
+            }
+            return false;
+        };
+        if self.memory.term == Some(term) {
+            if is_paused {
+                self.queue.resume(project, PausedBy::Lease);
+            }
+            return false;
+        }
+        if self.memory.term.is_some() {
+            // Others wrote meanwhile: what is remembered here is of before.
+            self.queue.replace(project, Vec::new(), false);
+            self.assessor.recent.start_over();
+            self.assessor.deep.start_over();
+        }
+        let before = std::mem::take(&mut self.memory);
+        self.memory = Carryover { load: before.load, term: Some(term), ..Carryover::default() };
+        if is_paused {
+            self.queue.resume(project, PausedBy::Lease);
+        }
+        if self.state.is_shared() {
+            tracing::info!(project = &**project, term, "the lease is held: this replica writes the project");
+        }
+        true
+    }
+
+    /// The term under which a pass begins; `None` while this replica only stands by.
+    pub(super) fn term(&self) -> Option<i64> {
+        self.state.tenure().map(|tenure| tenure.term).filter(|term| self.memory.term == Some(*term))
+    }
+
+    /// What a holder before may have sent, and what may still arrive: what is open of its calls is left alone, and what they are
+    /// about, until its requests have timed out.
+    pub(super) fn foreign(&self) -> Foreign {
+        let Some(tenure) = self.state.tenure().filter(|_| self.state.is_shared()) else { return Foreign::default() };
+        let until = tenure.before + self.assessor.client.request_timeout();
+        let Ok(wait) = until.duration_since(self.state.now()) else { return Foreign::default() };
+        let is_foreign = |open: &OpenIntent| open.begun_at < tenure.since;
+        let open = self.state.open_intents().unwrap_or_default().into_iter().filter(is_foreign);
+        let (calls, keys): (BTreeSet<IntentId>, Vec<_>) =
+            open.map(|open| (open.id, (open.intent.key, open.intent.from))).unzip();
+        let olds: Vec<Key> =
+            keys.iter().filter_map(|(key, from)| Some(Key { name: from.clone()?, ..key.clone() })).collect();
+        let keys: HashSet<Key> = keys.into_iter().map(|(key, _)| key).chain(olds).collect();
+        if calls.is_empty() { Foreign::default() } else { Foreign { calls, keys, wait } }
+    }
+}
+
+impl Foreign {
+    /// Calls of which a look of now says nothing.
+    pub(super) fn calls(&self) -> &BTreeSet<IntentId> {
+        &self.calls
+    }
+
+    /// Leaves out what is about these, and what depends on that. How long to wait, where something was left out.
+    pub(super) fn leave_out(&self, tasks: &mut Vec<Task>) -> Option<Duration> {
+        if self.calls.is_empty() {
+            return None;
+        }
+        let mut left_out = self.keys.clone();
+        loop {
+            let count = tasks.len();
+            tasks.retain(|task| {
+                let is_left_out =
+                    left_out.contains(&task.slot.key) || task.after.iter().any(|slot| left_out.contains(&slot.key));
+                if is_left_out {
+                    left_out.insert(task.slot.key.clone());
+                }
+                !is_left_out
+            });
+            if tasks.len() == count {
+                break;
+            }
+        }
+        Some(self.wait)
+    }
+}
+
+/// Wakes with every change of the lease; never where there is none.
+pub(super) async fn changed(tenures: &mut Option<watch::Receiver<Option<Tenure>>>) {
+    let Some(tenures) = tenures else { return std::future::pending().await };
+    if tenures.changed().await.is_err() {
+        std::future::pending::<()>().await;
+    }
+}

@@ -1,0 +1,89 @@
+//! The state in a file of a directory: one connection, one writer.
+
+use super::Error;
+use super::clock::Clock;
+use super::open;
+use super::sql;
+use super::sql::Tx;
+use rusqlite::Connection;
+use rusqlite::TransactionBehavior;
+use std::path::PathBuf;
+use std::sync::Mutex;
+use std::sync::MutexGuard;
+use std::sync::PoisonError;
+use std::time::SystemTime;
+
+pub(super) struct FileStore {
+    connection: Mutex<Connection>,
+    /// Locked after the connection.
+    pub clock: Mutex<Clock>,
+    /// What was opened for writing, and where.
+    file: Option<(PathBuf, Option<open::Identity>)>,
+    /// `None` for a reader. The connection above is closed before it is let go.
+    lock: Option<open::Lock>,
+}
+
+impl FileStore {
+    /// Written by this process alone, which has its `lock`.
+    pub fn to_write(path: PathBuf, connection: Connection, lock: open::Lock) -> Self {
+        let file = open::identity(&path);
+        Self { file: Some((path, file)), lock: Some(lock), ..Self::to_read(connection) }
+    }
+
+    pub fn to_read(connection: Connection) -> Self {
+        Self { connection: Mutex::new(connection), clock: Mutex::new(Clock::start()), file: None, lock: None }
+    }
+
+    /// Is what was opened still what stands there?
+    fn check_file(&self) -> Result<(), Error> {
+        let is_there = |(path, file): &(PathBuf, Option<open::Identity>)| open::identity(path) == *file;
+        if self.file.as_ref().is_none_or(is_there) { Ok(()) } else { Err(Error::Gone) }
+    }
+
+    /// Runs `work` in one transaction, with the time that what is there counts by.
+    pub fn transact<T>(&self, work: impl FnOnce(&Tx<'_>, SystemTime) -> sql::Result<T>) -> Result<T, Error> {
+        self.check_file()?;
+        let mut connection = self.connection();
+        let now = self.follow_clock(&mut connection).map_err(|(_, error)| error)?;
+        let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        let result = work(&Tx::File(&transaction), now)?;
+        transaction.commit()?;
+        Ok(result)
+    }
+
+    pub fn read<T>(&self, work: impl FnOnce(&Tx<'_>) -> sql::Result<T>) -> Result<T, Error> {
+        Ok(work(&Tx::File(&self.connection()))?)
+    }
+
+    /// The same of one moment, with the time that what is read counts by.
+    pub fn read_at_once<T>(&self, work: impl FnOnce(&Tx<'_>, SystemTime) -> sql::Result<T>) -> Result<T, Error> {
+        let mut connection = self.connection();
+        let now = self.time(&mut connection);
+        // Against a daemon beside this process, whose writes the lock on the connection does not stop.
+        let snapshot = connection.unchecked_transaction()?;
+        Ok(work(&Tx::File(&snapshot), now)?)
+    }
+
+    pub fn now(&self) -> SystemTime {
+        self.time(&mut self.connection())
+    }
+
+    /// The same where the state is open already; as long as it is, nothing that is read or written moves along.
+    fn time(&self, connection: &mut Connection) -> SystemTime {
+        self.follow_clock(connection).unwrap_or_else(|(time, error)| {
+            tracing::error!(%error, "the clock was set, and the state cannot be written; it counts as it was");
+            time
+        })
+    }
+
+    fn follow_clock(&self, connection: &mut Connection) -> Result<SystemTime, (SystemTime, Error)> {
+        if self.lock.is_none() {
+            return Ok(SystemTime::now());
+        }
+        self.clock.lock().unwrap_or_else(PoisonError::into_inner).follow(connection)
+    }
+
+    pub fn connection(&self) -> MutexGuard<'_, Connection> {
+        self.connection.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,357 @@
+//! Who writes a project, where replicas share the state: the one that holds its lease, for as long as that lasts.
+//!
+//! What is written is written under a term, and by the clock of the database that term is checked in the very transaction.
+//! What is sent is sent before a deadline by a clock of this machine that nobody sets, which lies before the end of the term:
+//! it counts from before the renewal was asked for.
+
+use super::Error;
+use super::Place;
+use super::ProjectState;
+use super::SharedPlace;
+use super::Store;
+use super::clock::steady;
+use super::project::from_millis;
+use super::server::Server;
+use super::server::ServerError;
+use super::sql;
+use super::sql::Row;
+use super::sql::Tx;
+use super::sql::values;
+use std::collections::BTreeMap;
+use std::collections::BTreeSet;
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::PoisonError;
+use std::time::Duration;
+use std::time::SystemTime;
+use tokio::sync::watch;
+
+/// Of nothing that is sent may the answer be awaited for longer than this before the end of a term; of shorter lives a tenth.
+const MARGIN: Duration = Duration::from_secs(2);
+
+/// A call that has less time waits for a renewal; of shorter lives a quarter.
+const SHORTEST_CALL: Duration = Duration::from_secs(5);
+
+/// A replica that is unseen for so long is forgotten.
+const FORGOTTEN: i64 = 24 * 60 * 60 * 1000;
+
+/// Host, Descope's id, owner.
+pub type Claim = (String, String, String);
+
+/// The right to write a project.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Tenure {
+    /// Each holder's is larger than the one before.
+    pub term: i64,
+    /// Until then, by [`Tenure::is_over`]'s clock; `None` where nobody else can come.
+    deadline: Option<Duration>,
+    /// What takes no longer is not begun.
+    least: Duration,
+    /// When it began. What was begun before is somebody else's.
+    pub since: SystemTime,
+    /// Until when the holder before may have sent something.
+    pub before: SystemTime,
+}
+
+impl Tenure {
+    /// Of the one writer of a directory.
+    const ALWAYS: Self = Self {
+        term: 0,
+        deadline: None,
+        least: Duration::ZERO,
+        since: SystemTime::UNIX_EPOCH,
+        before: SystemTime::UNIX_EPOCH,
+    };
+
+    /// How much of it is left; `None` where it does not end.
+    pub fn left(&self) -> Option<Duration> {
+        self.deadline.map(|deadline| deadline.saturating_sub(steady()))
+    }
+
+    /// How long a request may take that is sent now; `None` where it would be cut off too soon.
+    pub fn room(&self) -> Option<Duration> {
+        let Some(left) = self.left() else { return Some(Duration::MAX) };
+        (left >= self.least).then_some(left)
+    }
+
+    fn is_over(&self) -> bool {
+        self.left() == Some(Duration::ZERO)
+    }
+}
+
+/// What this process holds, by claim. Clones are one.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Tenures(Arc<Mutex<HashMap<Claim, watch::Sender<Option<Tenure>>>>>);
+
+impl Tenures {
+    fn of(&self, claim: &Claim) -> watch::Sender<Option<Tenure>> {
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        known.entry(claim.clone()).or_default().clone()
+    }
+
+    fn set(&self, claim: &Claim, tenure: Option<Tenure>) {
+        self.of(claim).send_if_modified(|known| std::mem::replace(known, tenure) != tenure);
+    }
+}
+
+impl ProjectState {
+    /// The right to write it, while this process has it. Always, where the state is a directory.
+    pub fn tenure(&self) -> Option<Tenure> {
+        match &self.state.shared.store {
+            Store::File(_) => Some(Tenure::ALWAYS),
+            Store::Server(server) => {
+                let tenure = *server.tenures.of(&self.claim()).borrow();
+                tenure.filter(|tenure| !tenure.is_over())
+            }
+        }
+    }
+
+    /// Changes when it is given, prolonged or taken; `None` where it is for good.
+    pub fn tenures(&self) -> Option<watch::Receiver<Option<Tenure>>> {
+        match &self.state.shared.store {
+            Store::File(_) => None,
+            Store::Server(server) => Some(server.tenures.of(&self.claim()).subscribe()),
+        }
+    }
+
+    /// Is the state shared by replicas?
+    pub fn is_shared(&self) -> bool {
+        matches!(self.state.shared.store, Store::Server(_))
+    }
+
+    /// Nothing of a project is written but under the term that this process believes in. The row stays as it is until the
+    /// transaction is over: whoever takes the lease finds all that was written before.
+    pub(super) fn check_tenure(&self, transaction: &Tx<'_>) -> sql::Result<()> {
+        let Store::Server(server) = &self.state.shared.store else { return Ok(()) };
+        let tenure = self.tenure().ok_or(ServerError::NotHeld)?;
+        let sql = format!(
+            "SELECT set_config('descope_gitops.term', term::text, true) FROM lease
+             WHERE host = ? AND project_id = ? AND owner = ? AND holder = ? AND term = ? AND expires > {NOW} FOR SHARE"
+        );
+        let row = values![self.host, self.project_id, self.owner, server.holder, tenure.term];
+        if transaction.exists(&sql, &row)? { Ok(()) } else { Err(ServerError::NotHeld.into()) }
+    }
+}
+
+/// Milliseconds since 1970, as the database has them at this moment.
+const NOW: &str = "floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint";
+
+/// How a project is held, as everybody sees it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Holding {
+    /// Which.
+    pub claim: Claim,
+    /// Who holds it, by name; `None` while nobody does.
+    pub holder: Option<String>,
+    /// Is it this process?
+    pub is_mine: bool,
+    /// The newest.
+    pub term: i64,
+    /// Since when.
+    pub since: SystemTime,
+    /// Until when, unless it is renewed.
+    pub expires: SystemTime,
+}
+
+/// Takes, renews and gives back what this process is to write.
+#[derive(Debug)]
+pub struct Leases {
+    server: Server,
+    tenures: Tenures,
+    holder: Arc<str>,
+    name: String,
+    life: Duration,
+    renew: Duration,
+    /// Nothing more of it is sent, and it is given back once nothing is under way.
+    leaving: BTreeSet<Claim>,
+}
+
+struct Lease {
+    claim: Claim,
+    holder: String,
+    name: Option<String>,
+    term: i64,
+    since: i64,
+    expires: i64,
+}
+
+impl Leases {
+    /// Of a state that was opened at `place`; `None` for a directory. Replicas go by `name`.
+    pub fn of(state: &super::State, place: &Place, name: &str) -> Option<Self> {
+        let (Store::Server(server), Place::Database(shared)) = (&state.shared.store, place) else { return None };
+        Some(Self {
+            server: SharedPlace::connect(shared),
+            tenures: server.tenures.clone(),
+            holder: server.holder.clone(),
+            name: name.to_owned(),
+            life: shared.life,
+            renew: shared.renew,
+            leaving: BTreeSet::new(),
+        })
+    }
+
+    /// How often a sign of life is given.
+    pub fn renews_every(&self) -> Duration {
+        self.renew
+    }
+
+    /// One round for these projects: says that this process is there, renews what it holds, takes what is free, as much as
+    /// is its share, and gives back what is more. `is_busy` says of which something is under way. How all of them
+    /// are held then.
+    pub fn turn(&mut self, claims: &[Claim], is_busy: &dyn Fn(&Claim) -> bool) -> Result<Vec<Holding>, Error> {
+        let (replicas, now, known) = self.look()?;
+        let known: BTreeMap<Claim, Lease> = known.into_iter().map(|lease| (lease.claim.clone(), lease)).collect();
+        let is_mine = |claim: &Claim| known.get(claim).is_some_and(|lease| lease.holder == *self.holder);
+        let mut mine = claims.iter().filter(|claim| is_mine(claim) && !self.leaving.contains(*claim)).count();
+        let most = claims.len().div_ceil(replicas.max(1)) + 1;
+        let mut leaving = self.leaving.clone();
+        for claim in claims {
+            let is_free = known.get(claim).is_none_or(|lease| lease.expires <= now);
+            if is_mine(claim) {
+                let is_much = mine > most;
+                if is_much && leaving.insert(claim.clone()) {
+                    tracing::info!(project_id = claim.1, "giving a lease back: another replica takes the project over");
+                    mine -= 1;
+                }
+                if leaving.contains(claim) {
+                    self.tenures.set(claim, None);
+                    if !is_busy(claim) {
+                        self.give_back(claim)?;
+                        leaving.remove(claim);
+                    }
+                    continue;
+                }
+                if self.is_due(claim) {
+                    self.take(claim)?;
+                }
+            } else if is_free && mine < most {
+                if self.take(claim)? {
+                    mine += 1;
+                }
+            } else {
+                self.tenures.set(claim, None);
+            }
+        }
+        self.leaving = leaving;
+        let (_, now, found) = self.look()?;
+        let holding = |lease: Lease| Holding {
+            is_mine: lease.holder == *self.holder && lease.expires > now,
+            holder: (lease.expires > now).then(|| lease.name.unwrap_or(lease.holder)),
+            claim: lease.claim,
+            term: lease.term,
+            since: from_millis(lease.since),
+            expires: from_millis(lease.expires),
+        };
+        Ok(found.into_iter().filter(|lease| claims.contains(&lease.claim)).map(holding).collect())
+    }
+
+    #[cfg(test)]
+    pub(super) fn seize(&mut self, claim: &Claim) {
+        let (host, project_id, owner) = claim;
+        // As after a kill, and the time that follows it.
+        let sql = "UPDATE lease SET expires = 0 WHERE host = ? AND project_id = ? AND owner = ?";
+        let row = values![host, project_id, owner];
+        self.server.transact(|transaction, _| transaction.execute(sql, &row)).unwrap();
+        assert!(self.take(claim).unwrap());
+    }
+
+    /// Gives everything back, when nothing of it is under way any more.
+    pub fn give_all_back(&mut self, claims: &[Claim]) -> Result<(), Error> {
+        for claim in claims {
+            self.tenures.set(claim, None);
+        }
+        self.server.transact(|transaction, _| {
+            let sql = format!("UPDATE lease SET expires = {NOW} WHERE holder = ? AND expires > {NOW}");
+            transaction.execute(&sql, &values![self.holder])?;
+            transaction.execute("DELETE FROM replica WHERE id = ?", &values![self.holder]).map(drop)
+        })
+    }
+
+    fn give_back(&self, claim: &Claim) -> Result<(), Error> {
+        let (host, project_id, owner) = claim;
+        let sql =
+            format!("UPDATE lease SET expires = {NOW} WHERE host = ? AND project_id = ? AND owner = ? AND holder = ?");
+        let row = values![host, project_id, owner, self.holder];
+        self.server.transact(|transaction, _| transaction.execute(&sql, &row).map(drop))
+    }
+
+    /// Is it time to renew?
+    fn is_due(&self, claim: &Claim) -> bool {
+        let tenure = *self.tenures.of(claim).borrow();
+        let left = tenure.and_then(|tenure| tenure.left());
+        left.is_none_or(|left| left + self.renew <= self.longest())
+    }
+
+    /// How long a tenure lasts that was renewed just now.
+    fn longest(&self) -> Duration {
+        self.life.saturating_sub(MARGIN.min(self.life / 5))
+    }
+
+    /// How many replicas there are, what time it is, and who holds what.
+    fn look(&self) -> Result<(usize, i64, Vec<Lease>), Error> {
+        let life = self.life_in_millis();
+        let seen = format!(
+            "INSERT INTO replica (id, name, seen) VALUES (?, ?, {NOW})
+             ON CONFLICT (id) DO UPDATE SET seen = excluded.seen"
+        );
+        let forget = format!("DELETE FROM replica WHERE seen < {NOW} - ?");
+        let count = format!("SELECT count(*) AS n, {NOW} AS now FROM replica WHERE seen > {NOW} - ?");
+        let leases = "SELECT lease.*, replica.name FROM lease LEFT JOIN replica ON replica.id = lease.holder";
+        self.server.transact(|transaction, _| {
+            transaction.execute(&seen, &values![self.holder, self.name])?;
+            transaction.execute(&forget, &values![FORGOTTEN])?;
+            let counted = |row: &Row<'_>| Ok((row.integer("n")?, row.integer("now")?));
+            let (n, now) = transaction.first(&count, &values![life], counted)?.unwrap_or((1, 0));
+            let leases = transaction.rows(leases, &[], lease)?;
+            Ok((usize::try_from(n).unwrap_or(1), now, leases))
+        })
+    }
+
+    /// Takes a lease that is free, or renews one. True where it is ours then.
+    fn take(&self, claim: &Claim) -> Result<bool, Error> {
+        let (host, project_id, owner) = claim;
+        let life = self.life_in_millis();
+        let sql = format!(
+            "INSERT INTO lease (host, project_id, owner, holder, term, since, expires, before)
+             VALUES (?1, ?2, ?3, ?4, 1, {NOW}, {NOW} + ?5, 0)
+             ON CONFLICT (host, project_id, owner) DO UPDATE SET
+                 term = CASE WHEN lease.holder = ?4 AND lease.expires > {NOW} THEN lease.term ELSE lease.term + 1 END,
+                 since = CASE WHEN lease.holder = ?4 AND lease.expires > {NOW} THEN lease.since ELSE {NOW} END,
+                 before = CASE WHEN lease.holder = ?4 AND lease.expires > {NOW} THEN lease.before ELSE lease.expires END,
+                 holder = ?4, expires = {NOW} + ?5
+             WHERE lease.holder = ?4 OR lease.expires <= {NOW}
+             RETURNING term, since, before"
+        );
+        // Before it is asked for: the life that the database gives begins later.
+        let asked = steady();
+        let row = values![host, project_id, owner, self.holder, life];
+        let read = |row: &Row<'_>| Ok((row.integer("term")?, row.integer("since")?, row.integer("before")?));
+        let taken = self.server.transact(|transaction, _| transaction.first(&sql, &row, read))?;
+        let tenure = taken.map(|(term, since, before)| Tenure {
+            term,
+            deadline: Some(asked + self.longest()),
+            least: SHORTEST_CALL.min(self.life / 4),
+            since: from_millis(since),
+            before: from_millis(before),
+        });
+        self.tenures.set(claim, tenure);
+        Ok(tenure.is_some())
+    }
+
+    fn life_in_millis(&self) -> i64 {
+        i64::try_from(self.life.as_millis()).unwrap_or(i64::MAX)
+    }
+}
+
+fn lease(row: &Row<'_>) -> sql::Result<Lease> {
+    let text = |column| Ok::<_, sql::SqlError>(row.text(column)?.unwrap_or_default());
+    Ok(Lease {
+        claim: (text("host")?, text("project_id")?, text("owner")?),
+        holder: text("holder")?,
+        name: row.text("name")?,
+        term: row.integer("term")?,
+        since: row.integer("since")?,
+        expires: row.integer("expires")?,
+    })
+}

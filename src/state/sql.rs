@@ -1,0 +1,299 @@
+//! What both databases are asked in: one text, values, rows. Where their dialects differ, the difference lives here.
+//!
+//! The statements of the methods are in the words that both understand: `?` for a value, `ON CONFLICT (columns)`, names of
+//! tables before columns that a conflict leaves in doubt, `RETURNING`. Truths are 0 and 1, times are milliseconds since 1970.
+
+use super::Digest;
+use super::server::ServerError;
+use super::server::Session;
+use rusqlite::Connection;
+use rusqlite::params_from_iter;
+use rusqlite::types::ToSqlOutput;
+use rusqlite::types::ValueRef;
+use std::borrow::Cow;
+use std::sync::Arc;
+
+/// Why one statement did nothing.
+#[derive(Debug, thiserror::Error)]
+pub enum SqlError {
+    /// As `SQLite` says it.
+    #[error(transparent)]
+    File(#[from] rusqlite::Error),
+    /// As `PostgreSQL` says it.
+    #[error(transparent)]
+    Server(#[from] ServerError),
+}
+
+pub(super) type Result<T> = std::result::Result<T, SqlError>;
+
+/// What stands for a `?`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Value<'v> {
+    Null,
+    Integer(i64),
+    Text(Cow<'v, str>),
+    Blob(Cow<'v, [u8]>),
+}
+
+impl From<i64> for Value<'_> {
+    fn from(number: i64) -> Self {
+        Self::Integer(number)
+    }
+}
+
+impl From<String> for Value<'_> {
+    fn from(text: String) -> Self {
+        Self::Text(text.into())
+    }
+}
+
+impl rusqlite::ToSql for Value<'_> {
+    fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
+        Ok(ToSqlOutput::Borrowed(match self {
+            Self::Null => ValueRef::Null,
+            Self::Integer(number) => ValueRef::Integer(*number),
+            Self::Text(text) => ValueRef::Text(text.as_bytes()),
+            Self::Blob(bytes) => ValueRef::Blob(bytes),
+        }))
+    }
+}
+
+/// What can stand for a `?`.
+pub(super) trait Bind<'v> {
+    fn bind(self) -> Value<'v>;
+}
+
+impl<'v, T: ?Sized> Bind<'v> for &&'v T
+where
+    &'v T: Bind<'v>,
+{
+    fn bind(self) -> Value<'v> {
+        (*self).bind()
+    }
+}
+
+impl<'a, 'v, T> Bind<'v> for &'a Option<T>
+where
+    &'a T: Bind<'v>,
+{
+    fn bind(self) -> Value<'v> {
+        self.as_ref().map_or(Value::Null, Bind::bind)
+    }
+}
+
+impl<'v> Bind<'v> for &Value<'v> {
+    fn bind(self) -> Value<'v> {
+        self.clone()
+    }
+}
+
+impl<'v> Bind<'v> for &i64 {
+    fn bind(self) -> Value<'v> {
+        Value::Integer(*self)
+    }
+}
+
+impl<'v> Bind<'v> for &u32 {
+    fn bind(self) -> Value<'v> {
+        Value::Integer(i64::from(*self))
+    }
+}
+
+impl<'v> Bind<'v> for &bool {
+    fn bind(self) -> Value<'v> {
+        Value::Integer(i64::from(*self))
+    }
+}
+
+impl<'v> Bind<'v> for &'v str {
+    fn bind(self) -> Value<'v> {
+        Value::Text(self.into())
+    }
+}
+
+impl<'v> Bind<'v> for &'v String {
+    fn bind(self) -> Value<'v> {
+        self.as_str().bind()
+    }
+}
+
+impl<'v> Bind<'v> for &'v Arc<str> {
+    fn bind(self) -> Value<'v> {
+        (&**self).bind()
+    }
+}
+
+impl<'v> Bind<'v> for &'v Cow<'_, str> {
+    fn bind(self) -> Value<'v> {
+        (&**self).bind()
+    }
+}
+
+impl<'v> Bind<'v> for &'v Vec<u8> {
+    fn bind(self) -> Value<'v> {
+        Value::Blob(self.into())
+    }
+}
+
+impl<'v> Bind<'v> for &'v Digest {
+    fn bind(self) -> Value<'v> {
+        Value::Blob(self.as_slice().into())
+    }
+}
+
+/// One value for each `?`.
+macro_rules! values {
+    ($($value:expr),* $(,)?) => { [$($crate::state::sql::Bind::bind(&$value)),*] };
+}
+pub(super) use values;
+
+/// A column by its name, or by its place in what was selected.
+pub(super) trait Column: rusqlite::RowIndex + tokio_postgres::row::RowIndex + std::fmt::Display + Copy {}
+impl<C: rusqlite::RowIndex + tokio_postgres::row::RowIndex + std::fmt::Display + Copy> Column for C {}
+
+/// One row of an answer.
+pub(super) enum Row<'r> {
+    File(&'r rusqlite::Row<'r>),
+    Server(&'r tokio_postgres::Row),
+}
+
+impl Row<'_> {
+    /// A number; an error where there is none.
+    pub fn integer(&self, column: impl Column) -> Result<i64> {
+        match self {
+            Self::File(row) => Ok(row.get(column)?),
+            Self::Server(row) => Ok(row.try_get(column).map_err(ServerError::from)?),
+        }
+    }
+
+    /// The same where there may be none.
+    pub fn optional(&self, column: impl Column) -> Result<Option<i64>> {
+        match self {
+            Self::File(row) => Ok(row.get(column)?),
+            Self::Server(row) => Ok(row.try_get(column).map_err(ServerError::from)?),
+        }
+    }
+
+    pub fn is(&self, column: impl Column) -> Result<bool> {
+        Ok(self.integer(column)? != 0)
+    }
+
+    /// Whatever stands there, as text; `None` where nothing does.
+    pub fn text(&self, column: impl Column) -> Result<Option<String>> {
+        match self {
+            Self::File(row) => {
+                let bytes = row.get_ref(column)?.as_bytes_or_null().map_err(rusqlite::Error::from)?;
+                Ok(bytes.map(|bytes| String::from_utf8_lossy(bytes).into_owned()))
+            }
+            Self::Server(row) => Ok(row.try_get(column).map_err(ServerError::from)?),
+        }
+    }
+
+    /// `None` also for what is no text.
+    pub fn str(&self, column: impl Column) -> Result<Option<&str>> {
+        match self {
+            Self::File(row) => Ok(row.get_ref(column)?.as_str().ok()),
+            Self::Server(row) => Ok(row.try_get(column).map_err(ServerError::from)?),
+        }
+    }
+
+    /// `None` also for what is no bytes.
+    pub fn bytes(&self, column: impl Column) -> Result<Option<&[u8]>> {
+        match self {
+            Self::File(row) => Ok(row.get_ref(column)?.as_bytes().ok()),
+            Self::Server(row) => Ok(row.try_get(column).map_err(ServerError::from)?),
+        }
+    }
+
+    /// `None` also for one that is no digest.
+    pub fn digest(&self, column: impl Column) -> Result<Option<Digest>> {
+        Ok(self.bytes(column)?.and_then(|bytes| bytes.try_into().ok()))
+    }
+}
+
+/// Rows that this connection has written, and whether another one has.
+pub(super) type Version = (u64, i64);
+
+/// Either database, in a transaction or not.
+pub(super) enum Tx<'t> {
+    File(&'t Connection),
+    Server(&'t Session),
+}
+
+impl Tx<'_> {
+    /// How many rows it was about.
+    pub fn execute(&self, sql: &str, values: &[Value<'_>]) -> Result<usize> {
+        match self {
+            Self::File(connection) => Ok(connection.prepare_cached(sql)?.execute(params_from_iter(values))?),
+            Self::Server(session) => Ok(session.execute(sql, values)?),
+        }
+    }
+
+    /// The same statement with the values of each of `rows`, however many.
+    pub fn each<'v, V: AsRef<[Value<'v>]>>(&self, sql: &str, rows: impl IntoIterator<Item = V>) -> Result<()> {
+        match self {
+            Self::File(connection) => {
+                let mut statement = connection.prepare_cached(sql)?;
+                for row in rows {
+                    statement.execute(params_from_iter(row.as_ref()))?;
+                }
+                Ok(())
+            }
+            Self::Server(session) => Ok(session.each(sql, rows)?),
+        }
+    }
+
+    /// What `read` makes of every row.
+    pub fn rows<T, C: FromIterator<T>>(
+        &self,
+        sql: &str,
+        values: &[Value<'_>],
+        mut read: impl FnMut(&Row<'_>) -> Result<T>,
+    ) -> Result<C> {
+        match self {
+            Self::File(connection) => {
+                let mut statement = connection.prepare_cached(sql)?;
+                let mut rows = statement.query(params_from_iter(values))?;
+                std::iter::from_fn(|| match rows.next() {
+                    Ok(row) => row.map(|row| read(&Row::File(row))),
+                    Err(error) => Some(Err(error.into())),
+                })
+                .collect()
+            }
+            Self::Server(session) => session.query(sql, values)?.iter().map(|row| read(&Row::Server(row))).collect(),
+        }
+    }
+
+    /// What `read` makes of the first row.
+    pub fn first<T>(
+        &self,
+        sql: &str,
+        values: &[Value<'_>],
+        read: impl FnOnce(&Row<'_>) -> Result<T>,
+    ) -> Result<Option<T>> {
+        match self {
+            Self::File(connection) => {
+                let mut statement = connection.prepare_cached(sql)?;
+                let mut rows = statement.query(params_from_iter(values))?;
+                rows.next()?.map(|row| read(&Row::File(row))).transpose()
+            }
+            Self::Server(session) => session.query(sql, values)?.first().map(|row| read(&Row::Server(row))).transpose(),
+        }
+    }
+
+    /// Is there a row?
+    pub fn exists(&self, sql: &str, values: &[Value<'_>]) -> Result<bool> {
+        Ok(self.first(sql, values, |_| Ok(()))?.is_some())
+    }
+
+    /// The same as long as nothing was written; `None` where that cannot be told.
+    pub fn version(&self) -> Result<Option<Version>> {
+        match self {
+            Self::File(connection) => {
+                let by_others = connection.prepare_cached("PRAGMA data_version")?.query_row([], |row| row.get(0))?;
+                Ok(Some((connection.total_changes(), by_others)))
+            }
+            Self::Server(_) => Ok(None),
+        }
+    }
+}

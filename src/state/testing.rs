@@ -1,0 +1,115 @@
+//! The tests of the state on a server: the same that run on files, on a real `PostgreSQL` of this machine's.
+
+use super::Leases;
+use super::Place;
+use super::ProjectState;
+use super::SharedPlace;
+use super::State;
+use super::Store;
+use postgres::Postgres;
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::path::PathBuf;
+use std::process::Command;
+use std::sync::LazyLock;
+use std::sync::Mutex;
+use std::time::Duration;
+use tokio::runtime::Handle;
+use tokio::runtime::Runtime;
+
+#[path = "../../tests/blackbox/postgres.rs"]
+mod postgres;
+
+/// Where the tests of a child of [`the_same_suite_runs_on_a_server`] have their databases.
+const SERVER: &str = "DESCOPE_GITOPS_TEST_SERVER";
+
+static RUNTIME: LazyLock<Runtime> =
+    LazyLock::new(|| tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap());
+
+/// What lies on the server, by the directory that it stands for.
+static PLACES: Mutex<Vec<(PathBuf, Place)>> = Mutex::new(Vec::new());
+
+/// Where a state was opened, by the id of its holder.
+static HOLDERS: Mutex<BTreeMap<String, Place>> = Mutex::new(BTreeMap::new());
+
+pub(super) fn runtime() -> Handle {
+    RUNTIME.handle().clone()
+}
+
+/// What stands for this directory, where the tests are run on a server.
+pub(super) fn on_a_server(dir: &Path) -> Option<State> {
+    let server = std::env::var(SERVER).ok()?;
+    let place = place(dir, &server);
+    let state = State::open_at(&place).unwrap();
+    if let Store::Server(server) = &state.shared.store {
+        HOLDERS.lock().unwrap().insert(server.holder.to_string(), place);
+    }
+    Some(state)
+}
+
+fn place(dir: &Path, server: &str) -> Place {
+    let mut places = PLACES.lock().unwrap();
+    if let Some((_, place)) = places.iter().find(|(known, _)| known == dir) {
+        return place.clone();
+    }
+    let url = Postgres::at(server).database();
+    let place = at(&url);
+    places.push((dir.to_owned(), place.clone()));
+    place
+}
+
+fn at(url: &str) -> Place {
+    let key = "07".repeat(32);
+    let life = Duration::from_secs(60);
+    Place::Database(Box::new(SharedPlace::new(&url.into(), &key.into(), life, life / 4).unwrap()))
+}
+
+/// Takes the lease of a project of these tests.
+pub(super) fn hold(project: &ProjectState) {
+    let Store::Server(server) = &project.state.shared.store else { return };
+    let Some(place) = HOLDERS.lock().unwrap().get(&*server.holder).cloned() else { return };
+    if project.tenure().is_some() {
+        return;
+    }
+    let mut leases = Leases::of(&project.state, &place, "test").unwrap();
+    leases.seize(&project.claim());
+}
+
+/// What is no matter of files is true of both.
+#[test]
+fn the_same_suite_runs_on_a_server() {
+    let Some(server) = Postgres::start() else { return };
+    // Of a disk, its files and its clock, or of what only the one writer of a directory does.
+    let of_files = [
+        "state::sweep",
+        "state::clock",
+        "state::together",
+        "state::testing",
+        "rows_of_kinds_that_this_release_does_not_know",
+        "only_this_user",
+        "a_second_writer",
+        "a_directory_that_cannot",
+        "an_empty_schema",
+        "an_older_state",
+        "a_newer_schema",
+        "a_damaged_database",
+        "a_reader_",
+        "a_full_disk",
+        "a_damaged_key",
+        "history_is_bounded",
+        "intents_that_were_not_settled",
+        "fingerprints_depend_on_the_key",
+        "what_is_owned_is_read_again",
+    ];
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command.arg("state::").args(["--test-threads", "2"]).env(SERVER, server.url());
+    for module in of_files {
+        command.args(["--skip", module]);
+    }
+
+    let ran = command.output().unwrap();
+
+    let said = String::from_utf8_lossy(&ran.stdout);
+    assert!(ran.status.success(), "{said}{}", String::from_utf8_lossy(&ran.stderr));
+    assert!(!said.contains("running 0 tests"), "{said}");
+}
