@@ -60,6 +60,9 @@ async function check(page, name) {
   }
   const tooWide = await page.evaluate(() => document.documentElement.scrollWidth - document.documentElement.clientWidth);
   assert.equal(tooWide, 0, `${name} is wider than the window`);
+  const cut = await page.evaluate(() => [...document.querySelectorAll("td.words")]
+    .filter((it) => it.getBoundingClientRect().right > document.documentElement.clientWidth).map((it) => it.innerText));
+  assert.deepEqual(cut, [], `${name} cuts words off`);
   await page.evaluate(() => document.querySelectorAll("details").forEach((it) => { it.open = true; }));
   await page.evaluate(axe);
   const { violations, passes } = await page.evaluate(() => globalThis.axe.run(document, { resultTypes: ["violations"] }));

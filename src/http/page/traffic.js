@@ -93,7 +93,7 @@ function coverage(kinds) {
     managed.length ? h("div", { class: "scroll", tabindex: 0, role: "group", "aria-label": "Kinds" }, h("table", {},
       h("thead", {}, h("tr", {}, ["Kind", "Declared", "Looked at"].map((it) => h("th", { scope: "col" }, it)))),
       h("tbody", {}, managed.map((it) => h("tr", {}, h("th", { scope: "row" }, it.kind), h("td", { class: "number" }, number(it.resources)),
-        h("td", {}, it.observedAt ? time(it.observedAt) : "not yet", it.error ? [" ", badge("bad", "failed"), ` ${it.error}`] : null, it.details ? h("span", { class: "quiet" }, details(it.details)) : null)))))) : null,
+        h("td", { class: "words" }, it.observedAt ? time(it.observedAt) : "not yet", it.error ? [" ", badge("bad", "failed"), ` ${it.error}`] : null, it.details ? h("span", { class: "quiet" }, details(it.details)) : null)))))) : null,
     others.length ? h("p", { class: "quiet" }, `Not managed, as no file mentions them: ${others.map((it) => it.kind).join(", ")}.`) : null,
   ];
 }
