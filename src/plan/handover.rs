@@ -30,16 +30,20 @@ pub type Claim = (&'static str, &'static str, String);
 /// would be seen by everybody who signs in.
 pub fn arrange(plan: &mut Plan, live: &Live<'_>) {
     note_referrers(&mut plan.changes, live);
-    let claims: HashMap<Key, Vec<Claim>> =
-        plan.changes.iter().map(|change| (change.key.clone(), claims(change))).filter(|(_, c)| !c.is_empty()).collect();
-    let kinds: HashSet<&str> = claims.keys().map(|key| key.kind).collect();
-    if kinds.is_empty() {
+    // Where nothing is there yet, nothing stands in the way.
+    let kinds: HashSet<&str> = plan.changes.iter().map(|change| change.key.kind).collect();
+    let kinds: HashSet<&str> = kinds.into_iter().filter(|kind| has_claims(kind) && live.has_any(kind)).collect();
+    let wanting = plan.changes.iter().filter(|change| kinds.contains(change.key.kind));
+    let claims: HashMap<Key, Box<[Claim]>> =
+        wanting.map(|change| (change.key.clone(), claims(change))).filter(|(_, c)| !c.is_empty()).collect();
+    if claims.is_empty() {
         return;
     }
+    let wanted: HashSet<&Claim> = claims.values().flatten().collect();
     let mut holders: HashMap<Claim, &Key> = HashMap::new();
-    let held = live.documents().filter(|(key, _)| kinds.contains(key.kind));
-    for (key, document) in held {
-        holders.extend(claimed(key.kind, &document).map(|claim| (claim, key)));
+    for (key, document) in live.documents(|key| kinds.contains(key.kind)) {
+        let held = claimed(key.kind, &document).filter(|claim| wanted.contains(claim));
+        holders.extend(held.map(|claim| (claim, key)));
     }
     let bodies: HashMap<&Key, &Packed> =
         plan.changes.iter().filter_map(|change| Some((&change.key, body(change)?))).collect();
@@ -79,9 +83,14 @@ pub fn arrange(plan: &mut Plan, live: &Live<'_>) {
 }
 
 /// Every value that the resource will have once its main call is done, of those that it alone may have.
-fn claims(change: &Change) -> Vec<Claim> {
+fn claims(change: &Change) -> Box<[Claim]> {
     let body = body(change).and_then(Packed::read);
     body.iter().flat_map(|body| claimed(change.key.kind, body)).collect()
+}
+
+/// Has it values that one resource alone may have?
+fn has_claims(kind: &str) -> bool {
+    resource::kind(kind).is_some_and(|kind| kind.spec().main().fields.iter().any(|field| field.exclusive))
 }
 
 /// What the main call of a change carries.
@@ -112,7 +121,7 @@ fn note_referrers(changes: &mut [Change], live: &Live<'_>) {
         return;
     }
     let mut referrers: HashMap<Key, BTreeSet<&Key>> = HashMap::new();
-    for (key, document) in live.documents() {
+    for (key, document) in live.documents(|_| true) {
         let Some(kind) = resource::kind(key.kind) else { continue };
         for reference in kind.references(key, &*document, None).into_iter().filter(|to| deleted.contains(to)) {
             referrers.entry(reference).or_default().insert(key);

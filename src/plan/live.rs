@@ -100,14 +100,20 @@ impl<'a> Live<'a> {
         self.documents.get(key)?.read()
     }
 
+    /// Is anything of this kind there?
+    pub fn has_any(&self, kind: &str) -> bool {
+        self.documents.keys().any(|key| key.kind == kind)
+    }
+
     /// Is it there?
     pub fn has(&self, key: &Key) -> bool {
         self.documents.contains_key(key)
     }
 
-    /// All of them, in no order.
-    pub fn documents(&self) -> impl Iterator<Item = (&Key, Cow<'_, Document>)> {
-        self.documents.iter().filter_map(|(key, found)| Some((key, found.read()?)))
+    /// Those of which `is_wanted` holds, each read when it is asked for.
+    pub fn documents(&self, is_wanted: impl Fn(&Key) -> bool) -> impl Iterator<Item = (&Key, Cow<'_, Document>)> {
+        let wanted = self.documents.iter().filter(move |(key, _)| is_wanted(key));
+        wanted.filter_map(|(key, found)| Some((key, found.read()?)))
     }
 
     /// Did this kind answer?

@@ -15,6 +15,7 @@ use crate::resource::Harm;
 use crate::resource::Key;
 use crate::resource::fold;
 use std::collections::BTreeMap;
+use std::collections::HashMap;
 use std::sync::Arc;
 
 /// What a guard does where it applies.
@@ -40,13 +41,17 @@ impl Hold {
 /// Marks the parts of changes that lower protection or lock people out. Of a change that does more than that, the rest
 /// becomes a change of its own. What a create brings, and what a guard only watches, is a warning.
 pub(super) fn mark(inputs: &Inputs<'_>, live: &Live<'_>, plan: &mut Plan) {
+    let risky = plan.changes.iter().enumerate().map(|(n, change)| (n, found(inputs, live, &plan.kept, change)));
+    let mut risky: HashMap<usize, Vec<Risky>> = risky.filter(|(_, found)| !found.is_empty()).collect();
+    if risky.is_empty() {
+        return;
+    }
     let mut changes = Vec::with_capacity(plan.changes.len());
-    for mut change in std::mem::take(&mut plan.changes) {
-        let found = found(inputs, live, &plan.kept, &change);
-        if found.is_empty() {
+    for (n, mut change) in std::mem::take(&mut plan.changes).into_iter().enumerate() {
+        let Some(found) = risky.remove(&n) else {
             changes.push(change);
             continue;
-        }
+        };
         let is_held = |harm: Harm, is_new: bool| !is_new && watch(inputs, harm) == Watch::Hold;
         let told =
             found.iter().filter(|risk| !is_held(risk.harm, risk.is_new) && watch(inputs, risk.harm) != Watch::Off);
