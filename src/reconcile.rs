@@ -150,6 +150,10 @@ pub struct Carryover {
     held: BTreeSet<&'static str>,
     /// Under which it was gathered; `None` while another replica writes.
     term: Option<i64>,
+    /// What the files said before they said this, as this process saw it.
+    moved_from: Option<Arc<str>>,
+    /// The files here are older than those that others have put in force.
+    is_stale: bool,
     /// Since when what no hold keeps back waits.
     waits: HashMap<Key, SystemTime>,
     /// What the last look contradicts, though that proves nothing yet.
@@ -434,6 +438,9 @@ impl Reconciler {
         self.observe_phase("load", started);
         // The others have the files ready, and look at nothing.
         let term = self.term()?;
+        if aside(|| self.is_behind()) {
+            return None;
+        }
         let started = Instant::now();
         aside(|| self.take_in(&desired));
         if is_new {
@@ -646,6 +653,11 @@ impl Reconciler {
         self.show_load(&load);
         if self.memory.load.as_ref().is_some_and(|before| load.says_other_than(before)) {
             more.doubt();
+        }
+        if let Some(before) = self.memory.load.as_ref().and_then(|load| load.revision.clone())
+            && load.revision.as_ref().is_some_and(|revision| *revision != before)
+        {
+            self.memory.moved_from = Some(before);
         }
         self.memory.load = Some(load);
         desired.map(|desired| (desired, is_new))

@@ -37,6 +37,7 @@ mod lease;
 mod open;
 mod place;
 mod project;
+mod revision;
 mod schema;
 mod secret_file;
 mod server;

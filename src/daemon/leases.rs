@@ -10,6 +10,7 @@ use crate::telemetry::repeats::is_worth_a_line;
 use crate::telemetry::status::Board;
 use crate::telemetry::status::LeaseStatus;
 use crate::telemetry::status::Level;
+use crate::telemetry::status::ProjectStatus;
 use crate::telemetry::status::rfc3339;
 use std::sync::Arc;
 use std::time::Duration;
@@ -42,7 +43,11 @@ impl Keeper {
         loop {
             let name = |claim: &Claim| self.projects.iter().find(|(_, other)| other == claim).map(|(name, _)| name);
             let is_busy = |claim: &Claim| name(claim).is_some_and(|name| self.queue.counts_of(name).in_flight > 0);
-            match self.leases.turn(&claims, &is_busy) {
+            let is_behind = |claim: &Claim| {
+                let is_stale = |status: &ProjectStatus| status.not_converged_because == Some("stale_revision");
+                name(claim).and_then(|name| self.board.look_at(name, is_stale)) == Some(true)
+            };
+            match self.leases.turn(&claims, &is_busy, &is_behind) {
                 Ok(held) => {
                     if failures > 0 {
                         tracing::info!("the database of state.url answers again");

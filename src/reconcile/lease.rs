@@ -51,7 +51,8 @@ impl Reconciler {
             self.assessor.deep.start_over();
         }
         let before = std::mem::take(&mut self.memory);
-        self.memory = Carryover { load: before.load, term: Some(term), ..Carryover::default() };
+        let Carryover { load, moved_from, .. } = before;
+        self.memory = Carryover { load, moved_from, term: Some(term), ..Carryover::default() };
         if is_paused {
             self.queue.resume(project, PausedBy::Lease);
         }
@@ -64,6 +65,25 @@ impl Reconciler {
     /// The term under which a pass begins; `None` while this replica only stands by.
     pub(super) fn term(&self) -> Option<i64> {
         self.state.tenure().map(|tenure| tenure.term).filter(|term| self.memory.term == Some(*term))
+    }
+
+    /// Are the files here older than those that were in force last, because this checkout stands still? Then nothing is looked at
+    /// and nothing sent: what others have put in force stays.
+    pub(super) fn is_behind(&mut self) -> bool {
+        let Some(revision) = self.memory.load.as_ref().and_then(|load| load.revision.clone()) else { return false };
+        let noted = self.state.note_revision(&revision, self.memory.moved_from.as_deref());
+        let is_stale = noted.is_ok_and(|is_newest| !is_newest);
+        let project = &self.assessor.project;
+        if is_stale && !self.memory.is_stale {
+            tracing::error!(
+                project = &**project,
+                revision = &*revision,
+                "these files are older than those that were in force last: nothing is written until this checkout moves on"
+            );
+            self.queue.replace(project, Vec::new(), false);
+        }
+        self.memory.is_stale = is_stale;
+        is_stale
     }
 
     /// What a holder before may have sent, and what may still arrive: what is open of its calls is left alone, and what they are

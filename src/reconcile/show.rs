@@ -410,6 +410,9 @@ impl Reconciler {
     /// Why the project is not as the files want it, in a word; `None` where it is.
     fn not_converged_because(&self, problems: &[Problem]) -> Option<&'static str> {
         let has_passed = self.memory.last_pass.as_ref().is_some_and(|pass| pass.result != PassOutcome::Failed.as_str());
+        if self.memory.is_stale {
+            return Some("stale_revision");
+        }
         let Some(plan) = &self.memory.plan else { return Some("pending") };
         let has_problem = |state: ProblemState| problems.iter().any(|problem| problem.state == state);
         let is_suspended = |change: &Change| change.held == Some(Hold::Suspended);

@@ -197,9 +197,14 @@ impl Leases {
     }
 
     /// One round for these projects: says that this process is there, renews what it holds, takes what is free, as much as
-    /// is its share, and gives back what is more. `is_busy` says of which something is under way. How all of them
-    /// are held then.
-    pub fn turn(&mut self, claims: &[Claim], is_busy: &dyn Fn(&Claim) -> bool) -> Result<Vec<Holding>, Error> {
+    /// is its share, and gives back what is more. `is_busy` says of which something is under way, and `is_behind`
+    /// of which the files here are old: another replica comes first. How all of them are held then.
+    pub fn turn(
+        &mut self,
+        claims: &[Claim],
+        is_busy: &dyn Fn(&Claim) -> bool,
+        is_behind: &dyn Fn(&Claim) -> bool,
+    ) -> Result<Vec<Holding>, Error> {
         let (replicas, now, known) = self.look()?;
         let known: BTreeMap<Claim, Lease> = known.into_iter().map(|lease| (lease.claim.clone(), lease)).collect();
         let is_mine = |claim: &Claim| known.get(claim).is_some_and(|lease| lease.holder == *self.holder);
@@ -207,9 +212,10 @@ impl Leases {
         let most = claims.len().div_ceil(replicas.max(1)) + 1;
         let mut leaving = self.leaving.clone();
         for claim in claims {
-            let is_free = known.get(claim).is_none_or(|lease| lease.expires <= now);
+            let patience = if replicas > 1 && is_behind(claim) { 2 * self.life_in_millis() } else { 0 };
+            let is_free = known.get(claim).is_none_or(|lease| lease.expires + patience <= now);
             if is_mine(claim) {
-                let is_much = mine > most;
+                let is_much = mine > most || replicas > 1 && is_behind(claim);
                 if is_much && leaving.insert(claim.clone()) {
                     tracing::info!(project_id = claim.1, "giving a lease back: another replica takes the project over");
                     mine -= 1;

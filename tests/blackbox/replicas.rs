@@ -217,5 +217,165 @@ async fn kills(seed: u64, times: usize) {
 
 #[tokio::test]
 async fn kills_at_any_instant_lose_and_double_nothing_1() {
-    kills(1, 4).await;
+    kills(1, 5).await;
+}
+
+#[tokio::test]
+async fn kills_at_any_instant_lose_and_double_nothing_2() {
+    kills(2, 5).await;
+}
+
+#[tokio::test]
+async fn kills_at_any_instant_lose_and_double_nothing_3() {
+    kills(3, 5).await;
+}
+
+#[tokio::test]
+async fn kills_at_any_instant_lose_and_double_nothing_4() {
+    kills(4, 5).await;
+}
+
+#[tokio::test]
+async fn kills_at_any_instant_lose_and_double_nothing_5() {
+    kills(5, 5).await;
+}
+
+#[tokio::test]
+async fn kills_at_any_instant_lose_and_double_nothing_6() {
+    kills(6, 5).await;
+}
+
+#[tokio::test]
+async fn kills_at_any_instant_lose_and_double_nothing_7() {
+    kills(7, 5).await;
+}
+
+#[tokio::test]
+async fn kills_at_any_instant_lose_and_double_nothing_8() {
+    kills(8, 5).await;
+}
+
+/// One that is stopped for longer than its lease lasts wakes up as the holder that it is no more.
+#[tokio::test]
+async fn a_holder_that_slept_through_its_lease_sends_nothing_more() {
+    let Some(server) = Postgres::start() else { return };
+    let mut all = Replicas::new(server, &["--latency=40ms"]).await;
+    all.world.reconfigure(|setup| setup.top.push("concurrency: 2".to_owned()));
+    all.start().await;
+    all.holder().await;
+    let other = all.start().await;
+    all.world.write("some.yaml", &permissions(60));
+    all.until("at work", async |all| all.world.live().await["permissions"].as_array().is_some_and(|all| all.len() > 5))
+        .await;
+
+    all.running[0].process.signal(Signal::STOP);
+    all.until("taken over", async |all| all.is_holder(other).await).await;
+    all.until("done", async |all| {
+        let live = all.world.live().await;
+        live["permissions"]
+            .as_array()
+            .is_some_and(|all| all.iter().filter(|one| one["description"] == "d").count() == 60)
+    })
+    .await;
+    all.running[0].process.signal(Signal::CONT);
+    all.converge().await;
+
+    all.assert_nothing_doubled(60).await;
+    all.until("it knows", async |all| all.project(0).await.is_some_and(|project| project["lease"]["isMine"] == false))
+        .await;
+    assert!(all.is_holder(other).await);
+}
+
+#[tokio::test]
+async fn without_the_database_nothing_is_written_and_it_goes_on_when_it_answers_again() {
+    let Some(server) = Postgres::fresh() else { return };
+    let mut all = Replicas::new(&server, &[]).await;
+    all.world.write("some.yaml", &permissions(5));
+    all.start().await;
+    all.converge().await;
+
+    server.kill();
+    all.until("said", async |all| {
+        let health = all.ask(0, "/healthz").await;
+        health.is_some_and(|(_, text)| text.contains("the database of state.url does not answer"))
+    })
+    .await;
+    all.until("not held", async |all| !all.is_holder(0).await).await;
+    let before = all.world.newest_seq().await;
+    all.world.write("more.yaml", &permission("more", "d"));
+    all.until("loaded", async |all| all.project(0).await.is_some_and(|project| project["desired"]["resources"] == 6))
+        .await;
+    assert_eq!(all.world.newest_seq().await, before, "nothing was sent");
+    assert!(all.ask(0, "/livez").await.is_some_and(|(code, _)| code == 200));
+    server.run();
+
+    all.until("created", async |all| all.world.entity("permissions", "more").await.is_some()).await;
+    all.converge().await;
+    all.assert_nothing_doubled(6).await;
+}
+
+/// Times in the database are the database's.
+#[tokio::test]
+async fn clocks_that_differ_by_minutes_change_nothing() {
+    let Some(server) = Postgres::start() else { return };
+    if std::process::Command::new("faketime").arg("--version").output().is_err() {
+        return crate::harness::missing("no faketime: no clock is set");
+    }
+    let mut all = Replicas::new(server, &[]).await;
+    all.world.write("some.yaml", &permissions(5));
+    let ahead = Process::start(all.world.command_under(&["faketime", "-f", "+120s"], &["run"]));
+    all.start_as(ahead).await;
+    all.converge().await;
+    let behind = Process::start(all.world.command_under(&["faketime", "-f", "-120s"], &["run"]));
+    let behind = all.start_as(behind).await;
+
+    for _ in 0..20 {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        assert!(!all.is_holder(behind).await, "a clock took the lease away");
+    }
+    // What `faketime` started goes with it.
+    let gone = all.running.remove(0);
+    gone.process.signal(Signal::TERM);
+    drop(gone);
+    all.world.write("more.yaml", &permission("more", "d"));
+    all.until("created", async |all| all.world.entity("permissions", "more").await.is_some()).await;
+
+    all.assert_nothing_doubled(6).await;
+}
+
+#[tokio::test]
+async fn a_checkout_that_stands_still_turns_nothing_back_and_a_rollback_of_all_is_followed() {
+    let Some(server) = Postgres::start() else { return };
+    let mut all = Replicas::new(server, &[]).await;
+    let stale = all.world.path("stale");
+    std::fs::create_dir(&stale).unwrap();
+    std::fs::write(stale.join("p.yaml"), permission("p", "old")).unwrap();
+    all.world.write("p.yaml", &permission("p", "old"));
+    all.start().await;
+    all.converge().await;
+    all.world.write("p.yaml", &permission("p", "new"));
+    all.until("new", async |all| {
+        all.world.entity("permissions", "p").await.is_some_and(|one| one["description"] == "new")
+    })
+    .await;
+    let behind = Process::start(all.world.command(&["--source", stale.to_str().unwrap(), "run"]));
+    let behind = all.start_as(behind).await;
+    all.until("ready", async |all| all.ask(behind, "/readyz").await.is_some_and(|(code, _)| code == 200)).await;
+    let before = all.world.writes().await.len();
+
+    all.kill(0).await;
+    all.until("said", async |all| {
+        all.project(0).await.is_some_and(|project| project["notConvergedBecause"] == "stale_revision")
+    })
+    .await;
+
+    assert_eq!(all.world.writes().await.len(), before, "{}", all.tails());
+    // With the others goes the one that did see the files move: that is somebody's intent.
+    let fresh = all.start().await;
+    all.until("taken over", async |all| all.is_holder(fresh).await).await;
+    all.world.write("p.yaml", &permission("p", "old"));
+    all.until("rolled back", async |all| {
+        all.world.entity("permissions", "p").await.is_some_and(|one| one["description"] == "old")
+    })
+    .await;
 }
