@@ -113,9 +113,11 @@ impl Postgres {
         fs::remove_file(dir.join("postmaster.pid")).ok();
         let log = fs::File::create(dir.join("log")).unwrap();
         let settings = ["fsync=off", "synchronous_commit=off", "full_page_writes=off", "max_connections=200"];
-        let script = r#""$@" & child=$!; read -r _; kill -QUIT $child 2>/dev/null; wait $child"#;
+        // A word means that it is started again; silence, that nobody is left who would.
+        let script = r#"dir=$1; shift; "$@" & child=$!; read -r _ || gone=yes
+            kill -QUIT $child 2>/dev/null; wait $child; [ -z "$gone" ] || rm -rf "$dir""#;
         let mut keeper = command(Path::new("sh"));
-        keeper.args(["-c", script, "sh"]).arg(program("postgres").unwrap());
+        keeper.args(["-c", script, "sh"]).arg(dir).arg(program("postgres").unwrap());
         keeper.args(["-D", dir.to_str().unwrap(), "-p", &self.port.to_string(), "-k", dir.to_str().unwrap()]);
         keeper.args(["-c", "listen_addresses=127.0.0.1"]);
         for setting in settings {
