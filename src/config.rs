@@ -88,6 +88,8 @@ pub const RATE_LIMIT: (f64, Duration) = (100.0, Duration::from_secs(60));
 pub const LOCKOUT: Duration = Duration::from_secs(60);
 /// A tenth of the limit is left to others behind the same IP.
 pub const RESERVE: f64 = 0.10;
+/// Replicas leave through one address unless it is said otherwise: sharing what is not shared costs time, the reverse lockouts.
+pub const EGRESS: &str = "default";
 /// The original design's numbers.
 pub const ADAPTIVE: Adaptive = Adaptive {
     initial_rate: 10.0,
@@ -398,6 +400,8 @@ pub struct RateLimit {
     pub shape: Pacing,
     /// Settings of [`Algorithm::Adaptive`].
     pub adaptive: Adaptive,
+    /// The address that replicas with the same name here leave through, and share the limit of; `None` without `state.url`.
+    pub egress: Option<String>,
 }
 
 /// `rateLimit.algorithm`.

@@ -40,6 +40,7 @@ use crate::source::files::Watch;
 use crate::source::loader::Loader;
 use crate::source::tree::Tree;
 use crate::state;
+use crate::state::Egress;
 use crate::state::Leases;
 use crate::state::Place;
 use crate::state::State;
@@ -140,7 +141,11 @@ impl Parts {
         let state = State::open_at(&place)?;
         let metrics = Arc::new(Metrics::new());
         let queue = Queue::new(settings::backoff(config), Arc::clone(&metrics));
-        let limiters = limiters(config, &connections, Some(&state), &metrics);
+        let limiters = if config.rate_limit.egress.is_some() {
+            shared_limiters(config, &connections, &metrics)
+        } else {
+            limiters(config, &connections, Some(&state), &metrics)
+        };
         let names: Vec<(&str, &'static str)> =
             config.projects.iter().map(|project| (&*project.name, project.policy.as_str())).collect();
         let board = Arc::new(Board::new(config.source.interval, &names));
@@ -249,6 +254,17 @@ pub fn limiters(
     limiters
 }
 
+/// The same where replicas share the budget. What they learned is in the database.
+fn shared_limiters(config: &Config, connections: &[Connection], metrics: &Arc<Metrics>) -> BTreeMap<String, Limiter> {
+    // No other process, and no other life of this one, has the same.
+    let replica = format!("{:016x}{:016x}", fastrand::u64(..), fastrand::u64(..));
+    let shared = |host: String| {
+        let limiter = Limiter::shared(&host, settings::limiter(config), replica.clone(), Arc::clone(metrics));
+        (host, limiter)
+    };
+    connections.iter().map(|connection| shared(connection.host())).collect()
+}
+
 /// Runs until `shutdown`, which takes no new task, lets calls in flight end, and writes the state.
 pub async fn run(config: Config, redactor: &Redactor, shutdown: CancellationToken) -> Result<(), Error> {
     Daemon::new(config, &process_env, redactor, shutdown).await?.run().await
@@ -351,13 +367,7 @@ impl Daemon {
                 "notifications"
             });
         }
-        for (host, limiter) in limiters.clone() {
-            let (stop, state) = (shutdown.clone(), state.clone());
-            loops.spawn(async move {
-                settings::keep_limiter_memory(host, limiter, state, stop).await;
-                "limiter memory"
-            });
-        }
+        keep_limiters(&mut loops, &limiters, config.rate_limit.egress.as_deref(), &place, &state, &shutdown);
         let lease_stop = CancellationToken::new();
         let mut lease_loop = keep_leases(&projects, &state, &place, &queue, &board, &metrics, &lease_stop);
         for project in projects {
@@ -392,7 +402,7 @@ impl Daemon {
             tracing::warn!("some calls did not end in time; the next start looks at what became of them");
         }
         // Calls that ended while stopping taught the limiter as well.
-        for (host, limiter) in &limiters {
+        for (host, limiter) in limiters.iter().filter(|_| config.rate_limit.egress.is_none()) {
             settings::save(host, limiter, &state);
         }
         // Nothing of ours is under way any more: another replica may begin at once.
@@ -483,6 +493,31 @@ fn show_state(board: &Board, state: &State) {
         (Level::Ok, None)
     };
     board.component("state", None, level, reason);
+}
+
+/// Keeps what the limiters know: each for itself, or together with the replicas that leave through the same address.
+fn keep_limiters(
+    loops: &mut Loops,
+    limiters: &BTreeMap<String, Limiter>,
+    egress: Option<&str>,
+    place: &Place,
+    state: &State,
+    shutdown: &CancellationToken,
+) {
+    for (host, limiter) in limiters.clone() {
+        let (stop, state) = (shutdown.clone(), state.clone());
+        if let Some(store) = egress.and_then(|egress| Egress::at(place, &host, egress)) {
+            loops.spawn(async move {
+                limiter.serve(&store, stop).await;
+                "shared rate limit"
+            });
+            continue;
+        }
+        loops.spawn(async move {
+            settings::keep_limiter_memory(host, limiter, state, stop).await;
+            "limiter memory"
+        });
+    }
 }
 
 /// Brings what no loop shows by itself up to date on the board: the state, the queue and the limiters.

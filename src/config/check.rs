@@ -8,6 +8,7 @@ use crate::config::Log;
 use crate::config::LogFormat;
 use crate::config::Overrides;
 use crate::config::Problem;
+use crate::config::RateLimit;
 use crate::config::SecretRef;
 use crate::config::Source;
 use crate::config::lines::Lines;
@@ -156,11 +157,13 @@ impl Check {
             Err(_) => Err("must be trace, debug, info, warn or error, or directives as RUST_LOG takes them".to_owned()),
         };
         let token = raw.http.token.as_ref().map(|token| self.secret("http.token", token));
+        let state = self.state(&raw.state, flags);
+        let egress = self.egress(&raw.rate_limit, &state);
         Config {
             source: self.source(&raw.source, flags),
             declares_projects: raw.projects.is_some(),
             projects: self.projects(raw.projects),
-            rate_limit: self.rate_limit(&raw.rate_limit),
+            rate_limit: RateLimit { egress, ..self.rate_limit(&raw.rate_limit) },
             retry: self.retry(&raw.retry),
             request_timeout: self.positive_duration(
                 "requestTimeout",
@@ -187,7 +190,7 @@ impl Check {
                 ),
                 token: token.flatten().unwrap_or_else(|| SecretRef::Env(config::TOKEN_VARIABLE.to_owned())),
             },
-            state: self.state(&raw.state, flags),
+            state,
             notifications: self.notifications(&raw.notifications),
             log: Log {
                 format: self.overridden(

@@ -187,6 +187,9 @@ pub struct RawRateLimit {
     pub probe: Option<Text>,
     #[schemars(with = "Option<schema::LimitShape>")]
     pub shape: Option<Text>,
+    /// With `state.url`: replicas with the same one share the limit, for they leave through one address.
+    #[schemars(with = "Option<schema::Name>")]
+    pub egress: Option<Text>,
     #[serde(deserialize_with = "section")]
     #[schemars(with = "Option<RawAdaptive>")]
     pub adaptive: RawAdaptive,

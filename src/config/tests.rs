@@ -140,6 +140,10 @@ fn every_bad_value_is_told_with_its_line_its_key_and_the_remedy() {
             "rateLimit: { reserve: 100% }\n",
             "FILE:1: rateLimit.reserve must be less than 100%, or nothing is left for this daemon",
         ),
+        (
+            "rateLimit: { egress: office }\n",
+            "FILE:1: rateLimit.egress goes with state.url; without it there is one process, which has the limit to itself",
+        ),
         ("rateLimit: { algorithm: bucket }\n", "FILE:1: rateLimit.algorithm must be budget or adaptive, not `bucket`"),
         ("rateLimit: { probe: maybe }\n", "FILE:1: rateLimit.probe must be true or false, not `maybe`"),
         ("retry: { initialBackoff: 2m }\n", "FILE:1: retry.maxBackoff must be at least retry.initialBackoff"),
@@ -567,4 +571,14 @@ fn no_debug_output_shows_a_key() {
     let connections = config.connections(&env_of(&[("KEY", KEY)])).unwrap();
 
     assert!(!format!("{config:?} {connections:?}").contains(KEY));
+}
+
+#[test]
+fn replicas_share_one_address_unless_they_say_otherwise_and_one_process_shares_nothing() {
+    let database = "state: { url: { env: A }, fingerprintKey: { env: B } }\n";
+    let egress = |text: &str| loaded(text).rate_limit.egress;
+
+    assert_eq!(egress(""), None);
+    assert_eq!(egress(database).as_deref(), Some("default"));
+    assert_eq!(egress(&format!("{database}rateLimit: {{ egress: office-1 }}\n")).as_deref(), Some("office-1"));
 }

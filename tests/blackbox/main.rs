@@ -22,6 +22,7 @@ mod drain;
 mod drift;
 mod durability;
 mod effect;
+mod egress;
 mod events;
 mod exits;
 mod export;

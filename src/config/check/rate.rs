@@ -6,6 +6,7 @@ use crate::config::Algorithm;
 use crate::config::Pacing;
 use crate::config::RateLimit;
 use crate::config::Retry;
+use crate::config::StateAt;
 use crate::config::check::Check;
 use crate::config::raw::RawAdaptive;
 use crate::config::raw::RawRateLimit;
@@ -39,6 +40,23 @@ impl Check {
             }),
             shape: self.value("rateLimit.shape", raw.shape.as_ref(), Pacing::Auto, |t| values::choice(t, &shapes)),
             adaptive: self.adaptive(&raw.adaptive),
+            egress: None,
+        }
+    }
+
+    /// `rateLimit.egress`: replicas share one address unless they say otherwise.
+    pub fn egress(&mut self, raw: &RawRateLimit, state: &StateAt) -> Option<String> {
+        let parse = |text: &str| values::name(text).map(|()| text.to_owned());
+        let name = self.value("rateLimit.egress", raw.egress.as_ref(), config::EGRESS.to_owned(), parse);
+        match state {
+            StateAt::Database(_) => Some(name),
+            StateAt::Directory(_) => {
+                if raw.egress.is_some() {
+                    let what = "goes with state.url; without it there is one process, which has the limit to itself";
+                    self.wrong("rateLimit.egress", what);
+                }
+                None
+            }
         }
     }
 

@@ -279,6 +279,18 @@ const MIGRATIONS: &[&str] = &["
         at       bigint NOT NULL
     );
     CREATE INDEX revision_project ON revision (project, id);
+",
+    "
+    -- What replicas behind one address know of the rate limit. Each writes it only as it read it; see limiter/shared.rs.
+    CREATE TABLE egress (
+        host      text NOT NULL,
+        egress    text NOT NULL,
+        class     text NOT NULL,
+        version   bigint NOT NULL,
+        closed_at bigint, -- nanoseconds since 1970
+        row       text NOT NULL,
+        PRIMARY KEY (host, egress, class)
+    );
 "];
 
 /// What this release writes.

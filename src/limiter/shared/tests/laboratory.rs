@@ -156,7 +156,7 @@ impl World {
         let last = end + self.window() * 3 + Duration::from_secs(30);
         self.at(last, Event::Last);
         while let Some(Reverse((at, _, event))) = self.events.pop() {
-            if at > last + Duration::from_secs(5).min(self.window() * 3 / 4) {
+            if at > last + self.window() * 3 / 4 {
                 break;
             }
             if !self.over && at >= end {

@@ -38,7 +38,7 @@ proptest! {
         seed: u64,
         replicas in 1..6_usize,
         n in 1..60_u32,
-        window_s in 4..16_u32,
+        window_s in 12..24_u32,
         store_ms in 1..300_u64,
         lost in prop_oneof![Just(0_u32), 3..30_u32],
         faults_s in prop_oneof![Just(0_u64), 2..30_u64],
