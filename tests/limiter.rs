@@ -647,3 +647,46 @@ fn a_measurement_that_nobody_feeds_is_given_up() {
 
     assert!(client.sends.len() - sent - (client.refusals - refused) > 1800, "{}", client.sends.len() - sent);
 }
+
+/// A neighbour who comes and goes behind short lockouts: finding out that nobody is there costs one of them.
+#[test]
+fn where_lockouts_are_short_the_way_back_up_is_taken_sooner() {
+    for (lockout, at_most) in [(20, 260), (60, 600)] {
+        let lockout = Duration::from_secs(lockout);
+        for seed in 0..10 {
+            let (_, back) = with_a_neighbour(Kind::SlidingLog, lockout, 1.2, Duration::ZERO, seed);
+
+            let back = back.unwrap_or(Duration::MAX);
+            assert!(back <= Duration::from_secs(at_most), "lockout {lockout:?}, seed {seed}: {back:?}");
+        }
+    }
+}
+
+/// A window began while a probe was out, so that more than a limit went through.
+#[test]
+fn what_a_probe_found_by_luck_costs_one_refusal() {
+    let settings = Settings { probe: true, ..settings(Algorithm::Budget, 100.0, WINDOW) };
+    let mut client = Client::new(&settings, 4);
+    let is_open = |count: usize, limit: usize| {
+        let header = Some(Header::Seconds(60));
+        if count <= limit { Ruling::Admitted } else { Ruling::Refused { header } }
+    };
+    let mut count = 0;
+    // The first window of a server that counts in windows ended in the middle of the burst.
+    while client.refusals == 0 {
+        count += 1;
+        client.send(&mut |_| is_open(count, 150), Fate::Served, ms(20));
+    }
+    client.drain();
+    assert!(client.machine.budget().is_some_and(|n| n > 110.0), "{:?}", client.machine.budget());
+    let (before, mut count) = (client.sends.len(), 0);
+    while client.refusals < 5 && client.sends.len() < before + 1000 {
+        count += 1;
+        client.send(&mut |_| is_open(count, 100), Fate::Served, ms(20));
+        if client.machine.budget() == Some(100.0) {
+            break;
+        }
+    }
+
+    assert_eq!(client.machine.budget(), Some(100.0));
+}

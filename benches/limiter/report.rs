@@ -235,6 +235,8 @@ fn goals(sets: &[Set]) -> Vec<Goal> {
     let steady = |of: fn(&Row) -> f64| files().filter(|row| row.of.steady).map(of).collect::<Vec<_>>();
     let closed = sets.iter().flat_map(|set| &set.rows).map(|row| row.sent_into_closed_gate).collect();
     let lost = sets.iter().flat_map(|set| &set.rows).map(|row| row.lost).collect();
+    // Of drawn ones the phase of the server's windows decides.
+    let restarts = of(What::Shared).filter(|row| row.of.restart).map(|row| row.score).collect();
     let throttled = of(What::Shared).map(|row| row.throttled).collect();
     let up = |name, reached, required, stretch| Goal { name, reached, required, stretch, rising: true };
     let down = |name, reached, required, stretch| Goal { name, reached, required, stretch, rising: false };
@@ -253,7 +255,7 @@ fn goals(sets: &[Set]) -> Vec<Goal> {
             Some(0.95),
         ),
         up("waves of <= 95 % of a budget (p95)", some(family(|row| row.of.small_waves), lowest), 0.99, None),
-        up("restart in mid-window", some(family(|row| row.of.restart), lowest), 0.98, None),
+        up("restart in mid-window, shared", some(restarts, lowest), 0.98, None),
         down("429s per scenario and draw, shared", some(throttled, average), 9.0, Some(6.0)),
         down(
             "429s per hour, steady, lockout (highest)",

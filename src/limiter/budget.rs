@@ -14,8 +14,8 @@
 //!
 //! There are two ways up (`budget/grow.rs`). Above the documented limit a refusal would hurt for nothing, so a probe is paid for
 //! out of a purse that fills slowly, and only goes out right after a burst, when we would have to wait anyway. Below it,
-//! after a cut, the way back up is taken ten minutes later whether it is paid for or not: the neighbour may have left.
-//! It is taken in one burst; where that met a wall, evenly spaced from then on, because a rate refuses every burst.
+//! after a cut, the way back up is taken within ten minutes whether it is paid for or not, sooner where lockouts are short: the
+//! neighbour may have left. What a probe found is taken back by one refusal, for a window may have begun just then. The way back is taken in one burst; where that met a wall, evenly spaced from then on, because a rate refuses every burst.
 
 use std::collections::VecDeque;
 use std::num::NonZeroU32;
@@ -103,8 +103,14 @@ pub struct Budget {
     purse: f64,
     purse_at: Duration,
     gap: Duration,
+    /// The first probe since the last find that found nothing.
+    in_vain_since: Option<Duration>,
+    /// What was known before a probe found a little more: where a window began just then, it was luck.
+    before_find: Option<f64>,
     next_probe: Duration,
     recover_at: Duration,
+    /// How many times longer than usual the way back up waits: others who stayed are likely to stay.
+    patience: f64,
     measurement: Measurement,
     wall: Wall,
     /// Bursts met a wall on the way back up: it is walked at an even pace, which passes where the limit is a rate.
@@ -205,8 +211,11 @@ impl Budget {
             purse: grow::PURSE_AT_START,
             purse_at: zero,
             gap: grow::shortest_gap(window, settings.lockout),
+            in_vain_since: None,
+            before_find: None,
             next_probe: zero,
             recover_at: zero,
+            patience: 1.0,
             measurement: Measurement::NotYet,
             wall: Wall::Settled,
             even_way_up: false,
@@ -298,7 +307,10 @@ impl Budget {
                 Some(Run { from, step: Step::Chunk { out, landed, .. } }) if self.n > 1.2 * *from => {
                     (*out, *landed) = (0.0, 0.0);
                 }
-                Some(Run { step: Step::Chunk { .. } | Step::Beyond { .. }, .. }) => self.run = None,
+                Some(Run { from, step: Step::Chunk { .. } | Step::Beyond { .. } }) => {
+                    self.before_find = (*from >= self.prior && self.n > *from).then_some(*from);
+                    self.run = None;
+                }
                 Some(Run { step: Step::Window { .. }, .. }) | None => {}
             }
             return self.send(SlotKind::Plain, now);

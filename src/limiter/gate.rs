@@ -48,6 +48,10 @@ pub struct Gate {
     floor: Duration,
     trial: bool,
     trial_out: bool,
+    /// Of this event.
+    trials_refused: u32,
+    /// What the last refusal said.
+    told: Option<Duration>,
 }
 
 impl Default for Gate {
@@ -70,6 +74,8 @@ impl Gate {
             floor: zero,
             trial: false,
             trial_out: false,
+            trials_refused: 0,
+            told: None,
         }
     }
 
@@ -113,6 +119,11 @@ impl Gate {
         self.said
     }
 
+    /// Whether the last refusal said how long it lasts.
+    pub(crate) fn was_told(&self) -> bool {
+        self.told.is_some()
+    }
+
     /// How long the next refusal is likely to last.
     pub(crate) fn pause(&self) -> Duration {
         self.pause
@@ -142,6 +153,11 @@ impl Gate {
     pub(crate) fn answered(&mut self, slot: &Slot) {
         if slot.kind == SlotKind::Trial {
             (self.trial, self.trial_out) = (false, false);
+            if self.backoff.is_zero() {
+                // Where nothing locks, the next wait is another one.
+                self.floor = Duration::ZERO;
+                self.pause = self.said.max(SHORTEST_GUESS).min(self.pause);
+            }
         }
     }
 
@@ -160,8 +176,14 @@ impl Gate {
                 return Refusal::Early;
             }
             let backoff = if self.sure { self.backoff } else { self.backoff.min(self.pause * TOO_SHORT) };
-            self.floor = (self.pause * 2).max(backoff).max(SHORTEST_GUESS).min(LONGEST_GUESS);
+            let longer = match (said, self.closed_at) {
+                // Something else may have come in between. Twice is no accident.
+                (Some(said), Some(closed_at)) if self.trials_refused == 0 => now.saturating_sub(closed_at) + said,
+                _ => self.pause * 2,
+            };
+            self.floor = longer.max(self.floor).max(backoff).max(SHORTEST_GUESS).min(LONGEST_GUESS);
             self.close(said, now);
+            self.trials_refused += 1;
             return Refusal::Trial;
         }
         if self.trial || self.closed_at.is_some_and(|closed_at| slot.sent <= closed_at) {
@@ -172,6 +194,7 @@ impl Gate {
             return Refusal::SameBurst;
         }
         self.close(said, now);
+        self.trials_refused = 0;
         Refusal::New
     }
 
@@ -180,6 +203,7 @@ impl Gate {
             Some(said) => padded(said).max(self.floor),
             None => [self.floor, self.backoff].into_iter().find(|guess| !guess.is_zero()).unwrap_or(SHORTEST_GUESS),
         };
+        self.told = said;
         self.said = said.map_or(self.pause, |said| said.max(self.floor));
         (self.until, self.closed_at) = (now + self.pause, Some(now));
         (self.trial, self.trial_out) = (true, false);
@@ -241,6 +265,42 @@ mod tests {
         gate.refused(&sent(s(200)), false, Some(s(12)), s(201));
 
         assert_eq!((gate.paused_until(), gate.floor()), (Some(s(261)), s(60)));
+    }
+
+    #[test]
+    fn what_came_in_between_lengthens_a_wait_by_as_much_as_was_said_and_only_twice_is_no_accident() {
+        let mut gate = Gate::new(s(0));
+        gate.refused(&sent(s(99)), false, Some(s(58)), s(100));
+        let trial = Slot { sent: s(159), kind: gate.send(SlotKind::Plain) };
+        gate.refused(&trial, false, Some(s(1)), s(159));
+        assert_eq!(gate.floor(), s(60));
+
+        let trial = Slot { sent: s(220), kind: gate.send(SlotKind::Plain) };
+        gate.refused(&trial, false, Some(s(1)), s(220));
+
+        assert_eq!(gate.floor(), s(120));
+    }
+
+    #[test]
+    fn where_nothing_locks_a_wait_is_forgotten_when_it_is_over_and_where_something_does_it_is_kept() {
+        for (backoff, floor, pause) in [(s(0), s(0), s(1)), (s(4), s(4), s(4))] {
+            let mut gate = Gate::new(backoff);
+            gate.refused(&sent(s(99)), false, None, s(100));
+            for refused in [true, false] {
+                let now = gate.paused_until().unwrap();
+                let trial = Slot { sent: now, kind: gate.send(SlotKind::Plain) };
+                if refused {
+                    gate.refused(&trial, false, Some(s(2)), now);
+                } else {
+                    gate.answered(&trial);
+                }
+            }
+
+            assert_eq!(gate.floor(), if backoff.is_zero() { floor } else { floor.max(s(6)) });
+            gate.refused(&sent(s(300)), false, None, s(300));
+
+            assert_eq!(gate.paused_until(), Some(s(300) + if backoff.is_zero() { pause } else { s(6) }));
+        }
     }
 
     #[test]

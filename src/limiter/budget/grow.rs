@@ -19,6 +19,8 @@ const FULL_PURSE: f64 = 90.0;
 
 /// A neighbour who left is noticed after so long, the steps of the way back up included.
 pub(super) const HOLD: Duration = Duration::from_secs(600);
+/// Or so many lockouts, where these are short: finding out costs one.
+const HOLD_LOCKOUTS: u32 = 10;
 const HOLD_WITHOUT_LOCKOUT: Duration = Duration::from_secs(60);
 
 /// Windows that the way back up takes, and how much more each of the first steps dares; the last is all the rest.
@@ -125,8 +127,8 @@ impl Budget {
 
     /// When the way back up begins after a cut.
     pub(super) fn holds(&self, now: Duration) -> Duration {
-        let hold = if self.backoff.is_zero() { HOLD_WITHOUT_LOCKOUT } else { HOLD };
-        now + hold.saturating_sub(self.window * STEPS).max(self.window * 2)
+        let hold = if self.backoff.is_zero() { HOLD_WITHOUT_LOCKOUT } else { self.backoff * HOLD_LOCKOUTS };
+        now + hold.mul_f64(self.patience).min(HOLD).saturating_sub(self.window * STEPS).max(self.window * 2)
     }
 }
 

@@ -20,6 +20,12 @@ const CUT: f64 = 0.85;
 /// The same where the way back up just failed: what was admitted then was more than is left on other days.
 const FAILED_CUT: f64 = 0.7;
 
+/// A find of more than this is one.
+const A_FIND: f64 = 1.1;
+
+/// Where a window began in the middle of a probe, it found at most so much more than there is.
+const LUCK: f64 = 2.05;
+
 /// Two counts this near to each other are the same.
 pub(super) const SAME: f64 = 0.85;
 
@@ -35,8 +41,15 @@ const BY_CHANCE: f64 = 3.0;
 /// From then on each of them goes so much sooner, until the bucket is empty again.
 const NEARER: f64 = 0.7;
 
-/// After a probe that found nothing the next one waits so much longer, because a lockout hurts others as well.
-const GAP_GROWS: f64 = 1.7;
+/// After a way back up that failed, the next one waits so much longer, up to so many times; after a refusal that came while
+/// nothing was tried, less again: somebody came who may leave.
+const PATIENCE_GROWS: f64 = 2.0;
+const MOST_PATIENCE: f64 = 6.0;
+
+/// Probes that find nothing go on at the shortest distance for so many times that distance. From then on each next one waits
+/// so much longer, because a lockout hurts others as well.
+const TRIES: f64 = 2.5;
+const GAP_GROWS: f64 = 2.5;
 const LONGEST_GAP: Duration = Duration::from_secs(3600);
 
 /// A chunk of a probe is at most this share of the budget: what is in flight at the refusal is refused as well.
@@ -164,6 +177,10 @@ impl Budget {
             }
         } else if now < self.crowded_until {
             self.make_room(admitted, now);
+        } else if let Some(before) = self.luck(admitted) {
+            self.n = before;
+            self.gap = self.longer_gap();
+            self.why = "refused right after a probe had found a little more: that was luck";
         } else if admitted >= SAME * self.n {
             self.set_paced(Some(Paced::Guessed(now)));
             self.why = "refused though the limit was kept: trying evenly spaced requests";
@@ -204,9 +221,13 @@ impl Budget {
                 self.set_paced(None);
             }
             self.even_way_up = true;
+            self.patience = (self.patience * PATIENCE_GROWS).min(MOST_PATIENCE);
             self.crowded_until = now + grow::HOLD * 2;
             self.why = "refused on the way back up: others still use the limit";
             return;
+        }
+        if matches!(run.step, Step::Chunk { .. }) && (A_FIND * run.from..LUCK * run.from).contains(&admitted) {
+            self.before_find = Some(run.from);
         }
         self.purse -= (self.gate.pause().as_secs_f64() - would_wait).max(1.0);
         match run.step {
@@ -216,10 +237,13 @@ impl Budget {
             }
             Step::Window { .. } => self.n = run.from.max(0.8 * self.n),
         }
+        let found = admitted >= A_FIND * run.from.max(self.prior);
+        let since = *self.in_vain_since.get_or_insert(now);
+        if found {
+            self.in_vain_since = Some(now);
+        }
         let shortest = grow::shortest_gap(self.window, self.backoff);
-        let longest = if self.backoff.is_zero() { shortest } else { LONGEST_GAP.max(shortest) };
-        let found = admitted >= 1.1 * run.from.max(self.prior);
-        self.gap = if found { shortest } else { self.gap.mul_f64(GAP_GROWS).min(longest) };
+        self.gap = if found || now <= since + shortest.mul_f64(TRIES) { shortest } else { self.longer_gap() };
         self.why = "a probe measured the limit";
     }
 
@@ -240,8 +264,26 @@ impl Budget {
         self.why = "answers tell the limit, and proved to be right";
     }
 
+    /// What was known before the last find, if that explains a refusal.
+    fn luck(&mut self, admitted: f64) -> Option<f64> {
+        let before = self.before_find.take()?;
+        if self.n > LUCK * before || admitted < SAME * before {
+            return None;
+        }
+        // That may have been luck as well.
+        self.before_find = (before > self.prior).then_some(self.prior);
+        Some(before)
+    }
+
+    fn longer_gap(&self) -> Duration {
+        let shortest = grow::shortest_gap(self.window, self.backoff);
+        let longest = if self.backoff.is_zero() { shortest } else { LONGEST_GAP.max(shortest) };
+        self.gap.mul_f64(GAP_GROWS).min(longest)
+    }
+
     fn make_room(&mut self, admitted: f64, now: Duration) {
         self.n = CUT * admitted.min(self.n);
+        self.patience = (self.patience / PATIENCE_GROWS).max(1.0);
         self.crowded_until = now + grow::HOLD * 2;
         self.why = "refused though the limit was kept: others use it too";
     }

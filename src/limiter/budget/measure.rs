@@ -83,7 +83,9 @@ impl Budget {
             Measurement::Done => false,
             Measurement::NotYet => {
                 let may_be = self.backoff.is_zero() && self.ceiling.is_infinite() && self.paced.is_none();
-                self.n.is_finite() && may_be && is_off
+                // More than the documentation, and refused again: a window may have begun while that was found.
+                let is_doubtful = self.run.is_none() && self.n > 1.1 * self.prior && self.admitted() >= SAME * self.n;
+                self.n.is_finite() && may_be && self.gate.was_told() && (is_off || is_doubtful)
             }
         }
     }
