@@ -453,6 +453,34 @@ fn a_reserve_is_left_to_others() {
     assert_eq!(client.most_in_a_window(), 90);
 }
 
+/// An hour beside a neighbour who takes no more than the reserve of any window.
+#[test]
+fn who_needs_no_more_than_the_reserve_is_never_refused_because_of_us() {
+    let settings = Settings { reserve: 0.1, ..settings(Algorithm::Budget, 100.0, WINDOW) };
+    for kind in [Kind::FixedWindow, Kind::SlidingLog] {
+        for seed in 0..5 {
+            let mut server = RateLimit::new(spec(kind, 100.0, WINDOW), seed);
+            let mut client = Client::new(&settings, 16);
+            let (mut next, mut served, mut refused) = (ms(137 * seed), 0, 0);
+            while client.now < WINDOW * 60 {
+                let mut ask = |now: Duration| {
+                    while next <= now {
+                        let is_served = server.request(next) == Ruling::Admitted;
+                        (served, refused) = (served + u32::from(is_served), refused + u32::from(!is_served));
+                        next += WINDOW / 10;
+                    }
+                    server.request(now)
+                };
+                client.send(&mut ask, Fate::Served, ms(200));
+            }
+
+            let ours = client.sends.len();
+            assert!(ours >= 90 * 58 && served >= 590, "{kind:?}, seed {seed}: ours {ours}, theirs {served}");
+            assert_eq!((client.refusals, refused), (0, 0), "{kind:?}, seed {seed}");
+        }
+    }
+}
+
 /// Requests sent until then, by a client that may look for more.
 fn sent_by(settings: &Settings, server: &mut RateLimit, workers: usize, end: Duration) -> Client {
     let mut client = Client::new(settings, workers);
