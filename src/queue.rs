@@ -464,7 +464,7 @@ impl Queue {
 
     /// Lets go of the lock and tells everybody.
     fn changed(&self, state: MutexGuard<'_, State>) {
-        let counts = state.core.counts();
+        let counts = state.core.own_counts();
         for (label, count) in [
             ("ready", counts.ready),
             ("delayed", counts.delayed),

@@ -1,6 +1,7 @@
 //! All projects of the queue, in turn; pure: time and chance are given.
 
 use super::Counts;
+use super::PausedBy;
 use super::Verdict;
 use super::Work;
 use super::lane::After;
@@ -57,6 +58,12 @@ impl Core {
 
     pub fn counts(&self) -> Counts {
         self.lanes.iter().map(|(_, lane)| lane.counts()).sum()
+    }
+
+    /// The same, without the projects that another replica writes now.
+    pub fn own_counts(&self) -> Counts {
+        let is_own = |lane: &&Lane| !lane.paused_by().contains(&PausedBy::Lease);
+        self.lanes.iter().map(|(_, lane)| lane).filter(is_own).map(Lane::counts).sum()
     }
 
     /// One call's worth of work, of the project whose turn it is. Stale tasks on the way are `dropped`.

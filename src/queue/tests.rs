@@ -797,6 +797,23 @@ async fn a_plan_whose_order_runs_in_a_circle_still_ends() {
     assert_eq!(order, ["a", "b", "c"]);
 }
 
+/// Alerts on the depth rang for ever on a replica that had lost a project to another.
+#[tokio::test(start_paused = true)]
+async fn what_another_replica_writes_now_is_no_depth_here() {
+    let queue = queue();
+    queue.replace(&"a".into(), vec![update("a", 1)], false);
+    queue.replace(&"b".into(), vec![update("b", 1), update("c", 2)], false);
+    let ready = || queue.shared.metrics.queue_depth.with_label_values(&["ready"]).get();
+
+    queue.pause(&"b".into(), PausedBy::Operator);
+    assert_eq!(ready(), 3, "what is suspended here is still here");
+    queue.pause(&"b".into(), PausedBy::Lease);
+    assert_eq!(ready(), 1);
+    queue.resume(&"b".into(), PausedBy::Lease);
+
+    assert_eq!(ready(), 3);
+}
+
 #[tokio::test(start_paused = true)]
 async fn depth_adds_and_waits_are_measured() {
     let queue = queue();

@@ -155,7 +155,12 @@ impl Metrics {
             guard_trips_total: counter(r, "guard_trips_total", "Times a guard began to hold", &["project", "reason"]),
             changes_total: counter(r, "changes_total", "Changes attempted", &["project", "kind", "action", "result"]),
             change_duration_seconds: histogram(r, "change_duration_seconds", "Time of one change", &["kind", "action"]),
-            queue_depth: int_gauge(r, "queue_depth", "Tasks on the queue", &["state"]),
+            queue_depth: int_gauge(
+                r,
+                "queue_depth",
+                "Tasks on the queue of projects that this replica writes",
+                &["state"],
+            ),
             queue_adds_total: counter(r, "queue_adds_total", "Tasks put on the queue", &["reason"]),
             queue_wait_seconds: one_histogram(r, "queue_wait_seconds", "From ready to taken"),
             limiter_rate_requests_per_second: gauge(
