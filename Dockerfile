@@ -37,6 +37,8 @@ COPY --from=build --chown=65532:65532 /out/state /var/lib/descope-gitops
 WORKDIR /var/lib/descope-gitops
 VOLUME /var/lib/descope-gitops
 USER 65532:65532
+# Threads that have memory pools of their own keep what they freed: with one for all, memory does not creep up with each edit.
+ENV MALLOC_ARENA_MAX=1
 EXPOSE 8080
 HEALTHCHECK --interval=30s --timeout=5s --start-period=10s --retries=3 \
     CMD ["/usr/local/bin/descope-gitops", "healthcheck"]

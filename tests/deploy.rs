@@ -300,6 +300,18 @@ fn stopping_takes_longer_than_a_request() {
     assert!(request < pod && request < compose && request < unit, "{request}: {pod}, {compose}, {unit}");
 }
 
+/// With an arena for each thread, memory grew with each edit of a large repo.
+#[test]
+fn threads_share_one_pool_of_memory_wherever_it_runs() {
+    let variables = container("descope-gitops")["env"].clone();
+    let pod = variables.as_sequence().unwrap().iter().find(|variable| variable["name"] == "MALLOC_ARENA_MAX").unwrap();
+
+    assert_eq!(pod["value"], "1");
+    assert_eq!(compose_service("descope-gitops")["environment"]["MALLOC_ARENA_MAX"], "1");
+    assert_eq!(setting(&read("Dockerfile"), "ENV MALLOC_ARENA_MAX="), "1");
+    assert_eq!(setting(&read("deploy/systemd/descope-gitops.service"), "Environment=MALLOC_ARENA_MAX="), "1");
+}
+
 #[test]
 fn one_daemon_writes_one_state() {
     let deployment = deployment();
