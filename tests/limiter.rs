@@ -461,12 +461,12 @@ fn who_needs_no_more_than_the_reserve_is_never_refused_because_of_us() {
         for seed in 0..5 {
             let mut server = RateLimit::new(spec(kind, 100.0, WINDOW), seed);
             let mut client = Client::new(&settings, 16);
-            let (mut next, mut served, mut refused) = (ms(137 * seed), 0, 0);
+            let (mut next, mut passed, mut refused) = (ms(137 * seed), 0, 0);
             while client.now < WINDOW * 60 {
                 let mut ask = |now: Duration| {
                     while next <= now {
-                        let is_served = server.request(next) == Ruling::Admitted;
-                        (served, refused) = (served + u32::from(is_served), refused + u32::from(!is_served));
+                        let is_passed = server.request(next) == Ruling::Admitted;
+                        (passed, refused) = (passed + u32::from(is_passed), refused + u32::from(!is_passed));
                         next += WINDOW / 10;
                     }
                     server.request(now)
@@ -475,7 +475,7 @@ fn who_needs_no_more_than_the_reserve_is_never_refused_because_of_us() {
             }
 
             let ours = client.sends.len();
-            assert!(ours >= 90 * 58 && served >= 590, "{kind:?}, seed {seed}: ours {ours}, theirs {served}");
+            assert!(ours >= 90 * 58 && passed >= 590, "{kind:?}, seed {seed}: ours {ours}, theirs {passed}");
             assert_eq!((client.refusals, refused), (0, 0), "{kind:?}, seed {seed}");
         }
     }
