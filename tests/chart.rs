@@ -104,6 +104,9 @@ fn compared(objects: Vec<Value>) -> BTreeMap<String, Value> {
 const VOLUME: [&str; 3] =
     ["source.gitSync.enabled=false", "source.volume.claim=descope-config", "source.volume.path=current"];
 
+/// A database in place of a claim.
+const REPLICAS: [&str; 2] = ["replicas=2", "state.postgresql.enabled=true"];
+
 /// Every object that chart and base can render, by the schemas of Kubernetes itself; `.ci/run` unpacks those of an old version
 /// and a new one.
 #[test]
@@ -120,7 +123,8 @@ fn what_is_rendered_is_what_kubernetes_takes() {
     let volume = [&VOLUME[..], &["state.claim=kept", "networkPolicy.egressPorts[0]=22"]].concat();
     let components = "components: [poddisruptionbudget, extra-ca]\n";
     let (Some(whole), Some(without), Some(base)) = (helm(&all), helm(&volume), kustomize(components)) else { return };
-    let objects = [whole.unwrap(), without.unwrap(), base].concat();
+    let (Some(replicas), Some(pair)) = (helm(&REPLICAS), kustomize("components: [postgresql]\n")) else { return };
+    let objects = [whole.unwrap(), without.unwrap(), base, replicas.unwrap(), pair].concat();
     if !schemas.is_dir() {
         assert!(std::env::var("CI").as_deref() != Ok("true"), "no schemas of Kubernetes");
         return eprintln!("skipped: no schemas of Kubernetes");
@@ -204,6 +208,8 @@ fn chart_and_kustomize_base_render_to_the_same_objects() {
         (&["podDisruptionBudget.enabled=true"], "components: [poddisruptionbudget]\n", 6),
         (&["extraCa.configMap=descope-gitops-ca"], "components: [extra-ca]\n", 5),
         (&VOLUME, "components: [volume]\n", 5),
+        (&REPLICAS, "components: [postgresql]\n", 5),
+        (&[&REPLICAS[..], &VOLUME].concat(), "components: [postgresql, volume]\n", 5),
     ] {
         let (Some(chart), Some(base)) = (helm(values), kustomize(more)) else { return };
 
@@ -227,7 +233,11 @@ fn chart_and_kustomize_base_render_to_the_same_objects() {
 #[test]
 fn values_that_make_no_sense_are_refused() {
     for (value, named) in [
-        ("replicas=2", "replicas"),
+        ("replicas=2", "state.postgresql.enabled"),
+        ("replicas=0", "replicas"),
+        (r#"state={"claim":"kept","postgresql":{"enabled":true}}"#, "state.claim"),
+        ("state.postgresql.url=postgres://u:p@h/d", "url"),
+        ("settings.state.url.env=A", "url"),
         ("image.tags=1", "tags"),
         ("projects[0].managementKey=K2literal", "managementKey"),
         ("projects[0].policy=all", "policy"),
@@ -297,6 +307,33 @@ fn each_choice_renders_and_the_daemon_reads_its_config() {
     assert_eq!(of("PrometheusRule")["spec"], rules);
     assert_eq!(of("PodDisruptionBudget")["spec"]["maxUnavailable"], 1);
     assert!(objects.iter().all(|object| object["kind"] != "PersistentVolumeClaim"));
+}
+
+/// Where replicas take over for one another, none of them has a claim, and a node or an update takes one at a time.
+#[test]
+fn replicas_share_a_database_and_are_kept_apart() {
+    let choices = [&REPLICAS[..], &["state.postgresql.urlKey=uri", r#"settings={"state":{"lease":{"life":"30s"}}}"#]];
+    let Some(rendered) = helm(&choices.concat()) else { return };
+    let objects = rendered.unwrap();
+    let of = |kind: &str| objects.iter().find(|object| object["kind"] == kind);
+
+    let config = of("ConfigMap").unwrap()["data"]["descope-gitops.yaml"].as_str().unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("config.yaml");
+    fs::write(&path, config).unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_descope-gitops"));
+    command.env_clear().arg("validate").args(["--source", "config/sample", "--config"]).arg(path);
+    let output = command.output().unwrap();
+    assert!(output.status.success(), "{config}: {}", String::from_utf8_lossy(&output.stderr));
+    let state = serde_yaml::from_str::<Value>(config).unwrap()["state"].clone();
+    assert_eq!(state["url"]["file"], "/run/database/uri");
+    assert_eq!(state["fingerprintKey"]["file"], "/run/database/fingerprint-key");
+    assert_eq!((&state["lease"]["life"], &state["path"]), (&"30s".into(), &Value::Null));
+    assert!(of("PersistentVolumeClaim").is_none());
+    assert!(of("PodDisruptionBudget").is_some());
+    let spec = &of("Deployment").unwrap()["spec"];
+    assert_eq!((&spec["replicas"], &spec["strategy"]["type"]), (&2.into(), &"RollingUpdate".into()));
+    assert_eq!(spec["template"]["spec"]["topologySpreadConstraints"].as_sequence().unwrap().len(), 2);
 }
 
 #[test]

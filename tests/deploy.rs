@@ -283,11 +283,20 @@ fn every_port_is_the_one_the_daemon_listens_on() {
 
 #[test]
 fn the_daemon_reads_the_settings_shipped() {
-    for config in ["deploy/kubernetes/descope-gitops.yaml", "deploy/systemd/descope-gitops.yaml"] {
+    for config in [
+        "deploy/kubernetes/descope-gitops.yaml",
+        "deploy/kubernetes/postgresql/descope-gitops.yaml",
+        "deploy/systemd/descope-gitops.yaml",
+    ] {
         let output = descope_gitops(&["validate", "--config", config, "--source", "config/sample"]);
 
         assert!(output.status.success(), "{config}: {output:?}");
     }
+    // The project of this one comes from the environment.
+    let arguments = ["validate", "--config", "deploy/compose/descope-gitops.yaml", "--source", "config/sample"];
+    let environment = [("DESCOPE_PROJECT_ID", "P2example"), ("DESCOPE_MANAGEMENT_KEY", "K2example")];
+    let output = command().args(arguments).envs(environment).output().unwrap();
+    assert!(output.status.success(), "{output:?}");
 }
 
 #[test]
@@ -331,6 +340,48 @@ fn one_daemon_writes_one_state() {
     assert_eq!(document("deploy/systemd/descope-gitops.yaml")["state"]["path"], state);
     assert_eq!(compose_service("descope-gitops")["environment"]["DESCOPE_GITOPS_STATE"], state);
     assert_eq!(setting(&read("deploy/systemd/descope-gitops.service"), "StateDirectory="), "descope-gitops");
+}
+
+/// Only where the state is makes a difference.
+#[test]
+fn replicas_are_like_the_one_but_for_the_state() {
+    let file = document("deploy/compose/replicas.yaml");
+    let (one, replica) = (compose_service("descope-gitops"), &file["services"]["descope-gitops"]);
+    let config = document("deploy/compose/descope-gitops.yaml");
+    let example = read("deploy/compose/.env.example");
+    let (alone, together) =
+        (document("deploy/prometheus/prometheus.yaml"), document("deploy/prometheus/replicas.yaml"));
+
+    assert_eq!(replica["deploy"]["replicas"], 2);
+    for same in ["build", "image", "command", "read_only", "cap_drop", "security_opt", "stop_grace_period", "restart"] {
+        assert_eq!(replica[same], one[same], "{same}");
+    }
+    for (name, value) in one["environment"].as_mapping().unwrap() {
+        let there = match name.as_str().unwrap() {
+            "DESCOPE_GITOPS_STATE" => continue,
+            "DESCOPE_GITOPS_SOURCE" => &config["source"]["path"],
+            "DESCOPE_GITOPS_LISTEN" => &config["http"]["listen"],
+            name => &replica["environment"][name],
+        };
+        assert_eq!(there, value, "{name:?}");
+    }
+    for secret in ["url", "fingerprintKey"] {
+        assert!(replica["environment"][config["state"][secret]["env"].as_str().unwrap()].is_string(), "{secret}");
+    }
+    for variable in read("deploy/compose/replicas.yaml").split("${").skip(1) {
+        let name = variable.split(':').next().unwrap();
+        assert!(example.lines().any(|line| line.strip_prefix(name) == Some("=")), "{name}");
+    }
+    assert_eq!(file["services"]["prometheus"]["command"][0], "--config.file=/etc/prometheus/replicas.yaml");
+    assert_eq!(together["rule_files"], alone["rule_files"]);
+    assert_eq!(together["scrape_configs"][1], alone["scrape_configs"][1]);
+    assert_eq!(together["scrape_configs"][0]["job_name"], alone["scrape_configs"][0]["job_name"]);
+    assert_eq!(together["scrape_configs"][0]["dns_sd_configs"][0]["port"], PORT);
+
+    let mut pair = document("deploy/kubernetes/postgresql/descope-gitops.yaml");
+    let base = document("deploy/kubernetes/descope-gitops.yaml");
+    pair["state"] = base["state"].clone();
+    assert_eq!(pair, base);
 }
 
 #[test]

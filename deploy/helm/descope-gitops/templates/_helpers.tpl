@@ -29,10 +29,15 @@ app.kubernetes.io/name: {{ .Release.Name }}
 {{- $file := include "descope-gitops.keyFile" (dict "root" $root "managementKey" .managementKey) -}}
 {{- $projects = append $projects (merge (dict "managementKey" (dict "file" $file)) (omit . "managementKey")) -}}
 {{- end -}}
+{{- $state := dict "path" "/var/lib/descope-gitops" -}}
+{{- with .Values.state.postgresql }}{{- if .enabled }}
+{{- $file := "/run/database/%s" -}}
+{{- $state = dict "url" (dict "file" (printf $file .urlKey)) "fingerprintKey" (dict "file" (printf $file .fingerprintKey)) -}}
+{{- end }}{{- end }}
 {{- $own := dict
       "source" (dict "path" (include "descope-gitops.sourcePath" .))
       "projects" $projects
       "http" (dict "listen" "0.0.0.0:8080" "token" (dict "file" (printf "/run/secrets/descope-gitops/%s" .Values.secret.tokenKey)))
-      "state" (dict "path" "/var/lib/descope-gitops") -}}
+      "state" $state -}}
 {{- mergeOverwrite (deepCopy .Values.settings) $own | toYaml -}}
 {{- end }}
