@@ -6,6 +6,7 @@ use rustix::process::Pid;
 use rustix::process::Signal;
 use rustix::process::kill_process;
 use serde_json::Value;
+use std::collections::BTreeMap;
 use std::fs;
 use std::io::BufRead;
 use std::io::BufReader;
@@ -405,6 +406,16 @@ pub fn write_some(world: &World, permissions: usize, roles: usize, tenants: usiz
     }
 }
 
+/// The passes of a project that have finished.
+#[derive(Debug, Clone, Copy, Default)]
+struct Finished {
+    passes: f64,
+    /// All of them together, in seconds.
+    lasted: f64,
+    /// When the newest ended, in seconds.
+    at: f64,
+}
+
 /// A process of ours and all that it said, on both streams.
 pub struct Process {
     child: Child,
@@ -514,23 +525,59 @@ impl World {
         counts.filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok()).sum()
     }
 
-    /// One more full pass that began after this call, whatever else was under way.
+    /// One more full pass of every project that began after this call, whatever else was asked for or under way. The
+    /// daemon's clock must be ours.
     pub async fn fresh_pass(&self) {
-        let before = self.passes_by("api").await;
-        let asked_after = std::cell::Cell::new(None);
-        self.until("a fresh pass", async |world| {
-            if world.passes_by("api").await > before {
-                return true;
+        let before = self.finished().await;
+        // Not sooner: what ended before it was counted must not pass for a short one.
+        let asked = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs_f64();
+        for project in self.ask_for_passes().await {
+            self.until(&format!("a fresh pass of {project}"), async |world| {
+                let now = world.finished().await;
+                let [now, before] = [&now, &before].map(|all| all.get(&project).copied().unwrap_or_default());
+                let began = now.at - (now.lasted - before.lasted);
+                // One can have been under way; what ends next began after that.
+                now.passes >= before.passes + 2.0 || now.passes > before.passes && began > asked
+            })
+            .await;
+        }
+    }
+
+    /// Asks all projects that there are, and names them.
+    async fn ask_for_passes(&self) -> Vec<String> {
+        let (code, text) = self.ask(Method::POST, "/api/v1/reconcile").await;
+        assert_eq!(code, 202, "{text}");
+        let answer: Value = serde_json::from_str(&text).unwrap();
+        answer["projects"].as_array().unwrap().iter().map(|name| name.as_str().unwrap().to_owned()).collect()
+    }
+
+    /// The passes of each project so far.
+    async fn finished(&self) -> BTreeMap<String, Finished> {
+        let text = self.ask(Method::GET, "/metrics").await.1;
+        let mut projects = BTreeMap::<String, Finished>::new();
+        for line in text.lines() {
+            let Some((series, value)) = line.strip_prefix("descope_gitops_").and_then(|line| line.rsplit_once(' '))
+            else {
+                continue;
+            };
+            let Some((_, project)) = series.split_once("project=\"") else { continue };
+            let of = |name: &str| series.starts_with(&format!("{name}{{"));
+            let [counts, sum, end] =
+                ["passes_total", "pass_duration_seconds_sum", "last_attempt_timestamp_seconds"].map(of);
+            if !(counts || end || sum && series.contains("phase=\"total\"")) {
+                continue;
             }
-            // Where another trigger waited already, the pass that came of both is that one's.
-            let passes = world.passes().await;
-            if asked_after.get() != Some(passes) {
-                asked_after.set(Some(passes));
-                assert_eq!(world.ask(Method::POST, "/api/v1/reconcile").await.0, 202);
+            let value: f64 = value.parse().unwrap();
+            let finished = projects.entry(project.split('"').next().unwrap().to_owned()).or_default();
+            if counts {
+                finished.passes += value;
+            } else if sum {
+                finished.lasted = value;
+            } else {
+                finished.at = value;
             }
-            false
-        })
-        .await;
+        }
+        projects
     }
 
     /// Waits until a live permission has this description.
@@ -608,8 +655,8 @@ impl World {
 }
 
 /// How often each resource was really created, by `kind/name`, and how often a create of it was refused.
-pub fn creates(log: &[Value]) -> std::collections::BTreeMap<String, (usize, usize)> {
-    let mut counts = std::collections::BTreeMap::<String, (usize, usize)>::new();
+pub fn creates(log: &[Value]) -> BTreeMap<String, (usize, usize)> {
+    let mut counts = BTreeMap::<String, (usize, usize)>::new();
     for entry in log {
         let Some((kind, "create" | "create/batch")) =
             entry["path"].as_str().and_then(|path| path.strip_prefix("/v1/mgmt/")?.split_once('/'))
