@@ -173,38 +173,54 @@ fn lost() -> Value {
     json!({ "match": { "path": "/v1/mgmt/accesskey/create", "times": 1 }, "fault": "status", "status": 503, "effect": true })
 }
 
-#[tokio::test]
-async fn a_lost_answer_parks_it_for_good_and_is_never_sent_again() {
-    for fault in [
-        lost(),
-        json!({ "match": { "path": "/v1/mgmt/accesskey/create", "times": 1 }, "fault": "reset_after" }),
-        json!({ "match": { "path": "/v1/mgmt/accesskey/create", "times": 1 }, "fault": "empty200", "effect": true }),
-        // A filter that reads answers, and lets none with a secret through.
-        json!({ "match": { "path": "/v1/mgmt/accesskey/create", "times": 1 }, "fault": "html", "effect": true }),
-    ] {
-        let mut world = world().await;
-        lose_the_answer(&mut world, fault).await;
+async fn parks_it_for_good(fault: Value) {
+    let mut world = world().await;
+    lose_the_answer(&mut world, fault).await;
 
-        world.pass().await;
-        world.daemon().signal(rustix::process::Signal::HUP);
-        world.fresh_pass().await;
-        world.kill().await;
-        world.age_calls();
-        world.start().await;
-        world.until_parked("ci", "never created a second time").await;
-        world.fresh_pass().await;
+    world.pass().await;
+    world.daemon().signal(rustix::process::Signal::HUP);
+    world.fresh_pass().await;
+    world.kill().await;
+    world.age_calls();
+    world.start().await;
+    world.until_parked("ci", "never created a second time").await;
+    world.fresh_pass().await;
 
-        assert_eq!(world.creates().await, 1);
-        assert!(!world.is_converged().await);
-        let trail = world.told(&["--kind", "accessKeys"]).await;
-        assert!(trail.iter().all(|row| row["outcome"] != "ok"), "{trail:?}");
-        assert!(!world.secret("ci.key").exists());
-    }
+    assert_eq!(world.creates().await, 1);
+    assert!(!world.is_converged().await);
+    let trail = world.told(&["--kind", "accessKeys"]).await;
+    assert!(trail.iter().all(|row| row["outcome"] != "ok"), "{trail:?}");
+    assert!(!world.secret("ci.key").exists());
 }
 
 #[tokio::test]
-async fn each_remedy_ends_it() {
-    // A secret by hand.
+async fn an_answer_of_503_parks_it_for_good_and_it_is_never_sent_again() {
+    parks_it_for_good(lost()).await;
+}
+
+#[tokio::test]
+async fn a_reset_after_the_create_parks_it_for_good_and_it_is_never_sent_again() {
+    let fault = json!({ "match": { "path": "/v1/mgmt/accesskey/create", "times": 1 }, "fault": "reset_after" });
+    parks_it_for_good(fault).await;
+}
+
+#[tokio::test]
+async fn an_empty_answer_parks_it_for_good_and_it_is_never_sent_again() {
+    let fault =
+        json!({ "match": { "path": "/v1/mgmt/accesskey/create", "times": 1 }, "fault": "empty200", "effect": true });
+    parks_it_for_good(fault).await;
+}
+
+/// A filter that reads answers, and lets none with a secret through.
+#[tokio::test]
+async fn an_answer_that_a_filter_replaced_parks_it_for_good_and_it_is_never_sent_again() {
+    let fault =
+        json!({ "match": { "path": "/v1/mgmt/accesskey/create", "times": 1 }, "fault": "html", "effect": true });
+    parks_it_for_good(fault).await;
+}
+
+#[tokio::test]
+async fn a_secret_by_hand_ends_it() {
     let mut world = world().await;
     lose_the_answer(&mut world, lost()).await;
     fs::write(world.secret("ci.key"), "rotated-by-hand\n").unwrap();
@@ -212,16 +228,20 @@ async fn each_remedy_ends_it() {
     world.until("converged with it", async |world| world.is_converged().await).await;
     assert_eq!((world.creates().await, read(&world.secret("ci.key"))), (1, "rotated-by-hand\n".to_owned()));
     world.assert_untold("rotated-by-hand").await;
+}
 
-    // No file at all.
-    let mut world = self::world().await;
+#[tokio::test]
+async fn no_file_at_all_ends_it() {
+    let mut world = world().await;
     lose_the_answer(&mut world, lost()).await;
     world.write("a.yaml", &keys(""));
     world.until("converged without it", async |world| world.is_converged().await).await;
     assert_eq!(world.creates().await, 1);
+}
 
-    // Another one in its place.
-    let mut world = self::world().await;
+#[tokio::test]
+async fn another_one_in_its_place_ends_it() {
+    let mut world = world().await;
     lose_the_answer(&mut world, lost()).await;
     world.stop().await;
     world.age_calls();
