@@ -141,8 +141,15 @@ fn a_key_written_into_the_config_is_not_repeated() {
 }
 
 #[test]
-fn a_demo_takes_no_settings_but_where_to_listen() {
-    for args in [&["--config", "x.yaml"][..], &["--source", "x"], &["--state", "x"], &["--listen", "nowhere"]] {
+fn a_demo_takes_no_settings_but_where_to_listen_and_how_fast_to_go() {
+    for args in [
+        &["--config", "x.yaml"][..],
+        &["--source", "x"],
+        &["--state", "x"],
+        &["--listen", "nowhere"],
+        &["--rate-limit", "none"],
+        &["--rate-limit", "0/60s"],
+    ] {
         let text = stderr(descope_gitops().arg("demo").args(args), 64);
 
         assert!(text.contains(args[0]), "{text}");

@@ -8,6 +8,7 @@ use crate::cli::Global;
 use crate::cli::UsageError;
 use crate::cli::healthcheck::reachable;
 use crate::cli::shutdown::shutdown_on_signal;
+use crate::cli::simulator;
 use crate::daemon::Daemon;
 use crate::simulator::Simulator;
 use crate::telemetry::events;
@@ -42,6 +43,13 @@ pub struct DemoArgs {
     // Text, as in the flags of every command: clap reads both as one.
     #[arg(long, value_name = "ADDRESS:PORT")]
     pub listen: Option<String>,
+    /// Requests per window that the simulator answers and the daemon keeps to; more show the same in less time
+    #[arg(long, value_name = "N/WINDOW", default_value = "100/60s", value_parser = parse_limit)]
+    pub rate_limit: (u32, Duration),
+}
+
+fn parse_limit(text: &str) -> Result<(u32, Duration), String> {
+    simulator::parse_limit(text)?.ok_or_else(|| "a demo of no limit would show too little: write N/WINDOW".to_owned())
 }
 
 /// At the end, for a reader that stalls.
@@ -54,8 +62,9 @@ pub async fn run(args: DemoArgs, global: &Global, redactor: &Redactor) -> anyhow
     let started = Instant::now();
     let mut events = events::init();
     let place = Place::create().context("cannot write the demo's files")?;
-    let mut simulator = Simulator::start(place::simulator()).await.context("cannot start the simulator")?;
-    let config = place.settings(&simulator.url(), args.listen)?;
+    let mut simulator =
+        Simulator::start(place::simulator(args.rate_limit)).await.context("cannot start the simulator")?;
+    let config = place.settings(&simulator.url(), args.listen, args.rate_limit)?;
     // Nothing of the environment: it may hold the settings of a real daemon.
     let daemon = Daemon::new(config, &|_| None, redactor, signals.token()).await?;
     let (metrics, mut status) = (daemon.metrics(), daemon.board().subscribe());
@@ -69,6 +78,7 @@ pub async fn run(args: DemoArgs, global: &Global, redactor: &Redactor) -> anyhow
         program: std::env::args().next().unwrap_or_default(),
         pid: std::process::id(),
         interval: place::INTERVAL,
+        rate_limit: args.rate_limit,
     };
     let mut story = Story::new(std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none());
     let said = teller(&signals.token()).context("cannot write to standard output")?;

@@ -174,8 +174,13 @@ impl SimulatorArgs {
 }
 
 fn parse_rate_limit(text: &str) -> Result<RateLimit, String> {
+    Ok(RateLimit(parse_limit(text)?.map(|(n, window)| (f64::from(n), window))))
+}
+
+/// `N/WINDOW`, or nothing for `none`.
+pub fn parse_limit(text: &str) -> Result<Option<(u32, Duration)>, String> {
     if text == "none" {
-        return Ok(RateLimit(None));
+        return Ok(None);
     }
     let (n, window) = text.split_once('/').ok_or("write N/WINDOW, for example 100/60s, or none")?;
     let n = n.parse::<u32>().map_err(|_| format!("{n} is not a number of requests"))?;
@@ -183,7 +188,7 @@ fn parse_rate_limit(text: &str) -> Result<RateLimit, String> {
     if n == 0 || window.is_zero() {
         return Err("both numbers must be more than 0".to_owned());
     }
-    Ok(RateLimit(Some((f64::from(n), window))))
+    Ok(Some((n, window)))
 }
 
 fn parse_latency(text: &str) -> Result<Latency, String> {

@@ -113,9 +113,11 @@ impl Demo {
     }
 }
 
+/// Nothing waits for the next window of the limit.
+const AT_ONCE: &str = "--rate-limit=2000/60s";
+
 #[tokio::test]
-async fn everything_that_it_says_to_try_does_what_it_says() {
-    // The settings of a real daemon, which a demo must not notice.
+async fn it_converges_in_spite_of_the_settings_of_a_real_daemon_and_says_what_it_did() {
     let demo = Demo::start(
         &[],
         &[
@@ -137,14 +139,18 @@ async fn everything_that_it_says_to_try_does_what_it_says() {
         assert!(text.contains(said), "no {said} in:\n{text}");
     }
     assert!(!text.contains("\"timestamp\""), "raw logs:\n{text}");
+    let status: Value = serde_json::from_str(&demo.curl("/api/v1/status").await).unwrap();
+    assert_eq!(status["projects"][0]["undeclared"], 5, "with the stock flows");
+    demo.end().await;
+}
+
+#[tokio::test]
+async fn a_file_that_is_changed_and_a_pass_that_is_asked_for_do_what_it_says() {
+    let demo = Demo::start(&[AT_ONCE], &[]);
+    demo.is_ready().await;
 
     demo.shell("sed", "permissions.yaml");
     demo.says("updated  permissions/billing:read", 0).await;
-    assert_eq!(demo.description().await, "Look at invoices");
-
-    demo.curl("/_sim/state/permissions/").await;
-    demo.says("drift: ", 0).await;
-    demo.says("updated  permissions/billing:read", 1).await;
     assert_eq!(demo.description().await, "Look at invoices");
 
     // Asked again where the pass under way had covered it.
@@ -157,14 +163,37 @@ async fn everything_that_it_says_to_try_does_what_it_says() {
         demo.is_looking().await;
     }
 
+    assert!(serde_json::from_str::<Value>(&demo.curl("/_sim/stats").await).unwrap()["writes"].as_u64() > Some(8));
+    demo.end().await;
+}
+
+/// It heals by itself, which takes up to the interval that is told.
+#[tokio::test]
+async fn drift_heals_and_goes_on_healing_while_a_file_is_broken() {
+    let demo = Demo::start(&[AT_ONCE], &[]);
+    demo.is_ready().await;
+
+    demo.curl("/_sim/state/permissions/").await;
+    demo.says("drift: ", 0).await;
+    demo.says("updated  permissions/billing:read", 0).await;
+    assert_eq!(demo.description().await, "See invoices");
+
     demo.shell("echo", "broken.yaml");
     demo.says("the files cannot be used; the last good desired state stays in force", 0).await;
     assert_eq!(demo.count("broken.yaml:1: "), 1);
     demo.curl("/_sim/state/permissions/").await;
+    demo.shell("kill", "-HUP");
     demo.says("drift: ", 1).await;
-    demo.says("updated  permissions/billing:read", 2).await;
+    demo.says("updated  permissions/billing:read", 1).await;
     demo.shell("rm", "broken.yaml");
     demo.says("the files are valid again", 0).await;
+    demo.end().await;
+}
+
+#[tokio::test]
+async fn a_limit_that_is_lowered_closes_the_gate_and_opens_it_again() {
+    let demo = Demo::start(&[AT_ONCE], &[]);
+    demo.is_ready().await;
 
     demo.curl("\"n\": 2,").await;
     demo.shell("kill", "-HUP");
@@ -173,19 +202,15 @@ async fn everything_that_it_says_to_try_does_what_it_says() {
     let series = |name: &str| metrics.lines().find(|line| line.starts_with(name)).unwrap().rsplit(' ').next().unwrap();
     assert_ne!(series("descope_gitops_limiter_throttled_total"), "0");
     assert_ne!(series("descope_gitops_limiter_paused_until_timestamp_seconds"), "0");
-    demo.curl("\"n\": 100,").await;
+    demo.curl("\"n\": 2000, \"window\": \"1m\",").await;
     demo.says("the gate is open again", 0).await;
-
-    let status: Value = serde_json::from_str(&demo.curl("/api/v1/status").await).unwrap();
-    assert_eq!(status["projects"][0]["undeclared"], 5, "with the stock flows");
-    assert!(serde_json::from_str::<Value>(&demo.curl("/_sim/stats").await).unwrap()["writes"].as_u64() > Some(8));
     demo.end().await;
 }
 
 #[tokio::test]
 async fn the_plan_beside_it_agrees_and_a_port_can_be_asked_for() {
     let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-    let demo = Demo::start(&["--listen", &format!("localhost:{port}")], &[]);
+    let demo = Demo::start(&["--listen", &format!("localhost:{port}"), AT_ONCE], &[]);
     demo.is_ready().await;
 
     let plan = demo.shell(BINARY, "plan");

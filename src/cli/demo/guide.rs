@@ -25,6 +25,8 @@ pub struct Guide {
     pub pid: u32,
     /// Between two passes.
     pub interval: Duration,
+    /// Requests per window.
+    pub rate_limit: (u32, Duration),
 }
 
 impl Guide {
@@ -52,7 +54,8 @@ and is gone after Ctrl-C.
             .projects
             .iter()
             .fold((0, 0), |(all, more), project| (all + project.desired.resources, more + project.undeclared));
-        let Self { repo, config, token, simulator, daemon, program, pid, .. } = self;
+        let Self { repo, config, token, simulator, daemon, program, pid, rate_limit: (n, window), .. } = self;
+        let window = humantime::format_duration(*window);
         let (interval, took) = (self.interval.as_secs(), seconds(took));
         let bearer = format!("-H 'Authorization: Bearer {token}' ");
         let read = if self.reads_need_token { bearer.as_str() } else { "" };
@@ -92,7 +95,7 @@ Try it from a second terminal; this one says what the daemon does.
    curl -s {daemon}/metrics | grep '^descope_gitops_limiter_[pt]'
    The limit as it was:
    curl -X PUT {simulator}/_sim/rate-limit \\
-       -d '{{\"n\": 100, \"window\": \"60s\", \"lockout\": \"60s\"}}'
+       -d '{{\"n\": {n}, \"window\": \"{window}\", \"lockout\": \"60s\"}}'
 
 6. Look around: the status, the requests so far, a plan made beside the daemon.
    curl -s {read}{daemon}/api/v1/status
@@ -125,6 +128,7 @@ mod tests {
             program: "target/release/descope-gitops".to_owned(),
             pid: 1_234_567,
             interval: Duration::from_secs(10),
+            rate_limit: (100, Duration::from_secs(60)),
         };
         let status = Board::new(Duration::from_secs(10), &[("demo", "upsert-only")]).status();
 
@@ -153,6 +157,7 @@ mod tests {
             program: String::new(),
             pid: 1,
             interval: Duration::ZERO,
+            rate_limit: (100, Duration::from_secs(60)),
         };
         let status = Board::new(Duration::from_secs(10), &[]).status();
         let tokens = |guide: &Guide| guide.converged(&status, 1, Duration::ZERO).matches("demo-0123abcd").count();

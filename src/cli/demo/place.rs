@@ -84,7 +84,12 @@ impl Place {
     }
 
     /// Writes the settings and reads them as any command does.
-    pub fn settings(&self, simulator: &str, listen: Option<String>) -> anyhow::Result<Config> {
+    pub fn settings(
+        &self,
+        simulator: &str,
+        listen: Option<String>,
+        (n, window): (u32, Duration),
+    ) -> anyhow::Result<Config> {
         // JSON is YAML, and quotes whatever a temporary directory may be called.
         let quoted = |path: &Path| json!(path.to_string_lossy()).to_string();
         let text = format!(
@@ -94,9 +99,11 @@ impl Place {
              baseUrl: {simulator}\n    firstContact: apply\n    secrets: {{ dir: {secrets} }}\n\
              http:\n  listen: 127.0.0.1:0\n  token: {{ file: {token} }}\n\
              state:\n  path: {state}\n\
+             rateLimit:\n  limit: {n}/{window}\n\
              log:\n  format: pretty\n  level: warn\n",
             repo = quoted(&self.repo()),
             interval = humantime::format_duration(INTERVAL),
+            window = humantime::format_duration(window),
             secrets = quoted(&self.path("secrets")),
             key = quoted(&self.path("management-key")),
             token = quoted(&self.path("token")),
@@ -116,7 +123,7 @@ impl Place {
 }
 
 /// A project that somebody has clicked together: an old description, two old names, and a role nobody wrote down.
-pub fn simulator() -> Options {
+pub fn simulator((n, window): (u32, Duration)) -> Options {
     let live = json!({
         "permissions": [
             { "name": "document:read", "description": "Open documents" },
@@ -128,7 +135,7 @@ pub fn simulator() -> Options {
         ],
     });
     Options {
-        limit: Some(Limit::default()),
+        limit: Some(Limit { n: f64::from(n), window, ..Limit::default() }),
         switches: Switches { latency: LATENCY, ..Switches::default() },
         projects: [(PROJECT.to_owned(), live)].into_iter().collect(),
         ..Options::default()
@@ -165,11 +172,13 @@ mod tests {
     fn the_settings_can_be_used_without_any_environment_and_everything_goes_in_the_end() {
         let place = Place::create().unwrap();
 
-        let config = place.settings("http://127.0.0.1:1", Some("127.0.0.1:2".to_owned())).unwrap();
+        let config =
+            place.settings("http://127.0.0.1:1", Some("127.0.0.1:2".to_owned()), (7, Duration::from_secs(90))).unwrap();
 
         assert_eq!(config.connections(&|_| None).unwrap()[0].base_url.as_str(), "http://127.0.0.1:1/");
         assert!(config.token(&|_| None).unwrap().is_some());
         assert_eq!(config.http.listen.port(), 2);
+        assert_eq!(config.rate_limit.limit, Some((7.0, Duration::from_secs(90))));
         let dir = place.remove().unwrap();
         assert!(!dir.exists());
     }
