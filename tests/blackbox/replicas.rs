@@ -17,6 +17,9 @@ use tokio::time::Instant;
 
 const LONGEST: Duration = Duration::from_secs(60);
 
+/// A lease that does not end while a test lasts.
+const NEVER: &str = "10m";
+
 /// The same config, repo and database for all of them.
 struct Replicas {
     world: World,
@@ -30,18 +33,22 @@ struct Replica {
 }
 
 impl Replicas {
+    /// Where a lease is lost by slowness now and then, which must not matter.
     async fn new(server: &Postgres, simulator: &[&str]) -> Self {
-        Self::at(&server.database(), simulator).await
+        Self::with(server, "2s", simulator).await
     }
 
-    async fn at(url: &str, simulator: &[&str]) -> Self {
+    /// With this `lease.life`.
+    async fn with(server: &Postgres, life: &str, simulator: &[&str]) -> Self {
         let simulator = ["--rate-limit=none"].iter().chain(simulator).map(|flag| (*flag).to_owned()).collect();
-        let state = "state: { url: { env: BLACKBOX_DATABASE }, fingerprintKey: { env: BLACKBOX_FINGERPRINTS }, \
-                     lease: { life: 2s, renew: 500ms } }";
-        let top = vec![state.to_owned(), "requestTimeout: 2s".to_owned()];
+        let state = format!(
+            "state: {{ url: {{ env: BLACKBOX_DATABASE }}, fingerprintKey: {{ env: BLACKBOX_FINGERPRINTS }}, \
+             lease: {{ life: {life}, renew: 500ms }} }}"
+        );
+        let top = vec![state, "requestTimeout: 2s".to_owned()];
         let mut world = World::with(Setup { simulator, top, ..Setup::default() }).await;
         world.environment = vec![
-            ("BLACKBOX_DATABASE".to_owned(), url.to_owned()),
+            ("BLACKBOX_DATABASE".to_owned(), server.database()),
             ("BLACKBOX_FINGERPRINTS".to_owned(), "0123456789abcdef".repeat(4)),
         ];
         let http = reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(10)).build().unwrap();
@@ -99,10 +106,19 @@ impl Replicas {
     }
 
     async fn converge(&self) {
+        self.converge_by(|_| true).await;
+    }
+
+    /// By a holder that has seen the files with so many resources.
+    async fn converge_on(&self, resources: usize) {
+        self.converge_by(|project| project["desired"]["resources"] == resources).await;
+    }
+
+    async fn converge_by(&self, is_it: impl Fn(&Value) -> bool) {
         self.until("converged", async |all| {
             for replica in 0..all.running.len() {
                 let Some(project) = all.project(replica).await else { continue };
-                if project["lease"]["isMine"] == true && project["converged"] == true {
+                if project["lease"]["isMine"] == true && project["converged"] == true && is_it(&project) {
                     return true;
                 }
             }
@@ -138,7 +154,7 @@ fn permissions(count: usize) -> String {
 #[tokio::test]
 async fn one_writes_and_the_other_is_ready_and_stands_by() {
     let Some(server) = Postgres::start() else { return };
-    let mut all = Replicas::new(server, &[]).await;
+    let mut all = Replicas::with(server, NEVER, &[]).await;
     all.world.write("some.yaml", &permissions(5));
     all.start().await;
     all.converge().await;
@@ -159,9 +175,9 @@ async fn one_writes_and_the_other_is_ready_and_stands_by() {
 }
 
 #[tokio::test]
-async fn a_stop_hands_over_within_seconds() {
+async fn a_stop_hands_over_and_no_lease_has_to_end_for_it() {
     let Some(server) = Postgres::start() else { return };
-    let mut all = Replicas::new(server, &[]).await;
+    let mut all = Replicas::with(server, NEVER, &[]).await;
     all.world.write("some.yaml", &permissions(5));
     all.start().await;
     all.converge().await;
@@ -170,10 +186,9 @@ async fn a_stop_hands_over_within_seconds() {
     let mut stopped = all.running.remove(0);
     stopped.process.signal(Signal::TERM);
     assert!(stopped.process.ended().await.success());
-    let since = Instant::now();
+
     all.holder().await;
 
-    assert!(since.elapsed() < Duration::from_secs(3), "{:?}", since.elapsed());
     all.world.write("more.yaml", &permission("more", "d"));
     all.until("created", async |all| all.world.entity("permissions", "more").await.is_some()).await;
     all.converge().await;
@@ -195,7 +210,7 @@ async fn kills(seed: u64, times: usize) {
         all.kill(holder).await;
         all.start().await;
     }
-    all.converge().await;
+    all.converge_on(60).await;
 
     all.assert_nothing_doubled(60).await;
     let live = all.world.live().await;
@@ -259,7 +274,7 @@ async fn kills_at_any_instant_lose_and_double_nothing_8() {
 #[tokio::test]
 async fn a_holder_that_slept_through_its_lease_sends_nothing_more() {
     let Some(server) = Postgres::start() else { return };
-    let mut all = Replicas::new(server, &["--latency=40ms"]).await;
+    let mut all = Replicas::with(server, "6s", &["--latency=40ms"]).await;
     all.world.reconfigure(|setup| setup.top.push("concurrency: 2".to_owned()));
     all.start().await;
     all.holder().await;
@@ -321,7 +336,7 @@ async fn clocks_that_differ_by_minutes_change_nothing() {
     if std::process::Command::new("faketime").arg("--version").output().is_err() {
         return crate::harness::missing("no faketime: no clock is set");
     }
-    let mut all = Replicas::new(server, &[]).await;
+    let mut all = Replicas::with(server, "10s", &[]).await;
     all.world.write("some.yaml", &permissions(5));
     let ahead = Process::start(all.world.command_under(&["faketime", "-f", "+120s"], &["run"]));
     all.start_as(ahead).await;
