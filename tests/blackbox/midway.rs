@@ -314,15 +314,16 @@ async fn a_create_that_waits_for_the_rate_limit_is_not_sent_once_it_left_the_fil
 #[tokio::test]
 async fn what_becomes_owned_during_the_look_and_is_not_declared_is_deleted_before_the_next_interval() {
     let mut world = World::with(sync(&[])).await;
+    world.reconfigure(|setup| setup.top.push("requestTimeout: 20s".to_owned()));
     world.write("tenants.yaml", &tenants(0..1, "tenant"));
     world.converge().await;
     world.assert_nothing_left().await;
     let slow = |path: &str, delay: &str| json!({ "match": { "path": path }, "fault": "delay", "delay": delay });
-    world.faults(json!([slow("/v1/mgmt/tenant/create", "1500ms")])).await;
+    world.faults(json!([slow("/v1/mgmt/tenant/create", "4s")])).await;
 
     world.write("tenants.yaml", &tenants(0..2, "tenant"));
     world.until("in flight", async |world| world.entity("tenants", "t1").await.is_some()).await;
-    world.faults(json!([slow("/v1/mgmt/tenant/all", "3s")])).await;
+    world.faults(json!([slow("/v1/mgmt/tenant/all", "10s")])).await;
     let passes = world.passes_by("watch").await;
     world.write("tenants.yaml", &tenants(0..1, "tenant"));
     world.until("looking", async |world| world.metric("api_requests_in_flight").await == Some(2.0)).await;
