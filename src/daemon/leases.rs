@@ -102,11 +102,10 @@ impl Keeper {
     }
 
     fn show_lost(&self) {
-        for (project, _) in &self.projects {
+        for (project, claim) in &self.projects {
             let is_mine =
                 self.board.look_at(project, |status| status.lease.as_ref().is_some_and(|lease| lease.is_mine));
-            let ends = self.metrics.lease_expires_timestamp_seconds.with_label_values(&[&**project]).get();
-            if is_mine == Some(true) && ends <= unix(SystemTime::now()) {
+            if is_mine == Some(true) && !self.leases.holds(claim) {
                 self.metrics.lease_held.with_label_values(&[&**project]).set(0);
                 self.board.project(project, |status| {
                     if let Some(lease) = &mut status.lease {

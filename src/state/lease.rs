@@ -196,6 +196,11 @@ impl Leases {
         self.renew
     }
 
+    /// Does this process hold it, as far as it knows? Whatever the clock of this machine says.
+    pub fn holds(&self, claim: &Claim) -> bool {
+        self.tenures.of(claim).borrow().is_some_and(|tenure| !tenure.is_over())
+    }
+
     /// One round for these projects: says that this process is there, renews what it holds, takes what is free, as much as
     /// is its share, and gives back what is more. `is_busy` says of which something is under way, and `is_behind`
     /// of which the files here are old: another replica comes first. How all of them are held then.

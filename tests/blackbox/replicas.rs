@@ -329,6 +329,32 @@ async fn without_the_database_nothing_is_written_and_it_goes_on_when_it_answers_
     all.assert_nothing_doubled(6).await;
 }
 
+/// By a clock that is two minutes behind, the lease was said to be held two minutes longer than it was.
+#[tokio::test]
+async fn a_clock_that_is_behind_makes_no_lease_longer() {
+    let Some(server) = Postgres::fresh() else { return };
+    if std::process::Command::new("faketime").arg("--version").output().is_err() {
+        return crate::harness::missing("no faketime: no clock is set");
+    }
+    let mut all = Replicas::new(&server, &[]).await;
+    all.world.write("some.yaml", &permissions(1));
+    let behind = Process::start(all.world.command_under(&["faketime", "-f", "-120s"], &["run"]));
+    all.start_as(behind).await;
+    all.converge().await;
+    let says =
+        async |all: &Replicas, line: &str| all.ask(0, "/metrics").await.is_some_and(|(_, text)| text.contains(line));
+    assert!(says(&all, "descope_gitops_lease_held{project=\"default\"} 1").await);
+
+    server.kill();
+
+    all.until("said", async |all| says(all, "descope_gitops_lease_held{project=\"default\"} 0").await).await;
+    assert!(!all.is_holder(0).await);
+    // What `faketime` started goes with it.
+    let gone = all.running.remove(0);
+    gone.process.signal(Signal::TERM);
+    drop(gone);
+}
+
 /// Times in the database are the database's.
 #[tokio::test]
 async fn clocks_that_differ_by_minutes_change_nothing() {
