@@ -1,17 +1,21 @@
 //! More than one replica on one database: one writes, the others stand by and take over. Nothing is doubled and nothing lost.
 
+use crate::clock::library;
 use crate::harness::KEY;
 use crate::harness::Process;
 use crate::harness::Setup;
 use crate::harness::TOKEN;
 use crate::harness::World;
 use crate::harness::creates;
+use crate::harness::missing;
 use crate::harness::permission;
 use crate::postgres::Postgres;
 use reqwest::Method;
 use rustix::process::Signal;
 use serde_json::Value;
 use std::collections::BTreeMap;
+use std::path::Path;
+use std::process::Command;
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -57,6 +61,16 @@ impl Replicas {
 
     async fn start(&mut self) -> usize {
         self.start_as(Process::start(self.world.command(&["run"]))).await
+    }
+
+    /// One whose clock is so far off.
+    fn with_clock(&self, library: &Path, offset: &str) -> Command {
+        let mut command = self.world.command(&["run"]);
+        command.env("LD_PRELOAD", library).env("FAKETIME", offset);
+        for setting in ["FAKETIME_DONT_FAKE_MONOTONIC", "NO_FAKE_STAT"] {
+            command.env(setting, "1");
+        }
+        command
     }
 
     async fn start_as(&mut self, process: Process) -> usize {
@@ -333,12 +347,10 @@ async fn without_the_database_nothing_is_written_and_it_goes_on_when_it_answers_
 #[tokio::test]
 async fn a_clock_that_is_behind_makes_no_lease_longer() {
     let Some(server) = Postgres::fresh() else { return };
-    if std::process::Command::new("faketime").arg("--version").output().is_err() {
-        return crate::harness::missing("no faketime: no clock is set");
-    }
+    let Some(library) = library() else { return missing("no libfaketime: no clock is set") };
     let mut all = Replicas::new(&server, &[]).await;
     all.world.write("some.yaml", &permissions(1));
-    let behind = Process::start(all.world.command_under(&["faketime", "-f", "-120s"], &["run"]));
+    let behind = Process::start(all.with_clock(&library, "-120s"));
     all.start_as(behind).await;
     all.converge().await;
     let says =
@@ -349,35 +361,28 @@ async fn a_clock_that_is_behind_makes_no_lease_longer() {
 
     all.until("said", async |all| says(all, "descope_gitops_lease_held{project=\"default\"} 0").await).await;
     assert!(!all.is_holder(0).await);
-    // What `faketime` started goes with it.
-    let gone = all.running.remove(0);
-    gone.process.signal(Signal::TERM);
-    drop(gone);
 }
 
 /// Times in the database are the database's.
 #[tokio::test]
 async fn clocks_that_differ_by_minutes_change_nothing() {
     let Some(server) = Postgres::start() else { return };
-    if std::process::Command::new("faketime").arg("--version").output().is_err() {
-        return crate::harness::missing("no faketime: no clock is set");
-    }
+    let Some(library) = library() else { return missing("no libfaketime: no clock is set") };
     let mut all = Replicas::with(server, "10s", &[]).await;
     all.world.write("some.yaml", &permissions(5));
-    let ahead = Process::start(all.world.command_under(&["faketime", "-f", "+120s"], &["run"]));
+    let ahead = Process::start(all.with_clock(&library, "+120s"));
     all.start_as(ahead).await;
     all.converge().await;
-    let behind = Process::start(all.world.command_under(&["faketime", "-f", "-120s"], &["run"]));
+    let behind = Process::start(all.with_clock(&library, "-120s"));
     let behind = all.start_as(behind).await;
 
     for _ in 0..20 {
         tokio::time::sleep(Duration::from_millis(100)).await;
         assert!(!all.is_holder(behind).await, "a clock took the lease away");
     }
-    // What `faketime` started goes with it.
-    let gone = all.running.remove(0);
+    let mut gone = all.running.remove(0);
     gone.process.signal(Signal::TERM);
-    drop(gone);
+    gone.process.ended().await;
     all.world.write("more.yaml", &permission("more", "d"));
     all.until("created", async |all| all.world.entity("permissions", "more").await.is_some()).await;
 
