@@ -154,6 +154,8 @@ pub struct Carryover {
     moved_from: Option<Arc<str>>,
     /// The files here are older than those that others have put in force.
     is_stale: bool,
+    /// For so long what a holder before may still send is left alone, though it differs.
+    left_alone: Option<Duration>,
     /// Since when what no hold keeps back waits.
     waits: HashMap<Key, SystemTime>,
     /// What the last look contradicts, though that proves nothing yet.
@@ -469,6 +471,7 @@ impl Reconciler {
         }
         let mut weighed = aside(|| self.weigh(&desired, sight, &lost, trigger, started));
         let wait = foreign.leave_out(&mut weighed.tasks);
+        self.memory.left_alone = wait;
         let has_deletes = weighed.tasks.iter().any(|task| task.action == Action::Delete);
         let is_outdated = has_deletes && !self.is_still(&desired, more).await;
         if self.term() != Some(term) {

@@ -291,10 +291,10 @@ fn with_a_neighbour(
     kind: Kind,
     lockout: Duration,
     per_second: f64,
-    comes: Duration,
+    (comes, stays): (Duration, Duration),
     seed: u64,
 ) -> (f64, Option<Duration>) {
-    let leaves = comes + Duration::from_secs(1800);
+    let leaves = comes + stays;
     let mut server = RateLimit::new(spec(kind, 100.0, lockout), seed);
     let mut background = Background::new(per_second, None, seed).starting(comes);
     let mut client = Client::new(&settings(Algorithm::Budget, 100.0, lockout), 16);
@@ -336,7 +336,8 @@ fn after_a_neighbour_left_the_budget_is_back_within_ten_minutes() {
     ] {
         for (lockout, per_second) in [(WINDOW, 1.2), (WINDOW, 0.8), (WINDOW, 0.4), (zero, 1.2)] {
             for seed in 0..10 {
-                let (lowest, back) = with_a_neighbour(kind, lockout, per_second, comes, seed);
+                let (lowest, back) =
+                    with_a_neighbour(kind, lockout, per_second, (comes, Duration::from_secs(1800)), seed);
 
                 let case = format!("{kind:?} from {comes:?}, lockout {lockout:?}, {per_second}/s, seed {seed}");
                 assert!(lowest < 95.0, "{case}: the neighbour was not noticed");
@@ -682,7 +683,8 @@ fn where_lockouts_are_short_the_way_back_up_is_taken_sooner() {
     for (lockout, at_most) in [(20, 260), (60, 600)] {
         let lockout = Duration::from_secs(lockout);
         for seed in 0..10 {
-            let (_, back) = with_a_neighbour(Kind::SlidingLog, lockout, 1.2, Duration::ZERO, seed);
+            let while_he_is_there = (Duration::ZERO, Duration::from_secs(200));
+            let (_, back) = with_a_neighbour(Kind::SlidingLog, lockout, 1.2, while_he_is_there, seed);
 
             let back = back.unwrap_or(Duration::MAX);
             assert!(back <= Duration::from_secs(at_most), "lockout {lockout:?}, seed {seed}: {back:?}");

@@ -419,7 +419,7 @@ impl Reconciler {
         let is_drift = |change: &Change| matches!(change.held, Some(Hold::DriftReported(_)));
         let is_other = |change: &Change| !is_suspended(change) && !is_drift(change);
         let is_left = |change: &Change| change.held.is_some_and(|hold| !hold.is_rest()) && is_other(change);
-        let is_queued = self.is_at_work();
+        let is_queued = self.is_at_work() || self.memory.left_alone.is_some();
         let is_unseen = self.queue.awaits_look(&self.assessor.project);
         // Newer files are looked at.
         let newest = self.memory.load.as_ref().and_then(|load| load.desired.as_ref());

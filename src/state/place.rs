@@ -46,6 +46,9 @@ pub enum BadSetting {
     Key,
 }
 
+/// A server that is silent for so long does not answer.
+const PATIENCE: Duration = Duration::from_secs(10);
+
 impl Shared {
     /// From what the settings refer to.
     pub fn new(url: &SecretString, key: &SecretString, life: Duration, renew: Duration) -> Result<Self, BadSetting> {
@@ -54,14 +57,15 @@ impl Shared {
         Ok(Self { address, key: Arc::new(key), life, renew })
     }
 
-    /// No answer may take so long that a lease is lost by it.
-    fn patience(&self) -> Duration {
-        self.life / 2
+    /// A connection of its own. No answer may take so long that a lease is lost by it.
+    pub(super) fn connect(&self) -> Server {
+        Server::new(self.address.clone(), self.life / 2)
     }
 
-    /// A connection of its own.
-    pub(super) fn connect(&self) -> Server {
-        Server::new(self.address.clone(), self.patience())
+    /// The same for all else: what is too late for a lease is not written anyway, and short leases are no reason to give up
+    /// a server that is busy.
+    fn connect_patiently(&self) -> Server {
+        Server::new(self.address.clone(), (self.life / 2).max(PATIENCE))
     }
 }
 
@@ -80,7 +84,7 @@ impl State {
         match place {
             Place::Directory(dir) => Self::open(dir),
             Place::Database(shared) => {
-                let server = shared.connect();
+                let server = shared.connect_patiently();
                 server.migrate().map_err(OpenError::Server)?;
                 let state = Self::of(Store::Server(Box::new(server)), Arc::clone(&shared.key), false);
                 state.check_key(true)?;
@@ -94,7 +98,7 @@ impl State {
         match place {
             Place::Directory(dir) => Self::open_read_only(dir),
             Place::Database(shared) => {
-                let server = shared.connect();
+                let server = shared.connect_patiently();
                 if !server.has_tables().map_err(OpenError::Server)? {
                     return Ok(None);
                 }

@@ -211,7 +211,7 @@ async fn what_waits_for_the_budget_or_for_its_turn_to_be_read_says_so() {
     // With a memory of its own: the daemon begins with a full budget.
     let elsewhere = world.path("elsewhere").display().to_string();
     assert_eq!(world.run(&["apply", "--auto-approve", "--state", &elsewhere]).await.status.code(), Some(0));
-    world.reconfigure(|setup| setup.top = vec!["rateLimit: { limit: 8/60s, reserve: 0% }".to_owned()]);
+    world.reconfigure(|setup| setup.top = vec!["rateLimit: { limit: 3/60s, reserve: 0% }".to_owned()]);
     world.write("tenants.yaml", &tenants(", settings: { enabled: true }"));
     world.write("roles.yaml", &(0..30).fold("roles:\n".to_owned(), |all, n| all + &format!("  - name: r{n}\n")));
     world.start().await;
