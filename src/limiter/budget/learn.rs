@@ -21,7 +21,7 @@ const CUT: f64 = 0.85;
 const FAILED_CUT: f64 = 0.7;
 
 /// A find of more than this is one.
-const A_FIND: f64 = 1.1;
+pub(super) const A_FIND: f64 = 1.1;
 
 /// Where a window began in the middle of a probe, it found at most so much more than there is.
 const LUCK: f64 = 2.05;

@@ -11,6 +11,7 @@ use serde::Serialize;
 use crate::limiter::budget::Budget;
 use crate::limiter::budget::Paced;
 use crate::limiter::budget::USUAL_WINDOW;
+use crate::limiter::budget::learn::A_FIND;
 use crate::limiter::budget::learn::SAME;
 use crate::limiter::budget::window::A_MOMENT;
 use crate::limiter::budget::window::MORE;
@@ -84,7 +85,8 @@ impl Budget {
             Measurement::NotYet => {
                 let may_be = self.backoff.is_zero() && self.ceiling.is_infinite() && self.paced.is_none();
                 // More than the documentation, and refused again: a window may have begun while that was found.
-                let is_doubtful = self.run.is_none() && self.n > 1.1 * self.prior && self.admitted() >= SAME * self.n;
+                let is_doubtful =
+                    self.run.is_none() && self.n > A_FIND * self.prior && self.admitted() >= SAME * self.n;
                 self.n.is_finite() && may_be && self.gate.was_told() && (is_off || is_doubtful)
             }
         }
