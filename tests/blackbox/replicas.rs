@@ -13,6 +13,7 @@ use crate::postgres::Postgres;
 use reqwest::Method;
 use rustix::process::Signal;
 use serde_json::Value;
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::Command;
@@ -282,6 +283,45 @@ async fn kills_at_any_instant_lose_and_double_nothing_7() {
 #[tokio::test]
 async fn kills_at_any_instant_lose_and_double_nothing_8() {
     kills(8, 5).await;
+}
+
+/// Calls of a holder that is gone may still arrive: what they are about is left alone for a while, and that is no convergence.
+#[tokio::test]
+async fn what_a_holder_before_may_still_send_is_no_convergence() {
+    let Some(server) = Postgres::start() else { return };
+    let mut all = Replicas::with(server, NEVER, &[]).await;
+    all.world.reconfigure(|setup| setup.top.push("requestTimeout: 10s".to_owned()));
+    all.world.reconfigure(|setup| setup.top.retain(|line| line != "requestTimeout: 2s"));
+    all.world.write("some.yaml", &permissions(1));
+    let first = all.start().await;
+    all.converge_on(1).await;
+    let mut gone = all.running.remove(first);
+    gone.process.signal(Signal::TERM);
+    gone.process.ended().await;
+    let database = all.world.environment[0].1.rsplit_once('/').unwrap().1.to_owned();
+    let open = "INSERT INTO intent (project, kind, tenant, name, action, digest, begun_at)
+                SELECT id, 'permissions', '', 'p' || n, 'create', ''::bytea,
+                       floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint
+                FROM project, generate_series(1, 4) n";
+    server.sql(&database, open);
+    all.world.write("some.yaml", &permissions(5));
+
+    let next = all.start().await;
+
+    let left_alone = Cell::new(0);
+    all.until("all there", async |all| {
+        let project = all.project(next).await.unwrap_or_default();
+        let live = all.world.live().await;
+        let live = live["permissions"].as_array().unwrap().iter().filter(|one| one["description"] == "d").count();
+        let has_passed = project["lease"]["isMine"] == true && !project["lastPass"].is_null();
+        assert!(live == 5 || project["converged"] != true, "{live}: {project:#}");
+        left_alone.set(left_alone.get() + u32::from(has_passed && live == 1));
+        live == 5
+    })
+    .await;
+    assert!(left_alone.get() > 0, "nothing was left alone");
+    all.converge_on(5).await;
+    all.assert_nothing_doubled(5).await;
 }
 
 /// One that is stopped for longer than its lease lasts wakes up as the holder that it is no more.
