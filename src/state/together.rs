@@ -233,9 +233,11 @@ mod tests {
         let (_dir, project) = project();
         let work = |transaction: &Tx<'_>, id, _| own(transaction, id, &role(1), &Owned::default());
 
-        let mut write = Box::pin(project.write_together(work));
-        assert!(futures_util::FutureExt::now_or_never(&mut write).is_none());
-        drop(write);
+        // Held up, so that it is asked for and cannot be done yet.
+        let connection = project.state.connection();
+        let outcome = futures_util::FutureExt::now_or_never(project.write_together(work));
+        drop(connection);
+        assert!(outcome.is_none());
         project.write_together(|_, _, _| Ok(())).await.unwrap();
 
         assert_eq!(owned(&project), [role(1)].into());
