@@ -7,6 +7,7 @@ use crate::harness::TOKEN;
 use crate::harness::World;
 use crate::harness::missing;
 use crate::harness::write_some;
+use crate::postgres::Postgres;
 use reqwest::Method;
 use serde_json::Value;
 use serde_json::json;
@@ -308,6 +309,33 @@ async fn the_page_shows_files_that_cannot_be_used_and_a_key_that_is_refused() {
     world.faults(json!([{ "match": {}, "fault": "status", "status": 401 }])).await;
     world.pass().await;
     browser.look(&world, "key-refused", &["Failing: somebody has to act", "Descope refuses the management key"]).await;
+}
+
+#[tokio::test]
+async fn the_page_says_that_the_database_does_not_answer_and_not_that_all_is_well() {
+    let Some(browser) = browser() else { return };
+    let Some(server) = Postgres::fresh() else { return };
+    let state = "state: { url: { env: BLACKBOX_DATABASE }, fingerprintKey: { env: BLACKBOX_FINGERPRINTS }, \
+                 lease: { life: 2s, renew: 500ms } }";
+    let top = vec![state.to_owned(), "requestTimeout: 2s".to_owned()];
+    let mut world = World::with(Setup { top, ..Setup::default() }).await;
+    world.environment = vec![
+        ("BLACKBOX_DATABASE".to_owned(), server.database()),
+        ("BLACKBOX_FINGERPRINTS".to_owned(), "0123456789abcdef".repeat(4)),
+    ];
+    write_some(&world, 2, 0, 0);
+    world.start().await;
+    world.converge().await;
+
+    server.kill();
+
+    let silent = "the database of state.url does not answer";
+    world.until("noticed", async |world| world.project().await["lease"]["isMine"] == false).await;
+    let lease = format!("The lease: {silent}");
+    let verdict = format!("Nothing is written: {silent}.");
+    let next = "See that PostgreSQL runs and that every replica reaches it.";
+    let history = "the history cannot be read; the daemon's log says why.";
+    browser.look(&world, "no-database", &["In sync when last looked at", &lease, &verdict, next, history]).await;
 }
 
 #[tokio::test]

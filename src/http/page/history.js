@@ -1,6 +1,6 @@
 // What happened: passes, and changes and orders from the audit trail. Asked for when it is looked at or something is new.
 
-import { get } from "./api.js";
+import { get, Refused } from "./api.js";
 import { badge, byId, h, many, number, show, span, time } from "./dom.js";
 import { differences, select } from "./changes.js";
 import { link } from "./resource.js";
@@ -23,7 +23,10 @@ export async function refreshHistory(status, signal) {
   const mine = ++generation;
   const isPasses = wanted.of === "passes";
   const { kind, ...others } = wanted;
-  const found = await get("history", { ...others, kind: isPasses ? "" : kind, limit }, signal);
+  const found = await get("history", { ...others, kind: isPasses ? "" : kind, limit }, signal).catch((error) => {
+    if (mine === generation && error instanceof Refused) show(byId("history-rows"), error.message, () => h("p", { class: "bad" }, `${error.message}.`));
+    throw error;
+  });
   if (mine !== generation) return;
   const rows = isPasses ? found.passes : found.changes;
   show(byId("history-rows"), [wanted, rows, found.older], () => [

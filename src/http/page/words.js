@@ -75,6 +75,9 @@ function ofComponent({ name, project, status, reason, since }) {
   if (name === "state") {
     return { ...base, what: `The state: ${reason}`, next: "Make the state directory writable and see that its disk is not full. Until then nothing is created, renamed or deleted." };
   }
+  if (name === "lease") {
+    return { ...base, what: `The lease: ${reason}`, next: "See that PostgreSQL runs and that every replica reaches it. Nothing is written while no replica holds a project's lease." };
+  }
   return null;
 }
 
@@ -203,7 +206,7 @@ export function verdict(status) {
   const all = status.projects.map((project) => ({ project, ...standing(status, project) }));
   const worst = ORDER.find((tone) => all.some((it) => it.tone === tone)) || "calm";
   const of = all.filter((it) => it.tone === worst);
-  const state = (status.components || []).find((it) => it.name === "state" && it.status !== "ok");
+  const unsure = (status.components || []).filter((it) => (it.name === "state" || it.name === "lease") && it.status !== "ok");
   const paused = status.limiters.some((limiter) => limiter.pausedUntil);
   const names = of.map((it) => it.project.name);
   const few = names.length <= 3 ? names.join(", ") : `${names.slice(0, 3).join(", ")} and ${names.length - 3} more`;
@@ -215,7 +218,7 @@ export function verdict(status) {
     off: alone ? "Suspended: nothing is changed" : `${many(of.length, "project")} of ${all.length} suspended`,
     busy: paused ? "Waiting for Descope's rate limit" : alone ? `${of[0]?.word} …` : `${many(of.length, "project")} of ${all.length} at work`,
     calm: alone ? of[0]?.word || "No projects" : "Differences that are only shown",
-    good: alone ? "In sync" : `All ${all.length} projects in sync`,
+    good: `${alone ? "In sync" : `All ${all.length} projects in sync`}${unsure.length ? " when last looked at" : ""}`,
   }[worst];
   const detail = [];
   if (worst === "good") {
@@ -229,9 +232,9 @@ export function verdict(status) {
   const parts = all.flatMap((it) => (it.project.suspensions || []).map((part) => (part.id ? `${part.kind}/${part.id}` : part.kind)));
   if (parts.length) detail.push(`Only observed for now: ${parts.slice(0, 3).join(", ")}${parts.length > 3 ? ` and ${parts.length - 3} more` : ""}.`);
   if (suspended.length && worst !== "off" && !alone) detail.push(`Suspended meanwhile: ${suspended.map((it) => it.project.name).join(", ")}.`);
-  if (state) detail.push(`The state cannot be trusted: ${state.reason}.`);
+  for (const { name, reason } of unsure) detail.push(name === "state" ? `The state cannot be trusted: ${reason}.` : `Nothing is written: ${reason}.`);
   if (paused) detail.push("Descope's rate limit is reached: nothing is sent until the pause is over.");
-  return { tone: state && worst !== "bad" ? "warn" : worst, title, detail };
+  return { tone: unsure.length && worst !== "bad" ? "warn" : worst, title, detail };
 }
 
 function fact({ counts, desired, problems, held, converged }, { tone, word }) {
