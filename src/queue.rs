@@ -9,6 +9,7 @@ use crate::backoff::Backoff;
 use crate::plan::ProjectName;
 use crate::plan::Slot;
 use crate::plan::Task;
+use crate::resource;
 use crate::resource::Key;
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::status::Problem;
@@ -16,7 +17,9 @@ use crate::telemetry::status::Turn;
 use crate::telemetry::status::Waits;
 use core::Core;
 use core::Taken;
+use entry::Entry;
 use lane::After;
+use lane::Lane;
 use nonempty::NonEmpty;
 use std::collections::BTreeSet;
 use std::collections::HashMap;
@@ -158,6 +161,9 @@ pub struct Queue {
     shared: Arc<Shared>,
 }
 
+/// Tasks that are looked at in one go, while nobody else can get at the queue.
+const AT_A_TIME: usize = 1_000;
+
 type AskForPass = dyn Fn(&ProjectName) + Send + Sync;
 
 struct Shared {
@@ -224,7 +230,7 @@ impl Queue {
 
     /// Was something written, or dropped, that needs a look which has not begun yet?
     pub fn awaits_look(&self, project: &str) -> bool {
-        self.lock().core.lane(project).is_some_and(lane::Lane::awaits_look)
+        self.lock().core.lane(project).is_some_and(Lane::awaits_look)
     }
 
     /// Waits for something to do; `None` once the queue is closed. Dropping the future loses nothing.
@@ -339,7 +345,7 @@ impl Queue {
 
     /// How many tasks of one project stand where.
     pub fn counts_of(&self, project: &str) -> Counts {
-        self.lock().core.lane(project).map(lane::Lane::counts).unwrap_or_default()
+        self.lock().core.lane(project).map(Lane::counts).unwrap_or_default()
     }
 
     /// Tasks of a project that are neither done nor parked; blocked ones are among them.
@@ -375,10 +381,13 @@ impl Queue {
     /// Adds every task of a project that is not done and of a resource that is `wanted`, with the reason. `turn`: what those wait for that
     /// only wait for that.
     pub fn waits(&self, project: &str, turn: &Turn, wanted: &dyn Fn(&Key) -> bool, waits: &mut Waits) {
-        let state = self.lock();
-        if let Some(lane) = state.core.lane(project) {
-            waits::of(lane, turn, (Instant::now(), SystemTime::now()), wanted, waits);
-        }
+        let now = (Instant::now(), SystemTime::now());
+        let before = waits.clone();
+        *waits = self.gather(project, &before, |waits, lane, entry| {
+            if wanted(&entry.task.slot.key) {
+                waits::add(lane, entry, turn, now, waits);
+            }
+        });
     }
 
     /// Takes deletes that wait off the queue; the next plan says whether they come back.
@@ -404,34 +413,48 @@ impl Queue {
     /// Resources of a project of which a call is under way.
     pub fn in_flight(&self, project: &str) -> HashSet<Key> {
         let state = self.lock();
-        let entries = state.core.lane(project).into_iter().flat_map(lane::Lane::entries);
-        entries.filter(|entry| entry.is_in_flight()).map(|entry| entry.task.slot.key.clone()).collect()
+        let entries = state.core.lane(project).into_iter().flat_map(Lane::in_flight);
+        entries.map(|entry| entry.task.slot.key.clone()).collect()
     }
 
     /// Does the next try of this resource begin with a look, as an earlier one may have taken effect?
     pub fn will_look(&self, project: &str, key: &Key) -> bool {
         let state = self.lock();
-        let mut entries = state.core.lane(project).into_iter().flat_map(lane::Lane::entries);
-        entries.any(|entry| entry.task.slot.key == *key && entry.will_look())
+        let Some((lane, kind)) = state.core.lane(project).zip(resource::kind(key.kind)) else { return false };
+        let mut slots = kind.spec().parts.iter().map(|part| Slot { key: key.clone(), part: part.name });
+        slots.any(|slot| lane.entry(&slot).is_some_and(Entry::will_look))
     }
 
     /// Every resource of a project of which something is not done yet.
     pub fn unfinished(&self, project: &str) -> HashSet<Key> {
-        let state = self.lock();
-        let entries = state.core.lane(project).into_iter().flat_map(lane::Lane::entries);
-        entries.map(|entry| entry.task.slot.key.clone()).collect()
+        self.gather(project, &HashSet::new(), |keys, _, entry| {
+            keys.insert(entry.task.slot.key.clone());
+        })
     }
 
     /// Where each resource of a project stands of which something is not done yet: where the worst part of it does.
     pub fn standings(&self, project: &str) -> HashMap<Key, Standing> {
-        let state = self.lock();
-        let mut standings = HashMap::new();
-        for entry in state.core.lane(project).into_iter().flat_map(lane::Lane::entries) {
+        self.gather(project, &HashMap::new(), |standings, _, entry| {
             let standing = entry.standing();
             let worst = standings.entry(entry.task.slot.key.clone()).or_insert(standing);
             *worst = standing.max(*worst);
+        })
+    }
+
+    /// What `look` adds of every task of a project to what there is, some tasks at a time: workers do not wait while a hundred
+    /// thousand are looked at. All are of one plan; where another one replaces it meanwhile, it begins anew.
+    fn gather<T: Clone>(&self, project: &str, begin: &T, look: impl Fn(&mut T, &Lane, &Entry)) -> T {
+        let (mut gathered, mut plan, mut from) = (begin.clone(), None, 0);
+        loop {
+            let state = self.lock();
+            let Some(lane) = state.core.lane(project) else { return gathered };
+            if plan.replace(lane.plan()).is_some_and(|before| before != lane.plan()) {
+                (gathered, from) = (begin.clone(), 0);
+            }
+            let Some(part) = lane.part(from, AT_A_TIME) else { return gathered };
+            part.for_each(|entry| look(&mut gathered, lane, entry));
+            from += AT_A_TIME;
         }
-        standings
     }
 
     /// When a slot was last written, or may have been; `None` where nothing is known of the last day.

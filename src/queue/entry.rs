@@ -136,6 +136,11 @@ impl Entry {
         self.attempts > 0 && (self.is_active() || matches!(self.status, Status::InFlight { wanted: true, .. }))
     }
 
+    /// Waits for more than its turn.
+    pub fn is_stuck(&self) -> bool {
+        self.seen() == Seen::Failed || self.is_tried_again()
+    }
+
     pub fn standing(&self) -> Standing {
         match self.status {
             Status::Parked { .. } => Standing::Parked,

@@ -142,7 +142,11 @@ pub(super) struct Lane {
     /// Tasks that are worth waiting for, by stage; deletes after everything else.
     open: BTreeMap<(bool, u32), usize>,
     /// Creates and renames that failed, by kind.
-    failed_makes: HashMap<&'static str, usize>,
+    failed_makes: HashMap<&'static str, BTreeSet<usize>>,
+    /// What a worker has.
+    in_flight: BTreeSet<usize>,
+    /// What waits for more than its turn.
+    stuck: BTreeSet<usize>,
     lasting: Lasting,
 }
 
@@ -156,6 +160,8 @@ struct Lasting {
     /// Since when a look that begins after is needed.
     stale_since: Option<Instant>,
     parts: u32,
+    /// How many there were.
+    plans: u64,
     /// While there is one, nothing is handed out.
     paused_by: BTreeSet<PausedBy>,
 }
@@ -218,9 +224,36 @@ impl Lane {
         self.lasting.look.as_ref().is_none_or(|look| look.revision != revision)
     }
 
-    /// The tasks on the queue, each with its place in it.
+    /// The tasks on the queue.
+    #[cfg(test)]
     pub fn entries(&self) -> impl Iterator<Item = &Entry> {
         self.entries.iter().filter(|entry| entry.status != Status::Gone)
+    }
+
+    /// So many tasks from this place on, of which some may be gone; `None` where none are left.
+    pub fn part(&self, from: usize, at_most: usize) -> Option<impl Iterator<Item = &Entry>> {
+        let rest = self.entries.get(from..).filter(|rest| !rest.is_empty())?;
+        Some(rest.iter().take(at_most).filter(|entry| entry.status != Status::Gone))
+    }
+
+    /// The same as long as no other plan replaced this one.
+    pub fn plan(&self) -> u64 {
+        self.lasting.plans
+    }
+
+    /// Those that a worker has.
+    pub fn in_flight(&self) -> impl Iterator<Item = &Entry> {
+        self.in_flight.iter().map(|&index| &self.entries[index])
+    }
+
+    /// Those that wait for more than their turn.
+    pub fn stuck(&self) -> impl Iterator<Item = &Entry> {
+        self.stuck.iter().map(|&index| &self.entries[index])
+    }
+
+    /// The first create or rename of a kind that failed: nothing of the kind is deleted meanwhile.
+    pub fn failed_make(&self, kind: &str) -> Option<&Entry> {
+        self.failed_makes.get(kind)?.first().map(|&index| &self.entries[index])
     }
 
     /// Does everything wait for something that goes before this one?
@@ -237,6 +270,7 @@ impl Lane {
     /// Puts a newer plan in the place of everything that waits. How many tasks are new in it, and whether its look was
     /// overtaken by a write that it knows nothing of.
     pub fn replace(&mut self, tasks: Vec<Task>, fresh: bool, now: Instant) -> (usize, After) {
+        self.lasting.plans = self.lasting.plans.wrapping_add(1);
         self.lasting.written.retain(|_, written| now.saturating_duration_since(written.at) < WRITES_KEPT);
         let mut old = Self { lasting: mem::take(&mut self.lasting), ..Self::default() };
         mem::swap(self, &mut old);
@@ -699,7 +733,17 @@ impl Lane {
         let entry = &self.entries[index];
         let group = entry.group();
         let shift = |count: &mut usize| *count = if add { *count + 1 } else { count.saturating_sub(1) };
+        let note = |indexes: &mut BTreeSet<usize>, is_so: bool| {
+            let is_it = is_so && add;
+            if is_it {
+                indexes.insert(index)
+            } else {
+                indexes.remove(&index)
+            };
+        };
 
+        note(&mut self.in_flight, entry.is_in_flight());
+        note(&mut self.stuck, entry.is_stuck());
         match &entry.status {
             Status::Waiting if entry.is_blocked() => shift(&mut self.counts.blocked),
             Status::Waiting => shift(&mut self.counts.ready),
@@ -725,9 +769,9 @@ impl Lane {
                 }
             }
             Seen::Failed if entry.makes() => {
-                let count = self.failed_makes.entry(entry.task.slot.key.kind).or_default();
-                shift(count);
-                if *count == 0 {
+                let failed = self.failed_makes.entry(entry.task.slot.key.kind).or_default();
+                note(failed, true);
+                if failed.is_empty() {
                     self.failed_makes.remove(entry.task.slot.key.kind);
                 }
             }

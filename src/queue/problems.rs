@@ -7,45 +7,24 @@ use super::lane::Lane;
 use crate::telemetry::status::Problem;
 use crate::telemetry::status::ProblemState;
 use crate::telemetry::status::rfc3339;
-use std::collections::BTreeMap;
 use std::time::SystemTime;
 use tokio::time::Instant;
 
 /// Every task of a project that waits for more than its turn, in the order of their keys. `now` and `wall` are the
 /// same moment on both clocks.
 pub(super) fn of(lane: &Lane, now: Instant, wall: SystemTime) -> Vec<Problem> {
-    let failed_makes = failed_makes(lane);
-    let is_stuck = |entry: &&Entry| entry.seen() == Seen::Failed || entry.is_tried_again();
-    let mut stuck: Vec<&Entry> = lane.entries().filter(is_stuck).collect();
+    let mut stuck: Vec<&Entry> = lane.stuck().collect();
     stuck.sort_by(|a, b| a.task.slot.cmp(&b.task.slot));
-    stuck.into_iter().filter_map(|entry| problem(lane, entry, &failed_makes, now, wall)).collect()
+    stuck.into_iter().filter_map(|entry| problem(lane, entry, now, wall)).collect()
 }
 
-/// Of each kind, the first create or rename that failed: nothing of the kind is deleted meanwhile.
-pub(super) fn failed_makes(lane: &Lane) -> BTreeMap<&str, &Entry> {
-    let mut failed_makes: BTreeMap<&str, &Entry> = BTreeMap::new();
-    for entry in lane.entries().filter(|entry| entry.makes() && entry.seen() == Seen::Failed) {
-        let first = failed_makes.entry(entry.task.slot.key.kind).or_insert(entry);
-        if entry.task.slot < first.task.slot {
-            *first = entry;
-        }
-    }
-    failed_makes
-}
-
-fn problem(
-    lane: &Lane,
-    entry: &Entry,
-    failed_makes: &BTreeMap<&str, &Entry>,
-    now: Instant,
-    wall: SystemTime,
-) -> Option<Problem> {
+fn problem(lane: &Lane, entry: &Entry, now: Instant, wall: SystemTime) -> Option<Problem> {
     let (state, message, next) = match &entry.status {
         // A problem stays one until a try succeeds: else it would come and go with each try.
         Status::Waiting | Status::InFlight { .. } if entry.is_tried_again() => {
             (ProblemState::Retrying, entry.last_failure.clone()?, None)
         }
-        Status::Waiting => (ProblemState::Blocked, blocked(lane, entry, failed_makes), None),
+        Status::Waiting => (ProblemState::Blocked, blocked(lane, entry), None),
         Status::Delayed { until, message } => {
             let at = wall.checked_add(until.saturating_duration_since(now));
             let at = at.map(rfc3339);
@@ -68,12 +47,12 @@ fn problem(
 }
 
 /// For whom it waits in vain.
-pub(super) fn blocked(lane: &Lane, entry: &Entry, failed_makes: &BTreeMap<&str, &Entry>) -> String {
+pub(super) fn blocked(lane: &Lane, entry: &Entry) -> String {
     let on = entry.task.after.iter().filter_map(|slot| lane.entry(slot)).find(|other| other.seen() == Seen::Failed);
     if let Some(other) = on {
         return format!("waits for {}, which {}", other.task.slot.key, plight(other));
     }
-    match failed_makes.get(entry.task.slot.key.kind) {
+    match lane.failed_make(entry.task.slot.key.kind) {
         Some(other) => {
             let key = &other.task.slot.key;
             format!(

@@ -3,6 +3,8 @@
 use super::Counts;
 use super::PausedBy;
 use super::Verdict;
+use super::entry::Entry;
+use super::entry::Seen;
 use super::entry::Status;
 use super::lane::Lane;
 use super::tests::slot;
@@ -340,6 +342,23 @@ impl Pair {
         }
     }
 
+    /// What is found at once is what a look at every task finds.
+    fn check_indexes(&self) {
+        let slots = |entries: &mut dyn Iterator<Item = &Entry>| -> Vec<Slot> {
+            entries.map(|entry| entry.task.slot.clone()).collect()
+        };
+        let all = || self.lane.entries();
+        assert_eq!(slots(&mut self.lane.in_flight()), slots(&mut all().filter(|entry| entry.is_in_flight())));
+        assert_eq!(slots(&mut self.lane.stuck()), slots(&mut all().filter(|entry| entry.is_stuck())));
+        for kind in KINDS {
+            let is_failed = |entry: &&Entry| entry.makes() && entry.seen() == Seen::Failed;
+            let failed = all().filter(is_failed).find(|entry| entry.task.slot.key.kind == kind);
+            assert_eq!(self.lane.failed_make(kind).map(|entry| &entry.task.slot), failed.map(|entry| &entry.task.slot));
+        }
+        let parts = (0..).map_while(|n| self.lane.part(n * 3, 3));
+        assert_eq!(slots(&mut parts.flatten()), slots(&mut all()));
+    }
+
     fn step(&mut self, step: Step) {
         let count = self.in_flight.len();
         match step {
@@ -370,6 +389,7 @@ proptest! {
         for step in steps {
             pair.step(step);
             prop_assert_eq!(pair.lane.counts(), pair.model.counts());
+            pair.check_indexes();
         }
 
         // From here on everything works.

@@ -5,7 +5,6 @@ use super::entry::Seen;
 use super::entry::Status;
 use super::lane::Lane;
 use super::problems;
-use crate::resource::Key;
 use crate::telemetry::status::Told;
 use crate::telemetry::status::Turn;
 use crate::telemetry::status::Waits;
@@ -14,34 +13,25 @@ use crate::telemetry::status::rfc3339;
 use std::time::SystemTime;
 use tokio::time::Instant;
 
-/// Every task of a project whose resource is `wanted`, the next first. `now` and `wall` are the same moment on both clocks.
-pub(super) fn of(
-    lane: &Lane,
-    turn: &Turn,
-    (now, wall): (Instant, SystemTime),
-    wanted: &dyn Fn(&Key) -> bool,
-    waits: &mut Waits,
-) {
-    let failed_makes = problems::failed_makes(lane);
-    for entry in lane.entries().filter(|entry| wanted(&entry.task.slot.key)) {
-        let why = why(lane, entry, turn);
-        waits.add(why, entry.task.slot.key.kind, || {
-            let what = match (&entry.status, why) {
-                (Status::Parked { message } | Status::Delayed { message, .. }, _) => message.clone(),
-                (_, Why::Dependency) if entry.failed > 0 => problems::blocked(lane, entry, &failed_makes),
-                (_, Why::Dependency) => first(lane, entry),
-                (Status::InFlight { .. }, Why::Budget) => "its call is under way, or goes out next".to_owned(),
-                (_, _) => turn.what.to_owned(),
-            };
-            let until = match &entry.status {
-                Status::Delayed { until, .. } => wall.checked_add(until.saturating_duration_since(now)).map(rfc3339),
-                Status::Waiting | Status::InFlight { .. } if why == turn.why => turn.until.clone(),
-                Status::Waiting | Status::InFlight { .. } | Status::Parked { .. } | Status::Gone => None,
-            };
-            let since = wall.checked_sub(now.saturating_duration_since(entry.queued_at)).map(rfc3339);
-            Told { id: entry.task.slot.key.id(), what, since, until }
-        });
-    }
+/// Adds a task. `now` and `wall` are the same moment on both clocks.
+pub(super) fn add(lane: &Lane, entry: &Entry, turn: &Turn, (now, wall): (Instant, SystemTime), waits: &mut Waits) {
+    let why = why(lane, entry, turn);
+    waits.add(why, entry.task.slot.key.kind, || {
+        let what = match (&entry.status, why) {
+            (Status::Parked { message } | Status::Delayed { message, .. }, _) => message.clone(),
+            (_, Why::Dependency) if entry.failed > 0 => problems::blocked(lane, entry),
+            (_, Why::Dependency) => first(lane, entry),
+            (Status::InFlight { .. }, Why::Budget) => "its call is under way, or goes out next".to_owned(),
+            (_, _) => turn.what.to_owned(),
+        };
+        let until = match &entry.status {
+            Status::Delayed { until, .. } => wall.checked_add(until.saturating_duration_since(now)).map(rfc3339),
+            Status::Waiting | Status::InFlight { .. } if why == turn.why => turn.until.clone(),
+            Status::Waiting | Status::InFlight { .. } | Status::Parked { .. } | Status::Gone => None,
+        };
+        let since = wall.checked_sub(now.saturating_duration_since(entry.queued_at)).map(rfc3339);
+        Told { id: entry.task.slot.key.id(), what, since, until }
+    });
 }
 
 fn why(lane: &Lane, entry: &Entry, turn: &Turn) -> Why {

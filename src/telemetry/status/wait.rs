@@ -129,7 +129,7 @@ impl Turn {
 }
 
 /// All that waits in a project.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Waits {
     most: u64,
     rows: Vec<(Why, Wait)>,
