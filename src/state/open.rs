@@ -4,6 +4,7 @@ use super::OpenError;
 use super::clock;
 use super::error::is_damage;
 use super::schema;
+use super::sql;
 use super::sweep;
 use rusqlite::Connection;
 use rusqlite::ErrorCode;
@@ -115,7 +116,8 @@ fn prepare(connection: &mut Connection) -> rusqlite::Result<()> {
     connection.pragma_update(None, "foreign_keys", true)?;
     schema::migrate(connection)?;
     sweep::sweep(connection)?;
-    clock::catch_up(connection)
+    clock::catch_up(connection)?;
+    sql::count_owned(connection)
 }
 
 /// Opens the database for reading; `None` where there is none. Makes no file and takes no lock that a writer minds.

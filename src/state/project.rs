@@ -231,14 +231,20 @@ impl ProjectState {
 /// What is owned of one project.
 pub type Inventory = BTreeMap<Key, Owned>;
 
+/// What is owned of one kind.
+pub fn of_kind<'i>(owned: &'i Inventory, kind: &'static str) -> impl Iterator<Item = &'i Key> {
+    // No key comes before one without a name.
+    owned.range(Key::new(kind, "")..).map(|(key, _)| key).take_while(move |key| key.kind == kind)
+}
+
 /// What was read last of each project: it is large, asked for several times in a pass, and seldom another.
 #[derive(Default)]
 pub(super) struct Inventories(Mutex<HashMap<i64, (Version, Arc<Inventory>)>>);
 
 impl Inventories {
-    /// Read anew only where something was written since.
+    /// Read anew only where something of it was written since.
     pub fn get(&self, connection: &Tx<'_>, id: i64) -> sql::Result<Arc<Inventory>> {
-        let Some(version) = connection.version()? else { return Ok(Arc::new(inventory(connection, id)?)) };
+        let Some(version) = connection.version_of_owned()? else { return Ok(Arc::new(inventory(connection, id)?)) };
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((_, inventory)) = known.get(&id).filter(|(of, _)| *of == version) {
             return Ok(Arc::clone(inventory));

@@ -211,8 +211,24 @@ impl Row<'_> {
     }
 }
 
-/// Rows that this connection has written, and whether another one has.
-pub(super) type Version = (u64, i64);
+/// Rows of what is owned that this connection has written, and whether another one has written anything.
+pub(super) type Version = (i64, i64);
+
+/// The database counts for itself, so that no statement can forget to. In memory, and of one connection.
+const COUNT_OWNED: &str = "
+    PRAGMA temp_store = MEMORY;
+    CREATE TEMP TABLE owned_writes (n INTEGER NOT NULL) STRICT;
+    INSERT INTO owned_writes VALUES (0);
+    CREATE TEMP TRIGGER owned_insert AFTER INSERT ON main.owned BEGIN UPDATE owned_writes SET n = n + 1; END;
+    CREATE TEMP TRIGGER owned_update AFTER UPDATE OF project, kind, tenant, name, created_at, protected, cascade_delete
+        ON main.owned BEGIN UPDATE owned_writes SET n = n + 1; END;
+    CREATE TEMP TRIGGER owned_delete AFTER DELETE ON main.owned BEGIN UPDATE owned_writes SET n = n + 1; END;
+";
+
+/// From now on [`Tx::version_of_owned`] sees what is written here.
+pub(super) fn count_owned(connection: &Connection) -> rusqlite::Result<()> {
+    connection.execute_batch(COUNT_OWNED)
+}
 
 /// Either database, in a transaction or not.
 pub(super) enum Tx<'t> {
@@ -286,12 +302,16 @@ impl Tx<'_> {
         Ok(self.first(sql, values, |_| Ok(()))?.is_some())
     }
 
-    /// The same as long as nothing was written; `None` where that cannot be told.
-    pub fn version(&self) -> Result<Option<Version>> {
+    /// The same as long as nothing of what is owned was written; `None` where that cannot be told.
+    pub fn version_of_owned(&self) -> Result<Option<Version>> {
         match self {
             Self::File(connection) => {
                 let by_others = connection.prepare_cached("PRAGMA data_version")?.query_row([], |row| row.get(0))?;
-                Ok(Some((connection.total_changes(), by_others)))
+                // Whoever only reads counts nothing.
+                let is_reader = connection.is_readonly(rusqlite::MAIN_DB)?;
+                let count = |sql| connection.prepare_cached(sql)?.query_row([], |row| row.get(0));
+                let by_us = if is_reader { 0 } else { count("SELECT n FROM temp.owned_writes")? };
+                Ok(Some((by_us, by_others)))
             }
             Self::Server(_) => Ok(None),
         }
