@@ -5,11 +5,13 @@ use crate::desired::Desired;
 use crate::desired::Finding;
 use crate::desired::Findings;
 use crate::desired::Place;
+use crate::desired::Resources;
 use crate::desired::alike;
 use crate::desired::check::FileReport;
 use crate::desired::findings::bounded;
 use crate::desired::remarks;
 use crate::desired::yaml::shown;
+use crate::resource::Field;
 use crate::resource::Key;
 use crate::resource::Kind;
 use crate::resource::legible::exact;
@@ -55,7 +57,7 @@ pub fn merge(kinds: &[&'static dyn Kind], files: &[Arc<FileReport>]) -> Merged {
         }
         is_same
     });
-    merged.desired.resources = all.into_iter().map(Arc::clone).collect();
+    merged.desired.resources = Resources::in_order(all.into_iter().map(Arc::clone).collect());
     renames(&mut merged);
     secret_files(&mut merged);
     for kind in kinds {
@@ -134,8 +136,9 @@ struct Reference {
 
 fn references(kind: &'static dyn Kind, desired: &Desired) -> Vec<Reference> {
     let mut references = Vec::new();
+    let fields: Vec<&Field> = refer::naming(kind.spec(), None).collect();
     for one in desired.of_kind(kind.name()) {
-        let named = refer::named(kind.spec(), &one.key, &one.fields, None);
+        let named = refer::named_by(fields.iter().copied(), &one.key, &one.fields);
         let named = named.iter().map(|named| (Key::new(named.kind, named.name), named.tenant));
         let all = named.chain(one.key.home().map(|home| (home, None)));
         references.extend(all.map(|(key, tenant)| Reference {

@@ -181,8 +181,8 @@ impl Assessor {
         let (client, calls) = self.client.with_priority(priority).counted();
         let (kinds, known) = aside(|| {
             let owned = self.known(ProjectState::inventory);
-            let known = desired.resources.keys().chain(owned.keys()).filter(|key| is_read_by_name(key));
-            (self.kinds(desired), known.cloned().collect())
+            let by_name = resource::ALL.iter().filter(|kind| kind.spec().main().read == Read::ByName);
+            (self.kinds(desired), by_name.flat_map(|kind| known_of(*kind, desired, &owned)).collect())
         });
         let mut observed = observed::fetch(&client, kinds, &known).await;
         let gone = self.look_twice(&client, desired, lost, &mut observed).await;
@@ -404,9 +404,10 @@ impl Assessor {
         let owned = self.known(ProjectState::inventory);
         let open = self.known(ProjectState::open_intents);
         let in_doubt = self.known(ProjectState::deletes_in_doubt);
-        let ours = owned.keys().chain(in_doubt.keys()).map(|key| key.kind);
-        let ours: HashSet<&str> = ours.chain(open.iter().map(|open| open.intent.key.kind)).collect();
-        let is_asked = |kind: &&dyn Kind| desired.kinds.contains(kind.name()) || ours.contains(kind.name());
+        let in_doubt = in_doubt.keys().chain(open.iter().map(|open| &open.intent.key));
+        let in_doubt: HashSet<&str> = in_doubt.map(|key| key.kind).collect();
+        let is_ours = |kind: &'static str| in_doubt.contains(kind) || state::of_kind(&owned, kind).next().is_some();
+        let is_asked = |kind: &&dyn Kind| desired.kinds.contains(kind.name()) || is_ours(kind.name());
         resource::ALL.iter().copied().filter(is_asked).collect()
     }
 
@@ -444,7 +445,8 @@ impl Assessor {
             return gone;
         }
         for kind in kinds.into_iter().filter_map(resource::kind) {
-            let again = observed::all(client, kind, &known_of(kind, desired, &ledger)).await;
+            let names: Vec<Key> = known_of(kind, desired, &ledger.owned).into_iter().collect();
+            let again = observed::all(client, kind, &names).await;
             // Without a second answer the first one stands, and nothing is forgotten for it.
             if again.is_err() && !shrunk.iter().any(|(name, _)| *name == kind.name()) {
                 gone.retain(|key| key.kind != kind.name());
@@ -561,9 +563,9 @@ fn is_read_by_name(key: &Key) -> bool {
 }
 
 /// What is known of a kind: declared, or owned.
-fn known_of(kind: &dyn Kind, desired: &Desired, ledger: &Ledger) -> Vec<Key> {
-    let all = desired.resources.keys().chain(ledger.owned.keys()).filter(|key| key.kind == kind.name());
-    all.cloned().collect::<BTreeSet<Key>>().into_iter().collect()
+fn known_of(kind: &dyn Kind, desired: &Desired, owned: &state::Inventory) -> BTreeSet<Key> {
+    let declared = desired.of_kind(kind.name()).map(|declared| &declared.key);
+    declared.chain(state::of_kind(owned, kind.name())).cloned().collect()
 }
 
 /// What is there, by kind; kinds that could not be observed are left out.

@@ -21,6 +21,7 @@ use crate::worker::recent::Unconfirmed;
 use std::collections::BTreeMap;
 use std::collections::HashMap;
 use std::collections::HashSet;
+use std::sync::Arc;
 use std::time::SystemTime;
 
 impl Reconciler {
@@ -42,9 +43,13 @@ impl Reconciler {
                     renamed.insert(old, declared);
                 }
             }
-            let declared = |key: &Key| desired.resources.get(key).map(|d| &**d).or_else(|| renamed.get(key).copied());
+            let all = owned.iter().zip(desired.resources.beside(owned.keys())).map(|((key, before), (_, declared))| {
+                let declared = declared.map(|declared| &**declared).or_else(|| renamed.get(key).copied());
+                Sighting { key, before: *before, declared }
+            });
+            let all: Vec<Sighting<'_>> = all.collect();
             let now = self.state.now();
-            let flags = redeclared(&owned, &self.state.absences()?, declared, now);
+            let flags = redeclared(&all, &self.state.absences()?, now);
             if !flags.is_empty() {
                 self.state.own(&flags)?;
             }
@@ -58,7 +63,7 @@ impl Reconciler {
             if !news.is_empty() {
                 self.state.redeclare_calls(&news)?;
             }
-            let absent = owned.keys().filter(|key| declared(key).is_none()).cloned().collect();
+            let absent = all.iter().filter(|one| one.declared.is_none()).map(|one| one.key.clone()).collect();
             self.state.note_absent(&absent, now).map(drop)
         };
         if let Err(error) = note() {
@@ -85,14 +90,13 @@ impl Reconciler {
                 self.state.take_over(entry)?;
             }
             let known = self.state.inventory()?;
-            let owned = |key: &Key| {
+            let owned = |(key, declared): (&Key, Option<&Arc<Declared>>)| {
                 let before = known.get(key).copied();
-                let declared = desired.resources.get(key)?;
-                let after = ownership(declared, before);
+                let after = ownership(declared?, before);
                 (before != Some(after)).then(|| (key.clone(), after))
             };
             let present = plan.present.iter().filter(|key| !unknown_kinds.contains(key.kind));
-            let news: Vec<(Key, Owned)> = present.filter_map(owned).collect();
+            let news: Vec<(Key, Owned)> = desired.resources.beside(present).filter_map(owned).collect();
             if !news.is_empty() {
                 self.state.own(&news)?;
             }
@@ -184,29 +188,31 @@ impl Reconciler {
     }
 }
 
+/// Something owned, and what this load says of it.
+struct Sighting<'a> {
+    key: &'a Key,
+    before: Owned,
+    declared: Option<&'a Declared>,
+}
+
 /// Of what is owned and declared, what this load says otherwise. The last declared value of `protected` and
 /// `cascadeDelete` counts, whether the resource can be seen or not. What comes back into the files with the load that
 /// another one leaves, as when a rollback is undone, is as new as if it were created: the other may be it under its old
 /// name.
-fn redeclared<'a>(
-    owned: &BTreeMap<Key, Owned>,
-    absences: &BTreeMap<Key, SystemTime>,
-    declared: impl Fn(&Key) -> Option<&'a Declared>,
-    at: SystemTime,
-) -> Vec<(Key, Owned)> {
-    let leaves = |key: &&Key| declared(key).is_none() && !absences.contains_key(*key);
-    let losing: HashSet<&str> = owned.keys().filter(leaves).map(|key| key.kind).collect();
+fn redeclared(all: &[Sighting<'_>], absences: &BTreeMap<Key, SystemTime>, at: SystemTime) -> Vec<(Key, Owned)> {
+    let leaves = |one: &&Sighting<'_>| one.declared.is_none() && !absences.contains_key(one.key);
+    let losing: HashSet<&str> = all.iter().filter(leaves).map(|one| one.key.kind).collect();
     let may_replace = |key: &Key| {
         absences.contains_key(key)
             && losing.contains(key.kind)
             && resource::kind(key.kind).is_some_and(Kind::has_rename)
     };
-    let flags = owned.iter().filter_map(|(key, before)| {
-        let mut now = ownership(declared(key)?, Some(*before));
+    let flags = all.iter().filter_map(|Sighting { key, before, declared }| {
+        let mut now = ownership((*declared)?, Some(*before));
         if may_replace(key) {
             now.created_at = now.created_at.map(|_| at);
         }
-        (now != *before).then(|| (key.clone(), now))
+        (now != *before).then(|| ((*key).clone(), now))
     });
     flags.collect()
 }
@@ -231,30 +237,13 @@ fn ownership(declared: &Declared, before: Option<Owned>) -> Owned {
 mod tests {
     use super::*;
     use crate::desired::Place;
-    use std::sync::Arc;
     use std::time::Duration;
 
     fn plan(holds: &[(Option<Hold>, bool)]) -> Plan {
         let change = |(held, is_approved): &(Option<Hold>, bool)| Change {
-            key: Key::new("roles", "r"),
-            action: Action::Create,
             is_approved: *is_approved,
-            completes: false,
-            is_early: false,
-            would_reset: None,
-            losses: Vec::new(),
-            is_first_contact: false,
-            drift: None,
-            contest: None,
-            dangers: Vec::new(),
-            ties: None,
-            why: None,
-            until: None,
             held: *held,
-            digest: Arc::default(),
-            fields: Arc::default(),
-            place: None,
-            tasks: Vec::new(),
+            ..Change::new(Key::new("roles", "r"), Action::Create)
         };
         Plan { changes: holds.iter().map(change).collect(), ..Plan::default() }
     }
@@ -279,10 +268,13 @@ mod tests {
             let stays = [role("stays"), Key::new("tenants", "stays")];
             let desired = back.iter().chain(&stays).map(|key| Arc::new(declared(key)));
             let desired = Desired { kinds: ["roles", "tenants"].into(), resources: desired.collect() };
-            let owned = back.iter().chain(&stays).chain(leaves).map(|key| (key.clone(), created(key))).collect();
+            let owned: BTreeMap<Key, Owned> =
+                back.iter().chain(&stays).chain(leaves).map(|key| (key.clone(), created(key))).collect();
             let mut absences: BTreeMap<Key, SystemTime> = back.map(|key| (key, at(8))).into();
             absences.insert(role("long gone"), at(3));
-            redeclared(&owned, &absences, |key| desired.resources.get(key).map(|declared| &**declared), at(9))
+            let declared = |key| desired.resources.get(key).map(|declared| &**declared);
+            let all = owned.iter().map(|(key, before)| Sighting { key, before: *before, declared: declared(key) });
+            redeclared(&all.collect::<Vec<_>>(), &absences, at(9))
         };
 
         let anew = Owned { created_at: Some(at(9)), ..Owned::default() };

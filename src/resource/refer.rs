@@ -37,18 +37,30 @@ impl Named<'_> {
 
 /// What a declared or live document refers to, with the calls of one part or of all. Where it lives is among it.
 pub fn named<'a>(spec: &Spec, key: &'a Key, document: &'a dyn Fields, part: Option<&str>) -> Vec<Named<'a>> {
+    named_by(naming(spec, part), key, document)
+}
+
+/// The fields of one part or of all that can name something. Most can not, and need no look.
+pub fn naming<'p>(spec: &Spec, part: Option<&'p str>) -> impl Iterator<Item = &'static Field> + use<'p> {
+    let parts = spec.parts.iter().filter(move |each| part.is_none_or(|name| name == each.name));
+    parts.flat_map(|part| part.fields).filter(|field| may_name(field.shape))
+}
+
+/// What these fields of a document refer to, for who looks at many of a kind.
+pub fn named_by<'a>(
+    fields: impl IntoIterator<Item = &'static Field>,
+    key: &'a Key,
+    document: &'a dyn Fields,
+) -> Vec<Named<'a>> {
     let mut found = Vec::new();
-    for part in spec.parts.iter().filter(|each| part.is_none_or(|name| name == each.name)) {
-        for field in part.fields.iter().filter(|field| may_name(field.shape)) {
-            if let Some(value) = document.get(field.name) {
-                collect(field.name, field, value, document, key, &mut found);
-            }
+    for field in fields {
+        if let Some(value) = document.get(field.name) {
+            collect(field.name, field, value, document, key, &mut found);
         }
     }
     found
 }
 
-/// Most fields name nothing, and need no look.
 fn may_name(shape: Shape) -> bool {
     match shape {
         Shape::Object(_) | Shape::Items { .. } | Shape::Reference(_) | Shape::References(_) | Shape::Opaque(_) => true,
