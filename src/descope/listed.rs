@@ -146,17 +146,75 @@ impl<'de> Visitor<'de> for Who {
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Said, A::Error> {
         let mut said = Said::default();
-        while let Some(name) = map.next_key::<std::borrow::Cow<'de, str>>()? {
+        let names = [self.identity, self.tenant.unwrap_or(self.identity)];
+        while let Some(name) = map.next_key_seed(OneOf(&names))? {
             let is_text = |value: &Value| value.as_str().is_some_and(|text| !text.is_empty());
-            if name == self.identity {
-                said.has_identity = is_text(&map.next_value()?);
-            } else if self.tenant.is_some_and(|tenant| name == tenant) {
-                let value: Value = map.next_value()?;
-                said.has_odd_tenant = !(value.is_string() || value.is_null());
-            } else {
-                map.next_value::<IgnoredAny>()?;
+            match name {
+                Some(0) => said.has_identity = is_text(&map.next_value()?),
+                Some(_) => {
+                    let value: Value = map.next_value()?;
+                    said.has_odd_tenant = !(value.is_string() || value.is_null());
+                }
+                None => {
+                    map.next_value::<IgnoredAny>()?;
+                }
             }
         }
         Ok(said)
+    }
+}
+
+/// Which of these names a key is, without a copy of it.
+struct OneOf<'a>(&'a [&'a str]);
+
+impl<'de> DeserializeSeed<'de> for OneOf<'_> {
+    type Value = Option<usize>;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
+        deserializer.deserialize_str(self)
+    }
+}
+
+impl Visitor<'_> for OneOf<'_> {
+    type Value = Option<usize>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a name")
+    }
+
+    fn visit_str<E>(self, name: &str) -> Result<Self::Value, E> {
+        Ok(self.0.iter().position(|one| *one == name))
+    }
+}
+
+/// These fields of an object; the rest is passed over.
+pub(super) struct Only<'a>(pub &'a [&'a str]);
+
+impl<'de> DeserializeSeed<'de> for Only<'_> {
+    type Value = Document;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Document, D::Error> {
+        deserializer.deserialize_map(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Only<'_> {
+    type Value = Document;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Document, A::Error> {
+        let mut document = Document::new();
+        while let Some(name) = map.next_key_seed(OneOf(self.0))? {
+            match name.and_then(|at| self.0.get(at)) {
+                Some(name) => drop(document.insert((*name).to_owned(), map.next_value()?)),
+                None => {
+                    map.next_value::<IgnoredAny>()?;
+                }
+            }
+        }
+        Ok(document)
     }
 }

@@ -2,6 +2,8 @@
 //! looked at once.
 
 use super::Document;
+use super::listed::Only;
+use serde::de::DeserializeSeed;
 use serde_json::Value;
 use std::fmt;
 use std::ops::Range;
@@ -36,6 +38,13 @@ impl Packed {
         }
     }
 
+    /// The same with these fields alone: many times as fast where they are few.
+    pub fn read_only(&self, fields: &[&str]) -> Option<Document> {
+        let mut reader = serde_json::Deserializer::from_slice(self.text());
+        let document = Only(fields).deserialize(&mut reader).ok()?;
+        reader.end().ok().map(|()| document)
+    }
+
     pub(super) fn text(&self) -> &[u8] {
         self.text.get(self.at.clone()).unwrap_or_default()
     }
@@ -52,5 +61,33 @@ impl PartialEq for Packed {
 impl fmt::Debug for Packed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Packed({} bytes)", self.at.len())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn of(text: &str) -> Packed {
+        Packed::part(&Arc::new(text.as_bytes().to_vec()), 0..text.len())
+    }
+
+    #[test]
+    fn a_part_of_a_document_is_read_as_it_is_in_the_whole() {
+        let text = r#"{"n\u0061me":"a","x":{"name":"b"},"name":"c","list":[{"id":1}],"id":null}"#;
+        for fields in [&["name"][..], &["id", "list"], &["none"], &[]] {
+            let mut whole = of(text).read().unwrap();
+            whole.retain(|name, _| fields.contains(&name.as_str()));
+
+            assert_eq!(of(text).read_only(fields), Some(whole), "{fields:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_no_object_is_none_of_it_either(text in r#"[\{\}\[\]":,a0 ]{0,12}"#) {
+            prop_assert_eq!(of(&text).read_only(&["a"]).is_some(), of(&text).read().is_some(), "{}", text);
+        }
     }
 }

@@ -11,6 +11,7 @@ use super::Inputs;
 use super::Live;
 use super::Plan;
 use super::Policy;
+use super::Task;
 use crate::resource;
 use crate::resource::Action;
 use crate::resource::Key;
@@ -145,4 +146,13 @@ fn referred(change: &Change) -> Option<Referrer> {
 
 fn has_rename(key: &Key) -> bool {
     resource::kind(key.kind).is_some_and(Kind::has_rename)
+}
+/// The tasks of a change in two: those of which it holds, and the rest. Mostly all are of one sort, and stay where they are: room
+/// for more of them, a hundred thousand times, is most of a plan.
+fn apart(tasks: Vec<Task>, is_it: impl Fn(&Task) -> bool) -> (Vec<Task>, Vec<Task>) {
+    match tasks.iter().filter(|task| is_it(task)).count() {
+        0 => (Vec::new(), tasks),
+        count if count == tasks.len() => (tasks, Vec::new()),
+        _ => tasks.into_iter().partition(is_it),
+    }
 }

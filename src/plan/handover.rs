@@ -11,6 +11,7 @@ use super::digest;
 use crate::resource;
 use crate::resource::Action;
 use crate::resource::Document;
+use crate::resource::Field;
 use crate::resource::Key;
 use crate::resource::MAIN;
 use crate::resource::Packed;
@@ -32,7 +33,8 @@ pub fn arrange(plan: &mut Plan, live: &Live<'_>) {
     note_referrers(&mut plan.changes, live);
     // Where nothing is there yet, nothing stands in the way.
     let kinds: HashSet<&str> = plan.changes.iter().map(|change| change.key.kind).collect();
-    let kinds: HashSet<&str> = kinds.into_iter().filter(|kind| has_claims(kind) && live.has_any(kind)).collect();
+    let kinds: HashSet<&str> =
+        kinds.into_iter().filter(|kind| exclusive(kind).next().is_some() && live.has_any(kind)).collect();
     let wanting = plan.changes.iter().filter(|change| kinds.contains(change.key.kind));
     let claims: HashMap<Key, Box<[Claim]>> =
         wanting.map(|change| (change.key.clone(), claims(change))).filter(|(_, c)| !c.is_empty()).collect();
@@ -41,9 +43,12 @@ pub fn arrange(plan: &mut Plan, live: &Live<'_>) {
     }
     let wanted: HashSet<&Claim> = claims.values().flatten().collect();
     let mut holders: HashMap<Claim, &Key> = HashMap::new();
-    for (key, document) in live.documents(|key| kinds.contains(key.kind)) {
-        let held = claimed(key.kind, &document).filter(|claim| wanted.contains(claim));
-        holders.extend(held.map(|claim| (claim, key)));
+    for kind in &kinds {
+        let fields: Vec<&str> = exclusive(kind).map(|field| field.name).collect();
+        for (key, document) in live.fields_of(kind, &fields) {
+            let held = claimed(key.kind, &document).filter(|claim| wanted.contains(claim));
+            holders.extend(held.map(|claim| (claim, key)));
+        }
     }
     let bodies: HashMap<&Key, &Packed> =
         plan.changes.iter().filter_map(|change| Some((&change.key, body(change)?))).collect();
@@ -88,9 +93,10 @@ fn claims(change: &Change) -> Box<[Claim]> {
     body.iter().flat_map(|body| claimed(change.key.kind, body)).collect()
 }
 
-/// Has it values that one resource alone may have?
-fn has_claims(kind: &str) -> bool {
-    resource::kind(kind).is_some_and(|kind| kind.spec().main().fields.iter().any(|field| field.exclusive))
+/// The fields of a kind whose values one resource alone may have.
+fn exclusive(kind: &str) -> impl Iterator<Item = &'static Field> + use<> {
+    let fields = resource::kind(kind).into_iter().flat_map(|kind| kind.spec().main().fields);
+    fields.filter(|field| field.exclusive)
 }
 
 /// What the main call of a change carries.
@@ -100,8 +106,7 @@ fn body(change: &Change) -> Option<&Packed> {
 
 /// The values of a document that its resource alone may have. Letter case means nothing in a domain.
 pub fn claimed(kind: &'static str, document: &Document) -> impl Iterator<Item = Claim> {
-    let fields = resource::kind(kind).into_iter().flat_map(|kind| kind.spec().main().fields);
-    fields.filter(|field| field.exclusive).flat_map(move |field| {
+    exclusive(kind).flat_map(move |field| {
         let values = match document.get(field.name) {
             Some(Value::Array(items)) => items.iter().filter_map(Value::as_str).collect(),
             Some(Value::String(text)) => vec![text.as_str()],

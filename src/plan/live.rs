@@ -12,6 +12,7 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 use std::collections::HashMap;
+use std::collections::HashSet;
 
 /// The observed documents by key, their references already in the names that will hold once the renames are done.
 #[derive(Debug, Default)]
@@ -39,6 +40,13 @@ impl Found<'_> {
     fn read(&self) -> Option<Cow<'_, Document>> {
         match self {
             Self::Packed(packed) => packed.read().map(Cow::Owned),
+            Self::Renamed(document) => Some(Cow::Borrowed(document)),
+        }
+    }
+
+    fn read_only(&self, fields: &[&str]) -> Option<Cow<'_, Document>> {
+        match self {
+            Self::Packed(packed) => packed.read_only(fields).map(Cow::Owned),
             Self::Renamed(document) => Some(Cow::Borrowed(document)),
         }
     }
@@ -116,6 +124,16 @@ impl<'a> Live<'a> {
         wanted.filter_map(|(key, found)| Some((key, found.read()?)))
     }
 
+    /// These fields of all of a kind, and maybe more of a few.
+    pub fn fields_of<'l, 'f>(
+        &'l self,
+        kind: &'f str,
+        fields: &'f [&'f str],
+    ) -> impl Iterator<Item = (&'l Key, Cow<'l, Document>)> {
+        let of_kind = self.documents.iter().filter(move |(key, _)| key.kind == kind);
+        of_kind.filter_map(move |(key, found)| Some((key, found.read_only(fields)?)))
+    }
+
     /// Did this kind answer?
     pub fn is_observed(&self, kind: &str) -> bool {
         self.observed.contains(kind)
@@ -127,9 +145,13 @@ impl<'a> Live<'a> {
         move |field: &str| fields.is_some_and(|fields| fields.contains(field))
     }
 
-    /// All of them, sorted.
-    pub fn keys(&self) -> Vec<&Key> {
-        let mut keys: Vec<&Key> = self.documents.keys().collect();
+    /// All but these, sorted.
+    pub fn keys_but<'k>(&self, others: impl Iterator<Item = &'k Key>) -> Vec<&Key> {
+        let mut keys: HashSet<&Key> = self.documents.keys().collect();
+        for key in others {
+            keys.remove(key);
+        }
+        let mut keys: Vec<&Key> = keys.into_iter().collect();
         keys.sort();
         keys
     }

@@ -26,8 +26,8 @@ pub fn prune(inputs: &Inputs<'_>, live: &Live<'_>, renames: &BTreeMap<Key, Key>,
         is_open.then(|| Key { name, ..declared.key.clone() })
     }));
     let inhabited = inhabited(inputs, live);
-    for key in live.keys() {
-        if inputs.desired.resources.contains_key(key) || being_renamed.contains(key) {
+    for key in live.keys_but(inputs.desired.resources.keys()) {
+        if being_renamed.contains(key) {
             continue;
         }
         let (Some(kind), Some(document)) = (resource::kind(key.kind), live.get(key)) else { continue };

@@ -61,7 +61,7 @@ pub(super) fn mark(inputs: &Inputs<'_>, live: &Live<'_>, plan: &mut Plan) {
         let held: Vec<&Risky> = found.iter().filter(|risk| is_held(risk.harm, risk.is_new)).collect();
         let tasks = std::mem::take(&mut change.tasks);
         let is_risky = |task: &Task| held.iter().any(|risk| risk.part == task.slot.part);
-        let (risky, rest): (Vec<_>, Vec<_>) = tasks.into_iter().partition(is_risky);
+        let (risky, rest) = super::apart(tasks, is_risky);
         if !rest.is_empty() && !risky.is_empty() {
             changes.push(Change { fields: fields(&rest), tasks: rest, ..change.clone() });
             change.fields = fields(&risky);
