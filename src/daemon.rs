@@ -20,11 +20,6 @@ use crate::notifications::Notifier;
 use crate::observed::Deep;
 use crate::pause::Pause;
 use crate::plan::ProjectName;
-use crate::plan::render::Pace;
-use crate::plan::render::ProjectReport;
-use crate::plan::render::Report;
-use crate::plan::window::Wanted;
-use crate::plan::window::Window;
 use crate::queue::Queue;
 use crate::reconcile::Carryover;
 use crate::reconcile::Reconciler;
@@ -49,7 +44,6 @@ use crate::telemetry::redact::Redactor;
 use crate::telemetry::status::Board;
 use crate::telemetry::status::Level;
 use crate::telemetry::status::QueueStatus;
-use crate::telemetry::status::Waits;
 use crate::worker::Target;
 use crate::worker::Worker;
 use crate::worker::look::Looks;
@@ -57,7 +51,6 @@ use crate::worker::recent::Recent;
 use secrecy::SecretString;
 use std::collections::BTreeMap;
 use std::collections::HashMap;
-use std::collections::HashSet;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -69,6 +62,7 @@ use tokio_util::sync::CancellationToken;
 mod control;
 mod leases;
 pub mod settings;
+mod told;
 
 /// What an older look showed may be somebody's work by now.
 const TRUSTED: Duration = Duration::from_secs(60);
@@ -324,9 +318,8 @@ impl Daemon {
             projects.iter().map(|project| (project.name.to_string(), project.trigger.clone())).collect();
         let controls = projects.iter().map(|project| (project.name.to_string(), control::of(project))).collect();
         let plans: Vec<_> = projects.iter().map(|project| project.reconciler.plans.subscribe()).collect();
-        let (pace, planned) = (settings::pace(&config), queue.clone());
-        let (windowed, also_planned) = (plans.clone(), queue.clone());
-        let (told, also_told) = (Arc::clone(&board), Arc::clone(&board));
+        let told = told::Told { plans, queue: queue.clone(), board: Arc::clone(&board), pace: settings::pace(&config) };
+        let windowed = told.clone();
         let deeps =
             projects.iter().map(|project| (project.name.clone(), project.reconciler.assessor.deep.clone())).collect();
         let claims =
@@ -343,8 +336,8 @@ impl Daemon {
             metrics: Arc::clone(&metrics),
             board: Arc::clone(&board),
             refresh: Box::new(refresh(&board, &metrics, &queue, &state, limiters.values().cloned().collect(), deeps)),
-            plan: Box::new(move || plan_json(&plans, &planned, &told, pace)),
-            window: Box::new(move |wanted| window_json(&windowed, &also_planned, &also_told, wanted, pace)),
+            plan: Box::new(move |to| told.write(to)),
+            window: Box::new(move |wanted| windowed.window(wanted)),
             history: History::new(place.clone(), claims),
             controls,
             token,
@@ -570,49 +563,6 @@ fn show_ages(metrics: &Metrics, deeps: &[(ProjectName, Deep)]) {
             }
         }
     }
-}
-
-/// What would change from now on: what the newest plans hold, and what of them is not done yet.
-fn plan_json(plans: &[watch::Receiver<Option<ProjectReport>>], queue: &Queue, board: &Board, pace: Pace) -> String {
-    let left = |plan: &watch::Receiver<Option<ProjectReport>>| {
-        let plan = plan.borrow().clone()?;
-        let unfinished = queue.unfinished(&plan.name);
-        let mut left = plan.left(&unfinished.iter().map(|key| (key.kind.into(), key.id())).collect(), pace);
-        tell(&mut left, queue, board);
-        Some(left)
-    };
-    serde_json::to_string(&Report::new(plans.iter().filter_map(left).collect())).unwrap_or_default()
-}
-
-/// Adds what each change of it waits for that is left, and what waits beside.
-fn tell(left: &mut ProjectReport, queue: &Queue, board: &Board) {
-    let name = left.name.clone();
-    let changes: HashSet<(String, String)> =
-        left.changes.iter().map(|change| (change.kind.to_string(), change.id.clone())).collect();
-    let known = board.look_at(&name, |known| (known.turn.clone(), known.waits.clone(), known.wait_counts.clone()));
-    let Some((turn, known, counts)) = known else { return };
-    let mut waits = Waits::of_plan();
-    queue.waits(&name, &turn, &|key| changes.contains(&(key.kind.to_owned(), key.id())), &mut waits);
-    left.tell(waits, &known, &counts);
-}
-
-/// The same as [`plan_json`], cut to what is wanted; nothing of the rest is copied.
-fn window_json(
-    plans: &[watch::Receiver<Option<ProjectReport>>],
-    queue: &Queue,
-    board: &Board,
-    wanted: &Wanted,
-    pace: Pace,
-) -> String {
-    let mut window = Window::new();
-    for plan in plans {
-        let plan = plan.borrow();
-        let Some(plan) = &*plan else { continue };
-        let unfinished = queue.unfinished(&plan.name);
-        let tell = |report: &mut ProjectReport| tell(report, queue, board);
-        window.add(plan, &unfinished.iter().map(|key| (key.kind.into(), key.id())).collect(), wanted, pace, tell);
-    }
-    serde_json::to_string(&window).unwrap_or_default()
 }
 
 #[cfg(test)]

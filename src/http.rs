@@ -108,6 +108,9 @@ pub enum Answer {
 /// Carries out an order for one project.
 pub type Control = Box<dyn Fn(Order<'_>) -> Answer + Send + Sync>;
 
+/// Writes the JSON of `/api/v1/plan` out.
+pub type WritePlan = dyn Fn(&mut dyn io::Write) -> io::Result<()> + Send + Sync;
+
 /// What the server shows and sets off.
 pub struct Served {
     /// Counts the requests, and is served.
@@ -118,7 +121,7 @@ pub struct Served {
     /// nobody pushes.
     pub refresh: Box<dyn Fn() + Send + Sync>,
     /// The last plan, as the JSON of `/api/v1/plan`.
-    pub plan: Box<dyn Fn() -> String + Send + Sync>,
+    pub plan: Box<WritePlan>,
     /// What of it is wanted, with counts of all of it.
     pub window: Box<dyn Fn(&Wanted) -> String + Send + Sync>,
     /// Passes and changes.

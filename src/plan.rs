@@ -31,6 +31,7 @@ pub mod handover;
 mod live;
 mod narrow;
 pub mod order;
+pub mod published;
 mod renames;
 pub mod render;
 mod task;
@@ -40,6 +41,7 @@ pub mod waits;
 pub mod window;
 pub mod write;
 
+pub use change::Calls;
 pub use change::Change;
 pub use change::Contest;
 pub use change::FieldChange;
@@ -211,7 +213,7 @@ pub struct Unobserved {
 }
 
 /// All that a pass found out. It writes nothing.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Plan {
     /// In the order in which they are sent.
     pub changes: Vec<Change>,
@@ -279,7 +281,7 @@ impl Plan {
     /// Takes the tasks of all changes that nothing holds out of the plan: a body is in one place only.
     pub fn take_tasks(&mut self, origin: &Arc<Origin>) -> Vec<Task> {
         let free = self.changes.iter_mut().filter(|change| change.held.is_none());
-        let tasks = free.flat_map(|change| std::mem::take(&mut change.tasks));
+        let tasks = free.flat_map(Change::take_tasks);
         tasks.map(|task| Task { origin: Arc::clone(origin), ..task }).collect()
     }
 
@@ -302,7 +304,7 @@ impl Plan {
 
     /// The number of write requests that applying sends, first contact released.
     pub fn forecast_requests(&self) -> usize {
-        let sent = |change: &&Change| matches!(change.held, None | Some(Hold::FirstContact(Contact::Project)));
+        let sent = |change: &&Change| change.is_sent();
         let calls = self.changes.iter().filter(sent).flat_map(|change| change.tasks.iter().map(|task| task.batch));
         let tasks = || self.changes.iter().filter(sent).flat_map(|change| &change.tasks);
         let more: usize = tasks().map(|task| task.calls.saturating_sub(1)).sum();
@@ -311,7 +313,7 @@ impl Plan {
 
     /// The number of looks that come right before writes of that.
     pub fn forecast_looks(&self) -> usize {
-        let sent = |change: &&Change| matches!(change.held, None | Some(Hold::FirstContact(Contact::Project)));
+        let sent = |change: &&Change| change.is_sent();
         let tasks = self.changes.iter().filter(sent).flat_map(|change| &change.tasks);
         tasks.filter(|task| task.declared.is_some()).count()
     }

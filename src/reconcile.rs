@@ -19,8 +19,8 @@ use crate::plan::Hold;
 use crate::plan::Origin;
 use crate::plan::Plan;
 use crate::plan::Task;
+use crate::plan::published::Published;
 use crate::plan::render::Pace;
-use crate::plan::render::ProjectReport;
 use crate::queue::Queue;
 use crate::resource;
 use crate::resource::Action;
@@ -110,7 +110,7 @@ pub struct Reconciler {
     /// Beats while the loop turns.
     pub pulse: Pulse,
     /// Where the newest plan goes.
-    pub plans: watch::Sender<Option<ProjectReport>>,
+    pub plans: watch::Sender<Option<Published>>,
     /// What earlier passes left.
     pub memory: Carryover,
 }
@@ -119,7 +119,7 @@ pub struct Reconciler {
 #[derive(Debug, Default)]
 pub struct Carryover {
     load: Option<Load>,
-    plan: Option<Plan>,
+    plan: Option<Arc<Plan>>,
     /// What the queue works off.
     planned: Option<Arc<Desired>>,
     last_pass: Option<PassStatus>,
@@ -225,7 +225,7 @@ impl PassOutcome {
 
 /// What a pass found, before it is in force.
 struct Weighed {
-    plan: Plan,
+    plan: Arc<Plan>,
     tasks: Vec<Task>,
     is_refused: bool,
     /// When the comparison was over.
@@ -521,8 +521,9 @@ impl Reconciler {
         self.note_questions(&plan);
         self.memory.overview.note_observed(&plan, SystemTime::now() - started.elapsed());
         self.forbidden.send_replace(BTreeMap::new());
-        self.plans.send_replace(Some(ProjectReport::new(&self.assessor.project, &plan, self.pace)));
         let tasks = plan.take_tasks(&self.origin(trigger));
+        let plan = Arc::new(plan);
+        self.plans.send_replace(Some(Published::new(&self.assessor.project, Arc::clone(&plan))));
         Weighed { plan, tasks, is_refused, started }
     }
 

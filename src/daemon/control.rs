@@ -9,7 +9,7 @@ use crate::http::Order;
 use crate::http::Ordered;
 use crate::http::Part;
 use crate::pause::Pause;
-use crate::plan::render::ProjectReport;
+use crate::plan::published::Published;
 use crate::resource::Key;
 use crate::source::Trigger;
 use crate::source::TriggerSender;
@@ -28,7 +28,7 @@ struct Levers {
     state: ProjectState,
     pause: Pause,
     trigger: TriggerSender,
-    plan: watch::Sender<Option<ProjectReport>>,
+    plan: watch::Sender<Option<Published>>,
     approval_expiry: Duration,
 }
 
@@ -136,9 +136,7 @@ impl Levers {
         let (suspended_until, part_name) = (Some(Some(until)), Some(part.to_string()));
         let mut answer = Ordered { suspended_until, part: part_name, ..Ordered::default() };
         let is_of_part = |key: &Key| key.kind == part.kind && part.id.is_none_or(|id| key.id() == id);
-        let is_planned = |plan: &ProjectReport| {
-            plan.changes.iter().any(|change| change.kind == part.kind && part.id.is_none_or(|id| change.id == id))
-        };
+        let is_planned = |published: &Published| published.plan.changes.iter().any(|change| is_of_part(&change.key));
         let is_known =
             self.state.inventory()?.keys().any(is_of_part) || self.plan.borrow().as_ref().is_some_and(is_planned);
         if part.id.is_some() && !is_known {
@@ -169,8 +167,9 @@ impl Levers {
             let held = plan.as_mut().filter(|plan| !plan.fingerprint.is_empty() && plan.fingerprint == fingerprint);
             let Some(plan) = held else { return false };
             plan.fingerprint.clear();
-            if !plan.approvable.keys().all(|digest| known.contains(digest)) {
-                approved = Some((plan.approvable.clone(), plan.held.take()));
+            let approvable = plan.plan.approvable();
+            if !approvable.keys().all(|digest| known.contains(digest)) {
+                approved = Some((approvable, plan.held.take()));
             }
             true
         });
@@ -179,7 +178,8 @@ impl Levers {
         if let Err(error) = self.state.approve(&approvable, now, expires) {
             self.plan.send_if_modified(|plan| {
                 // A newer plan has fingerprints of its own.
-                let is_same = |plan: &&mut ProjectReport| plan.fingerprint.is_empty() && plan.approvable == approvable;
+                let is_same =
+                    |plan: &&mut Published| plan.fingerprint.is_empty() && plan.plan.approvable() == approvable;
                 let Some(plan) = plan.as_mut().filter(is_same) else { return false };
                 fingerprint.clone_into(&mut plan.fingerprint);
                 plan.held = held;

@@ -5,8 +5,11 @@ use crate::config::Overrides;
 use crate::http::Answer;
 use crate::http::Order;
 use crate::observed::Observed;
+use crate::plan::Change;
+use crate::plan::Hold;
 use crate::plan::Plan;
 use crate::plan::order::deletion;
+use crate::plan::published::Published;
 use crate::plan::render::HeldReport;
 use crate::queue::Verdict;
 use crate::reconcile::assess::Assessment;
@@ -165,10 +168,13 @@ async fn an_approval_that_cannot_be_written_down_can_be_given_again() {
         deletes: 1,
         auto_approve: false,
     };
-    let approvable = BTreeMap::from([("d".to_owned(), "roles")]);
-    let mut report = ProjectReport::new(&project.name, &Plan::default(), project.reconciler.pace);
-    report.fingerprint = held.fingerprint.clone();
-    (report.held, report.approvable) = (Some(held.clone()), approvable);
+    let change = Change {
+        held: Some(Hold::MaxDeletes),
+        digest: "d".into(),
+        ..Change::new(Key::new("roles", "r"), Action::Delete)
+    };
+    let plan = Plan { changes: vec![change], fingerprint: held.fingerprint.clone(), ..Plan::default() };
+    let report = Published::new(&project.name, Arc::new(plan));
     let plans = &project.reconciler.plans;
     plans.send_replace(Some(report.clone()));
     let state = rusqlite::Connection::open(dir.path().join("state/state.db")).unwrap();

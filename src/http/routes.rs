@@ -15,6 +15,7 @@ use crate::source::Trigger;
 use crate::telemetry::status::Level;
 use crate::telemetry::status::WhichProblems;
 use axum::Json;
+use axum::body::Body;
 use axum::extract::Query;
 use axum::extract::State;
 use axum::extract::rejection::QueryRejection;
@@ -22,10 +23,15 @@ use axum::http::StatusCode;
 use axum::http::header;
 use axum::response::IntoResponse;
 use axum::response::Response;
+use futures_util::stream::unfold;
 use serde::Deserialize;
+use std::io;
+use std::io::BufWriter;
+use std::io::Write;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::Semaphore;
+use tokio::sync::mpsc;
 
 type Shared = State<Arc<Served>>;
 
@@ -108,10 +114,10 @@ pub async fn plan(State(served): Shared, which: Result<Query<WhichChanges>, Quer
         let parameters = "the parameters are project, kind, id, q, action, held, offset and limit, each once";
         return error(StatusCode::BAD_REQUEST, parameters);
     };
+    if which == WhichChanges::default() {
+        return streamed(move |to| (served.plan)(to)).await;
+    }
     written(move || {
-        if which == WhichChanges::default() {
-            return (served.plan)();
-        }
         let limit = window_size(which.limit);
         let WhichChanges { project, kind, id, q: search, action, held, offset, limit: _ } = which;
         let offset = offset.unwrap_or_default();
@@ -129,6 +135,48 @@ async fn written(json: impl FnOnce() -> String + Send + 'static) -> Response {
     match tokio::task::spawn_blocking(json).await {
         Ok(json) => ([(header::CONTENT_TYPE, "application/json")], json).into_response(),
         Err(_) => error(StatusCode::INTERNAL_SERVER_ERROR, "writing the answer out failed inside the daemon"),
+    }
+}
+
+/// Answers that are written out while they are taken; others wait. Each costs a thread, for as long as a connection may last.
+static STREAMS: Semaphore = Semaphore::const_new(16);
+
+/// What goes out at a time, and at the most waits to.
+const PIECE: usize = 64 << 10;
+const PIECES: usize = 2;
+
+/// An answer of any length, of which there is never more than a few pieces at a time.
+async fn streamed(write: impl FnOnce(&mut dyn Write) -> io::Result<()> + Send + 'static) -> Response {
+    let turn = STREAMS.acquire().await;
+    let (sender, pieces) = mpsc::channel(PIECES);
+    let writing = tokio::task::spawn_blocking(move || {
+        let _turn = turn;
+        let mut to = BufWriter::with_capacity(PIECE, Pieces(sender));
+        write(&mut to)?;
+        to.flush()
+    });
+    let body = unfold((pieces, Some(writing)), |(mut pieces, writing)| async move {
+        if let Some(piece) = pieces.recv().await {
+            return Some((Ok(piece), (pieces, writing)));
+        }
+        // What ends too early must not look whole.
+        let is_whole = writing?.await.is_ok_and(|written| written.is_ok());
+        (!is_whole).then(|| (Err(io::Error::other("writing the answer out failed inside the daemon")), (pieces, None)))
+    });
+    ([(header::CONTENT_TYPE, "application/json")], Body::from_stream(body)).into_response()
+}
+
+/// Waits for whoever takes the answer, and fails once nobody does.
+struct Pieces(mpsc::Sender<Vec<u8>>);
+
+impl Write for Pieces {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.blocking_send(bytes.to_vec()).map_err(|_| io::ErrorKind::BrokenPipe)?;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }
 

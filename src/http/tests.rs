@@ -7,6 +7,8 @@ use axum::http::StatusCode;
 use serde_json::Value;
 use serde_json::json;
 use std::sync::Mutex;
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering;
 use tokio::io::AsyncReadExt;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
@@ -54,7 +56,7 @@ impl World {
             metrics: Arc::clone(&self.metrics),
             board: Arc::clone(&self.board),
             refresh: Box::new(move || board.project("one", |project| project.undeclared = 7)),
-            plan: Box::new(|| r#"{"formatVersion":1,"projects":[]}"#.to_owned()),
+            plan: Box::new(|to| to.write_all(br#"{"formatVersion":1,"projects":[]}"#)),
             window: Box::new(|wanted| format!("{{\"limit\":{}}}", wanted.limit)),
             history: History::new(Place::Directory("nowhere".into()), BTreeMap::new()),
             controls: ["one", "two"].map(control).into(),
@@ -119,6 +121,44 @@ async fn who_may_ask_for_what() {
         assert_eq!(ask(&router, "POST", "/api/v1/reconcile", sent).await.0, expected[2], "{case}");
         let ran = world.reconciled.lock().unwrap().len();
         assert_eq!(ran, if expected[2] == 202 { 2 } else { 0 }, "{case}");
+    }
+}
+
+/// All of a large plan stood in memory as text, as often as it was asked for.
+#[tokio::test]
+async fn a_plan_is_written_out_as_it_is_taken_and_what_breaks_off_does_not_look_whole() {
+    static CHUNK: [u8; 1 << 16] = [b' '; 1 << 16];
+    let written = Arc::new(AtomicUsize::new(0));
+    let plan = |chunks: usize, end: fn() -> io::Result<()>| {
+        let written = Arc::clone(&written);
+        written.store(0, Ordering::Relaxed);
+        let plan = move |to: &mut dyn io::Write| {
+            for _ in 0..chunks {
+                to.write_all(&CHUNK)?;
+                written.fetch_add(1, Ordering::Relaxed);
+            }
+            end()
+        };
+        let served = Served { plan: Box::new(plan), ..World::new().served(None) };
+        router(Arc::new(served), &Arc::new(Feed::new(CancellationToken::new())), true)
+    };
+    let ask = |router: Router| async move {
+        let request = Request::builder().uri("/api/v1/plan").body(Body::empty()).unwrap();
+        router.oneshot(request).await.unwrap().into_body()
+    };
+
+    let body = ask(plan(1000, || Ok(()))).await;
+    assert!(written.load(Ordering::Relaxed) < 10, "nobody takes it yet");
+    assert_eq!(axum::body::to_bytes(body, usize::MAX).await.unwrap().len(), 1000 * CHUNK.len());
+    let ends: [fn() -> io::Result<()>; 2] = [|| Err(io::Error::other("broken")), || panic!("as a defect does")];
+    for end in ends {
+        let body = ask(plan(3, end)).await;
+        assert!(axum::body::to_bytes(body, usize::MAX).await.is_err());
+    }
+    // Who goes away in the middle keeps no thread.
+    let router = plan(1000, || Ok(()));
+    for _ in 0..40 {
+        drop(ask(router.clone()).await);
     }
 }
 

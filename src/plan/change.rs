@@ -1,6 +1,7 @@
 //! What happens to one resource, and what holds it.
 
 use crate::desired::Place;
+use crate::plan::Contact;
 use crate::plan::Drift;
 use crate::plan::Hold;
 use crate::plan::Task;
@@ -64,8 +65,19 @@ pub struct Change {
     pub fields: Arc<[FieldChange]>,
     /// Where the YAML declares it; `None` for a prune.
     pub place: Option<Place>,
-    /// The writes, main part first.
+    /// The writes, main part first; none once they are on the queue.
     pub tasks: Vec<Task>,
+    /// The calls of those that are there.
+    pub queued: Calls,
+}
+
+/// The calls that a change takes.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Calls {
+    /// Their numbers; changes that share a number share a call.
+    pub numbers: Box<[u32]>,
+    /// Beyond one for each of these.
+    pub more: usize,
 }
 
 /// A field that somebody else turns back again and again.
@@ -104,7 +116,30 @@ impl Change {
             fields: Arc::default(),
             place: None,
             tasks: Vec::new(),
+            queued: Calls::default(),
         }
+    }
+
+    /// Takes its tasks, for the queue.
+    pub fn take_tasks(&mut self) -> Vec<Task> {
+        self.queued = self.calls();
+        std::mem::take(&mut self.tasks)
+    }
+
+    /// The calls that it takes, wherever its tasks are.
+    pub fn calls(&self) -> Calls {
+        if self.tasks.is_empty() {
+            return self.queued.clone();
+        }
+        Calls {
+            numbers: self.tasks.iter().map(|task| task.batch).collect(),
+            more: self.tasks.iter().map(|task| task.calls.saturating_sub(1)).sum(),
+        }
+    }
+
+    /// Does it go ahead, the first contact released?
+    pub fn is_sent(&self) -> bool {
+        matches!(self.held, None | Some(Hold::FirstContact(Contact::Project)))
     }
 
     /// Its key before the change: that of the old name where it is a rename.

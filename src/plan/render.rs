@@ -9,6 +9,7 @@ use super::Plan;
 use super::Refusal;
 use super::drift;
 use crate::resource::Action;
+use crate::resource::Key;
 use crate::telemetry::status::HoldStatus;
 use crate::telemetry::status::Wait;
 use crate::telemetry::status::rfc3339;
@@ -18,8 +19,6 @@ use serde::Serialize;
 use serde_json::Value;
 use std::borrow::Cow;
 use std::collections::BTreeMap;
-use std::collections::BTreeSet;
-use std::collections::HashSet;
 use std::fmt;
 
 mod human;
@@ -145,15 +144,6 @@ pub struct ChangeReport {
     pub file: Option<String>,
     /// From 1.
     pub line: Option<u32>,
-    /// Numbers of the calls that it takes; changes that share a number share a call.
-    #[serde(skip)]
-    pub calls: Vec<u32>,
-    /// Beyond one for each of these.
-    #[serde(skip)]
-    pub more_calls: usize,
-    /// Does it go ahead, the first contact released?
-    #[serde(skip)]
-    pub is_sent: bool,
 }
 
 /// What somebody else changed.
@@ -280,17 +270,10 @@ impl ProjectReport {
             fingerprint: plan.fingerprint.clone(),
             held: HeldReport::of(plan),
             holds: holds(plan),
-            warnings: plan
-                .unobserved
-                .iter()
-                .map(|(kind, unobserved)| {
-                    format!("{kind} could not be observed and are left alone: {}", unobserved.reason)
-                })
-                .chain(plan.warnings.iter().cloned())
-                .collect(),
+            warnings: warnings(plan).collect(),
             changes: Vec::new(),
             refused: RefusedReport::all(plan),
-            undeclared: plan.undeclared.iter().map(|key| Identity { kind: key.kind.into(), id: key.id() }).collect(),
+            undeclared: plan.undeclared.iter().map(Identity::new).collect(),
             forecast: Forecast::new(plan.forecast_requests(), plan.reads, pace),
             is_incomplete: !plan.unobserved.is_empty() || !plan.unread.is_empty(),
             is_without_effect: !plan.without_effect.is_empty(),
@@ -298,22 +281,15 @@ impl ProjectReport {
         }
     }
 
-    /// What is left of a plan that is being carried out: what is held, and what is `unfinished`.
-    #[must_use]
-    pub fn left(mut self, unfinished: &HashSet<(Word, String)>, pace: Pace) -> Self {
-        let is_left = |change: &ChangeReport| {
-            change.held.is_some() || unfinished.contains(&(change.kind.clone(), change.id.clone()))
-        };
-        self.changes.retain(is_left);
-        let sent = self.changes.iter().filter(|change| change.is_sent);
-        let calls: BTreeSet<u32> = sent.flat_map(|change| change.calls.iter().copied()).collect();
-        let more: usize = self.changes.iter().filter(|change| change.is_sent).map(|change| change.more_calls).sum();
-        self.forecast = Forecast::new(calls.len() + more, self.forecast.reads, pace);
-        self
-    }
-
     fn count(&self, action: Action) -> usize {
         self.changes.iter().filter(|change| change.action == action.as_str()).count()
+    }
+}
+
+impl Identity {
+    /// Of a key.
+    pub fn new(key: &Key) -> Self {
+        Self { kind: key.kind.into(), id: key.id() }
     }
 }
 
@@ -329,16 +305,20 @@ impl fmt::Display for RefusedReport {
 }
 
 impl RefusedReport {
-    /// Those of a plan.
-    pub fn all(plan: &Plan) -> Vec<Self> {
-        let report = |refusal: &Refusal| Self {
+    /// Renders one.
+    pub fn new(refusal: &Refusal) -> Self {
+        Self {
             kind: refusal.key.kind.into(),
             id: refusal.key.id(),
             message: refusal.message.clone(),
             file: refusal.place.as_ref().map(|place| place.file.to_string()),
             line: refusal.place.as_ref().map(|place| place.line),
-        };
-        plan.refused.iter().map(report).collect()
+        }
+    }
+
+    /// Those of a plan.
+    pub fn all(plan: &Plan) -> Vec<Self> {
+        plan.refused.iter().map(Self::new).collect()
     }
 }
 
@@ -366,6 +346,15 @@ impl HeldReport {
         let auto_approve = approvable.peek().is_some() && approvable.all(|hold| hold.ends_with == whole);
         Self { auto_approve, ..self.clone() }
     }
+}
+
+/// What the operator should know of it.
+pub fn warnings(plan: &Plan) -> impl Iterator<Item = String> {
+    let unobserved = plan
+        .unobserved
+        .iter()
+        .map(|(kind, unobserved)| format!("{kind} could not be observed and are left alone: {}", unobserved.reason));
+    unobserved.chain(plan.warnings.iter().cloned())
 }
 
 /// One for each reason that something of `plan` waits for.
@@ -420,9 +409,6 @@ impl ChangeReport {
             fields: change.fields.iter().map(FieldReport::new).collect(),
             file: change.place.as_ref().map(|place| place.file.to_string()),
             line: change.place.as_ref().map(|place| place.line),
-            calls: change.tasks.iter().map(|task| task.batch).collect(),
-            more_calls: change.tasks.iter().map(|task| task.calls.saturating_sub(1)).sum(),
-            is_sent: matches!(change.held, None | Some(Hold::FirstContact(Contact::Project))),
         }
     }
 

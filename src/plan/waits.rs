@@ -1,9 +1,12 @@
 //! What of a plan is not at rest, each with what it waits for, since when and until when. What goes out waits on the queue, which
 //! tells of it.
 
+use super::Change;
 use super::Hold;
 use super::Plan;
+use super::render::ChangeReport;
 use super::render::ProjectReport;
+use super::render::Word;
 use crate::resource::Key;
 use crate::telemetry::status::HoldStatus;
 use crate::telemetry::status::Told;
@@ -11,6 +14,7 @@ use crate::telemetry::status::Wait;
 use crate::telemetry::status::Waits;
 use crate::telemetry::status::Why;
 use crate::telemetry::status::rfc3339;
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::collections::HashMap;
 use std::collections::HashSet;
@@ -39,15 +43,15 @@ pub fn unplanned(
     }
 }
 
-impl ProjectReport {
-    /// Adds what is held.
-    pub fn add_held(&self, waits: &mut Waits) {
-        let holds: HashMap<&str, &HoldStatus> = self.holds.iter().map(|hold| (&*hold.reason, hold)).collect();
-        for change in &self.changes {
-            let hold = change.held.as_deref().and_then(|held| Some((Hold::word(held)?, holds.get(held)?)));
-            let Some((word, hold)) = hold else { continue };
-            waits.add(Why::Held(word), &change.kind, || Told {
-                id: change.id.clone(),
+/// Adds what of these changes is held.
+pub fn add_held<C: IsHeld>(holds: &[HoldStatus], changes: impl Iterator<Item = C>, waits: &mut Waits) {
+    let holds: HashMap<&str, &HoldStatus> = holds.iter().map(|hold| (&*hold.reason, hold)).collect();
+    for change in changes {
+        let hold = change.held().and_then(|held| Some((Hold::word(held)?, holds.get(held)?)));
+        let Some((word, hold)) = hold else { continue };
+        waits.add(Why::Held(word), change.kind(), || {
+            let change = change.report();
+            Told {
                 what: match &change.why {
                     Some(why) => why.clone(),
                     // Time says it.
@@ -56,30 +60,81 @@ impl ProjectReport {
                 },
                 since: change.drift.as_ref().map(|drift| drift.since.clone()).or_else(|| hold.since.clone()),
                 until: change.until.clone(),
-            });
-        }
+                id: change.id.clone(),
+            }
+        });
+    }
+}
+
+/// A change that may be held, rendered or not.
+pub trait IsHeld {
+    /// The word of what holds it.
+    fn held(&self) -> Option<&str>;
+    /// The YAML key.
+    fn kind(&self) -> &str;
+    /// The change rendered: asked for by few.
+    fn report(&self) -> Cow<'_, ChangeReport>;
+}
+
+impl IsHeld for &ChangeReport {
+    fn held(&self) -> Option<&str> {
+        self.held.as_deref()
     }
 
+    fn kind(&self) -> &str {
+        &self.kind
+    }
+
+    fn report(&self) -> Cow<'_, ChangeReport> {
+        Cow::Borrowed(self)
+    }
+}
+
+impl IsHeld for &Change {
+    fn held(&self) -> Option<&str> {
+        self.held.map(Hold::as_str)
+    }
+
+    fn kind(&self) -> &str {
+        self.key.kind
+    }
+
+    fn report(&self) -> Cow<'_, ChangeReport> {
+        Cow::Owned(ChangeReport::new(self))
+    }
+}
+
+/// What waits, as a report tells it.
+#[derive(Debug, Default)]
+pub struct Rows {
+    /// Each with what it waits for.
+    pub rows: Vec<Wait>,
+    /// How many wait for each reason, the ones included that are too many to be told.
+    pub counts: BTreeMap<Word, u64>,
+}
+
+impl Rows {
+    /// What a daemon tells: the changes that wait, and what of `known` is none of them.
+    pub fn of_daemon(changes: Waits, known: &[Wait], counts: &BTreeMap<&'static str, u64>) -> Self {
+        let mut rows = changes.rows();
+        let changes: HashSet<(&str, &str)> = rows.iter().map(|wait| (&*wait.kind, &*wait.id)).collect();
+        let others: Vec<Wait> =
+            known.iter().filter(|wait| !changes.contains(&(&*wait.kind, &*wait.id))).cloned().collect();
+        rows.extend(others);
+        Self { rows, counts: counts.iter().map(|(why, count)| ((*why).into(), *count)).collect() }
+    }
+}
+
+impl ProjectReport {
     /// Adds what one look tells: what it holds, and what it cannot plan.
     #[must_use]
     pub fn with_waits(mut self, plan: &Plan) -> Self {
         let mut waits = Waits::of_plan();
-        self.add_held(&mut waits);
+        add_held(&self.holds, self.changes.iter(), &mut waits);
         unplanned(plan, &|_| None, None, &mut waits);
         self.wait_counts = waits.counts().into_iter().map(|(why, count)| (why.into(), count)).collect();
         self.waits = waits.rows();
         self
-    }
-
-    /// Adds what a daemon tells: all of what it holds, what is on the queue in `queued`, and what of `known` is neither.
-    pub fn tell(&mut self, mut queued: Waits, known: &[Wait], counts: &BTreeMap<&'static str, u64>) {
-        self.add_held(&mut queued);
-        self.waits = queued.rows();
-        let changes: HashSet<(&str, &str)> = self.waits.iter().map(|wait| (&*wait.kind, &*wait.id)).collect();
-        let others: Vec<Wait> =
-            known.iter().filter(|wait| !changes.contains(&(&*wait.kind, &*wait.id))).cloned().collect();
-        self.waits.extend(others);
-        self.wait_counts = counts.iter().map(|(why, count)| ((*why).into(), *count)).collect();
     }
 
     /// What each resource waits for that waits.

@@ -1,12 +1,16 @@
 //! Windows on a plan: what of it matches, so many at a time, with the counts of all of it.
 
+use super::Change;
+use super::published::Published;
+use super::render;
 use super::render::ChangeReport;
 use super::render::Forecast;
 use super::render::Identity;
 use super::render::Pace;
 use super::render::ProjectReport;
 use super::render::RefusedReport;
-use super::render::Word;
+use super::waits::Rows;
+use crate::resource::Key;
 use crate::telemetry::status::Wait;
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -57,9 +61,6 @@ struct ProjectWindow {
     warnings_total: usize,
 }
 
-/// What of a plan is not done yet, by kind and identity.
-pub type Unfinished = HashSet<(Word, String)>;
-
 impl Window {
     /// Nothing yet.
     pub fn new() -> Self {
@@ -67,65 +68,65 @@ impl Window {
     }
 
     /// Adds what is left and wanted of one project.
-    /// `tell` adds to it what its changes wait for.
+    /// `tell` says what its changes wait for.
     pub fn add(
         &mut self,
-        plan: &ProjectReport,
-        unfinished: &Unfinished,
+        published: &Published,
+        unfinished: &HashSet<Key>,
         wanted: &Wanted,
         pace: Pace,
-        tell: impl FnOnce(&mut ProjectReport),
+        tell: impl FnOnce(&ProjectReport) -> Rows,
     ) {
-        if wanted.project.as_ref().is_some_and(|name| *name != plan.name) {
+        if wanted.project.as_ref().is_some_and(|name| **name != *published.name) {
             return;
         }
+        let plan = &*published.plan;
         let search = wanted.search.as_ref().map(|text| text.to_lowercase());
         let (mut changes, mut changes_total, mut held_total) = (Vec::new(), 0, 0);
         let mut calls = BTreeSet::new();
         for change in &plan.changes {
-            let is_held = change.held.is_some();
-            if !is_held && !unfinished.contains(&(change.kind.clone(), change.id.clone())) {
+            if !Published::is_left(change, unfinished) {
                 continue;
             }
+            let is_held = change.held.is_some();
             changes_total += 1;
             held_total += usize::from(is_held);
             if !is_held {
-                calls.extend(change.calls.iter().copied());
+                calls.extend(change.calls().numbers);
             }
             if !is_wanted(change, wanted, search.as_deref()) {
                 continue;
             }
             if self.matching >= wanted.offset && self.matching - wanted.offset < wanted.limit {
-                changes.push(change.clone());
+                changes.push(ChangeReport::new(change));
             }
             self.matching += 1;
         }
-        let named = |kind: &str, id: &str| is_named(kind, id, wanted, search.as_deref());
-        let refused: Vec<RefusedReport> =
-            plan.refused.iter().filter(|it| named(&it.kind, &it.id)).take(wanted.limit).cloned().collect();
-        let undeclared: Vec<Identity> =
-            plan.undeclared.iter().filter(|it| named(&it.kind, &it.id)).take(wanted.limit).cloned().collect();
+        let is_named = |key: &Key| is_named(key, wanted, search.as_deref());
+        let refused = plan.refused.iter().filter(|refusal| is_named(&refusal.key)).take(wanted.limit);
+        let undeclared = plan.undeclared.iter().filter(|key| is_named(key)).take(wanted.limit);
         let mut report = ProjectReport {
-            name: plan.name.clone(),
-            fingerprint: plan.fingerprint.clone(),
-            held: plan.held.clone(),
-            holds: plan.holds.clone(),
-            warnings: plan.warnings.iter().take(wanted.limit).cloned().collect(),
+            name: published.name.to_string(),
+            fingerprint: published.fingerprint.clone(),
+            held: published.held.clone(),
+            holds: render::holds(plan),
+            warnings: render::warnings(plan).take(wanted.limit).collect(),
             waits: Vec::new(),
             wait_counts: BTreeMap::new(),
             changes,
-            refused,
-            undeclared,
-            forecast: Forecast::new(calls.len(), plan.forecast.reads, pace),
-            is_incomplete: plan.is_incomplete,
-            is_without_effect: plan.is_without_effect,
+            refused: refused.map(RefusedReport::new).collect(),
+            undeclared: undeclared.map(Identity::new).collect(),
+            forecast: Forecast::new(calls.len(), plan.reads, pace),
+            is_incomplete: false,
+            is_without_effect: false,
             approvable: BTreeMap::new(),
         };
-        tell(&mut report);
+        Rows { rows: report.waits, counts: report.wait_counts } = tell(&report);
         let is_shown =
             |wait: &Wait| report.changes.iter().any(|change| (&*change.kind, &change.id) == (&*wait.kind, &wait.id));
         let (shown, others): (Vec<Wait>, Vec<Wait>) = std::mem::take(&mut report.waits).into_iter().partition(is_shown);
-        let others = others.into_iter().filter(|wait| named(&wait.kind, &wait.id)).take(wanted.limit);
+        let named = |wait: &Wait| is_called(&wait.kind, &wait.id, wanted, search.as_deref());
+        let others = others.into_iter().filter(named).take(wanted.limit);
         report.waits = shown.into_iter().chain(others).collect();
         self.projects.push(ProjectWindow {
             report,
@@ -133,7 +134,7 @@ impl Window {
             held_total,
             refused_total: plan.refused.len(),
             undeclared_total: plan.undeclared.len(),
-            warnings_total: plan.warnings.len(),
+            warnings_total: render::warnings(plan).count(),
         });
     }
 }
@@ -144,13 +145,20 @@ impl Default for Window {
     }
 }
 
-fn is_wanted(change: &ChangeReport, wanted: &Wanted, search: Option<&str>) -> bool {
-    wanted.action.as_ref().is_none_or(|action| *action == change.action)
+fn is_wanted(change: &Change, wanted: &Wanted, search: Option<&str>) -> bool {
+    wanted.action.as_ref().is_none_or(|action| *action == change.action.as_str())
         && wanted.held.is_none_or(|held| held == change.held.is_some())
-        && is_named(&change.kind, &change.id, wanted, search)
+        && is_named(&change.key, wanted, search)
 }
 
-fn is_named(kind: &str, id: &str, wanted: &Wanted, search: Option<&str>) -> bool {
+fn is_named(key: &Key, wanted: &Wanted, search: Option<&str>) -> bool {
+    // Nobody asks for one by name, mostly.
+    let is_any = wanted.id.is_none() && search.is_none();
+    let id = if is_any { String::new() } else { key.id() };
+    is_called(key.kind, &id, wanted, search)
+}
+
+fn is_called(kind: &str, id: &str, wanted: &Wanted, search: Option<&str>) -> bool {
     wanted.kind.as_ref().is_none_or(|wanted| wanted == kind)
         && wanted.id.as_ref().is_none_or(|wanted| wanted == id)
         && search.is_none_or(|text| id.to_lowercase().contains(text))
@@ -159,50 +167,32 @@ fn is_named(kind: &str, id: &str, wanted: &Wanted, search: Option<&str>) -> bool
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::plan::Calls;
+    use crate::plan::Hold;
+    use crate::plan::Plan;
+    use crate::resource::Action;
     use serde_json::Value;
+    use std::sync::Arc;
 
-    fn plan(name: &str, ids: &[(&'static str, &str, Option<&'static str>)]) -> ProjectReport {
-        let change = |(kind, id, held): &(&'static str, &str, Option<&'static str>)| ChangeReport {
-            kind: (*kind).into(),
-            id: (*id).to_owned(),
-            action: "update".into(),
-            held: held.map(Into::into),
-            why: None,
-            until: None,
-            drift: None,
-            is_sent: held.is_none(),
-            fields: Vec::new(),
-            file: None,
-            line: None,
-            calls: vec![1],
-            more_calls: 0,
+    fn plan(name: &'static str, ids: &[(&'static str, &str, Option<Hold>)]) -> Published {
+        let change = |(kind, id, held): &(&'static str, &str, Option<Hold>)| {
+            let queued = Calls { numbers: [1].into(), more: 0 };
+            Change { held: *held, queued, ..Change::new(Key::new(kind, id), Action::Update) }
         };
-        ProjectReport {
-            name: name.to_owned(),
-            waits: Vec::new(),
-            wait_counts: BTreeMap::new(),
-            fingerprint: String::new(),
-            held: None,
-            holds: Vec::new(),
-            warnings: Vec::new(),
-            changes: ids.iter().map(change).collect(),
-            refused: Vec::new(),
-            undeclared: (0..1000).map(|n| Identity { kind: "roles".into(), id: format!("u{n}") }).collect(),
-            forecast: Forecast { requests: 0, reads: 0, seconds: 0 },
-            is_incomplete: false,
-            is_without_effect: false,
-            approvable: std::collections::BTreeMap::new(),
-        }
+        let undeclared = (0..1000).map(|n| Key::new("roles", &format!("u{n}")));
+        let changes = ids.iter().map(change).collect();
+        let plan = Plan { changes, undeclared: undeclared.collect(), ..Plan::default() };
+        Published::new(&name.into(), Arc::new(plan))
     }
 
     fn found(wanted: &Wanted) -> (Value, Vec<String>) {
         let one =
-            plan("one", &[("roles", "Editor", None), ("roles", "done", None), ("tenants", "acme", Some("policy"))]);
-        let two = plan("two", &[("roles", "editor", Some("max_deletes"))]);
-        let unfinished = HashSet::from([("roles".into(), "Editor".to_owned())]);
+            plan("one", &[("roles", "Editor", None), ("roles", "done", None), ("tenants", "acme", Some(Hold::Policy))]);
+        let two = plan("two", &[("roles", "editor", Some(Hold::MaxDeletes))]);
+        let unfinished = HashSet::from([Key::new("roles", "Editor")]);
         let mut window = Window::new();
         for plan in [one, two] {
-            window.add(&plan, &unfinished, wanted, Pace::Free, |_| {});
+            window.add(&plan, &unfinished, wanted, Pace::Free, |_| Rows::default());
         }
         let json = serde_json::to_value(window).unwrap();
         let projects = json["projects"].as_array().unwrap().iter();

@@ -1,6 +1,7 @@
 //! Who changed what drifted: asked of Descope's audit trail, at most once a pass and when nothing else waits. What nobody can
 //! tell stays untold.
 
+use super::Carryover;
 use super::Reconciler;
 use crate::descope;
 use crate::descope::Event;
@@ -12,6 +13,7 @@ use crate::resource::Kind;
 use crate::source::TriggerReceiver;
 use crate::telemetry::status::rfc3339;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 use std::time::SystemTime;
 use tokio::time::Instant;
@@ -151,17 +153,22 @@ impl Reconciler {
         if let Err(error) = self.state.note_actors(&told) {
             tracing::error!(%error, "cannot write the state; who changed what drifted is forgotten with this run");
         }
-        let changes = self.memory.plan.iter_mut().flat_map(|plan| &mut plan.changes);
-        for change in changes {
-            if let (Some(drift), Some((_, actor))) = (&mut change.drift, told.get(&change.key)) {
-                drift.actor = Some(actor.clone());
-            }
-        }
-        self.plans.send_modify(|report| {
-            for change in report.iter_mut().flat_map(|report| &mut report.changes) {
-                let is_it = |(key, _): &(&Key, _)| key.kind == change.kind && key.id() == change.id;
-                if let (Some(drift), Some((_, (_, actor)))) = (&mut change.drift, told.iter().find(is_it)) {
+        let name = |plan: &mut Arc<Plan>| {
+            for change in &mut Arc::make_mut(plan).changes {
+                if let (Some(drift), Some((_, actor))) = (&mut change.drift, told.get(&change.key)) {
                     drift.actor = Some(actor.clone());
+                }
+            }
+        };
+        let Carryover { plan, .. } = &mut self.memory;
+        self.plans.send_modify(|published| match (plan, published) {
+            (Some(plan), Some(published)) if Arc::ptr_eq(plan, &published.plan) => {
+                name(plan);
+                published.plan = Arc::clone(plan);
+            }
+            (plan, published) => {
+                for plan in plan.iter_mut().chain(published.as_mut().map(|published| &mut published.plan)) {
+                    name(plan);
                 }
             }
         });

@@ -47,8 +47,6 @@ pub(super) struct Earlier {
     is_recalled: bool,
     /// The newest look at each kind that was answered.
     pub observed_at: BTreeMap<&'static str, SystemTime>,
-    /// How many of each kind the revision declares.
-    declared: Option<(String, HashMap<&'static str, i64>)>,
     drain: Option<Drain>,
     counted: Option<(Instant, CountsStatus)>,
 }
@@ -87,7 +85,6 @@ impl Reconciler {
 
     pub(super) fn overview(&mut self, is_converged: bool) -> Overview {
         self.recall();
-        self.count_declared();
         let counts = self.counts();
         // What the policy does not permit differs, though nothing is left to do.
         if is_converged && counts.waiting == 0 {
@@ -99,7 +96,7 @@ impl Reconciler {
             self.memory.overview.drain = None;
         }
         let memory = &self.memory.overview;
-        let drifted = self.memory.plan.as_ref().map(super::drift::drifted).unwrap_or_default();
+        let drifted = self.memory.plan.as_deref().map(super::drift::drifted).unwrap_or_default();
         let total = drifted.len() as u64;
         let drifted = drifted.into_iter().take(DRIFTED_SHOWN).map(|(key, drifts)| drifted_status(key, &drifts));
         let next = [self.memory.retry_at, self.memory.resume_at].into_iter().flatten().min();
@@ -129,19 +126,8 @@ impl Reconciler {
         }
     }
 
-    fn count_declared(&mut self) {
-        let Some(load) = &self.memory.load else { return };
-        let Some((revision, desired)) = load.revision.as_deref().zip(load.desired.as_ref()) else { return };
-        let declared = &mut self.memory.overview.declared;
-        if declared.as_ref().is_none_or(|(counted, _)| counted != revision) {
-            let counts = super::show::count(desired.resources.keys().map(|key| key.kind));
-            *declared = Some((revision.to_owned(), counts));
-        }
-    }
-
     fn kinds(&self) -> Vec<KindStatus> {
         let desired = self.memory.load.as_ref().and_then(|load| load.desired.as_ref());
-        let declared = self.memory.overview.declared.as_ref().map(|(_, counts)| counts);
         let plan = self.memory.plan.as_ref();
         let coverage = self.assessor.deep.coverage();
         let details = |of: &Coverage| DetailsStatus {
@@ -156,7 +142,7 @@ impl Reconciler {
                 kind: kind.to_owned(),
                 is_managed: desired.is_some_and(|desired| desired.kinds.contains(kind))
                     || plan.is_some_and(|plan| plan.observed.contains(kind) || plan.unobserved.contains_key(kind)),
-                resources: declared.and_then(|counts| counts.get(kind)).map_or(0, |n| n.unsigned_abs()),
+                resources: desired.map_or(0, |desired| desired.resources.count_of(kind) as u64),
                 observed_at: observed_at.copied().map(rfc3339),
                 error,
                 details: coverage.get(kind).map(details),

@@ -97,11 +97,10 @@ impl Reconciler {
     pub(super) fn show_load(&mut self, load: &Load) {
         let project = &*self.assessor.project;
         self.metrics.desired_valid.with_label_values(&[project]).set(i64::from(load.errors.is_empty()));
-        let resources = load.desired.iter().flat_map(|desired| desired.resources.keys());
-        let counts = count(resources.map(|key| key.kind));
-        for kind in resource::ALL {
-            let count = counts.get(kind.name()).copied().unwrap_or(0);
-            self.metrics.desired_resources.with_label_values(&[project, kind.name()]).set(count);
+        for kind in resource::ALL.iter().map(|kind| kind.name()) {
+            let count = load.desired.as_ref().map_or(0, |desired| desired.resources.count_of(kind));
+            let count = i64::try_from(count).unwrap_or(i64::MAX);
+            self.metrics.desired_resources.with_label_values(&[project, kind]).set(count);
         }
         let Carryover { repeats, is_asked, .. } = &mut self.memory;
         for error in &load.errors {
@@ -255,7 +254,7 @@ impl Reconciler {
         let turn = self.turn_of_tasks(suspended_until);
         let waits = self.waits(&turn);
         let host = self.assessor.client.limits().host;
-        let plan = self.memory.plan.as_ref();
+        let plan = self.memory.plan.as_deref();
         let load = self.memory.load.as_ref();
         self.board.project(&project, |status| {
             status.converged = is_converged;
@@ -364,8 +363,8 @@ impl Reconciler {
     fn waits(&self, turn: &Turn) -> Waits {
         let mut waits = Waits::first();
         let Some(plan) = &self.memory.plan else { return waits };
-        if let Some(report) = &*self.plans.borrow() {
-            report.add_held(&mut waits);
+        if let Some(published) = &*self.plans.borrow() {
+            published.add_held(&mut waits);
         }
         let since = |key: &Key| self.memory.waits.get(key).copied();
         waits::unplanned(plan, &since, self.memory.retry_at.map(wall), &mut waits);

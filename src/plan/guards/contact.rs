@@ -5,6 +5,7 @@
 
 use super::Hold;
 use crate::desired::Declared;
+use crate::plan::Calls;
 use crate::plan::Change;
 use crate::plan::FieldChange;
 use crate::plan::Inputs;
@@ -15,11 +16,13 @@ use crate::plan::Sent;
 use crate::plan::Task;
 use crate::resource;
 use crate::resource::Action;
+use crate::resource::Document;
 use crate::resource::Key;
 use crate::resource::Kind;
 use crate::resource::MAIN;
 use crate::resource::Part;
 use crate::resource::fold;
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 use std::collections::HashSet;
@@ -31,12 +34,11 @@ pub type Unknown = BTreeMap<(&'static str, &'static str), BTreeSet<&'static str>
 /// Does the project hold anything that Descope did not put there? A kind that did not answer may hold anything, one that
 /// is refused for good as well: somebody has to say once that this is fine.
 pub(super) fn may_be_filled(inputs: &Inputs<'_>, live: &Live<'_>, plan: &Plan) -> bool {
-    let is_builtin = |key: &Key| {
-        let (kind, document) = (resource::kind(key.kind), live.get(key));
-        kind.zip(document)
-            .is_none_or(|(kind, document)| kind.is_builtin(&document, inputs.builtin_roles) || kind.is_unset(&document))
+    let is_builtin = |(key, document): (&Key, Cow<'_, Document>)| {
+        resource::kind(key.kind)
+            .is_none_or(|kind| kind.is_builtin(&document, inputs.builtin_roles) || kind.is_unset(&document))
     };
-    !plan.unobserved.is_empty() || !live.keys().into_iter().all(is_builtin)
+    !plan.unobserved.is_empty() || !live.documents(|_| true).all(is_builtin)
 }
 
 /// What this look sees for the first time. A kind that did not answer is not seen yet, nor is a part that no file writes.
@@ -78,8 +80,7 @@ pub(super) fn mark(inputs: &Inputs<'_>, live: &Live<'_>, plan: &mut Plan) {
             continue;
         }
         let tasks = std::mem::take(&mut change.tasks);
-        let (new, known): (Vec<_>, Vec<_>) =
-            tasks.into_iter().partition(|task| is_first(inputs, live, plan, &change, task.slot.part));
+        let (new, known) = super::apart(tasks, |task| is_first(inputs, live, plan, &change, task.slot.part));
         if new.is_empty() || known.is_empty() {
             change.is_first_contact = !new.is_empty();
             change.tasks = if new.is_empty() { known } else { new };
@@ -122,6 +123,7 @@ pub fn look_at_once(inputs: &Inputs<'_>, declared: &Declared, field: FieldChange
         until: None,
         digest: Arc::default(),
         tasks: Vec::new(),
+        queued: Calls::default(),
         fields: [field].into(),
         place,
     });
