@@ -2,9 +2,14 @@
 
 use descope_gitops::cli;
 use descope_gitops::cli::Cli;
+use descope_gitops::cli::Command;
 use descope_gitops::cli::Exit;
 use descope_gitops::telemetry::logs;
 use descope_gitops::telemetry::redact::Redactor;
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+use std::os::unix::process::CommandExt;
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+use std::process;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -22,6 +27,9 @@ fn main() -> ExitCode {
             };
         }
     };
+    if matches!(cli.command, Command::Run(_)) {
+        share_memory();
+    }
     let redactor = Redactor::new();
     let _last_words = Flush;
     match execute(cli, &redactor) {
@@ -40,6 +48,26 @@ fn main() -> ExitCode {
         }
     }
 }
+
+/// Begins once more, as the same process, with one pool of memory for all threads. glibc gives threads pools of their own, and
+/// what a pass lets go of in one serves no other: the daemon of a large project would grow with every commit. glibc listens
+/// to the environment alone, and before anything else runs.
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+fn share_memory() {
+    const POOLS: &str = "MALLOC_ARENA_MAX";
+    let (Ok(program), None) = (std::env::current_exe(), std::env::var_os(POOLS)) else { return };
+    let mut arguments = std::env::args_os();
+    let mut again = process::Command::new(program);
+    again.env(POOLS, "1");
+    if let Some(name) = arguments.next() {
+        again.arg0(name);
+    }
+    // It comes back only where that failed: then the daemon takes more memory.
+    drop(again.args(arguments).exec());
+}
+
+#[cfg(not(all(target_os = "linux", target_env = "gnu")))]
+fn share_memory() {}
 
 /// Also when a panic ends the process.
 struct Flush;

@@ -378,3 +378,17 @@ async fn months_and_years_are_refused_wherever_a_duration_is_given() {
     let (code, body) = world.ask(Method::GET, "/api/v1/history?since=5M").await;
     assert_eq!(code, 400, "{body}");
 }
+
+/// With a pool for each thread, memory grew with each commit to a large repo.
+#[tokio::test]
+async fn all_threads_of_the_daemon_share_one_pool_of_memory() {
+    let mut world = World::new().await;
+    world.start().await;
+    let pid = world.daemon().id();
+
+    let environment = fs::read(format!("/proc/{pid}/environ")).unwrap();
+
+    assert!(environment.split(|byte| *byte == 0).any(|variable| variable == b"MALLOC_ARENA_MAX=1"));
+    let name = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap();
+    assert_eq!(name.trim_end(), "descope-gitops", "as whoever looks for it knows it");
+}
