@@ -64,6 +64,7 @@ projects:
   - {{ name: bench, projectId: {PROJECT}, managementKey: {{ env: KEY }}, baseUrl: 'http://{address}', firstContact: apply }}
 rateLimit: {{ limit: null }}
 concurrency: 64
+maxAnswerMiB: 4096
 http: {{ listen: 127.0.0.1:0 }}
 state: {{ path: {state} }}
 ",
