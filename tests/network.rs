@@ -9,6 +9,8 @@ use descope_gitops::descope::Error;
 use descope_gitops::descope::Settings;
 use descope_gitops::descope::call::Route;
 use descope_gitops::descope::transport::Network;
+use descope_gitops::descope::transport::Request;
+use descope_gitops::descope::transport::Transport;
 use descope_gitops::limiter;
 use descope_gitops::limiter::Limiter;
 use descope_gitops::resource;
@@ -437,4 +439,29 @@ async fn the_key_is_sent_and_not_logged_even_at_trace_level() {
     assert!(server.requests().iter().all(|request| request.contains("authorization: Bearer P2abc:K2secret\r\n")));
     assert!(log.contains("GET /v1/mgmt/role/all") && log.contains("(secret)"), "{log}");
     assert!(!log.contains(KEY), "{log}");
+}
+
+/// A process that was stopped between its connecting and its sending sent when it went on, however late that was: into the
+/// term of whoever had taken its work over.
+#[tokio::test]
+#[allow(clippy::disallowed_methods, reason = "everything of this process stands still")]
+async fn what_is_held_up_on_the_way_to_its_connection_is_not_sent_any_more() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = Url::parse(&format!("http://{}/", listener.local_addr().unwrap())).unwrap();
+    let network = Network::to(&url, LARGEST).unwrap();
+    let (method, headers, body) =
+        (reqwest::Method::POST, reqwest::header::HeaderMap::new(), Some(b"{\"some\":1}".to_vec()));
+    let deadline = tokio::time::Instant::now() + Duration::from_millis(100);
+
+    let stop = async {
+        tokio::task::yield_now().await;
+        std::thread::sleep(Duration::from_millis(300));
+    };
+    let (sent, ()) = tokio::join!(network.send(Request { method, url, headers, body }, deadline), stop);
+    drop(network);
+
+    assert!(sent.is_err());
+    let mut arrived = Vec::new();
+    listener.accept().await.unwrap().0.read_to_end(&mut arrived).await.unwrap();
+    assert_eq!(String::from_utf8(arrived).unwrap(), "");
 }

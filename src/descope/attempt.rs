@@ -47,7 +47,7 @@ impl Client {
         let Some(license) = shutdown.run_until_cancelled(self.license()).await else {
             return Attempt::Failed(Error::Stopping);
         };
-        let (mut permit, room) = loop {
+        let (mut permit, deadline) = loop {
             if self.room().is_none() {
                 if !self.is_wanted() {
                     return Attempt::Failed(Error::Stopping);
@@ -66,10 +66,12 @@ impl Client {
             {
                 return Attempt::Failed(Error::Stopping);
             }
+            // In this order: a process that is stopped in between has no more time for it.
+            let now = Instant::now();
             if permit.is_current()
                 && let Some(room) = self.room()
             {
-                break (permit, room);
+                break (permit, after(now, settings.request_timeout.min(room)));
             }
         };
         // Read only now: the key may have changed while we waited.
@@ -82,7 +84,7 @@ impl Client {
             Err(error) => return Attempt::Failed(error),
         };
         permit.sending();
-        let sent = self.exchange(call, request, settings.request_timeout.min(room)).await;
+        let sent = self.exchange(call, request, deadline).await;
         if let Some(quota) = sent.as_ref().ok().and_then(|response| quota(&response.headers)) {
             permit.told(quota);
         }
@@ -136,9 +138,9 @@ impl Client {
     }
 
     /// One request and its answer, or what came instead.
-    async fn exchange(&self, call: &Call, request: Request, timeout: Duration) -> Result<Response, TransportError> {
+    async fn exchange(&self, call: &Call, request: Request, deadline: Instant) -> Result<Response, TransportError> {
         let span = tracing::debug_span!("call", operation = call.operation(), code = Empty);
-        let sent = self.exchanged(call, request, timeout).instrument(span.clone()).await;
+        let sent = self.exchanged(call, request, deadline).instrument(span.clone()).await;
         match &sent {
             Ok(response) => span.record("code", response.status),
             Err(error) => span.record("code", network_code(error)),
@@ -146,11 +148,10 @@ impl Client {
         sent
     }
 
-    async fn exchanged(&self, call: &Call, request: Request, timeout: Duration) -> Result<Response, TransportError> {
+    async fn exchanged(&self, call: &Call, request: Request, deadline: Instant) -> Result<Response, TransportError> {
         let Shared { transport, metrics, .. } = &*self.shared;
         let operation = call.operation();
         let started = Instant::now();
-        let deadline = started.checked_add(timeout).unwrap_or(started);
         let in_flight = InFlight::begin(metrics);
         let sent = transport.send(request, deadline).await;
         drop(in_flight);
@@ -169,7 +170,7 @@ impl Client {
         let ask = async || {
             let call = Call::license();
             let request = self.request(&call, &self.key().ok()?, None).ok()?;
-            let sent = self.exchange(&call, request, license::TIMEOUT).await;
+            let sent = self.exchange(&call, request, after(Instant::now(), license::TIMEOUT)).await;
             let code = match &sent {
                 Ok(response) => response.status.to_string(),
                 Err(error) => network_code(error).to_owned(),
@@ -238,6 +239,11 @@ impl Client {
             TransportError::TooLarge(_) => Error::TooLarge { operation, what: cause },
         }
     }
+}
+
+/// What is too far away for the clock is no wait at all.
+fn after(now: Instant, timeout: Duration) -> Instant {
+    now.checked_add(timeout).unwrap_or(now)
 }
 
 fn outcome(sent: &Result<Response, TransportError>) -> Outcome {

@@ -1,13 +1,20 @@
 //! One HTTP request and its answer; the seam that unit tests replace.
 
 use async_trait::async_trait;
+use hyper::body::Body;
+use hyper::body::Bytes;
+use hyper::body::Frame;
+use hyper::body::SizeHint;
 use reqwest::Method;
 use reqwest::StatusCode;
 use reqwest::header::HeaderMap;
 use std::fmt;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::PoisonError;
+use std::task::Context;
+use std::task::Poll;
 use std::time::Duration;
 use tokio::time::Instant;
 use url::Host;
@@ -166,7 +173,7 @@ impl Transport for Network {
         let client = if self.distrust.is_over() { &self.sharing } else { &self.fresh };
         let mut builder = client.request(request.method, request.url).headers(request.headers);
         if let Some(body) = request.body {
-            builder = builder.body(body);
+            builder = builder.body(reqwest::Body::wrap(Timely { body: Some(body.into()), deadline }));
         }
         let mut unanswered = Unanswered(Some(&self.distrust));
         let answer = async {
@@ -188,6 +195,37 @@ impl Transport for Network {
             unanswered.0 = None;
         }
         answer
+    }
+}
+
+/// The body of a request, which is asked for when its connection is there and right before it goes out. Where that took too
+/// long, be it that this process was stopped meanwhile, nothing goes out: whoever waited has given up.
+struct Timely {
+    body: Option<Bytes>,
+    deadline: Instant,
+}
+
+impl Body for Timely {
+    type Data = Bytes;
+    type Error = TransportError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
+        let Some(body) = self.body.take() else { return Poll::Ready(None) };
+        if Instant::now() >= self.deadline {
+            return Poll::Ready(Some(Err(TransportError::Timeout("no connection in time".to_owned()))));
+        }
+        Poll::Ready(Some(Ok(Frame::data(body))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_none()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(self.body.as_ref().map_or(0, |body| body.len() as u64))
     }
 }
 
