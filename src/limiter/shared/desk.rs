@@ -62,6 +62,10 @@ pub enum Todo {
 pub struct Desk {
     name: String,
     settings: Settings,
+    /// When it looked first, by the store's clock.
+    started: Option<Duration>,
+    /// Others are in force, and it was said.
+    is_overruled: bool,
     rng: fastrand::Rng,
     /// What the row's machine was when it was last read, its time, and ours then.
     view: Machine,
@@ -118,6 +122,8 @@ impl Desk {
             rng: fastrand::Rng::with_seed(seed),
             view: Machine::new(&settings),
             settings,
+            started: None,
+            is_overruled: false,
             view_at: zero,
             looked: None,
             closed_at: None,
@@ -259,6 +265,7 @@ impl Desk {
 
     /// The row, asked for at `began`. What is to be written, if anything: then tell `Desk::wrote`.
     pub fn read(&mut self, read: &Read, wants: Option<Want>, began: Duration, now: Duration) -> Option<Written> {
+        let started = *self.started.get_or_insert(read.now);
         let mut row = match &read.text {
             Some(text) => Row::from_text(text, &self.settings, read.now),
             None => Row::new(&self.settings),
@@ -281,8 +288,9 @@ impl Desk {
         };
         let told: Vec<Told> = reports.iter().map(tell).collect();
         self.turns += 1;
-        let turn = Turn { replica: &self.name, number: self.turns, told: &told, want: wants };
+        let turn = Turn { replica: &self.name, number: self.turns, started, told: &told, want: wants };
         let given = row.turn(&turn, &self.settings, read.now);
+        self.follow(row.settings());
         let written = Written { version: read.version, text: row.to_text(), closed_at: row.closed_at() };
         let (machine, at) = row.into_machine();
         let number = self.turns;
@@ -290,6 +298,17 @@ impl Desk {
             Pending { number, told: reports, given, machine, at, began, read: now, now: read.now, wrote: now };
         self.pending = Some(pending);
         Some(written)
+    }
+
+    fn follow(&mut self, in_force: &Settings) {
+        let is_overruled = *in_force != self.settings;
+        if is_overruled && !self.is_overruled {
+            tracing::warn!(
+                "another replica with this rateLimit.egress was started later, with other settings of rateLimit: those are in \
+                 force for all; give every replica the same, or those that leave through another address another egress"
+            );
+        }
+        self.is_overruled = is_overruled;
     }
 
     /// Whether the row was written; `false`: somebody else was quicker.

@@ -38,8 +38,11 @@ const CLOCK_STEP: Duration = Duration::from_secs(5);
 /// What all replicas know.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Row {
-    /// What the machine was made for.
+    /// What the machine was made for: the settings of the replica that was started last.
     settings: Settings,
+    /// When it was.
+    #[serde(default)]
+    settled: Duration,
     machine: Machine,
     /// The machine's time: it never goes back.
     at: Duration,
@@ -125,6 +128,8 @@ pub struct Turn<'a> {
     pub replica: &'a str,
     /// One more than the number of its last turn.
     pub number: u64,
+    /// When it was started.
+    pub started: Duration,
     /// What became of its slots, the oldest first.
     pub told: &'a [Told],
     /// What it needs.
@@ -157,6 +162,7 @@ impl Row {
     pub fn new(settings: &Settings) -> Self {
         Self {
             settings: settings.clone(),
+            settled: Duration::ZERO,
             machine: Machine::new(settings),
             at: Duration::ZERO,
             due: None,
@@ -204,6 +210,12 @@ impl Row {
         self.replicas.values().flat_map(|replica| &replica.held).map(|held| held.count).sum()
     }
 
+    /// What is in force: what the replica that was started last was told. Replicas that were told different things do not
+    /// make the machine anew in turns.
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
     /// Whether that replica waits, or holds a slot.
     pub fn knows(&self, replica: &str) -> bool {
         self.replicas.get(replica).is_some_and(|replica| replica.waits.is_some() || !replica.held.is_empty())
@@ -211,9 +223,14 @@ impl Row {
 
     /// One turn: what became of slots, who died, and a block for whom it is due.
     pub fn turn(&mut self, turn: &Turn<'_>, settings: &Settings, now: Duration) -> Given {
-        if *settings != self.settings || now + CLOCK_STEP < self.at {
+        let is_younger = turn.started > self.settled;
+        if is_younger && *settings != self.settings {
             self.begin_anew(settings, now);
+        } else if now + CLOCK_STEP < self.at {
+            self.begin_anew(&self.settings.clone(), now);
         }
+        // A store whose clock was set back has nobody who was started later.
+        self.settled = self.settled.min(now).max(turn.started);
         self.bury(turn.replica, now);
         for told in turn.told {
             self.at = self.at.max(now.saturating_sub(told.age));
