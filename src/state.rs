@@ -16,6 +16,7 @@ use std::sync::Arc;
 #[cfg(test)]
 use std::sync::MutexGuard;
 use std::sync::atomic::AtomicBool;
+use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
 use std::time::SystemTime;
 
@@ -108,6 +109,8 @@ struct Shared {
     was_reset: bool,
     /// The newest write failed.
     is_failing: AtomicBool,
+    /// Of reads and writes.
+    failures: AtomicU64,
 }
 
 /// Where it lies.
@@ -162,6 +165,7 @@ impl State {
                 key,
                 was_reset,
                 is_failing: AtomicBool::new(false),
+                failures: AtomicU64::new(0),
             }),
         }
     }
@@ -178,10 +182,10 @@ impl State {
 
     /// Runs `work` in one transaction, with the time that what is there counts by.
     fn transact<T>(&self, work: impl FnOnce(&Tx<'_>, SystemTime) -> sql::Result<T>) -> Result<T, Error> {
-        match &self.shared.store {
+        sql::once(work, |work| match &self.shared.store {
             Store::File(file) => file.transact(work),
             Store::Server(server) => server.transact(work),
-        }
+        })
     }
 
     /// The same for what concerns no single project.
@@ -190,24 +194,40 @@ impl State {
     }
 
     fn read<T>(&self, work: impl FnOnce(&Tx<'_>) -> sql::Result<T>) -> Result<T, Error> {
-        match &self.shared.store {
+        let work = |connection: &Tx<'_>, _| work(connection);
+        let read = sql::once(work, |work| match &self.shared.store {
             Store::File(file) => file.read(work),
             Store::Server(server) => server.read(work),
-        }
+        });
+        self.counted(read)
     }
 
     fn read_at_once<T>(&self, work: impl FnOnce(&Tx<'_>, SystemTime) -> sql::Result<T>) -> Result<T, Error> {
-        match &self.shared.store {
+        let read = sql::once(work, |work| match &self.shared.store {
             Store::File(file) => file.read_at_once(work),
             Store::Server(server) => server.read_at_once(work),
+        });
+        self.counted(read)
+    }
+
+    /// How many reads and writes have failed. Where it is more than it was, something is not known or not noted.
+    pub fn failures(&self) -> u64 {
+        self.shared.failures.load(Ordering::Relaxed)
+    }
+
+    fn counted<T>(&self, outcome: Result<T, Error>) -> Result<T, Error> {
+        // What another replica is to write is no failure of the state.
+        if outcome.as_ref().is_err_and(|error| !matches!(error, Error::NotHeld)) {
+            self.shared.failures.fetch_add(1, Ordering::Relaxed);
         }
+        outcome
     }
 
     fn noted<T>(&self, written: Result<T, Error>) -> Result<T, Error> {
         // What another replica is to write is no failure of the state.
         let is_failing = written.as_ref().is_err_and(|error| !matches!(error, Error::NotHeld));
         self.shared.is_failing.store(is_failing, Ordering::Relaxed);
-        written
+        self.counted(written)
     }
 
     /// What is remembered of one project on behalf of `owner`.

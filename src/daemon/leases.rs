@@ -40,6 +40,7 @@ impl Keeper {
         let claims: Vec<Claim> = self.projects.iter().map(|(_, claim)| claim.clone()).collect();
         let every = self.leases.renews_every().min(LOOK_EVERY);
         let mut failures = 0;
+        let mut is_outdated = false;
         loop {
             let name = |claim: &Claim| self.projects.iter().find(|(_, other)| other == claim).map(|(name, _)| name);
             let is_busy = |claim: &Claim| name(claim).is_some_and(|name| self.queue.counts_of(name).in_flight > 0);
@@ -54,6 +55,19 @@ impl Keeper {
                     }
                     failures = 0;
                     self.show(&held);
+                    if let Some(found) = self.leases.newer() {
+                        if !is_outdated {
+                            tracing::error!(
+                                version = found,
+                                "a newer release migrated the database of state.url: this one gives its leases back and \
+                                 writes nothing more; run the newer release here as well"
+                            );
+                        }
+                        let reason =
+                            Some("a newer release migrated the database of state.url; run that one here as well");
+                        self.board.component("lease", None, Level::Degraded, reason);
+                    }
+                    is_outdated = self.leases.newer().is_some();
                 }
                 Err(error) => {
                     failures += 1;

@@ -4,6 +4,7 @@ use super::Error;
 use super::Place;
 use super::SharedPlace;
 use super::server::Server;
+use super::sql;
 use super::sql::Tx;
 use super::sql::values;
 use crate::limiter::shared::store::Read;
@@ -30,8 +31,9 @@ impl Egress {
         Some(Self { server: SharedPlace::connect(shared), host: host.to_owned(), name: egress.to_owned() })
     }
 
-    fn ask<T>(&self, question: impl FnOnce(&Tx<'_>) -> super::sql::Result<T>) -> Result<T, Unreachable> {
-        self.server.read(question).map_err(|error: Error| Unreachable(error.to_string()))
+    fn ask<T>(&self, question: impl FnOnce(&Tx<'_>) -> sql::Result<T>) -> Result<T, Unreachable> {
+        let asked = sql::once(|session, _| question(session), |work| self.server.read(work));
+        asked.map_err(|error: Error| Unreachable(error.to_string()))
     }
 }
 

@@ -41,22 +41,23 @@ impl FileStore {
     }
 
     /// Runs `work` in one transaction, with the time that what is there counts by.
-    pub fn transact<T>(&self, work: impl FnOnce(&Tx<'_>, SystemTime) -> sql::Result<T>) -> Result<T, Error> {
+    pub fn transact(&self, work: sql::Work<'_>) -> Result<(), Error> {
         self.check_file()?;
         let mut connection = self.connection();
         let now = self.follow_clock(&mut connection).map_err(|(_, error)| error)?;
         let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        let result = work(&Tx::File(&transaction), now)?;
+        work(&Tx::File(&transaction), now)?;
         transaction.commit()?;
-        Ok(result)
+        Ok(())
     }
 
-    pub fn read<T>(&self, work: impl FnOnce(&Tx<'_>) -> sql::Result<T>) -> Result<T, Error> {
-        Ok(work(&Tx::File(&self.connection()))?)
+    /// The time is that of this machine.
+    pub fn read(&self, work: sql::Work<'_>) -> Result<(), Error> {
+        Ok(work(&Tx::File(&self.connection()), SystemTime::now())?)
     }
 
     /// The same of one moment, with the time that what is read counts by.
-    pub fn read_at_once<T>(&self, work: impl FnOnce(&Tx<'_>, SystemTime) -> sql::Result<T>) -> Result<T, Error> {
+    pub fn read_at_once(&self, work: sql::Work<'_>) -> Result<(), Error> {
         let mut connection = self.connection();
         let now = self.time(&mut connection);
         // Against a daemon beside this process, whose writes the lock on the connection does not stop.

@@ -13,6 +13,7 @@ use super::clock::steady;
 use super::project::from_millis;
 use super::server::Server;
 use super::server::ServerError;
+use super::server::schema::KNOWN;
 use super::sql;
 use super::sql::Row;
 use super::sql::Tx;
@@ -165,6 +166,15 @@ pub struct Leases {
     renew: Duration,
     /// Nothing more of it is sent, and it is given back once nothing is under way.
     leaving: BTreeSet<Claim>,
+    newer: Option<i64>,
+}
+
+/// What a look shows.
+struct Look {
+    /// That this process is one of.
+    replicas: usize,
+    now: i64,
+    leases: Vec<Lease>,
 }
 
 struct Lease {
@@ -188,7 +198,13 @@ impl Leases {
             life: shared.life,
             renew: shared.renew,
             leaving: BTreeSet::new(),
+            newer: None,
         })
+    }
+
+    /// The version of the tables, where a newer release has migrated them: this one holds nothing and takes nothing.
+    pub fn newer(&self) -> Option<i64> {
+        self.newer
     }
 
     /// How often a sign of life is given.
@@ -210,11 +226,11 @@ impl Leases {
         is_busy: &dyn Fn(&Claim) -> bool,
         is_behind: &dyn Fn(&Claim) -> bool,
     ) -> Result<Vec<Holding>, Error> {
-        let (replicas, now, known) = self.look()?;
-        let known: BTreeMap<Claim, Lease> = known.into_iter().map(|lease| (lease.claim.clone(), lease)).collect();
+        let Look { replicas, now, leases } = self.look()?;
+        let known: BTreeMap<Claim, Lease> = leases.into_iter().map(|lease| (lease.claim.clone(), lease)).collect();
         let is_mine = |claim: &Claim| known.get(claim).is_some_and(|lease| lease.holder == *self.holder);
         let mut mine = claims.iter().filter(|claim| is_mine(claim) && !self.leaving.contains(*claim)).count();
-        let most = claims.len().div_ceil(replicas.max(1)) + 1;
+        let most = if self.newer.is_some() { 0 } else { claims.len().div_ceil(replicas.max(1)) + 1 };
         let mut leaving = self.leaving.clone();
         for claim in claims {
             let patience = if replicas > 1 && is_behind(claim) { 2 * self.life_in_millis() } else { 0 };
@@ -245,7 +261,7 @@ impl Leases {
             }
         }
         self.leaving = leaving;
-        let (_, now, found) = self.look()?;
+        let Look { now, leases, .. } = self.look()?;
         let holding = |lease: Lease| Holding {
             is_mine: lease.holder == *self.holder && lease.expires > now,
             holder: (lease.expires > now).then(|| lease.name.unwrap_or(lease.holder)),
@@ -254,7 +270,7 @@ impl Leases {
             since: from_millis(lease.since),
             expires: from_millis(lease.expires),
         };
-        Ok(found.into_iter().filter(|lease| claims.contains(&lease.claim)).map(holding).collect())
+        Ok(leases.into_iter().filter(|lease| claims.contains(&lease.claim)).map(holding).collect())
     }
 
     #[cfg(test)]
@@ -263,7 +279,7 @@ impl Leases {
         // As after a kill, and the time that follows it.
         let sql = "UPDATE lease SET expires = 0 WHERE host = ? AND project_id = ? AND owner = ?";
         let row = values![host, project_id, owner];
-        self.server.transact(|transaction, _| transaction.execute(sql, &row)).unwrap();
+        self.transact(|transaction, _| transaction.execute(sql, &row)).unwrap();
         assert!(self.take(claim).unwrap());
     }
 
@@ -272,7 +288,7 @@ impl Leases {
         for claim in claims {
             self.tenures.set(claim, None);
         }
-        self.server.transact(|transaction, _| {
+        self.transact(|transaction, _| {
             let sql = format!("UPDATE lease SET expires = {NOW} WHERE holder = ? AND expires > {NOW}");
             transaction.execute(&sql, &values![self.holder])?;
             transaction.execute("DELETE FROM replica WHERE id = ?", &values![self.holder]).map(drop)
@@ -284,7 +300,11 @@ impl Leases {
         let sql =
             format!("UPDATE lease SET expires = {NOW} WHERE host = ? AND project_id = ? AND owner = ? AND holder = ?");
         let row = values![host, project_id, owner, self.holder];
-        self.server.transact(|transaction, _| transaction.execute(&sql, &row).map(drop))
+        self.transact(|transaction, _| transaction.execute(&sql, &row).map(drop))
+    }
+
+    fn transact<T>(&self, work: impl FnOnce(&Tx<'_>, SystemTime) -> sql::Result<T>) -> Result<T, Error> {
+        sql::once(work, |work| self.server.transact(work))
     }
 
     /// Is it time to renew?
@@ -299,24 +319,34 @@ impl Leases {
         self.life.saturating_sub(MARGIN.min(self.life / 5))
     }
 
-    /// How many replicas there are, what time it is, and who holds what.
-    fn look(&self) -> Result<(usize, i64, Vec<Lease>), Error> {
+    /// Says that this process is there, and sees who else is, what time it is, who holds what, and whether a newer release has
+    /// migrated the tables: then this one is no replica among others any more.
+    fn look(&mut self) -> Result<Look, Error> {
         let life = self.life_in_millis();
+        let version = "SELECT max(version) AS version FROM schema_version";
         let seen = format!(
             "INSERT INTO replica (id, name, seen) VALUES (?, ?, {NOW})
              ON CONFLICT (id) DO UPDATE SET seen = excluded.seen"
         );
+        let gone = "DELETE FROM replica WHERE id = ?";
         let forget = format!("DELETE FROM replica WHERE seen < {NOW} - ?");
         let count = format!("SELECT count(*) AS n, {NOW} AS now FROM replica WHERE seen > {NOW} - ?");
         let leases = "SELECT lease.*, replica.name FROM lease LEFT JOIN replica ON replica.id = lease.holder";
-        self.server.transact(|transaction, _| {
-            transaction.execute(&seen, &values![self.holder, self.name])?;
+        let (version, look) = self.transact(|transaction, _| {
+            let version = transaction.first(version, &[], |row| row.optional("version"))?.flatten();
+            if version > Some(KNOWN) {
+                transaction.execute(gone, &values![self.holder])?;
+            } else {
+                transaction.execute(&seen, &values![self.holder, self.name])?;
+            }
             transaction.execute(&forget, &values![FORGOTTEN])?;
             let counted = |row: &Row<'_>| Ok((row.integer("n")?, row.integer("now")?));
             let (n, now) = transaction.first(&count, &values![life], counted)?.unwrap_or((1, 0));
             let leases = transaction.rows(leases, &[], lease)?;
-            Ok((usize::try_from(n).unwrap_or(1), now, leases))
-        })
+            Ok((version, Look { replicas: usize::try_from(n).unwrap_or(1), now, leases }))
+        })?;
+        self.newer = version.filter(|version| *version > KNOWN);
+        Ok(look)
     }
 
     /// Takes a lease that is free, or renews one. True where it is ours then.
@@ -338,7 +368,7 @@ impl Leases {
         let asked = steady();
         let row = values![host, project_id, owner, self.holder, life];
         let read = |row: &Row<'_>| Ok((row.integer("term")?, row.integer("since")?, row.integer("before")?));
-        let taken = self.server.transact(|transaction, _| transaction.first(&sql, &row, read))?;
+        let taken = self.transact(|transaction, _| transaction.first(&sql, &row, read))?;
         let tenure = taken.map(|(term, since, before)| Tenure {
             term,
             deadline: Some(asked + self.longest()),

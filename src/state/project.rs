@@ -174,6 +174,11 @@ impl ProjectState {
         self.state.now()
     }
 
+    /// See [`State::failures`].
+    pub fn failures(&self) -> u64 {
+        self.state.failures()
+    }
+
     /// See [`State::fingerprint`].
     pub fn fingerprint(&self, value: &Value) -> Digest {
         self.state.fingerprint(value)

@@ -32,13 +32,10 @@ use tokio_postgres::types::private::BytesMut;
 use tokio_postgres::types::to_sql_checked;
 
 mod address;
-mod schema;
+pub(super) mod schema;
 
 pub use address::Address;
 pub use address::BadAddress;
-
-/// Statements that are on their way at a time, where there are many of one kind.
-const AT_A_TIME: usize = 500;
 
 /// Why the server did not do it.
 #[derive(Debug, thiserror::Error)]
@@ -122,23 +119,13 @@ impl Session {
         Ok(usize::try_from(rows).unwrap_or(usize::MAX))
     }
 
-    /// Many go out before the first is answered: it takes the time of a few round trips.
-    pub fn each<'v, V: AsRef<[Value<'v>]>>(
-        &self,
-        sql: &str,
-        rows: impl IntoIterator<Item = V>,
-    ) -> Result<(), ServerError> {
+    /// All go out before the first is answered: it takes the time of one round trip.
+    pub fn each(&self, sql: &str, rows: &[Vec<Value<'_>>]) -> Result<(), ServerError> {
         let sql = numbered(sql);
-        let mut rows = rows.into_iter();
-        loop {
-            let some: Vec<V> = rows.by_ref().take(AT_A_TIME).collect();
-            if some.is_empty() {
-                return Ok(());
-            }
-            let send = async |row: &V| self.client.execute_typed(&sql, &typed(row.as_ref())).await;
-            let answers = self.wait(async { Ok(join_all(some.iter().map(send)).await) })?;
-            answers.into_iter().collect::<Result<Vec<_>, _>>()?;
-        }
+        let send = async |row: &Vec<Value<'_>>| self.client.execute_typed(&sql, &typed(row)).await;
+        let answers = self.wait(async { Ok(join_all(rows.iter().map(send)).await) })?;
+        answers.into_iter().collect::<Result<Vec<_>, _>>()?;
+        Ok(())
     }
 
     /// Statements without values.
@@ -260,12 +247,17 @@ impl Server {
 
     /// Brings the tables to the version that this release writes.
     pub fn migrate(&self) -> Result<(), ServerError> {
-        self.with(schema::migrate)
+        self.with(&mut schema::migrate)
     }
 
     /// Did somebody migrate?
     pub fn has_tables(&self) -> Result<bool, ServerError> {
-        Ok(self.with(schema::version)? > 0)
+        let mut version = 0;
+        self.with(&mut |session| {
+            version = schema::version(session)?;
+            Ok(())
+        })?;
+        Ok(version > 0)
     }
 
     fn session(&self) -> MutexGuard<'_, Option<Session>> {
@@ -273,7 +265,7 @@ impl Server {
     }
 
     /// Runs `work` on the connection, which is made where there is none.
-    fn with<T>(&self, work: impl FnOnce(&Session) -> Result<T, ServerError>) -> Result<T, ServerError> {
+    fn with(&self, work: &mut dyn FnMut(&Session) -> Result<(), ServerError>) -> Result<(), ServerError> {
         aside(|| {
             let mut session = self.session();
             if session.as_ref().is_some_and(|session| session.client.is_closed()) {
@@ -292,57 +284,45 @@ impl Server {
     }
 
     /// Runs `work` in one transaction, with the time as it is there.
-    pub fn transact<T>(&self, work: impl FnOnce(&Tx<'_>, SystemTime) -> sql::Result<T>) -> Result<T, Error> {
+    pub fn transact(&self, work: sql::Work<'_>) -> Result<(), Error> {
         self.in_transaction("COMMIT", "", work)
     }
 
     /// The same to read, all of one moment.
-    pub fn read_at_once<T>(&self, work: impl FnOnce(&Tx<'_>, SystemTime) -> sql::Result<T>) -> Result<T, Error> {
+    pub fn read_at_once(&self, work: sql::Work<'_>) -> Result<(), Error> {
         self.in_transaction("ROLLBACK", "ISOLATION LEVEL REPEATABLE READ READ ONLY", work)
     }
 
-    fn in_transaction<T>(
-        &self,
-        end: &str,
-        kind: &str,
-        work: impl FnOnce(&Tx<'_>, SystemTime) -> sql::Result<T>,
-    ) -> Result<T, Error> {
+    fn in_transaction(&self, end: &str, kind: &str, work: sql::Work<'_>) -> Result<(), Error> {
         let mut refused = None;
-        let done = self.with(|session| {
+        self.with(&mut |session| {
             let asked = steady();
             let now = session.begin(kind)?;
             *self.clock.lock().unwrap_or_else(PoisonError::into_inner) = Some((now, asked));
             match work(&Tx::Server(session), from_millis(now)) {
-                Ok(result) => session.batch(end).map(|_| Some(result)),
+                Ok(()) => session.batch(end).map(drop),
                 Err(sql::SqlError::Server(error)) if error.is_end() => Err(error),
                 Err(error) => {
                     refused = Some(error);
-                    session.batch("ROLLBACK").map(|_| None)
+                    session.batch("ROLLBACK").map(drop)
                 }
             }
-        });
-        match (done?, refused) {
-            (Some(result), _) => Ok(result),
-            (None, Some(error)) => Err(error.into()),
-            (None, None) => Err(Error::Unfinished),
-        }
+        })?;
+        refused.map_or(Ok(()), |error| Err(error.into()))
     }
 
-    pub fn read<T>(&self, work: impl FnOnce(&Tx<'_>) -> sql::Result<T>) -> Result<T, Error> {
+    /// Each statement for itself. The time is that of this machine.
+    pub fn read(&self, work: sql::Work<'_>) -> Result<(), Error> {
         let mut refused = None;
-        let done = self.with(|session| match work(&Tx::Server(session)) {
-            Ok(result) => Ok(Some(result)),
+        self.with(&mut |session| match work(&Tx::Server(session), SystemTime::now()) {
+            Ok(()) => Ok(()),
             Err(sql::SqlError::Server(error)) => Err(error),
             Err(error) => {
                 refused = Some(error);
-                Ok(None)
+                Ok(())
             }
-        });
-        match (done?, refused) {
-            (Some(result), _) => Ok(result),
-            (None, Some(error)) => Err(error.into()),
-            (None, None) => Err(Error::Unfinished),
-        }
+        })?;
+        refused.map_or(Ok(()), |error| Err(error.into()))
     }
 
     /// The time there, as it was told last and has passed since.
@@ -351,7 +331,7 @@ impl Server {
         if let Some((then, asked)) = known {
             return from_millis(then) + steady().saturating_sub(asked);
         }
-        self.read_at_once(|_, now| Ok(now)).unwrap_or_else(|error| {
+        sql::once(|_, now| Ok(now), |work| self.read_at_once(work)).unwrap_or_else(|error: Error| {
             tracing::error!(%error, "cannot ask the database for the time; this machine's counts");
             SystemTime::now()
         })

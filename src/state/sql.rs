@@ -4,6 +4,7 @@
 //! tables before columns that a conflict leaves in doubt, `RETURNING`. Truths are 0 and 1, times are milliseconds since 1970.
 
 use super::Digest;
+use super::Error;
 use super::server::ServerError;
 use super::server::Session;
 use rusqlite::Connection;
@@ -12,6 +13,7 @@ use rusqlite::types::ToSqlOutput;
 use rusqlite::types::ValueRef;
 use std::borrow::Cow;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 /// Why one statement did nothing.
 #[derive(Debug, thiserror::Error)]
@@ -230,10 +232,36 @@ pub(super) fn count_owned(connection: &Connection) -> rusqlite::Result<()> {
     connection.execute_batch(COUNT_OWNED)
 }
 
+/// Statements that are on their way to a server at a time, where there are many of one kind.
+const AT_A_TIME: usize = 500;
+
+fn execute(statement: &mut rusqlite::Statement<'_>, values: &[Value<'_>]) -> Result<()> {
+    statement.execute(params_from_iter(values))?;
+    Ok(())
+}
+
 /// Either database, in a transaction or not.
 pub(super) enum Tx<'t> {
     File(&'t Connection),
     Server(&'t Session),
+}
+
+/// What is done in a transaction, called once. One copy of the code around it serves everybody.
+pub(super) type Work<'w> = &'w mut dyn FnMut(&Tx<'_>, SystemTime) -> Result<()>;
+
+/// Has `run` do `work`, and gives what came of it.
+pub(super) fn once<T>(
+    work: impl FnOnce(&Tx<'_>, SystemTime) -> Result<T>,
+    run: impl FnOnce(Work<'_>) -> std::result::Result<(), Error>,
+) -> std::result::Result<T, Error> {
+    let (mut work, mut result) = (Some(work), None);
+    run(&mut |transaction, now| {
+        if let Some(work) = work.take() {
+            result = Some(work(transaction, now)?);
+        }
+        Ok(())
+    })?;
+    result.ok_or(Error::Unfinished)
 }
 
 impl Tx<'_> {
@@ -246,16 +274,24 @@ impl Tx<'_> {
     }
 
     /// The same statement with the values of each of `rows`, however many.
-    pub fn each<'v, V: AsRef<[Value<'v>]>>(&self, sql: &str, rows: impl IntoIterator<Item = V>) -> Result<()> {
+    pub fn each<'v, V: AsRef<[Value<'v>]> + Into<Vec<Value<'v>>>>(
+        &self,
+        sql: &str,
+        rows: impl IntoIterator<Item = V>,
+    ) -> Result<()> {
+        let mut rows = rows.into_iter();
         match self {
             Self::File(connection) => {
                 let mut statement = connection.prepare_cached(sql)?;
-                for row in rows {
-                    statement.execute(params_from_iter(row.as_ref()))?;
-                }
-                Ok(())
+                rows.try_for_each(|row| execute(&mut statement, row.as_ref()))
             }
-            Self::Server(session) => Ok(session.each(sql, rows)?),
+            Self::Server(session) => loop {
+                let some: Vec<Vec<Value<'v>>> = rows.by_ref().take(AT_A_TIME).map(Into::into).collect();
+                if some.is_empty() {
+                    return Ok(());
+                }
+                session.each(sql, &some)?;
+            },
         }
     }
 
@@ -266,18 +302,12 @@ impl Tx<'_> {
         values: &[Value<'_>],
         mut read: impl FnMut(&Row<'_>) -> Result<T>,
     ) -> Result<C> {
-        match self {
-            Self::File(connection) => {
-                let mut statement = connection.prepare_cached(sql)?;
-                let mut rows = statement.query(params_from_iter(values))?;
-                std::iter::from_fn(|| match rows.next() {
-                    Ok(row) => row.map(|row| read(&Row::File(row))),
-                    Err(error) => Some(Err(error.into())),
-                })
-                .collect()
-            }
-            Self::Server(session) => session.query(sql, values)?.iter().map(|row| read(&Row::Server(row))).collect(),
-        }
+        let mut rows = Vec::new();
+        self.visit(sql, values, &mut |row| {
+            rows.push(read(row)?);
+            Ok(true)
+        })?;
+        Ok(rows.into_iter().collect())
     }
 
     /// What `read` makes of the first row.
@@ -287,14 +317,37 @@ impl Tx<'_> {
         values: &[Value<'_>],
         read: impl FnOnce(&Row<'_>) -> Result<T>,
     ) -> Result<Option<T>> {
+        let (mut read, mut first) = (Some(read), None);
+        self.visit(sql, values, &mut |row| {
+            if let Some(read) = read.take() {
+                first = Some(read(row)?);
+            }
+            Ok(false)
+        })?;
+        Ok(first)
+    }
+
+    /// Shows rows until one is enough.
+    fn visit(&self, sql: &str, values: &[Value<'_>], show: &mut dyn FnMut(&Row<'_>) -> Result<bool>) -> Result<()> {
         match self {
             Self::File(connection) => {
                 let mut statement = connection.prepare_cached(sql)?;
                 let mut rows = statement.query(params_from_iter(values))?;
-                rows.next()?.map(|row| read(&Row::File(row))).transpose()
+                while let Some(row) = rows.next()? {
+                    if !show(&Row::File(row))? {
+                        break;
+                    }
+                }
             }
-            Self::Server(session) => session.query(sql, values)?.first().map(|row| read(&Row::Server(row))).transpose(),
+            Self::Server(session) => {
+                for row in &session.query(sql, values)? {
+                    if !show(&Row::Server(row))? {
+                        break;
+                    }
+                }
+            }
         }
+        Ok(())
     }
 
     /// Is there a row?

@@ -6,6 +6,7 @@ use super::ProjectState;
 use super::SharedPlace;
 use super::State;
 use super::Store;
+use super::server::schema::KNOWN;
 use postgres::Postgres;
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -73,6 +74,56 @@ pub(super) fn hold(project: &ProjectState) {
     }
     let mut leases = Leases::of(&project.state, &place, "test").unwrap();
     leases.seize(&project.claim());
+}
+
+fn name_of(url: &str) -> &str {
+    url.rsplit_once('/').unwrap().1
+}
+
+#[test]
+fn of_many_that_open_an_empty_database_at_once_one_migrates_it() {
+    let Some(server) = Postgres::start() else { return };
+    let url = server.database();
+    let place = at(&url);
+
+    let opened: Vec<_> = std::thread::scope(|scope| {
+        let all: Vec<_> = (0..8).map(|_| scope.spawn(|| State::open_at(&place).map(drop))).collect();
+        all.into_iter().map(|one| one.join().unwrap()).collect()
+    });
+
+    assert!(opened.iter().all(Result::is_ok), "{opened:?}");
+    let versions = server.sql(name_of(&url), "SELECT count(*), max(version) FROM schema_version");
+    assert_eq!(versions, format!("{KNOWN}|{KNOWN}"));
+}
+
+/// It went on writing with what it knew, however old that was.
+#[test]
+fn one_that_is_older_than_the_tables_gives_back_what_it_holds_once_nothing_is_under_way() {
+    let Some(server) = Postgres::start() else { return };
+    let url = server.database();
+    let (place, database) = (at(&url), name_of(&url));
+    let state = State::open_at(&place).unwrap();
+    let project = state.project("api.example.com", "P1", "default");
+    let claims = [project.claim()];
+    let mut leases = Leases::of(&state, &place, "test").unwrap();
+    let is_mine = |leases: &mut Leases, is_busy: bool| {
+        leases.turn(&claims, &|_| is_busy, &|_| false).unwrap().iter().any(|holding| holding.is_mine)
+    };
+    let others = || server.sql(database, "SELECT count(*) FROM replica");
+    assert!(is_mine(&mut leases, false) && project.mark_known().is_ok());
+
+    server.sql(database, "INSERT INTO schema_version (version) VALUES (1000)");
+    let while_busy = is_mine(&mut leases, true);
+    assert!(project.tenure().is_none() && project.mark_known().is_err(), "nothing more is begun");
+    let after = is_mine(&mut leases, false);
+
+    assert_eq!((while_busy, after, leases.newer()), (true, false, Some(1000)));
+    assert_eq!(others(), "0", "those of the newer release share everything among themselves");
+    assert!(State::open_at(&place).is_err() && State::look_at(&place).is_ok(), "it may look");
+    // As after a restore.
+    server.sql(database, "DELETE FROM schema_version WHERE version = 1000");
+    assert!(is_mine(&mut leases, false) && leases.newer().is_none());
+    assert_eq!(others(), "1");
 }
 
 /// What is no matter of files is true of both.

@@ -26,14 +26,14 @@ const LONGEST: Duration = Duration::from_secs(60);
 const NEVER: &str = "10m";
 
 /// The same config, repo and database for all of them.
-struct Replicas {
-    world: World,
-    running: Vec<Replica>,
+pub struct Replicas {
+    pub world: World,
+    pub running: Vec<Replica>,
     http: reqwest::Client,
 }
 
-struct Replica {
-    process: Process,
+pub struct Replica {
+    pub process: Process,
     url: String,
 }
 
@@ -44,7 +44,7 @@ impl Replicas {
     }
 
     /// With this `lease.life`.
-    async fn with(server: &Postgres, life: &str, simulator: &[&str]) -> Self {
+    pub async fn with(server: &Postgres, life: &str, simulator: &[&str]) -> Self {
         let simulator = ["--rate-limit=none"].iter().chain(simulator).map(|flag| (*flag).to_owned()).collect();
         let state = format!(
             "state: {{ url: {{ env: BLACKBOX_DATABASE }}, fingerprintKey: {{ env: BLACKBOX_FINGERPRINTS }}, \
@@ -65,7 +65,7 @@ impl Replicas {
     }
 
     /// One whose clock is so far off.
-    fn with_clock(&self, library: &Path, offset: &str) -> Command {
+    pub fn with_clock(&self, library: &Path, offset: &str) -> Command {
         let mut command = self.world.command(&["run"]);
         command.env("LD_PRELOAD", library).env("FAKETIME", offset);
         for setting in ["FAKETIME_DONT_FAKE_MONOTONIC", "NO_FAKE_STAT"] {
@@ -74,7 +74,7 @@ impl Replicas {
         command
     }
 
-    async fn start_as(&mut self, process: Process) -> usize {
+    pub async fn start_as(&mut self, process: Process) -> usize {
         let line = process.wait_for_line("the address", |line| line.contains("\"listening\"")).await;
         let line: Value = serde_json::from_str(&line).unwrap();
         let url = format!("http://{}", line["address"].as_str().unwrap());
@@ -82,7 +82,7 @@ impl Replicas {
         self.running.len() - 1
     }
 
-    async fn ask(&self, replica: usize, path: &str) -> Option<(u16, String)> {
+    pub async fn ask(&self, replica: usize, path: &str) -> Option<(u16, String)> {
         let request = self.http.request(Method::GET, format!("{}{path}", self.running[replica].url)).bearer_auth(TOKEN);
         let answer = request.send().await.ok()?;
         Some((answer.status().as_u16(), answer.text().await.ok()?))
@@ -94,12 +94,12 @@ impl Replicas {
         Some(status["projects"][0].clone())
     }
 
-    async fn is_holder(&self, replica: usize) -> bool {
+    pub async fn is_holder(&self, replica: usize) -> bool {
         self.project(replica).await.is_some_and(|project| project["lease"]["isMine"] == true)
     }
 
     /// The one that writes, once there is one.
-    async fn holder(&self) -> usize {
+    pub async fn holder(&self) -> usize {
         let started = Instant::now();
         loop {
             for replica in 0..self.running.len() {
@@ -112,7 +112,7 @@ impl Replicas {
         }
     }
 
-    async fn until(&self, what: &str, condition: impl AsyncFn(&Self) -> bool) {
+    pub async fn until(&self, what: &str, condition: impl AsyncFn(&Self) -> bool) {
         let started = Instant::now();
         while !condition(self).await {
             assert!(started.elapsed() < LONGEST, "not {what}: {}", self.tails());
@@ -125,7 +125,7 @@ impl Replicas {
     }
 
     /// By a holder that has seen the files with so many resources.
-    async fn converge_on(&self, resources: usize) {
+    pub async fn converge_on(&self, resources: usize) {
         self.converge_by(|project| project["desired"]["resources"] == resources).await;
     }
 
@@ -142,13 +142,13 @@ impl Replicas {
         .await;
     }
 
-    async fn kill(&mut self, replica: usize) {
+    pub async fn kill(&mut self, replica: usize) {
         let mut dead = self.running.remove(replica);
         dead.process.signal(Signal::KILL);
         dead.process.ended().await;
     }
 
-    fn tails(&self) -> String {
+    pub fn tails(&self) -> String {
         self.running.iter().map(|replica| replica.process.tail(30) + "\n---\n").collect()
     }
 
@@ -401,6 +401,59 @@ async fn a_clock_that_is_behind_makes_no_lease_longer() {
 
     all.until("said", async |all| says(all, "descope_gitops_lease_held{project=\"default\"} 0").await).await;
     assert!(!all.is_holder(0).await);
+}
+
+#[tokio::test]
+async fn replicas_that_are_started_at_once_on_an_empty_database_share_it() {
+    let Some(server) = Postgres::start() else { return };
+    let mut all = Replicas::with(server, NEVER, &[]).await;
+    all.world.write("some.yaml", &permissions(5));
+
+    let started: Vec<Process> = (0..5).map(|_| Process::start(all.world.command(&["run"]))).collect();
+    for process in started {
+        all.start_as(process).await;
+    }
+
+    all.converge_on(5).await;
+    for replica in 0..5 {
+        all.until("ready", async |all| all.ask(replica, "/readyz").await.is_some_and(|(code, _)| code == 200)).await;
+    }
+    all.assert_nothing_doubled(5).await;
+}
+
+#[tokio::test]
+async fn a_replica_that_is_older_than_the_tables_gives_its_lease_back_and_says_what_to_do() {
+    let Some(server) = Postgres::start() else { return };
+    let mut all = Replicas::with(server, NEVER, &[]).await;
+    all.world.write("some.yaml", &permissions(5));
+    all.start().await;
+    all.converge_on(5).await;
+    let database = all.world.environment[0].1.rsplit_once('/').unwrap().1.to_owned();
+
+    // As a newer release does.
+    server.sql(&database, "INSERT INTO schema_version (version) VALUES (1000)");
+
+    let advice = "a newer release migrated the database of state.url; run that one here as well";
+    all.until("said", async |all| all.ask(0, "/healthz").await.is_some_and(|(_, text)| text.contains(advice))).await;
+    assert!(!all.is_holder(0).await);
+    let free = "SELECT bool_and(expires <= extract(epoch FROM clock_timestamp()) * 1000) FROM lease";
+    assert_eq!(server.sql(&database, free), "t", "a newer one may begin at once");
+    let before = all.world.newest_seq().await;
+    all.world.write("more.yaml", &permission("more", "d"));
+    all.until("loaded", async |all| all.project(0).await.is_some_and(|project| project["desired"]["resources"] == 6))
+        .await;
+    assert!(!all.is_holder(0).await);
+    assert_eq!(all.world.newest_seq().await, before, "nothing was sent");
+    let lines = all.running[0].process.lines();
+    assert_eq!(lines.iter().filter(|line| line.contains("a newer release migrated")).count(), 1, "{lines:?}");
+    // One more of the older release does not start.
+    let output = all.world.run(&["run"]).await;
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(!output.status.success() && said.contains("run the newer release"), "{said}");
+
+    server.sql(&database, "DELETE FROM schema_version WHERE version = 1000");
+    all.converge_on(6).await;
+    all.assert_nothing_doubled(6).await;
 }
 
 /// Times in the database are the database's.

@@ -293,9 +293,9 @@ const MIGRATIONS: &[&str] = &["
     );
 "];
 
-/// What this release writes.
+/// What this release writes. It writes nothing where the tables are newer.
 #[allow(clippy::cast_possible_wrap, reason = "there are a handful")]
-const KNOWN: i64 = MIGRATIONS.len() as i64;
+pub(in crate::state) const KNOWN: i64 = MIGRATIONS.len() as i64;
 
 /// Of those who migrate, one at a time does.
 const TURN: i64 = 0x6465_7363_6f70_6501;
@@ -335,8 +335,11 @@ pub(super) fn migrate(session: &Session) -> Result<(), ServerError> {
 
 fn migrate_alone(session: &Session) -> Result<(), ServerError> {
     session.batch("CREATE TABLE IF NOT EXISTS schema_version (version bigint PRIMARY KEY)")?;
-    // Another replica may have been first.
+    // Another replica may have been first, also one of a newer release.
     let found = version(session)?;
+    if found > KNOWN {
+        return Err(ServerError::Newer { found, known: KNOWN });
+    }
     for (number, tables) in (1_i64..).zip(MIGRATIONS).skip_while(|(number, _)| *number <= found) {
         session.batch(tables)?;
         session.batch(&format!("INSERT INTO schema_version (version) VALUES ({number})"))?;
