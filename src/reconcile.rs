@@ -154,6 +154,8 @@ pub struct Carryover {
     moved_from: Option<Arc<str>>,
     /// The files here are older than those that others have put in force.
     is_stale: bool,
+    /// Passes in a row that could not read or write all of the state.
+    unwritten: u32,
     /// For so long what a holder before may still send is left alone, though it differs.
     left_alone: Option<Duration>,
     /// Since when what no hold keeps back waits.
@@ -460,6 +462,7 @@ impl Reconciler {
             self.memory.resume_at = self.pause.settle();
             return Some(PassOutcome::Failed);
         }
+        let failures = self.state.failures();
         let foreign = aside(|| self.foreign());
         let mut lost = aside(|| self.lost_calls());
         lost.retain(|id| !foreign.calls().contains(id));
@@ -482,7 +485,19 @@ impl Reconciler {
             let at = Instant::now() + wait + SHORTEST_WAIT;
             self.memory.retry_at = Some(self.memory.retry_at.map_or(at, |retry_at| retry_at.min(at)));
         }
+        self.catch_up(self.state.failures() > failures);
         Some(outcome)
+    }
+
+    /// What a pass could not read or write of the state is left to one that follows, and not to the next interval.
+    fn catch_up(&mut self, is_needed: bool) {
+        if !is_needed {
+            self.memory.unwritten = 0;
+            return;
+        }
+        self.memory.unwritten = self.memory.unwritten.saturating_add(1);
+        let at = Instant::now() + self.backoff.delay(self.memory.unwritten, fastrand::f64()).max(SHORTEST_WAIT);
+        self.memory.retry_at = Some(self.memory.retry_at.map_or(at, |retry_at| retry_at.min(at)));
     }
 
     /// Compares what the look showed with the files, and writes down what that says of ownership, holds and drift.

@@ -186,9 +186,11 @@ impl Sending {
             Some(Ok(_)) if !error.was_sent() && error.is_transient() => {
                 self.end(self.ending(Settled::NotSent, error.to_string())).await;
             }
-            Some(Ok(ids)) if !error.was_sent() => said(self.target.state.drop_calls(Arc::clone(ids)).await),
+            Some(Ok(ids)) if !error.was_sent() => {
+                said(&self.target, self.target.state.drop_calls(Arc::clone(ids)).await)
+            }
             Some(Ok(ids)) if (is_in_doubt || error.may_have_taken_effect()) && !ids.is_empty() => {
-                said(self.target.state.note_unclear(Arc::clone(ids), ending).await);
+                said(&self.target, self.target.state.note_unclear(Arc::clone(ids), ending).await);
             }
             Some(Ok(_)) => drop(self.end(ending).await),
             Some(Err(_)) | None => {}
@@ -200,13 +202,13 @@ impl Sending {
         let ids = id.map(|id| (key.clone(), Arc::clone(id))).into_iter().collect();
         let ending = Ending { ids, ..self.ending(Settled::NotDone, why) };
         if let Some(Ok(open)) = self.noted.get().map(|noted| &noted.ids) {
-            said(self.target.state.note_unclear(Arc::clone(open), ending).await);
+            said(&self.target, self.target.state.note_unclear(Arc::clone(open), ending).await);
         }
     }
 
     /// It was refused by itself: what was left open of it with a batch had no effect either.
     pub fn refused_alone(&self) {
-        said(self.target.state.close_apart(&self.intents));
+        said(&self.target, self.target.state.close_apart(&self.intents));
     }
 
     fn ending(&self, settled: Settled, message: impl Into<String>) -> Ending {
@@ -216,31 +218,32 @@ impl Sending {
 
     /// True where what was written was written before, and no look has shown it since.
     async fn end(&self, ending: Ending) -> bool {
-        said(match self.noted.get().map(|noted| &noted.ids) {
+        let written = match self.noted.get().map(|noted| &noted.ids) {
             Some(Ok(ids)) if !ids.is_empty() => self.target.state.settle(Arc::clone(ids), ending).await,
             Some(_) | None => self.target.state.note_calls(Arc::clone(&self.intents), ending).await,
-        })
+        };
+        said(&self.target, written)
     }
 }
 
 /// These are not sent. The rows of those that were refused with their batch stand.
 pub(super) fn blocked(target: &Target, tasks: &NonEmpty<Task>) {
     let keys: Vec<&Key> = tasks.iter().map(|task| &task.slot.key).collect();
-    said(target.state.not_tried_apart(&keys));
+    said(target, target.state.not_tried_apart(&keys));
 }
 
 /// The look that has to come before these failed: the trail says that they were to be sent.
 pub(super) async fn not_sent(target: &Target, work: &Work, message: &str) {
     let intents: Vec<Intent> = work.tasks.iter().map(|task| intent(target, task, work.attempts)).collect();
     let ending = Ending::of(Settled::NotSent, message, Duration::ZERO);
-    said(target.state.note_calls(intents, ending).await);
+    said(target, target.state.note_calls(intents, ending).await);
 }
 
 /// A look found these done by an earlier try.
 pub(super) fn landed(target: &Target, tasks: &[&Task], message: &str) {
     if !tasks.is_empty() {
         let calls: Vec<_> = tasks.iter().map(|task| (&task.slot.key, task.slot.part, task.action)).collect();
-        said(target.state.landed(&calls, message));
+        said(target, target.state.landed(&calls, message));
     }
 }
 
@@ -258,9 +261,11 @@ pub(super) const LANDED: &str = "its answer was lost; it is there";
 /// The same for a try that was refused.
 pub(super) const DONE_THOUGH_REFUSED: &str = "refused with its batch, and carried out all the same";
 
-fn said<T: Default>(result: Result<T, state::Error>) -> T {
+fn said<T: Default>(target: &Target, result: Result<T, state::Error>) -> T {
     result.unwrap_or_else(|error| {
         tracing::error!(%error, "cannot write the state; what was just done is looked up again");
+        // Not with the next interval alone: until then the trail lacks it, and so does the inventory.
+        target.look_again.fire(Trigger::Interval);
         T::default()
     })
 }

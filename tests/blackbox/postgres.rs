@@ -6,6 +6,9 @@
     reason = "a test may stop where it stands; each suite uses some of it"
 )]
 
+use rustix::process::Pid;
+use rustix::process::Signal;
+use rustix::process::kill_process;
 use std::fs;
 use std::io::Write;
 use std::net::TcpListener;
@@ -112,7 +115,8 @@ impl Postgres {
         let dir = self.dir.as_ref().unwrap();
         fs::remove_file(dir.join("postmaster.pid")).ok();
         let log = fs::File::create(dir.join("log")).unwrap();
-        let settings = ["fsync=off", "synchronous_commit=off", "full_page_writes=off", "max_connections=200"];
+        // What it confirmed outlives its being killed; the machine stays.
+        let settings = ["fsync=off", "full_page_writes=off", "max_connections=200"];
         // A word means that it is started again; silence, that nobody is left who would.
         let script = r#"dir=$1; shift; "$@" & child=$!; read -r _ || gone=yes
             kill -QUIT $child 2>/dev/null; wait $child; [ -z "$gone" ] || rm -rf "$dir""#;
@@ -170,16 +174,29 @@ impl Postgres {
         if output.status.success() { Ok(text(output.stdout)) } else { Err(text(output.stderr)) }
     }
 
+    /// To all of its processes, e.g. to stop them and let them go on.
+    pub fn signal(&self, signal: Signal) {
+        let Some(pid) = self.pid() else { return };
+        // Any of them may have ended.
+        kill_process(pid, signal).ok();
+        let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children", pid = pid.as_raw_nonzero()));
+        for child in children.unwrap_or_default().split_whitespace() {
+            kill_process(Pid::from_raw(child.parse().unwrap()).unwrap(), signal).ok();
+        }
+    }
+
+    fn pid(&self) -> Option<Pid> {
+        let text = fs::read_to_string(self.dir.as_ref()?.join("postmaster.pid")).ok()?;
+        Pid::from_raw(text.lines().next()?.parse().ok()?)
+    }
+
     /// Kills it with all that it was doing.
     pub fn kill(&self) {
         let Some(mut keeper) = self.keeper.lock().unwrap().take() else { return };
-        let dir = self.dir.as_ref().unwrap();
-        // Its own children see that it is gone.
-        if let Some(pid) =
-            fs::read_to_string(dir.join("postmaster.pid")).ok().and_then(|text| text.lines().next()?.parse().ok())
-        {
-            let pid = rustix::process::Pid::from_raw(pid).unwrap();
-            rustix::process::kill_process(pid, rustix::process::Signal::KILL).ok();
+        // Its own children see that it is gone, unless they are stopped.
+        self.signal(Signal::CONT);
+        if let Some(pid) = self.pid() {
+            kill_process(pid, Signal::KILL).ok();
         }
         drop(keeper.stdin.take().map(|mut stdin| stdin.write_all(b"\n")));
         keeper.wait().unwrap();
