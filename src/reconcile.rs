@@ -32,6 +32,7 @@ use crate::source::TriggerReceiver;
 use crate::source::loader::Load;
 use crate::source::loader::LoadResult;
 use crate::source::loader::Loader;
+use crate::state;
 use crate::state::IntentId;
 use crate::state::PassRow;
 use crate::state::ProjectState;
@@ -422,8 +423,10 @@ impl Reconciler {
             result: outcome.as_str().to_owned(),
             changes,
         };
-        if let Err(error) = self.state.note_pass(&row) {
-            tracing::error!(%error, "cannot write the history of passes");
+        match self.state.note_pass(&row) {
+            // One that stands by and cannot read its files has no history.
+            Ok(()) | Err(state::Error::NotHeld) => {}
+            Err(error) => tracing::error!(%error, "cannot write the history of passes"),
         }
     }
 
