@@ -187,7 +187,7 @@ impl Sending {
                 self.end(self.ending(Settled::NotSent, error.to_string())).await;
             }
             Some(Ok(ids)) if !error.was_sent() => {
-                said(&self.target, self.target.state.drop_calls(Arc::clone(ids)).await)
+                said(&self.target, self.target.state.drop_calls(Arc::clone(ids)).await);
             }
             Some(Ok(ids)) if (is_in_doubt || error.may_have_taken_effect()) && !ids.is_empty() => {
                 said(&self.target, self.target.state.note_unclear(Arc::clone(ids), ending).await);

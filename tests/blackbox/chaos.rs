@@ -106,6 +106,13 @@ impl Storm {
         self.pause(0..500).await;
     }
 
+    /// Between everybody and the database.
+    fn weather(&self, weather: Weather) {
+        for link in &self.links {
+            link.set(weather);
+        }
+    }
+
     async fn pause(&mut self, millis: std::ops::Range<u64>) {
         tokio::time::sleep(Duration::from_millis(self.random.u64(millis))).await;
     }
@@ -281,9 +288,9 @@ async fn bad_way(seed: u64, weathers: &[Weather]) {
     let left = std::cell::RefCell::new(weathers.iter());
     storm(server, seed, weathers.len(), async |storm| {
         let weather = *left.borrow_mut().next().unwrap();
-        storm.links.iter().for_each(|link| link.set(weather));
+        storm.weather(weather);
         storm.pause(1000..4000).await;
-        storm.links.iter().for_each(|link| link.set(Weather::Fair));
+        storm.weather(Weather::Fair);
     })
     .await;
 }

@@ -231,26 +231,28 @@ fn of_settings_that_differ_those_of_the_replica_that_was_started_last_are_in_for
     let store = InMemory::default();
     let (mut old, mut new) = (Replica::new("old", 10.0, &store), Replica::new("new", 20.0, &store));
     let limit = |now| Row::from_text(&store.read_at(now).text.unwrap(), &settings(1.0), now).into_machine().0.budget();
-    let spend = |replica: &mut Replica<'_>, now| {
+    let once = |replica: &mut Replica<'_>, now| {
         let sent = replica.send(1, now);
         let count = sent.len();
-        sent.into_iter().for_each(|slot| replica.reply(slot, Outcome::Answered, now));
+        for slot in sent {
+            replica.reply(slot, Outcome::Answered, now);
+        }
         count
     };
-    assert_eq!((spend(&mut old, START), limit(START)), (1, Some(10.0)));
+    assert_eq!((once(&mut old, START), limit(START)), (1, Some(10.0)));
 
     let mut spent = 1;
     for moment in 1..20 {
         let now = START + ms(moment * 1000);
-        spent += spend(&mut new, now) + spend(&mut old, now);
+        spent += once(&mut new, now) + once(&mut old, now);
         assert_eq!(limit(now), Some(20.0), "after {moment} s");
     }
     assert_eq!(spent, 20);
     // Started again, it is the last one, whatever it was told.
     let later = START + ms(90_000);
     let mut again = Replica::new("again", 10.0, &store);
-    assert_eq!((spend(&mut again, later), limit(later)), (1, Some(10.0)));
-    assert_eq!((spend(&mut new, later + ms(500)), limit(later + ms(500))), (1, Some(10.0)));
+    assert_eq!((once(&mut again, later), limit(later)), (1, Some(10.0)));
+    assert_eq!((once(&mut new, later + ms(500)), limit(later + ms(500))), (1, Some(10.0)));
 }
 
 #[test]
