@@ -18,6 +18,7 @@ use crate::config::raw::RawSource;
 use crate::config::raw::Text;
 use crate::config::values;
 use crate::dialect;
+use crate::open;
 use globset::Glob;
 use std::num::NonZeroUsize;
 use std::path::Path;
@@ -29,6 +30,9 @@ mod notifications;
 mod project;
 mod rate;
 mod state;
+
+/// Far above the settings of a thousand projects.
+const LARGEST: u64 = 4 * 1024 * 1024;
 
 /// Reads the file, if there is one, lays flags and environment over it, and checks the lot.
 pub fn load(overrides: &Overrides) -> Result<Config, Invalid> {
@@ -69,7 +73,8 @@ struct Check {
 impl Check {
     fn read(&mut self, path: &Path) -> Result<RawConfig, Invalid> {
         let problem = |line, message| Invalid::from(Problem { file: Some(path.to_owned()), line, message });
-        let text = std::fs::read_to_string(path).map_err(|error| problem(None, format!("cannot read it: {error}")))?;
+        let bytes = open::named(path, LARGEST).map_err(|error| problem(None, format!("cannot read it: {error}")))?;
+        let text = String::from_utf8(bytes).map_err(|_| problem(None, "is not UTF-8; save it as UTF-8".to_owned()))?;
         if let Some((line, message)) = dialect::obstacle(&text) {
             return Err(problem(Some(line), message));
         }

@@ -1,9 +1,9 @@
 //! Secrets by reference: from the environment or from a file, never written out.
 
 use crate::config::Env;
+use crate::open;
 use secrecy::SecretString;
-use std::fs::File;
-use std::io::Read;
+use std::io;
 use std::path::PathBuf;
 
 /// Far above any key, far below what a mistaken path could hold.
@@ -46,12 +46,12 @@ impl SecretSource {
         let value = match self {
             Self::Value(value) => return check(value.clone()),
             Self::File(path) => {
-                let mut bytes = Vec::new();
-                let read = File::open(path).and_then(|file| file.take(LONGEST + 1).read_to_end(&mut bytes));
-                read.map_err(|error| format!("cannot read {}: {error}", path.display()))?;
-                if bytes.len() as u64 > LONGEST {
-                    return Err(format!("{} is larger than a secret can be", path.display()));
-                }
+                let bytes = open::named(path, LONGEST).map_err(|error| {
+                    if error.kind() == io::ErrorKind::FileTooLarge {
+                        return format!("{} is larger than a secret can be", path.display());
+                    }
+                    format!("cannot read {}: {error}", path.display())
+                })?;
                 let text = String::from_utf8(bytes).map_err(|_| format!("{} is not UTF-8 text", path.display()))?;
                 let value = without_newline(text);
                 if value.is_empty() {

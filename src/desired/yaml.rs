@@ -16,6 +16,8 @@ use std::collections::HashMap;
 const MAX_DEPTH: usize = 32;
 // What all aliases of one file may expand to. A node counts one, and 16 bytes of text count one more.
 const MAX_EXPANSION: usize = 1_000_000;
+// Half a million tenants; each takes some seventy bytes, and the shortest of them two in the file.
+const MAX_NODES: usize = 4_000_000;
 
 /// A place in a text.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -106,7 +108,11 @@ pub struct Faults {
 
 /// Every document of the text, and what is wrong with it. Documents after a syntax error are missing, with the fault saying so.
 pub fn parse(text: &str) -> (Vec<Node>, Faults) {
-    let mut builder = Builder::default();
+    parse_within(text, MAX_NODES)
+}
+
+fn parse_within(text: &str, room: usize) -> (Vec<Node>, Faults) {
+    let mut builder = Builder { room, ..Builder::default() };
     // The scanner takes a NUL for the end of its input and would drop the rest without a word.
     if let Some(at) = text.find('\0') {
         let line = text.as_bytes().iter().take(at).filter(|byte| **byte == b'\n').count() + 1;
@@ -152,6 +158,8 @@ struct Builder {
     stack: Vec<Frame>,
     anchors: HashMap<usize, Measured>,
     expanded: usize,
+    /// How many values there may still be.
+    room: usize,
 }
 
 struct Frame {
@@ -280,6 +288,11 @@ impl Builder {
 
     /// Puts a finished node where it belongs.
     fn put(&mut self, done: Measured, anchor: usize) -> Result<(), Stop> {
+        let Some(room) = self.room.checked_sub(1) else {
+            self.fault(done.node.at, "the file holds far too many values for one; split it");
+            return Err(Stop);
+        };
+        self.room = room;
         if anchor != 0 {
             self.expanded = self.expanded.saturating_add(done.weight);
             if self.expanded > MAX_EXPANSION {
@@ -575,6 +588,17 @@ mod tests {
         assert_eq!(faults(&"[".repeat(100)), ["1: nests deeper than 32 levels"]);
         assert_eq!(faults(&"[".repeat(100_000)), ["1: is not YAML: recursion limit exceeded"]);
         assert_eq!(faults(&"- ".repeat(5_000)), ["1: nests deeper than 32 levels"]);
+    }
+
+    /// A megabyte of the shortest values took twenty in memory, and a file may have 64.
+    #[test]
+    fn very_many_values_end_early() {
+        let text = "roles:\n- a\n- b\n";
+
+        assert_eq!(parse_within(text, 5).1, Faults::default());
+        let (documents, faults) = parse_within(text, 4);
+        assert!(documents.is_empty());
+        assert_eq!(faults.kept[0].message, "the file holds far too many values for one; split it");
     }
 
     #[test]

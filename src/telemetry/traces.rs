@@ -4,6 +4,7 @@
 //! Spans alone go out, with fields from closed sets, names of passes and revisions; no event, so no message and no error
 //! text. What finds no room in the queue is dropped: a slow collector keeps no work and no stop waiting.
 
+use crate::open;
 use crate::telemetry::repeats::is_worth_a_line;
 use async_trait::async_trait;
 use opentelemetry::KeyValue;
@@ -17,6 +18,7 @@ use opentelemetry_otlp::SpanExporter;
 use opentelemetry_otlp::WithHttpConfig;
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::trace::SdkTracerProvider;
+use std::path::Path;
 use std::sync::OnceLock;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
@@ -34,6 +36,9 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The end of the process waits no longer for a collector.
 const LONGEST_FLUSH: Duration = Duration::from_millis(1_500);
+
+/// A bundle of all public authorities has a quarter of a megabyte.
+const LARGEST_PEM: u64 = 16 * 1024 * 1024;
 
 /// Where our own spans come from.
 const OURS: &str = env!("CARGO_CRATE_NAME");
@@ -104,7 +109,8 @@ fn is_wanted(env: Env<'_>) -> Result<bool, String> {
 }
 
 fn file(name: &str, path: &str) -> Result<Vec<u8>, String> {
-    std::fs::read(path).map_err(|error| format!("{name}: cannot read {path}: {error}; there are no traces now"))
+    open::named(Path::new(path), LARGEST_PEM)
+        .map_err(|error| format!("{name}: cannot read {path}: {error}; there are no traces now"))
 }
 
 fn no_pem(name: &str, path: &str) -> String {

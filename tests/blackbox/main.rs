@@ -7,6 +7,7 @@ mod actors;
 mod answers;
 mod audit;
 mod batches;
+mod bounded;
 mod budget;
 mod carried;
 mod chaos;

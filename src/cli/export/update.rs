@@ -14,10 +14,12 @@ use crate::desired::edit;
 use crate::desired::edit::Lives;
 use crate::desired::export;
 use crate::desired::export::Export;
+use crate::open;
 use crate::resource;
 use crate::resource::Document;
 use crate::resource::Key;
 use crate::resource::Kind;
+use crate::source::loader::LARGEST_FILE;
 use crate::source::loader::Settings;
 use crate::telemetry::line::one_line;
 use anyhow::Context;
@@ -122,7 +124,9 @@ impl<'a> Update<'a> {
         for entry in settings.tree.scan()?.files {
             names.push(entry.path.to_string());
             let path = self.dir.join(&*entry.path);
-            let whole = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+            let whole = open::regular(&entry.real).and_then(|(file, _)| open::read(&file, LARGEST_FILE));
+            let whole = whole.with_context(|| format!("cannot read {}", path.display()))?;
+            let whole = String::from_utf8(whole).with_context(|| format!("{} is not UTF-8", path.display()))?;
             let (mark, text) = whole.strip_prefix('\u{feff}').map_or(("", &*whole), |text| ("\u{feff}", text));
             let unix = text.replace("\r\n", "\n");
             let edited = edit::edit(&unix, resource::ALL, &|kind, key, id| self.lives(kind, key, id));

@@ -1,5 +1,6 @@
 //! What little of git's objects tells whether something is staged: the tree of a commit, and the tree that an index makes.
 
+use crate::open;
 use crate::source::git::Checkout;
 use crate::source::git::hex;
 use crate::source::git::index::Entry;
@@ -55,8 +56,9 @@ fn packed(dir: &Path, commit: &str) -> Option<String> {
     let packs = std::fs::read_dir(dir).ok()?.filter_map(Result::ok).map(|item| item.path());
     let mut indexes = packs.filter(|path| path.extension().is_some_and(|extension| extension == "idx"));
     indexes.find_map(|path| {
-        let at = offset(&File::open(&path).ok()?, commit)?;
-        in_pack(&File::open(path.with_extension("pack")).ok()?, at)
+        let of_pack = |path: &Path| open::regular(&path.canonicalize().ok()?).ok().map(|(file, _)| file);
+        let at = offset(&of_pack(&path)?, commit)?;
+        in_pack(&of_pack(&path.with_extension("pack"))?, at)
     })
 }
 
