@@ -34,7 +34,7 @@ pub mod error;
 mod license;
 mod listed;
 mod packed;
-mod rate_headers;
+pub mod rate_headers;
 pub mod retry_after;
 #[cfg(test)]
 pub mod script;

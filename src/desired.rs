@@ -12,8 +12,6 @@ pub mod check;
 pub mod edit;
 pub mod export;
 pub mod findings;
-#[cfg(test)]
-mod hostile;
 pub mod merge;
 mod remarks;
 pub mod resources;

@@ -39,6 +39,8 @@ mod answers;
 mod connections;
 mod events;
 mod history;
+#[cfg(any(test, fuzzing))]
+pub mod hostile;
 mod limits;
 mod page;
 mod routes;

@@ -40,3 +40,7 @@ pub mod telemetry;
 
 // Apart: the other side of the wire.
 pub mod simulator;
+
+// What tests let in at every door.
+#[cfg(any(test, fuzzing))]
+pub mod hostile;

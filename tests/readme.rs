@@ -185,6 +185,10 @@ fn every_flag_in_the_text_belongs_to_some_command() {
         "--nocapture",
         "--scenarios",
         "--schemafile",
+        "--format",
+        "--short",
+        "--locked",
+        "--remap-path-prefix",
     ];
 
     let starts =

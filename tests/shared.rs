@@ -87,7 +87,7 @@ fn code(text: &str) -> String {
 fn is_of_tests(path: &Path) -> bool {
     let text = path.to_str().unwrap();
     let ends = ["testing.rs", "roundtrip.rs", "properties.rs", "script.rs", "hostile.rs"];
-    text.contains("/tests") || ends.iter().any(|end| text.ends_with(end))
+    text.contains("/tests") || text.contains("/hostile/") || ends.iter().any(|end| text.ends_with(end))
 }
 
 /// The code of these files and folders, by path.

@@ -11,7 +11,7 @@ use std::path::PathBuf;
 
 pub mod index;
 pub mod label;
-mod object;
+pub mod object;
 mod refs;
 
 // HEAD, refs, packed-refs and config.
