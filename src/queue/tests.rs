@@ -105,6 +105,39 @@ async fn tasks_of_one_batch_go_out_together_and_in_plan_order() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_queue_is_settled_once_nothing_happens_any_more_by_itself() {
+    let queue = queue();
+    queue.replace(&production(), vec![update("a", 1)], false);
+    assert!(!queue.is_settled("production"), "ready");
+
+    let work = queue.take().await.unwrap();
+    assert!(!queue.is_settled("production"), "under way");
+    queue.finish(work, vec![retry()]);
+    assert!(!queue.is_settled("production"), "to be tried again");
+    let work = queue.take().await.unwrap();
+    queue.finish(work, vec![park()]);
+
+    assert!(queue.is_settled("production"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_look_is_to_come_where_a_try_may_have_taken_effect() {
+    let queue = queue();
+    let (a, b) = (Key::new("tenants", "a"), Key::new("tenants", "b"));
+    let creates = ["a", "b"].into_iter().zip(1..).map(|(name, batch)| task(Action::Create, "tenants", name, batch));
+    queue.replace(&production(), creates.collect(), false);
+    assert!(!queue.will_look("production", &a), "not tried yet");
+
+    for verdict in [unclear(), retry()] {
+        let work = queue.take().await.unwrap();
+        queue.finish(work, vec![verdict]);
+    }
+
+    assert!(queue.will_look("production", &a));
+    assert!(!queue.will_look("production", &b), "it was not sent");
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_a_task_depends_on_is_done_before_it_is_handed_out() {
     let queue = queue();
     let child = after(update("child", 2), &[slot("tenants", "parent")]);

@@ -389,4 +389,37 @@ mod tests {
         project.note_pass(&pass(much_later)).unwrap();
         assert_eq!(counted("pass").0, PASSES.most);
     }
+
+    /// Two hours between two, and every sixth has something to do.
+    #[test]
+    fn a_year_of_passes_takes_no_more_room_than_what_is_kept_of_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let state = State::open(dir.path()).unwrap();
+        // The disk is not what is tested.
+        state.connection().pragma_update(None, "synchronous", "OFF").unwrap();
+        let project = state.project("api.example.com", "P1", "default");
+        let number = |sql: &str| -> i64 { state.connection().query_row(sql, [], |row| row.get(0)).unwrap() };
+        let mut most = 0;
+        for hour in (0..365 * 24).step_by(2) {
+            let now = at(hour * 3600);
+            if hour % 12 == 0 {
+                let rows: Vec<Attempt> =
+                    (0..40).map(|n| Attempt { at: now, ..attempt(Key::new("tenants", &format!("t{n}")), 0) }).collect();
+                note(&project, &rows);
+            }
+            let (started_at, finished_at) = (now, now);
+            let [trigger, revision, result] = ["interval", "abc", "noop"].map(str::to_owned);
+            project.note_pass(&PassRow { started_at, finished_at, trigger, revision, result, changes: 0 }).unwrap();
+            if hour == 365 * 12 {
+                most = number("PRAGMA page_count");
+            }
+        }
+
+        let kept = i64::try_from(KEPT_FOR.as_secs() / 7200).unwrap();
+        assert_eq!(number("SELECT count(*) FROM pass"), kept + 1);
+        assert_eq!(number("SELECT count(*) FROM audit"), ATTEMPTS.least);
+        assert_eq!(number("SELECT max(id) FROM pass"), 365 * 12, "each has a number of its own");
+        let pages = number("PRAGMA page_count");
+        assert!(pages <= most + most / 20, "{pages} pages after a year, {most} after half of it");
+    }
 }

@@ -148,6 +148,7 @@ fn the_same_suite_runs_on_a_server() {
         "a_full_disk",
         "a_damaged_key",
         "history_is_bounded",
+        "a_year_of_passes",
         "intents_that_were_not_settled",
         "fingerprints_depend_on_the_key",
         "what_is_owned_is_read_again",

@@ -149,3 +149,21 @@ fn a_comment_folds_what_is_long_and_never_grows_beyond_what_a_comment_holds() {
     assert!(found.contains("<code>tenants/last</code>"), "what deletes is always shown");
     assert!(found.contains(" of 2001 changes are not shown**"), "it says what was cut");
 }
+
+#[test]
+fn a_wait_says_why_since_when_and_until_when() {
+    let times = |since: Option<&str>, until: Option<&str>| {
+        let (since, until) = (since.map(str::to_owned), until.map(str::to_owned));
+        wait_text(&Wait {
+            kind: "roles".to_owned(),
+            id: "a".to_owned(),
+            why: "retrying: no answer".to_owned(),
+            since,
+            until,
+        })
+    };
+
+    assert_eq!(times(None, None), "retrying: no answer");
+    assert_eq!(times(Some("noon"), None), "retrying: no answer; since noon");
+    assert_eq!(times(Some("noon"), Some("one")), "retrying: no answer; since noon; until one");
+}

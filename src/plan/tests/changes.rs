@@ -53,6 +53,31 @@ fn what_refers_to_something_that_waits_waits_as_well() {
     );
 }
 
+/// The one was refused for a name that the other gave up a moment later.
+#[test]
+fn who_gives_up_a_name_goes_first_and_who_swap_theirs_are_refused() {
+    let (a, b) = (Key::new("tenants", "a"), Key::new("tenants", "b"));
+    let named = |name: &str| json!({ "name": name });
+    let world = live(&[(a.clone(), named("one")), (b.clone(), named("two"))]);
+    let plan = |name_of_b: &str| {
+        let desired = desired_of(vec![declared(a.clone(), named("two")), declared(b.clone(), named(name_of_b))]);
+        Case::of(&desired, &world).plan()
+    };
+
+    let in_turn = plan("three");
+    let after = |key: &Key| {
+        let change = in_turn.changes.iter().find(|change| change.key == *key).unwrap();
+        change.tasks[0].after.clone()
+    };
+    assert_eq!(after(&a), [Slot { key: b.clone(), part: MAIN }]);
+    assert_eq!(after(&b), []);
+
+    let swapped = plan("one");
+    assert!(swapped.changes.is_empty(), "{:?}", swapped.changes);
+    let refused: Vec<&Key> = swapped.refused.iter().map(|refusal| &refusal.key).collect();
+    assert_eq!(refused, [&a, &b]);
+}
+
 #[test]
 fn a_rename_keeps_what_refers_to_it_without_a_change_of_its_own() {
     let mut world = live(&[
