@@ -35,6 +35,7 @@ pub mod select;
 pub mod shutdown;
 pub mod simulator;
 pub mod since;
+pub mod state;
 pub mod status;
 pub mod validate;
 
@@ -133,6 +134,8 @@ pub enum Command {
     Resume(remote::ResumeArgs),
     /// Show what was changed, when, why, and how it ended
     Audit(audit::AuditArgs),
+    /// Carry the state to another place
+    State(state::StateArgs),
     /// Send a test message to everyone in `notifications`
     NotifyTest(notify_test::NotifyTestArgs),
     /// Check the files, without network or credentials
@@ -241,6 +244,10 @@ impl Cli {
             Command::Suspend(args) => remote::suspend(&overrides, &args, redactor).await,
             Command::Resume(args) => remote::resume(&overrides, &args, redactor).await,
             Command::Audit(args) => audit::run(&loaded(&overrides, redactor, false)?, &args),
+            Command::State(state::StateArgs { command: state::StateCommand::Copy(args) }) => {
+                start_logs(&overrides, redactor);
+                state::copy(&args, redactor)
+            }
             Command::Apply(args) => apply::run(loaded(&overrides, redactor, false)?, args, redactor).await,
             Command::NotifyTest(args) => notify_test::run(&loaded(&overrides, redactor, false)?, &args, redactor).await,
             Command::Validate(args) => validate::run(&loaded(&overrides, redactor, false)?, &args),

@@ -38,6 +38,7 @@ use crate::state;
 use crate::state::Egress;
 use crate::state::Leases;
 use crate::state::Place;
+use crate::state::Relay;
 use crate::state::State;
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::redact::Redactor;
@@ -61,6 +62,8 @@ use tokio_util::sync::CancellationToken;
 
 mod control;
 mod leases;
+mod mirror;
+mod relay;
 pub mod settings;
 mod told;
 
@@ -210,6 +213,7 @@ impl Parts {
                 board: Arc::clone(&board),
                 pulse: board.pulse(),
                 plans: watch::Sender::new(None),
+                planned_under: watch::Sender::new(None),
                 memory: Carryover::default(),
             };
             projects.push(Project { name: settings.name.clone(), reconciler, trigger, triggers, tree });
@@ -272,6 +276,7 @@ pub struct Daemon {
     token: Option<SecretString>,
     notifiers: Vec<Notifier>,
     hangup: Signal,
+    redactor: Redactor,
     shutdown: CancellationToken,
 }
 
@@ -291,7 +296,8 @@ impl Daemon {
         }
         let notifiers = settings::notifiers(&config, env, &parts, redactor)?;
         let server = Server::bind(config.http.listen).await?;
-        Ok(Self { config, parts, server, token, notifiers, hangup, shutdown })
+        let redactor = redactor.clone();
+        Ok(Self { config, parts, server, token, notifiers, hangup, redactor, shutdown })
     }
 
     /// Where it listens, with the port that was taken.
@@ -311,15 +317,19 @@ impl Daemon {
 
     /// Runs until the shutdown.
     pub async fn run(self) -> Result<(), Error> {
-        let Self { config, parts, server, token, notifiers, hangup, shutdown } = self;
+        let Self { config, parts, server, token, notifiers, hangup, redactor, shutdown } = self;
         let Parts { projects, queue, worker, limiters, state, place, metrics, board } = parts;
         let http_stop = CancellationToken::new();
         let triggers: BTreeMap<String, TriggerSender> =
             projects.iter().map(|project| (project.name.to_string(), project.trigger.clone())).collect();
-        let controls = projects.iter().map(|project| (project.name.to_string(), control::of(project))).collect();
-        let plans: Vec<_> = projects.iter().map(|project| project.reconciler.plans.subscribe()).collect();
-        let told = told::Told { plans, queue: queue.clone(), board: Arc::clone(&board), pace: settings::pace(&config) };
-        let windowed = told.clone();
+        let relay = Relay::of(&state, &place, &leases::name());
+        let levers: Vec<_> = projects.iter().map(|project| Arc::new(control::Levers::of(project))).collect();
+        let controlled = |levers: &Arc<control::Levers>| {
+            (levers.name().to_string(), relay::control(Arc::clone(levers), relay.clone()))
+        };
+        let controls = levers.iter().map(controlled).collect();
+        let plans = told::Told::of(&projects, &queue, &board, settings::pace(&config));
+        let (planned, windowed) = (plans.clone(), plans.clone());
         let deeps =
             projects.iter().map(|project| (project.name.clone(), project.reconciler.assessor.deep.clone())).collect();
         let claims =
@@ -336,7 +346,7 @@ impl Daemon {
             metrics: Arc::clone(&metrics),
             board: Arc::clone(&board),
             refresh: Box::new(refresh(&board, &metrics, &queue, &state, limiters.values().cloned().collect(), deeps)),
-            plan: Box::new(move |to| told.write(to)),
+            plan: Box::new(move |to| planned.write(to)),
             window: Box::new(move |wanted| windowed.window(wanted)),
             history: History::new(place.clone(), claims),
             controls,
@@ -361,6 +371,7 @@ impl Daemon {
             });
         }
         keep_limiters(&mut loops, &limiters, config.rate_limit.egress.as_deref(), &place, &state, &shutdown);
+        hand_over(&mut loops, relay, &place, levers, (plans, &queue, &board), redactor, &shutdown);
         let lease_stop = CancellationToken::new();
         let mut lease_loop = keep_leases(&projects, &state, &place, &queue, &board, &metrics, &lease_stop);
         for project in projects {
@@ -432,6 +443,32 @@ fn keep_leases(
         lease_loop.spawn(leases::Keeper { leases, projects, queue, board, metrics }.run(stop.clone()));
     }
     lease_loop
+}
+
+/// Where replicas share the state: takes up their orders for what is held here, and shows at all of them what the holder knows.
+fn hand_over(
+    loops: &mut Loops,
+    relay: Option<Relay>,
+    place: &Place,
+    levers: Vec<Arc<control::Levers>>,
+    (plans, queue, board): (told::Told, &Queue, &Arc<Board>),
+    redactor: Redactor,
+    shutdown: &CancellationToken,
+) {
+    let (Some(relay), Place::Database(shared)) = (relay, place) else { return };
+    let named = levers.iter().map(|levers| (levers.claim(), levers.name().clone())).collect();
+    let mirror = mirror::Mirror::new(relay.clone(), named, Arc::clone(board), queue.clone(), plans, redactor);
+    let stop = shutdown.clone();
+    loops.spawn(async move {
+        mirror.run(stop).await;
+        "mirror"
+    });
+    let projects = levers.into_iter().map(|levers| (levers.claim(), levers)).collect();
+    let (clerk, stop) = (relay::Clerk { relay, projects, every: shared.renew }, shutdown.clone());
+    loops.spawn(async move {
+        clerk.run(stop).await;
+        "orders"
+    });
 }
 
 /// Looks at the files once, so that no later change is missed, and begins to watch them.

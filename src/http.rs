@@ -16,15 +16,19 @@ use axum::routing::post;
 use connections::Connections;
 use events::Feed;
 use events::Lasting;
+use futures_util::future::BoxFuture;
 use hyper::body::Incoming;
 use hyper::service::Service;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use hyper_util::service::TowerToHyperService;
 use secrecy::SecretString;
+use serde::Deserialize;
+use serde::Serialize;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
+use std::net::IpAddr;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -97,7 +101,8 @@ impl fmt::Display for Part<'_> {
 }
 
 /// What became of an order, per project.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub enum Answer {
     /// It is carried out; what there is to say about it, without the project.
     Done(Ordered),
@@ -105,10 +110,16 @@ pub enum Answer {
     Stale,
     /// It could not be carried out, for this reason.
     Failed(String),
+    /// There is nobody who could, or nobody knows of them.
+    Nobody(String),
 }
 
-/// Carries out an order for one project.
-pub type Control = Box<dyn Fn(Order<'_>) -> Answer + Send + Sync>;
+/// Carries out an order for one project, or has it carried out, on behalf of whoever asks from this address.
+pub type Control = Box<dyn for<'a> Fn(Order<'a>, Option<IpAddr>) -> BoxFuture<'a, Answer> + Send + Sync>;
+
+/// Whose connection it is.
+#[derive(Debug, Clone, Copy)]
+struct Peer(IpAddr);
 
 /// Writes the JSON of `/api/v1/plan` out.
 pub type WritePlan = dyn Fn(&mut dyn io::Write) -> io::Result<()> + Send + Sync;
@@ -184,9 +195,10 @@ impl Server {
                 () = shutdown.cancelled() => break,
                 Some(()) = connections.ended() => {}
                 accepted = self.listener.accept() => match accepted {
-                    Ok((stream, _)) => {
+                    Ok((stream, peer)) => {
                         let lasting = Lasting::default();
-                        let served = connection(stream, router.clone(), lasting.clone(), shutdown.clone());
+                        let peer = Some(Peer(peer.ip().to_canonical()));
+                        let served = connection(stream, peer, router.clone(), lasting.clone(), shutdown.clone());
                         connections.open(lasting, served).await;
                     }
                     Err(error) => {
@@ -205,13 +217,14 @@ impl Server {
 }
 
 /// One request, its answer, and the end.
-async fn connection<S>(stream: S, router: Router, lasting: Lasting, shutdown: CancellationToken)
+async fn connection<S>(stream: S, peer: Option<Peer>, router: Router, lasting: Lasting, shutdown: CancellationToken)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let (answering, told) = (TowerToHyperService::new(router), lasting.clone());
     let service = service_fn(move |mut request: hyper::Request<Incoming>| {
         request.extensions_mut().insert(told.clone());
+        peer.map(|peer| request.extensions_mut().insert(peer));
         answering.call(request)
     });
     let connection = hyper::server::conn::http1::Builder::new()

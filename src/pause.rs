@@ -73,10 +73,13 @@ impl Pause {
     }
 
     /// An order: sends nothing for so long, restarts included. It counts also where it cannot be written down, which is
-    /// what the error says. When it ends.
+    /// what the error says; but not where another replica writes the project. When it ends.
     pub fn suspend(&self, wait: Duration) -> (SystemTime, Result<(), state::Error>) {
         let until = self.state.now() + wait;
         let written = self.state.suspend(Some(until));
+        if matches!(written, Err(state::Error::NotHeld)) {
+            return (until, written);
+        }
         self.unwritten.send_replace(written.is_err().then(|| Instant::now() + wait));
         self.queue.pause(&self.project, PausedBy::Operator);
         (until, written)

@@ -112,6 +112,8 @@ pub struct Reconciler {
     pub pulse: Pulse,
     /// Where the newest plan goes.
     pub plans: watch::Sender<Option<Published>>,
+    /// The term of the lease under which that was made.
+    pub planned_under: watch::Sender<Option<i64>>,
     /// What earlier passes left.
     pub memory: Carryover,
 }
@@ -157,8 +159,8 @@ pub struct Carryover {
     is_stale: bool,
     /// Passes in a row that could not read or write all of the state.
     unwritten: u32,
-    /// For so long what a holder before may still send is left alone, though it differs.
-    left_alone: Option<Duration>,
+    /// What a holder before may still send is left alone, though it differs: until when, and what.
+    left_alone: Option<(Instant, Vec<Key>)>,
     /// Since when what no hold keeps back waits.
     waits: HashMap<Key, SystemTime>,
     /// What the last look contradicts, though that proves nothing yet.
@@ -476,8 +478,9 @@ impl Reconciler {
             return Some(PassOutcome::Failed);
         }
         let mut weighed = aside(|| self.weigh(&desired, sight, &lost, trigger, started));
-        let wait = foreign.leave_out(&mut weighed.tasks);
-        self.memory.left_alone = wait;
+        let left_alone = foreign.leave_out(&mut weighed.tasks);
+        let wait = left_alone.as_ref().map(|(wait, _)| *wait);
+        self.memory.left_alone = left_alone.map(|(wait, keys)| (Instant::now() + wait, keys));
         let has_deletes = weighed.tasks.iter().any(|task| task.action == Action::Delete);
         let is_outdated = has_deletes && !self.is_still(&desired, more).await;
         if self.term() != Some(term) {
@@ -542,6 +545,7 @@ impl Reconciler {
         let tasks = plan.take_tasks(&self.origin(trigger));
         let plan = Arc::new(plan);
         self.plans.send_replace(Some(Published::new(&self.assessor.project, Arc::clone(&plan))));
+        self.planned_under.send_replace(self.memory.term);
         Weighed { plan, tasks, is_refused, started }
     }
 

@@ -4,7 +4,6 @@
 
 use super::Project;
 use crate::http::Answer;
-use crate::http::Control;
 use crate::http::Order;
 use crate::http::Ordered;
 use crate::http::Part;
@@ -14,47 +13,67 @@ use crate::resource::Key;
 use crate::source::Trigger;
 use crate::source::TriggerSender;
 use crate::state;
+use crate::state::Claim;
 use crate::state::ProjectState;
 use crate::state::Suspended;
-use crate::telemetry::status::Board;
 use crate::telemetry::status::rfc3339;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
 
-struct Levers {
+/// What orders move of one project.
+#[derive(Debug)]
+pub struct Levers {
     name: Arc<str>,
-    board: Arc<Board>,
     state: ProjectState,
     pause: Pause,
     trigger: TriggerSender,
     plan: watch::Sender<Option<Published>>,
+    planned_under: watch::Receiver<Option<i64>>,
     approval_expiry: Duration,
 }
 
-/// Carries out orders for one project.
-pub fn of(project: &Project) -> Control {
-    let levers = Levers {
-        name: project.name.clone(),
-        board: Arc::clone(&project.reconciler.board),
-        state: project.reconciler.state.clone(),
-        pause: project.reconciler.pause.clone(),
-        trigger: project.trigger.clone(),
-        plan: project.reconciler.plans.clone(),
-        approval_expiry: project.reconciler.assessor.rules.approval_expiry,
-    };
-    Box::new(move |order| levers.carry_out(order).unwrap_or_else(|error| Answer::Failed(error.to_string())))
-}
-
 impl Levers {
-    fn carry_out(&self, order: Order<'_>) -> Result<Answer, state::Error> {
+    /// Of this project.
+    pub fn of(project: &Project) -> Self {
+        Self {
+            name: project.name.clone(),
+            state: project.reconciler.state.clone(),
+            pause: project.reconciler.pause.clone(),
+            trigger: project.trigger.clone(),
+            plan: project.reconciler.plans.clone(),
+            planned_under: project.reconciler.planned_under.subscribe(),
+            approval_expiry: project.reconciler.assessor.rules.approval_expiry,
+        }
+    }
+
+    /// Its name in the config.
+    pub fn name(&self) -> &Arc<str> {
+        &self.name
+    }
+
+    /// Who the project is to everybody.
+    pub fn claim(&self) -> Claim {
+        self.state.claim()
+    }
+
+    /// Can it be carried out here and now? Only by whoever may write the project; and what is held is known after a first look.
+    pub fn can(&self, order: Order<'_>) -> bool {
+        // By a plan of a term before, what another holder used up could be used again.
+        let knows = |term| !matches!(order, Order::Approve(_)) || *self.planned_under.borrow() == Some(term);
+        self.state.tenure().is_some_and(|tenure| knows(tenure.term) || !self.state.is_shared())
+    }
+
+    /// Carries it out; `by` says on whose behalf, for the audit trail. Errs with [`state::Error::NotHeld`] where another replica
+    /// is to do it; nothing was done then.
+    pub fn carry_out(&self, order: Order<'_>, by: &str) -> Result<Answer, state::Error> {
         if self.state.tenure().is_none() {
-            return Ok(Answer::Failed(self.elsewhere()));
+            return Err(state::Error::NotHeld);
         }
         let answer = match order {
             Order::Reconcile => Answer::Done(Ordered::default()),
             Order::Approve(fingerprint) => self.approve(fingerprint)?,
-            Order::Suspend(wait, None) => self.suspend(wait),
+            Order::Suspend(wait, None) => self.suspend(wait)?,
             Order::Suspend(wait, Some(part)) => self.suspend_part(wait, part)?,
             Order::Resume(Some(part)) => self.resume_part(part)?,
             Order::Resume(None) => {
@@ -67,21 +86,12 @@ impl Levers {
         if answer != Answer::Stale {
             self.trigger.fire(Trigger::Api);
         }
-        self.note(order, &answer);
+        self.note(order, &answer, by);
         Ok(answer)
     }
 
-    /// Who is to be asked instead.
-    fn elsewhere(&self) -> String {
-        let holder = self.board.look_at(&self.name, |status| status.lease.as_ref()?.holder.clone()).flatten();
-        match holder {
-            Some(holder) => format!("{} is written by the replica {holder}: ask that one", self.name),
-            None => format!("no replica holds {} at the moment: try again in a few seconds", self.name),
-        }
-    }
-
     /// Every order leaves a row in the audit trail, unless no plan has its fingerprint.
-    fn note(&self, order: Order<'_>, answer: &Answer) {
+    fn note(&self, order: Order<'_>, answer: &Answer, by: &str) {
         let (what, mut message) = match order {
             Order::Reconcile => ("reconcile", String::new()),
             Order::Approve(fingerprint) => ("approve", fingerprint.to_owned()),
@@ -103,16 +113,22 @@ impl Levers {
             }
             // Of a plan of another project, or of one that is no more.
             Answer::Stale => return,
-            Answer::Failed(_) => "failed",
+            Answer::Failed(_) | Answer::Nobody(_) => "failed",
         };
+        if !by.is_empty() {
+            message = if message.is_empty() { by.to_owned() } else { format!("{message}; {by}") };
+        }
         if let Err(error) = self.state.note_order(what, outcome, &message) {
             tracing::error!(project = &*self.name, %error, order = what, "cannot write the order into the audit trail");
         }
     }
 
     /// What stops changes works also where it cannot be written down.
-    fn suspend(&self, wait: Duration) -> Answer {
+    fn suspend(&self, wait: Duration) -> Result<Answer, state::Error> {
         let (until, written) = self.pause.suspend(wait);
+        if let Err(state::Error::NotHeld) = written {
+            return Err(state::Error::NotHeld);
+        }
         tracing::warn!(project = &*self.name, until = rfc3339(until), "suspended: the project only observes");
         let mut answer = Ordered { suspended_until: Some(Some(rfc3339(until))), ..Ordered::default() };
         if let Err(error) = written {
@@ -120,7 +136,7 @@ impl Levers {
             tracing::error!(project = &*self.name, warning, "the suspension does not survive a restart");
             answer.warning = Some(warning);
         }
-        Answer::Done(answer)
+        Ok(Answer::Done(answer))
     }
 
     /// What cannot be written down is refused: it would end with the daemon, and nobody would know.

@@ -105,6 +105,7 @@ impl Keeper {
                 term: holding.map_or(0, |holding| holding.term),
                 since: holding.map(|holding| rfc3339(holding.since)),
                 expires: holding.map(|holding| rfc3339(holding.expires)),
+                ..LeaseStatus::default()
             };
             self.board.project(project, |status| {
                 status.readiness.stands_by = !is_mine;

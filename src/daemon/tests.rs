@@ -180,7 +180,8 @@ async fn an_approval_that_cannot_be_written_down_can_be_given_again() {
     let state = rusqlite::Connection::open(dir.path().join("state/state.db")).unwrap();
     let full = "CREATE TRIGGER full BEFORE INSERT ON approved BEGIN SELECT RAISE(ABORT, 'full'); END";
     state.execute_batch(full).unwrap();
-    let order = control::of(project);
+    let levers = control::Levers::of(project);
+    let order = |order| relay::answer(levers.carry_out(order, ""));
 
     assert!(matches!(order(Order::Approve("0123")), Answer::Failed(_)));
     assert_eq!(plans.borrow().as_ref().unwrap().held, Some(held));

@@ -1,44 +1,104 @@
 //! What `/api/v1/plan` tells: what would change from now on, which is what the newest plans hold, and what of them is not done
-//! yet.
+//! yet; of a project that another replica writes, what that one says.
 
+use super::Project;
+use crate::plan::ProjectName;
 use crate::plan::published::Plans;
 use crate::plan::published::Published;
 use crate::plan::render::Pace;
 use crate::plan::render::ProjectReport;
 use crate::plan::waits;
 use crate::plan::waits::Rows;
+use crate::plan::window::ProjectWindow;
 use crate::plan::window::Wanted;
 use crate::plan::window::Window;
 use crate::queue::Queue;
 use crate::resource::Key;
 use crate::telemetry::status::Board;
 use crate::telemetry::status::Waits;
+use serde::Serialize;
+use std::collections::BTreeMap;
 use std::collections::HashSet;
 use std::io;
 use std::sync::Arc;
 use tokio::sync::watch;
 
-/// Everything that has a part in it.
+type Newest = watch::Receiver<Option<Published>>;
+
+/// By project; nothing where the other replica has no plan.
+type Others = BTreeMap<ProjectName, Option<Arc<ProjectWindow>>>;
+
+/// Everything that has a part in it. Clones tell the same.
 #[derive(Clone)]
 pub struct Told {
     /// The newest plan of each project, in the order of the config.
-    pub plans: Vec<watch::Receiver<Option<Published>>>,
+    plans: Vec<(ProjectName, Newest)>,
+    /// What replicas say that write projects which this one does not.
+    others: Arc<watch::Sender<Others>>,
     /// How far they are.
-    pub queue: Queue,
+    queue: Queue,
     /// What waits.
-    pub board: Arc<Board>,
+    board: Arc<Board>,
     /// For the forecast.
-    pub pace: Pace,
+    pace: Pace,
+}
+
+/// Where the plan of a project comes from.
+enum Source {
+    Here(HashSet<Key>, Published),
+    Elsewhere(Arc<ProjectWindow>),
+}
+
+/// One plan or the other.
+#[derive(Serialize)]
+#[serde(untagged)]
+enum One<P> {
+    Here(P),
+    Elsewhere(ProjectReport),
 }
 
 impl Told {
+    /// Of these projects; no other replica has said anything.
+    pub fn of(projects: &[Project], queue: &Queue, board: &Arc<Board>, pace: Pace) -> Self {
+        let newest = |project: &Project| (project.name.clone(), project.reconciler.plans.subscribe());
+        let plans = projects.iter().map(newest).collect();
+        let others = Arc::new(watch::Sender::default());
+        Self { plans, others, queue: queue.clone(), board: Arc::clone(board), pace }
+    }
+
+    /// Another replica writes the project, and this is its plan, where it has one.
+    pub fn hear(&self, project: &ProjectName, said: Option<ProjectWindow>) {
+        self.others.send_modify(|others| {
+            others.insert(project.clone(), said.map(Arc::new));
+        });
+    }
+
+    /// No other replica writes it.
+    pub fn forget(&self, project: &ProjectName) {
+        self.others.send_modify(|others| {
+            others.remove(project);
+        });
+    }
+
+    fn sources(&self) -> Vec<Source> {
+        let others = self.others.borrow().clone();
+        let source = |(name, plan): &(ProjectName, Newest)| match others.get(name) {
+            Some(said) => said.clone().map(Source::Elsewhere),
+            None => plan.borrow().clone().map(|plan| Source::Here(self.queue.unfinished(name), plan)),
+        };
+        self.plans.iter().filter_map(source).collect()
+    }
+
     /// Writes all of it, change by change.
     pub fn write(&self, to: &mut dyn io::Write) -> io::Result<()> {
-        let plans = self.plans.iter().filter_map(|plan| plan.borrow().clone());
-        let plans: Vec<_> = plans.map(|plan| (self.queue.unfinished(&plan.name), plan)).collect();
-        let left = plans.iter().map(|(unfinished, plan)| {
-            let held = |waits: &mut Waits| plan.add_held(waits);
-            plan.left(unfinished, self.rows(&plan.name, &|key| unfinished.contains(key), held), self.pace)
+        let sources = self.sources();
+        let left = sources.iter().map(|source| match source {
+            Source::Here(unfinished, plan) => {
+                let held = |waits: &mut Waits| plan.add_held(waits);
+                let rows = self.rows(&plan.name, &|key| unfinished.contains(key), held);
+                One::Here(plan.left(unfinished, rows, self.pace))
+            }
+            Source::Elsewhere(said) => One::Elsewhere(said.report()),
         });
         serde_json::to_writer(to, &Plans::new(left.collect())).map_err(io::Error::from)
     }
@@ -46,12 +106,24 @@ impl Told {
     /// The same, cut to what is wanted.
     pub fn window(&self, wanted: &Wanted) -> String {
         let mut window = Window::new();
-        for plan in &self.plans {
-            let Some(plan) = plan.borrow().clone() else { continue };
-            let unfinished = self.queue.unfinished(&plan.name);
-            window.add(&plan, &unfinished, wanted, self.pace, |report| self.rows_of(report));
+        for source in self.sources() {
+            match source {
+                Source::Here(unfinished, plan) => {
+                    window.add(&plan, &unfinished, wanted, self.pace, |report| self.rows_of(report));
+                }
+                Source::Elsewhere(said) => window.add_window(&said, wanted),
+            }
         }
         serde_json::to_string(&window).unwrap_or_default()
+    }
+
+    /// The first of each list of one project, with the counts of all.
+    pub fn excerpt(&self, project: &ProjectName, most: usize) -> Option<ProjectWindow> {
+        let (name, plan) = self.plans.iter().find(|(name, _)| name == project)?;
+        let plan = plan.borrow().clone()?;
+        let (mut window, wanted) = (Window::new(), Wanted { limit: most, ..Wanted::default() });
+        window.add(&plan, &self.queue.unfinished(name), &wanted, self.pace, |report| self.rows_of(report));
+        window.into_first()
     }
 
     fn rows_of(&self, report: &ProjectReport) -> Rows {

@@ -2,6 +2,8 @@
 
 use crate::telemetry::status::NotReady;
 use schemars::JsonSchema;
+use serde::Deserialize;
+use serde::Deserializer;
 use serde::Serialize;
 
 /// Whatever is not 2xx, where a person should know why.
@@ -29,7 +31,7 @@ pub struct Ready {
 }
 
 /// What an order did: `POST` of reconcile, approve, suspend and resume.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, JsonSchema)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Ordered {
     /// The projects that it was carried out for.
@@ -38,7 +40,7 @@ pub struct Ordered {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub approved: Option<usize>,
     /// After a suspension: when it ends, RFC 3339. Null after a resume.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "said")]
     #[allow(clippy::option_option, reason = "left out and null are two things to say")]
     pub suspended_until: Option<Option<String>>,
     /// The part of the project that it is about, `KIND` or `KIND/ID`; absent where it is all of it.
@@ -50,6 +52,12 @@ pub struct Ordered {
     /// What the operator should know though it was carried out.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub warning: Option<String>,
+}
+
+/// What is there was said, be it null.
+#[allow(clippy::option_option, reason = "left out and null are two things to say")]
+fn said<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Option<String>>, D::Error> {
+    Option::deserialize(deserializer).map(Some)
 }
 
 impl Ordered {

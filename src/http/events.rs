@@ -102,7 +102,7 @@ impl Feed {
 
     fn look(&self, served: &Served) {
         (served.refresh)();
-        let Ok(now) = serde_json::to_string(&served.board.snapshot()) else { return };
+        let now = served.board.snapshot_json();
         self.newest.send_if_modified(|before| {
             let is_new = **before != *now;
             if is_new {

@@ -6,6 +6,7 @@ use crate::http::Control;
 use crate::http::Order;
 use crate::http::Ordered;
 use crate::http::Part;
+use crate::http::Peer;
 use crate::http::Ready;
 use crate::http::Refused;
 use crate::http::Served;
@@ -14,6 +15,7 @@ use crate::resource;
 use crate::source::Trigger;
 use crate::telemetry::status::Level;
 use crate::telemetry::status::WhichProblems;
+use axum::Extension;
 use axum::Json;
 use axum::body::Body;
 use axum::extract::Query;
@@ -23,6 +25,7 @@ use axum::http::StatusCode;
 use axum::http::header;
 use axum::response::IntoResponse;
 use axum::response::Response;
+use futures_util::future::join_all;
 use futures_util::stream::unfold;
 use serde::Deserialize;
 use std::io;
@@ -34,6 +37,7 @@ use tokio::sync::Semaphore;
 use tokio::sync::mpsc;
 
 type Shared = State<Arc<Served>>;
+type Who = Option<Extension<Peer>>;
 
 /// `{"error": "..."}`.
 pub fn error(status: StatusCode, message: &str) -> Response {
@@ -82,7 +86,7 @@ pub async fn metrics(State(served): Shared) -> Response {
 pub async fn status(State(served): Shared) -> Response {
     written(move || {
         (served.refresh)();
-        serde_json::to_string(&served.board.status()).unwrap_or_default()
+        served.board.status_json()
     })
     .await
 }
@@ -262,21 +266,21 @@ fn part<'a>(kind: Option<&str>, target: Option<&'a str>) -> Result<Option<Part<'
 /// A suspension that nobody remembers must end by itself.
 const LONGEST_SUSPENSION: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 
-pub async fn reconcile(State(served): Shared, which: Result<Query<Which>, QueryRejection>) -> Response {
+pub async fn reconcile(State(served): Shared, peer: Who, which: Result<Query<Which>, QueryRejection>) -> Response {
     let Ok(Query(Which { project })) = which else {
         return error(StatusCode::BAD_REQUEST, "the only parameter is project, once");
     };
-    carry_out(&served, project.as_deref(), Order::Reconcile, StatusCode::ACCEPTED)
+    carry_out(&served, peer, project.as_deref(), Order::Reconcile, StatusCode::ACCEPTED).await
 }
 
-pub async fn approve(State(served): Shared, which: Result<Query<WhichPlan>, QueryRejection>) -> Response {
+pub async fn approve(State(served): Shared, peer: Who, which: Result<Query<WhichPlan>, QueryRejection>) -> Response {
     let Ok(Query(WhichPlan { plan, project })) = which else {
         return error(StatusCode::BAD_REQUEST, "write ?plan=FINGERPRINT, and project=NAME for one project");
     };
-    carry_out(&served, project.as_deref(), Order::Approve(&plan), StatusCode::OK)
+    carry_out(&served, peer, project.as_deref(), Order::Approve(&plan), StatusCode::OK).await
 }
 
-pub async fn suspend(State(served): Shared, which: Result<Query<ForHowLong>, QueryRejection>) -> Response {
+pub async fn suspend(State(served): Shared, peer: Who, which: Result<Query<ForHowLong>, QueryRejection>) -> Response {
     let Ok(Query(ForHowLong { r#for: text, project, kind, target })) = which else {
         let what = "write ?for=2h, project=NAME for one project, and kind=KIND or target=KIND/ID for a part of it";
         return error(StatusCode::BAD_REQUEST, what);
@@ -287,24 +291,31 @@ pub async fn suspend(State(served): Shared, which: Result<Query<ForHowLong>, Que
     };
     match crate::config::span(&text) {
         Ok(wait) if !wait.is_zero() && wait <= LONGEST_SUSPENSION => {
-            carry_out(&served, project.as_deref(), Order::Suspend(wait, part), StatusCode::OK)
+            carry_out(&served, peer, project.as_deref(), Order::Suspend(wait, part), StatusCode::OK).await
         }
         Ok(_) => error(StatusCode::BAD_REQUEST, "for must be a duration such as 2h, at most 7d"),
         Err(what) => error(StatusCode::BAD_REQUEST, &format!("for {what}")),
     }
 }
 
-pub async fn resume(State(served): Shared, which: Result<Query<WhichPart>, QueryRejection>) -> Response {
+pub async fn resume(State(served): Shared, peer: Who, which: Result<Query<WhichPart>, QueryRejection>) -> Response {
     let Ok(Query(WhichPart { project, kind, target })) = which else {
         return error(StatusCode::BAD_REQUEST, "the parameters are project, and kind or target, each once");
     };
     match part(kind.as_deref(), target.as_deref()) {
-        Ok(part) => carry_out(&served, project.as_deref(), Order::Resume(part), StatusCode::OK),
+        Ok(part) => carry_out(&served, peer, project.as_deref(), Order::Resume(part), StatusCode::OK).await,
         Err(what) => error(StatusCode::BAD_REQUEST, &what),
     }
 }
 
-fn carry_out(served: &Served, project: Option<&str>, order: Order<'_>, success: StatusCode) -> Response {
+/// For each project at the same time: where another replica is to do it, that takes a while.
+async fn carry_out(
+    served: &Served,
+    peer: Who,
+    project: Option<&str>,
+    order: Order<'_>,
+    success: StatusCode,
+) -> Response {
     let chosen: Vec<(&String, &Control)> = match project {
         Some(name) => match served.controls.get_key_value(name) {
             Some(entry) => vec![entry],
@@ -314,13 +325,32 @@ fn carry_out(served: &Served, project: Option<&str>, order: Order<'_>, success: 
     };
     served.metrics.source_events_total.with_label_values(&[Trigger::Api.as_str()]).inc();
     let mut body = Ordered::default();
-    for (name, control) in chosen {
-        match control(order) {
-            Answer::Done(news) => body.add(name, news),
+    let mut failed: Option<(StatusCode, Vec<String>)> = None;
+    let by = peer.map(|Extension(Peer(address))| address);
+    let answers = join_all(chosen.iter().map(|(_, control)| control(order, by))).await;
+    for ((name, _), answer) in chosen.into_iter().zip(answers) {
+        let (status, reason) = match answer {
+            Answer::Done(news) => {
+                body.add(name, news);
+                continue;
+            }
             // A fingerprint is of one project; the others know nothing of it.
-            Answer::Stale => {}
-            Answer::Failed(reason) => return error(StatusCode::INTERNAL_SERVER_ERROR, &reason),
+            Answer::Stale => continue,
+            Answer::Failed(reason) => (StatusCode::INTERNAL_SERVER_ERROR, reason),
+            Answer::Nobody(reason) => (StatusCode::SERVICE_UNAVAILABLE, reason),
+        };
+        let (_, reasons) = failed.get_or_insert((status, Vec::new()));
+        if !reasons.contains(&reason) {
+            reasons.push(reason);
         }
+    }
+    // The project that a fingerprint is of was found: whatever the others would have said, it is not theirs.
+    let is_found = matches!(order, Order::Approve(_)) && !body.projects.is_empty();
+    let is_said = |status: StatusCode| !is_found || status != StatusCode::SERVICE_UNAVAILABLE;
+    if let Some((status, reasons)) = failed.filter(|(status, _)| is_said(*status)) {
+        let done = body.projects.join(", ");
+        let and = if done.is_empty() { String::new() } else { format!("; it was carried out for {done}") };
+        return error(status, &format!("{}{and}", reasons.join("; ")));
     }
     if body.projects.is_empty() {
         let what = "no held plan has this fingerprint: it was approved already, or what it covers changed";

@@ -6,6 +6,7 @@ use axum::body::Body;
 use axum::http::StatusCode;
 use serde_json::Value;
 use serde_json::json;
+use std::future::ready;
 use std::sync::Mutex;
 use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering;
@@ -35,21 +36,23 @@ impl World {
     fn served(&self, token: Option<&str>) -> Served {
         let control = |name: &'static str| {
             let reconciled = Arc::clone(&self.reconciled);
-            let control = move |order: Order<'_>| match order {
-                Order::Reconcile => {
-                    reconciled.lock().unwrap().push(name);
-                    Answer::Done(Ordered::default())
-                }
-                Order::Approve("held") if name == "two" => {
-                    Answer::Done(Ordered { approved: Some(3), ..Ordered::default() })
-                }
-                Order::Approve(_) => Answer::Stale,
-                Order::Suspend(wait, _) => {
-                    Answer::Done(Ordered { warning: Some(format!("{} s", wait.as_secs())), ..Ordered::default() })
-                }
-                Order::Resume(_) => Answer::Failed("the disk is full".to_owned()),
-            };
-            (String::from(name), Box::new(control) as Control)
+            let control: Control = Box::new(move |order, _| {
+                Box::pin(ready(match order {
+                    Order::Reconcile => {
+                        reconciled.lock().unwrap().push(name);
+                        Answer::Done(Ordered::default())
+                    }
+                    Order::Approve("held") if name == "two" => {
+                        Answer::Done(Ordered { approved: Some(3), ..Ordered::default() })
+                    }
+                    Order::Approve(_) => Answer::Stale,
+                    Order::Suspend(wait, _) => {
+                        Answer::Done(Ordered { warning: Some(format!("{} s", wait.as_secs())), ..Ordered::default() })
+                    }
+                    Order::Resume(_) => Answer::Failed("the disk is full".to_owned()),
+                }))
+            });
+            (String::from(name), control)
         };
         let board = Arc::clone(&self.board);
         Served {
@@ -383,7 +386,7 @@ async fn a_taken_port_is_an_error_at_once() {
 async fn an_event_stream_outlives_a_request_but_not_for_ever_though_its_peer_says_nothing() {
     let (mut peer, ours) = tokio::io::duplex(64 * 1024);
     let mut set = JoinSet::new();
-    set.spawn(connection(ours, World::new().router(None, true), Lasting::default(), CancellationToken::new()));
+    set.spawn(connection(ours, None, World::new().router(None, true), Lasting::default(), CancellationToken::new()));
     let start = Instant::now();
     peer.write_all(b"GET /api/v1/events HTTP/1.1\r\nhost: localhost\r\n\r\n").await.unwrap();
 
@@ -403,7 +406,13 @@ async fn a_peer_that_dawdles_is_cut_off() {
     for sent_at_once in ["", body, "GET /metrics HTTP/1.1\r\nhost: x\r\n\r\n"] {
         let (mut peer, ours) = tokio::io::duplex(256);
         let mut set = JoinSet::new();
-        set.spawn(connection(ours, World::new().router(None, false), Lasting::default(), CancellationToken::new()));
+        set.spawn(connection(
+            ours,
+            None,
+            World::new().router(None, false),
+            Lasting::default(),
+            CancellationToken::new(),
+        ));
         let start = Instant::now();
         let dawdle = async {
             peer.write_all(sent_at_once.as_bytes()).await.unwrap();

@@ -13,6 +13,7 @@ use super::waits::Rows;
 use crate::resource::Key;
 use crate::telemetry::status::Wait;
 use schemars::JsonSchema;
+use serde::Deserialize;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
@@ -49,9 +50,10 @@ pub struct Window {
     projects: Vec<ProjectWindow>,
 }
 
-#[derive(Debug, Serialize, JsonSchema)]
+/// What of the plan of one project is shown, and how much there is.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
-struct ProjectWindow {
+pub struct ProjectWindow {
     #[serde(flatten)]
     report: ProjectReport,
     changes_total: usize,
@@ -139,6 +141,59 @@ impl Window {
     }
 }
 
+impl Window {
+    /// The same of what another replica left of its plan: what is wanted of that, with its counts.
+    pub fn add_window(&mut self, left: &ProjectWindow, wanted: &Wanted) {
+        let report = left.report();
+        if wanted.project.as_ref().is_some_and(|name| *name != report.name) {
+            return;
+        }
+        let search = wanted.search.as_ref().map(|text| text.to_lowercase());
+        let called = |kind: &str, id: &str| is_called(kind, id, wanted, search.as_deref());
+        let is_it = |change: &ChangeReport| {
+            wanted.action.as_ref().is_none_or(|action| *action == change.action)
+                && wanted.held.is_none_or(|held| held == change.held.is_some())
+                && called(&change.kind, &change.id)
+        };
+        let matching: Vec<ChangeReport> = report.changes.into_iter().filter(is_it).collect();
+        let (before, count) = (wanted.offset.saturating_sub(self.matching), matching.len());
+        let room = (wanted.offset + wanted.limit).saturating_sub(self.matching.max(wanted.offset));
+        self.matching += count;
+        let shown = ProjectReport {
+            changes: matching.into_iter().skip(before).take(room).collect(),
+            refused: report.refused.into_iter().filter(|it| called(&it.kind, &it.id)).take(wanted.limit).collect(),
+            undeclared: report
+                .undeclared
+                .into_iter()
+                .filter(|it| called(&it.kind, &it.id))
+                .take(wanted.limit)
+                .collect(),
+            waits: report.waits.into_iter().filter(|wait| called(&wait.kind, &wait.id)).take(wanted.limit).collect(),
+            ..report
+        };
+        self.projects.push(ProjectWindow { report: shown, ..left.clone() });
+    }
+
+    /// The first of the projects that were added.
+    pub fn into_first(self) -> Option<ProjectWindow> {
+        self.projects.into_iter().next()
+    }
+}
+
+impl ProjectWindow {
+    /// As a plan of its own; where it lacks something, it says so.
+    pub fn report(&self) -> ProjectReport {
+        let mut report = self.report.clone();
+        let (shown, all) = (report.changes.len(), self.changes_total);
+        if shown < all {
+            report.warnings.push(format!(
+                "only the first {shown} of {all} changes are known here; the replica that writes the project has all of them"
+            ));
+        }
+        report
+    }
+}
+
 impl Default for Window {
     fn default() -> Self {
         Self::new()
@@ -199,6 +254,34 @@ mod tests {
         let changes = projects.flat_map(|project| project["changes"].as_array().unwrap());
         let ids = changes.map(|change| change["id"].as_str().unwrap().to_owned()).collect();
         (json, ids)
+    }
+
+    #[test]
+    fn what_another_replica_left_is_shown_like_a_plan_of_ones_own_and_says_what_it_lacks() {
+        let mut window = Window::new();
+        let changes: Vec<String> = (0..30).map(|n| format!("r{n}")).collect();
+        let changes: Vec<_> = changes.iter().map(|id| ("roles", id.as_str(), Some(Hold::Policy))).collect();
+        let cut = Wanted { limit: 20, ..Wanted::default() };
+        window.add(&plan("one", &changes), &HashSet::new(), &cut, Pace::Free, |_| Rows {
+            counts: BTreeMap::from([("policy".into(), 30)]),
+            ..Rows::default()
+        });
+        let left = serde_json::to_string(&window.into_first().unwrap()).unwrap();
+        let left: ProjectWindow = serde_json::from_str(&left).unwrap();
+
+        let mut shown = Window::new();
+        shown.add_window(&left, &Wanted { search: Some("R7".to_owned()), limit: 5, ..Wanted::default() });
+
+        let json = serde_json::to_value(shown).unwrap();
+        let one = &json["projects"][0];
+        assert_eq!((&json["matching"], &one["changes"][0]["id"]), (&Value::from(1), &Value::from("r7")));
+        assert_eq!((&one["changesTotal"], &one["heldTotal"]), (&Value::from(30), &Value::from(30)));
+        assert_eq!(one["undeclaredTotal"], 1000);
+        assert_eq!(one["waitCounts"]["policy"], 30);
+        let warning =
+            "only the first 20 of 30 changes are known here; the replica that writes the project has all of them";
+        assert_eq!(left.report().warnings, [warning]);
+        assert_eq!(one["warnings"][0], warning);
     }
 
     #[test]

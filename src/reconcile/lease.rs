@@ -57,6 +57,8 @@ impl Reconciler {
             self.queue.resume(project, PausedBy::Lease);
         }
         if self.state.is_shared() {
+            // What was held then may have been approved since, of another replica.
+            self.plans.send_replace(None);
             tracing::info!(project = &**project, term, "the lease is held: this replica writes the project");
         }
         true
@@ -109,8 +111,8 @@ impl Foreign {
         &self.calls
     }
 
-    /// Leaves out what is about these, and what depends on that. How long to wait, where something was left out.
-    pub(super) fn leave_out(&self, tasks: &mut Vec<Task>) -> Option<Duration> {
+    /// Leaves out what is about these, and what depends on that. How long to wait and for which, where there is such a call.
+    pub(super) fn leave_out(&self, tasks: &mut Vec<Task>) -> Option<(Duration, Vec<Key>)> {
         if self.calls.is_empty() {
             return None;
         }
@@ -129,7 +131,9 @@ impl Foreign {
                 break;
             }
         }
-        Some(self.wait)
+        let mut left_out: Vec<Key> = left_out.into_iter().collect();
+        left_out.sort();
+        Some((self.wait, left_out))
     }
 }
 

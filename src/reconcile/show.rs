@@ -373,7 +373,7 @@ impl Reconciler {
         waits
     }
 
-    /// What was written a moment ago and is not shown yet.
+    /// What was written a moment ago and is not shown yet, by this process or by a holder before.
     fn unconfirmed(&self, plan: &Plan, waits: &mut Waits) {
         let mut tell = |why: Why, key: &Key, what: &str, until: Option<SystemTime>| {
             let since = self.memory.waits.get(key).copied().map(rfc3339);
@@ -383,6 +383,12 @@ impl Reconciler {
         for key in &plan.unlisted {
             let until = self.memory.waits.get(key).map(|since| *since + FRESH);
             tell(Why::Unconfirmed, key, "created a moment ago; Descope's list lacks it yet", until);
+        }
+        if let Some((until, keys)) = &self.memory.left_alone {
+            for key in keys {
+                let what = "a call of the replica that held the project before may still be under way";
+                tell(Why::Handover, key, what, Some(wall(*until)));
+            }
         }
         let confirm_at = self.memory.unconfirmed.until.map(wall);
         let unconfirmed: BTreeSet<&Key> = self.memory.unconfirmed.keys.keys().collect();

@@ -14,7 +14,7 @@ use crate::limiter::shared::store::Written;
 use std::time::Duration;
 
 /// Every call that is made today counts for one limit.
-const CLASS: &str = "management";
+pub(super) const CLASS: &str = "management";
 
 /// The row of one host and address, over a connection of its own.
 #[derive(Debug)]

@@ -29,8 +29,13 @@ impl FingerprintKey {
     /// Makes a key and keeps it. No fingerprint of another one may be compared from then on.
     pub fn make(path: &Path) -> Result<Self, OpenError> {
         let key = Self::random().map_err(|source| OpenError::Unwritable { path: path.to_owned(), source })?;
-        key.store(path).map_err(|source| OpenError::Unwritable { path: path.to_owned(), source })?;
+        key.keep(path)?;
         Ok(key)
+    }
+
+    /// Keeps it, as the key of a state that is about to be made.
+    pub fn keep(&self, path: &Path) -> Result<(), OpenError> {
+        self.store(path).map_err(|source| OpenError::Unwritable { path: path.to_owned(), source })
     }
 
     /// The key of a setting: 64 hexadecimal digits. Shared by replicas, so that it is in no file of one of them.

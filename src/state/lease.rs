@@ -76,7 +76,7 @@ impl Tenure {
         (left >= self.least).then_some(left)
     }
 
-    fn is_over(&self) -> bool {
+    pub(super) fn is_over(&self) -> bool {
         self.left() == Some(Duration::ZERO)
     }
 }
@@ -86,7 +86,7 @@ impl Tenure {
 pub(super) struct Tenures(Arc<Mutex<HashMap<Claim, watch::Sender<Option<Tenure>>>>>);
 
 impl Tenures {
-    fn of(&self, claim: &Claim) -> watch::Sender<Option<Tenure>> {
+    pub fn of(&self, claim: &Claim) -> watch::Sender<Option<Tenure>> {
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         known.entry(claim.clone()).or_default().clone()
     }
@@ -136,7 +136,7 @@ impl ProjectState {
 }
 
 /// Milliseconds since 1970, as the database has them at this moment.
-const NOW: &str = "floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint";
+pub(super) const NOW: &str = "floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint";
 
 /// How a project is held, as everybody sees it.
 #[derive(Debug, Clone, PartialEq, Eq)]

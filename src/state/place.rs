@@ -64,7 +64,7 @@ impl Shared {
 
     /// The same for all else: what is too late for a lease is not written anyway, and short leases are no reason to give up
     /// a server that is busy.
-    fn connect_patiently(&self) -> Server {
+    pub(super) fn connect_patiently(&self) -> Server {
         Server::new(self.address.clone(), (self.life / 2).max(PATIENCE))
     }
 }

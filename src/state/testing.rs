@@ -65,6 +65,11 @@ fn at(url: &str) -> Place {
     Place::Database(Box::new(SharedPlace::new(&url.into(), &key.into(), life, life / 4).unwrap()))
 }
 
+/// A database without tables; `None`, with a word, where there is no server.
+pub(super) fn database() -> Option<secrecy::SecretString> {
+    Postgres::start().map(|server| server.database().into())
+}
+
 /// Takes the lease of a project of these tests.
 pub(super) fn hold(project: &ProjectState) {
     let Store::Server(server) = &project.state.shared.store else { return };
@@ -136,6 +141,7 @@ fn the_same_suite_runs_on_a_server() {
         "state::clock",
         "state::together",
         "state::testing",
+        "state::copy",
         "rows_of_kinds_that_this_release_does_not_know",
         "only_this_user",
         "a_second_writer",

@@ -14,11 +14,14 @@ use std::time::SystemTime;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+mod elsewhere;
 mod health;
 mod overview;
 mod wait;
 mod window;
 
+pub use elsewhere::Elsewhere;
+pub use elsewhere::Said;
 pub use health::Component;
 pub use health::Health;
 pub use health::Level;
@@ -120,7 +123,7 @@ pub struct ProjectStatus {
 }
 
 /// Who writes a project.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct LeaseStatus {
     /// By name; null while nobody does.
@@ -133,6 +136,12 @@ pub struct LeaseStatus {
     pub since: Option<String>,
     /// RFC 3339, by the clock of the database: until when, unless it is renewed.
     pub expires: Option<String>,
+    /// Which replica says all the rest of this project, by name; null where it is the one that was asked.
+    pub status_of: Option<String>,
+    /// RFC 3339, by the clock of the replica that was asked: when that was so.
+    pub status_at: Option<String>,
+    /// How long ago that is; null also in events.
+    pub status_age_seconds: Option<u64>,
 }
 
 /// A kind, or one resource of it, that is only observed for now.
@@ -255,7 +264,7 @@ pub struct PassStatus {
 }
 
 /// The queue.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct QueueStatus {
     /// May go now.
@@ -332,7 +341,7 @@ pub struct AdaptiveStatus {
 }
 
 /// One thing that does not go ahead.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Problem {
     /// The YAML key.
@@ -354,7 +363,7 @@ pub struct Problem {
 }
 
 /// Why a resource does not go ahead.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub enum ProblemState {
     /// Refused for good until something changes.
@@ -369,6 +378,8 @@ pub enum ProblemState {
 #[derive(Debug)]
 pub struct Board {
     status: watch::Sender<Status>,
+    /// What replicas say that write projects which this one does not.
+    others: watch::Sender<elsewhere::Others>,
     interval: Duration,
     pulses: Mutex<Vec<Pulse>>,
     components: Mutex<Vec<Component>>,
@@ -407,7 +418,13 @@ impl Board {
             queue: QueueStatus::default(),
             limiters: Vec::new(),
         };
-        Self { status: watch::Sender::new(status), interval, pulses: Mutex::default(), components: Mutex::default() }
+        Self {
+            status: watch::Sender::new(status),
+            others: watch::Sender::default(),
+            interval,
+            pulses: Mutex::default(),
+            components: Mutex::default(),
+        }
     }
 
     /// Changes what is known of a project; nothing happens for a name that the config does not have.

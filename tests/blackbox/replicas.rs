@@ -23,7 +23,7 @@ use tokio::time::Instant;
 const LONGEST: Duration = Duration::from_secs(60);
 
 /// A lease that does not end while a test lasts.
-const NEVER: &str = "10m";
+pub const NEVER: &str = "10m";
 
 /// The same config, repo and database for all of them.
 pub struct Replicas {
@@ -34,12 +34,12 @@ pub struct Replicas {
 
 pub struct Replica {
     pub process: Process,
-    url: String,
+    pub url: String,
 }
 
 impl Replicas {
     /// Where a lease is lost by slowness now and then, which must not matter.
-    async fn new(server: &Postgres, simulator: &[&str]) -> Self {
+    pub async fn new(server: &Postgres, simulator: &[&str]) -> Self {
         Self::with(server, "2s", simulator).await
     }
 
@@ -60,7 +60,7 @@ impl Replicas {
         Self { world, running: Vec::new(), http }
     }
 
-    async fn start(&mut self) -> usize {
+    pub async fn start(&mut self) -> usize {
         self.start_as(Process::start(self.world.command(&["run"]))).await
     }
 
@@ -88,7 +88,15 @@ impl Replicas {
         Some((answer.status().as_u16(), answer.text().await.ok()?))
     }
 
-    async fn project(&self, replica: usize) -> Option<Value> {
+    /// What comes of an order, once it has: another replica may be the one that carries it out.
+    pub async fn post(&self, replica: usize, path: &str) -> (u16, Value) {
+        let request = self.http.post(format!("{}{path}", self.running[replica].url)).bearer_auth(TOKEN);
+        let answer = request.timeout(LONGEST).send().await.unwrap();
+        let code = answer.status().as_u16();
+        (code, serde_json::from_str(&answer.text().await.unwrap()).unwrap())
+    }
+
+    pub async fn project(&self, replica: usize) -> Option<Value> {
         let (_, text) = self.ask(replica, "/api/v1/status").await?;
         let status: Value = serde_json::from_str(&text).ok()?;
         Some(status["projects"][0].clone())
@@ -120,7 +128,7 @@ impl Replicas {
         }
     }
 
-    async fn converge(&self) {
+    pub async fn converge(&self) {
         self.converge_by(|_| true).await;
     }
 
@@ -129,7 +137,7 @@ impl Replicas {
         self.converge_by(|project| project["desired"]["resources"] == resources).await;
     }
 
-    async fn converge_by(&self, is_it: impl Fn(&Value) -> bool) {
+    pub async fn converge_by(&self, is_it: impl Fn(&Value) -> bool) {
         self.until("converged", async |all| {
             for replica in 0..all.running.len() {
                 let Some(project) = all.project(replica).await else { continue };
@@ -153,7 +161,7 @@ impl Replicas {
     }
 
     /// What the simulator got for each resource that was created: how often, and with success.
-    async fn assert_nothing_doubled(&self, created: usize) {
+    pub async fn assert_nothing_doubled(&self, created: usize) {
         let creates = creates(&self.world.log().await);
         let done: BTreeMap<_, _> = creates.iter().map(|(key, (done, _))| (key, done)).collect();
         assert_eq!(done.len(), created, "{creates:?}");
@@ -161,7 +169,7 @@ impl Replicas {
     }
 }
 
-fn permissions(count: usize) -> String {
+pub fn permissions(count: usize) -> String {
     let lines: String = (0..count).map(|n| format!("  - {{ name: p{n}, description: d }}\n")).collect();
     format!("permissions:\n{lines}")
 }
@@ -308,18 +316,23 @@ async fn what_a_holder_before_may_still_send_is_no_convergence() {
 
     let next = all.start().await;
 
-    let left_alone = Cell::new(0);
+    let (left_alone, told) = (Cell::new(0), Cell::new(0));
     all.until("all there", async |all| {
         let project = all.project(next).await.unwrap_or_default();
         let live = all.world.live().await;
         let live = live["permissions"].as_array().unwrap().iter().filter(|one| one["description"] == "d").count();
         let has_passed = project["lease"]["isMine"] == true && !project["lastPass"].is_null();
         assert!(live == 5 || project["converged"] != true, "{live}: {project:#}");
+        let waits = project["waits"].as_array().cloned().unwrap_or_default();
+        let is_told =
+            |wait: &&Value| wait["why"].as_str().unwrap().starts_with("handover: ") && wait["until"].is_string();
+        told.set(told.get().max(waits.iter().filter(is_told).count()));
         left_alone.set(left_alone.get() + u32::from(has_passed && live == 1));
         live == 5
     })
     .await;
     assert!(left_alone.get() > 0, "nothing was left alone");
+    assert_eq!(told.get(), 4, "each is told with its cause and its end");
     all.converge_on(5).await;
     all.assert_nothing_doubled(5).await;
 }

@@ -66,9 +66,27 @@ fn unread(project: &Value) -> String {
     }
 }
 
+/// Where another replica than the one that was asked writes it: which, and how old what it says is.
+fn elsewhere(lease: &Value) -> Option<String> {
+    if lease.is_null() || lease["isMine"] == true {
+        return None;
+    }
+    let holder = match lease["holder"].as_str() {
+        Some(holder) => format!("written by the replica {}", legible(holder)),
+        None => "NO REPLICA HOLDS IT at the moment".to_owned(),
+    };
+    let said = lease["statusOf"].as_str().zip(lease["statusAgeSeconds"].as_u64());
+    let said = said.map_or_else(
+        || "; nothing is known of it here".to_owned(),
+        |(who, age)| format!("; this is what {} said {age}s ago", legible(who)),
+    );
+    Some(format!("{holder}{said}"))
+}
+
 /// What somebody should know of a project that is not at rest.
 fn below(project: &Value, now: SystemTime) -> Vec<String> {
     let mut lines = Vec::new();
+    lines.extend(elsewhere(&project["lease"]));
     if let Some(until) = project["suspendedUntil"].as_str() {
         lines.push(format!("suspended until {}: `descope-gitops resume` ends it", one_line(until)));
     }
@@ -351,6 +369,25 @@ mod tests {
         let text = text(&status, now(), Style::default());
 
         assert!(text.contains("NOT AT REST: pending (40 of 80 details not looked at yet)  10 of 12"), "{text}");
+    }
+
+    #[test]
+    fn what_another_replica_says_is_told_with_who_and_how_old() {
+        let told = |lease: Value| {
+            let mut status = status();
+            status["projects"][0]["lease"] = lease;
+            text(&status, now(), Style::default())
+        };
+        let said =
+            |holder: Value| json!({ "isMine": false, "holder": holder, "statusOf": "a/1", "statusAgeSeconds": 3 });
+
+        let text = told(said(json!("a/1")));
+        assert!(text.contains("\nproduction\n  written by the replica a/1; this is what a/1 said 3s ago\n"), "{text}");
+        let text = told(said(Value::Null));
+        assert!(text.contains("  NO REPLICA HOLDS IT at the moment; this is what a/1 said 3s ago\n"), "{text}");
+        let text = told(json!({ "isMine": false, "holder": "a/1", "statusOf": null, "statusAgeSeconds": null }));
+        assert!(text.contains("  written by the replica a/1; nothing is known of it here\n"), "{text}");
+        assert!(!told(json!({ "isMine": true, "holder": "a/1" })).contains("a/1"));
     }
 
     #[test]

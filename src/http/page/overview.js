@@ -62,6 +62,7 @@ function card(status, project) {
   const isApplied = applied && applied.revision === desired.revision;
   return h("article", { class: "project", "aria-label": `Project ${project.name}` },
     h("h3", {}, project.name, " ", badge(tone, word)),
+    elsewhere(project.lease),
     project.suspendedUntil ? h("p", {}, "Only observes: suspended until ", h("strong", {}, new Date(project.suspendedUntil).toLocaleString()), " (", time(project.suspendedUntil), ").") : null,
     progress ? drain(status, project, progress) : null,
     bar(project),
@@ -73,6 +74,14 @@ function card(status, project) {
       h("dt", {}, "Next pass"), h("dd", {}, nextPassAt ? time(nextPassAt) : "not scheduled"),
       h("dt", {}, "Policy"), h("dd", {}, project.policy, project.undeclared ? h("span", { class: "quiet" }, `; ${number(project.undeclared)} live and declared nowhere, left alone`) : null)),
     projectActions(status, project));
+}
+
+/** Who writes it, where that is another replica than the one that serves this page; orders reach it from here. */
+function elsewhere(lease) {
+  if (!lease || lease.isMine) return null;
+  const who = lease.holder ? ["Written by the replica ", h("strong", {}, lease.holder)] : h("strong", { class: "warn" }, "No replica holds it at the moment");
+  const said = lease.statusOf ? ["; this is what ", lease.statusOf, " said ", time(lease.statusAt), "."] : "; nothing is known of it here yet.";
+  return h("p", { class: "quiet" }, who, said);
 }
 
 const revision = (digest, commit) => (digest

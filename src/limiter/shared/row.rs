@@ -7,6 +7,7 @@ use std::time::SystemTime;
 use serde::Deserialize;
 use serde::Serialize;
 
+use crate::limiter::Algorithm;
 use crate::limiter::Outcome;
 use crate::limiter::Settings;
 use crate::limiter::machine::Decision;
@@ -168,6 +169,25 @@ impl Row {
             due: None,
             replicas: BTreeMap::new(),
         }
+    }
+
+    /// A row for replicas to begin with what one process had learned.
+    pub fn of_memory(memory: Memory, now: Duration) -> Self {
+        let algorithm = if memory.rate.is_some() { Algorithm::Adaptive } else { Algorithm::Budget };
+        let window = |(n, window)| Some((n, Duration::try_from_secs_f64(window).ok()?));
+        // Whatever was learned is taken up; the settings of the replicas say later what of it may be used.
+        let limit = memory.limit.and_then(window);
+        let settings = Settings { algorithm, limit, probe: true, ..Settings::default() };
+        let mut row = Self::new(&settings);
+        memory.restore(&mut row.machine, &settings, SystemTime::UNIX_EPOCH + now, now);
+        row.at = now;
+        row
+    }
+
+    /// What a row has learned, for one process to begin with; `None` for a text that is no row.
+    pub fn memory_of(text: &str) -> Option<Memory> {
+        let row: Self = serde_json::from_str(text).ok()?;
+        Some(Memory::of(&row.machine, &row.settings, row.held() > 0, row.at, SystemTime::UNIX_EPOCH + row.at))
     }
 
     /// Reads what `to_text` wrote. What cannot be read is said and learned again, and the whole limit counts as spent just now.

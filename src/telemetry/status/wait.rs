@@ -17,6 +17,8 @@ pub enum Why {
     Held(&'static str),
     /// It was written a moment ago, and Descope does not show it yet.
     Unconfirmed,
+    /// A call of the replica that held the project before may still be under way.
+    Handover,
     /// What it takes to decide could not be observed.
     Unobserved,
     /// It is looked at in rotation, and its turn has not come yet.
@@ -41,6 +43,7 @@ impl Why {
         match self {
             Self::Held(hold) => hold,
             Self::Unconfirmed => "unconfirmed",
+            Self::Handover => "handover",
             Self::Unobserved => "unobserved",
             Self::Rotation => "rotation",
             Self::Parked => "parked",

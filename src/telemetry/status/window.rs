@@ -11,9 +11,12 @@ use crate::telemetry::status::QueueStatus;
 use crate::telemetry::status::Status;
 use schemars::JsonSchema;
 use serde::Serialize;
+use serde_json::Map;
+use serde_json::Value;
+use std::borrow::Cow;
 
 /// So much of each list is in an event; all of it is in `/api/v1/status`.
-const SHOWN: usize = 20;
+pub(super) const SHOWN: usize = 20;
 
 /// What an event says: the status with its lists cut, and how the components are.
 #[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
@@ -38,15 +41,15 @@ struct ProjectWindow {
 }
 
 impl ProjectWindow {
-    fn of(project: &ProjectStatus) -> Self {
-        let first = |problems: &[Problem]| problems.iter().take(SHOWN).cloned().collect();
+    fn of(project: &ProjectStatus, most: usize) -> Self {
+        let first = |problems: &[Problem]| problems.iter().take(most).cloned().collect();
         let desired = DesiredStatus {
             valid: project.desired.valid,
             revision: project.desired.revision.clone(),
             commit: project.desired.commit.clone(),
             loaded_at: project.desired.loaded_at.clone(),
             resources: project.desired.resources,
-            errors: project.desired.errors.iter().take(SHOWN).cloned().collect(),
+            errors: project.desired.errors.iter().take(most).cloned().collect(),
         };
         let status = ProjectStatus {
             name: project.name.clone(),
@@ -55,12 +58,12 @@ impl ProjectWindow {
             not_converged_because: project.not_converged_because,
             lease: project.lease.clone(),
             suspended_until: project.suspended_until.clone(),
-            suspensions: project.suspensions.iter().take(SHOWN).cloned().collect(),
+            suspensions: project.suspensions.iter().take(most).cloned().collect(),
             desired,
             held: project.held.clone(),
             holds: project.holds.clone(),
-            contested: project.contested.iter().take(SHOWN).cloned().collect(),
-            waits: project.waits.iter().take(SHOWN).cloned().collect(),
+            contested: project.contested.iter().take(most).cloned().collect(),
+            waits: project.waits.iter().take(most).cloned().collect(),
             wait_counts: project.wait_counts.clone(),
             host: project.host.clone(),
             turn: project.turn.clone(),
@@ -119,10 +122,19 @@ impl Board {
             format_version: *format_version,
             version,
             started_at: started_at.clone(),
-            projects: projects.iter().map(ProjectWindow::of).collect(),
+            projects: projects.iter().map(|project| ProjectWindow::of(project, SHOWN)).collect(),
             queue: *queue,
             limiters: limiters.clone(),
             components,
+        }
+    }
+
+    /// As it is now of one project, each list cut to so much, as JSON.
+    pub fn excerpt(&self, project: &str, most: usize) -> Option<Map<String, Value>> {
+        let window = self.look_at(project, |project| ProjectWindow::of(project, most))?;
+        match serde_json::to_value(window) {
+            Ok(Value::Object(fields)) => Some(fields),
+            _ => None,
         }
     }
 
@@ -131,7 +143,14 @@ impl Board {
         let status = self.status.borrow();
         let is = |wanted: Option<&str>, found: &str| wanted.is_none_or(|wanted| wanted == found);
         let projects = status.projects.iter().filter(|project| is(which.project, &project.name));
-        let problems = projects.flat_map(|project| project.problems.iter().map(move |problem| (project, problem)));
+        let known: Vec<(&ProjectStatus, Cow<'_, [Problem]>)> = projects
+            .map(|project| {
+                let said = self.problems_elsewhere(project);
+                (project, said.map_or(Cow::Borrowed(&*project.problems), Cow::Owned))
+            })
+            .collect();
+        let problems =
+            known.iter().flat_map(|(project, problems)| problems.iter().map(move |problem| (project, problem)));
         let wanted = problems.filter(|(_, problem)| {
             is(which.state, problem.state.as_str()) && is(which.kind, &problem.kind) && is(which.id, &problem.id)
         });

@@ -1,0 +1,515 @@
+//! Carries a state from a directory into a database that replicas share, or back: every row that has to survive, and the key of
+//! its fingerprints.
+//!
+//! Nobody writes either side meanwhile, and the target is written in one transaction: it has everything or nothing.
+
+use super::Address;
+use super::BadAddress;
+use super::DATABASE;
+use super::Digest;
+use super::Error;
+use super::KEY;
+use super::OpenError;
+use super::State;
+use super::Store;
+use super::egress::CLASS;
+use super::fingerprint::FingerprintKey;
+use super::lease::NOW;
+use super::project::from_millis;
+use super::server::Server;
+use super::server::ServerError;
+use super::sql;
+use super::sql::Row;
+use super::sql::Tx;
+use super::sql::Value;
+use super::sql::values;
+use crate::config::EGRESS;
+use crate::limiter::memory::Memory;
+use crate::limiter::shared::row::Row as SharedRow;
+use secrecy::SecretString;
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+use std::path::PathBuf;
+use std::time::Duration;
+use std::time::SystemTime;
+
+/// What is carried, each after what it refers to.
+const CARRIED: &[&str] = &[
+    "project",
+    "owned",
+    "renamed",
+    "sent",
+    "written",
+    "applied",
+    "contacted",
+    "secret_file",
+    "intent",
+    "approved",
+    "approval",
+    "deletion",
+    "absent",
+    "drifted",
+    "reverted",
+    "held",
+    "suspended",
+    "told",
+    "pass",
+    "audit",
+    "limiter",
+];
+
+/// What only replicas need, and make anew: who holds what and was seen last, what they hand to one another, which files were in
+/// force. `egress` is carried as what one process knows of the rate limit; the key of the fingerprints by itself.
+#[cfg(test)]
+const LEFT: &[&str] =
+    &["lease", "replica", "revision", "ordered", "shown", "egress", "fingerprint_key", "schema_version"];
+
+/// Their numbers go on after the newest.
+const NUMBERED: [&str; 4] = ["project", "intent", "pass", "audit"];
+
+/// A large table takes a while.
+const PATIENCE: Duration = Duration::from_secs(10 * 60);
+
+/// Why nothing was carried.
+#[derive(Debug, thiserror::Error)]
+pub enum CopyError {
+    /// A side cannot be used.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    /// A side failed on the way. What was there before is there.
+    #[error("nothing was copied: {0}")]
+    State(#[from] Error),
+    /// The URL of the database.
+    #[error("the URL of the database {0}")]
+    Url(BadAddress),
+    /// The key of the fingerprints.
+    #[error("the key of the fingerprints must be 64 hexadecimal digits, as in state.fingerprintKey")]
+    Key,
+    /// There is nothing to carry.
+    #[error("no state in {}: name the directory of a daemon that has run", .0.display())]
+    NoDirectory(PathBuf),
+    /// There is nothing to carry.
+    #[error("no state in the database: name one that replicas have used as state.url")]
+    NoTables,
+    /// It was moved aside when it was opened.
+    #[error("the state in {} is damaged, and was moved aside: nothing was copied", .0.display())]
+    Damaged(PathBuf),
+    /// Somebody writes.
+    #[error(
+        "the replica {holder} holds project {project} in this database until {until}: stop all replicas, wait until the \
+         lease is over, and try again"
+    )]
+    Held {
+        /// By name.
+        holder: String,
+        /// Descope's id.
+        project: String,
+        /// RFC 3339, by the clock of the database.
+        until: String,
+    },
+    /// The target has a state already.
+    #[error("{place} is not empty: its table {table} has rows, which would be mixed with others; name another {place}")]
+    NotEmpty {
+        /// `the directory` or `the database`.
+        place: &'static str,
+        /// The first that is not.
+        table: &'static str,
+    },
+    /// Fingerprints of one key say nothing to another.
+    #[error(
+        "the key that was given is not the one that the fingerprints were made with: nothing was copied; give the one of \
+         state.fingerprintKey, which for a directory is in {KEY}"
+    )]
+    OtherKey,
+    /// The target has a key.
+    #[error("{} is not the key of what is copied, or missing beside a database: name another directory", .0.display())]
+    KeyThere(PathBuf),
+}
+
+/// Rows by table, in the order in which they were carried.
+pub type Counts = Vec<(&'static str, usize)>;
+
+/// From a directory that no daemon uses into a database. `key`: of `state.fingerprintKey`, checked where it is given.
+pub fn to_database(dir: &Path, url: &SecretString, key: Option<&SecretString>) -> Result<Counts, CopyError> {
+    if !dir.join(DATABASE).exists() {
+        return Err(CopyError::NoDirectory(dir.to_owned()));
+    }
+    let state = State::open(dir)?;
+    if state.was_reset() {
+        return Err(CopyError::Damaged(dir.to_owned()));
+    }
+    if let Some(key) = key {
+        let key = FingerprintKey::of_setting(key).ok_or(CopyError::Key)?;
+        if key.mark() != state.shared.key.mark() {
+            return Err(CopyError::OtherKey);
+        }
+    }
+    let mark = state.shared.key.mark();
+    let server = server(url)?;
+    server.migrate().map_err(OpenError::Server)?;
+    let file = file(&state)?;
+    let done = file.transact(|from, _| {
+        Ok(server.transact(|to, now| {
+            if let Err(refused) = free(to)?.and_then(|()| empty(to, "the database")) {
+                return Ok(Err(refused));
+            }
+            to.execute("DELETE FROM fingerprint_key", &[])?;
+            to.execute("INSERT INTO fingerprint_key (one, digest) VALUES (1, ?)", &values![mark])?;
+            let counts = carry(from, from, to)?;
+            for table in NUMBERED {
+                let sql = format!(
+                    "SELECT setval(pg_get_serial_sequence('{table}', 'id'), coalesce(max(id), 1), max(id) IS NOT NULL)
+                     FROM {table}"
+                );
+                to.exists(&sql, &[])?;
+            }
+            teach_replicas(to, now)?;
+            Ok(Ok(counts))
+        }))
+    })?;
+    done?
+}
+
+/// From a database whose replicas have stopped into a directory without a state. `key` is that of `state.fingerprintKey`.
+pub fn to_directory(url: &SecretString, key: &SecretString, dir: &Path) -> Result<Counts, CopyError> {
+    let key = FingerprintKey::of_setting(key).ok_or(CopyError::Key)?;
+    let server = server(url)?;
+    if !server.has_tables().map_err(OpenError::Server)? {
+        return Err(CopyError::NoTables);
+    }
+    server.migrate().map_err(OpenError::Server)?;
+    let path = dir.join(KEY);
+    server.transact(|from, _| {
+        if let Err(refused) = free(from)? {
+            return Ok(Err(refused));
+        }
+        let mark: Option<Digest> =
+            from.first("SELECT digest FROM fingerprint_key", &[], |row| row.digest("digest"))?.flatten();
+        if mark.is_some_and(|mark| mark != key.mark()) {
+            return Ok(Err(CopyError::OtherKey));
+        }
+        Ok(into_directory(from, &key, dir, &path))
+    })?
+}
+
+fn into_directory(from: &Tx<'_>, key: &FingerprintKey, dir: &Path, path: &Path) -> Result<Counts, CopyError> {
+    let has_database = dir.join(DATABASE).exists();
+    match FingerprintKey::read(path)? {
+        Some(there) if there.mark() == key.mark() => {}
+        None if !has_database => {
+            fs::create_dir_all(dir).map_err(|source| OpenError::Directory { path: dir.to_owned(), source })?;
+            key.keep(path)?;
+        }
+        Some(_) | None => return Err(CopyError::KeyThere(path.to_owned())),
+    }
+    let state = State::open(dir)?;
+    file(&state)?.transact(|to, _| {
+        if let Err(refused) = empty(to, "the directory") {
+            return Ok(Err(refused));
+        }
+        let counts = carry(from, to, to)?;
+        teach_one(from, to)?;
+        Ok(Ok(counts))
+    })?
+}
+
+fn server(url: &SecretString) -> Result<Server, CopyError> {
+    Ok(Server::new(Address::parse(url).map_err(CopyError::Url)?, PATIENCE))
+}
+
+fn file(state: &State) -> Result<&super::file::FileStore, CopyError> {
+    match &state.shared.store {
+        Store::File(file) => Ok(file),
+        Store::Server(_) => Err(CopyError::State(Error::Server(ServerError::Unfinished))),
+    }
+}
+
+/// Nobody holds a project there, and nobody will before this transaction is over.
+fn free(server: &Tx<'_>) -> sql::Result<Result<(), CopyError>> {
+    server.execute("LOCK TABLE lease IN EXCLUSIVE MODE", &[])?;
+    let sql = format!(
+        "SELECT coalesce(replica.name, lease.holder) AS holder, lease.project_id, lease.expires FROM lease
+         LEFT JOIN replica ON replica.id = lease.holder WHERE lease.expires > {NOW} ORDER BY lease.project_id LIMIT 1"
+    );
+    let held = server.first(&sql, &[], |row| {
+        let text = |column| Ok::<_, sql::SqlError>(row.text(column)?.unwrap_or_default());
+        let until = humantime::format_rfc3339_seconds(from_millis(row.integer("expires")?)).to_string();
+        Ok(CopyError::Held { holder: text("holder")?, project: text("project_id")?, until })
+    })?;
+    Ok(held.map_or(Ok(()), Err))
+}
+
+/// Nothing would be mixed with what is carried.
+fn empty(to: &Tx<'_>, place: &'static str) -> Result<(), CopyError> {
+    for table in CARRIED {
+        if to.exists(&format!("SELECT 1 FROM {table} LIMIT 1"), &[]).map_err(Error::from)? {
+            return Err(CopyError::NotEmpty { place, table });
+        }
+    }
+    Ok(())
+}
+
+/// Every row of every table, in the columns that the file has.
+fn carry(from: &Tx<'_>, file: &Tx<'_>, to: &Tx<'_>) -> sql::Result<Counts> {
+    let mut counts = Counts::new();
+    for table in CARRIED {
+        let columns: Vec<(String, String)> =
+            file.rows(&format!("SELECT name, type FROM pragma_table_info('{table}')"), &[], |row| {
+                Ok((row.text("name")?.unwrap_or_default(), row.text("type")?.unwrap_or_default()))
+            })?;
+        let names: Vec<String> = columns.iter().map(|(name, _)| format!("\"{name}\"")).collect();
+        let (names, marks) = (names.join(", "), vec!["?"; columns.len()].join(", "));
+        let read = |row: &Row<'_>| {
+            columns.iter().enumerate().map(|(at, (_, form))| value(row, at, form)).collect::<sql::Result<Vec<_>>>()
+        };
+        let rows: Vec<Vec<Value<'static>>> = from.rows(&format!("SELECT {names} FROM {table}"), &[], read)?;
+        let count = rows.len();
+        to.each(&format!("INSERT INTO {table} ({names}) VALUES ({marks})"), rows)?;
+        counts.push((table, count));
+    }
+    Ok(counts)
+}
+
+fn value(row: &Row<'_>, at: usize, form: &str) -> sql::Result<Value<'static>> {
+    let value = match form {
+        "INTEGER" => row.optional(at)?.map(Value::Integer),
+        "BLOB" => row.bytes(at)?.map(|bytes| Value::Blob(Cow::Owned(bytes.to_vec()))),
+        _ => row.text(at)?.map(|text| Value::Text(Cow::Owned(text))),
+    };
+    Ok(value.unwrap_or(Value::Null))
+}
+
+/// Replicas begin with what one process had learned of the rate limit.
+fn teach_replicas(to: &Tx<'_>, now: SystemTime) -> sql::Result<()> {
+    let now = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    to.execute("DELETE FROM egress", &[])?;
+    let known: Vec<(String, String)> = to.rows("SELECT host, memory FROM limiter", &[], |row| {
+        Ok((row.text("host")?.unwrap_or_default(), row.text("memory")?.unwrap_or_default()))
+    })?;
+    for (host, memory) in known {
+        let Ok(memory) = serde_json::from_str::<Memory>(&memory) else { continue };
+        let row = SharedRow::of_memory(memory, now);
+        let closed_at = row.closed_at().map(|at| i64::try_from(at.as_nanos()).unwrap_or(i64::MAX));
+        let sql = "INSERT INTO egress (host, egress, class, version, closed_at, row) VALUES (?, ?, ?, 1, ?, ?)";
+        to.execute(sql, &values![host, EGRESS, CLASS, closed_at, row.to_text()])?;
+    }
+    Ok(())
+}
+
+/// One process begins with what the replicas have learned since.
+fn teach_one(from: &Tx<'_>, to: &Tx<'_>) -> sql::Result<()> {
+    // Of several addresses, one is like another to a process that leaves through its own.
+    let sql = "SELECT host, row FROM egress WHERE version > 1 ORDER BY egress DESC";
+    let known: BTreeMap<String, String> =
+        from.rows(sql, &[], |row| Ok((row.text("host")?.unwrap_or_default(), row.text("row")?.unwrap_or_default())))?;
+    for (host, row) in known {
+        let Some(memory) = SharedRow::memory_of(&row).and_then(|memory| serde_json::to_string(&memory).ok()) else {
+            continue;
+        };
+        let sql = "INSERT INTO limiter (host, memory) VALUES (?, ?)
+                   ON CONFLICT (host) DO UPDATE SET memory = excluded.memory";
+        to.execute(sql, &values![host, memory])?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::state::testing;
+    use rusqlite::Connection;
+    use rusqlite::params_from_iter;
+    use rusqlite::types::Value as Cell;
+    use std::collections::BTreeSet;
+    use std::fmt::Write;
+
+    type Rows = BTreeMap<String, Vec<Vec<Cell>>>;
+
+    fn tables(connection: &Connection) -> Vec<String> {
+        let sql = "SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite_%' ORDER BY name";
+        let mut statement = connection.prepare(sql).unwrap();
+        statement.query_map([], |row| row.get(0)).unwrap().map(Result::unwrap).collect()
+    }
+
+    /// Rows in every table and every column that there is, and others with nothing where nothing may stand.
+    fn fill(dir: &Path) {
+        drop(State::open(dir).unwrap());
+        let connection = Connection::open(dir.join(DATABASE)).unwrap();
+        connection.pragma_update(None, "foreign_keys", false).unwrap();
+        for table in tables(&connection) {
+            let mut statement = connection.prepare(&format!("PRAGMA table_info({table})")).unwrap();
+            let columns = statement
+                .query_map([], |row| Ok((row.get("name")?, row.get("type")?, row.get("notnull")?, row.get("pk")?)))
+                .unwrap();
+            let columns: Vec<(String, String, bool, i64)> = columns.map(Result::unwrap).collect();
+            for n in 1..=3_i64 {
+                let cell = |at: usize, (name, form, must, key): &(String, String, bool, i64)| match form.as_str() {
+                    _ if n == 2 && !must && *key == 0 => Cell::Null,
+                    _ if name == "project" && form == "INTEGER" => Cell::Integer(n.min(2)),
+                    "INTEGER" => Cell::Integer(n * 7 + i64::try_from(at).unwrap() * i64::from(*key == 0)),
+                    "BLOB" => Cell::Blob(vec![u8::try_from(n).unwrap(); 32]),
+                    _ => Cell::Text(format!("{table} {name} 'ä' {n}")),
+                };
+                let mut row: Vec<Cell> = columns.iter().enumerate().map(|(at, column)| cell(at, column)).collect();
+                if table == "project" {
+                    row[0] = Cell::Integer(n);
+                }
+                let marks = vec!["?"; row.len()].join(", ");
+                connection.execute(&format!("INSERT INTO {table} VALUES ({marks})"), params_from_iter(row)).unwrap();
+            }
+        }
+    }
+
+    fn dump(dir: &Path) -> Rows {
+        let connection = Connection::open(dir.join(DATABASE)).unwrap();
+        let of_table = |table: String| {
+            let mut statement = connection.prepare(&format!("SELECT * FROM {table}")).unwrap();
+            let width = statement.column_count();
+            let read = |row: &rusqlite::Row<'_>| (0..width).map(|at| row.get(at)).collect::<Result<Vec<Cell>, _>>();
+            let mut rows: Vec<Vec<Cell>> = statement.query_map([], read).unwrap().map(Result::unwrap).collect();
+            rows.sort_by_key(|row| format!("{row:?}"));
+            (table, rows)
+        };
+        tables(&connection).into_iter().map(of_table).collect()
+    }
+
+    fn key(dir: &Path) -> SecretString {
+        let mut hex = String::new();
+        fs::read(dir.join(KEY)).unwrap().iter().for_each(|byte| write!(hex, "{byte:02x}").unwrap());
+        hex.into()
+    }
+
+    fn on(url: &SecretString, sql: &str) -> Option<i64> {
+        server(url).unwrap().transact(|tx, _| tx.first(sql, &[], |row| row.optional(0))).unwrap().flatten()
+    }
+
+    #[test]
+    fn no_table_is_forgotten() {
+        let dir = tempfile::tempdir().unwrap();
+        drop(State::open(dir.path()).unwrap());
+        let there: BTreeSet<String> =
+            tables(&Connection::open(dir.path().join(DATABASE)).unwrap()).into_iter().collect();
+        let carried: BTreeSet<String> = CARRIED.iter().map(|table| (*table).to_owned()).collect();
+        assert_eq!(there, carried, "carry it, or say why not");
+
+        let Some(url) = testing::database() else { return };
+        let server = server(&url).unwrap();
+        server.migrate().unwrap();
+        let sql = "SELECT tablename::text AS name FROM pg_tables WHERE schemaname = current_schema()";
+        let there: BTreeSet<String> =
+            server.read(|session| session.rows(sql, &[], |row| Ok(row.text("name")?.unwrap()))).unwrap();
+        let known = carried.into_iter().chain(LEFT.iter().map(|table| (*table).to_owned())).collect();
+        assert_eq!(there, known, "carry it, or say why not");
+    }
+
+    #[test]
+    fn a_state_is_the_same_row_by_row_when_it_comes_back_from_a_database() {
+        let Some(url) = testing::database() else { return };
+        let (here, back) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        fill(here.path());
+        let before = dump(here.path());
+        assert!(before.values().all(|rows| rows.len() == 3), "a table without rows proves nothing");
+
+        let there = to_database(here.path(), &url, Some(&key(here.path()))).unwrap();
+        assert_eq!(there, CARRIED.iter().map(|table| (*table, 3)).collect::<Counts>());
+        assert_eq!(on(&url, "SELECT nextval(pg_get_serial_sequence('audit', 'id'))"), Some(22), "after the newest");
+        let target = back.path().join("state");
+        let counts = to_directory(&url, &key(here.path()), &target).unwrap();
+
+        assert_eq!(counts, there);
+        assert_eq!(dump(&target), before);
+        assert_eq!(dump(here.path()), before, "the source stays");
+        assert_eq!(fs::read(target.join(KEY)).unwrap(), fs::read(here.path().join(KEY)).unwrap());
+    }
+
+    #[test]
+    fn what_would_mix_states_or_lose_some_is_refused() {
+        let Some(url) = testing::database() else { return };
+        let (here, back) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let other: SecretString = "ab".repeat(32).into();
+        let empty = |url| on(url, "SELECT count(*) FROM project") == Some(0);
+        assert!(matches!(to_database(here.path(), &url, None), Err(CopyError::NoDirectory(_))));
+        assert!(matches!(to_directory(&url, &other, back.path()), Err(CopyError::NoTables)));
+        fill(here.path());
+        let key = key(here.path());
+
+        assert!(matches!(to_database(here.path(), &url, Some(&other)), Err(CopyError::OtherKey)));
+        let daemon = State::open(here.path()).unwrap();
+        assert!(matches!(to_database(here.path(), &url, None), Err(CopyError::Open(OpenError::InUse { .. }))));
+        drop(daemon);
+        server(&url).unwrap().migrate().unwrap();
+        let hold = "INSERT INTO lease (host, project_id, owner, holder, term, since, expires, before)
+                    VALUES ('h', 'P1', 'o', 'abc', 1, 0, 99999999999999, 0) RETURNING term";
+        on(&url, hold);
+        let refused = to_database(here.path(), &url, None).unwrap_err().to_string();
+        assert!(refused.starts_with("the replica abc holds project P1 in this database until "), "{refused}");
+        assert!(empty(&url), "half done");
+        let refused = to_directory(&url, &key, back.path()).unwrap_err();
+        assert!(matches!(refused, CopyError::Held { .. }), "{refused}");
+        on(&url, "UPDATE lease SET expires = 1 RETURNING term");
+
+        to_database(here.path(), &url, None).unwrap();
+        let refused = to_database(here.path(), &url, None).unwrap_err().to_string();
+        assert!(refused.starts_with("the database is not empty: its table project has rows"), "{refused}");
+        assert!(matches!(to_directory(&url, &other, back.path()), Err(CopyError::OtherKey)));
+        assert_eq!(fs::read_dir(back.path()).unwrap().count(), 0, "nothing was made");
+        let refused = to_directory(&url, &key, here.path()).unwrap_err().to_string();
+        assert!(refused.starts_with("the directory is not empty: its table project has rows"), "{refused}");
+    }
+
+    /// One row that cannot be written at its end, and nothing of it is there.
+    #[test]
+    fn what_fails_on_the_way_leaves_the_target_empty() {
+        let Some(url) = testing::database() else { return };
+        let here = tempfile::tempdir().unwrap();
+        fill(here.path());
+        server(&url).unwrap().migrate().unwrap();
+        let sql = "ALTER TABLE limiter ADD CONSTRAINT never CHECK (host = '')";
+        server(&url).unwrap().transact(|tx, _| tx.execute(sql, &[])).unwrap();
+
+        let refused = to_database(here.path(), &url, None).unwrap_err().to_string();
+
+        assert!(refused.starts_with("nothing was copied: the database of state.url refused: "), "{refused}");
+        assert_eq!(on(&url, "SELECT count(*) FROM project"), Some(0));
+        assert_eq!(on(&url, "SELECT count(*) FROM audit"), Some(0));
+    }
+
+    #[test]
+    fn what_was_learned_of_the_rate_limit_goes_along_in_the_form_of_the_other_side() {
+        let Some(url) = testing::database() else { return };
+        let (here, back) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap();
+        let learned = |n| Memory {
+            saved_at: now.as_secs_f64(),
+            limit: Some((100.0, 60.0)),
+            n: Some(n),
+            window: Some(45.0),
+            ..Memory::default()
+        };
+        let state = State::open(here.path()).unwrap();
+        state.set_limiter_memory("api.descope.com", &serde_json::to_string(&learned(42.0)).unwrap()).unwrap();
+        drop(state);
+
+        to_database(here.path(), &url, None).unwrap();
+        let row = server(&url)
+            .unwrap()
+            .read(|session| {
+                session.first("SELECT row FROM egress WHERE egress = 'default'", &[], |row| row.text("row"))
+            })
+            .unwrap()
+            .flatten()
+            .unwrap();
+        let there = SharedRow::memory_of(&row).unwrap();
+        assert_eq!((there.n, there.window, there.limit), (Some(42.0), Some(45.0), Some((100.0, 60.0))));
+
+        // The replicas learned better.
+        let text = SharedRow::of_memory(learned(77.0), now).to_text();
+        let sql = "UPDATE egress SET version = 2, row = ?";
+        server(&url).unwrap().transact(|tx, _| tx.execute(sql, &values![text])).unwrap();
+        to_directory(&url, &key(here.path()), back.path()).unwrap();
+        let memory = State::open(back.path()).unwrap().limiter_memory("api.descope.com").unwrap().unwrap();
+        assert_eq!(serde_json::from_str::<Memory>(&memory).unwrap().n, Some(77.0));
+    }
+}
