@@ -54,7 +54,7 @@ enum Source {
 #[serde(untagged)]
 enum One<P> {
     Here(P),
-    Elsewhere(ProjectReport),
+    Elsewhere(Box<ProjectReport>),
 }
 
 impl Told {
@@ -98,7 +98,7 @@ impl Told {
                 let rows = self.rows(&plan.name, &|key| unfinished.contains(key), held);
                 One::Here(plan.left(unfinished, rows, self.pace))
             }
-            Source::Elsewhere(said) => One::Elsewhere(said.report()),
+            Source::Elsewhere(said) => One::Elsewhere(Box::new(said.report())),
         });
         serde_json::to_writer(to, &Plans::new(left.collect())).map_err(io::Error::from)
     }
