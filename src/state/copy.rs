@@ -13,6 +13,7 @@ use super::OpenError;
 use super::State;
 use super::Store;
 use super::egress::CLASS;
+use super::file::FileStore;
 use super::fingerprint::FingerprintKey;
 use super::lease::NOW;
 use super::project::from_millis;
@@ -150,8 +151,8 @@ pub fn to_database(dir: &Path, url: &SecretString, key: Option<&SecretString>) -
     let server = server(url)?;
     server.migrate().map_err(OpenError::Server)?;
     let file = file(&state)?;
-    let done = file.transact(|from, _| {
-        Ok(server.transact(|to, now| {
+    let done = in_file(file, |from| {
+        Ok(on_server(&server, |to, now| {
             if let Err(refused) = free(to)?.and_then(|()| empty(to, "the database")) {
                 return Ok(Err(refused));
             }
@@ -181,7 +182,7 @@ pub fn to_directory(url: &SecretString, key: &SecretString, dir: &Path) -> Resul
     }
     server.migrate().map_err(OpenError::Server)?;
     let path = dir.join(KEY);
-    server.transact(|from, _| {
+    on_server(&server, |from, _| {
         if let Err(refused) = free(from)? {
             return Ok(Err(refused));
         }
@@ -205,7 +206,7 @@ fn into_directory(from: &Tx<'_>, key: &FingerprintKey, dir: &Path, path: &Path) 
         Some(_) | None => return Err(CopyError::KeyThere(path.to_owned())),
     }
     let state = State::open(dir)?;
-    file(&state)?.transact(|to, _| {
+    in_file(file(&state)?, |to| {
         if let Err(refused) = empty(to, "the directory") {
             return Ok(Err(refused));
         }
@@ -215,11 +216,20 @@ fn into_directory(from: &Tx<'_>, key: &FingerprintKey, dir: &Path, path: &Path) 
     })?
 }
 
+/// All of `work`, or nothing.
+fn on_server<T>(server: &Server, work: impl FnOnce(&Tx<'_>, SystemTime) -> sql::Result<T>) -> Result<T, Error> {
+    sql::once(work, |work| server.transact(work))
+}
+
+fn in_file<T>(file: &FileStore, work: impl FnOnce(&Tx<'_>) -> sql::Result<T>) -> Result<T, Error> {
+    sql::once(|transaction, _| work(transaction), |work| file.transact(work))
+}
+
 fn server(url: &SecretString) -> Result<Server, CopyError> {
     Ok(Server::new(Address::parse(url).map_err(CopyError::Url)?, PATIENCE))
 }
 
-fn file(state: &State) -> Result<&super::file::FileStore, CopyError> {
+fn file(state: &State) -> Result<&FileStore, CopyError> {
     match &state.shared.store {
         Store::File(file) => Ok(file),
         Store::Server(_) => Err(CopyError::State(Error::Server(ServerError::Unfinished))),
@@ -382,7 +392,7 @@ mod tests {
     }
 
     fn on(url: &SecretString, sql: &str) -> Option<i64> {
-        server(url).unwrap().transact(|tx, _| tx.first(sql, &[], |row| row.optional(0))).unwrap().flatten()
+        on_server(&server(url).unwrap(), |tx, _| tx.first(sql, &[], |row| row.optional(0))).unwrap().flatten()
     }
 
     #[test]
@@ -399,7 +409,7 @@ mod tests {
         server.migrate().unwrap();
         let sql = "SELECT tablename::text AS name FROM pg_tables WHERE schemaname = current_schema()";
         let there: BTreeSet<String> =
-            server.read(|session| session.rows(sql, &[], |row| Ok(row.text("name")?.unwrap()))).unwrap();
+            on_server(&server, |tx, _| tx.rows(sql, &[], |row| Ok(row.text("name")?.unwrap()))).unwrap();
         let known = carried.into_iter().chain(LEFT.iter().map(|table| (*table).to_owned())).collect();
         assert_eq!(there, known, "carry it, or say why not");
     }
@@ -467,7 +477,7 @@ mod tests {
         fill(here.path());
         server(&url).unwrap().migrate().unwrap();
         let sql = "ALTER TABLE limiter ADD CONSTRAINT never CHECK (host = '')";
-        server(&url).unwrap().transact(|tx, _| tx.execute(sql, &[])).unwrap();
+        on_server(&server(&url).unwrap(), |tx, _| tx.execute(sql, &[])).unwrap();
 
         let refused = to_database(here.path(), &url, None).unwrap_err().to_string();
 
@@ -493,21 +503,16 @@ mod tests {
         drop(state);
 
         to_database(here.path(), &url, None).unwrap();
-        let row = server(&url)
-            .unwrap()
-            .read(|session| {
-                session.first("SELECT row FROM egress WHERE egress = 'default'", &[], |row| row.text("row"))
-            })
-            .unwrap()
-            .flatten()
-            .unwrap();
+        let sql = "SELECT row FROM egress WHERE egress = 'default'";
+        let row = on_server(&server(&url).unwrap(), |tx, _| tx.first(sql, &[], |row| row.text("row")));
+        let row = row.unwrap().flatten().unwrap();
         let there = SharedRow::memory_of(&row).unwrap();
         assert_eq!((there.n, there.window, there.limit), (Some(42.0), Some(45.0), Some((100.0, 60.0))));
 
         // The replicas learned better.
         let text = SharedRow::of_memory(learned(77.0), now).to_text();
         let sql = "UPDATE egress SET version = 2, row = ?";
-        server(&url).unwrap().transact(|tx, _| tx.execute(sql, &values![text])).unwrap();
+        on_server(&server(&url).unwrap(), |tx, _| tx.execute(sql, &values![text])).unwrap();
         to_directory(&url, &key(here.path()), back.path()).unwrap();
         let memory = State::open(back.path()).unwrap().limiter_memory("api.descope.com").unwrap().unwrap();
         assert_eq!(serde_json::from_str::<Memory>(&memory).unwrap().n, Some(77.0));

@@ -44,7 +44,7 @@ impl Relay {
                  term = excluded.term, at = excluded.at, version = shown.version + 1, said = excluded.said"
         );
         let row = values![host, project_id, owner, self.holder, self.name, term, said];
-        self.server.transact(|transaction, _| transaction.execute(&sql, &row).map(drop))
+        self.transact(|transaction, _| transaction.execute(&sql, &row).map(drop))
     }
 
     /// What this process left is still true.
@@ -55,7 +55,7 @@ impl Relay {
             "UPDATE shown SET at = {NOW} WHERE host = ? AND project_id = ? AND owner = ? AND holder = ? AND term = ?"
         );
         let row = values![host, project_id, owner, self.holder, term];
-        self.server.transact(|transaction, _| transaction.execute(&sql, &row).map(drop))
+        self.transact(|transaction, _| transaction.execute(&sql, &row).map(drop))
     }
 
     /// Of what there is something.
@@ -74,7 +74,7 @@ impl Relay {
                 mark: (row.integer("version")?, row.integer("at")?),
             })
         };
-        self.server.read(|session| session.rows(&sql, &[], read))
+        self.read(|session| session.rows(&sql, &[], read))
     }
 
     /// All that was left of a project.
@@ -82,6 +82,6 @@ impl Relay {
         let (host, project_id, owner) = claim;
         let sql = "SELECT said FROM shown WHERE host = ? AND project_id = ? AND owner = ?";
         let row = values![host, project_id, owner];
-        Ok(self.server.read(|session| session.first(sql, &row, |row| row.text("said")))?.flatten())
+        Ok(self.read(|session| session.first(sql, &row, |row| row.text("said")))?.flatten())
     }
 }

@@ -15,9 +15,11 @@ use super::lease::Tenures;
 use super::server::Server;
 use super::sql;
 use super::sql::Row;
+use super::sql::Tx;
 use super::sql::values;
 use std::sync::Arc;
 use std::time::Duration;
+use std::time::SystemTime;
 
 /// An order that waits while so many do is refused: nobody takes them up.
 const MOST_OPEN: i64 = 100;
@@ -28,7 +30,7 @@ const KEPT: i64 = 10 * 60 * 1000;
 /// Over a connection of its own. Clones are one.
 #[derive(Debug, Clone)]
 pub struct Relay {
-    pub(super) server: Arc<Server>,
+    server: Arc<Server>,
     tenures: Tenures,
     pub(super) holder: Arc<str>,
     pub(super) name: Arc<str>,
@@ -72,6 +74,14 @@ impl Relay {
         })
     }
 
+    pub(super) fn transact<T>(&self, work: impl FnOnce(&Tx<'_>, SystemTime) -> sql::Result<T>) -> Result<T, Error> {
+        sql::once(work, |work| self.server.transact(work))
+    }
+
+    pub(super) fn read<T>(&self, work: impl FnOnce(&Tx<'_>) -> sql::Result<T>) -> Result<T, Error> {
+        sql::once(|session, _| work(session), |work| self.server.read(work))
+    }
+
     /// The name of this process.
     pub fn name(&self) -> &str {
         &self.name
@@ -94,7 +104,7 @@ impl Relay {
             "INSERT INTO ordered (host, project_id, owner, replica, said, expires)
              VALUES (?, ?, ?, ?, ?, {NOW} + ?) RETURNING id"
         );
-        self.server.transact(|transaction, _| {
+        self.transact(|transaction, _| {
             transaction.execute(&forget, &values![KEPT])?;
             let open = transaction.first(&count, &values![host, project_id, owner], |row| row.integer("n"))?;
             if open.unwrap_or_default() >= MOST_OPEN {
@@ -118,13 +128,13 @@ impl Relay {
                 (None, None, false) => Fate::Void,
             })
         };
-        Ok(self.server.read(|session| session.first(&sql, &values![id], read))?.unwrap_or(Fate::Void))
+        Ok(self.read(|session| session.first(&sql, &values![id], read))?.unwrap_or(Fate::Void))
     }
 
     /// Takes an order back unless somebody has taken it up.
     pub fn withdraw(&self, id: i64) -> Result<Fate, Error> {
         let sql = "DELETE FROM ordered WHERE id = ? AND term IS NULL";
-        self.server.transact(|transaction, _| transaction.execute(sql, &values![id]))?;
+        self.transact(|transaction, _| transaction.execute(sql, &values![id]))?;
         self.fate(id)
     }
 
@@ -135,7 +145,7 @@ impl Relay {
             "SELECT id, host, project_id, owner, replica, said FROM ordered
              WHERE term IS NULL AND expires > {NOW} ORDER BY id LIMIT {MOST_OPEN}"
         );
-        let open: Vec<Taken> = self.server.read(|session| session.rows(&sql, &[], taken))?;
+        let open: Vec<Taken> = self.read(|session| session.rows(&sql, &[], taken))?;
         let take = format!(
             "UPDATE ordered SET term = ? WHERE id = ? AND term IS NULL AND expires > {NOW} AND EXISTS (
                  SELECT 1 FROM lease WHERE lease.host = ordered.host AND lease.project_id = ordered.project_id
@@ -147,7 +157,7 @@ impl Relay {
                 continue;
             };
             let row = values![tenure.term, order.id, self.holder, tenure.term];
-            if self.server.transact(|transaction, _| transaction.execute(&take, &row))? == 1 {
+            if self.transact(|transaction, _| transaction.execute(&take, &row))? == 1 {
                 ours.push(order);
             }
         }
@@ -157,13 +167,13 @@ impl Relay {
     /// Says what came of an order that was taken up.
     pub fn answer(&self, id: i64, answer: &str) -> Result<(), Error> {
         let sql = "UPDATE ordered SET answer = ? WHERE id = ?";
-        self.server.transact(|transaction, _| transaction.execute(sql, &values![answer, id]).map(drop))
+        self.transact(|transaction, _| transaction.execute(sql, &values![answer, id]).map(drop))
     }
 
     /// Leaves an order that was taken up to whoever holds the project now: nothing of it was done.
     pub fn put_back(&self, id: i64) -> Result<(), Error> {
         let sql = "UPDATE ordered SET term = NULL WHERE id = ? AND answer IS NULL";
-        self.server.transact(|transaction, _| transaction.execute(sql, &values![id]).map(drop))
+        self.transact(|transaction, _| transaction.execute(sql, &values![id]).map(drop))
     }
 }
 
