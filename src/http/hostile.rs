@@ -14,6 +14,7 @@ use crate::state::Place;
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::status::Board;
 use std::collections::BTreeMap;
+use std::future::ready;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::AsyncReadExt;
@@ -28,7 +29,7 @@ pub async fn answer(sent: &[u8]) -> Vec<u8> {
     let shutdown = CancellationToken::new();
     let feed = Arc::new(Feed::new(shutdown.clone()));
     let (ours, mut theirs) = tokio::io::duplex(1 << 20);
-    let served = connection(ours, router(Arc::new(served()), &feed, true), Lasting::default(), shutdown.clone());
+    let served = connection(ours, None, router(Arc::new(served()), &feed, true), Lasting::default(), shutdown.clone());
     let mut answer = Vec::new();
     let asked = async {
         let sending = async {
@@ -45,11 +46,14 @@ pub async fn answer(sent: &[u8]) -> Vec<u8> {
 }
 
 fn served() -> Served {
-    let control = |order: Order<'_>| match order {
-        Order::Reconcile | Order::Suspend(..) => Answer::Done(Ordered::default()),
-        Order::Approve(_) => Answer::Stale,
-        Order::Resume(_) => Answer::Failed("the disk is full".to_owned()),
-    };
+    let control: Control = Box::new(|order, _| {
+        let answer = match order {
+            Order::Reconcile | Order::Suspend(..) => Answer::Done(Ordered::default()),
+            Order::Approve(_) => Answer::Stale,
+            Order::Resume(_) => Answer::Failed("the disk is full".to_owned()),
+        };
+        Box::pin(ready(answer))
+    });
     Served {
         metrics: Arc::new(Metrics::new()),
         board: Arc::new(Board::new(Duration::from_secs(60), &[("one", "sync")])),
@@ -57,7 +61,7 @@ fn served() -> Served {
         plan: Box::new(|to| to.write_all(br#"{"formatVersion":1,"projects":[]}"#)),
         window: Box::new(|wanted| format!("{{\"limit\":{}}}", wanted.limit)),
         history: History::new(Place::Directory("nowhere".into()), BTreeMap::new()),
-        controls: BTreeMap::from([("one".to_owned(), Box::new(control) as Control)]),
+        controls: BTreeMap::from([("one".to_owned(), control)]),
         token: Some(TOKEN.into()),
     }
 }
