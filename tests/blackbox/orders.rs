@@ -5,6 +5,9 @@ use crate::guards::sync;
 use crate::harness::KEY;
 use crate::harness::TOKEN;
 use crate::harness::permission;
+use crate::page::browser;
+use crate::page::end;
+use crate::page::step;
 use crate::postgres::Postgres;
 use crate::replicas::NEVER;
 use crate::replicas::Replicas;
@@ -244,4 +247,26 @@ async fn a_standby_shows_what_the_holder_says_with_its_age_and_the_next_holder_i
     let plan = held(&all, third).await;
     assert_eq!(all.post(third, &format!("/api/v1/approve?plan={plan}")).await.0, 200);
     all.until("deleted", async |all| !exists(all, "p2").await && !exists(all, "p4").await).await;
+}
+
+#[tokio::test]
+async fn the_page_of_a_standby_shows_what_the_holder_says_takes_orders_and_is_right_after_a_take_over() {
+    let Some(browser) = browser() else { return };
+    let Some(server) = Postgres::start() else { return };
+    let (mut all, other) = two(server, "6s", "1h", 5).await;
+    all.world.write("some.yaml", &permissions(2));
+    let plan = held(&all, 0).await;
+    held(&all, other).await;
+    let holder = all.project(0).await.unwrap()["lease"]["holder"].as_str().unwrap().to_owned();
+    let url = all.running[other].url.clone() + "/";
+    let said = format!("Written by the replica {holder}; this is what {holder} said");
+    let expect = [&*said, "3 changes held for approval", &*format!("descope-gitops approve {plan}")];
+
+    let page = browser.start_at(&url, &all.world, "standby", json!({ "token": TOKEN, "expect": expect }));
+    page.wait_for_line("the take-over", |line| line == "step kill the holder").await;
+    all.kill(0).await;
+    all.until("taken over", async |all| all.is_holder(0).await).await;
+    step(&all.world, &page, "kill the holder", async || ()).await;
+
+    end(page, "standby").await;
 }

@@ -75,13 +75,13 @@ async fn the_shell_is_open_has_no_data_and_may_load_nothing_from_elsewhere() {
 }
 
 /// A browser, and what drives it.
-struct Browser {
+pub struct Browser {
     tools: PathBuf,
     chromium: PathBuf,
 }
 
 /// `PAGE_TOOLS`, or where `.ci/run` puts it: a folder with `node_modules`.
-fn browser() -> Option<Browser> {
+pub fn browser() -> Option<Browser> {
     let usual = || Path::new(env!("CARGO_MANIFEST_DIR")).join("target/ci-tools/page");
     let tools = std::env::var_os("PAGE_TOOLS").map_or_else(usual, PathBuf::from);
     let found = |name: &str| {
@@ -99,6 +99,11 @@ fn browser() -> Option<Browser> {
 impl Browser {
     async fn start(&self, world: &World, scenario: &str, more: Value) -> Process {
         let url = world.daemon_url().await.replace("0.0.0.0", "127.0.0.1") + "/";
+        self.start_at(&url, world, scenario, more)
+    }
+
+    /// At one of several daemons.
+    pub fn start_at(&self, url: &str, world: &World, scenario: &str, more: Value) -> Process {
         let mut spec = json!({ "scenario": scenario, "name": scenario, "url": url, "tools": self.tools, "chromium": self.chromium, "steps": world.path("steps") });
         spec.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
         fs::create_dir_all(world.path("steps")).unwrap();
@@ -116,13 +121,13 @@ impl Browser {
     }
 }
 
-async fn end(mut process: Process, what: &str) {
+pub async fn end(mut process: Process, what: &str) {
     let status = process.ended_within(Duration::from_secs(300)).await;
     assert!(status.success(), "{what}: {}", process.tail(60));
 }
 
 /// The page waits for the other side to have done this.
-async fn step(world: &World, process: &Process, name: &str, act: impl AsyncFnOnce()) {
+pub async fn step(world: &World, process: &Process, name: &str, act: impl AsyncFnOnce()) {
     process.wait_for_line(name, |line| line == format!("step {name}")).await;
     act().await;
     fs::write(world.path("steps").join(name), "").unwrap();

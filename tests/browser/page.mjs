@@ -166,6 +166,28 @@ const scenarios = {
     await has(page, "Nothing is held back.");
   },
 
+  /** A replica that stands by shows what the holder says and takes orders for it; the same page is right when it has taken over. */
+  async standby() {
+    const page = await open("light");
+    for (const wanted of spec.expect) await has(page, wanted);
+    await check(page, "standby");
+    await page.getByRole("button", { name: "Approve", exact: true }).first().click();
+    await page.getByRole("button", { name: /^Really approve/ }).first().click();
+    await has(page, "An order takes the token");
+    await signIn(page);
+    await has(page, "held changes go ahead");
+    await has(page, "In sync");
+    await has(page, "Nothing is held back.");
+    assert.ok((await text(page)).includes("Written by the replica"), "it still stands by");
+    await other("kill the holder");
+    await page.waitForFunction(() => !document.body.innerText.includes("Written by the replica"), null, { timeout: PATIENCE });
+    await has(page, "In sync");
+    await page.selectOption("#history-of", "changes");
+    await has(page, "approve, by the token");
+    await has(page, "asked by");
+    await check(page, "taken-over");
+  },
+
   /** Right again after the daemon was away; what was opened stays open. */
   async reconnect() {
     const page = await open("light");
