@@ -15,7 +15,7 @@ use std::path::PathBuf;
 const EXAMPLES: &str = "\
 Examples:
   descope-gitops state copy --from state --to-env DATABASE_URL
-  descope-gitops state copy --from-env DATABASE_URL --to state --key-env DESCOPE_GITOPS_KEY";
+  descope-gitops state copy --from-env DATABASE_URL --to state --key-env FINGERPRINT_KEY";
 
 const ABOUT: &str = "\
 Carries what a daemon remembers from one place to another: what it owns, fingerprints, approvals, suspensions, audit trail, and what

@@ -262,7 +262,7 @@ async fn the_page_of_a_standby_shows_what_the_holder_says_takes_orders_and_is_ri
     let said = format!("Written by the replica {holder}; this is what {holder} said");
     let expect = [&*said, "3 changes held for approval", &*format!("descope-gitops approve {plan}")];
 
-    let page = browser.start_at(&url, &all.world, "standby", json!({ "token": TOKEN, "expect": expect }));
+    let page = browser.start_at(&url, &all.world, "standby", &json!({ "token": TOKEN, "expect": expect }));
     page.wait_for_line("the take-over", |line| line == "step kill the holder").await;
     all.kill(0).await;
     all.until("taken over", async |all| all.is_holder(0).await).await;

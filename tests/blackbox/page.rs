@@ -99,11 +99,11 @@ pub fn browser() -> Option<Browser> {
 impl Browser {
     async fn start(&self, world: &World, scenario: &str, more: Value) -> Process {
         let url = world.daemon_url().await.replace("0.0.0.0", "127.0.0.1") + "/";
-        self.start_at(&url, world, scenario, more)
+        self.start_at(&url, world, scenario, &more)
     }
 
     /// At one of several daemons.
-    pub fn start_at(&self, url: &str, world: &World, scenario: &str, more: Value) -> Process {
+    pub fn start_at(&self, url: &str, world: &World, scenario: &str, more: &Value) -> Process {
         let mut spec = json!({ "scenario": scenario, "name": scenario, "url": url, "tools": self.tools, "chromium": self.chromium, "steps": world.path("steps") });
         spec.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
         fs::create_dir_all(world.path("steps")).unwrap();
