@@ -446,22 +446,49 @@ async fn the_key_is_sent_and_not_logged_even_at_trace_level() {
 #[tokio::test]
 #[allow(clippy::disallowed_methods, reason = "everything of this process stands still")]
 async fn what_is_held_up_on_the_way_to_its_connection_is_not_sent_any_more() {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let url = Url::parse(&format!("http://{}/", listener.local_addr().unwrap())).unwrap();
-    let network = Network::to(&url, LARGEST).unwrap();
-    let (method, headers, body) =
-        (reqwest::Method::POST, reqwest::header::HeaderMap::new(), Some(b"{\"some\":1}".to_vec()));
-    let deadline = tokio::time::Instant::now() + Duration::from_millis(100);
+    let mut held_up = 0;
+    // It stands still one step later each time, until the request is on its way before.
+    for steps in 0..200 {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        listener.set_nonblocking(true).unwrap();
+        let url = Url::parse(&format!("http://{}/", listener.local_addr().unwrap())).unwrap();
+        let network = Network::to(&url, LARGEST).unwrap();
+        let (method, headers, body) =
+            (reqwest::Method::POST, reqwest::header::HeaderMap::new(), Some(b"{\"some\":1}".to_vec()));
+        let deadline = tokio::time::Instant::now() + Duration::from_millis(100);
 
-    let stop = async {
-        tokio::task::yield_now().await;
-        std::thread::sleep(Duration::from_millis(300));
-    };
-    let (sent, ()) = tokio::join!(network.send(Request { method, url, headers, body }, deadline), stop);
-    drop(network);
+        let stop = async {
+            for _ in 0..steps {
+                tokio::task::yield_now().await;
+            }
+            let accepted = listener.accept().ok().map(|(stream, _)| stream);
+            let has_come = accepted.as_ref().is_some_and(|stream| {
+                stream.set_nonblocking(true).unwrap();
+                stream.peek(&mut [0]).is_ok_and(|count| count > 0)
+            });
+            if !has_come {
+                std::thread::sleep(Duration::from_millis(150));
+            }
+            (accepted, has_come)
+        };
+        let (sent, (accepted, has_come)) =
+            tokio::join!(network.send(Request { method, url, headers, body }, deadline), stop);
+        drop(network);
+        if has_come {
+            break;
+        }
 
-    assert!(sent.is_err());
-    let mut arrived = Vec::new();
-    listener.accept().await.unwrap().0.read_to_end(&mut arrived).await.unwrap();
-    assert_eq!(String::from_utf8(arrived).unwrap(), "");
+        held_up += 1;
+        assert!(sent.is_err());
+        let Some(mut stream) = accepted.or_else(|| Some(listener.accept().ok()?.0)) else { continue };
+        stream.set_nonblocking(false).unwrap();
+        let mut arrived = Vec::new();
+        tokio::task::spawn_blocking(move || {
+            std::io::Read::read_to_end(&mut stream, &mut arrived).unwrap();
+            assert_eq!(String::from_utf8_lossy(&arrived), "", "after {steps} steps");
+        })
+        .await
+        .unwrap();
+    }
+    assert!(held_up > 1);
 }
