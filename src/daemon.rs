@@ -20,6 +20,7 @@ use crate::notifications::Notifier;
 use crate::observed::Deep;
 use crate::pause::Pause;
 use crate::plan::ProjectName;
+use crate::queue::Counts;
 use crate::queue::Queue;
 use crate::reconcile::Carryover;
 use crate::reconcile::Reconciler;
@@ -564,14 +565,7 @@ fn refresh(
         show_state(&board, &state);
         metrics.state_writable.set(i64::from(!state.is_failing()));
         show_ages(&metrics, &deeps);
-        let counts = queue.counts();
-        let queue = QueueStatus {
-            ready: counts.ready as u64,
-            delayed: counts.delayed as u64,
-            in_flight: counts.in_flight as u64,
-            blocked: counts.blocked as u64,
-            parked: counts.parked as u64,
-        };
+        let queue = shown(&queue.counts());
         let limiters: Vec<_> = limiters.iter().map(Limiter::status).collect();
         let (level, reason) = if limiters.iter().any(|limiter| limiter.paused_until.is_some()) {
             (Level::Degraded, Some("waiting for the rate limit"))
@@ -599,6 +593,17 @@ fn show_ages(metrics: &Metrics, deeps: &[(ProjectName, Deep)]) {
                 None => drop(metrics.observation_age_seconds.remove_label_values(&labels)),
             }
         }
+    }
+}
+
+/// As the status has them.
+fn shown(counts: &Counts) -> QueueStatus {
+    QueueStatus {
+        ready: counts.ready as u64,
+        delayed: counts.delayed as u64,
+        in_flight: counts.in_flight as u64,
+        blocked: counts.blocked as u64,
+        parked: counts.parked as u64,
     }
 }
 

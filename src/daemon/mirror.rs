@@ -13,7 +13,6 @@ use crate::state::Shown;
 use crate::telemetry::redact::Redactor;
 use crate::telemetry::status::Board;
 use crate::telemetry::status::Elsewhere;
-use crate::telemetry::status::QueueStatus;
 use crate::telemetry::status::Said;
 use serde::Deserialize;
 use serde::Serialize;
@@ -134,14 +133,7 @@ impl Mirror {
     }
 
     fn said(board: &Board, queue: &Queue, plans: &Told, name: &ProjectName) -> Option<String> {
-        let counts = queue.counts_of(name);
-        let queue = QueueStatus {
-            ready: counts.ready as u64,
-            delayed: counts.delayed as u64,
-            in_flight: counts.in_flight as u64,
-            blocked: counts.blocked as u64,
-            parked: counts.parked as u64,
-        };
+        let queue = super::shown(&queue.counts_of(name));
         let status = Said { project: board.excerpt(name, MOST)?, queue };
         let mut most = MOST;
         let plan = loop {
