@@ -8,7 +8,7 @@ use serde_json::json;
 fn sync() -> Setup {
     let guards = "guards: { maxDeletes: 100, maxDeletePercent: 100, deleteAfter: 0s }";
     let project = ["firstContact: apply", "policy: sync", guards].map(str::to_owned).to_vec();
-    let top = vec!["rateLimit: { limit: 1000/60s }".to_owned()];
+    let top = vec!["rateLimit: { limit: 1000/4s }".to_owned()];
     Setup { project, top, ..Setup::default() }
 }
 

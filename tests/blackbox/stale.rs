@@ -34,7 +34,7 @@ async fn what_failed_and_waited_is_looked_at_again_before_it_overwrites() {
 
 #[tokio::test]
 async fn what_waited_at_the_gate_for_longer_than_the_interval_is_looked_at_again_before_it_overwrites() {
-    let limit = "rateLimit: { limit: 100/60s, lockout: 4s }".to_owned();
+    let limit = "rateLimit: { limit: 100/4s, lockout: 4s }".to_owned();
     let world = with_role(Setup { interval: "1s", top: vec![limit], ..Setup::default() }).await;
     let refuse = json!({ "match": { "path": "/v1/mgmt/role/update", "times": 1 }, "fault": "status", "status": 429,
         "headers": { "retry-after": "4" } });

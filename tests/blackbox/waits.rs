@@ -71,7 +71,7 @@ async fn switch(world: &World, options: Value) {
 
 #[tokio::test]
 async fn what_waits_at_the_gate_is_told_in_part_and_counted_as_a_whole() {
-    let top = vec!["rateLimit: { limit: 1000/60s, lockout: 5s }".to_owned()];
+    let top = vec!["rateLimit: { limit: 1000/4s, lockout: 5s }".to_owned()];
     let mut world = World::with(Setup { top, ..Setup::default() }).await;
     let refuse = json!({ "match": { "path": "/v1/mgmt/tenant/create", "times": 1 }, "fault": "status", "status": 429,
         "headers": { "retry-after": "5" } });
@@ -142,7 +142,7 @@ async fn what_descope_does_not_show_yet_is_unconfirmed() {
 /// The rows were those of the last pass until the next one ended, which waited at the gate itself.
 #[tokio::test]
 async fn what_is_told_of_the_gate_is_true_while_a_pass_waits_at_it() {
-    let top = vec!["rateLimit: { limit: 1000/60s, lockout: 8s }".to_owned()];
+    let top = vec!["rateLimit: { limit: 1000/4s, lockout: 8s }".to_owned()];
     let mut world = World::with(Setup { top, ..Setup::default() }).await;
     world.write("roles.yaml", &role("one"));
     world.converge().await;
