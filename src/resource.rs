@@ -155,6 +155,14 @@ mod tests {
         }
     }
 
+    /// A call that empties it is an update, and the table says what it takes.
+    #[test]
+    fn what_a_project_has_one_of_is_never_deleted() {
+        for kind in ALL.iter().filter(|kind| kind.spec().is_only()) {
+            assert!(!kind.spec().verbs.delete, "{}", kind.name());
+        }
+    }
+
     #[tokio::test(start_paused = true)]
     async fn every_list_is_read_as_its_key_can_read_it() {
         let kinds: [(&dyn Kind, &str); 4] = [

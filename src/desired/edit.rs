@@ -27,6 +27,8 @@ use saphyr_parser::ScalarStyle;
 use serde_json::Value;
 use std::ops::Range;
 
+#[cfg(test)]
+mod tests;
 mod tree;
 
 use tree::Form;

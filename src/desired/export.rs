@@ -432,3 +432,33 @@ fn has_any(part: &Part, live: &Document) -> bool {
 fn has_parts_of_its_own(spec: &Spec, live: &Document) -> bool {
     spec.parts.iter().any(|part| part.read == Read::Each && part.name != MAIN && has_any(part, live))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::descope::script::document;
+    use serde_json::json;
+
+    fn tenants(live: Value) -> String {
+        let live = BTreeMap::from([("tenants", vec![document(live)])]);
+        export(&live, &[], &|_| true, &[]).files.into_values().next().unwrap_or_default()
+    }
+
+    /// A flag that may begin on has to be said to be off; what begins empty, or is no flag, need not be said.
+    #[test]
+    fn of_settings_that_were_found_the_flags_that_are_off_are_written_unless_they_begin_so() {
+        let settings = json!({ "authType": "saml", "enabled": false, "JITDisabled": false, "inactivityTime": 0 });
+
+        let text = tenants(json!({ "id": "acme", "name": "Acme", "settings": settings }));
+
+        assert!(text.contains("      enabled: false\n") && text.contains("      authType: saml\n"), "{text}");
+        assert!(!text.contains("JITDisabled") && !text.contains("inactivityTime"), "{text}");
+    }
+
+    #[test]
+    fn what_a_resource_has_without_a_word_is_not_written() {
+        let text = tenants(json!({ "id": "acme", "name": "Acme", "disabled": false, "selfProvisioningDomains": [] }));
+
+        assert_eq!(text.lines().skip(1).collect::<Vec<_>>().join("\n"), "tenants:\n  - id: acme\n    name: Acme");
+    }
+}

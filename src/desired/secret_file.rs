@@ -165,3 +165,41 @@ fn prove(draft: &Path) -> io::Result<File> {
     file.sync_all()?;
     Ok(file)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::desired::secrets::Fence;
+
+    #[test]
+    fn a_secret_lands_in_the_place_that_was_told_before() {
+        let dir = tempfile::tempdir().unwrap();
+        let dir = dir.path().canonicalize().unwrap();
+        let secrets = Secrets { fence: Fence { dir: Some(dir.clone()), ..Fence::default() }, ..Secrets::default() };
+
+        let reserved = secrets.reserve("key", |_, _| false).unwrap();
+        let told = reserved.path();
+        reserved.keep(&SecretString::from("s3cret")).unwrap();
+
+        assert_eq!(told, dir.join("key").to_string_lossy());
+        assert_eq!(fs::read_to_string(told).unwrap(), "s3cret\n");
+        let kept = secrets.kept("key").unwrap();
+        assert_eq!(kept.secret.unwrap().expose_secret(), "s3cret");
+    }
+
+    #[test]
+    fn what_somebody_else_put_there_is_not_taken_for_ours() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("key"), "theirs").unwrap();
+        let secrets =
+            Secrets { fence: Fence { dir: Some(dir.path().to_owned()), ..Fence::default() }, ..Secrets::default() };
+
+        let refused = secrets.reserve("key", |_, _| false).unwrap_err();
+
+        assert!(refused.contains("holds something that this daemon did not put there"), "{refused}");
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+        drop(secrets.reserve("key", |_, _| true).unwrap());
+        assert_eq!(fs::read_to_string(dir.path().join("key")).unwrap(), "theirs");
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+}

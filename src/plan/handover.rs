@@ -8,6 +8,7 @@ use super::Plan;
 use super::Refusal;
 use super::Slot;
 use super::digest;
+use super::order::mixed;
 use crate::resource;
 use crate::resource::Action;
 use crate::resource::Document;
@@ -20,9 +21,6 @@ use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 use std::collections::HashMap;
 use std::collections::HashSet;
-use std::hash::DefaultHasher;
-use std::hash::Hash;
-use std::hash::Hasher;
 
 /// A value that one resource of a kind alone may have: kind, field, value.
 pub type Claim = (&'static str, &'static str, String);
@@ -186,10 +184,4 @@ fn refuse_circles(plan: &mut Plan, waits: &BTreeMap<Key, BTreeMap<Key, Claim>>) 
             None => plan.changes.push(change),
         }
     }
-}
-
-fn mixed(cause: u64, with: &impl Hash) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    (cause, with).hash(&mut hasher);
-    hasher.finish()
 }

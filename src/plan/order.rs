@@ -57,8 +57,9 @@ pub fn tasks(
     let task = |(part, write): (&'static Part, Write)| {
         let mut after =
             write.body().map_or_else(Vec::new, |body| kind.references(&declared.key, body, Some(part.name)));
-        let cause = wanted ^ presence(&after, will_be_there).rotate_left(2) ^ seen_apart(part, live).rotate_left(3);
-        let cause = cause ^ file_digest(declared);
+        // Another file for the secret is worth another try as well.
+        let there = presence(&after, will_be_there);
+        let cause = mixed(wanted, &(there, seen_apart(part, live), &declared.secret_file));
         if part.name != MAIN {
             after.push(declared.key.clone());
         }
@@ -110,13 +111,11 @@ fn seen_apart(part: &Part, live: Option<&Document>) -> u64 {
     hasher.finish()
 }
 
-/// Another file for the secret is worth another try.
-fn file_digest(declared: &Declared) -> u64 {
+/// A cause that is another one whenever `with` is.
+pub fn mixed(cause: u64, with: &impl Hash) -> u64 {
     let mut hasher = DefaultHasher::new();
-    declared.secret_file.as_ref().map_or(0, |path| {
-        path.hash(&mut hasher);
-        hasher.finish()
-    })
+    (cause, with).hash(&mut hasher);
+    hasher.finish()
 }
 
 /// What refers to something that was not there is worth another try once it is.

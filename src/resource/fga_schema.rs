@@ -142,3 +142,34 @@ fn defined(dsl: &str) -> Vec<String> {
     }
     found
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::descope::script::Script;
+    use crate::descope::script::document;
+    use crate::descope::script::ok;
+
+    #[tokio::test(start_paused = true)]
+    async fn what_a_change_takes_along_is_named_or_said_to_have_no_name() {
+        let nameless = "something that the dry run does not name";
+        let cases: [(Value, &[&str]); 4] = [
+            (json!({}), &[]),
+            (json!({ "hasDeletes": false }), &[]),
+            (json!({ "hasDeletes": true }), &[nameless]),
+            (
+                json!({ "hasDeletes": true, "types": ["doc"], "relations": ["doc#owner"] }),
+                &["type doc", "relation doc#owner"],
+            ),
+        ];
+        for (deletes, losses) in cases {
+            let script = Script::of([ok(&json!({ "deletesPreview": deletes }))]);
+            let (live, declared) = (document(json!({ "file": "a" })), document(json!({ "file": "model AuthZ 1.0" })));
+
+            let preview = FgaSchema.preview(&script.client(), &live, &declared).await.unwrap();
+
+            assert_eq!(preview.losses, losses, "{deletes}");
+            assert_eq!(preview.refusal, None);
+        }
+    }
+}

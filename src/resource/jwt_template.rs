@@ -136,3 +136,25 @@ fn issues(answer: &Document) -> String {
     let told: Vec<String> = told.take(5).collect();
     if told.is_empty() { "it is not valid, and the answer does not say why".to_owned() } else { told.join("; ") }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::descope::script::document;
+
+    #[test]
+    fn what_is_wrong_is_told_with_its_place_as_far_as_the_answer_says() {
+        let silent = "it is not valid, and the answer does not say why";
+        for (answer, told) in [
+            (json!({}), silent),
+            (json!({ "issues": [{ "field": "a" }] }), silent),
+            (
+                json!({ "issues": [{ "field": "a", "message": "m" }, { "path": "b", "code": "c", "hint": "h" }] }),
+                "a: m; b: c; h",
+            ),
+            (json!({ "issues": [{ "field": "", "message": "m" }] }), "m"),
+        ] {
+            assert_eq!(issues(&document(answer)), told);
+        }
+    }
+}

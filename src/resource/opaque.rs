@@ -241,6 +241,9 @@ mod tests {
         for other in [json!({ "name": "b" }), json!({ "name": "a", "screens": [] }), json!({})] {
             assert!(!holds(&other, &sent), "{other}");
         }
+        for (live, sent) in [(json!([1]), json!([2])), (json!([1, 2]), json!([1])), (json!([1]), json!([1, 2]))] {
+            assert!(!holds(&live, &sent), "{live} {sent}");
+        }
     }
 
     #[test]

@@ -84,3 +84,17 @@ impl Kind for Theme {
         client.write(&Call::update(route!(POST "/v2/mgmt/theme/import"), body)).await.map(|_| Vec::new())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn the_whole_answer_of_an_export_is_no_theme() {
+        assert!((DOCUMENT.check)(&json!({ "theme": {}, "total": 1 })).is_some());
+        for document in [json!({ "styles": {} }), json!({ "theme": {}, "styles": {} }), json!({ "theme": "dark" })] {
+            assert_eq!((DOCUMENT.check)(&document), None, "{document}");
+        }
+    }
+}

@@ -241,6 +241,7 @@ mod tests {
     use super::*;
     use crate::plan::Plan;
     use crate::plan::render::Pace;
+    use serde_json::json;
 
     /// Remarks took any room, and many projects more than there is.
     #[test]
@@ -257,6 +258,28 @@ mod tests {
             assert!(text.contains("more remarks are not shown"), "{count}");
             assert!(count < 1000 || text.contains("projects are not shown"), "{count}");
         }
+    }
+
+    #[test]
+    fn a_row_holds_as_much_as_it_may_and_counts_the_rest() {
+        let field = |path: &str| json!({ "path": path, "from": null, "to": "x".repeat(100) });
+        let of = |fields: Vec<Value>| {
+            let change = json!({ "kind": "roles", "id": "a", "action": "create", "held": null, "file": null, "line": null,
+                "fields": fields });
+            row(&serde_json::from_value(change).unwrap(), None)
+        };
+        let cell = |row: &str| row.split(" | ").nth(2).unwrap().to_owned();
+        let one = cell(&of(vec![field("p")])).len() + "<br>".len();
+        let (whole, left) = (LONGEST_ROW / one, LONGEST_ROW % one);
+        // The last one ends where the row does, or is longer by one.
+        let last = |more: usize| {
+            let mut fields = vec![field("p"); whole - 1];
+            fields.push(field(&"p".repeat(1 + left + "<br>".len() + more)));
+            cell(&of(fields))
+        };
+
+        assert_eq!(last(0).len(), LONGEST_ROW);
+        assert!(last(1).ends_with("and 1 more fields"), "{}", last(1));
     }
 
     #[test]

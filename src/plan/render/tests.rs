@@ -167,3 +167,17 @@ fn a_wait_says_why_since_when_and_until_when() {
     assert_eq!(times(Some("noon"), None), "retrying: no answer; since noon");
     assert_eq!(times(Some("noon"), Some("one")), "retrying: no answer; since noon; until one");
 }
+
+#[test]
+fn what_fits_into_a_line_is_one_and_what_does_not_is_compared_line_by_line() {
+    let words = |last: &str| json!({ "a": "x".repeat(60), "b": "y".repeat(60), "c": last });
+    let change = json!([{ "kind": "roles", "id": "a", "action": "update", "held": null, "file": "x", "line": 1, "fields": [
+        { "path": "short", "from": { "a": 1 }, "to": { "a": 2 } },
+        { "path": "long", "from": words("old"), "to": words("new") },
+    ] }]);
+
+    let text = text(&report(&change), Style::default());
+
+    assert!(text.contains("        short: {\"a\":1} -> {\"a\":2}\n        long:\n"), "{text}");
+    assert!(text.contains("          -   \"c\": \"old\"\n          +   \"c\": \"new\"\n"), "{text}");
+}

@@ -433,3 +433,21 @@ fn the_parts_of_one_resource_wait_for_one_another() {
     assert_eq!(after("defaultRoles"), [MAIN, "settings"]);
     assert_eq!(after("passwordSettings"), [MAIN, "defaultRoles"]);
 }
+
+/// What was refused is tried again when its cause is another one.
+#[test]
+fn a_change_has_another_cause_once_either_side_differs_and_the_same_until_then() {
+    let key = Key::new("permissions", "p");
+    let cause_of = |wanted: &str, live: &str, secret_file: Option<&str>| {
+        let wanted = declared(key.clone(), json!({ "description": wanted }));
+        let desired = desired_of(vec![Declared { secret_file: secret_file.map(Arc::from), ..wanted }]);
+        let plan = Case::of(&desired, &super::live(&[(key.clone(), json!({ "description": live }))])).plan();
+        plan.changes[0].tasks[0].cause
+    };
+    let cause = |wanted: &str, live: &str| cause_of(wanted, live, None);
+
+    assert_eq!(cause("one", "a"), cause("one", "a"));
+    assert_ne!(cause("one", "a"), cause_of("one", "a", Some("key")));
+    assert_ne!(cause("one", "a"), cause("two", "a"));
+    assert_ne!(cause("one", "a"), cause("one", "b"));
+}

@@ -602,3 +602,23 @@ fn a_delete_knows_who_wants_what_it_gives_up() {
     let heirs: Vec<String> = delete.tasks[0].frees.iter().map(|slot| slot.key.to_string()).collect();
     assert_eq!(heirs, ["tenants/acme2"]);
 }
+
+/// Whoever lets a project go ahead reads what that lowers.
+#[test]
+fn what_is_held_for_another_reason_says_which_dangers_an_approval_lets_go_as_well() {
+    let keys: Vec<Key> = ["a", "b", "c", "d", "e"].map(|id| Key::new("tenants", id)).to_vec();
+    let of = |key: &Key, enforced: bool, off: bool| {
+        (key.clone(), json!({ "name": *key.name, "enforceSSO": enforced, "disabled": off }))
+    };
+    let world = live(&keys.iter().map(|key| of(key, true, false)).collect::<Vec<_>>());
+    let wanted = keys.iter().map(|key| of(key, false, true));
+    let desired = desired_of(wanted.map(|(key, fields)| declared(key, fields)).collect());
+    let guards = Guards { max_change_percent: Some(50.0), ..GUARDS };
+
+    let plan = Case { owned: owning(&world), guards, ..Case::of(&desired, &world) }.plan();
+
+    let change = &plan.changes[0];
+    let why = change.why.as_deref().unwrap_or_default();
+    assert_eq!(change.held, Some(Hold::MaxChangePercent));
+    assert!(why.contains("it also lowers protection: ") && why.contains("; may lock people out: "), "{why}");
+}

@@ -1,0 +1,58 @@
+//! Text in, text out.
+
+use super::*;
+use crate::descope::script::document;
+use crate::resource;
+use serde_json::json;
+
+/// What becomes of a file of tenants; `live` by id. Who is not in it is gone.
+fn edited(text: &str, live: &[Value]) -> String {
+    let live: Vec<Document> = live.iter().cloned().map(document).collect();
+    let look = |_: &'static dyn Kind, key: &Key, _: Option<&str>| {
+        let found = live.iter().find(|live| live["id"] == *key.name);
+        found.map_or(Lives::No, Lives::As)
+    };
+    let edited = edit(text, resource::ALL, &look);
+    assert_eq!(edited.obstacles, []);
+    edited.text
+}
+
+const FILE: &str = "\
+tenants:
+  - id: a # the first
+    name: A
+    customAttributes:
+      tiers: [y, 'x'] # in no order
+      seats: 10
+  # the second
+  - id: b
+    name: B
+";
+
+#[test]
+fn a_file_that_says_what_lives_stays_as_it_is() {
+    let attributes = json!({ "tiers": ["x", "y"], "seats": 10.0 });
+    let live = [json!({ "id": "a", "name": "A", "customAttributes": attributes }), json!({ "id": "b", "name": "B" })];
+
+    assert_eq!(edited(FILE, &live), FILE);
+}
+
+#[test]
+fn what_differs_is_written_over_and_nothing_beside_it() {
+    let attributes = json!({ "tiers": ["x", "y"], "seats": 11 });
+    let live =
+        [json!({ "id": "a", "name": "Acme", "customAttributes": attributes }), json!({ "id": "b", "name": "B" })];
+
+    assert_eq!(edited(FILE, &live), FILE.replace("name: A\n", "name: Acme\n").replace("seats: 10", "seats: 11"));
+}
+
+#[test]
+fn what_is_gone_goes_with_its_own_lines() {
+    let text = "tenants:\n  - id: a\n    name: A\n  - id: b\n    name: B\n  - id: c\n    name: C\n";
+    let (a, b, c) =
+        (json!({ "id": "a", "name": "A" }), json!({ "id": "b", "name": "B" }), json!({ "id": "c", "name": "C" }));
+
+    assert_eq!(edited(text, &[a, c]), text.replace("  - id: b\n    name: B\n", ""));
+    assert_eq!(edited(text, &[b]), "tenants:\n  - id: b\n    name: B\n");
+    assert_eq!(edited(text, &[]), "tenants: []\n");
+}
