@@ -1,6 +1,7 @@
 //! Fingerprints of what was sent but cannot be read back: comparable, and worth nothing without the key.
 
 use super::OpenError;
+use crate::open;
 use hmac::Hmac;
 use hmac::KeyInit;
 use hmac::Mac;
@@ -14,6 +15,9 @@ use std::io;
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
+
+/// Of a key, in bytes.
+const LENGTH: u64 = 32;
 
 /// HMAC-SHA-256 of a value.
 pub type Digest = [u8; 32];
@@ -70,9 +74,10 @@ impl FingerprintKey {
 
     /// `None` where there is no key, or a damaged one: what it fingerprinted cannot be compared any more.
     pub fn read(path: &Path) -> Result<Option<Self>, OpenError> {
-        let bytes = match fs::read(path) {
+        let bytes = match open::named(path, LENGTH) {
             Ok(bytes) => bytes,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) if error.kind() == io::ErrorKind::FileTooLarge => Vec::new(),
             Err(source) => return Err(OpenError::File { path: path.to_owned(), source }),
         };
         if let Ok(key) = <[u8; 32]>::try_from(bytes) {
@@ -106,5 +111,32 @@ impl FingerprintKey {
             Hmac::<Sha256>::new_from_slice(self.key.expose_secret()).unwrap_or_else(|error| unreachable!("{error}"));
         mac.update(value.to_string().as_bytes());
         mac.finalize().into_bytes().into()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rustix::fs::FileType;
+    use rustix::fs::Mode;
+
+    #[test]
+    fn a_key_is_read_as_it_was_kept_and_what_is_none_is_never_read_whole_nor_waited_for() {
+        let temp = tempfile::tempdir().unwrap();
+        let path = |name: &str| temp.path().join(name);
+        let key = FingerprintKey::make(&path("key")).unwrap();
+        fs::write(path("short"), [7; 31]).unwrap();
+        fs::write(path("long"), [7; 33]).unwrap();
+        fs::File::create(path("huge")).unwrap().set_len(1 << 40).unwrap();
+        rustix::fs::mknodat(rustix::fs::CWD, path("fifo"), FileType::Fifo, Mode::RWXU, 0).unwrap();
+
+        assert_eq!(FingerprintKey::read(&path("key")).unwrap().unwrap().mark(), key.mark());
+        for damaged in ["none", "short", "long", "huge"] {
+            assert!(FingerprintKey::read(&path(damaged)).unwrap().is_none(), "{damaged}");
+        }
+        for other in [path("fifo"), "/dev/zero".into()] {
+            let refused = FingerprintKey::read(&other).unwrap_err();
+            assert!(matches!(refused, OpenError::File { .. }), "{refused}");
+        }
     }
 }
