@@ -381,6 +381,8 @@ pub struct Secrets {
     pub env: Vec<Glob>,
     /// One directory.
     pub dir: Option<PathBuf>,
+    /// It is on a volume that all replicas mount.
+    pub shared: bool,
 }
 
 /// `rateLimit`.

@@ -67,6 +67,7 @@ mod mirror;
 mod relay;
 pub mod settings;
 mod told;
+mod volumes;
 
 /// What an older look showed may be somebody's work by now.
 const TRUSTED: Duration = Duration::from_secs(60);
@@ -374,7 +375,7 @@ impl Daemon {
         keep_limiters(&mut loops, &limiters, config.rate_limit.egress.as_deref(), &place, &state, &shutdown);
         hand_over(&mut loops, relay, &place, levers, (plans, &queue, &board), redactor, &shutdown);
         let lease_stop = CancellationToken::new();
-        let mut lease_loop = keep_leases(&projects, &state, &place, &queue, &board, &metrics, &lease_stop);
+        let mut lease_loop = keep_leases(&config, &projects, (&state, &place), &queue, &board, &metrics, &lease_stop);
         for project in projects {
             let stop = shutdown.clone();
             loops.spawn(async move {
@@ -428,9 +429,9 @@ type Loops = JoinSet<&'static str>;
 
 /// Asks for the leases of the projects, where replicas share the state. It ends last: what is under way needs them.
 fn keep_leases(
+    config: &Config,
     projects: &[Project],
-    state: &State,
-    place: &Place,
+    (state, place): (&State, &Place),
     queue: &Queue,
     board: &Arc<Board>,
     metrics: &Arc<Metrics>,
@@ -441,7 +442,10 @@ fn keep_leases(
         let projects =
             projects.iter().map(|project| (project.name.clone(), project.reconciler.state.claim())).collect();
         let (queue, board, metrics) = (queue.clone(), Arc::clone(board), Arc::clone(metrics));
-        lease_loop.spawn(leases::Keeper { leases, projects, queue, board, metrics }.run(stop.clone()));
+        let mounted = volumes::Volumes::of(config);
+        let volumes = mounted.seen();
+        lease_loop.spawn(leases::Keeper { leases, volumes, projects, queue, board, metrics }.run(stop.clone()));
+        lease_loop.spawn(mounted.run(stop.clone()));
     }
     lease_loop
 }

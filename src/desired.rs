@@ -22,6 +22,7 @@ pub mod secret_file;
 pub mod secrets;
 #[cfg(test)]
 pub mod testing;
+pub mod volume;
 pub mod yaml;
 
 pub use findings::Finding;

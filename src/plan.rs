@@ -168,6 +168,8 @@ pub struct Inputs<'a> {
     pub now: SystemTime,
     /// Made or perhaps made by a create of ours whose secret nobody has: why, and what to do.
     pub lost: &'a BTreeMap<Key, String>,
+    /// Why no file that holds a secret may be written.
+    pub volume: &'a dyn Fn() -> Option<String>,
     /// Was the change with this digest approved?
     pub is_approved: &'a dyn Fn(&str) -> bool,
 }

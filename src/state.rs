@@ -51,6 +51,7 @@ mod suspension;
 mod sweep;
 mod together;
 mod told;
+mod volume;
 
 pub use applied::Landed;
 pub use applied::Values;

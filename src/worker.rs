@@ -429,6 +429,10 @@ async fn send(
         // The next pass refuses the resource by itself and says the same.
         Err(message) => return Upshot::Refused(message),
     };
+    if let Err(message) = shown::prove_volume(target, kind, tasks.head) {
+        // The next pass refuses the resource by itself, unless it was mended.
+        return Upshot::Each(Verdict::Retry { message, ambiguous: false });
+    }
     let mut place = match shown::reserve(target, kind, tasks.head) {
         Ok(place) => place,
         Err(message) => return Upshot::Refused(message),

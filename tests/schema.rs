@@ -365,6 +365,7 @@ fn what_the_settings_cannot_be_the_schema_refuses_too() {
         "owner: 'a/b'",
         "managementkey: x",
         "secrets: { dirs: x }",
+        "secrets: { dir: x, shared: 2 }",
     ] {
         let text = format!("{project}, {wrong} }}]\n");
         assert!(loads(&text).is_err(), "{text}");
@@ -379,6 +380,7 @@ fn what_the_settings_cannot_be_the_schema_refuses_too() {
         "guards: { maxDeletes: { default: 10, roles: 1 }, maxMissing: { percent: off } , maxChangePercent: off }",
         "guards: ~",
         "secrets: { env: ['A_*'], dir: /run/secrets }",
+        "secrets: { dir: /run/secrets, shared: true }",
         "guards: { deleteAfter: 0s, approvalExpiry: 1h30m }",
         "builtInRoles: []",
     ] {

@@ -170,6 +170,9 @@ pub struct RawSecrets {
     pub env: Vec<Text>,
     #[schemars(with = "Option<schema::Path>")]
     pub dir: Option<Text>,
+    /// With `state.url`: `dir` is on a volume that all replicas mount.
+    #[schemars(with = "Option<schema::Flag>")]
+    pub shared: Option<Text>,
 }
 
 #[derive(Debug, Default, Deserialize, JsonSchema)]

@@ -198,6 +198,11 @@ fn every_bad_value_of_a_project_is_told() {
             "secrets: { env: ['A{'] }",
             "projects[0].secrets.env[0] must be a glob: unclosed alternate group; missing '}' (maybe escape '{' with '[{]'?)",
         ),
+        ("secrets: { dir: x, shared: maybe }", "projects[0].secrets.shared must be true or false, not `maybe`"),
+        (
+            "secrets: { shared: true }",
+            "projects[0].secrets.shared needs projects[0].secrets.dir, the directory of the volume that all replicas mount",
+        ),
         ("drift: { mode: fix }", "projects[0].drift.mode must be heal or report, not `fix`"),
         (
             "drift: { minAge: soon }",

@@ -50,6 +50,11 @@ pub fn limit(text: &str) -> Result<(f64, Duration), String> {
     Ok((f64::from(requests), window))
 }
 
+/// `true` or `false`.
+pub fn flag(text: &str) -> Result<bool, String> {
+    choice(text, &[("true", true), ("false", false)])
+}
+
 /// `20` or `20%`: 0 to 100.
 pub fn percent(text: &str) -> Result<u8, String> {
     let number = text.strip_suffix('%').unwrap_or(text).trim().parse().ok();

@@ -12,9 +12,11 @@ use crate::telemetry::status::LeaseStatus;
 use crate::telemetry::status::Level;
 use crate::telemetry::status::ProjectStatus;
 use crate::telemetry::status::rfc3339;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 use std::time::SystemTime;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 /// What was given back is taken within seconds of a stop.
@@ -24,6 +26,8 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 pub struct Keeper {
     /// Of this process.
     pub leases: Leases,
+    /// The marks of volumes that are mounted here.
+    pub volumes: watch::Receiver<BTreeSet<String>>,
     /// All that the config has.
     pub projects: Vec<(ProjectName, Claim)>,
     /// Knows what is under way.
@@ -48,6 +52,7 @@ impl Keeper {
                 let is_stale = |status: &ProjectStatus| status.not_converged_because == Some("stale_revision");
                 name(claim).and_then(|name| self.board.look_at(name, is_stale)) == Some(true)
             };
+            self.leases.sees(self.volumes.borrow().clone());
             match self.leases.turn(&claims, &is_busy, &is_behind) {
                 Ok(held) => {
                     if failures > 0 {

@@ -11,6 +11,7 @@ use crate::descope;
 use crate::descope::KeySource;
 use crate::desired::secrets::Fence;
 use crate::desired::secrets::Secrets;
+use crate::desired::volume::Volume;
 use crate::limiter;
 use crate::limiter::Limiter;
 use crate::limiter::memory::Memory;
@@ -374,13 +375,19 @@ pub fn secrets(config: &Config, project: &config::Project, redactor: &Redactor) 
     Secrets { fence: fence(config, project), redactor: redactor.clone() }
 }
 
-fn fence(config: &Config, project: &config::Project) -> Fence {
+/// What its files may refer to.
+pub fn fence(config: &Config, project: &config::Project) -> Fence {
     let credentials = config.own_credentials();
     Fence {
         env: globs(&project.secrets.env),
         dir: project.secrets.dir.clone(),
         own_env: credentials.variables.into_iter().collect(),
         own_files: credentials.files.into_iter().collect(),
+        volume: match config.state {
+            config::StateAt::Directory(_) => Volume::Own,
+            config::StateAt::Database(_) if project.secrets.shared => Volume::Common,
+            config::StateAt::Database(_) => Volume::Apart,
+        },
     }
 }
 

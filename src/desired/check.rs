@@ -9,6 +9,8 @@ use crate::desired::Place;
 use crate::desired::findings::bounded;
 use crate::desired::secrets::Fence;
 use crate::desired::secrets::Refusal;
+use crate::desired::volume;
+use crate::desired::volume::Volume;
 use crate::desired::yaml;
 use crate::desired::yaml::At;
 use crate::desired::yaml::Entry;
@@ -341,6 +343,7 @@ impl Checker<'_> {
     /// Where the secret goes that Descope shows once. One that exists goes on without a place for it.
     fn secret_file(&self, pen: &mut Pen<'_>, declared: &mut Declared, at: At, path: &str) {
         match self.fence.check_target(path) {
+            Ok(()) if self.fence.volume == Volume::Apart => pen.warning(at, SECRET_FILE, volume::APART.to_owned()),
             Ok(()) => {}
             Err(Refusal::NoDirectory) => pen.warning(at, SECRET_FILE, NO_DIRECTORY.to_owned()),
             Err(refusal) => pen.error(at, SECRET_FILE, refusal.to_string()),

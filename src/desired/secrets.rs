@@ -3,6 +3,7 @@
 //! Whoever may commit to the repo chooses these references, so they are untrusted input: the fence decides before
 //! anything is read, and no message repeats a value.
 
+use crate::desired::volume::Volume;
 use crate::open;
 use crate::telemetry::redact::Redactor;
 use globset::GlobSet;
@@ -139,6 +140,8 @@ pub struct Fence {
     pub own_env: Vec<String>,
     /// Files that hold credentials of the daemon.
     pub own_files: Vec<PathBuf>,
+    /// Who sees what is written into the directory.
+    pub volume: Volume,
 }
 
 impl Fence {

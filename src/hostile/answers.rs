@@ -121,6 +121,7 @@ fn told(desired: &Desired, observed: &Observed) {
         drifted_since: &|_, _| None,
         now: SystemTime::UNIX_EPOCH,
         lost: &BTreeMap::new(),
+        volume: &|| None,
         may_delete: &|_| true,
         contested: &|_| None,
         is_approved: &|_| true,

@@ -219,8 +219,13 @@ fn no_place_for_secret(
         }
         return Some(message.clone());
     }
-    let is_nowhere = is_missing && kind.spec().shows_secret && declared.secret_file.is_none();
-    is_nowhere.then(|| NO_SECRET_FILE.to_owned())
+    if !is_missing || !kind.spec().shows_secret {
+        return None;
+    }
+    if declared.secret_file.is_none() {
+        return Some(NO_SECRET_FILE.to_owned());
+    }
+    (inputs.volume)().map(|why| format!("secretFile: {why}"))
 }
 
 /// A kind that failed for now and holds something that this resource refers to: sent without it, the change might be

@@ -198,6 +198,7 @@ impl<'a> Case<'a> {
             drifted_since: &|_, _| None,
             now: SystemTime::UNIX_EPOCH,
             lost: &BTreeMap::new(),
+            volume: &|| None,
             is_approved: self.is_approved,
         })
     }

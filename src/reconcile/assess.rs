@@ -49,6 +49,7 @@ use crate::telemetry::status::rfc3339;
 use crate::worker::recent::Recent;
 use crate::worker::recent::Unconfirmed;
 use serde_json::Value;
+use std::cell::OnceCell;
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 use std::collections::HashMap;
@@ -251,6 +252,7 @@ impl Assessor {
         let fights = Fights::new(self.known(ProjectState::reversions), now, self.rules.contest_window);
         let drifted = self.known(ProjectState::drifted);
         let knows_applied = self.known(ProjectState::knows_applied);
+        let volume = OnceCell::new();
         let scope = format!("{:?}", (self.client.target(), &self.rules.owner));
         let mut plan = plan::diff(&Inputs {
             scope: &scope,
@@ -284,6 +286,7 @@ impl Assessor {
             drifted_since: &|key, path| drifted.get(&(key.clone(), path.to_owned())).copied(),
             now,
             lost: &shown.lost,
+            volume: &|| volume.get_or_init(|| self.secrets.look_at_volume(self.state.as_ref()?).err()).clone(),
             is_approved: &|digest| approved.contains(digest),
         });
         for (key, part) in &late {

@@ -25,6 +25,7 @@ use super::sql::Tx;
 use super::sql::Value;
 use super::sql::values;
 use crate::config::EGRESS;
+use crate::config::LEASE_LIFE;
 use crate::limiter::memory::Memory;
 use crate::limiter::shared::row::Row as SharedRow;
 use secrecy::SecretString;
@@ -62,10 +63,10 @@ const CARRIED: &[&str] = &[
 ];
 
 /// What only replicas need, and make anew: who holds what and was seen last, what they hand to one another, which files were in
-/// force. `egress` is carried as what one process knows of the rate limit; the key of the fingerprints by itself.
+/// force, which volume they share. `egress` is carried as what one process knows of the rate limit; the key of the fingerprints by itself.
 #[cfg(test)]
 const LEFT: &[&str] =
-    &["lease", "replica", "revision", "ordered", "shown", "egress", "fingerprint_key", "schema_version"];
+    &["lease", "replica", "revision", "ordered", "shown", "volume", "egress", "fingerprint_key", "schema_version"];
 
 /// Their numbers go on after the newest.
 const NUMBERED: [&str; 4] = ["project", "intent", "pass", "audit"];
@@ -226,7 +227,7 @@ fn in_file<T>(file: &FileStore, work: impl FnOnce(&Tx<'_>) -> sql::Result<T>) ->
 }
 
 fn server(url: &SecretString) -> Result<Server, CopyError> {
-    Ok(Server::new(Address::parse(url).map_err(CopyError::Url)?, PATIENCE))
+    Ok(Server::new(Address::parse(url).map_err(CopyError::Url)?, PATIENCE, LEASE_LIFE))
 }
 
 fn file(state: &State) -> Result<&FileStore, CopyError> {

@@ -167,6 +167,7 @@ pub struct Leases {
     /// Nothing more of it is sent, and it is given back once nothing is under way.
     leaving: BTreeSet<Claim>,
     newer: Option<i64>,
+    volumes: BTreeSet<String>,
 }
 
 /// What a look shows.
@@ -199,12 +200,18 @@ impl Leases {
             renew: shared.renew,
             leaving: BTreeSet::new(),
             newer: None,
+            volumes: BTreeSet::new(),
         })
     }
 
     /// The version of the tables, where a newer release has migrated them: this one holds nothing and takes nothing.
     pub fn newer(&self) -> Option<i64> {
         self.newer
+    }
+
+    /// Tells the other replicas, from the next turn on, that the volumes with these marks are mounted here.
+    pub fn sees(&mut self, marks: BTreeSet<String>) {
+        self.volumes = marks;
     }
 
     /// How often a sign of life is given.
@@ -325,9 +332,10 @@ impl Leases {
         let life = self.life_in_millis();
         let version = "SELECT max(version) AS version FROM schema_version";
         let seen = format!(
-            "INSERT INTO replica (id, name, seen) VALUES (?, ?, {NOW})
-             ON CONFLICT (id) DO UPDATE SET seen = excluded.seen"
+            "INSERT INTO replica (id, name, volumes, seen) VALUES (?, ?, ?, {NOW})
+             ON CONFLICT (id) DO UPDATE SET seen = excluded.seen, volumes = excluded.volumes"
         );
+        let volumes = self.volumes.iter().map(String::as_str).collect::<Vec<_>>().join(" ");
         let gone = "DELETE FROM replica WHERE id = ?";
         let forget = format!("DELETE FROM replica WHERE seen < {NOW} - ?");
         let count = format!("SELECT count(*) AS n, {NOW} AS now FROM replica WHERE seen > {NOW} - ?");
@@ -337,7 +345,7 @@ impl Leases {
             if version > Some(KNOWN) {
                 transaction.execute(gone, &values![self.holder])?;
             } else {
-                transaction.execute(&seen, &values![self.holder, self.name])?;
+                transaction.execute(&seen, &values![self.holder, self.name, volumes])?;
             }
             transaction.execute(&forget, &values![FORGOTTEN])?;
             let counted = |row: &Row<'_>| Ok((row.integer("n")?, row.integer("now")?));

@@ -59,13 +59,13 @@ impl Shared {
 
     /// A connection of its own. No answer may take so long that a lease is lost by it.
     pub(super) fn connect(&self) -> Server {
-        Server::new(self.address.clone(), self.life / 2)
+        Server::new(self.address.clone(), self.life / 2, self.life)
     }
 
     /// The same for all else: what is too late for a lease is not written anyway, and short leases are no reason to give up
     /// a server that is busy.
     pub(super) fn connect_patiently(&self) -> Server {
-        Server::new(self.address.clone(), (self.life / 2).max(PATIENCE))
+        Server::new(self.address.clone(), (self.life / 2).max(PATIENCE), self.life)
     }
 }
 

@@ -216,6 +216,8 @@ pub(super) struct Server {
     runtime: Handle,
     address: Address,
     patience: Duration,
+    /// A replica that was not heard of for so long runs no more.
+    pub life: Duration,
     session: Mutex<Option<Session>>,
     /// What time it is there, and when that was told.
     clock: Mutex<Option<(i64, Duration)>>,
@@ -233,11 +235,12 @@ impl fmt::Debug for Server {
 
 impl Server {
     /// Connects when it is first asked. Waits for an answer so long.
-    pub fn new(address: Address, patience: Duration) -> Self {
+    pub fn new(address: Address, patience: Duration, life: Duration) -> Self {
         Self {
             runtime: runtime(),
             address,
             patience,
+            life,
             session: Mutex::new(None),
             clock: Mutex::new(None),
             tenures: Tenures::default(),

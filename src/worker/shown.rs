@@ -24,6 +24,14 @@ pub(super) fn shows_secret<Body>(kind: &dyn Kind, write: &Write<Body>) -> bool {
     kind.spec().shows_secret && matches!(write, Write::Create(_))
 }
 
+/// Will every replica have the secret that the answer to this task shows? The text says why not.
+pub(super) fn prove_volume(target: &Target, kind: &dyn Kind, task: &Task) -> Result<(), String> {
+    if task.action != Action::Create || !shows_secret(kind, &task.write) {
+        return Ok(());
+    }
+    target.secrets.prove_volume(&target.state).map_err(|why| format!("secretFile: {why}"))
+}
+
 /// A place for the secret that the answer to this task shows; `None` where it shows none. The text says why it may not be
 /// sent.
 pub(super) fn reserve(target: &Target, kind: &dyn Kind, task: &Task) -> Result<Option<Place>, String> {

@@ -82,6 +82,7 @@ mod traces;
 mod triggers;
 mod update;
 mod validate;
+mod volume;
 mod waits;
 mod walk;
 mod whole;

@@ -133,6 +133,7 @@ pub fn plan(project: &config::Project, desired: &Desired, live: BTreeMap<&'stati
         drifted_since: &|_, _| None,
         now: SystemTime::UNIX_EPOCH,
         lost: &BTreeMap::new(),
+        volume: &|| None,
         may_delete: &|_| false,
         contested: &|_| None,
         is_approved: &|_| false,

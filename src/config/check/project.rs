@@ -20,6 +20,7 @@ use crate::config::raw::RawDrift;
 use crate::config::raw::RawDriftRule;
 use crate::config::raw::RawGuards;
 use crate::config::raw::RawProject;
+use crate::config::raw::RawSecrets;
 use crate::config::raw::RawSetting;
 use crate::config::raw::Switch;
 use crate::config::raw::Text;
@@ -87,14 +88,7 @@ impl Check {
             }),
             guards: self.guards(&at("guards"), raw.guards),
             drift: self.drift(&at("drift"), raw.drift),
-            secrets: Secrets {
-                env: self.globs(&at("secrets.env"), &raw.secrets.env),
-                dir: raw
-                    .secrets
-                    .dir
-                    .as_ref()
-                    .map(|dir| self.value(&at("secrets.dir"), Some(dir), PathBuf::new(), path)),
-            },
+            secrets: self.secrets(&at("secrets"), &raw.secrets),
             built_in_roles: match raw.built_in_roles {
                 Some(names) => names.into_iter().map(|name| name.0).collect(),
                 None => config::BUILT_IN_ROLES.map(str::to_owned).to_vec(),
@@ -103,6 +97,20 @@ impl Check {
             base_url: raw.base_url.and_then(|setting| self.setting(&at("baseUrl"), setting)),
             management_key: raw.management_key.and_then(|secret| self.secret(&at("managementKey"), &secret)),
         }
+    }
+
+    fn secrets(&mut self, key: &str, raw: &RawSecrets) -> Secrets {
+        let at = |field: &str| format!("{key}.{field}");
+        let secrets = Secrets {
+            env: self.globs(&at("env"), &raw.env),
+            dir: raw.dir.as_ref().map(|dir| self.value(&at("dir"), Some(dir), PathBuf::new(), path)),
+            shared: self.value(&at("shared"), raw.shared.as_ref(), false, values::flag),
+        };
+        if secrets.shared && secrets.dir.is_none() {
+            let what = format!("needs {}, the directory of the volume that all replicas mount", at("dir"));
+            self.wrong(&at("shared"), &what);
+        }
+        secrets
     }
 
     /// Directories below `source.path`, without `.` and, so that none leaves it, without `..`.

@@ -35,9 +35,7 @@ impl Check {
             },
             lockout: self.value("rateLimit.lockout", raw.lockout.as_ref(), config::LOCKOUT, values::duration),
             reserve: self.value("rateLimit.reserve", raw.reserve.as_ref(), config::RESERVE, reserve),
-            probe: self.value("rateLimit.probe", raw.probe.as_ref(), false, |text| {
-                values::choice(text, &[("true", true), ("false", false)])
-            }),
+            probe: self.value("rateLimit.probe", raw.probe.as_ref(), false, values::flag),
             shape: self.value("rateLimit.shape", raw.shape.as_ref(), Pacing::Auto, |t| values::choice(t, &shapes)),
             adaptive: self.adaptive(&raw.adaptive),
             egress: None,

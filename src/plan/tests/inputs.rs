@@ -81,6 +81,7 @@ impl Drawn {
             drifted_since: &|_, _| None,
             now: SystemTime::UNIX_EPOCH,
             lost: &BTreeMap::new(),
+            volume: &|| None,
             is_approved,
         })
     }

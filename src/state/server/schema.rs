@@ -321,6 +321,17 @@ const MIGRATIONS: &[&str] = &["
         said       text NOT NULL,
         PRIMARY KEY (host, project_id, owner)
     );
+",
+    "
+    -- The mark of the volume that the secrets of a project are put on.
+    CREATE TABLE volume (
+        project bigint PRIMARY KEY REFERENCES project (id) ON DELETE CASCADE,
+        mark    text NOT NULL,
+        term    bigint NOT NULL DEFAULT coalesce(nullif(current_setting('descope_gitops.term', true), ''), '0')::bigint
+    );
+
+    -- The marks that a replica sees in its directories, between blanks.
+    ALTER TABLE replica ADD COLUMN volumes text;
 "];
 
 /// What this release writes. It writes nothing where the tables are newer.

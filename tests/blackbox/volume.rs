@@ -1,0 +1,156 @@
+//! Secrets that Descope shows once, where replicas share the state: a file on one disk is of no use to whoever takes over.
+
+use crate::harness::Process;
+use crate::postgres::Postgres;
+use crate::replicas::NEVER;
+use crate::replicas::Replicas;
+use std::fs;
+use std::fs::File;
+use std::os::unix::fs::symlink;
+use std::path::PathBuf;
+
+const CREATE: &str = "POST /v1/mgmt/accesskey/create";
+
+fn keys(count: usize) -> String {
+    let lines: String = (0..count).map(|n| format!("  - {{ name: k{n}, secretFile: k{n}.key }}\n")).collect();
+    format!("accessKeys:\n{lines}")
+}
+
+/// Of replicas that are told this under `secrets`, where nothing is declared yet but a role.
+async fn replicas(server: &Postgres, life: &str, secrets: &str) -> Replicas {
+    let mut all = Replicas::with(server, life, &[]).await;
+    let secrets = format!("secrets: {secrets}");
+    all.world.reconfigure(|setup| {
+        // What was mended outside is seen by the next pass.
+        setup.interval = "500ms";
+        setup.project = vec!["firstContact: apply".to_owned(), secrets];
+    });
+    all.world.write("roles.yaml", "roles: [{ name: other }]\n");
+    all
+}
+
+/// The directory that a relative path of the config begins in, for one that starts there, with one for secrets.
+fn machine(all: &Replicas, name: &str) -> PathBuf {
+    let dir = all.world.path(name);
+    fs::create_dir_all(dir.join("secrets")).unwrap();
+    dir
+}
+
+impl Replicas {
+    async fn start_on(&mut self, machine: &str) -> usize {
+        let mut command = self.world.command(&["run"]);
+        command.current_dir(self.world.path(machine));
+        self.start_as(Process::start(command)).await
+    }
+
+    async fn creates(&self) -> usize {
+        self.world.writes().await.iter().filter(|(line, _)| line == CREATE).count()
+    }
+
+    async fn until_created(&self, key: &str) {
+        self.until(&format!("created: {key}"), async |all| all.world.entity("accessKeys", key).await.is_some()).await;
+    }
+
+    /// What the holder says of it.
+    async fn until_parked(&self, part_of_message: &str) -> String {
+        let message = async |all: &Self| {
+            let project = all.project(all.holder().await).await?;
+            let problems = project["problems"].as_array()?.clone();
+            let parked =
+                problems.iter().find(|problem| problem["kind"] == "accessKeys" && problem["state"] == "parked")?;
+            Some(parked["message"].as_str()?.to_owned())
+        };
+        self.until(&format!("parked: {part_of_message}"), async |all| {
+            message(all).await.is_some_and(|message| message.contains(part_of_message))
+        })
+        .await;
+        message(self).await.unwrap()
+    }
+}
+
+#[tokio::test]
+async fn without_a_volume_that_is_said_to_be_common_no_secret_is_made() {
+    let Some(server) = Postgres::start() else { return };
+    let mut all = replicas(server, NEVER, "{ dir: secrets }").await;
+    machine(&all, "one");
+    all.world.write("keys.yaml", &keys(1));
+    all.start_on("one").await;
+
+    let message = all.until_parked("secretFile: no secret is made that only one replica would have").await;
+
+    assert!(message.contains("write `secrets: { shared: true }`"), "{message}");
+    all.until("the rest is done", async |all| all.world.entity("roles", "other").await.is_some()).await;
+    assert_eq!(all.creates().await, 0);
+    let checked = all.world.run(&["validate"]).await;
+    let said = String::from_utf8_lossy(&checked.stdout).into_owned();
+    assert!(checked.status.success() && said.contains("warning: keys.yaml:2:"), "{said}");
+    assert!(said.contains("no secret is made that only one replica would have"), "{said}");
+    assert_eq!(fs::read_dir(all.world.path("one/secrets")).unwrap().count(), 0, "nothing was written");
+}
+
+#[tokio::test]
+async fn on_one_volume_whoever_holds_the_project_makes_secrets_and_takes_over() {
+    let Some(server) = Postgres::start() else { return };
+    let mut all = replicas(server, "4s", "{ dir: secrets, shared: true }").await;
+    let (one, other) = (machine(&all, "one"), machine(&all, "other"));
+    fs::remove_dir(other.join("secrets")).unwrap();
+    symlink(one.join("secrets"), other.join("secrets")).unwrap();
+    all.world.write("keys.yaml", &keys(1));
+    all.start_on("one").await;
+    all.until_created("k0").await;
+    all.start_on("other").await;
+    all.world.write("keys.yaml", &keys(2));
+    all.until_created("k1").await;
+
+    let holder = all.holder().await;
+    all.kill(holder).await;
+    all.until("taken over", async |all| all.is_holder(0).await).await;
+    all.world.write("keys.yaml", &keys(3));
+    all.until_created("k2").await;
+
+    assert_eq!(all.creates().await, 3);
+    all.until("kept", async |_| (0..3).all(|n| one.join(format!("secrets/k{n}.key")).is_file())).await;
+}
+
+#[tokio::test]
+async fn with_a_volume_each_no_secret_is_made_until_they_have_a_common_one() {
+    let Some(server) = Postgres::start() else { return };
+    let mut all = replicas(server, NEVER, "{ dir: secrets, shared: true }").await;
+    let (one, other) = (machine(&all, "one"), machine(&all, "other"));
+    all.start_on("one").await;
+    all.converge().await;
+    all.start_on("other").await;
+    all.until("two replicas", async |all| all.ask(1, "/readyz").await.is_some_and(|(code, _)| code == 200)).await;
+
+    all.world.write("keys.yaml", &keys(1));
+    let message = all.until_parked("not every replica sees the same volume").await;
+
+    assert!(message.contains("mount the volume there as well"), "{message}");
+    assert_eq!(all.creates().await, 0);
+    fs::remove_dir_all(other.join("secrets")).unwrap();
+    symlink(one.join("secrets"), other.join("secrets")).unwrap();
+    all.until_created("k0").await;
+    assert_eq!(all.creates().await, 1);
+}
+
+#[tokio::test]
+async fn a_volume_that_was_replaced_is_not_written_before_it_has_the_mark() {
+    let Some(server) = Postgres::start() else { return };
+    let mut all = replicas(server, NEVER, "{ dir: secrets, shared: true }").await;
+    let one = machine(&all, "one");
+    all.world.write("keys.yaml", &keys(1));
+    all.start_on("one").await;
+    all.until_created("k0").await;
+    all.converge().await;
+
+    fs::rename(one.join("secrets"), one.join("gone")).unwrap();
+    fs::create_dir(one.join("secrets")).unwrap();
+    all.world.write("keys.yaml", &keys(2));
+    let message = all.until_parked("is not the volume that the replicas share").await;
+
+    assert_eq!(all.creates().await, 1);
+    let told = message.split_once("mark it: `touch ").unwrap().1.split_once('`').unwrap().0;
+    File::create(one.join(told)).unwrap();
+    all.until_created("k1").await;
+    all.until("kept", async |_| one.join("secrets/k1.key").is_file()).await;
+}
