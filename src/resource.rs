@@ -55,7 +55,6 @@ pub use spec::Spec;
 pub use write::Action;
 pub use write::Answer;
 pub use write::Item;
-pub use write::Planned;
 pub use write::Write;
 pub use written::Fields;
 pub use written::Written;

@@ -24,7 +24,7 @@ use crate::plan::Hold;
 use crate::plan::Origin;
 use crate::plan::Plan;
 use crate::plan::render;
-use crate::plan::render::ChangeReport;
+use crate::plan::render::Listed;
 use crate::plan::render::ProjectReport;
 use crate::plan::render::RefusedReport;
 use crate::plan::render::Report;
@@ -133,10 +133,16 @@ pub async fn run(config: Config, args: ApplyArgs, redactor: &Redactor) -> anyhow
     }
 
     let mut plans = assess(&parts, &desired_states, &args).await?;
-    if is_asked && !ask(&report(&config, &parts, &plans), &mut plans)? {
-        return Ok(Exit::Held);
+    if is_asked {
+        if !ask(&report(&config, &parts, &plans), &plans)? {
+            return Ok(Exit::Held);
+        }
+        for planned in plans.iter_mut().filter(|planned| !planned.is_suspended) {
+            planned.plan.release(|hold| *hold == Hold::FirstContact(Contact::Project));
+        }
     }
-    let mut report = report(&config, &parts, &plans);
+    let told = report(&config, &parts, &plans).projects.into_iter().map(ProjectReport::into_rendered);
+    let mut report = Report::new(told.collect());
     let mut workers = start_workers(&config, &parts);
     enqueue(&parts, &desired_states, plans, args.selection.is_narrow());
     drain(&parts, &stop).await;
@@ -268,9 +274,9 @@ fn approve(reconciler: &Reconciler, plan: &Plan) -> Result<(), state::Error> {
     reconciler.state.approve(&plan.approvable(), now, now + reconciler.assessor.rules.approval_expiry)
 }
 
-fn report(config: &Config, parts: &Parts, plans: &[Planned]) -> Report {
+fn report<'p>(config: &Config, parts: &Parts, plans: &'p [Planned]) -> Report<'p> {
     let pace = settings::pace(config);
-    let of = |(project, planned): (&Project, &Planned)| ProjectReport::new(&project.name, &planned.plan, pace);
+    let of = |(project, planned): (&Project, &'p Planned)| ProjectReport::new(&project.name, &planned.plan, pace);
     Report::new(parts.projects.iter().zip(plans).map(of).collect())
 }
 
@@ -305,14 +311,14 @@ fn release(plan: &mut Plan, args: &ApplyArgs) {
     plan.release(|hold| covers_all || (auto && *hold == Hold::FirstContact(Contact::Project)));
 }
 
-/// Shows what would happen and asks. A yes releases the first contact.
-fn ask(report: &Report, plans: &mut [Planned]) -> anyhow::Result<bool> {
+/// Shows what would happen and asks. A yes stands for the first contact.
+fn ask(report: &Report<'_>, plans: &[Planned]) -> anyhow::Result<bool> {
     if !report.has_differences() {
         // The outcome says so.
         return Ok(true);
     }
     let mut err = output::stderr();
-    err.write_all(render::text(report, output::style_of_stderr()).as_bytes())?;
+    render::write_text(report, output::style_of_stderr(), &mut err)?;
     if plans.iter().all(|planned| planned.is_suspended) {
         return Ok(true);
     }
@@ -323,27 +329,21 @@ fn ask(report: &Report, plans: &mut [Planned]) -> anyhow::Result<bool> {
     err.flush()?;
     let mut answer = String::new();
     std::io::stdin().read_line(&mut answer)?;
-    let is_yes = matches!(answer.trim(), "y" | "Y" | "yes");
-    if is_yes {
-        for planned in plans.iter_mut().filter(|planned| !planned.is_suspended) {
-            planned.plan.release(|hold| *hold == Hold::FirstContact(Contact::Project));
-        }
-    }
-    Ok(is_yes)
+    Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
 }
 
 /// What somebody who says yes should have seen.
-fn dangers(report: &Report, plans: &[Planned]) -> Vec<String> {
+fn dangers(report: &Report<'_>, plans: &[Planned]) -> Vec<String> {
     // More does not fit into a line that is read.
     const SHOWN: usize = 5;
     let mut dangers = Vec::new();
     for (project, planned) in report.projects.iter().zip(plans) {
-        let is_delete = |change: &&ChangeReport| change.action == Action::Delete.as_str() && change.held.is_none();
+        let is_delete = |change: &Listed<'_>| change.action() == Action::Delete.as_str() && change.held().is_none();
         let deletes: Vec<String> = project
             .changes
             .iter()
             .filter(is_delete)
-            .map(|change| format!("{}/{}", change.kind, legible(&change.id)))
+            .map(|change| format!("{}/{}", change.kind(), legible(&change.id())))
             .collect();
         if !deletes.is_empty() {
             let more = if deletes.len() > SHOWN { ", ..." } else { "" };

@@ -111,7 +111,7 @@ pub async fn run(config: Config, args: PlanArgs, redactor: &Redactor) -> anyhow:
         show_findings(&errors)?;
         return Ok(Exit::Invalid);
     }
-    let mut reports = Vec::new();
+    let mut plans = Vec::new();
     let mut is_complete = true;
     let projects = config
         .projects
@@ -153,9 +153,11 @@ pub async fn run(config: Config, args: PlanArgs, redactor: &Redactor) -> anyhow:
             tracing::error!(project = &*project.name, %reason, "this project is refused; the others go on");
         }
         is_complete &= plan.unobserved.is_empty();
-        reports.push(ProjectReport::told(&project.name, plan, settings::pace(&config)));
+        plans.push((&*project.name, plan));
     }
-    let report = Report::new(reports);
+    // It looks into the plans: a large project is not held once more to be shown.
+    let rate = settings::pace(&config);
+    let report = Report::new(plans.iter().map(|(name, plan)| ProjectReport::told(name, plan, rate)).collect());
     show(&report, args.output)?;
     Ok(match (is_complete, args.exit_code && report.has_differences()) {
         (false, _) => Exit::Failed,
@@ -168,7 +170,7 @@ pub async fn run(config: Config, args: PlanArgs, redactor: &Redactor) -> anyhow:
 pub async fn of_daemon(overrides: &Overrides, args: &PlanArgs, redactor: &Redactor) -> anyhow::Result<Exit> {
     let daemon = Daemon::find(args.url.as_ref(), overrides, redactor)?;
     let body = daemon.ask(Method::GET, "/api/v1/plan", &[]).await?;
-    let mut report: Report = serde_json::from_value(body).context("the daemon's plan is of another form")?;
+    let mut report: Report<'_> = serde_json::from_value(body).context("the daemon's plan is of another form")?;
     if !args.project.is_empty() {
         report.projects.retain(|project| args.project.contains(&project.name));
     }
@@ -179,7 +181,8 @@ pub async fn of_daemon(overrides: &Overrides, args: &PlanArgs, redactor: &Redact
     }
     args.selection.kinds()?;
     for project in &mut report.projects {
-        project.changes.retain(|change| args.selection.wants_id(&change.kind, &change.id));
+        let all = std::mem::take(&mut project.changes).into_rendered().into_iter();
+        project.changes = all.filter(|change| args.selection.wants_id(&change.kind, &change.id)).collect();
         project.waits.retain(|wait| args.selection.wants_id(&wait.kind, &wait.id));
         project.refused.retain(|refused| args.selection.wants_id(&refused.kind, &refused.id));
         project.undeclared.retain(|one| args.selection.wants_id(&one.kind, &one.id));
@@ -221,7 +224,7 @@ pub fn show_findings(findings: &[Finding]) -> io::Result<()> {
     Ok(())
 }
 
-fn show(report: &Report, output: PlanOutput) -> anyhow::Result<()> {
+fn show(report: &Report<'_>, output: PlanOutput) -> anyhow::Result<()> {
     // A plan is as long as the project is large: it is written as it is told.
     let mut out = BufWriter::new(output::stdout());
     match output {

@@ -93,7 +93,7 @@ pub fn document(of: Of) -> Value {
     match of {
         Of::Desired => desired::schema::document(&sample()),
         Of::Config => config::schema::document(),
-        Of::Plan => written::of_type::<Report>(of),
+        Of::Plan => written::of_type::<Report<'_>>(of),
         Of::Apply => written::of_type::<Applied>(of),
         Of::Validate => written::of_type::<validate::Document<'_>>(of),
         Of::Status => written::of_type::<Status>(of),

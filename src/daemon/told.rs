@@ -17,6 +17,7 @@ use crate::resource::Key;
 use crate::telemetry::status::Board;
 use crate::telemetry::status::Waits;
 use serde::Serialize;
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::collections::HashSet;
 use std::io;
@@ -54,7 +55,7 @@ enum Source {
 #[serde(untagged)]
 enum One<P> {
     Here(P),
-    Elsewhere(Box<ProjectReport>),
+    Elsewhere(Box<ProjectReport<'static>>),
 }
 
 impl Told {
@@ -126,11 +127,11 @@ impl Told {
         window.into_first()
     }
 
-    fn rows_of(&self, report: &ProjectReport) -> Rows {
-        let changes = report.changes.iter().map(|change| (&*change.kind, &*change.id));
-        let changes: HashSet<(&str, &str)> = changes.collect();
+    fn rows_of(&self, report: &ProjectReport<'_>) -> Rows {
+        let changes: HashSet<(&str, Cow<'_, str>)> =
+            report.changes.iter().map(|change| (change.kind(), change.id())).collect();
         let held = |waits: &mut Waits| waits::add_held(&report.holds, report.changes.iter(), waits);
-        self.rows(&report.name, &|key| changes.contains(&(key.kind, &*key.id())), held)
+        self.rows(&report.name, &|key| changes.contains(&(key.kind, key.id().into())), held)
     }
 
     /// What each change waits for that is `told`, and what waits beside.

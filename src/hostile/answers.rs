@@ -126,7 +126,7 @@ fn told(desired: &Desired, observed: &Observed) {
         contested: &|_| None,
         is_approved: &|_| true,
     });
-    let report = render::Report::new(vec![render::ProjectReport::told("a", plan, render::Pace::Free)]);
+    let report = render::Report::new(vec![render::ProjectReport::told("a", &plan, render::Pace::Free)]);
     serde_json::to_string(&report).unwrap();
     render::text(&report, render::Style::default());
 }

@@ -11,14 +11,18 @@ use crate::resource::Key;
 use crate::resource::Write;
 use serde::Serialize;
 use serde_json::Value;
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::SystemTime;
+
+/// Where in a resource something stands: mostly a field of its table, by the word that the table has for it.
+pub type Path = Cow<'static, str>;
 
 /// One field of a change.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct FieldChange {
     /// `description`, `customAttributes.plan`.
-    pub path: String,
+    pub path: Path,
     /// What is there; `null` where nothing is, or where it cannot be read back.
     pub from: Value,
     /// What shall be there.

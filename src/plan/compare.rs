@@ -1,6 +1,7 @@
 //! Where a declared resource differs from the live one, field by field.
 
 use super::FieldChange;
+use super::Path;
 use super::Sent;
 use crate::desired::Declared;
 use crate::resource::Document;
@@ -86,7 +87,7 @@ pub fn differences<F: Fn(&str) -> bool>(
                 // What nothing has to be sent for.
                 let start = field.start();
                 let from = (part.name != MAIN && !start.is_null()).then_some(&start);
-                walk.compare(field.name, field.shape, from, to);
+                walk.compare(field.name.into(), field.shape, from, to);
             }
             continue;
         };
@@ -115,9 +116,13 @@ pub fn differences<F: Fn(&str) -> bool>(
                     walk.found.fields.push(FieldChange { from: from.cloned().unwrap_or_default(), ..whole(field, to) });
                 }
             }
-            (_, Back::AsWritten) => walk.compare(field.name, field.shape, from, to),
-            (_, Back::Maybe) if (reading.returned)(field.name) => walk.compare(field.name, field.shape, from, to),
-            (_, Back::Maybe | Back::Never) if matches!(field.shape, Shape::Secret) => walk.secret(field.name, to),
+            (_, Back::AsWritten) => walk.compare(field.name.into(), field.shape, from, to),
+            (_, Back::Maybe) if (reading.returned)(field.name) => {
+                walk.compare(field.name.into(), field.shape, from, to);
+            }
+            (_, Back::Maybe | Back::Never) if matches!(field.shape, Shape::Secret) => {
+                walk.secret(field.name.into(), to);
+            }
             (_, Back::Maybe | Back::Never) => {
                 if was_sent() != Sent::Same {
                     walk.found.unseen.insert(field.name.to_owned());
@@ -138,7 +143,7 @@ fn add_unsent_part(part: &Part, field: &Field, to: &Value, was_sent: impl Fn() -
 }
 
 fn whole(field: &Field, to: &Value) -> FieldChange {
-    FieldChange { path: field.name.to_owned(), from: Value::Null, to: masked(field.shape, to) }
+    FieldChange { path: field.name.into(), from: Value::Null, to: masked(field.shape, to) }
 }
 
 /// One resource, compared from the outermost fields inwards.
@@ -151,7 +156,7 @@ struct Walk<'a> {
 }
 
 impl Walk<'_> {
-    fn compare(&mut self, path: &str, shape: Shape, from: Option<&Value>, to: &Value) {
+    fn compare(&mut self, path: Path, shape: Shape, from: Option<&Value>, to: &Value) {
         let entries = from.and_then(Value::as_object);
         match (shape, to) {
             (Shape::Secret, to) => self.secret(path, to),
@@ -159,7 +164,7 @@ impl Walk<'_> {
                 for (name, to) in wanted {
                     let from = entries.and_then(|present| present.get(name)).unwrap_or(&Value::Null);
                     if !same_entry(from, to) {
-                        let path = format!("{path}.{name}");
+                        let path = format!("{path}.{name}").into();
                         self.found.fields.push(FieldChange { path, from: from.clone(), to: to.clone() });
                     }
                 }
@@ -167,31 +172,31 @@ impl Walk<'_> {
             (Shape::Map(shape), Value::Object(wanted)) => {
                 for (name, to) in wanted {
                     let from = entries.and_then(|present| present.get(name));
-                    let path = format!("{path}.{name}");
+                    let path = Path::from(format!("{path}.{name}"));
                     match (from, to.is_null()) {
                         (None, true) => {}
-                        (Some(_), false) => self.compare(&path, *shape, from, to),
+                        (Some(_), false) => self.compare(path, *shape, from, to),
                         (None, false) | (Some(_), true) => self.found.fields.push(changed(path, *shape, from, to)),
                     }
                 }
             }
-            (Shape::Object(fields), Value::Object(wanted)) => self.object(path, fields, from, wanted),
+            (Shape::Object(fields), Value::Object(wanted)) => self.object(&path, fields, from, wanted),
             (Shape::Items { key, fields, keeps }, Value::Array(wanted)) => {
                 let present = from.and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
                 for to in wanted {
                     let from = present.iter().find(|from| item_id(key, from) == item_id(key, to));
-                    self.compare(&item_path(path, key, to), Shape::Object(fields), from, to);
+                    self.compare(item_path(&path, key, to).into(), Shape::Object(fields), from, to);
                 }
                 let is_wanted = |item: &Value| wanted.iter().any(|to| item_id(key, to) == item_id(key, item));
                 for item in present.iter().filter(|item| !keeps && !is_wanted(item)) {
-                    let path = item_path(path, key, item);
+                    let path = item_path(&path, key, item).into();
                     self.found.fields.push(changed(path, Shape::Object(fields), Some(item), &Value::Null));
                 }
             }
             (_, to) => {
                 let from = from.map(|from| known(shape, from));
                 if !same(shape, from.as_deref(), to) {
-                    self.found.fields.push(changed(path.to_owned(), shape, from.as_deref(), to));
+                    self.found.fields.push(changed(path, shape, from.as_deref(), to));
                 }
             }
         }
@@ -200,40 +205,41 @@ impl Walk<'_> {
     fn object(&mut self, path: &str, fields: &'static [Field], from: Option<&Value>, wanted: &Document) {
         for field in fields.iter().filter(|field| field.is_declarable()) {
             let Some(to) = wanted.get(field.name) else { continue };
-            let (path, from) = (format!("{path}.{}", field.name), from.and_then(|present| present.get(field.name)));
+            let (path, from) =
+                (Path::from(format!("{path}.{}", field.name)), from.and_then(|present| present.get(field.name)));
             let is_unseen = field.back == Back::Never || field.back == Back::Maybe && from.is_none();
             if is_unseen && !self.is_new && !matches!(field.shape, Shape::Secret) {
                 if (self.memory.sent)(self.key, &path, &folded(field.shape, to)) != Sent::Same {
-                    self.found.unseen.insert(path.clone());
+                    self.found.unseen.insert(path.to_string());
                     self.found.fields.push(changed(path, field.shape, None, to));
                 }
             } else {
-                self.compare(&path, field.shape, from, to);
+                self.compare(path, field.shape, from, to);
             }
         }
     }
 
     /// What Descope made of our last write is no difference.
-    fn document(&mut self, field: &str, opaque: &Opaque, from: Option<&Value>, to: &Value) {
+    fn document(&mut self, field: &'static str, opaque: &Opaque, from: Option<&Value>, to: &Value) {
         let from = from.map_or(Value::Null, |from| opaque.against(to, from));
         let to = opaque.against(to, to);
         let is_same = from == to || is_zero(&from) && is_zero(&to);
         if !is_same && (self.is_new || !(self.memory.document)(self.key, field, &to, &from)) {
             let (from, to) = (opaque::in_short(&from), opaque::in_short(&to));
-            self.found.fields.push(FieldChange { path: field.to_owned(), from, to });
+            self.found.fields.push(FieldChange { path: field.into(), from, to });
         }
     }
 
     /// No answer tells what is there, so what was sent decides. What is shown is that, and not what.
-    fn secret(&mut self, path: &str, to: &Value) {
-        let known = (self.memory.secret)(self.key, path, to);
+    fn secret(&mut self, path: Path, to: &Value) {
+        let known = (self.memory.secret)(self.key, &path, to);
         match known {
             Err(why) => self.found.refusals.push(format!("{path}: {why}")),
             Ok(Sent::Same) if !self.is_new => {}
             Ok(Sent::Same | Sent::Different | Sent::Unknown) => {
                 let to = Value::from(secret::MASK);
-                self.found.unseen.insert(path.to_owned());
-                self.found.fields.push(FieldChange { path: path.to_owned(), from: Value::Null, to });
+                self.found.unseen.insert(path.to_string());
+                self.found.fields.push(FieldChange { path, from: Value::Null, to });
             }
         }
     }
@@ -244,7 +250,7 @@ fn masked(shape: Shape, to: &Value) -> Value {
     if matches!(shape, Shape::Secret) { Value::from(secret::MASK) } else { to.clone() }
 }
 
-fn changed(path: String, shape: Shape, from: Option<&Value>, to: &Value) -> FieldChange {
+fn changed(path: Path, shape: Shape, from: Option<&Value>, to: &Value) -> FieldChange {
     FieldChange { path, from: canonical(shape, from.unwrap_or(&Value::Null)), to: canonical(shape, to) }
 }
 
@@ -274,7 +280,7 @@ fn compare_at_creation(
                  value back, or delete the resource in Descope to have it created anew"
             );
             match from.filter(|_| was_sent() == Sent::Unknown) {
-                Some(from) => found.unsent.push((changed(name.to_owned(), field.shape, Some(from), to), message)),
+                Some(from) => found.unsent.push((changed(name.into(), field.shape, Some(from), to), message)),
                 None => found.refusals.push(message),
             }
         }

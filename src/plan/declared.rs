@@ -136,7 +136,7 @@ pub fn compare_one(
         && ownership.created
         && fields.iter().all(|field| write::is_part_that_was_never_sent(kind, declared, field, inputs.sent));
     if let Some(old) = old {
-        let path = kind.spec().identity.field.unwrap_or_default().to_owned();
+        let path = kind.spec().identity.field.unwrap_or_default().into();
         fields.insert(0, FieldChange { path, from: Value::from(&*old.name), to: Value::from(&*key.name) });
     }
     let fields: Arc<[FieldChange]> = fields.into();

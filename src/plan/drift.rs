@@ -117,13 +117,13 @@ pub fn split(
     };
     let lists = Lists::of(parts, declared, live, &applied);
     for field in fields {
-        let is_drift = !unseen.contains(&field.path) && lists.is_applied(&field, &applied);
+        let is_drift = !unseen.contains(&*field.path) && lists.is_applied(&field, &applied);
         let (since, left, until) = decide(inputs, &declared.key, &field.path);
         let note = |drift: &mut Option<Drift>| {
             let drift = drift.get_or_insert_with(|| Drift { since, fields: BTreeSet::new(), left, until, actor: None });
             drift.since = drift.since.min(since);
             drift.until = drift.until.min(until);
-            drift.fields.insert(field.path.clone());
+            drift.fields.insert(field.path.to_string());
         };
         match left {
             _ if !is_drift => split.sent.push(field),

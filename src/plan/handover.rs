@@ -2,6 +2,7 @@
 //! whatever refers to what is to be deleted. Who gives it up goes first, and what was refused for it is tried again when the
 //! other changes.
 
+use super::Body;
 use super::Change;
 use super::Live;
 use super::Plan;
@@ -15,7 +16,6 @@ use crate::resource::Document;
 use crate::resource::Field;
 use crate::resource::Key;
 use crate::resource::MAIN;
-use crate::resource::Packed;
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
@@ -48,7 +48,7 @@ pub fn arrange(plan: &mut Plan, live: &Live<'_>) {
             holders.extend(held.map(|claim| (claim, key)));
         }
     }
-    let bodies: HashMap<&Key, &Packed> =
+    let bodies: HashMap<&Key, &Body> =
         plan.changes.iter().filter_map(|change| Some((&change.key, body(change)?))).collect();
     // An update gives up what it writes another value over.
     let gives_up: HashSet<(&Key, &Claim)> = holders
@@ -87,7 +87,7 @@ pub fn arrange(plan: &mut Plan, live: &Live<'_>) {
 
 /// Every value that the resource will have once its main call is done, of those that it alone may have.
 fn claims(change: &Change) -> Box<[Claim]> {
-    let body = body(change).and_then(Packed::read);
+    let body = body(change).and_then(Body::read);
     body.iter().flat_map(|body| claimed(change.key.kind, body)).collect()
 }
 
@@ -98,7 +98,7 @@ fn exclusive(kind: &str) -> impl Iterator<Item = &'static Field> + use<> {
 }
 
 /// What the main call of a change carries.
-fn body(change: &Change) -> Option<&Packed> {
+fn body(change: &Change) -> Option<&Body> {
     change.tasks.iter().find(|task| task.slot.part == MAIN)?.write.body()
 }
 

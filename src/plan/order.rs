@@ -3,6 +3,7 @@
 //! Creates and updates go kind by kind in the order of [`resource::ALL`] (tenants parents first), then what lives in a
 //! tenant, then kinds that may name that, then the parts with a call of their own; deletes go last and the other way round.
 
+use super::Body;
 use super::Change;
 use super::FieldChange;
 use super::Live;
@@ -22,7 +23,6 @@ use crate::resource::Document;
 use crate::resource::Key;
 use crate::resource::Kind;
 use crate::resource::MAIN;
-use crate::resource::Packed;
 use crate::resource::Part;
 use crate::resource::Write;
 use crate::resource::fold;
@@ -74,8 +74,13 @@ pub fn tasks(
             frees: Vec::new(),
             declared: part.carries_unlisted().then(|| Arc::clone(declared)),
             meant: Some(Arc::clone(declared)),
-            calls: kind.calls(part, &write, live, &own.iter().map(|change| change.path.clone()).collect::<Vec<_>>()),
-            write: write.pack(),
+            calls: kind.calls(
+                part,
+                &write,
+                live,
+                &own.iter().map(|change| change.path.to_string()).collect::<Vec<_>>(),
+            ),
+            write: write.planned(declared),
             id: live.and_then(|live| kind.server_id(live)).map(Arc::from),
             stage: 0,
             batch: 0,
@@ -213,7 +218,7 @@ fn claims(changes: &[Change]) -> HashMap<Claim, Vec<Slot>> {
         changes.iter().filter(|change| change.action == Action::Delete).map(|change| change.key.kind).collect();
     let mut claims: HashMap<Claim, Vec<Slot>> = HashMap::new();
     for task in tasks_of(changes).filter(|task| losing.contains(task.slot.key.kind)) {
-        let body = task.write.body().filter(|_| task.slot.part == MAIN).and_then(Packed::read);
+        let body = task.write.body().filter(|_| task.slot.part == MAIN).and_then(Body::read);
         for claim in body.iter().flat_map(|body| claimed(task.slot.key.kind, body)) {
             claims.entry(claim).or_default().push(task.slot.clone());
         }
@@ -263,8 +268,8 @@ pub fn batch(changes: &mut [Change]) {
     for change in changes {
         let is_sent = change.held.is_none();
         for task in &mut change.tasks {
-            let size =
-                resource::kind(task.slot.key.kind).map_or(1, |kind| kind.batch_size(task.slot.part, &task.write));
+            let size = resource::kind(task.slot.key.kind)
+                .map_or(1, |kind| kind.batch_size(task.slot.part, &task.write.with(|_| ())));
             let (number, room) = open.entry((task.stage, is_sent, task.slot.part, Sort::of(task))).or_insert((0, 0));
             if *room == 0 {
                 (*number, *room) = (next, size);

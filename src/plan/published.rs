@@ -8,6 +8,7 @@ use super::render::ChangeReport;
 use super::render::Forecast;
 use super::render::HeldReport;
 use super::render::Identity;
+use super::render::Listed;
 use super::render::Pace;
 use super::render::RefusedReport;
 use super::render::Word;
@@ -51,7 +52,7 @@ impl Published {
 
     /// Adds what is held.
     pub fn add_held(&self, waits: &mut Waits) {
-        waits::add_held(&render::holds(&self.plan), self.plan.changes.iter(), waits);
+        waits::add_held(&render::holds(&self.plan), self.plan.changes.iter().map(Listed::Planned), waits);
     }
 
     /// What is held and what is `unfinished` of it, as a [`render::ProjectReport`] says it.
@@ -67,7 +68,7 @@ impl Published {
             fingerprint: &self.fingerprint,
             held: self.held.as_ref(),
             holds: render::holds(&self.plan),
-            warnings: render::warnings(&self.plan).collect(),
+            warnings: Each(|| render::warnings(&self.plan)),
             waits: waits.rows,
             wait_counts: waits.counts,
             changes: Each(move || left().map(ChangeReport::new)),
@@ -96,12 +97,12 @@ impl<P> Plans<P> {
 /// The fields of a [`render::ProjectReport`].
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Left<'p, C: Serialize, R: Serialize, U: Serialize> {
+struct Left<'p, W: Serialize, C: Serialize, R: Serialize, U: Serialize> {
     name: &'p str,
     fingerprint: &'p str,
     held: Option<&'p HeldReport>,
     holds: Vec<HoldStatus>,
-    warnings: Vec<String>,
+    warnings: W,
     waits: Vec<Wait>,
     wait_counts: BTreeMap<Word, u64>,
     changes: C,
@@ -138,7 +139,7 @@ mod tests {
         let key = Key::new("roles", name);
         let mut task = order::deletion(&key, &Document::new(), false);
         task.batch = batch;
-        let field = FieldChange { path: "description".to_owned(), from: json!("a"), to: json!("b") };
+        let field = FieldChange { path: "description".into(), from: json!("a"), to: json!("b") };
         Change { held, tasks: vec![task], ..Change::update_of(key, vec![field]) }
     }
 

@@ -21,11 +21,14 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
 
+mod changes;
 mod human;
 mod markdown;
 #[cfg(test)]
 mod tests;
 
+pub use changes::Changes;
+pub use changes::Listed;
 pub use human::Style;
 pub use human::text;
 pub use human::write_text;
@@ -40,16 +43,16 @@ pub type Word = Cow<'static, str>;
 /// `plan -o json`, `/api/v1/plan`.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
-pub struct Report {
+pub struct Report<'p> {
     /// 1.
     pub format_version: u32,
     /// In the order of the config.
-    pub projects: Vec<ProjectReport>,
+    pub projects: Vec<ProjectReport<'p>>,
 }
 
-impl Report {
+impl<'p> Report<'p> {
     /// All projects of one plan.
-    pub fn new(projects: Vec<ProjectReport>) -> Self {
+    pub fn new(projects: Vec<ProjectReport<'p>>) -> Self {
         Self { format_version: 1, projects }
     }
 
@@ -62,7 +65,7 @@ impl Report {
 /// The plan of one project.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
-pub struct ProjectReport {
+pub struct ProjectReport<'p> {
     /// The project's name in the config.
     pub name: String,
     /// Of the held changes; empty where nothing is held.
@@ -73,7 +76,8 @@ pub struct ProjectReport {
     #[serde(default)]
     pub holds: Vec<HoldStatus>,
     /// What the operator should know.
-    pub warnings: Vec<String>,
+    #[schemars(with = "Vec<String>")]
+    pub warnings: Vec<Cow<'p, str>>,
     /// What is not at rest, each with what it waits for.
     #[serde(default)]
     pub waits: Vec<Wait>,
@@ -81,7 +85,8 @@ pub struct ProjectReport {
     #[serde(default)]
     pub wait_counts: BTreeMap<Word, u64>,
     /// In the order in which they are sent.
-    pub changes: Vec<ChangeReport>,
+    #[schemars(with = "Vec<ChangeReport>")]
+    pub changes: Changes<'p>,
     /// Declarations that cannot be carried out until somebody changes something.
     pub refused: Vec<RefusedReport>,
     /// Live and declared nowhere.
@@ -94,9 +99,6 @@ pub struct ProjectReport {
     /// Something was written and answered as done, and Descope keeps something else.
     #[serde(skip)]
     pub is_without_effect: bool,
-    /// What an approval of the fingerprint covers: [`Plan::approvable`].
-    #[serde(skip)]
-    pub approvable: BTreeMap<String, &'static str>,
 }
 
 /// Changes that wait for approval.
@@ -168,7 +170,7 @@ pub struct DriftReport {
 #[serde(rename_all = "camelCase")]
 pub struct FieldReport {
     /// `customAttributes.plan`.
-    pub path: String,
+    pub path: Word,
     /// What is there, null for nothing. `"(secret)"` stands for a secret, digest and size for a big document.
     pub from: Value,
     /// What shall be there, in the same form.
@@ -248,21 +250,9 @@ impl Pace {
     }
 }
 
-impl ProjectReport {
-    /// Renders one plan; what waits for what is told later, see `waits`.
-    pub fn new(name: &str, plan: &Plan, pace: Pace) -> Self {
-        Self { changes: plan.changes.iter().map(ChangeReport::new).collect(), ..Self::frame(name, plan, pace) }
-    }
-
-    /// The same, with its waits, of a plan that is let go as it is told.
-    pub fn told(name: &str, mut plan: Plan, pace: Pace) -> Self {
-        let frame = Self::frame(name, &plan, pace);
-        let changes = std::mem::take(&mut plan.changes).into_iter();
-        Self { changes: changes.map(|change| ChangeReport::new(&change)).collect(), ..frame }.with_waits(&plan)
-    }
-
-    /// All but the changes.
-    fn frame(name: &str, plan: &Plan, pace: Pace) -> Self {
+impl<'p> ProjectReport<'p> {
+    /// Of a plan, of which nothing is held twice; what waits for what is told later, see `waits`.
+    pub fn new(name: &str, plan: &'p Plan, pace: Pace) -> Self {
         Self {
             waits: Vec::new(),
             wait_counts: BTreeMap::new(),
@@ -271,18 +261,36 @@ impl ProjectReport {
             held: HeldReport::of(plan),
             holds: holds(plan),
             warnings: warnings(plan).collect(),
-            changes: Vec::new(),
+            changes: Changes::Planned(&plan.changes),
             refused: RefusedReport::all(plan),
             undeclared: plan.undeclared.iter().map(Identity::new).collect(),
             forecast: Forecast::new(plan.forecast_requests(), plan.reads, pace),
             is_incomplete: !plan.unobserved.is_empty() || !plan.unread.is_empty(),
             is_without_effect: !plan.without_effect.is_empty(),
-            approvable: plan.approvable(),
+        }
+    }
+
+    /// Rendered, for one that outlives the plan.
+    pub fn into_rendered(self) -> ProjectReport<'static> {
+        ProjectReport {
+            name: self.name,
+            fingerprint: self.fingerprint,
+            held: self.held,
+            holds: self.holds,
+            warnings: self.warnings.into_iter().map(|warning| Cow::Owned(warning.into_owned())).collect(),
+            waits: self.waits,
+            wait_counts: self.wait_counts,
+            changes: Changes::Rendered(self.changes.into_rendered()),
+            refused: self.refused,
+            undeclared: self.undeclared,
+            forecast: self.forecast,
+            is_incomplete: self.is_incomplete,
+            is_without_effect: self.is_without_effect,
         }
     }
 
     fn count(&self, action: Action) -> usize {
-        self.changes.iter().filter(|change| change.action == action.as_str()).count()
+        self.changes.iter().filter(|change| change.action() == action.as_str()).count()
     }
 }
 
@@ -349,12 +357,12 @@ impl HeldReport {
 }
 
 /// What the operator should know of it.
-pub fn warnings(plan: &Plan) -> impl Iterator<Item = String> {
+pub fn warnings(plan: &Plan) -> impl Iterator<Item = Cow<'_, str>> {
     let unobserved = plan
         .unobserved
         .iter()
         .map(|(kind, unobserved)| format!("{kind} could not be observed and are left alone: {}", unobserved.reason));
-    unobserved.chain(plan.warnings.iter().cloned())
+    unobserved.map(Cow::Owned).chain(plan.warnings.iter().map(|warning| Cow::Borrowed(&**warning)))
 }
 
 /// One for each reason that something of `plan` waits for.
@@ -462,7 +470,7 @@ fn shortened(value: &Value) -> Value {
     if size <= LONGEST_VALUE { value.clone() } else { Value::from(format!("({size} bytes)")) }
 }
 
-fn summary(project: &ProjectReport) -> String {
+fn summary(project: &ProjectReport<'_>) -> String {
     if project.changes.is_empty() && project.refused.is_empty() {
         let what =
             if project.is_incomplete { "nothing to change in what could be observed" } else { "nothing to change" };

@@ -4,12 +4,15 @@ use crate::desired::Declared;
 use crate::desired::Place;
 use crate::plan::FieldChange;
 use crate::plan::Ownership;
+use crate::plan::write;
 use crate::resource;
 use crate::resource::Action;
 use crate::resource::Document;
 use crate::resource::Key;
 use crate::resource::Kind;
-use crate::resource::Planned;
+use crate::resource::Packed;
+use crate::resource::Write;
+use crate::resource::write::Shown;
 use crate::telemetry::traces;
 use serde_json::Value;
 use std::hash::DefaultHasher;
@@ -26,6 +29,56 @@ pub struct Slot {
     pub key: Key,
     /// The calls: a part of its table, by name.
     pub part: &'static str,
+}
+
+/// A write that waits for its turn: what it carries becomes a tree when it is sent.
+pub type Planned = Write<Body>;
+
+/// What such a write carries.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Body {
+    /// Of a create: all that is declared.
+    Whole(Arc<Declared>),
+    /// Any other body.
+    Packed(Packed),
+}
+
+impl Body {
+    /// As it is sent.
+    pub fn read(&self) -> Option<Document> {
+        match self {
+            Self::Whole(declared) => Some(write::creation(resource::kind(declared.key.kind)?.spec(), declared)),
+            Self::Packed(packed) => packed.read(),
+        }
+    }
+}
+
+impl Shown for Body {
+    fn fields(&self) -> Vec<String> {
+        self.read().as_ref().map(Shown::fields).unwrap_or_default()
+    }
+}
+
+impl Write {
+    /// For as long as it waits. It was made of what is `declared`.
+    pub fn planned(&self, declared: &Arc<Declared>) -> Planned {
+        match self {
+            Self::Create(_) => Write::Create(Body::Whole(Arc::clone(declared))),
+            Self::Overwrite { .. } | Self::Patch(_) | Self::Delete { .. } => self.pack(),
+        }
+    }
+
+    /// The same of one that was made of something else.
+    pub fn pack(&self) -> Planned {
+        self.with(|body| Body::Packed(Packed::of(body)))
+    }
+}
+
+impl Planned {
+    /// As it is sent.
+    pub fn unpack(&self) -> Write {
+        self.with(|body| body.read().unwrap_or_default())
+    }
 }
 
 /// One piece of work for the queue: one write of one resource.

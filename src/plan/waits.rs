@@ -1,10 +1,10 @@
 //! What of a plan is not at rest, each with what it waits for, since when and until when. What goes out waits on the queue, which
 //! tells of it.
 
-use super::Change;
 use super::Hold;
 use super::Plan;
-use super::render::ChangeReport;
+use super::render::Listed;
+use super::render::Pace;
 use super::render::ProjectReport;
 use super::render::Word;
 use crate::resource::Key;
@@ -44,7 +44,7 @@ pub fn unplanned(
 }
 
 /// Adds what of these changes is held.
-pub fn add_held<C: IsHeld>(holds: &[HoldStatus], changes: impl Iterator<Item = C>, waits: &mut Waits) {
+pub fn add_held<'c>(holds: &[HoldStatus], changes: impl Iterator<Item = Listed<'c>>, waits: &mut Waits) {
     let holds: HashMap<&str, &HoldStatus> = holds.iter().map(|hold| (&*hold.reason, hold)).collect();
     for change in changes {
         let hold = change.held().and_then(|held| Some((Hold::word(held)?, holds.get(held)?)));
@@ -63,44 +63,6 @@ pub fn add_held<C: IsHeld>(holds: &[HoldStatus], changes: impl Iterator<Item = C
                 id: change.id.clone(),
             }
         });
-    }
-}
-
-/// A change that may be held, rendered or not.
-pub trait IsHeld {
-    /// The word of what holds it.
-    fn held(&self) -> Option<&str>;
-    /// The YAML key.
-    fn kind(&self) -> &str;
-    /// The change rendered: asked for by few.
-    fn report(&self) -> Cow<'_, ChangeReport>;
-}
-
-impl IsHeld for &ChangeReport {
-    fn held(&self) -> Option<&str> {
-        self.held.as_deref()
-    }
-
-    fn kind(&self) -> &str {
-        &self.kind
-    }
-
-    fn report(&self) -> Cow<'_, ChangeReport> {
-        Cow::Borrowed(self)
-    }
-}
-
-impl IsHeld for &Change {
-    fn held(&self) -> Option<&str> {
-        self.held.map(Hold::as_str)
-    }
-
-    fn kind(&self) -> &str {
-        self.key.kind
-    }
-
-    fn report(&self) -> Cow<'_, ChangeReport> {
-        Cow::Owned(ChangeReport::new(self))
     }
 }
 
@@ -125,16 +87,15 @@ impl Rows {
     }
 }
 
-impl ProjectReport {
-    /// Adds what one look tells: what it holds, and what it cannot plan.
-    #[must_use]
-    pub fn with_waits(mut self, plan: &Plan) -> Self {
+impl<'p> ProjectReport<'p> {
+    /// What one look tells: its plan, what it holds of that, and what it could not plan.
+    pub fn told(name: &str, plan: &'p Plan, pace: Pace) -> Self {
+        let report = Self::new(name, plan, pace);
         let mut waits = Waits::of_plan();
-        add_held(&self.holds, self.changes.iter(), &mut waits);
+        add_held(&report.holds, report.changes.iter(), &mut waits);
         unplanned(plan, &|_| None, None, &mut waits);
-        self.wait_counts = waits.counts().into_iter().map(|(why, count)| (why.into(), count)).collect();
-        self.waits = waits.rows();
-        self
+        let wait_counts = waits.counts().into_iter().map(|(why, count)| (why.into(), count)).collect();
+        Self { wait_counts, waits: waits.rows(), ..report }
     }
 
     /// What each resource waits for that waits.
@@ -143,16 +104,23 @@ impl ProjectReport {
     }
 
     /// What waits and is no change here, and what nothing else here says.
-    pub fn other_waits(&self) -> impl Iterator<Item = &Wait> {
-        let changes = self.changes.iter().map(|change| (&*change.kind, &*change.id));
-        let shown: HashSet<(&str, &str)> =
-            changes.chain(self.refused.iter().map(|refused| (&*refused.kind, &*refused.id))).collect();
+    pub fn other_waits<'r>(&'r self) -> impl Iterator<Item = &'r Wait> {
+        let name_of = |wait: &'r Wait| (&*wait.kind, Cow::from(&*wait.id));
+        let mut left: HashSet<(&str, Cow<'_, str>)> = self.waits.iter().map(name_of).collect();
+        for refused in &self.refused {
+            left.remove(&(&*refused.kind, Cow::from(&*refused.id)));
+        }
+        if !left.is_empty() {
+            for change in self.changes.iter() {
+                left.remove(&(change.kind(), change.id()));
+            }
+        }
         let is_said = |wait: &Wait| {
             let what = wait.why.split_once(": ").map_or("", |(_, what)| what);
             let name = if wait.id.is_empty() { wait.kind.clone() } else { format!("{}/{} ", wait.kind, wait.id) };
-            let is_it = |warning: &String| warning.contains(what) && warning.contains(&name);
+            let is_it = |warning: &Cow<'_, str>| warning.contains(what) && warning.contains(&name);
             !what.is_empty() && self.warnings.iter().any(is_it)
         };
-        self.waits.iter().filter(move |wait| !shown.contains(&(&*wait.kind, &*wait.id)) && !is_said(wait))
+        self.waits.iter().filter(move |wait| left.contains(&name_of(wait)) && !is_said(wait))
     }
 }

@@ -4,6 +4,7 @@ use super::Change;
 use super::published::Published;
 use super::render;
 use super::render::ChangeReport;
+use super::render::Changes;
 use super::render::Forecast;
 use super::render::Identity;
 use super::render::Pace;
@@ -15,6 +16,7 @@ use crate::telemetry::status::Wait;
 use schemars::JsonSchema;
 use serde::Deserialize;
 use serde::Serialize;
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 use std::collections::HashSet;
@@ -55,7 +57,7 @@ pub struct Window {
 #[serde(rename_all = "camelCase")]
 pub struct ProjectWindow {
     #[serde(flatten)]
-    report: ProjectReport,
+    report: ProjectReport<'static>,
     changes_total: usize,
     held_total: usize,
     refused_total: usize,
@@ -77,7 +79,7 @@ impl Window {
         unfinished: &HashSet<Key>,
         wanted: &Wanted,
         pace: Pace,
-        tell: impl FnOnce(&ProjectReport) -> Rows,
+        tell: impl FnOnce(&ProjectReport<'_>) -> Rows,
     ) {
         if wanted.project.as_ref().is_some_and(|name| **name != *published.name) {
             return;
@@ -107,25 +109,26 @@ impl Window {
         let is_named = |key: &Key| is_named(key, wanted, search.as_deref());
         let refused = plan.refused.iter().filter(|refusal| is_named(&refusal.key)).take(wanted.limit);
         let undeclared = plan.undeclared.iter().filter(|key| is_named(key)).take(wanted.limit);
+        let warnings = render::warnings(plan).take(wanted.limit).map(|warning| Cow::Owned(warning.into_owned()));
         let mut report = ProjectReport {
             name: published.name.to_string(),
             fingerprint: published.fingerprint.clone(),
             held: published.held.clone(),
             holds: render::holds(plan),
-            warnings: render::warnings(plan).take(wanted.limit).collect(),
+            warnings: warnings.collect(),
             waits: Vec::new(),
             wait_counts: BTreeMap::new(),
-            changes,
+            changes: Changes::Rendered(changes),
             refused: refused.map(RefusedReport::new).collect(),
             undeclared: undeclared.map(Identity::new).collect(),
             forecast: Forecast::new(calls.len(), plan.reads, pace),
             is_incomplete: false,
             is_without_effect: false,
-            approvable: BTreeMap::new(),
         };
         Rows { rows: report.waits, counts: report.wait_counts } = tell(&report);
-        let is_shown =
-            |wait: &Wait| report.changes.iter().any(|change| (&*change.kind, &change.id) == (&*wait.kind, &wait.id));
+        let is_shown = |wait: &Wait| {
+            report.changes.iter().any(|change| (change.kind(), &*change.id()) == (&*wait.kind, &*wait.id))
+        };
         let (shown, others): (Vec<Wait>, Vec<Wait>) = std::mem::take(&mut report.waits).into_iter().partition(is_shown);
         let named = |wait: &Wait| is_called(&wait.kind, &wait.id, wanted, search.as_deref());
         let others = others.into_iter().filter(named).take(wanted.limit);
@@ -155,7 +158,7 @@ impl Window {
                 && wanted.held.is_none_or(|held| held == change.held.is_some())
                 && called(&change.kind, &change.id)
         };
-        let matching: Vec<ChangeReport> = report.changes.into_iter().filter(is_it).collect();
+        let matching: Vec<ChangeReport> = report.changes.into_rendered().into_iter().filter(is_it).collect();
         let (before, count) = (wanted.offset.saturating_sub(self.matching), matching.len());
         let room = (wanted.offset + wanted.limit).saturating_sub(self.matching.max(wanted.offset));
         self.matching += count;
@@ -182,13 +185,13 @@ impl Window {
 
 impl ProjectWindow {
     /// As a plan of its own; where it lacks something, it says so.
-    pub fn report(&self) -> ProjectReport {
+    pub fn report(&self) -> ProjectReport<'static> {
         let mut report = self.report.clone();
         let (shown, all) = (report.changes.len(), self.changes_total);
         if shown < all {
-            report.warnings.push(format!(
+            report.warnings.push(Cow::Owned(format!(
                 "only the first {shown} of {all} changes are known here; the replica that writes the project has all of them"
-            ));
+            )));
         }
         report
     }

@@ -198,7 +198,8 @@ fn carried<'s>(spec: &'s Spec, part: &'static Part) -> impl Iterator<Item = &'st
     part.fields.iter().filter(move |field| field.is_declarable() && !is_address(field.name))
 }
 
-fn creation(spec: &Spec, declared: &Declared) -> Document {
+/// The body of a create.
+pub fn creation(spec: &Spec, declared: &Declared) -> Document {
     let mut body = Document::new();
     let identity =
         [(spec.identity.field, Some(&declared.key.name)), (spec.identity.tenant, declared.key.tenant.as_ref())];

@@ -69,7 +69,7 @@ impl Fights {
             let stands_since = if is_new || last.live != live { self.now } else { last.at };
             let until = stands_since + TRUCE;
             (times >= TIMES && until > self.now).then(|| Contest {
-                path: field.path.clone(),
+                path: field.path.to_string(),
                 times,
                 since: of_it[0].at,
                 until,
@@ -103,7 +103,7 @@ impl Reconciler {
             let noted = change.fields.iter().filter(|field| is_reverted || is_moved(field));
             reversions.extend(noted.map(|field| Reversion {
                 key: change.key.clone(),
-                path: field.path.clone(),
+                path: field.path.to_string(),
                 declared: self.state.fingerprint(&field.to),
                 live: self.state.fingerprint(&field.from),
                 at: now,
@@ -181,7 +181,7 @@ mod tests {
         let change = |from: &Value, to: &Value| {
             Change::update_of(
                 key.clone(),
-                vec![FieldChange { path: "description".to_owned(), from: from.clone(), to: to.clone() }],
+                vec![FieldChange { path: "description".into(), from: from.clone(), to: to.clone() }],
             )
         };
         let (ours, theirs) = (json!("ours"), json!("theirs"));

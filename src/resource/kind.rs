@@ -14,7 +14,6 @@ use super::spec::Part;
 use super::spec::Spec;
 use super::write::Answer;
 use super::write::Item;
-use super::write::Planned;
 use super::write::Write;
 use crate::aside::aside;
 use crate::descope::Call;
@@ -152,12 +151,12 @@ pub trait Kind: Send + Sync {
     }
 
     /// How many writes of one sort fit into one call; 1 where the API has no batch.
-    fn batch_size(&self, part: &str, write: &Planned) -> usize {
+    fn batch_size(&self, part: &str, write: &Write<()>) -> usize {
         match write {
-            Write::Create(_) | Write::Overwrite { .. } | Write::Delete { .. } if part == MAIN => {
+            Write::Create(()) | Write::Overwrite { .. } | Write::Delete { .. } if part == MAIN => {
                 self.spec().verbs.batch
             }
-            Write::Create(_) | Write::Overwrite { .. } | Write::Delete { .. } | Write::Patch(_) => 1,
+            Write::Create(()) | Write::Overwrite { .. } | Write::Delete { .. } | Write::Patch(()) => 1,
         }
     }
 }

@@ -2,7 +2,6 @@
 
 use super::Document;
 use super::Key;
-use super::Packed;
 use schemars::JsonSchema;
 use std::fmt;
 use std::sync::Arc;
@@ -56,9 +55,6 @@ pub enum Write<Body = Document> {
     },
 }
 
-/// A write that waits for its turn: its body is packed until then.
-pub type Planned = Write<Packed>;
-
 /// A body may hold secrets, or the whole document of a flow: what it is about is all that is told of it.
 impl<Body: Shown> fmt::Debug for Write<Body> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -83,26 +79,6 @@ pub trait Shown {
 impl Shown for Document {
     fn fields(&self) -> Vec<String> {
         self.keys().cloned().collect()
-    }
-}
-
-impl Shown for Packed {
-    fn fields(&self) -> Vec<String> {
-        self.read().as_ref().map(Shown::fields).unwrap_or_default()
-    }
-}
-
-impl Write {
-    /// For as long as it waits.
-    pub fn pack(&self) -> Planned {
-        self.with(Packed::of)
-    }
-}
-
-impl Planned {
-    /// As it is sent.
-    pub fn unpack(&self) -> Write {
-        self.with(|body| body.read().unwrap_or_default())
     }
 }
 

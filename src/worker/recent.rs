@@ -122,7 +122,7 @@ impl Recent {
     pub fn note_document(&self, key: &Key, change: &FieldChange) {
         let mut documents = self.documents.lock().unwrap_or_else(PoisonError::into_inner);
         documents.retain(|_, (_, until)| until.elapsed() < 6 * LAG);
-        documents.insert((key.clone(), change.path.clone()), (change.from.clone(), Instant::now() + LAG));
+        documents.insert((key.clone(), change.path.to_string()), (change.from.clone(), Instant::now() + LAG));
     }
 
     /// When a look proves something of a big document, where one that was asked for then shows it as it was before our write.
@@ -167,7 +167,7 @@ impl Kept {
         let noted = self.written.entry(key.clone()).or_default();
         for change in listed {
             noted.retain(|field| field.path != change.path);
-            let (path, before, sent) = (change.path.clone(), change.from.clone(), change.to.clone());
+            let (path, before, sent) = (change.path.to_string(), change.from.clone(), change.to.clone());
             noted.push(Field { path, before, sent, until });
         }
     }
@@ -307,7 +307,7 @@ mod tests {
     use serde_json::json;
 
     fn change(path: &str, from: Value, to: Value) -> FieldChange {
-        FieldChange { path: path.to_owned(), from, to }
+        FieldChange { path: path.to_owned().into(), from, to }
     }
 
     /// A task on a resource that is live under this key, or, to be renamed, under `old`.

@@ -3,7 +3,9 @@
 use super::Target;
 use crate::descope;
 use crate::descope::Client;
+use crate::plan::Body;
 use crate::plan::FieldChange;
+use crate::plan::Planned;
 use crate::plan::Task;
 use crate::plan::drift;
 use crate::queue::Work;
@@ -14,8 +16,6 @@ use crate::resource::Field;
 use crate::resource::Key;
 use crate::resource::Kind;
 use crate::resource::MAIN;
-use crate::resource::Packed;
-use crate::resource::Planned;
 use crate::resource::Shape;
 use crate::resource::Write;
 use crate::resource::fold::folded;
@@ -50,7 +50,7 @@ use tokio::time::Instant;
 
 /// Tells what is sent apart from what else could be.
 pub fn fingerprint(state: &ProjectState, write: &Planned) -> Digest {
-    state.fingerprint(&write.body().and_then(Packed::read).map_or(Value::Null, Value::Object))
+    state.fingerprint(&write.body().and_then(Body::read).map_or(Value::Null, Value::Object))
 }
 
 /// Was a delete or rename of just this answered as done before, and is there no look yet that shows it?
@@ -250,7 +250,7 @@ pub(super) fn landed(target: &Target, tasks: &[&Task], message: &str) {
 /// What of the files is in force once this is done. Drift that is left as it is was before.
 fn landed_of(state: &ProjectState, kind: &dyn Kind, task: &Task) -> Option<Landed> {
     let (part, meant) = (kind.spec().part(task.slot.part)?, task.meant.as_ref()?);
-    let gone = task.fields.iter().filter(|change| change.to.is_null()).map(|change| change.path.as_str());
+    let gone = task.fields.iter().filter(|change| change.to.is_null()).map(|change| &*change.path);
     let values = drift::declared_values(part, &meant.fields);
     Some(state.landed_part(task.slot.key.clone(), task.action == Action::Create, &values, gone))
 }
@@ -346,7 +346,7 @@ fn written(target: &Target, task: &Task) -> Vec<Written> {
     let is_told = |change: &&FieldChange| is_told(change) && change.to.as_str() != Some(secret::MASK);
     let written = |change: &FieldChange| Written {
         key: task.slot.key.clone(),
-        path: change.path.clone(),
+        path: change.path.to_string(),
         sent: target.state.fingerprint(&change.to),
         before: target.state.fingerprint(&change.from),
     };
@@ -384,7 +384,7 @@ fn reset(kind: &dyn Kind, task: &Task) -> Vec<(Key, &'static str)> {
 
 /// Fingerprints of the fields that a write carries and the API may not return.
 fn unreadable(target: &Target, kind: &dyn Kind, task: &Task) -> Vec<Remembered> {
-    let Some(body) = task.write.body().and_then(Packed::read) else { return Vec::new() };
+    let Some(body) = task.write.body().and_then(Body::read) else { return Vec::new() };
     let Some(part) = kind.spec().part(task.slot.part) else { return Vec::new() };
     let is_creation = task.action == Action::Create;
     // That something was sent to a part which no list shows: nobody else's, from then on.
@@ -392,7 +392,7 @@ fn unreadable(target: &Target, kind: &dyn Kind, task: &Task) -> Vec<Remembered> 
         part.fields.iter().filter(|field| part.name != MAIN && part.read == Read::Each && !field.is_remembered());
     let whole = whole.filter_map(|field| Some((Cow::Borrowed(field.name), folded(field.shape, body.get(field.name)?))));
     let sent = remember::sent(part.fields, &body, is_creation).into_iter().chain(whole);
-    let documents = documents(kind, task).map(|change| (change.path.clone().into(), change.to.clone()));
+    let documents = documents(kind, task).map(|change| (change.path.clone(), change.to.clone()));
     let sent = sent.chain(documents);
     sent.map(|(path, value)| (task.slot.key.clone(), path, target.state.fingerprint(&value))).collect()
 }

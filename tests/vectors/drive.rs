@@ -49,7 +49,7 @@ pub async fn drive(client: &Client, vector: &Vector) {
         Item { key, id, write, live: None, changed: &sending.changed }
     });
     let items = NonEmpty::from_vec(items.collect()).unwrap();
-    assert!(items.len() <= kind.batch_size(sending.part, &items.head.write.pack()));
+    assert!(items.len() <= kind.batch_size(sending.part, &items.head.write.with(|_| ())));
     kind.send(client, kind.spec().part(sending.part).unwrap(), &items).await.unwrap();
 }
 

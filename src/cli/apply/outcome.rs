@@ -19,6 +19,7 @@ use crate::telemetry::status::Problem;
 use crate::telemetry::status::ProblemState;
 use schemars::JsonSchema;
 use serde::Serialize;
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::collections::HashSet;
 use std::collections::hash_map::Entry;
@@ -108,8 +109,8 @@ impl Totals {
 
 impl Applied {
     /// Reads off the queue what is left of the plans; `projects` in the order of the report.
-    pub fn of(report: Report, projects: &[Project], queue: &Queue) -> Self {
-        let outcome = |(plan, project): (ProjectReport, &Project)| {
+    pub fn of(report: Report<'_>, projects: &[Project], queue: &Queue) -> Self {
+        let outcome = |(plan, project): (ProjectReport<'_>, &Project)| {
             let paused = project.reconciler.pause.refusal().map(|reason| reason.to_string());
             ProjectOutcome::of(plan, &Left::of(queue, &project.name, paused))
         };
@@ -151,8 +152,9 @@ impl ProjectOutcome {
         self.changes.iter().any(waits)
     }
 
-    fn of(plan: ProjectReport, left: &Left) -> Self {
-        let mut changes: Vec<ChangeOutcome> = plan.changes.into_iter().map(|change| left.outcome(change)).collect();
+    fn of(plan: ProjectReport<'_>, left: &Left) -> Self {
+        let mut changes: Vec<ChangeOutcome> =
+            plan.changes.into_rendered().into_iter().map(|change| left.outcome(change)).collect();
         // It was answered as done, and then refused for what Descope made of it.
         let refusal = |change: &ChangeReport| {
             plan.refused.iter().find(|refused| (&refused.kind, &refused.id) == (&change.kind, &change.id))
@@ -169,7 +171,7 @@ impl ProjectOutcome {
             fingerprint: plan.fingerprint,
             held: plan.held,
             holds: plan.holds,
-            warnings: plan.warnings,
+            warnings: plan.warnings.into_iter().map(Cow::into_owned).collect(),
             changes,
             refused: plan.refused,
             undeclared: plan.undeclared,

@@ -66,6 +66,9 @@ fn hold_dependents(changes: &mut [Change]) {
 /// where both are to be deleted, for the reason that holds the other. A tenant and what lives in it refer to one another,
 /// so this repeats until nothing moves.
 fn hold_deletes(changes: &mut [Change]) {
+    if changes.iter().all(|change| change.action != Action::Delete) {
+        return;
+    }
     let mut letting_go: HashMap<Slot, bool> = HashMap::new();
     for change in changes.iter().filter(|change| change.action != Action::Delete) {
         for task in &change.tasks {

@@ -15,7 +15,6 @@ use crate::resource::Harm;
 use crate::resource::Key;
 use crate::resource::fold;
 use std::collections::BTreeMap;
-use std::collections::HashMap;
 use std::sync::Arc;
 
 /// What a guard does where it applies.
@@ -41,17 +40,12 @@ impl Hold {
 /// Marks the parts of changes that lower protection or lock people out. Of a change that does more than that, the rest
 /// becomes a change of its own. What a create brings, and what a guard only watches, is a warning.
 pub(super) fn mark(inputs: &Inputs<'_>, live: &Live<'_>, plan: &mut Plan) {
-    let risky = plan.changes.iter().enumerate().map(|(n, change)| (n, found(inputs, live, &plan.kept, change)));
-    let mut risky: HashMap<usize, Vec<Risky>> = risky.filter(|(_, found)| !found.is_empty()).collect();
-    if risky.is_empty() {
-        return;
-    }
-    let mut changes = Vec::with_capacity(plan.changes.len());
-    for (n, mut change) in std::mem::take(&mut plan.changes).into_iter().enumerate() {
-        let Some(found) = risky.remove(&n) else {
-            changes.push(change);
+    let mut safe = Vec::new();
+    for (at, change) in plan.changes.iter_mut().enumerate() {
+        let found = found(inputs, live, &plan.kept, change);
+        if found.is_empty() {
             continue;
-        };
+        }
         let is_held = |harm: Harm, is_new: bool| !is_new && watch(inputs, harm) == Watch::Hold;
         let told =
             found.iter().filter(|risk| !is_held(risk.harm, risk.is_new) && watch(inputs, risk.harm) != Watch::Off);
@@ -63,16 +57,27 @@ pub(super) fn mark(inputs: &Inputs<'_>, live: &Live<'_>, plan: &mut Plan) {
         let is_risky = |task: &Task| held.iter().any(|risk| risk.part == task.slot.part);
         let (risky, rest) = super::apart(tasks, is_risky);
         if !rest.is_empty() && !risky.is_empty() {
-            changes.push(Change { fields: fields(&rest), tasks: rest, ..change.clone() });
+            safe.push((at, Change { fields: fields(&rest), tasks: rest, ..change.clone() }));
             change.fields = fields(&risky);
             change.tasks = risky;
         } else {
             change.tasks = if risky.is_empty() { rest } else { risky };
         }
         change.dangers = held.iter().map(|risk| (Hold::of(risk.harm), risk.what.clone())).collect();
-        changes.push(change);
     }
-    plan.changes = changes;
+    if !safe.is_empty() {
+        put_before(safe, &mut plan.changes);
+    }
+}
+
+/// Each before the one at its place, in order.
+fn put_before(new: Vec<(usize, Change)>, changes: &mut Vec<Change>) {
+    let mut new = new.into_iter().peekable();
+    let old = std::mem::take(changes).into_iter().enumerate();
+    let both = old.flat_map(|(at, change)| {
+        new.next_if(|(before, _)| *before == at).map(|(_, new)| new).into_iter().chain([change])
+    });
+    *changes = both.collect();
 }
 
 struct Risky {
@@ -124,4 +129,20 @@ fn consequence(harm: Harm) -> &'static str {
 
 fn fields(tasks: &[Task]) -> Arc<[FieldChange]> {
     tasks.iter().flat_map(|task| task.fields.iter().cloned()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_safe_of_a_change_goes_right_before_the_rest_of_it() {
+        let update = |name: &str| Change::new(Key::new("tenants", name), Action::Update);
+        let mut changes: Vec<Change> = ["a", "b", "c"].map(update).into();
+
+        put_before(vec![(0, update("of a")), (2, update("of c"))], &mut changes);
+
+        let names: Vec<&str> = changes.iter().map(|change| &*change.key.name).collect();
+        assert_eq!(names, ["of a", "a", "b", "of c", "c"]);
+    }
 }

@@ -36,9 +36,11 @@ pub(super) fn explain(changes: &mut [Change]) {
         .filter_map(|change| Some((change, change.held?)))
         .flat_map(|(change, hold)| change.tasks.iter().map(move |task| (task.slot.clone(), hold)))
         .collect();
+    // Nobody else asks for them, and they are the whole plan.
+    let is_asked = changes.iter().any(|change| change.held == Some(Hold::Blocked));
     let planned: BTreeSet<Slot> = changes
         .iter()
-        .filter(|change| change.held.is_none())
+        .filter(|change| is_asked && change.held.is_none())
         .flat_map(|change| change.tasks.iter().map(|task| task.slot.clone()))
         .collect();
     for change in changes {

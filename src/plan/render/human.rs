@@ -2,6 +2,7 @@
 
 use super::ChangeReport;
 use super::FieldReport;
+use super::Listed;
 use super::ProjectReport;
 use super::Report;
 use super::document;
@@ -49,7 +50,7 @@ const LOUD: &str = "1;31";
 const HELD: &str = "1;35";
 
 /// Every project.
-pub fn write_text(report: &Report, style: Style, to: &mut dyn Write) -> io::Result<()> {
+pub fn write_text(report: &Report<'_>, style: Style, to: &mut dyn Write) -> io::Result<()> {
     let mut page = Page { to, written: Ok(()), style };
     for (n, project) in report.projects.iter().enumerate() {
         if n > 0 {
@@ -61,7 +62,7 @@ pub fn write_text(report: &Report, style: Style, to: &mut dyn Write) -> io::Resu
 }
 
 /// The same, at once.
-pub fn text(report: &Report, style: Style) -> String {
+pub fn text(report: &Report<'_>, style: Style) -> String {
     let mut text = Vec::new();
     // Writing to a vector cannot fail.
     write_text(report, style, &mut text).unwrap_or_default();
@@ -100,7 +101,7 @@ impl Page<'_> {
         }
     }
 
-    fn project(&mut self, project: &ProjectReport) {
+    fn project(&mut self, project: &ProjectReport<'_>) {
         let title = self.paint(BOLD, format!("project {}", project.name));
         self.line(0, &title);
         for warning in &project.warnings {
@@ -113,26 +114,25 @@ impl Page<'_> {
         }
         let ends: BTreeMap<&str, &str> = project.holds.iter().map(|hold| (&*hold.reason, &*hold.ends_with)).collect();
         let told = Told { ends, waits: project.wait_of() };
-        let (deletes, others): (Vec<&ChangeReport>, Vec<&ChangeReport>) =
-            project.changes.iter().partition(|change| is_delete(change));
-        for (kind, changes) in by_kind(&others) {
+        let (deletes, others) = deletes_apart(project);
+        for (kind, changes) in by_kind(others) {
             let title = self.paint(BOLD, format!("{kind}: {}", counts(&changes)));
             self.line(2, &title);
-            for change in changes {
-                self.change(change, &told);
+            for (_, change) in changes {
+                self.change(&change.report(), &told);
             }
         }
         if !deletes.is_empty() {
             let title = self.paint(LOUD, format!("DELETES: {}, each with whatever hangs on it", deletes.len()));
             self.line(2, &title);
-            for change in deletes {
-                self.change(change, &told);
+            for (_, change) in deletes {
+                self.change(&change.report(), &told);
             }
         }
         self.rest(project);
     }
 
-    fn rest(&mut self, project: &ProjectReport) {
+    fn rest(&mut self, project: &ProjectReport<'_>) {
         let undeclared = project.undeclared.len();
         if undeclared > 0 {
             let names: Vec<String> =
@@ -262,27 +262,35 @@ fn plain(text: impl Display) -> String {
     one_line(&text.to_string())
 }
 
+/// A change, and its place among those of its project.
+pub type Placed<'a> = (usize, Listed<'a>);
+
 /// Is it the one sort of change that nothing brings back?
-pub fn is_delete(change: &ChangeReport) -> bool {
-    change.action == Action::Delete.as_str()
+pub fn is_delete(change: Listed<'_>) -> bool {
+    change.action() == Action::Delete.as_str()
+}
+
+/// What deletes, and all else.
+pub fn deletes_apart<'a>(project: &'a ProjectReport<'_>) -> (Vec<Placed<'a>>, Vec<Placed<'a>>) {
+    project.changes.iter().enumerate().partition(|(_, change)| is_delete(*change))
 }
 
 /// In the order in which the kinds are first sent.
-pub fn by_kind<'a>(changes: &[&'a ChangeReport]) -> Vec<(&'a str, Vec<&'a ChangeReport>)> {
-    let mut groups: Vec<(&str, Vec<&ChangeReport>)> = Vec::new();
-    for change in changes {
-        match groups.iter_mut().find(|(kind, _)| *kind == change.kind) {
-            Some((_, group)) => group.push(change),
-            None => groups.push((&change.kind, vec![change])),
+pub fn by_kind(changes: Vec<Placed<'_>>) -> Vec<(&str, Vec<Placed<'_>>)> {
+    let mut groups: Vec<(&str, Vec<Placed<'_>>)> = Vec::new();
+    for (at, change) in changes {
+        match groups.iter_mut().find(|(kind, _)| *kind == change.kind()) {
+            Some((_, group)) => group.push((at, change)),
+            None => groups.push((change.kind(), vec![(at, change)])),
         }
     }
     groups
 }
 
 /// `1 to create, 2 to update`.
-pub fn counts(changes: &[&ChangeReport]) -> String {
+pub fn counts(changes: &[Placed<'_>]) -> String {
     let actions = [Action::Create, Action::Update, Action::Rename, Action::Delete];
-    let count = |action: &Action| changes.iter().filter(|change| change.action == action.as_str()).count();
+    let count = |action: &Action| changes.iter().filter(|(_, change)| change.action() == action.as_str()).count();
     let counts = actions.iter().map(|action| (count(action), action.as_str())).filter(|(count, _)| *count > 0);
     counts.map(|(count, action)| format!("{count} to {action}")).collect::<Vec<_>>().join(", ")
 }

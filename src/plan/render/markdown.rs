@@ -3,6 +3,7 @@
 
 use super::ChangeReport;
 use super::FieldReport;
+use super::Listed;
 use super::ProjectReport;
 use super::RefusedReport;
 use super::Report;
@@ -10,8 +11,10 @@ use super::document;
 use super::drift_text;
 use super::hold_text;
 use super::how_to_release;
+use super::human::Placed;
 use super::human::by_kind;
 use super::human::counts;
+use super::human::deletes_apart;
 use super::human::elements;
 use super::human::is_delete;
 use super::summary;
@@ -20,6 +23,7 @@ use crate::resource::Action;
 use crate::telemetry::line::one_line;
 use crate::telemetry::status::Wait;
 use serde_json::Value;
+use std::collections::HashMap;
 use std::collections::HashSet;
 
 /// A comment of GitHub holds 65,536 characters; whoever posts this one wants a few for a mark of his own.
@@ -36,7 +40,7 @@ const MOST_REMARKS: usize = 20;
 const HEAD: &str = "| | resource | what | where |\n| --- | --- | --- | --- |\n";
 
 /// Every project.
-pub fn markdown(report: &Report) -> String {
+pub fn markdown(report: &Report<'_>) -> String {
     let each = LONGEST / report.projects.len().max(1);
     let mut out = String::new();
     for (n, project) in report.projects.iter().enumerate() {
@@ -53,7 +57,7 @@ pub fn markdown(report: &Report) -> String {
     out
 }
 
-fn of_project(project: &ProjectReport, room: usize) -> String {
+fn of_project(project: &ProjectReport<'_>, room: usize) -> String {
     let mut out = format!("### {}\n\n{}\n\n", escaped(&project.name), escaped(&summary(project)));
     remarks(project, room / 4, &mut out);
     let mut end = String::new();
@@ -65,32 +69,24 @@ fn of_project(project: &ProjectReport, room: usize) -> String {
         // Ours, with the commands in back-ticks; the fingerprint is hexadecimal.
         end.extend([format!("\n{}\n", one_line(&how_to_release(&held.as_read(&project.holds))))]);
     }
-    let waits = project.wait_of();
-    let rows: Vec<String> =
-        project.changes.iter().map(|change| row(change, waits.get(&(&*change.kind, &*change.id)).copied())).collect();
-    let shown = fitting(project, &rows, room.saturating_sub(out.len() + end.len()));
-    let indexed: Vec<(usize, &ChangeReport)> = project.changes.iter().enumerate().collect();
-    let others: Vec<&ChangeReport> =
-        indexed.iter().filter(|(_, change)| !is_delete(change)).map(|(_, change)| *change).collect();
+    let shown = fitting(project, room.saturating_sub(out.len() + end.len()));
+    let rows_of =
+        |changes: &[Placed<'_>]| changes.iter().filter_map(|(at, _)| shown.get(at)).map(String::as_str).collect();
+    let (deletes, others) = deletes_apart(project);
     let is_folded = others.len() > FOLD_FROM;
-    let row_of = |change: &ChangeReport| {
-        let at = project.changes.iter().position(|one| std::ptr::eq(one, change));
-        at.filter(|at| shown.contains(at)).and_then(|at| rows.get(at))
-    };
     if is_folded {
-        for (kind, changes) in by_kind(&others) {
-            let rows: String = changes.iter().filter_map(|change| row_of(change)).map(String::as_str).collect();
+        for (kind, changes) in by_kind(others) {
+            let rows: String = rows_of(&changes);
             let title = format!("{}: {}", escaped(kind), counts(&changes));
             let table = if rows.is_empty() { String::new() } else { format!("{HEAD}{rows}") };
             out.extend([format!("<details><summary>{title}</summary>\n\n{table}\n</details>\n\n")]);
         }
     } else if !others.is_empty() {
-        let rows: String = others.iter().filter_map(|change| row_of(change)).map(String::as_str).collect();
+        let rows: String = rows_of(&others);
         out.extend([format!("{HEAD}{rows}\n")]);
     }
-    let deletes: Vec<&ChangeReport> = project.changes.iter().filter(|change| is_delete(change)).collect();
     if !deletes.is_empty() {
-        let rows: String = deletes.iter().filter_map(|change| row_of(change)).map(String::as_str).collect();
+        let rows: String = rows_of(&deletes);
         out.extend([format!("**Deletes: {}, each with whatever hangs on it**\n\n{HEAD}{rows}\n", deletes.len())]);
     }
     let cut = project.changes.len() - shown.len();
@@ -103,7 +99,7 @@ fn of_project(project: &ProjectReport, room: usize) -> String {
     out + &end + "\n"
 }
 
-fn remarks(project: &ProjectReport, room: usize, out: &mut String) {
+fn remarks(project: &ProjectReport<'_>, room: usize, out: &mut String) {
     let refused = project.refused.iter().map(|refused| {
         let RefusedReport { kind, id, message, file, line, .. } = refused;
         let (kind, id, message) = (escaped(kind), escaped(id), escaped(&short(message)));
@@ -126,27 +122,30 @@ fn remarks(project: &ProjectReport, room: usize, out: &mut String) {
     }
 }
 
-/// Which rows fit: those that a reviewer must see come first.
-fn fitting(project: &ProjectReport, rows: &[String], room: usize) -> HashSet<usize> {
+/// The rows that fit: those that a reviewer must see come first.
+fn fitting(project: &ProjectReport<'_>, room: usize) -> HashMap<usize, String> {
     // The heads of the tables and the lines around them, one for each kind at most.
-    let kinds: HashSet<&str> = project.changes.iter().map(|change| &*change.kind).collect();
+    let kinds: HashSet<&str> = project.changes.iter().map(Listed::kind).collect();
     let mut left = room.saturating_sub(400 + kinds.len() * 200);
-    let urgency = |change: &ChangeReport| match (is_delete(change), change.held.is_some(), &*change.action) {
+    let urgency = |change: Listed<'_>| match (is_delete(change), change.held().is_some(), change.action()) {
         (true, ..) => 0,
         (_, true, _) => 1,
         (.., "create") => 3,
         _ => 2,
     };
-    let mut order: Vec<usize> = (0..rows.len()).collect();
-    order.sort_by_key(|at| project.changes.get(*at).map(urgency));
-    let mut shown = HashSet::new();
-    for at in order {
-        let length = rows.get(at).map_or(0, |row| row.chars().count());
+    let mut order: Vec<Placed<'_>> = project.changes.iter().enumerate().collect();
+    order.sort_by_key(|(_, change)| urgency(*change));
+    let waits = project.wait_of();
+    let mut shown = HashMap::new();
+    for (at, change) in order {
+        let change = change.report();
+        let row = row(&change, waits.get(&(&*change.kind, &*change.id)).copied());
+        let length = row.chars().count();
         if length > left {
             break;
         }
         left -= length;
-        shown.insert(at);
+        shown.insert(at, row);
     }
     shown
 }
@@ -173,7 +172,7 @@ fn row(change: &ChangeReport, wait: Option<&Wait>) -> String {
     }
     let what = what.strip_suffix("<br>").unwrap_or(&what);
     let action = escaped(&change.action);
-    let action = if is_delete(change) { format!("**{action}**") } else { action };
+    let action = if is_delete(Listed::Rendered(change)) { format!("**{action}**") } else { action };
     let resource = code(&short(&format!("{}/{}", change.kind, crate::resource::legible::legible(&change.id))));
     format!("| {action} | {resource} | {what} | {place} |\n")
 }

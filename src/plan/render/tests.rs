@@ -1,9 +1,10 @@
 //! What people read of a plan, to the letter.
 
 use super::*;
+use crate::telemetry::status::Why;
 use serde_json::json;
 
-fn report(changes: &Value) -> Report {
+fn report(changes: &Value) -> Report<'static> {
     serde_json::from_value(json!({ "formatVersion": 1, "projects": [{
         "name": "production", "fingerprint": "f00d", "warnings": ["look <b>here</b>"], "changes": changes,
         "held": { "fingerprint": "f00d", "reason": "max_deletes", "changes": 1, "deletes": 1 },
@@ -180,4 +181,32 @@ fn what_fits_into_a_line_is_one_and_what_does_not_is_compared_line_by_line() {
 
     assert!(text.contains("        short: {\"a\":1} -> {\"a\":2}\n        long:\n"), "{text}");
     assert!(text.contains("          -   \"c\": \"old\"\n          +   \"c\": \"new\"\n"), "{text}");
+}
+
+/// A plan's own changes are rendered while they are written: what is written is as of a report that holds all of them.
+#[test]
+fn a_plan_is_told_like_the_report_that_a_daemon_sends() {
+    let change = |kind: &'static str, name: &str, action, held| {
+        let field = FieldChange { path: "description".into(), from: Value::Null, to: json!(name) };
+        Change { held, fields: [field].into(), ..Change::new(Key::new(kind, name), action) }
+    };
+    let mut changes: Vec<Change> = (0..20).map(|n| change("roles", &format!("r{n}"), Action::Create, None)).collect();
+    changes.push(change("permissions", "p", Action::Update, Some(Hold::Policy)));
+    changes.push(change("roles", "old", Action::Delete, Some(Hold::MaxDeletes)));
+    let refusal = Refusal { key: Key::new("roles", "no"), message: "is refused".to_owned(), place: None };
+    let waits = vec![
+        (Key::new("tenants", "t"), Why::Dependency, "roles/r1 is not there yet".to_owned()),
+        (Key::new("roles", "r2"), Why::Dependency, "is said with the change".to_owned()),
+    ];
+    let warnings = vec!["mind the gap".to_owned()];
+    let plan = Plan { changes, refused: vec![refusal], waits, warnings, ..Plan::default() };
+    let told = Report::new(vec![ProjectReport::told("x", &plan, Pace::Free)]);
+
+    let json = serde_json::to_string_pretty(&told).unwrap();
+
+    let sent: Report<'_> = serde_json::from_str(&json).unwrap();
+    assert_eq!(serde_json::to_string_pretty(&sent).unwrap(), json);
+    let style = Style::default();
+    assert_eq!((text(&told, style), markdown(&told)), (text(&sent, style), markdown(&sent)));
+    assert!(text(&told, style).contains("waits: tenants/t") && !text(&told, style).contains("waits: roles/r2"));
 }

@@ -228,7 +228,7 @@ fn what_cannot_be_read_back_goes_by_what_was_sent() {
 
     assert!(plan(Sent::Same).changes.is_empty());
     let unknown = plan(Sent::Unknown);
-    let paths: Vec<&str> = unknown.changes[0].fields.iter().map(|field| field.path.as_str()).collect();
+    let paths: Vec<&str> = unknown.changes[0].fields.iter().map(|field| &*field.path).collect();
     assert_eq!(paths, ["federatedAppIds", "defaultRoles"]);
     assert!(unknown.warnings[0].contains("parent is unverified"), "{:?}", unknown.warnings);
     assert!(
@@ -400,7 +400,7 @@ fn each_call_speaks_of_the_fields_that_it_changes() {
         .map(|side| planned(&desired, &live(&side), &BTreeMap::new(), Policy::Sync).take_tasks(&Arc::default()))
         .map(|tasks| {
             let paths = |task: Task| {
-                let paths: Vec<String> = task.fields.iter().map(|field| field.path.clone()).collect();
+                let paths: Vec<String> = task.fields.iter().map(|field| field.path.to_string()).collect();
                 (task.slot.key.to_string(), task.slot.part, paths.join(" "))
             };
             tasks.into_iter().map(paths).collect::<Vec<_>>()

@@ -43,7 +43,7 @@ fn plan_under(
 fn told(plan: &Plan) -> Vec<(Action, Option<Hold>, Vec<&str>)> {
     let told = |change| {
         let Change { action, held, fields, .. }: &Change = change;
-        (*action, *held, fields.iter().map(|field| field.path.as_str()).collect())
+        (*action, *held, fields.iter().map(|field| &*field.path).collect())
     };
     plan.changes.iter().map(told).collect()
 }

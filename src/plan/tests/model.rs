@@ -97,7 +97,7 @@ fn differences(declared: &Value, live: Option<&Value>, known: Sent) -> (Differen
 }
 
 fn paths(found: &Differences) -> Vec<&str> {
-    found.fields.iter().map(|change| change.path.as_str()).collect()
+    found.fields.iter().map(|change| &*change.path).collect()
 }
 
 #[test]

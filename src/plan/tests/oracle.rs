@@ -374,9 +374,9 @@ impl Drawn {
         let is_on = |value: Option<&Value>| value == Some(&json!(true));
         let Some(live) = self.listed(&change.key).filter(|_| change.action == Action::Update) else { return vec![] };
         let danger = |field: &FieldChange| {
-            let (from, to) = (is_on(live.get(&field.path)), is_on(Some(&field.to)));
+            let (from, to) = (is_on(live.get(&*field.path)), is_on(Some(&field.to)));
             let has_sso = live.get("authType") == Some(&json!("saml"));
-            match (change.key.kind, field.path.as_str(), from, to) {
+            match (change.key.kind, &*field.path, from, to) {
                 ("tenants", "enforceSSO", true, false) => Some((Hold::Weakening, self.guards.weakening)),
                 ("tenants", "enforceSSO", false, true) if !has_sso => Some((Hold::Lockout, self.guards.lockout)),
                 ("tenants", "disabled", false, true) | ("passwordSettings", "enabled", true, false) => {
