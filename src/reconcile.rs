@@ -153,6 +153,8 @@ pub struct Carryover {
     held: BTreeSet<&'static str>,
     /// Under which it was gathered; `None` while another replica writes.
     term: Option<i64>,
+    /// What asked for a pass that could not be, or not be ended, for want of the lease.
+    missed: Option<Trigger>,
     /// What the files said before they said this, as this process saw it.
     moved_from: Option<Arc<str>>,
     /// The files here are older than those that others have put in force.
@@ -252,8 +254,8 @@ impl Reconciler {
         let mut publish_at = None;
         let mut tenures = self.state.tenures();
         loop {
-            if self.follow_lease() && self.state.is_shared() {
-                self.turn_or_stop(Trigger::Startup, &mut triggers, &shutdown).await;
+            if let Some(trigger) = self.follow_lease() {
+                self.turn_or_stop(trigger, &mut triggers, &shutdown).await;
             }
             if self.loader.is_none() {
                 // The log says why; a restart begins anew.
@@ -446,7 +448,10 @@ impl Reconciler {
         }
         self.observe_phase("load", started);
         // The others have the files ready, and look at nothing.
-        let term = self.term()?;
+        let Some(term) = self.term() else {
+            self.memory.missed = Some(trigger);
+            return None;
+        };
         if aside(|| self.is_behind()) {
             return None;
         }
@@ -475,6 +480,7 @@ impl Reconciler {
         let (desired, sight) = self.look(desired, priority, &lost, more).instrument(observation).await;
         if self.term() != Some(term) {
             // Others may have written since the look.
+            self.memory.missed = Some(trigger);
             return Some(PassOutcome::Failed);
         }
         let mut weighed = aside(|| self.weigh(&desired, sight, &lost, trigger, started));
@@ -484,6 +490,7 @@ impl Reconciler {
         let has_deletes = weighed.tasks.iter().any(|task| task.action == Action::Delete);
         let is_outdated = has_deletes && !self.is_still(&desired, more).await;
         if self.term() != Some(term) {
+            self.memory.missed = Some(trigger);
             return Some(PassOutcome::Failed);
         }
         let outcome = aside(|| self.put_in_force(desired, weighed, is_outdated));

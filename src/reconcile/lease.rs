@@ -6,6 +6,7 @@ use super::Reconciler;
 use crate::plan::Task;
 use crate::queue::PausedBy;
 use crate::resource::Key;
+use crate::source::Trigger;
 use crate::state::IntentId;
 use crate::state::OpenIntent;
 use crate::state::Tenure;
@@ -24,8 +25,9 @@ pub(super) struct Foreign {
 }
 
 impl Reconciler {
-    /// Takes in whether the lease is held by now. True where it is since just now, and everything begins anew.
-    pub(super) fn follow_lease(&mut self) -> bool {
+    /// Takes in whether the lease is held by now. Why a pass has to follow: everything begins anew, or it was not held for a while,
+    /// and what fell into that goes on.
+    pub(super) fn follow_lease(&mut self) -> Option<Trigger> {
         let project = &self.assessor.project;
         // Whoever follows the queue wakes with every word to it.
         let is_paused = self.queue.paused_by(project).contains(&PausedBy::Lease);
@@ -36,13 +38,13 @@ impl Reconciler {
                     tracing::warn!(project = &**project, "the lease is not held any more: nothing is sent");
                 }
             }
-            return false;
+            return None;
         };
         if self.memory.term == Some(term) {
             if is_paused {
                 self.queue.resume(project, PausedBy::Lease);
             }
-            return false;
+            return self.memory.missed.take().or(is_paused.then_some(Trigger::Interval));
         }
         if self.memory.term.is_some() {
             // Others wrote meanwhile: what is remembered here is of before.
@@ -61,7 +63,7 @@ impl Reconciler {
             self.plans.send_replace(None);
             tracing::info!(project = &**project, term, "the lease is held: this replica writes the project");
         }
-        true
+        self.state.is_shared().then_some(Trigger::Startup)
     }
 
     /// The term under which a pass begins; `None` while this replica only stands by.

@@ -42,6 +42,7 @@ mod http;
 mod ids;
 mod kept;
 mod kinds;
+mod lapse;
 mod late;
 mod limits;
 mod link;
