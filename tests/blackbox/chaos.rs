@@ -8,6 +8,7 @@ use crate::link::Link;
 use crate::link::Weather;
 use crate::postgres::Postgres;
 use crate::replicas::Replicas;
+use crate::terms;
 use rustix::process::Signal;
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -32,13 +33,6 @@ struct Storm {
     random: fastrand::Rng,
 }
 
-/// A call that was noted before it was sent.
-struct Begun {
-    id: String,
-    term: u64,
-    at: f64,
-}
-
 impl Storm {
     async fn begin(server: &Postgres, seed: u64) -> Self {
         Self::with_life(server, seed, "2s").await
@@ -60,7 +54,7 @@ impl Storm {
         let mut storm = Self { all, links: Vec::new(), database, generation: 1, random };
         storm.declare();
         storm.start(server).await;
-        server.sql(&storm.database, NOTES);
+        terms::note(server, &storm.database);
         storm.start(server).await;
         storm.settled(server).await;
         storm
@@ -156,44 +150,10 @@ impl Storm {
             assert!(before <= Some(terms[id]), "{id} is told under an older term after a newer one: {trail}");
         }
         assert_eq!(told, done, "the trail, and what happened: {}", self.all.tails());
-        self.check_terms(server, &calls);
-    }
-
-    /// Once the calls of a term about a resource begin, only they arrive. A resource has few calls, so that one of an older term
-    /// would be one too many.
-    fn check_terms(&self, server: &Postgres, calls: &[(String, String, f64, bool)]) {
-        let begun = server.sql(&self.database, "SELECT name, term, at FROM begun ORDER BY at");
-        let begun: Vec<Begun> = begun.lines().map(Begun::read).collect();
-        let mut of_terms = BTreeMap::<(&str, u64), f64>::new();
-        for one in &begun {
-            of_terms.entry((&one.id, one.term)).or_insert(one.at);
-        }
-        for ((id, term), since) in of_terms {
-            let arrived = calls.iter().filter(|(of, _, at, _)| of == id && *at >= since.floor()).count();
-            let sent = begun.iter().filter(|one| one.id == id && one.term >= term).count();
-            assert!(
-                arrived <= sent,
-                "{id}: {arrived} calls arrived since term {term} began with it, {sent} were its own"
-            );
-        }
+        let arrived: Vec<(&str, f64)> = calls.iter().map(|(id, _, at, _)| (id.as_str(), *at)).collect();
+        terms::check(server, &self.database, &arrived);
     }
 }
-
-impl Begun {
-    fn read(row: &str) -> Self {
-        let columns: Vec<&str> = row.split('|').collect();
-        Self { id: columns[0].to_owned(), term: columns[1].parse().unwrap(), at: columns[2].parse().unwrap() }
-    }
-}
-
-/// The tables of a test beside those of the state: every call that was noted, also once it is settled.
-const NOTES: &str = "
-    CREATE TABLE begun (name text, term bigint, at double precision);
-    CREATE FUNCTION note_begun() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
-        INSERT INTO begun VALUES (NEW.name, NEW.term, extract(epoch FROM clock_timestamp()) * 1000);
-        RETURN NEW;
-    END $$;
-    CREATE TRIGGER note_begun AFTER INSERT ON intent FOR EACH ROW EXECUTE FUNCTION note_begun()";
 
 /// Whose it is, what it does, when it came, and whether it changed something; `None` for one that does not write.
 fn call(entry: &Value) -> Option<(String, String, f64, bool)> {

@@ -79,6 +79,7 @@ mod shown;
 mod source;
 mod stale;
 mod terminal;
+mod terms;
 mod traces;
 mod triggers;
 mod update;

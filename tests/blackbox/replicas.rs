@@ -10,6 +10,7 @@ use crate::harness::creates;
 use crate::harness::missing;
 use crate::harness::permission;
 use crate::postgres::Postgres;
+use crate::terms;
 use reqwest::Method;
 use rustix::process::Signal;
 use serde_json::Value;
@@ -223,8 +224,14 @@ async fn kills(seed: u64, times: usize) {
     let Some(server) = Postgres::start() else { return };
     let mut random = fastrand::Rng::with_seed(seed);
     let mut all = Replicas::new(server, &["--latency=40ms"]).await;
-    all.world.reconfigure(|setup| setup.top.push("concurrency: 2".to_owned()));
+    all.world.reconfigure(|setup| {
+        // One call is one request.
+        let retry = "retry: { maxAttempts: 1, initialBackoff: 20ms, maxBackoff: 200ms }";
+        setup.top.extend(["concurrency: 2", retry].map(str::to_owned));
+    });
     all.start().await;
+    let database = all.world.environment[0].1.rsplit_once('/').unwrap().1.to_owned();
+    terms::note(server, &database);
     all.start().await;
     all.world.write("some.yaml", &permissions(60));
     for _ in 0..times {
@@ -251,6 +258,21 @@ async fn kills(seed: u64, times: usize) {
     .await;
     let trail = all.world.told(&[]).await;
     assert!((0..60).all(|n| is_told(&trail, n) == 1), "{trail:?}");
+    let log = all.world.log().await;
+    let arrived: Vec<(&str, f64)> = log.iter().flat_map(writes_of_permissions).collect();
+    assert!(arrived.len() >= 60, "{arrived:?}");
+    terms::check(server, &database, &arrived);
+}
+
+/// Whose they are, and when they came.
+fn writes_of_permissions(entry: &Value) -> Vec<(&str, f64)> {
+    let path = entry["path"].as_str().unwrap().strip_prefix("/v1/mgmt/permission/");
+    if path.is_none_or(|action| action == "all") {
+        return Vec::new();
+    }
+    let body = &entry["body"];
+    let all = body["permissions"].as_array().map_or(std::slice::from_ref(body), Vec::as_slice);
+    all.iter().map(|one| (one["name"].as_str().unwrap(), entry["time"].as_f64().unwrap())).collect()
 }
 
 #[tokio::test]
