@@ -6,6 +6,9 @@ use crate::harness::Setup;
 use crate::harness::World;
 use crate::harness::missing;
 use crate::harness::write_some;
+use crate::postgres::Postgres;
+use crate::replicas::Replicas;
+use crate::replicas::permissions;
 use reqwest::Method;
 use serde_json::Value;
 use serde_json::json;
@@ -42,14 +45,21 @@ struct Prometheus {
 }
 
 impl Prometheus {
-    /// Scrapes the daemon five times a second, under a job named as the operator does it.
+    /// Scrapes the daemon.
     async fn start(tool: &Path, world: &World) -> Self {
-        let daemon = world.daemon_url().await.strip_prefix("http://").unwrap().to_owned();
+        Self::of(tool, world, &[world.daemon_url().await]).await
+    }
+
+    /// Scrapes these five times a second, under a job named as the operator does it.
+    async fn of(tool: &Path, world: &World, urls: &[String]) -> Self {
+        let targets: Vec<String> =
+            urls.iter().map(|url| format!("'{}'", url.strip_prefix("http://").unwrap())).collect();
+        let targets = targets.join(", ");
         fs::write(world.path("alerts.yaml"), hurried(include_str!("../../deploy/prometheus/alerts.yaml"))).unwrap();
         let config = format!(
             "global: {{ scrape_interval: 200ms, scrape_timeout: 200ms, evaluation_interval: 200ms }}\n\
              rule_files: [alerts.yaml]\n\
-             scrape_configs:\n  - job_name: monitoring/descope-gitops\n    static_configs: [{{ targets: ['{daemon}'] }}]\n"
+             scrape_configs:\n  - job_name: monitoring/descope-gitops\n    static_configs: [{{ targets: [{targets}] }}]\n"
         );
         fs::write(world.path("prometheus.yaml"), config).unwrap();
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
@@ -88,6 +98,12 @@ impl Prometheus {
         let series = self.get("/api/v1/query_range", &range).await["result"].as_array().unwrap().clone();
         series.iter().any(|series| !series["values"].as_array().unwrap().is_empty())
     }
+}
+
+/// Queries of the dashboard that only replicas have something for.
+fn is_of_replicas(query: &str) -> bool {
+    // Others leave out by it what a replica that stands by knew.
+    query.replace("unless on (job, instance, project) descope_gitops_lease_held", "").contains("descope_gitops_lease_")
 }
 
 /// Every query of the dashboard, with its variables filled in.
@@ -143,10 +159,43 @@ async fn alerts_ring_and_clear_and_every_panel_shows_something() {
     world.faults(json!([fault])).await;
     world.until("retried", async |_| prometheus.has_data("descope_gitops_api_retries_total > 0").await).await;
 
-    let all = queries();
+    let all: Vec<String> = queries().into_iter().filter(|query| !is_of_replicas(query)).collect();
     assert!(all.len() > 25, "{all:#?}");
     for query in all {
         world.until(&format!("data for {query}"), async |_| prometheus.has_data(&query).await).await;
     }
     assert!(world.stop().await.success());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_panels_of_replicas_say_who_holds_what_and_that_one_does() {
+    let Some(tool) = prometheus() else {
+        return missing("no prometheus: nothing scrapes the daemon");
+    };
+    let Some(server) = Postgres::start() else { return };
+    let mut all = Replicas::with(server, "6s", &[]).await;
+    all.world.write("some.yaml", &permissions(2));
+    all.start().await;
+    all.converge_on(2).await;
+    all.start().await;
+    let urls: Vec<String> = all.running.iter().map(|replica| replica.url.clone()).collect();
+    let prometheus = Prometheus::of(&tool, &all.world, &urls).await;
+
+    let queries: Vec<String> = queries().into_iter().filter(|query| is_of_replicas(query)).collect();
+    assert!(queries.len() > 2, "{queries:#?}");
+    for query in queries {
+        all.until(&format!("data for {query}"), async |_| prometheus.has_data(&query).await).await;
+    }
+    let says = async |query: &str| prometheus.has_data(query).await;
+    all.until("two run", async |_| says("count by (job) (descope_gitops_build_info) == 2").await).await;
+    all.until("one holds", async |_| says("sum by (project) (descope_gitops_lease_held) == 1").await).await;
+    assert!(!says("sum by (project) (descope_gitops_lease_held) > 1").await);
+    let holder = urls[0].strip_prefix("http://").unwrap();
+    assert!(says(&format!("descope_gitops_lease_held{{instance=\"{holder}\"}} == 1")).await);
+
+    // Whoever comes first holds it after the other is gone, and that one is on the panel.
+    let other = urls[1].strip_prefix("http://").unwrap();
+    all.kill(0).await;
+    all.until("taken over", async |_| says(&format!("descope_gitops_lease_held{{instance=\"{other}\"}} == 1")).await)
+        .await;
 }
