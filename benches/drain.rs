@@ -24,7 +24,7 @@ fn main() -> io::Result<()> {
 
 #[allow(clippy::cast_precision_loss, reason = "for the eye")]
 fn drain(tenants: usize) -> io::Result<()> {
-    let rig = Rig::new(tenants, false)?;
+    let rig = Rig::new(tenants)?;
     let ran = rig::run(rig.command(&["apply", "--auto-approve", "-o", "json"]))?;
     let simulator = rig.simulator_cpu();
     let audited = rig.audited()?;

@@ -205,9 +205,10 @@ impl Queue {
     /// parked; `fresh` gives those a new try at once.
     pub fn replace(&self, project: &ProjectName, tasks: Vec<Task>, fresh: bool) {
         let mut state = self.lock();
-        let (added, after) = state.core.lane_mut(project).replace(tasks, fresh, Instant::now());
+        let (added, after, before) = state.core.lane_mut(project).replace(tasks, fresh, Instant::now());
         self.count_added("plan", added);
         self.changed_and(state, project, after == After::Stale);
+        drop(before);
     }
 
     /// What was not permitted gets a new try, as if it had changed.
@@ -399,9 +400,16 @@ impl Queue {
 
     /// Takes what waits of these resources off the queue; the next plan says whether it comes back.
     pub fn withdraw(&self, project: &ProjectName, which: impl Fn(&Key) -> bool) {
-        let mut state = self.lock();
-        state.core.lane_mut(project).withdraw(which, Instant::now());
-        self.changed(state);
+        let meant = self.gather(project, &Vec::new(), |slots, _, entry| {
+            if which(&entry.task.slot.key) {
+                slots.push(entry.task.slot.clone());
+            }
+        });
+        for slots in meant.chunks(AT_A_TIME) {
+            let mut state = self.lock();
+            state.core.lane_mut(project).withdraw(slots, Instant::now());
+            self.changed(state);
+        }
     }
 
     /// Is what was handed out of these slots still to be done? Asked again after a long wait for the rate limit.

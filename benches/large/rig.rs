@@ -33,16 +33,29 @@ pub fn tenants(usual: usize) -> usize {
     asked.unwrap_or(if is_bench { usual } else { 200 })
 }
 
-/// A directory with files, a simulator, and settings that join them.
+/// A directory with files, a project, and settings that join them.
 pub struct Rig {
     place: tempfile::TempDir,
-    simulator: Child,
+    simulator: Option<Child>,
     address: String,
 }
 
 impl Rig {
-    /// `is_seeded`: everything that the files declare lives already.
-    pub fn new(tenants: usize, is_seeded: bool) -> io::Result<Self> {
+    /// The project is an empty one of a simulator.
+    #[allow(dead_code, reason = "not every benchmark writes")]
+    pub fn new(tenants: usize) -> io::Result<Self> {
+        let mut simulator = Command::new(PROGRAM);
+        simulator.args(["simulator", "--listen", "127.0.0.1:0", "--rate-limit", "none"]);
+        let mut simulator = simulator.stdout(Stdio::piped()).stderr(Stdio::null()).spawn()?;
+        let address = simulator.stdout.take().and_then(|out| address(BufReader::new(out)));
+        let address = address.ok_or_else(|| io::Error::other("the simulator did not start"))?;
+        let mut rig = Self::at(&address, tenants)?;
+        rig.simulator = Some(simulator);
+        Ok(rig)
+    }
+
+    /// The project is what answers at this address.
+    pub fn at(address: &str, tenants: usize) -> io::Result<Self> {
         let place = tempfile::tempdir()?;
         let tree = place.path().join("repo");
         fs::create_dir(&tree)?;
@@ -50,14 +63,6 @@ impl Rig {
             let first = file * TENANTS_A_FILE;
             write_file(&tree, file, first..tenants.min(first + TENANTS_A_FILE), "gold")?;
         }
-        let mut simulator = Command::new(PROGRAM);
-        simulator.args(["simulator", "--listen", "127.0.0.1:0", "--rate-limit", "none"]);
-        if is_seeded {
-            simulator.args(["--seed-project", PROJECT, "--seed-from"]).arg(&tree);
-        }
-        let mut simulator = simulator.stdout(Stdio::piped()).stderr(Stdio::null()).spawn()?;
-        let address = simulator.stdout.take().and_then(|out| address(BufReader::new(out)));
-        let address = address.ok_or_else(|| io::Error::other("the simulator did not start"))?;
         let settings = format!(
             "source: {{ path: {tree}, debounce: 500ms, interval: 1h }}
 projects:
@@ -72,7 +77,7 @@ state: {{ path: {state} }}
             state = place.path().join("state").display(),
         );
         fs::write(place.path().join("settings.yaml"), settings)?;
-        Ok(Self { place, simulator, address })
+        Ok(Self { place, simulator: None, address: address.to_owned() })
     }
 
     /// The program with these settings.
@@ -118,15 +123,17 @@ state: {{ path: {state} }}
     /// CPU time of the simulator so far.
     #[allow(dead_code, reason = "not every benchmark asks")]
     pub fn simulator_cpu(&self) -> f64 {
-        cpu(self.simulator.id()).map_or(0.0, |(user, system)| user + system)
+        self.simulator.as_ref().and_then(|simulator| cpu(simulator.id())).map_or(0.0, |(user, system)| user + system)
     }
 }
 
 impl Drop for Rig {
     fn drop(&mut self) {
-        // One that has ended needs no ending.
-        self.simulator.kill().unwrap_or_default();
-        drop(self.simulator.wait());
+        if let Some(simulator) = &mut self.simulator {
+            // One that has ended needs no ending.
+            simulator.kill().unwrap_or_default();
+            drop(simulator.wait());
+        }
     }
 }
 

@@ -333,6 +333,18 @@ mod tests {
         }
     }
 
+    #[tokio::test]
+    async fn space_is_reserved_for_as_much_as_an_answer_says_it_holds() {
+        let answer = |text: &'static str| reqwest::Response::from(http::Response::new(text));
+        let soon = Instant::now() + Duration::from_secs(60);
+
+        let body = whole(&mut answer("abc"), soon, 3).await.unwrap();
+
+        // A vector that grows makes room for eight.
+        assert_eq!((&*body, body.capacity()), (&b"abc"[..], 3));
+        assert!(matches!(whole(&mut answer("abcd"), soon, 3).await, Err(TransportError::TooLarge(3))));
+    }
+
     #[test]
     fn a_request_prints_without_its_headers() {
         let mut headers = HeaderMap::new();

@@ -155,6 +155,11 @@ impl Entry {
         matches!(self.status, Status::InFlight { .. })
     }
 
+    /// On the queue, to delete something.
+    pub fn is_delete(&self) -> bool {
+        self.task.action == Action::Delete && self.status != Status::Gone
+    }
+
     /// A try is to come, and it begins with a look.
     pub fn will_look(&self) -> bool {
         self.verify && matches!(self.status, Status::Waiting | Status::Delayed { .. } | Status::InFlight { .. })

@@ -147,6 +147,7 @@ pub(super) struct Lane {
     in_flight: BTreeSet<usize>,
     /// What waits for more than its turn.
     stuck: BTreeSet<usize>,
+    deletes: BTreeSet<usize>,
     lasting: Lasting,
 }
 
@@ -251,6 +252,12 @@ impl Lane {
         self.stuck.iter().map(|&index| &self.entries[index])
     }
 
+    /// Those that delete.
+    #[cfg(test)]
+    pub fn deletes(&self) -> impl Iterator<Item = &Entry> {
+        self.deletes.iter().map(|&index| &self.entries[index])
+    }
+
     /// The first create or rename of a kind that failed: nothing of the kind is deleted meanwhile.
     pub fn failed_make(&self, kind: &str) -> Option<&Entry> {
         self.failed_makes.get(kind)?.first().map(|&index| &self.entries[index])
@@ -267,9 +274,9 @@ impl Lane {
         self.by_slot.get(slot).map(|&index| &self.entries[index])
     }
 
-    /// Puts a newer plan in the place of everything that waits. How many tasks are new in it, and whether its look was
-    /// overtaken by a write that it knows nothing of.
-    pub fn replace(&mut self, tasks: Vec<Task>, fresh: bool, now: Instant) -> (usize, After) {
+    /// Puts a newer plan in the place of everything that waits. How many tasks are new in it, whether its look was overtaken
+    /// by a write that it knows nothing of, and what was there before: to let that go takes long, and nobody need wait for it.
+    pub fn replace(&mut self, tasks: Vec<Task>, fresh: bool, now: Instant) -> (usize, After, Self) {
         self.lasting.plans = self.lasting.plans.wrapping_add(1);
         self.lasting.written.retain(|_, written| now.saturating_duration_since(written.at) < WRITES_KEPT);
         let mut old = Self { lasting: mem::take(&mut self.lasting), ..Self::default() };
@@ -326,7 +333,7 @@ impl Lane {
             });
         }
         let after = self.settle_look(now);
-        (added, after)
+        (added, after, old)
     }
 
     /// A plan is in force that rests on the newest look. What was written since that look began, and is none of its tasks,
@@ -342,11 +349,12 @@ impl Lane {
 
     /// Takes deletes off the queue. One that a worker has is no longer wanted: it is not sent any more, unless it was.
     pub fn withdraw_deletes(&mut self, which: impl Fn(&Key) -> bool, now: Instant) {
-        let is_meant = |entry: &Entry| entry.task.action == Action::Delete && which(&entry.task.slot.key);
-        let slots: Vec<Slot> = self.entries.iter().filter(|e| is_meant(e)).map(|e| e.task.slot.clone()).collect();
-        for slot in slots {
-            let Some(&index) = self.by_slot.get(&slot) else { continue };
-            match self.entries[index].status {
+        let meant: Vec<usize> =
+            self.deletes.iter().copied().filter(|&index| which(&self.entries[index].task.slot.key)).collect();
+        for index in meant {
+            // Dropping the last task clears the lane.
+            let Some(entry) = self.entries.get(index) else { continue };
+            match entry.status {
                 Status::InFlight { cause, .. } => {
                     self.set(index, now, |entry| entry.status = Status::InFlight { cause, wanted: false });
                 }
@@ -357,13 +365,11 @@ impl Lane {
         }
     }
 
-    /// Takes off the queue what waits of these resources. What is refused stays, and is told; what a worker has is no longer
+    /// Takes off the queue what waits in these slots. What is refused stays, and is told; what a worker has is no longer
     /// wanted.
-    pub fn withdraw(&mut self, which: impl Fn(&Key) -> bool, now: Instant) {
-        let meant = self.entries.iter().filter(|entry| which(&entry.task.slot.key));
-        let slots: Vec<Slot> = meant.map(|entry| entry.task.slot.clone()).collect();
+    pub fn withdraw(&mut self, slots: &[Slot], now: Instant) {
         for slot in slots {
-            let Some(&index) = self.by_slot.get(&slot) else { continue };
+            let Some(&index) = self.by_slot.get(slot) else { continue };
             match self.entries[index].status {
                 Status::InFlight { cause, .. } => {
                     self.set(index, now, |entry| entry.status = Status::InFlight { cause, wanted: false });
@@ -744,6 +750,7 @@ impl Lane {
 
         note(&mut self.in_flight, entry.is_in_flight());
         note(&mut self.stuck, entry.is_stuck());
+        note(&mut self.deletes, entry.is_delete());
         match &entry.status {
             Status::Waiting if entry.is_blocked() => shift(&mut self.counts.blocked),
             Status::Waiting => shift(&mut self.counts.ready),

@@ -350,6 +350,7 @@ impl Pair {
         let all = || self.lane.entries();
         assert_eq!(slots(&mut self.lane.in_flight()), slots(&mut all().filter(|entry| entry.is_in_flight())));
         assert_eq!(slots(&mut self.lane.stuck()), slots(&mut all().filter(|entry| entry.is_stuck())));
+        assert_eq!(slots(&mut self.lane.deletes()), slots(&mut all().filter(|entry| entry.is_delete())));
         for kind in KINDS {
             let is_failed = |entry: &&Entry| entry.makes() && entry.seen() == Seen::Failed;
             let failed = all().filter(is_failed).find(|entry| entry.task.slot.key.kind == kind);

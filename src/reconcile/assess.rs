@@ -183,7 +183,7 @@ impl Assessor {
         let (kinds, known) = aside(|| {
             let owned = self.known(ProjectState::inventory);
             let by_name = resource::ALL.iter().filter(|kind| kind.spec().main().read == Read::ByName);
-            (self.kinds(desired), by_name.flat_map(|kind| known_of(*kind, desired, &owned)).collect())
+            (self.kinds(desired, &owned), by_name.flat_map(|kind| known_of(*kind, desired, &owned)).collect())
         });
         let mut observed = observed::fetch(&client, kinds, &known).await;
         let gone = self.look_twice(&client, desired, lost, &mut observed).await;
@@ -403,13 +403,12 @@ impl Assessor {
 
     /// The kinds to ask for: those that a file mentions, those of which something is owned or was deleted just now, and those
     /// with open calls: one that was cut off may have made the only one of its kind.
-    pub fn kinds(&self, desired: &Desired) -> Vec<&'static dyn Kind> {
-        let owned = self.known(ProjectState::inventory);
+    fn kinds(&self, desired: &Desired, owned: &state::Inventory) -> Vec<&'static dyn Kind> {
         let open = self.known(ProjectState::open_intents);
         let in_doubt = self.known(ProjectState::deletes_in_doubt);
         let in_doubt = in_doubt.keys().chain(open.iter().map(|open| &open.intent.key));
         let in_doubt: HashSet<&str> = in_doubt.map(|key| key.kind).collect();
-        let is_ours = |kind: &'static str| in_doubt.contains(kind) || state::of_kind(&owned, kind).next().is_some();
+        let is_ours = |kind: &'static str| in_doubt.contains(kind) || state::of_kind(owned, kind).next().is_some();
         let is_asked = |kind: &&dyn Kind| desired.kinds.contains(kind.name()) || is_ours(kind.name());
         resource::ALL.iter().copied().filter(is_asked).collect()
     }
