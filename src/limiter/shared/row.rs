@@ -22,7 +22,7 @@ use crate::limiter::quota::Quota;
 pub const LIFE: Duration = Duration::from_secs(10);
 
 /// A block is about this part of the limit.
-const BLOCKS: f64 = 10.0;
+pub const BLOCKS: f64 = 10.0;
 
 /// A block where no limit is known.
 const FREE_BLOCK: f64 = 32.0;

@@ -14,6 +14,8 @@ use super::settings;
 use crate::limiter::Limiter;
 use crate::limiter::Outcome;
 use crate::limiter::Priority;
+use crate::limiter::shared::row::BLOCKS;
+use crate::limiter::shared::row::LIFE;
 use crate::limiter::shared::store::InMemory;
 use crate::limiter::shared::store::Read;
 use crate::limiter::shared::store::Store;
@@ -161,4 +163,44 @@ async fn a_replica_that_stops_gives_back_what_it_did_not_use_and_tells_what_it_d
     assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
     second.send(Outcome::Answered).await;
     assert!(start.elapsed() > Duration::from_secs(50), "{:?}", start.elapsed());
+}
+
+/// How many requests are answered before one has to wait for the next window.
+async fn spent_at_once(replica: &Replica) -> u32 {
+    let mut spent = 0;
+    while tokio::time::timeout(Duration::from_secs(30), replica.send(Outcome::Answered)).await.is_ok() {
+        spent += 1;
+    }
+    spent
+}
+
+/// What nobody can spend in the window of the kill is what the dead one held, and one window after it was missed there is nothing
+/// less than before.
+#[tokio::test(start_paused = true)]
+async fn a_replica_that_is_killed_in_mid_window_costs_at_most_its_block() {
+    const N: u32 = 100;
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a tenth of the limit")]
+    let block = (f64::from(N) / BLOCKS).ceil() as u32;
+    let mut most = 0;
+    for sent in [1, 5, 9, 10, 11, 18, 37, 63] {
+        let wire = Wire::new();
+        let (mut first, second) =
+            (Replica::starts("first", f64::from(N), &wire), Replica::starts("second", f64::from(N), &wire));
+        for _ in 0..sent {
+            first.send(Outcome::Answered).await;
+        }
+
+        // From here on it tells nobody anything.
+        first.tasks.shutdown().await;
+        let killed = Instant::now();
+        let lost = N - sent - spent_at_once(&second).await;
+
+        assert!(lost <= block, "after {sent} sent, {lost} were lost; a block is {block}");
+        assert!(killed.elapsed() < Duration::from_secs(60), "all of it was one window");
+        most = most.max(lost);
+        tokio::time::sleep_until(killed + LIFE + Duration::from_secs(60 + 5)).await;
+        let back = spent_at_once(&second).await;
+        assert_eq!(back, N, "after {sent} sent");
+    }
+    assert!(most > 0, "none was killed with anything in its hands");
 }
