@@ -53,7 +53,10 @@ pub enum ServerError {
     #[error("it did not come to its end; this is a defect")]
     Unfinished,
     /// It was migrated by a newer release.
-    #[error("the tables have version {found}, this descope-gitops knows up to {known}; run the newer release")]
+    #[error(
+        "the tables have version {found}, this descope-gitops knows up to {known}; run the release that migrated them, or a \
+         newer one; to go back to this one, stop all replicas and restore the database as it was before"
+    )]
     Newer {
         /// Theirs.
         found: i64,

@@ -481,10 +481,12 @@ async fn a_replica_that_is_older_than_the_tables_gives_its_lease_back_and_says_w
     assert_eq!(all.world.newest_seq().await, before, "nothing was sent");
     let lines = all.running[0].process.lines();
     assert_eq!(lines.iter().filter(|line| line.contains("a newer release migrated")).count(), 1, "{lines:?}");
-    // One more of the older release does not start.
+    // One more of the older release does not start: one that was ready would have a roll-out replace those that work.
     let output = all.world.run(&["run"]).await;
     let said = String::from_utf8_lossy(&output.stderr);
-    assert!(!output.status.success() && said.contains("run the newer release"), "{said}");
+    let advice = "run the release that migrated them, or a newer one; to go back to this one, stop all replicas";
+    assert!(!output.status.success() && said.contains(advice), "{said}");
+    assert_eq!(all.world.newest_seq().await, before, "nothing was sent");
 
     server.sql(&database, "DELETE FROM schema_version WHERE version = 1000");
     all.converge_on(6).await;
