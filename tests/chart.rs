@@ -115,6 +115,7 @@ fn what_is_rendered_is_what_kubernetes_takes() {
     let all = [
         "podDisruptionBudget.enabled=true",
         "extraCa.configMap=ca",
+        "secretFiles.claim=shared",
         "image.pullPolicy=Always",
         "priorityClassName=high",
         r#"tolerations=[{"key":"a","operator":"Exists"}]"#,
@@ -312,7 +313,10 @@ fn each_choice_renders_and_the_daemon_reads_its_config() {
 /// Where replicas take over for one another, none of them has a claim, and a node or an update takes one at a time.
 #[test]
 fn replicas_share_a_database_and_are_kept_apart() {
-    let choices = [&REPLICAS[..], &["state.postgresql.urlKey=uri", r#"settings={"state":{"lease":{"life":"30s"}}}"#]];
+    let projects = r#"projects=[{"name":"a","projectId":"P2a","managementKey":{"key":"k"},
+        "secrets":{"dir":"/var/lib/descope-secrets","shared":true}}]"#;
+    let settings = r#"settings={"state":{"lease":{"life":"30s"}}}"#;
+    let choices = [&REPLICAS[..], &["state.postgresql.urlKey=uri", "secretFiles.claim=common", settings, projects]];
     let Some(rendered) = helm(&choices.concat()) else { return };
     let objects = rendered.unwrap();
     let of = |kind: &str| objects.iter().find(|object| object["kind"] == kind);
@@ -333,7 +337,12 @@ fn replicas_share_a_database_and_are_kept_apart() {
     assert!(of("PodDisruptionBudget").is_some());
     let spec = &of("Deployment").unwrap()["spec"];
     assert_eq!((&spec["replicas"], &spec["strategy"]["type"]), (&2.into(), &"RollingUpdate".into()));
-    assert_eq!(spec["template"]["spec"]["topologySpreadConstraints"].as_sequence().unwrap().len(), 2);
+    let pod = &spec["template"]["spec"];
+    assert_eq!(pod["topologySpreadConstraints"].as_sequence().unwrap().len(), 2);
+    let named = |list: &Value| list.as_sequence().unwrap().iter().find(|one| one["name"] == "secret-files").cloned();
+    let mounted = named(&pod["containers"][0]["volumeMounts"]).unwrap();
+    assert_eq!((&mounted["mountPath"], &mounted["readOnly"]), (&"/var/lib/descope-secrets".into(), &Value::Null));
+    assert_eq!(named(&pod["volumes"]).unwrap()["persistentVolumeClaim"]["claimName"], "common");
 }
 
 #[test]
