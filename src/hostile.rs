@@ -12,7 +12,9 @@ mod desired;
 mod git;
 mod headers;
 mod limits;
+mod replicas;
 mod requests;
+mod writes;
 
 /// One way in.
 #[derive(Debug)]
@@ -28,8 +30,10 @@ pub const TARGETS: &[Target] = &[
     Target { name: "desired", attempt: desired::attempt },
     Target { name: "config", attempt: config::attempt },
     Target { name: "answers", attempt: answers::attempt },
+    Target { name: "writes", attempt: writes::attempt },
     Target { name: "headers", attempt: headers::attempt },
     Target { name: "limiter", attempt: limits::attempt },
+    Target { name: "replicas", attempt: replicas::attempt },
     Target { name: "git", attempt: git::attempt },
     Target { name: "requests", attempt: requests::attempt },
 ];

@@ -159,7 +159,7 @@ impl Transport for Answers {
     }
 }
 
-fn client(bytes: &[u8]) -> Client {
+pub fn client(bytes: &[u8]) -> Client {
     let settings = Settings {
         project_id: "P2abc".to_owned(),
         base_url: Url::parse("https://api.example.com/").unwrap(),

@@ -74,6 +74,11 @@ fn answers_of_the_api() {
 }
 
 #[test]
+fn answers_to_writes() {
+    replay("writes", 10);
+}
+
+#[test]
 fn headers_of_answers() {
     replay("headers", 200);
 }
@@ -81,6 +86,11 @@ fn headers_of_answers() {
 #[test]
 fn events_of_the_limiter() {
     replay("limiter", 50);
+}
+
+#[test]
+fn events_of_replicas_that_share_a_limit() {
+    replay("replicas", 10);
 }
 
 #[test]
