@@ -7,6 +7,8 @@ use crate::desired::Finding;
 use crate::desired::Findings;
 use crate::desired::Place;
 use crate::desired::findings::bounded;
+use crate::desired::remarks;
+use crate::desired::remarks::Remarks;
 use crate::desired::secrets::Fence;
 use crate::desired::secrets::Refusal;
 use crate::desired::volume;
@@ -69,6 +71,8 @@ pub struct FileReport {
     pub errors: Findings,
     /// What is remarkable.
     pub warnings: Findings,
+    /// What more of it is, beside other files.
+    pub remarks: Remarks,
 }
 
 impl FileReport {
@@ -129,6 +133,7 @@ impl Checker<'_> {
         }
         pen.report.errors.settle();
         pen.report.warnings.settle();
+        pen.report.remarks = remarks::of(self.kinds, &pen.report.resources);
         pen.report
     }
 

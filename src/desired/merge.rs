@@ -66,7 +66,7 @@ pub fn merge(kinds: &[&'static dyn Kind], files: &[Arc<FileReport>]) -> Merged {
         undeclared(&references, &mut merged);
         unmanaged(&references, &mut merged);
     }
-    remarks::add(kinds, &mut merged);
+    remarks::add(kinds, files, &mut merged);
     merged.errors.settle();
     merged.warnings.settle();
     merged
@@ -376,6 +376,35 @@ mod tests {
                 "a.yaml:7: tenants/child: refers to tenants/acne, which is not declared and so must exist in the project already; \
                  did you mean `acme`?",
             ]
+        );
+    }
+
+    /// What each file says by itself is found when it is read, and what they say together is not forgotten for that.
+    #[test]
+    fn a_remark_does_not_depend_on_which_file_says_what() {
+        let one = |n: usize, domains: &str| {
+            format!("- {{id: t{n}, name: \"T{n}{}\", selfProvisioningDomains: [{domains}]}}\n", [" ", ""][n % 2])
+        };
+        let all = [one(1, "a.example"), one(2, "B.example"), one(3, "b.example, c.example"), one(4, "a.example")];
+        let text = |some: &[String]| format!("tenants:\n{}", some.concat());
+        let told = |files: &[(&str, &str)]| {
+            let warnings = merged(files).warnings;
+            let tell = |it: &Finding| format!("{} {}: {}", it.resource, it.field, it.message);
+            let in_one = |told: String| told.replace("b.yaml:3", "a.yaml:5").replace("b.yaml:2", "a.yaml:4");
+            let mut told: Vec<String> = warnings.iter().map(tell).map(in_one).collect();
+            told.sort();
+            told
+        };
+
+        let together = told(&[("a.yaml", &text(&all))]);
+
+        let apart = told(&[("b.yaml", &text(&all[2..])), ("a.yaml", &text(&all[..2]))]);
+        assert_eq!(apart, together);
+        let of = |what: &str| together.iter().filter(|told| told.contains(what)).count();
+        assert_eq!(
+            (of("is also claimed by"), of("is not in lower case"), of("ends with a blank")),
+            (2, 1, 2),
+            "{together:#?}"
         );
     }
 

@@ -6,6 +6,7 @@ use crate::desired::Declared;
 use crate::desired::Desired;
 use crate::desired::Findings;
 use crate::desired::alike;
+use crate::desired::check::FileReport;
 use crate::desired::merge::Merged;
 use crate::desired::merge::about;
 use crate::desired::merge::at;
@@ -19,39 +20,96 @@ use crate::resource::legible::exact;
 use serde_json::Value;
 use std::borrow::Cow;
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::hash::BuildHasher;
+use std::hash::DefaultHasher;
+use std::hash::Hash;
+use std::hash::Hasher;
 use std::hash::RandomState;
+use std::sync::Arc;
 
 const NO_SECRET_FILE: &str = "is missing: Descope shows the secret of a new one once, so that none is created without a \
                               file to keep it in; name one below the project's `secrets.dir`";
 
-/// Adds them.
-pub fn add(kinds: &[&'static dyn Kind], merged: &mut Merged) {
-    let Merged { desired, warnings, .. } = merged;
-    look_alikes(desired, warnings);
+/// What is remarkable of the resources of one file, each by itself, and what tells whether more is of those of all files. Found
+/// once, when the file is read: an edit of one file does not look at what the others hold.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Remarks {
+    warnings: Findings,
+    /// Is there a name that eyes could take for another one?
+    has_odd_names: bool,
+    /// One for each domain that is claimed: the same for the same.
+    claims: Vec<u64>,
+}
+
+/// Finds them.
+pub fn of(kinds: &[&'static dyn Kind], resources: &[Arc<Declared>]) -> Remarks {
+    let mut remarks = Remarks { has_odd_names: !resources.iter().all(|one| is_plain(&one.key)), ..Remarks::default() };
     for kind in kinds {
-        let fields: Vec<&'static Field> = kind.spec().parts.iter().flat_map(|part| part.fields).collect();
-        let with_domains: Vec<&'static Field> = fields.iter().copied().filter(|field| any_domains(field)).collect();
-        let count = if with_domains.is_empty() { 0 } else { desired.resources.count_of(kind.name()) };
-        let mut holders = Holders { known: HashMap::with_capacity(count), ..Holders::default() };
-        for one in desired.of_kind(kind.name()) {
-            blanks(one, &fields, warnings);
+        let of_kind = || resources.iter().filter(|one| one.key.kind == kind.name());
+        if of_kind().next().is_none() {
+            continue;
+        }
+        let fields = fields(*kind);
+        let with_domains = with_domains(&fields);
+        for one in of_kind() {
+            blanks(one, &fields, &mut remarks.warnings);
             if kind.spec().shows_secret && one.secret_file.is_none() {
-                warnings.push(about(one, "secretFile", NO_SECRET_FILE.to_owned()));
+                remarks.warnings.push(about(one, "secretFile", NO_SECRET_FILE.to_owned()));
             }
-            if !with_domains.is_empty() {
-                domains(one, &with_domains, &mut holders, warnings);
+            let mut found = Vec::new();
+            claims(&with_domains, &one.fields, false, &mut found);
+            for claim in found {
+                if claim.lower != claim.written.trim() {
+                    let written = shown(claim.written);
+                    let message = format!("{written} is not in lower case, in which Descope may keep it; write it so");
+                    remarks.warnings.push(about(one, claim.field, message));
+                }
+                remarks.claims.push(claim.hash(kind.name()));
             }
+        }
+    }
+    remarks
+}
+
+/// Adds those of all files.
+pub fn add(kinds: &[&'static dyn Kind], files: &[Arc<FileReport>], merged: &mut Merged) {
+    let Merged { desired, warnings, .. } = merged;
+    for file in files {
+        warnings.add(&file.remarks.warnings);
+    }
+    if files.iter().any(|file| file.remarks.has_odd_names) {
+        look_alikes(desired, warnings);
+    }
+    let mut claims: Vec<u64> = files.iter().flat_map(|file| &file.remarks.claims).copied().collect();
+    claims.sort_unstable();
+    if claims.is_sorted_by(|one, next| one < next) {
+        return;
+    }
+    for kind in kinds {
+        let with_domains = with_domains(&fields(*kind));
+        let count = if with_domains.is_empty() { 0 } else { desired.resources.count_of(kind.name()) };
+        let mut holders = HashMap::with_capacity(count);
+        for one in desired.of_kind(kind.name()).take(count) {
+            domains(one, &with_domains, &mut holders, warnings);
         }
     }
 }
 
+fn fields(kind: &dyn Kind) -> Vec<&'static Field> {
+    kind.spec().parts.iter().flat_map(|part| part.fields).collect()
+}
+
+fn with_domains(fields: &[&'static Field]) -> Vec<&'static Field> {
+    fields.iter().copied().filter(|field| any_domains(field)).collect()
+}
+
+fn is_plain(key: &Key) -> bool {
+    alike::is_plain(&key.name) && key.tenant.as_deref().is_none_or(alike::is_plain)
+}
+
 /// Identities that eyes take for one another.
 fn look_alikes(desired: &Desired, warnings: &mut Findings) {
-    let is_plain = |key: &Key| alike::is_plain(&key.name) && key.tenant.as_deref().is_none_or(alike::is_plain);
-    if desired.resources.keys().all(is_plain) {
-        return;
-    }
     // By hash, for a big repo: whether two are alike `difference` says.
     let mut known: HashMap<u64, &Declared> = HashMap::with_capacity(desired.resources.len());
     let hasher = RandomState::new();
@@ -111,19 +169,21 @@ fn lower_case(text: &str) -> Cow<'_, str> {
     if text.bytes().all(is_lower) { Cow::Borrowed(text) } else { Cow::Owned(text.to_lowercase()) }
 }
 
-/// Who claims which domain. By hash, for a big repo: who it is `claims` says.
-#[derive(Default)]
-struct Holders<'a> {
-    hasher: RandomState,
-    known: HashMap<u64, &'a Declared>,
-}
-
 /// A domain as it is written, and as Descope takes it.
 struct Claim<'a> {
     field: &'static str,
     is_nested: bool,
     written: &'a str,
     lower: Cow<'a, str>,
+}
+
+impl Claim<'_> {
+    /// The same for the same domain in the same field of a kind, whatever file it stands in.
+    fn hash(&self, kind: &str) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        (kind, self.field, &self.lower).hash(&mut hasher);
+        hasher.finish()
+    }
 }
 
 fn any_domains(field: &Field) -> bool {
@@ -158,19 +218,24 @@ fn claims<'a>(fields: &[&'static Field], document: &'a dyn Fields, is_nested: bo
 
 /// A domain belongs to one tenant, and to Descope its letter case means nothing. What calls write that carry one another's
 /// values stands in a tenant several times.
-fn domains<'a>(one: &'a Declared, fields: &[&'static Field], holders: &mut Holders<'a>, warnings: &mut Findings) {
+fn domains<'a>(
+    one: &'a Declared,
+    fields: &[&'static Field],
+    holders: &mut HashMap<u64, &'a Declared>,
+    warnings: &mut Findings,
+) {
     let mut found = Vec::new();
     claims(fields, &one.fields, false, &mut found);
-    for Claim { field, is_nested, written, lower } in found {
-        if lower != written.trim() {
-            let message = format!("{} is not in lower case, in which Descope may keep it; write it so", shown(written));
-            warnings.push(about(one, field, message));
-        }
-        let hash = holders.hasher.hash_one((field, &lower));
-        let Some(holder) = holders.known.get(&hash) else {
-            holders.known.insert(hash, one);
-            continue;
+    for claim in found {
+        // By hash, for a big repo: who it is the claims of the holder say.
+        let holder = match holders.entry(claim.hash(one.key.kind)) {
+            Entry::Vacant(free) => {
+                free.insert(one);
+                continue;
+            }
+            Entry::Occupied(holder) => *holder.get(),
         };
+        let Claim { field, is_nested, written, lower } = claim;
         let mut others = Vec::new();
         claims(fields, &holder.fields, false, &mut others);
         let is_same = others.iter().any(|other| other.field == field && other.lower == lower);
