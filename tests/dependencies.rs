@@ -42,3 +42,17 @@ fn every_dependency_is_used() {
     assert_eq!(unused(&of_tests, &(shipped + &tests)), Vec::<String>::new());
     assert_eq!(unused(&["once_cell".to_owned()], "use std::once_cell_x::A;"), ["once_cell"]);
 }
+
+/// A feature that only a dependency of tests asks for is on in every test and off in what is shipped. This one decides which
+/// number an answer holds, and so whether it is the one in the YAML.
+#[test]
+fn what_is_shipped_reads_numbers_as_tests_do() {
+    let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned());
+    let args = ["tree", "--locked", "--offline", "--edges", "features,no-dev", "--invert", "serde_json"];
+
+    let tree = std::process::Command::new(cargo).args(args).output().unwrap();
+
+    let text = String::from_utf8(tree.stdout).unwrap();
+    assert!(text.contains("serde_json v"), "{}", String::from_utf8_lossy(&tree.stderr));
+    assert!(text.contains("serde_json feature \"float_roundtrip\""), "{text}");
+}
