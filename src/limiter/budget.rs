@@ -300,6 +300,9 @@ impl Budget {
                 Decision::WaitForReply
             };
         }
+        if self.has_enough_in_flight(used, now) {
+            return Decision::WaitForReply;
+        }
         if used + 1.0 <= self.n || used < 1.0 || early {
             // A slot came back by itself: the burst at whose end we probed is over. Where it found something, the
             // probe goes on at the end of the next.

@@ -9,6 +9,7 @@ use crate::limiter::budget::Step;
 use crate::limiter::budget::Wall;
 use crate::limiter::budget::learn::SAME;
 use crate::limiter::budget::period;
+use crate::limiter::machine::count;
 
 /// Seconds of pause that probing may cost: at first, earned per second, and at most.
 pub(super) const PURSE_AT_START: f64 = 3.0;
@@ -30,9 +31,38 @@ const STEP: [f64; 2] = [1.3, 1.6];
 /// After this part of a window a bucket may have one more.
 const BEYOND: u32 = 30;
 
+/// So many are in flight at most where a refusal is likely, for they are refused as well, and some lockouts get longer by
+/// each: above what held so far, and among neighbours when this much of the budget is used.
+const FEW_ABOVE: f64 = 6.0;
+const FEW_AMONG_OTHERS: f64 = 8.0;
+const LATE: f64 = 0.5;
+
 const LONGEST_CALM: Duration = Duration::from_secs(24 * 3600);
 
 impl Budget {
+    /// Whether enough are in flight, where a refusal is likely: late in a burst among neighbours, in a probe, and beyond what
+    /// held before a probe found more. There one goes ahead, and each that lands lets one more go.
+    pub(super) fn has_enough_in_flight(&self, used: f64, now: Duration) -> bool {
+        let in_flight = count(self.in_flight);
+        if let Some(before) = self.before_find
+            && used > before
+            && !self.gate.is_closed()
+        {
+            let landed = (used - before - in_flight).max(0.0);
+            if in_flight >= FEW_ABOVE.min(1.0 + landed) {
+                return true;
+            }
+        }
+        if let Some(Run { step: Step::Chunk { size, out, landed }, .. }) = self.run
+            && used + 1.0 > self.n
+            && out < size
+            && out - landed >= FEW_ABOVE
+        {
+            return true;
+        }
+        now < self.crowded_until && used >= LATE * self.n && in_flight >= FEW_AMONG_OTHERS
+    }
+
     pub(super) fn may_probe(&mut self, now: Duration) -> bool {
         match &mut self.run {
             Some(Run { step: Step::Chunk { size, out, .. }, .. }) if *out < *size => {
@@ -135,4 +165,76 @@ impl Budget {
 /// Between two probes at least.
 pub(super) fn shortest_gap(window: Duration, backoff: Duration) -> Duration {
     if backoff.is_zero() { window } else { window.max(backoff) * 2 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::limiter::Outcome;
+    use crate::limiter::Settings;
+    use crate::limiter::machine::Decision;
+    use crate::limiter::machine::Slot;
+    use crate::limiter::machine::SlotKind;
+    use std::collections::VecDeque;
+
+    /// Many send all they can for three minutes, and everything is admitted. The most in flight of what counts, and the most
+    /// that was used of the budget.
+    fn most_in_flight(budget: &mut Budget, counts: impl Fn(&Slot, f64) -> bool) -> (usize, f64) {
+        let (mut out, mut most, mut highest) = (VecDeque::new(), 0, 0.0_f64);
+        let mut now = Duration::from_secs(1000);
+        while now < Duration::from_secs(1180) {
+            while out.len() < 64
+                && let Decision::Send(slot) = budget.acquire(now)
+            {
+                let used = count(budget.used(now));
+                highest = highest.max(used);
+                out.push_back((slot, used));
+                most = most.max(out.iter().filter(|(slot, used)| counts(slot, *used)).count());
+            }
+            now += Duration::from_millis(20);
+            if let Some((slot, _)) = out.pop_front() {
+                budget.reply(&slot, Outcome::Answered, now);
+            }
+        }
+        (most, highest)
+    }
+
+    fn limit(n: f64) -> Settings {
+        Settings { limit: Some((n, Duration::from_secs(60))), probe: true, ..Settings::default() }
+    }
+
+    #[test]
+    fn few_probes_are_in_flight() {
+        let is_probe = |slot: &Slot, _| slot.kind == SlotKind::Probe;
+
+        let (most, highest) = most_in_flight(&mut Budget::new(&limit(100.0)), is_probe);
+
+        assert!(highest > 300.0 && (2..=6).contains(&most), "{highest} {most}");
+    }
+
+    #[test]
+    fn few_are_in_flight_above_what_held_before_a_probe_found_more() {
+        let mut budget = Budget::new(&limit(300.0));
+        budget.before_find = Some(100.0);
+        assert_eq!(most_in_flight(&mut budget, |_, used| used <= 100.0).0, 64);
+
+        let mut budget = Budget::new(&Settings { probe: false, ..limit(300.0) });
+        budget.before_find = Some(100.0);
+        let (most, highest) = most_in_flight(&mut budget, |_, used| used > 101.0);
+
+        assert!(highest > 250.0 && (2..=6).contains(&most), "{highest} {most}");
+    }
+
+    #[test]
+    fn among_neighbours_few_are_in_flight_late_in_a_burst_and_many_before() {
+        let budget = || Budget::new(&Settings { probe: false, ..limit(200.0) });
+        let (mut early, mut late) = (budget(), budget());
+        (early.crowded_until, late.crowded_until) = (Duration::MAX, Duration::MAX);
+
+        assert_eq!(most_in_flight(&mut early, |_, used| used <= 100.0).0, 64);
+        let (most, highest) = most_in_flight(&mut late, |_, used| used > 101.0);
+
+        assert!(highest > 150.0 && (2..=8).contains(&most), "{highest} {most}");
+        assert_eq!(most_in_flight(&mut budget(), |_, used| used > 101.0).0, 64, "alone");
+    }
 }
