@@ -239,6 +239,7 @@ impl Leases {
         let mut mine = claims.iter().filter(|claim| is_mine(claim) && !self.leaving.contains(*claim)).count();
         let most = if self.newer.is_some() { 0 } else { claims.len().div_ceil(replicas.max(1)) + 1 };
         let mut leaving = self.leaving.clone();
+        let mut is_news = false;
         for claim in claims {
             let patience = if replicas > 1 && is_behind(claim) { 2 * self.life_in_millis() } else { 0 };
             let is_free = known.get(claim).is_none_or(|lease| lease.expires + patience <= now);
@@ -251,15 +252,18 @@ impl Leases {
                 if leaving.contains(claim) {
                     self.tenures.set(claim, None);
                     if !is_busy(claim) {
+                        is_news = true;
                         self.give_back(claim)?;
                         leaving.remove(claim);
                     }
                     continue;
                 }
                 if self.is_due(claim) {
+                    is_news = true;
                     self.take(claim)?;
                 }
             } else if is_free && mine < most {
+                is_news = true;
                 if self.take(claim)? {
                     mine += 1;
                 }
@@ -268,7 +272,12 @@ impl Leases {
             }
         }
         self.leaving = leaving;
-        let Look { now, leases, .. } = self.look()?;
+        let (now, leases) = if is_news {
+            let look = self.look()?;
+            (look.now, look.leases)
+        } else {
+            (now, known.into_values().collect())
+        };
         let holding = |lease: Lease| Holding {
             is_mine: lease.holder == *self.holder && lease.expires > now,
             holder: (lease.expires > now).then(|| lease.name.unwrap_or(lease.holder)),
