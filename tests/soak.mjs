@@ -105,8 +105,8 @@ const lives = [];
 const ask = (method, path) => fetch(url + path, { method, headers: { authorization: "Bearer soak" } });
 const get = async (path) => (await ask("GET", path)).text();
 const project = async () => JSON.parse(await get("/api/v1/status")).projects[0];
-const metric = (text, name) =>
-  text.split("\n").filter((line) => line.startsWith(`descope_gitops_${name}{`) || line.startsWith(`descope_gitops_${name} `))
+const metric = (text, name, counts = () => true) =>
+  text.split("\n").filter((line) => (line.startsWith(`descope_gitops_${name}{`) || line.startsWith(`descope_gitops_${name} `)) && counts(line))
     .reduce((sum, line) => sum + Number(line.split(" ").pop()), 0);
 
 async function begin() {
@@ -124,7 +124,9 @@ async function counted() {
     const text = await get("/metrics");
     // The number of the newest row, which is how many there were.
     const rows = async (of) => JSON.parse(await get(`/api/v1/history?of=${of}&limit=1`)).older ?? 0;
-    return { passes: metric(text, "passes_total"), changes: metric(text, "changes_total"), passRows: await rows("passes"), changeRows: await rows("changes") };
+    // What was withdrawn before anything was sent has no row.
+    const changes = metric(text, "changes_total", (line) => !line.includes('result="superseded"'));
+    return { passes: metric(text, "passes_total"), changes, passRows: await rows("passes"), changeRows: await rows("changes") };
   };
   for (let found = await count(), tries = 0; ; tries += 1) {
     await pause(60);
