@@ -449,7 +449,7 @@ impl Reconciler {
         self.observe_phase("load", started);
         // The others have the files ready, and look at nothing.
         let Some(term) = self.term() else {
-            self.memory.missed = Some(trigger);
+            self.memory.miss(trigger);
             return None;
         };
         if aside(|| self.is_behind()) {
@@ -480,7 +480,7 @@ impl Reconciler {
         let (desired, sight) = self.look(desired, priority, &lost, more).instrument(observation).await;
         if self.term() != Some(term) {
             // Others may have written since the look.
-            self.memory.missed = Some(trigger);
+            self.memory.miss(trigger);
             return Some(PassOutcome::Failed);
         }
         let mut weighed = aside(|| self.weigh(&desired, sight, &lost, trigger, started));
@@ -490,7 +490,7 @@ impl Reconciler {
         let has_deletes = weighed.tasks.iter().any(|task| task.action == Action::Delete);
         let is_outdated = has_deletes && !self.is_still(&desired, more).await;
         if self.term() != Some(term) {
-            self.memory.missed = Some(trigger);
+            self.memory.miss(trigger);
             return Some(PassOutcome::Failed);
         }
         let outcome = aside(|| self.put_in_force(desired, weighed, is_outdated));

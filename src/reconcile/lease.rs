@@ -24,6 +24,19 @@ pub(super) struct Foreign {
     wait: Duration,
 }
 
+impl Carryover {
+    /// A pass could not be, or not be ended, for want of the lease. Of several the strongest is made up for.
+    pub(super) fn miss(&mut self, trigger: Trigger) {
+        self.missed = self.missed.max(Some(trigger));
+    }
+
+    /// What makes up for a time without the lease. Where nothing was sent meanwhile, files that say what they said before are no
+    /// reason to look at nothing.
+    fn after_lapse(&mut self, was_paused: bool) -> Option<Trigger> {
+        self.missed.take().max(was_paused.then_some(Trigger::Interval))
+    }
+}
+
 impl Reconciler {
     /// Takes in whether the lease is held by now. Why a pass has to follow: everything begins anew, or it was not held for a while,
     /// and what fell into that goes on.
@@ -44,7 +57,7 @@ impl Reconciler {
             if is_paused {
                 self.queue.resume(project, PausedBy::Lease);
             }
-            return self.memory.missed.take().or(is_paused.then_some(Trigger::Interval));
+            return self.memory.after_lapse(is_paused);
         }
         if self.memory.term.is_some() {
             // Others wrote meanwhile: what is remembered here is of before.
@@ -144,5 +157,27 @@ pub(super) async fn changed(tenures: &mut Option<watch::Receiver<Option<Tenure>>
     let Some(tenures) = tenures else { return std::future::pending().await };
     if tenures.changed().await.is_err() {
         std::future::pending::<()>().await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_strongest_of_what_fell_into_a_lapse_is_made_up_for_once() {
+        let after = |missed: &[Trigger], was_paused| {
+            let mut memory = Carryover::default();
+            for trigger in missed {
+                memory.miss(*trigger);
+            }
+            (memory.after_lapse(was_paused), memory.after_lapse(false))
+        };
+
+        assert_eq!(after(&[Trigger::Signal, Trigger::Interval], true), (Some(Trigger::Signal), None));
+        assert_eq!(after(&[Trigger::Watch, Trigger::Api, Trigger::Watch], false), (Some(Trigger::Api), None));
+        assert_eq!(after(&[Trigger::Watch], true), (Some(Trigger::Interval), None));
+        assert_eq!(after(&[Trigger::Watch], false), (Some(Trigger::Watch), None));
+        assert_eq!((after(&[], true), after(&[], false)), ((Some(Trigger::Interval), None), (None, None)));
     }
 }

@@ -14,6 +14,12 @@ impl ProjectState {
         // One that is no digest is that of nothing.
         self.read(|connection, id| Ok(connection.first(sql, &values![id, path], |row| row.digest("digest"))?.flatten()))
     }
+
+    /// The paths of all that were kept.
+    pub fn all_kept(&self) -> Result<Vec<String>, Error> {
+        let sql = "SELECT path FROM secret_file WHERE project = ? ORDER BY path";
+        self.read(|connection, id| connection.rows(sql, &values![id], |row| Ok(row.text("path")?.unwrap_or_default())))
+    }
 }
 
 pub(super) fn note(transaction: &Tx<'_>, project: i64, kept: &[(String, Digest)]) -> sql::Result<()> {

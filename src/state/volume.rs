@@ -27,12 +27,30 @@ impl ProjectState {
         })
     }
 
+    /// From now on it is this one instead of that one, for all replicas. Nothing changes where that one is not the settled one.
+    pub fn replace_volume(&self, gone: &str, mark: &str) -> Result<(), Error> {
+        self.write(|transaction, id| {
+            let sql = "UPDATE volume SET mark = ? WHERE project = ? AND mark = ?";
+            transaction.execute(sql, &values![mark, id, gone])?;
+            Ok(())
+        })
+    }
+
     /// The other replicas that run and do not see this mark, by name. None, where nobody shares the state.
     pub fn blind_to(&self, mark: &str) -> Result<Vec<String>, Error> {
+        self.others(mark, "NOT")
+    }
+
+    /// The other replicas that run and see this mark, by name. None, where nobody shares the state.
+    pub fn others_that_see(&self, mark: &str) -> Result<Vec<String>, Error> {
+        self.others(mark, "")
+    }
+
+    fn others(&self, mark: &str, not: &str) -> Result<Vec<String>, Error> {
         let Store::Server(server) = &self.state.shared.store else { return Ok(Vec::new()) };
         let sql = format!(
             "SELECT name FROM replica
-             WHERE id <> ? AND seen > {NOW} - ? AND NOT (? = ANY (string_to_array(coalesce(volumes, ''), ' ')))
+             WHERE id <> ? AND seen > {NOW} - ? AND {not} (? = ANY (string_to_array(coalesce(volumes, ''), ' ')))
              ORDER BY name"
         );
         let life = i64::try_from(server.life.as_millis()).unwrap_or(i64::MAX);
@@ -88,11 +106,17 @@ mod tests {
         let alone = one.blind_to("a").unwrap();
         turn(&mut of_other, &["b", "ab"]);
         let beside_one_that_sees_another = one.blind_to("a").unwrap();
+        let sees_another = (one.others_that_see("a").unwrap(), one.others_that_see("ab").unwrap());
         turn(&mut of_other, &["b", "a"]);
 
         assert_eq!((none, settled), (None, ("a".to_owned(), "a".to_owned())));
         assert_eq!(other.volume().unwrap().as_deref(), Some("a"));
         assert_eq!((alone, beside_one_that_sees_another), (Vec::new(), vec!["other".to_owned()]));
+        assert_eq!(sees_another, (Vec::new(), vec!["other".to_owned()]));
         assert_eq!(one.blind_to("a").unwrap(), Vec::<String>::new());
+        one.replace_volume("b", "c").unwrap();
+        assert_eq!(one.volume().unwrap().as_deref(), Some("a"), "b is not the settled one");
+        one.replace_volume("a", "c").unwrap();
+        assert_eq!(other.volume().unwrap().as_deref(), Some("c"));
     }
 }

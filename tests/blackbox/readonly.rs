@@ -16,11 +16,11 @@ use std::process::Output;
 /// Root writes where the mode forbids it, unless it gives up its capabilities.
 const UNPRIVILEGED: [&str; 3] = ["setpriv", "--inh-caps=-all", "--bounding-set=-all"];
 
-fn unprivileged(world: &World, args: &[&str]) -> Command {
+pub fn unprivileged(world: &World, args: &[&str]) -> Command {
     if geteuid().is_root() { world.command_under(&UNPRIVILEGED, args) } else { world.command(args) }
 }
 
-fn can_be_unprivileged() -> bool {
+pub fn can_be_unprivileged() -> bool {
     if !geteuid().is_root() {
         return true;
     }
@@ -32,7 +32,7 @@ fn can_be_unprivileged() -> bool {
     is_possible
 }
 
-fn set_mode(path: &Path, mode: u32) {
+pub fn set_mode(path: &Path, mode: u32) {
     fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
 }
 

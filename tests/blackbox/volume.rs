@@ -2,8 +2,12 @@
 
 use crate::harness::Process;
 use crate::postgres::Postgres;
+use crate::readonly::can_be_unprivileged;
+use crate::readonly::set_mode;
+use crate::readonly::unprivileged;
 use crate::replicas::NEVER;
 use crate::replicas::Replicas;
+use rustix::process::geteuid;
 use std::fs;
 use std::fs::File;
 use std::os::unix::fs::symlink;
@@ -149,8 +153,111 @@ async fn a_volume_that_was_replaced_is_not_written_before_it_has_the_mark() {
     let message = all.until_parked("is not the volume that the replicas share").await;
 
     assert_eq!(all.creates().await, 1);
-    let told = message.split_once("mark it: `touch ").unwrap().1.split_once('`').unwrap().0;
-    File::create(one.join(told)).unwrap();
+    File::create(one.join(touched(&message))).unwrap();
     all.until_created("k1").await;
     all.until("kept", async |_| one.join("secrets/k1.key").is_file()).await;
+
+    fs::rename(one.join("secrets"), one.join("new")).unwrap();
+    fs::rename(one.join("gone"), one.join("secrets")).unwrap();
+    all.world.write("keys.yaml", &keys(3));
+    all.until_parked("is not the volume that the replicas share").await;
+    assert_eq!(all.creates().await, 2, "the one of before has a mark, which is none of today");
+    fs::rename(one.join("secrets"), one.join("gone")).unwrap();
+    fs::rename(one.join("new"), one.join("secrets")).unwrap();
+    all.until_created("k2").await;
+}
+
+/// The path that the message says to mark.
+fn touched(message: &str) -> &str {
+    message.split_once(": `touch ").unwrap().1.split_once('`').unwrap().0
+}
+
+#[tokio::test]
+async fn a_volume_is_not_replaced_while_a_replica_has_the_one_of_before_or_no_new_one() {
+    let Some(server) = Postgres::start() else { return };
+    let mut all = replicas(server, NEVER, "{ dir: secrets, shared: true }").await;
+    let (one, other) = (machine(&all, "one"), machine(&all, "other"));
+    fs::remove_dir(other.join("secrets")).unwrap();
+    symlink(one.join("secrets"), other.join("secrets")).unwrap();
+    all.world.write("keys.yaml", &keys(1));
+    all.start_on("one").await;
+    all.until_created("k0").await;
+    all.start_on("other").await;
+    all.until("two replicas", async |all| all.ask(1, "/readyz").await.is_some_and(|(code, _)| code == 200)).await;
+
+    // A link of its own, so that each machine is changed by itself.
+    fs::rename(one.join("secrets"), all.world.path("old")).unwrap();
+    fs::remove_file(other.join("secrets")).unwrap();
+    symlink(all.world.path("old"), other.join("secrets")).unwrap();
+    fs::create_dir(one.join("secrets")).unwrap();
+    all.world.write("keys.yaml", &keys(2));
+    let message = all.until_parked("mount that volume here as well: ").await;
+    assert!(!message.contains("touch"), "{message}");
+
+    fs::remove_file(other.join("secrets")).unwrap();
+    let message = all.until_parked("mark it: `touch ").await;
+    File::create(one.join(touched(&message))).unwrap();
+    let message = all.until_parked("not every replica sees the same volume").await;
+    assert!(message.contains("and say `secrets: { shared: true }` there"), "{message}");
+    assert_eq!(all.creates().await, 1);
+    symlink(one.join("secrets"), other.join("secrets")).unwrap();
+    all.until_created("k1").await;
+    assert_eq!(all.creates().await, 2);
+}
+
+#[tokio::test]
+async fn a_directory_that_is_missing_or_cannot_be_written_is_said_to_be_and_seen_when_it_is_mended() {
+    let Some(server) = Postgres::start() else { return };
+    if !can_be_unprivileged() {
+        return;
+    }
+    let mut all = replicas(server, NEVER, "{ dir: secrets, shared: true }").await;
+    let one = machine(&all, "one");
+    let secrets = one.join("secrets");
+    fs::remove_dir(&secrets).unwrap();
+    all.world.write("keys.yaml", &keys(1));
+    let mut command = unprivileged(&all.world, &["run"]);
+    command.current_dir(&one);
+    all.start_as(Process::start(command)).await;
+
+    let message = all.until_parked("cannot be read: not found").await;
+    assert!(message.contains("correct `projects[].secrets.dir`") && !message.contains("touch"), "{message}");
+    fs::create_dir(&secrets).unwrap();
+    set_mode(&secrets, 0o500);
+    // Between the two it may have been marked.
+    for entry in fs::read_dir(&secrets).unwrap() {
+        fs::remove_file(entry.unwrap().path()).unwrap();
+    }
+    let message = all.until_parked("cannot be marked as the common one: permission denied").await;
+    assert!(message.contains(&format!("let user {} write to it", geteuid().as_raw())), "{message}");
+    set_mode(&secrets, 0o000);
+    all.until_parked("cannot be read: permission denied").await;
+    assert_eq!(all.creates().await, 0);
+
+    set_mode(&secrets, 0o700);
+    all.until_created("k0").await;
+}
+
+/// What a state that was carried knows of secrets is not on the volume: it is another one.
+#[tokio::test]
+async fn a_volume_without_the_secrets_of_before_is_not_marked_by_itself() {
+    let Some(server) = Postgres::start() else { return };
+    let mut all = replicas(server, NEVER, "{ dir: secrets, shared: true }").await;
+    let one = machine(&all, "one");
+    all.world.write("keys.yaml", &keys(1));
+    all.start_on("one").await;
+    all.until_created("k0").await;
+    all.converge().await;
+
+    let url = all.world.environment[0].1.clone();
+    server.sql(url.rsplit_once('/').unwrap().1, "DELETE FROM volume");
+    fs::rename(one.join("secrets"), one.join("before")).unwrap();
+    fs::create_dir(one.join("secrets")).unwrap();
+    all.world.write("keys.yaml", &keys(2));
+    let message = all.until_parked("no secret that was put into `secrets.dir` before is in ").await;
+
+    assert!(message.contains("(k0.key is missing)"), "{message}");
+    assert_eq!((all.creates().await, fs::read_dir(one.join("secrets")).unwrap().count()), (1, 0));
+    File::create(one.join(touched(&message))).unwrap();
+    all.until_created("k1").await;
 }
