@@ -105,6 +105,8 @@ async fn on_one_volume_whoever_holds_the_project_makes_secrets_and_takes_over() 
     all.start_on("other").await;
     all.world.write("keys.yaml", &keys(2));
     all.until_created("k1").await;
+    // Killed before the answer is there, it would leave a key whose secret is lost.
+    all.until("kept", async |_| one.join("secrets/k1.key").is_file()).await;
 
     let holder = all.holder().await;
     all.kill(holder).await;
