@@ -2,6 +2,7 @@
 //! in.
 
 use crate::descope;
+use crate::plan::Plan;
 use crate::plan::ProjectName;
 use crate::queue::PausedBy;
 use crate::queue::Queue;
@@ -67,9 +68,15 @@ impl Pause {
         self.queue.pause(&self.project, PausedBy::Files);
     }
 
-    /// The queue has the plan of the files in force.
-    pub fn planned(&self) {
+    /// The queue has this plan, of the files in force. False where a part was suspended after it was made: nothing goes out until
+    /// there is one that knows of that.
+    pub fn planned(&self, plan: &Plan) -> bool {
         self.queue.resume(&self.project, PausedBy::Files);
+        let is_known = self.is_known_to(plan);
+        if is_known {
+            self.queue.resume(&self.project, PausedBy::Parts);
+        }
+        is_known
     }
 
     /// An order: sends nothing for so long, restarts included. It counts also where it cannot be written down, which is
@@ -112,6 +119,8 @@ impl Pause {
     pub fn suspend_part(&self, kind: &str, id: Option<&str>, wait: Duration) -> Result<SystemTime, state::Error> {
         let until = self.state.now() + wait;
         self.state.suspend_part(kind, id, until)?;
+        // What depends on it must not go out for want of it, nor what a pass planned that knows nothing of this.
+        self.queue.pause(&self.project, PausedBy::Parts);
         self.queue.withdraw(&self.project, |key| key.kind == kind && id.is_none_or(|id| key.id() == id));
         Ok(until)
     }
@@ -127,6 +136,19 @@ impl Pause {
             tracing::error!(project = &*self.project, %error, "cannot tell what is suspended");
             Vec::new()
         })
+    }
+
+    /// Before the queue gets this plan: takes in what was suspended after it was made.
+    pub fn take_in_parts(&self, plan: &Plan) {
+        if !self.is_known_to(plan) {
+            self.queue.pause(&self.project, PausedBy::Parts);
+        }
+    }
+
+    /// Does it hold every part that is suspended? Not as far as anybody can tell, where that cannot be read.
+    fn is_known_to(&self, plan: &Plan) -> bool {
+        let is_held = |one: &Suspended| plan.suspended.iter().any(|part| part.kind == one.kind && part.id == one.id);
+        self.state.suspensions(self.state.now()).is_ok_and(|all| all.iter().all(is_held))
     }
 
     /// Takes in a suspension of which the queue knows nothing, like one of an earlier run.
@@ -157,6 +179,54 @@ impl Pause {
         if self.state.suspend(self.suspended_until()).is_ok() {
             // Unless there is another order by now.
             self.unwritten.send_if_modified(|unwritten| unwritten.take_if(|newest| *newest == until).is_some());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::backoff::Backoff;
+    use crate::plan::SuspendedPart;
+    use crate::state::State;
+    use crate::telemetry::metrics::Metrics;
+    use std::sync::Arc;
+
+    const HOUR: Duration = Duration::from_secs(3600);
+
+    /// It was withdrawn from the plan before, and sent by the one that was made already.
+    #[test]
+    fn nothing_goes_out_by_a_plan_that_does_not_know_what_was_suspended_meanwhile() {
+        let dir = tempfile::tempdir().unwrap();
+        let state = State::open(dir.path()).unwrap();
+        let name = ProjectName::from("default");
+        let queue = Queue::new(
+            Backoff { max_attempts: 1, initial: Duration::ZERO, max: Duration::ZERO },
+            Arc::new(Metrics::new()),
+        );
+        let pause = Pause::new(&name, &state.project("api.example.com", "P1", "default"), &queue);
+        let is_held = || queue.paused_by(&name).contains(&PausedBy::Parts);
+        let part = |kind: &str| SuspendedPart { kind: kind.to_owned(), id: None, until: SystemTime::now() + HOUR };
+        let plan = |suspended| Plan { suspended, ..Plan::default() };
+        let (older, newer) = (plan(vec![part("tenants")]), plan(vec![part("roles"), part("tenants")]));
+        pause.suspend_part("tenants", None, HOUR).unwrap();
+        assert!(is_held() && pause.planned(&older) && !is_held());
+
+        // The order comes before the plan, or right after it.
+        for comes_before in [true, false] {
+            if comes_before {
+                pause.suspend_part("roles", None, HOUR).unwrap();
+                queue.resume(&name, PausedBy::Parts);
+                pause.take_in_parts(&older);
+                assert!(is_held());
+            } else {
+                pause.take_in_parts(&older);
+                pause.suspend_part("roles", None, HOUR).unwrap();
+            }
+            assert!(!pause.planned(&older) && is_held());
+            pause.take_in_parts(&newer);
+            assert!(pause.planned(&newer) && !is_held());
+            assert!(pause.resume_part("roles", None).unwrap());
         }
     }
 }

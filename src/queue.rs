@@ -99,6 +99,8 @@ pub enum PausedBy {
     Refusal,
     /// There are newer files, and no plan of theirs.
     Files,
+    /// A part of it was suspended, and there is no plan that knows of that.
+    Parts,
     /// Another replica writes it, or may.
     Lease,
 }

@@ -570,16 +570,20 @@ impl Reconciler {
         } else {
             // Before the new tasks, of which a worker may take one at once.
             self.pause.take_in();
+            self.pause.take_in_parts(&plan);
             self.queue.replace(&self.assessor.project, tasks, is_fresh);
             self.ask_again();
             self.memory.planned = Some(desired);
             // Only now: what waited was of an older plan.
-            self.pause.planned();
+            let is_known = self.pause.planned(&plan);
             if !is_refused {
                 self.pause.answered();
             }
             self.memory.resume_at = self.pause.settle();
             self.schedule_retry(&plan);
+            if !is_known {
+                self.memory.retry_at = Some(Instant::now() + SHORTEST_WAIT);
+            }
         }
         let outcome = PassOutcome::of(&plan);
         self.note_waits(&plan);

@@ -406,8 +406,16 @@ impl Reconciler {
         if let Some(error) = self.pause.refusal() {
             return Turn { why: Why::Paused, what: pause(&error), until: None };
         }
-        if self.queue.paused_by(&self.assessor.project).contains(&PausedBy::Files) {
+        let paused_by = self.queue.paused_by(&self.assessor.project);
+        if paused_by.contains(&PausedBy::Files) {
             return Turn { why: Why::Paused, what: "there are newer files, which are planned first", until: None };
+        }
+        if paused_by.contains(&PausedBy::Parts) {
+            return Turn {
+                why: Why::Paused,
+                what: "a part was suspended, and what is left is planned first",
+                until: None,
+            };
         }
         Turn::at_gate(self.assessor.client.limits().paused_until)
     }

@@ -1,5 +1,6 @@
 //! A kind, or one resource, that is only observed for a while.
 
+use crate::harness::Setup;
 use crate::harness::World;
 use crate::harness::permission;
 use reqwest::Method;
@@ -112,6 +113,37 @@ async fn what_was_refused_stays_told_while_it_is_suspended() {
     world
         .until("done", async |world| world.is_converged().await && world.problem("permissions", "p").await.is_none())
         .await;
+}
+
+/// What was taken off the queue looked done, and what waited for it went out until the next pass had looked.
+#[tokio::test]
+async fn what_waits_for_a_suspended_part_does_not_go_out_for_want_of_it() {
+    let guards = "guards: { deleteAfter: 0s, maxDeletes: 10, maxDeletePercent: 100 }".to_owned();
+    let project = vec!["firstContact: apply".to_owned(), "policy: sync".to_owned(), guards];
+    let mut world = World::with(Setup { project, ..Setup::default() }).await;
+    world.write("r.yaml", "roles: [{ name: r, permissionNames: [p, q] }]\n");
+    world.write("p.yaml", "permissions: [{ name: p }, { name: q }]\n");
+    world.converge().await;
+    let refused = json!({ "match": { "path": "/v1/mgmt/role/update" }, "fault": "status", "status": 500 });
+    let slow = json!({ "match": { "path": "/v1/mgmt/role/all" }, "fault": "delay", "delay": "3s" });
+    world.faults(json!([refused])).await;
+    world.write("r.yaml", "roles: [{ name: r, permissionNames: [q] }]\n");
+    world.write("p.yaml", "permissions: [{ name: q }]\n");
+    world.until("it fails", async |world| world.has_problem("roles", "r", "retrying").await).await;
+    world.faults(json!([refused, slow])).await;
+    let passes = world.passes().await;
+
+    order(&world, "/api/v1/suspend?for=1h&kind=roles").await;
+    world.until("a pass", async |world| world.passes().await > passes).await;
+    world.until("at rest", async |world| world.status().await["queue"]["inFlight"] == 0).await;
+
+    let project = world.project().await;
+    assert!(world.entity("permissions", "p").await.is_some(), "{project}");
+    assert!(world.writes().await.iter().all(|(line, _)| !line.ends_with("/permission/delete")));
+    world.faults(json!([])).await;
+    order(&world, "/api/v1/resume?kind=roles").await;
+    world.until("deleted", async |world| world.entity("permissions", "p").await.is_none()).await;
+    assert_eq!(world.entity("roles", "r").await.unwrap()["permissionNames"], json!(["q"]));
 }
 
 #[tokio::test]
