@@ -439,13 +439,17 @@ fn keep_leases(
 ) -> JoinSet<()> {
     let mut lease_loop = JoinSet::new();
     if let Some(leases) = Leases::of(state, place, &leases::name()) {
+        let mounts = projects.iter().filter_map(|project| {
+            let dir = volumes::dir_of(config, &project.name)?;
+            let state = project.reconciler.state.clone();
+            Some(leases::Mount { project: project.name.clone(), dir, state, is_there: true })
+        });
+        let mounts: Vec<_> = mounts.collect();
+        let volumes = volumes::watch(mounts.iter().map(|mount| mount.dir.clone()).collect());
         let projects =
             projects.iter().map(|project| (project.name.clone(), project.reconciler.state.claim())).collect();
         let (queue, board, metrics) = (queue.clone(), Arc::clone(board), Arc::clone(metrics));
-        let mounted = volumes::Volumes::of(config);
-        let volumes = mounted.seen();
-        lease_loop.spawn(leases::Keeper { leases, volumes, projects, queue, board, metrics }.run(stop.clone()));
-        lease_loop.spawn(mounted.run(stop.clone()));
+        lease_loop.spawn(leases::Keeper { leases, volumes, mounts, projects, queue, board, metrics }.run(stop.clone()));
     }
     lease_loop
 }

@@ -1,10 +1,14 @@
 //! Keeps the leases of the projects, where replicas share the state, and shows who holds what.
 
+use super::volumes::Seen;
+use super::volumes::Sight;
+use crate::aside::aside;
 use crate::plan::ProjectName;
 use crate::queue::Queue;
 use crate::state::Claim;
 use crate::state::Holding;
 use crate::state::Leases;
+use crate::state::ProjectState;
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::repeats::is_worth_a_line;
 use crate::telemetry::status::Board;
@@ -12,7 +16,7 @@ use crate::telemetry::status::LeaseStatus;
 use crate::telemetry::status::Level;
 use crate::telemetry::status::ProjectStatus;
 use crate::telemetry::status::rfc3339;
-use std::collections::BTreeSet;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 use std::time::SystemTime;
@@ -22,12 +26,34 @@ use tokio_util::sync::CancellationToken;
 /// What was given back is taken within seconds of a stop.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
+/// A directory of a project that all replicas mount.
+pub struct Mount {
+    /// Whose.
+    pub project: ProjectName,
+    /// Where.
+    pub dir: PathBuf,
+    /// Knows which mark it has to bear.
+    pub state: ProjectState,
+    /// As far as was told.
+    pub is_there: bool,
+}
+
+/// A file server that is silent holds up nothing for longer.
+const FIRST_LOOK: Duration = Duration::from_secs(1);
+
+const NOT_MOUNTED: &str = "the volume that the replicas share is not mounted at `projects[].secrets.dir`: mount it here as well; where it \
+                           was replaced for good, the message of the next resource with a `secretFile` says what to do";
+
+const SILENT: &str = "the file server of `projects[].secrets.dir` does not answer: see to it, or to the mount";
+
 /// The loop that asks for leases.
 pub struct Keeper {
     /// Of this process.
     pub leases: Leases,
-    /// The marks of volumes that are mounted here.
-    pub volumes: watch::Receiver<BTreeSet<String>>,
+    /// The volumes that are mounted here.
+    pub volumes: watch::Receiver<Seen>,
+    /// Those that have to be.
+    pub mounts: Vec<Mount>,
     /// All that the config has.
     pub projects: Vec<(ProjectName, Claim)>,
     /// Knows what is under way.
@@ -45,6 +71,10 @@ impl Keeper {
         let every = self.leases.renews_every().min(LOOK_EVERY);
         let mut failures = 0;
         let mut is_outdated = false;
+        // Whoever starts beside others sees what they see from the beginning.
+        if !self.mounts.is_empty() {
+            drop(tokio::time::timeout(FIRST_LOOK, self.volumes.changed()).await);
+        }
         loop {
             let name = |claim: &Claim| self.projects.iter().find(|(_, other)| other == claim).map(|(name, _)| name);
             let is_busy = |claim: &Claim| name(claim).is_some_and(|name| self.queue.counts_of(name).in_flight > 0);
@@ -52,7 +82,7 @@ impl Keeper {
                 let is_stale = |status: &ProjectStatus| status.not_converged_because == Some("stale_revision");
                 name(claim).and_then(|name| self.board.look_at(name, is_stale)) == Some(true)
             };
-            self.leases.sees(self.volumes.borrow().clone());
+            self.leases.sees(self.volumes.borrow().marks());
             match self.leases.turn(&claims, &is_busy, &is_behind) {
                 Ok(held) => {
                     if failures > 0 {
@@ -60,6 +90,7 @@ impl Keeper {
                     }
                     failures = 0;
                     self.show(&held);
+                    aside(|| self.show_volumes());
                     if let Some(found) = self.leases.newer() {
                         if !is_outdated {
                             tracing::error!(
@@ -119,6 +150,32 @@ impl Keeper {
         }
         let reason = if is_whole { None } else { Some("a project without a holder") };
         self.board.component("lease", None, if is_whole { Level::Ok } else { Level::Degraded }, reason);
+    }
+
+    /// Says where the volume of the others is not mounted, before a secret is looked for in vain.
+    fn show_volumes(&mut self) {
+        let seen = self.volumes.borrow().clone();
+        for Mount { project, dir, state, is_there } in &mut self.mounts {
+            let Ok(Some(mark)) = state.volume() else { continue };
+            let reason = match seen.bears(dir, &mark) {
+                Sight::Unknown => continue,
+                Sight::Mounted(true) => None,
+                Sight::Mounted(false) => Some(NOT_MOUNTED),
+                Sight::Silent => Some(SILENT),
+            };
+            let level = if reason.is_none() { Level::Ok } else { Level::Degraded };
+            self.board.component("volume", Some(&**project), level, reason);
+            if *is_there == reason.is_none() {
+                continue;
+            }
+            *is_there = reason.is_none();
+            let (project, dir) = (&**project, dir.display());
+            if let Some(reason) = reason {
+                tracing::warn!(project, %dir, mark, "{reason}");
+            } else {
+                tracing::info!(project, %dir, "the volume that the replicas share is mounted here again");
+            }
+        }
     }
 
     fn show_lost(&self) {

@@ -1,51 +1,84 @@
 //! Looks which of the volumes that replicas share are mounted here, for the others to know.
 
 use super::settings;
-use crate::aside::aside;
 use crate::config::Config;
 use crate::desired::volume;
 use crate::desired::volume::Volume;
+use std::collections::BTreeMap;
 use std::collections::BTreeSet;
+use std::path::Path;
 use std::path::PathBuf;
+use std::thread;
 use std::time::Duration;
 use tokio::sync::watch;
-use tokio_util::sync::CancellationToken;
+use tokio::time::Instant;
 
 /// Somebody mends it and waits for the next pass.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
-/// The loop that looks. Apart from the leases: a file server that is silent must not cost one.
-#[derive(Debug)]
-pub struct Volumes {
-    dirs: Vec<PathBuf>,
-    seen: watch::Sender<BTreeSet<String>>,
+/// What was seen longer ago counts no more.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// What is mounted of a project, as far as is known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sight {
+    /// Nobody has looked yet.
+    Unknown,
+    /// It bears the mark, or does not.
+    Mounted(bool),
+    /// Whoever looks gets no answer.
+    Silent,
 }
 
-impl Volumes {
-    /// Those of the projects. Looks once: who starts beside others sees what they see from the beginning.
-    pub fn of(config: &Config) -> Self {
-        let fences = config.projects.iter().map(|project| settings::fence(config, project));
-        let dirs = fences.filter(|fence| fence.volume == Volume::Common).filter_map(|fence| fence.dir).collect();
-        let volumes = Self { dirs, seen: watch::Sender::default() };
-        volumes.look();
-        volumes
+/// What the last look showed.
+#[derive(Debug, Clone)]
+pub struct Seen {
+    at: Instant,
+    marks: Option<BTreeMap<PathBuf, BTreeSet<String>>>,
+}
+
+impl Seen {
+    fn is_silent(&self) -> bool {
+        self.at.elapsed() > PATIENCE
     }
 
     /// The marks of those that are mounted.
-    pub fn seen(&self) -> watch::Receiver<BTreeSet<String>> {
-        self.seen.subscribe()
+    pub fn marks(&self) -> BTreeSet<String> {
+        let marks = self.marks.iter().filter(|_| !self.is_silent()).flat_map(BTreeMap::values);
+        marks.flatten().cloned().collect()
     }
 
-    /// Until `stop`.
-    pub async fn run(self, stop: CancellationToken) {
-        while stop.run_until_cancelled(tokio::time::sleep(LOOK_EVERY)).await.is_some() {
-            if !self.dirs.is_empty() {
-                aside(|| self.look());
-            }
+    /// Does this directory bear this mark?
+    pub fn bears(&self, dir: &Path, mark: &str) -> Sight {
+        match &self.marks {
+            _ if self.is_silent() => Sight::Silent,
+            None => Sight::Unknown,
+            Some(marks) => Sight::Mounted(marks.get(dir).is_some_and(|marks| marks.contains(mark))),
         }
     }
+}
 
-    fn look(&self) {
-        self.seen.send_replace(self.dirs.iter().flat_map(|dir| volume::marks(dir)).collect());
-    }
+/// The directory of the project, where all replicas are said to mount it.
+pub fn dir_of(config: &Config, project: &str) -> Option<PathBuf> {
+    let project = config.projects.iter().find(|known| &*known.name == project)?;
+    let fence = settings::fence(config, project);
+    fence.dir.filter(|_| fence.volume == Volume::Common)
+}
+
+/// Looks again and again, until nobody wants to know. On a thread of its own that nobody waits for: a file server may be silent
+/// for as long as it likes, and costs neither a lease, nor a start, nor a stop.
+#[allow(clippy::disallowed_methods, reason = "the thread is its own; the runtime would wait for it")]
+pub fn watch(dirs: BTreeSet<PathBuf>) -> watch::Receiver<Seen> {
+    let (sender, seen) = watch::channel(Seen { at: Instant::now(), marks: None });
+    let look = move || {
+        loop {
+            let marks = dirs.iter().map(|dir| (dir.clone(), volume::marks(dir))).collect();
+            if sender.send(Seen { at: Instant::now(), marks: Some(marks) }).is_err() {
+                return;
+            }
+            thread::sleep(LOOK_EVERY);
+        }
+    };
+    drop(thread::Builder::new().name("volumes".to_owned()).spawn(look));
+    seen
 }

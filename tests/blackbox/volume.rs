@@ -8,6 +8,7 @@ use crate::readonly::unprivileged;
 use crate::replicas::NEVER;
 use crate::replicas::Replicas;
 use rustix::process::geteuid;
+use serde_json::Value;
 use std::fs;
 use std::fs::File;
 use std::os::unix::fs::symlink;
@@ -262,4 +263,29 @@ async fn a_volume_without_the_secrets_of_before_is_not_marked_by_itself() {
     assert_eq!((all.creates().await, fs::read_dir(one.join("secrets")).unwrap().count()), (1, 0));
     File::create(one.join(touched(&message))).unwrap();
     all.until_created("k1").await;
+}
+
+#[tokio::test]
+async fn a_replica_that_stands_by_without_the_volume_says_so_until_it_has_it() {
+    let Some(server) = Postgres::start() else { return };
+    let mut all = replicas(server, NEVER, "{ dir: secrets, shared: true }").await;
+    let (one, other) = (machine(&all, "one"), machine(&all, "other"));
+    all.world.write("keys.yaml", &keys(1));
+    all.start_on("one").await;
+    all.until_created("k0").await;
+    all.start_on("other").await;
+    let volume = async |all: &Replicas, replica: usize| {
+        let health = all.ask(replica, "/healthz").await?.1;
+        let health: Value = serde_json::from_str(&health).ok()?;
+        health["components"].as_array()?.iter().find(|component| component["name"] == "volume").cloned()
+    };
+
+    all.until("told", async |all| volume(all, 1).await.is_some_and(|volume| volume["status"] == "degraded")).await;
+
+    let told = volume(&all, 1).await.unwrap();
+    assert!(told["reason"].as_str().unwrap().contains("mount it here as well"), "{told}");
+    all.until("well", async |all| volume(all, 0).await.is_some_and(|volume| volume["status"] == "ok")).await;
+    fs::remove_dir_all(other.join("secrets")).unwrap();
+    symlink(one.join("secrets"), other.join("secrets")).unwrap();
+    all.until("mended", async |all| volume(all, 1).await.is_some_and(|volume| volume["status"] == "ok")).await;
 }
