@@ -5,10 +5,15 @@ use crate::cli::output;
 use crate::config;
 use crate::config::Config;
 use crate::daemon::settings;
+use crate::desired::Desired;
 use crate::desired::Finding;
+use crate::desired::Place;
+use crate::desired::merge;
+use crate::desired::secrets::Fence;
 use crate::source::loader::Loader;
 use schemars::JsonSchema;
 use serde::Serialize;
+use std::collections::HashMap;
 use std::io;
 use std::io::Write;
 use std::path::Path;
@@ -70,6 +75,7 @@ pub struct Report {
 /// Loads every project once.
 pub fn validate(projects: &mut [(String, Loader)]) -> Report {
     let mut report = Report::default();
+    let mut claims = HashMap::new();
     for (name, loader) in projects.iter_mut() {
         loader.root().clone_into(&mut report.root);
         let load = loader.load();
@@ -83,11 +89,41 @@ pub fn validate(projects: &mut [(String, Loader)]) -> Report {
         report.error_count += load.error_count;
         report.warnings.extend(load.remarks().map(named));
         report.errors.extend(load.errors.into_iter().map(named));
-        report.resources += load.desired.map_or(0, |desired| desired.resources.len());
+        if let Some(desired) = load.desired {
+            report.resources += desired.resources.len();
+            let again = secret_files(name, loader.fence(), &desired, &mut claims);
+            report.error_count += again.len();
+            report.errors.extend(again);
+        }
     }
     report.errors.sort();
     report.warnings.sort();
     report
+}
+
+/// By where it is, the project and the place that first declared it.
+type Claims = HashMap<PathBuf, (String, Place)>;
+
+/// Of the secrets of two projects in one file, one would not get there.
+fn secret_files(project: &str, fence: &Fence, desired: &Desired, claims: &mut Claims) -> Vec<Finding> {
+    let mut found = Vec::new();
+    for one in desired.resources.values() {
+        let Some(name) = one.secret_file.as_deref() else { continue };
+        let Some(path) = fence.target(name).ok().or_else(|| Some(fence.dir.as_ref()?.join(name))) else { continue };
+        match claims.get(&path) {
+            Some((first, place)) if first != project => {
+                let message = format!(
+                    "{name} is also the file of a secret of project {first}, at {}; name another one, or give each project a \
+                     `secrets.dir` of its own",
+                    merge::at(place)
+                );
+                found.push(merge::about(one, "secretFile", message));
+            }
+            Some(_) => {}
+            None => drop(claims.insert(path, (project.to_owned(), one.place.clone()))),
+        }
+    }
+    found
 }
 
 impl Report {

@@ -9,6 +9,7 @@ use crate::desired::Place;
 use crate::desired::findings::bounded;
 use crate::desired::remarks;
 use crate::desired::remarks::Remarks;
+use crate::desired::secret_file;
 use crate::desired::secrets::Fence;
 use crate::desired::secrets::Refusal;
 use crate::desired::volume;
@@ -347,6 +348,9 @@ impl Checker<'_> {
 impl Checker<'_> {
     /// Where the secret goes that Descope shows once. One that exists goes on without a place for it.
     fn secret_file(&self, pen: &mut Pen<'_>, declared: &mut Declared, at: At, path: &str) {
+        if let Some(message) = secret_file::not_for_secrets(path) {
+            pen.error(at, SECRET_FILE, message);
+        }
         match self.fence.check_target(path) {
             Ok(()) if self.fence.volume == Volume::Apart => pen.warning(at, SECRET_FILE, volume::APART.to_owned()),
             Ok(()) => {}

@@ -351,24 +351,40 @@ impl Assessor {
             let Some(kind) = resource::kind(intent.key.kind).filter(|kind| kind.spec().shows_secret) else { continue };
             let declared = desired.resources.get(&intent.key);
             let Some(name) = declared.and_then(|declared| declared.secret_file.as_deref()) else { continue };
-            if let Some(filled) = self.filled(name) {
-                shown.filled.insert(intent.key.clone(), filled);
-                continue;
-            }
+            let elsewhere = match self.filled(name) {
+                Ok(Some(filled)) => {
+                    shown.filled.insert(intent.key.clone(), filled);
+                    continue;
+                }
+                Ok(None) => None,
+                Err(elsewhere) => Some(elsewhere),
+            };
             let documents = observed.kinds.get(kind.name()).and_then(|answer| answer.as_ref().ok());
             let live = documents.and_then(|documents| documents.get(&intent.key));
             let id = live.as_ref().and_then(|live| kind.server_id(live)).or(server_id.as_deref());
             let message = id.map_or_else(|| secret_file::in_doubt(name), |id| secret_file::lost(name, id));
+            let message = elsewhere.map_or_else(|| message.clone(), |elsewhere| format!("{elsewhere}; {message}"));
             shown.lost.insert(intent.key.clone(), message);
         }
         shown
     }
 
-    /// What somebody put into this file. A secret that we put there, before the resource was made, is none.
-    fn filled(&self, name: &str) -> Option<(String, Digest)> {
-        let (kept, state) = (self.secrets.kept(name).ok()?, self.state.as_ref()?);
-        let digest = state.fingerprint_secret(&kept.secret?);
-        (state.kept(&kept.path).ok()? != Some(digest)).then_some((kept.path, digest))
+    /// What somebody put into this file. A secret that we put there, before the resource was made, is none; nor is that of
+    /// another project. The text says whose it is, or where the secret may be instead.
+    fn filled(&self, name: &str) -> Result<Option<(String, Digest)>, String> {
+        let (Ok(kept), Some(state)) = (self.secrets.kept(name), &self.state) else { return Ok(None) };
+        let Ok(known) = state.kept(&kept.path) else { return Ok(None) };
+        if let Some(draft) =
+            self.secrets.waiting(name, |secret| known == Some(state.fingerprint_secret(secret))).first()
+        {
+            return Err(secret_file::waits(name, draft));
+        }
+        let Some(secret) = kept.secret else { return Ok(None) };
+        let digest = state.fingerprint_secret(&secret);
+        if known.is_none() && state.is_kept_by_another(&kept.path).unwrap_or(true) {
+            return Err(secret_file::of_another(name));
+        }
+        Ok((known != Some(digest)).then_some((kept.path, digest)))
     }
 
     /// Holds what is suspended. Where nobody can tell what is, everything may be.

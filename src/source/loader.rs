@@ -200,6 +200,11 @@ impl Loader {
         &self.settings.tree.root
     }
 
+    /// What the files may refer to.
+    pub fn fence(&self) -> &Fence {
+        &self.settings.fence
+    }
+
     /// Digest of the files in force; `None` before the first good load.
     pub fn revision(&self) -> Option<String> {
         self.good.as_ref().map(|good| good.revision.to_string())

@@ -20,6 +20,12 @@ impl ProjectState {
         let sql = "SELECT path FROM secret_file WHERE project = ? ORDER BY path";
         self.read(|connection, id| connection.rows(sql, &values![id], |row| Ok(row.text("path")?.unwrap_or_default())))
     }
+
+    /// Did another project of this state have a secret put into this file?
+    pub fn is_kept_by_another(&self, path: &str) -> Result<bool, Error> {
+        let sql = "SELECT digest FROM secret_file WHERE project <> ? AND path = ?";
+        self.read(|connection, id| Ok(connection.first(sql, &values![id, path], |row| row.digest("digest"))?.is_some()))
+    }
 }
 
 pub(super) fn note(transaction: &Tx<'_>, project: i64, kept: &[(String, Digest)]) -> sql::Result<()> {

@@ -3,6 +3,7 @@
 
 use super::Target;
 use crate::desired::secret_file;
+use crate::desired::secret_file::Kept;
 use crate::desired::secret_file::Reserved;
 use crate::plan::Task;
 use crate::resource::Action;
@@ -51,6 +52,12 @@ pub(super) fn reserve(target: &Target, kind: &dyn Kind, task: &Task) -> Result<O
         let kept = target.state.kept(path).ok().flatten();
         kept.is_some_and(|kept| kept == target.state.fingerprint_secret(secret))
     };
+    if let Ok(Kept { path, secret: Some(secret) }) = target.secrets.kept(&name)
+        && !is_ours(&path, &secret)
+        && target.state.is_kept_by_another(&path).unwrap_or_default()
+    {
+        return Err(format!("secretFile: {}", secret_file::of_another(&name)));
+    }
     let file = target.secrets.reserve(&name, is_ours).map_err(|why| format!("secretFile: {why}"))?;
     Ok(Some(Place { name, file }))
 }
@@ -61,6 +68,6 @@ pub(super) fn keep(target: &Target, place: Place, answer: Option<&Answer>) -> Re
         answer.and_then(|answer| answer.shown_once.as_ref()).ok_or("the answer to its create has no secret")?;
     target.secrets.redactor.add(secret);
     let path = place.file.path();
-    place.file.keep(secret).map_err(|error| format!("the secret could not be written: {}", error.kind()))?;
+    place.file.keep(secret)?;
     Ok((path, target.state.fingerprint_secret(secret)))
 }

@@ -1,5 +1,6 @@
 //! Secrets that Descope shows once: each lands in its file, or its create is never taken for done and never sent again.
 
+use crate::harness::PROJECT;
 use crate::harness::Setup;
 use crate::harness::World;
 use crate::harness::read;
@@ -143,6 +144,8 @@ async fn the_files_are_checked_for_it() {
             keys(", secretFile: a.key") + "  - { name: two, secretFile: ./a.key }\n",
             "`a.key` is also the file of accessKeys/ci",
         ),
+        (keys(", secretFile: .k.0123456789abcdef.new"), "is a name that the daemon gives to files of its own"),
+        (keys(", secretFile: .descope-gitops-volume-x"), "is a name that the daemon gives to files of its own"),
         ("roles: [{ name: r, secretFile: a.key }]\n".to_owned(), "Descope shows no secret of roles"),
     ] {
         world.write("a.yaml", &text);
@@ -341,4 +344,134 @@ async fn a_key_that_ends_soon_is_warned_of() {
 
     world.write("a.yaml", "accessKeys:\n  - { name: never, secretFile: c, expireTime: 0 }\n");
     world.until("no key that ends", async |world| world.metric(series).await.is_none()).await;
+}
+
+/// Two projects with one directory for secrets, each with a key of that file.
+async fn two_projects(file_of_two: &str) -> World {
+    let mut world = world().await;
+    let entry = |name: &str| {
+        format!(
+            "  - {{ name: {name}, projectId: {PROJECT}, managementKey: {{ env: BLACKBOX_KEY }}, baseUrl: \"{}\", owner: {name}, \
+             path: {name}, firstContact: apply, secrets: {{ dir: \"{}\" }} }}",
+            world.api,
+            world.path("secrets").display()
+        )
+    };
+    let projects = format!("projects:\n{}\n{}", entry("one"), entry("two"));
+    world.reconfigure(|setup| setup.top.push(projects));
+    world.write("one/a.yaml", "accessKeys:\n  - { name: first, secretFile: ci.key }\n");
+    world.write("two/a.yaml", &format!("accessKeys:\n  - {{ name: second, secretFile: {file_of_two} }}\n"));
+    world
+}
+
+async fn both_converged(world: &World) -> bool {
+    world.project_named("one").await["converged"] == true && world.project_named("two").await["converged"] == true
+}
+
+/// Problems of both that say this.
+async fn parked(world: &World, part: &str) -> Vec<String> {
+    let mut all = Vec::new();
+    for name in ["one", "two"] {
+        let problems = world.project_named(name).await["problems"].as_array().cloned().unwrap_or_default();
+        let messages = problems.iter().filter_map(|problem| problem["message"].as_str().map(str::to_owned));
+        all.extend(messages.filter(|message| message.contains(part)));
+    }
+    all
+}
+
+/// Both creates are under way before either is answered.
+#[tokio::test]
+async fn of_two_projects_with_one_file_neither_loses_a_secret_and_one_says_where_it_is() {
+    let mut world = two_projects("ci.key").await;
+    world
+        .faults(
+            json!([{ "match": { "path": "/v1/mgmt/accesskey/create", "times": 2 }, "fault": "delay", "delay": "2s" }]),
+        )
+        .await;
+    world.start().await;
+    world
+        .until("one of them parked", async |world| !parked(world, "a secret that did not get into").await.is_empty())
+        .await;
+    world.fresh_pass().await;
+
+    let messages = parked(&world, "a secret that did not get into").await;
+    assert_eq!(messages.len(), 1, "{messages:?}");
+    assert!(messages[0].contains("never created a second time"), "{messages:?}");
+    let files: Vec<PathBuf> = fs::read_dir(world.path("secrets")).unwrap().map(|file| file.unwrap().path()).collect();
+    let draft = files.iter().find(|file| messages[0].contains(&*file.to_string_lossy())).unwrap();
+    let mut written: Vec<String> = files.iter().map(|file| read(file).trim_end().to_owned()).collect();
+    let mut shown = world.secrets_of_keys().await;
+    written.sort();
+    shown.sort();
+    assert_eq!((written, world.creates().await), (shown, 2));
+    assert!(!both_converged(&world).await);
+
+    // What the message says to do.
+    let is_first = world.project_named("one").await["problems"].to_string().contains("did not get into");
+    let (file, key) = if is_first { ("one/a.yaml", "first") } else { ("two/a.yaml", "second") };
+    fs::rename(draft, world.secret("own.key")).unwrap();
+    world.write(file, &format!("accessKeys:\n  - {{ name: {key}, secretFile: own.key }}\n"));
+    world.until("converged", async |world| both_converged(world).await).await;
+    assert_eq!(world.creates().await, 2);
+}
+
+/// The answer of one was lost; what the other has in the file is not the secret of that.
+#[tokio::test]
+async fn the_secret_of_another_project_is_not_taken_for_one_put_there_by_hand() {
+    let mut world = two_projects("ci.key").await;
+    world.remove("two/a.yaml");
+    world.write("two/a.yaml", "roles: [{ name: other }]\n");
+    world.start().await;
+    world.until("the first", async |world| both_converged(world).await && world.secret("ci.key").exists()).await;
+    let first = read(&world.secret("ci.key"));
+    world.write("two/a.yaml", "accessKeys:\n  - { name: second, secretFile: ci.key }\n");
+    world.until("refused", async |world| !parked(world, "holds the secret of another project").await.is_empty()).await;
+    assert_eq!(world.creates().await, 1);
+
+    world.faults(json!([lost()])).await;
+    world.write("two/a.yaml", "accessKeys:\n  - { name: second, secretFile: own.key }\n");
+    world.until("lost", async |world| !parked(world, "never created a second time").await.is_empty()).await;
+    world.write("two/a.yaml", "accessKeys:\n  - { name: second, secretFile: ci.key }\n");
+    world
+        .until("both", async |world| {
+            let said = parked(world, "holds the secret of another project").await;
+            said.iter().any(|message| message.contains("never created a second time"))
+        })
+        .await;
+    world.fresh_pass().await;
+
+    assert_eq!((world.creates().await, read(&world.secret("ci.key"))), (2, first));
+    assert!(!both_converged(&world).await);
+}
+
+#[tokio::test]
+async fn one_file_for_two_projects_is_an_error_of_the_files() {
+    let world = two_projects("./ci.key").await;
+    let said = world.run_json(&["validate", "-o", "json"], 3).await;
+    let error = &said["errors"][0];
+    assert_eq!(said["errors"].as_array().unwrap().len(), 1, "{said}");
+    let message = error["message"].as_str().unwrap();
+    assert!(message.contains("ci.key is also the file of a secret of project one, at one/a.yaml:2"), "{message}");
+    assert!(error.to_string().contains("two/a.yaml"), "{error}");
+
+    world.write("two/a.yaml", "accessKeys:\n  - { name: second, secretFile: other.key }\n");
+    world.run_json(&["validate", "-o", "json"], 0).await;
+}
+
+#[tokio::test]
+async fn a_file_of_somebody_that_looks_like_a_draft_survives() {
+    let mut world = world().await;
+    fs::write(world.secret(".ci.key.new"), "theirs").unwrap();
+    world.write(
+        "a.yaml",
+        &(keys(", secretFile: ci.key") + "  - { name: two, secretFile: .two.new }\n  - { name: t, secretFile: two }\n"),
+    );
+    world.converge().await;
+    assert_eq!(read(&world.secret(".ci.key.new")), "theirs");
+    let mut written: Vec<String> =
+        ["ci.key", ".two.new", "two"].iter().map(|name| read(&world.secret(name)).trim_end().to_owned()).collect();
+    let mut shown = world.secrets_of_keys().await;
+    written.sort();
+    shown.sort();
+    assert_eq!(written, shown);
 }
