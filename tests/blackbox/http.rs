@@ -157,6 +157,8 @@ async fn a_closed_gate_is_no_sickness_and_does_not_delay_the_end() {
     assert!(until > 1.6e9, "{until}");
     assert_eq!(world.ask(Method::POST, "/api/v1/reconcile").await.0, 202);
     world.daemon().signal(rustix::process::Signal::HUP);
+    // What was on its way when the gate closed arrives.
+    world.until("answered", async |world| world.metric("api_requests_in_flight").await == Some(0.0)).await;
     let sent = world.log().await.len();
     let start = tokio::time::Instant::now();
     assert!(world.stop().await.success());
