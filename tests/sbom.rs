@@ -64,6 +64,45 @@ fn it_names_what_is_linked_and_what_ran_for_it_and_the_binary_by_its_digest() {
     assert_eq!(text(&bill["metadata"]["timestamp"]), "2023-11-14T22:13:20Z");
 }
 
+/// What `deploy/sbom` answers for a binary with these bytes: whether it writes a bill, and what it says beside it.
+fn said_of(bytes: &str, revision: &str) -> (bool, String) {
+    let temp = tempfile::tempdir().unwrap();
+    let file = temp.path().join("binary");
+    fs::write(&file, bytes).unwrap();
+    let output = Command::new("deploy/sbom").arg(&file).env("DESCOPE_GITOPS_REVISION", revision).output().unwrap();
+    assert_eq!(output.status.success(), !output.stdout.is_empty());
+    // Beside what cargo says of its locks.
+    let said = String::from_utf8(output.stderr).unwrap();
+    let said = said.lines().find(|line| line.starts_with("deploy/sbom: ")).unwrap_or_default();
+    (output.status.success(), said.replace(file.to_str().unwrap(), "BINARY"))
+}
+
+/// A bill of one commit beside a binary of another names crates that are not in it.
+#[test]
+fn a_binary_of_another_commit_gets_no_bill() {
+    let head = output("git", &["rev-parse", "--short=12", "HEAD"]);
+    let head = head.trim();
+    let of = |commit: &str| format!("\u{0}0.1.0\ncommit {commit}\nbuilt 2026-11-29\ntarget x\u{0}");
+    let unproven = format!(
+        "deploy/sbom: nothing shows that BINARY was built from this checkout: it says commit unknown, the checkout {head}"
+    );
+
+    assert_eq!(said_of(&of(head), ""), (true, String::new()));
+    assert_eq!(said_of(&of(&format!("{head}-dirty")), ""), (true, String::new()));
+    assert_eq!(said_of(&of("v1.2"), "v1.2"), (true, String::new()), "as a build without git is told");
+    assert_eq!(said_of(&of("unknown"), ""), (true, unproven.clone()));
+    assert_eq!(said_of("bytes", ""), (true, unproven));
+    let other = |commit: &str, here: &str| {
+        format!(
+            "deploy/sbom: BINARY was built from commit {commit}, and this checkout is at {here}: run the deploy/sbom of a \
+             checkout of {commit}, or build anew with deploy/build"
+        )
+    };
+    assert_eq!(said_of(&of("0123456789ab"), ""), (false, other("0123456789ab", head)));
+    assert_eq!(said_of(&of("0123456789ab-dirty"), ""), (false, other("0123456789ab", head)));
+    assert_eq!(said_of(&of(head), "v1.2"), (false, other(head, "v1.2")));
+}
+
 #[test]
 fn each_crate_has_the_digest_of_the_lock_file_a_licence_and_what_it_depends_on() {
     let bill: Value = serde_json::from_str(&bill(Path::new("Cargo.toml"))).unwrap();
