@@ -243,6 +243,9 @@ fn values_that_make_no_sense_are_refused() {
         ("projects[0].managementKey=K2literal", "managementKey"),
         ("projects[0].policy=all", "policy"),
         (r#"projects=[{"name":"a","projectId":"P2a"}]"#, "managementKey"),
+        (r#"projects=[{"name":"a","projectId":"P2a","managementKey":{"key":"../other"}}]"#, "key"),
+        ("secret.tokenKey=a/b", "tokenKey"),
+        (r#"state={"postgresql":{"enabled":true,"urlKey":"a b"}}"#, "urlKey"),
         ("settings.http.listen=1", "http"),
         ("settings.state.path=x", "state"),
         ("settings.source.path=/x", "path"),
@@ -291,7 +294,7 @@ fn each_choice_renders_and_the_daemon_reads_its_config() {
     let config: Value = serde_yaml::from_str(config).unwrap();
     assert_eq!(config["source"]["path"], "/git/config");
     assert_eq!(config["source"]["interval"], "1m");
-    assert_eq!(config["projects"][1]["managementKey"]["file"], "/run/secrets/other/b");
+    assert_eq!(config["projects"][1]["managementKey"]["file"], "/run/management-keys/other/b");
 
     let pod = &of("Deployment")["spec"]["template"]["spec"];
     let names = |list: &Value| -> Vec<String> {
@@ -303,11 +306,58 @@ fn each_choice_renders_and_the_daemon_reads_its_config() {
     mounted.sort();
     volumes.sort();
     assert_eq!(mounted, volumes);
-    assert!(volumes.contains(&"secret-other".to_owned()));
+    assert!(volumes.contains(&"management-key-0".to_owned()));
     let rules: Value = serde_yaml::from_str(&fs::read_to_string("deploy/prometheus/alerts.yaml").unwrap()).unwrap();
     assert_eq!(of("PrometheusRule")["spec"], rules);
     assert_eq!(of("PodDisruptionBudget")["spec"]["maxUnavailable"], 1);
     assert!(objects.iter().all(|object| object["kind"] != "PersistentVolumeClaim"));
+}
+
+/// Kubernetes takes dots and 253 characters in the name of a Secret and neither in that of a volume, and no two volumes of one name, nor
+/// two mounts at one path.
+#[test]
+fn a_management_key_may_lie_in_a_secret_of_any_name() {
+    let long = "a".repeat(253);
+    let names =
+        ["files", "state", "config", "database", "descope-gitops", "kubernetes.io", "a.b", "a", &long, "own", "files"];
+    let projects: Vec<String> = names
+        .iter()
+        .enumerate()
+        .map(|(n, name)| {
+            format!(r#"{{"name":"p{n}","projectId":"P2a","managementKey":{{"key":"k{n}","secret":"{name}"}}}}"#)
+        })
+        .collect();
+    let projects = format!("projects=[{}]", projects.join(","));
+    let rest = ["secret.name=own", "secretFiles.claim=common", "extraCa.configMap=ca"];
+    for state in [&[][..], &REPLICAS] {
+        let Some(rendered) = helm(&[&[projects.as_str()], &rest[..], state].concat()) else { return };
+        let objects = rendered.unwrap();
+        let of = |kind: &str| objects.iter().find(|object| object["kind"] == kind).unwrap();
+        let pod = &of("Deployment")["spec"]["template"]["spec"];
+        let (volumes, mounts) = (&pod["volumes"], &pod["containers"][0]["volumeMounts"]);
+        let every = |list: &Value, key: &str| -> Vec<String> {
+            list.as_sequence().unwrap().iter().map(|item| item[key].as_str().unwrap().to_owned()).collect()
+        };
+        for list in [every(volumes, "name"), every(mounts, "name"), every(mounts, "mountPath")] {
+            assert_eq!(list.iter().collect::<BTreeSet<_>>().len(), list.len(), "{list:?}");
+        }
+        let label = |name: &String| name.len() <= 63 && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '-');
+        assert!(every(volumes, "name").iter().all(label), "{volumes:?}");
+
+        // Each key lies where the daemon is told to read it.
+        let config: Value =
+            serde_yaml::from_str(of("ConfigMap")["data"]["descope-gitops.yaml"].as_str().unwrap()).unwrap();
+        for (n, name) in names.iter().enumerate() {
+            let file = config["projects"][n]["managementKey"]["file"].as_str().unwrap();
+            let folder = file.strip_suffix(&format!("/k{n}")).unwrap();
+            let find = |list: &Value, key: &str, is: &str| -> Value {
+                list.as_sequence().unwrap().iter().find(|item| item[key] == is).unwrap().clone()
+            };
+            let mount = find(mounts, "mountPath", folder);
+            let volume = find(volumes, "name", mount["name"].as_str().unwrap());
+            assert_eq!(volume["secret"]["secretName"], *name);
+        }
+    }
 }
 
 /// Where replicas take over for one another, none of them has a claim, and a node or an update takes one at a time.

@@ -6,7 +6,7 @@ app.kubernetes.io/name: {{ .Release.Name }}
 {{- define "descope-gitops.keyFile" -}}
 {{- $default := .root.Values.secret.name -}}
 {{- $secret := .managementKey.secret | default $default -}}
-{{- if eq $secret $default }}/run/secrets/descope-gitops/{{ .managementKey.key }}{{ else }}/run/secrets/{{ $secret }}/{{ .managementKey.key }}{{ end }}
+{{- if eq $secret $default }}/run/secrets/descope-gitops/{{ .managementKey.key }}{{ else }}/run/management-keys/{{ $secret }}/{{ .managementKey.key }}{{ end }}
 {{- end }}
 
 {{- /* Secrets beside the default one that projects name, once each. */}}
