@@ -124,7 +124,8 @@ fn what_is_rendered_is_what_kubernetes_takes() {
     let volume = [&VOLUME[..], &["state.claim=kept", "networkPolicy.egressPorts[0]=22"]].concat();
     let components = "components: [poddisruptionbudget, extra-ca]\n";
     let (Some(whole), Some(without), Some(base)) = (helm(&all), helm(&volume), kustomize(components)) else { return };
-    let (Some(replicas), Some(pair)) = (helm(&REPLICAS), kustomize("components: [postgresql]\n")) else { return };
+    let pair = "components: [postgresql, secret-files]\n";
+    let (Some(replicas), Some(pair)) = (helm(&REPLICAS), kustomize(pair)) else { return };
     let objects = [whole.unwrap(), without.unwrap(), base, replicas.unwrap(), pair].concat();
     if !schemas.is_dir() {
         assert!(std::env::var("CI").as_deref() != Ok("true"), "no schemas of Kubernetes");
@@ -211,6 +212,12 @@ fn chart_and_kustomize_base_render_to_the_same_objects() {
         (&VOLUME, "components: [volume]\n", 5),
         (&REPLICAS, "components: [postgresql]\n", 5),
         (&[&REPLICAS[..], &VOLUME].concat(), "components: [postgresql, volume]\n", 5),
+        (&["secretFiles.claim=descope-secrets"], "components: [secret-files]\n", 5),
+        (
+            &[&REPLICAS[..], &["secretFiles.claim=descope-secrets"]].concat(),
+            "components: [postgresql, secret-files]\n",
+            5,
+        ),
     ] {
         let (Some(chart), Some(base)) = (helm(values), kustomize(more)) else { return };
 
