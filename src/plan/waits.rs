@@ -98,9 +98,12 @@ impl<'p> ProjectReport<'p> {
         Self { wait_counts, waits: waits.rows(), ..report }
     }
 
-    /// What each resource waits for that waits.
+    /// What each resource waits for that waits, but for what a held change says by itself: the other half of it goes out.
     pub fn wait_of(&self) -> HashMap<(&str, &str), &Wait> {
-        self.waits.iter().rev().map(|wait| ((&*wait.kind, &*wait.id), wait)).collect()
+        let held = self.changes.iter().filter_map(|change| Some((change.kind(), change.id(), change.held()?)));
+        let held: HashSet<(&str, Cow<'_, str>, &str)> = held.collect();
+        let is_said = |wait: &Wait| held.contains(&(&*wait.kind, Cow::from(&*wait.id), wait.word()));
+        self.waits.iter().rev().filter(|wait| !is_said(wait)).map(|wait| ((&*wait.kind, &*wait.id), wait)).collect()
     }
 
     /// What waits and is no change here, and what nothing else here says.

@@ -118,6 +118,21 @@ async fn the_part_is_held_and_the_rest_goes_ahead() {
 }
 
 #[tokio::test]
+async fn what_goes_ahead_is_not_told_to_wait() {
+    let mut world = world("deleteAfter: 0s").await;
+    world.stop().await;
+    world.write("a.yaml", &BEFORE.replace("disabled: false, defaultRoles: []", "disabled: true, defaultRoles: [r]"));
+    for format in ["text", "markdown"] {
+        let plan = world.run(&["plan", "-o", format]).await;
+        let plan = String::from_utf8(plan.stdout).unwrap();
+        let halves: Vec<&str> = plan.lines().filter(|line| line.contains("tenants/globex")).collect();
+        let held = |line: &&&str| line.contains("held: lockout");
+        assert_eq!(halves.iter().filter(held).count(), 1, "{plan}");
+        assert!(plan.contains("defaultRoles") && !plan.contains("waits: "), "{plan}");
+    }
+}
+
+#[tokio::test]
 async fn sso_is_enforced_once_there_is_a_configuration() {
     let world = world("deleteAfter: 0s").await;
     let after = BEFORE.replace("name: Globex,", "name: Globex, enforceSSO: true,");

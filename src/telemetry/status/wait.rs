@@ -72,6 +72,13 @@ pub struct Wait {
     pub until: Option<String>,
 }
 
+impl Wait {
+    /// The reason in its word.
+    pub fn word(&self) -> &str {
+        self.why.split(':').next().unwrap_or_default()
+    }
+}
+
 /// What a [`Wait`] says besides kind and reason.
 #[derive(Debug, Clone, Default)]
 pub struct Told {
@@ -120,12 +127,11 @@ impl Turn {
         if let Some(count) = counts.remove(before) {
             *counts.entry(now).or_default() += count;
         }
-        let is_of = |wait: &&mut Wait, word: &str| wait.why.split(':').next() == Some(word);
-        for wait in waits.iter_mut().filter(|wait| is_of(wait, before)) {
+        for wait in waits.iter_mut().filter(|wait| wait.word() == before) {
             wait.why = format!("{now}: {}", self.what);
             wait.until.clone_from(&self.until);
         }
-        for wait in waits.iter_mut().filter(|wait| self.until.is_some() && is_of(wait, now)) {
+        for wait in waits.iter_mut().filter(|wait| self.until.is_some() && wait.word() == now) {
             wait.until.clone_from(&self.until);
         }
     }
