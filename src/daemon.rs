@@ -17,10 +17,8 @@ use crate::http::Server;
 use crate::limiter::Limiter;
 use crate::limiter::Priority;
 use crate::notifications::Notifier;
-use crate::observed::Deep;
 use crate::pause::Pause;
 use crate::plan::ProjectName;
-use crate::queue::Counts;
 use crate::queue::Queue;
 use crate::reconcile::Carryover;
 use crate::reconcile::Reconciler;
@@ -44,8 +42,6 @@ use crate::state::State;
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::redact::Redactor;
 use crate::telemetry::status::Board;
-use crate::telemetry::status::Level;
-use crate::telemetry::status::QueueStatus;
 use crate::worker::Target;
 use crate::worker::Worker;
 use crate::worker::look::Looks;
@@ -64,6 +60,7 @@ use tokio_util::sync::CancellationToken;
 mod control;
 mod leases;
 mod mirror;
+mod refresh;
 mod relay;
 pub mod settings;
 mod told;
@@ -148,7 +145,7 @@ impl Parts {
         let names: Vec<(&str, &'static str)> =
             config.projects.iter().map(|project| (&*project.name, project.policy.as_str())).collect();
         let board = Arc::new(Board::new(config.source.interval, &names));
-        show_state(&board, &state);
+        refresh::show_state(&board, &state);
         let mut projects = Vec::new();
         let mut targets = HashMap::new();
         for (settings, connection) in config.projects.iter().zip(&connections) {
@@ -344,10 +341,12 @@ impl Daemon {
         );
 
         let mut http_loop = JoinSet::new();
+        let limits = limiters.values().cloned().collect();
+        let refresh = refresh::all(&board, &metrics, &queue, &state, limits, deeps);
         let shown = Served {
             metrics: Arc::clone(&metrics),
             board: Arc::clone(&board),
-            refresh: Box::new(refresh(&board, &metrics, &queue, &state, limiters.values().cloned().collect(), deeps)),
+            refresh: Box::new(refresh),
             plan: Box::new(move |to| planned.write(to)),
             window: Box::new(move |wanted| windowed.window(wanted)),
             history: History::new(place.clone(), claims),
@@ -523,17 +522,6 @@ fn start_triggers(
     });
 }
 
-fn show_state(board: &Board, state: &State) {
-    let (level, reason) = if state.is_failing() {
-        (Level::Degraded, Some("cannot be written"))
-    } else if state.was_reset() {
-        (Level::Degraded, Some("a damaged database was moved aside"))
-    } else {
-        (Level::Ok, None)
-    };
-    board.component("state", None, level, reason);
-}
-
 /// Keeps what the limiters know: each for itself, or together with the replicas that leave through the same address.
 fn keep_limiters(
     loops: &mut Loops,
@@ -556,62 +544,6 @@ fn keep_limiters(
             settings::keep_limiter_memory(host, limiter, state, stop).await;
             "limiter memory"
         });
-    }
-}
-
-/// Brings what no loop shows by itself up to date on the board: the state, the queue and the limiters.
-fn refresh(
-    board: &Arc<Board>,
-    metrics: &Arc<Metrics>,
-    queue: &Queue,
-    state: &State,
-    limiters: Vec<Limiter>,
-    deeps: Vec<(ProjectName, Deep)>,
-) -> impl Fn() + Send + Sync + use<> {
-    let (board, metrics, queue, state) = (Arc::clone(board), Arc::clone(metrics), queue.clone(), state.clone());
-    move || {
-        show_state(&board, &state);
-        metrics.state_writable.set(i64::from(!state.is_failing()));
-        show_ages(&metrics, &deeps);
-        let queue = shown(&queue.counts());
-        let limiters: Vec<_> = limiters.iter().map(Limiter::status).collect();
-        let (level, reason) = if limiters.iter().any(|limiter| limiter.paused_until.is_some()) {
-            (Level::Degraded, Some("waiting for the rate limit"))
-        } else {
-            (Level::Ok, None)
-        };
-        board.component("limiter", None, level, reason);
-        board.traffic(queue, limiters);
-    }
-}
-
-/// Ages grow while nothing happens; what is declared no more has none.
-fn show_ages(metrics: &Metrics, deeps: &[(ProjectName, Deep)]) {
-    for (project, deep) in deeps {
-        metrics.observation_interval_seconds.with_label_values(&[&**project]).set(deep.interval().as_secs_f64());
-        let coverage = deep.coverage();
-        for kind in resource::ALL.iter().map(|kind| kind.name()) {
-            let labels = [&**project, kind];
-            match coverage.get(kind) {
-                Some(coverage) => {
-                    let age = coverage.oldest.elapsed().as_secs_f64();
-                    metrics.observation_age_seconds.with_label_values(&labels).set(age);
-                }
-                // Fails where it had none.
-                None => drop(metrics.observation_age_seconds.remove_label_values(&labels)),
-            }
-        }
-    }
-}
-
-/// As the status has them.
-fn shown(counts: &Counts) -> QueueStatus {
-    QueueStatus {
-        ready: counts.ready as u64,
-        delayed: counts.delayed as u64,
-        in_flight: counts.in_flight as u64,
-        blocked: counts.blocked as u64,
-        parked: counts.parked as u64,
     }
 }
 

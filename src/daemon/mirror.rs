@@ -133,7 +133,7 @@ impl Mirror {
     }
 
     fn said(board: &Board, queue: &Queue, plans: &Told, name: &ProjectName) -> Option<String> {
-        let queue = super::shown(&queue.counts_of(name));
+        let queue = super::refresh::shown(&queue.counts_of(name));
         let status = Said { project: board.excerpt(name, MOST)?, queue };
         let mut most = MOST;
         let plan = loop {
