@@ -70,7 +70,7 @@ fn by_name(pod: &mut Value) {
 }
 
 /// The objects by kind, without what each tool names in its own way: kustomize puts a digest of the config into the name
-/// of its `ConfigMap`, the chart puts one beside the pod; helm makes no namespace of its own.
+/// of its `ConfigMap`, the chart puts one beside the pod; helm makes no namespace of its own, and has to be told that a claim stays.
 fn compared(objects: Vec<Value>) -> BTreeMap<String, Value> {
     let mut found = BTreeMap::new();
     for mut object in objects {
@@ -82,6 +82,11 @@ fn compared(objects: Vec<Value>) -> BTreeMap<String, Value> {
                 let config: Value =
                     serde_yaml::from_str(object["data"]["descope-gitops.yaml"].as_str().unwrap()).unwrap();
                 object["data"]["descope-gitops.yaml"] = config;
+            }
+            "PersistentVolumeClaim" => {
+                let metadata = object["metadata"].as_mapping_mut().unwrap();
+                let annotations = metadata.remove("annotations").unwrap_or_default();
+                assert!(annotations.is_null() || annotations["helm.sh/resource-policy"] == "keep", "{annotations:?}");
             }
             "Deployment" => {
                 let template = &mut object["spec"]["template"];
@@ -126,7 +131,8 @@ fn what_is_rendered_is_what_kubernetes_takes() {
     let (Some(whole), Some(without), Some(base)) = (helm(&all), helm(&volume), kustomize(components)) else { return };
     let pair = "components: [postgresql, secret-files]\n";
     let (Some(replicas), Some(pair)) = (helm(&REPLICAS), kustomize(pair)) else { return };
-    let objects = [whole.unwrap(), without.unwrap(), base, replicas.unwrap(), pair].concat();
+    let copy = documents(&fs::read_to_string("deploy/kubernetes/state-copy.yaml").unwrap());
+    let objects = [whole.unwrap(), without.unwrap(), base, replicas.unwrap(), pair, copy].concat();
     if !schemas.is_dir() {
         assert!(std::env::var("CI").as_deref() != Ok("true"), "no schemas of Kubernetes");
         return eprintln!("skipped: no schemas of Kubernetes");
@@ -147,7 +153,7 @@ fn what_is_rendered_is_what_kubernetes_takes() {
             kinds.insert(kind.to_owned());
         }
     }
-    assert_eq!(kinds.len(), 7, "{kinds:?}");
+    assert_eq!(kinds.len(), 8, "{kinds:?}");
 }
 
 /// The schemas refer to each other by address.
@@ -212,6 +218,11 @@ fn chart_and_kustomize_base_render_to_the_same_objects() {
         (&VOLUME, "components: [volume]\n", 5),
         (&REPLICAS, "components: [postgresql]\n", 5),
         (&[&REPLICAS[..], &VOLUME].concat(), "components: [postgresql, volume]\n", 5),
+        (
+            &[&VOLUME[..], &["podMonitor.enabled=true", "extraCa.configMap=descope-gitops-ca"]].concat(),
+            "components: [podmonitor, extra-ca, volume]\n",
+            6,
+        ),
         (&["secretFiles.claim=descope-secrets"], "components: [secret-files]\n", 5),
         (
             &[&REPLICAS[..], &["secretFiles.claim=descope-secrets"]].concat(),
@@ -318,6 +329,45 @@ fn each_choice_renders_and_the_daemon_reads_its_config() {
     assert_eq!(of("PrometheusRule")["spec"], rules);
     assert_eq!(of("PodDisruptionBudget")["spec"]["maxUnavailable"], 1);
     assert!(objects.iter().all(|object| object["kind"] != "PersistentVolumeClaim"));
+}
+
+/// `helm uninstall`, and a change to a database, would delete it with all that the daemon owns.
+#[test]
+fn the_claim_outlives_the_release() {
+    let Some(rendered) = helm(&[]) else { return };
+
+    let objects = rendered.unwrap();
+    let claim = objects.iter().find(|object| object["kind"] == "PersistentVolumeClaim").unwrap();
+    assert_eq!(claim["metadata"]["annotations"]["helm.sh/resource-policy"], "keep");
+}
+
+/// Whoever copies it has a pod that starts.
+#[test]
+fn the_values_of_the_readme_are_ones_that_the_daemon_takes() {
+    let readme = fs::read_to_string("deploy/README.md").unwrap();
+    let example = readme.split("    # my-values.yaml\n").nth(1).unwrap().split("\n\n").next().unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let values = dir.path().join("my-values.yaml");
+    fs::write(&values, example).unwrap();
+    let Some(helm) = tool("helm") else { return };
+
+    let output =
+        Command::new(helm).args(["template", "descope-gitops", CHART, "--values"]).arg(&values).output().unwrap();
+
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let objects = documents(&String::from_utf8(output.stdout).unwrap());
+    let config =
+        objects.iter().find(|object| object["kind"] == "ConfigMap").unwrap()["data"]["descope-gitops.yaml"].clone();
+    let (path, source) = (dir.path().join("config.yaml"), dir.path().join("source"));
+    fs::write(&path, config.as_str().unwrap()).unwrap();
+    for project in ["production", "staging"] {
+        fs::create_dir_all(source.join(project)).unwrap();
+        fs::write(source.join(project).join("roles.yaml"), "roles:\n  - name: Editor\n").unwrap();
+    }
+    let mut validate = Command::new(env!("CARGO_BIN_EXE_descope-gitops"));
+    validate.env_clear().args(["validate", "--config"]).arg(path).arg("--source").arg(source);
+    let output = validate.output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }
 
 /// Kubernetes takes dots and 253 characters in the name of a Secret and neither in that of a volume, and no two volumes of one name, nor

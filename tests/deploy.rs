@@ -432,6 +432,45 @@ fn names_within_the_manifests_agree() {
     }
 }
 
+/// What carries the state over mounts what the daemon mounts, as the same user, and reads the Secret that the replicas read.
+#[test]
+fn the_state_is_copied_from_the_claim_of_the_one_to_the_database_of_the_replicas() {
+    let pod = document("deploy/kubernetes/state-copy.yaml")["spec"].clone();
+    let (deployment, base) = (deployment(), document("deploy/kubernetes/kustomization.yaml"));
+    let daemon = container("descope-gitops");
+    let named = |list: &Value, name: &str| -> Value {
+        list.as_sequence().unwrap().iter().find(|one| one["name"] == name).unwrap().clone()
+    };
+    let of_the_daemon = &deployment["spec"]["template"]["spec"]["volumes"];
+    let (state, copy) = (named(&pod["volumes"], "state"), named(&pod["containers"], "copy"));
+
+    assert_eq!(state, named(of_the_daemon, "state"));
+    assert_eq!(named(&copy["volumeMounts"], "state"), named(&daemon["volumeMounts"], "state"));
+    let image = &base["images"][0];
+    assert_eq!(copy["image"], format!("{}:{}", image["newName"].as_str().unwrap(), image["newTag"].as_str().unwrap()));
+    for key in ["runAsUser", "runAsGroup"] {
+        assert_eq!(pod["securityContext"][key], daemon["securityContext"][key]);
+    }
+    assert_eq!(pod["securityContext"]["fsGroup"], deployment["spec"]["template"]["spec"]["securityContext"]["fsGroup"]);
+    for name in ["copy", "shell"] {
+        let context = &named(&pod["containers"], name)["securityContext"];
+        assert_eq!(
+            (&context["readOnlyRootFilesystem"], &context["allowPrivilegeEscalation"]),
+            (&true.into(), &false.into())
+        );
+    }
+
+    let replicas = documents("deploy/kubernetes/postgresql/deployment.yaml").remove(0);
+    let secret = &named(&replicas["spec"]["template"]["spec"]["volumes"], "database")["secret"]["secretName"];
+    let config = document("deploy/kubernetes/postgresql/descope-gitops.yaml");
+    for (variable, setting) in [("DATABASE_URL", "url"), ("FINGERPRINT_KEY", "fingerprintKey")] {
+        let key = &named(&copy["env"], variable)["valueFrom"]["secretKeyRef"];
+        assert_eq!(&key["name"], secret);
+        let file = config["state"][setting]["file"].as_str().unwrap();
+        assert_eq!(file, format!("/run/database/{}", key["key"].as_str().unwrap()));
+    }
+}
+
 #[test]
 fn what_git_sync_publishes_is_what_the_daemon_reads() {
     // As `git-sync --man` of v4 lists them.
