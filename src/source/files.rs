@@ -35,6 +35,10 @@ const POLL_DEBOUNCES: u32 = 10;
 const SHORTEST_POLL: Duration = Duration::from_secs(2);
 // On a slow mount, looking takes at most this part of the time.
 const POLL_SHARE: u32 = 100;
+// The same while something is busy beside the files. What is edited meanwhile waits for the pause and then for its
+// debounce, so the pause is a tenth of that.
+const NOISE_SHARE: u32 = 20;
+const NOISE_PAUSES: u32 = 10;
 // Directories that appear while others are being watched are found by looking again; a storm of them by the poll.
 const LOOKS: usize = 3;
 // As many links as the kernel follows.
@@ -160,8 +164,7 @@ impl Files {
             }
             doubted.iter_mut().zip(eye.doubted()).for_each(|(before, since)| *before |= since);
             let Some(seen) = seen.filter(|seen| doubted.contains(&true) || *seen != last) else {
-                // Noise beside the files must not keep us busy.
-                tokio::time::sleep(debounce).await;
+                tokio::time::sleep(pause_after_noise(debounce, cost)).await;
                 continue;
             };
             if seen != last {
@@ -173,6 +176,11 @@ impl Files {
             last = seen;
         }
     }
+}
+
+/// Noise beside the files must not keep us busy, nor keep an edit waiting for much longer than its debounce.
+fn pause_after_noise(debounce: Duration, cost: Duration) -> Duration {
+    (debounce / NOISE_PAUSES).max(cost * NOISE_SHARE).min(debounce)
 }
 
 /// The next event; never, where there is no watcher to send one.
@@ -603,6 +611,47 @@ mod tests {
 
         assert_eq!(one.try_recv(), None);
         world.stop().await;
+    }
+
+    // It waited for the rest of a whole debounce, and then for its own.
+    #[tokio::test(start_paused = true)]
+    async fn an_edit_right_after_noise_waits_for_one_debounce_and_little_more() {
+        const DEBOUNCE: Duration = Duration::from_millis(500);
+        let temp = tempfile::tempdir().unwrap();
+        fs::write(temp.path().join("a.yaml"), "roles: []\n").unwrap();
+        let tree = Tree {
+            root: temp.path().to_owned(),
+            paths: vec![".".into()],
+            exclude: GlobSet::empty(),
+            named: NamedFiles::default(),
+        };
+        let (target, receiver) = channel();
+        let (noise, events) = mpsc::channel(1);
+        let no_watcher = Err(notify::Error::new(notify::ErrorKind::MaxFilesWatch));
+        let poll = Duration::from_secs(3600);
+        let files = Files::with(vec![Watch { tree, target }], no_watcher, events, DEBOUNCE, poll);
+        let mut world = World::start(temp, receiver, files);
+
+        noise.send(()).await.unwrap();
+        // The clock stands still during a look, so this ends in the pause after it.
+        tokio::time::sleep(Duration::from_millis(1)).await;
+        fs::write(world.path("a.yaml"), "tenants: []\n").unwrap();
+        noise.send(()).await.unwrap();
+        let edited = Instant::now();
+
+        assert!(world.fires(DEBOUNCE * 4).await);
+        let waited = edited.elapsed();
+        assert!(waited >= DEBOUNCE, "it was debounced: {waited:?}");
+        assert!(waited <= DEBOUNCE + DEBOUNCE / 5, "{waited:?}");
+        world.stop().await;
+    }
+
+    #[test]
+    fn noise_costs_a_look_a_pause_and_the_pause_is_never_longer_than_the_debounce() {
+        let ms = Duration::from_millis;
+        for (debounce, cost, expected) in [(500, 0, 50), (500, 2, 50), (500, 5, 100), (500, 25, 500), (500, 400, 500)] {
+            assert_eq!(pause_after_noise(ms(debounce), ms(cost)), ms(expected), "{debounce} {cost}");
+        }
     }
 
     #[test]
