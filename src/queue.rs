@@ -20,6 +20,7 @@ use core::Taken;
 use entry::Entry;
 use lane::After;
 use lane::Lane;
+use lane::Next;
 use nonempty::NonEmpty;
 use std::collections::BTreeSet;
 use std::collections::HashMap;
@@ -168,12 +169,17 @@ const AT_A_TIME: usize = 1_000;
 
 type AskForPass = dyn Fn(&ProjectName) + Send + Sync;
 
+/// Some tasks from a place on, and where the next ones begin.
+type Part = fn(&Lane, usize, usize) -> Option<(Vec<&Entry>, usize)>;
+
 struct Shared {
     state: Mutex<State>,
     /// Counts changes, so that waiting for one cannot miss it.
     changes: watch::Sender<u64>,
     /// Held by the worker that takes, or waits for something to take.
     turn: tokio::sync::Mutex<()>,
+    /// Held while a plan takes over: no two may do so at once.
+    replacing: Mutex<()>,
     metrics: Arc<Metrics>,
 }
 
@@ -193,7 +199,8 @@ impl Queue {
     pub fn new(backoff: Backoff, metrics: Arc<Metrics>) -> Self {
         let state = State { core: Core::new(backoff), on_stale: None };
         let (changes, _) = watch::channel(0);
-        let shared = Shared { state: Mutex::new(state), changes, turn: tokio::sync::Mutex::default(), metrics };
+        let (state, replacing) = (Mutex::new(state), Mutex::default());
+        let shared = Shared { state, changes, turn: tokio::sync::Mutex::default(), replacing, metrics };
         Self { shared: Arc::new(shared) }
     }
 
@@ -206,8 +213,13 @@ impl Queue {
     /// slot's new task waits for that. A task with the same cause as before keeps its attempts and its wait, or stays
     /// parked; `fresh` gives those a new try at once.
     pub fn replace(&self, project: &ProjectName, tasks: Vec<Task>, fresh: bool) {
+        let _only = self.shared.replacing.lock().unwrap_or_else(PoisonError::into_inner);
+        let in_flight = self.lock().core.lane_mut(project).begin_next(Instant::now());
+        // As large as the project: workers do not wait while it is made ready.
+        let mut next = Next::new(tasks, in_flight, fresh, Instant::now());
+        while next.follow(self.lock().core.lane_mut(project), AT_A_TIME) {}
         let mut state = self.lock();
-        let (added, after, before) = state.core.lane_mut(project).replace(tasks, fresh, Instant::now());
+        let (added, after, before) = next.replace(state.core.lane_mut(project), Instant::now());
         self.count_added("plan", added);
         self.changed_and(state, project, after == After::Stale);
         drop(before);
@@ -377,8 +389,12 @@ impl Queue {
 
     /// What does not go ahead in a project, in the order of the keys.
     pub fn problems(&self, project: &str) -> Vec<Problem> {
-        let state = self.lock();
-        state.core.lane(project).map_or_else(Vec::new, |lane| problems::of(lane, Instant::now(), SystemTime::now()))
+        let now = (Instant::now(), SystemTime::now());
+        let mut problems = self.gather(project, Lane::stuck_part, &Vec::new(), |problems, lane, entry| {
+            problems.extend(problems::of(lane, entry, now).map(|problem| (entry.task.slot.clone(), problem)));
+        });
+        problems.sort_by(|(a, _), (b, _)| a.cmp(b));
+        problems.into_iter().map(|(_, problem)| problem).collect()
     }
 
     /// Adds every task of a project that is not done and of a resource that is `wanted`, with the reason. `turn`: what those wait for that
@@ -386,7 +402,7 @@ impl Queue {
     pub fn waits(&self, project: &str, turn: &Turn, wanted: &dyn Fn(&Key) -> bool, waits: &mut Waits) {
         let now = (Instant::now(), SystemTime::now());
         let before = waits.clone();
-        *waits = self.gather(project, &before, |waits, lane, entry| {
+        *waits = self.gather(project, Lane::part, &before, |waits, lane, entry| {
             if wanted(&entry.task.slot.key) {
                 waits::add(lane, entry, turn, now, waits);
             }
@@ -402,7 +418,7 @@ impl Queue {
 
     /// Takes what waits of these resources off the queue; the next plan says whether it comes back.
     pub fn withdraw(&self, project: &ProjectName, which: impl Fn(&Key) -> bool) {
-        let meant = self.gather(project, &Vec::new(), |slots, _, entry| {
+        let meant = self.gather(project, Lane::part, &Vec::new(), |slots, _, entry| {
             if which(&entry.task.slot.key) {
                 slots.push(entry.task.slot.clone());
             }
@@ -437,23 +453,23 @@ impl Queue {
 
     /// Every resource of a project of which something is not done yet.
     pub fn unfinished(&self, project: &str) -> HashSet<Key> {
-        self.gather(project, &HashSet::new(), |keys, _, entry| {
+        self.gather(project, Lane::part, &HashSet::new(), |keys, _, entry| {
             keys.insert(entry.task.slot.key.clone());
         })
     }
 
     /// Where each resource of a project stands of which something is not done yet: where the worst part of it does.
     pub fn standings(&self, project: &str) -> HashMap<Key, Standing> {
-        self.gather(project, &HashMap::new(), |standings, _, entry| {
+        self.gather(project, Lane::part, &HashMap::new(), |standings, _, entry| {
             let standing = entry.standing();
             let worst = standings.entry(entry.task.slot.key.clone()).or_insert(standing);
             *worst = standing.max(*worst);
         })
     }
 
-    /// What `look` adds of every task of a project to what there is, some tasks at a time: workers do not wait while a hundred
+    /// What `look` adds of each of these tasks of a project to what there is, some tasks at a time: workers do not wait while a hundred
     /// thousand are looked at. All are of one plan; where another one replaces it meanwhile, it begins anew.
-    fn gather<T: Clone>(&self, project: &str, begin: &T, look: impl Fn(&mut T, &Lane, &Entry)) -> T {
+    fn gather<T: Clone>(&self, project: &str, of: Part, begin: &T, look: impl Fn(&mut T, &Lane, &Entry)) -> T {
         let (mut gathered, mut plan, mut from) = (begin.clone(), None, 0);
         loop {
             let state = self.lock();
@@ -461,9 +477,11 @@ impl Queue {
             if plan.replace(lane.plan()).is_some_and(|before| before != lane.plan()) {
                 (gathered, from) = (begin.clone(), 0);
             }
-            let Some(part) = lane.part(from, AT_A_TIME) else { return gathered };
-            part.for_each(|entry| look(&mut gathered, lane, entry));
-            from += AT_A_TIME;
+            let Some((part, rest)) = of(lane, from, AT_A_TIME) else { return gathered };
+            for entry in part {
+                look(&mut gathered, lane, entry);
+            }
+            from = rest;
         }
     }
 
@@ -496,8 +514,9 @@ impl Queue {
     }
 
     /// Lets go of the lock and tells everybody.
-    fn changed(&self, state: MutexGuard<'_, State>) {
+    fn changed(&self, mut state: MutexGuard<'_, State>) {
         let counts = state.core.own_counts();
+        let emptied = state.core.take_emptied();
         for (label, count) in [
             ("ready", counts.ready),
             ("delayed", counts.delayed),
@@ -510,6 +529,7 @@ impl Queue {
         }
         drop(state);
         self.shared.changes.send_modify(|count| *count = count.wrapping_add(1));
+        drop(emptied);
     }
 }
 

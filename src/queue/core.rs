@@ -66,6 +66,11 @@ impl Core {
         self.lanes.iter().map(|(_, lane)| lane).filter(is_own).map(Lane::counts).sum()
     }
 
+    /// What is done with, to be let go of once nobody waits.
+    pub fn take_emptied(&mut self) -> Vec<Lane> {
+        self.lanes.iter_mut().flat_map(|(_, lane)| lane.take_emptied()).collect()
+    }
+
     /// One call's worth of work, of the project whose turn it is. Stale tasks on the way are `dropped`.
     pub fn take(&mut self, now: Instant, dropped: &mut Vec<(ProjectName, Task)>) -> Taken {
         if self.closed {

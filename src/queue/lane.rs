@@ -22,11 +22,16 @@ use std::mem;
 use std::time::Duration;
 use tokio::time::Instant;
 
+mod next;
+mod writes;
+
+pub(super) use next::Next;
+use writes::Outdated;
+use writes::Writes;
+use writes::Written;
+
 /// Beyond so many creates and renames of a kind, what gives up a value waits for all of them like any other delete.
 const MOST_MAKES: usize = 256;
-
-/// How long the time of a write is remembered. No observation that a plan rests on is older.
-const WRITES_KEPT: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// What tasks can depend on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -78,50 +83,6 @@ pub(super) enum After {
     Stale,
 }
 
-/// When a slot was written last, or may have been.
-#[derive(Debug)]
-struct Written {
-    at: Instant,
-    /// With which wish.
-    wanted: u64,
-    /// The resource is as wished: what was deleted may be back, and an unclear answer proves nothing.
-    is_sure: bool,
-    /// Of the files that asked for it.
-    revision: String,
-}
-
-impl Written {
-    fn by(task: &Task, is_done: bool, now: Instant) -> Self {
-        Self {
-            at: now,
-            wanted: task.wanted,
-            is_sure: is_done && task.action != Action::Delete,
-            revision: task.origin.revision.clone(),
-        }
-    }
-
-    /// What it means for a task that was planned by an older look.
-    fn outdates(&self, task: &Task) -> Option<Outdated> {
-        if task.observed_at >= self.at {
-            return None;
-        }
-        match (self.wanted == task.wanted, self.is_sure) {
-            (true, true) => Some(Outdated::Done),
-            // The same call again does no harm.
-            (true, false) if task.write.is_repeatable(&task.slot.key) => None,
-            (true | false, _) => Some(Outdated::Unknown),
-        }
-    }
-}
-
-/// A task that was planned by a look before the last write.
-enum Outdated {
-    /// The very change that was made.
-    Done,
-    /// What is there has to be looked at.
-    Unknown,
-}
-
 /// A look at a project, and the files that it is made for.
 #[derive(Debug)]
 struct Look {
@@ -154,8 +115,7 @@ pub(super) struct Lane {
 /// What outlives a plan.
 #[derive(Debug, Default)]
 struct Lasting {
-    /// The last day's.
-    written: HashMap<Slot, Written>,
+    written: Writes,
     /// The newest, which the next plan rests on.
     look: Option<Look>,
     /// Since when a look that begins after is needed.
@@ -163,6 +123,10 @@ struct Lasting {
     parts: u32,
     /// How many there were.
     plans: u64,
+    /// What changed since a newer plan began to take over; `None` while none does.
+    changed: Option<BTreeSet<Slot>>,
+    /// What is done with. To let that go takes long, and nobody need wait for it.
+    emptied: Vec<Lane>,
     /// While there is one, nothing is handed out.
     paused_by: BTreeSet<PausedBy>,
 }
@@ -231,10 +195,18 @@ impl Lane {
         self.entries.iter().filter(|entry| entry.status != Status::Gone)
     }
 
-    /// So many tasks from this place on, of which some may be gone; `None` where none are left.
-    pub fn part(&self, from: usize, at_most: usize) -> Option<impl Iterator<Item = &Entry>> {
+    /// So many tasks from this place on, of which some may be gone, and where the next ones begin; `None` where none are left.
+    pub fn part(&self, from: usize, at_most: usize) -> Option<(Vec<&Entry>, usize)> {
         let rest = self.entries.get(from..).filter(|rest| !rest.is_empty())?;
-        Some(rest.iter().take(at_most).filter(|entry| entry.status != Status::Gone))
+        let part = rest.iter().take(at_most).filter(|entry| entry.status != Status::Gone);
+        Some((part.collect(), from + at_most))
+    }
+
+    /// The same of those that wait for more than their turn.
+    pub fn stuck_part(&self, from: usize, at_most: usize) -> Option<(Vec<&Entry>, usize)> {
+        let part: Vec<usize> = self.stuck.range(from..).take(at_most).copied().collect();
+        let last = part.last()?;
+        Some((part.iter().map(|&index| &self.entries[index]).collect(), last + 1))
     }
 
     /// The same as long as no other plan replaced this one.
@@ -248,6 +220,7 @@ impl Lane {
     }
 
     /// Those that wait for more than their turn.
+    #[cfg(test)]
     pub fn stuck(&self) -> impl Iterator<Item = &Entry> {
         self.stuck.iter().map(|&index| &self.entries[index])
     }
@@ -256,6 +229,11 @@ impl Lane {
     #[cfg(test)]
     pub fn deletes(&self) -> impl Iterator<Item = &Entry> {
         self.deletes.iter().map(|&index| &self.entries[index])
+    }
+
+    /// Takes out what is done with, to be let go of once nobody waits.
+    pub fn take_emptied(&mut self) -> Vec<Self> {
+        mem::take(&mut self.lasting.emptied)
     }
 
     /// The first create or rename of a kind that failed: nothing of the kind is deleted meanwhile.
@@ -272,79 +250,6 @@ impl Lane {
     /// The task in a slot.
     pub fn entry(&self, slot: &Slot) -> Option<&Entry> {
         self.by_slot.get(slot).map(|&index| &self.entries[index])
-    }
-
-    /// Puts a newer plan in the place of everything that waits. How many tasks are new in it, whether its look was overtaken
-    /// by a write that it knows nothing of, and what was there before: to let that go takes long, and nobody need wait for it.
-    pub fn replace(&mut self, tasks: Vec<Task>, fresh: bool, now: Instant) -> (usize, After, Self) {
-        self.lasting.plans = self.lasting.plans.wrapping_add(1);
-        self.lasting.written.retain(|_, written| now.saturating_duration_since(written.at) < WRITES_KEPT);
-        let mut old = Self { lasting: mem::take(&mut self.lasting), ..Self::default() };
-        mem::swap(self, &mut old);
-
-        for task in tasks {
-            if self.by_slot.contains_key(&task.slot) {
-                let (kind, id) = (task.slot.key.kind, task.slot.key.id());
-                tracing::error!(kind, id, "a plan has two tasks for one slot; the second waits for the next pass");
-                continue;
-            }
-            self.add(Entry::new(task, now));
-        }
-        // A call in flight finishes, whatever the new plan says, and holds its slot until then.
-        let planned = self.entries.len();
-        for entry in &old.entries {
-            if matches!(entry.status, Status::InFlight { .. }) && !self.by_slot.contains_key(&entry.task.slot) {
-                // In a part of its own: its batch number is of the old plan.
-                let part = self.next_part();
-                self.add(Entry { part, ..Entry::new(entry.task.clone(), now) });
-            }
-        }
-        for index in 0..self.entries.len() {
-            self.link(index);
-            self.weigh(index, true);
-        }
-
-        let mut added = planned;
-        for index in 0..self.entries.len() {
-            let Some(before) = old.entry(&self.entries[index].task.slot) else { continue };
-            let same = before.task.cause == self.entries[index].task.cause;
-            let (status, since) = match &before.status {
-                Status::InFlight { cause, .. } => {
-                    (Status::InFlight { cause: *cause, wanted: index < planned }, before.ready_since)
-                }
-                Status::Delayed { .. } | Status::Parked { .. } if same && !fresh => (before.status.clone(), now),
-                Status::Waiting if same => (Status::Waiting, before.ready_since),
-                Status::Waiting | Status::Delayed { .. } | Status::Parked { .. } | Status::Gone => {
-                    (Status::Waiting, now)
-                }
-            };
-            added -= usize::from(index < planned && same);
-            self.set(index, now, |entry| {
-                entry.status = status;
-                entry.ready_since = since;
-                if same {
-                    entry.attempts = if fresh { 0 } else { before.attempts };
-                    entry.last_failure.clone_from(&before.last_failure);
-                    entry.verify = before.verify;
-                    entry.is_forbidden = before.is_forbidden;
-                    entry.woken_at = before.woken_at;
-                    entry.queued_at = before.queued_at;
-                }
-            });
-        }
-        let after = self.settle_look(now);
-        (added, after, old)
-    }
-
-    /// A plan is in force that rests on the newest look. What was written since that look began, and is none of its tasks,
-    /// may not have been in it.
-    fn settle_look(&mut self, now: Instant) -> After {
-        let Some(began) = self.lasting.look.as_ref().map(|look| look.began) else { return After::Nothing };
-        self.lasting.stale_since = self.lasting.stale_since.filter(|since| *since > began);
-        let is_missed = |(slot, written): (&Slot, &Written)| {
-            written.at > began && !self.by_slot.contains_key(slot) && self.is_of_other_files(&written.revision)
-        };
-        if self.lasting.written.iter().any(is_missed) { self.stale(now) } else { After::Nothing }
     }
 
     /// Takes deletes off the queue. One that a worker has is no longer wanted: it is not sent any more, unless it was.
@@ -451,7 +356,7 @@ impl Lane {
         let (now, backoff, random) = times;
         let may_have_landed = matches!(verdict, Verdict::Done | Verdict::Retry { ambiguous: true, .. });
         if may_have_landed {
-            self.lasting.written.insert(task.slot.clone(), Written::by(task, verdict == Verdict::Done, now));
+            self.lasting.written.note(task, verdict == Verdict::Done, now);
         }
         let Some(&index) = self.by_slot.get(&task.slot) else { return After::Nothing };
         let entry = &self.entries[index];
@@ -515,7 +420,7 @@ impl Lane {
         let (mut count, mut after) = (0, After::Nothing);
         for task in tasks {
             if verify {
-                self.lasting.written.insert(task.slot.clone(), Written::by(task, false, now));
+                self.lasting.written.note(task, false, now);
             }
             let Some(&index) = self.by_slot.get(&task.slot) else { continue };
             let Status::InFlight { cause, wanted } = self.entries[index].status else { continue };
@@ -594,7 +499,8 @@ impl Lane {
 
     /// What was not permitted gets a new try.
     pub fn ask_again(&mut self, now: Instant) {
-        for index in 0..self.entries.len() {
+        // What is parked is stuck.
+        for index in self.stuck.iter().copied().collect::<Vec<usize>>() {
             let entry = &self.entries[index];
             let Status::Parked { message } = &entry.status else { continue };
             if entry.is_forbidden {
@@ -684,12 +590,17 @@ impl Lane {
         self.set(index, now, |entry| entry.status = Status::Gone);
         self.by_slot.remove(&self.entries[index].task.slot);
         if self.by_slot.is_empty() {
-            *self = Self { lasting: mem::take(&mut self.lasting), ..Self::default() };
+            let mut emptied = mem::take(self);
+            self.lasting = mem::take(&mut emptied.lasting);
+            self.lasting.emptied.push(emptied);
         }
     }
 
     /// Changes an entry, and everything that follows from it.
     fn set(&mut self, index: usize, now: Instant, change: impl FnOnce(&mut Entry)) {
+        if let Some(changed) = &mut self.lasting.changed {
+            changed.insert(self.entries[index].task.slot.clone());
+        }
         let mut shifts = Vec::new();
         self.alter(index, now, change, &mut shifts);
         while let Some((node, from, to)) = shifts.pop() {

@@ -10,15 +10,8 @@ use crate::telemetry::status::rfc3339;
 use std::time::SystemTime;
 use tokio::time::Instant;
 
-/// Every task of a project that waits for more than its turn, in the order of their keys. `now` and `wall` are the
-/// same moment on both clocks.
-pub(super) fn of(lane: &Lane, now: Instant, wall: SystemTime) -> Vec<Problem> {
-    let mut stuck: Vec<&Entry> = lane.stuck().collect();
-    stuck.sort_by(|a, b| a.task.slot.cmp(&b.task.slot));
-    stuck.into_iter().filter_map(|entry| problem(lane, entry, now, wall)).collect()
-}
-
-fn problem(lane: &Lane, entry: &Entry, now: Instant, wall: SystemTime) -> Option<Problem> {
+/// What is wrong with a task, where it waits for more than its turn. `now` and `wall` are the same moment on both clocks.
+pub(super) fn of(lane: &Lane, entry: &Entry, (now, wall): (Instant, SystemTime)) -> Option<Problem> {
     let (state, message, next) = match &entry.status {
         // A problem stays one until a try succeeds: else it would come and go with each try.
         Status::Waiting | Status::InFlight { .. } if entry.is_tried_again() => {

@@ -1,12 +1,14 @@
 //! What holds for the queue of a project whatever happens: it is driven beside a model that is too simple to be wrong.
 
 use super::Counts;
+use super::Part;
 use super::PausedBy;
 use super::Verdict;
 use super::entry::Entry;
 use super::entry::Seen;
 use super::entry::Status;
 use super::lane::Lane;
+use super::lane::Next;
 use super::tests::slot;
 use crate::backoff::Backoff;
 use crate::plan::Slot;
@@ -42,7 +44,9 @@ enum Step {
     Finish(prop::sample::Index, Vec<Verdict>),
     Split(prop::sample::Index),
     Pass(u64),
-    Replace(Vec<Draft>, bool),
+    /// A plan, what happens while it takes over, and how many tasks of it do so at a time.
+    Replace(Vec<Draft>, bool, Vec<Step>, usize),
+    Withdraw(Slot),
     Pause(bool),
 }
 
@@ -79,12 +83,21 @@ fn verdict() -> impl Strategy<Value = Verdict> {
 }
 
 fn step() -> impl Strategy<Value = Step> {
+    let replace = (drafts(), any::<bool>(), vec(small_step(), 0..6), 1..5usize);
+    prop_oneof![
+        16 => small_step(),
+        2 => replace.prop_map(|(drafts, fresh, meanwhile, at_a_time)| Step::Replace(drafts, fresh, meanwhile, at_a_time)),
+    ]
+}
+
+fn small_step() -> impl Strategy<Value = Step> {
+    let withdrawn = (prop::sample::select(&KINDS[..]), prop::sample::select(&NAMES[..]));
     prop_oneof![
         8 => Just(Step::Take),
         6 => (any::<prop::sample::Index>(), vec(verdict(), 0..5)).prop_map(|(which, verdicts)| Step::Finish(which, verdicts)),
         1 => any::<prop::sample::Index>().prop_map(Step::Split),
         2 => (0..5u64).prop_map(Step::Pass),
-        2 => (drafts(), any::<bool>()).prop_map(|(drafts, fresh)| Step::Replace(drafts, fresh)),
+        1 => withdrawn.prop_map(|(kind, name)| Step::Withdraw(slot(kind, name))),
         1 => any::<bool>().prop_map(Step::Pause),
     ]
 }
@@ -222,6 +235,15 @@ impl Model {
         }
     }
 
+    fn withdraw(&mut self, slot: &Slot) {
+        let Some(twin) = self.twins.get_mut(slot) else { return };
+        match &mut twin.status {
+            Status::InFlight { wanted, .. } => *wanted = false,
+            Status::Waiting | Status::Delayed { .. } => drop(self.twins.remove(slot)),
+            Status::Parked { .. } | Status::Gone => {}
+        }
+    }
+
     fn wake(&mut self, now: Instant) {
         for twin in self.twins.values_mut() {
             if matches!(twin.status, Status::Delayed { until, .. } if until <= now) {
@@ -356,8 +378,16 @@ impl Pair {
             let failed = all().filter(is_failed).find(|entry| entry.task.slot.key.kind == kind);
             assert_eq!(self.lane.failed_make(kind).map(|entry| &entry.task.slot), failed.map(|entry| &entry.task.slot));
         }
-        let parts = (0..).map_while(|n| self.lane.part(n * 3, 3));
-        assert_eq!(slots(&mut parts.flatten()), slots(&mut all()));
+        let parts = |part: Part| {
+            let (mut found, mut from) = (Vec::new(), 0);
+            while let Some((some, rest)) = part(&self.lane, from, 3) {
+                found.extend(some.into_iter().map(|entry| entry.task.slot.clone()));
+                from = rest;
+            }
+            found
+        };
+        assert_eq!(parts(Lane::part), slots(&mut all()));
+        assert_eq!(parts(Lane::stuck_part), slots(&mut self.lane.stuck()));
     }
 
     fn step(&mut self, step: Step) {
@@ -368,10 +398,21 @@ impl Pair {
             Step::Split(which) if count > 0 => self.split(which.index(count)),
             Step::Finish(..) | Step::Split(_) => {}
             Step::Pass(seconds) => self.now += Duration::from_secs(seconds),
-            Step::Replace(drafts, fresh) => {
+            Step::Replace(drafts, fresh, meanwhile, at_a_time) => {
                 let tasks = plan(drafts, self.now);
+                let in_flight = self.lane.begin_next(self.now);
+                let mut next = Next::new(tasks.clone(), in_flight, fresh, self.now);
+                for step in meanwhile {
+                    next.follow(&self.lane, at_a_time);
+                    self.step(step);
+                }
+                self.lane.take_emptied();
                 self.model.replace(&tasks, fresh);
-                self.lane.replace(tasks, fresh, self.now);
+                next.replace(&mut self.lane, self.now);
+            }
+            Step::Withdraw(slot) => {
+                self.lane.withdraw(std::slice::from_ref(&slot), self.now);
+                self.model.withdraw(&slot);
             }
             Step::Pause(true) => self.lane.pause(PausedBy::Operator),
             Step::Pause(false) => self.lane.resume(PausedBy::Operator),
@@ -386,7 +427,7 @@ proptest! {
     fn order_slots_and_counts_hold_and_everything_ends(first in drafts(), steps in vec(step(), 0..60)) {
         let start = Instant::now() + Duration::from_secs(60);
         let mut pair = Pair { lane: Lane::default(), model: Model::default(), now: start, in_flight: Vec::new() };
-        pair.step(Step::Replace(first, false));
+        pair.step(Step::Replace(first, false, Vec::new(), 1));
         for step in steps {
             pair.step(step);
             prop_assert_eq!(pair.lane.counts(), pair.model.counts());

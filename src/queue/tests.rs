@@ -51,7 +51,7 @@ fn task(action: Action, kind: &'static str, name: &str, batch: u32) -> Task {
     }
 }
 
-fn update(name: &str, batch: u32) -> Task {
+pub fn update(name: &str, batch: u32) -> Task {
     task(Action::Update, "tenants", name, batch)
 }
 

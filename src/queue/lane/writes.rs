@@ -1,0 +1,115 @@
+//! When each slot was written last: a plan that rests on an older look knows nothing of that.
+
+use crate::plan::Slot;
+use crate::plan::Task;
+use crate::resource::Action;
+use std::collections::BTreeSet;
+use std::collections::HashMap;
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// How long the time of a write is remembered. No observation that a plan rests on is older.
+const KEPT: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// When a slot was written last, or may have been.
+#[derive(Debug)]
+pub(super) struct Written {
+    pub at: Instant,
+    /// With which wish.
+    wanted: u64,
+    /// The resource is as wished: what was deleted may be back, and an unclear answer proves nothing.
+    is_sure: bool,
+    /// Of the files that asked for it.
+    pub revision: String,
+}
+
+/// A task that was planned by a look before the last write.
+pub(super) enum Outdated {
+    /// The very change that was made.
+    Done,
+    /// What is there has to be looked at.
+    Unknown,
+}
+
+impl Written {
+    /// What it means for a task that was planned by an older look.
+    pub fn outdates(&self, task: &Task) -> Option<Outdated> {
+        if task.observed_at >= self.at {
+            return None;
+        }
+        match (self.wanted == task.wanted, self.is_sure) {
+            (true, true) => Some(Outdated::Done),
+            // The same call again does no harm.
+            (true, false) if task.write.is_repeatable(&task.slot.key) => None,
+            (true | false, _) => Some(Outdated::Unknown),
+        }
+    }
+}
+
+/// The last day's.
+#[derive(Debug, Default)]
+pub(super) struct Writes {
+    by_slot: HashMap<Slot, Written>,
+    /// The same slots, the oldest first.
+    by_time: BTreeSet<(Instant, Slot)>,
+}
+
+impl Writes {
+    pub fn get(&self, slot: &Slot) -> Option<&Written> {
+        self.by_slot.get(slot)
+    }
+
+    /// This task was carried out, or may have been.
+    pub fn note(&mut self, task: &Task, is_done: bool, now: Instant) {
+        let written = Written {
+            at: now,
+            wanted: task.wanted,
+            is_sure: is_done && task.action != Action::Delete,
+            revision: task.origin.revision.clone(),
+        };
+        if let Some(before) = self.by_slot.insert(task.slot.clone(), written) {
+            self.by_time.remove(&(before.at, task.slot.clone()));
+        }
+        self.by_time.insert((now, task.slot.clone()));
+    }
+
+    /// Those after this moment.
+    pub fn since(&self, began: Instant) -> impl Iterator<Item = (&Slot, &Written)> {
+        let slots = self.by_time.iter().rev().take_while(move |(at, _)| *at > began).map(|(_, slot)| slot);
+        slots.filter_map(|slot| Some((slot, self.by_slot.get(slot)?)))
+    }
+
+    /// Forgets what is too old to matter.
+    pub fn forget_old(&mut self, now: Instant) {
+        let is_old = |at: &Instant| now.saturating_duration_since(*at) >= KEPT;
+        while let Some((_, slot)) = self.by_time.first().filter(|(at, _)| is_old(at)) {
+            self.by_slot.remove(slot);
+            self.by_time.pop_first();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::super::tests::update;
+    use super::*;
+
+    #[test]
+    fn the_last_write_of_a_slot_counts_and_a_day_later_none_does() {
+        let (mut writes, start) = (Writes::default(), Instant::now());
+        let at = |hours: u64| start + Duration::from_secs(hours * 3600);
+        for (name, hours) in [("a", 0), ("b", 1), ("a", 2), ("c", 3)] {
+            writes.note(&update(name, 1), true, at(hours));
+        }
+        let names = |writes: &Writes, hours: u64| -> Vec<String> {
+            writes.since(at(hours)).map(|(slot, _)| slot.key.name.to_string()).collect()
+        };
+
+        assert_eq!(names(&writes, 0), ["c", "a", "b"], "the newest first");
+        assert_eq!(names(&writes, 2), ["c"]);
+        writes.forget_old(at(25));
+        assert_eq!(names(&writes, 0), ["c", "a"]);
+        assert_eq!(writes.get(&update("b", 1).slot).map(|written| written.at), None);
+        assert_eq!(writes.get(&update("a", 1).slot).map(|written| written.at), Some(at(2)));
+    }
+}
