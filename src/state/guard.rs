@@ -88,7 +88,7 @@ impl ProjectState {
         self.read_at_once(|snapshot, id, now| {
             Ok(Ledger {
                 now,
-                owned: self.state.shared.inventories.get(snapshot, id)?,
+                owned: self.inventory_of(snapshot, id)?,
                 absent: absences(snapshot, id)?,
                 open: intent::open_intents(snapshot, id)?,
                 lately: lately(snapshot, id, now)?,

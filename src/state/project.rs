@@ -6,6 +6,7 @@ use super::Error;
 use super::ReadBack;
 use super::Remembered;
 use super::State;
+use super::Store;
 use super::sql;
 use super::sql::Row;
 use super::sql::Tx;
@@ -70,7 +71,20 @@ impl ProjectState {
 
     /// Everything owned.
     pub fn inventory(&self) -> Result<Arc<Inventory>, Error> {
-        self.read(|connection, id| self.state.shared.inventories.get(connection, id))
+        self.read(|connection, id| self.inventory_of(connection, id))
+    }
+
+    /// The same, read with what else is asked.
+    pub(super) fn inventory_of(&self, connection: &Tx<'_>, id: i64) -> sql::Result<Arc<Inventory>> {
+        let version = connection.version_of_owned()?.or_else(|| self.version_while_held());
+        self.state.shared.inventories.get(connection, id, version)
+    }
+
+    /// Whoever holds a project is alone in writing it, so that what it read stays true until it writes itself.
+    fn version_while_held(&self) -> Option<Version> {
+        let Store::Server(server) = &self.state.shared.store else { return None };
+        let tenure = self.tenure()?;
+        Some((server.writes_of_owned(), tenure.term, to_millis(tenure.since)))
     }
 
     /// Adds to the inventory, or updates it, all or nothing. A known time of creation stays.
@@ -247,9 +261,9 @@ pub fn of_kind<'i>(owned: &'i Inventory, kind: &'static str) -> impl Iterator<It
 pub(super) struct Inventories(Mutex<HashMap<i64, (Version, Arc<Inventory>)>>);
 
 impl Inventories {
-    /// Read anew only where something of it was written since.
-    pub fn get(&self, connection: &Tx<'_>, id: i64) -> sql::Result<Arc<Inventory>> {
-        let Some(version) = connection.version_of_owned()? else { return Ok(Arc::new(inventory(connection, id)?)) };
+    /// Read anew only where something of it may have been written since.
+    fn get(&self, connection: &Tx<'_>, id: i64, version: Option<Version>) -> sql::Result<Arc<Inventory>> {
+        let Some(version) = version else { return Ok(Arc::new(inventory(connection, id)?)) };
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((_, inventory)) = known.get(&id).filter(|(of, _)| *of == version) {
             return Ok(Arc::clone(inventory));

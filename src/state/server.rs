@@ -19,6 +19,9 @@ use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::MutexGuard;
 use std::sync::PoisonError;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::AtomicI64;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 use std::time::SystemTime;
 use tokio::runtime::Handle;
@@ -102,6 +105,8 @@ pub(super) struct Session {
     client: Client,
     /// For one answer.
     patience: Duration,
+    /// A statement went out that names what is owned, and not to read it.
+    wrote_owned: AtomicBool,
 }
 
 impl Session {
@@ -113,17 +118,27 @@ impl Session {
         }
     }
 
+    /// What may write what is owned is remembered, whatever becomes of it.
+    fn mark(&self, sql: &str) {
+        if sql.contains("owned") && !sql.trim_start().starts_with("SELECT") {
+            self.wrote_owned.store(true, Ordering::Relaxed);
+        }
+    }
+
     pub fn query(&self, sql: &str, values: &[Value<'_>]) -> Result<Vec<Row>, ServerError> {
+        self.mark(sql);
         self.wait(self.client.query_typed(&numbered(sql), &typed(values)))
     }
 
     pub fn execute(&self, sql: &str, values: &[Value<'_>]) -> Result<usize, ServerError> {
+        self.mark(sql);
         let rows = self.wait(self.client.execute_typed(&numbered(sql), &typed(values)))?;
         Ok(usize::try_from(rows).unwrap_or(usize::MAX))
     }
 
     /// All go out before the first is answered: it takes the time of one round trip.
     pub fn each(&self, sql: &str, rows: &[Vec<Value<'_>>]) -> Result<(), ServerError> {
+        self.mark(sql);
         let sql = numbered(sql);
         let send = async |row: &Vec<Value<'_>>| self.client.execute_typed(&sql, &typed(row)).await;
         let answers = self.wait(async { Ok(join_all(rows.iter().map(send)).await) })?;
@@ -133,6 +148,7 @@ impl Session {
 
     /// Statements without values.
     fn batch(&self, sql: &str) -> Result<Vec<SimpleQueryMessage>, ServerError> {
+        self.mark(sql);
         self.wait(self.client.simple_query(sql))
     }
 
@@ -224,6 +240,8 @@ pub(super) struct Server {
     session: Mutex<Option<Session>>,
     /// What time it is there, and when that was told.
     clock: Mutex<Option<(i64, Duration)>>,
+    /// Turns at the connection that may have written what is owned.
+    writes_of_owned: AtomicI64,
     /// What this process holds.
     pub tenures: Tenures,
     /// This process, by an id that no other has.
@@ -246,9 +264,16 @@ impl Server {
             life,
             session: Mutex::new(None),
             clock: Mutex::new(None),
+            writes_of_owned: AtomicI64::new(0),
             tenures: Tenures::default(),
             holder: format!("{:016x}{:016x}", fastrand::u64(..), fastrand::u64(..)).into(),
         }
+    }
+
+    /// How often this process may have written what is owned. Its connection serves one at a time, so that nothing is read
+    /// between a write and its being counted.
+    pub fn writes_of_owned(&self) -> i64 {
+        self.writes_of_owned.load(Ordering::Relaxed)
     }
 
     /// Brings the tables to the version that this release writes.
@@ -282,6 +307,9 @@ impl Server {
                 none => none.insert(self.address.connect(&self.runtime, self.patience)?),
             };
             let done = work(connected);
+            if connected.wrote_owned.swap(false, Ordering::Relaxed) {
+                self.writes_of_owned.fetch_add(1, Ordering::Relaxed);
+            }
             if done.as_ref().is_err_and(ServerError::is_end) {
                 *session = None;
             }

@@ -213,8 +213,8 @@ impl Row<'_> {
     }
 }
 
-/// Rows of what is owned that this connection has written, and whether another one has written anything.
-pub(super) type Version = (i64, i64);
+/// As long as it is the same, nothing of what is owned was written.
+pub(super) type Version = (i64, i64, i64);
 
 /// The database counts for itself, so that no statement can forget to. In memory, and of one connection.
 const COUNT_OWNED: &str = "
@@ -355,7 +355,8 @@ impl Tx<'_> {
         Ok(self.first(sql, values, |_| Ok(()))?.is_some())
     }
 
-    /// The same as long as nothing of what is owned was written; `None` where that cannot be told.
+    /// Of a file: rows that this connection has written, and whether another one has written anything. `None` where the
+    /// connection alone cannot tell.
     pub fn version_of_owned(&self) -> Result<Option<Version>> {
         match self {
             Self::File(connection) => {
@@ -364,7 +365,7 @@ impl Tx<'_> {
                 let is_reader = connection.is_readonly(rusqlite::MAIN_DB)?;
                 let count = |sql| connection.prepare_cached(sql)?.query_row([], |row| row.get(0));
                 let by_us = if is_reader { 0 } else { count("SELECT n FROM temp.owned_writes")? };
-                Ok(Some((by_us, by_others)))
+                Ok(Some((by_us, by_others, 0)))
             }
             Self::Server(_) => Ok(None),
         }

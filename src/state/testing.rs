@@ -1,17 +1,20 @@
 //! The tests of the state on a server: the same that run on files, on a real `PostgreSQL` of this machine's.
 
 use super::Leases;
+use super::Owned;
 use super::Place;
 use super::ProjectState;
 use super::SharedPlace;
 use super::State;
 use super::Store;
 use super::server::schema::KNOWN;
+use crate::resource::Key;
 use postgres::Postgres;
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::path::PathBuf;
 use std::process::Command;
+use std::sync::Arc;
 use std::sync::LazyLock;
 use std::sync::Mutex;
 use std::time::Duration;
@@ -129,6 +132,48 @@ fn one_that_is_older_than_the_tables_gives_back_what_it_holds_once_nothing_is_un
     server.sql(database, "DELETE FROM schema_version WHERE version = 1000");
     assert!(is_mine(&mut leases, false) && leases.newer().is_none());
     assert_eq!(others(), "1");
+}
+
+/// It was read anew each time, several times in a pass.
+#[test]
+fn what_is_owned_is_kept_by_whoever_holds_the_project_and_by_nobody_else() {
+    let Some(server) = Postgres::start() else { return };
+    let place = at(&server.database());
+    let replica = |name: &str| {
+        let state = State::open_at(&place).unwrap();
+        (state.project("api.example.com", "P1", "default"), Leases::of(&state, &place, name).unwrap())
+    };
+    let ((here, mut leases), (there, mut their_leases)) = (replica("here"), replica("there"));
+    let claim = here.claim();
+    let key = |name: &str| Key::new("roles", name);
+    let own = |name: &str| here.own(&[(key(name), Owned::default())]);
+    let names = |project: &ProjectState| project.inventory().unwrap().keys().map(Key::id).collect::<Vec<_>>();
+    let is_kept = |project: &ProjectState| {
+        let before = project.inventory().unwrap();
+        Arc::ptr_eq(&before, &project.ledger().unwrap().owned) && Arc::ptr_eq(&before, &project.inventory().unwrap())
+    };
+
+    leases.seize(&claim);
+    own("a").unwrap();
+    assert!(is_kept(&here));
+    assert!(!is_kept(&there), "the other may write at any time");
+    own("b").unwrap();
+    assert_eq!(
+        (names(&here), names(&there)),
+        (vec!["a".to_owned(), "b".to_owned()], vec!["a".to_owned(), "b".to_owned()])
+    );
+    let before = here.inventory().unwrap();
+    here.mark_known().unwrap();
+    assert!(Arc::ptr_eq(&before, &here.inventory().unwrap()), "that wrote nothing of it");
+
+    leases.give_all_back(std::slice::from_ref(&claim)).unwrap();
+    their_leases.seize(&claim);
+    there.disown(&[key("a")]).unwrap();
+    assert!(own("c").is_err(), "it is not held");
+    assert_eq!(names(&here), ["b"]);
+    their_leases.give_all_back(std::slice::from_ref(&claim)).unwrap();
+    leases.seize(&claim);
+    assert_eq!((names(&here), is_kept(&here)), (vec!["b".to_owned()], true));
 }
 
 /// What is no matter of files is true of both.

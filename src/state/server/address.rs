@@ -9,6 +9,7 @@ use secrecy::SecretString;
 use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio_postgres::Config;
@@ -87,7 +88,7 @@ impl Address {
                 tracing::debug!(%error, "a connection to the database ended");
             }
         }));
-        Ok(Session { runtime: runtime.clone(), client, patience })
+        Ok(Session { runtime: runtime.clone(), client, patience, wrote_owned: AtomicBool::new(false) })
     }
 }
 
