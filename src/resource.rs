@@ -102,6 +102,16 @@ mod tests {
 
     type Case = (&'static dyn Kind, Vec<(Key, Write)>);
 
+    #[tokio::test(start_paused = true)]
+    async fn what_no_call_reads_is_an_error_and_never_absent() {
+        let kind = kind("permissions").unwrap();
+        let (script, key) = (Script::of([]), Key::new("permissions", "p"));
+
+        let read = kind.read(&script.client(), &kind.spec().parts[0], &key, None).await;
+
+        assert!(matches!(read, Err(Error::Unsendable { operation: "permissions", .. })), "{read:?}");
+    }
+
     fn item<'a>(key: &'a Key, write: &'a Write) -> Item<'a> {
         Item::new(key, None, write)
     }

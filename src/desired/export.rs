@@ -461,4 +461,41 @@ mod tests {
 
         assert_eq!(text.lines().skip(1).collect::<Vec<_>>().join("\n"), "tenants:\n  - id: acme\n    name: Acme");
     }
+
+    fn exported(kind: &'static str, live: impl IntoIterator<Item = Value>) -> Export {
+        let live = BTreeMap::from([(kind, live.into_iter().map(document).collect())]);
+        export(&live, &[], &|_| true, &[])
+    }
+
+    #[test]
+    fn what_has_parts_of_its_own_gets_a_file_of_its_own_whatever_the_names() {
+        let settings = json!({ "authType": "saml", "enabled": true });
+        let tenant = |id: &str| json!({ "id": id, "name": id, "settings": settings });
+
+        let found = exported("tenants", [tenant("a"), tenant("A"), json!({ "id": "b", "name": "B" })]);
+
+        assert_eq!(found.files.keys().collect::<Vec<_>>(), ["tenants.yaml", "tenants/A.yaml", "tenants/a~2.yaml"]);
+        assert!(found.files["tenants/a~2.yaml"].contains("id: a\n"), "{:?}", found.files);
+    }
+
+    #[test]
+    fn each_secret_gets_a_variable_of_its_own() {
+        let app = |id: &str| json!({ "id": id, "name": id, "description": "x" });
+
+        let found = exported("outboundApps", [app("a-b"), app("a_b")]);
+
+        let variables: Vec<_> = found.secrets.iter().map(|secret| secret.variable.as_str()).collect();
+        let stem = format!("{SECRET_PREFIX}OUTBOUND_APPS_A_B_CLIENT_SECRET");
+        assert_eq!(variables, [stem.as_str(), &format!("{stem}_2")]);
+    }
+
+    #[test]
+    fn what_no_answer_shows_is_not_made_up() {
+        const FIELDS: &[Field] = &[Field::text("hidden").never_returned().required(), Field::text("shown").required()];
+        let key = Key::only("things");
+
+        let found = Writer::default().object(&key, "", FIELDS, &[], &document(json!({ "x": 1 })), Empty::Nothing);
+
+        assert_eq!(found, [("shown".to_owned(), Yaml::Text(String::new()))]);
+    }
 }

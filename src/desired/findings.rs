@@ -191,6 +191,9 @@ mod tests {
         all.push(Finding::whole("0.yaml", "first of all"));
 
         assert_eq!(all.count(), 1001);
+        let mut more = all.clone();
+        more.add_uncounted(2);
+        assert_eq!(more.count(), 1003);
         let list = all.list("errors");
         assert_eq!((list.len(), list[0].to_string()), (301, "0.yaml: first of all".to_owned()));
         assert_eq!((list[1].place.line, list[299].place.line), (0, 298));

@@ -340,3 +340,19 @@ fn each(value: &Value) -> Vec<&Value> {
         Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => Vec::new(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_few_examples_are_shown_each_once_and_no_null() {
+        let items: Vec<Value> = [json!("b"), json!(null), json!("b"), json!("a"), json!("c"), json!("d")]
+            .map(|one| json!({ "text": one }))
+            .into();
+
+        let schema = field_schema(&Field::text("text"), &items.iter().collect::<Vec<_>>());
+
+        assert_eq!(schema["examples"], json!(["b", "a", "c"]));
+    }
+}

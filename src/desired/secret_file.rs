@@ -357,6 +357,21 @@ mod tests {
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
     }
 
+    #[test]
+    fn a_draft_is_always_a_new_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let (there, link) = (dir.path().join("there"), dir.path().join("link"));
+        fs::write(&there, "theirs").unwrap();
+        std::os::unix::fs::symlink(dir.path().join("elsewhere"), &link).unwrap();
+
+        for draft in [&there, &link] {
+            assert_eq!(prove(draft).unwrap_err().kind(), io::ErrorKind::AlreadyExists, "{}", draft.display());
+        }
+
+        assert_eq!(fs::read_to_string(there).unwrap(), "theirs");
+        assert!(!dir.path().join("elsewhere").exists());
+    }
+
     fn of(dir: &tempfile::TempDir) -> Secrets {
         let dir = dir.path().canonicalize().unwrap();
         Secrets { fence: Fence { dir: Some(dir), ..Fence::default() }, ..Secrets::default() }

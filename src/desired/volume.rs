@@ -255,6 +255,19 @@ mod tests {
     }
 
     #[test]
+    fn who_cannot_write_to_the_volume_is_told_who_that_is() {
+        let told = unwritable(Path::new("/secrets"), &io::ErrorKind::PermissionDenied.into());
+
+        let expected = "the volume /secrets cannot be marked as the common one: permission denied; let user ";
+        assert!(told.starts_with(expected), "{told}");
+        let user = geteuid().as_raw().to_string();
+        assert_eq!(
+            told[expected.len()..].split_once(' '),
+            Some((&*user, "write to it, or correct `projects[].secrets.dir`"))
+        );
+    }
+
+    #[test]
     fn a_mark_has_one_successor_that_no_mark_before_it_was() {
         let mut marks = vec!["0123456789abcdef".to_owned()];
         for n in 0..8 {

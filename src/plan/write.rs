@@ -391,3 +391,30 @@ fn without_nulls(value: &Value) -> Value {
         Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => value.clone(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn items_without_a_key_carry_along_what_no_table_knows_of_them() {
+        const ITEM: Shape = Shape::Object(&[Field::name("name"), Field::text("value")]);
+        let live = json!([
+            { "name": "a", "value": "1", "more": "of the first" },
+            { "name": "b", "value": "1", "more": "of b" },
+            { "name": "a", "more": "of the second" },
+        ]);
+        let wanted = json!([{ "name": "b", "value": "2" }, { "name": "a" }, { "name": "c" }, { "name": "a" }]);
+
+        let sent = merged(Shape::List(&ITEM), Some(&live), &wanted);
+
+        let expected = json!([
+            { "name": "b", "value": "2", "more": "of b" },
+            { "name": "a", "more": "of the first" },
+            { "name": "c" },
+            { "name": "a", "more": "of the second" },
+        ]);
+        assert_eq!(sent, expected);
+    }
+}

@@ -8,6 +8,8 @@ use crate::resource::Key;
 use crate::resource::MAIN;
 use crate::resource::Write;
 use crate::telemetry::status::ProblemState;
+use crate::telemetry::status::Turn;
+use crate::telemetry::status::Waits;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering;
@@ -868,4 +870,26 @@ async fn depth_adds_and_waits_are_measured() {
     ] {
         assert!(text.contains(&format!("descope_gitops_{line}\n")), "{line}\n{text}");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_task_says_what_it_waits_for() {
+    let queue = queue();
+    let blocked = after(update("blocked", 2), &[slot("tenants", "bad")]);
+    let later = after(update("later", 4), &[slot("tenants", "free")]);
+    queue.replace(&production(), vec![update("bad", 1), blocked, update("free", 3), later], false);
+    let bad = queue.take().await.unwrap();
+    queue.finish(bad, vec![park()]);
+
+    let mut waits = Waits::first();
+    queue.waits("production", &Turn::at_gate(None), &|_| true, &mut waits);
+
+    let rows: Vec<_> = waits.rows().into_iter().map(|wait| (wait.id, wait.why)).collect();
+    let expected = [
+        ("bad", "parked: refused"),
+        ("blocked", "dependency: waits for tenants/bad, which is parked"),
+        ("later", "dependency: tenants/free goes first"),
+        ("free", "budget: it goes out as the rate limit allows"),
+    ];
+    assert_eq!(rows, expected.map(|(id, why)| (id.to_owned(), why.to_owned())));
 }

@@ -172,4 +172,12 @@ mod tests {
             assert_eq!(preview.refusal, None);
         }
     }
+    #[test]
+    fn what_a_schema_defines_goes_by_its_lines() {
+        let dsl = "model AuthZ 1.0\n\ntype user\ntype doc\n  relation owner: user\n  permission can_view: owner\n";
+
+        assert_eq!(defined(dsl), ["type user", "type doc", "relation doc#owner", "relation doc#can_view"]);
+        assert_eq!(defined("model AuthZ 1.0\n"), ["the whole schema"]);
+        assert_eq!(defined(" \n"), Vec::<String>::new());
+    }
 }

@@ -129,6 +129,10 @@ fn what_is_wrong_is_told_with_its_place_and_a_remedy() {
         ("tenants:\n  - id: a\n    name:\n", vec!["a.yaml:3: tenants/a: name: is null but must be a text"]),
         ("tenants:\n  - {id: a, name: ''}\n", vec!["a.yaml:2: tenants/a: name: is empty"]),
         (
+            "outboundApps:\n  - {id: a, name: A, clientSecret: }\n",
+            vec!["a.yaml:2: outboundApps/a: clientSecret: is null but must be a reference to a secret"],
+        ),
+        (
             "tenants:\n  - {id: a, name: A, roleInheritance: useronly}\n",
             vec![
                 "a.yaml:2: tenants/a: roleInheritance: must be one of \"\", \"none\", \"userOnly\"; \

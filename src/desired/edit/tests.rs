@@ -56,3 +56,31 @@ fn what_is_gone_goes_with_its_own_lines() {
     assert_eq!(edited(text, &[b]), "tenants:\n  - id: b\n    name: B\n");
     assert_eq!(edited(text, &[]), "tenants: []\n");
 }
+
+#[test]
+fn a_list_in_lines_is_written_over_from_its_first_dash() {
+    let text = "tenants:\n  - id: a\n    name: A\n    customAttributes:\n      tiers:\n        - x\n        - y\n      seats: 1\n";
+    let live = json!({ "id": "a", "name": "A", "customAttributes": { "tiers": ["x", "z"], "seats": 1 } });
+
+    assert_eq!(edited(text, &[live]), text.replace("- y\n", "- z\n"));
+}
+
+#[test]
+fn of_items_with_a_name_each_is_written_over_by_itself_and_a_new_one_is_left_to_somebody() {
+    let text = "inboundApps:\n  - name: App\n    permissionsScopes:\n      - name: read\n        description: Reads # all\n      \
+                - name: write\n";
+    let read = json!({ "name": "read", "description": "Reads it" });
+    let known = json!({ "name": "App", "permissionsScopes": [{ "name": "write" }, read] });
+    let more = json!({ "name": "App", "permissionsScopes": [{ "name": "write" }, read, { "name": "new" }] });
+    let edited = |live: Value| {
+        let live = document(live);
+        edit(text, resource::ALL, &|_, _, _| Lives::As(&live))
+    };
+
+    let (known, more) = (edited(known), edited(more));
+
+    assert_eq!((known.text.as_str(), known.obstacles.len()), (&*text.replace("Reads #", "Reads it #"), 0));
+    assert_eq!(more.text, known.text);
+    let found: Vec<_> = more.obstacles.iter().map(|found| (found.line, &*found.path, found.why)).collect();
+    assert_eq!(found, [(4, "permissionsScopes", "an item came to it in Descope; add it by hand")]);
+}

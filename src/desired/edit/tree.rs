@@ -196,7 +196,7 @@ mod tests {
     fn each_value_knows_its_bytes_and_nothing_around_them() {
         let text = "# é\nroles: # x\n  - name: &n  Editor   # n\n    text: |\n      one\n\n      two\n\n    list: &p\n      - a # one\n      \
                     - 'b'\n    x: &d \"x\"\n    none:\n    tilde: ~\n  - { name: *n , list: [a, \"b\" ], m: &mm {a: b} }\n\
-                    y: >-\n  fold\n  more\nz: plain\n  more\nlast: *p\n";
+                    y: >-\n  fold\n  more\nz: plain\n  more\nlast: *p\nquotes: ['it''s', \"a\\\"b\\\\\", '\\']\n";
 
         let tree = read(text).unwrap().remove(0);
 
@@ -231,6 +231,10 @@ mod tests {
             "plain\n  more",
             "last",
             "*p",
+            "quotes",
+            "'it''s'",
+            r#""a\"b\\""#,
+            r"'\'",
         ];
         assert_eq!(found, expected);
         let Form::Map(top) = &tree.form else { panic!() };

@@ -306,6 +306,15 @@ mod tests {
     }
 
     #[test]
+    fn a_list_that_is_too_long_for_a_line_gets_one_for_each_item() {
+        let list = |items: usize| document(&Yaml::from_json(&serde_json::json!({ "a": vec!["12345678"; items] })));
+
+        assert_eq!(list(2), "a: [\"12345678\", \"12345678\"]\n");
+        assert_eq!(list(7).lines().count(), 1);
+        assert_eq!(list(8), format!("a:\n{}", "  - \"12345678\"\n".repeat(8)));
+    }
+
+    #[test]
     fn names_of_files_and_variables_hold_nothing_odd() {
         assert_eq!(file_name(".a/b C.é"), "%2Ea%2Fb%20C.%C3%A9");
         assert_eq!(

@@ -210,3 +210,19 @@ fn a_plan_is_told_like_the_report_that_a_daemon_sends() {
     assert_eq!((text(&told, style), markdown(&told)), (text(&sent, style), markdown(&sent)));
     assert!(text(&told, style).contains("waits: tenants/t") && !text(&told, style).contains("waits: roles/r2"));
 }
+
+#[test]
+fn how_long_it_takes_at_the_limit_is_rounded_up() {
+    for (pace, requests, seconds) in [
+        (Pace::Free, 1000, 0),
+        (Pace::Rate(2.0), 5, 3),
+        (Pace::Rate(2.0), 0, 0),
+        (Pace::Window(100.0, 60.0), 0, 0),
+        (Pace::Window(100.0, 60.0), 100, 0),
+        (Pace::Window(100.0, 60.0), 101, 60),
+        (Pace::Window(100.0, 60.0), 250, 120),
+        (Pace::Window(0.0, 60.0), 2, 60),
+    ] {
+        assert_eq!(pace.seconds(requests), seconds, "{requests} at {pace:?}");
+    }
+}

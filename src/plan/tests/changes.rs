@@ -451,3 +451,67 @@ fn a_change_has_another_cause_once_either_side_differs_and_the_same_until_then()
     assert_ne!(cause("one", "a"), cause("two", "a"));
     assert_ne!(cause("one", "a"), cause("one", "b"));
 }
+
+#[test]
+fn a_suspension_covers_its_kind_or_one_resource_of_it() {
+    let part = |kind: &str, id: Option<&str>| SuspendedPart {
+        kind: kind.to_owned(),
+        id: id.map(str::to_owned),
+        until: SystemTime::UNIX_EPOCH,
+    };
+    let key = Key::new("roles", "a");
+
+    assert!(part("roles", None).covers(&key) && part("roles", Some("a")).covers(&key));
+    for other in [part("tenants", None), part("tenants", Some("a")), part("roles", Some("b"))] {
+        assert!(!other.covers(&key), "{other:?}");
+    }
+}
+
+#[test]
+fn a_plan_of_less_keeps_what_was_asked_for_and_what_that_needs() {
+    let world = live(&[(Key::new("permissions", "gone"), json!({}))]);
+    let desired = desired(&[
+        (Key::new("permissions", "needed"), json!({})),
+        (Key::new("permissions", "other"), json!({})),
+        (Key::new("roles", "r"), json!({ "permissionNames": ["needed"] })),
+    ]);
+    let mut plan = planned(&desired, &world, &owning(&world), Policy::Sync);
+
+    plan.narrow(&|key| *key.name == *"r", &|_| false);
+
+    let left: BTreeSet<&str> = plan.changes.iter().map(|change| &*change.key.name).collect();
+    assert_eq!(left, BTreeSet::from(["needed", "r"]));
+}
+
+#[test]
+fn what_no_list_shows_is_waited_for_by_name_and_of_many_a_few_are_named() {
+    let tenants: Vec<_> = (0..9).map(|n| (Key::new("tenants", &format!("t{n}")), json!({ "name": "t" }))).collect();
+    let with_settings = json!({ "name": "t", "settings": { "enabled": true } });
+    let desired = desired_of(tenants.iter().map(|(key, _)| declared(key.clone(), with_settings.clone())).collect());
+
+    let plan = Case::of(&desired, &live(&tenants)).plan();
+
+    assert_eq!((plan.changes.len(), plan.waits.len()), (0, 9));
+    let named = plan.warnings.iter().filter(|warning| warning.ends_with("nobody looked at its settings yet"));
+    assert_eq!(named.count(), 5);
+}
+
+/// A part that has a call of its own is written on what that shows right before.
+#[test]
+fn what_is_new_is_written_whatever_it_begins_with_and_what_is_known_only_as_planned() {
+    let kind = resource::kind("tenants").unwrap();
+    let part = kind.spec().parts.iter().find(|part| part.name == "settings").unwrap();
+    let fields = json!({ "name": "A", "settings": { "enabled": true } });
+    let desired = desired_of(vec![declared(Key::new("tenants", "a"), fields)]);
+    let tasks = Case::of(&desired, &World::default()).plan().take_tasks(&Arc::default());
+    let new = tasks.iter().find(|task| task.slot.part == "settings").unwrap();
+    let known = Task { seen: 1, ..new.clone() };
+    let begins = document(json!({ "settings": { "enabled": false } }));
+
+    let fresh = afresh(kind, part, new, &begins).unwrap();
+
+    assert_eq!(fresh.fields.iter().map(|change| &*change.path).collect::<Vec<_>>(), ["settings.enabled"]);
+    assert!(afresh(kind, part, &known, &begins).is_none(), "that was not planned");
+    let already = document(json!({ "settings": { "enabled": true } }));
+    assert_eq!(afresh(kind, part, &known, &already).map(|fresh| fresh.fields.len()), Some(0));
+}

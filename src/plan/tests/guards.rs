@@ -622,3 +622,26 @@ fn what_is_held_for_another_reason_says_which_dangers_an_approval_lets_go_as_wel
     assert_eq!(change.held, Some(Hold::MaxChangePercent));
     assert!(why.contains("it also lowers protection: ") && why.contains("; may lock people out: "), "{why}");
 }
+
+#[test]
+fn what_only_a_create_sets_is_looked_at_before_it_is_refused() {
+    let parent = |parent: &str| json!({ "name": "t", "parent": parent, "defaultRoles": [] });
+    let key = Key::new("tenants", "t");
+    let ids = ["p", "q"].map(|id| (Key::new("tenants", id), json!({ "name": id })));
+    let world = live(&[ids.as_slice(), &[(key.clone(), parent("q"))]].concat());
+    let desired = desired_of(vec![declared(key.clone(), parent("p"))]);
+    let plan = |unknown: &[(&'static str, &'static str)]| {
+        let unknown = unknown.iter().copied().collect();
+        Case { sent: Sent::Unknown, unknown, ..Case::of(&desired, &world) }.plan()
+    };
+
+    let first = plan(&[("tenants", "parent"), ("tenants", "defaultRoles")]);
+    assert_eq!((first.changes.len(), first.refused.len()), (1, 0));
+    assert_eq!(held(&first, "t"), Some(Hold::FirstContact(Contact::Part)));
+    let contacted = crate::plan::guards::contacted(&first);
+    assert_eq!(contacted, [("tenants", "defaultRoles")], "nobody looked at the other one yet");
+
+    let known = plan(&[]);
+    assert_eq!((known.changes.len(), known.refused.len()), (0, 1));
+    assert_eq!(known.refused[0].key, key);
+}

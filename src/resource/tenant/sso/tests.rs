@@ -143,8 +143,44 @@ fn what_cannot_work_is_said_before_anything_is_sent() {
         ),
         (json!([{ "domains": ["a"], "saml": saml }, { "ssoId": "b", "saml": saml }]), None),
         (json!([{ "authType": "oidc", "saml": saml }]), Some("[] `authType` is neither `none` nor what is written")),
+        (
+            json!([{ "authType": "none", "saml": saml }, { "ssoId": "b", "oidc": oidc }]),
+            Some("`authType: none` switches off SSO of the tenant: write it for each configuration, or for none"),
+        ),
+        (json!([{ "authType": "none", "saml": saml }, { "ssoId": "b", "authType": "none", "oidc": oidc }]), None),
     ] {
         let found = check(&document(json!({ "sso": items })));
         assert_eq!(found, expected.into_iter().map(str::to_owned).collect::<Vec<_>>(), "{items}");
+    }
+}
+
+#[test]
+fn what_is_written_is_switched_on_unless_the_files_say_otherwise() {
+    let saml = |fields: Value| json!({ "saml": fields });
+    for (settings, item, expected) in [
+        (json!(null), saml(json!({})), json!({ "authType": "saml", "saml": {} })),
+        (json!(null), saml(json!({ "idpUrl": "" })), json!({ "authType": "saml", "saml": { "idpUrl": "" } })),
+        (
+            json!(null),
+            saml(json!({ "idpUrl": "u" })),
+            json!({ "authType": "saml", "saml": { "idpUrl": "u", "idpMetadataUrl": "" } }),
+        ),
+        (
+            json!(null),
+            saml(json!({ "idpUrl": "u", "idpMetadataUrl": "m" })),
+            json!({ "authType": "saml", "saml": { "idpUrl": "u", "idpMetadataUrl": "m" } }),
+        ),
+        (json!(null), json!({ "oidc": {} }), json!({ "authType": "oidc", "oidc": {} })),
+        (json!({ "authType": "none" }), json!({ "oidc": {} }), json!({ "authType": "none", "oidc": {} })),
+        (
+            json!({ "authType": "none" }),
+            json!({ "authType": "oidc", "oidc": {} }),
+            json!({ "authType": "oidc", "oidc": {} }),
+        ),
+    ] {
+        let mut declared = document(json!({ "settings": settings, "sso": [item] }));
+        complete(&mut declared);
+
+        assert_eq!(declared["sso"], json!([expected]));
     }
 }
