@@ -118,6 +118,7 @@ impl Next {
             return self.lane.remove(index, now);
         }
         let same = before.filter(|before| before.task.cause == entry.task.cause);
+        let is_as_new = entry.status == Status::Waiting && !self.same.contains(&index);
         if is_planned && same.is_some() {
             self.same.insert(index)
         } else {
@@ -135,6 +136,9 @@ impl Next {
                 (Status::Waiting, now)
             }
         };
+        if is_as_new && same.is_none() && status == Status::Waiting {
+            return;
+        }
         self.lane.set(index, now, |entry| {
             entry.status = status;
             entry.ready_since = since;
