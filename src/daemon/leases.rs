@@ -143,10 +143,15 @@ impl Keeper {
                 expires: holding.map(|holding| rfc3339(holding.expires)),
                 ..LeaseStatus::default()
             };
+            let holder = shown.holder.clone().filter(|_| !is_mine);
+            let mut before = None;
             self.board.project(project, |status| {
                 status.readiness.stands_by = !is_mine;
-                status.lease = Some(shown);
+                before = status.lease.replace(shown).and_then(|before| before.holder);
             });
+            if let Some(holder) = holder.filter(|holder| before.as_ref() != Some(holder)) {
+                tracing::info!(project = &**project, %holder, "another replica holds the lease: this one stands by");
+            }
         }
         let reason = if is_whole { None } else { Some("a project without a holder") };
         self.board.component("lease", None, if is_whole { Level::Ok } else { Level::Degraded }, reason);

@@ -315,6 +315,9 @@ impl Reconciler {
         let paused = self.pause.refusal().as_ref().map(pause);
         let (level, reason) = match &self.memory.plan {
             _ if paused.is_some() => (Level::Failing, paused),
+            None if self.state.is_shared() && self.term().is_none() => {
+                (Level::Ok, Some("stands by for another replica"))
+            }
             None => (Level::Starting, None),
             Some(plan) if plan.observed.is_empty() && !plan.unobserved.is_empty() => {
                 (Level::Failing, Some("cannot be observed"))

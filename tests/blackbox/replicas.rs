@@ -194,6 +194,19 @@ async fn one_writes_and_the_other_is_ready_and_stands_by() {
     assert!(metrics.contains("descope_gitops_lease_held{project=\"default\"} 0"), "{metrics}");
     let shown = all.project(other).await.unwrap();
     assert!(shown["lease"]["holder"].is_string() && shown["lease"]["term"] == 1, "{shown}");
+    // Neither its log nor `healthz` leaves open what it is up to.
+    let holder = shown["lease"]["holder"].as_str().unwrap();
+    let said =
+        |line: &str| line.contains("another replica holds the lease: this one stands by") && line.contains(holder);
+    all.running[other].process.wait_for_line("that it stands by", said).await;
+    assert!(!all.running[0].process.said("this one stands by"));
+    all.until("well", async |all| {
+        let Some((_, health)) = all.ask(other, "/healthz").await else { return false };
+        let health: Value = serde_json::from_str(&health).unwrap();
+        let descope = health["components"].as_array().unwrap().iter().find(|one| one["name"] == "descope").unwrap();
+        health["status"] == "ok" && descope["reason"] == "stands by for another replica"
+    })
+    .await;
     all.assert_nothing_doubled(6).await;
     assert!(!all.tails().contains(KEY), "a secret in the log");
 }
