@@ -64,6 +64,15 @@ pub struct Keeper {
     pub metrics: Arc<Metrics>,
 }
 
+/// The marks that are seen, and where the secrets of which project go.
+fn sights(mounts: &[Mount], seen: &Seen) -> Vec<(Claim, String)> {
+    let of = |mount: &Mount| {
+        let claim = mount.state.claim();
+        seen.marks_in(&mount.dir).into_iter().map(move |mark| (claim.clone(), mark))
+    };
+    mounts.iter().flat_map(of).collect()
+}
+
 impl Keeper {
     /// Until `stop`, which comes when nothing is under way any more; then everything is given back.
     pub async fn run(mut self, stop: CancellationToken) {
@@ -82,7 +91,7 @@ impl Keeper {
                 let is_stale = |status: &ProjectStatus| status.not_converged_because == Some("stale_revision");
                 name(claim).and_then(|name| self.board.look_at(name, is_stale)) == Some(true)
             };
-            self.leases.sees(self.volumes.borrow().marks());
+            self.leases.sees(sights(&self.mounts, &self.volumes.borrow()));
             match self.leases.turn(&claims, &is_busy, &is_behind) {
                 Ok(held) => {
                     if failures > 0 {

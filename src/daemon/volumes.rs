@@ -42,10 +42,10 @@ impl Seen {
         self.at.elapsed() > PATIENCE
     }
 
-    /// The marks of those that are mounted.
-    pub fn marks(&self) -> BTreeSet<String> {
-        let marks = self.marks.iter().filter(|_| !self.is_silent()).flat_map(BTreeMap::values);
-        marks.flatten().cloned().collect()
+    /// The marks in this directory.
+    pub fn marks_in(&self, dir: &Path) -> BTreeSet<String> {
+        let marks = self.marks.as_ref().filter(|_| !self.is_silent());
+        marks.and_then(|marks| marks.get(dir)).cloned().unwrap_or_default()
     }
 
     /// Does this directory bear this mark?

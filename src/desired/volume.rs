@@ -168,14 +168,21 @@ impl Secrets {
     /// Where no volume was marked yet.
     fn first_step(&self, state: &ProjectState, mut marks: BTreeSet<String>) -> Result<Step, String> {
         let dir = self.volume_dir();
-        if let Some(mark) = marks.pop_first() {
+        // Of a state that was carried here, or of before replicas shared it.
+        let kept = state.all_kept().map_err(|error| unknown(&error))?;
+        let missing = kept.first().filter(|_| !kept.iter().any(|kept| is_below(dir, Path::new(kept))));
+        // Another volume may have a mark as well: what takes the place of one that is gone is told, and counts alone.
+        let told = missing.map(|one| successor(one));
+        let found = match &told {
+            Some(told) => marks.take(told),
+            None => marks.pop_first(),
+        };
+        if let Some(mark) = found {
             self.is_seen_by_all(state, &mark)?;
             return Ok(Step::Settle(Some(mark)));
         }
-        // Of a state that was carried here, or of before replicas shared it.
-        let kept = state.all_kept().map_err(|error| unknown(&error))?;
-        if let Some(one) = kept.first().filter(|_| !kept.iter().any(|kept| is_below(dir, Path::new(kept)))) {
-            let file = dir.join(format!("{PREFIX}{}", successor(one)));
+        if let Some((one, told)) = missing.zip(told) {
+            let file = dir.join(format!("{PREFIX}{told}"));
             return Err(format!(
                 "no secret that was put into `secrets.dir` before is in {} ({} is missing): mount the volume that has them, or, \
                  where they are gone for good, mark this one: `touch {}`",

@@ -18,6 +18,7 @@ use super::sql;
 use super::sql::Row;
 use super::sql::Tx;
 use super::sql::values;
+use super::volume::sight;
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 use std::collections::HashMap;
@@ -209,9 +210,9 @@ impl Leases {
         self.newer
     }
 
-    /// Tells the other replicas, from the next turn on, that the volumes with these marks are mounted here.
-    pub fn sees(&mut self, marks: BTreeSet<String>) {
-        self.volumes = marks;
+    /// Tells the other replicas, from the next turn on, that the volumes with these marks are mounted here, each for this project.
+    pub fn sees(&mut self, marks: impl IntoIterator<Item = (Claim, String)>) {
+        self.volumes = marks.into_iter().map(|(claim, mark)| sight(&claim, &mark)).collect();
     }
 
     /// How often a sign of life is given.

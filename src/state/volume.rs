@@ -1,10 +1,24 @@
 //! The volume that replicas keep secrets on: the mark that it has to bear, and which of them see that.
 
+use super::Claim;
 use super::Error;
 use super::Store;
 use super::lease::NOW;
 use super::project::ProjectState;
 use super::sql::values;
+use sha2::Digest as _;
+use sha2::Sha256;
+
+/// How a replica says that it sees this mark where the secrets of this project go: of another project that may be another volume.
+pub(super) fn sight((host, project, owner): &Claim, mark: &str) -> String {
+    let mut whose = Sha256::new();
+    for part in [host, project, owner] {
+        whose.update((part.len() as u64).to_be_bytes());
+        whose.update(part);
+    }
+    let whose = whose.finalize().iter().take(8).fold(0_u64, |number, byte| (number << 8) | u64::from(*byte));
+    format!("{mark}:{whose:016x}")
+}
 
 impl ProjectState {
     /// The mark of the volume of this project. `None` while none was settled, and where nobody shares the state.
@@ -36,12 +50,12 @@ impl ProjectState {
         })
     }
 
-    /// The other replicas that run and do not see this mark, by name. None, where nobody shares the state.
+    /// The other replicas that run and do not see this mark where the secrets of this project go, by name. None, where nobody shares the state.
     pub fn blind_to(&self, mark: &str) -> Result<Vec<String>, Error> {
         self.others(mark, "NOT")
     }
 
-    /// The other replicas that run and see this mark, by name. None, where nobody shares the state.
+    /// The other replicas that run and see this mark there, by name. None, where nobody shares the state.
     pub fn others_that_see(&self, mark: &str) -> Result<Vec<String>, Error> {
         self.others(mark, "")
     }
@@ -54,8 +68,9 @@ impl ProjectState {
              ORDER BY name"
         );
         let life = i64::try_from(server.life.as_millis()).unwrap_or(i64::MAX);
+        let sight = sight(&self.claim(), mark);
         self.read(|connection, _| {
-            connection.rows(&sql, &values![server.holder, life, mark], |row| Ok(row.text("name")?.unwrap_or_default()))
+            connection.rows(&sql, &values![server.holder, life, sight], |row| Ok(row.text("name")?.unwrap_or_default()))
         })
     }
 }
@@ -95,7 +110,7 @@ mod tests {
         let ((one, mut of_one), (other, mut of_other)) = (replica("one"), replica("other"));
         let claims = [one.claim()];
         let turn = |leases: &mut Leases, sees: &[&str]| {
-            leases.sees(sees.iter().map(|mark| (*mark).to_owned()).collect());
+            leases.sees(sees.iter().map(|mark| (claims[0].clone(), (*mark).to_owned())));
             leases.turn(&claims, &|_| false, &|_| false).unwrap();
         };
         turn(&mut of_one, &["a"]);
@@ -114,6 +129,8 @@ mod tests {
         assert_eq!((alone, beside_one_that_sees_another), (Vec::new(), vec!["other".to_owned()]));
         assert_eq!(sees_another, (Vec::new(), vec!["other".to_owned()]));
         assert_eq!(one.blind_to("a").unwrap(), Vec::<String>::new());
+        let second = one.state.project("api.example.com", "P2", "default");
+        assert_eq!(second.blind_to("a").unwrap(), ["other"], "it was seen where those of P1 go");
         one.replace_volume("b", "c").unwrap();
         assert_eq!(one.volume().unwrap().as_deref(), Some("a"), "b is not the settled one");
         one.replace_volume("a", "c").unwrap();

@@ -1,5 +1,6 @@
 //! Secrets that Descope shows once, where replicas share the state: a file on one disk is of no use to whoever takes over.
 
+use crate::harness::PROJECT;
 use crate::harness::Process;
 use crate::postgres::Postgres;
 use crate::readonly::can_be_unprivileged;
@@ -50,6 +51,11 @@ impl Replicas {
 
     async fn creates(&self) -> usize {
         self.world.writes().await.iter().filter(|(line, _)| line == CREATE).count()
+    }
+
+    /// How many resources the newest pass found in the files.
+    async fn desired(&self, replica: usize) -> Option<u64> {
+        self.project(replica).await?["desired"]["resources"].as_u64()
     }
 
     async fn until_created(&self, key: &str) {
@@ -253,7 +259,8 @@ async fn a_volume_without_the_secrets_of_before_is_not_marked_by_itself() {
     all.converge().await;
 
     let url = all.world.environment[0].1.clone();
-    server.sql(url.rsplit_once('/').unwrap().1, "DELETE FROM volume");
+    let database = url.rsplit_once('/').unwrap().1;
+    server.sql(database, "DELETE FROM volume");
     fs::rename(one.join("secrets"), one.join("before")).unwrap();
     fs::create_dir(one.join("secrets")).unwrap();
     all.world.write("keys.yaml", &keys(2));
@@ -261,7 +268,59 @@ async fn a_volume_without_the_secrets_of_before_is_not_marked_by_itself() {
 
     assert!(message.contains("(k0.key is missing)"), "{message}");
     assert_eq!((all.creates().await, fs::read_dir(one.join("secrets")).unwrap().count()), (1, 0));
+    // As the volume of something else may have: the first that is found.
+    File::create(one.join("secrets/.descope-gitops-volume-0000000000000000")).unwrap();
+    all.world.write("keys.yaml", &keys(3));
+    all.until("the pass sees it", async |all| all.desired(0).await == Some(4)).await;
+    assert_eq!(all.until_parked("no secret that was put into `secrets.dir` before is in ").await, message);
+    assert_eq!(all.creates().await, 1);
     File::create(one.join(touched(&message))).unwrap();
+    all.until_created("k1").await;
+    let mark = server.sql(database, "SELECT mark FROM volume");
+    assert!(touched(&message).ends_with(&format!("-{mark}")), "{mark} was not told: {message}");
+}
+
+/// Each volume is there, but each at the place of the other.
+#[tokio::test]
+async fn a_replica_that_has_the_volume_of_another_project_in_its_place_does_not_see_it() {
+    let Some(server) = Postgres::start() else { return };
+    let mut all = replicas(server, NEVER, "{ dir: secrets, shared: true }").await;
+    let api = all.world.api.clone();
+    let project = |name: &str, id: &str, dir: &str| {
+        format!(
+            "\n  - {{ name: {name}, projectId: {id}, managementKey: {{ env: BLACKBOX_KEY }}, baseUrl: '{api}', path: {dir}, \
+             firstContact: apply, secrets: {{ dir: {dir}, shared: true }} }}"
+        )
+    };
+    let both = [project("default", PROJECT, "a"), project("second", "P2blackboxprojectxxxxxxxxx2", "b")].concat();
+    all.world.reconfigure(|setup| setup.top.push(format!("projects:{both}")));
+    let places: [(&str, [&str; 2]); 2] = [("one", ["a", "b"]), ("other", ["b", "a"])];
+    for volume in ["a", "b"] {
+        fs::create_dir(all.world.path(volume)).unwrap();
+        all.world.write(&format!("{volume}/keys.yaml"), &keys(1));
+    }
+    for (machine, volumes) in places {
+        let dir = all.world.path(&format!("machines/{machine}"));
+        fs::create_dir_all(&dir).unwrap();
+        volumes
+            .iter()
+            .zip(["a", "b"])
+            .for_each(|(volume, dir_of)| symlink(all.world.path(volume), dir.join(dir_of)).unwrap());
+    }
+    all.start_on("machines/one").await;
+    all.until("both are marked", async |all| all.creates().await == 2).await;
+    all.start_on("machines/other").await;
+    all.until("two replicas", async |all| all.ask(1, "/readyz").await.is_some_and(|(code, _)| code == 200)).await;
+
+    all.world.write("a/keys.yaml", &keys(2));
+    let message = all.until_parked("not every replica sees the same volume").await;
+
+    assert_eq!(all.creates().await, 2, "{message}");
+    for (volume, dir) in [("a", "machines/other/a"), ("b", "machines/other/b")] {
+        let dir = all.world.path(dir);
+        fs::remove_file(&dir).unwrap();
+        symlink(all.world.path(volume), dir).unwrap();
+    }
     all.until_created("k1").await;
 }
 
