@@ -112,9 +112,11 @@ pub enum CopyError {
         until: String,
     },
     /// The target has a state already.
-    #[error("{place} is not empty: its table {table} has rows, which would be mixed with others; name another {place}")]
+    #[error(
+        "the {place} is not empty: its table {table} has rows, which would be mixed with others; name an empty {place}"
+    )]
     NotEmpty {
-        /// `the directory` or `the database`.
+        /// `directory` or `database`.
         place: &'static str,
         /// The first that is not.
         table: &'static str,
@@ -125,9 +127,12 @@ pub enum CopyError {
          state.fingerprintKey, which for a directory is in {KEY}"
     )]
     OtherKey,
-    /// The target has a key.
-    #[error("{} is not the key of what is copied, or missing beside a database: name another directory", .0.display())]
+    /// The target has another key.
+    #[error("{} is another key than the one that the fingerprints were made with; name an empty directory", .0.display())]
     KeyThere(PathBuf),
+    /// The target has a state whose key is lost.
+    #[error("{} has a {DATABASE} and no {KEY}; name an empty directory", .0.display())]
+    NoKeyThere(PathBuf),
 }
 
 /// Rows by table, in the order in which they were carried.
@@ -154,7 +159,7 @@ pub fn to_database(dir: &Path, url: &SecretString, key: Option<&SecretString>) -
     let file = file(&state)?;
     let done = in_file(file, |from| {
         Ok(on_server(&server, |to, now| {
-            if let Err(refused) = free(to)?.and_then(|()| empty(to, "the database")) {
+            if let Err(refused) = free(to)?.and_then(|()| empty(to, "database")) {
                 return Ok(Err(refused));
             }
             to.execute("DELETE FROM fingerprint_key", &[])?;
@@ -204,11 +209,12 @@ fn into_directory(from: &Tx<'_>, key: &FingerprintKey, dir: &Path, path: &Path) 
             fs::create_dir_all(dir).map_err(|source| OpenError::Directory { path: dir.to_owned(), source })?;
             key.keep(path)?;
         }
-        Some(_) | None => return Err(CopyError::KeyThere(path.to_owned())),
+        Some(_) => return Err(CopyError::KeyThere(path.to_owned())),
+        None => return Err(CopyError::NoKeyThere(dir.to_owned())),
     }
     let state = State::open(dir)?;
     in_file(file(&state)?, |to| {
-        if let Err(refused) = empty(to, "the directory") {
+        if let Err(refused) = empty(to, "directory") {
             return Ok(Err(refused));
         }
         let counts = carry(from, to, to)?;
@@ -468,6 +474,16 @@ mod tests {
         assert_eq!(fs::read_dir(back.path()).unwrap().count(), 0, "nothing was made");
         let refused = to_directory(&url, &key, here.path()).unwrap_err().to_string();
         assert!(refused.starts_with("the directory is not empty: its table project has rows"), "{refused}");
+        assert!(refused.ends_with("; name an empty directory"), "{refused}");
+        let (another, keyless) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        for dir in [&another, &keyless] {
+            drop(State::open(dir.path()).unwrap());
+        }
+        fs::remove_file(keyless.path().join(KEY)).unwrap();
+        let refused = to_directory(&url, &key, another.path()).unwrap_err().to_string();
+        assert!(refused.contains(" is another key than the one that the fingerprints were made with"), "{refused}");
+        let refused = to_directory(&url, &key, keyless.path()).unwrap_err().to_string();
+        assert!(refused.ends_with(" has a state.db and no fingerprint.key; name an empty directory"), "{refused}");
     }
 
     /// One row that cannot be written at its end, and nothing of it is there.

@@ -54,7 +54,7 @@ async fn a_state_moves_into_a_database_and_back_and_nothing_is_done_again() {
     assert!(code == Some(0) && told.contains("4 owned") && told.contains("4 audit"), "{told}{said}");
     assert!(!told.contains(&hex) && !told.contains(KEY), "a secret");
     let (code, _, said) = copy(&all, &into).await;
-    assert!(code == Some(1) && said.contains("the database is not empty"), "{said}");
+    assert!(code == Some(1) && said.contains("the database is not empty: its table project has rows, which would be mixed with others; name an empty database"), "{said}");
 
     shared(&mut all, true);
     all.start().await;
