@@ -47,6 +47,7 @@ use anyhow::bail;
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 use std::collections::HashSet;
+use std::io::BufWriter;
 use std::io::IsTerminal;
 use std::io::Write;
 use std::sync::Arc;
@@ -317,9 +318,11 @@ fn ask(report: &Report<'_>, plans: &[Planned]) -> anyhow::Result<bool> {
         // The outcome says so.
         return Ok(true);
     }
-    let mut err = output::stderr();
+    // As in `plan`.
+    let mut err = BufWriter::new(output::stderr());
     render::write_text(report, output::style_of_stderr(), &mut err)?;
     if plans.iter().all(|planned| planned.is_suspended) {
+        err.flush()?;
         return Ok(true);
     }
     for danger in dangers(report, plans) {

@@ -18,6 +18,8 @@ use crate::telemetry::status::rfc3339;
 use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::Value;
+use std::io;
+use std::io::BufWriter;
 use std::io::Write;
 use std::time::SystemTime;
 
@@ -53,14 +55,16 @@ pub fn run(config: &Config, args: &AuditArgs) -> anyhow::Result<Exit> {
         Some(state) => state.audit(&filter)?,
         None => anyhow::bail!("no state in {place}; name the daemon's directory with --state"),
     };
-    let mut out = output::stdout();
+    let mut out = BufWriter::new(output::stdout());
     match args.output {
         Output::Text => rows.iter().try_for_each(|row| writeln!(out, "{}", text(row)))?,
         Output::Json => {
             let trail = Trail { format_version: 1, changes: rows.iter().map(Row::of).collect() };
-            writeln!(out, "{}", serde_json::to_string_pretty(&trail)?)?;
+            serde_json::to_writer_pretty(&mut out, &trail).map_err(io::Error::from)?;
+            writeln!(out)?;
         }
     }
+    out.flush()?;
     Ok(Exit::Done)
 }
 

@@ -217,11 +217,11 @@ pub fn desired(loader: &mut Loader) -> Result<Arc<Desired>, Vec<Finding>> {
 
 /// What is wrong with the files, as `validate` says it.
 pub fn show_findings(findings: &[Finding]) -> io::Result<()> {
-    let mut err = output::stderr();
+    let mut err = BufWriter::new(output::stderr());
     for finding in findings {
         writeln!(err, "{finding}")?;
     }
-    Ok(())
+    err.flush()
 }
 
 fn show(report: &Report<'_>, output: PlanOutput) -> anyhow::Result<()> {

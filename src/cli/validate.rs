@@ -15,6 +15,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 use std::collections::HashMap;
 use std::io;
+use std::io::BufWriter;
 use std::io::Write;
 use std::path::Path;
 use std::path::PathBuf;
@@ -54,7 +55,9 @@ pub fn run(config: &Config, args: &ValidateArgs) -> anyhow::Result<Exit> {
     let loader = |project: &config::Project| (project.name.to_string(), Loader::new(settings::loader(config, project)));
     let mut projects: Vec<(String, Loader)> = config.projects.iter().map(loader).collect();
     let report = validate(&mut projects);
-    report.write(args.output, &mut output::stdout())?;
+    let mut out = BufWriter::new(output::stdout());
+    report.write(args.output, &mut out)?;
+    out.flush()?;
     // The process ends here: giving back what a hundred thousand resources hold, piece by piece, is a tenth of the time.
     std::mem::forget(projects);
     Ok(report.exit())
