@@ -26,6 +26,10 @@ fn pointer(text: &str) -> Option<&'static str> {
 /// A merge that nobody finished. In YAML that begins at the left edge nothing else looks like this.
 fn conflict(text: &str) -> Option<(usize, String)> {
     const MARKERS: [&str; 4] = ["<<<<<<<", "|||||||", "=======", ">>>>>>>"];
+    // Most texts have none anywhere, which is found out in a fraction of the time that their lines take.
+    if !MARKERS.iter().any(|marker| text.contains(marker)) {
+        return None;
+    }
     let is_marker = |line: &str| {
         MARKERS
             .iter()
@@ -39,13 +43,17 @@ fn conflict(text: &str) -> Option<(usize, String)> {
 
 /// A `%YAML` directive that asks for other rules than those of 1.2, where `no` is a text and `010` is ten.
 fn other_version(text: &str) -> Option<(usize, String)> {
+    const DIRECTIVE: &str = "%YAML";
+    if !text.contains(DIRECTIVE) {
+        return None;
+    }
     let mut may_be_directive = true;
     for (at, line) in text.lines().enumerate() {
         if line.starts_with("---") {
             may_be_directive = false;
         } else if line.trim_end() == "..." || line.starts_with("... ") {
             may_be_directive = true;
-        } else if let Some(rest) = line.strip_prefix("%YAML").filter(|_| may_be_directive) {
+        } else if let Some(rest) = line.strip_prefix(DIRECTIVE).filter(|_| may_be_directive) {
             let version = rest.split('#').next().unwrap_or_default().trim();
             if version != "1.2" {
                 let shown: String = version.chars().take(10).flat_map(char::escape_debug).collect();
