@@ -48,6 +48,7 @@ use crate::worker::look::Looks;
 use crate::worker::recent::Recent;
 use secrecy::SecretString;
 use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -448,7 +449,9 @@ fn keep_leases(
         let projects =
             projects.iter().map(|project| (project.name.clone(), project.reconciler.state.claim())).collect();
         let (queue, board, metrics) = (queue.clone(), Arc::clone(board), Arc::clone(metrics));
-        lease_loop.spawn(leases::Keeper { leases, volumes, mounts, projects, queue, board, metrics }.run(stop.clone()));
+        let lagging = BTreeSet::new();
+        let keeper = leases::Keeper { leases, volumes, mounts, lagging, projects, queue, board, metrics };
+        lease_loop.spawn(keeper.run(stop.clone()));
     }
     lease_loop
 }

@@ -155,9 +155,7 @@ pub struct Carryover {
     term: Option<i64>,
     /// What asked for a pass that could not be, or not be ended, for want of the lease.
     missed: Option<Trigger>,
-    /// What the files said before they said this, as this process saw it.
-    moved_from: Option<Arc<str>>,
-    /// The files here are older than those that others have put in force.
+    /// The files here are not those that are in force last.
     is_stale: bool,
     /// Passes in a row that could not read or write all of the state.
     unwritten: u32,
@@ -483,6 +481,10 @@ impl Reconciler {
             self.memory.miss(trigger);
             return Some(PassOutcome::Failed);
         }
+        // What came meanwhile may be older.
+        if aside(|| self.is_behind()) {
+            return None;
+        }
         let mut weighed = aside(|| self.weigh(&desired, sight, &lost, trigger, started));
         let left_alone = foreign.leave_out(&mut weighed.tasks);
         let wait = left_alone.as_ref().map(|(wait, _)| *wait);
@@ -691,11 +693,7 @@ impl Reconciler {
         if self.memory.load.as_ref().is_some_and(|before| load.says_other_than(before)) {
             more.doubt();
         }
-        if let Some(before) = self.memory.load.as_ref().and_then(|load| load.revision.clone())
-            && load.revision.as_ref().is_some_and(|revision| *revision != before)
-        {
-            self.memory.moved_from = Some(before);
-        }
+        aside(|| self.stand_on(load.revision.as_ref()));
         self.memory.load = Some(load);
         desired.map(|desired| (desired, is_new))
     }

@@ -97,6 +97,7 @@ pub use project::of_kind;
 pub use relay::Fate;
 pub use relay::Relay;
 pub use relay::Taken;
+pub use revision::Standing;
 pub use server::Address;
 pub use server::BadAddress;
 pub use suspension::Suspended;

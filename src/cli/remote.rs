@@ -37,7 +37,7 @@ pub struct RemoteArgs {
 /// `approve`.
 #[derive(Debug, Clone, clap::Args)]
 pub struct ApproveArgs {
-    /// Of the held plan, as `status` and `plan` show it
+    /// Of the held plan, as `status` and `plan` show it; or the revision of files that are put aside (`stale_revision`)
     pub fingerprint: String,
     /// Which daemon.
     #[command(flatten)]
@@ -181,6 +181,7 @@ pub async fn approve(overrides: &Overrides, args: &ApproveArgs, redactor: &Redac
     let mut query = of_project(&args.remote);
     query.push(("plan", &args.fingerprint));
     let body = daemon.ask(Method::POST, "/api/v1/approve", &query).await?;
+    warn(&body)?;
     say(&format!("{} changes of {} go ahead", body["approved"], projects(&body)))
 }
 

@@ -60,7 +60,11 @@ impl Levers {
     /// Can it be carried out here and now? Only by whoever may write the project; and what is held is known after a first look.
     pub fn can(&self, order: Order<'_>) -> bool {
         // By a plan of a term before, what another holder used up could be used again.
-        let knows = |term| !matches!(order, Order::Approve(_)) || *self.planned_under.borrow() == Some(term);
+        let knows = |term| {
+            let Order::Approve(which) = order else { return true };
+            // Files that are put aside have no plan.
+            *self.planned_under.borrow() == Some(term) || self.state.is_put_aside(which)
+        };
         self.state.tenure().is_some_and(|tenure| knows(tenure.term) || !self.state.is_shared())
     }
 
@@ -175,6 +179,12 @@ impl Levers {
 
     /// Only what is held now can be approved, and only once: the approval takes the fingerprint away.
     fn approve(&self, fingerprint: &str) -> Result<Answer, state::Error> {
+        if self.state.put_in_force(fingerprint)? {
+            let what = "these older files are in force from now on, and what they change is planned anew";
+            tracing::warn!(project = &*self.name, revision = fingerprint, "approved: {what}");
+            let warning = Some(what.to_owned());
+            return Ok(Answer::Done(Ordered { approved: Some(0), warning, ..Ordered::default() }));
+        }
         let now = self.state.now();
         // A pass that began before an approval may have shown its fingerprint once more.
         let known = self.state.approved(now)?;

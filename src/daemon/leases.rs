@@ -14,8 +14,8 @@ use crate::telemetry::repeats::is_worth_a_line;
 use crate::telemetry::status::Board;
 use crate::telemetry::status::LeaseStatus;
 use crate::telemetry::status::Level;
-use crate::telemetry::status::ProjectStatus;
 use crate::telemetry::status::rfc3339;
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -46,6 +46,13 @@ const NOT_MOUNTED: &str = "the volume that the replicas share is not mounted at 
 
 const SILENT: &str = "the file server of `projects[].secrets.dir` does not answer: see to it, or to the mount";
 
+const NOBODY: &str = "a project without a holder; one takes it when the lease before has ended: where that takes longer than a minute, see \
+                      to the replicas whose log says that they cannot renew the leases";
+
+const LAGS: &str = "the files here are not those in force: nothing of them is written until this checkout moves on (does what brings it, such as \
+                    git-sync, run?); where they were rolled back on purpose at all replicas, the log of the one that holds the project names \
+                    the order that puts them in force";
+
 /// The loop that asks for leases.
 pub struct Keeper {
     /// Of this process.
@@ -54,6 +61,8 @@ pub struct Keeper {
     pub volumes: watch::Receiver<Seen>,
     /// Those that have to be.
     pub mounts: Vec<Mount>,
+    /// Of which the files here are other than those in force, as far as was told.
+    pub lagging: BTreeSet<ProjectName>,
     /// All that the config has.
     pub projects: Vec<(ProjectName, Claim)>,
     /// Knows what is under way.
@@ -87,18 +96,15 @@ impl Keeper {
         loop {
             let name = |claim: &Claim| self.projects.iter().find(|(_, other)| other == claim).map(|(name, _)| name);
             let is_busy = |claim: &Claim| name(claim).is_some_and(|name| self.queue.counts_of(name).in_flight > 0);
-            let is_behind = |claim: &Claim| {
-                let is_stale = |status: &ProjectStatus| status.not_converged_because == Some("stale_revision");
-                name(claim).and_then(|name| self.board.look_at(name, is_stale)) == Some(true)
-            };
             self.leases.sees(sights(&self.mounts, &self.volumes.borrow()));
-            match self.leases.turn(&claims, &is_busy, &is_behind) {
+            match self.leases.turn(&claims, &is_busy) {
                 Ok(held) => {
                     if failures > 0 {
                         tracing::info!("the database of state.url answers again");
                     }
                     failures = 0;
                     self.show(&held);
+                    self.show_lags();
                     aside(|| self.show_volumes());
                     if let Some(found) = self.leases.newer() {
                         if !is_outdated {
@@ -162,8 +168,23 @@ impl Keeper {
                 tracing::info!(project = &**project, %holder, "another replica holds the lease: this one stands by");
             }
         }
-        let reason = if is_whole { None } else { Some("a project without a holder") };
+        let reason = if is_whole { None } else { Some(NOBODY) };
         self.board.component("lease", None, if is_whole { Level::Ok } else { Level::Degraded }, reason);
+    }
+
+    /// Says where a checkout stands still, before its replica is needed.
+    fn show_lags(&mut self) {
+        for (project, claim) in &self.projects {
+            if self.leases.lags(claim) {
+                self.board.component("checkout", Some(&**project), Level::Degraded, Some(LAGS));
+                if self.lagging.insert(project.clone()) {
+                    tracing::warn!(project = &**project, "{LAGS}");
+                }
+            } else if self.lagging.remove(project) {
+                self.board.component("checkout", Some(&**project), Level::Ok, None);
+                tracing::info!(project = &**project, "the files here are those in force again");
+            }
+        }
     }
 
     /// Says where the volume of the others is not mounted, before a secret is looked for in vain.

@@ -9,11 +9,14 @@ use crate::resource::Key;
 use crate::source::Trigger;
 use crate::state::IntentId;
 use crate::state::OpenIntent;
+use crate::state::Standing;
 use crate::state::Tenure;
 use std::collections::BTreeSet;
 use std::collections::HashSet;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 /// What may still arrive of a holder before.
 #[derive(Debug, Default)]
@@ -66,8 +69,8 @@ impl Reconciler {
             self.assessor.deep.start_over();
         }
         let before = std::mem::take(&mut self.memory);
-        let Carryover { load, moved_from, .. } = before;
-        self.memory = Carryover { load, moved_from, term: Some(term), ..Carryover::default() };
+        let Carryover { load, .. } = before;
+        self.memory = Carryover { load, term: Some(term), ..Carryover::default() };
         if is_paused {
             self.queue.resume(project, PausedBy::Lease);
         }
@@ -84,20 +87,39 @@ impl Reconciler {
         self.state.tenure().map(|tenure| tenure.term).filter(|term| self.memory.term == Some(*term))
     }
 
-    /// Are the files here older than those that were in force last, because this checkout stands still? Then nothing is looked at
-    /// and nothing sent: what others have put in force stays.
+    /// Tells which files are loaded here, at once where they are others than before: the order counts in which checkouts moved.
+    pub(super) fn stand_on(&self, revision: Option<&Arc<str>>) {
+        let before = self.memory.load.as_ref().and_then(|load| load.revision.as_ref());
+        let Some(revision) = revision.filter(|revision| Some(*revision) != before) else { return };
+        self.state.loaded(revision);
+        if let Err(error) = self.state.stand() {
+            tracing::debug!(%error, "cannot tell which files are loaded here yet");
+        }
+    }
+
+    /// Are the files here others than those that were in force last, because this checkout stands still? Then nothing is looked at
+    /// and nothing sent: what others have put in force stays. The same where that cannot be told; then it is asked again soon.
     pub(super) fn is_behind(&mut self) -> bool {
-        let Some(revision) = self.memory.load.as_ref().and_then(|load| load.revision.clone()) else { return false };
-        let noted = self.state.note_revision(&revision, self.memory.moved_from.as_deref());
-        let is_stale = noted.is_ok_and(|is_newest| !is_newest);
-        let project = &self.assessor.project;
+        let project = self.assessor.project.clone();
+        let standing = match self.state.stand() {
+            Ok(standing) => standing,
+            Err(error) => {
+                tracing::warn!(project = &*project, %error, "cannot tell whether these files are the newest; trying again");
+                self.memory.retry_at = Some(Instant::now() + self.next_wait());
+                return true;
+            }
+        };
+        let is_stale = standing == Standing::Behind;
         if is_stale && !self.memory.is_stale {
+            let revision = self.revision();
             tracing::error!(
-                project = &**project,
-                revision = &*revision,
-                "these files are older than those that were in force last: nothing is written until this checkout moves on"
+                project = &*project,
+                revision,
+                approve = format!("descope-gitops approve --project {project} {revision}"),
+                "these files are older than those that were in force last: nothing is written until this checkout moves on, or \
+                 another replica with the newest files runs; where going back to these is meant, run what `approve` says"
             );
-            self.queue.replace(project, Vec::new(), false);
+            self.queue.replace(&project, Vec::new(), false);
         }
         self.memory.is_stale = is_stale;
         is_stale

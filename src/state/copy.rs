@@ -65,8 +65,18 @@ const CARRIED: &[&str] = &[
 /// What only replicas need, and make anew: who holds what and was seen last, what they hand to one another, which files were in
 /// force, which volume they share. `egress` is carried as what one process knows of the rate limit; the key of the fingerprints by itself.
 #[cfg(test)]
-const LEFT: &[&str] =
-    &["lease", "replica", "revision", "ordered", "shown", "volume", "egress", "fingerprint_key", "schema_version"];
+const LEFT: &[&str] = &[
+    "lease",
+    "replica",
+    "checkout",
+    "revision",
+    "ordered",
+    "shown",
+    "volume",
+    "egress",
+    "fingerprint_key",
+    "schema_version",
+];
 
 /// Their numbers go on after the newest.
 const NUMBERED: [&str; 4] = ["project", "intent", "pass", "audit"];

@@ -11,6 +11,12 @@ use super::SharedPlace;
 use super::Store;
 use super::clock::steady;
 use super::project::from_millis;
+use super::revision;
+use super::revision::Asker;
+use super::revision::Checkouts;
+use super::revision::Entry;
+use super::revision::Found;
+use super::revision::Standing;
 use super::server::Server;
 use super::server::ServerError;
 use super::server::schema::KNOWN;
@@ -161,6 +167,7 @@ pub struct Holding {
 pub struct Leases {
     server: Server,
     tenures: Tenures,
+    checkouts: Checkouts,
     holder: Arc<str>,
     name: String,
     life: Duration,
@@ -173,10 +180,19 @@ pub struct Leases {
 
 /// What a look shows.
 struct Look {
-    /// That this process is one of.
-    replicas: usize,
     now: i64,
     leases: Vec<Lease>,
+    /// What the other replicas that run have loaded.
+    others: Vec<(Claim, Option<String>)>,
+    newest: HashMap<Claim, Entry>,
+}
+
+/// Who comes first.
+struct Rank {
+    /// Another replica has better files.
+    is_beaten: bool,
+    /// So many, with this process, have files as good as any.
+    sharers: usize,
 }
 
 struct Lease {
@@ -195,6 +211,7 @@ impl Leases {
         Some(Self {
             server: SharedPlace::connect(shared),
             tenures: server.tenures.clone(),
+            checkouts: server.checkouts.clone(),
             holder: server.holder.clone(),
             name: name.to_owned(),
             life: shared.life,
@@ -220,34 +237,43 @@ impl Leases {
         self.renew
     }
 
-    /// Does this process hold it, as far as it knows? Whatever the clock of this machine says.
-    pub fn holds(&self, claim: &Claim) -> bool {
-        self.tenures.of(claim).borrow().is_some_and(|tenure| !tenure.is_over())
+    /// Are the files here other than those in force, and not just about to follow?
+    pub fn lags(&self, claim: &Claim) -> bool {
+        self.checkouts.lags(claim, self.life)
     }
 
-    /// One round for these projects: says that this process is there, renews what it holds, takes what is free, as much as
-    /// is its share, and gives back what is more. `is_busy` says of which something is under way, and `is_behind`
-    /// of which the files here are old: another replica comes first. How all of them are held then.
-    pub fn turn(
-        &mut self,
-        claims: &[Claim],
-        is_busy: &dyn Fn(&Claim) -> bool,
-        is_behind: &dyn Fn(&Claim) -> bool,
-    ) -> Result<Vec<Holding>, Error> {
-        let Look { replicas, now, leases } = self.look()?;
+    /// Does this process hold it, as far as it knows? Whatever the clock of this machine says.
+    pub fn holds(&self, claim: &Claim) -> bool {
+        self.tenure(claim).is_some()
+    }
+
+    /// One round for these projects: says that this process is there and which files it has, renews what it holds, takes what
+    /// is free, as much as is its share, and gives back what is more, and what another replica has better files of.
+    /// `is_busy` says of which something is under way. How all of them are held then.
+    pub fn turn(&mut self, claims: &[Claim], is_busy: &dyn Fn(&Claim) -> bool) -> Result<Vec<Holding>, Error> {
+        let Look { now, leases, others, newest } = self.look(claims)?;
         let known: BTreeMap<Claim, Lease> = leases.into_iter().map(|lease| (lease.claim.clone(), lease)).collect();
+        let is_free = |claim: &Claim| known.get(claim).is_none_or(|lease| lease.expires <= now);
         let is_mine = |claim: &Claim| known.get(claim).is_some_and(|lease| lease.holder == *self.holder);
-        let mut mine = claims.iter().filter(|claim| is_mine(claim) && !self.leaving.contains(*claim)).count();
-        let most = if self.newer.is_some() { 0 } else { claims.len().div_ceil(replicas.max(1)) + 1 };
+        let is_held_here = |claim: &Claim| is_mine(claim) && !is_free(claim);
+        // What has ended is nobody's, whoever had it.
+        self.leaving.retain(is_held_here);
+        let mut mine = claims.iter().filter(|claim| is_held_here(claim) && !self.leaving.contains(*claim)).count();
         let mut leaving = self.leaving.clone();
         let mut is_news = false;
         for claim in claims {
-            let patience = if replicas > 1 && is_behind(claim) { 2 * self.life_in_millis() } else { 0 };
-            let is_free = known.get(claim).is_none_or(|lease| lease.expires + patience <= now);
-            if is_mine(claim) {
-                let is_much = mine > most || replicas > 1 && is_behind(claim);
+            let Rank { is_beaten, sharers } = self.rank(claim, &others, newest.get(claim))?;
+            // Whatever is free has somebody who may take it: those who share it cannot all have more than this of the others.
+            let most = if self.newer.is_some() { 0 } else { claims.len().div_ceil(sharers.max(1)) + 1 };
+            if is_held_here(claim) {
+                let is_much = mine > most || is_beaten;
                 if is_much && leaving.insert(claim.clone()) {
-                    tracing::info!(project_id = claim.1, "giving a lease back: another replica takes the project over");
+                    let reason = if is_beaten { "its files are newer" } else { "each has its share" };
+                    tracing::info!(
+                        project_id = claim.1,
+                        reason,
+                        "giving a lease back: another replica takes the project over"
+                    );
                     mine -= 1;
                 }
                 if leaving.contains(claim) {
@@ -263,7 +289,7 @@ impl Leases {
                     is_news = true;
                     self.take(claim)?;
                 }
-            } else if is_free && mine < most {
+            } else if is_free(claim) && !is_beaten && mine < most {
                 is_news = true;
                 if self.take(claim)? {
                     mine += 1;
@@ -274,7 +300,7 @@ impl Leases {
         }
         self.leaving = leaving;
         let (now, leases) = if is_news {
-            let look = self.look()?;
+            let look = self.look(claims)?;
             (look.now, look.leases)
         } else {
             (now, known.into_values().collect())
@@ -288,6 +314,38 @@ impl Leases {
             expires: from_millis(lease.expires),
         };
         Ok(leases.into_iter().filter(|lease| claims.contains(&lease.claim)).map(holding).collect())
+    }
+
+    /// How this process stands beside the others, after its files were made the newest where they moved on.
+    fn rank(&self, claim: &Claim, others: &[(Claim, Option<String>)], newest: Option<&Entry>) -> Result<Rank, Error> {
+        let checkout = self.checkouts.of(claim);
+        if let Some(revision) = checkout.revision.as_deref().filter(|_| self.newer.is_none()) {
+            let found = match newest {
+                None => Found::First,
+                Some(newest) if newest.revision == revision => Found::On(newest.id),
+                Some(newest) if checkout.is_before(newest.id) => Found::Before(newest.id),
+                Some(_) => {
+                    let asker = Asker { holder: &self.holder, life: self.life, is_patient: false };
+                    self.transact(|transaction, now| revision::place(transaction, asker, claim, &checkout, now))?
+                }
+            };
+            self.checkouts.found(claim, &checkout, found, self.tenure(claim));
+        }
+        let mine = self.checkouts.standing(claim, self.tenure(claim), self.life);
+        let standing = |revision: &Option<String>| match revision {
+            None => Standing::Nothing,
+            Some(revision) if newest.is_none_or(|newest| newest.revision == *revision) => Standing::Newest,
+            Some(_) => Standing::Behind,
+        };
+        let others = others.iter().filter(|(of, _)| of == claim).map(|(_, revision)| standing(revision));
+        let others: Vec<Standing> = others.collect();
+        let best = others.iter().copied().fold(mine, Standing::max);
+        let sharers = others.iter().filter(|standing| **standing == best).count() + usize::from(mine == best);
+        Ok(Rank { is_beaten: mine < best, sharers })
+    }
+
+    fn tenure(&self, claim: &Claim) -> Option<Tenure> {
+        self.tenures.of(claim).borrow().filter(|tenure| !tenure.is_over())
     }
 
     #[cfg(test)]
@@ -336,9 +394,9 @@ impl Leases {
         self.life.saturating_sub(MARGIN.min(self.life / 5))
     }
 
-    /// Says that this process is there, and sees who else is, what time it is, who holds what, and whether a newer release has
-    /// migrated the tables: then this one is no replica among others any more.
-    fn look(&mut self) -> Result<Look, Error> {
+    /// Says that this process is there and what it has loaded, and sees who else is, what time it is, who holds what, and whether a
+    /// newer release has migrated the tables: then this one is no replica among others any more.
+    fn look(&mut self, claims: &[Claim]) -> Result<Look, Error> {
         let life = self.life_in_millis();
         let version = "SELECT max(version) AS version FROM schema_version";
         let seen = format!(
@@ -348,8 +406,14 @@ impl Leases {
         let volumes = self.volumes.iter().map(String::as_str).collect::<Vec<_>>().join(" ");
         let gone = "DELETE FROM replica WHERE id = ?";
         let forget = format!("DELETE FROM replica WHERE seen < {NOW} - ?");
-        let count = format!("SELECT count(*) AS n, {NOW} AS now FROM replica WHERE seen > {NOW} - ?");
+        let time = format!("SELECT {NOW} AS now");
+        let loaded = format!(
+            "SELECT checkout.* FROM checkout JOIN replica ON replica.id = checkout.replica
+             WHERE replica.id = ? OR seen > {NOW} - ?"
+        );
         let leases = "SELECT lease.*, replica.name FROM lease LEFT JOIN replica ON replica.id = lease.holder";
+        let here = claims.iter().map(|claim| (claim, self.checkouts.of(claim).revision));
+        let here: Vec<(&Claim, Option<Arc<str>>)> = here.collect();
         let (version, look) = self.transact(|transaction, _| {
             let version = transaction.first(version, &[], |row| row.optional("version"))?.flatten();
             if version > Some(KNOWN) {
@@ -358,10 +422,27 @@ impl Leases {
                 transaction.execute(&seen, &values![self.holder, self.name, volumes])?;
             }
             transaction.execute(&forget, &values![FORGOTTEN])?;
-            let counted = |row: &Row<'_>| Ok((row.integer("n")?, row.integer("now")?));
-            let (n, now) = transaction.first(&count, &values![life], counted)?.unwrap_or((1, 0));
+            let now = transaction.first(&time, &[], |row| row.integer("now"))?.unwrap_or_default();
+            let told = |row: &Row<'_>| {
+                let replica = row.text("replica")?.unwrap_or_default();
+                Ok((replica, revision::claim(row)?, row.text("revision")?))
+            };
+            let told: Vec<(String, Claim, Option<String>)> =
+                transaction.rows(&loaded, &values![self.holder, life], told)?;
+            for (claim, revision) in &here {
+                let revision = revision.as_deref();
+                let is_told = |(replica, of, said): &(String, Claim, Option<String>)| {
+                    *replica == *self.holder && of == *claim && said.as_deref() == revision
+                };
+                if !told.iter().any(is_told) {
+                    revision::tell(transaction, &self.holder, claim, revision)?;
+                }
+            }
+            let others = told.into_iter().filter(|(replica, ..)| *replica != *self.holder);
+            let others = others.map(|(_, claim, revision)| (claim, revision)).collect();
+            let newest = revision::all_newest(transaction)?;
             let leases = transaction.rows(leases, &[], lease)?;
-            Ok((version, Look { replicas: usize::try_from(n).unwrap_or(1), now, leases }))
+            Ok((version, Look { now, leases, others, newest }))
         })?;
         self.newer = version.filter(|version| *version > KNOWN);
         Ok(look)
@@ -404,10 +485,9 @@ impl Leases {
 }
 
 fn lease(row: &Row<'_>) -> sql::Result<Lease> {
-    let text = |column| Ok::<_, sql::SqlError>(row.text(column)?.unwrap_or_default());
     Ok(Lease {
-        claim: (text("host")?, text("project_id")?, text("owner")?),
-        holder: text("holder")?,
+        claim: revision::claim(row)?,
+        holder: row.text("holder")?.unwrap_or_default(),
         name: row.text("name")?,
         term: row.integer("term")?,
         since: row.integer("since")?,

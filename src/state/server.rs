@@ -8,6 +8,7 @@ use super::Error;
 use super::clock::steady;
 use super::lease::Tenures;
 use super::project::from_millis;
+use super::revision::Checkouts;
 use super::sql;
 use super::sql::Tx;
 use super::sql::Value;
@@ -244,6 +245,8 @@ pub(super) struct Server {
     writes_of_owned: AtomicI64,
     /// What this process holds.
     pub tenures: Tenures,
+    /// What it has loaded.
+    pub checkouts: Checkouts,
     /// This process, by an id that no other has.
     pub holder: Arc<str>,
 }
@@ -266,6 +269,7 @@ impl Server {
             clock: Mutex::new(None),
             writes_of_owned: AtomicI64::new(0),
             tenures: Tenures::default(),
+            checkouts: Checkouts::default(),
             holder: format!("{:016x}{:016x}", fastrand::u64(..), fastrand::u64(..)).into(),
         }
     }

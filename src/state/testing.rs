@@ -115,7 +115,7 @@ fn one_that_is_older_than_the_tables_gives_back_what_it_holds_once_nothing_is_un
     let claims = [project.claim()];
     let mut leases = Leases::of(&state, &place, "test").unwrap();
     let is_mine = |leases: &mut Leases, is_busy: bool| {
-        leases.turn(&claims, &|_| is_busy, &|_| false).unwrap().iter().any(|holding| holding.is_mine)
+        leases.turn(&claims, &|_| is_busy).unwrap().iter().any(|holding| holding.is_mine)
     };
     let others = || server.sql(database, "SELECT count(*) FROM replica");
     assert!(is_mine(&mut leases, false) && project.mark_known().is_ok());

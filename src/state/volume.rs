@@ -111,7 +111,7 @@ mod tests {
         let claims = [one.claim()];
         let turn = |leases: &mut Leases, sees: &[&str]| {
             leases.sees(sees.iter().map(|mark| (claims[0].clone(), (*mark).to_owned())));
-            leases.turn(&claims, &|_| false, &|_| false).unwrap();
+            leases.turn(&claims, &|_| false).unwrap();
         };
         turn(&mut of_one, &["a"]);
         assert!(other.settle_volume("b").is_err(), "it does not hold the project");

@@ -73,6 +73,7 @@ mod recommit;
 mod referenced;
 mod renamed;
 mod replicas;
+mod revisions;
 mod sealed;
 mod secrets;
 mod shown;

@@ -167,7 +167,7 @@ function release(reason, hold) {
     policy: "It goes ahead when the project's policy permits it.",
     drift_reported: "It ends with time (drift.minAge), with a commit, or when drift.mode is heal.",
     still_referenced: "Remove the reference first; the plan names the file.",
-    stale_revision: "It ends when this replica's checkout catches up.",
+    stale_revision: "It ends when a checkout moves on; the holder's log names the order that puts these files in force.",
   }[reason];
   if (hold?.endsWith) return `${since}${until}Ends with ${hold.endsWith}.`;
   return since + until + (ends || (hold?.approvable === false ? "No approval releases it: its cause has to end." : "An approval releases it, or its cause ends."));

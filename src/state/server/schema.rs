@@ -332,6 +332,17 @@ const MIGRATIONS: &[&str] = &["
 
     -- The marks that a replica sees in its directories, between blanks.
     ALTER TABLE replica ADD COLUMN volumes text;
+",
+    "
+    -- The files that a replica has loaded of each of its projects; null where there are none that can be used.
+    CREATE TABLE checkout (
+        replica    text NOT NULL REFERENCES replica (id) ON DELETE CASCADE,
+        host       text NOT NULL,
+        project_id text NOT NULL,
+        owner      text NOT NULL,
+        revision   text,
+        PRIMARY KEY (replica, host, project_id, owner)
+    );
 "];
 
 /// What this release writes. It writes nothing where the tables are newer.

@@ -1,0 +1,238 @@
+//! Which files are the newest, where each replica has a checkout of its own.
+
+use crate::harness::Process;
+use crate::harness::permission;
+use crate::postgres::Postgres;
+use crate::replicas::Replicas;
+use rustix::process::Signal;
+use std::fs;
+use std::time::Duration;
+use tokio::time::Instant;
+
+const BEHIND: &str = "stale_revision";
+
+/// As git-sync leaves it: another one is put in its place.
+fn check_out(all: &Replicas, checkout: &str, text: &str) {
+    let dir = all.world.path(checkout);
+    fs::create_dir_all(&dir).unwrap();
+    let (new, file) = (all.world.path(&format!("{checkout}.new")), dir.join("p.yaml"));
+    fs::write(&new, text).unwrap();
+    fs::rename(new, file).unwrap();
+}
+
+fn say(all: &Replicas, checkouts: &[&str], description: &str) {
+    for checkout in checkouts {
+        check_out(all, checkout, &permission("p", description));
+    }
+}
+
+async fn start(all: &mut Replicas, checkout: &str) -> usize {
+    let source = all.world.path(checkout);
+    let process = Process::start(all.world.command(&["--source", source.to_str().unwrap(), "run"]));
+    all.start_as(process).await
+}
+
+/// Gives back what it holds.
+async fn stop(all: &mut Replicas, replica: usize) {
+    let mut gone = all.running.remove(replica);
+    gone.process.signal(Signal::TERM);
+    gone.process.ended().await;
+}
+
+async fn is_live(all: &Replicas, description: &str) -> bool {
+    all.world.entity("permissions", "p").await.is_some_and(|one| one["description"] == description)
+}
+
+async fn until_live(all: &Replicas, description: &str) {
+    all.until(description, async |all| is_live(all, description).await).await;
+}
+
+/// Other files than before were loaded there so many times. Its status is that of the holder.
+async fn has_loaded(all: &Replicas, replica: usize, times: usize) -> bool {
+    let line = format!("source_loads_total{{result=\"changed\"}} {times}\n");
+    all.ask(replica, "/metrics").await.is_some_and(|(_, text)| text.contains(&line))
+}
+
+/// Some replica holds the project and writes nothing, since its files are older.
+async fn until_behind(all: &Replicas) -> usize {
+    let started = Instant::now();
+    loop {
+        let holder = all.holder().await;
+        let project = all.project(holder).await.unwrap_or_default();
+        if project["lease"]["isMine"] == true && project["notConvergedBecause"] == BEHIND {
+            return holder;
+        }
+        assert!(started.elapsed() < Duration::from_secs(60), "none is behind: {}", all.tails());
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+fn lines(all: &Replicas, text: &str) -> usize {
+    all.running.iter().map(|one| one.process.lines().iter().filter(|line| line.contains(text)).count()).sum()
+}
+
+/// The two of `checkouts` run at `old`, and `new` is in force.
+async fn left_behind(all: &mut Replicas) {
+    say(all, &["a", "b", "c"], "old");
+    start(all, "a").await;
+    all.converge().await;
+    for checkout in ["b", "c"] {
+        let standby = start(all, checkout).await;
+        all.until("ready", async |all| all.ask(standby, "/readyz").await.is_some_and(|(code, _)| code == 200)).await;
+    }
+    say(all, &["a"], "new");
+    until_live(all, "new").await;
+    all.kill(0).await;
+}
+
+/// Each gave back what it had not, again and again, and nobody wrote for ever.
+#[tokio::test]
+async fn where_all_were_behind_whoever_moves_on_writes() {
+    let Some(server) = Postgres::start() else { return };
+    let mut all = Replicas::new(server, &[]).await;
+    left_behind(&mut all).await;
+    until_behind(&all).await;
+    assert!(is_live(&all, "new").await, "{}", all.tails());
+
+    say(&all, &["b", "c"], "new");
+    all.converge().await;
+    say(&all, &["b", "c"], "newest");
+
+    until_live(&all, "newest").await;
+    assert!(lines(&all, "giving a lease back") <= 2, "{}", all.tails());
+}
+
+#[tokio::test]
+async fn of_those_that_were_behind_one_that_skips_what_was_in_force_writes() {
+    let Some(server) = Postgres::start() else { return };
+    let mut all = Replicas::new(server, &[]).await;
+    left_behind(&mut all).await;
+    let behind = until_behind(&all).await;
+    let other = ["c", "b"][behind];
+
+    // The one that stands by.
+    say(&all, &[other], "newest");
+
+    until_live(&all, "newest").await;
+    assert!(!all.is_holder(behind).await, "{}", all.tails());
+}
+
+/// It had moved to these files from those that are in force again, before they were.
+#[tokio::test]
+async fn a_move_of_before_turns_no_rollback_back() {
+    let Some(server) = Postgres::start() else { return };
+    let mut all = Replicas::new(server, &[]).await;
+    say(&all, &["a", "b"], "old");
+    start(&mut all, "a").await;
+    all.converge().await;
+    let other = start(&mut all, "b").await;
+    all.until("loaded", async |all| has_loaded(all, other, 1).await).await;
+    say(&all, &["a", "b"], "new");
+    until_live(&all, "new").await;
+    all.until("moved", async |all| has_loaded(all, 0, 2).await && has_loaded(all, other, 2).await).await;
+    let holder = all.holder().await;
+    let back = ["a", "b"][holder];
+    say(&all, &[back], "old");
+    until_live(&all, "old").await;
+    all.kill(holder).await;
+
+    until_behind(&all).await;
+
+    assert!(is_live(&all, "old").await, "{}", all.tails());
+    let again = start(&mut all, back).await;
+    all.until("taken over", async |all| all.is_holder(again).await).await;
+    all.converge().await;
+    assert!(is_live(&all, "old").await, "{}", all.tails());
+}
+
+#[tokio::test]
+async fn files_that_were_rolled_back_while_nothing_ran_go_ahead_when_they_are_approved() {
+    let Some(server) = Postgres::start() else { return };
+    let mut all = Replicas::new(server, &[]).await;
+    say(&all, &["a", "b"], "old");
+    start(&mut all, "a").await;
+    all.converge().await;
+    let old = all.project(0).await.unwrap()["desired"]["revision"].as_str().unwrap().to_owned();
+    say(&all, &["a"], "new");
+    until_live(&all, "new").await;
+    stop(&mut all, 0).await;
+    say(&all, &["a"], "old");
+
+    start(&mut all, "a").await;
+    start(&mut all, "b").await;
+    let holder = until_behind(&all).await;
+
+    assert!(is_live(&all, "new").await, "{}", all.tails());
+    let advice = format!("descope-gitops approve --project default {old}");
+    all.until("said", async |all| lines(all, &advice) == 1).await;
+    // At the other.
+    let (code, said) = all.post(1 - holder, &format!("/api/v1/approve?plan={old}")).await;
+    assert_eq!(code, 200, "{said}");
+    until_live(&all, "old").await;
+    all.converge().await;
+    let (code, said) = all.post(holder, &format!("/api/v1/approve?plan={old}")).await;
+    assert_eq!(code, 409, "it counts once: {said}");
+}
+
+/// The holder's checkout stood still, and all was well as far as anybody could see.
+#[tokio::test]
+async fn what_only_one_that_stands_by_has_lands() {
+    let Some(server) = Postgres::start() else { return };
+    let mut all = Replicas::new(server, &[]).await;
+    say(&all, &["a", "b"], "old");
+    start(&mut all, "a").await;
+    all.converge().await;
+    let other = start(&mut all, "b").await;
+    all.until("ready", async |all| all.ask(other, "/readyz").await.is_some_and(|(code, _)| code == 200)).await;
+
+    say(&all, &["b"], "new");
+
+    until_live(&all, "new").await;
+    all.converge().await;
+    assert!(all.is_holder(other).await && !all.is_holder(0).await, "{}", all.tails());
+    let said = "does what brings it, such as git-sync, run?";
+    all.until("said", async |all| all.ask(0, "/healthz").await.is_some_and(|(_, text)| text.contains(said))).await;
+    assert_eq!(lines(&all, "giving a lease back"), 1, "{}", all.tails());
+    // It follows, and nobody hands anything over.
+    say(&all, &["a"], "new");
+    all.until("well", async |all| all.ask(0, "/healthz").await.is_some_and(|(_, text)| !text.contains(said))).await;
+    assert!(all.is_holder(other).await, "{}", all.tails());
+}
+
+#[tokio::test]
+async fn one_that_began_with_files_nobody_knows_waits_for_whoever_has_those_in_force() {
+    let Some(server) = Postgres::start() else { return };
+    let mut all = Replicas::new(server, &[]).await;
+    say(&all, &["a"], "old");
+    say(&all, &["b"], "unknown");
+    start(&mut all, "a").await;
+    all.converge().await;
+    let other = start(&mut all, "b").await;
+    let said = "does what brings it, such as git-sync, run?";
+    all.until("said", async |all| all.ask(other, "/healthz").await.is_some_and(|(_, text)| text.contains(said))).await;
+    assert!(all.is_holder(0).await && is_live(&all, "old").await, "{}", all.tails());
+
+    stop(&mut all, 0).await;
+
+    until_live(&all, "unknown").await;
+}
+
+/// It held the project for ever, and had nothing to write.
+#[tokio::test]
+async fn one_without_files_that_can_be_used_gives_the_lease_to_one_that_has_some() {
+    let Some(server) = Postgres::start() else { return };
+    let mut all = Replicas::new(server, &[]).await;
+    say(&all, &["a"], "old");
+    check_out(&all, "b", "roles: [");
+    start(&mut all, "a").await;
+    all.converge().await;
+    start(&mut all, "b").await;
+    all.kill(0).await;
+    all.until("taken over", async |all| all.is_holder(0).await).await;
+
+    say(&all, &["a"], "new");
+    let healthy = start(&mut all, "a").await;
+
+    until_live(&all, "new").await;
+    assert!(all.is_holder(healthy).await && !all.is_holder(0).await, "{}", all.tails());
+}
