@@ -587,13 +587,22 @@ impl Reconciler {
                 self.memory.retry_at = Some(Instant::now() + SHORTEST_WAIT);
             }
         }
-        let outcome = PassOutcome::of(&plan);
+        let outcome = self.outcome(&plan);
         self.note_waits(&plan);
         self.show_plan(&plan);
         self.memory.plan = Some(plan);
         self.assessor.deep.survey();
         self.observe_phase("plan", started);
         outcome
+    }
+
+    /// What was refused before and is not tried again is not applied by having been planned.
+    fn outcome(&self, plan: &Plan) -> PassOutcome {
+        let counts = self.queue.counts_of(&self.assessor.project);
+        match PassOutcome::of(plan) {
+            PassOutcome::Applied if counts.parked + counts.blocked > 0 => PassOutcome::Partial,
+            outcome => outcome,
+        }
     }
 
     /// While files that say something else are in force than those that the queue works off, nothing is handed out until

@@ -69,9 +69,9 @@ pub const ALL: &[&dyn Kind] = &[
     &role::Roles,
     &list::Lists,
     &jwt_template::JwtTemplates,
+    &sso_application::SsoApplications,
     &tenant::Tenants,
     &password_settings::PasswordSettings,
-    &sso_application::SsoApplications,
     &inbound_app::InboundApps,
     &outbound_app::OutboundApps,
     &access_key::AccessKeys,
@@ -319,6 +319,7 @@ mod tests {
     fn what_is_referred_to_is_a_kind() {
         fn check(of: &str, fields: &[Field]) {
             for field in fields {
+                assert!(field.entries_of.is_none_or(|named| kind(named).is_some()), "{of} {}", field.name);
                 match field.shape {
                     Shape::Reference(to) | Shape::References(to) => {
                         assert!(kind(to.kind).is_some(), "{of} {}", field.name);

@@ -8,6 +8,7 @@ use crate::cli::output;
 use crate::cli::plan::desired;
 use crate::cli::plan::selected;
 use crate::cli::plan::show_findings;
+use crate::cli::select;
 use crate::cli::select::Selection;
 use crate::cli::shutdown::shutdown_on_signal;
 use crate::config::Config;
@@ -134,6 +135,7 @@ pub async fn run(config: Config, args: ApplyArgs, redactor: &Redactor) -> anyhow
     }
 
     let mut plans = assess(&parts, &desired_states, &args).await?;
+    find_targets(&args.selection, &desired_states, &plans)?;
     if is_asked {
         if !ask(&report(&config, &parts, &plans), &plans)? {
             return Ok(Exit::Held);
@@ -267,6 +269,16 @@ async fn assess(parts: &Parts, desired_states: &[Arc<Desired>], args: &ApplyArgs
         ),
         Some(_) | None => Ok(plans),
     }
+}
+
+/// Errs where a target is nowhere to be found.
+fn find_targets(selection: &Selection, desired_states: &[Arc<Desired>], plans: &[Planned]) -> Result<(), UsageError> {
+    let is_known = |target: &&String| {
+        let mut all = plans.iter().zip(desired_states);
+        all.any(|(planned, desired)| select::knows(target, desired, &planned.plan))
+    };
+    let lost = selection.target.iter().find(|target| !is_known(target));
+    lost.map_or(Ok(()), |target| Err(select::nowhere(target)))
 }
 
 /// Noted as the daemon does: the guards count anew from here, and another round knows of it.

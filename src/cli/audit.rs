@@ -4,11 +4,13 @@ use crate::cli::Exit;
 use crate::cli::Output;
 use crate::cli::UsageError;
 use crate::cli::output;
+use crate::cli::select;
 use crate::config;
 use crate::config::Config;
 use crate::config::process_env;
 use crate::daemon::settings;
 use crate::http::Tried;
+use crate::resource;
 use crate::resource::legible::legible;
 use crate::state::AuditFilter;
 use crate::state::AuditRow;
@@ -49,6 +51,9 @@ pub struct AuditArgs {
 /// Shows the trail, oldest first.
 pub fn run(config: &Config, args: &AuditArgs) -> anyhow::Result<Exit> {
     let since = args.since.as_deref().map(|text| time(text, SystemTime::now())).transpose()?;
+    if let Some(kind) = args.kind.as_deref().filter(|kind| resource::kind(kind).is_none()) {
+        return Err(select::unknown(kind).into());
+    }
     let filter = AuditFilter { kind: args.kind.clone(), id: args.id.clone(), since };
     let place = settings::place(config, &process_env)?;
     let rows = match State::look_at(&place)? {

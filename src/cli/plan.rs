@@ -4,6 +4,7 @@ use crate::cli::Exit;
 use crate::cli::UsageError;
 use crate::cli::output;
 use crate::cli::remote::Daemon;
+use crate::cli::select;
 use crate::cli::select::Selection;
 use crate::cli::since::Before;
 use crate::config::Config;
@@ -112,6 +113,7 @@ pub async fn run(config: Config, args: PlanArgs, redactor: &Redactor) -> anyhow:
         return Ok(Exit::Invalid);
     }
     let mut plans = Vec::new();
+    let mut sought = args.selection.target.clone();
     let mut is_complete = true;
     let projects = config
         .projects
@@ -141,6 +143,7 @@ pub async fn run(config: Config, args: PlanArgs, redactor: &Redactor) -> anyhow:
         };
         let assessment = assessor.assess(desired, Priority::Change, &BTreeSet::new()).await;
         let Assessment { mut plan, refusal, .. } = assessment;
+        sought.retain(|target| !select::knows(target, desired, &plan));
         if args.selection.is_narrow() || before.is_some() {
             let loader = settings::loader(&config, project);
             let changed = before.as_ref().map(|before| before.changed(&loader, desired)).transpose()?;
@@ -154,6 +157,9 @@ pub async fn run(config: Config, args: PlanArgs, redactor: &Redactor) -> anyhow:
         }
         is_complete &= plan.unobserved.is_empty();
         plans.push((&*project.name, plan));
+    }
+    if let Some(target) = sought.first() {
+        return Err(select::nowhere(target).into());
     }
     // It looks into the plans: a large project is not held once more to be shown.
     let rate = settings::pace(&config);

@@ -1,9 +1,12 @@
 //! `--kind` and `--target`: which resources a command is about.
 
 use crate::cli::UsageError;
+use crate::desired::Desired;
+use crate::plan::Plan;
 use crate::resource;
 use crate::resource::Key;
 use crate::resource::Kind;
+use crate::resource::legible::legible;
 
 /// Which resources; without any, all.
 #[derive(Debug, Clone, Default, clap::Args)]
@@ -70,7 +73,30 @@ fn is_one(target: &str) -> bool {
     }
 }
 
-fn unknown(kind: &str) -> UsageError {
+/// Is what `--target` names declared in this project, live among what its files manage, or about to be deleted? A kind
+/// that did not answer may hold it.
+pub fn knows(target: &str, desired: &Desired, plan: &Plan) -> bool {
+    let is_it = |key: &Key| key.to_string() == target;
+    let kind = target.split('/').next().unwrap_or_default();
+    resource::kind(target).is_some_and(|kind| kind.spec().is_only())
+        || plan.unobserved.contains_key(kind)
+        || desired.resources.keys().any(is_it)
+        || plan.changes.iter().any(|change| is_it(&change.key) || is_it(&change.old_key()))
+        || plan.undeclared.iter().any(is_it)
+        || plan.refused.iter().any(|refusal| is_it(&refusal.key))
+        || plan.waits.iter().any(|(key, ..)| is_it(key))
+}
+
+/// No project knows it. It selects nothing, which would look like success.
+pub fn nowhere(target: &str) -> UsageError {
+    UsageError(format!(
+        "--target: {} is neither declared nor live among what the files manage; `plan` without it shows what there is",
+        legible(target)
+    ))
+}
+
+/// There is no such kind.
+pub fn unknown(kind: &str) -> UsageError {
     let known: Vec<&str> = resource::ALL.iter().map(|kind| kind.name()).collect();
     let distance = |known: &&&str| strsim::osa_distance(known, kind);
     let near = known.iter().min_by_key(distance).filter(|near| distance(near) <= 2);

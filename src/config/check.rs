@@ -25,6 +25,7 @@ use std::path::Path;
 use std::path::PathBuf;
 use std::time::Duration;
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::LevelFilter;
 
 mod notifications;
 mod project;
@@ -157,9 +158,13 @@ impl Check {
         };
         let default_listen = std::net::SocketAddr::from(([0, 0, 0, 0], 8080));
         let formats = [("auto", LogFormat::Auto), ("json", LogFormat::Json), ("pretty", LogFormat::Pretty)];
+        // A bare word that is no level would be a target, and all others would be silent.
+        let is_level = |word: &str| word.parse::<LevelFilter>().is_ok() || word.contains(['=', '[']);
         let level = |text: &str| match EnvFilter::try_new(text) {
-            Ok(_) => Ok(text.to_owned()),
-            Err(_) => Err("must be trace, debug, info, warn or error, or directives as RUST_LOG takes them".to_owned()),
+            Ok(_) if text.split(',').map(str::trim).all(is_level) => Ok(text.to_owned()),
+            Ok(_) | Err(_) => {
+                Err("must be trace, debug, info, warn or error, or directives as RUST_LOG takes them".to_owned())
+            }
         };
         let token = raw.http.token.as_ref().map(|token| self.secret("http.token", token));
         let state = self.state(&raw.state, flags);

@@ -152,6 +152,14 @@ fn every_bad_value_is_told_with_its_line_its_key_and_the_remedy() {
         ("http: { listen: 8080 }\n", "FILE:1: http.listen must be ADDRESS:PORT such as 0.0.0.0:8080, not `8080`"),
         ("log: { format: xml }\n", "FILE:1: log.format must be auto or json or pretty, not `xml`"),
         (
+            "log: { level: wran }\n",
+            "FILE:1: log.level must be trace, debug, info, warn or error, or directives as RUST_LOG takes them",
+        ),
+        (
+            "log: { level: 'info,hyper' }\n",
+            "FILE:1: log.level must be trace, debug, info, warn or error, or directives as RUST_LOG takes them",
+        ),
+        (
             "log: { level: a=b=c }\n",
             "FILE:1: log.level must be trace, debug, info, warn or error, or directives as RUST_LOG takes them",
         ),

@@ -23,9 +23,10 @@ use crate::desired::yaml::shown;
 use crate::resource::Document;
 use crate::resource::Key;
 use crate::resource::Kind;
+use crate::resource::Shape;
 use crate::resource::Spec;
 use crate::resource::Written;
-use crate::resource::spec::Need;
+use crate::resource::spec::Builtin;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -207,6 +208,15 @@ impl Checker<'_> {
         if let Ok(key) = &key {
             pen.about = About::resource(key);
         }
+        if let (Ok(key), Builtin::Prefix(prefix)) = (&key, kind.spec().builtin)
+            && key.name.starts_with(prefix)
+        {
+            let message = format!(
+                "begins with `{prefix}`, as what ships with Descope does, which is never changed; take it out, or give \
+                 yours another one"
+            );
+            pen.error(at, kind.spec().identity.field.unwrap_or_default(), message);
+        }
         let named = key.as_ref().map_or_else(|_| Key::new(kind.name(), ""), Key::clone);
         let mut declared = Declared::new(named, Place::new(pen.file, at));
         if let Err(Missing { at: of_field, field, message }) = &key {
@@ -257,9 +267,13 @@ impl Checker<'_> {
         let spec = kind.spec();
         let begin = At { line: declared.place.line, column: declared.place.column };
         let is_missing = |name: &str| !entries.iter().any(|entry| entry.key == name) && !spec.is_identity(name);
-        let required = spec.fields().filter(|(_, field)| field.need == Need::Required);
-        for (_, field) in required.filter(|(_, field)| is_missing(field.name)) {
-            pen.error(begin, field.name, "is missing; the API refuses to create one without it");
+        let needed = spec.fields().filter(|(_, field)| field.is_needed);
+        for (_, field) in needed.filter(|(_, field)| is_missing(field.name)) {
+            let remedy = match field.shape {
+                Shape::OneOf(words) => format!("; write {}", one_of(words)),
+                _ => String::new(),
+            };
+            pen.error(begin, field.name, format!("is missing; the API refuses to create one without it{remedy}"));
         }
         let mut places: Vec<(&'static str, At)> = Vec::with_capacity(entries.len());
         let mut fields = Document::new();
@@ -369,6 +383,15 @@ pub struct Missing {
     at: Option<At>,
     field: &'static str,
     message: String,
+}
+
+/// `"oidc", "saml" or "wsfed"`.
+fn one_of(words: &[&str]) -> String {
+    let words: Vec<String> = words.iter().map(|word| format!("{word:?}")).collect();
+    match words.as_slice() {
+        [first @ .., last] if !first.is_empty() => format!("{} or {last}", first.join(", ")),
+        all => all.concat(),
+    }
 }
 
 /// Who a resource is, as its fields say.

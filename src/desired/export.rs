@@ -19,7 +19,6 @@ use crate::resource::fold::is_zero;
 use crate::resource::fold::same;
 use crate::resource::opaque::Source;
 use crate::resource::spec::Back;
-use crate::resource::spec::Need;
 use crate::resource::spec::Read;
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -350,9 +349,7 @@ impl Writer<'_> {
             let yaml = match field.shape {
                 Shape::Secret => (!is_empty).then(|| self.secret(key, &path)),
                 _ if field.back == Back::Never => None,
-                shape if is_zero(value) && (field.need == Need::Required || names.contains(&field.name)) => {
-                    nothing(shape)
-                }
+                shape if is_zero(value) && (field.is_needed || names.contains(&field.name)) => nothing(shape),
                 _ => self.unless_implied(key, &path, field, live, empty),
             };
             kept.extend(yaml.map(|yaml| (field.name.to_owned(), yaml)));
@@ -419,7 +416,7 @@ pub fn nothing(shape: Shape) -> Option<Yaml> {
 
 /// The word that clears a field whose empty value cannot be written.
 fn null(field: &Field) -> Option<Yaml> {
-    let is_clearable = field.need != Need::Required && matches!(field.shape, Shape::Integer(..) | Shape::OneOf(_));
+    let is_clearable = !field.is_needed && matches!(field.shape, Shape::Integer(..) | Shape::OneOf(_));
     is_clearable.then_some(Yaml::Null)
 }
 

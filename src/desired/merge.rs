@@ -132,6 +132,8 @@ struct Reference {
     key: Key,
     /// It may as well be of this tenant.
     tenant: Option<Arc<str>>,
+    /// It is the name of an entry: who writes one need not manage what defines it.
+    is_entry: bool,
 }
 
 fn references(kind: &'static dyn Kind, desired: &Desired) -> Vec<Reference> {
@@ -139,12 +141,14 @@ fn references(kind: &'static dyn Kind, desired: &Desired) -> Vec<Reference> {
     let fields: Vec<&Field> = refer::naming(kind.spec(), None).collect();
     for one in desired.of_kind(kind.name()) {
         let named = refer::named_by(fields.iter().copied(), &one.key, &one.fields);
-        let named = named.iter().map(|named| (Key::new(named.kind, named.name), named.tenant));
-        let all = named.chain(one.key.home().map(|home| (home, None)));
-        references.extend(all.map(|(key, tenant)| Reference {
+        let is_entry = |name: &str| fields.iter().any(|field| field.name == name && field.entries_of.is_some());
+        let named = named.iter().map(|named| (Key::new(named.kind, named.name), named.tenant, is_entry(named.field)));
+        let all = named.chain(one.key.home().map(|home| (home, None, false)));
+        references.extend(all.map(|(key, tenant, is_entry)| Reference {
             from: Arc::clone(one),
             key,
             tenant: tenant.map(Arc::from),
+            is_entry,
         }));
     }
     references
@@ -205,7 +209,7 @@ fn cycles(references: &[Reference], merged: &mut Merged) {
 /// One warning for each kind that is referred to and of which no file declares anything: nobody looks whether those exist.
 fn unmanaged(references: &[Reference], merged: &mut Merged) {
     let mut named: BTreeMap<&str, (&Reference, BTreeSet<&Key>)> = BTreeMap::new();
-    for reference in references.iter().filter(|reference| !merged.desired.kinds.contains(reference.key.kind)) {
+    for reference in references.iter().filter(|one| !one.is_entry && !merged.desired.kinds.contains(one.key.kind)) {
         let entry = named.entry(reference.key.kind).or_insert((reference, BTreeSet::new()));
         entry.1.insert(&reference.key);
         let at = |one: &Reference| (one.from.place.clone(), one.key.clone());
@@ -226,7 +230,7 @@ fn unmanaged(references: &[Reference], merged: &mut Merged) {
 fn undeclared(references: &[Reference], merged: &mut Merged) {
     let desired = &merged.desired;
     let mut missing: BTreeMap<&Key, (&Declared, usize, Option<&str>)> = BTreeMap::new();
-    for Reference { from: one, key: to, tenant } in references {
+    for Reference { from: one, key: to, tenant, .. } in references {
         let own = tenant.clone().map(|tenant| Key { tenant: Some(tenant), ..to.clone() });
         let is_declared = |key: &Key| desired.resources.contains_key(key);
         let is_declared = is_declared(to) || own.as_ref().is_some_and(is_declared);

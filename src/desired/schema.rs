@@ -103,7 +103,7 @@ fn describe(schema: &mut Map<String, Value>, field: &Field, remarks: impl Iterat
 fn field_schema(field: &Field, items: &[&Value]) -> Map<String, Value> {
     let examples: Vec<&Value> = items.iter().filter_map(|item| item.get(field.name)).collect();
     let mut schema = of_shape(field.shape, &examples);
-    let is_clearable = field.need != Need::Required && !matches!(field.shape, Shape::Name | Shape::Secret);
+    let is_clearable = !field.is_needed && !matches!(field.shape, Shape::Name | Shape::Secret);
     if is_clearable {
         allow_null(&mut schema);
     }
@@ -206,7 +206,7 @@ fn of_fields<'f>(fields: impl Iterator<Item = &'f Field>, schema: impl Fn(&Field
     let mut properties = Map::new();
     let mut required = Vec::new();
     for field in fields.filter(|field| field.is_declarable()) {
-        if field.need == Need::Required {
+        if field.is_needed {
             required.push(field.name);
         }
         properties.insert(field.name.to_owned(), schema(field));

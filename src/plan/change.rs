@@ -6,6 +6,7 @@ use crate::plan::Drift;
 use crate::plan::Hold;
 use crate::plan::Task;
 use crate::plan::Ties;
+use crate::plan::write::Loss;
 use crate::resource::Action;
 use crate::resource::Key;
 use crate::resource::Write;
@@ -43,8 +44,8 @@ pub struct Change {
     pub completes: bool,
     /// A delete whose time has not come; an approval does not hurry it.
     pub is_early: bool,
-    /// A field that nobody declares or can read, and that the call would reset.
-    pub would_reset: Option<&'static str>,
+    /// Fields that nobody declares or can read, each with the part whose call would reset it.
+    pub would_reset: Vec<Loss>,
     /// What goes with it though it is no delete, in words; it counts as deleted.
     pub losses: Vec<String>,
     /// It would change or clear something live that is seen for the first time.
@@ -106,7 +107,7 @@ impl Change {
             completes: false,
             is_approved: false,
             is_early: false,
-            would_reset: None,
+            would_reset: Vec::new(),
             losses: Vec::new(),
             is_first_contact: false,
             drift: None,

@@ -116,7 +116,10 @@ pub fn differences<F: Fn(&str) -> bool>(
                     walk.found.fields.push(FieldChange { from: from.cloned().unwrap_or_default(), ..whole(field, to) });
                 }
             }
-            (_, Back::AsWritten) => walk.compare(field.name.into(), field.shape, from, to),
+            (_, Back::AsWritten) => {
+                walk.found.warnings.extend(staying(field, from, to));
+                walk.compare(field.name.into(), field.shape, from, to);
+            }
             (_, Back::Maybe) if (reading.returned)(field.name) => {
                 walk.compare(field.name.into(), field.shape, from, to);
             }
@@ -132,6 +135,16 @@ pub fn differences<F: Fn(&str) -> bool>(
         }
     }
     walk.found
+}
+
+/// What is live of a list, and not named in it: it stays, which who took it out would not guess.
+fn staying(field: &Field, from: Option<&Value>, to: &Value) -> Option<String> {
+    let (Some(why), Shape::Items { key, .. }) = (field.stays, field.shape) else { return None };
+    let wanted = to.as_array().map_or(&[][..], Vec::as_slice);
+    let is_wanted = |item: &&Value| wanted.iter().any(|to| item_id(key, to) == item_id(key, item));
+    let left = from.and_then(Value::as_array).into_iter().flatten().filter(|item| !is_wanted(item));
+    let left: Vec<String> = left.map(|item| item_path(field.name, key, item)).collect();
+    (!left.is_empty()).then(|| format!("{} is live, not declared here, and left as it is: {why}", left.join(", ")))
 }
 
 /// A part of its own that no list shows yet.

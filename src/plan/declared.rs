@@ -17,12 +17,16 @@ use crate::resource::Action;
 use crate::resource::Document;
 use crate::resource::Key;
 use crate::resource::Kind;
+use crate::resource::Part;
+use crate::resource::Write;
 use crate::resource::kind::Preview;
 use crate::telemetry::status::Why;
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 use std::sync::Arc;
+
+const BUILT_IN: &str = "is built into Descope and never changed; remove it from the YAML";
 
 const NO_SECRET_FILE: &str = "secretFile: is missing, and Descope shows the secret of a new one once, so that it is not \
                               created; name a file below the project's `secrets.dir`";
@@ -68,11 +72,7 @@ pub fn compare_one(
     let document = document.as_deref();
     if let Some(document) = document {
         if kind.is_builtin(document, inputs.builtin_roles) {
-            plan.warnings.push(format!(
-                "{}: {key} is built into Descope and never changed; remove it from the YAML",
-                declared.place
-            ));
-            return;
+            return refuse(declared, BUILT_IN.to_owned(), plan);
         }
         // A rename that is still to come owns nothing: what it renames is owned already.
         if old.is_none() {
@@ -86,8 +86,7 @@ pub fn compare_one(
     let ownership = inputs.owned.get(key).copied().unwrap_or_default();
     let is_unlisted = document.is_none() && ownership.fresh;
     if let Some(message) = no_place_for_secret(inputs, kind, declared, document.is_none() && !is_unlisted, plan) {
-        plan.refused.push(Refusal { key: key.clone(), message, place: Some(declared.place.clone()) });
-        return;
+        return refuse(declared, message, plan);
     }
     if is_unlisted {
         plan.present.insert(key.clone());
@@ -139,12 +138,18 @@ pub fn compare_one(
         let path = kind.spec().identity.field.unwrap_or_default().into();
         fields.insert(0, FieldChange { path, from: Value::from(&*old.name), to: Value::from(&*key.name) });
     }
-    let fields: Arc<[FieldChange]> = fields.into();
-    let writes = write::writes(kind, declared, document, old, &fields, is_unlisted);
+    let mut writes = write::writes(kind, declared, document, old, &fields, is_unlisted);
     // Live, or on its way: then the order of the plan sees to it.
     let is_declared = |key: &Key| live.is_observed(key.kind) && inputs.desired.resources.contains_key(key);
     let will_be_there = |key: &Key| live.has(key) || is_declared(key);
-    let would_reset = write::unreadable_loss(declared, document, live.returned(key.kind), &writes, &fields);
+    let mut would_reset = write::unreadable_losses(declared, document, live.returned(key.kind), &writes, &fields);
+    // Made by us a moment ago: nobody else can have set what is missing of it.
+    would_reset.retain(|loss| loss.is_secret || !(completes && ownership.fresh));
+    refuse_blind(kind, declared, &mut would_reset, (&mut writes, &mut fields), plan);
+    if document.is_some() && writes.is_empty() {
+        return;
+    }
+    let fields: Arc<[FieldChange]> = fields.into();
     plan.changes.push(Change {
         completes,
         would_reset,
@@ -155,6 +160,31 @@ pub fn compare_one(
         place: Some(declared.place.clone()),
         ..Change::new(key.clone(), action)
     });
+}
+
+/// A call that might clear a secret which nobody could put back is not sent; the other calls go ahead.
+fn refuse_blind(
+    kind: &dyn Kind,
+    declared: &Declared,
+    would_reset: &mut Vec<write::Loss>,
+    (writes, fields): (&mut Vec<(&'static Part, Write)>, &mut Vec<FieldChange>),
+    plan: &mut Plan,
+) {
+    for loss in would_reset.extract_if(.., |loss| loss.is_secret) {
+        writes.retain(|(part, _)| part.name != loss.part);
+        fields.retain(|field| kind.spec().part_at(&field.path).name != loss.part);
+        let message = format!(
+            "{}: the call that writes it might clear the stored {1}, which nobody can read back; declare {1} with it, as \
+             {{ env: NAME }} or {{ file: PATH }}",
+            loss.part, loss.field
+        );
+        refuse(declared, message, plan);
+    }
+}
+
+fn refuse(declared: &Declared, message: String, plan: &mut Plan) {
+    let (key, place) = (declared.key.clone(), Some(declared.place.clone()));
+    plan.refused.push(Refusal { key, message, place });
 }
 
 /// What is to be written of one that is there, of which fields, and what of them is drift. Drift that is left as it is becomes

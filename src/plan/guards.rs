@@ -61,11 +61,12 @@ pub fn hold(inputs: &Inputs<'_>, live: &Live<'_>, plan: &mut Plan) {
     let verdicts = limits::verdicts(inputs, plan);
     plan.unknown_parts = contact::unknown(inputs, live);
     contact::mark(inputs, live, plan);
+    danger::part_resets(plan);
     danger::mark(inputs, live, plan);
     contest(inputs, plan);
     for change in &mut plan.changes {
         let is_early = change.is_early && change.action == Action::Delete;
-        let is_reset = change.would_reset.is_some() && change.action != Action::Create;
+        let is_reset = !change.would_reset.is_empty() && change.action != Action::Create;
         let reasons = [
             (!is_permitted(inputs.policy, change)).then_some(Hold::Policy),
             change.drift.as_deref().and_then(Drift::hold),

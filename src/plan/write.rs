@@ -78,63 +78,85 @@ pub fn references_of(kind: &dyn Kind, declared: &Declared) -> Vec<Key> {
     kind.references(&declared.key, &declared.fields, None)
 }
 
-/// An overwriting call resets what it does not carry: the field that this may hit, where nobody can read what it is.
-pub fn unreadable_loss(
+/// What an overwriting call resets, though nobody declared it and nobody can read it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Loss {
+    /// The part whose call does it.
+    pub part: &'static str,
+    /// The field.
+    pub field: &'static str,
+    /// It is a secret, which nobody could put back: no approval lets it go.
+    pub is_secret: bool,
+}
+
+/// An overwriting call resets what it does not carry: of each such call a field that this may hit, a secret first, where
+/// nobody can read what it is.
+pub fn unreadable_losses(
     declared: &Declared,
     live: Option<&Document>,
     returned: impl Fn(&str) -> bool,
     writes: &[(&'static Part, Write)],
     changes: &[FieldChange],
-) -> Option<&'static str> {
-    let live = live?;
+) -> Vec<Loss> {
+    let Some(live) = live else { return Vec::new() };
     // A rename that patches overwrites nothing.
     let overwrites =
         |(part, write): &&(&Part, Write)| part.how != How::Patch && matches!(write, Write::Overwrite { .. });
     let overwritten = writes.iter().filter(overwrites).map(|(part, _)| part);
-    overwritten.flat_map(|part| part.fields.iter().map(move |field| (part, field))).find_map(|(part, field)| {
-        let is_seen = field.back == Back::Maybe && returned(field.name);
-        let live = live.get(field.name);
+    let first = |part: &'static Part| {
         // What has calls by the item loses nothing in those that are not sent.
-        let is_sent = |path: &str| {
+        let is_sent = |field: &Field, path: &str| {
             let mut inside = changes.iter().filter_map(|change| change.path.strip_prefix(path)?.strip_prefix('.'));
             part.how != How::Items || inside.any(|inside| !is_apart(field.shape, inside))
         };
-        lost(field, is_seen, live, declared.fields.get(field.name), &is_sent)
-    })
+        let mut found = Vec::new();
+        for field in part.fields {
+            let is_seen = field.back == Back::Maybe && returned(field.name);
+            let declared = declared.fields.get(field.name);
+            lost(field, is_seen, live.get(field.name), declared, &|path| is_sent(field, path), &mut found);
+        }
+        let is_secret = |field: &&Field| matches!(field.shape, Shape::Secret);
+        let lost = found.iter().copied().find(is_secret).or(found.first().copied())?;
+        Some(Loss { part: part.name, field: lost.name, is_secret: is_secret(&lost) })
+    };
+    overwritten.filter_map(|part| first(part)).collect()
 }
 
-/// The field, or one inside of it, that a call resets which does not carry it.
+/// Finds the field, or those inside of it, that a call resets which does not carry them.
 fn lost(
-    field: &Field,
+    field: &'static Field,
     is_seen: bool,
     live: Option<&Value>,
     declared: Option<&Value>,
     is_sent: &dyn Fn(&str) -> bool,
-) -> Option<&'static str> {
+    found: &mut Vec<&'static Field>,
+) {
     let is_unseen = field.back == Back::Never || field.back == Back::Maybe && !is_seen;
-    let inside = |fields: &'static [Field], live: Option<&Value>, declared: &Document| {
-        fields.iter().find_map(|field| {
-            let live = live.and_then(|live| live.get(field.name));
-            lost(field, live.is_some(), live, declared.get(field.name), is_sent)
-        })
+    let mut inside = |fields: &'static [Field], live: &Value, declared: &Document| {
+        for field in fields {
+            let live = live.get(field.name);
+            lost(field, live.is_some(), live, declared.get(field.name), is_sent, found);
+        }
     };
     match (declared, field.shape) {
         // What only a create can set no later call resets.
-        (None, _) => {
-            let is_lost = is_unseen && field.omit == Omit::Resets && field.need != Need::AtCreation;
-            is_lost.then_some(field.name)
-        }
+        (None, _) if is_unseen && field.omit == Omit::Resets && field.need != Need::AtCreation => found.push(field),
         (Some(Value::Object(object)), Shape::Object(fields)) => {
             // What is not there yet has nothing to lose.
-            live.filter(|live| !is_zero(live)).and_then(|live| inside(fields, Some(live), object))
+            if let Some(live) = live.filter(|live| !is_zero(live)) {
+                inside(fields, live, object);
+            }
         }
-        (Some(Value::Array(items)), Shape::Items { key, fields, .. }) => items.iter().find_map(|item| {
+        (Some(Value::Array(items)), Shape::Items { key, fields, .. }) => {
             let present = live.and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
-            let live = present.iter().find(|live| item_id(key, live) == item_id(key, item))?;
-            let is_sent = is_sent(&item_path(field.name, key, item));
-            inside(fields, Some(live), item.as_object()?).filter(|_| is_sent)
-        }),
-        (Some(_), _) => None,
+            for item in items.iter().filter(|item| is_sent(&item_path(field.name, key, item))) {
+                let live = present.iter().find(|live| item_id(key, live) == item_id(key, item));
+                if let Some((live, object)) = live.zip(item.as_object()) {
+                    inside(fields, live, object);
+                }
+            }
+        }
+        (None | Some(_), _) => {}
     }
 }
 

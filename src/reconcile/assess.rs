@@ -238,7 +238,8 @@ impl Assessor {
         let delete_after = self.delete_after();
         let is_due = |key: &Key| {
             let is_absent_for_long = absent.get(key).is_some_and(|since| has_passed(*since, delete_after, now));
-            is_absent_for_long || undone.contains_key(key)
+            // Without a time to wait for, this load is enough.
+            is_absent_for_long || delete_after.is_zero() || undone.contains_key(key)
         };
         let approved = self.known(|state| state.approved(now));
         let contacted = self.known(ProjectState::contacted);

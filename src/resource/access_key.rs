@@ -71,7 +71,7 @@ static SPEC: Spec = Spec {
                 .maybe_returned()
                 .omit_keeps(),
                 Field::of("customClaims", Shape::Map(&Shape::Json)).omit_keeps(),
-                Field::of("customAttributes", Shape::Attributes).omit_keeps(),
+                Field::attributes("customAttributes", "accessKeyAttributes").omit_keeps(),
                 Field::set("permittedIps").omit_keeps().risks(&[Risk::WeakerEmpty, Risk::WeakerWildcard]),
                 Field::integer("createdTime", 0, i64::MAX).computed(),
                 Field::text("createdBy").computed(),

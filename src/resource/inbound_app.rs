@@ -19,6 +19,7 @@ use super::spec::Read;
 use super::spec::Shape;
 use super::spec::Spec;
 use super::spec::Verbs;
+use super::sso_application::ADDRESS;
 use super::sso_application::ISSUERS;
 use super::sso_application::REDIRECTS;
 use super::write::Answer;
@@ -54,7 +55,7 @@ static SPEC: Spec = Spec {
             Field::name("id"),
             Field::text("description"),
             Field::text("logo"),
-            Field::text("loginPageUrl").server_default(),
+            Field::text("loginPageUrl").server_default().risks(ADDRESS),
             Field::set("approvedCallbackUrls").risks(REDIRECTS),
             Field::items(
                 "permissionsScopes",

@@ -15,6 +15,8 @@ use super::spec::Read;
 use super::spec::Shape;
 use super::spec::Spec;
 use super::spec::Verbs;
+use super::sso_application::ADDRESS;
+use super::sso_application::REDIRECT;
 use super::write::Answer;
 use super::write::Item;
 use super::write::Write;
@@ -54,8 +56,8 @@ static SPEC: Spec = Spec {
             Field::of("tokenUrlParams", Shape::List(&PARAMETER)),
             Field::text("revocationUrl"),
             Field::set("defaultScopes"),
-            Field::text("defaultRedirectUrl").risks(&[Risk::WeakerWildcard]),
-            Field::text("callbackDomain"),
+            Field::text("defaultRedirectUrl").risks(REDIRECT),
+            Field::text("callbackDomain").risks(ADDRESS),
             Field::flag("pkce").risks(&[Risk::WeakerOff]),
             Field::one_of("accessType", &["", "offline", "online"]),
             Field::set("prompt"),

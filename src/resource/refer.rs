@@ -43,7 +43,7 @@ pub fn named<'a>(spec: &Spec, key: &'a Key, document: &'a dyn Fields, part: Opti
 /// The fields of one part or of all that can name something. Most can not, and need no look.
 pub fn naming<'p>(spec: &Spec, part: Option<&'p str>) -> impl Iterator<Item = &'static Field> + use<'p> {
     let parts = spec.parts.iter().filter(move |each| part.is_none_or(|name| name == each.name));
-    parts.flat_map(|part| part.fields).filter(|field| may_name(field.shape))
+    parts.flat_map(|part| part.fields).filter(|field| field.entries_of.is_some() || may_name(field.shape))
 }
 
 /// What these fields of a document refer to, for who looks at many of a kind.
@@ -87,21 +87,20 @@ pub fn references(spec: &Spec, key: &Key, document: &dyn Fields, part: Option<&s
 /// The kinds that one of this kind can refer to.
 pub fn reach(spec: &Spec) -> BTreeSet<&'static str> {
     let mut found = BTreeSet::new();
-    spec.parts.iter().flat_map(|part| part.fields).for_each(|field| add_reach(field.shape, &mut found));
+    spec.parts.iter().flat_map(|part| part.fields).for_each(|field| add_reach(field, &mut found));
     found.extend(spec.identity.tenant.and(Key::in_tenant(spec.name, "x", "x").home()).map(|home| home.kind));
     found
 }
 
 #[allow(clippy::wildcard_enum_match_arm, reason = "no other shape names a kind")]
-fn add_reach(shape: Shape, found: &mut BTreeSet<&'static str>) {
-    match shape {
+fn add_reach(field: &Field, found: &mut BTreeSet<&'static str>) {
+    found.extend(field.entries_of);
+    match field.shape {
         Shape::Reference(to) | Shape::References(to) => found.extend([to.kind]),
-        Shape::Object(fields) | Shape::Items { fields, .. } => {
-            for field in fields {
-                add_reach(field.shape, found);
-            }
-        }
-        Shape::List(shape) | Shape::Map(shape) => add_reach(*shape, found),
+        Shape::Object(fields)
+        | Shape::Items { fields, .. }
+        | Shape::List(&Shape::Object(fields))
+        | Shape::Map(&Shape::Object(fields)) => fields.iter().for_each(|field| add_reach(field, found)),
         Shape::Opaque(opaque) => found.extend(opaque.names.iter().map(|(_, kind)| *kind)),
         _ => {}
     }
@@ -151,6 +150,13 @@ fn collect<'a>(
         }
     };
     match (field.shape, value) {
+        (Shape::Attributes, Value::Object(entries)) => {
+            // What is cleared names nothing.
+            let names = entries.iter().filter(|(_, value)| !value.is_null()).map(|(name, _)| name);
+            if let Some(kind) = field.entries_of {
+                found.extend(names.map(|name| Named { field: top, kind, name, tenant: None }));
+            }
+        }
         (Shape::Object(fields), Value::Object(object)) => all(fields, object),
         (Shape::Items { fields, .. } | Shape::List(&Shape::Object(fields)), Value::Array(items)) => {
             items.iter().filter_map(Value::as_object).for_each(|object| all(fields, object));

@@ -106,6 +106,7 @@ pub fn remarks_of(field: &Field) -> Vec<String> {
     let mut remarks = Vec::new();
     match field.need {
         Need::Required => remarks.push("required".to_owned()),
+        Need::AtCreation if field.is_needed => remarks.push("required; only a create takes it".to_owned()),
         Need::AtCreation => remarks.push("only a create takes it".to_owned()),
         Need::Optional => {}
     }

@@ -48,8 +48,13 @@ pub enum Risk {
     LocksOnWithout(&'static str),
     /// It is turned off while that says so.
     LocksOffWithout(&'static str),
-    /// What was there is there no more, or a choice becomes `none`, while what is live at this path is off.
+    /// What was there is there no more, or a choice becomes `none`, while what is at this path is off: as the YAML says, or
+    /// else what is live.
     LocksEmptyWithout(&'static str),
+    /// The same, while what is at this path is on, and so demands it.
+    LocksEmptyWhile(&'static str),
+    /// What was there is there no more.
+    LocksEmpty,
     /// More than half of its entries go.
     LocksHalved,
 }
@@ -72,19 +77,20 @@ impl Risk {
             | Self::LocksOnWithout(_)
             | Self::LocksOffWithout(_)
             | Self::LocksEmptyWithout(_)
+            | Self::LocksEmptyWhile(_)
+            | Self::LocksEmpty
             | Self::LocksHalved => Harm::Lockout,
         }
     }
 
-    /// What becomes of the field at this path, in words, where that is bad. `root` is the whole live document.
-    fn met(self, path: &str, from: &Value, to: &Value, root: Option<&Document>) -> Option<String> {
+    /// What becomes of the field at this path, in words, where that is bad.
+    fn met(self, path: &str, from: &Value, to: &Value, beside: &Beside<'_>) -> Option<String> {
         let is_on = |value: &Value| *value == Value::Bool(true);
         let goes_on = !is_on(from) && is_on(to);
         let goes_off = is_on(from) && !is_on(to);
         let number = |value: &Value| value.as_f64().unwrap_or_default();
         let (before, after) = (number(from), number(to));
-        let beside = |path: &str| root.and_then(|root| at(root, path));
-        let lacks = |path: &str| beside(path).is_none_or(is_none);
+        let lacks = |path: &str| beside.live(path).is_none_or(is_none);
         let is_emptied = !is_none(from) && is_none(to);
         let (is_bad, what) = match self {
             Self::WeakerOff | Self::LocksOff => (goes_off, format!("{path} is turned off")),
@@ -116,9 +122,14 @@ impl Risk {
                 (goes_off && lacks(field), format!("{path} is turned off, and {field} names no other way to log in"))
             }
             Self::LocksEmptyWithout(field) => {
-                let is_last = is_emptied && beside(field) == Some(&Value::Bool(false));
+                let is_last = is_emptied && beside.will_be(field, false);
                 (is_last, format!("{path} was the way to log in, and {field} is off"))
             }
+            Self::LocksEmptyWhile(field) => {
+                let is_demanded = is_emptied && beside.will_be(field, true);
+                (is_demanded, format!("{path} was the way to log in, and {field} stays on"))
+            }
+            Self::LocksEmpty => (is_emptied, format!("{path} is emptied")),
             Self::LocksHalved => {
                 let (known, kept) = (entries(from), entries(to));
                 let gone = known.iter().filter(|entry| !kept.contains(*entry)).count();
@@ -129,6 +140,26 @@ impl Risk {
     }
 }
 
+/// What is beside a field, in the whole of its resource.
+struct Beside<'a> {
+    live: Option<&'a Document>,
+    declared: &'a dyn Fields,
+}
+
+impl Beside<'_> {
+    fn live(&self, path: &str) -> Option<&Value> {
+        at(self.live?, path)
+    }
+
+    /// Is the switch at this path in this position, once what the YAML says of it is written?
+    fn will_be(&self, path: &str, position: bool) -> bool {
+        match at(self.declared, path) {
+            Some(value) => !is_zero(value) == position,
+            None => self.live(path) == Some(&Value::Bool(position)),
+        }
+    }
+}
+
 /// How a choice says that there is nothing.
 const NONE: &str = "none";
 
@@ -136,8 +167,8 @@ fn is_none(value: &Value) -> bool {
     is_zero(value) || value == NONE
 }
 
-/// What is live at this path, `settings.enabled`.
-fn at<'a>(root: &'a Document, path: &str) -> Option<&'a Value> {
+/// What is at this path, `settings.enabled`.
+fn at<'a>(root: &'a dyn Fields, path: &str) -> Option<&'a Value> {
     let mut names = path.split('.');
     let first = root.get(names.next()?)?;
     names.try_fold(first, |value, name| value.get(name))
@@ -159,21 +190,21 @@ fn entries(value: &Value) -> BTreeSet<&str> {
 /// What is bad about making of this live document what the YAML writes of these parts. Without a live one: about creating
 /// it.
 pub fn risks(parts: &[&'static Part], declared: &dyn Fields, live: Option<&Document>) -> Vec<(Harm, String)> {
-    let mut found = Vec::new();
+    let (mut found, beside) = (Vec::new(), Beside { live, declared });
     for part in parts {
         let from = |field: &Field| live.and_then(|live| live.get(field.name));
         let written = part.fields.iter().filter_map(|field| Some((field, declared.get(field.name)?)));
         for (field, to) in written {
-            walk(field, field.name, from(field).unwrap_or(&Value::Null), to, live, &mut found);
+            walk(field, field.name, from(field).unwrap_or(&Value::Null), to, &beside, &mut found);
         }
     }
     found
 }
 
-fn walk(field: &Field, path: &str, from: &Value, to: &Value, root: Option<&Document>, found: &mut Vec<(Harm, String)>) {
-    found.extend(field.risks.iter().filter_map(|risk| Some((risk.harm(), risk.met(path, from, to, root)?))));
+fn walk(field: &Field, path: &str, from: &Value, to: &Value, beside: &Beside<'_>, found: &mut Vec<(Harm, String)>) {
+    found.extend(field.risks.iter().filter_map(|risk| Some((risk.harm(), risk.met(path, from, to, beside)?))));
     match field.shape {
-        Shape::Object(fields) => inside(fields, path, from, to, root, found),
+        Shape::Object(fields) => inside(fields, path, from, to, beside, found),
         Shape::Items { key, fields, keeps } => {
             let none = Vec::new();
             let (before, after) = (from.as_array().unwrap_or(&none), to.as_array().unwrap_or(&none));
@@ -182,10 +213,10 @@ fn walk(field: &Field, path: &str, from: &Value, to: &Value, root: Option<&Docum
             };
             let at = |item: &Value| format!("{path}[{}]", item_id(key, item).join(","));
             for item in after {
-                inside(fields, &at(item), &same(before, item).unwrap_or_default(), item, root, found);
+                inside(fields, &at(item), &same(before, item).unwrap_or_default(), item, beside, found);
             }
             for item in before.iter().filter(|item| !keeps && same(after, item).is_none()) {
-                inside(fields, &at(item), item, &Value::Null, root, found);
+                inside(fields, &at(item), item, &Value::Null, beside, found);
             }
         }
         Shape::Text
@@ -211,7 +242,7 @@ fn inside(
     path: &str,
     from: &Value,
     to: &Value,
-    root: Option<&Document>,
+    beside: &Beside<'_>,
     found: &mut Vec<(Harm, String)>,
 ) {
     for field in fields {
@@ -222,7 +253,7 @@ fn inside(
             &format!("{path}.{}", field.name),
             from.get(field.name).unwrap_or(&Value::Null),
             after,
-            root,
+            beside,
             found,
         );
     }
@@ -249,8 +280,12 @@ mod tests {
             Field::flag("unsigned").risks(&[Risk::WeakerOn]),
             Field::flag("enabled").risks(&[Risk::LocksOff]),
             Field::set("exceptions").risks(&[Risk::WeakerMore]),
-            Field::one_of("way", &["none", "saml"])
-                .risks(&[Risk::WeakerEmpty, Risk::LocksEmptyWithout("words.enabled")]),
+            Field::one_of("way", &["none", "saml"]).risks(&[
+                Risk::WeakerEmpty,
+                Risk::LocksEmptyWithout("words.enabled"),
+                Risk::LocksEmptyWhile("must"),
+            ]),
+            Field::text("reply").risks(&[Risk::LocksEmpty]),
             Field::set("urls").risks(&[Risk::WeakerWildcard, Risk::LocksHalved]),
             Field::set("ips").risks(&[Risk::WeakerEmpty]),
             Field::object(
@@ -391,6 +426,35 @@ mod tests {
                 json!({ "way": "none" }),
                 &["Weakening: way becomes none"],
             ),
+            // What the same commit makes of it counts.
+            (
+                json!({ "way": "saml", "words": { "enabled": true } }),
+                json!({ "way": "none", "words": { "enabled": false } }),
+                &["Weakening: way becomes none", "Lockout: way was the way to log in, and words.enabled is off"],
+            ),
+            (
+                json!({ "way": "saml", "words": { "enabled": false } }),
+                json!({ "way": "none", "words": { "enabled": true } }),
+                &["Weakening: way becomes none"],
+            ),
+            (
+                json!({ "way": "saml", "must": true }),
+                json!({ "way": null }),
+                &["Weakening: way is emptied", "Lockout: way was the way to log in, and must stays on"],
+            ),
+            (
+                json!({ "way": "saml", "must": false }),
+                json!({ "way": "none", "must": true }),
+                &["Weakening: way becomes none", "Lockout: way was the way to log in, and must stays on"],
+            ),
+            (
+                json!({ "way": "saml", "must": true }),
+                json!({ "way": "none", "must": false }),
+                &["Weakening: way becomes none"],
+            ),
+            (json!({ "way": "none", "must": true }), json!({ "way": "" }), &[]),
+            (json!({ "reply": "a" }), json!({ "reply": "" }), &["Lockout: reply is emptied"]),
+            (json!({ "reply": "a" }), json!({ "reply": "b" }), &[]),
         ];
         for (live, declared, expected) in cases {
             assert_eq!(met(live, declared), *expected, "{live} -> {declared}");
@@ -416,6 +480,11 @@ mod tests {
         "jwtTemplates.omitCustomClaimsFromDSR",
         "jwtTemplates.addJti",
         "jwtTemplates.excludePermissions",
+        "ssoApplications.type",
+        "ssoApplications.defaultAudience",
+        "ssoApplications.useMetadataInfo",
+        "ssoApplications.subjectNameIdType",
+        "ssoApplications.defaultSignatureAlgorithm",
         "tenants.roleInheritance",
         "tenants.settings.enabled",
         "tenants.settings.refreshTokenExpiration",
@@ -435,11 +504,6 @@ mod tests {
         "tenants.sso.saml.authenticationOnly",
         "tenants.sso.oidc.manageProviderTokens",
         "tenants.sso.oidc.authenticationOnly",
-        "ssoApplications.type",
-        "ssoApplications.defaultAudience",
-        "ssoApplications.useMetadataInfo",
-        "ssoApplications.subjectNameIdType",
-        "ssoApplications.defaultSignatureAlgorithm",
         "inboundApps.permissionsScopes.optional",
         "inboundApps.scopeClaimMapping.useProjectMapping",
         "inboundApps.scopeClaimMapping.mandatory",
@@ -475,5 +539,40 @@ mod tests {
             kind.spec().parts.iter().for_each(|part| undecided(kind.name(), part.fields, &mut found));
         }
         assert_eq!(found, HARMLESS);
+    }
+
+    /// Fields that hold a place to which people or tokens go, or from which they may come. A wildcard in one opens it to many.
+    fn is_a_place(name: &str) -> bool {
+        let name = name.to_lowercase();
+        let parts = ["redirect", "callback", "domain", "origin", "acsurl", "replyurl", "loginpageurl", "logouturl"];
+        parts.iter().any(|part| name.contains(part)) || name.ends_with("ips")
+    }
+
+    #[allow(clippy::wildcard_enum_match_arm, reason = "no other shape holds a field or a text")]
+    fn unwatched(path: &str, fields: &[Field], found: &mut Vec<String>) {
+        for field in fields.iter().filter(|field| field.back != Back::Computed) {
+            let path = format!("{path}.{}", field.name);
+            match field.shape {
+                Shape::Object(fields) | Shape::Items { fields, .. } => unwatched(&path, fields, found),
+                Shape::List(&Shape::Object(fields)) | Shape::Map(&Shape::Object(fields)) => {
+                    unwatched(&path, fields, found);
+                }
+                Shape::Text | Shape::Name | Shape::Set
+                    if is_a_place(field.name) && !field.risks.contains(&Risk::WeakerWildcard) =>
+                {
+                    found.push(path);
+                }
+                _ => {}
+            }
+        }
+    }
+
+    #[test]
+    fn a_wildcard_in_whatever_holds_a_place_is_seen() {
+        let mut found = Vec::new();
+        for kind in crate::resource::ALL {
+            kind.spec().parts.iter().for_each(|part| unwatched(kind.name(), part.fields, &mut found));
+        }
+        assert_eq!(found, Vec::<String>::new());
     }
 }

@@ -159,6 +159,8 @@ pub struct Field {
     pub shape: Shape,
     /// Must, may or must not the YAML write it?
     pub need: Need,
+    /// No call creates one without it, whether or not other calls take it.
+    pub is_needed: bool,
     /// What an answer says of it.
     pub back: Back,
     /// What an overwriting call does that leaves it out.
@@ -180,6 +182,10 @@ pub struct Field {
     pub is_defaulted: bool,
     /// Where nobody wrote it, it answers what this kind, of which there is one in every project, holds.
     pub inherits: Option<&'static str>,
+    /// Of a list whose items stay where the YAML does not name them: why, and what to write instead.
+    pub stays: Option<&'static str>,
+    /// The kind of which the names of its entries name resources.
+    pub entries_of: Option<&'static str>,
     /// What other clients of the API take; whether the API takes more is not known.
     pub usual: Option<Usual>,
 }
@@ -396,6 +402,7 @@ impl Field {
             name,
             shape,
             need,
+            is_needed: false,
             back,
             omit,
             exclusive,
@@ -406,6 +413,8 @@ impl Field {
             risks: &[],
             is_defaulted,
             inherits: None,
+            stays: None,
+            entries_of: None,
             usual: None,
         }
     }
@@ -455,6 +464,11 @@ impl Field {
         Self::of(name, Shape::Items { key, fields, keeps: false })
     }
 
+    /// Values by name, where each name is that of a resource of this kind.
+    pub const fn attributes(name: &'static str, kind: &'static str) -> Self {
+        Self { entries_of: Some(kind), ..Self::of(name, Shape::Attributes) }
+    }
+
     /// The name of a resource of this kind.
     pub const fn reference(name: &'static str, kind: &'static str) -> Self {
         Self::of(name, Shape::Reference(To { kind, tenant: InTenant::No }))
@@ -478,7 +492,7 @@ impl Field {
     /// The API refuses a create without it.
     #[must_use]
     pub const fn required(self) -> Self {
-        Self { need: Need::Required, ..self }
+        Self { need: Need::Required, is_needed: true, ..self }
     }
 
     /// Only a create takes it.
@@ -532,6 +546,12 @@ impl Field {
     #[must_use]
     pub const fn same_as(self, twins: &'static [&'static str]) -> Self {
         Self { twins, ..self }
+    }
+
+    /// Its items stay where the YAML does not name them, for this reason.
+    #[must_use]
+    pub const fn stays(self, why: &'static str) -> Self {
+        Self { stays: Some(why), ..self }
     }
 
     /// A call of its own writes it and nothing else.

@@ -101,6 +101,12 @@ const PROTOCOL: &str = "@protocol";
 /// Of a list of addresses that people are sent back to.
 pub const REDIRECTS: &[Risk] = &[Risk::WeakerWildcard, Risk::LocksHalved];
 
+/// Of the one address that people are sent back to.
+pub const REDIRECT: &[Risk] = &[Risk::WeakerWildcard, Risk::LocksEmpty];
+
+/// Of an address that people are sent to at times.
+pub const ADDRESS: &[Risk] = &[Risk::WeakerWildcard];
+
 const ISSUER: Shape = Shape::Object(&[
     Field::text("jwksUri"),
     Field::text("signAlgorithm"),
@@ -137,14 +143,14 @@ static SPEC: Spec = Spec {
             Field::text("description"),
             Field::flag("enabled").starts_as("true").risks(&[Risk::LocksOff]),
             Field::text("logo"),
-            Field::text("loginPageUrl"),
+            Field::text("loginPageUrl").risks(ADDRESS),
             Field::flag("forceAuthentication").risks(&[Risk::WeakerOff]),
-            Field::of("customAttributes", Shape::Attributes),
+            Field::attributes("customAttributes", "ssoApplicationAttributes"),
             // OIDC.
             Field::object("jwtBearerSettings", JWT_BEARER),
             Field::set("claims"),
-            Field::text("customIdpInitiatedLoginPageUrl"),
-            Field::text("backChannelLogoutUrl"),
+            Field::text("customIdpInitiatedLoginPageUrl").risks(ADDRESS),
+            Field::text("backChannelLogoutUrl").risks(ADDRESS),
             Field::one_of("clientType", &["", "confidential", "public"]).risks(&[Risk::WeakerAs("public")]),
             Field::set("approvedRedirectUrls").risks(REDIRECTS),
             Field::flag("authorizationCodeDisabled").risks(&[Risk::WeakerOff, Risk::LocksOn]),
@@ -161,9 +167,9 @@ static SPEC: Spec = Spec {
             Field::flag("useMetadataInfo"),
             Field::text("metadataUrl"),
             Field::text("entityId"),
-            Field::text("acsUrl").risks(&[Risk::WeakerWildcard]),
+            Field::text("acsUrl").risks(REDIRECT),
             Field::text("certificate").risks(&[Risk::WeakerEmpty]),
-            Field::text("errorRedirectURL"),
+            Field::text("errorRedirectURL").risks(ADDRESS),
             Field::set("acsAllowedCallbacks").risks(REDIRECTS),
             Field::text("defaultRelayState"),
             Field::one_of("subjectNameIdType", &["", "email", "phone"]),
@@ -186,12 +192,12 @@ static SPEC: Spec = Spec {
                     Field::items("roles", &["name"], MAPPED_ROLE),
                 ],
             ),
-            Field::text("logoutRedirectUrl").risks(&[Risk::WeakerWildcard]),
+            Field::text("logoutRedirectUrl").risks(ADDRESS),
             // WS-Federation.
             Field::text("realm"),
-            Field::text("replyUrl").risks(&[Risk::WeakerWildcard]),
+            Field::text("replyUrl").risks(REDIRECT),
             Field::set("replyAllowedCallbacks").risks(REDIRECTS),
-            Field::text("errorRedirectUrl"),
+            Field::text("errorRedirectUrl").risks(ADDRESS),
             Field::text("appType").computed(),
             Field::text("templateId").computed(),
             Field::text("issuer").computed(),

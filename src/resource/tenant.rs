@@ -15,7 +15,6 @@ use super::spec::InTenant;
 use super::spec::MAIN;
 use super::spec::Part;
 use super::spec::Read;
-use super::spec::Shape;
 use super::spec::Spec;
 use super::spec::Verbs;
 use super::twins;
@@ -52,10 +51,10 @@ static SPEC: Spec = Spec {
                 Field::name("id"),
                 Field::name("name").required().exclusive(),
                 Field::domains("selfProvisioningDomains").exclusive().risks(&[Risk::WeakerWildcard]),
-                Field::of("customAttributes", Shape::Attributes),
+                Field::attributes("customAttributes", "tenantAttributes"),
                 Field::flag("enforceSSO").risks(&[Risk::WeakerOff, Risk::LocksOnWithout("authType")]),
                 Field::set("enforceSSOExclusions").risks(&[Risk::WeakerMore]),
-                Field::set("federatedAppIds").maybe_returned(),
+                Field::references("federatedAppIds", "ssoApplications", InTenant::No).maybe_returned(),
                 Field::flag("disabled").risks(&[Risk::LocksOn]),
                 Field::one_of("roleInheritance", &["", "none", "userOnly"]),
                 Field::reference("parent", "tenants").at_creation(),

@@ -245,12 +245,16 @@ impl Walk<'_> {
         let below: PathBuf = path.components().filter(|part| *part != Component::CurDir).collect();
         let dir = self.scan.real_root.join(&below);
         let real = dir.canonicalize().map_err(|error| gone("the project's directory", &dir, &error))?;
-        if real != dir {
-            let message = "the project's directory {} is reached through a symbolic link, which is not followed";
+        if !real.starts_with(&self.scan.real_root) {
+            let message = "the project's directory {} is reached through a symbolic link that leaves the source directory; \
+                           nothing outside may be read";
             return Err(Error::Gone(message.replace("{}", &dir.display().to_string())));
         }
-        if !dir.is_dir() {
+        if !real.is_dir() {
             return Err(Error::Gone(format!("the project's {} is not a directory", dir.display())));
+        }
+        if real != dir {
+            return self.follow(&dir, &real, &below);
         }
         self.start(&dir, &below)
     }

@@ -191,6 +191,7 @@ async fn what_would_be_reset_unseen_is_held_and_an_approval_counts_for_one_write
     assert!(!world.is_converged().await);
     assert_eq!(approve(&world, &fingerprint).await, 200);
     world.until("sent", async |world| sent(world).await == 1).await;
+    world.until("told", async |world| world.project().await["held"].is_null()).await;
 
     world.write("a.yaml", &file(14, ""));
     let again = held(&world, "would_reset").await;
@@ -202,4 +203,59 @@ async fn what_would_be_reset_unseen_is_held_and_an_approval_counts_for_one_write
     world.write("a.yaml", &file(14, ", anyLetter: true, disallowEmailMatch: false, disallowedCharacters: ''"));
     world.until("sent", async |world| sent(world).await == 2).await;
     world.converge().await;
+}
+
+/// The whole tenant waited: its name, its settings and its roles, for an approval that resets three rules of passwords.
+#[tokio::test]
+async fn the_call_that_would_reset_waits_and_the_others_go_ahead() {
+    let mut world = World::new().await;
+    let file = |name: &str, length: u8, roles: &str| {
+        format!(
+            "roles: [{{ name: r }}]\ntenants: [{{ id: acme, name: {name}, defaultRoles: [{roles}], passwordSettings: {{ minLength: \
+             {length} }} }}]\n"
+        )
+    };
+    world.write("a.yaml", &file("Acme", 10, ""));
+    world.converge().await;
+
+    world.write("a.yaml", &file("New", 12, "r"));
+    world
+        .until("the rest", async |world| {
+            let acme = world.entity("tenants", "acme").await.unwrap();
+            acme["name"] == "New" && acme["defaultRoles"] == json!(["r"])
+        })
+        .await;
+    world.fresh_pass().await;
+    held(&world, "would_reset").await;
+    let changes = crate::guards::plan(&world).await["changes"].clone();
+    assert_eq!(changes.as_array().unwrap().len(), 1, "{changes}");
+    assert_eq!(changes[0]["fields"][0]["path"], "passwordSettings.minLength", "{changes}");
+}
+
+/// An approval sent it without the secret.
+#[tokio::test]
+async fn an_update_of_oidc_without_its_secret_is_refused_and_not_to_be_approved() {
+    let mut world = World::new().await;
+    world.reconfigure(|setup| setup.project.push("secrets: { env: [LABS_SECRET] }".to_owned()));
+    world.environment.push(("LABS_SECRET".to_owned(), "hunter2".to_owned()));
+    let file = |name: &str, client: &str, secret: &str| {
+        format!(
+            "tenants: [{{ id: acme, name: {name}, sso: [{{ domains: [acme.example], oidc: {{ clientId: {client}, userDataUrl: \
+             'https://u.example', userAttrMapping: {{}}{secret} }} }}] }}]\n"
+        )
+    };
+    let secret = ", clientSecret: { env: LABS_SECRET }";
+    world.write("a.yaml", &file("Acme", "a", secret));
+    world.converge().await;
+
+    world.write("a.yaml", &file("New", "b", ""));
+    world.until("the name", async |world| world.entity("tenants", "acme").await.unwrap()["name"] == "New").await;
+    world.fresh_pass().await;
+    let problem = world.problem("tenants", "acme").await.unwrap();
+    assert_eq!(problem["state"], "parked", "{problem}");
+    assert!(problem["message"].as_str().unwrap().contains("might clear the stored clientSecret"), "{problem}");
+    assert_eq!(world.project().await["held"], Value::Null, "nobody can approve it");
+
+    world.write("a.yaml", &file("New", "b", secret));
+    world.until("at rest", async |world| world.is_converged().await).await;
 }

@@ -306,3 +306,89 @@ async fn every_switch_of_its_kind_waits_and_nothing_of_it_is_sent() {
     world.assert_nothing_left().await;
     assert_eq!(world.writes().await.len(), before);
 }
+
+/// An address of each sort that people are sent to.
+const ADDRESSES: &str = "\
+ssoApplications:
+  - { id: s, name: S, type: saml, acsUrl: 'https://s.example/acs', errorRedirectURL: 'https://s.example/error' }
+  - { id: w, name: W, type: wsfed, replyUrl: 'https://w.example/reply', errorRedirectUrl: 'https://w.example/error' }
+outboundApps: [{ id: o, name: O, callbackDomain: o.example, defaultRedirectUrl: 'https://o.example/cb' }]
+";
+
+/// They were sent: a wildcard in an address that no list holds, and the only one emptied.
+#[tokio::test]
+async fn an_address_that_becomes_a_wildcard_or_goes_waits() {
+    let mut world = World::with(Setup { project: vec!["firstContact: apply".to_owned()], ..Setup::default() }).await;
+    world.write("a.yaml", ADDRESSES);
+    world.converge().await;
+    let before = world.writes().await.len();
+    for (from, to, hold, what) in [
+        ("https://s.example/error", "https://*.example/error", "weakening", "errorRedirectURL gains the wildcard"),
+        ("https://w.example/error", "https://*.example/error", "weakening", "errorRedirectUrl gains the wildcard"),
+        ("callbackDomain: o.example", "callbackDomain: '*.example'", "weakening", "callbackDomain gains the wildcard"),
+        ("https://s.example/acs", "", "lockout", "acsUrl is emptied"),
+        ("https://w.example/reply", "", "lockout", "replyUrl is emptied"),
+        ("https://o.example/cb", "", "lockout", "defaultRedirectUrl is emptied"),
+    ] {
+        world.write("a.yaml", &ADDRESSES.replace(from, to));
+        world.fresh_pass().await;
+        world
+            .until(what, async |world| {
+                let changes = plan(world).await["changes"].as_array().unwrap().clone();
+                let is_it = |change: &Value| change["why"].as_str().is_some_and(|why| why.contains(what));
+                changes.iter().any(|change| change["held"] == hold && is_it(change))
+            })
+            .await;
+    }
+    assert_eq!(world.writes().await.len(), before);
+}
+
+/// Weakening was allowed, and with SSO off and enforced nobody got in.
+#[tokio::test]
+async fn sso_that_is_enforced_is_not_switched_off_though_weakening_is_let_go() {
+    let file = |more: &str| {
+        format!(
+            "tenants:\n  - id: acme\n    name: Acme\n    enforceSSO: true\n    sso:\n      - {{ ssoId: main, domains: [acme.example],\
+             {more} saml: {{ idpMetadataUrl: 'https://idp.example/metadata' }} }}\n"
+        )
+    };
+    let project = vec!["firstContact: apply".to_owned(), "guards: { weakening: warn }".to_owned()];
+    let mut world = World::with(Setup { project, ..Setup::default() }).await;
+    world.write("a.yaml", &file(""));
+    world.converge().await;
+    let before = world.writes().await.len();
+    let off = [file(" authType: none,"), file("") + "    settings: { authType: none }\n"];
+    for text in &off {
+        world.write("a.yaml", text);
+        world.fresh_pass().await;
+        held(&world, "lockout").await;
+        let told = plan(&world).await["changes"].to_string();
+        assert!(told.contains("was the way to log in, and enforceSSO stays on"), "{told}");
+    }
+    assert_eq!(world.writes().await.len(), before);
+
+    // What is no longer enforced locks nobody out.
+    world.write("a.yaml", &off[0].replace("enforceSSO: true", "enforceSSO: false"));
+    world.until("off", async |world| world.entity("tenants", "acme").await.unwrap()["authType"] == "none").await;
+    world.until("at rest", async |world| world.is_converged().await).await;
+}
+
+/// Nothing happened, and nothing was said.
+#[tokio::test]
+async fn an_sso_configuration_that_leaves_the_list_stays_and_is_told() {
+    let of = |id: &str| {
+        format!("{{ ssoId: {id}, domains: [acme.example], saml: {{ idpMetadataUrl: 'https://{id}.example/m' }} }}")
+    };
+    let file = |items: &str| format!("tenants: [{{ id: acme, name: Acme, sso: [{items}] }}]\n");
+    let mut world = World::with(Setup { project: vec!["firstContact: apply".to_owned()], ..Setup::default() }).await;
+    world.write("a.yaml", &file(&format!("{}, {}", of("one"), of("two"))));
+    world.converge().await;
+    assert!(!warnings(&world).await.contains("left as it is"));
+    let before = world.writes().await.len();
+    for (items, left) in [(of("one"), "sso[two] is live"), (String::new(), "sso[one], sso[two] is live")] {
+        world.write("a.yaml", &file(&items));
+        world.until(left, async |world| warnings(world).await.contains(left)).await;
+        assert!(warnings(&world).await.contains("declare it with `authType: none`"));
+    }
+    assert_eq!(world.writes().await.len(), before);
+}

@@ -268,3 +268,14 @@ async fn each_resource_counts_once_and_where_it_stands() {
     world.write("more.yaml", "tenants:\n  - { id: late, name: Late }\n");
     world.until("suspended", async |world| world.project().await["counts"]["suspended"] == 1).await;
 }
+
+/// It was `applied` at each interval, and the passes sent nothing.
+#[tokio::test]
+async fn a_pass_that_sends_nothing_of_what_was_refused_is_not_applied() {
+    let mut world = World::new().await;
+    world.write("a.yaml", "roles: [{ name: r, permissionNames: [nope] }]\n");
+    world.start().await;
+    world.until("parked", async |world| world.has_problem("roles", "r", "parked").await).await;
+    world.pass().await;
+    world.until("told", async |world| world.project().await["lastPass"]["result"] == "partial").await;
+}

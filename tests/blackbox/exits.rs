@@ -97,3 +97,27 @@ async fn commands_that_talk_to_a_daemon() {
     assert_eq!(ends(&world, &["plan", "--exit-code"]).await, 0);
     assert_eq!(ends(&world, &["reconcile"]).await, 0);
 }
+
+/// All of these ended with 0.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_typo_is_no_success_and_what_the_policy_holds_is_held() {
+    let mut world = World::new().await;
+    world.write("a.yaml", "roles: [{ name: A }]\n");
+    assert_eq!(code(&world, &["apply", "--auto-approve"]).await, 0);
+
+    for args in [&["plan"][..], &["plan", "--exit-code"], &["apply", "--auto-approve"]] {
+        assert_eq!(code(&world, &[args, &["--target", "roles/a"]].concat()).await, 64, "{args:?}");
+        assert_eq!(code(&world, &[args, &["--target", "roles/A"]].concat()).await, 0, "{args:?}");
+    }
+    assert_eq!(code(&world, &["audit", "--kind", "rols"]).await, 64);
+    assert_eq!(code(&world, &["--log-level", "wran", "plan"]).await, 64);
+    assert_eq!(code(&world, &["--log-level", "warn,hyper=debug", "plan"]).await, 0);
+
+    world.reconfigure(|setup| setup.project = vec!["policy: observe".to_owned(), "firstContact: apply".to_owned()]);
+    world.write("b.yaml", "permissions: [{ name: p }]\n");
+    assert_eq!(code(&world, &["apply", "--auto-approve"]).await, 4);
+
+    // What ships with Descope.
+    world.write("b.yaml", "ssoApplications: [{ id: descope-default-oidc, name: Changed, type: oidc }]\n");
+    assert_eq!(code(&world, &["validate"]).await, 3);
+}

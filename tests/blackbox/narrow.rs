@@ -92,3 +92,19 @@ async fn since_a_revision_only_what_the_files_say_differently_is_planned() {
     assert_eq!(world.run(&["plan", "--since", "nowhere"]).await.status.code(), Some(1));
     assert_eq!(world.run(&["plan", "--since", "--output=x"]).await.status.code(), Some(64));
 }
+
+/// The plan said "held", `apply` deleted it, and `apply --target` never did.
+#[tokio::test(flavor = "multi_thread")]
+async fn without_a_time_to_wait_for_one_load_is_enough_for_plan_and_apply_alike() {
+    let project = ["firstContact: apply", "policy: sync", "guards: { deleteAfter: 0s }"].map(str::to_owned).to_vec();
+    let world = World::with(Setup { project, ..Setup::default() }).await;
+    world.write("a.yaml", "roles: [{ name: a }, { name: b }, { name: stays }]\n");
+    world.run_json(&["apply", "--auto-approve", "-o", "json"], 0).await;
+    world.write("a.yaml", "roles: [{ name: stays }]\n");
+
+    let plan = world.run_json(&["plan", "-o", "json"], 0).await;
+    assert_eq!(shown(&plan), ["delete roles/a", "delete roles/b"]);
+    assert_eq!(plan["projects"][0]["changes"][0]["held"], Value::Null, "{plan}");
+    world.run_json(&["apply", "--auto-approve", "-o", "json", "--target", "roles/a"], 0).await;
+    assert!(world.entity("roles", "a").await.is_none() && world.entity("roles", "b").await.is_some());
+}

@@ -277,3 +277,35 @@ async fn one_tenant_deleted_by_hand_is_made_again_and_freezes_none() {
     world.until("changed", async |world| world.entity("tenants", "b").await.unwrap()["name"] == "B2").await;
     world.until("converged", async |world| world.is_converged().await).await;
 }
+
+/// Both were deleted: nobody knew that their names are references.
+#[tokio::test]
+async fn what_a_tenant_declares_by_value_is_not_deleted() {
+    let mut world = World::with(sync(&open(""))).await;
+    let tenants = "tenants:\n  - { id: t, name: T, federatedAppIds: [s], customAttributes: { at: x } }\n";
+    let file = |apps: &str, attributes: &str| {
+        format!(
+            "ssoApplications: [{{ id: kept, name: K, type: saml }}{apps}]\ntenantAttributes: [{{ name: kept, type: string }}{attributes}]\n"
+        )
+    };
+    world.write("a.yaml", &file(", { id: s, name: S, type: saml }", ", { name: at, type: string }"));
+    world.write("t.yaml", tenants);
+    world.converge().await;
+
+    world.write("a.yaml", &file("", ""));
+    for (kind, id) in [("ssoApplications", "s"), ("tenantAttributes", "at")] {
+        world
+            .until(&format!("{id} held"), async |world| {
+                reason(world, kind, id).await.as_deref() == Some("still_referenced")
+            })
+            .await;
+    }
+    assert_eq!(hold(&world, "still_referenced").await["approvable"], false);
+    assert!(warnings(&world).await.contains("tenants/t (t.yaml:2)"));
+    world.assert_nothing_left().await;
+
+    // Both are let go of, and go.
+    world.write("t.yaml", "tenants:\n  - { id: t, name: T, federatedAppIds: [], customAttributes: { at: null } }\n");
+    is_gone(&world, "ssoApplications", "s").await;
+    is_gone(&world, "tenantAttributes", "at").await;
+}

@@ -2,7 +2,6 @@
 
 use crate::cli::Exit;
 use crate::daemon::Project;
-use crate::plan::Hold;
 use crate::plan::render;
 use crate::plan::render::ChangeReport;
 use crate::plan::render::Forecast;
@@ -145,11 +144,9 @@ impl Applied {
 }
 
 impl ProjectOutcome {
-    /// Does something wait, for an approval or for its time? What the policy does not permit waits for nothing.
+    /// Does something wait: for an approval, for its time, or for a policy that permits it?
     fn has_held(&self) -> bool {
-        let waits =
-            |outcome: &ChangeOutcome| outcome.change.held.as_deref().is_some_and(|held| held != Hold::Policy.as_str());
-        self.changes.iter().any(waits)
+        self.changes.iter().any(|outcome| outcome.change.held.is_some())
     }
 
     fn of(plan: ProjectReport<'_>, left: &Left) -> Self {

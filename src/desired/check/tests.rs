@@ -250,3 +250,43 @@ fn a_file_that_is_wrong_throughout_is_cut_short() {
 
     assert_eq!((errors.len(), errors.count()), (300, 1500));
 }
+
+fn found_in(text: &str) -> Vec<String> {
+    let checker = Checker { kinds: crate::resource::ALL, fence: &Fence::default() };
+    lines(&checker.check(&"a.yaml".into(), text).errors)
+}
+
+/// They were valid, and no call took the create.
+#[test]
+fn what_no_create_does_without_is_missed_in_every_kind() {
+    for spec in crate::resource::ALL.iter().map(|kind| kind.spec()) {
+        let Some(identity) = spec.identity.field else { continue };
+        let found = found_in(&format!("{}:\n  - {{ {identity}: a }}\n", spec.name)).join("\n");
+        for (_, field) in spec.fields().filter(|(_, field)| field.is_needed && field.name != identity) {
+            let expected = format!("a.yaml:2: {}/a: {}: is missing", spec.name, field.name);
+            assert!(found.contains(&expected), "{expected}: {found}");
+        }
+    }
+    assert_eq!(
+        found_in("ssoApplications:\n  - { id: a, name: A }\n"),
+        [
+            "a.yaml:2: ssoApplications/a: type: is missing; the API refuses to create one without it; write \"oidc\", \"saml\" \
+          or \"wsfed\""
+        ]
+    );
+    for kind in ["userAttributes", "ssoApplicationAttributes", "tenantAttributes", "accessKeyAttributes"] {
+        assert_eq!(found_in(&format!("{kind}:\n  - {{ name: a }}\n")).len(), 1, "{kind}");
+    }
+}
+
+/// It was created, and never changed or deleted again.
+#[test]
+fn what_ships_with_descope_cannot_be_declared_by_its_name() {
+    assert_eq!(
+        found_in("ssoApplications:\n  - { id: descope-default-mine, name: A, type: oidc }\n"),
+        [
+            "a.yaml:2: ssoApplications/descope-default-mine: id: begins with `descope-default`, as what ships with Descope \
+          does, which is never changed; take it out, or give yours another one"
+        ]
+    );
+}

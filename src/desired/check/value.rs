@@ -18,7 +18,6 @@ use crate::resource::Opaque;
 use crate::resource::Shape;
 use crate::resource::fold::whole;
 use crate::resource::opaque::Source;
-use crate::resource::spec::Need;
 use serde_json::Map;
 use serde_json::Value as Json;
 use std::collections::BTreeSet;
@@ -37,7 +36,7 @@ impl Reader<'_, '_> {
             return None;
         }
         if node.value == Value::Null {
-            if field.need == Need::Required || matches!(field.shape, Shape::Name | Shape::Secret) {
+            if field.is_needed || matches!(field.shape, Shape::Name | Shape::Secret) {
                 let expected = if matches!(field.shape, Shape::Secret) { "a reference to a secret" } else { "a text" };
                 self.pen.error(at, path, format!("is null but must be {expected}"));
                 return None;
@@ -185,8 +184,7 @@ impl Reader<'_, '_> {
     }
 
     fn object(&mut self, path: &str, at: At, fields: &'static [Field], entries: Vec<Entry>) -> Option<Json> {
-        let is_missing =
-            |field: &&Field| field.need == Need::Required && !entries.iter().any(|entry| entry.key == field.name);
+        let is_missing = |field: &&Field| field.is_needed && !entries.iter().any(|entry| entry.key == field.name);
         let mut is_right = true;
         for field in fields.iter().filter(is_missing) {
             self.pen.error(at, &format!("{path}.{}", field.name), "is missing");

@@ -111,7 +111,7 @@ pub fn look_at_once(inputs: &Inputs<'_>, declared: &Declared, field: FieldChange
         completes: false,
         is_approved: false,
         is_early: false,
-        would_reset: None,
+        would_reset: Vec::new(),
         losses: Vec::new(),
         drift: None,
         contest: None,

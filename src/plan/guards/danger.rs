@@ -70,6 +70,28 @@ pub(super) fn mark(inputs: &Inputs<'_>, live: &Live<'_>, plan: &mut Plan) {
     }
 }
 
+/// Makes of each update with a call that would reset something nobody can read two changes: what other calls write of it does
+/// not wait for that one.
+pub(super) fn part_resets(plan: &mut Plan) {
+    let mut safe = Vec::new();
+    let updates = plan.changes.iter_mut().enumerate().filter(|(_, change)| change.action == Action::Update);
+    for (at, change) in updates.filter(|(_, change)| !change.would_reset.is_empty()) {
+        let tasks = std::mem::take(&mut change.tasks);
+        let resets = |task: &Task| change.would_reset.iter().any(|loss| loss.part == task.slot.part);
+        let (resetting, rest) = super::apart(tasks, resets);
+        if !rest.is_empty() && !resetting.is_empty() {
+            safe.push((at, Change { would_reset: Vec::new(), fields: fields(&rest), tasks: rest, ..change.clone() }));
+            change.fields = fields(&resetting);
+            change.tasks = resetting;
+        } else {
+            change.tasks = if resetting.is_empty() { rest } else { resetting };
+        }
+    }
+    if !safe.is_empty() {
+        put_before(safe, &mut plan.changes);
+    }
+}
+
 /// Each before the one at its place, in order.
 fn put_before(new: Vec<(usize, Change)>, changes: &mut Vec<Change>) {
     let mut new = new.into_iter().peekable();

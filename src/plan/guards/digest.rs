@@ -25,8 +25,8 @@ pub(super) fn digest(scope: &str, change: &Change, live: &Live<'_>, shrunk: &BTr
     for field in change.fields.iter() {
         digest.update(format!("{:?} {}\n", field.path, field.to));
     }
-    if let Some(field) = change.would_reset {
-        digest.update(format!("resets {field:?}\n"));
+    for loss in &change.would_reset {
+        digest.update(format!("resets {:?}\n", loss.field));
     }
     for loss in &change.losses {
         digest.update(format!("loses {loss:?}\n"));

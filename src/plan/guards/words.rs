@@ -134,9 +134,9 @@ fn why(change: &Change, holds: &HashMap<Slot, Hold>, planned: &BTreeSet<Slot>) -
         | Hold::DeleteAfter
         | Hold::Suspended => along(),
         Hold::WouldReset => {
-            let field = change.would_reset?;
+            let fields = named(change.would_reset.iter().map(|loss| loss.field.to_owned()));
             Some(format!(
-                "needs a call that would reset {field}, which nobody declared and nobody can read; declare it to keep it"
+                "needs a call that would reset {fields}, which nobody declared and nobody can read; declare it to keep it"
             ))
         }
     }

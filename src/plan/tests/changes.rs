@@ -247,7 +247,8 @@ fn system_permissions_and_builtin_roles_are_never_touched() {
     let plan = planned(&desired, &world, &owning(&world), Policy::Sync);
 
     assert!(plan.changes.is_empty() && plan.undeclared.is_empty());
-    assert!(plan.warnings[0].contains("roles/Tenant Admin is built into Descope"), "{:?}", plan.warnings);
+    assert_eq!(plan.refused[0].key, Key::new("roles", "Tenant Admin"));
+    assert!(plan.refused[0].message.contains("is built into Descope"), "{:?}", plan.refused);
 }
 
 #[test]

@@ -559,7 +559,8 @@ fn what_nobody_can_read_and_the_call_would_reset_waits_for_an_approval() {
     let plan = |field: &'static str, is_approved: &dyn Fn(&str) -> bool| {
         let case = Case { is_approved, ..Case::of(&desired, &world) };
         let mut plan = case.plan();
-        plan.changes[0].would_reset = Some(field);
+        let part = crate::resource::MAIN;
+        plan.changes[0].would_reset = vec![crate::plan::write::Loss { part, field, is_secret: false }];
         case.with_inputs(&|_| true, |inputs| crate::plan::guards::hold(inputs, &Live::default(), &mut plan));
         plan
     };

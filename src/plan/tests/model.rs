@@ -194,11 +194,12 @@ fn what_would_be_reset_unseen_is_named() {
         let (found, _) = differences(&declared, Some(&live), Sent::Same);
         let (declared, live) = (sample(declared), document(live));
         let writes = write::writes(&Samples, &declared, Some(&live), None, &found.fields, false);
-        write::unreadable_loss(&declared, Some(&live), |_| true, &writes, &found.fields)
+        let lost = write::unreadable_losses(&declared, Some(&live), |_| true, &writes, &found.fields);
+        lost.first().map(|loss| (loss.field, loss.is_secret))
     };
     let oidc = |oidc: Value| json!({ "sso": [{ "ssoId": "main", "oidc": oidc }] });
 
-    assert_eq!(reset(oidc(json!({ "clientId": "d" }))), Some("clientSecret"));
+    assert_eq!(reset(oidc(json!({ "clientId": "d" }))), Some(("clientSecret", true)));
     assert_eq!(reset(oidc(json!({ "clientId": "d", "clientSecret": { "env": "S" } }))), None);
     assert_eq!(reset(oidc(json!({ "clientId": "c" }))), None, "nothing is sent");
     assert_eq!(reset(json!({ "limits": { "most": 1 } })), None, "the API keeps the token");

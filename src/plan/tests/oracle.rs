@@ -39,6 +39,10 @@ fn names(key: &Key, document: &Document) -> BTreeSet<(&'static str, Key)> {
     }
     if key.kind == "tenants" {
         names.extend(texts("parent").iter().map(|name| (resource::MAIN, Key::new("tenants", name))));
+        names.extend(texts("federatedAppIds").iter().map(|id| (resource::MAIN, Key::new("ssoApplications", id))));
+        let attributes = document.get("customAttributes").and_then(Value::as_object).into_iter().flatten();
+        let attributes = attributes.filter(|(_, value)| !value.is_null());
+        names.extend(attributes.map(|(name, _)| (resource::MAIN, Key::new("tenantAttributes", name))));
         for name in texts("defaultRoles") {
             names.insert(("defaultRoles", Key::new("roles", &name)));
             names.insert(("defaultRoles", Key::in_tenant("roles", &key.name, &name)));
@@ -306,10 +310,10 @@ impl Drawn {
         }
         let reach: [(&'static str, &[&str]); 6] = [
             ("roles", &["permissions", "tenants"]),
-            ("tenants", &["roles", "tenants"]),
-            ("ssoApplications", &["roles"]),
+            ("tenants", &["roles", "tenants", "ssoApplications", "tenantAttributes"]),
+            ("ssoApplications", &["roles", "ssoApplicationAttributes"]),
             ("outboundApps", &["tenants"]),
-            ("accessKeys", &["roles", "tenants"]),
+            ("accessKeys", &["roles", "tenants", "accessKeyAttributes"]),
             ("flows", &["roles"]),
         ];
         let is_unseen = |kind: &str| self.is_managed(kind) && self.answers[kind] != Answer::Whole;
@@ -432,8 +436,8 @@ impl Drawn {
 fn may_name(key: &Key, gone: &Key) -> bool {
     match key.kind {
         "roles" => matches!(gone.kind, "permissions" | "tenants"),
-        "tenants" => matches!(gone.kind, "roles" | "tenants"),
-        "ssoApplications" => gone.kind == "roles",
+        "tenants" => matches!(gone.kind, "roles" | "tenants" | "ssoApplications" | "tenantAttributes"),
+        "ssoApplications" => matches!(gone.kind, "roles" | "ssoApplicationAttributes"),
         _ => false,
     }
 }

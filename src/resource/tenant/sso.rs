@@ -57,7 +57,7 @@ const SAML: &[Field] = &[
     Field::of("fgaMappings", Shape::Map(&Shape::Json)),
     Field::text("configFGATenantIDResourcePrefix"),
     Field::text("configFGATenantIDResourceSuffix"),
-    Field::text("spACSUrl"),
+    Field::text("spACSUrl").risks(ADDRESS),
     Field::text("spEntityId"),
     Field::secret("spEncryptionKey").omit_keeps(),
     Field::secret("spSignKey").omit_keeps(),
@@ -90,18 +90,18 @@ const USER_ATTRIBUTES: &[Field] = &[
 
 const OIDC: &[Field] = &[
     Field::text("name"),
-    Field::text("clientId"),
+    Field::text("clientId").risks(NEEDED),
     // An update without it might clear it, and nobody could tell.
     Field::secret("clientSecret"),
-    Field::text("redirectUrl").risks(&[Risk::WeakerWildcard]),
-    Field::text("authUrl"),
-    Field::text("tokenUrl"),
+    Field::text("redirectUrl").risks(ADDRESS),
+    Field::text("authUrl").risks(NEEDED),
+    Field::text("tokenUrl").risks(NEEDED),
     Field::text("userDataUrl"),
     Field::set("scope"),
     Field::text("JWKsUrl").risks(&[Risk::WeakerEmpty]),
     Field::object("userAttrMapping", USER_ATTRIBUTES),
     Field::flag("manageProviderTokens"),
-    Field::text("callbackDomain"),
+    Field::text("callbackDomain").risks(ADDRESS),
     Field::set("prompt"),
     Field::one_of("grantType", &["authorization_code", "implicit"]).risks(&[Risk::WeakerAs("implicit")]),
     Field::text("issuer").risks(&[Risk::WeakerEmpty]),
@@ -117,25 +117,37 @@ const OIDC: &[Field] = &[
 ];
 
 /// Of what says how people of the tenant come in by SSO.
-pub const SSO_OFF: &[Risk] = &[Risk::WeakerEmpty, Risk::LocksEmptyWithout("passwordSettings.enabled")];
+pub const SSO_OFF: &[Risk] = &[Risk::WeakerEmpty, WITHOUT_PASSWORDS, WHILE_ENFORCED];
+
+/// Of what no log-in by SSO does without.
+const NEEDED: &[Risk] = &[WITHOUT_PASSWORDS, WHILE_ENFORCED];
+
+const WITHOUT_PASSWORDS: Risk = Risk::LocksEmptyWithout("passwordSettings.enabled");
+const WHILE_ENFORCED: Risk = Risk::LocksEmptyWhile("enforceSSO");
+
+/// Of an address that people are sent to.
+const ADDRESS: &[Risk] = &[Risk::WeakerWildcard];
 
 const ITEM: &[Field] = &[
     Field::text("ssoId"),
     // Each call writes those of the tenant.
     Field::domains("domains").same_as(&["sso[].domains", "settings.domains"]).risks(&[Risk::WeakerWildcard]),
-    Field::text("redirectUrl").risks(&[Risk::WeakerWildcard]),
+    Field::text("redirectUrl").risks(ADDRESS),
     Field::one_of("authType", &["none", "saml", "oidc"]).maybe_returned().omit_keeps().apart().risks(SSO_OFF),
     Field::object("saml", SAML).risks(SSO_OFF),
     Field::object("oidc", OIDC).risks(SSO_OFF),
     Field::text(answer::ON).computed(),
 ];
 
+const STAYS: &str = "a configuration is never deleted, for its address and its secret would be lost; to switch SSO off, \
+                     declare it with `authType: none`";
+
 /// The part.
 pub const PART: Part = Part {
     name: NAME,
     read: Read::Each,
     how: How::Items,
-    fields: &[Field::of(NAME, Shape::Items { key: &["ssoId"], fields: ITEM, keeps: true })],
+    fields: &[Field::of(NAME, Shape::Items { key: &["ssoId"], fields: ITEM, keeps: true }).stays(STAYS)],
 };
 
 pub async fn read(client: &Client, tenant: Name<'_>) -> Result<Document, Error> {
