@@ -599,10 +599,9 @@ impl Reconciler {
     /// What was refused before and is not tried again is not applied by having been planned.
     fn outcome(&self, plan: &Plan) -> PassOutcome {
         let counts = self.queue.counts_of(&self.assessor.project);
-        match PassOutcome::of(plan) {
-            PassOutcome::Applied if counts.parked + counts.blocked > 0 => PassOutcome::Partial,
-            outcome => outcome,
-        }
+        let outcome = PassOutcome::of(plan);
+        let is_stuck = outcome == PassOutcome::Applied && counts.parked + counts.blocked > 0;
+        if is_stuck { PassOutcome::Partial } else { outcome }
     }
 
     /// While files that say something else are in force than those that the queue works off, nothing is handed out until

@@ -230,11 +230,11 @@ fn unmanaged(references: &[Reference], merged: &mut Merged) {
 fn undeclared(references: &[Reference], merged: &mut Merged) {
     let desired = &merged.desired;
     let mut missing: BTreeMap<&Key, (&Declared, usize, Option<&str>)> = BTreeMap::new();
-    for Reference { from: one, key: to, tenant, .. } in references {
+    for Reference { from: one, key: to, tenant, is_entry } in references {
         let own = tenant.clone().map(|tenant| Key { tenant: Some(tenant), ..to.clone() });
         let is_declared = |key: &Key| desired.resources.contains_key(key);
         let is_declared = is_declared(to) || own.as_ref().is_some_and(is_declared);
-        if desired.kinds.contains(to.kind) && !is_declared {
+        if desired.kinds.contains(to.kind) && !is_declared && !is_entry {
             let entry = missing.entry(to).or_insert((one.as_ref(), 0, tenant.as_deref()));
             entry.1 += 1;
             if one.place < entry.0.place {

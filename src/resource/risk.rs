@@ -99,7 +99,7 @@ impl Risk {
             Self::WeakerAbove if after == 0.0 => (before > 0.0, format!("{path} is no longer limited to {before}")),
             Self::WeakerAbove => (before > 0.0 && after > before, format!("{path} goes up from {before} to {after}")),
             Self::WeakerEmpty if to == NONE => (is_emptied, format!("{path} becomes {NONE}")),
-            Self::WeakerEmpty => (is_emptied, format!("{path} is emptied")),
+            Self::WeakerEmpty | Self::LocksEmpty => (is_emptied, format!("{path} is emptied")),
             Self::WeakerMore => {
                 let known = entries(from);
                 let new = entries(to).into_iter().find(|entry| !known.contains(entry));
@@ -129,7 +129,6 @@ impl Risk {
                 let is_demanded = is_emptied && beside.will_be(field, true);
                 (is_demanded, format!("{path} was the way to log in, and {field} stays on"))
             }
-            Self::LocksEmpty => (is_emptied, format!("{path} is emptied")),
             Self::LocksHalved => {
                 let (known, kept) = (entries(from), entries(to));
                 let gone = known.iter().filter(|entry| !kept.contains(*entry)).count();
@@ -154,7 +153,7 @@ impl Beside<'_> {
     /// Is the switch at this path in this position, once what the YAML says of it is written?
     fn will_be(&self, path: &str, position: bool) -> bool {
         match at(self.declared, path) {
-            Some(value) => !is_zero(value) == position,
+            Some(value) => is_zero(value) != position,
             None => self.live(path) == Some(&Value::Bool(position)),
         }
     }
