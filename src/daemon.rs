@@ -146,6 +146,8 @@ impl Parts {
         let names: Vec<(&str, &'static str)> =
             config.projects.iter().map(|project| (&*project.name, project.policy.as_str())).collect();
         let board = Arc::new(Board::new(config.source.interval, &names));
+        // Until they say it, nobody knows.
+        board.others_write(matches!(place, Place::Database(_)));
         refresh::show_state(&board, &state);
         let mut projects = Vec::new();
         let mut targets = HashMap::new();
@@ -449,8 +451,8 @@ fn keep_leases(
         let projects =
             projects.iter().map(|project| (project.name.clone(), project.reconciler.state.claim())).collect();
         let (queue, board, metrics) = (queue.clone(), Arc::clone(board), Arc::clone(metrics));
-        let lagging = BTreeSet::new();
-        let keeper = leases::Keeper { leases, volumes, mounts, lagging, projects, queue, board, metrics };
+        let (lagging, lost) = (BTreeSet::new(), BTreeMap::new());
+        let keeper = leases::Keeper { leases, volumes, mounts, lagging, projects, lost, queue, board, metrics };
         lease_loop.spawn(keeper.run(stop.clone()));
     }
     lease_loop

@@ -65,7 +65,7 @@ impl Notifier {
             // What it was told by the replica that wrote the project before.
             let now_held = held_by_others(&status.borrow());
             if std::mem::replace(&mut held, now_held) != held {
-                ledger = Ledger::new(&self.receiver.on, self.backoff, self.recalled());
+                ledger.recall(self.recalled());
             }
             let sight = Sight::of(&status.borrow_and_update(), self.state.is_failing());
             ledger.take_in(&sight, Instant::now());

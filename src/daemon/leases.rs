@@ -15,16 +15,21 @@ use crate::telemetry::status::Board;
 use crate::telemetry::status::LeaseStatus;
 use crate::telemetry::status::Level;
 use crate::telemetry::status::rfc3339;
+use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 use std::time::SystemTime;
 use tokio::sync::watch;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 /// What was given back is taken within seconds of a stop.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// What was lost is told also where another replica has taken it at once.
+const LOST_FOR: Duration = Duration::from_secs(5);
 
 /// A directory of a project that all replicas mount.
 pub struct Mount {
@@ -65,6 +70,8 @@ pub struct Keeper {
     pub lagging: BTreeSet<ProjectName>,
     /// All that the config has.
     pub projects: Vec<(ProjectName, Claim)>,
+    /// When those were lost that this process did not give back.
+    pub lost: BTreeMap<ProjectName, (Instant, SystemTime)>,
     /// Knows what is under way.
     pub queue: Queue,
     /// Where it is shown.
@@ -141,8 +148,11 @@ impl Keeper {
         }
     }
 
-    fn show(&self, held: &[Holding]) {
+    fn show(&mut self, held: &[Holding]) {
         let mut is_whole = true;
+        let lost = self.leases.lost();
+        let is_foreign = |holding: &Holding| self.projects.iter().all(|(_, claim)| *claim != holding.claim);
+        self.board.others_write(held.iter().any(|holding| holding.holder.is_some() && is_foreign(holding)));
         for (project, claim) in &self.projects {
             let holding = held.iter().find(|holding| holding.claim == *claim);
             let is_mine = holding.is_some_and(|holding| holding.is_mine);
@@ -150,12 +160,19 @@ impl Keeper {
             self.metrics.lease_held.with_label_values(&[&**project]).set(i64::from(is_mine));
             let expires = holding.filter(|_| is_mine).map_or(0.0, |holding| unix(holding.expires));
             self.metrics.lease_expires_timestamp_seconds.with_label_values(&[&**project]).set(expires);
+            let is_held = holding.is_some_and(|holding| holding.holder.is_some());
+            if lost.contains(claim) {
+                self.lost.insert(project.clone(), (Instant::now(), SystemTime::now()));
+            } else if is_held && self.lost.get(project).is_some_and(|(at, _)| at.elapsed() >= LOST_FOR) {
+                self.lost.remove(project);
+            }
             let shown = LeaseStatus {
                 holder: holding.and_then(|holding| holding.holder.clone()),
                 is_mine,
                 term: holding.map_or(0, |holding| holding.term),
                 since: holding.map(|holding| rfc3339(holding.since)),
                 expires: holding.map(|holding| rfc3339(holding.expires)),
+                lost_at: self.lost.get(project).map(|(_, at)| rfc3339(*at)),
                 ..LeaseStatus::default()
             };
             let holder = shown.holder.clone().filter(|_| !is_mine);
@@ -213,15 +230,17 @@ impl Keeper {
         }
     }
 
-    fn show_lost(&self) {
+    fn show_lost(&mut self) {
         for (project, claim) in &self.projects {
             let is_mine =
                 self.board.look_at(project, |status| status.lease.as_ref().is_some_and(|lease| lease.is_mine));
             if is_mine == Some(true) && !self.leases.holds(claim) {
                 self.metrics.lease_held.with_label_values(&[&**project]).set(0);
+                let now = SystemTime::now();
+                self.lost.insert(project.clone(), (Instant::now(), now));
                 self.board.project(project, |status| {
                     if let Some(lease) = &mut status.lease {
-                        (lease.is_mine, lease.holder) = (false, None);
+                        (lease.is_mine, lease.holder, lease.lost_at) = (false, None, Some(rfc3339(now)));
                     }
                 });
             }

@@ -85,12 +85,13 @@ pub fn client(config: &Config, connection: &Connection, redactor: &Redactor) -> 
     }
 }
 
-/// Who is told what, one loop each. What was told to those that are no more is forgotten.
+/// Who is told what, one loop each. What was told to those that are no more is forgotten; other replicas may have more of them.
 pub fn notifiers(config: &Config, env: Env<'_>, parts: &Parts, redactor: &Redactor) -> Result<Vec<Notifier>, Invalid> {
     let receivers = config.receivers(env)?;
     notifications::start_series(&parts.metrics);
     let names: Vec<&str> = receivers.iter().map(|receiver| receiver.name.as_str()).collect();
-    if let Err(error) = parts.state.keep_receivers(&names) {
+    let is_shared = matches!(config.state, config::StateAt::Database(_));
+    if !is_shared && let Err(error) = parts.state.keep_receivers(&names) {
         tracing::warn!(%error, "cannot forget what receivers were told that are no more");
     }
     let notifier = |receiver| Notifier {

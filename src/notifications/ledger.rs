@@ -86,6 +86,14 @@ impl Ledger {
     pub fn new(on: &BTreeSet<Notice>, backoff: Backoff, told: Vec<Told>) -> Self {
         let waits = (1..backoff.max_attempts).map(|failure| backoff.delay(failure, 0.0));
         let patience = waits.sum::<Duration>().clamp(SETTLE, LONGEST_PATIENCE);
+        let mut ledger = Self { on: on.clone(), patience, entries: BTreeMap::new(), sent_at: BTreeMap::new() };
+        ledger.recall(told);
+        ledger
+    }
+
+    /// Begins anew with what a receiver was told, as after a restart. What no other replica can tell stays: that this one lost
+    /// a lease.
+    pub fn recall(&mut self, told: Vec<Told>) {
         let entry = |told: Told| {
             let event = Notice::ALL.into_iter().find(|event| event.as_str() == told.event)?;
             let identity = Identity { project: told.project, event, subject: told.subject };
@@ -94,8 +102,11 @@ impl Ledger {
             let entry = Entry { facts: None, since: told.since, stage, is_there: true, turned, is_transient: false };
             Some((identity, entry))
         };
-        let entries = told.into_iter().filter_map(entry).collect();
-        Self { on: on.clone(), patience, entries, sent_at: BTreeMap::new() }
+        self.entries.retain(|identity, _| identity.event == Notice::LeaseLost);
+        for (identity, entry) in told.into_iter().filter_map(entry) {
+            self.entries.entry(identity).or_insert(entry);
+        }
+        self.sent_at.clear();
     }
 
     /// Takes note of what there is and what is over.

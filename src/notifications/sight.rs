@@ -23,6 +23,8 @@ const FILES: &str = "files";
 const ACCESS: &str = "access";
 /// The subject of a state that cannot be written.
 const STATE: &str = "state";
+/// The subject of a lease that ended before it was given back.
+const LEASE: &str = "lease";
 
 /// Names one thing that is told, the same for as long as it lasts, after restarts too.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -80,6 +82,8 @@ pub struct Sight {
     pub there: BTreeMap<Identity, Facts>,
     crowded: BTreeSet<(String, Notice)>,
     projects: BTreeMap<String, Known>,
+    /// What the config does not have is another replica's to tell of.
+    others_write: bool,
 }
 
 /// What is known of a project.
@@ -91,18 +95,21 @@ struct Known {
     is_observed: bool,
     /// Nothing is on its way, so that what failed would have failed again.
     is_settled: bool,
+    /// A replica writes it.
+    is_written: bool,
 }
 
 impl Sight {
     /// What this status has to tell.
     pub fn of(status: &Status, is_state_failing: bool) -> Self {
-        let mut sight = Self::default();
+        let mut sight = Self { others_write: status.others_write, ..Self::default() };
         if is_state_failing {
             let text = "the state cannot be written: nothing is created, renamed or deleted until it can be";
             sight.add("", Notice::Failing, STATE, Facts::new("state_not_writable", text.to_owned()));
         }
         for project in &status.projects {
             sight.projects.insert(project.name.clone(), known(project));
+            sight.add_lost(project);
             if project.lease.as_ref().is_some_and(|lease| !lease.is_mine) {
                 // The replica that writes it tells.
                 continue;
@@ -123,8 +130,10 @@ impl Sight {
         if identity.project.is_empty() {
             return Presence::Over;
         }
-        // It left the config.
-        let Some(known) = self.projects.get(&identity.project) else { return Presence::Over };
+        let Some(known) = self.projects.get(&identity.project) else {
+            // It left the config; or this one is older than that of another replica.
+            return if self.others_write { Presence::Unknown } else { Presence::Over };
+        };
         let is_same_sort = |other: &Identity| {
             other.is_resource() && (&other.project, other.event) == (&identity.project, identity.event)
         };
@@ -134,6 +143,7 @@ impl Sight {
             identity.is_resource() && self.crowded.contains(&(identity.project.clone(), identity.event))
         };
         let is_known = match (identity.event, identity.subject.as_str()) {
+            (Notice::LeaseLost, _) => known.is_written,
             (Notice::Failing, FILES | ACCESS) => known.has_passed,
             (Notice::Failing, subject) if subject == CROWD || identity.is_resource() => {
                 known.is_observed && known.is_settled
@@ -145,6 +155,23 @@ impl Sight {
 
     fn add(&mut self, project: &str, event: Notice, subject: &str, facts: Facts) {
         self.there.insert(Identity { project: project.to_owned(), event, subject: subject.to_owned() }, facts);
+    }
+
+    fn add_lost(&mut self, project: &ProjectStatus) {
+        let Some((lease, since)) = project.lease.as_ref().and_then(|lease| Some((lease, lease.lost_at.clone()?)))
+        else {
+            return;
+        };
+        let text = match &lease.holder {
+            Some(holder) => format!("this replica did not renew it in time, and {holder} writes the project now"),
+            None => {
+                "this replica could not renew it, and no other is known to write the project; see to the database of \
+                     `state.url`"
+                    .to_owned()
+            }
+        };
+        let facts = Facts { since: Some(since), ..Facts::new(Notice::LeaseLost.as_str(), text) };
+        self.add(&project.name, Notice::LeaseLost, LEASE, facts);
     }
 
     fn add_held(&mut self, project: &ProjectStatus) {
@@ -250,6 +277,7 @@ fn known(project: &ProjectStatus) -> Known {
             && project.not_converged_because != Some("paused")
             && !project.problems.iter().any(is_asked_again),
         is_settled: counts.changing == 0 && counts.suspended == 0,
+        is_written: project.lease.as_ref().is_none_or(|lease| lease.holder.is_some()),
     }
 }
 
@@ -257,13 +285,13 @@ fn known(project: &ProjectStatus) -> Known {
 impl Sight {
     /// These things of a project of which everything is known.
     pub fn knowing(project: &str, there: BTreeMap<Identity, Facts>) -> Self {
-        let known = Known { has_passed: true, is_observed: true, is_settled: true };
+        let known = Known { has_passed: true, is_observed: true, is_settled: true, is_written: true };
         Self { there, projects: [(project.to_owned(), known)].into(), ..Self::default() }
     }
 
     /// A project of which nothing is known yet.
     pub fn knowing_nothing(project: &str) -> Self {
-        let known = Known { has_passed: false, is_observed: false, is_settled: false };
+        let known = Known { has_passed: false, is_observed: false, is_settled: false, is_written: false };
         Self { projects: [(project.to_owned(), known)].into(), ..Self::default() }
     }
 }

@@ -176,6 +176,8 @@ pub struct Leases {
     leaving: BTreeSet<Claim>,
     newer: Option<i64>,
     volumes: BTreeSet<String>,
+    /// Others took them before they were given back.
+    lost: BTreeSet<Claim>,
 }
 
 /// What a look shows.
@@ -219,6 +221,7 @@ impl Leases {
             leaving: BTreeSet::new(),
             newer: None,
             volumes: BTreeSet::new(),
+            lost: BTreeSet::new(),
         })
     }
 
@@ -230,6 +233,11 @@ impl Leases {
     /// Tells the other replicas, from the next turn on, that the volumes with these marks are mounted here, each for this project.
     pub fn sees(&mut self, marks: impl IntoIterator<Item = (Claim, String)>) {
         self.volumes = marks.into_iter().map(|(claim, mark)| sight(&claim, &mark)).collect();
+    }
+
+    /// What others took, since this was asked last, before this process had given it back.
+    pub fn lost(&mut self) -> BTreeSet<Claim> {
+        std::mem::take(&mut self.lost)
     }
 
     /// How often a sign of life is given.
@@ -249,7 +257,7 @@ impl Leases {
 
     /// One round for these projects: says that this process is there and which files it has, renews what it holds, takes what
     /// is free, as much as is its share, and gives back what is more, and what another replica has better files of.
-    /// `is_busy` says of which something is under way. How all of them are held then.
+    /// `is_busy` says of which something is under way. How all that the database knows are held then.
     pub fn turn(&mut self, claims: &[Claim], is_busy: &dyn Fn(&Claim) -> bool) -> Result<Vec<Holding>, Error> {
         let Look { now, leases, others, newest } = self.look(claims)?;
         let known: BTreeMap<Claim, Lease> = leases.into_iter().map(|lease| (lease.claim.clone(), lease)).collect();
@@ -262,6 +270,9 @@ impl Leases {
         let mut leaving = self.leaving.clone();
         let mut is_news = false;
         for claim in claims {
+            if !is_mine(claim) && self.tenures.of(claim).borrow().is_some() {
+                self.lost.insert(claim.clone());
+            }
             let Rank { is_beaten, sharers } = self.rank(claim, &others, newest.get(claim))?;
             // Whatever is free has somebody who may take it: those who share it cannot all have more than this of the others.
             let most = if self.newer.is_some() { 0 } else { claims.len().div_ceil(sharers.max(1)) + 1 };
@@ -313,7 +324,7 @@ impl Leases {
             since: from_millis(lease.since),
             expires: from_millis(lease.expires),
         };
-        Ok(leases.into_iter().filter(|lease| claims.contains(&lease.claim)).map(holding).collect())
+        Ok(leases.into_iter().map(holding).collect())
     }
 
     /// How this process stands beside the others, after its files were made the newest where they moved on.

@@ -70,6 +70,9 @@ pub struct Status {
     pub queue: QueueStatus,
     /// One per API host.
     pub limiters: Vec<LimiterStatus>,
+    /// A replica writes projects that this config does not have, or may.
+    #[serde(skip)]
+    pub others_write: bool,
 }
 
 /// One project.
@@ -136,6 +139,9 @@ pub struct LeaseStatus {
     pub since: Option<String>,
     /// RFC 3339, by the clock of the database: until when, unless it is renewed.
     pub expires: Option<String>,
+    /// RFC 3339, by the clock of the replica that was asked: when it lost the lease without having given it back; null once a
+    /// replica has it again, some seconds later.
+    pub lost_at: Option<String>,
     /// Which replica says all the rest of this project, by name; null where it is the one that was asked.
     pub status_of: Option<String>,
     /// RFC 3339, by the clock of the replica that was asked: when that was so.
@@ -417,6 +423,7 @@ impl Board {
             projects: projects.iter().map(project).collect(),
             queue: QueueStatus::default(),
             limiters: Vec::new(),
+            others_write: false,
         };
         Self {
             status: watch::Sender::new(status),
@@ -433,6 +440,11 @@ impl Board {
             let project = status.projects.iter_mut().find(|project| project.name == name);
             project.map(change).is_some()
         });
+    }
+
+    /// Does a replica write projects that this config does not have?
+    pub fn others_write(&self, is_so: bool) {
+        self.status.send_if_modified(|status| std::mem::replace(&mut status.others_write, is_so) != is_so);
     }
 
     /// When the timer sets off the next full pass of every project.

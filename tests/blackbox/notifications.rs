@@ -1,11 +1,15 @@
 //! Notifications, as a real receiver gets them.
 
+use crate::harness::PROJECT;
 use crate::harness::Process;
 use crate::harness::Setup;
 use crate::harness::World;
 use crate::harness::missing;
 use crate::outputs;
+use crate::postgres::Postgres;
+use crate::replicas::Replicas;
 use reqwest::Method;
+use rustix::process::Signal;
 use serde_json::Value;
 use serde_json::json;
 use std::fs;
@@ -147,6 +151,7 @@ async fn what_is_held_is_told_once_signed_and_so_is_its_end() {
 #[tokio::test]
 async fn a_receiver_that_does_not_answer_is_told_later_and_nothing_waits_for_it() {
     let Some((mut world, receiver)) = told_world("failing, recovered").await else { return };
+    world.reconfigure(|setup| setup.top.push("retry: { maxBackoff: 2s }".to_owned()));
     receiver.answers("503");
     world.write("a.yaml", "roles: [{ name: keep }]\n");
     world.converge().await;
@@ -264,4 +269,80 @@ async fn settings_that_would_tell_nobody_stop_the_start_and_repeat_no_secret() {
     let text = [output.stdout, output.stderr].map(|text| String::from_utf8_lossy(&text).into_owned()).concat();
     assert!(text.contains("clientSecret: refers to a credential of the daemon itself"), "{text}");
     assert_eq!(output.status.code(), Some(3), "{text}");
+}
+
+/// Replicas that all tell one receiver; `None` where it, or the database, cannot run.
+async fn told_replicas(life: &str) -> Option<(Replicas, Receiver)> {
+    let server = Postgres::start()?;
+    let mut all = Replicas::with(server, life, &[]).await;
+    let receiver = Receiver::start(&all.world).await?;
+    all.world.environment.push(("HOOK_URL".to_owned(), receiver.url.clone() + HOOK));
+    all.world.environment.push(("HOOK_KEY".to_owned(), "hmac-key-of-the-receiver".to_owned()));
+    all.world.reconfigure(|setup| {
+        setup.project = vec![
+            "policy: sync".into(),
+            "firstContact: apply".into(),
+            "guards: { deleteAfter: 0s, maxDeletes: 0 }".into(),
+        ];
+        setup.top.push(
+            "notifications:\n  - { type: webhook, url: { env: HOOK_URL }, hmacKey: { env: HOOK_KEY }, on: [held, lease_lost, \
+             recovered] }"
+                .to_owned(),
+        );
+    });
+    Some((all, receiver))
+}
+
+#[tokio::test]
+async fn a_lease_that_was_not_given_back_is_told_by_the_one_that_lost_it_and_so_is_its_end() {
+    let Some((mut all, receiver)) = told_replicas("2s").await else { return };
+    all.start().await;
+    all.holder().await;
+    let other = all.start().await;
+    all.running[0].process.signal(Signal::STOP);
+    all.until("taken over", async |all| all.is_holder(other).await).await;
+    all.running[0].process.signal(Signal::CONT);
+
+    all.until("told", async |_| receiver.told(HOOK).len() == 2).await;
+    assert_eq!(receiver.told(HOOK), ["lease_lost: lease", "recovered: lease"]);
+    let text = receiver.requests()[0]["body"].to_string();
+    assert!(text.contains("writes the project now") && text.contains("default/lease_lost/lease"), "{text}");
+    // One that is given back is not lost.
+    all.running[other].process.signal(Signal::TERM);
+    all.until("back", async |all| all.is_holder(0).await).await;
+    all.until("nothing of it", async |all| all.project(0).await.is_some_and(|it| it["lease"]["lostAt"].is_null()))
+        .await;
+    assert_eq!(receiver.requests().len(), 2);
+}
+
+#[tokio::test]
+async fn a_replica_whose_config_lacks_a_project_does_not_say_that_it_is_well() {
+    let Some((mut all, receiver)) = told_replicas("2s").await else { return };
+    all.world.write("a.yaml", "roles: [{ name: keep }, { name: zz-goes }]\n");
+    all.start().await;
+    all.converge().await;
+    all.world.write("a.yaml", "roles: [{ name: keep }]\n");
+    all.until("told", async |_| receiver.told(HOOK).len() == 1).await;
+
+    // As in the middle of a rollout that adds the project.
+    let config = fs::read_to_string(all.world.path("config.yaml")).unwrap();
+    let older = config.replace("name: default", "name: other").replace(PROJECT, "P2other");
+    assert_ne!(config, older);
+    fs::write(all.world.path("config.yaml"), older).unwrap();
+    let other = all.start().await;
+    all.until("it writes its own", async |all| all.is_holder(other).await).await;
+    all.world.write("b.yaml", "roles: [{ name: zz-too }]\n");
+    all.until("both roles", async |all| {
+        all.project(other).await.is_some_and(|it| it["desired"]["resources"] == 2 && it["converged"] == true)
+    })
+    .await;
+    // What it tells of its own comes later than what it would have told of the project that it does not know.
+    all.world.write("b.yaml", "roles: []\n");
+    all.until("its own told", async |_| receiver.told(HOOK).len() == 2).await;
+    assert_eq!(receiver.told(HOOK), ["held: max_deletes"; 2]);
+
+    let fingerprint = all.project(0).await.unwrap()["held"]["fingerprint"].as_str().unwrap().to_owned();
+    assert_eq!(all.post(0, &format!("/api/v1/approve?plan={fingerprint}")).await.0, 200);
+    all.until("the end told", async |_| receiver.told(HOOK).len() == 3).await;
+    assert_eq!(receiver.told(HOOK)[2], "recovered: max_deletes");
 }

@@ -117,7 +117,7 @@ impl Board {
     pub fn snapshot(&self) -> Snapshot {
         let components = self.health().components;
         let status = self.status.borrow();
-        let Status { format_version, version, started_at, projects, queue, limiters } = &*status;
+        let Status { format_version, version, started_at, projects, queue, limiters, others_write: _ } = &*status;
         Snapshot {
             format_version: *format_version,
             version,
