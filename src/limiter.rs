@@ -11,6 +11,8 @@ use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::MutexGuard;
 use std::sync::PoisonError;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 use std::time::SystemTime;
 
@@ -177,6 +179,8 @@ struct Shared {
     changes: watch::Sender<()>,
     /// Whether the last record says that requests are under way; `None` where nobody keeps records.
     kept_busy: watch::Sender<Option<bool>>,
+    /// The store of a shared budget answers too slowly for requests to go.
+    slow: AtomicBool,
 }
 
 #[derive(Debug)]
@@ -219,6 +223,7 @@ impl Limiter {
                 work: Notify::new(),
                 changes: watch::Sender::new(()),
                 kept_busy: watch::Sender::new(None),
+                slow: AtomicBool::new(false),
             }),
         };
         limiter.shared.change(|_, _| ());
@@ -263,6 +268,11 @@ impl Limiter {
         let (machine, at) = source.view(now);
         report.update(machine, at, SystemTime::now());
         report.status(machine, at, SystemTime::now())
+    }
+
+    /// Does the store of a shared budget answer too slowly for requests to go?
+    pub fn is_slow(&self) -> bool {
+        self.shared.slow.load(Ordering::Relaxed)
     }
 
     /// What to keep for the next start.

@@ -50,14 +50,18 @@ pub struct AuditArgs {
 
 /// Shows the trail, oldest first.
 pub fn run(config: &Config, args: &AuditArgs) -> anyhow::Result<Exit> {
-    let since = args.since.as_deref().map(|text| time(text, SystemTime::now())).transpose()?;
+    let since = |now| args.since.as_deref().map(|text| time(text, now)).transpose();
+    // What is no time is none of any clock.
+    since(SystemTime::now())?;
     if let Some(kind) = args.kind.as_deref().filter(|kind| resource::kind(kind).is_none()) {
         return Err(select::unknown(kind).into());
     }
-    let filter = AuditFilter { kind: args.kind.clone(), id: args.id.clone(), since };
     let place = settings::place(config, &process_env)?;
     let rows = match State::look_at(&place)? {
-        Some(state) => state.audit(&filter)?,
+        Some(state) => {
+            let since = since(state.now())?;
+            state.audit(&AuditFilter { kind: args.kind.clone(), id: args.id.clone(), since })?
+        }
         None => anyhow::bail!("no state in {place}; name the daemon's directory with --state"),
     };
     let mut out = BufWriter::new(output::stdout());

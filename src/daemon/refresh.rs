@@ -28,8 +28,11 @@ pub fn all(
         metrics.state_writable.set(i64::from(!state.is_failing()));
         show_ages(&metrics, &deeps);
         let queue = shown(&queue.counts());
+        let is_slow = limiters.iter().any(Limiter::is_slow);
         let limiters: Vec<_> = limiters.iter().map(Limiter::status).collect();
-        let (level, reason) = if limiters.iter().any(|limiter| limiter.paused_until.is_some()) {
+        let (level, reason) = if is_slow {
+            (Level::Degraded, Some("the database of state.url answers too slowly for requests to go to Descope"))
+        } else if limiters.iter().any(|limiter| limiter.paused_until.is_some()) {
             (Level::Degraded, Some("waiting for the rate limit"))
         } else {
             (Level::Ok, None)

@@ -179,8 +179,8 @@ fn pass(row: &Row<'_>) -> sql::Result<PassView> {
 impl ProjectState {
     /// Notes what an operator ordered and what became of it, in the audit trail.
     pub fn note_order(&self, order: &str, outcome: &str, message: &str) -> Result<(), Error> {
-        let now = to_millis(SystemTime::now());
         self.write(|transaction, id| {
+            let now = transaction.time(SystemTime::now());
             let sql = "INSERT INTO audit (project, at, trigger, revision, kind, tenant, name, action, fields, attempt,
                            outcome, message, interim, duration_ms)
                        VALUES (?, ?, 'api', '', ?, '', 'api', ?, '[]', 1, ?, ?, 0, 0)";

@@ -14,7 +14,7 @@ use std::time::Duration;
 use std::time::SystemTime;
 
 /// Milliseconds. Less is how a clock is kept right in passing.
-const STEP: i64 = 1000;
+pub(super) const STEP: i64 = 1000;
 
 /// Every time that something is compared with. History is what the clock said.
 const TIMES: [(&str, &str); 13] = [

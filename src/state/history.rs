@@ -155,10 +155,10 @@ impl ProjectState {
             let sql = "INSERT INTO pass (project, started_at, finished_at, trigger, revision, result, changes)
                        VALUES (?, ?, ?, ?, ?, ?, ?)";
             let changes = i64::try_from(pass.changes).unwrap_or(i64::MAX);
-            let (started_at, finished_at) = (to_millis(pass.started_at), to_millis(pass.finished_at));
+            let (started_at, finished_at) = (transaction.time(pass.started_at), transaction.time(pass.finished_at));
             let row = values![id, started_at, finished_at, pass.trigger, pass.revision, pass.result, changes];
             transaction.execute(sql, &row)?;
-            let old = to_millis(pass.finished_at.checked_sub(KEPT_FOR).unwrap_or(SystemTime::UNIX_EPOCH));
+            let old = transaction.time(pass.finished_at.checked_sub(KEPT_FOR).unwrap_or(SystemTime::UNIX_EPOCH));
             for (table, time, kept) in [("pass", "finished_at", PASSES), ("audit", "at", ATTEMPTS)] {
                 let beyond = |most| {
                     format!("id <= (SELECT id FROM {table} WHERE project = ?1 ORDER BY id DESC LIMIT 1 OFFSET {most})")
@@ -200,7 +200,7 @@ pub(super) fn add(transaction: &Tx<'_>, id: i64, attempt: &Attempt) -> sql::Resu
     let (file, line) = place.clone().unzip();
     let row = values![
         id,
-        to_millis(attempt.at),
+        transaction.time(attempt.at),
         trigger,
         revision,
         commit,

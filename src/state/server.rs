@@ -5,9 +5,11 @@
 //! up, and what was under way counts as not written. Whoever calls blocks meanwhile, aside of what is answered at once.
 
 use super::Error;
+use super::clock::STEP;
 use super::clock::steady;
 use super::lease::Tenures;
 use super::project::from_millis;
+use super::project::to_millis;
 use super::revision::Checkouts;
 use super::sql;
 use super::sql::Tx;
@@ -74,8 +76,10 @@ impl ServerError {
     pub fn is_outage(&self) -> bool {
         match self {
             Self::Refused(error) => error.as_db_error().is_none_or(|said| {
-                // Connections, resources, an operator who stops it, and timeouts.
-                ["08", "53", "57"].iter().any(|class| said.code().code().starts_with(class))
+                // Connections, resources, an operator who stops it, and timeouts; and one that was demoted to be read only, which is
+                // another server's address soon.
+                let code = said.code().code();
+                ["08", "53", "57"].iter().any(|class| code.starts_with(class)) || code == "25006"
             }),
             Self::Silent(_) => true,
             Self::NotHeld | Self::Unfinished | Self::Newer { .. } => false,
@@ -108,6 +112,9 @@ pub(super) struct Session {
     patience: Duration,
     /// A statement went out that names what is owned, and not to read it.
     wrote_owned: AtomicBool,
+    /// By how many milliseconds its clock is ahead of that of this machine, as of the newest transaction; 0 where both are right
+    /// within a second.
+    ahead: AtomicI64,
 }
 
 impl Session {
@@ -124,6 +131,10 @@ impl Session {
         if sql.contains("owned") && !sql.trim_start().starts_with("SELECT") {
             self.wrote_owned.store(true, Ordering::Relaxed);
         }
+    }
+
+    pub fn ahead(&self) -> i64 {
+        self.ahead.load(Ordering::Relaxed)
     }
 
     pub fn query(&self, sql: &str, values: &[Value<'_>]) -> Result<Vec<Row>, ServerError> {
@@ -337,6 +348,8 @@ impl Server {
             let asked = steady();
             let now = session.begin(kind)?;
             *self.clock.lock().unwrap_or_else(PoisonError::into_inner) = Some((now, asked));
+            let ahead = now - to_millis(SystemTime::now());
+            session.ahead.store(if ahead.abs() < STEP { 0 } else { ahead }, Ordering::Relaxed);
             match work(&Tx::Server(session), from_millis(now)) {
                 Ok(()) => session.batch(end).map(drop),
                 Err(sql::SqlError::Server(error)) if error.is_end() => Err(error),

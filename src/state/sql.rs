@@ -5,6 +5,7 @@
 
 use super::Digest;
 use super::Error;
+use super::project::to_millis;
 use super::server::ServerError;
 use super::server::Session;
 use rusqlite::Connection;
@@ -265,6 +266,15 @@ pub(super) fn once<T>(
 }
 
 impl Tx<'_> {
+    /// What history says of a moment, in milliseconds since 1970: by the clock of the database that replicas share; in a directory
+    /// by that of this machine, as it is set.
+    pub fn time(&self, at: SystemTime) -> i64 {
+        match self {
+            Self::File(_) => to_millis(at),
+            Self::Server(session) => to_millis(at) + session.ahead(),
+        }
+    }
+
     /// How many rows it was about.
     pub fn execute(&self, sql: &str, values: &[Value<'_>]) -> Result<usize> {
         match self {

@@ -431,6 +431,29 @@ async fn without_the_database_nothing_is_written_and_it_goes_on_when_it_answers_
     all.assert_nothing_doubled(6).await;
 }
 
+/// As while an address still leads to a server that was demoted: who connected then holds on to nothing.
+#[tokio::test]
+async fn a_server_that_became_read_only_is_left_for_the_one_that_writes() {
+    let Some(server) = Postgres::fresh() else { return };
+    let mut all = Replicas::new(&server, &[]).await;
+    all.world.write("some.yaml", &permissions(3));
+    all.start().await;
+    all.converge().await;
+    let url = all.world.environment[0].1.clone();
+    let database = url.rsplit('/').next().unwrap().split('?').next().unwrap().to_owned();
+
+    server.sql("postgres", &format!("ALTER DATABASE {database} SET default_transaction_read_only = on"));
+    let ends = format!("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{database}'");
+    server.sql("postgres", &ends);
+    all.until("not held", async |all| !all.is_holder(0).await).await;
+    all.world.write("more.yaml", &permission("more", "d"));
+    server.sql("postgres", &format!("ALTER DATABASE {database} RESET default_transaction_read_only"));
+
+    all.until("created", async |all| all.world.entity("permissions", "more").await.is_some()).await;
+    all.converge().await;
+    all.assert_nothing_doubled(4).await;
+}
+
 /// By a clock that is two minutes behind, the lease was said to be held two minutes longer than it was.
 #[tokio::test]
 async fn a_clock_that_is_behind_makes_no_lease_longer() {

@@ -1,5 +1,6 @@
 //! Carries between a limiter's desk and the store, one call at a time.
 
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -12,11 +13,15 @@ use crate::limiter::Shared;
 use crate::limiter::State;
 use crate::limiter::lane;
 use crate::limiter::shared::desk::Desk;
+use crate::limiter::shared::desk::FRESH;
 use crate::limiter::shared::desk::Todo;
 use crate::limiter::shared::row::Want;
 use crate::limiter::shared::store::Store;
 use crate::limiter::shared::store::Unreachable;
 use crate::limiter::source::Source;
+
+/// It is said where a store was this slow so often in a row.
+const SLOW: u32 = 5;
 
 /// A store that gives no answer for so long gives none.
 const PATIENCE: Duration = Duration::from_secs(3);
@@ -26,6 +31,7 @@ impl Limiter {
     pub async fn serve(&self, store: &dyn Store, stop: CancellationToken) {
         let shared = &self.shared;
         let mut is_away = false;
+        let mut slow = 0;
         loop {
             let woken = shared.work.notified();
             let is_stopping = stop.is_cancelled();
@@ -37,6 +43,7 @@ impl Limiter {
             }) else {
                 return;
             };
+            let began = Instant::now();
             let outcome = match todo {
                 Todo::Rest(until) => {
                     let until = shared.start + until.saturating_sub(ORIGIN).min(Duration::from_secs(3600));
@@ -64,6 +71,15 @@ impl Limiter {
                 Ok(()) => {}
             }
             is_away = outcome.is_err();
+            slow = if outcome.is_ok() && began.elapsed() > FRESH { slow + 1 } else { 0 };
+            if slow == SLOW {
+                tracing::warn!(
+                    took_ms = began.elapsed().as_millis(),
+                    "the database of state.url answers too slowly: what it says of the rate limit must be no older than 250 ms when a \
+                     request goes to Descope, so hardly any goes; run the database nearer to the replicas"
+                );
+            }
+            shared.slow.store(slow >= SLOW, Ordering::Relaxed);
             shared.change(|_, _| ());
         }
     }

@@ -74,6 +74,10 @@ pub struct Desk {
     /// When the gate last closed, by all that was read; and since when nothing newer can have been missed.
     closed_at: Option<Duration>,
     seen: Option<Duration>,
+    /// The latest slot that was given, and the latest that had been when a request was refused here: the row closes the gate for
+    /// all, but only at the next turn.
+    newest: Duration,
+    refused: Option<Duration>,
     /// Slots to hand out, and when each may go.
     unspent: Vec<(Slot, Duration)>,
     /// Permits out: not sent yet, and under way.
@@ -128,6 +132,8 @@ impl Desk {
             looked: None,
             closed_at: None,
             seen: None,
+            newest: zero,
+            refused: None,
             unspent: Vec::new(),
             unsent: 0,
             in_flight: 0,
@@ -193,7 +199,15 @@ impl Desk {
     pub fn reply(&mut self, slot: Slot, outcome: Outcome, now: Duration) {
         self.in_flight = self.in_flight.saturating_sub(1);
         let told = self.quota.take();
-        self.reports.push((slot, Fate::Sent { outcome, told }, now));
+        let fate = Fate::Sent { outcome, told };
+        // What was refused for what is known already closes nothing anew.
+        if fate.is_refusal() && self.is_valid(&slot) {
+            // Those that are being given know nothing of it either.
+            let given = self.pending.iter().flat_map(|pending| &pending.given.slots);
+            self.refused = Some(given.map(|(slot, _)| slot.sent).fold(self.newest, Duration::max));
+        }
+        self.reports.push((slot, fate, now));
+        self.sweep(now);
     }
 
     /// The machine as this replica last saw it, and its time at `now`.
@@ -363,8 +377,12 @@ impl Desk {
         self.seen.is_some_and(|seen| now <= seen + FRESH)
     }
 
+    fn closed_at(&self) -> Option<Duration> {
+        self.closed_at.max(self.refused)
+    }
+
     fn is_valid(&self, slot: &Slot) -> bool {
-        self.closed_at.is_none_or(|closed_at| slot.sent > closed_at)
+        self.closed_at().is_none_or(|closed_at| slot.sent > closed_at)
     }
 
     /// What was given before the gate closed, or too long ago, is not used any more.
@@ -372,7 +390,7 @@ impl Desk {
         if now >= self.until {
             self.give_up_unspent(now);
         }
-        let closed_at = self.closed_at;
+        let closed_at = self.closed_at();
         let is_void = |(slot, _): &mut (Slot, Duration)| closed_at.is_some_and(|closed_at| slot.sent <= closed_at);
         let void = self.unspent.extract_if(.., is_void);
         self.reports.extend(void.map(|(slot, _)| (slot, Fate::Unused, now)));
@@ -416,6 +434,7 @@ impl Desk {
         if !given.slots.is_empty() {
             self.given_at = now;
         }
+        self.newest = given.slots.iter().map(|(slot, _)| slot.sent).fold(self.newest, Duration::max);
         let slots = given.slots.into_iter().map(|(slot, due)| (slot, read + due.saturating_sub(store)));
         self.unspent.extend(slots);
         // Nobody wrote the row in between, so it still was as it was read.

@@ -320,3 +320,32 @@ fn a_machine_outlives_its_being_written_down() {
         }
     }
 }
+
+#[test]
+fn who_was_refused_sends_nothing_more_of_what_it_had_before_the_others_know() {
+    let store = InMemory::default();
+    let mut replica = Replica::new("only", 100.0, &store);
+    for slot in replica.send(20, START) {
+        replica.reply(slot, Outcome::Answered, START);
+    }
+    let mut out = replica.send(2, START);
+    let late = replica.take(1, START).remove(0);
+    assert!(replica.desk.is_current(&late, START));
+
+    // Nothing is told to the row yet.
+    replica.desk.reply(out.remove(0), refused(60), START + ms(20));
+
+    assert!(!replica.desk.is_current(&late, START + ms(21)));
+    assert_eq!(replica.desk.acquire(START + ms(21)), Decision::WaitForReply);
+    replica.desk.cancel(late, START + ms(22));
+    // The rest of the burst is the same event; then it goes on as ever.
+    replica.reply(out.remove(0), refused(60), START + ms(30));
+    let opens = START + ms(61_100);
+    for moment in 1..=61 {
+        replica.turn(START + ms(1000 * moment));
+    }
+    let trial = replica.send(5, opens);
+    assert_eq!(trial.len(), 1);
+    replica.reply(trial.into_iter().next().unwrap(), Outcome::Answered, opens + ms(50));
+    assert!(!replica.send(5, opens + ms(100)).is_empty());
+}

@@ -10,6 +10,7 @@ use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::sync::atomic::AtomicI64;
 use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio_postgres::Config;
@@ -88,7 +89,13 @@ impl Address {
                 tracing::debug!(%error, "a connection to the database ended");
             }
         }));
-        Ok(Session { runtime: runtime.clone(), client, patience, wrote_owned: AtomicBool::new(false) })
+        Ok(Session {
+            runtime: runtime.clone(),
+            client,
+            patience,
+            wrote_owned: AtomicBool::new(false),
+            ahead: AtomicI64::new(0),
+        })
     }
 }
 
