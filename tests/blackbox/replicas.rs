@@ -553,6 +553,11 @@ async fn clocks_that_differ_by_minutes_change_nothing() {
     all.until("created", async |all| all.world.entity("permissions", "more").await.is_some()).await;
 
     all.assert_nothing_doubled(6).await;
+    // What came later has the later time, whoever wrote it.
+    all.converge().await;
+    let trail = all.world.run_json(&["audit", "-o", "json"], 0).await;
+    let times: Vec<&str> = trail["changes"].as_array().unwrap().iter().map(|row| row["at"].as_str().unwrap()).collect();
+    assert!(times.len() == 6 && times.is_sorted(), "{times:?}");
 }
 
 #[tokio::test]
