@@ -15,7 +15,8 @@
 //! There are two ways up (`budget/grow.rs`). Above the documented limit a refusal would hurt for nothing, so a probe is paid for
 //! out of a purse that fills slowly, and only goes out right after a burst, when we would have to wait anyway. Below it,
 //! after a cut, the way back up is taken within ten minutes whether it is paid for or not, sooner where lockouts are short: the
-//! neighbour may have left. What a probe found is taken back by one refusal, for a window may have begun just then. The way back is taken in one burst; where that met a wall, evenly spaced from then on, because a rate refuses every burst.
+//! neighbour may have left, and there the sooner the more is lost. A neighbour who is still there, or comes again, takes us back at once to
+//! what held before. What a probe found is taken back by one refusal, for a window may have begun just then. The way back is taken in one burst; where that met a wall, evenly spaced from then on, because a rate refuses every burst.
 
 use std::collections::VecDeque;
 use std::num::NonZeroU32;
@@ -107,6 +108,8 @@ pub struct Budget {
     in_vain_since: Option<Duration>,
     /// What was known before a probe found a little more: where a window began just then, it was luck.
     before_find: Option<f64>,
+    /// What held among others before the way back up.
+    held: Option<f64>,
     next_probe: Duration,
     recover_at: Duration,
     /// How many times longer than usual the way back up waits: others who stayed are likely to stay.
@@ -213,6 +216,7 @@ impl Budget {
             gap: grow::shortest_gap(window, settings.lockout),
             in_vain_since: None,
             before_find: None,
+            held: None,
             next_probe: zero,
             recover_at: zero,
             patience: 1.0,
@@ -253,7 +257,7 @@ impl Budget {
                 self.paced = Some(Paced::Guessed(now));
             }
             self.pace.set_period(period(self.window, self.n));
-            self.recover_at = self.holds(now);
+            self.recover_at = self.holds(false, now);
         }
         self.last_answer = done.last().copied().unwrap_or_default();
         self.done = done.into();

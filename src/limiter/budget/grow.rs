@@ -143,6 +143,9 @@ impl Budget {
         let from = self.run.map_or(self.n, |run| run.from);
         let factor = if below { STEP.get(number).copied().unwrap_or(f64::INFINITY) } else { 1.1 };
         let bound = if below { self.prior } else { self.ceiling };
+        if below {
+            self.held = Some(from);
+        }
         self.n = (self.n * factor).min(bound);
         self.run = (!below || self.n < bound).then_some(Run { from, step: Step::Window { since: now, number } });
         self.pace.set_period(period(self.window, self.n));
@@ -155,9 +158,14 @@ impl Budget {
         self.purse_at = now;
     }
 
-    /// When the way back up begins after a cut.
-    pub(super) fn holds(&self, now: Duration) -> Duration {
-        let hold = if self.backoff.is_zero() { HOLD_WITHOUT_LOCKOUT } else { self.backoff * HOLD_LOCKOUTS };
+    /// When the way back up begins after a cut. Where neighbours were met again and a lockout is short, the sooner the more was lost
+    /// to them.
+    pub(super) fn holds(&self, met_again: bool, now: Duration) -> Duration {
+        let mut hold = if self.backoff.is_zero() { HOLD_WITHOUT_LOCKOUT } else { self.backoff * HOLD_LOCKOUTS };
+        if met_again && !self.backoff.is_zero() && hold < HOLD {
+            let left_to_lost = self.n / (self.prior - self.n).max(1.0);
+            hold = hold.mul_f64(left_to_lost.clamp(0.1, 10.0));
+        }
         now + hold.mul_f64(self.patience).min(HOLD).saturating_sub(self.window * STEPS).max(self.window * 2)
     }
 }
@@ -236,5 +244,68 @@ mod tests {
 
         assert!(highest > 150.0 && (2..=8).contains(&most), "{highest} {most}");
         assert_eq!(most_in_flight(&mut budget(), |_, used| used > 101.0).0, 64, "alone");
+    }
+
+    /// The answer to a request that was sent before `now` and refused for a minute, after `admitted` others.
+    fn refused_after(budget: &mut Budget, admitted: usize, now: Duration) {
+        budget.done = std::iter::repeat_n(now, admitted).collect();
+        budget.old = 0;
+        budget.in_flight = 1;
+        let slot = Slot { sent: now + Duration::from_secs(1), kind: SlotKind::Plain };
+        let retry_after = Some(Duration::from_secs(60));
+        budget.reply(&slot, Outcome::Throttled { retry_after }, now + Duration::from_secs(1));
+    }
+
+    #[test]
+    fn when_neighbours_are_back_so_is_what_held_before_the_way_back_up() {
+        let now = Duration::from_secs(1000);
+        for (held, lockout, admitted, left) in [
+            (Some(50.0), 60, 80, 50.0),
+            (Some(20.0), 60, 80, 40.0),
+            (Some(75.0), 60, 80, 68.0),
+            (None, 60, 80, 68.0),
+            (Some(50.0), 0, 80, 68.0),
+        ] {
+            let lockout = Duration::from_secs(lockout);
+            let mut budget = Budget::new(&Settings { probe: false, lockout, ..limit(100.0) });
+            (budget.held, budget.crowded_until) = (held, Duration::MAX);
+
+            refused_after(&mut budget, admitted, now);
+
+            assert!((budget.n - left).abs() < 1e-9, "{held:?} {lockout:?}: {}", budget.n);
+            assert_eq!(budget.held, None, "once");
+        }
+    }
+
+    #[test]
+    fn the_way_back_up_leaves_behind_what_held_before_it() {
+        let mut budget = Budget::new(&Settings { probe: false, ..limit(100.0) });
+        (budget.n, budget.recover_at) = (40.0, Duration::from_secs(1060));
+
+        let (_, highest) = most_in_flight(&mut budget, |_, _| true);
+
+        assert!(highest > 90.0, "{highest}");
+        // It may begin with a single one more.
+        assert!(budget.held.is_some_and(|held| (40.0..=41.0).contains(&held)), "{:?}", budget.held);
+    }
+
+    #[test]
+    fn the_more_is_lost_to_neighbours_the_sooner_the_way_back_up_begins_and_after_ten_minutes_in_any_case() {
+        let start = |n: f64, lockout: u64| {
+            let settings = Settings { limit: Some((100.0, Duration::from_secs(20))), ..limit(100.0) };
+            let mut budget = Budget::new(&Settings { probe: false, lockout: Duration::from_secs(lockout), ..settings });
+            (budget.n, budget.crowded_until) = (n, Duration::MAX);
+            refused_after(&mut budget, whole(n), Duration::from_secs(1000));
+            budget.recover_at.as_secs() - 1001
+        };
+
+        assert!(start(30.0, 30) < start(50.0, 30) && start(50.0, 30) < start(70.0, 30));
+        assert_eq!((start(30.0, 60), start(95.0, 30)), (540, 540), "three windows before ten minutes are over");
+        assert_eq!((start(30.0, 0), start(90.0, 0)), (40, 40), "without a lockout nothing is risked");
+    }
+
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a number of requests")]
+    fn whole(n: f64) -> usize {
+        n as usize
     }
 }

@@ -20,6 +20,9 @@ const CUT: f64 = 0.85;
 /// The same where the way back up just failed: what was admitted then was more than is left on other days.
 const FAILED_CUT: f64 = 0.7;
 
+/// What held among others before the way back up is left to us again when they are; not less than this share of what was admitted.
+const LEAST_HELD: f64 = 0.5;
+
 /// A find of more than this is one.
 pub(super) const A_FIND: f64 = 1.1;
 
@@ -67,6 +70,9 @@ impl Budget {
             (SlotKind::Probe, Some(Run { from, step: Step::Chunk { size, out, landed } }), _) => {
                 *landed += 1.0;
                 if *landed >= *size {
+                    if *from < self.prior {
+                        self.held = Some(*from);
+                    }
                     // The way back up ends where the documentation does.
                     let bound = if *from < self.prior { self.prior } else { self.ceiling };
                     self.n = (self.n + *size).min(bound);
@@ -136,6 +142,7 @@ impl Budget {
         let run = self.run.take();
         let suspect = self.suspect.take();
         self.late = 0.0;
+        let mut met_again = false;
         if is_first {
             self.n = (admitted * (1.0 - self.reserve)).max(1.0);
             self.prior = self.n;
@@ -177,6 +184,7 @@ impl Budget {
             }
         } else if now < self.crowded_until {
             self.make_room(admitted, now);
+            met_again = true;
         } else if let Some(before) = self.luck(admitted) {
             self.n = before;
             self.gap = self.longer_gap();
@@ -195,7 +203,7 @@ impl Budget {
         self.event_at = Some(now);
         // The first measure may be a stray refusal's: it is doubted at once.
         self.next_probe = if is_first { now } else { now + self.gap };
-        self.recover_at = self.holds(now);
+        self.recover_at = self.holds(met_again, now);
     }
 
     fn learn_from_run(&mut self, run: Run, admitted: f64, would_wait: f64, now: Duration) {
@@ -221,6 +229,7 @@ impl Budget {
                 self.set_paced(None);
             }
             self.even_way_up = true;
+            self.held = None;
             self.patience = (self.patience * PATIENCE_GROWS).min(MOST_PATIENCE);
             self.crowded_until = now + grow::HOLD * 2;
             self.why = "refused on the way back up: others still use the limit";
@@ -282,7 +291,14 @@ impl Budget {
     }
 
     fn make_room(&mut self, admitted: f64, now: Duration) {
+        let least = LEAST_HELD * admitted;
         self.n = CUT * admitted.min(self.n);
+        // They are back, or never left, and so is what held then.
+        if let Some(held) = self.held.take()
+            && !self.backoff.is_zero()
+        {
+            self.n = self.n.min(held.max(least));
+        }
         self.patience = (self.patience / PATIENCE_GROWS).max(1.0);
         self.crowded_until = now + grow::HOLD * 2;
         self.why = "refused though the limit was kept: others use it too";
