@@ -55,6 +55,7 @@ mod volume;
 
 pub use applied::Landed;
 pub use applied::Values;
+pub use browse::ORDERS;
 pub use browse::PassView;
 pub use browse::Window;
 pub use copy::Counts;

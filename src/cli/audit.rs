@@ -14,6 +14,7 @@ use crate::resource;
 use crate::resource::legible::legible;
 use crate::state::AuditFilter;
 use crate::state::AuditRow;
+use crate::state::ORDERS;
 use crate::state::State;
 use crate::telemetry::line::one_line;
 use crate::telemetry::status::rfc3339;
@@ -53,7 +54,7 @@ pub fn run(config: &Config, args: &AuditArgs) -> anyhow::Result<Exit> {
     let since = |now| args.since.as_deref().map(|text| time(text, now)).transpose();
     // What is no time is none of any clock.
     since(SystemTime::now())?;
-    if let Some(kind) = args.kind.as_deref().filter(|kind| resource::kind(kind).is_none()) {
+    if let Some(kind) = args.kind.as_deref().filter(|kind| *kind != ORDERS && resource::kind(kind).is_none()) {
         return Err(select::unknown(kind).into());
     }
     let place = settings::place(config, &process_env)?;

@@ -17,7 +17,7 @@ use super::sql::values;
 use std::time::SystemTime;
 
 /// The kind under which the audit trail has what operators ordered; no kind of the YAML is called so.
-const ORDERS: &str = "operator";
+pub const ORDERS: &str = "operator";
 
 /// Which rows to show.
 #[derive(Debug, Clone, Default)]
