@@ -82,6 +82,8 @@ pub struct Sight {
     pub there: BTreeMap<Identity, Facts>,
     crowded: BTreeSet<(String, Notice)>,
     projects: BTreeMap<String, Known>,
+    /// Those that no replica is known to write.
+    unwritten: BTreeSet<String>,
     /// What the config does not have is another replica's to tell of.
     others_write: bool,
 }
@@ -95,8 +97,6 @@ struct Known {
     is_observed: bool,
     /// Nothing is on its way, so that what failed would have failed again.
     is_settled: bool,
-    /// A replica writes it.
-    is_written: bool,
 }
 
 impl Sight {
@@ -109,6 +109,9 @@ impl Sight {
         }
         for project in &status.projects {
             sight.projects.insert(project.name.clone(), known(project));
+            if project.lease.as_ref().is_some_and(|lease| lease.holder.is_none()) {
+                sight.unwritten.insert(project.name.clone());
+            }
             sight.add_lost(project);
             if project.lease.as_ref().is_some_and(|lease| !lease.is_mine) {
                 // The replica that writes it tells.
@@ -143,7 +146,7 @@ impl Sight {
             identity.is_resource() && self.crowded.contains(&(identity.project.clone(), identity.event))
         };
         let is_known = match (identity.event, identity.subject.as_str()) {
-            (Notice::LeaseLost, _) => known.is_written,
+            (Notice::LeaseLost, _) => !self.unwritten.contains(&identity.project),
             (Notice::Failing, FILES | ACCESS) => known.has_passed,
             (Notice::Failing, subject) if subject == CROWD || identity.is_resource() => {
                 known.is_observed && known.is_settled
@@ -277,7 +280,6 @@ fn known(project: &ProjectStatus) -> Known {
             && project.not_converged_because != Some("paused")
             && !project.problems.iter().any(is_asked_again),
         is_settled: counts.changing == 0 && counts.suspended == 0,
-        is_written: project.lease.as_ref().is_none_or(|lease| lease.holder.is_some()),
     }
 }
 
@@ -285,13 +287,13 @@ fn known(project: &ProjectStatus) -> Known {
 impl Sight {
     /// These things of a project of which everything is known.
     pub fn knowing(project: &str, there: BTreeMap<Identity, Facts>) -> Self {
-        let known = Known { has_passed: true, is_observed: true, is_settled: true, is_written: true };
+        let known = Known { has_passed: true, is_observed: true, is_settled: true };
         Self { there, projects: [(project.to_owned(), known)].into(), ..Self::default() }
     }
 
     /// A project of which nothing is known yet.
     pub fn knowing_nothing(project: &str) -> Self {
-        let known = Known { has_passed: false, is_observed: false, is_settled: false, is_written: false };
+        let known = Known { has_passed: false, is_observed: false, is_settled: false };
         Self { projects: [(project.to_owned(), known)].into(), ..Self::default() }
     }
 }
