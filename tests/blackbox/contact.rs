@@ -285,3 +285,37 @@ async fn a_parent_that_differs_after_an_upgrade_is_held_once_and_parks_only_then
     world.fresh_pass().await;
     world.until("converged", async |world| world.is_converged().await).await;
 }
+
+async fn renames_of_the_project(world: &World) -> usize {
+    world.writes().await.iter().filter(|(line, _)| line.contains("/project/update/")).count()
+}
+
+/// Its name and tags were taken for empty, and written over in the first pass.
+#[tokio::test]
+async fn a_project_whose_name_the_key_does_not_show_is_not_renamed_before_somebody_looked() {
+    for is_known in [false, true] {
+        let mut world = World::with(hold(&[])).await;
+        let refused =
+            json!({ "match": { "path": "/v1/mgmt/projects/list" }, "fault": "status", "status": 403, "body": {} });
+        world.faults(json!([refused])).await;
+        if is_known {
+            world.write("permissions.yaml", &permission("p", "d"));
+            world.converge().await;
+        }
+
+        world.write("project.yaml", "project: { name: Renamed, tags: [] }\n");
+        if !is_known {
+            world.start().await;
+        }
+        let fingerprint = held(&world, "first_contact").await;
+        world.assert_nothing_left().await;
+
+        assert_eq!(renames_of_the_project(&world).await, 0);
+        assert_eq!(approve(&world, &fingerprint).await, 200);
+        world.until("converged", async |world| world.is_converged().await).await;
+        assert!(renames_of_the_project(&world).await > 0);
+        let sent = renames_of_the_project(&world).await;
+        world.fresh_pass().await;
+        assert_eq!(renames_of_the_project(&world).await, sent, "what was sent is known from then on");
+    }
+}

@@ -22,6 +22,7 @@ use crate::resource::Kind;
 use crate::resource::MAIN;
 use crate::resource::Part;
 use crate::resource::fold;
+use crate::resource::spec::Back;
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
@@ -36,7 +37,7 @@ pub type Unknown = BTreeMap<(&'static str, &'static str), BTreeSet<&'static str>
 pub(super) fn may_be_filled(inputs: &Inputs<'_>, live: &Live<'_>, plan: &Plan) -> bool {
     let is_builtin = |(key, document): (&Key, Cow<'_, Document>)| {
         resource::kind(key.kind)
-            .is_none_or(|kind| kind.is_builtin(&document, inputs.builtin_roles) || kind.is_unset(&document))
+            .is_none_or(|kind| kind.is_builtin(&document, inputs.builtin_roles) || is_empty(kind, &document))
     };
     !plan.unobserved.is_empty() || !live.documents(|_| true).all(is_builtin)
 }
@@ -172,7 +173,13 @@ fn is_first(inputs: &Inputs<'_>, live: &Live<'_>, plan: &Plan, change: &Change, 
 /// The only one of a kind, which holds nothing that could be lost.
 fn is_unset(live: &Live<'_>, key: &Key) -> bool {
     let kind = resource::kind(key.kind).zip(live.get(key));
-    kind.is_some_and(|(kind, document)| kind.is_unset(&document))
+    kind.is_some_and(|(kind, document)| is_empty(kind, &document))
+}
+
+/// Of one of which an answer may keep everything to itself, an answer that shows nothing says nothing.
+fn is_empty(kind: &dyn Kind, document: &Document) -> bool {
+    let is_kept = |field: &resource::Field| field.back == Back::Maybe && !document.contains_key(field.name);
+    kind.is_unset(document) && !kind.spec().fields().all(|(_, field)| is_kept(field))
 }
 
 fn described(key: &Key, change: &FieldChange) -> Option<(&'static Part, &'static resource::Field)> {
