@@ -8,6 +8,7 @@ use super::Live;
 use super::Plan;
 use super::Refusal;
 use super::Slot;
+use super::Task;
 use super::digest;
 use super::order::mixed;
 use crate::resource;
@@ -15,7 +16,7 @@ use crate::resource::Action;
 use crate::resource::Document;
 use crate::resource::Field;
 use crate::resource::Key;
-use crate::resource::MAIN;
+use crate::resource::Shape;
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
@@ -25,6 +26,12 @@ use std::collections::HashSet;
 /// A value that one resource of a kind alone may have: kind, field, value.
 pub type Claim = (&'static str, &'static str, String);
 
+/// What a document says of such values: those of each field that it has.
+type Said = BTreeMap<&'static str, BTreeSet<Claim>>;
+
+/// What waits until others gave up a value.
+type Waits = BTreeMap<Slot, BTreeMap<Slot, Claim>>;
+
 /// Puts updates that give up a value before what wants it, and refuses those that wait for one another: names in between
 /// would be seen by everybody who signs in.
 pub fn arrange(plan: &mut Plan, live: &Live<'_>) {
@@ -32,88 +39,133 @@ pub fn arrange(plan: &mut Plan, live: &Live<'_>) {
     // Where nothing is there yet, nothing stands in the way.
     let kinds: HashSet<&str> = plan.changes.iter().map(|change| change.key.kind).collect();
     let kinds: HashSet<&str> =
-        kinds.into_iter().filter(|kind| exclusive(kind).next().is_some() && live.has_any(kind)).collect();
-    let wanting = plan.changes.iter().filter(|change| kinds.contains(change.key.kind));
-    let claims: HashMap<Key, Box<[Claim]>> =
-        wanting.map(|change| (change.key.clone(), claims(change))).filter(|(_, c)| !c.is_empty()).collect();
-    if claims.is_empty() {
+        kinds.into_iter().filter(|kind| !exclusive(kind).is_empty() && live.has_any(kind)).collect();
+    let tasks = plan.changes.iter().filter(|change| kinds.contains(change.key.kind)).flat_map(|change| &change.tasks);
+    let said: BTreeMap<Slot, Said> =
+        tasks.map(|task| (task.slot.clone(), said_by(task))).filter(|(_, said)| !said.is_empty()).collect();
+    let wanted: HashSet<&Claim> = said.values().flat_map(BTreeMap::values).flatten().collect();
+    if wanted.is_empty() {
         return;
     }
-    let wanted: HashSet<&Claim> = claims.values().flatten().collect();
-    let mut holders: HashMap<Claim, &Key> = HashMap::new();
-    for kind in &kinds {
-        let fields: Vec<&str> = exclusive(kind).map(|field| field.name).collect();
-        for (key, document) in live.fields_of(kind, &fields) {
-            let held = claimed(key.kind, &document).filter(|claim| wanted.contains(claim));
-            holders.extend(held.map(|claim| (claim, key)));
-        }
-    }
-    let bodies: HashMap<&Key, &Body> =
-        plan.changes.iter().filter_map(|change| Some((&change.key, body(change)?))).collect();
-    // An update gives up what it writes another value over.
-    let gives_up: HashSet<(&Key, &Claim)> = holders
-        .iter()
-        .filter(|(claim, holder)| {
-            let body = bodies.get(*holder).and_then(|body| body.read()).filter(|body| body.contains_key(claim.1));
-            body.is_some_and(|body| !claimed(claim.0, &body).any(|kept| kept == **claim))
-        })
-        .map(|(claim, holder)| (*holder, claim))
-        .collect();
-    let mut waits: BTreeMap<Key, BTreeMap<Key, Claim>> = BTreeMap::new();
+    let holders = holders(&kinds, &wanted, live);
+    let mut waits = Waits::new();
     for change in &mut plan.changes {
-        let Some(wanted) = claims.get(&change.key) else { continue };
-        let obstacles = wanted.iter().filter_map(|claim| Some((claim, *holders.get(claim)?)));
-        for (claim, holder) in obstacles.filter(|(_, holder)| **holder != change.key) {
-            let Some(kind) = resource::kind(holder.kind) else { continue };
-            let seen = live.get(holder).map_or(0, |document| digest(kind, &document));
-            for task in change.tasks.iter_mut().filter(|task| task.slot.part == MAIN) {
-                task.cause = mixed(task.cause, &(holder, seen));
-            }
-            if gives_up.contains(&(holder, claim)) {
-                waits.entry(change.key.clone()).or_default().insert(holder.clone(), claim.clone());
+        for task in &mut change.tasks {
+            for claim in said.get(&task.slot).into_iter().flat_map(BTreeMap::values).flatten() {
+                // What it has already nobody takes from it, and what two have is not theirs alone.
+                let Some([holder]) = holders.get(claim).map(Vec::as_slice).filter(|all| **all != [&change.key]) else {
+                    continue;
+                };
+                let seen = resource::kind(holder.kind).zip(live.get(holder));
+                let seen = seen.map_or(0, |(kind, document)| digest(kind, &document));
+                task.cause = mixed(task.cause, &(holder, seen, claim));
+                if let Some(slot) = gives_up(holder, claim, &said) {
+                    waits.entry(task.slot.clone()).or_default().insert(slot, claim.clone());
+                }
             }
         }
     }
     refuse_circles(plan, &waits);
-    for change in &mut plan.changes {
-        let Some(holders) = waits.get(&change.key) else { continue };
-        for task in change.tasks.iter_mut().filter(|task| task.slot.part == MAIN) {
-            task.after.extend(holders.keys().map(|key| Slot { key: key.clone(), part: MAIN }));
+    let mut frees: HashMap<&Slot, Vec<Slot>> = HashMap::new();
+    for (slot, holders) in &waits {
+        for holder in holders.keys() {
+            frees.entry(holder).or_default().push(slot.clone());
+        }
+    }
+    for task in plan.changes.iter_mut().flat_map(|change| &mut change.tasks) {
+        if let Some(holders) = waits.get(&task.slot) {
+            task.after.extend(holders.keys().cloned());
             task.after.sort();
             task.after.dedup();
         }
+        // Held for long, it frees what was refused meanwhile.
+        task.frees.extend(frees.remove(&task.slot).unwrap_or_default());
     }
 }
 
-/// Every value that the resource will have once its main call is done, of those that it alone may have.
-fn claims(change: &Change) -> Box<[Claim]> {
-    let body = body(change).and_then(Body::read);
-    body.iter().flat_map(|body| claimed(change.key.kind, body)).collect()
+/// Who has what is wanted.
+fn holders<'l>(kinds: &HashSet<&str>, wanted: &HashSet<&Claim>, live: &'l Live<'_>) -> HashMap<Claim, Vec<&'l Key>> {
+    let mut holders: HashMap<Claim, Vec<&Key>> = HashMap::new();
+    for kind in kinds {
+        let is_wanted = |name: &&str| wanted.iter().any(|(of, field, _)| of == kind && field == name);
+        let fields: Vec<&str> = exclusive(kind).into_iter().filter(is_wanted).collect();
+        for (key, document) in live.fields_of(kind, &fields) {
+            for claim in claimed(key.kind, &document).filter(|claim| wanted.contains(claim)) {
+                holders.entry(claim).or_default().push(key);
+            }
+        }
+    }
+    holders
 }
 
-/// The fields of a kind whose values one resource alone may have.
-fn exclusive(kind: &str) -> impl Iterator<Item = &'static Field> + use<> {
+/// The call that writes another value over what its resource has.
+fn gives_up(holder: &Key, claim: &Claim, said: &BTreeMap<Slot, Said>) -> Option<Slot> {
+    let parts = resource::kind(holder.kind)?.spec().parts;
+    let slots = parts.iter().map(|part| Slot { key: holder.clone(), part: part.name });
+    let writes =
+        |slot: &Slot| said.get(slot).and_then(|said| said.get(claim.1)).is_some_and(|all| !all.contains(claim));
+    slots.into_iter().find(writes)
+}
+
+/// The fields of a kind whose values one resource alone may have, as its list shows them.
+fn exclusive(kind: &str) -> Vec<&'static str> {
     let fields = resource::kind(kind).into_iter().flat_map(|kind| kind.spec().main().fields);
-    fields.filter(|field| field.exclusive)
+    fields.filter(|field| field.exclusive).map(|field| field.name).collect()
 }
 
-/// What the main call of a change carries.
-fn body(change: &Change) -> Option<&Body> {
-    change.tasks.iter().find(|task| task.slot.part == MAIN)?.write.body()
+/// What a list shows that the resource alone may have.
+pub fn claimed(kind: &'static str, live: &Document) -> impl Iterator<Item = Claim> {
+    let mut found = Said::new();
+    if let Some(kind) = resource::kind(kind) {
+        collect(kind.name(), kind.spec().main().fields, live, &mut found);
+    }
+    found.into_values().flatten()
 }
 
-/// The values of a document that its resource alone may have. Letter case means nothing in a domain.
-pub fn claimed(kind: &'static str, document: &Document) -> impl Iterator<Item = Claim> {
-    exclusive(kind).flat_map(move |field| {
-        let values = match document.get(field.name) {
-            Some(Value::Array(items)) => items.iter().filter_map(Value::as_str).collect(),
-            Some(Value::String(text)) => vec![text.as_str()],
-            Some(Value::Null | Value::Bool(_) | Value::Number(_) | Value::Object(_)) | None => Vec::new(),
-        };
-        let values = values.into_iter().filter(|text| !text.is_empty());
-        let meant = |text: &str| if field.is_domains { text.to_lowercase() } else { text.to_owned() };
-        values.map(|text| (kind, field.name, meant(text))).collect::<Vec<_>>()
-    })
+/// Every value that the resource will have once this is done, of those that it alone may have.
+pub fn claims(task: &Task) -> impl Iterator<Item = Claim> {
+    said_by(task).into_values().flatten()
+}
+
+/// What a call says of them.
+fn said_by(task: &Task) -> Said {
+    let mut found = Said::new();
+    let kind = resource::kind(task.slot.key.kind);
+    let part = kind.zip(kind.and_then(|kind| kind.spec().part(task.slot.part)));
+    if let Some((kind, part)) = part.filter(|(_, part)| has_exclusive(part.fields))
+        && let Some(body) = task.write.body().and_then(Body::read)
+    {
+        collect(kind.name(), part.fields, &body, &mut found);
+    }
+    found
+}
+
+fn has_exclusive(fields: &'static [Field]) -> bool {
+    let inside = |shape| matches!(shape, Shape::Object(fields) | Shape::Items { fields, .. } if has_exclusive(fields));
+    fields.iter().any(|field| field.exclusive || inside(field.shape))
+}
+
+/// Fields of one name are one, wherever they stand. Letter case means nothing in a domain.
+fn collect(kind: &'static str, fields: &'static [Field], document: &Document, found: &mut Said) {
+    for field in fields {
+        match (field.shape, document.get(field.name)) {
+            (Shape::Object(inside), Some(Value::Object(object))) => collect(kind, inside, object, found),
+            (Shape::Items { fields: inside, .. }, Some(Value::Array(items))) => {
+                items.iter().filter_map(Value::as_object).for_each(|item| collect(kind, inside, item, found));
+            }
+            (_, Some(value)) if field.exclusive => {
+                let texts = value.as_array().map_or(std::slice::from_ref(value), Vec::as_slice);
+                let meant = |text: &str| if field.is_domains { text.to_lowercase() } else { text.to_owned() };
+                let claims = texts
+                    .iter()
+                    .filter_map(Value::as_str)
+                    .filter(|text| !text.is_empty())
+                    .map(|text| (kind, field.name, meant(text)));
+                found.entry(field.name).or_default().extend(claims);
+            }
+            _ => {}
+        }
+    }
 }
 
 /// A refused delete is worth another try when something else refers to it than before.
@@ -138,50 +190,86 @@ fn note_referrers(changes: &mut [Change], live: &Live<'_>) {
     }
 }
 
-/// Updates that wait for one another can never be carried out.
-fn refuse_circles(plan: &mut Plan, waits: &BTreeMap<Key, BTreeMap<Key, Claim>>) {
-    // What waits for nobody goes, then what waited for that.
-    let mut open: BTreeSet<&Key> = waits.keys().collect();
-    loop {
-        let is_stuck =
-            |key: &&Key| waits.get(*key).is_some_and(|holders| holders.keys().any(|holder| open.contains(holder)));
-        let stuck: BTreeSet<&Key> = open.iter().copied().filter(|key| is_stuck(key)).collect();
-        if stuck.len() == open.len() {
-            break;
-        }
-        open = stuck;
+/// Updates that wait for one another can never be carried out. What else is to be done of their resources is.
+fn refuse_circles(plan: &mut Plan, waits: &Waits) {
+    let circle = circle(plan, waits);
+    if circle.is_empty() {
+        return;
     }
-    let reaches_itself = |key: &Key| {
-        let mut seen: BTreeSet<&Key> = BTreeSet::new();
-        let mut next: Vec<&Key> = waits.get(key).into_iter().flat_map(BTreeMap::keys).collect();
+    for mut change in std::mem::take(&mut plan.changes) {
+        let obstacle = |task: &Task| {
+            let holders = waits.get(&task.slot).filter(|_| circle.contains(&task.slot))?;
+            holders.iter().find(|(holder, _)| circle.contains(holder))
+        };
+        let refused = change.tasks.iter().find_map(obstacle);
+        let Some((place, (holder, (_, field, value)))) = change.place.clone().zip(refused) else {
+            plan.changes.push(change);
+            continue;
+        };
+        let message = format!(
+            "{field} {value:?} is still that of {}, which waits for {} in turn: neither can go first; declare another \
+             {field} for one of them, and the final ones once that is done",
+            holder.key, change.key
+        );
+        plan.refused.push(Refusal { key: change.key.clone(), message, place: Some(place) });
+        change.tasks.retain(|task| obstacle(task).is_none());
+        if !change.tasks.is_empty() {
+            change.fields = change.tasks.iter().flat_map(|task| task.fields.iter().cloned()).collect();
+            plan.changes.push(change);
+        }
+    }
+}
+
+/// The calls that come round to themselves, by what they want or by what goes before them anyway.
+fn circle(plan: &Plan, waits: &Waits) -> BTreeSet<Slot> {
+    let tasks = plan.changes.iter().flat_map(|change| &change.tasks);
+    let tasks: HashMap<&Slot, &Task> =
+        if waits.is_empty() { HashMap::new() } else { tasks.map(|task| (&task.slot, task)).collect() };
+    let before = |slot: &Slot| {
+        let wanted = waits.get(slot).into_iter().flat_map(BTreeMap::keys);
+        let after = tasks.get(slot).into_iter().flat_map(|task| &task.after);
+        wanted.chain(after).filter_map(|slot| Some(tasks.get(slot)?.slot.clone())).collect::<BTreeSet<Slot>>()
+    };
+    // What waits for nobody goes, then what waited for that.
+    let mut open: HashMap<Slot, BTreeSet<Slot>> = HashMap::new();
+    let mut followers: HashMap<Slot, Vec<Slot>> = HashMap::new();
+    let mut next: Vec<Slot> = waits.keys().cloned().collect();
+    while let Some(slot) = next.pop() {
+        if open.contains_key(&slot) {
+            continue;
+        }
+        let before = before(&slot);
+        for other in &before {
+            followers.entry(other.clone()).or_default().push(slot.clone());
+        }
+        next.extend(before.iter().cloned());
+        open.insert(slot, before);
+    }
+    let mut free: Vec<Slot> =
+        open.iter().filter(|(_, before)| before.is_empty()).map(|(slot, _)| slot.clone()).collect();
+    while let Some(slot) = free.pop() {
+        open.remove(&slot);
+        for follower in followers.remove(&slot).unwrap_or_default() {
+            if let Some(before) = open.get_mut(&follower)
+                && before.remove(&slot)
+                && before.is_empty()
+            {
+                free.push(follower);
+            }
+        }
+    }
+    let reaches_itself = |slot: &&Slot| {
+        let mut seen: BTreeSet<&Slot> = BTreeSet::new();
+        let mut next: Vec<&Slot> = open.get(*slot).into_iter().flatten().collect();
         while let Some(other) = next.pop() {
-            if other == key {
+            if other == *slot {
                 return true;
             }
             if seen.insert(other) {
-                next.extend(waits.get(other).into_iter().flat_map(BTreeMap::keys));
+                next.extend(open.get(other).into_iter().flatten());
             }
         }
         false
     };
-    let circle: BTreeSet<Key> = open.into_iter().filter(|key| reaches_itself(key)).cloned().collect();
-    if circle.is_empty() {
-        return;
-    }
-    for change in std::mem::take(&mut plan.changes) {
-        let place = change.place.clone().filter(|_| circle.contains(&change.key) && change.held.is_none());
-        let obstacle =
-            waits.get(&change.key).and_then(|holders| holders.iter().find(|(holder, _)| circle.contains(holder)));
-        match place.zip(obstacle) {
-            Some((place, (holder, (_, field, value)))) => {
-                let message = format!(
-                    "{field} {value:?} is still that of {holder}, which waits for {} in turn: neither can go first; declare \
-                     another {field} for one of them, and the final ones once that is done",
-                    change.key
-                );
-                plan.refused.push(Refusal { key: change.key, message, place: Some(place) });
-            }
-            None => plan.changes.push(change),
-        }
-    }
+    open.keys().filter(reaches_itself).cloned().collect()
 }

@@ -3,7 +3,6 @@
 //! Creates and updates go kind by kind in the order of [`resource::ALL`] (tenants parents first), then what lives in a
 //! tenant, then kinds that may name that, then the parts with a call of their own; deletes go last and the other way round.
 
-use super::Body;
 use super::Change;
 use super::FieldChange;
 use super::Live;
@@ -12,6 +11,7 @@ use super::Ownership;
 use super::Slot;
 use super::Task;
 use super::digest;
+use super::handover;
 use super::handover::Claim;
 use super::handover::claimed;
 use super::incarnation;
@@ -218,8 +218,7 @@ fn claims(changes: &[Change]) -> HashMap<Claim, Vec<Slot>> {
         changes.iter().filter(|change| change.action == Action::Delete).map(|change| change.key.kind).collect();
     let mut claims: HashMap<Claim, Vec<Slot>> = HashMap::new();
     for task in tasks_of(changes).filter(|task| losing.contains(task.slot.key.kind)) {
-        let body = task.write.body().filter(|_| task.slot.part == MAIN).and_then(Body::read);
-        for claim in body.iter().flat_map(|body| claimed(task.slot.key.kind, body)) {
+        for claim in handover::claims(task) {
             claims.entry(claim).or_default().push(task.slot.clone());
         }
     }

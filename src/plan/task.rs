@@ -100,7 +100,7 @@ pub struct Task {
     pub id: Option<Arc<str>>,
     /// Tasks of the same plan that have to be done before.
     pub after: Vec<Slot>,
-    /// Of a delete: what of its kind wants what it gives up. That may be refused before it is gone.
+    /// What of its kind wants what it gives up. That may be refused before this is done, and is tried again then.
     pub frees: Vec<Slot>,
     /// Its place in the order of a pass: creates and updates by kind, then deletes in reverse.
     pub stage: u32,

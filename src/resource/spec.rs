@@ -165,7 +165,8 @@ pub struct Field {
     pub back: Back,
     /// What an overwriting call does that leaves it out.
     pub omit: Omit,
-    /// One resource of the kind alone can have each of its values: a create is refused while another one has it.
+    /// One resource of the kind alone can have each of its values: a call is refused while another one has it. Fields of
+    /// one name that are so are one field, wherever in the table they stand; the list shows who has what.
     pub exclusive: bool,
     /// What it holds where nobody ever wrote it, as JSON; `None`: nothing.
     pub start: Option<&'static str>,
@@ -186,6 +187,8 @@ pub struct Field {
     pub stays: Option<&'static str>,
     /// The kind of which the names of its entries name resources.
     pub entries_of: Option<&'static str>,
+    /// A part that is read by itself, and that holds nothing where this field of the list is empty or `none`.
+    pub tells_of: Option<&'static str>,
     /// What other clients of the API take; whether the API takes more is not known.
     pub usual: Option<Usual>,
 }
@@ -415,6 +418,7 @@ impl Field {
             inherits: None,
             stays: None,
             entries_of: None,
+            tells_of: None,
             usual: None,
         }
     }
@@ -588,6 +592,12 @@ impl Field {
     #[must_use]
     pub const fn inherits(self, kind: &'static str) -> Self {
         Self { inherits: Some(kind), ..self }
+    }
+
+    /// Empty or `none`, it says that this part, which is read by itself, holds nothing.
+    #[must_use]
+    pub const fn tells_of(self, part: &'static str) -> Self {
+        Self { tells_of: Some(part), ..self }
     }
 
     /// May the YAML write it?

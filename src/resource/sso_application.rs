@@ -139,7 +139,7 @@ static SPEC: Spec = Spec {
         fields: &[
             Field::name("id"),
             Field::one_of("type", &["oidc", "saml", "wsfed"]).required().at_creation(),
-            Field::name("name").required(),
+            Field::name("name").required().exclusive(),
             Field::text("description"),
             Field::flag("enabled").starts_as("true").risks(&[Risk::LocksOff]),
             Field::text("logo"),

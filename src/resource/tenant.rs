@@ -61,8 +61,8 @@ static SPEC: Spec = Spec {
                 Field::set("successors").computed(),
                 Field::integer("createdTime", 0, i64::MAX).computed(),
                 // The calls of the settings and of SSO own these two.
-                Field::text("authType").computed(),
-                Field::set("domains").computed(),
+                Field::text("authType").computed().tells_of(sso::NAME),
+                Field::domains("domains").computed().exclusive(),
             ],
         },
         settings::PART,

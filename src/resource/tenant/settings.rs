@@ -30,8 +30,11 @@ const FEATURES: &[Field] = &[
 
 const FIELDS: &[Field] = &[
     // The patch of the tenant writes these too, and each call of SSO the domains.
-    Field::domains("selfProvisioningDomains").same_as(&["selfProvisioningDomains"]).risks(&[Risk::WeakerWildcard]),
-    Field::domains("domains").same_as(&["sso[].domains"]).risks(&[Risk::WeakerWildcard]),
+    Field::domains("selfProvisioningDomains")
+        .exclusive()
+        .same_as(&["selfProvisioningDomains"])
+        .risks(&[Risk::WeakerWildcard]),
+    Field::domains("domains").exclusive().same_as(&["sso[].domains"]).risks(&[Risk::WeakerWildcard]),
     Field::one_of("authType", &["none", "saml", "oidc"]).risks(SSO_OFF),
     Field::flag("enabled"),
     Field::integer("refreshTokenExpiration", 0, i64::MAX),

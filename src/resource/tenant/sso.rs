@@ -131,7 +131,10 @@ const ADDRESS: &[Risk] = &[Risk::WeakerWildcard];
 const ITEM: &[Field] = &[
     Field::text("ssoId"),
     // Each call writes those of the tenant.
-    Field::domains("domains").same_as(&["sso[].domains", "settings.domains"]).risks(&[Risk::WeakerWildcard]),
+    Field::domains("domains")
+        .exclusive()
+        .same_as(&["sso[].domains", "settings.domains"])
+        .risks(&[Risk::WeakerWildcard]),
     Field::text("redirectUrl").risks(ADDRESS),
     Field::one_of("authType", &["none", "saml", "oidc"]).maybe_returned().omit_keeps().apart().risks(SSO_OFF),
     Field::object("saml", SAML).risks(SSO_OFF),
