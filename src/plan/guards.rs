@@ -138,7 +138,7 @@ fn is_permitted(policy: Policy, change: &Change) -> bool {
 fn referred(change: &Change) -> Option<Referrer> {
     if !change.ties().undeclared.is_empty() {
         Some(Referrer::Undeclared)
-    } else if change.ties().unseen.is_empty() {
+    } else if change.ties().unseen.is_empty() && change.ties().hidden.is_empty() {
         None
     } else {
         Some(Referrer::Unseen)

@@ -10,9 +10,13 @@ use crate::desired::Place;
 use crate::resource;
 use crate::resource::Action;
 use crate::resource::Document;
+use crate::resource::Field;
 use crate::resource::Key;
 use crate::resource::Kind;
+use crate::resource::Part;
+use crate::resource::fold::is_zero;
 use crate::resource::refer;
+use serde_json::Value;
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 use std::collections::HashMap;
@@ -29,6 +33,8 @@ pub struct Ties {
     pub undeclared: BTreeSet<Key>,
     /// Kinds that may refer to it and could not be observed, though they are declared or owned.
     pub unseen: BTreeSet<&'static str>,
+    /// What may refer to it and nobody looks at: a part that no file declares, or that was not read yet.
+    pub hidden: BTreeSet<Slot>,
     /// Kinds that may refer to it and whose list lacks too much to be believed.
     pub doubted: BTreeSet<&'static str>,
     /// The calls that let go of it, planned or not.
@@ -46,6 +52,7 @@ impl Ties {
             declared: BTreeMap::new(),
             undeclared: BTreeSet::new(),
             unseen: BTreeSet::new(),
+            hidden: BTreeSet::new(),
             doubted: BTreeSet::new(),
             letting_go: BTreeSet::new(),
             unlisted: BTreeSet::new(),
@@ -73,6 +80,7 @@ pub fn find(inputs: &Inputs<'_>, live: &Live<'_>, renames: &BTreeMap<Key, Key>, 
         let declared = inputs.desired.resources.get(name).filter(|_| !is_builtin);
         // What is left as it is lets go of nothing.
         let meant = plan.kept.get(name).or(declared).filter(|_| !is_builtin);
+        note_hidden(kind, (key, &document), name, &mut ties);
         note_live(
             kind,
             (key, &document),
@@ -140,6 +148,33 @@ fn note_live(
     }
 }
 
+/// A part that its list says is there, and that this look does not show.
+fn note_hidden(kind: &dyn Kind, (key, document): (&Key, &Document), name: &Key, ties: &mut HashMap<Key, Ties>) {
+    let spec = kind.spec();
+    let is_there = |part: &&Part| {
+        let tells = |field: &Field| field.tells_of == Some(part.name) && !is_nothing(document.get(field.name));
+        spec.main().fields.iter().any(tells)
+    };
+    let is_shown = |part: &Part| part.fields.iter().any(|field| document.contains_key(field.name));
+    let is_deleted = ties.contains_key(key);
+    for part in spec.parts.iter().filter(is_there).filter(|part| !is_shown(part)) {
+        let reach = refer::reach_of(part);
+        // What lives in a tenant is known there alone.
+        let is_in_reach = |gone: &Key| gone.tenant.is_none() || gone.tenant.as_ref() == key.as_tenant();
+        for (_, ties) in ties.iter_mut().filter(|(gone, _)| reach.contains(gone.kind) && is_in_reach(gone)) {
+            if is_deleted {
+                ties.together.insert(key.clone());
+            } else if !ties.declared.contains_key(name) {
+                ties.hidden.insert(Slot { key: name.clone(), part: part.name });
+            }
+        }
+    }
+}
+
+fn is_nothing(told: Option<&Value>) -> bool {
+    told.is_none_or(|told| is_zero(told) || told == "none")
+}
+
 /// Does what is declared, written over what is there, no longer name it?
 fn lets_go(
     kind: &dyn Kind,
@@ -148,7 +183,6 @@ fn lets_go(
     named: &Key,
     part: &'static str,
 ) -> bool {
-    let mut after = document.clone();
-    after.extend(declared.fields.to_document());
+    let after = write::onto(kind.spec(), declared, document);
     !kind.references(key, &after, Some(part)).contains(named)
 }

@@ -350,6 +350,18 @@ fn merged(shape: Shape, live: Option<&Value>, declared: &Value) -> Value {
     }
 }
 
+/// What is there once what is declared is written over it: what the YAML leaves out, a field inside of another included,
+/// stays.
+pub fn onto(spec: &Spec, declared: &Declared, live: &Document) -> Document {
+    let mut after = live.clone();
+    for (_, field) in spec.fields() {
+        if let Some(value) = declared.fields.get(field.name) {
+            after.insert(field.name.to_owned(), merged(field.shape, live.get(field.name), value));
+        }
+    }
+    after
+}
+
 /// The items of a list without keys. Each carries along what no table knows of the live one that begins as it does.
 fn in_order(fields: &'static [Field], live: Option<&Value>, wanted: &[Value]) -> Value {
     let head = |item: &Value| fields.first().and_then(|field| item.get(field.name).cloned());

@@ -86,9 +86,15 @@ pub fn references(spec: &Spec, key: &Key, document: &dyn Fields, part: Option<&s
 
 /// The kinds that one of this kind can refer to.
 pub fn reach(spec: &Spec) -> BTreeSet<&'static str> {
-    let mut found = BTreeSet::new();
-    spec.parts.iter().flat_map(|part| part.fields).for_each(|field| add_reach(field, &mut found));
+    let mut found: BTreeSet<&'static str> = spec.parts.iter().flat_map(reach_of).collect();
     found.extend(spec.identity.tenant.and(Key::in_tenant(spec.name, "x", "x").home()).map(|home| home.kind));
+    found
+}
+
+/// The kinds that the fields of one part can refer to.
+pub fn reach_of(part: &Part) -> BTreeSet<&'static str> {
+    let mut found = BTreeSet::new();
+    part.fields.iter().for_each(|field| add_reach(field, &mut found));
     found
 }
 

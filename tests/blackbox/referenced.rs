@@ -309,3 +309,82 @@ async fn what_a_tenant_declares_by_value_is_not_deleted() {
     is_gone(&world, "ssoApplications", "s").await;
     is_gone(&world, "tenantAttributes", "at").await;
 }
+
+/// Tenants of which the first has SSO whose settings are `saml` besides.
+fn with_sso(saml: Option<&str>) -> String {
+    let sso = saml.map_or_else(String::new, |more| {
+        format!(", sso: [{{ saml: {{ idpUrl: \"https://idp.example.com\", entityId: e, idpCert: c, disableSignRequest: false{more} }} }}]")
+    });
+    format!("tenants:\n  - {{ id: t, name: T{sso} }}\n  - {{ id: plain, name: Plain }}\n")
+}
+
+const MAPPED: &str = ", defaultSSORoles: [x], roleMappings: [{ roleName: y, groups: [g] }]";
+
+async fn writes_of_roles(world: &World) -> usize {
+    world.writes().await.iter().filter(|(line, _)| line.contains("/role/delete")).count()
+}
+
+/// No file declared SSO any more, nobody looked at it, and it lost the roles that its groups are mapped to.
+#[tokio::test]
+async fn a_role_that_sso_out_of_sight_may_map_to_waits_for_an_approval() {
+    let mut world = World::with(sync(&open(""))).await;
+    world.write("roles.yaml", "roles:\n  - name: r\n  - name: x\n  - name: y\n");
+    world.write("tenants.yaml", &with_sso(Some(MAPPED)));
+    world.converge().await;
+
+    world.write("roles.yaml", "roles:\n  - name: r\n");
+    world.write("tenants.yaml", &with_sso(None));
+    let fingerprint = held(&world, "still_referenced").await;
+    world.until("both", async |world| plan(world).await["held"]["changes"] == json!(2)).await;
+    world.assert_nothing_left().await;
+
+    assert_eq!(writes_of_roles(&world).await, 0);
+    let said = warnings(&world).await;
+    assert!(said.contains("roles/x may still be referred to: sso of tenants/t cannot be seen"), "{said}");
+    assert!(!said.contains("plain"), "that one has none: {said}");
+    let fingerprint = plan(&world).await["fingerprint"].as_str().unwrap_or(&fingerprint).to_owned();
+    assert_eq!(approve(&world, &fingerprint).await, 200);
+    is_gone(&world, "roles", "x").await;
+    is_gone(&world, "roles", "y").await;
+}
+
+#[tokio::test]
+async fn a_role_that_no_sso_can_map_to_goes_without_asking() {
+    let mut world = World::with(sync(&open(""))).await;
+    world.write("roles.yaml", "roles:\n  - name: r\n  - name: x\n  - name: y\n");
+    world.write("tenants.yaml", &with_sso(Some(MAPPED)));
+    world.converge().await;
+
+    // One that is looked at and lets go, and one whose tenant goes as well.
+    world.write("roles.yaml", "roles:\n  - name: r\n  - name: y\n");
+    world.write("tenants.yaml", &with_sso(Some(", defaultSSORoles: []")));
+    is_gone(&world, "roles", "x").await;
+    world.write("roles.yaml", "roles:\n  - name: r\n");
+    world.write("tenants.yaml", "tenants:\n  - { id: plain, name: Plain }\n");
+    is_gone(&world, "roles", "y").await;
+
+    world.until("converged", async |world| world.is_converged().await).await;
+    assert!(!exists(&world, "tenants", "t").await);
+}
+
+/// What the YAML leaves out stays, so that nothing was about to let go, and the delete waited for a change that never was.
+#[tokio::test]
+async fn a_role_that_a_declaration_no_longer_mentions_is_still_that_of_the_tenant() {
+    let mut world = World::with(sync(&open(""))).await;
+    world.write("roles.yaml", "roles:\n  - name: r\n  - name: x\n");
+    world.write("tenants.yaml", &with_sso(Some(", defaultSSORoles: [x]")));
+    world.converge().await;
+
+    world.write("roles.yaml", "roles:\n  - name: r\n");
+    world.write("tenants.yaml", &with_sso(Some("")));
+    let fingerprint = held(&world, "still_referenced").await;
+    world.assert_nothing_left().await;
+
+    assert_eq!(writes_of_roles(&world).await, 0);
+    assert_eq!(hold(&world, "still_referenced").await["approvable"], true);
+    let said = warnings(&world).await;
+    assert!(said.contains("roles/x is still referred to by tenants/t, which would lose it"), "{said}");
+    assert_eq!(approve(&world, &fingerprint).await, 200);
+    is_gone(&world, "roles", "x").await;
+    world.until("converged", async |world| world.is_converged().await).await;
+}

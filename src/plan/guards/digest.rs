@@ -38,6 +38,9 @@ pub(super) fn digest(scope: &str, change: &Change, live: &Live<'_>, shrunk: &BTr
     for kind in &change.ties().unseen {
         digest.update(format!("unseen {kind:?}\n"));
     }
+    for slot in &change.ties().hidden {
+        digest.update(format!("hidden {:?} {:?}\n", slot.key, slot.part));
+    }
     // What hangs on it goes as well: that was not approved with a plain delete.
     if change.tasks.iter().any(|task| matches!(task.write, Write::Delete { cascade: true })) {
         digest.update("cascade\n");

@@ -94,6 +94,14 @@ fn why(change: &Change, holds: &HashMap<Slot, Hold>, planned: &BTreeSet<Slot>) -
             let kinds = named(ties.unseen.iter().map(|kind| (*kind).to_owned()));
             Some(format!("may still be referred to: {kinds} cannot be seen"))
         }
+        Hold::StillReferenced(Referrer::Unseen) if !ties.hidden.is_empty() => {
+            let slots = named(ties.hidden.iter().map(|slot| format!("{} of {}", slot.part, slot.key)));
+            let part = ties.hidden.first().map_or("", |slot| slot.part);
+            Some(format!(
+                "may still be referred to: {slots} cannot be seen; make sure in Descope that nothing there names it, or \
+                 declare `{part}` there, so that it is looked at"
+            ))
+        }
         Hold::Blocked => {
             let plight = |slot: &Slot| match holds.get(slot) {
                 None if slot.part == ties::LEFT => Some(format!("{} (drift_reported)", slot.key)),

@@ -57,6 +57,8 @@ pub struct Referrers {
     declared: BTreeSet<Key>,
     pub undeclared: BTreeSet<Key>,
     pub unseen: BTreeSet<&'static str>,
+    /// Its list says that it has SSO, which nobody declares and so nobody looks at.
+    pub hidden: BTreeSet<Key>,
     letting_go: BTreeSet<(Key, &'static str)>,
     together: BTreeSet<Key>,
 }
@@ -69,6 +71,12 @@ fn heir<'a>(drawn: &'a Drawn, old: &Key) -> Option<&'a Declared> {
 
 fn old_name(declared: &Declared) -> Option<Key> {
     Some(Key { name: declared.renamed_from.clone()?, ..declared.key.clone() })
+}
+
+/// May the SSO of this tenant, which no draw declares, map to it?
+fn hides(key: &Key, document: &Document, gone: &Key) -> bool {
+    let is_in_reach = gone.tenant.as_ref().is_none_or(|tenant| *tenant == key.name);
+    key.kind == "tenants" && gone.kind == "roles" && is_in_reach && document.get("authType") == Some(&json!("saml"))
 }
 
 impl Drawn {
@@ -289,6 +297,13 @@ impl Drawn {
             let now =
                 self.desired.resources.values().find(|declared| self.renamed_now(&declared.key).as_ref() == Some(key));
             let declared = now.or_else(|| self.desired.resources.get(key)).filter(|_| !self.is_builtin(key));
+            if hides(key, document, gone) {
+                if self.is_deletable(key) {
+                    found.together.insert(key.clone());
+                } else if !found.declared.contains(key) {
+                    found.hidden.insert(key.clone());
+                }
+            }
             for (part, _) in names(key, document).iter().filter(|(_, named)| named == gone) {
                 if self.is_deletable(key) {
                     found.together.insert(key.clone());
@@ -334,7 +349,7 @@ impl Drawn {
 
     /// What referrers are a reason for.
     fn referred(&self, gone: &Key, plan: &Plan, approved: &Approved) -> BTreeSet<Hold> {
-        let Referrers { declared, undeclared, unseen, letting_go, .. } = self.referrers(gone);
+        let Referrers { declared, undeclared, unseen, hidden, letting_go, .. } = self.referrers(gone);
         let has_let_go = |(key, part): &(Key, &'static str)| {
             let mut of_it = plan.changes.iter().filter(|change| change.key == *key && change.held.is_none());
             of_it.any(|change| change.tasks.iter().any(|task| task.slot.part == *part))
@@ -343,7 +358,7 @@ impl Drawn {
         [
             (!declared.is_empty(), Hold::StillDeclared),
             (!undeclared.is_empty(), Hold::StillReferenced(Referrer::Undeclared)),
-            (!unseen.is_empty(), Hold::StillReferenced(Referrer::Unseen)),
+            (!unseen.is_empty() || !hidden.is_empty(), Hold::StillReferenced(Referrer::Unseen)),
             (self.is_doubted(gone, plan, approved), Hold::ObservationShrank),
             (is_unlisted || !letting_go.iter().all(has_let_go), Hold::Blocked),
         ]
