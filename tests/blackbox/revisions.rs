@@ -5,6 +5,7 @@ use crate::harness::permission;
 use crate::postgres::Postgres;
 use crate::replicas::Replicas;
 use rustix::process::Signal;
+use serde_json::Value;
 use std::fs;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -67,6 +68,21 @@ async fn until_behind(all: &Replicas) -> usize {
     }
 }
 
+/// And so are the others.
+async fn until_all_are_behind(all: &Replicas) -> usize {
+    let holder = until_behind(all).await;
+    for replica in 0..all.running.len() {
+        all.until("behind", async |all| {
+            let health = all.ask(replica, "/healthz").await;
+            let health: Option<Value> = health.and_then(|(_, text)| serde_json::from_str(&text).ok());
+            let is_it = |component: &Value| component["name"] == "checkout" && component["status"] == "degraded";
+            health.is_some_and(|health| health["components"].as_array().is_some_and(|all| all.iter().any(is_it)))
+        })
+        .await;
+    }
+    holder
+}
+
 fn lines(all: &Replicas, text: &str) -> usize {
     all.running.iter().map(|one| one.process.lines().iter().filter(|line| line.contains(text)).count()).sum()
 }
@@ -91,7 +107,7 @@ async fn where_all_were_behind_whoever_moves_on_writes() {
     let Some(server) = Postgres::start() else { return };
     let mut all = Replicas::new(server, &[]).await;
     left_behind(&mut all).await;
-    until_behind(&all).await;
+    until_all_are_behind(&all).await;
     assert!(is_live(&all, "new").await, "{}", all.tails());
 
     say(&all, &["b", "c"], "new");
@@ -107,7 +123,7 @@ async fn of_those_that_were_behind_one_that_skips_what_was_in_force_writes() {
     let Some(server) = Postgres::start() else { return };
     let mut all = Replicas::new(server, &[]).await;
     left_behind(&mut all).await;
-    let behind = until_behind(&all).await;
+    let behind = until_all_are_behind(&all).await;
     let other = ["c", "b"][behind];
 
     // The one that stands by.
