@@ -157,6 +157,8 @@ pub struct Carryover {
     missed: Option<Trigger>,
     /// The files here are not those that are in force last.
     is_stale: bool,
+    /// Those that somebody may put in force nevertheless, as far as was told.
+    put_aside: Option<Arc<str>>,
     /// Passes in a row that could not read or write all of the state.
     unwritten: u32,
     /// What a holder before may still send is left alone, though it differs: until when, and what.

@@ -1,6 +1,7 @@
 //! A plan of less: what somebody asked for, and what that needs.
 
 use super::Change;
+use super::Hold;
 use super::Plan;
 use super::Slot;
 use super::guards;
@@ -24,7 +25,7 @@ impl Plan {
         let mut todo: Vec<usize> =
             self.changes.iter().enumerate().filter(|(_, change)| is_asked(change)).map(|(at, _)| at).collect();
         let mut kept: BTreeSet<usize> = todo.iter().copied().collect();
-        let mut missing = BTreeSet::new();
+        let (mut missing, mut blocked) = (BTreeSet::new(), BTreeSet::new());
         while let Some(change) = todo.pop().and_then(|at| self.changes.get(at)) {
             for slot in change.tasks.iter().flat_map(|task| &task.after) {
                 let Some((at, needed)) = slots.get(slot).and_then(|at| Some((*at, self.changes.get(*at)?))) else {
@@ -33,6 +34,7 @@ impl Plan {
                 if !may_stay(needed) {
                     missing
                         .insert(format!("{} waits for the delete of {}, which is not named", change.key, needed.key));
+                    blocked.insert(change.key.clone());
                 } else if kept.insert(at) {
                     todo.push(at);
                 }
@@ -43,6 +45,7 @@ impl Plan {
             at += 1;
             kept.contains(&(at - 1))
         });
+        self.block(blocked);
         self.refused.retain(|refusal| wanted(&refusal.key));
         self.undeclared.retain(|key| wanted(key));
         self.waits.retain(|(key, ..)| wanted(key));
@@ -51,5 +54,23 @@ impl Plan {
         self.held_digests = self.held().map(|change| change.digest.to_string()).collect();
         let released = self.changes.iter().filter(|change| change.is_approved);
         self.released_digests = released.map(|change| change.digest.to_string()).collect();
+    }
+
+    /// Holds these, and what comes after them.
+    fn block(&mut self, mut blocked: BTreeSet<Key>) {
+        loop {
+            let before = blocked.len();
+            for change in &self.changes {
+                if change.tasks.iter().flat_map(|task| &task.after).any(|slot| blocked.contains(&slot.key)) {
+                    blocked.insert(change.key.clone());
+                }
+            }
+            if blocked.len() == before {
+                break;
+            }
+        }
+        for change in self.changes.iter_mut().filter(|change| blocked.contains(&change.key)) {
+            change.held = change.held.or(Some(Hold::Blocked));
+        }
     }
 }

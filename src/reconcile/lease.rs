@@ -110,17 +110,25 @@ impl Reconciler {
             }
         };
         let is_stale = standing == Standing::Behind;
-        if is_stale && !self.memory.is_stale {
-            let revision = self.revision();
+        let revision: Arc<str> = self.revision().into();
+        let put_aside = Some(Arc::clone(&revision)).filter(|revision| is_stale && self.state.is_put_aside(revision));
+        if is_stale && put_aside.is_none() {
+            // Soon they are put aside, or those in force.
+            self.memory.retry_at = Some(Instant::now() + self.next_wait());
+        }
+        if put_aside.is_some() && put_aside != self.memory.put_aside {
             tracing::error!(
                 project = &*project,
-                revision,
+                revision = &*revision,
                 approve = format!("descope-gitops approve --project {project} {revision}"),
                 "these files are older than those that were in force last: nothing is written until this checkout moves on, or \
                  another replica with the newest files runs; where going back to these is meant, run what `approve` says"
             );
+        }
+        if is_stale && !self.memory.is_stale {
             self.queue.replace(&project, Vec::new(), false);
         }
+        self.memory.put_aside = put_aside;
         self.memory.is_stale = is_stale;
         is_stale
     }

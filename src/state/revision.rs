@@ -85,12 +85,18 @@ pub(super) struct Checkout {
     before: Option<i64>,
     /// The term under which they were the newest: nobody else has written while it lasts.
     current_under: Option<i64>,
+    /// The files that were the newest then.
+    current: Option<Arc<str>>,
 }
 
 impl Checkout {
     /// Is it known that they are older, as long as this is the newest entry?
     pub fn is_before(&self, entry: i64) -> bool {
         self.before == Some(entry)
+    }
+
+    fn is_current(&self) -> bool {
+        self.revision.is_some() && self.revision == self.current
     }
 
     fn standing(&self, term: Option<i64>, life: Duration) -> Standing {
@@ -145,6 +151,7 @@ impl Checkouts {
             } else {
                 checkout.behind_since = None;
                 checkout.current_under = tenure.map(|tenure| tenure.term);
+                checkout.current.clone_from(&checkout.revision);
             }
         });
     }
@@ -191,7 +198,10 @@ impl ProjectState {
             Ok(found)
         }))?;
         server.checkouts.found(&claim, &checkout, found, tenure);
-        Ok(server.checkouts.standing(&claim, tenure, server.life))
+        let standing = server.checkouts.standing(&claim, tenure, server.life);
+        // Who just follows keeps the lease for a while, but what it loads on its way is not in force.
+        let is_in_force = matches!(found, Found::On(_) | Found::First) || server.checkouts.of(&claim).is_current();
+        Ok(if is_in_force { standing } else { standing.min(Standing::Behind) })
     }
 
     /// Are these the files that are loaded here, of which nothing is written because they are not the newest?
@@ -269,8 +279,11 @@ fn enter(transaction: &Tx<'_>, project: i64, revision: &str, now: SystemTime) ->
     let sql = "INSERT INTO revision (project, revision, at) VALUES (?, ?, ?) RETURNING id";
     let row = values![project, revision, to_millis(now)];
     let id = transaction.first(sql, &row, |row| row.integer("id"))?.unwrap_or_default();
-    let sql = "DELETE FROM revision WHERE project = ? AND id <= ?";
-    transaction.execute(sql, &values![project, id - KEPT])?;
+    let sql = format!(
+        "DELETE FROM revision WHERE project = ? AND id <= (
+             SELECT id FROM revision WHERE project = ? ORDER BY id DESC LIMIT 1 OFFSET {KEPT})"
+    );
+    transaction.execute(&sql, &values![project, project])?;
     Ok(id)
 }
 
@@ -388,6 +401,29 @@ mod tests {
         assert_eq!(shared, (1, 5, 3));
     }
 
+    /// Numbers are given out to all projects together.
+    #[test]
+    fn what_other_projects_put_in_force_makes_nothing_forgotten() {
+        let Some(place) = place() else { return };
+        let claims = claims(2);
+        let mut one = Replica::new(&place, "one");
+        assert_eq!(one.turn(&claims), 2);
+        one.loads(&claims, "first");
+        one.loads(&claims, "second");
+        one.state
+            .write(|transaction| {
+                let sql = "SELECT setval(pg_get_serial_sequence('revision', 'id'), 100000)";
+                transaction.exists(sql, &[]).map(drop)
+            })
+            .unwrap();
+        one.loads(&claims[..1], "third");
+
+        one.leases.give_all_back(&claims).unwrap();
+        let again = Replica::new(&place, "again").loads(&claims[..1], "first");
+
+        assert_eq!(again, [Behind], "it was in force before");
+    }
+
     #[test]
     fn only_a_move_from_the_newest_makes_older_files_the_newest() {
         let Some(place) = place() else { return };
@@ -411,7 +447,7 @@ mod tests {
 
         assert_eq!(moved, [Newest, Newest, Newest, Newest, Newest, Behind, Newest]);
         assert_eq!((moves_on, follows, unknown), (vec![Newest], vec![Newest], vec![Behind]));
-        assert_eq!((skipped, aside), (vec![Newest], (false, false)));
+        assert_eq!((skipped, aside), (vec![Behind], (false, false)), "it keeps the lease, and writes nothing");
         assert!(!one.of(&claims[0]).put_in_force("4").unwrap());
     }
 }

@@ -589,7 +589,13 @@ async fn stands_firm(name: &str) {
     world.converge().await;
     world.pass().await;
     world.write(file, rest);
-    world.until("undeclared", async |world| world.project().await["undeclared"] != 0).await;
+    // What else the file had goes.
+    world
+        .until("undeclared", async |world| {
+            let project = world.project().await;
+            project["undeclared"] != 0 && project["converged"] == true
+        })
+        .await;
     world.assert_nothing_left().await;
     assert!(live(&world, case.live).await.is_some());
     world.write(file, &protected(text, id).replace("protected: true", "protected: false"));

@@ -485,6 +485,25 @@ fn a_plan_of_less_keeps_what_was_asked_for_and_what_that_needs() {
 }
 
 #[test]
+fn a_plan_of_less_deletes_nothing_before_what_it_does_not_delete() {
+    let role = Key::new("roles", "r");
+    let world = live(&[
+        (Key::new("permissions", "p"), json!({})),
+        (Key::new("permissions", "alone"), json!({})),
+        (role.clone(), json!({ "permissionNames": ["p"] })),
+    ]);
+    let mut plan = planned(&desired(&[]), &world, &owning(&world), Policy::Sync);
+    let is_named = |key: &Key| key.kind == "permissions";
+
+    plan.narrow(&is_named, &is_named);
+
+    let held: BTreeMap<&str, Option<Hold>> =
+        plan.changes.iter().map(|change| (&*change.key.name, change.held)).collect();
+    assert_eq!(held, BTreeMap::from([("alone", None), ("p", Some(Hold::Blocked))]));
+    assert_eq!(plan.warnings.iter().filter(|warning| warning.contains("waits for the delete of roles/r")).count(), 1);
+}
+
+#[test]
 fn what_no_list_shows_is_waited_for_by_name_and_of_many_a_few_are_named() {
     let tenants: Vec<_> = (0..9).map(|n| (Key::new("tenants", &format!("t{n}")), json!({ "name": "t" }))).collect();
     let with_settings = json!({ "name": "t", "settings": { "enabled": true } });
