@@ -28,6 +28,9 @@ use tokio_util::sync::CancellationToken;
 /// What was given back is taken within seconds of a stop.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
+/// A project that nobody has written for so long has left the config of all replicas.
+const GONE_AFTER: Duration = Duration::from_secs(60 * 60);
+
 /// What was lost is told also where another replica has taken it at once.
 const LOST_FOR: Duration = Duration::from_secs(5);
 
@@ -152,7 +155,9 @@ impl Keeper {
         let mut is_whole = true;
         let lost = self.leases.lost();
         let is_foreign = |holding: &Holding| self.projects.iter().all(|(_, claim)| *claim != holding.claim);
-        self.board.others_write(held.iter().any(|holding| holding.holder.is_some() && is_foreign(holding)));
+        let now = SystemTime::now();
+        let is_written = |holding: &Holding| holding.holder.is_some() || holding.expires + GONE_AFTER > now;
+        self.board.others_write(held.iter().any(|holding| is_foreign(holding) && is_written(holding)));
         for (project, claim) in &self.projects {
             let holding = held.iter().find(|holding| holding.claim == *claim);
             let is_mine = holding.is_some_and(|holding| holding.is_mine);
