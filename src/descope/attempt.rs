@@ -47,7 +47,7 @@ impl Client {
         let Some(license) = shutdown.run_until_cancelled(self.license()).await else {
             return Attempt::Failed(Error::Stopping);
         };
-        let (mut permit, deadline) = loop {
+        let (mut permit, deadline, patience) = loop {
             if self.room().is_none() {
                 if !self.is_wanted() {
                     return Attempt::Failed(Error::Stopping);
@@ -71,7 +71,8 @@ impl Client {
             if permit.is_current()
                 && let Some(room) = self.room()
             {
-                break (permit, after(now, settings.request_timeout.min(room)));
+                let patience = settings.request_timeout.min(room);
+                break (permit, after(now, patience), patience);
             }
         };
         // Read only now: the key may have changed while we waited.
@@ -106,7 +107,7 @@ impl Client {
                     }
                 }
             }
-            Err(error) => (network_code(&error).into(), Attempt::Failed(self.network_error(call, &error))),
+            Err(error) => (network_code(&error).into(), Attempt::Failed(self.network_error(call, &error, patience))),
         };
         metrics.api_requests_total.with_label_values(&[call.operation(), &code]).inc();
         attempt
@@ -226,7 +227,7 @@ impl Client {
         Ok(Request { method: call.method().clone(), url, headers, body: call.body().map(|b| b.to_string().into()) })
     }
 
-    fn network_error(&self, call: &Call, error: &TransportError) -> Error {
+    fn network_error(&self, call: &Call, error: &TransportError, patience: Duration) -> Error {
         let Settings { base_url, request_timeout, redactor, .. } = &self.shared.settings;
         let operation = call.operation();
         let cause = answer::clean(&error.to_string(), 300, redactor);
@@ -234,7 +235,12 @@ impl Client {
             TransportError::Connect(_) => {
                 Error::Unreachable { host: base_url.host_str().unwrap_or_default().to_owned(), cause }
             }
-            TransportError::Timeout(_) => Error::Timeout { operation, after: *request_timeout },
+            TransportError::Timeout(_) => {
+                let is_cut = patience < *request_timeout;
+                // Nobody reads nanoseconds.
+                let tenths = Duration::from_millis(u64::try_from(patience.as_millis()).unwrap_or(u64::MAX) / 100 * 100);
+                Error::Timeout { operation, after: if is_cut { tenths } else { patience }, is_cut }
+            }
             TransportError::Reset(_) => Error::Reset { operation, cause },
             TransportError::TooLarge(_) => Error::TooLarge { operation, what: cause },
         }

@@ -2,6 +2,9 @@
 
 use std::time::Duration;
 
+/// Why a call had less time than the settings give it.
+const CUT: &str = ", less than `requestTimeout`, since nothing is waited for beyond the lease of this replica";
+
 /// Why a call to Descope failed. Messages that came from outside are bounded, one line, and free of known secrets.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
@@ -58,12 +61,14 @@ pub enum Error {
         message: String,
     },
     /// Sent, and not answered in time.
-    #[error("Descope did not answer {operation} within {} s", after.as_secs_f64())]
+    #[error("Descope did not answer {operation} within {} s{}", after.as_secs_f64(), if *is_cut { CUT } else { "" })]
     Timeout {
         /// The route template.
         operation: &'static str,
         /// How long we waited.
         after: Duration,
+        /// Less than `requestTimeout`: the lease of this replica would have ended.
+        is_cut: bool,
     },
     /// No connection: nothing was sent.
     #[error("cannot reach {host}: {cause}")]
@@ -240,7 +245,7 @@ mod tests {
             "Descope rejected POST /v1/mgmt/role/create with status 400: Request is invalid"
         );
         assert_eq!(
-            Error::Timeout { operation, after: Duration::from_millis(1500) }.to_string(),
+            Error::Timeout { operation, after: Duration::from_millis(1500), is_cut: false }.to_string(),
             "Descope did not answer POST /v1/mgmt/role/create within 1.5 s"
         );
     }

@@ -202,6 +202,23 @@ async fn a_request_is_given_up_after_its_time_out() {
     assert_eq!(start.elapsed().as_secs(), 30);
 }
 
+/// It said 30 s whatever the lease had left of them.
+#[tokio::test(start_paused = true)]
+async fn a_request_that_the_lease_cuts_short_says_how_long_it_was_waited_for_and_why() {
+    let script = Script::of([Step::Hang]);
+    let start = Instant::now();
+    let client = script.client().within(|| Some(Duration::from_millis(15_049)));
+
+    let error = client.write(&create()).await.unwrap_err();
+
+    assert_eq!(
+        error.to_string(),
+        "Descope did not answer POST /v1/mgmt/role/create within 15 s, less than `requestTimeout`, since nothing is waited for beyond \
+         the lease of this replica"
+    );
+    assert_eq!(start.elapsed().as_secs(), 15);
+}
+
 #[tokio::test(start_paused = true)]
 async fn refusals_are_returned_at_once_in_words_for_the_operator() {
     let cases = [

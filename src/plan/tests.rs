@@ -212,7 +212,7 @@ fn planned(desired: &Desired, world: &World, owned: &BTreeMap<Key, Ownership>, p
 
 fn timeout() -> descope::Error {
     let after = std::time::Duration::from_secs(30);
-    descope::Error::Timeout { operation: "GET /v1/mgmt/permission/all", after }
+    descope::Error::Timeout { operation: "GET /v1/mgmt/permission/all", after, is_cut: false }
 }
 
 fn held(plan: &Plan, name: &str) -> Option<Hold> {
