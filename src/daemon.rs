@@ -448,11 +448,30 @@ fn keep_leases(
         });
         let mounts: Vec<_> = mounts.collect();
         let volumes = volumes::watch(mounts.iter().map(|mount| mount.dir.clone()).collect());
+        let refusal = |project: &Project| {
+            let pause = project.reconciler.pause.clone();
+            let refused: leases::Refused = Box::new(move || pause.refusal().as_ref().map(show::pause));
+            (project.name.clone(), refused)
+        };
+        let refusals = projects.iter().map(refusal).collect();
+        let triggers = projects.iter().map(|project| (project.name.clone(), project.trigger.clone())).collect();
         let projects =
             projects.iter().map(|project| (project.name.clone(), project.reconciler.state.claim())).collect();
         let (queue, board, metrics) = (queue.clone(), Arc::clone(board), Arc::clone(metrics));
-        let (lagging, lost) = (BTreeSet::new(), BTreeMap::new());
-        let keeper = leases::Keeper { leases, volumes, mounts, lagging, projects, lost, queue, board, metrics };
+        let keeper = leases::Keeper {
+            leases,
+            volumes,
+            mounts,
+            lagging: BTreeSet::new(),
+            overtaken: BTreeSet::new(),
+            triggers,
+            refusals,
+            projects,
+            lost: BTreeMap::new(),
+            queue,
+            board,
+            metrics,
+        };
         lease_loop.spawn(keeper.run(stop.clone()));
     }
     lease_loop

@@ -30,6 +30,7 @@ use crate::limiter::quota::Quota;
 use crate::limiter::shared::desk::Desk;
 use crate::limiter::source::Source;
 use crate::limiter::status::Report;
+use crate::telemetry::clock;
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::status::LimiterStatus;
 
@@ -267,7 +268,7 @@ impl Limiter {
         let State { source, report, .. } = &mut *state;
         let (machine, at) = source.view(now);
         report.update(machine, at, SystemTime::now());
-        report.status(machine, at, SystemTime::now())
+        report.status(machine, at, clock::now())
     }
 
     /// Does the store of a shared budget answer too slowly for requests to go?

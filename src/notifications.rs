@@ -6,6 +6,7 @@ use crate::config::Form;
 use crate::config::Notice;
 use crate::config::Receiver;
 use crate::state::State;
+use crate::telemetry::clock;
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::redact::Redactor;
 use crate::telemetry::repeats::is_worth_a_line;
@@ -19,7 +20,6 @@ use sight::Sight;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
-use std::time::SystemTime;
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -121,7 +121,7 @@ impl Notifier {
     }
 
     async fn tell(&self, letter: &Letter) -> Result<(), Failure> {
-        let now = SystemTime::now();
+        let now = clock::now();
         let body = message::body(self.receiver.form, letter, &rfc3339(now), &self.redactor);
         let told = delivery::deliver(&self.receiver, body, now, &self.redactor).await;
         let result = if told.is_ok() { "sent" } else { "failed" };

@@ -11,6 +11,7 @@ use crate::plan::Slot;
 use crate::plan::Task;
 use crate::resource;
 use crate::resource::Key;
+use crate::telemetry::clock;
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::status::Problem;
 use crate::telemetry::status::Turn;
@@ -32,7 +33,6 @@ use std::sync::Mutex;
 use std::sync::MutexGuard;
 use std::sync::PoisonError;
 use std::time::Duration;
-use std::time::SystemTime;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -389,7 +389,7 @@ impl Queue {
 
     /// What does not go ahead in a project, in the order of the keys.
     pub fn problems(&self, project: &str) -> Vec<Problem> {
-        let now = (Instant::now(), SystemTime::now());
+        let now = (Instant::now(), clock::now());
         let mut problems = self.gather(project, Lane::stuck_part, &Vec::new(), |problems, lane, entry| {
             problems.extend(problems::of(lane, entry, now).map(|problem| (entry.task.slot.clone(), problem)));
         });
@@ -400,7 +400,7 @@ impl Queue {
     /// Adds every task of a project that is not done and of a resource that is `wanted`, with the reason. `turn`: what those wait for that
     /// only wait for that.
     pub fn waits(&self, project: &str, turn: &Turn, wanted: &dyn Fn(&Key) -> bool, waits: &mut Waits) {
-        let now = (Instant::now(), SystemTime::now());
+        let now = (Instant::now(), clock::now());
         let before = waits.clone();
         *waits = self.gather(project, Lane::part, &before, |waits, lane, entry| {
             if wanted(&entry.task.slot.key) {

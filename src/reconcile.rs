@@ -36,6 +36,7 @@ use crate::state;
 use crate::state::IntentId;
 use crate::state::PassRow;
 use crate::state::ProjectState;
+use crate::telemetry::clock;
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::repeats::Repeats;
 use crate::telemetry::status::Board;
@@ -271,6 +272,9 @@ impl Reconciler {
                     () = lease::changed(&mut tenures) => {}
                     trigger = triggers.recv() => self.turn_or_stop(trigger, &mut triggers, &shutdown).await,
                     () = until(retry_at) => self.turn_or_stop(Trigger::Interval, &mut triggers, &shutdown).await,
+                    () = client.another_key(), if self.pause.refusal().is_some() => {
+                        self.turn_or_stop(Trigger::Interval, &mut triggers, &shutdown).await;
+                    }
                 }
                 continue;
             }
@@ -368,7 +372,7 @@ impl Reconciler {
     pub async fn turn(&mut self, trigger: Trigger, more: &mut TriggerReceiver) {
         let project = self.assessor.project.clone();
         let started = Instant::now();
-        let started_at = SystemTime::now();
+        let started_at = clock::now();
         let pass = new_pass();
         let span = tracing::info_span!(
             "pass",
@@ -395,22 +399,22 @@ impl Reconciler {
             span.record("commit", commit);
         }
         self.observe_phase("total", started);
-        self.metrics.last_attempt_timestamp_seconds.with_label_values(&[&*project]).set(unix(SystemTime::now()));
+        self.metrics.last_attempt_timestamp_seconds.with_label_values(&[&*project]).set(unix(clock::now()));
         self.board.project(&project, |status| status.readiness.passed(outcome == PassOutcome::Failed, Instant::now()));
         let is_whole = self.memory.plan.as_ref().is_some_and(|plan| plan.unobserved.is_empty())
             && self.memory.load.as_ref().is_some_and(|load| load.errors.is_empty());
         if !matches!(outcome, PassOutcome::Failed) && is_whole {
-            self.metrics.last_success_timestamp_seconds.with_label_values(&[&*project]).set(unix(SystemTime::now()));
-            self.memory.overview.success_at = Some(SystemTime::now());
+            self.metrics.last_success_timestamp_seconds.with_label_values(&[&*project]).set(unix(clock::now()));
+            self.memory.overview.success_at = Some(clock::now());
         }
         self.memory.last_pass = Some(PassStatus {
             trigger: trigger.as_str().to_owned(),
             started_at: rfc3339(started_at),
-            finished_at: rfc3339(SystemTime::now()),
+            finished_at: rfc3339(clock::now()),
             result: outcome.as_str().to_owned(),
             changes: changes as u64,
         });
-        self.note_pass(trigger, outcome, started_at, changes);
+        self.note_pass(trigger, outcome, started, changes);
         span.in_scope(|| self.log_pass(outcome, started));
         self.memory.repeats.end_round();
         aside(|| self.publish());
@@ -418,10 +422,12 @@ impl Reconciler {
         self.metrics.passes_total.with_label_values(&[&project, trigger.as_str(), outcome.as_str()]).inc();
     }
 
-    fn note_pass(&self, trigger: Trigger, outcome: PassOutcome, started_at: SystemTime, changes: usize) {
+    fn note_pass(&self, trigger: Trigger, outcome: PassOutcome, started: Instant, changes: usize) {
+        // By this machine's clock, as all of history is handed over.
+        let finished_at = SystemTime::now();
         let row = PassRow {
-            started_at,
-            finished_at: SystemTime::now(),
+            started_at: finished_at.checked_sub(started.elapsed()).unwrap_or(finished_at),
+            finished_at,
             trigger: trigger.as_str().to_owned(),
             revision: self.origin(trigger).revision.clone(),
             result: outcome.as_str().to_owned(),
@@ -449,6 +455,10 @@ impl Reconciler {
         self.observe_phase("load", started);
         // The others have the files ready, and look at nothing.
         let Some(term) = self.term() else {
+            // Refused, it gave the lease away: it has to ask by itself whether it could hold it again.
+            if self.pause.refusal().is_some() && trigger != Trigger::Watch && self.probe(&desired).await {
+                self.pause.answered();
+            }
             self.memory.miss(trigger);
             return None;
         };
@@ -551,7 +561,7 @@ impl Reconciler {
         self.note_reversions(desired, &plan);
         self.note_drift(desired, &plan, trigger);
         self.note_questions(&plan);
-        self.memory.overview.note_observed(&plan, SystemTime::now() - started.elapsed());
+        self.memory.overview.note_observed(&plan, clock::now() - started.elapsed());
         self.forbidden.send_replace(BTreeMap::new());
         let tasks = plan.take_tasks(&self.origin(trigger));
         let plan = Arc::new(plan);

@@ -47,6 +47,7 @@ mod schema;
 mod secret_file;
 mod server;
 mod sql;
+mod standings;
 mod suspension;
 mod sweep;
 mod together;
@@ -101,6 +102,8 @@ pub use relay::Taken;
 pub use revision::Standing;
 pub use server::Address;
 pub use server::BadAddress;
+pub use standings::ReplicaStanding;
+pub use standings::Standings;
 pub use suspension::Suspended;
 pub use told::Told;
 

@@ -1,5 +1,6 @@
 //! What operators see: logs, metrics, status. Any file may use these; they import nothing of ours.
 
+pub mod clock;
 pub mod events;
 pub mod line;
 pub mod logs;

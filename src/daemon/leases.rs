@@ -4,19 +4,29 @@ use super::volumes::Seen;
 use super::volumes::Sight;
 use crate::aside::aside;
 use crate::plan::ProjectName;
+use crate::queue::PausedBy;
 use crate::queue::Queue;
+use crate::source::Trigger;
+use crate::source::TriggerSender;
 use crate::state::Claim;
 use crate::state::Holding;
 use crate::state::Leases;
 use crate::state::ProjectState;
+use crate::state::ReplicaStanding;
+use crate::state::Standings;
+use crate::telemetry::clock;
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::repeats::is_worth_a_line;
 use crate::telemetry::status::Board;
+use crate::telemetry::status::CheckoutStatus;
+use crate::telemetry::status::CheckoutsStatus;
 use crate::telemetry::status::LeaseStatus;
 use crate::telemetry::status::Level;
+use crate::telemetry::status::Needs;
 use crate::telemetry::status::rfc3339;
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
+use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -58,8 +68,13 @@ const NOBODY: &str = "a project without a holder; one takes it when the lease be
                       to the replicas whose log says that they cannot renew the leases";
 
 const LAGS: &str = "the files here are not those in force: nothing of them is written until this checkout moves on (does what brings it, such as \
-                    git-sync, run?); where they were rolled back on purpose at all replicas, the log of the one that holds the project names \
-                    the order that puts them in force";
+                    git-sync, run?); `descope-gitops status` says which they are, which are in force, and who writes the project";
+
+const NOBODY_IN_FORCE: &str = "no replica has the files in force: nothing of the project is written until a checkout moves on, or somebody gives the \
+                               order that `descope-gitops status` names, where these files were meant to be gone back to";
+
+/// Why Descope refuses this replica, in words; `None` while it does not.
+pub type Refused = Box<dyn Fn() -> Option<&'static str> + Send + Sync>;
 
 /// The loop that asks for leases.
 pub struct Keeper {
@@ -71,6 +86,12 @@ pub struct Keeper {
     pub mounts: Vec<Mount>,
     /// Of which the files here are other than those in force, as far as was told.
     pub lagging: BTreeSet<ProjectName>,
+    /// Held here while other files are in force.
+    pub overtaken: BTreeSet<ProjectName>,
+    /// Sets a pass off.
+    pub triggers: BTreeMap<ProjectName, TriggerSender>,
+    /// Says what Descope refuses of a project.
+    pub refusals: BTreeMap<ProjectName, Refused>,
     /// All that the config has.
     pub projects: Vec<(ProjectName, Claim)>,
     /// When those were lost that this process did not give back.
@@ -107,14 +128,16 @@ impl Keeper {
             let name = |claim: &Claim| self.projects.iter().find(|(_, other)| other == claim).map(|(name, _)| name);
             let is_busy = |claim: &Claim| name(claim).is_some_and(|name| self.queue.counts_of(name).in_flight > 0);
             self.leases.sees(sights(&self.mounts, &self.volumes.borrow()));
-            match self.leases.turn(&claims, &is_busy) {
-                Ok(held) => {
+            self.leases.refused(self.refusals());
+            let turn = self.leases.turn(&claims, &is_busy);
+            match turn.and_then(|held| Ok((held, self.leases.standings()?))) {
+                Ok((held, (now, standings))) => {
                     if failures > 0 {
                         tracing::info!("the database of state.url answers again");
                     }
                     failures = 0;
-                    self.show(&held);
-                    self.show_lags();
+                    self.show(&held, now, &standings);
+                    self.follow_files();
                     aside(|| self.show_volumes());
                     if let Some(found) = self.leases.newer() {
                         if !is_outdated {
@@ -151,14 +174,13 @@ impl Keeper {
         }
     }
 
-    fn show(&mut self, held: &[Holding]) {
+    fn show(&mut self, held: &[Holding], now: SystemTime, standings: &HashMap<Claim, Standings>) {
         let mut is_whole = true;
         let lost = self.leases.lost();
         let is_foreign = |holding: &Holding| self.projects.iter().all(|(_, claim)| *claim != holding.claim);
-        let now = SystemTime::now();
         let is_written = |holding: &Holding| holding.holder.is_some() || holding.expires + GONE_AFTER > now;
         self.board.others_write(held.iter().any(|holding| is_foreign(holding) && is_written(holding)));
-        for (project, claim) in &self.projects {
+        for (project, claim) in &self.projects.clone() {
             let holding = held.iter().find(|holding| holding.claim == *claim);
             let is_mine = holding.is_some_and(|holding| holding.is_mine);
             is_whole &= holding.is_some_and(|holding| holding.holder.is_some());
@@ -167,7 +189,7 @@ impl Keeper {
             self.metrics.lease_expires_timestamp_seconds.with_label_values(&[&**project]).set(expires);
             let is_held = holding.is_some_and(|holding| holding.holder.is_some());
             if lost.contains(claim) {
-                self.lost.insert(project.clone(), (Instant::now(), SystemTime::now()));
+                self.lost.insert(project.clone(), (Instant::now(), clock::now()));
             } else if is_held && self.lost.get(project).is_some_and(|(at, _)| at.elapsed() >= LOST_FOR) {
                 self.lost.remove(project);
             }
@@ -181,9 +203,13 @@ impl Keeper {
                 ..LeaseStatus::default()
             };
             let holder = shown.holder.clone().filter(|_| !is_mine);
+            let checkouts =
+                self.checkouts(project, holding, now, standings.get(claim).unwrap_or(&Standings::default()));
             let mut before = None;
             self.board.project(project, |status| {
                 status.readiness.stands_by = !is_mine;
+                status.checkouts = Some(checkouts);
+                status.show_put_aside();
                 before = status.lease.replace(shown).and_then(|before| before.holder);
             });
             if let Some(holder) = holder.filter(|holder| before.as_ref() != Some(holder)) {
@@ -194,17 +220,70 @@ impl Keeper {
         self.board.component("lease", None, if is_whole { Level::Ok } else { Level::Degraded }, reason);
     }
 
-    /// Says where a checkout stands still, before its replica is needed.
-    fn show_lags(&mut self) {
+    /// What Descope refuses here, by project.
+    fn refusals(&self) -> HashMap<Claim, &'static str> {
+        let refusal = |(project, claim): &(ProjectName, Claim)| Some((claim.clone(), self.refusals.get(project)?()?));
+        self.projects.iter().filter_map(refusal).collect()
+    }
+
+    /// Says whose files are put aside, before their replica is needed. How they all stand.
+    fn checkouts(
+        &mut self,
+        project: &ProjectName,
+        holding: Option<&Holding>,
+        now: SystemTime,
+        standings: &Standings,
+    ) -> CheckoutsStatus {
+        let holder = holding.and_then(|holding| holding.holder.as_deref());
+        let checkout = |standing: &ReplicaStanding| CheckoutStatus {
+            replica: standing.name.clone(),
+            is_mine: standing.is_mine,
+            is_holder: holder == Some(&*standing.name),
+            revision: standing.revision.clone(),
+            put_aside_since: standing.aside.map(rfc3339),
+            lags: standing.lags,
+            refused: standing.refused.as_ref().map(|(what, _)| what.clone()),
+            refused_since: standing.refused.as_ref().map(|(_, since)| rfc3339(*since)),
+        };
+        let in_force = standings.in_force.clone().map(|(revision, since)| (revision, rfc3339(since)));
+        // Whoever takes over does so within a life and a turn.
+        let is_late = |holding: &Holding| holding.holder.is_none() && holding.expires + self.leases.life() * 2 < now;
+        let unheld = holding.is_some_and(is_late);
+        let checkouts = CheckoutsStatus::of(in_force, standings.replicas.iter().map(checkout).collect(), unheld);
+        let here = checkouts.replicas.iter().find(|checkout| checkout.is_mine);
+        let lags = here.is_some_and(|checkout| checkout.lags);
+        self.metrics.checkout_behind.with_label_values(&[&**project]).set(i64::from(lags));
+        let is_refused = here.is_some_and(|checkout| checkout.refused.is_some());
+        self.metrics.replica_refused.with_label_values(&[&**project]).set(i64::from(is_refused));
+        if lags {
+            let reason = if checkouts.needs == Needs::Act { NOBODY_IN_FORCE } else { LAGS };
+            self.board.component("checkout", Some(&**project), Level::Degraded, Some(reason));
+            if self.lagging.insert(project.clone()) {
+                tracing::warn!(project = &**project, "{LAGS}");
+            }
+        } else if self.lagging.remove(project) {
+            self.board.component("checkout", Some(&**project), Level::Ok, None);
+            tracing::info!(project = &**project, "the files here are those in force again");
+        }
+        checkouts
+    }
+
+    /// Other files are in force than those of which the queue works off the changes, though whoever has them may be gone by
+    /// now: what was noted counts. What is planned next decides.
+    fn follow_files(&mut self) {
         for (project, claim) in &self.projects {
-            if self.leases.lags(claim) {
-                self.board.component("checkout", Some(&**project), Level::Degraded, Some(LAGS));
-                if self.lagging.insert(project.clone()) {
-                    tracing::warn!(project = &**project, "{LAGS}");
-                }
-            } else if self.lagging.remove(project) {
-                self.board.component("checkout", Some(&**project), Level::Ok, None);
-                tracing::info!(project = &**project, "the files here are those in force again");
+            let is_overtaken = self.leases.holds(claim) && self.leases.is_behind(claim);
+            if is_overtaken == self.overtaken.contains(project) {
+                continue;
+            }
+            if is_overtaken {
+                self.overtaken.insert(project.clone());
+                self.queue.pause(project, PausedBy::Files);
+            } else {
+                self.overtaken.remove(project);
+            }
+            if let Some(trigger) = self.triggers.get(project) {
+                trigger.fire(Trigger::Interval);
             }
         }
     }
@@ -241,7 +320,7 @@ impl Keeper {
                 self.board.look_at(project, |status| status.lease.as_ref().is_some_and(|lease| lease.is_mine));
             if is_mine == Some(true) && !self.leases.holds(claim) {
                 self.metrics.lease_held.with_label_values(&[&**project]).set(0);
-                let now = SystemTime::now();
+                let now = clock::now();
                 self.lost.insert(project.clone(), (Instant::now(), now));
                 self.board.project(project, |status| {
                     if let Some(lease) = &mut status.lease {

@@ -15,6 +15,8 @@ use crate::plan::window::Window;
 use crate::queue::Queue;
 use crate::resource::Key;
 use crate::telemetry::status::Board;
+use crate::telemetry::status::HoldStatus;
+use crate::telemetry::status::ProjectStatus;
 use crate::telemetry::status::Waits;
 use serde::Serialize;
 use std::borrow::Cow;
@@ -47,7 +49,7 @@ pub struct Told {
 /// Where the plan of a project comes from.
 enum Source {
     Here(HashSet<Key>, Published),
-    Elsewhere(Arc<ProjectWindow>),
+    Elsewhere(ProjectWindow),
 }
 
 /// One plan or the other.
@@ -81,11 +83,23 @@ impl Told {
         });
     }
 
+    fn put_aside(&self, project: &str) -> Vec<HoldStatus> {
+        self.board.look_at(project, ProjectStatus::put_aside).unwrap_or_default()
+    }
+
     fn sources(&self) -> Vec<Source> {
         let others = self.others.borrow().clone();
-        let source = |(name, plan): &(ProjectName, Newest)| match others.get(name) {
-            Some(said) => said.clone().map(Source::Elsewhere),
-            None => plan.borrow().clone().map(|plan| Source::Here(self.queue.unfinished(name), plan)),
+        let source = |(name, plan): &(ProjectName, Newest)| {
+            let put_aside = self.put_aside(name);
+            // Files that are put aside have no plan, and are not passed over in silence.
+            let empty = || Published::new(name, Arc::default());
+            let plan = match others.get(name) {
+                Some(Some(said)) => return Some(Source::Elsewhere(said.with_put_aside(put_aside))),
+                Some(None) => None,
+                None => plan.borrow().clone(),
+            };
+            let plan = plan.or_else(|| (!put_aside.is_empty()).then(empty))?;
+            Some(Source::Here(self.queue.unfinished(name), plan))
         };
         self.plans.iter().filter_map(source).collect()
     }
@@ -142,6 +156,6 @@ impl Told {
         let mut waits = Waits::of_plan();
         self.queue.waits(project, &turn, is_told, &mut waits);
         add_held(&mut waits);
-        Rows::of_daemon(waits, &known, &counts)
+        Rows { holds: self.put_aside(project), ..Rows::of_daemon(waits, &known, &counts) }
     }
 }

@@ -28,6 +28,7 @@ use tokio::sync::Semaphore;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use crate::telemetry::clock;
 use crate::telemetry::status::rfc3339;
 
 /// More than any team has open; each costs a connection.
@@ -126,8 +127,7 @@ impl Feed {
                 changed = newest.changed() => changed.ok()?,
             }
             let status = Arc::clone(&newest.borrow_and_update());
-            let event =
-                Event::default().event("status").retry(RETRY).data(document(&status, can_order, SystemTime::now()));
+            let event = Event::default().event("status").retry(RETRY).data(document(&status, can_order, clock::now()));
             Some((Ok(event), (newest, stop, seat)))
         })
     }

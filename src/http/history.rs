@@ -7,6 +7,7 @@ use crate::state::PassView;
 use crate::state::Place;
 use crate::state::State as Database;
 use crate::state::Window;
+use crate::telemetry::clock;
 use crate::telemetry::status::rfc3339;
 use axum::Json;
 use axum::extract::Query;
@@ -114,7 +115,7 @@ pub async fn history(State(served): State<Arc<Served>>, asked: Result<Query<Aske
             "the parameters are of, project, kind, id, outcome, revision, since, before and limit, each once";
         return routes::error(StatusCode::BAD_REQUEST, parameters);
     };
-    let (of, window) = match asked.window(&served.history, SystemTime::now()) {
+    let (of, window) = match asked.window(&served.history, clock::now()) {
         Ok(asked) => asked,
         Err((status, what)) => return routes::error(status, what),
     };

@@ -7,11 +7,11 @@ use super::sight::Sight;
 use crate::backoff::Backoff;
 use crate::config::Notice;
 use crate::state::Told;
+use crate::telemetry::clock;
 use crate::telemetry::status::rfc3339;
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 use std::time::Duration;
-use std::time::SystemTime;
 use tokio::time::Instant;
 
 /// What comes together is told together, and what is over at once is not told at all.
@@ -117,7 +117,7 @@ impl Ledger {
             }
             let entry = self.entries.entry(identity.clone()).or_insert_with(|| Entry {
                 facts: None,
-                since: facts.since.clone().unwrap_or_else(|| rfc3339(SystemTime::now())),
+                since: facts.since.clone().unwrap_or_else(|| rfc3339(clock::now())),
                 stage: Stage::Untold,
                 is_there: true,
                 turned: now,

@@ -183,7 +183,7 @@ impl Sight {
         for hold in project.holds.iter().filter(is_told) {
             let changes =
                 if hold.changes == 1 { "1 change waits".to_owned() } else { format!("{} changes wait", hold.changes) };
-            let text = format!("{changes}; it ends with {}", hold.ends_with);
+            let text = format!("{}; it ends with {}", hold.why.clone().unwrap_or(changes), hold.ends_with);
             let facts = Facts {
                 since: hold.since.clone(),
                 fingerprint: fingerprint.clone().filter(|_| hold.approvable),
@@ -358,6 +358,7 @@ mod tests {
             until: None,
             changes: 2,
             ends_with: "an approval".into(),
+            why: None,
             needs_a_person,
         };
         let status = status(|project| {

@@ -67,7 +67,7 @@ impl Published {
             name: &self.name,
             fingerprint: &self.fingerprint,
             held: self.held.as_ref(),
-            holds: render::holds(&self.plan),
+            holds: render::holds(&self.plan).into_iter().chain(waits.holds).collect(),
             warnings: Each(|| render::warnings(&self.plan)),
             waits: waits.rows,
             wait_counts: waits.counts,

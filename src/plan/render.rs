@@ -56,9 +56,12 @@ impl<'p> Report<'p> {
         Self { format_version: 1, projects }
     }
 
-    /// Does anything differ, held or not?
+    /// Does anything differ, held or not? What nobody looks at, since the files are put aside, may.
     pub fn has_differences(&self) -> bool {
-        self.projects.iter().any(|project| !project.changes.is_empty() || !project.refused.is_empty())
+        let is_put_aside =
+            |project: &ProjectReport<'_>| project.holds.iter().any(|hold| hold.approvable && hold.why.is_some());
+        let differs = |project: &ProjectReport<'_>| !project.changes.is_empty() || !project.refused.is_empty();
+        self.projects.iter().any(|project| differs(project) || is_put_aside(project))
     }
 }
 
@@ -380,6 +383,7 @@ pub fn holds(plan: &Plan) -> Vec<HoldStatus> {
         until: changes.iter().filter_map(|change| change.until).min().map(rfc3339),
         changes: changes.len(),
         ends_with: hold.ends_with().into(),
+        why: None,
         needs_a_person: hold.needs_a_person(),
     };
     let mut reports: Vec<HoldStatus> = holds.into_iter().map(report).collect();
@@ -392,6 +396,9 @@ pub fn hold_text(hold: &HoldStatus) -> String {
     let HoldStatus { reason, changes, ends_with, since, until, .. } = hold;
     let since = since.as_ref().map_or_else(String::new, |since| format!(" since {since}"));
     let until = until.as_ref().map_or_else(String::new, |until| format!(" (the first at {until})"));
+    if let Some(why) = &hold.why {
+        return format!("held by {reason}{since}: {why}; ends with {ends_with}{until}");
+    }
     format!("{changes} held by {reason}{since}; ends with {ends_with}{until}")
 }
 
@@ -472,8 +479,12 @@ fn shortened(value: &Value) -> Value {
 
 fn summary(project: &ProjectReport<'_>) -> String {
     if project.changes.is_empty() && project.refused.is_empty() {
-        let what =
-            if project.is_incomplete { "nothing to change in what could be observed" } else { "nothing to change" };
+        let is_put_aside = project.holds.iter().any(|hold| hold.approvable && hold.why.is_some());
+        let what = match (is_put_aside, project.is_incomplete) {
+            (true, _) => "nothing is planned: the files are put aside",
+            (false, true) => "nothing to change in what could be observed",
+            (false, false) => "nothing to change",
+        };
         return what.to_owned();
     }
     let Forecast { requests, reads, seconds } = project.forecast;

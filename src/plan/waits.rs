@@ -73,6 +73,8 @@ pub struct Rows {
     pub rows: Vec<Wait>,
     /// How many wait for each reason, the ones included that are too many to be told.
     pub counts: BTreeMap<Word, u64>,
+    /// What is held beside the changes: files that are put aside.
+    pub holds: Vec<HoldStatus>,
 }
 
 impl Rows {
@@ -83,7 +85,7 @@ impl Rows {
         let others: Vec<Wait> =
             known.iter().filter(|wait| !changes.contains(&(&*wait.kind, &*wait.id))).cloned().collect();
         rows.extend(others);
-        Self { rows, counts: counts.iter().map(|(why, count)| ((*why).into(), *count)).collect() }
+        Self { rows, holds: Vec::new(), counts: counts.iter().map(|(why, count)| ((*why).into(), *count)).collect() }
     }
 }
 

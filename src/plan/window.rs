@@ -12,6 +12,8 @@ use super::render::ProjectReport;
 use super::render::RefusedReport;
 use super::waits::Rows;
 use crate::resource::Key;
+use crate::telemetry::status::HoldStatus;
+use crate::telemetry::status::PUT_ASIDE;
 use crate::telemetry::status::Wait;
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -125,7 +127,9 @@ impl Window {
             is_incomplete: false,
             is_without_effect: false,
         };
-        Rows { rows: report.waits, counts: report.wait_counts } = tell(&report);
+        let rows = tell(&report);
+        (report.waits, report.wait_counts) = (rows.rows, rows.counts);
+        report.holds.extend(rows.holds);
         let is_shown = |wait: &Wait| {
             report.changes.iter().any(|change| (change.kind(), &*change.id()) == (&*wait.kind, &*wait.id))
         };
@@ -184,6 +188,15 @@ impl Window {
 }
 
 impl ProjectWindow {
+    /// The same, with these files put aside instead of those that were when it was left.
+    #[must_use]
+    pub fn with_put_aside(&self, put_aside: Vec<HoldStatus>) -> Self {
+        let mut window = self.clone();
+        window.report.holds.retain(|hold| hold.reason != PUT_ASIDE);
+        window.report.holds.extend(put_aside);
+        window
+    }
+
     /// As a plan of its own; where it lacks something, it says so.
     pub fn report(&self) -> ProjectReport<'static> {
         let mut report = self.report.clone();

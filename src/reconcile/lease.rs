@@ -109,7 +109,8 @@ impl Reconciler {
                 return true;
             }
         };
-        let is_stale = standing == Standing::Behind;
+        // One that is about to follow keeps the lease, and writes nothing by the files that it had.
+        let is_stale = standing == Standing::Behind || self.state.is_overtaken();
         let revision: Arc<str> = self.revision().into();
         let put_aside = Some(Arc::clone(&revision)).filter(|revision| is_stale && self.state.is_put_aside(revision));
         if is_stale && put_aside.is_none() {
@@ -127,6 +128,11 @@ impl Reconciler {
         }
         if is_stale && !self.memory.is_stale {
             self.queue.replace(&project, Vec::new(), false);
+        }
+        if put_aside.is_some() {
+            // It is of files that are not in force, and nothing of it can be approved any more.
+            self.plans.send_replace(None);
+            self.memory.plan = None;
         }
         self.memory.put_aside = put_aside;
         self.memory.is_stale = is_stale;

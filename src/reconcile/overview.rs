@@ -11,6 +11,7 @@ use crate::plan::drift;
 use crate::queue::Standing;
 use crate::resource;
 use crate::resource::Key;
+use crate::telemetry::clock;
 use crate::telemetry::status::AppliedStatus;
 use crate::telemetry::status::CountsStatus;
 use crate::telemetry::status::DetailsStatus;
@@ -109,7 +110,7 @@ impl Reconciler {
             drift: DriftStatus { total, resources: drifted.collect() },
             kinds: self.kinds(),
             timer_at: None,
-            retry_at: next.map(|at| SystemTime::now() + at.saturating_duration_since(Instant::now())),
+            retry_at: next.map(|at| clock::now() + at.saturating_duration_since(Instant::now())),
         }
     }
 
@@ -120,7 +121,7 @@ impl Reconciler {
         match applied {
             Some(applied) if applied.revision == revision => applied.commit.clone_from(&load.commit),
             Some(_) | None => {
-                let at = rfc3339(SystemTime::now());
+                let at = rfc3339(clock::now());
                 *applied = Some(AppliedStatus { revision: revision.to_owned(), commit: load.commit.clone(), at });
             }
         }
@@ -133,7 +134,7 @@ impl Reconciler {
         let details = |of: &Coverage| DetailsStatus {
             parts: of.parts as u64,
             unread: of.unread as u64,
-            oldest_at: rfc3339(SystemTime::now().checked_sub(of.oldest.elapsed()).unwrap_or(SystemTime::UNIX_EPOCH)),
+            oldest_at: rfc3339(clock::now().checked_sub(of.oldest.elapsed()).unwrap_or(SystemTime::UNIX_EPOCH)),
         };
         let kind = |kind: &'static str| {
             let observed_at = self.memory.overview.observed_at.get(kind);
@@ -154,7 +155,7 @@ impl Reconciler {
     fn progress(&mut self) -> ProgressStatus {
         let counts = self.queue.counts_of(&self.assessor.project);
         let stuck = counts.parked + counts.blocked;
-        let began = (Instant::now(), SystemTime::now());
+        let began = (Instant::now(), clock::now());
         let drain = self.memory.overview.drain.get_or_insert(Drain { began, stuck, total: 0 });
         // What fails on the way is left, too.
         let left = counts.total().saturating_sub(drain.stuck);

@@ -20,6 +20,7 @@ use crate::resource::Key;
 use crate::source::Trigger;
 use crate::source::loader::Load;
 use crate::state::Suspended;
+use crate::telemetry::clock;
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::status::DesiredError;
 use crate::telemetry::status::DesiredStatus;
@@ -255,11 +256,13 @@ impl Reconciler {
         let waits = self.waits(&turn);
         let host = self.assessor.client.limits().host;
         let plan = self.memory.plan.as_deref();
+        let put_aside = self.memory.is_stale.then_some("its files are put aside");
         let load = self.memory.load.as_ref();
         self.board.project(&project, |status| {
             status.converged = is_converged;
             status.not_converged_because = because;
             status.holds = plan.map(render::holds).unwrap_or_default();
+            status.show_put_aside();
             status.wait_counts = waits.counts();
             status.waits = waits.rows();
             status.host = host;
@@ -280,6 +283,7 @@ impl Reconciler {
             let timer_at = status.overview.timer_at;
             status.overview = Overview { timer_at, ..overview };
             status.overview.schedule();
+            status.readiness.unobserved_because = put_aside;
             status.readiness.desired_loaded = load.is_some_and(|load| load.desired.is_some());
             status.readiness.observed |= plan.is_some_and(|plan| !plan.observed.is_empty());
         });
@@ -318,6 +322,7 @@ impl Reconciler {
             None if self.state.is_shared() && self.term().is_none() => {
                 (Level::Ok, Some("stands by for another replica"))
             }
+            None if self.memory.is_stale => (Level::Ok, Some("not looked at: the files here are not those in force")),
             None => (Level::Starting, None),
             Some(plan) if plan.observed.is_empty() && !plan.unobserved.is_empty() => {
                 (Level::Failing, Some("cannot be observed"))
@@ -461,11 +466,11 @@ impl Reconciler {
 
 /// A moment to come, on the clock of the machine.
 fn wall(at: Instant) -> SystemTime {
-    SystemTime::now() + at.saturating_duration_since(Instant::now())
+    clock::now() + at.saturating_duration_since(Instant::now())
 }
 
 /// Why the project is paused, for everybody.
-fn pause(error: &descope::Error) -> &'static str {
+pub fn pause(error: &descope::Error) -> &'static str {
     if matches!(error, descope::Error::Blocked { .. }) {
         "refused on the way to Descope"
     } else {

@@ -24,6 +24,7 @@ use crate::source::tree::Reference;
 use crate::source::tree::Scan;
 use crate::source::tree::Tree;
 use crate::source::whole;
+use crate::telemetry::clock;
 use sha2::Digest;
 use sha2::Sha256;
 use std::collections::BTreeSet;
@@ -260,7 +261,7 @@ impl Loader {
             revision: digest,
             desired: Arc::new(merged.desired),
             commit,
-            loaded_at: SystemTime::now(),
+            loaded_at: clock::now(),
             warnings,
         });
         self.kept(LoadResult::Changed, Findings::default(), merged.warnings)

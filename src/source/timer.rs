@@ -2,11 +2,11 @@
 
 use crate::source::Trigger;
 use crate::source::TriggerSender;
+use crate::telemetry::clock;
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::status::Board;
 use std::sync::Arc;
 use std::time::Duration;
-use std::time::SystemTime;
 use tokio_util::sync::CancellationToken;
 
 // Daemons that started together must not ask together for ever.
@@ -22,7 +22,7 @@ pub async fn run(
 ) {
     loop {
         let wait = jittered(interval, fastrand::f64());
-        board.next_interval(SystemTime::now() + wait);
+        board.next_interval(clock::now() + wait);
         tokio::select! {
             biased;
             () = shutdown.cancelled() => return,

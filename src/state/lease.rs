@@ -168,9 +168,9 @@ pub struct Leases {
     server: Server,
     tenures: Tenures,
     checkouts: Checkouts,
-    holder: Arc<str>,
+    pub(super) holder: Arc<str>,
     name: String,
-    life: Duration,
+    pub(super) life: Duration,
     renew: Duration,
     /// Nothing more of it is sent, and it is given back once nothing is under way.
     leaving: BTreeSet<Claim>,
@@ -178,6 +178,8 @@ pub struct Leases {
     volumes: BTreeSet<String>,
     /// Others took them before they were given back.
     lost: BTreeSet<Claim>,
+    /// What keeps this replica alone from writing a project, in words.
+    pub(super) refusals: HashMap<Claim, &'static str>,
 }
 
 /// What a look shows.
@@ -185,8 +187,15 @@ struct Look {
     now: i64,
     leases: Vec<Lease>,
     /// What the other replicas that run have loaded.
-    others: Vec<(Claim, Option<String>)>,
+    others: Vec<Other>,
     newest: HashMap<Claim, Entry>,
+}
+
+/// What another replica that runs has told of a project.
+struct Other {
+    claim: Claim,
+    revision: Option<String>,
+    is_refused: bool,
 }
 
 /// Who comes first.
@@ -222,6 +231,7 @@ impl Leases {
             newer: None,
             volumes: BTreeSet::new(),
             lost: BTreeSet::new(),
+            refusals: HashMap::new(),
         })
     }
 
@@ -235,6 +245,17 @@ impl Leases {
         self.volumes = marks.into_iter().map(|(claim, mark)| sight(&claim, &mark)).collect();
     }
 
+    /// These projects cannot be written here, as far as is known, and why: another replica comes first that is not known to be
+    /// refused, and tries. Where all are, whoever holds a project keeps it.
+    pub fn refused(&mut self, refusals: HashMap<Claim, &'static str>) {
+        self.refusals = refusals;
+    }
+
+    /// Are the files here other than those in force, as far as was noted?
+    pub fn is_behind(&self, claim: &Claim) -> bool {
+        self.checkouts.is_behind(claim)
+    }
+
     /// What others took, since this was asked last, before this process had given it back.
     pub fn lost(&mut self) -> BTreeSet<Claim> {
         std::mem::take(&mut self.lost)
@@ -243,11 +264,6 @@ impl Leases {
     /// How often a sign of life is given.
     pub fn renews_every(&self) -> Duration {
         self.renew
-    }
-
-    /// Are the files here other than those in force, and not just about to follow?
-    pub fn lags(&self, claim: &Claim) -> bool {
-        self.checkouts.lags(claim, self.life)
     }
 
     /// Does this process hold it, as far as it knows? Whatever the clock of this machine says.
@@ -279,7 +295,11 @@ impl Leases {
             if is_held_here(claim) {
                 let is_much = mine > most || is_beaten;
                 if is_much && leaving.insert(claim.clone()) {
-                    let reason = if is_beaten { "its files are newer" } else { "each has its share" };
+                    let reason = match (is_beaten, self.refusals.contains_key(claim)) {
+                        (true, true) => "Descope refuses this one",
+                        (true, false) => "its files are newer",
+                        (false, _) => "each has its share",
+                    };
                     tracing::info!(
                         project_id = claim.1,
                         reason,
@@ -328,7 +348,7 @@ impl Leases {
     }
 
     /// How this process stands beside the others, after its files were made the newest where they moved on.
-    fn rank(&self, claim: &Claim, others: &[(Claim, Option<String>)], newest: Option<&Entry>) -> Result<Rank, Error> {
+    fn rank(&self, claim: &Claim, others: &[Other], newest: Option<&Entry>) -> Result<Rank, Error> {
         let checkout = self.checkouts.of(claim);
         if let Some(revision) = checkout.revision.as_deref().filter(|_| self.newer.is_none()) {
             let found = match newest {
@@ -342,15 +362,17 @@ impl Leases {
             };
             self.checkouts.found(claim, &checkout, found, self.tenure(claim));
         }
-        let mine = self.checkouts.standing(claim, self.tenure(claim), self.life);
-        let standing = |revision: &Option<String>| match revision {
+        // Of those with equal files the ones that Descope is not known to refuse.
+        let mine = (self.checkouts.standing(claim, self.tenure(claim), self.life), !self.refusals.contains_key(claim));
+        let standing = |other: &Other| match &other.revision {
             None => Standing::Nothing,
             Some(revision) if newest.is_none_or(|newest| newest.revision == *revision) => Standing::Newest,
             Some(_) => Standing::Behind,
         };
-        let others = others.iter().filter(|(of, _)| of == claim).map(|(_, revision)| standing(revision));
-        let others: Vec<Standing> = others.collect();
-        let best = others.iter().copied().fold(mine, Standing::max);
+        let others =
+            others.iter().filter(|other| other.claim == *claim).map(|other| (standing(other), !other.is_refused));
+        let others: Vec<(Standing, bool)> = others.collect();
+        let best = others.iter().copied().fold(mine, Ord::max);
         let sharers = others.iter().filter(|standing| **standing == best).count() + usize::from(mine == best);
         Ok(Rank { is_beaten: mine < best, sharers })
     }
@@ -389,7 +411,7 @@ impl Leases {
         self.transact(|transaction, _| transaction.execute(&sql, &row).map(drop))
     }
 
-    fn transact<T>(&self, work: impl FnOnce(&Tx<'_>, SystemTime) -> sql::Result<T>) -> Result<T, Error> {
+    pub(super) fn transact<T>(&self, work: impl FnOnce(&Tx<'_>, SystemTime) -> sql::Result<T>) -> Result<T, Error> {
         sql::once(work, |work| self.server.transact(work))
     }
 
@@ -436,13 +458,14 @@ impl Leases {
             let now = transaction.first(&time, &[], |row| row.integer("now"))?.unwrap_or_default();
             let told = |row: &Row<'_>| {
                 let replica = row.text("replica")?.unwrap_or_default();
-                Ok((replica, revision::claim(row)?, row.text("revision")?))
+                let refused = row.text("refused")?;
+                Ok((replica, revision::claim(row)?, row.text("revision")?, refused.is_some()))
             };
-            let told: Vec<(String, Claim, Option<String>)> =
+            let told: Vec<(String, Claim, Option<String>, bool)> =
                 transaction.rows(&loaded, &values![self.holder, life], told)?;
             for (claim, revision) in &here {
                 let revision = revision.as_deref();
-                let is_told = |(replica, of, said): &(String, Claim, Option<String>)| {
+                let is_told = |(replica, of, said, _): &(String, Claim, Option<String>, bool)| {
                     *replica == *self.holder && of == *claim && said.as_deref() == revision
                 };
                 if !told.iter().any(is_told) {
@@ -450,7 +473,7 @@ impl Leases {
                 }
             }
             let others = told.into_iter().filter(|(replica, ..)| *replica != *self.holder);
-            let others = others.map(|(_, claim, revision)| (claim, revision)).collect();
+            let others = others.map(|(_, claim, revision, is_refused)| Other { claim, revision, is_refused }).collect();
             let newest = revision::all_newest(transaction)?;
             let leases = transaction.rows(leases, &[], lease)?;
             Ok((version, Look { now, leases, others, newest }))

@@ -127,9 +127,9 @@ impl Checkouts {
         self.with(claim, |checkout| checkout.standing(tenure.map(|tenure| tenure.term), life))
     }
 
-    /// Have others been in force for so long that this is not just a checkout that follows?
-    pub fn lags(&self, claim: &Claim, life: Duration) -> bool {
-        self.with(claim, |checkout| checkout.behind_since.is_some_and(|since| steady() >= since + life))
+    /// Are these other files than those that were noted as the newest?
+    pub fn is_behind(&self, claim: &Claim) -> bool {
+        self.with(claim, |checkout| checkout.behind_since.is_some())
     }
 
     /// What was found of files as they were `then`, under that tenure. Nothing, where others have been loaded since.
@@ -210,6 +210,12 @@ impl ProjectState {
         let claim = self.claim();
         server.checkouts.of(&claim).revision.as_deref() == Some(revision)
             && server.checkouts.standing(&claim, self.tenure(), server.life) == Standing::Behind
+    }
+
+    /// Were other files noted as the newest? Whoever has them may be gone by now.
+    pub fn is_overtaken(&self) -> bool {
+        let Store::Server(server) = &self.state.shared.store else { return false };
+        server.checkouts.is_behind(&self.claim())
     }
 
     /// Makes files that are put aside the newest, as somebody has said. False where they are not.

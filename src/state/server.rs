@@ -15,6 +15,7 @@ use super::sql;
 use super::sql::Tx;
 use super::sql::Value;
 use crate::aside::aside;
+use crate::telemetry::clock;
 use futures_util::future::join_all;
 use std::error::Error as StdError;
 use std::fmt;
@@ -349,7 +350,9 @@ impl Server {
             let now = session.begin(kind)?;
             *self.clock.lock().unwrap_or_else(PoisonError::into_inner) = Some((now, asked));
             let ahead = now - to_millis(SystemTime::now());
-            session.ahead.store(if ahead.abs() < STEP { 0 } else { ahead }, Ordering::Relaxed);
+            let ahead = if ahead.abs() < STEP { 0 } else { ahead };
+            session.ahead.store(ahead, Ordering::Relaxed);
+            clock::follow(ahead);
             match work(&Tx::Server(session), from_millis(now)) {
                 Ok(()) => session.batch(end).map(drop),
                 Err(sql::SqlError::Server(error)) if error.is_end() => Err(error),

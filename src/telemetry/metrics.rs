@@ -66,6 +66,8 @@ pub struct Metrics {
     pub notifications_total: IntCounterVec,
     pub state_writable: IntGauge,
     pub lease_held: IntGaugeVec,
+    pub checkout_behind: IntGaugeVec,
+    pub replica_refused: IntGaugeVec,
     pub lease_expires_timestamp_seconds: GaugeVec,
 }
 
@@ -199,6 +201,18 @@ impl Metrics {
             state_writable: IntGauge::new(PREFIX.to_owned() + "state_writable", "1 while the state can be written")
                 .unwrap_or_else(|error| unreachable!("{error}")),
             lease_held: int_gauge(r, "lease_held", "1 while this replica writes the project", &["project"]),
+            checkout_behind: int_gauge(
+                r,
+                "checkout_behind",
+                "1 while the files of this replica are put aside for longer than a lease lasts",
+                &["project"],
+            ),
+            replica_refused: int_gauge(
+                r,
+                "replica_refused",
+                "1 while Descope refuses this replica, by its management key or on the way",
+                &["project"],
+            ),
             lease_expires_timestamp_seconds: gauge(
                 r,
                 "lease_expires_timestamp_seconds",

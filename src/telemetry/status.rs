@@ -2,6 +2,7 @@
 //!
 //! The loops write into the [`Board`], HTTP reads from it; neither knows the other.
 
+use crate::telemetry::clock;
 use schemars::JsonSchema;
 use serde::Deserialize;
 use serde::Serialize;
@@ -14,12 +15,17 @@ use std::time::SystemTime;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+mod checkouts;
 mod elsewhere;
 mod health;
 mod overview;
 mod wait;
 mod window;
 
+pub use checkouts::CheckoutStatus;
+pub use checkouts::CheckoutsStatus;
+pub use checkouts::Needs;
+pub use checkouts::PUT_ASIDE;
 pub use elsewhere::Elsewhere;
 pub use elsewhere::Said;
 pub use health::Component;
@@ -89,6 +95,8 @@ pub struct ProjectStatus {
     pub not_converged_because: Option<&'static str>,
     /// Who writes it, where replicas share the state; null where there is one.
     pub lease: Option<LeaseStatus>,
+    /// Whose files are in force, where replicas share the state; null where there is one, and before they were looked at.
+    pub checkouts: Option<CheckoutsStatus>,
     /// RFC 3339.
     pub suspended_until: Option<String>,
     /// Parts of it that are suspended by themselves.
@@ -139,12 +147,12 @@ pub struct LeaseStatus {
     pub since: Option<String>,
     /// RFC 3339, by the clock of the database: until when, unless it is renewed.
     pub expires: Option<String>,
-    /// RFC 3339, by the clock of the replica that was asked: when it lost the lease without having given it back; null once a
+    /// RFC 3339, by the clock of the database: when the replica that was asked lost the lease without having given it back; null once a
     /// replica has it again, some seconds later.
     pub lost_at: Option<String>,
     /// Which replica says all the rest of this project, by name; null where it is the one that was asked.
     pub status_of: Option<String>,
-    /// RFC 3339, by the clock of the replica that was asked: when that was so.
+    /// RFC 3339, by the clock of the database: when that was so.
     pub status_at: Option<String>,
     /// How long ago that is; null also in events.
     pub status_age_seconds: Option<u64>,
@@ -224,6 +232,9 @@ pub struct HoldStatus {
     pub changes: usize,
     /// What ends it.
     pub ends_with: Cow<'static, str>,
+    /// What is held, where it is no changes that were planned.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub why: Option<String>,
     /// Does it take somebody to do something? Not part of the answer.
     #[serde(skip)]
     pub needs_a_person: bool,
@@ -400,6 +411,7 @@ impl Board {
             converged: false,
             not_converged_because: Some("pending"),
             lease: None,
+            checkouts: None,
             suspended_until: None,
             suspensions: Vec::new(),
             desired: DesiredStatus::default(),
@@ -419,7 +431,7 @@ impl Board {
         let status = Status {
             format_version: 1,
             version: env!("CARGO_PKG_VERSION"),
-            started_at: rfc3339(SystemTime::now()),
+            started_at: rfc3339(clock::now()),
             projects: projects.iter().map(project).collect(),
             queue: QueueStatus::default(),
             limiters: Vec::new(),
@@ -522,7 +534,7 @@ impl Board {
             project: project.map(str::to_owned),
             status: level,
             reason,
-            since: rfc3339(SystemTime::now()),
+            since: rfc3339(clock::now()),
         };
         match components.iter_mut().find(|old| old.name == new.name && old.project == new.project) {
             Some(old) if (old.status, old.reason) == (level, reason) => {}

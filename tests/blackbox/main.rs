@@ -5,6 +5,7 @@
 
 mod actors;
 mod answers;
+mod aside;
 mod audit;
 mod batches;
 mod bounded;

@@ -13,7 +13,7 @@ use tokio::time::Instant;
 const BEHIND: &str = "stale_revision";
 
 /// As git-sync leaves it: another one is put in its place.
-fn check_out(all: &Replicas, checkout: &str, text: &str) {
+pub fn check_out(all: &Replicas, checkout: &str, text: &str) {
     let dir = all.world.path(checkout);
     fs::create_dir_all(&dir).unwrap();
     let (new, file) = (all.world.path(&format!("{checkout}.new")), dir.join("p.yaml"));
@@ -21,30 +21,30 @@ fn check_out(all: &Replicas, checkout: &str, text: &str) {
     fs::rename(new, file).unwrap();
 }
 
-fn say(all: &Replicas, checkouts: &[&str], description: &str) {
+pub fn say(all: &Replicas, checkouts: &[&str], description: &str) {
     for checkout in checkouts {
         check_out(all, checkout, &permission("p", description));
     }
 }
 
-async fn start(all: &mut Replicas, checkout: &str) -> usize {
+pub async fn start(all: &mut Replicas, checkout: &str) -> usize {
     let source = all.world.path(checkout);
     let process = Process::start(all.world.command(&["--source", source.to_str().unwrap(), "run"]));
     all.start_as(process).await
 }
 
 /// Gives back what it holds.
-async fn stop(all: &mut Replicas, replica: usize) {
+pub async fn stop(all: &mut Replicas, replica: usize) {
     let mut gone = all.running.remove(replica);
     gone.process.signal(Signal::TERM);
     gone.process.ended().await;
 }
 
-async fn is_live(all: &Replicas, description: &str) -> bool {
+pub async fn is_live(all: &Replicas, description: &str) -> bool {
     all.world.entity("permissions", "p").await.is_some_and(|one| one["description"] == description)
 }
 
-async fn until_live(all: &Replicas, description: &str) {
+pub async fn until_live(all: &Replicas, description: &str) {
     all.until(description, async |all| is_live(all, description).await).await;
 }
 
@@ -55,7 +55,7 @@ async fn has_loaded(all: &Replicas, replica: usize, times: usize) -> bool {
 }
 
 /// Some replica holds the project and writes nothing, since its files are older.
-async fn until_behind(all: &Replicas) -> usize {
+pub async fn until_behind(all: &Replicas) -> usize {
     let started = Instant::now();
     loop {
         let holder = all.holder().await;
@@ -69,7 +69,7 @@ async fn until_behind(all: &Replicas) -> usize {
 }
 
 /// And so are the others.
-async fn until_all_are_behind(all: &Replicas) -> usize {
+pub async fn until_all_are_behind(all: &Replicas) -> usize {
     let holder = until_behind(all).await;
     for replica in 0..all.running.len() {
         all.until("behind", async |all| {
@@ -83,12 +83,12 @@ async fn until_all_are_behind(all: &Replicas) -> usize {
     holder
 }
 
-fn lines(all: &Replicas, text: &str) -> usize {
+pub fn lines(all: &Replicas, text: &str) -> usize {
     all.running.iter().map(|one| one.process.lines().iter().filter(|line| line.contains(text)).count()).sum()
 }
 
 /// The two of `checkouts` run at `old`, and `new` is in force.
-async fn left_behind(all: &mut Replicas) {
+pub async fn left_behind(all: &mut Replicas) {
     say(all, &["a", "b", "c"], "old");
     start(all, "a").await;
     all.converge().await;

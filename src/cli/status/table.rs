@@ -83,10 +83,22 @@ fn elsewhere(lease: &Value) -> Option<String> {
     Some(format!("{holder}{said}"))
 }
 
+/// Which replicas Descope refuses, though another may write the project.
+fn refused(checkouts: &Value, now: SystemTime) -> Vec<String> {
+    let replicas = checkouts["replicas"].as_array().into_iter().flatten();
+    let line = |replica: &Value| {
+        let (refused, name) = (replica["refused"].as_str()?, replica["replica"].as_str()?);
+        let since = ago(&replica["refusedSince"], now);
+        Some(format!("REFUSED at the replica {}: {} since {since}", legible(name), one_line(refused)))
+    };
+    replicas.filter_map(line).collect()
+}
+
 /// What somebody should know of a project that is not at rest.
 fn below(project: &Value, now: SystemTime) -> Vec<String> {
     let mut lines = Vec::new();
     lines.extend(elsewhere(&project["lease"]));
+    lines.extend(refused(&project["checkouts"], now));
     if let Some(until) = project["suspendedUntil"].as_str() {
         lines.push(format!("suspended until {}: `descope-gitops resume` ends it", one_line(until)));
     }
@@ -108,6 +120,9 @@ fn below(project: &Value, now: SystemTime) -> Vec<String> {
         let until =
             hold["until"].as_str().map_or_else(String::new, |_| format!(" (the first {})", ago(&hold["until"], now)));
         let (changes, reason, ends) = (number(&hold["changes"]), word(&hold["reason"]), word(&hold["endsWith"]));
+        if let Some(why) = hold["why"].as_str() {
+            return format!("held: {reason}: {}{since}; ends with {ends}", one_line(why));
+        }
         let names = held(&waits, &reason);
         format!("held: {changes} by {reason}{names}{since}; ends with {ends}{until}")
     });

@@ -63,7 +63,7 @@ function button(label, hint, confirm, act) {
 
 export function approveButton(project, fingerprint, what) {
   return button("Approve", `Approve ${what} of ${project}`, `Really approve ${what}?`, () =>
-    order("approve", { plan: fingerprint, project }, (answer) => `Approved in ${project}: ${answer.approved} held changes go ahead.`));
+    order("approve", { plan: fingerprint, project }, (answer) => answer.approved ? `Approved in ${project}: ${answer.approved} held changes go ahead.` : `Approved in ${project}.`));
 }
 
 export function projectActions(status, project) {

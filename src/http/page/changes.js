@@ -144,7 +144,7 @@ function heldGroup(project, isOneOfMany) {
     command(`descope-gitops approve ${project.held.fingerprint}${isOneOfMany ? ` --project ${project.name}` : ""}`),
     approveButton(project.name, project.held.fingerprint, many(project.held.changes, "held change"))) : null;
   return h("section", { class: "group", "aria-label": `Held in ${project.name}` },
-    h("h3", {}, project.name, h("span", { class: "quiet" }, ` ${many(project.heldTotal, "change")}`)),
+    h("h3", {}, project.name, project.heldTotal ? h("span", { class: "quiet" }, ` ${many(project.heldTotal, "change")}`) : null),
     h("ul", { class: "rows" }, [...reasons].map(([reason, changes]) => heldReason(project, reason, changes, holds.filter((hold) => hold.reason === reason)))),
     project.heldTotal > project.changes.length ? h("p", { class: "quiet" }, `and ${number(project.heldTotal - project.changes.length)} more; choose Held above to see all`) : null,
     approve);
@@ -153,8 +153,8 @@ function heldGroup(project, isOneOfMany) {
 function heldReason(project, reason, changes, holds) {
   const count = holds.length ? holds.reduce((sum, hold) => sum + hold.changes, 0) : changes.length;
   return h("li", {}, h("details", { "data-key": `held ${project.name} ${reason}` },
-    h("summary", {}, badge("warn", reason), ` ${many(count, "change")}`, h("span", { class: "quiet" }, ` ${HOLDS[reason] || ""}`)),
-    (holds.length ? holds : [null]).map((hold) => h("p", {}, release(reason, hold))),
+    h("summary", {}, badge("warn", reason), holds.some((hold) => hold.why) ? "" : ` ${many(count, "change")}`, h("span", { class: "quiet" }, ` ${HOLDS[reason] || ""}`)),
+    (holds.length ? holds : [null]).map((hold) => h("p", {}, hold?.why ? `${hold.why[0].toUpperCase()}${hold.why.slice(1)}. ` : "", release(reason, hold))),
     h("ul", { class: "plain" }, changes.map((change) => h("li", {}, `${change.action} `, link({ project: project.name, kind: change.kind, id: change.id }), change.why ? `: ${change.why}` : null)))));
 }
 
@@ -167,7 +167,6 @@ function release(reason, hold) {
     policy: "It goes ahead when the project's policy permits it.",
     drift_reported: "It ends with time (drift.minAge), with a commit, or when drift.mode is heal.",
     still_referenced: "Remove the reference first; the plan names the file.",
-    stale_revision: "It ends when a checkout moves on; the holder's log names the order that puts these files in force.",
   }[reason];
   if (hold?.endsWith) return `${since}${until}Ends with ${hold.endsWith}.`;
   return since + until + (ends || (hold?.approvable === false ? "No approval releases it: its cause has to end." : "An approval releases it, or its cause ends."));

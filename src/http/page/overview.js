@@ -48,7 +48,7 @@ function need(item, status) {
     item.why.length ? h("p", { class: "why" }, parts(item.why), item.where ? h("span", { class: "where" }, " ", item.where) : null) : null,
     h("p", { class: "next" }, item.next, item.nextAt ? [", ", time(item.nextAt), "."] : null),
     item.command || item.approve ? h("p", { class: "do" }, item.command ? command(item.command) : null,
-      item.approve ? approveButton(item.project, item.approve, item.what) : null) : null);
+      item.approve ? approveButton(item.project, item.approve, item.approves || item.what) : null) : null);
 }
 
 export function showProjects(status) {
@@ -63,11 +63,12 @@ function card(status, project) {
   return h("article", { class: "project", "aria-label": `Project ${project.name}` },
     h("h3", {}, project.name, " ", badge(tone, word)),
     elsewhere(project.lease),
+    checkouts(project),
     project.suspendedUntil ? h("p", {}, "Only observes: suspended until ", h("strong", {}, new Date(project.suspendedUntil).toLocaleString()), " (", time(project.suspendedUntil), ").") : null,
     progress ? drain(status, project, progress) : null,
     bar(project),
     h("dl", {},
-      h("dt", {}, "Wanted"), h("dd", {}, revision(desired.revision, desired.commit), desired.valid ? null : h("span", { class: "bad" }, " the newest files are not in force"), desired.loadedAt ? h("span", { class: "quiet" }, " loaded ", time(desired.loadedAt)) : null),
+      h("dt", {}, "Wanted"), h("dd", {}, revision(desired.revision, desired.commit), desired.valid ? null : h("span", { class: "bad" }, " the newest files are not in force"), project.notConvergedBecause === "stale_revision" ? h("span", { class: "warn" }, " put aside") : null, desired.loadedAt ? h("span", { class: "quiet" }, " loaded ", time(desired.loadedAt)) : null),
       h("dt", {}, "Applied"), h("dd", {}, applied ? [revision(applied.revision, applied.commit), isApplied ? " the same" : h("span", { class: "warn" }, " an older one"), h("span", { class: "quiet" }, " since ", time(applied.at))] : "not known yet"),
       h("dt", {}, "Last attempt"), h("dd", {}, lastPass ? [`${lastPass.result}, `, time(lastPass.finishedAt), h("span", { class: "quiet" }, ` (${trigger(lastPass.trigger)}, ${many(lastPass.changes, "change")} planned)`)] : "none yet"),
       h("dt", {}, "Last success"), h("dd", {}, time(lastSuccessAt)),
@@ -82,6 +83,15 @@ function elsewhere(lease) {
   const who = lease.holder ? ["Written by the replica ", h("strong", {}, lease.holder)] : h("strong", { class: "warn" }, "No replica holds it at the moment");
   const said = lease.statusOf ? ["; this is what ", lease.statusOf, " said ", time(lease.statusAt), "."] : "; nothing is known of it here yet.";
   return h("p", { class: "quiet" }, who, said);
+}
+
+/** Whose files are in force, where not all replicas have them. */
+function checkouts({ name, checkouts: all }) {
+  if (!all || !all.replicas.some((it) => it.putAsideSince || it.refused)) return null;
+  const word = (it) => (it.putAsideSince ? [it.lags || it.isHolder ? h("span", { class: "warn" }, "put aside") : "follows", h("span", { class: "quiet" }, " since ", time(it.putAsideSince))] : it.revision ? "in force" : "none that can be used");
+  return h("details", { class: "checkouts", "data-key": `checkouts ${name}` },
+    h("summary", {}, `Files of ${many(all.replicas.length, "replica")}`, h("span", { class: "quiet" }, all.inForce ? [", in force ", h("code", { title: all.inForce }, short(all.inForce))] : null)),
+    h("ul", { class: "plain" }, all.replicas.map((it) => h("li", {}, h("strong", {}, it.replica), it.isHolder ? " (holds it)" : "", it.isMine ? " (this page)" : "", ": ", revision(it.revision, null), " ", word(it), it.refused ? h("span", { class: "bad" }, ` ${it.refused}`) : null))));
 }
 
 const revision = (digest, commit) => (digest

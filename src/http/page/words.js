@@ -20,7 +20,7 @@ export const HOLDS = {
   drift_reported: "drift of this kind is only reported (drift.mode or drift.minAge)",
   policy: "the project's policy does not permit it",
   suspended: "it is suspended for now",
-  stale_revision: "this replica's files are older than those in force",
+  stale_revision: "the files of a replica are put aside: they are older than those in force, or nobody knows that they are newer",
 };
 
 /** By `held.reason`, which may name several. */
@@ -30,6 +30,14 @@ const TRIGGERS = { startup: "at the start", watch: "a file changed", interval: "
 export const trigger = (name) => TRIGGERS[name] || name;
 
 export const short = (revision) => (revision ? String(revision).slice(0, 12) : "none");
+
+/** What is held because files are put aside, the first what somebody can release. */
+const putAside = (project) => (project.holds || []).filter((hold) => hold.reason === "stale_revision");
+
+/** The replica that served this page, and what it knows of its own files. */
+const here = (project) => project.checkouts?.replicas.find((it) => it.isMine);
+
+const sentence = (text) => `${text[0].toUpperCase()}${text.slice(1)}.`;
 
 const at = (problem) => (problem.file ? `${problem.file}:${problem.line}` : "");
 
@@ -75,6 +83,7 @@ function ofComponent({ name, project, status, reason, since }) {
   if (name === "state") {
     return { ...base, what: `The state: ${reason}`, next: "Make the state directory writable and see that its disk is not full. Until then nothing is created, renamed or deleted." };
   }
+  if (name === "checkout") return null; // Each project says it in more words.
   if (name === "lease") {
     return { ...base, what: `The lease: ${reason}`, next: "See that PostgreSQL runs and that every replica reaches it. Nothing is written while no replica holds a project's lease." };
   }
@@ -84,6 +93,7 @@ function ofComponent({ name, project, status, reason, since }) {
 function ofProject(status, project) {
   const items = [];
   const { name, desired, held, problems } = project;
+  items.push(...ofReplicas(project));
   if (!desired.valid && desired.errors.length) {
     const more = project.errorsTotal - 1;
     const [first] = desired.errors;
@@ -156,6 +166,42 @@ function ofProject(status, project) {
   return items;
 }
 
+/** What of the replicas does not go on by itself: files that are put aside, a key that one of them has wrong, nobody who writes. */
+function ofReplicas(project) {
+  const { name, checkouts, lease } = project;
+  if (!checkouts) return [];
+  const items = [];
+  const isStuck = checkouts.needs === "act";
+  if (isStuck && !lease?.holder) {
+    items.push({
+      tone: "bad", project: name, key: `unheld ${name}`, what: "No replica writes it",
+      why: ["The last lease ended ", time(lease?.expires), ", and none took the project over."],
+      next: "See to the log of each replica, and to PostgreSQL. Nothing of the project is written meanwhile.",
+    });
+  }
+  for (const hold of checkouts.needs === "nobody" ? [] : putAside(project)) {
+    const isOrder = hold.approvable && isStuck;
+    items.push({
+      tone: isOrder ? "bad" : "warn", project: name, key: `aside ${name} ${hold.endsWith}`,
+      what: hold.approvable ? "Nothing is written: the files are put aside" : "A checkout stands still",
+      why: [sentence(hold.why), " Since ", time(hold.since), "."],
+      next: `It ends with ${hold.endsWith.replaceAll("`", "")}.`,
+      command: isOrder ? `descope-gitops approve --project ${quoted(name)} ${checkouts.approvable}` : null,
+      approve: isOrder ? checkouts.approvable : null,
+      approves: `the older files ${short(checkouts.approvable)}`,
+    });
+  }
+  for (const it of checkouts.replicas.filter((one) => one.refused)) {
+    items.push({
+      tone: it.isHolder ? "bad" : "warn", project: name, key: `refused ${name} ${it.replica}`,
+      what: `Descope refuses the replica ${it.replica}`,
+      why: [`${sentence(it.refused)} Since `, time(it.refusedSince), it.isHolder ? ", and no replica is known to be better off." : "; another replica writes the project."],
+      next: "Check the management key of that replica, and its way to Descope; a changed key file is tried at once, and else once per interval.",
+    });
+  }
+  return items;
+}
+
 function ofProblem(project, problem) {
   const where = at(problem);
   const isPutOff = problem.state === "retrying" && project.suspendedUntil;
@@ -184,11 +230,16 @@ function ofProblem(project, problem) {
 /** Where one project stands: `{ tone, word }`, what is worst first. A suspension never hides a failure. */
 export function standing(status, project) {
   const { counts, desired } = project;
-  const component = (status.components || []).find((it) => it.project === project.name && it.status === "failing");
+  // Of a project that another replica writes this one's own components say nothing.
+  const isElsewhere = project.lease && !project.lease.isMine;
+  const component = isElsewhere ? null : (status.components || []).find((it) => it.project === project.name && it.status === "failing");
   const suspended = project.suspendedUntil ? ", suspended" : "";
   if (component?.name === "descope" || counts.parked) return { tone: "bad", word: `Failing${suspended}` };
   if (!desired.valid && desired.errors.length) return { tone: "bad", word: `Files invalid${suspended}` };
-  if (!project.lastPass) return { tone: "busy", word: "Starting" };
+  if (project.lease && !project.lease.holder) return { tone: project.checkouts?.needs === "act" ? "bad" : "warn", word: `No replica writes it${suspended}` };
+  if (project.notConvergedBecause === "stale_revision" && project.checkouts?.needs === "nobody") return { tone: "busy", word: `Following newer files${suspended}` };
+  if (project.notConvergedBecause === "stale_revision") return { tone: project.checkouts?.needs === "act" ? "bad" : "warn", word: `Files put aside${suspended}` };
+  if (!project.lastPass) return { tone: "busy", word: isElsewhere && !project.lease.statusOf ? `Waiting for word of ${project.lease.holder}` : "Starting" };
   if (counts.retrying || counts.blocked || counts.unknown) return { tone: "warn", word: `Retrying${suspended}` };
   if (project.held) return { tone: "warn", word: `Held${suspended}` };
   if (project.suspendedUntil) return { tone: "off", word: "Suspended" };
@@ -228,16 +279,24 @@ export function verdict(status) {
     const facts = [...new Set(of.map((it) => fact(it.project, it)))].filter(Boolean);
     detail.push(subject + facts.slice(0, 3).join(" "));
   }
+  const aside = all.filter((it) => putAside(it.project).length);
+  for (const { project } of aside) {
+    const own = here(project);
+    const isHere = own?.putAsideSince && (own.lags || own.isHolder);
+    if (isHere) detail.push(`${alone ? "" : `${project.name}: `}The files of this replica (${short(own.revision)}) are put aside; in force: ${short(project.checkouts.inForce)}.`);
+    else detail.push(`${alone ? "" : `${project.name}: `}Files of ${many(new Set(project.checkouts.replicas.filter((it) => it.putAsideSince).map((it) => it.replica)).size, "replica")} are put aside.`);
+  }
   const suspended = all.filter((it) => it.project.suspendedUntil);
   const parts = all.flatMap((it) => (it.project.suspensions || []).map((part) => (part.id ? `${part.kind}/${part.id}` : part.kind)));
   if (parts.length) detail.push(`Only observed for now: ${parts.slice(0, 3).join(", ")}${parts.length > 3 ? ` and ${parts.length - 3} more` : ""}.`);
   if (suspended.length && worst !== "off" && !alone) detail.push(`Suspended meanwhile: ${suspended.map((it) => it.project.name).join(", ")}.`);
   for (const { name, reason } of unsure) detail.push(name === "state" ? `The state cannot be trusted: ${reason}.` : `Nothing is written: ${reason}.`);
   if (paused) detail.push("Descope's rate limit is reached: nothing is sent until the pause is over.");
-  return { tone: unsure.length && worst !== "bad" ? "warn" : worst, title, detail };
+  return { tone: (unsure.length || aside.length) && worst !== "bad" ? "warn" : worst, title, detail };
 }
 
-function fact({ counts, desired, problems, held, converged }, { tone, word }) {
+function fact({ counts, desired, problems, held, converged, notConvergedBecause }, { tone, word }) {
+  if (notConvergedBecause === "stale_revision") return "";
   const parts = [];
   if (tone === "bad" && !desired.valid && desired.errors.length) parts.push("the newest files cannot be used");
   if (counts.parked) parts.push(`${many(counts.parked, "resource")} refused`);

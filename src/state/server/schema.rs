@@ -343,6 +343,10 @@ const MIGRATIONS: &[&str] = &["
         revision   text,
         PRIMARY KEY (replica, host, project_id, owner)
     );
+",
+    "
+    -- Since when they are other files than those in force; and what keeps that replica alone from writing, in words, and since when.
+    ALTER TABLE checkout ADD COLUMN aside_since bigint, ADD COLUMN refused text, ADD COLUMN refused_since bigint;
 "];
 
 /// What this release writes. It writes nothing where the tables are newer.

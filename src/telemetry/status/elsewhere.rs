@@ -1,10 +1,12 @@
 //! Projects that another replica writes are shown as that one shows them.
 
 use super::Board;
+use super::PUT_ASIDE;
 use super::Problem;
 use super::ProjectStatus;
 use super::QueueStatus;
 use super::rfc3339;
+use crate::telemetry::clock;
 use serde::Deserialize;
 use serde::Serialize;
 use serde_json::Map;
@@ -22,7 +24,7 @@ const LISTS: [&str; 4] = ["problems", "waits", "suspensions", "contested"];
 pub struct Elsewhere {
     /// Who, by name.
     by: String,
-    /// When it was true, by the clock of this machine.
+    /// When it was true, by the clock of what is shown.
     at: SystemTime,
     /// The same moment, for its age.
     heard: Instant,
@@ -42,7 +44,7 @@ pub struct Said {
 impl Elsewhere {
     /// Said by that replica, and true so long ago.
     pub fn new(by: &str, age: Duration, said: Said) -> Self {
-        let at = SystemTime::now().checked_sub(age).unwrap_or(SystemTime::UNIX_EPOCH);
+        let at = clock::now().checked_sub(age).unwrap_or(SystemTime::UNIX_EPOCH);
         Self { by: by.to_owned(), at, heard: Instant::now(), age, said }
     }
 
@@ -54,7 +56,11 @@ impl Elsewhere {
 
     /// In the place of what this process knows of the project; its name here, and who holds it, stay.
     fn stand_in(&self, project: &mut Value, most: usize, has_age: bool) {
-        let (name, mut lease) = (project["name"].take(), project["lease"].take());
+        let (name, mut lease, checkouts) =
+            (project["name"].take(), project["lease"].take(), project["checkouts"].take());
+        let is_put_aside = |hold: &Value| hold["reason"] == PUT_ASIDE;
+        let put_aside = project["holds"].as_array().into_iter().flatten().filter(|hold| is_put_aside(hold)).cloned();
+        let put_aside: Vec<Value> = put_aside.collect();
         lease["statusOf"] = self.by.as_str().into();
         lease["statusAt"] = rfc3339(self.at).into();
         if has_age {
@@ -67,6 +73,11 @@ impl Elsewhere {
         if let Some(errors) = shown.get_mut("desired").and_then(|desired| desired["errors"].as_array_mut()) {
             errors.truncate(most);
         }
+        if let Some(holds) = shown.get_mut("holds").and_then(Value::as_array_mut) {
+            holds.retain(|hold| !is_put_aside(hold));
+            holds.extend(put_aside);
+        }
+        shown.insert("checkouts".to_owned(), checkouts);
         shown.insert("name".to_owned(), name);
         shown.insert("lease".to_owned(), lease);
         *project = Value::Object(shown);

@@ -75,6 +75,8 @@ pub struct Readiness {
     pub failing_since: Option<Instant>,
     /// Another replica writes it: what is loaded is all that this one has to have.
     pub stands_by: bool,
+    /// Why it was not, where that is known.
+    pub unobserved_because: Option<&'static str>,
 }
 
 impl Readiness {
@@ -92,7 +94,7 @@ impl Readiness {
             return None;
         }
         if !self.observed {
-            return Some("not observed yet");
+            return Some(self.unobserved_because.unwrap_or("not observed yet"));
         }
         let failing = self.failing_since.is_some_and(|since| now - since > interval.saturating_mul(3));
         failing.then_some("failing for more than three intervals")

@@ -57,6 +57,7 @@ impl ProjectWindow {
             converged: project.converged,
             not_converged_because: project.not_converged_because,
             lease: project.lease.clone(),
+            checkouts: project.checkouts.clone(),
             suspended_until: project.suspended_until.clone(),
             suspensions: project.suspensions.iter().take(most).cloned().collect(),
             desired,
