@@ -171,11 +171,11 @@ async fn a_replica_with_a_wrong_key_leaves_the_project_to_another_and_is_named()
         all.project(0).await.is_some_and(|project| project["notConvergedBecause"] == "paused")
     })
     .await;
-    all.until("said", async |all| gauge(all, 0, "replica_refused").await).await;
 
     all.start().await;
 
     all.converge_on(2).await;
+    all.until("said", async |all| gauge(all, 0, "replica_refused").await).await;
     assert!(all.is_holder(1).await, "{}", all.tails());
     for replica in [0, 1] {
         all.until("named", async |all| needs(all, replica, "look").await).await;
@@ -303,6 +303,37 @@ async fn all_times_that_are_shown_are_of_one_clock() {
     }
     let at = all.project(other).await.unwrap()["lease"]["statusAt"].clone();
     assert!(is_near(&at), "{at}");
+}
+
+/// It was a project that starts.
+#[tokio::test]
+async fn a_project_that_no_replica_takes_is_said_to_need_somebody() {
+    let Some(server) = Postgres::start() else { return };
+    let mut all = Replicas::new(server, &[]).await;
+    all.world.write("some.yaml", &permissions(2));
+    all.start().await;
+    all.converge_on(2).await;
+    let other = all.start().await;
+    all.until("ready", async |all| all.ask(other, "/readyz").await.is_some_and(|(code, _)| code == 200)).await;
+    let database = all.world.environment[0].1.rsplit_once('/').unwrap().1.to_owned();
+
+    // Of a release that all of these are older than.
+    server.sql(&database, "INSERT INTO schema_version (version) VALUES (1000)");
+
+    for replica in [0, other] {
+        all.until("said", async |all| needs(all, replica, "act").await).await;
+        let project = all.project(replica).await.unwrap();
+        assert!(project["lease"]["holder"].is_null() && hold(&all, replica).await.is_none(), "{project:#}");
+        let said = text(&all, replica, "status").await;
+        assert!(said.contains("NO REPLICA HOLDS IT"), "{said}");
+    }
+    let Some(browser) = browser() else { return };
+    for replica in [0, other] {
+        let url = all.running[replica].url.clone() + "/";
+        let expect = ["No replica writes it: somebody has to act", "See to the log of each replica"];
+        let more = json!({ "expect": expect, "never": ["Starting"], "name": format!("unheld-{replica}") });
+        end(browser.start_at(&url, &all.world, "look", &more), "look").await;
+    }
 }
 
 /// In each state, in each view.

@@ -236,7 +236,7 @@ export function standing(status, project) {
   const suspended = project.suspendedUntil ? ", suspended" : "";
   if (component?.name === "descope" || counts.parked) return { tone: "bad", word: `Failing${suspended}` };
   if (!desired.valid && desired.errors.length) return { tone: "bad", word: `Files invalid${suspended}` };
-  if (project.lease && !project.lease.holder) return { tone: project.checkouts?.needs === "act" ? "bad" : "warn", word: `No replica writes it${suspended}` };
+  if (project.lease && !project.lease.holder && (project.checkouts?.needs === "act" || !project.lastPass)) return { tone: project.checkouts?.needs === "act" ? "bad" : "warn", word: `No replica writes it${suspended}` };
   if (project.notConvergedBecause === "stale_revision" && project.checkouts?.needs === "nobody") return { tone: "busy", word: `Following newer files${suspended}` };
   if (project.notConvergedBecause === "stale_revision") return { tone: project.checkouts?.needs === "act" ? "bad" : "warn", word: `Files put aside${suspended}` };
   if (!project.lastPass) return { tone: "busy", word: isElsewhere && !project.lease.statusOf ? `Waiting for word of ${project.lease.holder}` : "Starting" };
