@@ -91,6 +91,8 @@ pub struct Budget {
     #[serde(with = "times")]
     refused: VecDeque<Duration>,
     last_answer: Duration,
+    /// When the first slot came back of a budget that was all in use, and the burst began that we are in.
+    burst_at: Duration,
     gate: Gate,
     pace: Pace,
     paced: Option<Paced>,
@@ -199,6 +201,7 @@ impl Budget {
             old: 0,
             refused: VecDeque::new(),
             last_answer: zero,
+            burst_at: zero,
             gate: if settings.limit.is_some() {
                 Gate::new(settings.lockout)
             } else {
@@ -354,10 +357,11 @@ impl Budget {
         {
             return Decision::WaitUntil(due);
         }
-        self.scout = self.in_flight == 0
-            && self.paced.is_none()
-            && now < self.crowded_until
-            && now >= self.last_answer + self.window / 4;
+        let after_a_wait = self.in_flight == 0 && self.paced.is_none() && now >= self.last_answer + self.window / 4;
+        self.scout = after_a_wait && now < self.crowded_until;
+        if after_a_wait && count(self.done.len() - self.old) >= learn::SAME * self.n {
+            self.burst_at = now;
+        }
         self.in_flight += 1;
         self.told.sends(self.window, now);
         Decision::Send(Slot { sent: now, kind: self.gate.send(kind) })
@@ -479,6 +483,12 @@ impl Budget {
     fn admitted(&self) -> f64 {
         let Some(&last) = self.done.back() else { return 0.0 };
         count(self.done.len() - self.done.partition_point(|&at| at + self.window <= last))
+    }
+
+    /// Replies of the last burst before the gate closed and opened again.
+    fn admitted_at_once(&self) -> f64 {
+        let before = |time: Duration| self.done.partition_point(|&at| at < time);
+        count(before(self.reopened).saturating_sub(before(self.burst_at)))
     }
 
     /// When the slots in use were taken, but for those of requests in flight.

@@ -264,7 +264,7 @@ mod tests {
             (Some(20.0), 60, 80, 40.0),
             (Some(75.0), 60, 80, 68.0),
             (None, 60, 80, 68.0),
-            (Some(50.0), 0, 80, 68.0),
+            (Some(50.0), 0, 80, 77.6),
         ] {
             let lockout = Duration::from_secs(lockout);
             let mut budget = Budget::new(&Settings { probe: false, lockout, ..limit(100.0) });
@@ -274,6 +274,50 @@ mod tests {
 
             assert!((budget.n - left).abs() < 1e-9, "{held:?} {lockout:?}: {}", budget.n);
             assert_eq!(budget.held, None, "once");
+        }
+    }
+
+    #[test]
+    fn where_nothing_locks_hardly_any_room_is_made() {
+        let left = |lockout| {
+            let lockout = Duration::from_secs(lockout);
+            let mut budget = Budget::new(&Settings { probe: false, lockout, ..limit(100.0) });
+            budget.crowded_until = Duration::MAX;
+            refused_after(&mut budget, 100, Duration::from_secs(1000));
+            budget.n
+        };
+
+        assert_eq!((left(60), left(0)), (85.0, 97.0));
+    }
+
+    #[test]
+    fn in_the_first_burst_of_all_a_refusal_before_the_budget_is_spent_is_about_its_size() {
+        for (burst_at, suspects) in [(0, true), (900, false)] {
+            let mut budget = Budget::new(&Settings { probe: false, ..limit(100.0) });
+            budget.burst_at = Duration::from_secs(burst_at);
+
+            refused_after(&mut budget, 88, Duration::from_secs(1000));
+
+            assert_eq!((budget.suspect.is_some(), budget.paced.is_none()), (suspects, suspects), "{burst_at}");
+        }
+    }
+
+    #[test]
+    fn of_a_burst_no_more_is_admitted_than_there_is_though_an_even_pace_met_two_windows() {
+        for (at_once, n) in [(100, 100.0), (60, 180.0), (0, 180.0)] {
+            let mut budget = Budget::new(&Settings { probe: false, ..limit(400.0) });
+            let burst = Duration::from_secs(1000);
+            (budget.burst_at, budget.reopened) = (burst, burst + Duration::from_secs(60));
+            let since = burst + Duration::from_secs(70);
+            budget.set_paced(Some(Paced::Guessed(budget.reopened)));
+            budget.done = std::iter::repeat_n(burst, at_once).chain(std::iter::repeat_n(since, 180)).collect();
+            budget.in_flight = 1;
+            let slot = Slot { sent: since + Duration::from_secs(1), kind: SlotKind::Plain };
+
+            let retry_after = Some(Duration::from_secs(60));
+            budget.reply(&slot, Outcome::Throttled { retry_after }, since + Duration::from_secs(1));
+
+            assert!((budget.n - n).abs() < 1e-9, "{at_once}: {}", budget.n);
         }
     }
 

@@ -17,6 +17,9 @@ use crate::limiter::quota::Quota;
 /// What is left to us when others use the limit too; a little less than was, so that they have room to vary.
 const CUT: f64 = 0.85;
 
+/// The same where nothing locks: a refusal costs its own request and no more, and what we leave and they do not use is lost.
+const CUT_WITHOUT_LOCKOUT: f64 = 0.97;
+
 /// The same where the way back up just failed: what was admitted then was more than is left on other days.
 const FAILED_CUT: f64 = 0.7;
 
@@ -31,6 +34,9 @@ const LUCK: f64 = 2.05;
 
 /// Two counts this near to each other are the same.
 pub(super) const SAME: f64 = 0.85;
+
+/// In the first burst of all there is no earlier one that could be in its way: only this much of the budget is all of it.
+const SAME_AT_FIRST: f64 = 0.95;
 
 /// A limit this far below the documented one may be the burst of a bucket that neighbours keep empty.
 const LIKE_A_BURST: f64 = 0.3;
@@ -51,8 +57,8 @@ const MOST_PATIENCE: f64 = 6.0;
 
 /// Probes that find nothing go on at the shortest distance for so many times that distance. From then on each next one waits
 /// so much longer, because a lockout hurts others as well.
-const TRIES: f64 = 2.5;
-const GAP_GROWS: f64 = 2.5;
+const TRIES: f64 = 5.0;
+const GAP_GROWS: f64 = 4.0;
 const LONGEST_GAP: Duration = Duration::from_secs(3600);
 
 /// A chunk of a probe is at most this share of the budget: what is in flight at the refusal is refused as well.
@@ -164,7 +170,10 @@ impl Budget {
             let untold = matches!(paced, Paced::Known(since) if now < since + self.window);
             self.make_room(if untold { self.n } else { admitted }, now);
             if !held && far_less {
-                self.n = admitted;
+                // Of a burst no more is admitted than there is; at this pace a window may have begun meanwhile.
+                let at_once = self.admitted_at_once();
+                let is_of_two = (A_FIND * at_once..LUCK * at_once).contains(&admitted);
+                self.n = if is_of_two { at_once } else { admitted };
                 self.set_paced(None);
             } else if !held && !self.backoff.is_zero() {
                 // It was only a guess, and evenly spaced requests were refused as well. Bursts cost less then: the
@@ -189,7 +198,7 @@ impl Budget {
             self.n = before;
             self.gap = self.longer_gap();
             self.why = "refused right after a probe had found a little more: that was luck";
-        } else if admitted >= SAME * self.n {
+        } else if admitted >= if self.burst_at.is_zero() { SAME_AT_FIRST } else { SAME } * self.n {
             self.set_paced(Some(Paced::Guessed(now)));
             self.why = "refused though the limit was kept: trying evenly spaced requests";
         } else {
@@ -248,7 +257,7 @@ impl Budget {
         }
         let found = admitted >= A_FIND * run.from.max(self.prior);
         let since = *self.in_vain_since.get_or_insert(now);
-        if found {
+        if found && admitted >= LUCK * run.from {
             self.in_vain_since = Some(now);
         }
         let shortest = grow::shortest_gap(self.window, self.backoff);
@@ -292,7 +301,7 @@ impl Budget {
 
     fn make_room(&mut self, admitted: f64, now: Duration) {
         let least = LEAST_HELD * admitted;
-        self.n = CUT * admitted.min(self.n);
+        self.n = if self.backoff.is_zero() { CUT_WITHOUT_LOCKOUT } else { CUT } * admitted.min(self.n);
         // They are back, or never left, and so is what held then.
         if let Some(held) = self.held.take()
             && !self.backoff.is_zero()
