@@ -462,7 +462,7 @@ fn keep_leases(
             leases,
             volumes,
             mounts,
-            lagging: BTreeSet::new(),
+            lagging: BTreeMap::new(),
             overtaken: BTreeSet::new(),
             triggers,
             refusals,

@@ -108,6 +108,8 @@ pub enum Answer {
     Done(Ordered),
     /// No held plan has this fingerprint: it was used, or what it covers changed.
     Stale,
+    /// The same, where some replica has files put aside, which can be approved by their revision: these.
+    Aside(String),
     /// It could not be carried out, for this reason.
     Failed(String),
     /// There is nobody who could, or nobody knows of them.

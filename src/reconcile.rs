@@ -158,8 +158,8 @@ pub struct Carryover {
     missed: Option<Trigger>,
     /// The files here are not those that are in force last.
     is_stale: bool,
-    /// Those that somebody may put in force nevertheless, as far as was told.
-    put_aside: Option<Arc<str>>,
+    /// Those that somebody may put in force nevertheless, and whether they are known to be older, as far as was told.
+    put_aside: Option<(Arc<str>, bool)>,
     /// Passes in a row that could not read or write all of the state.
     unwritten: u32,
     /// What a holder before may still send is left alone, though it differs: until when, and what.
@@ -713,7 +713,7 @@ impl Reconciler {
         if self.memory.load.as_ref().is_some_and(|before| load.says_other_than(before)) {
             more.doubt();
         }
-        aside(|| self.stand_on(load.revision.as_ref()));
+        aside(|| self.stand_on(&load));
         self.memory.load = Some(load);
         desired.map(|desired| (desired, is_new))
     }

@@ -20,6 +20,7 @@ use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
 use std::time::SystemTime;
 
+mod age;
 mod applied;
 mod browse;
 mod clock;
@@ -54,6 +55,7 @@ mod together;
 mod told;
 mod volume;
 
+pub use age::Commit;
 pub use applied::Landed;
 pub use applied::Values;
 pub use browse::ORDERS;
@@ -99,6 +101,7 @@ pub use project::of_kind;
 pub use relay::Fate;
 pub use relay::Relay;
 pub use relay::Taken;
+pub use revision::Aside;
 pub use revision::Standing;
 pub use server::Address;
 pub use server::BadAddress;

@@ -182,6 +182,9 @@ pub async fn approve(overrides: &Overrides, args: &ApproveArgs, redactor: &Redac
     query.push(("plan", &args.fingerprint));
     let body = daemon.ask(Method::POST, "/api/v1/approve", &query).await?;
     warn(&body)?;
+    if let Some(revision) = body["inForce"].as_str() {
+        return say(&format!("{revision} is in force for {}: what it changes is planned anew", projects(&body)));
+    }
     say(&format!("{} changes of {} go ahead", body["approved"], projects(&body)))
 }
 

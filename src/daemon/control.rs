@@ -13,6 +13,7 @@ use crate::resource::Key;
 use crate::source::Trigger;
 use crate::source::TriggerSender;
 use crate::state;
+use crate::state::Aside;
 use crate::state::Claim;
 use crate::state::ProjectState;
 use crate::state::Suspended;
@@ -61,9 +62,9 @@ impl Levers {
     pub fn can(&self, order: Order<'_>) -> bool {
         // By a plan of a term before, what another holder used up could be used again.
         let knows = |term| {
-            let Order::Approve(which) = order else { return true };
-            // Files that are put aside have no plan.
-            *self.planned_under.borrow() == Some(term) || self.state.is_put_aside(which)
+            let is_approval = matches!(order, Order::Approve(_));
+            // Files that are put aside have no plan, and get none.
+            !is_approval || *self.planned_under.borrow() == Some(term) || self.state.has_put_aside()
         };
         self.state.tenure().is_some_and(|tenure| knows(tenure.term) || !self.state.is_shared())
     }
@@ -87,7 +88,7 @@ impl Levers {
                 Answer::Done(Ordered { suspended_until: Some(None), still_suspended: Some(left), ..Ordered::default() })
             }
         };
-        if answer != Answer::Stale {
+        if !matches!(answer, Answer::Stale | Answer::Aside(_)) {
             self.trigger.fire(Trigger::Api);
         }
         self.note(order, &answer, by);
@@ -112,11 +113,13 @@ impl Levers {
                 }
                 if let Some(changes) = said.approved {
                     message = format!("{message}: {changes} changes");
+                } else if said.in_force.is_some() {
+                    message = format!("{message}: in force from now on");
                 }
                 "ok"
             }
             // Of a plan of another project, or of one that is no more.
-            Answer::Stale => return,
+            Answer::Stale | Answer::Aside(_) => return,
             Answer::Failed(_) | Answer::Nobody(_) => "failed",
         };
         if !by.is_empty() {
@@ -177,13 +180,34 @@ impl Levers {
         Ok(Answer::Done(answer))
     }
 
+    /// Nothing is called so that could be approved. What is, where files are put aside.
+    fn unknown(&self) -> Result<Answer, state::Error> {
+        let aside = self.state.put_aside()?;
+        let Some(first) = aside.first() else { return Ok(Answer::Stale) };
+        let shown = |one: &Aside| {
+            let commit = one.commit.as_deref().and_then(|commit| commit.get(..7));
+            let commit = commit.map(|commit| format!(" (commit {commit})")).unwrap_or_default();
+            format!("{}{commit} at {}", one.revision, one.replica)
+        };
+        let all: Vec<String> = aside.iter().map(shown).collect();
+        Ok(Answer::Aside(format!(
+            "of {name} these files are put aside, by their whole revision: {}; `descope-gitops approve --project {name} {}` puts them \
+             in force",
+            all.join(", "),
+            first.revision,
+            name = self.name
+        )))
+    }
+
     /// Only what is held now can be approved, and only once: the approval takes the fingerprint away.
     fn approve(&self, fingerprint: &str) -> Result<Answer, state::Error> {
         if self.state.put_in_force(fingerprint)? {
-            let what = "these older files are in force from now on, and what they change is planned anew";
-            tracing::warn!(project = &*self.name, revision = fingerprint, "approved: {what}");
-            let warning = Some(what.to_owned());
-            return Ok(Answer::Done(Ordered { approved: Some(0), warning, ..Ordered::default() }));
+            tracing::warn!(
+                project = &*self.name,
+                revision = fingerprint,
+                "approved: these files, which were put aside, are in force from now on, and what they change is planned anew"
+            );
+            return Ok(Answer::Done(Ordered { in_force: Some(fingerprint.to_owned()), ..Ordered::default() }));
         }
         let now = self.state.now();
         // A pass that began before an approval may have shown its fingerprint once more.
@@ -199,7 +223,7 @@ impl Levers {
             }
             true
         });
-        let Some((approvable, held)) = approved else { return Ok(Answer::Stale) };
+        let Some((approvable, held)) = approved else { return self.unknown() };
         let expires = now + self.approval_expiry;
         if let Err(error) = self.state.approve(&approvable, now, expires) {
             self.plan.send_if_modified(|plan| {

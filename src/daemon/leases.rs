@@ -85,7 +85,7 @@ pub struct Keeper {
     /// Those that have to be.
     pub mounts: Vec<Mount>,
     /// Of which the files here are other than those in force, as far as was told.
-    pub lagging: BTreeSet<ProjectName>,
+    pub lagging: BTreeMap<ProjectName, Option<String>>,
     /// Held here while other files are in force.
     pub overtaken: BTreeSet<ProjectName>,
     /// Sets a pass off.
@@ -258,10 +258,12 @@ impl Keeper {
         if lags {
             let reason = if checkouts.needs == Needs::Act { NOBODY_IN_FORCE } else { LAGS };
             self.board.component("checkout", Some(&**project), Level::Degraded, Some(reason));
-            if self.lagging.insert(project.clone()) {
-                tracing::warn!(project = &**project, "{LAGS}");
+            let revision = here.and_then(|checkout| checkout.revision.clone());
+            if self.lagging.insert(project.clone(), revision.clone()).as_ref() != Some(&revision) {
+                let approve = revision.map(|revision| format!("descope-gitops approve --project {project} {revision}"));
+                tracing::warn!(project = &**project, approve, "{LAGS}");
             }
-        } else if self.lagging.remove(project) {
+        } else if self.lagging.remove(project).is_some() {
             self.board.component("checkout", Some(&**project), Level::Ok, None);
             tracing::info!(project = &**project, "the files here are those in force again");
         }

@@ -260,6 +260,7 @@ mod tests {
         let ordered = |suspended_until| crate::http::Ordered {
             projects: vec!["one".to_owned()],
             approved: Some(3),
+            in_force: Some("f00d".to_owned()),
             suspended_until,
             part: Some("roles".to_owned()),
             still_suspended: Some(Vec::new()),
@@ -271,6 +272,7 @@ mod tests {
             Answer::Done(ordered(Some(None))),
             Answer::Done(ordered(Some(Some("2026-01-31T10:00:00Z".to_owned())))),
             Answer::Stale,
+            Answer::Aside("f00d at one".to_owned()),
             Answer::Failed("the disk is full".to_owned()),
         ] {
             let written = serde_json::to_string(&answer).unwrap();

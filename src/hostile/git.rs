@@ -25,7 +25,7 @@ pub fn attempt(bytes: &[u8]) {
     if let Some(index) = Index::read(&checkout) {
         object::tree_of_index(&index.entries, checkout.hash_len());
     }
-    drop(head.and_then(|head| object::tree_of(&checkout, &head)));
+    drop(head.map(|head| object::history(&checkout, &head)));
 }
 
 /// Path and content, in turn; nothing outside.

@@ -39,6 +39,9 @@ pub struct Ordered {
     /// After an approval: how many changes go ahead.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub approved: Option<usize>,
+    /// After the approval of files that were put aside: their revision, which is in force from then on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub in_force: Option<String>,
     /// After a suspension: when it ends, RFC 3339. Null after a resume.
     #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "said")]
     #[allow(clippy::option_option, reason = "left out and null are two things to say")]
@@ -65,6 +68,7 @@ impl Ordered {
     pub fn add(&mut self, project: &str, news: Self) {
         self.projects.push(project.to_owned());
         self.approved = news.approved.or(self.approved);
+        self.in_force = news.in_force.or(self.in_force.take());
         self.suspended_until = news.suspended_until.or(self.suspended_until.take());
         self.part = news.part.or(self.part.take());
         if let Some(parts) = news.still_suspended {

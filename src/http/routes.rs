@@ -326,6 +326,7 @@ async fn carry_out(
     served.metrics.source_events_total.with_label_values(&[Trigger::Api.as_str()]).inc();
     let mut body = Ordered::default();
     let mut failed: Option<(StatusCode, Vec<String>)> = None;
+    let mut aside = Vec::new();
     let by = peer.map(|Extension(Peer(address))| address);
     let answers = join_all(chosen.iter().map(|(_, control)| control(order, by))).await;
     for ((name, _), answer) in chosen.into_iter().zip(answers) {
@@ -336,6 +337,10 @@ async fn carry_out(
             }
             // A fingerprint is of one project; the others know nothing of it.
             Answer::Stale => continue,
+            Answer::Aside(what) => {
+                aside.push(what);
+                continue;
+            }
             Answer::Failed(reason) => (StatusCode::INTERNAL_SERVER_ERROR, reason),
             Answer::Nobody(reason) => (StatusCode::SERVICE_UNAVAILABLE, reason),
         };
@@ -354,7 +359,8 @@ async fn carry_out(
     }
     if body.projects.is_empty() {
         let what = "no held plan has this fingerprint: it was approved already, or what it covers changed";
-        return error(StatusCode::CONFLICT, what);
+        let what: Vec<&str> = std::iter::once(what).chain(aside.iter().map(String::as_str)).collect();
+        return error(StatusCode::CONFLICT, &what.join("; "));
     }
     (success, Json(body)).into_response()
 }

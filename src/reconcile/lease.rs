@@ -7,6 +7,7 @@ use crate::plan::Task;
 use crate::queue::PausedBy;
 use crate::resource::Key;
 use crate::source::Trigger;
+use crate::source::loader::Load;
 use crate::state::IntentId;
 use crate::state::OpenIntent;
 use crate::state::Standing;
@@ -17,6 +18,9 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::Instant;
+
+/// Files that are not in force are looked at so often.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
 /// What may still arrive of a holder before.
 #[derive(Debug, Default)]
@@ -87,11 +91,16 @@ impl Reconciler {
         self.state.tenure().map(|tenure| tenure.term).filter(|term| self.memory.term == Some(*term))
     }
 
-    /// Tells which files are loaded here, at once where they are others than before: the order counts in which checkouts moved.
-    pub(super) fn stand_on(&self, revision: Option<&Arc<str>>) {
-        let before = self.memory.load.as_ref().and_then(|load| load.revision.as_ref());
-        let Some(revision) = revision.filter(|revision| Some(*revision) != before) else { return };
-        self.state.loaded(revision);
+    /// Tells which files are loaded here, at once where they or their commit are others than before: the order counts in which
+    /// checkouts moved.
+    pub(super) fn stand_on(&self, load: &Load) {
+        let Some(revision) = load.revision.as_ref().filter(|_| self.state.is_shared()) else { return };
+        let is_it = |before: &Load| before.revision.as_ref() == Some(revision) && before.source == load.source;
+        if self.memory.load.as_ref().is_some_and(is_it) {
+            return;
+        }
+        let commit = load.source.as_ref().and_then(|(checkout, commit)| checkout.commit(commit));
+        self.state.loaded(revision, commit);
         if let Err(error) = self.state.stand() {
             tracing::debug!(%error, "cannot tell which files are loaded here yet");
         }
@@ -113,18 +122,34 @@ impl Reconciler {
         let is_stale = standing == Standing::Behind || self.state.is_overtaken();
         let revision: Arc<str> = self.revision().into();
         let put_aside = Some(Arc::clone(&revision)).filter(|revision| is_stale && self.state.is_put_aside(revision));
-        if is_stale && put_aside.is_none() {
-            // Soon they are put aside, or those in force.
-            self.memory.retry_at = Some(Instant::now() + self.next_wait());
+        let is_older = self.state.is_older();
+        if is_stale {
+            // Time may release them, and another replica may put the same ones in force.
+            self.memory.retry_at = Some(Instant::now() + LOOK_AGAIN);
         }
-        if put_aside.is_some() && put_aside != self.memory.put_aside {
-            tracing::error!(
-                project = &*project,
-                revision = &*revision,
-                approve = format!("descope-gitops approve --project {project} {revision}"),
-                "these files are older than those that were in force last: nothing is written until this checkout moves on, or \
-                 another replica with the newest files runs; where going back to these is meant, run what `approve` says"
-            );
+        let put_aside = put_aside.map(|revision| (revision, is_older));
+        if let Some((revision, is_older)) =
+            put_aside.as_ref().filter(|aside| Some(*aside) != self.memory.put_aside.as_ref())
+        {
+            let (project, revision) = (&*project, &**revision);
+            let approve = format!("descope-gitops approve --project {project} {revision}");
+            if *is_older {
+                tracing::error!(
+                    project,
+                    revision,
+                    approve,
+                    "these files are older than those that were in force last: nothing is written until this checkout moves on, or \
+                     another replica with the newest files runs; where going back to these is meant, run what `approve` says"
+                );
+            } else {
+                tracing::warn!(
+                    project,
+                    revision,
+                    approve,
+                    "nobody can tell whether these files are newer than those that were in force last: nothing is written while a \
+                     replica has those, or had them within one `lease.life`; to put these in force at once, run what `approve` says"
+                );
+            }
         }
         if is_stale && !self.memory.is_stale {
             self.queue.replace(&project, Vec::new(), false);

@@ -1,9 +1,11 @@
 //! What a git checkout says about itself, read from `.git` without the git binary.
 //!
-//! Three uses: git holds `index.lock` while it changes the tree, so a tree is whole only if neither the lock nor a new
-//! index appeared while it was read; the index says what a whole checkout holds; and the commit is a label for people.
+//! Four uses: git holds `index.lock` while it changes the tree, so a tree is whole only if neither the lock nor a new
+//! index appeared while it was read; the index says what a whole checkout holds; the commit is a label for people; and what it
+//! builds on says which of two is newer.
 
 use crate::source::stat::Stat;
+use crate::state::Commit;
 use std::fs;
 use std::io;
 use std::path::Path;
@@ -118,6 +120,12 @@ impl Checkout {
             let (key, value) = line.split_once('=').filter(|_| is_ours)?;
             key.trim().eq_ignore_ascii_case(name).then(|| value.trim().to_owned())
         })
+    }
+
+    /// This commit, with what it builds on; `None` where its object cannot be read.
+    pub fn commit(&self, id: &str) -> Option<Commit> {
+        let (at, ancestors) = object::history(self, id)?;
+        Some(Commit { id: id.into(), at, ancestors: ancestors.into_iter().map(Into::into).collect() })
     }
 
     /// The commit that HEAD names, in hexadecimal.

@@ -17,6 +17,7 @@ use crate::source::git;
 use crate::source::git::Checkout;
 use crate::source::git::index::Indexes;
 use crate::source::git::label;
+use crate::source::git::label::Label;
 use crate::source::stat::Stat;
 use crate::source::tree;
 use crate::source::tree::Entry;
@@ -97,7 +98,7 @@ impl LoadResult {
     }
 }
 
-/// The outcome of one load. `revision`, `commit` and `loaded_at` belong to `desired`.
+/// The outcome of one load. `revision`, `commit`, `source` and `loaded_at` belong to `desired`.
 #[derive(Debug, Clone)]
 pub struct Load {
     /// How it ended.
@@ -106,8 +107,10 @@ pub struct Load {
     pub desired: Option<Arc<Desired>>,
     /// Digest of the content.
     pub revision: Option<Arc<str>>,
-    /// The commit it was checked out from.
+    /// The commit it was checked out from, as people call it.
     pub commit: Option<String>,
+    /// Where it lies, and its whole hash, where the files are its files.
+    pub source: Option<(Checkout, String)>,
     /// When this revision was first loaded.
     pub loaded_at: Option<SystemTime>,
     /// Why the newest files are not in force; empty where they are. Where there are very many, the last one counts
@@ -153,7 +156,7 @@ pub struct Loader {
 struct Good {
     revision: Arc<str>,
     desired: Arc<Desired>,
-    commit: Option<String>,
+    commit: Option<(Checkout, Label)>,
     loaded_at: SystemTime,
     warnings: Findings,
 }
@@ -213,7 +216,7 @@ impl Loader {
 
     /// The commit that the files in force were checked out from.
     pub fn commit_in_force(&self) -> Option<String> {
-        self.good.as_ref()?.commit.clone()
+        self.good.as_ref()?.commit.as_ref()?.1.short()
     }
 
     /// Loads the newest revision. Blocks: it reads files, and waits a little while they move.
@@ -269,11 +272,13 @@ impl Loader {
 
     fn kept(&self, result: LoadResult, errors: Findings, warnings: Findings) -> Load {
         let good = self.good.as_ref();
+        let commit = good.and_then(|good| good.commit.as_ref());
         Load {
             result,
             desired: good.map(|good| Arc::clone(&good.desired)),
             revision: good.map(|good| Arc::clone(&good.revision)),
-            commit: good.and_then(|good| good.commit.clone()),
+            commit: commit.and_then(|(_, label)| label.short()),
+            source: commit.filter(|(_, label)| label.is_clean).map(|(at, label)| (at.clone(), label.commit.clone())),
             loaded_at: good.map(|good| good.loaded_at),
             error_count: errors.count(),
             errors: errors.list("errors"),
@@ -476,7 +481,7 @@ impl Loader {
         Ok(named)
     }
 
-    fn commit(&mut self, revision: &Revision) -> Option<String> {
+    fn commit(&mut self, revision: &Revision) -> Option<(Checkout, Label)> {
         let scan = &revision.scan;
         let root = scan.checkout.as_ref()?;
         let checkouts: Vec<Checkout> = scan.checkouts.iter().map(|(checkout, _)| checkout.clone()).collect();
@@ -493,7 +498,8 @@ impl Loader {
             has_content: &|path, hash| reads.get(path).is_some_and(|read| read.has_hash(hash)),
         };
         let (indexes, quiet) = (&mut self.indexes, self.settings.quiet);
-        label::label(root, &project, |checkout| indexes.of(checkout, quiet))
+        let label = label::label(root, &project, |checkout| indexes.of(checkout, quiet))?;
+        Some((root.clone(), label))
     }
 }
 

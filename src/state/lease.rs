@@ -14,8 +14,9 @@ use super::project::from_millis;
 use super::revision;
 use super::revision::Asker;
 use super::revision::Checkouts;
-use super::revision::Entry;
+use super::revision::Files;
 use super::revision::Found;
+use super::revision::Newest;
 use super::revision::Standing;
 use super::server::Server;
 use super::server::ServerError;
@@ -188,11 +189,12 @@ struct Look {
     leases: Vec<Lease>,
     /// What the other replicas that run have loaded.
     others: Vec<Other>,
-    newest: HashMap<Claim, Entry>,
+    newest: HashMap<Claim, Newest>,
 }
 
 /// What another replica that runs has told of a project.
 struct Other {
+    replica: String,
     claim: Claim,
     revision: Option<String>,
     is_refused: bool,
@@ -202,8 +204,47 @@ struct Other {
 struct Rank {
     /// Another replica has better files.
     is_beaten: bool,
-    /// So many, with this process, have files as good as any.
+    /// Who, but for this process, has files as good as any.
+    peers: Vec<String>,
+    /// So many do with it.
     sharers: usize,
+}
+
+/// How many projects the other replicas have, and how many of them they hold.
+struct Loads(HashMap<String, (usize, usize)>);
+
+impl Loads {
+    fn of(others: &[Other], leases: &[Lease], now: i64) -> Self {
+        let mut loads: HashMap<String, (usize, usize)> = HashMap::new();
+        for told in others {
+            loads.entry(told.replica.clone()).or_default().0 += 1;
+        }
+        for lease in leases.iter().filter(|lease| lease.expires > now) {
+            if let Some((_, held)) = loads.get_mut(&lease.holder) {
+                *held += 1;
+            }
+        }
+        Self(loads)
+    }
+
+    /// The one that may hold one more, of those who share a project.
+    fn with_room<'r>(&self, rank: &'r Rank) -> Option<&'r String> {
+        let has_room = |(has, held): &(usize, usize)| *held < share(*has, rank.sharers);
+        rank.peers.iter().find(|peer| self.0.get(*peer).is_some_and(has_room))
+    }
+
+    /// It takes one more, once that is free.
+    fn takes(&mut self, replica: &str) {
+        if let Some((_, held)) = self.0.get_mut(replica) {
+            *held += 1;
+        }
+    }
+}
+
+/// So many of its projects a replica holds at the most, by one that so many share. Of the same projects they cannot all hold
+/// so many; of different ones they can.
+fn share(has: usize, sharers: usize) -> usize {
+    has.div_ceil(sharers.max(1)) + 1
 }
 
 struct Lease {
@@ -276,6 +317,7 @@ impl Leases {
     /// `is_busy` says of which something is under way. How all that the database knows are held then.
     pub fn turn(&mut self, claims: &[Claim], is_busy: &dyn Fn(&Claim) -> bool) -> Result<Vec<Holding>, Error> {
         let Look { now, leases, others, newest } = self.look(claims)?;
+        let mut loads = Loads::of(&others, &leases, now);
         let known: BTreeMap<Claim, Lease> = leases.into_iter().map(|lease| (lease.claim.clone(), lease)).collect();
         let is_free = |claim: &Claim| known.get(claim).is_none_or(|lease| lease.expires <= now);
         let is_mine = |claim: &Claim| known.get(claim).is_some_and(|lease| lease.holder == *self.holder);
@@ -289,13 +331,14 @@ impl Leases {
             if !is_mine(claim) && self.tenures.of(claim).borrow().is_some() {
                 self.lost.insert(claim.clone());
             }
-            let Rank { is_beaten, sharers } = self.rank(claim, &others, newest.get(claim))?;
-            // Whatever is free has somebody who may take it: those who share it cannot all have more than this of the others.
-            let most = if self.newer.is_some() { 0 } else { claims.len().div_ceil(sharers.max(1)) + 1 };
+            let rank = self.rank(claim, &others, newest.get(claim))?;
+            let most = if self.newer.is_some() { 0 } else { share(claims.len(), rank.sharers) };
+            // What nobody else may take either is not left to nobody.
+            let heir = loads.with_room(&rank).cloned();
+            let may_have = |count: usize| !rank.is_beaten && (count <= most || self.newer.is_none() && heir.is_none());
             if is_held_here(claim) {
-                let is_much = mine > most || is_beaten;
-                if is_much && leaving.insert(claim.clone()) {
-                    let reason = match (is_beaten, self.refusals.contains_key(claim)) {
+                if !may_have(mine) && leaving.insert(claim.clone()) {
+                    let reason = match (rank.is_beaten, self.refusals.contains_key(claim)) {
                         (true, true) => "Descope refuses this one",
                         (true, false) => "its files are newer",
                         (false, _) => "each has its share",
@@ -306,6 +349,9 @@ impl Leases {
                         "giving a lease back: another replica takes the project over"
                     );
                     mine -= 1;
+                    if let Some(heir) = heir {
+                        loads.takes(&heir);
+                    }
                 }
                 if leaving.contains(claim) {
                     self.tenures.set(claim, None);
@@ -320,7 +366,7 @@ impl Leases {
                     is_news = true;
                     self.take(claim)?;
                 }
-            } else if is_free(claim) && !is_beaten && mine < most {
+            } else if is_free(claim) && may_have(mine + 1) {
                 is_news = true;
                 if self.take(claim)? {
                     mine += 1;
@@ -348,19 +394,19 @@ impl Leases {
     }
 
     /// How this process stands beside the others, after its files were made the newest where they moved on.
-    fn rank(&self, claim: &Claim, others: &[Other], newest: Option<&Entry>) -> Result<Rank, Error> {
+    fn rank(&self, claim: &Claim, others: &[Other], newest: Option<&Newest>) -> Result<Rank, Error> {
         let checkout = self.checkouts.of(claim);
-        if let Some(revision) = checkout.revision.as_deref().filter(|_| self.newer.is_none()) {
+        if let Some(files) = checkout.files.as_ref().filter(|_| self.newer.is_none()) {
             let found = match newest {
                 None => Found::First,
-                Some(newest) if newest.revision == revision => Found::On(newest.id),
-                Some(newest) if checkout.is_before(newest.id) => Found::Before(newest.id),
+                Some(newest) if *newest.revision == *files.revision => Found::On(newest.mark.clone()),
+                Some(newest) if checkout.is_before(&newest.mark) => Found::Before(newest.mark.clone(), false),
                 Some(_) => {
                     let asker = Asker { holder: &self.holder, life: self.life, is_patient: false };
                     self.transact(|transaction, now| revision::place(transaction, asker, claim, &checkout, now))?
                 }
             };
-            self.checkouts.found(claim, &checkout, found, self.tenure(claim));
+            self.checkouts.found(claim, &checkout, &found, self.tenure(claim), self.life);
         }
         // Of those with equal files the ones that Descope is not known to refuse.
         let mine = (self.checkouts.standing(claim, self.tenure(claim), self.life), !self.refusals.contains_key(claim));
@@ -369,12 +415,13 @@ impl Leases {
             Some(revision) if newest.is_none_or(|newest| newest.revision == *revision) => Standing::Newest,
             Some(_) => Standing::Behind,
         };
-        let others =
-            others.iter().filter(|other| other.claim == *claim).map(|other| (standing(other), !other.is_refused));
-        let others: Vec<(Standing, bool)> = others.collect();
-        let best = others.iter().copied().fold(mine, Ord::max);
-        let sharers = others.iter().filter(|standing| **standing == best).count() + usize::from(mine == best);
-        Ok(Rank { is_beaten: mine < best, sharers })
+        let others = others.iter().filter(|other| other.claim == *claim);
+        let others: Vec<(&Other, (Standing, bool))> =
+            others.map(|other| (other, (standing(other), !other.is_refused))).collect();
+        let best = others.iter().map(|(_, standing)| *standing).fold(mine, Ord::max);
+        let peers = others.into_iter().filter(|(_, standing)| *standing == best);
+        let peers: Vec<String> = peers.map(|(other, _)| other.replica.clone()).collect();
+        Ok(Rank { is_beaten: mine < best, sharers: peers.len() + usize::from(mine == best), peers })
     }
 
     fn tenure(&self, claim: &Claim) -> Option<Tenure> {
@@ -399,7 +446,7 @@ impl Leases {
         self.transact(|transaction, _| {
             let sql = format!("UPDATE lease SET expires = {NOW} WHERE holder = ? AND expires > {NOW}");
             transaction.execute(&sql, &values![self.holder])?;
-            transaction.execute("DELETE FROM replica WHERE id = ?", &values![self.holder]).map(drop)
+            revision::leave(transaction, &self.holder)
         })
     }
 
@@ -437,43 +484,44 @@ impl Leases {
              ON CONFLICT (id) DO UPDATE SET seen = excluded.seen, volumes = excluded.volumes"
         );
         let volumes = self.volumes.iter().map(String::as_str).collect::<Vec<_>>().join(" ");
-        let gone = "DELETE FROM replica WHERE id = ?";
         let forget = format!("DELETE FROM replica WHERE seen < {NOW} - ?");
         let time = format!("SELECT {NOW} AS now");
         let loaded = format!(
-            "SELECT checkout.* FROM checkout JOIN replica ON replica.id = checkout.replica
+            "SELECT replica, host, project_id, owner, revision, source_commit, refused
+             FROM checkout JOIN replica ON replica.id = checkout.replica
              WHERE replica.id = ? OR seen > {NOW} - ?"
         );
         let leases = "SELECT lease.*, replica.name FROM lease LEFT JOIN replica ON replica.id = lease.holder";
-        let here = claims.iter().map(|claim| (claim, self.checkouts.of(claim).revision));
-        let here: Vec<(&Claim, Option<Arc<str>>)> = here.collect();
+        let here = claims.iter().map(|claim| (claim, self.checkouts.of(claim).files));
+        let here: Vec<(&Claim, Option<Files>)> = here.collect();
         let (version, look) = self.transact(|transaction, _| {
             let version = transaction.first(version, &[], |row| row.optional("version"))?.flatten();
             if version > Some(KNOWN) {
-                transaction.execute(gone, &values![self.holder])?;
+                revision::leave(transaction, &self.holder)?;
             } else {
                 transaction.execute(&seen, &values![self.holder, self.name, volumes])?;
             }
             transaction.execute(&forget, &values![FORGOTTEN])?;
             let now = transaction.first(&time, &[], |row| row.integer("now"))?.unwrap_or_default();
             let told = |row: &Row<'_>| {
-                let replica = row.text("replica")?.unwrap_or_default();
-                let refused = row.text("refused")?;
-                Ok((replica, revision::claim(row)?, row.text("revision")?, refused.is_some()))
+                let (replica, revision) = (row.text("replica")?.unwrap_or_default(), row.text("revision")?);
+                let is_refused = row.text("refused")?.is_some();
+                Ok((Other { replica, claim: revision::claim(row)?, revision, is_refused }, row.text("source_commit")?))
             };
-            let told: Vec<(String, Claim, Option<String>, bool)> =
-                transaction.rows(&loaded, &values![self.holder, life], told)?;
-            for (claim, revision) in &here {
-                let revision = revision.as_deref();
-                let is_told = |(replica, of, said, _): &(String, Claim, Option<String>, bool)| {
-                    *replica == *self.holder && of == *claim && said.as_deref() == revision
+            let told: Vec<(Other, Option<String>)> = transaction.rows(&loaded, &values![self.holder, life], told)?;
+            for (claim, files) in &here {
+                let files = files.as_ref();
+                let is_told = |(told, commit): &(Other, Option<String>)| {
+                    told.replica == *self.holder
+                        && told.claim == **claim
+                        && told.revision.as_deref() == files.map(|files| &*files.revision)
+                        && commit.as_deref() == files.and_then(Files::commit_id).map(|id| &**id)
                 };
                 if !told.iter().any(is_told) {
-                    revision::tell(transaction, &self.holder, claim, revision)?;
+                    revision::tell(transaction, &self.holder, claim, files)?;
                 }
             }
-            let others = told.into_iter().filter(|(replica, ..)| *replica != *self.holder);
-            let others = others.map(|(_, claim, revision, is_refused)| Other { claim, revision, is_refused }).collect();
+            let others = told.into_iter().map(|(told, _)| told).filter(|told| told.replica != *self.holder).collect();
             let newest = revision::all_newest(transaction)?;
             let leases = transaction.rows(leases, &[], lease)?;
             Ok((version, Look { now, leases, others, newest }))

@@ -1,14 +1,18 @@
 //! Which files are the newest, where replicas share the state: so that one whose checkout stands still turns nobody's work back,
 //! and what another has by now is not missing for ever.
 //!
-//! The database lists the revisions that were in force, in their order. Each replica tells which it has loaded, so that all of them see
-//! who stands where. A revision becomes the newest entry where a checkout moved to it from the newest one, whether it
-//! was in force before or not: that it stood there was noted before it moved, so no move of before counts. One that was never in
-//! force may be newer, or one that others skipped: it has to wait while another replica that runs has the newest, for ever
-//! where this process only began with it, and for the life of a lease where it saw its checkout move, which fetches what is newest.
+//! The database lists the revisions that were in force, in their order, each with the newest commit that had it. Each replica tells
+//! what it has loaded, so that all of them see who stands where. [`super::age`] decides what becomes the newest entry.
 
 use super::Error;
 use super::Store;
+use super::age;
+use super::age::Commit;
+use super::age::Known;
+use super::age::Origin;
+use super::age::Others;
+use super::age::Relation;
+use super::age::Verdict;
 use super::clock::steady;
 use super::lease::Claim;
 use super::lease::NOW;
@@ -18,6 +22,7 @@ use super::project::to_millis;
 use super::sql;
 use super::sql::Row;
 use super::sql::Tx;
+use super::sql::Value;
 use super::sql::values;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -41,23 +46,71 @@ pub enum Standing {
 }
 
 /// What was found of files.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Found {
     /// They are this entry, the newest.
-    On(i64),
+    On(Mark),
     /// Nothing was in force yet.
     First,
-    /// They were in force before this entry, the newest.
-    Before(i64),
-    /// They were never in force, which says nothing of their age.
+    /// They are older than this entry, the newest. Were they in force before it, as far as is known?
+    Before(Mark, bool),
+    /// Nobody can tell yet whether they are newer.
     Unknown,
 }
 
-/// The newest entry of a project.
-pub(super) struct Entry {
-    project: i64,
-    pub id: i64,
+/// An entry, as it was at some time.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Mark {
+    pub entry: i64,
+    /// The newest one with these files.
+    commit: Option<Arc<str>>,
+}
+
+/// What can be in force.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Files {
+    /// Their digest.
+    pub revision: Arc<str>,
+    /// Of which they are, where that is known.
+    commit: Option<Commit>,
+}
+
+impl Files {
+    pub fn commit_id(&self) -> Option<&Arc<str>> {
+        self.commit.as_ref().map(|commit| &commit.id)
+    }
+}
+
+/// The newest entry of a project, as a look shows it.
+pub(super) struct Newest {
+    pub mark: Mark,
     pub revision: String,
+}
+
+/// The same with all that is known of it.
+struct Entry {
+    project: i64,
+    id: i64,
+    files: Files,
+    /// When a replica stopped that had it.
+    left_at: Option<i64>,
+}
+
+impl Entry {
+    fn mark(&self) -> Mark {
+        Mark { entry: self.id, commit: self.files.commit_id().cloned() }
+    }
+}
+
+/// Files of which nothing is written, since they are not the newest.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Aside {
+    /// Their digest.
+    pub revision: String,
+    /// The hash of their commit, where it is known.
+    pub commit: Option<String>,
+    /// Which replica has them, by name.
+    pub replica: String,
 }
 
 /// Who asks.
@@ -73,34 +126,42 @@ pub(super) struct Asker<'a> {
 /// What this process has loaded of one project.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Checkout {
-    pub revision: Option<Arc<str>>,
-    /// When it was seen to move to them; `None` where this process began with them.
-    moved_at: Option<Duration>,
-    /// The newest entry, when it was last seen to stand there.
-    entry: Option<i64>,
+    pub files: Option<Files>,
+    loaded_at: Duration,
+    /// The newest entry, when it was last seen to have moved there.
+    stood: Option<Mark>,
+    /// The first entry that these files were seen to be.
+    arrived: Option<i64>,
+    /// It was seen on files that were in force once.
+    is_on_line: bool,
     /// Nobody looked since they were loaded.
     is_new: bool,
     behind_since: Option<Duration>,
     /// The entry that they are older than.
-    before: Option<i64>,
+    before: Option<Mark>,
     /// The term under which they were the newest: nobody else has written while it lasts.
     current_under: Option<i64>,
     /// The files that were the newest then.
     current: Option<Arc<str>>,
+    /// The first and the last look at the database of those between which was no gap.
+    looks: Option<(Duration, Duration)>,
 }
+
+/// In a life so many looks are missed before what was seen counts no more: those that run could not tell that they do.
+const GAPS: u32 = 2;
 
 impl Checkout {
     /// Is it known that they are older, as long as this is the newest entry?
-    pub fn is_before(&self, entry: i64) -> bool {
-        self.before == Some(entry)
+    pub fn is_before(&self, newest: &Mark) -> bool {
+        self.before.as_ref() == Some(newest)
     }
 
     fn is_current(&self) -> bool {
-        self.revision.is_some() && self.revision == self.current
+        self.files.as_ref().is_some_and(|files| Some(&files.revision) == self.current.as_ref())
     }
 
     fn standing(&self, term: Option<i64>, life: Duration) -> Standing {
-        if self.revision.is_none() {
+        if self.files.is_none() {
             return Standing::Nothing;
         }
         let was_newest = term.is_some() && self.current_under == term;
@@ -110,6 +171,40 @@ impl Checkout {
             None => was_newest || !self.is_new,
         };
         if is_newest { Standing::Newest } else { Standing::Behind }
+    }
+
+    fn is_put_aside(&self, term: Option<i64>, life: Duration) -> bool {
+        self.behind_since.is_some() && self.standing(term, life) == Standing::Behind
+    }
+
+    fn origin(&self, newest: &Mark) -> Origin {
+        match &self.stood {
+            Some(stood) if stood == newest => Origin::Newest,
+            _ if self.is_on_line => Origin::Line,
+            _ => Origin::Nowhere,
+        }
+    }
+
+    fn has_waited(&self, now: Duration, life: Duration) -> bool {
+        let has_watched = self.looks.is_some_and(|(first, last)| first + life <= now && now < last + life / GAPS);
+        has_watched && self.loaded_at + life <= now
+    }
+
+    fn looked(&mut self, now: Duration, life: Duration) {
+        let first = self.looks.filter(|(_, last)| now < *last + life / GAPS).map_or(now, |(first, _)| first);
+        self.looks = Some((first, now));
+    }
+
+    /// It is on the newest entry. Whoever stood there before that was the newest did not move there.
+    fn stands(&mut self, mark: &Mark) {
+        self.is_on_line = true;
+        let arrived = *self.arrived.get_or_insert(mark.entry);
+        let commit = self.files.as_ref().and_then(Files::commit_id);
+        let is_same = commit.is_none() || mark.commit.is_none() || commit == mark.commit.as_ref();
+        // Of two looks the one of before may come last.
+        if is_same && arrived == mark.entry && self.stood.as_ref().is_none_or(|stood| stood.entry <= mark.entry) {
+            self.stood = Some(mark.clone());
+        }
     }
 }
 
@@ -133,36 +228,41 @@ impl Checkouts {
     }
 
     /// What was found of files as they were `then`, under that tenure. Nothing, where others have been loaded since.
-    pub fn found(&self, claim: &Claim, then: &Checkout, found: Found, tenure: Option<Tenure>) {
+    pub fn found(&self, claim: &Claim, then: &Checkout, found: &Found, tenure: Option<Tenure>, life: Duration) {
         self.with(claim, |checkout| {
-            if checkout.revision != then.revision {
+            checkout.looked(steady(), life);
+            if checkout.files != then.files {
                 return;
             }
             checkout.is_new = false;
             checkout.before = None;
             match found {
-                Found::Before(entry) => checkout.before = Some(entry),
+                Found::Before(mark, was_in_force) => {
+                    checkout.before = Some(mark.clone());
+                    checkout.is_on_line |= was_in_force;
+                }
                 Found::Unknown | Found::First => {}
-                // Of two looks the one of before may come last.
-                Found::On(entry) => checkout.entry = checkout.entry.max(Some(entry)),
+                Found::On(mark) => checkout.stands(mark),
             }
-            if matches!(found, Found::Before(_) | Found::Unknown) {
+            if matches!(found, Found::Before(..) | Found::Unknown) {
                 checkout.behind_since.get_or_insert(steady());
             } else {
                 checkout.behind_since = None;
                 checkout.current_under = tenure.map(|tenure| tenure.term);
-                checkout.current.clone_from(&checkout.revision);
+                checkout.current = checkout.files.as_ref().map(|files| Arc::clone(&files.revision));
             }
         });
     }
 
-    fn loaded(&self, claim: &Claim, revision: &Arc<str>) {
+    fn loaded(&self, claim: &Claim, files: Files) {
         self.with(claim, |checkout| {
-            if checkout.revision.as_ref() != Some(revision) {
-                checkout.moved_at = checkout.revision.is_some().then(steady);
-                checkout.revision = Some(Arc::clone(revision));
-                (checkout.is_new, checkout.before) = (true, None);
+            if checkout.files.as_ref() == Some(&files) {
+                return;
             }
+            // Another commit with the same files is written as before.
+            checkout.is_new |= checkout.files.as_ref().is_none_or(|before| before.revision != files.revision);
+            checkout.files = Some(files);
+            (checkout.loaded_at, checkout.arrived, checkout.before) = (steady(), None, None);
         });
     }
 
@@ -173,10 +273,10 @@ impl Checkouts {
 }
 
 impl ProjectState {
-    /// These are the files that this process has loaded.
-    pub fn loaded(&self, revision: &Arc<str>) {
+    /// These are the files that this process has loaded, and the commit of which they are, where that is known.
+    pub fn loaded(&self, revision: &Arc<str>, commit: Option<Commit>) {
         if let Store::Server(server) = &self.state.shared.store {
-            server.checkouts.loaded(&self.claim(), revision);
+            server.checkouts.loaded(&self.claim(), Files { revision: Arc::clone(revision), commit });
         }
     }
 
@@ -186,18 +286,18 @@ impl ProjectState {
         let Store::Server(server) = &self.state.shared.store else { return Ok(Standing::Newest) };
         let claim = self.claim();
         let checkout = server.checkouts.of(&claim);
-        let Some(revision) = &checkout.revision else { return Ok(Standing::Nothing) };
+        let Some(files) = &checkout.files else { return Ok(Standing::Nothing) };
         let tenure = self.tenure();
         let asker = Asker { holder: &server.holder, life: server.life, is_patient: true };
         let found = self.state.noted(self.state.transact(|transaction, now| {
             let found = place(transaction, asker, &claim, &checkout, now)?;
             if found == Found::First && tenure.is_some() {
                 let project = self.id_to_write(transaction)?;
-                return Ok(Found::On(enter(transaction, project, revision, now)?));
+                return Ok(Found::On(enter(transaction, project, files, now)?));
             }
             Ok(found)
         }))?;
-        server.checkouts.found(&claim, &checkout, found, tenure);
+        server.checkouts.found(&claim, &checkout, &found, tenure, server.life);
         let standing = server.checkouts.standing(&claim, tenure, server.life);
         // Who just follows keeps the lease for a while, but what it loads on its way is not in force.
         let is_in_force = matches!(found, Found::On(_) | Found::First) || server.checkouts.of(&claim).is_current();
@@ -206,10 +306,7 @@ impl ProjectState {
 
     /// Are these the files that are loaded here, of which nothing is written because they are not the newest?
     pub fn is_put_aside(&self, revision: &str) -> bool {
-        let Store::Server(server) = &self.state.shared.store else { return false };
-        let claim = self.claim();
-        server.checkouts.of(&claim).revision.as_deref() == Some(revision)
-            && server.checkouts.standing(&claim, self.tenure(), server.life) == Standing::Behind
+        self.of_put_aside(|checkout| checkout.files.as_ref().is_some_and(|files| *files.revision == *revision))
     }
 
     /// Were other files noted as the newest? Whoever has them may be gone by now.
@@ -218,21 +315,74 @@ impl ProjectState {
         server.checkouts.is_behind(&self.claim())
     }
 
-    /// Makes files that are put aside the newest, as somebody has said. False where they are not.
+    /// Are the files that are loaded here put aside, whichever they are?
+    pub fn has_put_aside(&self) -> bool {
+        self.of_put_aside(|_| true)
+    }
+
+    /// Are they put aside because they are older, as far as anybody can tell, and not because nobody can?
+    pub fn is_older(&self) -> bool {
+        self.of_put_aside(|checkout| checkout.before.is_some())
+    }
+
+    fn of_put_aside(&self, is_so: impl FnOnce(&Checkout) -> bool) -> bool {
+        let Store::Server(server) = &self.state.shared.store else { return false };
+        let (checkout, term) = (server.checkouts.of(&self.claim()), self.tenure().map(|tenure| tenure.term));
+        checkout.is_put_aside(term, server.life) && is_so(&checkout)
+    }
+
+    /// What the replicas that run have loaded and is not the newest.
+    pub fn put_aside(&self) -> Result<Vec<Aside>, Error> {
+        let Store::Server(server) = &self.state.shared.store else { return Ok(Vec::new()) };
+        let claim = self.claim();
+        self.state.transact(|transaction, _| {
+            let newest = newest_of(transaction, &claim)?;
+            let sql = format!("SELECT replica.name, checkout.* {} ORDER BY replica.name", told());
+            let aside = |row: &Row<'_>| {
+                let (revision, commit) = (row.text("revision")?, row.text("source_commit")?);
+                Ok(Aside {
+                    revision: revision.unwrap_or_default(),
+                    commit,
+                    replica: row.text("name")?.unwrap_or_default(),
+                })
+            };
+            let mut aside: Vec<Aside> = transaction.rows(&sql, &told_by(&claim, server.life), aside)?;
+            aside.retain(|one| newest.as_ref().is_some_and(|newest| *newest.files.revision != *one.revision));
+            Ok(aside)
+        })
+    }
+
+    /// Makes files the newest that are put aside at some replica that runs, as somebody has said. False where they are at none.
     pub fn put_in_force(&self, revision: &str) -> Result<bool, Error> {
         let Store::Server(server) = &self.state.shared.store else { return Ok(false) };
-        if !self.is_put_aside(revision) {
-            return Ok(false);
-        }
         let claim = self.claim();
         let (checkout, tenure) = (server.checkouts.of(&claim), self.tenure());
-        let entry = self.write_by_clock(|transaction, project, now| enter(transaction, project, revision, now))?;
-        server.checkouts.found(&claim, &checkout, Found::On(entry), tenure);
+        let entered = self.write_by_clock(|transaction, project, now| {
+            transaction.exists(LOCK, &values![project])?;
+            let newest = newest_of(transaction, &claim)?;
+            if newest.is_none_or(|newest| *newest.files.revision == *revision) {
+                return Ok(None);
+            }
+            // Of several commits with these files the newest.
+            let newest_first = "ORDER BY committed_at DESC NULLS LAST LIMIT 1";
+            let sql = format!("SELECT checkout.* {} AND revision = ? {newest_first}", told());
+            let mut row = told_by(&claim, server.life).to_vec();
+            row.extend(values![revision]);
+            let Some(files) = transaction.first(&sql, &row, files)? else { return Ok(None) };
+            Ok(Some(enter(transaction, project, &files, now)?))
+        })?;
+        let Some(mark) = entered else { return Ok(false) };
+        if checkout.files.as_ref().is_some_and(|files| *files.revision == *revision) {
+            server.checkouts.found(&claim, &checkout, &Found::On(mark), tenure, server.life);
+        }
         Ok(true)
     }
 }
 
-/// Where these files stand, after they were made the newest where they moved on from there.
+/// One writes the list at a time: the next one sees what this one did.
+const LOCK: &str = "SELECT 1 FROM project WHERE id = ? FOR NO KEY UPDATE";
+
+/// Where these files stand, after they were made the newest where they are to be.
 pub(super) fn place(
     transaction: &Tx<'_>,
     asker: Asker<'_>,
@@ -240,86 +390,200 @@ pub(super) fn place(
     checkout: &Checkout,
     now: SystemTime,
 ) -> sql::Result<Found> {
-    let Some(revision) = checkout.revision.as_deref() else { return Ok(Found::Unknown) };
-    tell(transaction, asker.holder, claim, Some(revision))?;
+    let Some(files) = &checkout.files else { return Ok(Found::Unknown) };
+    tell(transaction, asker.holder, claim, Some(files))?;
     let Some(newest) = newest_of(transaction, claim)? else { return Ok(Found::First) };
-    if newest.revision == revision {
-        return Ok(Found::On(newest.id));
+    if let Some(found) = weigh(transaction, asker, claim, checkout, &newest, now)? {
+        return Ok(found);
     }
-    // One at a time: the next one sees what this one did.
-    let patience = if asker.is_patient { "" } else { "SKIP LOCKED" };
-    let sql = format!("SELECT 1 FROM project WHERE id = ? FOR NO KEY UPDATE {patience}");
-    if !transaction.exists(&sql, &values![newest.project])? {
-        return Ok(Found::Unknown);
+    let patience = if asker.is_patient { "" } else { " SKIP LOCKED" };
+    if !transaction.exists(&format!("{LOCK}{patience}"), &values![newest.project])? {
+        let is_on = newest.files.revision == files.revision;
+        return Ok(if is_on { Found::On(newest.mark()) } else { Found::Unknown });
     }
     let Some(newest) = newest_of(transaction, claim)? else { return Ok(Found::First) };
-    if newest.revision == revision {
-        return Ok(Found::On(newest.id));
+    if let Some(found) = weigh(transaction, asker, claim, checkout, &newest, now)? {
+        return Ok(found);
     }
-    let moved_from_newest = checkout.entry == Some(newest.id);
-    if !moved_from_newest {
-        let sql = "SELECT 1 FROM revision WHERE project = ? AND revision = ?";
-        if transaction.exists(sql, &values![newest.project, revision])? {
-            return Ok(Found::Before(newest.id));
-        }
-        let has_settled = checkout.moved_at.is_some_and(|at| steady() >= at + asker.life);
-        if !has_settled && is_elsewhere(transaction, asker, claim, &newest.revision)? {
-            return Ok(Found::Unknown);
-        }
-    }
-    Ok(Found::On(enter(transaction, newest.project, revision, now)?))
+    let mark = if newest.files.revision == files.revision {
+        move_on(transaction, newest.id, files)?
+    } else {
+        enter(transaction, newest.project, files, now)?
+    };
+    Ok(Found::On(mark))
 }
 
-/// Does another replica that runs have these files?
-fn is_elsewhere(transaction: &Tx<'_>, asker: Asker<'_>, claim: &Claim, revision: &str) -> sql::Result<bool> {
-    let (host, project_id, owner) = claim;
-    let life = i64::try_from(asker.life.as_millis()).unwrap_or(i64::MAX);
-    let sql = format!(
-        "SELECT 1 FROM checkout JOIN replica ON replica.id = checkout.replica
-         WHERE host = ? AND project_id = ? AND owner = ? AND revision = ? AND replica <> ? AND seen > {NOW} - ?"
-    );
-    transaction.exists(&sql, &values![host, project_id, owner, revision, asker.holder, life])
+/// How the files of a checkout stand to the newest entry. `None` where they, or their commit, are to be the newest instead.
+fn weigh(
+    transaction: &Tx<'_>,
+    asker: Asker<'_>,
+    claim: &Claim,
+    checkout: &Checkout,
+    newest: &Entry,
+    now: SystemTime,
+) -> sql::Result<Option<Found>> {
+    let Some(files) = &checkout.files else { return Ok(Some(Found::Unknown)) };
+    let (mark, commit) = (newest.mark(), files.commit_id());
+    let is_on = newest.files.revision == files.revision;
+    if is_on && (commit.is_none() || commit == mark.commit.as_ref()) {
+        return Ok(Some(Found::On(mark)));
+    }
+    if is_on && mark.commit.is_none() {
+        return Ok(None);
+    }
+    let relation = Relation::of(files.commit.as_ref(), newest.files.commit.as_ref());
+    let known = Known {
+        origin: checkout.origin(&mark),
+        was_in_force: was_in_force(transaction, files, newest, relation)?,
+        relation,
+        others: others(transaction, asker, claim, newest, now)?,
+        has_waited: checkout.has_waited(steady(), asker.life),
+    };
+    Ok(match age::judge(known) {
+        Verdict::InForce => None,
+        Verdict::Older | Verdict::Wait if is_on => Some(Found::On(mark)),
+        Verdict::Older => Some(Found::Before(mark, known.was_in_force || relation == Relation::Older)),
+        Verdict::Wait => Some(Found::Unknown),
+    })
 }
 
-fn enter(transaction: &Tx<'_>, project: i64, revision: &str, now: SystemTime) -> sql::Result<i64> {
+/// Are they an entry before the newest? The same files again, of a commit after that entry's, are not: so does a revert look.
+fn was_in_force(transaction: &Tx<'_>, files: &Files, newest: &Entry, to_newest: Relation) -> sql::Result<bool> {
+    let commit = files.commit_id();
+    let sql = "SELECT * FROM revision WHERE project = ? AND id < ? AND (revision = ? OR source_commit = ?)";
+    let row = values![newest.project, newest.id, files.revision, commit];
+    let earlier: Vec<Files> = transaction.rows(sql, &row, self::files)?;
+    Ok(earlier.iter().any(|earlier| match Relation::of(files.commit.as_ref(), earlier.commit.as_ref()) {
+        // The settings say which of its files count, and may have changed.
+        Relation::Same => to_newest != Relation::Same || earlier.revision == files.revision,
+        Relation::Newer | Relation::Later => false,
+        Relation::Older | Relation::Earlier => true,
+        Relation::Unknown => to_newest != Relation::Newer,
+    }))
+}
+
+/// Who else has the newest files?
+fn others(
+    transaction: &Tx<'_>,
+    asker: Asker<'_>,
+    claim: &Claim,
+    newest: &Entry,
+    now: SystemTime,
+) -> sql::Result<Others> {
+    let sql = format!("SELECT 1 {} AND revision = ? AND replica <> ?", told());
+    let mut row = told_by(claim, asker.life).to_vec();
+    row.extend(values![newest.files.revision, asker.holder]);
+    if transaction.exists(&sql, &row)? {
+        return Ok(Others::Have);
+    }
+    let has_just_left = newest.left_at.is_some_and(|at| at > to_millis(now) - millis(asker.life));
+    Ok(if has_just_left { Others::Had } else { Others::Lack })
+}
+
+fn millis(life: Duration) -> i64 {
+    i64::try_from(life.as_millis()).unwrap_or(i64::MAX)
+}
+
+fn enter(transaction: &Tx<'_>, project: i64, files: &Files, now: SystemTime) -> sql::Result<Mark> {
     let sql = "INSERT INTO revision (project, revision, at) VALUES (?, ?, ?) RETURNING id";
-    let row = values![project, revision, to_millis(now)];
+    let row = values![project, files.revision, to_millis(now)];
     let id = transaction.first(sql, &row, |row| row.integer("id"))?.unwrap_or_default();
     let sql = format!(
         "DELETE FROM revision WHERE project = ? AND id <= (
              SELECT id FROM revision WHERE project = ? ORDER BY id DESC LIMIT 1 OFFSET {KEPT})"
     );
     transaction.execute(&sql, &values![project, project])?;
-    Ok(id)
+    move_on(transaction, id, files)
+}
+
+/// The same files are there in another commit.
+fn move_on(transaction: &Tx<'_>, entry: i64, files: &Files) -> sql::Result<Mark> {
+    let (commit, at, ancestors) = columns(Some(files));
+    let sql = "UPDATE revision SET source_commit = ?, committed_at = ?, ancestors = ? WHERE id = ?";
+    transaction.execute(sql, &values![commit, at, ancestors, entry])?;
+    Ok(Mark { entry, commit: files.commit_id().cloned() })
+}
+
+/// Of what a commit builds on, so many are written down, the nearest first: a checkout that comes late finds itself there.
+const WRITTEN_DOWN: usize = 16;
+
+fn columns(files: Option<&Files>) -> (Option<&Arc<str>>, Option<i64>, Option<String>) {
+    let commit = files.and_then(|files| files.commit.as_ref());
+    let ancestors = |commit: &Commit| {
+        let nearest = commit.ancestors.iter().take(WRITTEN_DOWN);
+        nearest.map(|ancestor| &**ancestor).collect::<Vec<_>>().join(" ")
+    };
+    (commit.map(|commit| &commit.id), commit.map(|commit| commit.at), commit.map(ancestors))
+}
+
+fn files(row: &Row<'_>) -> sql::Result<Files> {
+    let revision = row.text("revision")?.unwrap_or_default().into();
+    let (id, at, ancestors) = (row.text("source_commit")?, row.optional("committed_at")?, row.text("ancestors")?);
+    let ancestors = ancestors.unwrap_or_default().split_whitespace().map(Into::into).collect();
+    let commit = id.zip(at).map(|(id, at)| Commit { id: id.into(), at, ancestors });
+    Ok(Files { revision, commit })
+}
+
+/// Of one project, by the replicas that run; see [`told_by`].
+fn told() -> String {
+    format!(
+        "FROM checkout JOIN replica ON replica.id = checkout.replica
+         WHERE host = ? AND project_id = ? AND owner = ? AND revision IS NOT NULL AND seen > {NOW} - ?"
+    )
+}
+
+fn told_by(claim: &Claim, life: Duration) -> [Value<'_>; 4] {
+    let (host, project_id, owner) = claim;
+    let life = Value::from(millis(life));
+    values![host, project_id, owner, life]
 }
 
 /// Tells the others. Nothing, where this process is no replica among them yet, or any more.
-pub(super) fn tell(transaction: &Tx<'_>, holder: &str, claim: &Claim, revision: Option<&str>) -> sql::Result<()> {
+pub(super) fn tell(transaction: &Tx<'_>, holder: &str, claim: &Claim, files: Option<&Files>) -> sql::Result<()> {
     let (host, project_id, owner) = claim;
-    let sql = "INSERT INTO checkout (replica, host, project_id, owner, revision)
-               SELECT id, ?, ?, ?, ? FROM replica WHERE id = ?
-               ON CONFLICT (replica, host, project_id, owner) DO UPDATE SET revision = excluded.revision
-               WHERE checkout.revision IS DISTINCT FROM excluded.revision";
-    transaction.execute(sql, &values![host, project_id, owner, revision, holder]).map(drop)
+    let revision = files.map(|files| &files.revision);
+    let (commit, at, ancestors) = columns(files);
+    let sql = "INSERT INTO checkout (replica, host, project_id, owner, revision, source_commit, committed_at, ancestors)
+               SELECT id, ?, ?, ?, ?, ?, ?, ? FROM replica WHERE id = ?
+               ON CONFLICT (replica, host, project_id, owner) DO UPDATE SET revision = excluded.revision,
+                   source_commit = excluded.source_commit, committed_at = excluded.committed_at, ancestors = excluded.ancestors
+               WHERE (checkout.revision, checkout.source_commit) IS DISTINCT FROM (excluded.revision, excluded.source_commit)";
+    let row = values![host, project_id, owner, revision, commit, at, ancestors, holder];
+    transaction.execute(sql, &row).map(drop)
+}
+
+/// A replica that stops takes its files along. That somebody had the newest a moment ago is still to be known.
+pub(super) fn leave(transaction: &Tx<'_>, holder: &str) -> sql::Result<()> {
+    let sql = format!(
+        "UPDATE revision SET left_at = {NOW} FROM checkout, ({ALL_NEWEST}) newest
+         WHERE replica = ? AND checkout.host = newest.host AND checkout.project_id = newest.project_id
+         AND checkout.owner = newest.owner AND checkout.revision = newest.revision AND revision.id = newest.id"
+    );
+    transaction.execute(&sql, &values![holder])?;
+    transaction.execute("DELETE FROM replica WHERE id = ?", &values![holder]).map(drop)
 }
 
 /// Everybody's, by claim.
-const ALL_NEWEST: &str = "SELECT p.host, p.project_id, p.owner, p.id AS project, r.id, r.revision FROM project p
-    CROSS JOIN LATERAL (SELECT id, revision FROM revision WHERE project = p.id ORDER BY id DESC LIMIT 1) r";
+const ALL_NEWEST: &str = "SELECT p.host, p.project_id, p.owner, r.id, r.revision, r.source_commit FROM project p
+    CROSS JOIN LATERAL (SELECT * FROM revision WHERE project = p.id ORDER BY id DESC LIMIT 1) r";
 
-pub(super) fn all_newest(transaction: &Tx<'_>) -> sql::Result<HashMap<Claim, Entry>> {
-    transaction.rows(ALL_NEWEST, &[], |row| Ok((claim(row)?, newest(row)?)))
+pub(super) fn all_newest(transaction: &Tx<'_>) -> sql::Result<HashMap<Claim, Newest>> {
+    let newest = |row: &Row<'_>| {
+        let mark = Mark { entry: row.integer("id")?, commit: row.text("source_commit")?.map(Into::into) };
+        Ok((claim(row)?, Newest { mark, revision: row.text("revision")?.unwrap_or_default() }))
+    };
+    transaction.rows(ALL_NEWEST, &[], newest)
 }
 
 fn newest_of(transaction: &Tx<'_>, claim: &Claim) -> sql::Result<Option<Entry>> {
     let (host, project_id, owner) = claim;
-    let sql = format!("{ALL_NEWEST} WHERE p.host = ? AND p.project_id = ? AND p.owner = ?");
-    transaction.first(&sql, &values![host, project_id, owner], newest)
-}
-
-fn newest(row: &Row<'_>) -> sql::Result<Entry> {
-    let revision = row.text("revision")?.unwrap_or_default();
-    Ok(Entry { project: row.integer("project")?, id: row.integer("id")?, revision })
+    let sql = "SELECT r.* FROM revision r JOIN project p ON p.id = r.project
+               WHERE p.host = ? AND p.project_id = ? AND p.owner = ? ORDER BY r.id DESC LIMIT 1";
+    let entry = |row: &Row<'_>| {
+        let (project, id, left_at) = (row.integer("project")?, row.integer("id")?, row.optional("left_at")?);
+        Ok(Entry { project, id, files: files(row)?, left_at })
+    };
+    transaction.first(sql, &values![host, project_id, owner], entry)
 }
 
 /// Whose a row is.
@@ -354,12 +618,13 @@ mod tests {
         }
 
         fn loads(&self, claims: &[Claim], revision: &str) -> Vec<Standing> {
-            let stand = |claim: &Claim| {
-                let project = self.of(claim);
-                project.loaded(&revision.into());
-                project.stand().unwrap()
-            };
-            claims.iter().map(stand).collect()
+            claims.iter().map(|claim| self.checks_out(claim, revision, None)).collect()
+        }
+
+        fn checks_out(&self, claim: &Claim, revision: &str, commit: Option<&Commit>) -> Standing {
+            let project = self.of(claim);
+            project.loaded(&revision.into(), commit.cloned());
+            project.stand().unwrap()
         }
 
         fn of(&self, (host, project_id, owner): &Claim) -> ProjectState {
@@ -450,10 +715,145 @@ mod tests {
         let unknown = Replica::new(&place, "third").loads(&claims, "9");
         let skipped = one.loads(&claims, "4");
         let aside = (one.of(&claims[0]).is_put_aside("4"), other.of(&claims[0]).is_put_aside("3"));
+        let approved: Vec<bool> =
+            ["3", "8", "4", "4"].iter().map(|revision| one.of(&claims[0]).put_in_force(revision).unwrap()).collect();
 
         assert_eq!(moved, [Newest, Newest, Newest, Newest, Newest, Behind, Newest]);
         assert_eq!((moves_on, follows, unknown), (vec![Newest], vec![Newest], vec![Behind]));
         assert_eq!((skipped, aside), (vec![Behind], (false, false)), "it keeps the lease, and writes nothing");
-        assert!(!one.of(&claims[0]).put_in_force("4").unwrap());
+        assert_eq!(
+            approved,
+            [false, false, true, false],
+            "what is in force, what nobody has, and what somebody has, once"
+        );
+    }
+
+    /// Of one that a fetch of `depth` commits brings.
+    fn commit(number: i64, depth: i64) -> Commit {
+        let ancestors = (1..=depth).map(|back| (number - back).to_string().into()).collect();
+        Commit { id: number.to_string().into(), at: number * 100, ancestors }
+    }
+
+    /// It went d1, d2 by a fetch that took long, while the others went d1, d3: one life later d2 was in force.
+    #[test]
+    fn a_commit_that_others_skipped_is_older_however_late_it_comes() {
+        let Some(place) = place() else { return };
+        let claims = claims(1);
+        let (mut one, mut other) = (Replica::new(&place, "one"), Replica::new(&place, "other"));
+        assert_eq!((one.turn(&claims), other.turn(&claims)), (1, 0));
+        let at = |replica: &Replica, number: i64| {
+            replica.checks_out(&claims[0], &format!("r{number}"), Some(&commit(number, 1)))
+        };
+        let before = (at(&one, 1), at(&other, 1), at(&one, 5));
+
+        // Its parent is not the one that is in force, and it was made earlier.
+        let late = (at(&other, 3), other.of(&claims[0]).is_older());
+        // It is the parent of the one in force.
+        let nearly = (at(&other, 4), other.of(&claims[0]).is_older());
+        let back = (at(&other, 5), at(&other, 6), at(&one, 9));
+
+        assert_eq!(before, (Newest, Newest, Newest));
+        assert_eq!((late, nearly), ((Behind, true), (Behind, true)));
+        assert_eq!(back, (Newest, Newest, Behind), "6 is in force, and 9 may be newer");
+        assert!(!one.of(&claims[0]).is_older());
+    }
+
+    /// The files of d3 are those of d1 again: whoever came from d1 to d2 seemed to come from the newest.
+    #[test]
+    fn a_commit_that_was_reverted_is_older() {
+        let Some(place) = place() else { return };
+        let claims = claims(1);
+        let (mut one, other) = (Replica::new(&place, "one"), Replica::new(&place, "other"));
+        assert_eq!(one.turn(&claims), 1);
+        let at = |replica: &Replica, revision: &str, number: i64| {
+            replica.checks_out(&claims[0], revision, Some(&commit(number, 1)))
+        };
+        let before = [at(&one, "x", 1), at(&other, "x", 1), at(&one, "x", 3)];
+
+        let reverted = (at(&other, "y", 2), other.of(&claims[0]).is_older());
+        let follows = [at(&other, "x", 3), at(&other, "z", 4)];
+        // And where the one that was reverted was in force, a revert is no old revision.
+        let skips = at(&one, "x", 5);
+
+        assert_eq!((before, reverted), ([Newest; 3], (Behind, true)));
+        assert_eq!((follows, skips), ([Newest; 2], Newest));
+    }
+
+    /// One that begins beside one whose checkout stands still, and one whose commits are of a branch that was left.
+    #[test]
+    fn a_checkout_with_the_whole_history_goes_ahead_at_once() {
+        let Some(place) = place() else { return };
+        let claims = claims(1);
+        let (mut one, other) = (Replica::new(&place, "one"), Replica::new(&place, "other"));
+        assert_eq!(one.turn(&claims), 1);
+        let at = |replica: &Replica, number: i64, depth: i64| {
+            replica.checks_out(&claims[0], &format!("r{number}"), Some(&commit(number, depth)))
+        };
+        let before = at(&one, 5, 4);
+
+        let shallow = at(&other, 8, 1);
+        let whole = at(&other, 9, 8);
+
+        assert_eq!((before, shallow, whole), (Newest, Behind, Newest));
+    }
+
+    /// What is held of each counts against the share of all: those that nobody else could take were nobody's.
+    #[test]
+    fn replicas_with_different_projects_leave_none_to_nobody() {
+        let Some(place) = place() else { return };
+        let claims = claims(10);
+        let (mut one, mut other) = (Replica::new(&place, "one"), Replica::new(&place, "other"));
+        let (left, right) = (&claims[..6], &claims[4..]);
+        // Both are known before either takes anything.
+        for (replica, claims) in [(&mut one, left), (&mut other, right)] {
+            assert!(replica.turn(claims) > 0);
+            replica.leases.give_all_back(claims).unwrap();
+        }
+        let mut holds = (0, 0);
+        for _ in 0..3 {
+            holds = (one.turn(left), other.turn(right));
+        }
+
+        assert_eq!(holds.0 + holds.1, 10, "{holds:?}");
+    }
+
+    /// Whoever stopped had the newest, and is back in a moment; after a gap nobody knows who is there.
+    #[test]
+    fn whoever_knows_nothing_waits_for_a_life_of_looks_without_a_gap() {
+        let life = Duration::from_secs(20);
+        let at = |tenths: u64| Duration::from_millis(1_000_000 + tenths * 100);
+        let mut checkout = Checkout { loaded_at: at(0), ..Checkout::default() };
+        for tenths in 0..=199 {
+            checkout.looked(at(tenths), life);
+            assert!(!checkout.has_waited(at(tenths), life), "{tenths}");
+        }
+        checkout.looked(at(200), life);
+        assert!(checkout.has_waited(at(200), life));
+
+        // The database was away for half a life.
+        assert!(!checkout.has_waited(at(300), life));
+        for tenths in 300..500 {
+            checkout.looked(at(tenths), life);
+            assert!(!checkout.has_waited(at(tenths), life), "{tenths}");
+        }
+        checkout.looked(at(500), life);
+        assert!(checkout.has_waited(at(500), life));
+    }
+
+    #[test]
+    fn a_replica_that_stops_is_missed_by_whoever_knows_nothing_and_not_by_whoever_has_a_later_commit() {
+        let Some(place) = place() else { return };
+        let claims = claims(1);
+        let claim = &claims[0];
+        let mut one = Replica::new(&place, "one");
+        let (mut unknown, mut later) = (Replica::new(&place, "unknown"), Replica::new(&place, "later"));
+        assert_eq!((one.turn(&claims), unknown.turn(&claims), later.turn(&claims)), (1, 0, 0));
+        let before = one.checks_out(claim, "r1", Some(&commit(1, 1)));
+        let beside = (unknown.checks_out(claim, "u", None), later.checks_out(claim, "r9", Some(&commit(9, 1))));
+
+        one.leases.give_all_back(&claims).unwrap();
+        let after = (unknown.of(claim).stand().unwrap(), later.of(claim).stand().unwrap());
+
+        assert_eq!((before, beside, after), (Newest, (Behind, Behind), (Behind, Newest)));
     }
 }

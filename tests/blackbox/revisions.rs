@@ -1,12 +1,14 @@
 //! Which files are the newest, where each replica has a checkout of its own.
 
 use crate::harness::Process;
+use crate::harness::git;
 use crate::harness::permission;
 use crate::postgres::Postgres;
 use crate::replicas::Replicas;
 use rustix::process::Signal;
 use serde_json::Value;
 use std::fs;
+use std::os::unix::fs::symlink;
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -180,10 +182,15 @@ async fn files_that_were_rolled_back_while_nothing_ran_go_ahead_when_they_are_ap
 
     assert!(is_live(&all, "new").await, "{}", all.tails());
     let advice = format!("descope-gitops approve --project default {old}");
-    all.until("said", async |all| lines(all, &advice) == 1).await;
+    all.until("said", async |all| lines(all, &advice) > 0).await;
+    // It waited for a plan that never came, and said that there was nobody who could.
+    let asked = Instant::now();
+    let (code, said) = all.post(1 - holder, &format!("/api/v1/approve?plan={}", &old[..7])).await;
+    let known = said["error"].as_str().is_some_and(|what| what.contains(&advice));
+    assert!(code == 409 && known && asked.elapsed() < Duration::from_secs(20), "{:?}: {said}", asked.elapsed());
     // At the other.
     let (code, said) = all.post(1 - holder, &format!("/api/v1/approve?plan={old}")).await;
-    assert_eq!(code, 200, "{said}");
+    assert_eq!((code, &said["inForce"], &said["approved"]), (200, &Value::from(old.clone()), &Value::Null), "{said}");
     until_live(&all, "old").await;
     all.converge().await;
     let (code, said) = all.post(holder, &format!("/api/v1/approve?plan={old}")).await;
@@ -251,4 +258,160 @@ async fn one_without_files_that_can_be_used_gives_the_lease_to_one_that_has_some
 
     until_live(&all, "new").await;
     assert!(all.is_holder(healthy).await && !all.is_holder(0).await, "{}", all.tails());
+}
+
+/// A repo of commits with these descriptions, the first one first, each a minute after the one before. Their hashes.
+fn commits(all: &Replicas, descriptions: &[&str]) -> Vec<String> {
+    let repo = all.world.path("repo");
+    fs::create_dir_all(&repo).unwrap();
+    git(&repo, &["init", "-q", "-b", "main"]);
+    git(&repo, &["config", "uploadpack.allowAnySHA1InWant", "true"]);
+    let commit = |(at, description): (usize, &&str)| {
+        fs::write(repo.join("p.yaml"), permission("p", description)).unwrap();
+        git(&repo, &["add", "-A"]);
+        let tree = git(&repo, &["write-tree"]);
+        let parent = if at == 0 { String::new() } else { format!("parent {}\n", git(&repo, &["rev-parse", "HEAD"])) };
+        let who = format!("t <t@example.com> {} +0000", 1_700_000_000 + at * 60);
+        let text = format!("tree {tree}\n{parent}author {who}\ncommitter {who}\n\n{description}\n");
+        fs::write(repo.join(".git/commit"), text).unwrap();
+        let hash = git(&repo, &["hash-object", "-t", "commit", "-w", ".git/commit"]);
+        git(&repo, &["update-ref", "HEAD", &hash]);
+        hash
+    };
+    descriptions.iter().enumerate().map(commit).collect()
+}
+
+/// As git-sync does: beside the one before, with no history, and a link to it.
+fn fetch(all: &Replicas, checkout: &str, commit: &str) {
+    let (dir, link) = (all.world.path(&format!("{checkout}-{commit}")), all.world.path(&format!("{checkout}.new")));
+    fs::create_dir_all(&dir).unwrap();
+    git(&dir, &["init", "-q", "-b", "main"]);
+    let url = format!("file://{}", all.world.path("repo").display());
+    git(&dir, &["fetch", "-q", "--depth=1", &url, commit]);
+    git(&dir, &["reset", "-q", "--hard", commit]);
+    symlink(&dir, &link).unwrap();
+    fs::rename(link, all.world.path(checkout)).unwrap();
+}
+
+/// With all of it.
+fn clone(all: &Replicas, checkout: &str, commit: &str) {
+    let (dir, repo) = (all.world.path(checkout), all.world.path("repo"));
+    git(all.world.path(".").as_path(), &["clone", "-q", repo.to_str().unwrap(), dir.to_str().unwrap()]);
+    git(&dir, &["reset", "-q", "--hard", commit]);
+}
+
+async fn is_at(all: &Replicas, replica: usize, commit: &str) -> bool {
+    all.project(replica).await.is_some_and(|project| project["desired"]["commit"] == commit[..7])
+}
+
+/// Nothing else than these was ever written.
+async fn assert_written(all: &Replicas, descriptions: &[&str]) {
+    let log = serde_json::to_string(&all.world.log().await).unwrap();
+    let written = ["one", "two", "three", "four"].into_iter().filter(|text| log.contains(&format!("{text}-of-repo")));
+    assert_eq!(written.collect::<Vec<_>>(), descriptions, "{log}");
+}
+
+/// It was put in force when it had stood there for one life, and those with the newer one were told to be behind.
+#[tokio::test]
+async fn a_commit_that_the_others_skipped_is_not_in_force_when_it_comes_late() {
+    let Some(server) = Postgres::start() else { return };
+    let mut all = Replicas::new(server, &[]).await;
+    let [one, two, three, four] = ["one-of-repo", "two-of-repo", "three-of-repo", "four-of-repo"];
+    let hashes = commits(&all, &[one, two, three, four]);
+    fetch(&all, "a", &hashes[0]);
+    fetch(&all, "b", &hashes[0]);
+    start(&mut all, "a").await;
+    all.converge().await;
+    let late = start(&mut all, "b").await;
+    all.until("loaded", async |all| has_loaded(all, late, 1).await).await;
+    fetch(&all, "a", &hashes[2]);
+    until_live(&all, three).await;
+
+    fetch(&all, "b", &hashes[1]);
+    all.until("loaded", async |all| has_loaded(all, late, 2).await).await;
+    all.kill(0).await;
+    until_behind(&all).await;
+    let said = "these files are older than those that were in force last";
+    all.until("said", async |all| lines(all, said) > 0).await;
+
+    assert!(is_live(&all, three).await, "{}", all.tails());
+    fetch(&all, "b", &hashes[3]);
+    until_live(&all, four).await;
+    all.converge().await;
+    assert_written(&all, &["one", "three", "four"]).await;
+}
+
+/// The files of the third commit are those of the first: whoever moved from there came from the newest, it seemed.
+#[tokio::test]
+async fn a_commit_that_was_reverted_is_not_in_force_when_it_comes_late() {
+    let Some(server) = Postgres::start() else { return };
+    let mut all = Replicas::new(server, &[]).await;
+    let [one, two, four] = ["one-of-repo", "two-of-repo", "four-of-repo"];
+    let hashes = commits(&all, &[one, two, one, four]);
+    fetch(&all, "a", &hashes[0]);
+    fetch(&all, "b", &hashes[0]);
+    start(&mut all, "a").await;
+    all.converge().await;
+    let late = start(&mut all, "b").await;
+    all.until("loaded", async |all| has_loaded(all, late, 1).await).await;
+    fetch(&all, "a", &hashes[2]);
+    all.until("moved", async |all| is_at(all, 0, &hashes[2]).await).await;
+
+    fetch(&all, "b", &hashes[1]);
+    let said = "does what brings it, such as git-sync, run?";
+    all.until("said", async |all| all.ask(late, "/healthz").await.is_some_and(|(_, text)| text.contains(said))).await;
+
+    assert!(is_live(&all, one).await, "{}", all.tails());
+    fetch(&all, "b", &hashes[3]);
+    until_live(&all, four).await;
+    assert_written(&all, &["one", "four"]).await;
+}
+
+/// Its commits said that they are newer, and it waited for as long as the other one ran.
+#[tokio::test]
+async fn a_new_replica_goes_ahead_beside_one_whose_checkout_stands_still() {
+    let Some(server) = Postgres::start() else { return };
+    let mut all = Replicas::new(server, &[]).await;
+    let [one, two, three, four] = ["one-of-repo", "two-of-repo", "three-of-repo", "four-of-repo"];
+    let hashes = commits(&all, &[one, two, three, four]);
+    clone(&all, "a", &hashes[0]);
+    clone(&all, "b", &hashes[2]);
+    start(&mut all, "a").await;
+    all.converge().await;
+
+    let healthy = start(&mut all, "b").await;
+
+    until_live(&all, three).await;
+    all.until("taken over", async |all| all.is_holder(healthy).await).await;
+    assert_written(&all, &["one", "three"]).await;
+}
+
+/// They took over while the one with those in force was started anew.
+#[tokio::test]
+async fn files_that_nobody_knows_wait_while_the_holder_is_started_anew() {
+    let Some(server) = Postgres::start() else { return };
+    let mut all = Replicas::with(server, "15s", &[]).await;
+    say(&all, &["a"], "old");
+    say(&all, &["b"], "unknown");
+    start(&mut all, "a").await;
+    all.converge().await;
+    let other = start(&mut all, "b").await;
+    all.until("loaded", async |all| has_loaded(all, other, 1).await).await;
+
+    stop(&mut all, 0).await;
+    all.until("taken over", async |all| all.is_holder(0).await).await;
+    let again = start(&mut all, "a").await;
+    all.until("taken back", async |all| all.is_holder(again).await).await;
+    all.converge().await;
+
+    let log = serde_json::to_string(&all.world.log().await).unwrap();
+    assert!(is_live(&all, "old").await && !log.contains("unknown"), "{}", all.tails());
+    // They are nobody's for ever: somebody may say so.
+    let (_, said) = all.post(again, "/api/v1/approve?plan=none").await;
+    let what = said["error"].as_str().unwrap().to_owned();
+    let revision =
+        what.split("--project default ").nth(1).and_then(|rest| rest.get(..16)).unwrap_or_default().to_owned();
+    let (code, said) = all.post(again, &format!("/api/v1/approve?plan={revision}")).await;
+    assert_eq!(code, 200, "{said} after {what}");
+    until_live(&all, "unknown").await;
 }

@@ -1,5 +1,5 @@
-//! The commit as people call it: its short hash, with `-dirty` unless the files are known to be the commit's. Says what
-//! `git status` says of the files that count.
+//! The commit that the files are of, and as people call it: its short hash, with `-dirty` unless the files are known to be the
+//! commit's. Says what `git status` says of the files that count.
 
 use crate::source::git::Checkout;
 use crate::source::git::hex;
@@ -24,21 +24,36 @@ pub struct Project<'a> {
     pub has_content: &'a dyn Fn(&Path, &[u8]) -> bool,
 }
 
+/// The commit that a checkout has checked out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Label {
+    /// Its hash, in hexadecimal.
+    pub commit: String,
+    /// The files are its files.
+    pub is_clean: bool,
+}
+
+impl Label {
+    /// What git itself shows.
+    pub fn short(&self) -> Option<String> {
+        let short = self.commit.get(..7)?;
+        Some(if self.is_clean { short.to_owned() } else { format!("{short}-dirty") })
+    }
+}
+
 /// The label of the commit that `root` has checked out. `index` gives the index of a checkout.
 pub fn label(
     root: &Checkout,
     project: &Project<'_>,
     mut index: impl FnMut(&Checkout) -> Option<Arc<Index>>,
-) -> Option<String> {
-    let head = root.head()?;
+) -> Option<Label> {
+    let commit = root.head()?;
     let is_clean = project.checkouts.iter().all(|checkout| {
         let index = index(checkout).filter(|_| checkout.head().is_some());
         index.is_some_and(|index| project.is_clean(checkout, &index))
     });
     let is_known = project.files.keys().all(|path| project.owner(path).is_some());
-    // What git itself shows.
-    let short = head.get(..7)?;
-    Some(if is_clean && is_known { short.to_owned() } else { format!("{short}-dirty") })
+    Some(Label { commit, is_clean: is_clean && is_known })
 }
 
 impl Project<'_> {
@@ -87,7 +102,7 @@ impl Project<'_> {
 
 /// Is the index what HEAD's commit holds? Where that commit cannot be read, one that git wrote as a whole tree is.
 fn is_committed(checkout: &Checkout, index: &Index) -> bool {
-    let Some(tree) = checkout.head().and_then(|head| object::tree_of(checkout, &head)) else {
+    let Some(object::Head { tree, .. }) = checkout.head().and_then(|head| object::head_of(checkout, &head)) else {
         return index.tree.is_some();
     };
     match &index.tree {

@@ -1,4 +1,5 @@
-//! What little of git's objects tells whether something is staged: the tree of a commit, and the tree that an index makes.
+//! What little of git's objects is needed: whether something is staged (the tree of a commit, and the tree that an index makes),
+//! and what a commit builds on.
 
 use crate::open;
 use crate::source::git::Checkout;
@@ -11,8 +12,14 @@ use std::io::Read;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
-// A loose commit with its message; the tree stands in its first line.
+// A loose commit with its message.
 const LARGEST_COMMIT: u64 = 1024 * 1024;
+/// What comes before the message and any signature: a tree, an author, a committer, and more parents than anybody merges at once.
+const LARGEST_HEAD: u64 = 16 * 1024;
+/// A checkout that lags behind by more commits has their times to go by.
+const FAR_ENOUGH: usize = 100;
+/// Hashes and names do not shrink much when they are packed, and grow by less than this.
+const PACKED_HEAD: usize = 17 * 1024;
 /// Where the hashes of a pack's index begin: behind its head and the table of 256 counts.
 const HASHES_AT: u64 = 8 + 256 * 4;
 /// The type of a commit in a pack.
@@ -27,29 +34,73 @@ pub fn hash(kind: &str, content: &[u8], hash_len: usize) -> Vec<u8> {
     digest.finish().as_ref().to_vec()
 }
 
-/// The tree of a commit, in hexadecimal; `None` where its object cannot be read by simple means.
-pub fn tree_of(checkout: &Checkout, commit: &str) -> Option<String> {
+/// What a commit says before its message.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Head {
+    /// In hexadecimal, as all hashes here.
+    pub tree: String,
+    /// What it builds on: also what a shallow checkout does not have.
+    pub parents: Vec<String>,
+    /// When it was made, in seconds since 1970.
+    pub at: Option<i64>,
+}
+
+/// The head of a commit; `None` where its object cannot be read by simple means.
+pub fn head_of(checkout: &Checkout, commit: &str) -> Option<Head> {
     let objects = checkout.common().join("objects");
     let (dir, rest) = commit.split_at_checked(2)?;
     let text = match read_bytes(&objects.join(dir).join(rest), LARGEST_COMMIT) {
         Ok(bytes) => {
-            let text = first_line(&bytes[..])?;
+            let text = unpacked(&bytes[..])?;
             text.split_once('\0')?.1.to_owned()
         }
         Err(_) => packed(&objects.join("pack"), commit)?,
     };
-    let tree = text.strip_prefix("tree ")?;
-    (tree.len() == commit.len() && tree.bytes().all(|byte| byte.is_ascii_hexdigit())).then(|| tree.to_owned())
+    head(&text, commit.len())
 }
 
-/// Of what is packed in these bytes.
-fn first_line(packed: impl Read) -> Option<String> {
+fn head(text: &str, hash_len: usize) -> Option<Head> {
+    let is_hash = |hash: &&str| hash.len() == hash_len && hash.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let mut lines = text.lines();
+    let tree = lines.next()?.strip_prefix("tree ").filter(is_hash)?.to_owned();
+    let (mut parents, mut at) = (Vec::new(), None);
+    for line in lines.take_while(|line| !line.is_empty()) {
+        if let Some(parent) = line.strip_prefix("parent ") {
+            parents.push(Some(parent).filter(is_hash)?.to_owned());
+        } else if let Some(who) = line.strip_prefix("committer ") {
+            // A name, an address, the time and its zone.
+            at = who.rsplit(' ').nth(1).and_then(|seconds| seconds.parse().ok());
+            break;
+        }
+    }
+    Some(Head { tree, parents, at })
+}
+
+/// When a commit was made, and what it builds on, as far as that can be read: its parents first, which may be all that a shallow
+/// checkout knows of them.
+pub fn history(checkout: &Checkout, commit: &str) -> Option<(i64, Vec<String>)> {
+    let head = head_of(checkout, commit)?;
+    let at = head.at?;
+    let (mut ancestors, mut next) = (head.parents, 0);
+    while let Some(older) = ancestors.get(next).filter(|_| ancestors.len() < FAR_ENOUGH) {
+        let parents = head_of(checkout, older).map_or_else(Vec::new, |head| head.parents);
+        let new: Vec<String> = parents.into_iter().filter(|parent| !ancestors.contains(parent)).collect();
+        ancestors.extend(new);
+        next += 1;
+    }
+    Some((at, ancestors))
+}
+
+/// As much of what is packed in these bytes as the head of a commit takes. What is cut off, or no text, ends it.
+fn unpacked(packed: impl Read) -> Option<String> {
     let mut start = Vec::new();
-    // Longer than the line is with the longest hash.
-    ZlibDecoder::new(packed).take(256).read_to_end(&mut start).ok()?;
-    let end = start.iter().position(|byte| *byte == b'\n')?;
-    start.truncate(end);
-    String::from_utf8(start).ok()
+    // What is packed may end in the middle.
+    let read = ZlibDecoder::new(packed).take(LARGEST_HEAD).read_to_end(&mut start);
+    if read.is_err() && start.is_empty() {
+        return None;
+    }
+    // Names are in whatever coding.
+    Some(String::from_utf8_lossy(&start).into_owned())
 }
 
 fn packed(dir: &Path, commit: &str) -> Option<String> {
@@ -93,7 +144,7 @@ fn offset(index: &File, object: &str) -> Option<u64> {
     None
 }
 
-/// The first line of a commit that is stored whole.
+/// The beginning of a commit that is stored whole.
 fn in_pack(pack: &File, mut at: u64) -> Option<String> {
     let mut byte = [0];
     pack.read_exact_at(&mut byte, at).ok()?;
@@ -104,10 +155,9 @@ fn in_pack(pack: &File, mut at: u64) -> Option<String> {
         at += 1;
         pack.read_exact_at(&mut byte, at).ok()?;
     }
-    // More than the first line takes.
-    let mut start = vec![0; 1024];
+    let mut start = vec![0; PACKED_HEAD];
     let read = pack.read_at(&mut start, at + 1).ok()?;
-    first_line(start.get(..read)?)
+    unpacked(start.get(..read)?)
 }
 
 /// The tree that these entries of an index make, in hexadecimal.

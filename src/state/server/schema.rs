@@ -347,6 +347,19 @@ const MIGRATIONS: &[&str] = &["
     "
     -- Since when they are other files than those in force; and what keeps that replica alone from writing, in words, and since when.
     ALTER TABLE checkout ADD COLUMN aside_since bigint, ADD COLUMN refused text, ADD COLUMN refused_since bigint;
+",
+    "
+    -- The commit of which files are, where that is known: of an entry the newest with these files. `committed_at`: in seconds since
+    -- 1970, by its committer's clock; `ancestors`: what it builds on, the nearest first, between blanks.
+    ALTER TABLE revision ADD COLUMN source_commit text;
+    ALTER TABLE revision ADD COLUMN committed_at bigint;
+    ALTER TABLE revision ADD COLUMN ancestors text;
+    ALTER TABLE checkout ADD COLUMN source_commit text;
+    ALTER TABLE checkout ADD COLUMN committed_at bigint;
+    ALTER TABLE checkout ADD COLUMN ancestors text;
+
+    -- When a replica stopped that had the newest entry.
+    ALTER TABLE revision ADD COLUMN left_at bigint;
 "];
 
 /// What this release writes. It writes nothing where the tables are newer.
