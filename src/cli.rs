@@ -127,7 +127,7 @@ pub enum Command {
     /// Let a held plan of a running daemon go ahead
     Approve(remote::ApproveArgs),
     /// Make a running daemon look again now
-    Reconcile(remote::RemoteArgs),
+    Reconcile(remote::ReconcileArgs),
     /// Make a running daemon only observe for a while, all of a project or a part of it
     Suspend(remote::SuspendArgs),
     /// End a suspension
@@ -258,7 +258,7 @@ impl Cli {
             Command::Schema(args) => schema::run(args),
             Command::Simulator(args) => {
                 start_logs(&overrides, redactor);
-                let signals = shutdown::shutdown_on_signal()?;
+                let signals = shutdown::shutdown_on_hangup_too()?;
                 simulator::run(args, signals.token()).await.map(|()| Exit::Done)
             }
             Command::Demo(args) => demo::run(args, &self.global, redactor).await,

@@ -73,6 +73,8 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 pub enum Order<'a> {
     /// A full pass now.
     Reconcile,
+    /// The same, and what was refused or waits for its next try is tried as well.
+    Retry,
     /// Let the held plan with this fingerprint go ahead.
     Approve(&'a str),
     /// Only observe, for so long; a part of the project or all of it.

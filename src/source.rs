@@ -29,7 +29,7 @@ pub enum Trigger {
     Startup,
     /// Somebody asked over HTTP.
     Api,
-    /// SIGHUP: also gives parked and waiting resources a fresh try, so it must not be lost by merging.
+    /// SIGHUP: as [`TriggerSender::fire_fresh`] does, it also gives parked and waiting resources a fresh try, so it must not be lost by merging.
     Signal,
 }
 
@@ -63,6 +63,7 @@ struct Place {
     waiting: AtomicU8,
     arrived: Notify,
     is_doubted: AtomicBool,
+    is_fresh: AtomicBool,
 }
 
 /// Fires triggers at one receiver. Cheap to clone.
@@ -84,6 +85,12 @@ impl TriggerSender {
     pub fn fire(&self, trigger: Trigger) {
         self.0.waiting.fetch_max(trigger.rank(), Ordering::AcqRel);
         self.0.arrived.notify_one();
+    }
+
+    /// Asks for one more pass that gives what is parked or backing off a fresh try. Never blocks.
+    pub fn fire_fresh(&self, trigger: Trigger) {
+        self.0.is_fresh.store(true, Ordering::Release);
+        self.fire(trigger);
     }
 
     /// Was there a [`TriggerReceiver::doubt`] since this was asked last?
@@ -120,6 +127,11 @@ impl TriggerReceiver {
         self.0.is_doubted.store(true, Ordering::Release);
     }
 
+    /// Was there a [`TriggerSender::fire_fresh`] since this was asked last? Merging with other triggers loses none.
+    pub fn take_fresh(&self) -> bool {
+        self.0.is_fresh.swap(false, Ordering::AcqRel)
+    }
+
     /// Takes the trigger that waits, if one does.
     pub fn try_recv(&mut self) -> Option<Trigger> {
         Trigger::of_rank(self.0.waiting.swap(0, Ordering::AcqRel))
@@ -140,6 +152,18 @@ mod tests {
 
         assert_eq!(receiver.recv().await, Trigger::Signal);
         assert_eq!(receiver.try_recv(), None);
+    }
+
+    #[tokio::test]
+    async fn a_fresh_try_is_neither_lost_by_merging_nor_given_twice() {
+        let (sender, mut receiver) = channel();
+        assert!(!receiver.take_fresh());
+        sender.fire_fresh(Trigger::Api);
+        sender.fire(Trigger::Signal);
+
+        assert_eq!(receiver.recv().await, Trigger::Signal);
+        assert!(receiver.take_fresh());
+        assert!(!receiver.take_fresh());
     }
 
     #[tokio::test]

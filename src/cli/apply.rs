@@ -10,7 +10,7 @@ use crate::cli::plan::selected;
 use crate::cli::plan::show_findings;
 use crate::cli::select;
 use crate::cli::select::Selection;
-use crate::cli::shutdown::shutdown_on_signal;
+use crate::cli::shutdown::shutdown_on_hangup_too;
 use crate::config::Config;
 use crate::config::StateAt;
 use crate::config::process_env;
@@ -114,7 +114,7 @@ pub async fn run(config: Config, args: ApplyArgs, redactor: &Redactor) -> anyhow
         )
         .into());
     }
-    let signals = shutdown_on_signal()?;
+    let signals = shutdown_on_hangup_too()?;
     let stop = signals.token();
     let mut parts = Parts::build(&config, &process_env, redactor, &stop)?;
     parts.projects.retain(|project| names.contains(&project.name.to_string()));

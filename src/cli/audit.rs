@@ -93,15 +93,17 @@ fn text(row: &AuditRow) -> String {
     let fields: Value = serde_json::from_str(&row.fields).unwrap_or_default();
     let paths: Vec<&str> = fields.as_array().into_iter().flatten().filter_map(|field| field["path"].as_str()).collect();
     let paths = if paths.is_empty() { String::new() } else { format!(" [{}]", paths.join(", ")) };
+    let revision = row.revision.get(..12).unwrap_or(&row.revision);
+    // An order rests on none.
+    let revision = if revision.is_empty() { String::new() } else { format!(" {revision}") };
     one_line(&format!(
-        "{} {} {} {}/{}{paths} ({} {}, try {}, {} ms){place}{message}{actor}",
+        "{} {} {} {}/{}{paths} ({}{revision}, try {}, {} ms){place}{message}{actor}",
         rfc3339(row.at),
         row.outcome,
         row.action,
         row.kind,
         legible(&row.id),
         row.trigger,
-        row.revision.get(..12).unwrap_or(&row.revision),
         row.attempt,
         row.duration_ms
     ))

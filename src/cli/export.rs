@@ -7,7 +7,7 @@ use crate::cli::output;
 use crate::cli::plan::selected;
 use crate::cli::schema;
 use crate::cli::select::Selection;
-use crate::cli::shutdown::shutdown_on_signal;
+use crate::cli::shutdown::shutdown_on_hangup_too;
 use crate::config;
 use crate::config::Config;
 use crate::config::Overrides;
@@ -97,7 +97,7 @@ pub async fn run(config: Config, args: ExportArgs, redactor: &Redactor) -> anyho
     }
     let dir = args.dir.as_deref().context("--dir is missing")?;
     place::refuse_to_mix(dir, args.force)?;
-    let signals = shutdown_on_signal()?;
+    let signals = shutdown_on_hangup_too()?;
     let stop = signals.token();
     let (project, client) = connect(&config, &name, redactor, &stop)?;
     let live = read(&client, &kinds, &args.selection, &stop).await?;
@@ -126,7 +126,7 @@ async fn update_files(
     selection: &Selection,
     redactor: &Redactor,
 ) -> anyhow::Result<Exit> {
-    let signals = shutdown_on_signal()?;
+    let signals = shutdown_on_hangup_too()?;
     let stop = signals.token();
     let (project, client) = connect(config, name, redactor, &stop)?;
     let Some(desired) = update::declared(config, project, dir)? else { return Ok(Exit::Invalid) };

@@ -44,6 +44,17 @@ pub struct ApproveArgs {
     pub remote: RemoteArgs,
 }
 
+/// `reconcile`.
+#[derive(Debug, Clone, clap::Args)]
+pub struct ReconcileArgs {
+    /// Also give what was refused, or waits for its next try, a fresh one
+    #[arg(long)]
+    pub retry: bool,
+    /// Which daemon.
+    #[command(flatten)]
+    pub remote: RemoteArgs,
+}
+
 /// A part of a project.
 #[derive(Debug, Clone, clap::Args)]
 pub struct PartArgs {
@@ -128,7 +139,7 @@ impl Daemon {
 
     /// One request, which must succeed.
     pub async fn ask(&self, method: Method, path: &str, query: &[(&str, &str)]) -> anyhow::Result<Value> {
-        let mut url = self.url.join(path)?;
+        let mut url = below(&self.url, path);
         for (name, value) in query {
             url.query_pairs_mut().append_pair(name, value);
         }
@@ -154,6 +165,15 @@ impl Daemon {
     }
 }
 
+/// Behind a proxy the daemon may be below a path.
+fn below(base: &Url, path: &str) -> Url {
+    let mut url = base.clone();
+    url.set_path(&format!("{}{path}", base.path().trim_end_matches('/')));
+    url.set_query(None);
+    url.set_fragment(None);
+    url
+}
+
 fn of_project(args: &RemoteArgs) -> Vec<(&str, &str)> {
     args.project.iter().map(|name| ("project", name.as_str())).collect()
 }
@@ -169,9 +189,11 @@ fn projects(body: &Value) -> String {
 }
 
 /// Asks for a full pass now.
-pub async fn reconcile(overrides: &Overrides, args: &RemoteArgs, redactor: &Redactor) -> anyhow::Result<Exit> {
-    let daemon = Daemon::find(args.url.as_ref(), overrides, redactor)?;
-    let body = daemon.ask(Method::POST, "/api/v1/reconcile", &of_project(args)).await?;
+pub async fn reconcile(overrides: &Overrides, args: &ReconcileArgs, redactor: &Redactor) -> anyhow::Result<Exit> {
+    let daemon = Daemon::find(args.remote.url.as_ref(), overrides, redactor)?;
+    let mut query = of_project(&args.remote);
+    query.extend(args.retry.then_some(("retry", "true")));
+    let body = daemon.ask(Method::POST, "/api/v1/reconcile", &query).await?;
     say(&format!("a full pass is on its way: {}", projects(&body)))
 }
 
@@ -185,7 +207,9 @@ pub async fn approve(overrides: &Overrides, args: &ApproveArgs, redactor: &Redac
     if let Some(revision) = body["inForce"].as_str() {
         return say(&format!("{revision} is in force for {}: what it changes is planned anew", projects(&body)));
     }
-    say(&format!("{} changes of {} go ahead", body["approved"], projects(&body)))
+    let changes = if body["approved"] == 1 { "change" } else { "changes" };
+    let go = if body["approved"] == 1 { "goes" } else { "go" };
+    say(&format!("{} {changes} of {} {go} ahead", body["approved"], projects(&body)))
 }
 
 /// Makes the daemon only observe for a while.
@@ -228,4 +252,20 @@ fn warn(body: &Value) -> anyhow::Result<()> {
         writeln!(output::stderr(), "descope-gitops: {warning}")?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_path_of_a_proxy_stays() {
+        for (base, expected) in [
+            ("http://127.0.0.1:8080", "http://127.0.0.1:8080/api/v1/status"),
+            ("https://ops.example/gitops/", "https://ops.example/gitops/api/v1/status"),
+            ("https://ops.example/a/b?x=1#y", "https://ops.example/a/b/api/v1/status"),
+        ] {
+            assert_eq!(below(&Url::parse(base).unwrap(), "/api/v1/status").as_str(), expected);
+        }
+    }
 }

@@ -5,7 +5,7 @@ use crate::cli::Output;
 use crate::cli::output;
 use crate::cli::remote::Daemon;
 use crate::cli::remote::RemoteArgs;
-use crate::cli::shutdown::shutdown_on_signal;
+use crate::cli::shutdown::shutdown_on_hangup_too;
 use crate::config::Overrides;
 use crate::telemetry::redact::Redactor;
 use anyhow::bail;
@@ -56,7 +56,7 @@ pub async fn run(overrides: &Overrides, args: &StatusArgs, redactor: &Redactor) 
         show(&status, args)?;
         return Ok(exit(&status, args));
     }
-    let signals = shutdown_on_signal()?;
+    let signals = shutdown_on_hangup_too()?;
     let stop = signals.token();
     let is_screen = std::io::stdout().is_terminal() && args.output == Output::Text;
     loop {

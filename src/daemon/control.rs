@@ -9,6 +9,7 @@ use crate::http::Ordered;
 use crate::http::Part;
 use crate::pause::Pause;
 use crate::plan::published::Published;
+use crate::reconcile::show;
 use crate::resource::Key;
 use crate::source::Trigger;
 use crate::source::TriggerSender;
@@ -17,6 +18,7 @@ use crate::state::Aside;
 use crate::state::Claim;
 use crate::state::ProjectState;
 use crate::state::Suspended;
+use crate::telemetry::status::Board;
 use crate::telemetry::status::rfc3339;
 use std::sync::Arc;
 use std::time::Duration;
@@ -32,6 +34,7 @@ pub struct Levers {
     plan: watch::Sender<Option<Published>>,
     planned_under: watch::Receiver<Option<i64>>,
     approval_expiry: Duration,
+    board: Arc<Board>,
 }
 
 impl Levers {
@@ -45,6 +48,7 @@ impl Levers {
             plan: project.reconciler.plans.clone(),
             planned_under: project.reconciler.planned_under.subscribe(),
             approval_expiry: project.reconciler.assessor.rules.approval_expiry,
+            board: Arc::clone(&project.reconciler.board),
         }
     }
 
@@ -76,7 +80,7 @@ impl Levers {
             return Err(state::Error::NotHeld);
         }
         let answer = match order {
-            Order::Reconcile => Answer::Done(Ordered::default()),
+            Order::Reconcile | Order::Retry => Answer::Done(Ordered::default()),
             Order::Approve(fingerprint) => self.approve(fingerprint)?,
             Order::Suspend(wait, None) => self.suspend(wait)?,
             Order::Suspend(wait, Some(part)) => self.suspend_part(wait, part)?,
@@ -88,17 +92,36 @@ impl Levers {
                 Answer::Done(Ordered { suspended_until: Some(None), still_suspended: Some(left), ..Ordered::default() })
             }
         };
-        if !matches!(answer, Answer::Stale | Answer::Aside(_)) {
-            self.trigger.fire(Trigger::Api);
+        match order {
+            Order::Reconcile => self.trigger.fire(Trigger::Api),
+            Order::Retry => self.trigger.fire_fresh(Trigger::Api),
+            Order::Approve(_) | Order::Suspend(..) | Order::Resume(_)
+                if !matches!(answer, Answer::Stale | Answer::Aside(_)) =>
+            {
+                self.show();
+                self.trigger.fire(Trigger::Api);
+            }
+            Order::Approve(_) | Order::Suspend(..) | Order::Resume(_) => {}
         }
         self.note(order, &answer, by);
         Ok(answer)
+    }
+
+    /// Whoever reads the status after the answer finds what was ordered; the rest of it follows with the pass.
+    fn show(&self) {
+        let until = self.pause.suspended_until().map(rfc3339);
+        let parts: Vec<_> = self.pause.parts().into_iter().map(show::suspension).collect();
+        self.board.project(&self.name, |status| {
+            status.suspended_until = until;
+            status.suspensions = parts;
+        });
     }
 
     /// Every order leaves a row in the audit trail, unless no plan has its fingerprint.
     fn note(&self, order: Order<'_>, answer: &Answer, by: &str) {
         let (what, mut message) = match order {
             Order::Reconcile => ("reconcile", String::new()),
+            Order::Retry => ("reconcile", "what was refused, too".to_owned()),
             Order::Approve(fingerprint) => ("approve", fingerprint.to_owned()),
             Order::Suspend(wait, part) => {
                 let what = part.map(|part| format!("{part} ")).unwrap_or_default();
@@ -112,7 +135,8 @@ impl Levers {
                     message = format!("{message}, until {until}");
                 }
                 if let Some(changes) = said.approved {
-                    message = format!("{message}: {changes} changes");
+                    let plural = if changes == 1 { "" } else { "s" };
+                    message = format!("{message}: {changes} change{plural}");
                 } else if said.in_force.is_some() {
                     message = format!("{message}: in force from now on");
                 }

@@ -42,6 +42,7 @@ const LONGEST: usize = 4096;
 #[serde(rename_all = "camelCase", tag = "order")]
 enum Said {
     Reconcile,
+    Retry,
     Approve { plan: String },
     Suspend { millis: u64, part: Option<Named> },
     Resume { part: Option<Named> },
@@ -67,6 +68,7 @@ impl Said {
         let named = |part: Part<'_>| Named { kind: part.kind.to_owned(), id: part.id.map(str::to_owned) };
         match order {
             Order::Reconcile => Self::Reconcile,
+            Order::Retry => Self::Retry,
             Order::Approve(plan) => Self::Approve { plan: plan.to_owned() },
             Order::Suspend(wait, part) => {
                 let millis = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
@@ -80,6 +82,7 @@ impl Said {
     fn order(&self) -> Option<Order<'_>> {
         Some(match self {
             Self::Reconcile => Order::Reconcile,
+            Self::Retry => Order::Retry,
             Self::Approve { plan } => Order::Approve(plan),
             Self::Suspend { millis, part } => Order::Suspend(Duration::from_millis(*millis), known(part.as_ref())?),
             Self::Resume { part } => Order::Resume(known(part.as_ref())?),
@@ -239,6 +242,7 @@ mod tests {
         let part = Part { kind: "tenants", id: Some("acme") };
         for order in [
             Order::Reconcile,
+            Order::Retry,
             Order::Approve("f00d"),
             Order::Suspend(Duration::from_millis(90_001), None),
             Order::Suspend(Duration::from_secs(60), Some(part)),

@@ -48,7 +48,7 @@ pub async fn answer(sent: &[u8]) -> Vec<u8> {
 fn served() -> Served {
     let control: Control = Box::new(|order, _| {
         let answer = match order {
-            Order::Reconcile | Order::Suspend(..) => Answer::Done(Ordered::default()),
+            Order::Reconcile | Order::Retry | Order::Suspend(..) => Answer::Done(Ordered::default()),
             Order::Approve(_) => Answer::Stale,
             Order::Resume(_) => Answer::Failed("the disk is full".to_owned()),
         };

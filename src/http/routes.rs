@@ -212,11 +212,12 @@ pub async fn problems(State(served): Shared, which: Result<Query<WhichProblem>, 
     Json(problems).into_response()
 }
 
-/// `?project=NAME`; nothing else, so that a typo does not set off everything.
+/// `?project=NAME&retry=true`; nothing else, so that a typo does not set off everything.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Which {
     project: Option<String>,
+    retry: Option<bool>,
 }
 
 /// `?plan=FINGERPRINT&project=NAME`.
@@ -267,10 +268,11 @@ fn part<'a>(kind: Option<&str>, target: Option<&'a str>) -> Result<Option<Part<'
 const LONGEST_SUSPENSION: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 
 pub async fn reconcile(State(served): Shared, peer: Who, which: Result<Query<Which>, QueryRejection>) -> Response {
-    let Ok(Query(Which { project })) = which else {
-        return error(StatusCode::BAD_REQUEST, "the only parameter is project, once");
+    let Ok(Query(Which { project, retry })) = which else {
+        return error(StatusCode::BAD_REQUEST, "the parameters are project, and retry=true, each once");
     };
-    carry_out(&served, peer, project.as_deref(), Order::Reconcile, StatusCode::ACCEPTED).await
+    let order = if retry == Some(true) { Order::Retry } else { Order::Reconcile };
+    carry_out(&served, peer, project.as_deref(), order, StatusCode::ACCEPTED).await
 }
 
 pub async fn approve(State(served): Shared, peer: Who, which: Result<Query<WhichPlan>, QueryRejection>) -> Response {

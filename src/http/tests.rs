@@ -38,7 +38,7 @@ impl World {
             let reconciled = Arc::clone(&self.reconciled);
             let control: Control = Box::new(move |order, _| {
                 Box::pin(ready(match order {
-                    Order::Reconcile => {
+                    Order::Reconcile | Order::Retry => {
                         reconciled.lock().unwrap().push(name);
                         Answer::Done(Ordered::default())
                     }

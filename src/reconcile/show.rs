@@ -297,13 +297,7 @@ impl Reconciler {
             let count = counts.get(kind).copied().unwrap_or(0);
             self.metrics.suspended_parts.with_label_values(&[&*self.assessor.project, kind]).set(count);
         }
-        let status = |part: Suspended| SuspensionStatus {
-            kind: part.kind,
-            id: part.id,
-            since: rfc3339(part.since),
-            until: rfc3339(part.until),
-        };
-        parts.into_iter().map(status).collect()
+        parts.into_iter().map(suspension).collect()
     }
 
     /// The open `/healthz`: reasons from a closed set, no messages.
@@ -462,6 +456,11 @@ impl Reconciler {
         ];
         reasons.into_iter().find(|(is_so, _)| *is_so).map(|(_, reason)| reason)
     }
+}
+
+/// As the status has it.
+pub fn suspension(part: Suspended) -> SuspensionStatus {
+    SuspensionStatus { kind: part.kind, id: part.id, since: rfc3339(part.since), until: rfc3339(part.until) }
 }
 
 /// A moment to come, on the clock of the machine.

@@ -1,5 +1,6 @@
 //! Calls that fail: what is refused parks alone, what is lost is not doubled, what is nonsense is no answer.
 
+use crate::harness::Process;
 use crate::harness::Setup;
 use crate::harness::World;
 use crate::harness::creates;
@@ -73,6 +74,64 @@ async fn a_refused_resource_parks_alone_and_what_depends_on_it_waits() {
     world.write("roles.yaml", &text.replace("[p3]", "[p4]"));
     world.converge_on(16).await;
     world.assert_nothing_left().await;
+}
+
+#[tokio::test]
+async fn reconcile_retry_tries_what_was_refused_and_reconcile_alone_does_not() {
+    let mut world = World::new().await;
+    write_some(&world, 2, 0, 2);
+    let refused = json!([{ "match": { "path": "/v1/mgmt/tenant/*", "item": "t0" }, "fault": "status", "status": 400 }]);
+    world.faults(refused).await;
+    world.start().await;
+    world.until("parked", async |world| world.has_problem("tenants", "t0", "parked").await).await;
+    world.faults(json!([])).await;
+    let url = world.daemon_url().await;
+    let run = async |world: &World, more: &[&str]| {
+        let args = [&["reconcile", "--url", &url, "--project", "default"], more].concat();
+        let output = world.run(&args).await;
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    };
+
+    let passes = world.passes().await;
+    run(&world, &[]).await;
+    world.until("a pass", async |world| world.passes().await > passes).await;
+    world.assert_nothing_left().await;
+    assert!(world.has_problem("tenants", "t0", "parked").await);
+
+    run(&world, &["--retry"]).await;
+    world.converge_on(4).await;
+    let trail = world.run_json(&["audit", "-o", "json", "--kind", "operator"], 0).await;
+    let last = trail["changes"].as_array().unwrap().last().unwrap().clone();
+    assert_eq!((&last["action"], &last["message"]), (&json!("reconcile"), &json!("what was refused, too")));
+    let told = world.run(&["audit", "--kind", "operator"]).await;
+    let told = String::from_utf8(told.stdout).unwrap();
+    assert!(told.contains("(api, try 1") && !told.contains("(api ,"), "{told}");
+}
+
+#[tokio::test]
+async fn sighup_ends_an_apply_in_order_and_not_at_all_under_nohup() {
+    let simulator = vec!["--latency=50ms".to_owned()];
+    let world = World::with(Setup { simulator, top: vec!["concurrency: 2".to_owned()], ..Setup::default() }).await;
+    let apply = ["apply", "--auto-approve"];
+    write_some(&world, 0, 0, 100);
+    let mut process = Process::start(world.command(&apply));
+    world.until("half-way", async |world| world.entity("tenants", "t3").await.is_some()).await;
+    process.signal(Signal::HUP);
+    let status = process.ended().await;
+
+    assert_eq!(status.code(), Some(1), "{}", process.tail(20));
+    assert!(process.said("stopped before everything was applied; run it again to go on"), "{}", process.tail(20));
+    let made = world.live().await["tenants"].as_array().unwrap().len();
+    let known = world.run_json(&["audit", "-o", "json", "--kind", "tenants"], 0).await;
+    let is_done = |row: &&Value| row["action"] == "create" && row["outcome"] == "ok";
+    let known = known["changes"].as_array().unwrap().iter().filter(is_done).count();
+    assert!(made < 100 && known == made, "{made} made, {known} known");
+
+    let mut process = Process::start(world.command_under(&["nohup"], &apply));
+    world.until("goes on", async |world| world.live().await["tenants"].as_array().unwrap().len() > made).await;
+    process.signal(Signal::HUP);
+    assert_eq!(process.ended().await.code(), Some(0), "{}", process.tail(20));
+    assert_eq!(world.live().await["tenants"].as_array().unwrap().len(), 100);
 }
 
 #[tokio::test]
