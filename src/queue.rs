@@ -460,8 +460,9 @@ impl Queue {
 
     /// Where each resource of a project stands of which something is not done yet: where the worst part of it does.
     pub fn standings(&self, project: &str) -> HashMap<Key, Standing> {
-        self.gather(project, Lane::part, &HashMap::new(), |standings, _, entry| {
-            let standing = entry.standing();
+        self.gather(project, Lane::part, &HashMap::new(), |standings, lane, entry| {
+            // The part that it waits for says how its resource stands.
+            let standing = if lane.waits_for_itself(entry) { Standing::Changing } else { entry.standing() };
             let worst = standings.entry(entry.task.slot.key.clone()).or_insert(standing);
             *worst = standing.max(*worst);
         })

@@ -247,6 +247,14 @@ impl Lane {
         self.open.first_key_value().is_some_and(|(&first, _)| first < (delete, stage))
     }
 
+    /// Is all that it waits for in vain of its own resource?
+    pub fn waits_for_itself(&self, entry: &Entry) -> bool {
+        let key = &entry.task.slot.key;
+        let own: BTreeSet<&Slot> = entry.task.after.iter().filter(|slot| slot.key == *key).collect();
+        let is_failed = |slot: &&&Slot| self.entry(slot).is_some_and(|other| other.seen() == Seen::Failed);
+        entry.is_blocked() && own.iter().filter(is_failed).count() == entry.failed
+    }
+
     /// The task in a slot.
     pub fn entry(&self, slot: &Slot) -> Option<&Entry> {
         self.by_slot.get(slot).map(|&index| &self.entries[index])

@@ -17,6 +17,8 @@ pub(super) fn of(lane: &Lane, entry: &Entry, (now, wall): (Instant, SystemTime))
         Status::Waiting | Status::InFlight { .. } if entry.is_tried_again() => {
             (ProblemState::Retrying, entry.last_failure.clone()?, None)
         }
+        // What is wrong with its resource is told once, by the part that it waits for.
+        Status::Waiting if lane.waits_for_itself(entry) => return None,
         Status::Waiting => (ProblemState::Blocked, blocked(lane, entry), None),
         Status::Delayed { until, message } => {
             let at = wall.checked_add(until.saturating_duration_since(now));
@@ -43,7 +45,7 @@ pub(super) fn of(lane: &Lane, entry: &Entry, (now, wall): (Instant, SystemTime))
 pub(super) fn blocked(lane: &Lane, entry: &Entry) -> String {
     let on = entry.task.after.iter().filter_map(|slot| lane.entry(slot)).find(|other| other.seen() == Seen::Failed);
     if let Some(other) = on {
-        return format!("waits for {}, which {}", other.task.slot.key, plight(other));
+        return format!("waits for {}, which {}", whom(entry, other), plight(other));
     }
     match lane.failed_make(entry.task.slot.key.kind) {
         Some(other) => {
@@ -57,6 +59,14 @@ pub(super) fn blocked(lane: &Lane, entry: &Entry) -> String {
         }
         None => "waits for another change".to_owned(),
     }
+}
+
+/// In words: the resource that `other` writes, or where that is its own, what is done first.
+pub(super) fn whom(entry: &Entry, other: &Entry) -> String {
+    if other.task.slot.key == entry.task.slot.key {
+        return format!("its own {}", other.task.action.as_str());
+    }
+    other.task.slot.key.to_string()
 }
 
 fn plight(entry: &Entry) -> &'static str {

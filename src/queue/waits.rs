@@ -47,5 +47,8 @@ fn why(lane: &Lane, entry: &Entry, turn: &Turn) -> Why {
 /// Who goes before it.
 fn first(lane: &Lane, entry: &Entry) -> String {
     let on = entry.task.after.iter().filter_map(|slot| lane.entry(slot)).find(|other| other.seen() == Seen::Open);
-    on.map_or_else(|| "what the plan does before it".to_owned(), |other| format!("{} goes first", other.task.slot.key))
+    on.map_or_else(
+        || "what the plan does before it".to_owned(),
+        |other| format!("{} goes first", problems::whom(entry, other)),
+    )
 }

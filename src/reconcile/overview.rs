@@ -215,6 +215,13 @@ impl Reconciler {
                 others += u64::from(is_declared(&refusal.key));
             }
         }
+        // A suspension takes what was refused off the queue, and it stays refused.
+        for key in self.memory.suspended_problems.keys() {
+            if !standings.contains_key(key) && seen.insert(key) {
+                counts.parked += 1;
+                others += u64::from(is_declared(key));
+            }
+        }
         for change in plan.changes.iter().filter(|change| change.held.is_some()) {
             if !standings.contains_key(&change.key) && seen.insert(&change.key) {
                 let can_be_approved = change.can_be_approved();
@@ -225,6 +232,14 @@ impl Reconciler {
                     (false, false) => &mut counts.waiting,
                 } += 1;
                 others += u64::from(is_declared(&change.key));
+            }
+        }
+        // Sent, and no list has shown it yet: nobody knows whether it is so.
+        let unconfirmed = plan.unlisted.iter().chain(self.memory.unconfirmed.keys.keys());
+        for key in unconfirmed {
+            if !standings.contains_key(key) && is_declared(key) && seen.insert(key) {
+                counts.unconfirmed += 1;
+                others += 1;
             }
         }
         if let Some(desired) = desired
@@ -242,14 +257,15 @@ impl Reconciler {
 fn drifted_status(key: &Key, drifts: &[(&Change, &Drift)]) -> DriftedStatus {
     let fields: BTreeSet<&String> = drifts.iter().flat_map(|(_, drift)| &drift.fields).collect();
     let is_deleted = fields.iter().any(|path| path.as_str() == drift::WHOLE);
-    let left = drifts.iter().find_map(|(change, drift)| Some((change, drift.left?)));
+    // Not put back for now, whatever rule says so.
+    let left = drifts.iter().map(|(change, _)| change).find(|change| change.held.is_some());
     DriftedStatus {
         kind: key.kind.to_owned(),
         id: key.id(),
         since: drifts.iter().map(|(_, drift)| drift.since).min().map(rfc3339).unwrap_or_default(),
-        until: left.and_then(|(change, _)| change.until).map(rfc3339),
-        held: left.and_then(|(change, _)| change.held).map(|hold| hold.as_str().to_owned()),
-        ends_with: left.and_then(|(change, _)| change.held).map(|hold| hold.ends_with().to_owned()),
+        until: left.and_then(|change| change.until).map(rfc3339),
+        held: left.and_then(|change| change.held).map(|hold| hold.as_str().to_owned()),
+        ends_with: left.and_then(|change| change.held).map(|hold| hold.ends_with().to_owned()),
         is_deleted,
         fields: fields.into_iter().filter(|_| !is_deleted).cloned().collect(),
         actor: drifts.iter().find_map(|(_, drift)| drift.actor.clone()),

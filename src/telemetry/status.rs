@@ -331,11 +331,20 @@ impl LimiterStatus {
             return format!("Descope's rate limit is reached: nothing is sent for {seconds} s");
         }
         match (self.budget, self.requests_per_second) {
-            (Some(budget), _) => format!("{} of {} requests of the window used", self.used, rounded(budget)),
+            (Some(budget), _) => of_window(self.used, budget),
             (None, Some(rate)) => format!("{} requests a second", rounded(rate)),
             (None, None) => "no rate limit is known".to_owned(),
         }
     }
+}
+
+/// How much of a budget is used; what was sent before it shrank still counts.
+pub fn of_window(used: u64, budget: f64) -> String {
+    #[allow(clippy::cast_precision_loss, reason = "requests of a window")]
+    if used as f64 > budget {
+        return format!("all {} requests of the window used", rounded(budget.floor()));
+    }
+    format!("{used} of {} requests of the window used", rounded(budget))
 }
 
 /// A limit that is learned is seldom whole.

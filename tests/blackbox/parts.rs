@@ -48,10 +48,14 @@ async fn a_refused_part_blocks_the_later_ones_of_its_resource_alone() {
         .await;
     world
         .until("blocked", async |world| {
-            let problems = world.project().await["problems"].clone();
-            problems.as_array().unwrap().iter().any(|problem| problem["state"] == "blocked" && problem["id"] == "a")
+            world.metric("queue_depth{state=\"blocked\"}").await == Some(1.0)
+                && world.has_problem("tenants", "a", "parked").await
         })
         .await;
+    // What the resource waits for is told once, by the part that was refused.
+    let project = world.project().await;
+    assert_eq!(project["problems"].as_array().unwrap().len(), 1, "{project:#}");
+    assert_eq!((&project["counts"]["parked"], &project["counts"]["blocked"]), (&json!(1), &json!(0)), "{project:#}");
     assert_eq!(written(&world, "a").await, ["tenant/create", "tenant/settings"]);
 
     world.write("a.yaml", &tenants(600));

@@ -3,7 +3,7 @@
 use crate::plan::render::Style;
 use crate::resource::legible::legible;
 use crate::telemetry::line::one_line;
-use crate::telemetry::status::rounded;
+use crate::telemetry::status::of_window;
 use serde_json::Value;
 use std::time::Duration;
 use std::time::SystemTime;
@@ -141,10 +141,10 @@ fn below(project: &Value, now: SystemTime) -> Vec<String> {
             Some(_) => format!("; next try {}", ago(&problem["nextAttemptAt"], now)),
             None => String::new(),
         };
-        let (state, kind, id) = (word(&problem["state"]), word(&problem["kind"]), id(&problem["id"]));
+        let (state, name) = (word(&problem["state"]), named(problem));
         let is_it = |wait: &&Value| (&wait["kind"], &wait["id"]) == (&problem["kind"], &problem["id"]);
         let since = waits.iter().find(is_it).map(|wait| since(wait, now)).unwrap_or_default();
-        format!("{state}: {kind}/{id}: {}{since}{next}{place}", word(&problem["message"]))
+        format!("{state}: {name}: {}{since}{next}{place}", word(&problem["message"]))
     });
     add(&mut lines, &list(&project["drift"]["resources"]), |drift| {
         let actor = drift["actor"].as_str().map_or_else(String::new, |actor| format!(", by {}", one_line(actor)));
@@ -267,7 +267,7 @@ fn budget(limiter: &Value, now: SystemTime) -> String {
     };
     let refused = number(&limiter["throttledTotal"]);
     let used = match limiter["budget"].as_f64() {
-        Some(budget) => format!("{} of {} requests of the window used", number(&limiter["used"]), rounded(budget)),
+        Some(budget) => of_window(limiter["used"].as_u64().unwrap_or_default(), budget),
         None => "no limit known".to_owned(),
     };
     format!("budget of {host}: {used}{closed}; {refused} refused so far")

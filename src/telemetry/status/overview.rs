@@ -71,6 +71,8 @@ pub struct CountsStatus {
     pub held: u64,
     /// Held by something that no approval releases: time, the policy.
     pub waiting: u64,
+    /// Written a moment ago, and Descope's lists do not show it yet.
+    pub unconfirmed: u64,
     /// Declared, but nobody could look.
     pub unknown: u64,
 }

@@ -61,7 +61,7 @@ async fn the_status_has_the_documented_shape() {
     let fresh =
         json!({ "valid": false, "revision": null, "commit": null, "loadedAt": null, "resources": 0, "errors": [] });
     let counts = json!({ "inSync": 0, "changing": 0, "suspended": 0, "retrying": 0, "blocked": 0, "parked": 0, "held": 0,
-        "waiting": 0, "unknown": 0 });
+        "waiting": 0, "unconfirmed": 0, "unknown": 0 });
     assert_eq!(
         status,
         json!({
