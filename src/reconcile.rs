@@ -472,7 +472,7 @@ impl Reconciler {
             aside(|| self.publish());
         }
         let priority = if is_new { Priority::Change } else { Priority::Observation };
-        self.memory.is_fresh |= more.take_fresh() | (trigger == Trigger::Signal);
+        self.memory.is_fresh |= more.take_fresh() || trigger == Trigger::Signal;
         if matches!(trigger, Trigger::Signal | Trigger::Api) {
             self.assessor.deep.ask();
         }

@@ -331,7 +331,7 @@ impl LimiterStatus {
             return format!("Descope's rate limit is reached: nothing is sent for {seconds} s");
         }
         match (self.budget, self.requests_per_second) {
-            (Some(budget), _) => of_window(self.used, budget),
+            (Some(budget), _) => of_window(self.used as u64, budget),
             (None, Some(rate)) => format!("{} requests a second", rounded(rate)),
             (None, None) => "no rate limit is known".to_owned(),
         }
@@ -339,8 +339,8 @@ impl LimiterStatus {
 }
 
 /// How much of a budget is used; what was sent before it shrank still counts.
+#[allow(clippy::cast_precision_loss, reason = "requests of a window")]
 pub fn of_window(used: u64, budget: f64) -> String {
-    #[allow(clippy::cast_precision_loss, reason = "requests of a window")]
     if used as f64 > budget {
         return format!("all {} requests of the window used", rounded(budget.floor()));
     }

@@ -43,6 +43,15 @@ async fn the_fifth_time_the_resource_is_left_alone_with_both_values_told() {
     world.assert_nothing_left().await;
     assert_eq!(world.entity("roles", "r").await.unwrap()["description"], "theirs");
 
+    if let Some(browser) = crate::page::browser() {
+        let release = format!("approve {fingerprint}");
+        let expect = ["roles/r is turned back again and again", "\"theirs\"", release.as_str()];
+        let never = ["It is put back", "it is put back", "held for approval", "changed in Descope though no file was"];
+        let look = json!({ "name": "contested", "expect": expect, "never": never });
+        let page = browser.start_at(&(world.daemon_url().await + "/"), &world, "look", &look);
+        crate::page::end(page, "contested").await;
+    }
+
     // Known after a restart, and over by an approval.
     world.stop().await;
     world.start().await;

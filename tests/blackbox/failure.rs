@@ -87,7 +87,7 @@ async fn reconcile_retry_tries_what_was_refused_and_reconcile_alone_does_not() {
     world.faults(json!([])).await;
     let url = world.daemon_url().await;
     let run = async |world: &World, more: &[&str]| {
-        let args = [&["reconcile", "--url", &url, "--project", "default"], more].concat();
+        let args = [&["reconcile", "--url", url.as_str(), "--project", "default"][..], more].concat();
         let output = world.run(&args).await;
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     };

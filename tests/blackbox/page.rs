@@ -189,11 +189,13 @@ async fn the_page_shows_what_failed_with_its_cause_and_a_suspension_does_not_hid
     world.start().await;
     world.until("parked", async |world| world.has_problem("tenants", "t0", "parked").await).await;
 
+    let again = format!("descope-gitops reconcile --retry --url {}/", world.daemon_url().await);
     browser
         .look(
             &world,
             "failing",
             &[
+                again.as_str(),
                 "Failing: somebody has to act",
                 "1 resource refused",
                 "tenants/t0 was refused",
@@ -211,6 +213,203 @@ async fn the_page_shows_what_failed_with_its_cause_and_a_suspension_does_not_hid
             &["Failing, suspended: somebody has to act", "tenants/t0 was refused", "Suspended: it only observes"],
         )
         .await;
+
+    // Nor does the suspension of its kind.
+    assert_eq!(world.ask(Method::POST, "/api/v1/resume").await.0, 200);
+    assert_eq!(world.ask(Method::POST, "/api/v1/suspend?for=2h&kind=tenants").await.0, 200);
+    world.fresh_pass().await;
+    let project = world.project().await;
+    assert_eq!((&project["counts"]["parked"], &project["counts"]["blocked"]), (&json!(1), &json!(0)), "{project:#}");
+    let url = world.daemon_url().await;
+    browser
+        .run(
+            &world,
+            "look",
+            json!({ "name": "failing-partly-suspended", "never": ["Checking", "kill"], "expect": [
+                "Failing, partly suspended: somebody has to act",
+                "1 resource refused",
+                "tenants/t0 was refused",
+                format!("descope-gitops resume --kind tenants --url {url}/"),
+            ] }),
+        )
+        .await;
+}
+
+#[tokio::test]
+async fn the_page_says_what_of_a_project_at_rest_is_suspended() {
+    let Some(browser) = browser() else { return };
+    let mut world = World::new().await;
+    write_some(&world, 2, 0, 2);
+    world.converge().await;
+    assert_eq!(world.ask(Method::POST, "/api/v1/suspend?for=2h&kind=tenants").await.0, 200);
+    world.fresh_pass().await;
+    browser
+        .look(
+            &world,
+            "rest-partly-suspended",
+            &["In sync, but tenants is suspended until", "In sync, partly suspended"],
+        )
+        .await;
+
+    let tenants = crate::harness::read(&world.path("repo/tenants.yaml"));
+    world.write("tenants.yaml", &tenants.replace("name: Tenant 0", "name: Other"));
+    world.until("put off", async |world| world.project().await["counts"]["suspended"] == 1).await;
+    let never = ["Checking"];
+    let expect = ["tenants is suspended until", "the rest is in sync", "1 change put off", "Partly suspended"];
+    browser.run(&world, "look", json!({ "name": "partly-suspended", "never": never, "expect": expect })).await;
+}
+
+#[tokio::test]
+async fn a_second_press_never_orders_what_came_after_the_first() {
+    let Some(browser) = browser() else { return };
+    let mut world = World::new().await;
+    let files = |least: u32, disabled: bool| {
+        format!(
+            "passwordSettings: {{ enabled: true, minLength: {least} }}\n\
+             tenants: [{{ id: globex, name: Globex, disabled: {disabled} }}]\n"
+        )
+    };
+    world.write("a.yaml", &files(12, false));
+    world.converge().await;
+    let fingerprint = async || world.project().await["held"]["fingerprint"].clone();
+
+    let page = browser.start(&world, "armed", json!({ "token": TOKEN })).await;
+    for place in ["needs", "held"] {
+        step(&world, &page, &format!("weaken {place}"), async || {
+            world.write("a.yaml", &files(8, false));
+            let is_weakening = async |world: &World| world.project().await["held"]["reason"] == "weakening";
+            world.until("held", is_weakening).await;
+        })
+        .await;
+        let first = fingerprint().await;
+        step(&world, &page, &format!("lock out {place}"), async || {
+            world.write("a.yaml", &files(12, true));
+            let is_lockout = async |world: &World| world.project().await["held"]["reason"] == "lockout";
+            world.until("another one held", is_lockout).await;
+        })
+        .await;
+        let second = fingerprint().await;
+        assert_ne!(first, second);
+        step(&world, &page, &format!("look {place}"), async || {
+            world.fresh_pass().await;
+            assert_eq!(fingerprint().await, second, "nobody approved it");
+            let globex = world.entity("tenants", "globex").await.unwrap();
+            assert_ne!(globex["disabled"], true, "{globex}");
+        })
+        .await;
+    }
+    step(&world, &page, "suspend", async || {
+        assert_eq!(world.ask(Method::POST, "/api/v1/suspend?for=3h").await.0, 200);
+        // Whoever reads the status after the answer finds what was ordered.
+        assert!(world.project().await["suspendedUntil"].is_string());
+    })
+    .await;
+    step(&world, &page, "look at the suspension", async || {
+        assert!(world.project().await["suspendedUntil"].is_string(), "nobody ended it");
+    })
+    .await;
+    end(page, "armed").await;
+}
+
+#[tokio::test]
+async fn a_screen_reader_hears_news_alone_and_the_keyboard_keeps_its_place() {
+    let Some(browser) = browser() else { return };
+    let mut world = World::new().await;
+    let files = |one: &str, two: &str| {
+        format!("permissions: [{{ name: p0, description: {one} }}, {{ name: p1, description: {two} }}]\n")
+    };
+    world.write("a.yaml", &files("first", "first"));
+    world.converge().await;
+    world.fresh_pass().await;
+
+    let page = browser.start(&world, "quiet", json!({})).await;
+    let order = async |path: &str| assert_eq!(world.ask(Method::POST, path).await.0, 200);
+    step(&world, &page, "suspend and differ", async || {
+        order("/api/v1/suspend?for=1h").await;
+        world.write("a.yaml", &files("second", "first"));
+    })
+    .await;
+    step(&world, &page, "differ more", async || world.write("a.yaml", &files("second", "second"))).await;
+    step(&world, &page, "resume", async || order("/api/v1/resume").await).await;
+    step(&world, &page, "differ again", async || {
+        order("/api/v1/suspend?for=1h").await;
+        world.write("a.yaml", &files("third", "second"));
+    })
+    .await;
+    end(page, "quiet").await;
+}
+
+#[tokio::test]
+async fn the_page_calls_a_kind_that_is_refused_failing_and_a_part_that_waits_for_its_own_create_not_blocked() {
+    let Some(browser) = browser() else { return };
+    let mut world = World::new().await;
+    world.write("a.yaml", "roles: [{ name: r }]\ntenants: [{ id: acme, name: Acme, defaultRoles: [r] }]\n");
+    let busy = json!([{ "match": { "path": "/v1/mgmt/tenant/create" }, "fault": "status", "status": 503 }]);
+    world.faults(busy).await;
+    world.start().await;
+    world.until("failed", async |world| world.has_problem("tenants", "acme", "retrying").await).await;
+    let project = world.project().await;
+    assert_eq!((&project["counts"]["retrying"], &project["counts"]["blocked"]), (&json!(1), &json!(0)), "{project:#}");
+    assert_eq!(project["problems"].as_array().unwrap().len(), 1, "{project:#}");
+    let url = world.daemon_url().await;
+    let status = world.run(&["status", "--url", &url]).await;
+    let status = String::from_utf8(status.stdout).unwrap();
+    assert!(status.contains("retrying: tenants/acme") && !status.contains("blocked: "), "{status}");
+
+    world.faults(json!([{ "match": { "path": "/v1/mgmt/role/*" }, "fault": "status", "status": 403 }])).await;
+    world.pass().await;
+    let is_parked = async |world: &World| world.has_problem("roles", "", "parked").await;
+    world.until("the kind is refused", is_parked).await;
+    browser.look(&world, "kind-refused", &["Failing: somebody has to act", "The list of roles cannot be read"]).await;
+    let status = world.run(&["status", "--url", &url]).await;
+    let status = String::from_utf8(status.stdout).unwrap();
+    assert!(status.contains("parked: roles: ") && !status.contains("roles/:"), "{status}");
+}
+
+#[tokio::test]
+async fn what_was_created_a_moment_ago_and_is_not_listed_is_not_in_sync() {
+    let mut world = World::new().await;
+    write_some(&world, 3, 0, 0);
+    world.converge().await;
+    assert_eq!(world.project().await["counts"]["inSync"], 3);
+    world.delete_live("permissions/p0").await;
+    world.fresh_pass().await;
+
+    let project = world.project().await;
+    assert_eq!(project["notConvergedBecause"], "unconfirmed", "{project:#}");
+    assert_eq!(
+        (&project["counts"]["inSync"], &project["counts"]["unconfirmed"]),
+        (&json!(2), &json!(1)),
+        "{project:#}"
+    );
+    if let Some(browser) = browser() {
+        browser.look(&world, "unconfirmed", &["Confirming", "2 in sync", "1 not confirmed"]).await;
+    }
+}
+
+#[tokio::test]
+async fn before_any_file_could_be_read_the_page_claims_to_know_none() {
+    let Some(browser) = browser() else { return };
+    let mut world = World::new().await;
+    world.write("a.yaml", "roles: [\n");
+    world.start().await;
+    world.until("invalid", async |world| world.project().await["desired"]["errors"][0].is_object()).await;
+    let expect = ["Files invalid", "What is declared is not known", "Which kinds the files mention is not known"];
+    let never = ["Nothing is declared", "Not managed"];
+    browser.run(&world, "look", json!({ "name": "never-valid", "never": never, "expect": expect })).await;
+}
+
+#[tokio::test]
+async fn where_no_token_can_exist_the_page_asks_for_none() {
+    let Some(browser) = browser() else { return };
+    let mut world = World::new().await;
+    world.reconfigure(|setup| {
+        setup.top = vec!["http: { listen: '0.0.0.0:0', token: { env: BLACKBOX_NO_TOKEN } }".to_owned()];
+    });
+    write_some(&world, 1, 0, 0);
+    world.start().await;
+    let (expect, never) = (["No token is configured", "none is configured"], ["Use it", "Enter token"]);
+    browser.run(&world, "look", json!({ "name": "no-token", "never": never, "expect": expect })).await;
 }
 
 #[tokio::test]

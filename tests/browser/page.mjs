@@ -108,8 +108,11 @@ const scenarios = {
     assert.ok(!(await text(page)).includes(spec.secret), "no data without the token");
     assert.ok(await page.evaluate(() => document.activeElement.id === "token"), "the field has the focus");
     await check(page, "token-needed");
-    await signIn(page, "wrong");
-    await has(page, "does not know this token");
+    for (const wrong of ["wrong", "\u0442\u043e\u043a\u0435\u043d"]) {
+      await signIn(page, wrong);
+      await has(page, "does not know this token");
+      await page.waitForFunction(() => document.activeElement.id === "token");
+    }
     await check(page, "token-wrong");
     await signIn(page);
     await has(page, spec.secret);
@@ -143,6 +146,8 @@ const scenarios = {
     await has(page, "in 7 h 59 min");
     await has(page, "Suspended: nothing is changed");
     await press("Resume");
+    await has(page, "Really resume?");
+    await page.keyboard.press("Enter");
     await has(page, "default goes on.");
     await has(page, "In sync");
     await page.selectOption("#history-of", "changes");
@@ -164,6 +169,95 @@ const scenarios = {
     await has(page, "held changes go ahead");
     await has(page, "In sync");
     await has(page, "Nothing is held back.");
+  },
+
+  /** What waits for a second press is what was shown with the first one, or nothing. */
+  async armed() {
+    const page = await open("light");
+    await has(page, "In sync");
+    await page.click("#token-button");
+    await signIn(page);
+    for (const where of ["needs", "held"]) {
+      const approve = page.locator(`#${where} button`, { hasText: /approve/i }).first();
+      await other(`weaken ${where}`);
+      await page.waitForFunction(() => document.querySelector("#held").innerText.includes("weakening"));
+      await approve.click();
+      await page.locator(`#${where} button`, { hasText: /^Really approve/ }).first().waitFor();
+      await other(`lock out ${where}`);
+      await page.waitForFunction((it) => document.querySelector("#held").innerText.includes("lockout")
+        && document.querySelector(`#${it}`).innerText.includes("Approve"), where);
+      await has(page, "is no longer what you were asked about");
+      assert.equal(await approve.innerText(), "Approve");
+      await approve.click();
+      await page.locator(`#${where} button`, { hasText: /^Really approve/ }).first().waitFor();
+      await other(`look ${where}`);
+    }
+    await page.getByRole("button", { name: "Suspend for", exact: true }).click();
+    await page.getByRole("button", { name: "Really suspend for" }).waitFor();
+    await page.selectOption("select[data-key='for default']", "7d");
+    await page.getByRole("button", { name: "Suspend for", exact: true }).waitFor();
+    await page.getByRole("button", { name: "Suspend for", exact: true }).click();
+    // Somebody else suspends it: the second press is not for ending that.
+    await other("suspend");
+    await page.getByRole("button", { name: "Resume", exact: true }).click();
+    await page.getByRole("button", { name: "Really resume?" }).waitFor();
+    await other("look at the suspension");
+  },
+
+  /** A screen reader hears news and nothing else; a keyboard stays where it is through every update. */
+  async quiet() {
+    const page = await open("light");
+    await has(page, "In sync");
+    const listen = () => page.evaluate(() => {
+      globalThis.heard = [];
+      new MutationObserver((all) => {
+        for (const it of all) {
+          const region = (it.target.nodeType === 1 ? it.target : it.target.parentElement)?.closest("[aria-live],[role=status],[role=alert]");
+          if (region) globalThis.heard.push(region.innerText);
+        }
+      }).observe(document.body, { subtree: true, childList: true, characterData: true });
+    });
+    await listen();
+    // The age beside the verdict moves, and nobody is told.
+    for (let i = 0; i < 4; i += 1) {
+      const age = await page.locator("#verdict time").innerText();
+      await page.waitForFunction((before) => document.querySelector("#verdict time").innerText !== before, age);
+    }
+    assert.deepEqual(await page.evaluate(() => globalThis.heard), []);
+    await other("suspend and differ");
+    await page.waitForFunction(() => globalThis.heard.some((it) => it.includes("Suspended: nothing is changed")));
+    await has(page, "1 difference");
+
+    const focus = () => page.evaluate(() => [document.activeElement.localName, document.activeElement.innerText?.slice(0, 60)]);
+    await page.locator("#diff-rows summary").first().focus();
+    await page.keyboard.press("Enter");
+    const before = await focus();
+    await other("differ more");
+    await has(page, "2 differences");
+    assert.deepEqual([before[0], await focus()], ["summary", before]);
+    assert.ok(await page.evaluate(() => document.activeElement.parentElement.open), "it stays open");
+
+    await page.selectOption("#history-of", "changes");
+    const rows = () => page.locator("#history-rows summary").count();
+    await page.locator("#history-rows summary").first().waitFor();
+    const count = await rows();
+    await page.locator("#history-rows summary").first().focus();
+    const row = await focus();
+    await other("resume");
+    await page.waitForFunction((n) => document.querySelectorAll("#history-rows summary").length > n, count);
+    assert.deepEqual((await focus())[0], row[0]);
+    await has(page, "In sync");
+
+    await page.goto(`${spec.url}#/default/permissions/p0`);
+    await has(page, "permissions/p0 in default");
+    await page.getByRole("link", { name: "← Everything" }).focus();
+    await other("differ again");
+    await page.waitForFunction(() => document.querySelector("#resource").innerText.includes("third"));
+    assert.deepEqual(await focus(), ["a", "← Everything"]);
+    await page.goto(`${spec.url}#/default/permissions/nobody`);
+    await has(page, "Is the name right?");
+    assert.ok(!(await page.locator("#resource").innerText()).includes("nothing to do"));
+    await check(page, "quiet");
   },
 
   /** A replica that stands by shows what the holder says and takes orders for it; the same page is right when it has taken over. */

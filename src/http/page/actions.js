@@ -1,7 +1,7 @@
 // What can be ordered, always with the token; each order leaves a row in the audit trail.
 
 import { Refused, hasToken, post } from "./api.js";
-import { byId, h, say } from "./dom.js";
+import { byId, h, many, say } from "./dom.js";
 
 let askForToken = () => {};
 
@@ -30,49 +30,128 @@ async function order(what, parameters, done) {
   }
 }
 
-/** Orders that wait for a second press, by what their button says it does. An update of the page must not undo that. */
+/**
+ * First presses that wait for a second, by the place of their button: what exactly was asked for, and until when. An update
+ * of the page must not undo that, and must not put something else under the second press.
+ */
 const armed = new Map();
-const painters = new Map();
+/** By the same: the button that is there now, and what paints it. */
+const placed = new Map();
+/** By project: the fingerprint of the held changes that are listed under "Held back". */
+const listed = new Map();
+/** By project: how long to suspend it. */
+const lengths = new Map();
 
-/** Asks once more in place, then orders. */
-function button(label, hint, confirm, act) {
-  const it = h("button", { type: "button", title: hint, "data-key": hint });
+function disarm(place) {
+  clearTimeout(armed.get(place)?.timer);
+  armed.delete(place);
+  placed.get(place)?.paint();
+}
+
+/** Takes a first press back, and says so. */
+function withdraw(place) {
+  const { what } = armed.get(place);
+  disarm(place);
+  tell(`Not done: ${what} is no longer what you were asked about. Look again before you press.`, true);
+}
+
+/** Takes back what lost its button: the cause is over, or another one stands there. Call it after each update. */
+export function withdrawGone() {
+  for (const place of [...armed.keys()]) {
+    if (!placed.get(place)?.element.isConnected) withdraw(place);
+  }
+}
+
+/**
+ * A button in its place, which outlives updates. `subject` is all that the order does; with `confirm` it asks once more, and
+ * the second press counts for that subject alone. `notYet()` says why it cannot be pressed at the moment.
+ */
+function button({ place, subject, label, hint, confirm, notYet = () => "", act }) {
+  const element = h("button", { type: "button", title: hint, "data-key": place });
+  const about = JSON.stringify(subject);
+  const isArmed = () => armed.get(place)?.about === about;
   const paint = () => {
-    it.textContent = armed.has(hint) ? confirm : label;
-    it.classList.toggle("armed", armed.has(hint));
+    element.textContent = isArmed() ? confirm : label;
+    element.classList.toggle("armed", isArmed());
+    element.toggleAttribute("aria-disabled", false);
+    if (notYet()) element.setAttribute("aria-disabled", "true");
   };
-  const disarm = () => {
-    clearTimeout(armed.get(hint));
-    armed.delete(hint);
-    painters.get(hint)();
-  };
-  painters.set(hint, paint);
+  placed.set(place, { element, paint });
+  if (armed.has(place) && !isArmed()) withdraw(place);
   paint();
-  it.addEventListener("click", () => {
-    if (!confirm || armed.has(hint)) {
-      disarm();
+  element.addEventListener("click", () => {
+    const why = notYet();
+    if (why) {
+      if (armed.has(place)) disarm(place);
+      tell(`Not done: ${why}`, true);
+      return;
+    }
+    if (!confirm || isArmed()) {
+      disarm(place);
       act();
       return;
     }
-    armed.set(hint, setTimeout(disarm, 15_000));
+    armed.set(place, { about, what: hint, timer: setTimeout(() => disarm(place), 15_000) });
     paint();
     say(`${confirm} Press again to go ahead.`);
   });
-  return it;
+  return element;
 }
 
-export function approveButton(project, fingerprint, what) {
-  return button("Approve", `Approve ${what} of ${project}`, `Really approve ${what}?`, () =>
-    order("approve", { plan: fingerprint, project }, (answer) => answer.approved ? `Approved in ${project}: ${answer.approved} held changes go ahead.` : `Approved in ${project}.`));
+/** The fingerprint that the list of held changes shows; null where nothing is held. What is not listed cannot be approved. */
+export function noteListed(project, fingerprint) {
+  listed.set(project, fingerprint);
+  for (const { element, paint } of placed.values()) if (element.isConnected) paint();
 }
+
+/** `key` names the place; `held` is what the status or the plan says of it: `{ fingerprint, reason, ... }`. */
+export function approveButton(key, project, held, what) {
+  const { fingerprint, reason } = held;
+  const isListed = () => reason === "stale_revision" || listed.get(project) === fingerprint;
+  return button({
+    place: `approve ${key}`,
+    subject: ["approve", project, held],
+    label: "Approve",
+    hint: `Approve ${what} of ${project}`,
+    confirm: `Really approve ${what}${reason === "stale_revision" ? "" : ` (${fingerprint})`}?`,
+    notYet: () => (isListed() ? "" : "what is held has just changed. Read it under Held back first."),
+    act: () => order("approve", { plan: fingerprint, project }, (answer) => (answer.approved ? `Approved in ${project}: ${many(answer.approved, "held change goes", "held changes go")} ahead.` : `Approved in ${project}.`)),
+  });
+}
+
+const LENGTHS = [["30m", "30 min"], ["2h", "2 hours"], ["8h", "8 hours"], ["1d", "1 day"], ["7d", "7 days"]];
 
 export function projectActions(status, project) {
   if (!status.canOrder) return h("p", { class: "quiet" }, "To reconcile, suspend or approve from here, set http.token.");
   const { name } = project;
-  const length = h("select", { "aria-label": `How long to suspend ${name}`, "data-key": `for ${name}` }, [["30m", "30 min"], ["2h", "2 hours"], ["8h", "8 hours"], ["1d", "1 day"], ["7d", "7 days"]].map(([value, word]) => h("option", { value, selected: value === "2h" }, word)));
   return h("div", { class: "actions", role: "group", "aria-label": `Actions on ${name}` },
-    button("Reconcile now", `Reconcile ${name} now`, "", () => order("reconcile", { project: name }, () => `A full pass over ${name} is on its way.`)),
-    project.suspendedUntil
-      ? button("Resume", `Resume ${name}`, "", () => order("resume", { project: name }, () => `${name} goes on.`))
-      : h("span", { class: "pair" }, button("Suspend for", `Suspend ${name}`, "Really suspend for", () => order("suspend", { project: name, for: length.value }, (answer) => `${name} only observes until ${new Date(answer.suspendedUntil).toLocaleString()}.`)), length));
+    button({
+      place: `reconcile ${name}`, subject: ["reconcile", name], label: "Reconcile now", hint: `Reconcile ${name} now`,
+      act: () => order("reconcile", { project: name }, () => `A full pass over ${name} is on its way.`),
+    }),
+    // One place for both: a press that was meant for one never counts for the other.
+    project.suspendedUntil ? resume(project) : suspend(project));
+}
+
+function resume({ name, suspendedUntil }) {
+  return button({
+    place: `suspension ${name}`, subject: ["resume", name, suspendedUntil], label: "Resume", hint: `Resume ${name}`, confirm: "Really resume?",
+    act: () => order("resume", { project: name }, () => `${name} goes on.`),
+  });
+}
+
+function suspend({ name }) {
+  const chosen = lengths.get(name) || "2h";
+  const slot = h("span", { class: "slot" });
+  const ask = (value) => button({
+    place: `suspension ${name}`, subject: ["suspend", name, value], label: "Suspend for", hint: `Suspend ${name}`, confirm: "Really suspend for",
+    act: () => order("suspend", { project: name, for: value }, (answer) => `${name} only observes until ${new Date(answer.suspendedUntil).toLocaleString()}.`),
+  });
+  slot.append(ask(chosen));
+  const onchange = (event) => {
+    lengths.set(name, event.target.value);
+    slot.replaceChildren(ask(event.target.value));
+  };
+  return h("span", { class: "pair" }, slot,
+    h("select", { "aria-label": `How long to suspend ${name}`, "data-key": `for ${name}`, onchange }, LENGTHS.map(([value, word]) => h("option", { value, selected: value === chosen }, word))));
 }

@@ -16,8 +16,14 @@ export class Refused extends Error {
   }
 }
 
+/** A header takes bytes, and a token of any script is its UTF-8. */
+const inBytes = (text) => String.fromCharCode(...new TextEncoder().encode(text));
+
+/** What no header can carry: then it is no token. */
+export const isToken = (text) => !/[\u0000-\u001f\u007f]/.test(text);
+
 async function ask(path, options) {
-  const headers = token ? { authorization: `Bearer ${token}` } : {};
+  const headers = token ? { authorization: `Bearer ${inBytes(token)}` } : {};
   let response;
   try {
     response = await fetch(path, { ...options, headers, cache: "no-store", credentials: "omit", redirect: "error" });

@@ -1,10 +1,10 @@
 // What differs, over all projects, and what of it is held. The plan is asked for in windows.
 
 import { get } from "./api.js";
-import { badge, byId, command, h, many, number, show, time } from "./dom.js";
+import { badge, byId, command, h, many, number, say, show, time } from "./dom.js";
 import { link } from "./resource.js";
-import { HOLDS, ofWait, whyHeld } from "./words.js";
-import { approveButton } from "./actions.js";
+import { HOLDS, daemonCommand, ofWait, whyHeld } from "./words.js";
+import { approveButton, noteListed } from "./actions.js";
 
 const WINDOW = 20;
 const SIGNS = { create: "+", update: "~", rename: "→", delete: "−" };
@@ -13,6 +13,7 @@ const TONES = { create: "good", update: "busy", rename: "busy", delete: "bad" };
 const wanted = { project: "", kind: "", action: "", held: "", q: "", offset: 0 };
 let newest = null;
 let generation = 0;
+let isAsked = false;
 let again = () => {};
 
 /** Asks for the window that the filters choose, and shows it. */
@@ -43,8 +44,11 @@ function showDiffs(status) {
   const rows = newest.projects.flatMap((project) => project.changes.map((change) => ({ project: project.name, change, wait: waitOf(project, change) })));
   const total = newest.projects.reduce((sum, project) => sum + project.changesTotal, 0);
   const warnings = newest.projects.flatMap((project) => project.warnings.map((text) => ({ project: project.name, text })));
+  // Of an update by itself a screen reader says nothing; what was asked for is answered.
+  if (isAsked) say(many(newest.matching, "difference"));
+  isAsked = false;
   show(byId("diff-rows"), [rows, newest.matching, total, wanted, warnings, nothing(status)], () => [
-    h("p", { class: "quiet", role: "status" }, total === 0 ? nothing(status) : `${many(newest.matching, "difference")}${newest.matching === total ? "" : ` of ${number(total)}`}${pages()}`),
+    h("p", { class: "quiet" }, total === 0 ? nothing(status) : `${many(newest.matching, "difference")}${newest.matching === total ? "" : ` of ${number(total)}`}${pages()}`),
     warnings.length ? h("ul", { class: "plain" }, warnings.slice(0, 10).map(({ project, text }) => h("li", {}, badge("warn", "note"), ` ${project}: ${text}`))) : null,
     rows.length ? h("ul", { class: "rows" }, rows.map((row) => changeRow(row, status.projects.length > 1))) : null,
     newest.matching > WINDOW ? pager() : null,
@@ -65,7 +69,7 @@ function pager() {
 }
 
 function filters(status) {
-  const change = (name) => (event) => { wanted[name] = event.target.value; wanted.offset = 0; again(); };
+  const change = (name) => (event) => { wanted[name] = event.target.value; wanted.offset = 0; isAsked = true; again(); };
   const kinds = [...new Set(status.projects.flatMap((project) => project.kinds.map((it) => it.kind)))];
   return h("form", { class: "filters", "aria-label": "Filter the differences", onsubmit: (event) => event.preventDefault() },
     status.projects.length > 1 ? select("Project", "diff-project", ["", ...status.projects.map((it) => it.name)], change("project")) : null,
@@ -129,6 +133,7 @@ function showHeld(status, window) {
     if (!groups.length) return h("p", { class: "quiet" }, "Nothing is held back.");
     return groups.map((project) => heldGroup(project, status.projects.length > 1));
   });
+  for (const { name, held } of window.projects) noteListed(name, held?.fingerprint || null);
 }
 
 function heldGroup(project, isOneOfMany) {
@@ -141,8 +146,8 @@ function heldGroup(project, isOneOfMany) {
   for (const { reason } of holds) if (!reasons.has(reason)) reasons.set(reason, []);
   const approve = project.held ? h("div", { class: "do" },
     h("p", {}, `To let ${many(project.held.changes, "change")} go ahead${project.held.deletes ? ` (${many(project.held.deletes, "delete")})` : ""}, once and only as shown here:`),
-    command(`descope-gitops approve ${project.held.fingerprint}${isOneOfMany ? ` --project ${project.name}` : ""}`),
-    approveButton(project.name, project.held.fingerprint, many(project.held.changes, "held change"))) : null;
+    command(daemonCommand(`approve ${project.held.fingerprint}`, isOneOfMany && project)),
+    approveButton(`listed ${project.name}`, project.name, project.held, many(project.held.changes, "held change"))) : null;
   return h("section", { class: "group", "aria-label": `Held in ${project.name}` },
     h("h3", {}, project.name, project.heldTotal ? h("span", { class: "quiet" }, ` ${many(project.heldTotal, "change")}`) : null),
     h("ul", { class: "rows" }, [...reasons].map(([reason, changes]) => heldReason(project, reason, changes, holds.filter((hold) => hold.reason === reason)))),

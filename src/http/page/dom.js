@@ -41,7 +41,7 @@ export function show(place, key, make) {
   place.dataset.shown = text;
   const open = new Set([...place.querySelectorAll("details[open][data-key]")].map((it) => it.dataset.key));
   const chosen = new Map([...place.querySelectorAll("select[data-key]")].map((it) => [it.dataset.key, it.value]));
-  const focused = place.contains(document.activeElement) ? document.activeElement.dataset.key : undefined;
+  const focused = whereFocused(place);
   place.replaceChildren(...[make()].flat(Infinity).filter(Boolean));
   for (const it of place.querySelectorAll("details[data-key]")) {
     if (open.has(it.dataset.key)) it.open = true;
@@ -49,7 +49,27 @@ export function show(place, key, make) {
   for (const it of place.querySelectorAll("select[data-key]")) {
     if (chosen.has(it.dataset.key)) it.value = chosen.get(it.dataset.key);
   }
-  if (focused) [...place.querySelectorAll("[data-key]")].find((it) => it.dataset.key === focused)?.focus();
+  if (focused) focusAgain(place, focused);
+}
+
+/** The focused element of a place, in words that outlive an update: the row it is in, and which of its sort there. */
+function whereFocused(place) {
+  const it = document.activeElement;
+  if (!it || it === place || !place.contains(it)) return null;
+  const row = it.closest("[data-key]");
+  const isOf = row && place.contains(row);
+  const around = isOf ? row : place;
+  return { key: isOf ? row.dataset.key : null, isRow: row === it, tag: it.localName, nth: [...around.querySelectorAll(it.localName)].indexOf(it) };
+}
+
+/** A keyboard goes on where it was; where its row is gone, at the place that had it. */
+function focusAgain(place, { key, isRow, tag, nth }) {
+  const row = key === null ? place : [...place.querySelectorAll("[data-key]")].find((it) => it.dataset.key === key);
+  const again = isRow ? row : row?.querySelectorAll(tag)[nth];
+  if (again && again !== place) again.focus({ preventScroll: true });
+  if (place.contains(document.activeElement)) return;
+  place.tabIndex = -1;
+  place.focus({ preventScroll: true });
 }
 
 /** Tells a screen reader, and nobody else. */

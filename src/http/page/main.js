@@ -1,8 +1,8 @@
 // Connects, keeps connected, and shows what arrives.
 
-import { Refused, hasToken, setToken, stream } from "./api.js";
+import { Refused, hasToken, isToken, setToken, stream } from "./api.js";
 import { byId, h, say, setClock, span, tick } from "./dom.js";
-import { onTokenNeeded } from "./actions.js";
+import { onTokenNeeded, withdrawGone } from "./actions.js";
 import { refreshChanges } from "./changes.js";
 import { refreshHistory } from "./history.js";
 import { showNeeds, showProjects, showVerdict } from "./overview.js";
@@ -30,12 +30,13 @@ function connected(isLive, why = "") {
 }
 
 function showConnection() {
-  const place = byId("connection");
-  const text = link.isLive ? "Live" : link.why;
-  place.className = link.isLive ? "connection live" : "connection lost";
+  // The age is for the eye alone: a screen reader would say it every few seconds.
+  const tell = (id, text) => { if (byId(id).textContent !== text) byId(id).textContent = text; };
+  byId("connection").className = link.isLive ? "connection live" : "connection lost";
   const seconds = (Date.now() - link.since) / 1000;
   const since = link.isLive || seconds < 5 ? "" : ` for ${span(seconds - (seconds % 5))}`;
-  if (place.textContent !== text + since) place.textContent = text + since;
+  tell("connection-word", link.isLive ? "Live" : link.why);
+  tell("connection-since", since);
 }
 
 /** For ever: a stream, and another when it ends. Waits longer after each failure, up to ten seconds. */
@@ -61,7 +62,7 @@ async function listen() {
       }
       if (error instanceof Refused && error.status === 404) {
         connected(false, "Not available");
-        showGate("This daemon shows its state only with a token, and none is configured. Set http.token and restart it.");
+        showGate("This daemon shows its state only with a token, and none is configured. Set http.token and restart it.", "", false, true);
       } else if (error instanceof Refused || error.name === "AbortError") {
         connected(false, error.status === 503 ? "Too many pages are open" : "Disconnected");
       } else {
@@ -89,6 +90,7 @@ function take(json) {
   showProjects(status);
   showTraffic(status);
   showDrift(status);
+  withdrawGone();
   if (!before || isNews(before, json)) ask();
   announce(before, json);
 }
@@ -103,7 +105,7 @@ function announce(before, after) {
   if (!before) return;
   const was = new Map(before.projects.map((project) => [project.name, standing(before, project).word]));
   const changed = after.projects.map((project) => [project.name, standing(after, project).word]).filter(([name, word]) => was.get(name) !== word);
-  if (changed.length && changed.length <= 3) say(changed.map(([name, word]) => `${name}: ${word}`).join(", "));
+  if (after.projects.length > 1 && changed.length && changed.length <= 3) say(changed.map(([name, word]) => `${name}: ${word}`).join(", "));
 }
 
 let asking = false;
@@ -118,6 +120,7 @@ async function ask() {
     shallAsk = false;
     try {
       await Promise.all([refreshChanges(status), refreshHistory(status), showResource()]);
+      withdrawGone();
     } catch (error) {
       if (!(error instanceof Refused)) console.error(error);
     }
@@ -128,8 +131,12 @@ async function ask() {
 
 let afterToken = null;
 
-function showGate(why, problem = "", canClose = false) {
+/** `isFutile`: there is no token that could be entered. */
+function showGate(why, problem = "", canClose = false, isFutile = false) {
   byId("gate").hidden = false;
+  byId("gate-title").textContent = isFutile ? "No token is configured" : "Token needed";
+  for (const id of ["gate-field", "token-note"]) byId(id).hidden = isFutile;
+  byId("token-button").hidden = isFutile;
   byId("gate-close").hidden = !canClose;
   if (why) byId("gate-why").textContent = why;
   byId("token-error").textContent = problem;
@@ -155,8 +162,13 @@ onTokenNeeded((then, problem = "") => {
 byId("gate").addEventListener("submit", (event) => {
   event.preventDefault();
   const field = byId("token");
-  if (!field.value) return;
-  setToken(field.value.trim());
+  const token = field.value.trim();
+  if (!token) return;
+  if (!isToken(token)) {
+    byId("token-error").textContent = "This is no token: it has characters that none can have.";
+    return;
+  }
+  setToken(token);
   field.value = "";
   byId("token-button").textContent = "Change token";
   const then = afterToken;

@@ -1,11 +1,13 @@
 // The verdict, what needs somebody, and a card for each project.
 
-import { badge, byId, command, h, many, now, number, show, span, time } from "./dom.js";
+import { badge, byId, command, h, many, now, number, say, show, span, time } from "./dom.js";
 import { COUNTS, lookedAt, needs, secondsLeft, short, standing, trigger, verdict } from "./words.js";
 import { approveButton, projectActions } from "./actions.js";
 import { link } from "./resource.js";
 
 const SIGNS = { good: "✓", bad: "✕", warn: "!", busy: "↻", calm: "–", off: "❚❚" };
+
+let saidLast = "";
 
 export function showVerdict(status, link) {
   const place = byId("verdict");
@@ -27,6 +29,9 @@ export function showVerdict(status, link) {
         looked ? [status.projects.length > 1 ? "Every project was looked at " : "Descope was looked at ", time(looked), status.projects.length > 1 ? " or later" : ""] : "Not everything could be looked at yet",
         seen ? [". The daemon last said something ", time(seen), "."] : ".")),
   ]);
+  // Only its words are news: the age beside them moves every second, and counts with every change of a drain.
+  if (saidLast && said.title !== saidLast) say(said.title);
+  saidLast = said.title;
   document.title = `${SIGNS[said.tone]} ${said.title} – descope-gitops`;
 }
 
@@ -48,7 +53,7 @@ function need(item, status) {
     item.why.length ? h("p", { class: "why" }, parts(item.why), item.where ? h("span", { class: "where" }, " ", item.where) : null) : null,
     h("p", { class: "next" }, item.next, item.nextAt ? [", ", time(item.nextAt), "."] : null),
     item.command || item.approve ? h("p", { class: "do" }, item.command ? command(item.command) : null,
-      item.approve ? approveButton(item.project, item.approve, item.approves || item.what) : null) : null);
+      item.approve ? approveButton(item.key, item.project, item.approve, item.approves || item.what) : null) : null);
 }
 
 export function showProjects(status) {
@@ -108,9 +113,9 @@ function drain(status, project, progress) {
 }
 
 /** One bar, and the same in words. */
-function bar({ counts, name }) {
+function bar({ counts, name, desired }) {
   const present = COUNTS.filter(([key]) => counts[key] > 0);
-  if (!present.length) return h("p", { class: "quiet" }, "Nothing is declared.");
+  if (!present.length) return h("p", { class: "quiet" }, desired.revision ? "Nothing is declared." : desired.errors.length ? "What is declared is not known, as the files cannot be used." : "What is declared is not known yet.");
   const total = present.reduce((sum, [key]) => sum + counts[key], 0);
   return h("div", {},
     h("div", { class: "bar", "aria-hidden": "true" }, present.map(([key, , tone]) => part(counts[key] / total, tone))),

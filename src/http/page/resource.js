@@ -58,10 +58,18 @@ export async function showResource() {
   place.dataset.of = location.hash;
   show(place, [resource, found], () => [
     h("h2", { id: "resource-title", tabindex: -1 }, `${kind}/${id}`, h("span", { class: "quiet" }, ` in ${project}`)),
-    h("p", {}, h("a", { href: "#" }, "← Everything")),
+    h("p", {}, h("a", { href: "#", "data-key": "everything" }, "← Everything")),
     found.error ? h("p", { class: "bad" }, found.error) : view(found),
   ]);
   if (isNew) byId("resource-title").focus();
+}
+
+/** Nothing is to be done. A name that nobody knows looks the same as one that was always right, and is not praised. */
+function quiet(history) {
+  const last = history.find((row) => row.outcome === "ok");
+  if (last?.action === "delete") return h("p", {}, badge("calm", "deleted"), " It was deleted, and no file declares it.");
+  if (last) return h("p", {}, badge("good", "nothing to do"), " No difference is planned and no problem is known.");
+  return h("p", {}, badge("calm", "nothing known"), " No difference is planned, no problem is known, and nothing was ever done to it: either it was right from the beginning, or no file declares it. Is the name right?");
 }
 
 function view({ plan, problems, history }) {
@@ -70,7 +78,7 @@ function view({ plan, problems, history }) {
   const undeclared = plan?.undeclared || [];
   const isQuiet = !changes.length && !(plan?.waits || []).length && !refused.length && !undeclared.length && !problems.length;
   return [
-    isQuiet ? h("p", {}, badge("good", "nothing to do"), " No difference is planned and no problem is known.") : null,
+    isQuiet ? quiet(history) : null,
     problems.map((it) => h("p", {}, badge(it.state === "parked" ? "bad" : "warn", it.state), " ", it.message, it.nextAttemptAt ? [", again ", time(it.nextAttemptAt)] : null, it.file ? h("span", { class: "where" }, ` ${it.file}:${it.line}`) : null)),
     refused.filter((it) => !problems.length).map((it) => h("p", {}, badge("bad", "refused"), " ", it.message, h("span", { class: "where" }, ` ${it.file}:${it.line}`))),
     undeclared.map(() => h("p", {}, badge("calm", "undeclared"), " It is live and no file declares it; it is left alone.")),

@@ -68,11 +68,11 @@ function chart(it) {
 
 export function showDrift(status) {
   // Ages are shown to the minute, so that a look which shows nothing new changes nothing here.
-  const projects = status.projects.map(({ name, drift, kinds }) => ({ name, drift, kinds }));
+  const projects = status.projects.map(({ name, drift, kinds, desired }) => ({ name, drift, kinds, isKnown: Boolean(desired.revision) }));
   show(byId("drift"), [projects, Math.floor(now() / 60000)], () => projects.map((project) => [
     projects.length > 1 ? h("h3", {}, project.name) : null,
     drifted(project),
-    coverage(project.kinds),
+    coverage(project.kinds, project.isKnown),
   ]));
 }
 
@@ -86,9 +86,10 @@ function drifted({ name, drift, kinds }) {
   ];
 }
 
-function coverage(kinds) {
+function coverage(kinds, isKnown) {
   const managed = kinds.filter((it) => it.isManaged);
   const others = kinds.filter((it) => !it.isManaged);
+  if (!isKnown && !managed.length) return h("p", { class: "quiet" }, "Which kinds the files mention is not known, as no files are in force.");
   return [
     managed.length ? h("div", { class: "scroll", tabindex: 0, role: "group", "aria-label": "Kinds" }, h("table", {},
       h("thead", {}, h("tr", {}, ["Kind", "Declared", "Looked at"].map((it) => h("th", { scope: "col" }, it)))),

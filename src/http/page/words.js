@@ -1,6 +1,6 @@
 // What the status means, in words. Nothing here touches the page, so it can be tried alone.
 
-import { many, number } from "./dom.js";
+import { local, many, number } from "./dom.js";
 
 /** Why something is held, and what ends it. */
 export const HOLDS = {
@@ -26,7 +26,7 @@ export const HOLDS = {
 /** By `held.reason`, which may name several. */
 export const whyHeld = (reason) => String(reason).split(",").map((one) => HOLDS[one.trim()] || one).join("; ");
 
-const TRIGGERS = { startup: "at the start", watch: "a file changed", interval: "the interval", signal: "SIGHUP", api: "by request" };
+const TRIGGERS = { startup: "at the start", watch: "a file changed", interval: "by itself", signal: "SIGHUP", api: "by request" };
 export const trigger = (name) => TRIGGERS[name] || name;
 
 export const short = (revision) => (revision ? String(revision).slice(0, 12) : "none");
@@ -38,10 +38,25 @@ const putAside = (project) => (project.holds || []).filter((hold) => hold.reason
 const here = (project) => project.checkouts?.replicas.find((it) => it.isMine);
 
 const sentence = (text) => `${text[0].toUpperCase()}${text.slice(1)}.`;
+/** A part of a project that is suspended by itself. */
+const named = ({ kind, id }) => (id ? `${kind}/${id}` : kind);
 
 const at = (problem) => (problem.file ? `${problem.file}:${problem.line}` : "");
 
-const forProject = (status, project) => (status.projects.length > 1 ? ` --project ${project.name}` : "");
+const oneOfMany = (status, project) => status.projects.length > 1 && project;
+
+/** Where a command that is given no address looks for the daemon. */
+const DEFAULTS = ["127.0.0.1:8080", "localhost:8080", "[::1]:8080"];
+
+/** The option by which a command reaches the daemon of this page from any machine. */
+function address() {
+  const { protocol, host, origin, pathname } = globalThis.location || { pathname: "/" };
+  if (!origin || (protocol === "http:" && DEFAULTS.includes(host) && pathname === "/")) return "";
+  return ` --url ${quoted(origin + pathname.slice(0, pathname.lastIndexOf("/") + 1))}`;
+}
+
+/** A command to copy that talks to this daemon: `daemonCommand("resume --kind roles", project)`; a project that is the only one need not be named. */
+export const daemonCommand = (what, project) => `descope-gitops ${what}${project ? ` --project ${quoted(project.name)}` : ""}${address()}`;
 
 const time = (text) => ({ time: text });
 
@@ -78,7 +93,7 @@ function ofComponent({ name, project, status, reason, since }) {
     return { ...base, what: "Descope refuses the management key", next: "Check that the key is of this project and has not expired; a changed key file is tried at once." };
   }
   if (name === "descope" && status === "failing") {
-    return { ...base, what: `Descope cannot be observed: ${reason}`, next: "The problems below say what it answered. Nothing is changed meanwhile." };
+    return { ...base, what: reason === "cannot be observed" ? "Descope cannot be observed" : `Descope cannot be observed: ${reason}`, next: "The problems below say what it answered. Nothing is changed meanwhile." };
   }
   if (name === "state") {
     return { ...base, what: `The state: ${reason}`, next: "Make the state directory writable and see that its disk is not full. Until then nothing is created, renamed or deleted." };
@@ -92,7 +107,7 @@ function ofComponent({ name, project, status, reason, since }) {
 
 function ofProject(status, project) {
   const items = [];
-  const { name, desired, held, problems } = project;
+  const { name, desired, problems } = project;
   items.push(...ofReplicas(project));
   if (!desired.valid && desired.errors.length) {
     const more = project.errorsTotal - 1;
@@ -107,55 +122,26 @@ function ofProject(status, project) {
   }
   const parked = problems.filter((it) => it.state === "parked");
   const others = problems.filter((it) => it.state !== "parked");
-  for (const problem of parked.slice(0, 5)) items.push(ofProblem(project, problem));
-  for (const problem of others.slice(0, parked.length ? 2 : 5)) items.push(ofProblem(project, problem));
+  for (const problem of parked.slice(0, 5)) items.push(ofProblem(status, project, problem));
+  for (const problem of others.slice(0, parked.length ? 2 : 5)) items.push(ofProblem(status, project, problem));
   const shown = Math.min(parked.length, 5) + Math.min(others.length, parked.length ? 2 : 5);
   if (project.problemsTotal > shown) {
-    items.push({ tone: "warn", project: name, key: `more ${name}`, what: `${many(project.problemsTotal - shown, "more problem")}`, why: [], next: "All of them:", command: `descope-gitops status${forProject(status, project)}` });
+    items.push({ tone: "warn", project: name, key: `more ${name}`, what: `${many(project.problemsTotal - shown, "more problem")}`, why: [], next: "All of them:", command: daemonCommand("status", oneOfMany(status, project)) });
   }
-  if (held) {
-    const deletes = held.deletes ? `, ${number(held.deletes)} of them ${held.deletes === 1 ? "a delete" : "deletes"}` : "";
-    items.push({
-      tone: "warn", project: name, key: `held ${name}`,
-      what: `${many(held.changes, "change")} held for approval${deletes}`,
-      why: [`Why: ${whyHeld(held.reason)}.`],
-      next: "Read what is held below, then approve it, or change the files.",
-      command: `descope-gitops approve ${held.fingerprint}${forProject(status, project)}`,
-      approve: held.fingerprint,
-    });
-  }
-  if (project.drift.total) {
-    const [first] = project.drift.resources;
-    const isOne = project.drift.total === 1;
-    items.push({
-      tone: project.suspendedUntil || project.policy === "observe" ? "warn" : "calm", project: name, key: `drift ${name}`,
-      what: `${many(project.drift.total, "resource")} changed in Descope though no file was`,
-      why: [isOne ? "" : "Among them ", `${first.kind}/${first.id}, seen `, time(first.since), first.actor ? `, by ${first.actor}.` : "."],
-      next: project.suspendedUntil ? "It is put back when the suspension ends. To keep it, change the files." : project.policy === "observe" ? "It is only shown, as the policy is observe." : first.held ? ["It is left as it is", first.until ? [" until ", time(first.until)] : "", `; that ends with ${first.endsWith}.`] : "It is put back, unless something below holds it. To keep it, change the files.",
-      link: isOne ? { project: name, kind: first.kind, id: first.id } : null,
-    });
-  }
+  items.push(...ofHeld(status, project), ...ofDrift(project));
   if (project.suspendedUntil) {
     items.push({
       tone: "calm", project: name, key: `suspended ${name}`, what: "Suspended: it only observes",
       why: ["It goes on by itself ", time(project.suspendedUntil), "."], next: "To go on now:",
-      command: `descope-gitops resume${forProject(status, project)}`,
-    });
-  }
-  for (const it of project.contested || []) {
-    items.push({
-      tone: "warn", project: name, key: `contested ${name} ${it.kind} ${it.id}`, what: `${it.kind}/${it.id} is turned back again and again`,
-      why: [`${it.path} was turned back ${it.times} times since `, time(it.since), `: the files say ${it.declared}, ${it.actor || "somebody else"} sets ${it.live}. It is left alone until `, time(it.until), "."],
-      next: "Find out who sets it, and settle it in the files or with them. Approving sets it once more.",
-      link: { project: name, kind: it.kind, id: it.id },
+      command: daemonCommand("resume", oneOfMany(status, project)),
     });
   }
   for (const part of project.suspensions || []) {
-    const what = part.id ? `${part.kind}/${part.id}` : part.kind;
+    const what = named(part);
     items.push({
       tone: "calm", project: name, key: `suspended ${name} ${what}`, what: `Suspended: ${what} is only observed`,
       why: ["Since ", time(part.since), ", by somebody with the token. It goes on by itself ", time(part.until), "."], next: "To go on now:",
-      command: `descope-gitops resume ${part.id ? "--target" : "--kind"} ${quoted(what)}${forProject(status, project)}`,
+      command: daemonCommand(`resume ${part.id ? "--target" : "--kind"} ${quoted(what)}`, oneOfMany(status, project)),
       link: part.id ? { project: name, kind: part.kind, id: part.id } : null,
     });
   }
@@ -164,6 +150,51 @@ function ofProject(status, project) {
     items.push({ tone: "calm", project: name, key: `wait ${name} ${wait.kind} ${wait.id}`, what: `${wait.kind}/${wait.id} waits`, why: ofWait(wait), next: "", link: { project: name, kind: wait.kind, id: wait.id } });
   }
   return items;
+}
+
+/** What waits for an approval, and what somebody turns back again and again: one cause is told once. */
+function ofHeld(status, project) {
+  const { name, held } = project;
+  const contested = (project.contested || []).map((it) => ({
+    tone: "warn", project: name, key: `contested ${name} ${it.kind} ${it.id}`, what: `${it.kind}/${it.id} is turned back again and again`,
+    why: [`${it.path} was turned back ${it.times} times since `, time(it.since), `: the files say ${it.declared}, ${it.actor || "somebody else"} sets ${it.live}. It is left alone until `, time(it.until), "."],
+    next: "Find out who sets it, and settle it in the files or with them. Approving sets it once more.",
+    link: { project: name, kind: it.kind, id: it.id },
+  }));
+  if (!held) return contested;
+  const release = { command: daemonCommand(`approve ${held.fingerprint}`, oneOfMany(status, project)), approve: held };
+  if (contested.length === 1 && held.reason === "contested" && held.changes === 1) {
+    return [{ ...contested[0], ...release, approves: "1 change that is turned back again and again" }];
+  }
+  const deletes = held.deletes ? `, ${number(held.deletes)} of them ${held.deletes === 1 ? "a delete" : "deletes"}` : "";
+  return [{
+    tone: "warn", project: name, key: `held ${name}`,
+    what: `${many(held.changes, "change")} held for approval${deletes}`,
+    why: [`Why: ${whyHeld(held.reason)}.`],
+    next: "Read what is held below, then approve it, or change the files.",
+    ...release,
+  }, ...contested];
+}
+
+/** What was changed in Descope, but for what is contested: that is told already. */
+function ofDrift(project) {
+  const { name, drift, suspendedUntil, policy } = project;
+  const rest = drift.resources.filter((it) => it.held !== "contested");
+  const total = drift.total - (drift.resources.length - rest.length);
+  const [first] = rest;
+  if (!first) return [];
+  const isOne = total === 1;
+  let next = "It is put back. To keep it, change the files.";
+  if (suspendedUntil) next = "It is put back when the suspension ends. To keep it, change the files.";
+  else if (policy === "observe") next = "It is only shown, as the policy is observe.";
+  else if (first.held) next = [`${isOne ? "It" : `${first.kind}/${first.id}`} is left as it is`, first.until ? [" until ", time(first.until)] : "", `; that ends with ${first.endsWith}.`];
+  return [{
+    tone: suspendedUntil || policy === "observe" ? "warn" : "calm", project: name, key: `drift ${name}`,
+    what: `${many(total, "resource")} changed in Descope though no file was`,
+    why: [isOne ? "" : "Among them ", `${first.kind}/${first.id}, seen `, time(first.since), first.actor ? `, by ${first.actor}.` : "."],
+    next,
+    link: isOne ? { project: name, kind: first.kind, id: first.id } : null,
+  }];
 }
 
 /** What of the replicas does not go on by itself: files that are put aside, a key that one of them has wrong, nobody who writes. */
@@ -186,8 +217,8 @@ function ofReplicas(project) {
       what: hold.approvable ? "Nothing is written: the files are put aside" : "A checkout stands still",
       why: [sentence(hold.why), " Since ", time(hold.since), "."],
       next: `It ends with ${hold.endsWith.replaceAll("`", "")}.`,
-      command: isOrder ? `descope-gitops approve --project ${quoted(name)} ${checkouts.approvable}` : null,
-      approve: isOrder ? checkouts.approvable : null,
+      command: isOrder ? daemonCommand(`approve --project ${quoted(name)} ${checkouts.approvable}`) : null,
+      approve: isOrder ? { fingerprint: checkouts.approvable, reason: "stale_revision" } : null,
       approves: `the older files ${short(checkouts.approvable)}`,
     });
   }
@@ -202,17 +233,19 @@ function ofReplicas(project) {
   return items;
 }
 
-function ofProblem(project, problem) {
+function ofProblem(status, project, problem) {
   const where = at(problem);
-  const isPutOff = problem.state === "retrying" && project.suspendedUntil;
-  const next = isPutOff ? "It is tried again when the suspension ends." : {
-    parked: problem.id ? "Mend what the message names: it is tried again when its file or the live resource changes. To try it again as it is:" : "It is asked for again with the next pass.",
+  const isSuspended = Boolean(project.suspendedUntil) || (project.suspensions || []).some((it) => it.kind === problem.kind && (!it.id || it.id === problem.id));
+  const isPutOff = problem.state === "retrying" && isSuspended;
+  const isRefused = problem.state === "parked" && problem.id;
+  const next = isPutOff ? "It is tried again when the suspension ends." : isRefused && isSuspended ? "Mend what the message names. It is tried again when the suspension has ended, and its file or the live resource has changed." : {
+    parked: problem.id ? "Mend what the message names: it is tried again when its file or the live resource changes. To try it again as it is, with whatever else was refused:" : "It is asked for again with the next pass.",
     blocked: "It follows what it waits for.",
     retrying: problem.nextAttemptAt ? "It is tried again by itself" : "It is being tried again.",
   }[problem.state];
-  const which = problem.id ? `${problem.kind}/${problem.id}` : `All ${problem.kind}`;
-  const done = { parked: problem.id ? "was refused" : "cannot be read", blocked: "is blocked", retrying: "failed" }[problem.state];
-  const attempts = problem.attempts > 1 ? ` (${number(problem.attempts)} tries)` : "";
+  const which = problem.id ? `${problem.kind}/${problem.id}` : `The list of ${problem.kind}`;
+  const done = { parked: problem.id ? "was refused" : "cannot be read", blocked: "is blocked", retrying: problem.id ? "failed" : "cannot be read for now" }[problem.state];
+  const attempts = problem.attempts > 1 && problem.id ? ` (${number(problem.attempts)} tries)` : "";
   return {
     tone: problem.state === "parked" ? "bad" : "warn",
     project: project.name,
@@ -221,7 +254,7 @@ function ofProblem(project, problem) {
     why: [problem.message],
     where,
     next,
-    command: problem.state === "parked" && problem.id ? "kill -HUP $(pidof descope-gitops)" : null,
+    command: isRefused && !isSuspended ? daemonCommand("reconcile --retry", oneOfMany(status, project)) : null,
     nextAt: isPutOff ? null : problem.nextAttemptAt,
     link: problem.id ? { project: project.name, kind: problem.kind, id: problem.id } : null,
   };
@@ -233,8 +266,11 @@ export function standing(status, project) {
   // Of a project that another replica writes this one's own components say nothing.
   const isElsewhere = project.lease && !project.lease.isMine;
   const component = isElsewhere ? null : (status.components || []).find((it) => it.project === project.name && it.status === "failing");
-  const suspended = project.suspendedUntil ? ", suspended" : "";
-  if (component?.name === "descope" || counts.parked) return { tone: "bad", word: `Failing${suspended}` };
+  const isPartly = (project.suspensions || []).length > 0;
+  const suspended = project.suspendedUntil ? ", suspended" : isPartly ? ", partly suspended" : "";
+  // A kind as a whole has no resource that could be counted.
+  const isRefused = counts.parked || project.problems.some((it) => it.state === "parked");
+  if (component?.name === "descope" || isRefused) return { tone: "bad", word: `Failing${suspended}` };
   if (!desired.valid && desired.errors.length) return { tone: "bad", word: `Files invalid${suspended}` };
   if (project.lease && !project.lease.holder && (project.checkouts?.needs === "act" || !project.lastPass)) return { tone: project.checkouts?.needs === "act" ? "bad" : "warn", word: `No replica writes it${suspended}` };
   if (project.notConvergedBecause === "stale_revision" && project.checkouts?.needs === "nobody") return { tone: "busy", word: `Following newer files${suspended}` };
@@ -244,10 +280,31 @@ export function standing(status, project) {
   if (project.held) return { tone: "warn", word: `Held${suspended}` };
   if (project.suspendedUntil) return { tone: "off", word: "Suspended" };
   if (counts.changing || project.progress) return { tone: "busy", word: "Applying" };
-  if (counts.waiting) return { tone: "calm", word: project.policy === "observe" ? "Differs, only observed" : "Waiting" };
-  if (project.converged) return { tone: "good", word: "In sync" };
-  if (project.lastPass.result === "failed") return { tone: "bad", word: "Failing" };
+  if (counts.suspended) return { tone: "off", word: "Partly suspended" };
+  if (counts.waiting) return { tone: "calm", word: `${project.policy === "observe" ? "Differs, only observed" : "Waiting"}${suspended}` };
+  if (project.converged) return { tone: "good", word: `In sync${suspended}` };
+  if (project.lastPass.result === "failed") return { tone: "bad", word: `Failing${suspended}` };
+  if (counts.unconfirmed) return { tone: "busy", word: "Confirming" };
   return { tone: "busy", word: "Checking" };
+}
+
+/** What of a project at rest is suspended, and until when. */
+function butFor({ suspensions }) {
+  if (!suspensions?.length) return "";
+  const [first] = suspensions;
+  return suspensions.length === 1
+    ? `, but ${named(first)} is suspended until ${local(first.until)}`
+    : `, but ${named(first)} and ${many(suspensions.length - 1, "more part")} are suspended`;
+}
+
+function offTitle(of, total) {
+  if (total !== 1) return `${many(of.length, "project")} of ${total} suspended`;
+  const { project } = of[0];
+  if (project.suspendedUntil) return "Suspended: nothing is changed";
+  const [first] = project.suspensions || [];
+  if (!first) return "Partly suspended: the rest is in sync";
+  const more = project.suspensions.length - 1;
+  return `${named(first)}${more ? ` and ${many(more, "more part")} are` : " is"} suspended${more ? "" : ` until ${local(first.until)}`}: the rest is in sync`;
 }
 
 const ORDER = ["bad", "warn", "off", "busy", "calm", "good"];
@@ -266,10 +323,10 @@ export function verdict(status) {
   const title = {
     bad: alone ? `${of[0]?.word}: somebody has to act` : `${many(of.length, "project")} of ${all.length} failing`,
     warn: alone ? `${of[0]?.word}: not everything goes ahead` : `${many(of.length, "project")} of ${all.length} not going ahead`,
-    off: alone ? "Suspended: nothing is changed" : `${many(of.length, "project")} of ${all.length} suspended`,
+    off: offTitle(of, all.length),
     busy: paused ? "Waiting for Descope's rate limit" : alone ? `${of[0]?.word} …` : `${many(of.length, "project")} of ${all.length} at work`,
     calm: alone ? of[0]?.word || "No projects" : "Differences that are only shown",
-    good: `${alone ? "In sync" : `All ${all.length} projects in sync`}${unsure.length ? " when last looked at" : ""}`,
+    good: `${alone ? "In sync" : `All ${all.length} projects in sync`}${unsure.length ? " when last looked at" : ""}${alone ? butFor(status.projects[0]) : ""}`,
   }[worst];
   const detail = [];
   if (worst === "good") {
@@ -287,7 +344,7 @@ export function verdict(status) {
     else detail.push(`${alone ? "" : `${project.name}: `}Files of ${many(new Set(project.checkouts.replicas.filter((it) => it.putAsideSince).map((it) => it.replica)).size, "replica")} are put aside.`);
   }
   const suspended = all.filter((it) => it.project.suspendedUntil);
-  const parts = all.flatMap((it) => (it.project.suspensions || []).map((part) => (part.id ? `${part.kind}/${part.id}` : part.kind)));
+  const parts = all.flatMap((it) => (it.project.suspensions || []).map(named));
   if (parts.length) detail.push(`Only observed for now: ${parts.slice(0, 3).join(", ")}${parts.length > 3 ? ` and ${parts.length - 3} more` : ""}.`);
   if (suspended.length && worst !== "off" && !alone) detail.push(`Suspended meanwhile: ${suspended.map((it) => it.project.name).join(", ")}.`);
   for (const { name, reason } of unsure) detail.push(name === "state" ? `The state cannot be trusted: ${reason}.` : `Nothing is written: ${reason}.`);
@@ -307,6 +364,7 @@ function fact({ counts, desired, problems, held, converged, notConvergedBecause 
   if (counts.changing) parts.push(`${number(counts.changing)} on the way`);
   if (counts.suspended) parts.push(`${many(counts.suspended, "change")} put off until the suspension ends`);
   if (counts.waiting) parts.push(`${many(counts.waiting, "change")} kept back by time or policy`);
+  if (counts.unconfirmed) parts.push(`${number(counts.unconfirmed)} written a moment ago, which Descope does not show yet`);
   if (!parts.length) return converged || word === "Starting" || word === "Checking" ? "" : `${number(counts.inSync)} in sync.`;
   const text = parts.join(", ");
   return `${text[0].toUpperCase()}${text.slice(1)}; ${number(counts.inSync)} in sync.`;
@@ -337,5 +395,6 @@ export const COUNTS = [
   ["held", "held", "warn", "Wait for an approval."],
   ["waiting", "waiting", "calm", "Wait for time, or the policy does not permit them."],
   ["suspended", "suspended", "off", "Wait for the end of the suspension; they have not failed."],
+  ["unconfirmed", "not confirmed", "calm", "Written a moment ago, and Descope's lists do not show it yet."],
   ["unknown", "not seen", "calm", "Declared, but nobody could look."],
 ];
