@@ -250,7 +250,6 @@ impl Reconciler {
         let suspended_until = self.pause.suspended_until();
         let overview = self.overview(is_converged);
         self.metrics.suspended.with_label_values(&[&*project]).set(i64::from(suspended_until.is_some()));
-        let suspensions = self.show_suspensions();
         let contested = self.contested();
         let turn = self.turn_of_tasks(suspended_until);
         let waits = self.waits(&turn);
@@ -258,6 +257,9 @@ impl Reconciler {
         let plan = self.memory.plan.as_deref();
         let put_aside = self.memory.is_stale.then_some("its files are put aside");
         let load = self.memory.load.as_ref();
+        // Read last: an order that came meanwhile is on the board already, and must not leave it again.
+        let suspensions = self.show_suspensions();
+        let until = self.pause.suspended_until().map(rfc3339);
         self.board.project(&project, |status| {
             status.converged = is_converged;
             status.not_converged_because = because;
@@ -267,7 +269,7 @@ impl Reconciler {
             status.waits = waits.rows();
             status.host = host;
             status.turn = turn;
-            status.suspended_until = suspended_until.map(rfc3339);
+            status.suspended_until = until;
             status.suspensions = suspensions;
             status.contested = contested;
             status.desired = load.map(desired_status).unwrap_or_default();
