@@ -3,7 +3,6 @@
 
 use crate::backoff::Backoff;
 use crate::config::Form;
-use crate::config::Notice;
 use crate::config::Receiver;
 use crate::state::State;
 use crate::telemetry::clock;
@@ -16,6 +15,7 @@ use crate::telemetry::status::rfc3339;
 use delivery::Failure;
 use ledger::Ledger;
 use ledger::Letter;
+use ledger::Unwritten;
 use sight::Sight;
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -32,6 +32,12 @@ mod sight;
 /// The status of a drain changes all the time, and nobody reads faster.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 
+/// What could not be written down is written soon after it can be.
+const AGAIN: Duration = Duration::from_secs(1);
+
+/// Another replica may write down late what it told while the database was away.
+const REFRESH_EVERY: Duration = Duration::from_secs(10);
+
 /// The loop of one receiver.
 pub struct Notifier {
     /// Who is told.
@@ -46,6 +52,19 @@ pub struct Notifier {
     pub redactor: Redactor,
 }
 
+/// How far ledger and state are apart.
+struct Desk {
+    /// Projects that another replica writes.
+    held_by_others: BTreeSet<String>,
+    /// One of them changed hands, and what was told of it could not be read since.
+    must_recall: bool,
+    /// Not before is the state asked again.
+    write_at: Instant,
+    refresh_at: Instant,
+    /// So many times in a row something could not be written down.
+    unwritten: u64,
+}
+
 /// Starts the series of every type at 0.
 pub fn start_series(metrics: &Metrics) {
     for form in Form::ALL {
@@ -58,25 +77,21 @@ pub fn start_series(metrics: &Metrics) {
 impl Notifier {
     /// Tells what there is to tell until `stop`, which cuts a try short: it is begun anew at the next start.
     pub async fn run(self, mut status: watch::Receiver<Status>, stop: CancellationToken) {
-        let mut ledger = Ledger::new(&self.receiver.on, self.backoff, self.recalled());
+        let told = self.recalled().unwrap_or_default();
+        let mut ledger = Ledger::new(&self.receiver.on, self.backoff, told);
+        let mut desk = Desk::new(Instant::now());
         let (mut failures, mut not_before) = (0, Instant::now());
-        let mut held = BTreeSet::new();
         loop {
-            // What it was told by the replica that wrote the project before.
-            let now_held = held_by_others(&status.borrow());
-            if std::mem::replace(&mut held, now_held) != held {
-                ledger.recall(self.recalled());
-            }
+            self.catch_up(&mut desk, &mut ledger, held_by_others(&status.borrow()));
             let sight = Sight::of(&status.borrow_and_update(), self.state.is_failing());
             ledger.take_in(&sight, Instant::now());
-            for over in ledger.take_unmentioned(Instant::now()) {
-                self.noted(self.state.forget_told(&self.receiver.name, &[over]));
-            }
+            ledger.drop_unmentioned(Instant::now());
             let due = ledger.due().map(|due| due.max(not_before));
             if due.is_some_and(|due| due <= Instant::now())
                 && let Some(letter) = ledger.letter(Instant::now())
             {
-                self.noted(self.state.note_told(&self.receiver.name, &ledger.begin(&letter)));
+                ledger.begin(&letter);
+                self.write_down(&mut desk, &mut ledger);
                 let told = tokio::select! {
                     biased;
                     () = stop.cancelled() => return,
@@ -85,7 +100,9 @@ impl Notifier {
                 match told {
                     Ok(()) => {
                         failures = 0;
-                        self.note_end(&mut ledger, &letter);
+                        ledger.sent(&letter, Instant::now());
+                        self.write_down(&mut desk, &mut ledger);
+                        self.log_sent(&letter);
                     }
                     Err(failure) => {
                         failures += 1;
@@ -96,6 +113,9 @@ impl Notifier {
                 }
                 continue;
             }
+            let has_more = desk.must_recall || ledger.unwritten() != Unwritten::default();
+            let due = [due, has_more.then_some(desk.write_at), self.state.is_shared().then_some(desk.refresh_at)];
+            let due = due.into_iter().flatten().min();
             let looked_at = Instant::now();
             tokio::select! {
                 biased;
@@ -113,11 +133,47 @@ impl Notifier {
         }
     }
 
-    fn recalled(&self) -> Vec<crate::state::Told> {
-        self.state.told(&self.receiver.name).unwrap_or_else(|error| {
-            tracing::error!(%error, receiver = self.receiver.name, "cannot read what a receiver was told; it is told anew");
-            Vec::new()
-        })
+    /// Brings ledger and state together again, as far as the state can be reached: what other replicas told, and what this one
+    /// could not write down.
+    fn catch_up(&self, desk: &mut Desk, ledger: &mut Ledger, held: BTreeSet<String>) {
+        let now = Instant::now();
+        if std::mem::replace(&mut desk.held_by_others, held) != desk.held_by_others {
+            ledger.hand_over();
+            (desk.must_recall, desk.write_at) = (true, now);
+        }
+        if self.state.is_failing() {
+            desk.write_at = now + AGAIN;
+        }
+        if now >= desk.write_at {
+            if ledger.unwritten() != Unwritten::default() {
+                self.write_down(desk, ledger);
+            }
+            if desk.must_recall {
+                desk.write_at = now + AGAIN;
+                let told = self.recalled();
+                desk.must_recall = told.is_none();
+                if let Some(told) = told {
+                    ledger.recall(told);
+                }
+            }
+        }
+        if now >= desk.refresh_at {
+            desk.refresh_at = now + REFRESH_EVERY;
+            let can_be_read = self.state.is_shared() && !self.state.is_failing() && !desk.must_recall;
+            if can_be_read && let Some(told) = self.recalled() {
+                ledger.refresh(told);
+            }
+        }
+    }
+
+    /// `None` while the state cannot be read.
+    fn recalled(&self) -> Option<Vec<crate::state::Told>> {
+        self.state
+            .told(&self.receiver.name)
+            .inspect_err(|error| {
+                tracing::warn!(%error, receiver = self.receiver.name, "cannot read what a receiver was told");
+            })
+            .ok()
     }
 
     async fn tell(&self, letter: &Letter) -> Result<(), Failure> {
@@ -129,22 +185,10 @@ impl Notifier {
         told
     }
 
-    fn note_end(&self, ledger: &mut Ledger, letter: &Letter) {
-        let told = ledger.sent(letter, Instant::now());
-        let noted = if letter.event == Notice::Recovered {
-            self.state.forget_told(&self.receiver.name, &told)
-        } else {
-            self.state.note_told(&self.receiver.name, &told)
-        };
-        self.noted(noted);
+    fn log_sent(&self, letter: &Letter) {
         let (receiver, project) = (&*self.receiver.name, &*letter.project);
-        tracing::info!(
-            receiver,
-            project,
-            event = letter.event.as_str(),
-            things = told.len(),
-            "a receiver was notified"
-        );
+        let (event, things) = (letter.event.as_str(), letter.things.len());
+        tracing::info!(receiver, project, event, things, "a receiver was notified");
     }
 
     fn log_failure(&self, failure: &Failure, times: u32) {
@@ -154,10 +198,36 @@ impl Notifier {
         }
     }
 
-    fn noted(&self, written: Result<(), crate::state::Error>) {
-        if let Err(error) = written {
-            let receiver = &*self.receiver.name;
-            tracing::error!(%error, receiver, "cannot note what a receiver was told; a restart may tell it again");
+    fn write_down(&self, desk: &mut Desk, ledger: &mut Ledger) {
+        let unwritten = ledger.unwritten();
+        let name = &self.receiver.name;
+        let written =
+            self.state.forget_told(name, &unwritten.ended).and_then(|()| self.state.note_told(name, &unwritten.told));
+        match written {
+            Ok(()) => {
+                desk.unwritten = 0;
+                ledger.written();
+            }
+            Err(error) => {
+                desk.unwritten += 1;
+                desk.write_at = Instant::now() + AGAIN;
+                if is_worth_a_line(desk.unwritten, false) {
+                    let receiver = &**name;
+                    tracing::error!(%error, receiver, "cannot note what a receiver was told; a restart before it can may tell it again");
+                }
+            }
+        }
+    }
+}
+
+impl Desk {
+    fn new(now: Instant) -> Self {
+        Self {
+            held_by_others: BTreeSet::new(),
+            must_recall: false,
+            write_at: now,
+            refresh_at: now + REFRESH_EVERY,
+            unwritten: 0,
         }
     }
 }

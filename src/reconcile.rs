@@ -170,6 +170,8 @@ pub struct Carryover {
     unconfirmed: Unconfirmed,
     /// Of the held plan that was last announced.
     announced: String,
+    /// Digests of what is held and why, as it was logged.
+    told_held: HashSet<u64>,
     /// The last pass, as the log calls it.
     pass: String,
     /// Around what is logged about it, also later.
@@ -612,8 +614,14 @@ impl Reconciler {
     fn outcome(&self, plan: &Plan) -> PassOutcome {
         let counts = self.queue.counts_of(&self.assessor.project);
         let outcome = PassOutcome::of(plan);
-        let is_stuck = outcome == PassOutcome::Applied && counts.parked + counts.blocked > 0;
-        if is_stuck { PassOutcome::Partial } else { outcome }
+        // While the state cannot be written, only updates go on.
+        let is_new = |change: &Change| change.held.is_none() && change.action != Action::Update;
+        let is_stuck = outcome == PassOutcome::Applied
+            && (counts.parked + counts.blocked > 0 || self.state.is_failing() && plan.changes.iter().any(is_new));
+        // Newer files are not looked at.
+        let is_of_older = outcome == PassOutcome::Noop || outcome == PassOutcome::Applied;
+        let is_invalid = self.memory.load.as_ref().is_some_and(|load| !load.errors.is_empty());
+        if is_stuck || is_of_older && is_invalid { PassOutcome::Partial } else { outcome }
     }
 
     /// While files that say something else are in force than those that the queue works off, nothing is handed out until
@@ -841,7 +849,7 @@ impl Reconciler {
 
     /// Since when something waits for each reason.
     fn note_held(&self, plan: &mut Plan) {
-        let reasons = plan.changes.iter().filter_map(|change| Some(change.held?.as_str())).collect();
+        let reasons = plan.changes.iter().flat_map(Change::holds).map(Hold::as_str).collect();
         match self.state.note_held(&reasons, self.state.now()) {
             Ok(since) => plan.held_since = since,
             Err(error) => tracing::error!(%error, "cannot write the state; since when something waits is not noted"),

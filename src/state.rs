@@ -199,6 +199,11 @@ impl State {
         self.shared.is_failing.load(Ordering::Relaxed)
     }
 
+    /// Is it shared by replicas?
+    pub fn is_shared(&self) -> bool {
+        matches!(self.shared.store, Store::Server(_))
+    }
+
     /// Runs `work` in one transaction, with the time that what is there counts by.
     fn transact<T>(&self, work: impl FnOnce(&Tx<'_>, SystemTime) -> sql::Result<T>) -> Result<T, Error> {
         sql::once(work, |work| match &self.shared.store {

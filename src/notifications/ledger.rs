@@ -40,6 +40,8 @@ struct Entry {
     facts: Option<Facts>,
     since: String,
     stage: Stage,
+    /// Does the state say the same?
+    is_noted: bool,
     is_there: bool,
     /// When it came, or went.
     turned: Instant,
@@ -78,7 +80,18 @@ pub struct Ledger {
     /// For how long a failure that may end by itself is none.
     patience: Duration,
     entries: BTreeMap<Identity, Entry>,
+    /// What was told the end of, and the state does not know yet.
+    ended: BTreeMap<Identity, Told>,
     sent_at: BTreeMap<Group, Instant>,
+}
+
+/// What the state does not say yet.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Unwritten {
+    /// Told, or begun.
+    pub told: Vec<Told>,
+    /// Told the end of.
+    pub ended: Vec<Told>,
 }
 
 impl Ledger {
@@ -86,27 +99,78 @@ impl Ledger {
     pub fn new(on: &BTreeSet<Notice>, backoff: Backoff, told: Vec<Told>) -> Self {
         let waits = (1..backoff.max_attempts).map(|failure| backoff.delay(failure, 0.0));
         let patience = waits.sum::<Duration>().clamp(SETTLE, LONGEST_PATIENCE);
-        let mut ledger = Self { on: on.clone(), patience, entries: BTreeMap::new(), sent_at: BTreeMap::new() };
+        let (entries, ended, sent_at) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
+        let mut ledger = Self { on: on.clone(), patience, entries, ended, sent_at };
         ledger.recall(told);
         ledger
     }
 
-    /// Begins anew with what a receiver was told, as after a restart. What no other replica can tell stays: that this one lost
-    /// a lease.
-    pub fn recall(&mut self, told: Vec<Told>) {
-        let entry = |told: Told| {
-            let event = Notice::ALL.into_iter().find(|event| event.as_str() == told.event)?;
-            let identity = Identity { project: told.project, event, subject: told.subject };
-            let stage = if told.is_sure { Stage::Told } else { Stage::Begun };
-            let turned = Instant::now();
-            let entry = Entry { facts: None, since: told.since, stage, is_there: true, turned, is_transient: false };
-            Some((identity, entry))
-        };
-        self.entries.retain(|identity, _| identity.event == Notice::LeaseLost);
-        for (identity, entry) in told.into_iter().filter_map(entry) {
-            self.entries.entry(identity).or_insert(entry);
+    /// A project is written by another replica than before: what was not told is that one's to tell, and of what was told
+    /// nothing is known before it is seen again. What concerns this replica alone stays as it is.
+    pub fn hand_over(&mut self) {
+        self.entries.retain(|identity, entry| identity.is_of_this_replica() || entry.stage != Stage::Untold);
+        for (_, entry) in self.entries.iter_mut().filter(|(identity, _)| !identity.is_of_this_replica()) {
+            (entry.facts, entry.is_there, entry.turned, entry.is_transient) = (None, true, Instant::now(), false);
         }
-        self.sent_at.clear();
+    }
+
+    /// Takes over what the state says that a receiver was told: what was noted there and is not any more, another replica told
+    /// the end of. What the state could not be told yet stays, and so does what no other replica can tell: that this one lost a
+    /// lease. Safe to repeat.
+    pub fn recall(&mut self, told: Vec<Told>) {
+        let read = |told: Told| {
+            let event = Notice::ALL.into_iter().find(|event| event.as_str() == told.event)?;
+            let identity = Identity { project: told.project.clone(), event, subject: told.subject.clone() };
+            Some((identity, told))
+        };
+        let rows: BTreeMap<Identity, Told> =
+            told.into_iter().filter_map(read).filter(|(identity, _)| !self.ended.contains_key(identity)).collect();
+        self.entries.retain(|identity, entry| {
+            identity.event == Notice::LeaseLost || !entry.is_noted || rows.contains_key(identity)
+        });
+        for (identity, told) in rows {
+            let entry = self.entries.entry(identity).or_insert_with(|| Entry {
+                facts: None,
+                since: told.since.clone(),
+                stage: Stage::Untold,
+                is_noted: false,
+                is_there: true,
+                turned: Instant::now(),
+                is_transient: false,
+            });
+            if entry.is_noted || entry.stage == Stage::Untold {
+                entry.stage = if told.is_sure { Stage::Told } else { Stage::Begun };
+                (entry.since, entry.is_noted) = (told.since, true);
+            }
+        }
+    }
+
+    /// The same while nothing changed hands: what other replicas told of themselves is theirs to end.
+    pub fn refresh(&mut self, mut told: Vec<Told>) {
+        told.retain(|one| {
+            let is_of_one = one.project.is_empty() || one.event == Notice::LeaseLost.as_str();
+            !is_of_one || self.entries.keys().any(|identity| is_row_of(one, identity))
+        });
+        self.recall(told);
+    }
+
+    /// What has to be written down: a restart, or another replica, goes on with it.
+    pub fn unwritten(&self) -> Unwritten {
+        // What is over before it could be written down is told the end of in a moment.
+        let is_wanted = |entry: &Entry| !entry.is_noted && entry.is_there && entry.stage != Stage::Untold;
+        let entries = self.entries.iter().filter(|(_, entry)| is_wanted(entry));
+        Unwritten {
+            told: entries.map(|(identity, entry)| row(identity, entry)).collect(),
+            ended: self.ended.values().cloned().collect(),
+        }
+    }
+
+    /// All of it is.
+    pub fn written(&mut self) {
+        self.ended.clear();
+        for entry in self.entries.values_mut() {
+            entry.is_noted |= entry.is_there && entry.stage != Stage::Untold;
+        }
     }
 
     /// Takes note of what there is and what is over.
@@ -119,6 +183,7 @@ impl Ledger {
                 facts: None,
                 since: facts.since.clone().unwrap_or_else(|| rfc3339(clock::now())),
                 stage: Stage::Untold,
+                is_noted: false,
                 is_there: true,
                 turned: now,
                 is_transient: facts.is_transient,
@@ -143,19 +208,14 @@ impl Ledger {
     }
 
     /// Takes out what is over and whose end this receiver does not want to hear.
-    pub fn take_unmentioned(&mut self, now: Instant) -> Vec<Told> {
+    pub fn drop_unmentioned(&mut self, now: Instant) {
         if self.on.contains(&Notice::Recovered) {
-            return Vec::new();
+            return;
         }
         let is_over = |entry: &Entry| !entry.is_there && now >= entry.turned + SETTLE;
-        let over: Vec<Told> = self
-            .entries
-            .iter()
-            .filter(|(_, entry)| is_over(entry))
-            .map(|(identity, entry)| row(identity, entry))
-            .collect();
+        let over = self.entries.iter().filter(|(_, entry)| is_over(entry));
+        self.ended.extend(over.map(|(identity, entry)| (identity.clone(), row(identity, entry))));
         self.entries.retain(|_, entry| !is_over(entry));
-        over
     }
 
     /// When there is something to tell next.
@@ -187,31 +247,27 @@ impl Ledger {
         Some(Letter { event: chosen.1, project: chosen.0, things })
     }
 
-    /// From now on the receiver may know. Gives what has to be remembered before it is sent.
-    pub fn begin(&mut self, letter: &Letter) -> Vec<Told> {
-        let mut begun = Vec::new();
+    /// From now on the receiver may know, which has to be written down before it is sent.
+    pub fn begin(&mut self, letter: &Letter) {
         for thing in letter.things.iter().filter(|_| letter.event != Notice::Recovered) {
             if let Some(entry) = self.entries.get_mut(&thing.identity).filter(|entry| entry.stage == Stage::Untold) {
-                entry.stage = Stage::Begun;
-                begun.push(row(&thing.identity, entry));
+                (entry.stage, entry.is_noted) = (Stage::Begun, false);
             }
         }
-        begun
     }
 
-    /// The receiver has it. Gives what that changes.
-    pub fn sent(&mut self, letter: &Letter, now: Instant) -> Vec<Told> {
+    /// The receiver has it.
+    pub fn sent(&mut self, letter: &Letter, now: Instant) {
         self.sent_at.insert((letter.project.clone(), letter.event), now);
-        let mut changed = Vec::new();
         for thing in &letter.things {
-            let Some(entry) = self.entries.get_mut(&thing.identity) else { continue };
-            entry.stage = Stage::Told;
-            changed.push(row(&thing.identity, entry));
             if letter.event == Notice::Recovered {
-                self.entries.remove(&thing.identity);
+                if let Some(entry) = self.entries.remove(&thing.identity) {
+                    self.ended.insert(thing.identity.clone(), row(&thing.identity, &entry));
+                }
+            } else if let Some(entry) = self.entries.get_mut(&thing.identity) {
+                (entry.stage, entry.is_noted) = (Stage::Told, false);
             }
         }
-        changed
     }
 
     fn ready_at(&self, entry: &Entry) -> Option<Instant> {
@@ -227,6 +283,10 @@ impl Ledger {
 
 fn group(identity: &Identity, entry: &Entry) -> Group {
     (identity.project.clone(), if entry.is_there { identity.event } else { Notice::Recovered })
+}
+
+fn is_row_of(told: &Told, identity: &Identity) -> bool {
+    (&*told.project, &*told.event, &*told.subject) == (&*identity.project, identity.event.as_str(), &*identity.subject)
 }
 
 fn row(identity: &Identity, entry: &Entry) -> Told {
@@ -278,7 +338,7 @@ mod tests {
             let mut told = Vec::new();
             for _ in 0..seconds * 2 {
                 self.ledger.take_in(sight, self.now);
-                self.ledger.take_unmentioned(self.now);
+                self.ledger.drop_unmentioned(self.now);
                 if self.ledger.due().is_some_and(|due| due <= self.now) {
                     let letter = self.ledger.letter(self.now).expect("something is due");
                     self.ledger.begin(&letter);
@@ -343,6 +403,66 @@ mod tests {
         let told = desk.told_within(60, &sight(&[("t/a", false), ("t/c", false)]));
         assert_eq!(told, ["failing: t/c", "recovered: t/b"]);
         assert_eq!(desk.told_within(60, &sight(&[])), ["recovered: t/a t/c"]);
+    }
+
+    /// What was told while the state could not be written was forgotten when another replica became the holder.
+    #[test]
+    fn what_could_not_be_written_down_outlives_a_change_of_holders_and_is_written_later() {
+        let mut desk = Desk::new(&Notice::ALL, vec![]);
+        let state = Identity { project: String::new(), event: Notice::Failing, subject: "state".to_owned() };
+        let mut outage = sight(&[("t/a", false)]);
+        let facts = outage.there.values().next().unwrap().clone();
+        outage.there.insert(state, facts);
+
+        assert_eq!(desk.told_within(60, &outage), ["failing: state", "failing: t/a"]);
+        let unwritten = desk.ledger.unwritten();
+        assert_eq!((unwritten.told.len(), unwritten.ended.len()), (2, 0));
+        desk.ledger.hand_over();
+        assert_eq!(desk.ledger.unwritten(), unwritten);
+        desk.ledger.recall(vec![]);
+        // The database is there again, and another replica writes the project.
+        let other = Sight::knowing_nothing("p");
+        assert_eq!(desk.told_within(60, &other), ["recovered: state"]);
+        let unwritten = desk.ledger.unwritten();
+        let subjects = |rows: &[Told]| rows.iter().map(|row| row.subject.clone()).collect::<Vec<_>>();
+        assert_eq!(
+            (subjects(&unwritten.told), subjects(&unwritten.ended)),
+            (vec!["t/a".to_owned()], vec!["state".to_owned()])
+        );
+        desk.ledger.written();
+        assert_eq!(desk.ledger.unwritten(), Unwritten::default());
+        // What that one wrote down late is known to the new holder, who tells its end.
+        let mut holder = Desk::new(&Notice::ALL, vec![]);
+        holder.ledger.hand_over();
+        holder.ledger.recall(vec![]);
+        assert!(holder.told_within(8, &other).is_empty());
+        holder.ledger.refresh(unwritten.told.clone());
+        assert_eq!(holder.told_within(60, &sight(&[])), ["recovered: t/a"]);
+        // Until that could be written down, it is not told again for being still in the state.
+        holder.ledger.refresh(unwritten.told);
+        assert!(holder.told_within(60, &sight(&[])).is_empty());
+        holder.ledger.written();
+        // And the one that told it hears of the end from the state.
+        desk.ledger.refresh(vec![]);
+        assert!(desk.told_within(60, &sight(&[])).is_empty());
+    }
+
+    #[test]
+    fn a_replica_leaves_what_others_tell_of_themselves_to_them() {
+        let mut desk = Desk::new(&Notice::ALL, vec![]);
+        let row = Told {
+            project: "p".to_owned(),
+            event: "lease_lost".to_owned(),
+            subject: "lease".to_owned(),
+            since: "2026-01-01T00:00:00Z".to_owned(),
+            is_sure: true,
+        };
+
+        desk.ledger.refresh(vec![row.clone()]);
+        assert!(desk.told_within(60, &sight(&[])).is_empty());
+        // One that may be gone does not.
+        desk.ledger.recall(vec![row]);
+        assert_eq!(desk.told_within(60, &sight(&[])), ["recovered: lease"]);
     }
 
     #[test]

@@ -146,7 +146,7 @@ fn project(letter: &Letter) -> Option<&str> {
 fn title(letter: &Letter) -> String {
     let count = letter.things.len();
     let (one, many) = match letter.event {
-        Notice::Held => ("a guard holds changes", "guards hold changes"),
+        Notice::Held => ("a guard holds changes", "things are held by guards"),
         Notice::Failing => ("something does not go ahead", "things do not go ahead"),
         Notice::Contested => ("a resource is reverted again and again", "resources are reverted again and again"),
         Notice::LeaseLost => ("a lease was lost", "leases were lost"),

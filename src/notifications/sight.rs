@@ -2,6 +2,7 @@
 //! over: after a restart, and while Descope does not answer, nothing has recovered.
 
 use crate::config::Notice;
+use crate::plan::render::NAMED_HELD;
 use crate::telemetry::status::ContestedStatus;
 use crate::telemetry::status::HoldStatus;
 use crate::telemetry::status::Problem;
@@ -33,7 +34,7 @@ pub struct Identity {
     pub project: String,
     /// What sort of thing.
     pub event: Notice,
-    /// Which of them: a guard's word, `KIND/ID`, a kind.
+    /// Which of them: `REASON/KIND/ID` of what is held, the reason alone where that is many, `KIND/ID`, a kind.
     pub subject: String,
 }
 
@@ -41,6 +42,11 @@ impl Identity {
     /// As receivers see it.
     pub fn key(&self) -> String {
         format!("{}/{}/{}", self.project, self.event.as_str(), self.subject)
+    }
+
+    /// Does it concern the replica that says it, whoever writes the project?
+    pub fn is_of_this_replica(&self) -> bool {
+        self.project.is_empty() || self.event == Notice::LeaseLost
     }
 
     /// Is it one resource, of which there may be many?
@@ -145,6 +151,7 @@ impl Sight {
         } else {
             identity.is_resource() && self.crowded.contains(&(identity.project.clone(), identity.event))
         };
+        let is_hidden = is_hidden || identity.event == Notice::Held && self.is_told_otherwise(identity);
         let is_known = match (identity.event, identity.subject.as_str()) {
             (Notice::LeaseLost, _) => !self.unwritten.contains(&identity.project),
             (Notice::Failing, FILES | ACCESS) => known.has_passed,
@@ -154,6 +161,18 @@ impl Sight {
             _ => known.is_observed,
         };
         if is_known && !is_hidden { Presence::Over } else { Presence::Unknown }
+    }
+
+    /// Is what is held for this reason told by name now and was told as one, or the other way round?
+    fn is_told_otherwise(&self, identity: &Identity) -> bool {
+        let of = |subject: &str| Identity { subject: subject.to_owned(), ..identity.clone() };
+        if let Some((reason, _)) = identity.subject.split_once('/') {
+            return self.there.contains_key(&of(reason));
+        }
+        let first = of(&format!("{}/", identity.subject));
+        self.there.range(&first..).next().is_some_and(|(next, _)| {
+            (&next.project, next.event) == (&first.project, first.event) && next.subject.starts_with(&first.subject)
+        })
     }
 
     fn add(&mut self, project: &str, event: Notice, subject: &str, facts: Facts) {
@@ -181,15 +200,28 @@ impl Sight {
         let fingerprint = project.held.as_ref().map(|held| held.fingerprint.clone()).filter(|text| !text.is_empty());
         let is_told = |hold: &&HoldStatus| hold.needs_a_person && hold.reason != Notice::Contested.as_str();
         for hold in project.holds.iter().filter(is_told) {
-            let changes =
-                if hold.changes == 1 { "1 change waits".to_owned() } else { format!("{} changes wait", hold.changes) };
-            let text = format!("{}; it ends with {}", hold.why.clone().unwrap_or(changes), hold.ends_with);
-            let facts = Facts {
-                since: hold.since.clone(),
+            let facts = |text: String, since: Option<String>| Facts {
+                since,
                 fingerprint: fingerprint.clone().filter(|_| hold.approvable),
-                ..Facts::new(&hold.reason, text)
+                ..Facts::new(&hold.reason, format!("{text}; it ends with {}", hold.ends_with))
             };
-            self.add(&project.name, Notice::Held, &hold.reason, facts);
+            if !(1..=NAMED_HELD).contains(&hold.things.len()) {
+                let changes = if hold.changes == 1 {
+                    "1 change waits".to_owned()
+                } else {
+                    format!("{} changes wait", hold.changes)
+                };
+                let text = hold.why.clone().unwrap_or(changes);
+                self.add(&project.name, Notice::Held, &hold.reason, facts(text, hold.since.clone()));
+                continue;
+            }
+            for thing in &hold.things {
+                // Since when something is held for this reason says nothing of one that is not the only one.
+                let since = hold.since.clone().filter(|_| hold.things.len() == 1);
+                let text = thing.why.clone().unwrap_or_else(|| "it waits".to_owned());
+                let subject = format!("{}/{}", hold.reason, thing.name);
+                self.add(&project.name, Notice::Held, &subject, facts(text, since));
+            }
         }
     }
 
@@ -306,6 +338,7 @@ mod tests {
     use crate::telemetry::status::Board;
     use crate::telemetry::status::DesiredError;
     use crate::telemetry::status::HeldStatus;
+    use crate::telemetry::status::HeldThing;
     use crate::telemetry::status::PassStatus;
     use std::time::Duration;
 
@@ -360,6 +393,7 @@ mod tests {
             ends_with: "an approval".into(),
             why: None,
             needs_a_person,
+            things: Vec::new(),
         };
         let status = status(|project| {
             project.holds = vec![
@@ -427,6 +461,38 @@ mod tests {
         assert_eq!(of(&unseen(ProblemState::Parked)), [Over; 5], "a kind that is refused for good hides nothing");
         let elsewhere = Identity { project: "gone".to_owned(), event: Notice::Held, subject: "max_deletes".to_owned() };
         assert_eq!(Sight::of(&status(|_| {}), false).presence(&elsewhere), Over, "it left the config");
+    }
+
+    /// A second weakening while the first was held was not told.
+    #[test]
+    fn each_thing_that_is_held_is_told_by_itself_and_many_of_one_reason_as_one() {
+        let of = |n: usize| {
+            let name = |n| HeldThing { name: format!("tenants/t{n:02}"), why: Some("minLength goes down".to_owned()) };
+            let hold = HoldStatus {
+                reason: "weakening".into(),
+                since: Some("2026-01-01T00:00:00Z".to_owned()),
+                approvable: true,
+                until: None,
+                changes: n,
+                ends_with: "an approval".into(),
+                why: None,
+                needs_a_person: true,
+                things: (0..n.min(NAMED_HELD + 1)).map(name).collect(),
+            };
+            Sight::of(&status(|project| project.holds = if n == 0 { vec![] } else { vec![hold] }), false)
+        };
+
+        assert_eq!(
+            subjects(&of(2)),
+            ["p/held/weakening/tenants/t00 weakening", "p/held/weakening/tenants/t01 weakening"]
+        );
+        assert_eq!(of(2).there.values().next().unwrap().text, "minLength goes down; it ends with an approval");
+        assert_eq!(presence(&of(1), Notice::Held, "weakening/tenants/t01"), Over);
+        assert_eq!(subjects(&of(21)), ["p/held/weakening weakening"]);
+        assert_eq!(presence(&of(21), Notice::Held, "weakening/tenants/t00"), Unknown, "it may be one of them");
+        assert_eq!(presence(&of(20), Notice::Held, "weakening"), Unknown, "not the last yet");
+        assert_eq!(presence(&of(0), Notice::Held, "weakening"), Over);
+        assert_eq!(presence(&of(0), Notice::Held, "weakening/tenants/t00"), Over);
     }
 
     #[test]

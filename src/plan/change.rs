@@ -60,6 +60,8 @@ pub struct Change {
     pub ties: Option<Box<Ties>>,
     /// Why it waits; `None` where it goes ahead.
     pub held: Option<Hold>,
+    /// What would hold it if that did not: an approval lets go of all of it.
+    pub held_beside: Vec<Hold>,
     /// What or who holds it, where the word does not say that.
     pub why: Option<String>,
     /// When the time comes that alone releases it, where that is known.
@@ -115,6 +117,7 @@ impl Change {
             dangers: Vec::new(),
             ties: None,
             held: None,
+            held_beside: Vec::new(),
             why: None,
             until: None,
             digest: Arc::default(),
@@ -172,8 +175,16 @@ impl Change {
         self.held.as_ref().is_some_and(Hold::can_be_approved)
     }
 
+    /// All that holds it, the reason of `held` first; none where it goes ahead. What nobody can approve stands alone: the rest
+    /// counts once that is over.
+    pub fn holds(&self) -> impl Iterator<Item = Hold> {
+        let beside = if self.can_be_approved() { self.held_beside.as_slice() } else { &[] };
+        self.held.into_iter().chain(beside.iter().copied())
+    }
+
     /// Lets it go ahead, a delete not before its time.
     pub fn approve(&mut self) {
+        self.held_beside.clear();
         self.held = self.is_early.then_some(Hold::DeleteAfter);
         self.is_approved = true;
         for task in &mut self.tasks {

@@ -82,6 +82,7 @@ pub fn hold(inputs: &Inputs<'_>, live: &Live<'_>, plan: &mut Plan) {
         ];
         // The earlier reason wins.
         change.held = reasons.into_iter().flatten().min();
+        change.held_beside = beside(change, is_reset);
         // An approval begins a new count, which may leave nothing to hold the delete that it was for.
         let may_be_approved = match &change.held {
             Some(hold) => hold.can_be_approved() || *hold == Hold::DeleteAfter,
@@ -113,6 +114,15 @@ pub fn hold(inputs: &Inputs<'_>, live: &Live<'_>, plan: &mut Plan) {
         plan.warnings.extend(words::consequences(&plan.changes));
         plan.warnings.extend(words::rename_remedies(plan, may_be_renamed));
     }
+}
+
+/// What an approval that is given for another reason lets go as well.
+fn beside(change: &Change, is_reset: bool) -> Vec<Hold> {
+    let dangers = change.dangers.iter().map(|(hold, _)| *hold);
+    let all = is_reset.then_some(Hold::WouldReset).into_iter().chain(dangers);
+    let all = all.chain(change.contest.as_ref().map(|_| Hold::Contested));
+    let all: BTreeSet<Hold> = all.filter(|hold| change.held != Some(*hold)).collect();
+    all.into_iter().collect()
 }
 
 /// Marks every part of what is contested in one.

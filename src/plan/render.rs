@@ -10,6 +10,8 @@ use super::Refusal;
 use super::drift;
 use crate::resource::Action;
 use crate::resource::Key;
+use crate::resource::MAIN;
+use crate::telemetry::status::HeldThing;
 use crate::telemetry::status::HoldStatus;
 use crate::telemetry::status::Wait;
 use crate::telemetry::status::rfc3339;
@@ -336,7 +338,7 @@ impl RefusedReport {
 impl HeldReport {
     /// What of `plan` waits for approval; null where nothing does.
     pub fn of(plan: &Plan) -> Option<Self> {
-        let mut reasons: Vec<&str> = plan.held().filter_map(|change| Some(change.held?.as_str())).collect();
+        let mut reasons: Vec<&str> = plan.held().flat_map(Change::holds).map(Hold::as_str).collect();
         reasons.sort_unstable();
         reasons.dedup();
         (!reasons.is_empty()).then(|| Self {
@@ -368,11 +370,14 @@ pub fn warnings(plan: &Plan) -> impl Iterator<Item = Cow<'_, str>> {
     unobserved.map(Cow::Owned).chain(plan.warnings.iter().map(|warning| Cow::Borrowed(&**warning)))
 }
 
-/// One for each reason that something of `plan` waits for.
+/// So many of one reason are named, and one more, which says that there are more.
+pub const NAMED_HELD: usize = 20;
+
+/// One for each reason that something of `plan` waits for. What waits for several counts for each.
 pub fn holds(plan: &Plan) -> Vec<HoldStatus> {
     let mut holds: BTreeMap<Hold, Vec<&Change>> = BTreeMap::new();
     for change in &plan.changes {
-        if let Some(hold) = change.held {
+        for hold in change.holds() {
             holds.entry(hold).or_default().push(change);
         }
     }
@@ -385,10 +390,17 @@ pub fn holds(plan: &Plan) -> Vec<HoldStatus> {
         ends_with: hold.ends_with().into(),
         why: None,
         needs_a_person: hold.needs_a_person(),
+        things: changes.iter().take(NAMED_HELD + 1).map(|change| held_thing(change)).collect(),
     };
     let mut reports: Vec<HoldStatus> = holds.into_iter().map(report).collect();
     reports.sort();
     reports
+}
+
+fn held_thing(change: &Change) -> HeldThing {
+    let part = change.tasks.first().map(|task| task.slot.part).filter(|part| *part != MAIN);
+    let part = part.map_or_else(String::new, |part| format!(" ({part})"));
+    HeldThing { name: format!("{}{part}", change.key), why: change.why.clone() }
 }
 
 /// One of them in a line.

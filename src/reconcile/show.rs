@@ -36,6 +36,9 @@ use crate::telemetry::status::Waits;
 use crate::telemetry::status::Why;
 use std::collections::BTreeSet;
 use std::collections::HashMap;
+use std::hash::DefaultHasher;
+use std::hash::Hash;
+use std::hash::Hasher;
 use std::sync::Arc;
 use std::time::SystemTime;
 use tokio::time::Instant;
@@ -47,6 +50,21 @@ const ACTIONS: [Action; 4] = [Action::Create, Action::Update, Action::Rename, Ac
 const PASSES: [PassOutcome; 5] =
     [PassOutcome::Noop, PassOutcome::Applied, PassOutcome::Partial, PassOutcome::Held, PassOutcome::Failed];
 const RESULTS: [&str; 3] = ["ok", "failed", "superseded"];
+
+/// Why a project is not converged, in a word.
+const NOT_CONVERGED: [&str; 11] = [
+    "stale_revision",
+    "paused",
+    "unobserved",
+    "parked",
+    "blocked",
+    "retrying",
+    "held",
+    "drift_reported",
+    "suspended",
+    "pending",
+    "unconfirmed",
+];
 
 /// Starts the series of a project at 0: a counter that appears with its first increase hides that increase from every
 /// `increase()`, and an alert on a gauge that is not there never fires.
@@ -65,6 +83,9 @@ pub fn start_series(metrics: &Metrics, project: &str) {
     }
     for gauge in [&metrics.desired_valid, &metrics.converged, &metrics.suspended] {
         gauge.with_label_values(&[project]).set(0);
+    }
+    for reason in NOT_CONVERGED {
+        metrics.not_converged.with_label_values(&[project, reason]).set(0);
     }
     for hold in Hold::ALL.map(Hold::as_str) {
         metrics.held_changes.with_label_values(&[project, hold]).set(0);
@@ -142,7 +163,7 @@ impl Reconciler {
         let project = &*self.assessor.project;
         let changes = count(plan.changes.iter().map(|change| (change.key.kind, change.action)));
         let undeclared = count(plan.undeclared.iter().map(|key| key.kind));
-        let held = count(plan.changes.iter().filter_map(|change| change.held).map(Hold::as_str));
+        let held = count(plan.changes.iter().flat_map(Change::holds).map(Hold::as_str));
         let is_contested = |change: &&Change| change.held == Some(Hold::Contested);
         let contested: BTreeSet<&Key> = plan.changes.iter().filter(is_contested).map(|change| &change.key).collect();
         let contested = count(contested.into_iter().map(|key| key.kind));
@@ -165,7 +186,7 @@ impl Reconciler {
                 None => {}
             }
         }
-        let trips = plan.changes.iter().filter_map(|change| change.held).filter(|hold| hold.is_guard());
+        let trips = plan.changes.iter().flat_map(Change::holds).filter(|hold| hold.is_guard());
         let now: BTreeSet<&'static str> = trips.map(Hold::as_str).collect();
         for hold in Hold::ALL.map(Hold::as_str) {
             let count = held.get(&hold).copied().unwrap_or(0);
@@ -185,6 +206,7 @@ impl Reconciler {
                 "changes are held until approved: `descope-gitops approve {fingerprint}`"
             );
         }
+        self.log_held(plan);
         self.memory.held = now;
         self.memory.announced.clone_from(&plan.fingerprint);
         let Carryover { repeats, is_asked, .. } = &mut self.memory;
@@ -205,6 +227,32 @@ impl Reconciler {
             if let Some(times) = repeats.met((kind, reason), *is_asked) {
                 tracing::error!(kind, reason, times, "cannot be observed; nothing of this kind is changed meanwhile");
             }
+        }
+    }
+
+    /// One line for each change that is held for other reasons than it was, so that the story of one resource has its holds.
+    fn log_held(&mut self, plan: &Plan) {
+        let before = std::mem::take(&mut self.memory.told_held);
+        let mut news = 0_usize;
+        for change in plan.held() {
+            let reasons: Vec<&str> = change.holds().map(Hold::as_str).collect();
+            let mut digest = DefaultHasher::new();
+            (&change.key, change.action.as_str(), &reasons, &change.why).hash(&mut digest);
+            let digest = digest.finish();
+            self.memory.told_held.insert(digest);
+            if before.contains(&digest) {
+                continue;
+            }
+            news += 1;
+            if news <= MOST_WARNINGS {
+                let (kind, id, action, reason) =
+                    (change.key.kind, change.key.id(), change.action.as_str(), reasons.join(","));
+                let (why, fingerprint) = (change.why.as_deref(), &*plan.fingerprint);
+                tracing::warn!(kind, id, action, reason, why, fingerprint, "a change is held until approved");
+            }
+        }
+        if let Some(more) = news.checked_sub(MOST_WARNINGS).filter(|more| *more > 0) {
+            tracing::warn!(more, "more changes are held until approved; `descope-gitops plan` shows all of them");
         }
     }
 
@@ -240,6 +288,10 @@ impl Reconciler {
         let because = self.not_converged_because(&problems);
         let is_converged = because.is_none();
         self.metrics.converged.with_label_values(&[&*project]).set(i64::from(is_converged));
+        for reason in NOT_CONVERGED {
+            let is_it = i64::from(because == Some(reason));
+            self.metrics.not_converged.with_label_values(&[&*project, reason]).set(is_it);
+        }
         if is_converged && let Some(seen) = self.memory.revision_seen.take() {
             let seconds = seen.elapsed().as_secs_f64();
             self.metrics.convergence_duration_seconds.with_label_values(&[&*project]).observe(seconds);

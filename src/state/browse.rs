@@ -128,7 +128,7 @@ impl State {
                  AND next.id <= pass.id + 1000) AS ended
             FROM pass JOIN project ON project.id = pass.project";
         let (sql, values) =
-            Conditions::of(window, "pass", "finished_at", "result").limited(select, "pass", window.limit);
+            Conditions::of(window, "pass", "finished_at", &result()).limited(select, "pass", window.limit);
         let writes = "SELECT count(*) AS tried, count(*) FILTER (WHERE outcome <> 'ok') AS failed FROM audit
                       WHERE at >= ? AND at < ? AND +project = ? AND kind <> ?";
         self.read(|connection| {
@@ -140,6 +140,9 @@ impl State {
                 let read = |row: &Row<'_>| Ok((row.integer("tried")?, row.integer("failed")?));
                 let (all, failed) = connection.first(writes, &row, read)?.unwrap_or_default();
                 (pass.writes, pass.failed_writes) = (all.unsigned_abs(), failed.unsigned_abs());
+                if pass.result == APPLIED && failed > 0 {
+                    PARTIAL.clone_into(&mut pass.result);
+                }
                 Ok(pass)
             };
             rows.into_iter().map(count).collect()
@@ -159,6 +162,23 @@ impl State {
         let (sql, values) = conditions.limited(select, "audit", window.limit);
         self.read(|connection| connection.rows(&sql, &values, |row| Ok((row.integer("id")?, audit_row(row)?))))
     }
+}
+
+/// How a pass went that set off everything it planned.
+const APPLIED: &str = "applied";
+/// How it went after all where some of that failed.
+const PARTIAL: &str = "partial";
+
+/// What [`State::passes`] says of a pass, for conditions.
+fn result() -> String {
+    format!(
+        "CASE WHEN result = '{APPLIED}' AND EXISTS (
+            SELECT 1 FROM audit WHERE at >= pass.started_at AND at < COALESCE(
+                (SELECT min(next.started_at) FROM pass AS next WHERE next.project = pass.project AND next.id > pass.id
+                 AND next.id <= pass.id + 1000), {LAST})
+            AND +audit.project = pass.project AND outcome <> 'ok' AND kind <> '{ORDERS}')
+         THEN '{PARTIAL}' ELSE result END"
+    )
 }
 
 fn pass(row: &Row<'_>) -> sql::Result<PassView> {
@@ -260,14 +280,17 @@ mod tests {
         let usual = Window { limit: 10, ..Window::default() };
         let of = |result: &str, writes, failed| (result.to_owned(), writes, failed);
 
-        assert_eq!(found(usual.clone()), [of("held", 0, 0), of("failed", 0, 0), of("noop", 1, 0), of("applied", 2, 1)]);
+        assert_eq!(found(usual.clone()), [of("held", 0, 0), of("failed", 0, 0), of("noop", 1, 0), of("partial", 2, 1)]);
+        let with = |outcome: &str| Window { outcome: Some(outcome.to_owned()), ..usual.clone() };
+        assert_eq!(found(with("partial")), [of("partial", 2, 1)]);
+        assert_eq!(found(with("applied")), []);
         let project = Some(("api.example.com".to_owned(), "P2".to_owned(), "x".to_owned()));
         assert_eq!(found(Window { project, ..usual.clone() }), [of("held", 0, 0)]);
         assert_eq!(found(Window { outcome: Some("noop".to_owned()), ..usual.clone() }), [of("noop", 1, 0)]);
         assert_eq!(found(Window { revision: Some("abc".to_owned()), since: Some(at(20)), ..usual.clone() }).len(), 1);
         let newest = state.passes(&Window { limit: 2, ..usual.clone() }).unwrap();
         let older = state.passes(&Window { before: Some(newest[1].number), ..usual }).unwrap();
-        assert_eq!(older.iter().map(|pass| pass.result.as_str()).collect::<Vec<_>>(), ["noop", "applied"]);
+        assert_eq!(older.iter().map(|pass| pass.result.as_str()).collect::<Vec<_>>(), ["noop", "partial"]);
         let last = one.last_passes().unwrap();
         assert_eq!((last.success_at, last.in_sync), (Some(at(11)), Some(("abcdef".to_owned(), at(11)))));
     }

@@ -126,7 +126,7 @@ impl ProjectState {
 
     /// Is the state shared by replicas?
     pub fn is_shared(&self) -> bool {
-        matches!(self.state.shared.store, Store::Server(_))
+        self.state.is_shared()
     }
 
     /// Nothing of a project is written but under the term that this process believes in. The row stays as it is until the

@@ -69,6 +69,11 @@ impl ProjectState {
         })
     }
 
+    /// As [`State::is_failing`] says.
+    pub fn is_failing(&self) -> bool {
+        self.state.is_failing()
+    }
+
     /// Everything owned.
     pub fn inventory(&self) -> Result<Arc<Inventory>, Error> {
         self.read(|connection, id| self.inventory_of(connection, id))

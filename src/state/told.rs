@@ -41,7 +41,7 @@ impl State {
     /// Notes what this receiver is being told, or was, all or nothing.
     pub fn note_told(&self, receiver: &str, told: &[Told]) -> Result<(), Error> {
         let sql = "INSERT INTO told (receiver, project, event, subject, since, sure) VALUES (?, ?, ?, ?, ?, ?)
-                   ON CONFLICT (receiver, project, event, subject) DO UPDATE SET sure = excluded.sure";
+                   ON CONFLICT (receiver, project, event, subject) DO UPDATE SET since = excluded.since, sure = excluded.sure";
         self.write(|transaction| {
             transaction.each(
                 sql,

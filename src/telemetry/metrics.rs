@@ -35,6 +35,7 @@ pub struct Metrics {
     pub last_attempt_timestamp_seconds: GaugeVec,
     pub last_success_timestamp_seconds: GaugeVec,
     pub converged: IntGaugeVec,
+    pub not_converged: IntGaugeVec,
     pub suspended: IntGaugeVec,
     pub suspended_parts: IntGaugeVec,
     pub convergence_duration_seconds: HistogramVec,
@@ -103,6 +104,12 @@ impl Metrics {
                 &["project"],
             ),
             converged: int_gauge(r, "converged", "1 while nothing that the policy permits is left to do", &["project"]),
+            not_converged: int_gauge(
+                r,
+                "not_converged",
+                "1 for the first reason why a project is not converged",
+                &["project", "reason"],
+            ),
             suspended: int_gauge(r, "suspended", "1 while the project only observes", &["project"]),
             suspended_parts: int_gauge(
                 r,

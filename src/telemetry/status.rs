@@ -238,6 +238,18 @@ pub struct HoldStatus {
     /// Does it take somebody to do something? Not part of the answer.
     #[serde(skip)]
     pub needs_a_person: bool,
+    /// The first of them. Not part of the answer, whose changes name their reason.
+    #[serde(skip)]
+    pub things: Vec<HeldThing>,
+}
+
+/// A resource, or a part of one, that is held.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct HeldThing {
+    /// `KIND/ID`, with the part where it is not the main one.
+    pub name: String,
+    /// For people.
+    pub why: Option<String>,
 }
 
 /// One resource that somebody else turns back again and again.

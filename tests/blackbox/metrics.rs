@@ -31,6 +31,7 @@ const TABLE: &[(&str, &str, &[&str])] = &[
     ("last_attempt_timestamp_seconds", "gauge", &["project"]),
     ("last_success_timestamp_seconds", "gauge", &["project"]),
     ("converged", "gauge", &["project"]),
+    ("not_converged", "gauge", &["project", "reason"]),
     ("suspended", "gauge", &["project"]),
     ("suspended_parts", "gauge", &["kind", "project"]),
     ("convergence_duration_seconds", "histogram", &["project"]),

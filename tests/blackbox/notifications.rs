@@ -114,7 +114,7 @@ async fn what_is_held_is_told_once_signed_and_so_is_its_end() {
     let fingerprint = world.project().await["held"]["fingerprint"].clone();
     let item = &hook["body"]["items"][0];
     assert_eq!((&hook["body"]["event"], &hook["body"]["project"]), (&json!("held"), &json!("default")));
-    assert_eq!((&item["key"], &item["fingerprint"]), (&json!("default/held/max_deletes"), &fingerprint));
+    assert_eq!((&item["key"], &item["fingerprint"]), (&json!("default/held/max_deletes/roles/zz-goes"), &fingerprint));
     let slack = of(SLACK);
     assert_eq!(slack["hasSignature"], false);
     let text = slack["body"]["blocks"][0]["text"]["text"].as_str().unwrap();
@@ -131,7 +131,7 @@ async fn what_is_held_is_told_once_signed_and_so_is_its_end() {
     let fingerprint = world.project().await["held"]["fingerprint"].as_str().unwrap().to_owned();
     assert_eq!(world.ask(Method::POST, &format!("/api/v1/approve?plan={fingerprint}")).await.0, 200);
     world.until("the end told", async |_| receiver.requests().len() == 4).await;
-    assert_eq!(receiver.told(HOOK), ["held: max_deletes", "recovered: max_deletes"]);
+    assert_eq!(receiver.told(HOOK), ["held: max_deletes/roles/zz-goes", "recovered: max_deletes/roles/zz-goes"]);
     let end = receiver.requests().into_iter().rfind(|request| request["url"] == HOOK).unwrap();
     assert_eq!(end["body"]["items"][0]["since"], item["since"]);
     assert!(end["body"]["items"][0]["until"].is_string());
@@ -139,6 +139,10 @@ async fn what_is_held_is_told_once_signed_and_so_is_its_end() {
     let (_, log) = world.stop_and_read().await;
     let log = log.join("\n");
     assert!(log.contains("\"a receiver was notified\""), "{log}");
+    let is_its_hold =
+        |line: &&str| line.contains("\"a change is held until approved\"") && line.contains("\"zz-goes\"");
+    // Once for each start: neither a pass nor the look of a moment says it again.
+    assert_eq!(log.lines().filter(is_its_hold).count(), 1, "{log}");
     for secret in ["zz-token-of", "hmac-key-of-the-receiver"] {
         assert!(!log.contains(secret), "{secret} in the log");
         let state = fs::read(world.path("state/state.db")).unwrap();
@@ -161,6 +165,8 @@ async fn a_receiver_that_does_not_answer_is_told_later_and_nothing_waits_for_it(
             world.metric("notifications_total{result=\"failed\",type=\"webhook\"}").await.is_some_and(|n| n >= 3.0)
         })
         .await;
+    // What is in force is not what the newest files say.
+    world.until("not well", async |world| world.project().await["lastPass"]["result"] == "partial").await;
     // Neither a hanging nor a redirecting one keeps a pass waiting.
     receiver.answers("307");
     let before = receiver.requests().len();
@@ -207,7 +213,7 @@ async fn an_outage_after_a_restart_is_not_taken_for_the_end_of_what_was_told() {
     // The positive: the end of something that really is over.
     world.write("a.yaml", "roles: [{ name: keep }, { name: zz-goes }]\n");
     world.until("the end told", async |_| receiver.told(HOOK).len() == 2).await;
-    assert_eq!(receiver.told(HOOK), ["held: max_deletes", "recovered: max_deletes"]);
+    assert_eq!(receiver.told(HOOK), ["held: max_deletes/roles/zz-goes", "recovered: max_deletes/roles/zz-goes"]);
 }
 
 #[tokio::test]
@@ -272,8 +278,7 @@ async fn settings_that_would_tell_nobody_stop_the_start_and_repeat_no_secret() {
 }
 
 /// Replicas that all tell one receiver; `None` where it, or the database, cannot run.
-async fn told_replicas(life: &str) -> Option<(Replicas, Receiver)> {
-    let server = Postgres::start()?;
+async fn told_replicas(server: &Postgres, life: &str, on: &str) -> Option<(Replicas, Receiver)> {
     let mut all = Replicas::with(server, life, &[]).await;
     let receiver = Receiver::start(&all.world).await?;
     all.world.environment.push(("HOOK_URL".to_owned(), receiver.url.clone() + HOOK));
@@ -284,18 +289,17 @@ async fn told_replicas(life: &str) -> Option<(Replicas, Receiver)> {
             "firstContact: apply".into(),
             "guards: { deleteAfter: 0s, maxDeletes: 0 }".into(),
         ];
-        setup.top.push(
-            "notifications:\n  - { type: webhook, url: { env: HOOK_URL }, hmacKey: { env: HOOK_KEY }, on: [held, lease_lost, \
-             recovered] }"
-                .to_owned(),
-        );
+        setup.top.push(format!(
+            "notifications:\n  - {{ type: webhook, url: {{ env: HOOK_URL }}, hmacKey: {{ env: HOOK_KEY }}, on: [{on}] }}"
+        ));
     });
     Some((all, receiver))
 }
 
 #[tokio::test]
 async fn a_lease_that_was_not_given_back_is_told_by_the_one_that_lost_it_and_so_is_its_end() {
-    let Some((mut all, receiver)) = told_replicas("2s").await else { return };
+    let Some(server) = Postgres::start() else { return };
+    let Some((mut all, receiver)) = told_replicas(server, "2s", "held, lease_lost, recovered").await else { return };
     all.start().await;
     all.holder().await;
     let other = all.start().await;
@@ -317,7 +321,8 @@ async fn a_lease_that_was_not_given_back_is_told_by_the_one_that_lost_it_and_so_
 
 #[tokio::test]
 async fn a_replica_whose_config_lacks_a_project_does_not_say_that_it_is_well() {
-    let Some((mut all, receiver)) = told_replicas("2s").await else { return };
+    let Some(server) = Postgres::start() else { return };
+    let Some((mut all, receiver)) = told_replicas(server, "2s", "held, lease_lost, recovered").await else { return };
     all.world.write("a.yaml", "roles: [{ name: keep }, { name: zz-goes }]\n");
     all.start().await;
     all.converge().await;
@@ -339,10 +344,57 @@ async fn a_replica_whose_config_lacks_a_project_does_not_say_that_it_is_well() {
     // What it tells of its own comes later than what it would have told of the project that it does not know.
     all.world.write("b.yaml", "roles: []\n");
     all.until("its own told", async |_| receiver.told(HOOK).len() == 2).await;
-    assert_eq!(receiver.told(HOOK), ["held: max_deletes"; 2]);
+    assert_eq!(receiver.told(HOOK), ["held: max_deletes/roles/zz-goes", "held: max_deletes/roles/zz-too"]);
 
     let fingerprint = all.project(0).await.unwrap()["held"]["fingerprint"].as_str().unwrap().to_owned();
     assert_eq!(all.post(0, &format!("/api/v1/approve?plan={fingerprint}")).await.0, 200);
     all.until("the end told", async |_| receiver.told(HOOK).len() == 3).await;
-    assert_eq!(receiver.told(HOOK)[2], "recovered: max_deletes");
+    assert_eq!(receiver.told(HOOK)[2], "recovered: max_deletes/roles/zz-goes");
+}
+
+/// What was told while the database was away was forgotten, so that its end was never told.
+#[tokio::test]
+async fn what_was_told_while_the_database_was_away_has_its_end() {
+    let Some(server) = Postgres::fresh() else { return };
+    let Some((mut all, receiver)) = told_replicas(&server, "2s", "failing, lease_lost, recovered").await else {
+        return;
+    };
+    all.world.write("a.yaml", "roles: [{ name: keep }]\n");
+    all.start().await;
+    all.converge().await;
+    let told = |receiver: &Receiver| receiver.told(HOOK);
+    server.kill();
+    all.until("told", async |_| {
+        ["failing: state", "lease_lost: lease"].iter().all(|one| told(&receiver).contains(&(*one).to_owned()))
+    })
+    .await;
+    server.run();
+    all.until("both ends told", async |_| {
+        ["recovered: state", "recovered: lease"].iter().all(|one| told(&receiver).contains(&(*one).to_owned()))
+    })
+    .await;
+    assert_eq!(told(&receiver).len(), 4, "{:?}", told(&receiver));
+}
+
+/// The second went unnoticed while the first was held, and one under another hold was not called by its name.
+#[tokio::test]
+async fn each_weakening_is_told_whatever_else_holds_it() {
+    let Some((mut world, receiver)) = told_world("held, recovered").await else { return };
+    let files = |length: u32, of_tenant: u32| {
+        format!(
+            "passwordSettings: {{ enabled: true, minLength: {length}, lock: true, lockAttempts: 4 }}\n\
+             tenants: [{{ id: acme, name: A, passwordSettings: {{ enabled: true, minLength: {of_tenant} }} }}]\n"
+        )
+    };
+    world.write("a.yaml", &files(12, 12));
+    world.converge().await;
+    world.write("a.yaml", &files(11, 12));
+    world.until("told", async |_| receiver.told(HOOK).len() == 1).await;
+    world.write("a.yaml", &files(11, 6));
+    world.until("the second told", async |_| receiver.told(HOOK).len() == 2).await;
+    assert!(receiver.told(HOOK)[1].contains("weakening/tenants/acme"), "{:?}", receiver.told(HOOK));
+    let held = world.project().await["held"]["reason"].as_str().unwrap().to_owned();
+    assert!(held.split(',').any(|reason| reason == "weakening"), "{held}");
+    let count = world.metric("held_changes{project=\"default\",reason=\"weakening\"}").await;
+    assert!(count.is_some_and(|count| count > 1.5), "{count:?}");
 }

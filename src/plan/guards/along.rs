@@ -35,7 +35,12 @@ fn hold_doubted(changes: &mut [Change]) {
 fn hold_by(change: &mut Change, hold: Hold) -> bool {
     let before = change.held;
     change.held = before.into_iter().chain([hold]).min();
-    change.held != before
+    if change.held == before {
+        return false;
+    }
+    // Nothing that held it is lost by what holds it now.
+    change.held_beside.extend(before.filter(|_| hold.can_be_approved()));
+    true
 }
 
 /// What refers to a resource that is not created or renamed yet waits with it. Changes are in dependency order, but for

@@ -120,6 +120,7 @@ pub fn look_at_once(inputs: &Inputs<'_>, declared: &Declared, field: FieldChange
         is_first_contact: true,
         ties: None,
         held: None,
+        held_beside: Vec::new(),
         why: Some(message),
         until: None,
         digest: Arc::default(),

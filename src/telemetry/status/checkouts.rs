@@ -145,6 +145,7 @@ impl CheckoutsStatus {
             ends_with,
             why: Some(why),
             needs_a_person: is_held && self.needs == Needs::Act,
+            things: Vec::new(),
         }
     }
 
