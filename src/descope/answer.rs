@@ -24,6 +24,9 @@ const LONGEST_MESSAGE: usize = 300;
 /// What a key may not do, and what a plan has not: no source names the status of either.
 const FORBIDDEN: [&str; 3] = ["E111008", "E111009", "E111703"];
 
+/// So much of a message is looked through for secrets before it is cut.
+const LONGEST_READ: usize = 64 * 1024;
+
 /// `E` and six digits, with room.
 const LONGEST_CODE: usize = 32;
 
@@ -183,14 +186,20 @@ fn refusal(body: &[u8], redactor: &Redactor) -> (String, String) {
 /// Text from outside as one bounded line without secrets and without characters that could forge or hide text.
 pub fn clean(text: &str, longest: usize, redactor: &Redactor) -> String {
     // Before, for a secret with line breaks; after, for one that was broken up by what is taken out here.
-    let text = redactor.redact(text);
+    let text = redactor.redact_answer(beginning(text));
     let spaced: String = text.chars().map(|c| if c.is_whitespace() { ' ' } else { c }).collect();
     let line: String = spaced.chars().filter(|c| !is_unsafe(*c)).collect();
-    let line = redactor.redact(&line.split(' ').filter(|word| !word.is_empty()).collect::<Vec<_>>().join(" "));
+    let line = redactor.redact_answer(&line.split(' ').filter(|word| !word.is_empty()).collect::<Vec<_>>().join(" "));
     match line.char_indices().nth(longest) {
         Some((cut, _)) => format!("{}…", &line[..cut]),
         None => line,
     }
+}
+
+/// As much as is worth reading of what is as long as it likes.
+fn beginning(text: &str) -> &str {
+    let end = (0..=LONGEST_READ.min(text.len())).rev().find(|at| text.is_char_boundary(*at));
+    &text[..end.unwrap_or_default()]
 }
 
 #[cfg(test)]
