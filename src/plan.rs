@@ -173,6 +173,8 @@ pub struct Inputs<'a> {
     pub lost: &'a BTreeMap<Key, String>,
     /// Why no file that holds a secret may be written.
     pub volume: &'a dyn Fn() -> Option<String>,
+    /// What the place looks like where this file with a secret is to be: a number that is another one when that changes.
+    pub place: &'a dyn Fn(&str) -> u64,
     /// Was the change with this digest approved?
     pub is_approved: &'a dyn Fn(&str) -> bool,
 }

@@ -16,6 +16,9 @@ use secrecy::ExposeSecret;
 use secrecy::SecretString;
 use std::fs;
 use std::fs::File;
+use std::hash::DefaultHasher;
+use std::hash::Hash;
+use std::hash::Hasher;
 use std::io;
 use std::io::Seek;
 use std::io::Write;
@@ -88,7 +91,7 @@ pub struct Reserved {
 }
 
 /// Tells a file from one that took its place, or was written meanwhile.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, PartialEq, Eq, Hash)]
 struct Stamp {
     device: u64,
     inode: u64,
@@ -159,6 +162,17 @@ impl Secrets {
         let draft = beside(&target).ok_or_else(|| format!("{name} is no name of a file"))?;
         let file = prove(&draft).map_err(unwritable)?;
         Ok(Reserved { name: name.to_owned(), path: target, before, draft, file, holds_secret: false })
+    }
+
+    /// What can be seen of the place of that file: another number once something in its way may be gone. It writes nothing.
+    pub fn look_at_place(&self, name: &str) -> u64 {
+        let target = self.target(name);
+        let dir = target.as_ref().ok().and_then(|target| target.parent()).map(fs::metadata);
+        let dir = dir.map(|dir| dir.map(|dir| (dir.dev(), dir.ino(), dir.mode(), dir.uid(), dir.gid())));
+        let there = target.as_ref().ok().map(|target| Stamp::of(target).map_err(|error| error.kind()));
+        let mut hasher = DefaultHasher::new();
+        (&target, dir.map(|dir| dir.map_err(|error| error.kind())), there).hash(&mut hasher);
+        hasher.finish()
     }
 
     /// Files beside this one with a secret that found no place. `is_old` says of one whether it was replaced.
@@ -355,6 +369,24 @@ mod tests {
         drop(secrets.reserve("key", |_, _| true).unwrap());
         assert_eq!(fs::read_to_string(dir.path().join("key")).unwrap(), "theirs");
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_place_looks_otherwise_once_what_was_in_the_way_is_gone_and_not_by_our_own_look() {
+        let dir = tempfile::tempdir().unwrap();
+        let secrets = of(&dir);
+        let mut seen = vec![secrets.look_at_place("sub/k")];
+        fs::create_dir(dir.path().join("sub")).unwrap();
+        seen.push(secrets.look_at_place("sub/k"));
+        fs::write(dir.path().join("sub/k"), "of somebody else").unwrap();
+        seen.push(secrets.look_at_place("sub/k"));
+        assert!(secrets.reserve("sub/k", |_, _| false).is_err());
+        assert_eq!(secrets.look_at_place("sub/k"), seen[2]);
+        fs::remove_file(dir.path().join("sub/k")).unwrap();
+        drop(secrets.reserve("sub/k", |_, _| false).unwrap());
+
+        assert_eq!(secrets.look_at_place("sub/k"), seen[1]);
+        assert!(seen[0] != seen[1] && seen[1] != seen[2]);
     }
 
     #[test]

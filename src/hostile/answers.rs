@@ -122,6 +122,7 @@ fn told(desired: &Desired, observed: &Observed) {
         now: SystemTime::UNIX_EPOCH,
         lost: &BTreeMap::new(),
         volume: &|| None,
+        place: &|_| 0,
         may_delete: &|_| true,
         contested: &|_| None,
         is_approved: &|_| true,

@@ -7,6 +7,7 @@ use crate::plan::Inputs;
 use crate::plan::Live;
 use crate::plan::Plan;
 use crate::plan::Refusal;
+use crate::plan::Task;
 use crate::plan::compare;
 use crate::plan::drift;
 use crate::plan::guards;
@@ -17,9 +18,11 @@ use crate::resource::Action;
 use crate::resource::Document;
 use crate::resource::Key;
 use crate::resource::Kind;
+use crate::resource::MAIN;
 use crate::resource::Part;
 use crate::resource::Write;
 use crate::resource::kind::Preview;
+use crate::resource::secret;
 use crate::telemetry::status::Why;
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -99,7 +102,7 @@ pub fn compare_one(
     let reading = compare::Reading { live: document, is_unlisted, returned: live.returned(key.kind) };
     let memory = compare::Recall { sent: inputs.sent, document: inputs.document, secret: inputs.secret };
     let mut differences = compare::differences(kind, declared, &reading, &memory);
-    tell(inputs, declared, &mut differences, plan);
+    let lacks_something = tell(inputs, declared, &mut differences, plan);
     let action = match (document, old) {
         (None, _) if is_unlisted && differences.fields.is_empty() => return,
         (None, _) if is_unlisted => Action::Update,
@@ -146,16 +149,21 @@ pub fn compare_one(
     // Made by us a moment ago: nobody else can have set what is missing of it.
     would_reset.retain(|loss| loss.is_secret || !(completes && ownership.fresh));
     refuse_blind(kind, declared, &mut would_reset, (&mut writes, &mut fields), plan);
+    if lacks_something && !leave_out_unset(inputs, kind, declared, (&mut writes, &mut fields), action, plan) {
+        absent.insert(key.clone());
+        return;
+    }
     if document.is_some() && writes.is_empty() {
         return;
     }
     let fields: Arc<[FieldChange]> = fields.into();
+    let tasks = order::tasks(kind, declared, document, action, writes, &fields, &will_be_there);
     plan.changes.push(Change {
         completes,
         would_reset,
         losses,
         drift: drift.map(Box::new),
-        tasks: order::tasks(kind, declared, document, action, writes, &fields, &will_be_there),
+        tasks: with_place(inputs, kind, declared, tasks),
         fields,
         place: Some(declared.place.clone()),
         ..Change::new(key.clone(), action)
@@ -180,6 +188,38 @@ fn refuse_blind(
         );
         refuse(declared, message, plan);
     }
+}
+
+/// A call that carries a secret which is not there is left out until it is: the comparison refused that field, and said why.
+/// False where nothing is made without it.
+fn leave_out_unset(
+    inputs: &Inputs<'_>,
+    kind: &dyn Kind,
+    declared: &Declared,
+    (writes, fields): (&mut Vec<(&'static Part, Write)>, &mut Vec<FieldChange>),
+    action: Action,
+    plan: &mut Plan,
+) -> bool {
+    let is_there = |part: &Part, write: &Write| {
+        let places = write.body().map_or_else(Vec::new, |body| secret::places(part.fields.iter(), body));
+        places.iter().all(|place| (inputs.secret)(&declared.key, &place.path, &place.reference).is_ok())
+    };
+    let left_out: Vec<_> = writes.extract_if(.., |(part, write)| !is_there(part, write)).collect();
+    fields.retain(|field| left_out.iter().all(|(part, _)| kind.spec().part_at(&field.path).name != part.name));
+    let is_made = action != Action::Create || left_out.iter().all(|(part, _)| part.name != MAIN);
+    if !is_made {
+        plan.waiting_creates.insert(declared.key.kind);
+    }
+    is_made
+}
+
+/// A create that was refused because there was no place for the secret is worth another try once that looks otherwise.
+fn with_place(inputs: &Inputs<'_>, kind: &dyn Kind, declared: &Declared, mut tasks: Vec<Task>) -> Vec<Task> {
+    let Some(name) = declared.secret_file.as_deref().filter(|_| kind.spec().shows_secret) else { return tasks };
+    for task in tasks.iter_mut().filter(|task| task.action == Action::Create) {
+        task.cause = order::mixed(task.cause, &(inputs.place)(name));
+    }
+    tasks
 }
 
 fn refuse(declared: &Declared, message: String, plan: &mut Plan) {
@@ -211,9 +251,10 @@ fn leave_drift(
     (meant, split.sent, split.healed)
 }
 
-/// What the comparison found beside differences: remarks, what no call can do, what is not read yet.
-fn tell(inputs: &Inputs<'_>, declared: &Declared, differences: &mut compare::Differences, plan: &mut Plan) {
+/// What the comparison found beside differences: remarks, what no call can do, what is not read yet. Was something refused?
+fn tell(inputs: &Inputs<'_>, declared: &Declared, differences: &mut compare::Differences, plan: &mut Plan) -> bool {
     let key = &declared.key;
+    let is_refused = !differences.refusals.is_empty();
     plan.warnings.extend(differences.warnings.iter().map(|warning| format!("{}: {key}: {warning}", declared.place)));
     plan.refused.extend(std::mem::take(&mut differences.refusals).into_iter().map(|message| Refusal {
         key: key.clone(),
@@ -224,6 +265,7 @@ fn tell(inputs: &Inputs<'_>, declared: &Declared, differences: &mut compare::Dif
         guards::look_at_once(inputs, declared, field, message, plan);
     }
     wait_for_parts(inputs, declared, &differences.unread, plan);
+    is_refused
 }
 
 /// Declared and live.

@@ -200,6 +200,7 @@ impl<'a> Case<'a> {
             now: SystemTime::UNIX_EPOCH,
             lost: &BTreeMap::new(),
             volume: &|| None,
+            place: &|_| 0,
             is_approved: self.is_approved,
         })
     }

@@ -287,6 +287,7 @@ impl Assessor {
             drifted_since: &|key, path| drifted.get(&(key.clone(), path.to_owned())).copied(),
             now,
             lost: &shown.lost,
+            place: &|name| self.secrets.look_at_place(name),
             volume: &|| volume.get_or_init(|| self.secrets.look_at_volume(self.state.as_ref()?).err()).clone(),
             is_approved: &|digest| approved.contains(digest),
         });

@@ -136,6 +136,31 @@ async fn said_to_callers(world: &World) -> String {
     everything
 }
 
+/// It was created never, and the message went on that the secret is not there.
+#[tokio::test]
+async fn what_waits_for_its_secret_is_created_once_that_is_there() {
+    let mut world = world("{ file: key }").await;
+    world.write(
+        "all.yaml",
+        "outboundApps:\n  - { id: o, name: O, clientSecret: { file: late } }\ntenants:\n  - { id: t, name: T, sso: [{ ssoId: s, oidc: { \
+         clientId: c, userDataUrl: u, userAttrMapping: {}, clientSecret: { file: late } } }] }\n",
+    );
+    world.daemon = Some(Process::start(command(&world, &["run"])));
+    world.daemon_url().await;
+    let problems =
+        async |world: &World| status(world).await["projects"][0]["problems"].as_array().cloned().unwrap_or_default();
+    world.until("one problem each", async |world| problems(world).await.len() == 2).await;
+    world.until("the rest goes on", async |world| world.entity("tenants", "t").await.is_some()).await;
+    assert_eq!(problems(&world).await.len(), 2);
+    assert!(world.entity("outboundApps", "o").await.is_none());
+
+    fs::write(world.path("secrets/.late"), REPO_FILE).unwrap();
+    fs::rename(world.path("secrets/.late"), world.path("secrets/late")).unwrap();
+
+    world.until("created", async |world| world.entity("outboundApps", "o").await.is_some()).await;
+    world.until("converged", async |world| status(world).await["projects"][0]["converged"] == true).await;
+}
+
 #[tokio::test]
 async fn no_secret_leaves_the_daemon_wherever_it_stood_and_whatever_goes_wrong() {
     let mut world = world("{ file: key }").await;

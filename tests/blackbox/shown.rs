@@ -103,6 +103,7 @@ async fn it_lands_in_its_file_and_nowhere_else() {
 async fn without_a_place_for_it_nothing_is_created() {
     let mut world = world().await;
     fs::create_dir(world.secret("folder")).unwrap();
+    world.reconfigure(|setup| setup.interval = "300ms");
     world.write("a.yaml", &keys(""));
     world.start().await;
     for (more, expected) in [
@@ -121,9 +122,8 @@ async fn without_a_place_for_it_nothing_is_created() {
     assert_eq!(read(&world.secret("taken")), "of somebody else\n");
     let roles = world.entity("roles", "other").await;
     assert!(roles.is_some(), "the rest goes on");
-    // Moved away, and looked at again.
+    // Moved away: the next pass sees it.
     fs::remove_file(world.secret("taken")).unwrap();
-    world.daemon().signal(rustix::process::Signal::HUP);
     world.until("made", async |world| world.is_converged().await).await;
     assert_eq!(read(&world.secret("taken")).trim_end(), world.secrets_of_keys().await[0]);
 }

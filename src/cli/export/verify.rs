@@ -134,6 +134,7 @@ pub fn plan(project: &config::Project, desired: &Desired, live: BTreeMap<&'stati
         now: SystemTime::UNIX_EPOCH,
         lost: &BTreeMap::new(),
         volume: &|| None,
+        place: &|_| 0,
         may_delete: &|_| false,
         contested: &|_| None,
         is_approved: &|_| false,

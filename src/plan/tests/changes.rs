@@ -435,6 +435,55 @@ fn the_parts_of_one_resource_wait_for_one_another() {
     assert_eq!(after("passwordSettings"), [MAIN, "defaultRoles"]);
 }
 
+/// It was planned as a change, parked by the worker, and never tried again once the secret was there: nothing of it looked
+/// otherwise.
+#[test]
+fn what_needs_a_secret_that_is_not_there_is_left_out_until_it_is() {
+    let secret = json!({ "env": "LATE" });
+    let app = declared(Key::new("outboundApps", "o"), json!({ "name": "O", "clientSecret": secret }));
+    let oidc = json!({ "clientId": "c", "clientSecret": secret, "userDataUrl": "u", "userAttrMapping": {} });
+    let tenant = declared(Key::new("tenants", "t"), json!({ "name": "T", "sso": [{ "ssoId": "s", "oidc": oidc }] }));
+    let desired = desired_of(vec![app, tenant]);
+    let case = Case { sent: Sent::Unknown, ..Case::of(&desired, &World::default()) };
+    let planned = |plan: &Plan| -> Vec<(String, Vec<&str>)> {
+        let parts = |change: &Change| change.tasks.iter().map(|task| task.slot.part).collect();
+        plan.changes.iter().map(|change| (change.key.to_string(), parts(change))).collect()
+    };
+
+    let unset = |_: &Key, _: &str, _: &Value| -> Result<Sent, String> { Err("is not set".to_owned()) };
+    let without = case.with_inputs(&|_| true, |inputs| diff(&Inputs { secret: &unset, ..*inputs }));
+    let with = case.plan();
+
+    assert_eq!(planned(&without), [("tenants/t".to_owned(), vec![MAIN])]);
+    let refused: Vec<_> = without.refused.iter().map(|refusal| (refusal.key.to_string(), &*refusal.message)).collect();
+    let message = |path: &str| format!("{path}: is not set");
+    assert_eq!(
+        refused,
+        [
+            ("outboundApps/o".to_owned(), &*message("clientSecret")),
+            ("tenants/t".to_owned(), &*message("sso[s].oidc.clientSecret"))
+        ]
+    );
+    assert_eq!(without.waiting_creates, ["outboundApps"].into());
+    let all = [("tenants/t".to_owned(), vec![MAIN, "sso"]), ("outboundApps/o".to_owned(), vec![MAIN])];
+    assert_eq!(BTreeMap::from_iter(planned(&with)), BTreeMap::from(all));
+}
+
+/// A key was never made once the folder for its secret was there, or what had been in the way was moved away.
+#[test]
+fn a_create_has_another_cause_once_the_place_for_its_secret_looks_otherwise() {
+    let key = declared(Key::new("accessKeys", "k"), json!({}));
+    let desired = desired_of(vec![Declared { secret_file: Some("k".into()), ..key }]);
+    let case = Case::of(&desired, &World::default());
+    let made_for = |seen: u64| {
+        let plan = case.with_inputs(&|_| true, |inputs| diff(&Inputs { place: &|_| seen, ..*inputs }));
+        plan.changes[0].tasks[0].cause
+    };
+
+    assert_eq!(made_for(1), made_for(1));
+    assert_ne!(made_for(1), made_for(2));
+}
+
 /// What was refused is tried again when its cause is another one.
 #[test]
 fn a_change_has_another_cause_once_either_side_differs_and_the_same_until_then() {

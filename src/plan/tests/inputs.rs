@@ -82,6 +82,7 @@ impl Drawn {
             now: SystemTime::UNIX_EPOCH,
             lost: &BTreeMap::new(),
             volume: &|| None,
+            place: &|_| 0,
             is_approved,
         })
     }
