@@ -44,10 +44,7 @@ impl Client {
     /// Waits for a permit, sends once, and reports what came of it.
     pub(super) async fn attempt(&self, call: &Call) -> Attempt {
         let Shared { settings, metrics, shutdown, blame, .. } = &*self.shared;
-        let Some(license) = shutdown.run_until_cancelled(self.license()).await else {
-            return Attempt::Failed(Error::Stopping);
-        };
-        let (mut permit, deadline, patience) = loop {
+        let (mut permit, license, deadline, patience) = loop {
             if self.room().is_none() {
                 if !self.is_wanted() {
                     return Attempt::Failed(Error::Stopping);
@@ -60,6 +57,14 @@ impl Client {
                 None => shutdown.run_until_cancelled(self.permit()).await,
             };
             let Some(permit) = permit.filter(|_| self.is_wanted()) else { return Attempt::Failed(Error::Stopping) };
+            let license = match shutdown.run_until_cancelled(self.license()).await {
+                None => return Attempt::Failed(Error::Stopping),
+                Some(Ok(license)) => license,
+                Some(Err(refusal)) => {
+                    permit.finish(refusal);
+                    return Attempt::Throttled;
+                }
+            };
             // That takes a moment, as it may write to the disk.
             if let Some(begin) = &self.begin
                 && !(begin().await && self.is_wanted())
@@ -72,7 +77,7 @@ impl Client {
                 && let Some(room) = self.room()
             {
                 let patience = settings.request_timeout.min(room);
-                break (permit, after(now, patience), patience);
+                break (permit, license, after(now, patience), patience);
             }
         };
         // Read only now: the key may have changed while we waited.
@@ -165,9 +170,11 @@ impl Client {
         sent
     }
 
-    /// The rate limit tier, asked for at first use. The call is exempt from the rate limit, so it takes no permit;
-    /// without an answer we do as well as without the header.
-    async fn license(&self) -> Option<HeaderValue> {
+    /// The rate limit tier, asked for at first use. The call is exempt from the rate limit, so it takes no permit of its own,
+    /// and is made while the one of another call is there: not while the gate is closed. Without an answer we do as well as
+    /// without the header. Err where the limit refuses it all the same.
+    async fn license(&self) -> Result<Option<HeaderValue>, Outcome> {
+        let mut refusal = None;
         let ask = async || {
             let call = Call::license();
             let request = self.request(&call, &self.key().ok()?, None).ok()?;
@@ -177,13 +184,15 @@ impl Client {
                 Err(error) => network_code(error).to_owned(),
             };
             self.shared.metrics.api_requests_total.with_label_values(&[call.operation(), &code]).inc();
+            refusal = Some(outcome(&sent)).filter(|outcome| matches!(outcome, Outcome::Throttled { .. }));
             let tier = sent.ok().filter(|r| (200..300).contains(&r.status)).and_then(|r| license::read(&r.body));
             if tier.is_none() {
                 tracing::debug!(code, "the license call gave no rate limit tier");
             }
             tier
         };
-        self.shared.license.tier(ask).await
+        let tier = self.shared.license.tier(ask).await;
+        refusal.map_or(Ok(tier), Err)
     }
 
     fn key(&self) -> Result<SecretString, Error> {

@@ -313,6 +313,37 @@ async fn the_handshake_happens_once_and_its_failure_stops_nothing() {
     }
 }
 
+/// It went out before the gate was asked, once for each project after every restart, and nobody heard that it was refused.
+#[tokio::test(start_paused = true)]
+async fn a_handshake_that_the_limit_refuses_closes_the_gate() {
+    let script = Script::of([roles()]);
+    script.license(throttled("30"));
+    let start = Instant::now();
+
+    script.client().list(&list_roles()).await.unwrap();
+
+    assert_eq!(script.handshakes(), 1);
+    assert!(start.elapsed() >= Duration::from_secs(30), "{:?}", start.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_handshake_waits_while_the_gate_is_closed() {
+    let script = Script::of([roles()]);
+    let client = script.client();
+    client.permit().await.finish(crate::limiter::Outcome::Throttled { retry_after: Some(Duration::from_secs(30)) });
+
+    let call = list_roles();
+    let listed = async { client.list(&call).await };
+    let meanwhile = async {
+        tokio::time::sleep(Duration::from_secs(29)).await;
+        script.handshakes()
+    };
+    let (listed, handshakes) = tokio::join!(listed, meanwhile);
+
+    assert!(listed.is_ok());
+    assert_eq!((handshakes, script.handshakes()), (0, 1));
+}
+
 #[tokio::test(start_paused = true)]
 async fn calls_that_start_together_share_one_handshake() {
     let script = Script::of([roles(), roles()]);
