@@ -10,6 +10,7 @@ pub mod form;
 pub mod key;
 pub mod kind;
 pub mod legible;
+mod once;
 pub mod opaque;
 pub mod refer;
 pub mod reference;

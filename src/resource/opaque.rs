@@ -5,6 +5,7 @@
 
 use super::fold::is_zero;
 use super::fold::whole;
+use super::once::Once;
 use serde_json::Map;
 use serde_json::Value;
 use serde_json::json;
@@ -52,7 +53,9 @@ impl Opaque {
         let document = match self.source {
             Source::Text => Value::from(text),
             Source::Json | Source::Inline => {
-                let document: Value = serde_json::from_str(text).map_err(|error| format!("is no JSON: {error}"))?;
+                let Once(document) = serde_json::from_str(text).map_err(|error| {
+                    if error.is_data() { error.to_string() } else { format!("is no JSON: {error}") }
+                })?;
                 if !document.is_object() {
                     return Err("must hold a JSON object, the document itself".to_owned());
                 }
@@ -260,5 +263,14 @@ mod tests {
         assert!(FLOW.parse("{").unwrap_err().starts_with("is no JSON: "));
         assert!(FLOW.parse("version https://git-lfs.github.com/spec/v1\n").unwrap_err().contains("git lfs pull"));
         assert_eq!(TEXT.parse("type user"), Ok(json!("type user")));
+    }
+
+    /// One of the two was in force, and the other silently not.
+    #[test]
+    fn a_key_that_stands_twice_is_an_error_and_everything_else_is_read_as_it_is() {
+        let twice = "{\"a\":[{\"b\":1,\n\"c\":2,\"\\u0062\":1}]}";
+        assert_eq!(FLOW.parse(twice), Err("the key \"b\" stands twice in one object at line 2 column 14".to_owned()));
+        let all = r#"{"a":[null,true,-1,18446744073709551615,0.1,1e300,"\u00e4\n",{"b":{}},{"b":[]}],"":""}"#;
+        assert_eq!(FLOW.parse(all), Ok(serde_json::from_str(all).unwrap()));
     }
 }
