@@ -5,6 +5,9 @@ use super::view::fold;
 use secrecy::ExposeSecret;
 use secrecy::SecretString;
 use std::collections::HashMap;
+use std::collections::HashSet;
+use std::hash::BuildHasher;
+use std::hash::RandomState;
 use std::ops::Range;
 
 /// Shorter ones are looked for in answers alone, as words: elsewhere they would hit ordinary ones.
@@ -31,7 +34,9 @@ const BASE64: [&[u8; 64]; 2] = [
 /// Every secret, in the forms that a look at a text compares.
 #[derive(Default)]
 pub struct Known {
-    secrets: Vec<SecretString>,
+    // By their hashes, which say nothing outside this process.
+    secrets: HashSet<u64>,
+    hashes: RandomState,
     exact: Anchors,
     folded: Anchors,
     words: Vec<SecretString>,
@@ -73,11 +78,11 @@ impl Known {
     }
 
     pub fn has(&self, plain: &str) -> bool {
-        self.secrets.iter().any(|known| known.expose_secret() == plain)
+        self.secrets.contains(&self.hashes.hash_one(plain))
     }
 
     pub fn add(&mut self, plain: &str) {
-        self.secrets.push(SecretString::from(plain));
+        self.secrets.insert(self.hashes.hash_one(plain));
         if plain.chars().count() < SHORTEST {
             self.words.push(SecretString::from(plain));
             return;
@@ -147,7 +152,8 @@ enum End {
 impl Anchors {
     fn add(&mut self, text: String, telling: usize) {
         let (Some(first), Some(last)) = (text.as_bytes().first_chunk(), text.as_bytes().last_chunk()) else { return };
-        if self.patterns.iter().any(|known| known.text.expose_secret() == text) {
+        let mut alike = self.by.get(first).into_iter().flatten().filter_map(|(pattern, _)| self.patterns.get(*pattern));
+        if alike.any(|known| known.text.expose_secret() == text) {
             return;
         }
         self.seen.resize(1 << 16, false);
