@@ -33,6 +33,7 @@ fn main() {
     let tree = Tree {
         root: temp.path().to_owned(),
         paths: vec![".".into()],
+        others: Vec::new(),
         exclude: GlobSet::empty(),
         named: NamedFiles::default(),
     };

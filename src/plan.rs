@@ -18,6 +18,7 @@ use serde_json::Value;
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 use std::collections::HashMap;
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -32,6 +33,7 @@ mod live;
 mod narrow;
 pub mod order;
 pub mod published;
+mod reliance;
 mod renames;
 pub mod render;
 mod task;
@@ -58,6 +60,7 @@ pub use guards::Window;
 pub use live::Live;
 pub use renames::is_over;
 pub use task::Body;
+pub use task::Need;
 pub use task::Origin;
 pub use task::Planned;
 pub use task::Slot;
@@ -356,8 +359,10 @@ impl Plan {
 
     /// Lets held changes go ahead, whatever holds them but the policy.
     pub fn release(&mut self, released: impl Fn(&Hold) -> bool) {
+        let mut gone = HashSet::new();
         for change in &mut self.changes {
             if change.held.as_ref().is_some_and(|hold| hold.can_be_approved() && released(hold)) {
+                gone.extend(change.tasks.iter().map(|task| task.slot.clone()));
                 let is_first_contact = matches!(change.held, Some(Hold::FirstContact(_)));
                 change.approve();
                 if is_first_contact {
@@ -367,7 +372,7 @@ impl Plan {
             }
         }
         guards::refuse_looked_at(self);
-        guards::settle(&mut self.changes);
+        guards::settle_after(&mut self.changes, gone);
         self.hold_suspended();
     }
 }

@@ -628,7 +628,7 @@ impl Reconciler {
     /// they are planned: what they take back is not sent, nor what depends on it. What they declare again, or broken ones
     /// may declare, is not deleted.
     fn take_in(&mut self, desired: &Arc<Desired>) {
-        self.note_absences(desired);
+        self.note_absences(desired, &|_| true);
         let is_current = self.is_current();
         // A tenant takes the roles in it along.
         let homes: BTreeSet<Key> = desired.resources.keys().filter_map(Key::home).collect();

@@ -147,7 +147,8 @@ pub async fn run(config: Config, args: ApplyArgs, redactor: &Redactor) -> anyhow
     let told = report(&config, &parts, &plans).projects.into_iter().map(ProjectReport::into_rendered);
     let mut report = Report::new(told.collect());
     let mut workers = start_workers(&config, &parts);
-    enqueue(&parts, &desired_states, plans, args.selection.is_narrow());
+    let mut tasks = vec![0; parts.projects.len()];
+    enqueue(&parts, &desired_states, plans, args.selection.is_narrow(), &mut tasks);
     drain(&parts, &stop).await;
     for _ in 1..ROUNDS {
         let is_asked_for = parts.projects.iter_mut().any(|project| project.triggers.try_recv().is_some());
@@ -174,7 +175,7 @@ pub async fn run(config: Config, args: ApplyArgs, redactor: &Redactor) -> anyhow
                 project.refused = RefusedReport::all(&planned.plan);
             }
         }
-        enqueue(&parts, &desired_states, plans, args.selection.is_narrow());
+        enqueue(&parts, &desired_states, plans, args.selection.is_narrow(), &mut tasks);
         drain(&parts, &stop).await;
     }
     for project in parts.projects.iter().filter(|_| args.approve.is_some()) {
@@ -188,7 +189,7 @@ pub async fn run(config: Config, args: ApplyArgs, redactor: &Redactor) -> anyhow
         settings::save(host, limiter, &parts.state);
     }
 
-    let outcome = Applied::of(report, &parts.projects, &parts.queue);
+    let outcome = Applied::of(report, &parts.projects, &tasks, &parts.queue);
     let text = match args.output {
         Output::Text => outcome.text(),
         Output::Json => serde_json::to_string_pretty(&outcome)? + "\n",
@@ -231,10 +232,9 @@ async fn assess(parts: &Parts, desired_states: &[Arc<Desired>], args: &ApplyArgs
     let mut is_approved = args.approve.is_none();
     for (project, desired) in parts.projects.iter().zip(desired_states) {
         let reconciler = &project.reconciler;
-        // A part of the files says nothing of what is not in them.
-        if !args.selection.is_narrow() {
-            reconciler.note_absences(desired);
-        }
+        // Who names what left the files asks for its delete; of the rest a narrowed run notes nothing.
+        let selection = &args.selection;
+        reconciler.note_absences(desired, &|key| !selection.is_narrow() || selection.names(key));
         let lost = reconciler.lost_calls();
         let assessment = reconciler.assessor.assess(desired, Priority::Change, &lost).await;
         reconciler.resolve(&lost, &assessment);
@@ -293,9 +293,9 @@ fn report<'p>(config: &Config, parts: &Parts, plans: &'p [Planned]) -> Report<'p
     Report::new(parts.projects.iter().zip(plans).map(of).collect())
 }
 
-/// A narrowed plan ends no first contact, and says nothing of what it leaves out.
-fn enqueue(parts: &Parts, desired_states: &[Arc<Desired>], plans: Vec<Planned>, is_narrow: bool) {
-    for ((project, desired), planned) in parts.projects.iter().zip(desired_states).zip(plans) {
+/// A narrowed plan ends no first contact, and says nothing of what it leaves out. Adds to the number of `tasks` of each project.
+fn enqueue(parts: &Parts, desired_states: &[Arc<Desired>], plans: Vec<Planned>, is_narrow: bool, tasks: &mut [usize]) {
+    for (((project, desired), planned), number) in parts.projects.iter().zip(desired_states).zip(plans).zip(tasks) {
         let Planned { mut plan, gone, first_contact, unconfirmed, .. } = planned;
         if !is_narrow {
             project.reconciler.adopt(desired, &plan, &gone, first_contact);
@@ -313,7 +313,9 @@ fn enqueue(parts: &Parts, desired_states: &[Arc<Desired>], plans: Vec<Planned>, 
             commit,
             span: traces::origin(),
         });
-        parts.queue.replace(&project.name, plan.take_tasks(&origin), false);
+        let tasks = plan.take_tasks(&origin);
+        *number += tasks.len();
+        parts.queue.replace(&project.name, tasks, false);
     }
 }
 

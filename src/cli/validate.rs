@@ -263,6 +263,7 @@ mod tests {
         let tree = Tree {
             root: root.to_owned(),
             paths: vec![path.into()],
+            others: Vec::new(),
             exclude: GlobSet::empty(),
             named: NamedFiles::default(),
         };

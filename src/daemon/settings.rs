@@ -341,9 +341,15 @@ pub fn save(host: &str, limiter: &Limiter, state: &State) -> Memory {
 
 /// The files of one project.
 pub fn loader(config: &Config, project: &config::Project) -> loader::Settings {
+    let others = config.projects.iter().filter(|other| other.name != project.name);
+    let paths = |other: &config::Project| {
+        let name: Arc<str> = Arc::from(&*other.name);
+        other.paths.clone().into_iter().map(move |path| (Arc::clone(&name), path))
+    };
     let tree = Tree {
         root: config.source.path.clone(),
         paths: project.paths.clone(),
+        others: others.flat_map(paths).collect(),
         exclude: globs(&config.source.exclude),
         named: NamedFiles::default(),
     };

@@ -416,7 +416,7 @@ pub fn nothing(shape: Shape) -> Option<Yaml> {
 
 /// The word that clears a field whose empty value cannot be written.
 fn null(field: &Field) -> Option<Yaml> {
-    let is_clearable = !field.is_needed && matches!(field.shape, Shape::Integer(..) | Shape::OneOf(_));
+    let is_clearable = field.is_clearable() && matches!(field.shape, Shape::Integer(..) | Shape::OneOf(_));
     is_clearable.then_some(Yaml::Null)
 }
 

@@ -103,8 +103,7 @@ fn describe(schema: &mut Map<String, Value>, field: &Field, remarks: impl Iterat
 fn field_schema(field: &Field, items: &[&Value]) -> Map<String, Value> {
     let examples: Vec<&Value> = items.iter().filter_map(|item| item.get(field.name)).collect();
     let mut schema = of_shape(field.shape, &examples);
-    let is_clearable = !field.is_needed && !matches!(field.shape, Shape::Name | Shape::Secret);
-    if is_clearable {
+    if field.is_clearable() {
         allow_null(&mut schema);
     }
     let is_worth_showing = matches!(

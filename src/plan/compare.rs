@@ -13,6 +13,7 @@ use crate::resource::Opaque;
 use crate::resource::Part;
 use crate::resource::Shape;
 use crate::resource::fold::canonical;
+use crate::resource::fold::entry;
 use crate::resource::fold::folded;
 use crate::resource::fold::is_zero;
 use crate::resource::fold::known;
@@ -178,7 +179,7 @@ impl Walk<'_> {
                     let from = entries.and_then(|present| present.get(name)).unwrap_or(&Value::Null);
                     if !same_entry(from, to) {
                         let path = format!("{path}.{name}").into();
-                        self.found.fields.push(FieldChange { path, from: from.clone(), to: to.clone() });
+                        self.found.fields.push(FieldChange { path, from: entry(from), to: to.clone() });
                     }
                 }
             }

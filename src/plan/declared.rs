@@ -153,6 +153,7 @@ pub fn compare_one(
         absent.insert(key.clone());
         return;
     }
+    refuse_unsendable(kind, declared, document, (&mut writes, &mut fields), plan);
     if document.is_some() && writes.is_empty() {
         return;
     }
@@ -220,6 +221,27 @@ fn with_place(inputs: &Inputs<'_>, kind: &dyn Kind, declared: &Declared, mut tas
         task.cause = order::mixed(task.cause, &(inputs.place)(name));
     }
     tasks
+}
+
+/// What no call brings about would be sent by none, and then taken for done; the other parts go ahead.
+fn refuse_unsendable(
+    kind: &dyn Kind,
+    declared: &Declared,
+    live: Option<&Document>,
+    (writes, fields): (&mut Vec<(&'static Part, Write)>, &mut Vec<FieldChange>),
+    plan: &mut Plan,
+) {
+    for (part, write) in std::mem::take(writes) {
+        let is_of_part = |field: &FieldChange| kind.spec().part_at(&field.path).name == part.name;
+        let paths: Vec<String> =
+            fields.iter().filter(|field| is_of_part(field)).map(|field| field.path.to_string()).collect();
+        if kind.calls(part, &write, live, &paths) > 0 {
+            writes.push((part, write));
+            continue;
+        }
+        fields.retain(|field| !is_of_part(field));
+        refuse(declared, format!("{}: Descope has no call that brings this about", paths.join(", ")), plan);
+    }
 }
 
 fn refuse(declared: &Declared, message: String, plan: &mut Plan) {

@@ -11,6 +11,7 @@ use super::Inputs;
 use super::Live;
 use super::Plan;
 use super::Policy;
+use super::Slot;
 use super::Task;
 use crate::resource;
 use crate::resource::Action;
@@ -18,6 +19,7 @@ use crate::resource::Key;
 use crate::resource::Kind;
 use std::collections::BTreeSet;
 use std::collections::HashMap;
+use std::collections::HashSet;
 
 mod along;
 mod contact;
@@ -135,9 +137,15 @@ fn contest(inputs: &Inputs<'_>, plan: &mut Plan) {
 }
 
 /// Holds what may not go ahead of what is held, and says why.
-pub(super) fn settle(changes: &mut [Change]) {
+pub(super) fn settle(changes: &mut Vec<Change>) {
     along::hold(changes);
     words::explain(changes);
+}
+
+/// The same, once these were let go.
+pub(super) fn settle_after(changes: &mut Vec<Change>, gone: HashSet<Slot>) {
+    along::follow(changes, gone);
+    settle(changes);
 }
 
 fn is_permitted(policy: Policy, change: &Change) -> bool {
@@ -158,12 +166,50 @@ fn referred(change: &Change) -> Option<Referrer> {
 fn has_rename(key: &Key) -> bool {
     resource::kind(key.kind).is_some_and(Kind::has_rename)
 }
-/// The tasks of a change in two: those of which it holds, and the rest. Mostly all are of one sort, and stay where they are: room
-/// for more of them, a hundred thousand times, is most of a plan.
-fn apart(tasks: Vec<Task>, is_it: impl Fn(&Task) -> bool) -> (Vec<Task>, Vec<Task>) {
-    match tasks.iter().filter(|task| is_it(task)).count() {
-        0 => (Vec::new(), tasks),
-        count if count == tasks.len() => (tasks, Vec::new()),
-        _ => tasks.into_iter().partition(is_it),
+
+/// Takes out of a change, as one of its own, what is not of `is_it`. None where all of it is of one sort: then it stays as it
+/// is, and room for more tasks, a hundred thousand times, would be most of a plan.
+fn take_rest(change: &mut Change, is_it: impl Fn(&Task) -> bool) -> Option<Change> {
+    let count = change.tasks.iter().filter(|task| is_it(task)).count();
+    if count == 0 || count == change.tasks.len() {
+        return None;
+    }
+    let (those, others): (Vec<Task>, Vec<Task>) = std::mem::take(&mut change.tasks).into_iter().partition(is_it);
+    let mut rest = Change { tasks: others, ..change.clone() };
+    change.tasks = those;
+    for half in [&mut rest, change] {
+        half.fields = half.tasks.iter().flat_map(|task| task.fields.iter().cloned()).collect();
+        let Change { tasks, would_reset, .. } = half;
+        would_reset.retain(|loss| tasks.iter().any(|task| task.slot.part == loss.part));
+    }
+    Some(rest)
+}
+
+/// Puts each before the change at its place, in order.
+fn put_before(new: Vec<(usize, Change)>, changes: &mut Vec<Change>) {
+    if new.is_empty() {
+        return;
+    }
+    let mut new = new.into_iter().peekable();
+    let old = std::mem::take(changes).into_iter().enumerate();
+    let both = old.flat_map(|(at, change)| {
+        new.next_if(|(before, _)| *before == at).map(|(_, new)| new).into_iter().chain([change])
+    });
+    *changes = both.collect();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_taken_out_of_a_change_goes_right_before_the_rest_of_it() {
+        let update = |name: &str| Change::new(Key::new("tenants", name), Action::Update);
+        let mut changes: Vec<Change> = ["a", "b", "c"].map(update).into();
+
+        put_before(vec![(0, update("of a")), (2, update("of c"))], &mut changes);
+
+        let names: Vec<&str> = changes.iter().map(|change| &*change.key.name).collect();
+        assert_eq!(names, ["of a", "a", "b", "of c", "c"]);
     }
 }

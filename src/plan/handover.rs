@@ -5,6 +5,7 @@
 use super::Body;
 use super::Change;
 use super::Live;
+use super::Need;
 use super::Plan;
 use super::Refusal;
 use super::Slot;
@@ -74,6 +75,7 @@ pub fn arrange(plan: &mut Plan, live: &Live<'_>) {
     }
     for task in plan.changes.iter_mut().flat_map(|change| &mut change.tasks) {
         if let Some(holders) = waits.get(&task.slot) {
+            task.needs.extend(holders.iter().map(|(slot, claim)| need(slot.clone(), claim)));
             task.after.extend(holders.keys().cloned());
             task.after.sort();
             task.after.dedup();
@@ -81,6 +83,11 @@ pub fn arrange(plan: &mut Plan, live: &Live<'_>) {
         // Held for long, it frees what was refused meanwhile.
         task.frees.extend(frees.remove(&task.slot).unwrap_or_default());
     }
+}
+
+/// Of what wants a value that the call of `slot` gives up.
+pub fn need(slot: Slot, (_, field, value): &Claim) -> Need {
+    Need { slot, why: format!("its {field} {value:?} is still that of").into() }
 }
 
 /// Who has what is wanted.
@@ -207,8 +214,8 @@ fn refuse_circles(plan: &mut Plan, waits: &Waits) {
             continue;
         };
         let message = format!(
-            "{field} {value:?} is still that of {}, which waits for {} in turn: neither can go first; declare another \
-             {field} for one of them, and the final ones once that is done",
+            "{field} {value:?} is still that of {}, which waits for {} in turn, so that none of them can go first; declare \
+             another {field} for one of them, and the final ones once that is done",
             holder.key, change.key
         );
         plan.refused.push(Refusal { key: change.key.clone(), message, place: Some(place) });

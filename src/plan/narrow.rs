@@ -27,7 +27,10 @@ impl Plan {
         let mut kept: BTreeSet<usize> = todo.iter().copied().collect();
         let (mut missing, mut blocked) = (BTreeSet::new(), BTreeSet::new());
         while let Some(change) = todo.pop().and_then(|at| self.changes.get(at)) {
-            for slot in change.tasks.iter().flat_map(|task| &task.after) {
+            let slots_of = |task: &'_ super::Task| {
+                task.after.iter().chain(task.needs.iter().map(|need| &need.slot)).cloned().collect::<Vec<_>>()
+            };
+            for slot in &change.tasks.iter().flat_map(slots_of).collect::<Vec<_>>() {
                 let Some((at, needed)) = slots.get(slot).and_then(|at| Some((*at, self.changes.get(*at)?))) else {
                     continue;
                 };

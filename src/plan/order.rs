@@ -6,6 +6,7 @@
 use super::Change;
 use super::FieldChange;
 use super::Live;
+use super::Need;
 use super::Origin;
 use super::Ownership;
 use super::Slot;
@@ -15,6 +16,8 @@ use super::handover;
 use super::handover::Claim;
 use super::handover::claimed;
 use super::incarnation;
+use super::reliance;
+use super::reliance::Reliance;
 use super::write;
 use crate::desired::Declared;
 use crate::resource;
@@ -47,12 +50,13 @@ pub fn tasks(
     declared: &Arc<Declared>,
     live: Option<&Document>,
     action: Action,
-    writes: Vec<(&'static Part, Write)>,
+    mut writes: Vec<(&'static Part, Write)>,
     fields: &Arc<[FieldChange]>,
     will_be_there: &dyn Fn(&Key) -> bool,
 ) -> Vec<Task> {
     let seen = live.map_or(0, |live| digest(kind, live));
     let wanted = fold::digest_of_declared(&declared.fields) ^ seen.rotate_left(1);
+    let reliances = reliance::in_turn(kind.spec(), &mut writes, fields);
     let mut before = None;
     let task = |(part, write): (&'static Part, Write)| {
         let mut after =
@@ -71,6 +75,7 @@ pub fn tasks(
             // A part of its own exists as soon as the resource does: writing it is an update.
             action: if part.name == MAIN { action } else { Action::Update },
             after: after.into_iter().map(|key| Slot { key, part: MAIN }).chain(before).collect(),
+            needs: needs(&declared.key, part, &reliances),
             frees: Vec::new(),
             declared: part.carries_unlisted().then(|| Arc::clone(declared)),
             meant: Some(Arc::clone(declared)),
@@ -104,6 +109,15 @@ pub fn tasks(
         }
     };
     writes.into_iter().map(task).collect()
+}
+
+fn needs(key: &Key, part: &Part, reliances: &[Reliance]) -> Vec<Need> {
+    let own = reliances.iter().filter(|reliance| reliance.part == part.name);
+    let need = |reliance: &Reliance| Need {
+        slot: Slot { key: key.clone(), part: reliance.on },
+        why: format!("with {} in the same files it waits for", reliance.switch).into(),
+    };
+    own.map(need).collect()
 }
 
 /// What a part was compared with that no list shows.
@@ -144,6 +158,7 @@ pub fn deletion(key: &Key, live: &Document, cascade: bool) -> Task {
         write: Write::Delete { cascade },
         id,
         after: Vec::new(),
+        needs: Vec::new(),
         frees: Vec::new(),
         declared: None,
         meant: None,
@@ -171,16 +186,34 @@ pub fn arrange(changes: &mut [Change], observed_at: Instant, live: &Live<'_>) {
     let claims = claims(changes);
     let deletes = tasks_of(changes).filter(|task| task.action == Action::Delete);
     let deletes: HashMap<Key, u32> = deletes.map(|task| (task.slot.key.clone(), stage(task, &depths))).collect();
+    let mut needs: HashMap<Slot, Vec<Need>> = HashMap::new();
     for change in changes.iter_mut().filter(|change| change.action == Action::Delete) {
         let after = releases(change, deletes.get(&change.key).copied().unwrap_or_default(), &deletes);
         let heirs = heirs(change, live, &claims);
+        for (heir, claim) in &heirs {
+            let slot = Slot { key: change.key.clone(), part: MAIN };
+            needs.entry(heir.clone()).or_default().push(handover::need(slot, claim));
+        }
+        let heirs: Vec<Slot> = heirs.into_keys().collect();
         for task in &mut change.tasks {
             (task.after, task.frees) = (after.clone(), heirs.clone());
         }
     }
+    if !needs.is_empty() {
+        for task in changes.iter_mut().flat_map(|change| &mut change.tasks) {
+            task.needs.extend(needs.remove(&task.slot).unwrap_or_default());
+        }
+    }
+    for change in changes.iter_mut() {
+        let mut first = 0;
+        for task in &mut change.tasks {
+            // One after the other, also where the order of the table is not theirs.
+            task.stage = stage(task, &depths).max(first);
+            first = task.stage;
+        }
+    }
     for task in changes.iter_mut().flat_map(|change| &mut change.tasks) {
         task.observed_at = observed_at;
-        task.stage = stage(task, &depths);
         let own = task.slot.clone();
         task.after.retain(|slot| *slot != own && planned.contains(slot));
         task.after.sort();
@@ -203,13 +236,11 @@ fn releases(change: &Change, stage: u32, deletes: &HashMap<Key, u32>) -> Vec<Slo
 }
 
 /// What wants what this delete gives up: a value that one resource of the kind alone may have.
-fn heirs(change: &Change, live: &Live<'_>, claims: &HashMap<Claim, Vec<Slot>>) -> Vec<Slot> {
-    let Some(document) = live.get(&change.key) else { return Vec::new() };
-    let mut heirs: Vec<Slot> =
-        claimed(change.key.kind, &document).filter_map(|claim| claims.get(&claim)).flatten().cloned().collect();
-    heirs.sort();
-    heirs.dedup();
-    heirs
+fn heirs(change: &Change, live: &Live<'_>, claims: &HashMap<Claim, Vec<Slot>>) -> BTreeMap<Slot, Claim> {
+    let Some(document) = live.get(&change.key) else { return BTreeMap::new() };
+    let claimed = claimed(change.key.kind, &document);
+    let by_claim = claimed.filter_map(|claim| Some((claims.get(&claim)?, claim)));
+    by_claim.flat_map(|(heirs, claim)| heirs.iter().map(move |heir| (heir.clone(), claim.clone()))).collect()
 }
 
 /// What is asked for of kinds of which something is deleted.

@@ -34,6 +34,15 @@ pub struct Slot {
 /// A write that waits for its turn: what it carries becomes a tree when it is sent.
 pub type Planned = Write<Body>;
 
+/// A task of the same plan without which another one may not go: where that is held or dropped, so is this.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Need {
+    /// The task.
+    pub slot: Slot,
+    /// Why, up to its name.
+    pub why: Arc<str>,
+}
+
 /// What such a write carries.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Body {
@@ -100,6 +109,8 @@ pub struct Task {
     pub id: Option<Arc<str>>,
     /// Tasks of the same plan that have to be done before.
     pub after: Vec<Slot>,
+    /// Tasks of the same plan without which it may not go, done before or after.
+    pub needs: Vec<Need>,
     /// What of its kind wants what it gives up. That may be refused before this is done, and is tried again then.
     pub frees: Vec<Slot>,
     /// Its place in the order of a pass: creates and updates by kind, then deletes in reverse.

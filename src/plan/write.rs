@@ -24,6 +24,7 @@ use crate::resource::spec::Back;
 use crate::resource::spec::How;
 use crate::resource::spec::Need;
 use crate::resource::spec::Omit;
+use crate::resource::spec::Read;
 use crate::resource::twins;
 use serde_json::Value;
 use std::sync::Arc;
@@ -66,8 +67,10 @@ pub fn is_part_that_was_never_sent(
 ) -> bool {
     let part = kind.spec().part_at(&change.path);
     let of_field = |field: &&Field| change.path.starts_with(field.name) && declared.fields.contains_key(field.name);
+    // Of what the list shows, nothing else is remembered.
+    let is_known_by = |field: &Field| part.read == Read::Each || field.is_remembered();
     part.name != MAIN
-        && part.fields.iter().find(of_field).is_some_and(|field| {
+        && part.fields.iter().find(of_field).filter(|field| is_known_by(field)).is_some_and(|field| {
             let value = declared.fields.get(field.name).map_or(Value::Null, |value| folded(field.shape, value));
             sent(&declared.key, field.name, &value) == Sent::Unknown
         })

@@ -521,18 +521,21 @@ impl Lane {
         }
     }
 
-    /// Takes a task off that was not done, and every delete that comes after it: to those it is not settled. They come back
-    /// with the next plan.
+    /// Takes a task off that was not done, and what comes after it and is a delete, or may not go without it: to those it is
+    /// not settled. They come back with the next plan.
     fn drop_undone(&mut self, index: usize, now: Instant) {
         let mut undone = vec![index];
         let mut seen: BTreeSet<usize> = BTreeSet::from([index]);
         while let Some(&next) = undone.last() {
             let dependents = self.dependents.get(&Node::Entry(next)).cloned().unwrap_or_default();
-            let is_delete = |&&dependent: &&usize| {
+            let undone_slot = &self.entries[next].task.slot;
+            let is_lost = |&&dependent: &&usize| {
                 let entry = &self.entries[dependent];
-                entry.task.action == Action::Delete && entry.status != Status::Gone && !entry.is_in_flight()
+                let is_needy = || entry.task.needs.iter().any(|need| need.slot == *undone_slot);
+                let goes_along = entry.task.action == Action::Delete || is_needy();
+                goes_along && entry.status != Status::Gone && !entry.is_in_flight()
             };
-            let more = dependents.iter().filter(is_delete).copied().find(|dependent| seen.insert(*dependent));
+            let more = dependents.iter().filter(is_lost).copied().find(|dependent| seen.insert(*dependent));
             if let Some(dependent) = more {
                 undone.push(dependent);
             } else {

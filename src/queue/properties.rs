@@ -135,6 +135,7 @@ fn plan(drafts: Vec<Draft>, now: Instant) -> Vec<Task> {
             calls: 1,
             id: None,
             after,
+            needs: Vec::new(),
             frees: Vec::new(),
             stage: batch / 2,
             batch,

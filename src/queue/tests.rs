@@ -37,6 +37,7 @@ fn task(action: Action, kind: &'static str, name: &str, batch: u32) -> Task {
         calls: 1,
         id: None,
         after: Vec::new(),
+        needs: Vec::new(),
         frees: Vec::new(),
         stage: u32::from(action == Action::Delete) * 10,
         batch,

@@ -26,8 +26,8 @@ use std::time::SystemTime;
 
 impl Reconciler {
     /// What is owned and declared nowhere may be deleted once that has stood for long enough. Only a revision that is
-    /// in force counts.
-    pub fn note_absences(&self, desired: &Desired) {
+    /// in force counts, and only what is `asked` for: of the rest everything stays as it was noted.
+    pub fn note_absences(&self, desired: &Desired, asked: &dyn Fn(&Key) -> bool) {
         // What another entry of the config owns, its files speak of.
         if !self.is_current() || self.assessor.entry_of_another().is_some() {
             return;
@@ -47,14 +47,14 @@ impl Reconciler {
                 let declared = declared.map(|declared| &**declared).or_else(|| renamed.get(key).copied());
                 Sighting { key, before: *before, declared }
             });
-            let all: Vec<Sighting<'_>> = all.collect();
-            let now = self.state.now();
-            let flags = redeclared(&all, &self.state.absences()?, now);
+            let all: Vec<Sighting<'_>> = all.filter(|one| asked(one.key)).collect();
+            let (now, before) = (self.state.now(), self.state.absences()?);
+            let flags = redeclared(&all, &before, now);
             if !flags.is_empty() {
                 self.state.own(&flags)?;
             }
             let calls = self.state.open_intents()?.into_iter().map(|open| open.intent);
-            let news = calls.filter_map(|intent| {
+            let news = calls.filter(|intent| asked(&intent.key)).filter_map(|intent| {
                 let now = ownership(desired.resources.get(&intent.key)?, None);
                 let is_same = (now.protected, now.cascade_delete) == (intent.protected, intent.cascade_delete);
                 (!is_same).then_some((intent.key, now))
@@ -63,7 +63,9 @@ impl Reconciler {
             if !news.is_empty() {
                 self.state.redeclare_calls(&news)?;
             }
-            let absent = all.iter().filter(|one| one.declared.is_none()).map(|one| one.key.clone()).collect();
+            let others = before.into_keys().filter(|key| !asked(key));
+            let absent = all.iter().filter(|one| one.declared.is_none()).map(|one| one.key.clone());
+            let absent = absent.chain(others).collect();
             self.state.note_absent(&absent, now).map(drop)
         };
         if let Err(error) = note() {

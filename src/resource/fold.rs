@@ -137,8 +137,8 @@ fn present(entries: &Document, form: impl Fn(&Value) -> Value) -> Value {
     Value::Object(present.map(|(name, value)| (name.clone(), form(value))).collect())
 }
 
-/// 25 and 25.0 are the same number, and lists have no order.
-fn entry(value: &Value) -> Value {
+/// The one form of an attribute: 25 and 25.0 are the same number, and lists have no order.
+pub fn entry(value: &Value) -> Value {
     match value {
         Value::Array(items) => sorted(items.iter().cloned()),
         Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Object(_) => json(value),

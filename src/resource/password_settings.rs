@@ -16,6 +16,7 @@ use super::spec::Part;
 use super::spec::Read;
 use super::spec::Spec;
 use super::spec::Verbs;
+use super::tenant::BROUGHT_BY;
 use super::write::Answer;
 use super::write::Item;
 use super::write::Write;
@@ -28,7 +29,8 @@ use nonempty::NonEmpty;
 
 /// The bounds are those of the official Terraform provider. 0 stands for unset.
 pub const RULES: &[Field] = &[
-    Field::flag("enabled").risks(&[Risk::LocksOffWithout("authType")]),
+    // Of a tenant. The project has no SSO.
+    Field::flag("enabled").risks(&[Risk::LocksOffWithout("authType")]).relies(false, BROUGHT_BY),
     Field::integer("minLength", 4, 64).risks(&[Risk::WeakerBelow]),
     Field::flag("lowercase").risks(&[Risk::WeakerOff]),
     Field::flag("uppercase").risks(&[Risk::WeakerOff]),

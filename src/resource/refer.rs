@@ -156,7 +156,7 @@ fn collect<'a>(
         }
     };
     match (field.shape, value) {
-        (Shape::Attributes, Value::Object(entries)) => {
+        (Shape::Attributes | Shape::Map(_), Value::Object(entries)) if field.entries_of.is_some() => {
             // What is cleared names nothing.
             let names = entries.iter().filter(|(_, value)| !value.is_null()).map(|(name, _)| name);
             if let Some(kind) = field.entries_of {

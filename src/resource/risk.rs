@@ -7,6 +7,9 @@ use super::Part;
 use super::Shape;
 use super::fold::is_zero;
 use super::secret::item_id;
+use super::spec::NOTHING;
+use super::spec::Relies;
+use super::twins;
 use serde_json::Value;
 use std::collections::BTreeSet;
 
@@ -84,13 +87,19 @@ impl Risk {
     }
 
     /// What becomes of the field at this path, in words, where that is bad.
-    fn met(self, path: &str, from: &Value, to: &Value, beside: &Beside<'_>) -> Option<String> {
+    fn met(
+        self,
+        relies: Option<Relies>,
+        path: &str,
+        (from, to): (&Value, &Value),
+        beside: &Beside<'_>,
+    ) -> Option<String> {
         let is_on = |value: &Value| *value == Value::Bool(true);
         let goes_on = !is_on(from) && is_on(to);
         let goes_off = is_on(from) && !is_on(to);
         let number = |value: &Value| value.as_f64().unwrap_or_default();
         let (before, after) = (number(from), number(to));
-        let lacks = |path: &str| beside.live(path).is_none_or(is_none);
+        let lacks = |path: &str| beside.live(path).is_none_or(is_none) && !beside.is_brought(relies);
         let is_emptied = !is_none(from) && is_none(to);
         let (is_bad, what) = match self {
             Self::WeakerOff | Self::LocksOff => (goes_off, format!("{path} is turned off")),
@@ -98,7 +107,7 @@ impl Risk {
             Self::WeakerBelow => (after < before, format!("{path} goes down from {before} to {after}")),
             Self::WeakerAbove if after == 0.0 => (before > 0.0, format!("{path} is no longer limited to {before}")),
             Self::WeakerAbove => (before > 0.0 && after > before, format!("{path} goes up from {before} to {after}")),
-            Self::WeakerEmpty if to == NONE => (is_emptied, format!("{path} becomes {NONE}")),
+            Self::WeakerEmpty if to == NOTHING => (is_emptied, format!("{path} becomes {NOTHING}")),
             Self::WeakerEmpty | Self::LocksEmpty => (is_emptied, format!("{path} is emptied")),
             Self::WeakerMore => {
                 let known = entries(from);
@@ -143,9 +152,19 @@ impl Risk {
 struct Beside<'a> {
     live: Option<&'a Document>,
     declared: &'a dyn Fields,
+    /// Is this field written along with it?
+    is_planned: &'a dyn Fn(&str) -> bool,
 }
 
 impl Beside<'_> {
+    /// Is what the switch relies on written before it?
+    fn is_brought(&self, relies: Option<Relies>) -> bool {
+        let is_planned = |path: &str| path.split(['.', '[']).next().is_some_and(self.is_planned);
+        let brings = |path: &&&str| twins::at(self.declared, path).is_some_and(|value| !is_none(value));
+        let paths = relies.map_or(&[][..], |relies| relies.on);
+        paths.iter().filter(brings).any(|path| is_planned(path))
+    }
+
     fn live(&self, path: &str) -> Option<&Value> {
         at(self.live?, path)
     }
@@ -159,11 +178,8 @@ impl Beside<'_> {
     }
 }
 
-/// How a choice says that there is nothing.
-const NONE: &str = "none";
-
 fn is_none(value: &Value) -> bool {
-    is_zero(value) || value == NONE
+    is_zero(value) || value == NOTHING
 }
 
 /// What is at this path, `settings.enabled`.
@@ -188,8 +204,15 @@ fn entries(value: &Value) -> BTreeSet<&str> {
 
 /// What is bad about making of this live document what the YAML writes of these parts. Without a live one: about creating
 /// it.
-pub fn risks(parts: &[&'static Part], declared: &dyn Fields, live: Option<&Document>) -> Vec<(Harm, String)> {
-    let (mut found, beside) = (Vec::new(), Beside { live, declared });
+///
+/// `is_planned` says of another field of it whether that is written as well: what relies on one is written after it.
+pub fn risks(
+    parts: &[&'static Part],
+    declared: &dyn Fields,
+    live: Option<&Document>,
+    is_planned: &dyn Fn(&str) -> bool,
+) -> Vec<(Harm, String)> {
+    let (mut found, beside) = (Vec::new(), Beside { live, declared, is_planned });
     for part in parts {
         let from = |field: &Field| live.and_then(|live| live.get(field.name));
         let written = part.fields.iter().filter_map(|field| Some((field, declared.get(field.name)?)));
@@ -201,7 +224,8 @@ pub fn risks(parts: &[&'static Part], declared: &dyn Fields, live: Option<&Docum
 }
 
 fn walk(field: &Field, path: &str, from: &Value, to: &Value, beside: &Beside<'_>, found: &mut Vec<(Harm, String)>) {
-    found.extend(field.risks.iter().filter_map(|risk| Some((risk.harm(), risk.met(path, from, to, beside)?))));
+    let met = |risk: &Risk| Some((risk.harm(), risk.met(field.relies, path, (from, to), beside)?));
+    found.extend(field.risks.iter().filter_map(met));
     match field.shape {
         Shape::Object(fields) => inside(fields, path, from, to, beside, found),
         Shape::Items { key, fields, keeps } => {
@@ -273,6 +297,9 @@ mod tests {
         fields: &[
             Field::flag("sso").risks(&[Risk::WeakerOff, Risk::LocksOnWithout("auth")]),
             Field::flag("login").risks(&[Risk::LocksOffWithout("auth")]),
+            Field::flag("late")
+                .risks(&[Risk::LocksOnWithout("auth")])
+                .relies(true, &["planned[].way", "other.way", "planned.way"]),
             Field::flag("disabled").risks(&[Risk::LocksOn]),
             Field::one_of("type", &["", "public"]).risks(&[Risk::WeakerAs("public")]),
             Field::one_of("client", &["", "known", "public"]).risks(&[Risk::WeakerChanged("public")]),
@@ -301,7 +328,7 @@ mod tests {
     fn met(live: &Value, declared: &Value) -> Vec<String> {
         let document = |value: &Value| value.as_object().cloned().unwrap();
         let live = live.as_object().map(|_| document(live));
-        let found = risks(&[&PART], &document(declared), live.as_ref());
+        let found = risks(&[&PART], &document(declared), live.as_ref(), &|field| field == "planned");
         found.into_iter().map(|(harm, what)| format!("{harm:?}: {what}")).collect()
     }
 
@@ -328,6 +355,19 @@ mod tests {
                 &["Lockout: login is turned off, and auth names no other way to log in"],
             ),
             (json!({ "login": true, "auth": "oidc" }), json!({ "login": false }), &[]),
+            // What is written before it counts, and nothing else that the files say.
+            (json!({}), json!({ "late": true, "planned": [{ "way": "saml" }] }), &[]),
+            (json!({}), json!({ "late": true, "planned": { "way": "saml" } }), &[]),
+            (
+                json!({}),
+                json!({ "late": true, "planned": [{ "way": "none" }] }),
+                &["Lockout: late is turned on, and auth says that there is none to use"],
+            ),
+            (
+                json!({}),
+                json!({ "late": true, "other": { "way": "saml" } }),
+                &["Lockout: late is turned on, and auth says that there is none to use"],
+            ),
             (json!({}), json!({ "disabled": true }), &["Lockout: disabled is turned on"]),
             (json!({ "disabled": true }), json!({ "disabled": true }), &[]),
             (json!({ "disabled": true }), json!({ "disabled": false }), &[]),

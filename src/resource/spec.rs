@@ -12,6 +12,9 @@ use serde_json::Value;
 /// The part that creates and deletes a resource. As it stands in the state.
 pub const MAIN: &str = "";
 
+/// How a choice says that there is nothing.
+pub const NOTHING: &str = "none";
+
 /// A kind of resource.
 #[derive(Debug)]
 pub struct Spec {
@@ -179,11 +182,14 @@ pub struct Field {
     pub apart: bool,
     /// Which changes of it lower protection or lock people out.
     pub risks: &'static [Risk],
+    /// What other calls of the resource write, and it relies on.
+    pub relies: Option<Relies>,
     /// Left empty, an answer has a default of the server in its place, which nobody knows.
     pub is_defaulted: bool,
     /// Where nobody wrote it, it answers what this kind, of which there is one in every project, holds.
     pub inherits: Option<&'static str>,
-    /// Of a list whose items stay where the YAML does not name them: why, and what to write instead.
+    /// No call takes away what it holds, such as the items of a list that the YAML does not name: why, and what to write
+    /// instead.
     pub stays: Option<&'static str>,
     /// The kind of which the names of its entries name resources.
     pub entries_of: Option<&'static str>,
@@ -191,6 +197,15 @@ pub struct Field {
     pub tells_of: Option<&'static str>,
     /// What other clients of the API take; whether the API takes more is not known.
     pub usual: Option<Usual>,
+}
+
+/// What a switch relies on while it is in one position. That is written before it goes there, and after it left it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Relies {
+    /// The position.
+    pub while_on: bool,
+    /// Paths in the resource, `sso[].authType`, each of which may bring it.
+    pub on: &'static [&'static str],
 }
 
 /// What a text usually is.
@@ -360,6 +375,11 @@ impl Spec {
 }
 
 impl Part {
+    /// Is it one more call of what the main part writes: shown with it, and overwriting nothing?
+    pub fn is_more_of_main(&self) -> bool {
+        self.name == MAIN || self.read == Read::List && self.how == How::Patch
+    }
+
     /// Is a write of it built on a look of its own? A document is sent as it is, and carries nothing along.
     pub fn carries_unlisted(&self) -> bool {
         let is_nested = |field: &Field| matches!(field.shape, Shape::Object(_) | Shape::Items { .. });
@@ -414,6 +434,7 @@ impl Field {
             twins: &[],
             apart,
             risks: &[],
+            relies: None,
             is_defaulted,
             inherits: None,
             stays: None,
@@ -471,6 +492,12 @@ impl Field {
     /// Values by name, where each name is that of a resource of this kind.
     pub const fn attributes(name: &'static str, kind: &'static str) -> Self {
         Self { entries_of: Some(kind), ..Self::of(name, Shape::Attributes) }
+    }
+
+    /// The names of its entries are those of resources of this kind.
+    #[must_use]
+    pub const fn entries_of(self, kind: &'static str) -> Self {
+        Self { entries_of: Some(kind), ..self }
     }
 
     /// The name of a resource of this kind.
@@ -552,7 +579,7 @@ impl Field {
         Self { twins, ..self }
     }
 
-    /// Its items stay where the YAML does not name them, for this reason.
+    /// What it holds stays where the YAML does not name it, for this reason.
     #[must_use]
     pub const fn stays(self, why: &'static str) -> Self {
         Self { stays: Some(why), ..self }
@@ -568,6 +595,12 @@ impl Field {
     #[must_use]
     pub const fn risks(self, risks: &'static [Risk]) -> Self {
         Self { risks, ..self }
+    }
+
+    /// In this position it relies on what is written at these paths.
+    #[must_use]
+    pub const fn relies(self, while_on: bool, on: &'static [&'static str]) -> Self {
+        Self { relies: Some(Relies { while_on, on }), ..self }
     }
 
     /// Other clients of the API take no more characters than that.
@@ -598,6 +631,13 @@ impl Field {
     #[must_use]
     pub const fn tells_of(self, part: &'static str) -> Self {
         Self { tells_of: Some(part), ..self }
+    }
+
+    /// May the YAML write `null`, which clears it? A choice with a word for nothing is cleared by that word.
+    pub fn is_clearable(&self) -> bool {
+        let has_word = |words: &[&str]| words.contains(&NOTHING) && !words.contains(&"");
+        let is_chosen = matches!(self.shape, Shape::OneOf(words) if has_word(words));
+        !(self.is_needed || self.stays.is_some() || is_chosen || matches!(self.shape, Shape::Name | Shape::Secret))
     }
 
     /// May the YAML write it?

@@ -36,8 +36,13 @@ mod passwords;
 mod settings;
 mod sso;
 
+pub use sso::BROUGHT_BY;
+
 /// As it stands in the state.
 const DEFAULT_ROLES: &str = "defaultRoles";
+
+/// As it stands in the state.
+const ENFORCEMENT: &str = "enforceSSO";
 
 static SPEC: Spec = Spec {
     name: "tenants",
@@ -52,9 +57,9 @@ static SPEC: Spec = Spec {
                 Field::name("name").required().exclusive(),
                 Field::domains("selfProvisioningDomains").exclusive().risks(&[Risk::WeakerWildcard]),
                 Field::attributes("customAttributes", "tenantAttributes"),
-                Field::flag("enforceSSO").risks(&[Risk::WeakerOff, Risk::LocksOnWithout("authType")]),
-                Field::set("enforceSSOExclusions").risks(&[Risk::WeakerMore]),
                 Field::references("federatedAppIds", "ssoApplications", InTenant::No).maybe_returned(),
+                // Before the switch: whom it does not concern is known by then.
+                Field::set("enforceSSOExclusions").risks(&[Risk::WeakerMore]),
                 Field::flag("disabled").risks(&[Risk::LocksOn]),
                 Field::one_of("roleInheritance", &["", "none", "userOnly"]),
                 Field::reference("parent", "tenants").at_creation(),
@@ -75,6 +80,15 @@ static SPEC: Spec = Spec {
         },
         passwords::PART,
         sso::PART,
+        // Whom it sends to SSO needs a configuration there.
+        Part {
+            name: ENFORCEMENT,
+            read: Read::List,
+            how: How::Patch,
+            fields: &[Field::flag("enforceSSO")
+                .risks(&[Risk::WeakerOff, Risk::LocksOnWithout("authType")])
+                .relies(true, sso::BROUGHT_BY)],
+        },
     ],
     verbs: Verbs { cascade: true, ..Verbs::ALL },
     check,
@@ -105,7 +119,12 @@ impl Kind for Tenants {
         let item = single(items)?;
         let id = Name::new(&item.key.name)?;
         if let (sso::NAME, Write::Overwrite { body, .. }) = (part.name, item.write) {
-            for call in sso::calls(id, body, item.live, item.changed) {
+            let calls = sso::calls(id, body, item.live, item.changed);
+            if calls.is_empty() {
+                // What sends nothing is never done.
+                return Err(unsendable(item));
+            }
+            for call in calls {
                 client.write(&call).await?;
             }
             return Ok(Vec::new());
@@ -113,7 +132,9 @@ impl Kind for Tenants {
         let with_id = |body: &Document| with(body, "id", id.as_str());
         let call = match (part.name, item.write) {
             (MAIN, Write::Create(body)) => Call::create(route!(POST "/v1/mgmt/tenant/create"), with_id(body)),
-            (MAIN, Write::Patch(body)) => Call::update(route!(PATCH "/v1/mgmt/tenant/patch"), with_id(body)),
+            (MAIN | ENFORCEMENT, Write::Patch(body)) => {
+                Call::update(route!(PATCH "/v1/mgmt/tenant/patch"), with_id(body))
+            }
             (MAIN, Write::Overwrite { body, .. }) => Call::update(route!(POST "/v1/mgmt/tenant/update"), with_id(body)),
             (MAIN, Write::Delete { cascade }) => {
                 Call::delete(deletion!(POST "/v1/mgmt/tenant/delete"), "id", id).with("cascade", *cascade)

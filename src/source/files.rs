@@ -368,6 +368,7 @@ mod tests {
             let tree = Tree {
                 root: temp.path().join(root),
                 paths: vec![".".into()],
+                others: Vec::new(),
                 exclude: GlobSet::empty(),
                 named: NamedFiles::default(),
             };
@@ -418,6 +419,7 @@ mod tests {
         let tree = Tree {
             root: temp.path().to_owned(),
             paths: vec![".".into()],
+            others: Vec::new(),
             exclude: GlobSet::empty(),
             named: NamedFiles::default(),
         };
@@ -595,6 +597,7 @@ mod tests {
             let tree = Tree {
                 root: temp.path().to_owned(),
                 paths: vec![name.into()],
+                others: Vec::new(),
                 exclude: GlobSet::empty(),
                 named: NamedFiles::default(),
             };
@@ -622,6 +625,7 @@ mod tests {
         let tree = Tree {
             root: temp.path().to_owned(),
             paths: vec![".".into()],
+            others: Vec::new(),
             exclude: GlobSet::empty(),
             named: NamedFiles::default(),
         };

@@ -29,6 +29,8 @@ pub struct Tree {
     pub root: PathBuf,
     /// Directories below it; `.` is the root itself.
     pub paths: Vec<PathBuf>,
+    /// The directories of the other projects, each with the name of its project. They may be none of these, nor lie in one.
+    pub others: Vec<(Arc<str>, PathBuf)>,
     /// `source.exclude`: globs over paths below the root.
     pub exclude: GlobSet,
     /// Files that those of YAML name.
@@ -253,10 +255,31 @@ impl Walk<'_> {
         if !real.is_dir() {
             return Err(Error::Gone(format!("the project's {} is not a directory", dir.display())));
         }
+        self.check_apart(&below, &real)?;
         if real != dir {
             return self.follow(&dir, &real, &below);
         }
         self.start(&dir, &below)
+    }
+
+    /// Links may lead two projects into one directory, which the config alone does not show.
+    fn check_apart(&self, below: &Path, real: &Path) -> Result<(), Error> {
+        let shown = |path: &Path| if path.as_os_str().is_empty() { ".".to_owned() } else { path.display().to_string() };
+        for (project, path) in &self.tree.others {
+            // One that is not there is the matter of its own project.
+            let Ok(theirs) = self.scan.real_root.join(path).canonicalize() else { continue };
+            if real.starts_with(&theirs) || theirs.starts_with(real) {
+                return Err(Error::Gone(format!(
+                    "the project's directory `{}` overlaps `{}` of project {project}, as the links among them are: they \
+                     lead to {} and {}; give each project directories of its own",
+                    shown(below),
+                    shown(path),
+                    real.display(),
+                    theirs.display()
+                )));
+            }
+        }
+        Ok(())
     }
 
     fn follow(&mut self, link: &Path, real: &Path, below: &Path) -> Result<(), Error> {

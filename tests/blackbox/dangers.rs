@@ -388,7 +388,9 @@ async fn an_sso_configuration_that_leaves_the_list_stays_and_is_told() {
     for (items, left) in [(of("one"), "sso[two] is live"), (String::new(), "sso[one], sso[two] is live")] {
         world.write("a.yaml", &file(&items));
         world.until(left, async |world| warnings(world).await.contains(left)).await;
-        assert!(warnings(&world).await.contains("declare it with `authType: none`"));
+        // One of several that says so is an error.
+        let told = warnings(&world).await;
+        assert!(told.contains("declare all of its configurations, each with `authType: none`"), "{told}");
     }
     assert_eq!(world.writes().await.len(), before);
 }

@@ -121,3 +121,23 @@ async fn a_typo_is_no_success_and_what_the_policy_holds_is_held() {
     world.write("b.yaml", "ssoApplications: [{ id: descope-default-oidc, name: Changed, type: oidc }]\n");
     assert_eq!(code(&world, &["validate"]).await, 3);
 }
+
+/// It was 1, as if nothing had been done.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_done_of_a_resource_is_done_in_part_though_the_rest_of_it_fails() {
+    let mut world = World::new().await;
+    world.reconfigure(|setup| setup.project.push("secrets: { env: ['SSO_*'] }".to_owned()));
+    let file = |name: &str| {
+        format!(
+            "tenants: [{{ id: acme, name: {name}, sso: [{{ domains: [a.example], oidc: {{ name: o, clientId: c, clientSecret: {{ env: \
+             SSO_SECRET }}, userAttrMapping: {{}}, userDataUrl: 'https://o.example/' }} }}] }}]\n"
+        )
+    };
+    world.write("a.yaml", &file("Acme"));
+
+    assert_eq!(code(&world, &["apply", "--auto-approve"]).await, 5, "the tenant was made, its secret is not set");
+    assert!(world.entity("tenants", "acme").await.is_some());
+    assert_eq!(code(&world, &["apply", "--auto-approve"]).await, 1, "nothing more was done");
+    world.write("a.yaml", &file("New"));
+    assert_eq!(code(&world, &["apply", "--auto-approve"]).await, 5, "it has its new name");
+}

@@ -2,8 +2,10 @@
 
 use crate::guards::approve;
 use crate::guards::held;
+use crate::guards::reason;
 use crate::harness::Setup;
 use crate::harness::World;
+use serde_json::Value;
 use serde_json::json;
 
 fn tenants(names: &[String]) -> String {
@@ -187,7 +189,7 @@ async fn two_that_swap_sso_domains_are_told_and_the_rest_of_them_goes_ahead() {
     for (id, other) in [("a", "tenants/b"), ("b", "tenants/a")] {
         let problem = world.problem("tenants", id).await.unwrap();
         let message = problem["message"].as_str().unwrap();
-        assert!(message.contains(other) && message.contains("neither can go first"), "{message}");
+        assert!(message.contains(other) && message.contains("none of them can go first"), "{message}");
     }
     let domains_sent = world.writes().await.iter().filter(|(line, _)| line.contains("sso/saml")).count();
     assert_eq!(domains_sent, 2, "nothing is sent that cannot be done");
@@ -195,7 +197,7 @@ async fn two_that_swap_sso_domains_are_told_and_the_rest_of_them_goes_ahead() {
 
 /// It was let go ahead later, and who wanted its domain stayed parked until the next interval.
 #[tokio::test]
-async fn what_was_refused_while_the_other_change_was_held_follows_it() {
+async fn what_waits_for_a_change_that_is_held_follows_it() {
     let mut world = World::new().await;
     world.write("tenants.yaml", &with_sso(&[("a", "x.com"), ("b", "y.com")]));
     world.converge().await;
@@ -203,7 +205,9 @@ async fn what_was_refused_while_the_other_change_was_held_follows_it() {
     let wanted = with_sso(&[("a", "z.com"), ("b", "x.com")]);
     world.write("tenants.yaml", &wanted.replacen("disableSignRequest: false", "disableSignRequest: true", 1));
     held(&world, "weakening").await;
-    world.until("refused", async |world| world.has_problem("tenants", "b", "parked").await).await;
+    world
+        .until("blocked", async |world| reason(world, "tenants", "b").await.is_some_and(|reason| reason == "blocked"))
+        .await;
     world
         .until("handed on", async |world| {
             // The first look at what was made a moment ago may show more of it: then an approval from before is void.
@@ -271,6 +275,95 @@ async fn applications_hand_on_a_name_and_two_that_swap_are_told() {
     world.write("applications.yaml", &applications("C", "B"));
     world.until("both told", async |world| world.project().await["problems"].as_array().unwrap().len() == 2).await;
     let problem = world.problem("ssoApplications", "a").await.unwrap();
-    assert!(problem["message"].as_str().unwrap().contains("neither can go first"), "{problem}");
+    assert!(problem["message"].as_str().unwrap().contains("none of them can go first"), "{problem}");
     assert_eq!(world.writes().await.len(), before + 2, "nothing is sent that cannot be done");
+}
+
+async fn apply(world: &World, more: &[&str], code: i32) -> Value {
+    world.run_json(&[&["apply", "-o", "json"], more].concat(), code).await["projects"][0].clone()
+}
+
+fn change<'a>(told: &'a Value, id: &str, held: Option<&str>) -> &'a Value {
+    let changes = told["changes"].as_array().unwrap();
+    changes
+        .iter()
+        .find(|change| change["id"] == id && change["held"].as_str() == held)
+        .unwrap_or_else(|| panic!("{told}"))
+}
+
+/// It was sent and refused, though the plan itself held who has the name.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_takes_over_a_value_waits_for_who_has_it_and_is_held() {
+    let before = "roles: [{ name: r }]\ntenants:\n  - { id: old, name: Acme, selfProvisioningDomains: [a.example] }\n  - { id: new, name: Acme 2, defaultRoles: [] }\n";
+    let after = before.replace("  - { id: old, name: Acme, selfProvisioningDomains: [a.example] }\n", "");
+    let name = after.replace("Acme 2, defaultRoles: []", "Acme, defaultRoles: [r]");
+    let domain = after.replace("defaultRoles: []", "defaultRoles: [r], selfProvisioningDomains: [A.example]");
+    let create = format!("{after}  - {{ id: third, name: Acme }}\n");
+    for (text, id, what) in
+        [(&name, "new", "name"), (&domain, "new", "selfProvisioningDomains"), (&create, "third", "name")]
+    {
+        let project =
+            ["firstContact: apply", "policy: sync", "guards: { deleteAfter: 0s }"].map(str::to_owned).to_vec();
+        let world = World::with(Setup { project, ..Setup::default() }).await;
+        world.write("a.yaml", before);
+        apply(&world, &["--auto-approve"], 0).await;
+        let written = world.writes().await.len();
+        world.write("a.yaml", text);
+
+        let told = apply(&world, &["--auto-approve"], 4).await;
+
+        let why = change(&told, id, Some("blocked"))["why"].as_str().unwrap().to_owned();
+        assert!(why.starts_with(&format!("waits: its {what} ")), "{why}");
+        assert!(why.ends_with("is still that of tenants/old (max_deletes)"), "{why}");
+        let sent: Vec<String> = world.writes().await.split_off(written).into_iter().map(|(line, _)| line).collect();
+        assert_eq!(sent, ["POST /v1/mgmt/tenant/updateDefaultRoles"][..usize::from(id == "new")]);
+        let again = world.run_json(&["plan", "-o", "json"], 0).await;
+        let fingerprint = again["projects"][0]["fingerprint"].as_str().unwrap().to_owned();
+        apply(&world, &["--approve", &fingerprint], 0).await;
+        assert!(world.entity("tenants", "old").await.is_none());
+        let taker = world.entity("tenants", id).await.unwrap();
+        assert!(taker["name"] == "Acme" || taker["selfProvisioningDomains"] == json!(["A.example"]), "{taker}");
+    }
+}
+
+/// One that lives on may be held as well.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_takes_over_a_value_waits_for_an_update_that_is_held() {
+    let world = World::new().await;
+    let tenants = |first: &str, second: &str| {
+        format!("tenants:\n  - {{ id: a, name: {first} }}\n  - {{ id: b, name: {second} }}\n")
+    };
+    world.write("a.yaml", &tenants("A, disabled: false", "B"));
+    apply(&world, &["--auto-approve"], 0).await;
+    let written = world.writes().await.len();
+    world.write("a.yaml", &tenants("C, disabled: true", "A"));
+
+    let told = apply(&world, &["--auto-approve"], 4).await;
+
+    let why = change(&told, "b", Some("blocked"))["why"].as_str().unwrap();
+    assert_eq!(why, "waits: its name \"A\" is still that of tenants/a (lockout)");
+    assert_eq!(world.writes().await.len(), written);
+    let fingerprint = told["fingerprint"].as_str().unwrap();
+    let told = apply(&world, &["--approve", fingerprint], 0).await;
+    assert_eq!(told["totals"]["held"], json!(0));
+    let names = ["a", "b"].map(|id| (id, if id == "a" { "C" } else { "A" }));
+    for (id, name) in names {
+        assert_eq!(world.entity("tenants", id).await.unwrap()["name"], name);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_takes_over_a_value_waits_for_what_the_policy_forbids() {
+    let mut world = World::new().await;
+    world.write("a.yaml", "tenants: [{ id: a, name: A }]\n");
+    apply(&world, &["--auto-approve"], 0).await;
+    world.reconfigure(|setup| setup.project.push("policy: create-only".to_owned()));
+    let written = world.writes().await.len();
+    world.write("a.yaml", "tenants: [{ id: a, name: C }, { id: b, name: A }]\n");
+
+    let told = apply(&world, &["--auto-approve"], 4).await;
+
+    let why = change(&told, "b", Some("blocked"))["why"].as_str().unwrap();
+    assert_eq!(why, "waits: its name \"A\" is still that of tenants/a (policy)");
+    assert_eq!(world.writes().await.len(), written);
 }

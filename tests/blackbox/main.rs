@@ -5,6 +5,7 @@
 
 mod actors;
 mod answers;
+mod approvals;
 mod aside;
 mod audit;
 mod batches;
@@ -12,6 +13,7 @@ mod bounded;
 mod budget;
 mod carried;
 mod chaos;
+mod cleared;
 mod clock;
 mod commands;
 mod contact;
@@ -26,6 +28,7 @@ mod drift;
 mod durability;
 mod effect;
 mod egress;
+mod enforced;
 mod events;
 mod exits;
 mod export;

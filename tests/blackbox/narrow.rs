@@ -108,3 +108,33 @@ async fn without_a_time_to_wait_for_one_load_is_enough_for_plan_and_apply_alike(
     world.run_json(&["apply", "--auto-approve", "-o", "json", "--target", "roles/a"], 0).await;
     assert!(world.entity("roles", "a").await.is_none() && world.entity("roles", "b").await.is_some());
 }
+
+/// It said that time would end the wait, and noted nothing that time could count from.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_delete_that_is_named_goes_once_it_was_absent_for_long_enough() {
+    let project = ["firstContact: apply", "policy: sync", "guards: { deleteAfter: 1s }"].map(str::to_owned).to_vec();
+    let world = World::with(Setup { project, ..Setup::default() }).await;
+    let roles = |names: &str| format!("roles: [{names}]\n");
+    world.write("a.yaml", &roles("{ name: a }, { name: b }, { name: stays }"));
+    world.run_json(&["apply", "--auto-approve", "-o", "json"], 0).await;
+    world.write("a.yaml", &roles("{ name: stays }"));
+    let named = ["apply", "--auto-approve", "--target", "roles/a"];
+
+    let first = world.run(&named).await;
+    let text = String::from_utf8(first.stdout).unwrap();
+    assert_eq!(first.status.code(), Some(4), "{text}");
+    assert!(text.contains("held delete roles/a: delete_after; apply again after 20"), "{text}");
+    world.until("deleted", async |world| world.run(&named).await.status.code() == Some(0)).await;
+
+    assert!(world.entity("roles", "a").await.is_none());
+    let rest = world.run_json(&["plan", "-o", "json"], 0).await;
+    assert_eq!(rest["projects"][0]["changes"][0]["held"], "delete_after", "of the other one nothing was noted: {rest}");
+    assert_eq!(rest["projects"][0]["changes"][0]["until"], json!(null), "{rest}");
+    // What comes back is not absent any more.
+    world.run(&["apply", "--auto-approve", "--target", "roles/b"]).await;
+    world.write("a.yaml", &roles("{ name: b }, { name: stays }"));
+    world.run_json(&["apply", "--auto-approve", "--target", "roles/b", "-o", "json"], 0).await;
+    world.write("a.yaml", &roles("{ name: stays }"));
+    let again = world.run_json(&["plan", "-o", "json"], 0).await;
+    assert_eq!(again["projects"][0]["changes"][0]["until"], json!(null), "{again}");
+}

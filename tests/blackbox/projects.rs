@@ -346,3 +346,30 @@ async fn an_approval_is_of_one_project() {
     assert_ne!(fingerprints[0], fingerprints[1]);
     assert_eq!(world.project_named("p1").await["held"]["fingerprint"], *fingerprints[1]);
 }
+
+/// Each had the files of the other, and said nothing.
+#[tokio::test(flavor = "multi_thread")]
+async fn two_projects_do_not_share_a_directory_through_a_link() {
+    let world = world_of(2, Setup::default()).await;
+    declare(&world, 0, 1, "T");
+    for (at, to) in [("p1", "p0"), ("p1", "p0/below"), ("p1", ".")] {
+        fs::create_dir_all(world.path("repo/p0/below")).unwrap();
+        std::os::unix::fs::symlink(world.path("repo").join(to), world.path("repo").join(at)).unwrap();
+        let ended = world.run(&["validate"]).await;
+        let told = String::from_utf8(ended.stderr).unwrap() + &String::from_utf8(ended.stdout).unwrap();
+        assert_ne!(ended.status.code(), Some(0), "{told}");
+        assert!(told.contains("`p0` overlaps `p1` of project p1, as the links among them are"), "{told}");
+        assert_ne!(world.run(&["apply", "--auto-approve"]).await.status.code(), Some(0));
+        fs::remove_file(world.path("repo").join(at)).unwrap();
+    }
+    assert!(world.writes().await.is_empty());
+
+    // What no project is of its own both may link to.
+    world.write("p1/more.yaml", "roles: [{ name: own }]\n");
+    world.write("common/all.yaml", "permissions: [{ name: shared }]\n");
+    for project in ["p0", "p1"] {
+        let link = world.path("repo").join(project).join("common");
+        std::os::unix::fs::symlink(world.path("repo/common"), link).unwrap();
+    }
+    assert_eq!(world.run(&["apply", "--auto-approve"]).await.status.code(), Some(0));
+}

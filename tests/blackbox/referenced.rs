@@ -8,6 +8,7 @@ use crate::guards::plan;
 use crate::guards::reason;
 use crate::guards::sent;
 use crate::guards::sync;
+use crate::harness::Setup;
 use crate::harness::World;
 use serde_json::Value;
 use serde_json::json;
@@ -249,8 +250,8 @@ async fn a_tenant_that_gives_up_a_name_goes_before_the_one_that_is_refused_for_i
     world.converge().await;
 
     world.write("tenants.yaml", &tenant("acme2"));
-    world.until("refused", async |world| world.has_problem("tenants", "acme2", "parked").await).await;
     let fingerprint = held(&world, "max_deletes").await;
+    assert_eq!(reason(&world, "tenants", "acme2").await.as_deref(), Some("blocked"), "it would be refused");
     assert!(exists(&world, "tenants", "acme").await);
     assert_eq!(approve(&world, &fingerprint).await, 200);
 
@@ -387,4 +388,33 @@ async fn a_role_that_a_declaration_no_longer_mentions_is_still_that_of_the_tenan
     assert_eq!(approve(&world, &fingerprint).await, 200);
     is_gone(&world, "roles", "x").await;
     world.until("converged", async |world| world.is_converged().await).await;
+}
+
+/// It was deleted under the mapping that fills it.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_attribute_that_an_sso_mapping_fills_is_referred_to() {
+    let project =
+        ["firstContact: apply", "policy: sync", "guards: { deleteAfter: 0s, maxDeletes: 9, maxDeletePercent: 100 }"];
+    let project = project.map(str::to_owned).to_vec();
+    let world = World::with(Setup { project, ..Setup::default() }).await;
+    let file = |attributes: &str, mapping: &str| {
+        format!(
+            "userAttributes: [{{ name: stays, type: string }}{attributes}]\ntenants: [{{ id: acme, name: Acme, sso: [{{ domains: \
+             [a.example], saml: {{ idpMetadataUrl: 'https://i.example/m', attributeMapping: {{ customAttributes: {mapping} }} }} }}] \
+             }}]\n"
+        )
+    };
+    world.write("a.yaml", &file(", { name: team, type: string }", "{ team: groups }"));
+    let told = world.run_json(&["apply", "--auto-approve", "-o", "json"], 0).await;
+    assert_eq!(told["totals"]["ok"], 3, "{told}");
+    world.write("a.yaml", &file("", "{ team: groups }"));
+    let told = world.run_json(&["apply", "--auto-approve", "-o", "json"], 4).await;
+    let held = &told["projects"][0]["changes"][0];
+    assert_eq!((&held["id"], &held["held"]), (&json!("team"), &json!("still_referenced")), "{told}");
+
+    world.write("a.yaml", &file("", "{ team: null }"));
+    let told = world.run_json(&["apply", "--auto-approve", "-o", "json"], 0).await;
+    assert_eq!(told["totals"]["ok"], 2, "{told}");
+    let paths: Vec<String> = world.writes().await.into_iter().map(|(line, _)| line).collect();
+    assert!(paths.last().unwrap().contains("attribute"), "{paths:?}");
 }

@@ -50,6 +50,9 @@ struct ProjectOutcome {
     is_incomplete: bool,
     #[serde(skip)]
     is_without_effect: bool,
+    /// Some call was made and answered, perhaps of a resource of which another one failed.
+    #[serde(skip)]
+    is_begun: bool,
 }
 
 #[derive(Debug, Serialize, JsonSchema)]
@@ -108,12 +111,15 @@ impl Totals {
 
 impl Applied {
     /// Reads off the queue what is left of the plans; `projects` in the order of the report.
-    pub fn of(report: Report<'_>, projects: &[Project], queue: &Queue) -> Self {
-        let outcome = |(plan, project): (ProjectReport<'_>, &Project)| {
+    /// `tasks`: how many each was given.
+    pub fn of(report: Report<'_>, projects: &[Project], tasks: &[usize], queue: &Queue) -> Self {
+        let outcome = |(plan, (project, tasks)): (ProjectReport<'_>, (&Project, &usize))| {
             let paused = project.reconciler.pause.refusal().map(|reason| reason.to_string());
-            ProjectOutcome::of(plan, &Left::of(queue, &project.name, paused))
+            let outcome = ProjectOutcome::of(plan, &Left::of(queue, &project.name, paused));
+            ProjectOutcome { is_begun: *tasks > queue.counts_of(&project.name).total(), ..outcome }
         };
-        let projects: Vec<ProjectOutcome> = report.projects.into_iter().zip(projects).map(outcome).collect();
+        let projects = report.projects.into_iter().zip(projects.iter().zip(tasks)).map(outcome);
+        let projects: Vec<ProjectOutcome> = projects.collect();
         let totals = Totals::of(projects.iter().flat_map(|project| &project.changes));
         Self { format_version: 1, projects, totals }
     }
@@ -124,7 +130,7 @@ impl Applied {
         let is_short = |project: &ProjectOutcome| project.is_incomplete || !project.refused.is_empty();
         let is_bad = failed + blocked > 0 || self.projects.iter().any(is_short);
         // What was answered as done is done in part.
-        let is_partly = ok > 0 || self.projects.iter().any(|project| project.is_without_effect);
+        let is_partly = ok > 0 || self.projects.iter().any(|project| project.is_without_effect || project.is_begun);
         match (is_bad, is_partly) {
             (true, true) => Exit::Partly,
             (true, false) => Exit::Failed,
@@ -176,6 +182,7 @@ impl ProjectOutcome {
             totals,
             is_incomplete: plan.is_incomplete,
             is_without_effect: plan.is_without_effect,
+            is_begun: false,
         }
     }
 
@@ -190,10 +197,12 @@ impl ProjectOutcome {
         for ChangeOutcome { change, result, message } in &self.changes {
             let message = message.as_ref().map_or_else(String::new, |message| format!(": {message}"));
             let why = change.why.as_ref().map_or_else(String::new, |why| format!(" ({why})"));
+            // Nothing runs on that would see to it.
+            let again = change.until.as_ref().map_or_else(String::new, |until| format!("; apply again after {until}"));
             line(
                 out,
                 format_args!(
-                    "  {} {} {}/{}{message}{why}",
+                    "  {} {} {}/{}{message}{why}{again}",
                     result.as_str(),
                     change.action,
                     change.kind,

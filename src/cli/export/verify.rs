@@ -52,7 +52,7 @@ pub fn settings(config: &Config, project: &config::Project, dir: &Path) -> anyho
     }
     let fence = Fence { env: env.build()?, ..usual.fence.clone() };
     let (exclude, named) = (GlobSet::empty(), NamedFiles::default());
-    let tree = Tree { root: dir.to_owned(), paths: vec![".".into()], exclude, named };
+    let tree = Tree { root: dir.to_owned(), paths: vec![".".into()], others: Vec::new(), exclude, named };
     Ok(Settings { tree, fence, ..usual })
 }
 

@@ -18,6 +18,7 @@ use crate::resource::Opaque;
 use crate::resource::Shape;
 use crate::resource::fold::whole;
 use crate::resource::opaque::Source;
+use crate::resource::spec::NOTHING;
 use serde_json::Map;
 use serde_json::Value as Json;
 use std::collections::BTreeSet;
@@ -36,12 +37,24 @@ impl Reader<'_, '_> {
             return None;
         }
         if node.value == Value::Null {
-            if field.is_needed || matches!(field.shape, Shape::Name | Shape::Secret) {
-                let expected = if matches!(field.shape, Shape::Secret) { "a reference to a secret" } else { "a text" };
-                self.pen.error(at, path, format!("is null but must be {expected}"));
-                return None;
+            if field.is_clearable() {
+                return Some(cleared(field));
             }
-            return Some(Json::Null);
+            let message = match (field.stays, field.shape) {
+                (Some(why), _) => format!("cannot be cleared: {why}"),
+                (None, Shape::Secret) => "is null but must be a reference to a secret".to_owned(),
+                (None, Shape::OneOf(words)) if words.contains(&NOTHING) => {
+                    format!("is null; write \"{NOTHING}\" to say that there is none")
+                }
+                (None, _) => "is null but must be a text".to_owned(),
+            };
+            self.pen.error(at, path, message);
+            return None;
+        }
+        if let (Some(why), Value::List(items)) = (field.stays, &node.value)
+            && items.is_empty()
+        {
+            self.pen.warning(at, path, format!("manages nothing: {why}"));
         }
         self.value(path, field.shape, at, node)
     }
@@ -335,6 +348,13 @@ impl Reader<'_, '_> {
         };
         self.pen.error(node.at, field, message);
     }
+}
+
+/// What `null` means: of a mapping it is `null` of each field in it that can be cleared.
+fn cleared(field: &Field) -> Json {
+    let Shape::Object(fields) = field.shape else { return Json::Null };
+    let inside = fields.iter().filter(|field| field.is_declarable() && field.is_clearable());
+    Json::Object(inside.map(|field| (field.name.to_owned(), cleared(field))).collect())
 }
 
 /// `{ env: NAME }` or `{ file: PATH }`.

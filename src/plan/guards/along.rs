@@ -3,23 +3,74 @@
 use super::Hold;
 use crate::plan::Change;
 use crate::plan::Slot;
+use crate::plan::Task;
 use crate::resource::Action;
 use crate::resource::Key;
 use std::collections::BTreeSet;
 use std::collections::HashMap;
+use std::collections::HashSet;
 
 /// Holds what may not go ahead of something that is held, whatever was approved: what refers to a resource that is not
 /// made yet, and what is referred to by something that has not let go.
-pub(super) fn hold(changes: &mut [Change]) {
+pub(super) fn hold(changes: &mut Vec<Change>) {
     for change in changes.iter_mut().filter(|change| !change.ties().declared.is_empty()) {
         hold_by(change, Hold::StillDeclared);
     }
     for change in changes.iter_mut().filter(|change| !change.ties().unlisted.is_empty()) {
         hold_by(change, Hold::Blocked);
     }
-    hold_dependents(changes);
-    hold_doubted(changes);
-    hold_deletes(changes);
+    loop {
+        hold_dependents(changes);
+        hold_doubted(changes);
+        hold_deletes(changes);
+        if !hold_needy(changes) {
+            return;
+        }
+    }
+}
+
+/// What may not go without a task that is held waits for that: a name that is not given up yet, a log-in that is not there.
+/// Of an update, what other calls write goes ahead.
+fn hold_needy(changes: &mut Vec<Change>) -> bool {
+    if changes.iter().flat_map(|change| &change.tasks).all(|task| task.needs.is_empty()) {
+        return false;
+    }
+    let mut is_any = false;
+    loop {
+        let held = changes.iter().filter(|change| change.held.is_some()).flat_map(|change| &change.tasks);
+        let held: HashSet<Slot> = held.map(|task| task.slot.clone()).collect();
+        let is_needy = |task: &Task| task.needs.iter().any(|need| held.contains(&need.slot));
+        let (mut rest, mut moved) = (Vec::new(), false);
+        for (at, change) in changes.iter_mut().enumerate().filter(|(_, change)| change.tasks.iter().any(is_needy)) {
+            if change.held.is_none() && change.action == Action::Update {
+                rest.extend(super::take_rest(change, is_needy).map(|rest| (at, rest)));
+            }
+            moved |= hold_by(change, Hold::Blocked);
+        }
+        super::put_before(rest, changes);
+        if !moved {
+            return is_any;
+        }
+        is_any = true;
+    }
+}
+
+/// Looks anew at what waits for something that was let go just now.
+pub(super) fn follow(changes: &mut [Change], mut gone: HashSet<Slot>) {
+    loop {
+        let mut moved = false;
+        for change in changes.iter_mut().filter(|change| change.held == Some(Hold::Blocked)) {
+            let needs = change.tasks.iter().flat_map(|task| &task.needs).map(|need| &need.slot);
+            if needs.chain(&change.ties().letting_go).any(|slot| gone.contains(slot)) {
+                change.held = change.is_early.then_some(Hold::DeleteAfter);
+                gone.extend(change.tasks.iter().map(|task| task.slot.clone()));
+                moved = true;
+            }
+        }
+        if !moved {
+            return;
+        }
+    }
 }
 
 /// What a list lacks may refer to it: who accepts the loss accepts that.

@@ -5,7 +5,6 @@
 
 use super::Hold;
 use crate::desired::Declared;
-use crate::plan::Calls;
 use crate::plan::Change;
 use crate::plan::FieldChange;
 use crate::plan::Inputs;
@@ -13,7 +12,6 @@ use crate::plan::Live;
 use crate::plan::Plan;
 use crate::plan::Refusal;
 use crate::plan::Sent;
-use crate::plan::Task;
 use crate::resource;
 use crate::resource::Action;
 use crate::resource::Document;
@@ -27,7 +25,6 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 use std::collections::HashSet;
-use std::sync::Arc;
 
 /// What is declared and observed and was never let go ahead before, by kind and part: its fields.
 pub type Unknown = BTreeMap<(&'static str, &'static str), BTreeSet<&'static str>>;
@@ -54,7 +51,7 @@ pub(super) fn unknown(inputs: &Inputs<'_>, live: &Live<'_>) -> Unknown {
                 let mut declared = inputs.desired.resources.values().filter(|declared| declared.key.kind == name);
                 declared.any(|declared| declared.fields.contains_key(field.name))
             };
-            if part.name == MAIN || is_written() {
+            if part.is_more_of_main() || is_written() {
                 unknown.entry((name, part.name)).or_default().insert(field.name);
             }
         }
@@ -74,27 +71,15 @@ pub(super) fn mark(inputs: &Inputs<'_>, live: &Live<'_>, plan: &mut Plan) {
     if !inputs.holds_contact {
         return;
     }
-    let mut changes = Vec::with_capacity(plan.changes.len());
-    for mut change in std::mem::take(&mut plan.changes) {
-        if change.tasks.is_empty() {
-            changes.push(change);
-            continue;
-        }
-        let tasks = std::mem::take(&mut change.tasks);
-        let (new, known) = super::apart(tasks, |task| is_first(inputs, live, plan, &change, task.slot.part));
-        if new.is_empty() || known.is_empty() {
-            change.is_first_contact = !new.is_empty();
-            change.tasks = if new.is_empty() { known } else { new };
-            changes.push(change);
-            continue;
-        }
-        let fields = |tasks: &[Task]| -> Arc<[FieldChange]> {
-            tasks.iter().flat_map(|task| task.fields.iter().cloned()).collect()
-        };
-        let rest = Change { fields: fields(&known), tasks: known, ..change.clone() };
-        changes.push(rest);
-        changes.push(Change { fields: fields(&new), tasks: new, is_first_contact: true, ..change });
+    let mut known = Vec::new();
+    let mut changes = std::mem::take(&mut plan.changes);
+    for (at, change) in changes.iter_mut().enumerate().filter(|(_, change)| !change.tasks.is_empty()) {
+        let parts = change.tasks.iter().map(|task| task.slot.part);
+        let new: Vec<&str> = parts.filter(|part| is_first(inputs, live, plan, change, part)).collect();
+        known.extend(super::take_rest(change, |task| new.contains(&task.slot.part)).map(|rest| (at, rest)));
+        change.is_first_contact = !new.is_empty();
     }
+    super::put_before(known, &mut changes);
     plan.changes = changes;
 }
 
@@ -107,27 +92,11 @@ pub fn look_at_once(inputs: &Inputs<'_>, declared: &Declared, field: FieldChange
         return;
     }
     plan.changes.push(Change {
-        key,
-        action: Action::Update,
-        completes: false,
-        is_approved: false,
-        is_early: false,
-        would_reset: Vec::new(),
-        losses: Vec::new(),
-        drift: None,
-        contest: None,
-        dangers: Vec::new(),
         is_first_contact: true,
-        ties: None,
-        held: None,
-        held_beside: Vec::new(),
         why: Some(message),
-        until: None,
-        digest: Arc::default(),
-        tasks: Vec::new(),
-        queued: Calls::default(),
         fields: [field].into(),
         place,
+        ..Change::new(key, Action::Update)
     });
 }
 
@@ -164,7 +133,7 @@ fn is_first(inputs: &Inputs<'_>, live: &Live<'_>, plan: &Plan, change: &Change, 
             let is_ours = inputs.owned.get(key).is_some_and(|ownership| ownership.created);
             let is_document = described.opaque().is_some() && of.name == part && !is_ours;
             let is_new = is_document || fields.is_some_and(|fields| fields.contains(described.name));
-            let is_missing_of_ours = change.completes && fold::is_zero(&field.from);
+            let is_missing_of_ours = is_ours && of.name != MAIN && fold::is_zero(&field.from);
             let was_sent = || (inputs.sent)(key, described.name, &fold::folded(described.shape, &field.to));
             is_new && !is_missing_of_ours && was_sent() == Sent::Unknown
         }),

@@ -3,18 +3,21 @@
 use super::Hold;
 use crate::desired::Declared;
 use crate::plan::Change;
-use crate::plan::FieldChange;
 use crate::plan::Inputs;
 use crate::plan::Live;
 use crate::plan::Plan;
+use crate::plan::Slot;
 use crate::plan::Task;
 use crate::resource;
 use crate::resource::Action;
 use crate::resource::Document;
 use crate::resource::Harm;
 use crate::resource::Key;
+use crate::resource::MAIN;
 use crate::resource::fold;
+use crate::resource::spec::Read;
 use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 /// What a guard does where it applies.
@@ -41,8 +44,9 @@ impl Hold {
 /// becomes a change of its own. What a create brings, and what a guard only watches, is a warning.
 pub(super) fn mark(inputs: &Inputs<'_>, live: &Live<'_>, plan: &mut Plan) {
     let mut safe = Vec::new();
+    let written = written(plan);
     for (at, change) in plan.changes.iter_mut().enumerate() {
-        let found = found(inputs, live, &plan.kept, change);
+        let found = found(inputs, live, &plan.kept, &written, change);
         if found.is_empty() {
             continue;
         }
@@ -53,21 +57,11 @@ pub(super) fn mark(inputs: &Inputs<'_>, live: &Live<'_>, plan: &mut Plan) {
         plan.warnings
             .extend(told.map(|risk| format!("{place}{} {}: {}", change.key, consequence(risk.harm), risk.what)));
         let held: Vec<&Risky> = found.iter().filter(|risk| is_held(risk.harm, risk.is_new)).collect();
-        let tasks = std::mem::take(&mut change.tasks);
         let is_risky = |task: &Task| held.iter().any(|risk| risk.part == task.slot.part);
-        let (risky, rest) = super::apart(tasks, is_risky);
-        if !rest.is_empty() && !risky.is_empty() {
-            safe.push((at, Change { fields: fields(&rest), tasks: rest, ..change.clone() }));
-            change.fields = fields(&risky);
-            change.tasks = risky;
-        } else {
-            change.tasks = if risky.is_empty() { rest } else { risky };
-        }
+        safe.extend(super::take_rest(change, is_risky).map(|rest| (at, rest)));
         change.dangers = held.iter().map(|risk| (Hold::of(risk.harm), risk.what.clone())).collect();
     }
-    if !safe.is_empty() {
-        put_before(safe, &mut plan.changes);
-    }
+    super::put_before(safe, &mut plan.changes);
 }
 
 /// Makes of each update with a call that would reset something nobody can read two changes: what other calls write of it does
@@ -76,30 +70,11 @@ pub(super) fn part_resets(plan: &mut Plan) {
     let mut safe = Vec::new();
     let updates = plan.changes.iter_mut().enumerate().filter(|(_, change)| change.action == Action::Update);
     for (at, change) in updates.filter(|(_, change)| !change.would_reset.is_empty()) {
-        let tasks = std::mem::take(&mut change.tasks);
-        let resets = |task: &Task| change.would_reset.iter().any(|loss| loss.part == task.slot.part);
-        let (resetting, rest) = super::apart(tasks, resets);
-        if !rest.is_empty() && !resetting.is_empty() {
-            safe.push((at, Change { would_reset: Vec::new(), fields: fields(&rest), tasks: rest, ..change.clone() }));
-            change.fields = fields(&resetting);
-            change.tasks = resetting;
-        } else {
-            change.tasks = if resetting.is_empty() { rest } else { resetting };
-        }
+        let resetting: Vec<&str> = change.would_reset.iter().map(|loss| loss.part).collect();
+        let rest = super::take_rest(change, |task| resetting.contains(&task.slot.part));
+        safe.extend(rest.map(|rest| (at, rest)));
     }
-    if !safe.is_empty() {
-        put_before(safe, &mut plan.changes);
-    }
-}
-
-/// Each before the one at its place, in order.
-fn put_before(new: Vec<(usize, Change)>, changes: &mut Vec<Change>) {
-    let mut new = new.into_iter().peekable();
-    let old = std::mem::take(changes).into_iter().enumerate();
-    let both = old.flat_map(|(at, change)| {
-        new.next_if(|(before, _)| *before == at).map(|(_, new)| new).into_iter().chain([change])
-    });
-    *changes = both.collect();
+    super::put_before(safe, &mut plan.changes);
 }
 
 struct Risky {
@@ -110,7 +85,19 @@ struct Risky {
     is_new: bool,
 }
 
-fn found(inputs: &Inputs<'_>, live: &Live<'_>, kept: &BTreeMap<Key, Arc<Declared>>, change: &Change) -> Vec<Risky> {
+/// What the plan writes beside main parts.
+fn written(plan: &Plan) -> BTreeSet<Slot> {
+    let tasks = plan.changes.iter().flat_map(|change| &change.tasks);
+    tasks.filter(|task| task.slot.part != MAIN).map(|task| task.slot.clone()).collect()
+}
+
+fn found(
+    inputs: &Inputs<'_>,
+    live: &Live<'_>,
+    kept: &BTreeMap<Key, Arc<Declared>>,
+    written: &BTreeSet<Slot>,
+    change: &Change,
+) -> Vec<Risky> {
     let key = &change.key;
     let declared = kept.get(key).or_else(|| inputs.desired.resources.get(key));
     let Some(declared) = declared.filter(|_| change.action != Action::Delete) else {
@@ -124,12 +111,16 @@ fn found(inputs: &Inputs<'_>, live: &Live<'_>, kept: &BTreeMap<Key, Arc<Declared
         let is_there = |document: &Document| {
             part.fields.iter().any(|field| document.get(field.name).is_some_and(|value| !fold::is_zero(value)))
         };
-        change.completes && !document.is_some_and(is_there)
+        change.completes && part.read == Read::Each && !document.is_some_and(is_there)
     };
     let mut found = Vec::new();
     for part in change.tasks.iter().filter_map(|task| kind.spec().part(task.slot.part)) {
         let is_new = document.is_none() || is_missing(part);
-        let risks = resource::risks(&[part], &declared.fields, document);
+        let is_planned = |field: &str| {
+            let of = kind.spec().field(field);
+            of.is_some_and(|(of, _)| written.contains(&Slot { key: key.clone(), part: of.name }))
+        };
+        let risks = resource::risks(&[part], &declared.fields, document, &is_planned);
         found.extend(risks.into_iter().map(|(harm, what)| Risky { part: part.name, harm, what, is_new }));
     }
     found
@@ -146,25 +137,5 @@ fn consequence(harm: Harm) -> &'static str {
     match harm {
         Harm::Weakening => "has less protection than it could",
         Harm::Lockout => "may lock people out",
-    }
-}
-
-fn fields(tasks: &[Task]) -> Arc<[FieldChange]> {
-    tasks.iter().flat_map(|task| task.fields.iter().cloned()).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_is_safe_of_a_change_goes_right_before_the_rest_of_it() {
-        let update = |name: &str| Change::new(Key::new("tenants", name), Action::Update);
-        let mut changes: Vec<Change> = ["a", "b", "c"].map(update).into();
-
-        put_before(vec![(0, update("of a")), (2, update("of c"))], &mut changes);
-
-        let names: Vec<&str> = changes.iter().map(|change| &*change.key.name).collect();
-        assert_eq!(names, ["of a", "a", "b", "of c", "c"]);
     }
 }

@@ -4,15 +4,16 @@ use super::Hold;
 use crate::plan::Change;
 use crate::plan::Live;
 use crate::resource;
-use crate::resource::Key;
+use crate::resource::Action;
 use crate::resource::Write;
 use crate::resource::fold;
 use sha2::Digest;
 use sha2::Sha256;
 use std::collections::BTreeSet;
 
-/// Identifies a change of this project and the observed body of its resource: an approval of it is void as soon as
-/// either differs.
+/// Identifies a change of this project and what it rests on: an approval of it is void as soon as either differs. An update
+/// rests on what is there of the fields that it changes, for a call of another part may be on its way; whatever else takes
+/// the whole resource along rests on all of it.
 pub(super) fn digest(scope: &str, change: &Change, live: &Live<'_>, shrunk: &BTreeSet<&'static str>) -> String {
     let mut digest = Sha256::new();
     digest.update(format!("{scope:?}\n"));
@@ -23,13 +24,17 @@ pub(super) fn digest(scope: &str, change: &Change, live: &Live<'_>, shrunk: &BTr
     // Quoted: a project role `t/own` reads like the role `own` of the tenant `t`.
     digest.update(format!("{:?}\n{}\n", change.key, change.action.as_str()));
     for field in change.fields.iter() {
-        digest.update(format!("{:?} {}\n", field.path, field.to));
+        digest.update(format!("{:?} {} {}\n", field.path, field.from, field.to));
     }
     for loss in &change.would_reset {
         digest.update(format!("resets {:?}\n", loss.field));
     }
     for loss in &change.losses {
         digest.update(format!("loses {loss:?}\n"));
+    }
+    // What was no danger when it was approved was not approved.
+    for (hold, what) in &change.dangers {
+        digest.update(format!("{} {what:?}\n", hold.as_str()));
     }
     // From whom it is taken away was approved, and from nobody else.
     for referrer in &change.ties().undeclared {
@@ -45,11 +50,13 @@ pub(super) fn digest(scope: &str, change: &Change, live: &Live<'_>, shrunk: &BTr
     if change.tasks.iter().any(|task| matches!(task.write, Write::Delete { cascade: true })) {
         digest.update("cascade\n");
     }
-    let present = change.tasks.iter().find_map(|task| match &task.write {
-        Write::Overwrite { from, .. } => Some(Key { name: from.clone(), ..change.key.clone() }),
-        Write::Create(_) | Write::Patch(_) | Write::Delete { .. } => None,
-    });
-    let body = live.get(present.as_ref().unwrap_or(&change.key)).zip(resource::kind(change.key.kind));
+    if change.action == Action::Update {
+        for task in &change.tasks {
+            digest.update(format!("part {:?} of {}\n", task.slot.part, task.incarnation));
+        }
+        return shortened(&digest);
+    }
+    let body = live.get(&change.old_key()).zip(resource::kind(change.key.kind));
     // Of what it means: the order in which Descope answers is no other body.
     let body = body.map(|(document, kind)| fold::document(kind.spec(), &document).to_string());
     digest.update(format!("{body:?}\n"));

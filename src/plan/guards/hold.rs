@@ -177,7 +177,7 @@ impl Hold {
             Self::FirstContact(Contact::Project) => "an approval, `apply --auto-approve`, or `firstContact: apply`",
             Self::FirstContact(Contact::Part) => "an approval, or `firstContact: apply`",
             Self::Blocked => "the change that it waits for",
-            Self::DeleteAfter => "time: `deleteAfter`",
+            Self::DeleteAfter => "time: `deleteAfter`, which begins with the first `run` or `apply` without it",
             Self::Suspended => "`resume`, or time",
         }
     }

@@ -102,6 +102,16 @@ fn why(change: &Change, holds: &HashMap<Slot, Hold>, planned: &BTreeSet<Slot>) -
                  declare `{part}` there, so that it is looked at"
             ))
         }
+        Hold::Blocked if change.action != Action::Delete => {
+            let needs = change.tasks.iter().flat_map(|task| &task.needs);
+            let held = needs.filter_map(|need| Some((need, holds.get(&need.slot)?)));
+            let named_as = |slot: &Slot| {
+                if slot.key == change.key { format!("its {}", slot.part) } else { slot.key.to_string() }
+            };
+            let each: BTreeSet<String> =
+                held.map(|(need, hold)| format!("{} {} ({})", need.why, named_as(&need.slot), hold.as_str())).collect();
+            (!each.is_empty()).then(|| format!("waits: {}", named(each.into_iter())))
+        }
         Hold::Blocked => {
             let plight = |slot: &Slot| match holds.get(slot) {
                 None if slot.part == ties::LEFT => Some(format!("{} (drift_reported)", slot.key)),

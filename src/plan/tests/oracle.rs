@@ -374,7 +374,8 @@ impl Drawn {
         let identity = if matches!(kind, "tenants" | "ssoApplications") { "id" } else { "name" };
         let is_new = |field: &FieldChange| {
             let name = field.path.split(['.', '[']).next().unwrap_or_default();
-            let is_missing = self.finishes_a_create(change, plan) && resource::fold::is_zero(&field.from);
+            let is_ours = self.owned.get(&change.key).is_some_and(|ownership| ownership.created);
+            let is_missing = is_ours && has_own_call(name) && resource::fold::is_zero(&field.from);
             self.unknown.iter().any(|(of, unknown)| *of == kind && *unknown == name)
                 && !is_missing
                 && self.sent == Sent::Unknown
@@ -446,6 +447,11 @@ impl Drawn {
         }
         reasons
     }
+}
+
+/// Is it in none of the calls that create a tenant?
+fn has_own_call(field: &str) -> bool {
+    matches!(field, "defaultRoles" | "enforceSSO")
 }
 
 fn may_name(key: &Key, gone: &Key) -> bool {

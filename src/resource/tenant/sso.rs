@@ -41,7 +41,7 @@ const ATTRIBUTES: &[Field] = &[
     Field::text("picture"),
     Field::text("verifiedEmail"),
     Field::text("verifiedPhone"),
-    Field::of("customAttributes", Shape::Map(&Shape::Json)),
+    Field::of("customAttributes", Shape::Map(&Shape::Json)).entries_of("userAttributes"),
 ];
 
 const SAML: &[Field] = &[
@@ -85,7 +85,7 @@ const USER_ATTRIBUTES: &[Field] = &[
     Field::text("middleName"),
     Field::text("familyName"),
     Field::text("group"),
-    Field::of("customAttributes", Shape::Map(&Shape::Json)),
+    Field::of("customAttributes", Shape::Map(&Shape::Json)).entries_of("userAttributes"),
 ];
 
 const OIDC: &[Field] = &[
@@ -116,6 +116,9 @@ const OIDC: &[Field] = &[
     Field::text("scimProviderID").computed(),
 ];
 
+/// Where the files say that people of the tenant can come in by SSO.
+pub const BROUGHT_BY: &[&str] = &["sso[].authType", "settings.authType"];
+
 /// Of what says how people of the tenant come in by SSO.
 pub const SSO_OFF: &[Risk] = &[Risk::WeakerEmpty, WITHOUT_PASSWORDS, WHILE_ENFORCED];
 
@@ -137,13 +140,14 @@ const ITEM: &[Field] = &[
         .risks(&[Risk::WeakerWildcard]),
     Field::text("redirectUrl").risks(ADDRESS),
     Field::one_of("authType", &["none", "saml", "oidc"]).maybe_returned().omit_keeps().apart().risks(SSO_OFF),
-    Field::object("saml", SAML).risks(SSO_OFF),
-    Field::object("oidc", OIDC).risks(SSO_OFF),
+    Field::object("saml", SAML).stays(STAYS).risks(SSO_OFF),
+    Field::object("oidc", OIDC).stays(STAYS).risks(SSO_OFF),
     Field::text(answer::ON).computed(),
 ];
 
-const STAYS: &str = "a configuration is never deleted, for its address and its secret would be lost; to switch SSO off, \
-                     declare it with `authType: none`";
+const STAYS: &str = "a configuration is never deleted, for its address and its secret would be lost; to switch off SSO of \
+                     the tenant, declare all of its configurations, each with `authType: none`; to be rid of one alone, \
+                     delete it in Descope";
 
 /// The part.
 pub const PART: Part = Part {

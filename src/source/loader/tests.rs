@@ -18,6 +18,7 @@ fn loader_of(root: &Path) -> Loader {
     let tree = Tree {
         root: root.to_owned(),
         paths: vec![".".into()],
+        others: Vec::new(),
         exclude: GlobSet::empty(),
         named: NamedFiles::default(),
     };

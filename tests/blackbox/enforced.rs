@@ -1,0 +1,137 @@
+//! A way in is there before it is the only one, and goes after it was.
+
+use crate::guards::approve;
+use crate::guards::held;
+use crate::guards::plan;
+use crate::harness::Setup;
+use crate::harness::World;
+use serde_json::Value;
+use serde_json::json;
+
+const SSO: &str = "sso: [{ domains: [a.example], saml: { idpMetadataUrl: 'https://i.example/m' } }]";
+
+async fn world(project: &[&str]) -> World {
+    let project = project.iter().map(ToString::to_string).collect();
+    World::with(Setup { project, ..Setup::default() }).await
+}
+
+fn tenant(more: &str) -> String {
+    format!("tenants: [{{ id: acme, name: Acme, {more} }}]\n")
+}
+
+/// The calls of a run, each by the end of its path; what a patch of the tenant says in its place.
+async fn sent_since(world: &World, before: usize) -> Vec<String> {
+    let word = |(line, body): &(String, Value)| match body.get("enforceSSO") {
+        Some(position) => format!("enforceSSO {position}"),
+        None => line.rsplit('/').next().unwrap().to_owned(),
+    };
+    world.writes().await[before..].iter().map(word).collect()
+}
+
+async fn apply(world: &World, code: i32) -> Value {
+    world.run_json(&["apply", "--auto-approve", "-o", "json"], code).await["projects"][0].clone()
+}
+
+/// It was held for a lock-out, or sent first.
+#[tokio::test(flavor = "multi_thread")]
+async fn sso_that_comes_with_its_configuration_is_enforced_after_it() {
+    for before in [None, Some("enforceSSO: false"), Some("disabled: false")] {
+        let world = world(&["firstContact: apply"]).await;
+        if let Some(more) = before {
+            world.write("a.yaml", &tenant(more));
+            apply(&world, 0).await;
+        }
+        let written = world.writes().await.len();
+        world.write("a.yaml", &tenant(&format!("enforceSSO: true, {SSO}")));
+
+        let told = apply(&world, 0).await;
+
+        assert_eq!(told["warnings"], json!([]), "{told}");
+        let mut sent = sent_since(&world, written).await;
+        if before.is_none() {
+            assert_eq!(sent.remove(0), "create");
+        }
+        assert_eq!(sent, ["metadata", "enforceSSO true"]);
+        assert_eq!(apply(&world, 0).await["changes"], json!([]));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sso_is_not_enforced_where_its_configuration_is_refused() {
+    for is_new in [true, false] {
+        let world = world(&["firstContact: apply"]).await;
+        if !is_new {
+            world.write("a.yaml", &tenant("disabled: false"));
+            apply(&world, 0).await;
+        }
+        world
+            .faults(json!([{ "match": { "path": "/v1/mgmt/sso/saml/metadata" }, "fault": "status", "status": 400 }]))
+            .await;
+        world.write("a.yaml", &tenant(&format!("enforceSSO: true, {SSO}")));
+        apply(&world, if is_new { 5 } else { 1 }).await;
+        assert_ne!(world.entity("tenants", "acme").await.unwrap()["enforceSSO"], true);
+        world.faults(json!([])).await;
+        apply(&world, 0).await;
+        assert_eq!(world.entity("tenants", "acme").await.unwrap()["enforceSSO"], true);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sso_is_not_enforced_while_its_configuration_is_held() {
+    let mut world = world(&[]).await;
+    world.set_live(json!({ "tenants": [{ "id": "acme", "name": "Acme", "createdTime": 7 }] })).await;
+    world.edit_live("tenants/acme", json!({ "selfProvisioningDomains": [] })).await;
+    world.write("a.yaml", &tenant("disabled: false"));
+    apply(&world, 0).await;
+    let written = world.writes().await.len();
+    world.write("a.yaml", &tenant(&format!("enforceSSO: true, {SSO}")).replace("Acme", "New"));
+    world.start().await;
+    let fingerprint = held(&world, "first_contact").await;
+    world.until("the rest", async |world| world.entity("tenants", "acme").await.unwrap()["name"] == "New").await;
+    world.fresh_pass().await;
+    let plan = plan(&world).await;
+    let blocked = plan["changes"].as_array().unwrap().iter().find(|change| change["held"] == "blocked").unwrap();
+    assert_eq!(blocked["fields"][0]["path"], "enforceSSO");
+    let why = blocked["why"].as_str().unwrap();
+    assert_eq!(why, "waits: with enforceSSO in the same files it waits for its sso (first_contact)");
+    assert_eq!(sent_since(&world, written).await, ["patch"]);
+
+    assert_eq!(approve(&world, &fingerprint).await, 200);
+    world.until("all of it", async |world| world.is_converged().await).await;
+    assert_eq!(sent_since(&world, written).await, ["patch", "metadata", "enforceSSO true"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_no_longer_the_only_way_in_goes_after_that_is_said() {
+    let world = world(&["firstContact: apply", "guards: { weakening: warn }"]).await;
+    world.write("a.yaml", &tenant(&format!("enforceSSO: true, {SSO}")));
+    apply(&world, 0).await;
+    let written = world.writes().await.len();
+    let off = SSO.replace("saml:", "authType: none, saml:");
+    world.write("a.yaml", &tenant(&format!("enforceSSO: false, {off}")));
+    world.faults(json!([{ "match": { "path": "/v1/mgmt/tenant/patch" }, "fault": "status", "status": 400 }])).await;
+    apply(&world, 1).await;
+    assert_eq!(world.entity("tenants", "acme").await.unwrap()["authType"], "saml", "it is still enforced");
+    world.faults(json!([])).await;
+    apply(&world, 0).await;
+    let sent = sent_since(&world, written).await;
+    assert_eq!(sent[sent.len() - 2..], ["enforceSSO false", "authtype"]);
+}
+
+/// It was held: SSO was not there yet.
+#[tokio::test(flavor = "multi_thread")]
+async fn passwords_are_switched_off_after_sso_is_on() {
+    let world = world(&["firstContact: apply"]).await;
+    let passwords = |enabled: bool| {
+        format!(
+            "passwordSettings: {{ enabled: {enabled}, minLength: 9, anyLetter: true, disallowEmailMatch: true, \
+             disallowedCharacters: x }}"
+        )
+    };
+    world.write("a.yaml", &tenant(&passwords(true)));
+    apply(&world, 0).await;
+    let written = world.writes().await.len();
+    world.write("a.yaml", &tenant(&format!("{}, {SSO}", passwords(false))));
+    apply(&world, 0).await;
+    assert_eq!(sent_since(&world, written).await, ["metadata", "settings"]);
+}
