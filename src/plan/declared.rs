@@ -92,12 +92,7 @@ pub fn compare_one(
         return refuse(declared, message, plan);
     }
     if is_unlisted {
-        plan.present.insert(key.clone());
-        plan.unlisted.insert(key.clone());
-        plan.warnings.push(format!(
-            "{}: {key} was created within the last two minutes, and the list does not show it yet",
-            declared.place
-        ));
+        note_unlisted(declared, plan);
     }
     let reading = compare::Reading { live: document, is_unlisted, returned: live.returned(key.kind) };
     let memory = compare::Recall { sent: inputs.sent, document: inputs.document, secret: inputs.secret };
@@ -169,6 +164,15 @@ pub fn compare_one(
         place: Some(declared.place.clone()),
         ..Change::new(key.clone(), action)
     });
+}
+
+/// It is there, though nobody can see it.
+fn note_unlisted(declared: &Declared, plan: &mut Plan) {
+    let Declared { key, place, .. } = declared;
+    plan.present.insert(key.clone());
+    plan.unlisted.insert(key.clone());
+    let warning = format!("{place}: {key} was created within the last two minutes, and the list does not show it yet");
+    plan.warnings.push(warning);
 }
 
 /// A call that might clear a secret which nobody could put back is not sent; the other calls go ahead.

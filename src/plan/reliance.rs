@@ -37,6 +37,10 @@ pub fn in_turn(spec: &Spec, writes: &mut Vec<(&'static Part, Write)>, fields: &[
         let (first, last) = (writes.iter().position(is_base), writes.iter().rposition(is_base));
         let own = writes.iter().position(|(each, _)| each.name == part.name);
         let Some(((first, last), own)) = first.zip(last).zip(own) else { continue };
+        // Nobody is locked out of what is made just now, and nothing of it can go before that.
+        if matches!(writes[own].1, Write::Create(_)) {
+            continue;
+        }
         let goes_there = (change.to == Value::Bool(true)) == relies.while_on;
         let others: Vec<&'static str> = writes.iter().filter(|each| is_base(each)).map(|(each, _)| each.name).collect();
         let reliance = |other: &'static str| {
@@ -75,6 +79,7 @@ mod tests {
     use super::*;
     use crate::resource;
     use crate::resource::Document;
+    use crate::resource::MAIN;
     use serde_json::json;
 
     #[test]
@@ -90,22 +95,20 @@ mod tests {
             let others = others.into_iter().filter(|(is_there, _)| *is_there).map(|(_, path)| other(path));
             let changes: Vec<FieldChange> = [change, other("settings.enabled")].into_iter().chain(others).collect();
             let found = in_turn(spec, &mut writes, &changes);
-            let order = writes.iter().map(|(part, _)| part.name).collect::<Vec<_>>().join(" ");
-            (order, found.iter().map(|one| format!("{} on {}", one.part, one.on)).collect::<Vec<_>>().join(", "))
+            let word = |part: &'static str| if part == MAIN { "main" } else { part };
+            let order = writes.iter().map(|(part, _)| word(part.name)).collect::<Vec<_>>().join(" ");
+            let needs = found.iter().map(|one| format!("{} on {}", word(one.part), word(one.on)));
+            (order, needs.collect::<Vec<_>>().join(", "))
         };
         let cases = [
-            (&["", "sso", "enforceSSO"][..], "enforceSSO", true, (" sso enforceSSO", "enforceSSO on sso")),
-            (
-                &["", "settings", "sso", "enforceSSO"],
-                "enforceSSO",
-                false,
-                (" enforceSSO settings sso", "settings on enforceSSO, sso on enforceSSO"),
-            ),
+            (&["", "sso"][..], "enforceSSO", true, ("sso main", "main on sso")),
+            (&["", "settings", "sso"], "enforceSSO", true, ("settings sso main", "main on settings, main on sso")),
+            (&["", "settings", "sso"], "enforceSSO", false, ("main settings sso", "settings on main, sso on main")),
             (
                 &["", "passwordSettings", "sso"],
                 "passwordSettings.enabled",
                 false,
-                (" sso passwordSettings", "passwordSettings on sso"),
+                ("main sso passwordSettings", "passwordSettings on sso"),
             ),
             (
                 &["passwordSettings", "sso"],
@@ -113,11 +116,16 @@ mod tests {
                 true,
                 ("passwordSettings sso", "sso on passwordSettings"),
             ),
-            (&["", "enforceSSO"], "enforceSSO", true, (" enforceSSO", "")),
+            (&["", "defaultRoles"], "enforceSSO", true, ("main defaultRoles", "")),
             (&["defaultRoles", "sso"], "defaultRoles", true, ("defaultRoles sso", "")),
         ];
         for (parts, path, to, (order, needs)) in cases {
             assert_eq!(turn(parts, path, to), (order.to_owned(), needs.to_owned()), "{parts:?} {path} {to}");
         }
+        let mut creation = ["", "sso"].map(|part| (spec.part(part).unwrap(), Write::Create(Document::new()))).to_vec();
+        let change = |path: &'static str, to| FieldChange { path: path.into(), from: json!(null), to };
+        let changes = [change("enforceSSO", json!(true)), change("sso[].authType", json!("saml"))];
+        assert_eq!(in_turn(spec, &mut creation, &changes), []);
+        assert_eq!(creation[0].0.name, MAIN, "what is not there has nobody to lock out");
     }
 }

@@ -41,9 +41,6 @@ pub use sso::BROUGHT_BY;
 /// As it stands in the state.
 const DEFAULT_ROLES: &str = "defaultRoles";
 
-/// As it stands in the state.
-const ENFORCEMENT: &str = "enforceSSO";
-
 static SPEC: Spec = Spec {
     name: "tenants",
     identity: Identity::many("id"),
@@ -57,9 +54,12 @@ static SPEC: Spec = Spec {
                 Field::name("name").required().exclusive(),
                 Field::domains("selfProvisioningDomains").exclusive().risks(&[Risk::WeakerWildcard]),
                 Field::attributes("customAttributes", "tenantAttributes"),
-                Field::references("federatedAppIds", "ssoApplications", InTenant::No).maybe_returned(),
-                // Before the switch: whom it does not concern is known by then.
+                // Whom it sends to SSO needs a configuration there.
+                Field::flag("enforceSSO")
+                    .risks(&[Risk::WeakerOff, Risk::LocksOnWithout("authType")])
+                    .relies(true, sso::BROUGHT_BY),
                 Field::set("enforceSSOExclusions").risks(&[Risk::WeakerMore]),
+                Field::references("federatedAppIds", "ssoApplications", InTenant::No).maybe_returned(),
                 Field::flag("disabled").risks(&[Risk::LocksOn]),
                 Field::one_of("roleInheritance", &["", "none", "userOnly"]),
                 Field::reference("parent", "tenants").at_creation(),
@@ -80,15 +80,6 @@ static SPEC: Spec = Spec {
         },
         passwords::PART,
         sso::PART,
-        // Whom it sends to SSO needs a configuration there.
-        Part {
-            name: ENFORCEMENT,
-            read: Read::List,
-            how: How::Patch,
-            fields: &[Field::flag("enforceSSO")
-                .risks(&[Risk::WeakerOff, Risk::LocksOnWithout("authType")])
-                .relies(true, sso::BROUGHT_BY)],
-        },
     ],
     verbs: Verbs { cascade: true, ..Verbs::ALL },
     check,
@@ -132,9 +123,7 @@ impl Kind for Tenants {
         let with_id = |body: &Document| with(body, "id", id.as_str());
         let call = match (part.name, item.write) {
             (MAIN, Write::Create(body)) => Call::create(route!(POST "/v1/mgmt/tenant/create"), with_id(body)),
-            (MAIN | ENFORCEMENT, Write::Patch(body)) => {
-                Call::update(route!(PATCH "/v1/mgmt/tenant/patch"), with_id(body))
-            }
+            (MAIN, Write::Patch(body)) => Call::update(route!(PATCH "/v1/mgmt/tenant/patch"), with_id(body)),
             (MAIN, Write::Overwrite { body, .. }) => Call::update(route!(POST "/v1/mgmt/tenant/update"), with_id(body)),
             (MAIN, Write::Delete { cascade }) => {
                 Call::delete(deletion!(POST "/v1/mgmt/tenant/delete"), "id", id).with("cascade", *cascade)

@@ -14,8 +14,10 @@ tenants:
     passwordSettings: { enabled: true, minLength: 9, anyLetter: true, disallowEmailMatch: true, disallowedCharacters: x }
 ";
 
+type Edits = &'static [(&'static str, &'static str)];
+
 /// What becomes of the file above, why a part of it is held, and what goes ahead.
-const CASES: [(&[(&str, &str)], &str, &str); 4] = [
+const CASES: [(Edits, &str, &str); 4] = [
     (&[("minLength: 9", "minLength: 8"), ("name: Acme", "name: New")], "weakening", "PATCH /v1/mgmt/tenant/patch"),
     (
         &[("disabled: false", "disabled: true"), ("defaultRoles: []", "defaultRoles: [r]")],

@@ -5,15 +5,15 @@ use crate::plan::Change;
 use crate::plan::Live;
 use crate::resource;
 use crate::resource::Action;
+use crate::resource::Part;
 use crate::resource::Write;
 use crate::resource::fold;
 use sha2::Digest;
 use sha2::Sha256;
 use std::collections::BTreeSet;
 
-/// Identifies a change of this project and what it rests on: an approval of it is void as soon as either differs. An update
-/// rests on what is there of the fields that it changes, for a call of another part may be on its way; whatever else takes
-/// the whole resource along rests on all of it.
+/// Identifies a change of this project and the observed body of its resource: an approval of it is void as soon as either
+/// differs. Of an update it is the body as far as its own calls write it, for a call of another part may be on its way.
 pub(super) fn digest(scope: &str, change: &Change, live: &Live<'_>, shrunk: &BTreeSet<&'static str>) -> String {
     let mut digest = Sha256::new();
     digest.update(format!("{scope:?}\n"));
@@ -50,15 +50,21 @@ pub(super) fn digest(scope: &str, change: &Change, live: &Live<'_>, shrunk: &BTr
     if change.tasks.iter().any(|task| matches!(task.write, Write::Delete { cascade: true })) {
         digest.update("cascade\n");
     }
-    if change.action == Action::Update {
-        for task in &change.tasks {
-            digest.update(format!("part {:?} of {}\n", task.slot.part, task.incarnation));
-        }
-        return shortened(&digest);
-    }
     let body = live.get(&change.old_key()).zip(resource::kind(change.key.kind));
-    // Of what it means: the order in which Descope answers is no other body.
-    let body = body.map(|(document, kind)| fold::document(kind.spec(), &document).to_string());
+    let body = body.map(|(document, kind)| {
+        // Of what it means: the order in which Descope answers is no other body.
+        let mut body = fold::document(kind.spec(), &document);
+        if let (Action::Update, Some(fields)) = (change.action, body.as_object_mut()) {
+            let parts: BTreeSet<&str> = change.tasks.iter().map(|task| task.slot.part).collect();
+            let is_written = |part: &&Part| parts.contains(part.name);
+            let own = || kind.spec().parts.iter().filter(is_written).flat_map(|part| part.fields);
+            fields.retain(|name, _| own().any(|field| field.name == name));
+        }
+        body.to_string()
+    });
+    for task in change.tasks.iter().filter(|_| change.action == Action::Update) {
+        digest.update(format!("part {:?} of {}\n", task.slot.part, task.incarnation));
+    }
     digest.update(format!("{body:?}\n"));
     shortened(&digest)
 }

@@ -451,7 +451,7 @@ impl Drawn {
 
 /// Is it in none of the calls that create a tenant?
 fn has_own_call(field: &str) -> bool {
-    matches!(field, "defaultRoles" | "enforceSSO")
+    field == "defaultRoles"
 }
 
 fn may_name(key: &Key, gone: &Key) -> bool {
