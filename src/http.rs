@@ -57,6 +57,8 @@ pub use history::ChangePage;
 pub use history::History;
 pub use history::PassPage;
 pub use history::Tried;
+pub use routes::LONGEST_SUSPENSION;
+pub use routes::NO_SUCH_PROJECT;
 
 /// A connection carries one request, and this is all the time it has: for the header, the body, and taking the
 /// answer. A slow peer holds nothing for longer.

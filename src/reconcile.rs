@@ -847,8 +847,8 @@ impl Reconciler {
         Some(self.assessor.delete_after().saturating_sub(age).max(SHORTEST_WAIT))
     }
 
-    /// Since when something waits for each reason.
-    fn note_held(&self, plan: &mut Plan) {
+    /// Since when something waits for each reason. The plan is of all files: what it does not hold waits no more.
+    pub fn note_held(&self, plan: &mut Plan) {
         let reasons = plan.changes.iter().flat_map(Change::holds).map(Hold::as_str).collect();
         match self.state.note_held(&reasons, self.state.now()) {
             Ok(since) => plan.held_since = since,

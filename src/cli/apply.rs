@@ -196,10 +196,18 @@ pub async fn run(config: Config, args: ApplyArgs, redactor: &Redactor) -> anyhow
     };
     let was_stopped = stop.is_cancelled();
     print(text, &stop).await?;
-    if was_stopped {
+    ended(outcome.exit(), was_stopped)
+}
+
+/// A signal makes no difference to what was applied.
+fn ended(exit: Exit, was_stopped: bool) -> anyhow::Result<Exit> {
+    if was_stopped && exit != Exit::Partly {
         bail!("stopped before everything was applied; run it again to go on");
     }
-    Ok(outcome.exit())
+    if was_stopped {
+        tracing::error!("stopped before everything was applied; run it again to go on");
+    }
+    Ok(exit)
 }
 
 /// A signal ends it although the reader has stalled.
@@ -259,6 +267,9 @@ async fn assess(parts: &Parts, desired_states: &[Arc<Desired>], args: &ApplyArgs
                 approve(reconciler, &plan)?;
             }
             release(&mut plan, args);
+        }
+        if !args.selection.is_narrow() {
+            reconciler.note_held(&mut plan);
         }
         plans.push(Planned { plan, gone, first_contact, unconfirmed, is_suspended: suspended_until.is_some() });
     }

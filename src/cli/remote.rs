@@ -9,6 +9,8 @@ use crate::config::Config;
 use crate::config::Overrides;
 use crate::config::process_env;
 use crate::descope::transport;
+use crate::http::LONGEST_SUSPENSION;
+use crate::http::NO_SUCH_PROJECT;
 use crate::telemetry::redact::Redactor;
 use anyhow::Context;
 use anyhow::bail;
@@ -91,7 +93,7 @@ pub struct SuspendArgs {
     #[command(flatten)]
     pub part: PartArgs,
     /// For how long, at most 7d; it ends by itself
-    #[arg(long = "for", value_name = "DURATION", value_parser = config::span)]
+    #[arg(long = "for", value_name = "DURATION", value_parser = suspension)]
     pub wait: Duration,
     /// Which daemon.
     #[command(flatten)]
@@ -157,6 +159,7 @@ impl Daemon {
         match status {
             200..=299 => Ok(body),
             401 => bail!("the daemon refuses the token; set {} to the daemon's own", config::TOKEN_VARIABLE),
+            404 if said == NO_SUCH_PROJECT => bail!(UsageError("--project: the daemon has no such project".to_owned())),
             404 => {
                 bail!("the daemon does not serve {path} here: {said}; without a token configured it takes no orders")
             }
@@ -172,6 +175,14 @@ fn below(base: &Url, path: &str) -> Url {
     url.set_query(None);
     url.set_fragment(None);
     url
+}
+
+/// As long as the daemon takes one.
+fn suspension(text: &str) -> Result<Duration, String> {
+    let is_taken = |wait: &Duration| !wait.is_zero() && *wait <= LONGEST_SUSPENSION;
+    config::span(text).and_then(|wait| {
+        Some(wait).filter(is_taken).ok_or_else(|| "must be more than nothing and at most 7d".to_owned())
+    })
 }
 
 fn of_project(args: &RemoteArgs) -> Vec<(&str, &str)> {

@@ -2,13 +2,13 @@
 
 use crate::cli::Exit;
 use crate::cli::Output;
+use crate::cli::UsageError;
 use crate::cli::output;
 use crate::cli::remote::Daemon;
 use crate::cli::remote::RemoteArgs;
 use crate::cli::shutdown::shutdown_on_hangup_too;
 use crate::config::Overrides;
 use crate::telemetry::redact::Redactor;
-use anyhow::bail;
 use reqwest::Method;
 use serde_json::Value;
 use std::io::IsTerminal;
@@ -83,7 +83,7 @@ async fn ask(daemon: &Daemon, args: &StatusArgs) -> anyhow::Result<Value> {
     if let (Some(name), Some(projects)) = (&args.remote.project, status["projects"].as_array_mut()) {
         projects.retain(|project| project["name"] == name.as_str());
         if projects.is_empty() {
-            bail!("the daemon has no project {name}");
+            return Err(UsageError(format!("--project: the daemon has no project {name}")).into());
         }
     }
     Ok(status)

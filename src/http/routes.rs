@@ -264,8 +264,11 @@ fn part<'a>(kind: Option<&str>, target: Option<&'a str>) -> Result<Option<Part<'
     }
 }
 
+/// What the answer to an order for another project says.
+pub const NO_SUCH_PROJECT: &str = "no such project";
+
 /// A suspension that nobody remembers must end by itself.
-const LONGEST_SUSPENSION: Duration = Duration::from_secs(7 * 24 * 60 * 60);
+pub const LONGEST_SUSPENSION: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 
 pub async fn reconcile(State(served): Shared, peer: Who, which: Result<Query<Which>, QueryRejection>) -> Response {
     let Ok(Query(Which { project, retry })) = which else {
@@ -321,7 +324,7 @@ async fn carry_out(
     let chosen: Vec<(&String, &Control)> = match project {
         Some(name) => match served.controls.get_key_value(name) {
             Some(entry) => vec![entry],
-            None => return error(StatusCode::NOT_FOUND, "no such project"),
+            None => return error(StatusCode::NOT_FOUND, NO_SUCH_PROJECT),
         },
         None => served.controls.iter().collect(),
     };

@@ -82,12 +82,16 @@ async fn commands_that_talk_to_a_daemon() {
 
     assert_eq!(ends(&world, &["status"]).await, 0);
     assert_eq!(ends(&world, &["status", "--exit-code"]).await, 2);
-    assert_eq!(ends(&world, &["status", "--project", "nobody"]).await, 1);
+    for command in ["status", "reconcile", "resume"] {
+        assert_eq!(ends(&world, &[command, "--project", "nobody"]).await, 64, "{command}");
+    }
     assert_eq!(ends(&world, &["plan"]).await, 0);
     assert_eq!(ends(&world, &["plan", "--exit-code"]).await, 2);
     assert_eq!(ends(&world, &["healthcheck"]).await, 0);
     assert_eq!(ends(&world, &["approve", "0000000000000000"]).await, 1);
-    assert_eq!(ends(&world, &["suspend", "--for", "1M"]).await, 64);
+    for wait in ["1M", "8d", "0s"] {
+        assert_eq!(ends(&world, &["suspend", "--for", wait]).await, 64, "{wait}");
+    }
     assert_eq!(ends(&world, &["suspend", "--for", "1h"]).await, 0);
     assert_eq!(ends(&world, &["resume"]).await, 0);
     let fingerprint = world.project().await["held"]["fingerprint"].as_str().unwrap().to_owned();

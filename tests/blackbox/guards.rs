@@ -521,6 +521,9 @@ async fn apply_releases_a_held_plan_by_its_fingerprint_and_the_guards_count_anew
     world.write("roles.yaml", &roles(&["a", "b"]));
 
     let plan = world.run_json(&["apply", "--auto-approve", "-o", "json"], 4).await;
+    let since = |plan: &Value| plan["projects"][0]["holds"][0]["since"].clone();
+    assert!(since(&plan).is_string(), "it was told where a daemon had run with that hold: {plan}");
+    assert_eq!(since(&world.run_json(&["plan", "-o", "json"], 0).await), since(&plan));
     let fingerprint = plan["projects"][0]["fingerprint"].as_str().unwrap().to_owned();
     assert!(exists(&world, "roles", "d").await, "no flag but the fingerprint releases a guard");
     assert_eq!(world.run(&["apply", "--approve", "0123456789abcdef"]).await.status.code(), Some(1));
