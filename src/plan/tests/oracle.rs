@@ -347,6 +347,12 @@ impl Drawn {
         })
     }
 
+    /// The same of a kind of which something waits for something else by now, too: that comes before.
+    pub fn may_be_doubted(&self, gone: &Key, plan: &Plan) -> bool {
+        let mut waiting = plan.changes.iter().filter(|change| change.held == Some(Hold::Blocked));
+        waiting.any(|change| self.is_shrunk(change.key.kind) && may_name(&change.key, gone))
+    }
+
     /// What referrers are a reason for.
     fn referred(&self, gone: &Key, plan: &Plan, approved: &Approved) -> BTreeSet<Hold> {
         let Referrers { declared, undeclared, unseen, hidden, letting_go, .. } = self.referrers(gone);
