@@ -14,12 +14,13 @@ const SHARED: [&str; 7] =
     ["src/plan", "src/queue", "src/worker", "src/observed", "src/reconcile", "src/desired", "src/state"];
 
 /// The part of `src/resource` that every kind is made with.
-const LANGUAGE: [&str; 14] = [
+const LANGUAGE: [&str; 15] = [
     "fold",
     "form",
     "key",
     "kind",
     "legible",
+    "once",
     "opaque",
     "refer",
     "reference",

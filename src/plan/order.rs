@@ -58,13 +58,15 @@ pub fn tasks(
     let wanted = fold::digest_of_declared(&declared.fields) ^ seen.rotate_left(1);
     let reliances = reliance::in_turn(kind.spec(), &mut writes, fields);
     let mut before = None;
+    let mut is_main_to_come = writes.iter().any(|(part, _)| part.name == MAIN);
     let task = |(part, write): (&'static Part, Write)| {
         let mut after =
             write.body().map_or_else(Vec::new, |body| kind.references(&declared.key, body, Some(part.name)));
         // Another file for the secret is worth another try as well.
         let there = presence(&after, will_be_there);
         let cause = mixed(wanted, &(there, seen_apart(part, live), &declared.secret_file));
-        if part.name != MAIN {
+        is_main_to_come &= part.name != MAIN;
+        if part.name != MAIN && !is_main_to_come {
             after.push(declared.key.clone());
         }
         let own = write::fields_of(kind, part, fields);
