@@ -37,8 +37,12 @@ pub fn text(status: &Value, now: SystemTime, style: Style) -> String {
 
 fn row(project: &Value, now: SystemTime) -> [String; 7] {
     let desired = &project["desired"];
+    let has_problems = project["problems"].as_array().is_some_and(|problems| !problems.is_empty());
     let state = match (project["converged"] == true, &project["suspendedUntil"], &project["notConvergedBecause"]) {
+        (true, Value::String(_), _) => "at rest, suspended".to_owned(),
         (true, ..) => "at rest".to_owned(),
+        // A suspension hides no failure.
+        (false, Value::String(_), _) if has_problems => "SUSPENDED, with problems".to_owned(),
         (false, Value::String(_), _) => "SUSPENDED".to_owned(),
         (false, _, Value::String(why)) => format!("NOT AT REST: {}{}", one_line(why), unread(project)),
         (false, ..) => "NOT AT REST".to_owned(),
@@ -106,8 +110,21 @@ fn below(project: &Value, now: SystemTime) -> Vec<String> {
     for part in list(&project["suspensions"]) {
         let id = part["id"].as_str().map(|id| format!("/{}", legible(id))).unwrap_or_default();
         let (kind, since, until) = (word(&part["kind"]), word(&part["since"]), word(&part["until"]));
-        lines.push(format!("suspended: {kind}{id} since {since} until {until}"));
+        let part = if id.is_empty() { format!("--kind {kind}") } else { format!("--target {kind}{id}") };
+        let by = "`descope-gitops audit` says by whom";
+        lines.push(format!(
+            "suspended: {kind}{id} since {since} until {until}: `descope-gitops resume {part}` ends it, {by}"
+        ));
     }
+    add(&mut lines, &list(&project["contested"]), |fight| {
+        let actor = fight["actor"].as_str().map_or_else(|| "somebody".to_owned(), one_line);
+        let (path, declared, live) = (word(&fight["path"]), word(&fight["declared"]), word(&fight["live"]));
+        let (times, since) = (number(&fight["times"]), ago(&fight["since"], now));
+        format!(
+            "contested: {} {path}: the files say {declared}, {actor} sets {live}, {times} times, the first {since}",
+            named(fight)
+        )
+    });
     let errors = list(&project["desired"]["errors"]);
     add(&mut lines, &errors, |error| {
         let place = format!("{}:{}", word(&error["file"]), number(&error["line"]));
@@ -287,7 +304,7 @@ fn aligned(rows: &[[String; 7]], style: Style) -> String {
                 let padded = format!("{cell}{}", " ".repeat(width - cell.chars().count()));
                 match (n, column) {
                     (0, _) => style.bold(&padded),
-                    (_, 1) if cell == "at rest" => style.good(&padded),
+                    (_, 1) if cell.starts_with("at rest") => style.good(&padded),
                     (_, 1) => style.bad(&padded),
                     _ => padded,
                 }
@@ -403,6 +420,32 @@ mod tests {
         let text = told(json!({ "isMine": false, "holder": "a/1", "statusOf": null, "statusAgeSeconds": null }));
         assert!(text.contains("  written by the replica a/1; nothing is known of it here\n"), "{text}");
         assert!(!told(json!({ "isMine": true, "holder": "a/1" })).contains("a/1"));
+    }
+
+    #[test]
+    fn a_fight_is_told_with_both_values_and_a_suspension_with_what_ends_it() {
+        let mut status = status();
+        status["projects"][0]["suspendedUntil"] = json!("2026-11-29T13:00:00Z");
+        let held = &mut status["projects"][1];
+        held["suspendedUntil"] = json!("2026-11-29T13:00:00Z");
+        held["contested"] = json!([{ "kind": "roles", "id": "A", "path": "description", "declared": "\"ours\"", "live": "\"theirs\"",
+            "times": 5, "since": "2026-11-29T11:00:00Z", "until": "2026-11-29T13:00:00Z", "actor": "ops@example.com" }]);
+        held["suspensions"] = json!([
+            { "kind": "roles", "id": null, "since": "S", "until": "U" },
+            { "kind": "tenants", "id": "acme", "since": "S", "until": "U" },
+        ]);
+
+        let text = text(&status, now(), Style::default());
+
+        for line in [
+            "production        at rest, suspended        10",
+            "SUSPENDED, with problems  10",
+            "  contested: roles/A description: the files say \"ours\", ops@example.com sets \"theirs\", 5 times, the first 60m ago\n",
+            "  suspended: roles since S until U: `descope-gitops resume --kind roles` ends it, `descope-gitops audit` says by whom\n",
+            "  suspended: tenants/acme since S until U: `descope-gitops resume --target tenants/acme` ends it, ",
+        ] {
+            assert!(text.contains(line), "{line}: {text}");
+        }
     }
 
     #[test]
