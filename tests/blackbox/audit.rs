@@ -74,7 +74,7 @@ async fn commands_ask_the_running_daemon() {
     world.until("a pass", async |world| world.passes().await > before).await;
     let plan: Value = serde_json::from_slice(&ask(&["plan", "-o", "json"]).await.stdout).unwrap();
     assert_eq!(plan["projects"][0]["changes"], json!([]));
-    assert_eq!(ask(&["reconcile", "--project", "nobody"]).await.status.code(), Some(1));
+    assert_eq!(ask(&["reconcile", "--project", "nobody"]).await.status.code(), Some(64));
     assert_eq!(world.run(&["status", "--url", "http://127.0.0.1:1"]).await.status.code(), Some(1));
 }
 
