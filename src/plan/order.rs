@@ -72,12 +72,15 @@ pub fn tasks(
         let own = write::fields_of(kind, part, fields);
         // One after the other: what fails holds up what comes after it.
         let before = before.replace(part.name).map(|part| Slot { key: declared.key.clone(), part });
+        // What came in between may be held, and then holds nothing up.
+        let needs = needs(&declared.key, part, &reliances);
+        let relied = needs.iter().map(|need| need.slot.clone());
         Task {
             slot: Slot { key: declared.key.clone(), part: part.name },
             // A part of its own exists as soon as the resource does: writing it is an update.
             action: if part.name == MAIN { action } else { Action::Update },
-            after: after.into_iter().map(|key| Slot { key, part: MAIN }).chain(before).collect(),
-            needs: needs(&declared.key, part, &reliances),
+            after: after.into_iter().map(|key| Slot { key, part: MAIN }).chain(before).chain(relied).collect(),
+            needs,
             frees: Vec::new(),
             declared: part.carries_unlisted().then(|| Arc::clone(declared)),
             meant: Some(Arc::clone(declared)),

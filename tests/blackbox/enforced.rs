@@ -113,6 +113,24 @@ async fn what_is_no_longer_the_only_way_in_goes_after_that_is_said() {
     assert_eq!(sent[sent.len() - 2..], ["enforceSSO false", "authtype"]);
 }
 
+/// The call in between was held, and nothing waited for SSO any more.
+#[tokio::test(flavor = "multi_thread")]
+async fn sso_is_not_enforced_before_it_is_there_though_a_call_in_between_is_held() {
+    let world = world(&["firstContact: apply"]).await;
+    world.write("a.yaml", &tenant("passwordSettings: { enabled: true, minLength: 9, anyLetter: true }"));
+    apply(&world, 0).await;
+    world
+        .faults(json!([{ "match": { "path": "/v1/mgmt/sso/saml/metadata" }, "fault": "status", "status": 400 }]))
+        .await;
+    let more = format!("enforceSSO: true, {SSO}, passwordSettings: {{ enabled: false }}");
+    world.write("a.yaml", &tenant(&more));
+    let told = apply(&world, 1).await;
+    let has = |change: &Value, held: &Value, path: &str| change["held"] == *held && change["fields"][0]["path"] == path;
+    let is_held = |change: &Value| has(change, &json!("would_reset"), "passwordSettings.enabled");
+    assert!(told["changes"].as_array().unwrap().iter().any(is_held), "{told}");
+    assert_ne!(world.entity("tenants", "acme").await.unwrap()["enforceSSO"], true);
+}
+
 /// It was held: SSO was not there yet.
 #[tokio::test(flavor = "multi_thread")]
 async fn passwords_are_switched_off_after_sso_is_on() {

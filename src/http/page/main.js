@@ -130,6 +130,8 @@ async function ask() {
 }
 
 let afterToken = null;
+/** Somebody opened the gate: only somebody closes it. */
+let isOpened = false;
 
 /** `isFutile`: there is no token that could be entered. */
 function showGate(why, problem = "", canClose = false, isFutile = false) {
@@ -143,7 +145,7 @@ function showGate(why, problem = "", canClose = false, isFutile = false) {
 }
 
 function hideGate() {
-  if (!afterToken) byId("gate").hidden = true;
+  if (!afterToken && !isOpened) byId("gate").hidden = true;
 }
 
 function tokenFromGate(problem) {
@@ -173,6 +175,7 @@ byId("gate").addEventListener("submit", (event) => {
   byId("token-button").textContent = "Change token";
   const then = afterToken;
   afterToken = null;
+  isOpened = false;
   byId("gate").hidden = true;
   byId("token-error").textContent = "";
   byId("main").focus();
@@ -182,10 +185,12 @@ byId("gate").addEventListener("submit", (event) => {
 
 byId("gate-close").addEventListener("click", () => {
   afterToken = null;
+  isOpened = false;
   byId("gate").hidden = true;
 });
 
 byId("token-button").addEventListener("click", () => {
+  isOpened = true;
   showGate("The token of the daemon's setting http.token.", "", link.isLive);
   byId("token").focus();
 });
