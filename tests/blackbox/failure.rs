@@ -115,7 +115,7 @@ async fn sighup_ends_an_apply_in_order() {
     let world = World::with(Setup { simulator, top, ..Setup::default() }).await;
     write_some(&world, 0, 0, 400);
     let mut process = Process::start(world.command(&["apply", "--auto-approve"]));
-    world.until("half-way", async |world| world.entity("tenants", "t3").await.is_some()).await;
+    world.until("half-way", async |world| world.entity("tenants", "t1").await.is_some()).await;
     process.signal(Signal::HUP);
     let status = process.ended().await;
 
