@@ -208,7 +208,7 @@ proptest! {
 
     // A secret with a quote in it may read like the line itself: then it is taken out as well.
     #[test]
-    fn a_line_of_json_stays_one(secret in r#"[a-c\\n/]{4,20}"#, text in r#"[a-c\\"n/\n]{0,60}"#) {
+    fn a_line_of_json_stays_one(secret in r"[a-c\\n/]{4,20}", text in r#"[a-c\\"n/\n]{0,60}"#) {
         let line = serde_json::json!({ "message": format!("{text}{secret}{text}") }).to_string();
 
         let said = knowing(&[&secret]).redact(&line);
