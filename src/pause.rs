@@ -177,6 +177,7 @@ impl Pause {
     fn write_down(&self) {
         let Some(until) = *self.unwritten.borrow() else { return };
         if self.state.suspend(self.suspended_until()).is_ok() {
+            tracing::info!(project = &*self.project, "the suspension is written down now: it survives a restart");
             // Unless there is another order by now.
             self.unwritten.send_if_modified(|unwritten| unwritten.take_if(|newest| *newest == until).is_some());
         }

@@ -85,7 +85,7 @@ async fn a_suspension_holds_on_a_full_disk_and_survives_a_restart_once_there_is_
     assert!(world.project().await["suspendedUntil"].is_string());
 
     limit(&world, None);
-    world.pass().await;
+    world.until("written down", async |world| world.daemon().said("the suspension is written down now")).await;
     world.kill().await;
     world.start().await;
     world.until("planned", async |world| world.project().await["lastPass"]["changes"] == 1).await;
