@@ -22,8 +22,8 @@ pub struct Pause {
     queue: Queue,
     /// What Descope answered.
     refusal: watch::Sender<Option<descope::Error>>,
-    /// When a suspension ends that could not be written down.
-    unwritten: watch::Sender<Option<Instant>>,
+    /// When a suspension ends that could not be written down, and on whose behalf it is.
+    unwritten: watch::Sender<Option<(Instant, String)>>,
     /// When one ends, as the state said last.
     known: watch::Sender<Option<SystemTime>>,
 }
@@ -81,13 +81,13 @@ impl Pause {
 
     /// An order: sends nothing for so long, restarts included. It counts also where it cannot be written down, which is
     /// what the error says; but not where another replica writes the project. When it ends.
-    pub fn suspend(&self, wait: Duration) -> (SystemTime, Result<(), state::Error>) {
+    pub fn suspend(&self, wait: Duration, by: &str) -> (SystemTime, Result<(), state::Error>) {
         let until = self.state.now() + wait;
-        let written = self.state.suspend(Some(until));
+        let written = self.state.suspend(Some(until), by);
         if matches!(written, Err(state::Error::NotHeld)) {
             return (until, written);
         }
-        self.unwritten.send_replace(written.is_err().then(|| Instant::now() + wait));
+        self.unwritten.send_replace(written.is_err().then(|| (Instant::now() + wait, by.to_owned())));
         self.queue.pause(&self.project, PausedBy::Operator);
         (until, written)
     }
@@ -95,7 +95,7 @@ impl Pause {
     /// The order that ends a suspension: what waits goes on after the next pass. Errs where one stands written that
     /// cannot be taken back.
     pub fn resume(&self) -> Result<(), state::Error> {
-        if let Err(error) = self.state.suspend(None)
+        if let Err(error) = self.state.suspend(None, "")
             && self.state.suspended_until(self.state.now())?.is_some()
         {
             return Err(error);
@@ -111,14 +111,26 @@ impl Pause {
             tracing::error!(project = &*self.project, %error, "cannot tell whether the project is suspended; what was known last counts");
             self.known.borrow().filter(|until| *until > now)
         });
-        let unwritten = self.unwritten.borrow().map(|until| now + (until - Instant::now()));
+        let unwritten = self.unwritten.borrow().as_ref().map(|(until, _)| now + (*until - Instant::now()));
         written.max(unwritten.filter(|until| *until > now))
     }
 
+    /// On whose behalf that is; `None` where it is not, or nobody knows.
+    pub fn suspended_by(&self) -> Option<String> {
+        let unwritten = self.unwritten.borrow().as_ref().map(|(_, by)| by.clone());
+        unwritten.or_else(|| self.state.suspended_by().ok()).filter(|by| !by.is_empty())
+    }
+
     /// An order: sends nothing of this kind, or of one resource of it, for so long, restarts included. When it ends.
-    pub fn suspend_part(&self, kind: &str, id: Option<&str>, wait: Duration) -> Result<SystemTime, state::Error> {
+    pub fn suspend_part(
+        &self,
+        kind: &str,
+        id: Option<&str>,
+        wait: Duration,
+        by: &str,
+    ) -> Result<SystemTime, state::Error> {
         let until = self.state.now() + wait;
-        self.state.suspend_part(kind, id, until)?;
+        self.state.suspend_part(kind, id, until, by)?;
         // What depends on it must not go out for want of it, nor what a pass planned that knows nothing of this.
         self.queue.pause(&self.project, PausedBy::Parts);
         self.queue.withdraw(&self.project, |key| key.kind == kind && id.is_none_or(|id| key.id() == id));
@@ -175,11 +187,11 @@ impl Pause {
 
     /// A suspension that could not be written down is, once it can be: from then on it survives a restart.
     fn write_down(&self) {
-        let Some(until) = *self.unwritten.borrow() else { return };
-        if self.state.suspend(self.suspended_until()).is_ok() {
+        let Some((until, by)) = self.unwritten.borrow().clone() else { return };
+        if self.state.suspend(self.suspended_until(), &by).is_ok() {
             tracing::info!(project = &*self.project, "the suspension is written down now: it survives a restart");
             // Unless there is another order by now.
-            self.unwritten.send_if_modified(|unwritten| unwritten.take_if(|newest| *newest == until).is_some());
+            self.unwritten.send_if_modified(|unwritten| unwritten.take_if(|(newest, _)| *newest == until).is_some());
         }
     }
 }
@@ -207,22 +219,27 @@ mod tests {
         );
         let pause = Pause::new(&name, &state.project("api.example.com", "P1", "default"), &queue);
         let is_held = || queue.paused_by(&name).contains(&PausedBy::Parts);
-        let part = |kind: &str| SuspendedPart { kind: kind.to_owned(), id: None, until: SystemTime::now() + HOUR };
+        let part = |kind: &str| SuspendedPart {
+            kind: kind.to_owned(),
+            id: None,
+            until: SystemTime::now() + HOUR,
+            by: String::new(),
+        };
         let plan = |suspended| Plan { suspended, ..Plan::default() };
         let (older, newer) = (plan(vec![part("tenants")]), plan(vec![part("roles"), part("tenants")]));
-        pause.suspend_part("tenants", None, HOUR).unwrap();
+        pause.suspend_part("tenants", None, HOUR, "").unwrap();
         assert!(is_held() && pause.planned(&older) && !is_held());
 
         // The order comes before the plan, or right after it.
         for comes_before in [true, false] {
             if comes_before {
-                pause.suspend_part("roles", None, HOUR).unwrap();
+                pause.suspend_part("roles", None, HOUR, "").unwrap();
                 queue.resume(&name, PausedBy::Parts);
                 pause.take_in_parts(&older);
                 assert!(is_held());
             } else {
                 pause.take_in_parts(&older);
-                pause.suspend_part("roles", None, HOUR).unwrap();
+                pause.suspend_part("roles", None, HOUR, "").unwrap();
             }
             assert!(!pause.planned(&older) && is_held());
             pause.take_in_parts(&newer);

@@ -202,6 +202,8 @@ pub struct SuspendedPart {
     pub id: Option<String>,
     /// When it ends.
     pub until: SystemTime,
+    /// On whose behalf; empty where nobody knows.
+    pub by: String,
 }
 
 impl SuspendedPart {
@@ -346,15 +348,27 @@ impl Plan {
         if self.suspended.is_empty() {
             return;
         }
-        for change in self.changes.iter_mut().filter(|change| change.held.is_none()) {
+        let part_of = |change: &Change| {
             let old = change.old_key();
             let covers = |part: &&SuspendedPart| part.covers(&change.key) || part.covers(&old);
-            if let Some(until) = self.suspended.iter().filter(covers).map(|part| part.until).max() {
+            self.suspended.iter().filter(covers).max_by_key(|part| part.until)
+        };
+        let mut held = HashMap::new();
+        for (n, change) in self.changes.iter_mut().enumerate().filter(|(_, change)| change.held.is_none()) {
+            if let Some(part) = part_of(change) {
                 change.held = Some(Hold::Suspended);
-                change.until = Some(until);
+                change.until = Some(part.until);
+                held.insert(n, part);
             }
         }
         guards::settle(&mut self.changes);
+        // After what else there is to say of them.
+        for (n, part) in held.into_iter().filter(|(_, part)| !part.by.is_empty()) {
+            let Some(change) = self.changes.get_mut(n) else { continue };
+            let also = change.why.take().map(|why| format!("; {why}")).unwrap_or_default();
+            let all = if part.id.is_none() { format!("with all of {}, ", part.kind) } else { String::new() };
+            change.why = Some(format!("{all}by {}{also}", part.by));
+        }
     }
 
     /// Lets held changes go ahead, whatever holds them but the policy.

@@ -50,6 +50,7 @@ use crate::worker::recent::Unconfirmed;
 use assess::Assessment;
 use assess::Assessor;
 use assess::Sight;
+use ending::Ending;
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 use std::collections::HashMap;
@@ -70,6 +71,7 @@ pub mod contest;
 mod documents;
 mod drift;
 mod effect;
+mod ending;
 mod intents;
 mod inventory;
 mod lease;
@@ -139,6 +141,8 @@ pub struct Carryover {
     questions: actors::Questions,
     /// For the page.
     overview: overview::Earlier,
+    /// The newest pass, while what it set off is under way.
+    ending: Option<Ending>,
     failures: u32,
     /// Probes while paused.
     probes: usize,
@@ -247,10 +251,15 @@ impl Reconciler {
     /// never comes back is not.
     pub async fn run(self, triggers: TriggerReceiver, shutdown: CancellationToken) {
         let pulse = self.pulse.clone();
-        Box::pin(pulse.during(self.turns(triggers, shutdown))).await;
+        Box::pin(pulse.during(self.turns_to_the_end(triggers, shutdown))).await;
     }
 
-    async fn turns(mut self, mut triggers: TriggerReceiver, shutdown: CancellationToken) {
+    async fn turns_to_the_end(mut self, triggers: TriggerReceiver, shutdown: CancellationToken) {
+        self.turns(triggers, shutdown).await;
+        self.end_pass();
+    }
+
+    async fn turns(&mut self, mut triggers: TriggerReceiver, shutdown: CancellationToken) {
         self.publish();
         let mut changes = self.queue.changes();
         let mut limits = self.assessor.client.limits_changed();
@@ -364,9 +373,13 @@ impl Reconciler {
     }
 
     async fn turn_or_stop(&mut self, trigger: Trigger, more: &mut TriggerReceiver, shutdown: &CancellationToken) {
+        let before = self.memory.pass.clone();
         tokio::select! {
             () = shutdown.cancelled() => {}
-            () = self.turn(trigger, more) => {}
+            () = self.turn(trigger, more) => return,
+        }
+        if let Some(span) = self.memory.span.as_ref().filter(|_| self.memory.pass != before) {
+            span.in_scope(|| tracing::info!("pass cut short: the daemon stops"));
         }
     }
 
@@ -387,20 +400,21 @@ impl Reconciler {
             trace_id = Empty
         );
         traces::show(&span);
-        self.memory.pass = pass;
-        self.memory.span = Some(span.clone());
-        self.memory.shown_revision.clear();
-        self.memory.is_asked = trigger != Trigger::Interval;
+        let memory = &mut self.memory;
+        let (pass, around) = (std::mem::replace(&mut memory.pass, pass), memory.span.replace(span.clone()));
+        memory.shown_revision.clear();
+        memory.is_asked = trigger != Trigger::Interval;
         let Some(outcome) = Box::pin(self.pass(trigger, more)).instrument(span.clone()).await else {
+            span.in_scope(|| tracing::debug!("there is nothing new to look at, or another replica does: no pass"));
+            // What is said from here on is of the one before.
+            (self.memory.pass, self.memory.span) = (pass, around);
             return self.publish();
         };
-        let planned = self.memory.plan.as_ref().filter(|_| outcome != PassOutcome::Failed);
-        let changes = planned.map_or(0, |plan| plan.changes.len());
-        span.record("result", outcome.as_str());
+        self.end_pass();
         if let Some(commit) = self.memory.load.as_ref().and_then(|load| load.commit.as_deref()) {
             span.record("commit", commit);
         }
-        self.observe_phase("total", started);
+        let lasted = started.elapsed();
         self.metrics.last_attempt_timestamp_seconds.with_label_values(&[&*project]).set(unix(clock::now()));
         self.board.project(&project, |status| status.readiness.passed(outcome == PassOutcome::Failed, Instant::now()));
         let is_whole = self.memory.plan.as_ref().is_some_and(|plan| plan.unobserved.is_empty())
@@ -409,22 +423,16 @@ impl Reconciler {
             self.metrics.last_success_timestamp_seconds.with_label_values(&[&*project]).set(unix(clock::now()));
             self.memory.overview.success_at = Some(clock::now());
         }
-        self.memory.last_pass = Some(PassStatus {
-            trigger: trigger.as_str().to_owned(),
-            started_at: rfc3339(started_at),
-            finished_at: rfc3339(clock::now()),
-            result: outcome.as_str().to_owned(),
-            changes: changes as u64,
-        });
-        self.note_pass(trigger, outcome, started, changes);
-        span.in_scope(|| self.log_pass(outcome, started));
+        self.planned(trigger, outcome, (started, started_at));
         self.memory.repeats.end_round();
         aside(|| self.publish());
-        // Whoever counts passes finds what this one found.
-        self.metrics.passes_total.with_label_values(&[&project, trigger.as_str(), outcome.as_str()]).inc();
+        // Only now: whoever waits for that finds what it found.
+        let total = self.metrics.pass_duration_seconds.with_label_values(&[&project, "total"]);
+        total.observe(lasted.as_secs_f64());
     }
 
-    fn note_pass(&self, trigger: Trigger, outcome: PassOutcome, started: Instant, changes: usize) {
+    /// The number of its row.
+    fn note_pass(&self, trigger: Trigger, outcome: PassOutcome, started: Instant, changes: usize) -> Option<i64> {
         // By this machine's clock, as all of history is handed over.
         let finished_at = SystemTime::now();
         let row = PassRow {
@@ -434,11 +442,16 @@ impl Reconciler {
             revision: self.origin(trigger).revision.clone(),
             result: outcome.as_str().to_owned(),
             changes,
+            is_invalid: !self.is_current(),
         };
         match self.state.note_pass(&row) {
+            Ok(number) => Some(number),
             // One that stands by and cannot read its files has no history.
-            Ok(()) | Err(state::Error::NotHeld) => {}
-            Err(error) => tracing::error!(%error, "cannot write the history of passes"),
+            Err(state::Error::NotHeld) => None,
+            Err(error) => {
+                tracing::error!(%error, "cannot write the history of passes");
+                None
+            }
         }
     }
 
@@ -584,6 +597,7 @@ impl Reconciler {
             self.schedule_retry(&plan);
             self.memory.retry_at = Some(Instant::now() + SHORTEST_WAIT);
         } else {
+            self.end_pass();
             // Before the new tasks, of which a worker may take one at once.
             self.pause.take_in();
             self.pause.take_in_parts(&plan);
@@ -608,20 +622,6 @@ impl Reconciler {
         self.assessor.deep.survey();
         self.observe_phase("plan", started);
         outcome
-    }
-
-    /// What was refused before and is not tried again is not applied by having been planned.
-    fn outcome(&self, plan: &Plan) -> PassOutcome {
-        let counts = self.queue.counts_of(&self.assessor.project);
-        let outcome = PassOutcome::of(plan);
-        // While the state cannot be written, only updates go on.
-        let is_new = |change: &Change| change.held.is_none() && change.action != Action::Update;
-        let is_stuck = outcome == PassOutcome::Applied
-            && (counts.parked + counts.blocked > 0 || self.state.is_failing() && plan.changes.iter().any(is_new));
-        // Newer files are not looked at.
-        let is_of_older = outcome == PassOutcome::Noop || outcome == PassOutcome::Applied;
-        let is_invalid = self.memory.load.as_ref().is_some_and(|load| !load.errors.is_empty());
-        if is_stuck || is_of_older && is_invalid { PassOutcome::Partial } else { outcome }
     }
 
     /// While files that say something else are in force than those that the queue works off, nothing is handed out until
@@ -718,11 +718,16 @@ impl Reconciler {
             revision.clone_into(&mut self.memory.shown_revision);
         }
         self.show_load(&load);
-        if self.memory.load.as_ref().is_some_and(|before| load.says_other_than(before)) {
+        let is_news = self.memory.load.as_ref().is_some_and(|before| load.says_other_than(before));
+        if is_news {
             more.doubt();
         }
         aside(|| self.stand_on(&load));
         self.memory.load = Some(load);
+        if is_news {
+            // The look that follows may take long, and the gauges say it already.
+            aside(|| self.publish());
+        }
         desired.map(|desired| (desired, is_new))
     }
 
@@ -774,7 +779,7 @@ impl Reconciler {
     }
 
     /// Are the newest files in force?
-    fn is_current(&self) -> bool {
+    pub(super) fn is_current(&self) -> bool {
         self.memory.load.as_ref().is_none_or(|load| load.errors.is_empty())
     }
 

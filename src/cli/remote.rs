@@ -219,8 +219,15 @@ pub async fn approve(overrides: &Overrides, args: &ApproveArgs, redactor: &Redac
         return say(&format!("{revision} is in force for {}: what it changes is planned anew", projects(&body)));
     }
     let changes = if body["approved"] == 1 { "change" } else { "changes" };
-    let go = if body["approved"] == 1 { "goes" } else { "go" };
-    say(&format!("{} {changes} of {} {go} ahead", body["approved"], projects(&body)))
+    let (are, go) = if body["approved"] == 1 { ("is", "goes") } else { ("are", "go") };
+    let (approved, projects) = (&body["approved"], projects(&body));
+    // What is put off in part is told by the warning.
+    match body["waitsUntil"].as_str().filter(|_| body["warning"].is_null()) {
+        Some(until) => say(&format!(
+            "{approved} {changes} of {projects} {are} approved, and {go} ahead when the suspension ends: {until}"
+        )),
+        None => say(&format!("{approved} {changes} of {projects} {go} ahead")),
+    }
 }
 
 /// Makes the daemon only observe for a while.

@@ -8,6 +8,7 @@ use crate::http::Order;
 use crate::http::Ordered;
 use crate::http::Part;
 use crate::pause::Pause;
+use crate::plan::Change;
 use crate::plan::published::Published;
 use crate::reconcile::show;
 use crate::resource::Key;
@@ -19,9 +20,11 @@ use crate::state::Claim;
 use crate::state::ProjectState;
 use crate::state::Suspended;
 use crate::telemetry::status::Board;
+use crate::telemetry::status::project_option;
 use crate::telemetry::status::rfc3339;
 use std::sync::Arc;
 use std::time::Duration;
+use std::time::SystemTime;
 use tokio::sync::watch;
 
 /// What orders move of one project.
@@ -82,8 +85,8 @@ impl Levers {
         let answer = match order {
             Order::Reconcile | Order::Retry => Answer::Done(Ordered::default()),
             Order::Approve(fingerprint) => self.approve(fingerprint)?,
-            Order::Suspend(wait, None) => self.suspend(wait)?,
-            Order::Suspend(wait, Some(part)) => self.suspend_part(wait, part)?,
+            Order::Suspend(wait, None) => self.suspend(wait, by)?,
+            Order::Suspend(wait, Some(part)) => self.suspend_part(wait, part, by)?,
             Order::Resume(Some(part)) => self.resume_part(part)?,
             Order::Resume(None) => {
                 self.pause.resume()?;
@@ -110,9 +113,11 @@ impl Levers {
     /// Whoever reads the status after the answer finds what was ordered; the rest of it follows with the pass.
     fn show(&self) {
         let until = self.pause.suspended_until().map(rfc3339);
+        let by = until.as_ref().and_then(|_| self.pause.suspended_by());
         let parts: Vec<_> = self.pause.parts().into_iter().map(show::suspension).collect();
         self.board.project(&self.name, |status| {
             status.suspended_until = until;
+            status.suspended_by = by;
             status.suspensions = parts;
         });
     }
@@ -137,6 +142,9 @@ impl Levers {
                 if let Some(changes) = said.approved {
                     let plural = if changes == 1 { "" } else { "s" };
                     message = format!("{message}: {changes} change{plural}");
+                    if let Some(until) = &said.waits_until {
+                        message = format!("{message}, put off by a suspension until {until}");
+                    }
                 } else if said.in_force.is_some() {
                     message = format!("{message}: in force from now on");
                 }
@@ -147,7 +155,7 @@ impl Levers {
             Answer::Failed(_) | Answer::Nobody(_) => "failed",
         };
         if !by.is_empty() {
-            message = if message.is_empty() { by.to_owned() } else { format!("{message}; {by}") };
+            message = if message.is_empty() { format!("asked by {by}") } else { format!("{message}; asked by {by}") };
         }
         if let Err(error) = self.state.note_order(what, outcome, &message) {
             tracing::error!(project = &*self.name, %error, order = what, "cannot write the order into the audit trail");
@@ -155,12 +163,12 @@ impl Levers {
     }
 
     /// What stops changes works also where it cannot be written down.
-    fn suspend(&self, wait: Duration) -> Result<Answer, state::Error> {
-        let (until, written) = self.pause.suspend(wait);
+    fn suspend(&self, wait: Duration, by: &str) -> Result<Answer, state::Error> {
+        let (until, written) = self.pause.suspend(wait, by);
         if let Err(state::Error::NotHeld) = written {
             return Err(state::Error::NotHeld);
         }
-        tracing::warn!(project = &*self.name, until = rfc3339(until), "suspended: the project only observes");
+        tracing::warn!(project = &*self.name, until = rfc3339(until), by, "suspended: the project only observes");
         let mut answer = Ordered { suspended_until: Some(Some(rfc3339(until))), ..Ordered::default() };
         if let Err(error) = written {
             let warning = format!("it ends with the daemon while it cannot be written down: {error}");
@@ -171,13 +179,14 @@ impl Levers {
     }
 
     /// What cannot be written down is refused: it would end with the daemon, and nobody would know.
-    fn suspend_part(&self, wait: Duration, part: Part<'_>) -> Result<Answer, state::Error> {
-        let until = rfc3339(self.pause.suspend_part(part.kind, part.id, wait)?);
+    fn suspend_part(&self, wait: Duration, part: Part<'_>, by: &str) -> Result<Answer, state::Error> {
+        let until = rfc3339(self.pause.suspend_part(part.kind, part.id, wait, by)?);
         tracing::warn!(
             project = &*self.name,
             kind = part.kind,
             id = part.id,
             until,
+            by,
             "suspended: this part of the project is only observed"
         );
         let (suspended_until, part_name) = (Some(Some(until)), Some(part.to_string()));
@@ -215,11 +224,12 @@ impl Levers {
         };
         let all: Vec<String> = aside.iter().map(shown).collect();
         Ok(Answer::Aside(format!(
-            "of {name} these files are put aside, by their whole revision: {}; `descope-gitops approve --project {name} {}` puts them \
-             in force",
+            "of {name} these files are put aside, by their whole revision: {}; `descope-gitops approve {option} {}` puts them in \
+             force",
             all.join(", "),
             first.revision,
-            name = self.name
+            name = self.name,
+            option = project_option(&self.name)
         )))
     }
 
@@ -262,8 +272,42 @@ impl Levers {
             return Err(error);
         }
         let changes = held.map_or(0, |held| held.changes);
-        tracing::warn!(project = &*self.name, fingerprint, changes, "approved: the held changes go ahead");
-        Ok(Answer::Done(Ordered { approved: Some(changes), ..Ordered::default() }))
+        let mut answer = Ordered { approved: Some(changes), ..Ordered::default() };
+        if let Some((until, warning)) = self.put_off() {
+            let until = rfc3339(until);
+            tracing::warn!(
+                project = &*self.name,
+                fingerprint,
+                changes,
+                until,
+                "approved: the held changes go ahead when the suspension ends"
+            );
+            answer.warning = warning;
+            answer.waits_until = Some(until);
+        } else {
+            tracing::warn!(project = &*self.name, fingerprint, changes, "approved: the held changes go ahead");
+        }
+        Ok(Answer::Done(answer))
+    }
+
+    /// Until when a suspension puts off what is held and approved, or some of it; what there is to say where it is some.
+    fn put_off(&self) -> Option<(SystemTime, Option<String>)> {
+        if let Some(until) = self.pause.suspended_until() {
+            return Some((until, None));
+        }
+        let mut parts = self.pause.parts();
+        let plan = self.plan.borrow();
+        let held: Vec<&Change> = plan.as_ref()?.plan.held().collect();
+        let covers = |part: &Suspended, change: &Change| {
+            let is_it = |key: &Key| key.kind == part.kind && part.id.as_ref().is_none_or(|id| key.id() == *id);
+            is_it(&change.key) || is_it(&change.old_key())
+        };
+        parts.retain(|part| held.iter().any(|change| covers(part, change)));
+        let until = parts.iter().map(|part| part.until).max()?;
+        let is_all = held.iter().all(|change| parts.iter().any(|part| covers(part, change)));
+        let names: Vec<String> = parts.iter().map(named).collect();
+        let warning = format!("what is of {} waits until its suspension ends", names.join(", "));
+        Some((until, (!is_all).then_some(warning)))
     }
 }
 

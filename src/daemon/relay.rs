@@ -101,7 +101,10 @@ pub fn control(levers: Arc<Levers>, relay: Option<Relay>) -> Control {
     Box::new(move |order, by| {
         let (levers, relay) = (Arc::clone(&levers), relay.clone());
         Box::pin(async move {
-            let Some(relay) = relay else { return answer(levers.carry_out(order, "")) };
+            let Some(relay) = relay else {
+                let by = by.map(|by| by.to_string()).unwrap_or_default();
+                return answer(levers.carry_out(order, &by));
+            };
             if levers.can(order) {
                 match levers.carry_out(order, &asked(by, relay.name())) {
                     Err(state::Error::NotHeld) => {}
@@ -109,8 +112,9 @@ pub fn control(levers: Arc<Levers>, relay: Option<Relay>) -> Control {
                 }
             }
             pass_on(&relay, &levers, order, by).await.unwrap_or_else(|error| {
+                // Who writes it is known from that database alone.
                 Answer::Nobody(format!(
-                    "{} is written by another replica, and no order reaches it: {error}",
+                    "no order reaches the replica that writes {}, as the state that they share cannot be used: {error}",
                     levers.name()
                 ))
             })
@@ -125,8 +129,8 @@ pub(super) fn answer(done: Result<Answer, state::Error>) -> Answer {
 /// For the audit trail.
 fn asked(by: Option<IpAddr>, replica: &str) -> String {
     match by {
-        Some(by) => format!("asked by {by} at {replica}"),
-        None => format!("asked at {replica}"),
+        Some(by) => format!("{by} at {replica}"),
+        None => format!("somebody at {replica}"),
     }
 }
 
@@ -264,6 +268,7 @@ mod tests {
         let ordered = |suspended_until| crate::http::Ordered {
             projects: vec!["one".to_owned()],
             approved: Some(3),
+            waits_until: Some("2026-01-31T10:00:00Z".to_owned()),
             in_force: Some("f00d".to_owned()),
             suspended_until,
             part: Some("roles".to_owned()),

@@ -39,6 +39,9 @@ pub struct Ordered {
     /// After an approval: how many changes go ahead.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub approved: Option<usize>,
+    /// After an approval: when the suspension ends that puts off all of that, or some of it, RFC 3339.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub waits_until: Option<String>,
     /// After the approval of files that were put aside: their revision, which is in force from then on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub in_force: Option<String>,
@@ -68,6 +71,7 @@ impl Ordered {
     pub fn add(&mut self, project: &str, news: Self) {
         self.projects.push(project.to_owned());
         self.approved = news.approved.or(self.approved);
+        self.waits_until = news.waits_until.or(self.waits_until.take());
         self.in_force = news.in_force.or(self.in_force.take());
         self.suspended_until = news.suspended_until.or(self.suspended_until.take());
         self.part = news.part.or(self.part.take());

@@ -200,6 +200,8 @@ struct Pass {
     writes: u64,
     /// Of those, refused or without an answer.
     failed_writes: u64,
+    /// Could newer files not be used, so that it is of the last good ones?
+    newest_invalid: bool,
 }
 
 #[derive(Debug, Serialize, JsonSchema)]
@@ -265,6 +267,7 @@ impl Pass {
             changes: row.changes,
             writes: row.writes,
             failed_writes: row.failed_writes,
+            newest_invalid: row.is_invalid,
         }
     }
 }

@@ -25,8 +25,8 @@ use tokio::time::Instant;
 /// Whoever takes longer to say that it got a message hardly will.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// A receiver that asks for more is asked again all the same.
-const LONGEST_WAIT: Duration = Duration::from_secs(60 * 60);
+/// A receiver that asks for more is asked again all the same: what it is to hear of is waited for.
+const LONGEST_WAIT: Duration = Duration::from_secs(15 * 60);
 
 /// Nobody reads what a receiver answers.
 const LARGEST_ANSWER: usize = 64 * 1024;

@@ -2,6 +2,7 @@
 
 use super::sight::Facts;
 use super::sight::Identity;
+use super::sight::MANY;
 use super::sight::Presence;
 use super::sight::Sight;
 use crate::backoff::Backoff;
@@ -46,6 +47,8 @@ struct Entry {
     /// When it came, or went.
     turned: Instant,
     is_transient: bool,
+    /// What exactly it was told of.
+    what: String,
 }
 
 /// One message.
@@ -137,10 +140,11 @@ impl Ledger {
                 is_there: true,
                 turned: Instant::now(),
                 is_transient: false,
+                what: String::new(),
             });
             if entry.is_noted || entry.stage == Stage::Untold {
                 entry.stage = if told.is_sure { Stage::Told } else { Stage::Begun };
-                (entry.since, entry.is_noted) = (told.since, true);
+                (entry.since, entry.what, entry.is_noted) = (told.since, told.what, true);
             }
         }
     }
@@ -187,7 +191,17 @@ impl Ledger {
                 is_there: true,
                 turned: now,
                 is_transient: facts.is_transient,
+                what: String::new(),
             });
+            if entry.stage == Stage::Told {
+                if is_news(&entry.what, &facts.what) {
+                    // It is told again, and its end as well.
+                    (entry.stage, entry.turned) = (Stage::Begun, now);
+                } else if entry.what.is_empty() && !facts.what.is_empty() {
+                    // Of an older release: what it was is not known.
+                    (entry.what, entry.is_noted) = (facts.what.clone(), false);
+                }
+            }
             // One that will not end by itself any more is told at once.
             if !entry.is_there || entry.is_transient && !facts.is_transient {
                 entry.turned = now;
@@ -252,6 +266,7 @@ impl Ledger {
         for thing in letter.things.iter().filter(|_| letter.event != Notice::Recovered) {
             if let Some(entry) = self.entries.get_mut(&thing.identity).filter(|entry| entry.stage == Stage::Untold) {
                 (entry.stage, entry.is_noted) = (Stage::Begun, false);
+                entry.what = what(thing);
             }
         }
     }
@@ -266,6 +281,7 @@ impl Ledger {
                 }
             } else if let Some(entry) = self.entries.get_mut(&thing.identity) {
                 (entry.stage, entry.is_noted) = (Stage::Told, false);
+                entry.what = what(thing);
             }
         }
     }
@@ -296,6 +312,21 @@ fn row(identity: &Identity, entry: &Entry) -> Told {
         subject: identity.subject.clone(),
         since: entry.since.clone(),
         is_sure: entry.stage == Stage::Told,
+        what: entry.what.clone(),
+    }
+}
+
+/// What exactly a letter tells of it.
+fn what(thing: &Thing) -> String {
+    thing.facts.as_ref().map(|facts| facts.what.clone()).unwrap_or_default()
+}
+
+/// Is the same thing about something else now than what was told? Of a number of things, is it more?
+fn is_news(told: &str, now: &str) -> bool {
+    let number = |what: &str| what.strip_prefix(MANY)?.parse::<usize>().ok();
+    match (number(told), number(now)) {
+        (Some(told), Some(now)) => now > told,
+        _ => !told.is_empty() && !now.is_empty() && told != now,
     }
 }
 
@@ -316,6 +347,7 @@ mod tests {
             since: None,
             fingerprint: None,
             is_transient,
+            what: String::new(),
         };
         Sight::knowing(
             "p",
@@ -388,6 +420,48 @@ mod tests {
         assert_eq!(told, ["failing: t/a", "failing: t/b t/c t/d t/e"]);
     }
 
+    /// A second weakening of a part that was held for a first one was not told.
+    #[test]
+    fn what_becomes_another_is_told_again_once_after_a_restart_too() {
+        let of = |what: &str| {
+            let mut sight = sight(&[("t/a", false)]);
+            sight.there.values_mut().for_each(|facts| what.clone_into(&mut facts.what));
+            sight
+        };
+        let mut desk = Desk::new(&Notice::ALL, vec![]);
+
+        assert_eq!(desk.told_within(60, &of("one")), ["failing: t/a"]);
+        assert!(desk.told_within(60, &of("one")).is_empty());
+        assert_eq!(desk.told_within(60, &of("two")), ["failing: t/a"]);
+        assert!(desk.told_within(60, &of("two")).is_empty(), "once");
+        let told = desk.ledger.unwritten().told;
+        let mut desk = Desk::new(&Notice::ALL, told);
+        assert!(desk.told_within(60, &of("two")).is_empty());
+        assert_eq!(desk.told_within(60, &of("three")), ["failing: t/a"]);
+        assert_eq!(desk.told_within(60, &sight(&[])), ["recovered: t/a"], "one end");
+        // What an older release told is taken for what is there.
+        let mut told = desk.ledger.unwritten().ended;
+        told.iter_mut().for_each(|told| told.what.clear());
+        let mut desk = Desk::new(&Notice::ALL, told);
+        assert!(desk.told_within(60, &of("two")).is_empty());
+        assert_eq!(desk.told_within(60, &of("three")), ["failing: t/a"]);
+    }
+
+    #[test]
+    fn of_many_things_more_are_news_and_fewer_are_not() {
+        for (told, now, expected) in [
+            ("", "a", false),
+            ("a", "", false),
+            ("a", "a", false),
+            ("a", "b", true),
+            ("many 21", "many 22", true),
+            ("many 22", "many 9", false),
+            ("many 22", "a", true),
+        ] {
+            assert_eq!(is_news(told, now), expected, "{told} {now}");
+        }
+    }
+
     #[test]
     fn a_restart_tells_nothing_twice_and_every_end() {
         let row = |subject: &str, is_sure| Told {
@@ -396,6 +470,7 @@ mod tests {
             subject: subject.to_owned(),
             since: "2026-01-01T00:00:00Z".to_owned(),
             is_sure,
+            what: String::new(),
         };
         let mut desk = Desk::new(&Notice::ALL, vec![row("t/a", true), row("t/b", true), row("t/c", false)]);
 
@@ -456,6 +531,7 @@ mod tests {
             subject: "lease".to_owned(),
             since: "2026-01-01T00:00:00Z".to_owned(),
             is_sure: true,
+            what: String::new(),
         };
 
         desk.ledger.refresh(vec![row.clone()]);

@@ -190,6 +190,7 @@ mod tests {
                 since: None,
                 fingerprint: Some("f00d".to_owned()),
                 is_transient: false,
+                what: String::new(),
             }),
             since: "2026-01-01T00:00:00Z".to_owned(),
         };

@@ -27,6 +27,9 @@ const STATE: &str = "state";
 /// The subject of a lease that ended before it was given back.
 const LEASE: &str = "lease";
 
+/// How [`Facts::what`] begins for many things at once, whose number follows.
+pub const MANY: &str = "many ";
+
 /// Names one thing that is told, the same for as long as it lasts, after restarts too.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Identity {
@@ -66,8 +69,10 @@ pub struct Facts {
     pub since: Option<String>,
     /// What an approval names.
     pub fingerprint: Option<String>,
-    /// It may be over by itself in a moment.
+    /// It may be over by itself in a moment, or more of it is known.
     pub is_transient: bool,
+    /// What exactly it is about, where the same thing can become another: that is told, too. Empty where it cannot.
+    pub what: String,
 }
 
 /// Is it there?
@@ -212,7 +217,9 @@ impl Sight {
                     format!("{} changes wait", hold.changes)
                 };
                 let text = hold.why.clone().unwrap_or(changes);
-                self.add(&project.name, Notice::Held, &hold.reason, facts(text, hold.since.clone()));
+                let what = if hold.changes == 0 { String::new() } else { format!("{MANY}{}", hold.changes) };
+                let facts = Facts { what, ..facts(text, hold.since.clone()) };
+                self.add(&project.name, Notice::Held, &hold.reason, facts);
                 continue;
             }
             for thing in &hold.things {
@@ -220,7 +227,8 @@ impl Sight {
                 let since = hold.since.clone().filter(|_| hold.things.len() == 1);
                 let text = thing.why.clone().unwrap_or_else(|| "it waits".to_owned());
                 let subject = format!("{}/{}", hold.reason, thing.name);
-                self.add(&project.name, Notice::Held, &subject, facts(text, since));
+                let facts = Facts { what: thing.what.clone(), ..facts(text, since) };
+                self.add(&project.name, Notice::Held, &subject, facts);
             }
         }
     }
@@ -234,6 +242,8 @@ impl Sight {
             let facts = Facts {
                 since: Some(contested.since.clone()),
                 fingerprint: fingerprint.clone(),
+                // Whoever is asked who it was answers in a moment.
+                is_transient: contested.is_asked && contested.actor.is_none(),
                 ..Facts::new("contested", text)
             };
             self.add(&project.name, Notice::Contested, &format!("{kind}/{id}"), facts);
@@ -295,7 +305,14 @@ impl Sight {
 
 impl Facts {
     fn new(reason: &str, text: String) -> Self {
-        Self { reason: reason.to_owned(), text, since: None, fingerprint: None, is_transient: false }
+        Self {
+            reason: reason.to_owned(),
+            text,
+            since: None,
+            fingerprint: None,
+            is_transient: false,
+            what: String::new(),
+        }
     }
 }
 
@@ -392,6 +409,8 @@ mod tests {
             changes: 2,
             ends_with: "an approval".into(),
             why: None,
+            revision: None,
+            stops_project: false,
             needs_a_person,
             things: Vec::new(),
         };
@@ -467,7 +486,11 @@ mod tests {
     #[test]
     fn each_thing_that_is_held_is_told_by_itself_and_many_of_one_reason_as_one() {
         let of = |n: usize| {
-            let name = |n| HeldThing { name: format!("tenants/t{n:02}"), why: Some("minLength goes down".to_owned()) };
+            let name = |n| HeldThing {
+                name: format!("tenants/t{n:02}"),
+                why: Some("minLength goes down".to_owned()),
+                what: String::new(),
+            };
             let hold = HoldStatus {
                 reason: "weakening".into(),
                 since: Some("2026-01-01T00:00:00Z".to_owned()),
@@ -476,6 +499,8 @@ mod tests {
                 changes: n,
                 ends_with: "an approval".into(),
                 why: None,
+                revision: None,
+                stops_project: false,
                 needs_a_person: true,
                 things: (0..n.min(NAMED_HELD + 1)).map(name).collect(),
             };

@@ -19,6 +19,9 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use serde::Serialize;
 use serde_json::Value;
+use serde_json::json;
+use sha2::Digest as _;
+use sha2::Sha256;
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
@@ -60,8 +63,7 @@ impl<'p> Report<'p> {
 
     /// Does anything differ, held or not? What nobody looks at, since the files are put aside, may.
     pub fn has_differences(&self) -> bool {
-        let is_put_aside =
-            |project: &ProjectReport<'_>| project.holds.iter().any(|hold| hold.approvable && hold.why.is_some());
+        let is_put_aside = |project: &ProjectReport<'_>| project.holds.iter().any(|hold| hold.stops_project);
         let differs = |project: &ProjectReport<'_>| !project.changes.is_empty() || !project.refused.is_empty();
         self.projects.iter().any(|project| differs(project) || is_put_aside(project))
     }
@@ -355,7 +357,7 @@ impl HeldReport {
     /// A report that came over the wire tells by its holds what lets all of it go.
     fn as_read(&self, holds: &[HoldStatus]) -> Self {
         let whole = Hold::FirstContact(Contact::Project).ends_with();
-        let mut approvable = holds.iter().filter(|hold| hold.approvable).peekable();
+        let mut approvable = holds.iter().filter(|hold| hold.approvable && hold.revision.is_none()).peekable();
         let auto_approve = approvable.peek().is_some() && approvable.all(|hold| hold.ends_with == whole);
         Self { auto_approve, ..self.clone() }
     }
@@ -389,6 +391,8 @@ pub fn holds(plan: &Plan) -> Vec<HoldStatus> {
         changes: changes.len(),
         ends_with: hold.ends_with().into(),
         why: None,
+        revision: None,
+        stops_project: false,
         needs_a_person: hold.needs_a_person(),
         things: changes.iter().take(NAMED_HELD + 1).map(|change| held_thing(change)).collect(),
     };
@@ -400,7 +404,17 @@ pub fn holds(plan: &Plan) -> Vec<HoldStatus> {
 fn held_thing(change: &Change) -> HeldThing {
     let part = change.tasks.first().map(|task| task.slot.part).filter(|part| *part != MAIN);
     let part = part.map_or_else(String::new, |part| format!(" ({part})"));
-    HeldThing { name: format!("{}{part}", change.key), why: change.why.clone() }
+    HeldThing { name: format!("{}{part}", change.key), why: change.why.clone(), what: what(change) }
+}
+
+/// A digest of what a change is to do, whatever is there before it. Secrets are references in it.
+fn what(change: &Change) -> String {
+    let mut digest = Sha256::new();
+    digest.update(change.action.as_str());
+    for field in change.fields.iter() {
+        digest.update(json!([field.path, field.to]).to_string());
+    }
+    digest.finalize().iter().take(8).fold(String::new(), |text, byte| format!("{text}{byte:02x}"))
 }
 
 /// One of them in a line.
@@ -491,7 +505,7 @@ fn shortened(value: &Value) -> Value {
 
 fn summary(project: &ProjectReport<'_>) -> String {
     if project.changes.is_empty() && project.refused.is_empty() {
-        let is_put_aside = project.holds.iter().any(|hold| hold.approvable && hold.why.is_some());
+        let is_put_aside = project.holds.iter().any(|hold| hold.stops_project);
         let what = match (is_put_aside, project.is_incomplete) {
             (true, _) => "nothing is planned: the files are put aside",
             (false, true) => "nothing to change in what could be observed",

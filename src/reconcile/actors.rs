@@ -30,6 +30,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 /// So often about one drift: an event is searchable about a minute after it happened.
 const TRIES: u32 = 3;
+const SEARCHABLE: Duration = Duration::from_secs(60);
 
 /// Where the trail is not for us, it is not asked again for so long.
 const REFUSED_FOR: Duration = Duration::from_secs(60 * 60);
@@ -57,6 +58,8 @@ pub(super) struct Question {
 #[derive(Debug, Default)]
 pub(super) struct Questions {
     open: BTreeMap<Key, Question>,
+    /// Who did what was put back since: in a fight it hardly is another one each time.
+    lately: BTreeMap<Key, (SystemTime, String)>,
     /// What no answer came to, so that it is not asked anew.
     given_up: BTreeMap<Key, SystemTime>,
     /// When the next one is due.
@@ -86,10 +89,16 @@ impl Reconciler {
             let question = questions.open.entry(key.clone()).or_insert(Question { from, since, asked: 0 });
             question.since = since;
         }
-        let is_allowed = questions.refused_at.is_none_or(|at| at.elapsed() >= REFUSED_FOR)
-            && questions.asked_at.is_none_or(|at| at.elapsed() >= GAP);
-        let due = (!questions.open.is_empty() && is_allowed).then(|| Instant::now() + AFTER);
-        questions.at = due.map(|due| questions.at.map_or(due, |at| at.min(due)));
+        let (now, window) = (self.state.now(), self.assessor.rules.contest_window);
+        questions.lately.retain(|_, (at, _)| now.duration_since(*at).is_ok_and(|age| age <= window));
+        questions.ask_after(AFTER);
+    }
+
+    /// Who turned it back before, and whether the trail is still to be asked who did it this time.
+    pub(super) fn known_of_fighter(&self, key: &Key) -> (Option<&str>, bool) {
+        let questions = &self.memory.questions;
+        let is_refused = questions.refused_at.is_some_and(|at| at.elapsed() < REFUSED_FOR);
+        (questions.lately.get(key).map(|(_, actor)| &**actor), !is_refused && questions.open.contains_key(key))
     }
 
     /// Asks, unless somebody wants a pass first.
@@ -119,6 +128,7 @@ impl Reconciler {
         }
     }
 
+    /// What no answer came to yet is asked again once more can be found.
     fn count_try(&mut self) {
         let questions = &mut self.memory.questions;
         for (key, question) in &mut questions.open {
@@ -128,6 +138,7 @@ impl Reconciler {
             }
         }
         questions.open.retain(|_, question| question.asked < TRIES);
+        questions.ask_after(SEARCHABLE);
     }
 
     fn tell_who(&mut self, events: &[Event]) {
@@ -147,6 +158,7 @@ impl Reconciler {
         }
         for (key, (_, actor)) in &told {
             self.memory.questions.open.remove(key);
+            self.memory.questions.lately.insert(key.clone(), (self.state.now(), actor.clone()));
             let (kind, id) = (key.kind, key.id());
             tracing::info!(kind, id, actor, "drift: Descope's audit trail says who did it");
         }
@@ -173,6 +185,15 @@ impl Reconciler {
             }
         });
         self.publish();
+    }
+}
+
+impl Questions {
+    /// Asks after so long what is open, or as soon as it is allowed.
+    fn ask_after(&mut self, wait: Duration) {
+        let allowed = [self.asked_at.map(|at| at + GAP), self.refused_at.map(|at| at + REFUSED_FOR)];
+        let due = allowed.into_iter().flatten().fold(Instant::now() + wait, Instant::max);
+        self.at = (!self.open.is_empty()).then(|| self.at.map_or(due, |at| at.min(due)));
     }
 }
 

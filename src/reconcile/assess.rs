@@ -394,7 +394,7 @@ impl Assessor {
         let Some(state) = &self.state else { return };
         match state.suspensions(now) {
             Ok(all) => {
-                let part = |one: Suspended| SuspendedPart { kind: one.kind, id: one.id, until: one.until };
+                let part = |one: Suspended| SuspendedPart { kind: one.kind, id: one.id, until: one.until, by: one.by };
                 plan.suspend_parts(all.into_iter().map(part).collect());
             }
             Err(error) => {

@@ -140,6 +140,8 @@ impl Reconciler {
         });
         let status = |(change, contest): (&Change, &Contest)| {
             let field = change.fields.iter().find(|field| field.path == contest.path);
+            let (before, is_asked) = self.known_of_fighter(&change.key);
+            let actor = change.drift.as_ref().and_then(|drift| drift.actor.clone());
             ContestedStatus {
                 kind: change.key.kind.to_owned(),
                 id: change.key.id(),
@@ -149,7 +151,8 @@ impl Reconciler {
                 times: contest.times as u64,
                 since: rfc3339(contest.since),
                 until: rfc3339(contest.until),
-                actor: change.drift.as_ref().and_then(|drift| drift.actor.clone()),
+                actor: actor.or_else(|| before.map(str::to_owned)),
+                is_asked,
             }
         };
         contested.take(SHOWN).map(status).collect()

@@ -48,11 +48,12 @@ impl Reconciler {
     /// Takes in whether the lease is held by now. Why a pass has to follow: everything begins anew, or it was not held for a while,
     /// and what fell into that goes on.
     pub(super) fn follow_lease(&mut self) -> Option<Trigger> {
-        let project = &self.assessor.project;
+        let project = &self.assessor.project.clone();
         // Whoever follows the queue wakes with every word to it.
         let is_paused = self.queue.paused_by(project).contains(&PausedBy::Lease);
         let Some(Tenure { term, .. }) = self.state.tenure() else {
             if !is_paused {
+                self.end_pass();
                 self.queue.pause(project, PausedBy::Lease);
                 if self.memory.term.is_some() {
                     tracing::warn!(project = &**project, "the lease is not held any more: nothing is sent");
@@ -66,6 +67,7 @@ impl Reconciler {
             }
             return self.memory.after_lapse(is_paused);
         }
+        self.end_pass();
         if self.memory.term.is_some() {
             // Others wrote meanwhile: what is remembered here is of before.
             self.queue.replace(project, Vec::new(), false);

@@ -256,33 +256,16 @@ impl Reconciler {
         }
     }
 
-    /// The one line that every pass leaves.
-    pub(super) fn log_pass(&self, outcome: PassOutcome, started: Instant) {
-        let result = outcome.as_str();
-        let seconds = started.elapsed().as_secs_f64();
-        let Some(plan) = self.memory.plan.as_ref().filter(|_| outcome != PassOutcome::Failed) else {
-            tracing::info!(result, changes = 0, seconds, "pass finished");
-            return;
-        };
-        let of = |action| plan.changes.iter().filter(|change| change.action == action).count();
-        tracing::info!(
-            result,
-            changes = plan.changes.len(),
-            creates = of(Action::Create),
-            updates = of(Action::Update),
-            renames = of(Action::Rename),
-            deletes = of(Action::Delete),
-            held = plan.held().count(),
-            refused = plan.refused.len(),
-            undeclared = plan.undeclared.len(),
-            unobserved = plan.unobserved.len(),
-            seconds,
-            "pass finished"
-        );
-    }
-
     /// Puts what is known now on the board. Also called when only the queue moved.
     pub(super) fn publish(&mut self) {
+        self.follow_failure();
+        let ended = self.take_ended(false);
+        self.show();
+        // Whoever counts passes finds what this one found.
+        self.count_ended(ended);
+    }
+
+    fn show(&mut self) {
         let project = self.assessor.project.clone();
         let problems = self.problems();
         let because = self.not_converged_because(&problems);
@@ -312,6 +295,7 @@ impl Reconciler {
         // Read last: an order that came meanwhile is on the board already, and must not leave it again.
         let suspensions = self.show_suspensions();
         let until = self.pause.suspended_until().map(rfc3339);
+        let by = until.as_ref().and_then(|_| self.pause.suspended_by());
         self.board.project(&project, |status| {
             status.converged = is_converged;
             status.not_converged_because = because;
@@ -322,6 +306,7 @@ impl Reconciler {
             status.host = host;
             status.turn = turn;
             status.suspended_until = until;
+            status.suspended_by = by;
             status.suspensions = suspensions;
             status.contested = contested;
             status.desired = load.map(desired_status).unwrap_or_default();
@@ -514,7 +499,8 @@ impl Reconciler {
 
 /// As the status has it.
 pub fn suspension(part: Suspended) -> SuspensionStatus {
-    SuspensionStatus { kind: part.kind, id: part.id, since: rfc3339(part.since), until: rfc3339(part.until) }
+    let (since, until) = (rfc3339(part.since), rfc3339(part.until));
+    SuspensionStatus { kind: part.kind, id: part.id, since, until, by: Some(part.by).filter(|by| !by.is_empty()) }
 }
 
 /// A moment to come, on the clock of the machine.

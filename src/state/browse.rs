@@ -63,6 +63,8 @@ pub struct PassView {
     pub writes: u64,
     /// Of those, without success.
     pub failed_writes: u64,
+    /// Could newer files than those of the revision not be used?
+    pub is_invalid: bool,
 }
 
 /// One row of the audit trail with its number: a larger one is newer.
@@ -193,6 +195,7 @@ fn pass(row: &Row<'_>) -> sql::Result<PassView> {
         changes: number(row, "changes")?,
         writes: 0,
         failed_writes: 0,
+        is_invalid: row.is("invalid")?,
     })
 }
 
@@ -247,6 +250,7 @@ mod tests {
             revision: revision.to_owned(),
             result: result.to_owned(),
             changes: if result == "noop" { 0 } else { 2 },
+            is_invalid: result == "partial",
         }
     }
 

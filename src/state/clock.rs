@@ -163,7 +163,7 @@ mod tests {
             let now = project.state.now();
             let key = Key::new("roles", "a");
             let minute = Duration::from_secs(60);
-            project.suspend(Some(now + minute)).unwrap();
+            project.suspend(Some(now + minute), "").unwrap();
             project.note_absent(&BTreeSet::from([key.clone()]), now - minute).unwrap();
             note_deletion(&project, now - minute);
             project.own(&[(key.clone(), Owned { created_at: Some(now - minute), ..Owned::default() })]).unwrap();
@@ -231,7 +231,7 @@ mod tests {
     fn a_clock_that_is_kept_right_in_passing_moves_nothing() {
         let (_dir, project) = project();
         let now = project.state.now();
-        project.suspend(Some(now + DAYS)).unwrap();
+        project.suspend(Some(now + DAYS), "").unwrap();
         let before = project.suspended_until(now).unwrap();
 
         for _ in 0..5 {
@@ -248,7 +248,7 @@ mod tests {
     async fn what_was_noted_waits_by_the_time_of_the_machine_and_not_by_that_of_timers() {
         let (_dir, project) = project();
         let now = project.state.now();
-        project.suspend(Some(now + DAYS)).unwrap();
+        project.suspend(Some(now + DAYS), "").unwrap();
         let before = project.suspended_until(now).unwrap();
 
         tokio::time::advance(DAYS).await;

@@ -168,11 +168,19 @@ impl ProjectState {
         })
     }
 
-    /// Suspends until then; `None` resumes.
-    pub fn suspend(&self, until: Option<SystemTime>) -> Result<(), Error> {
+    /// On whose behalf it was suspended last; empty where that is not known.
+    pub fn suspended_by(&self) -> Result<String, Error> {
+        self.read(|connection, id| {
+            let sql = "SELECT suspended_by FROM project WHERE id = ?";
+            Ok(connection.first(sql, &values![id], |row| text(row, "suspended_by"))?.unwrap_or_default())
+        })
+    }
+
+    /// Suspends until then, on behalf of `by`; `None` resumes.
+    pub fn suspend(&self, until: Option<SystemTime>, by: &str) -> Result<(), Error> {
         self.write(|transaction, id| {
-            let sql = "UPDATE project SET suspended_until = ? WHERE id = ?";
-            transaction.execute(sql, &values![until.map(to_millis), id])?;
+            let sql = "UPDATE project SET suspended_until = ?, suspended_by = ? WHERE id = ?";
+            transaction.execute(sql, &values![until.map(to_millis), by, id])?;
             Ok(())
         })
     }
@@ -356,10 +364,10 @@ mod tests {
         let (_dir, project) = project();
         assert_eq!(project.suspended_until(at(0)).unwrap(), None);
 
-        project.suspend(Some(at(60))).unwrap();
+        project.suspend(Some(at(60)), "").unwrap();
         assert_eq!(project.suspended_until(at(59)).unwrap(), Some(at(60)));
         assert_eq!(project.suspended_until(at(60)).unwrap(), None);
-        project.suspend(None).unwrap();
+        project.suspend(None, "").unwrap();
         assert_eq!(project.suspended_until(at(1)).unwrap(), None);
     }
 }

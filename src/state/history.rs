@@ -56,6 +56,8 @@ pub struct PassRow {
     pub result: String,
     /// Planned.
     pub changes: usize,
+    /// Could newer files than those not be used?
+    pub is_invalid: bool,
 }
 
 /// Why a change is attempted: what the audit trail says of it, whatever becomes of it.
@@ -149,15 +151,24 @@ pub struct AuditRow {
 }
 
 impl ProjectState {
-    /// Adds a pass to the history, and lets the oldest go.
-    pub fn note_pass(&self, pass: &PassRow) -> Result<(), Error> {
+    /// Adds a pass to the history, and lets the oldest go; its number.
+    pub fn note_pass(&self, pass: &PassRow) -> Result<i64, Error> {
         self.write(|transaction, id| {
-            let sql = "INSERT INTO pass (project, started_at, finished_at, trigger, revision, result, changes)
-                       VALUES (?, ?, ?, ?, ?, ?, ?)";
+            let sql = "INSERT INTO pass (project, started_at, finished_at, trigger, revision, result, changes, invalid)
+                       VALUES (?, ?, ?, ?, ?, ?, ?, ?) RETURNING id";
             let changes = i64::try_from(pass.changes).unwrap_or(i64::MAX);
             let (started_at, finished_at) = (transaction.time(pass.started_at), transaction.time(pass.finished_at));
-            let row = values![id, started_at, finished_at, pass.trigger, pass.revision, pass.result, changes];
-            transaction.execute(sql, &row)?;
+            let row = values![
+                id,
+                started_at,
+                finished_at,
+                pass.trigger,
+                pass.revision,
+                pass.result,
+                changes,
+                pass.is_invalid
+            ];
+            let number = transaction.first(sql, &row, |row| row.integer("id"))?.unwrap_or_default();
             let old = transaction.time(pass.finished_at.checked_sub(KEPT_FOR).unwrap_or(SystemTime::UNIX_EPOCH));
             for (table, time, kept) in [("pass", "finished_at", PASSES), ("audit", "at", ATTEMPTS)] {
                 let beyond = |most| {
@@ -170,8 +181,14 @@ impl ProjectState {
                 let sql = format!("DELETE FROM {table} WHERE +project = ?1 AND {time} < ?2 AND +{spared}");
                 transaction.execute(&sql, &values![id, old])?;
             }
-            Ok(())
+            Ok(number)
         })
+    }
+
+    /// What came of it became known; nothing happens where its row is there no more.
+    pub fn amend_pass(&self, number: i64, result: &str) -> Result<(), Error> {
+        let sql = "UPDATE pass SET result = ? WHERE id = ? AND project = ?";
+        self.write(|transaction, id| transaction.execute(sql, &values![result, number, id]).map(drop))
     }
 
     /// What was refused with its batch is not tried apart after all, so that what its row says stays.
@@ -356,6 +373,7 @@ mod tests {
             revision: "abc".to_owned(),
             result: "noop".to_owned(),
             changes: 0,
+            is_invalid: false,
         };
         let counted = |table: &str| -> (i64, i64) {
             let sql = format!("SELECT count(*), coalesce(min(id), 0) FROM {table}");
@@ -409,7 +427,17 @@ mod tests {
             }
             let (started_at, finished_at) = (now, now);
             let [trigger, revision, result] = ["interval", "abc", "noop"].map(str::to_owned);
-            project.note_pass(&PassRow { started_at, finished_at, trigger, revision, result, changes: 0 }).unwrap();
+            project
+                .note_pass(&PassRow {
+                    started_at,
+                    finished_at,
+                    trigger,
+                    revision,
+                    result,
+                    changes: 0,
+                    is_invalid: false,
+                })
+                .unwrap();
             if hour == 365 * 12 {
                 most = number("PRAGMA page_count");
             }

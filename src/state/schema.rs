@@ -308,6 +308,15 @@ const MIGRATIONS: &[&str] = &[
     -- The same of the drift that it put back.
     ALTER TABLE audit ADD COLUMN actor TEXT;
 ",
+    "
+    -- On whose behalf; '' where that is not known.
+    ALTER TABLE project ADD COLUMN suspended_by TEXT NOT NULL DEFAULT '';
+    ALTER TABLE suspended ADD COLUMN ordered_by TEXT NOT NULL DEFAULT '';
+    -- What exactly the receiver was told of, where the same thing can become another; '' where it cannot, or is not known.
+    ALTER TABLE told ADD COLUMN what TEXT NOT NULL DEFAULT '';
+    -- Could newer files not be used, so that it is of the last good ones?
+    ALTER TABLE pass ADD COLUMN invalid INTEGER NOT NULL DEFAULT 0;
+",
 ];
 
 /// The version that this binary reads and writes.

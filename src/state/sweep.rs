@@ -126,7 +126,7 @@ mod tests {
         let key = Key::in_tenant("roles", "t", "a");
         project.own(&[(key.clone(), Owned { created_at: Some(now), ..Owned::default() })]).unwrap();
         project.note_absent(&BTreeSet::from([key.clone()]), now).unwrap();
-        project.suspend(Some(now + hour)).unwrap();
+        project.suspend(Some(now + hour), "").unwrap();
         project.bind("default\n.").unwrap();
         project.note_contacted(&[("roles", "name")]).unwrap();
         project.note_held(&BTreeSet::from(["max_deletes"]), now).unwrap();
@@ -152,10 +152,11 @@ mod tests {
             revision: "abc".to_owned(),
             result: "noop".to_owned(),
             changes: 0,
+            is_invalid: false,
         };
         project.note_pass(&row).unwrap();
         project.state.set_limiter_memory("api.example.com", "{}").unwrap();
-        project.suspend_part("roles", Some("a"), now + hour).unwrap();
+        project.suspend_part("roles", Some("a"), now + hour, "").unwrap();
         let reversion =
             Reversion { key: key.clone(), path: "description".to_owned(), declared: [1; 32], live: [2; 32], at: now };
         project.note_reversions(&[reversion], now - hour).unwrap();
@@ -165,6 +166,7 @@ mod tests {
             subject: "policy".to_owned(),
             since: "2026-01-01T00:00:00Z".to_owned(),
             is_sure: true,
+            what: String::new(),
         };
         project.state.note_told("slack SLACK", &[told]).unwrap();
         let values = vec![("description".to_owned(), serde_json::json!("ours"))];

@@ -19,12 +19,14 @@ pub struct Told {
     pub since: String,
     /// Did the receiver say that it got it? Otherwise a try was begun.
     pub is_sure: bool,
+    /// What exactly it was told of; empty where that cannot become something else, or is not known.
+    pub what: String,
 }
 
 impl State {
     /// All that this receiver was told.
     pub fn told(&self, receiver: &str) -> Result<Vec<Told>, Error> {
-        let sql = "SELECT project, event, subject, since, sure FROM told WHERE receiver = ?";
+        let sql = "SELECT project, event, subject, since, sure, what FROM told WHERE receiver = ?";
         self.read(|connection| {
             connection.rows(sql, &values![receiver], |row| {
                 Ok(Told {
@@ -33,6 +35,7 @@ impl State {
                     subject: text(row, "subject")?,
                     since: text(row, "since")?,
                     is_sure: row.is("sure").unwrap_or(false),
+                    what: text(row, "what")?,
                 })
             })
         })
@@ -40,12 +43,15 @@ impl State {
 
     /// Notes what this receiver is being told, or was, all or nothing.
     pub fn note_told(&self, receiver: &str, told: &[Told]) -> Result<(), Error> {
-        let sql = "INSERT INTO told (receiver, project, event, subject, since, sure) VALUES (?, ?, ?, ?, ?, ?)
-                   ON CONFLICT (receiver, project, event, subject) DO UPDATE SET since = excluded.since, sure = excluded.sure";
+        let sql = "INSERT INTO told (receiver, project, event, subject, since, sure, what) VALUES (?, ?, ?, ?, ?, ?, ?)
+                   ON CONFLICT (receiver, project, event, subject)
+                   DO UPDATE SET since = excluded.since, sure = excluded.sure, what = excluded.what";
         self.write(|transaction| {
             transaction.each(
                 sql,
-                told.iter().map(|one| values![receiver, one.project, one.event, one.subject, one.since, one.is_sure]),
+                told.iter().map(|one| {
+                    values![receiver, one.project, one.event, one.subject, one.since, one.is_sure, one.what]
+                }),
             )
         })
     }
@@ -85,6 +91,7 @@ mod tests {
             subject: subject.to_owned(),
             since: "2026-01-01T00:00:00Z".to_owned(),
             is_sure,
+            what: format!("what {subject} was"),
         };
         state.note_told("webhook A", &[one("a", false), one("b", false)]).unwrap();
         state.note_told("webhook A", &[one("a", true)]).unwrap();

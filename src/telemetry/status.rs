@@ -26,6 +26,7 @@ pub use checkouts::CheckoutStatus;
 pub use checkouts::CheckoutsStatus;
 pub use checkouts::Needs;
 pub use checkouts::PUT_ASIDE;
+pub use checkouts::project_option;
 pub use elsewhere::Elsewhere;
 pub use elsewhere::Said;
 pub use health::Component;
@@ -76,6 +77,8 @@ pub struct Status {
     pub queue: QueueStatus,
     /// One per API host.
     pub limiters: Vec<LimiterStatus>,
+    /// How the parts of the daemon are, as in `/healthz`.
+    pub components: Vec<Component>,
     /// A replica writes projects that this config does not have, or may.
     #[serde(skip)]
     pub others_write: bool,
@@ -99,6 +102,9 @@ pub struct ProjectStatus {
     pub checkouts: Option<CheckoutsStatus>,
     /// RFC 3339.
     pub suspended_until: Option<String>,
+    /// Who suspended it: the address that gave the order, and with replicas the one that it was given to; null where it is not
+    /// suspended, or nobody knows.
+    pub suspended_by: Option<String>,
     /// Parts of it that are suspended by themselves.
     pub suspensions: Vec<SuspensionStatus>,
     /// The YAML.
@@ -170,6 +176,8 @@ pub struct SuspensionStatus {
     pub since: String,
     /// RFC 3339.
     pub until: String,
+    /// Who gave the order: an address, and with replicas the one that it was given to; null where nobody knows.
+    pub by: Option<String>,
 }
 
 /// What is known of the YAML.
@@ -235,6 +243,12 @@ pub struct HoldStatus {
     /// What is held, where it is no changes that were planned.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub why: Option<String>,
+    /// Of files that are put aside: their digest, which an approval names.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub revision: Option<String>,
+    /// Is nothing of the project written for it? Left out where something may be.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub stops_project: bool,
     /// Does it take somebody to do something? Not part of the answer.
     #[serde(skip)]
     pub needs_a_person: bool,
@@ -250,6 +264,8 @@ pub struct HeldThing {
     pub name: String,
     /// For people.
     pub why: Option<String>,
+    /// A digest of what is to be done to it.
+    pub what: String,
 }
 
 /// One resource that somebody else turns back again and again.
@@ -274,6 +290,9 @@ pub struct ContestedStatus {
     pub until: String,
     /// Who does it, where that is known.
     pub actor: Option<String>,
+    /// Is Descope's audit trail still to be asked who it was? Not part of the answer.
+    #[serde(skip)]
+    pub is_asked: bool,
 }
 
 /// One pass.
@@ -434,6 +453,7 @@ impl Board {
             lease: None,
             checkouts: None,
             suspended_until: None,
+            suspended_by: None,
             suspensions: Vec::new(),
             desired: DesiredStatus::default(),
             held: None,
@@ -456,6 +476,7 @@ impl Board {
             projects: projects.iter().map(project).collect(),
             queue: QueueStatus::default(),
             limiters: Vec::new(),
+            components: Vec::new(),
             others_write: false,
         };
         Self {

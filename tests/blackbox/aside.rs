@@ -142,7 +142,12 @@ async fn one_whose_checkout_stands_still_is_named_at_every_replica_and_one_that_
         let (found, project) = (hold(&all, replica).await.unwrap(), all.project(replica).await.unwrap());
         let own = named(&project, |one| one["isHolder"] == false);
         let name = own["replica"].as_str().unwrap();
-        assert_eq!((&found["approvable"], project["converged"] == true), (&json!(false), true), "{project:#}");
+        assert_eq!((&found["approvable"], project["converged"] == true), (&json!(true), true), "{project:#}");
+        assert_eq!(
+            (&found["stopsProject"], &found["revision"]),
+            (&Value::Null, &own["revision"]),
+            "the project is written"
+        );
         assert!(
             found["why"].as_str().unwrap().contains(name) && found["endsWith"].as_str().unwrap().contains(name),
             "{found}"
@@ -156,6 +161,15 @@ async fn one_whose_checkout_stands_still_is_named_at_every_replica_and_one_that_
     for replica in [0, 1] {
         all.until("over", async |all| needs(all, replica, "nobody").await && hold(all, replica).await.is_none()).await;
     }
+
+    // Or somebody means them: they are approvable wherever they lie.
+    say(&all, &["a"], "newest");
+    until_live(&all, "newest").await;
+    all.until("seen", async |all| hold(all, 0).await.is_some()).await;
+    let revision = hold(&all, 0).await.unwrap()["revision"].as_str().unwrap().to_owned();
+    let (code, said) = all.post(0, &format!("/api/v1/approve?project=default&plan={revision}")).await;
+    assert_eq!((code, &said["inForce"]), (200, &json!(revision)));
+    until_live(&all, "new").await;
 }
 
 /// It kept its lease and paused the project for ever, though the other could write it.
@@ -192,7 +206,11 @@ async fn a_replica_with_a_wrong_key_leaves_the_project_to_another_and_is_named()
     let Some(browser) = browser() else { return };
     let name =
         named(&all.project(1).await.unwrap(), |one| one["refused"].is_string())["replica"].as_str().unwrap().to_owned();
-    let expect = [&*format!("Descope refuses the replica {name}"), "another replica writes the project", "In sync"];
+    let expect = [
+        &*format!("Descope refuses the replica {name}"),
+        "another replica writes the project",
+        "In sync, but Descope refuses a replica",
+    ];
     for replica in [0, 1] {
         let url = all.running[replica].url.clone() + "/";
         let more = json!({ "expect": expect, "name": format!("key-refused-at-one-{replica}") });
@@ -364,12 +382,23 @@ async fn the_page_shows_files_that_are_put_aside_and_never_a_start_that_does_not
         &all,
         0,
         "aside-others",
-        &["In sync", "A checkout stands still", "Files of 2 replicas are put aside", "git-sync"],
+        &[
+            "In sync, but a checkout stands still",
+            "A checkout stands still",
+            "Files of 2 replicas are put aside",
+            "git-sync",
+        ],
+        &["Starting", "`"],
+    )
+    .await;
+    look(
+        &all,
+        1,
+        "aside-here",
+        &["In sync, but a checkout stands still", "The files of this replica ("],
         &["Starting"],
     )
     .await;
-    look(&all, 1, "aside-here", &["In sync", "The files of this replica (", "A checkout stands still"], &["Starting"])
-        .await;
 
     all.kill(0).await;
     let holder = until_all_are_behind(&all).await;

@@ -7,7 +7,7 @@ use serde_json::json;
 
 /// Somebody turns it back, after a look has shown it as declared. To another value each time: for some seconds after our
 /// write, the one from before proves nothing.
-async fn turn_back(world: &World, to: &str) {
+pub async fn turn_back(world: &World, to: &str) {
     world.until("ours", async |world| world.entity("roles", "r").await.unwrap()["description"] == "ours").await;
     world.until("at rest", async |world| world.is_converged().await).await;
     world.fresh_pass().await;

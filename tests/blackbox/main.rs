@@ -78,6 +78,7 @@ mod referenced;
 mod renamed;
 mod replicas;
 mod revisions;
+mod said;
 mod sealed;
 mod secrets;
 mod shown;

@@ -397,4 +397,40 @@ async fn each_weakening_is_told_whatever_else_holds_it() {
     assert!(held.split(',').any(|reason| reason == "weakening"), "{held}");
     let count = world.metric("held_changes{project=\"default\",reason=\"weakening\"}").await;
     assert!(count.is_some_and(|count| count > 1.5), "{count:?}");
+
+    // And a second one of the same part, once.
+    world.write("a.yaml", &files(10, 6));
+    world.until("the third told", async |_| receiver.told(HOOK).len() == 3).await;
+    let third = receiver.told(HOOK)[2].clone();
+    assert!(third.starts_with("held: ") && third.contains("weakening/passwordSettings"), "{third}");
+    let requests = receiver.requests();
+    let text = requests.iter().rfind(|request| request["url"] == HOOK).unwrap()["body"].to_string();
+    assert!(text.contains("from 12 to 10"), "{text}");
+    for _ in 0..3 {
+        world.fresh_pass().await;
+    }
+    world.stop().await;
+    world.start().await;
+    world.fresh_pass().await;
+    tokio::time::sleep(std::time::Duration::from_secs(4)).await; // what there is to tell settles
+    assert_eq!(receiver.told(HOOK).len(), 3, "{:?}", receiver.told(HOOK));
+}
+
+/// The message said "somebody else", and the trail told who a moment later.
+#[tokio::test]
+async fn who_turns_back_what_is_contested_is_in_the_message_about_it() {
+    let Some((mut world, receiver)) = told_world("contested, recovered").await else { return };
+    world.write("a.yaml", "roles: [{ name: r, description: ours }]\n");
+    world.converge().await;
+    for n in 0..5 {
+        crate::contest::turn_back(&world, &format!("theirs {n}")).await;
+    }
+    world.until("told", async |_| !receiver.told(HOOK).is_empty()).await;
+
+    let contested = world.project().await["contested"][0].clone();
+    let actor = contested["actor"].as_str().unwrap_or_default().to_owned();
+    assert!(actor.starts_with("console@example.com (U2console)"), "{contested}");
+    let requests = receiver.requests();
+    let text = requests.iter().rfind(|request| request["url"] == HOOK).unwrap()["body"].to_string();
+    assert!(text.contains("console@example.com (U2console)"), "{text}");
 }

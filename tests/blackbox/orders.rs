@@ -173,11 +173,19 @@ async fn without_the_database_a_standby_says_that_no_order_gets_through() {
     let (code, said) = all.post(other, "/api/v1/suspend?for=1h").await;
 
     let told = said["error"].as_str().unwrap();
-    assert!(code == 503 && told.contains("no order reaches it: the database of state.url"), "{code} {told}");
+    assert!(
+        code == 503
+            && told.contains("no order reaches the replica that writes default")
+            && told.contains("the database of state.url"),
+        "{code} {told}"
+    );
     let url = all.running[other].url.clone();
     let asked = all.world.run(&["suspend", "--for", "1h", "--url", &url]).await;
     let told = String::from_utf8_lossy(&asked.stderr).into_owned();
-    assert!(asked.status.code() == Some(1) && told.contains("no order reaches it"), "{told}");
+    assert!(
+        asked.status.code() == Some(1) && told.contains("no order reaches the replica that writes default"),
+        "{told}"
+    );
 }
 
 /// A project without what is of the replica that was asked.

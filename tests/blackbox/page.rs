@@ -260,6 +260,40 @@ async fn the_page_says_what_of_a_project_at_rest_is_suspended() {
 }
 
 #[tokio::test]
+async fn the_page_suspends_a_kind_and_a_resource_and_resumes_them() {
+    let Some(browser) = browser() else { return };
+    let mut world = World::new().await;
+    write_some(&world, 2, 2, 0);
+    world.converge().await;
+    browser.run(&world, "parts", json!({ "token": TOKEN })).await;
+    let trail = world.run_json(&["audit", "-o", "json", "--kind", "operator"], 0).await;
+    let rows = trail["changes"].as_array().unwrap();
+    let told: Vec<String> = rows
+        .iter()
+        .map(|row| {
+            let message = row["message"].as_str().unwrap();
+            format!("{} {}", row["action"].as_str().unwrap(), message.split([',', ';']).next().unwrap())
+        })
+        .collect();
+    let expected = ["suspend permissions/p0 for 30m", "resume permissions/p0", "suspend roles for 8h", "resume roles"];
+    assert_eq!(told, expected);
+}
+
+/// Each event closed it while somebody typed.
+#[tokio::test]
+async fn the_field_for_the_token_stays_open_whatever_arrives() {
+    let Some(browser) = browser() else { return };
+    let mut world = World::new().await;
+    write_some(&world, 1, 0, 0);
+    world.converge().await;
+    let page = browser.start(&world, "gate", json!({ "token": TOKEN })).await;
+    for name in ["a pass", "another pass"] {
+        step(&world, &page, name, async || world.pass().await).await;
+    }
+    end(page, "gate").await;
+}
+
+#[tokio::test]
 async fn a_second_press_never_orders_what_came_after_the_first() {
     let Some(browser) = browser() else { return };
     let mut world = World::new().await;
@@ -606,9 +640,11 @@ async fn the_page_says_why_each_thing_is_held_or_waits_and_what_ends_it() {
         "held for approval",
         "it lowers protection compared with what is live",
         "Suspended: tenants/acme is only observed",
-        "by somebody with the token",
+        "by 127.0.0.1",
         "descope-gitops resume --target tenants/acme",
         "Only observed for now: tenants/acme",
     ];
-    browser.look(&world, "held-and-suspended", &expect).await;
+    let never = ["`", "until in"];
+    let look = json!({ "name": "held-and-suspended", "expect": expect, "never": never });
+    browser.run(&world, "look", look).await;
 }

@@ -50,7 +50,7 @@ async fn a_suspended_part_waits_over_a_restart_while_the_rest_goes_on() {
     assert_eq!((&project["notConvergedBecause"], &project["suspendedUntil"]), (&json!("suspended"), &Value::Null));
     assert_eq!(project["counts"]["suspended"], 2);
     let wait = project["waits"].as_array().unwrap().iter().find(|wait| wait["id"] == "acme").unwrap().clone();
-    assert!(wait["why"] == "suspended" && wait["until"] == parts[1]["until"], "{wait}");
+    assert!(wait["why"] == "suspended: by 127.0.0.1" && wait["until"] == parts[1]["until"], "{wait}");
     assert_eq!(world.metric("suspended_parts{kind=\"tenants\",project=\"default\"}").await, Some(1.0));
     assert_eq!(world.metric("suspended{project=\"default\"}").await, Some(0.0));
     assert!(
@@ -66,7 +66,7 @@ async fn a_suspended_part_waits_over_a_restart_while_the_rest_goes_on() {
     let resumed = text(world.run(&["resume", "--url", &url]).await);
     assert!(resumed.contains("but for roles, tenants/acme"), "{resumed}");
     let status = text(world.run(&["status", "--url", &url]).await);
-    assert!(status.contains("suspended: tenants/acme since "), "{status}");
+    assert!(status.contains("suspended: tenants/acme by 127.0.0.1 since "), "{status}");
     text(world.run(&["resume", "--url", &url, "--kind", "roles"]).await);
     world.until("resumed", async |world| is_live(world, "roles", "r", "description", "new").await).await;
     assert!(is_live(&world, "tenants", "acme", "name", "old").await);

@@ -171,6 +171,69 @@ const scenarios = {
     await has(page, "Nothing is held back.");
   },
 
+  /** A kind and a resource are suspended where they are shown, by keyboard, with who and until when; and resumed there. */
+  async parts() {
+    const page = await open("light", "#/default/permissions/p0");
+    await has(page, "permissions/p0 in default");
+    const press = async (place, name) => {
+      await page.locator(place).getByRole("button", { name, exact: true }).focus();
+      await page.keyboard.press("Enter");
+    };
+    await page.getByLabel("How long to suspend permissions/p0").selectOption("30m");
+    await press("#resource", "Suspend for permissions/p0");
+    assert.ok(!(await text(page)).includes("is only observed"), "one press only asks");
+    await press("#resource", "Really suspend for permissions/p0");
+    await has(page, "An order takes the token");
+    await signIn(page);
+    await has(page, "permissions/p0 is only observed until");
+    await page.waitForFunction(() => /suspended permissions\/p0 since .*, until .* \(in 29 min\), by 127\.0\.0\.1/.test(document.querySelector("#resource").innerText.replaceAll("\n", " ")));
+    await check(page, "suspended-resource");
+    await press("#resource", "Resume permissions/p0");
+    await press("#resource", "Really resume? permissions/p0");
+    await has(page, "permissions/p0 goes on.");
+    await page.getByRole("link", { name: "← Everything" }).click();
+
+    const kinds = page.getByLabel("Which kind of default to suspend");
+    await kinds.selectOption("roles");
+    await page.getByLabel("How long to suspend roles").selectOption("8h");
+    await press("#drift", "Suspend for roles");
+    await press("#drift", "Really suspend for roles");
+    await has(page, "roles is only observed until");
+    await page.waitForFunction(() => document.querySelector("#drift").innerText.includes("suspended roles since"));
+    assert.ok(!(await kinds.locator("option").allInnerTexts()).includes("roles"), "it is suspended already");
+    await has(page, "In sync, but roles is suspended until");
+    await check(page, "suspended-kind");
+    await page.setViewportSize(VIEWS.phone.viewport);
+    await check(page, "suspended-kind-phone");
+    await press("#drift", "Resume roles");
+    await press("#drift", "Really resume? roles");
+    await has(page, "roles goes on.");
+    await page.waitForFunction(() => !document.querySelector("#drift").innerText.includes("suspended roles"));
+  },
+
+  /** Whoever opened the field for the token is not interrupted by what arrives, and closes it. */
+  async gate() {
+    const page = await open("light");
+    await has(page, "In sync");
+    await page.click("#token-button");
+    await page.keyboard.type("half a tok");
+    const rows = () => page.evaluate(() => document.querySelectorAll("#history-rows tbody tr").length);
+    for (const pass of ["a pass", "another pass"]) {
+      const before = await rows();
+      await other(pass);
+      await page.waitForFunction((n) => document.querySelectorAll("#history-rows tbody tr").length > n, before);
+      assert.ok(await page.locator("#gate").isVisible(), "it stays open");
+    }
+    assert.deepEqual(await page.evaluate(() => [document.activeElement.id, document.activeElement.value]), ["token", "half a tok"]);
+    await check(page, "gate-open");
+    await page.getByRole("button", { name: "Not now" }).click();
+    assert.ok(!(await page.locator("#gate").isVisible()));
+    await page.click("#token-button");
+    await signIn(page);
+    await page.waitForFunction(() => document.querySelector("#gate").hidden);
+    assert.equal(await page.locator("#token-button").innerText(), "Change token");
+  },
+
   /** What waits for a second press is what was shown with the first one, or nothing. */
   async armed() {
     const page = await open("light");

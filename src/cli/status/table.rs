@@ -21,6 +21,7 @@ pub fn text(status: &Value, now: SystemTime, style: Style) -> String {
     let projects = || status["projects"].as_array().into_iter().flatten();
     rows.extend(projects().map(|project| row(project, now)));
     let mut out = aligned(&rows, style);
+    out.extend(unwell(status, now).map(|line| format!("\n{}\n", style.bad(&line))));
     for project in projects() {
         let lines = below(project, now);
         if !lines.is_empty() {
@@ -33,6 +34,21 @@ pub fn text(status: &Value, now: SystemTime, style: Style) -> String {
         out.extend([format!("{}\n", budget(limiter, now))]);
     }
     out
+}
+
+/// What concerns all projects: a state that cannot be written, leases that cannot be renewed.
+fn unwell(status: &Value, now: SystemTime) -> impl Iterator<Item = String> {
+    let components = status["components"].as_array().into_iter().flatten();
+    components.filter_map(move |it| {
+        let effect = match it["name"].as_str()? {
+            "state" => "nothing is created, renamed or deleted until that is over",
+            "lease" => "nothing is written while no replica holds the lease",
+            _ => return None,
+        };
+        let is_unwell = matches!(it["status"].as_str()?, "degraded" | "failing");
+        let (name, since) = (word(&it["name"]).to_uppercase(), ago(&it["since"], now));
+        is_unwell.then(|| format!("{name}: {}, since {since}; {effect}", word(&it["reason"])))
+    })
 }
 
 fn row(project: &Value, now: SystemTime) -> [String; 7] {
@@ -98,24 +114,29 @@ fn refused(checkouts: &Value, now: SystemTime) -> Vec<String> {
     replicas.filter_map(line).collect()
 }
 
+/// Which parts of it are suspended by themselves.
+fn suspended(parts: &Value) -> Vec<String> {
+    let line = |part: &Value| {
+        let id = part["id"].as_str().map(|id| format!("/{}", legible(id))).unwrap_or_default();
+        let by = part["by"].as_str().map_or_else(String::new, |by| format!(" by {}", one_line(by)));
+        let (kind, since, until) = (word(&part["kind"]), word(&part["since"]), word(&part["until"]));
+        let part = if id.is_empty() { format!("--kind {kind}") } else { format!("--target {kind}{id}") };
+        format!("suspended: {kind}{id}{by} since {since} until {until}: `descope-gitops resume {part}` ends it")
+    };
+    parts.as_array().into_iter().flatten().map(line).collect()
+}
+
 /// What somebody should know of a project that is not at rest.
 fn below(project: &Value, now: SystemTime) -> Vec<String> {
     let mut lines = Vec::new();
     lines.extend(elsewhere(&project["lease"]));
     lines.extend(refused(&project["checkouts"], now));
     if let Some(until) = project["suspendedUntil"].as_str() {
-        lines.push(format!("suspended until {}: `descope-gitops resume` ends it", one_line(until)));
+        let by = project["suspendedBy"].as_str().map_or_else(String::new, |by| format!(" by {}", one_line(by)));
+        lines.push(format!("suspended{by} until {}: `descope-gitops resume` ends it", one_line(until)));
     }
+    lines.extend(suspended(&project["suspensions"]));
     let list = |value: &Value| value.as_array().cloned().unwrap_or_default();
-    for part in list(&project["suspensions"]) {
-        let id = part["id"].as_str().map(|id| format!("/{}", legible(id))).unwrap_or_default();
-        let (kind, since, until) = (word(&part["kind"]), word(&part["since"]), word(&part["until"]));
-        let part = if id.is_empty() { format!("--kind {kind}") } else { format!("--target {kind}{id}") };
-        let by = "`descope-gitops audit` says by whom";
-        lines.push(format!(
-            "suspended: {kind}{id} since {since} until {until}: `descope-gitops resume {part}` ends it, {by}"
-        ));
-    }
     add(&mut lines, &list(&project["contested"]), |fight| {
         let actor = fight["actor"].as_str().map_or_else(|| "somebody".to_owned(), one_line);
         let (path, declared, live) = (word(&fight["path"]), word(&fight["declared"]), word(&fight["live"]));
@@ -138,7 +159,7 @@ fn below(project: &Value, now: SystemTime) -> Vec<String> {
             hold["until"].as_str().map_or_else(String::new, |_| format!(" (the first {})", ago(&hold["until"], now)));
         let (changes, reason, ends) = (number(&hold["changes"]), word(&hold["reason"]), word(&hold["endsWith"]));
         if let Some(why) = hold["why"].as_str() {
-            return format!("held: {reason}: {}{since}; ends with {ends}", one_line(why));
+            return format!("held: {reason}{since}: {}; ends with {ends}", one_line(why));
         }
         let names = held(&waits, &reason);
         format!("held: {changes} by {reason}{names}{since}; ends with {ends}{until}")
@@ -282,12 +303,13 @@ fn budget(limiter: &Value, now: SystemTime) -> String {
         Some(_) => format!(", CLOSED, opens {}", ago(&limiter["pausedUntil"], now)),
         None => String::new(),
     };
-    let refused = number(&limiter["throttledTotal"]);
+    let refused = limiter["throttledTotal"].as_u64().unwrap_or_default();
+    let answers = if refused == 1 { "answer" } else { "answers" };
     let used = match limiter["budget"].as_f64() {
         Some(budget) => of_window(limiter["used"].as_u64().unwrap_or_default(), budget),
         None => "no limit known".to_owned(),
     };
-    format!("budget of {host}: {used}{closed}; {refused} refused so far")
+    format!("budget of {host}: {used}{closed}; {refused} {answers} with 429 so far")
 }
 
 /// Columns as wide as what is in them.
@@ -431,8 +453,8 @@ mod tests {
         held["contested"] = json!([{ "kind": "roles", "id": "A", "path": "description", "declared": "\"ours\"", "live": "\"theirs\"",
             "times": 5, "since": "2026-11-29T11:00:00Z", "until": "2026-11-29T13:00:00Z", "actor": "ops@example.com" }]);
         held["suspensions"] = json!([
-            { "kind": "roles", "id": null, "since": "S", "until": "U" },
-            { "kind": "tenants", "id": "acme", "since": "S", "until": "U" },
+            { "kind": "roles", "id": null, "since": "S", "until": "U", "by": "127.0.0.1" },
+            { "kind": "tenants", "id": "acme", "since": "S", "until": "U", "by": null },
         ]);
 
         let text = text(&status, now(), Style::default());
@@ -441,11 +463,28 @@ mod tests {
             "production        at rest, suspended        10",
             "SUSPENDED, with problems  10",
             "  contested: roles/A description: the files say \"ours\", ops@example.com sets \"theirs\", 5 times, the first 60m ago\n",
-            "  suspended: roles since S until U: `descope-gitops resume --kind roles` ends it, `descope-gitops audit` says by whom\n",
-            "  suspended: tenants/acme since S until U: `descope-gitops resume --target tenants/acme` ends it, ",
+            "  suspended: roles by 127.0.0.1 since S until U: `descope-gitops resume --kind roles` ends it\n",
+            "  suspended: tenants/acme since S until U: `descope-gitops resume --target tenants/acme` ends it\n",
         ] {
             assert!(text.contains(line), "{line}: {text}");
         }
+    }
+
+    /// A full disk was told by nothing but a wait of each change.
+    #[test]
+    fn a_state_that_cannot_be_written_has_a_line_of_its_own() {
+        let mut status = status();
+        status["components"] = json!([
+            { "name": "source", "project": "production", "status": "ok", "reason": null, "since": "2026-11-29T11:00:00Z" },
+            { "name": "lease", "project": null, "status": "ok", "reason": null, "since": "2026-11-29T11:00:00Z" },
+            { "name": "state", "project": null, "status": "degraded", "reason": "cannot be written", "since": "2026-11-29T11:57:00Z" },
+        ]);
+
+        let text = text(&status, now(), Style::default());
+
+        let line =
+            "\nSTATE: cannot be written, since 3m ago; nothing is created, renamed or deleted until that is over\n";
+        assert!(text.contains(line) && !text.contains("LEASE"), "{text}");
     }
 
     #[test]
@@ -465,7 +504,7 @@ staging\\u{1b}[2J
   next pass in 20s
 
 descope-gitops 0.1.0, started 3h ago; queue: 0 ready, 1 delayed, 0 in flight
-budget of api.descope.com: 12 of 90 requests of the window used, CLOSED, opens in 30s; 1 refused so far
+budget of api.descope.com: 12 of 90 requests of the window used, CLOSED, opens in 30s; 1 answer with 429 so far
 ";
         assert_eq!(text, expected);
     }

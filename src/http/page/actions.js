@@ -1,7 +1,7 @@
 // What can be ordered, always with the token; each order leaves a row in the audit trail.
 
 import { Refused, hasToken, post } from "./api.js";
-import { byId, h, many, say } from "./dom.js";
+import { badge, byId, h, many, say, time, until } from "./dom.js";
 
 let askForToken = () => {};
 
@@ -39,8 +39,9 @@ const armed = new Map();
 const placed = new Map();
 /** By project: the fingerprint of the held changes that are listed under "Held back". */
 const listed = new Map();
-/** By project: how long to suspend it. */
+/** By place: how long to suspend it. By project: which kind. */
 const lengths = new Map();
+const chosenKinds = new Map();
 
 function disarm(place) {
   clearTimeout(armed.get(place)?.timer);
@@ -64,14 +65,16 @@ export function withdrawGone() {
 
 /**
  * A button in its place, which outlives updates. `subject` is all that the order does; with `confirm` it asks once more, and
- * the second press counts for that subject alone. `notYet()` says why it cannot be pressed at the moment.
+ * the second press counts for that subject alone. `of` is said to a screen reader after the label, where several of them have the
+ * same. `notYet()` says why it cannot be pressed at the moment.
  */
-function button({ place, subject, label, hint, confirm, notYet = () => "", act }) {
+function button({ place, subject, label, hint, confirm, of, notYet = () => "", act }) {
   const element = h("button", { type: "button", title: hint, "data-key": place });
   const about = JSON.stringify(subject);
   const isArmed = () => armed.get(place)?.about === about;
   const paint = () => {
     element.textContent = isArmed() ? confirm : label;
+    if (of) element.setAttribute("aria-label", `${element.textContent} ${of}`);
     element.classList.toggle("armed", isArmed());
     element.toggleAttribute("aria-disabled", false);
     if (notYet()) element.setAttribute("aria-disabled", "true");
@@ -115,9 +118,12 @@ export function approveButton(key, project, held, what) {
     hint: `Approve ${what} of ${project}`,
     confirm: `Really approve ${what}${reason === "stale_revision" ? "" : ` (${fingerprint})`}?`,
     notYet: () => (isListed() ? "" : "what is held has just changed. Read it under Held back first."),
-    act: () => order("approve", { plan: fingerprint, project }, (answer) => (answer.approved ? `Approved in ${project}: ${many(answer.approved, "held change goes", "held changes go")} ahead.` : `Approved in ${project}.`)),
+    act: () => order("approve", { plan: fingerprint, project }, (answer) => (answer.approved ? `Approved in ${project}: ${many(answer.approved, "held change goes", "held changes go")} ahead${putOff(answer)}.` : `Approved in ${project}.`)),
   });
 }
+
+/** What is put off in part is told by the warning. */
+const putOff = ({ waitsUntil, warning }) => (waitsUntil && !warning ? ` when the suspension ends, ${new Date(waitsUntil).toLocaleString()}` : "");
 
 const LENGTHS = [["30m", "30 min"], ["2h", "2 hours"], ["8h", "8 hours"], ["1d", "1 day"], ["7d", "7 days"]];
 
@@ -129,29 +135,69 @@ export function projectActions(status, project) {
       place: `reconcile ${name}`, subject: ["reconcile", name], label: "Reconcile now", hint: `Reconcile ${name} now`,
       act: () => order("reconcile", { project: name }, () => `A full pass over ${name} is on its way.`),
     }),
-    // One place for both: a press that was meant for one never counts for the other.
-    project.suspendedUntil ? resume(project) : suspend(project));
+    project.suspendedUntil ? resume({ project: name, until: project.suspendedUntil }) : suspend({ project: name }));
 }
 
-function resume({ name, suspendedUntil }) {
+/** Under the kinds of a project: one of them is only observed for a while. */
+export function kindActions(status, project, kinds) {
+  if (!status.canOrder || !kinds.length) return null;
+  const kind = kinds.includes(chosenKinds.get(project)) ? chosenKinds.get(project) : kinds[0];
+  const slot = h("span", { class: "slot" });
+  const ask = (value) => slot.replaceChildren(suspend({ project, kind: value, where: "kinds", place: `${project} kinds` }));
+  ask(kind);
+  const onchange = (event) => {
+    chosenKinds.set(project, event.target.value);
+    ask(event.target.value);
+  };
+  return h("div", { class: "actions", role: "group", "aria-label": `Suspend one kind of ${project}` },
+    h("select", { "aria-label": `Which kind of ${project} to suspend`, "data-key": `kind ${project}`, onchange }, kinds.map((it) => h("option", { value: it, selected: it === kind }, it))),
+    slot);
+}
+
+/** On the page of a resource: it is only observed for a while. `parts`: what of it, or of its kind, is so already. */
+export function resourceActions(status, { project, kind, id }, parts) {
+  const own = parts.some((it) => it.id);
+  const told = parts.map((part) => h("p", {}, partSuspended(status, project, part, "resource")));
+  return [told, status.canOrder && !own ? h("div", { class: "actions", role: "group", "aria-label": `Actions on ${kind}/${id}` }, suspend({ project, kind, id, where: "resource" })) : null];
+}
+
+/** A part of a project that is only observed, by whom and until when, with what ends that. `where` on the page it is shown. */
+export function partSuspended(status, project, part, where) {
+  const { kind, id, by } = part;
+  return [badge("off", "suspended"), ` ${named(part)} since `, time(part.since), ", until ", until(part.until), by ? `, by ${by}` : "", " ", status.canOrder ? resume({ project, kind, id, until: part.until, where }) : null];
+}
+
+const named = ({ project, kind, id }) => (kind ? (id ? `${kind}/${id}` : kind) : project);
+
+/** Of an order: the project, a kind of it, or one resource. */
+const scope = ({ project, kind, id }) => (id ? { project, target: `${kind}/${id}` } : kind ? { project, kind } : { project });
+
+/** One place for suspending and resuming the same thing: a press that was meant for one never counts for the other. */
+const placeOf = (what) => `suspension ${what.place || (what.kind ? `${what.where} ${what.project} ${named(what)}` : what.project)}`;
+
+function resume(what) {
+  const name = named(what);
   return button({
-    place: `suspension ${name}`, subject: ["resume", name, suspendedUntil], label: "Resume", hint: `Resume ${name}`, confirm: "Really resume?",
-    act: () => order("resume", { project: name }, () => `${name} goes on.`),
+    place: placeOf(what), subject: ["resume", scope(what), what.until], label: "Resume", hint: `Resume ${name}`, confirm: "Really resume?", of: what.kind && name,
+    act: () => order("resume", scope(what), () => `${name} goes on.`),
   });
 }
 
-function suspend({ name }) {
-  const chosen = lengths.get(name) || "2h";
+function suspend(what) {
+  const name = named(what);
+  const place = placeOf(what);
+  const chosen = lengths.get(place) || "2h";
   const slot = h("span", { class: "slot" });
   const ask = (value) => button({
-    place: `suspension ${name}`, subject: ["suspend", name, value], label: "Suspend for", hint: `Suspend ${name}`, confirm: "Really suspend for",
-    act: () => order("suspend", { project: name, for: value }, (answer) => `${name} only observes until ${new Date(answer.suspendedUntil).toLocaleString()}.`),
+    place, subject: ["suspend", scope(what), value], label: "Suspend for", hint: `Suspend ${name}`, confirm: "Really suspend for", of: what.kind && name,
+    act: () => order("suspend", { ...scope(what), for: value }, (answer) => `${name} ${what.kind ? "is only observed" : "only observes"} until ${new Date(answer.suspendedUntil).toLocaleString()}.`),
   });
   slot.append(ask(chosen));
   const onchange = (event) => {
-    lengths.set(name, event.target.value);
+    lengths.set(place, event.target.value);
     slot.replaceChildren(ask(event.target.value));
   };
+  const key = what.kind ? `for ${place}` : `for ${what.project}`;
   return h("span", { class: "pair" }, slot,
-    h("select", { "aria-label": `How long to suspend ${name}`, "data-key": `for ${name}`, onchange }, LENGTHS.map(([value, word]) => h("option", { value, selected: value === chosen }, word))));
+    h("select", { "aria-label": `How long to suspend ${name}`, "data-key": key, onchange }, LENGTHS.map(([value, word]) => h("option", { value, selected: value === chosen }, word))));
 }

@@ -1,7 +1,7 @@
 // What differs, over all projects, and what of it is held. The plan is asked for in windows.
 
 import { get } from "./api.js";
-import { badge, byId, command, h, many, number, say, show, time } from "./dom.js";
+import { badge, byId, command, h, many, number, prose, say, show, time, until } from "./dom.js";
 import { link } from "./resource.js";
 import { HOLDS, daemonCommand, ofWait, whyHeld } from "./words.js";
 import { approveButton, noteListed } from "./actions.js";
@@ -49,7 +49,7 @@ function showDiffs(status) {
   isAsked = false;
   show(byId("diff-rows"), [rows, newest.matching, total, wanted, warnings, nothing(status)], () => [
     h("p", { class: "quiet" }, total === 0 ? nothing(status) : `${many(newest.matching, "difference")}${newest.matching === total ? "" : ` of ${number(total)}`}${pages()}`),
-    warnings.length ? h("ul", { class: "plain" }, warnings.slice(0, 10).map(({ project, text }) => h("li", {}, badge("warn", "note"), ` ${project}: ${text}`))) : null,
+    warnings.length ? h("ul", { class: "plain" }, warnings.slice(0, 10).map(({ project, text }) => h("li", {}, badge("warn", "note"), ` ${project}: `, prose(text)))) : null,
     rows.length ? h("ul", { class: "rows" }, rows.map((row) => changeRow(row, status.projects.length > 1))) : null,
     newest.matching > WINDOW ? pager() : null,
   ]);
@@ -89,7 +89,7 @@ export function select(label, id, options, onchange) {
 export const waitOf = (project, { kind, id }) => (project.waits || []).find((wait) => wait.kind === kind && wait.id === id);
 
 /** The same in a sentence. */
-export const waiting = (wait) => h("p", {}, "Waits: ", ofWait(wait).map((it) => (it.time ? time(it.time) : it)));
+export const waiting = (wait) => h("p", {}, "Waits: ", ofWait(wait).map((it) => (it.time ? time(it.time) : it.until ? until(it.until) : prose(it))));
 
 function changeRow({ project, change, wait }, showsProject) {
   return h("li", {},
@@ -100,7 +100,7 @@ function changeRow({ project, change, wait }, showsProject) {
         showsProject ? h("span", { class: "quiet" }, ` ${project}`) : null,
         change.held ? [" ", badge("warn", `held: ${change.held}`)] : wait ? [" ", badge("calm", `waits: ${wait.why.split(":")[0]}`)] : null,
         h("span", { class: "quiet" }, ` ${fieldNames(change)}`)),
-      h("p", {}, link({ project, kind: change.kind, id: change.id }, "Its own page"), change.file ? h("span", { class: "where" }, ` ${change.file}:${change.line}`) : null, change.held ? ` Held: ${whyHeld(change.held)}.` : null, change.why ? ` ${change.why}.` : null),
+      h("p", {}, link({ project, kind: change.kind, id: change.id }, "Its own page"), change.file ? h("span", { class: "where" }, ` ${change.file}:${change.line}`) : null, change.held ? ` Held: ${whyHeld(change.held)}.` : null, change.why ? [" ", prose(change.why), "."] : null),
       wait ? waiting(wait) : null,
       differences(change)));
 }
@@ -159,8 +159,8 @@ function heldReason(project, reason, changes, holds) {
   const count = holds.length ? holds.reduce((sum, hold) => sum + hold.changes, 0) : changes.length;
   return h("li", {}, h("details", { "data-key": `held ${project.name} ${reason}` },
     h("summary", {}, badge("warn", reason), holds.some((hold) => hold.why) ? "" : ` ${many(count, "change")}`, h("span", { class: "quiet" }, ` ${HOLDS[reason] || ""}`)),
-    (holds.length ? holds : [null]).map((hold) => h("p", {}, hold?.why ? `${hold.why[0].toUpperCase()}${hold.why.slice(1)}. ` : "", release(reason, hold))),
-    h("ul", { class: "plain" }, changes.map((change) => h("li", {}, `${change.action} `, link({ project: project.name, kind: change.kind, id: change.id }), change.why ? `: ${change.why}` : null)))));
+    (holds.length ? holds : [null]).map((hold) => h("p", {}, prose(hold?.why ? `${hold.why[0].toUpperCase()}${hold.why.slice(1)}. ` : ""), prose(release(reason, hold)))),
+    h("ul", { class: "plain" }, changes.map((change) => h("li", {}, `${change.action} `, link({ project: project.name, kind: change.kind, id: change.id }), change.why ? [": ", prose(change.why)] : null)))));
 }
 
 /** What ends a hold. */

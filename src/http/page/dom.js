@@ -47,7 +47,8 @@ export function show(place, key, make) {
     if (open.has(it.dataset.key)) it.open = true;
   }
   for (const it of place.querySelectorAll("select[data-key]")) {
-    if (chosen.has(it.dataset.key)) it.value = chosen.get(it.dataset.key);
+    // What can be chosen no more is not.
+    if ([...it.options].some(({ value }) => value === chosen.get(it.dataset.key))) it.value = chosen.get(it.dataset.key);
   }
   if (focused) focusAgain(place, focused);
 }
@@ -110,6 +111,12 @@ export function time(at) {
   if (!at) return "never";
   return h("time", { datetime: at, title: local(at), "data-at": at }, relative(at));
 }
+
+/** The same of something that ends then, after "until": the moment itself, and in how long it is. */
+export const until = (at) => [h("time", { datetime: at }, local(at)), " (", time(at), ")"];
+
+/** Text of the daemon: what it puts in backticks is to be typed. */
+export const prose = (text) => String(text).split("`").map((part, n) => (n % 2 ? h("code", {}, part) : part));
 
 let clockSkew = 0;
 

@@ -77,7 +77,7 @@ function passRows(rows, showsProject) {
     h("td", { class: "number" }, took(row.durationMs)),
     h("td", { class: "number" }, number(row.changes)),
     h("td", { class: "number" }, number(row.writes), row.failedWrites ? h("span", { class: "bad" }, ` (${number(row.failedWrites)} failed)`) : null),
-    h("td", {}, h("code", { title: row.revision }, short(row.revision))))));
+    h("td", {}, h("code", { title: row.revision }, short(row.revision)), row.newestInvalid ? h("span", { class: "bad" }, " newer files are invalid") : null))));
 }
 
 /** Rows of the audit trail. `ofOne`: of one resource, which need not be named again. */

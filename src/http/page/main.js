@@ -119,7 +119,7 @@ async function ask() {
   while (shallAsk) {
     shallAsk = false;
     try {
-      await Promise.all([refreshChanges(status), refreshHistory(status), showResource()]);
+      await Promise.all([refreshChanges(status), refreshHistory(status), showResource(status)]);
       withdrawGone();
     } catch (error) {
       if (!(error instanceof Refused)) console.error(error);
@@ -195,7 +195,7 @@ byId("token-button").addEventListener("click", () => {
   byId("token").focus();
 });
 
-addEventListener("hashchange", () => { if (status) showResource().catch(() => {}); });
+addEventListener("hashchange", () => { if (status) showResource(status).catch(() => {}); });
 addEventListener("online", () => wake());
 
 setInterval(() => {

@@ -1,6 +1,6 @@
 // The verdict, what needs somebody, and a card for each project.
 
-import { badge, byId, command, h, many, now, number, say, show, span, time } from "./dom.js";
+import { badge, byId, command, h, many, now, number, prose, say, show, span, time, until } from "./dom.js";
 import { COUNTS, lookedAt, needs, secondsLeft, short, standing, trigger, verdict } from "./words.js";
 import { approveButton, projectActions } from "./actions.js";
 import { link } from "./resource.js";
@@ -45,13 +45,13 @@ export function showNeeds(status) {
 
 function need(item, status) {
   const words = { bad: "act", warn: "look", calm: "wait" };
-  const parts = (list) => list.map((it) => (typeof it === "object" && it !== null ? time(it.time) : it));
+  const parts = (list) => [list].flat(Infinity).map((it) => (typeof it !== "object" || it === null ? prose(it || "") : it.until ? until(it.until) : time(it.time)));
   return h("li", { class: item.tone },
     h("p", { class: "what" }, badge(item.tone, words[item.tone]), " ",
       status.projects.length > 1 && item.project ? h("span", { class: "quiet" }, item.project, ": ") : null,
       item.link ? link(item.link, item.what) : h("strong", {}, item.what)),
     item.why.length ? h("p", { class: "why" }, parts(item.why), item.where ? h("span", { class: "where" }, " ", item.where) : null) : null,
-    h("p", { class: "next" }, item.next, item.nextAt ? [", ", time(item.nextAt), "."] : null),
+    h("p", { class: "next" }, parts(item.next), item.nextAt ? [", ", time(item.nextAt), "."] : null),
     item.command || item.approve ? h("p", { class: "do" }, item.command ? command(item.command) : null,
       item.approve ? approveButton(item.key, item.project, item.approve, item.approves || item.what) : null) : null);
 }
@@ -69,7 +69,7 @@ function card(status, project) {
     h("h3", {}, project.name, " ", badge(tone, word)),
     elsewhere(project.lease),
     checkouts(project),
-    project.suspendedUntil ? h("p", {}, "Only observes: suspended until ", h("strong", {}, new Date(project.suspendedUntil).toLocaleString()), " (", time(project.suspendedUntil), ").") : null,
+    project.suspendedUntil ? h("p", {}, "Only observes: suspended until ", h("strong", {}, new Date(project.suspendedUntil).toLocaleString()), " (", time(project.suspendedUntil), ")", project.suspendedBy ? `, by ${project.suspendedBy}.` : ".") : null,
     progress ? drain(status, project, progress) : null,
     bar(project),
     h("dl", {},

@@ -1,7 +1,8 @@
 // One resource by its link: `#/PROJECT/KIND/ID`. All of it is asked for anew, so the link survives a reload.
 
 import { Refused, get } from "./api.js";
-import { badge, byId, h, show, time } from "./dom.js";
+import { badge, byId, h, prose, show, time } from "./dom.js";
+import { resourceActions } from "./actions.js";
 import { differences, waiting } from "./changes.js";
 import { changeRows } from "./history.js";
 import { whyHeld } from "./words.js";
@@ -28,7 +29,7 @@ export function named() {
 let generation = 0;
 
 /** Shows what the address names, above everything but the verdict. */
-export async function showResource() {
+export async function showResource(status) {
   const place = byId("resource");
   const resource = named();
   const mine = ++generation;
@@ -56,10 +57,12 @@ export async function showResource() {
   const isNew = place.hidden || place.dataset.of !== location.hash;
   place.hidden = false;
   place.dataset.of = location.hash;
-  show(place, [resource, found], () => [
+  const suspensions = status.projects.find((it) => it.name === project)?.suspensions || [];
+  const parts = suspensions.filter((it) => it.kind === kind && (!it.id || it.id === id));
+  show(place, [resource, found, parts, status.canOrder], () => [
     h("h2", { id: "resource-title", tabindex: -1 }, `${kind}/${id}`, h("span", { class: "quiet" }, ` in ${project}`)),
     h("p", {}, h("a", { href: "#", "data-key": "everything" }, "← Everything")),
-    found.error ? h("p", { class: "bad" }, found.error) : view(found),
+    found.error ? h("p", { class: "bad" }, found.error) : [view(found), resourceActions(status, resource, parts)],
   ]);
   if (isNew) byId("resource-title").focus();
 }
@@ -79,11 +82,11 @@ function view({ plan, problems, history }) {
   const isQuiet = !changes.length && !(plan?.waits || []).length && !refused.length && !undeclared.length && !problems.length;
   return [
     isQuiet ? quiet(history) : null,
-    problems.map((it) => h("p", {}, badge(it.state === "parked" ? "bad" : "warn", it.state), " ", it.message, it.nextAttemptAt ? [", again ", time(it.nextAttemptAt)] : null, it.file ? h("span", { class: "where" }, ` ${it.file}:${it.line}`) : null)),
-    refused.filter((it) => !problems.length).map((it) => h("p", {}, badge("bad", "refused"), " ", it.message, h("span", { class: "where" }, ` ${it.file}:${it.line}`))),
+    problems.map((it) => h("p", {}, badge(it.state === "parked" ? "bad" : "warn", it.state), " ", prose(it.message), it.nextAttemptAt ? [", again ", time(it.nextAttemptAt)] : null, it.file ? h("span", { class: "where" }, ` ${it.file}:${it.line}`) : null)),
+    refused.filter((it) => !problems.length).map((it) => h("p", {}, badge("bad", "refused"), " ", prose(it.message), h("span", { class: "where" }, ` ${it.file}:${it.line}`))),
     undeclared.map(() => h("p", {}, badge("calm", "undeclared"), " It is live and no file declares it; it is left alone.")),
     (plan?.waits || []).map(waiting),
-    changes.map((change) => h("div", {}, h("h3", {}, `To be done: ${change.action}`), change.held ? h("p", {}, badge("warn", "held"), ` ${whyHeld(change.held)}`) : null, differences(change))),
+    changes.map((change) => h("div", {}, h("h3", {}, `To be done: ${change.action}`), change.held ? h("p", {}, badge("warn", "held"), ` ${whyHeld(change.held)}`, change.why ? ["; ", prose(change.why)] : null) : null, differences(change))),
     h("h3", {}, "What was done to it"),
     history.length ? changeRows(history, true) : h("p", { class: "quiet" }, "Nothing that the audit trail still has."),
   ];

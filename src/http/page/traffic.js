@@ -1,6 +1,7 @@
 // The queue, the rate budget, 429 answers of the last hour, and drift with what was looked at when.
 
-import { badge, byId, h, many, now, number, s, show, span, time } from "./dom.js";
+import { badge, byId, h, many, now, number, prose, s, show, span, time, until } from "./dom.js";
+import { kindActions, partSuspended } from "./actions.js";
 import { link } from "./resource.js";
 import { secondsLeft } from "./words.js";
 
@@ -9,7 +10,7 @@ export function showTraffic(status) {
   const drains = projects.filter((project) => project.progress).map(({ name, progress }) => ({ name, progress }));
   show(byId("traffic"), [queue, limiters, drains, projects.map((it) => [it.name, it.nextPassAt])], () => [
     h("ul", { class: "counts", "aria-label": "Queue" },
-      fact(queue.ready, "waiting for their turn"), fact(queue.inFlight, "being sent"), fact(queue.delayed, "tried again later"), fact(queue.blocked, "blocked"), fact(queue.parked, "refused")),
+      fact(queue.ready, "waiting for their turn"), fact(queue.inFlight, "being sent"), fact(queue.delayed, "tried again later"), fact(queue.blocked, "blocked"), fact(queue.parked, "refused by Descope")),
     drains.map(({ name, progress }) => h("p", {}, h("strong", {}, name), `: ${number(progress.total - progress.left)} of ${many(progress.total, "change")} done${eta(status, progress)}.`)),
     limiters.map(limiter),
     h("p", {}, "Next pass: ", projects.slice(0, 10).map((it, i) => [i ? "; " : "", projects.length > 1 ? `${it.name} ` : "", it.nextPassAt ? time(it.nextPassAt) : "not scheduled"]), projects.length > 10 ? " …" : ""),
@@ -68,11 +69,11 @@ function chart(it) {
 
 export function showDrift(status) {
   // Ages are shown to the minute, so that a look which shows nothing new changes nothing here.
-  const projects = status.projects.map(({ name, drift, kinds, desired }) => ({ name, drift, kinds, isKnown: Boolean(desired.revision) }));
-  show(byId("drift"), [projects, Math.floor(now() / 60000)], () => projects.map((project) => [
+  const projects = status.projects.map(({ name, drift, kinds, desired, suspensions }) => ({ name, drift, kinds, suspensions: suspensions || [], isKnown: Boolean(desired.revision) }));
+  show(byId("drift"), [projects, status.canOrder, Math.floor(now() / 60000)], () => projects.map((project) => [
     projects.length > 1 ? h("h3", {}, project.name) : null,
     drifted(project),
-    coverage(project.kinds, project.isKnown),
+    coverage(status, project),
   ]));
 }
 
@@ -81,12 +82,12 @@ function drifted({ name, drift, kinds }) {
   if (!drift.total) return h("p", {}, badge("good", "no drift"), " Nothing differs that the files did not change.");
   return [
     h("p", {}, badge("warn", `${number(drift.total)} drifted`), " Changed in Descope though no file was:"),
-    h("ul", { class: "plain" }, drift.resources.map((it) => h("li", {}, link({ project: name, kind: it.kind, id: it.id }), it.isDeleted ? " was deleted," : it.fields.length ? ` (${it.fields.slice(0, 5).join(", ")}${it.fields.length > 5 ? ", …" : ""})` : "", " seen ", time(it.since), it.held ? ["; ", badge("warn", it.held), it.until ? [" until ", time(it.until)] : ` ends with ${it.endsWith}`] : "; it is put back", h("span", { class: "quiet" }, it.actor ? `, by ${it.actor}` : ", by whom is not known")))),
+    h("ul", { class: "plain" }, drift.resources.map((it) => h("li", {}, link({ project: name, kind: it.kind, id: it.id }), it.isDeleted ? " was deleted," : it.fields.length ? ` (${it.fields.slice(0, 5).join(", ")}${it.fields.length > 5 ? ", …" : ""})` : "", " seen ", time(it.since), it.held ? ["; ", badge("warn", it.held), it.until ? [" until ", until(it.until)] : [" ends with ", prose(it.endsWith)]] : "; it is put back", h("span", { class: "quiet" }, it.actor ? `, by ${it.actor}` : ", by whom is not known")))),
     drift.total > drift.resources.length ? h("p", { class: "quiet" }, `and ${number(drift.total - drift.resources.length)} more`) : null,
   ];
 }
 
-function coverage(kinds, isKnown) {
+function coverage(status, { name, kinds, suspensions, isKnown }) {
   const managed = kinds.filter((it) => it.isManaged);
   const others = kinds.filter((it) => !it.isManaged);
   if (!isKnown && !managed.length) return h("p", { class: "quiet" }, "Which kinds the files mention is not known, as no files are in force.");
@@ -95,6 +96,8 @@ function coverage(kinds, isKnown) {
       h("thead", {}, h("tr", {}, ["Kind", "Declared", "Looked at"].map((it) => h("th", { scope: "col" }, it)))),
       h("tbody", {}, managed.map((it) => h("tr", {}, h("th", { scope: "row" }, it.kind), h("td", { class: "number" }, number(it.resources)),
         h("td", { class: "words" }, it.observedAt ? time(it.observedAt) : "not yet", it.error ? [" ", badge("bad", "failed"), ` ${it.error}`] : null, it.details ? h("span", { class: "quiet" }, details(it.details)) : null)))))) : null,
+    suspensions.length ? h("ul", { class: "plain", "aria-label": `Suspended parts of ${name}` }, suspensions.map((part) => h("li", {}, partSuspended(status, name, part, "kinds")))) : null,
+    managed.length ? kindActions(status, name, managed.map((it) => it.kind).filter((kind) => !suspensions.some((one) => one.kind === kind && !one.id))) : null,
     others.length ? h("p", { class: "quiet" }, `Not managed, as no file mentions them: ${others.map((it) => it.kind).join(", ")}.`) : null,
   ];
 }

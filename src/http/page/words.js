@@ -56,12 +56,19 @@ function address() {
 }
 
 /** A command to copy that talks to this daemon: `daemonCommand("resume --kind roles", project)`; a project that is the only one need not be named. */
-export const daemonCommand = (what, project) => `descope-gitops ${what}${project ? ` --project ${quoted(project.name)}` : ""}${address()}`;
+export const daemonCommand = (what, project) => `descope-gitops ${what}${project ? ` ${ofProjectNamed(project.name)}` : ""}${address()}`;
+
+/** What begins with a dash would be taken for another option. */
+const ofProjectNamed = (name) => (name.startsWith("-") ? `--project=${quoted(name)}` : `--project ${quoted(name)}`);
 
 const time = (text) => ({ time: text });
+const ends = (text) => ({ until: text });
 
-/** Why something waits, since when and until when; an item that is `{ time }` is a point in time. */
-export const ofWait = ({ why, since, until }) => [why, ...(since ? ["; since ", time(since)] : []), ...(until ? ["; until ", time(until)] : [])];
+/** Why something waits, since when and until when; an item that is `{ time }` is a point in time, one that is `{ until }` comes after that word. */
+export const ofWait = ({ why, since, until }) => [why, ...(since ? ["; since ", time(since)] : []), ...(until ? ["; until ", ends(until)] : [])];
+
+/** Who suspended something. */
+const suspendedBy = (by) => `by ${by || "somebody with the token"}`;
 
 /** As a shell takes it. */
 const quoted = (text) => (/^[\w@%+=:,./-]+$/.test(text) ? text : `'${text.replaceAll("'", "'\\''")}'`);
@@ -70,8 +77,8 @@ const quoted = (text) => (/^[\w@%+=:,./-]+$/.test(text) ? text : `'${text.replac
 const ON_THE_QUEUE = /^(gate|budget|backoff|parked|dependency|paused|suspended)\b/;
 
 /**
- * What somebody has to do: `{ tone, project, what, why: [...], next, command, link, key }`, the worst first. An item of
- * `why` that is `{ time }` is a point in time.
+ * What somebody has to do: `{ tone, project, what, why: [...], next, command, link, key }`, the worst first. Items of
+ * `why` and `next` that are `{ time }` or `{ until }` are points in time.
  */
 export function needs(status) {
   const items = [];
@@ -132,7 +139,7 @@ function ofProject(status, project) {
   if (project.suspendedUntil) {
     items.push({
       tone: "calm", project: name, key: `suspended ${name}`, what: "Suspended: it only observes",
-      why: ["It goes on by itself ", time(project.suspendedUntil), "."], next: "To go on now:",
+      why: [`Suspended ${suspendedBy(project.suspendedBy)}. It goes on by itself `, time(project.suspendedUntil), "."], next: "To go on now:",
       command: daemonCommand("resume", oneOfMany(status, project)),
     });
   }
@@ -140,7 +147,7 @@ function ofProject(status, project) {
     const what = named(part);
     items.push({
       tone: "calm", project: name, key: `suspended ${name} ${what}`, what: `Suspended: ${what} is only observed`,
-      why: ["Since ", time(part.since), ", by somebody with the token. It goes on by itself ", time(part.until), "."], next: "To go on now:",
+      why: ["Since ", time(part.since), `, ${suspendedBy(part.by)}. It goes on by itself `, time(part.until), "."], next: "To go on now:",
       command: daemonCommand(`resume ${part.id ? "--target" : "--kind"} ${quoted(what)}`, oneOfMany(status, project)),
       link: part.id ? { project: name, kind: part.kind, id: part.id } : null,
     });
@@ -157,7 +164,7 @@ function ofHeld(status, project) {
   const { name, held } = project;
   const contested = (project.contested || []).map((it) => ({
     tone: "warn", project: name, key: `contested ${name} ${it.kind} ${it.id}`, what: `${it.kind}/${it.id} is turned back again and again`,
-    why: [`${it.path} was turned back ${it.times} times since `, time(it.since), `: the files say ${it.declared}, ${it.actor || "somebody else"} sets ${it.live}. It is left alone until `, time(it.until), "."],
+    why: [`${it.path} was turned back ${it.times} times since `, time(it.since), `: the files say ${it.declared}, ${it.actor || "somebody else"} sets ${it.live}. It is left alone until `, ends(it.until), "."],
     next: "Find out who sets it, and settle it in the files or with them. Approving sets it once more.",
     link: { project: name, kind: it.kind, id: it.id },
   }));
@@ -187,7 +194,7 @@ function ofDrift(project) {
   let next = "It is put back. To keep it, change the files.";
   if (suspendedUntil) next = "It is put back when the suspension ends. To keep it, change the files.";
   else if (policy === "observe") next = "It is only shown, as the policy is observe.";
-  else if (first.held) next = [`${isOne ? "It" : `${first.kind}/${first.id}`} is left as it is`, first.until ? [" until ", time(first.until)] : "", `; that ends with ${first.endsWith}.`];
+  else if (first.held) next = [`${isOne ? "It" : `${first.kind}/${first.id}`} is left as it is`, ...(first.until ? [" until ", ends(first.until)] : []), `; that ends with ${first.endsWith}.`];
   return [{
     tone: suspendedUntil || policy === "observe" ? "warn" : "calm", project: name, key: `drift ${name}`,
     what: `${many(total, "resource")} changed in Descope though no file was`,
@@ -211,15 +218,16 @@ function ofReplicas(project) {
     });
   }
   for (const hold of checkouts.needs === "nobody" ? [] : putAside(project)) {
+    // Where nothing is written, whichever of them is meant can be put in force.
     const isOrder = hold.approvable && isStuck;
     items.push({
       tone: isOrder ? "bad" : "warn", project: name, key: `aside ${name} ${hold.endsWith}`,
-      what: hold.approvable ? "Nothing is written: the files are put aside" : "A checkout stands still",
-      why: [sentence(hold.why), " Since ", time(hold.since), "."],
-      next: `It ends with ${hold.endsWith.replaceAll("`", "")}.`,
-      command: isOrder ? daemonCommand(`approve --project ${quoted(name)} ${checkouts.approvable}`) : null,
-      approve: isOrder ? { fingerprint: checkouts.approvable, reason: "stale_revision" } : null,
-      approves: `the older files ${short(checkouts.approvable)}`,
+      what: hold.stopsProject ? "Nothing is written: the files are put aside" : "A checkout stands still",
+      why: [sentence(hold.why), " Put aside since ", time(hold.since), "."],
+      next: `It ends with ${hold.endsWith}.`,
+      command: isOrder ? daemonCommand(`approve ${ofProjectNamed(name)} ${hold.revision}`) : null,
+      approve: isOrder ? { fingerprint: hold.revision, reason: "stale_revision" } : null,
+      approves: `the older files ${short(hold.revision)}`,
     });
   }
   for (const it of checkouts.replicas.filter((one) => one.refused)) {
@@ -282,10 +290,19 @@ export function standing(status, project) {
   if (counts.changing || project.progress) return { tone: "busy", word: "Applying" };
   if (counts.suspended) return { tone: "off", word: "Partly suspended" };
   if (counts.waiting) return { tone: "calm", word: `${project.policy === "observe" ? "Differs, only observed" : "Waiting"}${suspended}` };
+  const lag = project.converged && lagging(project);
+  if (lag) return { tone: "warn", word: `In sync, but ${lag}${suspended}`, title: `In sync, but ${lag}` };
   if (project.converged) return { tone: "good", word: `In sync${suspended}` };
   if (project.lastPass.result === "failed") return { tone: "bad", word: `Failing${suspended}` };
   if (counts.unconfirmed) return { tone: "busy", word: "Confirming" };
   return { tone: "busy", word: "Checking" };
+}
+
+/** What is wrong with a replica that does not write the project, in words; "" where nothing is. */
+function lagging({ checkouts }) {
+  if (!checkouts || checkouts.needs === "nobody") return "";
+  if (checkouts.replicas.some((it) => it.putAsideSince && it.lags)) return "a checkout stands still";
+  return checkouts.replicas.some((it) => it.refused) ? "Descope refuses a replica" : "";
 }
 
 /** What of a project at rest is suspended, and until when. */
@@ -322,7 +339,7 @@ export function verdict(status) {
   const subject = alone ? "" : `${few}: `;
   const title = {
     bad: alone ? `${of[0]?.word}: somebody has to act` : `${many(of.length, "project")} of ${all.length} failing`,
-    warn: alone ? `${of[0]?.word}: not everything goes ahead` : `${many(of.length, "project")} of ${all.length} not going ahead`,
+    warn: alone ? of[0]?.title || `${of[0]?.word}: not everything goes ahead` : `${many(of.length, "project")} of ${all.length} not going ahead`,
     off: offTitle(of, all.length),
     busy: paused ? "Waiting for Descope's rate limit" : alone ? `${of[0]?.word} …` : `${many(of.length, "project")} of ${all.length} at work`,
     calm: alone ? of[0]?.word || "No projects" : "Differences that are only shown",

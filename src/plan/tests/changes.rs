@@ -508,6 +508,7 @@ fn a_suspension_covers_its_kind_or_one_resource_of_it() {
         kind: kind.to_owned(),
         id: id.map(str::to_owned),
         until: SystemTime::UNIX_EPOCH,
+        by: String::new(),
     };
     let key = Key::new("roles", "a");
 

@@ -360,6 +360,15 @@ const MIGRATIONS: &[&str] = &["
 
     -- When a replica stopped that had the newest entry.
     ALTER TABLE revision ADD COLUMN left_at bigint;
+",
+    "
+    -- On whose behalf; '' where that is not known.
+    ALTER TABLE project ADD COLUMN suspended_by text NOT NULL DEFAULT '';
+    ALTER TABLE suspended ADD COLUMN ordered_by text NOT NULL DEFAULT '';
+    -- What exactly the receiver was told of, where the same thing can become another; '' where it cannot, or is not known.
+    ALTER TABLE told ADD COLUMN what text NOT NULL DEFAULT '';
+    -- Could newer files not be used, so that it is of the last good ones?
+    ALTER TABLE pass ADD COLUMN invalid bigint NOT NULL DEFAULT 0;
 "];
 
 /// What this release writes. It writes nothing where the tables are newer.

@@ -10,6 +10,11 @@ use std::borrow::Cow;
 /// In plans, status and metrics.
 pub const PUT_ASIDE: &str = "stale_revision";
 
+/// The option that names a project in a command to copy: what begins with a dash would be taken for another one.
+pub fn project_option(name: &str) -> String {
+    if name.starts_with('-') { format!("--project={name}") } else { format!("--project {name}") }
+}
+
 /// Digits of a revision in a sentence.
 const SHORT: usize = 12;
 
@@ -108,7 +113,7 @@ impl CheckoutsStatus {
         let is_shown = |(_, group): &(&str, Vec<&CheckoutStatus>)| group.iter().any(|one| one.is_holder || one.lags);
         let mut holds: Vec<HoldStatus> =
             groups.into_iter().filter(is_shown).map(|(revision, group)| self.hold(project, revision, &group)).collect();
-        holds.sort_by_key(|hold| !hold.approvable);
+        holds.sort_by_key(|hold| !hold.stops_project);
         holds
     }
 
@@ -118,6 +123,7 @@ impl CheckoutsStatus {
         let names = format!("{} {}", if names.len() == 1 { "the replica" } else { "the replicas" }, names.join(", "));
         let in_force =
             self.in_force.as_deref().map_or_else(String::new, |in_force| format!("; in force: {}", short(in_force)));
+        let project = project_option(project);
         let effect = if is_held { "nothing of the project is written" } else { "nothing of them is written" };
         let why = format!(
             "the files of {} at {names} are put aside, as they are older than those in force or nobody knows that they are newer: \
@@ -127,23 +133,27 @@ impl CheckoutsStatus {
         let ends_with: Cow<'static, str> = if is_held {
             format!(
                 "a checkout that moves on, a replica that has the files in force, or, where going back to these files is meant, \
-                 `descope-gitops approve --project {project} {revision}`"
+                 `descope-gitops approve {project} {revision}`"
             )
             .into()
         } else {
             format!(
-                "the checkout of {names} moving on (does what brings it, such as git-sync, run?), or with that replica"
+                "the checkout of {names} moving on (does what brings it, such as git-sync, run?), with that replica, or, where these \
+                 files are meant to be in force, `descope-gitops approve {project} {revision}`"
             )
             .into()
         };
         HoldStatus {
             reason: PUT_ASIDE.into(),
             since: group.iter().filter_map(|replica| replica.put_aside_since.clone()).min(),
-            approvable: is_held,
+            // Where another replica writes the project, with other files.
+            approvable: true,
             until: None,
             changes: 0,
             ends_with,
             why: Some(why),
+            revision: Some(revision.to_owned()),
+            stops_project: is_held,
             needs_a_person: is_held && self.needs == Needs::Act,
             things: Vec::new(),
         }
@@ -236,11 +246,13 @@ mod tests {
             "a checkout that moves on, a replica that has the files in force, or, where going back to these files is meant, \
              `descope-gitops approve --project p old`"
         );
+        assert!(all.holds("-p")[0].ends_with.ends_with("`descope-gitops approve --project=-p old`"));
         let holds = all.holds("p");
         assert!(holds[0].approvable && holds[0].needs_a_person && all.approvable.as_deref() == Some("old"));
         let one = status(vec![holding(replica("a/1", "new")), refused(aside("b/2", "old", true))], false);
         let holds = one.holds("p");
-        assert!(!holds[0].approvable && !holds[0].needs_a_person && one.approvable.is_none());
+        // An approval takes these as well, though nothing waits for one.
+        assert!(holds[0].approvable && !holds[0].stops_project && !holds[0].needs_a_person && one.approvable.is_none());
         let why = holds[0].why.as_deref().unwrap();
         assert!(
             why.contains("at the replica b/2 are put aside") && why.contains("nothing of them is written"),

@@ -5,6 +5,7 @@ use super::PUT_ASIDE;
 use super::Problem;
 use super::ProjectStatus;
 use super::QueueStatus;
+use super::Status;
 use super::rfc3339;
 use crate::telemetry::clock;
 use serde::Deserialize;
@@ -109,7 +110,8 @@ impl Board {
 
     /// `/api/v1/status`, as JSON.
     pub fn status_json(&self) -> String {
-        self.with_others(&self.status(), usize::MAX, true)
+        let status = Status { components: self.health().components, ..self.status() };
+        self.with_others(&status, usize::MAX, true)
     }
 
     /// What an event says, as JSON. Ages are left out: by themselves they are no news.

@@ -69,10 +69,10 @@ async fn the_status_has_the_documented_shape() {
             "version": env!("CARGO_PKG_VERSION"),
             "startedAt": status["startedAt"],
             "projects": [
-                { "name": "one", "policy": "upsert-only", "converged": false, "checkouts": null, "lease": null, "suspendedUntil": null, "suspensions": [], "desired": fresh,
+                { "name": "one", "policy": "upsert-only", "converged": false, "checkouts": null, "lease": null, "suspendedUntil": null, "suspendedBy": null, "suspensions": [], "desired": fresh,
                   "held": null, "holds": [], "contested": [], "waits": [], "waitCounts": {}, "notConvergedBecause": "pending", "lastPass": null, "undeclared": 0, "problems": [], "applied": null, "lastSuccessAt": null,
                   "nextPassAt": null, "counts": counts, "progress": null, "drift": { "total": 0, "resources": [] }, "kinds": [] },
-                { "name": "two", "policy": "observe", "converged": true, "checkouts": null, "lease": null, "suspendedUntil": null, "suspensions": [],
+                { "name": "two", "policy": "observe", "converged": true, "checkouts": null, "lease": null, "suspendedUntil": null, "suspendedBy": null, "suspensions": [],
                   "desired": { "valid": true, "revision": "r1", "commit": "abc-dirty", "loadedAt": "2026-01-01T00:00:00Z",
                     "resources": 3, "errors": [{ "file": "a.yaml", "line": 2, "message": "m" }] },
                   "held": { "fingerprint": "f", "reason": "guard", "changes": 2, "deletes": 1 },
@@ -88,6 +88,7 @@ async fn the_status_has_the_documented_shape() {
             "limiters": [{ "host": "api.descope.com", "algorithm": "adaptive", "requestsPerSecond": null, "budget": 100.0,
                 "used": 1, "pausedUntil": null, "throttledTotal": 0, "throttledByMinute": [0, 2], "requestsByMinute": [3, 7],
                 "adaptive": { "currentRate": 10.0, "minRate": 1.0, "maxRate": 100.0, "successCount": 4 } }],
+            "components": [],
         })
     );
     let started = status["startedAt"].as_str().unwrap();

@@ -59,6 +59,7 @@ impl ProjectWindow {
             lease: project.lease.clone(),
             checkouts: project.checkouts.clone(),
             suspended_until: project.suspended_until.clone(),
+            suspended_by: project.suspended_by.clone(),
             suspensions: project.suspensions.iter().take(most).cloned().collect(),
             desired,
             held: project.held.clone(),
@@ -118,7 +119,7 @@ impl Board {
     pub fn snapshot(&self) -> Snapshot {
         let components = self.health().components;
         let status = self.status.borrow();
-        let Status { format_version, version, started_at, projects, queue, limiters, others_write: _ } = &*status;
+        let Status { format_version, version, started_at, projects, queue, limiters, .. } = &*status;
         Snapshot {
             format_version: *format_version,
             version,
