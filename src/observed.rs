@@ -154,6 +154,11 @@ pub fn take_in(deep: &Deep, one: &Wanted, read: Result<Document, descope::Error>
     }
 }
 
+/// Tells declarations of a part apart.
+pub fn declared(declared: &Declared, part: &'static Part) -> u64 {
+    fold::digest_of_declared(&declared.fields.of_part(part))
+}
+
 fn parts_read_apart(kind: &dyn Kind) -> impl Iterator<Item = &'static Part> + use<> {
     kind.spec().parts.iter().filter(|part| part.read == Read::Each)
 }
@@ -179,7 +184,7 @@ fn wanted(desired: &Desired, observed: &Observed) -> Vec<Wanted> {
                     key: key.clone(),
                     part,
                     id: kind.server_id(&document).map(Arc::from),
-                    declared: fold::digest_of_declared(&declared.fields.of_part(part)),
+                    declared: self::declared(declared, part),
                 });
             }
         }

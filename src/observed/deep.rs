@@ -114,6 +114,8 @@ struct Kept {
 struct Ours {
     before: Document,
     until: Instant,
+    /// Tells apart what was declared when it was written.
+    declared: u64,
 }
 
 #[derive(Debug)]
@@ -169,10 +171,11 @@ impl Deep {
         let mut wanted: BTreeMap<Place, Wanted> =
             wanted.into_iter().map(|one| ((one.key.clone(), one.part.name), one)).collect();
         if let Some(before) = state.wanted.take() {
-            let is_new = |(place, one): &(&Place, &Wanted)| match before.get(*place) {
-                Some(was) => was.declared != one.declared,
-                // We made it, and know what is there.
-                None => !state.kept.contains_key(*place),
+            let is_new = |(place, one): &(&Place, &Wanted)| match (before.get(*place), state.kept.get(*place)) {
+                (Some(was), _) => was.declared != one.declared,
+                // We made it and know what is there, but not what Descope made of it, which another declaration is compared with.
+                (None, Some(kept)) => kept.ours.as_ref().is_some_and(|ours| ours.declared != one.declared),
+                (None, None) => true,
             };
             let news: Vec<Place> = wanted.iter().filter(is_new).map(|(place, _)| place.clone()).collect();
             for place in news {
@@ -282,13 +285,14 @@ impl Deep {
         kept.filter(is_late).map_or(read, |kept| kept.fields.clone())
     }
 
-    /// This was written onto what was there before. It is read again soon, to see that it was kept.
-    pub fn wrote(&self, key: &Key, part: &'static Part, before: Document, body: &Document) {
+    /// This was written onto what was there before, for what is `declared` ([`Wanted::declared`]). It is read again soon, to see
+    /// that it was kept.
+    pub fn wrote(&self, key: &Key, part: &'static Part, before: Document, body: &Document, declared: u64) {
         let mut fields = before.clone();
         let written = body.iter().filter(|(name, _)| part.fields.iter().any(|field| field.name == **name));
         fields.extend(written.map(|(name, value)| (name.clone(), value.clone())));
         let now = Instant::now();
-        let ours = Some(Ours { before, until: now + LAG });
+        let ours = Some(Ours { before, until: now + LAG, declared });
         self.state().kept.insert((key.clone(), part.name), Kept { fields, read_at: now, ours });
     }
 

@@ -9,6 +9,7 @@ use super::look;
 use super::send;
 use super::unseen;
 use crate::descope;
+use crate::observed;
 use crate::plan;
 use crate::plan::Task;
 use crate::queue::Verdict;
@@ -73,7 +74,10 @@ pub(super) async fn attempt(target: &Target, kind: &'static dyn Kind, part: &'st
             Upshot::Refused(message) | Upshot::InDoubt(message) => Verdict::Park { message },
         };
         match (&verdict, write.body()) {
-            (Verdict::Done, Some(body)) => target.deep.wrote(&task.slot.key, part, live, body),
+            (Verdict::Done, Some(body)) => {
+                let declared = task.declared.as_ref().map(|declared| observed::declared(declared, part));
+                target.deep.wrote(&task.slot.key, part, live, body, declared.unwrap_or_default());
+            }
             // Nobody knows what of it took effect.
             _ => target.deep.forget(&task.slot.key, part.name),
         }

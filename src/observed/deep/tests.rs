@@ -101,13 +101,32 @@ async fn who_asks_sees_what_is_there_now() {
     assert_eq!(names(&deep.at_once()), ["a"]);
 }
 
+/// What was held of it rested on what we had sent, and not on what Descope had made of that: another fingerprint than anybody
+/// else saw.
+#[tokio::test(start_paused = true)]
+async fn what_we_made_is_read_before_another_declaration_of_it_is_compared() {
+    let deep = deep(9, 9);
+    deep.want(Vec::new(), &none());
+    let key = |name: &str| Key::new("tenants", name);
+    for name in ["a", "b"] {
+        deep.wrote(&key(name), &PART, shown("old"), &shown("new"), 1);
+    }
+
+    deep.want(vec![wanted("a", 1), wanted("b", 2)], &none());
+
+    assert_eq!(names(&deep.at_once()), ["b"], "the other one is what is declared");
+    deep.read(&wanted("b", 2), shown("made of it"));
+    deep.want(vec![wanted("a", 1), wanted("b", 2)], &none());
+    assert!(deep.at_once().is_empty());
+}
+
 /// A read right after the write showed what was there before, and it was written once more.
 #[tokio::test(start_paused = true)]
 async fn a_read_that_lags_behind_our_write_proves_nothing() {
     let deep = deep(9, 9);
     deep.want(vec![wanted("a", 1)], &none());
     deep.read(&wanted("a", 1), shown("old"));
-    deep.wrote(&Key::new("tenants", "a"), &PART, shown("old"), &shown("new"));
+    deep.wrote(&Key::new("tenants", "a"), &PART, shown("old"), &shown("new"), 1);
     let kept = || deep.kept(&Key::new("tenants", "a"), "part");
 
     assert_eq!((deep.read(&wanted("a", 1), shown("old")), kept()), (News::None, Some(shown("new"))));
@@ -121,9 +140,10 @@ async fn a_read_that_lags_behind_our_write_proves_nothing() {
         &PART,
         shown("third"),
         &json!({ "a": "new", "key": {} }).as_object().unwrap().clone(),
+        1,
     );
     assert_eq!(deep.read(&wanted("a", 1), shown("new")), News::None, "a secret comes back in no answer");
-    deep.wrote(&Key::new("tenants", "a"), &PART, shown("third"), &shown("new"));
+    deep.wrote(&Key::new("tenants", "a"), &PART, shown("third"), &shown("new"), 1);
     tokio::time::advance(LAG).await;
     assert_eq!((deep.read(&wanted("a", 1), shown("third")), kept()), (News::Other, Some(shown("third"))));
 }
