@@ -84,7 +84,13 @@ static SPEC: Spec = Spec {
             name: STATUS,
             read: Read::List,
             how: How::Overwrite,
-            fields: &[Field::one_of(STATUS, &["active", "inactive"]).maybe_returned().starts_as("\"active\"")],
+            fields: &[
+                // Who takes a key out of use may have a reason that the files do not know.
+                Field::one_of(STATUS, &["active", "inactive"])
+                    .maybe_returned()
+                    .starts_as("\"active\"")
+                    .risks(&[Risk::WeakerChanged("active")]),
+            ],
         },
     ],
     verbs: Verbs { rename: true, ..Verbs::ALL },

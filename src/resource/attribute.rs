@@ -10,6 +10,7 @@ use super::kind::creating;
 use super::kind::packed;
 use super::kind::single;
 use super::kind::unsendable;
+use super::risk::Risk;
 use super::spec::Field;
 use super::spec::How;
 use super::spec::Identity;
@@ -41,9 +42,12 @@ const FIELDS: &[Field] = &[
     Field::one_of("type", TYPES).required().at_creation(),
     Field::text("displayName"),
     Field::items("options", &["value"], &[Field::name("value").required(), Field::text("label")]),
-    Field::set("viewPermissions"),
-    Field::set("editPermissions"),
+    Field::set("viewPermissions").risks(OPENED),
+    Field::set("editPermissions").risks(OPENED),
 ];
+
+/// Without any, nobody needs one.
+pub(super) const OPENED: &[Risk] = &[Risk::WeakerEmpty];
 
 const MAIN_PART: Part = Part { name: MAIN, read: Read::List, how: How::Overwrite, fields: FIELDS };
 

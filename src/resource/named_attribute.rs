@@ -3,6 +3,7 @@
 
 use super::Document;
 use super::Key;
+use super::attribute::OPENED;
 use super::attribute::TYPE as OWN_TYPE;
 use super::attribute::TYPES;
 use super::attribute::is_choice;
@@ -39,8 +40,8 @@ const NAME: Field = Field::name("name").plain(20);
 const TYPE: Field = Field::one_of("type", TYPES).required().at_creation();
 const DISPLAY_NAME: Field = Field::text("displayName");
 const OPTIONS: Field = Field::set("options").omit_keeps();
-const VIEW: Field = Field::set("viewPermissions").omit_keeps();
-const EDIT: Field = Field::set("editPermissions").omit_keeps();
+const VIEW: Field = Field::set("viewPermissions").omit_keeps().risks(OPENED);
+const EDIT: Field = Field::set("editPermissions").omit_keeps().risks(OPENED);
 
 const fn part(fields: &'static [Field]) -> Part {
     Part { name: MAIN, read: Read::ByName, how: How::Upsert, fields }

@@ -7,6 +7,7 @@ use super::Part;
 use super::Shape;
 use super::fold::is_zero;
 use super::secret::item_id;
+use super::spec::Back;
 use super::spec::NOTHING;
 use super::spec::Relies;
 use super::twins;
@@ -33,6 +34,8 @@ pub enum Risk {
     WeakerBelow,
     /// The rule becomes a larger number, or none, which 0 is.
     WeakerAbove,
+    /// What is at the first path, in the unit at the second one, becomes a longer time.
+    WeakerLonger(&'static str, &'static str),
     /// What was there is there no more; a choice becomes `none`.
     WeakerEmpty,
     /// An entry is added to a list of exceptions.
@@ -70,6 +73,7 @@ impl Risk {
             | Self::WeakerOn
             | Self::WeakerBelow
             | Self::WeakerAbove
+            | Self::WeakerLonger(..)
             | Self::WeakerEmpty
             | Self::WeakerMore
             | Self::WeakerAs(_)
@@ -107,6 +111,11 @@ impl Risk {
             Self::WeakerBelow => (after < before, format!("{path} goes down from {before} to {after}")),
             Self::WeakerAbove if after == 0.0 => (before > 0.0, format!("{path} is no longer limited to {before}")),
             Self::WeakerAbove => (before > 0.0 && after > before, format!("{path} goes up from {before} to {after}")),
+            Self::WeakerLonger(number, unit) => {
+                let (before, after) = (beside.span(number, unit, false), beside.span(number, unit, true));
+                let is_longer = before.seconds > 0 && after.seconds > before.seconds;
+                (is_longer, format!("{number} goes up from {} to {}", before.text, after.text))
+            }
             Self::WeakerEmpty if to == NOTHING => (is_emptied, format!("{path} becomes {NOTHING}")),
             Self::WeakerEmpty | Self::LocksEmpty => (is_emptied, format!("{path} is emptied")),
             Self::WeakerMore => {
@@ -154,6 +163,29 @@ struct Beside<'a> {
     declared: &'a dyn Fields,
     /// Is this field written along with it?
     is_planned: &'a dyn Fn(&str) -> bool,
+    before: Before<'a>,
+}
+
+/// What was sent last for a field, by its path, of which no answer tells; `None` where nothing of it is known.
+pub type Before<'a> = &'a dyn Fn(&str, &Field) -> Option<Value>;
+
+/// A time, with its unit.
+struct Span {
+    seconds: i64,
+    text: String,
+}
+
+/// Of a unit that the API has a word for.
+pub fn seconds_of(unit: &str) -> Option<i64> {
+    let seconds = match unit {
+        "seconds" => 1,
+        "minutes" => 60,
+        "hours" => 60 * 60,
+        "days" => 24 * 60 * 60,
+        "weeks" => 7 * 24 * 60 * 60,
+        _ => return None,
+    };
+    Some(seconds)
 }
 
 impl Beside<'_> {
@@ -167,6 +199,22 @@ impl Beside<'_> {
 
     fn live(&self, path: &str) -> Option<&Value> {
         at(self.live?, path)
+    }
+
+    /// What is there of a field, before the change.
+    fn was(&self, field: &Field, path: &str, from: &Value) -> Option<Value> {
+        let is_unseen = field.back == Back::Never || field.back == Back::Maybe && from.is_null();
+        if is_unseen && self.live.is_some() { (self.before)(path, field) } else { None }
+    }
+
+    /// The time at these paths, as it is or, where it `will_be`, once what the YAML says of it is written. 0 where there is
+    /// none that anybody knows.
+    fn span(&self, number: &str, unit: &str, will_be: bool) -> Span {
+        let value = |path: &str| at(self.declared, path).filter(|_| will_be).or_else(|| self.live(path));
+        let unit = value(unit).and_then(Value::as_str).unwrap_or_default();
+        let number = value(number).and_then(Value::as_i64).unwrap_or_default();
+        let seconds = seconds_of(unit).and_then(|seconds| seconds.checked_mul(number)).unwrap_or_default();
+        Span { seconds, text: format!("{number} {unit}") }
     }
 
     /// Is the switch at this path in this position, once what the YAML says of it is written?
@@ -206,13 +254,15 @@ fn entries(value: &Value) -> BTreeSet<&str> {
 /// it.
 ///
 /// `is_planned` says of another field of it whether that is written as well: what relies on one is written after it.
+/// `before` tells what no answer does.
 pub fn risks(
     parts: &[&'static Part],
     declared: &dyn Fields,
     live: Option<&Document>,
     is_planned: &dyn Fn(&str) -> bool,
+    before: Before<'_>,
 ) -> Vec<(Harm, String)> {
-    let (mut found, beside) = (Vec::new(), Beside { live, declared, is_planned });
+    let (mut found, beside) = (Vec::new(), Beside { live, declared, is_planned, before });
     for part in parts {
         let from = |field: &Field| live.and_then(|live| live.get(field.name));
         let written = part.fields.iter().filter_map(|field| Some((field, declared.get(field.name)?)));
@@ -220,11 +270,18 @@ pub fn risks(
             walk(field, field.name, from(field).unwrap_or(&Value::Null), to, &beside, &mut found);
         }
     }
+    // A number and its unit say the same of the time that they are.
+    let mut told = BTreeSet::new();
+    found.retain(|risk| told.insert(risk.clone()));
     found
 }
 
 fn walk(field: &Field, path: &str, from: &Value, to: &Value, beside: &Beside<'_>, found: &mut Vec<(Harm, String)>) {
-    let met = |risk: &Risk| Some((risk.harm(), risk.met(field.relies, path, (from, to), beside)?));
+    let was = if field.risks.is_empty() { None } else { beside.was(field, path, from) };
+    let met = |risk: &Risk| {
+        let what = risk.met(field.relies, path, (was.as_ref().unwrap_or(from), to), beside)?;
+        Some((risk.harm(), what))
+    };
     found.extend(field.risks.iter().filter_map(met));
     match field.shape {
         Shape::Object(fields) => inside(fields, path, from, to, beside, found),
@@ -285,10 +342,11 @@ fn inside(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::resource::spec::Back;
     use crate::resource::spec::How;
     use crate::resource::spec::Read;
     use serde_json::json;
+
+    const IDLE: &[Risk] = &[Risk::WeakerLonger("times.idle", "times.unit")];
 
     static PART: Part = Part {
         name: "",
@@ -321,14 +379,30 @@ mod tests {
                     Field::integer("tries", 0, 99).risks(&[Risk::WeakerAbove]),
                 ],
             ),
-            Field::items("items", &["id"], &[Field::text("id"), Field::text("saml").risks(&[Risk::WeakerEmpty])]),
+            Field::items(
+                "items",
+                &["id"],
+                &[
+                    Field::text("id"),
+                    Field::text("saml").risks(&[Risk::WeakerEmpty]),
+                    Field::flag("unseen").never_returned().risks(&[Risk::WeakerOff]),
+                ],
+            ),
+            Field::flag("unseen").maybe_returned().risks(&[Risk::WeakerOff]),
+            Field::flag("unknown").maybe_returned().risks(&[Risk::WeakerOff]),
+            Field::object(
+                "times",
+                &[Field::integer("idle", 0, 99).risks(IDLE), Field::one_of("unit", &["minutes", "hours"]).risks(IDLE)],
+            ),
         ],
     };
 
     fn met(live: &Value, declared: &Value) -> Vec<String> {
         let document = |value: &Value| value.as_object().cloned().unwrap();
         let live = live.as_object().map(|_| document(live));
-        let found = risks(&[&PART], &document(declared), live.as_ref(), &|field| field == "planned");
+        let before = |path: &str, _: &Field| (path == "unseen" || path == "items[u].unseen").then(|| json!(true));
+        let is_planned = |field: &str| field == "planned";
+        let found = risks(&[&PART], &document(declared), live.as_ref(), &is_planned, &before);
         found.into_iter().map(|(harm, what)| format!("{harm:?}: {what}")).collect()
     }
 
@@ -349,6 +423,32 @@ mod tests {
                 &["Lockout: sso is turned on, and auth says that there is none to use"],
             ),
             (json!({ "auth": "saml" }), json!({ "sso": true }), &[]),
+            // What no answer tells is what was sent last, and where an answer tells it that counts.
+            (json!({ "auth": "saml" }), json!({ "unseen": false }), &["Weakening: unseen is turned off"]),
+            (json!({ "unseen": false }), json!({ "unseen": false }), &[]),
+            (json!({ "auth": "saml" }), json!({ "unseen": true, "unknown": false }), &[]),
+            (Value::Null, json!({ "unseen": false }), &[]),
+            (
+                json!({ "items": [{ "id": "u" }, { "id": "b" }] }),
+                json!({ "items": [{ "id": "u", "unseen": false }, { "id": "b", "unseen": false }] }),
+                &["Weakening: items[u].unseen is turned off"],
+            ),
+            (
+                json!({ "times": { "idle": 30, "unit": "minutes" } }),
+                json!({ "times": { "idle": 1, "unit": "hours" } }),
+                &["Weakening: times.idle goes up from 30 minutes to 1 hours"],
+            ),
+            (
+                json!({ "times": { "idle": 30, "unit": "minutes" } }),
+                json!({ "times": { "unit": "hours" } }),
+                &["Weakening: times.idle goes up from 30 minutes to 30 hours"],
+            ),
+            (
+                json!({ "times": { "idle": 2, "unit": "hours" } }),
+                json!({ "times": { "idle": 90, "unit": "minutes" } }),
+                &[],
+            ),
+            (json!({ "times": { "unit": "hours" } }), json!({ "times": { "idle": 90 } }), &[]),
             (
                 json!({ "login": true }),
                 json!({ "login": false }),
@@ -523,17 +623,8 @@ mod tests {
         "ssoApplications.defaultAudience",
         "ssoApplications.useMetadataInfo",
         "ssoApplications.subjectNameIdType",
-        "ssoApplications.defaultSignatureAlgorithm",
         "tenants.roleInheritance",
         "tenants.settings.enabled",
-        "tenants.settings.refreshTokenExpiration",
-        "tenants.settings.refreshTokenExpirationUnit",
-        "tenants.settings.sessionTokenExpiration",
-        "tenants.settings.sessionTokenExpirationUnit",
-        "tenants.settings.stepupTokenExpiration",
-        "tenants.settings.stepupTokenExpirationUnit",
-        "tenants.settings.inactivityTime",
-        "tenants.settings.inactivityTimeUnit",
         "tenants.settings.ssoSetupSuiteSettings.enabled",
         "tenants.settings.ssoSetupSuiteSettings.disabledFeatures.saml",
         "tenants.settings.ssoSetupSuiteSettings.disabledFeatures.oidc",
@@ -551,7 +642,6 @@ mod tests {
         "outboundApps.accessType",
         "outboundApps.useDcr",
         "accessKeys.expireTime",
-        "accessKeys.status",
     ];
 
     #[allow(clippy::wildcard_enum_match_arm, reason = "no other shape holds a field")]

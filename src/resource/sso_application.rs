@@ -174,7 +174,8 @@ static SPEC: Spec = Spec {
             Field::text("defaultRelayState"),
             Field::one_of("subjectNameIdType", &["", "email", "phone"]),
             Field::text("subjectNameIdFormat"),
-            Field::one_of("defaultSignatureAlgorithm", &["", "sha256"]),
+            // Empty stands for SHA-1.
+            Field::one_of("defaultSignatureAlgorithm", &["", "sha256"]).risks(&[Risk::WeakerEmpty]),
             // SAML and WS-Federation.
             Field::items(
                 "attributeMapping",

@@ -203,7 +203,7 @@ tenants:
     name: Acme
     selfProvisioningDomains: [acme.example]
     enforceSSOExclusions: [ann@acme.example]
-    settings: { enabled: true, enableInactivity: true, JITDisabled: true }
+    settings: { enabled: true, enableInactivity: true, inactivityTime: 30, inactivityTimeUnit: minutes, JITDisabled: true, refreshTokenExpiration: 4, refreshTokenExpirationUnit: weeks, stepupTokenExpiration: 5, stepupTokenExpirationUnit: minutes }
     sso:
       - ssoId: main
         domains: [acme.example]
@@ -213,7 +213,7 @@ tenants:
     name: Globex
     passwordSettings: { enabled: false, minLength: 12 }
     sso: [{ ssoId: main, domains: [globex.example], saml: { idpMetadataUrl: 'https://idp.globex.example/metadata' } }]
-  - { id: initech, name: Initech, passwordSettings: { anyLetter: true, disallowEmailMatch: false, disallowedCharacters: '<>', minLength: 12, enabled: true } }
+  - { id: initech, name: Initech, passwordSettings: { anyLetter: true, disallowEmailMatch: true, disallowedCharacters: '<>', minLength: 12, enabled: true } }
 ssoApplications:
   - id: portal
     type: oidc
@@ -224,8 +224,12 @@ ssoApplications:
     clientCredentialsDisabled: true
     authorizationCodeDisabled: false
     approvedRedirectUrls: ['https://a.example/cb']
-  - { id: wiki, type: saml, name: Wiki, entityId: e, acsUrl: 'https://wiki.example/acs', certificate: c }
-accessKeys: [{ name: ci, secretFile: ci.key, permittedIps: [10.0.0.1] }]
+  - { id: wiki, type: saml, name: Wiki, entityId: e, acsUrl: 'https://wiki.example/acs', certificate: c, defaultSignatureAlgorithm: sha256 }
+accessKeys:
+  - { name: ci, secretFile: ci.key, permittedIps: [10.0.0.1] }
+  - { name: old, secretFile: old.key, status: inactive }
+permissions: [{ name: p }]
+userAttributes: [{ name: plan, type: string, viewPermissions: [p], editPermissions: [p] }]
 inboundApps:
   - { name: partner, secretFile: partner.key, approvedCallbackUrls: ['https://p.example/a', 'https://p.example/b'], forcePkce: true }
 outboundApps: [{ id: calendar, name: Calendar, pkce: true, defaultRedirectUrl: 'https://calendar.example/cb' }]
@@ -233,7 +237,23 @@ jwtTemplates: [{ name: members, type: user, template: { a: '1' }, enforceIssuer:
 ";
 
 /// What becomes of the file, why that is held, and what the plan says.
-const BROTHERS: [(&str, &str, &str, &str); 24] = [
+const BROTHERS: [(&str, &str, &str, &str); 35] = [
+    ("anyLetter: true", "anyLetter: false", "weakening", "passwordSettings.anyLetter is turned off"),
+    ("disallowEmailMatch: true", "disallowEmailMatch: false", "weakening", "disallowEmailMatch is turned off"),
+    ("disallowedCharacters: '<>'", "disallowedCharacters: ''", "weakening", "disallowedCharacters is emptied"),
+    ("inactivityTime: 30", "inactivityTime: 45", "weakening", "inactivityTime goes up from 30 minutes to 45 minutes"),
+    ("inactivityTimeUnit: minutes", "inactivityTimeUnit: hours", "weakening", "from 30 minutes to 30 hours"),
+    (
+        "refreshTokenExpiration: 4",
+        "refreshTokenExpiration: 5",
+        "weakening",
+        "refreshTokenExpiration goes up from 4 weeks",
+    ),
+    ("stepupTokenExpirationUnit: minutes", "stepupTokenExpirationUnit: days", "weakening", "from 5 minutes to 5 days"),
+    ("status: inactive", "status: active", "weakening", "status becomes active"),
+    ("Algorithm: sha256", "Algorithm: ''", "weakening", "defaultSignatureAlgorithm is emptied"),
+    ("viewPermissions: [p]", "viewPermissions: []", "weakening", "viewPermissions is emptied"),
+    ("editPermissions: [p]", "editPermissions: []", "weakening", "editPermissions is emptied"),
     ("[10.0.0.1]", "[]", "weakening", "permittedIps is emptied"),
     ("[10.0.0.1]", "[10.0.0.1, 0.0.0.0/0]", "weakening", "permittedIps gains the wildcard 0.0.0.0/0"),
     ("/b'], forcePkce: true", "/b'], forcePkce: false", "weakening", "forcePkce is turned off"),

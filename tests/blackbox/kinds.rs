@@ -282,9 +282,13 @@ async fn world_where(switches: &[&str]) -> World {
         "firstContact: apply".to_owned(),
         "policy: sync".to_owned(),
         format!("secrets: {{ env: ['*_SECRET'], dir: {} }}", secrets.display()),
-        "guards: { maxDeletes: 100, maxDeletePercent: off, deleteAfter: 0s }".to_owned(),
+        "guards: { maxDeletes: 100, maxDeletePercent: off, deleteAfter: 0s, weakening: warn }".to_owned(),
     ];
-    world.reconfigure(|setup| setup.project = project.to_vec());
+    world.reconfigure(|setup| {
+        setup.project = project.to_vec();
+        // What was refused and may name something that no look shows is not tried again meanwhile.
+        setup.top.push("retry: { initialBackoff: 20ms, maxBackoff: 60s }".to_owned());
+    });
     world.environment = SECRETS.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec();
     world
 }
@@ -603,7 +607,7 @@ async fn stands_firm(name: &str) {
     world.stop().await;
     world.reconfigure(|setup| {
         for line in setup.project.iter_mut().filter(|line| line.starts_with("guards:")) {
-            "guards: { maxDeletes: 0, maxDeletePercent: off, deleteAfter: 0s }".clone_into(line);
+            "guards: { maxDeletes: 0, maxDeletePercent: off, deleteAfter: 0s, weakening: warn }".clone_into(line);
         }
     });
     world.converge().await;

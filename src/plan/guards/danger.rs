@@ -6,6 +6,7 @@ use crate::plan::Change;
 use crate::plan::Inputs;
 use crate::plan::Live;
 use crate::plan::Plan;
+use crate::plan::Sent;
 use crate::plan::Slot;
 use crate::plan::Task;
 use crate::resource;
@@ -14,8 +15,10 @@ use crate::resource::Document;
 use crate::resource::Harm;
 use crate::resource::Key;
 use crate::resource::MAIN;
+use crate::resource::Shape;
 use crate::resource::fold;
 use crate::resource::spec::Read;
+use serde_json::Value;
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -120,11 +123,26 @@ fn found(
             let of = kind.spec().field(field);
             of.is_some_and(|(of, _)| written.contains(&Slot { key: key.clone(), part: of.name }))
         };
-        let risks = resource::risks(&[part], &declared.fields, document, &is_planned);
+        let before = |path: &str, field: &resource::Field| sent_before(inputs, key, path, field);
+        let risks = resource::risks(&[part], &declared.fields, document, &is_planned, &before);
         found.extend(risks.into_iter().map(|(harm, what)| Risky { part: part.name, harm, what, is_new }));
     }
     found
 }
+
+/// What was last sent for a field that no answer tells, as far as its fingerprint gives that away.
+fn sent_before(inputs: &Inputs<'_>, key: &Key, path: &str, field: &resource::Field) -> Option<Value> {
+    let is_known = |value: &Value| (inputs.sent)(key, path, &fold::folded(field.shape, value));
+    let is_it = |value: &Value| is_known(value) == Sent::Same;
+    match field.shape {
+        Shape::Flag => Some(Value::Bool(true)).filter(is_it),
+        Shape::OneOf(words) => words.iter().map(|word| Value::from(*word)).find(is_it),
+        _ => (is_known(&Value::Null) == Sent::Different).then(|| Value::from(SOMETHING)),
+    }
+}
+
+/// Stands for a value of which nothing is known but that there was one.
+const SOMETHING: &str = "(what was sent)";
 
 fn watch(inputs: &Inputs<'_>, harm: Harm) -> Watch {
     match harm {

@@ -9,6 +9,7 @@ use crate::descope::call::route;
 use crate::resource::Document;
 use crate::resource::kind::with;
 use crate::resource::risk::Risk;
+use crate::resource::risk::seconds_of;
 use crate::resource::spec::Field;
 use crate::resource::spec::How;
 use crate::resource::spec::Part;
@@ -19,6 +20,14 @@ use serde_json::Value;
 pub const NAME: &str = "settings";
 
 const UNITS: &[&str] = &["seconds", "minutes", "hours", "days", "weeks"];
+
+/// Whoever found or stole a session has it for longer.
+const REFRESH: &[Risk] =
+    &[Risk::WeakerLonger("settings.refreshTokenExpiration", "settings.refreshTokenExpirationUnit")];
+const SESSION: &[Risk] =
+    &[Risk::WeakerLonger("settings.sessionTokenExpiration", "settings.sessionTokenExpirationUnit")];
+const STEP_UP: &[Risk] = &[Risk::WeakerLonger("settings.stepupTokenExpiration", "settings.stepupTokenExpirationUnit")];
+const INACTIVITY: &[Risk] = &[Risk::WeakerLonger("settings.inactivityTime", "settings.inactivityTimeUnit")];
 
 const FEATURES: &[Field] = &[
     Field::flag("saml"),
@@ -37,15 +46,15 @@ const FIELDS: &[Field] = &[
     Field::domains("domains").exclusive().same_as(&["sso[].domains"]).risks(&[Risk::WeakerWildcard]),
     Field::one_of("authType", &["none", "saml", "oidc"]).risks(SSO_OFF),
     Field::flag("enabled"),
-    Field::integer("refreshTokenExpiration", 0, i64::MAX),
-    Field::one_of("refreshTokenExpirationUnit", UNITS),
-    Field::integer("sessionTokenExpiration", 0, i64::MAX),
-    Field::one_of("sessionTokenExpirationUnit", UNITS),
-    Field::integer("stepupTokenExpiration", 0, i64::MAX),
-    Field::one_of("stepupTokenExpirationUnit", UNITS),
+    Field::integer("refreshTokenExpiration", 0, i64::MAX).risks(REFRESH),
+    Field::one_of("refreshTokenExpirationUnit", UNITS).risks(REFRESH),
+    Field::integer("sessionTokenExpiration", 0, i64::MAX).risks(SESSION),
+    Field::one_of("sessionTokenExpirationUnit", UNITS).risks(SESSION),
+    Field::integer("stepupTokenExpiration", 0, i64::MAX).risks(STEP_UP),
+    Field::one_of("stepupTokenExpirationUnit", UNITS).risks(STEP_UP),
     Field::flag("enableInactivity").risks(&[Risk::WeakerOff]),
-    Field::integer("inactivityTime", 0, i64::MAX),
-    Field::one_of("inactivityTimeUnit", UNITS),
+    Field::integer("inactivityTime", 0, i64::MAX).risks(INACTIVITY),
+    Field::one_of("inactivityTimeUnit", UNITS).risks(INACTIVITY),
     Field::flag("JITDisabled").starts_as("false").risks(&[Risk::WeakerOff]),
     Field::object(
         "ssoSetupSuiteSettings",
@@ -73,14 +82,7 @@ pub fn write(tenant: Name<'_>, body: &Document) -> Call {
 pub fn check(settings: &Document) -> Vec<String> {
     const SHORTEST: i64 = 3 * 60;
     let seconds = |field: &str| {
-        let unit = match settings.get(&format!("{field}Unit"))?.as_str()? {
-            "seconds" => 1,
-            "minutes" => 60,
-            "hours" => 60 * 60,
-            "days" => 24 * 60 * 60,
-            "weeks" => 7 * 24 * 60 * 60,
-            _ => return None,
-        };
+        let unit = seconds_of(settings.get(&format!("{field}Unit"))?.as_str()?)?;
         settings.get(field)?.as_i64()?.checked_mul(unit)
     };
     let (session, refresh) = (seconds("sessionTokenExpiration"), seconds("refreshTokenExpiration"));
