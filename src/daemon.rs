@@ -359,6 +359,7 @@ impl Daemon {
         http_loop.spawn(server.run(shown, http_stop.clone()));
 
         let mut workers = JoinSet::new();
+        metrics.unanswered.set_workers(config.concurrency.get());
         for _ in 0..config.concurrency.get() {
             workers.spawn(worker.clone().run());
         }

@@ -374,6 +374,7 @@ impl Plan {
     /// Lets held changes go ahead, whatever holds them but the policy.
     pub fn release(&mut self, released: impl Fn(&Hold) -> bool) {
         let mut gone = HashSet::new();
+        let told = guards::explanations(&self.changes);
         for change in &mut self.changes {
             if change.held.as_ref().is_some_and(|hold| hold.can_be_approved() && released(hold)) {
                 gone.extend(change.tasks.iter().map(|task| task.slot.clone()));
@@ -388,6 +389,8 @@ impl Plan {
         guards::refuse_looked_at(self);
         guards::settle_after(&mut self.changes, gone);
         self.hold_suspended();
+        let left = guards::explanations(&self.changes);
+        self.warnings.retain(|warning| !told.contains(warning) || left.contains(warning));
     }
 }
 

@@ -75,7 +75,7 @@ pub enum Verdict {
         /// It was sent, and may have taken effect all the same: what may not be repeated begins its next try with a look.
         ambiguous: bool,
     },
-    /// It was refused: again when its cause changes.
+    /// It was refused: again when its cause changes, or where nobody could see that change: [`Queue::ask_again`].
     Park {
         /// Why, for the status.
         message: String,
@@ -225,10 +225,11 @@ impl Queue {
         drop(before);
     }
 
-    /// What was not permitted gets a new try, as if it had changed.
-    pub fn ask_again(&self, project: &ProjectName) {
+    /// What was not permitted gets a new try where it `is_time` for that, as if it had changed; what was refused and names
+    /// something that no look shows gets one after a wait that grows.
+    pub fn ask_again(&self, project: &ProjectName, is_time: bool) {
         let mut state = self.lock();
-        state.core.lane_mut(project).ask_again(Instant::now());
+        state.core.lane_mut(project).ask_again(is_time, Instant::now());
         self.changed_and(state, project, false);
     }
 
@@ -356,6 +357,18 @@ impl Queue {
     /// How many tasks stand where, over all projects.
     pub fn counts(&self) -> Counts {
         self.lock().core.counts()
+    }
+
+    /// The same, where a resource that the plan refused by itself counts as parked.
+    pub fn counts_with_refused(&self) -> Counts {
+        self.lock().core.counts_with_refused()
+    }
+
+    /// The plan of a project refused so many resources by itself.
+    pub fn note_refused(&self, project: &ProjectName, count: usize) {
+        let mut state = self.lock();
+        state.core.lane_mut(project).note_refused(count);
+        self.changed(state);
     }
 
     /// How many tasks of one project stand where.

@@ -602,6 +602,8 @@ impl Reconciler {
             self.pause.take_in();
             self.pause.take_in_parts(&plan);
             self.queue.replace(&self.assessor.project, tasks, is_fresh);
+            let refused: BTreeSet<&Key> = plan.refused.iter().map(|refusal| &refusal.key).collect();
+            self.queue.note_refused(&self.assessor.project, refused.len());
             self.ask_again();
             self.memory.planned = Some(desired);
             // Only now: what waited was of an older plan.
@@ -807,8 +809,8 @@ impl Reconciler {
         let is_time = self.memory.asked_again_at.is_none_or(|at| now.duration_since(at) >= self.interval / 2);
         if is_time {
             self.memory.asked_again_at = Some(now);
-            self.queue.ask_again(&self.assessor.project);
         }
+        self.queue.ask_again(&self.assessor.project, is_time);
     }
 
     /// A kind that failed for now is asked for again before the next interval; a refused one waits for it. What left the

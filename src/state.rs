@@ -80,6 +80,7 @@ pub use history::Occasion;
 pub use history::PassRow;
 pub use incarnation::Outlived;
 pub use incarnation::ReadBack;
+pub use intent::Along;
 pub use intent::Ending;
 pub use intent::Intent;
 pub use intent::IntentId;

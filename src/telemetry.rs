@@ -10,3 +10,4 @@ pub mod redact;
 pub mod repeats;
 pub mod status;
 pub mod traces;
+pub mod unanswered;

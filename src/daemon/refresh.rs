@@ -27,7 +27,8 @@ pub fn all(
         show_state(&board, &state);
         metrics.state_writable.set(i64::from(!state.is_failing()));
         show_ages(&metrics, &deeps);
-        let queue = shown(&queue.counts());
+        let counts = queue.counts_with_refused();
+        let (queue, are_hanging) = (shown(&counts), metrics.unanswered.take_every_worker(counts.in_flight));
         let is_slow = limiters.iter().any(Limiter::is_slow);
         let limiters: Vec<_> = limiters.iter().map(Limiter::status).collect();
         let (level, reason) = if is_slow {
@@ -38,7 +39,7 @@ pub fn all(
             (Level::Ok, None)
         };
         board.component("limiter", None, level, reason);
-        board.traffic(queue, limiters);
+        board.traffic(queue, limiters, are_hanging);
     }
 }
 

@@ -16,6 +16,7 @@ use super::transport::TransportError;
 use crate::limiter::Outcome;
 use crate::limiter::Permit;
 use crate::telemetry::metrics::Metrics;
+use crate::telemetry::unanswered::Waiting;
 use reqwest::header::AUTHORIZATION;
 use reqwest::header::CONTENT_TYPE;
 use reqwest::header::HeaderMap;
@@ -282,17 +283,20 @@ fn network_code(error: &TransportError) -> &'static str {
 }
 
 /// Counts a request as under way until it is dropped, answered or not.
-struct InFlight<'a>(&'a Metrics);
+struct InFlight<'a> {
+    metrics: &'a Metrics,
+    _unanswered: Waiting<'a>,
+}
 
 impl<'a> InFlight<'a> {
     fn begin(metrics: &'a Metrics) -> Self {
         metrics.api_requests_in_flight.inc();
-        Self(metrics)
+        Self { metrics, _unanswered: metrics.unanswered.begin() }
     }
 }
 
 impl Drop for InFlight<'_> {
     fn drop(&mut self) {
-        self.0.api_requests_in_flight.dec();
+        self.metrics.api_requests_in_flight.dec();
     }
 }

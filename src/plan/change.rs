@@ -40,7 +40,7 @@ pub struct Change {
     pub action: Action,
     /// An operator let it go ahead.
     pub is_approved: bool,
-    /// It finishes a create of ours, so it is permitted wherever that was.
+    /// It finishes a create of ours, by calls that came with that: it is permitted wherever that was.
     pub completes: bool,
     /// A delete whose time has not come; an approval does not hurry it.
     pub is_early: bool,

@@ -3,6 +3,7 @@
 use super::FieldChange;
 use super::Path;
 use super::Sent;
+use super::write;
 use crate::desired::Declared;
 use crate::resource::Document;
 use crate::resource::Field;
@@ -84,6 +85,8 @@ pub fn differences<F: Fn(&str) -> bool>(
                 add_unsent_part(part, field, to, was_sent, &mut walk.found.fields);
             } else if let Some(opaque) = field.opaque() {
                 walk.document(field.name, opaque, None, to);
+            } else if field.inherits.is_some() {
+                walk.inherited(field, to);
             } else {
                 // What nothing has to be sent for.
                 let start = field.start();
@@ -230,6 +233,19 @@ impl Walk<'_> {
             } else {
                 self.compare(path, field.shape, from, to);
             }
+        }
+    }
+
+    /// Nobody knows what it will be before it was written: what is declared as empty is not so by itself.
+    fn inherited(&mut self, field: &Field, to: &Value) {
+        let (Shape::Object(fields), Value::Object(wanted)) = (field.shape, to) else {
+            return self.compare(field.name.into(), field.shape, None, to);
+        };
+        for inside in fields.iter().filter(|inside| inside.is_declarable()) {
+            let Some(to) = wanted.get(inside.name) else { continue };
+            let path = format!("{}.{}", field.name, inside.name).into();
+            let to = if to.is_null() { write::empty(inside.shape) } else { canonical(inside.shape, to) };
+            self.found.fields.push(FieldChange { path, from: Value::Null, to });
         }
     }
 

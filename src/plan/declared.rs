@@ -7,11 +7,14 @@ use crate::plan::Inputs;
 use crate::plan::Live;
 use crate::plan::Plan;
 use crate::plan::Refusal;
+use crate::plan::Sent;
 use crate::plan::Task;
 use crate::plan::compare;
 use crate::plan::drift;
 use crate::plan::guards;
 use crate::plan::order;
+use crate::plan::order::Presence;
+use crate::plan::reliance;
 use crate::plan::write;
 use crate::resource;
 use crate::resource::Action;
@@ -128,21 +131,25 @@ pub fn compare_one(
         }
         return;
     };
-    let completes = document.is_some()
-        && old.is_none()
-        && ownership.created
-        && fields.iter().all(|field| write::is_part_that_was_never_sent(kind, declared, field, inputs.sent));
+    let came_along = |part: &Part| {
+        let is_ours = document.is_some() && old.is_none() && ownership.created;
+        if is_ours { write::came_along(part, declared, inputs.sent) } else { Sent::Unknown }
+    };
     if let Some(old) = old {
         let path = kind.spec().identity.field.unwrap_or_default().into();
         fields.insert(0, FieldChange { path, from: Value::from(&*old.name), to: Value::from(&*key.name) });
     }
     let mut writes = write::writes(kind, declared, document, old, &fields, is_unlisted);
-    // Live, or on its way: then the order of the plan sees to it.
-    let is_declared = |key: &Key| live.is_observed(key.kind) && inputs.desired.resources.contains_key(key);
-    let will_be_there = |key: &Key| live.has(key) || is_declared(key);
+    // On its way: the order of the plan sees to it.
+    let will_be_there = |key: &Key| match (live.is_observed(key.kind), live.has(key)) {
+        (false, _) => Presence::Unseen,
+        (true, is_live) if is_live || inputs.desired.resources.contains_key(key) => Presence::There,
+        (true, _) => Presence::Missing,
+    };
     let mut would_reset = write::unreadable_losses(declared, document, live.returned(key.kind), &writes, &fields);
-    // Made by us a moment ago: nobody else can have set what is missing of it.
-    would_reset.retain(|loss| loss.is_secret || !(completes && ownership.fresh));
+    // A part of our create, though it comes late: nobody else's.
+    let is_of_create = |part: &str| kind.spec().part(part).is_some_and(|part| came_along(part) == Sent::Same);
+    would_reset.retain(|loss| loss.is_secret || !is_of_create(loss.part));
     refuse_blind(kind, declared, &mut would_reset, (&mut writes, &mut fields), plan);
     if lacks_something && !leave_out_unset(inputs, kind, declared, (&mut writes, &mut fields), action, plan) {
         absent.insert(key.clone());
@@ -154,8 +161,7 @@ pub fn compare_one(
     }
     let fields: Arc<[FieldChange]> = fields.into();
     let tasks = order::tasks(kind, declared, document, action, writes, &fields, &will_be_there);
-    plan.changes.push(Change {
-        completes,
+    let change = Change {
         would_reset,
         losses,
         drift: drift.map(Box::new),
@@ -163,7 +169,8 @@ pub fn compare_one(
         fields,
         place: Some(declared.place.clone()),
         ..Change::new(key.clone(), action)
-    });
+    };
+    plan.changes.push(change);
 }
 
 /// It is there, though nobody can see it.
@@ -209,9 +216,18 @@ fn leave_out_unset(
         let places = write.body().map_or_else(Vec::new, |body| secret::places(part.fields.iter(), body));
         places.iter().all(|place| (inputs.secret)(&declared.key, &place.path, &place.reference).is_ok())
     };
-    let left_out: Vec<_> = writes.extract_if(.., |(part, write)| !is_there(part, write)).collect();
-    fields.retain(|field| left_out.iter().all(|(part, _)| kind.spec().part_at(&field.path).name != part.name));
-    let is_made = action != Action::Create || left_out.iter().all(|(part, _)| part.name != MAIN);
+    let mut left_out: Vec<&str> =
+        writes.extract_if(.., |(part, write)| !is_there(part, write)).map(|(part, _)| part.name).collect();
+    if action == Action::Create {
+        let relying = reliance::relying(kind.spec(), fields, &left_out);
+        for (part, _) in writes.extract_if(.., |(part, _)| part.name != MAIN && relying.contains(part.name)) {
+            let Declared { key, place, .. } = declared;
+            plan.warnings.push(format!("{place}: {key}: {} waits for {}", part.name, left_out.join(", ")));
+            left_out.push(part.name);
+        }
+    }
+    fields.retain(|field| !left_out.contains(&kind.spec().part_at(&field.path).name));
+    let is_made = action != Action::Create || !left_out.contains(&MAIN);
     if !is_made {
         plan.waiting_creates.insert(declared.key.kind);
     }

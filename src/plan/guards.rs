@@ -11,8 +11,10 @@ use super::Inputs;
 use super::Live;
 use super::Plan;
 use super::Policy;
+use super::Sent;
 use super::Slot;
 use super::Task;
+use super::write;
 use crate::resource;
 use crate::resource::Action;
 use crate::resource::Key;
@@ -44,6 +46,7 @@ pub use limits::Most;
 pub use limits::PERCENT_COUNTS_FROM;
 pub use limits::Window;
 pub use limits::shrunk;
+pub use words::explanations;
 
 /// Marks the kinds whose list lacks too much to be believed.
 pub fn doubt(inputs: &Inputs<'_>, live: &Live<'_>, plan: &mut Plan) {
@@ -61,6 +64,7 @@ pub fn doubt(inputs: &Inputs<'_>, live: &Live<'_>, plan: &mut Plan) {
 pub fn hold(inputs: &Inputs<'_>, live: &Live<'_>, plan: &mut Plan) {
     let is_held_whole = inputs.first_contact && contact::may_be_filled(inputs, live, plan);
     let verdicts = limits::verdicts(inputs, plan);
+    finish_creates(inputs, live, plan);
     plan.unknown_parts = contact::unknown(inputs, live);
     contact::mark(inputs, live, plan);
     danger::part_resets(plan);
@@ -116,6 +120,25 @@ pub fn hold(inputs: &Inputs<'_>, live: &Live<'_>, plan: &mut Plan) {
         plan.warnings.extend(words::consequences(&plan.changes));
         plan.warnings.extend(words::rename_remedies(plan, may_be_renamed));
     }
+}
+
+/// Marks what finishes a create of ours. It has rules of its own: what else is to be changed of the resource becomes a change
+/// of its own.
+fn finish_creates(inputs: &Inputs<'_>, live: &Live<'_>, plan: &mut Plan) {
+    let mut rest = Vec::new();
+    let updates = plan.changes.iter_mut().enumerate().filter(|(_, change)| change.action == Action::Update);
+    for (at, change) in updates.filter(|(_, change)| !change.tasks.is_empty()) {
+        let is_ours = inputs.owned.get(&change.key).is_some_and(|ownership| ownership.created) && live.has(&change.key);
+        let declared = inputs.desired.resources.get(&change.key).filter(|_| is_ours);
+        let Some((declared, kind)) = declared.zip(resource::kind(change.key.kind)) else { continue };
+        let completes = |task: &Task| {
+            let part = kind.spec().part(task.slot.part);
+            part.is_some_and(|part| write::came_along(part, declared, inputs.sent) != Sent::Unknown)
+        };
+        rest.extend(take_rest(change, completes).map(|rest| (at, rest)));
+        change.completes = change.tasks.iter().all(completes);
+    }
+    put_before(rest, &mut plan.changes);
 }
 
 /// What an approval that is given for another reason lets go as well.

@@ -44,6 +44,17 @@ use tokio::time::Instant;
 /// Room between two kinds for parents before children. Descope's tenants nest far less deep.
 const DEPTHS: u32 = 1000;
 
+/// Is what a call names there, by the time it is sent?
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Presence {
+    /// It is live, or on its way.
+    There,
+    /// It is not.
+    Missing,
+    /// Its kind is not looked at.
+    Unseen,
+}
+
 /// The tasks of one declared resource; stage, batch and time are filled in by [`arrange`] and [`batch`].
 pub fn tasks(
     kind: &dyn Kind,
@@ -52,7 +63,7 @@ pub fn tasks(
     action: Action,
     mut writes: Vec<(&'static Part, Write)>,
     fields: &Arc<[FieldChange]>,
-    will_be_there: &dyn Fn(&Key) -> bool,
+    will_be_there: &dyn Fn(&Key) -> Presence,
 ) -> Vec<Task> {
     let seen = live.map_or(0, |live| digest(kind, live));
     let wanted = fold::digest_of_declared(&declared.fields) ^ seen.rotate_left(1);
@@ -64,6 +75,7 @@ pub fn tasks(
             write.body().map_or_else(Vec::new, |body| kind.references(&declared.key, body, Some(part.name)));
         // Another file for the secret is worth another try as well.
         let there = presence(&after, will_be_there);
+        let names_unseen = after.iter().any(|key| will_be_there(key) == Presence::Unseen);
         let cause = mixed(wanted, &(there, seen_apart(part, live), &declared.secret_file));
         is_main_to_come &= part.name != MAIN;
         if part.name != MAIN && !is_main_to_come {
@@ -81,6 +93,7 @@ pub fn tasks(
             action: if part.name == MAIN { action } else { Action::Update },
             after: after.into_iter().map(|key| Slot { key, part: MAIN }).chain(before).chain(relied).collect(),
             needs,
+            names_unseen,
             frees: Vec::new(),
             declared: part.carries_unlisted().then(|| Arc::clone(declared)),
             meant: Some(Arc::clone(declared)),
@@ -143,7 +156,7 @@ pub fn mixed(cause: u64, with: &impl Hash) -> u64 {
 }
 
 /// What refers to something that was not there is worth another try once it is.
-fn presence(references: &[Key], will_be_there: &dyn Fn(&Key) -> bool) -> u64 {
+fn presence(references: &[Key], will_be_there: &dyn Fn(&Key) -> Presence) -> u64 {
     let mut hasher = DefaultHasher::new();
     // Whatever their order in an answer was.
     for reference in references.iter().collect::<BTreeSet<&Key>>() {
@@ -164,6 +177,7 @@ pub fn deletion(key: &Key, live: &Document, cascade: bool) -> Task {
         id,
         after: Vec::new(),
         needs: Vec::new(),
+        names_unseen: false,
         frees: Vec::new(),
         declared: None,
         meant: None,

@@ -8,6 +8,7 @@ use crate::resource::Shape;
 use crate::resource::Spec;
 use crate::resource::Write;
 use serde_json::Value;
+use std::collections::BTreeSet;
 
 /// A call that may not go without another one, which goes before it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,10 +38,6 @@ pub fn in_turn(spec: &Spec, writes: &mut Vec<(&'static Part, Write)>, fields: &[
         let (first, last) = (writes.iter().position(is_base), writes.iter().rposition(is_base));
         let own = writes.iter().position(|(each, _)| each.name == part.name);
         let Some(((first, last), own)) = first.zip(last).zip(own) else { continue };
-        // Nobody is locked out of what is made just now, and nothing of it can go before that.
-        if matches!(writes[own].1, Write::Create(_)) {
-            continue;
-        }
         let goes_there = (change.to == Value::Bool(true)) == relies.while_on;
         let others: Vec<&'static str> = writes.iter().filter(|each| is_base(each)).map(|(each, _)| each.name).collect();
         let reliance = |other: &'static str| {
@@ -55,6 +52,19 @@ pub fn in_turn(spec: &Spec, writes: &mut Vec<(&'static Part, Write)>, fields: &[
         }
     }
     found
+}
+
+/// The parts with a switch that goes where it relies on something that one of the parts `on` was to write.
+pub fn relying(spec: &Spec, fields: &[FieldChange], on: &[&str]) -> BTreeSet<&'static str> {
+    let goes_there = |change: &&FieldChange| {
+        let switch = at(spec.part_at(&change.path).fields, &change.path);
+        let relies = switch.and_then(|switch| switch.relies);
+        relies.is_some_and(|relies| {
+            let is_on = |path: &&str| spec.field_at(path).is_some_and(|(part, _)| on.contains(&part.name));
+            (change.to == Value::Bool(true)) == relies.while_on && relies.on.iter().any(is_on)
+        })
+    };
+    fields.iter().filter(goes_there).map(|change| spec.part_at(&change.path).name).collect()
 }
 
 /// Is the change of what is at this path, or of some item of its list?
@@ -101,9 +111,19 @@ mod tests {
             (order, needs.collect::<Vec<_>>().join(", "))
         };
         let cases = [
-            (&["", "sso"][..], "enforceSSO", true, ("sso main", "main on sso")),
-            (&["", "settings", "sso"], "enforceSSO", true, ("settings sso main", "main on settings, main on sso")),
-            (&["", "settings", "sso"], "enforceSSO", false, ("main settings sso", "settings on main, sso on main")),
+            (&["", "sso", "enforceSSO"][..], "enforceSSO", true, ("main sso enforceSSO", "enforceSSO on sso")),
+            (
+                &["settings", "sso", "enforceSSO"],
+                "enforceSSO",
+                true,
+                ("settings sso enforceSSO", "enforceSSO on settings, enforceSSO on sso"),
+            ),
+            (
+                &["", "settings", "sso", "enforceSSO"],
+                "enforceSSO",
+                false,
+                ("main enforceSSO settings sso", "settings on enforceSSO, sso on enforceSSO"),
+            ),
             (
                 &["", "passwordSettings", "sso"],
                 "passwordSettings.enabled",
@@ -116,16 +136,11 @@ mod tests {
                 true,
                 ("passwordSettings sso", "sso on passwordSettings"),
             ),
-            (&["", "defaultRoles"], "enforceSSO", true, ("main defaultRoles", "")),
+            (&["defaultRoles", "enforceSSO"], "enforceSSO", true, ("defaultRoles enforceSSO", "")),
             (&["defaultRoles", "sso"], "defaultRoles", true, ("defaultRoles sso", "")),
         ];
         for (parts, path, to, (order, needs)) in cases {
             assert_eq!(turn(parts, path, to), (order.to_owned(), needs.to_owned()), "{parts:?} {path} {to}");
         }
-        let mut creation = ["", "sso"].map(|part| (spec.part(part).unwrap(), Write::Create(Document::new()))).to_vec();
-        let change = |path: &'static str, to| FieldChange { path: path.into(), from: json!(null), to };
-        let changes = [change("enforceSSO", json!(true)), change("sso[].authType", json!("saml"))];
-        assert_eq!(in_turn(spec, &mut creation, &changes), []);
-        assert_eq!(creation[0].0.name, MAIN, "what is not there has nobody to lock out");
     }
 }

@@ -111,6 +111,8 @@ pub struct Task {
     pub after: Vec<Slot>,
     /// Tasks of the same plan without which it may not go, done before or after.
     pub needs: Vec<Need>,
+    /// It names something of a kind that nobody asks for: no look shows when that is there, so that only another try tells.
+    pub names_unseen: bool,
     /// What of its kind wants what it gives up. That may be refused before this is done, and is tried again then.
     pub frees: Vec<Slot>,
     /// Its place in the order of a pass: creates and updates by kind, then deletes in reverse.

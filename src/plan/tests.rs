@@ -11,6 +11,7 @@ use crate::resource::Documents;
 use crate::resource::MAIN;
 use crate::resource::Write;
 use crate::resource::refer;
+use crate::resource::remember;
 use serde_json::json;
 use tokio::time::Instant;
 
@@ -134,6 +135,8 @@ struct Case<'a> {
     owned: BTreeMap<Key, Ownership>,
     ids: HashMap<Key, Arc<str>>,
     sent: Sent,
+    /// Of what was declared when its resource was made, and written by another call.
+    along: Sent,
     renamed: bool,
     policy: Policy,
     guards: Guards,
@@ -154,6 +157,7 @@ impl<'a> Case<'a> {
             owned: BTreeMap::new(),
             ids: HashMap::new(),
             sent: Sent::Same,
+            along: Sent::Unknown,
             renamed: false,
             policy: Policy::UpsertOnly,
             guards: GUARDS,
@@ -180,7 +184,7 @@ impl<'a> Case<'a> {
             observed: &self.observed,
             owned: &self.owned,
             ids: &self.ids,
-            sent: &|_, _, _| self.sent,
+            sent: &|_, path, _| if path.ends_with(remember::ALONG) { self.along } else { self.sent },
             secret: &|_, _, _| Ok(self.sent),
             document: &|_, _, _, _| false,
             previews: &BTreeMap::new(),

@@ -18,13 +18,13 @@ use crate::resource::Write;
 use crate::resource::fold::canonical;
 use crate::resource::fold::folded;
 use crate::resource::fold::is_zero;
+use crate::resource::remember;
 use crate::resource::secret;
 use crate::resource::secret::item_id;
 use crate::resource::spec::Back;
 use crate::resource::spec::How;
 use crate::resource::spec::Need;
 use crate::resource::spec::Omit;
-use crate::resource::spec::Read;
 use crate::resource::twins;
 use serde_json::Value;
 use std::sync::Arc;
@@ -58,22 +58,22 @@ pub fn writes(
     writes
 }
 
-/// A part with calls of its own that no try of ours has reached yet: what is missing of a create of ours.
-pub fn is_part_that_was_never_sent(
-    kind: &dyn Kind,
-    declared: &Declared,
-    change: &FieldChange,
-    sent: &dyn Fn(&Key, &str, &Value) -> Sent,
-) -> bool {
-    let part = kind.spec().part_at(&change.path);
-    let of_field = |field: &&Field| change.path.starts_with(field.name) && declared.fields.contains_key(field.name);
-    // Of what the list shows, nothing else is remembered.
-    let is_known_by = |field: &Field| part.read == Read::Each || field.is_remembered();
-    part.name != MAIN
-        && part.fields.iter().find(of_field).filter(|field| is_known_by(field)).is_some_and(|field| {
-            let value = declared.fields.get(field.name).map_or(Value::Null, |value| folded(field.shape, value));
-            sent(&declared.key, field.name, &value) == Sent::Unknown
-        })
+/// Was this part, which has a call of its own, declared when we made the resource, and not written since? `Same` where it was
+/// declared as it is now: then it is what the create is still to bring, and nobody could have set anything of it that anybody
+/// relies on.
+pub fn came_along(part: &Part, declared: &Declared, sent: &dyn Fn(&Key, &str, &Value) -> Sent) -> Sent {
+    let of_field = |field: &Field| {
+        let value = declared.fields.get(field.name)?;
+        Some(sent(&declared.key, &remember::along(field.name), &folded(field.shape, value)))
+    };
+    let all: Vec<Sent> = part.fields.iter().filter_map(of_field).collect();
+    if part.name == MAIN || all.is_empty() || all.contains(&Sent::Unknown) {
+        Sent::Unknown
+    } else if all.contains(&Sent::Different) {
+        Sent::Different
+    } else {
+        Sent::Same
+    }
 }
 
 /// What this declaration refers to, with whatever call.
@@ -407,7 +407,8 @@ fn without_computed(fields: &'static [Field], live: &Value) -> Document {
     kept.collect()
 }
 
-fn empty(shape: Shape) -> Value {
+/// What `null` sends.
+pub fn empty(shape: Shape) -> Value {
     match shape {
         Shape::Text | Shape::Name | Shape::OneOf(_) | Shape::Reference(_) | Shape::Secret => Value::from(""),
         Shape::Flag => Value::from(false),

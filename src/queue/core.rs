@@ -60,10 +60,15 @@ impl Core {
         self.lanes.iter().map(|(_, lane)| lane.counts()).sum()
     }
 
+    /// The same, with what was refused before it got here.
+    pub fn counts_with_refused(&self) -> Counts {
+        self.lanes.iter().map(|(_, lane)| lane.counts_with_refused()).sum()
+    }
+
     /// The same, without the projects that another replica writes now.
     pub fn own_counts(&self) -> Counts {
         let is_own = |lane: &&Lane| !lane.paused_by().contains(&PausedBy::Lease);
-        self.lanes.iter().map(|(_, lane)| lane).filter(is_own).map(Lane::counts).sum()
+        self.lanes.iter().map(|(_, lane)| lane).filter(is_own).map(Lane::counts_with_refused).sum()
     }
 
     /// What is done with, to be let go of once nobody waits.

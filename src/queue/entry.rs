@@ -65,6 +65,8 @@ pub(super) struct Entry {
     pub last_failure: Option<String>,
     /// Parked since it was not permitted.
     pub is_forbidden: bool,
+    /// Parked, and to be tried again then: what it names may be there, and nobody here would see it.
+    pub again_at: Option<Instant>,
     /// An earlier try may have taken effect.
     pub verify: bool,
     /// When the last wait after a failure ended.
@@ -89,6 +91,7 @@ impl Entry {
             attempts: 0,
             last_failure: None,
             is_forbidden: false,
+            again_at: None,
             verify: false,
             woken_at: None,
             part: 0,

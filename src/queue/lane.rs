@@ -33,6 +33,18 @@ use writes::Written;
 /// Beyond so many creates and renames of a kind, what gives up a value waits for all of them like any other delete.
 const MOST_MAKES: usize = 256;
 
+/// So many of what was refused for something that nobody here sees are tried again with a pass.
+const MOST_AGAIN: usize = 8;
+
+/// What was refused for that many times waits no longer than this for the next try, as a multiple of the longest wait after a
+/// failure: about an hour.
+const LONGEST_AGAIN: u32 = 64;
+
+/// How long what was refused waits for what nobody here sees.
+fn again_after(backoff: &Backoff, attempts: u32) -> Duration {
+    backoff.max.saturating_mul(2_u32.saturating_pow(attempts.saturating_sub(1)).min(LONGEST_AGAIN))
+}
+
 /// What tasks can depend on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 enum Node {
@@ -129,6 +141,8 @@ struct Lasting {
     emptied: Vec<Lane>,
     /// While there is one, nothing is handed out.
     paused_by: BTreeSet<PausedBy>,
+    /// Resources that the plan refused by itself, so that nothing of them is here.
+    refused: usize,
 }
 
 impl Lane {
@@ -139,6 +153,16 @@ impl Lane {
     #[cfg(test)]
     pub fn written_at(&self, slot: &Slot) -> Option<Instant> {
         self.lasting.written.get(slot).map(|written| written.at)
+    }
+
+    /// So many resources were refused before anything of them got here.
+    pub fn note_refused(&mut self, count: usize) {
+        self.lasting.refused = count;
+    }
+
+    /// What stands where, with those.
+    pub fn counts_with_refused(&self) -> Counts {
+        Counts { parked: self.counts.parked + self.lasting.refused, ..self.counts }
     }
 
     /// One more reason to hand out nothing.
@@ -406,6 +430,8 @@ impl Lane {
                 self.set(index, now, |entry| {
                     entry.attempts = entry.attempts.saturating_add(1);
                     entry.is_forbidden = is_forbidden;
+                    let may_be_there = task.names_unseen && !is_forbidden;
+                    entry.again_at = may_be_there.then(|| now + again_after(backoff, entry.attempts));
                     entry.status = Status::Parked { message };
                 });
                 // What it waited for is done, though Descope may not know it yet: a look tells whether that is so by then.
@@ -505,20 +531,31 @@ impl Lane {
         }
     }
 
-    /// What was not permitted gets a new try.
-    pub fn ask_again(&mut self, now: Instant) {
+    /// What was not permitted gets a new try, where it `is_time` for that, and some of what was refused for something that
+    /// nobody here sees, once its wait is over.
+    pub fn ask_again(&mut self, is_time: bool, now: Instant) {
         // What is parked is stuck.
+        let mut due = Vec::new();
         for index in self.stuck.iter().copied().collect::<Vec<usize>>() {
             let entry = &self.entries[index];
-            let Status::Parked { message } = &entry.status else { continue };
-            if entry.is_forbidden {
-                let message = message.clone();
-                self.set(index, now, |entry| {
-                    entry.last_failure = Some(message);
-                    entry.status = Status::Waiting;
-                });
+            match (&entry.status, entry.again_at) {
+                (Status::Parked { .. }, _) if is_time && entry.is_forbidden => self.try_parked(index, now),
+                (Status::Parked { .. }, Some(at)) if at <= now => due.push((at, index)),
+                _ => {}
             }
         }
+        due.sort_unstable();
+        due.truncate(MOST_AGAIN);
+        due.into_iter().for_each(|(_, index)| self.try_parked(index, now));
+    }
+
+    fn try_parked(&mut self, index: usize, now: Instant) {
+        let Status::Parked { message } = &self.entries[index].status else { return };
+        let message = message.clone();
+        self.set(index, now, |entry| {
+            entry.last_failure = Some(message);
+            entry.status = Status::Waiting;
+        });
     }
 
     /// Takes a task off that was not done, and what comes after it and is a delete, or may not go without it: to those it is

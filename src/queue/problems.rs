@@ -12,6 +12,7 @@ use tokio::time::Instant;
 
 /// What is wrong with a task, where it waits for more than its turn. `now` and `wall` are the same moment on both clocks.
 pub(super) fn of(lane: &Lane, entry: &Entry, (now, wall): (Instant, SystemTime)) -> Option<Problem> {
+    let at = |until: Option<Instant>| wall.checked_add(until?.saturating_duration_since(now)).map(rfc3339);
     let (state, message, next) = match &entry.status {
         // A problem stays one until a try succeeds: else it would come and go with each try.
         Status::Waiting | Status::InFlight { .. } if entry.is_tried_again() => {
@@ -20,12 +21,9 @@ pub(super) fn of(lane: &Lane, entry: &Entry, (now, wall): (Instant, SystemTime))
         // What is wrong with its resource is told once, by the part that it waits for.
         Status::Waiting if lane.waits_for_itself(entry) => return None,
         Status::Waiting => (ProblemState::Blocked, blocked(lane, entry), None),
-        Status::Delayed { until, message } => {
-            let at = wall.checked_add(until.saturating_duration_since(now));
-            let at = at.map(rfc3339);
-            (ProblemState::Retrying, message.clone(), at)
-        }
-        Status::Parked { message } => (ProblemState::Parked, message.clone(), None),
+        Status::Delayed { until, message } => (ProblemState::Retrying, message.clone(), at(Some(*until))),
+        // With the pass after that.
+        Status::Parked { message } => (ProblemState::Parked, message.clone(), at(entry.again_at)),
         Status::InFlight { .. } | Status::Gone => return None,
     };
     let task = &entry.task;

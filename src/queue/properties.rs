@@ -136,6 +136,7 @@ fn plan(drafts: Vec<Draft>, now: Instant) -> Vec<Task> {
             id: None,
             after,
             needs: Vec::new(),
+            names_unseen: false,
             frees: Vec::new(),
             stage: batch / 2,
             batch,

@@ -38,6 +38,7 @@ fn task(action: Action, kind: &'static str, name: &str, batch: u32) -> Task {
         id: None,
         after: Vec::new(),
         needs: Vec::new(),
+        names_unseen: false,
         frees: Vec::new(),
         stage: u32::from(action == Action::Delete) * 10,
         batch,
@@ -330,12 +331,49 @@ async fn what_was_not_permitted_is_asked_for_again_and_what_was_refused_is_not()
     queue.replace(&production(), plan(), false);
     assert_eq!(queue.counts(), Counts { parked: 2, ..Counts::default() });
 
-    queue.ask_again(&production());
+    queue.ask_again(&production(), true);
 
     assert_eq!(queue.counts(), Counts { ready: 1, parked: 1, ..Counts::default() });
     let work = queue.take().await.unwrap();
     assert_eq!((&*work.tasks.head.slot.key.name, work.attempts), ("forbidden", 1));
     assert_eq!(work.last_failure.as_deref(), Some("no such plan"));
+}
+
+/// Until somebody asked for it by hand it was never tried again: nothing here changed when the other side did.
+#[tokio::test(start_paused = true)]
+async fn what_names_something_that_no_look_shows_is_tried_again_after_a_wait_that_grows() {
+    let queue = queue();
+    let unseen = |n: u32| Task { names_unseen: true, ..update(&format!("r{n:02}"), n + 1) };
+    let plan = || (0..12).map(unseen).collect::<Vec<_>>();
+    queue.replace(&production(), vec![unseen(0), update("seen", 2)], false);
+    for _ in 0..2 {
+        let work = queue.take().await.unwrap();
+        queue.finish(work, vec![park()]);
+    }
+    let parked = |queue: &Queue| queue.counts().parked;
+    let mut waits = Vec::new();
+    for _ in 0..9 {
+        let refused_at = Instant::now();
+        while parked(&queue) == 2 {
+            tokio::time::advance(BACKOFF.max / 2).await;
+            queue.ask_again(&production(), true);
+        }
+        waits.push(refused_at.elapsed().as_secs_f64() / BACKOFF.max.as_secs_f64());
+        let work = queue.take().await.unwrap();
+        assert_eq!((&*work.tasks.head.slot.key.name, queue.counts().parked), ("r00", 1));
+        queue.finish(work, vec![park()]);
+    }
+    assert_eq!(waits, [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 64.0, 64.0]);
+
+    // However many there are, a pass tries a few.
+    queue.replace(&production(), plan(), true);
+    while parked(&queue) < 12 {
+        let work = queue.take().await.unwrap();
+        queue.finish(work, vec![park()]);
+    }
+    tokio::time::advance(BACKOFF.max).await;
+    queue.ask_again(&production(), false);
+    assert_eq!((queue.counts().ready, parked(&queue)), (8, 4));
 }
 
 #[tokio::test(start_paused = true)]
@@ -766,7 +804,7 @@ async fn news_wakes_one_of_the_workers_that_wait_and_work_as_many_as_there_is_wo
     tokio::time::sleep(Duration::from_millis(1)).await;
     assert_eq!(wakes.swap(0, Ordering::Relaxed), 8, "each began to wait");
 
-    queue.ask_again(&production());
+    queue.ask_again(&production(), true);
     tokio::time::sleep(Duration::from_millis(1)).await;
     assert_eq!(wakes.load(Ordering::Relaxed), 1);
 
@@ -884,7 +922,7 @@ async fn each_task_says_what_it_waits_for() {
     queue.finish(bad, vec![park()]);
 
     let mut waits = Waits::first();
-    queue.waits("production", &Turn::at_gate(None), &|_| true, &mut waits);
+    queue.waits("production", &Turn::of_traffic(None, false), &|_| true, &mut waits);
 
     let rows: Vec<_> = waits.rows().into_iter().map(|wait| (wait.id, wait.why)).collect();
     let expected = [

@@ -21,6 +21,7 @@ pub(super) fn add(lane: &Lane, entry: &Entry, turn: &Turn, (now, wall): (Instant
             (Status::Parked { message } | Status::Delayed { message, .. }, _) => message.clone(),
             (_, Why::Dependency) if entry.failed > 0 => problems::blocked(lane, entry),
             (_, Why::Dependency) => first(lane, entry),
+            (Status::InFlight { .. }, Why::Answer) => "its call is under way, and not answered yet".to_owned(),
             (Status::InFlight { .. }, Why::Budget) => "its call is under way, or goes out next".to_owned(),
             (_, _) => turn.what.to_owned(),
         };

@@ -313,6 +313,7 @@ impl Assessor {
         for change in plan.changes.iter_mut().filter(|change| change.held == Some(Hold::DeleteAfter)) {
             change.until = absent.get(&change.key).map(|since| *since + delete_after);
         }
+        outlived.left.extend(landed_unsent(&plan, &sent));
         plan.reads = calls + plan.forecast_looks();
         plan.held_since = self.known(ProjectState::held_since);
         self.name_actors(&mut plan);
@@ -580,6 +581,26 @@ impl Assessor {
 
 fn is_read_by_name(key: &Key) -> bool {
     resource::kind(key.kind).is_some_and(|kind| kind.spec().main().read == Read::ByName)
+}
+
+/// What was noted of creates of which nothing is left to be done: somebody else did it, or it came so.
+fn landed_unsent(plan: &Plan, sent: &HashMap<Key, BTreeMap<String, Digest>>) -> Vec<(Key, String)> {
+    let noted = |fields: &BTreeMap<String, Digest>| {
+        let paths = fields.keys().filter(|path| path.ends_with(remember::ALONG));
+        paths.cloned().collect::<Vec<_>>()
+    };
+    let mut noted: BTreeMap<&Key, Vec<String>> =
+        sent.iter().map(|(key, fields)| (key, noted(fields))).filter(|(_, paths)| !paths.is_empty()).collect();
+    if noted.is_empty() {
+        return Vec::new();
+    }
+    let refused = plan.refused.iter().map(|refusal| &refusal.key);
+    let waiting = plan.waits.iter().map(|(key, ..)| key).chain(plan.unread.keys()).chain(&plan.unlisted);
+    for key in plan.changes.iter().map(|change| &change.key).chain(refused).chain(waiting) {
+        noted.remove(key);
+    }
+    let landed = noted.into_iter().filter(|(key, _)| plan.present.contains(*key));
+    landed.flat_map(|(key, paths)| paths.into_iter().map(|path| (key.clone(), path))).collect()
 }
 
 /// What is known of a kind: declared, or owned.

@@ -392,7 +392,7 @@ impl Reconciler {
             line: None,
         }));
         problems.sort_by(|a, b| (&a.kind, &a.id).cmp(&(&b.kind, &b.id)));
-        problems
+        each_once(problems)
     }
 
     /// Is anything on the queue?
@@ -458,7 +458,8 @@ impl Reconciler {
                 until: None,
             };
         }
-        Turn::at_gate(self.assessor.client.limits().paused_until)
+        let are_hanging = self.metrics.unanswered.take_every_worker(self.queue.counts().in_flight);
+        Turn::of_traffic(self.assessor.client.limits().paused_until, are_hanging)
     }
 
     /// Why the project is not as the files want it, in a word; `None` where it is.
@@ -495,6 +496,20 @@ impl Reconciler {
         ];
         reasons.into_iter().find(|(is_so, _)| *is_so).map(|(_, reason)| reason)
     }
+}
+
+/// Two calls of a resource may be stuck for one and the same reason. They are sorted by resource.
+fn each_once(problems: Vec<Problem>) -> Vec<Problem> {
+    let mut kept: Vec<Problem> = Vec::with_capacity(problems.len());
+    for problem in problems {
+        let of_same = kept.iter_mut().rev().take_while(|it| (&it.kind, &it.id) == (&problem.kind, &problem.id));
+        let mut of_same = of_same.filter(|it| (it.state, &it.message) == (problem.state, &problem.message));
+        match of_same.next() {
+            Some(same) => same.attempts = same.attempts.max(problem.attempts),
+            None => kept.push(problem),
+        }
+    }
+    kept
 }
 
 /// As the status has it.

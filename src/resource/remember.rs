@@ -7,6 +7,7 @@ use super::secret;
 use super::secret::item_id;
 use super::spec::Back;
 use super::spec::Field;
+use super::spec::MAIN;
 use super::spec::Need;
 use super::spec::Shape;
 use super::spec::Spec;
@@ -30,9 +31,25 @@ pub fn sent(fields: &'static [Field], body: &dyn Fields, is_creation: bool) -> V
     found
 }
 
+/// Where it is remembered that a field which another call writes was declared when its resource was made: that call is a part
+/// of the create until it landed. No field is called so.
+pub fn along(field: &str) -> String {
+    format!("{field}{ALONG}")
+}
+
+/// How such a path ends.
+pub const ALONG: &str = ".@";
+
+/// What the other calls of a create have to write, each field by its own path.
+pub fn come_along(spec: &Spec, declared: &dyn Fields) -> Vec<(String, Value)> {
+    let others = spec.fields().filter(|(part, _)| part.name != MAIN);
+    let declared = others.filter_map(|(_, field)| Some((field, declared.get(field.name)?)));
+    declared.map(|(field, value)| (along(field.name), folded(field.shape, value))).collect()
+}
+
 /// The paths of which something may be remembered for as long as this is declared.
 pub fn declared(spec: &Spec, declared: &Written) -> BTreeSet<String> {
-    let mut paths: BTreeSet<String> = declared.iter().map(|(name, _)| name.to_owned()).collect();
+    let mut paths: BTreeSet<String> = declared.iter().flat_map(|(name, _)| [name.to_owned(), along(name)]).collect();
     for part in spec.parts {
         paths.extend(sent(part.fields, declared, false).into_iter().map(|(path, _)| path.into_owned()));
         paths.extend(secret::places(part.fields.iter(), declared).into_iter().map(|place| place.path));

@@ -2,6 +2,7 @@
 
 use super::Document;
 use super::Key;
+use super::fold;
 use super::kind::Kind;
 use super::kind::single;
 use super::kind::unsendable;
@@ -41,6 +42,9 @@ pub use sso::BROUGHT_BY;
 /// As it stands in the state.
 const DEFAULT_ROLES: &str = "defaultRoles";
 
+/// As it stands in the state, and in the YAML.
+const ENFORCED: &str = "enforceSSO";
+
 static SPEC: Spec = Spec {
     name: "tenants",
     identity: Identity::many("id"),
@@ -54,10 +58,6 @@ static SPEC: Spec = Spec {
                 Field::name("name").required().exclusive(),
                 Field::domains("selfProvisioningDomains").exclusive().risks(&[Risk::WeakerWildcard]),
                 Field::attributes("customAttributes", "tenantAttributes"),
-                // Whom it sends to SSO needs a configuration there.
-                Field::flag("enforceSSO")
-                    .risks(&[Risk::WeakerOff, Risk::LocksOnWithout("authType")])
-                    .relies(true, sso::BROUGHT_BY),
                 Field::set("enforceSSOExclusions").risks(&[Risk::WeakerMore]),
                 Field::references("federatedAppIds", "ssoApplications", InTenant::No).maybe_returned(),
                 Field::flag("disabled").risks(&[Risk::LocksOn]),
@@ -80,10 +80,19 @@ static SPEC: Spec = Spec {
         },
         passwords::PART,
         sso::PART,
+        // Whom it sends to SSO needs a configuration there, and there is none before the tenant is.
+        Part {
+            name: ENFORCED,
+            read: Read::List,
+            how: How::Patch,
+            fields: &[Field::flag(ENFORCED)
+                .risks(&[Risk::WeakerOff, Risk::LocksOnWithout("authType")])
+                .relies(true, sso::BROUGHT_BY)],
+        },
     ],
     verbs: Verbs { cascade: true, ..Verbs::ALL },
     check,
-    complete: sso::complete,
+    complete,
     ..Spec::BASE
 };
 
@@ -123,7 +132,7 @@ impl Kind for Tenants {
         let with_id = |body: &Document| with(body, "id", id.as_str());
         let call = match (part.name, item.write) {
             (MAIN, Write::Create(body)) => Call::create(route!(POST "/v1/mgmt/tenant/create"), with_id(body)),
-            (MAIN, Write::Patch(body)) => Call::update(route!(PATCH "/v1/mgmt/tenant/patch"), with_id(body)),
+            (MAIN | ENFORCED, Write::Patch(body)) => Call::update(route!(PATCH "/v1/mgmt/tenant/patch"), with_id(body)),
             (MAIN, Write::Overwrite { body, .. }) => Call::update(route!(POST "/v1/mgmt/tenant/update"), with_id(body)),
             (MAIN, Write::Delete { cascade }) => {
                 Call::delete(deletion!(POST "/v1/mgmt/tenant/delete"), "id", id).with("cascade", *cascade)
@@ -177,19 +186,41 @@ fn check(declared: &Document) -> Vec<(&'static str, String)> {
     found
 }
 
+/// What another call of the tenant writes as well, with the place in the settings first.
+const TWINS: [(&str, &str); 3] = [
+    ("selfProvisioningDomains", "selfProvisioningDomains"),
+    ("domains", "sso[].domains"),
+    ("authType", "sso[].authType"),
+];
+
+fn complete(declared: &mut Document) {
+    sso::complete(declared);
+    // `null` for all of them is no word on what is said elsewhere.
+    let said = TWINS.map(|(field, path)| (field, twins::at(declared, path).is_some_and(|value| !fold::is_zero(value))));
+    if let Some(Value::Object(settings)) = declared.get_mut(settings::NAME)
+        && is_cleared(settings)
+    {
+        said.iter().filter(|(_, is_said)| *is_said).for_each(|(field, _)| drop(settings.remove(*field)));
+    }
+}
+
+/// Do the files say `null` for all of them?
+fn is_cleared(settings: &Document) -> bool {
+    settings.len() > TWINS.len() && settings.values().all(is_nothing)
+}
+
+fn is_nothing(value: &Value) -> bool {
+    value.is_null() || value.as_object().is_some_and(|inside| inside.values().all(is_nothing))
+}
+
 /// What two calls write has to be one value.
 fn torn(declared: &Document) -> Option<String> {
-    let settings = declared.get(settings::NAME)?.as_object()?;
+    let settings = declared.get(settings::NAME)?.as_object().filter(|settings| !is_cleared(settings))?;
     let is_torn = |field: &str, path: &str| {
         let other = twins::at(declared, path);
         settings.get(field).zip(other).is_some_and(|(one, other)| one != other)
     };
-    let pairs = [
-        ("selfProvisioningDomains", "selfProvisioningDomains"),
-        ("domains", "sso[].domains"),
-        ("authType", "sso[].authType"),
-    ];
-    let (field, path) = pairs.into_iter().find(|(field, path)| is_torn(field, path))?;
+    let (field, path) = TWINS.into_iter().find(|(field, path)| is_torn(field, path))?;
     Some(format!(
         "{field} differs from `{path}` of the same tenant, and both write one value; write it once, or the same"
     ))

@@ -142,7 +142,7 @@ pub struct Ending {
     /// Fingerprints of fields that cannot be read back, as it sent them.
     pub sent: Vec<Remembered>,
     /// Fields that cannot be read back and that it reset.
-    pub reset: Vec<(Key, &'static str)>,
+    pub reset: Vec<(Key, Cow<'static, str>)>,
     /// The ids that Descope gave to what it made.
     pub ids: Vec<(Key, Arc<str>)>,
     /// What it put in force.
@@ -182,9 +182,18 @@ impl Ending {
 /// Fingerprint of what was sent for a field that cannot be read back, by path.
 pub type Remembered = (Key, Cow<'static, str>, Digest);
 
+/// What is declared of each of these that a create does not bring: it is a part of the create, whatever comes in between.
+pub type Along = Arc<[(Key, Vec<Remembered>)]>;
+
 impl ProjectState {
     /// Notes calls before they are sent, all or nothing. The ids are in the order of `intents`.
+    #[cfg(test)]
     pub async fn begin(&self, intents: impl Into<Arc<[Intent]>>) -> Result<Vec<IntentId>, Error> {
+        self.begin_with(intents, Along::default()).await
+    }
+
+    /// The same, with what other calls have to write of what they create.
+    pub async fn begin_with(&self, intents: impl Into<Arc<[Intent]>>, along: Along) -> Result<Vec<IntentId>, Error> {
         let sql = "INSERT INTO intent (project, kind, tenant, name, part, action, from_name, digest, seen, protected,
                    cascade_delete, approval, trigger, revision, source_commit, file, line, fields, attempt, begun_at)
                    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING id";
@@ -220,6 +229,9 @@ impl ProjectState {
                 ];
                 Ok(IntentId(transaction.first(sql, &row, |row| row.integer("id"))?.unwrap_or_default()))
             };
+            if !along.is_empty() {
+                project::set_along(transaction, id, &along)?;
+            }
             intents.iter().map(insert).collect()
         })
         .await
@@ -415,7 +427,7 @@ fn follow(transaction: &Tx<'_>, id: i64, intent: &Intent, now: SystemTime) -> sq
     let declared = |created_at| Owned { created_at, protected: *protected, cascade_delete: *cascade_delete };
     match (intent.action, &intent.from) {
         (Action::Create, _) => {
-            project::forget_sent(transaction, id, key)?;
+            project::forget_sent_before(transaction, id, key)?;
             project::own_created(transaction, id, key, &declared(Some(now)))
         }
         (Action::Delete, _) => {

@@ -14,6 +14,7 @@ use super::sql::Version;
 use super::sql::values;
 use crate::resource;
 use crate::resource::Key;
+use crate::resource::remember::ALONG;
 use secrecy::ExposeSecret;
 use secrecy::SecretString;
 use serde_json::Value;
@@ -360,6 +361,24 @@ pub(super) fn forget_sent(transaction: &Tx<'_>, id: i64, key: &Key) -> sql::Resu
         transaction.execute(&sql, &values![id, key.kind, tenant(key), key.name])?;
     }
     Ok(())
+}
+
+/// The same where we created it: what was noted of that create stays.
+pub(super) fn forget_sent_before(transaction: &Tx<'_>, id: i64, key: &Key) -> sql::Result<()> {
+    for (table, but) in [("sent", format!("AND field NOT LIKE '%{ALONG}'")), ("written", String::new())] {
+        let sql = format!("DELETE FROM {table} WHERE project = ? AND kind = ? AND tenant = ? AND name = ? {but}");
+        transaction.execute(&sql, &values![id, key.kind, tenant(key), key.name])?;
+    }
+    Ok(())
+}
+
+/// Notes what the other calls of creates have to write, in place of what was noted of earlier creates of the same.
+pub(super) fn set_along(transaction: &Tx<'_>, id: i64, along: &[(Key, Vec<Remembered>)]) -> sql::Result<()> {
+    let sql = format!(
+        "DELETE FROM sent WHERE project = ? AND kind = ? AND tenant = ? AND name = ? AND field LIKE '%{ALONG}'"
+    );
+    transaction.each(&sql, along.iter().map(|(key, _)| values![id, key.kind, tenant(key), key.name]))?;
+    along.iter().try_for_each(|(_, along)| set_sent(transaction, id, along))
 }
 
 /// Whether a delete took effect is still to be seen.

@@ -3,6 +3,7 @@
 //! Base units, prefix `descope_gitops_`, labels only from closed sets: never an id, never a message.
 
 use crate::telemetry::logs;
+use crate::telemetry::unanswered::Unanswered;
 use prometheus::Encoder;
 use prometheus::GaugeVec;
 use prometheus::Histogram;
@@ -62,6 +63,8 @@ pub struct Metrics {
     pub api_requests_total: IntCounterVec,
     pub api_request_duration_seconds: HistogramVec,
     pub api_requests_in_flight: IntGauge,
+    /// No series: what the status says of workers that wait.
+    pub unanswered: Unanswered,
     pub api_retries_total: IntCounterVec,
     pub http_requests_total: IntCounterVec,
     pub notifications_total: IntCounterVec,
@@ -200,6 +203,7 @@ impl Metrics {
                 "Time of one HTTP attempt",
                 &["operation"],
             ),
+            unanswered: Unanswered::default(),
             api_requests_in_flight: IntGauge::new(PREFIX.to_owned() + "api_requests_in_flight", "Attempts under way")
                 .unwrap_or_else(|error| unreachable!("{error}")),
             api_retries_total: counter(r, "api_retries_total", "Attempts repeated", &["operation", "reason"]),

@@ -464,7 +464,7 @@ impl Board {
             waits: Vec::new(),
             wait_counts: BTreeMap::new(),
             host: String::new(),
-            turn: Turn::at_gate(None),
+            turn: Turn::of_traffic(None, false),
             problems: Vec::new(),
             overview: Overview::default(),
             readiness: Readiness::default(),
@@ -511,13 +511,15 @@ impl Board {
         });
     }
 
-    /// Replaces what is known of the queue and the limiters, and what waits for those; nobody is told where nothing is new.
-    pub fn traffic(&self, queue: QueueStatus, limiters: Vec<LimiterStatus>) {
+    /// Replaces what is known of the queue and the limiters, and what waits for those, or for calls that hang; nobody is told
+    /// where nothing is new.
+    pub fn traffic(&self, queue: QueueStatus, limiters: Vec<LimiterStatus>, are_hanging: bool) {
         self.status.send_if_modified(|status| {
-            let is_new = status.queue != queue || status.limiters != limiters;
-            for project in status.projects.iter_mut().filter(|_| is_new) {
+            let mut is_new = status.queue != queue || status.limiters != limiters;
+            for project in &mut status.projects {
                 let Some(limiter) = limiters.iter().find(|limiter| limiter.host == project.host) else { continue };
-                let turn = Turn::at_gate(limiter.paused_until.clone());
+                let turn = Turn::of_traffic(limiter.paused_until.clone(), are_hanging);
+                is_new |= project.turn.is_of_limiter() && project.turn != turn;
                 turn.retell(&mut project.waits, &mut project.wait_counts);
                 if project.turn.is_of_limiter() {
                     project.turn = turn;

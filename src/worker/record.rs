@@ -28,6 +28,7 @@ use crate::resource::spec::Omit;
 use crate::resource::spec::Read;
 use crate::source::Trigger;
 use crate::state;
+use crate::state::Along;
 use crate::state::DELETED;
 use crate::state::Digest;
 use crate::state::Ending;
@@ -78,6 +79,8 @@ pub fn deleted(state: &ProjectState, seen: u64, incarnation: u64) -> Digest {
 pub(super) struct Sending {
     target: Target,
     intents: Arc<[Intent]>,
+    /// What has to be known of creates before they are sent.
+    along: Along,
     is_repeatable: bool,
     noted: Arc<OnceCell<Noted>>,
 }
@@ -89,8 +92,8 @@ struct Noted {
     ids: Result<Arc<[IntentId]>, String>,
 }
 
-async fn begin(state: &ProjectState, intents: Arc<[Intent]>, is_repeatable: bool) -> Noted {
-    let ids = match state.begin(intents).await {
+async fn begin(state: &ProjectState, intents: Arc<[Intent]>, along: Along, is_repeatable: bool) -> Noted {
+    let ids = match state.begin_with(intents, along).await {
         Ok(ids) => Ok(ids.into()),
         // Where replicas share the state, another one may have taken over.
         Err(error) if is_repeatable && !state.is_shared() => {
@@ -107,6 +110,7 @@ impl Sending {
     pub fn of(target: &Target, tasks: &NonEmpty<&Task>, attempts: u32) -> Self {
         Self {
             intents: tasks.iter().map(|task| intent(target, task, attempts)).collect(),
+            along: tasks.iter().filter_map(|task| along_of(&target.state, task)).collect(),
             is_repeatable: tasks.iter().all(|task| task.write.is_repeatable(&task.slot.key)),
             target: target.clone(),
             noted: Arc::default(),
@@ -117,11 +121,12 @@ impl Sending {
     /// next start knows what to look for. A state that cannot be written stops creates, renames and deletes; the
     /// others are safe to repeat.
     pub fn client(&self) -> Client {
-        let (state, intents) = (self.target.state.clone(), Arc::clone(&self.intents));
+        let (state, intents, along) = (self.target.state.clone(), Arc::clone(&self.intents), Arc::clone(&self.along));
         let (noted, is_repeatable) = (Arc::clone(&self.noted), self.is_repeatable);
         self.target.client.begun_by(move || {
             let (state, intents, noted) = (state.clone(), Arc::clone(&intents), Arc::clone(&noted));
-            async move { noted.get_or_init(|| begin(&state, intents, is_repeatable)).await.ids.is_ok() }
+            let along = Arc::clone(&along);
+            async move { noted.get_or_init(|| begin(&state, intents, along, is_repeatable)).await.ids.is_ok() }
         })
     }
 
@@ -141,7 +146,7 @@ impl Sending {
         kept: Vec<(String, Digest)>,
     ) {
         let sent = tasks.iter().flat_map(|task| unreadable(&self.target, kind, task)).chain(secrets).collect();
-        let reset = tasks.iter().flat_map(|task| reset(kind, task)).collect();
+        let reset = tasks.iter().flat_map(|task| [reset(kind, task), landed_along(kind, task)].concat()).collect();
         let written = tasks.iter().flat_map(|task| written(&self.target, task)).collect();
         for task in tasks {
             self.target.recent.note(task, task.fields.iter().filter(|change| is_listed(kind, change)));
@@ -371,7 +376,7 @@ fn documents<'a>(kind: &dyn Kind, task: &'a Task) -> impl Iterator<Item = &'a Fi
 }
 
 /// Fields that an overwriting call resets because it does not carry them.
-fn reset(kind: &dyn Kind, task: &Task) -> Vec<(Key, &'static str)> {
+fn reset(kind: &dyn Kind, task: &Task) -> Vec<(Key, Cow<'static, str>)> {
     let Write::Overwrite { body, .. } = &task.write else { return Vec::new() };
     let part = kind.spec().part(task.slot.part).filter(|part| part.how != How::Patch);
     let Some((part, body)) = part.zip(body.read()) else { return Vec::new() };
@@ -379,7 +384,23 @@ fn reset(kind: &dyn Kind, task: &Task) -> Vec<(Key, &'static str)> {
         let is_changeable = field.need != Need::AtCreation && field.omit == Omit::Resets;
         field.is_remembered() && is_changeable && !body.contains_key(field.name)
     };
-    part.fields.iter().filter(is_reset).map(|field| (task.slot.key.clone(), field.name)).collect()
+    part.fields.iter().filter(is_reset).map(|field| (task.slot.key.clone(), field.name.into())).collect()
+}
+
+/// What this was to finish of a create is finished.
+fn landed_along(kind: &dyn Kind, task: &Task) -> Vec<(Key, Cow<'static, str>)> {
+    let part = kind.spec().part(task.slot.part).filter(|part| part.name != MAIN);
+    let fields = part.into_iter().flat_map(|part| part.fields);
+    fields.map(|field| (task.slot.key.clone(), remember::along(field.name).into())).collect()
+}
+
+/// What other calls have to write of what this creates; none where there is nothing of that.
+fn along_of(state: &ProjectState, task: &Task) -> Option<(Key, Vec<Remembered>)> {
+    let meant = task.meant.as_ref().filter(|_| task.action == Action::Create)?;
+    let come_along = remember::come_along(resource::kind(meant.key.kind)?.spec(), &meant.fields);
+    let key = &task.slot.key;
+    let along = come_along.into_iter().map(|(path, value)| (key.clone(), path.into(), state.fingerprint(&value)));
+    Some((key.clone(), along.collect())).filter(|(_, along): &(_, Vec<_>)| !along.is_empty())
 }
 
 /// Fingerprints of the fields that a write carries and the API may not return.

@@ -91,3 +91,45 @@ async fn an_approval_is_void_once_what_it_rests_on_is_another() {
     let again = world.run_json(&["plan", "-o", "json"], 0).await;
     assert_ne!(held(&again["projects"][0]).1, fingerprint);
 }
+
+const BY_METADATA: &str =
+    "sso: [{ ssoId: main, domains: [a.example], saml: { idpMetadataUrl: 'https://i.example/m' } }]";
+const BY_HAND: &str =
+    "sso: [{ ssoId: main, domains: [a.example], saml: { idpUrl: 'https://i.example/s', entityId: e, idpCert: C } }]";
+
+/// For ten seconds after a write the daemon had another one than `plan`, which nobody could use there, and another reason.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_plan_tells_can_be_approved_by_the_daemon_that_wrote_it_a_moment_ago() {
+    for (before, from, to) in [(BY_METADATA, "saml:", "authType: none, saml:"), (BY_HAND, "idpCert: C", "idpCert: ''")]
+    {
+        let project = vec!["firstContact: apply".to_owned()];
+        let mut world = World::with(crate::harness::Setup { project, ..crate::harness::Setup::default() }).await;
+        let file = |sso: &str| world.write("a.yaml", &format!("tenants: [{{ id: acme, name: Acme, {sso} }}]\n"));
+        file(before);
+        world.converge().await;
+        let file = |sso: &str| world.write("a.yaml", &format!("tenants: [{{ id: acme, name: Acme, {sso} }}]\n"));
+        file(&before.replace(from, to));
+        world.until("held", async |world| world.project().await["held"].is_object()).await;
+        let held_there = world.project().await["held"].clone();
+        let told = world.run_json(&["plan", "-o", "json"], 0).await;
+        let (reason, fingerprint) = held(&told["projects"][0]);
+        assert_eq!((&held_there["reason"], &held_there["fingerprint"]), (&json!(reason), &json!(fingerprint)));
+        assert_eq!(crate::guards::approve(&world, &fingerprint).await, 200);
+        world.until("at rest", async |world| world.is_converged().await).await;
+    }
+}
+
+/// The plan went on to say that it waits for what was let go.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_let_go_is_not_told_to_wait() {
+    let world = World::with(crate::harness::Setup { project: Vec::new(), ..crate::harness::Setup::default() }).await;
+    world.set_live(json!({ "tenants": [{ "id": "acme", "name": "Acme", "createdTime": 7 }] })).await;
+    world.write("a.yaml", "tenants: [{ id: acme, name: Acme, disabled: false }]\n");
+    world.run_json(&["apply", "--auto-approve", "-o", "json"], 0).await;
+    world.write("a.yaml", &format!("tenants: [{{ id: acme, name: Acme, enforceSSO: true, {BY_METADATA} }}]\n"));
+    let told = world.run_json(&["plan", "-o", "json"], 0).await["projects"][0].clone();
+    assert!(told["warnings"].to_string().contains("waits: with enforceSSO"), "{told}");
+    let (_, fingerprint) = held(&told);
+    let done = world.run_json(&["apply", "--approve", &fingerprint, "-o", "json"], 0).await["projects"][0].clone();
+    assert_eq!(done["warnings"], json!([]), "{done}");
+}

@@ -232,6 +232,70 @@ async fn the_call_that_would_reset_waits_and_the_others_go_ahead() {
     assert_eq!(changes[0]["fields"][0]["path"], "passwordSettings.minLength", "{changes}");
 }
 
+/// It was held beside another change of its tenant and sent without one, or held for another reason under another fingerprint.
+#[tokio::test]
+async fn a_part_that_is_new_to_an_owned_tenant_waits_alike_in_each_run_and_in_the_daemon() {
+    for contact in ["apply", "hold"] {
+        let project = vec![format!("firstContact: {contact}")];
+        let mut world = World::with(crate::harness::Setup { project, ..crate::harness::Setup::default() }).await;
+        let apply = ["apply", "--auto-approve", "-o", "json"];
+        world.write("a.yaml", "tenants: [{ id: acme, name: Acme }]\n");
+        world.run_json(&apply, 0).await;
+        let before = world.writes().await.len();
+        world.write("a.yaml", "tenants: [{ id: acme, name: New, passwordSettings: { minLength: 10 } }]\n");
+        let is_held = |plan: &serde_json::Value| {
+            let changes = plan["changes"].as_array().unwrap();
+            let change = changes.iter().find(|change| change["fields"][0]["path"] == "passwordSettings.minLength");
+            assert_eq!(change.unwrap()["held"], "would_reset", "{contact}: {plan}");
+            plan["fingerprint"].as_str().unwrap().to_owned()
+        };
+        let first = is_held(&world.run_json(&apply, 4).await["projects"][0]);
+        let second = is_held(&world.run_json(&apply, 4).await["projects"][0]);
+        let planned = is_held(&world.run_json(&["plan", "-o", "json"], 0).await["projects"][0]);
+        assert_eq!([&second, &planned], [&first, &first], "{contact}");
+        assert_eq!(world.writes().await.len(), before + 1, "the name alone");
+
+        world.start().await;
+        assert_eq!(held(&world, "would_reset").await, first);
+        world.fresh_pass().await;
+        assert_eq!(held(&world, "would_reset").await, first);
+        assert_eq!(approve(&world, &first).await, 200);
+        world.until("sent", async |world| world.writes().await.len() == before + 2).await;
+        world.until("at rest", async |world| world.is_converged().await).await;
+    }
+}
+
+/// What was held depended on how long ago it had been made.
+#[tokio::test]
+async fn what_came_with_a_create_is_finished_by_it_however_late() {
+    for project in [["firstContact: hold", "policy: upsert-only"], ["firstContact: apply", "policy: create-only"]] {
+        let project = project.map(str::to_owned).to_vec();
+        let world = World::with(crate::harness::Setup { project, ..crate::harness::Setup::default() }).await;
+        let apply = ["apply", "--auto-approve", "-o", "json"];
+        let refused = json!({ "match": { "path": "/v1/mgmt/password/settings", "method": "POST" }, "fault": "status", "status": 400 });
+        world.faults(json!([refused])).await;
+        let file = |length: u8, more: &str| {
+            let of_tenant = format!("passwordSettings: {{ minLength: {length} }}{more}");
+            world.write("a.yaml", &format!("tenants: [{{ id: acme, name: Acme, {of_tenant} }}]\n"));
+        };
+        file(10, "");
+        world.run_json(&apply, 5).await;
+        world.faults(json!([])).await;
+        // Another part is none of that create, nor is another value of what could be set meanwhile.
+        file(12, ", settings: { enabled: true }");
+        world.run_json(&apply, 4).await;
+        file(10, "");
+        world.run_json(&apply, 0).await;
+        let sent = world.writes().await.into_iter().filter(|(line, _)| line.ends_with("/password/settings"));
+        let lengths: Vec<_> = sent.map(|(_, body)| body["minLength"].clone()).collect();
+        assert_eq!(lengths, [10, 10]);
+        world.run_json(&["plan", "--exit-code", "-o", "json"], 0).await;
+        // It is finished: what follows is a change like any other.
+        file(14, "");
+        world.run_json(&apply, 4).await;
+    }
+}
+
 /// An approval sent it without the secret.
 #[tokio::test]
 async fn an_update_of_oidc_without_its_secret_is_refused_and_not_to_be_approved() {

@@ -82,3 +82,40 @@ async fn a_mapping_that_is_cleared_is_cleared_once() {
     assert_eq!(apply(&world).await.as_array().unwrap().len(), 1);
     assert_eq!(apply(&world).await, json!([]));
 }
+
+/// It was told as done, nothing was sent, and the next run wanted to switch passwords off.
+#[tokio::test]
+async fn what_a_new_tenant_takes_over_from_the_project_is_written_where_it_is_declared_as_empty() {
+    for (rules, is_on) in
+        [("null", false), ("{ enabled: false, lowercase: false }", false), ("{ lowercase: false }", true)]
+    {
+        let world = world().await;
+        world.edit_live("passwordSettings/", json!({ "enabled": true, "minLength": 9, "lowercase": true })).await;
+        world.write("a.yaml", &tenant(&format!("passwordSettings: {rules}")));
+        assert_eq!(apply(&world).await.as_array().unwrap().len(), 1);
+        let sent = world.writes().await;
+        let lines: Vec<&str> = sent.iter().map(|(line, _)| line.as_str()).collect();
+        assert_eq!(lines, ["POST /v1/mgmt/tenant/create", "POST /v1/mgmt/password/settings"], "{rules}");
+        let is = |name: &str, is_on: bool| sent[1].1.get(name).is_some_and(|value| *value == true) == is_on;
+        assert!(is("enabled", is_on) && is("lowercase", false), "{rules}: {}", sent[1].1);
+        assert_eq!(apply(&world).await, json!([]), "{rules}");
+    }
+}
+
+/// It was an error that named domains which nobody had written there.
+#[tokio::test]
+async fn null_for_all_settings_is_no_word_on_what_is_said_elsewhere() {
+    let world = world().await;
+    let sso = format!("sso: [{{ domains: [a.example], {SAML} }}]");
+    world.write("a.yaml", &tenant(&format!("selfProvisioningDomains: [b.example]\n    {sso}")));
+    apply(&world).await;
+    world.write("a.yaml", &tenant(&format!("settings: null\n    selfProvisioningDomains: [b.example]\n    {sso}")));
+    apply(&world).await;
+    let acme = world.entity("tenants", "acme").await.unwrap();
+    assert_eq!((&acme["domains"], &acme["selfProvisioningDomains"]), (&json!(["a.example"]), &json!(["b.example"])));
+    assert_eq!(apply(&world).await, json!([]));
+    world.write("a.yaml", &tenant(&format!("settings: {{ domains: [] }}\n    {sso}")));
+    let refused = world.run(&["validate"]).await;
+    assert_eq!(refused.status.code(), Some(3));
+    assert!(String::from_utf8_lossy(&refused.stdout).contains("domains differs from"));
+}

@@ -47,9 +47,8 @@ async fn sso_that_comes_with_its_configuration_is_enforced_after_it() {
         let told = apply(&world, 0).await;
 
         assert_eq!(told["warnings"], json!([]), "{told}");
-        let expected = if before.is_some() { ["metadata", "enforceSSO true"] } else { ["enforceSSO true", "metadata"] };
-        // Nobody is locked out of a tenant that is made just now.
-        assert_eq!(sent_since(&world, written).await, expected);
+        let expected = ["create", "metadata", "enforceSSO true"];
+        assert_eq!(sent_since(&world, written).await, expected[usize::from(before.is_some())..]);
         assert_eq!(apply(&world, 0).await["changes"], json!([]));
     }
 }
@@ -147,4 +146,46 @@ async fn passwords_are_switched_off_after_sso_is_on() {
     world.write("a.yaml", &tenant(&format!("{}, {SSO}", passwords(false))));
     apply(&world, 0).await;
     assert_eq!(sent_since(&world, written).await, ["metadata", "settings"]);
+}
+
+/// It was made with `enforceSSO: true`, and stayed so without a way in.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_new_tenant_is_not_enforced_before_its_sso_is_there_whatever_comes_in_between() {
+    for policy in ["create-only", "sync"] {
+        let world = world(&[&format!("policy: {policy}")]).await;
+        world.write("a.yaml", &tenant(&format!("enforceSSO: true, {SSO}")));
+        let told = world.run_json(&["plan", "-o", "json"], 0).await["projects"][0].clone();
+        assert_eq!((&told["forecast"]["requests"], &told["warnings"]), (&json!(3), &json!([])), "{told}");
+        let changes = told["changes"].as_array().unwrap();
+        let shows = |path: &str| changes[0]["fields"].as_array().unwrap().iter().any(|field| field["path"] == path);
+        assert!(changes.len() == 1 && changes[0]["action"] == "create" && shows("enforceSSO"), "{told}");
+        let refuse = |path: &str| json!([{ "match": { "path": path }, "fault": "status", "status": 400 }]);
+        world.faults(refuse("/v1/mgmt/sso/saml/metadata")).await;
+        world.run_json(&["apply", "--auto-approve", "-o", "json"], 5).await;
+        assert_eq!(sent_since(&world, 0).await, ["create", "metadata"], "{policy}");
+        assert_ne!(world.entity("tenants", "acme").await.unwrap()["enforceSSO"], true);
+        world.faults(refuse("/v1/mgmt/tenant/patch")).await;
+        apply(&world, 5).await;
+        assert_ne!(world.entity("tenants", "acme").await.unwrap()["enforceSSO"], true);
+        world.faults(json!([])).await;
+        apply(&world, 0).await;
+        let sent = sent_since(&world, 0).await;
+        assert_eq!(sent[2..], ["metadata", "enforceSSO true", "enforceSSO true"], "{policy}");
+        assert_eq!(world.entity("tenants", "acme").await.unwrap()["enforceSSO"], true);
+        assert_eq!(apply(&world, 0).await["changes"], json!([]));
+    }
+}
+
+/// The call of SSO was left out for want of its secret, and SSO was enforced all the same.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_new_tenant_is_not_enforced_while_its_sso_lacks_a_secret() {
+    let mut world = world(&["firstContact: apply", "secrets: { env: [OIDC_SECRET] }"]).await;
+    let oidc = "oidc: { clientId: c, clientSecret: { env: OIDC_SECRET }, userDataUrl: 'https://u.example', userAttrMapping: {} }";
+    world.write("a.yaml", &tenant(&format!("enforceSSO: true, sso: [{{ domains: [a.example], {oidc} }}]")));
+    let told = world.run_json(&["apply", "--auto-approve", "-o", "json"], 5).await["projects"][0].clone();
+    assert!(told["warnings"].to_string().contains("tenants/acme: enforceSSO waits for sso"), "{told}");
+    assert_eq!(sent_since(&world, 0).await, ["create"]);
+    world.environment.push(("OIDC_SECRET".to_owned(), "hunter2".to_owned()));
+    apply(&world, 0).await;
+    assert_eq!(sent_since(&world, 1).await, ["oidc", "enforceSSO true"]);
 }

@@ -222,3 +222,79 @@ async fn what_waits_for_the_budget_or_for_its_turn_to_be_read_says_so() {
     let unread = waits.iter().rfind(is_unread).unwrap_or_else(|| panic!("{waits:#?}"));
     told_everywhere(&world, "tenants", unread["id"].as_str().unwrap(), "rotation: ").await;
 }
+
+/// Each part of the tenant had a row of its own that said the same.
+#[tokio::test]
+async fn what_two_calls_of_a_resource_wait_for_is_told_once() {
+    let mut world = World::new().await;
+    let refused = json!([{ "match": { "path": "/v1/mgmt/role/create*" }, "fault": "status", "status": 400 }]);
+    world.faults(refused).await;
+    world.write(
+        "a.yaml",
+        "roles: [{ name: r }]\ntenants: [{ id: acme, name: Acme, defaultRoles: [r], sso: [{ domains: [a.example], saml: { \
+         idpMetadataUrl: 'https://i.example/m', defaultSSORoles: [r] } }] }]\n",
+    );
+    world.start().await;
+    world.until("blocked", async |world| world.has_problem("tenants", "acme", "blocked").await).await;
+    world.until("idle", async |world| world.status().await["queue"]["ready"] == 0).await;
+    let project = world.project().await;
+    let of_acme =
+        |rows: &Value| rows.as_array().unwrap().iter().filter(|row| row["id"] == "acme").cloned().collect::<Vec<_>>();
+    let problems = of_acme(&project["problems"]);
+    assert_eq!(problems.len(), 1, "{project}");
+    assert_eq!(problems[0]["message"], "waits for roles/r, which is parked");
+    assert_eq!((of_acme(&project["waits"]).len(), &project["waitCounts"]["dependency"]), (1, &json!(1)), "{project}");
+    let plan = world.run(&["plan", "--url", &world.daemon_url().await]).await;
+    let text = String::from_utf8_lossy(&plan.stdout).into_owned();
+    assert!(!text.contains("tenants/acme, tenants/acme"), "{text}");
+}
+
+/// The alert on what is parked did not see it, for nothing of it was on the queue.
+#[tokio::test]
+async fn what_the_plan_refuses_by_itself_counts_as_parked() {
+    let mut world = World::new().await;
+    world.write("a.yaml", "permissions: [{ name: p }]\naccessKeys: [{ name: ci }]\n");
+    world.start().await;
+    world.until("refused", async |world| world.has_problem("accessKeys", "ci", "parked").await).await;
+    let parked = async |world: &World| world.metric("queue_depth{state=\"parked\"}").await;
+    world.until("counted", async |world| parked(world).await == Some(1.0)).await;
+    assert_eq!(world.status().await["queue"]["parked"], 1);
+    world.write("a.yaml", "permissions: [{ name: p }]\n");
+    world.until("at rest", async |world| world.is_converged().await).await;
+    world.until("counted", async |world| parked(world).await == Some(0.0)).await;
+}
+
+/// It was tried again when somebody asked for it by hand.
+#[tokio::test]
+async fn what_names_something_of_a_kind_that_nobody_declares_follows_when_that_is_there() {
+    let mut world = World::new().await;
+    world.write("a.yaml", "roles: [{ name: r, permissionNames: [theirs] }]\n");
+    world.start().await;
+    world.until("refused", async |world| world.has_problem("roles", "r", "parked").await).await;
+    assert!(world.problem("roles", "r").await.unwrap()["nextAttemptAt"].is_string());
+    world.edit_live("permissions/theirs", json!({})).await;
+    world
+        .until("there", async |world| {
+            // Like the interval, and unlike a retry that somebody asks for.
+            world.fresh_pass().await;
+            world.is_converged().await
+        })
+        .await;
+    assert_eq!(world.entity("roles", "r").await.unwrap()["permissionNames"], json!(["theirs"]));
+}
+
+/// It was said to wait for the rate limit.
+#[tokio::test]
+async fn what_waits_while_calls_hang_says_so() {
+    let top = vec!["concurrency: 2".to_owned()];
+    let mut world = World::with(Setup { top, ..Setup::default() }).await;
+    let slow = json!([{ "match": { "path": "/v1/mgmt/tenant/create", "times": 4 }, "fault": "delay", "delay": "4s" }]);
+    world.faults(slow).await;
+    let tenants: String = (0..6).map(|n| format!("  - {{ id: t{n}, name: T{n} }}\n")).collect();
+    world.write("a.yaml", &format!("tenants:\n{tenants}"));
+    world.start().await;
+    let row = wait_for(&world, "tenants", "t5", "answer: ").await;
+    assert!(row["why"].as_str().unwrap().contains("`concurrency`"), "{row}");
+    assert_eq!(world.project().await["waitCounts"]["budget"], Value::Null);
+    nothing_waits(&mut world).await;
+}

@@ -12,6 +12,7 @@ use crate::plan::Live;
 use crate::plan::Plan;
 use crate::plan::Refusal;
 use crate::plan::Sent;
+use crate::plan::write;
 use crate::resource;
 use crate::resource::Action;
 use crate::resource::Document;
@@ -127,6 +128,7 @@ fn is_first(inputs: &Inputs<'_>, live: &Live<'_>, plan: &Plan, change: &Change, 
         Action::Rename | Action::Delete => fields.is_some_and(|fields| is_whole(key.kind, fields)),
         // Nobody else can have set what is missing of a create of ours.
         Action::Update if plan.unlisted.contains(key) || is_unset(live, key) => false,
+        Action::Update if change.completes && is_of_create(inputs, key, part) => false,
         Action::Update => change.fields.iter().any(|field| {
             let Some((of, described)) = described(key, field) else { return false };
             // A big document is seen for the first time by itself, however well its kind is known.
@@ -138,6 +140,13 @@ fn is_first(inputs: &Inputs<'_>, live: &Live<'_>, plan: &Plan, change: &Change, 
             is_new && !is_missing_of_ours && was_sent() == Sent::Unknown
         }),
     }
+}
+
+/// Did this part come with our create, as it is declared now?
+fn is_of_create(inputs: &Inputs<'_>, key: &Key, part: &str) -> bool {
+    let part = resource::kind(key.kind).and_then(|kind| kind.spec().part(part));
+    let came_along = part.zip(inputs.desired.resources.get(key));
+    came_along.is_some_and(|(part, declared)| write::came_along(part, declared, inputs.sent) == Sent::Same)
 }
 
 /// The only one of a kind, which holds nothing that could be lost.
@@ -168,15 +177,20 @@ pub fn contacted(plan: &Plan) -> Vec<(&'static str, &'static str)> {
                 && (is_whole || change.tasks.iter().any(|task| task.slot.part == part) || looks_at(change, part))
         };
         let is_let_go = |change: &Change| change.held.is_none() || change.is_approved;
-        let is_held = |change: &Change| matches!(change.held, Some(Hold::FirstContact(_)));
         let mut of = plan.changes.iter().filter(is_of).peekable();
         let is_nothing = of.peek().is_none();
         let is_unread = plan.unread.iter().any(|(key, parts)| key.kind == kind && parts.contains(part));
         let is_seen = !plan.waiting.contains(kind) && !plan.shrunk.contains(kind) && !is_unread;
-        is_seen && (is_nothing || of.clone().any(is_let_go) && !of.any(is_held))
+        is_seen && (is_nothing || of.clone().any(is_let_go) && !of.any(waits_for_a_look))
     };
     let settled = plan.unknown_parts.iter().filter(|((kind, part), _)| is_settled(kind, part));
     settled.flat_map(|((kind, _), fields)| fields.iter().map(|field| (*kind, *field))).collect()
+}
+
+/// Was it never looked at? A guard that holds it as well, and is told first, is no word on that.
+fn waits_for_a_look(change: &Change) -> bool {
+    let is_first = change.is_first_contact || matches!(change.held, Some(Hold::FirstContact(_)));
+    is_first && change.can_be_approved()
 }
 
 /// Is it about a field of that part that no call can write?
@@ -189,7 +203,7 @@ fn looks_at(change: &Change, part: &str) -> bool {
 
 /// Kinds whose first contact is held: nothing of them is ours before somebody lets it go ahead.
 pub fn unknown_kinds(plan: &Plan) -> HashSet<&'static str> {
-    let held = plan.changes.iter().filter(|change| matches!(change.held, Some(Hold::FirstContact(_))));
+    let held = plan.changes.iter().filter(|change| waits_for_a_look(change));
     let is_whole = |kind: &str| {
         plan.unknown_parts.iter().any(|((of, part), fields)| *of == kind && *part == MAIN && is_whole(kind, fields))
     };

@@ -22,8 +22,10 @@ const LONGEST_VALUE: usize = 120;
 /// Names in one sentence; the rest is a number.
 const NAMED: usize = 5;
 
+/// Each once: two calls of one resource may stand in the way.
 fn named(names: impl Iterator<Item = String>) -> String {
-    let names: Vec<String> = names.collect();
+    let mut seen = BTreeSet::new();
+    let names: Vec<String> = names.filter(|name| seen.insert(name.clone())).collect();
     let more = names.len().saturating_sub(NAMED);
     let more = if more > 0 { format!(" and {more} more") } else { String::new() };
     names[..names.len().min(NAMED)].join(", ") + &more
@@ -189,8 +191,8 @@ fn contested(change: &Change) -> Option<String> {
     ))
 }
 
-/// The same as warnings, where nobody would look for the reason elsewhere.
-pub(super) fn explanations(changes: &[Change]) -> Vec<String> {
+/// What holds these changes, as warnings, where nobody would look for the reason elsewhere.
+pub fn explanations(changes: &[Change]) -> Vec<String> {
     let is_told = |hold: Hold| {
         let others =
             matches!(hold, Hold::Blocked | Hold::WouldReset | Hold::Weakening | Hold::Lockout | Hold::Contested);

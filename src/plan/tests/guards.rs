@@ -180,22 +180,30 @@ fn mass_updates_are_held_where_the_config_says_so() {
 fn what_create_only_created_it_also_finishes() {
     let mut world = live(&[(Key::new("roles", "r"), json!({})), (Key::new("tenants", "t"), json!({ "name": "t" }))]);
     let desired = desired_of(vec![declared(Key::new("tenants", "t"), json!({ "name": "t", "defaultRoles": ["r"] }))]);
-    let plan = |world: &World, created: bool, sent: Sent| {
+    let plan = |world: &World, created: bool, along: Sent| {
         let ownership = Ownership { created, ..Ownership::default() };
         Case {
             owned: BTreeMap::from([(Key::new("tenants", "t"), ownership)]),
-            sent,
+            sent: Sent::Unknown,
+            along,
             policy: Policy::CreateOnly,
             ..Case::of(&desired, world)
         }
         .plan()
     };
+    let held = |plan: &Plan| plan.changes.iter().map(|change| change.held).collect::<Vec<_>>();
 
-    assert_eq!(plan(&world, true, Sent::Unknown).changes[0].held, None);
-    assert_eq!(plan(&world, false, Sent::Unknown).changes[0].held, Some(Hold::Policy), "it was there before");
-    assert_eq!(plan(&world, true, Sent::Same).changes[0].held, Some(Hold::Policy), "somebody changed it since");
+    for along in [Sent::Same, Sent::Different] {
+        assert_eq!(held(&plan(&world, true, along)), [None]);
+    }
+    assert_eq!(held(&plan(&world, false, Sent::Same)), [Some(Hold::Policy)], "it was there before");
+    assert_eq!(
+        held(&plan(&world, true, Sent::Unknown)),
+        [Some(Hold::Policy)],
+        "it was not declared then, or was written"
+    );
     world.live.get_mut(&Key::new("tenants", "t")).unwrap().insert("name".to_owned(), json!("other"));
-    assert_eq!(plan(&world, true, Sent::Unknown).changes[0].held, Some(Hold::Policy), "more than the part differs");
+    assert_eq!(held(&plan(&world, true, Sent::Same)), [Some(Hold::Policy), None], "the part alone");
 }
 
 /// A rename alone changes no field, and so passed for what is left of a create.
@@ -549,6 +557,24 @@ fn a_kind_or_part_that_is_seen_for_the_first_time_changes_nothing_before_somebod
     let declared = desired_of(vec![declared(Key::new("roles", "live"), json!({ "description": "live" }))]);
     let in_sync = Case { unknown: fields.iter().copied().collect(), ..Case::of(&declared, &world) }.plan();
     assert_eq!(crate::plan::guards::contacted(&in_sync).len(), fields.len(), "nothing had to be let go");
+}
+
+/// It was adopted, and known, as soon as a guard held it as well.
+#[test]
+fn what_a_guard_holds_at_the_first_contact_was_never_looked_at() {
+    let key = Key::new("tenants", "t");
+    let world = live(&[(key.clone(), json!({ "name": "t", "enforceSSO": true }))]);
+    let desired = desired_of(vec![declared(key, json!({ "name": "t", "enforceSSO": false }))]);
+    let of_tenants = resource::kind("tenants").unwrap().spec().fields().filter(|(_, field)| field.is_declarable());
+    let unknown: BTreeSet<_> = of_tenants.map(|(_, field)| ("tenants", field.name)).collect();
+
+    let plan = Case { sent: Sent::Unknown, unknown: unknown.clone(), ..Case::of(&desired, &world) }.plan();
+
+    assert_eq!(plan.changes.iter().map(|change| change.held).collect::<Vec<_>>(), [Some(Hold::Weakening)]);
+    assert_eq!(crate::plan::guards::unknown_kinds(&plan), ["tenants"].into());
+    let approved = Case { sent: Sent::Unknown, unknown, is_approved: &|_| true, ..Case::of(&desired, &world) }.plan();
+    assert!(crate::plan::guards::unknown_kinds(&approved).is_empty());
+    assert!(crate::plan::guards::contacted(&approved).contains(&("tenants", "enforceSSO")));
 }
 
 #[test]

@@ -54,7 +54,12 @@ impl Drawn {
             observed: &self.observed(),
             owned: &self.owned,
             ids: &HashMap::new(),
-            sent: &|_, _, _| self.sent,
+            sent: &|_, path, _| match self.sent {
+                // Nothing was sent of what is still to come.
+                Sent::Unknown if path.ends_with(remember::ALONG) => Sent::Same,
+                Sent::Same | Sent::Different if path.ends_with(remember::ALONG) => Sent::Unknown,
+                sent => sent,
+            },
             secret: &|_, _, _| Ok(self.sent),
             document: &|_, _, _, _| false,
             previews: &BTreeMap::new(),

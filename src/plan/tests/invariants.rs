@@ -41,7 +41,7 @@ fn approve(drawn: &Drawn, plan: &Plan) -> (Approved, BTreeSet<String>) {
 fn deletes_only_what_it_may(drawn: &Drawn, plan: &Plan) -> Checked {
     for change in released(plan) {
         let key = &change.key;
-        prop_assert!(drawn.permits(change, plan), "{:?} forbids to {:?} {key}", drawn.policy, change.action);
+        prop_assert!(drawn.permits(change), "{:?} forbids to {:?} {key}", drawn.policy, change.action);
         if change.action != Action::Delete {
             prop_assert!(drawn.is_declared(key), "{key} is not declared");
             continue;
@@ -165,8 +165,10 @@ fn keeps_what_is_not_declared(
     let kind = resource::kind(key.kind).unwrap();
     if part != resource::MAIN {
         let body = write.body().unwrap();
-        let wanted = declared.fields.get("defaultRoles").map(nothing_as_empty);
-        prop_assert_eq!((body.get("defaultRoles"), body.len()), (wanted.as_ref(), 1));
+        let (field, nothing) = if part == "enforceSSO" { (part, json!(false)) } else { ("defaultRoles", json!([])) };
+        let wanted = declared.fields.get(field).map(|value| if value.is_null() { nothing } else { value.clone() });
+        let others = body.keys().filter(|name| *name != field && *name != "id").count();
+        prop_assert_eq!((body.get(field), others), (wanted.as_ref(), 0));
         return Ok(());
     }
     let identity: BTreeSet<&str> = ["id", "name", "tenantId", "newName"].into();
@@ -221,10 +223,6 @@ fn is_written_by_the_main_call(kind: &dyn Kind, name: &str) -> bool {
     field.is_none_or(|(part, field)| {
         part.name == resource::MAIN && field.is_declarable() && field.need != Need::AtCreation
     })
-}
-
-fn nothing_as_empty(value: &Value) -> Value {
-    if value.is_null() { json!([]) } else { value.clone() }
 }
 
 fn check(drawn: &Drawn, plan: &Plan, approved: &Approved) -> Checked {

@@ -141,22 +141,21 @@ impl Drawn {
             && !self.holds_what_stays(key)
     }
 
-    pub fn permits(&self, change: &Change, plan: &Plan) -> bool {
+    pub fn permits(&self, change: &Change) -> bool {
         match (self.policy, change.action) {
             (Policy::Observe, _) => false,
-            (Policy::CreateOnly, action) => action == Action::Create || self.finishes_a_create(change, plan),
+            (Policy::CreateOnly, action) => action == Action::Create || self.finishes_a_create(change),
             (Policy::UpsertOnly, action) => action != Action::Delete,
             (Policy::Sync, _) => true,
         }
     }
 
     /// What we created still lacks the part that takes a call of its own.
-    fn finishes_a_create(&self, change: &Change, plan: &Plan) -> bool {
-        let mut all = plan.changes.iter().filter(|other| other.key == change.key);
+    fn finishes_a_create(&self, change: &Change) -> bool {
         change.action == Action::Update
             && self.listed(&change.key).is_some()
             && self.owned.get(&change.key).is_some_and(|ownership| ownership.created)
-            && all.all(|other| other.fields.iter().all(|field| field.path == "defaultRoles"))
+            && change.fields.iter().all(|field| matches!(&*field.path, "defaultRoles" | "enforceSSO"))
             && self.sent == Sent::Unknown
     }
 
@@ -391,7 +390,8 @@ impl Drawn {
             && match change.action {
                 Action::Create => false,
                 Action::Rename | Action::Delete => self.unknown.contains(&(kind, identity)),
-                Action::Update => !plan.unlisted.contains(&change.key) && change.fields.iter().any(is_new),
+                Action::Update if plan.unlisted.contains(&change.key) || self.finishes_a_create(change) => false,
+                Action::Update => change.fields.iter().any(is_new),
             }
     }
 
@@ -428,7 +428,7 @@ impl Drawn {
     pub fn reasons(&self, change: &Change, plan: &Plan, approved: &Approved) -> BTreeSet<Hold> {
         let kind = change.key.kind;
         let mut reasons = BTreeSet::new();
-        reasons.extend((!self.permits(change, plan)).then_some(Hold::Policy));
+        reasons.extend((!self.permits(change)).then_some(Hold::Policy));
         reasons.extend(self.is_held_whole().then_some(Hold::FirstContact(Contact::Project)));
         reasons.extend(self.is_first_contact(change, plan).then_some(Hold::FirstContact(Contact::Part)));
         reasons.extend(self.is_shrunk(kind).then_some(Hold::ObservationShrank));
@@ -457,7 +457,7 @@ impl Drawn {
 
 /// Is it in none of the calls that create a tenant?
 fn has_own_call(field: &str) -> bool {
-    field == "defaultRoles"
+    matches!(field, "defaultRoles" | "enforceSSO")
 }
 
 fn may_name(key: &Key, gone: &Key) -> bool {

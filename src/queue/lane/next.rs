@@ -146,6 +146,7 @@ impl Next {
             entry.last_failure = same.and_then(|before| before.last_failure.clone());
             entry.verify = same.is_some_and(|before| before.verify);
             entry.is_forbidden = same.is_some_and(|before| before.is_forbidden);
+            entry.again_at = same.and_then(|before| before.again_at);
             entry.woken_at = same.and_then(|before| before.woken_at);
             entry.queued_at = same.map_or(now, |before| before.queued_at);
         });

@@ -188,7 +188,7 @@ mod tests {
 
     fn board() -> Board {
         let board = Board::new(Duration::from_secs(60), &[("one", "observe"), ("two", "observe")]);
-        board.traffic(QueueStatus { ready: 1, ..QueueStatus::default() }, Vec::new());
+        board.traffic(QueueStatus { ready: 1, ..QueueStatus::default() }, Vec::new(), false);
         board
     }
 

@@ -54,6 +54,7 @@ async fn the_status_has_the_documented_shape() {
             requests_by_minute: vec![3, 7],
             adaptive: Some(AdaptiveStatus { current_rate: 10.0, min_rate: 1.0, max_rate: 100.0, success_count: 4 }),
         }],
+        false,
     );
 
     let status = serde_json::to_value(board.status()).unwrap();

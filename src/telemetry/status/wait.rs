@@ -4,6 +4,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use serde::Serialize;
 use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 
 /// So many resources are told of each reason. The rest is counted: a project of a hundred thousand waits, too.
 const MOST_OF_ONE: u64 = 30;
@@ -33,6 +34,8 @@ pub enum Why {
     Dependency,
     /// Descope said 429: nobody sends before the gate opens.
     Gate,
+    /// Calls that Descope does not answer take every worker.
+    Answer,
     /// It goes out as the rate limit allows.
     Budget,
 }
@@ -51,6 +54,7 @@ impl Why {
             Self::Backoff => "backoff",
             Self::Dependency => "dependency",
             Self::Gate => "gate",
+            Self::Answer => "answer",
             Self::Budget => "budget",
         }
     }
@@ -104,30 +108,38 @@ pub struct Turn {
 }
 
 impl Turn {
-    /// Of a limiter whose gate opens then; null while it is open.
-    pub fn at_gate(paused_until: Option<String>) -> Self {
+    /// Of a limiter whose gate opens then, null while it is open; and do calls that hang take every worker?
+    pub fn of_traffic(paused_until: Option<String>, are_hanging: bool) -> Self {
         match paused_until {
             Some(until) => {
                 let what = "Descope's rate limit was reached, and nothing is sent meanwhile";
                 Self { why: Why::Gate, what, until: Some(until) }
             }
+            None if are_hanging => {
+                let what =
+                    "the calls under way, as many as `concurrency` allows, have waited for seconds for an answer";
+                Self { why: Why::Answer, what, until: None }
+            }
             None => Self { why: Why::Budget, what: "it goes out as the rate limit allows", until: None },
         }
     }
 
-    /// Is it the limiter's?
+    /// Is it what a task waits for that has nothing else to wait for?
     pub(super) fn is_of_limiter(&self) -> bool {
-        matches!(self.why, Why::Gate | Why::Budget)
+        matches!(self.why, Why::Gate | Why::Answer | Why::Budget)
     }
 
     /// Puts itself in the place of what was noted of the gate when it was another way.
     pub(super) fn retell(&self, waits: &mut [Wait], counts: &mut BTreeMap<&'static str, u64>) {
-        let before = if self.why == Why::Gate { Why::Budget } else { Why::Gate };
-        let (before, now) = (before.as_str(), self.why.as_str());
-        if let Some(count) = counts.remove(before) {
-            *counts.entry(now).or_default() += count;
+        let now = self.why.as_str();
+        let others = [Why::Gate, Why::Answer, Why::Budget].map(Why::as_str);
+        let before = || others.into_iter().filter(|word| *word != now);
+        for word in before() {
+            if let Some(count) = counts.remove(word) {
+                *counts.entry(now).or_default() += count;
+            }
         }
-        for wait in waits.iter_mut().filter(|wait| wait.word() == before) {
+        for wait in waits.iter_mut().filter(|wait| before().any(|word| wait.word() == word)) {
             wait.why = format!("{now}: {}", self.what);
             wait.until.clone_from(&self.until);
         }
@@ -172,14 +184,30 @@ impl Waits {
         }
     }
 
-    /// How many wait for each reason, all of them.
+    /// How many wait for each reason, all of them. Where all are told, as many as there are rows.
     pub fn counts(&self) -> BTreeMap<&'static str, u64> {
-        self.counts.iter().map(|(why, count)| (why.as_str(), *count)).collect()
+        let mut told: BTreeSet<(Why, &str, &str, &str)> = BTreeSet::new();
+        for (why, wait) in
+            self.rows.iter().filter(|(why, _)| self.counts.get(why).is_some_and(|count| *count <= self.most))
+        {
+            told.insert((*why, &wait.kind, &wait.id, &wait.why));
+        }
+        let rows = |why: Why| told.iter().filter(|(of, ..)| *of == why).count() as u64;
+        let count = |(why, count): (&Why, &u64)| (why.as_str(), if *count <= self.most { rows(*why) } else { *count });
+        self.counts.iter().map(count).collect()
     }
 
-    /// The first of each reason, by reason and identity.
+    /// The first of each reason, by reason and identity. What several calls of a resource wait for is told once.
     pub fn rows(mut self) -> Vec<Wait> {
         self.rows.sort();
+        self.rows.dedup_by(|later, first| {
+            let is_same = (&later.0, &later.1.kind, &later.1.id, &later.1.why)
+                == (&first.0, &first.1.kind, &first.1.id, &first.1.why);
+            if is_same && first.1.since.is_none() {
+                first.1.since = later.1.since.take();
+            }
+            is_same
+        });
         self.rows.into_iter().map(|(_, wait)| wait).collect()
     }
 }
