@@ -20,6 +20,7 @@ use std::collections::BTreeSet;
 use std::collections::HashMap;
 use std::collections::HashSet;
 use std::sync::Arc;
+use std::time::Duration;
 use std::time::SystemTime;
 
 mod alike;
@@ -30,6 +31,7 @@ pub mod drift;
 pub mod guards;
 pub mod handover;
 mod live;
+pub mod missing;
 mod narrow;
 pub mod order;
 pub mod published;
@@ -58,6 +60,7 @@ pub use guards::Hold;
 pub use guards::Watch;
 pub use guards::Window;
 pub use live::Live;
+pub use missing::Missing;
 pub use renames::is_over;
 pub use task::Body;
 pub use task::Need;
@@ -111,6 +114,9 @@ pub struct Ownership {
     pub protected: bool,
     /// The last declared `cascadeDelete`.
     pub cascade_delete: bool,
+    /// For how long every look has lacked it though it is declared nowhere; `None` where the last one showed it, or none
+    /// was made.
+    pub missing_for: Option<Duration>,
 }
 
 /// What the state knows of a value that the API takes but does not return.
@@ -245,6 +251,8 @@ pub struct Plan {
     pub ends: BTreeMap<Key, u64>,
     /// Created by us a moment ago, and not in the list yet.
     pub unlisted: BTreeSet<Key>,
+    /// Owned, declared nowhere and in no list, which does not prove yet that it is gone.
+    pub missing: BTreeMap<Key, Missing>,
     /// Perhaps created by us, with a secret that is lost, and not in the list.
     pub in_doubt: BTreeSet<Key>,
     /// Kinds of which changes wait for another kind, which could not be observed this time.
@@ -420,6 +428,7 @@ pub fn diff(inputs: &Inputs<'_>) -> Plan {
     declared::wait_along(absent, &mut plan);
     undeclared::prune(inputs, &live, &renames, &mut plan);
     guards::doubt(inputs, &live, &mut plan);
+    missing::find(inputs, &live, &mut plan);
     ties::find(inputs, &live, &renames, &mut plan);
     alike::warn(&mut plan);
     order::arrange(&mut plan.changes, inputs.observed.began, &live);

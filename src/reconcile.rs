@@ -566,7 +566,9 @@ impl Reconciler {
         if let Some(reason) = refusal {
             self.pause.refused(reason);
         }
-        self.adopt(desired, &plan, &gone, first_contact);
+        if self.adopt(desired, &plan, &gone, first_contact) {
+            self.memory.retry_at = Some(Instant::now() + SHORTEST_WAIT);
+        }
         self.note_effects(desired, &plan, &unconfirmed);
         self.note_renames(desired, &plan, &unconfirmed);
         self.note_outlived(&outlived);
@@ -824,7 +826,7 @@ impl Reconciler {
         } else if self.memory.retry_at.is_none() {
             self.memory.failures = 0;
         }
-        let waits = [self.next_due_delete(plan), self.next_due_drift(plan)];
+        let waits = [self.next_due_delete(plan), self.next_due_drift(plan), self.next_proof(plan)];
         if let Some(wait) = waits.into_iter().flatten().min() {
             let due = Instant::now() + wait.max(SHORTEST_WAIT);
             self.memory.retry_at = Some(self.memory.retry_at.map_or(due, |at| at.min(due)));
@@ -852,6 +854,12 @@ impl Reconciler {
         let Some(noted) = noted else { return Some(self.assessor.delete_after().max(UNNOTED_WAIT)) };
         let age = now.duration_since(noted.into_iter().min()?).unwrap_or_default();
         Some(self.assessor.delete_after().saturating_sub(age).max(SHORTEST_WAIT))
+    }
+
+    /// How long until it may be proven that something is gone that would be deleted.
+    fn next_proof(&self, plan: &Plan) -> Option<Duration> {
+        let until = plan.missing.values().filter(|missing| missing.is_leaving).map(|missing| missing.until).min()?;
+        Some(until.duration_since(self.state.now()).unwrap_or_default())
     }
 
     /// Since when something waits for each reason. The plan is of all files: what it does not hold waits no more.
@@ -885,7 +893,7 @@ impl Reconciler {
         let now = self.state.now();
         let waiting = plan.waits.iter().map(|(key, _, _)| key).chain(&plan.unlisted);
         let waiting = waiting.chain(plan.refused.iter().map(|refusal| &refusal.key));
-        let waiting = waiting.chain(self.memory.unconfirmed.keys.keys());
+        let waiting = waiting.chain(self.memory.unconfirmed.keys.keys()).chain(plan.missing.keys());
         let since = |key: &Key| self.memory.waits.get(key).copied().unwrap_or(now);
         self.memory.waits = waiting.map(|key| (key.clone(), since(key))).collect();
     }

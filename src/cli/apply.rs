@@ -252,6 +252,7 @@ async fn assess(parts: &Parts, desired_states: &[Arc<Desired>], args: &ApplyArgs
             tracing::error!(project = &*project.name, %reason, "this project is refused; the others go on");
         }
         if args.selection.is_narrow() {
+            reconciler.note_shown(&plan);
             plan.narrow(&|key| args.selection.wants(key), &|key| args.selection.names(key));
         }
         let is_meant = args.approve.as_ref().is_some_and(|fingerprint| *fingerprint == plan.fingerprint);

@@ -28,6 +28,12 @@ impl Before {
         if revision.starts_with('-') {
             return Err(UsageError(format!("--since: {revision} is no revision")).into());
         }
+        if !is_there(root, revision)? {
+            return Err(UsageError(format!(
+                "--since: git knows no revision {revision:?} here; a shallow clone has the newest ones alone"
+            ))
+            .into());
+        }
         let dir = tempfile::tempdir().context("cannot make a directory for the files of the other revision")?;
         let mut archive = Command::new("git");
         archive.arg("-C").arg(root).args(["archive", "--format=tar", revision, "--", "."]).stdin(Stdio::null());
@@ -68,6 +74,15 @@ impl Before {
         };
         Ok(keys.filter(differs).cloned().collect())
     }
+}
+
+/// Does git know it? Where git cannot tell, asking for its files says why.
+fn is_there(root: &Path, revision: &str) -> anyhow::Result<bool> {
+    let mut ask = Command::new("git");
+    ask.arg("-C").arg(root).args(["rev-parse", "--verify", "--quiet", &format!("{revision}^{{tree}}")]);
+    let told = ask.stdin(Stdio::null()).output().context("cannot run git")?;
+    // 128 is of what has nothing to do with the revision, as where there is no repository.
+    Ok(told.status.code() != Some(1))
 }
 
 /// Wherever it stands.

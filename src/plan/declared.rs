@@ -12,6 +12,7 @@ use crate::plan::Task;
 use crate::plan::compare;
 use crate::plan::drift;
 use crate::plan::guards;
+use crate::plan::missing;
 use crate::plan::order;
 use crate::plan::order::Presence;
 use crate::plan::reliance;
@@ -40,20 +41,22 @@ const NO_SECRET_FILE: &str = "secretFile: is missing, and Descope shows the secr
 /// Beyond so many resources with unread parts, a warning for each tells no more.
 const UNREAD_NAMED: usize = 5;
 
-/// Is what it renames ours, and so new that a list which lacks it proves nothing? Created now, there would be two.
+/// Is what it renames ours, and the list that lacks it no proof that it is gone? Created now, there would be two.
 fn waits_for_old_name(inputs: &Inputs<'_>, declared: &Declared, live: &Live<'_>, plan: &mut Plan) -> bool {
     let key = &declared.key;
     let Some(name) = declared.renamed_from.clone() else { return false };
     let old = Key { name, ..key.clone() };
     let is_there = live.has(&old) || live.has(key) || inputs.owned.contains_key(key);
-    if is_there || inputs.owned.get(&old).is_none_or(|ownership| !ownership.fresh) {
+    let Some(ownership) = inputs.owned.get(&old).filter(|_| !is_there) else { return false };
+    if !ownership.fresh && !missing::is_doubtful(*ownership) {
         return false;
     }
-    plan.warnings.push(format!(
-        "{}: {key} waits for {old}, which it renames: that was created within the last two minutes, and the list does not \
-         show it yet",
-        declared.place
-    ));
+    let why = if ownership.fresh {
+        "was created within the last two minutes, and the list does not show it yet"
+    } else {
+        "is ours and not in the list, which has to be so for two minutes before it counts as gone"
+    };
+    plan.warnings.push(format!("{}: {key} waits for {old}, which it renames: that {why}", declared.place));
     plan.unlisted.insert(old);
     plan.waiting_creates.insert(key.kind);
     true

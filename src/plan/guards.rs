@@ -51,7 +51,7 @@ pub use words::explanations;
 /// Marks the kinds whose list lacks too much to be believed.
 pub fn doubt(inputs: &Inputs<'_>, live: &Live<'_>, plan: &mut Plan) {
     let is_live = |key: &Key| live.is_observed(key.kind).then(|| live.has(key));
-    for (kind, gone) in shrunk(inputs.owned, inputs.desired, is_live, inputs.renamed, inputs.guards) {
+    for (kind, gone) in shrunk(inputs.owned, inputs.desired, is_live, inputs.renamed, inputs.policy, inputs.guards) {
         plan.warnings.push(format!(
             "Descope's list of {kind} lacks {gone} that this daemon owns; nothing of {kind} is changed until that is \
              approved"

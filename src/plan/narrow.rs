@@ -52,6 +52,7 @@ impl Plan {
         self.refused.retain(|refusal| wanted(&refusal.key));
         self.undeclared.retain(|key| wanted(key));
         self.waits.retain(|(key, ..)| wanted(key));
+        self.missing.retain(|key, _| wanted(key));
         self.warnings.extend(missing);
         self.fingerprint = guards::fingerprint(&self.changes);
         self.held_digests = self.held().map(|change| change.digest.to_string()).collect();

@@ -114,6 +114,7 @@ pub fn tasks(
                 replaced: false,
                 protected: declared.protected.unwrap_or_default(),
                 cascade_delete: declared.cascade_delete.unwrap_or_default(),
+                missing_for: None,
             },
             secret_file: declared.secret_file.clone(),
             approval: None,

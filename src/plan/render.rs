@@ -64,7 +64,9 @@ impl<'p> Report<'p> {
     /// Does anything differ, held or not? What nobody looks at, since the files are put aside, may.
     pub fn has_differences(&self) -> bool {
         let is_put_aside = |project: &ProjectReport<'_>| project.holds.iter().any(|hold| hold.stops_project);
-        let differs = |project: &ProjectReport<'_>| !project.changes.is_empty() || !project.refused.is_empty();
+        let differs = |project: &ProjectReport<'_>| {
+            !project.changes.is_empty() || !project.refused.is_empty() || project.doubted > 0
+        };
         self.projects.iter().any(|project| differs(project) || is_put_aside(project))
     }
 }
@@ -106,6 +108,9 @@ pub struct ProjectReport<'p> {
     /// Something was written and answered as done, and Descope keeps something else.
     #[serde(skip)]
     pub is_without_effect: bool,
+    /// So many left the files, in kinds of which the list lacks too much to be believed, and are deleted if it shows them.
+    #[serde(skip)]
+    pub doubted: usize,
 }
 
 /// Changes that wait for approval.
@@ -274,6 +279,7 @@ impl<'p> ProjectReport<'p> {
             forecast: Forecast::new(plan.forecast_requests(), plan.reads, pace),
             is_incomplete: !plan.unobserved.is_empty() || !plan.unread.is_empty(),
             is_without_effect: !plan.without_effect.is_empty(),
+            doubted: plan.missing.iter().filter(|(key, one)| one.is_leaving && plan.shrunk.contains(key.kind)).count(),
         }
     }
 
@@ -293,6 +299,7 @@ impl<'p> ProjectReport<'p> {
             forecast: self.forecast,
             is_incomplete: self.is_incomplete,
             is_without_effect: self.is_without_effect,
+            doubted: self.doubted,
         }
     }
 

@@ -39,7 +39,7 @@ pub struct Ties {
     pub doubted: BTreeSet<&'static str>,
     /// The calls that let go of it, planned or not.
     pub letting_go: BTreeSet<Slot>,
-    /// Created by us a moment ago and not listed yet: nobody knows what they refer to.
+    /// Ours and in no list, though nothing proves that they are gone: nobody knows what they refer to.
     pub unlisted: BTreeSet<Key>,
     /// Deleted by the same plan.
     pub together: BTreeSet<Key>,
@@ -80,7 +80,7 @@ pub fn find(inputs: &Inputs<'_>, live: &Live<'_>, renames: &BTreeMap<Key, Key>, 
         let declared = inputs.desired.resources.get(name).filter(|_| !is_builtin);
         // What is left as it is lets go of nothing.
         let meant = plan.kept.get(name).or(declared).filter(|_| !is_builtin);
-        note_hidden(kind, (key, &document), name, &mut ties);
+        note_hidden(kind, (key, &document), name, plan.unread.get(name), &mut ties);
         note_live(
             kind,
             (key, &document),
@@ -95,7 +95,8 @@ pub fn find(inputs: &Inputs<'_>, live: &Live<'_>, renames: &BTreeMap<Key, Key>, 
         ties.unseen.extend(unseen.iter().filter(|kind| may_name(**kind)).map(|kind| kind.name()));
         let doubted = plan.shrunk.iter().filter(|kind| resource::kind(kind).is_some_and(may_name));
         ties.doubted.extend(doubted);
-        let unlisted = plan.unlisted.iter().filter(|other| resource::kind(other.kind).is_some_and(may_name));
+        let unlisted = plan.unlisted.iter().chain(plan.missing.keys());
+        let unlisted = unlisted.filter(|other| *other != key && resource::kind(other.kind).is_some_and(may_name));
         ties.unlisted.extend(unlisted.filter(|other| !ties.declared.contains_key(*other)).cloned());
     }
     for change in &mut plan.changes {
@@ -148,12 +149,19 @@ fn note_live(
     }
 }
 
-/// A part that its list says is there, and that this look does not show.
-fn note_hidden(kind: &dyn Kind, (key, document): (&Key, &Document), name: &Key, ties: &mut HashMap<Key, Ties>) {
+/// A part that its list says is there, or that is declared and `unread`, and that this look does not show. What is switched off
+/// keeps what it names.
+fn note_hidden(
+    kind: &dyn Kind,
+    (key, document): (&Key, &Document),
+    name: &Key,
+    unread: Option<&BTreeSet<&'static str>>,
+    ties: &mut HashMap<Key, Ties>,
+) {
     let spec = kind.spec();
     let is_there = |part: &&Part| {
         let tells = |field: &Field| field.tells_of == Some(part.name) && !is_nothing(document.get(field.name));
-        spec.main().fields.iter().any(tells)
+        spec.main().fields.iter().any(tells) || unread.is_some_and(|unread| unread.contains(part.name))
     };
     let is_shown = |part: &Part| part.fields.iter().any(|field| document.contains_key(field.name));
     let is_deleted = ties.contains_key(key);

@@ -126,6 +126,7 @@ impl Window {
             forecast: Forecast::new(calls.len(), plan.reads, pace),
             is_incomplete: false,
             is_without_effect: false,
+            doubted: 0,
         };
         let rows = tell(&report);
         (report.waits, report.wait_counts) = (rows.rows, rows.counts);

@@ -222,8 +222,9 @@ impl Assessor {
         // deleted lately, nothing more is.
         let ledger = self.ledger();
         let has_count = ledger.is_some();
-        let Ledger { now, owned, absent, open, lately } = ledger.unwrap_or_else(Ledger::none);
-        let mut owned = ownerships(&owned, &absent, now);
+        let ledger = ledger.unwrap_or_else(Ledger::none);
+        let mut owned = ownerships(&ledger);
+        let Ledger { now, absent, open, lately, .. } = ledger;
         let mut windows: BTreeMap<&'static str, Window> =
             lately.into_iter().map(|(kind, lately)| (kind, window(lately))).collect();
         for intent in open.iter().map(|open| &open.intent).filter(|intent| is_gone(intent, &observed)) {
@@ -411,8 +412,8 @@ impl Assessor {
         if self.entry_of_another().is_none() {
             return Some(ledger);
         }
-        let (owned, absent, lately) = Default::default();
-        Some(Ledger { owned, absent, lately, ..ledger })
+        let (owned, absent, missing, lately) = Default::default();
+        Some(Ledger { owned, absent, missing, lately, ..ledger })
     }
 
     /// The entry that the project is known under, where it is not this one.
@@ -445,11 +446,16 @@ impl Assessor {
             let ledger = self.ledger()?;
             let live = live(observed);
             let is_live = |key: &Key| live.get(key.kind).map(|keys| keys.contains(key));
+            let mut owned = ownerships(&ledger);
+            for intent in ledger.open.iter().map(|open| &open.intent).filter(|intent| is_gone(intent, observed)) {
+                owned.remove(&intent.key);
+            }
             let shrunk = guards::shrunk(
-                &ownerships(&ledger.owned, &ledger.absent, ledger.now),
+                &owned,
                 desired,
                 is_live,
                 &|old, new| self.was_renamed(old, new),
+                self.rules.policy,
                 &self.rules.guards,
             );
             let mut gone = forgettable(&ledger, desired, lost);
@@ -639,13 +645,10 @@ fn forgettable(ledger: &Ledger, desired: &Desired, lost: &BTreeSet<IntentId>) ->
 }
 
 /// What the plan has to know of what is owned.
-fn ownerships(
-    inventory: &BTreeMap<Key, state::Owned>,
-    absences: &BTreeMap<Key, SystemTime>,
-    now: SystemTime,
-) -> BTreeMap<Key, Ownership> {
+fn ownerships(ledger: &Ledger) -> BTreeMap<Key, Ownership> {
+    let Ledger { now, owned: inventory, absent: absences, missing, .. } = ledger;
     let mut newest: HashMap<&str, SystemTime> = HashMap::new();
-    for (key, owned) in inventory {
+    for (key, owned) in inventory.iter() {
         if let Some(at) = owned.created_at.filter(|_| !absences.contains_key(key)) {
             let newest = newest.entry(key.kind).or_insert(at);
             *newest = at.max(*newest);
@@ -653,10 +656,11 @@ fn ownerships(
     }
     let ownership = |key: &Key, owned: state::Owned| Ownership {
         created: owned.created_at.is_some(),
-        fresh: owned.created_at.is_some_and(|created| is_fresh(created, now)),
+        fresh: owned.created_at.is_some_and(|created| is_fresh(created, *now)),
         replaced: absences.get(key).zip(newest.get(key.kind)).is_some_and(|(since, created)| created >= since),
         protected: owned.protected,
         cascade_delete: owned.cascade_delete,
+        missing_for: missing.get(key).map(|since| now.duration_since(*since).unwrap_or_default()),
     };
     inventory.iter().map(|(key, owned)| (key.clone(), ownership(key, *owned))).collect()
 }
@@ -669,7 +673,8 @@ fn is_gone(intent: &Intent, observed: &Observed) -> bool {
 }
 
 fn window(lately: Lately) -> Window {
-    Window { deleted: lately.deleted, created: lately.created }
+    let Lately { deleted, created, passing, rise } = lately;
+    Window { deleted, created, passing, rise }
 }
 
 /// Was it created so recently that a list which lacks it proves nothing? A little ahead of the clock, where that is kept

@@ -2,6 +2,7 @@
 //! has been absent since.
 
 use super::Reconciler;
+use super::assess;
 use crate::desired::Declared;
 use crate::desired::Desired;
 use crate::plan::Change;
@@ -19,6 +20,7 @@ use crate::state::Outlived;
 use crate::state::Owned;
 use crate::worker::recent::Unconfirmed;
 use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::collections::HashMap;
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -26,7 +28,8 @@ use std::time::SystemTime;
 
 impl Reconciler {
     /// What is owned and declared nowhere may be deleted once that has stood for long enough. Only a revision that is
-    /// in force counts, and only what is `asked` for: of the rest everything stays as it was noted.
+    /// in force counts. Of what is not `asked` for no absence begins; what is back in the files is absent no more, whatever
+    /// was asked for.
     pub fn note_absences(&self, desired: &Desired, asked: &dyn Fn(&Key) -> bool) {
         // What another entry of the config owns, its files speak of.
         if !self.is_current() || self.assessor.entry_of_another().is_some() {
@@ -47,14 +50,14 @@ impl Reconciler {
                 let declared = declared.map(|declared| &**declared).or_else(|| renamed.get(key).copied());
                 Sighting { key, before: *before, declared }
             });
-            let all: Vec<Sighting<'_>> = all.filter(|one| asked(one.key)).collect();
+            let all: Vec<Sighting<'_>> = all.collect();
             let (now, before) = (self.state.now(), self.state.absences()?);
             let flags = redeclared(&all, &before, now);
             if !flags.is_empty() {
                 self.state.own(&flags)?;
             }
             let calls = self.state.open_intents()?.into_iter().map(|open| open.intent);
-            let news = calls.filter(|intent| asked(&intent.key)).filter_map(|intent| {
+            let news = calls.filter_map(|intent| {
                 let now = ownership(desired.resources.get(&intent.key)?, None);
                 let is_same = (now.protected, now.cascade_delete) == (intent.protected, intent.cascade_delete);
                 (!is_same).then_some((intent.key, now))
@@ -63,9 +66,11 @@ impl Reconciler {
             if !news.is_empty() {
                 self.state.redeclare_calls(&news)?;
             }
-            let others = before.into_keys().filter(|key| !asked(key));
-            let absent = all.iter().filter(|one| one.declared.is_none()).map(|one| one.key.clone());
-            let absent = absent.chain(others).collect();
+            let absent = all.iter().filter(|one| one.declared.is_none()).map(|one| one.key);
+            let absent: BTreeSet<Key> = absent.filter(|key| asked(key) || before.contains_key(*key)).cloned().collect();
+            let mut missing = self.state.missing()?;
+            missing.retain(|key, _| !desired.resources.contains_key(key));
+            self.state.note_missing(&missing.into_keys().collect(), now)?;
             self.state.note_absent(&absent, now).map(drop)
         };
         if let Err(error) = note() {
@@ -73,21 +78,21 @@ impl Reconciler {
         }
     }
 
-    /// Declared and live is owned from now on; `gone` and declared nowhere is not. A project whose first contact is held is
-    /// left as it is.
-    pub fn adopt(&self, desired: &Desired, plan: &Plan, gone: &HashSet<Key>, first_contact: bool) {
+    /// Declared and live is owned from now on; `gone` and declared nowhere is not, once that is proven. A project whose first contact is held is
+    /// left as it is. True where a loss was accepted by this, so that the list is believed with the next plan.
+    pub fn adopt(&self, desired: &Desired, plan: &Plan, gone: &HashSet<Key>, first_contact: bool) -> bool {
         let whole = Some(Hold::FirstContact(Contact::Project));
         if plan.held().any(|change| change.held == whole) || first_contact && !plan.has_seen_all() {
-            return;
+            return false;
         }
         let entry = &*self.assessor.rules.entry;
         let is_let_go = is_let_go(plan, self.assessor.rules.policy);
         let is_of_another = self.assessor.entry_of_another().is_some();
         if is_of_another && !is_let_go {
-            return;
+            return false;
         }
         let unknown_kinds: HashSet<&str> = guards::unknown_kinds(plan);
-        let adopt = || -> Result<(), state::Error> {
+        let adopt = || -> Result<bool, state::Error> {
             if is_of_another {
                 self.state.take_over(entry)?;
             }
@@ -105,7 +110,7 @@ impl Reconciler {
             if !plan.ids.is_empty() {
                 self.state.note_ids(&plan.ids)?;
             }
-            self.disown_lost(desired, plan, gone, &known)?;
+            let is_accepted = self.disown_lost(desired, plan, gone, &known)?;
             if !first_contact || is_let_go {
                 self.state.note_contacted(&guards::contacted(plan))?;
             }
@@ -115,10 +120,24 @@ impl Reconciler {
             if (!first_contact || is_let_go) && self.state.entry()?.is_none() {
                 self.state.bind(entry)?;
             }
-            Ok(())
+            Ok(is_accepted)
         };
-        if let Err(error) = adopt() {
+        adopt().unwrap_or_else(|error| {
             tracing::error!(%error, "cannot write down what is owned");
+            false
+        })
+    }
+
+    /// What a look shows is missing no more, whatever was asked for.
+    pub fn note_shown(&self, plan: &Plan) {
+        let note = || {
+            let mut missing = self.state.missing()?;
+            missing.retain(|key, _| !plan.observed.contains(key.kind) || plan.missing.contains_key(key));
+            self.state.note_missing(&missing.into_keys().collect(), self.state.now()).map(drop)
+        };
+        let noted: Result<(), state::Error> = note();
+        if let Err(error) = noted {
+            tracing::error!(%error, "cannot write down what is missing");
         }
     }
 
@@ -163,30 +182,43 @@ impl Reconciler {
         }
     }
 
-    /// What is gone from Descope and from the files is owned no more, unless so much is gone that the list is not
-    /// believed. An approval of what that held is one of the loss as well.
+    /// What is gone from Descope and from the files is owned no more, once no look has shown it for long enough. An
+    /// approval of what was held because the list lacks too much is one of the loss as well.
     fn disown_lost(
         &self,
         desired: &Desired,
         plan: &Plan,
         gone: &HashSet<Key>,
         known: &BTreeMap<Key, Owned>,
-    ) -> Result<(), state::Error> {
+    ) -> Result<bool, state::Error> {
         let is_accepted = |kind: &str| plan.changes.iter().any(|change| change.key.kind == kind && change.is_approved);
-        let is_lost = |key: &&Key| {
-            let is_believed = !plan.shrunk.contains(key.kind) || is_accepted(key.kind);
-            is_believed
-                && known.contains_key(*key)
+        let is_proven = |key: &Key| {
+            if plan.shrunk.contains(key.kind) { is_accepted(key.kind) } else { !plan.missing.contains_key(key) }
+        };
+        let is_left = |key: &&Key| {
+            known.contains_key(*key)
                 && !desired.resources.contains_key(key)
                 && !plan.unlisted.contains(key)
                 && !plan.changes.iter().any(|change| change.action == Action::Rename && change.key.kind == key.kind)
         };
-        let lost: Vec<Key> = gone.iter().filter(is_lost).cloned().collect();
+        let (lost, missing): (Vec<Key>, Vec<Key>) =
+            gone.iter().filter(is_left).cloned().partition(|key| is_proven(key));
+        // A look that failed shows nothing and proves nothing.
+        let unseen = self.state.missing()?.into_keys().filter(|key| !plan.observed.contains(key.kind));
+        // What is too new to be forgotten is missing as well.
+        let now = self.state.now();
+        let is_new = |key: &&Key| {
+            let created_at = known.get(*key).and_then(|owned| owned.created_at);
+            created_at.is_some_and(|at| assess::is_fresh(at, now))
+        };
+        let new = plan.missing.keys().filter(is_new).cloned();
+        self.state.note_missing(&missing.into_iter().chain(unseen).chain(new).collect(), now)?;
         if lost.is_empty() {
-            return Ok(());
+            return Ok(false);
         }
         tracing::info!(resources = lost.len(), "gone from Descope and from the files: no longer owned");
-        self.state.disown(&lost)
+        self.state.disown(&lost)?;
+        Ok(lost.iter().any(|key| plan.shrunk.contains(key.kind)))
     }
 }
 

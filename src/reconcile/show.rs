@@ -425,6 +425,10 @@ impl Reconciler {
             let until = self.memory.waits.get(key).map(|since| *since + FRESH);
             tell(Why::Unconfirmed, key, "created a moment ago; Descope's list lacks it yet", until);
         }
+        for (key, missing) in plan.missing.iter().filter(|(_, missing)| missing.is_leaving) {
+            let what = "left the files; Descope's list lacks it, which does not prove yet that it is gone";
+            tell(Why::Unconfirmed, key, what, Some(missing.until));
+        }
         if let Some((until, keys)) = &self.memory.left_alone {
             for key in keys {
                 let what = "a call of the replica that held the project before may still be under way";
@@ -475,6 +479,7 @@ impl Reconciler {
         let is_other = |change: &Change| !is_suspended(change) && !is_drift(change);
         let is_left = |change: &Change| change.held.is_some_and(|hold| !hold.is_rest()) && is_other(change);
         let is_queued = self.is_at_work() || self.memory.left_alone.is_some();
+        let is_leaving = plan.missing.values().any(|missing| missing.is_leaving);
         let is_unseen = self.queue.awaits_look(&self.assessor.project);
         // Newer files are looked at.
         let newest = self.memory.load.as_ref().and_then(|load| load.desired.as_ref());
@@ -492,7 +497,10 @@ impl Reconciler {
                 !has_passed || is_queued || is_unplanned || !plan.waiting.is_empty() || !plan.unread.is_empty(),
                 "pending",
             ),
-            (!plan.unlisted.is_empty() || !self.memory.unconfirmed.keys.is_empty() || is_unseen, "unconfirmed"),
+            (
+                !plan.unlisted.is_empty() || is_leaving || !self.memory.unconfirmed.keys.is_empty() || is_unseen,
+                "unconfirmed",
+            ),
         ];
         reasons.into_iter().find(|(is_so, _)| *is_so).map(|(_, reason)| reason)
     }

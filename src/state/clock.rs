@@ -17,11 +17,13 @@ use std::time::SystemTime;
 pub(super) const STEP: i64 = 1000;
 
 /// Every time that something is compared with. History is what the clock said.
-const TIMES: [(&str, &str); 13] = [
+const TIMES: [(&str, &str); 15] = [
     ("absent", "since"),
+    ("missing", "since"),
     ("drifted", "since"),
     ("held", "since"),
     ("deletion", "at"),
+    ("deletion", "created_at"),
     ("approval", "at"),
     ("approved", "expires"),
     ("approved", "given"),
@@ -34,7 +36,7 @@ const TIMES: [(&str, &str); 13] = [
 ];
 
 /// Those of them that are never ahead of the clock.
-const PAST: [&str; 6] = ["absent", "drifted", "deletion", "approval", "intent", "owned"];
+const PAST: [&str; 7] = ["absent", "missing", "drifted", "deletion", "approval", "intent", "owned"];
 
 /// The clock of the machine beside one that nobody sets.
 #[derive(Debug)]
@@ -182,7 +184,7 @@ mod tests {
             assert!(near(project.absences().unwrap()[&key], moved(now - minute)));
             let until = project.suspended_until(SystemTime::UNIX_EPOCH).unwrap().unwrap();
             assert!(near(until, moved(now + minute)));
-            assert_eq!(lately(&project, moved(after)), Lately { deleted: 1, created: 1 });
+            assert_eq!(lately(&project, moved(after)), Lately { deleted: 1, created: 1, passing: 0, rise: 1 });
             assert_eq!(project.approved(moved(now)).unwrap().len(), 1);
             assert!(project.approved(moved(now + minute * 2)).unwrap().is_empty());
         }

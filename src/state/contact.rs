@@ -34,7 +34,7 @@ impl ProjectState {
     /// The same where it was known under another one, whose files say nothing of these: what was owned is so no more.
     pub fn take_over(&self, entry: &str) -> Result<(), Error> {
         self.write(|transaction, id| {
-            for table in ["owned", "renamed", "absent", "deletion", "contacted"] {
+            for table in ["owned", "renamed", "absent", "missing", "deletion", "contacted"] {
                 transaction.execute(&format!("DELETE FROM {table} WHERE project = ?"), &values![id])?;
             }
             transaction.execute("UPDATE project SET entry = ? WHERE id = ?", &values![entry, id]).map(drop)

@@ -52,6 +52,7 @@ const CARRIED: &[&str] = &[
     "approval",
     "deletion",
     "absent",
+    "missing",
     "drifted",
     "reverted",
     "held",

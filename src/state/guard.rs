@@ -32,6 +32,10 @@ pub struct Lately {
     pub deleted: usize,
     /// Owned resources of now that were created since.
     pub created: usize,
+    /// Of the deleted, those that had been created since as well.
+    pub passing: usize,
+    /// How many more were owned at some moment since than at the beginning.
+    pub rise: usize,
 }
 
 /// What the guards measure by.
@@ -43,6 +47,8 @@ pub struct Ledger {
     pub owned: Arc<Inventory>,
     /// As [`ProjectState::absences`].
     pub absent: BTreeMap<Key, SystemTime>,
+    /// As [`ProjectState::missing`].
+    pub missing: BTreeMap<Key, SystemTime>,
     /// Calls under way, or of which nobody knows how they ended.
     pub open: Vec<OpenIntent>,
     /// By kind.
@@ -52,8 +58,8 @@ pub struct Ledger {
 impl Ledger {
     /// Of a state that cannot be read, or of none.
     pub fn none() -> Self {
-        let (owned, absent, open, lately) = Default::default();
-        Self { now: SystemTime::now(), owned, absent, open, lately }
+        let (owned, absent, missing, open, lately) = Default::default();
+        Self { now: SystemTime::now(), owned, absent, missing, open, lately }
     }
 }
 
@@ -61,15 +67,29 @@ impl ProjectState {
     /// Notes which owned resources this load lacks, and forgets the absence of the others. Since when each has been
     /// absent; a time in the future, after the clock was set back, counts from now.
     pub fn note_absent(&self, absent: &BTreeSet<Key>, now: SystemTime) -> Result<BTreeMap<Key, SystemTime>, Error> {
-        let before = self.absences()?;
+        self.note_since("absent", &self.absences()?, absent, now)
+    }
+
+    /// The same of what no list shows, of the owned resources that no file declares.
+    pub fn note_missing(&self, missing: &BTreeSet<Key>, now: SystemTime) -> Result<BTreeMap<Key, SystemTime>, Error> {
+        self.note_since("missing", &self.missing()?, missing, now)
+    }
+
+    fn note_since(
+        &self,
+        table: &'static str,
+        before: &BTreeMap<Key, SystemTime>,
+        keys: &BTreeSet<Key>,
+        now: SystemTime,
+    ) -> Result<BTreeMap<Key, SystemTime>, Error> {
         let since = |key: &Key| before.get(key).copied().filter(|since| *since <= now).unwrap_or(now);
-        let after: BTreeMap<Key, SystemTime> = absent.iter().map(|key| (key.clone(), since(key))).collect();
-        if after != before {
+        let after: BTreeMap<Key, SystemTime> = keys.iter().map(|key| (key.clone(), since(key))).collect();
+        if after != *before {
             self.write(|transaction, id| {
-                transaction.execute("DELETE FROM absent WHERE project = ?", &values![id])?;
-                let sql = "INSERT INTO absent (project, kind, tenant, name, since) VALUES (?, ?, ?, ?, ?)";
+                transaction.execute(&format!("DELETE FROM {table} WHERE project = ?"), &values![id])?;
+                let sql = format!("INSERT INTO {table} (project, kind, tenant, name, since) VALUES (?, ?, ?, ?, ?)");
                 transaction.each(
-                    sql,
+                    &sql,
                     after.iter().map(|(key, since)| values![id, key.kind, tenant(key), key.name, to_millis(*since)]),
                 )
             })?;
@@ -79,7 +99,12 @@ impl ProjectState {
 
     /// What [`ProjectState::note_absent`] noted last.
     pub fn absences(&self) -> Result<BTreeMap<Key, SystemTime>, Error> {
-        self.read(absences)
+        self.read(|connection, id| since(connection, id, "absent"))
+    }
+
+    /// What [`ProjectState::note_missing`] noted last.
+    pub fn missing(&self) -> Result<BTreeMap<Key, SystemTime>, Error> {
+        self.read(|connection, id| since(connection, id, "missing"))
     }
 
     /// What the guards measure by, at one moment: no outcome of a call is in one part of it and not in another.
@@ -89,7 +114,8 @@ impl ProjectState {
             Ok(Ledger {
                 now,
                 owned: self.inventory_of(snapshot, id)?,
-                absent: absences(snapshot, id)?,
+                absent: since(snapshot, id, "absent")?,
+                missing: since(snapshot, id, "missing")?,
                 open: intent::open_intents(snapshot, id)?,
                 lately: lately(snapshot, id, now)?,
             })
@@ -186,10 +212,10 @@ impl ProjectState {
     }
 }
 
-fn absences(connection: &Tx<'_>, id: i64) -> sql::Result<BTreeMap<Key, SystemTime>> {
-    let sql = "SELECT kind, tenant, name, since FROM absent WHERE project = ?";
+fn since(connection: &Tx<'_>, id: i64, table: &str) -> sql::Result<BTreeMap<Key, SystemTime>> {
+    let sql = format!("SELECT kind, tenant, name, since FROM {table} WHERE project = ?");
     let read = |row: &Row<'_>| Ok(key(row)?.zip(Some(from_millis(row.integer("since")?))));
-    let rows: Vec<_> = connection.rows(sql, &values![id], read)?;
+    let rows: Vec<_> = connection.rows(&sql, &values![id], read)?;
     Ok(rows.into_iter().flatten().collect())
 }
 
@@ -207,10 +233,32 @@ pub(super) fn lately(connection: &Tx<'_>, id: i64, now: SystemTime) -> sql::Resu
         let approval = connection.first(approved, &values![id, kind], |row| row.integer("at"))?;
         // One of the future is of a clock that was set back since.
         let since = approval.filter(|at| *at <= to_millis(now)).unwrap_or(day_ago).max(day_ago);
-        let row = Lately { deleted: count(deleted, kind, since)?, created: count(created, kind, since)? };
-        lately.insert(kind, row);
+        let (deleted, created) = (count(deleted, kind, since)?, count(created, kind, since)?);
+        let (passing, rise) = if deleted == 0 { (0, created) } else { ups_and_downs(connection, id, kind, since)? };
+        lately.insert(kind, Lately { deleted, created, passing, rise });
     }
     Ok(lately)
+}
+
+/// What was created and deleted since, and how many more there were at most than at the beginning.
+fn ups_and_downs(connection: &Tx<'_>, id: i64, kind: &str, since: i64) -> sql::Result<(usize, usize)> {
+    let owned = "SELECT created_at AS at FROM owned WHERE project = ? AND kind = ? AND created_at > ?";
+    let deleted = "SELECT created_at, at FROM deletion WHERE project = ? AND kind = ? AND at > ?";
+    let mut ups: Vec<i64> = connection.rows(owned, &values![id, kind, since], |row| row.integer("at"))?;
+    let read = |row: &Row<'_>| Ok((row.optional("created_at")?, row.integer("at")?));
+    let downs: Vec<(Option<i64>, i64)> = connection.rows(deleted, &values![id, kind, since], read)?;
+    let passing: Vec<i64> = downs.iter().filter_map(|(created, _)| created.filter(|at| *at > since)).collect();
+    ups.extend(&passing);
+    // Of one moment, what comes goes before what leaves.
+    let steps = ups.into_iter().map(|at| (at, 0)).chain(downs.iter().map(|(_, at)| (*at, 1)));
+    let (mut level, mut most) = (0_i64, 0_i64);
+    let mut steps: Vec<(i64, u8)> = steps.collect();
+    steps.sort_unstable();
+    for (_, step) in steps {
+        level += if step == 0 { 1 } else { -1 };
+        most = most.max(level);
+    }
+    Ok((passing.len(), usize::try_from(most).unwrap_or_default()))
 }
 
 /// An approval is for one time. What was approved together with it may take longer than an approval lasts to go through
@@ -229,12 +277,15 @@ pub(super) fn use_approval(transaction: &Tx<'_>, id: i64, digest: &str, now: Sys
     transaction.execute(sql, &values![now.saturating_add(lasts), id, given, now]).map(drop)
 }
 
-/// Counts a delete that nobody approved.
+/// Counts a delete that nobody approved, of something that is still owned.
 pub(super) fn count_deletion(transaction: &Tx<'_>, id: i64, key: &Key, now: SystemTime) -> sql::Result<()> {
     let old = to_millis(now.checked_sub(DAY).unwrap_or(SystemTime::UNIX_EPOCH));
     transaction.execute("DELETE FROM deletion WHERE project = ? AND at < ?", &values![id, old])?;
-    let sql = "INSERT INTO deletion (project, kind, at) VALUES (?, ?, ?)";
-    transaction.execute(sql, &values![id, key.kind, to_millis(now)]).map(drop)
+    let sql = "SELECT created_at FROM owned WHERE project = ? AND kind = ? AND tenant = ? AND name = ?";
+    let row = values![id, key.kind, tenant(key), key.name];
+    let created_at = transaction.first(sql, &row, |row| row.optional("created_at"))?.flatten();
+    let sql = "INSERT INTO deletion (project, kind, at, created_at) VALUES (?, ?, ?, ?)";
+    transaction.execute(sql, &values![id, key.kind, to_millis(now), created_at]).map(drop)
 }
 
 #[cfg(test)]
@@ -293,6 +344,40 @@ mod tests {
         project.read(|connection, id| lately(connection, id, now)).unwrap()
     }
 
+    /// Each was taken for one more that had been owned at the same time.
+    #[test]
+    fn what_came_and_went_was_not_owned_all_at_once() {
+        let (_dir, project) = project();
+        let owned = |created_at| Owned { created_at, ..Owned::default() };
+        project.own(&[(Key::new("roles", "old"), owned(None)), (Key::new("roles", "older"), owned(None))]).unwrap();
+        for second in [10, 20, 30] {
+            let key = Key::new("roles", "passing");
+            project.own(&[(key.clone(), owned(Some(at(second))))]).unwrap();
+            project.write(|transaction, id| count_deletion(transaction, id, &key, at(second + 5))).unwrap();
+            project.disown(&[key]).unwrap();
+        }
+        let key = Key::new("roles", "old");
+        project.write(|transaction, id| count_deletion(transaction, id, &key, at(40))).unwrap();
+        project.disown(&[key]).unwrap();
+
+        assert_eq!(lately_at(&project, at(50))["roles"], Lately { deleted: 4, created: 0, passing: 3, rise: 1 });
+        let later = lately_at(&project, at(DAY.as_secs() + 20))["roles"];
+        assert_eq!(later, Lately { deleted: 3, created: 0, passing: 1, rise: 0 });
+    }
+
+    #[test]
+    fn what_is_missing_counts_from_the_first_look_and_apart_from_what_is_absent() {
+        let (_dir, project) = project();
+        project.note_absent(&keys(&["a", "b"]), at(0)).unwrap();
+
+        project.note_missing(&keys(&["a"]), at(10)).unwrap();
+        let later = project.note_missing(&keys(&["a", "c"]), at(20)).unwrap();
+
+        assert_eq!(later, BTreeMap::from([(Key::new("roles", "a"), at(10)), (Key::new("roles", "c"), at(20))]));
+        assert_eq!(project.ledger().unwrap().missing, later);
+        assert_eq!(project.absences().unwrap().len(), 2);
+    }
+
     #[test]
     fn deletes_count_for_a_day_or_until_an_approval() {
         let (_dir, project) = project();
@@ -308,10 +393,10 @@ mod tests {
         delete("permissions", 20);
         let lately = |now| lately_at(&project, now)["roles"];
 
-        assert_eq!(lately(at(30)), Lately { deleted: 3, created: 1 });
-        assert_eq!(lately(at(day + 15)), Lately { deleted: 1, created: 1 });
+        assert_eq!(lately(at(30)), Lately { deleted: 3, created: 1, passing: 0, rise: 0 });
+        assert_eq!(lately(at(day + 15)), Lately { deleted: 1, created: 1, passing: 0, rise: 1 });
         project.approve(&of("roles", &["held"]), at(25), at(100)).unwrap();
-        assert_eq!(lately(at(30)), Lately { deleted: 0, created: 0 });
+        assert_eq!(lately(at(30)), Lately { deleted: 0, created: 0, passing: 0, rise: 0 });
         assert_eq!(lately_at(&project, at(30))["permissions"].deleted, 1);
     }
 

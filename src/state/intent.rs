@@ -431,8 +431,10 @@ fn follow(transaction: &Tx<'_>, id: i64, intent: &Intent, now: SystemTime) -> sq
             project::own_created(transaction, id, key, &declared(Some(now)))
         }
         (Action::Delete, _) => {
-            project::disown(transaction, id, key)?;
-            if approval.is_some() { Ok(()) } else { guard::count_deletion(transaction, id, key, now) }
+            if approval.is_none() {
+                guard::count_deletion(transaction, id, key, now)?;
+            }
+            project::disown(transaction, id, key)
         }
         (Action::Rename, Some(from)) => {
             project::rename(transaction, id, from, key)?;

@@ -317,6 +317,20 @@ const MIGRATIONS: &[&str] = &[
     -- Could newer files not be used, so that it is of the last good ones?
     ALTER TABLE pass ADD COLUMN invalid INTEGER NOT NULL DEFAULT 0;
 ",
+    "
+    -- Owned resources that no file declares and no list shows, since the first look that lacked them.
+    CREATE TABLE missing (
+        project INTEGER NOT NULL REFERENCES project (id) ON DELETE CASCADE,
+        kind    TEXT NOT NULL,
+        tenant  TEXT NOT NULL,
+        name    TEXT NOT NULL,
+        since   INTEGER NOT NULL,
+        PRIMARY KEY (project, kind, tenant, name)
+    ) STRICT, WITHOUT ROWID;
+
+    -- When what was deleted had been created, as in `owned`.
+    ALTER TABLE deletion ADD COLUMN created_at INTEGER;
+",
 ];
 
 /// The version that this binary reads and writes.

@@ -40,9 +40,11 @@ const fn rule(table: &'static str, if_so: &'static str, remedy: Remedy) -> Rule 
 const RULES: &[Rule] = &[
     rule("owned", "created_at IS NOT NULL AND created_at NOT BETWEEN 0 AND :last", Remedy::Set("created_at = NULL")),
     rule("absent", "since NOT BETWEEN 0 AND :last", Remedy::Drop),
+    rule("missing", "since NOT BETWEEN 0 AND :last", Remedy::Drop),
     rule("drifted", "since NOT BETWEEN 0 AND :last", Remedy::Drop),
     rule("held", "since NOT BETWEEN 0 AND :last", Remedy::Drop),
     rule("deletion", "at NOT BETWEEN 0 AND :last", Remedy::Set("at = :now")),
+    rule("deletion", "created_at IS NOT NULL AND created_at NOT BETWEEN 0 AND :last", Remedy::Set("created_at = NULL")),
     rule("approval", "at NOT BETWEEN 0 AND :last", Remedy::Drop),
     rule(
         "approved",
@@ -126,6 +128,7 @@ mod tests {
         let key = Key::in_tenant("roles", "t", "a");
         project.own(&[(key.clone(), Owned { created_at: Some(now), ..Owned::default() })]).unwrap();
         project.note_absent(&BTreeSet::from([key.clone()]), now).unwrap();
+        project.note_missing(&BTreeSet::from([key.clone()]), now).unwrap();
         project.suspend(Some(now + hour), "").unwrap();
         project.bind("default\n.").unwrap();
         project.note_contacted(&[("roles", "name")]).unwrap();
@@ -181,6 +184,7 @@ mod tests {
         project.is_known().unwrap();
         project.inventory().unwrap();
         project.absences().unwrap();
+        project.missing().unwrap();
         project.entry().unwrap();
         project.contacted().unwrap();
         project.held_since().unwrap();

@@ -270,8 +270,14 @@ async fn a_delete_of_what_somebody_else_deleted_meanwhile_is_done() {
     world.faults(json!([fault])).await;
     world.write("roles.yaml", "roles:\n  - { name: stays }\n");
 
+    // Not everything that is refused and in no list is gone.
+    world.until("seen", async |world| world.project().await["notConvergedBecause"] == "unconfirmed").await;
+    assert_eq!(world.project().await["problems"], json!([]));
+    world.stop().await;
+    crate::guards::age(&world);
+    crate::forget::age(&world, crate::forget::TWO_MINUTES);
+    world.start().await;
     world.converge_on(1).await;
-
     assert_eq!(world.project().await["problems"], json!([]));
 }
 

@@ -58,11 +58,15 @@ async fn sso_is_not_enforced_where_its_configuration_is_refused() {
     let world = world(&["firstContact: apply"]).await;
     world.write("a.yaml", &tenant("disabled: false"));
     apply(&world, 0).await;
-    world
-        .faults(json!([{ "match": { "path": "/v1/mgmt/sso/saml/metadata" }, "fault": "status", "status": 400 }]))
-        .await;
     world.write("a.yaml", &tenant(&format!("enforceSSO: true, {SSO}")));
-    apply(&world, 1).await;
+    let refusals = [("status", 400, "status 400"), ("status", 500, "status 500"), ("reset_before", 500, "connection")];
+    for (fault, status, said) in refusals {
+        let rule = json!({ "match": { "path": "/v1/mgmt/sso/saml/metadata" }, "fault": fault, "status": status });
+        world.faults(json!([rule])).await;
+        let told = apply(&world, 1).await;
+        let message = told["changes"][0]["message"].as_str().unwrap();
+        assert!(message.contains(said), "{message}");
+    }
     assert_ne!(world.entity("tenants", "acme").await.unwrap()["enforceSSO"], true);
     world.faults(json!([])).await;
     apply(&world, 0).await;

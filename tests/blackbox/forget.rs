@@ -34,6 +34,36 @@ fn cut_off_once(keep: usize) -> Value {
     json!({ "match": { "path": LIST, "times": 1 }, "fault": "truncated_list", "keep": keep })
 }
 
+/// So is every one from now on.
+async fn cut_off(world: &World, keep: usize) {
+    world.faults(json!([{ "match": { "path": LIST }, "fault": "truncated_list", "keep": keep }])).await;
+}
+
+/// Makes everything missing look as if it had been so for long.
+pub fn age(world: &World, by: u64) {
+    let state = rusqlite::Connection::open(world.path("state/state.db")).unwrap();
+    state.execute(&format!("UPDATE missing SET since = since - {by}"), []).unwrap();
+}
+
+pub const TWO_MINUTES: u64 = 2 * 60 * 1000;
+const AN_HOUR: u64 = 60 * 60 * 1000;
+
+/// Until the files say this, and a look was made for them.
+async fn planned(world: &World, names: &[&str]) {
+    declare(world, names);
+    world.until("loaded", async |world| world.project().await["desired"]["resources"] == names.len()).await;
+    world.pass().await;
+}
+
+async fn waits(world: &World) -> Vec<(String, String)> {
+    let project = world.project().await;
+    let wait = |wait: &Value| {
+        let word = wait["why"].as_str().unwrap().split(':').next().unwrap().to_owned();
+        (wait["id"].as_str().unwrap().to_owned(), word)
+    };
+    project["waits"].as_array().unwrap().iter().map(wait).collect()
+}
+
 async fn is_there(world: &World, name: &str) -> bool {
     world.entity("roles", name).await.is_some()
 }
@@ -66,15 +96,164 @@ async fn held_deletes_survive_a_list_that_lacks_them() {
     assert!(is_there(&world, "stays").await);
 }
 
+/// It was owned no more as soon as one look lacked it, and was never deleted.
+#[tokio::test]
+async fn what_leaves_the_files_while_the_list_lacks_it_is_deleted_once_the_list_is_whole() {
+    for is_restarted in [false, true] {
+        let mut world = adopted(&["stays", "a"], OPEN).await;
+        cut_off(&world, 1).await;
+        planned(&world, &["stays"]).await;
+
+        world.pass().await;
+        assert_eq!(waits(&world).await, [("a".to_owned(), "unconfirmed".to_owned())]);
+        assert_eq!(world.project().await["notConvergedBecause"], "unconfirmed");
+        if is_restarted {
+            world.stop().await;
+            world.start().await;
+        }
+        world.faults(json!([])).await;
+        world.pass().await;
+
+        world.until("gone", async |world| !is_there(world, "a").await).await;
+        world.until("converged", async |world| world.is_converged().await).await;
+        assert_eq!(world.project().await["undeclared"], 0);
+    }
+}
+
+/// Thirty of forty stayed for ever, and the status said that all was in sync.
+#[tokio::test]
+async fn a_list_that_lacks_much_of_what_leaves_the_files_is_not_believed() {
+    let names = ["stays", "a", "b", "c", "d", "e", "f", "g"];
+    let mut world = adopted(&names, OPEN).await;
+    cut_off(&world, 1).await;
+    planned(&world, &["stays"]).await;
+    world.stop().await;
+    age(&world, TWO_MINUTES);
+    world.start().await;
+    world.until("doubted", async |world| world.project().await["notConvergedBecause"] == "held").await;
+    let apart = world.run_json(&["plan", "-o", "json", "--exit-code"], 2).await;
+    let warning =
+        "Descope's list of roles lacks 7 that this daemon owns; nothing of roles is changed until that is approved";
+    assert_eq!(apart["projects"][0]["warnings"][0], warning, "{apart}");
+
+    world.faults(json!([])).await;
+    world.pass().await;
+
+    for name in &names[1..] {
+        world.until(&format!("{name} is gone"), async |world| !is_there(world, name).await).await;
+    }
+    world.until("converged", async |world| world.is_converged().await).await;
+}
+
+#[tokio::test]
+async fn a_loss_of_much_is_believed_once_it_is_approved_or_old() {
+    for is_approved in [true, false] {
+        let mut world = adopted(&["stays", "a", "b", "c", "d", "e"], OPEN).await;
+        for name in ["a", "b", "c", "d", "e"] {
+            world.delete_live(&format!("roles/{name}")).await;
+        }
+        planned(&world, &["stays", "new"]).await;
+        world.until("held", async |world| world.project().await["held"]["reason"] == "observation_shrank").await;
+        if is_approved {
+            let fingerprint = world.project().await["held"]["fingerprint"].as_str().unwrap().to_owned();
+            assert_eq!(world.ask(reqwest::Method::POST, &format!("/api/v1/approve?plan={fingerprint}")).await.0, 200);
+        } else {
+            world.stop().await;
+            age(&world, AN_HOUR);
+            world.start().await;
+        }
+        world.until("made", async |world| is_there(world, "new").await).await;
+        world.until("converged", async |world| world.is_converged().await).await;
+        world.edit_live("roles/a", json!({ "description": "another one" })).await;
+        world.pass().await;
+        world.assert_nothing_left().await;
+        assert_eq!(world.project().await["undeclared"], 1);
+    }
+}
+
+/// One run after the other, as in CI.
+#[tokio::test(flavor = "multi_thread")]
+async fn apply_forgets_nothing_for_one_list_either() {
+    let mut world = adopted(&["stays", "a", "b", "c", "d", "e"], OPEN).await;
+    world.stop().await;
+    let apply = async |world: &World, code: i32| {
+        world.run_json(&["apply", "--auto-approve", "-o", "json"], code).await["projects"][0].clone()
+    };
+    cut_off(&world, 5).await;
+    declare(&world, &["stays", "a", "b", "c", "d"]);
+    let told = apply(&world, 0).await;
+    assert!(told["warnings"][0].as_str().unwrap().contains("lacks 1 that left the YAML (e)"), "{told}");
+    world.faults(json!([])).await;
+    apply(&world, 0).await;
+    assert!(!is_there(&world, "e").await);
+
+    cut_off(&world, 1).await;
+    declare(&world, &["stays"]);
+    apply(&world, 4).await;
+    world.faults(json!([])).await;
+    apply(&world, 0).await;
+    for name in ["a", "b", "c", "d"] {
+        assert!(!is_there(&world, name).await, "{name}");
+    }
+}
+
+/// It was made a second time under its new name, and the first one was nobody's.
+#[tokio::test]
+async fn a_rename_waits_for_what_the_list_lacks() {
+    let world = adopted(&["stays", "old"], OPEN).await;
+    cut_off(&world, 1).await;
+    world.write("roles.yaml", "roles:\n  - { name: stays }\n  - { name: new, renamedFrom: old, description: old }\n");
+    world.until("waits", async |world| world.project().await["notConvergedBecause"] == "unconfirmed").await;
+    world.pass().await;
+    assert!(world.writes().await.is_empty());
+
+    world.faults(json!([])).await;
+    world.until("renamed", async |world| is_there(world, "new").await).await;
+    world.until("converged", async |world| world.is_converged().await).await;
+    assert!(!is_there(&world, "old").await);
+    assert_eq!(world.writes().await.len(), 1);
+}
+
+/// The permission went first, under the role that nobody saw.
+#[tokio::test]
+async fn what_the_list_lacks_may_still_refer_to_what_is_to_go() {
+    let mut world = adopted(&["stays", "a"], OPEN).await;
+    world.set_live(json!({
+        "permissions": [{ "name": "p" }, { "name": "q" }],
+        "roles": [{ "name": "stays", "description": "stays" }, { "name": "a", "description": "a", "permissionNames": ["p"] }],
+    })).await;
+    world.write("permissions.yaml", "permissions: [{ name: p }, { name: q }]\n");
+    world.until("owned", async |world| world.project().await["desired"]["resources"] == 4).await;
+    world.pass().await;
+    world.stop().await;
+    cut_off(&world, 1).await;
+    declare(&world, &["stays"]);
+    world.write("permissions.yaml", "permissions: [{ name: q }]\n");
+    world.start().await;
+    world.until("looked", async |world| world.passes().await > 0).await;
+    world.pass().await;
+    assert_eq!(crate::guards::reason(&world, "permissions", "p").await.as_deref(), Some("blocked"));
+    assert_eq!(world.writes().await, []);
+
+    world.faults(json!([])).await;
+    world.pass().await;
+    world.until("converged", async |world| world.is_converged().await).await;
+    assert!(!is_there(&world, "a").await && world.entity("permissions", "p").await.is_none());
+}
+
 /// Once both sides have lost it, it is nobody's: what appears under its name later is not deleted.
 #[tokio::test]
 async fn what_is_really_gone_is_forgotten() {
-    let world = adopted(&["stays", "gone"], "maxDeletes: 0, maxDeletePercent: 100, deleteAfter: 0s").await;
+    let mut world = adopted(&["stays", "gone"], "maxDeletes: 0, maxDeletePercent: 100, deleteAfter: 0s").await;
     declare(&world, &["stays"]);
     world.until("held", async |world| world.project().await["held"]["deletes"] == 1).await;
 
     world.delete_live("roles/gone").await;
     world.pass().await;
+    world.stop().await;
+    age(&world, TWO_MINUTES);
+    world.start().await;
+    world.until("converged", async |world| world.is_converged().await).await;
     world.edit_live("roles/gone", json!({ "description": "another one" })).await;
     world.pass().await;
 

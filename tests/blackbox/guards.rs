@@ -354,6 +354,22 @@ async fn emptying_a_kind_needs_approval_named_or_not() {
     assert!(exists(&world, "tenants", "t").await);
 }
 
+/// A share of what had come and gone in a day was held, where never more than three were owned at a time.
+#[tokio::test]
+async fn a_share_says_nothing_of_a_kind_that_never_owned_five() {
+    let mut world = World::with(sync("deleteAfter: 0s")).await;
+    world.write("roles.yaml", &roles(&["stays", "too"]));
+    world.converge().await;
+    for name in ["a", "b", "c", "d"] {
+        world.write("roles.yaml", &roles(&["stays", "too", name]));
+        world.until("there", async |world| exists(world, "roles", name).await).await;
+        world.until("converged", async |world| world.is_converged().await).await;
+        world.write("roles.yaml", &roles(&["stays", "too"]));
+        world.until("gone", async |world| !exists(world, "roles", name).await).await;
+        world.until("converged", async |world| world.is_converged().await).await;
+    }
+}
+
 #[tokio::test]
 async fn a_list_that_lacks_too_much_holds_its_kind() {
     let mut world = World::with(sync("maxMissing: 2, maxDeletePercent: 100, deleteAfter: 0s")).await;

@@ -50,6 +50,8 @@ struct ProjectOutcome {
     is_incomplete: bool,
     #[serde(skip)]
     is_without_effect: bool,
+    #[serde(skip)]
+    doubted: usize,
     /// Some call was made and answered, perhaps of a resource of which another one failed.
     #[serde(skip)]
     is_begun: bool,
@@ -152,7 +154,7 @@ impl Applied {
 impl ProjectOutcome {
     /// Does something wait: for an approval, for its time, or for a policy that permits it?
     fn has_held(&self) -> bool {
-        self.changes.iter().any(|outcome| outcome.change.held.is_some())
+        self.doubted > 0 || self.changes.iter().any(|outcome| outcome.change.held.is_some())
     }
 
     fn of(plan: ProjectReport<'_>, left: &Left) -> Self {
@@ -182,6 +184,7 @@ impl ProjectOutcome {
             totals,
             is_incomplete: plan.is_incomplete,
             is_without_effect: plan.is_without_effect,
+            doubted: plan.doubted,
             is_begun: false,
         }
     }

@@ -73,10 +73,11 @@ pub(super) fn follow(changes: &mut [Change], mut gone: HashSet<Slot>) {
     }
 }
 
-/// What a list lacks may refer to it: who accepts the loss accepts that.
+/// What a list lacks may refer to it: who accepts the loss accepts that. Whatever else holds what was not approved of that
+/// kind, its list is not believed.
 fn hold_doubted(changes: &mut [Change]) {
-    let held = changes.iter().filter(|change| change.held == Some(Hold::ObservationShrank));
-    let kinds: BTreeSet<&str> = held.map(|change| change.key.kind).collect();
+    let open = changes.iter().filter(|change| change.held.is_some() && !change.is_approved);
+    let kinds: BTreeSet<&str> = open.map(|change| change.key.kind).collect();
     for change in changes.iter_mut().filter(|change| change.ties().doubted.iter().any(|kind| kinds.contains(kind))) {
         hold_by(change, Hold::ObservationShrank);
     }

@@ -8,7 +8,9 @@ use crate::plan::Change;
 use crate::plan::Inputs;
 use crate::plan::Ownership;
 use crate::plan::Plan;
+use crate::plan::Policy;
 use crate::plan::is_over;
+use crate::plan::missing;
 use crate::resource;
 use crate::resource::Action;
 use crate::resource::Key;
@@ -81,6 +83,10 @@ pub struct Window {
     pub deleted: usize,
     /// How many of the owned resources of now were created since the window began.
     pub created: usize,
+    /// How many of those that were deleted had been, too.
+    pub passing: usize,
+    /// How many more were owned at some moment since than when the window began.
+    pub rise: usize,
 }
 
 /// Kinds whose list lacks so much of what we own that it is not believed, with how much. Ask once more before you
@@ -90,10 +96,15 @@ pub fn shrunk(
     desired: &Desired,
     live: impl Fn(&Key) -> Option<bool>,
     renamed: &dyn Fn(&Key, &Key) -> bool,
+    policy: Policy,
     guards: &Guards,
 ) -> Vec<(&'static str, usize)> {
     let other_names = other_names(owned, desired, renamed);
-    // What both sides no longer have, nobody misses.
+    // What both sides no longer have, nobody misses; what leaves the files just now may well be there, and be lost for good.
+    let is_leaving = |key: &Key, ownership: Ownership| {
+        let is_proven = ownership.missing_for.is_some_and(|time| time >= missing::MANY_PROVEN_AFTER);
+        !is_proven && missing::is_leaving(policy, desired, key, ownership)
+    };
     let is_declared = |key: &Key| {
         let declared = |key: &Key| desired.resources.contains_key(key);
         declared(key) || other_names.get(key).is_some_and(declared)
@@ -107,7 +118,8 @@ pub fn shrunk(
         let is_live = is_live || other_names.get(key).and_then(&live).unwrap_or_default();
         let (gone, all) = counts.entry(key.kind).or_default();
         *all += 1;
-        *gone += usize::from(!is_live && !ownership.fresh && is_declared(key));
+        let is_missed = is_declared(key) || is_leaving(key, *ownership);
+        *gone += usize::from(!is_live && !ownership.fresh && is_missed);
     }
     let is_too_much = |(kind, (gone, all)): &(&'static str, (usize, usize))| {
         let most = &guards.missing;
@@ -174,9 +186,9 @@ pub(super) fn verdicts(inputs: &Inputs<'_>, plan: &Plan) -> HashMap<&'static str
         }
         let owned = inputs.owned.keys().filter(|key| key.kind == name).count();
         let window = inputs.windows.get(name).copied().unwrap_or_default();
-        // A project that was filled today owned next to nothing before: there the share is of what is owned now.
-        let with_new = owned + window.deleted;
-        let owned_then = with_new.saturating_sub(window.created);
+        // A project that was filled today owned next to nothing before: there the share is of what it owned at most.
+        let owned_then = (owned + window.deleted).saturating_sub(window.created + window.passing);
+        let at_most = owned_then + window.rise;
         let is_emptied = !inputs.desired.resources.keys().any(|key| key.kind == name);
         let verdict = Limited {
             deletes: if deletes == 0 {
@@ -189,7 +201,7 @@ pub(super) fn verdicts(inputs: &Inputs<'_>, plan: &Plan) -> HashMap<&'static str
                 Some(Hold::MaybeRename)
             } else {
                 let against = |owned| inputs.guards.against(name, window.deleted + deletes, owned);
-                against(owned_then).or_else(|| against(with_new))
+                against(owned_then).or_else(|| against(at_most))
             },
             losses: (losses > 0)
                 .then(|| inputs.guards.against(name, window.deleted + deletes + losses, owned))

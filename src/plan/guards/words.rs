@@ -122,7 +122,7 @@ fn why(change: &Change, holds: &HashMap<Slot, Hold>, planned: &BTreeSet<Slot>) -
                 None => Some(format!("{} (cannot be changed now)", slot.key)),
             };
             let slow = ties.letting_go.iter().filter_map(plight);
-            let new = ties.unlisted.iter().map(|key| format!("{key} (created a moment ago, not listed yet)"));
+            let new = ties.unlisted.iter().map(|key| format!("{key} (ours, and not in the list for now)"));
             let by = named(slow.chain(new));
             if by.is_empty() { along() } else { Some(format!("waits until it is let go by {by}")) }
         }

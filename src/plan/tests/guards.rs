@@ -672,3 +672,51 @@ fn what_only_a_create_sets_is_looked_at_before_it_is_refused() {
     assert_eq!((known.changes.len(), known.refused.len()), (0, 1));
     assert_eq!(known.refused[0].key, key);
 }
+
+/// The list says that it has none, and its mapping is as it was.
+#[test]
+fn a_role_waits_for_the_sso_that_is_declared_and_not_read_though_it_is_switched_off() {
+    let (gone, tenant) = (Key::new("roles", "r"), Key::new("tenants", "t"));
+    let declaration = (tenant.clone(), json!({ "name": "T", "sso": [{ "ssoId": "s", "domains": ["a.example"] }] }));
+    let desired = desired(&[declaration, (Key::new("roles", "stays"), json!({}))]);
+    for (shown, expected) in [(None, Some(Hold::StillReferenced(Referrer::Unseen))), (Some(json!([])), None)] {
+        let live_tenant = (tenant.clone(), json!({ "name": "T", "authType": "none", "sso": shown }));
+        let world = live(&[live_tenant, (gone.clone(), json!({})), (Key::new("roles", "stays"), json!({}))]);
+        let owned = [(gone.clone(), Ownership::default())].into();
+
+        let plan = Case { owned, ..sync(&desired, &world) }.plan();
+
+        assert_eq!(held(&plan, "r"), expected, "{shown:?}");
+    }
+}
+
+/// It was forgotten at once, and nothing that it may refer to waited for it.
+#[test]
+fn what_leaves_the_files_and_is_in_no_list_is_missing_until_that_is_proven() {
+    let (role, permission) = (Key::new("roles", "r"), Key::new("permissions", "p"));
+    let stays = [(Key::new("roles", "stays"), json!({})), (Key::new("permissions", "stays"), json!({}))];
+    let desired = desired(&stays);
+    let world = live(&[&stays[..], &[(permission.clone(), json!({}))]].concat());
+    let minutes = |minutes: u64| Some(Duration::from_secs(60 * minutes));
+    let few = Guards { missing: most(0), ..GUARDS };
+    for (guards, missing_for, expected) in [
+        (&GUARDS, None, Some(2)),
+        (&GUARDS, minutes(1), Some(1)),
+        (&GUARDS, minutes(2), None),
+        (&few, minutes(2), Some(58)),
+        (&few, minutes(60), None),
+    ] {
+        let ownership = Ownership { missing_for, ..Ownership::default() };
+        let owned = [(role.clone(), ownership), (permission.clone(), Ownership::default())].into();
+
+        let plan = Case { owned, guards: guards.clone(), ..sync(&desired, &world) }.plan();
+
+        let left = plan.missing.get(&role).map(|one| one.until.duration_since(SystemTime::UNIX_EPOCH).unwrap());
+        assert_eq!(left, expected.and_then(minutes), "{missing_for:?}");
+        assert_eq!(plan.shrunk.contains("roles"), guards.missing == few.missing && expected.is_some());
+        assert_eq!(held(&plan, "p"), expected.map(|_| Hold::Blocked));
+        assert_eq!(plan.warnings.iter().any(|told| told.contains("that left the YAML (r)")), expected.is_some());
+    }
+    let plan = Case { owned: [(role, Ownership::default())].into(), ..Case::of(&desired, &world) }.plan();
+    assert!(plan.missing.values().all(|one| !one.is_leaving), "it would not be deleted: {:?}", plan.missing);
+}

@@ -205,13 +205,15 @@ fn fields(kind: &str) -> BoxedStrategy<Value> {
 
 fn ownership(kind: &'static str) -> impl Strategy<Value = Ownership> {
     let odds = proptest::bool::weighted;
-    (any::<bool>(), odds(0.2), odds(0.1), odds(0.1), odds(0.5)).prop_map(
-        move |(created, fresh, replaced, protected, cascade_delete)| Ownership {
+    let missing_for = select(vec![None, Some(0), Some(119), Some(120), Some(120), Some(3599), Some(3600), Some(3600)]);
+    (any::<bool>(), odds(0.2), odds(0.1), odds(0.1), odds(0.5), missing_for).prop_map(
+        move |(created, fresh, replaced, protected, cascade_delete, missing_for)| Ownership {
             created: created || fresh,
             fresh,
             replaced,
             protected,
             cascade_delete: cascade_delete && kind == "tenants",
+            missing_for: missing_for.map(Duration::from_secs),
         },
     )
 }
@@ -321,7 +323,7 @@ pub fn drawn() -> impl Strategy<Value = Drawn> {
     let around = (
         by_kind(answer()),
         by_kind(any::<bool>()),
-        by_kind((0usize..3, 0usize..6)),
+        by_kind((0usize..3, 0usize..6, 0usize..3, 0usize..6)),
         select(vec![Sent::Same, Sent::Different, Sent::Unknown]),
     );
     let contested = proptest::collection::btree_set(select(names()), 0..3);
@@ -345,9 +347,10 @@ pub fn drawn() -> impl Strategy<Value = Drawn> {
         }
         let fates = with_renames(names().into_iter().zip(fates).collect(), &odds);
         let owned = owned(&fates, &odds);
-        let windows = lately.into_iter().map(|(kind, (deleted, created))| {
+        let windows = lately.into_iter().map(|(kind, (deleted, created, passing, rise))| {
             let most = owned.iter().filter(|(key, ownership)| key.kind == kind && ownership.created).count();
-            (kind, Window { deleted, created: created.min(most) })
+            let (created, passing) = (created.min(most), passing.min(deleted));
+            (kind, Window { deleted, created, passing, rise: rise.min(created + passing) })
         });
         let mut desired = desired_of(declarations(&fates, &odds));
         desired.kinds.extend(named.iter().filter(|(_, is_named)| **is_named).map(|(kind, _)| *kind));

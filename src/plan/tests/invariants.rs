@@ -125,7 +125,6 @@ fn holds_for_a_reason(drawn: &Drawn, plan: &Plan, approved: &Approved) -> Checke
             reasons.extend(needs.any(|need| waiting.contains(&need.slot)).then_some(Hold::Blocked));
         }
         match change.held {
-            Some(Hold::ObservationShrank) if drawn.may_be_doubted(&change.key, plan) => {}
             Some(hold) => prop_assert!(reasons.contains(&hold), "{}: {hold:?}, not {reasons:?}", change.key),
             None => prop_assert!(reasons.is_empty(), "{}: {reasons:?}", change.key),
         }

@@ -190,7 +190,17 @@ impl Drawn {
                 let names = [Some(declared.key.clone()), old_name(declared).filter(|old| !self.is_over(old))];
                 names.into_iter().flatten().any(|name| self.listed(&name).is_some())
             };
-            key.kind == kind && !ownership.fresh && wanted.is_some_and(|wanted| !is_there(wanted))
+            let leaves = || {
+                let is_recent = ownership.missing_for.is_none_or(|time| time.as_secs() < 3600);
+                let is_told_of = heir(self, key).is_some();
+                self.policy == Policy::Sync
+                    && !ownership.protected
+                    && is_recent
+                    && !is_told_of
+                    && self.listed(key).is_none()
+            };
+            let is_missed = wanted.map_or_else(leaves, |wanted| !is_there(wanted));
+            key.kind == kind && !ownership.fresh && is_missed
         };
         let lost = self.owned.iter().filter(is_lost).count();
         let (owned, limit) = (self.owned_of(kind), &self.guards.missing);
@@ -199,14 +209,22 @@ impl Drawn {
         self.answers[kind] == Answer::Whole && is_too_much
     }
 
+    /// Is it ours, declared nowhere and in no list, and that too new to prove anything?
+    fn is_missing(&self, key: &Key) -> bool {
+        let wait = if self.is_shrunk(key.kind) { 3600 } else { 120 };
+        let is_recent = self.owned[key].missing_for.is_none_or(|time| time.as_secs() < wait);
+        let is_seen = self.answers[key.kind] == Answer::Whole && self.listed(key).is_none();
+        is_seen && is_recent && !self.is_declared(key)
+    }
+
     /// Why `deletes` of this kind at once are too many.
     pub fn against_deletes(&self, kind: &str, deletes: usize) -> Vec<Hold> {
         let window = self.windows[kind];
         let gone = window.deleted + deletes;
-        let owned_with_new = self.owned_of(kind) + window.deleted;
-        let mut found = self.exceeded(kind, gone, owned_with_new - window.created);
+        let began = (self.owned_of(kind) + window.deleted).saturating_sub(window.created + window.passing);
+        let mut found = self.exceeded(kind, gone, began);
         // What was filled today owned next to nothing when the day began.
-        found.extend(self.exceeded(kind, gone, owned_with_new));
+        found.extend(self.exceeded(kind, gone, began + window.rise));
         if !self.desired.resources.keys().any(|key| key.kind == kind) {
             found.push(Hold::KindEmptied);
         }
@@ -336,20 +354,13 @@ impl Drawn {
         found
     }
 
-    /// Is something of a kind that may refer to it held as its list lacks too much? Not what was approved, and so the loss
-    /// accepted, and is deleted together with something else that is held for it.
+    /// Is something of a kind that may refer to it held, whose list lacks too much? Not what was approved, and so the loss
+    /// accepted, and waits for something else.
     pub fn is_doubted(&self, gone: &Key, plan: &Plan, approved: &Approved) -> bool {
         plan.changes.iter().any(|change| {
             let is_lacking = self.is_shrunk(change.key.kind) && may_name(&change.key, gone);
-            let is_accepted = change.action == Action::Delete && approved.contains(&named(change));
-            is_lacking && !is_accepted && change.held == Some(Hold::ObservationShrank)
+            is_lacking && change.held.is_some() && !approved.contains(&named(change))
         })
-    }
-
-    /// The same of a kind of which something waits for something else by now, too: that comes before.
-    pub fn may_be_doubted(&self, gone: &Key, plan: &Plan) -> bool {
-        let mut waiting = plan.changes.iter().filter(|change| change.held == Some(Hold::Blocked));
-        waiting.any(|change| self.is_shrunk(change.key.kind) && may_name(&change.key, gone))
     }
 
     /// What referrers are a reason for.
@@ -359,7 +370,8 @@ impl Drawn {
             let mut of_it = plan.changes.iter().filter(|change| change.key == *key && change.held.is_none());
             of_it.any(|change| change.tasks.iter().any(|task| task.slot.part == *part))
         };
-        let is_unlisted = plan.unlisted.iter().filter(|key| may_name(key, gone)).any(|key| !declared.contains(key));
+        let mut unlisted = plan.unlisted.iter().chain(self.owned.keys().filter(|key| self.is_missing(key)));
+        let is_unlisted = unlisted.any(|key| key != gone && may_name(key, gone) && !declared.contains(key));
         [
             (!declared.is_empty(), Hold::StillDeclared),
             (!undeclared.is_empty(), Hold::StillReferenced(Referrer::Undeclared)),

@@ -369,6 +369,20 @@ const MIGRATIONS: &[&str] = &["
     ALTER TABLE told ADD COLUMN what text NOT NULL DEFAULT '';
     -- Could newer files not be used, so that it is of the last good ones?
     ALTER TABLE pass ADD COLUMN invalid bigint NOT NULL DEFAULT 0;
+",
+    "
+    -- Owned resources that no file declares and no list shows, since the first look that lacked them.
+    CREATE TABLE missing (
+        project bigint NOT NULL REFERENCES project (id) ON DELETE CASCADE,
+        kind    text NOT NULL,
+        tenant  text NOT NULL,
+        name    text NOT NULL,
+        since   bigint NOT NULL,
+        PRIMARY KEY (project, kind, tenant, name)
+    );
+
+    -- When what was deleted had been created, as in `owned`.
+    ALTER TABLE deletion ADD COLUMN created_at bigint;
 "];
 
 /// What this release writes. It writes nothing where the tables are newer.
