@@ -193,6 +193,10 @@ const scenarios = {
     await has(page, "permissions/p0 goes on.");
     await page.getByRole("link", { name: "← Everything" }).click();
 
+    // A name that reads like an option stays a name in what is to be copied.
+    const command = await page.evaluate(async () => (await import(new URL("page/words.js", location.href))).daemonCommand("status", { name: "-p" }));
+    assert.ok(command.startsWith("descope-gitops status --project=-p"), command);
+
     const kinds = page.getByLabel("Which kind of default to suspend");
     await kinds.selectOption("roles");
     await page.getByLabel("How long to suspend roles").selectOption("8h");
