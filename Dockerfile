@@ -4,10 +4,12 @@ ARG RUST_VERSION=1.95
 FROM rust:${RUST_VERSION}-slim-bookworm AS build
 WORKDIR /build
 
-# The dependencies, in a layer of their own: it is built anew only when the manifests (or the list of benches) change.
+# The dependencies, in a layer of their own: it is built anew only when the manifests, the list of benches or what reads
+# documents change.
 COPY Cargo.toml Cargo.lock ./
 COPY deploy/build deploy/sbom ./deploy/
 COPY benches ./benches
+COPY reading ./reading
 RUN mkdir src \
     && echo 'fn main() {}' > src/main.rs \
     && touch src/lib.rs \

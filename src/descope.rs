@@ -32,7 +32,6 @@ mod blame;
 pub mod call;
 pub mod error;
 mod license;
-mod listed;
 mod packed;
 pub mod rate_headers;
 pub mod retry_after;

@@ -23,8 +23,8 @@ pub mod secrets;
 #[cfg(test)]
 pub mod testing;
 pub mod volume;
-pub mod yaml;
 
+pub use descope_gitops_reading::yaml;
 pub use findings::Finding;
 pub use findings::Findings;
 pub use resources::Resources;

@@ -34,9 +34,10 @@ pub mod resource;
 // Side: any file may use these.
 mod aside;
 pub mod config;
-mod dialect;
 mod open;
 pub mod telemetry;
+// Compiled for speed, apart from all the rest: `reading/`.
+use descope_gitops_reading::dialect;
 
 // Apart: the other side of the wire.
 pub mod simulator;

@@ -108,7 +108,10 @@ fn each_crate_has_the_digest_of_the_lock_file_a_licence_and_what_it_depends_on()
     let bill: Value = serde_json::from_str(&bill(Path::new("Cargo.toml"))).unwrap();
 
     let lock = fs::read_to_string("Cargo.lock").unwrap();
-    for one in components(&bill) {
+    // That of a crate of this repo is the commit's.
+    let ours = |one: &Value| text(&one["name"]).starts_with("descope-gitops-");
+    assert_eq!(components(&bill).into_iter().filter(|one| one["hashes"].is_null() && ours(one)).count(), 1);
+    for one in components(&bill).into_iter().filter(|one| !ours(one)) {
         let (name, version, digest) = (text(&one["name"]), text(&one["version"]), text(&one["hashes"][0]["content"]));
         let expected = format!("name = \"{name}\"\nversion = \"{version}\"\n");
         let locked = lock.split("[[package]]\n").find(|package| package.starts_with(&expected)).unwrap();

@@ -1,8 +1,8 @@
 //! On which line of the config file a key stands. The deserializer knows that only until it is done.
 
 use crate::dialect;
-use saphyr_parser::Event;
-use saphyr_parser::Parser;
+use descope_gitops_reading::events::Event;
+use descope_gitops_reading::events::Events;
 use std::collections::HashMap;
 
 /// Lines by the path of a key: `projects[0].guards.maxDeletes`.
@@ -24,7 +24,7 @@ impl Lines {
         let mut lines = HashMap::new();
         let mut twice = Vec::new();
         let mut stack: Vec<Level> = Vec::new();
-        for next in Parser::new_from_str(&dialect::with_spaces_after_keys(text)) {
+        for next in Events::of(&dialect::with_spaces_after_keys(text)) {
             let Ok((event, span)) = next else { break };
             match event {
                 Event::Scalar(ref value, ..) if matches!(stack.last(), Some(Level::Map(None))) => {

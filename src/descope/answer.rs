@@ -4,17 +4,15 @@ use super::Document;
 use super::Error;
 use super::call::Call;
 use super::call::Form;
-use super::listed::Outermost;
-use super::listed::Read;
-use super::listed::Who;
 use super::packed::Packed;
 use super::transport::Response;
 use crate::telemetry::line::is_unsafe;
 use crate::telemetry::redact::Redactor;
+use descope_gitops_reading::json;
+use descope_gitops_reading::json::Read;
 use reqwest::header::CONTENT_TYPE;
 use reqwest::header::HeaderValue;
 use reqwest::header::LOCATION;
-use serde::de::DeserializeSeed;
 use serde_json::Value;
 use std::sync::Arc;
 
@@ -89,9 +87,7 @@ fn parse(form: Form, body: Vec<u8>) -> Result<Answer, String> {
         };
     }
     let key = if let Form::List { key, .. } = form { Some(key) } else { None };
-    let mut reader = serde_json::Deserializer::from_slice(&body);
-    let read = Outermost { key, body: &body }.deserialize(&mut reader).and_then(|read| reader.end().map(|()| read));
-    let (document, list) = match read {
+    let (document, list) = match json::answer(&body, key) {
         Ok(Read::Object(document, list)) => (document, list),
         Ok(Read::Array) => return Err("a bare array".to_owned()),
         Ok(Read::Null) => {
@@ -121,8 +117,7 @@ fn parse(form: Form, body: Vec<u8>) -> Result<Answer, String> {
     let mut packed = Vec::with_capacity(items.len());
     for (index, at) in items.into_iter().enumerate() {
         let item = Packed::part(&body, at);
-        let mut reader = serde_json::Deserializer::from_slice(item.text());
-        let who = Who { identity, tenant }.deserialize(&mut reader).unwrap_or_default();
+        let who = json::who(item.text(), identity, tenant);
         if !who.has_identity {
             return Err(format!("item {index} of `{key}` without `{identity}`"));
         }

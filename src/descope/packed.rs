@@ -2,9 +2,7 @@
 //! looked at once.
 
 use super::Document;
-use super::listed::Only;
-use serde::de::DeserializeSeed;
-use serde_json::Value;
+use descope_gitops_reading::json;
 use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
@@ -32,17 +30,12 @@ impl Packed {
 
     /// The document; `None` where the text is of none.
     pub fn read(&self) -> Option<Document> {
-        match serde_json::from_slice(self.text()) {
-            Ok(Value::Object(document)) => Some(document),
-            Ok(Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Array(_)) | Err(_) => None,
-        }
+        json::object(self.text())
     }
 
     /// The same with these fields alone: many times as fast where they are few.
     pub fn read_only(&self, fields: &[&str]) -> Option<Document> {
-        let mut reader = serde_json::Deserializer::from_slice(self.text());
-        let document = Only(fields).deserialize(&mut reader).ok()?;
-        reader.end().ok().map(|()| document)
+        json::only(self.text(), fields)
     }
 
     pub(super) fn text(&self) -> &[u8] {

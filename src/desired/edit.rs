@@ -23,7 +23,7 @@ use crate::resource::fold::same_entry;
 use crate::resource::secret::item_id;
 use crate::resource::spec::Back;
 use crate::resource::spec::Need;
-use saphyr_parser::ScalarStyle;
+use descope_gitops_reading::events::ScalarStyle;
 use serde_json::Value;
 use std::ops::Range;
 

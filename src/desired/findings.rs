@@ -4,11 +4,12 @@
 //! first findings are kept, the rest is counted.
 
 use crate::desired::Place;
+use crate::desired::yaml;
 use std::cmp::Ordering;
 use std::fmt;
 
 /// So many findings are kept, the first by file and line; nobody reads more at once.
-pub const MOST: usize = 300;
+pub const MOST: usize = yaml::MOST;
 // Characters. Longer than any name that Descope takes, and than any message that quotes a few of them.
 const LONGEST_NAME: usize = 160;
 const LONGEST_MESSAGE: usize = 1000;

@@ -3,6 +3,9 @@
 
 /// Characters that forge or hide text on a terminal.
 pub fn is_unsafe(c: char) -> bool {
+    if c.is_ascii() {
+        return c.is_ascii_control();
+    }
     // Those that choose the form of the character before them, as of emoji, hide nothing in a text.
     let is_form = matches!(c, '\u{fe00}'..='\u{fe0f}');
     c.is_control() || matches!(c, '\u{2028}' | '\u{2029}') || is_invisible(c) && !is_form
@@ -33,6 +36,9 @@ pub fn is_invisible(c: char) -> bool {
 
 /// The text as it may stand in one line; unsafe characters are written out.
 pub fn one_line(text: &str) -> String {
+    if text.bytes().all(|byte| matches!(byte, b' '..=b'~')) {
+        return text.to_owned();
+    }
     let mut line = String::with_capacity(text.len());
     for c in text.chars() {
         if is_unsafe(c) { line.extend(c.escape_default()) } else { line.push(c) }
@@ -49,6 +55,16 @@ mod tests {
         let forged = "a\n  + roles/forged\r\u{1b}[2K\u{202e}b\u{85}é 日本";
 
         assert_eq!(one_line(forged), "a\\n  + roles/forged\\r\\u{1b}[2K\\u{202e}b\\u{85}é 日本");
+    }
+
+    #[test]
+    fn what_is_plain_stays_as_it_is() {
+        for c in (0..=0x1_ffff).filter_map(char::from_u32) {
+            let expected = if c.is_control() || is_unsafe(c) { c.escape_default().to_string() } else { c.to_string() };
+
+            assert_eq!(one_line(&c.to_string()), expected);
+            assert_eq!(one_line(&format!("a{c}é")), format!("a{expected}é"));
+        }
     }
 
     #[test]

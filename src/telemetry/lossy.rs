@@ -19,6 +19,8 @@ use std::time::Duration;
 const LARGEST_BACKLOG: usize = 1 << 20;
 /// Where somebody else made the stream non-blocking, a full pipe is asked again after this.
 const FULL_PAUSE: Duration = Duration::from_millis(10);
+/// Waking the writer costs more than writing a line: it looks once more after this before it waits to be woken.
+const GATHER: Duration = Duration::from_millis(1);
 
 /// One stream; clones write to the same.
 #[derive(Debug, Clone)]
@@ -88,10 +90,19 @@ struct Writer<F> {
 }
 
 impl<F: Fn(News)> Writer<F> {
+    /// `None` once nobody is left to hand anything over.
+    fn next(&self) -> Option<Item> {
+        let item = self.items.try_recv().or_else(|_| {
+            thread::park_timeout(GATHER);
+            self.items.try_recv()
+        });
+        item.or_else(|_| self.items.recv()).ok()
+    }
+
     fn run(mut self) {
         let mut told = self.dropped.get();
         let mut is_gone = false;
-        while let Ok(item) = self.items.recv() {
+        while let Some(item) = self.next() {
             match item {
                 Item::Text(text) => {
                     let result = write_all(&mut self.stream, text.as_bytes());

@@ -1,9 +1,9 @@
 //! A text of YAML as a tree that knows which bytes each value has, for changes that leave the rest alone.
 
 use crate::dialect;
-use saphyr_parser::Event;
-use saphyr_parser::Parser;
-use saphyr_parser::ScalarStyle;
+use descope_gitops_reading::events::Event;
+use descope_gitops_reading::events::Events;
+use descope_gitops_reading::events::ScalarStyle;
 use std::collections::BTreeSet;
 use std::ops::Range;
 
@@ -45,7 +45,7 @@ pub fn read(text: &str) -> Option<Vec<Tree>> {
     let bytes: Vec<usize> = text.char_indices().map(|(at, _)| at).collect();
     let byte = |char: usize| bytes.get(char).copied().unwrap_or(text.len());
     let mut reader = Reader { text, documents: Vec::new(), open: Vec::new(), aliased: BTreeSet::new() };
-    for event in Parser::new_from_str(&spaced) {
+    for event in Events::of(&spaced) {
         let (event, span) = event.ok()?;
         reader.take(&event, byte(span.start.index())..byte(span.end.index()))?;
     }

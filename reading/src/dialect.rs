@@ -1,10 +1,10 @@
 //! YAML as people and tools leave it, looked at before a parser is: what parsers get wrong, or read by other rules than
 //! the file's own without a word.
 
-use saphyr_parser::Event;
-use saphyr_parser::Parser;
-use saphyr_parser::ScalarStyle;
-use saphyr_parser::Span;
+use crate::events::Event;
+use crate::events::Events;
+use crate::events::ScalarStyle;
+use crate::events::Span;
 use std::borrow::Cow;
 
 /// Why this text cannot mean what it says: the line, from 1, and what to do. `None` for nearly every text.
@@ -25,15 +25,15 @@ fn pointer(text: &str) -> Option<&'static str> {
 
 /// A merge that nobody finished. In YAML that begins at the left edge nothing else looks like this.
 fn conflict(text: &str) -> Option<(usize, String)> {
-    const MARKERS: [&str; 4] = ["<<<<<<<", "|||||||", "=======", ">>>>>>>"];
+    const MARKERS: [&str; 4] = ["\n<<<<<<<", "\n|||||||", "\n=======", "\n>>>>>>>"];
+    let begins = |text: &str, marker: &str| text.starts_with(&marker[1..]);
     // Most texts have none anywhere, which is found out in a fraction of the time that their lines take.
-    if !MARKERS.iter().any(|marker| text.contains(marker)) {
+    if !MARKERS.iter().any(|marker| begins(text, marker) || text.contains(marker)) {
         return None;
     }
     let is_marker = |line: &str| {
-        MARKERS
-            .iter()
-            .any(|marker| line.strip_prefix(marker).is_some_and(|rest| rest.is_empty() || rest.starts_with(' ')))
+        let rest = |marker: &&str| line.strip_prefix(&marker[1..]);
+        MARKERS.iter().filter_map(rest).any(|rest| rest.is_empty() || rest.starts_with(' '))
     };
     let at = text.lines().position(is_marker)?;
     let message =
@@ -73,16 +73,17 @@ fn other_version(text: &str) -> Option<(usize, String)> {
 /// The text with a space for each tab right after a `:` that ends a key. YAML 1.2 takes both alike; the parser refuses
 /// the tab where a word follows. Tabs inside of quotes and of block texts stay: they are content.
 pub fn with_spaces_after_keys(text: &str) -> Cow<'_, str> {
-    let places: Vec<usize> = text.match_indices(":\t").map(|(at, _)| at + 1).collect();
-    if places.is_empty() {
+    // Told in a fraction of the time that looking for all places takes.
+    if !text.contains(":\t") {
         return Cow::Borrowed(text);
     }
+    let places: Vec<usize> = text.match_indices(":\t").map(|(at, _)| at + 1).collect();
     // The structure is the same with spaces in all those places, so this shows which of them lie inside of a text.
     let probe = text.replace(":\t", ": ");
     let bytes: Option<Vec<usize>> = (!probe.is_ascii()).then(|| probe.char_indices().map(|(at, _)| at).collect());
     let byte = |char: usize| bytes.as_ref().map_or(char, |all| all.get(char).copied().unwrap_or(probe.len()));
     let mut spaced = probe.clone().into_bytes();
-    for event in Parser::new_from_str(&probe) {
+    for event in Events::of(&probe) {
         let Ok((event, Span { start, end })) = event else { break };
         let Event::Scalar(_, style, ..) = event else { continue };
         if style == ScalarStyle::Plain {
@@ -121,6 +122,9 @@ mod tests {
             ("a: |\n  x\n  %YAML 1.1\n", None),
             ("--- |\n%YAML 1.1\n", None),
             ("a: 1\n<<<<<<< HEAD\nb: 1\n=======\nb: 2\n>>>>>>> x\n", found(2, "holds the markers of a m")),
+            ("<<<<<<< HEAD\na: 1\n", found(1, "holds the markers of a m")),
+            ("a: 1\r\n>>>>>>>\r\n", found(2, "holds the markers of a m")),
+            ("a: b=======\n", None),
             ("a: 1\n=======\n", found(2, "holds the markers of a m")),
             ("# ======= x\na: |\n  =======\n<<: 1\n", None),
             ("version https://git-lfs.github.com/spec/v1\noid sha256:0\n", found(1, "is a pointer of Git LFS ")),

@@ -2,16 +2,18 @@
 //!
 //! YAML 1.2 core schema: `no` is a text. Faults never quote a value, since a value may be a secret.
 
-use crate::desired::findings::MOST;
 use crate::dialect;
-use saphyr_parser::Event;
-use saphyr_parser::Marker;
-use saphyr_parser::Parser;
-use saphyr_parser::ScalarStyle;
-use saphyr_parser::Tag;
+use crate::events::Event;
+use crate::events::Events;
+use crate::events::Marker;
+use crate::events::ScalarStyle;
+use crate::events::Tag;
+use crate::events::line_ends;
 use serde_json::Number;
 use std::collections::HashMap;
 
+/// So many faults are kept, the first of the text.
+pub const MOST: usize = 300;
 // Nothing in a config repo nests deeper than a custom attribute's list; the rest is an attack or an accident.
 const MAX_DEPTH: usize = 32;
 // What all aliases of one file may expand to. A node counts one, and 16 bytes of text count one more.
@@ -126,7 +128,7 @@ fn parse_within(text: &str, room: usize) -> (Vec<Node>, Faults) {
     let text = dialect::with_spaces_after_keys(text);
     // What ends too early is reported behind the last line, where no editor can go. A carriage return alone ends one, too.
     let is_open = !text.ends_with(['\n', '\r']);
-    let ends = text.bytes().filter(|byte| matches!(byte, b'\n' | b'\r')).count();
+    let ends = line_ends(&text);
     let last = (ends + usize::from(is_open)).max(1);
     let at = |mark: &Marker| {
         if mark.line() > last {
@@ -134,7 +136,7 @@ fn parse_within(text: &str, room: usize) -> (Vec<Node>, Faults) {
         }
         At { line: number_of(mark.line()), column: number_of(mark.col() + 1) }
     };
-    for event in Parser::new_from_str(&text) {
+    for event in Events::of(&text) {
         let done = match event {
             Ok((event, span)) => builder.take(event, at(&span.start)),
             Err(error) => {
@@ -406,6 +408,14 @@ const TOO_BIG: &str = "the number is too big to be kept exactly; put it in quote
 
 /// A plain scalar by the core schema of YAML 1.2.2, section 10.3.
 fn plain(text: &str) -> Result<Value, &'static str> {
+    // Nearly every one is told to be a text by its first letter.
+    let may_be_other =
+        |first| matches!(first, b'~' | b'n' | b'N' | b't' | b'T' | b'f' | b'F' | b'.' | b'-' | b'+' | b'0'..=b'9');
+    if text.bytes().next().is_none_or(may_be_other) { special(text) } else { Ok(Value::Text(text.to_owned())) }
+}
+
+/// The same, by all of the text.
+fn special(text: &str) -> Result<Value, &'static str> {
     match text {
         "" | "~" | "null" | "Null" | "NULL" => return Ok(Value::Null),
         "true" | "True" | "TRUE" => return Ok(Value::Flag(true)),

@@ -162,6 +162,14 @@ fn what_ends_too_early_is_wrong_on_its_last_line() {
 
 proptest! {
     #[test]
+    fn the_first_letter_hides_nothing_but_texts(first in any::<char>(), rest in "[a-zA-Z0-9.+~-]{0,4}") {
+        let of_first = |rest: &str| format!("{first}{rest}");
+        for text in ["", "ull", "ULL", "rue", "RUE", "alse", "ALSE", "inf", "nan", "x1f", "o7", "1e3", &rest].map(of_first) {
+            prop_assert_eq!(plain(&text), special(&text), "{}", text);
+        }
+    }
+
+    #[test]
     fn any_text_is_read_without_a_panic(text in "[-a-c0-9:{}\\[\\],&*!|>'\"#%@~.\t\n ]{0,80}") {
         let lines = text.lines().count().max(1);
         for fault in parse(&text).1.kept {
