@@ -546,7 +546,9 @@ impl Lane {
         }
         due.sort_unstable();
         due.truncate(MOST_AGAIN);
-        due.into_iter().for_each(|(_, index)| self.try_parked(index, now));
+        for (_, index) in due {
+            self.try_parked(index, now);
+        }
     }
 
     fn try_parked(&mut self, index: usize, now: Instant) {

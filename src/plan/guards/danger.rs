@@ -134,11 +134,13 @@ fn found(
 fn sent_before(inputs: &Inputs<'_>, key: &Key, path: &str, field: &resource::Field) -> Option<Value> {
     let is_known = |value: &Value| (inputs.sent)(key, path, &fold::folded(field.shape, value));
     let is_it = |value: &Value| is_known(value) == Sent::Same;
-    match field.shape {
-        Shape::Flag => Some(Value::Bool(true)).filter(is_it),
-        Shape::OneOf(words) => words.iter().map(|word| Value::from(*word)).find(is_it),
-        _ => (is_known(&Value::Null) == Sent::Different).then(|| Value::from(SOMETHING)),
+    if let Shape::OneOf(words) = field.shape {
+        return words.iter().map(|word| Value::from(*word)).find(is_it);
     }
+    if matches!(field.shape, Shape::Flag) {
+        return Some(Value::Bool(true)).filter(is_it);
+    }
+    (is_known(&Value::Null) == Sent::Different).then(|| Value::from(SOMETHING))
 }
 
 /// Stands for a value of which nothing is known but that there was one.
