@@ -220,9 +220,7 @@ impl Assessor {
         let Sight { observed, previews, gone, mut unconfirmed, calls, lost } = sight;
         // What was deleted during the look is not there to be deleted, so it must count. Without the count of what was
         // deleted lately, nothing more is.
-        let ledger = self.ledger();
-        let has_count = ledger.is_some();
-        let ledger = ledger.unwrap_or_else(Ledger::none);
+        let (has_count, ledger) = self.ledger().map_or_else(|| (false, Ledger::none()), |ledger| (true, ledger));
         let mut owned = ownerships(&ledger);
         let Ledger { now, absent, open, lately, .. } = ledger;
         let mut windows: BTreeMap<&'static str, Window> =
