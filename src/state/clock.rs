@@ -35,8 +35,8 @@ const TIMES: [(&str, &str); 15] = [
     ("suspended", "until"),
 ];
 
-/// Those of them that are never ahead of the clock.
-const PAST: [&str; 7] = ["absent", "missing", "drifted", "deletion", "approval", "intent", "owned"];
+/// Those of them that are in the future, until they come; no other is ever ahead of the clock.
+const ENDS: [(&str, &str); 3] = [("approved", "expires"), ("project", "suspended_until"), ("suspended", "until")];
 
 /// The clock of the machine beside one that nobody sets.
 #[derive(Debug)]
@@ -61,7 +61,7 @@ impl Clock {
         let expected = self.wall + steady.saturating_sub(self.steady);
         let step = to_millis(wall) - to_millis(expected);
         if step.abs() >= STEP {
-            shift(connection, step, Some(to_millis(self.began))).map_err(|error| (expected, error.into()))?;
+            shift(connection, step, to_millis(self.began)).map_err(|error| (expected, error.into()))?;
             self.began = from_millis(to_millis(self.began).saturating_add(step));
             tracing::warn!(
                 seconds = step / 1000,
@@ -88,18 +88,27 @@ pub(super) fn steady() -> Duration {
     START.get_or_init(tokio::time::Instant::now).elapsed()
 }
 
-/// At the start: what is ahead of the clock was noted before somebody set it back. The newest of it counts as of now,
-/// and nobody knows how old an approval is.
-pub(super) fn catch_up(connection: &mut Connection) -> rusqlite::Result<()> {
-    let times = TIMES.iter().filter(|(table, _)| PAST.contains(table));
-    let newest: Vec<String> = times.map(|(table, column)| format!("SELECT max({column}) AS at FROM {table}")).collect();
+/// At the start: what is ahead of the clock was noted before somebody set it back. The newest of it counts as of now, what is
+/// suspended lasts as long from there, and nobody knows how old an approval is. What is not ahead stays as it is: a clock that
+/// was ahead for one run makes nothing look as if it had waited.
+pub(super) fn catch_up(connection: &mut Connection, now: SystemTime) -> rusqlite::Result<()> {
+    let now = to_millis(now);
+    let past = || TIMES.iter().filter(|time| !ENDS.contains(time));
+    let newest: Vec<String> =
+        past().map(|(table, column)| format!("SELECT max({column}) AS at FROM {table}")).collect();
     let sql = format!("SELECT max(at) FROM ({})", newest.join(" UNION ALL "));
     let newest: Option<i64> = connection.query_row(&sql, [], |row| row.get(0))?;
-    let Some(back) = newest.map(|at| to_millis(SystemTime::now()) - at).filter(|back| *back <= -STEP) else {
-        return Ok(());
-    };
-    shift(connection, back, None)?;
-    connection.execute("DELETE FROM approved", [])?;
+    let Some(back) = newest.map(|at| now - at).filter(|back| *back <= -STEP) else { return Ok(()) };
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    transaction.execute("DELETE FROM approved", [])?;
+    for (table, column) in past() {
+        let sql = format!("UPDATE {table} SET {column} = max({column} + ?1, 0) WHERE {column} > ?2");
+        transaction.execute(&sql, [back, now])?;
+    }
+    for (table, column) in ENDS {
+        transaction.execute(&format!("UPDATE {table} SET {column} = max({column} + ?, 0)"), [back])?;
+    }
+    transaction.commit()?;
     tracing::warn!(
         newest = %humantime::format_rfc3339_seconds(from_millis(newest.unwrap_or_default())),
         "the clock of this machine was set back since the last run; what waited goes on from then, and approvals are void"
@@ -109,9 +118,9 @@ pub(super) fn catch_up(connection: &mut Connection) -> rusqlite::Result<()> {
 
 /// Moves everything along. Was the clock behind when this run `began`, and right before, then an approval of before needs
 /// no moving; was it behind all the time, it ends too early, and is given again.
-fn shift(connection: &mut Connection, step: i64, began: Option<i64>) -> rusqlite::Result<()> {
+fn shift(connection: &mut Connection, step: i64, began: i64) -> rusqlite::Result<()> {
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-    let earlier = began.filter(|_| step > 0).unwrap_or(i64::MIN);
+    let earlier = if step > 0 { began } else { i64::MIN };
     for (table, column) in TIMES.iter().filter(|(table, _)| *table != "approved") {
         transaction.execute(&format!("UPDATE {table} SET {column} = max({column} + ?, 0)"), [step])?;
     }
@@ -130,6 +139,7 @@ mod tests {
     use crate::state::ProjectState;
     use crate::state::State;
     use crate::state::guard;
+    use crate::state::sql::values;
     use crate::state::tests::intent;
     use crate::state::tests::wait;
     use std::collections::BTreeMap;
@@ -257,6 +267,88 @@ mod tests {
         project.state.now();
 
         assert_eq!(project.suspended_until(now).unwrap(), before);
+    }
+
+    const HOUR: Duration = Duration::from_secs(60 * 60);
+
+    /// Something of all that waits and all that ends, noted by a clock that showed this.
+    fn note_all(dir: &std::path::Path, then: SystemTime) {
+        let project = State::open(dir).unwrap().project("api.example.com", "P1", "default");
+        let (earlier, key) = (then - HOUR / 2, Key::new("roles", "a"));
+        project.suspend(Some(then + HOUR), "").unwrap();
+        let sql = "INSERT INTO suspended (project, kind, resource, since, until) VALUES (?, 'tenants', '', ?, ?)";
+        let row = |id: i64| values![id, to_millis(earlier), to_millis(then + HOUR)];
+        project.write(|transaction, id| transaction.execute(sql, &row(id)).map(drop)).unwrap();
+        project.approve(&BTreeMap::from([("digest".to_owned(), "tenants")]), then, then + HOUR).unwrap();
+        project.note_absent(&BTreeSet::from([key.clone()]), earlier).unwrap();
+        project.note_held(&BTreeSet::from(["max_deletes"]), earlier).unwrap();
+        project.note_drifted(&BTreeMap::from([((key.clone(), "description".to_owned()), earlier)]), |_| false).unwrap();
+        note_deletion(&project, earlier);
+        let (path, at) = ("description".to_owned(), earlier);
+        let reversion = crate::state::Reversion { key: key.clone(), path, declared: [1; 32], live: [2; 32], at };
+        project.note_reversions(&[reversion], then - DAYS).unwrap();
+        project.own(&[(key, Owned { created_at: Some(earlier), ..Owned::default() })]).unwrap();
+    }
+
+    /// A suspension that was made a moment ago ended when the clock was set back by more than a suspension may last.
+    #[test]
+    fn whatever_the_clock_was_set_back_by_what_was_suspended_stays_so_and_what_waits_waits_on() {
+        if project().1.is_shared() {
+            return;
+        }
+        let day = HOUR * 24;
+        for (back, was_ahead_for_a_run) in
+            [HOUR * 2, day * 6, day * 8, day * 10, day * 30, day * 400, day * 1100, day * 2_000_000]
+                .into_iter()
+                .flat_map(|back| [(back, false), (back, true)])
+        {
+            let dir = tempfile::tempdir().unwrap();
+            let (now, note) = (SystemTime::now(), Key::new("roles", "late"));
+            if was_ahead_for_a_run {
+                note_all(dir.path(), now);
+                let ahead = State::open(dir.path()).unwrap().project("api.example.com", "P1", "default");
+                let absent = BTreeSet::from([note.clone(), Key::new("roles", "a")]);
+                ahead.note_absent(&absent, now + back).unwrap();
+            } else {
+                note_all(dir.path(), now + back);
+            }
+
+            let project = State::open(dir.path()).unwrap().project("api.example.com", "P1", "default");
+
+            let now = SystemTime::now();
+            let about = |age: Duration| now - age - HOUR / 10..=now - age + HOUR / 10;
+            let said = format!("{back:?} {was_ahead_for_a_run}");
+            // It was over by the clock of the run between.
+            if !was_ahead_for_a_run {
+                let lasts = now + HOUR / 2..now + HOUR * 2;
+                assert!(lasts.contains(&project.suspended_until(now).unwrap().expect(&said)), "{said}");
+                assert!(lasts.contains(&project.suspensions(now).unwrap()[0].until), "{said}");
+            }
+            assert!(project.approved(now).unwrap().is_empty(), "{said}");
+            let absent = project.absences().unwrap();
+            assert!(about(HOUR / 2).contains(&absent[&Key::new("roles", "a")]), "{said} {absent:?}");
+            assert!(absent.get(&note).is_none_or(|since| about(Duration::ZERO).contains(since)), "{said} {absent:?}");
+            assert!(project.held_since().unwrap().values().all(|since| *since <= now), "{said}");
+            let counted = lately(&project, now);
+            assert_eq!((counted.deleted, counted.created), (1, 1), "{said}");
+            assert!(project.reversions().unwrap()[0].at > now - HOUR && project.reversions().unwrap()[0].at <= now);
+        }
+    }
+
+    /// An approval that is older than all else that was noted is none that ends later than it was given for.
+    #[test]
+    fn no_approval_outlasts_its_time_by_a_clock_that_nothing_tells_of() {
+        if project().1.is_shared() {
+            return;
+        }
+        let dir = tempfile::tempdir().unwrap();
+        note_all(dir.path(), SystemTime::now());
+        let sql = "UPDATE approved SET expires = expires + 3600000";
+        Connection::open(dir.path().join("state.db")).unwrap().execute(sql, []).unwrap();
+
+        let project = State::open(dir.path()).unwrap().project("api.example.com", "P1", "default");
+
+        assert!(project.approved(SystemTime::now()).unwrap().is_empty());
     }
 
     #[test]

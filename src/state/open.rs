@@ -115,8 +115,10 @@ fn prepare(connection: &mut Connection) -> rusqlite::Result<()> {
     connection.pragma_update(None, "synchronous", "FULL")?;
     connection.pragma_update(None, "foreign_keys", true)?;
     schema::migrate(connection)?;
-    sweep::sweep(connection)?;
-    clock::catch_up(connection)?;
+    let now = SystemTime::now();
+    sweep::sweep(connection, sweep::ABSURD, now)?;
+    clock::catch_up(connection, now)?;
+    sweep::sweep(connection, sweep::TOO_LONG, now)?;
     sql::count_owned(connection)
 }
 

@@ -19,6 +19,7 @@ const SLACK: Duration = Duration::from_secs(60 * 60);
 const YEAR: i64 = 366 * 24 * 60 * 60 * 1000;
 
 /// What happens to a record that cannot be right.
+#[derive(Debug)]
 enum Remedy {
     /// It goes.
     Drop,
@@ -26,7 +27,8 @@ enum Remedy {
     Set(&'static str),
 }
 
-struct Rule {
+#[derive(Debug)]
+pub(super) struct Rule {
     table: &'static str,
     /// Whether it cannot be right. `:last`, `:now`, `:year` and `:suspension` are times and spans in milliseconds.
     if_so: &'static str,
@@ -37,7 +39,8 @@ const fn rule(table: &'static str, if_so: &'static str, remedy: Remedy) -> Rule 
     Rule { table, if_so, remedy }
 }
 
-const RULES: &[Rule] = &[
+/// What no clock shows. It goes before anything moves with the clock.
+pub(super) const ABSURD: &[Rule] = &[
     rule("owned", "created_at IS NOT NULL AND created_at NOT BETWEEN 0 AND :last", Remedy::Set("created_at = NULL")),
     rule("absent", "since NOT BETWEEN 0 AND :last", Remedy::Drop),
     rule("missing", "since NOT BETWEEN 0 AND :last", Remedy::Drop),
@@ -54,22 +57,29 @@ const RULES: &[Rule] = &[
     rule("intent", "begun_at NOT BETWEEN 0 AND :last", Remedy::Set("begun_at = :now")),
     rule(
         "project",
-        "suspended_until IS NOT NULL AND suspended_until NOT BETWEEN 0 AND :suspension",
-        Remedy::Set("suspended_until = :suspension"),
+        "suspended_until IS NOT NULL AND suspended_until NOT BETWEEN 0 AND :last",
+        Remedy::Set("suspended_until = :last"),
     ),
     rule("reverted", "at NOT BETWEEN 0 AND :last", Remedy::Drop),
     rule("suspended", "since NOT BETWEEN 0 AND :last", Remedy::Set("since = :now")),
-    rule("suspended", "until NOT BETWEEN 0 AND :suspension", Remedy::Set("until = :suspension")),
+    rule("suspended", "until NOT BETWEEN 0 AND :last", Remedy::Set("until = :last")),
     rule("pass", "started_at NOT BETWEEN 0 AND :last OR finished_at NOT BETWEEN 0 AND :last", Remedy::Drop),
     rule("audit", "at NOT BETWEEN 0 AND :last", Remedy::Drop),
 ];
 
-/// Applies every rule, in one transaction.
-pub(super) fn sweep(connection: &mut Connection) -> rusqlite::Result<()> {
+/// What ends later than it can, once everything counts by the clock as it is now: before, a clock that was set back makes all
+/// of it look so.
+pub(super) const TOO_LONG: &[Rule] = &[
+    rule("approved", "lasts > 0 AND expires > :now + lasts + 1000", Remedy::Drop),
+    rule("project", "suspended_until > :suspension", Remedy::Set("suspended_until = :suspension")),
+    rule("suspended", "until > :suspension", Remedy::Set("until = :suspension")),
+];
+
+/// Applies these rules, in one transaction.
+pub(super) fn sweep(connection: &mut Connection, rules: &[Rule], now: SystemTime) -> rusqlite::Result<()> {
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-    let now = SystemTime::now();
     let until = to_millis(now + LONGEST_SUSPENSION + SLACK);
-    for Rule { table, if_so, remedy } in RULES {
+    for Rule { table, if_so, remedy } in rules {
         let (sql, became) = match remedy {
             Remedy::Drop => (format!("DELETE FROM {table} WHERE {if_so}"), "dropped"),
             Remedy::Set(value) => {
