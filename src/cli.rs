@@ -6,6 +6,7 @@ use crate::config::Invalid;
 use crate::config::LogFormat;
 use crate::config::Overrides;
 use crate::daemon;
+use crate::source;
 use crate::telemetry::logs;
 use crate::telemetry::redact::Redactor;
 use clap::CommandFactory;
@@ -235,7 +236,11 @@ impl Cli {
     pub async fn execute(self, redactor: &Redactor) -> anyhow::Result<Exit> {
         let overrides = self.global.overrides();
         match self.command {
-            Command::Run(args) => run::run(loaded(&overrides, redactor, true)?, args, redactor).await,
+            Command::Run(args) => {
+                // Until the daemon listens itself, which reads all that there is then anyway, it is no reason to end.
+                let _early = source::sighup::listen()?;
+                run::run(loaded(&overrides, redactor, true)?, args, redactor).await
+            }
             Command::Plan(args) if args.url.is_some() => plan::of_daemon(&overrides, &args, redactor).await,
             Command::Plan(args) => plan::run(loaded(&overrides, redactor, false)?, args, redactor).await,
             Command::Status(args) => status::run(&overrides, &args, redactor).await,

@@ -64,6 +64,7 @@ pub use browse::Window;
 pub use copy::Counts;
 pub use copy::to_database;
 pub use copy::to_directory;
+pub use copy::to_other_directory;
 pub use effect::DELETED;
 pub use effect::Written;
 pub use egress::Egress;

@@ -15,12 +15,14 @@ use std::path::PathBuf;
 const EXAMPLES: &str = "\
 Examples:
   descope-gitops state copy --from state --to-env DATABASE_URL
-  descope-gitops state copy --from-env DATABASE_URL --to state --key-env FINGERPRINT_KEY";
+  descope-gitops state copy --from-env DATABASE_URL --to state --key-env FINGERPRINT_KEY
+  descope-gitops state copy --from state --to backup";
 
 const ABOUT: &str = "\
 Carries what a daemon remembers from one place to another: what it owns, fingerprints, approvals, suspensions, audit trail, and what
 the rate limiter learned. Nobody may use either side meanwhile: a daemon that runs on the directory, and a replica that holds a
-lease, are reasons to refuse. The target must be empty, and has everything or nothing afterwards; the source stays as it is.";
+lease, are reasons to refuse. From one directory to another a daemon may go on running: that is a backup. The target must be empty,
+and has everything or nothing afterwards; the source stays as it is.";
 
 /// What to do with it.
 #[derive(Debug, Clone, clap::Args)]
@@ -33,7 +35,7 @@ pub struct StateArgs {
 /// What can be done with a state.
 #[derive(Debug, Clone, clap::Subcommand)]
 pub enum StateCommand {
-    /// Carry it from a directory into a database that replicas share, or back
+    /// Carry it from a directory into a database that replicas share, back, or into another directory as a backup
     Copy(CopyArgs),
 }
 
@@ -41,11 +43,11 @@ pub enum StateCommand {
 #[derive(Debug, Clone, clap::Args)]
 #[command(long_about = ABOUT, after_long_help = EXAMPLES)]
 pub struct CopyArgs {
-    /// Directory of a daemon that is stopped
-    #[arg(long, value_name = "DIR", requires = "to_env", conflicts_with = "to", required_unless_present = "from_env")]
+    /// Directory of a daemon; for a copy into a database it is stopped
+    #[arg(long, value_name = "DIR", required_unless_present = "from_env")]
     pub from: Option<PathBuf>,
     /// Variable with the URL of an empty database, as of `state.url`
-    #[arg(long, value_name = "VARIABLE", conflicts_with = "from_env")]
+    #[arg(long, value_name = "VARIABLE", conflicts_with_all = ["from_env", "to"])]
     pub to_env: Option<String>,
     /// Variable with the URL of a database whose replicas are stopped
     #[arg(long, value_name = "VARIABLE", requires = "to", requires = "key_env", conflicts_with = "from")]
@@ -53,7 +55,7 @@ pub struct CopyArgs {
     /// Directory without a state
     #[arg(long, value_name = "DIR")]
     pub to: Option<PathBuf>,
-    /// Variable with the key of `state.fingerprintKey`; into a database, to check that it is the key of the directory
+    /// Variable with the key of `state.fingerprintKey`; from a directory, to check that it is the key there
     #[arg(long, value_name = "VARIABLE")]
     pub key_env: Option<String>,
 }
@@ -72,13 +74,19 @@ pub fn copy(args: &CopyArgs, redactor: &Redactor) -> anyhow::Result<Exit> {
             let counts = state::to_directory(&url, key, dir)?;
             (counts, format!("from the database of {name} into {}", dir.display()))
         }
+        (CopyArgs { from: Some(from), to: Some(to), .. }, key) => {
+            let counts = state::to_other_directory(from, key.as_ref(), to)?;
+            (counts, format!("from {} into {}", from.display(), to.display()))
+        }
         _ => {
-            anyhow::bail!(UsageError("write --from DIR --to-env VARIABLE, or --from-env VARIABLE --to DIR".to_owned()))
+            anyhow::bail!(UsageError(
+                "write --from DIR --to-env VARIABLE, --from-env VARIABLE --to DIR, or --from DIR --to DIR".to_owned()
+            ))
         }
     };
     let mut out = output::stdout();
     writeln!(out, "copied {what}: {}", told(&counts))?;
-    if let (Some(dir), None) = (&args.from, key) {
+    if let (Some(dir), Some(_), None) = (&args.from, &args.to_env, key) {
         writeln!(out, "set state.fingerprintKey of the replicas to the key of the directory: {}", key_of(dir))?;
     }
     Ok(Exit::Done)

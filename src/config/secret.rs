@@ -66,6 +66,9 @@ impl SecretSource {
 
 /// A header takes neither; a key with one inside is two keys, or a key and a comment.
 fn check(value: SecretString) -> Result<SecretString, String> {
+    if secrecy::ExposeSecret::expose_secret(&value).starts_with('\u{feff}') {
+        return Err("the secret begins with a byte order mark (BOM); store it as plain UTF-8 without one".to_owned());
+    }
     if secrecy::ExposeSecret::expose_secret(&value).chars().any(char::is_control) {
         return Err("the secret holds a line break or another control character".to_owned());
     }
@@ -108,6 +111,10 @@ mod tests {
         assert_eq!(
             from_file("K2abc\nK2def\n"),
             Err("the secret holds a line break or another control character".into())
+        );
+        assert_eq!(
+            from_file("\u{feff}K2abc\n"),
+            Err("the secret begins with a byte order mark (BOM); store it as plain UTF-8 without one".into())
         );
         assert_eq!(from_file(&"x".repeat(70_000)), Err("KEY is larger than a secret can be".to_owned()));
     }

@@ -1,7 +1,8 @@
-//! Carries a state from a directory into a database that replicas share, or back: every row that has to survive, and the key of
-//! its fingerprints.
+//! Carries a state from a directory into a database that replicas share, back, or into another directory: every row that has to
+//! survive, and the key of its fingerprints.
 //!
-//! Nobody writes either side meanwhile, and the target is written in one transaction: it has everything or nothing.
+//! The source stays as it is, and the target has everything or nothing. Nobody writes either side meanwhile, but for a daemon
+//! on a directory that is copied into another.
 
 use super::Address;
 use super::BadAddress;
@@ -10,15 +11,13 @@ use super::Digest;
 use super::Error;
 use super::KEY;
 use super::OpenError;
-use super::State;
-use super::Store;
 use super::egress::CLASS;
 use super::file::FileStore;
 use super::fingerprint::FingerprintKey;
 use super::lease::NOW;
+use super::open;
 use super::project::from_millis;
 use super::server::Server;
-use super::server::ServerError;
 use super::sql;
 use super::sql::Row;
 use super::sql::Tx;
@@ -32,6 +31,7 @@ use secrecy::SecretString;
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fs;
+use std::io;
 use std::path::Path;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -103,12 +103,25 @@ pub enum CopyError {
     /// There is nothing to carry.
     #[error("no state in {}: name the directory of a daemon that has run", .0.display())]
     NoDirectory(PathBuf),
+    /// What was fingerprinted could not be compared any more, and would be sent once more without a word.
+    #[error(
+        "{} has no {KEY}, or a damaged one, and no other fits its fingerprints: nothing was copied; put back the one that \
+         belongs to its {DATABASE}; where that is lost, start the daemon there once, which sends what cannot be read back once \
+         more, and copy then",
+        .0.display()
+    )]
+    NoKey(PathBuf),
+    /// Something else lives there, as the files of a repo.
+    #[error("{} has {name}, which is no part of a state; name an empty directory", dir.display())]
+    NotOurs {
+        /// The target.
+        dir: PathBuf,
+        /// What is there.
+        name: String,
+    },
     /// There is nothing to carry.
     #[error("no state in the database: name one that replicas have used as state.url")]
     NoTables,
-    /// It was moved aside when it was opened.
-    #[error("the state in {} is damaged, and was moved aside: nothing was copied", .0.display())]
-    Damaged(PathBuf),
     /// Somebody writes.
     #[error(
         "the replica {holder} holds project {project} in this database until {until}: stop all replicas, wait until the \
@@ -154,21 +167,14 @@ pub fn to_database(dir: &Path, url: &SecretString, key: Option<&SecretString>) -
     if !dir.join(DATABASE).exists() {
         return Err(CopyError::NoDirectory(dir.to_owned()));
     }
-    let state = State::open(dir)?;
-    if state.was_reset() {
-        return Err(CopyError::Damaged(dir.to_owned()));
-    }
-    if let Some(key) = key {
-        let key = FingerprintKey::of_setting(key).ok_or(CopyError::Key)?;
-        if key.mark() != state.shared.key.mark() {
-            return Err(CopyError::OtherKey);
-        }
-    }
-    let mark = state.shared.key.mark();
+    // Let go after all else.
+    let _lock = open::lock(dir)?;
+    let mark = key_of(dir, key)?.mark();
+    // Not the file: of what opening a state changes, nothing belongs into one that stays as it is.
+    let file = FileStore::to_read(open::in_memory(&dir.join(DATABASE))?);
     let server = server(url)?;
     server.migrate().map_err(OpenError::Server)?;
-    let file = file(&state)?;
-    let done = in_file(file, |from| {
+    let done = in_file(&file, |from| {
         Ok(on_server(&server, |to, now| {
             if let Err(refused) = free(to)?.and_then(|()| empty(to, "database")) {
                 return Ok(Err(refused));
@@ -190,6 +196,35 @@ pub fn to_database(dir: &Path, url: &SecretString, key: Option<&SecretString>) -
     done?
 }
 
+/// From a directory into one without a state, as it is now: a daemon may go on using it. `key` as for [`to_database`].
+pub fn to_other_directory(from: &Path, key: Option<&SecretString>, to: &Path) -> Result<Counts, CopyError> {
+    if !from.join(DATABASE).exists() {
+        return Err(CopyError::NoDirectory(from.to_owned()));
+    }
+    let key = key_of(from, key)?;
+    into_directory(&key, to, |new| {
+        open::write_copy(&from.join(DATABASE), new)?;
+        let copy = FileStore::to_read(open::reader(new)?);
+        let count = |table: &'static str| {
+            let sql = format!("SELECT count(*) AS n FROM {table}");
+            let rows = |tx: &Tx<'_>| Ok(tx.first(&sql, &[], |row| row.integer("n"))?.unwrap_or_default());
+            let count = sql::once(|tx, _| rows(tx), |work| copy.read(work))?;
+            Ok((table, usize::try_from(count).unwrap_or_default()))
+        };
+        CARRIED.iter().map(|table| count(table)).collect()
+    })
+}
+
+/// The key of the fingerprints of a directory, which has to be this one.
+fn key_of(dir: &Path, expected: Option<&SecretString>) -> Result<FingerprintKey, CopyError> {
+    let expected = expected.map(|key| FingerprintKey::of_setting(key).ok_or(CopyError::Key)).transpose()?;
+    let key = FingerprintKey::read(&dir.join(KEY))?.ok_or_else(|| CopyError::NoKey(dir.to_owned()))?;
+    if expected.is_some_and(|expected| expected.mark() != key.mark()) {
+        return Err(CopyError::OtherKey);
+    }
+    Ok(key)
+}
+
 /// From a database whose replicas have stopped into a directory without a state. `key` is that of `state.fingerprintKey`.
 pub fn to_directory(url: &SecretString, key: &SecretString, dir: &Path) -> Result<Counts, CopyError> {
     let key = FingerprintKey::of_setting(key).ok_or(CopyError::Key)?;
@@ -198,7 +233,6 @@ pub fn to_directory(url: &SecretString, key: &SecretString, dir: &Path) -> Resul
         return Err(CopyError::NoTables);
     }
     server.migrate().map_err(OpenError::Server)?;
-    let path = dir.join(KEY);
     on_server(&server, |from, _| {
         if let Err(refused) = free(from)? {
             return Ok(Err(refused));
@@ -208,30 +242,65 @@ pub fn to_directory(url: &SecretString, key: &SecretString, dir: &Path) -> Resul
         if mark.is_some_and(|mark| mark != key.mark()) {
             return Ok(Err(CopyError::OtherKey));
         }
-        Ok(into_directory(from, &key, dir, &path))
+        Ok(into_directory(&key, dir, |new| {
+            let (connection, _) = open::database(new)?;
+            let file = FileStore::to_read(connection);
+            let counts = in_file(&file, |to| {
+                let counts = carry(from, to, to)?;
+                teach_one(from, to)?;
+                Ok(counts)
+            })?;
+            let checkpoint = "PRAGMA wal_checkpoint(TRUNCATE)";
+            file.connection().query_row(checkpoint, [], |_| Ok(())).map_err(Error::from)?;
+            Ok(counts)
+        }))
     })?
 }
 
-fn into_directory(from: &Tx<'_>, key: &FingerprintKey, dir: &Path, path: &Path) -> Result<Counts, CopyError> {
-    let has_database = dir.join(DATABASE).exists();
-    match FingerprintKey::read(path)? {
+/// Has `write` make the database beside its place, which it takes when it is complete.
+fn into_directory(
+    key: &FingerprintKey,
+    dir: &Path,
+    write: impl FnOnce(&Path) -> Result<Counts, CopyError>,
+) -> Result<Counts, CopyError> {
+    if let Some(name) = stranger(dir)? {
+        return Err(CopyError::NotOurs { dir: dir.to_owned(), name });
+    }
+    // Let go after all else.
+    let _lock = open::lock(dir)?;
+    let (path, database) = (dir.join(KEY), dir.join(DATABASE));
+    let new = open::unfinished(&database);
+    // What another copy left.
+    open::remove(&new)?;
+    match FingerprintKey::read(&path)? {
         Some(there) if there.mark() == key.mark() => {}
-        None if !has_database => {
-            fs::create_dir_all(dir).map_err(|source| OpenError::Directory { path: dir.to_owned(), source })?;
-            key.keep(path)?;
-        }
-        Some(_) => return Err(CopyError::KeyThere(path.to_owned())),
+        None if !database.exists() => key.keep(&path)?,
+        Some(_) => return Err(CopyError::KeyThere(path)),
         None => return Err(CopyError::NoKeyThere(dir.to_owned())),
     }
-    let state = State::open(dir)?;
-    in_file(file(&state)?, |to| {
-        if let Err(refused) = empty(to, "directory") {
-            return Ok(Err(refused));
+    if let Some(there) = open::read_only(&database)? {
+        in_file(&FileStore::to_read(there), |there| Ok(empty(there, "directory")))??;
+    }
+    let counts = write(&new).inspect_err(|_| open::remove(&new).unwrap_or_default())?;
+    open::put_in_place(&database)?;
+    Ok(counts)
+}
+
+/// Something in there that no state has.
+fn stranger(dir: &Path) -> Result<Option<String>, CopyError> {
+    let failed = |source| OpenError::File { path: dir.to_owned(), source };
+    let entries = match fs::read_dir(dir) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        entries => entries.map_err(failed)?,
+    };
+    for entry in entries {
+        let name = entry.map_err(failed)?.file_name().to_string_lossy().into_owned();
+        let is_ours = name.starts_with(DATABASE) || name.starts_with(KEY) || ["lock", "lost+found"].contains(&&*name);
+        if !is_ours {
+            return Ok(Some(name));
         }
-        let counts = carry(from, to, to)?;
-        teach_one(from, to)?;
-        Ok(Ok(counts))
-    })?
+    }
+    Ok(None)
 }
 
 /// All of `work`, or nothing.
@@ -245,13 +314,6 @@ fn in_file<T>(file: &FileStore, work: impl FnOnce(&Tx<'_>) -> sql::Result<T>) ->
 
 fn server(url: &SecretString) -> Result<Server, CopyError> {
     Ok(Server::new(Address::parse(url).map_err(CopyError::Url)?, PATIENCE, LEASE_LIFE))
-}
-
-fn file(state: &State) -> Result<&FileStore, CopyError> {
-    match &state.shared.store {
-        Store::File(file) => Ok(file),
-        Store::Server(_) => Err(CopyError::State(Error::Server(ServerError::Unfinished))),
-    }
 }
 
 /// Nobody holds a project there, and nobody will before this transaction is over.
@@ -346,6 +408,7 @@ fn teach_one(from: &Tx<'_>, to: &Tx<'_>) -> sql::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::state::State;
     use crate::state::testing;
     use rusqlite::Connection;
     use rusqlite::params_from_iter;
@@ -440,7 +503,9 @@ mod tests {
         let before = dump(here.path());
         assert!(before.values().all(|rows| rows.len() == 3), "a table without rows proves nothing");
 
+        let file = fs::read(here.path().join(DATABASE)).unwrap();
         let there = to_database(here.path(), &url, Some(&key(here.path()))).unwrap();
+        assert_eq!(fs::read(here.path().join(DATABASE)).unwrap(), file, "not even read to be written");
         assert_eq!(there, CARRIED.iter().map(|table| (*table, 3)).collect::<Counts>());
         assert_eq!(on(&url, "SELECT nextval(pg_get_serial_sequence('audit', 'id'))"), Some(22), "after the newest");
         let target = back.path().join("state");
@@ -495,6 +560,108 @@ mod tests {
         assert!(refused.contains(" is another key than the one that the fingerprints were made with"), "{refused}");
         let refused = to_directory(&url, &key, keyless.path()).unwrap_err().to_string();
         assert!(refused.ends_with(" has a state.db and no fingerprint.key; name an empty directory"), "{refused}");
+    }
+
+    /// It deleted all fingerprints of the source and gave it a new key.
+    #[test]
+    fn a_source_that_lacks_its_key_is_refused_and_stays_as_it_is() {
+        let dir = tempfile::tempdir().unwrap();
+        fill(dir.path());
+        let (given, kept) = (key(dir.path()), fs::read(dir.path().join(KEY)).unwrap());
+        let nowhere: SecretString = "postgres://nobody@127.0.0.1:1/none".into();
+        let other = dir.path().join("other");
+        let file = || fs::read(dir.path().join(DATABASE)).unwrap();
+        let before = file();
+        for damaged in [None, Some(&kept[..20])] {
+            fs::remove_file(dir.path().join(KEY)).unwrap();
+            if let Some(damaged) = damaged {
+                fs::write(dir.path().join(KEY), damaged).unwrap();
+            }
+            for key in [None, Some(&given)] {
+                assert!(matches!(to_database(dir.path(), &nowhere, key), Err(CopyError::NoKey(_))));
+                assert!(matches!(to_other_directory(dir.path(), key, &other), Err(CopyError::NoKey(_))));
+            }
+            assert_eq!(file(), before);
+            assert_eq!(fs::read(dir.path().join(KEY)).ok().as_deref(), damaged);
+            fs::write(dir.path().join(KEY), &kept).unwrap();
+        }
+        assert!(!other.exists());
+
+        assert!(matches!(to_database(dir.path(), &nowhere, Some(&given)), Err(CopyError::Open(OpenError::Server(_)))));
+        assert_eq!(file(), before);
+    }
+
+    #[test]
+    fn a_directory_is_copied_into_another_beside_its_daemon_with_what_is_in_its_log() {
+        let (here, there) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let target = there.path().join("backup");
+        fill(here.path());
+        let daemon = State::open(here.path()).unwrap();
+        daemon.project("h", "p", "o").mark_known().unwrap();
+        assert!(here.path().join("state.db-wal").exists());
+
+        let counts = to_other_directory(here.path(), None, &target).unwrap();
+
+        assert_eq!(counts[0], ("project", 4));
+        daemon.project("h", "another", "o").mark_known().unwrap();
+        drop(daemon);
+        let (copied, mut names) = (dump(&target), Vec::new());
+        names.extend(fs::read_dir(&target).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()));
+        names.sort();
+        assert_eq!(names, ["fingerprint.key", "lock", "state.db"]);
+        assert_eq!((copied["project"].len(), copied["audit"].len()), (4, 3));
+        assert_eq!(dump(here.path())["project"].len(), 5, "later, and of the daemon alone");
+        assert!(!State::open(&target).unwrap().was_reset());
+        assert_eq!(fs::read(target.join(KEY)).unwrap(), fs::read(here.path().join(KEY)).unwrap());
+    }
+
+    /// A log that a killed daemon left beside a database that is not its own any more wins over it.
+    #[test]
+    fn what_another_database_left_behind_and_a_copy_that_was_cut_off_are_replaced() {
+        let (here, there) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        fill(here.path());
+        fs::copy(here.path().join(KEY), there.path().join(KEY)).unwrap();
+        for left in ["state.db-wal", "state.db-shm", "state.db.new", "state.db.new-wal"] {
+            fs::write(there.path().join(left), [b'x'; 5000]).unwrap();
+        }
+        assert!(matches!(State::open(there.path()), Err(OpenError::Unfinished { .. })));
+
+        to_other_directory(here.path(), Some(&key(here.path())), there.path()).unwrap();
+
+        assert_eq!(dump(there.path()), dump(here.path()));
+        assert!(!State::open(there.path()).unwrap().was_reset());
+        let again = to_other_directory(here.path(), None, there.path()).unwrap_err();
+        assert!(matches!(again, CopyError::NotEmpty { .. }), "{again}");
+    }
+
+    #[test]
+    fn a_directory_with_files_of_something_else_gets_no_state() {
+        let (here, repo) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        drop(State::open(here.path()).unwrap());
+        fs::write(repo.path().join("roles.yaml"), "").unwrap();
+
+        let refused = to_other_directory(here.path(), None, repo.path()).unwrap_err().to_string();
+
+        let expected =
+            format!("{} has roles.yaml, which is no part of a state; name an empty directory", repo.path().display());
+        assert_eq!(refused, expected);
+        assert_eq!(fs::read_dir(repo.path()).unwrap().count(), 1, "nothing was made");
+    }
+
+    #[test]
+    fn a_database_with_tables_of_something_else_is_said_to_have_them() {
+        let Some(url) = testing::database() else { return };
+        let here = tempfile::tempdir().unwrap();
+        fill(here.path());
+        on_server(&server(&url).unwrap(), |tx, _| tx.execute("CREATE TABLE audit (theirs text)", &[])).unwrap();
+
+        let refused = to_database(here.path(), &url, None).unwrap_err().to_string();
+
+        assert_eq!(
+            refused,
+            "cannot use the database of state.url: relation \"audit\" already exists, and not by descope-gitops; name an \
+             empty database, or one that it has used"
+        );
     }
 
     /// One row that cannot be written at its end, and nothing of it is there.

@@ -62,6 +62,35 @@ pub enum OpenError {
         /// Ours.
         known: usize,
     },
+    /// Two names for one file.
+    #[error(
+        "{} is a link, or a file with a second name: whoever uses it by the other would write the same database; give each \
+         state directory a state.db of its own, copied while no daemon runs",
+        path.display()
+    )]
+    NotAlone {
+        /// The database.
+        path: PathBuf,
+    },
+    /// A part of what was to be put there.
+    #[error(
+        "{} has none of the tables of a state: a copy or a backup that is not complete, or another database; put the whole \
+         one there (state.db with its state.db-wal), or remove it to begin without history and ownership",
+        path.display()
+    )]
+    NoTables {
+        /// The database.
+        path: PathBuf,
+    },
+    /// A part of what was to be put there.
+    #[error(
+        "{} is a copy that did not come to its end; repeat `state copy` into this directory, or remove it",
+        path.display()
+    )]
+    Unfinished {
+        /// The file.
+        path: PathBuf,
+    },
     /// Only read, so not moved aside.
     #[error("{} is damaged; the daemon moves it aside at its next start and begins afresh", path.display())]
     Damaged {
@@ -149,7 +178,9 @@ impl From<ServerError> for Error {
             ServerError::NotHeld => Self::NotHeld,
             ServerError::Silent(_) => Self::Unreachable(error),
             ServerError::Refused(_) if error.is_outage() => Self::Unreachable(error),
-            ServerError::Refused(_) | ServerError::Unfinished | ServerError::Newer { .. } => Self::Server(error),
+            ServerError::Refused(_) | ServerError::Unfinished | ServerError::Newer { .. } | ServerError::Strange(_) => {
+                Self::Server(error)
+            }
         }
     }
 }

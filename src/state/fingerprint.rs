@@ -83,7 +83,7 @@ impl FingerprintKey {
         if let Ok(key) = <[u8; 32]>::try_from(bytes) {
             return Ok(Some(Self { key: SecretBox::new(Box::new(key)), is_passing: false }));
         }
-        tracing::error!(path = %path.display(), "the fingerprint key is damaged; what cannot be read back is sent once more");
+        tracing::error!(path = %path.display(), "the fingerprint key is damaged: it is not one of 32 bytes");
         Ok(None)
     }
 

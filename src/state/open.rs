@@ -9,9 +9,11 @@ use super::sweep;
 use rusqlite::Connection;
 use rusqlite::ErrorCode;
 use rusqlite::OpenFlags;
+use rusqlite::backup::Backup;
 use rustix::fs::Access;
 use rustix::fs::AtFlags;
 use rustix::fs::CWD;
+use std::ffi::c_int;
 use std::fs;
 use std::fs::File;
 use std::fs::OpenOptions;
@@ -44,7 +46,7 @@ pub(super) fn lock(dir: &Path) -> Result<Lock, OpenError> {
         .recursive(true)
         .mode(0o700)
         .create(dir)
-        .map_err(|source| OpenError::Directory { path: dir.to_owned(), source })?;
+        .map_err(|source| OpenError::Directory { path: dir.to_owned(), source: nowhere(dir).unwrap_or(source) })?;
     let path = dir.join("lock");
     let file = OpenOptions::new()
         .create(true)
@@ -60,8 +62,16 @@ pub(super) fn lock(dir: &Path) -> Result<Lock, OpenError> {
     }
 }
 
+/// Of a link that leads nowhere the system says that it exists.
+fn nowhere(dir: &Path) -> Option<io::Error> {
+    let is_link = fs::symlink_metadata(dir).is_ok_and(|found| found.is_symlink());
+    (is_link && !dir.exists()).then(|| io::Error::other("it is a link to a directory that does not exist"))
+}
+
 /// Opens the database for writing, migrated. True where a broken one had to be moved aside.
 pub(super) fn database(path: &Path) -> Result<(Connection, bool), OpenError> {
+    check_alone(path)?;
+    check_finished(path)?;
     let existed = path.exists();
     if existed && fs::metadata(path).is_ok_and(|found| found.len() == 0) {
         // SQLite would take it for a new database.
@@ -93,10 +103,13 @@ fn create(path: &Path) -> Result<Connection, OpenError> {
     };
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let mut connection = Connection::open_with_flags(path, flags).map_err(failed)?;
-    match check_version(&connection, path) {
+    let version = match check_version(&connection, path) {
         Err(OpenError::Database { source, .. }) => return Err(failed(source)),
         version => version?,
     };
+    if version == 0 {
+        check_new(&connection, path)?;
+    }
     prepare(&mut connection).map_err(failed)?;
     Ok(connection)
 }
@@ -122,36 +135,132 @@ fn prepare(connection: &mut Connection) -> rusqlite::Result<()> {
     sql::count_owned(connection)
 }
 
+/// The lock is on the directory: of a file that has a place in another one too, there would be two writers.
+fn check_alone(path: &Path) -> Result<(), OpenError> {
+    match fs::symlink_metadata(path) {
+        Ok(found) if found.is_file() && found.nlink() == 1 => Ok(()),
+        Ok(_) => Err(OpenError::NotAlone { path: path.to_owned() }),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(source) => Err(OpenError::File { path: path.to_owned(), source }),
+    }
+}
+
+/// Nobody knows what else a copy that was cut off would have brought.
+fn check_finished(path: &Path) -> Result<(), OpenError> {
+    let unfinished = unfinished(path);
+    if unfinished.exists() { Err(OpenError::Unfinished { path: unfinished }) } else { Ok(()) }
+}
+
+/// Where a copy is written before it takes its place.
+pub(super) fn unfinished(path: &Path) -> PathBuf {
+    side_file(path, ".new")
+}
+
+/// A database without our tables is that of a start that was cut off, before it made a key, and of nothing else.
+fn check_new(connection: &Connection, path: &Path) -> Result<(), OpenError> {
+    let is_empty = fs::metadata(path).is_ok_and(|found| found.len() == 0);
+    let has_key = path.with_file_name(super::KEY).exists();
+    let is_blank = connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get::<_, i64>(0));
+    let is_blank = is_blank.map_err(|source| OpenError::Database { path: path.to_owned(), source })? == 0;
+    if is_empty {
+        return Ok(());
+    }
+    if has_key || !is_blank {
+        return Err(OpenError::NoTables { path: path.to_owned() });
+    }
+    tracing::warn!(
+        path = %path.display(),
+        "the state database has no tables, as one whose first start was cut off: starting without history and ownership"
+    );
+    Ok(())
+}
+
+/// Removes the database and what `SQLite` keeps beside it.
+pub(super) fn remove(path: &Path) -> Result<(), OpenError> {
+    for side in ["", "-wal", "-shm", "-journal"] {
+        let path = side_file(path, side);
+        match fs::remove_file(&path) {
+            Err(source) if source.kind() != io::ErrorKind::NotFound => return Err(OpenError::File { path, source }),
+            Ok(()) | Err(_) => {}
+        }
+    }
+    Ok(())
+}
+
+/// Lets a database that is complete take its place, and nothing else in place of what was there. Nobody has either open.
+pub(super) fn put_in_place(path: &Path) -> Result<(), OpenError> {
+    remove(path)?;
+    let failed = |source| OpenError::Unwritable { path: path.to_owned(), source };
+    fs::rename(unfinished(path), path).map_err(failed)?;
+    File::open(path.parent().unwrap_or(Path::new("."))).and_then(|dir| dir.sync_all()).map_err(failed)
+}
+
+/// The database as it is now, in memory, migrated and put right: whatever comes of it, the file stays as it is.
+pub(super) fn in_memory(path: &Path) -> Result<Connection, OpenError> {
+    check_finished(path)?;
+    let failed = |source| broken(path, source);
+    let source = reader(path)?;
+    let mut copy = Connection::open_in_memory().map_err(failed)?;
+    Backup::new(&source, &mut copy)
+        .and_then(|backup| backup.run_to_completion(c_int::MAX, Duration::ZERO, None))
+        .map_err(failed)?;
+    if check_version(&copy, path)? == 0 {
+        return Err(OpenError::NoTables { path: path.to_owned() });
+    }
+    prepare(&mut copy).map_err(failed)?;
+    Ok(copy)
+}
+
+/// Writes the database as it is now to `to`, beside whoever writes.
+pub(super) fn write_copy(path: &Path, to: &Path) -> Result<(), OpenError> {
+    let source = read_only(path)?.ok_or_else(|| OpenError::NoTables { path: path.to_owned() })?;
+    let unwritable = |source| OpenError::Unwritable { path: to.to_owned(), source };
+    OpenOptions::new().create_new(true).write(true).mode(0o600).open(to).map_err(unwritable)?;
+    source
+        .execute("VACUUM INTO CAST(? AS TEXT)", [to.as_os_str().as_encoded_bytes()])
+        .map_err(|source| broken(path, source))?;
+    File::open(to).and_then(|file| file.sync_all()).map_err(unwritable)
+}
+
+fn broken(path: &Path, source: rusqlite::Error) -> OpenError {
+    if is_damage(&source) {
+        OpenError::Damaged { path: path.to_owned(), source }
+    } else {
+        OpenError::Database { path: path.to_owned(), source }
+    }
+}
+
 /// Opens the database for reading; `None` where there is none. Makes no file and takes no lock that a writer minds.
 pub(super) fn read_only(path: &Path) -> Result<Option<Connection>, OpenError> {
+    check_finished(path)?;
     match fs::metadata(path) {
         Ok(found) if found.len() == 0 => return Ok(None),
         Ok(_) => {}
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(source) => return Err(OpenError::File { path: path.to_owned(), source }),
     }
-    let failed = |source: rusqlite::Error| {
-        if is_damage(&source) {
-            OpenError::Damaged { path: path.to_owned(), source }
-        } else {
-            OpenError::Database { path: path.to_owned(), source }
+    let connection = reader(path)?;
+    match check_version(&connection, path) {
+        Ok(0) if path.with_file_name(super::KEY).exists() => Err(OpenError::NoTables { path: path.to_owned() }),
+        Ok(0) => Ok(None),
+        Ok(found) if found < schema::VERSION => {
+            Err(OpenError::Older { path: path.to_owned(), found, known: schema::VERSION })
         }
-    };
+        Ok(_) => Ok(Some(connection)),
+        Err(OpenError::Database { source, .. }) => Err(broken(path, source)),
+        Err(error) => Err(error),
+    }
+}
+
+pub(super) fn reader(path: &Path) -> Result<Connection, OpenError> {
+    let failed = |source| broken(path, source);
     // Without a log beside it nobody has it open, and it is complete in itself. SQLite would still make the side
     // files, which needs a writable directory, unless told that the file does not change.
     let mode = if side_file(path, "-wal").exists() { "mode=ro" } else { "mode=ro&immutable=1" };
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(format!("file:{}?{mode}", escaped(path)), flags).map_err(failed)?;
     connection.busy_timeout(BUSY_TIMEOUT).map_err(failed)?;
-    match check_version(&connection, path) {
-        Ok(0) => Ok(None),
-        Ok(found) if found < schema::VERSION => {
-            Err(OpenError::Older { path: path.to_owned(), found, known: schema::VERSION })
-        }
-        Ok(_) => Ok(Some(connection)),
-        Err(OpenError::Database { source, .. }) => Err(failed(source)),
-        Err(error) => Err(error),
-    }
+    Ok(connection)
 }
 
 /// Tells files apart, whatever their name.
@@ -227,4 +336,92 @@ fn escaped(path: &Path) -> String {
         }
         uri
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::state::State;
+    use tempfile::TempDir;
+
+    const DATABASE: &str = "state.db";
+    const KEY: &str = "fingerprint.key";
+
+    fn refused(dir: &Path) -> String {
+        State::open(dir).unwrap_err().to_string().replace(dir.to_str().unwrap(), "DIR")
+    }
+
+    #[test]
+    fn a_database_with_a_second_name_gets_no_second_writer() {
+        let (one, by_link, by_name) = (TempDir::new().unwrap(), TempDir::new().unwrap(), TempDir::new().unwrap());
+        let daemon = State::open(one.path()).unwrap();
+        std::os::unix::fs::symlink(one.path().join(DATABASE), by_link.path().join(DATABASE)).unwrap();
+
+        assert!(refused(by_link.path()).starts_with("DIR/state.db is a link, or a file with a second name: "));
+        fs::hard_link(one.path().join(DATABASE), by_name.path().join(DATABASE)).unwrap();
+        assert!(refused(by_name.path()).starts_with("DIR/state.db is a link, or a file with a second name: "));
+        drop(daemon);
+        fs::remove_file(by_name.path().join(DATABASE)).unwrap();
+        assert!(!State::open(one.path()).unwrap().was_reset());
+    }
+
+    /// Blank, in the journal mode of ours: what a copy of `state.db` without its `state.db-wal` is.
+    fn blank(dir: &Path) {
+        let blank = Connection::open(dir.join(DATABASE)).unwrap();
+        blank.query_row("PRAGMA journal_mode = WAL", [], |_| Ok(())).unwrap();
+        drop(blank);
+        assert!(fs::metadata(dir.join(DATABASE)).unwrap().len() > 0);
+    }
+
+    #[test]
+    fn a_part_of_a_state_is_no_new_installation() {
+        let dir = TempDir::new().unwrap();
+        blank(dir.path());
+        fs::write(dir.path().join(KEY), [7; 32]).unwrap();
+        let before = fs::read(dir.path().join(DATABASE)).unwrap();
+
+        assert!(refused(dir.path()).starts_with("DIR/state.db has none of the tables of a state: "));
+        let looked = State::open_read_only(dir.path()).unwrap_err().to_string();
+        assert!(looked.contains("has none of the tables of a state: "), "{looked}");
+        assert_eq!(fs::read(dir.path().join(DATABASE)).unwrap(), before);
+
+        let foreign = TempDir::new().unwrap();
+        Connection::open(foreign.path().join(DATABASE)).unwrap().execute_batch("CREATE TABLE theirs (a)").unwrap();
+        assert!(refused(foreign.path()).starts_with("DIR/state.db has none of the tables of a state: "));
+    }
+
+    /// Killed at its first start between one file and the next.
+    #[test]
+    fn a_first_start_that_was_cut_off_is_begun_again() {
+        let dir = TempDir::new().unwrap();
+        blank(dir.path());
+
+        assert!(State::open_read_only(dir.path()).unwrap().is_none());
+        assert!(!State::open(dir.path()).unwrap().was_reset());
+    }
+
+    #[test]
+    fn a_copy_that_was_cut_off_is_named() {
+        let dir = TempDir::new().unwrap();
+        fs::write(dir.path().join("state.db.new"), "half").unwrap();
+
+        let expected = "DIR/state.db.new is a copy that did not come to its end; repeat `state copy` into this directory, \
+                        or remove it";
+        assert_eq!(refused(dir.path()), expected);
+        assert!(State::open_read_only(dir.path()).is_err());
+        fs::remove_file(dir.path().join("state.db.new")).unwrap();
+        State::open(dir.path()).unwrap();
+    }
+
+    #[test]
+    fn a_link_that_leads_nowhere_is_said_to_be_one() {
+        let dir = TempDir::new().unwrap();
+        let link = dir.path().join("state");
+        std::os::unix::fs::symlink("nowhere", &link).unwrap();
+
+        let refused = State::open(&link).unwrap_err();
+
+        let why = std::error::Error::source(&refused).unwrap().to_string();
+        assert_eq!(why, "it is a link to a directory that does not exist");
+    }
 }

@@ -70,6 +70,9 @@ pub enum ServerError {
         /// Ours.
         known: i64,
     },
+    /// Something else has its tables there.
+    #[error("{0}, and not by descope-gitops; name an empty database, or one that it has used")]
+    Strange(String),
 }
 
 impl ServerError {
@@ -83,7 +86,7 @@ impl ServerError {
                 ["08", "53", "57"].iter().any(|class| code.starts_with(class)) || code == "25006"
             }),
             Self::Silent(_) => true,
-            Self::NotHeld | Self::Unfinished | Self::Newer { .. } => false,
+            Self::NotHeld | Self::Unfinished | Self::Newer { .. } | Self::Strange(_) => false,
         }
     }
 
@@ -92,7 +95,7 @@ impl ServerError {
         match self {
             Self::Refused(error) => error.is_closed() || error.as_db_error().is_none_or(|_| self.is_outage()),
             Self::Silent(_) => true,
-            Self::NotHeld | Self::Unfinished | Self::Newer { .. } => false,
+            Self::NotHeld | Self::Unfinished | Self::Newer { .. } | Self::Strange(_) => false,
         }
     }
 }

@@ -187,6 +187,7 @@ fn the_same_suite_runs_on_a_server() {
         "state::together",
         "state::testing",
         "state::copy",
+        "state::open",
         "rows_of_kinds_that_this_release_does_not_know",
         "only_this_user",
         "a_second_writer",

@@ -1,6 +1,8 @@
 //! The state moves from a directory into a database and back, and the work goes on where it was.
 
 use crate::harness::KEY;
+use crate::harness::World;
+use crate::harness::permission;
 use crate::postgres::Postgres;
 use crate::replicas::NEVER;
 use crate::replicas::Replicas;
@@ -80,4 +82,34 @@ async fn a_state_moves_into_a_database_and_back_and_nothing_is_done_again() {
     }
     let (code, _, said) = copy(&all, &["--from", &state, "--to-env", "NOWHERE"]).await;
     assert!(code == Some(64) && said.contains("--to-env: the environment variable NOWHERE is not set"), "{said}");
+}
+
+#[tokio::test]
+async fn a_backup_that_was_made_beside_the_daemon_is_restored_though_that_was_killed() {
+    let mut world = World::new().await;
+    world.write("a.yaml", &permission("before", "first"));
+    world.converge().await;
+    let path = |name: &str| world.path(name).to_str().unwrap().to_owned();
+    let (state, backup, left) = (path("state"), path("backup"), path("left"));
+    let copy = async |world: &World, from: &str, to: &str| {
+        let ran = world.run(&["state", "copy", "--from", from, "--to", to]).await;
+        (ran.status.code(), String::from_utf8_lossy(&[ran.stdout, ran.stderr].concat()).into_owned())
+    };
+
+    let (code, said) = copy(&world, &state, &backup).await;
+    assert!(code == Some(0) && said.contains("1 owned"), "{said}");
+    world.write("b.yaml", &permission("after", "first"));
+    world.until_live("after", "first").await;
+    world.kill().await;
+    assert!(world.path("state/state.db-wal").exists());
+    let (code, said) = copy(&world, &backup, &state).await;
+    assert!(code == Some(1) && said.contains("is not empty"), "{said}");
+    fs::rename(&state, &left).unwrap();
+    let (code, said) = copy(&world, &backup, &state).await;
+    assert!(code == Some(0) && said.contains("1 owned"), "{said}");
+
+    world.remove("b.yaml");
+    world.converge().await;
+    assert!(world.entity("permissions", "after").await.is_some(), "made after the backup, so not known to be ours");
+    assert_eq!(world.told(&[]).await.len(), 1);
 }

@@ -1,5 +1,6 @@
 //! Everything that says "look again", and how such words merge.
 
+use crate::harness::Process;
 use crate::harness::Setup;
 use crate::harness::World;
 use crate::harness::git;
@@ -9,6 +10,7 @@ use rustix::process::Signal;
 use serde_json::Value;
 use serde_json::json;
 use std::fs;
+use std::io::Write;
 use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::time::Duration;
@@ -407,4 +409,25 @@ async fn a_post_for_one_project_leaves_the_others_alone() {
     // What concerns two projects was still said once.
     assert_eq!(events(&world, "startup").await, Some(1.0));
     assert_eq!(events(&world, "api").await, Some(2.0));
+}
+
+/// It had ended the daemon: whoever tells it to look again may not know that it was just started.
+#[tokio::test]
+async fn a_hangup_while_the_settings_are_read_is_no_reason_to_end() {
+    let mut world = World::new().await;
+    world.write("a.yaml", &permission("p", "first"));
+    let config = world.path("config.yaml");
+    let text = fs::read(&config).unwrap();
+    fs::remove_file(&config).unwrap();
+    rustix::fs::mknodat(rustix::fs::CWD, &config, rustix::fs::FileType::Fifo, rustix::fs::Mode::RWXU, 0).unwrap();
+    let mut pipe = fs::File::options().read(true).write(true).open(&config).unwrap();
+    pipe.write_all(&text[..1]).unwrap();
+    world.daemon = Some(Process::start(world.command(&["run"])));
+    world.until("it reads", async |_| rustix::io::ioctl_fionread(&pipe).unwrap() == 0).await;
+
+    world.daemon().signal(Signal::HUP);
+
+    pipe.write_all(&text[1..]).unwrap();
+    drop(pipe);
+    world.converge().await;
 }

@@ -425,6 +425,17 @@ pub(super) fn migrate(session: &Session) -> Result<(), ServerError> {
     }
 }
 
+/// There were none of ours, so what is there already is somebody else's.
+fn strange(error: ServerError) -> ServerError {
+    let ServerError::Refused(refused) = &error else { return error };
+    match refused.as_db_error() {
+        Some(said) if ["42P07", "42710"].contains(&said.code().code()) => {
+            ServerError::Strange(said.message().to_owned())
+        }
+        Some(_) | None => error,
+    }
+}
+
 fn migrate_alone(session: &Session) -> Result<(), ServerError> {
     session.batch("CREATE TABLE IF NOT EXISTS schema_version (version bigint PRIMARY KEY)")?;
     // Another replica may have been first, also one of a newer release.
@@ -433,7 +444,7 @@ fn migrate_alone(session: &Session) -> Result<(), ServerError> {
         return Err(ServerError::Newer { found, known: KNOWN });
     }
     for (number, tables) in (1_i64..).zip(MIGRATIONS).skip_while(|(number, _)| *number <= found) {
-        session.batch(tables)?;
+        session.batch(tables).map_err(|error| if found == 0 { strange(error) } else { error })?;
         session.batch(&format!("INSERT INTO schema_version (version) VALUES ({number})"))?;
     }
     Ok(())
