@@ -138,7 +138,8 @@ fn prepare(connection: &mut Connection) -> rusqlite::Result<()> {
 /// The lock is on the directory: of a file that has a place in another one too, there would be two writers.
 fn check_alone(path: &Path) -> Result<(), OpenError> {
     match fs::symlink_metadata(path) {
-        Ok(found) if found.is_file() && found.nlink() == 1 => Ok(()),
+        // Some file systems do not count names, and say 0.
+        Ok(found) if found.is_file() && found.nlink() <= 1 => Ok(()),
         Ok(_) => Err(OpenError::NotAlone { path: path.to_owned() }),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         Err(source) => Err(OpenError::File { path: path.to_owned(), source }),
