@@ -2,6 +2,7 @@
 //!
 //! A loop that ends by itself stops the daemon with an error: better restarted than half dead.
 
+use crate::aside::aside;
 use crate::config::Config;
 use crate::config::Connection;
 use crate::config::Env;
@@ -59,6 +60,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 mod control;
+mod installations;
 mod leases;
 mod mirror;
 mod refresh;
@@ -149,6 +151,7 @@ impl Parts {
         // Until they say it, nobody knows.
         board.others_write(matches!(place, Place::Database(_)));
         refresh::show_state(&board, &state);
+        aside(|| installations::warn(config, &connections, &state));
         let mut projects = Vec::new();
         let mut targets = HashMap::new();
         for (settings, connection) in config.projects.iter().zip(&connections) {

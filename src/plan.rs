@@ -38,6 +38,7 @@ pub mod published;
 mod reliance;
 mod renames;
 pub mod render;
+mod takeover;
 mod task;
 pub mod ties;
 mod undeclared;
@@ -62,6 +63,8 @@ pub use guards::Window;
 pub use live::Live;
 pub use missing::Missing;
 pub use renames::is_over;
+pub use takeover::Former;
+pub use takeover::Takeover;
 pub use task::Body;
 pub use task::Need;
 pub use task::Origin;
@@ -160,6 +163,8 @@ pub struct Inputs<'a> {
     pub guards: &'a Guards,
     /// A project never seen before, whose first changes wait for approval.
     pub first_contact: bool,
+    /// The entry of the config that the project is known under, where it is another one. Then it counts as never seen.
+    pub former: Option<&'a Former>,
     /// Do the first changes of a kind or a part of a known project wait for approval?
     pub holds_contact: bool,
     /// Was this field of this kind let go ahead, or found in sync, before?
@@ -283,6 +288,8 @@ pub struct Plan {
     pub unobserved: BTreeMap<&'static str, Unobserved>,
     /// Kinds and resources that are only observed for now.
     pub suspended: Vec<SuspendedPart>,
+    /// The project is known under another entry of the config.
+    pub takeover: Option<Takeover>,
     /// Identifies the held changes and what they rest on; empty while nothing is held.
     pub fingerprint: String,
     /// Of each held change that can be approved.
@@ -313,13 +320,27 @@ impl Plan {
 
     /// What an approval of the fingerprint covers: digests of the held changes, each with its kind.
     pub fn approvable(&self) -> BTreeMap<String, &'static str> {
-        self.held().map(|change| (change.digest.to_string(), change.key.kind)).collect()
+        let takeover = self.takeover.as_ref().filter(|takeover| takeover.is_held);
+        let takeover = takeover.map(|takeover| (takeover.digest.clone(), ""));
+        self.held().map(|change| (change.digest.to_string(), change.key.kind)).chain(takeover).collect()
     }
 
     /// Kinds of which nobody can tell what they want changed: they did not answer, or wait for one that did not.
     pub fn unknown(&self) -> BTreeSet<&str> {
         let unread = self.unread.keys().map(|key| key.kind);
         self.unobserved.keys().chain(&self.waiting).copied().chain(unread).collect()
+    }
+
+    /// Names what is held, and what an approval released.
+    fn identify(&mut self) {
+        let takeover = self.takeover.as_ref().filter(|takeover| takeover.is_held);
+        self.fingerprint = guards::fingerprint(&self.changes, takeover.map(|takeover| &*takeover.digest));
+        let held = self.held().map(|change| change.digest.to_string());
+        self.held_digests = held.chain(takeover.map(|takeover| takeover.digest.clone())).collect();
+        let released = self.changes.iter().filter(|change| change.is_approved);
+        let takeover = self.takeover.as_ref().filter(|takeover| takeover.is_approved);
+        let takeover = takeover.map(|takeover| takeover.digest.clone());
+        self.released_digests = released.map(|change| change.digest.to_string()).chain(takeover).collect();
     }
 
     /// The number of write requests that applying sends, first contact released.
@@ -381,6 +402,7 @@ impl Plan {
 
     /// Lets held changes go ahead, whatever holds them but the policy.
     pub fn release(&mut self, released: impl Fn(&Hold) -> bool) {
+        self.release_takeover(&released);
         let mut gone = HashSet::new();
         let told = guards::explanations(&self.changes);
         for change in &mut self.changes {
@@ -433,14 +455,13 @@ pub fn diff(inputs: &Inputs<'_>) -> Plan {
     alike::warn(&mut plan);
     order::arrange(&mut plan.changes, inputs.observed.began, &live);
     handover::arrange(&mut plan, &live);
+    plan.takeover = Takeover::of(inputs);
+    plan.warnings.extend(plan.takeover.as_ref().and_then(Takeover::warning));
     guards::hold(inputs, &live, &mut plan);
     guards::refuse_looked_at(&mut plan);
     order::batch(&mut plan.changes);
     plan.observed.clone_from(&live.observed);
-    plan.fingerprint = guards::fingerprint(&plan.changes);
-    let released = plan.changes.iter().filter(|change| change.is_approved);
-    plan.released_digests = released.map(|change| change.digest.to_string()).collect();
-    plan.held_digests = plan.held().map(|change| change.digest.to_string()).collect();
+    plan.identify();
     plan
 }
 

@@ -15,6 +15,7 @@ use crate::observed::News;
 use crate::pause::Pause;
 use crate::plan;
 use crate::plan::Change;
+use crate::plan::Contact;
 use crate::plan::Hold;
 use crate::plan::Origin;
 use crate::plan::Plan;
@@ -72,6 +73,7 @@ mod documents;
 mod drift;
 mod effect;
 mod ending;
+mod entry;
 mod intents;
 mod inventory;
 mod lease;
@@ -225,7 +227,7 @@ impl PassOutcome {
     fn of(plan: &Plan) -> Self {
         if plan.unobserved.keys().len() > 0 && plan.changes.is_empty() && plan.present.is_empty() {
             Self::Failed
-        } else if plan.changes.iter().any(|change| change.held.is_some_and(Hold::is_guard)) {
+        } else if plan.awaits_contact() || plan.changes.iter().any(|change| change.held.is_some_and(Hold::is_guard)) {
             Self::Held
         } else if !plan.unobserved.is_empty() || !plan.refused.is_empty() {
             Self::Partial
@@ -569,14 +571,20 @@ impl Reconciler {
         if self.adopt(desired, &plan, &gone, first_contact) {
             self.memory.retry_at = Some(Instant::now() + SHORTEST_WAIT);
         }
-        self.note_effects(desired, &plan, &unconfirmed);
-        self.note_renames(desired, &plan, &unconfirmed);
-        self.note_outlived(&outlived);
+        // What the state knows is of other files, where they wait for the project.
+        let is_ours = !plan.awaits_contact();
+        if is_ours {
+            self.note_effects(desired, &plan, &unconfirmed);
+            self.note_renames(desired, &plan, &unconfirmed);
+            self.note_outlived(&outlived);
+        }
         self.memory.unconfirmed = unconfirmed;
         self.note_held(&mut plan);
         self.keep_problems(&plan);
-        self.note_reversions(desired, &plan);
-        self.note_drift(desired, &plan, trigger);
+        if is_ours {
+            self.note_reversions(desired, &plan);
+            self.note_drift(desired, &plan, trigger);
+        }
         self.note_questions(&plan);
         self.memory.overview.note_observed(&plan, clock::now() - started.elapsed());
         self.forbidden.send_replace(BTreeMap::new());
@@ -864,7 +872,8 @@ impl Reconciler {
 
     /// Since when something waits for each reason. The plan is of all files: what it does not hold waits no more.
     pub fn note_held(&self, plan: &mut Plan) {
-        let reasons = plan.changes.iter().flat_map(Change::holds).map(Hold::as_str).collect();
+        let takeover = plan.awaits_contact().then_some(Hold::FirstContact(Contact::Project));
+        let reasons = plan.changes.iter().flat_map(Change::holds).chain(takeover).map(Hold::as_str).collect();
         match self.state.note_held(&reasons, self.state.now()) {
             Ok(since) => plan.held_since = since,
             Err(error) => tracing::error!(%error, "cannot write the state; since when something waits is not noted"),

@@ -247,12 +247,13 @@ async fn assess(parts: &Parts, desired_states: &[Arc<Desired>], args: &ApplyArgs
         let assessment = reconciler.assessor.assess(desired, Priority::Change, &lost).await;
         reconciler.resolve(&lost, &assessment);
         let Assessment { mut plan, gone, refusal, first_contact, unconfirmed, outlived, .. } = assessment;
-        reconciler.note_outlived(&outlived);
         if let Some(reason) = refusal {
             tracing::error!(project = &*project.name, %reason, "this project is refused; the others go on");
         }
         if args.selection.is_narrow() {
-            reconciler.note_shown(&plan);
+            if plan.takeover.is_none() {
+                reconciler.note_shown(&plan);
+            }
             plan.narrow(&|key| args.selection.wants(key), &|key| args.selection.names(key));
         }
         let is_meant = args.approve.as_ref().is_some_and(|fingerprint| *fingerprint == plan.fingerprint);
@@ -268,6 +269,9 @@ async fn assess(parts: &Parts, desired_states: &[Arc<Desired>], args: &ApplyArgs
                 approve(reconciler, &plan)?;
             }
             release(&mut plan, args);
+        }
+        if is_ours(&plan, args.selection.is_narrow()) {
+            reconciler.note_outlived(&outlived);
         }
         if !args.selection.is_narrow() {
             reconciler.note_held(&mut plan);
@@ -305,16 +309,26 @@ fn report<'p>(config: &Config, parts: &Parts, plans: &'p [Planned]) -> Report<'p
     Report::new(parts.projects.iter().zip(plans).map(of).collect())
 }
 
+/// Do these files say what is remembered of the project? Where it is known under another entry of the config that one's do,
+/// until this one has it.
+fn is_ours(plan: &Plan, is_narrow: bool) -> bool {
+    plan.takeover.is_none() || !is_narrow && !plan.awaits_contact()
+}
+
 /// A narrowed plan ends no first contact, and says nothing of what it leaves out. Adds to the number of `tasks` of each project.
 fn enqueue(parts: &Parts, desired_states: &[Arc<Desired>], plans: Vec<Planned>, is_narrow: bool, tasks: &mut [usize]) {
     for (((project, desired), planned), number) in parts.projects.iter().zip(desired_states).zip(plans).zip(tasks) {
         let Planned { mut plan, gone, first_contact, unconfirmed, .. } = planned;
         if !is_narrow {
             project.reconciler.adopt(desired, &plan, &gone, first_contact);
-            project.reconciler.keep_drift(desired, &plan);
         }
-        project.reconciler.note_effects(desired, &plan, &unconfirmed);
-        project.reconciler.note_renames(desired, &plan, &unconfirmed);
+        if is_ours(&plan, is_narrow) {
+            if !is_narrow {
+                project.reconciler.keep_drift(desired, &plan);
+            }
+            project.reconciler.note_effects(desired, &plan, &unconfirmed);
+            project.reconciler.note_renames(desired, &plan, &unconfirmed);
+        }
         let loader = project.reconciler.loader.as_ref();
         let revision = loader.and_then(Loader::revision).unwrap_or_default();
         let commit = loader.and_then(Loader::commit_in_force);
@@ -379,6 +393,10 @@ fn dangers(report: &Report<'_>, plans: &[Planned]) -> Vec<String> {
             let shown: Vec<&str> = deletes.iter().take(SHOWN).map(String::as_str).collect();
             let (name, count) = (&project.name, deletes.len());
             dangers.push(format!("DANGER: in {name} this deletes {count} for good: {}{more}", shown.join(", ")));
+        }
+        if let Some(takeover) = planned.plan.takeover.as_ref().filter(|takeover| takeover.is_held) {
+            dangers.push(format!("DANGER: {}; a yes gives it to {}", takeover.why, project.name));
+            continue;
         }
         let whole = Hold::FirstContact(Contact::Project);
         let first = planned.plan.changes.iter().filter(|change| change.held == Some(whole)).count();

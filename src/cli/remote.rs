@@ -218,6 +218,9 @@ pub async fn approve(overrides: &Overrides, args: &ApproveArgs, redactor: &Redac
     if let Some(revision) = body["inForce"].as_str() {
         return say(&format!("{revision} is in force for {}: what it changes is planned anew", projects(&body)));
     }
+    if body["approved"] == 0 {
+        return say(&format!("{} goes ahead: nothing of it differed", projects(&body)));
+    }
     let changes = if body["approved"] == 1 { "change" } else { "changes" };
     let (are, go) = if body["approved"] == 1 { ("is", "goes") } else { ("are", "go") };
     let (approved, projects) = (&body["approved"], projects(&body));

@@ -126,6 +126,7 @@ pub fn rules(config: &Config, project: &config::Project) -> Rules {
     };
     Rules {
         entry: entry(project),
+        others: config.projects.iter().filter(|other| other.name != project.name).map(entry).collect(),
         owner: Arc::clone(&project.owner),
         policy: match project.policy {
             config::Policy::Observe => Policy::Observe,

@@ -113,6 +113,7 @@ fn told(desired: &Desired, observed: &Observed) {
             lockout: Watch::Hold,
         },
         first_contact: true,
+        former: None,
         holds_contact: true,
         is_contacted: &|_, _| false,
         windows: &BTreeMap::new(),

@@ -37,6 +37,7 @@ pub use contact::look_at_once;
 pub use contact::refuse_looked_at;
 pub use contact::unknown_kinds;
 pub use danger::Watch;
+pub use digest::digest_of_former;
 pub use digest::fingerprint;
 pub use hold::Contact;
 pub use hold::Hold;
@@ -62,7 +63,8 @@ pub fn doubt(inputs: &Inputs<'_>, live: &Live<'_>, plan: &mut Plan) {
 
 /// Marks what may not go ahead, and says what deletes drag along.
 pub fn hold(inputs: &Inputs<'_>, live: &Live<'_>, plan: &mut Plan) {
-    let is_held_whole = inputs.first_contact && contact::may_be_filled(inputs, live, plan);
+    let is_unbound = plan.awaits_contact();
+    let is_held_whole = is_unbound || inputs.first_contact && contact::may_be_filled(inputs, live, plan);
     let verdicts = limits::verdicts(inputs, plan);
     finish_creates(inputs, live, plan);
     plan.unknown_parts = contact::unknown(inputs, live);
@@ -96,7 +98,8 @@ pub fn hold(inputs: &Inputs<'_>, live: &Live<'_>, plan: &mut Plan) {
         };
         if may_be_approved {
             change.digest = digest::digest(inputs.scope, change, live, &plan.shrunk).into();
-            if (inputs.is_approved)(&change.digest) {
+            // Who approved it under the former entry was not asked about this one.
+            if !is_unbound && (inputs.is_approved)(&change.digest) {
                 change.approve();
             }
         }

@@ -4,7 +4,6 @@ use super::Change;
 use super::Hold;
 use super::Plan;
 use super::Slot;
-use super::guards;
 use crate::resource::Action;
 use crate::resource::Key;
 use std::collections::BTreeSet;
@@ -54,10 +53,7 @@ impl Plan {
         self.waits.retain(|(key, ..)| wanted(key));
         self.missing.retain(|key, _| wanted(key));
         self.warnings.extend(missing);
-        self.fingerprint = guards::fingerprint(&self.changes);
-        self.held_digests = self.held().map(|change| change.digest.to_string()).collect();
-        let released = self.changes.iter().filter(|change| change.is_approved);
-        self.released_digests = released.map(|change| change.digest.to_string()).collect();
+        self.identify();
     }
 
     /// Holds these, and what comes after them.

@@ -13,6 +13,7 @@ use crate::resource::Key;
 use crate::resource::MAIN;
 use crate::telemetry::status::HeldThing;
 use crate::telemetry::status::HoldStatus;
+use crate::telemetry::status::PUT_ASIDE;
 use crate::telemetry::status::Wait;
 use crate::telemetry::status::rfc3339;
 use schemars::JsonSchema;
@@ -61,13 +62,13 @@ impl<'p> Report<'p> {
         Self { format_version: 1, projects }
     }
 
-    /// Does anything differ, held or not? What nobody looks at, since the files are put aside, may.
+    /// Does anything differ, held or not? What nobody looks at, since the files are put aside, may, and whose the project is,
+    /// where somebody has to say that.
     pub fn has_differences(&self) -> bool {
-        let is_put_aside = |project: &ProjectReport<'_>| project.holds.iter().any(|hold| hold.stops_project);
         let differs = |project: &ProjectReport<'_>| {
             !project.changes.is_empty() || !project.refused.is_empty() || project.doubted > 0
         };
-        self.projects.iter().any(|project| differs(project) || is_put_aside(project))
+        self.projects.iter().any(|project| differs(project) || project.stopped_by().is_some())
     }
 }
 
@@ -303,6 +304,11 @@ impl<'p> ProjectReport<'p> {
         }
     }
 
+    /// What keeps all of the project back, whether anything differs or not.
+    fn stopped_by(&self) -> Option<&HoldStatus> {
+        self.holds.iter().find(|hold| hold.stops_project)
+    }
+
     fn count(&self, action: Action) -> usize {
         self.changes.iter().filter(|change| change.action() == action.as_str()).count()
     }
@@ -347,7 +353,8 @@ impl RefusedReport {
 impl HeldReport {
     /// What of `plan` waits for approval; null where nothing does.
     pub fn of(plan: &Plan) -> Option<Self> {
-        let mut reasons: Vec<&str> = plan.held().flat_map(Change::holds).map(Hold::as_str).collect();
+        let takeover = plan.awaits_contact().then_some(Hold::FirstContact(Contact::Project));
+        let mut reasons: Vec<&str> = plan.held().flat_map(Change::holds).chain(takeover).map(Hold::as_str).collect();
         reasons.sort_unstable();
         reasons.dedup();
         (!reasons.is_empty()).then(|| Self {
@@ -390,6 +397,11 @@ pub fn holds(plan: &Plan) -> Vec<HoldStatus> {
             holds.entry(hold).or_default().push(change);
         }
     }
+    let takeover = plan.takeover.as_ref().filter(|takeover| takeover.is_held);
+    let whole = Hold::FirstContact(Contact::Project);
+    if takeover.is_some() {
+        holds.entry(whole).or_default();
+    }
     let report = |(hold, changes): (Hold, Vec<&Change>)| HoldStatus {
         reason: hold.as_str().into(),
         since: plan.held_since.get(hold.as_str()).copied().map(rfc3339),
@@ -397,9 +409,9 @@ pub fn holds(plan: &Plan) -> Vec<HoldStatus> {
         until: changes.iter().filter_map(|change| change.until).min().map(rfc3339),
         changes: changes.len(),
         ends_with: hold.ends_with().into(),
-        why: None,
+        why: takeover.filter(|_| hold == whole).map(|takeover| takeover.why.clone()),
         revision: None,
-        stops_project: false,
+        stops_project: takeover.is_some() && hold == whole,
         needs_a_person: hold.needs_a_person(),
         things: changes.iter().take(NAMED_HELD + 1).map(|change| held_thing(change)).collect(),
     };
@@ -430,7 +442,8 @@ pub fn hold_text(hold: &HoldStatus) -> String {
     let since = since.as_ref().map_or_else(String::new, |since| format!(" since {since}"));
     let until = until.as_ref().map_or_else(String::new, |until| format!(" (the first at {until})"));
     if let Some(why) = &hold.why {
-        return format!("held by {reason}{since}: {why}; ends with {ends_with}{until}");
+        let changes = if *changes > 0 { format!("{changes} ") } else { String::new() };
+        return format!("{changes}held by {reason}{since}: {why}; ends with {ends_with}{until}");
     }
     format!("{changes} held by {reason}{since}; ends with {ends_with}{until}")
 }
@@ -512,11 +525,11 @@ fn shortened(value: &Value) -> Value {
 
 fn summary(project: &ProjectReport<'_>) -> String {
     if project.changes.is_empty() && project.refused.is_empty() {
-        let is_put_aside = project.holds.iter().any(|hold| hold.stops_project);
-        let what = match (is_put_aside, project.is_incomplete) {
-            (true, _) => "nothing is planned: the files are put aside",
-            (false, true) => "nothing to change in what could be observed",
-            (false, false) => "nothing to change",
+        let what = match (project.stopped_by(), project.is_incomplete) {
+            (Some(hold), _) if hold.reason == PUT_ASIDE => "nothing is planned: the files are put aside",
+            (Some(_), _) => "nothing differs, and the project is held nevertheless",
+            (None, true) => "nothing to change in what could be observed",
+            (None, false) => "nothing to change",
         };
         return what.to_owned();
     }
@@ -547,10 +560,14 @@ fn document(value: &Value) -> Option<String> {
 pub fn how_to_release(held: &HeldReport) -> String {
     let HeldReport { fingerprint, reason, changes, deletes, auto_approve } = held;
     let (changes, deletes) = (counted(*changes, "change"), counted(*deletes, "delete"));
-    let (is, it) = if held.changes == 1 { ("is", "it") } else { ("are", "them") };
+    let (changes, is, it) = match held.changes {
+        0 => ("the project".to_owned(), "is", "it"),
+        1 => (format!("{changes} ({deletes})"), "is", "it"),
+        _ => (format!("{changes} ({deletes})"), "are", "them"),
+    };
     let or = if *auto_approve { " (or `apply --auto-approve`)" } else { "" };
     format!(
-        "{changes} ({deletes}) {is} held ({reason}); to release {it}: `descope-gitops approve \
+        "{changes} {is} held ({reason}); to release {it}: `descope-gitops approve \
          {fingerprint}` beside a daemon, `descope-gitops apply --approve {fingerprint}` without one{or}"
     )
 }

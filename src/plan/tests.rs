@@ -141,6 +141,7 @@ struct Case<'a> {
     policy: Policy,
     guards: Guards,
     first_contact: bool,
+    former: Option<&'a Former>,
     /// Kinds and fields that were never seen before.
     unknown: BTreeSet<(&'static str, &'static str)>,
     windows: BTreeMap<&'static str, Window>,
@@ -162,6 +163,7 @@ impl<'a> Case<'a> {
             policy: Policy::UpsertOnly,
             guards: GUARDS,
             first_contact: false,
+            former: None,
             unknown: BTreeSet::new(),
             windows: BTreeMap::new(),
             may_delete: true,
@@ -193,6 +195,7 @@ impl<'a> Case<'a> {
             builtin_roles: &["Tenant Admin".to_owned()],
             guards: &self.guards,
             first_contact: self.first_contact,
+            former: self.former,
             holds_contact: true,
             is_contacted: &|kind, field| !self.unknown.contains(&(kind, field)),
             windows: &self.windows,

@@ -84,6 +84,8 @@ pub enum FirstContact {
 pub struct Rules {
     /// The entry of the config, by name and path: under another one the project was never seen.
     pub entry: Arc<str>,
+    /// The other entries of the config.
+    pub others: Vec<Arc<str>>,
     /// On behalf of which repo.
     pub owner: Arc<str>,
     /// What may be done.
@@ -241,7 +243,10 @@ impl Assessor {
             is_absent_for_long || delete_after.is_zero() || undone.contains_key(key)
         };
         let approved = self.known(|state| state.approved(now));
-        let contacted = self.known(ProjectState::contacted);
+        let former = self.former();
+        let is_of_another = former.as_ref().is_some_and(|former| !former.is_same);
+        // What another one was let go ahead with is unknown to this one.
+        let contacted = if is_of_another { BTreeSet::new() } else { self.known(ProjectState::contacted) };
         let sent = self.known(ProjectState::sent_digests);
         let mut outlived = self.outlived(desired, is_current, &observed, &sent);
         let documents = Documents::of(self, &sent, observed.began);
@@ -276,6 +281,7 @@ impl Assessor {
             builtin_roles: &self.rules.builtin_roles,
             guards: &self.rules.guards,
             first_contact: first_contact && self.rules.first_contact == FirstContact::Hold,
+            former: former.as_ref(),
             holds_contact: self.rules.first_contact == FirstContact::Hold,
             is_contacted: &|kind, field| contacted.contains(&(kind.to_owned(), field.to_owned())),
             windows: &windows,
@@ -292,14 +298,6 @@ impl Assessor {
         });
         for (key, part) in &late {
             self.deep.forget(key, part);
-        }
-        if let Some(before) = self.entry_of_another() {
-            plan.warnings.push(format!(
-                "the state knows this project under another entry of the config ({}): this is a first contact, and what \
-                 that one owns is not deleted; if only name or path of the entry changed, approve it, else put the \
-                 projectId back",
-                before.replace('\n', ", path ")
-            ));
         }
         for (key, end) in &plan.ends {
             let end = SystemTime::UNIX_EPOCH + Duration::from_secs(*end);
@@ -407,16 +405,11 @@ impl Assessor {
     /// What the guards measure by; `None` where that cannot be read. What another entry of the config owned is none of ours.
     fn ledger(&self) -> Option<Ledger> {
         let ledger = self.known(|state| state.ledger().map(Some))?;
-        if self.entry_of_another().is_none() {
+        if self.former().is_none_or(|former| former.is_same) {
             return Some(ledger);
         }
         let (owned, absent, missing, lately) = Default::default();
         Some(Ledger { owned, absent, missing, lately, ..ledger })
-    }
-
-    /// The entry that the project is known under, where it is not this one.
-    pub fn entry_of_another(&self) -> Option<String> {
-        self.known(ProjectState::entry).filter(|entry| **entry != *self.rules.entry)
     }
 
     /// The kinds to ask for: those that a file mentions, those of which something is owned or was deleted just now, and those
@@ -501,7 +494,7 @@ impl Assessor {
                 false
             })
         });
-        is_known && self.entry_of_another().is_none()
+        is_known && self.former().is_none()
     }
 
     /// Fingerprints of what was made anew meanwhile, and of lines that left the files. What only a create can set stays as

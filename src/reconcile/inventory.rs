@@ -32,7 +32,7 @@ impl Reconciler {
     /// was asked for.
     pub fn note_absences(&self, desired: &Desired, asked: &dyn Fn(&Key) -> bool) {
         // What another entry of the config owns, its files speak of.
-        if !self.is_current() || self.assessor.entry_of_another().is_some() {
+        if !self.is_current() || self.assessor.former().is_some() {
             return;
         }
         let note = || -> Result<(), state::Error> {
@@ -78,23 +78,33 @@ impl Reconciler {
         }
     }
 
-    /// Declared and live is owned from now on; `gone` and declared nowhere is not, once that is proven. A project whose first contact is held is
-    /// left as it is. True where a loss was accepted by this, so that the list is believed with the next plan.
+    /// Declared and live is owned from now on; `gone` and declared nowhere is not, once that is proven. A project whose first
+    /// contact is held is left as it is, and so is one that the state knows under another entry of the config, until somebody
+    /// said that this one may have it, or the config says that nobody is asked. True where a loss was accepted by this, so that
+    /// the list is believed with the next plan.
     pub fn adopt(&self, desired: &Desired, plan: &Plan, gone: &HashSet<Key>, first_contact: bool) -> bool {
         let whole = Some(Hold::FirstContact(Contact::Project));
-        if plan.held().any(|change| change.held == whole) || first_contact && !plan.has_seen_all() {
+        let is_held = plan.awaits_contact() || plan.held().any(|change| change.held == whole);
+        if is_held || first_contact && !plan.has_seen_all() {
             return false;
         }
         let entry = &*self.assessor.rules.entry;
         let is_let_go = is_let_go(plan, self.assessor.rules.policy);
-        let is_of_another = self.assessor.entry_of_another().is_some();
-        if is_of_another && !is_let_go {
+        let takeover = plan.takeover.as_ref();
+        let may_have = takeover.is_none_or(|takeover| takeover.is_approved || takeover.is_same || is_let_go);
+        // The plan may be of a moment in which nobody could tell.
+        if !may_have || takeover.is_none() && self.assessor.former().is_some() {
             return false;
         }
         let unknown_kinds: HashSet<&str> = guards::unknown_kinds(plan);
         let adopt = || -> Result<bool, state::Error> {
-            if is_of_another {
-                self.state.take_over(entry)?;
+            match takeover {
+                Some(takeover) if takeover.is_same => self.state.bind(entry)?,
+                Some(_) => self.state.take_over(entry)?,
+                None => {}
+            }
+            if let Some(takeover) = takeover {
+                tracing::warn!(is_same = takeover.is_same, "{}; from now on it is this one's", takeover.why);
             }
             let known = self.state.inventory()?;
             let owned = |(key, declared): (&Key, Option<&Arc<Declared>>)| {

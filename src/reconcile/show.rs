@@ -8,6 +8,7 @@ use super::rfc3339;
 use crate::descope;
 use crate::desired::Finding;
 use crate::plan::Change;
+use crate::plan::Contact;
 use crate::plan::Hold;
 use crate::plan::Plan;
 use crate::plan::render;
@@ -163,7 +164,11 @@ impl Reconciler {
         let project = &*self.assessor.project;
         let changes = count(plan.changes.iter().map(|change| (change.key.kind, change.action)));
         let undeclared = count(plan.undeclared.iter().map(|key| key.kind));
-        let held = count(plan.changes.iter().flat_map(Change::holds).map(Hold::as_str));
+        // Held as a whole, with or without anything to change.
+        let takeover = plan.awaits_contact().then_some(Hold::FirstContact(Contact::Project));
+        let is_said = plan.changes.iter().any(|change| change.held == takeover);
+        let holds = || plan.changes.iter().flat_map(Change::holds).chain(takeover.filter(|_| !is_said));
+        let held = count(holds().map(Hold::as_str));
         let is_contested = |change: &&Change| change.held == Some(Hold::Contested);
         let contested: BTreeSet<&Key> = plan.changes.iter().filter(is_contested).map(|change| &change.key).collect();
         let contested = count(contested.into_iter().map(|key| key.kind));
@@ -186,8 +191,7 @@ impl Reconciler {
                 None => {}
             }
         }
-        let trips = plan.changes.iter().flat_map(Change::holds).filter(|hold| hold.is_guard());
-        let now: BTreeSet<&'static str> = trips.map(Hold::as_str).collect();
+        let now: BTreeSet<&'static str> = holds().filter(|hold| hold.is_guard()).map(Hold::as_str).collect();
         for hold in Hold::ALL.map(Hold::as_str) {
             let count = held.get(&hold).copied().unwrap_or(0);
             self.metrics.held_changes.with_label_values(&[project, hold]).set(count);
@@ -490,7 +494,7 @@ impl Reconciler {
             (has_problem(ProblemState::Parked) || !plan.refused.is_empty(), "parked"),
             (has_problem(ProblemState::Blocked), "blocked"),
             (has_problem(ProblemState::Retrying), "retrying"),
-            (!plan.shrunk.is_empty() || plan.changes.iter().any(is_left), "held"),
+            (plan.awaits_contact() || !plan.shrunk.is_empty() || plan.changes.iter().any(is_left), "held"),
             (plan.changes.iter().any(is_drift), "drift_reported"),
             (plan.changes.iter().any(is_suspended), "suspended"),
             (

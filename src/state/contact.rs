@@ -23,7 +23,37 @@ impl ProjectState {
         })
     }
 
-    /// It is known under this entry from now on.
+    /// Those that other projects are known under.
+    pub fn entries_elsewhere(&self) -> Result<Vec<String>, Error> {
+        self.read(|connection, _| {
+            let sql = "SELECT entry FROM project WHERE project_id <> ? AND entry IS NOT NULL";
+            let rows: Vec<Option<String>> = connection.rows(sql, &values![self.project_id], |row| row.text("entry"))?;
+            Ok(rows.into_iter().flatten().collect())
+        })
+    }
+
+    /// By host and owner, as what else the state knows the same project of Descope, as long as this installation was not in
+    /// contact with it, or, in a file, which nobody else writes, was not the last one to look at it.
+    pub fn other_installations(&self) -> Result<Vec<(String, String)>, Error> {
+        let is_new = !self.is_known()?;
+        let is_shared = self.state.is_shared();
+        self.read(|connection, id| {
+            let last = "coalesce((SELECT max(finished_at) FROM pass WHERE pass.project";
+            let sql = format!(
+                "SELECT host, owner, {last} = project.id), 0) > {last} = ?), 0) AS is_later
+                 FROM project WHERE project_id = ? AND id <> ? ORDER BY host, owner"
+            );
+            let claim = |row: &Row<'_>| {
+                let is_later = row.is("is_later")? && !is_shared;
+                Ok((is_later || is_new).then_some(row.text("host")?.zip(row.text("owner")?)).flatten())
+            };
+            let rows: Vec<Option<(String, String)>> =
+                connection.rows(&sql, &values![id, self.project_id, id], claim)?;
+            Ok(rows.into_iter().flatten().collect())
+        })
+    }
+
+    /// It is known under this entry from now on. What is owned stays so.
     pub fn bind(&self, entry: &str) -> Result<(), Error> {
         self.write(|transaction, id| {
             transaction.execute("UPDATE project SET entry = ? WHERE id = ?", &values![entry, id])?;

@@ -43,6 +43,7 @@ mod handover;
 mod harness;
 mod hold;
 mod http;
+mod identity;
 mod ids;
 mod kept;
 mod kinds;

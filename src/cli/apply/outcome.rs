@@ -154,7 +154,7 @@ impl Applied {
 impl ProjectOutcome {
     /// Does something wait: for an approval, for its time, or for a policy that permits it?
     fn has_held(&self) -> bool {
-        self.doubted > 0 || self.changes.iter().any(|outcome| outcome.change.held.is_some())
+        self.doubted > 0 || self.held.is_some() || self.changes.iter().any(|outcome| outcome.change.held.is_some())
     }
 
     fn of(plan: ProjectReport<'_>, left: &Left) -> Self {
@@ -214,7 +214,9 @@ impl ProjectOutcome {
             );
         }
         let Totals { ok, failed, blocked, held } = self.totals;
-        if self.changes.is_empty() && self.refused.is_empty() {
+        if self.changes.is_empty() && self.refused.is_empty() && self.held.is_some() {
+            line(out, format_args!("  nothing differs, and the project is held nevertheless"));
+        } else if self.changes.is_empty() && self.refused.is_empty() {
             line(out, format_args!("  nothing to change"));
         } else {
             line(out, format_args!("  {ok} ok, {failed} failed, {blocked} blocked, {held} held"));

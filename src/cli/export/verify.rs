@@ -125,6 +125,7 @@ pub fn plan(project: &config::Project, desired: &Desired, live: BTreeMap<&'stati
             lockout: Watch::Off,
         },
         first_contact: false,
+        former: None,
         holds_contact: false,
         is_contacted: &|_, _| true,
         windows: &BTreeMap::new(),

@@ -159,7 +159,8 @@ fn below(project: &Value, now: SystemTime) -> Vec<String> {
             hold["until"].as_str().map_or_else(String::new, |_| format!(" (the first {})", ago(&hold["until"], now)));
         let (changes, reason, ends) = (number(&hold["changes"]), word(&hold["reason"]), word(&hold["endsWith"]));
         if let Some(why) = hold["why"].as_str() {
-            return format!("held: {reason}{since}: {}; ends with {ends}", one_line(why));
+            let changes = if changes == "0" { String::new() } else { format!("{changes} by ") };
+            return format!("held: {changes}{reason}{since}: {}; ends with {ends}", one_line(why));
         }
         let names = held(&waits, &reason);
         format!("held: {changes} by {reason}{names}{since}; ends with {ends}{until}")

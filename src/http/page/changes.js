@@ -145,9 +145,9 @@ function heldGroup(project, isOneOfMany) {
   const holds = project.holds || [];
   for (const { reason } of holds) if (!reasons.has(reason)) reasons.set(reason, []);
   const approve = project.held ? h("div", { class: "do" },
-    h("p", {}, `To let ${many(project.held.changes, "change")} go ahead${project.held.deletes ? ` (${many(project.held.deletes, "delete")})` : ""}, once and only as shown here:`),
+    h("p", {}, project.held.changes === 0 ? "To let this entry of the config have the project, once:" : `To let ${many(project.held.changes, "change")} go ahead${project.held.deletes ? ` (${many(project.held.deletes, "delete")})` : ""}, once and only as shown here:`),
     command(daemonCommand(`approve ${project.held.fingerprint}`, isOneOfMany && project)),
-    approveButton(`listed ${project.name}`, project.name, project.held, many(project.held.changes, "held change"))) : null;
+    approveButton(`listed ${project.name}`, project.name, project.held, project.held.changes === 0 ? "the held project" : many(project.held.changes, "held change"))) : null;
   return h("section", { class: "group", "aria-label": `Held in ${project.name}` },
     h("h3", {}, project.name, project.heldTotal ? h("span", { class: "quiet" }, ` ${many(project.heldTotal, "change")}`) : null),
     h("ul", { class: "rows" }, [...reasons].map(([reason, changes]) => heldReason(project, reason, changes, holds.filter((hold) => hold.reason === reason)))),
@@ -158,7 +158,7 @@ function heldGroup(project, isOneOfMany) {
 function heldReason(project, reason, changes, holds) {
   const count = holds.length ? holds.reduce((sum, hold) => sum + hold.changes, 0) : changes.length;
   return h("li", {}, h("details", { "data-key": `held ${project.name} ${reason}` },
-    h("summary", {}, badge("warn", reason), holds.some((hold) => hold.why) ? "" : ` ${many(count, "change")}`, h("span", { class: "quiet" }, ` ${HOLDS[reason] || ""}`)),
+    h("summary", {}, badge("warn", reason), holds.some((hold) => hold.why && !hold.changes) ? "" : ` ${many(count, "change")}`, h("span", { class: "quiet" }, ` ${HOLDS[reason] || ""}`)),
     (holds.length ? holds : [null]).map((hold) => h("p", {}, prose(hold?.why ? `${hold.why[0].toUpperCase()}${hold.why.slice(1)}. ` : ""), prose(release(reason, hold)))),
     h("ul", { class: "plain" }, changes.map((change) => h("li", {}, `${change.action} `, link({ project: project.name, kind: change.kind, id: change.id }), change.why ? [": ", prose(change.why)] : null)))));
 }

@@ -169,16 +169,17 @@ function ofHeld(status, project) {
     link: { project: name, kind: it.kind, id: it.id },
   }));
   if (!held) return contested;
-  const release = { command: daemonCommand(`approve ${held.fingerprint}`, oneOfMany(status, project)), approve: held };
+  const release = { command: daemonCommand(`approve ${held.fingerprint}`, oneOfMany(status, project)), approve: held, ...(held.changes ? {} : { approves: "the held project" }) };
   if (contested.length === 1 && held.reason === "contested" && held.changes === 1) {
     return [{ ...contested[0], ...release, approves: "1 change that is turned back again and again" }];
   }
+  const stopped = (project.holds || []).find((hold) => hold.stopsProject && hold.reason === "first_contact");
   const deletes = held.deletes ? `, ${number(held.deletes)} of them ${held.deletes === 1 ? "a delete" : "deletes"}` : "";
   return [{
     tone: "warn", project: name, key: `held ${name}`,
-    what: `${many(held.changes, "change")} held for approval${deletes}`,
-    why: [`Why: ${whyHeld(held.reason)}.`],
-    next: "Read what is held below, then approve it, or change the files.",
+    what: held.changes ? `${many(held.changes, "change")} held for approval${deletes}` : "The project is held for approval, though nothing differs",
+    why: [`Why: ${stopped ? stopped.why : whyHeld(held.reason)}.`],
+    next: stopped ? "If this is meant, read what is held below, then approve it; else put back what the config said before." : "Read what is held below, then approve it, or change the files.",
     ...release,
   }, ...contested];
 }
@@ -377,7 +378,7 @@ function fact({ counts, desired, problems, held, converged, notConvergedBecause 
   if (counts.retrying) parts.push(`${number(counts.retrying)} failed for now`);
   if (counts.blocked) parts.push(`${number(counts.blocked)} blocked`);
   if (counts.unknown && problems.length) parts.push(`${number(counts.unknown)} could not be looked at`);
-  if (held) parts.push(`${many(held.changes, "change")} held`);
+  if (held) parts.push(held.changes ? `${many(held.changes, "change")} held` : "held for approval");
   if (counts.changing) parts.push(`${number(counts.changing)} on the way`);
   if (counts.suspended) parts.push(`${many(counts.suspended, "change")} put off until the suspension ends`);
   if (counts.waiting) parts.push(`${many(counts.waiting, "change")} kept back by time or policy`);

@@ -2,6 +2,7 @@
 
 use super::Hold;
 use crate::plan::Change;
+use crate::plan::Former;
 use crate::plan::Live;
 use crate::resource;
 use crate::resource::Action;
@@ -69,10 +70,20 @@ pub(super) fn digest(scope: &str, change: &Change, live: &Live<'_>, shrunk: &BTr
     shortened(&digest)
 }
 
-/// Identifies all held changes that can be approved; empty where there is none.
-pub fn fingerprint(changes: &[Change]) -> String {
+/// Identifies that the second entry of the config gets the project that the first one had.
+pub fn digest_of_former(scope: &str, former: &Former) -> String {
+    let Former { before, now, is_same } = former;
+    let mut digest = Sha256::new();
+    digest.update(format!("{scope:?}\n{before:?} {now:?} {is_same}\n"));
+    shortened(&digest)
+}
+
+/// Identifies all held changes that can be approved, and that another entry gets the project, where that is held; empty where
+/// there is nothing.
+pub fn fingerprint(changes: &[Change], takeover: Option<&str>) -> String {
     let mut digest_of_all = Sha256::new();
-    let mut is_empty = true;
+    let mut is_empty = takeover.is_none();
+    digest_of_all.update(takeover.unwrap_or_default());
     for change in changes.iter().filter(|change| change.can_be_approved()) {
         is_empty = false;
         digest_of_all.update(&*change.digest);

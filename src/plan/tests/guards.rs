@@ -270,6 +270,39 @@ fn the_first_contact_with_a_filled_project_holds_everything_and_an_empty_one_not
     assert_eq!((empty.changes[0].held, empty.fingerprint.as_str()), (None, ""));
 }
 
+/// An empty plan was no plan to be held, and made the project another's.
+#[test]
+fn a_project_of_another_entry_is_held_as_a_whole_whether_anything_differs_or_not() {
+    let former = Former { before: "a\np".to_owned(), now: "b\np".to_owned(), is_same: true };
+    let key = Key::new("permissions", "p");
+    let (same, other) = (desired_of(vec![declared(key.clone(), json!({}))]), desired_of(vec![]));
+    let world = live(&[(key, json!({}))]);
+    let plan = |desired: &Desired, is_approved: &dyn Fn(&str) -> bool| {
+        let owned = owning(&world);
+        let case = Case { owned, policy: Policy::Sync, is_approved, guards: GUARDS, ..Case::of(desired, &world) };
+        Case { first_contact: true, former: Some(&former), ..case }.plan()
+    };
+
+    let mut empty = plan(&same, &|_| false);
+    assert!(empty.changes.is_empty() && empty.awaits_contact());
+    assert_eq!((empty.fingerprint.len(), empty.approvable().len()), (16, 1));
+    let shown = render::holds(&empty);
+    assert_eq!((&*shown[0].reason, shown[0].changes, shown[0].stops_project), ("first_contact", 0, true));
+    let approved = plan(&same, &|digest| empty.held_digests.iter().any(|held| held == digest));
+    assert!(!approved.awaits_contact() && approved.fingerprint.is_empty());
+    assert_eq!(approved.released_digests, empty.held_digests, "it stands until the project is this one's");
+    empty.release(|hold| *hold == Hold::FirstContact(Contact::Project));
+    assert!(!empty.awaits_contact());
+
+    // What was approved before was approved of the other one.
+    let first = plan(&other, &|_| false);
+    let takeover = first.takeover.as_ref().unwrap().digest.clone();
+    let again = plan(&other, &|digest| digest != takeover);
+    assert!(again.awaits_contact() && again.changes.iter().all(|change| change.held.is_some()));
+    assert_eq!(again.fingerprint, first.fingerprint);
+    assert_ne!(again.fingerprint, plan(&same, &|_| false).fingerprint);
+}
+
 /// `apply --auto-approve` let go of twenty deletes as a first contact.
 #[test]
 fn the_first_contact_hides_no_guard_and_its_release_lets_go_of_none() {

@@ -68,6 +68,7 @@ impl Drawn {
             builtin_roles: &[BUILTIN_ROLE.to_owned()],
             guards: &self.guards,
             first_contact: self.first_contact,
+            former: None,
             holds_contact: self.holds_contact,
             is_contacted: &|kind, field| !self.unknown.contains(&(kind, field)),
             windows: &self.windows,
