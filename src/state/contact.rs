@@ -40,12 +40,13 @@ impl ProjectState {
         self.read(|connection, id| {
             let last = "coalesce((SELECT max(finished_at) FROM pass WHERE pass.project";
             let sql = format!(
-                "SELECT host, owner, {last} = project.id), 0) > {last} = ?), 0) AS is_later
+                "SELECT host, owner, {last} = project.id), 0) AS theirs, {last} = ?), 0) AS ours
                  FROM project WHERE project_id = ? AND id <> ? ORDER BY host, owner"
             );
             let claim = |row: &Row<'_>| {
-                let is_later = row.is("is_later")? && !is_shared;
-                Ok((is_later || is_new).then_some(row.text("host")?.zip(row.text("owner")?)).flatten())
+                let is_later = row.integer("theirs")? > row.integer("ours")? && !is_shared;
+                let claim = row.text("host")?.zip(row.text("owner")?);
+                Ok(claim.filter(|_| is_later || is_new))
             };
             let rows: Vec<Option<(String, String)>> =
                 connection.rows(&sql, &values![id, self.project_id, id], claim)?;
