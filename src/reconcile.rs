@@ -428,9 +428,10 @@ impl Reconciler {
         self.planned(trigger, outcome, (started, started_at));
         self.memory.repeats.end_round();
         aside(|| self.publish());
-        // Only now: whoever waits for that finds what it found.
         let total = self.metrics.pass_duration_seconds.with_label_values(&[&project, "total"]);
         total.observe(lasted.as_secs_f64());
+        // Only now: whoever counts passes finds what this one found.
+        self.metrics.passes_total.with_label_values(&[&project, trigger.as_str(), outcome.as_str()]).inc();
     }
 
     /// The number of its row.

@@ -11,7 +11,6 @@ use crate::resource::Key;
 use crate::resource::Kind;
 use crate::resource::MAIN;
 use crate::resource::Opaque;
-use crate::resource::Part;
 use crate::resource::Shape;
 use crate::resource::fold::canonical;
 use crate::resource::fold::entry;
@@ -82,7 +81,9 @@ pub fn differences<F: Fn(&str) -> bool>(
                 // Nothing can be built on it before it can be read.
                 walk.found.unread.push(part.name);
             } else if reading.is_unlisted {
-                add_unsent_part(part, field, to, was_sent, &mut walk.found.fields);
+                if !kind.spec().comes_with_create(part, &declared.fields) {
+                    add_unsent_part(field, to, was_sent, &mut walk.found.fields);
+                }
             } else if let Some(opaque) = field.opaque() {
                 walk.document(field.name, opaque, None, to);
             } else if field.inherits.is_some() {
@@ -152,9 +153,9 @@ fn staying(field: &Field, from: Option<&Value>, to: &Value) -> Option<String> {
 }
 
 /// A part of its own that no list shows yet.
-fn add_unsent_part(part: &Part, field: &Field, to: &Value, was_sent: impl Fn() -> Sent, found: &mut Vec<FieldChange>) {
+fn add_unsent_part(field: &Field, to: &Value, was_sent: impl Fn() -> Sent, found: &mut Vec<FieldChange>) {
     let is_as_new = is_zero(to) || field.start() == *to;
-    if part.name != MAIN && was_sent() != Sent::Same && !is_as_new {
+    if was_sent() != Sent::Same && !is_as_new {
         found.push(whole(field, to));
     }
 }

@@ -81,7 +81,7 @@ pub fn tasks(
         if part.name != MAIN && !is_main_to_come {
             after.push(declared.key.clone());
         }
-        let own = write::fields_of(kind, part, fields);
+        let own = write::fields_of(kind, (part, &write), declared, fields);
         // One after the other: what fails holds up what comes after it.
         let before = before.replace(part.name).map(|part| Slot { key: declared.key.clone(), part });
         // What came in between may be held, and then holds nothing up.

@@ -50,6 +50,7 @@ pub fn writes(
             None if is_main => Some(Write::Create(creation(spec, declared))),
             // A new resource has nothing in its parts.
             None if !is_changed || is_empty(part, declared) => None,
+            None if spec.comes_with_create(part, &declared.fields) => None,
             Some(_) if !(is_changed || is_main && old.is_some()) => None,
             _ => Some(change(spec, part, declared, live, old, fields)),
         };
@@ -205,12 +206,22 @@ fn is_at(planned: &str, path: &str) -> bool {
     path.strip_prefix(planned).is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
 }
 
-/// What the calls of this part change: mostly everything.
-pub fn fields_of(kind: &dyn Kind, part: &Part, fields: &Arc<[FieldChange]>) -> Arc<[FieldChange]> {
-    if fields.iter().all(|change| kind.spec().part_at(&change.path).name == part.name) {
+/// What this write of a part changes: mostly everything.
+pub fn fields_of(
+    kind: &dyn Kind,
+    (part, write): (&Part, &Write),
+    declared: &Declared,
+    fields: &Arc<[FieldChange]>,
+) -> Arc<[FieldChange]> {
+    let is_creation = matches!(write, Write::Create(_));
+    let is_own = |change: &FieldChange| {
+        let of = kind.spec().part_at(&change.path);
+        of.name == part.name || is_creation && kind.spec().comes_with_create(of, &declared.fields)
+    };
+    if fields.iter().all(is_own) {
         return Arc::clone(fields);
     }
-    fields.iter().filter(|change| kind.spec().part_at(&change.path).name == part.name).cloned().collect()
+    fields.iter().filter(|change| is_own(change)).cloned().collect()
 }
 
 fn is_empty(part: &Part, declared: &Declared) -> bool {
@@ -231,7 +242,8 @@ pub fn creation(spec: &Spec, declared: &Declared) -> Document {
     for (field, value) in identity.into_iter().filter_map(|(field, value)| field.zip(value)) {
         body.insert(field.to_owned(), Value::from(&**value));
     }
-    for field in carried(spec, spec.main()) {
+    let brought = spec.parts.iter().filter(|part| spec.comes_with_create(part, &declared.fields));
+    for field in brought.flat_map(|part| carried(spec, part)) {
         let value = declared.fields.get(field.name).map(without_nulls).filter(|value| !value.is_null());
         body.extend(value.map(|value| (field.name.to_owned(), value)));
     }

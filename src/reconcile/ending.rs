@@ -1,5 +1,5 @@
-//! What a pass came to. It says so once, in the log, the counters and the history, and not before what it set off is done or has
-//! failed: what was refused a moment later was not applied.
+//! What a pass came to. The log says so once, and not before what the pass set off is done or has failed: what was refused a
+//! moment later was not applied. Status and history follow; a counter cannot, and counts what it came to until it had planned.
 
 use super::PassOutcome;
 use super::Reconciler;
@@ -19,7 +19,6 @@ use tracing::Span;
 /// A pass that has looked and planned, until what it set off has an end.
 #[derive(Debug)]
 pub(super) struct Ending {
-    trigger: Trigger,
     outcome: PassOutcome,
     /// Its row in the history.
     number: Option<i64>,
@@ -28,14 +27,6 @@ pub(super) struct Ending {
     tally: Option<Tally>,
     /// From its beginning to the end of planning.
     seconds: f64,
-}
-
-/// What a pass came to, to be counted.
-#[must_use]
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Ended {
-    trigger: Trigger,
-    outcome: PassOutcome,
 }
 
 /// What it planned, in numbers: the plan itself is not kept for a line.
@@ -135,7 +126,7 @@ impl Reconciler {
         });
         let number = self.note_pass(trigger, outcome, started, changes);
         let (span, seconds) = (self.memory.span.clone().unwrap_or_else(Span::none), started.elapsed().as_secs_f64());
-        self.memory.ending = Some(Ending { trigger, outcome, number, span, tally, seconds });
+        self.memory.ending = Some(Ending { outcome, number, span, tally, seconds });
     }
 
     /// Takes in what failed of the newest pass so far.
@@ -160,27 +151,18 @@ impl Reconciler {
     }
 
     /// Logs what the newest pass came to, once that is known: something failed, or nothing of it is left to be sent. `is_over`:
-    /// nothing more will be known, as another one takes its place. What is returned is to be counted.
-    pub(super) fn take_ended(&mut self, is_over: bool) -> Option<Ended> {
+    /// nothing more will be known, as another one takes its place.
+    pub(super) fn log_ended(&mut self, is_over: bool) {
         let counts = self.queue.counts_of(&self.assessor.project);
         let is_open = |ending: &Ending| ending.outcome == PassOutcome::Applied && counts.ready + counts.in_flight > 0;
-        let ending = self.memory.ending.take_if(|ending| is_over || !is_open(ending))?;
+        let Some(ending) = self.memory.ending.take_if(|ending| is_over || !is_open(ending)) else { return };
         ending.span.record("result", ending.outcome.as_str());
         ending.log();
-        Some(Ended { trigger: ending.trigger, outcome: ending.outcome })
-    }
-
-    /// Counts a pass.
-    pub(super) fn count_ended(&self, ended: Option<Ended>) {
-        let Some(Ended { trigger, outcome }) = ended else { return };
-        let labels = [&*self.assessor.project, trigger.as_str(), outcome.as_str()];
-        self.metrics.passes_total.with_label_values(&labels).inc();
     }
 
     /// Nothing more will be known of the newest pass.
     pub(super) fn end_pass(&mut self) {
         self.follow_failure();
-        let ended = self.take_ended(true);
-        self.count_ended(ended);
+        self.log_ended(true);
     }
 }

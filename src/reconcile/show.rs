@@ -263,13 +263,7 @@ impl Reconciler {
     /// Puts what is known now on the board. Also called when only the queue moved.
     pub(super) fn publish(&mut self) {
         self.follow_failure();
-        let ended = self.take_ended(false);
-        self.show();
-        // Whoever counts passes finds what this one found.
-        self.count_ended(ended);
-    }
-
-    fn show(&mut self) {
+        self.log_ended(false);
         let project = self.assessor.project.clone();
         let problems = self.problems();
         let because = self.not_converged_because(&problems);

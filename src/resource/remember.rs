@@ -7,7 +7,6 @@ use super::secret;
 use super::secret::item_id;
 use super::spec::Back;
 use super::spec::Field;
-use super::spec::MAIN;
 use super::spec::Need;
 use super::spec::Shape;
 use super::spec::Spec;
@@ -42,7 +41,7 @@ pub const ALONG: &str = ".@";
 
 /// What the other calls of a create have to write, each field by its own path.
 pub fn come_along(spec: &Spec, declared: &dyn Fields) -> Vec<(String, Value)> {
-    let others = spec.fields().filter(|(part, _)| part.name != MAIN);
+    let others = spec.fields().filter(|(part, _)| !spec.comes_with_create(part, declared));
     let declared = others.filter_map(|(_, field)| Some((field, declared.get(field.name)?)));
     declared.map(|(field, value)| (along(field.name), folded(field.shape, value))).collect()
 }

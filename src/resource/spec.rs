@@ -4,6 +4,7 @@
 //! one walk each: the check of the YAML, the comparison, what is sent, references and renames, canonical digests.
 
 use super::Document;
+use super::Fields;
 use super::opaque::Opaque;
 use super::opaque::Source;
 use super::risk::Risk;
@@ -353,6 +354,13 @@ impl Spec {
         self.fields().find(|(_, field)| is_at(field))
     }
 
+    /// Does the create write this part, too? It does where that is one more call of what the main part writes, and none of its
+    /// switches relies on what another call brings by these files.
+    pub fn comes_with_create(&self, part: &Part, declared: &dyn Fields) -> bool {
+        let mut relied = part.fields.iter().filter_map(|field| field.relies).flat_map(|relies| relies.on);
+        part.name == MAIN || part.is_more_of_main() && !relied.any(|path| says(declared, path))
+    }
+
     /// Has a project one writer of it at a time?
     pub fn has_one_writer(&self) -> bool {
         self.in_settings || self.is_only()
@@ -371,6 +379,16 @@ impl Spec {
     /// Is it a part of the identity, and so of the key?
     pub fn is_identity(&self, field: &str) -> bool {
         self.identity.field == Some(field) || self.identity.tenant == Some(field)
+    }
+}
+
+/// Is something written at this path, in a mapping or in some item of a list?
+fn says(declared: &dyn Fields, path: &str) -> bool {
+    let (field, inside) = path.split_once(['.', '[']).unwrap_or((path, ""));
+    match declared.get(field) {
+        Some(Value::Array(items)) => !items.is_empty(),
+        Some(Value::Object(entries)) => entries.contains_key(inside),
+        _ => false,
     }
 }
 

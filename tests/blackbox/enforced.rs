@@ -180,6 +180,21 @@ async fn a_new_tenant_is_not_enforced_before_its_sso_is_there_whatever_comes_in_
     }
 }
 
+/// It was a call of its own for each of ten thousand tenants.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_new_tenant_whose_files_bring_no_way_in_is_made_by_one_call_and_enforced_by_it() {
+    let world = world(&[]).await;
+    world.write("a.yaml", &tenant("enforceSSO: true, settings: { enabled: true }"));
+    let told = world.run_json(&["plan", "-o", "json"], 0).await["projects"][0].clone();
+    assert_eq!(told["forecast"]["requests"], 2, "{told}");
+    apply(&world, 0).await;
+    assert_eq!(sent_since(&world, 0).await, ["enforceSSO true", "settings"]);
+    let row = world.run_json(&["audit", "-o", "json", "--kind", "tenants"], 0).await["changes"][0].clone();
+    assert!(row["action"] == "create" && row["fields"].to_string().contains("enforceSSO"), "{row}");
+    assert_eq!(apply(&world, 0).await["changes"], json!([]));
+    assert_eq!(world.writes().await.len(), 2);
+}
+
 /// The call of SSO was left out for want of its secret, and SSO was enforced all the same.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_new_tenant_is_not_enforced_while_its_sso_lacks_a_secret() {

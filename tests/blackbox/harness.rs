@@ -301,11 +301,7 @@ impl World {
     /// Passes that have finished, whatever set them off.
     pub async fn passes(&self) -> u64 {
         let text = self.ask(Method::GET, "/metrics").await.1;
-        // What a pass came to is counted once that is known, which is later.
-        let of = |line: &&str| {
-            line.starts_with("descope_gitops_pass_duration_seconds_count{") && line.contains("phase=\"total\"")
-        };
-        let counts = text.lines().filter(of);
+        let counts = text.lines().filter(|line| line.starts_with("descope_gitops_passes_total{"));
         counts.filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok()).sum()
     }
 
@@ -567,8 +563,8 @@ impl World {
             let Some((_, project)) = series.split_once("project=\"") else { continue };
             let of = |name: &str| series.starts_with(&format!("{name}{{"));
             let [counts, sum, end] =
-                ["pass_duration_seconds_count", "pass_duration_seconds_sum", "last_attempt_timestamp_seconds"].map(of);
-            if !(end || (counts || sum) && series.contains("phase=\"total\"")) {
+                ["passes_total", "pass_duration_seconds_sum", "last_attempt_timestamp_seconds"].map(of);
+            if !(counts || end || sum && series.contains("phase=\"total\"")) {
                 continue;
             }
             let value: f64 = value.parse().unwrap();
