@@ -441,7 +441,9 @@ mod tests {
         assert_eq!(desk.told_within(60, &sight(&[])), ["recovered: t/a"], "one end");
         // What an older release told is taken for what is there.
         let mut told = desk.ledger.unwritten().ended;
-        told.iter_mut().for_each(|told| told.what.clear());
+        for told in &mut told {
+            told.what.clear();
+        }
         let mut desk = Desk::new(&Notice::ALL, told);
         assert!(desk.told_within(60, &of("two")).is_empty());
         assert_eq!(desk.told_within(60, &of("three")), ["failing: t/a"]);

@@ -400,7 +400,8 @@ mod tests {
     fn met(live: &Value, declared: &Value) -> Vec<String> {
         let document = |value: &Value| value.as_object().cloned().unwrap();
         let live = live.as_object().map(|_| document(live));
-        let before = |path: &str, _: &Field| (path == "unseen" || path == "items[u].unseen").then(|| json!(true));
+        let before =
+            |path: &str, _: &Field| (path == "unseen" || path == "items[u].unseen").then_some(Value::Bool(true));
         let is_planned = |field: &str| field == "planned";
         let found = risks(&[&PART], &document(declared), live.as_ref(), &is_planned, &before);
         found.into_iter().map(|(harm, what)| format!("{harm:?}: {what}")).collect()
@@ -423,32 +424,6 @@ mod tests {
                 &["Lockout: sso is turned on, and auth says that there is none to use"],
             ),
             (json!({ "auth": "saml" }), json!({ "sso": true }), &[]),
-            // What no answer tells is what was sent last, and where an answer tells it that counts.
-            (json!({ "auth": "saml" }), json!({ "unseen": false }), &["Weakening: unseen is turned off"]),
-            (json!({ "unseen": false }), json!({ "unseen": false }), &[]),
-            (json!({ "auth": "saml" }), json!({ "unseen": true, "unknown": false }), &[]),
-            (Value::Null, json!({ "unseen": false }), &[]),
-            (
-                json!({ "items": [{ "id": "u" }, { "id": "b" }] }),
-                json!({ "items": [{ "id": "u", "unseen": false }, { "id": "b", "unseen": false }] }),
-                &["Weakening: items[u].unseen is turned off"],
-            ),
-            (
-                json!({ "times": { "idle": 30, "unit": "minutes" } }),
-                json!({ "times": { "idle": 1, "unit": "hours" } }),
-                &["Weakening: times.idle goes up from 30 minutes to 1 hours"],
-            ),
-            (
-                json!({ "times": { "idle": 30, "unit": "minutes" } }),
-                json!({ "times": { "unit": "hours" } }),
-                &["Weakening: times.idle goes up from 30 minutes to 30 hours"],
-            ),
-            (
-                json!({ "times": { "idle": 2, "unit": "hours" } }),
-                json!({ "times": { "idle": 90, "unit": "minutes" } }),
-                &[],
-            ),
-            (json!({ "times": { "unit": "hours" } }), json!({ "times": { "idle": 90 } }), &[]),
             (
                 json!({ "login": true }),
                 json!({ "login": false }),
@@ -530,6 +505,41 @@ mod tests {
                 ],
             ),
             (Value::Null, json!({ "rules": { "least": 1 }, "ips": [], "login": false }), &[]),
+        ];
+        for (live, declared, expected) in cases {
+            assert_eq!(met(live, declared), *expected, "{live} -> {declared}");
+        }
+    }
+
+    #[test]
+    fn what_no_answer_tells_is_what_was_sent_and_times_have_their_units() {
+        let cases: &[(Value, Value, &[&str])] = &[
+            // What no answer tells is what was sent last, and where an answer tells it that counts.
+            (json!({ "auth": "saml" }), json!({ "unseen": false }), &["Weakening: unseen is turned off"]),
+            (json!({ "unseen": false }), json!({ "unseen": false }), &[]),
+            (json!({ "auth": "saml" }), json!({ "unseen": true, "unknown": false }), &[]),
+            (Value::Null, json!({ "unseen": false }), &[]),
+            (
+                json!({ "items": [{ "id": "u" }, { "id": "b" }] }),
+                json!({ "items": [{ "id": "u", "unseen": false }, { "id": "b", "unseen": false }] }),
+                &["Weakening: items[u].unseen is turned off"],
+            ),
+            (
+                json!({ "times": { "idle": 30, "unit": "minutes" } }),
+                json!({ "times": { "idle": 1, "unit": "hours" } }),
+                &["Weakening: times.idle goes up from 30 minutes to 1 hours"],
+            ),
+            (
+                json!({ "times": { "idle": 30, "unit": "minutes" } }),
+                json!({ "times": { "unit": "hours" } }),
+                &["Weakening: times.idle goes up from 30 minutes to 30 hours"],
+            ),
+            (
+                json!({ "times": { "idle": 2, "unit": "hours" } }),
+                json!({ "times": { "idle": 90, "unit": "minutes" } }),
+                &[],
+            ),
+            (json!({ "times": { "unit": "hours" } }), json!({ "times": { "idle": 90 } }), &[]),
         ];
         for (live, declared, expected) in cases {
             assert_eq!(met(live, declared), *expected, "{live} -> {declared}");

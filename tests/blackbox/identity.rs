@@ -208,6 +208,7 @@ async fn with_first_contact_apply_swapped_project_ids_delete_nothing_of_what_the
 /// Suspensions and ownership were gone without a word.
 #[tokio::test]
 async fn another_spelling_of_the_host_and_another_owner_are_other_installations_and_the_start_says_so() {
+    const WORDS: &str = "which is another installation";
     let mut world = World::new().await;
     world.write("all.yaml", ROLES);
     let set = |world: &mut World, host: &str, owner: &str| {
@@ -215,7 +216,6 @@ async fn another_spelling_of_the_host_and_another_owner_are_other_installations_
         let entry = entry(&api, ("one", PROJECT, "."), &[&format!("owner: {owner}"), "firstContact: apply"]);
         world.reconfigure(|setup| setup.top = vec![format!("projects:\n{entry}")]);
     };
-    const WORDS: &str = "which is another installation";
     set(&mut world, "127.0.0.1", "us");
     converge(&mut world).await;
     assert!(!world.daemon().said(WORDS));

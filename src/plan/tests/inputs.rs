@@ -58,7 +58,7 @@ impl Drawn {
                 // Nothing was sent of what is still to come.
                 Sent::Unknown if path.ends_with(remember::ALONG) => Sent::Same,
                 Sent::Same | Sent::Different if path.ends_with(remember::ALONG) => Sent::Unknown,
-                sent => sent,
+                Sent::Unknown | Sent::Same | Sent::Different => self.sent,
             },
             secret: &|_, _, _| Ok(self.sent),
             document: &|_, _, _, _| false,
