@@ -40,9 +40,12 @@ const MOST_AGAIN: usize = 8;
 /// failure: about an hour.
 const LONGEST_AGAIN: u32 = 64;
 
+/// No sooner than this, however short the waits after a failure are: what is refused is refused for good, as a rule.
+const LEAST_AGAIN: Duration = Duration::from_secs(30);
+
 /// How long what was refused waits for what nobody here sees.
 fn again_after(backoff: &Backoff, attempts: u32) -> Duration {
-    backoff.max.saturating_mul(2_u32.saturating_pow(attempts.saturating_sub(1)).min(LONGEST_AGAIN))
+    backoff.max.max(LEAST_AGAIN).saturating_mul(2_u32.saturating_pow(attempts.saturating_sub(1)).min(LONGEST_AGAIN))
 }
 
 /// What tasks can depend on.

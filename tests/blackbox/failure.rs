@@ -102,7 +102,10 @@ async fn reconcile_retry_tries_what_was_refused_and_reconcile_alone_does_not() {
     world.converge_on(4).await;
     let trail = world.run_json(&["audit", "-o", "json", "--kind", "operator"], 0).await;
     let last = trail["changes"].as_array().unwrap().last().unwrap().clone();
-    assert_eq!((&last["action"], &last["message"]), (&json!("reconcile"), &json!("what was refused, too")));
+    assert_eq!(
+        (&last["action"], &last["message"]),
+        (&json!("reconcile"), &json!("what was refused, too; asked by 127.0.0.1"))
+    );
     let told = world.run(&["audit", "--kind", "operator"]).await;
     let told = String::from_utf8(told.stdout).unwrap();
     assert!(told.contains("(api, try 1") && !told.contains("(api ,"), "{told}");
