@@ -64,10 +64,18 @@ fn code(text: &str) -> BTreeSet<&str> {
     text.split('`').skip(1).step_by(2).flat_map(|code| code.split([' ', '.', ':', '/', '='])).collect()
 }
 
+/// Of the command, and of those below it.
 fn help(command: &str) -> String {
-    let help = descope_gitops(&[command, "--help"], &[]);
-    assert!(help.status.success(), "{command}: {help:?}");
-    String::from_utf8(help.stdout).unwrap()
+    let all = descope_gitops::cli::Cli::command();
+    let below = all.find_subcommand(command).into_iter().flat_map(clap::Command::get_subcommands);
+    let below = below.map(clap::Command::get_name).filter(|name| *name != "help");
+    let calls = std::iter::once(vec![command, "--help"]).chain(below.map(|name| vec![command, name, "--help"]));
+    let told = calls.map(|call| {
+        let help = descope_gitops(&call, &[]);
+        assert!(help.status.success(), "{call:?}: {help:?}");
+        String::from_utf8(help.stdout).unwrap()
+    });
+    told.collect()
 }
 
 /// Every command there is.

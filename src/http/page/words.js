@@ -174,11 +174,14 @@ function ofHeld(status, project) {
     return [{ ...contested[0], ...release, approves: "1 change that is turned back again and again" }];
   }
   const stopped = (project.holds || []).find((hold) => hold.stopsProject && hold.reason === "first_contact");
+  // An approval counts for all of it.
+  const others = String(held.reason).split(",").filter((reason) => !stopped || reason.trim() !== "first_contact").join(",");
+  const reasons = [...(stopped ? [stopped.why] : []), ...(others ? [whyHeld(others)] : [])];
   const deletes = held.deletes ? `, ${number(held.deletes)} of them ${held.deletes === 1 ? "a delete" : "deletes"}` : "";
   return [{
     tone: "warn", project: name, key: `held ${name}`,
     what: held.changes ? `${many(held.changes, "change")} held for approval${deletes}` : "The project is held for approval, though nothing differs",
-    why: [`Why: ${stopped ? stopped.why : whyHeld(held.reason)}.`],
+    why: [`Why: ${reasons.join("; and ")}.`],
     next: stopped ? "If this is meant, read what is held below, then approve it; else put back what the config said before." : "Read what is held below, then approve it, or change the files.",
     ...release,
   }, ...contested];
