@@ -135,6 +135,8 @@ const scenarios = {
     await has(page, "An order takes the token");
     await signIn(page);
     await has(page, "A full pass over default is on its way.");
+    // Else the next one would be the same.
+    await page.waitForFunction(() => document.querySelectorAll("#history-rows tbody tr").length >= 2);
     // What was chosen and pressed once outlives an update of the page.
     await page.selectOption("select[data-key='for default']", "8h");
     await press("Suspend for");
