@@ -61,13 +61,26 @@ async fn kill_and_restart(runs: std::ops::Range<u64>) {
         let mut rng = fastrand::Rng::with_seed(run);
         let mut kills = 0;
         for _ in 0..rng.usize(1..=2) {
-            let asked = world.log().await.len();
+            let (asked, written) = (world.log().await.len(), world.writes().await.len());
             world.start().await;
-            // Some at any instant of the start, most once it asks: on a busy machine that takes its time.
-            if rng.u8(0..3) > 0 {
-                world.until("asking", async |world| world.log().await.len() > asked).await;
-            }
-            tokio::time::sleep(Duration::from_millis(rng.u64(0..350))).await;
+            // Some at any instant of the start, some once it asks, some in the middle of the drain: on a busy machine each takes its time.
+            let at_most = match rng.u8(0..3) {
+                0 => 350,
+                1 => {
+                    world.until("asking", async |world| world.log().await.len() > asked).await;
+                    350
+                }
+                _ => {
+                    let is_done = async |world: &World| world.is_converged().await;
+                    world
+                        .until("writing", async |world| {
+                            world.writes().await.len() > written || written > 0 && is_done(world).await
+                        })
+                        .await;
+                    100
+                }
+            };
+            tokio::time::sleep(Duration::from_millis(rng.u64(0..at_most))).await;
             world.kill().await;
             kills += 1;
         }
