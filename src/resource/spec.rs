@@ -337,7 +337,7 @@ impl Spec {
 
     /// The field of this name, with the part that writes it.
     pub fn field(&self, name: &str) -> Option<(&'static Part, &'static Field)> {
-        self.fields().find(|(_, field)| field.name == name)
+        self.parts.iter().find_map(|part| Some((part, part.fields.iter().find(|field| field.name == name)?)))
     }
 
     /// The part that writes what is at this path.

@@ -195,11 +195,12 @@ const TWINS: [(&str, &str); 3] = [
 
 fn complete(declared: &mut Document) {
     sso::complete(declared);
+    if !declared.get(settings::NAME).and_then(Value::as_object).is_some_and(is_cleared) {
+        return;
+    }
     // `null` for all of them is no word on what is said elsewhere.
     let said = TWINS.map(|(field, path)| (field, twins::at(declared, path).is_some_and(|value| !fold::is_zero(value))));
-    if let Some(Value::Object(settings)) = declared.get_mut(settings::NAME)
-        && is_cleared(settings)
-    {
+    if let Some(Value::Object(settings)) = declared.get_mut(settings::NAME) {
         said.iter().filter(|(_, is_said)| *is_said).for_each(|(field, _)| drop(settings.remove(*field)));
     }
 }

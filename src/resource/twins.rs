@@ -44,7 +44,7 @@ fn inside(shape: Shape, declared: &dyn Fields, own: Option<&Value>, body: &mut V
 /// What is declared at a path, of a list the first that has it.
 pub fn at<'a>(declared: &'a dyn Fields, path: &str) -> Option<&'a Value> {
     let (first, rest) = path.split_once('.').map_or((path, None), |(first, rest)| (first, Some(rest)));
-    let value = declared.get(first.trim_end_matches("[]"))?;
+    let value = declared.get(first.strip_suffix("[]").unwrap_or(first))?;
     match (value, rest) {
         (value, None) => Some(value),
         (Value::Object(inside), Some(rest)) => at(inside, rest),
