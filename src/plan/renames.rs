@@ -35,8 +35,8 @@ pub fn find(inputs: &Inputs<'_>, live: &Live<'_>, plan: &mut Plan) -> BTreeMap<K
             renames.insert(new.clone(), old);
         } else if !(inputs.renamed)(&old, new) {
             refuse(format!(
-                "renamedFrom: both {old} and {new} exist in Descope; delete one there, or declare both without the line to \
-                 keep them"
+                "renamedFrom: both {old} and {new} exist in Descope; delete {new} there to have {old} renamed, or declare \
+                 both without the line to keep them"
             ));
             plan.rivals.push((old, new.clone()));
         }

@@ -66,8 +66,12 @@ impl Reconciler {
             if !news.is_empty() {
                 self.state.redeclare_calls(&news)?;
             }
-            let absent = all.iter().filter(|one| one.declared.is_none()).map(|one| one.key);
-            let absent: BTreeSet<Key> = absent.filter(|key| asked(key) || before.contains_key(*key)).cloned().collect();
+            // What left before another one said to be it has still left: a rename that cannot be carried out is none.
+            let has_left = |one: &&Sighting<'_>| match one.declared {
+                Some(declared) => declared.key != *one.key && before.contains_key(one.key),
+                None => asked(one.key) || before.contains_key(one.key),
+            };
+            let absent: BTreeSet<Key> = all.iter().filter(has_left).map(|one| one.key.clone()).collect();
             let mut missing = self.state.missing()?;
             missing.retain(|key, _| !desired.resources.contains_key(key));
             self.state.note_missing(&missing.into_keys().collect(), now)?;

@@ -225,6 +225,26 @@ async fn what_looks_like_a_rename_stays_held_after_the_new_one_is_there() {
     is_gone(&world, "roles", "old").await;
 }
 
+/// The line that cannot be followed ended the absence, which then began anew, after the create.
+#[tokio::test]
+async fn what_looks_like_a_rename_stays_held_after_a_rename_that_could_not_be_done() {
+    let mut world = World::with(sync(OPEN)).await;
+    world.write("roles.yaml", &roles(&["a", "old"]));
+    world.converge().await;
+    world.write("roles.yaml", &roles(&["a", "new"]));
+    world.until("new", async |world| exists(world, "roles", "new").await).await;
+    world.until("held", async |world| reason(world, "roles", "old").await.as_deref() == Some("maybe_rename")).await;
+
+    world.write("roles.yaml", "roles:\n  - name: a\n  - name: new\n    renamedFrom: old\n");
+    world.until("refused", async |world| world.has_problem("roles", "new", "parked").await).await;
+    world.write("roles.yaml", &roles(&["a", "new"]));
+
+    world.until("no more", async |world| world.project().await["problems"] == json!([])).await;
+    world.pass().await;
+    assert_eq!(reason(&world, "roles", "old").await.as_deref(), Some("maybe_rename"));
+    assert!(exists(&world, "roles", "old").await);
+}
+
 #[tokio::test]
 async fn the_plan_says_what_hangs_on_what_is_deleted() {
     let mut world = World::with(sync("maxDeletes: 0, maxDeletePercent: 100, deleteAfter: 0s")).await;

@@ -9,7 +9,7 @@ export const HOLDS = {
   max_delete_percent: "a larger share of deletes than the guard allows in 24 hours",
   max_change_percent: "a larger share of changes than the guard allows",
   kind_emptied: "the files no longer have anything of this kind",
-  maybe_rename: "a delete beside a create: it may be a rename, which renamedFrom does without losing anything",
+  maybe_rename: "a delete beside a create: it may be a rename, which renamedFrom does without losing anything as long as the new one is not made",
   observation_shrank: "the list from Descope lacks too much of what is owned to be believed",
   would_reset: "the call would reset a field that nobody declares and nobody can read",
   weakening: "it lowers protection compared with what is live",

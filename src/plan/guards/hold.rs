@@ -166,7 +166,7 @@ impl Hold {
             Self::StillReferenced(Referrer::Undeclared) => "an approval, or the referrer letting go in Descope",
             Self::StillReferenced(Referrer::Unseen) => "an approval, or a look at what may refer to it",
             Self::KindEmptied => "an approval, or files that declare one of this kind",
-            Self::MaybeRename => "an approval, or `renamedFrom` on the new one",
+            Self::MaybeRename => "an approval, or `renamedFrom` on the new one while Descope has none of that name",
             Self::MaxDeletes | Self::MaxDeletePercent | Self::MaxChangePercent => {
                 "an approval, or a plan within the limit"
             }

@@ -122,8 +122,8 @@ fn a_rename_onto_something_that_exists_is_refused() {
     assert!(plan.changes.is_empty());
     assert_eq!(
         plan.refused[0].message,
-        "renamedFrom: both roles/old and roles/new exist in Descope; delete one there, or declare both without the line to \
-         keep them"
+        "renamedFrom: both roles/old and roles/new exist in Descope; delete roles/new there to have roles/old renamed, \
+         or declare both without the line to keep them"
     );
 }
 
