@@ -135,7 +135,7 @@ pub struct Carryover {
     in_sync: HashMap<Key, u64>,
     /// What the last look showed to differ: until one shows it as declared, nobody turned it back.
     differing: HashSet<Key>,
-    /// Digests of those that the last plan set out to bring in sync.
+    /// Digests of those that the queue is to bring in sync.
     sent: HashMap<Key, u64>,
     /// When the revision that is not converged yet was first seen.
     revision_seen: Option<Instant>,
@@ -612,7 +612,7 @@ impl Reconciler {
             // Before the new tasks, of which a worker may take one at once.
             self.pause.take_in();
             self.pause.take_in_parts(&plan);
-            self.queue.replace(&self.assessor.project, tasks, is_fresh);
+            self.hand_over(&desired, tasks, is_fresh);
             let refused: BTreeSet<&Key> = plan.refused.iter().map(|refusal| &refusal.key).collect();
             self.queue.note_refused(&self.assessor.project, refused.len());
             self.ask_again();

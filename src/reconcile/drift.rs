@@ -7,6 +7,7 @@ use crate::plan::Change;
 use crate::plan::Drift;
 use crate::plan::Hold;
 use crate::plan::Plan;
+use crate::plan::Task;
 use crate::plan::drift;
 use crate::resource;
 use crate::resource::Key;
@@ -41,12 +42,11 @@ impl Reconciler {
     pub(super) fn note_drift(&mut self, desired: &Desired, plan: &Plan, trigger: Trigger) {
         let project = self.assessor.project.clone();
         let unfinished = self.queue.unfinished(&project);
-        let sent = std::mem::take(&mut self.memory.sent);
         let is_landed = |(key, sent): &(&Key, &u64)| {
             let now = desired.resources.get(key).map(|declared| digest(declared));
             !unfinished.contains(*key) && now == Some(**sent)
         };
-        let landed: Vec<Key> = sent.iter().filter(is_landed).map(|(key, _)| key.clone()).collect();
+        let landed: Vec<Key> = self.memory.sent.iter().filter(is_landed).map(|(key, _)| key.clone()).collect();
         let differing: HashSet<&Key> = plan.changes.iter().map(|change| &change.key).collect();
         let shown = shown_as_declared(desired, plan).cloned();
         let is_new = self.memory.planned.as_ref().is_none_or(|planned| !std::ptr::eq(Arc::as_ptr(planned), desired));
@@ -58,10 +58,21 @@ impl Reconciler {
             said(self.forget_undeclared(desired));
         }
         said(self.keep_ages(desired, plan));
-        let sent = plan.changes.iter().filter(|change| change.held.is_none());
-        let sent = sent.filter_map(|change| Some((change.key.clone(), digest(desired.resources.get(&change.key)?))));
-        self.memory.sent = sent.collect();
         self.show_drift(plan, trigger);
+    }
+
+    /// Hands these to the queue, in the place of whatever is left there. They alone are in force once the queue has none of them any
+    /// more: what was planned and left out was never sent.
+    pub(super) fn hand_over(&mut self, desired: &Desired, tasks: Vec<Task>, is_fresh: bool) {
+        let digest_of = |key: &Key| desired.resources.get(key).map(|declared| digest(declared));
+        let sent = tasks.iter().filter_map(|task| Some((task.slot.key.clone(), digest_of(&task.slot.key)?)));
+        self.memory.sent = sent.collect();
+        self.queue.replace(&self.assessor.project, tasks, is_fresh);
+    }
+
+    /// Takes everything out of the queue again.
+    pub(super) fn hand_over_nothing(&mut self) {
+        self.hand_over(&Desired::default(), Vec::new(), false);
     }
 
     /// What `apply` finds in force: it has one look, and no memory of others.

@@ -70,7 +70,7 @@ impl Reconciler {
         self.end_pass();
         if self.memory.term.is_some() {
             // Others wrote meanwhile: what is remembered here is of before.
-            self.queue.replace(project, Vec::new(), false);
+            self.hand_over_nothing();
             self.assessor.recent.start_over();
             self.assessor.deep.start_over();
         }
@@ -154,7 +154,7 @@ impl Reconciler {
             }
         }
         if is_stale && !self.memory.is_stale {
-            self.queue.replace(&project, Vec::new(), false);
+            self.hand_over_nothing();
         }
         if put_aside.is_some() {
             // It is of files that are not in force, and nothing of it can be approved any more.

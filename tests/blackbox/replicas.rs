@@ -16,6 +16,7 @@ use rustix::process::Signal;
 use serde_json::Value;
 use std::cell::Cell;
 use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
@@ -371,6 +372,51 @@ async fn what_a_holder_before_may_still_send_is_no_convergence() {
     assert_eq!(told.get(), 4, "each is told with its cause and its end");
     all.converge_on(5).await;
     all.assert_nothing_doubled(5).await;
+}
+
+/// What was left alone counted as sent with the next look, and then as taken out again by somebody else.
+#[tokio::test]
+async fn what_was_left_alone_at_a_handover_is_no_drift_and_is_made() {
+    let Some(server) = Postgres::start() else { return };
+    let mut all = Replicas::with(server, "2s", &[]).await;
+    all.world.reconfigure(|setup| {
+        setup.interval = "1s";
+        setup.project.push("drift: { mode: report }".to_owned());
+        setup.top.retain(|line| line != "requestTimeout: 2s");
+        setup.top.push("requestTimeout: 5s".to_owned());
+    });
+    all.world.write("some.yaml", &permissions(1));
+    let first = all.start().await;
+    all.converge_on(1).await;
+    let mut gone = all.running.remove(first);
+    gone.process.signal(Signal::TERM);
+    gone.process.ended().await;
+    let database = all.world.environment[0].1.rsplit_once('/').unwrap().1.to_owned();
+    let open = "INSERT INTO intent (project, kind, tenant, name, action, digest, begun_at)
+                SELECT id, 'permissions', '', 'p1', 'create', ''::bytea,
+                       floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint
+                FROM project";
+    server.sql(&database, open);
+    all.world.write("some.yaml", &permissions(2));
+
+    let next = all.start().await;
+
+    let passes = Cell::new(BTreeSet::new());
+    all.until("left alone by several passes", async |all| {
+        let project = all.project(next).await.unwrap_or_default();
+        let waits = project["waits"].as_array().cloned().unwrap_or_default();
+        let is_left_alone = waits.iter().any(|wait| wait["why"].as_str().unwrap().starts_with("handover: "));
+        let mut seen = passes.take();
+        if is_left_alone {
+            seen.insert(project["lastPass"]["finishedAt"].to_string());
+        }
+        let count = seen.len();
+        passes.set(seen);
+        count > 2
+    })
+    .await;
+    all.converge_on(2).await;
+    all.assert_nothing_doubled(2).await;
 }
 
 /// One that is stopped for longer than its lease lasts wakes up as the holder that it is no more.
