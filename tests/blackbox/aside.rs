@@ -19,6 +19,7 @@ use crate::revisions::say;
 use crate::revisions::start;
 use crate::revisions::stop;
 use crate::revisions::until_all_are_behind;
+use crate::revisions::until_behind;
 use crate::revisions::until_live;
 use serde_json::Value;
 use serde_json::json;
@@ -234,7 +235,8 @@ async fn where_every_replica_is_refused_the_lease_does_not_go_to_and_fro() {
     }
     let before = lines(&all, "giving a lease back");
 
-    tokio::time::sleep(Duration::from_secs(6)).await;
+    // It would go away with the next renewal, or the one after it.
+    all.keep_their_lease_for(server, Duration::from_secs(6)).await;
 
     assert!(before <= 1 && lines(&all, "giving a lease back") == before, "{}", all.tails());
 }
@@ -264,13 +266,16 @@ async fn newer_files_that_were_announced_stop_the_queue_though_whoever_had_them_
 
     let newer = permissions(1) + "  - { name: newer, description: newer }\n";
     check_out(&all, "b", &newer);
-    let database = all.world.environment[0].1.rsplit_once('/').unwrap().1.to_owned();
+    let database = all.database();
     all.until("announced", async |_| server.sql(&database, "SELECT count(*) FROM revision").trim() == "3").await;
     stop(&mut all, other).await;
 
-    tokio::time::sleep(Duration::from_secs(3)).await;
+    until_behind(&all).await;
+    let idle = "descope_gitops_queue_depth{state=\"in_flight\"} 0\n";
+    all.until("idle", async |all| all.ask(0, "/metrics").await.is_some_and(|(_, text)| text.contains(idle))).await;
     let count = made(&all).await;
-    tokio::time::sleep(Duration::from_secs(5)).await;
+    // Twelve calls, where the queue goes on.
+    all.keep_their_lease_for(server, Duration::from_secs(4)).await;
     assert_eq!(made(&all).await, count, "{}", all.tails());
     assert!(count < 50, "{count}");
     check_out(&all, "a", &newer);
@@ -333,7 +338,7 @@ async fn a_project_that_no_replica_takes_is_said_to_need_somebody() {
     all.converge_on(2).await;
     let other = all.start().await;
     all.until("ready", async |all| all.ask(other, "/readyz").await.is_some_and(|(code, _)| code == 200)).await;
-    let database = all.world.environment[0].1.rsplit_once('/').unwrap().1.to_owned();
+    let database = all.database();
 
     // Of a release that all of these are older than.
     server.sql(&database, "INSERT INTO schema_version (version) VALUES (1000)");

@@ -49,7 +49,7 @@ impl Storm {
             let guards = "guards: { maxDeletes: 1000, maxDeletePercent: off, deleteAfter: 0s }";
             setup.project.extend(["policy: sync", guards].map(str::to_owned));
         });
-        let database = all.world.environment[0].1.rsplit_once('/').unwrap().1.to_owned();
+        let database = all.database();
         let random = fastrand::Rng::with_seed(seed);
         let mut storm = Self { all, links: Vec::new(), database, generation: 1, random };
         storm.declare();

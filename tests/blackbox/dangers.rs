@@ -295,6 +295,17 @@ const BROTHERS: [(&str, &str, &str, &str); 35] = [
     ("enforceIssuer: true", "enforceIssuer: false", "weakening", "enforceIssuer is turned off"),
 ];
 
+/// Until a change is held for one of these reasons, and the plan says this of it.
+async fn until_held_for(world: &World, reasons: &[&str], why: &str) {
+    world
+        .until(&format!("held: {why}"), async |world| {
+            let is_held = |change: &Value| reasons.iter().any(|reason| change["held"] == *reason);
+            let is_it = |change: &Value| change["why"].as_str().is_some_and(|said| said.contains(why));
+            plan(world).await["changes"].as_array().unwrap().iter().any(|change| is_held(change) && is_it(change))
+        })
+        .await;
+}
+
 #[tokio::test]
 async fn every_switch_of_its_kind_waits_and_nothing_of_it_is_sent() {
     let mut world = World::with(Setup::default()).await;
@@ -311,15 +322,8 @@ async fn every_switch_of_its_kind_waits_and_nothing_of_it_is_sent() {
         assert!(after != MORE, "{from}");
         world.write("a.yaml", &after);
         world.fresh_pass().await;
-        world
-            .until(&format!("{what}: held"), async |world| {
-                let changes = plan(world).await["changes"].as_array().unwrap().clone();
-                let is_it = |change: &Value| change["why"].as_str().is_some_and(|why| why.contains(what));
-                // What a call would reset is told first, and an approval of that is for both.
-                let is_held = |change: &Value| [hold, "would_reset"].contains(&change["held"].as_str().unwrap_or(""));
-                changes.iter().any(|change| is_held(change) && is_it(change))
-            })
-            .await;
+        // What a call would reset is told first, and an approval of that is for both.
+        until_held_for(&world, &[hold, "would_reset"], what).await;
     }
     world.write("a.yaml", MORE);
     world.fresh_pass().await;
@@ -352,13 +356,7 @@ async fn an_address_that_becomes_a_wildcard_or_goes_waits() {
     ] {
         world.write("a.yaml", &ADDRESSES.replace(from, to));
         world.fresh_pass().await;
-        world
-            .until(what, async |world| {
-                let changes = plan(world).await["changes"].as_array().unwrap().clone();
-                let is_it = |change: &Value| change["why"].as_str().is_some_and(|why| why.contains(what));
-                changes.iter().any(|change| change["held"] == hold && is_it(change))
-            })
-            .await;
+        until_held_for(&world, &[hold], what).await;
     }
     assert_eq!(world.writes().await.len(), before);
 }

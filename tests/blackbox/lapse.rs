@@ -8,7 +8,6 @@ use crate::link::Weather;
 use crate::postgres::Postgres;
 use crate::replicas::Replicas;
 use crate::replicas::permissions;
-use std::time::Duration;
 
 /// What was committed meanwhile waited for the next whole pass, which is hours away.
 #[tokio::test]
@@ -31,8 +30,16 @@ async fn what_was_committed_while_the_lease_could_not_be_renewed_is_applied_when
     all.world.write("more.yaml", &permission("more", "d"));
     all.until("loaded", async |all| all.project(0).await.is_some_and(|project| project["desired"]["resources"] == 3))
         .await;
-    // What was written a moment ago is looked at twice; that falls into it as well.
-    tokio::time::sleep(Duration::from_secs(4)).await;
+    // What was written a moment ago is looked at twice. Written once more it is so at once, and no look at it comes later.
+    let looks = async |all: &Replicas| {
+        let text = all.ask(0, "/metrics").await.map(|(_, text)| text).unwrap_or_default();
+        let count =
+            text.lines().find_map(|line| line.strip_prefix("descope_gitops_source_loads_total{result=\"unchanged\"} "));
+        count.map_or(0, |count| count.parse::<u64>().unwrap())
+    };
+    let looked = looks(&all).await;
+    all.world.write("more.yaml", &permission("more", "d"));
+    all.until("looked at", async |all| looks(all).await > looked).await;
     // It renews in time, as far as the database knows.
     server.sql(database, "UPDATE lease SET expires = expires + 600000");
     link.set(Weather::Fair);

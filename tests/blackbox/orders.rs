@@ -15,7 +15,6 @@ use crate::replicas::permissions;
 use rustix::process::Signal;
 use serde_json::Value;
 use serde_json::json;
-use std::time::Duration;
 
 const HOLDS_DELETES: &str = "maxDeletes: 0, maxDeletePercent: 100, deleteAfter: 0s, approvalExpiry";
 
@@ -97,7 +96,9 @@ async fn an_approval_expires_though_the_holder_changes_in_between() {
     gone.process.signal(Signal::TERM);
     gone.process.ended().await;
     all.until("taken over", async |all| all.is_holder(0).await).await;
-    tokio::time::sleep(Duration::from_secs(3)).await; // it expires
+    let database = all.database();
+    let valid = "SELECT count(*) FROM approved WHERE expires > extract(epoch FROM clock_timestamp()) * 1000";
+    all.until("over", async |_| server.sql(&database, valid) == "0").await;
     assert_eq!(all.post(0, "/api/v1/reconcile").await.0, 202);
     // What a pass released goes on until another one holds it.
     held(&all, 0).await;
@@ -234,7 +235,7 @@ async fn a_standby_shows_what_the_holder_says_with_its_age_and_the_next_holder_i
     let who = here["lease"]["holder"].as_str().unwrap();
     assert!(shown.contains(&format!("written by the replica {who}; this is what {who} said ")), "{shown}");
     assert!(shown.contains("held: 3 by max_deletes"), "{shown}");
-    let database = all.world.environment[0].1.rsplit_once('/').unwrap().1.to_owned();
+    let database = all.database();
     let left = server.sql(&database, "SELECT said FROM shown");
     assert!(left.contains("max_deletes"), "{left}");
     assert!(!left.contains(KEY) && !left.contains(TOKEN), "a secret in the database");

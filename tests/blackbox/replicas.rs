@@ -158,6 +158,23 @@ impl Replicas {
         dead.process.ended().await;
     }
 
+    /// Where they keep their state.
+    pub fn database(&self) -> String {
+        self.world.environment[0].1.rsplit_once('/').unwrap().1.to_owned()
+    }
+
+    /// Until whoever holds the lease has renewed it for so long. It is to stay where it is.
+    pub async fn keep_their_lease_for(&self, server: &Postgres, time: Duration) {
+        let lease = || {
+            let row = server.sql(&self.database(), "SELECT term, expires FROM lease");
+            let (term, expires) = row.split_once('|').unwrap();
+            (term.to_owned(), Duration::from_millis(expires.parse().unwrap()))
+        };
+        let (term, expires) = lease();
+        self.until("renewed", async |_| lease().1 >= expires + time).await;
+        assert_eq!(lease().0, term, "the lease went to another: {}", self.tails());
+    }
+
     pub fn tails(&self) -> String {
         self.running.iter().map(|replica| replica.process.tail(30) + "\n---\n").collect()
     }
@@ -244,7 +261,7 @@ async fn kills(seed: u64, times: usize) {
         setup.top.extend(["concurrency: 2", retry].map(str::to_owned));
     });
     all.start().await;
-    let database = all.world.environment[0].1.rsplit_once('/').unwrap().1.to_owned();
+    let database = all.database();
     terms::note(server, &database);
     all.start().await;
     all.world.write("some.yaml", &permissions(60));
@@ -343,7 +360,7 @@ async fn what_a_holder_before_may_still_send_is_no_convergence() {
     let mut gone = all.running.remove(first);
     gone.process.signal(Signal::TERM);
     gone.process.ended().await;
-    let database = all.world.environment[0].1.rsplit_once('/').unwrap().1.to_owned();
+    let database = all.database();
     let open = "INSERT INTO intent (project, kind, tenant, name, action, digest, begun_at)
                 SELECT id, 'permissions', '', 'p' || n, 'create', ''::bytea,
                        floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint
@@ -546,7 +563,7 @@ async fn a_replica_that_is_older_than_the_tables_gives_its_lease_back_and_says_w
     all.world.write("some.yaml", &permissions(5));
     all.start().await;
     all.converge_on(5).await;
-    let database = all.world.environment[0].1.rsplit_once('/').unwrap().1.to_owned();
+    let database = all.database();
 
     // As a newer release does.
     server.sql(&database, "INSERT INTO schema_version (version) VALUES (1000)");

@@ -311,21 +311,28 @@ async fn assert_written(all: &Replicas, descriptions: &[&str]) {
     assert_eq!(written.collect::<Vec<_>>(), descriptions, "{log}");
 }
 
+/// The replica of checkout `a` has moved on from the first commit to the third; that of `b`, which is named, is at the first.
+async fn one_at_the_third(all: &mut Replicas, descriptions: &[&str]) -> (Vec<String>, usize) {
+    let hashes = commits(all, descriptions);
+    fetch(all, "a", &hashes[0]);
+    fetch(all, "b", &hashes[0]);
+    start(all, "a").await;
+    all.converge().await;
+    let late = start(all, "b").await;
+    all.until("loaded", async |all| has_loaded(all, late, 1).await).await;
+    fetch(all, "a", &hashes[2]);
+    all.until("moved", async |all| is_at(all, 0, &hashes[2]).await).await;
+    until_live(all, descriptions[2]).await;
+    (hashes, late)
+}
+
 /// It was put in force when it had stood there for one life, and those with the newer one were told to be behind.
 #[tokio::test]
 async fn a_commit_that_the_others_skipped_is_not_in_force_when_it_comes_late() {
     let Some(server) = Postgres::start() else { return };
     let mut all = Replicas::new(server, &[]).await;
     let [one, two, three, four] = ["one-of-repo", "two-of-repo", "three-of-repo", "four-of-repo"];
-    let hashes = commits(&all, &[one, two, three, four]);
-    fetch(&all, "a", &hashes[0]);
-    fetch(&all, "b", &hashes[0]);
-    start(&mut all, "a").await;
-    all.converge().await;
-    let late = start(&mut all, "b").await;
-    all.until("loaded", async |all| has_loaded(all, late, 1).await).await;
-    fetch(&all, "a", &hashes[2]);
-    until_live(&all, three).await;
+    let (hashes, late) = one_at_the_third(&mut all, &[one, two, three, four]).await;
 
     fetch(&all, "b", &hashes[1]);
     all.until("loaded", async |all| has_loaded(all, late, 2).await).await;
@@ -347,15 +354,7 @@ async fn a_commit_that_was_reverted_is_not_in_force_when_it_comes_late() {
     let Some(server) = Postgres::start() else { return };
     let mut all = Replicas::new(server, &[]).await;
     let [one, two, four] = ["one-of-repo", "two-of-repo", "four-of-repo"];
-    let hashes = commits(&all, &[one, two, one, four]);
-    fetch(&all, "a", &hashes[0]);
-    fetch(&all, "b", &hashes[0]);
-    start(&mut all, "a").await;
-    all.converge().await;
-    let late = start(&mut all, "b").await;
-    all.until("loaded", async |all| has_loaded(all, late, 1).await).await;
-    fetch(&all, "a", &hashes[2]);
-    all.until("moved", async |all| is_at(all, 0, &hashes[2]).await).await;
+    let (hashes, late) = one_at_the_third(&mut all, &[one, two, one, four]).await;
 
     fetch(&all, "b", &hashes[1]);
     let said = "does what brings it, such as git-sync, run?";
