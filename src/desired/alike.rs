@@ -107,6 +107,8 @@ mod tests {
         for (name, known, expected) in [
             ("articels.read", vec!["articles.read", "articles.write"], Some("articles.read")),
             ("Editro", vec!["editor", "viewer"], Some("editor")),
+            ("Edtiro", vec!["editor", "viewer"], Some("editor")),
+            ("Etdrio", vec!["editor", "viewer"], None),
             ("Editor", vec!["Viewer"], None),
             ("role-9", vec!["role-1", "role-2"], None),
             ("q", vec!["p"], None),

@@ -487,6 +487,27 @@ mod tests {
     }
 
     #[test]
+    fn a_secret_that_is_shown_once_has_the_name_of_a_file_of_its_own() {
+        let found = exported("inboundApps", [json!({ "id": "1", "name": "App" }), json!({ "id": "2", "name": "app" })]);
+
+        let text = &found.files["inboundApps.yaml"];
+        for file in ["inboundApps-App.secret", "\"inboundApps-app~2.secret\""] {
+            assert!(found.has_secret_files && text.contains(&format!("secretFile: {file}\n")), "{text}");
+        }
+    }
+
+    #[test]
+    fn each_document_has_a_file_of_its_own_and_the_only_one_of_a_kind_is_named_for_it() {
+        let flow = |id: &str| json!({ "id": id, "file": { "metadata": { "name": id } } });
+
+        let (flows, theme) =
+            (exported("flows", [flow("a"), flow("b")]), exported("theme", [json!({ "file": { "id": "t" } })]));
+
+        assert_eq!(flows.files.keys().collect::<Vec<_>>(), ["flows.yaml", "flows/a.json", "flows/b.json"]);
+        assert_eq!(theme.files.keys().collect::<Vec<_>>(), ["theme.json", "theme.yaml"]);
+    }
+
+    #[test]
     fn what_no_answer_shows_is_not_made_up() {
         const FIELDS: &[Field] = &[Field::text("hidden").never_returned().required(), Field::text("shown").required()];
         let key = Key::only("things");

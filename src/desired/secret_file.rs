@@ -464,6 +464,17 @@ mod tests {
     }
 
     #[test]
+    fn a_place_that_nobody_can_look_at_is_no_empty_one() {
+        let dir = tempfile::tempdir().unwrap();
+
+        assert!(of(&dir).kept("key").unwrap().secret.is_none());
+        let too_long = "x".repeat(300);
+        let said = of(&dir).kept(&too_long).unwrap_err();
+
+        assert!(said.starts_with(&format!("the file {too_long} cannot be read: ")), "{said}");
+    }
+
+    #[test]
     fn ours_is_replaced_and_one_that_was_taken_away_needs_no_replacing() {
         let dir = tempfile::tempdir().unwrap();
         let (secrets, path) = (of(&dir), dir.path().join("key"));

@@ -286,6 +286,17 @@ mod tests {
     }
 
     #[test]
+    fn what_is_not_there_yet_may_come_and_what_is_forbidden_stays_so() {
+        let may_come = [Refusal::Unset, Refusal::Unreadable(std::io::ErrorKind::PermissionDenied)];
+        let stays = [Refusal::Own, Refusal::EnvNotAllowed("A".to_owned()), Refusal::NoDirectory, Refusal::Outside]
+            .into_iter()
+            .chain([Refusal::NotRegular, Refusal::TooLarge, Refusal::NotText]);
+
+        assert!(may_come.iter().all(Refusal::is_transient));
+        assert!(!stays.into_iter().any(|refusal| refusal.is_transient()));
+    }
+
+    #[test]
     fn a_variable_is_read_only_where_a_glob_names_it_and_never_if_it_is_the_daemons_own() {
         let fence = Fence { env: globs(&["APP_*", "DESCOPE_*", "*KEY*"]), ..Fence::default() };
         let own = Fence { own_env: vec!["PROD_KEY".to_owned()], ..fence.clone() };

@@ -129,3 +129,33 @@ impl<'p> ProjectReport<'p> {
         self.waits.iter().filter(move |wait| left.contains(&name_of(wait)) && !is_said(wait))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A problem that was known before was told beside the change that waits for it.
+    #[test]
+    fn of_each_resource_the_plan_says_what_it_waits_for_and_of_others_what_was_known() {
+        let wait = |kind: &str, id: &str, why: &str| Wait {
+            kind: kind.to_owned(),
+            id: id.to_owned(),
+            why: why.to_owned(),
+            since: None,
+            until: None,
+        };
+        let mut changes = Waits::of_plan();
+        changes.add(Why::Parked, "roles", || Told {
+            id: "r".to_owned(),
+            what: "refused".to_owned(),
+            ..Told::default()
+        });
+        let known =
+            [wait("roles", "r", "parked: before"), wait("roles", "other", "parked"), wait("tenants", "r", "parked")];
+
+        let rows = Rows::of_daemon(changes, &known, &BTreeMap::new()).rows;
+
+        let told: Vec<_> = rows.iter().map(|wait| (&*wait.kind, &*wait.id, wait.why.contains("before"))).collect();
+        assert_eq!(told, [("roles", "r", false), ("roles", "other", false), ("tenants", "r", false)]);
+    }
+}

@@ -248,7 +248,9 @@ mod tests {
 
     fn plan(name: &'static str, ids: &[(&'static str, &str, Option<Hold>)]) -> Published {
         let change = |(kind, id, held): &(&'static str, &str, Option<Hold>)| {
-            let queued = Calls { numbers: [1].into(), more: 0 };
+            // What is held is no call yet.
+            let numbers = if held.is_some() { [2, 3].into() } else { [1].into() };
+            let queued = Calls { numbers, more: 0 };
             Change { held: *held, queued, ..Change::new(Key::new(kind, id), Action::Update) }
         };
         let undeclared = (0..1000).map(|n| Key::new("roles", &format!("u{n}")));

@@ -10,6 +10,7 @@ use crate::resource::Write;
 use crate::telemetry::status::ProblemState;
 use crate::telemetry::status::Turn;
 use crate::telemetry::status::Waits;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering;
@@ -402,7 +403,10 @@ async fn an_unclear_answer_makes_the_next_try_look_first() {
 
     queue.finish(work, vec![unclear()]);
 
-    assert!(queue.take().await.unwrap().verify);
+    let again = queue.take().await.unwrap();
+    assert!(again.verify);
+    queue.finish(again, vec![Verdict::Released]);
+    assert!(take_now(&queue).unwrap().verify, "it was not sent, and nobody has looked");
 }
 
 #[tokio::test(start_paused = true)]
@@ -514,6 +518,24 @@ async fn a_call_that_lands_during_the_look_of_newer_files_asks_for_another_look(
     }
 }
 
+/// What it is for is known once the files were read again.
+#[tokio::test(start_paused = true)]
+async fn a_look_that_turns_out_to_be_of_newer_files_is_of_those() {
+    for (revision, looks) in [("one", 0), ("two", 1)] {
+        let (queue, asked) = asking();
+        pass(&queue, "one", vec![update("a", 1)]).await;
+        let work = take_now(&queue).unwrap();
+        queue.begin_look(&production(), "one");
+        queue.look_for(&production(), revision);
+        tokio::time::advance(Duration::from_secs(1)).await;
+        queue.replace(&production(), Vec::new(), false);
+
+        queue.finish(work, vec![Verdict::Done]);
+
+        assert_eq!(asked.load(Ordering::Relaxed), looks, "{revision}");
+    }
+}
+
 /// A delete that is declared again during the look may have been sent.
 #[tokio::test(start_paused = true)]
 async fn a_withdrawn_delete_that_lands_asks_for_a_look_after_the_one_under_way() {
@@ -613,6 +635,7 @@ async fn a_refused_batch_is_halved_until_the_bad_one_stands_alone() {
     }
 
     assert_eq!(calls, ["a b bad d e f", "a b bad", "d e f", "a b", "bad"]);
+    assert_eq!(queue.shared.metrics.queue_adds_total.with_label_values(&["split"]).get(), 9, "six, and three again");
     assert_eq!(queue.counts(), Counts { parked: 1, ..Counts::default() });
 }
 
@@ -719,6 +742,17 @@ async fn the_deletes_of_a_kind_wait_while_a_create_of_it_fails() {
     let blocked = queue.problems("production").into_iter().find(|p| p.state == ProblemState::Blocked).unwrap();
     assert_eq!(blocked.id, "old");
     assert_eq!(blocked.message, "nothing of roles is deleted before the create of roles/new, which is parked");
+}
+
+#[tokio::test(start_paused = true)]
+async fn deletes_do_not_wait_for_an_update_that_fails() {
+    let queue = queue();
+    queue.replace(&production(), vec![update("a", 1), task(Action::Delete, "tenants", "old", 2)], false);
+    let refused = take_now(&queue).unwrap();
+
+    queue.finish(refused, vec![park()]);
+
+    assert_eq!(names(&take_now(&queue).unwrap()), ["old"]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -910,6 +944,37 @@ async fn depth_adds_and_waits_are_measured() {
     ] {
         assert!(text.contains(&format!("descope_gitops_{line}\n")), "{line}\n{text}");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_wait_begins_when_nothing_but_its_turn_holds_a_task_back() {
+    let queue = queue();
+    queue.replace(
+        &production(),
+        vec![update("parent", 1), after(update("child", 2), &[slot("tenants", "parent")])],
+        false,
+    );
+    let parent = queue.take().await.unwrap();
+    tokio::time::advance(Duration::from_secs(7)).await;
+    queue.finish(parent, vec![Verdict::Done]);
+    tokio::time::advance(Duration::from_secs(2)).await;
+
+    assert_eq!(queue.take().await.unwrap().waited, Duration::from_secs(2));
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_resource_stands_where_the_worst_of_its_tasks_does() {
+    let queue = queue();
+    let blocked = after(update("blocked", 2), &[slot("tenants", "bad")]);
+    queue.replace(&production(), vec![update("bad", 1), blocked, update("free", 3)], false);
+    let bad = queue.take().await.unwrap();
+    queue.finish(bad, vec![park()]);
+
+    let standings: BTreeMap<String, Standing> =
+        queue.standings("production").into_iter().map(|(key, standing)| (key.name.to_string(), standing)).collect();
+
+    let expected = [("bad", Standing::Parked), ("blocked", Standing::Blocked), ("free", Standing::Changing)];
+    assert_eq!(standings, expected.map(|(name, standing)| (name.to_owned(), standing)).into());
 }
 
 #[tokio::test(start_paused = true)]

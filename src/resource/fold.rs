@@ -187,6 +187,19 @@ mod tests {
     }
 
     #[test]
+    fn entries_are_equal_whatever_the_order_of_a_list_and_however_a_number_is_written() {
+        for (one, other, is_same) in [
+            (json!(["a", "b"]), json!(["b", "a"]), true),
+            (json!(["a"]), json!(["a", "b"]), false),
+            (json!(25), json!(25.0), true),
+            (json!(25), json!("25"), false),
+            (json!(true), json!(false), false),
+        ] {
+            assert_eq!(same_entry(&one, &other), is_same, "{one} {other}");
+        }
+    }
+
+    #[test]
     fn neither_order_nor_emptiness_nor_what_the_server_sets_tells_documents_apart() {
         for (kind, one, other) in [
             (

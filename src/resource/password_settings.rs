@@ -128,3 +128,26 @@ pub fn check(declared: &Document) -> Vec<(&'static str, String)> {
         .map(|(flag, number)| (number, format!("must not be 0 where `{flag}` is true")))
         .collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn a_rule_that_is_on_needs_a_number() {
+        for (rules, expected) in [
+            (json!({ "lock": true, "lockAttempts": 0 }), vec!["lockAttempts"]),
+            (
+                json!({ "expiration": true, "expirationWeeks": 0, "reuse": true, "reuseAmount": 0 }),
+                vec!["expirationWeeks", "reuseAmount"],
+            ),
+            (json!({ "tempLock": true, "tempLockAttempts": 3 }), vec![]),
+            (json!({ "tempLock": false, "tempLockAttempts": 0 }), vec![]),
+            (json!({ "lock": true }), vec![]),
+        ] {
+            let found: Vec<&str> = check(rules.as_object().unwrap()).into_iter().map(|(field, _)| field).collect();
+            assert_eq!(found, expected, "{rules}");
+        }
+    }
+}

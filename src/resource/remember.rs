@@ -105,4 +105,13 @@ mod tests {
         ];
         assert_eq!(found, expected);
     }
+
+    #[test]
+    fn what_a_create_left_out_that_no_later_call_takes_is_known_to_be_empty() {
+        const FIELDS: &[Field] = &[Field::text("once").at_creation(), Field::text("hidden").never_returned()];
+        let nothing = serde_json::Map::new();
+
+        assert_eq!(sent(FIELDS, &nothing, true), [("once".into(), Value::Null)]);
+        assert!(sent(FIELDS, &nothing, false).is_empty());
+    }
 }

@@ -246,6 +246,27 @@ mod tests {
         );
     }
 
+    /// `null` for all settings is no word on what another call of the tenant writes.
+    #[test]
+    fn settings_that_are_cleared_leave_alone_what_is_said_elsewhere() {
+        let tenant = |settings: Value| {
+            let Value::Object(mut tenant) = json!({
+                "id": "acme", "selfProvisioningDomains": ["a.example"], "settings": settings,
+            }) else {
+                panic!("an object");
+            };
+            let is_torn = torn(&tenant).is_some();
+            complete(&mut tenant);
+            (is_torn, tenant["settings"].as_object().unwrap().contains_key("selfProvisioningDomains"))
+        };
+        let cleared = json!({ "selfProvisioningDomains": null, "domains": null, "authType": null, "enabled": null });
+        let mut other = cleared.clone();
+        other["enabled"] = json!(true);
+
+        assert_eq!(tenant(cleared), (false, false));
+        assert_eq!(tenant(other), (true, true), "that is said twice");
+    }
+
     #[test]
     fn a_tenant_without_a_parent_refers_to_nothing() {
         let Value::Object(tenant) = json!({ "id": "acme", "parent": "" }) else { panic!("an object") };

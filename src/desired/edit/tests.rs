@@ -66,6 +66,35 @@ fn a_list_in_lines_is_written_over_from_its_first_dash() {
 }
 
 #[test]
+fn of_a_set_in_lines_what_stays_keeps_its_line_and_what_is_new_comes_last() {
+    let text = "tenants:\n  - id: a\n    name: A\n    selfProvisioningDomains:\n      - gone.example\n      - b.example # ours\n";
+    let with = |domains: Value| json!({ "id": "a", "name": "A", "selfProvisioningDomains": domains });
+    let line = "      - b.example # ours\n";
+
+    let gone = text.replace("      - gone.example\n", "");
+    assert_eq!(edited(text, &[with(json!(["b.example"]))]), gone);
+    let new = gone.replace(line, &format!("{line}      - a.example\n      - c.example\n"));
+    assert_eq!(edited(text, &[with(json!(["c.example", "a.example", "b.example"]))]), new);
+}
+
+/// The first field of an item stands behind the dash.
+#[test]
+fn a_text_is_written_over_without_the_dash_before_it_and_in_its_quotes_where_they_can_hold_it() {
+    for (written, live, expected) in [
+        ("A", "B", "B"),
+        ("'A'", "B", "'B'"),
+        ("'A'", "it's", "'it''s'"),
+        ("'A'", "two\nlines", "\"two\\nlines\""),
+        ("'A'", "a\u{202e}b", "\"a\\u202eb\""),
+        ("\"A\"", "B", "\"B\""),
+    ] {
+        let file = |name: &str| format!("tenants:\n  - name: {name}\n    id: a\n");
+
+        assert_eq!(edited(&file(written), &[json!({ "id": "a", "name": live })]), file(expected), "{live:?}");
+    }
+}
+
+#[test]
 fn of_items_with_a_name_each_is_written_over_by_itself_and_a_new_one_is_left_to_somebody() {
     let text = "inboundApps:\n  - name: App\n    permissionsScopes:\n      - name: read\n        description: Reads # all\n      \
                 - name: write\n";

@@ -1,5 +1,9 @@
 use super::desk::Desk;
+use super::row::Fate;
 use super::row::Row;
+use super::row::Told;
+use super::row::Turn;
+use super::row::Want;
 use super::store::InMemory;
 use super::store::Written;
 use crate::limiter::Algorithm;
@@ -101,6 +105,51 @@ fn a_block_is_a_tenth_of_the_limit_and_near_its_end_no_more_than_is_waited_for()
     first.wants = 0;
     first.turn(START + ms(1000));
     assert_eq!(second.take(9, START + ms(1001)).len(), 9);
+}
+
+/// One turn of a replica, in which it says what became of slots, and how many it gets.
+fn turn(row: &mut Row, replica: &str, told: &[Told], want: Option<Want>, now: Duration) -> Vec<Slot> {
+    let turn = Turn { replica, number: 1, started: Duration::ZERO, told, want };
+    row.turn(&turn, &settings(30.0), now).slots.into_iter().map(|(slot, _)| slot).collect()
+}
+
+fn want(count: usize, seconds: u64) -> Option<Want> {
+    Some(Want { count, age: Duration::from_secs(seconds), last: false })
+}
+
+#[test]
+fn what_is_left_is_shared_among_those_that_wait_and_the_last_is_for_whoever_waits_longest() {
+    let mut row = Row::new(&settings(30.0));
+    let first: usize = (0..9).map(|_| turn(&mut row, "first", &[], want(100, 0), START).len()).sum();
+    assert_eq!(first, 27, "a tenth at a time");
+    assert!(row.knows("first") && !row.knows("longest"));
+
+    // Of three that are left, half.
+    let later = START + ms(1000);
+    assert_eq!(turn(&mut row, "longest", &[], want(3, 5), later).len(), 2);
+    assert_eq!(turn(&mut row, "first", &[], want(73, 1), later).len(), 0);
+    assert_eq!(turn(&mut row, "longest", &[], want(1, 5), later).len(), 1);
+
+    assert!(turn(&mut row, "none", &[], None, later).is_empty() && !row.knows("none"));
+}
+
+#[test]
+fn a_slot_that_is_given_back_twice_comes_back_once() {
+    let mut row = Row::new(&settings(30.0));
+    let slots: Vec<Slot> = (0..10).flat_map(|_| turn(&mut row, "one", &[], want(100, 0), START)).collect();
+    assert_eq!(slots.len(), 30);
+    let unused =
+        |at: usize| Told { slot: Slot { sent: slots[at].sent, kind: slots[at].kind }, fate: Fate::Unused, age: ms(0) };
+    let now = START + ms(10);
+
+    assert_eq!(turn(&mut row, "one", &[unused(0)], want(9, 0), now).len(), 1);
+    // One is as good as another that was given at the same time, so all of them go back before one goes back twice.
+    let all: Vec<Told> = (0..30).chain([0, 0]).map(unused).collect();
+    assert!(turn(&mut row, "one", &all, None, now).is_empty());
+    assert_eq!(row.held(), 1);
+
+    let again: usize = (0..20).map(|_| turn(&mut row, "one", &[], want(100, 0), now).len()).sum();
+    assert_eq!(again, 29);
 }
 
 #[test]

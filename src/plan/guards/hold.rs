@@ -182,3 +182,20 @@ impl Hold {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_time_the_config_or_another_change_ends_calls_for_nobody() {
+        let nobody =
+            [Hold::Policy, Hold::DriftReported(Left::Young), Hold::Blocked, Hold::DeleteAfter, Hold::Suspended];
+
+        let found: Vec<Hold> = Hold::ALL.into_iter().filter(|hold| !hold.needs_a_person()).collect();
+
+        assert!(found.iter().all(|hold| nobody.contains(hold)), "{found:?}");
+        assert!(!nobody.into_iter().any(Hold::needs_a_person));
+        assert!(Hold::DriftReported(Left::Reported).needs_a_person() && !Hold::DeleteAfter.is_guard());
+    }
+}

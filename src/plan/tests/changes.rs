@@ -76,6 +76,55 @@ fn who_gives_up_a_name_goes_first_and_who_swap_theirs_are_refused() {
     assert!(swapped.changes.is_empty(), "{:?}", swapped.changes);
     let refused: Vec<&Key> = swapped.refused.iter().map(|refusal| &refusal.key).collect();
     assert_eq!(refused, [&a, &b]);
+
+    // One that waits for them is in no circle itself.
+    let c = Key::new("tenants", "c");
+    let three = [(&a, "two"), (&b, "one"), (&c, "one")].map(|(key, name)| declared(key.clone(), named(name)));
+    let desired = desired_of(three.into());
+    let beside = Case::of(&desired, &world).plan();
+    let refused: Vec<&Key> = beside.refused.iter().map(|refusal| &refusal.key).collect();
+    assert!(refused.starts_with(&[&a, &b]) && !refused.contains(&&c), "{:?}", beside.refused);
+}
+
+/// A list that is refused for good would be waited for in vain.
+#[test]
+fn what_refers_to_a_list_that_failed_for_now_waits_for_it() {
+    let (permission, role) = (Key::new("permissions", "p"), Key::new("roles", "r"));
+    let refers = declared(role.clone(), json!({ "permissionNames": ["p"] }));
+    let desired = desired_of(vec![declared(permission, json!({})), refers]);
+    let operation = "GET /v1/mgmt/permission/all";
+    let forbidden = descope::Error::Forbidden { operation, message: "not part of your plan".to_owned() };
+    for (error, waits) in [(timeout(), true), (forbidden, false)] {
+        let mut observed = World::default().observed();
+        observed.kinds.insert("permissions", Err(error));
+
+        let plan = Case { observed, ..Case::of(&desired, &World::default()) }.plan();
+
+        assert_eq!(plan.waits.iter().any(|(key, ..)| *key == role), waits, "{:?}", plan.waits);
+        assert_eq!(plan.changes.iter().any(|change| change.key == role), !waits, "{:?}", plan.changes);
+    }
+}
+
+#[test]
+fn only_what_is_made_needs_a_place_for_its_secret() {
+    let key = Key::new("inboundApps", "app");
+    let wanted = json!({ "description": "new" });
+    let there = live(&[(key.clone(), json!({ "name": "app", "description": "old" }))]);
+    let file = Declared { secret_file: Some("app.secret".into()), ..declared(key.clone(), wanted.clone()) };
+    for (world, declared, refusal) in [
+        (&World::default(), declared(key.clone(), wanted.clone()), Some("secretFile: is missing")),
+        (&World::default(), file, None),
+        (&there, declared(key.clone(), wanted), None),
+    ] {
+        let desired = desired_of(vec![declared]);
+
+        let plan = Case::of(&desired, world).plan();
+
+        let said = plan.refused.first().map(|refused| refused.message.as_str());
+        assert_eq!(said.is_some(), refusal.is_some(), "{said:?}");
+        assert!(refusal.is_none_or(|refusal| said.unwrap().starts_with(refusal)), "{said:?}");
+        assert_eq!(plan.changes.len(), usize::from(refusal.is_none()));
+    }
 }
 
 #[test]

@@ -447,6 +447,51 @@ fn what_a_held_change_lets_go_of_is_blocked_until_it_has_and_says_by_whom() {
     assert_eq!(delete.tasks[0].after.len(), 5, "and goes after them");
     let only_it = plan(&|digest| !seen.held_digests.contains(&digest.to_owned()));
     assert_eq!(held(&only_it, "p"), Some(Hold::Blocked), "an approval of it alone changes nothing");
+    let mut released = seen;
+    released.release(|hold| *hold == Hold::MaxChangePercent);
+    assert!(released.changes.iter().all(|change| change.held.is_none() && change.why.is_none()), "{released:?}");
+}
+
+#[test]
+fn a_danger_is_held_told_or_nothing_as_the_config_says_and_told_where_a_create_brings_it() {
+    let tenant = |fields: Value| (Key::new("tenants", "t"), fields);
+    let (before, after) = (json!({ "name": "t", "enforceSSO": true }), json!({ "name": "t", "enforceSSO": false }));
+    let off = json!({ "name": "t", "disabled": true });
+    let weaker = "tenants/t has less protection than it could";
+    let locked = "tenants/t may lock people out";
+    for (live_side, wanted, watch, expected, told) in [
+        (Some(&before), &after, Watch::Hold, Some(Hold::Weakening), None),
+        (Some(&before), &after, Watch::Warn, None, Some(weaker)),
+        (Some(&before), &after, Watch::Off, None, None),
+        (None, &off, Watch::Hold, None, Some(locked)),
+        (None, &off, Watch::Warn, None, Some(locked)),
+        (None, &off, Watch::Off, None, None),
+    ] {
+        let world = live(&live_side.map(|fields| tenant(fields.clone())).into_iter().collect::<Vec<_>>());
+        let desired = desired_of(vec![declared(Key::new("tenants", "t"), wanted.clone())]);
+        let guards = Guards { weakening: watch, lockout: watch, ..GUARDS };
+
+        let plan = Case { guards, ..Case::of(&desired, &world) }.plan();
+
+        assert_eq!(held(&plan, "t"), expected, "{wanted} {watch:?}");
+        let said = plan.warnings.iter().any(|warning| told.is_some_and(|told| warning.contains(told)));
+        let is_quiet = !plan.warnings.iter().any(|warning| warning.contains(weaker) || warning.contains(locked));
+        assert!(said == told.is_some() && (said || is_quiet), "{wanted} {watch:?}: {:?}", plan.warnings);
+    }
+}
+
+/// What goes on beside a call that would reset something is another change.
+#[test]
+fn of_an_update_only_the_call_that_would_reset_something_waits() {
+    let key = Key::new("tenants", "t");
+    let world = live(&[(key.clone(), json!({ "name": "t", "passwordSettings": { "enabled": true, "minLength": 8 } }))]);
+    let wanted = json!({ "name": "new", "passwordSettings": { "minLength": 12 } });
+    let desired = desired_of(vec![declared(key, wanted)]);
+
+    let plan = Case::of(&desired, &world).plan();
+
+    let parts: Vec<_> = plan.changes.iter().map(|change| (change.fields[0].path.to_string(), change.held)).collect();
+    assert_eq!(parts, [("name".to_owned(), None), ("passwordSettings.minLength".to_owned(), Some(Hold::WouldReset))]);
 }
 
 #[test]
@@ -590,6 +635,36 @@ fn a_kind_or_part_that_is_seen_for_the_first_time_changes_nothing_before_somebod
     let declared = desired_of(vec![declared(Key::new("roles", "live"), json!({ "description": "live" }))]);
     let in_sync = Case { unknown: fields.iter().copied().collect(), ..Case::of(&declared, &world) }.plan();
     assert_eq!(crate::plan::guards::contacted(&in_sync).len(), fields.len(), "nothing had to be let go");
+}
+
+#[test]
+fn a_kind_or_part_is_known_once_it_is_declared_and_its_whole_list_was_seen() {
+    let of_kind = |kind: &'static str| {
+        let fields = resource::kind(kind).unwrap().spec().fields().filter(|(_, field)| field.is_declarable());
+        fields.map(move |(_, field)| (kind, field.name)).collect::<BTreeSet<_>>()
+    };
+    let unknown = &of_kind("permissions") | &of_kind("roles");
+    let permission = [(Key::new("permissions", "p"), json!({}))];
+    let roles: Vec<(Key, Value)> = (0..12).map(|n| (Key::new("roles", &format!("r{n}")), json!({}))).collect();
+    let all = [&permission[..], &roles].concat();
+    let (world, owned) = (live(&all[..2]), owning(&live(&all)));
+    let of = |side: &[(Key, Value)]| {
+        desired_of(side.iter().map(|(key, fields)| declared(key.clone(), fields.clone())).collect())
+    };
+    let (both, first) = (of(&all), of(&permission));
+    let strict = Guards { missing: most(0), ..GUARDS };
+    for (desired, guards, expected, why) in [
+        (&both, &GUARDS, unknown.clone(), "both were seen"),
+        (&first, &GUARDS, of_kind("permissions"), "the other is not declared"),
+        (&both, &strict, of_kind("permissions"), "the list of the other lacks what is ours"),
+    ] {
+        let (guards, owned, unknown) = (guards.clone(), owned.clone(), unknown.clone());
+
+        let plan = Case { guards, owned, unknown, ..Case::of(desired, &world) }.plan();
+
+        let contacted: BTreeSet<_> = crate::plan::guards::contacted(&plan).into_iter().collect();
+        assert_eq!(contacted, expected, "{why}");
+    }
 }
 
 /// It was adopted, and known, as soon as a guard held it as well.

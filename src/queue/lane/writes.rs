@@ -95,6 +95,16 @@ mod tests {
     use super::*;
 
     #[test]
+    fn what_was_planned_before_the_write_is_outdated_and_what_was_planned_by_then_is_not() {
+        let (mut writes, start) = (Writes::default(), Instant::now());
+        let seen = |seconds: u64| Task { observed_at: start + Duration::from_secs(seconds), ..update("a", 1) };
+        writes.note(&seen(0), true, start + Duration::from_secs(5));
+        let outdates = |seconds: u64| writes.get(&seen(0).slot).unwrap().outdates(&seen(seconds)).is_some();
+
+        assert_eq!([4, 5, 6].map(outdates), [true, false, false]);
+    }
+
+    #[test]
     fn the_last_write_of_a_slot_counts_and_a_day_later_none_does() {
         let (mut writes, start) = (Writes::default(), Instant::now());
         let at = |hours: u64| start + Duration::from_secs(hours * 3600);

@@ -113,6 +113,8 @@ mod tests {
             (json!([1, "seconds"]), json!([0, "weeks"]), 1),
             (json!([0, "minutes"]), json!([1, "weeks"]), 1),
             (json!([9, Value::Null]), json!([1, "seconds"]), 0),
+            (json!([3, "minutes"]), json!([1, "seconds"]), 1),
+            (json!([3, "minutes"]), json!([0, "seconds"]), 0),
         ] {
             let settings = json!({
                 "sessionTokenExpiration": session[0], "sessionTokenExpirationUnit": session[1],
