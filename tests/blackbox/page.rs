@@ -397,7 +397,7 @@ async fn the_page_calls_a_kind_that_is_refused_failing_and_a_part_that_waits_for
     browser.look(&world, "kind-refused", &["Failing: somebody has to act", "The list of roles cannot be read"]).await;
     let status = world.run(&["status", "--url", &url]).await;
     let status = String::from_utf8(status.stdout).unwrap();
-    assert!(status.contains("parked: roles: ") && !status.contains("roles/:"), "{status}");
+    assert!(status.contains("cannot be read: roles: ") && !status.contains("roles/:"), "{status}");
 }
 
 #[tokio::test]
@@ -610,6 +610,93 @@ async fn the_page_shows_a_pause_with_its_chart_and_several_projects() {
             ],
         )
         .await;
+}
+
+/// A project of a status, at rest but for `more`.
+fn standing(name: &str, more: &Value) -> Value {
+    let mut project = json!({
+        "name": name, "policy": "sync", "converged": true, "notConvergedBecause": null, "lease": null, "checkouts": null,
+        "suspendedUntil": null, "suspensions": [], "held": null, "holds": [], "contested": [], "waits": [], "problems": [], "problemsTotal": 0,
+        "desired": { "valid": true, "revision": "r", "errors": [] }, "lastPass": { "result": "noop" }, "progress": null,
+        "drift": { "total": 0, "resources": [] },
+        "counts": { "inSync": 3, "changing": 0, "retrying": 0, "blocked": 0, "parked": 0, "held": 0, "waiting": 0, "suspended": 0, "unconfirmed": 0, "unknown": 0 },
+    });
+    for (name, value) in more.as_object().unwrap() {
+        match (name.as_str(), value) {
+            ("counts", Value::Object(counts)) => project["counts"].as_object_mut().unwrap().extend(counts.clone()),
+            _ => project[name] = value.clone(),
+        }
+    }
+    project
+}
+
+/// One project of two was called suspended where a kind of it was, and none of them by its name.
+#[tokio::test]
+async fn the_verdict_over_several_projects_names_those_that_it_is_about() {
+    let Some(browser) = browser() else { return };
+    let mut world = World::new().await;
+    world.start().await;
+    let end = "2026-01-01T00:00:00Z";
+    let roles = json!([{ "kind": "roles", "id": null, "since": end, "until": end, "by": null }]);
+    let off = json!({ "suspensions": roles, "converged": false, "counts": { "suspended": 1 } });
+    let whole = json!({ "suspendedUntil": end });
+    let held = json!({ "converged": false, "held": { "fingerprint": "f", "reason": "weakening", "changes": 2, "deletes": 0 } });
+    let refused = json!({ "converged": false, "counts": { "parked": 2 } });
+    let at_work = json!({ "converged": false, "counts": { "changing": 2 } });
+    let none = json!({});
+    let case = |a: &Value, b: &Value, expect: Value| {
+        let status = json!({ "projects": [standing("a", a), standing("b", b)], "components": [], "limiters": [] });
+        json!({ "status": status, "expect": expect })
+    };
+    let titled = |a: &Value, b: &Value, title: &str| case(a, b, json!({ "title": title }));
+    let mut cases = vec![
+        titled(&none, &none, "All 2 projects in sync"),
+        titled(&whole, &none, "Suspended: a (1 project of 2)"),
+        titled(&off, &whole, "Suspended or partly suspended: a, b (2 projects of 2)"),
+        titled(&at_work, &none, "Applying: a (1 project of 2)"),
+        case(&none, &held, json!({ "title": "Held: b (1 project of 2)", "detail": "2 changes held; 3 in sync." })),
+        titled(&none, &refused, "Failing: b (1 project of 2)"),
+        titled(&whole, &refused, "Failing: b (1 project of 2)"),
+    ];
+    let two = json!({ "converged": false, "counts": { "retrying": 1 } });
+    let detail = "a: 1 failed for now; 3 in sync. b: 2 changes held; 3 in sync.";
+    cases.push(case(&two, &held, json!({ "title": "Not going ahead: a, b (2 projects of 2)", "detail": detail })));
+    // When it ends is told as the browser's place tells it.
+    let detail = "1 change put off until the suspension ends; 3 in sync. Only observed for now: roles of b.";
+    cases.push(case(&none, &off, json!({ "tone": "off", "detail": detail })));
+    // A key that one replica has wrong is one cause.
+    let replica = json!({ "replica": "x/1", "isMine": true, "isHolder": false, "refused": "management key refused", "refusedSince": end });
+    let wrong_key = json!({ "checkouts": { "needs": "nobody", "inForce": "r", "replicas": [replica] } });
+    let mut wrong = case(&wrong_key, &none, json!({ "needs": ["Descope refuses the replica x/1"] }));
+    wrong["status"]["components"] = json!([{ "name": "descope", "project": "a", "status": "failing", "reason": "management key refused", "since": end }]);
+    cases.push(wrong.clone());
+    wrong["status"]["projects"][0]["checkouts"] = Value::Null;
+    wrong["expect"] = json!({ "needs": ["Descope refuses the management key"] });
+    cases.push(wrong);
+    browser.run(&world, "verdicts", json!({ "cases": cases })).await;
+}
+
+#[tokio::test]
+async fn what_is_ordered_of_one_of_several_projects_names_it_before_the_second_press() {
+    let Some(browser) = browser() else { return };
+    let mut world = World::new().await;
+    let api = world.api.clone();
+    world.reconfigure(|setup| {
+        let project = |name: &str, id: &str| {
+            format!("  - {{ name: {name}, projectId: {id}, managementKey: {{ env: BLACKBOX_KEY }}, baseUrl: '{api}', path: {name}, firstContact: apply }}")
+        };
+        let other = format!("{}2", &PROJECT[..PROJECT.len() - 1]);
+        setup.top = vec![format!("projects:\n{}\n{}", project("production", PROJECT), project("sandbox", &other))];
+    });
+    let files =
+        |least: u32| format!("passwordSettings: {{ enabled: true, minLength: {least} }}\nroles: [{{ name: r }}]\n");
+    for project in ["production", "sandbox"] {
+        world.write(&format!("{project}/a.yaml"), &files(12));
+    }
+    world.converge().await;
+    world.write("sandbox/a.yaml", &files(8));
+    world.until("held", async |world| !world.status().await["projects"][1]["held"].is_null()).await;
+    browser.run(&world, "several", json!({ "token": TOKEN })).await;
 }
 
 #[tokio::test]

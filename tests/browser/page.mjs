@@ -94,11 +94,55 @@ const scenarios = {
       const page = await open(view, spec.hash);
       if (spec.token) await signIn(page);
       for (const wanted of spec.expect) await has(page, wanted);
+      if (spec.opened) await page.evaluate(() => document.querySelectorAll("details").forEach((it) => { it.open = true; }));
       const said = await text(page);
       for (const unwanted of spec.never || []) assert.ok(!said.includes(unwanted), `${unwanted} in ${said}`);
+      const part = await page.locator(spec.in || "body").innerText();
+      for (const once of spec.once || []) assert.equal(part.split(once).length, 2, `${once} once in ${part}`);
+      if (spec.human) assert.ok(!/\d{4}-\d\d-\d\dT/.test(said), `a moment as machines write it in ${said}`);
       await check(page, `${spec.name}-${view}`);
       await page.context().close();
     }
+  },
+
+  /** Of several projects, the verdict and each second press name the one that they are about. */
+  async several() {
+    const page = await open("light");
+    await has(page, "Held: sandbox (1 project of 2)");
+    await page.click("#token-button");
+    await signIn(page);
+    const press = (place, name) => page.locator(place).getByRole("button", { name }).first().click();
+    await press("#needs", /^Approve/);
+    await has(page, "Really approve 1 change held for approval of sandbox (");
+    await press("#held", /^Approve/);
+    await has(page, "Really approve 1 held change of sandbox (");
+    const card = "article[aria-label='Project sandbox']";
+    await press(card, "Suspend for");
+    await press(card, "Really suspend sandbox for");
+    await has(page, "sandbox only observes until");
+    await press(card, "Resume");
+    await press(card, "Really resume sandbox?");
+    await has(page, "sandbox goes on.");
+    await page.getByLabel("Which kind of sandbox to suspend").selectOption("roles");
+    await press("#drift", "Suspend for roles of sandbox");
+    await press("#drift", "Really suspend roles of sandbox for");
+    await has(page, "roles of sandbox is only observed until");
+    await check(page, "several");
+  },
+
+  /** What the page makes of statuses that take long to come about. */
+  async verdicts() {
+    const page = await open("light");
+    const said = await page.evaluate(async (all) => {
+      const words = await import(new URL("page/words.js", location.href));
+      return all.map((status) => ({ ...words.verdict(status), needs: words.needs(status).map((it) => it.what) }));
+    }, spec.cases.map((it) => it.status));
+    spec.cases.forEach(({ expect }, n) => {
+      for (const [name, wanted] of Object.entries(expect)) {
+        const found = Array.isArray(said[n][name]) && !Array.isArray(wanted) ? said[n][name].join(" ") : said[n][name];
+        assert.deepEqual(found, wanted, `case ${n}: ${name}`);
+      }
+    });
   },
 
   /** The shell has no data; a wrong token is told; the right one opens the page, is kept nowhere, and gone on reload. */

@@ -74,7 +74,8 @@ function button({ place, subject, label, hint, confirm, of, notYet = () => "", a
   const isArmed = () => armed.get(place)?.about === about;
   const paint = () => {
     element.textContent = isArmed() ? confirm : label;
-    if (of) element.setAttribute("aria-label", `${element.textContent} ${of}`);
+    element.removeAttribute("aria-label");
+    if (of && !element.textContent.includes(of)) element.setAttribute("aria-label", `${element.textContent} ${of}`);
     element.classList.toggle("armed", isArmed());
     element.toggleAttribute("aria-disabled", false);
     if (notYet()) element.setAttribute("aria-disabled", "true");
@@ -108,15 +109,16 @@ export function noteListed(project, fingerprint) {
 }
 
 /** `key` names the place; `held` is what the status or the plan says of it: `{ fingerprint, reason, ... }`. */
-export function approveButton(key, project, held, what) {
+export function approveButton(key, project, held, what, isOneOfMany) {
   const { fingerprint, reason } = held;
+  const which = isOneOfMany ? `${what} of ${project}` : what;
   const isListed = () => reason === "stale_revision" || listed.get(project) === fingerprint;
   return button({
     place: `approve ${key}`,
     subject: ["approve", project, held],
     label: "Approve",
     hint: `Approve ${what} of ${project}`,
-    confirm: `Really approve ${what}${reason === "stale_revision" ? "" : ` (${fingerprint})`}?`,
+    confirm: `Really approve ${which}${reason === "stale_revision" ? "" : ` (${fingerprint})`}?`,
     notYet: () => (isListed() ? "" : "what is held has just changed. Read it under Held back first."),
     act: () => order("approve", { plan: fingerprint, project }, (answer) => (answer.approved ? `Approved in ${project}: ${many(answer.approved, "held change goes", "held changes go")} ahead${putOff(answer)}.` : `Approved in ${project}.`)),
   });
@@ -127,6 +129,8 @@ const putOff = ({ waitsUntil, warning }) => (waitsUntil && !warning ? ` when the
 
 const LENGTHS = [["30m", "30 min"], ["2h", "2 hours"], ["8h", "8 hours"], ["1d", "1 day"], ["7d", "7 days"]];
 
+const isMany = (status) => status.projects.length > 1;
+
 export function projectActions(status, project) {
   if (!status.canOrder) return h("p", { class: "quiet" }, "To reconcile, suspend or approve from here, set http.token.");
   const { name } = project;
@@ -135,7 +139,7 @@ export function projectActions(status, project) {
       place: `reconcile ${name}`, subject: ["reconcile", name], label: "Reconcile now", hint: `Reconcile ${name} now`,
       act: () => order("reconcile", { project: name }, () => `A full pass over ${name} is on its way.`),
     }),
-    project.suspendedUntil ? resume({ project: name, until: project.suspendedUntil }) : suspend({ project: name }));
+    project.suspendedUntil ? resume({ project: name, until: project.suspendedUntil, isOneOfMany: isMany(status) }) : suspend({ project: name, isOneOfMany: isMany(status) }));
 }
 
 /** Under the kinds of a project: one of them is only observed for a while. */
@@ -143,7 +147,7 @@ export function kindActions(status, project, kinds) {
   if (!status.canOrder || !kinds.length) return null;
   const kind = kinds.includes(chosenKinds.get(project)) ? chosenKinds.get(project) : kinds[0];
   const slot = h("span", { class: "slot" });
-  const ask = (value) => slot.replaceChildren(suspend({ project, kind: value, where: "kinds", place: `${project} kinds` }));
+  const ask = (value) => slot.replaceChildren(suspend({ project, kind: value, where: "kinds", place: `${project} kinds`, isOneOfMany: isMany(status) }));
   ask(kind);
   const onchange = (event) => {
     chosenKinds.set(project, event.target.value);
@@ -158,16 +162,22 @@ export function kindActions(status, project, kinds) {
 export function resourceActions(status, { project, kind, id }, parts) {
   const own = parts.some((it) => it.id);
   const told = parts.map((part) => h("p", {}, partSuspended(status, project, part, "resource")));
-  return [told, status.canOrder && !own ? h("div", { class: "actions", role: "group", "aria-label": `Actions on ${kind}/${id}` }, suspend({ project, kind, id, where: "resource" })) : null];
+  return [told, status.canOrder && !own ? h("div", { class: "actions", role: "group", "aria-label": `Actions on ${kind}/${id}` }, suspend({ project, kind, id, where: "resource", isOneOfMany: isMany(status) })) : null];
 }
 
 /** A part of a project that is only observed, by whom and until when, with what ends that. `where` on the page it is shown. */
 export function partSuspended(status, project, part, where) {
   const { kind, id, by } = part;
-  return [badge("off", "suspended"), ` ${named(part)} since `, time(part.since), ", until ", until(part.until), by ? `, by ${by}` : "", " ", status.canOrder ? resume({ project, kind, id, until: part.until, where }) : null];
+  return [badge("off", "suspended"), ` ${named(part)} since `, time(part.since), ", until ", until(part.until), by ? `, by ${by}` : "", " ", status.canOrder ? resume({ project, kind, id, until: part.until, where, isOneOfMany: isMany(status) }) : null];
 }
 
 const named = ({ project, kind, id }) => (kind ? (id ? `${kind}/${id}` : kind) : project);
+
+/** The same among the parts of several projects. */
+const whole = (what) => (what.kind && what.isOneOfMany ? `${named(what)} of ${what.project}` : named(what));
+
+/** The second press names what it is for, unless there is nothing else that it could be for. */
+const which = (what) => (what.isOneOfMany ? ` ${whole(what)}` : "");
 
 /** Of an order: the project, a kind of it, or one resource. */
 const scope = ({ project, kind, id }) => (id ? { project, target: `${kind}/${id}` } : kind ? { project, kind } : { project });
@@ -176,20 +186,20 @@ const scope = ({ project, kind, id }) => (id ? { project, target: `${kind}/${id}
 const placeOf = (what) => `suspension ${what.place || (what.kind ? `${what.where} ${what.project} ${named(what)}` : what.project)}`;
 
 function resume(what) {
-  const name = named(what);
+  const name = whole(what);
   return button({
-    place: placeOf(what), subject: ["resume", scope(what), what.until], label: "Resume", hint: `Resume ${name}`, confirm: "Really resume?", of: what.kind && name,
+    place: placeOf(what), subject: ["resume", scope(what), what.until], label: "Resume", hint: `Resume ${name}`, confirm: `Really resume${which(what)}?`, of: what.kind && name,
     act: () => order("resume", scope(what), () => `${name} goes on.`),
   });
 }
 
 function suspend(what) {
-  const name = named(what);
+  const name = whole(what);
   const place = placeOf(what);
   const chosen = lengths.get(place) || "2h";
   const slot = h("span", { class: "slot" });
   const ask = (value) => button({
-    place, subject: ["suspend", scope(what), value], label: "Suspend for", hint: `Suspend ${name}`, confirm: "Really suspend for", of: what.kind && name,
+    place, subject: ["suspend", scope(what), value], label: "Suspend for", hint: `Suspend ${name}`, confirm: `Really suspend${which(what)} for`, of: what.kind && name,
     act: () => order("suspend", { ...scope(what), for: value }, (answer) => `${name} ${what.kind ? "is only observed" : "only observes"} until ${new Date(answer.suspendedUntil).toLocaleString()}.`),
   });
   slot.append(ask(chosen));

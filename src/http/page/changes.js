@@ -3,7 +3,7 @@
 import { get } from "./api.js";
 import { badge, byId, command, h, many, number, prose, say, show, time, until } from "./dom.js";
 import { link } from "./resource.js";
-import { HOLDS, daemonCommand, ofWait, whyHeld } from "./words.js";
+import { HOLDS, WHOLE, daemonCommand, ofWait, whyHeld } from "./words.js";
 import { approveButton, noteListed } from "./actions.js";
 
 const WINDOW = 20;
@@ -43,7 +43,9 @@ function showDiffs(status) {
   }
   const rows = newest.projects.flatMap((project) => project.changes.map((change) => ({ project: project.name, change, wait: waitOf(project, change) })));
   const total = newest.projects.reduce((sum, project) => sum + project.changesTotal, 0);
-  const warnings = newest.projects.flatMap((project) => project.warnings.map((text) => ({ project: project.name, text })));
+  // Why one of these is held is said with it.
+  const isSaid = (name, text) => rows.some(({ project, change }) => project === name && change.why && [`${change.kind}/${change.id}`, change.kind].some((key) => text.endsWith(`${key} ${change.why}`)));
+  const warnings = newest.projects.flatMap(({ name, warnings: all }) => all.filter((text) => !isSaid(name, text)).map((text) => ({ project: name, text })));
   // Of an update by itself a screen reader says nothing; what was asked for is answered.
   if (isAsked) say(many(newest.matching, "difference"));
   isAsked = false;
@@ -91,6 +93,15 @@ export const waitOf = (project, { kind, id }) => (project.waits || []).find((wai
 /** The same in a sentence. */
 export const waiting = (wait) => h("p", {}, "Waits: ", ofWait(wait).map((it) => (it.time ? time(it.time) : it.until ? until(it.until) : prose(it))));
 
+/** Is that what holds the change? */
+export const isOf = (wait, { kind, id, held }) => wait.kind === kind && wait.id === id && wait.why.split(":")[0] === held;
+
+/** Why a change is held, since when and until when, all of it once. */
+export function holding(change, wait) {
+  const { since, until: end } = wait && isOf(wait, change) ? wait : { until: change.until };
+  return [whyHeld(change.held), change.why ? ["; ", prose(change.why)] : null, since ? ["; since ", time(since)] : null, end ? ["; until ", until(end)] : null];
+}
+
 function changeRow({ project, change, wait }, showsProject) {
   return h("li", {},
     h("details", { "data-key": `${project} ${change.kind} ${change.id} ${change.action}` },
@@ -100,8 +111,8 @@ function changeRow({ project, change, wait }, showsProject) {
         showsProject ? h("span", { class: "quiet" }, ` ${project}`) : null,
         change.held ? [" ", badge("warn", `held: ${change.held}`)] : wait ? [" ", badge("calm", `waits: ${wait.why.split(":")[0]}`)] : null,
         h("span", { class: "quiet" }, ` ${fieldNames(change)}`)),
-      h("p", {}, link({ project, kind: change.kind, id: change.id }, "Its own page"), change.file ? h("span", { class: "where" }, ` ${change.file}:${change.line}`) : null, change.held ? ` Held: ${whyHeld(change.held)}.` : null, change.why ? [" ", prose(change.why), "."] : null),
-      wait ? waiting(wait) : null,
+      h("p", {}, link({ project, kind: change.kind, id: change.id }, "Its own page"), change.file ? h("span", { class: "where" }, ` ${change.file}:${change.line}`) : null, change.held ? [" Held: ", holding(change, wait), "."] : null),
+      wait && !isOf(wait, change) ? waiting(wait) : null,
       differences(change)));
 }
 
@@ -147,7 +158,7 @@ function heldGroup(project, isOneOfMany) {
   const approve = project.held ? h("div", { class: "do" },
     h("p", {}, project.held.changes === 0 ? "To let this entry of the config have the project, once:" : `To let ${many(project.held.changes, "change")} go ahead${project.held.deletes ? ` (${many(project.held.deletes, "delete")})` : ""}, once and only as shown here:`),
     command(daemonCommand(`approve ${project.held.fingerprint}`, isOneOfMany && project)),
-    approveButton(`listed ${project.name}`, project.name, project.held, project.held.changes === 0 ? "the held project" : many(project.held.changes, "held change"))) : null;
+    approveButton(`listed ${project.name}`, project.name, project.held, project.held.changes === 0 ? "the held project" : many(project.held.changes, "held change"), isOneOfMany)) : null;
   return h("section", { class: "group", "aria-label": `Held in ${project.name}` },
     h("h3", {}, project.name, project.heldTotal ? h("span", { class: "quiet" }, ` ${many(project.heldTotal, "change")}`) : null),
     h("ul", { class: "rows" }, [...reasons].map(([reason, changes]) => heldReason(project, reason, changes, holds.filter((hold) => hold.reason === reason)))),
@@ -156,9 +167,11 @@ function heldGroup(project, isOneOfMany) {
 }
 
 function heldReason(project, reason, changes, holds) {
+  // All of the project is held, whether anything differs or not.
+  const isWhole = holds.some((hold) => hold.stopsProject && !hold.changes);
   const count = holds.length ? holds.reduce((sum, hold) => sum + hold.changes, 0) : changes.length;
   return h("li", {}, h("details", { "data-key": `held ${project.name} ${reason}` },
-    h("summary", {}, badge("warn", reason), holds.some((hold) => hold.why && !hold.changes) ? "" : ` ${many(count, "change")}`, h("span", { class: "quiet" }, ` ${HOLDS[reason] || ""}`)),
+    h("summary", {}, badge("warn", reason), holds.some((hold) => hold.why && !hold.changes) ? "" : ` ${many(count, "change")}`, h("span", { class: "quiet" }, ` ${isWhole ? WHOLE[reason] || "" : HOLDS[reason] || ""}`)),
     (holds.length ? holds : [null]).map((hold) => h("p", {}, prose(hold?.why ? `${hold.why[0].toUpperCase()}${hold.why.slice(1)}. ` : ""), prose(release(reason, hold)))),
     h("ul", { class: "plain" }, changes.map((change) => h("li", {}, `${change.action} `, link({ project: project.name, kind: change.kind, id: change.id }), change.why ? [": ", prose(change.why)] : null)))));
 }

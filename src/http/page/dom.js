@@ -115,8 +115,20 @@ export function time(at) {
 /** The same of something that ends then, after "until": the moment itself, and in how long it is. */
 export const until = (at) => [h("time", { datetime: at }, local(at)), " (", time(at), ")"];
 
-/** Text of the daemon: what it puts in backticks is to be typed. */
-export const prose = (text) => String(text).split("`").map((part, n) => (n % 2 ? h("code", {}, part) : part));
+/** Text of the daemon: what it puts in backticks is to be typed, and what it calls a moment is one. */
+export const prose = (text) => String(text).split("`").map((part, n) => (n % 2 ? h("code", {}, part) : moments(part)));
+
+// Behind a word that leads to one: what stands elsewhere, as in quotes, is a value.
+const MOMENT = /\b(at|since|seen|until|on) (\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ)/;
+
+function moments(text) {
+  const parts = text.split(MOMENT);
+  return parts.map((part, n) => {
+    if (n % 3 === 0) return part;
+    if (n % 3 === 1) return part === "at" ? "" : `${part} `;
+    return ["until", "on"].includes(parts[n - 1]) ? until(part) : time(part);
+  });
+}
 
 let clockSkew = 0;
 

@@ -1,7 +1,7 @@
 // What happened: passes, and changes and orders from the audit trail. Asked for when it is looked at or something is new.
 
 import { get, Refused } from "./api.js";
-import { badge, byId, h, many, number, show, span, time } from "./dom.js";
+import { badge, byId, h, many, number, prose, show, span, time } from "./dom.js";
 import { differences, select } from "./changes.js";
 import { link } from "./resource.js";
 import { short, trigger } from "./words.js";
@@ -83,10 +83,10 @@ function passRows(rows, showsProject) {
 /** Rows of the audit trail. `ofOne`: of one resource, which need not be named again. */
 export function changeRows(rows, ofOne, showsProject) {
   return h("ul", { class: "rows" }, rows.map((row) => h("li", {}, h("details", { "data-key": `audit ${row.number}` },
-    h("summary", {}, badge(TONES[row.outcome] || "calm", row.outcome), " ", h("strong", {}, row.kind === "operator" ? `${row.action}, by the token` : row.action), " ",
+    h("summary", {}, badge(TONES[row.outcome] || "calm", row.outcome), " ", h("strong", {}, row.kind === "operator" ? `${row.action}, ${row.id === "time" ? "by itself" : "by the token"}` : row.action), " ",
       ofOne || row.kind === "operator" ? null : `${row.kind}/${row.id} `, showsProject ? h("span", { class: "quiet" }, `${row.project} `) : null,
-      h("span", { class: "quiet" }, time(row.at), row.attempt > 1 ? `, try ${row.attempt}` : "", row.kind === "operator" && row.message ? `, ${row.message}` : "")),
-    row.message ? h("p", {}, row.message) : null,
+      h("span", { class: "quiet" }, time(row.at), row.attempt > 1 ? `, try ${row.attempt}` : "", row.kind === "operator" && row.message ? [", ", prose(row.message)] : "")),
+    row.message ? h("p", {}, prose(row.message)) : null,
     row.kind === "operator" ? null : h("p", { class: "quiet" }, `${trigger(row.trigger)}, revision ${row.commit || short(row.revision)}, ${took(row.durationMs)}`, row.file ? h("span", { class: "where" }, ` ${row.file}:${row.line}`) : null, " ", ofOne ? null : link(row, "Its own page")),
     row.kind !== "operator" && row.fields?.length ? differences(row) : null))));
 }

@@ -53,7 +53,7 @@ function need(item, status) {
     item.why.length ? h("p", { class: "why" }, parts(item.why), item.where ? h("span", { class: "where" }, " ", item.where) : null) : null,
     h("p", { class: "next" }, parts(item.next), item.nextAt ? [", ", time(item.nextAt), "."] : null),
     item.command || item.approve ? h("p", { class: "do" }, item.command ? command(item.command) : null,
-      item.approve ? approveButton(item.key, item.project, item.approve, item.approves || item.what) : null) : null);
+      item.approve ? approveButton(item.key, item.project, item.approve, item.approves || item.what, status.projects.length > 1) : null) : null);
 }
 
 export function showProjects(status) {

@@ -3,9 +3,8 @@
 import { Refused, get } from "./api.js";
 import { badge, byId, h, prose, show, time } from "./dom.js";
 import { resourceActions } from "./actions.js";
-import { differences, waiting } from "./changes.js";
+import { differences, holding, isOf, waitOf, waiting } from "./changes.js";
 import { changeRows } from "./history.js";
-import { whyHeld } from "./words.js";
 
 const part = encodeURIComponent;
 
@@ -75,6 +74,15 @@ function quiet(history) {
   return h("p", {}, badge("calm", "nothing known"), " No difference is planned, no problem is known, and nothing was ever done to it: either it was right from the beginning, or no file declares it. Is the name right?");
 }
 
+/** What waits for the same as a problem of the resource. */
+const OF_PROBLEMS = /^(parked|backoff|dependency|unobserved)\b/;
+
+/** What ends the hold of a change. */
+function ends({ holds }, { held }) {
+  const hold = (holds || []).find((it) => it.reason === held);
+  return hold?.endsWith ? ["Ends with ", prose(hold.endsWith), "."] : null;
+}
+
 function view({ plan, problems, history }) {
   const changes = plan?.changes || [];
   const refused = plan?.refused || [];
@@ -85,8 +93,9 @@ function view({ plan, problems, history }) {
     problems.map((it) => h("p", {}, badge(it.state === "parked" ? "bad" : "warn", it.state), " ", prose(it.message), it.nextAttemptAt ? [", again ", time(it.nextAttemptAt)] : null, it.file ? h("span", { class: "where" }, ` ${it.file}:${it.line}`) : null)),
     refused.filter((it) => !problems.length).map((it) => h("p", {}, badge("bad", "refused"), " ", prose(it.message), h("span", { class: "where" }, ` ${it.file}:${it.line}`))),
     undeclared.map(() => h("p", {}, badge("calm", "undeclared"), " It is live and no file declares it; it is left alone.")),
-    (plan?.waits || []).map(waiting),
-    changes.map((change) => h("div", {}, h("h3", {}, `To be done: ${change.action}`), change.held ? h("p", {}, badge("warn", "held"), ` ${whyHeld(change.held)}`, change.why ? ["; ", prose(change.why)] : null) : null, differences(change))),
+    // What holds a change is said with it, and what a problem waits for above.
+    (plan?.waits || []).filter((wait) => !changes.some((change) => isOf(wait, change)) && !(problems.length && OF_PROBLEMS.test(wait.why))).map(waiting),
+    changes.map((change) => h("div", {}, h("h3", {}, `To be done: ${change.action}`), change.held ? h("p", {}, badge("warn", "held"), " ", holding(change, waitOf(plan, change)), ". ", ends(plan, change)) : null, differences(change))),
     h("h3", {}, "What was done to it"),
     history.length ? changeRows(history, true) : h("p", { class: "quiet" }, "Nothing that the audit trail still has."),
   ];

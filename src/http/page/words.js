@@ -23,6 +23,9 @@ export const HOLDS = {
   stale_revision: "the files of a replica are put aside: they are older than those in force, or nobody knows that they are newer",
 };
 
+/** The same of a project as a whole, whatever differs. */
+export const WHOLE = { first_contact: "the project as a whole, until somebody approves it once" };
+
 /** By `held.reason`, which may name several. */
 export const whyHeld = (reason) => String(reason).split(",").map((one) => HOLDS[one.trim()] || one).join("; ");
 
@@ -84,6 +87,7 @@ export function needs(status) {
   const items = [];
   for (const component of status.components || []) {
     if (component.status !== "failing" && component.status !== "degraded") continue;
+    if (isToldOfReplica(status, component)) continue;
     const item = ofComponent(component);
     if (item) items.push(item);
   }
@@ -91,6 +95,10 @@ export function needs(status) {
   const rank = { bad: 0, warn: 1, calm: 2 };
   return items.sort((a, b) => rank[a.tone] - rank[b.tone]);
 }
+
+/** What this replica alone is refused is told with its name. */
+const isToldOfReplica = (status, { name, project }) => name === "descope"
+  && status.projects.some((it) => it.name === project && it.checkouts?.replicas.some((one) => one.isMine && one.refused));
 
 function ofComponent({ name, project, status, reason, since }) {
   const tone = status === "failing" ? "bad" : "warn";
@@ -159,13 +167,16 @@ function ofProject(status, project) {
   return items;
 }
 
+/** Who turned it back: the last time where that is known, else with who did so before. */
+const fighter = ({ actor, formerActor }) => actor || `somebody else${formerActor ? ` (the last one known was ${formerActor})` : ""}`;
+
 /** What waits for an approval, and what somebody turns back again and again: one cause is told once. */
 function ofHeld(status, project) {
   const { name, held } = project;
   const contested = (project.contested || []).map((it) => ({
     tone: "warn", project: name, key: `contested ${name} ${it.kind} ${it.id}`, what: `${it.kind}/${it.id} is turned back again and again`,
-    why: [`${it.path} was turned back ${it.times} times since `, time(it.since), `: the files say ${it.declared}, ${it.actor || "somebody else"} sets ${it.live}. It is left alone until `, ends(it.until), "."],
-    next: "Find out who sets it, and settle it in the files or with them. Approving sets it once more.",
+    why: [`${it.path} was turned back ${it.times} times since `, time(it.since), `: the files say ${it.declared}, ${fighter(it)} sets ${it.live}. It is left alone until `, ends(it.until), "."],
+    next: `${it.actor ? "Settle it" : "Find out who sets it, and settle it"} in the files or with them. Approving sets it once more.`,
     link: { project: name, kind: it.kind, id: it.id },
   }));
   if (!held) return contested;
@@ -182,7 +193,7 @@ function ofHeld(status, project) {
     tone: "warn", project: name, key: `held ${name}`,
     what: held.changes ? `${many(held.changes, "change")} held for approval${deletes}` : "The project is held for approval, though nothing differs",
     why: [`Why: ${reasons.join("; and ")}.`],
-    next: stopped ? "If this is meant, read what is held below, then approve it; else put back what the config said before." : "Read what is held below, then approve it, or change the files.",
+    next: stopped ? `If this is meant, ${held.changes ? "read what is held below, then approve it" : "approve it"}; else put back what the config said before.` : "Read what is held below, then approve it, or change the files.",
     ...release,
   }, ...contested];
 }
@@ -309,23 +320,39 @@ function lagging({ checkouts }) {
   return checkouts.replicas.some((it) => it.refused) ? "Descope refuses a replica" : "";
 }
 
-/** What of a project at rest is suspended, and until when. */
-function butFor({ suspensions }) {
-  if (!suspensions?.length) return "";
-  const [first] = suspensions;
-  return suspensions.length === 1
-    ? `, but ${named(first)} is suspended until ${local(first.until)}`
-    : `, but ${named(first)} and ${many(suspensions.length - 1, "more part")} are suspended`;
+/** Parts that are suspended by themselves, and until when. */
+function partsOff([first, ...more]) {
+  return more.length ? `${first.what} and ${many(more.length, "more part")} are suspended` : `${first.what} is suspended until ${local(first.until)}`;
+}
+
+/** Those of these projects, of which several are not told apart by the part alone. */
+const partsOf = (projects, isAlone) => projects.flatMap(({ name, suspensions }) => (suspensions || []).map((part) => ({ what: isAlone ? named(part) : `${named(part)} of ${name}`, until: part.until })));
+
+/** What of projects at rest is suspended. */
+function butFor(projects) {
+  const parts = partsOf(projects, projects.length === 1);
+  return parts.length ? `, but ${partsOff(parts)}` : "";
 }
 
 function offTitle(of, total) {
-  if (total !== 1) return `${many(of.length, "project")} of ${total} suspended`;
-  const { project } = of[0];
-  if (project.suspendedUntil) return "Suspended: nothing is changed";
-  const [first] = project.suspensions || [];
-  if (!first) return "Partly suspended: the rest is in sync";
-  const more = project.suspensions.length - 1;
-  return `${named(first)}${more ? ` and ${many(more, "more part")} are` : " is"} suspended${more ? "" : ` until ${local(first.until)}`}: the rest is in sync`;
+  const isAlone = total === 1;
+  const all = of.map((it) => it.project);
+  const parts = partsOf(all, isAlone);
+  if (all.every((it) => it.suspendedUntil)) return isAlone ? "Suspended: nothing is changed" : whichOf("Suspended", of, total);
+  if (all.some((it) => it.suspendedUntil)) return whichOf("Suspended or partly suspended", of, total);
+  if (!parts.length) return isAlone ? "Partly suspended: the rest is in sync" : whichOf("Partly suspended", of, total);
+  return isAlone ? `${partsOff(parts)}: the rest is in sync` : partsOff(parts);
+}
+
+const few = (of) => {
+  const names = of.map((it) => it.project.name);
+  return names.length <= 3 ? names.join(", ") : `${names.slice(0, 3).join(", ")} and ${names.length - 3} more`;
+};
+
+/** Of several projects: how they stand, which they are, and how many. */
+function whichOf(word, of, total) {
+  const words = new Set(of.map((it) => it.title || it.word));
+  return `${words.size === 1 ? [...words][0] : word}: ${few(of)} (${many(of.length, "project")} of ${total})`;
 }
 
 const ORDER = ["bad", "warn", "off", "busy", "calm", "good"];
@@ -337,25 +364,22 @@ export function verdict(status) {
   const of = all.filter((it) => it.tone === worst);
   const unsure = (status.components || []).filter((it) => (it.name === "state" || it.name === "lease") && it.status !== "ok");
   const paused = status.limiters.some((limiter) => limiter.pausedUntil);
-  const names = of.map((it) => it.project.name);
-  const few = names.length <= 3 ? names.join(", ") : `${names.slice(0, 3).join(", ")} and ${names.length - 3} more`;
   const alone = status.projects.length === 1;
-  const subject = alone ? "" : `${few}: `;
   const title = {
-    bad: alone ? `${of[0]?.word}: somebody has to act` : `${many(of.length, "project")} of ${all.length} failing`,
-    warn: alone ? of[0]?.title || `${of[0]?.word}: not everything goes ahead` : `${many(of.length, "project")} of ${all.length} not going ahead`,
-    off: offTitle(of, all.length),
-    busy: paused ? "Waiting for Descope's rate limit" : alone ? `${of[0]?.word} …` : `${many(of.length, "project")} of ${all.length} at work`,
-    calm: alone ? of[0]?.word || "No projects" : "Differences that are only shown",
-    good: `${alone ? "In sync" : `All ${all.length} projects in sync`}${unsure.length ? " when last looked at" : ""}${alone ? butFor(status.projects[0]) : ""}`,
-  }[worst];
+    bad: () => (alone ? `${of[0].word}: somebody has to act` : whichOf("Failing", of, all.length)),
+    warn: () => (alone ? of[0].title || `${of[0].word}: not everything goes ahead` : whichOf("Not going ahead", of, all.length)),
+    off: () => offTitle(of, all.length),
+    busy: () => (paused ? "Waiting for Descope's rate limit" : alone ? `${of[0].word} …` : whichOf("At work", of, all.length)),
+    calm: () => (alone ? of[0].word : of.length ? whichOf("Differs, only shown", of, all.length) : "No projects"),
+    good: () => `${alone ? "In sync" : `All ${all.length} projects in sync`}${unsure.length ? " when last looked at" : ""}${butFor(status.projects)}`,
+  }[worst]();
   const detail = [];
   if (worst === "good") {
     const resources = status.projects.reduce((sum, project) => sum + project.counts.inSync, 0);
     detail.push(`${many(resources, "declared resource")} ${resources === 1 ? "equals" : "equal"} what is live.`);
   } else {
-    const facts = [...new Set(of.map((it) => fact(it.project, it)))].filter(Boolean);
-    detail.push(subject + facts.slice(0, 3).join(" "));
+    const facts = of.map((it) => [it.project.name, fact(it.project, it)]).filter(([, told]) => told).slice(0, 3);
+    detail.push(...facts.map(([name, told]) => (of.length === 1 ? told : `${name}: ${told}`)));
   }
   const aside = all.filter((it) => putAside(it.project).length);
   for (const { project } of aside) {
@@ -365,7 +389,7 @@ export function verdict(status) {
     else detail.push(`${alone ? "" : `${project.name}: `}Files of ${many(new Set(project.checkouts.replicas.filter((it) => it.putAsideSince).map((it) => it.replica)).size, "replica")} are put aside.`);
   }
   const suspended = all.filter((it) => it.project.suspendedUntil);
-  const parts = all.flatMap((it) => (it.project.suspensions || []).map(named));
+  const parts = partsOf(status.projects, alone).map((it) => it.what);
   if (parts.length) detail.push(`Only observed for now: ${parts.slice(0, 3).join(", ")}${parts.length > 3 ? ` and ${parts.length - 3} more` : ""}.`);
   if (suspended.length && worst !== "off" && !alone) detail.push(`Suspended meanwhile: ${suspended.map((it) => it.project.name).join(", ")}.`);
   for (const { name, reason } of unsure) detail.push(name === "state" ? `The state cannot be trusted: ${reason}.` : `Nothing is written: ${reason}.`);
