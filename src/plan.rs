@@ -51,6 +51,7 @@ pub use change::Change;
 pub use change::Contest;
 pub use change::FieldChange;
 pub use change::Path;
+pub use change::who;
 pub use drift::Applied;
 pub use drift::Drift;
 pub use drift::DriftRule;
@@ -397,6 +398,38 @@ impl Plan {
             let also = change.why.take().map(|why| format!("; {why}")).unwrap_or_default();
             let all = if part.id.is_none() { format!("with all of {}, ", part.kind) } else { String::new() };
             change.why = Some(format!("{all}by {}{also}", part.by));
+        }
+    }
+
+    /// Says who did what drifted, and who sets what is contested, wherever it is told: `actor` knows that of a field with what is
+    /// there now, `former` of a resource in a fight before.
+    pub fn name_actors(
+        &mut self,
+        actor: impl Fn(&Key, &str, &Value) -> Option<String>,
+        former: impl Fn(&Key) -> Option<String>,
+    ) {
+        for change in self.changes.iter_mut().filter(|change| change.drift.is_some() || change.contest.is_some()) {
+            let before = guards::of_others(change);
+            let Change { key, fields, drift, contest, .. } = change;
+            let of = |path: &str| {
+                let field = fields.iter().find(|field| field.path == path);
+                actor(key, path, field.map_or(&Value::Null, |field| &field.from))
+            };
+            if let Some(drift) = drift {
+                let all: Option<BTreeSet<String>> = drift.shown(fields).map(of).collect();
+                let all = all.filter(|all| !all.is_empty());
+                drift.actor = all.map(|all| all.into_iter().collect::<Vec<_>>().join("; "));
+            }
+            if let Some(contest) = contest {
+                contest.actor = of(&contest.path);
+                contest.former = former(key).filter(|_| contest.actor.is_none());
+            }
+            let after = guards::of_others(change);
+            if let Some(why) = &mut change.why {
+                for (before, after) in before.iter().zip(&after).filter(|(before, after)| before != after) {
+                    *why = why.replace(before, after);
+                }
+            }
         }
     }
 

@@ -587,6 +587,7 @@ impl Reconciler {
             self.note_drift(desired, &plan, trigger);
         }
         self.note_questions(&plan);
+        self.name_former(&mut plan);
         self.memory.overview.note_observed(&plan, clock::now() - started.elapsed());
         self.forbidden.send_replace(BTreeMap::new());
         let tasks = plan.take_tasks(&self.origin(trigger));

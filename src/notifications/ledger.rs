@@ -24,6 +24,13 @@ const APART: Duration = Duration::from_secs(15);
 /// No failure is waited for longer.
 const LONGEST_PATIENCE: Duration = Duration::from_secs(5 * 60);
 
+/// Who fights is asked for twice, since Descope's audit trail knows of an edit about a minute after it happened.
+const ANSWER: Duration = Duration::from_secs(90);
+
+/// What is held changes step by step: an approval that was told and fits no more is told anew once nothing moved for so long, and
+/// only where no other message has it by then.
+const MOVES: Duration = Duration::from_secs(30);
+
 /// What the receiver knows of one thing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Stage {
@@ -49,6 +56,10 @@ struct Entry {
     is_transient: bool,
     /// What exactly it was told of.
     what: String,
+    /// What it was told that an approval names; empty where none ends it, or it is not known.
+    fingerprint: String,
+    /// What an approval names instead by now, and since when.
+    void: Option<(String, Instant)>,
 }
 
 /// One message.
@@ -141,10 +152,13 @@ impl Ledger {
                 turned: Instant::now(),
                 is_transient: false,
                 what: String::new(),
+                fingerprint: String::new(),
+                void: None,
             });
             if entry.is_noted || entry.stage == Stage::Untold {
                 entry.stage = if told.is_sure { Stage::Told } else { Stage::Begun };
                 (entry.since, entry.what, entry.is_noted) = (told.since, told.what, true);
+                entry.fingerprint = told.fingerprint;
             }
         }
     }
@@ -192,6 +206,8 @@ impl Ledger {
                 turned: now,
                 is_transient: facts.is_transient,
                 what: String::new(),
+                fingerprint: String::new(),
+                void: None,
             });
             if entry.stage == Stage::Told {
                 if is_news(&entry.what, &facts.what) {
@@ -201,6 +217,7 @@ impl Ledger {
                     // Of an older release: what it was is not known.
                     (entry.what, entry.is_noted) = (facts.what.clone(), false);
                 }
+                entry.note_approval(facts.fingerprint.as_deref().unwrap_or_default(), now);
             }
             // One that will not end by itself any more is told at once.
             if !entry.is_there || entry.is_transient && !facts.is_transient {
@@ -236,7 +253,8 @@ impl Ledger {
     pub fn due(&self) -> Option<Instant> {
         let due = |(identity, entry): (&Identity, &Entry)| {
             let group = group(identity, entry);
-            let at = self.ready_at(entry)?;
+            let moves = entry.void.as_ref().filter(|_| entry.stage == Stage::Told).map(|(_, since)| *since + MOVES);
+            let at = moves.or_else(|| self.ready_at(identity, entry))?;
             Some(self.sent_at.get(&group).map_or(at, |sent| at.max(*sent + APART)))
         };
         self.entries.iter().filter_map(due).min()
@@ -244,13 +262,15 @@ impl Ledger {
 
     /// What is to be told now, with all that belongs to it.
     pub fn letter(&self, now: Instant) -> Option<Letter> {
-        let is_ready = |entry: &Entry| self.ready_at(entry).is_some_and(|at| at <= now);
+        let is_ready = |identity: &Identity, entry: &Entry| self.ready_at(identity, entry).is_some_and(|at| at <= now);
         let is_apart = |group: &Group| self.sent_at.get(group).is_none_or(|sent| now >= *sent + APART);
-        let first = self.entries.iter().find(|(identity, entry)| is_ready(entry) && is_apart(&group(identity, entry)));
+        let is_chosen =
+            |(identity, entry): &(&Identity, &Entry)| is_ready(identity, entry) && is_apart(&group(identity, entry));
+        let first = self.entries.iter().find(is_chosen);
         let chosen = first.map(|(identity, entry)| group(identity, entry))?;
         let belongs = |(identity, entry): &(&Identity, &Entry)| {
             group(identity, entry) == chosen
-                && self.ready_at(entry).is_some_and(|at| at <= now || entry.is_there && !entry.is_transient)
+                && self.ready_at(identity, entry).is_some_and(|at| at <= now || entry.is_there && !entry.is_transient)
         };
         let thing = |(identity, entry): (&Identity, &Entry)| Thing {
             identity: identity.clone(),
@@ -266,7 +286,7 @@ impl Ledger {
         for thing in letter.things.iter().filter(|_| letter.event != Notice::Recovered) {
             if let Some(entry) = self.entries.get_mut(&thing.identity).filter(|entry| entry.stage == Stage::Untold) {
                 (entry.stage, entry.is_noted) = (Stage::Begun, false);
-                entry.what = what(thing);
+                entry.tell(thing);
             }
         }
     }
@@ -281,13 +301,25 @@ impl Ledger {
                 }
             } else if let Some(entry) = self.entries.get_mut(&thing.identity) {
                 (entry.stage, entry.is_noted) = (Stage::Told, false);
-                entry.what = what(thing);
+                entry.tell(thing);
+            }
+        }
+        // One approval counts for all that is held in a project: whoever has it needs no other message.
+        let told: BTreeSet<&str> = letter.things.iter().filter_map(fingerprint).collect();
+        let of_project = self.entries.iter_mut().filter(|(identity, _)| identity.project == letter.project);
+        for entry in of_project.map(|(_, entry)| entry).filter(|entry| entry.stage == Stage::Told) {
+            if let Some((now, _)) = entry.void.take_if(|(now, _)| told.contains(now.as_str())) {
+                (entry.fingerprint, entry.is_noted) = (now, false);
             }
         }
     }
 
-    fn ready_at(&self, entry: &Entry) -> Option<Instant> {
-        let wait = if entry.is_transient { self.patience } else { SETTLE };
+    fn ready_at(&self, identity: &Identity, entry: &Entry) -> Option<Instant> {
+        let wait = match (entry.is_transient, identity.event) {
+            (false, _) => SETTLE,
+            (true, Notice::Contested) => ANSWER,
+            (true, _) => self.patience,
+        };
         match (entry.is_there, entry.stage) {
             // What was begun before a restart is not known to be there before it is seen.
             (true, Stage::Untold | Stage::Begun) => entry.facts.as_ref().map(|_| entry.turned + wait),
@@ -313,12 +345,42 @@ fn row(identity: &Identity, entry: &Entry) -> Told {
         since: entry.since.clone(),
         is_sure: entry.stage == Stage::Told,
         what: entry.what.clone(),
+        fingerprint: entry.fingerprint.clone(),
     }
 }
 
-/// What exactly a letter tells of it.
-fn what(thing: &Thing) -> String {
-    thing.facts.as_ref().map(|facts| facts.what.clone()).unwrap_or_default()
+impl Entry {
+    /// Takes note of what exactly a letter tells of it.
+    fn tell(&mut self, thing: &Thing) {
+        self.what = thing.facts.as_ref().map(|facts| facts.what.clone()).unwrap_or_default();
+        self.fingerprint = fingerprint(thing).unwrap_or_default().to_owned();
+        self.void = None;
+    }
+
+    /// Does what was told still name what is held now?
+    fn note_approval(&mut self, now: &str, at: Instant) {
+        if self.fingerprint.is_empty() && !now.is_empty() {
+            // Of an older release: what was told is not known.
+            (self.fingerprint, self.is_noted) = (now.to_owned(), false);
+        }
+        // While none ends it, as for the moment after one was given, there is none to tell.
+        if now.is_empty() || now == self.fingerprint {
+            self.void = None;
+            return;
+        }
+        match &self.void {
+            Some((known, since)) if known == now => {
+                if at >= *since + MOVES {
+                    (self.stage, self.turned, self.void) = (Stage::Begun, at, None);
+                }
+            }
+            _ => self.void = Some((now.to_owned(), at)),
+        }
+    }
+}
+
+fn fingerprint(thing: &Thing) -> Option<&str> {
+    thing.facts.as_ref()?.fingerprint.as_deref()
 }
 
 /// Is the same thing about something else now than what was told? Of a number of things, is it more?
@@ -407,6 +469,27 @@ mod tests {
         assert_eq!(desk.told_within(60, &sight(&[])), ["recovered: t/b"]);
     }
 
+    /// It was told without who, or with who did it before.
+    #[test]
+    fn a_fight_waits_for_who_it_is_for_as_long_as_that_may_take_and_its_end_does_not() {
+        let contested = |actor: &str, is_transient| {
+            let mut sight = sight(&[("t/a", is_transient)]);
+            let facts = sight.there.remove(&identity("t/a")).unwrap();
+            let identity = Identity { event: Notice::Contested, ..identity("t/a") };
+            sight.there.insert(identity, Facts { text: format!("{actor} sets it"), ..facts });
+            sight
+        };
+        let mut desk = Desk::new(&Notice::ALL, vec![]);
+
+        assert!(desk.told_within(70, &contested("somebody", true)).is_empty());
+        assert_eq!(desk.told_within(3, &contested("jane", false)), ["contested: t/a"]);
+        assert_eq!(desk.told_within(20, &sight(&[])), ["recovered: t/a"]);
+        assert!(desk.told_within(85, &contested("somebody", true)).is_empty());
+        assert_eq!(desk.told_within(10, &contested("somebody", true)), ["contested: t/a"], "nobody can tell");
+        // Another edit of it is asked about, and is no news of the fight.
+        assert!(desk.told_within(200, &contested("joe", false)).is_empty());
+    }
+
     #[test]
     fn what_comes_one_by_one_is_gathered() {
         let mut desk = Desk::new(&Notice::ALL, vec![]);
@@ -449,6 +532,41 @@ mod tests {
         assert_eq!(desk.told_within(60, &of("three")), ["failing: t/a"]);
     }
 
+    /// The approval that the only message offered was void, and no other came.
+    #[test]
+    fn an_approval_that_fits_no_more_is_told_anew_unless_another_message_has_it() {
+        let of = |things: &[(&str, &str)]| {
+            let subjects: Vec<(&str, bool)> = things.iter().map(|(subject, _)| (*subject, false)).collect();
+            let mut sight = sight(&subjects);
+            for (facts, (_, fingerprint)) in sight.there.values_mut().zip(things) {
+                facts.fingerprint = Some((*fingerprint).to_owned()).filter(|text| !text.is_empty());
+            }
+            sight
+        };
+        let mut desk = Desk::new(&Notice::ALL, vec![]);
+
+        assert_eq!(desk.told_within(60, &of(&[("t/a", "1")])), ["failing: t/a"]);
+        assert!(desk.told_within(20, &of(&[("t/a", "2")])).is_empty(), "it may go on to change");
+        assert!(desk.told_within(20, &of(&[("t/a", "3")])).is_empty());
+        assert_eq!(desk.told_within(30, &of(&[("t/a", "3")])), ["failing: t/a"]);
+        assert!(desk.told_within(90, &of(&[("t/a", "3")])).is_empty(), "once");
+        // What comes beside has the new one, for both.
+        assert_eq!(desk.told_within(90, &of(&[("t/a", "4"), ("t/b", "4")])), ["failing: t/b"]);
+        // Back to what was told before is news as well, since the last message said something else.
+        assert!(desk.told_within(20, &of(&[("t/a", "")])).contains(&"recovered: t/b".to_owned()));
+        let told = desk.ledger.unwritten().told;
+        assert_eq!(told.iter().map(|told| told.fingerprint.as_str()).collect::<Vec<_>>(), ["4"]);
+        let mut desk = Desk::new(&Notice::ALL, told);
+        assert!(desk.told_within(90, &of(&[("t/a", "4")])).is_empty(), "after a restart, too");
+        assert_eq!(desk.told_within(90, &of(&[("t/a", "5")])), ["failing: t/a"]);
+        // Of an older release nothing is known.
+        let mut told = desk.ledger.unwritten().told;
+        told[0].fingerprint.clear();
+        let mut desk = Desk::new(&Notice::ALL, told);
+        assert!(desk.told_within(90, &of(&[("t/a", "6")])).is_empty());
+        assert_eq!(desk.told_within(90, &of(&[("t/a", "7")])), ["failing: t/a"]);
+    }
+
     #[test]
     fn of_many_things_more_are_news_and_fewer_are_not() {
         for (told, now, expected) in [
@@ -473,6 +591,7 @@ mod tests {
             since: "2026-01-01T00:00:00Z".to_owned(),
             is_sure,
             what: String::new(),
+            fingerprint: String::new(),
         };
         let mut desk = Desk::new(&Notice::ALL, vec![row("t/a", true), row("t/b", true), row("t/c", false)]);
 
@@ -534,6 +653,7 @@ mod tests {
             since: "2026-01-01T00:00:00Z".to_owned(),
             is_sure: true,
             what: String::new(),
+            fingerprint: String::new(),
         };
 
         desk.ledger.refresh(vec![row.clone()]);

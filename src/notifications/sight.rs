@@ -3,6 +3,7 @@
 
 use crate::config::Notice;
 use crate::plan::render::NAMED_HELD;
+use crate::plan::who;
 use crate::telemetry::status::ContestedStatus;
 use crate::telemetry::status::HoldStatus;
 use crate::telemetry::status::Problem;
@@ -237,7 +238,7 @@ impl Sight {
         let fingerprint = project.held.as_ref().map(|held| held.fingerprint.clone()).filter(|text| !text.is_empty());
         for contested in &project.contested {
             let ContestedStatus { kind, id, path, declared, live, times, .. } = contested;
-            let who = contested.actor.as_deref().unwrap_or("somebody else");
+            let who = who(contested.actor.as_deref(), contested.former_actor.as_deref());
             let text = format!("{path} was turned back {times} times: the files say {declared}, {who} sets {live}");
             let facts = Facts {
                 since: Some(contested.since.clone()),

@@ -98,6 +98,19 @@ pub struct Contest {
     pub since: SystemTime,
     /// When what is there now has stood for long enough to be set again.
     pub until: SystemTime,
+    /// Who set what is there now, how and when, where that is known.
+    pub actor: Option<String>,
+    /// The same of one of the times before.
+    pub former: Option<String>,
+}
+
+/// Who it was, in a sentence: of this very time where that is known, else beside whom it was before.
+pub fn who(actor: Option<&str>, former: Option<&str>) -> String {
+    match (actor, former) {
+        (Some(actor), _) => actor.to_owned(),
+        (None, Some(former)) => format!("somebody else (the last one known was {former})"),
+        (None, None) => "somebody else".to_owned(),
+    }
 }
 
 impl Change {

@@ -84,6 +84,12 @@ pub struct Drift {
 }
 
 impl Drift {
+    /// Those of its fields that are among `fields`; [`WHOLE`] stands for all of them.
+    pub fn shown<'d>(&'d self, fields: &'d [FieldChange]) -> impl Iterator<Item = &'d str> {
+        let is_shown = move |path: &&str| *path == WHOLE || fields.iter().any(|field| field.path == *path);
+        self.fields.iter().map(String::as_str).filter(is_shown)
+    }
+
     /// What holds the change.
     pub fn hold(&self) -> Option<Hold> {
         self.left.map(Hold::DriftReported)

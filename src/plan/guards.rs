@@ -48,6 +48,7 @@ pub use limits::PERCENT_COUNTS_FROM;
 pub use limits::Window;
 pub use limits::shrunk;
 pub use words::explanations;
+pub use words::of_others;
 
 /// Marks the kinds whose list lacks too much to be believed.
 pub fn doubt(inputs: &Inputs<'_>, live: &Live<'_>, plan: &mut Plan) {

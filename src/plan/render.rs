@@ -8,6 +8,7 @@ use super::Hold;
 use super::Plan;
 use super::Refusal;
 use super::drift;
+use super::who;
 use crate::resource::Action;
 use crate::resource::Key;
 use crate::resource::MAIN;
@@ -496,11 +497,11 @@ impl DriftReport {
     }
 }
 
-/// What waits for it says so itself, but for who did it.
+/// What waits for it says so itself.
 fn drift_text(change: &ChangeReport) -> Option<String> {
     let drift = change.drift.as_ref()?;
-    if change.held.as_deref() == Some("drift_reported") {
-        return drift.actor.as_ref().map(|actor| format!("by {actor}"));
+    if matches!(change.held.as_deref(), Some("drift_reported" | "contested")) {
+        return None;
     }
     let what = if drift.is_deleted { "deleted it" } else { "changed it" };
     let fields = if drift.fields.is_empty() || drift.fields.len() == change.fields.len() {
@@ -508,7 +509,7 @@ fn drift_text(change: &ChangeReport) -> Option<String> {
     } else {
         format!(" ({})", drift.fields.join(", "))
     };
-    let who = drift.actor.as_deref().unwrap_or("somebody else");
+    let who = who(drift.actor.as_deref(), None);
     Some(format!("drift: {who} {what}{fields}, first seen {}", drift.since))
 }
 

@@ -6,13 +6,20 @@ use super::Reconciler;
 use crate::descope;
 use crate::descope::Event;
 use crate::limiter::Priority;
+use crate::plan::Change;
+use crate::plan::Drift;
 use crate::plan::Plan;
 use crate::resource;
 use crate::resource::Key;
 use crate::resource::Kind;
 use crate::source::TriggerReceiver;
 use crate::telemetry::status::rfc3339;
+use serde_json::Value;
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+use std::hash::DefaultHasher;
+use std::hash::Hash;
+use std::hash::Hasher;
 use std::sync::Arc;
 use std::time::Duration;
 use std::time::SystemTime;
@@ -47,19 +54,32 @@ const UNKNOWN: Duration = Duration::from_secs(24 * 60 * 60);
 /// One drift of which nobody knows who did it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Question {
-    /// The last look that may have shown it as declared.
+    /// The last look that may have shown something else.
     from: SystemTime,
-    /// The first that did not.
+    /// The first that showed what is there.
     since: SystemTime,
     asked: u32,
+    /// It was turned back again and again, so that there are earlier events that look like the one.
+    is_fight: bool,
+}
+
+/// Who did what was put back since.
+#[derive(Debug, Clone)]
+struct Lately {
+    noted: SystemTime,
+    /// By the clock of Descope.
+    event: SystemTime,
+    actor: String,
 }
 
 /// What is open.
 #[derive(Debug, Default)]
 pub(super) struct Questions {
     open: BTreeMap<Key, Question>,
-    /// Who did what was put back since: in a fight it hardly is another one each time.
-    lately: BTreeMap<Key, (SystemTime, String)>,
+    /// Who did it before: in a fight it hardly is another one each time.
+    lately: BTreeMap<Key, Lately>,
+    /// A digest of what is there of what drifted, and the first look that showed it.
+    seen: BTreeMap<Key, (u64, SystemTime)>,
     /// What no answer came to, so that it is not asked anew.
     given_up: BTreeMap<Key, SystemTime>,
     /// When the next one is due.
@@ -74,11 +94,20 @@ impl Reconciler {
         let drifted = super::drift::drifted(plan);
         let overview = &self.memory.overview;
         let questions = &mut self.memory.questions;
+        let now = self.state.now();
+        questions.seen.retain(|key, _| drifted.contains_key(key));
         // What was put back is asked about once all the same.
         questions.open.retain(|key, question| drifted.contains_key(key) || question.asked == 0);
         questions.given_up.retain(|key, _| drifted.contains_key(key));
         for (key, drifts) in drifted {
-            let Some(since) = drifts.iter().map(|(_, drift)| drift.since).max() else { continue };
+            let Some(first) = drifts.iter().map(|(_, drift)| drift.since).max() else { continue };
+            let live = live(&drifts);
+            let seen = questions.seen.entry(key.clone()).or_insert((live, first));
+            // Another edit of it is another question.
+            if seen.0 != live {
+                *seen = (live, now);
+            }
+            let since = first.max(seen.1);
             let is_told = drifts.iter().all(|(_, drift)| drift.actor.is_some());
             if is_told || questions.given_up.get(key) == Some(&since) {
                 questions.open.remove(key);
@@ -86,19 +115,31 @@ impl Reconciler {
             }
             let looked_at = overview.observed_at.get(key.kind).copied().filter(|at| *at < since);
             let from = looked_at.unwrap_or(since - UNKNOWN);
-            let question = questions.open.entry(key.clone()).or_insert(Question { from, since, asked: 0 });
-            question.since = since;
+            let is_fight = drifts.iter().any(|(change, _)| change.contest.is_some());
+            let question = Question { from, since, asked: 0, is_fight };
+            match questions.open.entry(key.clone()) {
+                Entry::Occupied(open) if open.get().since == since => {}
+                Entry::Occupied(mut open) => drop(open.insert(question)),
+                Entry::Vacant(vacant) => drop(vacant.insert(question)),
+            }
         }
-        let (now, window) = (self.state.now(), self.assessor.rules.contest_window);
-        questions.lately.retain(|_, (at, _)| now.duration_since(*at).is_ok_and(|age| age <= window));
+        let window = self.assessor.rules.contest_window;
+        questions.lately.retain(|_, it| now.duration_since(it.noted).is_ok_and(|age| age <= window));
         questions.ask_after(AFTER);
     }
 
-    /// Who turned it back before, and whether the trail is still to be asked who did it this time.
-    pub(super) fn known_of_fighter(&self, key: &Key) -> (Option<&str>, bool) {
+    /// Is the trail still to be asked who did it this time?
+    pub(super) fn is_asked_about(&self, key: &Key) -> bool {
         let questions = &self.memory.questions;
         let is_refused = questions.refused_at.is_some_and(|at| at.elapsed() < REFUSED_FOR);
-        (questions.lately.get(key).map(|(_, actor)| &**actor), !is_refused && questions.open.contains_key(key))
+        !is_refused && questions.open.contains_key(key)
+    }
+
+    /// Says of fights who did it before, where nobody knows who did it this time.
+    pub(super) fn name_former(&self, plan: &mut Plan) {
+        if plan.changes.iter().any(|change| change.contest.is_some()) {
+            plan.name_actors(self.assessor.actors(), |key| self.memory.questions.former(key));
+        }
     }
 
     /// Asks, unless somebody wants a pass first.
@@ -144,35 +185,39 @@ impl Reconciler {
     fn tell_who(&mut self, events: &[Event]) {
         let ids = self.state.server_ids().unwrap_or_default();
         let mut told: BTreeMap<Key, (SystemTime, String)> = BTreeMap::new();
+        let mut lately = Vec::new();
         for (key, question) in &self.memory.questions.open {
             let Some(kind) = resource::kind(key.kind) else { continue };
             let ours = self.state.written_at(key, question.from - OURS).unwrap_or_default();
             let about = |event: &&Event| is_about(event, kind, key, ids.get(key).map(AsRef::as_ref));
-            let is_it = |event: &&Event| about(event) && is_by_another(event, question, &ours);
-            let event = events.iter().filter(is_it).max_by_key(|event| event.at);
-            told.extend(event.map(|event| (key.clone(), (question.since, sentence(event)))));
+            let about: Vec<&Event> = events.iter().filter(about).collect();
+            let before = self.memory.questions.lately.get(key).map(|it| it.event);
+            let Some(event) = answer(&about, question, &ours, before) else { continue };
+            told.insert(key.clone(), (question.since, sentence(event)));
+            lately.push((key.clone(), event.at));
         }
         self.count_try();
         if told.is_empty() {
             return;
         }
-        for (key, (_, actor)) in &told {
+        let now = self.state.now();
+        for ((key, (_, actor)), (_, event)) in told.iter().zip(lately) {
             self.memory.questions.open.remove(key);
-            self.memory.questions.lately.insert(key.clone(), (self.state.now(), actor.clone()));
+            self.memory.questions.lately.insert(key.clone(), Lately { noted: now, event, actor: actor.clone() });
             let (kind, id) = (key.kind, key.id());
             tracing::info!(kind, id, actor, "drift: Descope's audit trail says who did it");
         }
         if let Err(error) = self.state.note_actors(&told) {
             tracing::error!(%error, "cannot write the state; who changed what drifted is forgotten with this run");
         }
+        let Carryover { plan, questions, .. } = &mut self.memory;
+        let actors = self.assessor.actors();
         let name = |plan: &mut Arc<Plan>| {
-            for change in &mut Arc::make_mut(plan).changes {
-                if let (Some(drift), Some((_, actor))) = (&mut change.drift, told.get(&change.key)) {
-                    drift.actor = Some(actor.clone());
-                }
-            }
+            // Where it could not be written down, this run knows it all the same.
+            let just_told = |key: &Key| told.get(key).map(|(_, actor)| actor.clone());
+            let actor = |key: &Key, path: &str, live: &Value| actors(key, path, live).or_else(|| just_told(key));
+            Arc::make_mut(plan).name_actors(actor, |key| questions.former(key));
         };
-        let Carryover { plan, .. } = &mut self.memory;
         self.plans.send_modify(|published| match (plan, published) {
             (Some(plan), Some(published)) if Arc::ptr_eq(plan, &published.plan) => {
                 name(plan);
@@ -189,6 +234,10 @@ impl Reconciler {
 }
 
 impl Questions {
+    fn former(&self, key: &Key) -> Option<String> {
+        self.lately.get(key).map(|it| it.actor.clone())
+    }
+
     /// Asks after so long what is open, or as soon as it is allowed.
     fn ask_after(&mut self, wait: Duration) {
         let allowed = [self.asked_at.map(|at| at + GAP), self.refused_at.map(|at| at + REFUSED_FOR)];
@@ -209,6 +258,36 @@ fn is_about(event: &Event, kind: &dyn Kind, key: &Key, id: Option<&str>) -> bool
     let is_tenant_told = key.tenant.as_ref().is_none_or(|tenant| event.tenants.iter().any(|one| **one == **tenant));
     let names = event.names.iter().chain(&event.tenants);
     is_of_kind && (kind.spec().is_only() || is_tenant_told && names.into_iter().any(is_named))
+}
+
+/// A digest of what is there of what drifted.
+fn live(drifts: &[(&Change, &Drift)]) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    for (change, drift) in drifts {
+        for field in change.fields.iter().filter(|field| drift.fields.contains(&*field.path)) {
+            (&field.path, &field.from).hash(&mut hasher);
+        }
+    }
+    hasher.finish()
+}
+
+/// The event that the question is about, of those `about` the resource: the newest that is not ours. Not one that answered an
+/// earlier question, which `before` is the time of; nor in a fight one that we turned back since: the one that is asked for is not
+/// searchable yet then.
+fn answer<'e>(
+    about: &[&'e Event],
+    question: &Question,
+    ours: &[SystemTime],
+    before: Option<SystemTime>,
+) -> Option<&'e Event> {
+    let newest = about.iter().filter(|event| is_by_another(event, question, ours)).max_by_key(|event| event.at)?;
+    // What was put back since stands in the trail behind the edit.
+    let is_put_back = ours.iter().any(|at| *at > question.since);
+    let is_outdone = |event: &&Event| {
+        event.at > newest.at && event.at <= question.since + SKEW && !is_by_another(event, question, ours)
+    };
+    let is_older = question.is_fight && !is_put_back && about.iter().any(|event| is_outdone(&event));
+    (before.is_none_or(|before| newest.at > before) && !is_older).then_some(newest)
 }
 
 /// Nothing that we may have done ourselves, and nothing that came after the look.
@@ -274,7 +353,7 @@ mod tests {
 
     #[test]
     fn what_a_key_did_around_a_write_of_ours_is_ours_and_what_came_later_is_another_matter() {
-        let question = Question { from: at(900), since: at(1100), asked: 0 };
+        let question = Question { from: at(900), since: at(1100), asked: 0, is_fight: false };
         let (key, person) = (event("RoleModified", "K2a", &[], &[]), event("RoleModified", "U2a", &[], &[]));
         let nobody = event("RoleModified", "", &[], &[]);
 
@@ -285,7 +364,29 @@ mod tests {
         assert!(is_by_another(&person, &question, &[at(1000)]));
         assert!(!is_by_another(&nobody, &question, &[]));
         for (from, since) in [(at(1200), at(1300)), (at(700), at(800))] {
-            assert!(!is_by_another(&person, &Question { from, since, asked: 0 }, &[]));
+            assert!(!is_by_another(&person, &Question { from, since, asked: 0, is_fight: false }, &[]));
         }
+    }
+
+    /// The newest value was told with the time of an edit before.
+    #[test]
+    fn an_edit_that_was_put_back_is_no_answer_to_who_did_the_next_one() {
+        let of = |actor: &str, seconds: u64| Event { at: at(seconds), ..event("RoleModified", actor, &[], &[]) };
+        let (first, ours, second) = (of("U1", 1000), of("K1", 1010), of("U1", 1020));
+        let fight = Question { from: at(1015), since: at(1025), asked: 0, is_fight: true };
+        let found = |events: &[&Event], question: &Question, written: &[u64], before: Option<u64>| {
+            let written: Vec<SystemTime> = written.iter().map(|seconds| at(*seconds)).collect();
+            answer(events, question, &written, before.map(at)).map(|event| event.at)
+        };
+
+        assert_eq!(found(&[&second, &ours, &first], &fight, &[1010], None), Some(at(1020)));
+        assert_eq!(found(&[&ours, &first], &fight, &[1010], None), None, "the second is not searchable yet");
+        assert_eq!(found(&[&first], &fight, &[1010], Some(1000)), None, "nor is ours, and the first was told before");
+        // Elsewhere a write of ours may have been of something else.
+        let other = Question { is_fight: false, ..fight.clone() };
+        assert_eq!(found(&[&ours, &first], &other, &[1010], None), Some(at(1000)));
+        // Put back meanwhile, the edit stands before our write.
+        let healed = Question { from: at(990), since: at(1005), ..fight };
+        assert_eq!(found(&[&ours, &first], &healed, &[1010], None), Some(at(1000)));
     }
 }

@@ -321,11 +321,16 @@ impl Assessor {
 
     /// Says who did what drifted, where that was found out before.
     fn name_actors(&self, plan: &mut Plan) {
-        let actors = self.known(ProjectState::actors);
-        for change in &mut plan.changes {
-            if let Some(drift) = &mut change.drift {
-                drift.actor = actors.get(&change.key).cloned();
-            }
+        plan.name_actors(self.actors(), |_| None);
+    }
+
+    /// Who set what is there now of a field, where that was found out.
+    pub(super) fn actors(&self) -> impl Fn(&Key, &str, &Value) -> Option<String> + use<> {
+        let (actors, state) = (self.known(ProjectState::actors), self.state.clone());
+        move |key, path, live| {
+            let (of, actor) = actors.get(&(key.clone(), path.to_owned()))?;
+            let is_it = of.is_none_or(|of| state.as_ref().is_some_and(|state| state.fingerprint(live) == of));
+            is_it.then(|| actor.clone())
         }
     }
 

@@ -73,6 +73,8 @@ impl Fights {
                 times,
                 since: of_it[0].at,
                 until,
+                actor: None,
+                former: None,
             })
         };
         change.fields.iter().filter_map(of).max_by_key(|contest| contest.until)
@@ -140,8 +142,6 @@ impl Reconciler {
         });
         let status = |(change, contest): (&Change, &Contest)| {
             let field = change.fields.iter().find(|field| field.path == contest.path);
-            let (before, is_asked) = self.known_of_fighter(&change.key);
-            let actor = change.drift.as_ref().and_then(|drift| drift.actor.clone());
             ContestedStatus {
                 kind: change.key.kind.to_owned(),
                 id: change.key.id(),
@@ -151,8 +151,9 @@ impl Reconciler {
                 times: contest.times as u64,
                 since: rfc3339(contest.since),
                 until: rfc3339(contest.until),
-                actor: actor.or_else(|| before.map(str::to_owned)),
-                is_asked,
+                actor: contest.actor.clone(),
+                former_actor: contest.former.clone(),
+                is_asked: self.is_asked_about(&change.key),
             }
         };
         contested.take(SHOWN).map(status).collect()

@@ -14,9 +14,11 @@ use crate::resource::Key;
 use crate::source::Trigger;
 use crate::state;
 use crate::state::Values;
+use serde_json::Value;
 use std::collections::BTreeMap;
 use std::collections::HashMap;
 use std::collections::HashSet;
+use std::collections::btree_map::Entry;
 use std::hash::DefaultHasher;
 use std::hash::Hash;
 use std::hash::Hasher;
@@ -116,19 +118,25 @@ impl Reconciler {
 
     /// Since when which drift is known.
     fn keep_ages(&self, desired: &Desired, plan: &Plan) -> Result<(), state::Error> {
-        let of = |change: &Change| {
-            let Some(Drift { since, fields, .. }) = change.drift.as_deref().cloned() else { return Vec::new() };
-            let key = change.key.clone();
-            fields.into_iter().map(|path| ((key.clone(), path), since)).collect()
-        };
         let known = self.state.drifted()?;
-        let now: BTreeMap<_, _> = plan.changes.iter().flat_map(of).collect();
-        let now = now.into_iter().map(|(one, since)| {
-            let since = known.get(&one).copied().unwrap_or(since);
-            (one, since)
-        });
+        let mut now = BTreeMap::new();
+        for change in &plan.changes {
+            let Some(Drift { since, fields, .. }) = change.drift.as_deref() else { continue };
+            for path in fields {
+                let one = (change.key.clone(), path.clone());
+                let since = known.get(&one).copied().unwrap_or(*since);
+                let field = change.fields.iter().find(|field| field.path == *path);
+                let live = || self.state.fingerprint(field.map_or(&Value::Null, |field| &field.from));
+                // The same drift may be of several changes, of which one has the field.
+                match now.entry(one) {
+                    Entry::Vacant(vacant) => drop(vacant.insert((since, live()))),
+                    Entry::Occupied(mut known) if field.is_some() => drop(known.insert((since, live()))),
+                    Entry::Occupied(_) => {}
+                }
+            }
+        }
         let waits: HashSet<&Key> = plan.waits.iter().map(|(key, ..)| key).collect();
-        self.state.note_drifted(&now.collect(), |key| {
+        self.state.note_drifted(&now, |key| {
             let is_unseen = !plan.observed.contains(key.kind) || waits.contains(key);
             desired.resources.contains_key(key) && is_unseen
         })

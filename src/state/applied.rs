@@ -1,6 +1,7 @@
 //! What the files said when it was last in force, field by field: what differs from that without a commit is drift. And
 //! since when which drift is known.
 
+use super::Digest;
 use super::Error;
 use super::project::ProjectState;
 use super::project::from_millis;
@@ -161,28 +162,33 @@ impl ProjectState {
 
     /// All drift that is known, by resource and path, since the first look that showed it.
     pub fn drifted(&self) -> Result<BTreeMap<(Key, String), SystemTime>, Error> {
-        let sql = "SELECT kind, tenant, name, path, since FROM drifted WHERE project = ?";
+        Ok(self.drift()?.into_iter().map(|(one, known)| (one, known.since)).collect())
+    }
+
+    fn drift(&self) -> Result<BTreeMap<(Key, String), Known>, Error> {
+        let sql = "SELECT kind, tenant, name, path, since, live, actor FROM drifted WHERE project = ?";
         self.read(|connection, id| {
             let rows: Vec<_> = connection.rows(sql, &values![id], |row| {
                 let (path, since) = (text(row, "path")?, from_millis(row.integer("since")?));
-                Ok(key(row)?.map(|key| ((key, path), since)))
+                let known = Known { since, live: row.digest("live")?, actor: row.text("actor")? };
+                Ok(key(row)?.map(|key| ((key, path), known)))
             })?;
             Ok(rows.into_iter().flatten().collect())
         })
     }
 
-    /// Who did it, of the resources of which that is known.
-    pub fn actors(&self) -> Result<BTreeMap<Key, String>, Error> {
-        let sql = "SELECT kind, tenant, name, actor FROM drifted WHERE project = ? AND actor IS NOT NULL";
-        self.read(|connection, id| {
-            let rows: Vec<_> = connection.rows(sql, &values![id], |row| Ok(key(row)?.zip(row.text("actor")?)))?;
-            Ok(rows.into_iter().flatten().collect())
-        })
+    /// Who did it, of the fields of which that is known, each with a fingerprint of what was there then. `None` stands for whatever
+    /// is there.
+    pub fn actors(&self) -> Result<BTreeMap<(Key, String), (Option<Digest>, String)>, Error> {
+        let named = |(one, Known { live, actor, .. })| Some((one, (live, actor?)));
+        Ok(self.drift()?.into_iter().filter_map(named).collect())
     }
 
-    /// Notes who did it, each with the first look that showed it: of the drift, and of what put it back since.
+    /// Notes who did it, each with the first look that showed it: of the drift of which that is not known, and of what put it back
+    /// since.
     pub fn note_actors(&self, actors: &BTreeMap<Key, (SystemTime, String)>) -> Result<(), Error> {
-        let of_drift = "UPDATE drifted SET actor = ? WHERE project = ? AND kind = ? AND tenant = ? AND name = ?";
+        let of_drift = "UPDATE drifted SET actor = ? WHERE project = ? AND kind = ? AND tenant = ? AND name = ?
+                        AND actor IS NULL";
         let of_change = "UPDATE audit SET actor = ? WHERE project = ? AND kind = ? AND tenant = ? AND name = ?
                          AND at >= ? AND actor IS NULL";
         self.write(|transaction, id| {
@@ -205,32 +211,56 @@ impl ProjectState {
         })
     }
 
-    /// Notes the drift that a look showed, what was known of it before as it was. `unseen` says of which resources the look
-    /// showed nothing: what is known of those stays.
+    /// Notes the drift that a look showed, each with a fingerprint of what it showed; since when that is known stays as it was,
+    /// and who did it, unless something else is there by now. `unseen` says of which resources the look showed nothing: what is known
+    /// of those stays.
     pub fn note_drifted(
         &self,
-        now: &BTreeMap<(Key, String), SystemTime>,
+        now: &BTreeMap<(Key, String), (SystemTime, Digest)>,
         unseen: impl Fn(&Key) -> bool,
     ) -> Result<(), Error> {
-        let known = self.drifted()?;
+        let known = self.drift()?;
         let over: Vec<_> = known.keys().filter(|one| !now.contains_key(*one) && !unseen(&one.0)).collect();
         let news: Vec<_> = now.iter().filter(|(one, _)| !known.contains_key(*one)).collect();
-        if over.is_empty() && news.is_empty() {
+        let is_moved = |(one, (_, live)): &(&(Key, String), &(SystemTime, Digest))| {
+            known.get(*one).is_some_and(|before| before.live.as_ref() != Some(live))
+        };
+        let moved: Vec<_> = now.iter().filter(is_moved).collect();
+        if over.is_empty() && news.is_empty() && moved.is_empty() {
             return Ok(());
         }
         self.write(|transaction, id| {
             let sql = "DELETE FROM drifted WHERE project = ? AND kind = ? AND tenant = ? AND name = ? AND path = ?";
             transaction
                 .each(sql, over.into_iter().map(|(key, path)| values![id, key.kind, tenant(key), key.name, path]))?;
-            let sql = "INSERT INTO drifted (project, kind, tenant, name, path, since) VALUES (?, ?, ?, ?, ?, ?)
-                 ON CONFLICT (project, kind, tenant, name, path) DO UPDATE SET since = excluded.since, actor = NULL";
+            // Of an older release, what was there is not known.
+            let sql = "UPDATE drifted SET actor = CASE WHEN live IS NULL THEN actor END, live = ?
+                       WHERE project = ? AND kind = ? AND tenant = ? AND name = ? AND path = ?";
             transaction.each(
                 sql,
-                news.into_iter()
-                    .map(|((key, path), since)| values![id, key.kind, tenant(key), key.name, path, to_millis(*since)]),
+                moved
+                    .into_iter()
+                    .map(|((key, path), (_, live))| values![live, id, key.kind, tenant(key), key.name, path]),
+            )?;
+            let sql =
+                "INSERT INTO drifted (project, kind, tenant, name, path, since, live) VALUES (?, ?, ?, ?, ?, ?, ?)
+                 ON CONFLICT (project, kind, tenant, name, path)
+                 DO UPDATE SET since = excluded.since, live = excluded.live, actor = NULL";
+            transaction.each(
+                sql,
+                news.into_iter().map(|((key, path), (since, live))| {
+                    values![id, key.kind, tenant(key), key.name, path, to_millis(*since), live]
+                }),
             )
         })
     }
+}
+
+/// Of one field that drifted.
+struct Known {
+    since: SystemTime,
+    live: Option<Digest>,
+    actor: Option<String>,
 }
 
 fn half(digest: &[u8; 32]) -> [u8; HALF] {
@@ -304,13 +334,45 @@ mod tests {
         let (a, b) = ((Key::new("roles", "a"), "description".to_owned()), (Key::new("roles", "b"), String::new()));
         let project = || State::open(dir.path()).unwrap().project("h", "p", "o");
         let of = |rows: &[(&(Key, String), u64)]| -> BTreeMap<_, _> {
+            rows.iter().map(|(one, seconds)| ((*one).clone(), (at(*seconds), [1; 32]))).collect()
+        };
+        let ages = |rows: &[(&(Key, String), u64)]| -> BTreeMap<_, _> {
             rows.iter().map(|(one, seconds)| ((*one).clone(), at(*seconds))).collect()
         };
         project().note_drifted(&of(&[(&a, 1), (&b, 1)]), |_| false).unwrap();
 
         project().note_drifted(&of(&[(&a, 9)]), |key| *key == b.0).unwrap();
-        assert_eq!(project().drifted().unwrap(), of(&[(&a, 1), (&b, 1)]), "what could not be seen is not over");
+        assert_eq!(project().drifted().unwrap(), ages(&[(&a, 1), (&b, 1)]), "what could not be seen is not over");
         project().note_drifted(&of(&[(&a, 9)]), |_| false).unwrap();
-        assert_eq!(project().drifted().unwrap(), of(&[(&a, 1)]));
+        assert_eq!(project().drifted().unwrap(), ages(&[(&a, 1)]));
+    }
+
+    /// Whoever set it first was told as who set what is there now.
+    #[test]
+    fn who_did_it_is_known_of_what_was_there_then_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let project = State::open(dir.path()).unwrap().project("h", "p", "o");
+        let at = SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000);
+        let (key, paths) = (Key::new("roles", "a"), ["description", "private"]);
+        let note = |lives: [u8; 2]| {
+            let rows =
+                paths.iter().zip(lives).map(|(path, live)| ((key.clone(), (*path).to_owned()), (at, [live; 32])));
+            project.note_drifted(&rows.collect(), |_| false).unwrap();
+        };
+        let name = |actor: &str| project.note_actors(&[(key.clone(), (at, actor.to_owned()))].into()).unwrap();
+        let known = || -> Vec<(String, String)> {
+            project.actors().unwrap().into_iter().map(|((_, path), (_, actor))| (path, actor)).collect()
+        };
+        let told = |path: &str, actor: &str| (path.to_owned(), actor.to_owned());
+        note([1, 1]);
+        name("jane");
+        assert_eq!(known(), [told("description", "jane"), told("private", "jane")]);
+
+        note([2, 1]);
+
+        assert_eq!(known(), [told("private", "jane")]);
+        name("joe");
+        assert_eq!(known(), [told("description", "joe"), told("private", "jane")]);
+        assert_eq!(project.drifted().unwrap().values().collect::<Vec<_>>(), [&at, &at], "it drifted all the time");
     }
 }

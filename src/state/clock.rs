@@ -282,7 +282,8 @@ mod tests {
         project.approve(&BTreeMap::from([("digest".to_owned(), "tenants")]), then, then + HOUR).unwrap();
         project.note_absent(&BTreeSet::from([key.clone()]), earlier).unwrap();
         project.note_held(&BTreeSet::from(["max_deletes"]), earlier).unwrap();
-        project.note_drifted(&BTreeMap::from([((key.clone(), "description".to_owned()), earlier)]), |_| false).unwrap();
+        let drift = BTreeMap::from([((key.clone(), "description".to_owned()), (earlier, [1; 32]))]);
+        project.note_drifted(&drift, |_| false).unwrap();
         note_deletion(&project, earlier);
         let (path, at) = ("description".to_owned(), earlier);
         let reversion = crate::state::Reversion { key: key.clone(), path, declared: [1; 32], live: [2; 32], at };

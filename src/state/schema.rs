@@ -331,6 +331,12 @@ const MIGRATIONS: &[&str] = &[
     -- When what was deleted had been created, as in `owned`.
     ALTER TABLE deletion ADD COLUMN created_at INTEGER;
 ",
+    "
+    -- A fingerprint of what was there, of which `actor` says who set it.
+    ALTER TABLE drifted ADD COLUMN live BLOB;
+    -- What the receiver was told that an approval names; '' where none ends it, or it is not known.
+    ALTER TABLE told ADD COLUMN fingerprint TEXT NOT NULL DEFAULT '';
+",
 ];
 
 /// The version that this binary reads and writes.

@@ -180,11 +180,13 @@ mod tests {
             since: "2026-01-01T00:00:00Z".to_owned(),
             is_sure: true,
             what: String::new(),
+            fingerprint: String::new(),
         };
         project.state.note_told("slack SLACK", &[told]).unwrap();
         let values = vec![("description".to_owned(), serde_json::json!("ours"))];
         project.note_applied([(&key, values)].into_iter()).unwrap();
-        project.note_drifted(&BTreeMap::from([((key, "description".to_owned()), now)]), |_| false).unwrap();
+        let drift = BTreeMap::from([((key, "description".to_owned()), (now, [1; 32]))]);
+        project.note_drifted(&drift, |_| false).unwrap();
         dir
     }
 

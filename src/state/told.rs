@@ -21,12 +21,14 @@ pub struct Told {
     pub is_sure: bool,
     /// What exactly it was told of; empty where that cannot become something else, or is not known.
     pub what: String,
+    /// What it was told that an approval names; empty where none ends it, or it is not known.
+    pub fingerprint: String,
 }
 
 impl State {
     /// All that this receiver was told.
     pub fn told(&self, receiver: &str) -> Result<Vec<Told>, Error> {
-        let sql = "SELECT project, event, subject, since, sure, what FROM told WHERE receiver = ?";
+        let sql = "SELECT project, event, subject, since, sure, what, fingerprint FROM told WHERE receiver = ?";
         self.read(|connection| {
             connection.rows(sql, &values![receiver], |row| {
                 Ok(Told {
@@ -36,6 +38,7 @@ impl State {
                     since: text(row, "since")?,
                     is_sure: row.is("sure").unwrap_or(false),
                     what: text(row, "what")?,
+                    fingerprint: text(row, "fingerprint")?,
                 })
             })
         })
@@ -43,14 +46,17 @@ impl State {
 
     /// Notes what this receiver is being told, or was, all or nothing.
     pub fn note_told(&self, receiver: &str, told: &[Told]) -> Result<(), Error> {
-        let sql = "INSERT INTO told (receiver, project, event, subject, since, sure, what) VALUES (?, ?, ?, ?, ?, ?, ?)
+        let sql = "INSERT INTO told (receiver, project, event, subject, since, sure, what, fingerprint)
+                   VALUES (?, ?, ?, ?, ?, ?, ?, ?)
                    ON CONFLICT (receiver, project, event, subject)
-                   DO UPDATE SET since = excluded.since, sure = excluded.sure, what = excluded.what";
+                   DO UPDATE SET since = excluded.since, sure = excluded.sure, what = excluded.what,
+                       fingerprint = excluded.fingerprint";
         self.write(|transaction| {
             transaction.each(
                 sql,
                 told.iter().map(|one| {
-                    values![receiver, one.project, one.event, one.subject, one.since, one.is_sure, one.what]
+                    let Told { project, event, subject, since, is_sure, what, fingerprint } = one;
+                    values![receiver, project, event, subject, since, is_sure, what, fingerprint]
                 }),
             )
         })
@@ -92,6 +98,7 @@ mod tests {
             since: "2026-01-01T00:00:00Z".to_owned(),
             is_sure,
             what: format!("what {subject} was"),
+            fingerprint: String::new(),
         };
         state.note_told("webhook A", &[one("a", false), one("b", false)]).unwrap();
         state.note_told("webhook A", &[one("a", true)]).unwrap();

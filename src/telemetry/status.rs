@@ -288,8 +288,10 @@ pub struct ContestedStatus {
     pub since: String,
     /// RFC 3339: when it is set again unless it is touched before.
     pub until: String,
-    /// Who does it, where that is known.
+    /// Who set that, how and when, where it is known.
     pub actor: Option<String>,
+    /// The same of one of the times before, where it is not.
+    pub former_actor: Option<String>,
     /// Is Descope's audit trail still to be asked who it was? Not part of the answer.
     #[serde(skip)]
     pub is_asked: bool,

@@ -37,12 +37,51 @@ async fn status_and_plan_say_who_and_how_with_one_question_and_none_where_nothin
     assert!(actor.starts_with("console@example.com (U2console) through console, Desktop at 20"), "{actor}");
     assert_eq!(plan(&world).await["changes"][0]["drift"]["actor"], json!(actor));
     let text = world.run(&["plan"]).await;
-    assert!(String::from_utf8_lossy(&text.stdout).contains(&format!("by {actor}")), "{text:?}");
+    let text = String::from_utf8_lossy(&text.stdout).into_owned();
+    assert!(text.contains(&format!("held: drift_reported ({actor} changed it, first seen ")), "{text}");
+    assert_eq!(text.matches(&actor).count(), 1, "{text}");
     world.pass().await;
     assert_eq!(searches(&world).await, 1, "it is known");
     world.stop().await;
     world.start().await;
     assert_eq!(drifted(&world).await["actor"], json!(actor), "after a restart, too");
+}
+
+/// Of what was changed once more, it went on telling who did it first, and when.
+#[tokio::test]
+async fn of_what_was_changed_again_it_is_told_who_did_that() {
+    let mut world = world("{ mode: report }").await;
+    world.write("a.yaml", "roles: [{ name: r, description: ours }]\n");
+    world.converge().await;
+    let mut told = Value::Null;
+    for value in ["theirs", "other"] {
+        // The event of the edit before is of another second.
+        tokio::time::sleep(std::time::Duration::from_millis(1100)).await;
+        let before = std::time::SystemTime::now();
+        world.edit_live("roles/r", json!({ "description": value })).await;
+        world.fresh_pass().await;
+        world
+            .until("told anew", async |world| {
+                let actor = drifted(world).await["actor"].clone();
+                actor.is_string() && actor != told
+            })
+            .await;
+        told = drifted(&world).await["actor"].clone();
+        assert!(moment(told.as_str().unwrap()) + std::time::Duration::from_secs(1) > before, "{value}: {told}");
+        assert_eq!(plan(&world).await["changes"][0]["fields"][0]["from"], value);
+    }
+    // What is there is another edit's than the one that is known, whoever looks.
+    world.stop().await;
+    world.edit_live("roles/r", json!({ "description": "third" })).await;
+    let text = world.run(&["plan"]).await;
+    let text = String::from_utf8_lossy(&text.stdout).into_owned();
+    assert!(text.contains("held: drift_reported (somebody else changed it, first seen "), "{text}");
+}
+
+/// When it was, of an actor as it is told.
+pub fn moment(actor: &str) -> std::time::SystemTime {
+    let text = actor.rsplit(" at ").next().and_then(|rest| rest.split(' ').next()).unwrap();
+    humantime::parse_rfc3339(text).unwrap()
 }
 
 #[tokio::test]

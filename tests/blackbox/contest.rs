@@ -43,13 +43,28 @@ async fn the_fifth_time_the_resource_is_left_alone_with_both_values_told() {
     world.assert_nothing_left().await;
     assert_eq!(world.entity("roles", "r").await.unwrap()["description"], "theirs");
 
+    told_with_who_fights(&world).await;
+
     if let Some(browser) = crate::page::browser() {
         let release = format!("approve {fingerprint}");
-        let expect = ["roles/r is turned back again and again", "\"theirs\"", release.as_str()];
-        let never = ["It is put back", "it is put back", "held for approval", "changed in Descope though no file was"];
-        let look = json!({ "name": "contested", "expect": expect, "never": never });
+        let who = "console@example.com (U2console)";
+        let expect = ["roles/r is turned back again and again", "\"theirs\"", who, release.as_str()];
+        let never = [
+            "It is put back",
+            "it is put back",
+            "held for approval",
+            "changed in Descope though no file was",
+            "somebody else",
+            "ind out who",
+        ];
+        let look = json!({ "name": "contested", "expect": expect, "never": never, "opened": true, "human": true });
         let page = browser.start_at(&(world.daemon_url().await + "/"), &world, "look", &look);
         crate::page::end(page, "contested").await;
+        let expect = ["roles/r in default", "description was turned back 5 times since", who];
+        let once = ["was turned back"];
+        let look = json!({ "name": "contested-resource", "hash": "#/default/roles/r", "expect": expect, "never": never, "human": true, "once": once, "in": "#resource" });
+        let page = browser.start_at(&(world.daemon_url().await + "/"), &world, "look", &look);
+        crate::page::end(page, "contested-resource").await;
     }
 
     // Known after a restart, and over by an approval.
@@ -69,6 +84,27 @@ async fn the_fifth_time_the_resource_is_left_alone_with_both_values_told() {
             world.entity("roles", "r").await.unwrap()["description"] == "ours"
         })
         .await;
+}
+
+/// Plan and page said "somebody else" and "find out who", though status and notification knew.
+async fn told_with_who_fights(world: &World) {
+    world.until("told", async |world| world.project().await["contested"][0]["actor"].is_string()).await;
+    let project = world.project().await;
+    let actor = project["contested"][0]["actor"].as_str().unwrap().to_owned();
+    let known = format!("the files say \"ours\", {actor} sets \"theirs\"");
+    let plan = crate::guards::plan(world).await;
+    let change = &plan["changes"][0];
+    assert!(change["why"].as_str().unwrap().contains(&known), "{change}");
+    let wait = project["waits"][0]["why"].as_str().unwrap();
+    assert!(wait.contains(&known), "{wait}");
+    let url = world.daemon_url().await;
+    for command in ["plan", "status"] {
+        let text = String::from_utf8(world.run(&[command, "--url", &url]).await.stdout).unwrap();
+        assert!(text.contains(&format!("{actor} sets \"theirs\"")), "{command}: {text}");
+        assert!(!text.contains("somebody else") && !text.contains("find out who"), "{command}: {text}");
+        let times = if command == "plan" { "was turned back" } else { "contested: roles/r" };
+        assert_eq!(text.matches(times).count(), 1, "{command}: {text}");
+    }
 }
 
 #[tokio::test]

@@ -422,7 +422,9 @@ async fn who_turns_back_what_is_contested_is_in_the_message_about_it() {
     let Some((mut world, receiver)) = told_world("contested, recovered").await else { return };
     world.write("a.yaml", "roles: [{ name: r, description: ours }]\n");
     world.converge().await;
+    let mut before = std::time::SystemTime::now();
     for n in 0..5 {
+        before = std::time::SystemTime::now();
         crate::contest::turn_back(&world, &format!("theirs {n}")).await;
     }
     world.until("told", async |_| !receiver.told(HOOK).is_empty()).await;
@@ -432,5 +434,8 @@ async fn who_turns_back_what_is_contested_is_in_the_message_about_it() {
     assert!(actor.starts_with("console@example.com (U2console)"), "{contested}");
     let requests = receiver.requests();
     let text = requests.iter().rfind(|request| request["url"] == HOOK).unwrap()["body"].to_string();
-    assert!(text.contains("console@example.com (U2console)"), "{text}");
+    assert!(text.contains("console@example.com (U2console)") && text.contains("theirs 4"), "{text}");
+    // Value, time and actor are of one edit, the last.
+    assert!(text.contains(&actor), "{text}");
+    assert!(crate::actors::moment(&actor) + std::time::Duration::from_secs(1) > before, "{actor}");
 }

@@ -1,6 +1,7 @@
 //! The status in words: a row for each project, and below it only what needs somebody or something.
 
 use crate::plan::render::Style;
+use crate::plan::who;
 use crate::resource::legible::legible;
 use crate::telemetry::line::one_line;
 use crate::telemetry::status::of_window;
@@ -138,7 +139,7 @@ fn below(project: &Value, now: SystemTime) -> Vec<String> {
     lines.extend(suspended(&project["suspensions"]));
     let list = |value: &Value| value.as_array().cloned().unwrap_or_default();
     add(&mut lines, &list(&project["contested"]), |fight| {
-        let actor = fight["actor"].as_str().map_or_else(|| "somebody".to_owned(), one_line);
+        let actor = one_line(&who(fight["actor"].as_str(), fight["formerActor"].as_str()));
         let (path, declared, live) = (word(&fight["path"]), word(&fight["declared"]), word(&fight["live"]));
         let (times, since) = (number(&fight["times"]), ago(&fight["since"], now));
         format!(
@@ -168,8 +169,11 @@ fn below(project: &Value, now: SystemTime) -> Vec<String> {
     if let Some(fingerprint) = project["held"]["fingerprint"].as_str() {
         let deletes = number(&project["held"]["deletes"]);
         let plural = if deletes == "1" { "" } else { "s" };
-        lines
-            .push(format!("to release ({deletes} delete{plural}): `descope-gitops approve {}`", one_line(fingerprint)));
+        let what = match project["held"]["changes"].as_u64() {
+            Some(0) => "the project".to_owned(),
+            _ => format!("{deletes} delete{plural}"),
+        };
+        lines.push(format!("to release ({what}): `descope-gitops approve {}`", one_line(fingerprint)));
     }
     add(&mut lines, &list(&project["problems"]), |problem| {
         let place = match (problem["file"].as_str(), &problem["line"]) {
@@ -180,7 +184,7 @@ fn below(project: &Value, now: SystemTime) -> Vec<String> {
             Some(_) => format!("; next try {}", ago(&problem["nextAttemptAt"], now)),
             None => String::new(),
         };
-        let (state, name) = (word(&problem["state"]), named(problem));
+        let (state, name) = (plight(problem), named(problem));
         let is_it = |wait: &&Value| (&wait["kind"], &wait["id"]) == (&problem["kind"], &problem["id"]);
         let since = waits.iter().find(is_it).map(|wait| since(wait, now)).unwrap_or_default();
         format!("{state}: {name}: {}{since}{next}{place}", word(&problem["message"]))
@@ -194,7 +198,7 @@ fn below(project: &Value, now: SystemTime) -> Vec<String> {
     let problems = list(&project["problems"]);
     let is_problem = |wait: &Value| {
         let is_it = |problem: &Value| (&wait["kind"], &wait["id"]) == (&problem["kind"], &problem["id"]);
-        matches!(&*reason(wait), "parked" | "backoff" | "dependency") && problems.iter().any(is_it)
+        matches!(&*reason(wait), "parked" | "backoff" | "dependency" | "unobserved") && problems.iter().any(is_it)
     };
     let is_told = |wait: &&Value| is_problem(wait) || told.contains(&reason(wait));
     let others: Vec<&Value> = waits.iter().filter(|wait| !is_told(wait)).collect();
@@ -223,6 +227,15 @@ fn below(project: &Value, now: SystemTime) -> Vec<String> {
         lines.push(format!("next pass {}", ago(&project["nextPassAt"], now)));
     }
     lines
+}
+
+/// In a word what is wrong. A kind as a whole is nothing that could be parked: its list cannot be read.
+fn plight(problem: &Value) -> String {
+    match (problem["id"].as_str(), problem["state"].as_str()) {
+        (Some(""), Some("retrying")) => "cannot be read for now".to_owned(),
+        (Some(""), _) => "cannot be read".to_owned(),
+        _ => word(&problem["state"]),
+    }
 }
 
 /// In a word.
@@ -469,6 +482,37 @@ mod tests {
         ] {
             assert!(text.contains(line), "{line}: {text}");
         }
+    }
+
+    /// The reason stood there twice, once as that of something parked.
+    #[test]
+    fn a_list_that_cannot_be_read_is_told_once_as_what_it_is() {
+        let mut status = status();
+        let held = &mut status["projects"][1];
+        let problem = |kind: &str, state: &str| json!({ "kind": kind, "id": "", "state": state, "message": "no licence", "file": null, "nextAttemptAt": null });
+        let wait = |kind: &str| json!({ "kind": kind, "id": "", "why": "unobserved: no licence", "since": null, "until": null });
+        held["problems"] = json!([problem("roles", "parked"), problem("lists", "retrying")]);
+        held["waits"] = json!([wait("roles"), wait("lists"), wait("theme")]);
+
+        let text = text(&status, now(), Style::default());
+
+        let told: Vec<&str> = text.lines().filter(|line| line.contains("no licence")).map(str::trim).collect();
+        let expected = [
+            "cannot be read: roles: no licence",
+            "cannot be read for now: lists: no licence",
+            "waits: theme: unobserved: no licence",
+        ];
+        assert_eq!(told, expected, "{text}");
+    }
+
+    #[test]
+    fn a_project_that_is_held_though_nothing_differs_is_released_as_a_whole() {
+        let mut status = status();
+        status["projects"][1]["held"] = json!({ "fingerprint": "f00d", "deletes": 0, "changes": 0 });
+
+        let text = text(&status, now(), Style::default());
+
+        assert!(text.contains("  to release (the project): `descope-gitops approve f00d`\n"), "{text}");
     }
 
     /// A full disk was told by nothing but a wait of each change.

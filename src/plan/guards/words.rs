@@ -7,6 +7,7 @@ use crate::plan::Plan;
 use crate::plan::Slot;
 use crate::plan::drift;
 use crate::plan::ties;
+use crate::plan::who;
 use crate::resource::Action;
 use crate::resource::Key;
 use crate::resource::MAIN;
@@ -162,10 +163,21 @@ fn why(change: &Change, holds: &HashMap<Slot, Hold>, planned: &BTreeSet<Slot>) -
     }
 }
 
+/// What it says of what others did. Who that was may come to be known later.
+pub fn of_others(change: &Change) -> Vec<String> {
+    [changed(change), contested(change)].into_iter().flatten().collect()
+}
+
+fn changed(change: &Change) -> Option<String> {
+    let drift = change.drift.as_ref()?;
+    let what = if drift.fields.contains(drift::WHOLE) { "deleted" } else { "changed" };
+    let who = who(drift.actor.as_deref(), None);
+    Some(format!("{who} {what} it, first seen {}", rfc3339(drift.since)))
+}
+
 fn drifted(change: &Change, holds: &HashMap<Slot, Hold>) -> Option<String> {
-    if let Some(drift) = &change.drift {
-        let what = if drift.fields.contains(drift::WHOLE) { "deleted" } else { "changed" };
-        return Some(format!("somebody else {what} it, first seen {}", rfc3339(drift.since)));
+    if change.drift.is_some() {
+        return changed(change);
     }
     let missing = change.tasks.iter().flat_map(|task| &task.after);
     let missing = missing.filter(|slot| matches!(holds.get(slot), Some(Hold::DriftReported(_))));
@@ -180,22 +192,23 @@ fn contested(change: &Change) -> Option<String> {
         let text = value.to_string();
         text.char_indices().nth(LONGEST_VALUE).map_or_else(|| text.clone(), |(cut, _)| format!("{}…", &text[..cut]))
     };
+    let find_out = if contest.actor.is_some() { "" } else { "find out who, and " };
     Some(format!(
-        "{} was turned back {} times since {}: the files say {}, somebody else sets {}; find out who, and settle it in the \
-         files or with them",
+        "{} was turned back {} times since {}: the files say {}, {} sets {}; {find_out}settle it in the files or with them",
         contest.path,
         contest.times,
         rfc3339(contest.since),
         brief(&field.to),
+        who(contest.actor.as_deref(), contest.former.as_deref()),
         brief(&field.from)
     ))
 }
 
-/// What holds these changes, as warnings, where nobody would look for the reason elsewhere.
+/// What holds these changes, as warnings, where nobody would look for the reason elsewhere. A fight is told with its change
+/// alone: who fights may come to be known later.
 pub fn explanations(changes: &[Change]) -> Vec<String> {
     let is_told = |hold: Hold| {
-        let others =
-            matches!(hold, Hold::Blocked | Hold::WouldReset | Hold::Weakening | Hold::Lockout | Hold::Contested);
+        let others = matches!(hold, Hold::Blocked | Hold::WouldReset | Hold::Weakening | Hold::Lockout);
         others || matches!(hold, Hold::StillDeclared | Hold::StillReferenced(_))
     };
     let told = changes.iter().filter(|change| change.held.is_some_and(is_told) || !change.losses.is_empty());

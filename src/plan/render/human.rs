@@ -15,6 +15,7 @@ use crate::resource::Action;
 use crate::resource::legible::legible;
 use crate::telemetry::line::one_line;
 use crate::telemetry::status::Wait;
+use crate::telemetry::status::Why;
 use serde_json::Value;
 use similar::ChangeTag;
 use similar::TextDiff;
@@ -150,7 +151,10 @@ impl Page<'_> {
             let names: Vec<String> = group.iter().take(NAMED).map(|wait| name(wait)).collect();
             let more = group.len() - names.len();
             let more = if more > 0 { format!(" and {more} more") } else { String::new() };
-            let text = self.paint(HELD, format!("waits: {}{more}: {}", names.join(", "), wait_text(first)));
+            // Why a list cannot be read is a warning.
+            let brief = Wait { why: first.word().to_owned(), ..(*first).clone() };
+            let told = if first.id.is_empty() && first.word() == Why::Unobserved.as_str() { &brief } else { *first };
+            let text = self.paint(HELD, format!("waits: {}{more}: {}", names.join(", "), wait_text(told)));
             self.line(2, &text);
         }
         for hold in &project.holds {

@@ -79,6 +79,8 @@ impl Drawn {
                     times: 5,
                     since: SystemTime::UNIX_EPOCH,
                     until: SystemTime::UNIX_EPOCH,
+                    actor: None,
+                    former: None,
                 };
                 self.contested.contains(&change.key).then_some(contest)
             },

@@ -383,6 +383,12 @@ const MIGRATIONS: &[&str] = &["
 
     -- When what was deleted had been created, as in `owned`.
     ALTER TABLE deletion ADD COLUMN created_at bigint;
+",
+    "
+    -- A fingerprint of what was there, of which `actor` says who set it.
+    ALTER TABLE drifted ADD COLUMN live bytea;
+    -- What the receiver was told that an approval names; '' where none ends it, or it is not known.
+    ALTER TABLE told ADD COLUMN fingerprint text NOT NULL DEFAULT '';
 "];
 
 /// What this release writes. It writes nothing where the tables are newer.
