@@ -133,7 +133,7 @@ async fn its_age_counts_from_the_first_look_and_survives_a_restart() {
 
 #[tokio::test]
 async fn it_is_put_back_when_it_is_old_enough_without_another_reason_to_look() {
-    let mut world = world("{ default: { mode: report }, roles: { mode: heal, minAge: 2s } }").await;
+    let mut world = world("{ default: { mode: report }, roles: { mode: heal, minAge: 6s } }").await;
     world.write("a.yaml", ROLES);
     world.converge().await;
     world.edit_live("roles/r", json!({ "description": "theirs" })).await;
