@@ -50,13 +50,34 @@ impl Connections {
 
     /// Waits until one ends; `None` where there is none.
     pub async fn ended(&mut self) -> Option<()> {
-        self.tasks.join_next().await.map(|_| ())
+        let (Ok(()) | Err(_)) = self.tasks.join_next().await?;
+        // A handle keeps all that its connection was made of, also when that has ended.
+        if self.oldest_first.len() > 2 * self.tasks.len() + LEAST {
+            self.oldest_first.retain(|(task, _)| !task.is_finished());
+        }
+        Some(())
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// The memory of a thousand that had ended was kept until there was one more.
+    #[tokio::test]
+    async fn nothing_is_kept_of_what_has_ended() {
+        let mut connections = Connections::at_most(1000);
+        let hanging = Lasting::default();
+        connections.open(hanging, std::future::pending()).await;
+        for _ in 0..500 {
+            connections.open(Lasting::default(), async {}).await;
+        }
+        while connections.tasks.len() > 1 {
+            connections.ended().await;
+        }
+
+        assert!(connections.oldest_first.len() <= 2 + LEAST, "{}", connections.oldest_first.len());
+    }
 
     #[tokio::test]
     async fn beyond_the_bound_the_oldest_that_does_not_last_gives_way() {
