@@ -18,7 +18,6 @@ use super::spec::MAIN;
 use super::spec::Part;
 use super::spec::Read;
 use super::spec::Spec;
-use super::spec::Verbs;
 use super::write::Answer;
 use super::write::Item;
 use super::write::Write;
@@ -51,7 +50,7 @@ pub(super) const OPENED: &[Risk] = &[Risk::WeakerEmpty];
 
 const MAIN_PART: Part = Part { name: MAIN, read: Read::List, how: How::Overwrite, fields: FIELDS };
 
-const BASE: Spec = Spec { identity: Identity::many("name"), verbs: Verbs::ALL, in_settings: true, check, ..Spec::BASE };
+const BASE: Spec = Spec { identity: Identity::many("name"), in_settings: true, check, ..Spec::BASE };
 
 static OF_USERS: Spec = Spec { name: "userAttributes", parts: &[MAIN_PART], ..BASE };
 

@@ -19,7 +19,6 @@ use super::spec::MAIN;
 use super::spec::Part;
 use super::spec::Read;
 use super::spec::Spec;
-use super::spec::Verbs;
 use super::write::Answer;
 use super::write::Item;
 use super::write::Write;
@@ -47,7 +46,7 @@ const fn part(fields: &'static [Field]) -> Part {
     Part { name: MAIN, read: Read::ByName, how: How::Upsert, fields }
 }
 
-const BASE: Spec = Spec { identity: Identity::many("name"), verbs: Verbs::ALL, in_settings: true, check, ..Spec::BASE };
+const BASE: Spec = Spec { identity: Identity::many("name"), in_settings: true, check, ..Spec::BASE };
 
 /// The API refuses `editPermissions` of them.
 static OF_TENANTS: Spec = Spec {

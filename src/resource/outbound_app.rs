@@ -14,7 +14,6 @@ use super::spec::Part;
 use super::spec::Read;
 use super::spec::Shape;
 use super::spec::Spec;
-use super::spec::Verbs;
 use super::sso_application::ADDRESS;
 use super::sso_application::REDIRECT;
 use super::write::Answer;
@@ -66,7 +65,6 @@ static SPEC: Spec = Spec {
             Field::reference("tenantId", "tenants").at_creation(),
         ],
     }],
-    verbs: Verbs::ALL,
     ..Spec::BASE
 };
 

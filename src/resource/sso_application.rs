@@ -22,7 +22,6 @@ use super::spec::Read;
 use super::spec::Shape;
 use super::spec::Spec;
 use super::spec::To;
-use super::spec::Verbs;
 use super::write::Answer;
 use super::write::Item;
 use super::write::Write;
@@ -212,7 +211,6 @@ static SPEC: Spec = Spec {
         ],
     }],
     builtin: Builtin::Prefix("descope-default"),
-    verbs: Verbs::ALL,
     check,
     ..Spec::BASE
 };
