@@ -120,6 +120,29 @@ async fn changes_go_before_observation_without_starving_it() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_is_read_in_rotation_goes_when_nothing_else_waits() {
+    let limiter = limiter_of(1.0);
+    send(&limiter, Outcome::Answered).await;
+    let order = Mutex::new(String::new());
+    let waiter = |priority: Priority, name: char| {
+        let (limiter, order) = (&limiter, &order);
+        async move {
+            for _ in 0..2 {
+                let mut permit = limiter.acquire(priority).await;
+                permit.sending();
+                order.lock().unwrap().push(name);
+                permit.finish(Outcome::Answered);
+            }
+        }
+    };
+    let (change, observation) = (waiter(Priority::Change, 'c'), waiter(Priority::Observation, 'o'));
+
+    tokio::join!(waiter(Priority::Rotation, 'r'), observation, change);
+
+    assert_eq!(*order.lock().unwrap(), "ccoorr");
+}
+
+#[tokio::test(start_paused = true)]
 async fn one_429_stops_everybody_until_one_trial_has_come_through() {
     let limiter = limiter_of(100.0);
     let start = Instant::now();

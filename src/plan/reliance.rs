@@ -93,6 +93,23 @@ mod tests {
     use serde_json::json;
 
     #[test]
+    fn a_switch_relies_on_what_was_to_be_written_only_where_it_goes_there() {
+        let spec = resource::kind("tenants").unwrap().spec();
+        let change = |path: &'static str, to: bool| FieldChange { path: path.into(), from: json!(!to), to: json!(to) };
+        for (path, to, on, expected) in [
+            ("enforceSSO", true, "sso", vec!["enforceSSO"]),
+            ("enforceSSO", true, "settings", vec!["enforceSSO"]),
+            ("enforceSSO", false, "sso", vec![]),
+            ("enforceSSO", true, "defaultRoles", vec![]),
+            ("disabled", true, "sso", vec![]),
+        ] {
+            let found = relying(spec, &[change(path, to)], &[on]);
+
+            assert_eq!(found.into_iter().collect::<Vec<_>>(), expected, "{path} {to} {on}");
+        }
+    }
+
+    #[test]
     fn what_relies_on_another_call_goes_after_it_and_leaves_before_it() {
         let spec = resource::kind("tenants").unwrap().spec();
         let turn = |parts: &[&str], path: &'static str, to: bool| {

@@ -106,6 +106,89 @@ fn what_refers_to_a_list_that_failed_for_now_waits_for_it() {
 }
 
 #[test]
+fn a_write_that_is_built_on_a_look_of_its_own_is_forecast_with_it() {
+    let (key, flow) = (Key::new("tenants", "t"), Key::new("flows", "f"));
+    let settings = json!({ "inactivityTime": 30, "enabled": true });
+    let world = live(&[
+        (key.clone(), json!({ "name": "t", "settings": settings })),
+        (flow.clone(), json!({ "file": { "a": 1 } })),
+    ]);
+    for (key, wanted, looks) in [
+        (&key, json!({ "name": "new" }), 0),
+        (&key, json!({ "name": "t", "settings": { "inactivityTime": 20 } }), 1),
+        (&flow, json!({ "file": { "a": 2 } }), 0),
+    ] {
+        let desired = desired_of(vec![declared(key.clone(), wanted)]);
+
+        let plan = Case::of(&desired, &world).plan();
+
+        assert_eq!((plan.forecast_requests(), plan.forecast_looks()), (1, looks));
+    }
+}
+
+/// What was refused because a name was not there is worth another try once it is.
+#[test]
+fn a_change_has_another_cause_once_what_it_names_is_live_or_on_its_way() {
+    let (permission, role) = ((Key::new("permissions", "p"), json!({})), Key::new("roles", "r"));
+    let names_it = (role.clone(), json!({ "permissionNames": ["p"] }));
+    let cause = |is_live: bool, is_declared: bool| {
+        let some = |is_there: bool| if is_there { vec![permission.clone()] } else { Vec::new() };
+        let desired = desired(&[some(is_declared), vec![names_it.clone()]].concat());
+        let plan = Case::of(&desired, &live(&some(is_live))).plan();
+        plan.changes.iter().find(|change| change.key == role).unwrap().tasks[0].cause
+    };
+
+    let there = cause(true, true);
+
+    assert_eq!([cause(true, false), cause(false, true)], [there, there]);
+    assert_ne!(cause(false, false), there);
+}
+
+#[test]
+fn a_switch_that_relies_on_nothing_else_is_in_the_call_that_creates() {
+    let desired = desired_of(vec![declared(Key::new("tenants", "t"), json!({ "name": "t", "enforceSSO": true }))]);
+
+    let plan = Case::of(&desired, &World::default()).plan();
+
+    let tasks: Vec<_> = plan.changes.iter().flat_map(|change| &change.tasks).collect();
+    assert_eq!(tasks.len(), 1);
+    assert_eq!(tasks[0].write.unpack().body().unwrap()["enforceSSO"], true);
+}
+
+#[test]
+fn of_a_create_that_does_not_show_yet_what_other_calls_write_is_left_to_do() {
+    let (tenant, role) = (Key::new("tenants", "t"), (Key::new("roles", "r"), json!({})));
+    let world = live(std::slice::from_ref(&role));
+    let ownership = Ownership { created: true, fresh: true, ..Ownership::default() };
+    for (roles, sent, parts) in [
+        (json!(["r"]), Sent::Unknown, vec!["defaultRoles"]),
+        (json!(["r"]), Sent::Same, vec![]),
+        (json!([]), Sent::Unknown, vec![]),
+    ] {
+        let desired = desired(&[(tenant.clone(), json!({ "name": "t", "defaultRoles": roles })), role.clone()]);
+        let owned = [(tenant.clone(), ownership.clone())].into();
+
+        let plan = Case { owned, sent, ..Case::of(&desired, &world) }.plan();
+
+        let tasks = plan.changes.iter().flat_map(|change| &change.tasks);
+        assert_eq!(tasks.map(|task| task.slot.part).collect::<Vec<_>>(), parts, "{roles} {sent:?}");
+    }
+}
+
+/// What was emptied shows what the server has in its place.
+#[test]
+fn an_empty_value_that_has_a_default_of_the_server_goes_by_what_was_sent() {
+    let key = Key::new("inboundApps", "app");
+    let world = live(&[(key.clone(), json!({ "name": "app", "loginPageUrl": "https://default.example" }))]);
+    let desired = desired_of(vec![declared(key, json!({ "loginPageUrl": "" }))]);
+    for (sent, changes) in [(Sent::Same, 0), (Sent::Different, 1), (Sent::Unknown, 1)] {
+        let plan = Case { sent, ..Case::of(&desired, &world) }.plan();
+
+        assert_eq!(plan.changes.len(), changes, "{sent:?}");
+    }
+}
+
+#[test]
 fn only_what_is_made_needs_a_place_for_its_secret() {
     let key = Key::new("inboundApps", "app");
     let wanted = json!({ "description": "new" });
@@ -124,6 +207,36 @@ fn only_what_is_made_needs_a_place_for_its_secret() {
         assert_eq!(said.is_some(), refusal.is_some(), "{said:?}");
         assert!(refusal.is_none_or(|refusal| said.unwrap().starts_with(refusal)), "{said:?}");
         assert_eq!(plan.changes.len(), usize::from(refusal.is_none()));
+    }
+}
+
+#[test]
+fn what_a_dry_run_refuses_is_not_tried_and_one_that_failed_for_now_is_waited_for() {
+    let key = Key::new("fgaSchema", "fgaSchema");
+    let desired = desired_of(vec![declared(key.clone(), json!({ "file": "model AuthZ 1.0" }))]);
+    let world = live(&[(key.clone(), json!({ "file": "model AuthZ 1.0\n\ntype doc" }))]);
+    let forbidden =
+        descope::Error::Forbidden { operation: "POST /v1/mgmt/fga/schema/dryrun", message: "no".to_owned() };
+    let refused = Preview { losses: Vec::new(), refusal: Some("line 1".to_owned()) };
+    let good = Preview { losses: vec!["type doc".to_owned()], refusal: None };
+    for (preview, expected) in
+        [(Err(timeout()), (1, 0, 0)), (Err(forbidden), (0, 1, 0)), (Ok(refused), (0, 1, 0)), (Ok(good), (0, 0, 1))]
+    {
+        let previews = BTreeMap::from([(key.clone(), preview)]);
+        let guards = Guards { deletes: most(0), ..GUARDS };
+        let case = Case { guards, ..Case::of(&desired, &world) };
+
+        let plan = case.with_inputs(&|_| true, |inputs| diff(&Inputs { previews: &previews, ..*inputs }));
+
+        assert_eq!((plan.waits.len(), plan.refused.len(), plan.changes.len()), expected, "{previews:?}");
+        for change in &plan.changes {
+            let why = "would take along what it leaves out: type doc";
+            assert_eq!(
+                (change.held, change.why.as_deref()),
+                (Some(Hold::MaxDeletes), Some(why)),
+                "it counts as deleted"
+            );
+        }
     }
 }
 

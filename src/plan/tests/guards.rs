@@ -285,6 +285,8 @@ fn a_project_of_another_entry_is_held_as_a_whole_whether_anything_differs_or_not
 
     let mut empty = plan(&same, &|_| false);
     assert!(empty.changes.is_empty() && empty.awaits_contact());
+    let said = empty.takeover.as_ref().unwrap().warning().unwrap();
+    assert!(said.starts_with("the state knows this project under another entry of the config (a, path p): "), "{said}");
     assert_eq!((empty.fingerprint.len(), empty.approvable().len()), (16, 1));
     let shown = render::holds(&empty);
     assert_eq!((&*shown[0].reason, shown[0].changes, shown[0].stops_project), ("first_contact", 0, true));
@@ -450,6 +452,48 @@ fn what_a_held_change_lets_go_of_is_blocked_until_it_has_and_says_by_whom() {
     let mut released = seen;
     released.release(|hold| *hold == Hold::MaxChangePercent);
     assert!(released.changes.iter().all(|change| change.held.is_none() && change.why.is_none()), "{released:?}");
+}
+
+#[test]
+fn what_needs_a_change_that_is_held_waits_for_it_by_name_and_other_calls_go_ahead() {
+    let tenant =
+        |id: &str, name: &str, roles: Value| (Key::new("tenants", id), json!({ "name": name, "defaultRoles": roles }));
+    let role = (Key::new("roles", "r"), json!({}));
+    let world = live(&[tenant("a", "A", json!([])), tenant("b", "B", json!([])), role.clone()]);
+    let desired = desired(&[tenant("a", "B", json!(["r"])), tenant("b", "C", json!([])), role]);
+    let mut plan = Case::of(&desired, &world).plan();
+    let of_a = |plan: &Plan| {
+        let of_a = plan.changes.iter().filter(|change| *change.key.name == *"a");
+        of_a.map(|change| (change.tasks.len(), change.held, change.why.clone())).collect::<Vec<_>>()
+    };
+    assert_eq!(of_a(&plan), [(2, None, None)], "it goes after the other");
+
+    plan.changes.iter_mut().find(|change| *change.key.name == *"b").unwrap().held = Some(Hold::Contested);
+    crate::plan::guards::settle(&mut plan.changes);
+
+    let why = "waits: its name \"B\" is still that of tenants/b (contested)".to_owned();
+    assert_eq!(of_a(&plan), [(1, None, None), (1, Some(Hold::Blocked), Some(why))]);
+}
+
+/// What it is now, nobody can tell from an answer.
+#[test]
+fn a_switch_that_no_answer_shows_is_on_if_that_was_sent_last() {
+    let key = Key::new("passwordSettings", "passwordSettings");
+    let world = live(&[(key.clone(), json!({}))]);
+    let off = json!({ "anyLetter": false, "disallowEmailMatch": false, "disallowedCharacters": "<>" });
+    let desired = desired_of(vec![declared(key, off)]);
+    for was_on in [true, false] {
+        let sent = |_: &Key, _: &str, value: &Value| match (value, was_on) {
+            (Value::String(_), _) | (Value::Bool(true), true) => Sent::Same,
+            _ => Sent::Different,
+        };
+        let case = Case::of(&desired, &world);
+
+        let plan = case.with_inputs(&|_| true, |inputs| diff(&Inputs { sent: &sent, ..*inputs }));
+
+        let dangers: Vec<&str> = plan.changes[0].dangers.iter().map(|(_, what)| what.as_str()).collect();
+        assert_eq!(dangers.iter().any(|danger| danger.contains("anyLetter is turned off")), was_on, "{dangers:?}");
+    }
 }
 
 #[test]
