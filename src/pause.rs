@@ -9,6 +9,7 @@ use crate::queue::Queue;
 use crate::state;
 use crate::state::ProjectState;
 use crate::state::Suspended;
+use crate::telemetry::status::rfc3339;
 use std::time::Duration;
 use std::time::SystemTime;
 use tokio::sync::watch;
@@ -82,6 +83,7 @@ impl Pause {
     /// An order: sends nothing for so long, restarts included. It counts also where it cannot be written down, which is
     /// what the error says; but not where another replica writes the project. When it ends.
     pub fn suspend(&self, wait: Duration, by: &str) -> (SystemTime, Result<(), state::Error>) {
+        self.end();
         let until = self.state.now() + wait;
         let written = self.state.suspend(Some(until), by);
         if matches!(written, Err(state::Error::NotHeld)) {
@@ -129,6 +131,7 @@ impl Pause {
         wait: Duration,
         by: &str,
     ) -> Result<SystemTime, state::Error> {
+        self.end();
         let until = self.state.now() + wait;
         self.state.suspend_part(kind, id, until, by)?;
         // What depends on it must not go out for want of it, nor what a pass planned that knows nothing of this.
@@ -139,6 +142,7 @@ impl Pause {
 
     /// The order that ends that. Was there one?
     pub fn resume_part(&self, kind: &str, id: Option<&str>) -> Result<bool, state::Error> {
+        self.end();
         self.state.resume_part(kind, id)
     }
 
@@ -181,8 +185,25 @@ impl Pause {
         // An order that came in between has the last word.
         self.take_in();
         let first = self.parts().into_iter().map(|part| part.until).chain(until).min();
-        let wait = first.and_then(|until| until.duration_since(self.state.now()).ok());
-        wait.map(|wait| Instant::now() + wait)
+        // After that look: what is not over by then was in it.
+        self.end();
+        let wait = |until: SystemTime| until.duration_since(self.state.now()).unwrap_or_default();
+        first.map(|until| Instant::now() + wait(until))
+    }
+
+    /// What is over by its time is told, by whoever writes the project.
+    fn end(&self) {
+        let project = &*self.project;
+        match self.state.end_suspensions() {
+            Ok(ended) => {
+                for one in ended {
+                    let (kind, id, until, by) = (one.kind, one.id, rfc3339(one.at), one.by);
+                    tracing::info!(project, kind, id, until, by, "resumed by itself: the suspension is over");
+                }
+            }
+            Err(state::Error::NotHeld) => {}
+            Err(error) => tracing::error!(project, %error, "cannot write down that a suspension is over"),
+        }
     }
 
     /// A suspension that could not be written down is, once it can be: from then on it survives a restart.

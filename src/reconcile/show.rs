@@ -202,12 +202,13 @@ impl Reconciler {
         if let Some(HeldReport { fingerprint, reason, changes, deletes, .. }) = HeldReport::of(plan)
             && self.memory.announced != fingerprint
         {
+            let what = if changes == 0 { "the project is" } else { "changes are" };
             tracing::warn!(
                 fingerprint,
                 reason,
                 changes,
                 deletes,
-                "changes are held until approved: `descope-gitops approve {fingerprint}`"
+                "{what} held until approved: `descope-gitops approve {fingerprint}`"
             );
         }
         self.log_held(plan);
@@ -283,6 +284,7 @@ impl Reconciler {
         let suspended_until = self.pause.suspended_until();
         let overview = self.overview(is_converged);
         self.metrics.suspended.with_label_values(&[&*project]).set(i64::from(suspended_until.is_some()));
+        self.show_end("", suspended_until);
         let contested = self.contested();
         let turn = self.turn_of_tasks(suspended_until);
         let waits = self.waits(&turn);
@@ -333,8 +335,20 @@ impl Reconciler {
         for kind in resource::ALL.iter().map(|kind| kind.name()) {
             let count = counts.get(kind).copied().unwrap_or(0);
             self.metrics.suspended_parts.with_label_values(&[&*self.assessor.project, kind]).set(count);
+            self.show_end(kind, parts.iter().filter(|part| part.kind == kind).map(|part| part.until).max());
         }
         parts.into_iter().map(suspension).collect()
+    }
+
+    /// Of what is not suspended there is no series: 0 would be an end.
+    fn show_end(&self, kind: &str, until: Option<SystemTime>) {
+        let gauge = &self.metrics.suspended_until_timestamp_seconds;
+        let of = [&*self.assessor.project, kind];
+        let since = until.and_then(|until| until.duration_since(SystemTime::UNIX_EPOCH).ok());
+        match since.and_then(|since| i64::try_from(since.as_secs()).ok()) {
+            Some(seconds) => gauge.with_label_values(&of).set(seconds),
+            None => drop(gauge.remove_label_values(&of)),
+        }
     }
 
     /// The open `/healthz`: reasons from a closed set, no messages.

@@ -12,6 +12,7 @@ use super::project::text;
 use super::project::to_millis;
 use super::sql;
 use super::sql::Row;
+use super::sql::Tx;
 use super::sql::Value;
 use super::sql::values;
 use std::time::SystemTime;
@@ -199,16 +200,20 @@ fn pass(row: &Row<'_>) -> sql::Result<PassView> {
     })
 }
 
+/// Notes what set it off, who did it, what it was, and what became of it, in a word and in words.
+pub(super) fn note_order(transaction: &Tx<'_>, id: i64, row: [&str; 5]) -> sql::Result<()> {
+    let now = transaction.time(SystemTime::now());
+    let [trigger, by, order, outcome, message] = row;
+    let sql = "INSERT INTO audit (project, at, trigger, revision, kind, tenant, name, action, fields, attempt,
+                   outcome, message, interim, duration_ms)
+               VALUES (?, ?, ?, '', ?, '', ?, ?, '[]', 1, ?, ?, 0, 0)";
+    transaction.execute(sql, &values![id, now, trigger, ORDERS, by, order, outcome, message]).map(drop)
+}
+
 impl ProjectState {
     /// Notes what an operator ordered and what became of it, in the audit trail.
     pub fn note_order(&self, order: &str, outcome: &str, message: &str) -> Result<(), Error> {
-        self.write(|transaction, id| {
-            let now = transaction.time(SystemTime::now());
-            let sql = "INSERT INTO audit (project, at, trigger, revision, kind, tenant, name, action, fields, attempt,
-                           outcome, message, interim, duration_ms)
-                       VALUES (?, ?, 'api', '', ?, '', 'api', ?, '[]', 1, ?, ?, 0, 0)";
-            transaction.execute(sql, &values![id, now, ORDERS, order, outcome, message]).map(drop)
-        })
+        self.write(|transaction, id| note_order(transaction, id, ["api", "api", order, outcome, message]))
     }
 
     /// What the last run knew of its passes.

@@ -1,12 +1,20 @@
 //! Kinds and resources that are only observed for a while, in a project that goes on.
 
 use super::Error;
+use super::browse::note_order;
 use super::project::ProjectState;
 use super::project::from_millis;
 use super::project::text;
 use super::project::to_millis;
+use super::sql;
+use super::sql::Tx;
 use super::sql::values;
+use crate::telemetry::status::rfc3339;
+use std::fmt;
 use std::time::SystemTime;
+
+/// What ends a suspension that nobody ended, in the place of who gives an order.
+const TIME: &str = "time";
 
 /// A kind, or one resource of it.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -23,7 +31,72 @@ pub struct Suspended {
     pub by: String,
 }
 
+/// A suspension that was over when its time came.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Ended {
+    /// The YAML key; `None` for all of the project.
+    pub kind: Option<String>,
+    /// The identity; `None` for all of the kind.
+    pub id: Option<String>,
+    /// When it ended.
+    pub at: SystemTime,
+    /// On whose behalf it was; empty where that is not known.
+    pub by: String,
+}
+
+/// Forgets what is over by now; each leaves a row in the audit trail.
+fn end(transaction: &Tx<'_>, project: i64, now: SystemTime) -> sql::Result<Vec<Ended>> {
+    let due = values![project, to_millis(now)];
+    let sql = "SELECT suspended_until, suspended_by FROM project WHERE id = ? AND suspended_until <= ?";
+    let whole = transaction.first(sql, &due, |row| {
+        let (at, by) = (from_millis(row.integer("suspended_until")?), text(row, "suspended_by")?);
+        Ok(Ended { kind: None, id: None, at, by })
+    })?;
+    let sql = "UPDATE project SET suspended_until = NULL WHERE id = ? AND suspended_until <= ?";
+    transaction.execute(sql, &due)?;
+    let sql = "DELETE FROM suspended WHERE project = ? AND until <= ? RETURNING kind, resource, until, ordered_by";
+    let mut ended: Vec<Ended> = transaction.rows(sql, &due, |row| {
+        Ok(Ended {
+            kind: Some(text(row, "kind")?),
+            id: Some(text(row, "resource")?).filter(|id| !id.is_empty()),
+            at: from_millis(row.integer("until")?),
+            by: text(row, "ordered_by")?,
+        })
+    })?;
+    ended.extend(whole);
+    ended.sort();
+    for one in &ended {
+        note_order(transaction, project, ["interval", TIME, "resume", "ok", &one.to_string()])?;
+    }
+    Ok(ended)
+}
+
+impl fmt::Display for Ended {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(kind) = &self.kind {
+            let id = self.id.as_ref().map_or_else(String::new, |id| format!("/{id}"));
+            write!(f, "{kind}{id}: ")?;
+        }
+        let by = if self.by.is_empty() { String::new() } else { format!(" by {}", self.by) };
+        write!(f, "the suspension{by} ended by itself at {}", rfc3339(self.at))
+    }
+}
+
 impl ProjectState {
+    /// Takes back what is over: from then on the project, or the part of it, goes on. Whoever writes the project does so, once.
+    pub fn end_suspensions(&self) -> Result<Vec<Ended>, Error> {
+        let now = to_millis(self.now());
+        let is_due = self.read(|connection, id| {
+            let sql = "SELECT id FROM project WHERE id = ?1 AND suspended_until <= ?2
+                       UNION ALL SELECT project FROM suspended WHERE project = ?1 AND until <= ?2";
+            connection.first(sql, &values![id, now], |row| row.integer("id"))
+        })?;
+        if is_due.is_none() {
+            return Ok(Vec::new());
+        }
+        self.write_by_clock(end)
+    }
+
     /// All that is not over.
     pub fn suspensions(&self, now: SystemTime) -> Result<Vec<Suspended>, Error> {
         self.read(|connection, id| {
@@ -45,8 +118,7 @@ impl ProjectState {
     /// forgotten.
     pub fn suspend_part(&self, kind: &str, id: Option<&str>, until: SystemTime, by: &str) -> Result<(), Error> {
         self.write_by_clock(|transaction, project, now| {
-            let sql = "DELETE FROM suspended WHERE project = ? AND until <= ?";
-            transaction.execute(sql, &values![project, to_millis(now)])?;
+            end(transaction, project, now)?;
             let sql =
                 "INSERT INTO suspended (project, kind, resource, since, until, ordered_by) VALUES (?, ?, ?, ?, ?, ?)
                        ON CONFLICT (project, kind, resource)
@@ -59,10 +131,10 @@ impl ProjectState {
     /// Ends it. Was there one?
     pub fn resume_part(&self, kind: &str, id: Option<&str>) -> Result<bool, Error> {
         self.write_by_clock(|transaction, project, now| {
+            end(transaction, project, now)?;
             let sql = "DELETE FROM suspended WHERE project = ? AND kind = ? AND resource = ? RETURNING until";
             let row = values![project, kind, id.unwrap_or_default()];
-            let until = transaction.first(sql, &row, |row| row.integer("until"))?;
-            Ok(until.is_some_and(|until| until > to_millis(now)))
+            Ok(transaction.first(sql, &row, |row| row.integer("until"))?.is_some())
         })
     }
 }
@@ -92,5 +164,35 @@ mod tests {
         assert!(!project.resume_part("tenants", None).unwrap());
         assert!(project.resume_part("tenants", Some("acme")).unwrap());
         assert_eq!(told(now), ["roles  by b"]);
+    }
+
+    /// Nothing told that it had ended, and when.
+    #[test]
+    fn what_ends_by_itself_leaves_a_row_for_each_and_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let state = State::open(dir.path()).unwrap();
+        let project = state.project("h", "p", "o");
+        let now = project.now();
+        let (past, ahead) = (now - Duration::from_secs(60), now + Duration::from_secs(3600));
+        project.suspend_part("roles", None, past, "a").unwrap();
+        project.suspend_part("tenants", Some("acme"), ahead, "a").unwrap();
+        project.suspend(Some(past), "b").unwrap();
+        let rows = || {
+            let window = crate::state::Window { limit: 9, ..crate::state::Window::default() };
+            let rows = state.changes(&window).unwrap();
+            rows.into_iter().map(|(_, row)| format!("{}: {}", row.action, row.message)).collect::<Vec<_>>()
+        };
+        // The next order of a part finds the other one over.
+        let roles = format!("resume: roles: the suspension by a ended by itself at {}", rfc3339(past));
+        assert_eq!(rows(), [roles.clone()]);
+
+        let ended = project.end_suspensions().unwrap();
+
+        assert_eq!(ended, [Ended { kind: None, id: None, at: ended[0].at, by: "b".to_owned() }]);
+        let whole = format!("resume: the suspension by b ended by itself at {}", rfc3339(past));
+        assert_eq!(rows(), [whole, roles]);
+        assert_eq!(project.end_suspensions().unwrap(), []);
+        assert_eq!(rows().len(), 2);
+        assert_eq!(project.suspensions(now).unwrap().len(), 1);
     }
 }

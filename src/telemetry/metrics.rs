@@ -39,6 +39,7 @@ pub struct Metrics {
     pub not_converged: IntGaugeVec,
     pub suspended: IntGaugeVec,
     pub suspended_parts: IntGaugeVec,
+    pub suspended_until_timestamp_seconds: IntGaugeVec,
     pub convergence_duration_seconds: HistogramVec,
     pub plan_changes: IntGaugeVec,
     pub observation_age_seconds: GaugeVec,
@@ -118,6 +119,12 @@ impl Metrics {
                 r,
                 "suspended_parts",
                 "Kinds and single resources that are only observed",
+                &["project", "kind"],
+            ),
+            suspended_until_timestamp_seconds: int_gauge(
+                r,
+                "suspended_until_timestamp_seconds",
+                "When a suspension ends by itself, of a kind the last one; the kind is empty for the project as a whole",
                 &["project", "kind"],
             ),
             convergence_duration_seconds: histogram(

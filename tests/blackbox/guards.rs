@@ -622,6 +622,54 @@ async fn a_suspension_ends_by_itself() {
     assert!(exists(&world, "roles", "b").await);
 }
 
+/// Nothing told that it was over, nor since when, and no metric when that would be.
+#[tokio::test]
+async fn the_end_of_a_suspension_is_in_the_metrics_ahead_and_in_trail_and_log_once_it_came() {
+    let mut world = World::new().await;
+    world.write("roles.yaml", &roles(&["a"]));
+    world.converge().await;
+    let series = |kind: &str| format!("suspended_until_timestamp_seconds{{kind=\"{kind}\",project=\"default\"}}");
+    assert_eq!(world.metric(&series("")).await, None);
+    let suspend = async |world: &World, wait: &str| {
+        let mut ends = Vec::new();
+        for part in ["", "&kind=roles", "&target=tenants/acme"] {
+            let (code, said) = world.ask(Method::POST, &format!("/api/v1/suspend?for={wait}{part}")).await;
+            assert_eq!(code, 200, "{said}");
+            let said: Value = serde_json::from_str(&said).unwrap();
+            ends.push(said["suspendedUntil"].as_str().unwrap().to_owned());
+        }
+        ends
+    };
+    let ends = suspend(&world, "1h").await;
+    world.until("all of them", async |world| world.metric(&series("tenants")).await.is_some()).await;
+    for (kind, end) in ["", "roles", "tenants"].into_iter().zip(&ends) {
+        let seconds = humantime::parse_rfc3339(end).unwrap().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
+        assert_eq!(world.metric(&series(kind)).await.map(|end| end.to_string()), Some(seconds.to_string()), "{kind}");
+    }
+
+    // The end is moved, and comes.
+    let ends = suspend(&world, "2s").await;
+    let trail = async |world: &World| {
+        let trail = world.run_json(&["audit", "-o", "json", "--kind", "operator"], 0).await;
+        let is_end = |row: &&Value| row["action"] == "resume";
+        let rows: Vec<Value> = trail["changes"].as_array().unwrap().iter().filter(is_end).cloned().collect();
+        rows
+    };
+    world.until("all over", async |world| trail(world).await.len() == 3).await;
+    let told: Vec<String> = trail(&world).await.iter().map(|row| row["message"].as_str().unwrap().to_owned()).collect();
+    for (part, end) in ["", "roles: ", "tenants/acme: "].into_iter().zip(&ends) {
+        let row = format!("{part}the suspension by 127.0.0.1 ended by itself at {end}");
+        assert!(told.contains(&row), "{row}: {told:?}");
+    }
+    let lines = world.daemon().lines();
+    let is_end = |line: &&String| line.contains("resumed by itself: the suspension is over");
+    assert_eq!(lines.iter().filter(is_end).count(), 3, "{lines:#?}");
+    world.until("no end ahead", async |world| world.metric(&series("")).await.is_none()).await;
+    world.fresh_pass().await;
+    assert_eq!(trail(&world).await.len(), 3);
+    assert_eq!(world.metric(&series("roles")).await, None);
+}
+
 #[tokio::test]
 async fn two_owners_share_a_project_and_leave_one_another_alone() {
     let mut first = World::with(sync(OPEN)).await;

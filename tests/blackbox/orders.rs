@@ -43,6 +43,14 @@ async fn exists(all: &Replicas, name: &str) -> bool {
     all.world.entity("permissions", name).await.is_some()
 }
 
+/// Passes of the holder that this set off.
+async fn passes(all: &Replicas, trigger: &str) -> u64 {
+    let text = all.ask(0, "/metrics").await.unwrap().1;
+    let trigger = format!("trigger=\"{trigger}\"");
+    let is_it = |line: &&str| line.contains("passes_total") && line.contains(&trigger);
+    text.lines().filter(is_it).filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok()).sum()
+}
+
 async fn audit(all: &Replicas) -> Vec<Value> {
     let trail = all.world.run_json(&["audit", "-o", "json", "--kind", "operator"], 0).await;
     trail["changes"].as_array().unwrap().clone()
@@ -124,16 +132,10 @@ async fn suspend_reconcile_and_resume_at_the_standby_act() {
     all.until("planned", async |all| all.project(0).await.is_some_and(|project| project["counts"]["suspended"] == 1))
         .await;
     assert!(!exists(&all, "more").await);
-    let passes = || async {
-        let text = all.ask(0, "/metrics").await.unwrap().1;
-        let is_of_api = |line: &&str| line.contains("passes_total") && line.contains("trigger=\"api\"");
-        let counts = text.lines().filter(is_of_api).filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok());
-        counts.sum::<u64>()
-    };
-    let before = passes().await;
+    let before = passes(&all, "api").await;
     let (code, said) = all.post(other, "/api/v1/reconcile").await;
     assert_eq!((code, &said["projects"]), (202, &json!(["default"])));
-    all.until("a pass", async |_| passes().await > before).await;
+    all.until("a pass", async |all| passes(all, "api").await > before).await;
     assert!(!exists(&all, "more").await);
 
     let (code, said) = all.post(other, "/api/v1/suspend?for=1h&kind=roles").await;
@@ -146,6 +148,29 @@ async fn suspend_reconcile_and_resume_at_the_standby_act() {
     all.until("created", async |all| exists(all, "more").await).await;
     let orders: Vec<String> = audit(&all).await.iter().map(|row| row["action"].as_str().unwrap().to_owned()).collect();
     assert_eq!(orders, ["suspend", "reconcile", "suspend", "resume"]);
+}
+
+#[tokio::test]
+async fn a_suspension_that_ends_by_itself_leaves_one_row_however_many_replicas_there_are() {
+    let Some(server) = Postgres::start() else { return };
+    let (all, other) = two(server, NEVER, "1h", 2).await;
+
+    let (code, said) = all.post(other, "/api/v1/suspend?for=2s").await;
+    assert!(code == 200 && said["suspendedUntil"].is_string(), "{code} {said}");
+    let (code, said) = all.post(0, "/api/v1/suspend?for=2s&kind=roles").await;
+    assert_eq!((code, &said["part"]), (200, &json!("roles")));
+
+    let ends = async || {
+        let is_end = |row: &Value| row["action"] == "resume";
+        audit(&all).await.into_iter().filter(is_end).count()
+    };
+    all.until("both over", async |_| ends().await >= 2).await;
+    let before = passes(&all, "api").await;
+    for asked in [0, other] {
+        assert_eq!(all.post(asked, "/api/v1/reconcile").await.0, 202);
+    }
+    all.until("another pass", async |all| passes(all, "api").await > before).await;
+    assert_eq!(ends().await, 2);
 }
 
 /// What is to stop changes must not be lost because the holder died a moment ago.
