@@ -213,7 +213,6 @@ impl Parts {
                 forbidden,
                 interval: config.source.interval,
                 backoff: settings::backoff(config),
-                pace: settings::pace(config),
                 metrics: Arc::clone(&metrics),
                 board: Arc::clone(&board),
                 pulse: board.pulse(),

@@ -9,6 +9,7 @@ use crate::telemetry::clock;
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::redact::Redactor;
 use crate::telemetry::repeats::is_worth_a_line;
+use crate::telemetry::status::Board;
 use crate::telemetry::status::ProjectStatus;
 use crate::telemetry::status::Status;
 use crate::telemetry::status::rfc3339;
@@ -32,6 +33,9 @@ mod sight;
 /// The status of a drain changes all the time, and nobody reads faster.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 
+/// A receiver that fails so often in a row is told of: once may be a restart of it.
+const UNDELIVERED: u32 = 3;
+
 /// What could not be written down is written soon after it can be.
 const AGAIN: Duration = Duration::from_secs(1);
 
@@ -48,6 +52,8 @@ pub struct Notifier {
     pub backoff: Backoff,
     /// Counts what is sent.
     pub metrics: Arc<Metrics>,
+    /// Where it is said that a receiver is not told.
+    pub board: Arc<Board>,
     /// Messages name no secret.
     pub redactor: Redactor,
 }
@@ -80,6 +86,7 @@ impl Notifier {
         let told = self.recalled().unwrap_or_default();
         let mut ledger = Ledger::new(&self.receiver.on, self.backoff, told);
         let mut desk = Desk::new(Instant::now());
+        self.board.delivered(&self.receiver.name, true);
         let (mut failures, mut not_before) = (0, Instant::now());
         loop {
             self.catch_up(&mut desk, &mut ledger, held_by_others(&status.borrow()));
@@ -100,12 +107,16 @@ impl Notifier {
                 match told {
                     Ok(()) => {
                         failures = 0;
+                        self.board.delivered(&self.receiver.name, true);
                         ledger.sent(&letter, Instant::now());
                         self.write_down(&mut desk, &mut ledger);
                         self.log_sent(&letter);
                     }
                     Err(failure) => {
                         failures += 1;
+                        if failures >= UNDELIVERED {
+                            self.board.delivered(&self.receiver.name, false);
+                        }
                         self.log_failure(&failure, failures);
                         let wait = self.backoff.delay(failures, fastrand::f64()).max(failure.wait.unwrap_or_default());
                         not_before = Instant::now() + wait;

@@ -21,7 +21,6 @@ use crate::plan::Origin;
 use crate::plan::Plan;
 use crate::plan::Task;
 use crate::plan::published::Published;
-use crate::plan::render::Pace;
 use crate::queue::Queue;
 use crate::resource;
 use crate::resource::Action;
@@ -107,8 +106,6 @@ pub struct Reconciler {
     pub pause: Pause,
     /// How long to wait before looking again after a failure.
     pub backoff: Backoff,
-    /// For the forecast.
-    pub pace: Pace,
     /// Counts and times.
     pub metrics: Arc<Metrics>,
     /// Where the status goes.

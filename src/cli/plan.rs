@@ -33,6 +33,8 @@ use crate::worker::recent::Recent;
 use anyhow::Context;
 use clap::ValueEnum;
 use reqwest::Method;
+use serde_json::Value;
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::io;
 use std::io::BufWriter;
@@ -177,6 +179,10 @@ pub async fn of_daemon(overrides: &Overrides, args: &PlanArgs, redactor: &Redact
     let daemon = Daemon::find(args.url.as_ref(), overrides, redactor)?;
     let body = daemon.ask(Method::GET, "/api/v1/plan", &[]).await?;
     let mut report: Report<'_> = serde_json::from_value(body).context("the daemon's plan is of another form")?;
+    let status = daemon.ask(Method::GET, "/api/v1/status", &[]).await.unwrap_or_default();
+    for project in &mut report.projects {
+        project.warnings.splice(0..0, of_older_files(&status, &project.name).map(Cow::Owned));
+    }
     if !args.project.is_empty() {
         report.projects.retain(|project| args.project.contains(&project.name));
     }
@@ -195,6 +201,18 @@ pub async fn of_daemon(overrides: &Overrides, args: &PlanArgs, redactor: &Redact
     }
     show(&report, args.output)?;
     Ok(if args.exit_code && report.has_differences() { Exit::Differences } else { Exit::Done })
+}
+
+/// What the plan of a running daemon does not know of: newer files that cannot be used.
+fn of_older_files(status: &Value, project: &str) -> Option<String> {
+    let projects = status["projects"].as_array().into_iter().flatten();
+    let desired = projects.filter(|it| it["name"] == project).map(|it| &it["desired"]).next()?;
+    let error = desired["errors"].as_array().filter(|_| desired["valid"] == false)?.first()?;
+    let [file, message] = ["file", "message"].map(|name| error[name].as_str().unwrap_or_default());
+    let (line, revision) =
+        (&error["line"], desired["revision"].as_str().map(|revision| revision.get(..12).unwrap_or(revision)));
+    let of = revision.map_or_else(String::new, |revision| format!(" this plan is of the last good ones, {revision};"));
+    Some(format!("THE NEWEST FILES CANNOT BE USED:{of} {file}:{line}: {message}"))
 }
 
 /// The projects to look at: those that were named, or all.
@@ -243,4 +261,23 @@ fn show(report: &Report<'_>, output: PlanOutput) -> anyhow::Result<()> {
     }
     out.flush()?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    /// The old plan was shown without a word.
+    #[test]
+    fn the_plan_of_a_daemon_whose_newest_files_cannot_be_used_says_so() {
+        let desired = |valid, errors| json!({ "projects": [{ "name": "beta", "desired": { "valid": valid, "revision": "0123456789abcdef", "errors": errors } }] });
+        let errors = json!([{ "file": "beta/bad.yaml", "line": 3, "message": "is not YAML" }]);
+        let expected = "THE NEWEST FILES CANNOT BE USED: this plan is of the last good ones, 0123456789ab; beta/bad.yaml:3: is not YAML";
+
+        assert_eq!(of_older_files(&desired(false, errors.clone()), "beta").as_deref(), Some(expected));
+        assert_eq!(of_older_files(&desired(true, json!([])), "beta"), None);
+        assert_eq!(of_older_files(&desired(false, errors), "alpha"), None);
+        assert_eq!(of_older_files(&Value::Null, "beta"), None);
+    }
 }

@@ -99,6 +99,7 @@ pub fn notifiers(config: &Config, env: Env<'_>, parts: &Parts, redactor: &Redact
         state: parts.state.clone(),
         backoff: backoff(config),
         metrics: Arc::clone(&parts.metrics),
+        board: Arc::clone(&parts.board),
         redactor: redactor.clone(),
     };
     Ok(receivers.into_iter().map(notifier).collect())

@@ -53,6 +53,8 @@ struct Entry {
     is_there: bool,
     /// When it came, or went.
     turned: Instant,
+    /// RFC 3339: when it went.
+    until: Option<String>,
     is_transient: bool,
     /// What exactly it was told of.
     what: String,
@@ -82,6 +84,8 @@ pub struct Thing {
     pub facts: Option<Facts>,
     /// RFC 3339.
     pub since: String,
+    /// RFC 3339: when it was seen to be over; `None` while it is there.
+    pub until: Option<String>,
 }
 
 /// What messages are gathered and kept apart by.
@@ -125,6 +129,7 @@ impl Ledger {
         self.entries.retain(|identity, entry| identity.is_of_this_replica() || entry.stage != Stage::Untold);
         for (_, entry) in self.entries.iter_mut().filter(|(identity, _)| !identity.is_of_this_replica()) {
             (entry.facts, entry.is_there, entry.turned, entry.is_transient) = (None, true, Instant::now(), false);
+            entry.until = None;
         }
     }
 
@@ -150,6 +155,7 @@ impl Ledger {
                 is_noted: false,
                 is_there: true,
                 turned: Instant::now(),
+                until: None,
                 is_transient: false,
                 what: String::new(),
                 fingerprint: String::new(),
@@ -204,6 +210,7 @@ impl Ledger {
                 is_noted: false,
                 is_there: true,
                 turned: now,
+                until: None,
                 is_transient: facts.is_transient,
                 what: String::new(),
                 fingerprint: String::new(),
@@ -223,7 +230,7 @@ impl Ledger {
             if !entry.is_there || entry.is_transient && !facts.is_transient {
                 entry.turned = now;
             }
-            entry.is_there = true;
+            (entry.is_there, entry.until) = (true, None);
             entry.is_transient = facts.is_transient;
             if entry.facts.as_ref() != Some(facts) {
                 entry.facts = Some(facts.clone());
@@ -233,8 +240,11 @@ impl Ledger {
             if sight.presence(identity) == Presence::Over && entry.is_there {
                 entry.is_there = false;
                 entry.turned = now;
+                entry.until = Some(rfc3339(clock::now()));
             }
-            entry.is_there || entry.stage != Stage::Untold
+            // A crowd tells of all that were not told one by one.
+            let is_of_crowd = entry.stage == Stage::Untold && sight.is_crowded(identity);
+            (entry.is_there || entry.stage != Stage::Untold) && !is_of_crowd
         });
     }
 
@@ -276,6 +286,7 @@ impl Ledger {
             identity: identity.clone(),
             facts: entry.facts.clone(),
             since: entry.since.clone(),
+            until: entry.until.clone(),
         };
         let things = self.entries.iter().filter(belongs).map(thing).collect();
         Some(Letter { event: chosen.1, project: chosen.0, things })
@@ -454,6 +465,35 @@ mod tests {
         assert_eq!(desk.told_within(60, &sight(&[("t/b", false)])), ["recovered: t/a"]);
         assert_eq!(desk.told_within(60, &sight(&[])), ["recovered: t/b"]);
         assert_eq!(desk.told_within(60, &sight(&[("t/a", false)])), ["failing: t/a"]);
+    }
+
+    /// Those that waited to be told came with the crowd that counted them.
+    #[test]
+    fn what_became_part_of_a_crowd_before_it_was_told_is_told_as_that_alone() {
+        let mut desk = Desk::new(&Notice::ALL, vec![]);
+        assert_eq!(desk.told_within(4, &sight(&[("t/a", false)])), ["failing: t/a"]);
+        assert!(desk.told_within(4, &sight(&[("t/a", false), ("t/b", false)])).is_empty(), "too soon after the first");
+
+        assert_eq!(desk.told_within(60, &Sight::crowd("p", Notice::Failing)), ["failing: resources"]);
+        assert_eq!(desk.told_within(60, &sight(&[])), ["recovered: resources t/a"]);
+    }
+
+    /// A receiver that could not be reached for an hour was told that it ended an hour later.
+    #[test]
+    fn an_end_is_when_it_was_seen_however_late_it_is_told() {
+        let mut desk = Desk::new(&Notice::ALL, vec![]);
+        assert_eq!(desk.told_within(4, &sight(&[("t/a", false)])), ["failing: t/a"]);
+
+        desk.ledger.take_in(&sight(&[]), desk.now);
+
+        let seen = rfc3339(clock::now());
+        desk.now += Duration::from_secs(3600);
+        let letter = desk.ledger.letter(desk.now).unwrap();
+        let until = letter.things[0].until.clone().unwrap();
+        assert!(letter.event == Notice::Recovered && until <= seen, "{until} {seen}");
+        // It is there again.
+        desk.ledger.take_in(&sight(&[("t/a", false)]), desk.now);
+        assert_eq!(desk.ledger.letter(desk.now), None);
     }
 
     #[test]

@@ -51,7 +51,7 @@ struct Item {
     reason: Option<String>,
     /// RFC 3339.
     since: String,
-    /// RFC 3339: when it was over; null while it lasts.
+    /// RFC 3339: when it was seen to be over, however late that can be told; null while it lasts.
     until: Option<String>,
     /// For people.
     text: String,
@@ -80,7 +80,7 @@ pub fn body(form: Form, letter: &Letter, at: &str, redactor: &Redactor) -> Vec<u
                     subject: clean(&thing.identity.subject),
                     reason: thing.facts.as_ref().map(|facts| facts.reason.clone()),
                     since: thing.since.clone(),
-                    until: is_over.then(|| at.to_owned()),
+                    until: is_over.then(|| thing.until.clone().unwrap_or_else(|| at.to_owned())),
                     text: clean(&text(thing)),
                     fingerprint: thing.facts.as_ref().filter(|_| !is_over).and_then(|facts| facts.fingerprint.clone()),
                 }
@@ -193,6 +193,7 @@ mod tests {
                 what: String::new(),
             }),
             since: "2026-01-01T00:00:00Z".to_owned(),
+            until: (event == Notice::Recovered).then(|| "2026-01-01T12:00:00Z".to_owned()),
         };
         Letter { event, project: "p".to_owned(), things: subjects.iter().map(thing).collect() }
     }
@@ -217,7 +218,7 @@ mod tests {
         let item = &over["items"][0];
         assert_eq!(
             (&over["event"], &item["key"], &item["until"]),
-            (&json!("recovered"), &expected["items"][0]["key"], &expected["at"])
+            (&json!("recovered"), &expected["items"][0]["key"], &json!("2026-01-01T12:00:00Z"))
         );
         assert!(item["fingerprint"].is_null());
     }

@@ -23,6 +23,8 @@ const CROWD: &str = "resources";
 const FILES: &str = "files";
 /// The subject of a management key that is refused, or of a way to Descope that is.
 const ACCESS: &str = "access";
+/// The subject of a Descope that nothing can be seen of.
+const OBSERVATION: &str = "observation";
 /// The subject of a state that cannot be written.
 const STATE: &str = "state";
 /// The subject of a lease that ended before it was given back.
@@ -152,11 +154,8 @@ impl Sight {
         let is_same_sort = |other: &Identity| {
             other.is_resource() && (&other.project, other.event) == (&identity.project, identity.event)
         };
-        let is_hidden = if identity.subject == CROWD {
-            self.there.keys().any(is_same_sort)
-        } else {
-            identity.is_resource() && self.crowded.contains(&(identity.project.clone(), identity.event))
-        };
+        let is_hidden =
+            if identity.subject == CROWD { self.there.keys().any(is_same_sort) } else { self.is_crowded(identity) };
         let is_hidden = is_hidden || identity.event == Notice::Held && self.is_told_otherwise(identity);
         let is_known = match (identity.event, identity.subject.as_str()) {
             (Notice::LeaseLost, _) => !self.unwritten.contains(&identity.project),
@@ -167,6 +166,11 @@ impl Sight {
             _ => known.is_observed,
         };
         if is_known && !is_hidden { Presence::Over } else { Presence::Unknown }
+    }
+
+    /// Is it one of a crowd, which is told as one?
+    pub fn is_crowded(&self, identity: &Identity) -> bool {
+        identity.is_resource() && self.crowded.contains(&(identity.project.clone(), identity.event))
     }
 
     /// Is what is held for this reason told by name now and was told as one, or the other way round?
@@ -265,7 +269,8 @@ impl Sight {
             self.add(&project.name, Notice::Failing, ACCESS, Facts::new("paused", text.to_owned()));
             return;
         }
-        for problem in &project.problems {
+        let is_told_whole = self.add_unreachable(project);
+        for problem in project.problems.iter().filter(|problem| !is_told_whole || !problem.id.is_empty()) {
             let Problem { kind, id, state, message, .. } = problem;
             let facts = |reason: &str| Facts {
                 is_transient: *state == ProblemState::Retrying,
@@ -284,6 +289,20 @@ impl Sight {
                 ProblemState::Blocked => {}
             }
         }
+    }
+
+    /// Where nothing at all can be looked at, that is one thing and not one for each kind. False where it is not so.
+    fn add_unreachable(&mut self, project: &ProjectStatus) -> bool {
+        let lists = || project.problems.iter().filter(|problem| problem.id.is_empty());
+        let is_out = project.last_pass.as_ref().is_some_and(|pass| pass.result == "failed")
+            && lists().count() > 1
+            && lists().all(|problem| problem.state == ProblemState::Retrying);
+        if let Some(first) = lists().next().filter(|_| is_out) {
+            let text = format!("Descope cannot be observed, and nothing is changed meanwhile: {}", first.message);
+            let facts = Facts { is_transient: true, ..Facts::new("unobserved", text) };
+            self.add(&project.name, Notice::Failing, OBSERVATION, facts);
+        }
+        is_out
     }
 
     fn gather_crowds(&mut self) {
@@ -339,6 +358,15 @@ impl Sight {
     pub fn knowing(project: &str, there: BTreeMap<Identity, Facts>) -> Self {
         let known = Known { has_passed: true, is_observed: true, is_settled: true };
         Self { there, projects: [(project.to_owned(), known)].into(), ..Self::default() }
+    }
+
+    /// So many things of a project that they are one crowd.
+    pub fn crowd(project: &str, event: Notice) -> Self {
+        let identity = Identity { project: project.to_owned(), event, subject: CROWD.to_owned() };
+        let facts = Facts::new("many", "101 resources".to_owned());
+        let mut sight = Self::knowing(project, [(identity, facts)].into());
+        sight.crowded.insert((project.to_owned(), event));
+        sight
     }
 
     /// A project of which nothing is known yet.
@@ -481,6 +509,32 @@ mod tests {
         assert_eq!(of(&unseen(ProblemState::Parked)), [Over; 5], "a kind that is refused for good hides nothing");
         let elsewhere = Identity { project: "gone".to_owned(), event: Notice::Held, subject: "max_deletes".to_owned() };
         assert_eq!(Sight::of(&status(|_| {}), false).presence(&elsewhere), Over, "it left the config");
+    }
+
+    /// There was one item for each kind.
+    #[test]
+    fn descope_that_cannot_be_reached_is_one_thing_and_not_one_of_each_kind() {
+        let of = |kinds: &[&str], state: ProblemState, result: &str| {
+            let status = status(|project| {
+                project.last_pass.as_mut().unwrap().result = result.to_owned();
+                project.problems = kinds.iter().map(|kind| problem(kind, "", state)).collect();
+                project.problems.push(problem("tenants", "a", ProblemState::Parked));
+            });
+            Sight::of(&status, false)
+        };
+        let out = of(&["lists", "roles"], ProblemState::Retrying, "failed");
+
+        assert_eq!(subjects(&out), ["p/failing/observation unobserved for now", "p/failing/tenants/a parked"]);
+        let told = "Descope cannot be observed, and nothing is changed meanwhile: no";
+        assert_eq!(out.there.values().next().unwrap().text, told);
+        let each = ["p/failing/lists unobserved for now", "p/failing/roles unobserved for now"];
+        assert_eq!(subjects(&of(&["lists", "roles"], ProblemState::Retrying, "partial"))[..2], each);
+        let refused = subjects(&of(&["lists", "roles"], ProblemState::Parked, "failed"));
+        assert_eq!(refused[..2], ["p/failing/lists unobserved", "p/failing/roles unobserved"]);
+        // What was told before one by one is not over, and it is over once something can be seen.
+        assert_eq!(presence(&out, Notice::Failing, "roles"), Unknown);
+        assert_eq!(presence(&of(&[], ProblemState::Retrying, "failed"), Notice::Failing, "observation"), Unknown);
+        assert_eq!(presence(&of(&[], ProblemState::Retrying, "partial"), Notice::Failing, "observation"), Over);
     }
 
     /// A second weakening while the first was held was not told.

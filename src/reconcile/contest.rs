@@ -92,9 +92,9 @@ impl Reconciler {
     pub(super) fn note_reversions(&mut self, desired: &Desired, plan: &Plan) {
         let now = self.state.now();
         let updates = || plan.changes.iter().filter(|change| change.action == Action::Update);
-        let mut reversions = Vec::new();
+        let (mut reversions, mut moved) = (Vec::new(), Vec::new());
         for change in updates() {
-            // A third value begins anew what stands there.
+            // A third value begins anew what stands there, and turns nothing back: ours was not there.
             let is_moved = |field: &FieldChange| {
                 change
                     .contest
@@ -103,7 +103,8 @@ impl Reconciler {
             };
             let is_reverted = self.is_reverted(desired, &change.key);
             let noted = change.fields.iter().filter(|field| is_reverted || is_moved(field));
-            reversions.extend(noted.map(|field| Reversion {
+            let all = if is_reverted { &mut reversions } else { &mut moved };
+            all.extend(noted.map(|field| Reversion {
                 key: change.key.clone(),
                 path: field.path.to_string(),
                 declared: self.state.fingerprint(&field.to),
@@ -111,9 +112,13 @@ impl Reconciler {
                 at: now,
             }));
         }
-        if !reversions.is_empty()
-            && let Err(error) = self.state.note_reversions(&reversions, now - self.assessor.rules.contest_window)
-        {
+        let note = || {
+            if !reversions.is_empty() {
+                self.state.note_reversions(&reversions, now - self.assessor.rules.contest_window)?;
+            }
+            if moved.is_empty() { Ok(()) } else { self.state.move_reversions(&moved) }
+        };
+        if let Err(error) = note() {
             tracing::error!(%error, "cannot write the state; who turns back what is not noted");
         }
         let released: Vec<&Key> = updates()

@@ -36,6 +36,8 @@ const COUNT_EVERY: Duration = Duration::from_secs(2);
 const DRIFTED_SHOWN: usize = 50;
 /// A rate that was measured for less says little.
 const MEASURED_FOR: Duration = Duration::from_secs(10);
+/// Of Descope's limit: nor does a part of it say much, where its budget is spent at once and then waited for.
+const WINDOW: Duration = Duration::from_secs(60);
 
 /// What earlier passes left for the overview.
 #[derive(Debug, Default)]
@@ -59,6 +61,27 @@ struct Drain {
     stuck: usize,
     /// The most that was left.
     total: usize,
+}
+
+impl Drain {
+    /// About how long `left` changes take, of which none is sent before `pause` is over. `rate` is of requests a second, as Descope's
+    /// limit allows: what is believed before anything was done, and less and less after the first window. Pauses that were count,
+    /// as there may be others; the present one as a whole from its beginning, so that its end comes no later by waiting for it.
+    fn rest(&self, now: Instant, left: usize, rate: Option<f64>, pause: Duration) -> Option<Duration> {
+        let took = now.duration_since(self.began.0) + pause;
+        #[allow(clippy::cast_precision_loss, reason = "changes of a drain")]
+        let (done, left) = (self.total.saturating_sub(left) as f64, left as f64);
+        let speed = match rate.filter(|rate| *rate > 0.0) {
+            Some(rate) => {
+                let speed = (done + rate * WINDOW.as_secs_f64()) / (took + WINDOW).as_secs_f64();
+                // A budget is spent at once, and then waited for; batches are quicker for longer.
+                if took < WINDOW { speed.min(rate) } else { speed }
+            }
+            None if took >= MEASURED_FOR => done / took.as_secs_f64(),
+            None => 0.0,
+        };
+        Duration::try_from_secs_f64(left / speed).ok().map(|rest| rest + pause)
+    }
 }
 
 impl Earlier {
@@ -97,7 +120,16 @@ impl Reconciler {
             self.memory.overview.drain = None;
         }
         let memory = &self.memory.overview;
-        let drifted = self.memory.plan.as_deref().map(super::drift::drifted).unwrap_or_default();
+        let mut drifted = self.memory.plan.as_deref().map(super::drift::drifted).unwrap_or_default();
+        if !drifted.is_empty() {
+            // What was put back since the look differs no more.
+            let unfinished = self.queue.unfinished(&self.assessor.project);
+            let is_left_alone = |key: &Key| self.memory.left_alone.iter().any(|(_, keys)| keys.contains(key));
+            drifted.retain(|key, drifts| {
+                let is_held = drifts.iter().any(|(change, _)| change.held.is_some());
+                is_held || unfinished.contains(*key) || is_left_alone(key)
+            });
+        }
         let total = drifted.len() as u64;
         let drifted = drifted.into_iter().take(DRIFTED_SHOWN).map(|(key, drifts)| drifted_status(key, &drifts));
         let next = [self.memory.retry_at, self.memory.resume_at].into_iter().flatten().min();
@@ -155,20 +187,21 @@ impl Reconciler {
     fn progress(&mut self) -> ProgressStatus {
         let counts = self.queue.counts_of(&self.assessor.project);
         let stuck = counts.parked + counts.blocked;
-        let began = (Instant::now(), clock::now());
-        let drain = self.memory.overview.drain.get_or_insert(Drain { began, stuck, total: 0 });
+        let now = (Instant::now(), clock::now());
+        let limits = self.assessor.client.limits();
+        let opens = limits.paused_until.as_deref().and_then(|until| humantime::parse_rfc3339(until).ok());
+        let pause = opens.and_then(|opens| opens.duration_since(now.1).ok()).unwrap_or_default();
+        let drain = self.memory.overview.drain.get_or_insert(Drain { began: now, stuck, total: 0 });
         // What fails on the way is left, too.
         let left = counts.total().saturating_sub(drain.stuck);
         drain.total = drain.total.max(left);
-        let (done, took) = (drain.total - left, drain.began.0.elapsed());
-        // A task is a request at the most: batches make it quicker than the configured limit says.
-        let forecast = self.pace.seconds(left);
-        let measured = (done > 0 && took >= MEASURED_FOR).then(|| rest(took, done, left));
+        let rest = drain.rest(now.0, left, limits.requests_per_second, pause);
         ProgressStatus {
             since: rfc3339(drain.began.1),
             total: drain.total as u64,
             left: left as u64,
-            seconds_left: measured.or((forecast > 0).then_some(forecast)),
+            seconds_left: rest.map(|rest| rest.as_millis().div_ceil(1000).try_into().unwrap_or(u64::MAX)),
+            ends_at: rest.map(|rest| rfc3339(now.1 + rest)),
         }
     }
 
@@ -272,20 +305,33 @@ fn drifted_status(key: &Key, drifts: &[(&Change, &Drift)]) -> DriftedStatus {
     }
 }
 
-/// How many seconds `left` take at the speed of `done`.
-#[allow(clippy::cast_possible_truncation, reason = "seconds of a drain")]
-fn rest(took: Duration, done: usize, left: usize) -> u64 {
-    let millis = took.as_millis() * left as u128 / done.max(1) as u128;
-    millis.div_ceil(1000) as u64
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn the_rest_takes_as_long_as_what_was_done_for_its_share() {
-        assert_eq!(rest(Duration::from_secs(30), 10, 20), 60);
-        assert_eq!(rest(Duration::from_secs(10), 3, 1), 4);
+        let drain = Drain { began: (Instant::now(), SystemTime::UNIX_EPOCH), stuck: 0, total: 30 };
+        let of = |drain: &Drain, seconds, left, rate, pause| {
+            let (now, pause) = (drain.began.0 + Duration::from_secs(seconds), Duration::from_secs(pause));
+            drain.rest(now, left, rate, pause).map(|rest| rest.as_secs_f64().round())
+        };
+
+        assert_eq!(of(&drain, 5, 20, None, 0), None, "too young");
+        assert_eq!(of(&drain, 30, 30, None, 0), None, "nothing was done");
+        assert_eq!(of(&drain, 30, 20, None, 0), Some(60.0));
+        assert_eq!(of(&drain, 0, 30, Some(0.5), 0), Some(60.0));
+        let drain = Drain { total: 400, ..drain };
+        // A budget that was spent in a moment says nothing of the rest, and batches say it in time.
+        assert_eq!(of(&drain, 5, 310, Some(1.5), 0), Some(207.0));
+        assert_eq!(of(&drain, 540, 200, Some(0.1), 0), Some(583.0));
+        // While the gate is closed the end stays where it is: it came later with every second.
+        let end = |waited: u32| {
+            let rest = of(&drain, 40 + u64::from(waited), 340, Some(1.0), 50 - u64::from(waited));
+            f64::from(40 + waited) + rest.unwrap_or_default()
+        };
+        let ends: Vec<f64> = (0..=50).step_by(10).map(end).collect();
+        assert!(ends.iter().all(|end| (end - ends[0]).abs() <= 1.0), "{ends:?}");
+        assert!(ends[0] > 340.0 + 90.0, "{ends:?}");
     }
 }

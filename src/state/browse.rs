@@ -95,8 +95,13 @@ impl Conditions {
             conditions.and("project_id = ?", project_id.clone());
             conditions.and("owner = ?", owner.clone());
         }
-        if let Some(wanted) = &window.outcome {
-            conditions.and(&format!("{outcome} = ?"), wanted.clone());
+        match &window.outcome {
+            // What was held besides is not what matters of it.
+            Some(wanted) if table == "pass" && wanted == PARTIAL => {
+                conditions.and(&format!("({outcome} = ? OR result = 'held' AND {})", has_failed()), wanted.clone());
+            }
+            Some(wanted) => conditions.and(&format!("{outcome} = ?"), wanted.clone()),
+            None => {}
         }
         if let Some(revision) = &window.revision {
             conditions.and("substr(revision, 1, length(?)) = ?", revision.clone());
@@ -174,13 +179,27 @@ const PARTIAL: &str = "partial";
 
 /// What [`State::passes`] says of a pass, for conditions.
 fn result() -> String {
+    format!("CASE WHEN result = '{APPLIED}' AND {} THEN '{PARTIAL}' ELSE result END", has_failed())
+}
+
+/// Did something fail that the pass set off?
+fn has_failed() -> String {
+    format!("EXISTS (SELECT 1 {} AND outcome <> 'ok')", set_off())
+}
+
+/// Was everything written that differed, and nothing else was left? A pass that was cut short has written less.
+fn is_done() -> String {
+    let written = format!("(SELECT count(*) {} AND outcome = 'ok')", set_off());
+    format!("result = '{APPLIED}' AND invalid = 0 AND NOT {} AND changes <= {written}", has_failed())
+}
+
+/// What a pass set off, as far as it was attempted before the next one began.
+fn set_off() -> String {
     format!(
-        "CASE WHEN result = '{APPLIED}' AND EXISTS (
-            SELECT 1 FROM audit WHERE at >= pass.started_at AND at < COALESCE(
-                (SELECT min(next.started_at) FROM pass AS next WHERE next.project = pass.project AND next.id > pass.id
-                 AND next.id <= pass.id + 1000), {LAST})
-            AND +audit.project = pass.project AND outcome <> 'ok' AND kind <> '{ORDERS}')
-         THEN '{PARTIAL}' ELSE result END"
+        "FROM audit WHERE at >= pass.started_at AND at < COALESCE(
+            (SELECT min(next.started_at) FROM pass AS next WHERE next.project = pass.project AND next.id > pass.id
+             AND next.id <= pass.id + 1000), {LAST})
+         AND +audit.project = pass.project AND kind <> '{ORDERS}'"
     )
 }
 
@@ -231,7 +250,7 @@ impl ProjectState {
             let success: Option<(String, SystemTime)> = newest("result IN ('noop', 'applied')")?;
             Ok(LastPasses {
                 success_at: success.map(|(_, at)| at),
-                in_sync: newest("result = 'noop' AND changes = 0")?,
+                in_sync: newest(&format!("(result = 'noop' AND changes = 0 OR {})", is_done()))?,
             })
         })
     }
@@ -293,8 +312,12 @@ mod tests {
         let with = |outcome: &str| Window { outcome: Some(outcome.to_owned()), ..usual.clone() };
         assert_eq!(found(with("partial")), [of("partial", 2, 1)]);
         assert_eq!(found(with("applied")), []);
+        // Held, and something failed: whoever looks for what failed finds it.
+        write(&two, 7, "failed");
+        assert_eq!(found(with("partial")), [of("held", 1, 1), of("partial", 2, 1)]);
+        assert_eq!(found(with("held")), [of("held", 1, 1)]);
         let project = Some(("api.example.com".to_owned(), "P2".to_owned(), "x".to_owned()));
-        assert_eq!(found(Window { project, ..usual.clone() }), [of("held", 0, 0)]);
+        assert_eq!(found(Window { project, ..usual.clone() }), [of("held", 1, 1)]);
         assert_eq!(found(Window { outcome: Some("noop".to_owned()), ..usual.clone() }), [of("noop", 1, 0)]);
         assert_eq!(found(Window { revision: Some("abc".to_owned()), since: Some(at(20)), ..usual.clone() }).len(), 1);
         let newest = state.passes(&Window { limit: 2, ..usual.clone() }).unwrap();
@@ -302,6 +325,27 @@ mod tests {
         assert_eq!(older.iter().map(|pass| pass.result.as_str()).collect::<Vec<_>>(), ["noop", "partial"]);
         let last = one.last_passes().unwrap();
         assert_eq!((last.success_at, last.in_sync), (Some(at(11)), Some(("abcdef".to_owned(), at(11)))));
+    }
+
+    /// It was not known after a restart, and a replica with older files said that those were the applied ones.
+    #[test]
+    fn what_was_written_as_a_whole_is_what_the_project_last_equalled() {
+        let dir = tempfile::tempdir().unwrap();
+        let state = State::open(dir.path()).unwrap();
+        let project = state.project("api.example.com", "P1", "default");
+        let applied = || project.last_passes().unwrap().in_sync.map(|(revision, _)| revision);
+        project.note_pass(&row(0, "noop", "first")).unwrap();
+        project.note_pass(&row(10, "applied", "second")).unwrap();
+        write(&project, 12, "ok");
+        assert_eq!(applied().as_deref(), Some("first"), "one of two");
+        write(&project, 13, "ok");
+        assert_eq!(applied().as_deref(), Some("second"));
+        project.note_pass(&row(20, "held", "third")).unwrap();
+        project.note_pass(&row(30, "applied", "fourth")).unwrap();
+        for (second, outcome) in [(31, "ok"), (32, "failed"), (33, "ok")] {
+            write(&project, second, outcome);
+        }
+        assert_eq!(applied().as_deref(), Some("second"));
     }
 
     #[test]

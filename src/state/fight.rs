@@ -59,6 +59,23 @@ impl ProjectState {
         })
     }
 
+    /// What stands there instead of what was turned back last is another value since: that is no more often.
+    pub fn move_reversions(&self, moved: &[Reversion]) -> Result<(), Error> {
+        self.write(|transaction, id| {
+            let sql = "UPDATE reverted SET live = ?1, at = ?2
+                       WHERE project = ?3 AND kind = ?4 AND tenant = ?5 AND name = ?6 AND path = ?7 AND declared = ?8
+                       AND at = (SELECT max(at) FROM reverted WHERE project = ?3 AND kind = ?4 AND tenant = ?5 AND name = ?6
+                                 AND path = ?7 AND declared = ?8)";
+            transaction.each(
+                sql,
+                moved.iter().map(|reversion| {
+                    let Reversion { key, path, declared, live, at } = reversion;
+                    values![live, to_millis(*at), id, key.kind, tenant(key), key.name, path, declared]
+                }),
+            )
+        })
+    }
+
     /// Forgets all of these resources.
     pub fn forget_reversions(&self, keys: &[&Key]) -> Result<(), Error> {
         self.write(|transaction, id| {
@@ -90,6 +107,9 @@ mod tests {
         project.note_reversions(&[one("a", 20)], at(6)).unwrap();
 
         assert_eq!(project.reversions().unwrap(), [one("a", 10), one("a", 20)]);
+        let moved = Reversion { live: [3; 32], ..one("a", 30) };
+        project.move_reversions(&[moved.clone(), Reversion { declared: [9; 32], ..one("a", 40) }]).unwrap();
+        assert_eq!(project.reversions().unwrap(), [one("a", 10), moved]);
         project.forget_reversions(&[&Key::new("roles", "a")]).unwrap();
         assert_eq!(project.reversions().unwrap(), []);
     }

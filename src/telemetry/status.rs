@@ -8,6 +8,7 @@ use serde::Deserialize;
 use serde::Serialize;
 use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::sync::Mutex;
 use std::sync::PoisonError;
 use std::time::Duration;
@@ -442,6 +443,8 @@ pub struct Board {
     interval: Duration,
     pulses: Mutex<Vec<Pulse>>,
     components: Mutex<Vec<Component>>,
+    /// Receivers of notifications that are not told.
+    untold: Mutex<BTreeSet<String>>,
 }
 
 impl Board {
@@ -487,6 +490,7 @@ impl Board {
             interval,
             pulses: Mutex::default(),
             components: Mutex::default(),
+            untold: Mutex::default(),
         }
     }
 
@@ -587,6 +591,19 @@ impl Board {
             Some(old) => *old = new,
             None => components.push(new),
         }
+    }
+
+    /// Does this receiver of notifications get them?
+    pub fn delivered(&self, receiver: &str, is_so: bool) {
+        let mut untold = self.untold.lock().unwrap_or_else(PoisonError::into_inner);
+        if is_so {
+            untold.remove(receiver);
+        } else {
+            untold.insert(receiver.to_owned());
+        }
+        let (level, reason) =
+            if untold.is_empty() { (Level::Ok, None) } else { (Level::Degraded, Some("not delivered")) };
+        self.component("notifications", None, level, reason);
     }
 
     /// All components, and the worst of them.

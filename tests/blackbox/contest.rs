@@ -67,6 +67,15 @@ async fn the_fifth_time_the_resource_is_left_alone_with_both_values_told() {
         crate::page::end(page, "contested-resource").await;
     }
 
+    // What is not ours becomes something else that is not: nothing was turned back once more.
+    world.edit_live("roles/r", json!({ "description": "theirs, too" })).await;
+    world.fresh_pass().await;
+    let fingerprint = held(&world, "contested").await;
+    let contested = &world.project().await["contested"][0];
+    assert_eq!((&contested["live"], &contested["times"]), (&json!("\"theirs, too\""), &json!(5)));
+    world.fresh_pass().await;
+    assert_eq!(world.project().await["contested"][0]["times"], 5);
+
     // Known after a restart, and over by an approval.
     world.stop().await;
     world.start().await;

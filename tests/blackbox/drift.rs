@@ -102,6 +102,21 @@ async fn files_that_say_what_is_live_end_it_and_so_does_whoever_puts_it_back() {
     assert_eq!(drifted(&world, "roles", "r").await["fields"], json!(["description"]));
 }
 
+/// It went on as drift until the next look, minutes later.
+#[tokio::test]
+async fn drift_that_was_put_back_is_none_any_more() {
+    let mut world = world("{ minAge: 6s }").await;
+    world.write("a.yaml", ROLES);
+    world.converge().await;
+    world.edit_live("roles/r", json!({ "description": "theirs" })).await;
+    world.pass().await;
+    drifted(&world, "roles", "r").await;
+
+    world.until("put back", async |world| role(world, "r", "description").await == "ours").await;
+    // The next look is an hour away.
+    world.until("told", async |world| world.project().await["drift"]["total"] == 0).await;
+}
+
 #[tokio::test]
 async fn its_age_counts_from_the_first_look_and_survives_a_restart() {
     let mut world = world("{ minAge: 1h }").await;

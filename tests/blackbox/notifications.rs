@@ -167,6 +167,20 @@ async fn a_receiver_that_does_not_answer_is_told_later_and_nothing_waits_for_it(
         .await;
     // What is in force is not what the newest files say.
     world.until("not well", async |world| world.project().await["lastPass"]["result"] == "partial").await;
+    // Whoever looks sees that nobody is told, and that the plan is of older files.
+    let component = async |world: &World| {
+        let components = world.status().await["components"].as_array().cloned().unwrap_or_default();
+        components.into_iter().find(|it| it["name"] == "notifications").map(|it| it["status"].clone())
+    };
+    world.until("said", async |world| component(world).await == Some(json!("degraded"))).await;
+    let url = world.daemon_url().await;
+    let said = async |world: &World, command: &str| {
+        String::from_utf8(world.run(&[command, "--url", &url]).await.stdout).unwrap()
+    };
+    let text = said(&world, "status").await;
+    assert!(text.contains("NOTIFICATIONS: not delivered, since "), "{text}");
+    let text = said(&world, "plan").await;
+    assert!(text.contains("THE NEWEST FILES CANNOT BE USED: this plan is of the last good ones"), "{text}");
     // Neither a hanging nor a redirecting one keeps a pass waiting.
     receiver.answers("307");
     let before = receiver.requests().len();
@@ -192,6 +206,7 @@ async fn a_receiver_that_does_not_answer_is_told_later_and_nothing_waits_for_it(
     world.remove("b.yaml");
     world.until("the end told", async |_| receiver.told(HOOK).len() == 2).await;
     assert_eq!(receiver.told(HOOK), ["failing: files", "recovered: files"]);
+    assert_eq!(component(&world).await, Some(json!("ok")));
 }
 
 #[tokio::test]

@@ -394,7 +394,7 @@ async fn the_page_calls_a_kind_that_is_refused_failing_and_a_part_that_waits_for
     world.pass().await;
     let is_parked = async |world: &World| world.has_problem("roles", "", "parked").await;
     world.until("the kind is refused", is_parked).await;
-    browser.look(&world, "kind-refused", &["Failing: somebody has to act", "The list of roles cannot be read"]).await;
+    browser.look(&world, "kind-refused", &["Failing: somebody has to act", "roles cannot be read"]).await;
     let status = world.run(&["status", "--url", &url]).await;
     let status = String::from_utf8(status.stdout).unwrap();
     assert!(status.contains("cannot be read: roles: ") && !status.contains("roles/:"), "{status}");

@@ -43,6 +43,9 @@ fn unwell(status: &Value, now: SystemTime) -> impl Iterator<Item = String> {
     components.filter_map(move |it| {
         let effect = match it["name"].as_str()? {
             "state" => "nothing is created, renamed or deleted until that is over",
+            "notifications" => {
+                "a receiver is not told of what is held or failing; the log says which and why, `notify-test` tries it"
+            }
             "lease" => "nothing is written while no replica holds the lease",
             _ => return None,
         };
@@ -55,7 +58,10 @@ fn unwell(status: &Value, now: SystemTime) -> impl Iterator<Item = String> {
 fn row(project: &Value, now: SystemTime) -> [String; 7] {
     let desired = &project["desired"];
     let has_problems = project["problems"].as_array().is_some_and(|problems| !problems.is_empty());
+    let is_unheld = !project["lease"].is_null() && project["lease"]["holder"].is_null();
     let state = match (project["converged"] == true, &project["suspendedUntil"], &project["notConvergedBecause"]) {
+        // What was known of it may have passed long ago.
+        _ if is_unheld => "NOT KNOWN: no replica holds it".to_owned(),
         (true, Value::String(_), _) => "at rest, suspended".to_owned(),
         (true, ..) => "at rest".to_owned(),
         // A suspension hides no failure.
@@ -70,11 +76,24 @@ fn row(project: &Value, now: SystemTime) -> [String; 7] {
     let pass = if pass.is_null() {
         "none yet".to_owned()
     } else {
-        format!("{} {}", word(&pass["result"]), ago(&pass["finishedAt"], now))
+        let planned = ago(&pass["finishedAt"], now);
+        match (word(&pass["result"]), still_going(&project["progress"])) {
+            (result, None) => format!("{result} {planned}"),
+            (result, Some(togo)) if result == "applied" => format!("{togo}, planned {planned}"),
+            (result, Some(togo)) => format!("{result}, {togo}, planned {planned}"),
+        }
     };
     let in_sync = format!("{} of {}", number(&project["counts"]["inSync"]), number(&desired["resources"]));
     let wanted = if desired["valid"] == false { format!("{wanted} (newer is INVALID)") } else { wanted };
     [word(&project["name"]), state, in_sync, wanted, applied, ago(&project["lastSuccessAt"], now), pass]
+}
+
+/// What of the newest pass is not sent yet.
+fn still_going(progress: &Value) -> Option<String> {
+    let left = progress["left"].as_u64().filter(|left| *left > 0)?;
+    let total = progress["total"].as_u64()?;
+    let plural = if total == 1 { "" } else { "s" };
+    Some(format!("{left} of {total} change{plural} still to go"))
 }
 
 /// How much of what takes a call of its own nobody looked at yet: what the lists show may all be in sync before.
@@ -181,7 +200,7 @@ fn below(project: &Value, now: SystemTime) -> Vec<String> {
             (None, _) => String::new(),
         };
         let next = match problem["nextAttemptAt"].as_str() {
-            Some(_) => format!("; next try {}", ago(&problem["nextAttemptAt"], now)),
+            Some(_) => format!("; next try {}", ahead(&problem["nextAttemptAt"], now)),
             None => String::new(),
         };
         let (state, name) = (plight(problem), named(problem));
@@ -210,8 +229,9 @@ fn below(project: &Value, now: SystemTime) -> Vec<String> {
     }
     let progress = &project["progress"];
     if !progress.is_null() {
-        let left = match progress["secondsLeft"].as_u64() {
-            Some(seconds) => format!(", about {} to go", span(Duration::from_secs(seconds))),
+        let ends = progress["endsAt"].as_str().and_then(|at| humantime::parse_rfc3339(at).ok());
+        let left = match ends.and_then(|at| at.duration_since(now).ok()) {
+            Some(left) => format!(", about {} to go", span(left)),
             None => String::new(),
         };
         lines.push(format!(
@@ -224,7 +244,7 @@ fn below(project: &Value, now: SystemTime) -> Vec<String> {
         lines.push(format!("{} live and declared nowhere, left alone", number(&project["undeclared"])));
     }
     if project["converged"] == false && project["nextPassAt"].is_string() {
-        lines.push(format!("next pass {}", ago(&project["nextPassAt"], now)));
+        lines.push(format!("next pass {}", ahead(&project["nextPassAt"], now)));
     }
     lines
 }
@@ -276,14 +296,19 @@ fn waiting(group: &[&Value], counts: &Value, now: SystemTime) -> String {
     format!("waits: {}{more}: {}{}{until}", names.join(", "), word(&first["why"]), since(oldest, now))
 }
 
-/// Who waits for that, the first of them.
+/// Who waits for that, with what would be done where the plan says so, the first of them.
 fn held(waits: &[Value], hold: &str) -> String {
     const NAMED: usize = 3;
-    let mut names: Vec<String> = waits.iter().filter(|wait| reason(wait) == hold).map(named).collect();
+    let told = |wait: &Value| {
+        let why = word(&wait["why"]);
+        let what = why.split_once(": ").map(|(_, what)| what).filter(|what| !what.starts_with("ends with "));
+        named(wait) + &what.map_or_else(String::new, |what| format!(": {what}"))
+    };
+    let mut names: Vec<String> = waits.iter().filter(|wait| reason(wait) == hold).map(told).collect();
     names.dedup();
-    let more = if names.len() > NAMED { ", ..." } else { "" };
+    let more = if names.len() > NAMED { "; ..." } else { "" };
     names.truncate(NAMED);
-    if names.is_empty() { String::new() } else { format!(" ({}{more})", names.join(", ")) }
+    if names.is_empty() { String::new() } else { format!(" ({}{more})", names.join("; ")) }
 }
 
 /// A resource, or a kind as a whole.
@@ -366,9 +391,10 @@ fn number(value: &Value) -> String {
 
 /// The label from git, else the digest, cut to what tells two apart.
 fn label(commit: &Value, revision: &Value) -> String {
+    const DIRTY: &str = "-dirty";
     let text = commit.as_str().or(revision.as_str()).unwrap_or("-");
+    let (text, dirty) = text.strip_suffix(DIRTY).map_or((text, ""), |clean| (clean, DIRTY));
     let short: String = text.chars().take(12).collect();
-    let dirty = if text.ends_with("-dirty") && !short.ends_with("-dirty") { "-dirty" } else { "" };
     one_line(&format!("{short}{dirty}"))
 }
 
@@ -380,6 +406,12 @@ fn ago(time: &Value, now: SystemTime) -> String {
         Ok(passed) => format!("{} ago", span(passed)),
         Err(ahead) => format!("in {}", span(ahead.duration())),
     }
+}
+
+/// Of what is to happen then: `in 20s`, and `now` where it is time, or it is under way.
+fn ahead(time: &Value, now: SystemTime) -> String {
+    let is_past = time.as_str().and_then(|text| humantime::parse_rfc3339(text).ok()).is_some_and(|at| at <= now);
+    if is_past { "now".to_owned() } else { ago(time, now) }
 }
 
 /// In the largest unit that says enough.
@@ -453,6 +485,7 @@ mod tests {
         assert!(text.contains("\nproduction\n  written by the replica a/1; this is what a/1 said 3s ago\n"), "{text}");
         let text = told(said(Value::Null));
         assert!(text.contains("  NO REPLICA HOLDS IT at the moment; this is what a/1 said 3s ago\n"), "{text}");
+        assert!(text.contains("production        NOT KNOWN: no replica holds it  10 of 12"), "{text}");
         let text = told(json!({ "isMine": false, "holder": "a/1", "statusOf": null, "statusAgeSeconds": null }));
         assert!(text.contains("  written by the replica a/1; nothing is known of it here\n"), "{text}");
         assert!(!told(json!({ "isMine": true, "holder": "a/1" })).contains("a/1"));
@@ -523,6 +556,7 @@ mod tests {
             { "name": "source", "project": "production", "status": "ok", "reason": null, "since": "2026-11-29T11:00:00Z" },
             { "name": "lease", "project": null, "status": "ok", "reason": null, "since": "2026-11-29T11:00:00Z" },
             { "name": "state", "project": null, "status": "degraded", "reason": "cannot be written", "since": "2026-11-29T11:57:00Z" },
+            { "name": "notifications", "project": null, "status": "degraded", "reason": "not delivered", "since": "2026-11-29T11:57:00Z" },
         ]);
 
         let text = text(&status, now(), Style::default());
@@ -530,6 +564,67 @@ mod tests {
         let line =
             "\nSTATE: cannot be written, since 3m ago; nothing is created, renamed or deleted until that is over\n";
         assert!(text.contains(line) && !text.contains("LEASE"), "{text}");
+        assert!(text.contains("\nNOTIFICATIONS: not delivered, since 3m ago; a receiver is not told"), "{text}");
+    }
+
+    /// Of a short label "-dirty" stood there one and a half times.
+    #[test]
+    fn a_label_is_cut_before_what_says_that_files_were_changed() {
+        for (commit, expected) in [
+            ("d5ef157-dirty", "d5ef157-dirty"),
+            ("0123456789abcdef-dirty", "0123456789ab-dirty"),
+            ("0123456789abcdef", "0123456789ab"),
+            ("d5ef157", "d5ef157"),
+        ] {
+            assert_eq!(label(&json!(commit), &Value::Null), expected);
+        }
+        assert_eq!(
+            (label(&Value::Null, &json!("abcdef")), label(&Value::Null, &Value::Null)),
+            ("abcdef".to_owned(), "-".to_owned())
+        );
+    }
+
+    /// 59 of 400 were done, and it was "applied".
+    #[test]
+    fn a_pass_whose_changes_still_go_out_is_not_told_as_applied() {
+        let mut status = status();
+        let pass = |result: &str, progress: Value, status: &mut Value| {
+            status["projects"][1]["lastPass"]["result"] = json!(result);
+            status["projects"][1]["progress"] = progress;
+            text(status, now(), Style::default())
+        };
+        let progress = json!({ "left": 341, "total": 400, "secondsLeft": 9, "endsAt": "2026-11-29T12:04:00Z" });
+
+        let told = pass("applied", progress.clone(), &mut status);
+        assert!(told.contains("  341 of 400 changes still to go, planned 3s ago\n"), "{told}");
+        assert!(told.contains("under way: 341 of 400 changes left, about 4m to go"), "{told}");
+        let told = pass("held", progress, &mut status);
+        assert!(told.contains("  held, 341 of 400 changes still to go, planned 3s ago\n"), "{told}");
+        assert!(pass("applied", Value::Null, &mut status).contains("  applied 3s ago\n"));
+    }
+
+    #[test]
+    fn what_is_held_is_told_with_what_it_would_do() {
+        let mut status = status();
+        let wait =
+            |id: &str, why: &str| json!({ "kind": "tenants", "id": id, "why": why, "since": null, "until": null });
+        status["projects"][1]["waits"] =
+            json!([wait("a", "max_deletes: disabled is turned on"), wait("b", "max_deletes: ends with an approval")]);
+
+        let text = text(&status, now(), Style::default());
+
+        assert!(text.contains("held: 3 by max_deletes (tenants/a: disabled is turned on; tenants/b) since"), "{text}");
+    }
+
+    #[test]
+    fn what_is_due_is_not_told_as_long_ago() {
+        let mut status = status();
+        status["projects"][1]["nextPassAt"] = json!("2026-11-29T11:59:51Z");
+        status["projects"][1]["problems"][0]["nextAttemptAt"] = json!("2026-11-29T11:59:51Z");
+
+        let text = text(&status, now(), Style::default());
+
+        assert!(text.contains("  next pass now\n") && text.contains("; next try now  "), "{text}");
     }
 
     #[test]

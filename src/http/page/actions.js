@@ -53,7 +53,7 @@ function disarm(place) {
 function withdraw(place) {
   const { what } = armed.get(place);
   disarm(place);
-  tell(`Not done: ${what} is no longer what you were asked about. Look again before you press.`, true);
+  tell(`Not done. “${what}” is no longer what you were asked about. Look again before you press.`, true);
 }
 
 /** Takes back what lost its button: the cause is over, or another one stands there. Call it after each update. */
@@ -131,8 +131,11 @@ const LENGTHS = [["30m", "30 min"], ["2h", "2 hours"], ["8h", "8 hours"], ["1d",
 
 const isMany = (status) => status.projects.length > 1;
 
+/** Where no token is configured, orders are taken from nobody, wherever they come from. */
+export const noOrders = () => h("span", { class: "quiet" }, "The daemon takes no orders, as http.token is not set: set it and restart the daemon.");
+
 export function projectActions(status, project) {
-  if (!status.canOrder) return h("p", { class: "quiet" }, "To reconcile, suspend or approve from here, set http.token.");
+  if (!status.canOrder) return h("p", { class: "quiet" }, "To reconcile, suspend or approve, from here or by command, set http.token.");
   const { name } = project;
   return h("div", { class: "actions", role: "group", "aria-label": `Actions on ${name}` },
     button({

@@ -4,7 +4,7 @@ import { get } from "./api.js";
 import { badge, byId, command, h, many, number, prose, say, show, time, until } from "./dom.js";
 import { link } from "./resource.js";
 import { HOLDS, WHOLE, daemonCommand, ofWait, whyHeld } from "./words.js";
-import { approveButton, noteListed } from "./actions.js";
+import { approveButton, noOrders, noteListed } from "./actions.js";
 
 const WINDOW = 20;
 const SIGNS = { create: "+", update: "~", rename: "→", delete: "−" };
@@ -142,12 +142,12 @@ function showHeld(status, window) {
   }
   show(byId("held"), [groups, status.canOrder], () => {
     if (!groups.length) return h("p", { class: "quiet" }, "Nothing is held back.");
-    return groups.map((project) => heldGroup(project, status.projects.length > 1));
+    return groups.map((project) => heldGroup(project, status.projects.length > 1, status.canOrder));
   });
   for (const { name, held } of window.projects) noteListed(name, held?.fingerprint || null);
 }
 
-function heldGroup(project, isOneOfMany) {
+function heldGroup(project, isOneOfMany, canOrder) {
   const reasons = new Map();
   for (const change of project.changes) {
     if (!reasons.has(change.held)) reasons.set(change.held, []);
@@ -157,8 +157,8 @@ function heldGroup(project, isOneOfMany) {
   for (const { reason } of holds) if (!reasons.has(reason)) reasons.set(reason, []);
   const approve = project.held ? h("div", { class: "do" },
     h("p", {}, project.held.changes === 0 ? "To let this entry of the config have the project, once:" : `To let ${many(project.held.changes, "change")} go ahead${project.held.deletes ? ` (${many(project.held.deletes, "delete")})` : ""}, once and only as shown here:`),
-    command(daemonCommand(`approve ${project.held.fingerprint}`, isOneOfMany && project)),
-    approveButton(`listed ${project.name}`, project.name, project.held, project.held.changes === 0 ? "the held project" : many(project.held.changes, "held change"), isOneOfMany)) : null;
+    canOrder ? command(daemonCommand(`approve ${project.held.fingerprint}`, isOneOfMany && project)) : noOrders(),
+    canOrder && approveButton(`listed ${project.name}`, project.name, project.held, project.held.changes === 0 ? "the held project" : many(project.held.changes, "held change"), isOneOfMany)) : null;
   return h("section", { class: "group", "aria-label": `Held in ${project.name}` },
     h("h3", {}, project.name, project.heldTotal ? h("span", { class: "quiet" }, ` ${many(project.heldTotal, "change")}`) : null),
     h("ul", { class: "rows" }, [...reasons].map(([reason, changes]) => heldReason(project, reason, changes, holds.filter((hold) => hold.reason === reason)))),

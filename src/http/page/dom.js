@@ -112,6 +112,13 @@ export function time(at) {
   return h("time", { datetime: at, title: local(at), "data-at": at }, relative(at));
 }
 
+/** A point in time at which something is to happen: once it has come, it is due or under way. */
+export function due(at) {
+  return h("time", { datetime: at, title: local(at), "data-at": at, "data-due": true }, dueText(at));
+}
+
+const dueText = (at) => (Date.parse(at) <= now() ? "now" : relative(at));
+
 /** The same of something that ends then, after "until": the moment itself, and in how long it is. */
 export const until = (at) => [h("time", { datetime: at }, local(at)), " (", time(at), ")"];
 
@@ -159,7 +166,7 @@ export function span(seconds) {
 
 export function tick() {
   for (const it of document.querySelectorAll("time[data-at]")) {
-    const text = relative(it.dataset.at);
+    const text = it.dataset.due === undefined ? relative(it.dataset.at) : dueText(it.dataset.at);
     if (it.textContent !== text) it.textContent = text;
   }
 }

@@ -4,7 +4,7 @@ import { get, Refused } from "./api.js";
 import { badge, byId, h, many, number, prose, show, span, time } from "./dom.js";
 import { differences, select } from "./changes.js";
 import { link } from "./resource.js";
-import { short, trigger } from "./words.js";
+import { short, stillGoing, trigger, unwritten } from "./words.js";
 
 const wanted = { of: "passes", project: "", outcome: "", kind: "", revision: "", since: "" };
 const PAGE = 25;
@@ -29,8 +29,11 @@ export async function refreshHistory(status, signal) {
   });
   if (mine !== generation) return;
   const rows = isPasses ? found.passes : found.changes;
-  show(byId("history-rows"), [wanted, rows, found.older], () => [
-    rows.length ? (isPasses ? passRows(rows, status.projects.length > 1) : changeRows(rows, false, status.projects.length > 1)) : h("p", { class: "quiet" }, "Nothing matches."),
+  const going = isPasses ? stillGoingOf(status, rows) : new Map();
+  const lost = unwritten(status);
+  show(byId("history-rows"), [wanted, rows, found.older, [...going.values()], lost], () => [
+    lost ? h("p", {}, badge("bad", "not whole"), " What happened since ", time(lost), " could not be written down, as the state cannot be.") : null,
+    rows.length ? (isPasses ? passRows(rows, going, status.projects.length > 1) : changeRows(rows, false, status.projects.length > 1)) : h("p", { class: "quiet" }, "Nothing matches."),
     found.older && limit < 200 ? h("p", {}, h("button", { type: "button", class: "plain", "data-key": "older", onclick: () => { limit = Math.min(200, limit * 2); again(); } }, "Show more")) : null,
   ]);
 }
@@ -38,7 +41,7 @@ export async function refreshHistory(status, signal) {
 function filters(status) {
   const change = (name) => (event) => { wanted[name] = event.target.value.trim(); limit = PAGE; again(); };
   const outcome = (values) => select("Outcome", "history-outcome", values, change("outcome"));
-  const passes = outcome(["", "noop", "applied", "partial", "held", "failed"]);
+  const passes = outcome(["", "noop", "applied", ["partial", "partial, or part failed"], "held", "failed"]);
   const changes = outcome(["", "ok", "failed", "unknown"]);
   const kinds = status.projects[0]?.kinds.map((it) => it.kind) || [];
   const kind = select("Kind", "history-kind", ["", ...kinds, ["operator", "orders"]], change("kind"));
@@ -67,12 +70,24 @@ const table = (label, names, rows) => h("div", { class: "scroll", tabindex: 0, r
 
 const took = (ms) => (ms < 1000 ? `${number(ms)} ms` : span(ms / 1000));
 
-function passRows(rows, showsProject) {
+/** By row: what of it still goes out. */
+function stillGoingOf(status, rows) {
+  const found = new Map();
+  for (const { name, lastPass, progress } of status.projects) {
+    // The same moment, rounded by two clocks.
+    const row = rows.find((it) => it.project === name && Math.abs(Date.parse(it.startedAt) - Date.parse(lastPass?.startedAt)) < 2000);
+    const togo = row && stillGoing(lastPass, progress);
+    if (togo) found.set(row, togo);
+  }
+  return found;
+}
+
+function passRows(rows, going, showsProject) {
   const names = ["When", showsProject ? "Project" : null, "Outcome", "Why", "Took", "Planned", "Writes", "Revision"].filter(Boolean);
   return table("Passes", names, rows.map((row) => h("tr", {},
     h("td", {}, time(row.finishedAt)),
     showsProject ? h("td", {}, row.project) : null,
-    h("td", {}, badge(TONES[row.result] || "calm", row.result)),
+    h("td", {}, going.has(row) && row.result === "applied" ? null : badge(TONES[row.result] || "calm", row.result), going.has(row) ? [" ", badge("busy", going.get(row))] : null),
     h("td", {}, trigger(row.trigger)),
     h("td", { class: "number" }, took(row.durationMs)),
     h("td", { class: "number" }, number(row.changes)),

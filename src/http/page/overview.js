@@ -1,8 +1,8 @@
 // The verdict, what needs somebody, and a card for each project.
 
-import { badge, byId, command, h, many, now, number, prose, say, show, span, time, until } from "./dom.js";
-import { COUNTS, lookedAt, needs, secondsLeft, short, standing, trigger, verdict } from "./words.js";
-import { approveButton, projectActions } from "./actions.js";
+import { badge, byId, command, due, h, many, now, number, prose, say, show, span, time, until } from "./dom.js";
+import { COUNTS, lookedAt, needs, passSaid, secondsLeft, short, standing, trigger, verdict } from "./words.js";
+import { approveButton, noOrders, projectActions } from "./actions.js";
 import { link } from "./resource.js";
 
 const SIGNS = { good: "✓", bad: "✕", warn: "!", busy: "↻", calm: "–", off: "❚❚" };
@@ -43,18 +43,21 @@ export function showNeeds(status) {
   });
 }
 
-function need(item, status) {
+/** One of them. */
+export function need(item, status) {
   const words = { bad: "act", warn: "look", calm: "wait" };
-  const parts = (list) => [list].flat(Infinity).map((it) => (typeof it !== "object" || it === null ? prose(it || "") : it.until ? until(it.until) : time(it.time)));
+  const parts = (list) => [list].flat(Infinity).map((it) => (typeof it !== "object" || it === null ? prose(it || "") : it.until ? until(it.until) : it.due ? due(it.due) : time(it.time)));
   return h("li", { class: item.tone },
     h("p", { class: "what" }, badge(item.tone, words[item.tone]), " ",
       status.projects.length > 1 && item.project ? h("span", { class: "quiet" }, item.project, ": ") : null,
       item.link ? link(item.link, item.what) : h("strong", {}, item.what)),
     item.why.length ? h("p", { class: "why" }, parts(item.why), item.where ? h("span", { class: "where" }, " ", item.where) : null) : null,
-    h("p", { class: "next" }, parts(item.next), item.nextAt ? [", ", time(item.nextAt), "."] : null),
-    item.command || item.approve ? h("p", { class: "do" }, item.command ? command(item.command) : null,
-      item.approve ? approveButton(item.key, item.project, item.approve, item.approves || item.what, status.projects.length > 1) : null) : null);
+    h("p", { class: "next" }, parts(item.next), item.nextAt ? [", ", due(item.nextAt), "."] : null),
+    item.command || item.approve ? h("p", { class: "do" }, item.command ? (isOrder(item.command) && !status.canOrder ? noOrders() : command(item.command)) : null,
+      item.approve && status.canOrder ? approveButton(item.key, item.project, item.approve, item.approves || item.what, status.projects.length > 1) : null) : null);
 }
+
+const isOrder = (text) => /^descope-gitops (approve|reconcile|resume|suspend) /.test(text);
 
 export function showProjects(status) {
   show(byId("projects"), [status.projects.map(({ problems, waits, ...rest }) => rest), status.components, status.canOrder], () =>
@@ -70,14 +73,14 @@ function card(status, project) {
     elsewhere(project.lease),
     checkouts(project),
     project.suspendedUntil ? h("p", {}, "Only observes: suspended until ", h("strong", {}, new Date(project.suspendedUntil).toLocaleString()), " (", time(project.suspendedUntil), ")", project.suspendedBy ? `, by ${project.suspendedBy}.` : ".") : null,
-    progress ? drain(status, project, progress) : null,
+    progress ? drain(project, progress) : null,
     bar(project),
     h("dl", {},
       h("dt", {}, "Wanted"), h("dd", {}, revision(desired.revision, desired.commit), desired.valid ? null : h("span", { class: "bad" }, " the newest files are not in force"), project.notConvergedBecause === "stale_revision" ? h("span", { class: "warn" }, " put aside") : null, desired.loadedAt ? h("span", { class: "quiet" }, " loaded ", time(desired.loadedAt)) : null),
       h("dt", {}, "Applied"), h("dd", {}, applied ? [revision(applied.revision, applied.commit), isApplied ? " the same" : h("span", { class: "warn" }, " an older one"), h("span", { class: "quiet" }, " since ", time(applied.at))] : "not known yet"),
-      h("dt", {}, "Last attempt"), h("dd", {}, lastPass ? [`${lastPass.result}, `, time(lastPass.finishedAt), h("span", { class: "quiet" }, ` (${trigger(lastPass.trigger)}, ${many(lastPass.changes, "change")} planned)`)] : "none yet"),
+      h("dt", {}, "Last attempt"), h("dd", {}, lastPass ? [`${passSaid(project)}, ${progress ? "planned " : ""}`, time(lastPass.finishedAt), h("span", { class: "quiet" }, ` (${trigger(lastPass.trigger)}, ${many(lastPass.changes, "change")} planned)`)] : "none yet"),
       h("dt", {}, "Last success"), h("dd", {}, time(lastSuccessAt)),
-      h("dt", {}, "Next pass"), h("dd", {}, nextPassAt ? time(nextPassAt) : "not scheduled"),
+      h("dt", {}, "Next pass"), h("dd", {}, nextPassAt ? due(nextPassAt) : "not scheduled"),
       h("dt", {}, "Policy"), h("dd", {}, project.policy, project.undeclared ? h("span", { class: "quiet" }, `; ${number(project.undeclared)} live and declared nowhere, left alone`) : null)),
     projectActions(status, project));
 }
@@ -103,8 +106,8 @@ const revision = (digest, commit) => (digest
   ? [commit ? h("strong", {}, commit, " ") : null, h("code", { title: digest }, short(digest))]
   : "none");
 
-function drain(status, project, progress) {
-  const left = secondsLeft(status, progress, now());
+function drain(project, progress) {
+  const left = secondsLeft(progress, now());
   const done = progress.total - progress.left;
   const id = `drain-${project.name}`;
   return h("div", { class: "drain" },

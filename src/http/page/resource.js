@@ -5,6 +5,8 @@ import { badge, byId, h, prose, show, time } from "./dom.js";
 import { resourceActions } from "./actions.js";
 import { differences, holding, isOf, waitOf, waiting } from "./changes.js";
 import { changeRows } from "./history.js";
+import { need } from "./overview.js";
+import { needsOf } from "./words.js";
 
 const part = encodeURIComponent;
 
@@ -58,9 +60,11 @@ export async function showResource(status) {
   place.dataset.of = location.hash;
   const suspensions = status.projects.find((it) => it.name === project)?.suspensions || [];
   const parts = suspensions.filter((it) => it.kind === kind && (!it.id || it.id === id));
-  show(place, [resource, found, parts, status.canOrder], () => [
+  const needs = found.error ? [] : needsOf(status, resource, found.problems, found.plan?.changes || []);
+  show(place, [resource, found, needs, parts, status.canOrder], () => [
     h("h2", { id: "resource-title", tabindex: -1 }, `${kind}/${id}`, h("span", { class: "quiet" }, ` in ${project}`)),
     h("p", {}, h("a", { href: "#", "data-key": "everything" }, "← Everything")),
+    needs.length ? h("ul", { class: "needs", "aria-label": "What it needs" }, needs.map((item) => need({ ...item, link: null, key: `its ${item.key}` }, status))) : null,
     found.error ? h("p", { class: "bad" }, found.error) : [view(found), resourceActions(status, resource, parts)],
   ]);
   if (isNew) byId("resource-title").focus();
@@ -90,7 +94,6 @@ function view({ plan, problems, history }) {
   const isQuiet = !changes.length && !(plan?.waits || []).length && !refused.length && !undeclared.length && !problems.length;
   return [
     isQuiet ? quiet(history) : null,
-    problems.map((it) => h("p", {}, badge(it.state === "parked" ? "bad" : "warn", it.state), " ", prose(it.message), it.nextAttemptAt ? [", again ", time(it.nextAttemptAt)] : null, it.file ? h("span", { class: "where" }, ` ${it.file}:${it.line}`) : null)),
     refused.filter((it) => !problems.length).map((it) => h("p", {}, badge("bad", "refused"), " ", prose(it.message), h("span", { class: "where" }, ` ${it.file}:${it.line}`))),
     undeclared.map(() => h("p", {}, badge("calm", "undeclared"), " It is live and no file declares it; it is left alone.")),
     // What holds a change is said with it, and what a problem waits for above.

@@ -1,9 +1,9 @@
 // The queue, the rate budget, 429 answers of the last hour, and drift with what was looked at when.
 
-import { badge, byId, h, many, now, number, prose, s, show, span, time, until } from "./dom.js";
+import { badge, byId, due, h, many, now, number, prose, s, show, span, time, until } from "./dom.js";
 import { kindActions, partSuspended } from "./actions.js";
 import { link } from "./resource.js";
-import { secondsLeft } from "./words.js";
+import { noDrift, secondsLeft } from "./words.js";
 
 export function showTraffic(status) {
   const { queue, limiters, projects } = status;
@@ -11,14 +11,14 @@ export function showTraffic(status) {
   show(byId("traffic"), [queue, limiters, drains, projects.map((it) => [it.name, it.nextPassAt])], () => [
     h("ul", { class: "counts", "aria-label": "Queue" },
       fact(queue.ready, "waiting for their turn"), fact(queue.inFlight, "being sent"), fact(queue.delayed, "tried again later"), fact(queue.blocked, "blocked"), fact(queue.parked, "refused by Descope")),
-    drains.map(({ name, progress }) => h("p", {}, h("strong", {}, name), `: ${number(progress.total - progress.left)} of ${many(progress.total, "change")} done${eta(status, progress)}.`)),
+    drains.map(({ name, progress }) => h("p", {}, h("strong", {}, name), `: ${number(progress.total - progress.left)} of ${many(progress.total, "change")} done${eta(progress)}.`)),
     limiters.map(limiter),
-    h("p", {}, "Next pass: ", projects.slice(0, 10).map((it, i) => [i ? "; " : "", projects.length > 1 ? `${it.name} ` : "", it.nextPassAt ? time(it.nextPassAt) : "not scheduled"]), projects.length > 10 ? " …" : ""),
+    h("p", {}, "Next pass: ", projects.slice(0, 10).map((it, i) => [i ? "; " : "", projects.length > 1 ? `${it.name} ` : "", it.nextPassAt ? due(it.nextPassAt) : "not scheduled"]), projects.length > 10 ? " …" : ""),
   ]);
 }
 
-function eta(status, progress) {
-  const left = secondsLeft(status, progress, now());
+function eta(progress) {
+  const left = secondsLeft(progress, now());
   return left === null ? "" : `, about ${span(left)} left`;
 }
 
@@ -78,8 +78,8 @@ export function showDrift(status) {
 }
 
 function drifted({ name, drift, kinds }) {
-  if (!kinds.some((it) => it.observedAt)) return h("p", {}, badge("calm", "not known"), " Nothing could be looked at yet.");
-  if (!drift.total) return h("p", {}, badge("good", "no drift"), " Nothing differs that the files did not change.");
+  const none = noDrift({ kinds });
+  if (!drift.total) return h("p", {}, badge(none.tone, none.word), ` ${none.text}`);
   return [
     h("p", {}, badge("warn", `${number(drift.total)} drifted`), " Changed in Descope though no file was:"),
     h("ul", { class: "plain" }, drift.resources.map((it) => h("li", {}, link({ project: name, kind: it.kind, id: it.id }), it.isDeleted ? " was deleted," : it.fields.length ? ` (${it.fields.slice(0, 5).join(", ")}${it.fields.length > 5 ? ", …" : ""})` : "", " seen ", time(it.since), it.held ? ["; ", badge("warn", it.held), it.until ? [" until ", until(it.until)] : [" ends with ", prose(it.endsWith)]] : "; it is put back", h("span", { class: "quiet" }, it.actor ? [", by ", prose(it.actor)] : ", by whom is not known")))),

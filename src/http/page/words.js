@@ -5,9 +5,9 @@ import { local, many, number } from "./dom.js";
 /** Why something is held, and what ends it. */
 export const HOLDS = {
   first_contact: "the first contact with something that is live already: approve it once after reading the differences",
-  max_deletes: "more deletes than the guard allows in 24 hours",
-  max_delete_percent: "a larger share of deletes than the guard allows in 24 hours",
-  max_change_percent: "a larger share of changes than the guard allows",
+  max_deletes: "more deletes in 24 hours than guards.maxDeletes allows",
+  max_delete_percent: "a larger share of deletes in 24 hours than guards.maxDeletePercent allows",
+  max_change_percent: "a larger share of changes than guards.maxChangePercent allows",
   kind_emptied: "the files no longer have anything of this kind",
   maybe_rename: "a delete beside a create: it may be a rename, which renamedFrom does without losing anything as long as the new one is not made",
   observation_shrank: "the list from Descope lacks too much of what is owned to be believed",
@@ -17,7 +17,7 @@ export const HOLDS = {
   contested: "somebody reverts it again and again",
   still_referenced: "something that stays still refers to it",
   delete_after: "deletes wait for guards.deleteAfter, in case the file comes back",
-  drift_reported: "drift of this kind is only reported (drift.mode or drift.minAge)",
+  drift_reported: "drift that is only reported (drift.mode), or is younger than drift.minAge",
   policy: "the project's policy does not permit it",
   suspended: "it is suspended for now",
   stale_revision: "the files of a replica are put aside: they are older than those in force, or nobody knows that they are newer",
@@ -25,6 +25,28 @@ export const HOLDS = {
 
 /** The same of a project as a whole, whatever differs. */
 export const WHOLE = { first_contact: "the project as a whole, until somebody approves it once" };
+
+/** Why something waits that no hold keeps back, where the status says no more than a word. */
+const WAITS = {
+  unconfirmed: "it was written a moment ago, and Descope does not show it yet",
+  handover: "a call of the replica that held the project before may still be under way",
+  rotation: "it is looked at in rotation, and its turn has not come yet",
+  paused: "the project is paused",
+  gate: "Descope's rate limit was reached",
+  answer: "calls that Descope does not answer take every worker",
+  budget: "it goes out as the rate limit allows",
+};
+/** The same before what the status says besides. */
+const BEFORE = { unobserved: "cannot be looked at", parked: "refused", backoff: "failed for now", dependency: "something else goes first" };
+
+/** What a wait is for, in words: the status has one of a closed set and after a colon what there is to say. */
+function whyWaits(why) {
+  const colon = why.indexOf(":");
+  const [word, what] = colon < 0 ? [why, ""] : [why.slice(0, colon), why.slice(colon + 1).trim()];
+  const lead = HOLDS[word] || BEFORE[word];
+  if (!lead) return what || WAITS[word] || word;
+  return what ? `${lead}${what.startsWith("ends with ") ? ";" : ":"} ${what}` : lead;
+}
 
 /** By `held.reason`, which may name several. */
 export const whyHeld = (reason) => String(reason).split(",").map((one) => HOLDS[one.trim()] || one).join("; ");
@@ -52,9 +74,9 @@ const oneOfMany = (status, project) => status.projects.length > 1 && project;
 const DEFAULTS = ["127.0.0.1:8080", "localhost:8080", "[::1]:8080"];
 
 /** The option by which a command reaches the daemon of this page from any machine. */
-function address() {
+function address(isNeeded) {
   const { protocol, host, origin, pathname } = globalThis.location || { pathname: "/" };
-  if (!origin || (protocol === "http:" && DEFAULTS.includes(host) && pathname === "/")) return "";
+  if (!origin || (!isNeeded && protocol === "http:" && DEFAULTS.includes(host) && pathname === "/")) return "";
   return ` --url ${quoted(origin + pathname.slice(0, pathname.lastIndexOf("/") + 1))}`;
 }
 
@@ -65,10 +87,18 @@ export const daemonCommand = (what, project) => `descope-gitops ${what}${project
 const ofProjectNamed = (name) => (name.startsWith("-") ? `--project=${quoted(name)}` : `--project ${quoted(name)}`);
 
 const time = (text) => ({ time: text });
+const soon = (text) => ({ due: text });
 const ends = (text) => ({ until: text });
 
 /** Why something waits, since when and until when; an item that is `{ time }` is a point in time, one that is `{ until }` comes after that word. */
-export const ofWait = ({ why, since, until }) => [why, ...(since ? ["; since ", time(since)] : []), ...(until ? ["; until ", ends(until)] : [])];
+export const ofWait = ({ why, since, until }) => [whyWaits(why), ...(since ? ["; since ", time(since)] : []), ...(until ? ["; until ", ends(until)] : [])];
+
+/** `a, b and 3 more kinds` */
+function listed(names, what, most = 3) {
+  const more = names.length - most;
+  if (more > 0) return `${names.slice(0, most).join(", ")} and ${many(more, `more ${what}`)}`;
+  return names.length < 2 ? names.join("") : `${names.slice(0, -1).join(", ")} and ${names.at(-1)}`;
+}
 
 /** Who suspended something. */
 const suspendedBy = (by) => `by ${by || "somebody with the token"}`;
@@ -81,14 +111,14 @@ const ON_THE_QUEUE = /^(gate|budget|backoff|parked|dependency|paused|suspended)\
 
 /**
  * What somebody has to do: `{ tone, project, what, why: [...], next, command, link, key }`, the worst first. Items of
- * `why` and `next` that are `{ time }` or `{ until }` are points in time.
+ * `why` and `next` that are `{ time }`, `{ until }` or, of what is to happen then, `{ due }` are points in time.
  */
 export function needs(status) {
   const items = [];
   for (const component of status.components || []) {
     if (component.status !== "failing" && component.status !== "degraded") continue;
     if (isToldOfReplica(status, component)) continue;
-    const item = ofComponent(component);
+    const item = ofComponent(component, status.components);
     if (item) items.push(item);
   }
   for (const project of status.projects) items.push(...ofProject(status, project));
@@ -100,18 +130,41 @@ export function needs(status) {
 const isToldOfReplica = (status, { name, project }) => name === "descope"
   && status.projects.some((it) => it.name === project && it.checkouts?.replicas.some((one) => one.isMine && one.refused));
 
-function ofComponent({ name, project, status, reason, since }) {
+/** What another key takes. */
+const ANOTHER_KEY = "A changed key file is tried at once; a key from the environment takes a restart of the daemon.";
+
+/** The same of one resource alone, of which these are all problems and planned changes. */
+export function needsOf(status, { project: name, kind, id }, problems, changes) {
+  const project = status.projects.find((it) => it.name === name);
+  if (!project) return [];
+  const isIt = (it) => it.kind === kind && it.id === id;
+  const resources = project.drift.resources.filter(isIt);
+  const reasons = String(project.held?.reason).split(",").map((it) => it.trim());
+  const isHeld = changes.some((change) => change.held && reasons.includes(change.held));
+  const part = { ...project, contested: (project.contested || []).filter(isIt), waits: (project.waits || []).filter(isIt), drift: { total: resources.length, resources }, held: isHeld ? project.held : null };
+  return [...problems.map((problem) => ofProblem(status, project, problem)), ...ofHeld(status, part), ...ofDrift(status, part)];
+}
+
+function ofComponent({ name, project, status, reason, since }, all) {
   const tone = status === "failing" ? "bad" : "warn";
   const key = `component ${name} ${project || ""}`;
   const base = { tone, project, key, why: ["Since ", time(since), "."] };
   if (name === "descope" && reason === "management key refused") {
-    return { ...base, what: "Descope refuses the management key", next: "Check that the key is of this project and has not expired; a changed key file is tried at once." };
+    return { ...base, what: "Descope refuses the management key", next: `Check that the key is of this project and has not expired. ${ANOTHER_KEY}` };
   }
-  if (name === "descope" && status === "failing") {
-    return { ...base, what: reason === "cannot be observed" ? "Descope cannot be observed" : `Descope cannot be observed: ${reason}`, next: "The problems below say what it answered. Nothing is changed meanwhile." };
+  if (name === "descope" && status === "failing" && reason !== "cannot be observed") {
+    return { ...base, what: `Descope cannot be observed: ${reason}`, next: "Nothing is changed meanwhile; one request an interval asks again." };
+  }
+  const lease = all.find((it) => it.name === "lease");
+  // Where replicas share the state it is a database, and one cause is told once.
+  if (name === "state" && lease) {
+    return lease.status === "ok" ? { ...base, tone: "bad", what: `The state: ${reason}`, next: "See that PostgreSQL runs and takes writes. Until then nothing is created, renamed or deleted." } : null;
   }
   if (name === "state") {
-    return { ...base, what: `The state: ${reason}`, next: "Make the state directory writable and see that its disk is not full. Until then nothing is created, renamed or deleted." };
+    return { ...base, tone: "bad", what: `The state: ${reason}`, next: "Make the state directory writable and see that its disk is not full. Until then nothing is created, renamed or deleted." };
+  }
+  if (name === "notifications") {
+    return { ...base, what: "Notifications do not arrive", next: "A receiver is not told of what is held or failing. The log says which and why, and `notify-test` tries it; what is to be told is tried again by itself." };
   }
   if (name === "checkout") return null; // Each project says it in more words.
   if (name === "lease") {
@@ -131,19 +184,21 @@ function ofProject(status, project) {
       tone: "bad", project: name, key: `desired ${name}`,
       what: desired.revision ? "The newest files cannot be used" : "The files cannot be used: there is no desired state",
       why: [`${first.file}${first.line ? `:${first.line}` : ""}: ${first.message}`, more > 0 ? ` (and ${many(more, "more error")})` : ""],
-      next: desired.revision ? "Mend the files. The last good revision stays in force meanwhile." : "Mend the files. Nothing is changed until then.",
-      command: "descope-gitops validate",
+      next: `Mend the files. ${desired.revision ? "The last good revision stays in force meanwhile" : "Nothing is changed until then"}. To check them, in the project's directory of a checkout:`,
+      command: "descope-gitops validate --source .",
     });
   }
-  const parked = problems.filter((it) => it.state === "parked");
-  const others = problems.filter((it) => it.state !== "parked");
+  const lists = problems.filter((it) => !it.id);
+  items.push(...ofLists(status, project, lists));
+  const parked = problems.filter((it) => it.id && it.state === "parked");
+  const others = problems.filter((it) => it.id && it.state !== "parked");
   for (const problem of parked.slice(0, 5)) items.push(ofProblem(status, project, problem));
   for (const problem of others.slice(0, parked.length ? 2 : 5)) items.push(ofProblem(status, project, problem));
-  const shown = Math.min(parked.length, 5) + Math.min(others.length, parked.length ? 2 : 5);
+  const shown = lists.length + Math.min(parked.length, 5) + Math.min(others.length, parked.length ? 2 : 5);
   if (project.problemsTotal > shown) {
     items.push({ tone: "warn", project: name, key: `more ${name}`, what: `${many(project.problemsTotal - shown, "more problem")}`, why: [], next: "All of them:", command: daemonCommand("status", oneOfMany(status, project)) });
   }
-  items.push(...ofHeld(status, project), ...ofDrift(project));
+  items.push(...ofHeld(status, project), ...ofDrift(status, project));
   if (project.suspendedUntil) {
     items.push({
       tone: "calm", project: name, key: `suspended ${name}`, what: "Suspended: it only observes",
@@ -161,7 +216,8 @@ function ofProject(status, project) {
     });
   }
   const isHeld = (wait) => (project.holds || []).some((hold) => hold.approvable && hold.reason === wait.why.split(":")[0]);
-  for (const wait of (project.waits || []).filter((wait) => wait.id && !ON_THE_QUEUE.test(wait.why) && !isHeld(wait)).slice(0, 5)) {
+  const isDrift = (wait) => project.drift.resources.some((it) => it.kind === wait.kind && it.id === wait.id && it.held === wait.why.split(":")[0]);
+  for (const wait of (project.waits || []).filter((wait) => wait.id && !ON_THE_QUEUE.test(wait.why) && !isHeld(wait) && !isDrift(wait)).slice(0, 5)) {
     items.push({ tone: "calm", project: name, key: `wait ${name} ${wait.kind} ${wait.id}`, what: `${wait.kind}/${wait.id} waits`, why: ofWait(wait), next: "", link: { project: name, kind: wait.kind, id: wait.id } });
   }
   return items;
@@ -192,31 +248,83 @@ function ofHeld(status, project) {
   return [{
     tone: "warn", project: name, key: `held ${name}`,
     what: held.changes ? `${many(held.changes, "change")} held for approval${deletes}` : "The project is held for approval, though nothing differs",
-    why: [`Why: ${reasons.join("; and ")}.`],
+    why: [`Why: ${reasons.join("; and ")}.${heldThings(project)}`],
     next: stopped ? `If this is meant, ${held.changes ? "read what is held below, then approve it" : "approve it"}; else put back what the config said before.` : "Read what is held below, then approve it, or change the files.",
     ...release,
   }, ...contested];
 }
 
-/** What was changed in Descope, but for what is contested: that is told already. */
-function ofDrift(project) {
-  const { name, drift, suspendedUntil, policy } = project;
+/** What an approval is about, with what it does, the first of it. */
+function heldThings({ held, waits }) {
+  const reasons = String(held.reason).split(",").map((it) => it.trim());
+  const things = (waits || []).filter((it) => it.id && reasons.includes(it.why.split(":")[0]));
+  const told = things.slice(0, 3).map(({ kind, id, why }) => {
+    const what = why.includes(":") ? why.slice(why.indexOf(":") + 1).trim() : "";
+    return `${kind}/${id}${what && !what.startsWith("ends with ") ? ` (${what})` : ""}`;
+  });
+  if (!told.length) return "";
+  return ` It is about ${told.join(", ")}${held.changes > told.length ? " and more, listed below" : ""}.`;
+}
+
+/** What was changed in Descope, but for what is contested: that is told already. What has another end is told apart. */
+function ofDrift(status, project) {
+  const { name, drift, policy } = project;
   const rest = drift.resources.filter((it) => it.held !== "contested");
-  const total = drift.total - (drift.resources.length - rest.length);
-  const [first] = rest;
-  if (!first) return [];
-  const isOne = total === 1;
-  let next = "It is put back. To keep it, change the files.";
-  if (suspendedUntil) next = "It is put back when the suspension ends. To keep it, change the files.";
-  else if (policy === "observe") next = "It is only shown, as the policy is observe.";
-  else if (first.held) next = [`${isOne ? "It" : `${first.kind}/${first.id}`} is left as it is`, ...(first.until ? [" until ", ends(first.until)] : []), `; that ends with ${first.endsWith}.`];
-  return [{
-    tone: suspendedUntil || policy === "observe" ? "warn" : "calm", project: name, key: `drift ${name}`,
-    what: `${many(total, "resource")} changed in Descope though no file was`,
-    why: [isOne ? "" : "Among them ", `${first.kind}/${first.id}, seen `, time(first.since), first.actor ? `, by ${first.actor}.` : "."],
-    next,
-    link: isOne ? { project: name, kind: first.kind, id: first.id } : null,
-  }];
+  const hidden = drift.total - drift.resources.length;
+  const fates = new Map();
+  for (const it of rest) {
+    const fate = JSON.stringify([it.held, it.until, it.endsWith]);
+    fates.set(fate, [...(fates.get(fate) || []), it]);
+  }
+  return [...fates].map(([fate, all]) => {
+    const [first] = all;
+    const isOne = all.length === 1;
+    // The status names the first of many alone.
+    const count = fates.size === 1 ? all.length + hidden : all.length;
+    const isAct = isLeft(first) && !first.until && first.held !== "suspended";
+    return {
+      tone: isAct || project.suspendedUntil || policy === "observe" ? "warn" : "calm", project: name, key: `drift ${name} ${fate}`,
+      what: `${many(count, "resource")} changed in Descope though no file was`,
+      why: [isOne ? "" : "Among them ", `${first.kind}/${first.id}, seen `, time(first.since), first.actor ? `, by ${first.actor}.` : "."],
+      next: fateOf(project, first, count === 1),
+      command: isAct ? planCommand(status, name, isOne ? first : null) : null,
+      link: isOne ? { project: name, kind: first.kind, id: first.id } : null,
+    };
+  });
+}
+
+/** Is it not put back by itself? */
+const isLeft = ({ held }) => Boolean(held);
+
+/** What can be said where no drift is known: `{ tone, word, text }`. What could not be looked at may have drifted. */
+export function noDrift({ kinds }) {
+  const managed = kinds.filter((it) => it.isManaged);
+  const unseen = managed.filter((it) => it.error || !it.observedAt).map((it) => it.kind);
+  const unread = managed.filter((it) => it.details?.unread && !unseen.includes(it.kind)).map((it) => it.kind);
+  if (!kinds.some((it) => it.observedAt)) return { tone: "calm", word: "not known", text: "Nothing could be looked at yet." };
+  if (unseen.length && unseen.length === managed.length) return { tone: "calm", word: "not known", text: "Nothing can be looked at for now." };
+  const but = [unseen.length ? `${listed(unseen, "kind")} could not be looked at` : "", unread.length ? `some details of ${listed(unread, "kind")} were not looked at yet` : ""].filter(Boolean).join(", and ");
+  if (but) return { tone: "calm", word: "none known", text: `Of what could be looked at nothing differs that the files did not change; ${but}.` };
+  return { tone: "good", word: "no drift", text: "Nothing differs that the files did not change." };
+}
+
+/** What becomes of drift: the policy, what holds it and a suspension each have a say. */
+function fateOf({ suspendedUntil, policy }, drifted, isOne) {
+  const [it, is] = isOne ? ["It", "is"] : ["They", "are"];
+  if (policy === "observe") return `${it} ${is} only shown, as the policy is observe.`;
+  if (isLeft(drifted)) {
+    const besides = suspendedUntil && drifted.held !== "suspended" ? " Until the suspension ends nothing is written at all." : "";
+    return [`${it} ${is} left as ${it.toLowerCase()} ${is}`, ...(drifted.until ? [" until ", ends(drifted.until)] : []), `; that ends with ${drifted.endsWith}.${besides}`];
+  }
+  const when = suspendedUntil ? " when the suspension ends" : "";
+  return `${it} ${is} put back${when}. To keep ${isOne ? "it" : "them"}, change the files.`;
+}
+
+/** Shows both values, of one resource where it is one. Without an address `plan` would look at the files beside it. */
+function planCommand(status, project, drifted) {
+  const target = drifted ? ` --target ${quoted(`${drifted.kind}/${drifted.id}`)}` : "";
+  const which = status.projects.length > 1 ? ` ${ofProjectNamed(project)}` : "";
+  return `descope-gitops plan${target}${which}${address(true)}`;
 }
 
 /** What of the replicas does not go on by itself: files that are put aside, a key that one of them has wrong, nobody who writes. */
@@ -239,7 +347,7 @@ function ofReplicas(project) {
       tone: isOrder ? "bad" : "warn", project: name, key: `aside ${name} ${hold.endsWith}`,
       what: hold.stopsProject ? "Nothing is written: the files are put aside" : "A checkout stands still",
       why: [sentence(hold.why), " Put aside since ", time(hold.since), "."],
-      next: `It ends with ${hold.endsWith}.`,
+      next: `See first whether the files come on at that replica: does git-sync run there, and does its log say why not? It ends with ${hold.endsWith}.${isOrder ? " To go back to the older ones instead:" : ""}`,
       command: isOrder ? daemonCommand(`approve ${ofProjectNamed(name)} ${hold.revision}`) : null,
       approve: isOrder ? { fingerprint: hold.revision, reason: "stale_revision" } : null,
       approves: `the older files ${short(hold.revision)}`,
@@ -250,25 +358,57 @@ function ofReplicas(project) {
       tone: it.isHolder ? "bad" : "warn", project: name, key: `refused ${name} ${it.replica}`,
       what: `Descope refuses the replica ${it.replica}`,
       why: [`${sentence(it.refused)} Since `, time(it.refusedSince), it.isHolder ? ", and no replica is known to be better off." : "; another replica writes the project."],
-      next: "Check the management key of that replica, and its way to Descope; a changed key file is tried at once, and else once per interval.",
+      next: `Check the management key of that replica, and its way to Descope, which is asked once per interval. ${ANOTHER_KEY}`,
     });
   }
   return items;
+}
+
+/** Kinds whose list cannot be read, those of one cause together. */
+function ofLists(status, project, lists) {
+  const causes = new Map();
+  for (const it of lists) {
+    const cause = JSON.stringify([it.state, it.message]);
+    causes.set(cause, [...(causes.get(cause) || []), it]);
+  }
+  const { name } = project;
+  const component = failing(status, project);
+  const isOut = component?.reason === "cannot be observed";
+  const whole = isOut && causes.size !== 1
+    ? [{ tone: "bad", project: name, key: `unobserved ${name}`, what: "Descope cannot be observed", why: ["Since ", time(component.since), "."], next: "Nothing is changed meanwhile; it is asked again by itself." }]
+    : [];
+  return [...whole, ...[...causes].map(([cause, all]) => {
+    const [{ state, message, nextAttemptAt }] = all;
+    const kinds = listed(all.map((it) => it.kind), "kind");
+    const isForNow = state === "retrying";
+    const base = { tone: isForNow ? "warn" : "bad", project: name, key: `lists ${name} ${cause}`, nextAt: isForNow ? nextAttemptAt : null };
+    const again = isForNow ? (nextAttemptAt ? "It is tried again by itself" : "It is being tried again.") : "It is asked for again with the next pass.";
+    if (isOut && causes.size === 1) {
+      return { ...base, tone: "bad", what: "Descope cannot be observed", why: [`${message} (${kinds}). Since `, time(component.since), "."], next: `Nothing is changed meanwhile. ${again}` };
+    }
+    return { ...base, what: `${kinds} cannot be read${isForNow ? " for now" : ""}`, why: [message], next: again };
+  })];
+}
+
+/** What of the daemon's parts fails for a project. One that another replica writes is nothing that this one's own parts know of. */
+function failing(status, project) {
+  if (project.lease && !project.lease.isMine) return null;
+  return (status.components || []).find((it) => it.project === project.name && it.status === "failing");
 }
 
 function ofProblem(status, project, problem) {
   const where = at(problem);
   const isSuspended = Boolean(project.suspendedUntil) || (project.suspensions || []).some((it) => it.kind === problem.kind && (!it.id || it.id === problem.id));
   const isPutOff = problem.state === "retrying" && isSuspended;
-  const isRefused = problem.state === "parked" && problem.id;
+  const isRefused = problem.state === "parked";
   const next = isPutOff ? "It is tried again when the suspension ends." : isRefused && isSuspended ? "Mend what the message names. It is tried again when the suspension has ended, and its file or the live resource has changed." : {
-    parked: problem.id ? "Mend what the message names: it is tried again when its file or the live resource changes. To try it again as it is, with whatever else was refused:" : "It is asked for again with the next pass.",
+    parked: ["Mend what the message names: it is tried again when its file or the live resource changes", ...(problem.nextAttemptAt ? [", and by itself ", soon(problem.nextAttemptAt)] : []), ". To try it again as it is, with whatever else was refused:"],
     blocked: "It follows what it waits for.",
     retrying: problem.nextAttemptAt ? "It is tried again by itself" : "It is being tried again.",
   }[problem.state];
-  const which = problem.id ? `${problem.kind}/${problem.id}` : `The list of ${problem.kind}`;
-  const done = { parked: problem.id ? "was refused" : "cannot be read", blocked: "is blocked", retrying: problem.id ? "failed" : "cannot be read for now" }[problem.state];
-  const attempts = problem.attempts > 1 && problem.id ? ` (${number(problem.attempts)} tries)` : "";
+  const which = `${problem.kind}/${problem.id}`;
+  const done = { parked: "was refused", blocked: "is blocked", retrying: "failed" }[problem.state];
+  const attempts = problem.attempts > 1 ? ` (${number(problem.attempts)} tries)` : "";
   return {
     tone: problem.state === "parked" ? "bad" : "warn",
     project: project.name,
@@ -278,21 +418,36 @@ function ofProblem(status, project, problem) {
     where,
     next,
     command: isRefused && !isSuspended ? daemonCommand("reconcile --retry", oneOfMany(status, project)) : null,
-    nextAt: isPutOff ? null : problem.nextAttemptAt,
-    link: problem.id ? { project: project.name, kind: problem.kind, id: problem.id } : null,
+    nextAt: isPutOff || isRefused ? null : problem.nextAttemptAt,
+    link: { project: project.name, kind: problem.kind, id: problem.id },
   };
 }
+
+/** Since when the state cannot be written, or null. */
+export const unwritten = (status) => (status.components || []).find((it) => it.name === "state" && it.status !== "ok" && it.status !== "starting")?.since || null;
+
+/** How the newest pass went: what it set off may still be going out. */
+export function passSaid({ lastPass, progress }) {
+  const togo = stillGoing(lastPass, progress);
+  if (!togo) return lastPass.result;
+  return lastPass.result === "applied" ? togo : `${lastPass.result}, ${togo}`;
+}
+
+/** What of a pass is not sent yet, in words; "" where all is. */
+export const stillGoing = (lastPass, progress) => (lastPass && progress?.left ? `${number(progress.left)} of ${many(progress.total, "change")} still to go` : "");
 
 /** Where one project stands: `{ tone, word }`, what is worst first. A suspension never hides a failure. */
 export function standing(status, project) {
   const { counts, desired } = project;
-  // Of a project that another replica writes this one's own components say nothing.
   const isElsewhere = project.lease && !project.lease.isMine;
-  const component = isElsewhere ? null : (status.components || []).find((it) => it.project === project.name && it.status === "failing");
+  const component = failing(status, project);
   const isPartly = (project.suspensions || []).length > 0;
   const suspended = project.suspendedUntil ? ", suspended" : isPartly ? ", partly suspended" : "";
   // A kind as a whole has no resource that could be counted.
   const isRefused = counts.parked || project.problems.some((it) => it.state === "parked");
+  // Nobody has to act where the way to Descope is tried again by itself.
+  const isOut = component?.reason === "cannot be observed" && !isRefused && desired.valid;
+  if (isOut) return { tone: "bad", word: `Failing${suspended}`, title: `Failing${suspended}: Descope cannot be observed, and is tried again` };
   if (component?.name === "descope" || isRefused) return { tone: "bad", word: `Failing${suspended}` };
   if (!desired.valid && desired.errors.length) return { tone: "bad", word: `Files invalid${suspended}` };
   if (project.lease && !project.lease.holder && (project.checkouts?.needs === "act" || !project.lastPass)) return { tone: project.checkouts?.needs === "act" ? "bad" : "warn", word: `No replica writes it${suspended}` };
@@ -366,7 +521,7 @@ export function verdict(status) {
   const paused = status.limiters.some((limiter) => limiter.pausedUntil);
   const alone = status.projects.length === 1;
   const title = {
-    bad: () => (alone ? `${of[0].word}: somebody has to act` : whichOf("Failing", of, all.length)),
+    bad: () => (alone ? of[0].title || `${of[0].word}: somebody has to act` : whichOf("Failing", of, all.length)),
     warn: () => (alone ? of[0].title || `${of[0].word}: not everything goes ahead` : whichOf("Not going ahead", of, all.length)),
     off: () => offTitle(of, all.length),
     busy: () => (paused ? "Waiting for Descope's rate limit" : alone ? `${of[0].word} …` : whichOf("At work", of, all.length)),
@@ -394,6 +549,9 @@ export function verdict(status) {
   if (suspended.length && worst !== "off" && !alone) detail.push(`Suspended meanwhile: ${suspended.map((it) => it.project.name).join(", ")}.`);
   for (const { name, reason } of unsure) detail.push(name === "state" ? `The state cannot be trusted: ${reason}.` : `Nothing is written: ${reason}.`);
   if (paused) detail.push("Descope's rate limit is reached: nothing is sent until the pause is over.");
+  // A full disk is no database that may be back in a moment: only a person ends it.
+  const isStuck = worst !== "bad" && unwritten(status) && !status.components.some((it) => it.name === "lease");
+  if (isStuck) return { tone: "bad", title: "The state cannot be written: somebody has to act", detail };
   return { tone: (unsure.length || aside.length) && worst !== "bad" ? "warn" : worst, title, detail };
 }
 
@@ -416,12 +574,8 @@ function fact({ counts, desired, problems, held, converged, notConvergedBecause 
 }
 
 /** About how many seconds a drain still takes, or null where nobody can tell. */
-export function secondsLeft(status, { left, secondsLeft: measured }, nowMs) {
-  const paused = Math.max(0, ...status.limiters.map((it) => (it.pausedUntil ? (Date.parse(it.pausedUntil) - nowMs) / 1000 : 0)));
-  const rate = Math.min(...status.limiters.map((it) => it.requestsPerSecond || Infinity));
-  const byLimit = Number.isFinite(rate) ? left / rate : null;
-  if (paused) return byLimit === null ? null : paused + byLimit;
-  return measured ?? byLimit;
+export function secondsLeft({ endsAt }, nowMs) {
+  return endsAt ? Math.max(0, (Date.parse(endsAt) - nowMs) / 1000) : null;
 }
 
 /** When everything was last looked at: the oldest look at a kind that counts, or null where one is still missing. */

@@ -167,9 +167,9 @@ impl Hold {
             Self::StillReferenced(Referrer::Unseen) => "an approval, or a look at what may refer to it",
             Self::KindEmptied => "an approval, or files that declare one of this kind",
             Self::MaybeRename => "an approval, or `renamedFrom` on the new one while Descope has none of that name",
-            Self::MaxDeletes | Self::MaxDeletePercent | Self::MaxChangePercent => {
-                "an approval, or a plan within the limit"
-            }
+            Self::MaxDeletes => "an approval, or a plan within the limit, `guards.maxDeletes`",
+            Self::MaxDeletePercent => "an approval, or a plan within the limit, `guards.maxDeletePercent`",
+            Self::MaxChangePercent => "an approval, or a plan within the limit, `guards.maxChangePercent`",
             Self::WouldReset => "an approval, which counts for one write, or a declaration of the field",
             Self::Weakening => "an approval, or files that keep the protection",
             Self::Contested => "an approval, a commit that changes it, or an hour in which nobody touches it",

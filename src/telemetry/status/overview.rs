@@ -87,8 +87,11 @@ pub struct ProgressStatus {
     pub total: u64,
     /// Of those, not done yet.
     pub left: u64,
-    /// About how long the rest takes, pauses aside; null where nobody can tell yet.
+    /// About how long the rest took from the last look at the queue on, what is left of a pause included; null where nobody can
+    /// tell yet.
     pub seconds_left: Option<u64>,
+    /// RFC 3339: about when the rest is done, which is the same and stays right while nothing moves.
+    pub ends_at: Option<String>,
 }
 
 /// Drift that is not healed.

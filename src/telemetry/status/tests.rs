@@ -166,3 +166,21 @@ async fn a_subscriber_sees_what_a_loop_left() {
     assert!(seen.borrow_and_update().projects[0].converged);
     assert!(!seen.has_changed().unwrap());
 }
+
+#[test]
+fn notifications_are_well_once_each_receiver_gets_them() {
+    let board = Board::new(Duration::from_secs(60), &[]);
+    let of = || {
+        let health = board.health();
+        health.components.iter().map(|it| (it.name, it.status, it.reason)).collect::<Vec<_>>()
+    };
+
+    board.delivered("a", true);
+    assert_eq!(of(), [("notifications", Level::Ok, None)]);
+    board.delivered("a", false);
+    board.delivered("b", false);
+    board.delivered("a", true);
+    assert_eq!(of(), [("notifications", Level::Degraded, Some("not delivered"))]);
+    board.delivered("b", true);
+    assert_eq!(of(), [("notifications", Level::Ok, None)]);
+}

@@ -1,0 +1,188 @@
+// What the page makes of a status, in words, for tests/words.rs: `node words.mjs DIR`, where DIR has the page's modules.
+
+import assert from "node:assert/strict";
+import { pathToFileURL } from "node:url";
+
+globalThis.location = new URL("http://gitops.example/");
+const from = (name) => import(pathToFileURL(`${process.argv[2]}/${name}`));
+const words = await from("words.js");
+
+const AT = "2026-11-29T12:00:00Z";
+
+/** A project at rest, with these differences. */
+const project = (more = {}) => ({
+  name: "alpha", policy: "sync", converged: true, notConvergedBecause: null, lease: null, checkouts: null, suspendedUntil: null, suspendedBy: null,
+  suspensions: [], held: null, holds: [], contested: [], undeclared: 0, waits: [], waitCounts: {}, problems: [], problemsTotal: 0, errorsTotal: 0,
+  desired: { valid: true, revision: "abc", commit: null, loadedAt: AT, resources: 9, errors: [] },
+  applied: { revision: "abc", commit: null, at: AT }, lastSuccessAt: AT, nextPassAt: AT, progress: null,
+  lastPass: { trigger: "interval", startedAt: AT, finishedAt: AT, result: "noop", changes: 0 },
+  counts: { inSync: 9, changing: 0, suspended: 0, retrying: 0, blocked: 0, parked: 0, held: 0, waiting: 0, unconfirmed: 0, unknown: 0 },
+  drift: { total: 0, resources: [] }, kinds: [], ...more,
+});
+const status = (more = {}, rest = {}) => ({ projects: [project(more)], components: [], limiters: [], ...rest });
+
+/** An entry of what somebody has to do, as text. */
+const flat = (it) => [it].flat(Infinity).map((one) => (typeof one === "object" && one ? one.time || one.until || one.due : one ?? "")).join("");
+const told = (of) => words.needs(of).map((it) => ({ tone: it.tone, what: it.what, why: flat(it.why), next: flat(it.next), command: it.command || null }));
+
+const tests = [];
+const test = (name, run) => tests.push([name, run]);
+
+const drifted = (more = {}) => ({ kind: "roles", id: "Editor", since: AT, until: null, held: null, endsWith: null, isDeleted: false, fields: ["description"], actor: null, ...more });
+const REPORTED = { held: "drift_reported", endsWith: "files that say what is live" };
+
+test("drift that is never put back is not promised to be, suspended or not, and is told once, with what to do", () => {
+  const wait = { kind: "roles", id: "Editor", why: "drift_reported: somebody else changed it, first seen 2026", since: AT, until: null };
+  const hold = { reason: "drift_reported", since: AT, approvable: false, until: null, changes: 1, endsWith: REPORTED.endsWith };
+  const of = { drift: { total: 1, resources: [drifted(REPORTED)] }, waits: [wait], holds: [hold] };
+
+  for (const suspendedUntil of [null, AT]) {
+    const [first, ...others] = told(status({ ...of, suspendedUntil })).filter((it) => !it.what.startsWith("Suspended"));
+
+    assert.deepEqual(others, []);
+    assert.equal(first.what, "1 resource changed in Descope though no file was");
+    assert.ok(!/put back/.test(first.next), first.next);
+    assert.ok(first.next.startsWith("It is left as it is; that ends with files that say what is live."), first.next);
+    assert.equal(/suspension/.test(first.next), suspendedUntil !== null, first.next);
+    assert.equal(first.tone, "warn");
+    assert.equal(first.command, "descope-gitops plan --target roles/Editor --url http://gitops.example/");
+  }
+});
+
+test("drift of several fates is told by fate", () => {
+  const soon = { held: "drift_reported", until: AT, endsWith: "time" };
+  const resources = [drifted(), drifted({ id: "A", ...REPORTED }), drifted({ id: "B", ...REPORTED }), drifted({ id: "C", ...soon })];
+
+  const found = told(status({ drift: { total: 4, resources } }));
+
+  assert.deepEqual(found.map((it) => [it.tone, it.what, it.next]), [
+    ["warn", "2 resources changed in Descope though no file was", "They are left as they are; that ends with files that say what is live."],
+    ["calm", "1 resource changed in Descope though no file was", "It is put back. To keep it, change the files."],
+    ["calm", "1 resource changed in Descope though no file was", `It is left as it is until ${AT}; that ends with time.`],
+  ]);
+  const suspended = told(status({ suspendedUntil: AT, drift: { total: 1, resources: [drifted()] } }));
+  assert.equal(suspended[0].next, "It is put back when the suspension ends. To keep it, change the files.");
+});
+
+test("what waits says why in words, not in the word of the status", () => {
+  const wait = (why) => ({ kind: "roles", id: "A", why, since: null, until: null });
+  for (const [why, expected] of [
+    ["delete_after", "deletes wait for guards.deleteAfter, in case the file comes back"],
+    ["unconfirmed: written a moment ago", "written a moment ago"],
+    ["still_referenced: left the YAML, but", "something that stays still refers to it: left the YAML, but"],
+  ]) {
+    assert.equal(flat(words.ofWait(wait(why))), expected);
+  }
+});
+
+const list = (kind, more = {}) => ({ kind, id: "", state: "retrying", message: "cannot reach Descope", attempts: 3, nextAttemptAt: AT, file: null, line: null, ...more });
+
+test("lists that cannot be read for one cause are one entry", () => {
+  const failing = { components: [{ name: "descope", project: "alpha", status: "failing", reason: "cannot be observed", since: AT }] };
+  const problems = ["lists", "passwordSettings", "roles", "tenants"].map((kind) => list(kind));
+  const all = status({ problems, problemsTotal: 4, counts: { ...project().counts, inSync: 0, unknown: 9 } }, failing);
+
+  const found = told(all);
+
+  assert.equal(found.length, 1, JSON.stringify(found));
+  assert.equal(found[0].what, "Descope cannot be observed");
+  assert.equal(found[0].why, `cannot reach Descope (lists, passwordSettings, roles and 1 more kind). Since ${AT}.`);
+  assert.ok(found[0].next.startsWith("Nothing is changed meanwhile. It is tried again by itself"), found[0].next);
+  assert.equal(words.verdict(all).title, "Failing: Descope cannot be observed, and is tried again");
+
+  const mixed = told(status({ problems: [list("lists"), list("roles", { message: "bad answer" })], problemsTotal: 2 }, failing));
+  assert.deepEqual(mixed.map((it) => it.what), ["Descope cannot be observed", "lists cannot be read for now", "roles cannot be read for now"]);
+  const some = told(status({ problems: [list("lists"), list("roles"), list("theme", { state: "parked", message: "no licence" })], problemsTotal: 3 }));
+  assert.deepEqual(some.map((it) => [it.what, it.why]), [
+    ["theme cannot be read", "no licence"],
+    ["lists and roles cannot be read for now", "cannot reach Descope"],
+  ]);
+});
+
+test("no drift is claimed only of what could be looked at", () => {
+  const kind = (more) => ({ kind: "roles", isManaged: true, resources: 1, observedAt: AT, error: null, details: null, ...more });
+  for (const [kinds, tone, text] of [
+    [[kind()], "good", "Nothing differs that the files did not change."],
+    [[kind(), kind({ kind: "lists", isManaged: false, observedAt: null })], "good", "Nothing differs that the files did not change."],
+    [[kind(), kind({ kind: "tenants", error: "403" })], "calm", "Of what could be looked at nothing differs that the files did not change; tenants could not be looked at."],
+    [[kind({ error: "cannot reach Descope" })], "calm", "Nothing can be looked at for now."],
+    [[kind({ details: { parts: 8, unread: 3, oldestAt: AT } })], "calm", "Of what could be looked at nothing differs that the files did not change; some details of roles were not looked at yet."],
+    [[kind({ observedAt: null })], "calm", "Nothing could be looked at yet."],
+  ]) {
+    const said = words.noDrift({ kinds, drift: { total: 0, resources: [] } });
+    assert.deepEqual([said.tone, said.text], [tone, text]);
+  }
+});
+
+test("a key that is refused may come from the environment", () => {
+  const found = told(status({}, { components: [{ name: "descope", project: "alpha", status: "failing", reason: "management key refused", since: AT }] }));
+
+  assert.ok(/A changed key file is tried at once/.test(found[0].next) && /environment.*restart/.test(found[0].next), found[0].next);
+});
+
+test("what was refused and is tried again by itself says when before what to copy", () => {
+  const problem = list("roles", { id: "A", state: "parked", message: "no such permission" });
+
+  const [found] = told(status({ problems: [problem], problemsTotal: 1 }));
+
+  assert.ok(found.next.endsWith(`, and by itself ${AT}. To try it again as it is, with whatever else was refused:`), found.next);
+  assert.equal(words.needs(status({ problems: [problem], problemsTotal: 1 }))[0].nextAt, null);
+});
+
+test("a database that does not answer is told once, and not as a directory", () => {
+  const of = (name, state) => ({ name, project: null, status: state, reason: "cannot be written", since: AT });
+  const found = (...components) => told(status({}, { components })).map((it) => [it.tone, it.what.split(":")[0], /PostgreSQL/.test(it.next)]);
+
+  assert.deepEqual(found(of("state", "degraded")), [["bad", "The state", false]]);
+  const verdict = (...components) => words.verdict(status({}, { components })).title;
+  assert.equal(verdict(of("state", "degraded")), "The state cannot be written: somebody has to act");
+  assert.equal(verdict(of("state", "degraded"), of("lease", "degraded")), "In sync when last looked at");
+  assert.deepEqual(found(of("state", "degraded"), of("lease", "failing")), [["bad", "The lease", true]]);
+  assert.deepEqual(found(of("state", "degraded"), of("lease", "ok")), [["bad", "The state", true]]);
+});
+
+test("what is held for approval is named with what it does", () => {
+  const wait = (id, why) => ({ kind: "tenants", id, why, since: null, until: null });
+  const held = { fingerprint: "f00d", reason: "lockout,max_deletes", changes: 4, deletes: 1 };
+  const waits = [wait("globex", "lockout: disabled is turned on"), wait("a", "max_deletes: ends with an approval"), wait("b", "delete_after")];
+
+  const [found] = told(status({ held, waits }));
+
+  assert.ok(found.why.endsWith(" It is about tenants/globex (disabled is turned on), tenants/a and more, listed below."), found.why);
+});
+
+test("the page of a resource says what it needs, with the command", () => {
+  const of = { project: "alpha", kind: "roles", id: "Editor" };
+  const problem = list("roles", { id: "Editor", state: "parked", message: "no such permission", nextAttemptAt: null });
+  const held = { fingerprint: "f00d", reason: "lockout,max_deletes", changes: 4, deletes: 1 };
+  const all = status({ drift: { total: 2, resources: [drifted({ actor: "ops" }), drifted({ id: "Other" })] }, held, problems: [problem, list("roles", { id: "Other" })], problemsTotal: 2 });
+  const found = (problems, changes) => words.needsOf(all, of, problems, changes).map((it) => [it.what, it.command || null]);
+  const changed = ["1 resource changed in Descope though no file was", null];
+
+  assert.deepEqual(found([], []), [changed]);
+  assert.deepEqual(found([problem], []), [["roles/Editor was refused (3 tries)", "descope-gitops reconcile --retry --url http://gitops.example/"], changed]);
+  assert.deepEqual(found([], [{ held: "lockout" }])[0], ["4 changes held for approval, 1 of them a delete", "descope-gitops approve f00d --url http://gitops.example/"]);
+  assert.deepEqual(found([], [{ held: "policy" }]), [changed]);
+  assert.ok(/by ops\./.test(flat(words.needsOf(all, of, [], [])[0].why)));
+  assert.deepEqual(words.needsOf(all, { ...of, project: "gone" }, [problem], []), []);
+});
+
+test("a pass whose changes still go out is not told as applied", () => {
+  const lastPass = { ...project().lastPass, result: "applied", changes: 400 };
+  const progress = { since: AT, total: 400, left: 341, secondsLeft: 60, endsAt: AT };
+
+  assert.equal(words.passSaid(project({ lastPass, progress })), "341 of 400 changes still to go");
+  assert.equal(words.passSaid(project({ lastPass })), "applied");
+  assert.equal(words.passSaid(project({ lastPass: { ...lastPass, result: "held" }, progress })), "held, 341 of 400 changes still to go");
+});
+
+let failed = 0;
+for (const [name, run] of tests) {
+  try {
+    run();
+  } catch (error) {
+    failed += 1;
+    console.error(`${name}: ${error.stack}`);
+  }
+}
+process.exit(failed ? 1 : 0);
