@@ -309,7 +309,10 @@ impl Reconciler {
                         self.turn_or_stop(Trigger::Interval, &mut triggers, &shutdown).await;
                     }
                 }
-                () = until(self.memory.questions.at) => self.ask_who(&mut triggers, &shutdown).await,
+                () = until(self.memory.questions.at) => {
+                    let span = self.ahead();
+                    self.ask_who(&mut triggers, &shutdown).instrument(span).await;
+                }
                 () = client.another_key() => {
                     let project = &*self.assessor.project;
                     tracing::info!(project, "there is another management key: it is tried at once");
@@ -363,7 +366,7 @@ impl Reconciler {
         is_other || is_first && !deep.has_unread()
     }
 
-    /// What is read ahead belongs to the pass before it, whose plan it may change.
+    /// What is read ahead, and asked, belongs to the pass before it, whose plan it may change.
     fn ahead(&self) -> Span {
         let (project, pass, revision) = (&*self.assessor.project, self.memory.pass.as_str(), self.revision());
         let span = tracing::info_span!("observation", project, pass, revision, trace_id = Empty);

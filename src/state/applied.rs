@@ -229,7 +229,21 @@ impl ProjectState {
         if over.is_empty() && news.is_empty() && moved.is_empty() {
             return Ok(());
         }
+        let named = over.iter().filter_map(|one| {
+            let Known { since, actor, .. } = known.get(*one)?;
+            Some((&one.0, format!("%{}%", one.1), to_millis(*since), actor.as_ref()?))
+        });
+        let named: Vec<_> = named.collect();
         self.write(|transaction, id| {
+            // What put it back after it was known who did it; `fields` names its paths.
+            let sql = "UPDATE audit SET actor = ?1 WHERE actor IS NULL AND fields LIKE ?7 AND id =
+                       (SELECT max(id) FROM audit WHERE project = ?2 AND kind = ?3 AND tenant = ?4 AND name = ?5 AND at >= ?6)";
+            transaction.each(
+                sql,
+                named.iter().map(|(key, path, since, actor)| {
+                    values![actor, id, key.kind, tenant(key), key.name, since, path]
+                }),
+            )?;
             let sql = "DELETE FROM drifted WHERE project = ? AND kind = ? AND tenant = ? AND name = ? AND path = ?";
             transaction
                 .each(sql, over.into_iter().map(|(key, path)| values![id, key.kind, tenant(key), key.name, path]))?;

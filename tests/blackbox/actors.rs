@@ -98,8 +98,35 @@ async fn what_was_put_back_says_in_the_audit_trail_who_it_was() {
         })
         .await;
 
+    // With two projects the story of one resource was mixed with that of its namesake.
+    let line = world.daemon().wait_for_line("who did it", |line| line.contains("says who did it")).await;
+    let line: Value = serde_json::from_str(&line).unwrap();
+    for field in ["project", "pass", "revision"] {
+        assert!(line["spans"][0][field].is_string(), "{field}: {line}");
+    }
+
     let told = world.told(&["--id", "r"]).await;
     assert_eq!((told.len(), &told[0]["actor"]), (2, &Value::Null), "our create was nobody's drift: {told:#?}");
+}
+
+/// The answer was written beside what was put back before it came, and beside nothing that was later.
+#[tokio::test]
+async fn what_is_put_back_after_it_was_known_who_it_was_says_so_too() {
+    let mut world = world("{ mode: heal, minAge: 6s }").await;
+    world.write("a.yaml", "roles: [{ name: r, description: ours }]\n");
+    world.converge().await;
+    world.pass().await;
+    world.edit_live("roles/r", json!({ "description": "theirs" })).await;
+    world.fresh_pass().await;
+    world.until("told", async |world| drifted(world).await["actor"].is_string()).await;
+    world.until("put back", async |world| world.entity("roles", "r").await.unwrap()["description"] == "ours").await;
+    world.until("at rest", async |world| world.is_converged().await).await;
+
+    world.fresh_pass().await;
+
+    let told = world.told(&["--id", "r"]).await;
+    assert_eq!((told.len(), &told[0]["actor"]), (2, &Value::Null), "{told:#?}");
+    assert!(told[1]["actor"].as_str().is_some_and(|actor| actor.starts_with("console@example.com")), "{told:#?}");
 }
 
 /// Somebody used a key, perhaps ours.
