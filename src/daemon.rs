@@ -458,6 +458,12 @@ fn keep_leases(
         };
         let refusals = projects.iter().map(refusal).collect();
         let triggers = projects.iter().map(|project| (project.name.clone(), project.trigger.clone())).collect();
+        let of = |project: &Project| (project.name.clone(), project.reconciler.state.clone());
+        let ends = leases::Ends {
+            projects: projects.iter().map(of).collect(),
+            board: Arc::clone(board),
+            metrics: Arc::clone(metrics),
+        };
         let projects =
             projects.iter().map(|project| (project.name.clone(), project.reconciler.state.claim())).collect();
         let (queue, board, metrics) = (queue.clone(), Arc::clone(board), Arc::clone(metrics));
@@ -476,6 +482,7 @@ fn keep_leases(
             metrics,
         };
         lease_loop.spawn(keeper.run(stop.clone()));
+        lease_loop.spawn(ends.run(stop.clone()));
     }
     lease_loop
 }

@@ -11,6 +11,7 @@ use crate::plan::Slot;
 use crate::plan::Task;
 use crate::resource;
 use crate::resource::Key;
+use crate::resource::Touched;
 use crate::telemetry::clock;
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::status::Problem;
@@ -449,11 +450,11 @@ impl Queue {
         state.core.lane(project).is_some_and(|lane| !lane.is_paused() && slots.iter().all(|slot| lane.is_wanted(slot)))
     }
 
-    /// Resources of a project of which a call is under way.
-    pub fn in_flight(&self, project: &str) -> HashSet<Key> {
+    /// What the calls of a project are about that are under way.
+    pub fn in_flight(&self, project: &str) -> Touched {
         let state = self.lock();
         let entries = state.core.lane(project).into_iter().flat_map(Lane::in_flight);
-        entries.map(|entry| entry.task.slot.key.clone()).collect()
+        entries.map(Entry::under_way).collect()
     }
 
     /// Does the next try of this resource begin with a look, as an earlier one may have taken effect?

@@ -503,7 +503,7 @@ impl Reconciler {
         let failures = self.state.failures();
         let foreign = aside(|| self.foreign());
         let mut lost = aside(|| self.lost_calls());
-        lost.retain(|id| !foreign.calls().contains(id));
+        lost.retain(|id| foreign.is_over(*id));
         let observation = tracing::debug_span!("observation");
         let (desired, sight) = self.look(desired, priority, &lost, more).instrument(observation).await;
         if self.term() != Some(term) {

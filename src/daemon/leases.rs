@@ -182,7 +182,8 @@ impl Keeper {
         self.board.others_write(held.iter().any(|holding| is_foreign(holding) && is_written(holding)));
         for (project, claim) in &self.projects.clone() {
             let holding = held.iter().find(|holding| holding.claim == *claim);
-            let is_mine = holding.is_some_and(|holding| holding.is_mine);
+            // What the database says may have been under way for longer than it holds.
+            let is_mine = holding.is_some_and(|holding| holding.is_mine) && self.leases.holds(claim);
             is_whole &= holding.is_some_and(|holding| holding.holder.is_some());
             self.metrics.lease_held.with_label_values(&[&**project]).set(i64::from(is_mine));
             let expires = holding.filter(|_| is_mine).map_or(0.0, |holding| unix(holding.expires));
@@ -202,7 +203,7 @@ impl Keeper {
                 lost_at: self.lost.get(project).map(|(_, at)| rfc3339(*at)),
                 ..LeaseStatus::default()
             };
-            let holder = shown.holder.clone().filter(|_| !is_mine);
+            let holder = holding.filter(|holding| !holding.is_mine).and_then(|holding| holding.holder.clone());
             let checkouts =
                 self.checkouts(project, holding, now, standings.get(claim).unwrap_or(&Standings::default()));
             let mut before = None;
@@ -318,17 +319,57 @@ impl Keeper {
 
     fn show_lost(&mut self) {
         for (project, claim) in &self.projects {
-            let is_mine =
-                self.board.look_at(project, |status| status.lease.as_ref().is_some_and(|lease| lease.is_mine));
-            if is_mine == Some(true) && !self.leases.holds(claim) {
-                self.metrics.lease_held.with_label_values(&[&**project]).set(0);
-                let now = clock::now();
-                self.lost.insert(project.clone(), (Instant::now(), now));
-                self.board.project(project, |status| {
-                    if let Some(lease) = &mut status.lease {
-                        (lease.is_mine, lease.holder, lease.lost_at) = (false, None, Some(rfc3339(now)));
-                    }
-                });
+            if !self.leases.holds(claim) && show_ended(project, &self.board, &self.metrics) {
+                self.lost.insert(project.clone(), (Instant::now(), clock::now()));
+            }
+        }
+    }
+}
+
+/// Says of a lease that it is held no more; false where that was not said before.
+fn show_ended(project: &ProjectName, board: &Board, metrics: &Metrics) -> bool {
+    let is_mine = board.look_at(project, |status| status.lease.as_ref().is_some_and(|lease| lease.is_mine));
+    if is_mine != Some(true) {
+        return false;
+    }
+    metrics.lease_held.with_label_values(&[&**project]).set(0);
+    metrics.lease_expires_timestamp_seconds.with_label_values(&[&**project]).set(0.0);
+    board.project(project, |status| {
+        if let Some(lease) = &mut status.lease {
+            (lease.is_mine, lease.holder, lease.lost_at) = (false, None, Some(rfc3339(clock::now())));
+        }
+    });
+    true
+}
+
+/// Says when a lease ends by itself, whether the database answers or not: a look at that may take for longer.
+pub struct Ends {
+    /// All that the config has.
+    pub projects: Vec<(ProjectName, ProjectState)>,
+    /// Where it is shown.
+    pub board: Arc<Board>,
+    /// Gauges.
+    pub metrics: Arc<Metrics>,
+}
+
+/// What is held no more is shown to be within that time.
+const SHOWN_WITHIN: Duration = Duration::from_millis(250);
+
+impl Ends {
+    /// Until `stop`.
+    pub async fn run(self, stop: CancellationToken) {
+        loop {
+            let mut wait = SHOWN_WITHIN;
+            for (project, state) in &self.projects {
+                match state.tenure() {
+                    Some(tenure) => wait = tenure.left().map_or(wait, |left| wait.min(left)),
+                    None => drop(show_ended(project, &self.board, &self.metrics)),
+                }
+            }
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => break,
+                () = tokio::time::sleep(wait) => {}
             }
         }
     }

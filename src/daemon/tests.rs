@@ -128,6 +128,7 @@ async fn a_look_settles_only_calls_that_were_over_when_it_began() {
         part: MAIN,
         action: Action::Create,
         from: None,
+        server_id: None,
         digest: [0; 32],
         seen: 0,
         protected: false,

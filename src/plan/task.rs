@@ -11,6 +11,7 @@ use crate::resource::Document;
 use crate::resource::Key;
 use crate::resource::Kind;
 use crate::resource::Packed;
+use crate::resource::Touch;
 use crate::resource::Write;
 use crate::resource::write::Shown;
 use crate::telemetry::traces;
@@ -141,6 +142,23 @@ pub struct Task {
     pub fields: Arc<[FieldChange]>,
     /// Why it is done, for the audit trail.
     pub origin: Arc<Origin>,
+}
+
+impl Task {
+    /// A create or rename: while one fails, nothing of its kind is deleted.
+    pub fn makes(&self) -> bool {
+        matches!(self.action, Action::Create | Action::Rename)
+    }
+
+    /// What it is about. What is made may be there already under the name that it is to be renamed from, or be about to come.
+    pub fn touches(&self) -> Touch<'_> {
+        let declared = self.meant.as_ref().filter(|_| self.makes());
+        let old = match &self.write {
+            Write::Overwrite { from, .. } if *from != self.slot.key.name => Some(from),
+            _ => declared.and_then(|declared| declared.renamed_from.as_ref()),
+        };
+        Touch::new(self.action, &self.slot.key, old, self.id.as_ref())
+    }
 }
 
 /// What made a plan: kept with every change it leads to.

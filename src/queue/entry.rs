@@ -3,6 +3,7 @@
 use super::Standing;
 use crate::plan::Task;
 use crate::resource::Action;
+use crate::resource::Touch;
 use tokio::time::Instant;
 
 /// Where a task stands.
@@ -58,6 +59,8 @@ pub(super) struct Group {
 #[derive(Debug)]
 pub(super) struct Entry {
     pub task: Task,
+    /// What a worker has of it, where a newer plan has something else.
+    pub handed: Option<Box<Task>>,
     pub status: Status,
     /// Tries that ended without success.
     pub attempts: u32,
@@ -87,6 +90,7 @@ impl Entry {
     pub fn new(task: Task, now: Instant) -> Self {
         Self {
             task,
+            handed: None,
             status: Status::Waiting,
             attempts: 0,
             last_failure: None,
@@ -100,6 +104,22 @@ impl Entry {
             ready_since: now,
             queued_at: now,
         }
+    }
+
+    /// A worker has what it is by now.
+    pub fn hand_out(&mut self) {
+        self.handed = None;
+        self.status = Status::InFlight { cause: self.task.cause, wanted: true };
+    }
+
+    /// A worker has what it was in the plan before.
+    pub fn keep_handed(&mut self, before: &Self) {
+        self.handed = Some(before.handed.clone().unwrap_or_else(|| Box::new(before.task.clone())));
+    }
+
+    /// What a call that is under way is about.
+    pub fn under_way(&self) -> Touch<'_> {
+        self.handed.as_deref().unwrap_or(&self.task).touches()
     }
 
     pub fn group(&self) -> Group {
@@ -174,7 +194,7 @@ impl Entry {
 
     /// A create or rename: while one fails, nothing of its kind is deleted.
     pub fn makes(&self) -> bool {
-        matches!(self.task.action, Action::Create | Action::Rename)
+        self.task.makes()
     }
 
     /// Takes note that a dependency changed.

@@ -121,6 +121,8 @@ pub(super) struct Lane {
     failed_makes: HashMap<&'static str, BTreeSet<usize>>,
     /// What a worker has.
     in_flight: BTreeSet<usize>,
+    /// Of that, what may be known by another key.
+    wide_in_flight: BTreeSet<usize>,
     /// What waits for more than its turn.
     stuck: BTreeSet<usize>,
     deletes: BTreeSet<usize>,
@@ -345,8 +347,8 @@ impl Lane {
                     continue;
                 }
                 // After an unclear answer the worker looks before it writes, so that task cannot be stale.
-                let written = self.lasting.written.get(&entry.task.slot).filter(|_| !entry.verify);
-                match written.and_then(|written| written.outdates(&entry.task)) {
+                let outdated = if entry.verify { None } else { self.lasting.written.outdates(&entry.task) };
+                match outdated {
                     Some(Outdated::Unknown) => {
                         dropped.push(entry.task.clone());
                         self.stale(now);
@@ -371,9 +373,7 @@ impl Lane {
                 handed.verify |= entry.verify;
                 handed.woken_at = handed.woken_at.max(entry.woken_at);
                 handed.tasks.push(entry.task.clone());
-                self.set(index, now, |entry| {
-                    entry.status = Status::InFlight { cause: entry.task.cause, wanted: true };
-                });
+                self.set(index, now, Entry::hand_out);
             }
             if handed.is_some() {
                 return handed;
@@ -487,12 +487,11 @@ impl Lane {
 
     /// The group whose turn it is.
     fn next(&self) -> Option<Group> {
-        if let Some(&group) = self.ready.first() {
-            // Stage by stage, deletes last. What failed for now holds nobody up: it is not worth waiting for.
-            let first_open = self.open.first_key_value().map(|(&stage, _)| stage);
-            if first_open == Some((group.delete, group.stage)) {
-                return Some(group);
-            }
+        // Stage by stage, deletes last. What failed for now holds nobody up: it is not worth waiting for.
+        let first_open = self.open.first_key_value().map(|(&stage, _)| stage);
+        let mut first = self.ready.iter().take_while(|group| first_open == Some((group.delete, group.stage)));
+        if let Some(group) = first.find(|group| !self.is_met(group)) {
+            return Some(*group);
         }
         // Tasks that wait though nothing is on its way wait for one another: a tenant and its default role that go
         // together do. Descope takes either order.
@@ -501,6 +500,17 @@ impl Lane {
             return self.groups.iter().filter(|(_, members)| members.active > 0).map(|(&group, _)| group).min();
         }
         None
+    }
+
+    /// Is a call under way that is about the same resource as one of these, by whichever key? An older plan may have sent it.
+    fn is_met(&self, group: &Group) -> bool {
+        let members = self.groups.get(group).into_iter().flat_map(|members| &members.entries);
+        let members = members.map(|&index| &self.entries[index]);
+        members.filter(|entry| entry.is_active() && entry.group() == *group).any(|entry| {
+            let touch = entry.task.touches();
+            let others = if touch.is_wide() { &self.in_flight } else { &self.wide_in_flight };
+            others.iter().any(|&other| touch.meets(self.entries[other].under_way()))
+        })
     }
 
     /// Delayed tasks that are due wait for their turn again.
@@ -713,6 +723,7 @@ impl Lane {
         };
 
         note(&mut self.in_flight, entry.is_in_flight());
+        note(&mut self.wide_in_flight, entry.is_in_flight() && entry.under_way().is_wide());
         note(&mut self.stuck, entry.is_stuck());
         note(&mut self.deletes, entry.is_delete());
         match &entry.status {

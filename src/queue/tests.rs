@@ -6,6 +6,7 @@ use crate::plan::Task;
 use crate::resource::Action;
 use crate::resource::Key;
 use crate::resource::MAIN;
+use crate::resource::Touch;
 use crate::resource::Write;
 use crate::telemetry::status::ProblemState;
 use crate::telemetry::status::Turn;
@@ -286,6 +287,98 @@ async fn a_newer_plan_takes_effect_at_once_while_what_is_in_flight_finishes() {
     queue.finish(a, vec![Verdict::Done]);
     queue.finish(d, vec![Verdict::Done]);
     assert_eq!(queue.counts(), Counts::default());
+}
+
+fn rename(old: &str, new: &str, batch: u32) -> Task {
+    let write = Write::Overwrite { from: old.into(), body: crate::resource::Document::new() }.pack();
+    Task { write, ..task(Action::Rename, "lists", new, batch) }
+}
+
+/// It went out beside the update of the same list, which took effect after it.
+#[tokio::test(start_paused = true)]
+async fn what_is_about_the_same_resource_by_another_key_waits_for_the_call_that_is_under_way() {
+    let list = |action, name| task(action, "lists", name, 2);
+    let role = || Task { slot: Slot { key: Key::in_tenant("roles", "t", "r"), part: MAIN }, ..update("r", 2) };
+    let by_id = |name| Task { id: Some("1".into()), ..list(Action::Update, name) };
+    let tenant = || task(Action::Delete, "tenants", "t", 2);
+    for (before, then) in [
+        (list(Action::Update, "old"), rename("old", "new", 2)),
+        (list(Action::Create, "old"), rename("old", "new", 2)),
+        (rename("old", "new", 2), rename("old", "newer", 2)),
+        (rename("old", "new", 2), rename("new", "newer", 2)),
+        (rename("old", "new", 2), list(Action::Update, "old")),
+        (by_id("old"), by_id("new")),
+        (tenant(), role()),
+        (role(), tenant()),
+    ] {
+        let (queue, which) = (queue(), (before.slot.clone(), then.slot.clone()));
+        queue.replace(&production(), vec![before], false);
+        let before = queue.take().await.unwrap();
+        // Looked at after the answer, as far as the queue knows.
+        let later = Instant::now() + Duration::from_secs(9);
+        queue.replace(&production(), vec![Task { observed_at: later, ..then }, update("other", 3)], false);
+
+        let other = queue.take().await.unwrap();
+        assert_eq!(names(&other), ["other"], "{which:?}: nothing else waits");
+        queue.finish(other, vec![Verdict::Done]);
+        assert!(take_now(&queue).is_none(), "{which:?}: the other one is under way");
+        queue.finish(before, vec![Verdict::Done]);
+
+        assert_eq!(queue.take().await.unwrap().tasks.head.slot, which.1, "{which:?}");
+    }
+}
+
+/// The plan that comes in between has something else in the slot of what is under way.
+#[tokio::test(start_paused = true)]
+async fn what_a_worker_has_counts_and_not_what_the_newest_plan_has_in_its_place() {
+    let queue = queue();
+    let later = Instant::now() + Duration::from_secs(9);
+    queue.replace(&production(), vec![rename("old", "new", 1)], false);
+    let work = queue.take().await.unwrap();
+    let news = || vec![task(Action::Update, "lists", "new", 1), task(Action::Create, "lists", "old", 2)];
+    let news = || news().into_iter().map(|task| Task { cause: 2, observed_at: later, ..task }).collect::<Vec<_>>();
+    for _ in 0..2 {
+        queue.replace(&production(), news(), false);
+        assert!(take_now(&queue).is_none(), "`old` is being renamed");
+        let key = Key::new("lists", "old");
+        assert!(queue.in_flight("production").meets(Touch::new(Action::Update, &key, None, None)));
+    }
+
+    queue.finish(work, vec![Verdict::Done]);
+
+    let both = [queue.take().await.unwrap(), queue.take().await.unwrap()];
+    assert_eq!(both.each_ref().map(|work| &*work.tasks.head.slot.key.name), ["new", "old"]);
+}
+
+/// A rename that was planned before another one took effect found nothing of the old name, and was parked.
+#[tokio::test(start_paused = true)]
+async fn what_was_planned_before_the_resource_was_written_under_another_key_is_planned_again() {
+    for (before, then) in [
+        (rename("old", "new", 1), rename("old", "newer", 1)),
+        (rename("old", "new", 1), task(Action::Update, "lists", "old", 1)),
+        (task(Action::Update, "lists", "old", 1), rename("old", "newer", 1)),
+    ] {
+        let queue = queue();
+        queue.replace(&production(), vec![before.clone()], false);
+        let work = queue.take().await.unwrap();
+        tokio::time::advance(Duration::from_secs(1)).await;
+        queue.replace(&production(), vec![Task { observed_at: Instant::now(), ..then.clone() }], false);
+        tokio::time::advance(Duration::from_secs(1)).await;
+
+        queue.finish(work, vec![Verdict::Done]);
+
+        assert!(take_now(&queue).is_none(), "{:?} after {:?}", then.slot, before.slot);
+        assert!(queue.awaits_look("production"));
+    }
+    // Of one plan each knows of the other.
+    let queue = queue();
+    let swap = vec![rename("a", "b", 1), task(Action::Create, "lists", "a", 2)];
+    let swap = swap.into_iter().map(|task| Task { observed_at: Instant::now(), ..task }).collect();
+    queue.replace(&production(), swap, false);
+    let work = queue.take().await.unwrap();
+    tokio::time::advance(Duration::from_secs(1)).await;
+    queue.finish(work, vec![Verdict::Done]);
+    assert_eq!(names(&queue.take().await.unwrap()), ["a"]);
 }
 
 #[tokio::test(start_paused = true)]

@@ -5,6 +5,7 @@ use super::documents::Documents;
 use crate::aside::aside;
 use crate::descope;
 use crate::descope::Client;
+use crate::desired::Declared;
 use crate::desired::Desired;
 use crate::desired::secret_file;
 use crate::desired::secrets::Secrets;
@@ -185,7 +186,9 @@ impl Assessor {
         let (kinds, known) = aside(|| {
             let owned = self.known(ProjectState::inventory);
             let by_name = resource::ALL.iter().filter(|kind| kind.spec().main().read == Read::ByName);
-            (self.kinds(desired, &owned), by_name.flat_map(|kind| known_of(*kind, desired, &owned)).collect())
+            let open = self.known(ProjectState::open_intents);
+            let known = by_name.flat_map(|kind| known_of(*kind, desired, &owned, &open)).collect();
+            (self.kinds(desired, &owned), known)
         });
         let mut observed = observed::fetch(&client, kinds, &known).await;
         let gone = self.look_twice(&client, desired, lost, &mut observed).await;
@@ -352,10 +355,19 @@ impl Assessor {
     /// Where no file is declared, the secret is not wanted.
     fn shown<'o>(&self, desired: &Desired, observed: &Observed, open: impl Iterator<Item = &'o OpenIntent>) -> Shown {
         let mut shown = Shown::default();
-        for OpenIntent { intent, server_id, .. } in open.filter(|open| open.intent.action == Action::Create) {
+        for OpenIntent { intent, .. } in open.filter(|open| open.intent.action == Action::Create) {
             let Some(kind) = resource::kind(intent.key.kind).filter(|kind| kind.spec().shows_secret) else { continue };
+            // It may be declared under the name that it is to have from now on.
+            let is_renamed = |declared: &&Arc<Declared>| {
+                let Key { kind, tenant, .. } = &declared.key;
+                let old = declared.renamed_from.as_ref();
+                (kind, tenant, old) == (&intent.key.kind, &intent.key.tenant, Some(&intent.key.name))
+            };
             let declared = desired.resources.get(&intent.key);
-            let Some(name) = declared.and_then(|declared| declared.secret_file.as_deref()) else { continue };
+            let declared = declared.or_else(|| desired.of_kind(kind.name()).find(is_renamed));
+            let Some((declared, name)) = declared.and_then(|one| Some((one, one.secret_file.as_deref()?))) else {
+                continue;
+            };
             let elsewhere = match self.filled(name) {
                 Ok(Some(filled)) => {
                     shown.filled.insert(intent.key.clone(), filled);
@@ -366,9 +378,10 @@ impl Assessor {
             };
             let documents = observed.kinds.get(kind.name()).and_then(|answer| answer.as_ref().ok());
             let live = documents.and_then(|documents| documents.get(&intent.key));
-            let id = live.as_ref().and_then(|live| kind.server_id(live)).or(server_id.as_deref());
+            let id = live.as_ref().and_then(|live| kind.server_id(live)).or(intent.server_id.as_deref());
             let message = id.map_or_else(|| secret_file::in_doubt(name), |id| secret_file::lost(name, id));
             let message = elsewhere.map_or_else(|| message.clone(), |elsewhere| format!("{elsewhere}; {message}"));
+            shown.lost.insert(declared.key.clone(), message.clone());
             shown.lost.insert(intent.key.clone(), message);
         }
         shown
@@ -468,7 +481,7 @@ impl Assessor {
             return gone;
         }
         for kind in kinds.into_iter().filter_map(resource::kind) {
-            let names: Vec<Key> = known_of(kind, desired, &ledger.owned).into_iter().collect();
+            let names: Vec<Key> = known_of(kind, desired, &ledger.owned, &ledger.open).into_iter().collect();
             let again = observed::all(client, kind, &names).await;
             // Without a second answer the first one stands, and nothing is forgotten for it.
             if again.is_err() && !shrunk.iter().any(|(name, _)| *name == kind.name()) {
@@ -605,10 +618,11 @@ fn landed_unsent(plan: &Plan, sent: &HashMap<Key, BTreeMap<String, Digest>>) -> 
     landed.flat_map(|(key, paths)| paths.into_iter().map(|path| (key.clone(), path))).collect()
 }
 
-/// What is known of a kind: declared, or owned.
-fn known_of(kind: &dyn Kind, desired: &Desired, owned: &state::Inventory) -> BTreeSet<Key> {
+/// What is known of a kind: declared, owned, or with an open call. What is not asked for is not known to be gone.
+fn known_of(kind: &dyn Kind, desired: &Desired, owned: &state::Inventory, open: &[OpenIntent]) -> BTreeSet<Key> {
     let declared = desired.of_kind(kind.name()).map(|declared| &declared.key);
-    declared.chain(state::of_kind(owned, kind.name())).cloned().collect()
+    let open = open.iter().flat_map(|open| open.intent.touches().keys()).filter(|key| key.kind == kind.name());
+    declared.chain(state::of_kind(owned, kind.name())).cloned().chain(open).collect()
 }
 
 /// What is there, by kind; kinds that could not be observed are left out.
@@ -700,6 +714,39 @@ fn refusal(observed: &Observed) -> Option<descope::Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::resource::MAIN;
+    use crate::state::Occasion;
+    use crate::state::State;
+
+    /// An attribute whose create was cut off, and which left the files, was called not created: nobody had asked.
+    #[tokio::test]
+    async fn what_has_an_open_call_is_asked_for_by_its_name_though_no_file_declares_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let state = State::open(dir.path()).unwrap().project("h", "p", "o");
+        let key = Key::new("tenantAttributes", "a");
+        let create = Intent {
+            key: key.clone(),
+            part: MAIN,
+            action: Action::Create,
+            from: None,
+            server_id: None,
+            digest: [0; 32],
+            seen: 0,
+            protected: false,
+            cascade_delete: false,
+            approval: None,
+            occasion: Occasion::default(),
+        };
+        state.begin([create]).await.unwrap();
+        let desired = Desired { kinds: BTreeSet::new(), resources: std::iter::empty().collect() };
+        let of = |kind| {
+            let (owned, open) = (state.inventory().unwrap(), state.open_intents().unwrap());
+            known_of(resource::kind(kind).unwrap(), &desired, &owned, &open)
+        };
+
+        assert_eq!(of("tenantAttributes"), [key].into());
+        assert_eq!(of("accessKeyAttributes"), [].into());
+    }
 
     #[test]
     fn two_minutes_count_on_either_side_of_the_clock() {

@@ -38,7 +38,7 @@ impl Reconciler {
             Vec::new()
         });
         let in_flight = self.queue.in_flight(&self.assessor.project);
-        open.into_iter().filter(|open| !in_flight.contains(&open.intent.key)).map(|open| open.id).collect()
+        open.into_iter().filter(|open| !in_flight.meets(open.intent.touches())).map(|open| open.id).collect()
     }
 
     /// Settles `lost` calls by a look that began after they were. True where something is owned now that no file
@@ -60,7 +60,7 @@ impl Reconciler {
                 let key = &intent.key;
                 let is_newest = newer.insert((key.clone(), intent.part, intent.action));
                 // A newer call may be what the look saw; and a list that is not believed settles nothing.
-                if in_flight.contains(key) || found.plan.shrunk.contains(key.kind) {
+                if in_flight.meets(intent.touches()) || found.plan.shrunk.contains(key.kind) {
                     continue;
                 }
                 let Some(settled) = self.fate(found, &live, intent) else { continue };
@@ -155,9 +155,7 @@ type Digests = BTreeMap<&'static str, HashMap<Key, u64>>;
 
 fn live(lost: &[OpenIntent], observed: &Observed) -> Digests {
     let kinds: BTreeSet<&'static str> = lost.iter().map(|open| open.intent.key.kind).collect();
-    let old = |intent: &Intent| Some(Key { name: intent.from.clone()?, ..intent.key.clone() });
-    let asked: HashSet<Key> =
-        lost.iter().flat_map(|open| old(&open.intent).into_iter().chain([open.intent.key.clone()])).collect();
+    let asked: HashSet<Key> = lost.iter().flat_map(|open| open.intent.touches().keys()).collect();
     let documents = |name: &'static str| {
         let (kind, documents) = (resource::kind(name)?, observed.kinds.get(name)?.as_ref().ok()?);
         let documents = documents.of(|key| asked.contains(key));

@@ -5,7 +5,9 @@ use super::Carryover;
 use super::Reconciler;
 use crate::plan::Task;
 use crate::queue::PausedBy;
+use crate::resource::Action;
 use crate::resource::Key;
+use crate::resource::Touched;
 use crate::source::Trigger;
 use crate::source::loader::Load;
 use crate::state::IntentId;
@@ -26,7 +28,9 @@ const LOOK_AGAIN: Duration = Duration::from_secs(1);
 #[derive(Debug, Default)]
 pub(super) struct Foreign {
     calls: BTreeSet<IntentId>,
-    keys: HashSet<Key>,
+    touched: Touched,
+    /// Nobody can tell: it may be anything.
+    is_unknown: bool,
     /// Until then it is left alone.
     wait: Duration,
 }
@@ -173,35 +177,46 @@ impl Reconciler {
         let until = tenure.before + self.assessor.client.request_timeout();
         let Ok(wait) = until.duration_since(self.state.now()) else { return Foreign::default() };
         let is_foreign = |open: &OpenIntent| open.begun_at < tenure.since;
-        let open = self.state.open_intents().unwrap_or_default().into_iter().filter(is_foreign);
-        let (calls, keys): (BTreeSet<IntentId>, Vec<_>) =
-            open.map(|open| (open.id, (open.intent.key, open.intent.from))).unzip();
-        let olds: Vec<Key> =
-            keys.iter().filter_map(|(key, from)| Some(Key { name: from.clone()?, ..key.clone() })).collect();
-        let keys: HashSet<Key> = keys.into_iter().map(|(key, _)| key).chain(olds).collect();
-        if calls.is_empty() { Foreign::default() } else { Foreign { calls, keys, wait } }
+        let open = match self.state.open_intents() {
+            Ok(open) => open,
+            Err(error) => {
+                tracing::warn!(%error, "cannot tell what a holder before may have sent: nothing is sent by this pass");
+                return Foreign { is_unknown: true, wait: wait.min(LOOK_AGAIN), ..Foreign::default() };
+            }
+        };
+        let open: Vec<OpenIntent> = open.into_iter().filter(is_foreign).collect();
+        let touched = open.iter().map(|open| open.intent.touches()).collect();
+        Foreign { calls: open.iter().map(|open| open.id).collect(), touched, is_unknown: false, wait }
     }
 }
 
 impl Foreign {
-    /// Calls of which a look of now says nothing.
-    pub(super) fn calls(&self) -> &BTreeSet<IntentId> {
-        &self.calls
+    /// Does a look of now say what became of this call?
+    pub(super) fn is_over(&self, call: IntentId) -> bool {
+        !self.is_unknown && !self.calls.contains(&call)
     }
 
-    /// Leaves out what is about these, and what depends on that. How long to wait and for which, where there is such a call.
+    /// Leaves out what is about the same resources, by whichever key, and what depends on that. How long to wait and for which,
+    /// where there is such a call.
     pub(super) fn leave_out(&self, tasks: &mut Vec<Task>) -> Option<(Duration, Vec<Key>)> {
-        if self.calls.is_empty() {
+        if self.is_unknown {
+            tasks.clear();
+        } else if self.calls.is_empty() {
             return None;
         }
-        let mut left_out = self.keys.clone();
+        let mut left_out = self.touched.clone();
+        // What is not made yet may be what is to be deleted, under another name.
+        let mut unmade: HashSet<&'static str> = HashSet::new();
         loop {
             let count = tasks.len();
             tasks.retain(|task| {
-                let is_left_out =
-                    left_out.contains(&task.slot.key) || task.after.iter().any(|slot| left_out.contains(&slot.key));
+                let mut rests_on = task.after.iter().chain(task.needs.iter().map(|need| &need.slot));
+                let is_left_out = left_out.meets(task.touches())
+                    || rests_on.any(|slot| left_out.keys().contains(&slot.key))
+                    || task.action == Action::Delete && unmade.contains(task.slot.key.kind);
                 if is_left_out {
-                    left_out.insert(task.slot.key.clone());
+                    left_out.add(task.touches());
+                    unmade.extend(Some(task.slot.key.kind).filter(|_| task.makes()));
                 }
                 !is_left_out
             });
@@ -209,7 +224,7 @@ impl Foreign {
                 break;
             }
         }
-        let mut left_out: Vec<Key> = left_out.into_iter().collect();
+        let mut left_out: Vec<Key> = left_out.keys().iter().cloned().collect();
         left_out.sort();
         Some((self.wait, left_out))
     }
@@ -226,6 +241,80 @@ pub(super) async fn changed(tenures: &mut Option<watch::Receiver<Option<Tenure>>
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::plan::Need;
+    use crate::plan::Slot;
+    use crate::plan::order::deletion;
+    use crate::resource::Document;
+    use crate::resource::MAIN;
+    use crate::resource::Touch;
+    use crate::resource::Write;
+
+    fn task(action: Action, key: Key) -> Task {
+        Task { action, ..deletion(&key, &Document::new(), false) }
+    }
+
+    fn rename(old: &str, key: Key) -> Task {
+        let write = Write::Overwrite { from: old.into(), body: Document::new() }.pack();
+        Task { write, ..task(Action::Rename, key) }
+    }
+
+    /// What is left of these tasks while calls that touch this may still arrive.
+    fn left(open: &[Touch<'_>], tasks: Vec<Task>) -> Vec<String> {
+        let calls = (0..open.len()).map(|_| IntentId::default()).collect();
+        let foreign = Foreign { calls, touched: open.iter().copied().collect(), ..Foreign::default() };
+        let mut tasks = tasks;
+        foreign.leave_out(&mut tasks);
+        tasks.into_iter().map(|task| task.slot.key.to_string()).collect()
+    }
+
+    /// A rename went out while an update of the same list, under its old name, could still arrive.
+    #[test]
+    fn what_may_still_arrive_is_waited_for_by_whatever_is_about_the_same_resource() {
+        let list = |name: &str| Key::new("lists", name);
+        let old = list("old");
+        let open = [Touch::new(Action::Update, &old, None, None)];
+        let needy = |name: &str, of: &str| {
+            let need = Need { slot: Slot { key: list(of), part: MAIN }, why: "it is taken".into() };
+            Task { needs: vec![need], ..task(Action::Update, list(name)) }
+        };
+        let after = |name: &str, of: &str| Task {
+            after: vec![Slot { key: list(of), part: MAIN }],
+            ..task(Action::Update, list(name))
+        };
+
+        let tasks = vec![
+            task(Action::Update, list("other")),
+            needy("first", "second"),
+            after("second", "new"),
+            rename("old", list("new")),
+            task(Action::Delete, list("deleted")),
+            task(Action::Delete, Key::new("permissions", "deleted")),
+        ];
+
+        assert_eq!(left(&open, tasks.clone()), ["lists/other", "permissions/deleted"]);
+        assert_eq!(left(&[], tasks.clone()).len(), tasks.len());
+    }
+
+    #[test]
+    fn nothing_of_a_tenant_is_written_while_its_delete_may_still_arrive_and_the_other_way_round() {
+        let (tenant, role) = (Key::new("tenants", "t"), Key::in_tenant("roles", "t", "r"));
+        let touch = |action, key| Touch::new(action, key, None, None);
+        let both = || vec![task(Action::Update, role.clone()), task(Action::Delete, tenant.clone())];
+
+        assert_eq!(left(&[touch(Action::Delete, &tenant)], both()), [""; 0]);
+        assert_eq!(left(&[touch(Action::Update, &role)], both()), [""; 0]);
+        let updates = vec![task(Action::Update, role.clone()), task(Action::Update, tenant.clone())];
+        assert_eq!(left(&[touch(Action::Update, &tenant)], updates), ["roles/t/r"]);
+    }
+
+    #[test]
+    fn where_nobody_can_tell_what_may_still_arrive_nothing_is_sent() {
+        let foreign = Foreign { is_unknown: true, ..Foreign::default() };
+        let mut tasks = vec![task(Action::Update, Key::new("lists", "a"))];
+
+        assert!(foreign.leave_out(&mut tasks).is_some() && tasks.is_empty());
+        assert!(!foreign.is_over(IntentId::default()));
+    }
 
     #[test]
     fn the_strongest_of_what_fell_into_a_lapse_is_made_up_for_once() {

@@ -30,6 +30,7 @@ use super::sql::values;
 use crate::resource;
 use crate::resource::Action;
 use crate::resource::Key;
+use crate::resource::Touch;
 use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
@@ -46,6 +47,8 @@ pub struct Intent {
     pub action: Action,
     /// For a rename, the old name.
     pub from: Option<Arc<str>>,
+    /// The id by which Descope knows it, where it does so and that is known: of a create, once its answer told it.
+    pub server_id: Option<Arc<str>>,
     /// Fingerprint of what is sent.
     pub digest: Digest,
     /// Digest of what was there before.
@@ -61,6 +64,11 @@ pub struct Intent {
 }
 
 impl Intent {
+    /// What it is about.
+    pub fn touches(&self) -> Touch<'_> {
+        Touch::new(self.action, &self.key, self.from.as_ref(), self.server_id.as_ref())
+    }
+
     /// Its row of the audit trail.
     fn attempt(&self, ending: &Ending) -> Attempt {
         Attempt {
@@ -81,7 +89,7 @@ impl Intent {
 }
 
 /// Names a noted call.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct IntentId(i64);
 
 /// A call that may have been sent, and of which nobody knows what became.
@@ -93,8 +101,6 @@ pub struct OpenIntent {
     pub intent: Intent,
     /// When it was noted.
     pub begun_at: SystemTime,
-    /// The id that Descope gave to what it made, where the answer told it.
-    pub server_id: Option<Arc<str>>,
     /// Its row of the audit trail, where its answer was waited for in vain.
     row: Option<i64>,
 }
@@ -194,14 +200,14 @@ impl ProjectState {
 
     /// The same, with what other calls have to write of what they create.
     pub async fn begin_with(&self, intents: impl Into<Arc<[Intent]>>, along: Along) -> Result<Vec<IntentId>, Error> {
-        let sql = "INSERT INTO intent (project, kind, tenant, name, part, action, from_name, digest, seen, protected,
-                   cascade_delete, approval, trigger, revision, source_commit, file, line, fields, attempt, begun_at)
-                   VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING id";
+        let sql = "INSERT INTO intent (project, kind, tenant, name, part, action, from_name, server_id, digest, seen,
+                   protected, cascade_delete, approval, trigger, revision, source_commit, file, line, fields, attempt, begun_at)
+                   VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING id";
         let intents = intents.into();
         self.write_together(move |transaction, id, now| {
             let now = to_millis(now);
             let insert = |intent: &Intent| {
-                let Intent { key, part, action, from, digest, seen, .. } = intent;
+                let Intent { key, part, action, from, server_id, digest, seen, .. } = intent;
                 let Intent { protected, cascade_delete, approval, occasion, .. } = intent;
                 let Occasion { trigger, revision, commit, place, fields, attempt } = occasion;
                 let (file, line) = place.clone().unzip();
@@ -213,6 +219,7 @@ impl ProjectState {
                     part,
                     action.as_str(),
                     from,
+                    server_id,
                     digest,
                     seen.cast_signed(),
                     protected,
@@ -288,7 +295,7 @@ impl ProjectState {
                 let Some(open) = open else { continue };
                 let row = history::add(transaction, project, &open.intent.attempt(&ending))?;
                 let given = ending.ids.iter().find(|(key, _)| *key == open.intent.key).map(|(_, given)| given);
-                let sql = "UPDATE intent SET audit = ?, server_id = ? WHERE id = ?";
+                let sql = "UPDATE intent SET audit = ?, server_id = coalesce(?, server_id) WHERE id = ?";
                 transaction.execute(sql, &values![row, given, id.0])?;
             }
             Ok(())
@@ -379,6 +386,7 @@ fn take(transaction: &Tx<'_>, project: i64, id: IntentId) -> sql::Result<Option<
 fn settle(transaction: &Tx<'_>, project: i64, open: &OpenIntent, ending: &Ending, now: SystemTime) -> sql::Result<()> {
     if ending.settled == Settled::Done {
         close_earlier(transaction, project, open)?;
+        close_left(transaction, project, &open.intent, open.id, now)?;
         follow(transaction, project, &open.intent, now)?;
     }
     match (open.row, ending.settled) {
@@ -414,6 +422,52 @@ fn close_earlier(transaction: &Tx<'_>, project: i64, open: &OpenIntent) -> sql::
     }
     Ok(())
 }
+
+/// After a rename or a delete nothing is left under a key of which a look could tell what became of earlier calls: what took
+/// effect tells it.
+fn close_left(
+    transaction: &Tx<'_>,
+    project: i64,
+    intent: &Intent,
+    before: IntentId,
+    now: SystemTime,
+) -> sql::Result<()> {
+    let Intent { key, action, from, .. } = intent;
+    let (name, emptied) = match (action, from) {
+        (Action::Rename, Some(from)) => (from, None),
+        (Action::Delete, _) => (&key.name, key.as_tenant()),
+        (Action::Rename, None) | (Action::Create | Action::Update, _) => return Ok(()),
+    };
+    let left = Key { name: Arc::clone(name), ..key.clone() };
+    let sql = "SELECT * FROM intent WHERE project = ? AND id < ?
+               AND (kind = ? AND tenant = ? AND (name = ? OR from_name = ?) OR tenant = ?) ORDER BY id";
+    // No tenant has no name.
+    let emptied = emptied.map_or("\u{1}", |tenant| &**tenant);
+    let row = values![project, before.0, key.kind, tenant(&left), name, name, emptied];
+    let earlier: Vec<_> = transaction.rows(sql, &row, open_intent)?;
+    for earlier in earlier.into_iter().flatten().filter(|earlier| earlier.intent.touches().meets(intent.touches())) {
+        let of_it = earlier.intent.key == left;
+        let (settled, message) = match earlier.intent.action {
+            Action::Create | Action::Rename if of_it => (Settled::Done, WAS_THERE),
+            Action::Delete if of_it && *action == Action::Rename => (Settled::NotDone, WAS_THERE),
+            // It is gone, as a look will show.
+            Action::Delete => continue,
+            Action::Rename if *action == Action::Rename => (Settled::NotDone, WAS_THERE),
+            Action::Create | Action::Rename | Action::Update => (Settled::Unknown, IS_NOT_THERE),
+        };
+        // What it led to may have closed it.
+        let Some(earlier) = take(transaction, project, earlier.id)? else { continue };
+        let duration = earlier.begun_at.elapsed().unwrap_or_default();
+        settle(transaction, project, &earlier, &Ending::of(settled, message, duration), now)?;
+    }
+    Ok(())
+}
+
+/// The message of a row for a call of which a later one tells what became.
+const WAS_THERE: &str = "its answer was lost; a later call found it so";
+
+/// The same where a later call leaves nothing to look at.
+const IS_NOT_THERE: &str = "its answer was lost, and the resource was renamed or deleted since: nobody can tell";
 
 /// The message of a row for a call that was cut off, and then sent again.
 const OVERTAKEN: &str = "its answer was lost; it was sent again";
@@ -461,6 +515,7 @@ fn open_intent(row: &Row<'_>) -> sql::Result<Option<OpenIntent>> {
             part,
             action,
             from: optional_text(row, "from_name")?.map(Into::into),
+            server_id: optional_text(row, "server_id")?.map(Into::into),
             // One that is no digest is none of anything that could be sent.
             digest: row.digest("digest")?.unwrap_or_default(),
             seen: row.integer("seen")?.cast_unsigned(),
@@ -477,7 +532,6 @@ fn open_intent(row: &Row<'_>) -> sql::Result<Option<OpenIntent>> {
             },
         },
         begun_at: from_millis(row.integer("begun_at")?),
-        server_id: optional_text(row, "server_id")?.map(Into::into),
         row: row.optional("audit")?,
     }))
 }

@@ -40,6 +40,7 @@ pub(super) fn intent(action: Action, key: &Key) -> Intent {
         part: MAIN,
         action,
         from: None,
+        server_id: None,
         digest: [7; 32],
         seen: u64::MAX,
         protected: false,
@@ -180,6 +181,53 @@ fn a_rename_takes_along_what_is_known_and_is_remembered() {
     assert!(project.was_renamed(&old, &new).unwrap(), "whoever has the old name by now is somebody else");
     let in_tenant = |name| Key::in_tenant("roles", "acme", name);
     assert!(!project.was_renamed(&in_tenant("old"), &in_tenant("new")).unwrap());
+}
+
+/// A call whose resource was renamed or deleted before anybody looked what became of it was open for good.
+#[test]
+fn a_rename_or_a_delete_settles_what_is_open_under_the_key_that_is_left() {
+    let dir = TempDir::new().unwrap();
+    let state = State::open(dir.path()).unwrap();
+    let project = of(&state);
+    let rename = |old: &str, new: &str| Intent { from: Some(old.into()), ..intent(Action::Rename, &role(new)) };
+    let in_tenant = |tenant: &str| intent(Action::Update, &Key::in_tenant("roles", tenant, "r"));
+    let open = [
+        intent(Action::Create, &role("a")),
+        rename("a", "b"),
+        intent(Action::Update, &role("b")),
+        intent(Action::Delete, &role("b")),
+        rename("b", "elsewhere"),
+        in_tenant("t"),
+        in_tenant("u"),
+        intent(Action::Update, &role("c")),
+        intent(Action::Update, &Key::new("permissions", "b")),
+    ];
+    let open = wait(project.begin(open)).unwrap();
+    wait(project.note_unclear(&open[2..3], ending(Settled::NotDone))).unwrap();
+
+    let done = [rename("b", "c"), intent(Action::Delete, &Key::new("tenants", "t"))];
+    let done = wait(project.begin(done)).unwrap();
+    let later = wait(project.begin([intent(Action::Update, &role("b"))])).unwrap();
+    wait(project.settle(done, ending(Settled::Done))).unwrap();
+
+    let left: Vec<IntentId> = project.open_intents().unwrap().into_iter().map(|open| open.id).collect();
+    assert_eq!(left, [open[6], open[7], open[8], later[0]], "others, or begun later");
+    assert!(project.inventory().unwrap().keys().eq([&role("c")]), "created, renamed, and renamed again");
+    let mut rows = trail(&state);
+    rows.sort();
+    let lost = "its answer was lost, and the resource was renamed or deleted since: nobody can tell";
+    let found = "its answer was lost; a later call found it so";
+    let expected = [
+        format!("create a: ok {found}"),
+        format!("delete b: failed {found}"),
+        "delete t: ok so it was".to_owned(),
+        format!("rename b: ok {found}"),
+        "rename c: ok so it was".to_owned(),
+        format!("rename elsewhere: failed {found}"),
+        format!("update b: unknown {lost}"),
+        format!("update t/r: unknown {lost}"),
+    ];
+    assert_eq!(rows, expected);
 }
 
 #[test]

@@ -284,6 +284,7 @@ fn intent(target: &Target, task: &Task, attempts: u32) -> Intent {
             Write::Overwrite { from, .. } => Some(from.clone()),
             Write::Create(_) | Write::Patch(_) | Write::Delete { .. } => None,
         },
+        server_id: resource::kind(task.slot.key.kind).and_then(|kind| super::id_of(target, kind, task)),
         digest: fingerprint(&target.state, &task.write),
         seen: task.seen,
         protected: task.ownership.protected,

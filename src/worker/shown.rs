@@ -43,7 +43,7 @@ pub(super) fn reserve(target: &Target, kind: &dyn Kind, task: &Task) -> Result<O
     match target.state.open_create(&task.slot.key) {
         Ok(None) => {}
         Ok(Some(open)) => {
-            let message = open.server_id.map(|id| secret_file::lost(&name, &id));
+            let message = open.intent.server_id.map(|id| secret_file::lost(&name, &id));
             return Err(message.unwrap_or_else(|| secret_file::in_doubt(&name)));
         }
         Err(error) => return Err(format!("nothing is created meanwhile: {error}")),

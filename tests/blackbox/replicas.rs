@@ -436,6 +436,58 @@ async fn what_was_left_alone_at_a_handover_is_no_drift_and_is_made() {
     all.assert_nothing_doubled(2).await;
 }
 
+/// The fence looked at the new name, and the open call was at the old one: the update arrived after the rename and turned it
+/// back, what a create made then was a second one, and nobody ever said what became of either.
+#[tokio::test]
+async fn a_rename_waits_for_what_may_still_be_sent_under_the_old_name() {
+    let Some(server) = Postgres::start() else { return };
+    let mut all = Replicas::with(server, "4s", &[]).await;
+    all.world.reconfigure(|setup| setup.top.push("requestTimeout: 10s".to_owned()));
+    all.world.reconfigure(|setup| setup.top.retain(|line| line != "requestTimeout: 2s"));
+    let list = |name: &str, data: &str| format!("lists:\n  - {{ name: {name}, type: texts, data: [{data}] }}\n");
+    all.world.write("list.yaml", &list("L", "a"));
+    all.world.write("some.yaml", &permissions(1));
+    let first = all.start().await;
+    all.converge_on(2).await;
+    let mut gone = all.running.remove(first);
+    gone.process.signal(Signal::TERM);
+    gone.process.ended().await;
+    let database = all.world.environment[0].1.rsplit_once('/').unwrap().1.to_owned();
+    let open = "INSERT INTO intent (project, kind, tenant, name, action, digest, begun_at)
+                SELECT id, kind, '', name, action, ''::bytea, floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint
+                FROM project, (VALUES ('lists', 'L', 'update'), ('permissions', 'New', 'create')) open (kind, name, action)";
+    server.sql(&database, open);
+    let written = all.world.newest_seq().await;
+    all.world.write("list.yaml", &list("L2, renamedFrom: L", "c"));
+    all.world.write("some.yaml", &format!("{}  - {{ name: Newer, renamedFrom: New }}\n", permissions(2)));
+
+    let next = all.start().await;
+
+    all.until("what has nothing to do with it", async |all| all.world.entity("permissions", "p1").await.is_some())
+        .await;
+    let is_about_them = |entry: &&Value| ["L", "New"].iter().any(|name| entry["body"].to_string().contains(name));
+    let sent = all.world.requests_since(written).await;
+    assert_eq!(sent.iter().filter(|entry| entry["effect"] == true).find(is_about_them), None);
+    all.until("told", async |all| {
+        let waits = all.project(next).await.unwrap_or_default()["waits"].to_string();
+        waits.contains("\"L2\"") && waits.contains("\"Newer\"")
+    })
+    .await;
+    // Now they arrive.
+    let mut live = all.world.live().await;
+    live["lists"][0]["data"] = serde_json::json!(["b"]);
+    live["permissions"].as_array_mut().unwrap().push(serde_json::json!({ "name": "New", "description": "" }));
+    all.world.set_live(live).await;
+    all.converge_on(4).await;
+    assert_eq!(all.world.entity("lists", "L2").await.unwrap()["data"], serde_json::json!(["c"]));
+    assert!(all.world.entity("lists", "L").await.is_none());
+    assert!(all.world.entity("permissions", "New").await.is_none(), "it was renamed, and not made a second time");
+    assert_eq!(server.sql(&database, "SELECT count(*) FROM intent").trim(), "0");
+    let trail = "SELECT outcome, action, name FROM audit WHERE name IN ('L', 'L2', 'New', 'Newer') ORDER BY 1, 2, 3";
+    let expected = "ok|create|L\nok|create|New\nok|rename|L2\nok|rename|Newer\nunknown|update|L";
+    assert_eq!(server.sql(&database, trail).trim(), expected);
+}
+
 /// One that is stopped for longer than its lease lasts wakes up as the holder that it is no more.
 #[tokio::test]
 async fn a_holder_that_slept_through_its_lease_sends_nothing_more() {

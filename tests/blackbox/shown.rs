@@ -233,6 +233,23 @@ async fn a_secret_by_hand_ends_it() {
     world.assert_untold("rotated-by-hand").await;
 }
 
+/// The rename went ahead, and nobody ever heard of the secret again.
+#[tokio::test]
+async fn a_rename_does_not_end_it() {
+    let mut world = world().await;
+    lose_the_answer(&mut world, lost()).await;
+
+    world.write("a.yaml", "accessKeys: [{ name: other, renamedFrom: ci, secretFile: ci.key }]\n");
+
+    world.until_parked("other", "never created a second time").await;
+    assert!(world.entity("accessKeys", "ci").await.is_some());
+    fs::write(world.secret("ci.key"), "rotated-by-hand\n").unwrap();
+    world.fresh_pass().await;
+    world.until("converged with it", async |world| world.is_converged().await).await;
+    assert!(world.entity("accessKeys", "other").await.is_some());
+    assert_eq!((world.creates().await, read(&world.secret("ci.key"))), (1, "rotated-by-hand\n".to_owned()));
+}
+
 #[tokio::test]
 async fn no_file_at_all_ends_it() {
     let mut world = world().await;

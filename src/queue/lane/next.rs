@@ -139,7 +139,11 @@ impl Next {
         if is_as_new && same.is_none() && status == Status::Waiting {
             return;
         }
+        let handed = before.filter(|_| matches!(status, Status::InFlight { .. }));
         self.lane.set(index, now, |entry| {
+            if let Some(before) = handed {
+                entry.keep_handed(before);
+            }
             entry.status = status;
             entry.ready_since = since;
             entry.attempts = same.filter(|_| !fresh).map_or(0, |before| before.attempts);

@@ -3,6 +3,7 @@
 use crate::plan::Slot;
 use crate::plan::Task;
 use crate::resource::Action;
+use crate::resource::Key;
 use std::collections::BTreeSet;
 use std::collections::HashMap;
 use std::time::Duration;
@@ -15,6 +16,10 @@ const KEPT: Duration = Duration::from_secs(24 * 60 * 60);
 #[derive(Debug)]
 pub(super) struct Written {
     pub at: Instant,
+    /// By which task: a rename writes what bears the old name as well.
+    by: Slot,
+    /// When the look began that this rested on.
+    observed_at: Instant,
     /// With which wish.
     wanted: u64,
     /// The resource is as wished: what was deleted may be back, and an unclear answer proves nothing.
@@ -33,9 +38,13 @@ pub(super) enum Outdated {
 
 impl Written {
     /// What it means for a task that was planned by an older look.
-    pub fn outdates(&self, task: &Task) -> Option<Outdated> {
+    fn outdates(&self, task: &Task) -> Option<Outdated> {
         if task.observed_at >= self.at {
             return None;
+        }
+        if self.by != task.slot {
+            // Those of one plan know of one another.
+            return (self.observed_at != task.observed_at).then_some(Outdated::Unknown);
         }
         match (self.wanted == task.wanted, self.is_sure) {
             (true, true) => Some(Outdated::Done),
@@ -61,16 +70,28 @@ impl Writes {
 
     /// This task was carried out, or may have been.
     pub fn note(&mut self, task: &Task, is_done: bool, now: Instant) {
-        let written = Written {
-            at: now,
-            wanted: task.wanted,
-            is_sure: is_done && task.action != Action::Delete,
-            revision: task.origin.revision.clone(),
-        };
-        if let Some(before) = self.by_slot.insert(task.slot.clone(), written) {
-            self.by_time.remove(&(before.at, task.slot.clone()));
+        let is_own = |key: &Key| task.action == Action::Rename || *key == task.slot.key;
+        for key in task.touches().keys().filter(is_own) {
+            let slot = Slot { key, ..task.slot };
+            let written = Written {
+                at: now,
+                by: task.slot.clone(),
+                observed_at: task.observed_at,
+                wanted: task.wanted,
+                is_sure: is_done && task.action != Action::Delete,
+                revision: task.origin.revision.clone(),
+            };
+            if let Some(before) = self.by_slot.insert(slot.clone(), written) {
+                self.by_time.remove(&(before.at, slot.clone()));
+            }
+            self.by_time.insert((now, slot));
         }
-        self.by_time.insert((now, task.slot.clone()));
+    }
+
+    /// What writes of the resource mean for a task that was planned by an older look.
+    pub fn outdates(&self, task: &Task) -> Option<Outdated> {
+        let slots = task.touches().keys().map(|key| Slot { key, ..task.slot });
+        slots.into_iter().find_map(|slot| self.by_slot.get(&slot)?.outdates(task))
     }
 
     /// Those after this moment.
