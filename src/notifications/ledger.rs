@@ -364,7 +364,7 @@ impl Entry {
     /// Takes note of what exactly a letter tells of it.
     fn tell(&mut self, thing: &Thing) {
         self.what = thing.facts.as_ref().map(|facts| facts.what.clone()).unwrap_or_default();
-        self.fingerprint = fingerprint(thing).unwrap_or_default().to_owned();
+        fingerprint(thing).unwrap_or_default().clone_into(&mut self.fingerprint);
         self.void = None;
     }
 

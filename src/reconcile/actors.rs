@@ -286,7 +286,7 @@ fn answer<'e>(
     let is_outdone = |event: &&Event| {
         event.at > newest.at && event.at <= question.since + SKEW && !is_by_another(event, question, ours)
     };
-    let is_older = question.is_fight && !is_put_back && about.iter().any(|event| is_outdone(&event));
+    let is_older = question.is_fight && !is_put_back && about.iter().any(is_outdone);
     (before.is_none_or(|before| newest.at > before) && !is_older).then_some(newest)
 }
 

@@ -61,6 +61,9 @@ impl Marks {
     }
 }
 
+/// Who did it, by resource and path, with a fingerprint of what was there then.
+pub type Actors = BTreeMap<(Key, String), (Option<Digest>, String)>;
+
 impl ProjectState {
     /// Keyed, like every fingerprint: a document may hold what nobody should guess.
     fn path_mark(&self, path: &str) -> [u8; HALF] {
@@ -179,7 +182,7 @@ impl ProjectState {
 
     /// Who did it, of the fields of which that is known, each with a fingerprint of what was there then. `None` stands for whatever
     /// is there.
-    pub fn actors(&self) -> Result<BTreeMap<(Key, String), (Option<Digest>, String)>, Error> {
+    pub fn actors(&self) -> Result<Actors, Error> {
         let named = |(one, Known { live, actor, .. })| Some((one, (live, actor?)));
         Ok(self.drift()?.into_iter().filter_map(named).collect())
     }
