@@ -44,15 +44,16 @@ impl Reconciler {
     pub(super) fn note_drift(&mut self, desired: &Desired, plan: &Plan, trigger: Trigger) {
         let project = self.assessor.project.clone();
         let unfinished = self.queue.unfinished(&project);
+        let differing: HashSet<&Key> = plan.changes.iter().map(|change| &change.key).collect();
         let is_landed = |(key, sent): &(&Key, &u64)| {
             let now = desired.resources.get(key).map(|declared| digest(declared));
-            !unfinished.contains(*key) && now == Some(**sent)
+            let is_done = !unfinished.contains(*key) && now == Some(**sent) && differing.contains(*key);
+            is_done && self.was_put_in_force(desired, key)
         };
         let landed: Vec<Key> = self.memory.sent.iter().filter(is_landed).map(|(key, _)| key.clone()).collect();
-        let differing: HashSet<&Key> = plan.changes.iter().map(|change| &change.key).collect();
         let shown = shown_as_declared(desired, plan).cloned();
         let is_new = self.memory.planned.as_ref().is_none_or(|planned| !std::ptr::eq(Arc::as_ptr(planned), desired));
-        let in_sync: Vec<Key> = shown.chain(landed.into_iter().filter(|key| differing.contains(key))).collect();
+        let in_sync: Vec<Key> = shown.chain(landed).collect();
         self.put_in_sync(desired, in_sync);
         // What comes back into the files comes back as something new.
         self.memory.in_sync.retain(|key, _| desired.resources.contains_key(key));
@@ -75,6 +76,13 @@ impl Reconciler {
     /// Takes everything out of the queue again.
     pub(super) fn hand_over_nothing(&mut self) {
         self.hand_over(&Desired::default(), Vec::new(), false);
+    }
+
+    /// Was all that is declared of it carried out? What is not on the queue any more may have been taken off it.
+    fn was_put_in_force(&self, desired: &Desired, key: &Key) -> bool {
+        let marks = self.state.applied(key).ok().flatten();
+        let Some((marks, (_, values))) = marks.zip(values(desired, key)) else { return false };
+        values.iter().all(|(path, value)| self.state.was_applied(&marks, path, value))
     }
 
     /// What `apply` finds in force: it has one look, and no memory of others.
