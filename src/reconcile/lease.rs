@@ -100,12 +100,18 @@ impl Reconciler {
     /// Tells which files are loaded here, at once where they or their commit are others than before: the order counts in which
     /// checkouts moved.
     pub(super) fn stand_on(&self, load: &Load) {
-        let Some(revision) = load.revision.as_ref().filter(|_| self.state.is_shared()) else { return };
+        let Some(revision) = &load.revision else { return };
         let is_it = |before: &Load| before.revision.as_ref() == Some(revision) && before.source == load.source;
         if self.memory.load.as_ref().is_some_and(is_it) {
             return;
         }
         let commit = load.source.as_ref().and_then(|(checkout, commit)| checkout.commit(commit));
+        if !self.state.is_shared() {
+            if let Err(error) = self.state.note_in_force(revision, commit) {
+                tracing::debug!(%error, "cannot write down which files are in force");
+            }
+            return;
+        }
         self.state.loaded(revision, commit);
         if let Err(error) = self.state.stand() {
             tracing::debug!(%error, "cannot tell which files are loaded here yet");

@@ -229,7 +229,7 @@ mod tests {
         let (_dir, project) = project();
         let connection = project.state.connection();
         let sql = "SELECT t.name, c.name FROM sqlite_schema t JOIN pragma_table_info(t.name) c
-                   WHERE t.type = 'table' AND t.name NOT IN ('pass', 'audit') AND c.type = 'INTEGER'
+                   WHERE t.type = 'table' AND t.name NOT IN ('pass', 'audit', 'revision') AND c.type = 'INTEGER'
                    AND (c.name IN ('at', 'since', 'expires', 'given') OR c.name GLOB '*_at' OR c.name GLOB '*until')";
         let mut statement = connection.prepare(sql).unwrap();
         let columns = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?))).unwrap();

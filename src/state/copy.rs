@@ -40,6 +40,7 @@ use std::time::SystemTime;
 /// What is carried, each after what it refers to.
 const CARRIED: &[&str] = &[
     "project",
+    "revision",
     "owned",
     "renamed",
     "sent",
@@ -63,24 +64,14 @@ const CARRIED: &[&str] = &[
     "limiter",
 ];
 
-/// What only replicas need, and make anew: who holds what and was seen last, what they hand to one another, which files were in
-/// force, which volume they share. `egress` is carried as what one process knows of the rate limit; the key of the fingerprints by itself.
+/// What only replicas need, and make anew: who holds what and was seen last, what they hand to one another, which volume they
+/// share. `egress` is carried as what one process knows of the rate limit; the key of the fingerprints by itself.
 #[cfg(test)]
-const LEFT: &[&str] = &[
-    "lease",
-    "replica",
-    "checkout",
-    "revision",
-    "ordered",
-    "shown",
-    "volume",
-    "egress",
-    "fingerprint_key",
-    "schema_version",
-];
+const LEFT: &[&str] =
+    &["lease", "replica", "checkout", "ordered", "shown", "volume", "egress", "fingerprint_key", "schema_version"];
 
 /// Their numbers go on after the newest.
-const NUMBERED: [&str; 4] = ["project", "intent", "pass", "audit"];
+const NUMBERED: [&str; 5] = ["project", "revision", "intent", "pass", "audit"];
 
 /// A large table takes a while.
 const PATIENCE: Duration = Duration::from_secs(10 * 60);
@@ -408,6 +399,10 @@ fn teach_one(from: &Tx<'_>, to: &Tx<'_>) -> sql::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::state::Leases;
+    use crate::state::Place;
+    use crate::state::SharedPlace;
+    use crate::state::Standing;
     use crate::state::State;
     use crate::state::testing;
     use rusqlite::Connection;
@@ -613,6 +608,33 @@ mod tests {
         assert_eq!(dump(here.path())["project"].len(), 5, "later, and of the daemon alone");
         assert!(!State::open(&target).unwrap().was_reset());
         assert_eq!(fs::read(target.join(KEY)).unwrap(), fs::read(here.path().join(KEY)).unwrap());
+    }
+
+    /// A checkout that stood still and was the first to start on a carried state turned back what was in force.
+    #[test]
+    fn which_files_were_in_force_goes_along() {
+        let Some(url) = testing::database() else { return };
+        let dir = tempfile::tempdir().unwrap();
+        let alone = State::open(dir.path()).unwrap();
+        for revision in ["old", "new", "new"] {
+            alone.project("h", "p", "o").note_in_force(&revision.into(), None).unwrap();
+        }
+        drop(alone);
+
+        let counts = to_database(dir.path(), &url, None).unwrap();
+
+        assert!(counts.contains(&("revision", 2)), "{counts:?}");
+        let shared = SharedPlace::new(&url, &key(dir.path()), LEASE_LIFE, LEASE_LIFE / 4).unwrap();
+        let place = Place::Database(Box::new(shared));
+        let state = State::open_at(&place).unwrap();
+        let mut leases = Leases::of(&state, &place, "one").unwrap();
+        leases.turn(&[("h".to_owned(), "p".to_owned(), "o".to_owned())], &|_| false).unwrap();
+        let project = state.project("h", "p", "o");
+        let stands_on = |revision: &str| {
+            project.loaded(&revision.into(), None);
+            project.stand().unwrap()
+        };
+        assert_eq!((stands_on("old"), stands_on("new")), (Standing::Behind, Standing::Newest));
     }
 
     /// A log that a killed daemon left beside a database that is not its own any more wins over it.

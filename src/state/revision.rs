@@ -280,6 +280,21 @@ impl ProjectState {
         }
     }
 
+    /// These are in force, where nobody shares the state: replicas that it is carried to know by that which are the newest.
+    pub fn note_in_force(&self, revision: &Arc<str>, commit: Option<Commit>) -> Result<(), Error> {
+        let files = Files { revision: Arc::clone(revision), commit };
+        self.write_by_clock(|transaction, project, now| {
+            let sql = "SELECT * FROM revision WHERE project = ? ORDER BY id DESC LIMIT 1";
+            let read = |row: &Row<'_>| Ok((row.integer("id")?, self::files(row)?));
+            let newest = transaction.first(sql, &values![project], read)?;
+            match newest.filter(|(_, newest)| newest.revision == files.revision) {
+                Some((_, newest)) if files.commit.is_none() || newest.commit_id() == files.commit_id() => Ok(()),
+                Some((entry, _)) => move_on(transaction, entry, &files).map(drop),
+                None => enter(transaction, project, &files, now).map(drop),
+            }
+        })
+    }
+
     /// How they stand to those in force. Puts them in force where that is somebody's intent. Always the newest, where
     /// nobody shares the state.
     pub fn stand(&self) -> Result<Standing, Error> {

@@ -337,6 +337,20 @@ const MIGRATIONS: &[&str] = &[
     -- What the receiver was told that an approval names; '' where none ends it, or it is not known.
     ALTER TABLE told ADD COLUMN fingerprint TEXT NOT NULL DEFAULT '';
 ",
+    "
+    -- Which files were in force, in their order, each with the newest commit that had it: for replicas that this is carried to.
+    CREATE TABLE revision (
+        id           INTEGER PRIMARY KEY,
+        project      INTEGER NOT NULL REFERENCES project (id) ON DELETE CASCADE,
+        revision     TEXT NOT NULL,
+        at           INTEGER NOT NULL,
+        source_commit TEXT,
+        committed_at INTEGER,
+        ancestors    TEXT,
+        left_at      INTEGER
+    ) STRICT;
+    CREATE INDEX revision_project ON revision (project, id);
+",
 ];
 
 /// The version that this binary reads and writes.

@@ -187,6 +187,7 @@ mod tests {
         project.note_applied([(&key, values)].into_iter()).unwrap();
         let drift = BTreeMap::from([((key, "description".to_owned()), (now, [1; 32]))]);
         project.note_drifted(&drift, |_| false).unwrap();
+        project.note_in_force(&"abc".into(), None).unwrap();
         dir
     }
 
@@ -223,6 +224,7 @@ mod tests {
         project.applied(&Key::in_tenant("roles", "t", "a")).unwrap();
         project.drifted().unwrap();
         project.keep_applied(|_| true).unwrap();
+        project.note_in_force(&"abc".into(), None).unwrap();
         project.state.told("slack SLACK").unwrap();
         project.state.keep_receivers(&[]).unwrap();
     }
