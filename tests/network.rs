@@ -25,6 +25,7 @@ use tokio::io::AsyncReadExt;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpListener;
 use tokio::net::TcpStream;
+use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use url::Url;
@@ -223,7 +224,8 @@ fn list_of_roles(bytes: usize) -> String {
 async fn what_has_come_of_a_long_list_buys_time_for_the_rest() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = Url::parse(&format!("http://{}", listener.local_addr().unwrap())).unwrap();
-    let mut server = JoinSet::new();
+    let (mut server, have_timed_out) = (JoinSet::new(), Arc::new(Notify::new()));
+    let rest_may_come = Arc::clone(&have_timed_out);
     server.spawn(async move {
         loop {
             let (mut stream, _) = listener.accept().await.unwrap();
@@ -236,13 +238,20 @@ async fn what_has_come_of_a_long_list_buys_time_for_the_rest() {
             stream.write_all(head.as_bytes()).await.unwrap();
             let (first, rest) = list.as_bytes().split_at(LARGEST - 1);
             stream.write_all(first).await.unwrap();
-            // Twice as long as a call may take that is answered at once.
-            tokio::time::sleep(Duration::from_secs(1)).await;
+            rest_may_come.notified().await;
             stream.write_all(rest).await.unwrap();
         }
     });
 
-    let roles = client(&url, 1).list(&list()).await;
+    let silent = Server::answering(&["", ""]).await;
+    let (client, small, list) = (client(&url, 1), client(&silent.url(), 1), list());
+    let small_calls = async {
+        for _ in 0..2 {
+            assert!(matches!(small.write(&create()).await, Err(Error::Timeout { .. })));
+        }
+        have_timed_out.notify_one();
+    };
+    let (roles, ()) = tokio::join!(client.list(&list), small_calls);
 
     assert_eq!(roles, Ok(Vec::new()));
 }
