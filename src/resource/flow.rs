@@ -108,3 +108,22 @@ impl Kind for Flows {
         client.write(&call).await.map(|_| Vec::new())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_flow_names_the_roles_of_its_document_however_they_are_listed() {
+        for roles in [json!(["r"]), json!([{ "name": "r" }]), json!({ "1": { "name": "r" } }), json!({ "r": {} })] {
+            let file = json!({ "references": { "roles": roles } });
+            let flow = Document::from_iter([("id".to_owned(), json!("f")), ("file".to_owned(), file)]);
+
+            assert_eq!(
+                Flows.references(&Key::new("flows", "f"), &flow, Some(MAIN)),
+                [Key::new("roles", "r")],
+                "{roles}"
+            );
+        }
+    }
+}

@@ -711,6 +711,20 @@ fn a_kind_or_part_is_known_once_it_is_declared_and_its_whole_list_was_seen() {
     }
 }
 
+#[test]
+fn a_part_is_known_once_its_own_call_has_shown_it() {
+    let key = Key::new("tenants", "t");
+    let sso = json!([{ "ssoId": "s", "domains": ["a.example"] }]);
+    let desired = desired_of(vec![declared(key.clone(), json!({ "name": "t", "sso": sso }))]);
+    for (shown, expected) in [(Value::Null, vec![]), (sso, vec![("tenants", "sso")])] {
+        let world = live(&[(key.clone(), json!({ "name": "t", "authType": "saml", "sso": shown }))]);
+
+        let plan = Case { unknown: [("tenants", "sso")].into(), ..Case::of(&desired, &world) }.plan();
+
+        assert_eq!(crate::plan::guards::contacted(&plan), expected, "{shown}");
+    }
+}
+
 /// It was adopted, and known, as soon as a guard held it as well.
 #[test]
 fn what_a_guard_holds_at_the_first_contact_was_never_looked_at() {
