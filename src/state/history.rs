@@ -209,14 +209,10 @@ pub(super) fn add(transaction: &Tx<'_>, id: i64, attempt: &Attempt) -> sql::Resu
     let Occasion { revision, attempt: number, .. } = &attempt.occasion;
     let row = values![id, key.kind, tenant(key), key.name, revision, number, attempt.action];
     let replaced: Vec<i64> = transaction.rows(sql, &row, |row| row.integer("id"))?;
-    // The last column: who did what this puts back, where that was found out before.
     let sql =
         "INSERT INTO audit (project, at, trigger, revision, source_commit, file, line, kind, tenant, name, action,
-               fields, attempt, outcome, message, interim, duration_ms, actor)
-               VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?,
-               (SELECT actor FROM drifted WHERE project = ? AND kind = ? AND tenant = ? AND name = ? AND actor IS NOT NULL
-                AND (path = '' AND ? = 'create' OR path <> '' AND ? LIKE '%\"path\":\"' || path || '\"%')
-                ORDER BY path LIMIT 1)) RETURNING id";
+               fields, attempt, outcome, message, interim, duration_ms)
+               VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING id";
     let Occasion { trigger, revision, commit, place, fields, attempt: number } = &attempt.occasion;
     let (file, line) = place.clone().unzip();
     let row = values![
@@ -236,13 +232,7 @@ pub(super) fn add(transaction: &Tx<'_>, id: i64, attempt: &Attempt) -> sql::Resu
         attempt.outcome,
         attempt.message,
         attempt.is_interim,
-        i64::try_from(attempt.duration.as_millis()).unwrap_or(i64::MAX),
-        id,
-        key.kind,
-        tenant(key),
-        key.name,
-        attempt.action,
-        fields
+        i64::try_from(attempt.duration.as_millis()).unwrap_or(i64::MAX)
     ];
     let row = transaction.first(sql, &row, |row| row.integer("id"))?.unwrap_or_default();
     for replaced in replaced {
@@ -369,41 +359,6 @@ mod tests {
         assert_eq!(ids(AuditFilter { since: Some(at(2)), ..AuditFilter::default() }), ["tenants/t"]);
         let row = state.audit(&AuditFilter::default()).unwrap().remove(0);
         assert_eq!((row.file.as_deref(), row.line, row.duration_ms), (Some("roles.yaml"), Some(3), 12));
-    }
-
-    /// Only of what was put back before anybody knew who had done it did the trail say who.
-    #[test]
-    fn who_did_what_is_put_back_is_in_its_row_where_that_is_known_already() {
-        let dir = tempfile::tempdir().unwrap();
-        let state = State::open(dir.path()).unwrap();
-        let project = state.project("api.example.com", "P1", "default");
-        let of = |name: &str, action: &str, field: &str| {
-            let mut one = attempt(Key::new("roles", name), 1);
-            one.action = action.to_owned();
-            one.occasion.fields = format!(r#"[{{"path":"{field}","from":"theirs","to":"ours"}}]"#);
-            one
-        };
-        let drifted =
-            "INSERT INTO drifted (project, kind, tenant, name, path, since, actor) VALUES (?, 'roles', '', ?, ?, 0, ?)";
-        for (name, path) in [("a", "description"), ("gone", "")] {
-            project
-                .write(|transaction, id| transaction.execute(drifted, &values![id, name, path, "ops"]).map(drop))
-                .unwrap();
-        }
-
-        let rows = [
-            of("a", "update", "description"),
-            of("a", "update", "other"),
-            of("gone", "create", "name"),
-            of("gone", "update", "name"),
-            of("b", "update", "description"),
-        ];
-        note(&project, &rows);
-
-        let told: Vec<Option<String>> =
-            state.audit(&AuditFilter::default()).unwrap().into_iter().map(|row| row.actor).collect();
-        let ops = || Some("ops".to_owned());
-        assert_eq!(told, [ops(), None, ops(), None, None]);
     }
 
     #[test]

@@ -301,7 +301,9 @@ fn held(waits: &[Value], hold: &str) -> String {
     const NAMED: usize = 3;
     let told = |wait: &Value| {
         let why = word(&wait["why"]);
-        let what = why.split_once(": ").map(|(_, what)| what).filter(|what| !what.starts_with("ends with "));
+        // Drift has a line of its own.
+        let is_told = |what: &&str| hold != "drift_reported" && !what.starts_with("ends with ");
+        let what = why.split_once(": ").map(|(_, what)| what).filter(is_told);
         named(wait) + &what.map_or_else(String::new, |what| format!(": {what}"))
     };
     let mut names: Vec<String> = waits.iter().filter(|wait| reason(wait) == hold).map(told).collect();
