@@ -165,6 +165,9 @@ test("the page of a resource says what it needs, with the command", () => {
   assert.deepEqual(found([], [{ held: "policy" }]), [changed]);
   assert.ok(/by ops\./.test(flat(words.needsOf(all, of, [], [])[0].why)));
   assert.deepEqual(words.needsOf(all, { ...of, project: "gone" }, [problem], []), []);
+  const contested = [{ kind: "roles", id: "Editor", path: "description", declared: "1", live: "2", times: 5, since: AT, until: AT, actor: null }];
+  const fight = words.needsOf(status({ contested, held: { fingerprint: "f00d", reason: "contested", changes: 1, deletes: 0 } }), of, [], [{ held: "contested" }]);
+  assert.deepEqual(fight.map((it) => [it.what, it.why, Boolean(it.command)]), [["roles/Editor is turned back again and again", [], true]]);
 });
 
 test("a pass whose changes still go out is not told as applied", () => {

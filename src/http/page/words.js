@@ -142,7 +142,9 @@ export function needsOf(status, { project: name, kind, id }, problems, changes) 
   const reasons = String(project.held?.reason).split(",").map((it) => it.trim());
   const isHeld = changes.some((change) => change.held && reasons.includes(change.held));
   const part = { ...project, contested: (project.contested || []).filter(isIt), waits: (project.waits || []).filter(isIt), drift: { total: resources.length, resources }, held: isHeld ? project.held : null };
-  return [...problems.map((problem) => ofProblem(status, project, problem)), ...ofHeld(status, part), ...ofDrift(status, part)];
+  // A fight is told with the change that it holds.
+  const held = ofHeld(status, part).map((item) => (item.key.startsWith("contested ") ? { ...item, why: [] } : item));
+  return [...problems.map((problem) => ofProblem(status, project, problem)), ...held, ...ofDrift(status, part)];
 }
 
 function ofComponent({ name, project, status, reason, since }, all) {
