@@ -69,6 +69,8 @@ struct Lately {
     noted: SystemTime,
     /// By the clock of Descope.
     event: SystemTime,
+    /// The look that the question was about, by ours.
+    since: SystemTime,
     actor: String,
 }
 
@@ -191,7 +193,7 @@ impl Reconciler {
             let ours = self.state.written_at(key, question.from - OURS).unwrap_or_default();
             let about = |event: &&Event| is_about(event, kind, key, ids.get(key).map(AsRef::as_ref));
             let about: Vec<&Event> = events.iter().filter(about).collect();
-            let before = self.memory.questions.lately.get(key).map(|it| it.event);
+            let before = self.memory.questions.lately.get(key).map(|it| (it.event, it.since));
             let Some(event) = answer(&about, question, &ours, before) else { continue };
             told.insert(key.clone(), (question.since, sentence(event)));
             lately.push((key.clone(), event.at));
@@ -201,9 +203,12 @@ impl Reconciler {
             return;
         }
         let now = self.state.now();
-        for ((key, (_, actor)), (_, event)) in told.iter().zip(lately) {
+        for ((key, (since, actor)), (_, event)) in told.iter().zip(lately) {
             self.memory.questions.open.remove(key);
-            self.memory.questions.lately.insert(key.clone(), Lately { noted: now, event, actor: actor.clone() });
+            self.memory
+                .questions
+                .lately
+                .insert(key.clone(), Lately { noted: now, event, since: *since, actor: actor.clone() });
             let (kind, id) = (key.kind, key.id());
             tracing::info!(kind, id, actor, "drift: Descope's audit trail says who did it");
         }
@@ -272,13 +277,13 @@ fn live(drifts: &[(&Change, &Drift)]) -> u64 {
 }
 
 /// The event that the question is about, of those `about` the resource: the newest that is not ours. Not one that answered an
-/// earlier question, which `before` is the time of; nor in a fight one that we turned back since: the one that is asked for is not
+/// earlier question, of which `before` has the time and the look, unless it came after that look; nor in a fight one that we turned back since: the one that is asked for is not
 /// searchable yet then.
 fn answer<'e>(
     about: &[&'e Event],
     question: &Question,
     ours: &[SystemTime],
-    before: Option<SystemTime>,
+    before: Option<(SystemTime, SystemTime)>,
 ) -> Option<&'e Event> {
     let newest = about.iter().filter(|event| is_by_another(event, question, ours)).max_by_key(|event| event.at)?;
     // What was put back since stands in the trail behind the edit.
@@ -287,7 +292,8 @@ fn answer<'e>(
         event.at > newest.at && event.at <= question.since + SKEW && !is_by_another(event, question, ours)
     };
     let is_older = question.is_fight && !is_put_back && about.iter().any(is_outdone);
-    (before.is_none_or(|before| newest.at > before) && !is_older).then_some(newest)
+    let is_news = before.is_none_or(|(event, since)| newest.at > event || newest.at > since);
+    (is_news && !is_older).then_some(newest)
 }
 
 /// Nothing that we may have done ourselves, and nothing that came after the look.
@@ -374,14 +380,21 @@ mod tests {
         let of = |actor: &str, seconds: u64| Event { at: at(seconds), ..event("RoleModified", actor, &[], &[]) };
         let (first, ours, second) = (of("U1", 1000), of("K1", 1010), of("U1", 1020));
         let fight = Question { from: at(1015), since: at(1025), asked: 0, is_fight: true };
-        let found = |events: &[&Event], question: &Question, written: &[u64], before: Option<u64>| {
+        let found = |events: &[&Event], question: &Question, written: &[u64], before: Option<(u64, u64)>| {
             let written: Vec<SystemTime> = written.iter().map(|seconds| at(*seconds)).collect();
-            answer(events, question, &written, before.map(at)).map(|event| event.at)
+            answer(events, question, &written, before.map(|(event, since)| (at(event), at(since))))
+                .map(|event| event.at)
         };
 
         assert_eq!(found(&[&second, &ours, &first], &fight, &[1010], None), Some(at(1020)));
         assert_eq!(found(&[&ours, &first], &fight, &[1010], None), None, "the second is not searchable yet");
-        assert_eq!(found(&[&first], &fight, &[1010], Some(1000)), None, "nor is ours, and the first was told before");
+        assert_eq!(
+            found(&[&first], &fight, &[1010], Some((1000, 1005))),
+            None,
+            "nor is ours, and the first was told before"
+        );
+        let early = found(&[&second, &ours, &first], &fight, &[1010], Some((1020, 1005)));
+        assert_eq!(early, Some(at(1020)), "it was the answer to the question before, asked in between");
         // Elsewhere a write of ours may have been of something else.
         let other = Question { is_fight: false, ..fight.clone() };
         assert_eq!(found(&[&ours, &first], &other, &[1010], None), Some(at(1000)));
