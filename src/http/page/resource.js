@@ -65,7 +65,7 @@ export async function showResource(status) {
     h("h2", { id: "resource-title", tabindex: -1 }, `${kind}/${id}`, h("span", { class: "quiet" }, ` in ${project}`)),
     h("p", {}, h("a", { href: "#", "data-key": "everything" }, "← Everything")),
     needs.length ? h("ul", { class: "needs", "aria-label": "What it needs" }, needs.map((item) => need({ ...item, link: null, key: `its ${item.key}` }, status))) : null,
-    found.error ? h("p", { class: "bad" }, found.error) : [view(found, needs), resourceActions(status, resource, parts)],
+    found.error ? h("p", { class: "bad" }, found.error) : [view(found), resourceActions(status, resource, parts)],
   ]);
   if (isNew) byId("resource-title").focus();
 }
@@ -87,13 +87,7 @@ function ends({ holds }, { held }) {
   return hold?.endsWith ? ["Ends with ", prose(hold.endsWith), "."] : null;
 }
 
-/** Why a change is held, but for a fight: what it needs says all of that. */
-function held(plan, change, needs) {
-  const isTold = change.held === "contested" && needs.some((it) => it.key.startsWith("contested "));
-  return h("p", {}, badge("warn", "held"), " ", isTold ? null : [holding(change, waitOf(plan, change)), ". "], ends(plan, change));
-}
-
-function view({ plan, problems, history }, needs) {
+function view({ plan, problems, history }) {
   const changes = plan?.changes || [];
   const refused = plan?.refused || [];
   const undeclared = plan?.undeclared || [];
@@ -104,7 +98,7 @@ function view({ plan, problems, history }, needs) {
     undeclared.map(() => h("p", {}, badge("calm", "undeclared"), " It is live and no file declares it; it is left alone.")),
     // What holds a change is said with it, and what a problem waits for above.
     (plan?.waits || []).filter((wait) => !changes.some((change) => isOf(wait, change)) && !(problems.length && OF_PROBLEMS.test(wait.why))).map(waiting),
-    changes.map((change) => h("div", {}, h("h3", {}, `To be done: ${change.action}`), change.held ? held(plan, change, needs) : null, differences(change))),
+    changes.map((change) => h("div", {}, h("h3", {}, `To be done: ${change.action}`), change.held ? h("p", {}, badge("warn", "held"), " ", holding(change, waitOf(plan, change)), ". ", ends(plan, change)) : null, differences(change))),
     h("h3", {}, "What was done to it"),
     history.length ? changeRows(history, true) : h("p", { class: "quiet" }, "Nothing that the audit trail still has."),
   ];
