@@ -465,6 +465,15 @@ impl Queue {
         slots.any(|slot| lane.entry(&slot).is_some_and(Entry::will_look))
     }
 
+    /// Is a call about this resource under way, or did one end after a look `began`? Of that the look says nothing.
+    pub fn is_written_since(&self, project: &str, key: &Key, began: Instant) -> bool {
+        let state = self.lock();
+        let Some((lane, kind)) = state.core.lane(project).zip(resource::kind(key.kind)) else { return false };
+        let mut slots = kind.spec().parts.iter().map(|part| Slot { key: key.clone(), part: part.name });
+        lane.in_flight().any(|entry| entry.under_way().keys().any(|one| one == *key))
+            || slots.any(|slot| lane.written_at(&slot).is_some_and(|at| at >= began))
+    }
+
     /// Every resource of a project of which something is not done yet.
     pub fn unfinished(&self, project: &str) -> HashSet<Key> {
         self.gather(project, Lane::part, &HashSet::new(), |keys, _, entry| {

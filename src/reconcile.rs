@@ -555,7 +555,8 @@ impl Reconciler {
         started: Instant,
     ) -> Weighed {
         let is_reverted = |key: &Key| self.is_reverted(desired, key);
-        let assessment = self.assessor.plan(desired, self.is_current(), sight, &is_reverted);
+        let is_written = |key: &Key, began| self.queue.is_written_since(&self.assessor.project, key, began);
+        let assessment = self.assessor.plan(desired, self.is_current(), sight, &is_reverted, &is_written);
         self.observe_phase("observe", started);
         let started = Instant::now();
         if self.resolve(lost, &assessment) {

@@ -155,7 +155,9 @@ impl Task {
         let declared = self.meant.as_ref().filter(|_| self.makes());
         let old = match &self.write {
             Write::Overwrite { from, .. } if *from != self.slot.key.name => Some(from),
-            _ => declared.and_then(|declared| declared.renamed_from.as_ref()),
+            Write::Create(_) | Write::Overwrite { .. } | Write::Patch(_) | Write::Delete { .. } => {
+                declared.and_then(|declared| declared.renamed_from.as_ref())
+            }
         };
         Touch::new(self.action, &self.slot.key, old, self.id.as_ref())
     }

@@ -155,7 +155,7 @@ impl Lane {
         self.counts
     }
 
-    #[cfg(test)]
+    /// When a call about this ended last.
     pub fn written_at(&self, slot: &Slot) -> Option<Instant> {
         self.lasting.written.get(slot).map(|written| written.at)
     }

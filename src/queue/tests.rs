@@ -144,6 +144,27 @@ async fn a_look_is_to_come_where_a_try_may_have_taken_effect() {
     assert!(!queue.will_look("production", &b), "it was not sent");
 }
 
+/// What a look shows of a resource that was written meanwhile was taken for somebody else's doing.
+#[tokio::test(start_paused = true)]
+async fn a_call_that_is_under_way_or_ended_since_a_look_began_is_told() {
+    let queue = queue();
+    let (a, b) = (Key::new("tenants", "a"), Key::new("tenants", "b"));
+    let before = Instant::now();
+    queue.replace(&production(), vec![update("a", 1)], false);
+    assert!(!queue.is_written_since("production", &a, before), "not handed out yet");
+
+    let work = queue.take().await.unwrap();
+    tokio::time::advance(Duration::from_secs(1)).await;
+    let during = Instant::now();
+    assert!(queue.is_written_since("production", &a, during), "under way");
+    queue.finish(work, vec![Verdict::Done]);
+    tokio::time::advance(Duration::from_secs(1)).await;
+
+    assert!(queue.is_written_since("production", &a, before) && queue.is_written_since("production", &a, during));
+    assert!(!queue.is_written_since("production", &a, Instant::now()), "before the look");
+    assert!(!queue.is_written_since("production", &b, before), "another one");
+}
+
 #[tokio::test(start_paused = true)]
 async fn what_a_task_depends_on_is_done_before_it_is_handed_out() {
     let queue = queue();

@@ -59,6 +59,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 use std::time::SystemTime;
+use tokio::time::Instant;
 
 /// For so long a list that lacks what we just created proves nothing: lists may lag behind writes.
 pub const FRESH: Duration = Duration::from_secs(120);
@@ -177,7 +178,7 @@ impl Assessor {
     /// Looks, and plans what the look calls for.
     pub async fn assess(&self, desired: &Desired, priority: Priority, lost: &BTreeSet<IntentId>) -> Assessment {
         let sight = self.look(desired, priority, lost).await;
-        aside(|| self.plan(desired, true, sight, &|_| false))
+        aside(|| self.plan(desired, true, sight, &|_| false, &|_, _| false))
     }
 
     /// Asks Descope for every declared or owned kind. What became of the calls that are `lost` shall be seen.
@@ -215,12 +216,14 @@ impl Assessor {
     /// Compares. While the newest files are not in force (`is_current`), no delete becomes due: they may say something
     /// else.
     /// `is_reverted`: does this look show a resource turned back after one that showed it as declared?
+    /// `is_written`: was a resource written by us since a look began? What that look shows of it is from before, and nobody's drift.
     pub fn plan(
         &self,
         desired: &Desired,
         is_current: bool,
         sight: Sight,
         is_reverted: &dyn Fn(&Key) -> bool,
+        is_written: &dyn Fn(&Key, Instant) -> bool,
     ) -> Assessment {
         let Sight { observed, previews, gone, mut unconfirmed, calls, lost } = sight;
         // What was deleted during the look is not there to be deleted, so it must count. Without the count of what was
@@ -291,7 +294,8 @@ impl Assessor {
             may_delete: &|key| has_count && is_current && is_due(key),
             contested: &|change| fights.on(change, is_reverted, self.state.as_ref()?),
             drift: &self.rules.drift,
-            applied: &|key| self.applied(key).filter(|_| knows_applied),
+            // In this order: a call is under way until what it put in force is known.
+            applied: &|key| self.applied(key).filter(|_| knows_applied && !is_written(key, observed.began)),
             drifted_since: &|key, path| drifted.get(&(key.clone(), path.to_owned())).copied(),
             now,
             lost: &shown.lost,

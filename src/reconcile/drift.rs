@@ -34,9 +34,10 @@ impl Reconciler {
     pub(super) fn note_in_sync(&mut self) {
         let Some(desired) = self.memory.load.as_ref().and_then(|load| load.desired.clone()) else { return };
         // What the policy does not permit is no reason not to be converged.
-        let held = self.memory.plan.iter().flat_map(|plan| &plan.changes).filter(|change| change.held.is_some());
-        let held: HashSet<&Key> = held.map(|change| &change.key).collect();
-        let in_sync: Vec<Key> = desired.resources.keys().filter(|key| !held.contains(key)).cloned().collect();
+        let is_left = |change: &&Change| change.held.is_some() || !self.was_put_in_force(&desired, &change.key);
+        let left = self.memory.plan.iter().flat_map(|plan| &plan.changes).filter(is_left);
+        let left: HashSet<&Key> = left.map(|change| &change.key).collect();
+        let in_sync: Vec<Key> = desired.resources.keys().filter(|key| !left.contains(key)).cloned().collect();
         self.put_in_sync(&desired, in_sync);
     }
 

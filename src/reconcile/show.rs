@@ -496,6 +496,9 @@ impl Reconciler {
         // Newer files are looked at.
         let newest = self.memory.load.as_ref().and_then(|load| load.desired.as_ref());
         let is_unplanned = newest.zip(self.memory.planned.as_ref()).is_some_and(|(new, old)| !Arc::ptr_eq(new, old));
+        // What a suspension took off the queue is in no plan yet.
+        let is_withdrawn = self.queue.paused_by(&self.assessor.project).contains(&PausedBy::Parts);
+        let is_unplanned = is_unplanned || is_withdrawn;
         let reasons = [
             (self.pause.refusal().is_some(), "paused"),
             (!plan.unobserved.is_empty(), "unobserved"),

@@ -24,6 +24,35 @@ async fn is_live(world: &World, kind: &str, name: &str, field: &str, value: &str
     world.entity(kind, name).await.is_some_and(|live| live[field] == value)
 }
 
+/// What was planned and taken off the queue counted as carried out, so that it differed by somebody else's doing: where drift is
+/// only reported, it was never sent again.
+#[tokio::test]
+async fn what_was_suspended_before_it_was_sent_is_no_drift_afterwards() {
+    let mut world = World::new().await;
+    world.reconfigure(|setup| setup.project.push("drift: { mode: report }".to_owned()));
+    world.write("a.yaml", &files("old"));
+    world.converge().await;
+    world.faults(json!([{ "match": { "method": "POST" }, "fault": "status", "status": 500 }])).await;
+    world.write("a.yaml", &(files("new") + "lists: [{ name: made, type: texts, data: [a] }]\n"));
+    world.until("refused for now", async |world| world.has_problem("permissions", "p", "retrying").await).await;
+    world.until("refused for now", async |world| world.has_problem("lists", "made", "retrying").await).await;
+    for kind in ["permissions", "lists"] {
+        order(&world, &format!("/api/v1/suspend?for=1h&kind={kind}")).await;
+    }
+    world.faults(json!([])).await;
+    for _ in 0..2 {
+        world.pass().await;
+    }
+
+    for kind in ["permissions", "lists"] {
+        order(&world, &format!("/api/v1/resume?kind={kind}")).await;
+    }
+
+    world.until("converged", async |world| world.is_converged().await).await;
+    assert!(is_live(&world, "permissions", "p", "description", "new").await);
+    assert!(world.entity("lists", "made").await.is_some());
+}
+
 #[tokio::test]
 async fn a_suspended_part_waits_over_a_restart_while_the_rest_goes_on() {
     let mut world = World::new().await;
