@@ -255,11 +255,11 @@ mod tests {
     use crate::resource::Touch;
     use crate::resource::Write;
 
-    fn task(action: Action, key: Key) -> Task {
-        Task { action, ..deletion(&key, &Document::new(), false) }
+    fn task(action: Action, key: &Key) -> Task {
+        Task { action, ..deletion(key, &Document::new(), false) }
     }
 
-    fn rename(old: &str, key: Key) -> Task {
+    fn rename(old: &str, key: &Key) -> Task {
         let write = Write::Overwrite { from: old.into(), body: Document::new() }.pack();
         Task { write, ..task(Action::Rename, key) }
     }
@@ -281,20 +281,20 @@ mod tests {
         let open = [Touch::new(Action::Update, &old, None, None)];
         let needy = |name: &str, of: &str| {
             let need = Need { slot: Slot { key: list(of), part: MAIN }, why: "it is taken".into() };
-            Task { needs: vec![need], ..task(Action::Update, list(name)) }
+            Task { needs: vec![need], ..task(Action::Update, &list(name)) }
         };
         let after = |name: &str, of: &str| Task {
             after: vec![Slot { key: list(of), part: MAIN }],
-            ..task(Action::Update, list(name))
+            ..task(Action::Update, &list(name))
         };
 
         let tasks = vec![
-            task(Action::Update, list("other")),
+            task(Action::Update, &list("other")),
             needy("first", "second"),
             after("second", "new"),
-            rename("old", list("new")),
-            task(Action::Delete, list("deleted")),
-            task(Action::Delete, Key::new("permissions", "deleted")),
+            rename("old", &list("new")),
+            task(Action::Delete, &list("deleted")),
+            task(Action::Delete, &Key::new("permissions", "deleted")),
         ];
 
         assert_eq!(left(&open, tasks.clone()), ["lists/other", "permissions/deleted"]);
@@ -305,18 +305,18 @@ mod tests {
     fn nothing_of_a_tenant_is_written_while_its_delete_may_still_arrive_and_the_other_way_round() {
         let (tenant, role) = (Key::new("tenants", "t"), Key::in_tenant("roles", "t", "r"));
         let touch = |action, key| Touch::new(action, key, None, None);
-        let both = || vec![task(Action::Update, role.clone()), task(Action::Delete, tenant.clone())];
+        let both = || vec![task(Action::Update, &role), task(Action::Delete, &tenant)];
 
         assert_eq!(left(&[touch(Action::Delete, &tenant)], both()), [""; 0]);
         assert_eq!(left(&[touch(Action::Update, &role)], both()), [""; 0]);
-        let updates = vec![task(Action::Update, role.clone()), task(Action::Update, tenant.clone())];
+        let updates = vec![task(Action::Update, &role), task(Action::Update, &tenant)];
         assert_eq!(left(&[touch(Action::Update, &tenant)], updates), ["roles/t/r"]);
     }
 
     #[test]
     fn where_nobody_can_tell_what_may_still_arrive_nothing_is_sent() {
         let foreign = Foreign { is_unknown: true, ..Foreign::default() };
-        let mut tasks = vec![task(Action::Update, Key::new("lists", "a"))];
+        let mut tasks = vec![task(Action::Update, &Key::new("lists", "a"))];
 
         assert!(foreign.leave_out(&mut tasks).is_some() && tasks.is_empty());
         assert!(!foreign.is_over(IntentId::default()));

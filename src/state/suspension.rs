@@ -184,7 +184,7 @@ mod tests {
         };
         // The next order of a part finds the other one over.
         let roles = format!("resume: roles: the suspension by a ended by itself at {}", rfc3339(past));
-        assert_eq!(rows(), [roles.clone()]);
+        assert_eq!(rows(), std::slice::from_ref(&roles));
 
         let ended = project.end_suspensions().unwrap();
 

@@ -108,13 +108,14 @@ fn a_block_is_a_tenth_of_the_limit_and_near_its_end_no_more_than_is_waited_for()
 }
 
 /// One turn of a replica, in which it says what became of slots, and how many it gets.
-fn turn(row: &mut Row, replica: &str, told: &[Told], want: Option<Want>, now: Duration) -> Vec<Slot> {
+fn turn(row: &mut Row, replica: &str, told: &[Told], want: impl Into<Option<Want>>, now: Duration) -> Vec<Slot> {
+    let want = want.into();
     let turn = Turn { replica, number: 1, started: Duration::ZERO, told, want };
     row.turn(&turn, &settings(30.0), now).slots.into_iter().map(|(slot, _)| slot).collect()
 }
 
-fn want(count: usize, seconds: u64) -> Option<Want> {
-    Some(Want { count, age: Duration::from_secs(seconds), last: false })
+fn want(count: usize, seconds: u64) -> Want {
+    Want { count, age: Duration::from_secs(seconds), last: false }
 }
 
 #[test]
@@ -130,7 +131,7 @@ fn what_is_left_is_shared_among_those_that_wait_and_the_last_is_for_whoever_wait
     assert_eq!(turn(&mut row, "first", &[], want(73, 1), later).len(), 0);
     assert_eq!(turn(&mut row, "longest", &[], want(1, 5), later).len(), 1);
 
-    assert!(turn(&mut row, "none", &[], None, later).is_empty() && !row.knows("none"));
+    assert!(turn(&mut row, "none", &[], None::<Want>, later).is_empty() && !row.knows("none"));
 }
 
 #[test]

@@ -166,7 +166,7 @@ fn of_a_create_that_does_not_show_yet_what_other_calls_write_is_left_to_do() {
         (json!([]), Sent::Unknown, vec![]),
     ] {
         let desired = desired(&[(tenant.clone(), json!({ "name": "t", "defaultRoles": roles })), role.clone()]);
-        let owned = [(tenant.clone(), ownership.clone())].into();
+        let owned = [(tenant.clone(), ownership)].into();
 
         let plan = Case { owned, sent, ..Case::of(&desired, &world) }.plan();
 

@@ -704,7 +704,7 @@ fn a_kind_or_part_is_known_once_it_is_declared_and_its_whole_list_was_seen() {
     ] {
         let (guards, owned, unknown) = (guards.clone(), owned.clone(), unknown.clone());
 
-        let plan = Case { guards, owned, unknown, ..Case::of(desired, &world) }.plan();
+        let plan = Case { owned, guards, unknown, ..Case::of(desired, &world) }.plan();
 
         let contacted: BTreeSet<_> = crate::plan::guards::contacted(&plan).into_iter().collect();
         assert_eq!(contacted, expected, "{why}");
