@@ -414,7 +414,7 @@ impl Daemon {
         }
         // Calls that ended while stopping taught the limiter as well.
         for (host, limiter) in limiters.iter().filter(|_| config.rate_limit.egress.is_none()) {
-            settings::save(host, limiter, &state);
+            settings::save(host, limiter, &state, &mut 0);
         }
         // Nothing of ours is under way any more: another replica may begin at once.
         lease_stop.cancel();

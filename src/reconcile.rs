@@ -39,6 +39,7 @@ use crate::state::ProjectState;
 use crate::telemetry::clock;
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::repeats::Repeats;
+use crate::telemetry::repeats::is_worth_a_line;
 use crate::telemetry::status::Board;
 use crate::telemetry::status::PassStatus;
 use crate::telemetry::status::Problem;
@@ -165,6 +166,8 @@ pub struct Carryover {
     put_aside: Option<(Arc<str>, bool)>,
     /// Passes in a row that could not read or write all of the state.
     unwritten: u32,
+    /// How often in a row the history could not be written.
+    history_failed: u64,
     /// What a holder before may still send is left alone, though it differs: until when, and what.
     left_alone: Option<(Instant, Vec<Key>)>,
     /// Since when what no hold keeps back waits.
@@ -435,7 +438,7 @@ impl Reconciler {
     }
 
     /// The number of its row.
-    fn note_pass(&self, trigger: Trigger, outcome: PassOutcome, started: Instant, changes: usize) -> Option<i64> {
+    fn note_pass(&mut self, trigger: Trigger, outcome: PassOutcome, started: Instant, changes: usize) -> Option<i64> {
         // By this machine's clock, as all of history is handed over.
         let finished_at = SystemTime::now();
         let row = PassRow {
@@ -448,13 +451,26 @@ impl Reconciler {
             is_invalid: !self.is_current(),
         };
         match self.state.note_pass(&row) {
-            Ok(number) => Some(number),
+            Ok(number) => {
+                self.memory.history_failed = 0;
+                Some(number)
+            }
             // One that stands by and cannot read its files has no history.
             Err(state::Error::NotHeld) => None,
             Err(error) => {
-                tracing::error!(%error, "cannot write the history of passes");
+                self.tell_no_history(&error);
                 None
             }
+        }
+    }
+
+    /// Told ever more seldom while it stays.
+    fn tell_no_history(&mut self, error: &state::Error) {
+        self.memory.history_failed += 1;
+        let times = self.memory.history_failed;
+        if is_worth_a_line(times, false) {
+            let of_pass = || tracing::error!(%error, times, "cannot write the history of passes");
+            self.memory.span.as_ref().unwrap_or(&Span::none()).in_scope(of_pass);
         }
     }
 

@@ -38,6 +38,7 @@ use tokio::sync::Mutex;
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tracing::Instrument;
+use tracing::Span;
 use tracing::field::Empty;
 
 mod carried;
@@ -164,6 +165,7 @@ impl Worker {
             action = first.action.as_str(),
             resources = work.tasks.len(),
             commit = first.origin.commit.as_deref(),
+            result = Empty,
             trace_id = Empty,
         );
         traces::follow(&span, &first.origin.span, first.origin.commit.as_deref());
@@ -182,6 +184,8 @@ impl Worker {
                         self.record(&work, task, verdict);
                     }
                 }
+                span.record("result", "split");
+                traces::failed(&span, "split");
                 work.verify |= verify;
                 self.queue.finish_split(work, decided);
             }
@@ -190,6 +194,7 @@ impl Worker {
                 for (task, verdict) in work.tasks.iter().zip(&verdicts) {
                     self.record(&work, task, verdict);
                 }
+                tell(&span, &verdicts);
                 // Before the queue lets go of the last work: whoever waits for that finds the look asked for.
                 self.read_back(target, &project, work.tasks.len());
                 self.queue.finish(work, verdicts);
@@ -258,6 +263,20 @@ impl Worker {
             Verdict::Released => return,
         };
         self.metrics.changes_total.with_label_values(&[&*work.project, kind, action, result]).inc();
+    }
+}
+
+/// What became of a change, in its span: of a batch, the worst.
+fn tell(span: &Span, verdicts: &[Verdict]) {
+    let is_failed =
+        |verdict: &Verdict| matches!(verdict, Verdict::Retry { .. } | Verdict::Park { .. } | Verdict::Forbid { .. });
+    if verdicts.iter().any(is_failed) {
+        span.record("result", "failed");
+        traces::failed(span, "failed");
+    } else if verdicts.contains(&Verdict::Done) {
+        span.record("result", "ok");
+    } else {
+        span.record("result", "superseded");
     }
 }
 

@@ -186,7 +186,7 @@ pub async fn run(config: Config, args: ApplyArgs, redactor: &Redactor) -> anyhow
     parts.queue.close();
     while workers.join_next().await.is_some() {}
     for (host, limiter) in &parts.limiters {
-        settings::save(host, limiter, &parts.state);
+        settings::save(host, limiter, &parts.state, &mut 0);
     }
 
     let outcome = Applied::of(report, &parts.projects, &tasks, &parts.queue);

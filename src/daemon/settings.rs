@@ -38,6 +38,7 @@ use crate::state::Place;
 use crate::state::SharedPlace;
 use crate::state::State;
 use crate::telemetry::redact::Redactor;
+use crate::telemetry::repeats::is_worth_a_line;
 use globset::GlobSet;
 use globset::GlobSetBuilder;
 use std::collections::BTreeMap;
@@ -290,6 +291,7 @@ fn drop_nonsense(memory: &mut Memory) -> Vec<&'static str> {
 /// Writes down what the limiter learns, so that a restart in the middle of a lockout sends nothing into it.
 pub async fn keep_limiter_memory(host: String, limiter: Limiter, state: State, stop: CancellationToken) {
     let mut changed = limiter.changed();
+    let mut failed = 0;
     limiter.keep();
     loop {
         tokio::select! {
@@ -297,7 +299,7 @@ pub async fn keep_limiter_memory(host: String, limiter: Limiter, state: State, s
             change = changed.changed() => if change.is_err() { break },
         }
         let was_closed = is_closed(&limiter);
-        let memory = save(&host, &limiter, &state);
+        let memory = save(&host, &limiter, &state, &mut failed);
         limiter.kept(&memory);
         if !memory.busy {
             continue; // the next request begins something, and that is written at once
@@ -310,7 +312,7 @@ pub async fn keep_limiter_memory(host: String, limiter: Limiter, state: State, s
         }
     }
     limiter.forget();
-    save(&host, &limiter, &state);
+    save(&host, &limiter, &state, &mut failed);
 }
 
 /// Waits until the gate closes; one that `was_closed` already has to open first.
@@ -329,14 +331,20 @@ fn is_closed(limiter: &Limiter) -> bool {
     limiter.status().paused_until.is_some()
 }
 
-/// Writes it once; gives what was written.
-pub fn save(host: &str, limiter: &Limiter, state: &State) -> Memory {
+/// Writes it once; gives what was written. `failed`: how often in a row it could not be, by now.
+pub fn save(host: &str, limiter: &Limiter, state: &State, failed: &mut u64) -> Memory {
     let memory = limiter.memory();
     let written = serde_json::to_string(&memory)
         .map_err(|error| error.to_string())
         .and_then(|text| state.set_limiter_memory(host, &text).map_err(|error| error.to_string()));
-    if let Err(error) = written {
-        tracing::warn!(error, host, "cannot write what the limiter learned; a restart may run into a lockout");
+    let Err(error) = written else {
+        *failed = 0;
+        return memory;
+    };
+    *failed += 1;
+    if is_worth_a_line(*failed, false) {
+        let times = *failed;
+        tracing::warn!(error, host, times, "cannot write what the limiter learned; a restart may run into a lockout");
     }
     memory
 }

@@ -16,6 +16,7 @@ use super::transport::TransportError;
 use crate::limiter::Outcome;
 use crate::limiter::Permit;
 use crate::telemetry::metrics::Metrics;
+use crate::telemetry::traces;
 use crate::telemetry::unanswered::Waiting;
 use reqwest::header::AUTHORIZATION;
 use reqwest::header::CONTENT_TYPE;
@@ -152,6 +153,11 @@ impl Client {
             Ok(response) => span.record("code", response.status),
             Err(error) => span.record("code", network_code(error)),
         };
+        match &sent {
+            Ok(response) if response.status < 400 => {}
+            Ok(response) => traces::failed(&span, response.status.to_string()),
+            Err(error) => traces::failed(&span, network_code(error)),
+        }
         sent
     }
 

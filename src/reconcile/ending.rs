@@ -146,7 +146,7 @@ impl Reconciler {
         match ending.number.map_or(Ok(()), |number| self.state.amend_pass(number, result)) {
             // The row tells by itself what was refused.
             Ok(()) | Err(state::Error::NotHeld) => {}
-            Err(error) => tracing::error!(%error, "cannot write the history of passes"),
+            Err(error) => self.tell_no_history(&error),
         }
     }
 

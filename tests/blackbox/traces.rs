@@ -150,6 +150,38 @@ async fn a_collector_gets_pass_observation_change_and_call_and_the_log_names_the
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_failed_has_the_status_of_an_error_and_what_went_well_has_none() {
+    let (endpoint, arrived, _serving) = collector().await;
+    let mut world = World::new().await;
+    ask_for(&mut world, &[("OTEL_EXPORTER_OTLP_ENDPOINT", &endpoint), ("OTEL_BSP_SCHEDULE_DELAY", "50")]);
+    let fault = serde_json::json!([{ "match": { "method": "POST", "path": "/v1/mgmt/role/create" }, "fault": "status", "status": 400 }]);
+    world.faults(fault).await;
+    world.write("a.yaml", "tenants: [{ id: acme, name: Acme }]\nroles: [{ name: bad }]\n");
+    world.start().await;
+    world.until("refused", async |world| world.has_problem("roles", "bad", "parked").await).await;
+    world.until("made", async |world| world.entity("tenants", "acme").await.is_some()).await;
+    assert!(world.stop().await.success());
+
+    let all = spans(&arrived);
+    let told = |name: &str, of: &str, value: &str| {
+        let mut found: Vec<(Option<String>, Option<(i32, String)>)> = Vec::new();
+        for span in all.iter().filter(|span| span.name == name && attribute(span, of).as_deref() == Some(value)) {
+            let result = attribute(span, if name == "call" { "code" } else { "result" });
+            found.push((result, span.status.clone().map(|status| (status.code, status.message))));
+        }
+        found.dedup();
+        found
+    };
+    let some = |text: &str| Some(text.to_owned());
+    let failed = |why: &str| Some((2, why.to_owned()));
+    let well = Some((0, String::new()));
+    assert_eq!(told("call", "operation", "POST /v1/mgmt/role/create"), [(some("400"), failed("400"))]);
+    assert_eq!(told("change", "kind", "roles"), [(some("failed"), failed("failed"))]);
+    assert_eq!(told("call", "operation", "POST /v1/mgmt/tenant/create"), [(some("200"), well.clone())]);
+    assert_eq!(told("change", "kind", "tenants"), [(some("ok"), well)]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn without_an_endpoint_or_with_the_switch_nothing_is_sent() {
     let (endpoint, arrived, _serving) = collector().await;
     for variables in [

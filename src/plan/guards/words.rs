@@ -263,7 +263,8 @@ pub(super) fn rename_remedies(plan: &Plan, kinds: BTreeSet<&str>) -> Vec<String>
         }
         format!(
             "{kind}: {deleted} would be deleted and {created} created; if that is a rename, write `renamedFrom: OLD` \
-             on the new one, which keeps ids and assignments; if not, approve the deletes"
+             on the new one before it is made (once it is, delete it in Descope first), which keeps ids and assignments; \
+             if not, approve the deletes"
         )
     };
     kinds.into_iter().map(sentence).collect()
