@@ -202,14 +202,9 @@ impl Reconciler {
         if let Some(HeldReport { fingerprint, reason, changes, deletes, .. }) = HeldReport::of(plan)
             && self.memory.announced != fingerprint
         {
-            let what = if changes == 0 { "the project is" } else { "changes are" };
-            tracing::warn!(
-                fingerprint,
-                reason,
-                changes,
-                deletes,
-                "{what} held until approved: `descope-gitops approve {fingerprint}`"
-            );
+            let what =
+                if changes == 0 { "the project is held until approved" } else { "changes are held until approved" };
+            tracing::warn!(fingerprint, reason, changes, deletes, "{what}: `descope-gitops approve {fingerprint}`");
         }
         self.log_held(plan);
         self.memory.held = now;

@@ -295,7 +295,9 @@ async fn all_times_that_are_shown_are_of_one_clock() {
     let behind = Process::start(all.with_clock(&library, "-2h"));
     let other = all.start_as(behind).await;
     all.until("heard", async |all| {
-        all.project(other).await.is_some_and(|project| project["lease"]["statusOf"].is_string())
+        let is_whole =
+            |project: Value| project["lease"]["statusOf"].is_string() && project["applied"]["at"].is_string();
+        all.project(other).await.is_some_and(is_whole)
     })
     .await;
 

@@ -400,7 +400,7 @@ async fn what_was_left_alone_at_a_handover_is_no_drift_and_is_made() {
         setup.interval = "1s";
         setup.project.push("drift: { mode: report }".to_owned());
         setup.top.retain(|line| line != "requestTimeout: 2s");
-        setup.top.push("requestTimeout: 5s".to_owned());
+        setup.top.push("requestTimeout: 10s".to_owned());
     });
     all.world.write("some.yaml", &permissions(1));
     let first = all.start().await;
