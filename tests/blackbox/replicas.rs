@@ -98,6 +98,22 @@ impl Replicas {
         (code, serde_json::from_str(&answer.text().await.unwrap()).unwrap())
     }
 
+    /// Ends a replica in order and leaves calls open, by kind, name and action, as if it had been killed with them under way.
+    async fn end_with_open(&mut self, server: &Postgres, replica: usize, calls: &[(&str, &str, &str)]) {
+        let mut gone = self.running.remove(replica);
+        gone.process.signal(Signal::TERM);
+        gone.process.ended().await;
+        for (kind, name, action) in calls {
+            let open = format!(
+                "INSERT INTO intent (project, kind, tenant, name, action, digest, begun_at)
+                 SELECT id, '{kind}', '', '{name}', '{action}', ''::bytea,
+                        floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint
+                 FROM project"
+            );
+            server.sql(&self.database(), &open);
+        }
+    }
+
     pub async fn project(&self, replica: usize) -> Option<Value> {
         let (_, text) = self.ask(replica, "/api/v1/status").await?;
         let status: Value = serde_json::from_str(&text).ok()?;
@@ -357,15 +373,8 @@ async fn what_a_holder_before_may_still_send_is_no_convergence() {
     all.world.write("some.yaml", &permissions(1));
     let first = all.start().await;
     all.converge_on(1).await;
-    let mut gone = all.running.remove(first);
-    gone.process.signal(Signal::TERM);
-    gone.process.ended().await;
-    let database = all.database();
-    let open = "INSERT INTO intent (project, kind, tenant, name, action, digest, begun_at)
-                SELECT id, 'permissions', '', 'p' || n, 'create', ''::bytea,
-                       floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint
-                FROM project, generate_series(1, 4) n";
-    server.sql(&database, open);
+    let open = ["p1", "p2", "p3", "p4"].map(|name| ("permissions", name, "create"));
+    all.end_with_open(server, first, &open).await;
     all.world.write("some.yaml", &permissions(5));
 
     let next = all.start().await;
@@ -405,15 +414,7 @@ async fn what_was_left_alone_at_a_handover_is_no_drift_and_is_made() {
     all.world.write("some.yaml", &permissions(1));
     let first = all.start().await;
     all.converge_on(1).await;
-    let mut gone = all.running.remove(first);
-    gone.process.signal(Signal::TERM);
-    gone.process.ended().await;
-    let database = all.world.environment[0].1.rsplit_once('/').unwrap().1.to_owned();
-    let open = "INSERT INTO intent (project, kind, tenant, name, action, digest, begun_at)
-                SELECT id, 'permissions', '', 'p1', 'create', ''::bytea,
-                       floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint
-                FROM project";
-    server.sql(&database, open);
+    all.end_with_open(server, first, &[("permissions", "p1", "create")]).await;
     all.world.write("some.yaml", &permissions(2));
 
     let next = all.start().await;
@@ -449,14 +450,7 @@ async fn a_rename_waits_for_what_may_still_be_sent_under_the_old_name() {
     all.world.write("some.yaml", &permissions(1));
     let first = all.start().await;
     all.converge_on(2).await;
-    let mut gone = all.running.remove(first);
-    gone.process.signal(Signal::TERM);
-    gone.process.ended().await;
-    let database = all.world.environment[0].1.rsplit_once('/').unwrap().1.to_owned();
-    let open = "INSERT INTO intent (project, kind, tenant, name, action, digest, begun_at)
-                SELECT id, kind, '', name, action, ''::bytea, floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint
-                FROM project, (VALUES ('lists', 'L', 'update'), ('permissions', 'New', 'create')) open (kind, name, action)";
-    server.sql(&database, open);
+    all.end_with_open(server, first, &[("lists", "L", "update"), ("permissions", "New", "create")]).await;
     let written = all.world.newest_seq().await;
     all.world.write("list.yaml", &list("L2, renamedFrom: L", "c"));
     all.world.write("some.yaml", &format!("{}  - {{ name: Newer, renamedFrom: New }}\n", permissions(2)));
@@ -482,10 +476,10 @@ async fn a_rename_waits_for_what_may_still_be_sent_under_the_old_name() {
     assert_eq!(all.world.entity("lists", "L2").await.unwrap()["data"], serde_json::json!(["c"]));
     assert!(all.world.entity("lists", "L").await.is_none());
     assert!(all.world.entity("permissions", "New").await.is_none(), "it was renamed, and not made a second time");
-    assert_eq!(server.sql(&database, "SELECT count(*) FROM intent").trim(), "0");
+    assert_eq!(server.sql(&all.database(), "SELECT count(*) FROM intent").trim(), "0");
     let trail = "SELECT outcome, action, name FROM audit WHERE name IN ('L', 'L2', 'New', 'Newer') ORDER BY 1, 2, 3";
     let expected = "ok|create|L\nok|create|New\nok|rename|L2\nok|rename|Newer\nunknown|update|L";
-    assert_eq!(server.sql(&database, trail).trim(), expected);
+    assert_eq!(server.sql(&all.database(), trail).trim(), expected);
 }
 
 /// One that is stopped for longer than its lease lasts wakes up as the holder that it is no more.
