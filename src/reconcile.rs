@@ -425,8 +425,10 @@ impl Reconciler {
         let is_whole = self.memory.plan.as_ref().is_some_and(|plan| plan.unobserved.is_empty())
             && self.memory.load.as_ref().is_some_and(|load| load.errors.is_empty());
         if !matches!(outcome, PassOutcome::Failed) && is_whole {
-            self.metrics.last_success_timestamp_seconds.with_label_values(&[&*project]).set(unix(clock::now()));
-            self.memory.overview.success_at = Some(clock::now());
+            self.metrics.last_whole_pass_timestamp_seconds.with_label_values(&[&*project]).set(unix(clock::now()));
+        }
+        if outcome != PassOutcome::Failed {
+            self.memory.overview.looked();
         }
         self.planned(trigger, outcome, (started, started_at));
         self.memory.repeats.end_round();

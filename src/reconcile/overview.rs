@@ -2,6 +2,7 @@
 
 use super::Reconciler;
 use super::rfc3339;
+use super::unix;
 use crate::observed::deep::Coverage;
 use crate::plan::Change;
 use crate::plan::Drift;
@@ -44,8 +45,10 @@ const WINDOW: Duration = Duration::from_secs(60);
 pub(super) struct Earlier {
     /// What the project last equalled.
     pub applied: Option<AppliedStatus>,
-    /// The newest pass that saw everything.
-    pub success_at: Option<SystemTime>,
+    /// When the project last was found, or made, equal to its files.
+    success_at: Option<SystemTime>,
+    /// That it is so now is news: it was not a moment ago, or a pass looked again.
+    is_success_due: bool,
     /// The history was asked for both.
     is_recalled: bool,
     /// The newest look at each kind that was answered.
@@ -85,6 +88,11 @@ impl Drain {
 }
 
 impl Earlier {
+    /// A pass looked at everything it could: what it found counts from now on.
+    pub fn looked(&mut self) {
+        self.is_success_due = true;
+    }
+
     /// Takes note of which kinds this plan has seen.
     pub fn note_observed(&mut self, plan: &Plan, at: SystemTime) {
         self.observed_at.extend(plan.observed.iter().map(|kind| (*kind, at)));
@@ -99,9 +107,11 @@ impl Reconciler {
         }
         match self.state.last_passes() {
             Ok(last) => {
-                self.memory.overview.success_at = last.success_at;
-                self.memory.overview.applied =
-                    last.in_sync.map(|(revision, at)| AppliedStatus { revision, commit: None, at: rfc3339(at) });
+                self.succeeded(last.success_at);
+                self.memory.overview.applied = last.in_sync.map(|(revision, at)| {
+                    let commit = last.commit;
+                    AppliedStatus { revision, commit, at: rfc3339(at) }
+                });
             }
             Err(error) => tracing::warn!(%error, "cannot read the history of passes"),
         }
@@ -111,9 +121,13 @@ impl Reconciler {
         self.recall();
         let counts = self.counts();
         // What the policy does not permit differs, though nothing is left to do.
-        if is_converged && counts.waiting == 0 {
+        let is_equal = is_converged && counts.waiting == 0;
+        if is_equal {
             self.note_applied();
         }
+        self.name_applied();
+        // The last good files are not what the repo says.
+        self.note_success(is_equal && self.is_current());
         // What is tried again, or waits for the end of a suspension, is no progress.
         let progress = if counts.changing > 0 { Some(self.progress()) } else { None };
         if progress.is_none() {
@@ -146,12 +160,38 @@ impl Reconciler {
         }
     }
 
+    /// That a project equals its files is a success once a pass, and at the moment at which what one set off is done.
+    fn note_success(&mut self, is_equal: bool) {
+        let is_due = &mut self.memory.overview.is_success_due;
+        if !is_equal {
+            *is_due = true;
+        } else if std::mem::take(is_due) {
+            self.succeeded(Some(clock::now()));
+        }
+    }
+
+    fn succeeded(&mut self, at: Option<SystemTime>) {
+        self.memory.overview.success_at = at;
+        if let Some(at) = at {
+            let gauge = &self.metrics.last_success_timestamp_seconds;
+            gauge.with_label_values(&[&*self.assessor.project]).set(unix(at));
+        }
+    }
+
+    /// The same files have the same name, also after a restart.
+    fn name_applied(&mut self) {
+        let (Some(load), Some(applied)) = (&self.memory.load, &mut self.memory.overview.applied) else { return };
+        if load.revision.as_deref() == Some(&*applied.revision) && load.commit.is_some() {
+            applied.commit.clone_from(&load.commit);
+        }
+    }
+
     fn note_applied(&mut self) {
         let Some(load) = &self.memory.load else { return };
         let Some(revision) = load.revision.as_deref() else { return };
         let applied = &mut self.memory.overview.applied;
         match applied {
-            Some(applied) if applied.revision == revision => applied.commit.clone_from(&load.commit),
+            Some(applied) if applied.revision == revision => {}
             Some(_) | None => {
                 let at = rfc3339(clock::now());
                 *applied = Some(AppliedStatus { revision: revision.to_owned(), commit: load.commit.clone(), at });

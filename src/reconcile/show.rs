@@ -79,7 +79,11 @@ pub fn start_series(metrics: &Metrics, project: &str) {
         metrics.pass_duration_seconds.with_label_values(&[project, phase]);
     }
     metrics.convergence_duration_seconds.with_label_values(&[project]);
-    for gauge in [&metrics.last_attempt_timestamp_seconds, &metrics.last_success_timestamp_seconds] {
+    for gauge in [
+        &metrics.last_attempt_timestamp_seconds,
+        &metrics.last_whole_pass_timestamp_seconds,
+        &metrics.last_success_timestamp_seconds,
+    ] {
         gauge.with_label_values(&[project]).set(0.0);
     }
     for gauge in [&metrics.desired_valid, &metrics.converged, &metrics.suspended] {

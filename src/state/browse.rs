@@ -74,10 +74,12 @@ pub type Numbered = (i64, AuditRow);
 /// What the history says of the time before a restart.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct LastPasses {
-    /// The end of the newest pass that compared everything.
+    /// When nothing differed last: the end of a pass that found it so, or of what one set off.
     pub success_at: Option<SystemTime>,
     /// The newest revision with which nothing differed, and when.
     pub in_sync: Option<(String, SystemTime)>,
+    /// Of that revision, where something was written for it.
+    pub commit: Option<String>,
 }
 
 /// The conditions of a query, with their values.
@@ -237,21 +239,24 @@ impl ProjectState {
 
     /// What the last run knew of its passes.
     pub fn last_passes(&self) -> Result<LastPasses, Error> {
+        let sql = format!(
+            "SELECT revision, finished_at, CASE result WHEN '{APPLIED}' THEN (SELECT max(at) {}) END AS written_at FROM pass
+             WHERE project = ? AND (result = 'noop' AND changes = 0 OR {})
+             AND finished_at BETWEEN 0 AND ? ORDER BY id DESC LIMIT 1",
+            set_off(),
+            is_done()
+        );
+        let named = "SELECT source_commit FROM audit WHERE project = ? AND revision = ? AND source_commit IS NOT NULL
+                     ORDER BY id DESC LIMIT 1";
         self.read(|connection, id| {
-            let newest = |condition: &str| {
-                let sql = format!(
-                    "SELECT revision, finished_at FROM pass WHERE project = ? AND {condition}
-                     AND finished_at BETWEEN 0 AND ? ORDER BY id DESC LIMIT 1"
-                );
-                connection.first(&sql, &values![id, LAST], |row| {
-                    Ok((text(row, "revision")?, from_millis(row.integer("finished_at")?)))
-                })
-            };
-            let success: Option<(String, SystemTime)> = newest("result IN ('noop', 'applied')")?;
-            Ok(LastPasses {
-                success_at: success.map(|(_, at)| at),
-                in_sync: newest(&format!("(result = 'noop' AND changes = 0 OR {})", is_done()))?,
-            })
+            let last = connection.first(&sql, &values![id, LAST], |row| {
+                let (finished_at, written_at) = (row.integer("finished_at")?, row.optional("written_at")?);
+                let success_at = from_millis(written_at.unwrap_or_default().max(finished_at));
+                Ok((text(row, "revision")?, from_millis(finished_at), success_at))
+            })?;
+            let Some((revision, at, success_at)) = last else { return Ok(LastPasses::default()) };
+            let commit = connection.first(named, &values![id, revision.clone()], |row| text(row, "source_commit"))?;
+            Ok(LastPasses { success_at: Some(success_at), in_sync: Some((revision, at)), commit })
         })
     }
 }
@@ -324,6 +329,7 @@ mod tests {
         let older = state.passes(&Window { before: Some(newest[1].number), ..usual }).unwrap();
         assert_eq!(older.iter().map(|pass| pass.result.as_str()).collect::<Vec<_>>(), ["noop", "partial"]);
         let last = one.last_passes().unwrap();
+        // The write of second 12 is none that it planned.
         assert_eq!((last.success_at, last.in_sync), (Some(at(11)), Some(("abcdef".to_owned(), at(11)))));
     }
 
@@ -334,12 +340,17 @@ mod tests {
         let state = State::open(dir.path()).unwrap();
         let project = state.project("api.example.com", "P1", "default");
         let applied = || project.last_passes().unwrap().in_sync.map(|(revision, _)| revision);
+        let success = || project.last_passes().unwrap().success_at;
         project.note_pass(&row(0, "noop", "first")).unwrap();
         project.note_pass(&row(10, "applied", "second")).unwrap();
         write(&project, 12, "ok");
-        assert_eq!(applied().as_deref(), Some("first"), "one of two");
+        assert_eq!((applied().as_deref(), success()), (Some("first"), Some(at(1))), "one of two");
         write(&project, 13, "ok");
-        assert_eq!(applied().as_deref(), Some("second"));
+        assert_eq!(
+            (applied().as_deref(), success()),
+            (Some("second"), Some(at(13))),
+            "when the last of it was written"
+        );
         project.note_pass(&row(20, "held", "third")).unwrap();
         project.note_pass(&row(30, "applied", "fourth")).unwrap();
         for (second, outcome) in [(31, "ok"), (32, "failed"), (33, "ok")] {

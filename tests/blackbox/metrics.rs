@@ -29,6 +29,7 @@ const TABLE: &[(&str, &str, &[&str])] = &[
     ("passes_total", "counter", &["project", "result", "trigger"]),
     ("pass_duration_seconds", "histogram", &["phase", "project"]),
     ("last_attempt_timestamp_seconds", "gauge", &["project"]),
+    ("last_whole_pass_timestamp_seconds", "gauge", &["project"]),
     ("last_success_timestamp_seconds", "gauge", &["project"]),
     ("converged", "gauge", &["project"]),
     ("not_converged", "gauge", &["project", "reason"]),
@@ -357,6 +358,49 @@ async fn a_broken_repo_is_no_success_though_the_last_good_state_is_upheld() {
     world.remove("broken.yaml");
     world.until("told", async |world| sum(world, "desired_valid", &[]).await > 0.5).await;
     world.until("a success", async |world| sum(world, "last_success_timestamp_seconds", &[]).await > success).await;
+}
+
+/// A pass was told as a success when it had planned, with nearly all of it still to go, and so was one whose changes were refused.
+#[tokio::test]
+async fn a_success_is_when_the_project_equals_its_files_and_not_when_that_is_planned() {
+    let mut world = World::new().await;
+    write_some(&world, 0, 0, 3);
+    world.faults(json!([{ "match": { "item": "t1" }, "fault": "status", "status": 400 }])).await;
+    world.start().await;
+    let has_parked = async |world: &World| world.project().await["problems"][0]["state"] == "parked";
+    world.until("all but one", has_parked).await;
+    world.pass().await;
+    let whole = sum(&world, "last_whole_pass_timestamp_seconds", &[]).await;
+    assert!(whole > 0.5, "it loaded and observed everything");
+    assert_is(sum(&world, "last_success_timestamp_seconds", &[]).await, 0);
+    assert!(world.project().await["lastSuccessAt"].is_null(), "{}", world.project().await);
+
+    world.faults(json!([])).await;
+    world.daemon().signal(Signal::HUP);
+    world.until("converged", async |world| world.is_converged().await).await;
+    let success = sum(&world, "last_success_timestamp_seconds", &[]).await;
+    assert!(success > whole, "{success} {whole}");
+    // Each pass that finds it so says so anew.
+    world.pass().await;
+    assert!(sum(&world, "last_success_timestamp_seconds", &[]).await > success);
+
+    let said = world.project().await["lastSuccessAt"].clone();
+    let applied = world.project().await["applied"].clone();
+    world.faults(json!([{ "match": { "item": "t1" }, "fault": "status", "status": 400 }])).await;
+    world.edit_live("tenants/t1", json!({ "name": "Somebody was here" })).await;
+    world.pass().await;
+    world.until("refused", has_parked).await;
+    assert_eq!(world.project().await["lastSuccessAt"], said);
+    // What the last run knew.
+    world.kill().await;
+    world.end_simulator().await;
+    world.start().await;
+    world.until("looked", async |world| !world.project().await["lastPass"].is_null()).await;
+    let project = world.project().await;
+    let at = |time: &Value| humantime::parse_rfc3339(time.as_str().unwrap()).unwrap();
+    let far = at(&project["lastSuccessAt"]).duration_since(at(&said)).unwrap_or_else(|error| error.duration());
+    assert!(far < std::time::Duration::from_millis(100), "{said} {project}");
+    assert_eq!(project["applied"]["revision"], applied["revision"]);
 }
 
 /// The age was written at each look alone: where looks ended, it stayed as young as it was, and for ever where nothing of the

@@ -11,7 +11,8 @@ use std::time::SystemTime;
 pub struct Overview {
     /// The revision that the project last equalled; null until it first does.
     pub applied: Option<AppliedStatus>,
-    /// RFC 3339: the end of the newest pass that saw everything and could use the newest files.
+    /// RFC 3339: when the project was last found, or made, equal to the newest files: the end of a pass that found nothing to do,
+    /// or of what one set off.
     pub last_success_at: Option<String>,
     /// RFC 3339: the next pass that is scheduled.
     pub next_pass_at: Option<String>,
