@@ -33,6 +33,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::AsyncRead;
+use tokio::io::AsyncReadExt;
 use tokio::io::AsyncWrite;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
@@ -42,6 +43,7 @@ mod access;
 mod answers;
 mod connections;
 mod events;
+mod head;
 mod history;
 #[cfg(any(test, fuzzing))]
 pub mod hostile;
@@ -83,6 +85,16 @@ pub enum Order<'a> {
     Suspend(Duration, Option<Part<'a>>),
     /// Go on.
     Resume(Option<Part<'a>>),
+}
+
+impl<'a> Order<'a> {
+    /// What of the project it is about, where that is not all of it.
+    pub fn part(&self) -> Option<Part<'a>> {
+        match *self {
+            Self::Suspend(_, part) | Self::Resume(part) => part,
+            Self::Reconcile | Self::Retry | Self::Approve(_) => None,
+        }
+    }
 }
 
 /// A kind, or one resource of it.
@@ -223,27 +235,20 @@ impl Server {
 }
 
 /// One request, its answer, and the end.
-async fn connection<S>(stream: S, peer: Option<Peer>, router: Router, lasting: Lasting, shutdown: CancellationToken)
+async fn connection<S>(mut stream: S, peer: Option<Peer>, router: Router, lasting: Lasting, shutdown: CancellationToken)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let (answering, told) = (TowerToHyperService::new(router), lasting.clone());
-    let service = service_fn(move |mut request: hyper::Request<Incoming>| {
-        request.extensions_mut().insert(told.clone());
-        peer.map(|peer| request.extensions_mut().insert(peer));
-        answering.call(request)
-    });
-    let connection = hyper::server::conn::http1::Builder::new()
-        .keep_alive(false)
-        .max_buf_size(LARGEST_HEADER)
-        .serve_connection(TokioIo::new(stream), service);
-    let mut connection = std::pin::pin!(connection);
+    let told = lasting.clone();
     let served = async {
-        tokio::select! {
-            result = connection.as_mut() => return result,
-            () = shutdown.cancelled() => connection.as_mut().graceful_shutdown(),
-        }
-        connection.as_mut().await
+        let head = tokio::select! {
+            // What is there already is answered.
+            biased;
+            head = head::read(&mut stream) => head?,
+            () = shutdown.cancelled() => return Ok(()),
+        };
+        // Apart: it is far larger than what waits for a head.
+        Box::pin(answer(stream, head, peer, router, told, &shutdown)).await.map_err(io::Error::other)
     };
     let deadline = async {
         tokio::time::sleep(DEADLINE).await;
@@ -258,6 +263,38 @@ where
         },
         () = deadline => tracing::debug!("cut off a slow peer, or a stream that was open for long"),
     }
+}
+
+/// Answers the request that begins with `head`.
+async fn answer<S>(
+    stream: S,
+    head: Vec<u8>,
+    peer: Option<Peer>,
+    router: Router,
+    told: Lasting,
+    shutdown: &CancellationToken,
+) -> Result<(), hyper::Error>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let answering = TowerToHyperService::new(router);
+    let service = service_fn(move |mut request: hyper::Request<Incoming>| {
+        request.extensions_mut().insert(told.clone());
+        peer.map(|peer| request.extensions_mut().insert(peer));
+        answering.call(request)
+    });
+    let (rest, to) = tokio::io::split(stream);
+    let stream = tokio::io::join(io::Cursor::new(head).chain(rest), to);
+    let connection = hyper::server::conn::http1::Builder::new()
+        .keep_alive(false)
+        .max_buf_size(LARGEST_HEADER)
+        .serve_connection(TokioIo::new(stream), service);
+    let mut connection = std::pin::pin!(connection);
+    tokio::select! {
+        result = connection.as_mut() => return result,
+        () = shutdown.cancelled() => connection.as_mut().graceful_shutdown(),
+    }
+    connection.as_mut().await
 }
 
 /// All routes. `loopback`: only this machine can reach us, so reads need no token.

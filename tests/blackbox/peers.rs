@@ -73,6 +73,34 @@ async fn five_hundred_peers_that_hang_delay_nobody_and_leave_nothing_behind() {
     assert!(world.stop().await.success());
 }
 
+/// What the process has of its own, in KiB.
+fn memory(world: &World) -> usize {
+    let path = format!("/proc/{}/status", world.daemon().pid().as_raw_nonzero());
+    let text = std::fs::read_to_string(path).unwrap();
+    let line = text.lines().find_map(|line| line.strip_prefix("RssAnon:")).unwrap();
+    line.trim().trim_end_matches(" kB").parse().unwrap()
+}
+
+/// Each took 20 KiB of buffers before it had said what it wants, and what was let go of stayed with the process.
+#[tokio::test(flavor = "multi_thread")]
+async fn peers_that_hang_before_they_asked_for_anything_take_little() {
+    let mut world = World::new().await;
+    write_some(&world, 2, 2, 2);
+    world.converge().await;
+    // What comes once, before.
+    drop(hanging(&world, 20, "GET /livez HTTP/1.1\r\nhost: x\r\n").await);
+    assert_served(&world, "before").await;
+    let before = memory(&world);
+
+    let peers = hanging(&world, 500, "GET /livez HTTP/1.1\r\nhost: x\r\n").await;
+    let open = open_files(&world).await;
+
+    assert!(open >= 500.0, "{open}");
+    let took = memory(&world).saturating_sub(before);
+    assert!(took < 500 * 8, "{took} KiB for 500 peers");
+    drop(peers);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn hanging_peers_take_no_descriptor_that_the_work_needs() {
     let mut world = World::new().await;
