@@ -153,19 +153,24 @@ impl Reconciler {
 
     fn show_drift(&mut self, plan: &Plan, trigger: Trigger) {
         let drifted = drifted(plan);
-        let mut counts: HashMap<&str, i64> = HashMap::new();
-        for key in drifted.keys() {
-            *counts.entry(key.kind).or_default() += 1;
-        }
-        for kind in resource::ALL.iter().map(|kind| kind.name()) {
-            let count = counts.get(kind).copied().unwrap_or(0);
-            self.metrics.drifted_resources.with_label_values(&[&*self.assessor.project, kind]).set(count);
-        }
+        self.count_drifted(drifted.keys().copied());
         let resources = drifted.len();
         if resources > 0 {
             let which = drifted.keys().take(NAMED).map(ToString::to_string).collect::<Vec<_>>().join(", ");
             let trigger = trigger.as_str();
             tracing::info!(resources, which, trigger, "drift: changed in Descope though the YAML did not");
+        }
+    }
+
+    /// These differ, and no others: what a look showed, less what was put back since.
+    pub(super) fn count_drifted<'k>(&self, drifted: impl Iterator<Item = &'k Key>) {
+        let mut counts: HashMap<&str, i64> = HashMap::new();
+        for key in drifted {
+            *counts.entry(key.kind).or_default() += 1;
+        }
+        for kind in resource::ALL.iter().map(|kind| kind.name()) {
+            let count = counts.get(kind).copied().unwrap_or(0);
+            self.metrics.drifted_resources.with_label_values(&[&*self.assessor.project, kind]).set(count);
         }
     }
 

@@ -144,6 +144,7 @@ impl Reconciler {
                 is_held || unfinished.contains(*key) || is_left_alone(key)
             });
         }
+        self.count_drifted(drifted.keys().copied());
         let total = drifted.len() as u64;
         let drifted = drifted.into_iter().take(DRIFTED_SHOWN).map(|(key, drifts)| drifted_status(key, &drifts));
         let next = [self.memory.retry_at, self.memory.resume_at].into_iter().flatten().min();

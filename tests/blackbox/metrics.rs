@@ -311,10 +311,17 @@ async fn drift_is_counted_until_it_is_healed() {
 
     world.faults(json!([])).await;
     world.daemon().signal(Signal::HUP);
-    world.converge().await;
-    world.pass().await;
+    world
+        .until("healed", async |world| {
+            sum(world, "changes_total", &[("result", "ok"), ("action", "update")]).await > 0.5
+        })
+        .await;
+    let passes = world.passes().await;
 
-    assert_is(sum(&world, "drifted_resources", &[]).await, 0);
+    // It stayed up until the next look, an hour later.
+    world.until("put back", async |world| sum(world, "drifted_resources", &[]).await < 0.5).await;
+    assert_eq!(world.passes().await, passes, "no other look was needed");
+    world.converge().await;
     assert_is(sum(&world, "changes_total", &[("action", "update"), ("result", "ok")]).await, 1);
     assert_is(sum(&world, "converged", &[]).await, 1);
     assert_is(sum(&world, "convergence_duration_seconds_count", &[]).await, 1);
