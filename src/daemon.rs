@@ -298,6 +298,7 @@ impl Daemon {
         if let Some(token) = &token {
             redactor.add(token);
         }
+        parts.board.let_order(token.is_some());
         let notifiers = settings::notifiers(&config, env, &parts, redactor)?;
         let server = Server::bind(config.http.listen).await?;
         let redactor = redactor.clone();

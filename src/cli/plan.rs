@@ -181,6 +181,9 @@ pub async fn of_daemon(overrides: &Overrides, args: &PlanArgs, redactor: &Redact
     let mut report: Report<'_> = serde_json::from_value(body).context("the daemon's plan is of another form")?;
     let status = daemon.ask(Method::GET, "/api/v1/status", &[]).await.unwrap_or_default();
     for project in &mut report.projects {
+        if let Some(held) = &mut project.held {
+            held.nobody_may = status["canOrder"] == false;
+        }
         project.warnings.splice(0..0, of_older_files(&status, &project.name).map(Cow::Owned));
     }
     if !args.project.is_empty() {

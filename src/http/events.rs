@@ -113,11 +113,7 @@ impl Feed {
         });
     }
 
-    fn listen(
-        &self,
-        seat: OwnedSemaphorePermit,
-        can_order: bool,
-    ) -> impl Stream<Item = Result<Event, Infallible>> + use<> {
+    fn listen(&self, seat: OwnedSemaphorePermit) -> impl Stream<Item = Result<Event, Infallible>> + use<> {
         let mut newest = self.newest.subscribe();
         newest.mark_changed();
         self.listened.notify_one();
@@ -127,16 +123,16 @@ impl Feed {
                 changed = newest.changed() => changed.ok()?,
             }
             let status = Arc::clone(&newest.borrow_and_update());
-            let event = Event::default().event("status").retry(RETRY).data(document(&status, can_order, clock::now()));
+            let event = Event::default().event("status").retry(RETRY).data(document(&status, clock::now()));
             Some((Ok(event), (newest, stop, seat)))
         })
     }
 }
 
-/// The time is put in last: by itself it is no news. `can_order`: posts are possible, with the token.
-fn document(status: &str, can_order: bool, now: SystemTime) -> String {
+/// The time is put in last: by itself it is no news.
+fn document(status: &str, now: SystemTime) -> String {
     let rest = status.strip_prefix('{').unwrap_or("}");
-    format!(r#"{{"at":"{}","canOrder":{can_order},{rest}"#, rfc3339(now))
+    format!(r#"{{"at":"{}",{rest}"#, rfc3339(now))
 }
 
 /// A stream, or 503 where there are too many.
@@ -155,7 +151,7 @@ pub async fn events(
         lasting.set();
     }
     feed.look(&served);
-    let stream = feed.listen(seat, served.token.is_some());
+    let stream = feed.listen(seat);
     let mut response = Sse::new(stream).keep_alive(KeepAlive::new().interval(KEEP_ALIVE)).into_response();
     // Else nginx collects the events before it passes them on.
     response.headers_mut().insert("x-accel-buffering", header::HeaderValue::from_static("no"));
@@ -167,11 +163,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_document_says_when_and_whether_orders_are_taken() {
+    fn a_document_says_when() {
         let at = SystemTime::UNIX_EPOCH;
 
-        let document: serde_json::Value = serde_json::from_str(&document(r#"{"a":1}"#, true, at)).unwrap();
+        let document: serde_json::Value = serde_json::from_str(&document(r#"{"a":1}"#, at)).unwrap();
 
-        assert_eq!(document, serde_json::json!({ "at": "1970-01-01T00:00:00Z", "canOrder": true, "a": 1 }));
+        assert_eq!(document, serde_json::json!({ "at": "1970-01-01T00:00:00Z", "a": 1 }));
     }
 }

@@ -6,6 +6,7 @@ use crate::plan::render::NAMED_HELD;
 use crate::plan::who;
 use crate::telemetry::status::ContestedStatus;
 use crate::telemetry::status::HoldStatus;
+use crate::telemetry::status::NO_ORDERS;
 use crate::telemetry::status::Problem;
 use crate::telemetry::status::ProblemState;
 use crate::telemetry::status::ProjectStatus;
@@ -131,9 +132,9 @@ impl Sight {
                 // The replica that writes it tells.
                 continue;
             }
-            sight.add_held(project);
+            sight.add_held(project, status.can_order);
             sight.add_failing(project);
-            sight.add_contested(project);
+            sight.add_contested(project, status.can_order);
         }
         sight.gather_crowds();
         sight
@@ -206,14 +207,17 @@ impl Sight {
         self.add(&project.name, Notice::LeaseLost, LEASE, facts);
     }
 
-    fn add_held(&mut self, project: &ProjectStatus) {
-        let fingerprint = project.held.as_ref().map(|held| held.fingerprint.clone()).filter(|text| !text.is_empty());
+    fn add_held(&mut self, project: &ProjectStatus, can_order: bool) {
+        let fingerprint = approvable(project, can_order);
         let is_told = |hold: &&HoldStatus| hold.needs_a_person && hold.reason != Notice::Contested.as_str();
         for hold in project.holds.iter().filter(is_told) {
             let facts = |text: String, since: Option<String>| Facts {
                 since,
                 fingerprint: fingerprint.clone().filter(|_| hold.approvable),
-                ..Facts::new(&hold.reason, format!("{text}; it ends with {}", hold.ends_with))
+                ..Facts::new(
+                    &hold.reason,
+                    format!("{text}; it ends with {}{}", hold.ends_with, but(can_order || !hold.approvable)),
+                )
             };
             if !(1..=NAMED_HELD).contains(&hold.things.len()) {
                 let changes = if hold.changes == 1 {
@@ -238,12 +242,15 @@ impl Sight {
         }
     }
 
-    fn add_contested(&mut self, project: &ProjectStatus) {
-        let fingerprint = project.held.as_ref().map(|held| held.fingerprint.clone()).filter(|text| !text.is_empty());
+    fn add_contested(&mut self, project: &ProjectStatus, can_order: bool) {
+        let fingerprint = approvable(project, can_order);
         for contested in &project.contested {
             let ContestedStatus { kind, id, path, declared, live, times, .. } = contested;
             let who = who(contested.actor.as_deref(), contested.former_actor.as_deref());
-            let text = format!("{path} was turned back {times} times: the files say {declared}, {who} sets {live}");
+            let text = format!(
+                "{path} was turned back {times} times: the files say {declared}, {who} sets {live}{}",
+                but(can_order)
+            );
             let facts = Facts {
                 since: Some(contested.since.clone()),
                 fingerprint: fingerprint.clone(),
@@ -321,6 +328,17 @@ impl Sight {
             self.crowded.insert((project, event));
         }
     }
+}
+
+/// What an approval names; nothing where nobody can give one, as no orders are taken.
+fn approvable(project: &ProjectStatus, can_order: bool) -> Option<String> {
+    let held = project.held.as_ref().filter(|_| can_order)?;
+    Some(held.fingerprint.clone()).filter(|fingerprint| !fingerprint.is_empty())
+}
+
+/// What there is to add where an approval is named and nobody can give one.
+fn but(can_order: bool) -> String {
+    if can_order { String::new() } else { format!("; {NO_ORDERS}") }
 }
 
 impl Facts {
@@ -401,6 +419,7 @@ mod tests {
             project.not_converged_because = None;
             change(project);
         });
+        board.let_order(true);
         board.status()
     }
 
@@ -480,6 +499,41 @@ mod tests {
         );
         let fingerprints: Vec<_> = sight.there.values().filter_map(|facts| facts.fingerprint.clone()).collect();
         assert_eq!(fingerprints, ["f00d"], "no approval releases the other");
+    }
+
+    /// Whoever followed the message learned from a refused command that the daemon takes no orders.
+    #[test]
+    fn where_no_orders_are_taken_no_approval_is_told_of_but_that() {
+        let hold = |reason: &'static str, approvable| HoldStatus {
+            reason: reason.into(),
+            since: None,
+            approvable,
+            until: None,
+            changes: 2,
+            ends_with: "an approval, or the files".into(),
+            why: None,
+            revision: None,
+            stops_project: false,
+            needs_a_person: true,
+            things: Vec::new(),
+        };
+        let mut status = status(|project| {
+            project.holds = vec![hold("max_deletes", true), hold("still_referenced", false)];
+            let (fingerprint, reason) = ("f00d".to_owned(), "max_deletes".to_owned());
+            project.held = Some(HeldStatus { fingerprint, reason, changes: 2, deletes: 2 });
+        });
+        let told = |status: &Status| -> Vec<(String, Option<String>)> {
+            let sight = Sight::of(status, false);
+            sight.there.into_values().map(|facts| (facts.text, facts.fingerprint)).collect()
+        };
+        let usual = "2 changes wait; it ends with an approval, or the files".to_owned();
+
+        let with_token = told(&status);
+        status.can_order = false;
+        let without = told(&status);
+
+        assert_eq!(with_token, [(usual.clone(), Some("f00d".to_owned())), (usual.clone(), None)]);
+        assert_eq!(without, [(format!("{usual}; {NO_ORDERS}"), None), (usual, None)]);
     }
 
     #[test]

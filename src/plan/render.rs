@@ -14,6 +14,7 @@ use crate::resource::Key;
 use crate::resource::MAIN;
 use crate::telemetry::status::HeldThing;
 use crate::telemetry::status::HoldStatus;
+use crate::telemetry::status::NO_ORDERS;
 use crate::telemetry::status::PUT_ASIDE;
 use crate::telemetry::status::Wait;
 use crate::telemetry::status::rfc3339;
@@ -130,6 +131,9 @@ pub struct HeldReport {
     /// Does `apply --auto-approve` let all of it go?
     #[serde(skip)]
     pub auto_approve: bool,
+    /// Does a daemon hold it that takes no orders?
+    #[serde(skip)]
+    pub nobody_may: bool,
 }
 
 /// One change.
@@ -364,6 +368,7 @@ impl HeldReport {
             changes: plan.held().count(),
             deletes: plan.held().filter(|change| change.action == Action::Delete).count(),
             auto_approve: plan.held().all(|change| change.held == Some(Hold::FirstContact(Contact::Project))),
+            nobody_may: false,
         })
     }
 }
@@ -559,13 +564,16 @@ fn document(value: &Value) -> Option<String> {
 
 /// What an operator does to let held changes go ahead.
 pub fn how_to_release(held: &HeldReport) -> String {
-    let HeldReport { fingerprint, reason, changes, deletes, auto_approve } = held;
+    let HeldReport { fingerprint, reason, changes, deletes, auto_approve, nobody_may } = held;
     let (changes, deletes) = (counted(*changes, "change"), counted(*deletes, "delete"));
     let (changes, is, it) = match held.changes {
         0 => ("the project".to_owned(), "is", "it"),
         1 => (format!("{changes} ({deletes})"), "is", "it"),
         _ => (format!("{changes} ({deletes})"), "are", "them"),
     };
+    if *nobody_may {
+        return format!("{changes} {is} held ({reason}); to release {it}: {NO_ORDERS}");
+    }
     let or = if *auto_approve { " (or `apply --auto-approve`)" } else { "" };
     format!(
         "{changes} {is} held ({reason}); to release {it}: `descope-gitops approve \

@@ -27,6 +27,7 @@ use crate::telemetry::status::DesiredError;
 use crate::telemetry::status::DesiredStatus;
 use crate::telemetry::status::HeldStatus;
 use crate::telemetry::status::Level;
+use crate::telemetry::status::NO_ORDERS;
 use crate::telemetry::status::Overview;
 use crate::telemetry::status::Problem;
 use crate::telemetry::status::ProblemState;
@@ -208,7 +209,9 @@ impl Reconciler {
         {
             let what =
                 if changes == 0 { "the project is held until approved" } else { "changes are held until approved" };
-            tracing::warn!(fingerprint, reason, changes, deletes, "{what}: `descope-gitops approve {fingerprint}`");
+            let remedy = format!("`descope-gitops approve {fingerprint}`");
+            let remedy = if self.board.can_order() { &remedy } else { NO_ORDERS };
+            tracing::warn!(fingerprint, reason, changes, deletes, "{what}: {remedy}");
         }
         self.log_held(plan);
         self.memory.held = now;

@@ -56,6 +56,9 @@ pub use window::WhichProblems;
 /// The last moment that RFC 3339 can write.
 const LAST: Duration = Duration::from_secs(253_402_300_799);
 
+/// What there is to say in the place of an order where nobody may give one: see [`Status::can_order`].
+pub const NO_ORDERS: &str = "the daemon takes no orders, as http.token is not set: set it and restart the daemon";
+
 /// RFC 3339 in UTC, whole seconds. What it cannot write counts as the nearest moment that it can.
 pub fn rfc3339(time: SystemTime) -> String {
     let time = time.clamp(SystemTime::UNIX_EPOCH, SystemTime::UNIX_EPOCH + LAST);
@@ -72,6 +75,8 @@ pub struct Status {
     pub version: &'static str,
     /// RFC 3339.
     pub started_at: String,
+    /// Does the daemon take orders (reconcile, approve, suspend, resume)? Not without `http.token`.
+    pub can_order: bool,
     /// In the config's order.
     pub projects: Vec<ProjectStatus>,
     /// All projects together.
@@ -478,6 +483,7 @@ impl Board {
             format_version: 1,
             version: env!("CARGO_PKG_VERSION"),
             started_at: rfc3339(clock::now()),
+            can_order: false,
             projects: projects.iter().map(project).collect(),
             queue: QueueStatus::default(),
             limiters: Vec::new(),
@@ -500,6 +506,16 @@ impl Board {
             let project = status.projects.iter_mut().find(|project| project.name == name);
             project.map(change).is_some()
         });
+    }
+
+    /// Is there a token, without which nobody may give orders?
+    pub fn let_order(&self, is_so: bool) {
+        self.status.send_if_modified(|status| std::mem::replace(&mut status.can_order, is_so) != is_so);
+    }
+
+    /// May anybody give orders?
+    pub fn can_order(&self) -> bool {
+        self.status.borrow().can_order
     }
 
     /// Does a replica write projects that this config does not have?

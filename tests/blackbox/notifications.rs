@@ -152,6 +152,46 @@ async fn what_is_held_is_told_once_signed_and_so_is_its_end() {
     assert!(sent.iter().all(|request| !request["body"].to_string().contains("zz-token-of")));
 }
 
+/// Everything but the page named a command that the daemon refuses.
+#[tokio::test]
+async fn where_the_daemon_takes_no_orders_everything_says_so_in_the_place_of_a_command() {
+    const WHY: &str = "the daemon takes no orders, as http.token is not set: set it and restart the daemon";
+    let Some((mut world, receiver)) = told_world("held").await else { return };
+    world.reconfigure(|setup| setup.top.push("http: { listen: 127.0.0.1:0 }".to_owned()));
+    hold(&mut world).await;
+    world.until("both told", async |_| receiver.requests().len() == 2).await;
+
+    let url = world.daemon_url().await;
+    let said = async |world: &World, arguments: &[&str]| {
+        String::from_utf8(world.run(&[arguments, &["--url", &url]].concat()).await.stdout).unwrap()
+    };
+    let mut told = Vec::new();
+    for arguments in [&["status"][..], &["plan"], &["plan", "-o", "markdown"]] {
+        told.push(said(&world, arguments).await);
+    }
+    let requests = receiver.requests();
+    told.extend(requests.iter().map(|request| request["body"].to_string()));
+    for text in &told {
+        assert!(text.contains(WHY) && text.contains("ends with") && !text.contains("descope-gitops approve"), "{text}");
+    }
+    let hook = requests.iter().find(|request| request["url"] == HOOK).unwrap();
+    assert_eq!(hook["body"]["items"][0]["fingerprint"], Value::Null);
+    assert_eq!(world.status().await["canOrder"], false);
+
+    let (_, log) = world.stop_and_read().await;
+    let log = log.join("\n");
+    assert!(log.contains(&format!("changes are held until approved: {WHY}")), "{log}");
+    world.reconfigure(|setup| drop(setup.top.pop()));
+    world.start().await;
+    world.until("held again", async |world| world.project().await["held"].is_object()).await;
+    assert_eq!(world.status().await["canOrder"], true);
+    let url = world.daemon_url().await;
+    for command in ["status", "plan"] {
+        let text = String::from_utf8(world.run(&[command, "--url", &url]).await.stdout).unwrap();
+        assert!(text.contains("descope-gitops approve") && !text.contains(WHY), "{text}");
+    }
+}
+
 #[tokio::test]
 async fn a_receiver_that_does_not_answer_is_told_later_and_nothing_waits_for_it() {
     let Some((mut world, receiver)) = told_world("failing, recovered").await else { return };

@@ -24,18 +24,15 @@ fn open<T: JsonSchema>() -> Schema {
     SchemaSettings::draft2020_12().for_serialize().into_generator().into_root_schema_for::<T>()
 }
 
-/// Of an event. The time and whether posts are possible are put in last, see `http::events`.
+/// Of an event. The time is put in last, see `http::events`.
 pub fn event() -> Value {
     let mut schema = open::<Snapshot>();
     let at = json!({ "type": "string", "description": "When it was sent, RFC 3339." });
-    let can_order = json!({ "type": "boolean", "description": "Are posts possible, with the token?" });
-    for (name, property) in [("at", at), ("canOrder", can_order)] {
-        if let Some(properties) = schema.get_mut("properties").and_then(Value::as_object_mut) {
-            properties.insert(name.to_owned(), property);
-        }
-        if let Some(required) = schema.get_mut("required").and_then(Value::as_array_mut) {
-            required.push(name.into());
-        }
+    if let Some(properties) = schema.get_mut("properties").and_then(Value::as_object_mut) {
+        properties.insert("at".to_owned(), at);
+    }
+    if let Some(required) = schema.get_mut("required").and_then(Value::as_array_mut) {
+        required.push("at".into());
     }
     titled(Of::Event, schema).to_value()
 }

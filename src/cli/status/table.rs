@@ -4,6 +4,7 @@ use crate::plan::render::Style;
 use crate::plan::who;
 use crate::resource::legible::legible;
 use crate::telemetry::line::one_line;
+use crate::telemetry::status::NO_ORDERS;
 use crate::telemetry::status::of_window;
 use serde_json::Value;
 use std::time::Duration;
@@ -24,7 +25,7 @@ pub fn text(status: &Value, now: SystemTime, style: Style) -> String {
     let mut out = aligned(&rows, style);
     out.extend(unwell(status, now).map(|line| format!("\n{}\n", style.bad(&line))));
     for project in projects() {
-        let lines = below(project, now);
+        let lines = below(project, status["canOrder"] != false, now);
         if !lines.is_empty() {
             out.extend([format!("\n{}\n", style.bold(&word(&project["name"])))]);
             out.extend(lines.iter().map(|line| format!("  {line}\n")));
@@ -134,28 +135,48 @@ fn refused(checkouts: &Value, now: SystemTime) -> Vec<String> {
     replicas.filter_map(line).collect()
 }
 
+/// The command to give it with and what that does, or why there is none.
+fn order(can_order: bool, command: &str, then: &str) -> String {
+    if can_order { format!("`descope-gitops {command}`{then}") } else { NO_ORDERS.to_owned() }
+}
+
+/// What lets go ahead what is held.
+fn to_release(held: &Value, can_order: bool) -> Option<String> {
+    let approve = order(can_order, &format!("approve {}", one_line(held["fingerprint"].as_str()?)), "");
+    let deletes = number(&held["deletes"]);
+    let plural = if deletes == "1" { "" } else { "s" };
+    let what = match held["changes"].as_u64() {
+        Some(0) => "the project".to_owned(),
+        _ => format!("{deletes} delete{plural}"),
+    };
+    Some(format!("to release ({what}): {approve}"))
+}
+
 /// Which parts of it are suspended by themselves.
-fn suspended(parts: &Value) -> Vec<String> {
+fn suspended(parts: &Value, can_order: bool) -> Vec<String> {
     let line = |part: &Value| {
         let id = part["id"].as_str().map(|id| format!("/{}", legible(id))).unwrap_or_default();
         let by = part["by"].as_str().map_or_else(String::new, |by| format!(" by {}", one_line(by)));
         let (kind, since, until) = (word(&part["kind"]), word(&part["since"]), word(&part["until"]));
         let part = if id.is_empty() { format!("--kind {kind}") } else { format!("--target {kind}{id}") };
-        format!("suspended: {kind}{id}{by} since {since} until {until}: `descope-gitops resume {part}` ends it")
+        let resume = order(can_order, &format!("resume {part}"), " ends it");
+        format!("suspended: {kind}{id}{by} since {since} until {until}: {resume}")
     };
     parts.as_array().into_iter().flatten().map(line).collect()
 }
 
 /// What somebody should know of a project that is not at rest.
-fn below(project: &Value, now: SystemTime) -> Vec<String> {
+/// `can_order`: may anybody give the daemon an order?
+fn below(project: &Value, can_order: bool, now: SystemTime) -> Vec<String> {
     let mut lines = Vec::new();
     lines.extend(elsewhere(&project["lease"]));
     lines.extend(refused(&project["checkouts"], now));
     if let Some(until) = project["suspendedUntil"].as_str() {
         let by = project["suspendedBy"].as_str().map_or_else(String::new, |by| format!(" by {}", one_line(by)));
-        lines.push(format!("suspended{by} until {}: `descope-gitops resume` ends it", one_line(until)));
+        let resume = order(can_order, "resume", " ends it");
+        lines.push(format!("suspended{by} until {}: {resume}", one_line(until)));
     }
-    lines.extend(suspended(&project["suspensions"]));
+    lines.extend(suspended(&project["suspensions"], can_order));
     let list = |value: &Value| value.as_array().cloned().unwrap_or_default();
     add(&mut lines, &list(&project["contested"]), |fight| {
         let actor = one_line(&who(fight["actor"].as_str(), fight["formerActor"].as_str()));
@@ -180,20 +201,14 @@ fn below(project: &Value, now: SystemTime) -> Vec<String> {
         let (changes, reason, ends) = (number(&hold["changes"]), word(&hold["reason"]), word(&hold["endsWith"]));
         if let Some(why) = hold["why"].as_str() {
             let changes = if changes == "0" { String::new() } else { format!("{changes} by ") };
-            return format!("held: {changes}{reason}{since}: {}; ends with {ends}", one_line(why));
+            // What is named as an end there is an order.
+            let but = if can_order || hold["revision"].is_null() { String::new() } else { format!("; {NO_ORDERS}") };
+            return format!("held: {changes}{reason}{since}: {}; ends with {ends}{but}", one_line(why));
         }
         let names = held(&waits, &reason);
         format!("held: {changes} by {reason}{names}{since}; ends with {ends}{until}")
     });
-    if let Some(fingerprint) = project["held"]["fingerprint"].as_str() {
-        let deletes = number(&project["held"]["deletes"]);
-        let plural = if deletes == "1" { "" } else { "s" };
-        let what = match project["held"]["changes"].as_u64() {
-            Some(0) => "the project".to_owned(),
-            _ => format!("{deletes} delete{plural}"),
-        };
-        lines.push(format!("to release ({what}): `descope-gitops approve {}`", one_line(fingerprint)));
-    }
+    lines.extend(to_release(&project["held"], can_order));
     add(&mut lines, &list(&project["problems"]), |problem| {
         let place = match (problem["file"].as_str(), &problem["line"]) {
             (Some(file), line) => format!("   {}:{}", one_line(file), number(line)),
@@ -517,6 +532,28 @@ mod tests {
         ] {
             assert!(text.contains(line), "{line}: {text}");
         }
+    }
+
+    /// The commands were named nevertheless, and refused.
+    #[test]
+    fn where_no_orders_are_taken_no_command_is_named_that_is_one() {
+        let mut status = status();
+        let held = &mut status["projects"][1];
+        held["suspendedUntil"] = json!("2026-11-29T13:00:00Z");
+        held["suspensions"] = json!([{ "kind": "roles", "id": null, "since": "S", "until": "U", "by": null }]);
+        held["holds"] = json!([{ "reason": "stale_revision", "since": null, "until": null, "changes": 0, "why": "put aside",
+            "revision": "abc", "endsWith": "newer files, or `descope-gitops approve abc`" }]);
+        let commands = |status: &Value| {
+            let text = text(status, now(), Style::default());
+            let orders = ["approve f00d`", "resume`", "resume --kind roles`"].map(|order| text.contains(order));
+            (orders, text.matches(NO_ORDERS).count())
+        };
+
+        assert_eq!(commands(&status), ([true; 3], 0), "an older daemon does not say");
+        status["canOrder"] = json!(true);
+        assert_eq!(commands(&status), ([true; 3], 0));
+        status["canOrder"] = json!(false);
+        assert_eq!(commands(&status), ([false; 3], 4));
     }
 
     /// The reason stood there twice, once as that of something parked.

@@ -69,6 +69,7 @@ async fn the_status_has_the_documented_shape() {
             "formatVersion": 1,
             "version": env!("CARGO_PKG_VERSION"),
             "startedAt": status["startedAt"],
+            "canOrder": false,
             "projects": [
                 { "name": "one", "policy": "upsert-only", "converged": false, "checkouts": null, "lease": null, "suspendedUntil": null, "suspendedBy": null, "suspensions": [], "desired": fresh,
                   "held": null, "holds": [], "contested": [], "waits": [], "waitCounts": {}, "notConvergedBecause": "pending", "lastPass": null, "undeclared": 0, "problems": [], "applied": null, "lastSuccessAt": null,

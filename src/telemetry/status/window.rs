@@ -25,6 +25,7 @@ pub struct Snapshot {
     format_version: u32,
     version: &'static str,
     started_at: String,
+    can_order: bool,
     projects: Vec<ProjectWindow>,
     queue: QueueStatus,
     limiters: Vec<LimiterStatus>,
@@ -119,11 +120,12 @@ impl Board {
     pub fn snapshot(&self) -> Snapshot {
         let components = self.health().components;
         let status = self.status.borrow();
-        let Status { format_version, version, started_at, projects, queue, limiters, .. } = &*status;
+        let Status { format_version, version, started_at, can_order, projects, queue, limiters, .. } = &*status;
         Snapshot {
             format_version: *format_version,
             version,
             started_at: started_at.clone(),
+            can_order: *can_order,
             projects: projects.iter().map(|project| ProjectWindow::of(project, SHOWN)).collect(),
             queue: *queue,
             limiters: limiters.clone(),
