@@ -566,7 +566,7 @@ impl Reconciler {
     /// Compares what the look showed with the files, and writes down what that says of ownership, holds and drift.
     fn weigh(
         &mut self,
-        desired: &Desired,
+        desired: &Arc<Desired>,
         sight: Sight,
         lost: &BTreeSet<IntentId>,
         trigger: Trigger,
@@ -611,7 +611,8 @@ impl Reconciler {
         self.forbidden.send_replace(BTreeMap::new());
         let tasks = plan.take_tasks(&self.origin(trigger));
         let plan = Arc::new(plan);
-        self.plans.send_replace(Some(Published::new(&self.assessor.project, Arc::clone(&plan))));
+        let published = Published::new(&self.assessor.project, Arc::clone(&plan), Arc::clone(desired));
+        self.plans.send_replace(Some(published));
         self.planned_under.send_replace(self.memory.term);
         Weighed { plan, tasks, is_refused, started }
     }

@@ -9,6 +9,7 @@ use crate::http::Ordered;
 use crate::http::Part;
 use crate::pause::Pause;
 use crate::plan::Change;
+use crate::plan::Plan;
 use crate::plan::published::Published;
 use crate::reconcile::show;
 use crate::resource::Key;
@@ -22,6 +23,7 @@ use crate::state::Suspended;
 use crate::telemetry::status::Board;
 use crate::telemetry::status::project_option;
 use crate::telemetry::status::rfc3339;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 use std::time::SystemTime;
@@ -82,9 +84,10 @@ impl Levers {
         if self.state.tenure().is_none() {
             return Err(state::Error::NotHeld);
         }
+        let mut about: Vec<String> = order.part().iter().map(Part::to_string).collect();
         let answer = match order {
             Order::Reconcile | Order::Retry => Answer::Done(Ordered::default()),
-            Order::Approve(fingerprint) => self.approve(fingerprint)?,
+            Order::Approve(fingerprint) => self.approve(fingerprint, &mut about)?,
             Order::Suspend(wait, None) => self.suspend(wait, by)?,
             Order::Suspend(wait, Some(part)) => self.suspend_part(wait, part, by)?,
             Order::Resume(Some(part)) => self.resume_part(part)?,
@@ -106,7 +109,7 @@ impl Levers {
             }
             Order::Approve(_) | Order::Suspend(..) | Order::Resume(_) => {}
         }
-        self.note(order, &answer, by);
+        self.note(order, &answer, by, &about);
         Ok(answer)
     }
 
@@ -122,8 +125,8 @@ impl Levers {
         });
     }
 
-    /// Every order leaves a row in the audit trail, unless no plan has its fingerprint.
-    fn note(&self, order: Order<'_>, answer: &Answer, by: &str) {
+    /// Every order leaves a row in the audit trail, unless no plan has its fingerprint. `about`: what of the project.
+    fn note(&self, order: Order<'_>, answer: &Answer, by: &str, about: &[String]) {
         let (what, mut message) = match order {
             Order::Reconcile => ("reconcile", String::new()),
             Order::Retry => ("reconcile", "what was refused, too".to_owned()),
@@ -157,7 +160,7 @@ impl Levers {
         if !by.is_empty() {
             message = if message.is_empty() { format!("asked by {by}") } else { format!("{message}; asked by {by}") };
         }
-        if let Err(error) = self.state.note_order(what, outcome, &message) {
+        if let Err(error) = self.state.note_order(what, outcome, &message, about) {
             tracing::error!(project = &*self.name, %error, order = what, "cannot write the order into the audit trail");
         }
     }
@@ -233,8 +236,8 @@ impl Levers {
         )))
     }
 
-    /// Only what is held now can be approved, and only once: the approval takes the fingerprint away.
-    fn approve(&self, fingerprint: &str) -> Result<Answer, state::Error> {
+    /// Only what is held now can be approved, and only once: the approval takes the fingerprint away. `about` gets the resources.
+    fn approve(&self, fingerprint: &str, about: &mut Vec<String>) -> Result<Answer, state::Error> {
         if self.state.put_in_force(fingerprint)? {
             tracing::warn!(
                 project = &*self.name,
@@ -253,6 +256,7 @@ impl Levers {
             plan.fingerprint.clear();
             let approvable = plan.plan.approvable();
             if !approvable.keys().all(|digest| known.contains(digest)) {
+                about.extend(released(&plan.plan));
                 approved = Some((approvable, plan.held.take()));
             }
             true
@@ -309,6 +313,12 @@ impl Levers {
         let warning = format!("what is of {} waits until its suspension ends", names.join(", "));
         Some((until, (!is_all).then_some(warning)))
     }
+}
+
+/// The resources of which an approval releases something; of what is renamed both names.
+fn released(plan: &Plan) -> BTreeSet<String> {
+    let keys = plan.held().flat_map(|change| [change.old_key(), change.key.clone()]);
+    keys.map(|key| format!("{}/{}", key.kind, key.id())).collect()
 }
 
 fn named(part: &Suspended) -> String {

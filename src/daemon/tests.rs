@@ -168,6 +168,7 @@ async fn an_approval_that_cannot_be_written_down_can_be_given_again() {
         changes: 1,
         deletes: 1,
         auto_approve: false,
+        nobody_may: false,
     };
     let change = Change {
         held: Some(Hold::MaxDeletes),
@@ -175,7 +176,7 @@ async fn an_approval_that_cannot_be_written_down_can_be_given_again() {
         ..Change::new(Key::new("roles", "r"), Action::Delete)
     };
     let plan = Plan { changes: vec![change], fingerprint: held.fingerprint.clone(), ..Plan::default() };
-    let report = Published::new(&project.name, Arc::new(plan));
+    let report = Published::new(&project.name, Arc::new(plan), Arc::default());
     let plans = &project.reconciler.plans;
     plans.send_replace(Some(report.clone()));
     let state = rusqlite::Connection::open(dir.path().join("state/state.db")).unwrap();

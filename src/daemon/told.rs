@@ -49,7 +49,7 @@ pub struct Told {
 /// Where the plan of a project comes from.
 enum Source {
     Here(HashSet<Key>, Published),
-    Elsewhere(ProjectWindow),
+    Elsewhere(Box<ProjectWindow>),
 }
 
 /// One plan or the other.
@@ -92,9 +92,9 @@ impl Told {
         let source = |(name, plan): &(ProjectName, Newest)| {
             let put_aside = self.put_aside(name);
             // Files that are put aside have no plan, and are not passed over in silence.
-            let empty = || Published::new(name, Arc::default());
+            let empty = || Published::new(name, Arc::default(), Arc::default());
             let plan = match others.get(name) {
-                Some(Some(said)) => return Some(Source::Elsewhere(said.with_put_aside(put_aside))),
+                Some(Some(said)) => return Some(Source::Elsewhere(Box::new(said.with_put_aside(put_aside)))),
                 Some(None) => None,
                 None => plan.borrow().clone(),
             };

@@ -3,6 +3,7 @@
 use crate::http::Served;
 use crate::http::routes;
 use crate::state::AuditRow;
+use crate::state::ORDERS;
 use crate::state::PassView;
 use crate::state::Place;
 use crate::state::State as Database;
@@ -237,8 +238,12 @@ pub struct Tried {
     id: String,
     /// `create`, `update`, `rename` or `delete`; or the order.
     action: String,
-    /// What became different: a list of `path`, `from`, `to`.
+    /// What became different: a list of `path`, `from`, `to`; empty for an order.
     fields: Value,
+    /// Of an order: the kinds (`KIND`) and resources (`KIND/ID`) that it was about, the first hundred; absent where it was about the
+    /// whole project.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    about: Vec<String>,
     /// From 1.
     attempt: u32,
     /// How it ended: `ok`, `failed`, ...
@@ -282,6 +287,11 @@ impl Change {
 impl Tried {
     /// As it is told.
     pub fn of(row: &AuditRow) -> Self {
+        let (fields, about) = if row.kind == ORDERS {
+            (Value::Array(Vec::new()), serde_json::from_str(&row.fields).unwrap_or_default())
+        } else {
+            (serde_json::from_str(&row.fields).unwrap_or_default(), Vec::new())
+        };
         Self {
             at: rfc3339(row.at),
             trigger: row.trigger.clone(),
@@ -292,7 +302,8 @@ impl Tried {
             kind: row.kind.clone(),
             id: row.id.clone(),
             action: row.action.clone(),
-            fields: serde_json::from_str(&row.fields).unwrap_or_default(),
+            fields,
+            about,
             attempt: row.attempt,
             outcome: row.outcome.clone(),
             message: row.message.clone(),

@@ -14,6 +14,9 @@ use super::render::RefusedReport;
 use super::render::Word;
 use super::waits;
 use super::waits::Rows;
+use crate::desired::Declared;
+use crate::desired::Desired;
+use crate::resource;
 use crate::resource::Key;
 use crate::telemetry::status::HoldStatus;
 use crate::telemetry::status::Wait;
@@ -36,13 +39,40 @@ pub struct Published {
     pub fingerprint: String,
     /// What is held as a whole, and was not approved since.
     pub held: Option<HeldReport>,
+    /// The files that it is of.
+    pub desired: Arc<Desired>,
 }
 
 impl Published {
     /// Nothing of it is approved yet.
-    pub fn new(name: &ProjectName, plan: Arc<Plan>) -> Self {
+    pub fn new(name: &ProjectName, plan: Arc<Plan>, desired: Arc<Desired>) -> Self {
         let (fingerprint, held) = (plan.fingerprint.clone(), HeldReport::of(&plan));
-        Self { name: name.clone(), plan, fingerprint, held }
+        Self { name: name.clone(), plan, fingerprint, held, desired }
+    }
+
+    /// What the files say of a resource that is called so.
+    pub fn declared(&self, kind: &str, id: &str) -> Option<&Declared> {
+        let kind = resource::kind(kind)?.name();
+        let find = |key: &Key| self.desired.resources.get(key).map(|declared| &**declared);
+        // Where the tenant ends, nobody can tell from the outside.
+        let of_tenants = id.match_indices('/').map(|(at, slash)| {
+            let (tenant, name) = id.split_at(at);
+            Key::in_tenant(kind, tenant, name.strip_prefix(slash).unwrap_or(name))
+        });
+        find(&Key::new(kind, id)).or_else(|| of_tenants.into_iter().find_map(|key| find(&key)))
+    }
+
+    /// Did the last look show it as it is declared, and is nothing known that could have changed that since?
+    pub fn is_in_sync(&self, key: &Key, unfinished: &HashSet<Key>) -> bool {
+        let plan = &*self.plan;
+        let was_seen =
+            plan.present.contains(key) && plan.observed.contains(key.kind) && !plan.shrunk.contains(key.kind);
+        let is_pending = unfinished.contains(key) || plan.unlisted.contains(key) || plan.unread.contains_key(key);
+        was_seen
+            && !is_pending
+            && !plan.changes.iter().any(|change| change.key == *key)
+            && !plan.refused.iter().any(|refusal| refusal.key == *key)
+            && !plan.waits.iter().any(|(waiting, ..)| waiting == key)
     }
 
     /// Is a change still to be made? The others are done.
@@ -168,7 +198,7 @@ mod tests {
         let tasks = plan.take_tasks(&Arc::default());
 
         assert_eq!(tasks.len(), 2);
-        let published = Published::new(&"x".into(), Arc::new(plan));
+        let published = Published::new(&"x".into(), Arc::new(plan), Arc::default());
         assert_eq!(left(&published, &["a", "b"]), report);
         let of_b = left(&published, &["b"]);
         assert_eq!((&of_b["changes"][0]["id"], &of_b["changes"][1]["id"]), (&json!("b"), &json!("c")));

@@ -54,6 +54,36 @@ pub struct Window {
     projects: Vec<ProjectWindow>,
 }
 
+/// What is known of the one resource that was asked for by kind and identity, beside the plan.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ResourceReport {
+    /// Does a file declare it?
+    declared: bool,
+    /// Which one.
+    file: Option<String>,
+    /// From 1.
+    line: Option<u32>,
+    /// Did the last look at its kind show it as it is declared, and is nothing known that could have changed that since? When that
+    /// look was, the status says.
+    in_sync: bool,
+}
+
+impl ResourceReport {
+    fn of(published: &Published, kind: &str, id: &str, unfinished: &HashSet<Key>, waits: &[Wait]) -> Self {
+        let Some(declared) = published.declared(kind, id) else {
+            return Self { declared: false, file: None, line: None, in_sync: false };
+        };
+        let is_waiting = waits.iter().any(|wait| wait.kind == kind && wait.id == id);
+        Self {
+            declared: true,
+            file: Some(declared.place.file.to_string()),
+            line: Some(declared.place.line),
+            in_sync: !is_waiting && published.is_in_sync(&declared.key, unfinished),
+        }
+    }
+}
+
 /// What of the plan of one project is shown, and how much there is.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
@@ -65,6 +95,9 @@ pub struct ProjectWindow {
     refused_total: usize,
     undeclared_total: usize,
     warnings_total: usize,
+    /// Where one was asked for by kind and identity, at the replica that writes the project.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    resource: Option<ResourceReport>,
 }
 
 impl Window {
@@ -138,6 +171,8 @@ impl Window {
         let named = |wait: &Wait| is_called(&wait.kind, &wait.id, wanted, search.as_deref());
         let others = others.into_iter().filter(named).take(wanted.limit);
         report.waits = shown.into_iter().chain(others).collect();
+        let resource = wanted.kind.as_deref().zip(wanted.id.as_deref());
+        let resource = resource.map(|(kind, id)| ResourceReport::of(published, kind, id, unfinished, &report.waits));
         self.projects.push(ProjectWindow {
             report,
             changes_total,
@@ -145,6 +180,7 @@ impl Window {
             refused_total: plan.refused.len(),
             undeclared_total: plan.undeclared.len(),
             warnings_total: render::warnings(plan).count(),
+            resource,
         });
     }
 }
@@ -256,7 +292,7 @@ mod tests {
         let undeclared = (0..1000).map(|n| Key::new("roles", &format!("u{n}")));
         let changes = ids.iter().map(change).collect();
         let plan = Plan { changes, undeclared: undeclared.collect(), ..Plan::default() };
-        Published::new(&name.into(), Arc::new(plan))
+        Published::new(&name.into(), Arc::new(plan), Arc::default())
     }
 
     fn found(wanted: &Wanted) -> (Value, Vec<String>) {

@@ -20,6 +20,9 @@ use std::time::SystemTime;
 /// The kind under which the audit trail has what operators ordered; no kind of the YAML is called so.
 pub const ORDERS: &str = "operator";
 
+/// An order names so many of what it is about; an approval may release a whole project.
+const MOST_ABOUT: usize = 100;
+
 /// Which rows to show.
 #[derive(Debug, Clone, Default)]
 pub struct Window {
@@ -27,7 +30,7 @@ pub struct Window {
     pub project: Option<(String, String, String)>,
     /// Of this kind; changes only.
     pub kind: Option<String>,
-    /// With this identity: `NAME` or `TENANT/NAME`; changes only.
+    /// With this identity: `NAME` or `TENANT/NAME`; changes only. With a kind, orders about that resource, too.
     pub id: Option<String>,
     /// The result of a pass, or the outcome of a change.
     pub outcome: Option<String>,
@@ -124,6 +127,12 @@ impl Conditions {
         self.values.push(value.into());
     }
 
+    fn of_resource(&mut self, kind: Option<&String>, id: Option<&String>) {
+        let (condition, mut values) = of_resource(kind, id);
+        self.sql += &condition;
+        self.values.append(&mut values);
+    }
+
     fn limited(mut self, select: &str, table: &str, limit: usize) -> (String, Vec<Value<'static>>) {
         self.values.push(Value::Integer(i64::try_from(limit).unwrap_or(i64::MAX)));
         (format!("{select} WHERE {} ORDER BY {table}.id DESC LIMIT ?", self.sql), self.values)
@@ -162,12 +171,7 @@ impl State {
     /// The newest changes that match, newest first.
     pub fn changes(&self, window: &Window) -> Result<Vec<Numbered>, Error> {
         let mut conditions = Conditions::of(window, "audit", "at", "outcome");
-        if let Some(kind) = &window.kind {
-            conditions.and("kind = ?", kind.clone());
-        }
-        if let Some(id) = &window.id {
-            conditions.and("CASE tenant WHEN '' THEN name ELSE tenant || '/' || name END = ?", id.clone());
-        }
+        conditions.of_resource(window.kind.as_ref(), window.id.as_ref());
         let select = "SELECT audit.*, host, project_id, owner FROM audit JOIN project ON project.id = audit.project";
         let (sql, values) = conditions.limited(select, "audit", window.limit);
         self.read(|connection| connection.rows(&sql, &values, |row| Ok((row.integer("id")?, audit_row(row)?))))
@@ -221,20 +225,45 @@ fn pass(row: &Row<'_>) -> sql::Result<PassView> {
     })
 }
 
-/// Notes what set it off, who did it, what it was, and what became of it, in a word and in words.
-pub(super) fn note_order(transaction: &Tx<'_>, id: i64, row: [&str; 5]) -> sql::Result<()> {
+/// Further conditions of rows of the audit trail: of this kind, with this identity. Of one resource with what was ordered about
+/// it, or about its kind.
+pub(super) fn of_resource(kind: Option<&String>, id: Option<&String>) -> (String, Vec<Value<'static>>) {
+    const IS_KIND: &str = "kind = ?";
+    const IS_CALLED: &str = "CASE tenant WHEN '' THEN name ELSE tenant || '/' || name END = ?";
+    match (kind, id) {
+        (None, None) => (String::new(), Vec::new()),
+        (Some(kind), None) => (format!(" AND {IS_KIND}"), vec![kind.clone().into()]),
+        (None, Some(id)) => (format!(" AND {IS_CALLED}"), vec![id.clone().into()]),
+        (Some(kind), Some(id)) => {
+            // The list begins with a comma here, so that each of it does; a comma and a quotation mark within a name are told apart
+            // by the backslash between them.
+            let list = "',' || substr(fields, 2)";
+            let names = format!("replace({list}, ?, '') <> {list}");
+            let sql = format!(" AND ({IS_KIND} AND {IS_CALLED} OR kind = '{ORDERS}' AND ({names} OR {names}))");
+            let item = |name: &str| format!(",{}", serde_json::Value::from(name)).into();
+            let (whole, one) = (item(kind), item(&format!("{kind}/{id}")));
+            (sql, vec![kind.clone().into(), id.clone().into(), whole, one])
+        }
+    }
+}
+
+/// Notes what set it off, who did it, what it was, and what became of it, in a word and in words; and the kinds (`KIND`) and
+/// resources (`KIND/ID`) that it is about.
+pub(super) fn note_order(transaction: &Tx<'_>, id: i64, row: [&str; 5], about: &[String]) -> sql::Result<()> {
     let now = transaction.time(SystemTime::now());
     let [trigger, by, order, outcome, message] = row;
+    let about = serde_json::Value::from(about.get(..MOST_ABOUT).unwrap_or(about)).to_string();
     let sql = "INSERT INTO audit (project, at, trigger, revision, kind, tenant, name, action, fields, attempt,
                    outcome, message, interim, duration_ms)
-               VALUES (?, ?, ?, '', ?, '', ?, ?, '[]', 1, ?, ?, 0, 0)";
-    transaction.execute(sql, &values![id, now, trigger, ORDERS, by, order, outcome, message]).map(drop)
+               VALUES (?, ?, ?, '', ?, '', ?, ?, ?, 1, ?, ?, 0, 0)";
+    transaction.execute(sql, &values![id, now, trigger, ORDERS, by, order, about, outcome, message]).map(drop)
 }
 
 impl ProjectState {
-    /// Notes what an operator ordered and what became of it, in the audit trail.
-    pub fn note_order(&self, order: &str, outcome: &str, message: &str) -> Result<(), Error> {
-        self.write(|transaction, id| note_order(transaction, id, ["api", "api", order, outcome, message]))
+    /// Notes what an operator ordered and what became of it, in the audit trail. `about`: kinds and resources, where it was not
+    /// about the whole project.
+    pub fn note_order(&self, order: &str, outcome: &str, message: &str, about: &[String]) -> Result<(), Error> {
+        self.write(|transaction, id| note_order(transaction, id, ["api", "api", order, outcome, message], about))
     }
 
     /// What the last run knew of its passes.
@@ -305,7 +334,7 @@ mod tests {
         for (second, outcome) in [(2, "ok"), (3, "failed"), (12, "ok")] {
             write(&one, second, outcome);
         }
-        one.note_order("reconcile", "ok", "").unwrap();
+        one.note_order("reconcile", "ok", "", &[]).unwrap();
         let found = |window: Window| -> Vec<(String, u64, u64)> {
             let passes = state.passes(&window).unwrap();
             passes.into_iter().map(|pass| (pass.result, pass.writes, pass.failed_writes)).collect()
@@ -366,7 +395,7 @@ mod tests {
         let project = state.project("api.example.com", "P1", "default");
         write(&project, 1, "ok");
         write(&project, 2, "failed");
-        project.note_order("suspend", "ok", "until noon").unwrap();
+        project.note_order("suspend", "ok", "until noon", &[]).unwrap();
         let found = |window: Window| -> Vec<(String, String)> {
             let rows = state.changes(&Window { limit: 10, ..window }).unwrap();
             rows.into_iter().map(|(_, row)| (row.action, row.outcome)).collect()
@@ -377,5 +406,43 @@ mod tests {
         assert_eq!(found(Window { kind: Some(ORDERS.to_owned()), ..Window::default() }), [of("suspend", "ok")]);
         let role = Window { id: Some("t/a".to_owned()), outcome: Some("failed".to_owned()), ..Window::default() };
         assert_eq!(found(role), [of("update", "failed")]);
+    }
+
+    /// Nobody saw on the page of a resource that it was suspended, or that somebody had approved what was done to it.
+    #[test]
+    fn the_history_of_a_resource_has_what_was_ordered_about_it_or_its_kind() {
+        let dir = tempfile::tempdir().unwrap();
+        let state = State::open(dir.path()).unwrap();
+        let project = state.project("api.example.com", "P1", "default");
+        let many: Vec<String> = (0..MOST_ABOUT + 1).map(|n| format!("tenants/{n}")).collect();
+        write(&project, 1, "ok");
+        for (order, about) in [
+            ("suspend", vec!["roles/t/a".to_owned()]),
+            ("approve", vec!["tenants/t".to_owned(), "roles/t/a".to_owned()]),
+            ("kind", vec!["roles".to_owned()]),
+            (
+                "other",
+                vec!["roles/t/ab".to_owned(), "roles/T/a".to_owned(), "x,\"roles/t/a".to_owned(), "role".to_owned()],
+            ),
+            ("reconcile", Vec::new()),
+            ("many", many),
+        ] {
+            project.note_order(order, "ok", "", &about).unwrap();
+        }
+        let found = |kind: &str, id: &str| -> Vec<String> {
+            let (kind, id) = (Some(kind.to_owned()), Some(id.to_owned()));
+            let rows = state.changes(&Window { kind: kind.clone(), id: id.clone(), limit: 10, ..Window::default() });
+            let rows: Vec<String> = rows.unwrap().into_iter().map(|(_, row)| row.action).collect();
+            let filter = crate::state::AuditFilter { kind, id, since: None };
+            let trail = state.audit(&filter).unwrap().into_iter().rev().map(|row| row.action);
+            assert_eq!(trail.collect::<Vec<_>>(), rows);
+            rows
+        };
+
+        assert_eq!(found("roles", "t/a"), ["kind", "approve", "suspend", "update"]);
+        assert_eq!(found("tenants", "t"), ["approve"]);
+        assert_eq!(found("tenants", "99"), ["many"]);
+        assert_eq!(found("tenants", "100").len(), 0, "what it names is bounded");
+        assert_eq!(found("x,\"roles", "t/a"), ["other"]);
     }
 }

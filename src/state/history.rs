@@ -2,6 +2,7 @@
 
 use super::Error;
 use super::State;
+use super::browse::of_resource;
 use super::project::LAST;
 use super::project::ProjectState;
 use super::project::from_millis;
@@ -11,7 +12,6 @@ use super::project::tenant;
 use super::project::text;
 use super::project::to_millis;
 use super::sql;
-use super::sql::Bind;
 use super::sql::Row;
 use super::sql::Tx;
 use super::sql::Value;
@@ -103,7 +103,7 @@ pub struct Attempt {
 pub struct AuditFilter {
     /// Of this kind.
     pub kind: Option<String>,
-    /// With this identity: `NAME` or `TENANT/NAME`.
+    /// With this identity: `NAME` or `TENANT/NAME`. With a kind, orders about that resource, too.
     pub id: Option<String>,
     /// Not before.
     pub since: Option<SystemTime>,
@@ -136,7 +136,7 @@ pub struct AuditRow {
     pub line: Option<u32>,
     /// What was done.
     pub action: String,
-    /// JSON.
+    /// JSON: what became different; of an order what it was about.
     pub fields: String,
     /// From 1.
     pub attempt: u32,
@@ -262,14 +262,9 @@ impl State {
                        WHERE at BETWEEN 0 AND ?"
             .to_owned();
         let mut values = vec![Value::Integer(LAST)];
-        if let Some(kind) = &filter.kind {
-            sql += " AND kind = ?";
-            values.push(kind.bind());
-        }
-        if let Some(id) = &filter.id {
-            sql += " AND CASE tenant WHEN '' THEN name ELSE tenant || '/' || name END = ?";
-            values.push(id.bind());
-        }
+        let (condition, mut wanted) = of_resource(filter.kind.as_ref(), filter.id.as_ref());
+        sql += &condition;
+        values.append(&mut wanted);
         if let Some(since) = filter.since {
             sql += " AND at >= ?";
             values.push(Value::Integer(to_millis(since)));

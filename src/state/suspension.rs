@@ -66,9 +66,18 @@ fn end(transaction: &Tx<'_>, project: i64, now: SystemTime) -> sql::Result<Vec<E
     ended.extend(whole);
     ended.sort();
     for one in &ended {
-        note_order(transaction, project, ["interval", TIME, "resume", "ok", &one.to_string()])?;
+        let row = ["interval", TIME, "resume", "ok", &one.to_string()];
+        note_order(transaction, project, row, one.about().as_slice())?;
     }
     Ok(ended)
+}
+
+impl Ended {
+    /// `KIND` or `KIND/ID`; nothing where it is the whole project.
+    fn about(&self) -> Option<String> {
+        let kind = self.kind.as_ref()?;
+        Some(self.id.as_ref().map_or_else(|| kind.clone(), |id| format!("{kind}/{id}")))
+    }
 }
 
 impl fmt::Display for Ended {

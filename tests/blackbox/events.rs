@@ -213,6 +213,85 @@ async fn the_history_has_passes_changes_and_orders_newest_first() {
     }
 }
 
+/// They were found by whoever looked through all orders, and by the page of the resource not at all.
+#[tokio::test]
+async fn what_was_ordered_about_a_resource_is_in_its_history() {
+    let guards = "policy: sync\n    guards: { deleteAfter: 0s, maxDeletes: 0 }".to_owned();
+    let mut world =
+        World::with(Setup { project: vec!["firstContact: apply".to_owned(), guards], ..Setup::default() }).await;
+    world.write("a.yaml", "permissions: [{ name: keep }, { name: goes }, { name: also }]\n");
+    world.converge().await;
+    for order in [
+        "suspend?for=2h&target=permissions/goes",
+        "resume?target=permissions/goes",
+        "suspend?for=1s&kind=permissions",
+        "reconcile",
+    ] {
+        assert!(world.ask(Method::POST, &format!("/api/v1/{order}")).await.0 < 300, "{order}");
+    }
+    world.until("over", async |world| world.project().await["suspensions"].as_array().is_some_and(Vec::is_empty)).await;
+    world.write("a.yaml", "permissions: [{ name: keep }, { name: also }]\n");
+    world.until("held", async |world| world.project().await["held"].is_object()).await;
+    let fingerprint = world.project().await["held"]["fingerprint"].as_str().unwrap().to_owned();
+    assert_eq!(world.ask(Method::POST, &format!("/api/v1/approve?plan={fingerprint}")).await.0, 200);
+    world.until("deleted", async |world| world.entity("permissions", "goes").await.is_none()).await;
+    let of = async |world: &World, id: &str| {
+        history(world, &format!("of=changes&kind=permissions&id={id}")).await["changes"].clone()
+    };
+    world.until("written down", async |world| of(world, "goes").await[0]["action"] == "delete").await;
+
+    let goes = of(&world, "goes").await;
+    assert_eq!(words(&goes, "action"), ["delete", "approve", "resume", "suspend", "resume", "suspend", "create"]);
+    let about: Vec<&Value> = goes.as_array().unwrap().iter().map(|row| &row["about"]).collect();
+    let (whole, one) = (json!(["permissions"]), json!(["permissions/goes"]));
+    assert_eq!(about, [&Value::Null, &one, &whole, &whole, &one, &one, &Value::Null]);
+    assert_eq!((&goes[2]["id"], &goes[1]["fields"]), (&json!("time"), &json!([])), "{goes}");
+    assert_eq!(words(&of(&world, "also").await, "action"), ["resume", "suspend", "create"]);
+    let audit = world.run_json(&["audit", "-o", "json", "--kind", "permissions", "--id", "goes"], 0).await;
+    assert_eq!(words(&audit["changes"], "action").len(), 7);
+    let orders = history(&world, "of=changes&kind=operator").await["changes"].clone();
+    assert_eq!(orders.as_array().unwrap().len(), 6, "{orders}");
+}
+
+/// Its link said that nothing is known of it.
+#[tokio::test]
+async fn a_resource_that_is_in_sync_is_known_with_its_place() {
+    let mut world = World::new().await;
+    world.write(
+        "sub/a.yaml",
+        "tenants: [{ id: t, name: T }]\nroles:\n  - { name: r, tenantId: t }\n  - { name: a/b }\n",
+    );
+    world.converge().await;
+    world.pass().await;
+    let known = async |world: &World, kind: &str, id: &str| -> Value {
+        let (status, text) = world.ask(Method::GET, &format!("/api/v1/plan?kind={kind}&id={id}")).await;
+        assert_eq!(status, 200, "{text}");
+        serde_json::from_str::<Value>(&text).unwrap()["projects"][0]["resource"].clone()
+    };
+    let at =
+        |line: u32, in_sync: bool| json!({ "declared": true, "file": "sub/a.yaml", "line": line, "inSync": in_sync });
+    let none = json!({ "declared": false, "file": null, "line": null, "inSync": false });
+
+    for (kind, id, expected) in [
+        ("tenants", "t", at(1, true)),
+        ("roles", "t/r", at(3, true)),
+        ("roles", "a/b", at(4, true)),
+        ("roles", "r", none.clone()),
+        ("nothing", "r", none),
+    ] {
+        assert_eq!(known(&world, kind, id).await, expected, "{kind}/{id}");
+    }
+    assert_eq!(known(&world, "roles", "a/b&project=nobody").await, Value::Null);
+    let (_, whole) = world.ask(Method::GET, "/api/v1/plan?kind=roles").await;
+    assert!(!whole.contains("\"resource\""), "{whole}");
+
+    assert_eq!(world.ask(Method::POST, "/api/v1/suspend?for=1h").await.0, 200);
+    world.edit_live("tenants/t", json!({ "name": "Theirs" })).await;
+    world.fresh_pass().await;
+    assert_eq!(known(&world, "tenants", "t").await, at(1, false));
+    assert_eq!(known(&world, "roles", "t/r").await, at(3, true));
+}
+
 #[tokio::test]
 async fn a_window_on_the_plan_has_counts_of_all_and_rows_of_some() {
     let mut world = World::with(Setup { project: vec!["policy: observe".to_owned()], ..Setup::default() }).await;

@@ -221,6 +221,10 @@ const scenarios = {
   async parts() {
     const page = await open("light", "#/default/permissions/p0");
     await has(page, "permissions/p0 in default");
+    await has(page, "in sync As declared when last looked at.");
+    const known = (await page.locator("#resource dl").innerText()).replaceAll("\n", " ");
+    assert.match(known, /Kind permissions Identity p0 Declared in \S+\.yaml:\d+ Last look at permissions .+ Last change create .+ revision \w+/);
+    await check(page, "resource-in-sync");
     const press = async (place, name) => {
       await page.locator(place).getByRole("button", { name, exact: true }).focus();
       await page.keyboard.press("Enter");
@@ -237,6 +241,8 @@ const scenarios = {
     await press("#resource", "Resume permissions/p0");
     await press("#resource", "Really resume? permissions/p0");
     await has(page, "permissions/p0 goes on.");
+    await has(page, "suspend, by the token");
+    await has(page, "resume, by the token");
     await page.getByRole("link", { name: "← Everything" }).click();
 
     // A name that reads like an option stays a name in what is to be copied.

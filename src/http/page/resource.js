@@ -6,7 +6,8 @@ import { resourceActions } from "./actions.js";
 import { differences, holding, isOf, waitOf, waiting } from "./changes.js";
 import { changeRows } from "./history.js";
 import { need } from "./overview.js";
-import { needsOf } from "./words.js";
+import { details } from "./traffic.js";
+import { needsOf, short } from "./words.js";
 
 const part = encodeURIComponent;
 
@@ -58,24 +59,41 @@ export async function showResource(status) {
   const isNew = place.hidden || place.dataset.of !== location.hash;
   place.hidden = false;
   place.dataset.of = location.hash;
-  const suspensions = status.projects.find((it) => it.name === project)?.suspensions || [];
+  const of = status.projects.find((it) => it.name === project);
+  const looked = of?.kinds.find((it) => it.kind === kind);
+  const suspensions = of?.suspensions || [];
   const parts = suspensions.filter((it) => it.kind === kind && (!it.id || it.id === id));
   const needs = found.error ? [] : needsOf(status, resource, found.problems, found.plan?.changes || []);
-  show(place, [resource, found, needs, parts, status.canOrder], () => [
+  show(place, [resource, found, needs, parts, looked, of?.lease?.isMine, status.canOrder], () => [
     h("h2", { id: "resource-title", tabindex: -1 }, `${kind}/${id}`, h("span", { class: "quiet" }, ` in ${project}`)),
     h("p", {}, h("a", { href: "#", "data-key": "everything" }, "← Everything")),
     needs.length ? h("ul", { class: "needs", "aria-label": "What it needs" }, needs.map((item) => need({ ...item, link: null, key: `its ${item.key}` }, status))) : null,
-    found.error ? h("p", { class: "bad" }, found.error) : [view(found), resourceActions(status, resource, parts)],
+    found.error ? h("p", { class: "bad" }, found.error) : [view(found, resource, looked, of), resourceActions(status, resource, parts)],
   ]);
   if (isNew) byId("resource-title").focus();
 }
 
 /** Nothing is to be done. A name that nobody knows looks the same as one that was always right, and is not praised. */
-function quiet(history) {
-  const last = history.find((row) => row.outcome === "ok");
+function quiet({ plan, history }, { kind, id }, looked, project) {
+  const last = history.find((row) => row.outcome === "ok" && row.kind !== "operator");
+  const known = plan?.resource;
+  if (known?.declared) {
+    return [
+      known.inSync ? h("p", {}, badge("good", "in sync"), " As declared when last looked at.") : h("p", {}, badge("good", "nothing to do"), " No difference is planned and no problem is known. The last look did not show it as declared, and what was written since is seen by the next one."),
+      h("dl", {},
+        h("dt", {}, "Kind"), h("dd", {}, kind),
+        h("dt", {}, "Identity"), h("dd", {}, id),
+        h("dt", {}, "Declared in"), h("dd", { class: "where" }, `${known.file}:${known.line}`),
+        h("dt", {}, "Last look"), h("dd", {}, looked?.observedAt ? [`at ${kind} `, time(looked.observedAt)] : "none yet", looked?.details ? h("span", { class: "quiet" }, "; ", details(looked.details)) : null),
+        h("dt", {}, "Last change"), h("dd", {}, last ? [`${last.action} `, time(last.at), h("span", { class: "quiet" }, ` revision ${last.commit || short(last.revision)}`)] : "none that the audit trail still has")),
+    ];
+  }
   if (last?.action === "delete") return h("p", {}, badge("calm", "deleted"), " It was deleted, and no file declares it.");
   if (last) return h("p", {}, badge("good", "nothing to do"), " No difference is planned and no problem is known.");
-  return h("p", {}, badge("calm", "nothing known"), " No difference is planned, no problem is known, and nothing was ever done to it: either it was right from the beginning, or no file declares it. Is the name right?");
+  if (known && looked && !looked.isManaged) return h("p", {}, badge("calm", "not managed"), ` No file declares anything of ${kind}, so nobody looks at them.`);
+  if (known) return h("p", {}, badge("calm", "not declared"), ` No file declares it, and the last look at ${kind} did not show it. Is the name right?`);
+  if (project?.lease && !project.lease.isMine) return h("p", {}, badge("calm", "nothing known"), ` Nothing is planned for it and no problem is known. This replica does not write the project${project.lease.holder ? `: ask ${project.lease.holder}, which does` : ""}.`);
+  return h("p", {}, badge("calm", "nothing known"), " Nothing was planned yet.");
 }
 
 /** What waits for the same as a problem of the resource. */
@@ -87,13 +105,14 @@ function ends({ holds }, { held }) {
   return hold?.endsWith ? ["Ends with ", prose(hold.endsWith), "."] : null;
 }
 
-function view({ plan, problems, history }) {
+function view(found, resource, looked, project) {
+  const { plan, problems, history } = found;
   const changes = plan?.changes || [];
   const refused = plan?.refused || [];
   const undeclared = plan?.undeclared || [];
   const isQuiet = !changes.length && !(plan?.waits || []).length && !refused.length && !undeclared.length && !problems.length;
   return [
-    isQuiet ? quiet(history) : null,
+    isQuiet ? quiet(found, resource, looked, project) : null,
     refused.filter((it) => !problems.length).map((it) => h("p", {}, badge("bad", "refused"), " ", prose(it.message), h("span", { class: "where" }, ` ${it.file}:${it.line}`))),
     undeclared.map(() => h("p", {}, badge("calm", "undeclared"), " It is live and no file declares it; it is left alone.")),
     // What holds a change is said with it, and what a problem waits for above.

@@ -95,7 +95,7 @@ function coverage(status, { name, kinds, suspensions, isKnown }) {
     managed.length ? h("div", { class: "scroll", tabindex: 0, role: "group", "aria-label": "Kinds" }, h("table", {},
       h("thead", {}, h("tr", {}, ["Kind", "Declared", "Looked at"].map((it) => h("th", { scope: "col" }, it)))),
       h("tbody", {}, managed.map((it) => h("tr", {}, h("th", { scope: "row" }, it.kind), h("td", { class: "number" }, number(it.resources)),
-        h("td", { class: "words" }, it.observedAt ? time(it.observedAt) : "not yet", it.error ? [" ", badge("bad", "failed"), ` ${it.error}`] : null, it.details ? h("span", { class: "quiet" }, details(it.details)) : null)))))) : null,
+        h("td", { class: "words" }, it.observedAt ? time(it.observedAt) : "not yet", it.error ? [" ", badge("bad", "failed"), ` ${it.error}`] : null, it.details ? h("span", { class: "quiet" }, h("br"), details(it.details)) : null)))))) : null,
     suspensions.length ? h("ul", { class: "plain", "aria-label": `Suspended parts of ${name}` }, suspensions.map((part) => h("li", {}, partSuspended(status, name, part, "kinds")))) : null,
     managed.length ? kindActions(status, name, managed.map((it) => it.kind).filter((kind) => !suspensions.some((one) => one.kind === kind && !one.id))) : null,
     others.length ? h("p", { class: "quiet" }, `Not managed, as no file mentions them: ${others.map((it) => it.kind).join(", ")}.`) : null,
@@ -103,7 +103,7 @@ function coverage(status, { name, kinds, suspensions, isKnown }) {
 }
 
 /** What is looked at resource by resource, in rotation. */
-function details({ parts, unread, oldestAt }) {
+export function details({ parts, unread, oldestAt }) {
   const rest = unread ? [` ${number(unread)} of ${many(parts, "detail")} not looked at yet, since `, time(oldestAt)] : [` ${many(parts, "detail")}, the oldest looked at `, time(oldestAt)];
-  return [h("br"), "one by one:", rest];
+  return ["one by one:", rest];
 }
