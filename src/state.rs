@@ -4,6 +4,7 @@
 //! again. All methods stand for one short transaction, and what they wrote is on the disk when they return. Most block for
 //! it; what every change of a drain writes is waited for, and goes to the disk together with others.
 
+use crate::telemetry::clock::now as shown_now;
 use file::FileStore;
 use fingerprint::FingerprintKey;
 use serde_json::Value;
@@ -13,12 +14,19 @@ use sql::values;
 use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::Mutex;
 #[cfg(test)]
 use std::sync::MutexGuard;
+use std::sync::PoisonError;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 use std::time::SystemTime;
+use tokio::time::Instant;
+
+/// Failures of writes that lie no further apart are of one cause.
+const SPELL: Duration = Duration::from_secs(60);
 
 mod age;
 mod applied;
@@ -130,6 +138,8 @@ struct Shared {
     was_reset: bool,
     /// The newest write failed.
     is_failing: AtomicBool,
+    /// When it began that writes fail, and when the newest one did.
+    spell: Mutex<Option<(SystemTime, Instant)>>,
     /// Of reads and writes.
     failures: AtomicU64,
 }
@@ -186,6 +196,7 @@ impl State {
                 key,
                 was_reset,
                 is_failing: AtomicBool::new(false),
+                spell: Mutex::new(None),
                 failures: AtomicU64::new(0),
             }),
         }
@@ -199,6 +210,12 @@ impl State {
     /// Did the newest write fail? Until one succeeds, nothing is created, renamed or deleted.
     pub fn is_failing(&self) -> bool {
         self.shared.is_failing.load(Ordering::Relaxed)
+    }
+
+    /// Since when that lasts. On a full disk one write or the other still finds room, which ends nothing.
+    pub fn failing_since(&self) -> Option<SystemTime> {
+        let spell = self.shared.spell.lock().unwrap_or_else(PoisonError::into_inner);
+        spell.map(|(since, _)| since).filter(|_| self.is_failing())
     }
 
     /// Is it shared by replicas?
@@ -252,6 +269,12 @@ impl State {
     fn noted<T>(&self, written: Result<T, Error>) -> Result<T, Error> {
         // What another replica is to write is no failure of the state.
         let is_failing = written.as_ref().is_err_and(|error| !matches!(error, Error::NotHeld));
+        if is_failing {
+            let mut spell = self.shared.spell.lock().unwrap_or_else(PoisonError::into_inner);
+            let lasts = |(_, newest): &(SystemTime, Instant)| self.is_failing() || newest.elapsed() < SPELL;
+            let since = spell.filter(lasts).map_or_else(shown_now, |(since, _)| since);
+            *spell = Some((since, Instant::now()));
+        }
         self.shared.is_failing.store(is_failing, Ordering::Relaxed);
         self.counted(written)
     }

@@ -89,8 +89,13 @@ fn time(text: &str, now: SystemTime) -> Result<SystemTime, UsageError> {
 fn text(row: &AuditRow) -> String {
     let place = row.file.as_ref().zip(row.line).map_or_else(String::new, |(file, line)| format!(" {file}:{line}"));
     let message = if row.message.is_empty() { String::new() } else { format!(": {}", row.message) };
-    let actor = row.actor.as_ref().map_or_else(String::new, |actor| format!("; before it by {actor}"));
     let fields: Value = serde_json::from_str(&row.fields).unwrap_or_default();
+    let is_drift = fields.as_array().is_some_and(|fields| fields.iter().any(|field| field["drift"] == true));
+    let actor = match &row.actor {
+        Some(actor) => format!("; before it by {actor}"),
+        None if is_drift => "; drift: before it by somebody else".to_owned(),
+        None => String::new(),
+    };
     let paths: Vec<&str> = fields.as_array().into_iter().flatten().filter_map(|field| field["path"].as_str()).collect();
     let paths = if paths.is_empty() { String::new() } else { format!(" [{}]", paths.join(", ")) };
     let revision = row.revision.get(..12).unwrap_or(&row.revision);

@@ -338,6 +338,9 @@ fn show_ended(project: &ProjectName, board: &Board, metrics: &Metrics) -> bool {
         if let Some(lease) = &mut status.lease {
             (lease.is_mine, lease.holder, lease.lost_at) = (false, None, Some(rfc3339(clock::now())));
         }
+        for replica in status.checkouts.iter_mut().flat_map(|checkouts| &mut checkouts.replicas) {
+            replica.is_holder = false;
+        }
     });
     true
 }

@@ -82,5 +82,5 @@ pub fn show_state(board: &Board, state: &State) {
     } else {
         (Level::Ok, None)
     };
-    board.component("state", None, level, reason);
+    board.component_since("state", level, reason, state.failing_since());
 }

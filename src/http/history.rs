@@ -238,7 +238,8 @@ pub struct Tried {
     id: String,
     /// `create`, `update`, `rename` or `delete`; or the order.
     action: String,
-    /// What became different: a list of `path`, `from`, `to`; empty for an order.
+    /// What became different: a list of `path`, `from`, `to`, with `drift` true where somebody else had changed it, and no commit; empty
+    /// for an order.
     fields: Value,
     /// Of an order: the kinds (`KIND`) and resources (`KIND/ID`) that it was about, the first hundred; absent where it was about the
     /// whole project.

@@ -234,7 +234,7 @@ impl Sight {
             for thing in &hold.things {
                 // Since when something is held for this reason says nothing of one that is not the only one.
                 let since = hold.since.clone().filter(|_| hold.things.len() == 1);
-                let text = thing.why.clone().unwrap_or_else(|| "it waits".to_owned());
+                let text = thing.why.clone().unwrap_or_else(|| format!("held by {}", hold.reason));
                 let subject = format!("{}/{}", hold.reason, thing.name);
                 let facts = Facts { what: thing.what.clone(), ..facts(text, since) };
                 self.add(&project.name, Notice::Held, &subject, facts);

@@ -62,6 +62,8 @@ pub struct Change {
     pub held: Option<Hold>,
     /// What would hold it if that did not: an approval lets go of all of it.
     pub held_beside: Vec<Hold>,
+    /// What of its kind is too much, or may be one with it, where such a guard holds it.
+    pub limit: Option<String>,
     /// What or who holds it, where the word does not say that.
     pub why: Option<String>,
     /// When the time comes that alone releases it, where that is known.
@@ -113,6 +115,12 @@ pub fn who(actor: Option<&str>, former: Option<&str>) -> String {
     }
 }
 
+/// Who did it, and since when it differs. Whoever set what is there now may have done so later than it was first seen.
+pub fn differs(actor: Option<&str>, what: &str, since: &str) -> String {
+    let then = if actor.is_some() { "; first seen to differ" } else { ", first seen" };
+    format!("{} {what}{then} {since}", who(actor, None))
+}
+
 impl Change {
     /// Nothing is known of it but what is done to which.
     pub fn new(key: Key, action: Action) -> Self {
@@ -131,6 +139,7 @@ impl Change {
             ties: None,
             held: None,
             held_beside: Vec::new(),
+            limit: None,
             why: None,
             until: None,
             digest: Arc::default(),
@@ -144,6 +153,10 @@ impl Change {
     /// Takes its tasks, for the queue.
     pub fn take_tasks(&mut self) -> Vec<Task> {
         self.queued = self.calls();
+        let drifted = self.drift.as_ref().map(|drift| Arc::new(drift.fields.clone()));
+        for task in &mut self.tasks {
+            task.drifted.clone_from(&drifted);
+        }
         std::mem::take(&mut self.tasks)
     }
 

@@ -41,6 +41,7 @@ pub use digest::digest_of_former;
 pub use digest::fingerprint;
 pub use hold::Contact;
 pub use hold::Hold;
+pub use hold::NewName;
 pub use hold::Referrer;
 pub use limits::Guards;
 pub use limits::Most;
@@ -92,6 +93,8 @@ pub fn hold(inputs: &Inputs<'_>, live: &Live<'_>, plan: &mut Plan) {
         // The earlier reason wins.
         change.held = reasons.into_iter().flatten().min();
         change.held_beside = beside(change, is_reset);
+        let verdict = change.held.zip(verdicts.get(change.key.kind));
+        change.limit = verdict.and_then(|(hold, verdict)| verdict.said(hold, change.key.kind, inputs.guards));
         // An approval begins a new count, which may leave nothing to hold the delete that it was for.
         let may_be_approved = match &change.held {
             Some(hold) => hold.can_be_approved() || *hold == Hold::DeleteAfter,
@@ -111,7 +114,7 @@ pub fn hold(inputs: &Inputs<'_>, live: &Live<'_>, plan: &mut Plan) {
     for change in plan.changes.iter_mut().filter(|change| matches!(change.held, Some(Hold::DriftReported(_)))) {
         change.until = change.drift.as_ref().and_then(|drift| drift.until);
     }
-    let may_be_renamed = plan.changes.iter().filter(|change| change.held == Some(Hold::MaybeRename));
+    let may_be_renamed = plan.changes.iter().filter(|change| matches!(change.held, Some(Hold::MaybeRename(_))));
     let may_be_renamed: BTreeSet<&str> = may_be_renamed.map(|change| change.key.kind).collect();
     settle(&mut plan.changes);
     for change in &mut plan.changes {

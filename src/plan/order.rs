@@ -124,6 +124,7 @@ pub fn tasks(
             seen,
             incarnation: live.map_or(0, |live| incarnation(kind, live)),
             fields: own,
+            drifted: None,
             origin: Origin::unknown(),
         }
     };
@@ -195,6 +196,7 @@ pub fn deletion(key: &Key, live: &Document, cascade: bool) -> Task {
         seen,
         incarnation: kind.map_or(0, |kind| incarnation(kind, live)),
         fields: Arc::default(),
+        drifted: None,
         origin: Origin::unknown(),
     }
 }

@@ -7,8 +7,8 @@ use super::FieldChange;
 use super::Hold;
 use super::Plan;
 use super::Refusal;
+use super::differs;
 use super::drift;
-use super::who;
 use crate::resource::Action;
 use crate::resource::Key;
 use crate::resource::MAIN;
@@ -152,6 +152,9 @@ pub struct ChangeReport {
     /// What or who holds it, where the word does not say that.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub why: Option<String>,
+    /// What ends the hold, where that is not what ends most of this word.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ends_with: Option<Word>,
     /// RFC 3339: when time ends the wait; absent where it does not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub until: Option<String>,
@@ -471,6 +474,10 @@ impl ChangeReport {
             action: change.action.as_str().into(),
             held: change.held.as_ref().map(|hold| hold.as_str().into()),
             why: change.why.clone(),
+            ends_with: change
+                .held
+                .filter(|hold| Hold::usual(hold.as_str()) != Some(*hold))
+                .map(|hold| hold.ends_with().into()),
             until: change.until.map(rfc3339),
             drift: change.drift.as_deref().map(|drift| DriftReport::of(drift, change)),
             fields: change.fields.iter().map(FieldReport::new).collect(),
@@ -514,8 +521,7 @@ fn drift_text(change: &ChangeReport) -> Option<String> {
     } else {
         format!(" ({})", drift.fields.join(", "))
     };
-    let who = who(drift.actor.as_deref(), None);
-    Some(format!("drift: {who} {what}{fields}, first seen {}", drift.since))
+    Some(format!("drift: {}", differs(drift.actor.as_deref(), &format!("{what}{fields}"), &drift.since)))
 }
 
 impl FieldReport {

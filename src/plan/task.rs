@@ -16,6 +16,7 @@ use crate::resource::Write;
 use crate::resource::write::Shown;
 use crate::telemetry::traces;
 use serde_json::Value;
+use std::collections::BTreeSet;
 use std::hash::DefaultHasher;
 use std::hash::Hash;
 use std::hash::Hasher;
@@ -140,6 +141,8 @@ pub struct Task {
     pub incarnation: u64,
     /// What becomes different, for the audit trail.
     pub fields: Arc<[FieldChange]>,
+    /// Which of that somebody else changed, and no commit; [`WHOLE`](super::drift::WHOLE) where somebody else deleted the resource.
+    pub drifted: Option<Arc<BTreeSet<String>>>,
     /// Why it is done, for the audit trail.
     pub origin: Arc<Origin>,
 }

@@ -150,6 +150,7 @@ fn plan(drafts: Vec<Draft>, now: Instant) -> Vec<Task> {
             seen: 0,
             incarnation: 0,
             fields: Arc::default(),
+            drifted: None,
             origin: Arc::default(),
         });
     }

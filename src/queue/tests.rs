@@ -54,6 +54,7 @@ fn task(action: Action, kind: &'static str, name: &str, batch: u32) -> Task {
         seen: 0,
         incarnation: 0,
         fields: Arc::default(),
+        drifted: None,
         origin: Arc::default(),
     }
 }

@@ -31,6 +31,7 @@ use crate::telemetry::status::NO_ORDERS;
 use crate::telemetry::status::Overview;
 use crate::telemetry::status::Problem;
 use crate::telemetry::status::ProblemState;
+use crate::telemetry::status::STANDS_BY;
 use crate::telemetry::status::SuspensionStatus;
 use crate::telemetry::status::Told;
 use crate::telemetry::status::Turn;
@@ -366,9 +367,7 @@ impl Reconciler {
         let paused = self.pause.refusal().as_ref().map(pause);
         let (level, reason) = match &self.memory.plan {
             _ if paused.is_some() => (Level::Failing, paused),
-            None if self.state.is_shared() && self.term().is_none() => {
-                (Level::Ok, Some("stands by for another replica"))
-            }
+            None if self.state.is_shared() && self.term().is_none() => (Level::Ok, Some(STANDS_BY)),
             None if self.memory.is_stale => (Level::Ok, Some("not looked at: the files here are not those in force")),
             None => (Level::Starting, None),
             Some(plan) if plan.observed.is_empty() && !plan.unobserved.is_empty() => {

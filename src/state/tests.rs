@@ -825,3 +825,20 @@ fn the_id_that_descope_gave_goes_with_its_resource() {
     project.disown(&[list("b")]).unwrap();
     assert_eq!(project.server_ids().unwrap(), [].into());
 }
+
+/// A small write that found room on a full disk began the failure anew, and what had not been written down before was not said.
+#[test]
+fn a_write_that_finds_room_does_not_begin_a_failure_anew() {
+    let dir = TempDir::new().unwrap();
+    let state = State::open(dir.path()).unwrap();
+    assert_eq!(state.failing_since(), None);
+
+    state.noted::<()>(Err(Error::Gone)).unwrap_err();
+    let since = state.failing_since().unwrap();
+    state.noted(Ok(())).unwrap();
+    assert_eq!((state.is_failing(), state.failing_since()), (false, None));
+    state.noted::<()>(Err(Error::Gone)).unwrap_err();
+    assert_eq!(state.failing_since(), Some(since));
+    state.noted::<()>(Err(Error::Gone)).unwrap_err();
+    assert_eq!(state.failing_since(), Some(since));
+}

@@ -16,6 +16,9 @@ use std::time::SystemTime;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+/// Why nothing is known of Descope here where another replica looks at it.
+pub const STANDS_BY: &str = "stands by for another replica";
+
 mod checkouts;
 mod elsewhere;
 mod health;
@@ -594,13 +597,34 @@ impl Board {
 
     /// Says how a component is; it keeps its time while its level and reason stay.
     pub fn component(&self, name: &'static str, project: Option<&str>, level: Level, reason: Option<&'static str>) {
+        self.note(name, project, (level, reason), None);
+    }
+
+    /// The same of what knows better than this board since when it is so.
+    pub fn component_since(
+        &self,
+        name: &'static str,
+        level: Level,
+        reason: Option<&'static str>,
+        since: Option<SystemTime>,
+    ) {
+        self.note(name, None, (level, reason), since);
+    }
+
+    fn note(
+        &self,
+        name: &'static str,
+        project: Option<&str>,
+        (level, reason): (Level, Option<&'static str>),
+        since: Option<SystemTime>,
+    ) {
         let mut components = self.components.lock().unwrap_or_else(PoisonError::into_inner);
         let new = Component {
             name,
             project: project.map(str::to_owned),
             status: level,
             reason,
-            since: rfc3339(clock::now()),
+            since: rfc3339(since.unwrap_or_else(clock::now)),
         };
         match components.iter_mut().find(|old| old.name == new.name && old.project == new.project) {
             Some(old) if (old.status, old.reason) == (level, reason) => {}
@@ -624,7 +648,16 @@ impl Board {
 
     /// All components, and the worst of them.
     pub fn health(&self) -> Health {
-        Health::of(self.components.lock().unwrap_or_else(PoisonError::into_inner).clone())
+        let mut components = self.components.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        // Whoever stands by does not know by itself whether there is anybody to stand by for.
+        for component in components.iter_mut().filter(|component| component.reason == Some(STANDS_BY)) {
+            let project = component.project.as_deref().unwrap_or_default();
+            let is_unheld = |status: &ProjectStatus| status.lease.as_ref().is_some_and(|lease| lease.holder.is_none());
+            if self.look_at(project, is_unheld) == Some(true) {
+                (component.status, component.reason) = (Level::Starting, Some("no replica holds the project"));
+            }
+        }
+        Health::of(components)
     }
 }
 

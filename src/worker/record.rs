@@ -44,6 +44,7 @@ use nonempty::NonEmpty;
 use serde_json::Value;
 use serde_json::json;
 use std::borrow::Cow;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::OnceCell;
@@ -318,7 +319,12 @@ fn told(state: &ProjectState, task: &Task) -> String {
             _ if value.to_string().len() > LONGEST_VALUE => in_short(state, value),
             _ => value.clone(),
         };
-        json!({ "path": change.path, "from": value(&change.from), "to": value(&change.to) })
+        let mut told = json!({ "path": change.path, "from": value(&change.from), "to": value(&change.to) });
+        let is_drift = |all: &Arc<BTreeSet<String>>| all.contains(&*change.path) || all.contains(drift::WHOLE);
+        if task.drifted.as_ref().is_some_and(is_drift) {
+            told["drift"] = Value::Bool(true);
+        }
+        told
     });
     Value::Array(fields.collect()).to_string()
 }

@@ -38,7 +38,7 @@ async fn status_and_plan_say_who_and_how_with_one_question_and_none_where_nothin
     assert_eq!(plan(&world).await["changes"][0]["drift"]["actor"], json!(actor));
     let text = world.run(&["plan"]).await;
     let text = String::from_utf8_lossy(&text.stdout).into_owned();
-    assert!(text.contains(&format!("held: drift_reported ({actor} changed it, first seen ")), "{text}");
+    assert!(text.contains(&format!("held: drift_reported ({actor} changed it; first seen to differ ")), "{text}");
     assert_eq!(text.matches(&actor).count(), 1, "{text}");
     world.pass().await;
     assert_eq!(searches(&world).await, 1, "it is known");
@@ -107,6 +107,9 @@ async fn what_was_put_back_says_in_the_audit_trail_who_it_was() {
 
     let told = world.told(&["--id", "r"]).await;
     assert_eq!((told.len(), &told[0]["actor"]), (2, &Value::Null), "our create was nobody's drift: {told:#?}");
+    // Whether or not anybody could be asked.
+    let is_drift = |row: &Value| row["fields"].as_array().unwrap().iter().any(|field| field["drift"] == true);
+    assert!(!is_drift(&told[0]) && is_drift(&told[1]), "{told:#?}");
 }
 
 /// The answer was written beside what was put back before it came, and beside nothing that was later.
@@ -119,6 +122,8 @@ async fn what_is_put_back_after_it_was_known_who_it_was_says_so_too() {
     world.edit_live("roles/r", json!({ "description": "theirs" })).await;
     world.fresh_pass().await;
     world.until("told", async |world| drifted(world).await["actor"].is_string()).await;
+    let why = plan(&world).await["changes"][0]["why"].as_str().unwrap_or_default().to_owned();
+    assert!(why.contains("; it is left as it is until 20") && why.ends_with(", and then put back"), "{why}");
     world.until("put back", async |world| world.entity("roles", "r").await.unwrap()["description"] == "ours").await;
     world.until("at rest", async |world| world.is_converged().await).await;
 

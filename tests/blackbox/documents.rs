@@ -254,7 +254,8 @@ async fn what_leaves_the_schema_counts_as_deleted() {
     let fingerprint = held(&world, "max_deletes").await;
     world.assert_nothing_left().await;
     let change = plan(&world).await["changes"][0].clone();
-    assert_eq!(change["why"], "would take along what it leaves out: type doc, relation doc#owner");
+    let limit = "2 of fgaSchema would be gone within 24 hours, and `guards.maxDeletes` lets 0 go";
+    assert_eq!(change["why"], format!("would take along what it leaves out: type doc, relation doc#owner; {limit}"));
     assert!(only(&world, "fgaSchema", "dsl").await.as_str().unwrap().contains("doc"));
     assert_eq!(approve(&world, &fingerprint).await, 200);
     world.until("let go", async |world| !only(world, "fgaSchema", "dsl").await.as_str().unwrap().contains("doc")).await;

@@ -219,6 +219,9 @@ async fn what_looks_like_a_rename_stays_held_after_the_new_one_is_there() {
     assert!(exists(&world, "roles", "old").await);
     assert!(warning.contains("renamedFrom: OLD"), "{warning}");
     assert!(plan(&world).await["warnings"].to_string().contains("renamedFrom: OLD"));
+    // Both exist by now.
+    let ends = world.project().await["holds"][0]["endsWith"].clone();
+    assert_eq!(ends, "an approval, or files that declare the old one again");
 
     let fingerprint = held(&world, "maybe_rename").await;
     assert_eq!(approve(&world, &fingerprint).await, 200);

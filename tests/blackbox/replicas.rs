@@ -528,6 +528,12 @@ async fn without_the_database_nothing_is_written_and_it_goes_on_when_it_answers_
     })
     .await;
     all.until("not held", async |all| !all.is_holder(0).await).await;
+    // Nobody is said to hold it, in any place.
+    let shown = all.project(0).await.unwrap();
+    let holders = shown["checkouts"]["replicas"].as_array().unwrap().iter().filter(|one| one["isHolder"] == true);
+    assert!(shown["lease"]["holder"].is_null() && holders.count() == 0, "{shown:#}");
+    let (_, health) = all.ask(0, "/healthz").await.unwrap();
+    assert!(!health.contains("stands by for another replica"), "{health}");
     let before = all.world.newest_seq().await;
     all.world.write("more.yaml", &permission("more", "d"));
     all.until("loaded", async |all| all.project(0).await.is_some_and(|project| project["desired"]["resources"] == 6))

@@ -51,6 +51,9 @@ test("drift that is never put back is not promised to be, suspended or not, and 
 
 test("drift of several fates is told by fate", () => {
   const soon = { held: "drift_reported", until: AT, endsWith: "time" };
+  const wait = (until) => flat(words.ofWait({ kind: "roles", id: "A", why: "drift_reported", since: null, until })).split("; until")[0];
+  assert.equal(wait(null), "drift that is only reported, as drift.mode says");
+  assert.equal(wait(AT), "drift that is younger than drift.minAge, and put back when it is as old");
   const resources = [drifted(), drifted({ id: "A", ...REPORTED }), drifted({ id: "B", ...REPORTED }), drifted({ id: "C", ...soon })];
 
   const found = told(status({ drift: { total: 4, resources } }));
@@ -58,7 +61,7 @@ test("drift of several fates is told by fate", () => {
   assert.deepEqual(found.map((it) => [it.tone, it.what, it.next]), [
     ["warn", "2 resources changed in Descope though no file was", "They are left as they are; that ends with files that say what is live."],
     ["calm", "1 resource changed in Descope though no file was", "It is put back. To keep it, change the files."],
-    ["calm", "1 resource changed in Descope though no file was", `It is left as it is until ${AT}; that ends with time.`],
+    ["calm", "1 resource changed in Descope though no file was", `It is left as it is until ${AT}, and put back then. To keep it, change the files.`],
   ]);
   const suspended = told(status({ suspendedUntil: AT, drift: { total: 1, resources: [drifted()] } }));
   assert.equal(suspended[0].next, "It is put back when the suspension ends. To keep it, change the files.");
@@ -92,6 +95,10 @@ test("lists that cannot be read for one cause are one entry", () => {
 
   const mixed = told(status({ problems: [list("lists"), list("roles", { message: "bad answer" })], problemsTotal: 2 }, failing));
   assert.deepEqual(mixed.map((it) => it.what), ["Descope cannot be observed", "lists cannot be read for now", "roles cannot be read for now"]);
+  // Connections that break say during which call.
+  const broken = (kind, path) => list(kind, { message: `the connection to Descope broke during GET ${path}: reset` });
+  const dropped = told(status({ problems: [broken("lists", "/v1/mgmt/list/all"), broken("roles", "/v1/mgmt/role/all")], problemsTotal: 2 }, failing));
+  assert.deepEqual(dropped.map((it) => it.what), ["Descope cannot be observed"]);
   const some = told(status({ problems: [list("lists"), list("roles"), list("theme", { state: "parked", message: "no licence" })], problemsTotal: 3 }));
   assert.deepEqual(some.map((it) => [it.what, it.why]), [
     ["theme cannot be read", "no licence"],
@@ -141,6 +148,44 @@ test("a database that does not answer is told once, and not as a directory", () 
   assert.deepEqual(found(of("state", "degraded"), of("lease", "ok")), [["bad", "The state", true]]);
 });
 
+test("a database that is gone is one cause in the verdict, too", () => {
+  const of = (name, reason) => ({ name, project: null, status: "degraded", reason, since: AT });
+  const { detail } = words.verdict(status({}, { components: [of("state", "cannot be written"), of("lease", "the database of state.url does not answer")] }));
+
+  assert.ok(!detail.join(" ").includes("cannot be written") && detail.at(-1) === "Nothing is written: the database of state.url does not answer.", detail.join(" "));
+});
+
+test("what waits for a state that cannot be written is told with the state alone", () => {
+  const components = [{ name: "state", project: null, status: "degraded", reason: "cannot be written", since: AT }];
+  const waits = (id) => list("permissions", { id, message: "did not send POST /v1/mgmt/permission/create: nothing is created, renamed or deleted meanwhile: the disk of the state directory is full" });
+  const problems = Array.from({ length: 50 }, (_, n) => waits(`p${n}`));
+  const all = status({ problems, problemsTotal: 130, converged: false, counts: { ...project().counts, retrying: 130 } }, { components });
+
+  const found = told(all);
+
+  assert.deepEqual(found.map((it) => [it.what, it.why]), [["The state: cannot be written", `Since ${AT}. 130 changes wait for it: permissions/p0, permissions/p1, permissions/p2 and more.`]]);
+  assert.deepEqual([words.standing(all, all.projects[0]).tone, words.verdict(all).title], ["bad", "The state cannot be written: somebody has to act"]);
+  // Anything else is told, those of one cause together.
+  const other = [list("roles", { id: "A", message: "status 503" }), list("roles", { id: "B", message: "status 503" })];
+  const mixed = told(status({ problems: [...problems, ...other], problemsTotal: 52 }, { components }));
+  assert.deepEqual(mixed.map((it) => [it.what, it.why]).slice(1), [["2 resources failed", "roles/A and roles/B: status 503"]]);
+});
+
+test("a fight beside what else is held is told once, and has a command", () => {
+  const contested = [{ kind: "roles", id: "Editor", path: "description", declared: "1", live: "2", times: 5, since: AT, until: AT, actor: null }];
+  const held = { fingerprint: "f00d", reason: "contested,lockout", changes: 2, deletes: 0 };
+  const waits = [{ kind: "roles", id: "Editor", why: "contested: description was turned back 5 times", since: AT, until: AT }, { kind: "tenants", id: "globex", why: "lockout: disabled is turned on", since: AT, until: null }];
+
+  const [all, fight, ...others] = told(status({ contested, held, waits, holds: ["contested", "lockout"].map((reason) => ({ reason, approvable: true, changes: 1, endsWith: "an approval" })) }));
+
+  assert.deepEqual(others, []);
+  assert.ok(!/roles.Editor|turned back 5/.test(all.why) && all.why.includes("one of them is turned back again and again, as told below"), all.why);
+  assert.ok(all.why.endsWith("It is about tenants/globex (disabled is turned on) and more, listed below."), all.why);
+  assert.equal(fight.what, "roles/Editor is turned back again and again");
+  assert.equal(fight.command, "descope-gitops plan --target roles/Editor --url http://gitops.example/");
+  assert.ok(fight.next.endsWith("Approving what is held sets it once more, too. To see both values:"), fight.next);
+});
+
 test("what is held for approval is named with what it does", () => {
   const wait = (id, why) => ({ kind: "tenants", id, why, since: null, until: null });
   const held = { fingerprint: "f00d", reason: "lockout,max_deletes", changes: 4, deletes: 1 };
@@ -163,7 +208,7 @@ test("the page of a resource says what it needs, with the command", () => {
   assert.deepEqual(found([problem], []), [["roles/Editor was refused (3 tries)", "descope-gitops reconcile --retry --url http://gitops.example/"], changed]);
   assert.deepEqual(found([], [{ held: "lockout" }])[0], ["4 changes held for approval, 1 of them a delete", "descope-gitops approve f00d --url http://gitops.example/"]);
   assert.deepEqual(found([], [{ held: "policy" }]), [changed]);
-  assert.ok(/by ops\./.test(flat(words.needsOf(all, of, [], [])[0].why)));
+  assert.ok(/what is there now is by ops\./.test(flat(words.needsOf(all, of, [], [])[0].why)));
   assert.deepEqual(words.needsOf(all, { ...of, project: "gone" }, [problem], []), []);
   const contested = [{ kind: "roles", id: "Editor", path: "description", declared: "1", live: "2", times: 5, since: AT, until: AT, actor: null }];
   const fight = words.needsOf(status({ contested, held: { fingerprint: "f00d", reason: "contested", changes: 1, deletes: 0 } }), of, [], [{ held: "contested" }]);

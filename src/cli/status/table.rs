@@ -40,9 +40,13 @@ pub fn text(status: &Value, now: SystemTime, style: Style) -> String {
 
 /// What concerns all projects: a state that cannot be written, leases that cannot be renewed.
 fn unwell(status: &Value, now: SystemTime) -> impl Iterator<Item = String> {
-    let components = status["components"].as_array().into_iter().flatten();
-    components.filter_map(move |it| {
+    let components = || status["components"].as_array().into_iter().flatten();
+    let is_unwell = |it: &Value| matches!(it["status"].as_str(), Some("degraded" | "failing"));
+    // Where replicas share the state it is a database, and one cause is told once: without leases nothing at all is written.
+    let is_lease = components().any(|it| it["name"] == "lease" && is_unwell(it));
+    components().filter_map(move |it| {
         let effect = match it["name"].as_str()? {
+            "state" if is_lease => return None,
             "state" => "nothing is created, renamed or deleted until that is over",
             "notifications" => {
                 "a receiver is not told of what is held or failing; the log says which and why, `notify-test` tries it"
@@ -50,9 +54,8 @@ fn unwell(status: &Value, now: SystemTime) -> impl Iterator<Item = String> {
             "lease" => "nothing is written while no replica holds the lease",
             _ => return None,
         };
-        let is_unwell = matches!(it["status"].as_str()?, "degraded" | "failing");
         let (name, since) = (word(&it["name"]).to_uppercase(), ago(&it["since"], now));
-        is_unwell.then(|| format!("{name}: {}, since {since}; {effect}", word(&it["reason"])))
+        is_unwell(it).then(|| format!("{name}: {}, since {since}; {effect}", word(&it["reason"])))
     })
 }
 
@@ -224,8 +227,9 @@ fn below(project: &Value, can_order: bool, now: SystemTime) -> Vec<String> {
         format!("{state}: {name}: {}{since}{next}{place}", word(&problem["message"]))
     });
     add(&mut lines, &list(&project["drift"]["resources"]), |drift| {
-        let actor = drift["actor"].as_str().map_or_else(String::new, |actor| format!(", by {}", one_line(actor)));
-        format!("drifted: {}/{} {}{actor}", word(&drift["kind"]), id(&drift["id"]), ago(&drift["since"], now))
+        let actor = drift["actor"].as_str().map(|actor| format!("; what is there now is by {}", one_line(actor)));
+        let (kind, id, since) = (word(&drift["kind"]), id(&drift["id"]), ago(&drift["since"], now));
+        format!("drifted: {kind}/{id}, first seen {since}{}", actor.unwrap_or_default())
     });
     // Holds and problems are told above, in more words.
     let told: Vec<String> = list(&project["holds"]).iter().map(|hold| word(&hold["reason"])).collect();
@@ -603,6 +607,10 @@ mod tests {
         let line =
             "\nSTATE: cannot be written, since 3m ago; nothing is created, renamed or deleted until that is over\n";
         assert!(text.contains(line) && !text.contains("LEASE"), "{text}");
+        // One database, one cause.
+        status["components"][1]["status"] = json!("degraded");
+        let shared = super::text(&status, now(), Style::default());
+        assert!(shared.contains("\nLEASE: ") && !shared.contains("STATE: "), "{shared}");
         assert!(text.contains("\nNOTIFICATIONS: not delivered, since 3m ago; a receiver is not told"), "{text}");
     }
 

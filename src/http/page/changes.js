@@ -3,7 +3,7 @@
 import { get } from "./api.js";
 import { badge, byId, command, h, many, number, prose, say, show, time, until } from "./dom.js";
 import { link } from "./resource.js";
-import { HOLDS, WHOLE, daemonCommand, ofWait, whyHeld } from "./words.js";
+import { HOLDS, WHOLE, daemonCommand, ofHold, ofWait, whyHeld } from "./words.js";
 import { approveButton, noOrders, noteListed } from "./actions.js";
 
 const WINDOW = 20;
@@ -99,7 +99,7 @@ export const isOf = (wait, { kind, id, held }) => wait.kind === kind && wait.id 
 /** Why a change is held, since when and until when, all of it once. */
 export function holding(change, wait) {
   const { since, until: end } = wait && isOf(wait, change) ? wait : { until: change.until };
-  return [whyHeld(change.held), change.why ? ["; ", prose(change.why)] : null, since ? ["; since ", time(since)] : null, end ? ["; until ", until(end)] : null];
+  return [whyHeld(change.held, end), change.why ? ["; ", prose(change.why)] : null, since ? ["; since ", time(since)] : null, end ? ["; until ", until(end)] : null];
 }
 
 function changeRow({ project, change, wait }, showsProject) {
@@ -171,9 +171,15 @@ function heldReason(project, reason, changes, holds) {
   const isWhole = holds.some((hold) => hold.stopsProject && !hold.changes);
   const count = holds.length ? holds.reduce((sum, hold) => sum + hold.changes, 0) : changes.length;
   return h("li", {}, h("details", { "data-key": `held ${project.name} ${reason}` },
-    h("summary", {}, badge("warn", reason), holds.some((hold) => hold.why && !hold.changes) ? "" : ` ${many(count, "change")}`, h("span", { class: "quiet" }, ` ${isWhole ? WHOLE[reason] || "" : HOLDS[reason] || ""}`)),
+    h("summary", {}, badge("warn", reason), holds.some((hold) => hold.why && !hold.changes) ? "" : ` ${many(count, "change")}`, h("span", { class: "quiet" }, ` ${isWhole ? WHOLE[reason] || "" : meaning(reason, holds)}`)),
     (holds.length ? holds : [null]).map((hold) => h("p", {}, prose(hold?.why ? `${hold.why[0].toUpperCase()}${hold.why.slice(1)}. ` : ""), prose(release(reason, hold)))),
     h("ul", { class: "plain" }, changes.map((change) => h("li", {}, `${change.action} `, link({ project: project.name, kind: change.kind, id: change.id }), change.why ? [": ", prose(change.why)] : null)))));
+}
+
+/** What a rule means; of several of one word, of which time ends some, both. */
+function meaning(reason, holds) {
+  const timed = new Set(holds.map((hold) => Boolean(hold.until)));
+  return (timed.size === 1 ? ofHold(reason, timed.has(true)) : HOLDS[reason]) || "";
 }
 
 /** What ends a hold. */

@@ -23,6 +23,10 @@ export const HOLDS = {
   stale_revision: "the files of a replica are put aside: they are older than those in force, or nobody knows that they are newer",
 };
 
+/** The same where it is known which of both it is: what has an end in time is young. */
+const DRIFT = { true: "drift that is younger than drift.minAge, and put back when it is as old", false: "drift that is only reported, as drift.mode says" };
+export const ofHold = (reason, isTimed) => (reason === "drift_reported" ? DRIFT[Boolean(isTimed)] : HOLDS[reason]);
+
 /** The same of a project as a whole, whatever differs. */
 export const WHOLE = { first_contact: "the project as a whole, until somebody approves it once" };
 
@@ -40,16 +44,16 @@ const WAITS = {
 const BEFORE = { unobserved: "cannot be looked at", parked: "refused", backoff: "failed for now", dependency: "something else goes first" };
 
 /** What a wait is for, in words: the status has one of a closed set and after a colon what there is to say. */
-function whyWaits(why) {
+function whyWaits(why, isTimed) {
   const colon = why.indexOf(":");
   const [word, what] = colon < 0 ? [why, ""] : [why.slice(0, colon), why.slice(colon + 1).trim()];
-  const lead = HOLDS[word] || BEFORE[word];
+  const lead = ofHold(word, isTimed) || BEFORE[word];
   if (!lead) return what || WAITS[word] || word;
   return what ? `${lead}${what.startsWith("ends with ") ? ";" : ":"} ${what}` : lead;
 }
 
 /** By `held.reason`, which may name several. */
-export const whyHeld = (reason) => String(reason).split(",").map((one) => HOLDS[one.trim()] || one).join("; ");
+export const whyHeld = (reason, isTimed) => String(reason).split(",").map((one) => ofHold(one.trim(), isTimed) || one).join("; ");
 
 const TRIGGERS = { startup: "at the start", watch: "a file changed", interval: "by itself", signal: "SIGHUP", api: "by request" };
 export const trigger = (name) => TRIGGERS[name] || name;
@@ -91,7 +95,7 @@ const soon = (text) => ({ due: text });
 const ends = (text) => ({ until: text });
 
 /** Why something waits, since when and until when; an item that is `{ time }` is a point in time, one that is `{ until }` comes after that word. */
-export const ofWait = ({ why, since, until }) => [whyWaits(why), ...(since ? ["; since ", time(since)] : []), ...(until ? ["; until ", ends(until)] : [])];
+export const ofWait = ({ why, since, until }) => [whyWaits(why, until), ...(since ? ["; since ", time(since)] : []), ...(until ? ["; until ", ends(until)] : [])];
 
 /** `a, b and 3 more kinds` */
 function listed(names, what, most = 3) {
@@ -119,11 +123,20 @@ export function needs(status) {
     if (component.status !== "failing" && component.status !== "degraded") continue;
     if (isToldOfReplica(status, component)) continue;
     const item = ofComponent(component, status.components);
-    if (item) items.push(item);
+    if (item) items.push({ ...item, why: [...item.why, ...waitingFor(component, status)] });
   }
   for (const project of status.projects) items.push(...ofProject(status, project));
   const rank = { bad: 0, warn: 1, calm: 2 };
   return items.sort((a, b) => rank[a.tone] - rank[b.tone]);
+}
+
+/** Which changes wait for a state that can be written, the first of them. */
+function waitingFor({ name }, status) {
+  if (name !== "state" && name !== "lease") return [];
+  const all = status.projects.flatMap((project) => project.problems.filter((it) => it.id && isForState(it)));
+  if (!all.length) return [];
+  const hidden = status.projects.filter((it) => it.problems.length && it.problems.every((one) => one.id && isForState(one))).reduce((sum, it) => sum + it.problemsTotal - it.problems.length, 0);
+  return [` ${many(all.length + hidden, "change")} ${all.length + hidden === 1 ? "waits" : "wait"} for it: ${all.slice(0, 3).map(named).join(", ")}${all.length + hidden > 3 ? " and more" : ""}.`];
 }
 
 /** What this replica alone is refused is told with its name. */
@@ -192,13 +205,17 @@ function ofProject(status, project) {
   }
   const lists = problems.filter((it) => !it.id);
   items.push(...ofLists(status, project, lists));
-  const parked = problems.filter((it) => it.id && it.state === "parked");
-  const others = problems.filter((it) => it.id && it.state !== "parked");
-  for (const problem of parked.slice(0, 5)) items.push(ofProblem(status, project, problem));
-  for (const problem of others.slice(0, parked.length ? 2 : 5)) items.push(ofProblem(status, project, problem));
-  const shown = lists.length + Math.min(parked.length, 5) + Math.min(others.length, parked.length ? 2 : 5);
-  if (project.problemsTotal > shown) {
-    items.push({ tone: "warn", project: name, key: `more ${name}`, what: `${many(project.problemsTotal - shown, "more problem")}`, why: [], next: "All of them:", command: daemonCommand("status", oneOfMany(status, project)) });
+  const parked = alike(problems.filter((it) => it.id && it.state === "parked"));
+  // What waits for the state is told with the state.
+  const isUnsure = (status.components || []).some((it) => (it.name === "state" || it.name === "lease") && it.status !== "ok" && it.status !== "starting");
+  const isTold = (it) => isUnsure && isForState(it);
+  const others = alike(problems.filter((it) => it.id && it.state !== "parked" && !isTold(it)));
+  const shown = [...parked.slice(0, 5), ...others.slice(0, parked.length ? 2 : 5)];
+  for (const group of shown) items.push(ofProblems(status, project, group));
+  const left = project.problemsTotal - lists.length - shown.flat().length - problems.filter(isTold).length;
+  // Of more than the status names nothing is known but their number: where all it names wait for the state, so do they.
+  if (left > 0 && !(problems.length && problems.every(isTold))) {
+    items.push({ tone: "warn", project: name, key: `more ${name}`, what: `${many(left, "more problem")}`, why: [], next: "All of them:", command: daemonCommand("status", oneOfMany(status, project)) });
   }
   items.push(...ofHeld(status, project), ...ofDrift(status, project));
   if (project.suspendedUntil) {
@@ -244,21 +261,23 @@ function ofHeld(status, project) {
   }
   const stopped = (project.holds || []).find((hold) => hold.stopsProject && hold.reason === "first_contact");
   // An approval counts for all of it.
-  const others = String(held.reason).split(",").filter((reason) => !stopped || reason.trim() !== "first_contact").join(",");
+  // A fight has an entry of its own.
+  const isElsewhere = (reason) => (stopped && reason === "first_contact") || (contested.length && reason === "contested");
+  const others = String(held.reason).split(",").filter((reason) => !isElsewhere(reason.trim())).join(",");
   const reasons = [...(stopped ? [stopped.why] : []), ...(others ? [whyHeld(others)] : [])];
   const deletes = held.deletes ? `, ${number(held.deletes)} of them ${held.deletes === 1 ? "a delete" : "deletes"}` : "";
   return [{
     tone: "warn", project: name, key: `held ${name}`,
     what: held.changes ? `${many(held.changes, "change")} held for approval${deletes}` : "The project is held for approval, though nothing differs",
-    why: [`Why: ${reasons.join("; and ")}.${heldThings(project)}`],
+    why: [`Why: ${[...reasons, ...(contested.length ? [`${contested.length === 1 ? "one" : number(contested.length)} of them ${contested.length === 1 ? "is" : "are"} turned back again and again, as told below`] : [])].join("; and ")}.${heldThings(project)}`],
     next: stopped ? `If this is meant, ${held.changes ? "read what is held below, then approve it" : "approve it"}; else put back what the config said before.` : "Read what is held below, then approve it, or change the files.",
     ...release,
-  }, ...contested];
+  }, ...contested.map((it) => ({ ...it, next: it.next.replace("Approving sets it once more.", "Approving what is held sets it once more, too. To see both values:"), command: planCommand(status, name, it.link) }))];
 }
 
 /** What an approval is about, with what it does, the first of it. */
 function heldThings({ held, waits }) {
-  const reasons = String(held.reason).split(",").map((it) => it.trim());
+  const reasons = String(held.reason).split(",").map((it) => it.trim()).filter((it) => it !== "contested");
   const things = (waits || []).filter((it) => it.id && reasons.includes(it.why.split(":")[0]));
   const told = things.slice(0, 3).map(({ kind, id, why }) => {
     const what = why.includes(":") ? why.slice(why.indexOf(":") + 1).trim() : "";
@@ -287,7 +306,7 @@ function ofDrift(status, project) {
     return {
       tone: isAct || project.suspendedUntil || policy === "observe" ? "warn" : "calm", project: name, key: `drift ${name} ${fate}`,
       what: `${many(count, "resource")} changed in Descope though no file was`,
-      why: [isOne ? "" : "Among them ", `${first.kind}/${first.id}, seen `, time(first.since), first.actor ? `, by ${first.actor}.` : "."],
+      why: [isOne ? "" : "Among them ", `${first.kind}/${first.id}, first seen `, time(first.since), first.actor ? `; what is there now is by ${first.actor}.` : "."],
       next: fateOf(project, first, count === 1),
       command: isAct ? planCommand(status, name, isOne ? first : null) : null,
       link: isOne ? { project: name, kind: first.kind, id: first.id } : null,
@@ -316,6 +335,9 @@ function fateOf({ suspendedUntil, policy }, drifted, isOne) {
   if (policy === "observe") return `${it} ${is} only shown, as the policy is observe.`;
   if (isLeft(drifted)) {
     const besides = suspendedUntil && drifted.held !== "suspended" ? " Until the suspension ends nothing is written at all." : "";
+    if (drifted.held === "drift_reported" && drifted.until) {
+      return [`${it} ${is} left as ${it.toLowerCase()} ${is} until `, ends(drifted.until), `, and put back then. To keep ${isOne ? "it" : "them"}, change the files.${besides}`];
+    }
     return [`${it} ${is} left as ${it.toLowerCase()} ${is}`, ...(drifted.until ? [" until ", ends(drifted.until)] : []), `; that ends with ${drifted.endsWith}.${besides}`];
   }
   const when = suspendedUntil ? " when the suspension ends" : "";
@@ -370,7 +392,7 @@ function ofReplicas(project) {
 function ofLists(status, project, lists) {
   const causes = new Map();
   for (const it of lists) {
-    const cause = JSON.stringify([it.state, it.message]);
+    const cause = causeOf(it);
     causes.set(cause, [...(causes.get(cause) || []), it]);
   }
   const { name } = project;
@@ -396,6 +418,30 @@ function ofLists(status, project, lists) {
 function failing(status, project) {
   if (project.lease && !project.lease.isMine) return null;
   return (status.components || []).find((it) => it.project === project.name && it.status === "failing");
+}
+
+/** Those of one cause together: the path that was asked for is none. */
+function alike(problems) {
+  const groups = new Map();
+  for (const it of problems) {
+    const cause = causeOf(it);
+    groups.set(cause, [...(groups.get(cause) || []), it]);
+  }
+  return [...groups.values()];
+}
+
+const causeOf = ({ state, message }) => JSON.stringify([state, message.replaceAll(/\b(GET|POST|PUT|DELETE|PATCH) \/\S+?(?=[\s:;,)]|$)/g, "")]);
+
+/** Several of one cause are one thing to do. */
+function ofProblems(status, project, group) {
+  const [first] = group;
+  const item = ofProblem(status, project, first);
+  if (group.length === 1) return item;
+  const done = { parked: "were refused", blocked: "are blocked", retrying: "failed" }[first.state];
+  return {
+    ...item, key: `problems ${project.name} ${causeOf(first)}`, what: `${many(group.length, "resource")} ${done}`,
+    why: [`${listed(group.map(named), "resource")}: ${first.message}`], where: "", link: null,
+  };
 }
 
 function ofProblem(status, project, problem) {
@@ -428,6 +474,12 @@ function ofProblem(status, project, problem) {
 /** Since when the state cannot be written, or null. */
 export const unwritten = (status) => (status.components || []).find((it) => it.name === "state" && it.status !== "ok" && it.status !== "starting")?.since || null;
 
+/** A full disk is no database that may be back in a moment: only a person ends it. */
+const isStuck = (status) => Boolean(unwritten(status)) && !status.components.some((it) => it.name === "lease");
+
+/** Does it wait for a state that can be written, and for nothing else? */
+const isForState = (problem) => problem.state === "retrying" && /\bnothing is (created, renamed or deleted|sent) meanwhile: /.test(problem.message);
+
 /** How the newest pass went: what it set off may still be going out. */
 export function passSaid({ lastPass, progress }) {
   const togo = stillGoing(lastPass, progress);
@@ -456,6 +508,7 @@ export function standing(status, project) {
   if (project.notConvergedBecause === "stale_revision" && project.checkouts?.needs === "nobody") return { tone: "busy", word: `Following newer files${suspended}` };
   if (project.notConvergedBecause === "stale_revision") return { tone: project.checkouts?.needs === "act" ? "bad" : "warn", word: `Files put aside${suspended}` };
   if (!project.lastPass) return { tone: "busy", word: isElsewhere && !project.lease.statusOf ? `Waiting for word of ${project.lease.holder}` : "Starting" };
+  if (counts.retrying && isStuck(status)) return { tone: "bad", word: `Not written${suspended}`, title: `The state cannot be written${suspended}: somebody has to act` };
   if (counts.retrying || counts.blocked || counts.unknown) return { tone: "warn", word: `Retrying${suspended}` };
   if (project.held) return { tone: "warn", word: `Held${suspended}` };
   if (project.suspendedUntil) return { tone: "off", word: "Suspended" };
@@ -549,11 +602,11 @@ export function verdict(status) {
   const parts = partsOf(status.projects, alone).map((it) => it.what);
   if (parts.length) detail.push(`Only observed for now: ${parts.slice(0, 3).join(", ")}${parts.length > 3 ? ` and ${parts.length - 3} more` : ""}.`);
   if (suspended.length && worst !== "off" && !alone) detail.push(`Suspended meanwhile: ${suspended.map((it) => it.project.name).join(", ")}.`);
-  for (const { name, reason } of unsure) detail.push(name === "state" ? `The state cannot be trusted: ${reason}.` : `Nothing is written: ${reason}.`);
+  // Where replicas share the state it is a database, and one cause is told once.
+  const isShared = unsure.some((it) => it.name === "lease");
+  for (const { name, reason } of unsure.filter((it) => it.name === "lease" || !isShared)) detail.push(name === "state" ? `The state cannot be trusted: ${reason}.` : `Nothing is written: ${reason}.`);
   if (paused) detail.push("Descope's rate limit is reached: nothing is sent until the pause is over.");
-  // A full disk is no database that may be back in a moment: only a person ends it.
-  const isStuck = worst !== "bad" && unwritten(status) && !status.components.some((it) => it.name === "lease");
-  if (isStuck) return { tone: "bad", title: "The state cannot be written: somebody has to act", detail };
+  if (worst !== "bad" && isStuck(status)) return { tone: "bad", title: "The state cannot be written: somebody has to act", detail };
   return { tone: (unsure.length || aside.length) && worst !== "bad" ? "warn" : worst, title, detail };
 }
 

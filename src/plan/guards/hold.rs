@@ -16,8 +16,8 @@ pub enum Hold {
     StillDeclared,
     /// The YAML declares none of this kind any more, or does not name it.
     KindEmptied,
-    /// Something of this kind is created as well, or a rename of it refused: it may be one resource under a new name.
-    MaybeRename,
+    /// It may be one resource under a new name.
+    MaybeRename(NewName),
     /// More deletes in 24 hours than `maxDeletes`.
     MaxDeletes,
     /// More deletes in 24 hours than `maxDeletePercent`.
@@ -46,6 +46,17 @@ pub enum Hold {
     Suspended,
 }
 
+/// What there is of the name that something may go on under.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum NewName {
+    /// A rename of this kind is refused.
+    Refused,
+    /// Something of this kind is to be created.
+    Planned,
+    /// Something of this kind was created since the old name left the files.
+    Made,
+}
+
 /// What still refers to something that is to be deleted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Referrer {
@@ -72,7 +83,7 @@ impl Hold {
         Self::ObservationShrank,
         Self::StillReferenced(Referrer::Undeclared),
         Self::KindEmptied,
-        Self::MaybeRename,
+        Self::MaybeRename(NewName::Planned),
         Self::MaxDeletes,
         Self::MaxDeletePercent,
         Self::MaxChangePercent,
@@ -94,7 +105,7 @@ impl Hold {
             Self::ObservationShrank => "observation_shrank",
             Self::StillDeclared | Self::StillReferenced(_) => "still_referenced",
             Self::KindEmptied => "kind_emptied",
-            Self::MaybeRename => "maybe_rename",
+            Self::MaybeRename(_) => "maybe_rename",
             Self::MaxDeletes => "max_deletes",
             Self::MaxDeletePercent => "max_delete_percent",
             Self::MaxChangePercent => "max_change_percent",
@@ -111,7 +122,12 @@ impl Hold {
 
     /// The word that reads so.
     pub fn word(text: &str) -> Option<&'static str> {
-        Self::ALL.into_iter().map(Self::as_str).find(|word| *word == text)
+        Self::usual(text).map(Self::as_str)
+    }
+
+    /// The one that is meant by its word alone, where several have it.
+    pub fn usual(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|hold| hold.as_str() == word)
     }
 
     /// Can an operator let it go ahead?
@@ -127,7 +143,7 @@ impl Hold {
             | Self::ObservationShrank
             | Self::StillReferenced(_)
             | Self::KindEmptied
-            | Self::MaybeRename
+            | Self::MaybeRename(_)
             | Self::MaxDeletes
             | Self::MaxDeletePercent
             | Self::MaxChangePercent
@@ -166,7 +182,11 @@ impl Hold {
             Self::StillReferenced(Referrer::Undeclared) => "an approval, or the referrer letting go in Descope",
             Self::StillReferenced(Referrer::Unseen) => "an approval, or a look at what may refer to it",
             Self::KindEmptied => "an approval, or files that declare one of this kind",
-            Self::MaybeRename => "an approval, or `renamedFrom` on the new one while Descope has none of that name",
+            Self::MaybeRename(NewName::Refused) => "an approval, or an end of what the rename is refused for",
+            Self::MaybeRename(NewName::Planned) => {
+                "an approval, or `renamedFrom` on the new one before that is made, which a daemon does at once"
+            }
+            Self::MaybeRename(NewName::Made) => "an approval, or files that declare the old one again",
             Self::MaxDeletes => "an approval, or a plan within the limit, `guards.maxDeletes`",
             Self::MaxDeletePercent => "an approval, or a plan within the limit, `guards.maxDeletePercent`",
             Self::MaxChangePercent => "an approval, or a plan within the limit, `guards.maxChangePercent`",

@@ -1,6 +1,7 @@
 //! The numbers: how much of a kind may go, change or be missing at once.
 
 use super::Hold;
+use super::NewName;
 use super::Watch;
 use super::has_rename;
 use crate::desired::Desired;
@@ -50,7 +51,11 @@ pub const PERCENT_COUNTS_FROM: usize = 5;
 
 impl Most {
     fn is_exceeded_in_number(&self, kind: &str, part: usize) -> bool {
-        part > self.by_kind.get(kind).copied().unwrap_or(self.default)
+        part > self.of(kind)
+    }
+
+    fn of(&self, kind: &str) -> usize {
+        self.by_kind.get(kind).copied().unwrap_or(self.default)
     }
 
     fn is_exceeded_in_share(&self, part: usize, owned: usize) -> bool {
@@ -148,6 +153,10 @@ pub(super) struct Limited {
     deletes: Option<Hold>,
     updates: Option<Hold>,
     losses: Option<Hold>,
+    /// What would be gone within 24 hours, and what would be changed at once.
+    numbers: [usize; 2],
+    /// Of how many that are owned, that the share of each is too large.
+    of: [usize; 2],
 }
 
 impl Limited {
@@ -160,10 +169,54 @@ impl Limited {
             }
             Action::Delete => {
                 let replaced = owned.get(&change.key).is_some_and(|ownership| ownership.replaced);
-                let replaced = (replaced && has_rename(&change.key)).then_some(Hold::MaybeRename);
+                let replaced = (replaced && has_rename(&change.key)).then_some(Hold::MaybeRename(NewName::Made));
                 self.deletes.into_iter().chain(replaced).min()
             }
         }
+    }
+
+    /// What of a kind that is held so is too much, with the limit; `None` where no number and no other resource holds it.
+    pub fn said(self, hold: Hold, kind: &str, guards: &Guards) -> Option<String> {
+        let ([gone, changed], [owned_of_gone, owned]) = (self.numbers, self.of);
+        let said = match hold {
+            Hold::MaxDeletes => {
+                let most = guards.deletes.of(kind);
+                format!("{gone} of {kind} would be gone within 24 hours, and `guards.maxDeletes` lets {most} go")
+            }
+            Hold::MaxDeletePercent => {
+                let most = guards.deletes.percent;
+                format!(
+                    "{gone} of {owned_of_gone} {kind} would be gone within 24 hours, and `guards.maxDeletePercent` lets \
+                     {most} % go"
+                )
+            }
+            Hold::MaxChangePercent => {
+                let most = guards.max_change_percent?;
+                format!(
+                    "{changed} of {owned} {kind} would be changed at once, and `guards.maxChangePercent` lets {most} % be"
+                )
+            }
+            Hold::KindEmptied => format!("the files have none of {kind} any more"),
+            Hold::MaybeRename(NewName::Refused) => format!("it may be renamed: a rename of {kind} is refused"),
+            Hold::MaybeRename(NewName::Planned) => format!("it may be renamed: one of {kind} is to be created"),
+            Hold::MaybeRename(NewName::Made) => {
+                format!("it may be renamed: another one of {kind} was created since it left the files")
+            }
+            Hold::Policy
+            | Hold::DriftReported(_)
+            | Hold::ObservationShrank
+            | Hold::StillDeclared
+            | Hold::StillReferenced(_)
+            | Hold::WouldReset
+            | Hold::Weakening
+            | Hold::Lockout
+            | Hold::Contested
+            | Hold::FirstContact(_)
+            | Hold::Blocked
+            | Hold::DeleteAfter
+            | Hold::Suspended => return None,
+        };
+        Some(said)
     }
 }
 
@@ -189,23 +242,33 @@ pub(super) fn verdicts(inputs: &Inputs<'_>, plan: &Plan) -> HashMap<&'static str
         // A project that was filled today owned next to nothing before: there the share is of what it owned at most.
         let owned_then = (owned + window.deleted).saturating_sub(window.created + window.passing);
         let at_most = owned_then + window.rise;
+        let gone = window.deleted + deletes;
         let is_emptied = !inputs.desired.resources.keys().any(|key| key.kind == name);
         let verdict = Limited {
             deletes: if deletes == 0 {
                 None
             } else if is_emptied {
                 Some(Hold::KindEmptied)
-            } else if plan.refused_renames.contains(name)
-                || kind.has_rename() && (count(&[Action::Create]) > 0 || plan.waiting_creates.contains(name))
-            {
-                Some(Hold::MaybeRename)
+            } else if plan.refused_renames.contains(name) {
+                Some(Hold::MaybeRename(NewName::Refused))
+            } else if kind.has_rename() && (count(&[Action::Create]) > 0 || plan.waiting_creates.contains(name)) {
+                Some(Hold::MaybeRename(NewName::Planned))
             } else {
-                let against = |owned| inputs.guards.against(name, window.deleted + deletes, owned);
+                let against = |owned| inputs.guards.against(name, gone, owned);
                 against(owned_then).or_else(|| against(at_most))
             },
-            losses: (losses > 0)
-                .then(|| inputs.guards.against(name, window.deleted + deletes + losses, owned))
-                .flatten(),
+            losses: (losses > 0).then(|| inputs.guards.against(name, gone + losses, owned)).flatten(),
+            numbers: [gone + losses, updates],
+            of: [
+                if losses > 0 {
+                    owned
+                } else if inputs.guards.deletes.is_exceeded_in_share(gone, owned_then) {
+                    owned_then
+                } else {
+                    at_most
+                },
+                owned,
+            ],
             updates: inputs
                 .guards
                 .max_change_percent

@@ -5,7 +5,9 @@ use super::Referrer;
 use crate::plan::Change;
 use crate::plan::Plan;
 use crate::plan::Slot;
+use crate::plan::differs;
 use crate::plan::drift;
+use crate::plan::drift::Left;
 use crate::plan::ties;
 use crate::plan::who;
 use crate::resource::Action;
@@ -132,19 +134,25 @@ fn why(change: &Change, holds: &HashMap<Slot, Hold>, planned: &BTreeSet<Slot>) -
             Some(format!("may still be referred to by what the list lacks of {kinds}"))
         }
         Hold::MaxDeletes | Hold::MaxDeletePercent if !change.losses.is_empty() => {
-            Some(format!("would take along what it leaves out: {}", named(change.losses.iter().cloned())))
+            let limit = change.limit.as_ref().map_or_else(String::new, |limit| format!("; {limit}"));
+            Some(format!("would take along what it leaves out: {}{limit}", named(change.losses.iter().cloned())))
         }
         Hold::Weakening | Hold::Lockout if !change.dangers.is_empty() => {
             Some(change.dangers.iter().map(|(_, what)| what.as_str()).collect::<Vec<_>>().join("; "))
         }
         Hold::Contested if change.contest.is_some() => contested(change),
-        Hold::DriftReported(_) => drifted(change, holds).or_else(along),
+        Hold::DriftReported(left) => {
+            let young = change.until.filter(|_| left == Left::Young);
+            let then = young.map(|until| format!("; it is left as it is until {}, and then put back", rfc3339(until)));
+            let who = drifted(change, holds).map(|who| who + then.as_deref().unwrap_or_default());
+            who.or_else(along)
+        }
         Hold::Policy
         | Hold::ObservationShrank
         | Hold::StillDeclared
         | Hold::StillReferenced(_)
         | Hold::KindEmptied
-        | Hold::MaybeRename
+        | Hold::MaybeRename(_)
         | Hold::MaxDeletes
         | Hold::MaxDeletePercent
         | Hold::MaxChangePercent
@@ -153,7 +161,10 @@ fn why(change: &Change, holds: &HashMap<Slot, Hold>, planned: &BTreeSet<Slot>) -
         | Hold::Contested
         | Hold::FirstContact(_)
         | Hold::DeleteAfter
-        | Hold::Suspended => along(),
+        | Hold::Suspended => {
+            let both: Vec<String> = change.limit.iter().cloned().chain(along()).collect();
+            (!both.is_empty()).then(|| both.join("; "))
+        }
         Hold::WouldReset => {
             let fields = named(change.would_reset.iter().map(|loss| loss.field.to_owned()));
             Some(format!(
@@ -170,9 +181,8 @@ pub fn of_others(change: &Change) -> Vec<String> {
 
 fn changed(change: &Change) -> Option<String> {
     let drift = change.drift.as_ref()?;
-    let what = if drift.fields.contains(drift::WHOLE) { "deleted" } else { "changed" };
-    let who = who(drift.actor.as_deref(), None);
-    Some(format!("{who} {what} it, first seen {}", rfc3339(drift.since)))
+    let what = if drift.fields.contains(drift::WHOLE) { "deleted it" } else { "changed it" };
+    Some(differs(drift.actor.as_deref(), what, &rfc3339(drift.since)))
 }
 
 fn drifted(change: &Change, holds: &HashMap<Slot, Hold>) -> Option<String> {

@@ -4,6 +4,7 @@
 use super::ChangeReport;
 use crate::plan::Change;
 use crate::plan::Hold;
+use crate::resource::legible::legible;
 use serde::Deserialize;
 use serde::Deserializer;
 use serde::Serialize;
@@ -116,6 +117,21 @@ impl<'a> Listed<'a> {
             Self::Rendered(change) => change.held.as_deref(),
             Self::Planned(change) => change.held.map(Hold::as_str),
         }
+    }
+
+    /// What or who holds it, as a warning says it.
+    pub fn sentence(self) -> Option<String> {
+        let (why, place) = match self {
+            Self::Rendered(change) => (change.why.as_ref()?, change.file.clone().zip(change.line)),
+            Self::Planned(change) => {
+                let place = change.place.as_ref().map(|place| (place.file.to_string(), place.line));
+                (change.why.as_ref()?, place)
+            }
+        };
+        let place = place.map_or_else(String::new, |(file, line)| format!("{file}:{line}: "));
+        let (kind, id) = (self.kind(), self.id());
+        let name = if id == kind { kind.to_owned() } else { format!("{kind}/{}", legible(&id)) };
+        Some(format!("{place}{name} {why}"))
     }
 
     /// All of it.

@@ -2,6 +2,7 @@
 
 use super::ChangeReport;
 use super::FieldReport;
+use super::Hold;
 use super::Listed;
 use super::ProjectReport;
 use super::Report;
@@ -14,13 +15,14 @@ use super::wait_text;
 use crate::resource::Action;
 use crate::resource::legible::legible;
 use crate::telemetry::line::one_line;
+use crate::telemetry::status::HoldStatus;
 use crate::telemetry::status::Wait;
 use crate::telemetry::status::Why;
 use serde_json::Value;
 use similar::ChangeTag;
 use similar::TextDiff;
-use std::collections::BTreeMap;
 use std::collections::HashMap;
+use std::collections::HashSet;
 use std::fmt::Display;
 use std::io;
 use std::io::Write;
@@ -72,8 +74,18 @@ pub fn text(report: &Report<'_>, style: Style) -> String {
 
 /// What is told of changes elsewhere in the report.
 struct Told<'a> {
-    ends: BTreeMap<&'a str, &'a str>,
+    holds: &'a [HoldStatus],
     waits: HashMap<(&'a str, &'a str), &'a Wait>,
+}
+
+impl Told<'_> {
+    /// What ends the hold of this change: of several of one word what it says itself, or the usual.
+    fn ends<'c>(&'c self, reason: &str, change: &'c ChangeReport) -> Option<&'c str> {
+        let usual = Hold::usual(reason).map(Hold::ends_with);
+        let of_word = || self.holds.iter().filter(|hold| hold.reason == reason).map(|hold| &*hold.ends_with);
+        let said = change.ends_with.as_deref();
+        said.or_else(|| of_word().find(|end| usual == Some(*end))).or_else(|| of_word().next())
+    }
 }
 
 struct Page<'w> {
@@ -105,7 +117,9 @@ impl Page<'_> {
     fn project(&mut self, project: &ProjectReport<'_>) {
         let title = self.paint(BOLD, format!("project {}", project.name));
         self.line(0, &title);
-        for warning in &project.warnings {
+        // What stands in the row of a change is said there.
+        let in_rows: HashSet<String> = project.changes.iter().filter_map(Listed::sentence).collect();
+        for warning in project.warnings.iter().filter(|warning| !in_rows.contains(&***warning)) {
             let warning = format!("{} {}", self.paint(YELLOW, "!"), plain(warning));
             self.line(2, &warning);
         }
@@ -113,8 +127,7 @@ impl Page<'_> {
             let text = self.paint(LOUD, refused);
             self.line(2, &text);
         }
-        let ends: BTreeMap<&str, &str> = project.holds.iter().map(|hold| (&*hold.reason, &*hold.ends_with)).collect();
-        let told = Told { ends, waits: project.wait_of() };
+        let told = Told { holds: &project.holds, waits: project.wait_of() };
         let (deletes, others) = deletes_apart(project);
         for (kind, changes) in by_kind(others) {
             let title = self.paint(BOLD, format!("{kind}: {}", counts(&changes)));
@@ -177,7 +190,7 @@ impl Page<'_> {
         let mut text = self.paint(color, format!("{} {}/{}", change.sign(), change.kind, legible(&change.id)));
         if let Some(reason) = &change.held {
             let why = change.why.as_ref().map_or_else(String::new, |why| format!(" ({why})"));
-            let remedy = told.ends.get(&**reason).map_or_else(String::new, |ends| format!("; ends with {ends}"));
+            let remedy = told.ends(reason, change).map_or_else(String::new, |ends| format!("; ends with {ends}"));
             let until = change.until.as_ref().map_or_else(String::new, |until| format!(", at {until}"));
             text.push_str("   ");
             text.push_str(&self.paint(HELD, format!("held: {reason}{why}{remedy}{until}")));

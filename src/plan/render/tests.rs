@@ -226,3 +226,23 @@ fn how_long_it_takes_at_the_limit_is_rounded_up() {
         assert_eq!(pace.seconds(requests), seconds, "{requests} at {pace:?}");
     }
 }
+
+/// A weakening stood in a note above and in its row.
+#[test]
+fn what_stands_in_the_row_of_a_change_is_no_note_above_and_each_row_has_its_own_end() {
+    let drift = |id: &str, why: &str, end: Option<&str>| json!({ "kind": "roles", "id": id, "action": "update", "held": "drift_reported", "why": why, "endsWith": end, "file": "r.yaml", "line": 3, "fields": [] });
+    let report: Report<'_> = serde_json::from_value(json!({ "formatVersion": 1, "projects": [{
+        "name": "p", "fingerprint": "", "warnings": ["r.yaml:3: roles/A is said", "roles/A is said", "passwordSettings goes down"], "held": null,
+        "changes": [drift("A", "is said", None), drift("B", "too", Some("time")), { "kind": "passwordSettings", "id": "passwordSettings", "action": "update", "held": "weakening", "why": "goes down", "file": null, "line": null, "fields": [] }],
+        "holds": [{ "reason": "drift_reported", "since": null, "approvable": false, "until": null, "changes": 2, "endsWith": "files" }],
+        "refused": [], "undeclared": [], "forecast": { "requests": 0, "reads": 0, "seconds": 0 },
+    }] }))
+    .unwrap();
+
+    let text = text(&report, Style::default());
+
+    let notes: Vec<&str> = text.lines().filter(|line| line.starts_with("  !")).collect();
+    assert_eq!(notes, ["  ! roles/A is said"], "it names another place, or none: {text}");
+    assert!(text.contains("~ roles/A   held: drift_reported (is said); ends with files"), "{text}");
+    assert!(text.contains("~ roles/B   held: drift_reported (too); ends with time"), "{text}");
+}

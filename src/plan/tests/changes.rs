@@ -230,7 +230,7 @@ fn what_a_dry_run_refuses_is_not_tried_and_one_that_failed_for_now_is_waited_for
 
         assert_eq!((plan.waits.len(), plan.refused.len(), plan.changes.len()), expected, "{previews:?}");
         for change in &plan.changes {
-            let why = "would take along what it leaves out: type doc";
+            let why = "would take along what it leaves out: type doc; 1 of fgaSchema would be gone within 24 hours, and `guards.maxDeletes` lets 0 go";
             assert_eq!(
                 (change.held, change.why.as_deref()),
                 (Some(Hold::MaxDeletes), Some(why)),
@@ -339,7 +339,7 @@ fn deletes_beside_a_refused_rename_are_held() {
 
     let plan = Case { owned: owning(&world), policy: Policy::Sync, ..Case::of(&desired, &world) }.plan();
 
-    assert_eq!((plan.refused.len(), held(&plan, "gone")), (1, Some(Hold::MaybeRename)));
+    assert_eq!((plan.refused.len(), held(&plan, "gone")), (1, Some(Hold::MaybeRename(NewName::Refused))));
     let said = "roles: gone would be deleted beside a rename that cannot be carried out; settle that first, or approve \
                 the deletes";
     assert!(plan.warnings.contains(&said.to_owned()), "{:?}", plan.warnings);

@@ -42,13 +42,44 @@ fn an_emptied_kind_and_a_possible_rename_are_held_with_the_remedy() {
     let plan = Case { owned: owning(&world), policy: Policy::Sync, ..Case::of(&desired, &world) }.plan();
 
     assert_eq!(held(&plan, "p"), Some(Hold::KindEmptied));
-    assert_eq!(held(&plan, "old"), Some(Hold::MaybeRename));
+    assert_eq!(held(&plan, "old"), Some(Hold::MaybeRename(NewName::Planned)));
+    assert_eq!(why(&plan, "old"), "it may be renamed: one of roles is to be created");
+    assert_eq!(why(&plan, "p"), "the files have none of permissions any more");
     assert_eq!(held(&plan, "new"), None);
     let said = plan.warnings.join("\n");
     assert!(
         said.contains("roles: old would be deleted and new created; if that is a rename, write `renamedFrom: OLD`"),
         "{said}"
     );
+}
+
+fn why(plan: &Plan, name: &str) -> String {
+    plan.changes.iter().find(|change| *change.key.name == *name).unwrap().why.clone().unwrap()
+}
+
+/// The line that renames was offered as an end though nothing but "both exist" came of it.
+#[test]
+fn once_the_new_one_is_made_no_line_that_renames_it_ends_the_hold() {
+    let world = live(&[(Key::new("roles", "old"), json!({})), (Key::new("roles", "new"), json!({}))]);
+    let desired = desired_of(vec![declared(Key::new("roles", "new"), json!({}))]);
+    let mut owned = owning(&world);
+    owned.insert(Key::new("roles", "old"), Ownership { replaced: true, ..Ownership::default() });
+
+    let plan = Case { owned, policy: Policy::Sync, ..Case::of(&desired, &world) }.plan();
+
+    assert_eq!(held(&plan, "old"), Some(Hold::MaybeRename(NewName::Made)));
+    assert_eq!(why(&plan, "old"), "it may be renamed: another one of roles was created since it left the files");
+    let ends = |plan: &Plan| render::holds(plan).iter().map(|hold| hold.ends_with.to_string()).collect::<Vec<_>>();
+    assert_eq!(ends(&plan), ["an approval, or files that declare the old one again"]);
+    // Beside one that is not made yet it may be that.
+    let desired = desired_of(vec![
+        declared(Key::new("roles", "new"), json!({})),
+        declared(Key::new("roles", "newer"), json!({})),
+    ]);
+    let mut owned = owning(&world);
+    owned.insert(Key::new("roles", "old"), Ownership { replaced: true, ..Ownership::default() });
+    let plan = Case { owned, policy: Policy::Sync, ..Case::of(&desired, &world) }.plan();
+    assert!(ends(&plan)[0].contains("`renamedFrom` on the new one before that is made"), "{:?}", ends(&plan));
 }
 
 /// Only creates that were planned counted, so that a kind which could not be observed made the delete look harmless.
@@ -70,7 +101,7 @@ fn a_create_that_waits_may_be_a_rename_as_well() {
         plan.waiting.contains("roles") && plan.changes.iter().all(|change| *change.key.name != *"new"),
         "the create waits"
     );
-    assert_eq!(held(&plan, "old"), Some(Hold::MaybeRename));
+    assert_eq!(held(&plan, "old"), Some(Hold::MaybeRename(NewName::Planned)));
 }
 
 /// The digest of a change was the same whatever held it, so that an approval to let it go also accepted a loss.
@@ -86,6 +117,8 @@ fn an_approval_of_a_change_accepts_no_loss_and_the_other_way_round() {
     };
     let (to_delete, to_accept) = (plan(&whole, &|_| false), plan(&part, &|_| false));
     assert_eq!(held(&to_delete, "gone"), Some(Hold::MaxDeletes));
+    let said = why(&to_delete, "gone");
+    assert!(said.contains("would be gone within 24 hours, and `guards.maxDeletes` lets "), "{said}");
     assert_eq!(held(&to_accept, "gone"), Some(Hold::ObservationShrank));
     let approves = |plan: &Plan| {
         let digests = plan.held_digests.clone();

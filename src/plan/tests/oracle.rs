@@ -228,8 +228,10 @@ impl Drawn {
         if !self.desired.resources.keys().any(|key| key.kind == kind) {
             found.push(Hold::KindEmptied);
         }
-        if has_rename(kind) && (self.creates(kind) || self.refuses_a_rename(kind)) {
-            found.push(Hold::MaybeRename);
+        if has_rename(kind) && self.refuses_a_rename(kind) {
+            found.push(Hold::MaybeRename(NewName::Refused));
+        } else if has_rename(kind) && self.creates(kind) {
+            found.push(Hold::MaybeRename(NewName::Planned));
         }
         found
     }
@@ -454,7 +456,9 @@ impl Drawn {
             reasons.extend(self.referred(&change.key, plan, approved));
             let deletes = self.world.live.keys().filter(|key| key.kind == kind && self.is_deletable(key)).count();
             reasons.extend(self.against_deletes(kind, deletes));
-            reasons.extend((has_rename(kind) && self.owned[&change.key].replaced).then_some(Hold::MaybeRename));
+            reasons.extend(
+                (has_rename(kind) && self.owned[&change.key].replaced).then_some(Hold::MaybeRename(NewName::Made)),
+            );
             reasons.extend((!self.due.contains(&change.key)).then_some(Hold::DeleteAfter));
         } else if change.action != Action::Create {
             let is_update = |change: &&Change| matches!(change.action, Action::Update | Action::Rename);

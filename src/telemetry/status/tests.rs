@@ -185,3 +185,19 @@ fn notifications_are_well_once_each_receiver_gets_them() {
     board.delivered("b", true);
     assert_eq!(of(), [("notifications", Level::Ok, None)]);
 }
+
+/// A replica said that all was well and that it stood by, with nobody to stand by for.
+#[test]
+fn nobody_stands_by_for_a_replica_that_is_not_there() {
+    let board = Board::new(Duration::from_secs(60), &[("one", "sync")]);
+    board.component("descope", Some("one"), Level::Ok, Some(STANDS_BY));
+    let of = |holder: Option<&str>| {
+        let lease = LeaseStatus { holder: holder.map(str::to_owned), ..LeaseStatus::default() };
+        board.project("one", |project| project.lease = Some(lease));
+        let component = board.health().components.remove(0);
+        (component.status, component.reason)
+    };
+
+    assert_eq!(of(Some("b/2")), (Level::Ok, Some(STANDS_BY)));
+    assert_eq!(of(None), (Level::Starting, Some("no replica holds the project")));
+}
