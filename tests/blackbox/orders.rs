@@ -82,6 +82,10 @@ async fn an_approval_at_the_standby_releases_what_the_holder_holds_and_does_so_o
     let trail = audit(&all).await;
     let approvals: Vec<&Value> = trail.iter().filter(|row| row["action"] == "approve").collect();
     assert_eq!(approvals.len(), 1, "{trail:?}");
+    assert_eq!(approvals[0]["about"], json!(["permissions/p2", "permissions/p3", "permissions/p4"]));
+    let of_one = all.world.run_json(&["audit", "-o", "json", "--kind", "permissions", "--id", "p3"], 0).await;
+    let told: Vec<&Value> = of_one["changes"].as_array().unwrap().iter().map(|row| &row["action"]).collect();
+    assert_eq!(told, ["create", "approve", "delete"]);
     let (name, told) = (format!("/{}", all.running[other].process.id()), approvals[0]["message"].as_str().unwrap());
     assert!(told.starts_with(&format!("{plan}: 3 changes; asked by 127.0.0.1 at ")), "{told}");
     assert!(told.ends_with(&name), "{told}, not {name}");
