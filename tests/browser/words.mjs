@@ -208,6 +208,7 @@ test("the page of a resource says what it needs, with the command", () => {
   assert.deepEqual(found([problem], []), [["roles/Editor was refused (3 tries)", "descope-gitops reconcile --retry --url http://gitops.example/"], changed]);
   assert.deepEqual(found([], [{ held: "lockout" }])[0], ["4 changes held for approval, 1 of them a delete", "descope-gitops approve f00d --url http://gitops.example/"]);
   assert.deepEqual(found([], [{ held: "policy" }]), [changed]);
+  assert.equal(words.byWhom({ isDeleted: true, actor: "ops" }), "deleted by ops");
   assert.ok(/what is there now is by ops\./.test(flat(words.needsOf(all, of, [], [])[0].why)));
   assert.deepEqual(words.needsOf(all, { ...of, project: "gone" }, [problem], []), []);
   const contested = [{ kind: "roles", id: "Editor", path: "description", declared: "1", live: "2", times: 5, since: AT, until: AT, actor: null }];

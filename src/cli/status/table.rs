@@ -227,7 +227,8 @@ fn below(project: &Value, can_order: bool, now: SystemTime) -> Vec<String> {
         format!("{state}: {name}: {}{since}{next}{place}", word(&problem["message"]))
     });
     add(&mut lines, &list(&project["drift"]["resources"]), |drift| {
-        let actor = drift["actor"].as_str().map(|actor| format!("; what is there now is by {}", one_line(actor)));
+        let did = if drift["isDeleted"] == true { "deleted" } else { "what is there now is" };
+        let actor = drift["actor"].as_str().map(|actor| format!("; {did} by {}", one_line(actor)));
         let (kind, id, since) = (word(&drift["kind"]), id(&drift["id"]), ago(&drift["since"], now));
         format!("drifted: {kind}/{id}, first seen {since}{}", actor.unwrap_or_default())
     });

@@ -3,7 +3,7 @@
 import { badge, byId, due, h, many, now, number, prose, s, show, span, time, until } from "./dom.js";
 import { kindActions, partSuspended } from "./actions.js";
 import { link } from "./resource.js";
-import { noDrift, secondsLeft } from "./words.js";
+import { byWhom, noDrift, secondsLeft } from "./words.js";
 
 export function showTraffic(status) {
   const { queue, limiters, projects } = status;
@@ -82,7 +82,7 @@ function drifted({ name, drift, kinds }) {
   if (!drift.total) return h("p", {}, badge(none.tone, none.word), ` ${none.text}`);
   return [
     h("p", {}, badge("warn", `${number(drift.total)} drifted`), " Changed in Descope though no file was:"),
-    h("ul", { class: "plain" }, drift.resources.map((it) => h("li", {}, link({ project: name, kind: it.kind, id: it.id }), it.isDeleted ? " was deleted," : it.fields.length ? ` (${it.fields.slice(0, 5).join(", ")}${it.fields.length > 5 ? ", …" : ""})` : "", " first seen ", time(it.since), it.held ? ["; ", badge("warn", it.held), it.until ? [" until ", until(it.until), it.held === "drift_reported" ? ", and put back then" : ""] : [" ends with ", prose(it.endsWith)]] : "; it is put back", h("span", { class: "quiet" }, it.actor ? ["; what is there now is by ", prose(it.actor)] : "; by whom is not known")))),
+    h("ul", { class: "plain" }, drift.resources.map((it) => h("li", {}, link({ project: name, kind: it.kind, id: it.id }), it.isDeleted ? " was deleted," : it.fields.length ? ` (${it.fields.slice(0, 5).join(", ")}${it.fields.length > 5 ? ", …" : ""})` : "", " first seen ", time(it.since), it.held ? ["; ", badge("warn", it.held), it.until ? [" until ", until(it.until), it.held === "drift_reported" ? ", and put back then" : ""] : [" ends with ", prose(it.endsWith)]] : "; it is put back", h("span", { class: "quiet" }, it.actor ? ["; ", prose(byWhom(it))] : "; by whom is not known")))),
     drift.total > drift.resources.length ? h("p", { class: "quiet" }, `and ${number(drift.total - drift.resources.length)} more`) : null,
   ];
 }

@@ -2,6 +2,9 @@
 
 import { local, many, number } from "./dom.js";
 
+/** Who set what is there now, or took it away. Since when that differs says nothing of when they did so. */
+export const byWhom = ({ isDeleted, actor }) => `${isDeleted ? "deleted" : "what is there now is"} by ${actor}`;
+
 /** Why something is held, and what ends it. */
 export const HOLDS = {
   first_contact: "the first contact with something that is live already: approve it once after reading the differences",
@@ -306,7 +309,7 @@ function ofDrift(status, project) {
     return {
       tone: isAct || project.suspendedUntil || policy === "observe" ? "warn" : "calm", project: name, key: `drift ${name} ${fate}`,
       what: `${many(count, "resource")} changed in Descope though no file was`,
-      why: [isOne ? "" : "Among them ", `${first.kind}/${first.id}, first seen `, time(first.since), first.actor ? `; what is there now is by ${first.actor}.` : "."],
+      why: [isOne ? "" : "Among them ", `${first.kind}/${first.id}, first seen `, time(first.since), first.actor ? `; ${byWhom(first)}.` : "."],
       next: fateOf(project, first, count === 1),
       command: isAct ? planCommand(status, name, isOne ? first : null) : null,
       link: isOne ? { project: name, kind: first.kind, id: first.id } : null,
