@@ -316,6 +316,8 @@ async fn drift_is_counted_until_it_is_healed() {
             sum(world, "changes_total", &[("result", "ok"), ("action", "update")]).await > 0.5
         })
         .await;
+    // A pass is counted after what it found is on its way.
+    world.until("counted", async |world| world.passes_by("signal").await == 1).await;
     let passes = world.passes().await;
 
     // It stayed up until the next look, an hour later.
