@@ -202,7 +202,7 @@ impl Lists {
         let list = self.named.iter().filter(is_in).max_by_key(|list| list.len());
         let is_beyond = |list: &String| {
             let is_of = |item: &String| field.path.starts_with(item.as_str()) && item.starts_with(list.as_str());
-            field.to.is_null() && !self.items.iter().any(is_of)
+            !self.items.iter().any(is_of)
         };
         match list.filter(|list| is_beyond(list)) {
             // One that was declared and is no more left with a commit.
@@ -317,9 +317,8 @@ fn take_out_inside(path: &str, shape: Shape, value: &mut Value, live: Option<&Va
         }
         (Shape::Object(fields), Value::Object(wanted)) => {
             wanted.retain(|name, value| {
-                let Some(field) = fields.iter().find(|field| field.name == name) else { return true };
-                let live = live.and_then(|live| live.get(name));
-                !take_out(value, &format!("{path}.{name}"), field.shape, live, left)
+                let (path, live) = (format!("{path}.{name}"), live.and_then(|live| live.get(name)));
+                !fields.iter().any(|field| field.name == name && take_out(value, &path, field.shape, live, left))
             });
         }
         (Shape::Items { key, fields, .. }, Value::Array(wanted)) => {

@@ -177,6 +177,67 @@ fn entries_of_maps_are_told_apart_and_those_of_others_stay() {
     }
 }
 
+/// A line that is emptied has no value in the files, as has an item that they do not name.
+#[test]
+fn a_commit_that_empties_a_line_of_an_item_is_told_from_somebody_who_filled_it() {
+    let key = Key::new("userAttributes", "u");
+    let attribute = |label: Option<&str>| {
+        let options = json!([{ "value": "m", "label": label }]);
+        json!({ "name": "u", "displayName": "U", "type": "singleselect", "options": options })
+    };
+    let label = "options[m].label";
+    for (why, before, live, kept, sent, expected) in [
+        (
+            "a commit emptied it",
+            Some("old"),
+            "old",
+            vec![],
+            vec![label],
+            json!({ "options": attribute(Some(""))["options"] }),
+        ),
+        ("somebody filled it", None, "theirs", vec![label], vec![], json!({})),
+    ] {
+        check(&key, why, [&attribute(before), &attribute(None), &attribute(Some(live))], &kept, &sent, &expected);
+    }
+}
+
+#[test]
+fn a_list_inside_of_an_item_is_told_apart_by_itself_and_what_is_beside_it_as_well() {
+    let key = Key::new("tenants", "a");
+    let tenant = |url: &str, roles: &[&str], mapping: Option<&str>| {
+        let roles: Vec<_> = roles.iter().map(|role| json!({ "roleName": role, "groups": ["g"] })).collect();
+        let mut saml = json!({ "idpUrl": url, "disableSignRequest": false, "roleMappings": roles });
+        if let Some(email) = mapping {
+            saml["attributeMapping"] = json!({ "email": email });
+        }
+        json!({ "id": "a", "name": "A", "sso": [{ "ssoId": "s", "saml": saml }] })
+    };
+    let (url, email) = ("sso[s].saml.idpUrl", "sso[s].saml.attributeMapping.email");
+    let (b, c) = ("sso[s].saml.roleMappings[b]", "sso[s].saml.roleMappings[c]");
+    for (why, before, now, live, kept, sent, expected) in [
+        (
+            "a commit took one out, and somebody added one and changed what is beside them",
+            tenant("ours", &["a", "b"], None),
+            tenant("ours", &["a"], None),
+            tenant("theirs", &["a", "b", "c"], None),
+            vec![url, c],
+            vec![b],
+            tenant("theirs", &["a", "c"], None),
+        ),
+        (
+            "somebody took out all that is inside of another one",
+            tenant("ours", &["a"], Some("mail")),
+            tenant("new", &["a"], Some("mail")),
+            tenant("ours", &["a"], None),
+            vec![email],
+            vec![url],
+            tenant("new", &["a"], None),
+        ),
+    ] {
+        check(&key, why, [&before, &now, &live], &kept, &sent, &json!({ "sso": expected["sso"] }));
+    }
+}
+
 #[test]
 fn what_somebody_deleted_is_drift_as_a_whole_whatever_a_commit_changes_of_it() {
     let (key, role) = (Key::new("roles", "r"), |text: &str| json!({ "description": text }));
