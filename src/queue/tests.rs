@@ -524,6 +524,25 @@ async fn an_unclear_answer_makes_the_next_try_look_first() {
     assert!(take_now(&queue).unwrap().verify, "it was not sent, and nobody has looked");
 }
 
+/// A worker that could not see what became of a call says so, whichever way it gives the task back.
+#[tokio::test(start_paused = true)]
+async fn what_a_worker_says_is_to_be_looked_at_first_is() {
+    for verdict in [Some(Verdict::Released), Some(retry()), None] {
+        let queue = queue();
+        queue.replace(&production(), vec![update("a", 1)], false);
+        let mut work = queue.take().await.unwrap();
+        assert!(!work.verify, "nothing was sent yet");
+
+        work.verify = true;
+        match verdict.clone() {
+            Some(verdict) => queue.finish(work, vec![verdict]),
+            None => queue.finish_split(work, vec![None]),
+        }
+
+        assert!(queue.take().await.unwrap().verify, "{verdict:?}");
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn an_update_with_an_unclear_answer_is_sent_again_without_a_look() {
     let queue = queue();

@@ -16,6 +16,9 @@ userAttributes:
   - { name: seats, type: number }
 jwtTemplates:
   - { name: members, type: user, template: { tenant: '{{tenant.id}}' } }
+flows:
+  - { id: welcome, file: flow.json }
+  - { id: invite, file: flow.json }
 ";
 
 async fn world(switches: &[&str]) -> World {
@@ -24,6 +27,7 @@ async fn world(switches: &[&str]) -> World {
     let project = vec!["firstContact: apply".to_owned(), "policy: sync".to_owned()];
     let world = World::with(Setup { simulator, project, ..Setup::default() }).await;
     world.write("theme.json", r#"{ "styles": { "light": { "primary": "blue" } } }"#);
+    world.write("flow.json", r#"{ "contents": { "start": "1" } }"#);
     world.write("schema.fga", "model AuthZ 1.0\n\ntype user\n");
     world.write("a.yaml", SETTINGS);
     world
@@ -37,7 +41,7 @@ async fn settings_of_the_project_have_one_writer_at_a_time() {
 
     let refused: Vec<_> = world.log().await.into_iter().filter(|entry| entry["status"] == 400).collect();
     assert!(refused.is_empty(), "{refused:?}");
-    assert!(world.writes().await.len() >= 8);
+    assert!(world.writes().await.len() >= 10);
     world.assert_nothing_left().await;
 }
 

@@ -728,6 +728,43 @@ fn what_no_list_shows_is_waited_for_by_name_and_of_many_a_few_are_named() {
     assert_eq!(named.count(), 5);
 }
 
+/// Nobody could put it back.
+#[test]
+fn a_secret_that_is_not_declared_is_cleared_by_no_call_and_stops_those_alone_that_might() {
+    let key = Key::new("tenants", "t");
+    let sso = |client: &str, secret: Option<Value>, url: &str, on: [&str; 2]| {
+        let mut oidc = json!({ "clientId": client });
+        if let Some(secret) = secret {
+            oidc["clientSecret"] = secret;
+        }
+        let saml = json!({ "idpUrl": url, "disableSignRequest": false });
+        json!([
+            { "ssoId": "o", "authType": on[0], "oidc": oidc },
+            { "ssoId": "s", "authType": on[1], "saml": saml },
+        ])
+    };
+    let (on, off) = (["oidc", "saml"], ["none", "none"]);
+    let world = live(&[(key.clone(), json!({ "name": "t", "sso": sso("c", None, "u", on) }))]);
+    for (why, wanted, is_refused) in [
+        ("its own configuration", sso("new", None, "u", on), true),
+        ("with the secret", sso("new", Some(json!({ "env": "S" })), "u", on), false),
+        ("another configuration", sso("c", None, "new", on), false),
+        ("a switch, which has a call of its own", sso("c", None, "u", off), false),
+    ] {
+        let desired = desired_of(vec![declared(key.clone(), json!({ "name": "t", "sso": wanted }))]);
+
+        let plan = Case::of(&desired, &world).plan();
+
+        let refused: Vec<&str> = plan.refused.iter().map(|refusal| &*refusal.message).collect();
+        let is_said =
+            |said: &&str| said.starts_with("sso: the call that writes it might clear the stored clientSecret");
+        assert_eq!((refused.len(), refused.iter().all(is_said)), (usize::from(is_refused), true), "{why}: {refused:?}");
+        let written: Vec<&str> =
+            plan.changes.iter().flat_map(|change| &change.tasks).map(|task| task.slot.part).collect();
+        assert_eq!(written, if is_refused { vec![] } else { vec!["sso"] }, "{why}");
+    }
+}
+
 /// A part that has a call of its own is written on what that shows right before.
 #[test]
 fn what_is_new_is_written_whatever_it_begins_with_and_what_is_known_only_as_planned() {

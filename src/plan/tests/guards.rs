@@ -557,6 +557,28 @@ fn a_danger_is_held_told_or_nothing_as_the_config_says_and_told_where_a_create_b
     }
 }
 
+/// Nobody relies on what the create is still to bring.
+#[test]
+fn what_finishes_a_create_is_told_where_nothing_is_there_yet_and_held_where_it_lowers_what_is() {
+    let key = Key::new("tenants", "t");
+    let sso = |domain: &str| {
+        let saml = json!({ "idpUrl": "u", "disableSignRequest": false });
+        json!([{ "ssoId": "s", "domains": [domain], "saml": saml }])
+    };
+    for (shown, expected) in [(json!([]), None), (sso("a.example"), Some(Hold::Weakening))] {
+        let world = live(&[(key.clone(), json!({ "name": "t", "sso": shown }))]);
+        let desired = desired_of(vec![declared(key.clone(), json!({ "name": "t", "sso": sso("*.example") }))]);
+        let owned = [(key.clone(), Ownership { created: true, ..Ownership::default() })].into();
+
+        let plan = Case { owned, along: Sent::Same, ..Case::of(&desired, &world) }.plan();
+
+        assert!(plan.changes[0].completes, "{shown}");
+        assert_eq!(held(&plan, "t"), expected, "{shown}");
+        let told = "tenants/t has less protection than it could: sso[s].domains gains the wildcard *.example";
+        assert_eq!(plan.warnings.iter().any(|warning| warning.contains(told)), expected.is_none(), "{shown}");
+    }
+}
+
 /// What goes on beside a call that would reset something is another change.
 #[test]
 fn of_an_update_only_the_call_that_would_reset_something_waits() {

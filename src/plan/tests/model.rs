@@ -190,7 +190,8 @@ fn an_overwriting_body_has_all_that_was_there_but_what_is_not_ours_to_send() {
 #[test]
 fn what_would_be_reset_unseen_is_named() {
     let reset = |declared: Value| {
-        let live = json!({ "name": "a", "sso": [{ "ssoId": "main", "oidc": { "clientId": "c" } }] });
+        let item = |id: &str| json!({ "ssoId": id, "oidc": { "clientId": "c" } });
+        let live = json!({ "name": "a", "sso": [item("main"), item("other")] });
         let (found, _) = differences(&declared, Some(&live), Sent::Same);
         let (declared, live) = (sample(declared), document(live));
         let writes = write::writes(&Samples, &declared, Some(&live), None, &found.fields, false);
@@ -202,5 +203,10 @@ fn what_would_be_reset_unseen_is_named() {
     assert_eq!(reset(oidc(json!({ "clientId": "d" }))), Some(("clientSecret", true)));
     assert_eq!(reset(oidc(json!({ "clientId": "d", "clientSecret": { "env": "S" } }))), None);
     assert_eq!(reset(oidc(json!({ "clientId": "c" }))), None, "nothing is sent");
+    let beside = json!({ "sso": [
+        { "ssoId": "main", "oidc": { "clientId": "c" } },
+        { "ssoId": "other", "oidc": { "clientId": "d", "clientSecret": { "env": "S" } } },
+    ] });
+    assert_eq!(reset(beside), Some(("clientSecret", true)), "one call carries all");
     assert_eq!(reset(json!({ "limits": { "most": 1 } })), None, "the API keeps the token");
 }
