@@ -105,6 +105,10 @@ impl Adaptive {
         self.in_flight
     }
 
+    pub(crate) fn set_in_flight(&mut self, in_flight: usize) {
+        self.in_flight = in_flight;
+    }
+
     pub(crate) fn why(&self) -> &'static str {
         self.why
     }

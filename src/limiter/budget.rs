@@ -501,6 +501,10 @@ impl Budget {
         self.in_flight
     }
 
+    pub(crate) fn set_in_flight(&mut self, in_flight: usize) {
+        self.in_flight = in_flight;
+    }
+
     /// Whether requests are evenly spaced.
     pub fn is_paced(&self) -> bool {
         self.paced.is_some()

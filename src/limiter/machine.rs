@@ -164,6 +164,14 @@ impl Machine {
         }
     }
 
+    /// So many are: a row that somebody else changed may count others than its replicas hold.
+    pub(crate) fn set_in_flight(&mut self, in_flight: usize) {
+        match self {
+            Self::Budget(budget) => budget.set_in_flight(in_flight),
+            Self::Adaptive(adaptive) => adaptive.set_in_flight(in_flight),
+        }
+    }
+
     /// Why the limit last changed, for the log.
     pub fn why(&self) -> &'static str {
         match self {

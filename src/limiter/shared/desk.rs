@@ -288,8 +288,8 @@ impl Desk {
         self.saw(row.closed_at(), began);
         self.sweep(now);
         let wants = wants.filter(|_| self.unspent.is_empty());
-        let holds = !self.unspent.is_empty() || self.unsent + self.in_flight > 0;
-        if self.reports.is_empty() && wants.is_none() && !holds && !row.knows(&self.name) {
+        let holds = self.unspent.len() + self.unsent + self.in_flight;
+        if self.reports.is_empty() && wants.is_none() && holds == 0 && !row.knows(&self.name) {
             self.busy = false;
             self.looked(row, now);
             return None;
@@ -302,7 +302,7 @@ impl Desk {
         };
         let told: Vec<Told> = reports.iter().map(tell).collect();
         self.turns += 1;
-        let turn = Turn { replica: &self.name, number: self.turns, started, told: &told, want: wants };
+        let turn = Turn { replica: &self.name, number: self.turns, started, told: &told, holds, want: wants };
         let given = row.turn(&turn, &self.settings, read.now);
         self.follow(row.settings());
         let written = Written { version: read.version, text: row.to_text(), closed_at: row.closed_at() };

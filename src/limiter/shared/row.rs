@@ -133,6 +133,8 @@ pub struct Turn<'a> {
     pub started: Duration,
     /// What became of its slots, the oldest first.
     pub told: &'a [Told],
+    /// How many it has beside those.
+    pub holds: usize,
     /// What it needs.
     pub want: Option<Want>,
 }
@@ -192,7 +194,8 @@ impl Row {
 
     /// Reads what `to_text` wrote. What cannot be read is said and learned again, and the whole limit counts as spent just now.
     pub fn from_text(text: &str, settings: &Settings, now: Duration) -> Self {
-        serde_json::from_str(text).unwrap_or_else(|error| {
+        let row: Result<Self, _> = serde_json::from_str(text);
+        let mut row = row.unwrap_or_else(|error| {
             tracing::warn!(
                 %error,
                 "what the replicas know of the rate limit cannot be read: it is learned again, and one window is waited for"
@@ -202,7 +205,9 @@ impl Row {
                 budget.assume_spent(now);
             }
             row
-        })
+        });
+        row.machine.set_in_flight(row.held());
+        row
     }
 
     /// As JSON.
@@ -227,7 +232,7 @@ impl Row {
 
     /// Slots that replicas hold, sent or not.
     pub fn held(&self) -> usize {
-        self.replicas.values().flat_map(|replica| &replica.held).map(|held| held.count).sum()
+        self.replicas.values().map(Replica::holds).sum()
     }
 
     /// What is in force: what the replica that was started last was told. Replicas that were told different things do not
@@ -256,6 +261,7 @@ impl Row {
             self.at = self.at.max(now.saturating_sub(told.age));
             self.settle(turn.replica, told);
         }
+        self.lose(turn.replica, turn.holds);
         self.at = self.at.max(now);
         let replica = self.replicas.entry(turn.replica.to_owned()).or_default();
         (replica.turn, replica.lease, replica.waits) = (turn.number, now + LIFE, None);
@@ -319,6 +325,7 @@ impl Row {
         let mut dead = Vec::new();
         self.replicas.retain(|name, replica| {
             replica.waits = replica.waits.filter(|waits| waits.until > now);
+            replica.lease = replica.lease.min(now + LIFE);
             let is_dead = name != alive && replica.lease <= now;
             if is_dead {
                 dead.push(std::mem::take(replica));
@@ -328,11 +335,30 @@ impl Row {
         dead.sort_by_key(|replica| replica.lease);
         for Replica { lease, held, .. } in dead {
             self.at = self.at.max(lease);
-            for Held { granted, kind, count } in held {
-                for _ in 0..count {
-                    self.machine.reply(Slot { sent: granted, kind }, Outcome::Failed, self.at);
-                }
-            }
+            held.into_iter().for_each(|held| self.fail(held));
+        }
+    }
+
+    /// What a replica is said to hold and knows nothing of: somebody else changed the row, and nobody would ever tell what
+    /// became of it. Like what the dead held it may have been sent.
+    fn lose(&mut self, replica: &str, holds: usize) {
+        let Some(replica) = self.replicas.get_mut(replica) else { return };
+        let mut surplus = replica.holds().saturating_sub(holds);
+        let mut lost = Vec::new();
+        replica.held.retain_mut(|held| {
+            let count = held.count.min(surplus);
+            surplus -= count;
+            held.count -= count;
+            lost.push(Held { count, ..*held });
+            held.count > 0
+        });
+        lost.into_iter().for_each(|lost| self.fail(lost));
+    }
+
+    fn fail(&mut self, held: Held) {
+        let Held { granted, kind, count } = held;
+        for _ in 0..count {
+            self.machine.reply(Slot { sent: granted, kind }, Outcome::Failed, self.at);
         }
     }
 
@@ -405,6 +431,10 @@ impl Row {
 }
 
 impl Replica {
+    fn holds(&self) -> usize {
+        self.held.iter().map(|held| held.count).sum()
+    }
+
     fn takes(&mut self, slot: &Slot) {
         match self.held.iter_mut().find(|held| held.granted == slot.sent && held.kind == slot.kind) {
             Some(held) => held.count += 1,
@@ -414,9 +444,8 @@ impl Replica {
 
     /// False where it does not hold that slot.
     fn gives_back(&mut self, slot: &Slot) -> bool {
-        let Some(place) = self.held.iter().position(|held| held.granted == slot.sent && held.kind == slot.kind) else {
-            return false;
-        };
+        let is_it = |held: &Held| held.granted == slot.sent && held.kind == slot.kind && held.count > 0;
+        let Some(place) = self.held.iter().position(is_it) else { return false };
         self.held[place].count -= 1;
         if self.held[place].count == 0 {
             self.held.remove(place);

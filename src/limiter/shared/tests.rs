@@ -110,7 +110,7 @@ fn a_block_is_a_tenth_of_the_limit_and_near_its_end_no_more_than_is_waited_for()
 /// One turn of a replica, in which it says what became of slots, and how many it gets.
 fn turn(row: &mut Row, replica: &str, told: &[Told], want: impl Into<Option<Want>>, now: Duration) -> Vec<Slot> {
     let want = want.into();
-    let turn = Turn { replica, number: 1, started: Duration::ZERO, told, want };
+    let turn = Turn { replica, number: 1, started: Duration::ZERO, told, holds: usize::MAX, want };
     row.turn(&turn, &settings(30.0), now).slots.into_iter().map(|(slot, _)| slot).collect()
 }
 
@@ -332,6 +332,43 @@ fn a_damaged_row_costs_a_window_and_no_more() {
     let sent_at: Vec<u64> = (0..80).filter(|&passed| !replica.send(10, START + ms(1000 * passed)).is_empty()).collect();
 
     assert_eq!(sent_at.first(), Some(&60));
+}
+
+/// Slots of which nobody would ever tell what became of them: everybody waited for them for as long as their holder lived.
+#[test]
+fn what_somebody_changed_of_the_slots_in_a_row_blocks_nobody_for_longer_than_a_window() {
+    for (what, place, value) in [
+        ("another time", "/replicas/first/held/0/granted/secs", 900_000_u64),
+        ("a time to come", "/replicas/first/held/0/granted/secs", 9_000_000),
+        ("more of them", "/replicas/first/held/0/count", 9),
+        ("none of them", "/replicas/first/held/0/count", 0),
+        ("more under way", "/machine/Budget/in_flight", 9),
+        ("one that never dies", "/replicas/dead/lease/secs", 9_000_000),
+    ] {
+        let store = InMemory::default();
+        let mut dead = Replica::new("dead", 10.0, &store);
+        let mut first = Replica::new("first", 10.0, &store);
+        let mut second = Replica::new("second", 10.0, &store);
+        assert_eq!((dead.send(1, START).len(), first.wants), (1, 0));
+        let slots = first.send(3, START);
+        let read = store.read_at(START);
+        let mut row: serde_json::Value = serde_json::from_str(read.text.as_deref().unwrap()).unwrap();
+        *row.pointer_mut(place).unwrap() = value.into();
+        assert!(store.write_now(Written { version: read.version, text: row.to_string(), closed_at: None }), "{what}");
+
+        slots.into_iter().for_each(|slot| first.reply(slot, refused(5), START + ms(100)));
+
+        let later = |passed: u64| START + ms(1000 * passed);
+        let sent_at = (1..200).find(|&passed| {
+            first.turn(later(passed));
+            let sent = second.send(1, later(passed));
+            sent.into_iter().any(|slot| {
+                second.reply(slot, Outcome::Answered, later(passed));
+                true
+            })
+        });
+        assert!(sent_at.is_some_and(|at| at <= 75), "{what}: {sent_at:?}");
+    }
 }
 
 /// A machine that is written down and read back between any two events behaves as one that is not.
