@@ -335,7 +335,9 @@ impl Row {
         dead.sort_by_key(|replica| replica.lease);
         for Replica { lease, held, .. } in dead {
             self.at = self.at.max(lease);
-            held.into_iter().for_each(|held| self.fail(held));
+            for held in held {
+                self.fail(held);
+            }
         }
     }
 
@@ -352,7 +354,9 @@ impl Row {
             lost.push(Held { count, ..*held });
             held.count > 0
         });
-        lost.into_iter().for_each(|lost| self.fail(lost));
+        for lost in lost {
+            self.fail(lost);
+        }
     }
 
     fn fail(&mut self, held: Held) {

@@ -356,7 +356,9 @@ fn what_somebody_changed_of_the_slots_in_a_row_blocks_nobody_for_longer_than_a_w
         *row.pointer_mut(place).unwrap() = value.into();
         assert!(store.write_now(Written { version: read.version, text: row.to_string(), closed_at: None }), "{what}");
 
-        slots.into_iter().for_each(|slot| first.reply(slot, refused(5), START + ms(100)));
+        for slot in slots {
+            first.reply(slot, refused(5), START + ms(100));
+        }
 
         let later = |passed: u64| START + ms(1000 * passed);
         let sent_at = (1..200).find(|&passed| {
