@@ -207,6 +207,10 @@ test("the page of a resource says what it needs, with the command", () => {
   assert.deepEqual(found([], []), [changed]);
   assert.deepEqual(found([problem], []), [["roles/Editor was refused (3 tries)", "descope-gitops reconcile --retry --url http://gitops.example/"], changed]);
   assert.deepEqual(found([], [{ held: "lockout" }])[0], ["4 changes held for approval, 1 of them a delete", "descope-gitops approve f00d --url http://gitops.example/"]);
+  const waits = [{ kind: "roles", id: "Editor", why: "lockout: disabled is turned on", since: null, until: null }];
+  const [one] = words.needsOf({ ...all, projects: [{ ...all.projects[0], waits }] }, of, [], [{ held: "lockout" }]);
+  assert.ok(flat(one.why).endsWith(" It is about roles/Editor (disabled is turned on) and more."), flat(one.why));
+  assert.ok(one.next.startsWith("An approval counts for all that is held: read the rest under Everything"), one.next);
   assert.deepEqual(found([], [{ held: "policy" }]), [changed]);
   assert.equal(words.byWhom({ isDeleted: true, actor: "ops" }), "deleted by ops");
   assert.ok(/what is there now is by ops\./.test(flat(words.needsOf(all, of, [], [])[0].why)));

@@ -90,7 +90,8 @@ function quiet({ plan, history }, { kind, id }, looked, project) {
   }
   if (last?.action === "delete") return h("p", {}, badge("calm", "deleted"), " It was deleted, and no file declares it.");
   if (last) return h("p", {}, badge("good", "nothing to do"), " No difference is planned and no problem is known.");
-  if (known && looked && !looked.isManaged) return h("p", {}, badge("calm", "not managed"), ` No file declares anything of ${kind}, so nobody looks at them.`);
+  if (known && !looked) return h("p", {}, badge("calm", "not known"), ` There is no kind ${kind}. Is the address right?`);
+  if (known && !looked.isManaged) return h("p", {}, badge("calm", "not managed"), ` No file declares anything of ${kind}, so nobody looks at them.`);
   if (known) return h("p", {}, badge("calm", "not declared"), ` No file declares it, and the last look at ${kind} did not show it. Is the name right?`);
   if (project?.lease && !project.lease.isMine) return h("p", {}, badge("calm", "nothing known"), ` Nothing is planned for it and no problem is known. This replica does not write the project${project.lease.holder ? `: ask ${project.lease.holder}, which does` : ""}.`);
   return h("p", {}, badge("calm", "nothing known"), " Nothing was planned yet.");

@@ -158,8 +158,15 @@ export function needsOf(status, { project: name, kind, id }, problems, changes) 
   const reasons = String(project.held?.reason).split(",").map((it) => it.trim());
   const isHeld = changes.some((change) => change.held && reasons.includes(change.held));
   const part = { ...project, contested: (project.contested || []).filter(isIt), waits: (project.waits || []).filter(isIt), drift: { total: resources.length, resources }, held: isHeld ? project.held : null };
-  // A fight is told with the change that it holds.
-  const held = ofHeld(status, part).map((item) => (item.key.startsWith("contested ") ? { ...item, why: [] } : item));
+  const held = ofHeld(status, part).map((item) => {
+    // A fight is told with the change that it holds.
+    if (item.key.startsWith("contested ")) return { ...item, why: [] };
+    if (!item.key.startsWith("held ")) return item;
+    // What else is held is not listed beside this one.
+    const all = "An approval counts for all that is held: read the rest under Everything, then approve it";
+    const next = project.held.changes > 1 ? item.next.replace("Read what is held below, then approve it", all) : item.next;
+    return { ...item, next, why: item.why.map((it) => it.replace(LISTED, "")) };
+  });
   return [...problems.map((problem) => ofProblem(status, project, problem)), ...held, ...ofDrift(status, part)];
 }
 
@@ -278,6 +285,9 @@ function ofHeld(status, project) {
   }, ...contested.map((it) => ({ ...it, next: it.next.replace("Approving sets it once more.", "Approving what is held sets it once more, too. To see both values:"), command: planCommand(status, name, it.link) }))];
 }
 
+/** Where the rest of what is held is. */
+const LISTED = ", listed below";
+
 /** What an approval is about, with what it does, the first of it. */
 function heldThings({ held, waits }) {
   const reasons = String(held.reason).split(",").map((it) => it.trim()).filter((it) => it !== "contested");
@@ -287,7 +297,7 @@ function heldThings({ held, waits }) {
     return `${kind}/${id}${what && !what.startsWith("ends with ") ? ` (${what})` : ""}`;
   });
   if (!told.length) return "";
-  return ` It is about ${told.join(", ")}${held.changes > told.length ? " and more, listed below" : ""}.`;
+  return ` It is about ${told.join(", ")}${held.changes > told.length ? ` and more${LISTED}` : ""}.`;
 }
 
 /** What was changed in Descope, but for what is contested: that is told already. What has another end is told apart. */
