@@ -34,6 +34,7 @@ pub mod resource;
 // Side: any file may use these.
 mod aside;
 pub mod config;
+mod moment;
 mod open;
 pub mod telemetry;
 // Compiled for speed, apart from all the rest: `reading/`.

@@ -9,6 +9,7 @@ use crate::queue::Queue;
 use crate::state;
 use crate::state::ProjectState;
 use crate::state::Suspended;
+use crate::state::Suspension;
 use crate::telemetry::status::rfc3339;
 use std::time::Duration;
 use std::time::SystemTime;
@@ -26,7 +27,7 @@ pub struct Pause {
     /// When a suspension ends that could not be written down, and on whose behalf it is.
     unwritten: watch::Sender<Option<(Instant, String)>>,
     /// When one ends, as the state said last.
-    known: watch::Sender<Option<SystemTime>>,
+    known: watch::Sender<Option<Instant>>,
 }
 
 impl Pause {
@@ -84,8 +85,10 @@ impl Pause {
     /// what the error says; but not where another replica writes the project. When it ends.
     pub fn suspend(&self, wait: Duration, by: &str) -> (SystemTime, Result<(), state::Error>) {
         self.end();
-        let until = self.state.now() + wait;
-        let written = self.state.suspend(Some(until), by);
+        let (until, written) = match self.state.suspend(wait, by) {
+            Ok(until) => (until, Ok(())),
+            Err(error) => (self.state.now() + wait, Err(error)),
+        };
         if matches!(written, Err(state::Error::NotHeld)) {
             return (until, written);
         }
@@ -97,8 +100,8 @@ impl Pause {
     /// The order that ends a suspension: what waits goes on after the next pass. Errs where one stands written that
     /// cannot be taken back.
     pub fn resume(&self) -> Result<(), state::Error> {
-        if let Err(error) = self.state.suspend(None, "")
-            && self.state.suspended_until(self.state.now())?.is_some()
+        if let Err(error) = self.state.resume()
+            && self.state.suspension()?.is_some()
         {
             return Err(error);
         }
@@ -108,13 +111,21 @@ impl Pause {
 
     /// Until when the project only observes.
     pub fn suspended_until(&self) -> Option<SystemTime> {
-        let now = self.state.now();
-        let written = self.state.suspended_until(now).unwrap_or_else(|error| {
+        self.suspension().map(|suspension| suspension.until)
+    }
+
+    fn suspension(&self) -> Option<Suspension> {
+        let by_timer = |end: Instant| {
+            let left = end.saturating_duration_since(Instant::now());
+            (!left.is_zero()).then(|| Suspension { until: self.state.now() + left, left })
+        };
+        let written = self.state.suspension().unwrap_or_else(|error| {
             tracing::error!(project = &*self.project, %error, "cannot tell whether the project is suspended; what was known last counts");
-            self.known.borrow().filter(|until| *until > now)
+            let known = *self.known.borrow();
+            known.and_then(by_timer)
         });
-        let unwritten = self.unwritten.borrow().as_ref().map(|(until, _)| now + (*until - Instant::now()));
-        written.max(unwritten.filter(|until| *until > now))
+        let unwritten = self.unwritten.borrow().as_ref().map(|(end, _)| *end);
+        written.into_iter().chain(unwritten.and_then(by_timer)).max_by_key(|suspension| suspension.left)
     }
 
     /// On whose behalf that is; `None` where it is not, or nobody knows.
@@ -132,8 +143,7 @@ impl Pause {
         by: &str,
     ) -> Result<SystemTime, state::Error> {
         self.end();
-        let until = self.state.now() + wait;
-        self.state.suspend_part(kind, id, until, by)?;
+        let until = self.state.suspend_part(kind, id, wait, by)?;
         // What depends on it must not go out for want of it, nor what a pass planned that knows nothing of this.
         self.queue.pause(&self.project, PausedBy::Parts);
         self.queue.withdraw(&self.project, |key| key.kind == kind && id.is_none_or(|id| key.id() == id));
@@ -148,7 +158,7 @@ impl Pause {
 
     /// Kinds and resources that are only observed.
     pub fn parts(&self) -> Vec<Suspended> {
-        self.state.suspensions(self.state.now()).unwrap_or_else(|error| {
+        self.state.suspensions().unwrap_or_else(|error| {
             tracing::error!(project = &*self.project, %error, "cannot tell what is suspended");
             Vec::new()
         })
@@ -164,7 +174,7 @@ impl Pause {
     /// Does it hold every part that is suspended? Not as far as anybody can tell, where that cannot be read.
     fn is_known_to(&self, plan: &Plan) -> bool {
         let is_held = |one: &Suspended| plan.suspended.iter().any(|part| part.kind == one.kind && part.id == one.id);
-        self.state.suspensions(self.state.now()).is_ok_and(|all| all.iter().all(is_held))
+        self.state.suspensions().is_ok_and(|all| all.iter().all(is_held))
     }
 
     /// Takes in a suspension of which the queue knows nothing, like one of an earlier run.
@@ -177,18 +187,18 @@ impl Pause {
     /// The same, and takes back one that is over. When the first ends that is not, of the project or of a part of it.
     pub fn settle(&self) -> Option<Instant> {
         self.write_down();
-        let until = self.suspended_until();
-        self.known.send_replace(until);
-        if until.is_none() {
+        let left = self.suspension().map(|suspension| suspension.left);
+        self.known.send_replace(left.map(|left| Instant::now() + left));
+        if left.is_none() {
             self.queue.resume(&self.project, PausedBy::Operator);
         }
         // An order that came in between has the last word.
         self.take_in();
-        let first = self.parts().into_iter().map(|part| part.until).chain(until).min();
+        let first = self.parts().into_iter().map(|part| part.left).chain(left).min();
+        let first = first.map(|left| Instant::now() + left);
         // After that look: what is not over by then was in it.
         self.end();
-        let wait = |until: SystemTime| until.duration_since(self.state.now()).unwrap_or_default();
-        first.map(|until| Instant::now() + wait(until))
+        first
     }
 
     /// What is over by its time is told, by whoever writes the project.
@@ -209,7 +219,11 @@ impl Pause {
     /// A suspension that could not be written down is, once it can be: from then on it survives a restart.
     fn write_down(&self) {
         let Some((until, by)) = self.unwritten.borrow().clone() else { return };
-        if self.state.suspend(self.suspended_until(), &by).is_ok() {
+        let written = match self.suspension() {
+            Some(suspension) => self.state.suspend(suspension.left, &by).map(drop),
+            None => self.state.resume(),
+        };
+        if written.is_ok() {
             tracing::info!(project = &*self.project, "the suspension is written down now: it survives a restart");
             // Unless there is another order by now.
             self.unwritten.send_if_modified(|unwritten| unwritten.take_if(|(newest, _)| *newest == until).is_some());

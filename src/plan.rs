@@ -7,6 +7,7 @@ use crate::descope;
 use crate::desired::Declared;
 use crate::desired::Desired;
 use crate::desired::Place;
+use crate::moment::Moment;
 use crate::observed::Observed;
 use crate::resource;
 use crate::resource::Action;
@@ -299,6 +300,8 @@ pub struct Plan {
     pub held_digests: Vec<String>,
     /// Of each change that an approval released.
     pub released_digests: Vec<String>,
+    /// When that was: its times are of this one's clock.
+    pub moment: Moment,
 }
 
 impl Plan {

@@ -856,13 +856,13 @@ impl Reconciler {
         } else if self.memory.retry_at.is_none() {
             self.memory.failures = 0;
         }
-        let waits = [self.next_due_delete(plan), self.next_due_drift(plan), self.next_proof(plan)];
+        let waits = [self.next_due_delete(plan), drift::next_due(plan), next_proof(plan)];
         if let Some(wait) = waits.into_iter().flatten().min() {
             let due = Instant::now() + wait.max(SHORTEST_WAIT);
             self.memory.retry_at = Some(self.memory.retry_at.map_or(due, |at| at.min(due)));
         }
         let digests = plan.held_digests.iter().chain(&plan.released_digests).cloned().collect();
-        if let Err(error) = self.state.keep_approvals(&digests, &plan.unknown(), self.state.now()) {
+        if let Err(error) = self.state.keep_approvals(&digests, &plan.unknown()) {
             tracing::error!(%error, "cannot write the state; an approval may stand for longer than it should");
         }
     }
@@ -877,26 +877,18 @@ impl Reconciler {
         if waiting.is_empty() || !self.is_current() {
             return None;
         }
-        let now = self.state.now();
-        let absences = self.state.absences().unwrap_or_default();
+        let absent_for = self.state.absent_for().unwrap_or_default();
         // What is owned since this look only, or could not be noted, begins its wait with the next load.
-        let noted: Option<Vec<SystemTime>> = waiting.iter().map(|key| absences.get(*key).copied()).collect();
+        let noted: Option<Vec<Duration>> = waiting.iter().map(|key| absent_for.get(*key).copied()).collect();
         let Some(noted) = noted else { return Some(self.assessor.delete_after().max(UNNOTED_WAIT)) };
-        let age = now.duration_since(noted.into_iter().min()?).unwrap_or_default();
-        Some(self.assessor.delete_after().saturating_sub(age).max(SHORTEST_WAIT))
-    }
-
-    /// How long until it may be proven that something is gone that would be deleted.
-    fn next_proof(&self, plan: &Plan) -> Option<Duration> {
-        let until = plan.missing.values().filter(|missing| missing.is_leaving).map(|missing| missing.until).min()?;
-        Some(until.duration_since(self.state.now()).unwrap_or_default())
+        Some(self.assessor.delete_after().saturating_sub(noted.into_iter().max()?).max(SHORTEST_WAIT))
     }
 
     /// Since when something waits for each reason. The plan is of all files: what it does not hold waits no more.
     pub fn note_held(&self, plan: &mut Plan) {
         let takeover = plan.awaits_contact().then_some(Hold::FirstContact(Contact::Project));
         let reasons = plan.changes.iter().flat_map(Change::holds).chain(takeover).map(Hold::as_str).collect();
-        match self.state.note_held(&reasons, self.state.now()) {
+        match self.state.note_held(&reasons) {
             Ok(since) => plan.held_since = since,
             Err(error) => tracing::error!(%error, "cannot write the state; since when something waits is not noted"),
         }
@@ -938,6 +930,12 @@ impl Reconciler {
         let labels = [&*self.assessor.project, phase];
         self.metrics.pass_duration_seconds.with_label_values(&labels).observe(started.elapsed().as_secs_f64());
     }
+}
+
+/// How long until it may be proven that something is gone that would be deleted.
+fn next_proof(plan: &Plan) -> Option<Duration> {
+    let until = plan.missing.values().filter(|missing| missing.is_leaving).map(|missing| missing.until).min()?;
+    Some(plan.moment.until(until))
 }
 
 /// For ever where there is nothing to wait for.

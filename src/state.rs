@@ -82,6 +82,8 @@ pub use fight::Reversion;
 pub use fingerprint::Digest;
 pub use guard::Lately;
 pub use guard::Ledger;
+pub use guard::Load;
+pub use guard::Suspension;
 pub use history::Attempt;
 pub use history::AuditFilter;
 pub use history::AuditRow;
@@ -106,6 +108,7 @@ pub use place::Place;
 pub use place::Shared as SharedPlace;
 pub use project::Inventory;
 pub use project::Owned;
+pub use project::OwnedAs;
 pub use project::ProjectState;
 pub use project::of_kind;
 pub use relay::Fate;
@@ -237,7 +240,10 @@ impl State {
     }
 
     fn read<T>(&self, work: impl FnOnce(&Tx<'_>) -> sql::Result<T>) -> Result<T, Error> {
-        let work = |connection: &Tx<'_>, _| work(connection);
+        self.read_by_clock(|connection, _| work(connection))
+    }
+
+    fn read_by_clock<T>(&self, work: impl FnOnce(&Tx<'_>, SystemTime) -> sql::Result<T>) -> Result<T, Error> {
         let read = sql::once(work, |work| match &self.shared.store {
             Store::File(file) => file.read(work),
             Store::Server(server) => server.read(work),
@@ -306,7 +312,17 @@ impl State {
         self.write(|transaction| transaction.execute(sql, &values![host, memory]).map(drop))
     }
 
-    /// The time to compare what was noted with: by it, what waits has waited for as long as it really did.
+    /// By how much the clock was set since the start: to be asked within a transaction, or a read.
+    fn set(&self) -> i64 {
+        match &self.shared.store {
+            Store::File(file) => file.set(),
+            // Nobody sets the clock of this machine for what is there.
+            Store::Server(_) => 0,
+        }
+    }
+
+    /// The time to compare what was noted with: by it, what waits has waited for as long as it really did. No method takes
+    /// it: by the time that something is written or compared, another clock may count. They ask for it where they do that.
     pub fn now(&self) -> SystemTime {
         match &self.shared.store {
             Store::File(file) => file.now(),

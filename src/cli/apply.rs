@@ -181,7 +181,7 @@ pub async fn run(config: Config, args: ApplyArgs, redactor: &Redactor) -> anyhow
     for project in parts.projects.iter().filter(|_| args.approve.is_some()) {
         // An approval is for this one time.
         let state = &project.reconciler.state;
-        state.keep_approvals(&BTreeSet::new(), &BTreeSet::new(), state.now())?;
+        state.keep_approvals(&BTreeSet::new(), &BTreeSet::new())?;
     }
     parts.queue.close();
     while workers.join_next().await.is_some() {}
@@ -299,8 +299,7 @@ fn find_targets(selection: &Selection, desired_states: &[Arc<Desired>], plans: &
 
 /// Noted as the daemon does: the guards count anew from here, and another round knows of it.
 fn approve(reconciler: &Reconciler, plan: &Plan) -> Result<(), state::Error> {
-    let now = reconciler.state.now();
-    reconciler.state.approve(&plan.approvable(), now, now + reconciler.assessor.rules.approval_expiry)
+    reconciler.state.approve(&plan.approvable(), reconciler.assessor.rules.approval_expiry)
 }
 
 fn report<'p>(config: &Config, parts: &Parts, plans: &'p [Planned]) -> Report<'p> {

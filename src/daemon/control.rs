@@ -246,9 +246,8 @@ impl Levers {
             );
             return Ok(Answer::Done(Ordered { in_force: Some(fingerprint.to_owned()), ..Ordered::default() }));
         }
-        let now = self.state.now();
         // A pass that began before an approval may have shown its fingerprint once more.
-        let known = self.state.approved(now)?;
+        let known = self.state.approved()?;
         let mut approved = None;
         self.plan.send_if_modified(|plan| {
             let held = plan.as_mut().filter(|plan| !plan.fingerprint.is_empty() && plan.fingerprint == fingerprint);
@@ -262,8 +261,7 @@ impl Levers {
             true
         });
         let Some((approvable, held)) = approved else { return self.unknown() };
-        let expires = now + self.approval_expiry;
-        if let Err(error) = self.state.approve(&approvable, now, expires) {
+        if let Err(error) = self.state.approve(&approvable, self.approval_expiry) {
             self.plan.send_if_modified(|plan| {
                 // A newer plan has fingerprints of its own.
                 let is_same =

@@ -100,6 +100,8 @@ pub struct Contest {
     pub since: SystemTime,
     /// When what is there now has stood for long enough to be set again.
     pub until: SystemTime,
+    /// What is there now is another value than what was turned back last, and nobody turned ours back for it.
+    pub is_moved: bool,
     /// Who set what is there now, how and when, where that is known.
     pub actor: Option<String>,
     /// The same of one of the times before.

@@ -230,7 +230,8 @@ impl Assessor {
         // deleted lately, nothing more is.
         let (has_count, ledger) = self.ledger().map_or_else(|| (false, Ledger::none()), |ledger| (true, ledger));
         let mut owned = ownerships(&ledger);
-        let Ledger { now, absent, open, lately, .. } = ledger;
+        let Ledger { moment, absent, open, lately, approved, reversions, drifted, .. } = ledger;
+        let now = moment.at;
         let mut windows: BTreeMap<&'static str, Window> =
             lately.into_iter().map(|(kind, lately)| (kind, window(lately))).collect();
         for intent in open.iter().map(|open| &open.intent).filter(|intent| is_gone(intent, &observed)) {
@@ -248,7 +249,6 @@ impl Assessor {
             // Without a time to wait for, this load is enough.
             is_absent_for_long || delete_after.is_zero() || undone.contains_key(key)
         };
-        let approved = self.known(|state| state.approved(now));
         let former = self.former();
         let is_of_another = former.as_ref().is_some_and(|former| !former.is_same);
         // What another one was let go ahead with is unknown to this one.
@@ -260,8 +260,7 @@ impl Assessor {
         outlived.read_back = documents.read_back(desired, &observed, &mut unconfirmed, &mut late);
         outlived.read_back.retain(|one| !outlived.anew.contains(&one.key));
         let first_contact = !self.is_known();
-        let fights = Fights::new(self.known(ProjectState::reversions), now, self.rules.contest_window);
-        let drifted = self.known(ProjectState::drifted);
+        let fights = Fights::new(reversions, now, self.rules.contest_window);
         let knows_applied = self.known(ProjectState::knows_applied);
         let volume = OnceCell::new();
         let scope = format!("{:?}", (self.client.target(), &self.rules.owner));
@@ -322,7 +321,8 @@ impl Assessor {
         plan.held_since = self.known(ProjectState::held_since);
         self.name_actors(&mut plan);
         self.refuse_without_effect(&mut plan, &undone);
-        self.suspend_parts(&mut plan, now);
+        plan.moment = moment;
+        self.suspend_parts(&mut plan);
         Assessment { plan, refusal: refusal(&observed), observed, gone, unconfirmed, outlived, shown, first_contact }
     }
 
@@ -410,9 +410,9 @@ impl Assessor {
     }
 
     /// Holds what is suspended. Where nobody can tell what is, everything may be.
-    fn suspend_parts(&self, plan: &mut Plan, now: SystemTime) {
+    fn suspend_parts(&self, plan: &mut Plan) {
         let Some(state) = &self.state else { return };
-        match state.suspensions(now) {
+        match state.suspensions() {
             Ok(all) => {
                 let part = |one: Suspended| SuspendedPart { kind: one.kind, id: one.id, until: one.until, by: one.by };
                 plan.suspend_parts(all.into_iter().map(part).collect());
@@ -640,7 +640,7 @@ fn live(observed: &Observed) -> BTreeMap<&'static str, HashSet<Key>> {
 /// What a list that lacks it makes us forget: it is declared nowhere, or a call that was to make or delete it is settled.
 fn forgettable(ledger: &Ledger, desired: &Desired, lost: &BTreeSet<IntentId>) -> HashSet<Key> {
     let is_under_way: HashSet<&Key> = ledger.open.iter().map(|open| &open.intent.key).collect();
-    let is_lasting = |at: Option<SystemTime>| !at.is_some_and(|at| is_fresh(at, ledger.now));
+    let is_lasting = |at: Option<SystemTime>| !at.is_some_and(|at| is_fresh(at, ledger.moment.at));
     // What is asked for by its name and refused is not known to be gone.
     let is_left = |(key, owned): &(&Key, &state::Owned)| {
         !is_read_by_name(key)
@@ -660,7 +660,8 @@ fn forgettable(ledger: &Ledger, desired: &Desired, lost: &BTreeSet<IntentId>) ->
 
 /// What the plan has to know of what is owned.
 fn ownerships(ledger: &Ledger) -> BTreeMap<Key, Ownership> {
-    let Ledger { now, owned: inventory, absent: absences, missing, .. } = ledger;
+    let Ledger { moment, owned: inventory, absent: absences, missing, .. } = ledger;
+    let now = moment.at;
     let mut newest: HashMap<&str, SystemTime> = HashMap::new();
     for (key, owned) in inventory.iter() {
         if let Some(at) = owned.created_at.filter(|_| !absences.contains_key(key)) {
@@ -670,7 +671,7 @@ fn ownerships(ledger: &Ledger) -> BTreeMap<Key, Ownership> {
     }
     let ownership = |key: &Key, owned: state::Owned| Ownership {
         created: owned.created_at.is_some(),
-        fresh: owned.created_at.is_some_and(|created| is_fresh(created, *now)),
+        fresh: owned.created_at.is_some_and(|created| is_fresh(created, now)),
         replaced: absences.get(key).zip(newest.get(key.kind)).is_some_and(|(since, created)| created >= since),
         protected: owned.protected,
         cascade_delete: owned.cascade_delete,

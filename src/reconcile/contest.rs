@@ -38,16 +38,16 @@ pub fn window(interval: Duration) -> Duration {
 
 /// What is known of fights when a plan is made.
 pub(super) struct Fights {
-    reversions: HashMap<Key, Vec<Reversion>>,
+    reversions: HashMap<Key, Vec<(Reversion, SystemTime)>>,
     now: SystemTime,
 }
 
 impl Fights {
-    pub fn new(reversions: Vec<Reversion>, now: SystemTime, window: Duration) -> Self {
-        let mut by_key: HashMap<Key, Vec<Reversion>> = HashMap::new();
-        let counts = |reversion: &Reversion| now.duration_since(reversion.at).is_ok_and(|age| age <= window);
-        for reversion in reversions.into_iter().filter(counts) {
-            by_key.entry(reversion.key.clone()).or_default().push(reversion);
+    pub fn new(reversions: Vec<(Reversion, SystemTime)>, now: SystemTime, window: Duration) -> Self {
+        let mut by_key: HashMap<Key, Vec<(Reversion, SystemTime)>> = HashMap::new();
+        let counts = |(_, at): &(Reversion, SystemTime)| now.duration_since(*at).is_ok_and(|age| age <= window);
+        for (reversion, at) in reversions.into_iter().filter(counts) {
+            by_key.entry(reversion.key.clone()).or_default().push((reversion, at));
         }
         Self { reversions: by_key, now }
     }
@@ -61,18 +61,20 @@ impl Fights {
         let is_new = is_reverted(&change.key);
         let of = |field: &FieldChange| {
             let (declared, live) = (state.fingerprint(&field.to), state.fingerprint(&field.from));
-            let of_it: Vec<&Reversion> =
-                known.iter().filter(|one| one.path == field.path && one.declared == declared).collect();
+            let of_it: Vec<&(Reversion, SystemTime)> =
+                known.iter().filter(|(one, _)| one.path == field.path && one.declared == declared).collect();
             let times = of_it.len() + usize::from(is_new);
-            let last = of_it.last()?;
+            let (first, last) = (of_it.first()?, of_it.last()?);
+            let is_moved = !is_new && last.0.live != live;
             // Whatever else stands there now stands there since now.
-            let stands_since = if is_new || last.live != live { self.now } else { last.at };
+            let stands_since = if is_new || is_moved { self.now } else { last.1 };
             let until = stands_since + TRUCE;
             (times >= TIMES && until > self.now).then(|| Contest {
                 path: field.path.to_string(),
                 times,
-                since: of_it[0].at,
+                since: first.1,
                 until,
+                is_moved,
                 actor: None,
                 former: None,
             })
@@ -90,16 +92,12 @@ impl Reconciler {
 
     /// Takes note of what was turned back, before [`Reconciler::note_drift`] does of what differs.
     pub(super) fn note_reversions(&mut self, desired: &Desired, plan: &Plan) {
-        let now = self.state.now();
         let updates = || plan.changes.iter().filter(|change| change.action == Action::Update);
         let (mut reversions, mut moved) = (Vec::new(), Vec::new());
         for change in updates() {
             // A third value begins anew what stands there, and turns nothing back: ours was not there.
             let is_moved = |field: &FieldChange| {
-                change
-                    .contest
-                    .as_ref()
-                    .is_some_and(|it| it.path == field.path && it.until > now + TRUCE - Duration::from_secs(1))
+                change.contest.as_ref().is_some_and(|contest| contest.is_moved && contest.path == field.path)
             };
             let is_reverted = self.is_reverted(desired, &change.key);
             let noted = change.fields.iter().filter(|field| is_reverted || is_moved(field));
@@ -109,12 +107,11 @@ impl Reconciler {
                 path: field.path.to_string(),
                 declared: self.state.fingerprint(&field.to),
                 live: self.state.fingerprint(&field.from),
-                at: now,
             }));
         }
         let note = || {
             if !reversions.is_empty() {
-                self.state.note_reversions(&reversions, now - self.assessor.rules.contest_window)?;
+                self.state.note_reversions(&reversions, self.assessor.rules.contest_window)?;
             }
             if moved.is_empty() { Ok(()) } else { self.state.move_reversions(&moved) }
         };
@@ -194,20 +191,20 @@ mod tests {
             )
         };
         let (ours, theirs) = (json!("ours"), json!("theirs"));
-        let reversion = |at: u64| Reversion {
+        let reversion = Reversion {
             key: key.clone(),
             path: "description".to_owned(),
             declared: state.fingerprint(&ours),
             live: state.fingerprint(&theirs),
-            at: minutes(at),
         };
         let on = |ats: &[u64], now: u64, is_new: bool, from: &Value, to: &Value| {
             let fights = Fights::new(
-                ats.iter().map(|at| reversion(*at)).collect(),
+                ats.iter().map(|at| (reversion.clone(), minutes(*at))).collect(),
                 minutes(now),
                 window(Duration::from_secs(300)),
             );
             let contest = fights.on(&change(from, to), |_| is_new, &state)?;
+            assert_eq!(contest.is_moved, *from == json!("third"), "a third value alone begins anew what stands there");
             Some((contest.times, contest.until.duration_since(minutes(0)).unwrap().as_secs() / 60))
         };
 

@@ -127,25 +127,23 @@ impl Reconciler {
 
     /// Since when which drift is known.
     fn keep_ages(&self, desired: &Desired, plan: &Plan) -> Result<(), state::Error> {
-        let known = self.state.drifted()?;
         let mut now = BTreeMap::new();
         for change in &plan.changes {
             let Some(Drift { since, fields, .. }) = change.drift.as_deref() else { continue };
             for path in fields {
                 let one = (change.key.clone(), path.clone());
-                let since = known.get(&one).copied().unwrap_or(*since);
                 let field = change.fields.iter().find(|field| field.path == *path);
                 let live = || self.state.fingerprint(field.map_or(&Value::Null, |field| &field.from));
                 // The same drift may be of several changes, of which one has the field.
                 match now.entry(one) {
-                    Entry::Vacant(vacant) => drop(vacant.insert((since, live()))),
-                    Entry::Occupied(mut known) if field.is_some() => drop(known.insert((since, live()))),
+                    Entry::Vacant(vacant) => drop(vacant.insert((*since, live()))),
+                    Entry::Occupied(mut known) if field.is_some() => drop(known.insert((*since, live()))),
                     Entry::Occupied(_) => {}
                 }
             }
         }
         let waits: HashSet<&Key> = plan.waits.iter().map(|(key, ..)| key).collect();
-        self.state.note_drifted(&now, |key| {
+        self.state.note_drifted(&now, plan.moment, |key| {
             let is_unseen = !plan.observed.contains(key.kind) || waits.contains(key);
             desired.resources.contains_key(key) && is_unseen
         })
@@ -173,13 +171,13 @@ impl Reconciler {
             self.metrics.drifted_resources.with_label_values(&[&*self.assessor.project, kind]).set(count);
         }
     }
+}
 
-    /// How long until the next drift is old enough to be put back; `None` where there is none that time alone releases.
-    pub(super) fn next_due_drift(&self, plan: &Plan) -> Option<Duration> {
-        let is_young = |change: &&Change| matches!(change.held, Some(Hold::DriftReported(_)));
-        let due = plan.changes.iter().filter(is_young).filter_map(|change| change.until).min()?;
-        Some(due.duration_since(self.state.now()).unwrap_or_default())
-    }
+/// How long until the next drift is old enough to be put back; `None` where there is none that time alone releases.
+pub(super) fn next_due(plan: &Plan) -> Option<Duration> {
+    let is_young = |change: &&Change| matches!(change.held, Some(Hold::DriftReported(_)));
+    let due = plan.changes.iter().filter(is_young).filter_map(|change| change.until).min()?;
+    Some(plan.moment.until(due))
 }
 
 /// What drifted, each resource once.

@@ -46,9 +46,8 @@ impl Reconciler {
     pub fn resolve(&self, lost: &BTreeSet<IntentId>, found: &Assessment) -> bool {
         let resolve = || -> Result<bool, state::Error> {
             // As they are noted by now: a clock that was set during the look moved them along.
-            let now = self.state.now();
-            let lost: Vec<OpenIntent> =
-                self.state.open_intents()?.into_iter().filter(|open| lost.contains(&open.id)).collect();
+            let (open, now) = self.state.open_intents_by_clock()?;
+            let lost: Vec<OpenIntent> = open.into_iter().filter(|open| lost.contains(&open.id)).collect();
             let live = live(&lost, &found.observed);
             // What begins after this is not in the look.
             let in_flight = self.queue.in_flight(&self.assessor.project);

@@ -16,15 +16,16 @@ use crate::resource::Action;
 use crate::resource::Key;
 use crate::resource::Kind;
 use crate::state;
+use crate::state::Load;
 use crate::state::Outlived;
 use crate::state::Owned;
+use crate::state::OwnedAs;
 use crate::worker::recent::Unconfirmed;
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 use std::collections::HashMap;
 use std::collections::HashSet;
 use std::sync::Arc;
-use std::time::SystemTime;
 
 impl Reconciler {
     /// What is owned and declared nowhere may be deleted once that has stood for long enough. Only a revision that is
@@ -51,31 +52,27 @@ impl Reconciler {
                 Sighting { key, before: *before, declared }
             });
             let all: Vec<Sighting<'_>> = all.collect();
-            let (now, before) = (self.state.now(), self.state.absences()?);
-            let flags = redeclared(&all, &before, now);
-            if !flags.is_empty() {
-                self.state.own(&flags)?;
-            }
+            let before: BTreeSet<Key> = self.state.absent_for()?.into_keys().collect();
+            let flags = redeclared(&all, &before);
             let calls = self.state.open_intents()?.into_iter().map(|open| open.intent);
             let news = calls.filter_map(|intent| {
                 let now = ownership(desired.resources.get(&intent.key)?, None);
                 let is_same = (now.protected, now.cascade_delete) == (intent.protected, intent.cascade_delete);
-                (!is_same).then_some((intent.key, now))
+                (!is_same).then_some((intent.key, now.again()))
             });
-            let news: Vec<(Key, Owned)> = news.collect();
+            let news: Vec<(Key, OwnedAs)> = news.collect();
             if !news.is_empty() {
                 self.state.redeclare_calls(&news)?;
             }
             // What left before another one said to be it has still left: a rename that cannot be carried out is none.
             let has_left = |one: &&Sighting<'_>| match one.declared {
-                Some(declared) => declared.key != *one.key && before.contains_key(one.key),
-                None => asked(one.key) || before.contains_key(one.key),
+                Some(declared) => declared.key != *one.key && before.contains(one.key),
+                None => asked(one.key) || before.contains(one.key),
             };
             let absent: BTreeSet<Key> = all.iter().filter(has_left).map(|one| one.key.clone()).collect();
             let mut missing = self.state.missing()?;
-            missing.retain(|key, _| !desired.resources.contains_key(key));
-            self.state.note_missing(&missing.into_keys().collect(), now)?;
-            self.state.note_absent(&absent, now).map(drop)
+            missing.retain(|key| !desired.resources.contains_key(key));
+            self.state.note_load(&Load { owned: &flags, absent: &absent, missing: &missing })
         };
         if let Err(error) = note() {
             tracing::error!(%error, "cannot write down what left the files; nothing is deleted");
@@ -114,12 +111,12 @@ impl Reconciler {
             let owned = |(key, declared): (&Key, Option<&Arc<Declared>>)| {
                 let before = known.get(key).copied();
                 let after = ownership(declared?, before);
-                (before != Some(after)).then(|| (key.clone(), after))
+                (before != Some(after)).then(|| (key.clone(), after.again()))
             };
             let present = plan.present.iter().filter(|key| !unknown_kinds.contains(key.kind));
-            let news: Vec<(Key, Owned)> = desired.resources.beside(present).filter_map(owned).collect();
+            let news: Vec<(Key, OwnedAs)> = desired.resources.beside(present).filter_map(owned).collect();
             if !news.is_empty() {
-                self.state.own(&news)?;
+                self.state.note_owned(&news)?;
             }
             if !plan.ids.is_empty() {
                 self.state.note_ids(&plan.ids)?;
@@ -146,8 +143,8 @@ impl Reconciler {
     pub fn note_shown(&self, plan: &Plan) {
         let note = || {
             let mut missing = self.state.missing()?;
-            missing.retain(|key, _| !plan.observed.contains(key.kind) || plan.missing.contains_key(key));
-            self.state.note_missing(&missing.into_keys().collect(), self.state.now()).map(drop)
+            missing.retain(|key| !plan.observed.contains(key.kind) || plan.missing.contains_key(key));
+            self.state.note_missing(&missing)
         };
         let noted: Result<(), state::Error> = note();
         if let Err(error) = noted {
@@ -218,15 +215,14 @@ impl Reconciler {
         let (lost, missing): (Vec<Key>, Vec<Key>) =
             gone.iter().filter(is_left).cloned().partition(|key| is_proven(key));
         // A look that failed shows nothing and proves nothing.
-        let unseen = self.state.missing()?.into_keys().filter(|key| !plan.observed.contains(key.kind));
+        let unseen = self.state.missing()?.into_iter().filter(|key| !plan.observed.contains(key.kind));
         // What is too new to be forgotten is missing as well.
-        let now = self.state.now();
-        let is_new = |key: &&Key| {
-            let created_at = known.get(*key).and_then(|owned| owned.created_at);
-            created_at.is_some_and(|at| assess::is_fresh(at, now))
-        };
-        let new = plan.missing.keys().filter(is_new).cloned();
-        self.state.note_missing(&missing.into_iter().chain(unseen).chain(new).collect(), now)?;
+        let mut new = BTreeSet::new();
+        if !plan.missing.is_empty() {
+            new = self.state.created_within(assess::FRESH)?;
+            new.retain(|key| plan.missing.contains_key(key));
+        }
+        self.state.note_missing(&missing.into_iter().chain(unseen).chain(new).collect())?;
         if lost.is_empty() {
             return Ok(false);
         }
@@ -247,20 +243,16 @@ struct Sighting<'a> {
 /// `cascadeDelete` counts, whether the resource can be seen or not. What comes back into the files with the load that
 /// another one leaves, as when a rollback is undone, is as new as if it were created: the other may be it under its old
 /// name.
-fn redeclared(all: &[Sighting<'_>], absences: &BTreeMap<Key, SystemTime>, at: SystemTime) -> Vec<(Key, Owned)> {
-    let leaves = |one: &&Sighting<'_>| one.declared.is_none() && !absences.contains_key(one.key);
+fn redeclared(all: &[Sighting<'_>], absent: &BTreeSet<Key>) -> Vec<(Key, OwnedAs)> {
+    let leaves = |one: &&Sighting<'_>| one.declared.is_none() && !absent.contains(one.key);
     let losing: HashSet<&str> = all.iter().filter(leaves).map(|one| one.key.kind).collect();
     let may_replace = |key: &Key| {
-        absences.contains_key(key)
-            && losing.contains(key.kind)
-            && resource::kind(key.kind).is_some_and(Kind::has_rename)
+        absent.contains(key) && losing.contains(key.kind) && resource::kind(key.kind).is_some_and(Kind::has_rename)
     };
     let flags = all.iter().filter_map(|Sighting { key, before, declared }| {
-        let mut now = ownership((*declared)?, Some(*before));
-        if may_replace(key) {
-            now.created_at = now.created_at.map(|_| at);
-        }
-        (now != *before).then(|| ((*key).clone(), now))
+        let now = ownership((*declared)?, Some(*before));
+        let is_new = now.created_at.is_some() && may_replace(key);
+        (is_new || now != *before).then(|| ((*key).clone(), OwnedAs { is_new, ..now.again() }))
     });
     flags.collect()
 }
@@ -286,6 +278,7 @@ mod tests {
     use super::*;
     use crate::desired::Place;
     use std::time::Duration;
+    use std::time::SystemTime;
 
     fn plan(holds: &[(Option<Hold>, bool)]) -> Plan {
         let change = |(held, is_approved): &(Option<Hold>, bool)| Change {
@@ -299,7 +292,7 @@ mod tests {
     /// A rollback and a roll-forward made what was created in place of another look older than the other's leaving.
     #[test]
     fn what_comes_back_as_another_one_leaves_is_as_new_as_what_is_created() {
-        let at = |seconds: u64| SystemTime::UNIX_EPOCH + Duration::from_secs(seconds);
+        let at = SystemTime::UNIX_EPOCH + Duration::from_secs(7);
         let role = |name: &str| Key::new("roles", name);
         let declared = |key: &Key| Declared {
             key: key.clone(),
@@ -310,7 +303,7 @@ mod tests {
             secret_file: None,
             place: Place { file: "a.yaml".into(), line: 1, column: 1 },
         };
-        let created = |key: &Key| Owned { created_at: (*key.name != *"adopted").then_some(at(7)), ..Owned::default() };
+        let created = |key: &Key| Owned { created_at: (*key.name != *"adopted").then_some(at), ..Owned::default() };
         let changed = |leaves: &[Key]| {
             let back = [role("back"), role("adopted"), Key::new("tenants", "back")];
             let stays = [role("stays"), Key::new("tenants", "stays")];
@@ -318,14 +311,14 @@ mod tests {
             let desired = Desired { kinds: ["roles", "tenants"].into(), resources: desired.collect() };
             let owned: BTreeMap<Key, Owned> =
                 back.iter().chain(&stays).chain(leaves).map(|key| (key.clone(), created(key))).collect();
-            let mut absences: BTreeMap<Key, SystemTime> = back.map(|key| (key, at(8))).into();
-            absences.insert(role("long gone"), at(3));
+            let mut absent: BTreeSet<Key> = back.into();
+            absent.insert(role("long gone"));
             let declared = |key| desired.resources.get(key).map(|declared| &**declared);
             let all = owned.iter().map(|(key, before)| Sighting { key, before: *before, declared: declared(key) });
-            redeclared(&all.collect::<Vec<_>>(), &absences, at(9))
+            redeclared(&all.collect::<Vec<_>>(), &absent)
         };
 
-        let anew = Owned { created_at: Some(at(9)), ..Owned::default() };
+        let anew = OwnedAs { is_new: true, ..OwnedAs::default() };
         assert_eq!(changed(&[role("leaves"), Key::new("tenants", "leaves")]), [(role("back"), anew)]);
         assert_eq!(changed(&[role("long gone")]), [], "nothing leaves with that load");
     }

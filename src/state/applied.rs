@@ -13,6 +13,7 @@ use super::sql;
 use super::sql::Row;
 use super::sql::Tx;
 use super::sql::values;
+use crate::moment::Moment;
 use crate::resource::Key;
 use serde_json::Value;
 use serde_json::json;
@@ -163,21 +164,8 @@ impl ProjectState {
         self.forget_but("applied", kept)
     }
 
-    /// All drift that is known, by resource and path, since the first look that showed it.
-    pub fn drifted(&self) -> Result<BTreeMap<(Key, String), SystemTime>, Error> {
-        Ok(self.drift()?.into_iter().map(|(one, known)| (one, known.since)).collect())
-    }
-
     fn drift(&self) -> Result<BTreeMap<(Key, String), Known>, Error> {
-        let sql = "SELECT kind, tenant, name, path, since, live, actor FROM drifted WHERE project = ?";
-        self.read(|connection, id| {
-            let rows: Vec<_> = connection.rows(sql, &values![id], |row| {
-                let (path, since) = (text(row, "path")?, from_millis(row.integer("since")?));
-                let known = Known { since, live: row.digest("live")?, actor: row.text("actor")? };
-                Ok(key(row)?.map(|key| ((key, path), known)))
-            })?;
-            Ok(rows.into_iter().flatten().collect())
-        })
+        self.read(drift)
     }
 
     /// Who did it, of the fields of which that is known, each with a fingerprint of what was there then. `None` stands for whatever
@@ -216,10 +204,11 @@ impl ProjectState {
 
     /// Notes the drift that a look showed, each with a fingerprint of what it showed; since when that is known stays as it was,
     /// and who did it, unless something else is there by now. `unseen` says of which resources the look showed nothing: what is known
-    /// of those stays.
+    /// of those stays. The times are of the clock as it was set at that `moment`.
     pub fn note_drifted(
         &self,
         now: &BTreeMap<(Key, String), (SystemTime, Digest)>,
+        moment: Moment,
         unseen: impl Fn(&Key) -> bool,
     ) -> Result<(), Error> {
         let known = self.drift()?;
@@ -263,14 +252,31 @@ impl ProjectState {
                 "INSERT INTO drifted (project, kind, tenant, name, path, since, live) VALUES (?, ?, ?, ?, ?, ?, ?)
                  ON CONFLICT (project, kind, tenant, name, path)
                  DO UPDATE SET since = excluded.since, live = excluded.live, actor = NULL";
+            let shift = self.state.set().saturating_sub(moment.set);
             transaction.each(
                 sql,
                 news.into_iter().map(|((key, path), (since, live))| {
-                    values![id, key.kind, tenant(key), key.name, path, to_millis(*since), live]
+                    let since = to_millis(*since).saturating_add(shift).max(0);
+                    values![id, key.kind, tenant(key), key.name, path, since, live]
                 }),
             )
         })
     }
+}
+
+/// All drift that is known, by resource and path, since the first look that showed it.
+pub(super) fn drifted(connection: &Tx<'_>, id: i64) -> sql::Result<BTreeMap<(Key, String), SystemTime>> {
+    Ok(drift(connection, id)?.into_iter().map(|(one, known)| (one, known.since)).collect())
+}
+
+fn drift(connection: &Tx<'_>, id: i64) -> sql::Result<BTreeMap<(Key, String), Known>> {
+    let sql = "SELECT kind, tenant, name, path, since, live, actor FROM drifted WHERE project = ?";
+    let rows: Vec<_> = connection.rows(sql, &values![id], |row| {
+        let (path, since) = (text(row, "path")?, from_millis(row.integer("since")?));
+        let known = Known { since, live: row.digest("live")?, actor: row.text("actor")? };
+        Ok(key(row)?.map(|key| ((key, path), known)))
+    })?;
+    Ok(rows.into_iter().flatten().collect())
 }
 
 /// Of one field that drifted.
@@ -356,12 +362,16 @@ mod tests {
         let ages = |rows: &[(&(Key, String), u64)]| -> BTreeMap<_, _> {
             rows.iter().map(|(one, seconds)| ((*one).clone(), at(*seconds))).collect()
         };
-        project().note_drifted(&of(&[(&a, 1), (&b, 1)]), |_| false).unwrap();
+        project().note_drifted(&of(&[(&a, 1), (&b, 1)]), Moment::default(), |_| false).unwrap();
 
-        project().note_drifted(&of(&[(&a, 9)]), |key| *key == b.0).unwrap();
-        assert_eq!(project().drifted().unwrap(), ages(&[(&a, 1), (&b, 1)]), "what could not be seen is not over");
-        project().note_drifted(&of(&[(&a, 9)]), |_| false).unwrap();
-        assert_eq!(project().drifted().unwrap(), ages(&[(&a, 1)]));
+        project().note_drifted(&of(&[(&a, 9)]), Moment::default(), |key| *key == b.0).unwrap();
+        assert_eq!(
+            project().ledger().unwrap().drifted,
+            ages(&[(&a, 1), (&b, 1)]),
+            "what could not be seen is not over"
+        );
+        project().note_drifted(&of(&[(&a, 9)]), Moment::default(), |_| false).unwrap();
+        assert_eq!(project().ledger().unwrap().drifted, ages(&[(&a, 1)]));
     }
 
     /// Whoever set it first was told as who set what is there now.
@@ -374,7 +384,7 @@ mod tests {
         let note = |lives: [u8; 2]| {
             let rows =
                 paths.iter().zip(lives).map(|(path, live)| ((key.clone(), (*path).to_owned()), (at, [live; 32])));
-            project.note_drifted(&rows.collect(), |_| false).unwrap();
+            project.note_drifted(&rows.collect(), Moment::default(), |_| false).unwrap();
         };
         let name = |actor: &str| project.note_actors(&[(key.clone(), (at, actor.to_owned()))].into()).unwrap();
         let known = || -> Vec<(String, String)> {
@@ -390,6 +400,10 @@ mod tests {
         assert_eq!(known(), [told("private", "jane")]);
         name("joe");
         assert_eq!(known(), [told("description", "joe"), told("private", "jane")]);
-        assert_eq!(project.drifted().unwrap().values().collect::<Vec<_>>(), [&at, &at], "it drifted all the time");
+        assert_eq!(
+            project.ledger().unwrap().drifted.values().collect::<Vec<_>>(),
+            [&at, &at],
+            "it drifted all the time"
+        );
     }
 }

@@ -45,24 +45,39 @@ pub(super) struct Clock {
     steady: Duration,
     /// When this run began, by the clock as it is set now.
     began: SystemTime,
+    /// By how many milliseconds it was set since.
+    pub set: i64,
+    /// What a test has set it ahead by.
+    #[cfg(test)]
+    ahead: Duration,
 }
 
 impl Clock {
     /// From now on.
     pub fn start() -> Self {
         let wall = SystemTime::now();
-        Self { wall, steady: steady(), began: wall }
+        Self {
+            wall,
+            steady: steady(),
+            began: wall,
+            set: 0,
+            #[cfg(test)]
+            ahead: Duration::ZERO,
+        }
     }
 
     /// The time. Where the clock was set since the last call, what was noted is moved along first; while that cannot be
     /// written, the time is what it would be without.
     pub fn follow(&mut self, connection: &mut Connection) -> Result<SystemTime, (SystemTime, Error)> {
         let (wall, steady) = (SystemTime::now(), steady());
+        #[cfg(test)]
+        let wall = wall + self.ahead;
         let expected = self.wall + steady.saturating_sub(self.steady);
         let step = to_millis(wall) - to_millis(expected);
         if step.abs() >= STEP {
             shift(connection, step, to_millis(self.began)).map_err(|error| (expected, error.into()))?;
             self.began = from_millis(to_millis(self.began).saturating_add(step));
+            self.set = self.set.saturating_add(step);
             tracing::warn!(
                 seconds = step / 1000,
                 "the clock of this machine was set; what waits goes on waiting as long"
@@ -132,11 +147,15 @@ fn shift(connection: &mut Connection, step: i64, began: i64) -> rusqlite::Result
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::moment::Moment;
     use crate::resource::Action;
     use crate::resource::Key;
     use crate::state::Lately;
+    use crate::state::Load;
     use crate::state::Owned;
+    use crate::state::OwnedAs;
     use crate::state::ProjectState;
+    use crate::state::Reversion;
     use crate::state::State;
     use crate::state::guard;
     use crate::state::sql::values;
@@ -144,6 +163,8 @@ mod tests {
     use crate::state::tests::wait;
     use std::collections::BTreeMap;
     use std::collections::BTreeSet;
+    use std::sync::atomic::AtomicBool;
+    use std::sync::atomic::Ordering;
 
     fn project() -> (tempfile::TempDir, ProjectState) {
         let dir = tempfile::tempdir().unwrap();
@@ -155,6 +176,12 @@ mod tests {
         // As if the clock had shown something else before.
         let mut clock = project.state.file().clock.lock().unwrap();
         (clock.wall, clock.began) = (by(clock.wall), by(clock.began));
+    }
+
+    /// Sets it two days ahead, or back again.
+    fn turn(project: &ProjectState) {
+        let mut clock = project.state.file().clock.lock().unwrap();
+        clock.ahead = if clock.ahead.is_zero() { DAYS } else { Duration::ZERO };
     }
 
     fn lately(project: &ProjectState, now: SystemTime) -> Lately {
@@ -175,11 +202,11 @@ mod tests {
             let now = project.state.now();
             let key = Key::new("roles", "a");
             let minute = Duration::from_secs(60);
-            project.suspend(Some(now + minute), "").unwrap();
-            project.note_absent(&BTreeSet::from([key.clone()]), now - minute).unwrap();
+            project.suspend_until(now + minute, "");
+            project.note_absent_at(&BTreeSet::from([key.clone()]), now - minute);
             note_deletion(&project, now - minute);
             project.own(&[(key.clone(), Owned { created_at: Some(now - minute), ..Owned::default() })]).unwrap();
-            project.approve(&BTreeMap::from([("digest".to_owned(), "tenants")]), now, now + minute).unwrap();
+            project.approve_at(&BTreeMap::from([("digest".to_owned(), "tenants")]), now, now + minute);
             wait(project.begin([intent(Action::Delete, &key)])).unwrap();
 
             // It showed two days less, so it was set ahead; and the other way round.
@@ -192,11 +219,11 @@ mod tests {
             };
             assert!(near(project.open_intents().unwrap()[0].begun_at, moved(now)));
             assert!(near(project.absences().unwrap()[&key], moved(now - minute)));
-            let until = project.suspended_until(SystemTime::UNIX_EPOCH).unwrap().unwrap();
+            let until = project.suspended_at(SystemTime::UNIX_EPOCH).unwrap();
             assert!(near(until, moved(now + minute)));
             assert_eq!(lately(&project, moved(after)), Lately { deleted: 1, created: 1, passing: 0, rise: 1 });
-            assert_eq!(project.approved(moved(now)).unwrap().len(), 1);
-            assert!(project.approved(moved(now + minute * 2)).unwrap().is_empty());
+            assert_eq!(project.approved_at(moved(now)).len(), 1);
+            assert!(project.approved_at(moved(now + minute * 2)).is_empty());
         }
     }
 
@@ -206,7 +233,7 @@ mod tests {
         let (dir, before) = project();
         let approve = |project: &ProjectState, digest: &str, now| {
             let minute = Duration::from_secs(60);
-            project.approve(&BTreeMap::from([(digest.to_owned(), "tenants")]), now, now + minute).unwrap();
+            project.approve_at(&BTreeMap::from([(digest.to_owned(), "tenants")]), now, now + minute);
         };
         let then = SystemTime::now() - Duration::from_secs(30);
         approve(&before, "before", then);
@@ -218,10 +245,10 @@ mod tests {
 
         let now = project.state.now();
 
-        assert_eq!(project.approved(now).unwrap().len(), 2);
+        assert_eq!(project.approved_at(now).len(), 2);
         let since = BTreeSet::from(["since".to_owned()]);
-        assert_eq!(project.approved(then + Duration::from_secs(60)).unwrap(), since, "a minute after the first");
-        assert_eq!(project.approved(now + Duration::from_secs(59)).unwrap(), since, "moved with the clock");
+        assert_eq!(project.approved_at(then + Duration::from_secs(60)), since, "a minute after the first");
+        assert_eq!(project.approved_at(now + Duration::from_secs(59)), since, "moved with the clock");
     }
 
     #[test]
@@ -243,15 +270,15 @@ mod tests {
     fn a_clock_that_is_kept_right_in_passing_moves_nothing() {
         let (_dir, project) = project();
         let now = project.state.now();
-        project.suspend(Some(now + DAYS), "").unwrap();
-        let before = project.suspended_until(now).unwrap();
+        project.suspend(DAYS, "").unwrap();
+        let before = project.suspended_at(now);
 
         for _ in 0..5 {
             set(&project, |wall| wall - Duration::from_millis(400));
             project.state.now();
         }
 
-        assert_eq!(project.suspended_until(now).unwrap(), before);
+        assert_eq!(project.suspended_at(now), before);
     }
 
     /// As in a sleep, the clock of timers and the time that passes differ.
@@ -260,13 +287,13 @@ mod tests {
     async fn what_was_noted_waits_by_the_time_of_the_machine_and_not_by_that_of_timers() {
         let (_dir, project) = project();
         let now = project.state.now();
-        project.suspend(Some(now + DAYS), "").unwrap();
-        let before = project.suspended_until(now).unwrap();
+        project.suspend(DAYS, "").unwrap();
+        let before = project.suspended_at(now);
 
         tokio::time::advance(DAYS).await;
         project.state.now();
 
-        assert_eq!(project.suspended_until(now).unwrap(), before);
+        assert_eq!(project.suspended_at(now), before);
     }
 
     const HOUR: Duration = Duration::from_secs(60 * 60);
@@ -275,19 +302,20 @@ mod tests {
     fn note_all(dir: &std::path::Path, then: SystemTime) {
         let project = State::open(dir).unwrap().project("api.example.com", "P1", "default");
         let (earlier, key) = (then - HOUR / 2, Key::new("roles", "a"));
-        project.suspend(Some(then + HOUR), "").unwrap();
+        project.suspend_until(then + HOUR, "");
         let sql = "INSERT INTO suspended (project, kind, resource, since, until) VALUES (?, 'tenants', '', ?, ?)";
         let row = |id: i64| values![id, to_millis(earlier), to_millis(then + HOUR)];
         project.write(|transaction, id| transaction.execute(sql, &row(id)).map(drop)).unwrap();
-        project.approve(&BTreeMap::from([("digest".to_owned(), "tenants")]), then, then + HOUR).unwrap();
-        project.note_absent(&BTreeSet::from([key.clone()]), earlier).unwrap();
-        project.note_held(&BTreeSet::from(["max_deletes"]), earlier).unwrap();
+        project.approve_at(&BTreeMap::from([("digest".to_owned(), "tenants")]), then, then + HOUR);
+        project.note_absent_at(&BTreeSet::from([key.clone()]), earlier);
+        let held = "INSERT INTO held (project, reason, since) VALUES (?, 'max_deletes', ?)";
+        project.write(|transaction, id| transaction.execute(held, &values![id, to_millis(earlier)]).map(drop)).unwrap();
         let drift = BTreeMap::from([((key.clone(), "description".to_owned()), (earlier, [1; 32]))]);
-        project.note_drifted(&drift, |_| false).unwrap();
+        project.note_drifted(&drift, Moment::default(), |_| false).unwrap();
         note_deletion(&project, earlier);
-        let (path, at) = ("description".to_owned(), earlier);
-        let reversion = crate::state::Reversion { key: key.clone(), path, declared: [1; 32], live: [2; 32], at };
-        project.note_reversions(&[reversion], then - DAYS).unwrap();
+        let path = "description".to_owned();
+        let reversion = Reversion { key: key.clone(), path, declared: [1; 32], live: [2; 32] };
+        project.note_reversions_at(&[reversion], earlier, DAYS);
         project.own(&[(key, Owned { created_at: Some(earlier), ..Owned::default() })]).unwrap();
     }
 
@@ -309,7 +337,7 @@ mod tests {
                 note_all(dir.path(), now);
                 let ahead = State::open(dir.path()).unwrap().project("api.example.com", "P1", "default");
                 let absent = BTreeSet::from([note.clone(), Key::new("roles", "a")]);
-                ahead.note_absent(&absent, now + back).unwrap();
+                ahead.note_absent_at(&absent, now + back);
             } else {
                 note_all(dir.path(), now + back);
             }
@@ -322,17 +350,18 @@ mod tests {
             // It was over by the clock of the run between.
             if !was_ahead_for_a_run {
                 let lasts = now + HOUR / 2..now + HOUR * 2;
-                assert!(lasts.contains(&project.suspended_until(now).unwrap().expect(&said)), "{said}");
-                assert!(lasts.contains(&project.suspensions(now).unwrap()[0].until), "{said}");
+                assert!(lasts.contains(&project.suspended_at(now).expect(&said)), "{said}");
+                assert!(lasts.contains(&project.suspensions().unwrap()[0].until), "{said}");
             }
-            assert!(project.approved(now).unwrap().is_empty(), "{said}");
+            assert!(project.approved_at(now).is_empty(), "{said}");
             let absent = project.absences().unwrap();
             assert!(about(HOUR / 2).contains(&absent[&Key::new("roles", "a")]), "{said} {absent:?}");
             assert!(absent.get(&note).is_none_or(|since| about(Duration::ZERO).contains(since)), "{said} {absent:?}");
             assert!(project.held_since().unwrap().values().all(|since| *since <= now), "{said}");
             let counted = lately(&project, now);
             assert_eq!((counted.deleted, counted.created), (1, 1), "{said}");
-            assert!(project.reversions().unwrap()[0].at > now - HOUR && project.reversions().unwrap()[0].at <= now);
+            let (_, at) = project.ledger().unwrap().reversions[0];
+            assert!(at > now - HOUR && at <= now, "{said}");
         }
     }
 
@@ -349,7 +378,7 @@ mod tests {
 
         let project = State::open(dir.path()).unwrap().project("api.example.com", "P1", "default");
 
-        assert!(project.approved(SystemTime::now()).unwrap().is_empty());
+        assert!(project.approved_at(SystemTime::now()).is_empty());
     }
 
     #[test]
@@ -358,19 +387,142 @@ mod tests {
         let now = SystemTime::now();
         let key = Key::new("roles", "a");
         note_deletion(&ahead, now + DAYS - Duration::from_secs(7));
-        ahead.approve(&BTreeMap::from([("digest".to_owned(), "tenants")]), now + DAYS, now + DAYS * 2).unwrap();
+        ahead.approve_at(&BTreeMap::from([("digest".to_owned(), "tenants")]), now + DAYS, now + DAYS * 2);
         ahead.own(&[(key.clone(), Owned { created_at: Some(now - DAYS), ..Owned::default() })]).unwrap();
         drop(ahead);
 
         let project = State::open(dir.path()).unwrap().project("api.example.com", "P1", "default");
 
         let now = SystemTime::now();
-        assert!(project.approved(now).unwrap().is_empty());
+        assert!(project.approved_at(now).is_empty());
         let deleted = |now| lately(&project, now).deleted;
         assert_eq!(deleted(now), 1);
         assert!(project.inventory().unwrap()[&key].created_at.unwrap() < now - DAYS);
         let almost_a_day = Duration::from_secs(24 * 60 * 60 - 60);
         assert_eq!(deleted(now + almost_a_day), 1);
         assert_eq!(deleted(now + almost_a_day + Duration::from_secs(60)), 0);
+    }
+
+    fn role(name: &str) -> Key {
+        Key::new("roles", name)
+    }
+
+    fn note_absent(project: &ProjectState, names: &[&str]) {
+        let (absent, missing) = (names.iter().map(|name| role(name)).collect(), BTreeSet::new());
+        project.note_load(&Load { owned: &[], absent: &absent, missing: &missing }).unwrap();
+    }
+
+    /// Writes, as of now, something of all that is written with a time.
+    fn note_now(project: &ProjectState) {
+        let (a, b) = (BTreeSet::from([role("a")]), BTreeSet::from([role("b")]));
+        let anew = [(role("c"), OwnedAs { is_new: true, ..OwnedAs::default() })];
+        project.note_load(&Load { owned: &anew, absent: &a, missing: &b }).unwrap();
+        project.note_held(&BTreeSet::from(["max_deletes"])).unwrap();
+        project.approve(&BTreeMap::from([("digest".to_owned(), "tenants")]), HOUR).unwrap();
+        project.suspend(HOUR, "").unwrap();
+        project.suspend_part("roles", None, HOUR, "").unwrap();
+        let path = "description".to_owned();
+        let reversion = Reversion { key: role("a"), path, declared: [1; 32], live: [2; 32] };
+        project.note_reversions(&[reversion], HOUR).unwrap();
+        wait(project.begin([intent(Action::Create, &role("d"))])).unwrap();
+    }
+
+    /// The one who took the time wrote it later, when another one had moved along all that was there already: a delete that was
+    /// to wait for two days was due at once.
+    #[test]
+    fn what_is_written_is_of_the_clock_of_what_is_there() {
+        for is_ahead in [true, false] {
+            let (_dir, project) = project();
+            // The first to see the new clock is whoever writes.
+            set(&project, |wall| if is_ahead { wall - DAYS } else { wall + DAYS });
+
+            note_now(&project);
+
+            let now = SystemTime::now();
+            let is_now = |at: SystemTime| (now - HOUR / 60..=now).contains(&at);
+            let is_in_an_hour = |at: SystemTime| is_now(at - HOUR);
+            let ledger = project.ledger().unwrap();
+            assert!(is_now(ledger.absent[&role("a")]) && is_now(ledger.missing[&role("b")]));
+            assert!(is_now(ledger.owned[&role("c")].created_at.unwrap()) && is_now(ledger.reversions[0].1));
+            assert!(is_now(project.held_since().unwrap()["max_deletes"]) && is_now(ledger.open[0].begun_at));
+            assert!(is_in_an_hour(project.suspension().unwrap().unwrap().until));
+            let part = project.suspensions().unwrap().remove(0);
+            assert!(is_in_an_hour(part.until) && is_now(part.since) && part.left > HOUR / 2);
+            assert_eq!((ledger.approved.len(), project.approved_at(now + HOUR * 2).len()), (1, 0));
+            project
+                .write(|transaction, id| {
+                    let sql = "SELECT expires FROM approved WHERE project = ?";
+                    let expires = transaction.first(sql, &values![id], |row| row.integer("expires"))?;
+                    assert!(is_in_an_hour(from_millis(expires.unwrap())));
+                    Ok(())
+                })
+                .unwrap();
+        }
+    }
+
+    /// What is compared is of one moment, whoever follows the clock meanwhile.
+    #[test]
+    fn what_is_noted_and_asked_while_another_one_follows_the_clock_is_never_older_or_younger_than_it_is() {
+        let (_dir, project) = project();
+        let is_over = AtomicBool::new(false);
+        project.suspend(HOUR, "").unwrap();
+        project.suspend_part("roles", None, HOUR, "").unwrap();
+        project.approve(&BTreeMap::from([("over".to_owned(), "tenants")]), Duration::ZERO).unwrap();
+        project.approve(&BTreeMap::from([("digest".to_owned(), "tenants")]), HOUR).unwrap();
+
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while !is_over.load(Ordering::Relaxed) {
+                    turn(&project);
+                    project.state.now();
+                    std::thread::yield_now();
+                }
+            });
+            let check = || {
+                for round in 0..100 {
+                    note_absent(&project, if round % 2 == 0 { &["a"] } else { &["b"] });
+                    let ledger = project.ledger().unwrap();
+                    for since in ledger.absent.values() {
+                        let age = ledger.moment.at.duration_since(*since);
+                        assert!(age.as_ref().is_ok_and(|age| *age < HOUR), "{round}: {age:?}");
+                    }
+                    assert!(project.absent_for().unwrap().values().all(|age| *age < HOUR), "{round}");
+                    let left = project.suspension().unwrap().expect("suspended").left;
+                    let part = project.suspensions().unwrap()[0].left;
+                    for left in [left, part] {
+                        assert!(left > HOUR / 2 && left <= HOUR, "{round}: {left:?}");
+                    }
+                    let approved = BTreeSet::from(["digest".to_owned()]);
+                    assert_eq!((&ledger.approved, &project.approved().unwrap()), (&approved, &approved), "{round}");
+                    let planned = BTreeSet::from(["over".to_owned(), "digest".to_owned()]);
+                    project.keep_approvals(&planned, &BTreeSet::new()).unwrap();
+                    assert_eq!(project.end_suspensions().unwrap(), [], "{round}");
+                }
+            };
+            let checked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(check));
+            is_over.store(true, Ordering::Relaxed);
+            checked.unwrap();
+        });
+    }
+
+    /// A drift that had to be an hour old was put back at once.
+    #[test]
+    fn what_a_plan_found_out_before_the_clock_was_set_is_noted_as_of_then_by_the_new_one() {
+        for is_ahead in [true, false] {
+            let (_dir, project) = project();
+            if !is_ahead {
+                turn(&project);
+            }
+            let moment = project.ledger().unwrap().moment;
+            let drift = BTreeMap::from([((role("a"), "description".to_owned()), (moment.at, [1; 32]))]);
+            turn(&project);
+            project.state.now();
+
+            project.note_drifted(&drift, moment, |_| false).unwrap();
+
+            let ledger = project.ledger().unwrap();
+            let since = *ledger.drifted.values().next().unwrap();
+            assert!(ledger.moment.at.duration_since(since).is_ok_and(|age| age < HOUR / 60), "{is_ahead}: {since:?}");
+        }
     }
 }

@@ -98,21 +98,32 @@ impl ProjectState {
         self.read(held_since)
     }
 
-    /// Notes for which reasons something waits now, and forgets the others.
-    pub fn note_held(&self, reasons: &BTreeSet<&str>, now: SystemTime) -> Result<BTreeMap<String, SystemTime>, Error> {
+    /// Notes for which reasons something waits now, and forgets the others. Since when.
+    pub fn note_held(&self, reasons: &BTreeSet<&str>) -> Result<BTreeMap<String, SystemTime>, Error> {
         let before = self.held_since()?;
-        let since = |reason: &&str| before.get(*reason).copied().unwrap_or(now);
-        let after: BTreeMap<String, SystemTime> =
-            reasons.iter().map(|reason| ((*reason).to_owned(), since(reason))).collect();
-        if after.keys().ne(before.keys()) {
-            self.write(|transaction, id| {
-                transaction.execute("DELETE FROM held WHERE project = ?", &values![id])?;
-                let sql = "INSERT INTO held (project, reason, since) VALUES (?, ?, ?)";
-                transaction.each(sql, after.iter().map(|(reason, since)| values![id, reason, to_millis(*since)]))
-            })?;
+        if before.keys().map(String::as_str).eq(reasons.iter().copied()) {
+            return Ok(before);
         }
-        Ok(after)
+        self.write_by_clock(|transaction, id, now| note_held(transaction, id, reasons, now))
     }
+}
+
+fn note_held(
+    transaction: &Tx<'_>,
+    id: i64,
+    reasons: &BTreeSet<&str>,
+    now: SystemTime,
+) -> sql::Result<BTreeMap<String, SystemTime>> {
+    let before = held_since(transaction, id)?;
+    // As it will be read.
+    let now = from_millis(to_millis(now));
+    let since = |reason: &&str| before.get(*reason).copied().unwrap_or(now);
+    let after: BTreeMap<String, SystemTime> =
+        reasons.iter().map(|reason| ((*reason).to_owned(), since(reason))).collect();
+    transaction.execute("DELETE FROM held WHERE project = ?", &values![id])?;
+    let sql = "INSERT INTO held (project, reason, since) VALUES (?, ?, ?)";
+    transaction.each(sql, after.iter().map(|(reason, since)| values![id, reason, to_millis(*since)]))?;
+    Ok(after)
 }
 
 fn held_since(connection: &Tx<'_>, id: i64) -> sql::Result<BTreeMap<String, SystemTime>> {
@@ -146,8 +157,10 @@ mod tests {
     fn a_wait_counts_from_its_first_pass_and_ends_with_its_reason() {
         let (_dir, project) = project();
         let at = |seconds| SystemTime::UNIX_EPOCH + Duration::from_secs(seconds);
-        let note =
-            |reasons: &[&str], seconds| project.note_held(&reasons.iter().copied().collect(), at(seconds)).unwrap();
+        let note = |reasons: &[&str], seconds| {
+            let reasons = reasons.iter().copied().collect();
+            project.write(|transaction, id| note_held(transaction, id, &reasons, at(seconds))).unwrap()
+        };
 
         note(&["max_deletes"], 10);
         let both = note(&["max_deletes", "delete_after"], 20);

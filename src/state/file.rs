@@ -51,12 +51,14 @@ impl FileStore {
         Ok(())
     }
 
-    /// The time is that of this machine.
+    /// The same to read, each statement for itself.
     pub fn read(&self, work: sql::Work<'_>) -> Result<(), Error> {
-        Ok(work(&Tx::File(&self.connection()), SystemTime::now())?)
+        let mut connection = self.connection();
+        let now = self.time(&mut connection);
+        Ok(work(&Tx::File(&connection), now)?)
     }
 
-    /// The same of one moment, with the time that what is read counts by.
+    /// The same of one moment.
     pub fn read_at_once(&self, work: sql::Work<'_>) -> Result<(), Error> {
         let mut connection = self.connection();
         let now = self.time(&mut connection);
@@ -75,6 +77,11 @@ impl FileStore {
             tracing::error!(%error, "the clock was set, and the state cannot be written; it counts as it was");
             time
         })
+    }
+
+    /// By how many milliseconds the clock was set since the start. Stays as it is while something is read or written.
+    pub fn set(&self) -> i64 {
+        self.clock.lock().unwrap_or_else(PoisonError::into_inner).set
     }
 
     fn follow_clock(&self, connection: &mut Connection) -> Result<SystemTime, (SystemTime, Error)> {

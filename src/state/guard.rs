@@ -2,8 +2,13 @@
 
 use super::Error;
 use super::OpenIntent;
+use super::Reversion;
+use super::applied;
+use super::fight;
 use super::intent;
+use super::project;
 use super::project::Inventory;
+use super::project::OwnedAs;
 use super::project::ProjectState;
 use super::project::from_millis;
 use super::project::key;
@@ -14,6 +19,7 @@ use super::sql;
 use super::sql::Row;
 use super::sql::Tx;
 use super::sql::values;
+use crate::moment::Moment;
 use crate::resource;
 use crate::resource::Key;
 use std::collections::BTreeMap;
@@ -42,69 +48,106 @@ pub struct Lately {
 #[derive(Debug, Clone)]
 pub struct Ledger {
     /// When that was.
-    pub now: SystemTime,
+    pub moment: Moment,
     /// Everything owned.
     pub owned: Arc<Inventory>,
-    /// As [`ProjectState::absences`].
+    /// Since when they have been absent from the files.
     pub absent: BTreeMap<Key, SystemTime>,
-    /// As [`ProjectState::missing`].
+    /// Since when no list has shown them, of those that no file declares.
     pub missing: BTreeMap<Key, SystemTime>,
     /// Calls under way, or of which nobody knows how they ended.
     pub open: Vec<OpenIntent>,
     /// By kind.
     pub lately: BTreeMap<&'static str, Lately>,
+    /// As [`ProjectState::approved`].
+    pub approved: BTreeSet<String>,
+    /// What was turned back, oldest first, each with the look that showed it.
+    pub reversions: Vec<(Reversion, SystemTime)>,
+    /// All drift that is known, by resource and path, since the first look that showed it.
+    pub drifted: BTreeMap<(Key, String), SystemTime>,
 }
 
 impl Ledger {
     /// Of a state that cannot be read, or of none.
     pub fn none() -> Self {
         let (owned, absent, missing, open, lately) = Default::default();
-        Self { now: SystemTime::now(), owned, absent, missing, open, lately }
+        let (approved, reversions, drifted) = Default::default();
+        let moment = Moment { at: SystemTime::now(), set: 0 };
+        Self { moment, owned, absent, missing, open, lately, approved, reversions, drifted }
     }
 }
 
+/// What a load says of what is owned.
+#[derive(Debug, Clone, Copy)]
+pub struct Load<'a> {
+    /// What it says otherwise than before.
+    pub owned: &'a [(Key, OwnedAs)],
+    /// What it lacks.
+    pub absent: &'a BTreeSet<Key>,
+    /// As [`ProjectState::note_missing`].
+    pub missing: &'a BTreeSet<Key>,
+}
+
+/// That a project only observes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Suspension {
+    /// It ends by itself.
+    pub until: SystemTime,
+    /// How long that was from then on when it was read.
+    pub left: Duration,
+}
+
 impl ProjectState {
-    /// Notes which owned resources this load lacks, and forgets the absence of the others. Since when each has been
-    /// absent; a time in the future, after the clock was set back, counts from now.
-    pub fn note_absent(&self, absent: &BTreeSet<Key>, now: SystemTime) -> Result<BTreeMap<Key, SystemTime>, Error> {
-        self.note_since("absent", &self.absences()?, absent, now)
-    }
-
-    /// The same of what no list shows, of the owned resources that no file declares.
-    pub fn note_missing(&self, missing: &BTreeSet<Key>, now: SystemTime) -> Result<BTreeMap<Key, SystemTime>, Error> {
-        self.note_since("missing", &self.missing()?, missing, now)
-    }
-
-    fn note_since(
-        &self,
-        table: &'static str,
-        before: &BTreeMap<Key, SystemTime>,
-        keys: &BTreeSet<Key>,
-        now: SystemTime,
-    ) -> Result<BTreeMap<Key, SystemTime>, Error> {
-        let since = |key: &Key| before.get(key).copied().filter(|since| *since <= now).unwrap_or(now);
-        let after: BTreeMap<Key, SystemTime> = keys.iter().map(|key| (key.clone(), since(key))).collect();
-        if after != *before {
-            self.write(|transaction, id| {
-                transaction.execute(&format!("DELETE FROM {table} WHERE project = ?"), &values![id])?;
-                let sql = format!("INSERT INTO {table} (project, kind, tenant, name, since) VALUES (?, ?, ?, ?, ?)");
-                transaction.each(
-                    &sql,
-                    after.iter().map(|(key, since)| values![id, key.kind, tenant(key), key.name, to_millis(*since)]),
-                )
-            })?;
+    /// Notes what a load says of what is owned, all of it as of one moment, and nothing where that is known.
+    pub fn note_load(&self, load: &Load<'_>) -> Result<(), Error> {
+        let Load { owned, absent, missing } = *load;
+        let noted = [("absent", absent), ("missing", missing)];
+        if owned.is_empty() && self.is_noted(&noted)? {
+            return Ok(());
         }
-        Ok(after)
+        self.write_by_clock(|transaction, id, now| {
+            owned.iter().try_for_each(|(key, owned)| project::own(transaction, id, key, &owned.at(now)))?;
+            noted.iter().try_for_each(|(table, keys)| note_since(transaction, id, table, keys, now))
+        })
     }
 
-    /// What [`ProjectState::note_absent`] noted last.
+    /// Notes what no list shows, of the owned resources that no file declares, and forgets what else was noted so.
+    pub fn note_missing(&self, missing: &BTreeSet<Key>) -> Result<(), Error> {
+        if self.is_noted(&[("missing", missing)])? {
+            return Ok(());
+        }
+        self.write_by_clock(|transaction, id, now| note_since(transaction, id, "missing", missing, now))
+    }
+
+    fn is_noted(&self, all: &[(&'static str, &BTreeSet<Key>)]) -> Result<bool, Error> {
+        self.read_by_clock(|connection, id, now| {
+            for (table, keys) in all {
+                let before = since(connection, id, table)?;
+                if !before.keys().eq(*keys) || before.values().any(|since| *since > now) {
+                    return Ok(false);
+                }
+            }
+            Ok(true)
+        })
+    }
+
+    /// Since when each of the owned resources has been absent from the files, as [`ProjectState::note_load`] noted last.
+    #[cfg(test)]
     pub fn absences(&self) -> Result<BTreeMap<Key, SystemTime>, Error> {
         self.read(|connection, id| since(connection, id, "absent"))
     }
 
+    /// For how long.
+    pub fn absent_for(&self) -> Result<BTreeMap<Key, Duration>, Error> {
+        self.read_by_clock(|connection, id, now| {
+            let age = |since: SystemTime| now.duration_since(since).unwrap_or_default();
+            Ok(since(connection, id, "absent")?.into_iter().map(|(key, since)| (key, age(since))).collect())
+        })
+    }
+
     /// What [`ProjectState::note_missing`] noted last.
-    pub fn missing(&self) -> Result<BTreeMap<Key, SystemTime>, Error> {
-        self.read(|connection, id| since(connection, id, "missing"))
+    pub fn missing(&self) -> Result<BTreeSet<Key>, Error> {
+        self.read(|connection, id| Ok(since(connection, id, "missing")?.into_keys().collect()))
     }
 
     /// What the guards measure by, at one moment: no outcome of a call is in one part of it and not in another.
@@ -112,86 +155,42 @@ impl ProjectState {
     pub fn ledger(&self) -> Result<Ledger, Error> {
         self.read_at_once(|snapshot, id, now| {
             Ok(Ledger {
-                now,
+                moment: Moment { at: now, set: self.state.set() },
                 owned: self.inventory_of(snapshot, id)?,
                 absent: since(snapshot, id, "absent")?,
                 missing: since(snapshot, id, "missing")?,
                 open: intent::open_intents(snapshot, id)?,
                 lately: lately(snapshot, id, now)?,
+                approved: approved(snapshot, id, now)?,
+                reversions: fight::reversions(snapshot, id)?,
+                drifted: applied::drifted(snapshot, id)?,
             })
         })
     }
 
-    /// Lets changes go ahead until `expires`, and starts counting the deletes of their kinds anew. Each digest comes with
+    /// Lets changes go ahead for so long, and starts counting the deletes of their kinds anew. Each digest comes with
     /// the kind of its change.
-    pub fn approve(
-        &self,
-        changes: &BTreeMap<String, &'static str>,
-        now: SystemTime,
-        expires: SystemTime,
-    ) -> Result<(), Error> {
-        self.write(|transaction, id| {
-            let sql = "INSERT INTO approved (project, digest, kind, expires, given, lasts) VALUES (?, ?, ?, ?, ?, ?)
-                       ON CONFLICT (project, digest) DO UPDATE SET expires = excluded.expires, given = excluded.given,
-                           lasts = excluded.lasts";
-            let (given, expires) = (to_millis(now), to_millis(expires));
-            transaction.each(
-                sql,
-                changes.iter().map(|(digest, kind)| values![id, digest, *kind, expires, given, expires - given]),
-            )?;
-            let sql = "INSERT INTO approval (project, kind, at) VALUES (?, ?, ?)
-                       ON CONFLICT (project, kind) DO UPDATE SET at = excluded.at";
-            for kind in changes.values().collect::<BTreeSet<_>>() {
-                transaction.execute(sql, &values![id, kind, to_millis(now)])?;
-            }
-            Ok(())
-        })
+    pub fn approve(&self, changes: &BTreeMap<String, &'static str>, lasts: Duration) -> Result<(), Error> {
+        self.write_by_clock(|transaction, id, now| approve(transaction, id, changes, now, now + lasts))
     }
 
     /// Digests of the changes that may go ahead.
-    pub fn approved(&self, now: SystemTime) -> Result<BTreeSet<String>, Error> {
-        self.read(|connection, id| {
-            let sql = "SELECT digest FROM approved WHERE project = ? AND expires > ?";
-            connection.rows(sql, &values![id, to_millis(now)], |row| text(row, "digest"))
-        })
+    pub fn approved(&self) -> Result<BTreeSet<String>, Error> {
+        self.read_by_clock(approved)
     }
 
     /// Forgets approvals whose time is over or whose changes are no longer planned, as they are different now. Of the
     /// kinds that are `unknown`, nobody can tell. What is under way by one uses it up when it is done.
-    pub fn keep_approvals(
-        &self,
-        planned: &BTreeSet<String>,
-        unknown: &BTreeSet<&str>,
-        now: SystemTime,
-    ) -> Result<(), Error> {
-        let known: Vec<(String, String, i64)> = self.read(|connection, id| {
-            let sql = "SELECT digest, kind, expires FROM approved WHERE project = ?";
-            connection
-                .rows(sql, &values![id], |row| Ok((text(row, "digest")?, text(row, "kind")?, row.integer("expires")?)))
-        })?;
-        // One of an older release does not say of which kind it is.
-        let is_unknown = |kind: &str| unknown.contains(kind) || kind.is_empty() && !unknown.is_empty();
-        let is_void = |(digest, kind, expires): &(String, String, i64)| {
-            *expires <= to_millis(now) || !planned.contains(digest) && !is_unknown(kind)
-        };
-        let void: Vec<String> = known.into_iter().filter(is_void).map(|(digest, ..)| digest).collect();
-        if void.is_empty() {
+    pub fn keep_approvals(&self, planned: &BTreeSet<String>, unknown: &BTreeSet<&str>) -> Result<(), Error> {
+        if self.read_by_clock(|connection, id, now| void(connection, id, planned, unknown, now))?.is_empty() {
             return Ok(());
         }
-        self.write(|transaction, id| {
-            let sql = "DELETE FROM approved WHERE project = ?1 AND digest = ?2
-                       AND NOT EXISTS (SELECT 1 FROM intent WHERE project = ?1 AND approval = ?2)";
-            transaction.each(sql, void.iter().map(|digest| values![id, digest]))
-        })
+        self.write_by_clock(|transaction, id, now| keep_approvals(transaction, id, planned, unknown, now))
     }
 
-    /// Until when the project only observes; `None` where it does not, or no longer.
-    pub fn suspended_until(&self, now: SystemTime) -> Result<Option<SystemTime>, Error> {
-        self.read(|connection, id| {
-            let sql = "SELECT suspended_until FROM project WHERE id = ?";
-            let until = connection.first(sql, &values![id], |row| row.optional("suspended_until"))?;
-            Ok(until.flatten().map(from_millis).filter(|until| *until > now))
-        })
+    /// Does the project only observe? `None` where it does not, or no longer.
+    pub fn suspension(&self) -> Result<Option<Suspension>, Error> {
+        self.read_by_clock(suspension)
     }
 
     /// On whose behalf it was suspended last; empty where that is not known.
@@ -202,14 +201,102 @@ impl ProjectState {
         })
     }
 
-    /// Suspends until then, on behalf of `by`; `None` resumes.
-    pub fn suspend(&self, until: Option<SystemTime>, by: &str) -> Result<(), Error> {
-        self.write(|transaction, id| {
-            let sql = "UPDATE project SET suspended_until = ?, suspended_by = ? WHERE id = ?";
-            transaction.execute(sql, &values![until.map(to_millis), by, id])?;
-            Ok(())
+    /// Suspends it for so long, on behalf of `by`. When that ends.
+    pub fn suspend(&self, wait: Duration, by: &str) -> Result<SystemTime, Error> {
+        self.write_by_clock(|transaction, id, now| {
+            suspend(transaction, id, Some(now + wait), by)?;
+            Ok(now + wait)
         })
     }
+
+    /// Ends that.
+    pub fn resume(&self) -> Result<(), Error> {
+        self.write(|transaction, id| suspend(transaction, id, None, ""))
+    }
+}
+
+/// Makes these the ones that are noted. Since when each is, where it was noted before, stays; a time in the future, after
+/// the clock was set back, counts from now.
+fn note_since(transaction: &Tx<'_>, id: i64, table: &str, keys: &BTreeSet<Key>, now: SystemTime) -> sql::Result<()> {
+    let before = since(transaction, id, table)?;
+    let since = |key: &Key| before.get(key).copied().filter(|since| *since <= now).unwrap_or(now);
+    let after: BTreeMap<Key, SystemTime> = keys.iter().map(|key| (key.clone(), since(key))).collect();
+    if after == before {
+        return Ok(());
+    }
+    transaction.execute(&format!("DELETE FROM {table} WHERE project = ?"), &values![id])?;
+    let sql = format!("INSERT INTO {table} (project, kind, tenant, name, since) VALUES (?, ?, ?, ?, ?)");
+    transaction
+        .each(&sql, after.iter().map(|(key, since)| values![id, key.kind, tenant(key), key.name, to_millis(*since)]))
+}
+
+fn approve(
+    transaction: &Tx<'_>,
+    id: i64,
+    changes: &BTreeMap<String, &'static str>,
+    now: SystemTime,
+    expires: SystemTime,
+) -> sql::Result<()> {
+    let sql = "INSERT INTO approved (project, digest, kind, expires, given, lasts) VALUES (?, ?, ?, ?, ?, ?)
+               ON CONFLICT (project, digest) DO UPDATE SET expires = excluded.expires, given = excluded.given,
+                   lasts = excluded.lasts";
+    let (given, expires) = (to_millis(now), to_millis(expires));
+    transaction
+        .each(sql, changes.iter().map(|(digest, kind)| values![id, digest, *kind, expires, given, expires - given]))?;
+    let sql = "INSERT INTO approval (project, kind, at) VALUES (?, ?, ?)
+               ON CONFLICT (project, kind) DO UPDATE SET at = excluded.at";
+    for kind in changes.values().collect::<BTreeSet<_>>() {
+        transaction.execute(sql, &values![id, kind, given])?;
+    }
+    Ok(())
+}
+
+fn approved(connection: &Tx<'_>, id: i64, now: SystemTime) -> sql::Result<BTreeSet<String>> {
+    let sql = "SELECT digest FROM approved WHERE project = ? AND expires > ?";
+    connection.rows(sql, &values![id, to_millis(now)], |row| text(row, "digest"))
+}
+
+fn void(
+    connection: &Tx<'_>,
+    id: i64,
+    planned: &BTreeSet<String>,
+    unknown: &BTreeSet<&str>,
+    now: SystemTime,
+) -> sql::Result<Vec<String>> {
+    let sql = "SELECT digest, kind, expires FROM approved WHERE project = ?";
+    let read = |row: &Row<'_>| Ok((text(row, "digest")?, text(row, "kind")?, row.integer("expires")?));
+    let known: Vec<(String, String, i64)> = connection.rows(sql, &values![id], read)?;
+    // One of an older release does not say of which kind it is.
+    let is_unknown = |kind: &str| unknown.contains(kind) || kind.is_empty() && !unknown.is_empty();
+    let is_void = |(digest, kind, expires): &(String, String, i64)| {
+        *expires <= to_millis(now) || !planned.contains(digest) && !is_unknown(kind)
+    };
+    Ok(known.into_iter().filter(is_void).map(|(digest, ..)| digest).collect())
+}
+
+fn keep_approvals(
+    transaction: &Tx<'_>,
+    id: i64,
+    planned: &BTreeSet<String>,
+    unknown: &BTreeSet<&str>,
+    now: SystemTime,
+) -> sql::Result<()> {
+    let void = void(transaction, id, planned, unknown, now)?;
+    let sql = "DELETE FROM approved WHERE project = ?1 AND digest = ?2
+               AND NOT EXISTS (SELECT 1 FROM intent WHERE project = ?1 AND approval = ?2)";
+    transaction.each(sql, void.iter().map(|digest| values![id, digest]))
+}
+
+fn suspension(connection: &Tx<'_>, id: i64, now: SystemTime) -> sql::Result<Option<Suspension>> {
+    let sql = "SELECT suspended_until FROM project WHERE id = ?";
+    let until = connection.first(sql, &values![id], |row| row.optional("suspended_until"))?;
+    let until = until.flatten().map(from_millis).filter(|until| *until > now);
+    Ok(until.map(|until| Suspension { until, left: until.duration_since(now).unwrap_or_default() }))
+}
+
+fn suspend(transaction: &Tx<'_>, id: i64, until: Option<SystemTime>, by: &str) -> sql::Result<()> {
+    let sql = "UPDATE project SET suspended_until = ?, suspended_by = ? WHERE id = ?";
+    transaction.execute(sql, &values![until.map(to_millis), by, id]).map(drop)
 }
 
 fn since(connection: &Tx<'_>, id: i64, table: &str) -> sql::Result<BTreeMap<Key, SystemTime>> {
@@ -288,6 +375,34 @@ pub(super) fn count_deletion(transaction: &Tx<'_>, id: i64, key: &Key, now: Syst
     transaction.execute(sql, &values![id, key.kind, to_millis(now), created_at]).map(drop)
 }
 
+/// The same as of a time that a test says.
+#[cfg(test)]
+impl ProjectState {
+    pub fn note_absent_at(&self, absent: &BTreeSet<Key>, now: SystemTime) {
+        self.write(|transaction, id| note_since(transaction, id, "absent", absent, now)).unwrap();
+    }
+
+    pub fn note_missing_at(&self, missing: &BTreeSet<Key>, now: SystemTime) {
+        self.write(|transaction, id| note_since(transaction, id, "missing", missing, now)).unwrap();
+    }
+
+    pub fn approve_at(&self, changes: &BTreeMap<String, &'static str>, now: SystemTime, expires: SystemTime) {
+        self.write(|transaction, id| approve(transaction, id, changes, now, expires)).unwrap();
+    }
+
+    pub fn approved_at(&self, now: SystemTime) -> BTreeSet<String> {
+        self.read(|connection, id| approved(connection, id, now)).unwrap()
+    }
+
+    pub fn suspend_until(&self, until: SystemTime, by: &str) {
+        self.write(|transaction, id| suspend(transaction, id, Some(until), by)).unwrap();
+    }
+
+    pub fn suspended_at(&self, now: SystemTime) -> Option<SystemTime> {
+        self.read(|connection, id| suspension(connection, id, now)).unwrap().map(|suspension| suspension.until)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -321,23 +436,24 @@ mod tests {
     fn an_absence_counts_from_the_first_load_that_lacked_it_and_ends_with_the_first_that_has_it() {
         let (_dir, project) = project();
 
-        project.note_absent(&keys(&["a", "b"]), at(0)).unwrap();
-        let later = project.note_absent(&keys(&["a"]), at(60)).unwrap();
-        let again = project.note_absent(&keys(&["a", "b"]), at(90)).unwrap();
+        project.note_absent_at(&keys(&["a", "b"]), at(0));
+        project.note_absent_at(&keys(&["a"]), at(60));
+        let later = project.absences().unwrap();
+        project.note_absent_at(&keys(&["a", "b"]), at(90));
 
         assert_eq!(later, BTreeMap::from([(Key::new("roles", "a"), at(0))]));
-        assert_eq!(again[&Key::new("roles", "b")], at(90));
-        assert_eq!(project.absences().unwrap(), again);
+        let again = project.absences().unwrap();
+        assert_eq!((again[&Key::new("roles", "a")], again[&Key::new("roles", "b")]), (at(0), at(90)));
     }
 
     #[test]
     fn a_clock_that_was_set_back_starts_the_wait_anew() {
         let (_dir, project) = project();
-        project.note_absent(&keys(&["a"]), at(1000)).unwrap();
+        project.note_absent_at(&keys(&["a"]), at(1000));
 
-        let after = project.note_absent(&keys(&["a"]), at(10)).unwrap();
+        project.note_absent_at(&keys(&["a"]), at(10));
 
-        assert_eq!(after[&Key::new("roles", "a")], at(10));
+        assert_eq!(project.absences().unwrap()[&Key::new("roles", "a")], at(10));
     }
 
     fn lately_at(project: &ProjectState, now: SystemTime) -> BTreeMap<&'static str, Lately> {
@@ -368,12 +484,12 @@ mod tests {
     #[test]
     fn what_is_missing_counts_from_the_first_look_and_apart_from_what_is_absent() {
         let (_dir, project) = project();
-        project.note_absent(&keys(&["a", "b"]), at(0)).unwrap();
+        project.note_absent_at(&keys(&["a", "b"]), at(0));
 
-        project.note_missing(&keys(&["a"]), at(10)).unwrap();
-        let later = project.note_missing(&keys(&["a", "c"]), at(20)).unwrap();
+        project.note_missing_at(&keys(&["a"]), at(10));
+        project.note_missing_at(&keys(&["a", "c"]), at(20));
 
-        assert_eq!(later, BTreeMap::from([(Key::new("roles", "a"), at(10)), (Key::new("roles", "c"), at(20))]));
+        let later = BTreeMap::from([(Key::new("roles", "a"), at(10)), (Key::new("roles", "c"), at(20))]);
         assert_eq!(project.ledger().unwrap().missing, later);
         assert_eq!(project.absences().unwrap().len(), 2);
     }
@@ -395,35 +511,39 @@ mod tests {
 
         assert_eq!(lately(at(30)), Lately { deleted: 3, created: 1, passing: 0, rise: 0 });
         assert_eq!(lately(at(day + 15)), Lately { deleted: 1, created: 1, passing: 0, rise: 1 });
-        project.approve(&of("roles", &["held"]), at(25), at(100)).unwrap();
+        project.approve_at(&of("roles", &["held"]), at(25), at(100));
         assert_eq!(lately(at(30)), Lately { deleted: 0, created: 0, passing: 0, rise: 0 });
         assert_eq!(lately_at(&project, at(30))["permissions"].deleted, 1);
+    }
+
+    fn keep(project: &ProjectState, planned: &BTreeSet<String>, unknown: &BTreeSet<&str>, second: u64) {
+        project.write(|transaction, id| keep_approvals(transaction, id, planned, unknown, at(second))).unwrap();
     }
 
     #[test]
     fn an_approval_ends_with_time_or_with_its_change() {
         let (_dir, project) = project();
-        project.approve(&of("roles", &["one", "two"]), at(0), at(60)).unwrap();
+        project.approve_at(&of("roles", &["one", "two"]), at(0), at(60));
 
-        assert_eq!(project.approved(at(59)).unwrap(), digests(&["one", "two"]));
-        assert!(project.approved(at(60)).unwrap().is_empty());
-        project.keep_approvals(&digests(&["two"]), &BTreeSet::new(), at(1)).unwrap();
-        assert_eq!(project.approved(at(2)).unwrap(), digests(&["two"]));
+        assert_eq!(project.approved_at(at(59)), digests(&["one", "two"]));
+        assert!(project.approved_at(at(60)).is_empty());
+        keep(&project, &digests(&["two"]), &BTreeSet::new(), 1);
+        assert_eq!(project.approved_at(at(2)), digests(&["two"]));
     }
 
     #[test]
     fn an_approval_of_a_kind_that_did_not_answer_stands_and_those_of_the_others_end_with_their_changes() {
         let (_dir, project) = project();
         let unknown = BTreeSet::from(["roles"]);
-        project.approve(&of("roles", &["of a role"]), at(0), at(60)).unwrap();
-        project.approve(&of("tenants", &["of a tenant"]), at(0), at(60)).unwrap();
-        project.approve(&of("", &["of an older release"]), at(0), at(60)).unwrap();
+        project.approve_at(&of("roles", &["of a role"]), at(0), at(60));
+        project.approve_at(&of("tenants", &["of a tenant"]), at(0), at(60));
+        project.approve_at(&of("", &["of an older release"]), at(0), at(60));
 
-        project.keep_approvals(&BTreeSet::new(), &unknown, at(1)).unwrap();
+        keep(&project, &BTreeSet::new(), &unknown, 1);
 
-        assert_eq!(project.approved(at(2)).unwrap(), digests(&["of a role", "of an older release"]));
-        project.keep_approvals(&BTreeSet::new(), &unknown, at(60)).unwrap();
-        assert!(project.approved(at(2)).unwrap().is_empty(), "their time is over");
+        assert_eq!(project.approved_at(at(2)), digests(&["of a role", "of an older release"]));
+        keep(&project, &BTreeSet::new(), &unknown, 60);
+        assert!(project.approved_at(at(2)).is_empty(), "their time is over");
     }
 
     #[test]
@@ -432,27 +552,27 @@ mod tests {
         let used = |digest: &str, second| {
             project.write(|transaction, id| use_approval(transaction, id, digest, at(second))).unwrap();
         };
-        project.approve(&of("roles", &["one", "two", "three"]), at(0), at(60)).unwrap();
-        project.approve(&of("roles", &["other"]), at(1), at(61)).unwrap();
+        project.approve_at(&of("roles", &["one", "two", "three"]), at(0), at(60));
+        project.approve_at(&of("roles", &["other"]), at(1), at(61));
 
         used("one", 10);
-        assert_eq!(project.approved(at(59)).unwrap().len(), 3, "used up");
-        assert_eq!(project.approved(at(60)).unwrap(), digests(&["other"]), "not yet worth it");
+        assert_eq!(project.approved_at(at(59)).len(), 3, "used up");
+        assert_eq!(project.approved_at(at(60)), digests(&["other"]), "not yet worth it");
         used("two", 50);
-        assert_eq!(project.approved(at(62)).unwrap(), digests(&["three"]), "three alone goes on");
-        assert!(project.approved(at(110)).unwrap().is_empty());
+        assert_eq!(project.approved_at(at(62)), digests(&["three"]), "three alone goes on");
+        assert!(project.approved_at(at(110)).is_empty());
         used("unknown", 51);
     }
 
     #[test]
     fn a_suspension_ends_by_itself_or_by_hand() {
         let (_dir, project) = project();
-        assert_eq!(project.suspended_until(at(0)).unwrap(), None);
+        assert_eq!(project.suspended_at(at(0)), None);
 
-        project.suspend(Some(at(60)), "").unwrap();
-        assert_eq!(project.suspended_until(at(59)).unwrap(), Some(at(60)));
-        assert_eq!(project.suspended_until(at(60)).unwrap(), None);
-        project.suspend(None, "").unwrap();
-        assert_eq!(project.suspended_until(at(1)).unwrap(), None);
+        project.suspend_until(at(60), "");
+        assert_eq!(project.suspended_at(at(59)), Some(at(60)));
+        assert_eq!(project.suspended_at(at(60)), None);
+        project.resume().unwrap();
+        assert_eq!(project.suspended_at(at(1)), None);
     }
 }

@@ -5,6 +5,7 @@ use super::Attempt;
 use super::Digest;
 use super::Error;
 use super::Owned;
+use super::OwnedAs;
 use super::applied;
 use super::applied::Landed;
 use super::effect;
@@ -321,7 +322,7 @@ impl ProjectState {
                 let row = values![project, key.kind, tenant(key), key.name, part, action.as_str()];
                 let open = transaction.first(sql, &row, open_intent)?.flatten();
                 let Some(open) = open else { continue };
-                let duration = open.begun_at.elapsed().unwrap_or_default();
+                let duration = now.duration_since(open.begun_at).unwrap_or_default();
                 take(transaction, project, open.id)?;
                 let ending = Ending::of(Settled::Done, message, duration);
                 settle(transaction, project, &open, &ending, now)?;
@@ -346,7 +347,7 @@ impl ProjectState {
     }
 
     /// What is declared of a resource by now counts for its calls under way as well.
-    pub fn redeclare_calls(&self, declared: &[(Key, Owned)]) -> Result<(), Error> {
+    pub fn redeclare_calls(&self, declared: &[(Key, OwnedAs)]) -> Result<(), Error> {
         let sql = "UPDATE intent SET protected = ?, cascade_delete = ?
                    WHERE project = ? AND kind = ? AND tenant = ? AND name = ?";
         self.write(|transaction, id| {
@@ -362,6 +363,11 @@ impl ProjectState {
     /// Calls that were noted and not settled, oldest first: after a start, those that a kill cut off.
     pub fn open_intents(&self) -> Result<Vec<OpenIntent>, Error> {
         self.read(open_intents)
+    }
+
+    /// The same, with the time that they count by.
+    pub fn open_intents_by_clock(&self) -> Result<(Vec<OpenIntent>, SystemTime), Error> {
+        self.read_by_clock(|connection, id, now| Ok((open_intents(connection, id)?, now)))
     }
 
     /// A create of this that was noted and not settled: it may have been made.
@@ -385,7 +391,7 @@ fn take(transaction: &Tx<'_>, project: i64, id: IntentId) -> sql::Result<Option<
 
 fn settle(transaction: &Tx<'_>, project: i64, open: &OpenIntent, ending: &Ending, now: SystemTime) -> sql::Result<()> {
     if ending.settled == Settled::Done {
-        close_earlier(transaction, project, open)?;
+        close_earlier(transaction, project, open, now)?;
         close_left(transaction, project, &open.intent, open.id, now)?;
         follow(transaction, project, &open.intent, now)?;
     }
@@ -405,7 +411,7 @@ fn settle(transaction: &Tx<'_>, project: i64, open: &OpenIntent, ending: &Ending
 }
 
 /// Earlier tries of the same are history once a later one took effect.
-fn close_earlier(transaction: &Tx<'_>, project: i64, open: &OpenIntent) -> sql::Result<()> {
+fn close_earlier(transaction: &Tx<'_>, project: i64, open: &OpenIntent, now: SystemTime) -> sql::Result<()> {
     let key = &open.intent.key;
     let sql =
         "DELETE FROM intent WHERE project = ? AND kind = ? AND tenant = ? AND name = ? AND part = ? AND action = ?
@@ -414,7 +420,7 @@ fn close_earlier(transaction: &Tx<'_>, project: i64, open: &OpenIntent) -> sql::
     let row = values![project, key.kind, tenant(key), key.name, part, action.as_str(), open.id.0];
     let earlier: Vec<_> = transaction.rows(sql, &row, open_intent)?;
     for earlier in earlier.into_iter().flatten().filter(|earlier| earlier.row.is_none()) {
-        let duration = earlier.begun_at.elapsed().unwrap_or_default();
+        let duration = now.duration_since(earlier.begun_at).unwrap_or_default();
         // An update works twice as well, anything else only once.
         let settled = if *action == Action::Update { Settled::Unknown } else { Settled::NotDone };
         let ending = Ending::of(settled, OVERTAKEN, duration);
@@ -457,7 +463,7 @@ fn close_left(
         };
         // What it led to may have closed it.
         let Some(earlier) = take(transaction, project, earlier.id)? else { continue };
-        let duration = earlier.begun_at.elapsed().unwrap_or_default();
+        let duration = now.duration_since(earlier.begun_at).unwrap_or_default();
         settle(transaction, project, &earlier, &Ending::of(settled, message, duration), now)?;
     }
     Ok(())

@@ -19,6 +19,7 @@ use secrecy::ExposeSecret;
 use secrecy::SecretString;
 use serde_json::Value;
 use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::Mutex;
@@ -36,6 +37,31 @@ pub struct Owned {
     pub protected: bool,
     /// As last declared: a delete takes along what hangs on it.
     pub cascade_delete: bool,
+}
+
+impl Owned {
+    /// The same, to be noted again.
+    pub fn again(self) -> OwnedAs {
+        OwnedAs { protected: self.protected, cascade_delete: self.cascade_delete, is_new: false }
+    }
+}
+
+/// What is to be noted of a resource of ours.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct OwnedAs {
+    /// As [`Owned::protected`].
+    pub protected: bool,
+    /// As [`Owned::cascade_delete`].
+    pub cascade_delete: bool,
+    /// It counts as created now; else that stays as it is.
+    pub is_new: bool,
+}
+
+impl OwnedAs {
+    pub(super) fn at(self, now: SystemTime) -> Owned {
+        let Self { protected, cascade_delete, is_new } = self;
+        Owned { created_at: is_new.then_some(now), protected, cascade_delete }
+    }
 }
 
 /// The state of one (host, project id, owner). Cheap to clone.
@@ -93,9 +119,28 @@ impl ProjectState {
         Some((server.writes_of_owned(), tenure.term, to_millis(tenure.since)))
     }
 
-    /// Adds to the inventory, or updates it, all or nothing. A known time of creation stays.
+    /// Adds to the inventory, or updates it, all or nothing.
+    pub fn note_owned(&self, resources: &[(Key, OwnedAs)]) -> Result<(), Error> {
+        self.write_by_clock(|transaction, id, now| {
+            resources.iter().try_for_each(|(key, owned)| own(transaction, id, key, &owned.at(now)))
+        })
+    }
+
+    /// The same as of then. A known time of creation stays.
+    #[cfg(test)]
     pub fn own(&self, resources: &[(Key, Owned)]) -> Result<(), Error> {
         self.write(|transaction, id| resources.iter().try_for_each(|(key, owned)| own(transaction, id, key, owned)))
+    }
+
+    /// What was created no longer ago than that, as far as it is known when.
+    pub fn created_within(&self, age: Duration) -> Result<BTreeSet<Key>, Error> {
+        self.read_by_clock(|connection, id, now| {
+            let sql = "SELECT kind, tenant, name FROM owned WHERE project = ? AND created_at > ? AND created_at < ?";
+            let (now, age) = (to_millis(now), i64::try_from(age.as_millis()).unwrap_or(LAST));
+            // A little ahead of the clock is recent as well.
+            let row = values![id, now.saturating_sub(age), now.saturating_add(age)];
+            Ok(connection.rows::<_, Vec<_>>(sql, &row, key)?.into_iter().flatten().collect())
+        })
     }
 
     /// Takes out of the inventory, with the fingerprints of what was sent, all or nothing.
@@ -214,7 +259,15 @@ impl ProjectState {
         self.state.read(|connection| work(connection, self.id(connection)?.unwrap_or(-1)))
     }
 
-    /// The same of one moment, whoever writes meanwhile, with the time that what is read counts by.
+    /// The same, with the time that what is read counts by.
+    pub(super) fn read_by_clock<T>(
+        &self,
+        work: impl FnOnce(&Tx<'_>, i64, SystemTime) -> sql::Result<T>,
+    ) -> Result<T, Error> {
+        self.state.read_by_clock(|connection, now| work(connection, self.id(connection)?.unwrap_or(-1), now))
+    }
+
+    /// The same of one moment, whoever writes meanwhile.
     pub(super) fn read_at_once<T>(
         &self,
         work: impl FnOnce(&Tx<'_>, i64, SystemTime) -> sql::Result<T>,

@@ -368,10 +368,10 @@ impl Server {
         refused.map_or(Ok(()), |error| Err(error.into()))
     }
 
-    /// Each statement for itself. The time is that of this machine.
+    /// Each statement for itself.
     pub fn read(&self, work: sql::Work<'_>) -> Result<(), Error> {
-        let mut refused = None;
-        self.with(&mut |session| match work(&Tx::Server(session), SystemTime::now()) {
+        let (now, mut refused) = (self.now(), None);
+        self.with(&mut |session| match work(&Tx::Server(session), now) {
             Ok(()) => Ok(()),
             Err(sql::SqlError::Server(error)) => Err(error),
             Err(error) => {

@@ -11,6 +11,7 @@ use super::sql::Tx;
 use super::sql::values;
 use crate::telemetry::status::rfc3339;
 use std::fmt;
+use std::time::Duration;
 use std::time::SystemTime;
 
 /// What ends a suspension that nobody ended, in the place of who gives an order.
@@ -27,6 +28,8 @@ pub struct Suspended {
     pub since: SystemTime,
     /// It ends by itself.
     pub until: SystemTime,
+    /// How long that was from then on when it was read.
+    pub left: Duration,
     /// On whose behalf; empty where that is not known.
     pub by: String,
 }
@@ -94,11 +97,10 @@ impl fmt::Display for Ended {
 impl ProjectState {
     /// Takes back what is over: from then on the project, or the part of it, goes on. Whoever writes the project does so, once.
     pub fn end_suspensions(&self) -> Result<Vec<Ended>, Error> {
-        let now = to_millis(self.now());
-        let is_due = self.read(|connection, id| {
+        let is_due = self.read_by_clock(|connection, id, now| {
             let sql = "SELECT id FROM project WHERE id = ?1 AND suspended_until <= ?2
                        UNION ALL SELECT project FROM suspended WHERE project = ?1 AND until <= ?2";
-            connection.first(sql, &values![id, now], |row| row.integer("id"))
+            connection.first(sql, &values![id, to_millis(now)], |row| row.integer("id"))
         })?;
         if is_due.is_none() {
             return Ok(Vec::new());
@@ -107,33 +109,16 @@ impl ProjectState {
     }
 
     /// All that is not over.
-    pub fn suspensions(&self, now: SystemTime) -> Result<Vec<Suspended>, Error> {
-        self.read(|connection, id| {
-            let sql = "SELECT kind, resource, since, until, ordered_by FROM suspended WHERE project = ? AND until > ?
-                       ORDER BY kind, resource";
-            connection.rows(sql, &values![id, to_millis(now)], |row| {
-                Ok(Suspended {
-                    kind: text(row, "kind")?,
-                    id: Some(text(row, "resource")?).filter(|id| !id.is_empty()),
-                    since: from_millis(row.integer("since")?),
-                    until: from_millis(row.integer("until")?),
-                    by: text(row, "ordered_by")?,
-                })
-            })
-        })
+    pub fn suspensions(&self) -> Result<Vec<Suspended>, Error> {
+        self.read_by_clock(suspensions)
     }
 
-    /// Suspends it until then, on behalf of `by`; again moves the end, and is from then on by whoever said that. What is over is
-    /// forgotten.
-    pub fn suspend_part(&self, kind: &str, id: Option<&str>, until: SystemTime, by: &str) -> Result<(), Error> {
+    /// Suspends it for so long, on behalf of `by`; again moves the end, and is from then on by whoever said that. What is over is
+    /// forgotten. When it ends.
+    pub fn suspend_part(&self, kind: &str, id: Option<&str>, wait: Duration, by: &str) -> Result<SystemTime, Error> {
         self.write_by_clock(|transaction, project, now| {
-            end(transaction, project, now)?;
-            let sql =
-                "INSERT INTO suspended (project, kind, resource, since, until, ordered_by) VALUES (?, ?, ?, ?, ?, ?)
-                       ON CONFLICT (project, kind, resource)
-                       DO UPDATE SET until = excluded.until, ordered_by = excluded.ordered_by";
-            let row = values![project, kind, id.unwrap_or_default(), to_millis(now), to_millis(until), by];
-            transaction.execute(sql, &row).map(drop)
+            suspend(transaction, project, (kind, id), (now, now + wait), by)?;
+            Ok(now + wait)
         })
     }
 
@@ -148,11 +133,41 @@ impl ProjectState {
     }
 }
 
+fn suspensions(connection: &Tx<'_>, project: i64, now: SystemTime) -> sql::Result<Vec<Suspended>> {
+    let sql = "SELECT kind, resource, since, until, ordered_by FROM suspended WHERE project = ? AND until > ?
+               ORDER BY kind, resource";
+    connection.rows(sql, &values![project, to_millis(now)], |row| {
+        let until = from_millis(row.integer("until")?);
+        Ok(Suspended {
+            kind: text(row, "kind")?,
+            id: Some(text(row, "resource")?).filter(|id| !id.is_empty()),
+            since: from_millis(row.integer("since")?),
+            until,
+            left: until.duration_since(now).unwrap_or_default(),
+            by: text(row, "ordered_by")?,
+        })
+    })
+}
+
+fn suspend(
+    transaction: &Tx<'_>,
+    project: i64,
+    (kind, id): (&str, Option<&str>),
+    (now, until): (SystemTime, SystemTime),
+    by: &str,
+) -> sql::Result<()> {
+    end(transaction, project, now)?;
+    let sql = "INSERT INTO suspended (project, kind, resource, since, until, ordered_by) VALUES (?, ?, ?, ?, ?, ?)
+               ON CONFLICT (project, kind, resource)
+               DO UPDATE SET until = excluded.until, ordered_by = excluded.ordered_by";
+    let row = values![project, kind, id.unwrap_or_default(), to_millis(now), to_millis(until), by];
+    transaction.execute(sql, &row).map(drop)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::state::State;
-    use std::time::Duration;
 
     #[test]
     fn a_part_is_suspended_until_its_end_or_until_it_is_resumed() {
@@ -160,16 +175,16 @@ mod tests {
         let project = State::open(dir.path()).unwrap().project("h", "p", "o");
         let (now, hour) = (project.now(), Duration::from_secs(3600));
         let told = |at: SystemTime| {
-            let all = project.suspensions(at).unwrap();
+            let all = project.read(|connection, id| suspensions(connection, id, at)).unwrap();
             let line = |one: Suspended| format!("{} {} by {}", one.kind, one.id.unwrap_or_default(), one.by);
             all.into_iter().map(line).collect::<Vec<_>>()
         };
-        project.suspend_part("tenants", Some("acme"), now + hour, "a").unwrap();
-        project.suspend_part("roles", None, now + hour, "a").unwrap();
-        project.suspend_part("roles", None, now + 2 * hour, "b").unwrap();
+        project.suspend_part("tenants", Some("acme"), hour, "a").unwrap();
+        project.suspend_part("roles", None, hour, "a").unwrap();
+        project.suspend_part("roles", None, 2 * hour, "b").unwrap();
 
         assert_eq!(told(now), ["roles  by b", "tenants acme by a"]);
-        assert_eq!(told(now + hour), ["roles  by b"]);
+        assert_eq!(told(now + hour + hour / 2), ["roles  by b"]);
         assert!(!project.resume_part("tenants", None).unwrap());
         assert!(project.resume_part("tenants", Some("acme")).unwrap());
         assert_eq!(told(now), ["roles  by b"]);
@@ -182,10 +197,11 @@ mod tests {
         let state = State::open(dir.path()).unwrap();
         let project = state.project("h", "p", "o");
         let now = project.now();
-        let (past, ahead) = (now - Duration::from_secs(60), now + Duration::from_secs(3600));
-        project.suspend_part("roles", None, past, "a").unwrap();
-        project.suspend_part("tenants", Some("acme"), ahead, "a").unwrap();
-        project.suspend(Some(past), "b").unwrap();
+        let past = now - Duration::from_secs(60);
+        let roles = |transaction: &Tx<'_>, id| suspend(transaction, id, ("roles", None), (now, past), "a");
+        project.write(roles).unwrap();
+        project.suspend_part("tenants", Some("acme"), Duration::from_secs(3600), "a").unwrap();
+        project.suspend_until(past, "b");
         let rows = || {
             let window = crate::state::Window { limit: 9, ..crate::state::Window::default() };
             let rows = state.changes(&window).unwrap();
@@ -202,6 +218,6 @@ mod tests {
         assert_eq!(rows(), [whole, roles]);
         assert_eq!(project.end_suspensions().unwrap(), []);
         assert_eq!(rows().len(), 2);
-        assert_eq!(project.suspensions(now).unwrap().len(), 1);
+        assert_eq!(project.suspensions().unwrap().len(), 1);
     }
 }

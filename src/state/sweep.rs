@@ -106,6 +106,7 @@ pub(super) fn sweep(connection: &mut Connection, rules: &[Rule], now: SystemTime
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::moment::Moment;
     use crate::resource::Action;
     use crate::resource::Key;
     use crate::state::AuditFilter;
@@ -137,13 +138,13 @@ mod tests {
         let (now, hour) = (SystemTime::now(), Duration::from_secs(3600));
         let key = Key::in_tenant("roles", "t", "a");
         project.own(&[(key.clone(), Owned { created_at: Some(now), ..Owned::default() })]).unwrap();
-        project.note_absent(&BTreeSet::from([key.clone()]), now).unwrap();
-        project.note_missing(&BTreeSet::from([key.clone()]), now).unwrap();
-        project.suspend(Some(now + hour), "").unwrap();
+        project.note_absent_at(&BTreeSet::from([key.clone()]), now);
+        project.note_missing_at(&BTreeSet::from([key.clone()]), now);
+        project.suspend(hour, "").unwrap();
         project.bind("default\n.").unwrap();
         project.note_contacted(&[("roles", "name")]).unwrap();
-        project.note_held(&BTreeSet::from(["max_deletes"]), now).unwrap();
-        project.approve(&BTreeMap::from([("digest".to_owned(), "roles")]), now, now + hour).unwrap();
+        project.note_held(&BTreeSet::from(["max_deletes"])).unwrap();
+        project.approve(&BTreeMap::from([("digest".to_owned(), "roles")]), hour).unwrap();
         project.set_sent(&[(key.clone(), "secret".into(), [7; 32])]).unwrap();
         let ids = wait(project.begin([intent(Action::Delete, &key), intent(Action::Create, &key)])).unwrap();
         let (path, sent, before) = ("description".to_owned(), [7; 32], [8; 32]);
@@ -169,10 +170,10 @@ mod tests {
         };
         project.note_pass(&row).unwrap();
         project.state.set_limiter_memory("api.example.com", "{}").unwrap();
-        project.suspend_part("roles", Some("a"), now + hour, "").unwrap();
-        let reversion =
-            Reversion { key: key.clone(), path: "description".to_owned(), declared: [1; 32], live: [2; 32], at: now };
-        project.note_reversions(&[reversion], now - hour).unwrap();
+        project.suspend_part("roles", Some("a"), hour, "").unwrap();
+        let path = "description".to_owned();
+        let reversion = Reversion { key: key.clone(), path, declared: [1; 32], live: [2; 32] };
+        project.note_reversions(&[reversion], hour).unwrap();
         let told = Told {
             project: "p".to_owned(),
             event: "held".to_owned(),
@@ -186,14 +187,13 @@ mod tests {
         let values = vec![("description".to_owned(), serde_json::json!("ours"))];
         project.note_applied([(&key, values)].into_iter()).unwrap();
         let drift = BTreeMap::from([((key, "description".to_owned()), (now, [1; 32]))]);
-        project.note_drifted(&drift, |_| false).unwrap();
+        project.note_drifted(&drift, Moment::default(), |_| false).unwrap();
         project.note_in_force(&"abc".into(), None).unwrap();
         dir
     }
 
     /// Everything that is ever read.
     fn read_all(project: &ProjectState) {
-        let now = project.now();
         project.is_known().unwrap();
         project.inventory().unwrap();
         project.absences().unwrap();
@@ -207,9 +207,9 @@ mod tests {
         project.kept("a.key").unwrap();
         project.effect(&Key::in_tenant("roles", "t", "a"), "description").unwrap();
         project.keep_effects(|_| true).unwrap();
-        project.approved(now).unwrap();
-        project.suspended_until(now).unwrap();
-        project.keep_approvals(&BTreeSet::new(), &BTreeSet::new(), now).unwrap();
+        project.approved().unwrap();
+        project.suspension().unwrap();
+        project.keep_approvals(&BTreeSet::new(), &BTreeSet::new()).unwrap();
         for open in project.open_intents().unwrap() {
             let ending = Ending::of(Settled::NotDone, "", Duration::ZERO);
             assert!(crate::telemetry::status::rfc3339(open.begun_at).len() == 20);
@@ -219,10 +219,11 @@ mod tests {
             assert!(row.at <= SystemTime::UNIX_EPOCH + Duration::from_millis(LAST.unsigned_abs()));
         }
         project.state.limiter_memory("api.example.com").unwrap();
-        project.suspensions(now).unwrap();
-        project.reversions().unwrap();
+        project.suspensions().unwrap();
+        project.absent_for().unwrap();
+        project.created_within(Duration::from_secs(60)).unwrap();
         project.applied(&Key::in_tenant("roles", "t", "a")).unwrap();
-        project.drifted().unwrap();
+        project.actors().unwrap();
         project.keep_applied(|_| true).unwrap();
         project.note_in_force(&"abc".into(), None).unwrap();
         project.state.told("slack SLACK").unwrap();
@@ -295,10 +296,10 @@ mod tests {
         );
         assert_eq!(ledger.lately["roles"].deleted, 1, "still counted");
         assert!(ledger.owned.values().all(|owned| owned.created_at.is_none()));
-        let until = project.suspended_until(now).unwrap().unwrap();
+        let until = project.suspended_at(now).unwrap();
         assert!(until > now && until <= now + LONGEST_SUSPENSION + SLACK, "suspended, and not for ever");
         assert!(ledger.absent.is_empty(), "the wait begins anew");
-        assert!(project.approved(now).unwrap().is_empty());
+        assert!(project.approved().unwrap().is_empty());
     }
 
     #[test]
@@ -309,6 +310,6 @@ mod tests {
         let after = project(dir.path()).ledger().unwrap();
 
         assert_eq!((before.owned, before.absent, before.open), (after.owned, after.absent, after.open));
-        assert_eq!(project(dir.path()).approved(SystemTime::now()).unwrap().len(), 1);
+        assert_eq!(project(dir.path()).approved().unwrap().len(), 1);
     }
 }

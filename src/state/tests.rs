@@ -329,9 +329,8 @@ fn a_delete_is_counted_with_its_outcome_unless_it_was_approved() {
     project.own(&deletes.clone().map(|delete| plain(&delete.key))).unwrap();
     let [a, b, c] = deletes;
     let ids = wait(project.begin([a, b.clone(), Intent { approval: Some("digest".into()), ..c }])).unwrap();
-    let soon = SystemTime::now() + Duration::from_secs(60);
     // Of another kind: the count of roles begins anew with an approval of theirs.
-    project.approve(&BTreeMap::from([("digest".to_owned(), "tenants")]), SystemTime::now(), soon).unwrap();
+    project.approve(&BTreeMap::from([("digest".to_owned(), "tenants")]), Duration::from_secs(60)).unwrap();
     let counted = || project.ledger().unwrap().lately["roles"].deleted;
 
     wait(project.settle(&ids[..1], ending(Settled::Done))).unwrap();
@@ -342,7 +341,7 @@ fn a_delete_is_counted_with_its_outcome_unless_it_was_approved() {
     assert_eq!((counted(), project.inventory().unwrap().len()), (2, 1));
     wait(project.settle(&ids[2..], ending(Settled::Done))).unwrap();
     assert_eq!((counted(), project.inventory().unwrap().len()), (2, 0), "approved");
-    assert!(project.approved(SystemTime::now()).unwrap().is_empty(), "once");
+    assert!(project.approved().unwrap().is_empty(), "once");
     assert_eq!(trail(&state), ["delete a: ok so it was", "delete b: ok so it was", "delete c: ok so it was"]);
 }
 
@@ -472,7 +471,7 @@ fn what_is_declared_while_a_call_is_under_way_counts() {
     let project = of(&State::open(dir.path()).unwrap());
     let ids = wait(project.begin([intent(Action::Create, &role("a"))])).unwrap();
 
-    project.redeclare_calls(&[(role("a"), Owned { protected: true, ..Owned::default() })]).unwrap();
+    project.redeclare_calls(&[(role("a"), OwnedAs { protected: true, ..OwnedAs::default() })]).unwrap();
     wait(project.settle(ids.clone(), ending(Settled::Done))).unwrap();
 
     assert!(project.inventory().unwrap()[&role("a")].protected);
@@ -585,7 +584,7 @@ fn an_older_state_is_brought_up_to_date_with_what_was_under_way() {
     assert!(!state.was_reset());
     let project = of(&state);
     assert!(project.is_known().unwrap() && project.inventory().unwrap()[&role("mine")].protected);
-    assert!(project.approved(SystemTime::now()).unwrap().contains("digest"));
+    assert!(project.approved().unwrap().contains("digest"));
     let open = project.open_intents().unwrap().remove(0);
     assert_eq!((&open.intent.key, open.intent.part, open.intent.seen), (&role("cut off"), MAIN, 0));
     assert!(project.settle_open(&open, &ending(Settled::Done)).unwrap());

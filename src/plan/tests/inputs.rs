@@ -79,6 +79,7 @@ impl Drawn {
                     times: 5,
                     since: SystemTime::UNIX_EPOCH,
                     until: SystemTime::UNIX_EPOCH,
+                    is_moved: false,
                     actor: None,
                     former: None,
                 };
