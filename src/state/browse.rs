@@ -414,7 +414,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let state = State::open(dir.path()).unwrap();
         let project = state.project("api.example.com", "P1", "default");
-        let many: Vec<String> = (0..MOST_ABOUT + 1).map(|n| format!("tenants/{n}")).collect();
+        let many: Vec<String> = (0..=MOST_ABOUT).map(|n| format!("tenants/{n}")).collect();
         write(&project, 1, "ok");
         for (order, about) in [
             ("suspend", vec!["roles/t/a".to_owned()]),
