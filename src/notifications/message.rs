@@ -108,11 +108,15 @@ pub fn body(form: Form, letter: &Letter, at: &str, redactor: &Redactor) -> Vec<u
                 lines.push(format!("and {more} more"));
             }
             let release = letter.things.iter().find_map(|thing| thing.facts.as_ref()?.fingerprint.as_ref());
-            if let Some(fingerprint) = release.filter(|_| letter.event == Notice::Held) {
-                lines.push(format!(
-                    "Look with `descope-gitops plan`, release with `descope-gitops approve {fingerprint}`."
-                ));
-            }
+            // What was told before is void with each of these.
+            let next = |fingerprint: &String| match letter.event {
+                Notice::Held => Some(format!("release with `descope-gitops approve {fingerprint}`")),
+                Notice::Contested => Some(format!(
+                    "settle who sets it; `descope-gitops approve {fingerprint}` releases all that is held, and sets it once more"
+                )),
+                Notice::Failing | Notice::Recovered | Notice::LeaseLost => None,
+            };
+            lines.extend(release.and_then(next).map(|next| format!("Look with `descope-gitops plan`, {next}.")));
             slack(&title, &cut(&lines.join("\n"), LONGEST_BLOCK))
         }
     };
@@ -234,6 +238,12 @@ mod tests {
              Look with `descope-gitops plan`, release with `descope-gitops approve f00d`."
         );
         assert_eq!(message["text"], "descope-gitops, p: a guard holds changes");
+        // It voids the command of the message before.
+        for (event, has_command) in [(Notice::Contested, true), (Notice::Failing, false), (Notice::Recovered, false)] {
+            let message = read(Form::Slack, &letter(event, &["roles/r"]));
+            let text = message["blocks"][0]["text"]["text"].as_str().unwrap();
+            assert_eq!(text.contains("approve f00d"), has_command, "{text}");
+        }
     }
 
     #[test]

@@ -220,6 +220,13 @@ test("the page of a resource says what it needs, with the command", () => {
   assert.deepEqual(fight.map((it) => [it.what, it.why, Boolean(it.command)]), [["roles/Editor is turned back again and again", [], true]]);
 });
 
+test("what a change of the history overwrote is told with who had set it", () => {
+  assert.equal(words.before({ actor: "ops", fields: [] }), "ops");
+  assert.equal(words.before({ actor: null, fields: [{ path: "a" }, { path: "b", drift: true }] }), "somebody else");
+  assert.equal(words.before({ actor: null, fields: [{ path: "a" }] }), "");
+  assert.equal(words.before({ actor: null }), "");
+});
+
 test("a pass whose changes still go out is not told as applied", () => {
   const lastPass = { ...project().lastPass, result: "applied", changes: 400 };
   const progress = { since: AT, total: 400, left: 341, secondsLeft: 60, endsAt: AT };

@@ -4,7 +4,7 @@ import { get, Refused } from "./api.js";
 import { badge, byId, h, many, number, prose, show, span, time } from "./dom.js";
 import { differences, select } from "./changes.js";
 import { link } from "./resource.js";
-import { short, stillGoing, trigger, unwritten } from "./words.js";
+import { before, short, stillGoing, trigger, unwritten } from "./words.js";
 
 const wanted = { of: "passes", project: "", outcome: "", kind: "", revision: "", since: "" };
 const PAGE = 25;
@@ -102,6 +102,7 @@ export function changeRows(rows, ofOne, showsProject) {
       ofOne || row.kind === "operator" ? null : `${row.kind}/${row.id} `, showsProject ? h("span", { class: "quiet" }, `${row.project} `) : null,
       h("span", { class: "quiet" }, time(row.at), row.attempt > 1 ? `, try ${row.attempt}` : "", row.kind === "operator" && row.message ? [", ", prose(row.message)] : "")),
     row.message ? h("p", {}, prose(row.message)) : null,
+    before(row) ? h("p", {}, row.fields?.some((it) => it.drift) ? [badge("warn", "drift"), " "] : null, `Before it, ${before(row)} had changed it in Descope.`) : null,
     row.kind === "operator" ? null : h("p", { class: "quiet" }, `${trigger(row.trigger)}, revision ${row.commit || short(row.revision)}, ${took(row.durationMs)}`, row.file ? h("span", { class: "where" }, ` ${row.file}:${row.line}`) : null, " ", ofOne ? null : link(row, "Its own page")),
     row.kind !== "operator" && row.fields?.length ? differences(row) : null))));
 }

@@ -252,6 +252,9 @@ function ofProject(status, project) {
   return items;
 }
 
+/** Who had changed in Descope what a change overwrote; empty where nobody is known to have. */
+export const before = ({ actor, fields }) => actor || ((fields || []).some((it) => it.drift) ? "somebody else" : "");
+
 /** Who turned it back: the last time where that is known, else with who did so before. */
 const fighter = ({ actor, formerActor }) => actor || `somebody else${formerActor ? ` (the last one known was ${formerActor})` : ""}`;
 
