@@ -221,6 +221,20 @@ impl State {
         spell.map(|(since, _)| since).filter(|_| self.is_failing())
     }
 
+    /// What was not written down from then to then, and has not been told. Not while it lasts, nor where a database serves
+    /// several: nothing is sent without that.
+    fn untold_gap(&self) -> Option<(SystemTime, SystemTime)> {
+        let spell = *self.shared.spell.lock().unwrap_or_else(PoisonError::into_inner);
+        let over = |(_, newest): &(SystemTime, Instant)| !self.is_failing() && newest.elapsed() >= SPELL;
+        let (since, newest) = spell.filter(over).filter(|_| !self.is_shared())?;
+        Some((since, shown_now().checked_sub(newest.elapsed())?))
+    }
+
+    fn told_gap(&self, gap: (SystemTime, SystemTime)) {
+        let mut spell = self.shared.spell.lock().unwrap_or_else(PoisonError::into_inner);
+        *spell = spell.filter(|(since, newest)| *since != gap.0 || newest.elapsed() < SPELL);
+    }
+
     /// Is it shared by replicas?
     pub fn is_shared(&self) -> bool {
         matches!(self.shared.store, Store::Server(_))

@@ -15,6 +15,8 @@ use super::sql::Row;
 use super::sql::Tx;
 use super::sql::Value;
 use super::sql::values;
+use super::suspension;
+use crate::telemetry::status::rfc3339;
 use std::time::SystemTime;
 
 /// The kind under which the audit trail has what operators ordered; no kind of the YAML is called so.
@@ -257,6 +259,18 @@ pub(super) fn note_order(transaction: &Tx<'_>, id: i64, row: [&str; 5], about: &
                    outcome, message, interim, duration_ms)
                VALUES (?, ?, ?, '', ?, '', ?, ?, ?, 1, ?, ?, 0, 0)";
     transaction.execute(sql, &values![id, now, trigger, ORDERS, by, order, about, outcome, message]).map(drop)
+}
+
+/// In the trail of each project: what happened from then to then may be missing in it.
+pub(super) fn note_gap(transaction: &Tx<'_>, (since, until): (SystemTime, SystemTime)) -> sql::Result<()> {
+    let projects: Vec<i64> = transaction.rows("SELECT id FROM project", &[], |row| row.integer("id"))?;
+    let (since, until) = (rfc3339(since), rfc3339(until));
+    let message = format!(
+        "the state could not be written from {since} to {until}: what was sent and ordered meanwhile is not all in this trail"
+    );
+    projects.into_iter().try_for_each(|id| {
+        note_order(transaction, id, ["interval", suspension::TIME, "gap", "unknown", &message], &[])
+    })
 }
 
 impl ProjectState {

@@ -7,6 +7,7 @@ use super::ReadBack;
 use super::Remembered;
 use super::State;
 use super::Store;
+use super::browse;
 use super::sql;
 use super::sql::Row;
 use super::sql::Tx;
@@ -285,7 +286,17 @@ impl ProjectState {
         &self,
         work: impl FnOnce(&Tx<'_>, i64, SystemTime) -> sql::Result<T>,
     ) -> Result<T, Error> {
-        let written = self.state.transact(|transaction, now| work(transaction, self.id_to_write(transaction)?, now));
+        let gap = self.state.untold_gap();
+        let written = self.state.transact(|transaction, now| {
+            let id = self.id_to_write(transaction)?;
+            if let Some(gap) = gap {
+                browse::note_gap(transaction, gap)?;
+            }
+            work(transaction, id, now)
+        });
+        if let (Some(gap), Ok(_)) = (gap, &written) {
+            self.state.told_gap(gap);
+        }
         self.state.noted(written)
     }
 

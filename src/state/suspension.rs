@@ -14,8 +14,8 @@ use std::fmt;
 use std::time::Duration;
 use std::time::SystemTime;
 
-/// What ends a suspension that nobody ended, in the place of who gives an order.
-const TIME: &str = "time";
+/// What happened by itself, in the place of who gives an order.
+pub(super) const TIME: &str = "time";
 
 /// A kind, or one resource of it.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]

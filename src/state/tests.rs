@@ -841,3 +841,31 @@ fn a_write_that_finds_room_does_not_begin_a_failure_anew() {
     state.noted::<()>(Err(Error::Gone)).unwrap_err();
     assert_eq!(state.failing_since(), Some(since));
 }
+
+/// What went out on a full disk, and what was ordered, was missing without a word once there was room again.
+#[test]
+fn a_state_that_could_not_be_written_says_so_in_the_trail_of_each_project_once_it_can_be() {
+    let dir = TempDir::new().unwrap();
+    let state = State::open(dir.path()).unwrap();
+    let [one, other] = ["P1", "P2"].map(|id| state.project("api.example.com", id, "default"));
+    let write = |project: &ProjectState| project.own(&[(role("r"), Owned::default())]).unwrap();
+    [&one, &other].map(write);
+    let gaps = || -> Vec<String> {
+        let rows = state.changes(&Window { kind: Some(ORDERS.to_owned()), limit: 10, ..Window::default() }).unwrap();
+        rows.into_iter().map(|(_, row)| format!("{} {} {}", row.action, row.outcome, row.message)).collect()
+    };
+
+    state.noted::<()>(Err(Error::Gone)).unwrap_err();
+    write(&one);
+    assert_eq!(gaps(), [""; 0], "it may not be over: a small write finds room on a full disk");
+    let (since, newest) = state.shared.spell.lock().unwrap().unwrap();
+    *state.shared.spell.lock().unwrap() = Some((since, newest.checked_sub(SPELL).unwrap()));
+    write(&other);
+
+    let told = gaps();
+    // Without a database that serves several nothing is sent.
+    assert_eq!(told.len(), if state.is_shared() { 0 } else { 2 }, "{told:?}");
+    assert!(told.iter().all(|row| row.starts_with("gap unknown the state could not be written from ")), "{told:?}");
+    write(&one);
+    assert_eq!(gaps(), told, "once");
+}
