@@ -613,6 +613,8 @@ impl Reconciler {
         let plan = Arc::new(plan);
         let published = Published::new(&self.assessor.project, Arc::clone(&plan), Arc::clone(desired));
         self.plans.send_replace(Some(published));
+        let revision = self.revision().to_owned();
+        self.board.project(&self.assessor.project, |status| status.planned_revision = Some(revision));
         self.planned_under.send_replace(self.memory.term);
         Weighed { plan, tasks, is_refused, started }
     }

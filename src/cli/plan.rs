@@ -7,6 +7,7 @@ use crate::cli::remote::Daemon;
 use crate::cli::select;
 use crate::cli::select::Selection;
 use crate::cli::since::Before;
+use crate::cli::status::table::not_compared;
 use crate::config::Config;
 use crate::config::Overrides;
 use crate::config::process_env;
@@ -206,10 +207,13 @@ pub async fn of_daemon(overrides: &Overrides, args: &PlanArgs, redactor: &Redact
     Ok(if args.exit_code && report.has_differences() { Exit::Differences } else { Exit::Done })
 }
 
-/// What the plan of a running daemon does not know of: newer files that cannot be used.
+/// What the plan of a running daemon does not know of: newer files that cannot be used, or were not compared yet.
 fn of_older_files(status: &Value, project: &str) -> Option<String> {
-    let projects = status["projects"].as_array().into_iter().flatten();
-    let desired = projects.filter(|it| it["name"] == project).map(|it| &it["desired"]).next()?;
+    let project = status["projects"].as_array()?.iter().find(|it| it["name"] == project)?;
+    if let Some((newer, older)) = not_compared(project) {
+        return Some(format!("NEWER FILES ARE NOT COMPARED YET: {newer}; this plan is of {older}"));
+    }
+    let desired = &project["desired"];
     let error = desired["errors"].as_array().filter(|_| desired["valid"] == false)?.first()?;
     let [file, message] = ["file", "message"].map(|name| error[name].as_str().unwrap_or_default());
     let (line, revision) =
@@ -282,5 +286,22 @@ mod tests {
         assert_eq!(of_older_files(&desired(true, json!([])), "beta"), None);
         assert_eq!(of_older_files(&desired(false, errors), "alpha"), None);
         assert_eq!(of_older_files(&Value::Null, "beta"), None);
+    }
+
+    /// It said that nothing differs, of files that nobody had compared.
+    #[test]
+    fn the_plan_of_a_daemon_that_has_not_compared_its_newest_files_says_so() {
+        let status = |planned: Value, holds: Value| {
+            let desired = json!({ "valid": true, "revision": "fedcba9876543210", "commit": "a8db519", "errors": [] });
+            json!({ "projects": [{ "name": "beta", "desired": desired, "plannedRevision": planned, "holds": holds }] })
+        };
+        let aside = json!([{ "reason": "stale_revision", "stopsProject": true }]);
+        let of = |planned: &str, holds: &Value| of_older_files(&status(json!(planned), holds.clone()), "beta");
+
+        let expected = "NEWER FILES ARE NOT COMPARED YET: a8db519 (fedcba987654); this plan is of 0123456789ab";
+        assert_eq!(of("0123456789abcdef", &json!([])).as_deref(), Some(expected));
+        assert_eq!(of("fedcba9876543210", &json!([])), None);
+        assert_eq!(of("0123456789abcdef", &aside), None, "that is told as a hold");
+        assert_eq!(of_older_files(&status(Value::Null, json!([])), "beta"), None, "no plan was made, and none is told");
     }
 }

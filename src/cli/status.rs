@@ -16,7 +16,7 @@ use std::io::Write;
 use std::time::Duration;
 use std::time::SystemTime;
 
-mod table;
+pub mod table;
 
 /// Often enough to see something happen, and no burden on anybody.
 const PAUSE: Duration = Duration::from_secs(2);

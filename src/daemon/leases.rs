@@ -206,11 +206,11 @@ impl Keeper {
             let holder = holding.filter(|holding| !holding.is_mine).and_then(|holding| holding.holder.clone());
             let checkouts =
                 self.checkouts(project, holding, now, standings.get(claim).unwrap_or(&Standings::default()));
-            let mut before = None;
+            let (mut before, can_order) = (None, self.board.can_order());
             self.board.project(project, |status| {
                 status.readiness.stands_by = !is_mine;
                 status.checkouts = Some(checkouts);
-                status.show_put_aside();
+                status.show_put_aside(can_order);
                 before = status.lease.replace(shown).and_then(|before| before.holder);
             });
             if let Some(holder) = holder.filter(|holder| before.as_ref() != Some(holder)) {
@@ -261,6 +261,7 @@ impl Keeper {
             self.board.component("checkout", Some(&**project), Level::Degraded, Some(reason));
             let revision = here.and_then(|checkout| checkout.revision.clone());
             if self.lagging.insert(project.clone(), revision.clone()).as_ref() != Some(&revision) {
+                let revision = revision.filter(|_| self.board.can_order());
                 let approve = revision.map(|revision| format!("descope-gitops approve --project {project} {revision}"));
                 tracing::warn!(project = &**project, approve, "{LAGS}");
             }

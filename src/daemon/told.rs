@@ -16,7 +16,6 @@ use crate::queue::Queue;
 use crate::resource::Key;
 use crate::telemetry::status::Board;
 use crate::telemetry::status::HoldStatus;
-use crate::telemetry::status::ProjectStatus;
 use crate::telemetry::status::Waits;
 use serde::Serialize;
 use std::borrow::Cow;
@@ -84,7 +83,8 @@ impl Told {
     }
 
     fn put_aside(&self, project: &str) -> Vec<HoldStatus> {
-        self.board.look_at(project, ProjectStatus::put_aside).unwrap_or_default()
+        let can_order = self.board.can_order();
+        self.board.look_at(project, |status| status.put_aside(can_order)).unwrap_or_default()
     }
 
     fn sources(&self) -> Vec<Source> {

@@ -1,5 +1,6 @@
 //! Drift: what differs though the files did not change it, and what has to be known to tell that.
 
+use super::Carryover;
 use super::Reconciler;
 use crate::desired::Declared;
 use crate::desired::Desired;
@@ -156,7 +157,10 @@ impl Reconciler {
         if resources > 0 {
             let which = drifted.keys().take(NAMED).map(ToString::to_string).collect::<Vec<_>>().join(", ");
             let trigger = trigger.as_str();
-            tracing::info!(resources, which, trigger, "drift: changed in Descope though the YAML did not");
+            let Carryover { repeats, is_asked, .. } = &mut self.memory;
+            if let Some(times) = repeats.met(("drift", resources, &which), *is_asked) {
+                tracing::info!(resources, which, trigger, times, "drift: changed in Descope though the YAML did not");
+            }
         }
     }
 

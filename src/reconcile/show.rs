@@ -299,11 +299,12 @@ impl Reconciler {
         let suspensions = self.show_suspensions();
         let until = self.pause.suspended_until().map(rfc3339);
         let by = until.as_ref().and_then(|_| self.pause.suspended_by());
+        let can_order = self.board.can_order();
         self.board.project(&project, |status| {
             status.converged = is_converged;
             status.not_converged_because = because;
             status.holds = plan.map(render::holds).unwrap_or_default();
-            status.show_put_aside();
+            status.show_put_aside(can_order);
             status.wait_counts = waits.counts();
             status.waits = waits.rows();
             status.host = host;

@@ -36,7 +36,7 @@ pub struct Window {
     pub id: Option<String>,
     /// The result of a pass, or the outcome of a change.
     pub outcome: Option<String>,
-    /// Of revisions that begin so.
+    /// Of revisions, or commits, that begin so.
     pub revision: Option<String>,
     /// Not before.
     pub since: Option<SystemTime>,
@@ -111,8 +111,18 @@ impl Conditions {
             None => {}
         }
         if let Some(revision) = &window.revision {
-            conditions.and("substr(revision, 1, length(?)) = ?", revision.clone());
-            conditions.values.push(revision.clone().into());
+            // Or of a commit that begins so: by that people know them. Of a pass it is known by what was written for its files.
+            let begins = |column: &str| format!("substr({column}, 1, length(?)) = ?");
+            let commit = if table == "audit" {
+                begins("source_commit")
+            } else {
+                let named = begins("audit.source_commit");
+                format!(
+                    "revision IN (SELECT audit.revision FROM audit WHERE audit.project = {table}.project AND {named})"
+                )
+            };
+            conditions.sql += &format!(" AND ({} OR {commit})", begins("revision"));
+            conditions.values.extend(std::iter::repeat_n(Value::from(revision.clone()), 4));
         }
         if let Some(since) = window.since {
             conditions.and(&format!("{table}.{time} >= ?"), to_millis(since));
@@ -268,9 +278,9 @@ pub(super) fn note_gap(transaction: &Tx<'_>, (since, until): (SystemTime, System
     let message = format!(
         "the state could not be written from {since} to {until}: what was sent and ordered meanwhile is not all in this trail"
     );
-    projects.into_iter().try_for_each(|id| {
-        note_order(transaction, id, ["interval", suspension::TIME, "gap", "unknown", &message], &[])
-    })
+    projects
+        .into_iter()
+        .try_for_each(|id| note_order(transaction, id, ["interval", suspension::TIME, "gap", "unknown", &message], &[]))
 }
 
 impl ProjectState {
@@ -368,6 +378,16 @@ mod tests {
         assert_eq!(found(Window { project, ..usual.clone() }), [of("held", 1, 1)]);
         assert_eq!(found(Window { outcome: Some("noop".to_owned()), ..usual.clone() }), [of("noop", 1, 0)]);
         assert_eq!(found(Window { revision: Some("abc".to_owned()), since: Some(at(20)), ..usual.clone() }).len(), 1);
+        // People know revisions by their commits.
+        let by = |revision: &str| Window { revision: Some(revision.to_owned()), ..usual.clone() };
+        let changed = |window: &Window| state.changes(window).unwrap().len();
+        let all = changed(&usual);
+        assert_eq!((found(by("788975e")).len(), changed(&by("788975e")), all > 0), (0, 0, true));
+        let of = state.passes(&usual).unwrap().last().unwrap().revision.clone();
+        let sql = "UPDATE audit SET source_commit = '788975e', revision = ?";
+        one.write(|tx, _| tx.execute(sql, &values![of.clone()]).map(drop)).unwrap();
+        assert_eq!((found(by("78897")), changed(&by("78897"))), (found(by(&of)), all));
+        assert!(!found(by(&of)).is_empty());
         let newest = state.passes(&Window { limit: 2, ..usual.clone() }).unwrap();
         let older = state.passes(&Window { before: Some(newest[1].number), ..usual }).unwrap();
         assert_eq!(older.iter().map(|pass| pass.result.as_str()).collect::<Vec<_>>(), ["noop", "partial"]);

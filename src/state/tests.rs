@@ -849,7 +849,8 @@ fn a_state_that_could_not_be_written_says_so_in_the_trail_of_each_project_once_i
     let state = State::open(dir.path()).unwrap();
     let [one, other] = ["P1", "P2"].map(|id| state.project("api.example.com", id, "default"));
     let write = |project: &ProjectState| project.own(&[(role("r"), Owned::default())]).unwrap();
-    [&one, &other].map(write);
+    write(&one);
+    write(&other);
     let gaps = || -> Vec<String> {
         let rows = state.changes(&Window { kind: Some(ORDERS.to_owned()), limit: 10, ..Window::default() }).unwrap();
         rows.into_iter().map(|(_, row)| format!("{} {} {}", row.action, row.outcome, row.message)).collect()

@@ -118,6 +118,9 @@ pub struct ProjectStatus {
     pub suspensions: Vec<SuspensionStatus>,
     /// The YAML.
     pub desired: DesiredStatus,
+    /// Digest of the files that plan and counts are of; another than that of `desired` while newer files are not compared
+    /// with Descope yet. Null before the first plan of this run.
+    pub planned_revision: Option<String>,
     /// What waits for an approval.
     pub held: Option<HeldStatus>,
     /// All that waits, by reason.
@@ -469,6 +472,7 @@ impl Board {
             suspended_by: None,
             suspensions: Vec::new(),
             desired: DesiredStatus::default(),
+            planned_revision: None,
             held: None,
             holds: Vec::new(),
             contested: Vec::new(),

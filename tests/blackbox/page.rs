@@ -151,7 +151,7 @@ async fn the_page_shows_a_project_in_sync_and_takes_orders() {
                 "9 declared resources equal what is live.",
                 "Live",
                 "Nothing is held back.",
-                "No 429 in the last hour",
+                "No 429 since the daemon started, less than an hour ago",
                 "at the start",
             ],
         )
@@ -606,7 +606,7 @@ async fn the_page_shows_a_pause_with_its_chart_and_several_projects() {
             &[
                 "Waiting for Descope's rate limit",
                 "nothing is sent until",
-                "with 429 in the last hour",
+                "with 429 since the daemon started, less than an hour ago",
                 "production",
                 "sandbox",
                 // Of how many depends on what was done before the first count.

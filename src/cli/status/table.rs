@@ -127,6 +127,21 @@ fn elsewhere(lease: &Value) -> Option<String> {
     Some(format!("{holder}{said}"))
 }
 
+/// Files of which no plan was made yet, and those that plan and counts are of. What is put aside is told as that.
+pub fn not_compared(project: &Value) -> Option<(String, String)> {
+    let short = |revision: &Value| revision.as_str().map(|revision| revision.get(..12).unwrap_or(revision).to_owned());
+    let is_aside = project["holds"]
+        .as_array()
+        .is_some_and(|all| all.iter().any(|it| it["stopsProject"] == true && it["reason"] == "stale_revision"));
+    let (newer, older) = (short(&project["desired"]["revision"])?, short(&project["plannedRevision"])?);
+    (newer != older && !is_aside).then(|| {
+        let newer = project["desired"]["commit"]
+            .as_str()
+            .map_or(newer.clone(), |commit| format!("{} ({newer})", legible(commit)));
+        (newer, older)
+    })
+}
+
 /// Which replicas Descope refuses, though another may write the project.
 fn refused(checkouts: &Value, now: SystemTime) -> Vec<String> {
     let replicas = checkouts["replicas"].as_array().into_iter().flatten();
@@ -173,6 +188,9 @@ fn suspended(parts: &Value, can_order: bool) -> Vec<String> {
 fn below(project: &Value, can_order: bool, now: SystemTime) -> Vec<String> {
     let mut lines = Vec::new();
     lines.extend(elsewhere(&project["lease"]));
+    lines.extend(not_compared(project).map(|(newer, older)| {
+        format!("NEWER FILES ARE NOT COMPARED YET: {newer}; what is said of resources is of {older}")
+    }));
     lines.extend(refused(&project["checkouts"], now));
     if let Some(until) = project["suspendedUntil"].as_str() {
         let by = project["suspendedBy"].as_str().map_or_else(String::new, |by| format!(" by {}", one_line(by)));
@@ -204,9 +222,7 @@ fn below(project: &Value, can_order: bool, now: SystemTime) -> Vec<String> {
         let (changes, reason, ends) = (number(&hold["changes"]), word(&hold["reason"]), word(&hold["endsWith"]));
         if let Some(why) = hold["why"].as_str() {
             let changes = if changes == "0" { String::new() } else { format!("{changes} by ") };
-            // What is named as an end there is an order.
-            let but = if can_order || hold["revision"].is_null() { String::new() } else { format!("; {NO_ORDERS}") };
-            return format!("held: {changes}{reason}{since}: {}; ends with {ends}{but}", one_line(why));
+            return format!("held: {changes}{reason}{since}: {}; ends with {ends}", one_line(why));
         }
         let names = held(&waits, &reason);
         format!("held: {changes} by {reason}{names}{since}; ends with {ends}{until}")
@@ -558,7 +574,7 @@ mod tests {
         status["canOrder"] = json!(true);
         assert_eq!(commands(&status), ([true; 3], 0));
         status["canOrder"] = json!(false);
-        assert_eq!(commands(&status), ([false; 3], 4));
+        assert_eq!(commands(&status), ([false; 3], 3), "what is put aside says so itself");
     }
 
     /// The reason stood there twice, once as that of something parked.

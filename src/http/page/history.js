@@ -62,7 +62,7 @@ function filters(status) {
     status.projects.length > 1 ? select("Project", "history-project", ["", ...status.projects.map((it) => it.name)], change("project")) : null,
     slot, kind,
     select("Since", "history-since", [["", "any time"], ["1h", "1 hour"], ["24h", "a day"], ["7d", "a week"]], change("since")),
-    h("label", { for: "history-revision" }, "Revision begins", h("input", { id: "history-revision", type: "search", autocomplete: "off", spellcheck: "false", onchange: change("revision") })));
+    h("label", { for: "history-revision" }, "Revision or commit begins", h("input", { id: "history-revision", type: "search", autocomplete: "off", spellcheck: "false", onchange: change("revision") })));
 }
 
 const table = (label, names, rows) => h("div", { class: "scroll", tabindex: 0, role: "group", "aria-label": label },

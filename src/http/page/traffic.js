@@ -6,13 +6,13 @@ import { link } from "./resource.js";
 import { byWhom, noDrift, secondsLeft } from "./words.js";
 
 export function showTraffic(status) {
-  const { queue, limiters, projects } = status;
+  const { queue, limiters, projects, startedAt } = status;
   const drains = projects.filter((project) => project.progress).map(({ name, progress }) => ({ name, progress }));
-  show(byId("traffic"), [queue, limiters, drains, projects.map((it) => [it.name, it.nextPassAt])], () => [
+  show(byId("traffic"), [queue, limiters, drains, startedAt, projects.map((it) => [it.name, it.nextPassAt])], () => [
     h("ul", { class: "counts", "aria-label": "Queue" },
       fact(queue.ready, "waiting for their turn"), fact(queue.inFlight, "being sent"), fact(queue.delayed, "tried again later"), fact(queue.blocked, "blocked"), fact(queue.parked, "refused by Descope")),
     drains.map(({ name, progress }) => h("p", {}, h("strong", {}, name), `: ${number(progress.total - progress.left)} of ${many(progress.total, "change")} done${eta(progress)}.`)),
-    limiters.map(limiter),
+    limiters.map((it) => limiter(it, startedAt)),
     h("p", {}, "Next pass: ", projects.slice(0, 10).map((it, i) => [i ? "; " : "", projects.length > 1 ? `${it.name} ` : "", it.nextPassAt ? due(it.nextPassAt) : "not scheduled"]), projects.length > 10 ? " …" : ""),
   ]);
 }
@@ -24,19 +24,19 @@ function eta(progress) {
 
 const fact = (n, words) => h("li", {}, h("strong", {}, number(n)), ` ${words}`);
 
-function limiter(it) {
+function limiter(it, startedAt) {
   const label = `Rate budget of ${it.host}`;
   const hasBudget = it.budget !== null;
   const pause = it.pausedUntil ? h("p", {}, badge("warn", "paused"), " Descope said 429: nothing is sent until ", h("strong", {}, new Date(it.pausedUntil).toLocaleTimeString()), " (", time(it.pausedUntil), "). Then one request finds out whether it is over. Nothing has to be done.") : null;
   return h("section", { class: "group", "aria-label": label },
     h("h3", {}, it.host),
     pause,
-    hasBudget ? h("p", {}, h("meter", { min: 0, max: Math.max(it.budget, 1), value: Math.min(it.used, it.budget), "aria-label": label }), it.used >= it.budget ? ` all ${number(Math.floor(it.budget))} requests of the window in use` : ` ${number(it.used)} of ${number(Math.floor(it.budget))} requests of the window in use`, it.requestsPerSecond ? `, ${it.requestsPerSecond.toFixed(1)} a second on average` : "") : h("p", {}, it.requestsPerSecond ? `${it.requestsPerSecond.toFixed(1)} requests a second` : "No limit is known: free until the first 429."),
-    chart(it));
+    hasBudget ? h("p", {}, h("meter", { min: 0, max: Math.max(it.budget, 1), value: Math.min(it.used, it.budget), "aria-label": label }), it.used >= it.budget ? ` all ${number(Math.floor(it.budget))} requests of the window in use` : ` ${number(it.used)} of ${number(Math.floor(it.budget))} requests of the window in use`, it.requestsPerSecond ? `, ${it.requestsPerSecond.toFixed(1)} a second at most on average` : "") : h("p", {}, it.requestsPerSecond ? `${it.requestsPerSecond.toFixed(1)} requests a second` : "No limit is known: free until the first 429."),
+    chart(it, startedAt));
 }
 
 /** Requests and 429 answers by minute, beside what a minute of the budget holds: a drawing for the eye, and sentences for everybody. */
-function chart(it) {
+function chart(it, startedAt) {
   const refused = it.throttledByMinute || [];
   const sent = it.requestsByMinute || [];
   const count = refused.length;
@@ -49,9 +49,11 @@ function chart(it) {
   const bar = (n, i, name) => (n ? s("rect", { x: i * 5, y: 40 - height(n), width: 4, height: height(n), class: name }) : null);
   const last = refused.findLastIndex((n) => n > 0);
   const when = last === count - 1 ? "in this minute" : `about ${count - 1 - last} min ago`;
+  // Before that nobody counted.
+  const since = now() - Date.parse(startedAt) < count * 60_000 ? "since the daemon started, less than an hour ago" : "in the last hour";
   const busiest = Math.max(0, ...sent);
   const words = [
-    last < 0 ? "No 429 in the last hour" : `${many(sum(refused), "answer")} with 429 in the last hour, the newest ${when}, at most ${number(Math.max(...refused))} a minute`,
+    last < 0 ? `No 429 ${since}` : `${many(sum(refused), "answer")} with 429 ${since}, the newest ${when}, at most ${number(Math.max(...refused))} a minute`,
     `${many(sum(sent), "request")}${busiest ? `, at most ${number(busiest)} a minute` : ""}`,
     budget ? `the budget is ${number(Math.round(budget))} a minute` : "no budget is known",
   ].join("; ");

@@ -626,8 +626,10 @@ export function verdict(status) {
   return { tone: (unsure.length || aside.length) && worst !== "bad" ? "warn" : worst, title, detail };
 }
 
-function fact({ counts, desired, problems, held, converged, notConvergedBecause }, { tone, word }) {
+function fact(project, { tone, word }) {
+  const { counts, desired, problems, held, converged, notConvergedBecause, plannedRevision } = project;
   if (notConvergedBecause === "stale_revision") return "";
+  if (plannedRevision && desired.revision && plannedRevision !== desired.revision) return `Newer files are not compared with Descope yet; of the ones before, ${number(counts.inSync)} in sync.`;
   const parts = [];
   if (tone === "bad" && !desired.valid && desired.errors.length) parts.push("the newest files cannot be used");
   if (counts.parked) parts.push(`${many(counts.parked, "resource")} refused`);

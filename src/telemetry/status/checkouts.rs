@@ -2,6 +2,7 @@
 //! needs anybody.
 
 use super::HoldStatus;
+use super::NO_ORDERS;
 use super::ProjectStatus;
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -101,7 +102,8 @@ impl CheckoutsStatus {
     }
 
     /// What is held back by it: the files of the replica that holds the project, and those of others that do not just follow.
-    pub fn holds(&self, project: &str) -> Vec<HoldStatus> {
+    /// `can_order`: whether the daemon takes the order that ends it.
+    pub fn holds(&self, project: &str, can_order: bool) -> Vec<HoldStatus> {
         let mut groups: Vec<(&str, Vec<&CheckoutStatus>)> = Vec::new();
         for replica in self.replicas.iter().filter(|replica| replica.is_aside()) {
             let Some(revision) = replica.revision.as_deref() else { continue };
@@ -111,19 +113,27 @@ impl CheckoutsStatus {
             }
         }
         let is_shown = |(_, group): &(&str, Vec<&CheckoutStatus>)| group.iter().any(|one| one.is_holder || one.lags);
+        let hold = |revision: &str, group: &[&CheckoutStatus]| {
+            let project = project_option(project);
+            let order = if can_order {
+                format!("`descope-gitops approve {project} {revision}`")
+            } else {
+                format!("an approval ({NO_ORDERS})")
+            };
+            self.hold(revision, group, &order)
+        };
         let mut holds: Vec<HoldStatus> =
-            groups.into_iter().filter(is_shown).map(|(revision, group)| self.hold(project, revision, &group)).collect();
+            groups.into_iter().filter(is_shown).map(|(revision, group)| hold(revision, &group)).collect();
         holds.sort_by_key(|hold| !hold.stops_project);
         holds
     }
 
-    fn hold(&self, project: &str, revision: &str, group: &[&CheckoutStatus]) -> HoldStatus {
+    fn hold(&self, revision: &str, group: &[&CheckoutStatus], order: &str) -> HoldStatus {
         let is_held = group.iter().any(|replica| replica.is_holder);
         let names: Vec<&str> = group.iter().map(|replica| &*replica.replica).collect();
         let names = format!("{} {}", if names.len() == 1 { "the replica" } else { "the replicas" }, names.join(", "));
         let in_force =
             self.in_force.as_deref().map_or_else(String::new, |in_force| format!("; in force: {}", short(in_force)));
-        let project = project_option(project);
         let effect = if is_held { "nothing of the project is written" } else { "nothing of them is written" };
         let why = format!(
             "the files of {} at {names} are put aside, as they are older than those in force or nobody knows that they are newer: \
@@ -133,13 +143,13 @@ impl CheckoutsStatus {
         let ends_with: Cow<'static, str> = if is_held {
             format!(
                 "a checkout that moves on, a replica that has the files in force, or, where going back to these files is meant, \
-                 `descope-gitops approve {project} {revision}`"
+                 {order}"
             )
             .into()
         } else {
             format!(
                 "the checkout of {names} moving on (does what brings it, such as git-sync, run?), with that replica, or, where these \
-                 files are meant to be in force, `descope-gitops approve {project} {revision}`"
+                 files are meant to be in force, {order}"
             )
             .into()
         };
@@ -167,14 +177,14 @@ impl CheckoutsStatus {
 
 impl ProjectStatus {
     /// Brings `holds` up to date with how the files of the replicas stand.
-    pub fn show_put_aside(&mut self) {
+    pub fn show_put_aside(&mut self, can_order: bool) {
         self.holds.retain(|hold| hold.reason != PUT_ASIDE);
-        self.holds.extend(self.put_aside());
+        self.holds.extend(self.put_aside(can_order));
     }
 
     /// What is held back because files are put aside.
-    pub fn put_aside(&self) -> Vec<HoldStatus> {
-        self.checkouts.as_ref().map(|checkouts| checkouts.holds(&self.name)).unwrap_or_default()
+    pub fn put_aside(&self, can_order: bool) -> Vec<HoldStatus> {
+        self.checkouts.as_ref().map(|checkouts| checkouts.holds(&self.name, can_order)).unwrap_or_default()
     }
 }
 
@@ -226,7 +236,7 @@ mod tests {
         for (what, replicas, unheld, needs, holds) in cases {
             let status = status(replicas, unheld);
 
-            assert_eq!((status.needs, status.holds("p").len()), (needs, holds), "{what}");
+            assert_eq!((status.needs, status.holds("p", true).len()), (needs, holds), "{what}");
         }
     }
 
@@ -235,22 +245,26 @@ mod tests {
         let all = status(vec![holding(aside("a/1", "old", true)), aside("b/2", "old", true)], false);
 
         assert_eq!(
-            all.holds("p")[0].why.as_deref(),
+            all.holds("p", true)[0].why.as_deref(),
             Some(
                 "the files of old at the replicas a/1, b/2 are put aside, as they are older than those in force or nobody knows that \
                  they are newer: nothing of the project is written; in force: new"
             )
         );
         assert_eq!(
-            all.holds("p")[0].ends_with,
+            all.holds("p", true)[0].ends_with,
             "a checkout that moves on, a replica that has the files in force, or, where going back to these files is meant, \
              `descope-gitops approve --project p old`"
         );
-        assert!(all.holds("-p")[0].ends_with.ends_with("`descope-gitops approve --project=-p old`"));
-        let holds = all.holds("p");
+        assert!(all.holds("-p", true)[0].ends_with.ends_with("`descope-gitops approve --project=-p old`"));
+        let without = &all.holds("p", false)[0].ends_with;
+        assert!(
+            without.ends_with(&format!("an approval ({NO_ORDERS})")) && !without.contains("descope-gitops approve")
+        );
+        let holds = all.holds("p", true);
         assert!(holds[0].approvable && holds[0].needs_a_person && all.approvable.as_deref() == Some("old"));
         let one = status(vec![holding(replica("a/1", "new")), refused(aside("b/2", "old", true))], false);
-        let holds = one.holds("p");
+        let holds = one.holds("p", true);
         // An approval takes these as well, though nothing waits for one.
         assert!(holds[0].approvable && !holds[0].stops_project && !holds[0].needs_a_person && one.approvable.is_none());
         let why = holds[0].why.as_deref().unwrap();

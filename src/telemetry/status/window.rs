@@ -63,6 +63,7 @@ impl ProjectWindow {
             suspended_by: project.suspended_by.clone(),
             suspensions: project.suspensions.iter().take(most).cloned().collect(),
             desired,
+            planned_revision: project.planned_revision.clone(),
             held: project.held.clone(),
             holds: project.holds.clone(),
             contested: project.contested.iter().take(most).cloned().collect(),
