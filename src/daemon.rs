@@ -461,6 +461,7 @@ fn keep_leases(
         let triggers = projects.iter().map(|project| (project.name.clone(), project.trigger.clone())).collect();
         let of = |project: &Project| (project.name.clone(), project.reconciler.state.clone());
         let ends = leases::Ends {
+            life: leases.life(),
             projects: projects.iter().map(of).collect(),
             board: Arc::clone(board),
             metrics: Arc::clone(metrics),

@@ -3,6 +3,7 @@
 
 use crate::backoff::Backoff;
 use crate::config::Form;
+use crate::config::Notice;
 use crate::config::Receiver;
 use crate::state::State;
 use crate::telemetry::clock;
@@ -69,6 +70,8 @@ struct Desk {
     refresh_at: Instant,
     /// So many times in a row something could not be written down.
     unwritten: u64,
+    /// The same of what could not be read.
+    unread: u64,
 }
 
 /// Starts the series of every type at 0.
@@ -83,14 +86,15 @@ pub fn start_series(metrics: &Metrics) {
 impl Notifier {
     /// Tells what there is to tell until `stop`, which cuts a try short: it is begun anew at the next start.
     pub async fn run(self, mut status: watch::Receiver<Status>, stop: CancellationToken) {
-        let told = self.recalled().unwrap_or_default();
-        let mut ledger = Ledger::new(&self.receiver.on, self.backoff, told);
         let mut desk = Desk::new(Instant::now());
+        let told = self.recalled(&mut desk).unwrap_or_default();
+        let mut ledger = Ledger::new(&self.receiver.on, self.backoff, told);
         self.board.delivered(&self.receiver.name, true);
         let (mut failures, mut not_before) = (0, Instant::now());
         loop {
             self.catch_up(&mut desk, &mut ledger, held_by_others(&status.borrow()));
-            let sight = Sight::of(&status.borrow_and_update(), self.state.is_failing());
+            let hears_of_leases = self.receiver.on.contains(&Notice::LeaseLost);
+            let sight = Sight::of(&status.borrow_and_update(), self.state.is_failing(), hears_of_leases);
             ledger.take_in(&sight, Instant::now());
             ledger.drop_unmentioned(Instant::now());
             let due = ledger.due().map(|due| due.max(not_before));
@@ -161,7 +165,7 @@ impl Notifier {
             }
             if desk.must_recall {
                 desk.write_at = now + AGAIN;
-                let told = self.recalled();
+                let told = self.recalled(desk);
                 desk.must_recall = told.is_none();
                 if let Some(told) = told {
                     ledger.recall(told);
@@ -171,20 +175,28 @@ impl Notifier {
         if now >= desk.refresh_at {
             desk.refresh_at = now + REFRESH_EVERY;
             let can_be_read = self.state.is_shared() && !self.state.is_failing() && !desk.must_recall;
-            if can_be_read && let Some(told) = self.recalled() {
+            if can_be_read && let Some(told) = self.recalled(desk) {
                 ledger.refresh(told);
             }
         }
     }
 
     /// `None` while the state cannot be read.
-    fn recalled(&self) -> Option<Vec<crate::state::Told>> {
-        self.state
-            .told(&self.receiver.name)
-            .inspect_err(|error| {
-                tracing::warn!(%error, receiver = self.receiver.name, "cannot read what a receiver was told");
-            })
-            .ok()
+    fn recalled(&self, desk: &mut Desk) -> Option<Vec<crate::state::Told>> {
+        match self.state.told(&self.receiver.name) {
+            Ok(told) => {
+                desk.unread = 0;
+                Some(told)
+            }
+            Err(error) => {
+                desk.unread += 1;
+                if is_worth_a_line(desk.unread, false) {
+                    let (receiver, times) = (&*self.receiver.name, desk.unread);
+                    tracing::warn!(%error, receiver, times, "cannot read what a receiver was told");
+                }
+                None
+            }
+        }
     }
 
     async fn tell(&self, letter: &Letter) -> Result<(), Failure> {
@@ -223,8 +235,8 @@ impl Notifier {
                 desk.unwritten += 1;
                 desk.write_at = Instant::now() + AGAIN;
                 if is_worth_a_line(desk.unwritten, false) {
-                    let receiver = &**name;
-                    tracing::error!(%error, receiver, "cannot note what a receiver was told; a restart before it can may tell it again");
+                    let (receiver, times) = (&**name, desk.unwritten);
+                    tracing::error!(%error, receiver, times, "cannot note what a receiver was told; a restart before it can may tell it again");
                 }
             }
         }
@@ -239,6 +251,7 @@ impl Desk {
             write_at: now,
             refresh_at: now + REFRESH_EVERY,
             unwritten: 0,
+            unread: 0,
         }
     }
 }

@@ -10,6 +10,7 @@ use crate::state;
 use crate::state::ProjectState;
 use crate::state::Suspended;
 use crate::state::Suspension;
+use crate::telemetry::repeats::Spell;
 use crate::telemetry::status::rfc3339;
 use std::time::Duration;
 use std::time::SystemTime;
@@ -28,6 +29,10 @@ pub struct Pause {
     unwritten: watch::Sender<Option<(Instant, String)>>,
     /// When one ends, as the state said last.
     known: watch::Sender<Option<Instant>>,
+    /// What cannot be read, and what cannot be written: told ever more seldom.
+    unread: Spell,
+    parts_unread: Spell,
+    unended: Spell,
 }
 
 impl Pause {
@@ -40,6 +45,9 @@ impl Pause {
             refusal: watch::Sender::new(None),
             unwritten: watch::Sender::new(None),
             known: watch::Sender::new(None),
+            unread: Spell::default(),
+            parts_unread: Spell::default(),
+            unended: Spell::default(),
         }
     }
 
@@ -119,8 +127,11 @@ impl Pause {
             let left = end.saturating_duration_since(Instant::now());
             (!left.is_zero()).then(|| Suspension { until: self.state.now() + left, left })
         };
-        let written = self.state.suspension().unwrap_or_else(|error| {
-            tracing::error!(project = &*self.project, %error, "cannot tell whether the project is suspended; what was known last counts");
+        let read = self.state.suspension().inspect(|_| self.unread.over());
+        let written = read.unwrap_or_else(|error| {
+            if let Some(times) = self.unread.met() {
+                tracing::error!(project = &*self.project, %error, times, "cannot tell whether the project is suspended; what was known last counts");
+            }
             let known = *self.known.borrow();
             known.and_then(by_timer)
         });
@@ -158,8 +169,11 @@ impl Pause {
 
     /// Kinds and resources that are only observed.
     pub fn parts(&self) -> Vec<Suspended> {
-        self.state.suspensions().unwrap_or_else(|error| {
-            tracing::error!(project = &*self.project, %error, "cannot tell what is suspended");
+        let read = self.state.suspensions().inspect(|_| self.parts_unread.over());
+        read.unwrap_or_else(|error| {
+            if let Some(times) = self.parts_unread.met() {
+                tracing::error!(project = &*self.project, %error, times, "cannot tell what is suspended");
+            }
             Vec::new()
         })
     }
@@ -206,13 +220,18 @@ impl Pause {
         let project = &*self.project;
         match self.state.end_suspensions() {
             Ok(ended) => {
+                self.unended.over();
                 for one in ended {
                     let (kind, id, until, by) = (one.kind, one.id, rfc3339(one.at), one.by);
                     tracing::info!(project, kind, id, until, by, "resumed by itself: the suspension is over");
                 }
             }
             Err(state::Error::NotHeld) => {}
-            Err(error) => tracing::error!(project, %error, "cannot write down that a suspension is over"),
+            Err(error) => {
+                if let Some(times) = self.unended.met() {
+                    tracing::error!(project, %error, times, "cannot write down that a suspension is over");
+                }
+            }
         }
     }
 

@@ -101,7 +101,12 @@ fn show(status: &Value, args: &StatusArgs) -> anyhow::Result<()> {
 }
 
 fn is_converged(status: &Value) -> bool {
-    status["projects"].as_array().is_some_and(|projects| projects.iter().all(|project| project["converged"] == true))
+    status["projects"].as_array().is_some_and(|projects| projects.iter().all(is_known_converged))
+}
+
+/// Of what no replica holds nobody knows.
+fn is_known_converged(project: &Value) -> bool {
+    project["converged"] == true && !table::is_unheld(project)
 }
 
 fn exit(status: &Value, args: &StatusArgs) -> Exit {

@@ -20,9 +20,11 @@ use crate::telemetry::repeats::is_worth_a_line;
 use crate::telemetry::status::Board;
 use crate::telemetry::status::CheckoutStatus;
 use crate::telemetry::status::CheckoutsStatus;
+use crate::telemetry::status::DATABASE_SILENT;
 use crate::telemetry::status::LeaseStatus;
 use crate::telemetry::status::Level;
 use crate::telemetry::status::Needs;
+use crate::telemetry::status::ProjectStatus;
 use crate::telemetry::status::rfc3339;
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
@@ -129,6 +131,7 @@ impl Keeper {
             let is_busy = |claim: &Claim| name(claim).is_some_and(|name| self.queue.counts_of(name).in_flight > 0);
             self.leases.sees(sights(&self.mounts, &self.volumes.borrow()));
             self.leases.refused(self.refusals());
+            let asked = Instant::now();
             let turn = self.leases.turn(&claims, &is_busy);
             match turn.and_then(|held| Ok((held, self.leases.standings()?))) {
                 Ok((held, (now, standings))) => {
@@ -136,7 +139,7 @@ impl Keeper {
                         tracing::info!("the database of state.url answers again");
                     }
                     failures = 0;
-                    self.show(&held, now, &standings);
+                    self.show(&held, now, &standings, asked);
                     self.follow_files();
                     aside(|| self.show_volumes());
                     if let Some(found) = self.leases.newer() {
@@ -158,8 +161,7 @@ impl Keeper {
                     if is_worth_a_line(failures, false) {
                         tracing::error!(%error, times = failures, "cannot renew the leases; without them nothing is written");
                     }
-                    let reason = Some("the database of state.url does not answer");
-                    self.board.component("lease", None, Level::Degraded, reason);
+                    self.board.component("lease", None, Level::Degraded, Some(DATABASE_SILENT));
                     self.show_lost();
                 }
             }
@@ -174,7 +176,7 @@ impl Keeper {
         }
     }
 
-    fn show(&mut self, held: &[Holding], now: SystemTime, standings: &HashMap<Claim, Standings>) {
+    fn show(&mut self, held: &[Holding], now: SystemTime, standings: &HashMap<Claim, Standings>, asked: Instant) {
         let mut is_whole = true;
         let lost = self.leases.lost();
         let is_foreign = |holding: &Holding| self.projects.iter().all(|(_, claim)| *claim != holding.claim);
@@ -201,6 +203,7 @@ impl Keeper {
                 since: holding.map(|holding| rfc3339(holding.since)),
                 expires: holding.map(|holding| rfc3339(holding.expires)),
                 lost_at: self.lost.get(project).map(|(_, at)| rfc3339(*at)),
+                read_at: Some(asked),
                 ..LeaseStatus::default()
             };
             let holder = holding.filter(|holding| !holding.is_mine).and_then(|holding| holding.holder.clone());
@@ -336,18 +339,36 @@ fn show_ended(project: &ProjectName, board: &Board, metrics: &Metrics) -> bool {
     metrics.lease_held.with_label_values(&[&**project]).set(0);
     metrics.lease_expires_timestamp_seconds.with_label_values(&[&**project]).set(0.0);
     board.project(project, |status| {
+        status.forget_holder();
         if let Some(lease) = &mut status.lease {
-            (lease.is_mine, lease.holder, lease.lost_at) = (false, None, Some(rfc3339(clock::now())));
-        }
-        for replica in status.checkouts.iter_mut().flat_map(|checkouts| &mut checkouts.replicas) {
-            replica.is_holder = false;
+            lease.lost_at = Some(rfc3339(clock::now()));
         }
     });
     true
 }
 
-/// Says when a lease ends by itself, whether the database answers or not: a look at that may take for longer.
+/// Says of a lease that nobody knows who holds it, where it is so long ago that it could be looked at.
+fn show_unknown(project: &ProjectName, board: &Board, life: Duration) {
+    let is_outdated = |status: &ProjectStatus| status.lease.as_ref().is_some_and(|lease| lease.is_outdated(life));
+    if board.look_at(project, is_outdated) != Some(true) {
+        return;
+    }
+    board.project(project, |status| {
+        // It may have been read meanwhile.
+        if is_outdated(status) {
+            status.forget_holder();
+            if let Some(lease) = &mut status.lease {
+                lease.unknown_since = Some(rfc3339(clock::now()));
+            }
+        }
+    });
+}
+
+/// Says when a lease ends by itself, and when nobody knows who holds it, whether the database answers or not: a look at that may
+/// take for longer.
 pub struct Ends {
+    /// Of a lease.
+    pub life: Duration,
     /// All that the config has.
     pub projects: Vec<(ProjectName, ProjectState)>,
     /// Where it is shown.
@@ -365,9 +386,11 @@ impl Ends {
         loop {
             let mut wait = SHOWN_WITHIN;
             for (project, state) in &self.projects {
-                match state.tenure() {
-                    Some(tenure) => wait = tenure.left().map_or(wait, |left| wait.min(left)),
-                    None => drop(show_ended(project, &self.board, &self.metrics)),
+                if let Some(tenure) = state.tenure() {
+                    wait = tenure.left().map_or(wait, |left| wait.min(left));
+                } else {
+                    show_ended(project, &self.board, &self.metrics);
+                    show_unknown(project, &self.board, self.life);
                 }
             }
             tokio::select! {

@@ -25,7 +25,8 @@ pub fn all(
     let (board, metrics, queue, state) = (Arc::clone(board), Arc::clone(metrics), queue.clone(), state.clone());
     move || {
         show_state(&board, &state);
-        metrics.state_writable.set(i64::from(!state.is_failing()));
+        let is_writable = !state.is_failing() && !board.is_database_silent();
+        metrics.state_writable.set(i64::from(is_writable));
         show_ages(&metrics, &deeps);
         let counts = queue.counts_with_refused();
         let (queue, are_hanging) = (shown(&counts), metrics.unanswered.take_every_worker(counts.in_flight));

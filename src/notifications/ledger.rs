@@ -242,9 +242,9 @@ impl Ledger {
                 entry.turned = now;
                 entry.until = Some(rfc3339(clock::now()));
             }
-            // A crowd tells of all that were not told one by one.
-            let is_of_crowd = entry.stage == Stage::Untold && sight.is_crowded(identity);
-            (entry.is_there || entry.stage != Stage::Untold) && !is_of_crowd
+            // What it is told with tells of it, where it was not told by itself.
+            let is_of_one = entry.stage == Stage::Untold && sight.is_told_as_one(identity);
+            (entry.is_there || entry.stage != Stage::Untold) && !is_of_one
         });
     }
 

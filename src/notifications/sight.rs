@@ -101,6 +101,8 @@ pub struct Sight {
     unwritten: BTreeSet<String>,
     /// What the config does not have is another replica's to tell of.
     others_write: bool,
+    /// The state cannot be written, which is told as a lease that was lost.
+    is_state_hidden: bool,
 }
 
 /// What is known of a project.
@@ -115,12 +117,29 @@ struct Known {
 }
 
 impl Sight {
-    /// What this status has to tell.
-    pub fn of(status: &Status, is_state_failing: bool) -> Self {
-        let mut sight = Self { others_write: status.others_write, ..Self::default() };
-        if is_state_failing {
-            let text = "the state cannot be written: nothing is created, renamed or deleted until it can be";
-            sight.add("", Notice::Failing, STATE, Facts::new("state_not_writable", text.to_owned()));
+    /// What this status has to tell whoever hears of leases that are lost, or does not.
+    pub fn of(status: &Status, is_state_failing: bool, hears_of_leases: bool) -> Self {
+        let leases = || status.projects.iter().filter_map(|project| project.lease.as_ref());
+        // One database, one cause.
+        let is_lost = leases().any(|lease| lease.lost_at.is_some() && lease.holder.is_none());
+        let is_state_hidden = is_state_failing && hears_of_leases && is_lost;
+        let mut sight = Self { others_write: status.others_write, is_state_hidden, ..Self::default() };
+        if is_state_failing && !is_state_hidden {
+            let is_shared = leases().next().is_some();
+            let text = match (is_shared, leases().any(|lease| lease.is_mine)) {
+                (false, _) => "the state cannot be written: nothing is created, renamed or deleted until it can be",
+                (true, true) => {
+                    "the database of `state.url` cannot be written: nothing is created, renamed or deleted until it can be, and \
+                     nothing at all once the lease has ended"
+                }
+                (true, false) => {
+                    "the database of `state.url` cannot be written: this replica writes nothing until it can be"
+                }
+            };
+            // A lease that cannot be renewed either is lost in a moment.
+            let is_transient = is_shared && hears_of_leases;
+            let facts = Facts { is_transient, ..Facts::new("state_not_writable", text.to_owned()) };
+            sight.add("", Notice::Failing, STATE, facts);
         }
         for project in &status.projects {
             sight.projects.insert(project.name.clone(), known(project));
@@ -146,7 +165,7 @@ impl Sight {
             return Presence::There;
         }
         if identity.project.is_empty() {
-            return Presence::Over;
+            return if self.is_told_as_one(identity) { Presence::Unknown } else { Presence::Over };
         }
         let Some(known) = self.projects.get(&identity.project) else {
             // It left the config; or this one is older than that of another replica.
@@ -156,7 +175,7 @@ impl Sight {
             other.is_resource() && (&other.project, other.event) == (&identity.project, identity.event)
         };
         let is_hidden =
-            if identity.subject == CROWD { self.there.keys().any(is_same_sort) } else { self.is_crowded(identity) };
+            if identity.subject == CROWD { self.there.keys().any(is_same_sort) } else { self.is_told_as_one(identity) };
         let is_hidden = is_hidden || identity.event == Notice::Held && self.is_told_otherwise(identity);
         let is_known = match (identity.event, identity.subject.as_str()) {
             (Notice::LeaseLost, _) => !self.unwritten.contains(&identity.project),
@@ -169,9 +188,11 @@ impl Sight {
         if is_known && !is_hidden { Presence::Over } else { Presence::Unknown }
     }
 
-    /// Is it one of a crowd, which is told as one?
-    pub fn is_crowded(&self, identity: &Identity) -> bool {
+    /// Is it told together with something else: one of a crowd, or the state with the lease?
+    pub fn is_told_as_one(&self, identity: &Identity) -> bool {
+        let is_state = || identity.project.is_empty() && identity.subject == STATE;
         identity.is_resource() && self.crowded.contains(&(identity.project.clone(), identity.event))
+            || self.is_state_hidden && is_state()
     }
 
     /// Is what is held for this reason told by name now and was told as one, or the other way round?
@@ -198,8 +219,8 @@ impl Sight {
         let text = match &lease.holder {
             Some(holder) => format!("this replica did not renew it in time, and {holder} writes the project now"),
             None => {
-                "this replica could not renew it, and no other is known to write the project; see to the database of \
-                     `state.url`"
+                "this replica could not renew it, and no other is known to write the project: nothing of it is written until one \
+                 does; see to the database of `state.url`"
                     .to_owned()
             }
         };
@@ -403,6 +424,7 @@ mod tests {
     use crate::telemetry::status::DesiredError;
     use crate::telemetry::status::HeldStatus;
     use crate::telemetry::status::HeldThing;
+    use crate::telemetry::status::LeaseStatus;
     use crate::telemetry::status::PassStatus;
     use std::time::Duration;
 
@@ -483,7 +505,7 @@ mod tests {
                 problem("tenants", "c", ProblemState::Retrying),
             ];
         });
-        let sight = Sight::of(&status, true);
+        let sight = Sight::of(&status, true, true);
 
         assert_eq!(
             subjects(&sight),
@@ -523,7 +545,7 @@ mod tests {
             project.held = Some(HeldStatus { fingerprint, reason, changes: 2, deletes: 2 });
         });
         let told = |status: &Status| -> Vec<(String, Option<String>)> {
-            let sight = Sight::of(status, false);
+            let sight = Sight::of(status, false, true);
             sight.there.into_values().map(|facts| (facts.text, facts.fingerprint)).collect()
         };
         let usual = "2 changes wait; it ends with an approval, or the files".to_owned();
@@ -536,10 +558,40 @@ mod tests {
         assert_eq!(without, [(format!("{usual}; {NO_ORDERS}"), None), (usual, None)]);
     }
 
+    /// One database that was gone was told as two things.
+    #[test]
+    fn a_lease_that_is_lost_for_want_of_the_database_is_told_and_the_database_is_not() {
+        let lease = |is_mine: bool, lost_at: Option<&str>| LeaseStatus {
+            is_mine,
+            lost_at: lost_at.map(str::to_owned),
+            holder: is_mine.then(|| "a/1".to_owned()),
+            ..LeaseStatus::default()
+        };
+        let held = status(|project| project.lease = Some(lease(true, None)));
+        let lost = status(|project| project.lease = Some(lease(false, Some("2026-01-01T00:00:00Z"))));
+        let state = Identity { project: String::new(), event: Notice::Failing, subject: STATE.to_owned() };
+        let of = |status: &Status, hears| {
+            let sight = Sight::of(status, true, hears);
+            let text = sight.there.get(&state).map_or("", |facts| &facts.text);
+            (subjects(&sight), text.rsplit(": ").next().unwrap().to_owned(), sight.presence(&state))
+        };
+
+        let nothing_more =
+            "nothing is created, renamed or deleted until it can be, and nothing at all once the lease has ended";
+        let soon = vec!["/failing/state state_not_writable for now".to_owned()];
+        assert_eq!(of(&held, true), (soon, nothing_more.to_owned(), Presence::There));
+        assert_eq!(of(&lost, true), (vec!["p/lease_lost/lease lease_lost".to_owned()], String::new(), Unknown));
+        // Whoever hears of no lease hears of the database, at once.
+        let (told, text, _) = of(&lost, false);
+        assert!(told.contains(&"/failing/state state_not_writable".to_owned()), "{told:?}");
+        assert_eq!(text, "this replica writes nothing until it can be");
+        assert_eq!(Sight::of(&lost, false, true).presence(&state), Over);
+    }
+
     #[test]
     fn nothing_is_over_while_nobody_can_tell() {
         let of = |change: &dyn Fn(&mut ProjectStatus)| {
-            let sight = Sight::of(&status(change), false);
+            let sight = Sight::of(&status(change), false, true);
             let ask = |event, subject| presence(&sight, event, subject);
             [
                 ask(Notice::Held, "max_deletes"),
@@ -562,7 +614,7 @@ mod tests {
         assert_eq!(of(&unseen(ProblemState::Retrying)), [Unknown, Unknown, Unknown, Over, Over]);
         assert_eq!(of(&unseen(ProblemState::Parked)), [Over; 5], "a kind that is refused for good hides nothing");
         let elsewhere = Identity { project: "gone".to_owned(), event: Notice::Held, subject: "max_deletes".to_owned() };
-        assert_eq!(Sight::of(&status(|_| {}), false).presence(&elsewhere), Over, "it left the config");
+        assert_eq!(Sight::of(&status(|_| {}), false, true).presence(&elsewhere), Over, "it left the config");
     }
 
     /// There was one item for each kind.
@@ -574,7 +626,7 @@ mod tests {
                 project.problems = kinds.iter().map(|kind| problem(kind, "", state)).collect();
                 project.problems.push(problem("tenants", "a", ProblemState::Parked));
             });
-            Sight::of(&status, false)
+            Sight::of(&status, false, true)
         };
         let out = of(&["lists", "roles"], ProblemState::Retrying, "failed");
 
@@ -613,7 +665,7 @@ mod tests {
                 needs_a_person: true,
                 things: (0..n.min(NAMED_HELD + 1)).map(name).collect(),
             };
-            Sight::of(&status(|project| project.holds = if n == 0 { vec![] } else { vec![hold] }), false)
+            Sight::of(&status(|project| project.holds = if n == 0 { vec![] } else { vec![hold] }), false, true)
         };
 
         assert_eq!(
@@ -633,7 +685,7 @@ mod tests {
     fn many_resources_are_one_crowd_until_the_last_of_them() {
         let of = |n: usize| {
             let problems = (0..n).map(|n| problem("tenants", &format!("t{n:03}"), ProblemState::Parked)).collect();
-            Sight::of(&status(|project| project.problems = problems), false)
+            Sight::of(&status(|project| project.problems = problems), false, true)
         };
         let crowd = of(101);
 

@@ -28,6 +28,7 @@ use sha2::Sha256;
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
+use std::time::SystemTime;
 
 mod changes;
 mod human;
@@ -413,7 +414,7 @@ pub fn holds(plan: &Plan) -> Vec<HoldStatus> {
     }
     let report = |(hold, changes): (Hold, Vec<&Change>)| HoldStatus {
         reason: hold.as_str().into(),
-        since: plan.held_since.get(hold.as_str()).copied().map(rfc3339),
+        since: since(plan, hold, &changes).map(rfc3339),
         approvable: hold.can_be_approved(),
         until: changes.iter().filter_map(|change| change.until).min().map(rfc3339),
         changes: changes.len(),
@@ -427,6 +428,14 @@ pub fn holds(plan: &Plan) -> Vec<HoldStatus> {
     let mut reports: Vec<HoldStatus> = holds.into_iter().map(report).collect();
     reports.sort();
     reports
+}
+
+/// Since when something waits for it. Drift has a time of its own: what was put back meanwhile says nothing of what is left.
+fn since(plan: &Plan, hold: Hold, changes: &[&Change]) -> Option<SystemTime> {
+    let own = |change: &&Change| change.drift.as_ref().map(|drift| drift.since);
+    let own: Option<Vec<SystemTime>> = changes.iter().map(own).collect();
+    let own = own.filter(|_| matches!(hold, Hold::DriftReported(_))).and_then(|own| own.into_iter().min());
+    own.or_else(|| plan.held_since.get(hold.as_str()).copied())
 }
 
 fn held_thing(change: &Change) -> HeldThing {

@@ -14,6 +14,8 @@ use crate::state::IntentId;
 use crate::state::OpenIntent;
 use crate::state::Standing;
 use crate::state::Tenure;
+use crate::telemetry::clock;
+use crate::telemetry::status::rfc3339;
 use std::collections::BTreeSet;
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -60,7 +62,9 @@ impl Reconciler {
                 self.end_pass();
                 self.queue.pause(project, PausedBy::Lease);
                 if self.memory.term.is_some() {
-                    tracing::warn!(project = &**project, "the lease is not held any more: nothing is sent");
+                    let lost = self.board.look_at(project, |status| status.lease.as_ref()?.lost_at.clone()).flatten();
+                    let since = lost.unwrap_or_else(|| rfc3339(clock::now()));
+                    tracing::warn!(project = &**project, since, "the lease is not held any more: nothing is sent");
                 }
             }
             return None;
@@ -236,11 +240,19 @@ impl Foreign {
     }
 }
 
-/// Wakes with every change of the lease; never where there is none.
+/// Wakes with every change of the lease, and when it ends by itself; never where there is none.
 pub(super) async fn changed(tenures: &mut Option<watch::Receiver<Option<Tenure>>>) {
     let Some(tenures) = tenures else { return std::future::pending().await };
-    if tenures.changed().await.is_err() {
-        std::future::pending::<()>().await;
+    let left = tenures.borrow().and_then(|tenure| tenure.left()).filter(|left| !left.is_zero());
+    let ended = async {
+        match left {
+            Some(left) => tokio::time::sleep(left + Duration::from_millis(1)).await,
+            None => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        () = ended => {}
+        news = tenures.changed() => if news.is_err() { std::future::pending::<()>().await },
     }
 }
 

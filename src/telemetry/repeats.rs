@@ -5,6 +5,14 @@ use std::collections::HashMap;
 use std::collections::hash_map::DefaultHasher;
 use std::hash::Hash;
 use std::hash::Hasher;
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::PoisonError;
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// Who asks for the same thing again so soon asks for it in the same breath.
+const BREATH: Duration = Duration::from_secs(1);
 
 /// What was met in the rounds so far, each round being one look at everything.
 #[derive(Debug, Default)]
@@ -38,9 +46,47 @@ pub fn is_worth_a_line(times: u64, is_asked: bool) -> bool {
     is_asked || times.is_power_of_two()
 }
 
+/// One failure that several places meet, until it is over. Clones are one.
+#[derive(Debug, Clone, Default)]
+pub struct Spell(Arc<Mutex<(u64, Option<Instant>)>>);
+
+impl Spell {
+    /// It was met. How often so far, once a breath, where that is worth a line.
+    pub fn met(&self) -> Option<u64> {
+        let mut spell = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let (times, newest) = &mut *spell;
+        if newest.is_some_and(|at| at.elapsed() < BREATH) {
+            return None;
+        }
+        (*times, *newest) = (*times + 1, Some(Instant::now()));
+        is_worth_a_line(*times, false).then_some(*times)
+    }
+
+    /// It did not fail.
+    pub fn over(&self) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = (0, None);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// It was told three times in one millisecond.
+    #[tokio::test(start_paused = true)]
+    async fn what_several_places_meet_at_once_is_met_once() {
+        let spell = Spell::default();
+        let all = spell.clone();
+        let mut told = Vec::new();
+        for _ in 0..8 {
+            told.extend([spell.met(), all.met(), all.met()].into_iter().flatten());
+            tokio::time::advance(BREATH).await;
+        }
+
+        assert_eq!(told, [1, 2, 4, 8]);
+        all.over();
+        assert_eq!((spell.met(), spell.met()), (Some(1), None));
+    }
 
     #[test]
     fn what_stays_is_told_ever_more_seldom_and_anew_after_it_was_over() {

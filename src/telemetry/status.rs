@@ -19,6 +19,9 @@ use tokio::time::Instant;
 /// Why nothing is known of Descope here where another replica looks at it.
 pub const STANDS_BY: &str = "stands by for another replica";
 
+/// Why nobody can renew or read a lease.
+pub const DATABASE_SILENT: &str = "the database of state.url does not answer";
+
 mod checkouts;
 mod elsewhere;
 mod health;
@@ -61,6 +64,8 @@ const LAST: Duration = Duration::from_secs(253_402_300_799);
 
 /// What there is to say in the place of an order where nobody may give one: see [`Status::can_order`].
 pub const NO_ORDERS: &str = "the daemon takes no orders, as http.token is not set: set it and restart the daemon";
+
+const HOLDER_UNKNOWN: &str = "not known which replica holds the project";
 
 /// RFC 3339 in UTC, whole seconds. What it cannot write counts as the nearest moment that it can.
 pub fn rfc3339(time: SystemTime) -> String {
@@ -174,6 +179,38 @@ pub struct LeaseStatus {
     pub status_at: Option<String>,
     /// How long ago that is; null also in events.
     pub status_age_seconds: Option<u64>,
+    /// RFC 3339: since when the replica that was asked cannot tell who holds it, as the database of `state.url` does not answer;
+    /// null where it can.
+    pub unknown_since: Option<String>,
+    /// When the replica that was asked began to read all that; not part of the answer.
+    #[serde(skip)]
+    pub read_at: Option<Instant>,
+}
+
+impl LeaseStatus {
+    /// Did nobody hold it when it was looked at, or is that not known?
+    pub fn is_unheld(&self) -> bool {
+        self.holder.is_none()
+    }
+
+    /// Is it a life or more since the leases could be read? Whoever held it then has renewed it unseen, or holds it no more. Where
+    /// nobody did, that is not known any more after half of that.
+    pub fn is_outdated(&self, life: Duration) -> bool {
+        let longest = if self.is_unheld() { life / 2 } else { life };
+        !self.is_mine && self.unknown_since.is_none() && self.read_at.is_some_and(|at| at.elapsed() >= longest)
+    }
+}
+
+impl ProjectStatus {
+    /// Nothing says any more who holds it.
+    pub fn forget_holder(&mut self) {
+        if let Some(lease) = &mut self.lease {
+            (lease.is_mine, lease.holder) = (false, None);
+        }
+        for replica in self.checkouts.iter_mut().flat_map(|checkouts| &mut checkouts.replicas) {
+            replica.is_holder = false;
+        }
+    }
 }
 
 /// A kind, or one resource of it, that is only observed for now.
@@ -656,13 +693,31 @@ impl Board {
         // Whoever stands by does not know by itself whether there is anybody to stand by for.
         for component in components.iter_mut().filter(|component| component.reason == Some(STANDS_BY)) {
             let project = component.project.as_deref().unwrap_or_default();
-            let is_unheld = |status: &ProjectStatus| status.lease.as_ref().is_some_and(|lease| lease.holder.is_none());
-            if self.look_at(project, is_unheld) == Some(true) {
-                (component.status, component.reason) = (Level::Starting, Some("no replica holds the project"));
+            let unheld = |status: &ProjectStatus| {
+                let lease = status.lease.as_ref().filter(|lease| lease.is_unheld())?;
+                Some(if lease.unknown_since.is_some() { HOLDER_UNKNOWN } else { "no replica holds the project" })
+            };
+            if let Some(reason) = self.look_at(project, unheld).flatten() {
+                (component.status, component.reason) = (Level::Starting, Some(reason));
+            }
+        }
+        // One database, one cause, which is told once.
+        if components.iter().any(is_silent) {
+            for state in components.iter_mut().filter(|it| it.name == "state" && it.status == Level::Degraded) {
+                (state.status, state.reason) = (Level::Starting, Some("not known: see lease"));
             }
         }
         Health::of(components)
     }
+
+    /// Do replicas share a database that does not answer?
+    pub fn is_database_silent(&self) -> bool {
+        self.components.lock().unwrap_or_else(PoisonError::into_inner).iter().any(is_silent)
+    }
+}
+
+fn is_silent(component: &Component) -> bool {
+    component.name == "lease" && component.reason == Some(DATABASE_SILENT)
 }
 
 #[cfg(test)]

@@ -9,11 +9,14 @@ use crate::harness::World;
 use crate::harness::creates;
 use crate::harness::missing;
 use crate::harness::permission;
+use crate::page::browser;
+use crate::page::end;
 use crate::postgres::Postgres;
 use crate::terms;
 use reqwest::Method;
 use rustix::process::Signal;
 use serde_json::Value;
+use serde_json::json;
 use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
@@ -545,6 +548,76 @@ async fn without_the_database_nothing_is_written_and_it_goes_on_when_it_answers_
     all.until("created", async |all| all.world.entity("permissions", "more").await.is_some()).await;
     all.converge().await;
     all.assert_nothing_doubled(6).await;
+}
+
+/// The one that stood by went on to say that all was well at the other, whose lease had ended by any clock.
+#[tokio::test]
+async fn without_the_database_no_replica_says_who_holds_a_project_or_that_it_is_in_sync() {
+    let Some(server) = Postgres::fresh() else { return };
+    let mut all = Replicas::new(&server, &[]).await;
+    all.world.environment.push(("HOOK_URL".to_owned(), "http://127.0.0.1:9/".to_owned()));
+    all.world.reconfigure(|setup| {
+        setup.top.push("notifications: [{ type: webhook, url: { env: HOOK_URL }, on: [held, recovered] }]".to_owned());
+    });
+    all.world.write("some.yaml", &permissions(3));
+    all.start().await;
+    all.converge_on(3).await;
+    let other = all.start().await;
+    all.until("heard", async |all| {
+        all.project(other).await.is_some_and(|it| it["lease"]["statusOf"].is_string() && it["converged"] == true)
+    })
+    .await;
+
+    server.kill();
+
+    for replica in [0, other] {
+        all.until("not known", async |all| {
+            all.project(replica).await.is_some_and(|it| it["lease"]["unknownSince"].is_string())
+        })
+        .await;
+        let shown = all.project(replica).await.unwrap();
+        let holders = shown["checkouts"]["replicas"].as_array().unwrap().iter().filter(|one| one["isHolder"] == true);
+        assert!(shown["lease"]["holder"].is_null() && holders.count() == 0, "{shown:#}");
+        all.until("one cause", async |all| {
+            let Some((_, health)) = all.ask(replica, "/healthz").await else { return false };
+            let health: Value = serde_json::from_str(&health).unwrap();
+            let components = health["components"].as_array().unwrap().iter();
+            let unwell: Vec<&Value> = components.filter(|one| one["status"] == "degraded").collect();
+            assert!(!health.to_string().contains("stands by for another replica"), "{health}");
+            unwell.len() == 1 && unwell[0]["reason"] == "the database of state.url does not answer"
+        })
+        .await;
+        let (_, metrics) = all.ask(replica, "/metrics").await.unwrap();
+        for line in ["lease_held{project=\"default\"} 0\n", "state_writable 0\n"] {
+            assert!(metrics.contains(&format!("descope_gitops_{line}")), "{line}: {metrics}");
+        }
+        let url = all.running[replica].url.clone();
+        let output = all.world.run(&["status", "--exit-code", "--url", &url]).await;
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert!(said.contains("NOT KNOWN: the database does not answer  ? of 3"), "{said}");
+        assert!(said.contains("NOT KNOWN WHICH REPLICA HOLDS IT"), "{said}");
+        assert!(!said.contains("written by") && output.status.code() == Some(2), "{:?}: {said}", output.status);
+    }
+    let of_receiver =
+        |line: &str| line.contains("cannot read what a receiver was told") && line.contains("\"times\":1");
+    all.running[other].process.wait_for_line("what cannot be read", of_receiver).await;
+    if let Some(browser) = browser() {
+        for replica in [0, other] {
+            let url = all.running[replica].url.clone() + "/";
+            let expect = ["Not known: the database of state.url does not answer", "is not known."];
+            let more = json!({ "expect": expect, "never": ["In sync", "3 in sync", "Written by"], "name": format!("silent-{replica}") });
+            end(browser.start_at(&url, &all.world, "look", &more), "look").await;
+        }
+    }
+    server.run();
+
+    all.converge().await;
+    all.until("known again", async |all| {
+        all.project(other)
+            .await
+            .is_some_and(|it| it["lease"]["holder"].is_string() && it["lease"]["unknownSince"].is_null())
+    })
+    .await;
 }
 
 /// As while an address still leads to a server that was demoted: who connected then holds on to nothing.

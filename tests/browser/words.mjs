@@ -155,6 +155,26 @@ test("a database that is gone is one cause in the verdict, too", () => {
   assert.ok(!detail.join(" ").includes("cannot be written") && detail.at(-1) === "Nothing is written: the database of state.url does not answer.", detail.join(" "));
 });
 
+test("of a project that no replica is known to hold nothing is in sync, whatever was known before", () => {
+  const lease = { isMine: false, holder: null, statusOf: null, unknownSince: null };
+  const silent = [{ name: "lease", project: null, status: "degraded", reason: "the database of state.url does not answer", since: AT }];
+  for (const [of, components, word, title] of [
+    [lease, [], "No replica writes it", "No replica writes it: not everything goes ahead"],
+    [{ ...lease, unknownSince: AT }, silent, "Not known", "Not known: the database of state.url does not answer"],
+    [{ ...lease, unknownSince: AT, statusOf: "a/1" }, silent, "Not known", "Not known: the database of state.url does not answer"],
+  ]) {
+    const all = status({ lease: of }, { components });
+    assert.deepEqual([words.standing(all, all.projects[0]).tone, words.standing(all, all.projects[0]).word], ["warn", word]);
+    const said = words.verdict(all);
+    assert.deepEqual([said.tone, said.title], ["warn", title]);
+    assert.ok(!/in sync|equal/i.test(said.detail.join(" ")), said.detail.join(" "));
+    const none = words.noDrift({ kinds: [{ kind: "roles", isManaged: true, observedAt: AT }], unheld: words.unheld(all.projects[0]) });
+    assert.equal(none.word, "not known");
+  }
+  assert.equal(words.unheld(project()), "");
+  assert.equal(words.unheld(project({ lease: { ...lease, holder: "a/1" } })), "");
+});
+
 test("what waits for a state that cannot be written is told with the state alone", () => {
   const components = [{ name: "state", project: null, status: "degraded", reason: "cannot be written", since: AT }];
   const waits = (id) => list("permissions", { id, message: "did not send POST /v1/mgmt/permission/create: nothing is created, renamed or deleted meanwhile: the disk of the state directory is full" });

@@ -62,9 +62,10 @@ fn unwell(status: &Value, now: SystemTime) -> impl Iterator<Item = String> {
 fn row(project: &Value, now: SystemTime) -> [String; 7] {
     let desired = &project["desired"];
     let has_problems = project["problems"].as_array().is_some_and(|problems| !problems.is_empty());
-    let is_unheld = !project["lease"].is_null() && project["lease"]["holder"].is_null();
+    let is_unheld = is_unheld(project);
     let state = match (project["converged"] == true, &project["suspendedUntil"], &project["notConvergedBecause"]) {
         // What was known of it may have passed long ago.
+        _ if is_unheld && is_unknown(&project["lease"]) => "NOT KNOWN: the database does not answer".to_owned(),
         _ if is_unheld => "NOT KNOWN: no replica holds it".to_owned(),
         (true, Value::String(_), _) => "at rest, suspended".to_owned(),
         (true, ..) => "at rest".to_owned(),
@@ -87,7 +88,8 @@ fn row(project: &Value, now: SystemTime) -> [String; 7] {
             (result, Some(togo)) => format!("{result}, {togo}, planned {planned}"),
         }
     };
-    let in_sync = format!("{} of {}", number(&project["counts"]["inSync"]), number(&desired["resources"]));
+    let in_sync = if is_unheld { "?".to_owned() } else { number(&project["counts"]["inSync"]) };
+    let in_sync = format!("{in_sync} of {}", number(&desired["resources"]));
     let wanted = if desired["valid"] == false { format!("{wanted} (newer is INVALID)") } else { wanted };
     [word(&project["name"]), state, in_sync, wanted, applied, ago(&project["lastSuccessAt"], now), pass]
 }
@@ -110,6 +112,16 @@ fn unread(project: &Value) -> String {
     }
 }
 
+/// Does no replica hold it, as far as is known? What was known of it may have passed long ago.
+pub fn is_unheld(project: &Value) -> bool {
+    !project["lease"].is_null() && project["lease"]["holder"].is_null()
+}
+
+/// Can nobody tell who holds it?
+fn is_unknown(lease: &Value) -> bool {
+    lease["unknownSince"].is_string()
+}
+
 /// Where another replica than the one that was asked writes it: which, and how old what it says is.
 fn elsewhere(lease: &Value) -> Option<String> {
     if lease.is_null() || lease["isMine"] == true {
@@ -117,6 +129,9 @@ fn elsewhere(lease: &Value) -> Option<String> {
     }
     let holder = match lease["holder"].as_str() {
         Some(holder) => format!("written by the replica {}", legible(holder)),
+        None if is_unknown(lease) => {
+            "NOT KNOWN WHICH REPLICA HOLDS IT, as the database of state.url does not answer".to_owned()
+        }
         None => "NO REPLICA HOLDS IT at the moment".to_owned(),
     };
     let said = lease["statusOf"].as_str().zip(lease["statusAgeSeconds"].as_u64());
@@ -523,7 +538,13 @@ mod tests {
         assert!(text.contains("\nproduction\n  written by the replica a/1; this is what a/1 said 3s ago\n"), "{text}");
         let text = told(said(Value::Null));
         assert!(text.contains("  NO REPLICA HOLDS IT at the moment; this is what a/1 said 3s ago\n"), "{text}");
-        assert!(text.contains("production        NOT KNOWN: no replica holds it  10 of 12"), "{text}");
+        assert!(text.contains("production        NOT KNOWN: no replica holds it  ? of 12"), "{text}");
+        let mut unknown = said(Value::Null);
+        unknown["unknownSince"] = json!("2026-11-29T11:59:00Z");
+        let text = told(unknown);
+        let holds = "  NOT KNOWN WHICH REPLICA HOLDS IT, as the database of state.url does not answer; this is what a/1 said 3s ago\n";
+        assert!(text.contains(holds) && !text.contains("NO REPLICA"), "{text}");
+        assert!(text.contains("production        NOT KNOWN: the database does not answer  ? of 12"), "{text}");
         let text = told(json!({ "isMine": false, "holder": "a/1", "statusOf": null, "statusAgeSeconds": null }));
         assert!(text.contains("  written by the replica a/1; nothing is known of it here\n"), "{text}");
         assert!(!told(json!({ "isMine": true, "holder": "a/1" })).contains("a/1"));

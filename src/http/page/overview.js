@@ -1,7 +1,7 @@
 // The verdict, what needs somebody, and a card for each project.
 
 import { badge, byId, command, due, h, many, now, number, prose, say, show, span, time, until } from "./dom.js";
-import { COUNTS, lookedAt, needs, passSaid, secondsLeft, short, standing, trigger, verdict } from "./words.js";
+import { COUNTS, isUnheld, lookedAt, needs, passSaid, secondsLeft, short, standing, trigger, unheld, verdict } from "./words.js";
 import { approveButton, noOrders, projectActions } from "./actions.js";
 import { link } from "./resource.js";
 
@@ -88,7 +88,7 @@ function card(status, project) {
 /** Who writes it, where that is another replica than the one that serves this page; orders reach it from here. */
 function elsewhere(lease) {
   if (!lease || lease.isMine) return null;
-  const who = lease.holder ? ["Written by the replica ", h("strong", {}, lease.holder)] : h("strong", { class: "warn" }, "No replica holds it at the moment");
+  const who = lease.holder ? ["Written by the replica ", h("strong", {}, lease.holder)] : h("strong", { class: "warn" }, unheld({ lease }));
   const said = lease.statusOf ? ["; this is what ", lease.statusOf, " said ", time(lease.statusAt), "."] : "; nothing is known of it here yet.";
   return h("p", { class: "quiet" }, who, said);
 }
@@ -116,7 +116,10 @@ function drain(project, progress) {
 }
 
 /** One bar, and the same in words. */
-function bar({ counts, name, desired }) {
+function bar(project) {
+  const { counts, name, desired } = project;
+  // How many are in sync was so before.
+  if (isUnheld(project)) return h("p", { class: "quiet" }, `How ${many(desired.resources, "declared resource")} stand${desired.resources === 1 ? "s" : ""} is not known.`);
   const present = COUNTS.filter(([key]) => counts[key] > 0);
   if (!present.length) return h("p", { class: "quiet" }, desired.revision ? "Nothing is declared." : desired.errors.length ? "What is declared is not known, as the files cannot be used." : "What is declared is not known yet.");
   const total = present.reduce((sum, [key]) => sum + counts[key], 0);

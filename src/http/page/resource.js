@@ -7,7 +7,7 @@ import { differences, holding, isOf, waitOf, waiting } from "./changes.js";
 import { changeRows } from "./history.js";
 import { need } from "./overview.js";
 import { details } from "./traffic.js";
-import { needsOf, short } from "./words.js";
+import { isUnheld, needsOf, short, unheld } from "./words.js";
 
 const part = encodeURIComponent;
 
@@ -79,7 +79,8 @@ function quiet({ plan, history }, { kind, id }, looked, project) {
   const known = plan?.resource;
   if (known?.declared) {
     return [
-      known.inSync ? h("p", {}, badge("good", "in sync"), " As declared when last looked at.") : h("p", {}, badge("good", "nothing to do"), " No difference is planned and no problem is known. The last look did not show it as declared, and what was written since is seen by the next one."),
+      project && isUnheld(project) ? h("p", {}, badge("calm", "not known"), ` ${unheld(project)}.${known.inSync ? " As declared when last looked at." : ""}`)
+        : known.inSync ? h("p", {}, badge("good", "in sync"), " As declared when last looked at.") : h("p", {}, badge("good", "nothing to do"), " No difference is planned and no problem is known. The last look did not show it as declared, and what was written since is seen by the next one."),
       h("dl", {},
         h("dt", {}, "Kind"), h("dd", {}, kind),
         h("dt", {}, "Identity"), h("dd", {}, id),

@@ -3,7 +3,7 @@
 import { badge, byId, due, h, many, now, number, prose, s, show, span, time, until } from "./dom.js";
 import { kindActions, partSuspended } from "./actions.js";
 import { link } from "./resource.js";
-import { byWhom, noDrift, secondsLeft } from "./words.js";
+import { byWhom, noDrift, secondsLeft, unheld } from "./words.js";
 
 export function showTraffic(status) {
   const { queue, limiters, projects, startedAt } = status;
@@ -71,7 +71,7 @@ function chart(it, startedAt) {
 
 export function showDrift(status) {
   // Ages are shown to the minute, so that a look which shows nothing new changes nothing here.
-  const projects = status.projects.map(({ name, drift, kinds, desired, suspensions }) => ({ name, drift, kinds, suspensions: suspensions || [], isKnown: Boolean(desired.revision) }));
+  const projects = status.projects.map(({ name, drift, kinds, desired, suspensions, lease }) => ({ name, drift, kinds, unheld: unheld({ lease }), suspensions: suspensions || [], isKnown: Boolean(desired.revision) }));
   show(byId("drift"), [projects, status.canOrder, Math.floor(now() / 60000)], () => projects.map((project) => [
     projects.length > 1 ? h("h3", {}, project.name) : null,
     drifted(project),
@@ -79,8 +79,8 @@ export function showDrift(status) {
   ]));
 }
 
-function drifted({ name, drift, kinds }) {
-  const none = noDrift({ kinds });
+function drifted({ name, drift, kinds, unheld: isUnheld }) {
+  const none = noDrift({ kinds, unheld: isUnheld });
   if (!drift.total) return h("p", {}, badge(none.tone, none.word), ` ${none.text}`);
   return [
     h("p", {}, badge("warn", `${number(drift.total)} drifted`), " Changed in Descope though no file was:"),

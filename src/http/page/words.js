@@ -333,8 +333,9 @@ function ofDrift(status, project) {
 /** Is it not put back by itself? */
 const isLeft = ({ held }) => Boolean(held);
 
-/** What can be said where no drift is known: `{ tone, word, text }`. What could not be looked at may have drifted. */
-export function noDrift({ kinds }) {
+/** What can be said where no drift is known: `{ tone, word, text }`. What could not be looked at may have drifted, and so may what nobody holds, for that reason. */
+export function noDrift({ kinds, unheld: why }) {
+  if (why) return { tone: "calm", word: "not known", text: `${why}: what drifted since is not known.` };
   const managed = kinds.filter((it) => it.isManaged);
   const unseen = managed.filter((it) => it.error || !it.observedAt).map((it) => it.kind);
   const unread = managed.filter((it) => it.details?.unread && !unseen.includes(it.kind)).map((it) => it.kind);
@@ -506,6 +507,15 @@ export function passSaid({ lastPass, progress }) {
 /** What of a pass is not sent yet, in words; "" where all is. */
 export const stillGoing = (lastPass, progress) => (lastPass && progress?.left ? `${number(progress.left)} of ${many(progress.total, "change")} still to go` : "");
 
+/** Does no replica hold it, as far as is known? What was known of it may have passed. */
+export const isUnheld = ({ lease }) => Boolean(lease && !lease.holder);
+
+/** The same in words; "" where one does. */
+export function unheld({ lease }) {
+  if (!lease || lease.holder) return "";
+  return lease.unknownSince ? "Not known which replica holds it, as the database of state.url does not answer" : "No replica holds it at the moment";
+}
+
 /** Where one project stands: `{ tone, word }`, what is worst first. A suspension never hides a failure. */
 export function standing(status, project) {
   const { counts, desired } = project;
@@ -520,7 +530,11 @@ export function standing(status, project) {
   if (isOut) return { tone: "bad", word: `Failing${suspended}`, title: `Failing${suspended}: Descope cannot be observed, and is tried again` };
   if (component?.name === "descope" || isRefused) return { tone: "bad", word: `Failing${suspended}` };
   if (!desired.valid && desired.errors.length) return { tone: "bad", word: `Files invalid${suspended}` };
-  if (project.lease && !project.lease.holder && (project.checkouts?.needs === "act" || !project.lastPass)) return { tone: project.checkouts?.needs === "act" ? "bad" : "warn", word: `No replica writes it${suspended}` };
+  if (isUnheld(project)) {
+    const isForDatabase = Boolean(project.lease.unknownSince);
+    const title = isForDatabase ? { title: `Not known${suspended}: the database of state.url does not answer` } : {};
+    return { tone: project.checkouts?.needs === "act" ? "bad" : "warn", word: `${isForDatabase ? "Not known" : "No replica writes it"}${suspended}`, ...title };
+  }
   if (project.notConvergedBecause === "stale_revision" && project.checkouts?.needs === "nobody") return { tone: "busy", word: `Following newer files${suspended}` };
   if (project.notConvergedBecause === "stale_revision") return { tone: project.checkouts?.needs === "act" ? "bad" : "warn", word: `Files put aside${suspended}` };
   if (!project.lastPass) return { tone: "busy", word: isElsewhere && !project.lease.statusOf ? `Waiting for word of ${project.lease.holder}` : "Starting" };
@@ -629,6 +643,8 @@ export function verdict(status) {
 function fact(project, { tone, word }) {
   const { counts, desired, problems, held, converged, notConvergedBecause, plannedRevision } = project;
   if (notConvergedBecause === "stale_revision") return "";
+  // Its counts are of before.
+  if (isUnheld(project)) return project.lease.unknownSince ? "" : `${unheld(project)}.`;
   if (plannedRevision && desired.revision && plannedRevision !== desired.revision) return `Newer files are not compared with Descope yet; of the ones before, ${number(counts.inSync)} in sync.`;
   const parts = [];
   if (tone === "bad" && !desired.valid && desired.errors.length) parts.push("the newest files cannot be used");

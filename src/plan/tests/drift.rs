@@ -265,6 +265,28 @@ fn what_is_young_waits_for_its_age_and_what_is_old_enough_goes_with_a_commit() {
     assert_eq!(body(&goes)["description"], "ours");
 }
 
+/// The line named the time of a resource that was put back since.
+#[test]
+fn drift_that_is_left_waits_since_the_oldest_of_it_was_seen() {
+    let key = Key::new("roles", "r");
+    let (ours, theirs) = (json!({ "description": "ours" }), json!({ "name": "r", "description": "theirs" }));
+    let mut plan = plan_under(REPORT, Duration::from_secs(84), &key, Some(&ours), &ours, Some(&theirs));
+    let at = |seconds| NOW + Duration::from_secs(seconds);
+    let since = |plan: &Plan| crate::plan::render::holds(plan)[0].since.clone();
+    let told = |seconds| Some(crate::telemetry::status::rfc3339(at(seconds)));
+
+    plan.held_since.insert("drift_reported".to_owned(), at(10));
+    plan.changes[0].drift.as_mut().unwrap().since = at(20);
+    assert_eq!(since(&plan), told(20));
+    let mut older = plan.changes[0].clone();
+    older.drift.as_mut().unwrap().since = at(15);
+    plan.changes.push(older);
+    assert_eq!(since(&plan), told(15));
+    // Where that of one is not known.
+    plan.changes[0].drift = None;
+    assert_eq!(since(&plan), told(10));
+}
+
 #[test]
 fn an_approval_does_not_put_drift_back_and_guards_do_not_count_it() {
     let key = Key::new("roles", "r");

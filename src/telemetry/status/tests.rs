@@ -191,13 +191,55 @@ fn notifications_are_well_once_each_receiver_gets_them() {
 fn nobody_stands_by_for_a_replica_that_is_not_there() {
     let board = Board::new(Duration::from_secs(60), &[("one", "sync")]);
     board.component("descope", Some("one"), Level::Ok, Some(STANDS_BY));
-    let of = |holder: Option<&str>| {
-        let lease = LeaseStatus { holder: holder.map(str::to_owned), ..LeaseStatus::default() };
+    let of = |holder: Option<&str>, unknown: Option<&str>| {
+        let (holder, unknown_since) = (holder.map(str::to_owned), unknown.map(str::to_owned));
+        let lease = LeaseStatus { holder, unknown_since, ..LeaseStatus::default() };
         board.project("one", |project| project.lease = Some(lease));
         let component = board.health().components.remove(0);
         (component.status, component.reason)
     };
 
-    assert_eq!(of(Some("b/2")), (Level::Ok, Some(STANDS_BY)));
-    assert_eq!(of(None), (Level::Starting, Some("no replica holds the project")));
+    assert_eq!(of(Some("b/2"), None), (Level::Ok, Some(STANDS_BY)));
+    assert_eq!(of(None, None), (Level::Starting, Some("no replica holds the project")));
+    let unknown = of(None, Some("2026-01-01T00:00:00Z"));
+    assert_eq!(unknown, (Level::Starting, Some("not known which replica holds the project")));
+}
+
+/// A database that was gone was two components that failed.
+#[test]
+fn a_database_that_does_not_answer_is_one_component_that_fails() {
+    let board = Board::new(Duration::from_secs(60), &[]);
+    let of = |name| {
+        let health = board.health();
+        health.components.iter().find(|it| it.name == name).map(|it| (it.status, it.reason)).unwrap()
+    };
+    board.component("state", None, Level::Degraded, Some("cannot be written"));
+    board.component("lease", None, Level::Ok, None);
+    assert_eq!(of("state"), (Level::Degraded, Some("cannot be written")));
+    assert!(!board.is_database_silent());
+
+    board.component("lease", None, Level::Degraded, Some(DATABASE_SILENT));
+
+    assert_eq!(of("state"), (Level::Starting, Some("not known: see lease")));
+    assert!(of("lease").0 == Level::Degraded && board.health().status == Level::Degraded && board.is_database_silent());
+}
+
+/// Whose lease had long ended was said to hold it.
+#[tokio::test(start_paused = true)]
+async fn who_held_a_lease_is_not_known_when_nobody_could_look_for_as_long_as_it_lasts() {
+    let life = Duration::from_secs(20);
+    let lease = |holder: Option<&str>, is_mine| LeaseStatus {
+        holder: holder.map(str::to_owned),
+        is_mine,
+        read_at: Some(Instant::now()),
+        ..LeaseStatus::default()
+    };
+    let (others, nobodys, mine) = (lease(Some("a/1"), false), lease(None, false), lease(Some("b/2"), true));
+    let outdated = || [&others, &nobodys, &mine].map(|lease| lease.is_outdated(life));
+
+    assert_eq!(outdated(), [false; 3]);
+    tokio::time::advance(life / 2).await;
+    assert_eq!(outdated(), [false, true, false]);
+    tokio::time::advance(life / 2).await;
+    assert_eq!(outdated(), [true, true, false], "its own ends by its own clock");
 }
