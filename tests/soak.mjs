@@ -264,7 +264,8 @@ await sim("PUT", "faults", []);
 setClock("+0");
 Object.keys(wanted.permissions).filter((_, n) => n % 3 === 0).forEach((name) => delete wanted.permissions[name]);
 Object.keys(KINDS).forEach(commit);
-const patience = Date.now() + 120_000;
+// What left the files right after its create is believed to be gone two minutes after that, at the latest.
+const patience = Date.now() + 180_000;
 await pause(3000);
 while (!(await project()).converged && Date.now() < patience) {
   await approve();

@@ -121,8 +121,9 @@ impl Conditions {
                     "revision IN (SELECT audit.revision FROM audit WHERE audit.project = {table}.project AND {named})"
                 )
             };
-            conditions.sql += &format!(" AND ({} OR {commit})", begins("revision"));
-            conditions.values.extend(std::iter::repeat_n(Value::from(revision.clone()), 4));
+            let begins = begins("revision");
+            conditions.and(&format!("({begins} OR {commit})"), revision.clone());
+            conditions.values.extend(std::iter::repeat_n(Value::from(revision.clone()), 3));
         }
         if let Some(since) = window.since {
             conditions.and(&format!("{table}.{time} >= ?"), to_millis(since));
