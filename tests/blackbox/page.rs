@@ -577,7 +577,7 @@ async fn the_page_says_that_the_database_does_not_answer_and_not_that_all_is_wel
     let verdict = format!("Nothing is written: {silent}.");
     let next = "See that PostgreSQL runs and that every replica reaches it.";
     let history = "the history cannot be read; the daemon's log says why.";
-    browser.look(&world, "no-database", &["In sync when last looked at", &lease, &verdict, next, history]).await;
+    browser.look(&world, "no-database", &["Not known which replica holds it", &lease, &verdict, next, history]).await;
 }
 
 #[tokio::test]
