@@ -39,6 +39,11 @@ async fn is_settled(world: &World) -> bool {
         problem["state"] == "parked"
             && SHOWN.iter().any(|(kind, name, _)| problem["kind"] == *kind && problem["id"] == *name)
     };
+    // What takes a call of its own is looked at in rotation: until then nobody knows that it was never sent.
+    let mut kinds = project["kinds"].as_array().unwrap().iter();
+    if kinds.any(|kind| kind["details"]["unread"].as_u64().is_some_and(|unread| unread > 0)) {
+        return false;
+    }
     project["converged"] == true
         || is_idle && project["notConvergedBecause"] == "parked" && !problems.is_empty() && problems.iter().all(is_lost)
 }
