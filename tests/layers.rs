@@ -27,7 +27,7 @@ const ORDER: &[&str] = &[
     "backoff",
 ];
 /// Any part may use these; they import nothing of ours but what reads text and files.
-const SIDE: &[&str] = &["aside", "config", "dialect", "open", "telemetry"];
+const SIDE: &[&str] = &["aside", "config", "dialect", "moment", "open", "telemetry"];
 /// What reads text and files.
 const READERS: &[&str] = &["dialect", "open"];
 /// The other side of the wire: shares nothing with the client but the side parts.
