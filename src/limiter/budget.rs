@@ -83,9 +83,10 @@ pub struct Budget {
     #[serde(with = "infinite")]
     n: f64,
     in_flight: usize,
-    /// Times of replies, oldest first; the first `old` of them no longer hold a slot.
+    /// Times of replies, oldest first; the first `old` of them no longer hold a slot, which their times tell whoever reads them.
     #[serde(with = "times")]
     done: VecDeque<Duration>,
+    #[serde(skip)]
     old: usize,
     /// Times of refusals within the window. They hold no slot, but with them we never send more than the ceiling.
     #[serde(with = "times")]

@@ -207,6 +207,7 @@ impl Row {
             row
         });
         row.machine.set_in_flight(row.held());
+        row.machine.used(row.at);
         row
     }
 
