@@ -58,6 +58,7 @@ pub use drift::Applied;
 pub use drift::Drift;
 pub use drift::DriftRule;
 pub use drift::DriftRules;
+pub use drift::Left;
 pub use guards::Contact;
 pub use guards::Guards;
 pub use guards::Hold;
@@ -117,6 +118,8 @@ pub struct Ownership {
     pub fresh: bool,
     /// It left the YAML, and something of its kind was created since: it may be one resource under a new name.
     pub replaced: bool,
+    /// Created by us since something of its kind left the YAML: it may be that one under a new name.
+    pub replaces: bool,
     /// The last declared `protected`.
     pub protected: bool,
     /// The last declared `cascadeDelete`.
@@ -292,6 +295,8 @@ pub struct Plan {
     pub unobserved: BTreeMap<&'static str, Unobserved>,
     /// Kinds and resources that are only observed for now.
     pub suspended: Vec<SuspendedPart>,
+    /// Until when the project as a whole is. Whoever carries the plan out sees to that.
+    pub suspended_until: Option<SystemTime>,
     /// The project is known under another entry of the config.
     pub takeover: Option<Takeover>,
     /// Identifies the held changes and what they rest on; empty while nothing is held.
@@ -373,14 +378,14 @@ impl Plan {
         self.warnings.push(why);
     }
 
-    /// Lets nothing of these go ahead, now and whatever is released later.
-    pub fn suspend_parts(&mut self, parts: Vec<SuspendedPart>) {
-        self.suspended = parts;
+    /// Lets nothing of these go ahead, now and whatever is released later. `whole`: as in [`Plan::suspended_until`].
+    pub fn suspend_parts(&mut self, parts: Vec<SuspendedPart>, whole: Option<SystemTime>) {
+        (self.suspended, self.suspended_until) = (parts, whole);
         self.hold_suspended();
     }
 
     fn hold_suspended(&mut self) {
-        if self.suspended.is_empty() {
+        if self.suspended.is_empty() && self.suspended_until.is_none() {
             return;
         }
         let part_of = |change: &Change| {
@@ -388,6 +393,13 @@ impl Plan {
             let covers = |part: &&SuspendedPart| part.covers(&change.key) || part.covers(&old);
             self.suspended.iter().filter(covers).max_by_key(|part| part.until)
         };
+        // Time puts it back, and not before both are over.
+        for change in self.changes.iter_mut().filter(|change| matches!(change.held, Some(Hold::DriftReported(_)))) {
+            let end = part_of(change).map(|part| part.until).max(self.suspended_until);
+            if change.until.is_some_and(|until| end.is_some_and(|end| until < end)) {
+                (change.held, change.until) = (Some(Hold::DriftReported(Left::Suspended)), end);
+            }
+        }
         let mut held = HashMap::new();
         for (n, change) in self.changes.iter_mut().enumerate().filter(|(_, change)| change.held.is_none()) {
             if let Some(part) = part_of(change) {

@@ -63,6 +63,8 @@ pub enum Left {
     Reported,
     /// It is younger than `minAge`.
     Young,
+    /// It is, and what suspends it ends later than that.
+    Suspended,
 }
 
 /// Was this value in force at this path, of a declaration that was applied?

@@ -125,7 +125,7 @@ pub fn hold(inputs: &Inputs<'_>, live: &Live<'_>, plan: &mut Plan) {
     plan.warnings.extend(words::explanations(&plan.changes));
     if inputs.policy == Policy::Sync {
         plan.warnings.extend(words::consequences(&plan.changes));
-        plan.warnings.extend(words::rename_remedies(plan, may_be_renamed));
+        plan.warnings.extend(words::rename_remedies(plan, inputs.owned, may_be_renamed));
     }
 }
 

@@ -112,6 +112,7 @@ pub fn tasks(
                 created: action == Action::Create,
                 fresh: action == Action::Create,
                 replaced: false,
+                replaces: false,
                 protected: declared.protected.unwrap_or_default(),
                 cascade_delete: declared.cascade_delete.unwrap_or_default(),
                 missing_for: None,

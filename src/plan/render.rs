@@ -12,6 +12,7 @@ use super::drift;
 use crate::resource::Action;
 use crate::resource::Key;
 use crate::resource::MAIN;
+use crate::telemetry::line::cause;
 use crate::telemetry::status::HeldThing;
 use crate::telemetry::status::HoldStatus;
 use crate::telemetry::status::NO_ORDERS;
@@ -27,6 +28,7 @@ use sha2::Digest as _;
 use sha2::Sha256;
 use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::collections::HashSet;
 use std::fmt;
 use std::time::SystemTime;
 
@@ -313,6 +315,12 @@ impl<'p> ProjectReport<'p> {
         }
     }
 
+    /// What the operator should know and no row of a change says.
+    fn notes(&self) -> impl Iterator<Item = &str> {
+        let in_rows: HashSet<String> = self.changes.iter().filter_map(Listed::sentence).collect();
+        self.warnings.iter().map(|warning| &**warning).filter(move |warning| !in_rows.contains(*warning))
+    }
+
     /// What keeps all of the project back, whether anything differs or not.
     fn stopped_by(&self) -> Option<&HoldStatus> {
         self.holds.iter().find(|hold| hold.stops_project)
@@ -389,11 +397,24 @@ impl HeldReport {
 
 /// What the operator should know of it.
 pub fn warnings(plan: &Plan) -> impl Iterator<Item = Cow<'_, str>> {
-    let unobserved = plan
-        .unobserved
-        .iter()
-        .map(|(kind, unobserved)| format!("{kind} could not be observed and are left alone: {}", unobserved.reason));
+    let mut causes: BTreeMap<String, Vec<(&str, &str)>> = BTreeMap::new();
+    for (kind, unobserved) in &plan.unobserved {
+        causes.entry(cause(&unobserved.reason)).or_default().push((kind, &unobserved.reason));
+    }
+    let unobserved = causes.into_values().filter_map(|kinds| {
+        let (_, reason) = kinds.first()?;
+        let kinds: Vec<&str> = kinds.iter().map(|(kind, _)| *kind).collect();
+        Some(format!("{} could not be observed and are left alone: {reason}", listed(&kinds)))
+    });
     unobserved.map(Cow::Owned).chain(plan.warnings.iter().map(|warning| Cow::Borrowed(&**warning)))
+}
+
+/// `a, b and c`
+pub fn listed(names: &[&str]) -> String {
+    match names {
+        [names @ .., last] if !names.is_empty() => format!("{} and {last}", names.join(", ")),
+        names => names.concat(),
+    }
 }
 
 /// So many of one reason are named, and one more, which says that there are more.

@@ -8,6 +8,7 @@ use super::render::Pace;
 use super::render::ProjectReport;
 use super::render::Word;
 use crate::resource::Key;
+use crate::telemetry::line::cause;
 use crate::telemetry::status::HoldStatus;
 use crate::telemetry::status::Told;
 use crate::telemetry::status::Wait;
@@ -123,8 +124,12 @@ impl<'p> ProjectReport<'p> {
         let is_said = |wait: &Wait| {
             let what = wait.why.split_once(": ").map_or("", |(_, what)| what);
             let name = if wait.id.is_empty() { wait.kind.clone() } else { format!("{}/{} ", wait.kind, wait.id) };
-            let is_it = |warning: &Cow<'_, str>| warning.contains(what) && warning.contains(&name);
-            !what.is_empty() && self.warnings.iter().any(is_it)
+            // Several lists of one cause are one warning.
+            let says = |warning: &str| {
+                let is_list = wait.id.is_empty();
+                if is_list { cause(warning).contains(cause(what).trim_end()) } else { warning.contains(what) }
+            };
+            !what.is_empty() && self.warnings.iter().any(|warning| says(warning) && warning.contains(&name))
         };
         self.waits.iter().filter(move |wait| left.contains(&name_of(wait)) && !is_said(wait))
     }

@@ -412,10 +412,10 @@ impl Assessor {
     /// Holds what is suspended. Where nobody can tell what is, everything may be.
     fn suspend_parts(&self, plan: &mut Plan) {
         let Some(state) = &self.state else { return };
-        match state.suspensions() {
-            Ok(all) => {
+        match state.suspensions().and_then(|all| Ok((all, state.suspension()?))) {
+            Ok((all, whole)) => {
                 let part = |one: Suspended| SuspendedPart { kind: one.kind, id: one.id, until: one.until, by: one.by };
-                plan.suspend_parts(all.into_iter().map(part).collect());
+                plan.suspend_parts(all.into_iter().map(part).collect(), whole.map(|whole| whole.until));
             }
             Err(error) => {
                 tracing::error!(%error, "cannot tell what is suspended; nothing is sent meanwhile");
@@ -663,6 +663,11 @@ fn ownerships(ledger: &Ledger) -> BTreeMap<Key, Ownership> {
     let Ledger { moment, owned: inventory, absent: absences, missing, .. } = ledger;
     let now = moment.at;
     let mut newest: HashMap<&str, SystemTime> = HashMap::new();
+    let mut first_left: HashMap<&str, SystemTime> = HashMap::new();
+    for (key, since) in absences.iter().filter(|(key, _)| inventory.contains_key(key)) {
+        let first = first_left.entry(key.kind).or_insert(*since);
+        *first = (*first).min(*since);
+    }
     for (key, owned) in inventory.iter() {
         if let Some(at) = owned.created_at.filter(|_| !absences.contains_key(key)) {
             let newest = newest.entry(key.kind).or_insert(at);
@@ -673,6 +678,8 @@ fn ownerships(ledger: &Ledger) -> BTreeMap<Key, Ownership> {
         created: owned.created_at.is_some(),
         fresh: owned.created_at.is_some_and(|created| is_fresh(created, now)),
         replaced: absences.get(key).zip(newest.get(key.kind)).is_some_and(|(since, created)| created >= since),
+        replaces: !absences.contains_key(key)
+            && owned.created_at.zip(first_left.get(key.kind)).is_some_and(|(created, left)| created >= *left),
         protected: owned.protected,
         cascade_delete: owned.cascade_delete,
         missing_for: missing.get(key).map(|since| now.duration_since(*since).unwrap_or_default()),

@@ -300,9 +300,11 @@ impl Reconciler {
         let until = self.pause.suspended_until().map(rfc3339);
         let by = until.as_ref().and_then(|_| self.pause.suspended_by());
         let can_order = self.board.can_order();
+        let refused_because = self.pause.refusal().map(|error| error.to_string());
         self.board.project(&project, |status| {
             status.converged = is_converged;
             status.not_converged_because = because;
+            status.refused_because = refused_because;
             status.holds = plan.map(render::holds).unwrap_or_default();
             status.show_put_aside(can_order);
             status.wait_counts = waits.counts();

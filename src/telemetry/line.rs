@@ -46,9 +46,40 @@ pub fn one_line(text: &str) -> String {
     line
 }
 
+/// What a message says beside the call that it names: of one cause, each list has a path of its own.
+pub fn cause(message: &str) -> String {
+    const METHODS: [&str; 5] = ["GET", "POST", "PUT", "DELETE", "PATCH"];
+    let mut words = message.split(' ').peekable();
+    let mut cause = String::with_capacity(message.len());
+    while let Some(word) = words.next() {
+        if METHODS.contains(&word)
+            && let Some(path) = words.next_if(|path| path.starts_with('/'))
+        {
+            cause.push_str(path.find([':', ';', ',', ')']).map_or("", |end| &path[end..]));
+        } else {
+            cause.push_str(word);
+        }
+        cause.push(' ');
+    }
+    cause
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn messages_of_one_cause_differ_in_the_call_that_they_name_alone() {
+        let of = |path: &str, status| format!("Descope could not answer GET {path}: status {status}: Oops");
+
+        assert_eq!(cause(&of("/v1/a", 500)), cause(&of("/v1/b/all", 500)));
+        assert_ne!(cause(&of("/v1/a", 500)), cause(&of("/v1/a", 502)));
+        assert_ne!(cause("cannot GET it"), cause("cannot GET them"));
+        assert_eq!(
+            cause("Descope did not answer POST /v1/a within 5 s"),
+            cause("Descope did not answer GET /v1/b within 5 s")
+        );
+    }
 
     #[test]
     fn nothing_begins_another_line_or_moves_the_cursor() {

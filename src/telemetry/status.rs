@@ -110,6 +110,9 @@ pub struct ProjectStatus {
     pub converged: bool,
     /// Why it is not, in a word of a closed set; null where it is.
     pub not_converged_because: Option<&'static str>,
+    /// What Descope answers, or something on the way to it, that refuses the project as a whole: nothing of it is sent meanwhile.
+    /// Null where it is not refused.
+    pub refused_because: Option<String>,
     /// Who writes it, where replicas share the state; null where there is one.
     pub lease: Option<LeaseStatus>,
     /// Whose files are in force, where replicas share the state; null where there is one, and before they were looked at.
@@ -503,6 +506,7 @@ impl Board {
             policy,
             converged: false,
             not_converged_because: Some("pending"),
+            refused_because: None,
             lease: None,
             checkouts: None,
             suspended_until: None,

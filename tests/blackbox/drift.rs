@@ -4,6 +4,7 @@ use crate::guards::plan;
 use crate::guards::reason;
 use crate::harness::Setup;
 use crate::harness::World;
+use reqwest::Method;
 use serde_json::Value;
 use serde_json::json;
 use std::time::Duration;
@@ -144,6 +145,49 @@ async fn its_age_counts_from_the_first_look_and_survives_a_restart() {
     world.start().await;
     world.until("put back", async |world| role(world, "r", "description").await == "ours").await;
     world.until("at rest", async |world| world.is_converged().await).await;
+}
+
+/// "Put back then" was said of a time at which a suspension that lasted longer kept it as it was.
+#[tokio::test]
+async fn what_is_too_young_and_suspended_for_longer_is_put_back_when_the_suspension_ends() {
+    let mut world = world("{ minAge: 1h }").await;
+    world.write("a.yaml", ROLES);
+    world.converge().await;
+    world.edit_live("roles/r", json!({ "description": "theirs" })).await;
+    world.pass().await;
+    let young = drifted(&world, "roles", "r").await["until"].clone();
+    let is_told = async |world: &World, until: &Value, end: &str| {
+        let (project, plan) = (world.project().await, plan(world).await);
+        let change = &plan["changes"][0];
+        let times = [
+            &project["drift"]["resources"][0]["until"],
+            &project["waits"][0]["until"],
+            &project["holds"][0]["until"],
+            &plan["holds"][0]["until"],
+            &change["until"],
+        ];
+        let why = format!("it is left as it is until {}{end}, and then put back", until.as_str().unwrap());
+        let said = |text: &Value| text.as_str().is_some_and(|text| text.contains(&why));
+        times.into_iter().all(|time| time == until) && said(&change["why"]) && said(&project["waits"][0]["why"])
+    };
+    world.until("told", async |world| is_told(world, &young, "").await).await;
+
+    for part in ["", "&kind=roles", "&target=roles/r"] {
+        // The shorter one changes nothing.
+        for (wait, is_longer) in [("30m", false), ("2h", true)] {
+            let (code, said) = world.ask(Method::POST, &format!("/api/v1/suspend?for={wait}{part}")).await;
+            assert_eq!(code, 200, "{said}");
+            let said: Value = serde_json::from_str(&said).unwrap();
+            let (until, end) =
+                if is_longer { (&said["suspendedUntil"], ", when the suspension ends") } else { (&young, "") };
+            world.pass().await;
+            world.until(&format!("told {wait}{part}"), async |world| is_told(world, until, end).await).await;
+            let hold = world.project().await["holds"][0].clone();
+            assert_eq!(hold["endsWith"].as_str().unwrap().contains("the end of the suspension"), is_longer, "{hold}");
+        }
+        assert_eq!(world.ask(Method::POST, &format!("/api/v1/resume?{}", part.trim_start_matches('&'))).await.0, 200);
+        world.until("young again", async |world| is_told(world, &young, "").await).await;
+    }
 }
 
 #[tokio::test]

@@ -160,7 +160,8 @@ async fn exit_codes_of_plan() {
     world.faults(json!([{ "match": { "method": "GET" }, "fault": "status", "status": 401 }])).await;
     let output = world.run(&["plan"]).await;
     assert_eq!(output.status.code(), Some(1));
-    assert!(String::from_utf8_lossy(&output.stdout).contains("roles could not be observed and are left alone"));
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(text.contains("permissions, roles and tenants could not be observed and are left alone"), "{text}");
     world.faults(json!([])).await;
     world.write("broken.yaml", "roles:\n  - { name: x, permisionNames: [a] }\n");
     let output = world.run(&["plan", "--exit-code"]).await;

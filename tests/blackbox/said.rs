@@ -26,6 +26,40 @@ async fn counted(world: &World, result: &str, trigger: &str) -> Option<f64> {
     world.metric(&format!("passes_total{{{labels}}}")).await
 }
 
+/// Each kind had a line of its own, in `plan` as well, and nothing said that it was the project.
+#[tokio::test]
+async fn what_makes_all_lists_fail_is_one_line_of_the_status_and_of_the_plan() {
+    let mut world = World::new().await;
+    world.write("a.yaml", "permissions: [{ name: p }]\nroles: [{ name: r }]\ntenants: [{ id: t, name: T }]\n");
+    world.converge().await;
+    let url = world.daemon_url().await;
+    let lines = async |world: &World, command: &str, cause: &str| -> Vec<String> {
+        let output = world.run(&[command, "--url", &url]).await;
+        let text = String::from_utf8(output.stdout).unwrap();
+        text.lines().filter(|line| line.contains(cause)).map(str::to_owned).collect()
+    };
+    for (status, cause) in [(401, "refused the management key"), (500, "could not answer")] {
+        world.faults(json!([{ "fault": "status", "status": status }])).await;
+        world.pass().await;
+        let is_out = async |world: &World| !world.project().await["problems"].as_array().unwrap().is_empty();
+        world.until("not observed", is_out).await;
+
+        for command in ["status", "plan"] {
+            let found = lines(&world, command, cause).await;
+            assert_eq!(found.len(), 1, "{command} {status}: {found:?}");
+            // The refusal is the project's.
+            let kinds = found[0].contains("permissions, roles and tenants");
+            assert_eq!(kinds, (command, status) != ("status", 401), "{found:?}");
+        }
+        let refused = world.project().await["refusedBecause"].clone();
+        assert_eq!(refused.as_str().is_some_and(|text| text.contains(cause)), status == 401, "{refused}");
+        world.faults(json!([])).await;
+        world.pass().await;
+        world.until("at rest", async |world| world.is_converged().await).await;
+        assert_eq!(world.project().await["refusedBecause"], Value::Null);
+    }
+}
+
 /// The history alone told it; log, status and counter said that it was applied.
 #[tokio::test]
 async fn a_pass_whose_only_write_was_refused_was_not_applied_wherever_that_is_said() {

@@ -53,7 +53,7 @@ test("drift of several fates is told by fate", () => {
   const soon = { held: "drift_reported", until: AT, endsWith: "time" };
   const wait = (until) => flat(words.ofWait({ kind: "roles", id: "A", why: "drift_reported", since: null, until })).split("; until")[0];
   assert.equal(wait(null), "drift that is only reported, as drift.mode says");
-  assert.equal(wait(AT), "drift that is younger than drift.minAge, and put back when it is as old");
+  assert.equal(wait(AT), "drift that is younger than drift.minAge, and put back when it is as old and not suspended");
   const resources = [drifted(), drifted({ id: "A", ...REPORTED }), drifted({ id: "B", ...REPORTED }), drifted({ id: "C", ...soon })];
 
   const found = told(status({ drift: { total: 4, resources } }));
@@ -65,6 +65,7 @@ test("drift of several fates is told by fate", () => {
   ]);
   const suspended = told(status({ suspendedUntil: AT, drift: { total: 1, resources: [drifted()] } }));
   assert.equal(suspended[0].next, "It is put back when the suspension ends. To keep it, change the files.");
+  assert.deepEqual([null, AT].map((suspendedUntil) => words.putBack({ suspendedUntil })), ["put back", "put back when the suspension ends"]);
 });
 
 test("what waits says why in words, not in the word of the status", () => {
@@ -214,6 +215,22 @@ test("what is held for approval is named with what it does", () => {
   const [found] = told(status({ held, waits }));
 
   assert.ok(found.why.endsWith(" It is about tenants/globex (disabled is turned on), tenants/a and more, listed below."), found.why);
+});
+
+test("a key that is refused is one thing to see to, and so are other lists that fail", () => {
+  const refusal = (path) => `Descope does not permit GET ${path} with this management key or plan: no`;
+  const components = [{ name: "descope", project: "alpha", status: "failing", reason: "management key refused", since: AT }];
+  const parked = (kind, message) => list(kind, { state: "parked", message, nextAttemptAt: null });
+  const problems = ["/v1/a", "/v1/b"].map((path, i) => parked(`kind${i}`, refusal(path)));
+  const found = (more) => told(status({ refusedBecause: refusal("/v1/a"), problems, problemsTotal: problems.length, ...more }, { components }));
+
+  const [whole, ...others] = found({});
+
+  assert.deepEqual(others, []);
+  assert.equal(whole.what, "Descope refuses the management key");
+  assert.ok(whole.why.startsWith(`${refusal("/v1/a")}. Since `), whole.why);
+  const other = parked("theme", "Descope rejected GET /v1/c with status 400: no");
+  assert.deepEqual(found({ problems: [...problems, other], problemsTotal: 3 }).map((it) => it.what), [whole.what, "theme cannot be read"]);
 });
 
 test("the page of a resource says what it needs, with the command", () => {

@@ -1,8 +1,10 @@
 //! The status in words: a row for each project, and below it only what needs somebody or something.
 
 use crate::plan::render::Style;
+use crate::plan::render::listed;
 use crate::plan::who;
 use crate::resource::legible::legible;
+use crate::telemetry::line::cause;
 use crate::telemetry::line::one_line;
 use crate::telemetry::status::NO_ORDERS;
 use crate::telemetry::status::of_window;
@@ -157,15 +159,53 @@ pub fn not_compared(project: &Value) -> Option<(String, String)> {
     })
 }
 
-/// Which replicas Descope refuses, though another may write the project.
-fn refused(checkouts: &Value, now: SystemTime) -> Vec<String> {
-    let replicas = checkouts["replicas"].as_array().into_iter().flatten();
+/// That Descope refuses the project, and which replicas it refuses, though another may write it.
+fn refused(project: &Value, now: SystemTime) -> Vec<String> {
+    let whole = project["refusedBecause"].as_str();
+    let replicas = || project["checkouts"]["replicas"].as_array().into_iter().flatten();
+    let is_mine = |replica: &Value| replica["isMine"] == true;
     let line = |replica: &Value| {
         let (refused, name) = (replica["refused"].as_str()?, replica["replica"].as_str()?);
+        let refused = whole.filter(|_| is_mine(replica)).unwrap_or(refused);
         let since = ago(&replica["refusedSince"], now);
         Some(format!("REFUSED at the replica {}: {} since {since}", legible(name), one_line(refused)))
     };
-    replicas.filter_map(line).collect()
+    let is_told = replicas().any(|replica| is_mine(replica) && replica["refused"].is_string());
+    let whole = whole.filter(|_| !is_told).map(|refused| {
+        format!("REFUSED: {}; nothing is sent meanwhile, and one request per interval asks again", one_line(refused))
+    });
+    whole.into_iter().chain(replicas().filter_map(line)).collect()
+}
+
+/// Lists that cannot be read, in a line those of one cause, but for what refuses the project as a whole.
+fn unread_lists(problems: &[Value], refused: Option<&str>, now: SystemTime) -> Vec<String> {
+    let mut causes: Vec<(String, Vec<&Value>)> = Vec::new();
+    for problem in problems {
+        let message = problem["message"].as_str().unwrap_or_default();
+        let of = cause(message);
+        if refused.is_some_and(|refused| cause(refused) == of) {
+            continue;
+        }
+        let is_same = |(known, all): &&mut (String, Vec<&Value>)| {
+            *known == of && all.iter().all(|one| one["state"] == problem["state"])
+        };
+        match causes.iter_mut().find(is_same) {
+            Some((_, all)) => all.push(problem),
+            None => causes.push((of, vec![problem])),
+        }
+    }
+    let line = |(_, all): (String, Vec<&Value>)| {
+        let first = all.first()?;
+        let kinds: Vec<String> = all.iter().map(|problem| word(&problem["kind"])).collect();
+        let kinds = listed(&kinds.iter().map(String::as_str).collect::<Vec<_>>());
+        Some(format!("{}: {kinds}: {}{}", plight(first), word(&first["message"]), next_try(first, now)))
+    };
+    causes.into_iter().filter_map(line).collect()
+}
+
+fn next_try(problem: &Value, now: SystemTime) -> String {
+    let next = &problem["nextAttemptAt"];
+    next.as_str().map_or_else(String::new, |_| format!("; next try {}", ahead(next, now)))
 }
 
 /// The command to give it with and what that does, or why there is none.
@@ -206,7 +246,7 @@ fn below(project: &Value, can_order: bool, now: SystemTime) -> Vec<String> {
     lines.extend(not_compared(project).map(|(newer, older)| {
         format!("NEWER FILES ARE NOT COMPARED YET: {newer}; what is said of resources is of {older}")
     }));
-    lines.extend(refused(&project["checkouts"], now));
+    lines.extend(refused(project, now));
     if let Some(until) = project["suspendedUntil"].as_str() {
         let by = project["suspendedBy"].as_str().map_or_else(String::new, |by| format!(" by {}", one_line(by)));
         let resume = order(can_order, "resume", " ends it");
@@ -243,15 +283,16 @@ fn below(project: &Value, can_order: bool, now: SystemTime) -> Vec<String> {
         format!("held: {changes} by {reason}{names}{since}; ends with {ends}{until}")
     });
     lines.extend(to_release(&project["held"], can_order));
-    add(&mut lines, &list(&project["problems"]), |problem| {
+    let problems = list(&project["problems"]);
+    let (lists, others): (Vec<Value>, Vec<Value>) =
+        problems.iter().cloned().partition(|problem| problem["id"].as_str() == Some(""));
+    lines.extend(unread_lists(&lists, project["refusedBecause"].as_str(), now));
+    add(&mut lines, &others, |problem| {
         let place = match (problem["file"].as_str(), &problem["line"]) {
             (Some(file), line) => format!("   {}:{}", one_line(file), number(line)),
             (None, _) => String::new(),
         };
-        let next = match problem["nextAttemptAt"].as_str() {
-            Some(_) => format!("; next try {}", ahead(&problem["nextAttemptAt"], now)),
-            None => String::new(),
-        };
+        let next = next_try(problem, now);
         let (state, name) = (plight(problem), named(problem));
         let is_it = |wait: &&Value| (&wait["kind"], &wait["id"]) == (&problem["kind"], &problem["id"]);
         let since = waits.iter().find(is_it).map(|wait| since(wait, now)).unwrap_or_default();
@@ -265,7 +306,6 @@ fn below(project: &Value, can_order: bool, now: SystemTime) -> Vec<String> {
     });
     // Holds and problems are told above, in more words.
     let told: Vec<String> = list(&project["holds"]).iter().map(|hold| word(&hold["reason"])).collect();
-    let problems = list(&project["problems"]);
     let is_problem = |wait: &Value| {
         let is_it = |problem: &Value| (&wait["kind"], &wait["id"]) == (&problem["kind"], &problem["id"]);
         matches!(&*reason(wait), "parked" | "backoff" | "dependency" | "unobserved") && problems.iter().any(is_it)
@@ -617,6 +657,47 @@ mod tests {
             "waits: theme: unobserved: no licence",
         ];
         assert_eq!(told, expected, "{text}");
+    }
+
+    /// Each kind had a line of its own, and the refusal none.
+    #[test]
+    fn lists_of_one_cause_are_a_line_and_none_beside_what_refuses_the_project() {
+        let mut status = status();
+        let held = &mut status["projects"][1];
+        let problem = |kind: &str, state: &str, status: u16| {
+            let message = format!("Descope could not answer GET /v1/{kind}/all: status {status}: no");
+            let next = if state == "retrying" { json!("2026-11-29T12:00:05Z") } else { Value::Null };
+            json!({ "kind": kind, "id": "", "state": state, "message": message, "file": null, "nextAttemptAt": next })
+        };
+        held["problems"] = json!([
+            problem("a", "retrying", 500),
+            problem("b", "parked", 500),
+            problem("c", "retrying", 500),
+            problem("d", "retrying", 502),
+            problem("e", "retrying", 500)
+        ]);
+        let lines = |status: &Value| -> Vec<String> {
+            let text = text(status, now(), Style::default());
+            let told = text.lines().filter(|line| line.contains("could not answer"));
+            told.map(|line| line.trim().replace("Descope could not answer GET /v1", "")).collect()
+        };
+
+        let expected = [
+            "cannot be read for now: a, c and e: /a/all: status 500: no; next try in 5s",
+            "cannot be read: b: /b/all: status 500: no",
+            "cannot be read for now: d: /d/all: status 502: no; next try in 5s",
+        ];
+        assert_eq!(lines(&status), expected);
+        status["projects"][1]["refusedBecause"] = json!("Descope could not answer GET /v1/x: status 500: no");
+        let refused = "REFUSED: /x: status 500: no; nothing is sent meanwhile, and one request per interval asks again";
+        assert_eq!(lines(&status), [refused, expected[2]]);
+        // A replica that is refused has a line of its own.
+        let replica = |is_mine: bool| json!({ "replica": "r", "isMine": is_mine, "refused": "key", "refusedSince": "2026-11-29T11:59:00Z" });
+        status["projects"][1]["checkouts"] = json!({ "replicas": [replica(true)] });
+        assert_eq!(lines(&status), ["REFUSED at the replica r: /x: status 500: no since 60s ago", expected[2]]);
+        status["projects"][1]["checkouts"] = json!({ "replicas": [replica(false)] });
+        assert_eq!(lines(&status), [refused, expected[2]]);
+        assert!(text(&status, now(), Style::default()).contains("REFUSED at the replica r: key since 60s ago\n"));
     }
 
     #[test]

@@ -3,7 +3,7 @@
 import { badge, byId, due, h, many, now, number, prose, s, show, span, time, until } from "./dom.js";
 import { kindActions, partSuspended } from "./actions.js";
 import { link } from "./resource.js";
-import { byWhom, noDrift, secondsLeft, unheld } from "./words.js";
+import { byWhom, noDrift, putBack, secondsLeft, unheld } from "./words.js";
 
 export function showTraffic(status) {
   const { queue, limiters, projects, startedAt } = status;
@@ -71,7 +71,7 @@ function chart(it, startedAt) {
 
 export function showDrift(status) {
   // Ages are shown to the minute, so that a look which shows nothing new changes nothing here.
-  const projects = status.projects.map(({ name, drift, kinds, desired, suspensions, lease }) => ({ name, drift, kinds, unheld: unheld({ lease }), suspensions: suspensions || [], isKnown: Boolean(desired.revision) }));
+  const projects = status.projects.map(({ name, drift, kinds, desired, suspensions, suspendedUntil, lease }) => ({ name, drift, suspendedUntil, kinds, unheld: unheld({ lease }), suspensions: suspensions || [], isKnown: Boolean(desired.revision) }));
   show(byId("drift"), [projects, status.canOrder, Math.floor(now() / 60000)], () => projects.map((project) => [
     projects.length > 1 ? h("h3", {}, project.name) : null,
     drifted(project),
@@ -79,12 +79,12 @@ export function showDrift(status) {
   ]));
 }
 
-function drifted({ name, drift, kinds, unheld: isUnheld }) {
+function drifted({ name, drift, kinds, suspendedUntil, unheld: isUnheld }) {
   const none = noDrift({ kinds, unheld: isUnheld });
   if (!drift.total) return h("p", {}, badge(none.tone, none.word), ` ${none.text}`);
   return [
     h("p", {}, badge("warn", `${number(drift.total)} drifted`), " Changed in Descope though no file was:"),
-    h("ul", { class: "plain" }, drift.resources.map((it) => h("li", {}, link({ project: name, kind: it.kind, id: it.id }), it.isDeleted ? " was deleted," : it.fields.length ? ` (${it.fields.slice(0, 5).join(", ")}${it.fields.length > 5 ? ", …" : ""})` : "", " first seen ", time(it.since), it.held ? ["; ", badge("warn", it.held), it.until ? [" until ", until(it.until), it.held === "drift_reported" ? ", and put back then" : ""] : [" ends with ", prose(it.endsWith)]] : "; it is put back", h("span", { class: "quiet" }, it.actor ? ["; ", prose(byWhom(it))] : "; by whom is not known")))),
+    h("ul", { class: "plain" }, drift.resources.map((it) => h("li", {}, link({ project: name, kind: it.kind, id: it.id }), it.isDeleted ? " was deleted," : it.fields.length ? ` (${it.fields.slice(0, 5).join(", ")}${it.fields.length > 5 ? ", …" : ""})` : "", " first seen ", time(it.since), it.held ? ["; ", badge("warn", it.held), it.until ? [" until ", until(it.until), it.held === "drift_reported" ? ", and put back then" : ""] : [" ends with ", prose(it.endsWith)]] : `; it is ${putBack({ suspendedUntil })}`, h("span", { class: "quiet" }, it.actor ? ["; ", prose(byWhom(it))] : "; by whom is not known")))),
     drift.total > drift.resources.length ? h("p", { class: "quiet" }, `and ${number(drift.total - drift.resources.length)} more`) : null,
   ];
 }

@@ -27,7 +27,7 @@ export const HOLDS = {
 };
 
 /** The same where it is known which of both it is: what has an end in time is young. */
-const DRIFT = { true: "drift that is younger than drift.minAge, and put back when it is as old", false: "drift that is only reported, as drift.mode says" };
+const DRIFT = { true: "drift that is younger than drift.minAge, and put back when it is as old and not suspended", false: "drift that is only reported, as drift.mode says" };
 export const ofHold = (reason, isTimed) => (reason === "drift_reported" ? DRIFT[Boolean(isTimed)] : HOLDS[reason]);
 
 /** The same of a project as a whole, whatever differs. */
@@ -126,11 +126,17 @@ export function needs(status) {
     if (component.status !== "failing" && component.status !== "degraded") continue;
     if (isToldOfReplica(status, component)) continue;
     const item = ofComponent(component, status.components);
-    if (item) items.push({ ...item, why: [...item.why, ...waitingFor(component, status)] });
+    if (item) items.push({ ...item, why: [...refusalOf(component, status), ...item.why, ...waitingFor(component, status)] });
   }
   for (const project of status.projects) items.push(...ofProject(status, project));
   const rank = { bad: 0, warn: 1, calm: 2 };
   return items.sort((a, b) => rank[a.tone] - rank[b.tone]);
+}
+
+/** What Descope answers where it refuses a project as a whole. */
+function refusalOf({ name, project }, status) {
+  const refusal = name === "descope" && status.projects.find((it) => it.name === project)?.refusedBecause;
+  return refusal ? [sentence(refusal), " "] : [];
 }
 
 /** Which changes wait for a state that can be written, the first of them. */
@@ -346,6 +352,9 @@ export function noDrift({ kinds, unheld: why }) {
   return { tone: "good", word: "no drift", text: "Nothing differs that the files did not change." };
 }
 
+/** What becomes of drift that nothing holds. */
+export const putBack = ({ suspendedUntil }) => `put back${suspendedUntil ? " when the suspension ends" : ""}`;
+
 /** What becomes of drift: the policy, what holds it and a suspension each have a say. */
 function fateOf({ suspendedUntil, policy }, drifted, isOne) {
   const [it, is] = isOne ? ["It", "is"] : ["They", "are"];
@@ -357,8 +366,7 @@ function fateOf({ suspendedUntil, policy }, drifted, isOne) {
     }
     return [`${it} ${is} left as ${it.toLowerCase()} ${is}`, ...(drifted.until ? [" until ", ends(drifted.until)] : []), `; that ends with ${drifted.endsWith}.${besides}`];
   }
-  const when = suspendedUntil ? " when the suspension ends" : "";
-  return `${it} ${is} put back${when}. To keep ${isOne ? "it" : "them"}, change the files.`;
+  return `${it} ${is} ${putBack({ suspendedUntil })}. To keep ${isOne ? "it" : "them"}, change the files.`;
 }
 
 /** Shows both values, of one resource where it is one. Without an address `plan` would look at the files beside it. */
@@ -408,7 +416,9 @@ function ofReplicas(project) {
 /** Kinds whose list cannot be read, those of one cause together. */
 function ofLists(status, project, lists) {
   const causes = new Map();
-  for (const it of lists) {
+  // That the project is refused as a whole is told as that.
+  const isTold = ({ message }) => project.refusedBecause && withoutCall(message) === withoutCall(project.refusedBecause);
+  for (const it of lists.filter((one) => !isTold(one))) {
     const cause = causeOf(it);
     causes.set(cause, [...(causes.get(cause) || []), it]);
   }
@@ -447,7 +457,8 @@ function alike(problems) {
   return [...groups.values()];
 }
 
-const causeOf = ({ state, message }) => JSON.stringify([state, message.replaceAll(/\b(GET|POST|PUT|DELETE|PATCH) \/\S+?(?=[\s:;,)]|$)/g, "")]);
+const withoutCall = (message) => message.replaceAll(/\b(GET|POST|PUT|DELETE|PATCH) \/\S+?(?=[\s:;,)]|$)/g, "");
+const causeOf = ({ state, message }) => JSON.stringify([state, withoutCall(message)]);
 
 /** Several of one cause are one thing to do. */
 function ofProblems(status, project, group) {

@@ -177,6 +177,9 @@ impl Hold {
                 "files that say what is live (to keep it) or say it anew, or `drift.mode: heal` (to put it back)"
             }
             Self::DriftReported(Left::Young) => "time: `drift.minAge`; or files that say what is live (to keep it)",
+            Self::DriftReported(Left::Suspended) => {
+                "time: the end of the suspension, later than `drift.minAge`; or files that say what is live (to keep it)"
+            }
             Self::ObservationShrank => "a list that is whole again, or an approval, which accepts the loss",
             Self::StillDeclared => "files that no longer refer to it",
             Self::StillReferenced(Referrer::Undeclared) => "an approval, or the referrer letting go in Descope",
@@ -184,7 +187,8 @@ impl Hold {
             Self::KindEmptied => "an approval, or files that declare one of this kind",
             Self::MaybeRename(NewName::Refused) => "an approval, or an end of what the rename is refused for",
             Self::MaybeRename(NewName::Planned) => {
-                "an approval, or `renamedFrom` on the new one before that is made, which a daemon does at once"
+                "an approval, or `renamedFrom` on the new one: before that is made, which a daemon does at once, or once it \
+                 is deleted in Descope again"
             }
             Self::MaybeRename(NewName::Made) => "an approval, or files that declare the old one again",
             Self::MaxDeletes => "an approval, or a plan within the limit, `guards.maxDeletes`",

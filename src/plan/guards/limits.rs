@@ -198,7 +198,9 @@ impl Limited {
             }
             Hold::KindEmptied => format!("the files have none of {kind} any more"),
             Hold::MaybeRename(NewName::Refused) => format!("it may be renamed: a rename of {kind} is refused"),
-            Hold::MaybeRename(NewName::Planned) => format!("it may be renamed: one of {kind} is to be created"),
+            Hold::MaybeRename(NewName::Planned) => {
+                format!("it may be renamed: another one of {kind} is created beside it")
+            }
             Hold::MaybeRename(NewName::Made) => {
                 format!("it may be renamed: another one of {kind} was created since it left the files")
             }

@@ -3,6 +3,7 @@
 use super::Hold;
 use super::Referrer;
 use crate::plan::Change;
+use crate::plan::Ownership;
 use crate::plan::Plan;
 use crate::plan::Slot;
 use crate::plan::differs;
@@ -18,6 +19,7 @@ use crate::telemetry::status::rfc3339;
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 use std::collections::HashMap;
+use std::time::SystemTime;
 
 /// Of a value in a sentence.
 const LONGEST_VALUE: usize = 120;
@@ -142,9 +144,7 @@ fn why(change: &Change, holds: &HashMap<Slot, Hold>, planned: &BTreeSet<Slot>) -
         }
         Hold::Contested if change.contest.is_some() => contested(change),
         Hold::DriftReported(left) => {
-            let young = change.until.filter(|_| left == Left::Young);
-            let then = young.map(|until| format!("; it is left as it is until {}, and then put back", rfc3339(until)));
-            let who = drifted(change, holds).map(|who| who + then.as_deref().unwrap_or_default());
+            let who = drifted(change, holds).map(|who| who + &put_back(left, change.until));
             who.or_else(along)
         }
         Hold::Policy
@@ -172,6 +172,17 @@ fn why(change: &Change, holds: &HashMap<Slot, Hold>, planned: &BTreeSet<Slot>) -
             ))
         }
     }
+}
+
+/// When drift is put back, where time alone says that.
+fn put_back(left: Left, until: Option<SystemTime>) -> String {
+    let when = match left {
+        Left::Reported => None,
+        Left::Young => Some(""),
+        Left::Suspended => Some(", when the suspension ends"),
+    };
+    let then = |(until, when)| format!("; it is left as it is until {}{when}, and then put back", rfc3339(until));
+    until.zip(when).map(then).unwrap_or_default()
 }
 
 /// What it says of what others did. Who that was may come to be known later.
@@ -250,7 +261,7 @@ pub(super) fn consequences(changes: &[Change]) -> Vec<String> {
 }
 
 /// What to do where something of these kinds may be one resource under a new name.
-pub(super) fn rename_remedies(plan: &Plan, kinds: BTreeSet<&str>) -> Vec<String> {
+pub(super) fn rename_remedies(plan: &Plan, owned: &BTreeMap<Key, Ownership>, kinds: BTreeSet<&str>) -> Vec<String> {
     let changes = &plan.changes;
     let names = |kind: &str, action: Action| {
         let of = changes.iter().filter(|change| change.key.kind == kind && change.action == action);
@@ -265,8 +276,12 @@ pub(super) fn rename_remedies(plan: &Plan, kinds: BTreeSet<&str>) -> Vec<String>
             );
         }
         if created.is_empty() {
+            let new = owned.iter().filter(|(key, ownership)| key.kind == kind && ownership.replaces);
+            let new: Vec<String> = new.map(|(key, _)| legible(&key.id()).into_owned()).collect();
+            let was = if new.len() > 1 { "were" } else { "was" };
+            let new = if new.is_empty() { "another one".to_owned() } else { named(new.into_iter()) };
             return format!(
-                "{kind}: {deleted} left the YAML and would be deleted, and another one was created since; if that is \
+                "{kind}: {deleted} left the YAML and would be deleted, and {new} {was} created since; if that is \
                  a rename, delete the new one in Descope and write `renamedFrom: OLD` on it, which keeps ids and \
                  assignments; if not, approve the deletes"
             );

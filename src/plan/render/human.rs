@@ -22,7 +22,6 @@ use serde_json::Value;
 use similar::ChangeTag;
 use similar::TextDiff;
 use std::collections::HashMap;
-use std::collections::HashSet;
 use std::fmt::Display;
 use std::io;
 use std::io::Write;
@@ -117,9 +116,7 @@ impl Page<'_> {
     fn project(&mut self, project: &ProjectReport<'_>) {
         let title = self.paint(BOLD, format!("project {}", project.name));
         self.line(0, &title);
-        // What stands in the row of a change is said there.
-        let in_rows: HashSet<String> = project.changes.iter().filter_map(Listed::sentence).collect();
-        for warning in project.warnings.iter().filter(|warning| !in_rows.contains(&***warning)) {
+        for warning in project.notes() {
             let warning = format!("{} {}", self.paint(YELLOW, "!"), plain(warning));
             self.line(2, &warning);
         }

@@ -58,8 +58,6 @@ pub fn markdown(report: &Report<'_>) -> String {
 }
 
 fn of_project(project: &ProjectReport<'_>, room: usize) -> String {
-    let mut out = format!("### {}\n\n{}\n\n", escaped(&project.name), escaped(&summary(project)));
-    remarks(project, room / 4, &mut out);
     let mut end = String::new();
     for hold in &project.holds {
         // Words of ours.
@@ -69,7 +67,17 @@ fn of_project(project: &ProjectReport<'_>, room: usize) -> String {
         // Ours, with the commands in back-ticks; the fingerprint is hexadecimal.
         end.extend([format!("\n{}\n", one_line(&how_to_release(&held.as_read(&project.holds))))]);
     }
-    let shown = fitting(project, room.saturating_sub(out.len() + end.len()));
+    let begun = |notes: &mut dyn Iterator<Item = &str>| {
+        let mut out = format!("### {}\n\n{}\n\n", escaped(&project.name), escaped(&summary(project)));
+        remarks(project, notes, room / 4, &mut out);
+        let shown = fitting(project, room.saturating_sub(out.len() + end.len()));
+        (out, shown)
+    };
+    let (mut out, mut shown) = begun(&mut project.notes());
+    if shown.len() < project.changes.len() {
+        // A row that is not there says nothing.
+        (out, shown) = begun(&mut project.warnings.iter().map(|warning| &**warning));
+    }
     let rows_of =
         |changes: &[Placed<'_>]| changes.iter().filter_map(|(at, _)| shown.get(at)).map(String::as_str).collect();
     let (deletes, others) = deletes_apart(project);
@@ -99,7 +107,7 @@ fn of_project(project: &ProjectReport<'_>, room: usize) -> String {
     out + &end + "\n"
 }
 
-fn remarks(project: &ProjectReport<'_>, room: usize, out: &mut String) {
+fn remarks(project: &ProjectReport<'_>, notes: &mut dyn Iterator<Item = &str>, room: usize, out: &mut String) {
     let refused = project.refused.iter().map(|refused| {
         let RefusedReport { kind, id, message, file, line, .. } = refused;
         let (kind, id, message) = (escaped(kind), escaped(id), escaped(&short(message)));
@@ -107,8 +115,8 @@ fn remarks(project: &ProjectReport<'_>, room: usize, out: &mut String) {
         let place = place.map_or_else(String::new, |(file, line)| format!(" ({}:{line})", escaped(file)));
         format!("> **{kind}/{id}** cannot be carried out: {message}{place}\n\n")
     });
-    let warnings = project.warnings.iter().map(|warning| format!("> {}\n\n", escaped(&short(warning))));
-    let all: Vec<String> = refused.chain(warnings).collect();
+    let notes = notes.map(|note| format!("> {}\n\n", escaped(&short(note))));
+    let all: Vec<String> = refused.chain(notes).collect();
     let mut left = room;
     let fits = |text: &&String| {
         let is_fitting = text.chars().count() <= left;

@@ -243,6 +243,9 @@ fn what_stands_in_the_row_of_a_change_is_no_note_above_and_each_row_has_its_own_
 
     let notes: Vec<&str> = text.lines().filter(|line| line.starts_with("  !")).collect();
     assert_eq!(notes, ["  ! roles/A is said"], "it names another place, or none: {text}");
+    let remarks = markdown(&report);
+    let remarks: Vec<&str> = remarks.lines().filter(|line| line.starts_with("> ")).collect();
+    assert_eq!(remarks, ["> roles/A is said"]);
     assert!(text.contains("~ roles/A   held: drift_reported (is said); ends with files"), "{text}");
     assert!(text.contains("~ roles/B   held: drift_reported (too); ends with time"), "{text}");
 }

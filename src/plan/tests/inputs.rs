@@ -215,6 +215,7 @@ fn ownership(kind: &'static str) -> impl Strategy<Value = Ownership> {
             created: created || fresh,
             fresh,
             replaced,
+            replaces: false,
             protected,
             cascade_delete: cascade_delete && kind == "tenants",
             missing_for: missing_for.map(Duration::from_secs),

@@ -115,7 +115,7 @@ pub struct DriftedStatus {
     pub id: String,
     /// RFC 3339: the first look that showed it.
     pub since: String,
-    /// RFC 3339: when it is old enough to be put back; `None` where no time says so.
+    /// RFC 3339: when it is put back at the earliest: old enough, and not suspended; `None` where no time says so.
     pub until: Option<String>,
     /// What holds it; `None` where it is put back.
     pub held: Option<String>,

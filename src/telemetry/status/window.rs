@@ -57,6 +57,7 @@ impl ProjectWindow {
             policy: project.policy,
             converged: project.converged,
             not_converged_because: project.not_converged_because,
+            refused_because: project.refused_because.clone(),
             lease: project.lease.clone(),
             checkouts: project.checkouts.clone(),
             suspended_until: project.suspended_until.clone(),
