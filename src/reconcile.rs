@@ -523,7 +523,9 @@ impl Reconciler {
         let mut lost = aside(|| self.lost_calls());
         lost.retain(|id| foreign.is_over(*id));
         let observation = tracing::debug_span!("observation");
+        self.board.looks(&self.assessor.project, Some(clock::now()));
         let (desired, sight) = self.look(desired, priority, &lost, more).instrument(observation).await;
+        self.board.looks(&self.assessor.project, None);
         if self.term() != Some(term) {
             // Others may have written since the look.
             self.memory.miss(trigger);

@@ -148,6 +148,14 @@ impl Machine {
         }
     }
 
+    /// After a cut: when the way back up is over at the latest, and the budget then.
+    pub(crate) fn way_back(&self) -> Option<(Duration, f64)> {
+        match self {
+            Self::Budget(budget) => budget.way_back(),
+            Self::Adaptive(_) => None,
+        }
+    }
+
     /// Slots in use.
     pub fn used(&mut self, now: Duration) -> usize {
         match self {

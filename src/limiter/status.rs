@@ -12,6 +12,7 @@ use crate::limiter::machine::count;
 use crate::limiter::minutes::Minutes;
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::status::LimiterStatus;
+use crate::telemetry::status::WayBackStatus;
 use crate::telemetry::status::rfc3339;
 
 /// Follows one machine and says what changed.
@@ -127,12 +128,21 @@ impl Report {
             budget: machine.budget(),
             used: machine.used(now),
             paused_until: paused_until(machine, now, clock).map(rfc3339),
+            way_back: way_back(machine, now, clock),
             throttled_total: self.throttled.get(),
             throttled_by_minute: self.throttled_by_minute.last_hour(now),
             requests_by_minute: self.requests_by_minute.last_hour(now),
             adaptive,
         }
     }
+}
+
+fn way_back(machine: &Machine, now: Duration, clock: SystemTime) -> Option<WayBackStatus> {
+    let (over, budget) = machine.way_back()?;
+    // One of the two is zero.
+    let at = (clock + over.saturating_sub(now)).checked_sub(now.saturating_sub(over)).unwrap_or(clock);
+    let requests_per_second = machine.rate()? * budget / machine.budget()?;
+    Some(WayBackStatus { at: rfc3339(at), budget, requests_per_second })
 }
 
 fn paused_until(machine: &Machine, now: Duration, clock: SystemTime) -> Option<SystemTime> {

@@ -219,7 +219,7 @@ async fn the_status_reads_as_documented() {
     assert_eq!(
         status,
         serde_json::json!({
-            "host": HOST, "algorithm": "budget", "requestsPerSecond": 2.0, "budget": 120.0, "used": 1,
+            "host": HOST, "algorithm": "budget", "requestsPerSecond": 2.0, "budget": 120.0, "used": 1, "wayBack": null,
             "pausedUntil": null, "throttledTotal": 0, "throttledByMinute": vec![0; 60], "requestsByMinute": hour, "adaptive": null,
         })
     );

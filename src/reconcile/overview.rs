@@ -66,15 +66,24 @@ struct Drain {
     total: usize,
 }
 
+/// Requests a second, as Descope's limit allows.
+#[derive(Debug, Clone, Copy)]
+struct Allowed {
+    /// None while no limit is known.
+    now: Option<f64>,
+    /// After a cut: so long from now they are so many again.
+    back: Option<(Duration, f64)>,
+}
+
 impl Drain {
-    /// About how long `left` changes take, of which none is sent before `pause` is over. `rate` is of requests a second, as Descope's
-    /// limit allows: what is believed before anything was done, and less and less after the first window. Pauses that were count,
+    /// About how long `left` changes take, of which none is sent before `pause` is over. What is `allowed` is what is believed before anything was done, and less and less after the first window. Pauses that were count,
     /// as there may be others; the present one as a whole from its beginning, so that its end comes no later by waiting for it.
-    fn rest(&self, now: Instant, left: usize, rate: Option<f64>, pause: Duration) -> Option<Duration> {
+    fn rest(&self, now: Instant, left: usize, allowed: Allowed, pause: Duration) -> Option<Duration> {
         let took = now.duration_since(self.began.0) + pause;
         #[allow(clippy::cast_precision_loss, reason = "changes of a drain")]
         let (done, left) = (self.total.saturating_sub(left) as f64, left as f64);
-        let speed = match rate.filter(|rate| *rate > 0.0) {
+        let rate = allowed.now.filter(|rate| *rate > 0.0);
+        let speed = match rate {
             Some(rate) => {
                 let speed = (done + rate * WINDOW.as_secs_f64()) / (took + WINDOW).as_secs_f64();
                 // A budget is spent at once, and then waited for; batches are quicker for longer.
@@ -83,7 +92,16 @@ impl Drain {
             None if took >= MEASURED_FOR => done / took.as_secs_f64(),
             None => 0.0,
         };
-        Duration::try_from_secs_f64(left / speed).ok().map(|rest| rest + pause)
+        let seconds = match rate.zip(allowed.back) {
+            Some((rate, (back, later))) => {
+                let back = back.saturating_sub(pause).as_secs_f64();
+                // What goes slower than is allowed goes so later, too.
+                let later = speed.max(later * (speed / rate).min(1.0));
+                if left > speed * back { back + (left - speed * back) / later } else { left / speed }
+            }
+            None => left / speed,
+        };
+        Duration::try_from_secs_f64(seconds).ok().map(|rest| rest + pause)
     }
 }
 
@@ -152,6 +170,8 @@ impl Reconciler {
             applied: memory.applied.clone(),
             last_success_at: memory.success_at.map(rfc3339),
             next_pass_at: None,
+            look: None,
+            look_began: None,
             counts,
             progress,
             drift: DriftStatus { total, resources: drifted.collect() },
@@ -236,7 +256,11 @@ impl Reconciler {
         // What fails on the way is left, too.
         let left = counts.total().saturating_sub(drain.stuck);
         drain.total = drain.total.max(left);
-        let rest = drain.rest(now.0, left, limits.requests_per_second, pause);
+        let back = limits.way_back.as_ref().and_then(|back| {
+            let at = humantime::parse_rfc3339(&back.at).ok()?;
+            Some((at.duration_since(now.1).unwrap_or_default(), back.requests_per_second))
+        });
+        let rest = drain.rest(now.0, left, Allowed { now: limits.requests_per_second, back }, pause);
         ProgressStatus {
             since: rfc3339(drain.began.1),
             total: drain.total as u64,
@@ -355,7 +379,8 @@ mod tests {
         let drain = Drain { began: (Instant::now(), SystemTime::UNIX_EPOCH), stuck: 0, total: 30 };
         let of = |drain: &Drain, seconds, left, rate, pause| {
             let (now, pause) = (drain.began.0 + Duration::from_secs(seconds), Duration::from_secs(pause));
-            drain.rest(now, left, rate, pause).map(|rest| rest.as_secs_f64().round())
+            let allowed = Allowed { now: rate, back: None };
+            drain.rest(now, left, allowed, pause).map(|rest| rest.as_secs_f64().round())
         };
 
         assert_eq!(of(&drain, 5, 20, None, 0), None, "too young");
@@ -374,5 +399,25 @@ mod tests {
         let ends: Vec<f64> = (0..=50).step_by(10).map(end).collect();
         assert!(ends.iter().all(|end| (end - ends[0]).abs() <= 1.0), "{ends:?}");
         assert!(ends[0] > 340.0 + 90.0, "{ends:?}");
+    }
+
+    /// A budget of 1 a minute after a neighbour's burst made it three hours; the way back took five minutes.
+    #[test]
+    fn what_the_limit_is_to_be_again_counts_from_then_on() {
+        let drain = Drain { began: (Instant::now(), SystemTime::UNIX_EPOCH), stuck: 0, total: 200 };
+        let of = |seconds, left, back, pause| {
+            let (now, pause) = (drain.began.0 + Duration::from_secs(seconds), Duration::from_secs(pause));
+            let back = Some((Duration::from_secs(back), 100.0 / 60.0));
+            let allowed = Allowed { now: Some(1.0 / 60.0), back };
+            drain.rest(now, left, allowed, pause).map(|rest| rest.as_secs_f64().round())
+        };
+
+        assert_eq!(of(0, 200, 240, 0), Some(240.0 + 118.0));
+        // A pause is no part of it twice, and may come again.
+        let paused = of(0, 200, 240, 30).unwrap();
+        assert!((358.0..=430.0).contains(&paused), "{paused}");
+        assert_eq!(of(0, 1, 240, 0), Some(60.0), "done before");
+        assert!(of(180, 197, 60, 0).unwrap() < 240.0);
+        assert_eq!(of(0, 200, 0, 0), Some(120.0));
     }
 }

@@ -325,8 +325,8 @@ impl Reconciler {
             status.last_pass.clone_from(&self.memory.last_pass);
             status.undeclared = plan.map_or(0, |plan| plan.undeclared.len() as u64);
             status.problems = problems;
-            let timer_at = status.overview.timer_at;
-            status.overview = Overview { timer_at, ..overview };
+            let Overview { look, look_began, timer_at, .. } = std::mem::take(&mut status.overview);
+            status.overview = Overview { look, look_began, timer_at, ..overview };
             status.overview.schedule();
             status.readiness.unobserved_because = put_aside;
             status.readiness.desired_loaded = load.is_some_and(|load| load.desired.is_some());

@@ -48,6 +48,7 @@ pub use overview::DetailsStatus;
 pub use overview::DriftStatus;
 pub use overview::DriftedStatus;
 pub use overview::KindStatus;
+pub use overview::LookStatus;
 pub use overview::Overview;
 pub use overview::ProgressStatus;
 pub use wait::Told;
@@ -397,6 +398,8 @@ pub struct LimiterStatus {
     pub used: usize,
     /// RFC 3339.
     pub paused_until: Option<String>,
+    /// What refusals took of the budget, back at the latest; null where they took nothing.
+    pub way_back: Option<WayBackStatus>,
     /// 429 answers.
     pub throttled_total: u64,
     /// 429 answers in each minute of the last hour, the current one last.
@@ -405,6 +408,18 @@ pub struct LimiterStatus {
     pub requests_by_minute: Vec<u32>,
     /// null for the other algorithm.
     pub adaptive: Option<AdaptiveStatus>,
+}
+
+/// What a budget is again, unless something is refused before.
+#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct WayBackStatus {
+    /// RFC 3339: at the latest.
+    pub at: String,
+    /// Requests a window may hold then.
+    pub budget: f64,
+    /// The same as a rate.
+    pub requests_per_second: f64,
 }
 
 impl LimiterStatus {
@@ -588,6 +603,7 @@ impl Board {
             let mut is_new = status.queue != queue || status.limiters != limiters;
             for project in &mut status.projects {
                 let Some(limiter) = limiters.iter().find(|limiter| limiter.host == project.host) else { continue };
+                is_new |= project.overview.tell_look(limiter.paused_until.as_ref(), clock::now());
                 let turn = Turn::of_traffic(limiter.paused_until.clone(), are_hanging);
                 is_new |= project.turn.is_of_limiter() && project.turn != turn;
                 turn.retell(&mut project.waits, &mut project.wait_counts);
@@ -598,6 +614,17 @@ impl Board {
             status.queue = queue;
             status.limiters = limiters;
             is_new
+        });
+    }
+
+    /// A look of this project began then, or is over. It is told only where it takes long.
+    pub fn looks(&self, project: &str, began: Option<SystemTime>) {
+        self.status.send_if_modified(|status| {
+            let project = status.projects.iter_mut().find(|known| known.name == project);
+            project.is_some_and(|project| {
+                project.overview.look_began = began;
+                project.overview.look.take().is_some()
+            })
         });
     }
 

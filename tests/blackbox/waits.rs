@@ -69,6 +69,37 @@ async fn switch(world: &World, options: Value) {
     world.sim(reqwest::Method::PUT, "options", Some(options)).await;
 }
 
+/// "Next pass in 6m" was said while one was under way, and waited for the gate.
+#[tokio::test]
+async fn a_look_that_waits_for_the_gate_is_told_with_when_that_opens() {
+    let top = vec!["rateLimit: { limit: 1000/4s, lockout: 5s }".to_owned()];
+    let mut world = World::with(Setup { top, ..Setup::default() }).await;
+    world.write("roles.yaml", &role("one"));
+    world.converge().await;
+    assert_eq!(world.project().await["look"], Value::Null);
+    let refuse = json!({ "match": { "path": "/v1/mgmt/role/all", "times": 1 }, "fault": "status", "status": 429,
+        "headers": { "retry-after": "9" } });
+    world.faults(json!([refuse])).await;
+
+    assert_eq!(world.ask(reqwest::Method::POST, "/api/v1/reconcile").await.0, 202);
+
+    let waits = async |world: &World| {
+        let status = world.status().await;
+        let until = &status["limiters"][0]["pausedUntil"];
+        let look = &status["projects"][0]["look"];
+        until.is_string() && look["until"] == *until && look["since"].is_string()
+    };
+    world.until("waits", waits).await;
+    let url = world.daemon_url().await;
+    let text = String::from_utf8(world.run(&["status", "--url", &url]).await.stdout).unwrap();
+    let line =
+        text.lines().find(|line| line.contains("a pass is under way, looking at Descope since")).unwrap_or(&text);
+    assert!(line.contains("; it waits for Descope's rate limit, which opens in "), "{line}");
+    assert!(!text.contains("next pass"), "{text}");
+    world.until("over", async |world| world.project().await["look"].is_null()).await;
+    world.until("at rest", async |world| world.is_converged().await).await;
+}
+
 #[tokio::test]
 async fn what_waits_at_the_gate_is_told_in_part_and_counted_as_a_whole() {
     let top = vec!["rateLimit: { limit: 1000/4s, lockout: 5s }".to_owned()];

@@ -233,6 +233,15 @@ test("a key that is refused is one thing to see to, and so are other lists that 
   assert.deepEqual(found({ problems: [...problems, other], problemsTotal: 3 }).map((it) => it.what), [whole.what, "theme cannot be read"]);
 });
 
+test("while a look takes long, the next pass is the one that it is of", () => {
+  const said = (more) => flat(words.nextPass({ look: null, nextPassAt: null, ...more }));
+  assert.equal(said({}), "not scheduled");
+  assert.equal(said({ nextPassAt: AT }), AT);
+  const look = { since: "SINCE", until: null };
+  assert.equal(said({ nextPassAt: AT, look }), "one is under way, looking at Descope since SINCE");
+  assert.equal(said({ nextPassAt: AT, look: { ...look, until: AT } }), `one is under way, looking at Descope since SINCE; it waits for Descope's rate limit until ${AT}`);
+});
+
 test("the page of a resource says what it needs, with the command", () => {
   const of = { project: "alpha", kind: "roles", id: "Editor" };
   const problem = list("roles", { id: "Editor", state: "parked", message: "no such permission", nextAttemptAt: null });

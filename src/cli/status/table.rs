@@ -8,6 +8,7 @@ use crate::telemetry::line::cause;
 use crate::telemetry::line::one_line;
 use crate::telemetry::status::NO_ORDERS;
 use crate::telemetry::status::of_window;
+use crate::telemetry::status::rounded;
 use serde_json::Value;
 use std::time::Duration;
 use std::time::SystemTime;
@@ -334,10 +335,20 @@ fn below(project: &Value, can_order: bool, now: SystemTime) -> Vec<String> {
     if project["undeclared"].as_u64().is_some_and(|count| count > 0) {
         lines.push(format!("{} live and declared nowhere, left alone", number(&project["undeclared"])));
     }
-    if project["converged"] == false && project["nextPassAt"].is_string() {
+    if project["look"].is_object() {
+        lines.push(looking(&project["look"], now));
+    } else if project["converged"] == false && project["nextPassAt"].is_string() {
         lines.push(format!("next pass {}", ahead(&project["nextPassAt"], now)));
     }
     lines
+}
+
+/// A look that takes long: what comes of it is known after that.
+fn looking(look: &Value, now: SystemTime) -> String {
+    let gate = look["until"].as_str().map_or_else(String::new, |_| {
+        format!("; it waits for Descope's rate limit, which opens {}", ahead(&look["until"], now))
+    });
+    format!("a pass is under way, looking at Descope since {}{gate}", ago(&look["since"], now))
 }
 
 /// In a word what is wrong. A kind as a whole is nothing that could be parked: its list cannot be read.
@@ -441,7 +452,11 @@ fn budget(limiter: &Value, now: SystemTime) -> String {
         Some(budget) => of_window(limiter["used"].as_u64().unwrap_or_default(), budget),
         None => "no limit known".to_owned(),
     };
-    format!("budget of {host}: {used}{closed}; {refused} {answers} with 429 so far")
+    let back = limiter["wayBack"]["budget"].as_f64().map_or_else(String::new, |budget| {
+        let at = &limiter["wayBack"]["at"];
+        format!(", {} again {} at the latest unless one is refused", rounded(budget), ahead(at, now))
+    });
+    format!("budget of {host}: {used}{closed}{back}; {refused} {answers} with 429 so far")
 }
 
 /// Columns as wide as what is in them.
@@ -550,6 +565,31 @@ mod tests {
 
     fn now() -> SystemTime {
         humantime::parse_rfc3339("2026-11-29T12:00:00Z").unwrap()
+    }
+
+    #[test]
+    fn a_look_that_takes_long_is_the_next_pass_and_a_cut_budget_says_when_it_is_over() {
+        let told = |look: Value| {
+            let mut status = status();
+            status["projects"][1]["look"] = look;
+            text(&status, now(), Style::default())
+        };
+        assert!(told(Value::Null).contains("  next pass in 20s\n"));
+        let look = |until: Value| told(json!({ "since": "2026-11-29T11:59:20Z", "until": until }));
+        let text = look(Value::Null);
+        assert!(
+            text.contains("  a pass is under way, looking at Descope since 40s ago\n") && !text.contains("next pass"),
+            "{text}"
+        );
+        let text = look(json!("2026-11-29T12:00:30Z"));
+        let waits = "looking at Descope since 40s ago; it waits for Descope's rate limit, which opens in 30s\n";
+        assert!(text.contains(waits) && !text.contains("next pass"), "{text}");
+
+        let mut status = status();
+        status["limiters"][0]["wayBack"] =
+            json!({ "at": "2026-11-29T12:04:00Z", "budget": 100.0, "requestsPerSecond": 1.67 });
+        let text = super::text(&status, now(), Style::default());
+        assert!(text.contains("opens in 30s, 100 again in 4m at the latest unless one is refused; 1 answer"), "{text}");
     }
 
     /// Everything in sync and not at rest read like a contradiction.

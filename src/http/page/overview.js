@@ -1,7 +1,7 @@
 // The verdict, what needs somebody, and a card for each project.
 
-import { badge, byId, command, due, h, many, now, number, prose, say, show, span, time, until } from "./dom.js";
-import { COUNTS, isUnheld, lookedAt, needs, passSaid, secondsLeft, short, standing, trigger, unheld, verdict } from "./words.js";
+import { badge, byId, command, due, h, many, now, number, phrase, say, show, span, time } from "./dom.js";
+import { COUNTS, isUnheld, lookedAt, needs, nextPass, passSaid, secondsLeft, short, standing, trigger, unheld, verdict } from "./words.js";
 import { approveButton, noOrders, projectActions } from "./actions.js";
 import { link } from "./resource.js";
 
@@ -46,13 +46,12 @@ export function showNeeds(status) {
 /** One of them. */
 export function need(item, status) {
   const words = { bad: "act", warn: "look", calm: "wait" };
-  const parts = (list) => [list].flat(Infinity).map((it) => (typeof it !== "object" || it === null ? prose(it || "") : it.until ? until(it.until) : it.due ? due(it.due) : time(it.time)));
   return h("li", { class: item.tone },
     h("p", { class: "what" }, badge(item.tone, words[item.tone]), " ",
       status.projects.length > 1 && item.project ? h("span", { class: "quiet" }, item.project, ": ") : null,
       item.link ? link(item.link, item.what) : h("strong", {}, item.what)),
-    item.why.length ? h("p", { class: "why" }, parts(item.why), item.where ? h("span", { class: "where" }, " ", item.where) : null) : null,
-    h("p", { class: "next" }, parts(item.next), item.nextAt ? [", ", due(item.nextAt), "."] : null),
+    item.why.length ? h("p", { class: "why" }, phrase(item.why), item.where ? h("span", { class: "where" }, " ", item.where) : null) : null,
+    h("p", { class: "next" }, phrase(item.next), item.nextAt ? [", ", due(item.nextAt), "."] : null),
     item.command || item.approve ? h("p", { class: "do" }, item.command ? (isOrder(item.command) && !status.canOrder ? noOrders() : command(item.command)) : null,
       item.approve && status.canOrder ? approveButton(item.key, item.project, item.approve, item.approves || item.what, status.projects.length > 1) : null) : null);
 }
@@ -66,7 +65,7 @@ export function showProjects(status) {
 
 function card(status, project) {
   const { tone, word } = standing(status, project);
-  const { desired, applied, lastPass, lastSuccessAt, progress, nextPassAt } = project;
+  const { desired, applied, lastPass, lastSuccessAt, progress } = project;
   const isApplied = applied && applied.revision === desired.revision;
   return h("article", { class: "project", "aria-label": `Project ${project.name}` },
     h("h3", {}, project.name, " ", badge(tone, word)),
@@ -80,7 +79,7 @@ function card(status, project) {
       h("dt", {}, "Applied"), h("dd", {}, applied ? [revision(applied.revision, applied.commit), isApplied ? " the same" : h("span", { class: "warn" }, " an older one"), h("span", { class: "quiet" }, " since ", time(applied.at))] : "not known yet"),
       h("dt", {}, "Last attempt"), h("dd", {}, lastPass ? [`${passSaid(project)}, ${progress ? "planned " : ""}`, time(lastPass.finishedAt), h("span", { class: "quiet" }, ` (${trigger(lastPass.trigger)}, ${many(lastPass.changes, "change")} planned)`)] : "none yet"),
       h("dt", {}, "Last success"), h("dd", {}, time(lastSuccessAt)),
-      h("dt", {}, "Next pass"), h("dd", {}, nextPassAt ? due(nextPassAt) : "not scheduled"),
+      h("dt", {}, "Next pass"), h("dd", {}, phrase(nextPass(project))),
       h("dt", {}, "Policy"), h("dd", {}, project.policy, project.undeclared ? h("span", { class: "quiet" }, `; ${number(project.undeclared)} live and declared nowhere, left alone`) : null)),
     projectActions(status, project));
 }

@@ -1,19 +1,19 @@
 // The queue, the rate budget, 429 answers of the last hour, and drift with what was looked at when.
 
-import { badge, byId, due, h, many, now, number, prose, s, show, span, time, until } from "./dom.js";
+import { badge, byId, h, many, now, number, phrase, prose, s, show, span, time, until } from "./dom.js";
 import { kindActions, partSuspended } from "./actions.js";
 import { link } from "./resource.js";
-import { byWhom, noDrift, putBack, secondsLeft, unheld } from "./words.js";
+import { byWhom, nextPass, noDrift, putBack, secondsLeft, unheld } from "./words.js";
 
 export function showTraffic(status) {
   const { queue, limiters, projects, startedAt } = status;
   const drains = projects.filter((project) => project.progress).map(({ name, progress }) => ({ name, progress }));
-  show(byId("traffic"), [queue, limiters, drains, startedAt, projects.map((it) => [it.name, it.nextPassAt])], () => [
+  show(byId("traffic"), [queue, limiters, drains, startedAt, projects.map((it) => [it.name, it.nextPassAt, it.look])], () => [
     h("ul", { class: "counts", "aria-label": "Queue" },
       fact(queue.ready, "waiting for their turn"), fact(queue.inFlight, "being sent"), fact(queue.delayed, "tried again later"), fact(queue.blocked, "blocked"), fact(queue.parked, "refused by Descope")),
     drains.map(({ name, progress }) => h("p", {}, h("strong", {}, name), `: ${number(progress.total - progress.left)} of ${many(progress.total, "change")} done${eta(progress)}.`)),
     limiters.map((it) => limiter(it, startedAt)),
-    h("p", {}, "Next pass: ", projects.slice(0, 10).map((it, i) => [i ? "; " : "", projects.length > 1 ? `${it.name} ` : "", it.nextPassAt ? due(it.nextPassAt) : "not scheduled"]), projects.length > 10 ? " …" : ""),
+    h("p", {}, "Next pass: ", projects.slice(0, 10).map((it, i) => [i ? "; " : "", projects.length > 1 ? `${it.name} ` : "", phrase(nextPass(it))]), projects.length > 10 ? " …" : ""),
   ]);
 }
 
@@ -31,6 +31,7 @@ function limiter(it, startedAt) {
   return h("section", { class: "group", "aria-label": label },
     h("h3", {}, it.host),
     pause,
+    it.wayBack ? h("p", {}, `After a refusal less is sent for a while: ${number(Math.floor(it.wayBack.budget))} requests a window again by `, until(it.wayBack.at), ", unless one is refused before.") : null,
     hasBudget ? h("p", {}, h("meter", { min: 0, max: Math.max(it.budget, 1), value: Math.min(it.used, it.budget), "aria-label": label }), it.used >= it.budget ? ` all ${number(Math.floor(it.budget))} requests of the window in use` : ` ${number(it.used)} of ${number(Math.floor(it.budget))} requests of the window in use`, it.requestsPerSecond ? `, ${it.requestsPerSecond.toFixed(1)} a second at most on average` : "") : h("p", {}, it.requestsPerSecond ? `${it.requestsPerSecond.toFixed(1)} requests a second` : "No limit is known: free until the first 429."),
     chart(it, startedAt));
 }

@@ -87,6 +87,12 @@ function address(isNeeded) {
   return ` --url ${quoted(origin + pathname.slice(0, pathname.lastIndexOf("/") + 1))}`;
 }
 
+/** When the next pass comes, in items as of `why`; a look that takes long is part of one that is under way. */
+export function nextPass({ look, nextPassAt }) {
+  if (!look) return [nextPassAt ? { due: nextPassAt } : "not scheduled"];
+  return ["one is under way, looking at Descope since ", { time: look.since }, ...(look.until ? ["; it waits for Descope's rate limit until ", { until: look.until }] : [])];
+}
+
 /** A command to copy that talks to this daemon: `daemonCommand("resume --kind roles", project)`; a project that is the only one need not be named. */
 export const daemonCommand = (what, project) => `descope-gitops ${what}${project ? ` ${ofProjectNamed(project.name)}` : ""}${address()}`;
 

@@ -152,6 +152,21 @@ impl Budget {
         self.why = "nothing was refused for long";
     }
 
+    /// When the way back up after a cut is over at the latest, and what may be used then, unless something is refused again; `None`
+    /// where nothing was cut.
+    pub(crate) fn way_back(&self) -> Option<(Duration, f64)> {
+        if self.n >= self.prior || self.prior.is_infinite() {
+            return None;
+        }
+        let over = match self.run {
+            Some(Run { step: Step::Window { since, number }, .. }) => {
+                since + self.window * u32::try_from(STEP.len().saturating_sub(number)).unwrap_or(STEPS)
+            }
+            Some(_) | None => self.recover_at + self.window * STEPS,
+        };
+        Some((over, self.prior))
+    }
+
     fn earn(&mut self, now: Duration) {
         let per_second = if self.event_at.is_none() { EARNED_UNREFUSED } else { EARNED_PER_SECOND };
         self.purse = (self.purse + per_second * now.saturating_sub(self.purse_at).as_secs_f64()).min(FULL_PURSE);
@@ -318,6 +333,36 @@ mod tests {
             budget.reply(&slot, Outcome::Throttled { retry_after }, since + Duration::from_secs(1));
 
             assert!((budget.n - n).abs() < 1e-9, "{at_once}: {}", budget.n);
+        }
+    }
+
+    /// Whoever said how long a drain takes went by the cut budget to its end.
+    #[test]
+    fn the_way_back_up_is_over_by_the_time_that_is_told_whatever_it_is_walked_by() {
+        for (at_once, paced, even) in [(1, false, false), (30, false, false), (30, true, false), (30, false, true)] {
+            let mut budget = Budget::new(&Settings { probe: false, ..limit(100.0) });
+            assert_eq!(budget.way_back(), None);
+            budget.crowded_until = Duration::MAX;
+            let mut now = Duration::from_secs(1000);
+            refused_after(&mut budget, at_once, now);
+            if paced {
+                budget.set_paced(Some(Paced::Guessed(now)));
+            }
+            budget.even_way_up = even;
+            let (told, n) = budget.way_back().unwrap();
+            assert!((n - 100.0).abs() < 1e-9 && told > now && told <= now + HOLD + Duration::from_secs(60), "{told:?}");
+
+            while budget.way_back().is_some() {
+                let (newest, _) = budget.way_back().unwrap();
+                assert!(
+                    newest <= told + Duration::from_secs(1) && now <= told + Duration::from_secs(1),
+                    "{newest:?} {now:?}"
+                );
+                now += Duration::from_millis(100);
+                if let Decision::Send(slot) = budget.acquire(now) {
+                    budget.reply(&slot, Outcome::Answered, now);
+                }
+            }
         }
     }
 

@@ -3,7 +3,11 @@
 use crate::telemetry::status::rfc3339;
 use schemars::JsonSchema;
 use serde::Serialize;
+use std::time::Duration;
 use std::time::SystemTime;
+
+/// A shorter look is over before anybody reads of it.
+const LONG_LOOK: Duration = Duration::from_secs(5);
 
 /// Part of a project's status; its fields stand among the others.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, JsonSchema)]
@@ -16,6 +20,8 @@ pub struct Overview {
     pub last_success_at: Option<String>,
     /// RFC 3339: the next pass that is scheduled.
     pub next_pass_at: Option<String>,
+    /// A look at Descope that takes long; null where none does.
+    pub look: Option<LookStatus>,
     /// Every declared resource and every planned change, each once.
     pub counts: CountsStatus,
     /// While changes go out.
@@ -24,6 +30,9 @@ pub struct Overview {
     pub drift: DriftStatus,
     /// Every kind there is.
     pub kinds: Vec<KindStatus>,
+    /// Since when a look is under way, long or not.
+    #[serde(skip)]
+    pub look_began: Option<SystemTime>,
     /// Of the timer.
     #[serde(skip)]
     pub timer_at: Option<SystemTime>,
@@ -38,6 +47,25 @@ impl Overview {
         let next = [self.timer_at, self.retry_at].into_iter().flatten().min();
         self.next_pass_at = next.map(rfc3339);
     }
+
+    /// Brings `look` up to date: `gate` is when the rate limit opens, while it is closed. Is it another one?
+    pub fn tell_look(&mut self, gate: Option<&String>, now: SystemTime) -> bool {
+        let is_long =
+            |since: &SystemTime| gate.is_some() || now.duration_since(*since).is_ok_and(|lasted| lasted >= LONG_LOOK);
+        let look = self.look_began.filter(is_long);
+        let look = look.map(|since| LookStatus { since: rfc3339(since), until: gate.cloned() });
+        std::mem::replace(&mut self.look, look.clone()) != look
+    }
+}
+
+/// A look that waits for the rate limit, or for slow answers: the pass that it is of comes to its end after that.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct LookStatus {
+    /// RFC 3339: when it began.
+    pub since: String,
+    /// RFC 3339: nothing is sent before, as the rate limit was reached; null where it may go on.
+    pub until: Option<String>,
 }
 
 /// What the project last equalled.
@@ -162,7 +190,27 @@ pub struct DetailsStatus {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::time::Duration;
+
+    /// "Next pass in 6 min", and one was under way, and waited for the rate limit.
+    #[test]
+    fn a_look_is_told_where_it_waits_for_the_rate_limit_or_takes_long() {
+        let at = |seconds| SystemTime::UNIX_EPOCH + Duration::from_secs(seconds);
+        let mut overview = Overview::default();
+        let gate = "1970-01-01T00:01:00Z".to_owned();
+        let told = |overview: &Overview| overview.look.clone().map(|look| (look.since, look.until));
+
+        assert!(!overview.tell_look(Some(&gate), at(9)) && told(&overview).is_none(), "none is under way");
+        overview.look_began = Some(at(10));
+        assert!(!overview.tell_look(None, at(14)) && told(&overview).is_none());
+        let since = "1970-01-01T00:00:10Z".to_owned();
+        assert!(overview.tell_look(Some(&gate), at(14)));
+        assert_eq!(told(&overview), Some((since.clone(), Some(gate.clone()))));
+        assert!(!overview.tell_look(Some(&gate), at(15)), "no news");
+        assert!(overview.tell_look(None, at(16)));
+        assert_eq!(told(&overview), Some((since, None)));
+        overview.look_began = None;
+        assert!(overview.tell_look(None, at(17)) && told(&overview).is_none());
+    }
 
     #[test]
     fn the_next_pass_is_whichever_comes_first() {
