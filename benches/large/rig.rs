@@ -67,6 +67,7 @@ impl Rig {
         let place = tempfile::tempdir()?;
         let tree = place.path().join("repo");
         fs::create_dir(&tree)?;
+        fs::create_dir(place.path().join("desk"))?;
         for file in 0..tenants.div_ceil(TENANTS_A_FILE) {
             let first = file * TENANTS_A_FILE;
             write_file(&tree, file, first..tenants.min(first + TENANTS_A_FILE), "gold")?;
@@ -100,12 +101,14 @@ state: {{ path: {state} }}
     /// Puts another value into one tenant of one file, at once.
     #[allow(dead_code, reason = "not every benchmark edits")]
     pub fn edit(&self, tier: &str) -> io::Result<()> {
-        write_file(self.place.path(), 0, 0..1, tier)?;
+        // Beside everything that is watched, so that nothing but the edit itself is seen.
+        let desk = self.place.path().join("desk");
+        write_file(&desk, 0, 0..1, tier)?;
+        let edited = desk.join("0000.yaml");
         let text = fs::read_to_string(self.tree().join("0000.yaml"))?;
-        let edited = fs::read_to_string(self.place.path().join("0000.yaml"))?;
         let rest = text.match_indices("  - id").nth(1).map_or("", |(at, _)| &text[at..]);
-        fs::write(self.place.path().join("0000.yaml"), edited + rest)?;
-        fs::rename(self.place.path().join("0000.yaml"), self.tree().join("0000.yaml"))
+        fs::write(&edited, fs::read_to_string(&edited)? + rest)?;
+        fs::rename(edited, self.tree().join("0000.yaml"))
     }
 
     fn tree(&self) -> PathBuf {
