@@ -7,6 +7,8 @@
 
 use crate::source::Trigger;
 use crate::source::TriggerSender;
+use crate::source::git::Checkout;
+use crate::source::git::Mark;
 use crate::source::tree;
 use crate::source::tree::Entry;
 use crate::source::tree::Reference;
@@ -17,6 +19,7 @@ use notify::RecommendedWatcher;
 use notify::RecursiveMode;
 use notify::Watcher;
 use std::collections::BTreeMap;
+use std::collections::HashMap;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
@@ -41,6 +44,8 @@ const NOISE_SHARE: u32 = 20;
 const NOISE_PAUSES: u32 = 10;
 // Directories that appear while others are being watched are found by looking again; a storm of them by the poll.
 const LOOKS: usize = 3;
+// A pull writes the index before the branch, which takes moments.
+const SETTLED: Duration = Duration::from_secs(10);
 // As many links as the kernel follows.
 const MAX_LINKS: usize = 40;
 
@@ -71,6 +76,8 @@ enum Seen {
         files: Vec<Entry>,
         named: Vec<(Reference, Result<Entry, String>)>,
         refused: Vec<Refused>,
+        /// By these people know the files, also where they are what they were.
+        commits: Vec<Option<String>>,
         is_locked: bool,
     },
     Nothing(tree::Error),
@@ -91,8 +98,23 @@ struct Eye {
     watcher: Option<RecommendedWatcher>,
     /// Watched directories, and what they were when the watch was set: one that was made anew needs a new watch.
     watched: BTreeMap<PathBuf, Identity>,
+    /// By the directory of git.
+    commits: Commits,
     has_warned: bool,
     poll: Duration,
+}
+
+type Commits = HashMap<PathBuf, Head>;
+
+/// The commit of a checkout.
+struct Head {
+    /// What git's files were when it was read.
+    mark: Mark,
+    /// Since when they are that.
+    since: Instant,
+    /// It was read long after that.
+    is_settled: bool,
+    commit: Option<String>,
 }
 
 type Identity = (u64, u64, i64, i64);
@@ -121,7 +143,8 @@ impl Files {
         debounce: Duration,
         poll: Duration,
     ) -> Self {
-        let mut eye = Eye { projects, watcher: None, watched: BTreeMap::new(), has_warned: false, poll };
+        let mut eye =
+            Eye { projects, watcher: None, watched: BTreeMap::new(), commits: Commits::new(), has_warned: false, poll };
         match watcher {
             Ok(watcher) => eye.watcher = Some(watcher),
             Err(error) => eye.warn(&error),
@@ -215,7 +238,9 @@ impl Eye {
         let mut seen = Vec::new();
         for _ in 0..LOOKS {
             let mut dirs = BTreeMap::new();
-            seen = self.projects.iter().map(|watch| see(&watch.tree, &mut dirs)).collect();
+            let Self { projects, commits, .. } = self;
+            seen = projects.iter().map(|watch| see(&watch.tree, &mut dirs, commits)).collect();
+            commits.retain(|dir, _| dirs.contains_key(dir));
             if !self.watch(dirs) {
                 break;
             }
@@ -263,7 +288,7 @@ impl Eye {
 }
 
 /// Looks at one tree and notes which directories tell when it changes.
-fn see(tree: &Tree, dirs: &mut BTreeMap<PathBuf, Identity>) -> Seen {
+fn see(tree: &Tree, dirs: &mut BTreeMap<PathBuf, Identity>, commits: &mut Commits) -> Seen {
     let mut note = |dir: &Path| {
         if !dirs.contains_key(dir)
             && let Ok(metadata) = fs::metadata(dir)
@@ -286,16 +311,33 @@ fn see(tree: &Tree, dirs: &mut BTreeMap<PathBuf, Identity>) -> Seen {
             let named = scan.named.iter().flat_map(|(reference, _)| way(&reference.from(&tree.root)));
             named.for_each(|dir| note(&dir));
             let is_locked = scan.lock().is_some();
+            let commits = scan.checkouts.iter().map(|(checkout, mark)| commit(checkout, mark, commits)).collect();
             Seen::Files {
                 real_root: scan.real_root,
                 files: scan.files,
                 named: scan.named,
                 refused: scan.refused,
+                commits,
                 is_locked,
             }
         }
         Err(error) => Seen::Nothing(error),
     }
+}
+
+/// What this checkout has checked out: read while git may be at work, and when it was.
+fn commit(checkout: &Checkout, mark: &Mark, known: &mut Commits) -> Option<String> {
+    let new = || Head { mark: mark.clone(), since: Instant::now(), is_settled: false, commit: None };
+    let head = known.entry(checkout.dir().to_owned()).or_insert_with(new);
+    if head.mark != *mark {
+        *head = new();
+    }
+    if !head.is_settled {
+        // In this order: what git writes after it is read is read again.
+        head.is_settled = head.since.elapsed() >= SETTLED;
+        head.commit = checkout.head();
+    }
+    head.commit.clone()
 }
 
 /// The directories whose entries decide where `path` leads: that of every link on the way, the one in which it ends,

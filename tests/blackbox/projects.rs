@@ -2,6 +2,7 @@
 
 use crate::harness::Setup;
 use crate::harness::World;
+use crate::harness::git;
 use reqwest::Method;
 use serde_json::Value;
 use serde_json::json;
@@ -104,6 +105,48 @@ async fn two_and_five_projects_converge_each_to_its_own_directory() {
         let news = world.log().await.split_off(seen);
         assert!(news.iter().all(|entry| entry["project"] == id(1) && entry["method"] == "GET"), "{news:#?}");
         assert_eq!(news.len(), 3, "{news:#?}");
+    }
+}
+
+/// A commit of another project's files was named by this one with its next full pass, up to an interval later.
+#[tokio::test]
+async fn a_commit_that_says_nothing_new_of_a_project_is_the_one_that_it_is_at() {
+    let mut world = world_of(2, Setup::default()).await;
+    let repo = world.path("repo");
+    git(&repo, &["init", "-q", "-b", "main"]);
+    (0..2).for_each(|n| declare(&world, n, 1, "Of"));
+    git(&repo, &["add", "-A"]);
+    git(&repo, &["commit", "-qm", "first"]);
+    world.start().await;
+    converge(&world, 0..2).await;
+    let head = || git(&repo, &["rev-parse", "--short=7", "HEAD"]);
+    let is_at = async |world: &World, n: usize, commit: &str| {
+        let project = world.project_named(&format!("p{n}")).await;
+        project["desired"]["commit"] == commit && project["applied"]["commit"] == commit
+    };
+    let passes = world.passes().await;
+    let before = world.project_named("p1").await;
+    assert!(is_at(&world, 1, &head()).await, "{before:#}");
+
+    declare(&world, 0, 1, "Then");
+    git(&repo, &["commit", "-qam", "second"]);
+
+    for n in [0, 1] {
+        world.until("at the second", async |world| is_at(world, n, &head()).await).await;
+    }
+    let after = world.project_named("p1").await;
+    for field in ["lastPass", "lastSuccessAt", "counts"] {
+        assert_eq!(after[field], before[field], "{field}: there was nothing new to look at");
+    }
+    assert_eq!(after["desired"]["revision"], before["desired"]["revision"]);
+    converge(&world, [0]).await;
+    assert!(world.passes().await > passes);
+    // One of no project's files.
+    world.write("README.md", "Words.");
+    git(&repo, &["add", "-A"]);
+    git(&repo, &["commit", "-qm", "third"]);
+    for n in [0, 1] {
+        world.until("at the third", async |world| is_at(world, n, &head()).await).await;
     }
 }
 
