@@ -22,6 +22,9 @@ use std::time::SystemTime;
 /// The kind under which the audit trail has what operators ordered; no kind of the YAML is called so.
 pub const ORDERS: &str = "operator";
 
+/// The action of what is no order: from so long before it on, not everything is in the trail.
+const GAP: &str = "gap";
+
 /// An order names so many of what it is about; an approval may release a whole project.
 const MOST_ABOUT: usize = 100;
 
@@ -65,7 +68,7 @@ pub struct PassView {
     pub result: String,
     /// Planned.
     pub changes: u64,
-    /// Attempted from its beginning to that of the next.
+    /// Attempted for its revision from its beginning to that of the next, or to a time of which not all could be written down.
     pub writes: u64,
     /// Of those, without success.
     pub failed_writes: u64,
@@ -155,24 +158,18 @@ impl Conditions {
 impl State {
     /// The newest passes that match, newest first.
     pub fn passes(&self, window: &Window) -> Result<Vec<PassView>, Error> {
-        let select = "SELECT pass.*, host, project_id, owner,
-                (SELECT min(next.started_at) FROM pass AS next WHERE next.project = pass.project AND next.id > pass.id
-                 AND next.id <= pass.id + 1000) AS ended
-            FROM pass JOIN project ON project.id = pass.project";
+        let select = format!(
+            "SELECT pass.*, host, project_id, owner, {} AS ended FROM pass JOIN project ON project.id = pass.project",
+            end()
+        );
         let (sql, values) =
-            Conditions::of(window, "pass", "finished_at", &result()).limited(select, "pass", window.limit);
-        let writes = "SELECT count(*) AS tried, count(*) FILTER (WHERE outcome <> 'ok') AS failed FROM audit
-                      WHERE at >= ? AND at < ? AND +project = ? AND kind <> ?";
+            Conditions::of(window, "pass", "finished_at", &result()).limited(&select, "pass", window.limit);
         self.read(|connection| {
-            let rows: Vec<(PassView, i64, i64)> = connection.rows(&sql, &values, |row| {
-                Ok((pass(row)?, row.integer("project")?, row.optional("ended")?.unwrap_or(LAST)))
-            })?;
+            let rows: Vec<(PassView, i64, i64)> = connection
+                .rows(&sql, &values, |row| Ok((pass(row)?, row.integer("project")?, row.integer("ended")?)))?;
             let count = |(mut pass, project, until): (PassView, i64, i64)| {
-                let row = values![to_millis(pass.started_at), until, project, ORDERS];
-                let read = |row: &Row<'_>| Ok((row.integer("tried")?, row.integer("failed")?));
-                let (all, failed) = connection.first(writes, &row, read)?.unwrap_or_default();
-                (pass.writes, pass.failed_writes) = (all.unsigned_abs(), failed.unsigned_abs());
-                if pass.result == APPLIED && failed > 0 {
+                (pass.writes, pass.failed_writes) = writes(connection, &pass, project, until)?;
+                if pass.result == APPLIED && pass.failed_writes > 0 {
                     PARTIAL.clone_into(&mut pass.result);
                 }
                 Ok(pass)
@@ -189,6 +186,27 @@ impl State {
         let (sql, values) = conditions.limited(select, "audit", window.limit);
         self.read(|connection| connection.rows(&sql, &values, |row| Ok((row.integer("id")?, audit_row(row)?))))
     }
+}
+
+/// What this pass set off until then, and how much of that failed. Its own alone: passes of which there is no row, for want of a
+/// state that could be written, and what they wrote come after what is missing began.
+fn writes(connection: &Tx<'_>, pass: &PassView, project: i64, until: i64) -> sql::Result<(u64, u64)> {
+    let sql = format!(
+        "SELECT count(*) FILTER (WHERE kind <> '{ORDERS}' AND revision = ?) AS tried,
+             count(*) FILTER (WHERE kind <> '{ORDERS}' AND revision = ? AND outcome <> 'ok') AS failed,
+             min(at - duration_ms) FILTER (WHERE kind = '{ORDERS}' AND action = '{GAP}') AS missing
+         FROM audit WHERE at >= ? AND at < ? AND +project = ?"
+    );
+    let count = |until: i64| -> sql::Result<(i64, i64, Option<i64>)> {
+        let row = values![pass.revision, pass.revision, to_millis(pass.started_at), until, project];
+        let read = |row: &Row<'_>| Ok((row.integer("tried")?, row.integer("failed")?, row.optional("missing")?));
+        Ok(connection.first(&sql, &row, read)?.unwrap_or_default())
+    };
+    let (mut tried, mut failed, missing) = count(until)?;
+    if let Some(since) = missing {
+        (tried, failed, _) = count(since)?;
+    }
+    Ok((tried.unsigned_abs(), failed.unsigned_abs()))
 }
 
 /// How a pass went that set off everything it planned.
@@ -215,10 +233,17 @@ fn is_done() -> String {
 /// What a pass set off, as far as it was attempted before the next one began.
 fn set_off() -> String {
     format!(
-        "FROM audit WHERE at >= pass.started_at AND at < COALESCE(
-            (SELECT min(next.started_at) FROM pass AS next WHERE next.project = pass.project AND next.id > pass.id
-             AND next.id <= pass.id + 1000), {LAST})
-         AND +audit.project = pass.project AND kind <> '{ORDERS}'"
+        "FROM audit WHERE at >= pass.started_at AND at < {} AND +audit.project = pass.project
+         AND audit.revision = pass.revision AND kind <> '{ORDERS}'",
+        end()
+    )
+}
+
+/// When the next pass began.
+fn end() -> String {
+    format!(
+        "COALESCE((SELECT min(next.started_at) FROM pass AS next WHERE next.project = pass.project AND next.id > pass.id
+             AND next.id <= pass.id + 1000), {LAST})"
     )
 }
 
@@ -261,34 +286,41 @@ pub(super) fn of_resource(kind: Option<&String>, id: Option<&String>) -> (String
 }
 
 /// Notes what set it off, who did it, what it was, and what became of it, in a word and in words; and the kinds (`KIND`) and
-/// resources (`KIND/ID`) that it is about.
-pub(super) fn note_order(transaction: &Tx<'_>, id: i64, row: [&str; 5], about: &[String]) -> sql::Result<()> {
+/// resources (`KIND/ID`) that it is about. The number of its row.
+pub(super) fn note_order(transaction: &Tx<'_>, id: i64, row: [&str; 5], about: &[String]) -> sql::Result<i64> {
     let now = transaction.time(SystemTime::now());
     let [trigger, by, order, outcome, message] = row;
     let about = serde_json::Value::from(about.get(..MOST_ABOUT).unwrap_or(about)).to_string();
     let sql = "INSERT INTO audit (project, at, trigger, revision, kind, tenant, name, action, fields, attempt,
                    outcome, message, interim, duration_ms)
-               VALUES (?, ?, ?, '', ?, '', ?, ?, ?, 1, ?, ?, 0, 0)";
-    transaction.execute(sql, &values![id, now, trigger, ORDERS, by, order, about, outcome, message]).map(drop)
+               VALUES (?, ?, ?, '', ?, '', ?, ?, ?, 1, ?, ?, 0, 0) RETURNING id";
+    let row = values![id, now, trigger, ORDERS, by, order, about, outcome, message];
+    Ok(transaction.first(sql, &row, |row| row.integer("id"))?.unwrap_or_default())
 }
 
 /// In the trail of each project: what happened from then to then may be missing in it.
 pub(super) fn note_gap(transaction: &Tx<'_>, (since, until): (SystemTime, SystemTime)) -> sql::Result<()> {
     let projects: Vec<i64> = transaction.rows("SELECT id FROM project", &[], |row| row.integer("id"))?;
+    let (ended, lasted) = (transaction.time(until), until.duration_since(since).unwrap_or_default());
+    let lasted = i64::try_from(lasted.as_millis()).unwrap_or(i64::MAX);
     let (since, until) = (rfc3339(since), rfc3339(until));
     let message = format!(
         "the state could not be written from {since} to {until}: what was sent and ordered meanwhile is not all in this trail"
     );
-    projects
-        .into_iter()
-        .try_for_each(|id| note_order(transaction, id, ["interval", suspension::TIME, "gap", "unknown", &message], &[]))
+    projects.into_iter().try_for_each(|id| {
+        let row = note_order(transaction, id, ["interval", suspension::TIME, GAP, "unknown", &message], &[])?;
+        transaction
+            .execute("UPDATE audit SET at = ?, duration_ms = ? WHERE id = ?", &values![ended, lasted, row])
+            .map(drop)
+    })
 }
 
 impl ProjectState {
     /// Notes what an operator ordered and what became of it, in the audit trail. `about`: kinds and resources, where it was not
     /// about the whole project.
     pub fn note_order(&self, order: &str, outcome: &str, message: &str, about: &[String]) -> Result<(), Error> {
-        self.write(|transaction, id| note_order(transaction, id, ["api", "api", order, outcome, message], about))
+        let row = ["api", "api", order, outcome, message];
+        self.write(|transaction, id| note_order(transaction, id, row, about).map(drop))
     }
 
     /// What the last run knew of its passes.
@@ -337,12 +369,15 @@ mod tests {
         }
     }
 
-    fn write(project: &ProjectState, second: u64, outcome: &str) {
+    fn write(project: &ProjectState, second: u64, revision: &str, outcome: &str) {
         let sql = "INSERT INTO audit (project, at, trigger, revision, kind, tenant, name, action, fields, attempt,
                        outcome, message, duration_ms)
-                   VALUES (?, ?, 'watch', 'abc', 'roles', 't', 'a', 'update', '[]', 1, ?, '', 3)";
+                   VALUES (?, ?, 'watch', ?, 'roles', 't', 'a', 'update', '[]', 1, ?, '', 3)";
         project
-            .write(|transaction, id| transaction.execute(sql, &values![id, to_millis(at(second)), outcome]).map(drop))
+            .write(|transaction, id| {
+                let row = values![id, to_millis(at(second)), revision, outcome];
+                transaction.execute(sql, &row).map(drop)
+            })
             .unwrap();
     }
 
@@ -357,7 +392,7 @@ mod tests {
         }
         two.note_pass(&row(5, "held", "other")).unwrap();
         for (second, outcome) in [(2, "ok"), (3, "failed"), (12, "ok")] {
-            write(&one, second, outcome);
+            write(&one, second, "abcdef", outcome);
         }
         one.note_order("reconcile", "ok", "", &[]).unwrap();
         let found = |window: Window| -> Vec<(String, u64, u64)> {
@@ -372,7 +407,7 @@ mod tests {
         assert_eq!(found(with("partial")), [of("partial", 2, 1)]);
         assert_eq!(found(with("applied")), []);
         // Held, and something failed: whoever looks for what failed finds it.
-        write(&two, 7, "failed");
+        write(&two, 7, "other", "failed");
         assert_eq!(found(with("partial")), [of("held", 1, 1), of("partial", 2, 1)]);
         assert_eq!(found(with("held")), [of("held", 1, 1)]);
         let project = Some(("api.example.com".to_owned(), "P2".to_owned(), "x".to_owned()));
@@ -407,9 +442,9 @@ mod tests {
         let success = || project.last_passes().unwrap().success_at;
         project.note_pass(&row(0, "noop", "first")).unwrap();
         project.note_pass(&row(10, "applied", "second")).unwrap();
-        write(&project, 12, "ok");
+        write(&project, 12, "second", "ok");
         assert_eq!((applied().as_deref(), success()), (Some("first"), Some(at(1))), "one of two");
-        write(&project, 13, "ok");
+        write(&project, 13, "second", "ok");
         assert_eq!(
             (applied().as_deref(), success()),
             (Some("second"), Some(at(13))),
@@ -418,9 +453,33 @@ mod tests {
         project.note_pass(&row(20, "held", "third")).unwrap();
         project.note_pass(&row(30, "applied", "fourth")).unwrap();
         for (second, outcome) in [(31, "ok"), (32, "failed"), (33, "ok")] {
-            write(&project, second, outcome);
+            write(&project, second, "fourth", outcome);
         }
         assert_eq!(applied().as_deref(), Some("second"));
+    }
+
+    /// The last pass that could be noted on a full disk was said to have written what others wrote later, for another revision.
+    #[test]
+    fn what_was_written_while_passes_could_not_be_noted_is_of_no_pass_that_was() {
+        let dir = tempfile::tempdir().unwrap();
+        let state = State::open(dir.path()).unwrap();
+        let project = state.project("api.example.com", "P1", "default");
+        project.note_pass(&row(0, "applied", "first")).unwrap();
+        project.note_pass(&row(20, "failed", "first")).unwrap();
+        project.note_pass(&row(200, "applied", "second")).unwrap();
+        for (second, revision) in
+            [(1, "first"), (2, "first"), (21, "first"), (110, "first"), (120, "second"), (201, "second")]
+        {
+            write(&project, second, revision, "ok");
+        }
+        let counts = || {
+            let passes = state.passes(&Window { limit: 10, ..Window::default() }).unwrap();
+            passes.into_iter().map(|pass| pass.writes).collect::<Vec<_>>()
+        };
+
+        assert_eq!(counts(), [1, 2, 2], "of its own revision");
+        project.write(|transaction, _| note_gap(transaction, (at(22), at(130)))).unwrap();
+        assert_eq!(counts(), [1, 1, 2], "before others are missing");
     }
 
     #[test]
@@ -428,8 +487,8 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let state = State::open(dir.path()).unwrap();
         let project = state.project("api.example.com", "P1", "default");
-        write(&project, 1, "ok");
-        write(&project, 2, "failed");
+        write(&project, 1, "abc", "ok");
+        write(&project, 2, "abc", "failed");
         project.note_order("suspend", "ok", "until noon", &[]).unwrap();
         let found = |window: Window| -> Vec<(String, String)> {
             let rows = state.changes(&Window { limit: 10, ..window }).unwrap();
@@ -450,7 +509,7 @@ mod tests {
         let state = State::open(dir.path()).unwrap();
         let project = state.project("api.example.com", "P1", "default");
         let many: Vec<String> = (0..=MOST_ABOUT).map(|n| format!("tenants/{n}")).collect();
-        write(&project, 1, "ok");
+        write(&project, 1, "abc", "ok");
         for (order, about) in [
             ("suspend", vec!["roles/t/a".to_owned()]),
             ("approve", vec!["tenants/t".to_owned(), "roles/t/a".to_owned()]),
