@@ -124,7 +124,10 @@ impl Sight {
         let is_lost = leases().any(|lease| lease.lost_at.is_some() && lease.holder.is_none());
         let is_state_hidden = is_state_failing && hears_of_leases && is_lost;
         let mut sight = Self { others_write: status.others_write, is_state_hidden, ..Self::default() };
-        if is_state_failing && !is_state_hidden {
+        // Whoever hears of no lease hears of the database, of the replica that held one: not when it writes next, which may be late.
+        let is_ours = || leases().any(|lease| lease.is_mine || lease.lost_at.is_some());
+        let is_silent = !hears_of_leases && status.is_database_silent && is_ours();
+        if (is_state_failing || is_silent) && !is_state_hidden {
             let is_shared = leases().next().is_some();
             let text = match (is_shared, leases().any(|lease| lease.is_mine)) {
                 (false, _) => "the state cannot be written: nothing is created, renamed or deleted until it can be",
@@ -136,8 +139,8 @@ impl Sight {
                     "the database of `state.url` cannot be written: this replica writes nothing until it can be"
                 }
             };
-            // A lease that cannot be renewed either is lost in a moment.
-            let is_transient = is_shared && hears_of_leases;
+            // A lease that cannot be renewed either is lost in a moment; a database that does not answer once may do so the next time.
+            let is_transient = is_shared && (hears_of_leases || !is_state_failing && !is_lost);
             let facts = Facts { is_transient, ..Facts::new("state_not_writable", text.to_owned()) };
             sight.add("", Notice::Failing, STATE, facts);
         }
@@ -586,6 +589,31 @@ mod tests {
         assert!(told.contains(&"/failing/state state_not_writable".to_owned()), "{told:?}");
         assert_eq!(text, "this replica writes nothing until it can be");
         assert_eq!(Sight::of(&lost, false, true).presence(&state), Over);
+    }
+
+    /// It was told when the replica wrote something next, which an idle one does once an interval.
+    #[test]
+    fn whoever_hears_of_no_lease_hears_soon_that_the_database_does_not_answer() {
+        let lease = |is_mine: bool, lost_at: Option<&str>| LeaseStatus {
+            is_mine,
+            lost_at: lost_at.map(str::to_owned),
+            ..LeaseStatus::default()
+        };
+        let of = |lease: LeaseStatus, is_state_failing, hears| {
+            let mut status = status(|project| project.lease = Some(lease));
+            status.is_database_silent = true;
+            subjects(&Sight::of(&status, is_state_failing, hears))
+        };
+        let lost = || lease(false, Some("2026-01-01T00:00:00Z"));
+        let told = "/failing/state state_not_writable".to_owned();
+        let soon = format!("{told} for now");
+
+        assert_eq!(of(lease(true, None), false, false), [soon.clone()], "it may answer the next time");
+        assert_eq!(of(lease(true, None), true, false), [told.clone()]);
+        assert!(of(lost(), false, false).contains(&told));
+        assert_eq!(of(lease(false, None), false, false), [""; 0], "whoever held it tells");
+        assert_eq!(of(lease(true, None), false, true), [""; 0], "a lease that is lost is told");
+        assert_eq!(of(lost(), false, true), ["p/lease_lost/lease lease_lost"]);
     }
 
     #[test]

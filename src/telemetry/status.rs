@@ -97,6 +97,9 @@ pub struct Status {
     /// A replica writes projects that this config does not have, or may.
     #[serde(skip)]
     pub others_write: bool,
+    /// Replicas share a database that does not answer.
+    #[serde(skip)]
+    pub is_database_silent: bool,
 }
 
 /// One project.
@@ -552,6 +555,7 @@ impl Board {
             limiters: Vec::new(),
             components: Vec::new(),
             others_write: false,
+            is_database_silent: false,
         };
         Self {
             status: watch::Sender::new(status),
@@ -703,6 +707,9 @@ impl Board {
             Some(old) => *old = new,
             None => components.push(new),
         }
+        drop(components);
+        let is_so = self.is_database_silent();
+        self.status.send_if_modified(|status| std::mem::replace(&mut status.is_database_silent, is_so) != is_so);
     }
 
     /// Does this receiver of notifications get them?

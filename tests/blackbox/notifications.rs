@@ -441,6 +441,27 @@ async fn what_was_told_while_the_database_was_away_has_its_end() {
     assert_eq!(told(&receiver), ["lease_lost: lease", "recovered: lease"]);
 }
 
+/// An idle replica wrote nothing, so that its receiver heard with the next interval.
+#[tokio::test]
+async fn whoever_hears_of_no_lease_hears_once_that_the_database_is_gone_and_when_it_is_back() {
+    let Some(server) = Postgres::fresh() else { return };
+    let Some((mut all, receiver)) = told_replicas(&server, "2s", "failing, recovered").await else { return };
+    all.world.reconfigure(|setup| setup.interval = "1h");
+    all.world.write("a.yaml", "roles: [{ name: keep }]\n");
+    all.start().await;
+    all.converge().await;
+
+    server.kill();
+    all.until("told", async |_| receiver.told(HOOK).len() == 1).await;
+    all.until("lost", async |all| !all.is_holder(0).await).await;
+    tokio::time::sleep(std::time::Duration::from_secs(5)).await; // what there is to tell settles
+    assert_eq!(receiver.told(HOOK), ["failing: state"]);
+    server.run();
+    all.until("the end told", async |_| receiver.told(HOOK).len() == 2).await;
+    all.converge().await;
+    assert_eq!(receiver.told(HOOK), ["failing: state", "recovered: state"]);
+}
+
 /// The second went unnoticed while the first was held, and one under another hold was not called by its name.
 #[tokio::test]
 async fn each_weakening_is_told_whatever_else_holds_it() {
