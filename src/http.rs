@@ -6,6 +6,7 @@
 
 use crate::plan::window::Wanted;
 use crate::telemetry::metrics::Metrics;
+use crate::telemetry::repeats::Spell;
 use crate::telemetry::status::Board;
 use axum::Extension;
 use axum::Router;
@@ -207,6 +208,7 @@ impl Server {
         let mut feeding = JoinSet::new();
         feeding.spawn(async move { feed.run(&served).await });
         let mut connections = Connections::new();
+        let unaccepted = Spell::default();
         loop {
             tokio::select! {
                 biased;
@@ -214,13 +216,16 @@ impl Server {
                 Some(()) = connections.ended() => {}
                 accepted = self.listener.accept() => match accepted {
                     Ok((stream, peer)) => {
+                        unaccepted.over();
                         let lasting = Lasting::default();
                         let peer = Some(Peer(peer.ip().to_canonical()));
                         let served = connection(stream, peer, router.clone(), lasting.clone(), shutdown.clone());
                         connections.open(lasting, served).await;
                     }
                     Err(error) => {
-                        tracing::warn!(%error, "cannot accept a connection");
+                        if let Some(times) = unaccepted.met() {
+                            tracing::warn!(%error, times, "cannot accept a connection");
+                        }
                         tokio::time::sleep(ACCEPT_PAUSE).await;
                     }
                 },

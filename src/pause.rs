@@ -51,9 +51,12 @@ impl Pause {
         }
     }
 
-    /// Descope refuses the management key, or whatever it is asked for.
+    /// Descope refuses the management key, or whatever it is asked for. Whoever finds it first tells it.
     pub fn refused(&self, reason: descope::Error) {
-        self.refusal.send_replace(Some(reason));
+        let told = reason.to_string();
+        if self.refusal.send_replace(Some(reason)).is_none_or(|before| before.to_string() != told) {
+            tracing::error!(reason = told, "the project is paused; one request per interval asks again");
+        }
         self.queue.pause(&self.project, PausedBy::Refusal);
     }
 

@@ -6,7 +6,6 @@
 
 use crate::aside::aside;
 use crate::backoff::Backoff;
-use crate::descope;
 use crate::desired::Desired;
 use crate::desired::Finding;
 use crate::limiter::Priority;
@@ -586,9 +585,10 @@ impl Reconciler {
         // As large as the project: nothing from here on looks at it.
         drop(observed);
         let is_refused = refusal.is_some();
-        self.show_refusal(refusal.as_ref());
-        if let Some(reason) = refusal {
-            self.pause.refused(reason);
+        match refusal {
+            Some(reason) => self.pause.refused(reason),
+            None if self.pause.refusal().is_some() => tracing::info!("Descope answers again; the project goes on"),
+            None => {}
         }
         if self.adopt(desired, &plan, &gone, first_contact) {
             self.memory.retry_at = Some(Instant::now() + SHORTEST_WAIT);
@@ -807,15 +807,6 @@ impl Reconciler {
         true
     }
 
-    fn show_refusal(&self, refusal: Option<&descope::Error>) {
-        let was_paused = self.pause.refusal().is_some();
-        match refusal {
-            Some(reason) => tracing::error!(%reason, "the project is paused; one request per interval asks again"),
-            None if was_paused => tracing::info!("Descope answers again; the project goes on"),
-            None => {}
-        }
-    }
-
     /// Are the newest files in force?
     pub(super) fn is_current(&self) -> bool {
         self.memory.load.as_ref().is_none_or(|load| load.errors.is_empty())
@@ -866,9 +857,8 @@ impl Reconciler {
             self.memory.retry_at = Some(self.memory.retry_at.map_or(due, |at| at.min(due)));
         }
         let digests = plan.held_digests.iter().chain(&plan.released_digests).cloned().collect();
-        if let Err(error) = self.state.keep_approvals(&digests, &plan.unknown()) {
-            tracing::error!(%error, "cannot write the state; an approval may stand for longer than it should");
-        }
+        let kept = self.state.keep_approvals(&digests, &plan.unknown());
+        self.state.or_error(kept, "cannot write the state; an approval may stand for longer than it should");
     }
 
     /// How long until the next delete of this plan may go ahead; `None` where no time alone releases one.
@@ -892,9 +882,10 @@ impl Reconciler {
     pub fn note_held(&self, plan: &mut Plan) {
         let takeover = plan.awaits_contact().then_some(Hold::FirstContact(Contact::Project));
         let reasons = plan.changes.iter().flat_map(Change::holds).chain(takeover).map(Hold::as_str).collect();
-        match self.state.note_held(&reasons) {
-            Ok(since) => plan.held_since = since,
-            Err(error) => tracing::error!(%error, "cannot write the state; since when something waits is not noted"),
+        let noted = self.state.note_held(&reasons);
+        let what = "cannot write the state; since when something waits is not noted";
+        if let Some(since) = self.state.or_error(noted, what) {
+            plan.held_since = since;
         }
     }
 

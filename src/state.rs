@@ -5,6 +5,7 @@
 //! it; what every change of a drain writes is waited for, and goes to the disk together with others.
 
 use crate::telemetry::clock::now as shown_now;
+use crate::telemetry::repeats::Failures;
 use file::FileStore;
 use fingerprint::FingerprintKey;
 use serde_json::Value;
@@ -145,6 +146,8 @@ struct Shared {
     spell: Mutex<Option<(SystemTime, Instant)>>,
     /// Of reads and writes.
     failures: AtomicU64,
+    /// What the log says of them.
+    told: Failures,
 }
 
 /// Where it lies.
@@ -201,6 +204,7 @@ impl State {
                 is_failing: AtomicBool::new(false),
                 spell: Mutex::new(None),
                 failures: AtomicU64::new(0),
+                told: Failures::default(),
             }),
         }
     }

@@ -527,10 +527,8 @@ fn id_of(target: &Target, kind: &dyn Kind, task: &Task) -> Option<Arc<str>> {
     if task.id.is_some() || task.action == Action::Create || kind.spec().identity.server_id.is_none() {
         return task.id.clone();
     }
-    target.state.server_id(&task.slot.key).unwrap_or_else(|error| {
-        tracing::error!(%error, "cannot read the state; the id of what was just created is not known");
-        None
-    })
+    let what = "cannot read the state; the id of what was just created is not known";
+    target.state.or_error(target.state.server_id(&task.slot.key), what).flatten()
 }
 
 /// The write as it is sent, with its secrets in place of the references. Nothing of it outlives the call. The fingerprints of
@@ -647,7 +645,6 @@ fn after_failed_look(target: &Target, error: &descope::Error, ambiguous: bool) -
 fn pauses(target: &Target, error: &descope::Error) -> bool {
     let is_refused = matches!(error, descope::Error::Unauthorized { .. });
     if is_refused {
-        tracing::error!(%error, "the project is paused; one request per interval asks again");
         target.pause.refused(error.clone());
     }
     is_refused

@@ -9,6 +9,7 @@ use crate::state::Place;
 use crate::state::State as Database;
 use crate::state::Window;
 use crate::telemetry::clock;
+use crate::telemetry::repeats::Spell;
 use crate::telemetry::status::rfc3339;
 use axum::Json;
 use axum::extract::Query;
@@ -40,6 +41,7 @@ pub struct History {
     /// Host, Descope's id and owner of each project of the config.
     projects: BTreeMap<String, Claim>,
     turns: Semaphore,
+    unread: Spell,
 }
 
 /// Host, Descope's id, owner.
@@ -48,7 +50,7 @@ pub type Claim = (String, String, String);
 impl History {
     /// Reads the state in `place`, beside its writer.
     pub fn new(place: Place, projects: BTreeMap<String, Claim>) -> Self {
-        Self { place, projects, turns: Semaphore::new(AT_A_TIME) }
+        Self { place, projects, turns: Semaphore::new(AT_A_TIME), unread: Spell::default() }
     }
 
     /// As the config calls it; what it no longer has goes by Descope's id.
@@ -125,9 +127,14 @@ pub async fn history(State(served): State<Arc<Served>>, asked: Result<Query<Aske
     };
     let shown = Arc::clone(&served);
     match tokio::task::spawn_blocking(move || read(&shown.history, &of, &window)).await {
-        Ok(Ok(rows)) => Json(rows).into_response(),
+        Ok(Ok(rows)) => {
+            served.history.unread.over();
+            Json(rows).into_response()
+        }
         Ok(Err(error)) => {
-            tracing::warn!(error, "cannot read the history");
+            if let Some(times) = served.history.unread.met() {
+                tracing::warn!(error, times, "cannot read the history");
+            }
             routes::error(StatusCode::SERVICE_UNAVAILABLE, "the history cannot be read; the daemon's log says why")
         }
         Err(_) => routes::error(StatusCode::INTERNAL_SERVER_ERROR, "reading the history failed inside the daemon"),

@@ -212,9 +212,8 @@ impl Reconciler {
             let (kind, id) = (key.kind, key.id());
             tracing::info!(kind, id, actor, "drift: Descope's audit trail says who did it");
         }
-        if let Err(error) = self.state.note_actors(&told) {
-            tracing::error!(%error, "cannot write the state; who changed what drifted is forgotten with this run");
-        }
+        let noted = self.state.note_actors(&told);
+        self.state.or_error(noted, "cannot write the state; who changed what drifted is forgotten with this run");
         let Carryover { plan, questions, .. } = &mut self.memory;
         let actors = self.assessor.actors();
         let name = |plan: &mut Arc<Plan>| {

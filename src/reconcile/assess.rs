@@ -344,16 +344,12 @@ impl Assessor {
     /// What the files said of this when it was last in force. Where nobody can tell, nothing was changed by them.
     fn applied(&self, key: &Key) -> Option<Applied> {
         let state = self.state.clone()?;
-        match state.applied(key) {
-            Ok(marks) => {
-                let marks = marks?;
-                Some(Box::new(move |path, value| state.was_applied(&marks, path, value)))
-            }
-            Err(error) => {
-                tracing::error!(%error, "cannot read the state; what differs counts as drift");
-                Some(Box::new(|_, _| true))
-            }
-        }
+        let Some(marks) = state.or_error(state.applied(key), "cannot read the state; what differs counts as drift")
+        else {
+            return Some(Box::new(|_, _| true));
+        };
+        let marks = marks?;
+        Some(Box::new(move |path, value| state.was_applied(&marks, path, value)))
     }
 
     /// Where no file is declared, the secret is not wanted.
@@ -412,16 +408,13 @@ impl Assessor {
     /// Holds what is suspended. Where nobody can tell what is, everything may be.
     fn suspend_parts(&self, plan: &mut Plan) {
         let Some(state) = &self.state else { return };
-        match state.suspensions().and_then(|all| Ok((all, state.suspension()?))) {
-            Ok((all, whole)) => {
-                let part = |one: Suspended| SuspendedPart { kind: one.kind, id: one.id, until: one.until, by: one.by };
-                plan.suspend_parts(all.into_iter().map(part).collect(), whole.map(|whole| whole.until));
-            }
-            Err(error) => {
-                tracing::error!(%error, "cannot tell what is suspended; nothing is sent meanwhile");
-                plan.suspend("the state cannot be read, so nobody can tell what is suspended".to_owned());
-            }
-        }
+        let read = state.suspensions().and_then(|all| Ok((all, state.suspension()?)));
+        let Some((all, whole)) = state.or_error(read, "cannot tell what is suspended; nothing is sent meanwhile")
+        else {
+            return plan.suspend("the state cannot be read, so nobody can tell what is suspended".to_owned());
+        };
+        let part = |one: Suspended| SuspendedPart { kind: one.kind, id: one.id, until: one.until, by: one.by };
+        plan.suspend_parts(all.into_iter().map(part).collect(), whole.map(|whole| whole.until));
     }
 
     /// What the guards measure by; `None` where that cannot be read. What another entry of the config owned is none of ours.
@@ -476,9 +469,7 @@ impl Assessor {
             Some((ledger, shrunk, gone))
         });
         let Some((ledger, shrunk, mut gone)) = compared else { return HashSet::new() };
-        for (kind, gone) in &shrunk {
-            tracing::warn!(kind, gone, "a list lacks much of what is owned; asking once more");
-        }
+        self.show_shrunk(&shrunk, observed);
         let kinds: BTreeSet<&str> =
             shrunk.iter().map(|(kind, _)| *kind).chain(gone.iter().map(|key| key.kind)).collect();
         if kinds.is_empty() {
@@ -499,24 +490,31 @@ impl Assessor {
         gone
     }
 
+    /// Asks for a list once more where it lacks much: at every look while it does.
+    fn show_shrunk(&self, shrunk: &[(&'static str, usize)], observed: &Observed) {
+        let Some(state) = &self.state else { return };
+        let place = |kind| ("shrunk", kind, state.claim());
+        let is_whole = |kind: &&&'static str| !shrunk.iter().any(|(shrunk, _)| shrunk == *kind);
+        observed.kinds.keys().filter(is_whole).for_each(|kind| state.told().over(place(*kind)));
+        for (kind, gone) in shrunk {
+            if let Some(times) = state.told().met(place(*kind), gone) {
+                tracing::warn!(kind, gone, times, "a list lacks much of what is owned; asking once more");
+            }
+        }
+    }
+
     /// What the state knows; nothing where there is none or it cannot be read: then less is approved and deleted.
     pub(super) fn known<T: Default>(&self, read: impl FnOnce(&ProjectState) -> Result<T, state::Error>) -> T {
         let Some(state) = &self.state else { return T::default() };
-        read(state).unwrap_or_else(|error| {
-            tracing::error!(%error, "cannot read the state; nothing is deleted and nothing counts as approved");
-            T::default()
-        })
+        let what = "cannot read the state; nothing is deleted and nothing counts as approved";
+        state.or_error(read(state), what).unwrap_or_default()
     }
 
     /// A state that cannot be read knows nothing: then the project counts as new, and is held rather than changed.
     fn is_known(&self) -> bool {
-        let is_known = self.state.as_ref().is_some_and(|state| {
-            state.is_known().unwrap_or_else(|error| {
-                tracing::error!(%error, "cannot tell whether this project was seen before");
-                false
-            })
-        });
-        is_known && self.former().is_none()
+        let what = "cannot tell whether this project was seen before";
+        let is_known = self.state.as_ref().and_then(|state| state.or_error(state.is_known(), what));
+        is_known.unwrap_or_default() && self.former().is_none()
     }
 
     /// Fingerprints of what was made anew meanwhile, and of lines that left the files. What only a create can set stays as

@@ -115,17 +115,15 @@ impl Reconciler {
             }
             if moved.is_empty() { Ok(()) } else { self.state.move_reversions(&moved) }
         };
-        if let Err(error) = note() {
-            tracing::error!(%error, "cannot write the state; who turns back what is not noted");
-        }
+        self.state.or_error(note(), "cannot write the state; who turns back what is not noted");
         let released: Vec<&Key> = updates()
             .filter(|change| change.contest.is_some() && change.is_approved)
             .map(|change| &change.key)
             .collect();
-        if !released.is_empty()
-            && let Err(error) = self.state.forget_reversions(&released)
-        {
-            tracing::error!(%error, "cannot write the state; what was contested may be held again though it was approved");
+        if !released.is_empty() {
+            let forgotten = self.state.forget_reversions(&released);
+            let what = "cannot write the state; what was contested may be held again though it was approved";
+            self.state.or_error(forgotten, what);
         }
         for change in updates().filter(|change| change.held == Some(Hold::Contested)) {
             let (kind, id, why) = (change.key.kind, change.key.id(), change.why.as_deref().unwrap_or_default());

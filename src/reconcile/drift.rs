@@ -60,9 +60,9 @@ impl Reconciler {
         // What comes back into the files comes back as something new.
         self.memory.in_sync.retain(|key, _| desired.resources.contains_key(key));
         if is_new {
-            said(self.forget_undeclared(desired));
+            self.said(self.forget_undeclared(desired));
         }
-        said(self.keep_ages(desired, plan));
+        self.said(self.keep_ages(desired, plan));
         self.show_drift(plan, trigger);
     }
 
@@ -94,7 +94,7 @@ impl Reconciler {
             self.forget_undeclared(desired)?;
             self.keep_ages(desired, plan)
         };
-        said(keep());
+        self.said(keep());
     }
 
     fn put_in_sync(&mut self, desired: &Desired, keys: Vec<Key>) {
@@ -103,7 +103,7 @@ impl Reconciler {
         if news.is_empty() {
             return;
         }
-        said(self.state.note_applied(news.iter().filter_map(|key| values(desired, key))));
+        self.said(self.state.note_applied(news.iter().filter_map(|key| values(desired, key))));
         let digests = news.into_iter().filter_map(|key| of(&key).map(|digest| (key, digest)));
         self.memory.in_sync.extend(digests.collect::<Vec<_>>());
     }
@@ -155,13 +155,23 @@ impl Reconciler {
         self.count_drifted(drifted.keys().copied());
         let resources = drifted.len();
         if resources > 0 {
-            let which = drifted.keys().take(NAMED).map(ToString::to_string).collect::<Vec<_>>().join(", ");
-            let trigger = trigger.as_str();
             let Carryover { repeats, is_asked, .. } = &mut self.memory;
-            if let Some(times) = repeats.met(("drift", resources, &which), *is_asked) {
+            // What drifted since the last look is what the line is about, however many there were before.
+            let is_new = |key: &&&Key| repeats.met(("drifted", *key), false) == Some(1);
+            let (new, old): (Vec<&Key>, Vec<&Key>) = drifted.keys().partition(is_new);
+            let which = new.into_iter().chain(old).take(NAMED).map(ToString::to_string).collect::<Vec<_>>().join(", ");
+            let trigger = trigger.as_str();
+            if let Some(times) = repeats.met(("drift", drifted.keys().collect::<Vec<_>>()), *is_asked) {
                 tracing::info!(resources, which, trigger, times, "drift: changed in Descope though the YAML did not");
             }
         }
+    }
+
+    fn said(&self, noted: Result<(), state::Error>) {
+        self.state.or_error(
+            noted,
+            "cannot write the state; what drifted may be taken for what the files changed, and its age is not kept",
+        );
     }
 
     /// These differ, and no others: what a look showed, less what was put back since.
@@ -210,12 +220,6 @@ fn values<'k>(desired: &Desired, key: &'k Key) -> Option<(&'k Key, Values)> {
     let (kind, declared) = (resource::kind(key.kind)?, desired.resources.get(key)?);
     let parts = kind.spec().parts.iter();
     Some((key, parts.flat_map(|part| drift::declared_values(part, &declared.fields)).collect()))
-}
-
-fn said(noted: Result<(), state::Error>) {
-    if let Err(error) = noted {
-        tracing::error!(%error, "cannot write the state; what drifted may be taken for what the files changed, and its age is not kept");
-    }
 }
 
 pub(super) fn digest(declared: &Declared) -> u64 {

@@ -33,12 +33,10 @@ impl Reconciler {
     /// under way or begins later may or may not be in it.
     pub fn lost_calls(&self) -> BTreeSet<IntentId> {
         // In this order: what ends in between is settled, or over.
-        let open = self.state.open_intents().unwrap_or_else(|error| {
-            tracing::error!(%error, "cannot read what was under way when the daemon last ended");
-            Vec::new()
-        });
+        let open = self.state.open_intents();
+        let open = self.state.or_error(open, "cannot read what was under way when the daemon last ended");
         let in_flight = self.queue.in_flight(&self.assessor.project);
-        open.into_iter().filter(|open| !in_flight.meets(open.intent.touches())).map(|open| open.id).collect()
+        open.into_iter().flatten().filter(|open| !in_flight.meets(open.intent.touches())).map(|open| open.id).collect()
     }
 
     /// Settles `lost` calls by a look that began after they were. True where something is owned now that no file
@@ -86,10 +84,8 @@ impl Reconciler {
             }
             Ok(is_news)
         };
-        resolve().unwrap_or_else(|error| {
-            tracing::error!(%error, "cannot settle what was under way when the daemon last ended");
-            false
-        })
+        let resolved = resolve();
+        self.state.or_error(resolved, "cannot settle what was under way when the daemon last ended").unwrap_or_default()
     }
 
     /// `None` where that is left to another look: its kind could not be observed, or one list alone lacks it.

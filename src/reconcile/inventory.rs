@@ -74,9 +74,7 @@ impl Reconciler {
             missing.retain(|key| !desired.resources.contains_key(key));
             self.state.note_load(&Load { owned: &flags, absent: &absent, missing: &missing })
         };
-        if let Err(error) = note() {
-            tracing::error!(%error, "cannot write down what left the files; nothing is deleted");
-        }
+        self.state.or_error(note(), "cannot write down what left the files; nothing is deleted");
     }
 
     /// Declared and live is owned from now on; `gone` and declared nowhere is not, once that is proven. A project whose first
@@ -133,10 +131,7 @@ impl Reconciler {
             }
             Ok(is_accepted)
         };
-        adopt().unwrap_or_else(|error| {
-            tracing::error!(%error, "cannot write down what is owned");
-            false
-        })
+        self.state.or_error(adopt(), "cannot write down what is owned").unwrap_or_default()
     }
 
     /// What a look shows is missing no more, whatever was asked for.
@@ -147,16 +142,12 @@ impl Reconciler {
             self.state.note_missing(&missing)
         };
         let noted: Result<(), state::Error> = note();
-        if let Err(error) = noted {
-            tracing::error!(%error, "cannot write down what is missing");
-        }
+        self.state.or_error(noted, "cannot write down what is missing");
     }
 
     /// A fingerprint ends with what it speaks of.
     pub fn note_outlived(&self, outlived: &Outlived) {
-        if let Err(error) = self.state.outlive(outlived) {
-            tracing::error!(%error, "cannot write down which fingerprints are void");
-        }
+        self.state.or_error(self.state.outlive(outlived), "cannot write down which fingerprints are void");
     }
 
     /// What this look shows as it was sent needs no more watching.
@@ -173,9 +164,7 @@ impl Reconciler {
                 || is_missing
                 || is_unseen
         };
-        if let Err(error) = self.state.keep_effects(is_open) {
-            tracing::error!(%error, "cannot write down which writes took effect");
-        }
+        self.state.or_error(self.state.keep_effects(is_open), "cannot write down which writes took effect");
     }
 
     /// Which of the renames that were answered this look shows to be done, and which not.
@@ -188,9 +177,8 @@ impl Reconciler {
             Some((Key { name: declared.renamed_from.clone()?, ..declared.key.clone() }, declared.key.clone()))
         });
         let done: Vec<(Key, Key)> = renames.filter(|(old, new)| is_seen(new) && !plan.present.contains(old)).collect();
-        if let Err(error) = self.state.note_renames(&done, &plan.rivals) {
-            tracing::error!(%error, "cannot write down which renames took effect");
-        }
+        let noted = self.state.note_renames(&done, &plan.rivals);
+        self.state.or_error(noted, "cannot write down which renames took effect");
     }
 
     /// What is gone from Descope and from the files is owned no more, once no look has shown it for long enough. An

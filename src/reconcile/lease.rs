@@ -126,13 +126,11 @@ impl Reconciler {
     /// and nothing sent: what others have put in force stays. The same where that cannot be told; then it is asked again soon.
     pub(super) fn is_behind(&mut self) -> bool {
         let project = self.assessor.project.clone();
-        let standing = match self.state.stand() {
-            Ok(standing) => standing,
-            Err(error) => {
-                tracing::warn!(project = &*project, %error, "cannot tell whether these files are the newest; trying again");
-                self.memory.retry_at = Some(Instant::now() + self.next_wait());
-                return true;
-            }
+        let stands = self.state.stand();
+        let Some(standing) = self.state.or_warn(stands, "cannot tell whether these files are the newest; trying again")
+        else {
+            self.memory.retry_at = Some(Instant::now() + self.next_wait());
+            return true;
         };
         // One that is about to follow keeps the lease, and writes nothing by the files that it had.
         let is_stale = standing == Standing::Behind || self.state.is_overtaken();
@@ -187,12 +185,9 @@ impl Reconciler {
         let until = tenure.before + self.assessor.client.request_timeout();
         let Ok(wait) = until.duration_since(self.state.now()) else { return Foreign::default() };
         let is_foreign = |open: &OpenIntent| open.begun_at < tenure.since;
-        let open = match self.state.open_intents() {
-            Ok(open) => open,
-            Err(error) => {
-                tracing::warn!(%error, "cannot tell what a holder before may have sent: nothing is sent by this pass");
-                return Foreign { is_unknown: true, wait: wait.min(LOOK_AGAIN), ..Foreign::default() };
-            }
+        let what = "cannot tell what a holder before may have sent: nothing is sent by this pass";
+        let Some(open) = self.state.or_warn(self.state.open_intents(), what) else {
+            return Foreign { is_unknown: true, wait: wait.min(LOOK_AGAIN), ..Foreign::default() };
         };
         let open: Vec<OpenIntent> = open.into_iter().filter(is_foreign).collect();
         let touched = open.iter().map(|open| open.intent.touches()).collect();

@@ -5,6 +5,7 @@ use super::clock::Clock;
 use super::open;
 use super::sql;
 use super::sql::Tx;
+use crate::telemetry::repeats::Spell;
 use rusqlite::Connection;
 use rusqlite::TransactionBehavior;
 use std::path::PathBuf;
@@ -17,6 +18,7 @@ pub(super) struct FileStore {
     connection: Mutex<Connection>,
     /// Locked after the connection.
     pub clock: Mutex<Clock>,
+    unset: Spell,
     /// What was opened for writing, and where.
     file: Option<(PathBuf, Option<open::Identity>)>,
     /// `None` for a reader. The connection above is closed before it is let go.
@@ -31,7 +33,8 @@ impl FileStore {
     }
 
     pub fn to_read(connection: Connection) -> Self {
-        Self { connection: Mutex::new(connection), clock: Mutex::new(Clock::start()), file: None, lock: None }
+        let (connection, clock) = (Mutex::new(connection), Mutex::new(Clock::start()));
+        Self { connection, clock, unset: Spell::default(), file: None, lock: None }
     }
 
     /// Is what was opened still what stands there?
@@ -73,8 +76,11 @@ impl FileStore {
 
     /// The same where the state is open already; as long as it is, nothing that is read or written moves along.
     fn time(&self, connection: &mut Connection) -> SystemTime {
-        self.follow_clock(connection).unwrap_or_else(|(time, error)| {
-            tracing::error!(%error, "the clock was set, and the state cannot be written; it counts as it was");
+        self.follow_clock(connection).inspect(|_| self.unset.over()).unwrap_or_else(|(time, error)| {
+            if let Some(times) = self.unset.met() {
+                let what = "the clock was set, and the state cannot be written; it counts as it was";
+                tracing::error!(%error, times, "{what}");
+            }
             time
         })
     }

@@ -16,12 +16,14 @@ use super::sql::values;
 use crate::resource;
 use crate::resource::Key;
 use crate::resource::remember::ALONG;
+use crate::telemetry::repeats::Failures;
 use secrecy::ExposeSecret;
 use secrecy::SecretString;
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 use std::collections::HashMap;
+use std::fmt::Display;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::PoisonError;
@@ -243,6 +245,38 @@ impl ProjectState {
     /// See [`State::failures`].
     pub fn failures(&self) -> u64 {
         self.state.failures()
+    }
+
+    /// What came of it. Where it failed, the log says what cannot be done and why, ever more seldom while it does.
+    pub fn or_error<T, E: Display>(&self, result: Result<T, E>, what: &'static str) -> Option<T> {
+        self.or_told(result, what, |error, times| tracing::error!(%error, times, "{what}"))
+    }
+
+    /// The same of what heals by itself.
+    pub fn or_warn<T, E: Display>(&self, result: Result<T, E>, what: &'static str) -> Option<T> {
+        self.or_told(result, what, |error, times| tracing::warn!(%error, times, "{what}"))
+    }
+
+    /// What of this project was met, and is told ever more seldom.
+    pub fn told(&self) -> &Failures {
+        &self.state.shared.told
+    }
+
+    fn or_told<T, E: Display>(&self, result: Result<T, E>, what: &str, tell: impl FnOnce(&str, u64)) -> Option<T> {
+        let place = (what, &self.host, &self.project_id, &self.owner);
+        match result {
+            Ok(it) => {
+                self.told().over(place);
+                Some(it)
+            }
+            Err(error) => {
+                let error = error.to_string();
+                if let Some(times) = self.told().met(place, &error) {
+                    tell(&error, times);
+                }
+                None
+            }
+        }
     }
 
     /// See [`State::fingerprint`].

@@ -94,13 +94,14 @@ struct Noted {
 }
 
 async fn begin(state: &ProjectState, intents: Arc<[Intent]>, along: Along, is_repeatable: bool) -> Noted {
-    let ids = match state.begin_with(intents, along).await {
-        Ok(ids) => Ok(ids.into()),
+    let begun = state.begin_with(intents, along).await;
+    let ids = match begun {
         // Where replicas share the state, another one may have taken over.
-        Err(error) if is_repeatable && !state.is_shared() => {
-            tracing::error!(%error, "cannot write the state; updates go on without it");
-            Ok(Arc::default())
+        begun if is_repeatable && !state.is_shared() => {
+            let ids = state.or_error(begun, "cannot write the state; updates go on without it");
+            Ok(ids.map(Arc::from).unwrap_or_default())
         }
+        Ok(ids) => Ok(ids.into()),
         Err(error) if state.is_shared() => Err(format!("nothing is sent meanwhile: {error}")),
         Err(error) => Err(format!("nothing is created, renamed or deleted meanwhile: {error}")),
     };
@@ -268,8 +269,8 @@ pub(super) const LANDED: &str = "its answer was lost; it is there";
 pub(super) const DONE_THOUGH_REFUSED: &str = "refused with its batch, and carried out all the same";
 
 fn said<T: Default>(target: &Target, result: Result<T, state::Error>) -> T {
-    result.unwrap_or_else(|error| {
-        tracing::error!(%error, "cannot write the state; what was just done is looked up again");
+    let said = target.state.or_error(result, "cannot write the state; what was just done is looked up again");
+    said.unwrap_or_else(|| {
         // Not with the next interval alone: until then the trail lacks it, and so does the inventory.
         target.look_again.fire(Trigger::Interval);
         T::default()

@@ -24,13 +24,13 @@ fn roles(names: &[&str]) -> String {
 }
 
 /// The daemon, which from `limit` on may write no file beyond so many bytes: what a full disk or a quota does.
-fn start_limited(world: &mut World) {
+pub fn start_limited(world: &mut World) {
     // Ignored, so that the write fails instead.
     let limited = world.command_under(&["sh", "-c", "trap '' XFSZ; exec \"$0\" \"$@\""], &["run"]);
     world.daemon = Some(Process::start(limited));
 }
 
-fn limit(world: &World, bytes: Option<u64>) {
+pub fn limit(world: &World, bytes: Option<u64>) {
     let limit = Rlimit { current: bytes, maximum: None };
     prlimit(Some(world.daemon().pid()), Resource::Fsize, limit).unwrap();
 }

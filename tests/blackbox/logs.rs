@@ -1,5 +1,8 @@
 //! Who reads the output is not who does the work: a reader that stalls or goes away stops nothing.
 
+use crate::durability::limit;
+use crate::durability::start_limited;
+use crate::durability::sync;
 use crate::harness::BINARY;
 use crate::harness::Process;
 use crate::harness::Setup;
@@ -8,6 +11,8 @@ use crate::harness::write_some;
 use rustix::process::Signal;
 use serde_json::Value;
 use serde_json::json;
+use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::io::BufRead;
 use std::io::BufReader;
 use std::os::fd::OwnedFd;
@@ -289,8 +294,7 @@ async fn each_pass_leaves_one_line_and_every_line_about_it_names_it() {
     assert!(finished.len() as u64 >= passes && passes >= 2);
     let first = finished[0];
     assert_eq!((&first["result"], &first["creates"], &first["updates"]), (&json!("applied"), &json!(6), &json!(0)));
-    let names: std::collections::BTreeSet<&str> =
-        finished.iter().map(|line| field(line, "pass").as_str().unwrap()).collect();
+    let names: BTreeSet<&str> = finished.iter().map(|line| field(line, "pass").as_str().unwrap()).collect();
     assert_eq!(names.len(), finished.len(), "each has a name of its own");
     assert_eq!(of("changed").len(), 7);
     let origins = ["descope_gitops::reconcile", "descope_gitops::worker"];
@@ -345,4 +349,84 @@ async fn a_failure_that_stays_is_told_ever_more_seldom_and_is_news_when_it_comes
     };
     world.until("eight attempts", async |world| attempts(world).contains(&8)).await;
     assert_eq!(attempts(&world), [1, 2, 4, 8]);
+}
+
+/// Each pass said two errors anew, without a count.
+#[tokio::test(flavor = "multi_thread")]
+async fn on_a_full_disk_no_line_is_repeated_at_every_pass() {
+    let top = vec![
+        "log: { format: json, level: info }".to_owned(),
+        "retry: { maxAttempts: 1, initialBackoff: 10ms, maxBackoff: 20ms }".to_owned(),
+    ];
+    let mut world = World::with(Setup { top, ..sync() }).await;
+    world.write("roles.yaml", "roles:\n  - { name: a, description: one }\n  - { name: b, description: one }\n");
+    start_limited(&mut world);
+    world.converge().await;
+    let before = lines(&world).len();
+    let is_failure = |line: &Value| line["level"] == "ERROR" || line["level"] == "WARN";
+    // What each says, less how often it was said.
+    let told = |world: &World| {
+        let mut told: BTreeMap<String, Vec<u64>> = BTreeMap::new();
+        for mut line in lines(world).into_iter().skip(before).filter(is_failure) {
+            let fields = line.as_object_mut().unwrap();
+            let times = ["times", "attempt"].into_iter().find_map(|name| fields.remove(name)).unwrap_or(json!(1));
+            fields.retain(|name, _| !["timestamp", "spans", "span"].contains(&name.as_str()));
+            told.entry(line.to_string()).or_default().push(times.as_u64().unwrap());
+        }
+        told
+    };
+
+    limit(&world, Some(4096));
+    world.write("roles.yaml", "roles:\n  - { name: a, description: two }\n  - { name: b, description: one }\n");
+    world.write("permissions.yaml", "permissions:\n  - name: new\n");
+    world.until("updated", async |world| world.entity("roles", "a").await.unwrap()["description"] == "two").await;
+    world.write("roles.yaml", "roles:\n  - { name: a, description: two }\n");
+    let what = "cannot write down which";
+    world
+        .until("said four times", async |world| {
+            told(world).iter().any(|(line, times)| line.contains(what) && times.contains(&4))
+        })
+        .await;
+
+    let told = told(&world);
+    assert!(told.keys().any(|line| line.contains("updates go on without it")), "{told:#?}");
+    for (line, times) in &told {
+        let powers: Vec<u64> = (0..times.len()).map(|power| 1 << power).collect();
+        assert_eq!(*times, powers, "{line}");
+    }
+}
+
+/// Each pass told it anew; and one more of many was never named.
+#[tokio::test(flavor = "multi_thread")]
+async fn drift_that_is_only_reported_is_told_ever_more_seldom_and_more_of_it_is_news() {
+    let top = vec!["log: { format: json, level: info }".to_owned()];
+    let project = ["firstContact: apply", "drift: { mode: report }"].map(str::to_owned).to_vec();
+    let mut world = World::with(Setup { interval: "200ms", top, project, ..Setup::default() }).await;
+    write_some(&world, 8, 0, 2);
+    world.converge().await;
+    let told = |world: &World| {
+        let told = lines(world)
+            .into_iter()
+            .filter(|line| line["message"] == "drift: changed in Descope though the YAML did not");
+        told.map(|line| {
+            (line["resources"].clone(), line["which"].as_str().unwrap().to_owned(), line["times"].as_u64().unwrap())
+        })
+        .collect::<Vec<_>>()
+    };
+    let drift = async |world: &World, numbers: std::ops::Range<usize>| {
+        for n in numbers.clone() {
+            world.edit_live(&format!("permissions/p{n}"), json!({ "description": "by hand" })).await;
+        }
+        let all = json!(numbers.end);
+        world
+            .until("sixteen times", async |world| told(world).iter().any(|(of, _, times)| *of == all && *times == 16))
+            .await;
+        let of_all: Vec<_> = told(world).into_iter().filter(|(of, ..)| *of == all).collect();
+        assert_eq!(of_all.iter().map(|(_, _, times)| *times).collect::<Vec<_>>(), [1, 2, 4, 8, 16], "{of_all:?}");
+        of_all[0].1.clone()
+    };
+
+    drift(&world, 0..7).await;
+    let which = drift(&world, 7..8).await;
+    assert!(which.starts_with("permissions/p7, "), "{which}");
 }
