@@ -275,7 +275,12 @@ impl Cli {
 
 /// The settings; logging is on from here.
 fn loaded(overrides: &Overrides, redactor: &Redactor, is_daemon: bool) -> anyhow::Result<Config> {
-    let config = Config::load(overrides)?;
+    let config = Config::load(overrides).inspect_err(|_| {
+        // What is wrong is a line of the log, too, where that much can be read.
+        if let Some(chosen) = config::log_format(overrides).filter(|_| is_daemon) {
+            logs::init_with_traces(format(chosen, true), config::LOG_LEVEL, redactor);
+        }
+    })?;
     let format = format(config.log.format, is_daemon);
     if is_daemon {
         logs::init_with_traces(format, &config.log.level, redactor);

@@ -24,6 +24,7 @@ pub mod schema;
 mod secret;
 mod values;
 
+pub use check::log_format;
 pub use connect::Connection;
 pub use connect::base_url;
 pub use error::Invalid;

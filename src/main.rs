@@ -37,12 +37,17 @@ fn main() -> ExitCode {
         Err(error) => {
             let exit = cli::exit_of(&error);
             // Settings have a line for each thing that is wrong, which editors and CI systems link: keep them whole.
-            let text = if exit == Exit::Usage {
-                format!("cannot use these settings\n{error:#}")
+            let text = format!("{error:#}");
+            let is_usage = exit == Exit::Usage;
+            let is_logged = if is_usage {
+                text.lines().all(|line| logs::last_words("cannot use these settings", line))
             } else {
-                format!("{error:#}")
+                logs::last_words("the daemon ends with an error", &text)
             };
-            let text = redactor.redact(&text);
+            if is_logged {
+                return exit.into();
+            }
+            let text = redactor.redact(&if is_usage { format!("cannot use these settings\n{text}") } else { text });
             logs::say(format!("descope-gitops: {text}\n"));
             exit.into()
         }

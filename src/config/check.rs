@@ -32,6 +32,10 @@ mod project;
 mod rate;
 mod state;
 
+/// As they are written.
+const FORMATS: [(&str, LogFormat); 3] =
+    [("auto", LogFormat::Auto), ("json", LogFormat::Json), ("pretty", LogFormat::Pretty)];
+
 /// Far above the settings of a thousand projects.
 const LARGEST: u64 = 4 * 1024 * 1024;
 
@@ -50,6 +54,18 @@ pub fn load(overrides: &Overrides) -> Result<Config, Invalid> {
     };
     let config = check.config(raw, overrides);
     if check.problems.is_empty() { Ok(config) } else { Err(Invalid(check.problems)) }
+}
+
+/// How the log is to look, however wrong other settings are; `None` where that cannot be read.
+pub fn log_format(overrides: &Overrides) -> Option<LogFormat> {
+    let chosen = |text: &str| values::choice(text, &FORMATS).ok();
+    if let Some(flag) = given(overrides.log_format.as_ref()) {
+        return chosen(flag);
+    }
+    let Some(file) = given(overrides.config.as_ref()) else { return Some(LogFormat::Auto) };
+    let bytes = open::named(Path::new(file), LARGEST).ok()?;
+    let settings: serde_yaml::Value = serde_yaml::from_slice(&bytes).ok()?;
+    settings.get("log").and_then(|log| log.get("format")).map_or(Some(LogFormat::Auto), |text| chosen(text.as_str()?))
 }
 
 /// Empty counts as not given, which is what a container platform passes for a variable it was told to leave out.
@@ -157,7 +173,6 @@ impl Check {
             config::listen_address(text).ok_or_else(wrong)
         };
         let default_listen = std::net::SocketAddr::from(([0, 0, 0, 0], 8080));
-        let formats = [("auto", LogFormat::Auto), ("json", LogFormat::Json), ("pretty", LogFormat::Pretty)];
         // A bare word that is no level would be a target, and all others would be silent.
         let is_level = |word: &str| word.parse::<LevelFilter>().is_ok() || word.contains(['=', '[']);
         let level = |text: &str| match EnvFilter::try_new(text) {
@@ -207,7 +222,7 @@ impl Check {
                     ("--log-format", flags.log_format.as_ref()),
                     ("log.format", raw.log.format.as_ref()),
                     LogFormat::Auto,
-                    |text| values::choice(text, &formats),
+                    |text| values::choice(text, &FORMATS),
                 ),
                 level: self.overridden(
                     ("--log-level (or RUST_LOG)", flags.log_level.as_ref()),

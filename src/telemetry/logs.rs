@@ -14,6 +14,8 @@ use std::io::Write;
 use std::os::fd::AsFd;
 use std::panic::PanicHookInfo;
 use std::sync::LazyLock;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tracing::Subscriber;
 use tracing_subscriber::EnvFilter;
@@ -55,6 +57,9 @@ pub enum Format {
     Words,
 }
 
+/// The daemon logs for programs.
+static SAYS_JSON: AtomicBool = AtomicBool::new(false);
+
 /// Turns logging on for the whole process. A second call changes nothing. `level` is one level, or directives as
 /// `RUST_LOG` takes them; directives that cannot be read mean `info`.
 pub fn init(format: Format, level: &str, redactor: &Redactor) {
@@ -64,6 +69,7 @@ pub fn init(format: Format, level: &str, redactor: &Redactor) {
 
 /// The same for the daemon, which also sends traces where the environment asks for them. Must be called within the runtime.
 pub fn init_with_traces(format: Format, level: &str, redactor: &Redactor) {
+    SAYS_JSON.store(format == Format::Json, Ordering::Relaxed);
     let ansi = format != Format::Json && io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
     let writer = Redacted { redactor: redactor.clone(), to: say };
     match traces::layer(&|name| std::env::var(name).ok()) {
@@ -84,6 +90,16 @@ pub fn say(text: String) {
         Some(stderr) => stderr.write(text),
         None => DROPPED.inc(),
     }
+}
+
+/// Why the daemon does not start, or ends: a line of the log, like all that it says, where that is for programs. False where it
+/// is not: then it is to be said otherwise.
+pub fn last_words(message: &str, reason: &str) -> bool {
+    let is_logged = SAYS_JSON.load(Ordering::Relaxed) && tracing::enabled!(tracing::Level::ERROR);
+    if is_logged {
+        tracing::error!(reason, "{message}");
+    }
+    is_logged
 }
 
 /// Gives what was logged a moment to be written: before the process ends, or another writes to stderr.

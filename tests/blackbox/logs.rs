@@ -396,6 +396,53 @@ async fn on_a_full_disk_no_line_is_repeated_at_every_pass() {
     }
 }
 
+/// The recipes of the documentation stopped at the one line that says why nothing runs.
+#[tokio::test(flavor = "multi_thread")]
+async fn why_the_daemon_does_not_start_is_a_line_of_the_log_where_its_form_can_be_read() {
+    let mut world = World::new().await;
+    let said = async |world: &World, args: &[&str]| {
+        let output = world.run(&[args, &["run"]].concat()).await;
+        (output.status.code().unwrap(), String::from_utf8(output.stderr).unwrap())
+    };
+    let of = |text: &str| -> Vec<(String, String)> {
+        let line = |line: &str| {
+            let line: Value = serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"));
+            assert_eq!(line["level"], "ERROR");
+            (line["message"].as_str().unwrap().to_owned(), line["reason"].as_str().unwrap().to_owned())
+        };
+        text.lines().filter(|line| !line.contains("\"INFO\"")).map(line).collect()
+    };
+    let settings = "cannot use these settings";
+
+    // One for each setting.
+    world.reconfigure(|setup| {
+        setup.top = vec!["log: { format: json }".into(), "concurrency: 0".into(), "requestTimeout: x".into()]
+    });
+    let (code, text) = said(&world, &[]).await;
+    let told = of(&text);
+    assert_eq!((code, told.len()), (64, 2), "{text}");
+    assert!(told.iter().all(|(message, reason)| message == settings && reason.contains("config.yaml:")), "{told:?}");
+    // One that nobody knows, and one in the place of a map.
+    for wrong in ["colour: red", "http: 8080"] {
+        world.reconfigure(|setup| setup.top = vec!["log: { format: json }".into(), wrong.into()]);
+        let (code, text) = said(&world, &[]).await;
+        assert_eq!((code, of(&text)[0].0.as_str()), (64, settings), "{text}");
+    }
+    // After the settings.
+    let log = "log: { format: json }".to_owned();
+    world.reconfigure(|setup| setup.top = vec!["http: { listen: 192.0.2.1:80 }".into(), log]);
+    let (code, text) = said(&world, &[]).await;
+    assert_eq!((code, of(&text).last().unwrap().0.as_str()), (1, "the daemon ends with an error"), "{text}");
+    // For people, and where nobody can tell.
+    let (_, text) = said(&world, &["--log-format", "pretty"]).await;
+    assert!(text.lines().any(|line| line.starts_with("descope-gitops: ")), "{text}");
+    world.reconfigure(|setup| setup.top = vec!["log: { format: json".into()]);
+    let (code, text) = said(&world, &[]).await;
+    assert!(code == 64 && text.starts_with("descope-gitops: cannot use these settings\n"), "{text}");
+    let (_, text) = said(&world, &["--log-format", "json"]).await;
+    assert_eq!(of(&text)[0].0, settings, "{text}");
+}
+
 /// Each pass told it anew; and one more of many was never named.
 #[tokio::test(flavor = "multi_thread")]
 async fn drift_that_is_only_reported_is_told_ever_more_seldom_and_more_of_it_is_news() {
