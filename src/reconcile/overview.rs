@@ -25,6 +25,7 @@ use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 use std::collections::HashMap;
 use std::collections::HashSet;
+use std::sync::Arc;
 use std::time::Duration;
 use std::time::SystemTime;
 use tokio::time::Instant;
@@ -128,7 +129,7 @@ impl Reconciler {
                 self.succeeded(last.success_at);
                 self.memory.overview.applied = last.in_sync.map(|(revision, at)| {
                     let commit = last.commit;
-                    AppliedStatus { revision, commit, at: rfc3339(at) }
+                    AppliedStatus { revision, commit, at: rfc3339(at), is_newer: false }
                 });
             }
             Err(error) => tracing::warn!(%error, "cannot read the history of passes"),
@@ -167,7 +168,7 @@ impl Reconciler {
         let drifted = drifted.into_iter().take(DRIFTED_SHOWN).map(|(key, drifts)| drifted_status(key, &drifts));
         let next = [self.memory.retry_at, self.memory.resume_at].into_iter().flatten().min();
         Overview {
-            applied: memory.applied.clone(),
+            applied: memory.applied.clone().map(|applied| self.against_files(applied)),
             last_success_at: memory.success_at.map(rfc3339),
             next_pass_at: None,
             look: None,
@@ -207,6 +208,12 @@ impl Reconciler {
         }
     }
 
+    /// Files that are put aside as older ones wait for nothing that would put them in the place of what is applied.
+    fn against_files(&self, applied: AppliedStatus) -> AppliedStatus {
+        let is_older = |(aside, is_older): &(Arc<str>, bool)| *is_older && **aside != applied.revision;
+        AppliedStatus { is_newer: self.memory.put_aside.as_ref().is_some_and(is_older), ..applied }
+    }
+
     fn note_applied(&mut self) {
         let Some(load) = &self.memory.load else { return };
         let Some(revision) = load.revision.as_deref() else { return };
@@ -215,7 +222,8 @@ impl Reconciler {
             Some(applied) if applied.revision == revision => {}
             Some(_) | None => {
                 let at = rfc3339(clock::now());
-                *applied = Some(AppliedStatus { revision: revision.to_owned(), commit: load.commit.clone(), at });
+                let (revision, commit) = (revision.to_owned(), load.commit.clone());
+                *applied = Some(AppliedStatus { revision, commit, at, is_newer: false });
             }
         }
     }

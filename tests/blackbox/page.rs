@@ -470,7 +470,7 @@ async fn the_page_shows_what_is_held_and_releases_it() {
                 "3 changes held for approval, 3 of them deletes",
                 "kind_emptied",
                 &format!("descope-gitops approve {fingerprint}"),
-                "an older one",
+                "an earlier one",
             ],
         )
         .await;

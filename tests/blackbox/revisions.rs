@@ -120,6 +120,35 @@ async fn where_all_were_behind_whoever_moves_on_writes() {
     assert!(lines(&all, "giving a lease back") <= 2, "{}", all.tails());
 }
 
+/// What was in force and written was called an older one by a replica whose own files were older.
+#[tokio::test]
+async fn what_is_applied_is_newer_than_files_that_are_behind() {
+    let Some(server) = Postgres::start() else { return };
+    let mut all = Replicas::new(server, &[]).await;
+    say(&all, &["a", "b"], "old");
+    start(&mut all, "a").await;
+    all.converge().await;
+    let standby = start(&mut all, "b").await;
+    all.until("ready", async |all| all.ask(standby, "/readyz").await.is_some_and(|(code, _)| code == 200)).await;
+    let old = all.project(0).await.unwrap()["desired"]["revision"].clone();
+    say(&all, &["a"], "new");
+    all.until("applied", async |all| {
+        all.project(0).await.is_some_and(|it| it["converged"] == true && it["applied"]["revision"] != old)
+    })
+    .await;
+    let new = all.project(0).await.unwrap()["applied"].clone();
+    assert_eq!(new["isNewer"], false, "{new}");
+    all.kill(0).await;
+
+    let behind = until_all_are_behind(&all).await;
+    let shown = all.project(behind).await.unwrap();
+    assert_eq!((&shown["desired"]["revision"], &shown["applied"]["revision"]), (&old, &new["revision"]), "{shown:#}");
+    assert_eq!(shown["applied"]["isNewer"], true, "{shown:#}");
+    say(&all, &["b"], "new");
+    all.converge().await;
+    assert_eq!(all.project(behind).await.unwrap()["applied"]["isNewer"], false);
+}
+
 #[tokio::test]
 async fn of_those_that_were_behind_one_that_skips_what_was_in_force_writes() {
     let Some(server) = Postgres::start() else { return };

@@ -282,6 +282,14 @@ test("a pass whose changes still go out is not told as applied", () => {
   assert.equal(words.passSaid(project({ lastPass: { ...lastPass, result: "held" }, progress })), "held, 341 of 400 changes still to go");
 });
 
+test("what is applied is not called older where the files of a replica are", () => {
+  const of = (notConvergedBecause, isNewer) => words.appliedIs(project({ notConvergedBecause, applied: { revision: "new", commit: null, at: AT, isNewer } }));
+
+  assert.equal(of("held", false), "an earlier one");
+  assert.equal(of("stale_revision", true), "newer than the files of this replica");
+  assert.equal(of("stale_revision", false), "not the files of this replica");
+});
+
 let failed = 0;
 for (const [name, run] of tests) {
   try {

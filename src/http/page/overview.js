@@ -1,7 +1,7 @@
 // The verdict, what needs somebody, and a card for each project.
 
 import { badge, byId, command, due, h, many, now, number, phrase, say, show, span, time } from "./dom.js";
-import { COUNTS, isUnheld, lookedAt, needs, nextPass, passSaid, secondsLeft, short, standing, trigger, unheld, verdict } from "./words.js";
+import { COUNTS, appliedIs, isUnheld, lookedAt, needs, nextPass, passSaid, secondsLeft, short, standing, trigger, unheld, verdict } from "./words.js";
 import { approveButton, noOrders, projectActions } from "./actions.js";
 import { link } from "./resource.js";
 
@@ -76,7 +76,7 @@ function card(status, project) {
     bar(project),
     h("dl", {},
       h("dt", {}, "Wanted"), h("dd", {}, revision(desired.revision, desired.commit), desired.valid ? null : h("span", { class: "bad" }, " the newest files are not in force"), project.notConvergedBecause === "stale_revision" ? h("span", { class: "warn" }, " put aside") : null, desired.loadedAt ? h("span", { class: "quiet" }, " loaded ", time(desired.loadedAt)) : null),
-      h("dt", {}, "Applied"), h("dd", {}, applied ? [revision(applied.revision, applied.commit), isApplied ? " the same" : h("span", { class: "warn" }, " an older one"), h("span", { class: "quiet" }, " since ", time(applied.at))] : "not known yet"),
+      h("dt", {}, "Applied"), h("dd", {}, applied ? [revision(applied.revision, applied.commit), isApplied ? " the same" : h("span", { class: "warn" }, ` ${appliedIs(project)}`), h("span", { class: "quiet" }, " since ", time(applied.at))] : "not known yet"),
       h("dt", {}, "Last attempt"), h("dd", {}, lastPass ? [`${passSaid(project)}, ${progress ? "planned " : ""}`, time(lastPass.finishedAt), h("span", { class: "quiet" }, ` (${trigger(lastPass.trigger)}, ${many(lastPass.changes, "change")} planned)`)] : "none yet"),
       h("dt", {}, "Last success"), h("dd", {}, time(lastSuccessAt)),
       h("dt", {}, "Next pass"), h("dd", {}, phrase(nextPass(project))),

@@ -525,6 +525,12 @@ export function passSaid({ lastPass, progress }) {
 export const stillGoing = (lastPass, progress) => (lastPass && progress?.left ? `${number(progress.left)} of ${many(progress.total, "change")} still to go` : "");
 
 /** Does no replica hold it, as far as is known? What was known of it may have passed. */
+/** What is applied, beside files that are others: those come to be in force after it, or are put aside. */
+export function appliedIs({ applied, notConvergedBecause }) {
+  if (notConvergedBecause !== "stale_revision") return "an earlier one";
+  return applied.isNewer ? "newer than the files of this replica" : "not the files of this replica";
+}
+
 export const isUnheld = ({ lease }) => Boolean(lease && !lease.holder);
 
 /** The same in words; "" where one does. */

@@ -78,6 +78,8 @@ pub struct AppliedStatus {
     pub commit: Option<String>,
     /// RFC 3339: since when.
     pub at: String,
+    /// Is it known to be newer than the files here, which are put aside?
+    pub is_newer: bool,
 }
 
 /// Where resources stand, each counted once: what is stuck in one part is stuck.
