@@ -309,14 +309,22 @@ async fn drift_is_counted_until_it_is_healed() {
     assert_is(sum(&world, "changes_total", &[("action", "update"), ("result", "failed")]).await, 1);
     world.until("told", async |world| sum(world, "converged", &[]).await < 0.5).await;
 
-    world.faults(json!([])).await;
+    // It stayed up until the next look, an hour later: so the write takes its time, and no look has an end after it began.
+    world.faults(json!([{ "match": { "item": "t1" }, "fault": "delay", "delay": "4s" }])).await;
     world.daemon().signal(Signal::HUP);
+    let is_sent = async |world: &World| world.status().await["queue"]["inFlight"] == 1;
     world
-        .until("healed", async |world| {
-            sum(world, "changes_total", &[("result", "ok"), ("action", "update")]).await > 0.5
-        })
+        .until("planned, and on its way", async |world| world.passes_by("signal").await == 1 && is_sent(world).await)
         .await;
+    world.faults(json!([{ "fault": "hang" }])).await;
+    let passes = world.passes().await;
+    assert_is(sum(&world, "drifted_resources", &[]).await, 1);
+    assert!(is_sent(&world).await, "no look can have begun after it");
+
     world.until("put back", async |world| sum(world, "drifted_resources", &[]).await < 0.5).await;
+    assert_eq!(world.passes().await, passes, "no other look was needed");
+    assert_is(sum(&world, "changes_total", &[("result", "ok"), ("action", "update")]).await, 1);
+    world.faults(json!([])).await;
     world.converge().await;
     assert_is(sum(&world, "changes_total", &[("action", "update"), ("result", "ok")]).await, 1);
     assert_is(sum(&world, "converged", &[]).await, 1);
