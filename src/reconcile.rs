@@ -347,13 +347,16 @@ impl Reconciler {
         let (mut is_other, mut is_first) = (false, false);
         while let Some((one, is_urgent)) = deep.next() {
             let client = client.with_priority(if is_urgent { Priority::Change } else { Priority::Rotation });
-            let read = tokio::select! {
-                biased;
-                () = shutdown.cancelled() => return false,
-                // The pass that comes sees what was read by now.
-                () = more.fired() => return false,
-                read = observed::read(&client, &one) => read,
+            let read = async {
+                tokio::select! {
+                    biased;
+                    () = shutdown.cancelled() => None,
+                    // The pass that comes sees what was read by now.
+                    () = more.fired() => None,
+                    read = observed::read(&client, &one) => Some(read),
+                }
             };
+            let Some(read) = self.while_shown(read).await else { return false };
             match observed::take_in(&deep, &one, read) {
                 News::Other => is_other = true,
                 News::First => {
@@ -687,32 +690,54 @@ impl Reconciler {
         more: &mut TriggerReceiver,
     ) -> (Arc<Desired>, Sight) {
         let assessor = self.assessor.clone();
-        // It may wait long for the rate limit, as the status goes on to say.
-        let mut changes = self.queue.changes();
         loop {
             self.queue.begin_look(&self.assessor.project, self.revision());
             let asked = Arc::clone(&desired);
             let mut look = std::pin::pin!(assessor.look(&asked, priority, lost));
             let sight = loop {
-                tokio::select! {
-                    biased;
-                    sight = &mut look => break sight,
-                    () = tokio::time::sleep(STATUS_EVERY), if changes.has_changed().unwrap_or_default() => {
-                        changes.borrow_and_update();
-                        aside(|| self.publish());
+                let looking = async {
+                    tokio::select! {
+                        biased;
+                        sight = &mut look => Some(sight),
+                        () = more.fired() => None,
                     }
-                    () = more.fired() => {
-                        if let Some((newest, _)) = self.load(more).await {
-                            self.take_in(&newest);
-                            self.queue.look_for(&self.assessor.project, self.revision());
-                            desired = newest;
-                        }
-                    }
+                };
+                if let Some(sight) = self.while_shown(looking).await {
+                    break sight;
+                }
+                if let Some((newest, _)) = self.load(more).await {
+                    self.take_in(&newest);
+                    self.queue.look_for(&self.assessor.project, self.revision());
+                    desired = newest;
                 }
             };
             // A kind that only the newest files mention was not asked for.
             if desired.kinds.iter().all(|kind| sight.observed.kinds.contains_key(kind)) {
                 return (desired, sight);
+            }
+        }
+    }
+
+    /// Waits for what may wait long for the rate limit itself, while the status goes on to follow the queue. What changed there
+    /// right before is shown, too.
+    async fn while_shown<T>(&mut self, work: impl Future<Output = T>) -> T {
+        let mut changes = self.queue.changes();
+        changes.mark_changed();
+        let mut work = std::pin::pin!(work);
+        loop {
+            let news = async {
+                if changes.changed().await.is_err() {
+                    std::future::pending::<()>().await;
+                }
+                tokio::time::sleep(STATUS_EVERY).await;
+            };
+            tokio::select! {
+                biased;
+                done = &mut work => return done,
+                () = news => {
+                    changes.borrow_and_update();
+                    aside(|| self.publish());
+                }
             }
         }
     }

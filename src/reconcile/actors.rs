@@ -152,12 +152,15 @@ impl Reconciler {
         questions.asked_at = Some(Instant::now());
         let client = self.assessor.client.with_priority(Priority::Rotation);
         let now = SystemTime::now();
-        let asked = tokio::select! {
-            biased;
-            () = shutdown.cancelled() => return,
-            () = more.fired() => return,
-            asked = tokio::time::timeout(PATIENCE, client.events(from - SKEW, now + SKEW)) => asked,
+        let ask = async {
+            tokio::select! {
+                biased;
+                () = shutdown.cancelled() => None,
+                () = more.fired() => None,
+                asked = tokio::time::timeout(PATIENCE, client.events(from - SKEW, now + SKEW)) => Some(asked),
+            }
         };
+        let Some(asked) = self.while_shown(ask).await else { return };
         match asked {
             Ok(Ok(events)) => self.tell_who(&events),
             Ok(Err(error)) => {

@@ -322,7 +322,8 @@ async fn drift_is_counted_until_it_is_healed() {
     assert!(is_sent(&world).await, "no look can have begun after it");
 
     world.until("put back", async |world| sum(world, "drifted_resources", &[]).await < 0.5).await;
-    assert_eq!(world.passes().await, passes, "no other look was needed");
+    let seen = world.passes().await;
+    assert_eq!(seen, passes, "no other look was needed: {}", world.daemon().tail(60));
     assert_is(sum(&world, "changes_total", &[("result", "ok"), ("action", "update")]).await, 1);
     world.faults(json!([])).await;
     world.converge().await;
