@@ -336,6 +336,12 @@ impl Plan {
         self.held().map(|change| (change.digest.to_string(), change.key.kind)).chain(takeover).collect()
     }
 
+    /// All reasons for which something waits, in their words, some more than once.
+    pub fn held_reasons(&self) -> impl Iterator<Item = &str> {
+        let takeover = self.awaits_contact().then_some(Hold::FirstContact(Contact::Project));
+        self.changes.iter().flat_map(Change::holds).chain(takeover).map(|hold| -> &str { hold.as_str() })
+    }
+
     /// Kinds of which nobody can tell what they want changed: they did not answer, or wait for one that did not.
     pub fn unknown(&self) -> BTreeSet<&str> {
         let unread = self.unread.keys().map(|key| key.kind);

@@ -14,7 +14,6 @@ use crate::observed::News;
 use crate::pause::Pause;
 use crate::plan;
 use crate::plan::Change;
-use crate::plan::Contact;
 use crate::plan::Hold;
 use crate::plan::Origin;
 use crate::plan::Plan;
@@ -78,6 +77,7 @@ mod inventory;
 mod lease;
 mod overview;
 pub mod show;
+mod stuck;
 
 /// The status follows the queue at most this often: a drain of thousands of tasks would do little else.
 const STATUS_EVERY: Duration = Duration::from_millis(200);
@@ -169,6 +169,8 @@ pub struct Carryover {
     history_failed: u64,
     /// What a holder before may still send is left alone, though it differs: until when, and what.
     left_alone: Option<(Instant, Vec<Key>)>,
+    /// Since when what is refused or blocked is.
+    stuck: stuck::Stuck,
     /// Since when what no hold keeps back waits.
     waits: HashMap<Key, SystemTime>,
     /// What the last look contradicts, though that proves nothing yet.
@@ -905,8 +907,8 @@ impl Reconciler {
 
     /// Since when something waits for each reason. The plan is of all files: what it does not hold waits no more.
     pub fn note_held(&self, plan: &mut Plan) {
-        let takeover = plan.awaits_contact().then_some(Hold::FirstContact(Contact::Project));
-        let reasons = plan.changes.iter().flat_map(Change::holds).chain(takeover).map(Hold::as_str).collect();
+        let stuck = self.stuck_reasons();
+        let reasons = plan.held_reasons().chain(stuck.iter().map(String::as_str)).collect();
         let noted = self.state.note_held(&reasons);
         let what = "cannot write the state; since when something waits is not noted";
         if let Some(since) = self.state.or_error(noted, what) {

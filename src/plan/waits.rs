@@ -82,6 +82,16 @@ impl Rows {
     /// What a daemon tells: the changes that wait, and what of `known` is none of them.
     pub fn of_daemon(changes: Waits, known: &[Wait], counts: &BTreeMap<&'static str, u64>) -> Self {
         let mut rows = changes.rows();
+        // Since when something is refused the status knows better than the queue, which a restart empties.
+        let before = |row: &Wait| {
+            let is_it = |wait: &&Wait| (&wait.kind, &wait.id, wait.word()) == (&row.kind, &row.id, row.word());
+            known.iter().find(is_it).and_then(|wait| wait.since.clone())
+        };
+        for row in
+            rows.iter_mut().filter(|row| [Why::Parked, Why::Dependency].iter().any(|why| why.as_str() == row.word()))
+        {
+            row.since = before(row).into_iter().chain(row.since.take()).min();
+        }
         let changes: HashSet<(&str, &str)> = rows.iter().map(|wait| (&*wait.kind, &*wait.id)).collect();
         let others: Vec<Wait> =
             known.iter().filter(|wait| !changes.contains(&(&*wait.kind, &*wait.id))).cloned().collect();

@@ -31,7 +31,7 @@ use std::time::SystemTime;
 use tokio::time::Instant;
 
 /// A queue that is longer than this is counted by resource only now and then: it moves with every change of a drain.
-const LONG_QUEUE: usize = 5_000;
+pub(super) const LONG_QUEUE: usize = 5_000;
 /// How often a long one is.
 const COUNT_EVERY: Duration = Duration::from_secs(2);
 /// The status names so many drifted resources; the plan has all of them.

@@ -270,6 +270,7 @@ impl Reconciler {
         self.log_ended(false);
         let project = self.assessor.project.clone();
         let problems = self.problems();
+        self.note_stuck(&problems);
         let because = self.not_converged_because(&problems);
         let is_converged = because.is_none();
         self.metrics.converged.with_label_values(&[&*project]).set(i64::from(is_converged));
@@ -309,6 +310,7 @@ impl Reconciler {
             status.show_put_aside(can_order);
             status.wait_counts = waits.counts();
             status.waits = waits.rows();
+            self.memory.stuck.tell(&mut status.waits);
             status.host = host;
             status.turn = turn;
             status.suspended_until = until;

@@ -69,6 +69,45 @@ async fn switch(world: &World, options: Value) {
     world.sim(reqwest::Method::PUT, "options", Some(options)).await;
 }
 
+/// It began anew with a restart and with another commit; the notification kept the true one.
+#[tokio::test]
+async fn what_is_refused_is_so_since_the_first_time_over_another_commit_and_a_restart() {
+    let mut world = World::new().await;
+    let refuse = |path: &str| json!([{ "match": { "path": path }, "fault": "status", "status": 400 }]);
+    world.faults(refuse("/v1/mgmt/role/create")).await;
+    world.write("roles.yaml", &role("one"));
+    world.start().await;
+    let first = wait_for(&world, "roles", "r", "parked").await["since"].clone();
+    let began = humantime::parse_rfc3339(first.as_str().unwrap()).unwrap();
+    let passes = async |seconds: u64| {
+        let later = began + std::time::Duration::from_secs(seconds);
+        world.until("a later second", async |_| std::time::SystemTime::now() > later).await;
+    };
+    passes(2).await;
+
+    world.write("roles.yaml", &role("two"));
+    let is_planned = async |world: &World| {
+        let project = world.project().await;
+        let revision = &project["desired"]["revision"];
+        project["lastPass"]["trigger"] == "watch" && project["plannedRevision"] == *revision
+    };
+    world.until("planned", is_planned).await;
+    assert_eq!(wait_for(&world, "roles", "r", "parked").await["since"], first);
+    world.stop().await;
+    world.start().await;
+    assert_eq!(wait_for(&world, "roles", "r", "parked").await["since"], first);
+    let plan = world.run_json(&["plan", "-o", "json", "--url", &world.daemon_url().await], 0).await;
+    assert_eq!(plan["projects"][0]["waits"][0]["since"], first);
+
+    // Done in between, it is another time.
+    world.faults(json!([])).await;
+    assert_eq!(world.ask(reqwest::Method::POST, "/api/v1/reconcile?retry=true").await.0, 202);
+    world.until("at rest", async |world| world.is_converged().await).await;
+    world.faults(refuse("/v1/mgmt/role/update")).await;
+    world.write("roles.yaml", &role("three"));
+    assert!(wait_for(&world, "roles", "r", "parked").await["since"].as_str() > first.as_str());
+}
+
 /// "Next pass in 6m" was said while one was under way, and waited for the gate.
 #[tokio::test]
 async fn a_look_that_waits_for_the_gate_is_told_with_when_that_opens() {

@@ -122,10 +122,10 @@ const dueText = (at) => (Date.parse(at) <= now() ? "now" : relative(at));
 /** The same of something that ends then, after "until": the moment itself, and in how long it is. */
 export const until = (at) => [h("time", { datetime: at }, local(at)), " (", time(at), ")"];
 
-/** Text of the daemon: what it puts in backticks is to be typed, and what it calls a moment is one. */
 /** Words, and points in time among them: `{ time }`, `{ until }` (comes after that word) or, of what is to happen then, `{ due }`. */
 export const phrase = (list) => [list].flat(Infinity).map((it) => (typeof it !== "object" || it === null ? prose(it || "") : it.until ? until(it.until) : it.due ? due(it.due) : time(it.time)));
 
+/** Text of the daemon: what it puts in backticks is to be typed, and what it calls a moment is one. */
 export const prose = (text) => String(text).split("`").map((part, n) => (n % 2 ? h("code", {}, part) : moments(part)));
 
 // Behind a word that leads to one: what stands elsewhere, as in quotes, is a value.
