@@ -16,6 +16,7 @@ use super::sql::Tx;
 use super::sql::Value;
 use crate::aside::aside;
 use crate::telemetry::clock;
+use crate::telemetry::repeats::Spell;
 use futures_util::future::join_all;
 use std::error::Error as StdError;
 use std::fmt;
@@ -256,6 +257,8 @@ pub(super) struct Server {
     session: Mutex<Option<Session>>,
     /// What time it is there, and when that was told.
     clock: Mutex<Option<(i64, Duration)>>,
+    /// Nobody could tell what time it is there.
+    timeless: Spell,
     /// Turns at the connection that may have written what is owned.
     writes_of_owned: AtomicI64,
     /// What this process holds.
@@ -282,6 +285,7 @@ impl Server {
             life,
             session: Mutex::new(None),
             clock: Mutex::new(None),
+            timeless: Spell::default(),
             writes_of_owned: AtomicI64::new(0),
             tenures: Tenures::default(),
             checkouts: Checkouts::default(),
@@ -386,10 +390,13 @@ impl Server {
     pub fn now(&self) -> SystemTime {
         let known = *self.clock.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((then, asked)) = known {
+            self.timeless.over();
             return from_millis(then) + steady().saturating_sub(asked);
         }
         sql::once(|_, now| Ok(now), |work| self.read_at_once(work)).unwrap_or_else(|error: Error| {
-            tracing::error!(%error, "cannot ask the database for the time; this machine's counts");
+            if let Some(times) = self.timeless.met() {
+                tracing::error!(%error, times, "cannot ask the database for the time; this machine's counts");
+            }
             SystemTime::now()
         })
     }

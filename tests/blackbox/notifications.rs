@@ -456,6 +456,14 @@ async fn whoever_hears_of_no_lease_hears_once_that_the_database_is_gone_and_when
     all.until("lost", async |all| !all.is_holder(0).await).await;
     tokio::time::sleep(std::time::Duration::from_secs(5)).await; // what there is to tell settles
     assert_eq!(receiver.told(HOOK), ["failing: state"]);
+    // Nor does the log say the same at every turn.
+    let lines = all.running[0].process.lines();
+    let lines = lines.iter().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    let is_failure = |line: &Value| line["level"] == "ERROR" || line["level"] == "WARN";
+    let told = lines.filter(|line| is_failure(line) && line["times"].is_null() && line["attempt"].is_null());
+    let told: Vec<String> = told.map(|line| format!("{}: {}", line["message"], line["error"])).collect();
+    let once: std::collections::BTreeSet<&String> = told.iter().collect();
+    assert_eq!(told.len(), once.len(), "{told:#?}");
     server.run();
     all.until("the end told", async |_| receiver.told(HOOK).len() == 2).await;
     all.converge().await;
