@@ -90,7 +90,7 @@ impl Rows {
         for row in
             rows.iter_mut().filter(|row| [Why::Parked, Why::Dependency].iter().any(|why| why.as_str() == row.word()))
         {
-            row.since = before(row).into_iter().chain(row.since.take()).min();
+            row.since = before(row).or_else(|| row.since.take());
         }
         let changes: HashSet<(&str, &str)> = rows.iter().map(|wait| (&*wait.kind, &*wait.id)).collect();
         let others: Vec<Wait> =

@@ -35,9 +35,8 @@ impl Stuck {
     pub fn tell(&self, waits: &mut [Wait]) {
         let is_stuck = |wait: &&mut Wait| [Why::Parked, Why::Dependency].iter().any(|why| why.as_str() == wait.word());
         for wait in waits.iter_mut().filter(is_stuck) {
-            let since = self.since.get(&reason(&wait.kind, &wait.id)).copied().map(rfc3339);
-            if let Some(since) = since.filter(|since| wait.since.as_ref().is_none_or(|known| since < known)) {
-                wait.since = Some(since);
+            if let Some(since) = self.since.get(&reason(&wait.kind, &wait.id)) {
+                wait.since = Some(rfc3339(*since));
             }
         }
     }
