@@ -608,8 +608,8 @@ mod tests {
         let told = "/failing/state state_not_writable".to_owned();
         let soon = format!("{told} for now");
 
-        assert_eq!(of(lease(true, None), false, false), [soon.clone()], "it may answer the next time");
-        assert_eq!(of(lease(true, None), true, false), [told.clone()]);
+        assert_eq!(of(lease(true, None), false, false), std::slice::from_ref(&soon), "it may answer the next time");
+        assert_eq!(of(lease(true, None), true, false), std::slice::from_ref(&told));
         assert!(of(lost(), false, false).contains(&told));
         assert_eq!(of(lease(false, None), false, false), [""; 0], "whoever held it tells");
         assert_eq!(of(lease(true, None), false, true), [""; 0], "a lease that is lost is told");

@@ -416,7 +416,7 @@ async fn why_the_daemon_does_not_start_is_a_line_of_the_log_where_its_form_can_b
 
     // One for each setting.
     world.reconfigure(|setup| {
-        setup.top = vec!["log: { format: json }".into(), "concurrency: 0".into(), "requestTimeout: x".into()]
+        setup.top = vec!["log: { format: json }".into(), "concurrency: 0".into(), "requestTimeout: x".into()];
     });
     let (code, text) = said(&world, &[]).await;
     let told = of(&text);
