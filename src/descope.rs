@@ -143,6 +143,11 @@ impl Client {
         self.shared.limiter.status()
     }
 
+    /// About how long it is until the rate limit lets the last of so many calls go; `None` while none is known.
+    pub fn due(&self, calls: usize) -> Option<Duration> {
+        self.shared.limiter.due(calls)
+    }
+
     /// Wakes when that may have changed: with every request.
     pub fn limits_changed(&self) -> watch::Receiver<()> {
         self.shared.limiter.changed()

@@ -271,6 +271,15 @@ impl Limiter {
         report.status(machine, at, clock::now())
     }
 
+    /// About how long it is until the last of so many requests goes, if nothing is refused and nobody else sends; `None` while no
+    /// limit is known.
+    pub fn due(&self, requests: usize) -> Option<Duration> {
+        let now = self.shared.now();
+        let mut state = self.shared.state();
+        let (machine, at) = state.source.view(now);
+        machine.due(requests, at).map(|due| due.saturating_sub(at))
+    }
+
     /// Does the store of a shared budget answer too slowly for requests to go?
     pub fn is_slow(&self) -> bool {
         self.shared.slow.load(Ordering::Relaxed)

@@ -7,6 +7,7 @@ use crate::cli::remote::Daemon;
 use crate::cli::select;
 use crate::cli::select::Selection;
 use crate::cli::since::Before;
+use crate::cli::status::table::is_unheld;
 use crate::cli::status::table::not_compared;
 use crate::config::Config;
 use crate::config::Overrides;
@@ -59,7 +60,7 @@ pub struct PlanArgs {
     /// How to write it
     #[arg(short, long, value_enum, default_value = "text")]
     pub output: PlanOutput,
-    /// Exit with 2 where there are differences
+    /// Exit with 2 where there are differences, or may be, as a daemon has not compared its files
     #[arg(long)]
     pub exit_code: bool,
     /// Only these projects; may be given more than once
@@ -185,10 +186,15 @@ pub async fn of_daemon(overrides: &Overrides, args: &PlanArgs, redactor: &Redact
         if let Some(held) = &mut project.held {
             held.nobody_may = status["canOrder"] == false;
         }
-        project.warnings.splice(0..0, of_older_files(&status, &project.name).map(Cow::Owned));
     }
     if !args.project.is_empty() {
         report.projects.retain(|project| args.project.contains(&project.name));
+    }
+    let mut is_unknown = has_no_plan(&status, &report, args);
+    for project in &mut report.projects {
+        let unknown = unheld(&status, &project.name).or_else(|| of_older_files(&status, &project.name));
+        is_unknown |= unknown.is_some();
+        project.warnings.splice(0..0, unknown.map(Cow::Owned));
     }
     if args.since.is_some() {
         return Err(
@@ -204,7 +210,31 @@ pub async fn of_daemon(overrides: &Overrides, args: &PlanArgs, redactor: &Redact
         project.undeclared.retain(|one| args.selection.wants_id(&one.kind, &one.id));
     }
     show(&report, args.output)?;
-    Ok(if args.exit_code && report.has_differences() { Exit::Differences } else { Exit::Done })
+    // What nobody has compared may differ.
+    Ok(if args.exit_code && (is_unknown || report.has_differences()) { Exit::Differences } else { Exit::Done })
+}
+
+/// Is there a project that was asked for and has no plan yet?
+fn has_no_plan(status: &Value, report: &Report<'_>, args: &PlanArgs) -> bool {
+    let names = status["projects"].as_array().into_iter().flatten().filter_map(|project| project["name"].as_str());
+    let is_asked = |name: &&str| args.project.is_empty() || args.project.iter().any(|asked| asked == name);
+    let without = names.filter(is_asked).filter(|name| report.projects.iter().all(|project| project.name != *name));
+    without.fold(false, |_, name| {
+        let why = unheld(status, name);
+        tracing::warn!(project = name, why, "there is no plan of this project yet: what differs is not known");
+        true
+    })
+}
+
+/// That no replica holds the project, so that nobody knows how it is now.
+fn unheld(status: &Value, project: &str) -> Option<String> {
+    let project = status["projects"].as_array()?.iter().find(|it| it["name"] == project)?;
+    let cause = if project["lease"]["unknownSince"].is_string() {
+        "the database of state.url does not answer"
+    } else {
+        "no replica holds the project"
+    };
+    is_unheld(project).then(|| format!("NOT KNOWN WHAT DIFFERS NOW: {cause}; this plan is of before, if there is one"))
 }
 
 /// What the plan of a running daemon does not know of: newer files that cannot be used, or were not compared yet.
@@ -303,5 +333,17 @@ mod tests {
         assert_eq!(of("fedcba9876543210", &json!([])), None);
         assert_eq!(of("0123456789abcdef", &aside), None, "that is told as a hold");
         assert_eq!(of_older_files(&status(Value::Null, json!([])), "beta"), None, "no plan was made, and none is told");
+    }
+
+    /// It said that there is nothing to change, and nobody looked.
+    #[test]
+    fn the_plan_of_a_project_that_no_replica_holds_says_so() {
+        let of = |lease: Value| unheld(&json!({ "projects": [{ "name": "beta", "lease": lease }] }), "beta");
+
+        assert_eq!(of(Value::Null), None, "without replicas");
+        assert_eq!(of(json!({ "holder": "one" })), None);
+        assert!(of(json!({ "holder": null })).unwrap().contains("no replica holds the project"));
+        let gone = json!({ "holder": null, "unknownSince": "2026-01-01T00:00:00Z" });
+        assert!(of(gone).unwrap().contains("the database of state.url does not answer"));
     }
 }

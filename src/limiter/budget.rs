@@ -31,6 +31,7 @@ use crate::limiter::Settings;
 use crate::limiter::budget::measure::Measurement;
 use crate::limiter::budget::told::Room;
 use crate::limiter::budget::told::Told;
+use crate::limiter::budget::window::whole;
 use crate::limiter::gate::Gate;
 use crate::limiter::gate::Refusal;
 use crate::limiter::machine::Decision;
@@ -495,6 +496,30 @@ impl Budget {
     /// When the slots in use were taken, but for those of requests in flight.
     pub(crate) fn taken(&self, now: Duration) -> impl Iterator<Item = Duration> {
         self.done.iter().skip(self.old).copied().filter(move |&at| at + self.window > now)
+    }
+
+    /// About when the last of so many requests goes, if nothing is refused and nobody else sends; `None` while no limit is known.
+    pub(crate) fn due(&mut self, requests: usize, now: Duration) -> Option<Duration> {
+        let n = whole(self.limit()?);
+        let opens = self.gate.paused_until().unwrap_or(now).max(now);
+        let Some(last) = requests.checked_sub(1) else { return Some(now) };
+        if self.paced.is_some() {
+            return Some(opens + period(self.window, self.n).mul_f64(count(requests)));
+        }
+        let used = self.used(now);
+        // When a slot is free: each is used again one window after that.
+        let free = std::iter::repeat_n(now, n.saturating_sub(used))
+            .chain(self.done.iter().skip(self.old).map(|&at| at + self.window))
+            .chain(std::iter::repeat_n(now + self.window, self.in_flight));
+        let free: Vec<Duration> = free.skip(used.saturating_sub(n)).map(|at| at.max(opens)).collect();
+        let due = *free.get(last % n)? + self.window * u32::try_from(last / n).ok()?;
+        let Some((back, whole_again)) = self.way_back().map(|(back, n)| (back.max(opens), whole(n))) else {
+            return Some(due);
+        };
+        let windows = |since: Duration| 1 + back.saturating_sub(since).as_nanos() / self.window.as_nanos().max(1);
+        let gone: u128 = free.iter().filter(|&&at| at <= back).map(|&at| windows(at)).sum();
+        let later = u128::try_from(last).ok()?.saturating_sub(gone) / u128::try_from(whole_again).ok()?;
+        Some(due.min(back + self.window * u32::try_from(later).ok()?))
     }
 
     /// Requests under way.

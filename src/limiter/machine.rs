@@ -156,6 +156,17 @@ impl Machine {
         }
     }
 
+    /// About when the last of so many requests goes, if nothing is refused and nobody else sends; `None` while no limit is known.
+    pub(crate) fn due(&mut self, requests: usize, now: Duration) -> Option<Duration> {
+        match self {
+            Self::Budget(budget) => budget.due(requests, now),
+            Self::Adaptive(adaptive) => {
+                let opens = adaptive.gate().paused_until().unwrap_or(now).max(now);
+                Some(opens + seconds(count(requests) / adaptive.status().current_rate))
+            }
+        }
+    }
+
     /// Slots in use.
     pub fn used(&mut self, now: Duration) -> usize {
         match self {

@@ -15,6 +15,9 @@ use crate::telemetry::status::LimiterStatus;
 use crate::telemetry::status::WayBackStatus;
 use crate::telemetry::status::rfc3339;
 
+/// A pause that becomes longer by less is told with what it was.
+const LATER: Duration = Duration::from_secs(5);
+
 /// Follows one machine and says what changed.
 #[derive(Debug)]
 pub(crate) struct Report {
@@ -28,6 +31,8 @@ pub(crate) struct Report {
     throttled_by_minute: Minutes,
     requests_by_minute: Minutes,
     closed: bool,
+    /// Until when, as it was said.
+    said_until: Option<Duration>,
     /// Something was reported before: what is seen now happened in this run.
     began: bool,
     said_rate: Option<f64>,
@@ -45,6 +50,7 @@ impl Report {
             throttled_by_minute: Minutes::default(),
             requests_by_minute: Minutes::default(),
             closed: false,
+            said_until: None,
             began: false,
             said_rate: machine.rate(),
             metrics,
@@ -79,6 +85,7 @@ impl Report {
         self.began = true;
     }
 
+    /// Says when the gate closes, how much longer it stays closed, and when it opens.
     fn say_gate(&mut self, machine: &Machine, opens: Option<SystemTime>, now: Duration) {
         let closed = machine.gate().is_closed();
         if closed && !self.closed {
@@ -94,6 +101,18 @@ impl Report {
             );
         } else if self.closed && !closed {
             tracing::info!(host = self.host, "Descope answers again after a rate limit: requests go out");
+        }
+        let until = machine.gate().paused_until().filter(|_| closed);
+        if let (Some(until), Some(said)) = (until, self.said_until)
+            && self.closed
+            && until > said + LATER
+        {
+            let until = opens.map(|at| humantime::format_rfc3339_seconds(at).to_string());
+            tracing::warn!(host = self.host, until, "Descope's rate limit still holds: no request is sent until that time");
+        }
+        // What moves it a little is told with the rest.
+        if !closed || self.said_until.is_none_or(|said| until.is_some_and(|until| until > said + LATER)) {
+            self.said_until = until;
         }
         self.closed = closed;
     }

@@ -15,6 +15,7 @@ use crate::state::OpenIntent;
 use crate::state::Standing;
 use crate::state::Tenure;
 use crate::telemetry::clock;
+use crate::telemetry::status::NO_ORDERS;
 use crate::telemetry::status::rfc3339;
 use std::collections::BTreeSet;
 use std::collections::HashSet;
@@ -146,14 +147,16 @@ impl Reconciler {
             put_aside.as_ref().filter(|aside| Some(*aside) != self.memory.put_aside.as_ref())
         {
             let (project, revision) = (&*project, &**revision);
-            let approve = format!("descope-gitops approve --project {project} {revision}");
+            let can_order = self.board.can_order();
+            let approve = can_order.then(|| format!("descope-gitops approve --project {project} {revision}"));
+            let how = if can_order { "run what `approve` says" } else { NO_ORDERS };
             if *is_older {
                 tracing::error!(
                     project,
                     revision,
                     approve,
                     "these files are older than those that were in force last: nothing is written until this checkout moves on, or \
-                     another replica with the newest files runs; where going back to these is meant, run what `approve` says"
+                     another replica with the newest files runs; where going back to these is meant: {how}"
                 );
             } else {
                 tracing::warn!(
@@ -161,7 +164,7 @@ impl Reconciler {
                     revision,
                     approve,
                     "nobody can tell whether these files are newer than those that were in force last: nothing is written while a \
-                     replica has those, or had them within one `lease.life`; to put these in force at once, run what `approve` says"
+                     replica has those, or had them within one `lease.life`; to put these in force at once: {how}"
                 );
             }
         }

@@ -65,45 +65,53 @@ struct Drain {
     stuck: usize,
     /// The most that was left.
     total: usize,
+    /// Calls, by its plan.
+    calls_a_change: f64,
 }
 
-/// Requests a second, as Descope's limit allows.
+/// What the rate limit allows.
 #[derive(Debug, Clone, Copy)]
 struct Allowed {
-    /// None while no limit is known.
-    now: Option<f64>,
-    /// After a cut: so long from now they are so many again.
-    back: Option<(Duration, f64)>,
+    /// Changes a second.
+    rate: f64,
+    /// Until the last change that is left may be sent, a pause included.
+    due: Duration,
 }
 
 impl Drain {
-    /// About how long `left` changes take, of which none is sent before `pause` is over. What is `allowed` is what is believed before anything was done, and less and less after the first window. Pauses that were count,
-    /// as there may be others; the present one as a whole from its beginning, so that its end comes no later by waiting for it.
-    fn rest(&self, now: Instant, left: usize, allowed: Allowed, pause: Duration) -> Option<Duration> {
+    /// How many calls so many changes are.
+    #[allow(
+        clippy::cast_precision_loss,
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "changes of a drain"
+    )]
+    fn calls(&self, changes: usize) -> usize {
+        (changes as f64 * self.calls_a_change).ceil() as usize
+    }
+
+    /// About how long `left` changes take, of which none is sent before `pause` is over. As long as the limit has them wait; where less was
+    /// done than it allows, as much longer. That is believed less and less after the first window. Pauses that were count, as there
+    /// may be others; the present one as a whole from its beginning, so that its end comes no later by waiting for it.
+    fn rest(&self, now: Instant, left: usize, allowed: Option<Allowed>, pause: Duration) -> Option<Duration> {
         let took = now.duration_since(self.began.0) + pause;
         #[allow(clippy::cast_precision_loss, reason = "changes of a drain")]
         let (done, left) = (self.total.saturating_sub(left) as f64, left as f64);
-        let rate = allowed.now.filter(|rate| *rate > 0.0);
-        let speed = match rate {
-            Some(rate) => {
-                let speed = (done + rate * WINDOW.as_secs_f64()) / (took + WINDOW).as_secs_f64();
-                // A budget is spent at once, and then waited for; batches are quicker for longer.
-                if took < WINDOW { speed.min(rate) } else { speed }
-            }
-            None if took >= MEASURED_FOR => done / took.as_secs_f64(),
-            None => 0.0,
-        };
-        let seconds = match rate.zip(allowed.back) {
-            Some((rate, (back, later))) => {
-                let back = back.saturating_sub(pause).as_secs_f64();
-                // What goes slower than is allowed goes so later, too.
-                let later = speed.max(later * (speed / rate).min(1.0));
-                if left > speed * back { back + (left - speed * back) / later } else { left / speed }
-            }
-            None => left / speed,
-        };
-        Duration::try_from_secs_f64(seconds).ok().map(|rest| rest + pause)
+        if let Some(Allowed { rate, due }) = allowed {
+            // A budget is spent at once, and then waited for.
+            let speed = (done + rate * WINDOW.as_secs_f64()) / (took + WINDOW).as_secs_f64();
+            let pause = pause.min(due);
+            return Some(pause + (due - pause).mul_f64((rate / speed).max(1.0)));
+        }
+        let speed = if took >= MEASURED_FOR { done / took.as_secs_f64() } else { 0.0 };
+        Duration::try_from_secs_f64(left / speed).ok().map(|rest| rest + pause)
     }
+}
+
+#[allow(clippy::cast_precision_loss, reason = "changes of a plan")]
+fn calls_a_change(plan: &Plan) -> f64 {
+    let changes = plan.changes.iter().filter(|change| change.is_sent()).count();
+    if changes == 0 { 1.0 } else { plan.forecast_requests().max(1) as f64 / changes as f64 }
 }
 
 impl Earlier {
@@ -260,15 +268,19 @@ impl Reconciler {
         let limits = self.assessor.client.limits();
         let opens = limits.paused_until.as_deref().and_then(|until| humantime::parse_rfc3339(until).ok());
         let pause = opens.and_then(|opens| opens.duration_since(now.1).ok()).unwrap_or_default();
-        let drain = self.memory.overview.drain.get_or_insert(Drain { began: now, stuck, total: 0 });
+        let plan = self.memory.plan.as_ref();
+        let drain = self.memory.overview.drain.get_or_insert_with(|| {
+            let calls_a_change = plan.map_or(1.0, |plan| calls_a_change(plan));
+            Drain { began: now, stuck, total: 0, calls_a_change }
+        });
         // What fails on the way is left, too.
         let left = counts.total().saturating_sub(drain.stuck);
         drain.total = drain.total.max(left);
-        let back = limits.way_back.as_ref().and_then(|back| {
-            let at = humantime::parse_rfc3339(&back.at).ok()?;
-            Some((at.duration_since(now.1).unwrap_or_default(), back.requests_per_second))
+        let allowed = limits.requests_per_second.filter(|rate| *rate > 0.0).and_then(|rate| {
+            let due = self.assessor.client.due(drain.calls(left))?;
+            Some(Allowed { rate: rate / drain.calls_a_change, due })
         });
-        let rest = drain.rest(now.0, left, Allowed { now: limits.requests_per_second, back }, pause);
+        let rest = drain.rest(now.0, left, allowed, pause);
         ProgressStatus {
             since: rfc3339(drain.began.1),
             total: drain.total as u64,
@@ -384,48 +396,31 @@ mod tests {
 
     #[test]
     fn the_rest_takes_as_long_as_what_was_done_for_its_share() {
-        let drain = Drain { began: (Instant::now(), SystemTime::UNIX_EPOCH), stuck: 0, total: 30 };
-        let of = |drain: &Drain, seconds, left, rate, pause| {
+        let drain = Drain { began: (Instant::now(), SystemTime::UNIX_EPOCH), stuck: 0, total: 30, calls_a_change: 1.0 };
+        let of = |drain: &Drain, seconds, left, allowed: Option<(f64, u64)>, pause| {
             let (now, pause) = (drain.began.0 + Duration::from_secs(seconds), Duration::from_secs(pause));
-            let allowed = Allowed { now: rate, back: None };
+            let allowed = allowed.map(|(rate, due)| Allowed { rate, due: Duration::from_secs(due) });
             drain.rest(now, left, allowed, pause).map(|rest| rest.as_secs_f64().round())
         };
 
         assert_eq!(of(&drain, 5, 20, None, 0), None, "too young");
         assert_eq!(of(&drain, 30, 30, None, 0), None, "nothing was done");
         assert_eq!(of(&drain, 30, 20, None, 0), Some(60.0));
-        assert_eq!(of(&drain, 0, 30, Some(0.5), 0), Some(60.0));
+        assert_eq!(of(&drain, 0, 30, Some((0.5, 60)), 0), Some(60.0));
         let drain = Drain { total: 400, ..drain };
-        // A budget that was spent in a moment says nothing of the rest, and batches say it in time.
-        assert_eq!(of(&drain, 5, 310, Some(1.5), 0), Some(207.0));
-        assert_eq!(of(&drain, 540, 200, Some(0.1), 0), Some(583.0));
-        // While the gate is closed the end stays where it is: it came later with every second.
-        let end = |waited: u32| {
-            let rest = of(&drain, 40 + u64::from(waited), 340, Some(1.0), 50 - u64::from(waited));
-            f64::from(40 + waited) + rest.unwrap_or_default()
+        // A budget that was spent in a moment says nothing of the rest, nor that it is waited for.
+        assert_eq!(of(&drain, 5, 310, Some((1.5, 240)), 0), Some(240.0));
+        assert_eq!(of(&drain, 59, 310, Some((1.5, 186)), 0), Some(186.0));
+        // Who does a fifth of what is allowed needs nearly five times as long.
+        assert_eq!(of(&drain, 600, 220, Some((1.5, 147)), 0), Some(539.0));
+        // While the gate is closed the end stays where it is.
+        let end = |waited: u64| {
+            let left = 50 - waited;
+            let rest = of(&drain, 40 + waited, 340, Some((1.0, left + 340)), left);
+            f64::from(u32::try_from(40 + waited).unwrap()) + rest.unwrap_or_default()
         };
         let ends: Vec<f64> = (0..=50).step_by(10).map(end).collect();
         assert!(ends.iter().all(|end| (end - ends[0]).abs() <= 1.0), "{ends:?}");
-        assert!(ends[0] > 340.0 + 90.0, "{ends:?}");
-    }
-
-    /// A budget of 1 a minute after a neighbour's burst made it three hours; the way back took five minutes.
-    #[test]
-    fn what_the_limit_is_to_be_again_counts_from_then_on() {
-        let drain = Drain { began: (Instant::now(), SystemTime::UNIX_EPOCH), stuck: 0, total: 200 };
-        let of = |seconds, left, back, pause| {
-            let (now, pause) = (drain.began.0 + Duration::from_secs(seconds), Duration::from_secs(pause));
-            let back = Some((Duration::from_secs(back), 100.0 / 60.0));
-            let allowed = Allowed { now: Some(1.0 / 60.0), back };
-            drain.rest(now, left, allowed, pause).map(|rest| rest.as_secs_f64().round())
-        };
-
-        assert_eq!(of(0, 200, 240, 0), Some(240.0 + 118.0));
-        // A pause is no part of it twice, and may come again.
-        let paused = of(0, 200, 240, 30).unwrap();
-        assert!((358.0..=430.0).contains(&paused), "{paused}");
-        assert_eq!(of(0, 1, 240, 0), Some(60.0), "done before");
-        assert!(of(180, 197, 60, 0).unwrap() < 240.0);
-        assert_eq!(of(0, 200, 0, 0), Some(120.0));
+        assert!(ends[0] >= 340.0 + 90.0, "{ends:?}");
     }
 }

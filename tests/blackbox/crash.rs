@@ -247,6 +247,6 @@ async fn a_daemon_that_cannot_listen_says_so() {
     command.arg(other);
     let second = Process::start(command);
 
-    second.wait_for_line("the reason", |line| line.contains(&address) && line.contains("descope-gitops:")).await;
+    second.wait_for_line("the reason", |line| line.contains(&address) && line.contains("\"ERROR\"")).await;
     assert!(!second.said("panicked"), "{PROJECT}");
 }

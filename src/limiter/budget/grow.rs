@@ -366,6 +366,45 @@ mod tests {
         }
     }
 
+    /// When the last of so many goes is told as it then comes, whatever is in use, cut, or closed.
+    #[test]
+    fn when_the_last_of_many_goes_is_told_as_it_comes() {
+        let mut rng = fastrand::Rng::with_seed(7);
+        for case in 0..200 {
+            let settings = Settings { probe: false, ..limit(f64::from(rng.u32(2..120))) };
+            let mut budget = Budget::new(&settings);
+            let mut now = Duration::from_secs(1000);
+            for _ in 0..rng.usize(0..200) {
+                if let Decision::Send(slot) = budget.acquire(now) {
+                    budget.reply(&slot, Outcome::Answered, now);
+                }
+                now += Duration::from_millis(rng.u64(0..700));
+            }
+            let is_cut = rng.u8(..3) == 0;
+            if is_cut {
+                (budget.n, budget.recover_at) =
+                    ((budget.n / 4.0).floor().max(1.0), now + Duration::from_secs(rng.u64(1..400)));
+            }
+            let left = rng.usize(1..400);
+            let told = budget.due(left, now).unwrap();
+
+            let mut sent = 0;
+            while sent < left {
+                now += Duration::from_millis(100);
+                while sent < left
+                    && let Decision::Send(slot) = budget.acquire(now)
+                {
+                    budget.reply(&slot, Outcome::Answered, now);
+                    sent += 1;
+                }
+            }
+            let (told, came) = (told.as_secs_f64(), now.as_secs_f64());
+            // Where it was cut it is told as of the latest that the way back may end.
+            let earlier = if is_cut { 3.0 * 60.0 } else { 1.0 + 0.1 * came / 60.0 };
+            assert!(came <= told + earlier.min(61.0) && told <= came + earlier, "{case}: {told} {came} {is_cut}");
+        }
+    }
+
     #[test]
     fn the_way_back_up_leaves_behind_what_held_before_it() {
         let mut budget = Budget::new(&Settings { probe: false, ..limit(100.0) });

@@ -155,6 +155,6 @@ impl Budget {
 }
 
 #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a number of requests")]
-fn whole(n: f64) -> usize {
+pub(super) fn whole(n: f64) -> usize {
     n.floor().max(1.0) as usize
 }
