@@ -41,6 +41,7 @@ use crate::source::loader::Loader;
 use crate::state;
 use crate::telemetry::line::one_line;
 use crate::telemetry::redact::Redactor;
+use crate::telemetry::status::project_option;
 use crate::telemetry::status::rfc3339;
 use crate::telemetry::traces;
 use crate::worker::recent::Unconfirmed;
@@ -261,8 +262,9 @@ async fn assess(parts: &Parts, desired_states: &[Arc<Desired>], args: &ApplyArgs
         let suspended_until = reconciler.pause.suspended_until();
         if let Some(until) = suspended_until {
             plan.suspend(format!(
-                "suspended until {}: nothing is sent; start the daemon and `descope-gitops resume`, or wait",
-                rfc3339(until)
+                "suspended until {}: nothing is sent; start the daemon and `descope-gitops resume {}`, or wait",
+                rfc3339(until),
+                project_option(&project.name)
             ));
         } else {
             if is_meant {

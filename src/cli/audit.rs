@@ -67,7 +67,13 @@ pub fn run(config: &Config, args: &AuditArgs) -> anyhow::Result<Exit> {
     };
     let mut out = BufWriter::new(output::stdout());
     match args.output {
-        Output::Text => rows.iter().try_for_each(|row| writeln!(out, "{}", text(row)))?,
+        Output::Text => {
+            let is_of_several = rows.windows(2).any(|two| two[0].project_id != two[1].project_id);
+            rows.iter().try_for_each(|row| {
+                let project = if is_of_several { format!("{} ", legible(&row.project_id)) } else { String::new() };
+                writeln!(out, "{project}{}", text(row))
+            })?;
+        }
         Output::Json => {
             let trail = Trail { format_version: 1, changes: rows.iter().map(Row::of).collect() };
             serde_json::to_writer_pretty(&mut out, &trail).map_err(io::Error::from)?;

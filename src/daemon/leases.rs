@@ -25,6 +25,7 @@ use crate::telemetry::status::LeaseStatus;
 use crate::telemetry::status::Level;
 use crate::telemetry::status::Needs;
 use crate::telemetry::status::ProjectStatus;
+use crate::telemetry::status::project_option;
 use crate::telemetry::status::rfc3339;
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
@@ -265,7 +266,8 @@ impl Keeper {
             let revision = here.and_then(|checkout| checkout.revision.clone());
             if self.lagging.insert(project.clone(), revision.clone()).as_ref() != Some(&revision) {
                 let revision = revision.filter(|_| self.board.can_order());
-                let approve = revision.map(|revision| format!("descope-gitops approve --project {project} {revision}"));
+                let approve =
+                    revision.map(|revision| format!("descope-gitops approve {} {revision}", project_option(project)));
                 tracing::warn!(project = &**project, approve, "{LAGS}");
             }
         } else if self.lagging.remove(project).is_some() {

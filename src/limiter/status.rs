@@ -108,7 +108,11 @@ impl Report {
             && until > said + LATER
         {
             let until = opens.map(|at| humantime::format_rfc3339_seconds(at).to_string());
-            tracing::warn!(host = self.host, until, "Descope's rate limit still holds: no request is sent until that time");
+            tracing::warn!(
+                host = self.host,
+                until,
+                "Descope's rate limit still holds: no request is sent until that time"
+            );
         }
         // What moves it a little is told with the rest.
         if !closed || self.said_until.is_none_or(|said| until.is_some_and(|until| until > said + LATER)) {

@@ -16,6 +16,7 @@ use crate::state::Standing;
 use crate::state::Tenure;
 use crate::telemetry::clock;
 use crate::telemetry::status::NO_ORDERS;
+use crate::telemetry::status::project_option;
 use crate::telemetry::status::rfc3339;
 use std::collections::BTreeSet;
 use std::collections::HashSet;
@@ -148,7 +149,7 @@ impl Reconciler {
         {
             let (project, revision) = (&*project, &**revision);
             let can_order = self.board.can_order();
-            let approve = can_order.then(|| format!("descope-gitops approve --project {project} {revision}"));
+            let approve = can_order.then(|| format!("descope-gitops approve {} {revision}", project_option(project)));
             let how = if can_order { "run what `approve` says" } else { NO_ORDERS };
             if *is_older {
                 tracing::error!(

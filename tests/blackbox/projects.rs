@@ -353,6 +353,12 @@ async fn plan_and_apply_can_be_told_which_project() {
     assert_eq!(asked(&world).await, [id(1), id(2)]);
     assert_eq!((tenants(&world, 1, "Of").await, tenants(&world, 2, "Of").await), (1, 1));
 
+    // Equal lines of two projects could not be told apart.
+    let trail = String::from_utf8(world.run(&["audit", "--kind", "roles"]).await.stdout).unwrap();
+    let mut of: Vec<&str> = trail.lines().filter_map(|line| line.split(' ').next()).collect();
+    of.sort_unstable();
+    assert_eq!(of, [id(1), id(2)], "{trail}");
+
     let all = world.run_json(&["plan", "-o", "json", "--exit-code"], 2).await;
     let left: Vec<usize> =
         all["projects"].as_array().unwrap().iter().map(|one| one["changes"].as_array().unwrap().len()).collect();
@@ -363,6 +369,31 @@ async fn plan_and_apply_can_be_told_which_project() {
         assert_eq!(output.status.code(), Some(64), "{err}");
         assert!(err.contains("no project p9; it has p0, p1, p2"), "{err}");
     }
+}
+
+/// The command that `status` named under one project ended the suspension of the others, too.
+#[tokio::test]
+async fn the_command_that_ends_a_suspension_is_of_one_project() {
+    let mut world = world_of(2, Setup::default()).await;
+    declare(&world, 0, 1, "Of");
+    declare(&world, 1, 1, "Of");
+    world.start().await;
+    converge(&world, 0..2).await;
+    let url = world.daemon_url().await;
+    for name in ["p0", "p1"] {
+        let output = world.run(&["suspend", "--for", "1h", "--project", name, "--url", &url]).await;
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    }
+    let status = String::from_utf8(world.run(&["status", "--url", &url]).await.stdout).unwrap();
+    let told = status.lines().filter_map(|line| line.split_once(": `descope-gitops ")?.1.split_once("` ends it"));
+    let commands: Vec<&str> = told.map(|(command, _)| command).collect();
+    assert_eq!(commands, ["resume --project p0", "resume --project p1"], "{status}");
+
+    let command: Vec<&str> = commands[1].split(' ').chain(["--url", &url]).collect();
+    assert!(world.run(&command).await.status.success());
+
+    let until = async |name| world.project_named(name).await["suspendedUntil"].is_string();
+    assert_eq!((until("p0").await, until("p1").await), (true, false));
 }
 
 /// Equal plans had one fingerprint: approving what staging held released production's as well.

@@ -8,6 +8,7 @@ use crate::telemetry::line::cause;
 use crate::telemetry::line::one_line;
 use crate::telemetry::status::NO_ORDERS;
 use crate::telemetry::status::of_window;
+use crate::telemetry::status::project_option;
 use crate::telemetry::status::rounded;
 use serde_json::Value;
 use std::time::Duration;
@@ -227,13 +228,13 @@ fn to_release(held: &Value, can_order: bool) -> Option<String> {
 }
 
 /// Which parts of it are suspended by themselves.
-fn suspended(parts: &Value, can_order: bool) -> Vec<String> {
+fn suspended(parts: &Value, project: &str, can_order: bool) -> Vec<String> {
     let line = |part: &Value| {
         let id = part["id"].as_str().map(|id| format!("/{}", legible(id))).unwrap_or_default();
         let by = part["by"].as_str().map_or_else(String::new, |by| format!(" by {}", one_line(by)));
         let (kind, since, until) = (word(&part["kind"]), word(&part["since"]), word(&part["until"]));
         let part = if id.is_empty() { format!("--kind {kind}") } else { format!("--target {kind}{id}") };
-        let resume = order(can_order, &format!("resume {part}"), " ends it");
+        let resume = order(can_order, &format!("resume {project} {part}"), " ends it");
         format!("suspended: {kind}{id}{by} since {since} until {until}: {resume}")
     };
     parts.as_array().into_iter().flatten().map(line).collect()
@@ -243,6 +244,8 @@ fn suspended(parts: &Value, can_order: bool) -> Vec<String> {
 /// `can_order`: may anybody give the daemon an order?
 fn below(project: &Value, can_order: bool, now: SystemTime) -> Vec<String> {
     let mut lines = Vec::new();
+    // Without it an order is for all projects of the daemon.
+    let option = project_option(&word(&project["name"]));
     lines.extend(elsewhere(&project["lease"]));
     lines.extend(not_compared(project).map(|(newer, older)| {
         format!("NEWER FILES ARE NOT COMPARED YET: {newer}; what is said of resources is of {older}")
@@ -250,10 +253,10 @@ fn below(project: &Value, can_order: bool, now: SystemTime) -> Vec<String> {
     lines.extend(refused(project, now));
     if let Some(until) = project["suspendedUntil"].as_str() {
         let by = project["suspendedBy"].as_str().map_or_else(String::new, |by| format!(" by {}", one_line(by)));
-        let resume = order(can_order, "resume", " ends it");
+        let resume = order(can_order, &format!("resume {option}"), " ends it");
         lines.push(format!("suspended{by} until {}: {resume}", one_line(until)));
     }
-    lines.extend(suspended(&project["suspensions"], can_order));
+    lines.extend(suspended(&project["suspensions"], &option, can_order));
     let list = |value: &Value| value.as_array().cloned().unwrap_or_default();
     add(&mut lines, &list(&project["contested"]), |fight| {
         let actor = one_line(&who(fight["actor"].as_str(), fight["formerActor"].as_str()));
@@ -645,12 +648,14 @@ mod tests {
 
         let text = text(&status, now(), Style::default());
 
+        let option = project_option(&word(&status["projects"][1]["name"]));
+        let resume = |part: &str| format!("`descope-gitops resume {option} {part}` ends it\n");
         for line in [
             "production        at rest, suspended        10",
             "SUSPENDED, with problems  10",
             "  contested: roles/A description: the files say \"ours\", ops@example.com sets \"theirs\", 5 times, the first 60m ago\n",
-            "  suspended: roles by 127.0.0.1 since S until U: `descope-gitops resume --kind roles` ends it\n",
-            "  suspended: tenants/acme since S until U: `descope-gitops resume --target tenants/acme` ends it\n",
+            &format!("  suspended: roles by 127.0.0.1 since S until U: {}", resume("--kind roles")),
+            &format!("  suspended: tenants/acme since S until U: {}", resume("--target tenants/acme")),
         ] {
             assert!(text.contains(line), "{line}: {text}");
         }
@@ -667,7 +672,10 @@ mod tests {
             "revision": "abc", "endsWith": "newer files, or `descope-gitops approve abc`" }]);
         let commands = |status: &Value| {
             let text = text(status, now(), Style::default());
-            let orders = ["approve f00d`", "resume`", "resume --kind roles`"].map(|order| text.contains(order));
+            let option = project_option(&word(&status["projects"][1]["name"]));
+            let orders =
+                ["approve f00d`".to_owned(), format!("resume {option}`"), format!("resume {option} --kind roles`")];
+            let orders = orders.map(|order| text.contains(&order));
             (orders, text.matches(NO_ORDERS).count())
         };
 
