@@ -417,6 +417,7 @@ impl Daemon {
         for (host, limiter) in limiters.iter().filter(|_| config.rate_limit.egress.is_none()) {
             settings::save(host, limiter, &state, &mut 0);
         }
+        state.tell_gap();
         // Nothing of ours is under way any more: another replica may begin at once.
         lease_stop.cancel();
         while lease_loop.join_next().await.is_some() {}

@@ -6,6 +6,7 @@
 
 use crate::telemetry::clock::now as shown_now;
 use crate::telemetry::repeats::Failures;
+use crate::telemetry::status::rfc3339;
 use file::FileStore;
 use fingerprint::FingerprintKey;
 use serde_json::Value;
@@ -232,6 +233,20 @@ impl State {
         let over = |(_, newest): &(SystemTime, Instant)| !self.is_failing() && newest.elapsed() >= SPELL;
         let (since, newest) = spell.filter(over).filter(|_| !self.is_shared())?;
         Some((since, shown_now().checked_sub(newest.elapsed())?))
+    }
+
+    /// Before the end of the daemon, which is the last to know what could not be written down: now or never.
+    pub fn tell_gap(&self) {
+        let spell = *self.shared.spell.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some((since, newest)) = spell.filter(|_| !self.is_shared()) else { return };
+        let gap = (since, shown_now().checked_sub(newest.elapsed()).unwrap_or(since));
+        match self.write(|transaction| browse::note_gap(transaction, gap)) {
+            Ok(()) => *self.shared.spell.lock().unwrap_or_else(PoisonError::into_inner) = None,
+            Err(error) => {
+                let since = rfc3339(since);
+                tracing::error!(%error, since, "the state cannot be written: after the next start nobody can tell what the history lacks");
+            }
+        }
     }
 
     fn told_gap(&self, gap: (SystemTime, SystemTime)) {

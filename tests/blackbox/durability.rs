@@ -63,6 +63,28 @@ async fn a_full_disk_stops_creates_and_deletes_loudly_while_updates_go_on_until_
     assert_eq!(trail["changes"].as_array().unwrap().last().unwrap()["outcome"], "ok");
 }
 
+/// Whoever made room and restarted at once had a history that looked whole.
+#[tokio::test]
+async fn a_history_with_a_gap_says_so_after_a_restart_too() {
+    let mut world = World::with(sync()).await;
+    world.write("roles.yaml", "roles:\n  - { name: a, description: one }\n");
+    start_limited(&mut world);
+    world.converge().await;
+    limit(&world, Some(4096));
+    world.write("roles.yaml", "roles:\n  - { name: a, description: two }\n");
+    world.until("updated", async |world| world.entity("roles", "a").await.unwrap()["description"] == "two").await;
+    world.until("said", async |world| world.daemon().said("cannot write the state; updates go on without it")).await;
+
+    limit(&world, None);
+    world.stop().await;
+    world.start().await;
+
+    world.converge().await;
+    let trail = world.run_json(&["audit", "-o", "json"], 0).await;
+    let gaps: Vec<&Value> = trail["changes"].as_array().unwrap().iter().filter(|row| row["action"] == "gap").collect();
+    assert_eq!(gaps.len(), 1, "{trail}");
+}
+
 /// It failed as a whole, and the changes that it was to stop went on.
 #[tokio::test]
 async fn a_suspension_holds_on_a_full_disk_and_survives_a_restart_once_there_is_room() {
