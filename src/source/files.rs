@@ -171,19 +171,24 @@ impl Files {
             }
             let mut doubted = eye.doubted();
             let deadline = Instant::now() + debounce * LONGEST_DEBOUNCE;
-            let mut seen = None;
+            let (mut seen, mut since) = (None, Instant::now());
             loop {
                 // Whatever came until now, this look covers.
                 while events.try_recv().is_ok() {}
+                let began = Instant::now();
                 let Some((back, now, took)) = look(eye).await else { return };
                 (eye, cost) = (back, took);
-                let is_quiet = seen.as_ref() == Some(&now) && now.iter().all(Seen::is_settled);
+                let is_same = seen.as_ref() == Some(&now);
+                if !is_same {
+                    since = began;
+                }
+                let is_quiet = is_same && since.elapsed() >= debounce && now.iter().all(Seen::is_settled);
                 let is_noise = seen.is_none() && now == last && !doubted.contains(&true);
                 seen = Some(now);
                 if is_quiet || is_noise || Instant::now() >= deadline {
                     break;
                 }
-                tokio::time::sleep(debounce).await;
+                rest(&mut events, since + debounce, debounce, cost).await;
             }
             doubted.iter_mut().zip(eye.doubted()).for_each(|(before, since)| *before |= since);
             let Some(seen) = seen.filter(|seen| doubted.contains(&true) || *seen != last) else {
@@ -204,6 +209,17 @@ impl Files {
 /// Noise beside the files must not keep us busy, nor keep an edit waiting for much longer than its debounce.
 fn pause_after_noise(debounce: Duration, cost: Duration) -> Duration {
     (debounce / NOISE_PAUSES).max(cost * NOISE_SHARE).min(debounce)
+}
+
+/// Until then, or until a little after the next event: an edit in the meantime has its own debounce, from when it came.
+async fn rest(events: &mut mpsc::Receiver<()>, until: Instant, debounce: Duration, cost: Duration) {
+    let pause = pause_after_noise(debounce, cost);
+    // What does not settle is looked at again after a while, too.
+    let until = until.max(Instant::now() + pause);
+    tokio::select! {
+        () = tokio::time::sleep_until(until) => {}
+        () = next(events) => tokio::time::sleep(pause).await,
+    }
 }
 
 /// The next event; never, where there is no watcher to send one.
@@ -658,10 +674,10 @@ mod tests {
         world.stop().await;
     }
 
-    // It waited for the rest of a whole debounce, and then for its own.
-    #[tokio::test(start_paused = true)]
-    async fn an_edit_right_after_noise_waits_for_one_debounce_and_little_more() {
-        const DEBOUNCE: Duration = Duration::from_millis(500);
+    const HALF_A_SECOND: Duration = Duration::from_millis(500);
+
+    /// One that is told of events by hand, in a time of its own.
+    fn told_by_hand() -> (World, mpsc::Sender<()>) {
         let temp = tempfile::tempdir().unwrap();
         fs::write(temp.path().join("a.yaml"), "roles: []\n").unwrap();
         let tree = Tree {
@@ -672,24 +688,50 @@ mod tests {
             named: NamedFiles::default(),
         };
         let (target, receiver) = channel();
-        let (noise, events) = mpsc::channel(1);
+        let (told, events) = mpsc::channel(1);
         let no_watcher = Err(notify::Error::new(notify::ErrorKind::MaxFilesWatch));
         let poll = Duration::from_secs(3600);
-        let files = Files::with(vec![Watch { tree, target }], no_watcher, events, DEBOUNCE, poll);
-        let mut world = World::start(temp, receiver, files);
+        let files = Files::with(vec![Watch { tree, target }], no_watcher, events, HALF_A_SECOND, poll);
+        (World::start(temp, receiver, files), told)
+    }
 
-        noise.send(()).await.unwrap();
-        // The clock stands still during a look, so this ends in the pause after it.
-        tokio::time::sleep(Duration::from_millis(1)).await;
+    async fn edited_waits_for_one_debounce(world: &mut World, told: &mpsc::Sender<()>) {
         fs::write(world.path("a.yaml"), "tenants: []\n").unwrap();
-        noise.send(()).await.unwrap();
+        told.send(()).await.unwrap();
         let edited = Instant::now();
 
-        assert!(world.fires(DEBOUNCE * 4).await);
+        assert!(world.fires(HALF_A_SECOND * 4).await);
         let waited = edited.elapsed();
-        assert!(waited >= DEBOUNCE, "it was debounced: {waited:?}");
-        assert!(waited <= DEBOUNCE + DEBOUNCE / 5, "{waited:?}");
+        assert!(waited >= HALF_A_SECOND, "it was debounced: {waited:?}");
+        assert!(waited <= HALF_A_SECOND + HALF_A_SECOND / 5, "{waited:?}");
+    }
+
+    // It waited for the rest of a whole debounce, and then for its own.
+    #[tokio::test(start_paused = true)]
+    async fn an_edit_right_after_noise_waits_for_one_debounce_and_little_more() {
+        let (mut world, told) = told_by_hand();
+
+        told.send(()).await.unwrap();
+        // The clock stands still during a look, so this ends in the pause after it.
+        tokio::time::sleep(Duration::from_millis(1)).await;
+
+        edited_waits_for_one_debounce(&mut world, &told).await;
         world.stop().await;
+    }
+
+    // It waited for the rest of the other's debounce, and then for its own.
+    #[tokio::test(start_paused = true)]
+    async fn an_edit_in_the_debounce_of_another_waits_for_its_own_and_little_more() {
+        for after in [1, 100, 300, 499] {
+            let (mut world, told) = told_by_hand();
+
+            fs::write(world.path("b.yaml"), "roles: []\n").unwrap();
+            told.send(()).await.unwrap();
+            tokio::time::sleep(Duration::from_millis(after)).await;
+
+            edited_waits_for_one_debounce(&mut world, &told).await;
+            world.stop().await;
+        }
     }
 
     #[test]
