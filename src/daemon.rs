@@ -413,11 +413,7 @@ impl Daemon {
         if tokio::time::timeout(config.request_timeout + GRACE, finish).await.is_err() {
             tracing::warn!("some calls did not end in time; the next start looks at what became of them");
         }
-        // Calls that ended while stopping taught the limiter as well.
-        for (host, limiter) in limiters.iter().filter(|_| config.rate_limit.egress.is_none()) {
-            settings::save(host, limiter, &state, &mut 0);
-        }
-        state.tell_gap();
+        write_last(&config, &limiters, &state);
         // Nothing of ours is under way any more: another replica may begin at once.
         lease_stop.cancel();
         while lease_loop.join_next().await.is_some() {}
@@ -429,6 +425,15 @@ impl Daemon {
             None => Ok(()),
         }
     }
+}
+
+/// What is known once nothing is under way any more.
+fn write_last(config: &Config, limiters: &BTreeMap<String, Limiter>, state: &State) {
+    // Calls that ended while stopping taught the limiter as well.
+    for (host, limiter) in limiters.iter().filter(|_| config.rate_limit.egress.is_none()) {
+        settings::save(host, limiter, state, &mut 0);
+    }
+    state.tell_gap();
 }
 
 /// Loops that end by themselves stop the daemon, by this name.

@@ -101,7 +101,7 @@ impl Drain {
             // A budget is spent at once, and then waited for.
             let speed = (done + rate * WINDOW.as_secs_f64()) / (took + WINDOW).as_secs_f64();
             let pause = pause.min(due);
-            return Some(pause + (due - pause).mul_f64((rate / speed).max(1.0)));
+            return Some(pause + due.saturating_sub(pause).mul_f64((rate / speed).max(1.0)));
         }
         let speed = if took >= MEASURED_FOR { done / took.as_secs_f64() } else { 0.0 };
         Duration::try_from_secs_f64(left / speed).ok().map(|rest| rest + pause)
