@@ -108,10 +108,17 @@ impl Drain {
     }
 }
 
+/// Of a plan whose tasks may be on the queue already.
 #[allow(clippy::cast_precision_loss, reason = "changes of a plan")]
 fn calls_a_change(plan: &Plan) -> f64 {
-    let changes = plan.changes.iter().filter(|change| change.is_sent()).count();
-    if changes == 0 { 1.0 } else { plan.forecast_requests().max(1) as f64 / changes as f64 }
+    let (mut numbers, mut more, mut changes) = (BTreeSet::new(), 0, 0);
+    for sent in plan.changes.iter().filter(|change| change.is_sent()).map(Change::calls) {
+        numbers.extend(sent.numbers);
+        more += sent.more;
+        changes += 1;
+    }
+    let calls = numbers.len() + more;
+    if calls == 0 { 1.0 } else { calls as f64 / f64::from(changes) }
 }
 
 impl Earlier {

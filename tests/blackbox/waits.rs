@@ -368,3 +368,27 @@ async fn what_waits_while_calls_hang_says_so() {
     assert_eq!(world.project().await["waitCounts"]["budget"], Value::Null);
     nothing_waits(&mut world).await;
 }
+
+/// It went by an even rate: what did not fit into this window was to be done in it.
+#[tokio::test]
+async fn a_drain_is_told_to_be_done_when_its_last_call_may_go() {
+    let top = vec!["rateLimit: { limit: 20/30s }".to_owned()];
+    let mut world = World::with(Setup { top, ..Setup::default() }).await;
+    let tenants = (0..60).fold("tenants:\n".to_owned(), |text, n| text + &format!("  - {{ id: t{n}, name: T {n} }}\n"));
+    world.write("tenants.yaml", &tenants);
+    world.start().await;
+    world
+        .until("the budget is spent", async |world| {
+            let status = world.status().await;
+            let limiter = &status["limiters"][0];
+            let is_spent = limiter["used"].as_f64() == limiter["budget"].as_f64();
+            is_spent && status["projects"][0]["progress"]["left"].as_u64().is_some_and(|left| left < 48)
+        })
+        .await;
+
+    let progress = &world.project().await["progress"];
+    let [left, seconds] = ["left", "secondsLeft"].map(|name| progress[name].as_u64().unwrap());
+    // 18 a window, what is kept back for others taken off.
+    let whole_windows = (left - 1) / 18;
+    assert!(left > 36 && (whole_windows * 30..=whole_windows * 30 + 31).contains(&seconds), "{progress}");
+}
