@@ -33,6 +33,7 @@ use crate::limiter::status::Report;
 use crate::telemetry::clock;
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::status::LimiterStatus;
+use crate::telemetry::status::rfc3339;
 
 pub mod adaptive;
 pub mod budget;
@@ -265,10 +266,14 @@ impl Limiter {
     pub fn status(&self) -> LimiterStatus {
         let now = self.shared.now();
         let mut state = self.shared.state();
-        let State { source, report, .. } = &mut *state;
+        let State { source, report, waiting, .. } = &mut *state;
+        let is_waited_for = waiting[lane(Priority::Change)] + waiting[lane(Priority::Observation)] > 0;
         let (machine, at) = source.view(now);
         report.update(machine, at, SystemTime::now());
-        report.status(machine, at, clock::now())
+        LimiterStatus {
+            free_at: is_waited_for.then(|| free_at(machine, at)).flatten(),
+            ..report.status(machine, at, clock::now())
+        }
     }
 
     /// About how long it is until the last of so many requests goes, if nothing is refused and nobody else sends; `None` while no
@@ -381,6 +386,12 @@ impl State {
             (false, true) => Some(Priority::Observation),
         }
     }
+}
+
+/// When one more request may be sent, where none may now though the gate is open.
+fn free_at(machine: &mut Machine, now: Duration) -> Option<String> {
+    let free = machine.due(1, now).filter(|due| *due > now && !machine.gate().is_closed())?;
+    Some(rfc3339(clock::now() + free.saturating_sub(now)))
 }
 
 fn lane(priority: Priority) -> usize {

@@ -14,6 +14,7 @@ use crate::resource::Action;
 use crate::resource::Key;
 use crate::resource::Kind;
 use crate::resource::kind::Preview;
+use crate::state::Covered;
 use crate::telemetry::status::Why;
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -329,11 +330,12 @@ impl Plan {
         self.changes.iter().filter(|change| change.can_be_approved())
     }
 
-    /// What an approval of the fingerprint covers: digests of the held changes, each with its kind.
-    pub fn approvable(&self) -> BTreeMap<String, &'static str> {
+    /// What an approval of the fingerprint covers: digests of the held changes, each with what it is of.
+    pub fn approvable(&self) -> BTreeMap<String, Covered> {
         let takeover = self.takeover.as_ref().filter(|takeover| takeover.is_held);
-        let takeover = takeover.map(|takeover| (takeover.digest.clone(), ""));
-        self.held().map(|change| (change.digest.to_string(), change.key.kind)).chain(takeover).collect()
+        let takeover = takeover.map(|takeover| (takeover.digest.clone(), Covered::from("")));
+        let covered = |key: &Key| Covered { kind: key.kind, resource: key.named() };
+        self.held().map(|change| (change.digest.to_string(), covered(&change.key))).chain(takeover).collect()
     }
 
     /// All reasons for which something waits, in their words, some more than once.

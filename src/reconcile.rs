@@ -19,6 +19,7 @@ use crate::plan::Origin;
 use crate::plan::Plan;
 use crate::plan::Task;
 use crate::plan::published::Published;
+use crate::plan::render::listed;
 use crate::queue::Queue;
 use crate::resource;
 use crate::resource::Action;
@@ -323,6 +324,7 @@ impl Reconciler {
                     self.memory.is_fresh = true;
                     self.turn_or_stop(Trigger::Interval, &mut triggers, &shutdown).await;
                 }
+                () = until(self.memory.overview.overdue_at()), if publish_at.is_none() => self.tell_drain_anew(),
                 () = until(publish_at) => {
                     publish_at = None;
                     changes.borrow_and_update();
@@ -736,12 +738,19 @@ impl Reconciler {
             tokio::select! {
                 biased;
                 done = &mut work => return done,
+                () = until(self.memory.overview.overdue_at()) => self.tell_drain_anew(),
                 () = news => {
                     changes.borrow_and_update();
                     aside(|| self.publish());
                 }
             }
         }
+    }
+
+    /// It takes longer than was told, and nothing that moves says so.
+    fn tell_drain_anew(&mut self) {
+        self.memory.overview.no_longer_overdue();
+        aside(|| self.publish());
     }
 
     /// The look may have waited long for the rate limit. Do the files still say what it was made for?
@@ -884,8 +893,15 @@ impl Reconciler {
             self.memory.retry_at = Some(self.memory.retry_at.map_or(due, |at| at.min(due)));
         }
         let digests = plan.held_digests.iter().chain(&plan.released_digests).cloned().collect();
-        let kept = self.state.keep_approvals(&digests, &plan.unknown());
-        self.state.or_error(kept, "cannot write the state; an approval may stand for longer than it should");
+        let is_it = |change: &Change, resource: &str| change.key.named() == resource && change.held.is_none();
+        let goes_ahead = |resource: &str| plan.changes.iter().any(|change| is_it(change, resource));
+        let kept = self.state.keep_approvals(&digests, &plan.unknown(), &goes_ahead);
+        let unused =
+            self.state.or_error(kept, "cannot write the state; an approval may stand for longer than it should");
+        for one in unused.iter().flatten() {
+            let resources = listed(&one.resources.iter().map(String::as_str).collect::<Vec<_>>());
+            tracing::warn!(reason = one.told(), resources, "an approval is over, and what it was for is not done");
+        }
     }
 
     /// How long until the next delete of this plan may go ahead; `None` where no time alone releases one.
@@ -908,7 +924,8 @@ impl Reconciler {
     /// Since when something waits for each reason. The plan is of all files: what it does not hold waits no more.
     pub fn note_held(&self, plan: &mut Plan) {
         let stuck = self.stuck_reasons();
-        let reasons = plan.held_reasons().chain(stuck.iter().map(String::as_str)).collect();
+        let refused = self.refused_reason();
+        let reasons = plan.held_reasons().chain(stuck.iter().map(String::as_str)).chain(refused).collect();
         let noted = self.state.note_held(&reasons);
         let what = "cannot write the state; since when something waits is not noted";
         if let Some(since) = self.state.or_error(noted, what) {

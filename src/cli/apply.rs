@@ -47,7 +47,6 @@ use crate::telemetry::traces;
 use crate::worker::recent::Unconfirmed;
 use anyhow::bail;
 use std::collections::BTreeMap;
-use std::collections::BTreeSet;
 use std::collections::HashSet;
 use std::io::BufWriter;
 use std::io::IsTerminal;
@@ -182,7 +181,7 @@ pub async fn run(config: Config, args: ApplyArgs, redactor: &Redactor) -> anyhow
     for project in parts.projects.iter().filter(|_| args.approve.is_some()) {
         // An approval is for this one time.
         let state = &project.reconciler.state;
-        state.keep_approvals(&BTreeSet::new(), &BTreeSet::new())?;
+        state.drop_approvals()?;
     }
     parts.queue.close();
     while workers.join_next().await.is_some() {}

@@ -7,7 +7,7 @@ use crate::cli::remote::Daemon;
 use crate::cli::select;
 use crate::cli::select::Selection;
 use crate::cli::since::Before;
-use crate::cli::status::table::is_unheld;
+use crate::cli::status::table;
 use crate::cli::status::table::not_compared;
 use crate::config::Config;
 use crate::config::Overrides;
@@ -229,12 +229,8 @@ fn has_no_plan(status: &Value, report: &Report<'_>, args: &PlanArgs) -> bool {
 /// That no replica holds the project, so that nobody knows how it is now.
 fn unheld(status: &Value, project: &str) -> Option<String> {
     let project = status["projects"].as_array()?.iter().find(|it| it["name"] == project)?;
-    let cause = if project["lease"]["unknownSince"].is_string() {
-        "the database of state.url does not answer"
-    } else {
-        "no replica holds the project"
-    };
-    is_unheld(project).then(|| format!("NOT KNOWN WHAT DIFFERS NOW: {cause}; this plan is of before, if there is one"))
+    let cause = table::unheld(project)?;
+    Some(format!("NOT KNOWN WHAT DIFFERS NOW: {cause}; this plan is of before, if there is one"))
 }
 
 /// What the plan of a running daemon does not know of: newer files that cannot be used, or were not compared yet.
@@ -342,7 +338,7 @@ mod tests {
 
         assert_eq!(of(Value::Null), None, "without replicas");
         assert_eq!(of(json!({ "holder": "one" })), None);
-        assert!(of(json!({ "holder": null })).unwrap().contains("no replica holds the project"));
+        assert!(of(json!({ "holder": null })).unwrap().contains("no replica holds it"));
         let gone = json!({ "holder": null, "unknownSince": "2026-01-01T00:00:00Z" });
         assert!(of(gone).unwrap().contains("the database of state.url does not answer"));
     }

@@ -11,6 +11,7 @@ use crate::config::process_env;
 use crate::descope::transport;
 use crate::http::LONGEST_SUSPENSION;
 use crate::http::NO_SUCH_PROJECT;
+use crate::resource::legible::legible;
 use crate::telemetry::redact::Redactor;
 use anyhow::Context;
 use anyhow::bail;
@@ -224,12 +225,19 @@ pub async fn approve(overrides: &Overrides, args: &ApproveArgs, redactor: &Redac
     let changes = if body["approved"] == 1 { "change" } else { "changes" };
     let (are, go) = if body["approved"] == 1 { ("is", "goes") } else { ("are", "go") };
     let (approved, projects) = (&body["approved"], projects(&body));
+    let newer = body["newerFiles"].as_str().map(|newer| {
+        format!(" as far as the newer files ({}), which are not compared with Descope yet, want it", legible(newer))
+    });
     // What is put off in part is told by the warning.
-    match body["waitsUntil"].as_str().filter(|_| body["warning"].is_null()) {
-        Some(until) => say(&format!(
-            "{approved} {changes} of {projects} {are} approved, and {go} ahead when the suspension ends: {until}"
+    match (body["waitsUntil"].as_str().filter(|_| body["warning"].is_null()), newer) {
+        (Some(until), newer) => say(&format!(
+            "{approved} {changes} of {projects} {are} approved, and {go} ahead when the suspension ends: {until}{}",
+            newer.map(|newer| format!(",{newer}")).unwrap_or_default()
         )),
-        None => say(&format!("{approved} {changes} of {projects} {go} ahead")),
+        (None, Some(newer)) => {
+            say(&format!("{approved} {changes} of {projects} {are} approved, and {go} ahead{newer}"))
+        }
+        (None, None) => say(&format!("{approved} {changes} of {projects} {go} ahead")),
     }
 }
 
@@ -255,6 +263,9 @@ pub async fn resume(overrides: &Overrides, args: &ResumeArgs, redactor: &Redacto
     let mut query = of_project(&args.remote);
     query.extend(args.part.query());
     let body = daemon.ask(Method::POST, "/api/v1/resume", &query).await?;
+    if let (Some(false), Some(part)) = (body["wasSuspended"].as_bool(), body["part"].as_str()) {
+        return say(&format!("{}: {part} was not suspended by itself", projects(&body)));
+    }
     warn(&body)?;
     let left: Vec<&str> = body["stillSuspended"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
     match body["part"].as_str() {

@@ -106,7 +106,7 @@ fn is_converged(status: &Value) -> bool {
 
 /// Of what no replica holds nobody knows.
 fn is_known_converged(project: &Value) -> bool {
-    project["converged"] == true && !table::is_unheld(project)
+    project["converged"] == true && table::unheld(project).is_none()
 }
 
 fn exit(status: &Value, args: &StatusArgs) -> Exit {

@@ -21,6 +21,7 @@ use crate::state::Claim;
 use crate::state::ProjectState;
 use crate::state::Suspended;
 use crate::telemetry::status::Board;
+use crate::telemetry::status::ProjectStatus;
 use crate::telemetry::status::project_option;
 use crate::telemetry::status::rfc3339;
 use std::collections::BTreeSet;
@@ -148,6 +149,11 @@ impl Levers {
                     if let Some(until) = &said.waits_until {
                         message = format!("{message}, put off by a suspension until {until}");
                     }
+                    if let Some(newer) = &said.newer_files {
+                        message = format!("{message}, as far as newer files ({newer}), not compared yet, want it");
+                    }
+                } else if said.was_suspended == Some(false) {
+                    message = format!("{message}, which was not suspended by itself");
                 } else if said.in_force.is_some() {
                     message = format!("{message}: in force from now on");
                 }
@@ -177,8 +183,19 @@ impl Levers {
             let warning = format!("it ends with the daemon while it cannot be written down: {error}");
             tracing::error!(project = &*self.name, warning, "the suspension does not survive a restart");
             answer.warning = Some(warning);
+        } else {
+            answer.warning = self.waits_along(None);
         }
         Ok(Answer::Done(answer))
+    }
+
+    /// What was approved before something is suspended, and is not done yet.
+    fn waits_along(&self, part: Option<Part<'_>>) -> Option<String> {
+        let resource = part.filter(|part| part.id.is_some()).map(|part| part.to_string());
+        let approved = self.state.approved_of(part.map(|part| part.kind), resource.as_deref());
+        let changes = approved.ok().filter(|changes| *changes > 0)?;
+        let (plural, goes) = if changes == 1 { ("", "goes") } else { ("s", "go") };
+        Some(format!("{changes} approved change{plural}, not done yet, {goes} ahead when the suspension ends"))
     }
 
     /// What cannot be written down is refused: it would end with the daemon, and nobody would know.
@@ -200,6 +217,8 @@ impl Levers {
             self.state.inventory()?.keys().any(is_of_part) || self.plan.borrow().as_ref().is_some_and(is_planned);
         if part.id.is_some() && !is_known {
             answer.warning = Some(format!("nothing called {part} is declared or owned now: is the name right?"));
+        } else {
+            answer.warning = self.waits_along(Some(part));
         }
         Ok(Answer::Done(answer))
     }
@@ -207,7 +226,8 @@ impl Levers {
     fn resume_part(&self, part: Part<'_>) -> Result<Answer, state::Error> {
         let was_suspended = self.pause.resume_part(part.kind, part.id)?;
         let (suspended_until, part_name) = (Some(None), Some(part.to_string()));
-        let mut answer = Ordered { suspended_until, part: part_name, ..Ordered::default() };
+        let was = Some(was_suspended);
+        let mut answer = Ordered { suspended_until, part: part_name, was_suspended: was, ..Ordered::default() };
         if was_suspended {
             tracing::info!(project = &*self.name, kind = part.kind, id = part.id, "resumed");
         } else {
@@ -274,7 +294,8 @@ impl Levers {
             return Err(error);
         }
         let changes = held.map_or(0, |held| held.changes);
-        let mut answer = Ordered { approved: Some(changes), ..Ordered::default() };
+        let newer_files = self.board.look_at(&self.name, ProjectStatus::not_compared).flatten();
+        let mut answer = Ordered { approved: Some(changes), newer_files: newer_files.clone(), ..Ordered::default() };
         if let Some((until, warning)) = self.put_off() {
             let until = rfc3339(until);
             tracing::warn!(
@@ -282,10 +303,19 @@ impl Levers {
                 fingerprint,
                 changes,
                 until,
+                newer_files,
                 "approved: the held changes go ahead when the suspension ends"
             );
             answer.warning = warning;
             answer.waits_until = Some(until);
+        } else if let Some(newer_files) = newer_files {
+            tracing::warn!(
+                project = &*self.name,
+                fingerprint,
+                changes,
+                newer_files,
+                "approved: the held changes go ahead as far as the newer files want them, which are not compared yet"
+            );
         } else {
             tracing::warn!(project = &*self.name, fingerprint, changes, "approved: the held changes go ahead");
         }
@@ -315,8 +345,7 @@ impl Levers {
 
 /// The resources of which an approval releases something; of what is renamed both names.
 fn released(plan: &Plan) -> BTreeSet<String> {
-    let keys = plan.held().flat_map(|change| [change.old_key(), change.key.clone()]);
-    keys.map(|key| format!("{}/{}", key.kind, key.id())).collect()
+    plan.held().flat_map(|change| [change.old_key(), change.key.clone()]).map(|key| key.named()).collect()
 }
 
 fn named(part: &Suspended) -> String {

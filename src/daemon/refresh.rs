@@ -83,5 +83,5 @@ pub fn show_state(board: &Board, state: &State) {
     } else {
         (Level::Ok, None)
     };
-    board.component_since("state", level, reason, state.failing_since());
+    board.component_since("state", None, (level, reason), state.failing_since());
 }

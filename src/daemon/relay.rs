@@ -269,9 +269,11 @@ mod tests {
             projects: vec!["one".to_owned()],
             approved: Some(3),
             waits_until: Some("2026-01-31T10:00:00Z".to_owned()),
+            newer_files: Some("abc".to_owned()),
             in_force: Some("f00d".to_owned()),
             suspended_until,
             part: Some("roles".to_owned()),
+            was_suspended: Some(true),
             still_suspended: Some(Vec::new()),
             warning: None,
         };

@@ -42,6 +42,10 @@ pub struct Ordered {
     /// After an approval: when the suspension ends that puts off all of that, or some of it, RFC 3339.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub waits_until: Option<String>,
+    /// After an approval: the commit or revision of newer files, which are not compared with Descope yet. What they do not want is
+    /// not done.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub newer_files: Option<String>,
     /// After the approval of files that were put aside: their revision, which is in force from then on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub in_force: Option<String>,
@@ -52,6 +56,9 @@ pub struct Ordered {
     /// The part of the project that it is about, `KIND` or `KIND/ID`; absent where it is all of it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub part: Option<String>,
+    /// After a resume of a part: was it suspended by itself, in one of the projects?
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub was_suspended: Option<bool>,
     /// After a resume of all: the parts that are suspended by themselves.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub still_suspended: Option<Vec<String>>,
@@ -69,9 +76,17 @@ fn said<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Option<Stri
 impl Ordered {
     /// The same order was carried out for `project`, too, and there is this to say about it.
     pub fn add(&mut self, project: &str, news: Self) {
+        // What was suspended in one of them was resumed there; the others have nothing to do with it.
+        match (self.was_suspended, news.was_suspended) {
+            (Some(true), Some(false)) => return,
+            (Some(false), Some(true)) => *self = Self::default(),
+            _ => {}
+        }
+        self.was_suspended = news.was_suspended.or(self.was_suspended);
         self.projects.push(project.to_owned());
         self.approved = news.approved.or(self.approved);
         self.waits_until = news.waits_until.or(self.waits_until.take());
+        self.newer_files = news.newer_files.or(self.newer_files.take());
         self.in_force = news.in_force.or(self.in_force.take());
         self.suspended_until = news.suspended_until.or(self.suspended_until.take());
         self.part = news.part.or(self.part.take());
@@ -102,5 +117,29 @@ mod tests {
         assert_eq!(all.projects, ["one", "two"]);
         assert_eq!(all.still_suspended, Some(vec!["roles".to_owned()]));
         assert_eq!(all.warning.as_deref(), Some("not written down"));
+    }
+
+    /// The answer named all projects, and said that it was not suspended in one.
+    #[test]
+    fn what_was_suspended_in_one_project_alone_was_resumed_there_alone() {
+        let resumed = |was_suspended: bool| Ordered {
+            was_suspended: Some(was_suspended),
+            warning: (!was_suspended).then(|| "was not".to_owned()),
+            ..Ordered::default()
+        };
+        for (answers, projects) in [
+            ([false, true, false], vec!["b"]),
+            ([true, false, true], vec!["a", "c"]),
+            ([false, false, false], vec!["a", "b", "c"]),
+        ] {
+            let mut all = Ordered::default();
+
+            for (name, was_suspended) in ["a", "b", "c"].into_iter().zip(answers) {
+                all.add(name, resumed(was_suspended));
+            }
+
+            assert_eq!(all.projects, projects);
+            assert_eq!(all.warning.is_some(), projects.len() == 3);
+        }
     }
 }

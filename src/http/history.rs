@@ -3,6 +3,7 @@
 use crate::http::Served;
 use crate::http::routes;
 use crate::state::AuditRow;
+use crate::state::GapView;
 use crate::state::ORDERS;
 use crate::state::PassView;
 use crate::state::Place;
@@ -150,8 +151,19 @@ fn read(history: &History, of: &Of, window: &Window) -> Result<Value, String> {
         Of::Passes => {
             let rows = state.passes(window).map_err(|error| error.to_string())?;
             let older = older(rows.len(), rows.last().map(|row| row.number));
+            let gaps = if window.outcome.is_none() && window.revision.is_none() {
+                state.gaps(window).map_err(|error| error.to_string())?
+            } else {
+                Vec::new()
+            };
+            // What is between these passes, and after them where they are the newest.
+            let first = rows.last().filter(|_| older.is_some()).map(|row| row.finished_at);
+            let last = rows.first().filter(|_| window.before.is_some()).map(|row| row.finished_at);
+            let is_here =
+                |gap: &&GapView| first.is_none_or(|at| gap.until >= at) && last.is_none_or(|at| gap.until <= at);
+            let gaps = gaps.iter().filter(is_here).map(|gap| Gap::of(history, gap)).collect();
             let passes = rows.iter().map(|row| Pass::of(history, row)).collect();
-            serde_json::to_value(PassPage { format_version: 1, passes, older })
+            serde_json::to_value(PassPage { format_version: 1, passes, gaps, older })
         }
         Of::Changes => {
             let rows = state.changes(window).map_err(|error| error.to_string())?;
@@ -169,8 +181,22 @@ fn read(history: &History, of: &Of, window: &Window) -> Result<Value, String> {
 pub struct PassPage {
     format_version: u32,
     passes: Vec<Pass>,
+    /// Times around these of which not everything could be written down, newest first; none of them where `outcome` or `revision` is
+    /// asked for.
+    gaps: Vec<Gap>,
     /// What `before` is to be for the ones before these; null where there are none.
     older: Option<i64>,
+}
+
+#[derive(Debug, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+struct Gap {
+    /// As the config calls it; what it no longer has goes by Descope's id.
+    project: String,
+    /// RFC 3339: from then on.
+    since: String,
+    /// RFC 3339: until then.
+    until: String,
 }
 
 /// `GET /api/v1/history?of=changes`: the newest attempted changes and orders.
@@ -282,6 +308,12 @@ impl Pass {
             failed_writes: row.failed_writes,
             newest_invalid: row.is_invalid,
         }
+    }
+}
+
+impl Gap {
+    fn of(history: &History, gap: &GapView) -> Self {
+        Self { project: history.name(&gap.project).to_owned(), since: rfc3339(gap.since), until: rfc3339(gap.until) }
     }
 }
 

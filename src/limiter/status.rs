@@ -151,6 +151,7 @@ impl Report {
             budget: machine.budget(),
             used: machine.used(now),
             paused_until: paused_until(machine, now, clock).map(rfc3339),
+            free_at: None,
             way_back: way_back(machine, now, clock),
             throttled_total: self.throttled.get(),
             throttled_by_minute: self.throttled_by_minute.last_hour(now),

@@ -74,6 +74,7 @@ pub fn hold(inputs: &Inputs<'_>, live: &Live<'_>, plan: &mut Plan) {
     danger::part_resets(plan);
     danger::mark(inputs, live, plan);
     contest(inputs, plan);
+    let mut newer = HashMap::new();
     for change in &mut plan.changes {
         let is_early = change.is_early && change.action == Action::Delete;
         let is_reset = !change.would_reset.is_empty() && change.action != Action::Create;
@@ -94,7 +95,10 @@ pub fn hold(inputs: &Inputs<'_>, live: &Live<'_>, plan: &mut Plan) {
         change.held = reasons.into_iter().flatten().min();
         change.held_beside = beside(change, is_reset);
         let verdict = change.held.zip(verdicts.get(change.key.kind));
-        change.limit = verdict.and_then(|(hold, verdict)| verdict.said(hold, change.key.kind, inputs.guards));
+        let kind = change.key.kind;
+        // Of all that are owned, and so once.
+        let newer = || newer.entry(kind).or_insert_with(|| words::newer(inputs.owned, kind)).clone();
+        change.limit = verdict.and_then(|(hold, verdict)| verdict.said(hold, kind, inputs.guards, newer));
         // An approval begins a new count, which may leave nothing to hold the delete that it was for.
         let may_be_approved = match &change.held {
             Some(hold) => hold.can_be_approved() || *hold == Hold::DeleteAfter,

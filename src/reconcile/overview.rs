@@ -41,6 +41,9 @@ const MEASURED_FOR: Duration = Duration::from_secs(10);
 /// Of Descope's limit: nor does a part of it say much, where its budget is spent at once and then waited for.
 const WINDOW: Duration = Duration::from_secs(60);
 
+/// What is not done when it was to be is not told of more often.
+const TOLD_ANEW: Duration = Duration::from_secs(1);
+
 /// What earlier passes left for the overview.
 #[derive(Debug, Default)]
 pub(super) struct Earlier {
@@ -67,6 +70,8 @@ struct Drain {
     total: usize,
     /// Calls, by its plan.
     calls_a_change: f64,
+    /// When it was to be done, as far as was told last.
+    ends_at: Option<Instant>,
 }
 
 /// What the rate limit allows.
@@ -122,6 +127,18 @@ fn calls_a_change(plan: &Plan) -> f64 {
 }
 
 impl Earlier {
+    /// When a drain is to be told of anew, though nothing moves: it was to be done by then.
+    pub fn overdue_at(&self) -> Option<Instant> {
+        self.drain.as_ref()?.ends_at
+    }
+
+    /// It is told anew.
+    pub fn no_longer_overdue(&mut self) {
+        if let Some(drain) = &mut self.drain {
+            drain.ends_at = None;
+        }
+    }
+
     /// A pass looked at everything it could: what it found counts from now on.
     pub fn looked(&mut self) {
         self.is_success_due = true;
@@ -278,7 +295,7 @@ impl Reconciler {
         let plan = self.memory.plan.as_ref();
         let drain = self.memory.overview.drain.get_or_insert_with(|| {
             let calls_a_change = plan.map_or(1.0, |plan| calls_a_change(plan));
-            Drain { began: now, stuck, total: 0, calls_a_change }
+            Drain { began: now, stuck, total: 0, calls_a_change, ends_at: None }
         });
         // What fails on the way is left, too.
         let left = counts.total().saturating_sub(drain.stuck);
@@ -288,6 +305,7 @@ impl Reconciler {
             Some(Allowed { rate: rate / drain.calls_a_change, due })
         });
         let rest = drain.rest(now.0, left, allowed, pause);
+        drain.ends_at = rest.map(|rest| now.0 + rest.max(TOLD_ANEW));
         ProgressStatus {
             since: rfc3339(drain.began.1),
             total: drain.total as u64,
@@ -403,7 +421,13 @@ mod tests {
 
     #[test]
     fn the_rest_takes_as_long_as_what_was_done_for_its_share() {
-        let drain = Drain { began: (Instant::now(), SystemTime::UNIX_EPOCH), stuck: 0, total: 30, calls_a_change: 1.0 };
+        let drain = Drain {
+            began: (Instant::now(), SystemTime::UNIX_EPOCH),
+            stuck: 0,
+            total: 30,
+            calls_a_change: 1.0,
+            ends_at: None,
+        };
         let of = |drain: &Drain, seconds, left, allowed: Option<(f64, u64)>, pause| {
             let (now, pause) = (drain.began.0 + Duration::from_secs(seconds), Duration::from_secs(pause));
             let allowed = allowed.map(|(rate, due)| Allowed { rate, due: Duration::from_secs(due) });

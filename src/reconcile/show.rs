@@ -302,9 +302,13 @@ impl Reconciler {
         let by = until.as_ref().and_then(|_| self.pause.suspended_by());
         let can_order = self.board.can_order();
         let refused_because = self.pause.refusal().map(|error| error.to_string());
+        let refused_since = self.refused_since().map(rfc3339);
         self.board.project(&project, |status| {
             status.converged = is_converged;
             status.not_converged_because = because;
+            // One that a call met, and no pass, is noted with the next one.
+            let since = || refused_since.or(status.refused_since.take()).unwrap_or_else(|| rfc3339(clock::now()));
+            status.refused_since = refused_because.as_ref().map(|_| since());
             status.refused_because = refused_because;
             status.holds = plan.map(render::holds).unwrap_or_default();
             status.show_put_aside(can_order);
@@ -381,7 +385,8 @@ impl Reconciler {
             Some(plan) if !plan.unobserved.is_empty() => (Level::Degraded, Some("some kinds cannot be observed")),
             Some(_) => (Level::Ok, None),
         };
-        self.board.component("descope", project, level, reason);
+        let since = self.refused_since().filter(|_| paused.is_some());
+        self.board.component_since("descope", project, (level, reason), since);
     }
 
     fn problems(&self) -> Vec<Problem> {

@@ -18,6 +18,9 @@ const MOST: usize = 200;
 /// What tells them apart from the reasons for which something is held, beside which the state keeps them.
 const MARK: &str = "stuck ";
 
+/// The project as a whole.
+const REFUSED: &str = "refused";
+
 /// By resource.
 #[derive(Debug, Default)]
 pub(super) struct Stuck {
@@ -47,6 +50,16 @@ fn reason(kind: &str, id: &str) -> String {
 }
 
 impl Reconciler {
+    /// By what the state keeps that Descope refuses the project.
+    pub(super) fn refused_reason(&self) -> Option<&'static str> {
+        self.pause.refusal().map(|_| REFUSED)
+    }
+
+    /// Since when that is so, as far as it was noted.
+    pub(super) fn refused_since(&self) -> Option<SystemTime> {
+        self.memory.plan.as_ref().and_then(|plan| plan.held_since.get(self.refused_reason()?).copied())
+    }
+
     /// What the state keeps them by.
     pub(super) fn stuck_reasons(&self) -> Vec<String> {
         if self.memory.stuck.is_recalled {
@@ -80,7 +93,8 @@ impl Reconciler {
         if now.iter().eq(self.memory.stuck.since.keys()) {
             return;
         }
-        let reasons = plan.held_reasons().chain(now.iter().map(String::as_str)).collect();
+        let refused = self.refused_reason();
+        let reasons = plan.held_reasons().chain(now.iter().map(String::as_str)).chain(refused).collect();
         match self.state.note_held(&reasons) {
             Ok(since) => self.memory.stuck.take_in(since),
             Err(state::Error::NotHeld) => {}

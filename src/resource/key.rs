@@ -51,6 +51,11 @@ impl Key {
             None => self.name.to_string(),
         }
     }
+
+    /// As orders and the audit trail name it: `KIND/ID`.
+    pub fn named(&self) -> String {
+        format!("{}/{}", self.kind, self.id())
+    }
 }
 
 /// For people: `roles/TENANT/NAME`, a [`legible`] one; of a kind of which there is one, the kind.

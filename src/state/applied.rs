@@ -321,7 +321,12 @@ pub(super) fn note(transaction: &Tx<'_>, id: i64, landed: &[Landed]) -> sql::Res
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::resource::Action;
+    use crate::state::Ending;
+    use crate::state::Settled;
     use crate::state::State;
+    use crate::state::tests::intent;
+    use crate::state::tests::wait;
     use std::time::Duration;
 
     #[test]
@@ -405,5 +410,31 @@ mod tests {
             [&at, &at],
             "it drifted all the time"
         );
+    }
+
+    /// After a fight it was "somebody else" until the next look, though status and page had named who it was.
+    #[test]
+    fn what_puts_drift_back_says_at_once_who_did_it_where_that_is_known() {
+        let dir = tempfile::tempdir().unwrap();
+        let state = State::open(dir.path()).unwrap();
+        let project = state.project("h", "p", "o");
+        let at = project.now();
+        let keys = [Key::new("roles", "a"), Key::new("roles", "b")];
+        let drift = keys.iter().map(|key| ((key.clone(), "description".to_owned()), (at, [1; 32])));
+        project.note_drifted(&drift.collect(), Moment::default(), |_| false).unwrap();
+        project.note_actors(&[(keys[0].clone(), (at, "jane".to_owned()))].into()).unwrap();
+
+        let put_back = |key: &Key, fields: &str| {
+            let mut intent = intent(Action::Update, key);
+            intent.occasion.fields = fields.into();
+            wait(project.note_calls([intent], Ending::of(Settled::Done, "", Duration::ZERO))).unwrap();
+            let window = crate::state::Window { limit: 1, ..crate::state::Window::default() };
+            state.changes(&window).unwrap().remove(0).1.actor
+        };
+        let drifted = r#"[{"path":"description","from":"x","to":"y","drift":true}]"#;
+        assert_eq!(put_back(&keys[0], drifted).as_deref(), Some("jane"));
+        assert_eq!(put_back(&keys[0], r#"[{"path":"description","from":"x","to":"y"}]"#), None, "by a commit");
+        assert_eq!(put_back(&keys[0], &drifted.replace("description", "private")), None);
+        assert_eq!(put_back(&keys[1], drifted), None);
     }
 }

@@ -76,6 +76,17 @@ pub struct PassView {
     pub is_invalid: bool,
 }
 
+/// A time of which not everything could be written down.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GapView {
+    /// Host, Descope's id, owner.
+    pub project: (String, String, String),
+    /// From then on.
+    pub since: SystemTime,
+    /// Until then.
+    pub until: SystemTime,
+}
+
 /// One row of the audit trail with its number: a larger one is newer.
 pub type Numbered = (i64, AuditRow);
 
@@ -175,6 +186,27 @@ impl State {
                 Ok(pass)
             };
             rows.into_iter().map(count).collect()
+        })
+    }
+
+    /// The newest times that not everything could be written down of, newest first: of the project of the window, and not before it.
+    pub fn gaps(&self, window: &Window) -> Result<Vec<GapView>, Error> {
+        let Window { project, since, .. } = window.clone();
+        let mut conditions = Conditions::of(&Window { project, since, ..Window::default() }, "audit", "at", "outcome");
+        conditions.and("kind = ?", ORDERS.to_owned());
+        conditions.and("action = ?", GAP.to_owned());
+        let select =
+            "SELECT at, duration_ms, host, project_id, owner FROM audit JOIN project ON project.id = audit.project";
+        let (sql, values) = conditions.limited(select, "audit", window.limit);
+        self.read(|connection| {
+            connection.rows(&sql, &values, |row| {
+                let (until, lasted) = (row.integer("at")?, row.integer("duration_ms")?);
+                Ok(GapView {
+                    project: (text(row, "host")?, text(row, "project_id")?, text(row, "owner")?),
+                    since: from_millis(until.saturating_sub(lasted)),
+                    until: from_millis(until),
+                })
+            })
         })
     }
 

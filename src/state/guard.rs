@@ -4,6 +4,7 @@ use super::Error;
 use super::OpenIntent;
 use super::Reversion;
 use super::applied;
+use super::browse::note_order;
 use super::fight;
 use super::intent;
 use super::project;
@@ -19,9 +20,11 @@ use super::sql;
 use super::sql::Row;
 use super::sql::Tx;
 use super::sql::values;
+use super::suspension;
 use crate::moment::Moment;
 use crate::resource;
 use crate::resource::Key;
+use crate::telemetry::status::rfc3339;
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -97,6 +100,50 @@ pub struct Suspension {
     pub left: Duration,
 }
 
+/// A change that an approval lets go ahead.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Covered {
+    /// The YAML key; empty where it is about the project as a whole.
+    pub kind: &'static str,
+    /// `KIND/ID`; empty likewise.
+    pub resource: String,
+}
+
+impl From<&'static str> for Covered {
+    fn from(kind: &'static str) -> Self {
+        Self { kind, resource: String::new() }
+    }
+}
+
+/// What was approved together, and is not done though the approval is over.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unused {
+    /// When it was approved.
+    pub given: SystemTime,
+    /// Since when that counts no more, by its time; `None` where something else differs now.
+    pub expired: Option<SystemTime>,
+    /// Of what, as `KIND/ID`.
+    pub resources: Vec<String>,
+}
+
+impl Unused {
+    /// In words, for an operator.
+    pub fn told(&self) -> String {
+        let changes = self.resources.len();
+        let (plural, is) = if changes == 1 { ("", "is") } else { ("s", "are") };
+        let of = format!("{changes} change{plural} approved at {} {is} not done", rfc3339(self.given));
+        match self.expired {
+            Some(at) => format!("{of}: the approval was good until {}", rfc3339(at)),
+            None => format!("{of}: the approval is void, as what was approved is not what differs now"),
+        }
+    }
+
+    /// What became of the order.
+    fn outcome(&self) -> &'static str {
+        if self.expired.is_some() { "failed" } else { "superseded" }
+    }
+}
+
 impl ProjectState {
     /// Notes what a load says of what is owned, all of it as of one moment, and nothing where that is known.
     pub fn note_load(&self, load: &Load<'_>) -> Result<(), Error> {
@@ -168,10 +215,26 @@ impl ProjectState {
         })
     }
 
-    /// Lets changes go ahead for so long, and starts counting the deletes of their kinds anew. Each digest comes with
-    /// the kind of its change.
-    pub fn approve(&self, changes: &BTreeMap<String, &'static str>, lasts: Duration) -> Result<(), Error> {
-        self.write_by_clock(|transaction, id, now| approve(transaction, id, changes, now, now + lasts))
+    /// Lets changes go ahead for so long, by their digests, and starts counting the deletes of their kinds anew. While they are
+    /// suspended none of that time passes.
+    pub fn approve(&self, changes: &BTreeMap<String, Covered>, lasts: Duration) -> Result<(), Error> {
+        self.write_by_clock(|transaction, id, now| {
+            approve(transaction, id, changes, now, now + lasts)?;
+            postpone(transaction, id, now)
+        })
+    }
+
+    /// How many changes that may go ahead are not done yet: of all, of a kind, or of one resource (`KIND/ID`) of it.
+    pub fn approved_of(&self, kind: Option<&str>, resource: Option<&str>) -> Result<usize, Error> {
+        self.read_by_clock(|connection, id, now| {
+            let sql = "SELECT kind, resource FROM approved WHERE project = ? AND expires > ?";
+            let read = |row: &Row<'_>| Ok((text(row, "kind")?, text(row, "resource")?));
+            let all: Vec<(String, String)> = connection.rows(sql, &values![id, to_millis(now)], read)?;
+            let is_it = |(of, what): &&(String, String)| {
+                kind.is_none_or(|kind| kind == of) && resource.is_none_or(|resource| resource == what)
+            };
+            Ok(all.iter().filter(is_it).count())
+        })
     }
 
     /// Digests of the changes that may go ahead.
@@ -180,12 +243,36 @@ impl ProjectState {
     }
 
     /// Forgets approvals whose time is over or whose changes are no longer planned, as they are different now. Of the
-    /// kinds that are `unknown`, nobody can tell. What is under way by one uses it up when it is done.
-    pub fn keep_approvals(&self, planned: &BTreeSet<String>, unknown: &BTreeSet<&str>) -> Result<(), Error> {
+    /// kinds that are `unknown`, nobody can tell. What is under way by one uses it up when it is done. What is forgotten
+    /// without use leaves a row in the audit trail, but for what goes ahead without it (`KIND/ID`).
+    pub fn keep_approvals(
+        &self,
+        planned: &BTreeSet<String>,
+        unknown: &BTreeSet<&str>,
+        goes_ahead: &dyn Fn(&str) -> bool,
+    ) -> Result<Vec<Unused>, Error> {
         if self.read_by_clock(|connection, id, now| void(connection, id, planned, unknown, now))?.is_empty() {
-            return Ok(());
+            return Ok(Vec::new());
         }
-        self.write_by_clock(|transaction, id, now| keep_approvals(transaction, id, planned, unknown, now))
+        self.write_by_clock(|transaction, id, now| {
+            let mut unused = keep_approvals(transaction, id, planned, unknown, now)?;
+            unused.retain_mut(|one| {
+                one.resources.retain(|resource| !goes_ahead(resource));
+                !one.resources.is_empty()
+            });
+            for one in &unused {
+                let row = ["interval", suspension::TIME, "lapse", one.outcome(), &one.told()];
+                note_order(transaction, id, row, &one.resources)?;
+            }
+            Ok(unused)
+        })
+    }
+
+    /// Forgets all that is not under way: a run that is over used what it could.
+    pub fn drop_approvals(&self) -> Result<(), Error> {
+        self.write_by_clock(|transaction, id, now| {
+            keep_approvals(transaction, id, &BTreeSet::new(), &BTreeSet::new(), now).map(drop)
+        })
     }
 
     /// Does the project only observe? `None` where it does not, or no longer.
@@ -205,13 +292,17 @@ impl ProjectState {
     pub fn suspend(&self, wait: Duration, by: &str) -> Result<SystemTime, Error> {
         self.write_by_clock(|transaction, id, now| {
             suspend(transaction, id, Some(now + wait), by)?;
+            postpone(transaction, id, now)?;
             Ok(now + wait)
         })
     }
 
     /// Ends that.
     pub fn resume(&self) -> Result<(), Error> {
-        self.write(|transaction, id| suspend(transaction, id, None, ""))
+        self.write_by_clock(|transaction, id, now| {
+            suspend(transaction, id, None, "")?;
+            postpone(transaction, id, now)
+        })
     }
 }
 
@@ -233,19 +324,23 @@ fn note_since(transaction: &Tx<'_>, id: i64, table: &str, keys: &BTreeSet<Key>, 
 fn approve(
     transaction: &Tx<'_>,
     id: i64,
-    changes: &BTreeMap<String, &'static str>,
+    changes: &BTreeMap<String, Covered>,
     now: SystemTime,
     expires: SystemTime,
 ) -> sql::Result<()> {
-    let sql = "INSERT INTO approved (project, digest, kind, expires, given, lasts) VALUES (?, ?, ?, ?, ?, ?)
+    let sql =
+        "INSERT INTO approved (project, digest, kind, resource, expires, given, lasts) VALUES (?, ?, ?, ?, ?, ?, ?)
                ON CONFLICT (project, digest) DO UPDATE SET expires = excluded.expires, given = excluded.given,
-                   lasts = excluded.lasts";
+                   lasts = excluded.lasts, resource = excluded.resource";
     let (given, expires) = (to_millis(now), to_millis(expires));
-    transaction
-        .each(sql, changes.iter().map(|(digest, kind)| values![id, digest, *kind, expires, given, expires - given]))?;
+    let lasts = expires - given;
+    transaction.each(
+        sql,
+        changes.iter().map(|(digest, of)| values![id, digest, of.kind, of.resource.as_str(), expires, given, lasts]),
+    )?;
     let sql = "INSERT INTO approval (project, kind, at) VALUES (?, ?, ?)
                ON CONFLICT (project, kind) DO UPDATE SET at = excluded.at";
-    for kind in changes.values().collect::<BTreeSet<_>>() {
+    for kind in changes.values().map(|of| of.kind).collect::<BTreeSet<_>>() {
         transaction.execute(sql, &values![id, kind, given])?;
     }
     Ok(())
@@ -256,22 +351,48 @@ fn approved(connection: &Tx<'_>, id: i64, now: SystemTime) -> sql::Result<BTreeS
     connection.rows(sql, &values![id, to_millis(now)], |row| text(row, "digest"))
 }
 
+/// What is approved and suspended lasts from the end of that: it was to go ahead then. By the order that moves or ends a
+/// suspension, of the project or of something of the kind, so do all of its approvals that are not over.
+pub(super) fn postpone(transaction: &Tx<'_>, id: i64, now: SystemTime) -> sql::Result<()> {
+    let read = |row: &Row<'_>| text(row, "kind");
+    let kinds: BTreeSet<String> =
+        transaction.rows("SELECT DISTINCT kind FROM approved WHERE project = ?", &values![id], read)?;
+    let now = to_millis(now);
+    for kind in kinds {
+        let sql = "SELECT max(until) AS until FROM (
+                       SELECT suspended_until AS until FROM project WHERE id = ?1
+                       UNION ALL SELECT until FROM suspended WHERE project = ?1 AND kind = ?2) AS ends";
+        let until = transaction.first(sql, &values![id, kind.as_str()], |row| row.optional("until"))?.flatten();
+        let begins = until.unwrap_or(now).max(now);
+        // Where nothing is suspended any more it lasts no longer than it would from now on.
+        let sql = "UPDATE approved SET expires = ?1 + lasts WHERE project = ?2 AND kind = ?3 AND lasts > 0
+                   AND expires > ?4 AND (?1 > ?4 OR expires > ?4 + lasts)";
+        transaction.execute(sql, &values![begins, id, kind.as_str(), now])?;
+    }
+    Ok(())
+}
+
+/// An approval that counts no more: its digest, when it was given, when it ended by its time, and of what it is.
+type Void = (String, i64, Option<i64>, String);
+
 fn void(
     connection: &Tx<'_>,
     id: i64,
     planned: &BTreeSet<String>,
     unknown: &BTreeSet<&str>,
     now: SystemTime,
-) -> sql::Result<Vec<String>> {
-    let sql = "SELECT digest, kind, expires FROM approved WHERE project = ?";
-    let read = |row: &Row<'_>| Ok((text(row, "digest")?, text(row, "kind")?, row.integer("expires")?));
-    let known: Vec<(String, String, i64)> = connection.rows(sql, &values![id], read)?;
+) -> sql::Result<Vec<Void>> {
+    let sql = "SELECT digest, kind, resource, given, expires FROM approved WHERE project = ?";
     // One of an older release does not say of which kind it is.
     let is_unknown = |kind: &str| unknown.contains(kind) || kind.is_empty() && !unknown.is_empty();
-    let is_void = |(digest, kind, expires): &(String, String, i64)| {
-        *expires <= to_millis(now) || !planned.contains(digest) && !is_unknown(kind)
+    let read = |row: &Row<'_>| {
+        let (digest, kind, end) = (text(row, "digest")?, text(row, "kind")?, row.integer("expires")?);
+        let ended = (end <= to_millis(now)).then_some(end);
+        let is_void = ended.is_some() || !planned.contains(&digest) && !is_unknown(&kind);
+        Ok(is_void.then_some((digest, row.integer("given")?, ended, text(row, "resource")?)))
     };
-    Ok(known.into_iter().filter(is_void).map(|(digest, ..)| digest).collect())
+    let known: Vec<Option<Void>> = connection.rows(sql, &values![id], read)?;
+    Ok(known.into_iter().flatten().collect())
 }
 
 fn keep_approvals(
@@ -280,11 +401,23 @@ fn keep_approvals(
     planned: &BTreeSet<String>,
     unknown: &BTreeSet<&str>,
     now: SystemTime,
-) -> sql::Result<()> {
-    let void = void(transaction, id, planned, unknown, now)?;
+) -> sql::Result<Vec<Unused>> {
     let sql = "DELETE FROM approved WHERE project = ?1 AND digest = ?2
-               AND NOT EXISTS (SELECT 1 FROM intent WHERE project = ?1 AND approval = ?2)";
-    transaction.each(sql, void.iter().map(|digest| values![id, digest]))
+               AND NOT EXISTS (SELECT 1 FROM intent WHERE project = ?1 AND approval = ?2) RETURNING digest";
+    let mut unused: BTreeMap<(i64, Option<i64>), Vec<String>> = BTreeMap::new();
+    for (digest, given, expired, resource) in void(transaction, id, planned, unknown, now)? {
+        let is_over = transaction.first(sql, &values![id, digest.as_str()], |row| text(row, "digest"))?.is_some();
+        // That another entry gets the project is used at once, and nobody knows of what one of an older release was.
+        if is_over && !resource.is_empty() {
+            unused.entry((given, expired)).or_default().push(resource);
+        }
+    }
+    let told = unused.into_iter().map(|((given, expired), mut resources)| {
+        resources.sort();
+        resources.dedup();
+        Unused { given: from_millis(given), expired: expired.map(from_millis), resources }
+    });
+    Ok(told.collect())
 }
 
 fn suspension(connection: &Tx<'_>, id: i64, now: SystemTime) -> sql::Result<Option<Suspension>> {
@@ -386,7 +519,7 @@ impl ProjectState {
         self.write(|transaction, id| note_since(transaction, id, "missing", missing, now)).unwrap();
     }
 
-    pub fn approve_at(&self, changes: &BTreeMap<String, &'static str>, now: SystemTime, expires: SystemTime) {
+    pub fn approve_at(&self, changes: &BTreeMap<String, Covered>, now: SystemTime, expires: SystemTime) {
         self.write(|transaction, id| approve(transaction, id, changes, now, expires)).unwrap();
     }
 
@@ -424,8 +557,9 @@ mod tests {
         texts.iter().map(|text| (*text).to_owned()).collect()
     }
 
-    fn of(kind: &'static str, texts: &[&str]) -> BTreeMap<String, &'static str> {
-        texts.iter().map(|text| ((*text).to_owned(), kind)).collect()
+    fn of(kind: &'static str, texts: &[&str]) -> BTreeMap<String, Covered> {
+        let covered = |text: &&str| Covered { kind, resource: format!("{kind}/{text}") };
+        texts.iter().map(|text| ((*text).to_owned(), covered(text))).collect()
     }
 
     fn keys(names: &[&str]) -> BTreeSet<Key> {
@@ -562,6 +696,78 @@ mod tests {
         assert_eq!(project.approved_at(at(62)), digests(&["three"]), "three alone goes on");
         assert!(project.approved_at(at(110)).is_empty());
         used("unknown", 51);
+    }
+
+    /// It was over before what it was for could go ahead, and had been promised for the end of the suspension.
+    #[test]
+    fn an_approval_lasts_from_the_end_of_what_is_suspended_and_no_longer() {
+        let (_dir, project) = project();
+        let (now, hour, second) = (project.now(), Duration::from_secs(3600), Duration::from_secs(1));
+        let ends = |digest: &str| -> Duration {
+            let sql = "SELECT digest, expires FROM approved WHERE project = ?";
+            let read = |row: &Row<'_>| Ok((text(row, "digest")?, row.integer("expires")?));
+            let all: BTreeMap<String, i64> =
+                project.read(|connection, id| connection.rows(sql, &values![id], read)).unwrap();
+            let end = from_millis(all[digest]).duration_since(now).unwrap();
+            // To the hour: the clock goes on meanwhile.
+            hour * u32::try_from((end + second * 60).as_secs() / 3600).unwrap()
+        };
+        let both = || (ends("role") / 3600, ends("tenant") / 3600);
+        let hours = |role, tenant| (second * role, second * tenant);
+        project.approve(&of("roles", &["role"]), hour).unwrap();
+        project.approve_at(&of("roles", &["over"]), now - hour * 2, now - hour);
+
+        project.suspend(hour * 2, "").unwrap();
+        project.approve(&of("tenants", &["tenant"]), hour).unwrap();
+        assert_eq!(both(), hours(3, 3), "before it or during it");
+        assert!(!project.approved().unwrap().contains("over"));
+        project.suspend(hour * 4, "").unwrap();
+        assert_eq!(both(), hours(5, 5), "longer");
+        project.suspend_part("roles", Some("role"), hour * 6, "").unwrap();
+        assert_eq!(both(), hours(7, 5), "the last end counts");
+        project.resume().unwrap();
+        assert_eq!(both(), hours(7, 1));
+        project.resume_part("roles", Some("role")).unwrap();
+        assert_eq!(both(), hours(1, 1), "no longer than from now on");
+        project.approve_at(&of("roles", &["role"]), now - hour / 2, now + hour / 2);
+        project.resume().unwrap();
+        assert_eq!(ends("role"), Duration::ZERO, "nothing was suspended");
+    }
+
+    /// Nothing told that it was over, and that what it was for was not done.
+    #[test]
+    fn an_approval_that_ends_without_use_leaves_a_row_and_one_that_is_not_needed_any_more_none() {
+        let (_dir, project) = project();
+        let now = project.now();
+        let (minute, ago) = (Duration::from_secs(60), now - Duration::from_secs(120));
+        project.approve_at(&of("roles", &["a", "b"]), ago, ago + minute);
+        project.approve_at(&of("tenants", &["void", "free", "kept"]), now, now + minute);
+        let planned = digests(&["a", "kept"]);
+
+        let unused =
+            project.keep_approvals(&planned, &BTreeSet::new(), &|resource| resource == "tenants/free").unwrap();
+
+        let told: Vec<(String, Vec<String>)> = unused.iter().map(|one| (one.told(), one.resources.clone())).collect();
+        let lasted = format!(
+            "2 changes approved at {} are not done: the approval was good until {}",
+            rfc3339(ago),
+            rfc3339(ago + minute)
+        );
+        let void = format!(
+            "1 change approved at {} is not done: the approval is void, as what was approved is not what differs now",
+            rfc3339(now)
+        );
+        let named = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
+        let (late, of_void) = ((lasted, named(&["roles/a", "roles/b"])), (void, named(&["tenants/void"])));
+        assert_eq!(told, [late, of_void]);
+        let window = crate::state::Window { limit: 9, ..crate::state::Window::default() };
+        let rows = project.state.changes(&window).unwrap();
+        let rows: Vec<(String, String, String)> =
+            rows.into_iter().map(|(_, row)| (row.action, row.outcome, row.message)).collect();
+        let row = |outcome: &str, told: &str| ("lapse".to_owned(), outcome.to_owned(), told.to_owned());
+        assert_eq!(rows, [row("superseded", &told[1].0), row("failed", &told[0].0)]);
+        assert_eq!(project.approved().unwrap(), digests(&["kept"]));
+        assert_eq!(project.keep_approvals(&planned, &BTreeSet::new(), &|_| false).unwrap(), []);
     }
 
     #[test]

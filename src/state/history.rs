@@ -201,6 +201,9 @@ impl ProjectState {
     }
 }
 
+/// Among the fields of a change: somebody else had set it, and no commit.
+const DRIFT: &str = r#""drift":true"#;
+
 /// A row of the audit trail, as part of a transaction; its number.
 pub(super) fn add(transaction: &Tx<'_>, id: i64, attempt: &Attempt) -> sql::Result<i64> {
     let key = &attempt.key;
@@ -235,6 +238,13 @@ pub(super) fn add(transaction: &Tx<'_>, id: i64, attempt: &Attempt) -> sql::Resu
         i64::try_from(attempt.duration.as_millis()).unwrap_or(i64::MAX)
     ];
     let row = transaction.first(sql, &row, |row| row.integer("id"))?.unwrap_or_default();
+    if fields.contains(DRIFT) {
+        // Who did what it puts back is known by then, or is noted once it is.
+        let sql =
+            "UPDATE audit SET actor = (SELECT min(actor) FROM drifted WHERE project = ?1 AND kind = ?2 AND tenant = ?3
+                       AND name = ?4 AND actor IS NOT NULL AND ?5 LIKE '%' || path || '%') WHERE id = ?6";
+        transaction.execute(sql, &values![id, key.kind, tenant(key), key.name, fields, row])?;
+    }
     for replaced in replaced {
         transaction.execute("UPDATE intent SET audit = ? WHERE audit = ?", &values![row, replaced])?;
     }

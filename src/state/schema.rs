@@ -351,6 +351,10 @@ const MIGRATIONS: &[&str] = &[
     ) STRICT;
     CREATE INDEX revision_project ON revision (project, id);
 ",
+    "
+    -- Of the change, as KIND/ID. One of before, and that another entry gets the project, is of ''.
+    ALTER TABLE approved ADD COLUMN resource TEXT NOT NULL DEFAULT '';
+",
 ];
 
 /// The version that this binary reads and writes.

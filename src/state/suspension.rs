@@ -2,6 +2,7 @@
 
 use super::Error;
 use super::browse::note_order;
+use super::guard::postpone;
 use super::project::ProjectState;
 use super::project::from_millis;
 use super::project::text;
@@ -118,6 +119,7 @@ impl ProjectState {
     pub fn suspend_part(&self, kind: &str, id: Option<&str>, wait: Duration, by: &str) -> Result<SystemTime, Error> {
         self.write_by_clock(|transaction, project, now| {
             suspend(transaction, project, (kind, id), (now, now + wait), by)?;
+            postpone(transaction, project, now)?;
             Ok(now + wait)
         })
     }
@@ -128,7 +130,9 @@ impl ProjectState {
             end(transaction, project, now)?;
             let sql = "DELETE FROM suspended WHERE project = ? AND kind = ? AND resource = ? RETURNING until";
             let row = values![project, kind, id.unwrap_or_default()];
-            Ok(transaction.first(sql, &row, |row| row.integer("until"))?.is_some())
+            let was_there = transaction.first(sql, &row, |row| row.integer("until"))?.is_some();
+            postpone(transaction, project, now)?;
+            Ok(was_there)
         })
     }
 }

@@ -70,9 +70,17 @@ pub(super) const ABSURD: &[Rule] = &[
 /// What ends later than it can, once everything counts by the clock as it is now: before, a clock that was set back makes all
 /// of it look so.
 pub(super) const TOO_LONG: &[Rule] = &[
-    rule("approved", "lasts > 0 AND expires > :now + lasts + 1000", Remedy::Drop),
     rule("project", "suspended_until > :suspension", Remedy::Set("suspended_until = :suspension")),
     rule("suspended", "until > :suspension", Remedy::Set("until = :suspension")),
+    // It lasts from the end of what suspends it.
+    rule(
+        "approved",
+        "lasts > 0 AND expires > lasts + 1000 + max(:now,
+             coalesce((SELECT suspended_until FROM project WHERE id = approved.project), 0),
+             coalesce((SELECT max(until) FROM suspended
+                 WHERE suspended.project = approved.project AND suspended.kind = approved.kind), 0))",
+        Remedy::Drop,
+    ),
 ];
 
 /// Applies these rules, in one transaction.
@@ -144,7 +152,7 @@ mod tests {
         project.bind("default\n.").unwrap();
         project.note_contacted(&[("roles", "name")]).unwrap();
         project.note_held(&BTreeSet::from(["max_deletes"])).unwrap();
-        project.approve(&BTreeMap::from([("digest".to_owned(), "roles")]), hour).unwrap();
+        project.approve(&BTreeMap::from([("digest".to_owned(), "roles".into())]), hour).unwrap();
         project.set_sent(&[(key.clone(), "secret".into(), [7; 32])]).unwrap();
         let ids = wait(project.begin([intent(Action::Delete, &key), intent(Action::Create, &key)])).unwrap();
         let (path, sent, before) = ("description".to_owned(), [7; 32], [8; 32]);
@@ -209,7 +217,7 @@ mod tests {
         project.keep_effects(|_| true).unwrap();
         project.approved().unwrap();
         project.suspension().unwrap();
-        project.keep_approvals(&BTreeSet::new(), &BTreeSet::new()).unwrap();
+        project.keep_approvals(&BTreeSet::new(), &BTreeSet::new(), &|_| false).unwrap();
         for open in project.open_intents().unwrap() {
             let ending = Ending::of(Settled::NotDone, "", Duration::ZERO);
             assert!(crate::telemetry::status::rfc3339(open.begun_at).len() == 20);

@@ -330,7 +330,7 @@ fn a_delete_is_counted_with_its_outcome_unless_it_was_approved() {
     let [a, b, c] = deletes;
     let ids = wait(project.begin([a, b.clone(), Intent { approval: Some("digest".into()), ..c }])).unwrap();
     // Of another kind: the count of roles begins anew with an approval of theirs.
-    project.approve(&BTreeMap::from([("digest".to_owned(), "tenants")]), Duration::from_secs(60)).unwrap();
+    project.approve(&BTreeMap::from([("digest".to_owned(), "tenants".into())]), Duration::from_secs(60)).unwrap();
     let counted = || project.ledger().unwrap().lately["roles"].deleted;
 
     wait(project.settle(&ids[..1], ending(Settled::Done))).unwrap();

@@ -117,6 +117,8 @@ pub struct ProjectStatus {
     /// What Descope answers, or something on the way to it, that refuses the project as a whole: nothing of it is sent meanwhile.
     /// Null where it is not refused.
     pub refused_because: Option<String>,
+    /// RFC 3339: since when, restarts included; null where it is not refused.
+    pub refused_since: Option<String>,
     /// Who writes it, where replicas share the state; null where there is one.
     pub lease: Option<LeaseStatus>,
     /// Whose files are in force, where replicas share the state; null where there is one, and before they were looked at.
@@ -161,6 +163,17 @@ pub struct ProjectStatus {
     /// What `/readyz` judges by; not part of the answer.
     #[serde(skip)]
     pub readiness: Readiness,
+}
+
+impl ProjectStatus {
+    /// The newest files, by their commit or revision, where plan and counts are of older ones: no look at Descope is of them yet.
+    /// What is put aside is told as that.
+    pub fn not_compared(&self) -> Option<String> {
+        let (newer, older) = (self.desired.revision.as_ref()?, self.planned_revision.as_ref()?);
+        let is_aside = self.holds.iter().any(|hold| hold.stops_project && hold.reason == "stale_revision");
+        let named = self.desired.commit.as_deref().or(newer.get(..12)).unwrap_or(newer);
+        (newer != older && !is_aside).then(|| named.to_owned())
+    }
 }
 
 /// Who writes a project.
@@ -401,6 +414,10 @@ pub struct LimiterStatus {
     pub used: usize,
     /// RFC 3339.
     pub paused_until: Option<String>,
+    /// RFC 3339: when one of the requests in use may be used again, where something waits for that, for want of a pause; not part of
+    /// the answer.
+    #[serde(skip)]
+    pub free_at: Option<String>,
     /// What refusals took of the budget, back at the latest; null where they took nothing.
     pub way_back: Option<WayBackStatus>,
     /// 429 answers.
@@ -525,6 +542,7 @@ impl Board {
             converged: false,
             not_converged_because: Some("pending"),
             refused_because: None,
+            refused_since: None,
             lease: None,
             checkouts: None,
             suspended_until: None,
@@ -607,7 +625,8 @@ impl Board {
             let mut is_new = status.queue != queue || status.limiters != limiters;
             for project in &mut status.projects {
                 let Some(limiter) = limiters.iter().find(|limiter| limiter.host == project.host) else { continue };
-                is_new |= project.overview.tell_look(limiter.paused_until.as_ref(), clock::now());
+                is_new |=
+                    project.overview.tell_look(limiter.paused_until.as_ref(), limiter.free_at.as_ref(), clock::now());
                 let turn = Turn::of_traffic(limiter.paused_until.clone(), are_hanging);
                 is_new |= project.turn.is_of_limiter() && project.turn != turn;
                 turn.retell(&mut project.waits, &mut project.wait_counts);
@@ -673,21 +692,11 @@ impl Board {
 
     /// Says how a component is; it keeps its time while its level and reason stay.
     pub fn component(&self, name: &'static str, project: Option<&str>, level: Level, reason: Option<&'static str>) {
-        self.note(name, project, (level, reason), None);
+        self.component_since(name, project, (level, reason), None);
     }
 
     /// The same of what knows better than this board since when it is so.
     pub fn component_since(
-        &self,
-        name: &'static str,
-        level: Level,
-        reason: Option<&'static str>,
-        since: Option<SystemTime>,
-    ) {
-        self.note(name, None, (level, reason), since);
-    }
-
-    fn note(
         &self,
         name: &'static str,
         project: Option<&str>,

@@ -83,6 +83,13 @@ async fn a_history_with_a_gap_says_so_after_a_restart_too() {
     let trail = world.run_json(&["audit", "-o", "json"], 0).await;
     let gaps: Vec<&Value> = trail["changes"].as_array().unwrap().iter().filter(|row| row["action"] == "gap").collect();
     assert_eq!(gaps.len(), 1, "{trail}");
+    let (_, body) = world.ask(Method::GET, "/api/v1/history?of=passes").await;
+    let passes: Value = serde_json::from_str(&body).unwrap();
+    let [gap] = passes["gaps"].as_array().unwrap().as_slice() else { panic!("{passes}") };
+    assert_eq!((&gap["project"], &gap["until"]), (&json!("default"), &gaps[0]["at"]), "{passes}");
+    assert!(gap["since"].as_str() <= gap["until"].as_str(), "{passes}");
+    let (_, body) = world.ask(Method::GET, "/api/v1/history?of=passes&outcome=failed").await;
+    assert_eq!(serde_json::from_str::<Value>(&body).unwrap()["gaps"], json!([]), "{body}");
 }
 
 /// It failed as a whole, and the changes that it was to stop went on.

@@ -3,11 +3,13 @@
 use crate::harness::Setup;
 use crate::harness::World;
 use crate::harness::creates;
+use crate::harness::permission;
 use crate::harness::write_some;
 use reqwest::Method;
 use rustix::process::Signal;
 use serde_json::Value;
 use serde_json::json;
+use std::time::Duration;
 
 fn limited(simulator: &[&str], rate_limit: &str) -> Setup {
     Setup {
@@ -157,4 +159,49 @@ async fn without_a_limit_the_rate_is_infinite_and_null() {
     let text = world.ask(Method::GET, "/metrics").await.1;
     let series = format!("descope_gitops_limiter_rate_requests_per_second{{host=\"{host}\"}} +Inf");
     assert!(text.contains(&series), "{series}: {text}");
+}
+
+/// "Looking at Descope since 41s ago", and nothing was asked: others had used all there was.
+#[tokio::test]
+async fn a_look_that_waits_for_the_budget_says_so_and_when_there_is_more() {
+    let mut world = World::with(limited(&["--rate-limit=none"], "{ limit: 3/60s, reserve: 0% }")).await;
+    world.write("a.yaml", &permission("p", "one"));
+    world.start().await;
+    world.until("made", async |world| world.entity("permissions", "p").await.is_some()).await;
+
+    let waits = async |world: &World| {
+        world.ask(Method::POST, "/api/v1/reconcile").await;
+        world.project().await["look"]["freeAt"].is_string()
+    };
+    world.until("waits", waits).await;
+
+    let look = world.project().await["look"].clone();
+    assert_eq!(look["until"], Value::Null, "nothing was refused: {look}");
+    let output = world.run(&["status", "--url", &world.daemon_url().await]).await;
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(text.contains("; it waits for the rate budget, all of which is in use: more in "), "{text}");
+}
+
+/// What it said at first was over, nothing moved, and no end was told any more.
+#[tokio::test]
+async fn while_the_last_of_a_drain_takes_longer_than_was_told_its_end_is_told_anew() {
+    let mut world = World::with(limited(&["--rate-limit=none"], "{ limit: 1000/60s }")).await;
+    world.write("a.yaml", &permission("p", "one"));
+    world.converge().await;
+    let slow = json!([{ "match": { "path": "/v1/mgmt/permission/update" }, "fault": "delay", "delay": "60s" }]);
+    world.faults(slow).await;
+    world.write("a.yaml", &permission("p", "two"));
+    let end = async |world: &World| world.project().await["progress"]["endsAt"].as_str().map(str::to_owned);
+    world.until("told", async |world| end(world).await.is_some()).await;
+    let first = humantime::parse_rfc3339(&end(&world).await.unwrap()).unwrap();
+
+    let is_later = async |world: &World| {
+        let later = humantime::parse_rfc3339(&end(world).await.unwrap()).unwrap();
+        later > first + Duration::from_secs(2)
+    };
+    world.until("told anew", is_later).await;
+
+    let output = world.run(&["status", "--url", &world.daemon_url().await]).await;
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(text.contains("under way: 1 of 1 changes left, "), "{text}");
 }

@@ -594,7 +594,7 @@ async fn without_the_database_no_replica_says_who_holds_a_project_or_that_it_is_
         let url = all.running[replica].url.clone();
         let output = all.world.run(&["status", "--exit-code", "--url", &url]).await;
         let said = String::from_utf8_lossy(&output.stdout).into_owned();
-        assert!(said.contains("NOT KNOWN: the database does not answer  ? of 3"), "{said}");
+        assert!(said.contains("NOT KNOWN: the database of state.url does not answer  ? of 3"), "{said}");
         assert!(said.contains("NOT KNOWN WHICH REPLICA HOLDS IT"), "{said}");
         assert!(!said.contains("written by") && output.status.code() == Some(2), "{:?}: {said}", output.status);
     }

@@ -7,6 +7,9 @@ use crate::harness::permission;
 use reqwest::Method;
 use serde_json::Value;
 use serde_json::json;
+use std::time::Duration;
+use std::time::Instant;
+use std::time::SystemTime;
 
 async fn post(world: &World, path: &str) -> Value {
     let (status, body) = world.ask(Method::POST, path).await;
@@ -200,4 +203,137 @@ async fn who_suspended_something_is_told_with_it() {
     let trail = world.run_json(&["audit", "-o", "json", "--kind", "operator"], 0).await;
     let told = trail["changes"].as_array().unwrap().iter().map(|row| row["message"].as_str().unwrap().to_owned());
     assert!(told.into_iter().all(|message| message.ends_with("; asked by 127.0.0.1")), "{trail}");
+}
+
+/// It was promised for the end of the suspension, and lapsed before without a word.
+#[tokio::test]
+async fn an_approval_in_a_suspension_is_good_when_that_ends_however_long_it_takes() {
+    let mut world =
+        World::with(sync("maxDeletes: 0, maxDeletePercent: 100, deleteAfter: 0s, approvalExpiry: 500ms")).await;
+    world.write("a.yaml", "permissions: [{ name: stays }, { name: first }, { name: second }]\n");
+    world.converge().await;
+    let is_long_ago = async |world: &World, since: Instant| {
+        world.until("longer than it lasts", async |_| since.elapsed() > Duration::from_secs(2)).await;
+        world.fresh_pass().await;
+    };
+    world.write("a.yaml", "permissions: [{ name: stays }, { name: second }]\n");
+    let fingerprint = crate::guards::held(&world, "max_deletes").await;
+    post(&world, "/api/v1/suspend?for=2h").await;
+    post(&world, &format!("/api/v1/approve?plan={fingerprint}")).await;
+    is_long_ago(&world, Instant::now()).await;
+    assert_eq!(world.project().await["held"], Value::Null, "it is approved");
+    // Who makes it longer is told.
+    let longer = post(&world, "/api/v1/suspend?for=3h").await;
+    let along = "1 approved change, not done yet, goes ahead when the suspension ends";
+    assert_eq!(longer["warning"], along);
+    assert_eq!(post(&world, "/api/v1/suspend?for=3h&kind=permissions").await["warning"], along);
+    assert_eq!(post(&world, "/api/v1/suspend?for=3h&target=permissions/first").await["warning"], along);
+    assert_eq!(post(&world, "/api/v1/suspend?for=3h&kind=roles").await["warning"], Value::Null);
+    assert!(world.entity("permissions", "first").await.is_some());
+    for path in ["resume", "resume?kind=permissions", "resume?target=permissions/first"] {
+        post(&world, &format!("/api/v1/{path}")).await;
+    }
+    world.until("gone", async |world| world.entity("permissions", "first").await.is_none()).await;
+
+    // One that could not be used in its time is told as that.
+    let refused = json!([{ "match": { "path": "/v1/mgmt/permission/delete" }, "fault": "status", "status": 400 }]);
+    world.faults(refused).await;
+    world.write("a.yaml", "permissions: [{ name: stays }]\n");
+    let fingerprint = crate::guards::held(&world, "max_deletes").await;
+    post(&world, &format!("/api/v1/approve?plan={fingerprint}")).await;
+    is_long_ago(&world, Instant::now()).await;
+    assert_eq!(crate::guards::held(&world, "max_deletes").await, fingerprint);
+    world.until("told", async |world| !lapse(world).await.is_null()).await;
+    let row = lapse(&world).await;
+    assert_eq!((&row["outcome"], &row["about"]), (&json!("failed"), &json!(["permissions/second"])), "{row}");
+    let message = row["message"].as_str().unwrap();
+    assert!(
+        message.starts_with("1 change approved at 20")
+            && message.contains(" is not done: the approval was good until 20"),
+        "{row}"
+    );
+    let told = "an approval is over, and what it was for is not done";
+    world.daemon().wait_for_line("told", |line| line.contains(told) && line.contains("permissions/second")).await;
+}
+
+/// The newest row of an approval that ended without use.
+async fn lapse(world: &World) -> Value {
+    orders(world).await.into_iter().rev().find(|row| row["action"] == "lapse").unwrap_or_default()
+}
+
+async fn orders(world: &World) -> Vec<Value> {
+    let trail = world.run_json(&["audit", "-o", "json", "--kind", "operator"], 0).await;
+    trail["changes"].as_array().unwrap().clone()
+}
+
+/// It was offered without a word, went ahead as far as its answer said, and nothing was sent or noted.
+#[tokio::test]
+async fn what_is_held_of_older_files_is_told_as_that_and_approved_as_far_as_newer_ones_want_it() {
+    let mut world = World::with(sync("maxDeletes: 0, maxDeletePercent: 100, deleteAfter: 0s")).await;
+    world.write("a.yaml", "permissions: [{ name: stays }, { name: goes }]\n");
+    world.converge().await;
+    world.write("a.yaml", "permissions: [{ name: stays }]\n");
+    let fingerprint = crate::guards::held(&world, "max_deletes").await;
+    let slow = json!([{ "match": { "path": "/v1/mgmt/permission/all" }, "fault": "delay", "delay": "60s" }]);
+    world.faults(slow).await;
+    world.write("a.yaml", "permissions: [{ name: stays }, { name: goes }]\n");
+    let is_newer = async |world: &World| {
+        let project = world.project().await;
+        project["desired"]["revision"] != project["plannedRevision"]
+    };
+    world.until("not compared", is_newer).await;
+    let url = world.daemon_url().await;
+    let text = String::from_utf8(world.run(&["status", "--url", &url]).await.stdout).unwrap();
+    let release = "to release (1 delete, of the older files: what the newer ones do not want is not done): `";
+    assert!(text.contains(release), "{text}");
+
+    let said = world.run(&["approve", &fingerprint, "--url", &url]).await;
+
+    let newer = world.project().await["desired"]["revision"].as_str().unwrap()[..12].to_owned();
+    let expected = format!(
+        "1 change of default is approved, and goes ahead as far as the newer files ({newer}), which are not compared with \
+         Descope yet, want it\n"
+    );
+    assert_eq!(String::from_utf8_lossy(&said.stdout), expected, "{said:?}");
+    let message = orders(&world).await.last().unwrap()["message"].clone();
+    let want = format!("1 change, as far as newer files ({newer}), not compared yet, want it; asked by 127.0.0.1");
+    assert!(message.as_str().unwrap().ends_with(&want), "{message}");
+    world.faults(json!([])).await;
+    world.until("at rest", async |world| !is_newer(world).await && world.is_converged().await).await;
+    assert!(world.entity("permissions", "goes").await.is_some());
+    world.until("told", async |world| !lapse(world).await.is_null()).await;
+    let row = lapse(&world).await;
+    assert_eq!((&row["outcome"], &row["about"]), (&json!("superseded"), &json!(["permissions/goes"])), "{row}");
+}
+
+/// The page began to count anew, and `status` did not count at all.
+#[tokio::test]
+async fn since_when_descope_refuses_a_project_outlives_a_restart() {
+    let mut world = World::new().await;
+    world.write("a.yaml", &permission("p", "one"));
+    world.converge().await;
+    world.faults(json!([{ "fault": "status", "status": 401 }])).await;
+    world.pass().await;
+    let since = async |world: &World| world.project().await["refusedSince"].as_str().map(str::to_owned);
+    world.until("refused", async |world| since(world).await.is_some()).await;
+    let before = since(&world).await.unwrap();
+    let second = humantime::parse_rfc3339(&before).unwrap() + Duration::from_secs(2);
+    world.until("another second", async |_| SystemTime::now() > second).await;
+
+    world.stop().await;
+    world.start().await;
+
+    world.until("refused again", async |world| since(world).await.is_some()).await;
+    assert_eq!(since(&world).await.as_deref(), Some(&*before));
+    let components = world.status().await["components"].clone();
+    let is_it = |it: &&Value| it["name"] == "descope" && it["status"] == "failing";
+    assert_eq!(components.as_array().unwrap().iter().find(is_it).unwrap()["since"], *before, "{components}");
+    let output = world.run(&["status", "--url", &world.daemon_url().await]).await;
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(text.lines().any(|line| line.contains("REFUSED: ") && line.contains("s ago; nothing is sent")), "{text}");
+
+    world.faults(json!([])).await;
+    world.pass().await;
+    world.until("at rest", async |world| world.is_converged().await).await;
+    assert_eq!(since(&world).await, None);
 }

@@ -49,6 +49,31 @@ test("drift that is never put back is not promised to be, suspended or not, and 
   }
 });
 
+test("what is held of files that are not the newest is told as that, and only then", () => {
+  const held = { fingerprint: "f", reason: "max_deletes", changes: 1, deletes: 1 };
+  const of = (more) => told(status({ converged: false, held, plannedRevision: "older", ...more }))[0].why;
+  const newer = " It is of older files: the newest (abc) are not compared with Descope yet, and what they do not want is not done.";
+
+  assert.ok(of({}).endsWith(newer), of({}));
+  assert.ok(of({ desired: { ...project().desired, commit: "c0ffee" } }).includes("(c0ffee)"));
+  assert.ok(!of({ plannedRevision: "abc" }).includes("older files"));
+  const aside = { reason: "stale_revision", stopsProject: true, since: AT, changes: 0, endsWith: "newer files", why: "put aside" };
+  assert.equal(words.newerFiles(project({ plannedRevision: "older", holds: [aside] })), "", "that is told as a hold");
+});
+
+test("a look that waits for the budget says so", () => {
+  const said = (look) => flat(words.nextPass({ look, nextPassAt: AT }));
+  assert.equal(said({ since: AT, until: null, freeAt: null }), `one is under way, looking at Descope since ${AT}`);
+  assert.equal(said({ since: AT, until: null, freeAt: "LATER" }), `one is under way, looking at Descope since ${AT}; it waits for the rate budget, all of which is in use, until LATER`);
+});
+
+test("a drain whose end was to be by now is done any moment", () => {
+  const of = (seconds) => words.toGo({ endsAt: AT }, Date.parse(AT) - seconds * 1000);
+  assert.equal(of(90), ", about 1 min 30 s left");
+  assert.deepEqual([of(0), of(-5)], [", done any moment", ", done any moment"]);
+  assert.equal(words.toGo({ endsAt: null }, 0), "");
+});
+
 test("drift of several fates is told by fate", () => {
   const soon = { held: "drift_reported", until: AT, endsWith: "time" };
   const wait = (until) => flat(words.ofWait({ kind: "roles", id: "A", why: "drift_reported", since: null, until })).split("; until")[0];

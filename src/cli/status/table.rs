@@ -65,19 +65,12 @@ fn unwell(status: &Value, now: SystemTime) -> impl Iterator<Item = String> {
 
 fn row(project: &Value, now: SystemTime) -> [String; 7] {
     let desired = &project["desired"];
-    let has_problems = project["problems"].as_array().is_some_and(|problems| !problems.is_empty());
-    let is_unheld = is_unheld(project);
-    let state = match (project["converged"] == true, &project["suspendedUntil"], &project["notConvergedBecause"]) {
+    let unheld = unheld(project);
+    let at_rest = (project["converged"] == true, &project["suspendedUntil"], &project["notConvergedBecause"]);
+    let state = match (unheld, at_rest) {
         // What was known of it may have passed long ago.
-        _ if is_unheld && is_unknown(&project["lease"]) => "NOT KNOWN: the database does not answer".to_owned(),
-        _ if is_unheld => "NOT KNOWN: no replica holds it".to_owned(),
-        (true, Value::String(_), _) => "at rest, suspended".to_owned(),
-        (true, ..) => "at rest".to_owned(),
-        // A suspension hides no failure.
-        (false, Value::String(_), _) if has_problems => "SUSPENDED, with problems".to_owned(),
-        (false, Value::String(_), _) => "SUSPENDED".to_owned(),
-        (false, _, Value::String(why)) => format!("NOT AT REST: {}{}", one_line(why), unread(project)),
-        (false, ..) => "NOT AT REST".to_owned(),
+        (Some(cause), _) => format!("NOT KNOWN: {cause}"),
+        (None, at_rest) => standing(at_rest, project),
     };
     let wanted = label(&desired["commit"], &desired["revision"]);
     let applied = label(&project["applied"]["commit"], &project["applied"]["revision"]);
@@ -92,10 +85,24 @@ fn row(project: &Value, now: SystemTime) -> [String; 7] {
             (result, Some(togo)) => format!("{result}, {togo}, planned {planned}"),
         }
     };
-    let in_sync = if is_unheld { "?".to_owned() } else { number(&project["counts"]["inSync"]) };
+    let in_sync = if unheld.is_some() { "?".to_owned() } else { number(&project["counts"]["inSync"]) };
     let in_sync = format!("{in_sync} of {}", number(&desired["resources"]));
     let wanted = if desired["valid"] == false { format!("{wanted} (newer is INVALID)") } else { wanted };
     [word(&project["name"]), state, in_sync, wanted, applied, ago(&project["lastSuccessAt"], now), pass]
+}
+
+/// Of a project that a replica holds.
+fn standing((converged, until, because): (bool, &Value, &Value), project: &Value) -> String {
+    let has_problems = project["problems"].as_array().is_some_and(|problems| !problems.is_empty());
+    match (converged, until, because) {
+        (true, Value::String(_), _) => "at rest, suspended".to_owned(),
+        (true, ..) => "at rest".to_owned(),
+        // A suspension hides no failure.
+        (false, Value::String(_), _) if has_problems => "SUSPENDED, with problems".to_owned(),
+        (false, Value::String(_), _) => "SUSPENDED".to_owned(),
+        (false, _, Value::String(why)) => format!("NOT AT REST: {}{}", one_line(why), unread(project)),
+        (false, ..) => "NOT AT REST".to_owned(),
+    }
 }
 
 /// What of the newest pass is not sent yet.
@@ -116,9 +123,11 @@ fn unread(project: &Value) -> String {
     }
 }
 
-/// Does no replica hold it, as far as is known? What was known of it may have passed long ago.
-pub fn is_unheld(project: &Value) -> bool {
-    !project["lease"].is_null() && project["lease"]["holder"].is_null()
+/// Why no replica is known to hold it; `None` where one does. What was known of it may have passed long ago.
+pub fn unheld(project: &Value) -> Option<&'static str> {
+    let lease = &project["lease"];
+    (!lease.is_null() && lease["holder"].is_null())
+        .then(|| if is_unknown(lease) { "the database of state.url does not answer" } else { "no replica holds it" })
 }
 
 /// Can nobody tell who holds it?
@@ -127,22 +136,21 @@ fn is_unknown(lease: &Value) -> bool {
 }
 
 /// Where another replica than the one that was asked writes it: which, and how old what it says is.
-fn elsewhere(lease: &Value) -> Option<String> {
+fn elsewhere(project: &Value) -> Option<String> {
+    let lease = &project["lease"];
     if lease.is_null() || lease["isMine"] == true {
         return None;
     }
-    let holder = match lease["holder"].as_str() {
-        Some(holder) => format!("written by the replica {}", legible(holder)),
-        None if is_unknown(lease) => {
-            "NOT KNOWN WHICH REPLICA HOLDS IT, as the database of state.url does not answer".to_owned()
-        }
-        None => "NO REPLICA HOLDS IT at the moment".to_owned(),
+    let holder = match (lease["holder"].as_str(), unheld(project)) {
+        (Some(holder), _) => format!("written by the replica {}", legible(holder)),
+        (None, Some(cause)) if is_unknown(lease) => format!("NOT KNOWN WHICH REPLICA HOLDS IT, as {cause}"),
+        (None, _) => "NO REPLICA HOLDS IT at the moment".to_owned(),
     };
+    let here =
+        if project["lastPass"].is_null() { "nothing is known of it here" } else { "this is what was known here last" };
     let said = lease["statusOf"].as_str().zip(lease["statusAgeSeconds"].as_u64());
-    let said = said.map_or_else(
-        || "; nothing is known of it here".to_owned(),
-        |(who, age)| format!("; this is what {} said {age}s ago", legible(who)),
-    );
+    let said = said
+        .map_or_else(|| format!("; {here}"), |(who, age)| format!("; this is what {} said {age}s ago", legible(who)));
     Some(format!("{holder}{said}"))
 }
 
@@ -174,7 +182,9 @@ fn refused(project: &Value, now: SystemTime) -> Vec<String> {
     };
     let is_told = replicas().any(|replica| is_mine(replica) && replica["refused"].is_string());
     let whole = whole.filter(|_| !is_told).map(|refused| {
-        format!("REFUSED: {}; nothing is sent meanwhile, and one request per interval asks again", one_line(refused))
+        let since = project["refusedSince"].as_str().map(|_| format!(" since {}", ago(&project["refusedSince"], now)));
+        let (refused, since) = (one_line(refused), since.unwrap_or_default());
+        format!("REFUSED: {refused}{since}; nothing is sent meanwhile, and one request per interval asks again")
     });
     whole.into_iter().chain(replicas().filter_map(line)).collect()
 }
@@ -216,7 +226,7 @@ fn order(can_order: bool, command: &str, then: &str) -> String {
 }
 
 /// What lets go ahead what is held.
-fn to_release(held: &Value, can_order: bool) -> Option<String> {
+fn to_release(held: &Value, can_order: bool, is_of_older: bool) -> Option<String> {
     let approve = order(can_order, &format!("approve {}", one_line(held["fingerprint"].as_str()?)), "");
     let deletes = number(&held["deletes"]);
     let plural = if deletes == "1" { "" } else { "s" };
@@ -224,7 +234,8 @@ fn to_release(held: &Value, can_order: bool) -> Option<String> {
         Some(0) => "the project".to_owned(),
         _ => format!("{deletes} delete{plural}"),
     };
-    Some(format!("to release ({what}): {approve}"))
+    let older = if is_of_older { ", of the older files: what the newer ones do not want is not done" } else { "" };
+    Some(format!("to release ({what}{older}): {approve}"))
 }
 
 /// Which parts of it are suspended by themselves.
@@ -246,7 +257,7 @@ fn below(project: &Value, can_order: bool, now: SystemTime) -> Vec<String> {
     let mut lines = Vec::new();
     // Without it an order is for all projects of the daemon.
     let option = project_option(&word(&project["name"]));
-    lines.extend(elsewhere(&project["lease"]));
+    lines.extend(elsewhere(project));
     lines.extend(not_compared(project).map(|(newer, older)| {
         format!("NEWER FILES ARE NOT COMPARED YET: {newer}; what is said of resources is of {older}")
     }));
@@ -283,10 +294,10 @@ fn below(project: &Value, can_order: bool, now: SystemTime) -> Vec<String> {
             let changes = if changes == "0" { String::new() } else { format!("{changes} by ") };
             return format!("held: {changes}{reason}{since}: {}; ends with {ends}", one_line(why));
         }
-        let names = held(&waits, &reason);
+        let names = held(&waits, &reason, hold);
         format!("held: {changes} by {reason}{names}{since}; ends with {ends}{until}")
     });
-    lines.extend(to_release(&project["held"], can_order));
+    lines.extend(to_release(&project["held"], can_order, not_compared(project).is_some()));
     let problems = list(&project["problems"]);
     let (lists, others): (Vec<Value>, Vec<Value>) =
         problems.iter().cloned().partition(|problem| problem["id"].as_str() == Some(""));
@@ -327,6 +338,7 @@ fn below(project: &Value, can_order: bool, now: SystemTime) -> Vec<String> {
         let ends = progress["endsAt"].as_str().and_then(|at| humantime::parse_rfc3339(at).ok());
         let left = match ends.and_then(|at| at.duration_since(now).ok()) {
             Some(left) => format!(", about {} to go", span(left)),
+            None if ends.is_some() => ", done any moment".to_owned(),
             None => String::new(),
         };
         lines.push(format!(
@@ -351,7 +363,10 @@ fn looking(look: &Value, now: SystemTime) -> String {
     let gate = look["until"].as_str().map_or_else(String::new, |_| {
         format!("; it waits for Descope's rate limit, which opens {}", ahead(&look["until"], now))
     });
-    format!("a pass is under way, looking at Descope since {}{gate}", ago(&look["since"], now))
+    let budget = look["freeAt"].as_str().map_or_else(String::new, |_| {
+        format!("; it waits for the rate budget, all of which is in use: more {}", ahead(&look["freeAt"], now))
+    });
+    format!("a pass is under way, looking at Descope since {}{gate}{budget}", ago(&look["since"], now))
 }
 
 /// In a word what is wrong. A kind as a whole is nothing that could be parked: its list cannot be read.
@@ -402,16 +417,21 @@ fn waiting(group: &[&Value], counts: &Value, now: SystemTime) -> String {
 }
 
 /// Who waits for that, with what would be done where the plan says so, the first of them.
-fn held(waits: &[Value], hold: &str) -> String {
+fn held(waits: &[Value], reason_of_hold: &str, hold: &Value) -> String {
     const NAMED: usize = 3;
     let told = |wait: &Value| {
         let why = word(&wait["why"]);
         // Drift has a line of its own.
-        let is_told = |what: &&str| hold != "drift_reported" && !what.starts_with("ends with ");
+        let is_told = |what: &&str| reason_of_hold != "drift_reported" && !what.starts_with("ends with ");
         let what = why.split_once(": ").map(|(_, what)| what).filter(is_told);
         named(wait) + &what.map_or_else(String::new, |what| format!(": {what}"))
     };
-    let mut names: Vec<String> = waits.iter().filter(|wait| reason(wait) == hold).map(told).collect();
+    // Of one reason some may end with time, and others not.
+    let is_of = |wait: &&Value| {
+        reason(wait) == reason_of_hold
+            && (reason_of_hold != "drift_reported" || wait["until"].is_string() == hold["until"].is_string())
+    };
+    let mut names: Vec<String> = waits.iter().filter(is_of).map(told).collect();
     names.dedup();
     let more = if names.len() > NAMED { "; ..." } else { "" };
     names.truncate(NAMED);
@@ -588,11 +608,34 @@ mod tests {
         let waits = "looking at Descope since 40s ago; it waits for Descope's rate limit, which opens in 30s\n";
         assert!(text.contains(waits) && !text.contains("next pass"), "{text}");
 
+        let text = told(json!({ "since": "2026-11-29T11:59:20Z", "until": null, "freeAt": "2026-11-29T12:00:19Z" }));
+        let waits = "since 40s ago; it waits for the rate budget, all of which is in use: more in 19s\n";
+        assert!(text.contains(waits), "{text}");
+
         let mut status = status();
         status["limiters"][0]["wayBack"] =
             json!({ "at": "2026-11-29T12:04:00Z", "budget": 100.0, "requestsPerSecond": 1.67 });
         let text = super::text(&status, now(), Style::default());
         assert!(text.contains("opens in 30s, 100 again in 4m at the latest unless one is refused; 1 answer"), "{text}");
+    }
+
+    /// Each line named what is of both.
+    #[test]
+    fn of_two_holds_of_one_reason_each_names_its_own() {
+        let mut status = status();
+        let hold = |until: Value| json!({ "reason": "drift_reported", "changes": 1, "approvable": false, "until": until, "endsWith": "it", "since": null, "why": null });
+        let wait = |id: &str, until: Value| json!({ "kind": "tenants", "id": id, "why": "drift_reported", "since": null, "until": until });
+        let end = json!("2026-11-29T12:01:00Z");
+        status["projects"][1]["holds"] = json!([hold(Value::Null), hold(end.clone())]);
+        status["projects"][1]["waits"] = json!([wait("left", Value::Null), wait("young", end)]);
+
+        let text = text(&status, now(), Style::default());
+
+        assert!(text.contains("  held: 1 by drift_reported (tenants/left); ends with it\n"), "{text}");
+        assert!(
+            text.contains("  held: 1 by drift_reported (tenants/young); ends with it (the first in 60s)\n"),
+            "{text}"
+        );
     }
 
     /// Everything in sync and not at rest read like a contradiction.
@@ -627,8 +670,16 @@ mod tests {
         let text = told(unknown);
         let holds = "  NOT KNOWN WHICH REPLICA HOLDS IT, as the database of state.url does not answer; this is what a/1 said 3s ago\n";
         assert!(text.contains(holds) && !text.contains("NO REPLICA"), "{text}");
-        assert!(text.contains("production        NOT KNOWN: the database does not answer  ? of 12"), "{text}");
+        assert!(
+            text.contains("production        NOT KNOWN: the database of state.url does not answer  ? of 12"),
+            "{text}"
+        );
         let text = told(json!({ "isMine": false, "holder": "a/1", "statusOf": null, "statusAgeSeconds": null }));
+        assert!(text.contains("  written by the replica a/1; this is what was known here last\n"), "{text}");
+        let mut status = status();
+        status["projects"][0]["lease"] = json!({ "isMine": false, "holder": "a/1" });
+        status["projects"][0]["lastPass"] = Value::Null;
+        let text = super::text(&status, now(), Style::default());
         assert!(text.contains("  written by the replica a/1; nothing is known of it here\n"), "{text}");
         assert!(!told(json!({ "isMine": true, "holder": "a/1" })).contains("a/1"));
     }
@@ -746,6 +797,9 @@ mod tests {
         status["projects"][1]["checkouts"] = json!({ "replicas": [replica(false)] });
         assert_eq!(lines(&status), [refused, expected[2]]);
         assert!(text(&status, now(), Style::default()).contains("REFUSED at the replica r: key since 60s ago\n"));
+        status["projects"][1]["refusedSince"] = json!("2026-11-29T11:58:00Z");
+        let refused = refused.replace(": no;", ": no since 2m ago;");
+        assert_eq!(lines(&status), [&refused, expected[2]]);
     }
 
     #[test]

@@ -120,12 +120,15 @@ export function approveButton(key, project, held, what, isOneOfMany) {
     hint: `Approve ${what} of ${project}`,
     confirm: `Really approve ${which}${reason === "stale_revision" ? "" : ` (${fingerprint})`}?`,
     notYet: () => (isListed() ? "" : "what is held has just changed. Read it under Held back first."),
-    act: () => order("approve", { plan: fingerprint, project }, (answer) => (answer.approved ? `Approved in ${project}: ${many(answer.approved, "held change goes", "held changes go")} ahead${putOff(answer)}.` : `Approved in ${project}.`)),
+    act: () => order("approve", { plan: fingerprint, project }, (answer) => (answer.approved ? `Approved in ${project}: ${many(answer.approved, "held change goes", "held changes go")} ahead${putOff(answer)}${asWanted(answer)}.` : `Approved in ${project}.`)),
   });
 }
 
 /** What is put off in part is told by the warning. */
 const putOff = ({ waitsUntil, warning }) => (waitsUntil && !warning ? ` when the suspension ends, ${new Date(waitsUntil).toLocaleString()}` : "");
+
+/** What is held of older files goes ahead as far as the newer ones want it. */
+const asWanted = ({ newerFiles }) => (newerFiles ? `, as far as the newer files (${newerFiles}), which are not compared with Descope yet, want it` : "");
 
 const LENGTHS = [["30m", "30 min"], ["2h", "2 hours"], ["8h", "8 hours"], ["1d", "1 day"], ["7d", "7 days"]];
 

@@ -3,7 +3,7 @@
 import { get } from "./api.js";
 import { badge, byId, command, h, many, number, prose, say, show, time, until } from "./dom.js";
 import { link } from "./resource.js";
-import { HOLDS, WHOLE, daemonCommand, ofHold, ofWait, whyHeld } from "./words.js";
+import { HOLDS, WHOLE, daemonCommand, newerFiles, ofHold, ofOlderFiles, ofWait, whyHeld } from "./words.js";
 import { approveButton, noOrders, noteListed } from "./actions.js";
 
 const WINDOW = 20;
@@ -140,14 +140,15 @@ function showHeld(status, window) {
     if (!project.heldTotal && !(project.holds || []).length) continue;
     groups.push(project);
   }
-  show(byId("held"), [groups, status.canOrder], () => {
+  const newer = new Map(status.projects.map((project) => [project.name, newerFiles(project)]));
+  show(byId("held"), [groups, status.canOrder, [...newer]], () => {
     if (!groups.length) return h("p", { class: "quiet" }, "Nothing is held back.");
-    return groups.map((project) => heldGroup(project, status.projects.length > 1, status.canOrder));
+    return groups.map((project) => heldGroup(project, status.projects.length > 1, status.canOrder, newer.get(project.name)));
   });
   for (const { name, held } of window.projects) noteListed(name, held?.fingerprint || null);
 }
 
-function heldGroup(project, isOneOfMany, canOrder) {
+function heldGroup(project, isOneOfMany, canOrder, newer) {
   const reasons = new Map();
   for (const change of project.changes) {
     if (!reasons.has(change.held)) reasons.set(change.held, []);
@@ -156,7 +157,7 @@ function heldGroup(project, isOneOfMany, canOrder) {
   const holds = project.holds || [];
   for (const { reason } of holds) if (!reasons.has(reason)) reasons.set(reason, []);
   const approve = project.held ? h("div", { class: "do" },
-    h("p", {}, project.held.changes === 0 ? "To let this entry of the config have the project, once:" : `To let ${many(project.held.changes, "change")} go ahead${project.held.deletes ? ` (${many(project.held.deletes, "delete")})` : ""}, once and only as shown here:`),
+    h("p", {}, project.held.changes === 0 ? "To let this entry of the config have the project, once:" : `To let ${many(project.held.changes, "change")} go ahead${project.held.deletes ? ` (${many(project.held.deletes, "delete")})` : ""}, once and only as shown here:`, newer ? h("span", { class: "warn" }, ofOlderFiles(newer)) : null),
     canOrder ? command(daemonCommand(`approve ${project.held.fingerprint}`, isOneOfMany && project)) : noOrders(),
     canOrder && approveButton(`listed ${project.name}`, project.name, project.held, project.held.changes === 0 ? "the held project" : many(project.held.changes, "held change"), isOneOfMany)) : null;
   return h("section", { class: "group", "aria-label": `Held in ${project.name}` },

@@ -29,11 +29,12 @@ export async function refreshHistory(status, signal) {
   });
   if (mine !== generation) return;
   const rows = isPasses ? found.passes : found.changes;
+  const gaps = (isPasses && found.gaps) || [];
   const going = isPasses ? stillGoingOf(status, rows) : new Map();
   const lost = unwritten(status);
-  show(byId("history-rows"), [wanted, rows, found.older, [...going.values()], lost], () => [
+  show(byId("history-rows"), [wanted, rows, gaps, found.older, [...going.values()], lost], () => [
     lost ? h("p", {}, badge("bad", "not whole"), " What happened since ", time(lost), " could not be written down, as the state cannot be.") : null,
-    rows.length ? (isPasses ? passRows(rows, going, status.projects.length > 1) : changeRows(rows, false, status.projects.length > 1)) : h("p", { class: "quiet" }, "Nothing matches."),
+    rows.length || gaps.length ? (isPasses ? passRows(rows, gaps, going, status.projects.length > 1) : changeRows(rows, false, status.projects.length > 1)) : h("p", { class: "quiet" }, "Nothing matches."),
     found.older && limit < 200 ? h("p", {}, h("button", { type: "button", class: "plain", "data-key": "older", onclick: () => { limit = Math.min(200, limit * 2); again(); } }, "Show more")) : null,
   ]);
 }
@@ -82,9 +83,16 @@ function stillGoingOf(status, rows) {
   return found;
 }
 
-function passRows(rows, going, showsProject) {
+function passRows(rows, gaps, going, showsProject) {
   const names = ["When", showsProject ? "Project" : null, "Outcome", "Why", "Took", "Planned", "Writes", "Revision"].filter(Boolean);
-  return table("Passes", names, rows.map((row) => h("tr", {},
+  const gap = (it) => h("tr", {},
+    h("td", {}, time(it.until)),
+    showsProject ? h("td", {}, it.project) : null,
+    h("td", {}, badge("warn", "not whole")),
+    h("td", { colspan: 5 }, "What happened since ", time(it.since), " could not be written down: passes and writes may be missing here."));
+  const at = (it) => Date.parse(it.finishedAt || it.until);
+  const all = [...rows, ...gaps].sort((a, b) => at(b) - at(a));
+  return table("Passes", names, all.map((row) => (row.until ? gap(row) : h("tr", {},
     h("td", {}, time(row.finishedAt)),
     showsProject ? h("td", {}, row.project) : null,
     h("td", {}, going.has(row) && row.result === "applied" ? null : badge(TONES[row.result] || "calm", row.result), going.has(row) ? [" ", badge("busy", going.get(row))] : null),
@@ -92,7 +100,7 @@ function passRows(rows, going, showsProject) {
     h("td", { class: "number" }, took(row.durationMs)),
     h("td", { class: "number" }, number(row.changes)),
     h("td", { class: "number" }, number(row.writes), row.failedWrites ? h("span", { class: "bad" }, ` (${number(row.failedWrites)} failed)`) : null),
-    h("td", {}, h("code", { title: row.revision }, short(row.revision)), row.newestInvalid ? h("span", { class: "bad" }, " newer files are invalid") : null))));
+    h("td", {}, h("code", { title: row.revision }, short(row.revision)), row.newestInvalid ? h("span", { class: "bad" }, " newer files are invalid") : null)))));
 }
 
 /** Rows of the audit trail. `ofOne`: of one resource, which need not be named again. */

@@ -1,7 +1,7 @@
 // The verdict, what needs somebody, and a card for each project.
 
 import { badge, byId, command, due, h, many, now, number, phrase, say, show, span, time } from "./dom.js";
-import { COUNTS, appliedIs, isUnheld, lookedAt, needs, nextPass, passSaid, secondsLeft, short, standing, trigger, unheld, verdict } from "./words.js";
+import { COUNTS, appliedIs, isUnheld, lookedAt, needs, nextPass, passSaid, short, standing, toGo, trigger, unheld, verdict } from "./words.js";
 import { approveButton, noOrders, projectActions } from "./actions.js";
 import { link } from "./resource.js";
 
@@ -69,14 +69,14 @@ function card(status, project) {
   const isApplied = applied && applied.revision === desired.revision;
   return h("article", { class: "project", "aria-label": `Project ${project.name}` },
     h("h3", {}, project.name, " ", badge(tone, word)),
-    elsewhere(project.lease),
+    elsewhere(project),
     checkouts(project),
     project.suspendedUntil ? h("p", {}, "Only observes: suspended until ", h("strong", {}, new Date(project.suspendedUntil).toLocaleString()), " (", time(project.suspendedUntil), ")", project.suspendedBy ? `, by ${project.suspendedBy}.` : ".") : null,
     progress ? drain(project, progress) : null,
     bar(project),
     h("dl", {},
-      h("dt", {}, "Wanted"), h("dd", {}, revision(desired.revision, desired.commit), desired.valid ? null : h("span", { class: "bad" }, " the newest files are not in force"), project.notConvergedBecause === "stale_revision" ? h("span", { class: "warn" }, " put aside") : null, desired.loadedAt ? h("span", { class: "quiet" }, " loaded ", time(desired.loadedAt)) : null),
-      h("dt", {}, "Applied"), h("dd", {}, applied ? [revision(applied.revision, applied.commit), isApplied ? " the same" : h("span", { class: "warn" }, ` ${appliedIs(project)}`), h("span", { class: "quiet" }, " since ", time(applied.at))] : "not known yet"),
+      h("dt", {}, "Wanted"), h("dd", {}, revision(desired.revision, desired.commit), desired.valid ? null : h("span", { class: "bad" }, " the newest files are not in force"), project.notConvergedBecause === "stale_revision" ? h("span", { class: "warn" }, " put aside") : null, desired.loadedAt ? h("span", { class: "quiet" }, " these files since ", time(desired.loadedAt)) : null),
+      h("dt", {}, "Applied"), h("dd", {}, applied ? [revision(applied.revision, applied.commit), isApplied ? " the same files" : h("span", { class: "warn" }, ` ${appliedIs(project)}`), h("span", { class: "quiet" }, " since ", time(applied.at))] : "not known yet"),
       h("dt", {}, "Last attempt"), h("dd", {}, lastPass ? [`${passSaid(project)}, ${progress ? "planned " : ""}`, time(lastPass.finishedAt), h("span", { class: "quiet" }, ` (${trigger(lastPass.trigger)}, ${many(lastPass.changes, "change")} planned)`)] : "none yet"),
       h("dt", {}, "Last success"), h("dd", {}, time(lastSuccessAt)),
       h("dt", {}, "Next pass"), h("dd", {}, phrase(nextPass(project))),
@@ -85,10 +85,10 @@ function card(status, project) {
 }
 
 /** Who writes it, where that is another replica than the one that serves this page; orders reach it from here. */
-function elsewhere(lease) {
+function elsewhere({ lease, lastPass }) {
   if (!lease || lease.isMine) return null;
   const who = lease.holder ? ["Written by the replica ", h("strong", {}, lease.holder)] : h("strong", { class: "warn" }, unheld({ lease }));
-  const said = lease.statusOf ? ["; this is what ", lease.statusOf, " said ", time(lease.statusAt), "."] : "; nothing is known of it here yet.";
+  const said = lease.statusOf ? ["; this is what ", lease.statusOf, " said ", time(lease.statusAt), "."] : lastPass ? "; this is what was known here last." : "; nothing is known of it here yet.";
   return h("p", { class: "quiet" }, who, said);
 }
 
@@ -106,11 +106,10 @@ const revision = (digest, commit) => (digest
   : "none");
 
 function drain(project, progress) {
-  const left = secondsLeft(progress, now());
   const done = progress.total - progress.left;
   const id = `drain-${project.name}`;
   return h("div", { class: "drain" },
-    h("p", { id }, h("strong", {}, `${number(done)} of ${many(progress.total, "change")} done`), left === null ? "" : `, about ${span(left)} left`, h("span", { class: "quiet" }, ", since ", time(progress.since))),
+    h("p", { id }, h("strong", {}, `${number(done)} of ${many(progress.total, "change")} done`), toGo(progress, now()), h("span", { class: "quiet" }, ", since ", time(progress.since))),
     h("progress", { max: progress.total, value: done, "aria-labelledby": id }));
 }
 

@@ -3,7 +3,7 @@
 import { badge, byId, h, many, now, number, phrase, prose, s, show, span, time, until } from "./dom.js";
 import { kindActions, partSuspended } from "./actions.js";
 import { link } from "./resource.js";
-import { byWhom, nextPass, noDrift, putBack, secondsLeft, unheld } from "./words.js";
+import { byWhom, nextPass, noDrift, putBack, toGo, unheld } from "./words.js";
 
 export function showTraffic(status) {
   const { queue, limiters, projects, startedAt } = status;
@@ -11,15 +11,10 @@ export function showTraffic(status) {
   show(byId("traffic"), [queue, limiters, drains, startedAt, projects.map((it) => [it.name, it.nextPassAt, it.look])], () => [
     h("ul", { class: "counts", "aria-label": "Queue" },
       fact(queue.ready, "waiting for their turn"), fact(queue.inFlight, "being sent"), fact(queue.delayed, "tried again later"), fact(queue.blocked, "blocked"), fact(queue.parked, "refused by Descope")),
-    drains.map(({ name, progress }) => h("p", {}, h("strong", {}, name), `: ${number(progress.total - progress.left)} of ${many(progress.total, "change")} done${eta(progress)}.`)),
+    drains.map(({ name, progress }) => h("p", {}, h("strong", {}, name), `: ${number(progress.total - progress.left)} of ${many(progress.total, "change")} done${toGo(progress, now())}.`)),
     limiters.map((it) => limiter(it, startedAt)),
     h("p", {}, "Next pass: ", projects.slice(0, 10).map((it, i) => [i ? "; " : "", projects.length > 1 ? `${it.name} ` : "", phrase(nextPass(it))]), projects.length > 10 ? " …" : ""),
   ]);
-}
-
-function eta(progress) {
-  const left = secondsLeft(progress, now());
-  return left === null ? "" : `, about ${span(left)} left`;
 }
 
 const fact = (n, words) => h("li", {}, h("strong", {}, number(n)), ` ${words}`);

@@ -1,6 +1,6 @@
 // What the status means, in words. Nothing here touches the page, so it can be tried alone.
 
-import { local, many, number } from "./dom.js";
+import { local, many, number, span } from "./dom.js";
 
 /** Who set what is there now, or took it away. Since when that differs says nothing of when they did so. */
 export const byWhom = ({ isDeleted, actor }) => `${isDeleted ? "deleted" : "what is there now is"} by ${actor}`;
@@ -12,7 +12,7 @@ export const HOLDS = {
   max_delete_percent: "a larger share of deletes in 24 hours than guards.maxDeletePercent allows",
   max_change_percent: "a larger share of changes than guards.maxChangePercent allows",
   kind_emptied: "the files no longer have anything of this kind",
-  maybe_rename: "a delete beside a create: it may be a rename, which renamedFrom does without losing anything as long as the new one is not made",
+  maybe_rename: "a delete beside a create: it may be a rename, which would keep ids and assignments",
   observation_shrank: "the list from Descope lacks too much of what is owned to be believed",
   would_reset: "the call would reset a field that nobody declares and nobody can read",
   weakening: "it lowers protection compared with what is live",
@@ -90,7 +90,7 @@ function address(isNeeded) {
 /** When the next pass comes, in items as of `why`; a look that takes long is part of one that is under way. */
 export function nextPass({ look, nextPassAt }) {
   if (!look) return [nextPassAt ? { due: nextPassAt } : "not scheduled"];
-  return ["one is under way, looking at Descope since ", { time: look.since }, ...(look.until ? ["; it waits for Descope's rate limit until ", { until: look.until }] : [])];
+  return ["one is under way, looking at Descope since ", { time: look.since }, ...(look.until ? ["; it waits for Descope's rate limit until ", { until: look.until }] : []), ...(look.freeAt ? ["; it waits for the rate budget, all of which is in use, until ", { until: look.freeAt }] : [])];
 }
 
 /** A command to copy that talks to this daemon: `daemonCommand("resume --kind roles", project)`; a project that is the only one need not be named. */
@@ -264,6 +264,12 @@ function ofProject(status, project) {
   return items;
 }
 
+/** The newest files, where plan and counts are of older ones; "" where they are compared with Descope. */
+export const newerFiles = ({ desired, plannedRevision, holds }) => (plannedRevision && desired.revision && plannedRevision !== desired.revision && !(holds || []).some((it) => it.stopsProject && it.reason === "stale_revision") ? desired.commit || short(desired.revision) : "");
+
+/** What is to be said of what is held then; "" else. */
+export const ofOlderFiles = (newer) => (newer ? ` It is of older files: the newest (${newer}) are not compared with Descope yet, and what they do not want is not done.` : "");
+
 /** Who had changed in Descope what a change overwrote; empty where nobody is known to have. */
 export const before = ({ actor, fields }) => actor || ((fields || []).some((it) => it.drift) ? "somebody else" : "");
 
@@ -294,7 +300,7 @@ function ofHeld(status, project) {
   return [{
     tone: "warn", project: name, key: `held ${name}`,
     what: held.changes ? `${many(held.changes, "change")} held for approval${deletes}` : "The project is held for approval, though nothing differs",
-    why: [`Why: ${[...reasons, ...(contested.length ? [`${contested.length === 1 ? "one" : number(contested.length)} of them ${contested.length === 1 ? "is" : "are"} turned back again and again, as told below`] : [])].join("; and ")}.${heldThings(project)}`],
+    why: [`Why: ${[...reasons, ...(contested.length ? [`${contested.length === 1 ? "one" : number(contested.length)} of them ${contested.length === 1 ? "is" : "are"} turned back again and again, as told below`] : [])].join("; and ")}.${heldThings(project)}${ofOlderFiles(newerFiles(project))}`],
     next: stopped ? `If this is meant, ${held.changes ? "read what is held below, then approve it" : "approve it"}; else put back what the config said before.` : "Read what is held below, then approve it, or change the files.",
     ...release,
   }, ...contested.map((it) => ({ ...it, next: it.next.replace("Approving sets it once more.", "Approving what is held sets it once more, too. To see both values:"), command: planCommand(status, name, it.link) }))];
@@ -524,13 +530,13 @@ export function passSaid({ lastPass, progress }) {
 /** What of a pass is not sent yet, in words; "" where all is. */
 export const stillGoing = (lastPass, progress) => (lastPass && progress?.left ? `${number(progress.left)} of ${many(progress.total, "change")} still to go` : "");
 
-/** Does no replica hold it, as far as is known? What was known of it may have passed. */
 /** What is applied, beside files that are others: those come to be in force after it, or are put aside. */
 export function appliedIs({ applied, notConvergedBecause }) {
   if (notConvergedBecause !== "stale_revision") return "an earlier one";
   return applied.isNewer ? "newer than the files of this replica" : "not the files of this replica";
 }
 
+/** Does no replica hold it, as far as is known? What was known of it may have passed. */
 export const isUnheld = ({ lease }) => Boolean(lease && !lease.holder);
 
 /** The same in words; "" where one does. */
@@ -664,11 +670,11 @@ export function verdict(status) {
 }
 
 function fact(project, { tone, word }) {
-  const { counts, desired, problems, held, converged, notConvergedBecause, plannedRevision } = project;
+  const { counts, desired, problems, held, converged, notConvergedBecause } = project;
   if (notConvergedBecause === "stale_revision") return "";
   // Its counts are of before.
   if (isUnheld(project)) return project.lease.unknownSince ? "" : `${unheld(project)}.`;
-  if (plannedRevision && desired.revision && plannedRevision !== desired.revision) return `Newer files are not compared with Descope yet; of the ones before, ${number(counts.inSync)} in sync.`;
+  if (newerFiles(project)) return `Newer files are not compared with Descope yet; of the ones before, ${number(counts.inSync)} in sync.`;
   const parts = [];
   if (tone === "bad" && !desired.valid && desired.errors.length) parts.push("the newest files cannot be used");
   if (counts.parked) parts.push(`${many(counts.parked, "resource")} refused`);
@@ -686,8 +692,15 @@ function fact(project, { tone, word }) {
 }
 
 /** About how many seconds a drain still takes, or null where nobody can tell. */
-export function secondsLeft({ endsAt }, nowMs) {
+function secondsLeft({ endsAt }, nowMs) {
   return endsAt ? Math.max(0, (Date.parse(endsAt) - nowMs) / 1000) : null;
+}
+
+/** The same in words after what is done; "" where nobody can tell. */
+export function toGo(progress, nowMs) {
+  const left = secondsLeft(progress, nowMs);
+  if (left === null) return "";
+  return left < 1 ? ", done any moment" : `, about ${span(left)} left`;
 }
 
 /** When everything was last looked at: the oldest look at a kind that counts, or null where one is still missing. */

@@ -176,7 +176,8 @@ impl Limited {
     }
 
     /// What of a kind that is held so is too much, with the limit; `None` where no number and no other resource holds it.
-    pub fn said(self, hold: Hold, kind: &str, guards: &Guards) -> Option<String> {
+    /// `newer`: who was created meanwhile.
+    pub fn said(self, hold: Hold, kind: &str, guards: &Guards, newer: impl FnOnce() -> String) -> Option<String> {
         let ([gone, changed], [owned_of_gone, owned]) = (self.numbers, self.of);
         let said = match hold {
             Hold::MaxDeletes => {
@@ -202,7 +203,7 @@ impl Limited {
                 format!("it may be renamed: another one of {kind} is created beside it")
             }
             Hold::MaybeRename(NewName::Made) => {
-                format!("it may be renamed: another one of {kind} was created since it left the files")
+                format!("it may be renamed: {} created since it left the files", newer())
             }
             Hold::Policy
             | Hold::DriftReported(_)

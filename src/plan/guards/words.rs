@@ -260,6 +260,17 @@ pub(super) fn consequences(changes: &[Change]) -> Vec<String> {
     hanging.into_iter().map(sentence).collect()
 }
 
+/// Who was created since something left the files: `new was`.
+pub(super) fn newer(owned: &BTreeMap<Key, Ownership>, kind: &str) -> String {
+    let new = owned.iter().filter(|(key, ownership)| key.kind == kind && ownership.replaces);
+    let new: Vec<String> = new.map(|(key, _)| legible(&key.id()).into_owned()).collect();
+    match new.len() {
+        0 => format!("another one of {kind} was"),
+        1 => format!("{} was", named(new.into_iter())),
+        _ => format!("{} were", named(new.into_iter())),
+    }
+}
+
 /// What to do where something of these kinds may be one resource under a new name.
 pub(super) fn rename_remedies(plan: &Plan, owned: &BTreeMap<Key, Ownership>, kinds: BTreeSet<&str>) -> Vec<String> {
     let changes = &plan.changes;
@@ -276,14 +287,11 @@ pub(super) fn rename_remedies(plan: &Plan, owned: &BTreeMap<Key, Ownership>, kin
             );
         }
         if created.is_empty() {
-            let new = owned.iter().filter(|(key, ownership)| key.kind == kind && ownership.replaces);
-            let new: Vec<String> = new.map(|(key, _)| legible(&key.id()).into_owned()).collect();
-            let was = if new.len() > 1 { "were" } else { "was" };
-            let new = if new.is_empty() { "another one".to_owned() } else { named(new.into_iter()) };
             return format!(
-                "{kind}: {deleted} left the YAML and would be deleted, and {new} {was} created since; if that is \
-                 a rename, delete the new one in Descope and write `renamedFrom: OLD` on it, which keeps ids and \
-                 assignments; if not, approve the deletes"
+                "{kind}: {deleted} left the YAML and would be deleted, and {} created since; if that is a rename, delete \
+                 the new one in Descope and write `renamedFrom: OLD` on it, which keeps ids and assignments; if not, approve \
+                 the deletes",
+                newer(owned, kind)
             );
         }
         format!(

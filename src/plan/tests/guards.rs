@@ -71,7 +71,7 @@ fn once_the_new_one_is_made_no_line_that_renames_it_ends_the_hold() {
     assert_eq!(held(&plan, "old"), Some(Hold::MaybeRename(NewName::Made)));
     let note = "roles: old left the YAML and would be deleted, and new was created since; if that is a rename, delete the new one";
     assert!(plan.warnings.iter().any(|warning| warning.starts_with(note)), "{:?}", plan.warnings);
-    assert_eq!(why(&plan, "old"), "it may be renamed: another one of roles was created since it left the files");
+    assert_eq!(why(&plan, "old"), "it may be renamed: new was created since it left the files");
     let ends = |plan: &Plan| render::holds(plan).iter().map(|hold| hold.ends_with.to_string()).collect::<Vec<_>>();
     assert_eq!(ends(&plan), ["an approval, or files that declare the old one again"]);
     // Beside one that is not made yet it may be that.

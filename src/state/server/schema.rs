@@ -389,6 +389,10 @@ const MIGRATIONS: &[&str] = &["
     ALTER TABLE drifted ADD COLUMN live bytea;
     -- What the receiver was told that an approval names; '' where none ends it, or it is not known.
     ALTER TABLE told ADD COLUMN fingerprint text NOT NULL DEFAULT '';
+",
+    "
+    -- Of the change, as KIND/ID. One of before, and that another entry gets the project, is of ''.
+    ALTER TABLE approved ADD COLUMN resource text NOT NULL DEFAULT '';
 "];
 
 /// What this release writes. It writes nothing where the tables are newer.

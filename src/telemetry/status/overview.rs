@@ -48,12 +48,17 @@ impl Overview {
         self.next_pass_at = next.map(rfc3339);
     }
 
-    /// Brings `look` up to date: `gate` is when the rate limit opens, while it is closed. Is it another one?
-    pub fn tell_look(&mut self, gate: Option<&String>, now: SystemTime) -> bool {
+    /// Brings `look` up to date: `gate` is when the rate limit opens, while it is closed; `free` when it allows one more request,
+    /// while somebody waits for that. Is it another one?
+    pub fn tell_look(&mut self, gate: Option<&String>, free: Option<&String>, now: SystemTime) -> bool {
         let is_long =
             |since: &SystemTime| gate.is_some() || now.duration_since(*since).is_ok_and(|lasted| lasted >= LONG_LOOK);
         let look = self.look_began.filter(is_long);
-        let look = look.map(|since| LookStatus { since: rfc3339(since), until: gate.cloned() });
+        let look = look.map(|since| LookStatus {
+            since: rfc3339(since),
+            until: gate.cloned(),
+            free_at: free.filter(|_| gate.is_none()).cloned(),
+        });
         std::mem::replace(&mut self.look, look.clone()) != look
     }
 }
@@ -66,6 +71,9 @@ pub struct LookStatus {
     pub since: String,
     /// RFC 3339: nothing is sent before, as the rate limit was reached; null where it may go on.
     pub until: Option<String>,
+    /// RFC 3339: all requests that the rate limit allows are in use, and one of them may be used again then; null where it is not
+    /// for that.
+    pub free_at: Option<String>,
 }
 
 /// What the project last equalled.
@@ -200,18 +208,21 @@ mod tests {
         let mut overview = Overview::default();
         let gate = "1970-01-01T00:01:00Z".to_owned();
         let told = |overview: &Overview| overview.look.clone().map(|look| (look.since, look.until));
+        let budget = |overview: &Overview| overview.look.clone().and_then(|look| look.free_at);
 
-        assert!(!overview.tell_look(Some(&gate), at(9)) && told(&overview).is_none(), "none is under way");
+        assert!(!overview.tell_look(Some(&gate), None, at(9)) && told(&overview).is_none(), "none is under way");
         overview.look_began = Some(at(10));
-        assert!(!overview.tell_look(None, at(14)) && told(&overview).is_none());
+        assert!(!overview.tell_look(None, Some(&gate), at(14)) && told(&overview).is_none());
         let since = "1970-01-01T00:00:10Z".to_owned();
-        assert!(overview.tell_look(Some(&gate), at(14)));
+        assert!(overview.tell_look(Some(&gate), Some(&gate), at(14)) && budget(&overview).is_none());
         assert_eq!(told(&overview), Some((since.clone(), Some(gate.clone()))));
-        assert!(!overview.tell_look(Some(&gate), at(15)), "no news");
-        assert!(overview.tell_look(None, at(16)));
-        assert_eq!(told(&overview), Some((since, None)));
+        assert!(!overview.tell_look(Some(&gate), None, at(15)), "no news");
+        assert!(overview.tell_look(None, None, at(16)));
+        assert_eq!(told(&overview), Some((since.clone(), None)));
+        assert!(overview.tell_look(None, Some(&gate), at(16)));
+        assert_eq!((told(&overview), budget(&overview)), (Some((since, None)), Some(gate.clone())));
         overview.look_began = None;
-        assert!(overview.tell_look(None, at(17)) && told(&overview).is_none());
+        assert!(overview.tell_look(None, None, at(17)) && told(&overview).is_none());
     }
 
     #[test]

@@ -58,6 +58,7 @@ impl ProjectWindow {
             converged: project.converged,
             not_converged_because: project.not_converged_because,
             refused_because: project.refused_because.clone(),
+            refused_since: project.refused_since.clone(),
             lease: project.lease.clone(),
             checkouts: project.checkouts.clone(),
             suspended_until: project.suspended_until.clone(),
