@@ -184,7 +184,9 @@ impl State {
             FingerprintKey::make(&path)?
         };
         let store = FileStore::to_write(dir.join(DATABASE), connection, lock);
-        Ok(Self::of(Store::File(Box::new(store)), Arc::new(key), was_reset))
+        let state = Self::of(Store::File(Box::new(store)), Arc::new(key), was_reset);
+        state.recall_gap();
+        Ok(state)
     }
 
     /// Opens the directory to look at it, beside a daemon or not; writes nothing, and every write is an error.
@@ -243,17 +245,33 @@ impl State {
         let Some((since, newest)) = spell.filter(|_| !self.is_shared()) else { return };
         let gap = (since, shown_now().checked_sub(newest.elapsed()).unwrap_or(since));
         match self.write(|transaction| browse::note_gap(transaction, gap)) {
-            Ok(()) => *self.shared.spell.lock().unwrap_or_else(PoisonError::into_inner) = None,
+            Ok(()) => self.told_gap(gap),
             Err(error) => {
                 let since = rfc3339(since);
-                tracing::error!(%error, since, "the state cannot be written: after the next start nobody can tell what the history lacks");
+                tracing::error!(%error, since, "the state cannot be written: what the history lacks is told by the next start that can write it");
             }
         }
     }
 
+    /// What the last run could not write down, and could not tell either: there was no room until its end.
+    fn recall_gap(&self) {
+        let Store::File(file) = &self.shared.store else { return };
+        let Some(gap) = file.noted_gap() else { return };
+        // Where there still is none, it lasts since then.
+        *self.shared.spell.lock().unwrap_or_else(PoisonError::into_inner) = Some((gap.0, Instant::now()));
+        if self.write(|transaction| browse::note_gap(transaction, gap)).is_ok() {
+            self.told_gap(gap);
+        }
+    }
+
+    /// It stands in the trail.
     fn told_gap(&self, gap: (SystemTime, SystemTime)) {
         let mut spell = self.shared.spell.lock().unwrap_or_else(PoisonError::into_inner);
-        *spell = spell.filter(|(since, newest)| *since != gap.0 || newest.elapsed() < SPELL);
+        // Unless another one began meanwhile.
+        *spell = spell.filter(|(since, _)| *since != gap.0);
+        if let (None, Store::File(file)) = (*spell, &self.shared.store) {
+            file.note_gap(None);
+        }
     }
 
     /// Is it shared by replicas?
@@ -315,6 +333,9 @@ impl State {
             let lasts = |(_, newest): &(SystemTime, Instant)| self.is_failing() || newest.elapsed() < SPELL;
             let since = spell.filter(lasts).map_or_else(shown_now, |(since, _)| since);
             *spell = Some((since, Instant::now()));
+            if let Store::File(file) = &self.shared.store {
+                file.note_gap(Some((since, shown_now())));
+            }
         }
         self.shared.is_failing.store(is_failing, Ordering::Relaxed);
         self.counted(written)

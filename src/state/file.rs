@@ -43,6 +43,18 @@ impl FileStore {
         if self.file.as_ref().is_none_or(is_there) { Ok(()) } else { Err(Error::Gone) }
     }
 
+    /// As [`open::Lock::note`], where it is written.
+    pub fn note_gap(&self, gap: Option<(SystemTime, SystemTime)>) {
+        if let Some(lock) = &self.lock {
+            lock.note(gap);
+        }
+    }
+
+    /// As [`open::Lock::noted`].
+    pub fn noted_gap(&self) -> Option<(SystemTime, SystemTime)> {
+        self.lock.as_ref()?.noted()
+    }
+
     /// Runs `work` in one transaction, with the time that what is there counts by.
     pub fn transact(&self, work: sql::Work<'_>) -> Result<(), Error> {
         self.check_file()?;

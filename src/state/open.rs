@@ -3,6 +3,8 @@
 use super::OpenError;
 use super::clock;
 use super::error::is_damage;
+use super::project::from_millis;
+use super::project::to_millis;
 use super::schema;
 use super::sql;
 use super::sweep;
@@ -20,6 +22,7 @@ use std::fs::OpenOptions;
 use std::fs::TryLockError;
 use std::io;
 use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::FileExt;
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
@@ -30,8 +33,41 @@ use std::time::SystemTime;
 /// Readers beside the daemon hold the file for moments at the most.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Makes us the one writer of a directory until it is dropped.
+/// Makes us the one writer of a directory until it is dropped. What is written in its file is for the next one.
 pub(super) struct Lock(File);
+
+/// Two times in milliseconds. A note of one length takes no more room than the one before.
+const NOTE: usize = 2 * NUMBER + 2;
+const NUMBER: usize = 20;
+
+impl Lock {
+    /// Notes from when to when the state could not be written, and so nothing of that stands there; or that it is told. Goes on a
+    /// full disk as well. Where even that fails, the next run knows nothing of it.
+    pub fn note(&self, gap: Option<(SystemTime, SystemTime)>) {
+        let number = |time: SystemTime| format!("{:>NUMBER$}", to_millis(time));
+        let text = gap.map_or_else(
+            || format!("{:NUMBER$} {:NUMBER$}\n", "", ""),
+            |(since, until)| format!("{} {}\n", number(since), number(until)),
+        );
+        self.0.write_all_at(text.as_bytes(), 0).unwrap_or_default();
+    }
+
+    /// What the last run noted, and did not come to tell.
+    pub fn noted(&self) -> Option<(SystemTime, SystemTime)> {
+        let mut text = [0; NOTE];
+        self.0.read_exact_at(&mut text, 0).ok()?;
+        let mut times = std::str::from_utf8(&text).ok()?.split_whitespace().map(str::parse);
+        let (since, until) = (times.next()?.ok()?, times.next()?.ok()?);
+        Some((from_millis(since), from_millis(until)))
+    }
+
+    /// Takes the room for a note, while there is some.
+    fn make_room(&self) {
+        if self.0.metadata().is_ok_and(|file| file.len() < NOTE as u64) {
+            self.note(None);
+        }
+    }
+}
 
 impl Drop for Lock {
     fn drop(&mut self) {
@@ -50,13 +86,18 @@ pub(super) fn lock(dir: &Path) -> Result<Lock, OpenError> {
     let path = dir.join("lock");
     let file = OpenOptions::new()
         .create(true)
+        .read(true)
         .write(true)
         .truncate(false)
         .mode(0o600)
         .open(&path)
         .map_err(|source| OpenError::Unwritable { path: path.clone(), source })?;
     match file.try_lock() {
-        Ok(()) => Ok(Lock(file)),
+        Ok(()) => {
+            let lock = Lock(file);
+            lock.make_room();
+            Ok(lock)
+        }
         Err(TryLockError::WouldBlock) => Err(OpenError::InUse { path: dir.to_owned() }),
         Err(TryLockError::Error(source)) => Err(OpenError::Lock { path, source }),
     }

@@ -66,6 +66,22 @@ async fn a_full_disk_stops_creates_and_deletes_loudly_while_updates_go_on_until_
 /// Whoever made room and restarted at once had a history that looked whole.
 #[tokio::test]
 async fn a_history_with_a_gap_says_so_after_a_restart_too() {
+    says_what_it_lacks(async |world| {
+        limit(world, None);
+        world.stop().await;
+    })
+    .await;
+}
+
+/// What was known of it was gone with the process.
+#[tokio::test]
+async fn a_history_with_a_gap_says_so_though_there_was_no_room_until_the_end() {
+    says_what_it_lacks(async |world| drop(world.stop().await)).await;
+    says_what_it_lacks(async |world| world.kill().await).await;
+}
+
+/// `ends` is how the daemon ends, after a time in which the disk was full.
+async fn says_what_it_lacks(ends: impl AsyncFnOnce(&mut World)) {
     let mut world = World::with(sync()).await;
     world.write("roles.yaml", "roles:\n  - { name: a, description: one }\n");
     start_limited(&mut world);
@@ -75,8 +91,7 @@ async fn a_history_with_a_gap_says_so_after_a_restart_too() {
     world.until("updated", async |world| world.entity("roles", "a").await.unwrap()["description"] == "two").await;
     world.until("said", async |world| world.daemon().said("cannot write the state; updates go on without it")).await;
 
-    limit(&world, None);
-    world.stop().await;
+    ends(&mut world).await;
     world.start().await;
 
     world.converge().await;
