@@ -125,11 +125,15 @@ async fn what_is_put_back_after_it_was_known_who_it_was_says_so_too() {
     let why = plan(&world).await["changes"][0]["why"].as_str().unwrap_or_default().to_owned();
     assert!(why.contains("; it is left as it is until 20") && why.ends_with(", and then put back"), "{why}");
     world.until("put back", async |world| world.entity("roles", "r").await.unwrap()["description"] == "ours").await;
-    world.until("at rest", async |world| world.is_converged().await).await;
+    world.until("noted", async |world| world.told(&["--id", "r"]).await.len() == 2).await;
 
+    // At once: it was "somebody else" until the next look.
+    let at_once = world.told(&["--id", "r"]).await;
+    world.until("at rest", async |world| world.is_converged().await).await;
     world.fresh_pass().await;
 
     let told = world.told(&["--id", "r"]).await;
+    assert_eq!(told, at_once);
     assert_eq!((told.len(), &told[0]["actor"]), (2, &Value::Null), "{told:#?}");
     assert!(told[1]["actor"].as_str().is_some_and(|actor| actor.starts_with("console@example.com")), "{told:#?}");
 }

@@ -76,7 +76,10 @@ async fn a_history_with_a_gap_says_so_after_a_restart_too() {
 /// What was known of it was gone with the process.
 #[tokio::test]
 async fn a_history_with_a_gap_says_so_though_there_was_no_room_until_the_end() {
-    says_what_it_lacks(async |world| drop(world.stop().await)).await;
+    says_what_it_lacks(async |world| {
+        world.stop().await;
+    })
+    .await;
     says_what_it_lacks(async |world| world.kill().await).await;
 }
 

@@ -8,8 +8,8 @@ use reqwest::Method;
 use serde_json::Value;
 use serde_json::json;
 use std::time::Duration;
-use std::time::Instant;
 use std::time::SystemTime;
+use tokio::time::Instant;
 
 async fn post(world: &World, path: &str) -> Value {
     let (status, body) = world.ask(Method::POST, path).await;
