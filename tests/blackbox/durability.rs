@@ -106,6 +106,13 @@ async fn says_what_it_lacks(ends: impl AsyncFnOnce(&mut World)) {
     let [gap] = passes["gaps"].as_array().unwrap().as_slice() else { panic!("{passes}") };
     assert_eq!((&gap["project"], &gap["until"]), (&json!("default"), &gaps[0]["at"]), "{passes}");
     assert!(gap["since"].as_str() <= gap["until"].as_str(), "{passes}");
+    if let Some(browser) = crate::page::browser() {
+        let expect =
+            ["not whole", "until then not everything could be written down: passes and writes may be missing here."];
+        let look = json!({ "name": "gap", "expect": expect, "human": true });
+        let page = browser.start_at(&(world.daemon_url().await + "/"), &world, "look", &look);
+        crate::page::end(page, "gap").await;
+    }
     let (_, body) = world.ask(Method::GET, "/api/v1/history?of=passes&outcome=failed").await;
     assert_eq!(serde_json::from_str::<Value>(&body).unwrap()["gaps"], json!([]), "{body}");
 }

@@ -286,6 +286,12 @@ async fn what_is_held_of_older_files_is_told_as_that_and_approved_as_far_as_newe
     let text = String::from_utf8(world.run(&["status", "--url", &url]).await.stdout).unwrap();
     let release = "to release (1 delete, of the older files: what the newer ones do not want is not done): `";
     assert!(text.contains(release), "{text}");
+    if let Some(browser) = crate::page::browser() {
+        let older = "are not compared with Descope yet, and what they do not want is not done.";
+        let look = json!({ "name": "older", "expect": ["It is of older files: the newest (", older], "human": true });
+        let page = browser.start_at(&(url.clone() + "/"), &world, "look", &look);
+        crate::page::end(page, "older").await;
+    }
 
     let said = world.run(&["approve", &fingerprint, "--url", &url]).await;
 

@@ -89,7 +89,7 @@ function passRows(rows, gaps, going, showsProject) {
     h("td", {}, time(it.until)),
     showsProject ? h("td", {}, it.project) : null,
     h("td", {}, badge("warn", "not whole")),
-    h("td", { colspan: 5 }, "What happened since ", time(it.since), " could not be written down: passes and writes may be missing here."));
+    h("td", { colspan: 5 }, "From ", time(it.since), " until then not everything could be written down: passes and writes may be missing here."));
   const at = (it) => Date.parse(it.finishedAt || it.until);
   const all = [...rows, ...gaps].sort((a, b) => at(b) - at(a));
   return table("Passes", names, all.map((row) => (row.until ? gap(row) : h("tr", {},
