@@ -314,6 +314,10 @@ impl Reconciler {
                         self.turn_or_stop(Trigger::Interval, &mut triggers, &shutdown).await;
                     }
                 }
+                () = until(self.state.gap_due_at()) => {
+                    let told = aside(|| self.state.tell_gap());
+                    self.state.or_error(told, "cannot write the state; what its history lacks is told later");
+                }
                 () = until(self.memory.questions.at) => {
                     let span = self.ahead();
                     self.ask_who(&mut triggers, &shutdown).instrument(span).await;

@@ -30,6 +30,9 @@ use tokio::time::Instant;
 /// Failures of writes that lie no further apart are of one cause.
 const SPELL: Duration = Duration::from_secs(60);
 
+/// After so long without one it may be over: a full disk lets a small write through now and then.
+const TOLD_AFTER: Duration = Duration::from_secs(5);
+
 mod age;
 mod applied;
 mod browse;
@@ -145,12 +148,29 @@ struct Shared {
     was_reset: bool,
     /// The newest write failed.
     is_failing: AtomicBool,
-    /// When it began that writes fail, and when the newest one did.
-    spell: Mutex<Option<(SystemTime, Instant)>>,
+    spell: Mutex<Option<Trouble>>,
     /// Of reads and writes.
     failures: AtomicU64,
     /// What the log says of them.
     told: Failures,
+}
+
+/// Writes that failed, of one cause.
+#[derive(Debug, Clone, Copy)]
+struct Trouble {
+    /// When it began.
+    since: SystemTime,
+    /// When the newest one did.
+    newest: Instant,
+    /// The trail says that it lacks what was until then.
+    is_told: bool,
+}
+
+impl Trouble {
+    /// From when to when something may be missing.
+    fn gap(&self) -> (SystemTime, SystemTime) {
+        (self.since, shown_now().checked_sub(self.newest.elapsed()).unwrap_or(self.since))
+    }
 }
 
 /// Where it lies.
@@ -226,28 +246,32 @@ impl State {
 
     /// Since when that lasts. On a full disk one write or the other still finds room, which ends nothing.
     pub fn failing_since(&self) -> Option<SystemTime> {
-        let spell = self.shared.spell.lock().unwrap_or_else(PoisonError::into_inner);
-        spell.map(|(since, _)| since).filter(|_| self.is_failing())
+        self.trouble().map(|trouble| trouble.since).filter(|_| self.is_failing())
     }
 
-    /// What was not written down from then to then, and has not been told. Not while it lasts, nor where a database serves
-    /// several: nothing is sent without that.
-    fn untold_gap(&self) -> Option<(SystemTime, SystemTime)> {
-        let spell = *self.shared.spell.lock().unwrap_or_else(PoisonError::into_inner);
-        let over = |(_, newest): &(SystemTime, Instant)| !self.is_failing() && newest.elapsed() >= SPELL;
-        let (since, newest) = spell.filter(over).filter(|_| !self.is_shared())?;
-        Some((since, shown_now().checked_sub(newest.elapsed())?))
+    fn trouble(&self) -> Option<Trouble> {
+        *self.shared.spell.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// When it is to be told what was not written down. Not while it lasts, nor where a database serves several: nothing is sent
+    /// without that.
+    fn gap_due_at(&self) -> Option<Instant> {
+        let trouble = self.trouble().filter(|trouble| !trouble.is_told && !self.is_failing() && !self.is_shared())?;
+        Some(trouble.newest + TOLD_AFTER)
+    }
+
+    /// What it was, once that is due.
+    fn untold_gap(&self) -> Option<Trouble> {
+        self.gap_due_at().filter(|due| *due <= Instant::now()).and_then(|_| self.trouble())
     }
 
     /// Before the end of the daemon, which is the last to know what could not be written down: now or never.
     pub fn tell_gap(&self) {
-        let spell = *self.shared.spell.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some((since, newest)) = spell.filter(|_| !self.is_shared()) else { return };
-        let gap = (since, shown_now().checked_sub(newest.elapsed()).unwrap_or(since));
-        match self.write(|transaction| browse::note_gap(transaction, gap)) {
-            Ok(()) => self.told_gap(gap),
+        let Some(trouble) = self.trouble().filter(|trouble| !trouble.is_told && !self.is_shared()) else { return };
+        match self.write(|transaction| browse::note_gap(transaction, trouble.gap())) {
+            Ok(()) => self.told_gap(&trouble),
             Err(error) => {
-                let since = rfc3339(since);
+                let since = rfc3339(trouble.since);
                 tracing::error!(%error, since, "the state cannot be written: what the history lacks is told by the next start that can write it");
             }
         }
@@ -258,18 +282,19 @@ impl State {
         let Store::File(file) = &self.shared.store else { return };
         let Some(gap) = file.noted_gap() else { return };
         // Where there still is none, it lasts since then.
-        *self.shared.spell.lock().unwrap_or_else(PoisonError::into_inner) = Some((gap.0, Instant::now()));
+        let trouble = Trouble { since: gap.0, newest: Instant::now(), is_told: false };
+        *self.shared.spell.lock().unwrap_or_else(PoisonError::into_inner) = Some(trouble);
         if self.write(|transaction| browse::note_gap(transaction, gap)).is_ok() {
-            self.told_gap(gap);
+            self.told_gap(&trouble);
         }
     }
 
-    /// It stands in the trail.
-    fn told_gap(&self, gap: (SystemTime, SystemTime)) {
+    /// It stands in the trail, unless it went on meanwhile.
+    fn told_gap(&self, told: &Trouble) {
         let mut spell = self.shared.spell.lock().unwrap_or_else(PoisonError::into_inner);
-        // Unless another one began meanwhile.
-        *spell = spell.filter(|(since, _)| *since != gap.0);
-        if let (None, Store::File(file)) = (*spell, &self.shared.store) {
+        let Some(trouble) = spell.as_mut().filter(|trouble| trouble.newest == told.newest) else { return };
+        trouble.is_told = true;
+        if let Store::File(file) = &self.shared.store {
             file.note_gap(None);
         }
     }
@@ -330,9 +355,9 @@ impl State {
         let is_failing = written.as_ref().is_err_and(|error| !matches!(error, Error::NotHeld));
         if is_failing {
             let mut spell = self.shared.spell.lock().unwrap_or_else(PoisonError::into_inner);
-            let lasts = |(_, newest): &(SystemTime, Instant)| self.is_failing() || newest.elapsed() < SPELL;
-            let since = spell.filter(lasts).map_or_else(shown_now, |(since, _)| since);
-            *spell = Some((since, Instant::now()));
+            let lasts = |trouble: &Trouble| self.is_failing() || trouble.newest.elapsed() < SPELL;
+            let since = spell.filter(lasts).map_or_else(shown_now, |trouble| trouble.since);
+            *spell = Some(Trouble { since, newest: Instant::now(), is_told: false });
             if let Store::File(file) = &self.shared.store {
                 file.note_gap(Some((since, shown_now())));
             }

@@ -330,19 +330,24 @@ pub(super) fn note_order(transaction: &Tx<'_>, id: i64, row: [&str; 5], about: &
     Ok(transaction.first(sql, &row, |row| row.integer("id"))?.unwrap_or_default())
 }
 
-/// In the trail of each project: what happened from then to then may be missing in it.
+/// In the trail of each project: what happened from then to then may be missing in it. Takes the place of one that began at the same
+/// time.
 pub(super) fn note_gap(transaction: &Tx<'_>, (since, until): (SystemTime, SystemTime)) -> sql::Result<()> {
     let projects: Vec<i64> = transaction.rows("SELECT id FROM project", &[], |row| row.integer("id"))?;
-    let (ended, lasted) = (transaction.time(until), until.duration_since(since).unwrap_or_default());
-    let lasted = i64::try_from(lasted.as_millis()).unwrap_or(i64::MAX);
+    let (began, ended) = (transaction.time(since), transaction.time(until).max(transaction.time(since)));
     let (since, until) = (rfc3339(since), rfc3339(until));
     let message = format!(
         "the state could not be written from {since} to {until}: what was sent and ordered meanwhile is not all in this trail"
     );
     projects.into_iter().try_for_each(|id| {
+        // It was over, and was not.
+        let same = format!(
+            "DELETE FROM audit WHERE project = ? AND kind = '{ORDERS}' AND action = '{GAP}' AND at - duration_ms = ?"
+        );
+        transaction.execute(&same, &values![id, began])?;
         let row = note_order(transaction, id, ["interval", suspension::TIME, GAP, "unknown", &message], &[])?;
         transaction
-            .execute("UPDATE audit SET at = ?, duration_ms = ? WHERE id = ?", &values![ended, lasted, row])
+            .execute("UPDATE audit SET at = ?, duration_ms = ? WHERE id = ?", &values![ended, ended - began, row])
             .map(drop)
     })
 }

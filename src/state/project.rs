@@ -29,6 +29,7 @@ use std::sync::Mutex;
 use std::sync::PoisonError;
 use std::time::Duration;
 use std::time::SystemTime;
+use tokio::time::Instant;
 
 /// A resource of ours.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -324,14 +325,24 @@ impl ProjectState {
         let written = self.state.transact(|transaction, now| {
             let id = self.id_to_write(transaction)?;
             if let Some(gap) = gap {
-                browse::note_gap(transaction, gap)?;
+                browse::note_gap(transaction, gap.gap())?;
             }
             work(transaction, id, now)
         });
         if let (Some(gap), Ok(_)) = (gap, &written) {
-            self.state.told_gap(gap);
+            self.state.told_gap(&gap);
         }
         self.state.noted(written)
+    }
+
+    /// When what could not be written down is to be told, unless something is written by then; `None` where there is nothing.
+    pub fn gap_due_at(&self) -> Option<Instant> {
+        self.state.gap_due_at()
+    }
+
+    /// Tells it.
+    pub fn tell_gap(&self) -> Result<(), Error> {
+        if self.state.untold_gap().is_none() { Ok(()) } else { self.write(|_, _| Ok(())) }
     }
 
     /// The id of this project's row, which is there from then on.

@@ -859,8 +859,12 @@ fn a_state_that_could_not_be_written_says_so_in_the_trail_of_each_project_once_i
     state.noted::<()>(Err(Error::Gone)).unwrap_err();
     write(&one);
     assert_eq!(gaps(), [""; 0], "it may not be over: a small write finds room on a full disk");
-    let (since, newest) = state.shared.spell.lock().unwrap().unwrap();
-    *state.shared.spell.lock().unwrap() = Some((since, newest.checked_sub(SPELL).unwrap()));
+    let wait = || {
+        let mut spell = state.shared.spell.lock().unwrap();
+        let trouble = spell.as_mut().unwrap();
+        trouble.newest = trouble.newest.checked_sub(TOLD_AFTER).unwrap();
+    };
+    wait();
     write(&other);
 
     let told = gaps();
@@ -869,4 +873,13 @@ fn a_state_that_could_not_be_written_says_so_in_the_trail_of_each_project_once_i
     assert!(told.iter().all(|row| row.starts_with("gap unknown the state could not be written from ")), "{told:?}");
     write(&one);
     assert_eq!(gaps(), told, "once");
+    // It was not over: it is one gap all the same.
+    state.noted::<()>(Err(Error::Gone)).unwrap_err();
+    state.noted(Ok(())).unwrap();
+    assert_eq!(one.gap_due_at().is_some(), !state.is_shared());
+    one.tell_gap().unwrap();
+    assert_eq!(gaps(), told, "not yet");
+    wait();
+    one.tell_gap().unwrap();
+    assert_eq!((gaps().len(), one.gap_due_at()), (told.len(), None));
 }

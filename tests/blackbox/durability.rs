@@ -73,6 +73,22 @@ async fn a_history_with_a_gap_says_so_after_a_restart_too() {
     .await;
 }
 
+/// It came a minute later at the soonest, and with whatever was written next.
+#[tokio::test]
+async fn a_history_with_a_gap_says_so_soon_after_there_is_room() {
+    says_what_it_lacks(async |world| {
+        limit(world, None);
+        world.pass().await;
+        let is_told = async |world: &World| {
+            let (_, body) = world.ask(Method::GET, "/api/v1/history?of=passes").await;
+            serde_json::from_str::<Value>(&body).unwrap()["gaps"].as_array().unwrap().len() == 1
+        };
+        world.until("told", is_told).await;
+        world.stop().await;
+    })
+    .await;
+}
+
 /// What was known of it was gone with the process.
 #[tokio::test]
 async fn a_history_with_a_gap_says_so_though_there_was_no_room_until_the_end() {
