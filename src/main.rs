@@ -54,16 +54,22 @@ fn main() -> ExitCode {
     }
 }
 
-/// Begins once more, as the same process, with one pool of memory for all threads. glibc gives threads pools of their own, and
-/// what a pass lets go of in one serves no other: the daemon of a large project would grow with every commit. glibc listens
-/// to the environment alone, and before anything else runs.
+/// Begins once more, as the same process, with one pool of memory for all threads, and what is large beside it. glibc gives threads
+/// pools of their own, and what a pass lets go of in one serves no other: the daemon of a large project would grow with every
+/// commit. And once something large was let go of, it puts the next such thing into the pool, where what comes after it keeps
+/// it from being given back. glibc listens to the environment alone, and before anything else runs.
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
 fn share_memory() {
-    const POOLS: &str = "MALLOC_ARENA_MAX";
-    let (Ok(program), None) = (std::env::current_exe(), std::env::var_os(POOLS)) else { return };
+    // The second is what glibc begins with, in bytes: set, it stays.
+    const SETTINGS: [(&str, &str); 2] = [("MALLOC_ARENA_MAX", "1"), ("MALLOC_MMAP_THRESHOLD_", "131072")];
+    let unset: Vec<_> = SETTINGS.into_iter().filter(|(name, _)| std::env::var_os(name).is_none()).collect();
+    let Ok(program) = std::env::current_exe() else { return };
+    if unset.is_empty() {
+        return;
+    }
     let mut arguments = std::env::args_os();
     let mut again = process::Command::new(program);
-    again.env(POOLS, "1");
+    again.envs(unset);
     if let Some(name) = arguments.next() {
         again.arg0(name);
     }

@@ -29,6 +29,7 @@ mod alike;
 mod change;
 pub mod compare;
 mod declared;
+mod differing;
 pub mod drift;
 pub mod guards;
 pub mod handover;
@@ -55,6 +56,7 @@ pub use change::FieldChange;
 pub use change::Path;
 pub use change::differs;
 pub use change::who;
+pub use differing::Differing;
 pub use drift::Applied;
 pub use drift::Drift;
 pub use drift::DriftRule;
@@ -318,10 +320,10 @@ impl Plan {
     }
 
     /// Takes the tasks of all changes that nothing holds out of the plan: a body is in one place only.
-    pub fn take_tasks(&mut self, origin: &Arc<Origin>) -> Vec<Task> {
+    pub fn take_tasks(&mut self, origin: &Arc<Origin>) -> Vec<Box<Task>> {
         let free = self.changes.iter_mut().filter(|change| change.held.is_none());
         let tasks = free.flat_map(Change::take_tasks);
-        tasks.map(|task| Task { origin: Arc::clone(origin), ..task }).collect()
+        tasks.map(|task| Box::new(Task { origin: Arc::clone(origin), ..task })).collect()
     }
 
     /// Changes that a guard or the first contact holds. What the policy does not permit is not among them: nobody can
@@ -436,12 +438,13 @@ impl Plan {
         for change in self.changes.iter_mut().filter(|change| change.drift.is_some() || change.contest.is_some()) {
             let before = guards::of_others(change);
             let Change { key, fields, drift, contest, .. } = change;
+            let fields = fields.list();
             let of = |path: &str| {
                 let field = fields.iter().find(|field| field.path == path);
                 actor(key, path, field.map_or(&Value::Null, |field| &field.from))
             };
             if let Some(drift) = drift {
-                let all: Option<BTreeSet<String>> = drift.shown(fields).map(of).collect();
+                let all: Option<BTreeSet<String>> = drift.shown(&fields).map(of).collect();
                 let all = all.filter(|all| !all.is_empty());
                 drift.actor = all.map(|all| all.into_iter().collect::<Vec<_>>().join("; "));
             }
@@ -502,6 +505,8 @@ pub fn diff(inputs: &Inputs<'_>) -> Plan {
     live.map_references(&renames);
     let refused: BTreeSet<Key> = plan.refused.iter().map(|refusal| refusal.key.clone()).collect();
     let mut absent = BTreeSet::new();
+    // What is not there is made, as a rule. To grow to that would take as much again.
+    plan.changes.reserve(inputs.desired.resources.keys().filter(|key| !live.has(key)).count());
     for declared in inputs.desired.resources.values() {
         declared::compare_one(inputs, declared, &live, &renames, &refused, &mut absent, &mut plan);
     }
@@ -518,6 +523,7 @@ pub fn diff(inputs: &Inputs<'_>) -> Plan {
     guards::hold(inputs, &live, &mut plan);
     guards::refuse_looked_at(&mut plan);
     order::batch(&mut plan.changes);
+    plan.changes.shrink_to_fit();
     plan.observed.clone_from(&live.observed);
     plan.identify();
     plan

@@ -213,10 +213,11 @@ impl Queue {
     /// Puts `tasks` in the place of everything that waits for this project. What is in flight finishes, and its
     /// slot's new task waits for that. A task with the same cause as before keeps its attempts and its wait, or stays
     /// parked; `fresh` gives those a new try at once.
-    pub fn replace(&self, project: &ProjectName, tasks: Vec<Task>, fresh: bool) {
+    pub fn replace(&self, project: &ProjectName, tasks: Vec<impl Into<Box<Task>>>, fresh: bool) {
         let _only = self.shared.replacing.lock().unwrap_or_else(PoisonError::into_inner);
         let in_flight = self.lock().core.lane_mut(project).begin_next(Instant::now());
         // As large as the project: workers do not wait while it is made ready.
+        let tasks = tasks.into_iter().map(Into::into).collect();
         let mut next = Next::new(tasks, in_flight, fresh, Instant::now());
         while next.follow(self.lock().core.lane_mut(project), AT_A_TIME) {}
         let mut state = self.lock();

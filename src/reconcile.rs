@@ -244,7 +244,7 @@ impl PassOutcome {
 /// What a pass found, before it is in force.
 struct Weighed {
     plan: Arc<Plan>,
-    tasks: Vec<Task>,
+    tasks: Vec<Box<Task>>,
     is_refused: bool,
     /// When the comparison was over.
     started: Instant,
@@ -643,8 +643,11 @@ impl Reconciler {
             self.pause.outdated();
             self.schedule_retry(&plan);
             self.memory.retry_at = Some(Instant::now() + SHORTEST_WAIT);
+            self.memory.plan = Some(Arc::clone(&plan));
         } else {
             self.end_pass();
+            // As large as the project, as is what the queue makes ready: the one before makes room for that.
+            self.memory.plan = Some(Arc::clone(&plan));
             // Before the new tasks, of which a worker may take one at once.
             self.pause.take_in();
             self.pause.take_in_parts(&plan);
@@ -667,7 +670,6 @@ impl Reconciler {
         let outcome = self.outcome(&plan);
         self.note_waits(&plan);
         self.show_plan(&plan);
-        self.memory.plan = Some(plan);
         self.assessor.deep.survey();
         self.observe_phase("plan", started);
         outcome

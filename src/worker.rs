@@ -458,7 +458,7 @@ async fn send(
     };
     let (mut writes, secrets): (Vec<Write>, Vec<_>) = resolved.into_iter().unzip();
     let ids: Vec<Option<Arc<str>>> = tasks.iter().map(|task| id_of(target, kind, task)).collect();
-    let paths = |task: &&Task| task.fields.iter().map(|change| change.path.to_string()).collect::<Vec<String>>();
+    let paths = |task: &&Task| task.fields.list().iter().map(|change| change.path.to_string()).collect::<Vec<String>>();
     let changed: Vec<Vec<String>> = tasks.iter().map(paths).collect();
     let turn = if kind.spec().has_one_writer() { Some(target.settings_turn.lock().await) } else { None };
     let error = loop {

@@ -2,6 +2,7 @@
 
 use crate::desired::Place;
 use crate::plan::Contact;
+use crate::plan::Differing;
 use crate::plan::Drift;
 use crate::plan::Hold;
 use crate::plan::Task;
@@ -15,6 +16,7 @@ use serde_json::Value;
 use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::SystemTime;
+use thin_vec::ThinVec;
 
 /// Where in a resource something stands: mostly a field of its table, by the word that the table has for it.
 pub type Path = Cow<'static, str>;
@@ -45,9 +47,9 @@ pub struct Change {
     /// A delete whose time has not come; an approval does not hurry it.
     pub is_early: bool,
     /// Fields that nobody declares or can read, each with the part whose call would reset it.
-    pub would_reset: Vec<Loss>,
+    pub would_reset: ThinVec<Loss>,
     /// What goes with it though it is no delete, in words; it counts as deleted.
-    pub losses: Vec<String>,
+    pub losses: ThinVec<String>,
     /// It would change or clear something live that is seen for the first time.
     pub is_first_contact: bool,
     /// What of it somebody else changed, and no commit.
@@ -55,13 +57,13 @@ pub struct Change {
     /// Somebody else turns it back again and again.
     pub contest: Option<Box<Contest>>,
     /// What lowers protection or locks people out, and which guard holds that.
-    pub dangers: Vec<(Hold, String)>,
+    pub dangers: ThinVec<(Hold, String)>,
     /// Of a delete: who refers to it.
     pub ties: Option<Box<Ties>>,
     /// Why it waits; `None` where it goes ahead.
     pub held: Option<Hold>,
     /// What would hold it if that did not: an approval lets go of all of it.
-    pub held_beside: Vec<Hold>,
+    pub held_beside: ThinVec<Hold>,
     /// What of its kind is too much, or may be one with it, where such a guard holds it.
     pub limit: Option<String>,
     /// What or who holds it, where the word does not say that.
@@ -71,11 +73,11 @@ pub struct Change {
     /// Identifies it and what it rests on, where it can be or was approved; else empty.
     pub digest: Arc<str>,
     /// What becomes different, by path.
-    pub fields: Arc<[FieldChange]>,
+    pub fields: Differing,
     /// Where the YAML declares it; `None` for a prune.
     pub place: Option<Place>,
     /// The writes, main part first; none once they are on the queue.
-    pub tasks: Vec<Task>,
+    pub tasks: ThinVec<Task>,
     /// The calls of those that are there.
     pub queued: Calls,
 }
@@ -132,28 +134,28 @@ impl Change {
             completes: false,
             is_approved: false,
             is_early: false,
-            would_reset: Vec::new(),
-            losses: Vec::new(),
+            would_reset: ThinVec::new(),
+            losses: ThinVec::new(),
             is_first_contact: false,
             drift: None,
             contest: None,
-            dangers: Vec::new(),
+            dangers: ThinVec::new(),
             ties: None,
             held: None,
-            held_beside: Vec::new(),
+            held_beside: ThinVec::new(),
             limit: None,
             why: None,
             until: None,
             digest: Arc::default(),
-            fields: Arc::default(),
+            fields: Differing::default(),
             place: None,
-            tasks: Vec::new(),
+            tasks: ThinVec::new(),
             queued: Calls::default(),
         }
     }
 
     /// Takes its tasks, for the queue.
-    pub fn take_tasks(&mut self) -> Vec<Task> {
+    pub fn take_tasks(&mut self) -> ThinVec<Task> {
         self.queued = self.calls();
         let drifted = self.drift.as_ref().map(|drift| Arc::new(drift.fields.clone()));
         for task in &mut self.tasks {

@@ -2,6 +2,7 @@
 
 use crate::desired::Declared;
 use crate::plan::Change;
+use crate::plan::Differing;
 use crate::plan::FieldChange;
 use crate::plan::Inputs;
 use crate::plan::Live;
@@ -32,6 +33,7 @@ use serde_json::Value;
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use thin_vec::ThinVec;
 
 const BUILT_IN: &str = "is built into Descope and never changed; remove it from the YAML";
 
@@ -103,6 +105,7 @@ pub fn compare_one(
     let reading = compare::Reading { live: document, is_unlisted, returned: live.returned(key.kind) };
     let memory = compare::Recall { sent: inputs.sent, document: inputs.document, secret: inputs.secret };
     let mut differences = compare::differences(kind, declared, &reading, &memory);
+    let differing = differences.fields.len() + differences.refusals.len();
     let lacks_something = tell(inputs, declared, &mut differences, plan);
     let action = match (document, old) {
         (None, _) if is_unlisted && differences.fields.is_empty() => return,
@@ -139,8 +142,7 @@ pub fn compare_one(
         if is_ours { write::came_along(part, declared, inputs.sent) } else { Sent::Unknown }
     };
     if let Some(old) = old {
-        let path = kind.spec().identity.field.unwrap_or_default().into();
-        fields.insert(0, FieldChange { path, from: Value::from(&*old.name), to: Value::from(&*key.name) });
+        fields.insert(0, renamed(kind, old, key));
     }
     let mut writes = write::writes(kind, declared, document, old, &fields, is_unlisted);
     // On its way: the order of the plan sees to it.
@@ -162,18 +164,23 @@ pub fn compare_one(
     if document.is_some() && writes.is_empty() {
         return;
     }
-    let fields: Arc<[FieldChange]> = fields.into();
-    let tasks = order::tasks(kind, declared, document, action, writes, &fields, &will_be_there);
+    let differing = Differing::of(declared, &fields, action == Action::Create && fields.len() == differing);
+    let tasks = order::tasks(kind, declared, document, action, writes, (&fields, &differing), &will_be_there);
     let change = Change {
-        would_reset,
-        losses,
+        would_reset: would_reset.into(),
+        losses: losses.into(),
         drift: drift.map(Box::new),
         tasks: with_place(inputs, kind, declared, tasks),
-        fields,
+        fields: differing,
         place: Some(declared.place.clone()),
         ..Change::new(key.clone(), action)
     };
     plan.changes.push(change);
+}
+
+fn renamed(kind: &dyn Kind, old: &Key, new: &Key) -> FieldChange {
+    let path = kind.spec().identity.field.unwrap_or_default().into();
+    FieldChange { path, from: Value::from(&*old.name), to: Value::from(&*new.name) }
 }
 
 /// It is there, though nobody can see it.
@@ -238,7 +245,7 @@ fn leave_out_unset(
 }
 
 /// A create that was refused because there was no place for the secret is worth another try once that looks otherwise.
-fn with_place(inputs: &Inputs<'_>, kind: &dyn Kind, declared: &Declared, mut tasks: Vec<Task>) -> Vec<Task> {
+fn with_place(inputs: &Inputs<'_>, kind: &dyn Kind, declared: &Declared, mut tasks: ThinVec<Task>) -> ThinVec<Task> {
     let Some(name) = declared.secret_file.as_deref().filter(|_| kind.spec().shows_secret) else { return tasks };
     for task in tasks.iter_mut().filter(|task| task.action == Action::Create) {
         task.cause = order::mixed(task.cause, &(inputs.place)(name));

@@ -22,6 +22,7 @@ use crate::resource::Kind;
 use std::collections::BTreeSet;
 use std::collections::HashMap;
 use std::collections::HashSet;
+use thin_vec::ThinVec;
 
 mod along;
 mod contact;
@@ -93,7 +94,7 @@ pub fn hold(inputs: &Inputs<'_>, live: &Live<'_>, plan: &mut Plan) {
         ];
         // The earlier reason wins.
         change.held = reasons.into_iter().flatten().min();
-        change.held_beside = beside(change, is_reset);
+        change.held_beside = beside(change, is_reset).into();
         let verdict = change.held.zip(verdicts.get(change.key.kind));
         let kind = change.key.kind;
         // Of all that are owned, and so once.
@@ -208,11 +209,12 @@ fn take_rest(change: &mut Change, is_it: impl Fn(&Task) -> bool) -> Option<Chang
     if count == 0 || count == change.tasks.len() {
         return None;
     }
-    let (those, others): (Vec<Task>, Vec<Task>) = std::mem::take(&mut change.tasks).into_iter().partition(is_it);
+    let (those, others): (ThinVec<Task>, ThinVec<Task>) =
+        std::mem::take(&mut change.tasks).into_iter().partition(is_it);
     let mut rest = Change { tasks: others, ..change.clone() };
     change.tasks = those;
     for half in [&mut rest, change] {
-        half.fields = half.tasks.iter().flat_map(|task| task.fields.iter().cloned()).collect();
+        half.fields = half.tasks.iter().flat_map(|task| task.fields.list().into_owned()).collect();
         let Change { tasks, would_reset, .. } = half;
         would_reset.retain(|loss| tasks.iter().any(|task| task.slot.part == loss.part));
     }

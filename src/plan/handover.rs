@@ -27,8 +27,65 @@ use std::collections::HashSet;
 /// A value that one resource of a kind alone may have: kind, field, value.
 pub type Claim = (&'static str, &'static str, String);
 
-/// What a document says of such values: those of each field that it has.
-type Said = BTreeMap<&'static str, BTreeSet<Claim>>;
+/// What a document says of such values.
+#[derive(Debug, Default)]
+struct Said {
+    /// The fields that it has, maybe with no value.
+    fields: Box<[&'static str]>,
+    /// Their values.
+    claims: Box<[Claim]>,
+}
+
+impl Said {
+    /// Of what stands in these fields of a kind.
+    fn of(kind: &'static str, fields: &'static [Field], document: &Document) -> Self {
+        let mut found = BTreeMap::new();
+        collect(fields, document, &mut found);
+        let values = |(field, values): (&'static str, BTreeSet<String>)| {
+            values.into_iter().map(move |value| (kind, field, value))
+        };
+        Self { fields: found.keys().copied().collect(), claims: found.into_iter().flat_map(values).collect() }
+    }
+
+    /// It sets this field, and to something else.
+    fn gives_up(&self, claim: &Claim) -> bool {
+        self.fields.contains(&claim.1) && !self.claims.contains(claim)
+    }
+}
+
+/// Values that calls of a plan set, as good as all of a project's: no more is kept of them than what finds those that are
+/// among them, and perhaps one that is not.
+#[derive(Debug, Default)]
+struct Wanted {
+    fields: HashSet<(&'static str, &'static str)>,
+    hashes: HashSet<u64>,
+}
+
+impl Wanted {
+    /// Is any of them of this field?
+    fn has_field(&self, kind: &str, field: &str) -> bool {
+        self.fields.contains(&(kind, field))
+    }
+
+    fn may_have(&self, claim: &Claim) -> bool {
+        self.hashes.contains(&hash(claim))
+    }
+}
+
+impl FromIterator<Claim> for Wanted {
+    fn from_iter<I: IntoIterator<Item = Claim>>(claims: I) -> Self {
+        let mut wanted = Self::default();
+        for claim in claims {
+            wanted.fields.insert((claim.0, claim.1));
+            wanted.hashes.insert(hash(&claim));
+        }
+        wanted
+    }
+}
+
+fn hash(claim: &Claim) -> u64 {
+    mixed(0, claim)
+}
 
 /// What waits until others gave up a value.
 type Waits = BTreeMap<Slot, BTreeMap<Slot, Claim>>;
@@ -41,18 +98,23 @@ pub fn arrange(plan: &mut Plan, live: &Live<'_>) {
     let kinds: HashSet<&str> = plan.changes.iter().map(|change| change.key.kind).collect();
     let kinds: HashSet<&str> =
         kinds.into_iter().filter(|kind| !exclusive(kind).is_empty() && live.has_any(kind)).collect();
-    let tasks = plan.changes.iter().filter(|change| kinds.contains(change.key.kind)).flat_map(|change| &change.tasks);
-    let said: BTreeMap<Slot, Said> =
-        tasks.map(|task| (task.slot.clone(), said_by(task))).filter(|(_, said)| !said.is_empty()).collect();
-    let wanted: HashSet<&Claim> = said.values().flat_map(BTreeMap::values).flatten().collect();
-    if wanted.is_empty() {
+    let of_them = plan.changes.iter().filter(|change| kinds.contains(change.key.kind));
+    let said = of_them.flat_map(|change| &change.tasks).map(|task| (&task.slot, said_by(task)));
+    // As a rule nobody has what is wanted: only what somebody does is kept.
+    let wanted: Wanted = said.clone().flat_map(|(_, said)| said.claims).collect();
+    let holders = holders(&kinds, &wanted, live);
+    if holders.is_empty() {
         return;
     }
-    let holders = holders(&kinds, &wanted, live);
+    let holding: HashSet<&Key> = holders.values().flatten().copied().collect();
+    let is_held = |(slot, said): &(&Slot, Said)| {
+        holding.contains(&slot.key) || said.claims.iter().any(|claim| holders.contains_key(claim))
+    };
+    let said: BTreeMap<Slot, Said> = said.filter(is_held).map(|(slot, said)| (slot.clone(), said)).collect();
     let mut waits = Waits::new();
     for change in &mut plan.changes {
         for task in &mut change.tasks {
-            for claim in said.get(&task.slot).into_iter().flat_map(BTreeMap::values).flatten() {
+            for claim in said.get(&task.slot).into_iter().flat_map(|said| &said.claims) {
                 // What it has already nobody takes from it, and what two have is not theirs alone.
                 let Some([holder]) = holders.get(claim).map(Vec::as_slice).filter(|all| **all != [&change.key]) else {
                     continue;
@@ -91,13 +153,12 @@ pub fn need(slot: Slot, (_, field, value): &Claim) -> Need {
 }
 
 /// Who has what is wanted.
-fn holders<'l>(kinds: &HashSet<&str>, wanted: &HashSet<&Claim>, live: &'l Live<'_>) -> HashMap<Claim, Vec<&'l Key>> {
+fn holders<'l>(kinds: &HashSet<&str>, wanted: &Wanted, live: &'l Live<'_>) -> HashMap<Claim, Vec<&'l Key>> {
     let mut holders: HashMap<Claim, Vec<&Key>> = HashMap::new();
     for kind in kinds {
-        let is_wanted = |name: &&str| wanted.iter().any(|(of, field, _)| of == kind && field == name);
-        let fields: Vec<&str> = exclusive(kind).into_iter().filter(is_wanted).collect();
+        let fields: Vec<&str> = exclusive(kind).into_iter().filter(|field| wanted.has_field(kind, field)).collect();
         for (key, document) in live.fields_of(kind, &fields) {
-            for claim in claimed(key.kind, &document).filter(|claim| wanted.contains(claim)) {
+            for claim in claimed(key.kind, &document).filter(|claim| wanted.may_have(claim)) {
                 holders.entry(claim).or_default().push(key);
             }
         }
@@ -108,10 +169,8 @@ fn holders<'l>(kinds: &HashSet<&str>, wanted: &HashSet<&Claim>, live: &'l Live<'
 /// The call that writes another value over what its resource has.
 fn gives_up(holder: &Key, claim: &Claim, said: &BTreeMap<Slot, Said>) -> Option<Slot> {
     let parts = resource::kind(holder.kind)?.spec().parts;
-    let slots = parts.iter().map(|part| Slot { key: holder.clone(), part: part.name });
-    let writes =
-        |slot: &Slot| said.get(slot).and_then(|said| said.get(claim.1)).is_some_and(|all| !all.contains(claim));
-    slots.into_iter().find(writes)
+    let mut slots = parts.iter().map(|part| Slot { key: holder.clone(), part: part.name });
+    slots.find(|slot| said.get(slot).is_some_and(|said| said.gives_up(claim)))
 }
 
 /// The fields of a kind whose values one resource alone may have, as its list shows them.
@@ -122,29 +181,23 @@ fn exclusive(kind: &str) -> Vec<&'static str> {
 
 /// What a list shows that the resource alone may have.
 pub fn claimed(kind: &'static str, live: &Document) -> impl Iterator<Item = Claim> {
-    let mut found = Said::new();
-    if let Some(kind) = resource::kind(kind) {
-        collect(kind.name(), kind.spec().main().fields, live, &mut found);
-    }
-    found.into_values().flatten()
+    let kind = resource::kind(kind);
+    let said = kind.map(|kind| Said::of(kind.name(), kind.spec().main().fields, live)).unwrap_or_default();
+    said.claims.into_iter()
 }
 
 /// Every value that the resource will have once this is done, of those that it alone may have.
 pub fn claims(task: &Task) -> impl Iterator<Item = Claim> {
-    said_by(task).into_values().flatten()
+    said_by(task).claims.into_iter()
 }
 
 /// What a call says of them.
 fn said_by(task: &Task) -> Said {
-    let mut found = Said::new();
     let kind = resource::kind(task.slot.key.kind);
     let part = kind.zip(kind.and_then(|kind| kind.spec().part(task.slot.part)));
-    if let Some((kind, part)) = part.filter(|(_, part)| has_exclusive(part.fields))
-        && let Some(body) = task.write.body().and_then(Body::read)
-    {
-        collect(kind.name(), part.fields, &body, &mut found);
-    }
-    found
+    let Some((kind, part)) = part.filter(|(_, part)| has_exclusive(part.fields)) else { return Said::default() };
+    let body = task.write.body().and_then(Body::read);
+    body.map(|body| Said::of(kind.name(), part.fields, &body)).unwrap_or_default()
 }
 
 fn has_exclusive(fields: &'static [Field]) -> bool {
@@ -153,22 +206,18 @@ fn has_exclusive(fields: &'static [Field]) -> bool {
 }
 
 /// Fields of one name are one, wherever they stand. Letter case means nothing in a domain.
-fn collect(kind: &'static str, fields: &'static [Field], document: &Document, found: &mut Said) {
+fn collect(fields: &'static [Field], document: &Document, found: &mut BTreeMap<&'static str, BTreeSet<String>>) {
     for field in fields {
         match (field.shape, document.get(field.name)) {
-            (Shape::Object(inside), Some(Value::Object(object))) => collect(kind, inside, object, found),
+            (Shape::Object(inside), Some(Value::Object(object))) => collect(inside, object, found),
             (Shape::Items { fields: inside, .. }, Some(Value::Array(items))) => {
-                items.iter().filter_map(Value::as_object).for_each(|item| collect(kind, inside, item, found));
+                items.iter().filter_map(Value::as_object).for_each(|item| collect(inside, item, found));
             }
             (_, Some(value)) if field.exclusive => {
                 let texts = value.as_array().map_or(std::slice::from_ref(value), Vec::as_slice);
                 let meant = |text: &str| if field.is_domains { text.to_lowercase() } else { text.to_owned() };
-                let claims = texts
-                    .iter()
-                    .filter_map(Value::as_str)
-                    .filter(|text| !text.is_empty())
-                    .map(|text| (kind, field.name, meant(text)));
-                found.entry(field.name).or_default().extend(claims);
+                let texts = texts.iter().filter_map(Value::as_str).filter(|text| !text.is_empty());
+                found.entry(field.name).or_default().extend(texts.map(meant));
             }
             _ => {}
         }
@@ -221,7 +270,7 @@ fn refuse_circles(plan: &mut Plan, waits: &Waits) {
         plan.refused.push(Refusal { key: change.key.clone(), message, place: Some(place) });
         change.tasks.retain(|task| obstacle(task).is_none());
         if !change.tasks.is_empty() {
-            change.fields = change.tasks.iter().flat_map(|task| task.fields.iter().cloned()).collect();
+            change.fields = change.tasks.iter().flat_map(|task| task.fields.list().into_owned()).collect();
             plan.changes.push(change);
         }
     }

@@ -4,6 +4,7 @@
 //! tenant, then kinds that may name that, then the parts with a call of their own; deletes go last and the other way round.
 
 use super::Change;
+use super::Differing;
 use super::FieldChange;
 use super::Live;
 use super::Need;
@@ -39,6 +40,7 @@ use std::hash::DefaultHasher;
 use std::hash::Hash;
 use std::hash::Hasher;
 use std::sync::Arc;
+use thin_vec::ThinVec;
 use tokio::time::Instant;
 
 /// Room between two kinds for parents before children. Descope's tenants nest far less deep.
@@ -62,9 +64,9 @@ pub fn tasks(
     live: Option<&Document>,
     action: Action,
     mut writes: Vec<(&'static Part, Write)>,
-    fields: &Arc<[FieldChange]>,
+    (fields, differing): (&[FieldChange], &Differing),
     will_be_there: &dyn Fn(&Key) -> Presence,
-) -> Vec<Task> {
+) -> ThinVec<Task> {
     let seen = live.map_or(0, |live| digest(kind, live));
     let wanted = fold::digest_of_declared(&declared.fields) ^ seen.rotate_left(1);
     let reliances = reliance::in_turn(kind.spec(), &mut writes, fields);
@@ -81,7 +83,7 @@ pub fn tasks(
         if part.name != MAIN && !is_main_to_come {
             after.push(declared.key.clone());
         }
-        let own = write::fields_of(kind, (part, &write), declared, fields);
+        let own = write::fields_of(kind, (part, &write), declared, (fields, differing));
         // One after the other: what fails holds up what comes after it.
         let before = before.replace(part.name).map(|part| Slot { key: declared.key.clone(), part });
         // What came in between may be held, and then holds nothing up.
@@ -94,20 +96,19 @@ pub fn tasks(
             after: after.into_iter().map(|key| Slot { key, part: MAIN }).chain(before).chain(relied).collect(),
             needs,
             names_unseen,
-            frees: Vec::new(),
+            frees: ThinVec::new(),
             declared: part.carries_unlisted().then(|| Arc::clone(declared)),
             meant: Some(Arc::clone(declared)),
             calls: kind.calls(
                 part,
                 &write,
                 live,
-                &own.iter().map(|change| change.path.to_string()).collect::<Vec<_>>(),
+                &own.list().iter().map(|change| change.path.to_string()).collect::<Vec<_>>(),
             ),
             write: write.planned(declared),
             id: live.and_then(|live| kind.server_id(live)).map(Arc::from),
             stage: 0,
             batch: 0,
-            place: Some(declared.place.clone()),
             ownership: Ownership {
                 created: action == Action::Create,
                 fresh: action == Action::Create,
@@ -117,7 +118,6 @@ pub fn tasks(
                 cascade_delete: declared.cascade_delete.unwrap_or_default(),
                 missing_for: None,
             },
-            secret_file: declared.secret_file.clone(),
             approval: None,
             observed_at: Instant::now(),
             cause,
@@ -132,7 +132,7 @@ pub fn tasks(
     writes.into_iter().map(task).collect()
 }
 
-fn needs(key: &Key, part: &Part, reliances: &[Reliance]) -> Vec<Need> {
+fn needs(key: &Key, part: &Part, reliances: &[Reliance]) -> ThinVec<Need> {
     let own = reliances.iter().filter(|reliance| reliance.part == part.name);
     let need = |reliance: &Reliance| Need {
         slot: Slot { key: key.clone(), part: reliance.on },
@@ -178,25 +178,23 @@ pub fn deletion(key: &Key, live: &Document, cascade: bool) -> Task {
         action: Action::Delete,
         write: Write::Delete { cascade },
         id,
-        after: Vec::new(),
-        needs: Vec::new(),
+        after: ThinVec::new(),
+        needs: ThinVec::new(),
         names_unseen: false,
-        frees: Vec::new(),
+        frees: ThinVec::new(),
         declared: None,
         meant: None,
         calls: 1,
         stage: 0,
         batch: 0,
-        place: None,
         ownership: Ownership::default(),
-        secret_file: None,
         approval: None,
         observed_at: Instant::now(),
         cause: seen,
         wanted: 0,
         seen,
         incarnation: kind.map_or(0, |kind| incarnation(kind, live)),
-        fields: Arc::default(),
+        fields: Differing::default(),
         drifted: None,
         origin: Origin::unknown(),
     }
@@ -204,7 +202,6 @@ pub fn deletion(key: &Key, live: &Document, cascade: bool) -> Task {
 
 /// Settles stages and dependencies, and sorts the changes into the order in which they are sent.
 pub fn arrange(changes: &mut [Change], observed_at: Instant, live: &Live<'_>) {
-    let planned: HashSet<Slot> = tasks_of(changes).map(|task| task.slot.clone()).collect();
     let depths = depths(changes);
     let claims = claims(changes);
     let deletes = tasks_of(changes).filter(|task| task.action == Action::Delete);
@@ -217,7 +214,7 @@ pub fn arrange(changes: &mut [Change], observed_at: Instant, live: &Live<'_>) {
             let slot = Slot { key: change.key.clone(), part: MAIN };
             needs.entry(heir.clone()).or_default().push(handover::need(slot, claim));
         }
-        let heirs: Vec<Slot> = heirs.into_keys().collect();
+        let heirs: ThinVec<Slot> = heirs.into_keys().collect();
         for task in &mut change.tasks {
             (task.after, task.frees) = (after.clone(), heirs.clone());
         }
@@ -235,6 +232,9 @@ pub fn arrange(changes: &mut [Change], observed_at: Instant, live: &Live<'_>) {
             first = task.stage;
         }
     }
+    let named: HashSet<&Slot> = tasks_of(changes).flat_map(|task| &task.after).collect();
+    let planned = tasks_of(changes).map(|task| &task.slot).filter(|slot| named.contains(slot));
+    let planned: HashSet<Slot> = planned.cloned().collect();
     for task in changes.iter_mut().flat_map(|change| &mut change.tasks) {
         task.observed_at = observed_at;
         let own = task.slot.clone();
@@ -242,7 +242,11 @@ pub fn arrange(changes: &mut [Change], observed_at: Instant, live: &Live<'_>) {
         task.after.sort();
         task.after.dedup();
     }
-    changes.sort_by_cached_key(|change| (change.tasks.first().map(|task| task.stage), change.key.clone()));
+    let turn = |change: &Change| change.tasks.first().map(|task| task.stage);
+    // A new project's are, as they are declared: nothing as large as they are is made to sort them.
+    if !changes.is_sorted_by(|one, next| (turn(one), &one.key) <= (turn(next), &next.key)) {
+        changes.sort_by_cached_key(|change| (turn(change), change.key.clone()));
+    }
 }
 
 fn tasks_of(changes: &[Change]) -> impl Iterator<Item = &Task> {
@@ -251,7 +255,7 @@ fn tasks_of(changes: &[Change]) -> impl Iterator<Item = &Task> {
 
 /// What has to go before this delete: all that lets go of it, and what refers to it and is deleted as well. Of two that
 /// refer to one another, as a tenant and what lives in it, the one that is first by stage goes first.
-fn releases(change: &Change, stage: u32, deletes: &HashMap<Key, u32>) -> Vec<Slot> {
+fn releases(change: &Change, stage: u32, deletes: &HashMap<Key, u32>) -> ThinVec<Slot> {
     let is_earlier = |key: &&Key| deletes.get(*key).is_some_and(|other| *other <= stage);
     let together = change.ties().together.iter().filter(is_earlier);
     let together = together.map(|key| Slot { key: key.clone(), part: MAIN });

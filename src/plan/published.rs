@@ -164,13 +164,14 @@ mod tests {
     use crate::plan::render::ProjectReport;
     use crate::resource::Document;
     use serde_json::json;
+    use thin_vec::thin_vec;
 
     fn change(name: &str, held: Option<Hold>, batch: u32) -> Change {
         let key = Key::new("roles", name);
         let mut task = order::deletion(&key, &Document::new(), false);
         task.batch = batch;
         let field = FieldChange { path: "description".into(), from: json!("a"), to: json!("b") };
-        Change { held, tasks: vec![task], ..Change::update_of(key, vec![field]) }
+        Change { held, tasks: thin_vec![task], ..Change::update_of(key, vec![field]) }
     }
 
     fn plan() -> Plan {

@@ -469,7 +469,7 @@ fn held_thing(change: &Change) -> HeldThing {
 fn what(change: &Change) -> String {
     let mut digest = Sha256::new();
     digest.update(change.action.as_str());
-    for field in change.fields.iter() {
+    for field in change.fields.list().iter() {
         digest.update(json!([field.path, field.to]).to_string());
     }
     digest.finalize().iter().take(8).fold(String::new(), |text, byte| format!("{text}{byte:02x}"))
@@ -510,7 +510,7 @@ impl ChangeReport {
                 .map(|hold| hold.ends_with().into()),
             until: change.until.map(rfc3339),
             drift: change.drift.as_deref().map(|drift| DriftReport::of(drift, change)),
-            fields: change.fields.iter().map(FieldReport::new).collect(),
+            fields: change.fields.list().iter().map(FieldReport::new).collect(),
             file: change.place.as_ref().map(|place| place.file.to_string()),
             line: change.place.as_ref().map(|place| place.line),
         }
@@ -528,7 +528,7 @@ impl ChangeReport {
 
 impl DriftReport {
     fn of(drift: &Drift, change: &Change) -> Self {
-        let is_of_it = |path: &&String| change.fields.iter().any(|field| field.path == **path);
+        let is_of_it = |path: &&String| change.fields.list().iter().any(|field| field.path == **path);
         Self {
             since: rfc3339(drift.since),
             until: drift.until.map(rfc3339),

@@ -2,7 +2,7 @@
 
 use crate::desired::Declared;
 use crate::desired::Place;
-use crate::plan::FieldChange;
+use crate::plan::Differing;
 use crate::plan::Ownership;
 use crate::plan::write;
 use crate::resource;
@@ -22,6 +22,7 @@ use std::hash::Hash;
 use std::hash::Hasher;
 use std::sync::Arc;
 use std::sync::LazyLock;
+use thin_vec::ThinVec;
 use tokio::time::Instant;
 
 /// One slot of the queue: a resource, and which of its calls.
@@ -110,23 +111,19 @@ pub struct Task {
     /// The id that Descope gave the resource, where it is known by that and lives.
     pub id: Option<Arc<str>>,
     /// Tasks of the same plan that have to be done before.
-    pub after: Vec<Slot>,
+    pub after: ThinVec<Slot>,
     /// Tasks of the same plan without which it may not go, done before or after.
-    pub needs: Vec<Need>,
+    pub needs: ThinVec<Need>,
     /// It names something of a kind that nobody asks for: no look shows when that is there, so that only another try tells.
     pub names_unseen: bool,
     /// What of its kind wants what it gives up. That may be refused before this is done, and is tried again then.
-    pub frees: Vec<Slot>,
+    pub frees: ThinVec<Slot>,
     /// Its place in the order of a pass: creates and updates by kind, then deletes in reverse.
     pub stage: u32,
     /// Tasks with one number go into one call; the planner keeps them within [`Kind::batch_size`].
     pub batch: u32,
-    /// Where the YAML declares it; `None` for a prune.
-    pub place: Option<Place>,
     /// What the state shall know of the resource once this is done.
     pub ownership: Ownership,
-    /// Where the secret is kept that Descope shows when it makes the resource.
-    pub secret_file: Option<Arc<str>>,
     /// What an operator approved, by its digest: used up once this is done, and not counted by the guards.
     pub approval: Option<Arc<str>>,
     /// When the observation that it rests on began. If the resource was written after that, the task is void.
@@ -140,7 +137,7 @@ pub struct Task {
     /// Tells the observed resource from one of its name that was made anew ([`incarnation`]).
     pub incarnation: u64,
     /// What becomes different, for the audit trail.
-    pub fields: Arc<[FieldChange]>,
+    pub fields: Differing,
     /// Which of that somebody else changed, and no commit; [`WHOLE`](super::drift::WHOLE) where somebody else deleted the resource.
     pub drifted: Option<Arc<BTreeSet<String>>>,
     /// Why it is done, for the audit trail.
@@ -148,6 +145,16 @@ pub struct Task {
 }
 
 impl Task {
+    /// Where the YAML declares it; `None` for a prune.
+    pub fn place(&self) -> Option<&Place> {
+        self.meant.as_ref().map(|declared| &declared.place)
+    }
+
+    /// Where the secret is kept that Descope shows when it makes the resource.
+    pub fn secret_file(&self) -> Option<&Arc<str>> {
+        self.meant.as_ref()?.secret_file.as_ref()
+    }
+
     /// A create or rename: while one fails, nothing of its kind is deleted.
     pub fn makes(&self) -> bool {
         matches!(self.action, Action::Create | Action::Rename)

@@ -15,6 +15,7 @@ use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 use std::collections::HashMap;
 use std::collections::HashSet;
+use thin_vec::thin_vec;
 
 /// What is live and not declared: pruned where we own it and may, listed otherwise.
 pub fn prune(inputs: &Inputs<'_>, live: &Live<'_>, renames: &BTreeMap<Key, Key>, plan: &mut Plan) {
@@ -62,7 +63,7 @@ pub fn prune(inputs: &Inputs<'_>, live: &Live<'_>, renames: &BTreeMap<Key, Key>,
         }
         plan.changes.push(Change {
             is_early: inhabitants.is_early || !(inputs.may_delete)(key),
-            tasks: vec![order::deletion(key, &document, ownership.cascade_delete)],
+            tasks: thin_vec![order::deletion(key, &document, ownership.cascade_delete)],
             ..Change::new(key.clone(), Action::Delete)
         });
     }

@@ -1,5 +1,6 @@
 //! From differences to calls: what is created, patched, or overwritten on top of what is there.
 
+use super::Differing;
 use super::FieldChange;
 use super::Sent;
 use super::Task;
@@ -183,7 +184,7 @@ pub struct Afresh {
 pub fn afresh(kind: &dyn Kind, part: &'static Part, task: &Task, live: &Document) -> Option<Afresh> {
     let whole = task.declared.as_deref()?;
     let own = Declared { fields: whole.fields.of_part(part), ..whole.clone() };
-    let is_planned = |path: &str| task.fields.iter().any(|change| is_at(&change.path, path));
+    let is_planned = |path: &str| task.fields.list().iter().any(|change| is_at(&change.path, path));
     let memory = |path: &str| if is_planned(path) { Sent::Different } else { Sent::Same };
     let reading =
         compare::Reading { live: Some(live), is_unlisted: false, returned: |field: &str| live.contains_key(field) };
@@ -195,7 +196,7 @@ pub fn afresh(kind: &dyn Kind, part: &'static Part, task: &Task, live: &Document
     let fields = compare::differences(kind, &own, &reading, &memory).fields;
     // One that is being made has been compared with nothing.
     let is_new = task.seen == 0;
-    if !is_new && fields.iter().any(|change| !task.fields.contains(change)) {
+    if !is_new && fields.iter().any(|change| !task.fields.list().contains(change)) {
         return None;
     }
     Some(Afresh { write: change(kind.spec(), part, whole, Some(live), None, &fields), fields })
@@ -211,15 +212,15 @@ pub fn fields_of(
     kind: &dyn Kind,
     (part, write): (&Part, &Write),
     declared: &Declared,
-    fields: &Arc<[FieldChange]>,
-) -> Arc<[FieldChange]> {
+    (fields, differing): (&[FieldChange], &Differing),
+) -> Differing {
     let is_creation = matches!(write, Write::Create(_));
     let is_own = |change: &FieldChange| {
         let of = kind.spec().part_at(&change.path);
         of.name == part.name || is_creation && kind.spec().comes_with_create(of, &declared.fields)
     };
     if fields.iter().all(is_own) {
-        return Arc::clone(fields);
+        return differing.clone();
     }
     fields.iter().filter(|change| is_own(change)).cloned().collect()
 }

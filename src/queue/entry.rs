@@ -58,7 +58,8 @@ pub(super) struct Group {
 /// One slot of the queue.
 #[derive(Debug)]
 pub(super) struct Entry {
-    pub task: Task,
+    /// In a place of its own: it stays there on its way from the plan through the queue.
+    pub task: Box<Task>,
     /// What a worker has of it, where a newer plan has something else.
     pub handed: Option<Box<Task>>,
     pub status: Status,
@@ -87,7 +88,7 @@ pub(super) struct Entry {
 }
 
 impl Entry {
-    pub fn new(task: Task, now: Instant) -> Self {
+    pub fn new(task: Box<Task>, now: Instant) -> Self {
         Self {
             task,
             handed: None,
@@ -114,7 +115,7 @@ impl Entry {
 
     /// A worker has what it was in the plan before.
     pub fn keep_handed(&mut self, before: &Self) {
-        self.handed = Some(before.handed.clone().unwrap_or_else(|| Box::new(before.task.clone())));
+        self.handed = Some(before.handed.clone().unwrap_or_else(|| before.task.clone()));
     }
 
     /// What a call that is under way is about.

@@ -23,9 +23,12 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 mod next;
+mod slots;
 mod writes;
 
 pub(super) use next::Next;
+use slots::Slots;
+use smallvec::SmallVec;
 use writes::Outdated;
 use writes::Writes;
 use writes::Written;
@@ -62,8 +65,8 @@ enum Node {
 /// The state of one [`Group`].
 #[derive(Debug, Default)]
 struct Members {
-    /// Everything that ever belonged to it; some may be gone, or in another part now.
-    entries: Vec<usize>,
+    /// Everything that ever belonged to it, mostly one; some may be gone, or in another part now.
+    entries: SmallVec<[usize; 2]>,
     /// Of those, waiting and not in vain.
     active: usize,
     /// Of those, held back for a dependency or by a call in flight.
@@ -109,7 +112,7 @@ struct Look {
 #[derive(Debug, Default)]
 pub(super) struct Lane {
     entries: Vec<Entry>,
-    by_slot: HashMap<Slot, usize>,
+    by_slot: Slots,
     dependents: HashMap<Node, Vec<usize>>,
     groups: HashMap<Group, Members>,
     ready: BTreeSet<Group>,
@@ -151,6 +154,11 @@ struct Lasting {
 }
 
 impl Lane {
+    /// For so many tasks.
+    fn with_room(tasks: usize) -> Self {
+        Self { entries: Vec::with_capacity(tasks), by_slot: Slots::with_capacity(tasks), ..Self::default() }
+    }
+
     pub fn counts(&self) -> Counts {
         self.counts
     }
@@ -284,9 +292,13 @@ impl Lane {
         entry.is_blocked() && own.iter().filter(is_failed).count() == entry.failed
     }
 
+    fn place(&self, slot: &Slot) -> Option<usize> {
+        self.by_slot.get(&self.entries, slot)
+    }
+
     /// The task in a slot.
     pub fn entry(&self, slot: &Slot) -> Option<&Entry> {
-        self.by_slot.get(slot).map(|&index| &self.entries[index])
+        self.place(slot).map(|index| &self.entries[index])
     }
 
     /// Takes deletes off the queue. One that a worker has is no longer wanted: it is not sent any more, unless it was.
@@ -311,7 +323,7 @@ impl Lane {
     /// wanted.
     pub fn withdraw(&mut self, slots: &[Slot], now: Instant) {
         for slot in slots {
-            let Some(&index) = self.by_slot.get(slot) else { continue };
+            let Some(index) = self.place(slot) else { continue };
             match self.entries[index].status {
                 Status::InFlight { cause, .. } => {
                     self.set(index, now, |entry| entry.status = Status::InFlight { cause, wanted: false });
@@ -338,7 +350,7 @@ impl Lane {
         }
         loop {
             let group = self.next()?;
-            let members: Vec<usize> = self.groups.get(&group)?.entries.clone();
+            let members = self.groups.get(&group)?.entries.clone();
             let mut handed: Option<Handed> = None;
             for index in members {
                 // Dropping the last task clears the lane.
@@ -350,7 +362,7 @@ impl Lane {
                 let outdated = if entry.verify { None } else { self.lasting.written.outdates(&entry.task) };
                 match outdated {
                     Some(Outdated::Unknown) => {
-                        dropped.push(entry.task.clone());
+                        dropped.push((*entry.task).clone());
                         self.stale(now);
                         self.drop_undone(index, now);
                         continue;
@@ -372,7 +384,7 @@ impl Lane {
                 });
                 handed.verify |= entry.verify;
                 handed.woken_at = handed.woken_at.max(entry.woken_at);
-                handed.tasks.push(entry.task.clone());
+                handed.tasks.push((*entry.task).clone());
                 self.set(index, now, Entry::hand_out);
             }
             if handed.is_some() {
@@ -393,7 +405,7 @@ impl Lane {
         if may_have_landed {
             self.lasting.written.note(task, verdict == Verdict::Done, now);
         }
-        let Some(&index) = self.by_slot.get(&task.slot) else { return After::Nothing };
+        let Some(index) = self.place(&task.slot) else { return After::Nothing };
         let entry = &self.entries[index];
         let Status::InFlight { cause, wanted } = entry.status else { return After::Nothing };
         if !wanted {
@@ -459,7 +471,7 @@ impl Lane {
             if verify {
                 self.lasting.written.note(task, false, now);
             }
-            let Some(&index) = self.by_slot.get(&task.slot) else { continue };
+            let Some(index) = self.place(&task.slot) else { continue };
             let Status::InFlight { cause, wanted } = self.entries[index].status else { continue };
             if !wanted {
                 self.remove(index, now);
@@ -538,7 +550,7 @@ impl Lane {
 
     /// What it was refused for is gone.
     fn try_again(&mut self, slot: &Slot, now: Instant) {
-        let Some(&index) = self.by_slot.get(slot) else { return };
+        let Some(index) = self.place(slot) else { return };
         if matches!(self.entries[index].status, Status::Parked { .. } | Status::Delayed { .. }) {
             self.set(index, now, |entry| entry.status = Status::Waiting);
         }
@@ -605,9 +617,9 @@ impl Lane {
 
     fn add(&mut self, entry: Entry) {
         let index = self.entries.len();
-        self.by_slot.insert(entry.task.slot.clone(), index);
         self.groups.entry(entry.group()).or_default().entries.push(index);
         self.entries.push(entry);
+        self.by_slot.insert(&self.entries, index);
     }
 
     /// Notes what a task depends on. Tasks of one call cannot wait for one another.
@@ -617,7 +629,7 @@ impl Lane {
             .task
             .after
             .iter()
-            .filter_map(|slot| self.by_slot.get(slot).copied())
+            .filter_map(|slot| self.place(slot))
             .filter(|&other| self.entries[other].group() != entry.group())
             .collect();
         let kind = entry.task.slot.key.kind;
@@ -651,7 +663,7 @@ impl Lane {
 
     fn remove(&mut self, index: usize, now: Instant) {
         self.set(index, now, |entry| entry.status = Status::Gone);
-        self.by_slot.remove(&self.entries[index].task.slot);
+        self.by_slot.remove(&self.entries, &self.entries[index].task.slot);
         if self.by_slot.is_empty() {
             let mut emptied = mem::take(self);
             self.lasting = mem::take(&mut emptied.lasting);

@@ -34,8 +34,8 @@ pub(super) fn of(lane: &Lane, entry: &Entry, (now, wall): (Instant, SystemTime))
         message,
         attempts: entry.attempts,
         next_attempt_at: next,
-        file: task.place.as_ref().map(|place| place.file.to_string()),
-        line: task.place.as_ref().map(|place| place.line),
+        file: task.place().map(|place| place.file.to_string()),
+        line: task.place().map(|place| place.line),
     })
 }
 

@@ -11,6 +11,7 @@ use super::lane::Lane;
 use super::lane::Next;
 use super::tests::slot;
 use crate::backoff::Backoff;
+use crate::plan::Differing;
 use crate::plan::Slot;
 use crate::plan::Task;
 use crate::resource::Action;
@@ -20,6 +21,7 @@ use proptest::prelude::*;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
+use thin_vec::ThinVec;
 use tokio::time::Instant;
 
 const BACKOFF: Backoff = Backoff { max_attempts: 5, initial: Duration::from_secs(1), max: Duration::from_secs(8) };
@@ -122,7 +124,7 @@ fn plan(drafts: Vec<Draft>, now: Instant) -> Vec<Task> {
         batch += u32::from(draft.begins_batch || deletes_begin);
         let earlier: Vec<&Slot> = tasks.iter().filter(|task| task.batch < batch).map(|task| &task.slot).collect();
         let after = if earlier.is_empty() {
-            Vec::new()
+            ThinVec::new()
         } else {
             draft.after.iter().map(|index| (*index.get(&earlier)).clone()).collect()
         };
@@ -135,21 +137,19 @@ fn plan(drafts: Vec<Draft>, now: Instant) -> Vec<Task> {
             calls: 1,
             id: None,
             after,
-            needs: Vec::new(),
+            needs: ThinVec::new(),
             names_unseen: false,
-            frees: Vec::new(),
+            frees: ThinVec::new(),
             stage: batch / 2,
             batch,
             ownership: crate::plan::Ownership::default(),
-            secret_file: None,
             approval: None,
-            place: None,
             observed_at: now.checked_sub(Duration::from_secs(draft.observed)).unwrap(),
             cause: draft.cause,
             wanted: unique(),
             seen: 0,
             incarnation: 0,
-            fields: Arc::default(),
+            fields: Differing::default(),
             drifted: None,
             origin: Arc::default(),
         });
@@ -404,7 +404,7 @@ impl Pair {
             Step::Replace(drafts, fresh, meanwhile, at_a_time) => {
                 let tasks = plan(drafts, self.now);
                 let in_flight = self.lane.begin_next(self.now);
-                let mut next = Next::new(tasks.clone(), in_flight, fresh, self.now);
+                let mut next = Next::new(tasks.iter().cloned().map(Box::new).collect(), in_flight, fresh, self.now);
                 for step in meanwhile {
                     next.follow(&self.lane, at_a_time);
                     self.step(step);

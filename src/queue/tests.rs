@@ -1,7 +1,9 @@
 //! What the queue promises, by example, on a paused clock.
 
 use super::*;
+use crate::desired::Declared;
 use crate::desired::Place;
+use crate::plan::Differing;
 use crate::plan::Task;
 use crate::resource::Action;
 use crate::resource::Key;
@@ -16,6 +18,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering;
 use std::time::SystemTime;
+use thin_vec::ThinVec;
 
 const BACKOFF: Backoff = Backoff { max_attempts: 5, initial: Duration::from_secs(1), max: Duration::from_secs(60) };
 
@@ -35,25 +38,23 @@ fn task(action: Action, kind: &'static str, name: &str, batch: u32) -> Task {
         action,
         write,
         declared: None,
-        meant: None,
+        meant: Some(Arc::new(Declared::new(slot(kind, name).key, Place { file: "a.yaml".into(), line: 7, column: 1 }))),
         calls: 1,
         id: None,
-        after: Vec::new(),
-        needs: Vec::new(),
+        after: ThinVec::new(),
+        needs: ThinVec::new(),
         names_unseen: false,
-        frees: Vec::new(),
+        frees: ThinVec::new(),
         stage: u32::from(action == Action::Delete) * 10,
         batch,
-        place: Some(Place { file: "a.yaml".into(), line: 7, column: 1 }),
         ownership: crate::plan::Ownership::default(),
-        secret_file: None,
         approval: None,
         observed_at: Instant::now(),
         cause: 1,
         wanted: 0,
         seen: 0,
         incarnation: 0,
-        fields: Arc::default(),
+        fields: Differing::default(),
         drifted: None,
         origin: Arc::default(),
     }
@@ -64,7 +65,7 @@ pub fn update(name: &str, batch: u32) -> Task {
 }
 
 fn after(task: Task, before: &[Slot]) -> Task {
-    Task { after: before.to_vec(), ..task }
+    Task { after: before.into(), ..task }
 }
 
 fn queue() -> Queue {
@@ -646,7 +647,7 @@ async fn a_call_that_lands_during_the_look_of_newer_files_asks_for_another_look(
         queue.finish(work, vec![verdict]);
         assert_eq!(asked.load(Ordering::Relaxed), 0, "the newer plan may know of it");
 
-        queue.replace(&production(), Vec::new(), false);
+        queue.replace(&production(), Vec::<Task>::new(), false);
 
         assert_eq!((asked.load(Ordering::Relaxed), queue.awaits_look("production")), (1, true));
     }
@@ -662,7 +663,7 @@ async fn a_look_that_turns_out_to_be_of_newer_files_is_of_those() {
         queue.begin_look(&production(), "one");
         queue.look_for(&production(), revision);
         tokio::time::advance(Duration::from_secs(1)).await;
-        queue.replace(&production(), Vec::new(), false);
+        queue.replace(&production(), Vec::<Task>::new(), false);
 
         queue.finish(work, vec![Verdict::Done]);
 
@@ -681,7 +682,7 @@ async fn a_withdrawn_delete_that_lands_asks_for_a_look_after_the_one_under_way()
     tokio::time::advance(Duration::from_secs(1)).await;
 
     queue.finish(work, vec![Verdict::Done]);
-    queue.replace(&production(), Vec::new(), false);
+    queue.replace(&production(), Vec::<Task>::new(), false);
 
     assert!(asked.load(Ordering::Relaxed) > 0);
     assert!(queue.awaits_look("production"));
@@ -697,7 +698,7 @@ async fn what_a_look_of_the_same_files_saw_done_needs_no_other() {
     tokio::time::advance(Duration::from_secs(1)).await;
     queue.finish(a, vec![Verdict::Done]);
 
-    queue.replace(&production(), Vec::new(), false);
+    queue.replace(&production(), Vec::<Task>::new(), false);
     queue.finish(b, vec![Verdict::Done]);
 
     assert_eq!((asked.load(Ordering::Relaxed), queue.awaits_look("production")), (0, false));
@@ -854,7 +855,7 @@ async fn what_was_handed_out_is_wanted_until_a_plan_drops_it_or_the_project_is_p
     queue.pause(&production(), PausedBy::Operator);
     assert!(!queue.is_wanted(&production(), &slots), "suspended");
     queue.resume(&production(), PausedBy::Operator);
-    queue.replace(&production(), Vec::new(), false);
+    queue.replace(&production(), Vec::<Task>::new(), false);
     assert!(!queue.is_wanted(&production(), &slots), "dropped");
     queue.finish(work, vec![Verdict::Released]);
     assert!(take_now(&queue).is_none());

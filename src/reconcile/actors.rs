@@ -271,7 +271,7 @@ fn is_about(event: &Event, kind: &dyn Kind, key: &Key, id: Option<&str>) -> bool
 fn live(drifts: &[(&Change, &Drift)]) -> u64 {
     let mut hasher = DefaultHasher::new();
     for (change, drift) in drifts {
-        for field in change.fields.iter().filter(|field| drift.fields.contains(&*field.path)) {
+        for field in change.fields.list().iter().filter(|field| drift.fields.contains(&*field.path)) {
             (&field.path, &field.from).hash(&mut hasher);
         }
     }

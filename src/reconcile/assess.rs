@@ -37,7 +37,10 @@ use crate::resource::remember;
 use crate::resource::spec::Need;
 use crate::resource::spec::Read;
 use crate::state;
+use crate::state::ByField;
 use crate::state::Digest;
+use crate::state::Fingerprints;
+use crate::state::Incarnation;
 use crate::state::Intent;
 use crate::state::IntentId;
 use crate::state::Lately;
@@ -519,13 +522,7 @@ impl Assessor {
 
     /// Fingerprints of what was made anew meanwhile, and of lines that left the files. What only a create can set stays as
     /// it was set.
-    fn outlived(
-        &self,
-        desired: &Desired,
-        is_current: bool,
-        observed: &Observed,
-        sent: &HashMap<Key, BTreeMap<String, Digest>>,
-    ) -> Outlived {
+    fn outlived(&self, desired: &Desired, is_current: bool, observed: &Observed, sent: &Fingerprints) -> Outlived {
         let mut outlived = Outlived::default();
         let noted = self.known(ProjectState::incarnations);
         if noted.is_empty() && sent.is_empty() {
@@ -534,13 +531,13 @@ impl Assessor {
         for (name, documents) in &observed.kinds {
             let (Some(kind), Ok(documents)) = (resource::kind(name), documents) else { continue };
             for (key, document) in documents.of(|key| noted.contains_key(key)) {
-                let Some(before) = noted.get(key) else { continue };
+                let Some(before) = noted.get(key).map(Incarnation::read) else { continue };
                 let now = kind.incarnation(&document);
                 if before.iter().any(|(field, was)| now.get(field).is_some_and(|is| is != was)) {
                     outlived.anew.push(key.clone());
                 }
                 if now.keys().any(|field| before.get(field) != now.get(field)) {
-                    outlived.seen.push((key.clone(), now));
+                    outlived.seen.push((key.clone(), Incarnation::of(&now)));
                 }
             }
         }
@@ -554,13 +551,13 @@ impl Assessor {
             let Some(kind) = resource::kind(key.kind).filter(|_| desired.kinds.contains(key.kind)) else { continue };
             let declared = desired.resources.get(key);
             let known = declared.map(|declared| remember::declared(kind.spec(), &declared.fields)).unwrap_or_default();
-            let is_left = |path: &&String| {
+            let is_left = |path: &&str| {
                 let is_changeable = |(_, field): &(_, &Field)| field.need != Need::AtCreation;
                 kind.spec().field_at(path).is_some_and(|at| is_changeable(&at)) && !known.contains(*path)
             };
-            let mut left = fields.keys().filter(is_left).peekable();
+            let mut left = fields.paths().filter(is_left).peekable();
             if left.peek().is_some() && (declared.is_some() || !is_renamed(key)) {
-                outlived.left.extend(left.map(|path| (key.clone(), path.clone())));
+                outlived.left.extend(left.map(|path| (key.clone(), path.to_owned())));
             }
         }
         outlived
@@ -570,13 +567,7 @@ impl Assessor {
         self.state.as_ref().is_some_and(|state| state.was_renamed(old, new).unwrap_or(false))
     }
 
-    fn secret(
-        &self,
-        known: &HashMap<Key, BTreeMap<String, Digest>>,
-        key: &Key,
-        path: &str,
-        reference: &Value,
-    ) -> Result<Sent, String> {
+    fn secret(&self, known: &Fingerprints, key: &Key, path: &str, reference: &Value) -> Result<Sent, String> {
         let secret = self.secrets.read(reference)?;
         let Some(state) = &self.state else { return Ok(Sent::Unknown) };
         Ok(match known.get(key).and_then(|fields| fields.get(path)) {
@@ -586,7 +577,7 @@ impl Assessor {
         })
     }
 
-    fn sent(&self, known: &HashMap<Key, BTreeMap<String, Digest>>, key: &Key, field: &str, value: &Value) -> Sent {
+    fn sent(&self, known: &Fingerprints, key: &Key, field: &str, value: &Value) -> Sent {
         let Some(state) = &self.state else { return Sent::Unknown };
         match known.get(key).and_then(|fields| fields.get(field)) {
             Some(digest) if *digest == state.fingerprint(value) => Sent::Same,
@@ -601,10 +592,10 @@ fn is_read_by_name(key: &Key) -> bool {
 }
 
 /// What was noted of creates of which nothing is left to be done: somebody else did it, or it came so.
-fn landed_unsent(plan: &Plan, sent: &HashMap<Key, BTreeMap<String, Digest>>) -> Vec<(Key, String)> {
-    let noted = |fields: &BTreeMap<String, Digest>| {
-        let paths = fields.keys().filter(|path| path.ends_with(remember::ALONG));
-        paths.cloned().collect::<Vec<_>>()
+fn landed_unsent(plan: &Plan, sent: &Fingerprints) -> Vec<(Key, String)> {
+    let noted = |fields: &ByField| {
+        let paths = fields.paths().filter(|path| path.ends_with(remember::ALONG));
+        paths.map(str::to_owned).collect::<Vec<_>>()
     };
     let mut noted: BTreeMap<&Key, Vec<String>> =
         sent.iter().map(|(key, fields)| (key, noted(fields))).filter(|(_, paths)| !paths.is_empty()).collect();

@@ -79,7 +79,7 @@ impl Fights {
                 former: None,
             })
         };
-        change.fields.iter().filter_map(of).max_by_key(|contest| contest.until)
+        change.fields.list().iter().filter_map(of).max_by_key(|contest| contest.until)
     }
 }
 
@@ -100,7 +100,8 @@ impl Reconciler {
                 change.contest.as_ref().is_some_and(|contest| contest.is_moved && contest.path == field.path)
             };
             let is_reverted = self.is_reverted(desired, &change.key);
-            let noted = change.fields.iter().filter(|field| is_reverted || is_moved(field));
+            let fields = change.fields.list();
+            let noted = fields.iter().filter(|field| is_reverted || is_moved(field));
             let all = if is_reverted { &mut reversions } else { &mut moved };
             all.extend(noted.map(|field| Reversion {
                 key: change.key.clone(),
@@ -141,7 +142,8 @@ impl Reconciler {
             Some((change, change.contest.as_deref().filter(|_| change.held == Some(Hold::Contested))?))
         });
         let status = |(change, contest): (&Change, &Contest)| {
-            let field = change.fields.iter().find(|field| field.path == contest.path);
+            let fields = change.fields.list();
+            let field = fields.iter().find(|field| field.path == contest.path);
             ContestedStatus {
                 kind: change.key.kind.to_owned(),
                 id: change.key.id(),

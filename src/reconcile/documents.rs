@@ -18,22 +18,20 @@ use crate::resource::fold::is_zero;
 use crate::resource::kind::Preview;
 use crate::resource::opaque;
 use crate::state::Digest;
+use crate::state::Fingerprints;
 use crate::state::ProjectState;
 use crate::state::ReadBack;
 use crate::worker::recent::Unconfirmed;
 use serde_json::Value;
 use std::collections::BTreeMap;
-use std::collections::HashMap;
 use tokio::time::Instant;
-
-type Digests = HashMap<Key, BTreeMap<String, Digest>>;
 
 /// What the state knows of all of them.
 pub(super) struct Documents<'a> {
     assessor: &'a Assessor,
     state: Option<&'a ProjectState>,
-    sent: &'a Digests,
-    seen: Digests,
+    sent: &'a Fingerprints,
+    seen: Fingerprints,
     asked_at: Instant,
 }
 
@@ -47,7 +45,7 @@ enum Word {
 }
 
 impl<'a> Documents<'a> {
-    pub fn of(assessor: &'a Assessor, sent: &'a Digests, asked_at: Instant) -> Self {
+    pub fn of(assessor: &'a Assessor, sent: &'a Fingerprints, asked_at: Instant) -> Self {
         let seen = assessor.known(ProjectState::seen_digests);
         Self { assessor, state: assessor.state.as_ref(), sent, seen, asked_at }
     }

@@ -68,7 +68,9 @@ impl Reconciler {
 
     /// Hands these to the queue, in the place of whatever is left there. They alone are in force once the queue has none of them any
     /// more: what was planned and left out was never sent.
-    pub(super) fn hand_over(&mut self, desired: &Desired, tasks: Vec<Task>, is_fresh: bool) {
+    pub(super) fn hand_over(&mut self, desired: &Desired, tasks: Vec<Box<Task>>, is_fresh: bool) {
+        // As large as the new ones may be, and of no use to anybody.
+        self.memory.sent = HashMap::new();
         let digest_of = |key: &Key| desired.resources.get(key).map(|declared| digest(declared));
         let sent = tasks.iter().filter_map(|task| Some((task.slot.key.clone(), digest_of(&task.slot.key)?)));
         self.memory.sent = sent.collect();
@@ -131,9 +133,10 @@ impl Reconciler {
         let mut now = BTreeMap::new();
         for change in &plan.changes {
             let Some(Drift { since, fields, .. }) = change.drift.as_deref() else { continue };
+            let listed = change.fields.list();
             for path in fields {
                 let one = (change.key.clone(), path.clone());
-                let field = change.fields.iter().find(|field| field.path == *path);
+                let field = listed.iter().find(|field| field.path == *path);
                 let live = || self.state.fingerprint(field.map_or(&Value::Null, |field| &field.from));
                 // The same drift may be of several changes, of which one has the field.
                 match now.entry(one) {

@@ -32,20 +32,18 @@ impl Assessor {
     /// side changes it is in it again.
     pub(super) fn refuse_without_effect(&self, plan: &mut Plan, undone: &BTreeMap<Key, u32>) {
         let Some(state) = &self.state else { return };
-        for change in std::mem::take(&mut plan.changes) {
-            let message = if undone.get(&change.key).is_some_and(|times| *times >= TRIES) && is_delete(&change) {
-                Some(STILL_THERE.to_owned())
+        plan.changes.retain(|change| {
+            let message = if undone.get(&change.key).is_some_and(|times| *times >= TRIES) && is_delete(change) {
+                STILL_THERE.to_owned()
+            } else if is_without_effect(state, change) {
+                message(&change.fields.list())
             } else {
-                is_without_effect(state, &change).then(|| message(&change.fields))
+                return true;
             };
-            match message {
-                Some(message) => {
-                    plan.without_effect.insert(change.key.clone());
-                    plan.refused.push(Refusal { message, key: change.key, place: change.place });
-                }
-                None => plan.changes.push(change),
-            }
-        }
+            plan.without_effect.insert(change.key.clone());
+            plan.refused.push(Refusal { message, key: change.key.clone(), place: change.place.clone() });
+            false
+        });
     }
 
     /// What is there although its delete was answered, as it was and not made anew, and how often that was sent: it is ours
@@ -100,7 +98,7 @@ fn is_without_effect(state: &ProjectState, change: &Change) -> bool {
     // One that is held is told as that.
     matches!(change.action, Action::Update | Action::Rename)
         && change.held.is_none()
-        && change.fields.iter().all(is_kept)
+        && change.fields.list().iter().all(is_kept)
 }
 
 fn message(fields: &[FieldChange]) -> String {

@@ -207,7 +207,7 @@ impl Foreign {
 
     /// Leaves out what is about the same resources, by whichever key, and what depends on that. How long to wait and for which,
     /// where there is such a call.
-    pub(super) fn leave_out(&self, tasks: &mut Vec<Task>) -> Option<(Duration, Vec<Key>)> {
+    pub(super) fn leave_out(&self, tasks: &mut Vec<Box<Task>>) -> Option<(Duration, Vec<Key>)> {
         if self.is_unknown {
             tasks.clear();
         } else if self.calls.is_empty() {
@@ -265,6 +265,7 @@ mod tests {
     use crate::resource::MAIN;
     use crate::resource::Touch;
     use crate::resource::Write;
+    use thin_vec::thin_vec;
 
     fn task(action: Action, key: &Key) -> Task {
         Task { action, ..deletion(key, &Document::new(), false) }
@@ -279,7 +280,7 @@ mod tests {
     fn left(open: &[Touch<'_>], tasks: Vec<Task>) -> Vec<String> {
         let calls = (0..open.len()).map(|_| IntentId::default()).collect();
         let foreign = Foreign { calls, touched: open.iter().copied().collect(), ..Foreign::default() };
-        let mut tasks = tasks;
+        let mut tasks = tasks.into_iter().map(Box::new).collect();
         foreign.leave_out(&mut tasks);
         tasks.into_iter().map(|task| task.slot.key.to_string()).collect()
     }
@@ -292,10 +293,10 @@ mod tests {
         let open = [Touch::new(Action::Update, &old, None, None)];
         let needy = |name: &str, of: &str| {
             let need = Need { slot: Slot { key: list(of), part: MAIN }, why: "it is taken".into() };
-            Task { needs: vec![need], ..task(Action::Update, &list(name)) }
+            Task { needs: thin_vec![need], ..task(Action::Update, &list(name)) }
         };
         let after = |name: &str, of: &str| Task {
-            after: vec![Slot { key: list(of), part: MAIN }],
+            after: thin_vec![Slot { key: list(of), part: MAIN }],
             ..task(Action::Update, &list(name))
         };
 
@@ -327,7 +328,7 @@ mod tests {
     #[test]
     fn where_nobody_can_tell_what_may_still_arrive_nothing_is_sent() {
         let foreign = Foreign { is_unknown: true, ..Foreign::default() };
-        let mut tasks = vec![task(Action::Update, &Key::new("lists", "a"))];
+        let mut tasks = vec![Box::new(task(Action::Update, &Key::new("lists", "a")))];
 
         assert!(foreign.leave_out(&mut tasks).is_some() && tasks.is_empty());
         assert!(!foreign.is_over(IntentId::default()));

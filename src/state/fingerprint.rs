@@ -2,6 +2,7 @@
 
 use super::OpenError;
 use crate::open;
+use crate::resource::Key;
 use hmac::Hmac;
 use hmac::KeyInit;
 use hmac::Mac;
@@ -10,17 +11,44 @@ use secrecy::SecretBox;
 use secrecy::SecretString;
 use serde_json::Value;
 use sha2::Sha256;
+use std::collections::HashMap;
 use std::fs;
 use std::io;
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
+use std::sync::Arc;
 
 /// Of a key, in bytes.
 const LENGTH: u64 = 32;
 
 /// HMAC-SHA-256 of a value.
 pub type Digest = [u8; 32];
+
+/// Fingerprints of every resource that has some.
+pub type Fingerprints = HashMap<Key, ByField>;
+
+/// Fingerprints of one resource, by the path of the field. There are few of each, and of a large project many resources.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ByField(Vec<(Arc<str>, Digest)>);
+
+impl ByField {
+    /// That of a field.
+    pub fn get(&self, path: &str) -> Option<&Digest> {
+        self.0.iter().find(|(of, _)| **of == *path).map(|(_, digest)| digest)
+    }
+
+    /// The fields that have one.
+    pub fn paths(&self) -> impl Iterator<Item = &str> {
+        self.0.iter().map(|(path, _)| &**path)
+    }
+
+    /// Of a field that has none yet.
+    pub(super) fn add(&mut self, path: Arc<str>, digest: Digest) {
+        self.0.reserve_exact(1);
+        self.0.push((path, digest));
+    }
+}
 
 /// The key, in a file of its own so that a copy of the database alone tells nothing.
 #[derive(Debug)]

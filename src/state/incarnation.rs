@@ -27,11 +27,29 @@ pub struct ReadBack {
     pub seen: Digest,
 }
 
+/// What tells a resource from another one of its name ([`Kind::incarnation`]), packed: each of a large project has one.
+///
+/// [`Kind::incarnation`]: crate::resource::Kind::incarnation
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Incarnation(Box<[u8]>);
+
+impl Incarnation {
+    /// Packs it.
+    pub fn of(document: &Document) -> Self {
+        Self(serde_json::to_vec(document).unwrap_or_default().into())
+    }
+
+    /// Unpacks it. A damaged one is as good as none.
+    pub fn read(&self) -> Document {
+        serde_json::from_slice(&self.0).unwrap_or_default()
+    }
+}
+
 /// What a look says of fingerprints.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Outlived {
     /// What is seen of resources by now.
-    pub seen: Vec<(Key, Document)>,
+    pub seen: Vec<(Key, Incarnation)>,
     /// Of those, made anew since their fingerprints were noted.
     pub anew: Vec<Key>,
     /// Fields that are declared no more, nested ones by their path.
@@ -42,17 +60,18 @@ pub struct Outlived {
 
 impl ProjectState {
     /// As last seen, of every owned resource with fingerprints; empty where it was not seen since.
-    pub fn incarnations(&self) -> Result<HashMap<Key, Document>, Error> {
+    pub fn incarnations(&self) -> Result<HashMap<Key, Incarnation>, Error> {
         let sql = "SELECT kind, tenant, name, incarnation FROM owned WHERE project = ?1 AND EXISTS (
                    SELECT 1 FROM sent WHERE sent.project = ?1 AND sent.kind = owned.kind AND sent.tenant = owned.tenant
                    AND sent.name = owned.name)";
         self.read(|connection, id| {
-            let rows: Vec<_> = connection.rows(sql, &values![id], |row| {
-                // A damaged one is as good as none.
-                let document = row.bytes("incarnation")?.and_then(|bytes| serde_json::from_slice(bytes).ok());
-                Ok(key(row)?.map(|key| (key, document.unwrap_or_default())))
+            let mut seen = HashMap::new();
+            connection.rows::<(), ()>(sql, &values![id], |row| {
+                let one = row.bytes("incarnation")?.map(|bytes| Incarnation(bytes.into())).unwrap_or_default();
+                seen.extend(key(row)?.map(|key| (key, one)));
+                Ok(())
             })?;
-            Ok(rows.into_iter().flatten().collect())
+            Ok(seen)
         })
     }
 
@@ -70,8 +89,8 @@ impl ProjectState {
             set_seen(transaction, id, &outlived.read_back)?;
             transaction.each(
                 sql,
-                outlived.seen.iter().map(|(key, document)| {
-                    let bytes = Value::Blob(serde_json::to_vec(document).unwrap_or_default().into());
+                outlived.seen.iter().map(|(key, seen)| {
+                    let bytes = Value::Blob(seen.0.to_vec().into());
                     values![bytes, id, key.kind, tenant(key), key.name]
                 }),
             )

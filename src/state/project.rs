@@ -3,6 +3,7 @@
 use super::DELETED;
 use super::Digest;
 use super::Error;
+use super::Fingerprints;
 use super::ReadBack;
 use super::Remembered;
 use super::State;
@@ -23,6 +24,7 @@ use serde_json::Value;
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 use std::collections::HashMap;
+use std::collections::HashSet;
 use std::fmt::Display;
 use std::sync::Arc;
 use std::sync::Mutex;
@@ -210,7 +212,7 @@ impl ProjectState {
     }
 
     /// Every fingerprint of what was last sent, by resource and field; none where their key is lost.
-    pub fn sent_digests(&self) -> Result<HashMap<Key, BTreeMap<String, Digest>>, Error> {
+    pub fn sent_digests(&self) -> Result<Fingerprints, Error> {
         if self.state.shared.key.is_passing() {
             return Ok(HashMap::new());
         }
@@ -221,7 +223,7 @@ impl ProjectState {
     }
 
     /// Of big documents, what Descope made of what was sent: fingerprints by field, where they were read back since.
-    pub fn seen_digests(&self) -> Result<HashMap<Key, BTreeMap<String, Digest>>, Error> {
+    pub fn seen_digests(&self) -> Result<Fingerprints, Error> {
         if self.state.shared.key.is_passing() {
             return Ok(HashMap::new());
         }
@@ -403,11 +405,17 @@ fn inventory(connection: &Tx<'_>, id: i64) -> sql::Result<Inventory> {
     Ok(inventory)
 }
 
-fn by_field(connection: &Tx<'_>, id: i64, sql: &str) -> sql::Result<HashMap<Key, BTreeMap<String, Digest>>> {
-    let mut digests: HashMap<Key, BTreeMap<String, Digest>> = HashMap::new();
+fn by_field(connection: &Tx<'_>, id: i64, sql: &str) -> sql::Result<Fingerprints> {
+    let mut digests = Fingerprints::new();
+    // The same few, again and again.
+    let mut paths: HashSet<Arc<str>> = HashSet::new();
     connection.rows::<(), ()>(sql, &values![id], |row| {
         if let Some((key, digest)) = key(row)?.zip(row.digest("digest")?) {
-            digests.entry(key).or_default().insert(text(row, "field")?, digest);
+            let path: Arc<str> = text(row, "field")?.into();
+            if !paths.contains(&path) {
+                paths.insert(Arc::clone(&path));
+            }
+            digests.entry(key).or_default().add(paths.get(&path).map_or(path.clone(), Arc::clone), digest);
         }
         Ok(())
     })?;

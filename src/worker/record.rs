@@ -151,9 +151,11 @@ impl Sending {
         let reset = tasks.iter().flat_map(|task| [reset(kind, task), landed_along(kind, task)].concat()).collect();
         let written = tasks.iter().flat_map(|task| written(&self.target, task)).collect();
         for task in tasks {
-            self.target.recent.note(task, task.fields.iter().filter(|change| is_listed(kind, change)));
+            self.target.recent.note(task, task.fields.list().iter().filter(|change| is_listed(kind, change)));
             if !matches!(task.action, Action::Create | Action::Delete) {
-                documents(kind, task).for_each(|change| self.target.recent.note_document(&task.slot.key, change));
+                for change in documents(kind, task) {
+                    self.target.recent.note_document(&task.slot.key, &change);
+                }
             }
         }
         let landed = tasks.iter().filter_map(|task| landed_of(&self.target.state, kind, task)).collect();
@@ -168,7 +170,7 @@ impl Sending {
             self.target.renamed.send_replace(true);
         }
         // What Descope made of a document is what it shows after the drain.
-        if tasks.iter().any(|task| documents(kind, task).next().is_some()) {
+        if tasks.iter().any(|task| !documents(kind, task).is_empty()) {
             self.target.unread.send_replace(true);
         }
         // Was it answered and not kept, or changed back since? A look soon after tells.
@@ -257,7 +259,8 @@ pub(super) fn landed(target: &Target, tasks: &[&Task], message: &str) {
 /// What of the files is in force once this is done. Drift that is left as it is was before.
 fn landed_of(state: &ProjectState, kind: &dyn Kind, task: &Task) -> Option<Landed> {
     let (part, meant) = (kind.spec().part(task.slot.part)?, task.meant.as_ref()?);
-    let gone = task.fields.iter().filter(|change| change.to.is_null()).map(|change| &*change.path);
+    let fields = task.fields.list();
+    let gone = fields.iter().filter(|change| change.to.is_null()).map(|change| &*change.path);
     let values = drift::declared_values(part, &meant.fields);
     Some(state.landed_part(task.slot.key.clone(), task.action == Action::Create, &values, gone))
 }
@@ -296,7 +299,7 @@ fn intent(target: &Target, task: &Task, attempts: u32) -> Intent {
             trigger: task.origin.trigger.to_owned(),
             revision: task.origin.revision.clone(),
             commit: task.origin.commit.clone(),
-            place: task.place.as_ref().map(|place| (place.file.to_string(), place.line)),
+            place: task.place().map(|place| (place.file.to_string(), place.line)),
             fields: told(&target.state, task),
             attempt: attempts + 1,
         },
@@ -314,7 +317,8 @@ fn told(state: &ProjectState, task: &Task) -> String {
         let name = path.split(['.', '[']).next().unwrap_or_default();
         spec.and_then(|spec| spec.field(name)).map(|(_, field)| field.shape)
     };
-    let fields = task.fields.iter().map(|change| {
+    let fields = task.fields.list();
+    let fields = fields.iter().map(|change| {
         let value = |value: &Value| match shape(&change.path) {
             Some(Shape::Secret) if !value.is_null() => Value::from("(secret)"),
             _ if value.to_string().len() > LONGEST_VALUE => in_short(state, value),
@@ -363,7 +367,7 @@ fn written(target: &Target, task: &Task) -> Vec<Written> {
         sent: target.state.fingerprint(&change.to),
         before: target.state.fingerprint(&change.from),
     };
-    task.fields.iter().filter(is_told).map(written).collect()
+    task.fields.list().iter().filter(is_told).map(written).collect()
 }
 
 /// Does the list of its kind show what was written, at this path?
@@ -375,12 +379,15 @@ fn is_listed(kind: &dyn Kind, change: &FieldChange) -> bool {
 }
 
 /// The big documents that a write changes.
-fn documents<'a>(kind: &dyn Kind, task: &'a Task) -> impl Iterator<Item = &'a FieldChange> {
-    let spec = kind.spec();
-    let is_document = move |change: &&FieldChange| {
-        spec.field(&change.path).is_some_and(|(part, field)| part.name == task.slot.part && field.opaque().is_some())
-    };
-    task.fields.iter().filter(is_document)
+fn documents(kind: &dyn Kind, task: &Task) -> Vec<FieldChange> {
+    let part = kind.spec().part(task.slot.part);
+    let opaque: Vec<&Field> =
+        part.into_iter().flat_map(|part| part.fields).filter(|field| field.opaque().is_some()).collect();
+    if opaque.is_empty() {
+        return Vec::new();
+    }
+    let is_document = |change: &&FieldChange| opaque.iter().any(|field| field.name == change.path);
+    task.fields.list().iter().filter(is_document).cloned().collect()
 }
 
 /// Fields that an overwriting call resets because it does not carry them.
@@ -421,7 +428,7 @@ fn unreadable(target: &Target, kind: &dyn Kind, task: &Task) -> Vec<Remembered> 
         part.fields.iter().filter(|field| part.name != MAIN && part.read == Read::Each && !field.is_remembered());
     let whole = whole.filter_map(|field| Some((Cow::Borrowed(field.name), folded(field.shape, body.get(field.name)?))));
     let sent = remember::sent(part.fields, &body, is_creation).into_iter().chain(whole);
-    let documents = documents(kind, task).map(|change| (change.path.clone(), change.to.clone()));
+    let documents = documents(kind, task).into_iter().map(|change| (change.path, change.to));
     let sent = sent.chain(documents);
     sent.map(|(path, value)| (task.slot.key.clone(), path, target.state.fingerprint(&value))).collect()
 }

@@ -39,7 +39,7 @@ pub(super) fn reserve(target: &Target, kind: &dyn Kind, task: &Task) -> Result<O
     if task.action != Action::Create || !shows_secret(kind, &task.write) {
         return Ok(None);
     }
-    let name = task.secret_file.clone().ok_or("secretFile: is missing; there is no place for the secret")?;
+    let name = task.secret_file().cloned().ok_or("secretFile: is missing; there is no place for the secret")?;
     match target.state.open_create(&task.slot.key) {
         Ok(None) => {}
         Ok(Some(open)) => {

@@ -388,7 +388,9 @@ async fn all_threads_of_the_daemon_share_one_pool_of_memory() {
 
     let environment = fs::read(format!("/proc/{pid}/environ")).unwrap();
 
-    assert!(environment.split(|byte| *byte == 0).any(|variable| variable == b"MALLOC_ARENA_MAX=1"));
+    for setting in ["MALLOC_ARENA_MAX=1", "MALLOC_MMAP_THRESHOLD_=131072"] {
+        assert!(environment.split(|byte| *byte == 0).any(|variable| variable == setting.as_bytes()), "{setting}");
+    }
     let name = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap();
     assert_eq!(name.trim_end(), "descope-gitops", "as whoever looks for it knows it");
 }

@@ -229,7 +229,8 @@ fn prove(
     let changes = plan.changes.iter().filter(|change| selection.wants(&change.key));
     let differing = changes.map(|change| {
         let place = change.place.as_ref().map(|place| format!("{place}: ")).unwrap_or_default();
-        let fields: Vec<&str> = change.fields.iter().map(|field| &*field.path).collect();
+        let fields = change.fields.list();
+        let fields: Vec<&str> = fields.iter().map(|field| &*field.path).collect();
         format!("{place}{}: {}", change.key, fields.join(", "))
     });
     let undeclared = plan.undeclared.iter().filter(|key| selection.wants(key));

@@ -95,7 +95,7 @@ pub fn look_at_once(inputs: &Inputs<'_>, declared: &Declared, field: FieldChange
     plan.changes.push(Change {
         is_first_contact: true,
         why: Some(message),
-        fields: [field].into(),
+        fields: vec![field].into(),
         place,
         ..Change::new(key, Action::Update)
     });
@@ -129,7 +129,7 @@ fn is_first(inputs: &Inputs<'_>, live: &Live<'_>, plan: &Plan, change: &Change, 
         // Nobody else can have set what is missing of a create of ours.
         Action::Update if plan.unlisted.contains(key) || is_unset(live, key) => false,
         Action::Update if change.completes && is_of_create(inputs, key, part) => false,
-        Action::Update => change.fields.iter().any(|field| {
+        Action::Update => change.fields.list().iter().any(|field| {
             let Some((of, described)) = described(key, field) else { return false };
             // A big document is seen for the first time by itself, however well its kind is known.
             let is_ours = inputs.owned.get(key).is_some_and(|ownership| ownership.created);
@@ -198,7 +198,7 @@ fn looks_at(change: &Change, part: &str) -> bool {
     let spec = resource::kind(change.key.kind).map(Kind::spec);
     let is_of =
         |field: &FieldChange| spec.and_then(|spec| spec.field_at(&field.path)).is_some_and(|(of, _)| of.name == part);
-    change.tasks.is_empty() && change.fields.iter().any(is_of)
+    change.tasks.is_empty() && change.fields.list().iter().any(is_of)
 }
 
 /// Kinds whose first contact is held: nothing of them is ours before somebody lets it go ahead.

@@ -24,7 +24,7 @@ pub(super) fn digest(scope: &str, change: &Change, live: &Live<'_>, shrunk: &BTr
     }
     // Quoted: a project role `t/own` reads like the role `own` of the tenant `t`.
     digest.update(format!("{:?}\n{}\n", change.key, change.action.as_str()));
-    for field in change.fields.iter() {
+    for field in change.fields.list().iter() {
         digest.update(format!("{:?} {} {}\n", field.path, field.from, field.to));
     }
     for loss in &change.would_reset {

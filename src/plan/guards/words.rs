@@ -208,7 +208,8 @@ fn drifted(change: &Change, holds: &HashMap<Slot, Hold>) -> Option<String> {
 
 fn contested(change: &Change) -> Option<String> {
     let contest = change.contest.as_ref()?;
-    let field = change.fields.iter().find(|field| field.path == contest.path)?;
+    let fields = change.fields.list();
+    let field = fields.iter().find(|field| field.path == contest.path)?;
     let brief = |value: &serde_json::Value| {
         let text = value.to_string();
         text.char_indices().nth(LONGEST_VALUE).map_or_else(|| text.clone(), |(cut, _)| format!("{}…", &text[..cut]))

@@ -188,7 +188,7 @@ fn what_fits_into_a_line_is_one_and_what_does_not_is_compared_line_by_line() {
 fn a_plan_is_told_like_the_report_that_a_daemon_sends() {
     let change = |kind: &'static str, name: &str, action, held| {
         let field = FieldChange { path: "description".into(), from: Value::Null, to: json!(name) };
-        Change { held, fields: [field].into(), ..Change::new(Key::new(kind, name), action) }
+        Change { held, fields: vec![field].into(), ..Change::new(Key::new(kind, name), action) }
     };
     let mut changes: Vec<Change> = (0..20).map(|n| change("roles", &format!("r{n}"), Action::Create, None)).collect();
     changes.push(change("permissions", "p", Action::Update, Some(Hold::Policy)));

@@ -264,7 +264,7 @@ fn a_rename_keeps_what_refers_to_it_without_a_change_of_its_own() {
     let changes: Vec<(String, Action)> =
         plan.changes.iter().map(|change| (change.key.to_string(), change.action)).collect();
     assert_eq!(changes, [("permissions/new".to_owned(), Action::Rename), ("roles/is".to_owned(), Action::Rename)]);
-    assert_eq!(plan.changes[0].fields[0].path, "name");
+    assert_eq!(plan.changes[0].fields.list()[0].path, "name");
     assert!(plan.undeclared.is_empty());
     carry_out(plan, &mut world, &desired);
     assert!(
@@ -390,7 +390,8 @@ fn what_cannot_be_read_back_goes_by_what_was_sent() {
 
     assert!(plan(Sent::Same).changes.is_empty());
     let unknown = plan(Sent::Unknown);
-    let paths: Vec<&str> = unknown.changes[0].fields.iter().map(|field| &*field.path).collect();
+    let fields = unknown.changes[0].fields.list();
+    let paths: Vec<&str> = fields.iter().map(|field| &*field.path).collect();
     assert_eq!(paths, ["federatedAppIds", "defaultRoles"]);
     assert!(unknown.warnings[0].contains("parent is unverified"), "{:?}", unknown.warnings);
     assert!(
@@ -562,8 +563,8 @@ fn each_call_speaks_of_the_fields_that_it_changes() {
     let [of_updates, of_creates] = [vec![was.clone(), there], vec![was]]
         .map(|side| planned(&desired, &live(&side), &BTreeMap::new(), Policy::Sync).take_tasks(&Arc::default()))
         .map(|tasks| {
-            let paths = |task: Task| {
-                let paths: Vec<String> = task.fields.iter().map(|field| field.path.to_string()).collect();
+            let paths = |task: Box<Task>| {
+                let paths: Vec<String> = task.fields.list().iter().map(|field| field.path.to_string()).collect();
                 (task.slot.key.to_string(), task.slot.part, paths.join(" "))
             };
             tasks.into_iter().map(paths).collect::<Vec<_>>()
@@ -774,7 +775,7 @@ fn what_is_new_is_written_whatever_it_begins_with_and_what_is_known_only_as_plan
     let desired = desired_of(vec![declared(Key::new("tenants", "a"), fields)]);
     let tasks = Case::of(&desired, &World::default()).plan().take_tasks(&Arc::default());
     let new = tasks.iter().find(|task| task.slot.part == "settings").unwrap();
-    let known = Task { seen: 1, ..new.clone() };
+    let known = Task { seen: 1, ..Task::clone(new) };
     let begins = document(json!({ "settings": { "enabled": false } }));
 
     let fresh = afresh(kind, part, new, &begins).unwrap();

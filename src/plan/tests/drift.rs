@@ -40,10 +40,10 @@ fn plan_under(
 }
 
 /// Each change with what holds it and the paths of its fields.
-fn told(plan: &Plan) -> Vec<(Action, Option<Hold>, Vec<&str>)> {
+fn told(plan: &Plan) -> Vec<(Action, Option<Hold>, Vec<&'static str>)> {
     let told = |change| {
         let Change { action, held, fields, .. }: &Change = change;
-        (*action, *held, fields.iter().map(|field| &*field.path).collect())
+        (*action, *held, fields.list().iter().map(|field| &*field.path.to_string().leak()).collect())
     };
     plan.changes.iter().map(told).collect()
 }

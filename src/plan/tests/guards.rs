@@ -1,6 +1,7 @@
 //! What is held, and what releases it.
 
 use super::*;
+use thin_vec::thin_vec;
 
 #[test]
 fn a_delete_waits_for_its_time_and_cannot_be_approved_before() {
@@ -594,7 +595,8 @@ fn of_an_update_only_the_call_that_would_reset_something_waits() {
 
     let plan = Case::of(&desired, &world).plan();
 
-    let parts: Vec<_> = plan.changes.iter().map(|change| (change.fields[0].path.to_string(), change.held)).collect();
+    let parts: Vec<_> =
+        plan.changes.iter().map(|change| (change.fields.list()[0].path.to_string(), change.held)).collect();
     assert_eq!(parts, [("name".to_owned(), None), ("passwordSettings.minLength".to_owned(), Some(Hold::WouldReset))]);
 }
 
@@ -732,8 +734,8 @@ fn a_kind_or_part_that_is_seen_for_the_first_time_changes_nothing_before_somebod
     let part = plan(&[("tenants", "defaultRoles")], Sent::Unknown);
     let of_tenant: Vec<_> = part.changes.iter().filter(|change| change.key.kind == "tenants").collect();
     assert_eq!(of_tenant.iter().map(|change| change.held).collect::<Vec<_>>(), [None, first], "the part alone");
-    assert_eq!(of_tenant[0].fields[0].path, "name");
-    assert_eq!(of_tenant[1].fields[0].path, "defaultRoles");
+    assert_eq!(of_tenant[0].fields.list()[0].path, "name");
+    assert_eq!(of_tenant[1].fields.list()[0].path, "defaultRoles");
     let sent = plan(&[("tenants", "defaultRoles")], Sent::Different);
     assert_eq!(sent.held().count(), 0, "we sent it before");
     let declared = desired_of(vec![declared(Key::new("roles", "live"), json!({ "description": "live" }))]);
@@ -812,7 +814,7 @@ fn what_nobody_can_read_and_the_call_would_reset_waits_for_an_approval() {
         let case = Case { is_approved, ..Case::of(&desired, &world) };
         let mut plan = case.plan();
         let part = crate::resource::MAIN;
-        plan.changes[0].would_reset = vec![crate::plan::write::Loss { part, field, is_secret: false }];
+        plan.changes[0].would_reset = thin_vec![crate::plan::write::Loss { part, field, is_secret: false }];
         case.with_inputs(&|_| true, |inputs| crate::plan::guards::hold(inputs, &Live::default(), &mut plan));
         plan
     };

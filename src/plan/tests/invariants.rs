@@ -136,7 +136,7 @@ fn holds_for_a_reason(drawn: &Drawn, plan: &Plan, approved: &Approved) -> Checke
 fn touches_no_undeclared_field(drawn: &Drawn, plan: &Plan) -> Checked {
     for change in plan.changes.iter().filter(|change| change.action != Action::Delete) {
         let declared = &drawn.desired.resources[&change.key];
-        for field in change.fields.iter() {
+        for field in change.fields.list().iter() {
             let name = field.path.split(['.', '[']).next().unwrap_or_default();
             let is_rename = change.action == Action::Rename && field.path == "name";
             prop_assert!(is_rename || declared.fields.contains_key(name), "{}: {name} is shown", change.key);

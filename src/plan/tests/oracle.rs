@@ -155,7 +155,7 @@ impl Drawn {
         change.action == Action::Update
             && self.listed(&change.key).is_some()
             && self.owned.get(&change.key).is_some_and(|ownership| ownership.created)
-            && change.fields.iter().all(|field| matches!(&*field.path, "defaultRoles" | "enforceSSO"))
+            && change.fields.list().iter().all(|field| matches!(&*field.path, "defaultRoles" | "enforceSSO"))
             && self.sent == Sent::Unknown
     }
 
@@ -405,7 +405,7 @@ impl Drawn {
                 Action::Create => false,
                 Action::Rename | Action::Delete => self.unknown.contains(&(kind, identity)),
                 Action::Update if plan.unlisted.contains(&change.key) || self.finishes_a_create(change) => false,
-                Action::Update => change.fields.iter().any(is_new),
+                Action::Update => change.fields.list().iter().any(is_new),
             }
     }
 
@@ -425,7 +425,7 @@ impl Drawn {
                 _ => None,
             }
         };
-        change.fields.iter().filter_map(danger).collect()
+        change.fields.list().iter().filter_map(danger).collect()
     }
 
     /// What the plan deletes together with this and what refers to it.

@@ -66,7 +66,7 @@ proptest! {
         let mut calls: BTreeMap<u32, Vec<Task>> = BTreeMap::new();
         let forecast = plan.forecast_requests();
         for task in plan.take_tasks(&Arc::default()) {
-            calls.entry(task.batch).or_default().push(task);
+            calls.entry(task.batch).or_default().push(*task);
         }
         prop_assert_eq!(forecast, calls.len());
         for tasks in calls.values() {

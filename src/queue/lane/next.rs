@@ -18,6 +18,8 @@ pub(in super::super) struct Next {
     lane: Lane,
     /// How many of its tasks are of the plan. The others are in flight, and hold their slots until the answer.
     planned: usize,
+    /// When the oldest look began that one of its tasks rests on.
+    oldest: Option<Instant>,
     /// Those that the plan before has for the same cause.
     same: BTreeSet<usize>,
     /// How many took over where they stand.
@@ -32,9 +34,17 @@ impl Lane {
     /// until then.
     pub fn begin_next(&mut self, now: Instant) -> Vec<Entry> {
         self.lasting.changed = Some(BTreeSet::new());
-        let tasks: Vec<Task> = self.in_flight().map(|entry| entry.task.clone()).collect();
+        let tasks: Vec<Box<Task>> = self.in_flight().map(|entry| entry.task.clone()).collect();
         // Each in a part of its own: its batch number is of the old plan.
         tasks.into_iter().map(|task| Entry { part: self.next_part(), ..Entry::new(task, now) }).collect()
+    }
+
+    /// No task rests on a look before the `oldest`, and none to come on one before the newest: what was written before those is
+    /// news to nobody.
+    fn forget_seen(&mut self, oldest: Option<Instant>) {
+        if let Some(began) = self.lasting.look.as_ref().map(|look| look.began) {
+            self.lasting.written.forget_before(oldest.map_or(began, |oldest| oldest.min(began)));
+        }
     }
 
     /// A plan is in force that rests on the newest look. What was written since that look began, and is none of its tasks,
@@ -43,7 +53,7 @@ impl Lane {
         let Some(began) = self.lasting.look.as_ref().map(|look| look.began) else { return After::Nothing };
         self.lasting.stale_since = self.lasting.stale_since.filter(|since| *since > began);
         let is_missed = |(slot, written): (&Slot, &Written)| {
-            !self.by_slot.contains_key(slot) && self.is_of_other_files(&written.revision)
+            self.place(slot).is_none() && self.is_of_other_files(written.revision())
         };
         if self.lasting.written.since(began).any(is_missed) { self.stale(now) } else { After::Nothing }
     }
@@ -51,10 +61,10 @@ impl Lane {
 
 impl Next {
     /// Makes it ready. `in_flight`: see [`Lane::begin_next`].
-    pub fn new(tasks: Vec<Task>, in_flight: Vec<Entry>, fresh: bool, now: Instant) -> Self {
-        let mut lane = Lane::default();
+    pub fn new(tasks: Vec<Box<Task>>, in_flight: Vec<Entry>, fresh: bool, now: Instant) -> Self {
+        let mut lane = Lane::with_room(tasks.len() + in_flight.len());
         for task in tasks {
-            if lane.by_slot.contains_key(&task.slot) {
+            if lane.place(&task.slot).is_some() {
                 let (kind, id) = (task.slot.key.kind, task.slot.key.id());
                 tracing::error!(kind, id, "a plan has two tasks for one slot; the second waits for the next pass");
                 continue;
@@ -63,7 +73,7 @@ impl Next {
         }
         let planned = lane.entries.len();
         for entry in in_flight {
-            if !lane.by_slot.contains_key(&entry.task.slot) {
+            if lane.place(&entry.task.slot).is_none() {
                 lane.add(entry);
             }
         }
@@ -71,7 +81,8 @@ impl Next {
             lane.link(index);
             lane.weigh(index, true);
         }
-        Self { lane, planned, same: BTreeSet::new(), followed: 0, fresh, now }
+        let oldest = lane.entries.iter().map(|entry| entry.task.observed_at).min();
+        Self { lane, planned, oldest, same: BTreeSet::new(), followed: 0, fresh, now }
     }
 
     /// Takes over where so many more of its tasks stand. False once it has done so with all.
@@ -87,7 +98,7 @@ impl Next {
     /// Puts it in force. How many tasks are new in it, whether its look was overtaken by a write that it knows nothing of, and
     /// what was there before: to let that go takes long, and nobody need wait for it.
     pub fn replace(mut self, lane: &mut Lane, now: Instant) -> (usize, After, Lane) {
-        let is_known = |entry: &Entry| self.lane.by_slot.contains_key(&entry.task.slot);
+        let is_known = |entry: &Entry| self.lane.place(&entry.task.slot).is_some();
         if !lane.in_flight().all(is_known) {
             // A worker took meanwhile what this plan does not have. That is rare: what is handed out is mostly still wanted.
             let planned = self.lane.entries.into_iter().take(self.planned).map(|entry| entry.task);
@@ -95,15 +106,15 @@ impl Next {
         }
         while self.follow(lane, usize::MAX) {}
         for slot in lane.lasting.changed.take().unwrap_or_default() {
-            if let Some(&index) = self.lane.by_slot.get(&slot) {
+            if let Some(index) = self.lane.place(&slot) {
                 self.take_over(index, lane);
             }
         }
-        let Self { lane: mut before, planned, same, .. } = self;
+        let Self { lane: mut before, planned, oldest, same, .. } = self;
         mem::swap(lane, &mut before);
         lane.lasting = mem::take(&mut before.lasting);
         lane.lasting.plans = lane.lasting.plans.wrapping_add(1);
-        lane.lasting.written.forget_old(now);
+        lane.forget_seen(oldest);
         let after = lane.settle_look(now);
         (planned - same.len(), after, before)
     }
