@@ -319,6 +319,11 @@ impl Plan {
         self.unobserved.is_empty() || is_refused && !self.observed.is_empty()
     }
 
+    /// Could something not be observed, so that nobody knows whether it differs?
+    pub fn is_incomplete(&self) -> bool {
+        !self.unobserved.is_empty() || !self.unread.is_empty()
+    }
+
     /// Takes the tasks of all changes that nothing holds out of the plan: a body is in one place only.
     pub fn take_tasks(&mut self, origin: &Arc<Origin>) -> Vec<Box<Task>> {
         let free = self.changes.iter_mut().filter(|change| change.held.is_none());
@@ -420,11 +425,15 @@ impl Plan {
         }
         guards::settle(&mut self.changes);
         // After what else there is to say of them.
-        for (n, part) in held.into_iter().filter(|(_, part)| !part.by.is_empty()) {
+        for (n, part) in held {
             let Some(change) = self.changes.get_mut(n) else { continue };
-            let also = change.why.take().map(|why| format!("; {why}")).unwrap_or_default();
-            let all = if part.id.is_none() { format!("with all of {}, ", part.kind) } else { String::new() };
-            change.why = Some(format!("{all}by {}{also}", part.by));
+            let by = (!part.by.is_empty()).then(|| match part.id {
+                Some(_) => format!("by {}", part.by),
+                None => format!("with all of {}, by {}", part.kind, part.by),
+            });
+            let approved = change.is_approved.then(|| "it is approved, and goes ahead then".to_owned());
+            let all: Vec<String> = by.into_iter().chain(approved).chain(change.why.take()).collect();
+            change.why = (!all.is_empty()).then(|| all.join("; "));
         }
     }
 

@@ -378,6 +378,13 @@ impl Queue {
         self.lock().core.lane(project).map(Lane::counts).unwrap_or_default()
     }
 
+    /// How many tasks of these other projects go before the last of so many of one: each project has its turn.
+    pub fn tasks_between(&self, others: &[String], count: usize) -> usize {
+        let state = self.lock();
+        let lanes = others.iter().filter_map(|name| state.core.lane(name)).filter(|lane| !lane.is_paused());
+        lanes.map(|lane| lane.counts().ready.min(count)).sum()
+    }
+
     /// Tasks of a project that are neither done nor parked; blocked ones are among them.
     #[cfg(test)]
     pub fn outstanding(&self, project: &str) -> usize {

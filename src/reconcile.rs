@@ -66,6 +66,7 @@ use tracing::Span;
 use tracing::field::Empty;
 
 mod actors;
+mod approvals;
 pub mod assess;
 pub mod contest;
 mod documents;
@@ -584,6 +585,7 @@ impl Reconciler {
         trigger: Trigger,
         started: Instant,
     ) -> Weighed {
+        self.renew_approvals();
         let is_reverted = |key: &Key| self.is_reverted(desired, key);
         let is_written = |key: &Key, began| self.queue.is_written_since(&self.assessor.project, key, began);
         let assessment = self.assessor.plan(desired, self.is_current(), sight, &is_reverted, &is_written);
@@ -898,16 +900,7 @@ impl Reconciler {
             let due = Instant::now() + wait.max(SHORTEST_WAIT);
             self.memory.retry_at = Some(self.memory.retry_at.map_or(due, |at| at.min(due)));
         }
-        let digests = plan.held_digests.iter().chain(&plan.released_digests).cloned().collect();
-        let is_it = |change: &Change, resource: &str| change.key.named() == resource && change.held.is_none();
-        let goes_ahead = |resource: &str| plan.changes.iter().any(|change| is_it(change, resource));
-        let kept = self.state.keep_approvals(&digests, &plan.unknown(), &goes_ahead);
-        let unused =
-            self.state.or_error(kept, "cannot write the state; an approval may stand for longer than it should");
-        for one in unused.iter().flatten() {
-            let resources = listed(&one.resources.iter().map(String::as_str).collect::<Vec<_>>());
-            tracing::warn!(reason = one.told(), resources, "an approval is over, and what it was for is not done");
-        }
+        self.end_approvals(plan);
     }
 
     /// How long until the next delete of this plan may go ahead; `None` where no time alone releases one.

@@ -193,7 +193,7 @@ pub async fn of_daemon(overrides: &Overrides, args: &PlanArgs, redactor: &Redact
     let mut is_unknown = has_no_plan(&status, &report, args);
     for project in &mut report.projects {
         let unknown = unheld(&status, &project.name).or_else(|| of_older_files(&status, &project.name));
-        is_unknown |= unknown.is_some();
+        is_unknown |= unknown.is_some() || project.is_incomplete;
         project.warnings.splice(0..0, unknown.map(Cow::Owned));
     }
     if args.since.is_some() {

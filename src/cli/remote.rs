@@ -268,14 +268,15 @@ pub async fn resume(overrides: &Overrides, args: &ResumeArgs, redactor: &Redacto
     }
     warn(&body)?;
     let left: Vec<&str> = body["stillSuspended"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+    let left = if left.is_empty() {
+        String::new()
+    } else {
+        format!(", but for {}: see `resume --kind` and `--target`", left.join(", "))
+    };
+    let goes_on = if body["wasSuspended"] == false { "was not suspended as a whole" } else { "goes on" };
     match body["part"].as_str() {
         Some(part) => say(&format!("{}: {part} goes on", projects(&body))),
-        None if left.is_empty() => say(&format!("{} goes on", projects(&body))),
-        None => say(&format!(
-            "{} goes on, but for {}: see `resume --kind` and `--target`",
-            projects(&body),
-            left.join(", ")
-        )),
+        None => say(&format!("{} {goes_on}{left}", projects(&body))),
     }
 }
 

@@ -93,10 +93,19 @@ impl Levers {
             Order::Suspend(wait, Some(part)) => self.suspend_part(wait, part, by)?,
             Order::Resume(Some(part)) => self.resume_part(part)?,
             Order::Resume(None) => {
+                let was_suspended = self.pause.suspended_until().is_some();
                 self.pause.resume()?;
-                tracing::info!(project = &*self.name, "resumed");
+                if was_suspended {
+                    tracing::info!(project = &*self.name, "resumed");
+                }
                 let left = self.pause.parts().iter().map(named).collect();
-                Answer::Done(Ordered { suspended_until: Some(None), still_suspended: Some(left), ..Ordered::default() })
+                let (suspended_until, was_suspended) = (Some(None), Some(was_suspended));
+                Answer::Done(Ordered {
+                    suspended_until,
+                    was_suspended,
+                    still_suspended: Some(left),
+                    ..Ordered::default()
+                })
             }
         };
         match order {
@@ -153,7 +162,10 @@ impl Levers {
                         message = format!("{message}, as far as newer files ({newer}), not compared yet, want it");
                     }
                 } else if said.was_suspended == Some(false) {
-                    message = format!("{message}, which was not suspended by itself");
+                    message = match &*message {
+                        "" => "was not suspended as a whole".to_owned(),
+                        part => format!("{part}, which was not suspended by itself"),
+                    };
                 } else if said.in_force.is_some() {
                     message = format!("{message}: in force from now on");
                 }
@@ -293,6 +305,8 @@ impl Levers {
             });
             return Err(error);
         }
+        // The next plan says so itself, which may be long in coming.
+        self.board.project(&self.name, ProjectStatus::show_approved);
         let changes = held.map_or(0, |held| held.changes);
         let newer_files = self.board.look_at(&self.name, ProjectStatus::not_compared).flatten();
         let mut answer = Ordered { approved: Some(changes), newer_files: newer_files.clone(), ..Ordered::default() };

@@ -56,7 +56,7 @@ pub struct Ordered {
     /// The part of the project that it is about, `KIND` or `KIND/ID`; absent where it is all of it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub part: Option<String>,
-    /// After a resume of a part: was it suspended by itself, in one of the projects?
+    /// After a resume: was it suspended, a part by itself, in one of the projects? Those where it was are named.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub was_suspended: Option<bool>,
     /// After a resume of all: the parts that are suspended by themselves.
@@ -76,10 +76,15 @@ fn said<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Option<Stri
 impl Ordered {
     /// The same order was carried out for `project`, too, and there is this to say about it.
     pub fn add(&mut self, project: &str, news: Self) {
+        if let Some(parts) = news.still_suspended {
+            self.still_suspended.get_or_insert_default().extend(parts);
+        }
         // What was suspended in one of them was resumed there; the others have nothing to do with it.
         match (self.was_suspended, news.was_suspended) {
             (Some(true), Some(false)) => return,
-            (Some(false), Some(true)) => *self = Self::default(),
+            (Some(false), Some(true)) => {
+                *self = Self { still_suspended: self.still_suspended.take(), ..Self::default() };
+            }
             _ => {}
         }
         self.was_suspended = news.was_suspended.or(self.was_suspended);
@@ -90,9 +95,6 @@ impl Ordered {
         self.in_force = news.in_force.or(self.in_force.take());
         self.suspended_until = news.suspended_until.or(self.suspended_until.take());
         self.part = news.part.or(self.part.take());
-        if let Some(parts) = news.still_suspended {
-            self.still_suspended.get_or_insert_default().extend(parts);
-        }
         self.warning = match (self.warning.take(), news.warning) {
             (Some(before), Some(more)) if before != more => Some(format!("{before}; {more}")),
             (before, more) => before.or(more),
@@ -135,10 +137,11 @@ mod tests {
             let mut all = Ordered::default();
 
             for (name, was_suspended) in ["a", "b", "c"].into_iter().zip(answers) {
-                all.add(name, resumed(was_suspended));
+                all.add(name, Ordered { still_suspended: Some(vec![name.to_owned()]), ..resumed(was_suspended) });
             }
 
             assert_eq!(all.projects, projects);
+            assert_eq!(all.still_suspended.unwrap(), ["a", "b", "c"], "by themselves");
             assert_eq!(all.warning.is_some(), projects.len() == 3);
         }
     }

@@ -151,11 +151,7 @@ fn read(history: &History, of: &Of, window: &Window) -> Result<Value, String> {
         Of::Passes => {
             let rows = state.passes(window).map_err(|error| error.to_string())?;
             let older = older(rows.len(), rows.last().map(|row| row.number));
-            let gaps = if window.outcome.is_none() && window.revision.is_none() {
-                state.gaps(window).map_err(|error| error.to_string())?
-            } else {
-                Vec::new()
-            };
+            let gaps = state.gaps(window).map_err(|error| error.to_string())?;
             // What is between these passes, and after them where they are the newest.
             let first = rows.last().filter(|_| older.is_some()).map(|row| row.finished_at);
             let last = rows.first().filter(|_| window.before.is_some()).map(|row| row.finished_at);
@@ -181,8 +177,7 @@ fn read(history: &History, of: &Of, window: &Window) -> Result<Value, String> {
 pub struct PassPage {
     format_version: u32,
     passes: Vec<Pass>,
-    /// Times around these of which not everything could be written down, newest first; none of them where `outcome` or `revision` is
-    /// asked for.
+    /// Times around these of which not everything could be written down, newest first, whichever passes are asked for.
     gaps: Vec<Gap>,
     /// What `before` is to be for the ones before these; null where there are none.
     older: Option<i64>,

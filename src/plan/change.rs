@@ -215,6 +215,7 @@ impl Change {
     /// Lets it go ahead, a delete not before its time.
     pub fn approve(&mut self) {
         self.held_beside.clear();
+        self.limit = None;
         self.held = self.is_early.then_some(Hold::DeleteAfter);
         self.is_approved = true;
         for task in &mut self.tasks {

@@ -50,6 +50,19 @@ impl Published {
         Self { name: name.clone(), plan, fingerprint, held, desired }
     }
 
+    /// Is all of it approved that can be?
+    pub fn is_approved(&self) -> bool {
+        self.fingerprint.is_empty() && !self.plan.fingerprint.is_empty()
+    }
+
+    fn holds(&self) -> Vec<HoldStatus> {
+        let mut holds = render::holds(&self.plan);
+        if self.is_approved() {
+            holds.iter_mut().for_each(HoldStatus::approve);
+        }
+        holds
+    }
+
     /// What the files say of a resource that is called so.
     pub fn declared(&self, kind: &str, id: &str) -> Option<&Declared> {
         let kind = resource::kind(kind)?.name();
@@ -97,7 +110,7 @@ impl Published {
             name: &self.name,
             fingerprint: &self.fingerprint,
             held: self.held.as_ref(),
-            holds: render::holds(&self.plan).into_iter().chain(waits.holds).collect(),
+            holds: self.holds().into_iter().chain(waits.holds).collect(),
             warnings: Each(|| render::warnings(&self.plan)),
             waits: waits.rows,
             wait_counts: waits.counts,
@@ -105,6 +118,7 @@ impl Published {
             refused: Each(|| self.plan.refused.iter().map(RefusedReport::new)),
             undeclared: Each(|| self.plan.undeclared.iter().map(Identity::new)),
             forecast: Forecast::new(calls.len() + more, self.plan.reads, pace),
+            is_incomplete: self.plan.is_incomplete(),
         }
     }
 }
@@ -139,6 +153,7 @@ struct Left<'p, W: Serialize, C: Serialize, R: Serialize, U: Serialize> {
     refused: R,
     undeclared: U,
     forecast: Forecast,
+    is_incomplete: bool,
 }
 
 /// A list of which each item is made when it is written.

@@ -108,8 +108,8 @@ pub struct ProjectReport<'p> {
     pub undeclared: Vec<Identity>,
     /// What applying costs.
     pub forecast: Forecast,
-    /// A kind could not be observed: the warnings say which.
-    #[serde(skip)]
+    /// Something could not be observed: the warnings say what. Of that nobody knows whether it differs.
+    #[serde(default)]
     pub is_incomplete: bool,
     /// Something was written and answered as done, and Descope keeps something else.
     #[serde(skip)]
@@ -289,7 +289,7 @@ impl<'p> ProjectReport<'p> {
             refused: RefusedReport::all(plan),
             undeclared: plan.undeclared.iter().map(Identity::new).collect(),
             forecast: Forecast::new(plan.forecast_requests(), plan.reads, pace),
-            is_incomplete: !plan.unobserved.is_empty() || !plan.unread.is_empty(),
+            is_incomplete: plan.is_incomplete(),
             is_without_effect: !plan.without_effect.is_empty(),
             doubted: plan.missing.iter().filter(|(key, one)| one.is_leaving && plan.shrunk.contains(key.kind)).count(),
         }

@@ -89,27 +89,28 @@ impl Ending {
 }
 
 impl Reconciler {
-    /// What a plan came to so far. What was refused before and is not tried again is not applied by having been planned.
+    /// What a plan came to so far.
     pub(super) fn outcome(&self, plan: &Plan) -> PassOutcome {
+        let outcome = self.outcome_for_files(plan);
+        // Newer files are not looked at.
+        let is_of_older = outcome == PassOutcome::Noop || outcome == PassOutcome::Applied;
+        if is_of_older && !self.is_current() { PassOutcome::Partial } else { outcome }
+    }
+
+    /// The same for the files that are in force. What was refused before and is not tried again is not applied by having been planned.
+    fn outcome_for_files(&self, plan: &Plan) -> PassOutcome {
         let counts = self.queue.counts_of(&self.assessor.project);
         let outcome = PassOutcome::of(plan);
         // While the state cannot be written, only updates go on.
         let is_new = |change: &Change| change.held.is_none() && change.action != Action::Update;
         let is_stuck = outcome == PassOutcome::Applied
             && (counts.parked + counts.blocked > 0 || self.state.is_failing() && plan.changes.iter().any(is_new));
-        // Newer files are not looked at.
-        let is_of_older = outcome == PassOutcome::Noop || outcome == PassOutcome::Applied;
-        if is_stuck || is_of_older && self.is_invalid() {
+        if is_stuck {
             return PassOutcome::Partial;
         }
         // A suspended project is only observed.
         let is_suspended = self.queue.paused_by(&self.assessor.project).contains(&PausedBy::Operator);
         if outcome == PassOutcome::Applied && is_suspended { PassOutcome::Noop } else { outcome }
-    }
-
-    /// Are there newer files that cannot be used?
-    fn is_invalid(&self) -> bool {
-        self.memory.load.as_ref().is_some_and(|load| !load.errors.is_empty())
     }
 
     /// A pass has looked and planned. What it set off is on its way.
@@ -124,7 +125,10 @@ impl Reconciler {
             result: outcome.as_str().to_owned(),
             changes: changes as u64,
         });
-        let number = self.note_pass(trigger, outcome, started, changes);
+        // Beside it stands whether newer files could not be used.
+        let plan = self.memory.plan.as_ref().filter(|_| outcome == PassOutcome::Partial);
+        let noted = plan.map_or(outcome, |plan| self.outcome_for_files(plan));
+        let number = self.note_pass(trigger, noted, started, changes);
         let (span, seconds) = (self.memory.span.clone().unwrap_or_else(Span::none), started.elapsed().as_secs_f64());
         self.memory.ending = Some(Ending { outcome, number, span, tally, seconds });
     }

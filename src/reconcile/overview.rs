@@ -300,8 +300,10 @@ impl Reconciler {
         // What fails on the way is left, too.
         let left = counts.total().saturating_sub(drain.stuck);
         drain.total = drain.total.max(left);
+        // What the others send meanwhile is of the same budget.
+        let between = self.queue.tasks_between(&self.board.beside(&self.assessor.project), left);
         let allowed = limits.requests_per_second.filter(|rate| *rate > 0.0).and_then(|rate| {
-            let due = self.assessor.client.due(drain.calls(left))?;
+            let due = self.assessor.client.due(drain.calls(left + between))?;
             Some(Allowed { rate: rate / drain.calls_a_change, due })
         });
         let rest = drain.rest(now.0, left, allowed, pause);

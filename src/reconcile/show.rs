@@ -11,6 +11,7 @@ use crate::plan::Change;
 use crate::plan::Contact;
 use crate::plan::Hold;
 use crate::plan::Plan;
+use crate::plan::published::Published;
 use crate::plan::render;
 use crate::plan::render::HeldReport;
 use crate::plan::waits;
@@ -28,6 +29,7 @@ use crate::telemetry::status::DesiredStatus;
 use crate::telemetry::status::HeldStatus;
 use crate::telemetry::status::Level;
 use crate::telemetry::status::NO_ORDERS;
+use crate::telemetry::status::ONLY_OBSERVES;
 use crate::telemetry::status::Overview;
 use crate::telemetry::status::Problem;
 use crate::telemetry::status::ProblemState;
@@ -301,6 +303,11 @@ impl Reconciler {
         let until = self.pause.suspended_until().map(rfc3339);
         let by = until.as_ref().and_then(|_| self.pause.suspended_by());
         let can_order = self.board.can_order();
+        // Of the plan that is shown.
+        let of_it =
+            |published: &Published| self.memory.plan.as_ref().is_some_and(|plan| Arc::ptr_eq(plan, &published.plan));
+        let is_approved =
+            self.plans.borrow().as_ref().is_some_and(|published| of_it(published) && published.is_approved());
         let refused_because = self.pause.refusal().map(|error| error.to_string());
         let refused_since = self.refused_since().map(rfc3339);
         self.board.project(&project, |status| {
@@ -328,6 +335,9 @@ impl Reconciler {
                 changes: held.changes as u64,
                 deletes: held.deletes as u64,
             });
+            if is_approved {
+                status.show_approved();
+            }
             status.last_pass.clone_from(&self.memory.last_pass);
             status.undeclared = plan.map_or(0, |plan| plan.undeclared.len() as u64);
             status.problems = problems;
@@ -469,7 +479,7 @@ impl Reconciler {
     fn turn_of_tasks(&self, suspended_until: Option<SystemTime>) -> Turn {
         if let Some(until) = suspended_until {
             let why = Why::Held(Hold::Suspended.as_str());
-            return Turn { why, what: "the project only observes", until: Some(rfc3339(until)) };
+            return Turn { why, what: ONLY_OBSERVES, until: Some(rfc3339(until)) };
         }
         if let Some(error) = self.pause.refusal() {
             return Turn { why: Why::Paused, what: pause(&error), until: None };

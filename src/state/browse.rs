@@ -121,6 +121,9 @@ impl Conditions {
             Some(wanted) if table == "pass" && wanted == PARTIAL => {
                 conditions.and(&format!("({outcome} = ? OR result = 'held' AND {})", has_failed()), wanted.clone());
             }
+            Some(wanted) if table == "audit" => {
+                conditions.and(&format!("({outcome} = ? OR {})", is_gap()), wanted.clone());
+            }
             Some(wanted) => conditions.and(&format!("{outcome} = ?"), wanted.clone()),
             None => {}
         }
@@ -128,7 +131,7 @@ impl Conditions {
             // Or of a commit that begins so: by that people know them. Of a pass it is known by what was written for its files.
             let begins = |column: &str| format!("substr({column}, 1, length(?)) = ?");
             let commit = if table == "audit" {
-                begins("source_commit")
+                format!("{} OR {}", begins("source_commit"), is_gap())
             } else {
                 let named = begins("audit.source_commit");
                 format!(
@@ -180,7 +183,8 @@ impl State {
                 .rows(&sql, &values, |row| Ok((pass(row)?, row.integer("project")?, row.integer("ended")?)))?;
             let count = |(mut pass, project, until): (PassView, i64, i64)| {
                 (pass.writes, pass.failed_writes) = writes(connection, &pass, project, until)?;
-                if pass.result == APPLIED && pass.failed_writes > 0 {
+                let is_of_older = pass.is_invalid && [NOOP, APPLIED].contains(&&*pass.result);
+                if is_of_older || pass.result == APPLIED && pass.failed_writes > 0 {
                     PARTIAL.clone_into(&mut pass.result);
                 }
                 Ok(pass)
@@ -241,14 +245,19 @@ fn writes(connection: &Tx<'_>, pass: &PassView, project: i64, until: i64) -> sql
     Ok((tried.unsigned_abs(), failed.unsigned_abs()))
 }
 
-/// How a pass went that set off everything it planned.
+/// How a pass went that found nothing to do.
+const NOOP: &str = "noop";
+/// How one went that set off everything it planned.
 const APPLIED: &str = "applied";
 /// How it went after all where some of that failed.
 const PARTIAL: &str = "partial";
 
 /// What [`State::passes`] says of a pass, for conditions.
 fn result() -> String {
-    format!("CASE WHEN result = '{APPLIED}' AND {} THEN '{PARTIAL}' ELSE result END", has_failed())
+    format!(
+        "CASE WHEN invalid = 1 AND result IN ('{NOOP}', '{APPLIED}') OR result = '{APPLIED}' AND {} THEN '{PARTIAL}' ELSE result END",
+        has_failed()
+    )
 }
 
 /// Did something fail that the pass set off?
@@ -259,7 +268,7 @@ fn has_failed() -> String {
 /// Was everything written that differed, and nothing else was left? A pass that was cut short has written less.
 fn is_done() -> String {
     let written = format!("(SELECT count(*) {} AND outcome = 'ok')", set_off());
-    format!("result = '{APPLIED}' AND invalid = 0 AND NOT {} AND changes <= {written}", has_failed())
+    format!("result = '{APPLIED}' AND NOT {} AND changes <= {written}", has_failed())
 }
 
 /// What a pass set off, as far as it was attempted before the next one began.
@@ -295,6 +304,11 @@ fn pass(row: &Row<'_>) -> sql::Result<PassView> {
     })
 }
 
+/// Is it a time of which not everything is in the trail? What may be missing may be of anything.
+fn is_gap() -> String {
+    format!("audit.kind = '{ORDERS}' AND audit.action = '{GAP}'")
+}
+
 /// Further conditions of rows of the audit trail: of this kind, with this identity. Of one resource with what was ordered about
 /// it, or about its kind.
 pub(super) fn of_resource(kind: Option<&String>, id: Option<&String>) -> (String, Vec<Value<'static>>) {
@@ -302,14 +316,15 @@ pub(super) fn of_resource(kind: Option<&String>, id: Option<&String>) -> (String
     const IS_CALLED: &str = "CASE tenant WHEN '' THEN name ELSE tenant || '/' || name END = ?";
     match (kind, id) {
         (None, None) => (String::new(), Vec::new()),
-        (Some(kind), None) => (format!(" AND {IS_KIND}"), vec![kind.clone().into()]),
-        (None, Some(id)) => (format!(" AND {IS_CALLED}"), vec![id.clone().into()]),
+        (Some(kind), None) => (format!(" AND ({IS_KIND} OR {})", is_gap()), vec![kind.clone().into()]),
+        (None, Some(id)) => (format!(" AND ({IS_CALLED} OR {})", is_gap()), vec![id.clone().into()]),
         (Some(kind), Some(id)) => {
             // The list begins with a comma here, so that each of it does; a comma and a quotation mark within a name are told apart
             // by the backslash between them.
             let list = "',' || substr(fields, 2)";
             let names = format!("replace({list}, ?, '') <> {list}");
-            let sql = format!(" AND ({IS_KIND} AND {IS_CALLED} OR kind = '{ORDERS}' AND ({names} OR {names}))");
+            let ordered = format!("kind = '{ORDERS}' AND ({names} OR {names})");
+            let sql = format!(" AND ({IS_KIND} AND {IS_CALLED} OR {ordered} OR {})", is_gap());
             let item = |name: &str| format!(",{}", serde_json::Value::from(name)).into();
             let (whole, one) = (item(kind), item(&format!("{kind}/{id}")));
             (sql, vec![kind.clone().into(), id.clone().into(), whole, one])
@@ -337,7 +352,7 @@ pub(super) fn note_gap(transaction: &Tx<'_>, (since, until): (SystemTime, System
     let (began, ended) = (transaction.time(since), transaction.time(until).max(transaction.time(since)));
     let (since, until) = (rfc3339(since), rfc3339(until));
     let message = format!(
-        "the state could not be written from {since} to {until}: what was sent and ordered meanwhile is not all in this trail"
+        "the state could not always be written from {since} to {until}: what was sent and ordered meanwhile is not all in this trail"
     );
     projects.into_iter().try_for_each(|id| {
         // It was over, and was not.
@@ -362,24 +377,31 @@ impl ProjectState {
 
     /// What the last run knew of its passes.
     pub fn last_passes(&self) -> Result<LastPasses, Error> {
-        let sql = format!(
-            "SELECT revision, finished_at, CASE result WHEN '{APPLIED}' THEN (SELECT max(at) {}) END AS written_at FROM pass
-             WHERE project = ? AND (result = 'noop' AND changes = 0 OR {})
-             AND finished_at BETWEEN 0 AND ? ORDER BY id DESC LIMIT 1",
-            set_off(),
-            is_done()
-        );
+        let newest = |more: &str| {
+            format!(
+                "SELECT revision, finished_at, CASE result WHEN '{APPLIED}' THEN (SELECT max(at) {}) END AS written_at FROM pass
+                 WHERE project = ? AND (result = '{NOOP}' AND changes = 0 OR {}) {more}
+                 AND finished_at BETWEEN 0 AND ? ORDER BY id DESC LIMIT 1",
+                set_off(),
+                is_done()
+            )
+        };
+        // While newer files cannot be used, nobody can say that nothing differs from them.
+        let (equal, success) = (newest(""), newest("AND invalid = 0"));
         let named = "SELECT source_commit FROM audit WHERE project = ? AND revision = ? AND source_commit IS NOT NULL
                      ORDER BY id DESC LIMIT 1";
         self.read(|connection, id| {
-            let last = connection.first(&sql, &values![id, LAST], |row| {
+            let success_at = connection.first(&success, &values![id, LAST], |row| {
                 let (finished_at, written_at) = (row.integer("finished_at")?, row.optional("written_at")?);
-                let success_at = from_millis(written_at.unwrap_or_default().max(finished_at));
-                Ok((text(row, "revision")?, from_millis(finished_at), success_at))
+                Ok(from_millis(written_at.unwrap_or_default().max(finished_at)))
             })?;
-            let Some((revision, at, success_at)) = last else { return Ok(LastPasses::default()) };
-            let commit = connection.first(named, &values![id, revision.clone()], |row| text(row, "source_commit"))?;
-            Ok(LastPasses { success_at: Some(success_at), in_sync: Some((revision, at)), commit })
+            let in_sync = connection.first(&equal, &values![id, LAST], |row| {
+                Ok((text(row, "revision")?, from_millis(row.integer("finished_at")?)))
+            })?;
+            let commit = in_sync.as_ref().map(|(revision, _)| {
+                connection.first(named, &values![id, revision.clone()], |row| text(row, "source_commit"))
+            });
+            Ok(LastPasses { success_at, in_sync, commit: commit.transpose()?.flatten() })
         })
     }
 }
@@ -493,6 +515,17 @@ mod tests {
             write(&project, second, "fourth", outcome);
         }
         assert_eq!(applied().as_deref(), Some("second"));
+        // Of the last good files, while newer ones cannot be used.
+        project.note_pass(&PassRow { is_invalid: true, changes: 1, ..row(40, "applied", "fifth") }).unwrap();
+        write(&project, 41, "fifth", "ok");
+        assert_eq!((applied().as_deref(), success()), (Some("fifth"), Some(at(13))));
+        let window = Window { limit: 1, ..Window::default() };
+        let newest = |outcome: Option<&str>| {
+            let window = Window { outcome: outcome.map(str::to_owned), ..window.clone() };
+            state.passes(&window).unwrap().into_iter().map(|pass| (pass.revision, pass.result)).next()
+        };
+        let expected = Some(("fifth".to_owned(), "partial".to_owned()));
+        assert_eq!((newest(None), newest(Some("partial"))), (expected.clone(), expected));
     }
 
     /// The last pass that could be noted on a full disk was said to have written what others wrote later, for another revision.

@@ -224,6 +224,18 @@ impl ProjectState {
         })
     }
 
+    /// Those of these changes that may go ahead, or might until a moment ago, may from now on for as long as when they were approved.
+    pub fn renew_approvals(&self, digests: &BTreeSet<&str>) -> Result<(), Error> {
+        if digests.is_empty() {
+            return Ok(());
+        }
+        let sql = "UPDATE approved SET expires = ?1 + lasts WHERE project = ?2 AND digest = ?3 AND lasts > 0
+                   AND expires < ?1 + lasts";
+        self.write_by_clock(|transaction, id, now| {
+            transaction.each(sql, digests.iter().map(|digest| values![to_millis(now), id, *digest]))
+        })
+    }
+
     /// How many changes that may go ahead are not done yet: of all, of a kind, or of one resource (`KIND/ID`) of it.
     pub fn approved_of(&self, kind: Option<&str>, resource: Option<&str>) -> Result<usize, Error> {
         self.read_by_clock(|connection, id, now| {

@@ -63,6 +63,9 @@ pub use window::WhichProblems;
 /// The last moment that RFC 3339 can write.
 const LAST: Duration = Duration::from_secs(253_402_300_799);
 
+/// What waits for the end of a suspension of the whole project.
+pub const ONLY_OBSERVES: &str = "the project only observes";
+
 /// What there is to say in the place of an order where nobody may give one: see [`Status::can_order`].
 pub const NO_ORDERS: &str = "the daemon takes no orders, as http.token is not set: set it and restart the daemon";
 
@@ -173,6 +176,12 @@ impl ProjectStatus {
         let is_aside = self.holds.iter().any(|hold| hold.stops_project && hold.reason == "stale_revision");
         let named = self.desired.commit.as_deref().or(newer.get(..12)).unwrap_or(newer);
         (newer != older && !is_aside).then(|| named.to_owned())
+    }
+
+    /// All that can be approved is, and no plan knows of that yet.
+    pub fn show_approved(&mut self) {
+        self.held = None;
+        self.holds.iter_mut().for_each(HoldStatus::approve);
     }
 }
 
@@ -324,6 +333,16 @@ pub struct HoldStatus {
     /// The first of them. Not part of the answer, whose changes name their reason.
     #[serde(skip)]
     pub things: Vec<HeldThing>,
+}
+
+impl HoldStatus {
+    /// It is approved, and no plan knows of that yet.
+    pub fn approve(&mut self) {
+        if std::mem::take(&mut self.approvable) {
+            self.ends_with = "the next look at Descope: it is approved".into();
+            self.needs_a_person = false;
+        }
+    }
 }
 
 /// A resource, or a part of one, that is held.
@@ -654,6 +673,15 @@ impl Board {
     /// Looks at what is known of a project; `None` for a name that the config does not have.
     pub fn look_at<T>(&self, project: &str, look: impl FnOnce(&ProjectStatus) -> T) -> Option<T> {
         self.status.borrow().projects.iter().find(|known| known.name == project).map(look)
+    }
+
+    /// The other projects that send to the same host as this one.
+    pub fn beside(&self, project: &str) -> Vec<String> {
+        let status = self.status.borrow();
+        let host = |name: &str| status.projects.iter().find(|known| known.name == name).map(|known| &known.host);
+        let own = host(project);
+        let others = status.projects.iter().filter(|known| known.name != project && Some(&known.host) == own);
+        others.map(|known| known.name.clone()).collect()
     }
 
     /// As it is now.

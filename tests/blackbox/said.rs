@@ -230,7 +230,12 @@ async fn an_approval_in_a_suspension_is_good_when_that_ends_however_long_it_take
     assert_eq!(post(&world, "/api/v1/suspend?for=3h&target=permissions/first").await["warning"], along);
     assert_eq!(post(&world, "/api/v1/suspend?for=3h&kind=roles").await["warning"], Value::Null);
     assert!(world.entity("permissions", "first").await.is_some());
-    for path in ["resume", "resume?kind=permissions", "resume?target=permissions/first"] {
+    post(&world, "/api/v1/resume").await;
+    world.fresh_pass().await;
+    let waits = world.project().await["waits"].to_string();
+    assert!(waits.contains("by 127.0.0.1; it is approved, and goes ahead then"), "{waits}");
+    assert!(!waits.contains("maxDeletes"), "that holds it no more: {waits}");
+    for path in ["resume?kind=permissions", "resume?target=permissions/first"] {
         post(&world, &format!("/api/v1/{path}")).await;
     }
     world.until("gone", async |world| world.entity("permissions", "first").await.is_none()).await;
@@ -254,6 +259,36 @@ async fn an_approval_in_a_suspension_is_good_when_that_ends_however_long_it_take
     );
     let told = "an approval is over, and what it was for is not done";
     world.daemon().wait_for_line("told", |line| line.contains(told) && line.contains("permissions/second")).await;
+}
+
+/// Deletes go last: that they were let go ahead was forgotten before their turn came.
+#[tokio::test]
+async fn an_approval_is_good_until_the_turn_of_its_changes_comes() {
+    let mut world =
+        World::with(sync("maxDeletes: 0, maxDeletePercent: 100, deleteAfter: 0s, approvalExpiry: 500ms")).await;
+    world.write("a.yaml", "permissions: [{ name: stays }, { name: goes }]\n");
+    world.converge().await;
+    let create =
+        |fault: Value| json!([{ "match": { "path": "/v1/mgmt/permission/create" }, "fault": fault, "delay": "6s" }]);
+    world.faults(create(json!("delay"))).await;
+    let slow = json!([{ "match": { "path": "/v1/mgmt/permission/update" }, "fault": "delay", "delay": "6s" }]);
+    world.faults(slow).await;
+    world.write("a.yaml", "permissions: [{ name: stays, description: other }]\n");
+    let fingerprint = crate::guards::held(&world, "max_deletes").await;
+    post(&world, &format!("/api/v1/approve?plan={fingerprint}")).await;
+    let approved = Instant::now();
+    let is_over = async |world: &World| {
+        world.fresh_pass().await;
+        approved.elapsed() > Duration::from_secs(2)
+    };
+    world.until("over", is_over).await;
+    assert!(world.entity("permissions", "goes").await.is_some(), "its turn has not come");
+    assert_eq!(world.project().await["held"], Value::Null);
+
+    world.until("at rest", async |world| world.is_converged().await).await;
+
+    assert!(world.entity("permissions", "goes").await.is_none());
+    assert_eq!(lapse(&world).await, Value::Null);
 }
 
 /// The newest row of an approval that ended without use.
@@ -301,6 +336,12 @@ async fn what_is_held_of_older_files_is_told_as_that_and_approved_as_far_as_newe
          Descope yet, want it\n"
     );
     assert_eq!(String::from_utf8_lossy(&said.stdout), expected, "{said:?}");
+    // Nobody is asked for what is approved.
+    let project = world.project().await;
+    assert_eq!((&project["held"], &project["holds"][0]["approvable"]), (&Value::Null, &json!(false)), "{project}");
+    let text = String::from_utf8(world.run(&["status", "--url", &url]).await.stdout).unwrap();
+    assert!(text.contains("ends with the next look at Descope: it is approved"), "{text}");
+    assert!(!text.contains("to release"), "{text}");
     let message = orders(&world).await.last().unwrap()["message"].clone();
     let want = format!("1 change, as far as newer files ({newer}), not compared yet, want it; asked by 127.0.0.1");
     assert!(message.as_str().unwrap().ends_with(&want), "{message}");
@@ -323,6 +364,11 @@ async fn since_when_descope_refuses_a_project_outlives_a_restart() {
     let since = async |world: &World| world.project().await["refusedSince"].as_str().map(str::to_owned);
     world.until("refused", async |world| since(world).await.is_some()).await;
     let before = since(&world).await.unwrap();
+    // What differs nobody knows: a script that waits for no differences waits.
+    let plan = world.run(&["plan", "--url", &world.daemon_url().await, "--exit-code"]).await;
+    let said = String::from_utf8(plan.stdout).unwrap();
+    assert!(said.contains("nothing to change in what could be observed"), "{said}");
+    assert_eq!(plan.status.code(), Some(2), "{said}");
     let second = humantime::parse_rfc3339(&before).unwrap() + Duration::from_secs(2);
     world.until("another second", async |_| SystemTime::now() > second).await;
 

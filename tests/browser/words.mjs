@@ -49,6 +49,22 @@ test("drift that is never put back is not promised to be, suspended or not, and 
   }
 });
 
+test("the verdict of several projects is of the one that needs somebody most, and names the others that are not as they should be", () => {
+  const alpha = project({ suspendedUntil: AT });
+  const gamma = project({ name: "gamma", converged: false, notConvergedBecause: "drift_reported", counts: { ...project().counts, inSync: 1, waiting: 2 } });
+  const delta = project({ name: "delta", converged: false, counts: { ...project().counts, inSync: 1, changing: 8 } });
+  const of = (...projects) => words.verdict({ projects, components: [], limiters: [] });
+
+  const both = of(alpha, gamma);
+  assert.equal(both.title, "Waiting: gamma (1 project of 2)");
+  assert.ok(both.detail.includes("Suspended meanwhile: alpha."), both.detail.join(" "));
+  const all = of(alpha, gamma, delta);
+  assert.equal(all.title, "Applying: delta (1 project of 3)");
+  assert.ok(all.detail.includes("Waiting: gamma (1 project of 3)."), all.detail.join(" "));
+  assert.equal(of(alpha, project({ name: "beta" })).title, "Suspended: alpha (1 project of 2)");
+  assert.deepEqual(of(project({ name: "beta" }), project()).detail, ["18 declared resources equal what is live."]);
+});
+
 test("what is held of files that are not the newest is told as that, and only then", () => {
   const held = { fingerprint: "f", reason: "max_deletes", changes: 1, deletes: 1 };
   const of = (more) => told(status({ converged: false, held, plannedRevision: "older", ...more }))[0].why;

@@ -7,6 +7,7 @@ use crate::resource::legible::legible;
 use crate::telemetry::line::cause;
 use crate::telemetry::line::one_line;
 use crate::telemetry::status::NO_ORDERS;
+use crate::telemetry::status::ONLY_OBSERVES;
 use crate::telemetry::status::of_window;
 use crate::telemetry::status::project_option;
 use crate::telemetry::status::rounded;
@@ -325,7 +326,7 @@ fn below(project: &Value, can_order: bool, now: SystemTime) -> Vec<String> {
         let is_it = |problem: &Value| (&wait["kind"], &wait["id"]) == (&problem["kind"], &problem["id"]);
         matches!(&*reason(wait), "parked" | "backoff" | "dependency" | "unobserved") && problems.iter().any(is_it)
     };
-    let is_told = |wait: &&Value| is_problem(wait) || told.contains(&reason(wait));
+    let is_told = |wait: &&Value| is_problem(wait) || told.contains(&reason(wait)) && !is_of_whole(wait);
     let others: Vec<&Value> = waits.iter().filter(|wait| !is_told(wait)).collect();
     let groups = alike(&others);
     let words: Vec<String> = groups.iter().map(|group| waiting(group, &project["waitCounts"], now)).collect();
@@ -384,6 +385,11 @@ fn reason(wait: &Value) -> String {
     why.split(':').next().unwrap_or_default().to_owned()
 }
 
+/// Does it wait for the end of a suspension of the project, and no part of it? No hold is of that.
+fn is_of_whole(wait: &Value) -> bool {
+    wait["why"].as_str().is_some_and(|why| why.split_once(": ").is_some_and(|(_, what)| what == ONLY_OBSERVES))
+}
+
 fn since(wait: &Value, now: SystemTime) -> String {
     wait["since"].as_str().map_or_else(String::new, |_| format!("; since {}", ago(&wait["since"], now)))
 }
@@ -429,6 +435,7 @@ fn held(waits: &[Value], reason_of_hold: &str, hold: &Value) -> String {
     // Of one reason some may end with time, and others not.
     let is_of = |wait: &&Value| {
         reason(wait) == reason_of_hold
+            && !is_of_whole(wait)
             && (reason_of_hold != "drift_reported" || wait["until"].is_string() == hold["until"].is_string())
     };
     let mut names: Vec<String> = waits.iter().filter(is_of).map(told).collect();
@@ -545,13 +552,21 @@ fn ahead(time: &Value, now: SystemTime) -> String {
     if is_past { "now".to_owned() } else { ago(time, now) }
 }
 
-/// In the largest unit that says enough.
+/// In one unit or two: what is left out is an eighth of it at most.
 fn span(time: Duration) -> String {
-    match time.as_secs() {
-        seconds @ 0..100 => format!("{seconds}s"),
-        seconds @ 100..7200 => format!("{}m", seconds / 60),
-        seconds @ 7200..172_800 => format!("{}h", seconds / 3600),
-        seconds => format!("{}d", seconds / 86_400),
+    let seconds = time.as_secs();
+    let both = |unit: u64, name: char, part: u64, rest: char| match seconds % unit / part {
+        0 => format!("{}{name}", seconds / unit),
+        left => format!("{}{name}{left}{rest}", seconds / unit),
+    };
+    match seconds {
+        0..120 => format!("{seconds}s"),
+        120..600 => both(60, 'm', 1, 's'),
+        600..7200 => format!("{}m", seconds / 60),
+        7200..28_800 => both(3600, 'h', 60, 'm'),
+        28_800..172_800 => format!("{}h", seconds / 3600),
+        172_800..691_200 => both(86_400, 'd', 3600, 'h'),
+        _ => format!("{}d", seconds / 86_400),
     }
 }
 
@@ -559,6 +574,29 @@ fn span(time: Duration) -> String {
 mod tests {
     use super::*;
     use serde_json::json;
+
+    #[test]
+    fn a_time_is_told_to_an_eighth_of_it_or_nearer() {
+        let told = |seconds: u64| span(Duration::from_secs(seconds));
+        let few = [119, 120, 239, 599, 600, 7199, 7200, 14_460, 28_799, 28_800, 172_799, 172_800, 180_000, 691_200];
+        let texts =
+            ["119s", "2m", "3m59s", "9m59s", "10m", "119m", "2h", "4h1m", "7h59m", "8h", "47h", "2d", "2d2h", "8d"];
+
+        assert_eq!(few.map(told), texts);
+        for seconds in 0..1_000_000 {
+            let (mut read, mut number) = (0, 0);
+            for sign in told(seconds).chars() {
+                match (sign.to_digit(10), sign) {
+                    (Some(digit), _) => number = 10 * number + u64::from(digit),
+                    (None, 's') => read += std::mem::take(&mut number),
+                    (None, 'm') => read += 60 * std::mem::take(&mut number),
+                    (None, 'h') => read += 3600 * std::mem::take(&mut number),
+                    (None, _) => read += 86_400 * std::mem::take(&mut number),
+                }
+            }
+            assert!(read <= seconds && 8 * (seconds - read) <= seconds, "{seconds} is told as {read}");
+        }
+    }
 
     fn status() -> Value {
         let project = |name: &str, converged: bool| {
@@ -617,6 +655,31 @@ mod tests {
             json!({ "at": "2026-11-29T12:04:00Z", "budget": 100.0, "requestsPerSecond": 1.67 });
         let text = super::text(&status, now(), Style::default());
         assert!(text.contains("opens in 30s, 100 again in 4m at the latest unless one is refused; 1 answer"), "{text}");
+    }
+
+    /// The hold named what waits for the other, and that had no line.
+    #[test]
+    fn a_part_that_is_suspended_in_a_suspended_project_is_told_beside_the_rest() {
+        let mut status = status();
+        let [of_part, of_whole] = ["2026-11-29T12:00:09Z", "2026-11-29T12:00:45Z"];
+        status["projects"][1]["holds"] = json!([{ "reason": "suspended", "changes": 1, "approvable": false, "until": of_part, "endsWith": "`resume`, or time", "since": null, "why": null }]);
+        let wait = |id: &str, why: &str, until: &str| json!({ "kind": "tenants", "id": id, "why": why, "since": null, "until": until });
+        let whole = "suspended: the project only observes";
+        status["projects"][1]["waits"] =
+            json!([wait("a", whole, of_whole), wait("b", whole, of_whole), wait("z", "suspended: by ops", of_part)]);
+
+        let text = super::text(&status, now(), Style::default());
+
+        assert!(
+            text.contains(
+                "  held: 1 by suspended (tenants/z: by ops); ends with `resume`, or time (the first in 9s)\n"
+            ),
+            "{text}"
+        );
+        assert!(
+            text.contains("  waits: tenants/a, tenants/b: suspended: the project only observes; ends in 45s\n"),
+            "{text}"
+        );
     }
 
     /// Each line named what is of both.

@@ -129,7 +129,7 @@ export const phrase = (list) => [list].flat(Infinity).map((it) => (typeof it !==
 export const prose = (text) => String(text).split("`").map((part, n) => (n % 2 ? h("code", {}, part) : moments(part)));
 
 // Behind a word that leads to one: what stands elsewhere, as in quotes, is a value.
-const MOMENT = /\b(at|since|seen|until|on) (\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ)/;
+const MOMENT = /\b(at|since|seen|until|on|from|to) (\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ)/;
 
 function moments(text) {
   const parts = text.split(MOMENT);

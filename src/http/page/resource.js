@@ -76,6 +76,8 @@ export async function showResource(status) {
 /** Nothing is to be done. A name that nobody knows looks the same as one that was always right, and is not praised. */
 function quiet({ plan, history }, { kind, id }, looked, project) {
   const last = history.find((row) => row.outcome === "ok" && row.kind !== "operator");
+  // The newest first.
+  const lost = history.slice(0, last ? history.indexOf(last) : undefined).find((row) => row.kind === "operator" && row.action === "gap");
   const known = plan?.resource;
   if (known?.declared) {
     return [
@@ -86,7 +88,7 @@ function quiet({ plan, history }, { kind, id }, looked, project) {
         h("dt", {}, "Identity"), h("dd", {}, id),
         h("dt", {}, "Declared in"), h("dd", { class: "where" }, `${known.file}:${known.line}`),
         h("dt", {}, "Last look"), h("dd", {}, looked?.observedAt ? [`at ${kind} `, time(looked.observedAt)] : "none yet", looked?.details ? h("span", { class: "quiet" }, "; ", details(looked.details)) : null),
-        h("dt", {}, "Last change"), h("dd", {}, last ? [`${last.action} `, time(last.at), h("span", { class: "quiet" }, ` revision ${last.commit || short(last.revision)}`)] : "none that the audit trail still has")),
+        h("dt", {}, "Last change"), h("dd", {}, last ? [`${last.action} `, time(last.at), h("span", { class: "quiet" }, ` revision ${last.commit || short(last.revision)}`)] : "none that the audit trail still has", lost ? ["; a newer one may be missing: not everything could be written down until ", time(lost.at)] : null)),
     ];
   }
   if (last?.action === "delete") return h("p", {}, badge("calm", "deleted"), " It was deleted, and no file declares it.");

@@ -624,7 +624,11 @@ function whichOf(word, of, total) {
   return `${words.size === 1 ? [...words][0] : word}: ${few(of)} (${many(of.length, "project")} of ${total})`;
 }
 
-const ORDER = ["bad", "warn", "off", "busy", "calm", "good"];
+// Who suspends something knows of it: that hides nothing.
+const ORDER = ["bad", "warn", "busy", "calm", "off", "good"];
+
+/** Several projects of one tone that stand in different ways. */
+const TOGETHER = { bad: "Failing", warn: "Not going ahead", busy: "At work", calm: "Differs, only shown" };
 
 /** All projects in one sentence: `{ tone, title, detail: [...] }`. */
 export function verdict(status) {
@@ -635,11 +639,11 @@ export function verdict(status) {
   const paused = status.limiters.some((limiter) => limiter.pausedUntil);
   const alone = status.projects.length === 1;
   const title = {
-    bad: () => (alone ? of[0].title || `${of[0].word}: somebody has to act` : whichOf("Failing", of, all.length)),
-    warn: () => (alone ? of[0].title || `${of[0].word}: not everything goes ahead` : whichOf("Not going ahead", of, all.length)),
+    bad: () => (alone ? of[0].title || `${of[0].word}: somebody has to act` : whichOf(TOGETHER.bad, of, all.length)),
+    warn: () => (alone ? of[0].title || `${of[0].word}: not everything goes ahead` : whichOf(TOGETHER.warn, of, all.length)),
     off: () => offTitle(of, all.length),
-    busy: () => (paused ? "Waiting for Descope's rate limit" : alone ? `${of[0].word} …` : whichOf("At work", of, all.length)),
-    calm: () => (alone ? of[0].word : of.length ? whichOf("Differs, only shown", of, all.length) : "No projects"),
+    busy: () => (paused ? "Waiting for Descope's rate limit" : alone ? `${of[0].word} …` : whichOf(TOGETHER.busy, of, all.length)),
+    calm: () => (alone ? of[0].word : of.length ? whichOf(TOGETHER.calm, of, all.length) : "No projects"),
     good: () => `${alone ? "In sync" : `All ${all.length} projects in sync`}${unsure.length ? " when last looked at" : ""}${butFor(status.projects)}`,
   }[worst]();
   const detail = [];
@@ -649,6 +653,10 @@ export function verdict(status) {
   } else {
     const facts = of.map((it) => [it.project.name, fact(it.project, it)]).filter(([, told]) => told).slice(0, 3);
     detail.push(...facts.map(([name, told]) => (of.length === 1 ? told : `${name}: ${told}`)));
+  }
+  for (const tone of ORDER.slice(ORDER.indexOf(worst) + 1).filter((tone) => tone in TOGETHER)) {
+    const others = all.filter((it) => it.tone === tone);
+    if (others.length) detail.push(`${whichOf(TOGETHER[tone], others, all.length)}.`);
   }
   const aside = all.filter((it) => putAside(it.project).length);
   for (const { project } of aside) {
