@@ -155,13 +155,14 @@ impl Reconciler {
     }
 
     /// Logs what the newest pass came to, once that is known: something failed, or nothing of it is left to be sent. `is_over`:
-    /// nothing more will be known, as another one takes its place.
-    pub(super) fn log_ended(&mut self, is_over: bool) {
+    /// nothing more will be known, as another one takes its place. Did the pass end now that is the newest of all?
+    pub(super) fn log_ended(&mut self, is_over: bool) -> bool {
         let counts = self.queue.counts_of(&self.assessor.project);
         let is_open = |ending: &Ending| ending.outcome == PassOutcome::Applied && counts.ready + counts.in_flight > 0;
-        let Some(ending) = self.memory.ending.take_if(|ending| is_over || !is_open(ending)) else { return };
+        let Some(ending) = self.memory.ending.take_if(|ending| is_over || !is_open(ending)) else { return false };
         ending.span.record("result", ending.outcome.as_str());
         ending.log();
+        self.memory.span.as_ref().is_some_and(|newest| newest.id() == ending.span.id())
     }
 
     /// Nothing more will be known of the newest pass.

@@ -269,7 +269,7 @@ impl Reconciler {
     /// Puts what is known now on the board. Also called when only the queue moved.
     pub(super) fn publish(&mut self) {
         self.follow_failure();
-        self.log_ended(false);
+        let is_over = self.log_ended(false);
         let project = self.assessor.project.clone();
         let problems = self.problems();
         self.note_stuck(&problems);
@@ -286,6 +286,10 @@ impl Reconciler {
             let of_pass = || tracing::info!(seconds, "converged: the project equals the config repo");
             self.memory.span.as_ref().unwrap_or(&Span::none()).in_scope(of_pass);
             self.note_in_sync();
+        }
+        if is_over {
+            // What holds it is what it lasts by.
+            self.memory.span = None;
         }
         let suspended_until = self.pause.suspended_until();
         let overview = self.overview(is_converged);

@@ -104,6 +104,7 @@ async fn a_collector_gets_pass_observation_change_and_call_and_the_log_names_the
     world.converge().await;
     let has = |name: &str| spans(&arrived).iter().any(|span| span.name == name);
     world.until("a change arrived", async |_| has("change")).await;
+    world.until("a pass is over before the next one begins", async |_| has("pass")).await;
     let (status, log) = world.stop_and_read().await;
     assert!(status.success());
 
