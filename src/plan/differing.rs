@@ -20,6 +20,12 @@ pub enum Differing {
 impl Differing {
     /// These fields of what is declared. `is_made`: nothing of it is there, refused or left out.
     pub fn of(declared: &Arc<Declared>, fields: &[FieldChange], is_made: bool) -> Self {
+        // What stands for a big document is made once: there are few of those.
+        let is_big = || {
+            let fields = resource::kind(declared.key.kind).into_iter().flat_map(|kind| kind.spec().fields());
+            fields.into_iter().any(|(_, field)| field.opaque().is_some())
+        };
+        let is_made = is_made && !is_big();
         let this = if is_made { Self::Made(Arc::clone(declared)) } else { Self::Listed(fields.into()) };
         debug_assert_eq!(*this.list(), *fields, "{}", declared.key);
         this
