@@ -184,7 +184,8 @@ pub struct Afresh {
 pub fn afresh(kind: &dyn Kind, part: &'static Part, task: &Task, live: &Document) -> Option<Afresh> {
     let whole = task.declared.as_deref()?;
     let own = Declared { fields: whole.fields.of_part(part), ..whole.clone() };
-    let is_planned = |path: &str| task.fields.list().iter().any(|change| is_at(&change.path, path));
+    let planned = task.fields.list();
+    let is_planned = |path: &str| planned.iter().any(|change| is_at(&change.path, path));
     let memory = |path: &str| if is_planned(path) { Sent::Different } else { Sent::Same };
     let reading =
         compare::Reading { live: Some(live), is_unlisted: false, returned: |field: &str| live.contains_key(field) };
@@ -196,7 +197,7 @@ pub fn afresh(kind: &dyn Kind, part: &'static Part, task: &Task, live: &Document
     let fields = compare::differences(kind, &own, &reading, &memory).fields;
     // One that is being made has been compared with nothing.
     let is_new = task.seen == 0;
-    if !is_new && fields.iter().any(|change| !task.fields.list().contains(change)) {
+    if !is_new && fields.iter().any(|change| !planned.contains(change)) {
         return None;
     }
     Some(Afresh { write: change(kind.spec(), part, whole, Some(live), None, &fields), fields })
