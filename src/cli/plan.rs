@@ -190,7 +190,11 @@ pub async fn of_daemon(overrides: &Overrides, args: &PlanArgs, redactor: &Redact
     if !args.project.is_empty() {
         report.projects.retain(|project| args.project.contains(&project.name));
     }
-    let mut is_unknown = has_no_plan(&status, &report, args);
+    let without = without_plan(&status, &report, &args.project);
+    for line in &without {
+        writeln!(output::stderr(), "descope-gitops: {line}")?;
+    }
+    let mut is_unknown = !without.is_empty();
     for project in &mut report.projects {
         let unknown = unheld(&status, &project.name).or_else(|| of_older_files(&status, &project.name));
         is_unknown |= unknown.is_some() || project.is_incomplete;
@@ -214,16 +218,17 @@ pub async fn of_daemon(overrides: &Overrides, args: &PlanArgs, redactor: &Redact
     Ok(if args.exit_code && (is_unknown || report.has_differences()) { Exit::Differences } else { Exit::Done })
 }
 
-/// Is there a project that was asked for and has no plan yet?
-fn has_no_plan(status: &Value, report: &Report<'_>, args: &PlanArgs) -> bool {
+/// Of each project that was asked for and has no plan yet.
+fn without_plan(status: &Value, report: &Report<'_>, asked: &[String]) -> Vec<String> {
     let names = status["projects"].as_array().into_iter().flatten().filter_map(|project| project["name"].as_str());
-    let is_asked = |name: &&str| args.project.is_empty() || args.project.iter().any(|asked| asked == name);
+    let is_asked = |name: &&str| asked.is_empty() || asked.iter().any(|asked| asked == name);
     let without = names.filter(is_asked).filter(|name| report.projects.iter().all(|project| project.name != *name));
-    without.fold(false, |_, name| {
-        let why = unheld(status, name);
-        tracing::warn!(project = name, why, "there is no plan of this project yet: what differs is not known");
-        true
-    })
+    let told = |name: &str| {
+        let why = unheld(status, name).or_else(|| of_older_files(status, name));
+        let why = why.map_or_else(String::new, |why| format!("; {why}"));
+        format!("{name}: there is no plan yet: what differs is not known{why}")
+    };
+    without.map(told).collect()
 }
 
 /// That no replica holds the project, so that nobody knows how it is now.
@@ -329,6 +334,23 @@ mod tests {
         assert_eq!(of("fedcba9876543210", &json!([])), None);
         assert_eq!(of("0123456789abcdef", &aside), None, "that is told as a hold");
         assert_eq!(of_older_files(&status(Value::Null, json!([])), "beta"), None, "no plan was made, and none is told");
+    }
+
+    /// It was left out.
+    #[test]
+    fn a_project_of_which_the_daemon_has_no_plan_is_told_with_why() {
+        let report = Report::new(Vec::new());
+        let invalid = json!([{ "file": "a.yaml", "line": 3, "message": "no such field" }]);
+        let desired = json!({ "valid": false, "revision": null, "errors": invalid });
+        let status = json!({ "projects": [{ "name": "a", "desired": desired }, { "name": "b" }] });
+
+        let said = without_plan(&status, &report, &[]);
+
+        let none = "there is no plan yet: what differs is not known";
+        assert_eq!(
+            said,
+            [format!("a: {none}; THE NEWEST FILES CANNOT BE USED: a.yaml:3: no such field"), format!("b: {none}")]
+        );
     }
 
     /// It said that there is nothing to change, and nobody looked.
