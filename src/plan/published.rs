@@ -55,7 +55,8 @@ impl Published {
         self.fingerprint.is_empty() && !self.plan.fingerprint.is_empty()
     }
 
-    fn holds(&self) -> Vec<HoldStatus> {
+    /// What it waits for.
+    pub fn holds(&self) -> Vec<HoldStatus> {
         let mut holds = render::holds(&self.plan);
         if self.is_approved() {
             holds.iter_mut().for_each(HoldStatus::approve);
@@ -95,7 +96,7 @@ impl Published {
 
     /// Adds what is held.
     pub fn add_held(&self, waits: &mut Waits) {
-        waits::add_held(&render::holds(&self.plan), self.plan.changes.iter().map(Listed::Planned), waits);
+        waits::add_held(&self.holds(), self.plan.changes.iter().map(Listed::Planned), waits);
     }
 
     /// What is held and what is `unfinished` of it, as a [`render::ProjectReport`] says it.

@@ -9,6 +9,7 @@ use super::render::ProjectReport;
 use super::render::Word;
 use crate::resource::Key;
 use crate::telemetry::line::cause;
+use crate::telemetry::status::APPROVED;
 use crate::telemetry::status::HoldStatus;
 use crate::telemetry::status::Told;
 use crate::telemetry::status::Wait;
@@ -54,10 +55,10 @@ pub fn add_held<'c>(holds: &[HoldStatus], changes: impl Iterator<Item = Listed<'
             let change = change.report();
             Told {
                 what: match &change.why {
-                    Some(why) => why.clone(),
+                    Some(why) if hold.ends_with != APPROVED => why.clone(),
                     // Time says it.
                     None if change.until.is_some() => String::new(),
-                    None => format!("ends with {}", hold.ends_with),
+                    Some(_) | None => format!("ends with {}", hold.ends_with),
                 },
                 since: change.drift.as_ref().map(|drift| drift.since.clone()).or_else(|| hold.since.clone()),
                 until: change.until.clone(),

@@ -149,7 +149,7 @@ impl Window {
             name: published.name.to_string(),
             fingerprint: published.fingerprint.clone(),
             held: published.held.clone(),
-            holds: render::holds(plan),
+            holds: published.holds(),
             warnings: warnings.collect(),
             waits: Vec::new(),
             wait_counts: BTreeMap::new(),

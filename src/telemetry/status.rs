@@ -63,6 +63,9 @@ pub use window::WhichProblems;
 /// The last moment that RFC 3339 can write.
 const LAST: Duration = Duration::from_secs(253_402_300_799);
 
+/// What ends the hold of what is approved, while no plan knows of that.
+pub const APPROVED: &str = "the next look at Descope: it is approved";
+
 /// What waits for the end of a suspension of the whole project.
 pub const ONLY_OBSERVES: &str = "the project only observes";
 
@@ -339,7 +342,7 @@ impl HoldStatus {
     /// It is approved, and no plan knows of that yet.
     pub fn approve(&mut self) {
         if std::mem::take(&mut self.approvable) {
-            self.ends_with = "the next look at Descope: it is approved".into();
+            self.ends_with = APPROVED.into();
             self.needs_a_person = false;
         }
     }

@@ -93,9 +93,10 @@ async fn a_lockout_outlives_a_kill_and_is_respected_by_sighup() {
     write_some(&world, 0, 0, 30);
     world.start().await;
     world.until("locked out", async |world| world.status().await["limiters"][0]["pausedUntil"].is_string()).await;
+    world.until("written down", async |world| crate::budget::is_pause_written(world)).await;
     world.kill().await;
 
-    let seq = world.newest_seq().await;
+    let seq = crate::budget::quiet_seq(&world).await;
     assert!(world.stats().await["throttled"].as_u64().unwrap() > 0);
     world.start().await;
     world.until("knows of it", async |world| world.status().await["limiters"][0]["pausedUntil"].is_string()).await;

@@ -339,6 +339,14 @@ async fn what_is_held_of_older_files_is_told_as_that_and_approved_as_far_as_newe
     // Nobody is asked for what is approved.
     let project = world.project().await;
     assert_eq!((&project["held"], &project["holds"][0]["approvable"]), (&Value::Null, &json!(false)), "{project}");
+    let ends = "ends with the next look at Descope: it is approved";
+    world
+        .until("told where it waits", async |world| {
+            world.project().await["waits"][0]["why"].as_str().is_some_and(|why| why.ends_with(ends))
+        })
+        .await;
+    let (_, body) = world.ask(Method::GET, "/api/v1/plan?limit=5").await;
+    assert!(body.contains(&ends[10..]), "{body}");
     let text = String::from_utf8(world.run(&["status", "--url", &url]).await.stdout).unwrap();
     assert!(text.contains("ends with the next look at Descope: it is approved"), "{text}");
     assert!(!text.contains("to release"), "{text}");

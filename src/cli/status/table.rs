@@ -280,10 +280,8 @@ fn below(project: &Value, can_order: bool, now: SystemTime) -> Vec<String> {
         )
     });
     let errors = list(&project["desired"]["errors"]);
-    add(&mut lines, &errors, |error| {
-        let place = format!("{}:{}", word(&error["file"]), number(&error["line"]));
-        format!("invalid: {place}: {}; the last good files stay in force", word(&error["message"]))
-    });
+    let is_good = !project["desired"]["revision"].is_null();
+    add(&mut lines, &errors, |error| invalid(error, is_good));
     let waits = list(&project["waits"]);
     add(&mut lines, &list(&project["holds"]), |hold| {
         let since =
@@ -405,6 +403,17 @@ fn alike<'a>(waits: &[&'a Value]) -> Vec<Vec<&'a Value>> {
         }
     }
     groups
+}
+
+/// A fault of the newest files. `is_good`: earlier ones stand. Those of before a restart are not known any more.
+fn invalid(error: &Value, is_good: bool) -> String {
+    let place = format!("{}:{}", word(&error["file"]), number(&error["line"]));
+    let in_force = if is_good {
+        "the last good files stay in force"
+    } else {
+        "none were good since the daemon started: nothing is in force, and nothing is changed"
+    };
+    format!("invalid: {place}: {}; {in_force}", word(&error["message"]))
 }
 
 /// One group in a line. `counts` knows of more than the status names.
