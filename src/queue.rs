@@ -517,7 +517,7 @@ impl Queue {
         }
     }
 
-    /// When a slot was last written, or may have been; `None` where nothing is known of the last day.
+    /// When a slot was last written, or may have been; `None` where every look that counts knows of it.
     #[cfg(test)]
     pub fn written_at(&self, project: &str, slot: &Slot) -> Option<Instant> {
         self.lock().core.lane(project)?.written_at(slot)
